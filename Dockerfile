@@ -1,0 +1,31 @@
+# The wheel and everything it needs go into a venv here; nothing of what builds them goes further.
+FROM python:3.11-slim AS builder
+WORKDIR /src
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY hub ./hub
+RUN python -m venv /venv \
+ && python -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . \
+ && /venv/bin/pip install --no-cache-dir --constraint constraints.txt /wheels/*.whl \
+ && /venv/bin/pip uninstall --yes pip setuptools
+
+FROM python:3.11-slim
+# A fixed number, so that a volume's owner can be set from outside.
+RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin hub \
+ && install --directory --owner hub --group hub --mode 0700 /data
+COPY --from=builder /venv /venv
+ENV PATH=/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    FHIRCAST_HOST=0.0.0.0 \
+    FHIRCAST_PORT=8080 \
+    FHIRCAST_STORE=sqlite:////data/fhircast-hub.db
+USER 10001:10001
+VOLUME /data
+EXPOSE 8080
+# http.client, for it knows nothing of HTTP_PROXY.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["python", "-c", "\
+import http.client, os, sys; \
+hub = http.client.HTTPConnection('127.0.0.1', int(os.environ['FHIRCAST_PORT']), timeout=2); \
+hub.request('GET', '/health/live'); \
+sys.exit(hub.getresponse().status != 200)"]
+ENTRYPOINT ["fhircast-hub", "serve"]

@@ -1,0 +1,54 @@
+"""What the hub declares of itself (FHIRcast 3.0.0, 2.7 Conformance): what is built, no more."""
+
+from __future__ import annotations
+
+import datetime
+
+import msgspec
+
+from fhircast_hub.core.names import CATALOGUE
+
+#: Content sharing and the heartbeat are not built yet.
+_SUPPORTED = [name for name in CATALOGUE if not name.endswith(("-update", "-select")) and name != "heartbeat"]
+_FHIR_VERSIONS = {
+    "DSTU1": "0.0.82", "DSTU2": "1.0.2", "STU3": "3.0.2", "R4": "4.0.1", "R4B": "4.3.0", "R5": "5.0.0",
+}  # fmt: skip
+_EXTENSION = "http://fhircast.hl7.org/StructureDefinition/fhircast-configuration-extension"
+
+
+def configuration(fhir_version: str | None) -> bytes:
+    """`GET hub.url/.well-known/fhircast-configuration`, as JSON (CFG-1)."""
+    declared: dict[str, object] = {
+        "eventsSupported": _SUPPORTED,
+        "websocketSupport": True,
+        "webhookSupport": False,
+        "fhircastVersion": "3.0.0",
+        "getCurrentSupport": True,
+        "capabilities": {"supportsGetCurrentContext": True, "supportsNonCurrentContextUpdates": False},
+    }
+    if fhir_version:
+        declared["fhirVersion"] = fhir_version
+    return msgspec.json.encode(declared)
+
+
+def capability_statement(hub_url: str, fhir_version: str | None, now: datetime.date) -> bytes:
+    """`GET hub.url/metadata`, as FHIR+JSON: a CapabilityStatement whose extension says where the hub is (CFG-3)."""
+    return msgspec.json.encode(
+        {
+            "resourceType": "CapabilityStatement",
+            "status": "active",
+            "date": now.isoformat(),
+            "kind": "instance",
+            "software": {"name": "fhircast-hub"},
+            "implementation": {"description": "FHIRcast hub", "url": hub_url},
+            "fhirVersion": _FHIR_VERSIONS.get(fhir_version or "R4"),
+            "format": ["json"],
+            "implementationGuide": ["http://fhircast.hl7.org/ImplementationGuide/hl7.fhir.uv.fhircast|3.0.0"],
+            "rest": [
+                {
+                    "extension": [{"url": _EXTENSION, "extension": [{"url": "hub.url", "valueUrl": hub_url}]}],
+                    "mode": "server",
+                }
+            ],
+        }
+    )

@@ -1,0 +1,136 @@
+"""Requests and responses over ASGI, as little of it as the hub's paths need: an event's way in must be short."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any, NamedTuple
+
+from fhircast_hub.core.errors import TooLarge, Unauthenticated
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+#: Bytes and seconds that a body that is refused is still read for, and thrown away: a client that is cut off while it sends
+#: never sees why.
+_DRAIN_BYTES, _DRAIN_SECONDS = 64 << 20, 5.0
+
+
+class Response(NamedTuple):
+    """What goes back."""
+
+    status: int
+    body: bytes = b""
+    media_type: bytes = b""
+    headers: Iterable[tuple[bytes, bytes]] = ()
+
+
+class ClientGone(Exception):
+    """The client went away while it was sending."""
+
+
+class Headers:
+    """A request's headers by lower-case name, as ASGI gives them."""
+
+    def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
+        self._raw = raw
+
+    def get(self, name: bytes) -> str:
+        """The first value, "" without one."""
+        for key, value in self._raw:
+            if key == name:
+                return value.decode("latin-1")
+        return ""
+
+    def count(self, name: bytes) -> int:
+        """How many times the header was sent."""
+        return sum(key == name for key, _ in self._raw)
+
+
+def bearer_token(headers: Headers) -> str:
+    """The token of the Authorization header, the only place that counts (AUT-2). Raises Unauthenticated without one."""
+    authorization = headers.get(b"authorization")
+    if not authorization:
+        raise Unauthenticated("expected a header Authorization: Bearer with a token, got none", presented=False)
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Unauthenticated(
+            "expected a header Authorization: Bearer with a token, got another scheme", presented=False
+        )
+    if headers.count(b"authorization") > 1:
+        raise Unauthenticated("expected one header Authorization, got several")
+    return token.strip()
+
+
+async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
+    """The request's body. Raises TooLarge as soon as it is known to be over `limit` bytes, and keeps none of it (EVT-7)."""
+    declared = headers.get(b"content-length")
+    if declared.isdigit() and int(declared) > limit:
+        if not headers.get(b"expect"):
+            await _drain(receive)
+        raise _too_large(limit)
+    message = await _next(receive)
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body"):
+        if len(body) > limit:
+            raise _too_large(limit)
+        return body
+    return await _read_on(body, receive, limit)
+
+
+async def _read_on(first: bytes, receive: Receive, limit: int) -> bytes:
+    parts, size, more = [first], len(first), True
+    while more:
+        message = await _next(receive)
+        part = message.get("body", b"")
+        more = message.get("more_body", False)
+        size += len(part)
+        if size > limit:
+            parts.clear()
+            if more:
+                await _drain(receive)
+            raise _too_large(limit)
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def _next(receive: Receive) -> Message:
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    return message
+
+
+async def _drain(receive: Receive) -> None:
+    left = _DRAIN_BYTES
+    try:
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            while left > 0:
+                message = await _next(receive)
+                left -= len(message.get("body", b""))
+                if not message.get("more_body"):
+                    return
+    except TimeoutError:
+        pass
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"the body: expected at most {limit} bytes, got more")
+
+
+async def respond(send: Send, response: Response, request_id: str) -> None:
+    """Send the response. Nothing the hub says may be kept by a cache (GET-9)."""
+    headers = [
+        (b"content-length", b"%d" % len(response.body)),
+        (b"cache-control", b"no-store"),
+        (b"x-request-id", request_id.encode()),
+        *response.headers,
+    ]
+    if response.media_type:
+        headers.append((b"content-type", response.media_type))
+    if response.status == TooLarge.status:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": response.body})

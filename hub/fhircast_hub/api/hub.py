@@ -1,0 +1,206 @@
+"""hub.url over HTTP: subscribe, unsubscribe, publish, read the context, discover (FHIRcast 3.0.0, 2.4 to 2.9).
+
+Plain ASGI: an event goes from the request to the sockets through a handful of calls.
+"""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import secrets
+import time
+from typing import Protocol
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+import structlog
+
+from fhircast_hub.api.discovery import capability_statement, configuration
+from fhircast_hub.api.errors import to_response
+from fhircast_hub.api.http import ClientGone, Headers, Receive, Response, Scope, Send, bearer_token, read_body, respond
+from fhircast_hub.core.commands import Publish, Renew, Subscribe, Unsubscribe
+from fhircast_hub.core.errors import BadRequest, HubError, MethodNotAllowed, NotFound, UnsupportedMediaType
+from fhircast_hub.core.forms import Form, parse_form, parse_json_form
+from fhircast_hub.core.messages import check_topic, parse_event
+from fhircast_hub.core.names import spelling
+from fhircast_hub.core.principal import Principal, SessionKey
+from fhircast_hub.core.subscriptions import Ended
+from fhircast_hub.endpoints import Endpoints
+from fhircast_hub.ports import TokenVerifier
+from fhircast_hub.service import Service
+
+_log = structlog.get_logger()
+_JSON = frozenset(("application/json", "application/fhir+json"))
+_FORM = "application/x-www-form-urlencoded"
+_ACCEPTED = 202
+
+
+class Meter(Protocol):
+    """What requests count."""
+
+    def request(self, route: str, status: int) -> None:
+        """One request was answered."""
+        ...
+
+    def event(self, seconds: float) -> None:
+        """An event was accepted, and written to its subscribers after so many seconds."""
+        ...
+
+
+class HashedTopic(Protocol):
+    """A topic as it may appear in a log line."""
+
+    def __call__(self, topic: str) -> str: ...
+
+
+class HubApi:
+    """The ASGI application under hub.url. `path` is that of hub.url, without a slash at the end; sizes in bytes.
+
+    `anonymous` is who a request without a token is (dev --legacy), None where a token is needed.
+    """
+
+    def __init__(
+        self,
+        *,
+        service: Service,
+        verifier: TokenVerifier,
+        endpoints: Endpoints,
+        hub_url: str,
+        path: str,
+        max_body: int,
+        fhir_version: str | None,
+        meter: Meter,
+        hashed: HashedTopic,
+        anonymous: Principal | None = None,
+    ) -> None:
+        self._service = service
+        self._verifier = verifier
+        self._endpoints = endpoints
+        self._prefix = path.encode()
+        self._max_body = max_body
+        self._meter = meter
+        self._hashed = hashed
+        self._anonymous = anonymous
+        self._configuration = configuration(fhir_version)
+        self._capabilities = capability_statement(hub_url, fhir_version, datetime.datetime.now(datetime.UTC).date())
+        self._numbers = itertools.count(1)
+        self._process = secrets.token_hex(3)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        request_id = f"{self._process}-{next(self._numbers)}"
+        headers = Headers(scope["headers"])
+        told: dict[str, object] = {"route": "unknown"}
+        try:
+            response = await self._answer(scope, headers, receive, told)
+        except HubError as error:
+            response = to_response(error, headers.get(b"accept"))
+            told["reason"] = type(error).__name__
+        except ClientGone:
+            return
+        route = str(told["route"])
+        self._meter.request(route, response.status)
+        if route == "publish" and response.status == _ACCEPTED:
+            self._meter.event(time.perf_counter() - started)
+        await respond(send, response, request_id)
+        milliseconds = round((time.perf_counter() - started) * 1000, 3)
+        _log.info(
+            "request", request_id=request_id, method=scope["method"], status=response.status, ms=milliseconds, **told
+        )
+
+    async def _answer(self, scope: Scope, headers: Headers, receive: Receive, told: dict[str, object]) -> Response:
+        method = scope["method"]
+        rest = scope["raw_path"].partition(b"?")[0][len(self._prefix) :]
+        if method == "POST":
+            return await self._post(_topic(rest), headers, receive, told)
+        if method in ("GET", "HEAD"):
+            return await self._get(rest, headers, told)
+        if method == "OPTIONS":
+            return Response(204, headers=[(b"allow", b"GET, POST, OPTIONS")])
+        raise MethodNotAllowed(f"expected GET or POST, got {method}", allow="GET, POST, OPTIONS")
+
+    async def _get(self, rest: bytes, headers: Headers, told: dict[str, object]) -> Response:
+        if rest == b"/.well-known/fhircast-configuration":
+            told["route"] = "discovery"
+            return Response(200, self._configuration, b"application/json")
+        if rest == b"/metadata":
+            told["route"] = "metadata"
+            return Response(200, self._capabilities, b"application/fhir+json")
+        told["route"] = "context"
+        principal = await self._principal(headers)
+        topic = _topic(rest)
+        if topic is None:
+            raise MethodNotAllowed("expected POST here; the context is at hub.url/{topic}", allow="POST, OPTIONS")
+        if rest.startswith(b"/ws/"):
+            raise NotFound("expected a WebSocket here")
+        told["topic"] = self._hashed(check_topic(topic))
+        body = await self._service.current_context(SessionKey(principal.realm, topic), principal)
+        return Response(200, body, b"application/json")
+
+    async def _post(self, topic: str | None, headers: Headers, receive: Receive, told: dict[str, object]) -> Response:
+        principal = await self._principal(headers)
+        media_type = headers.get(b"content-type").partition(";")[0].strip().lower()
+        if media_type != _FORM and media_type not in _JSON:
+            raise UnsupportedMediaType(
+                f"Content-Type: expected {_FORM}, application/json or application/fhir+json, got another or none"
+            )
+        body = await read_body(headers, receive, self._max_body)
+        form = parse_form(body) if media_type == _FORM else parse_json_form(body)
+        if form is not None:
+            told["route"] = "subscribe" if form.subscribe else "unsubscribe"
+            told["topic"] = self._hashed(_agreed(form.topic, topic))
+            key = SessionKey(principal.realm, form.topic)
+            return await (self._subscribe if form.subscribe else self._unsubscribe)(key, principal, form)
+        told["route"] = "publish"
+        event = parse_event(body)
+        told["topic"] = self._hashed(_agreed(event.topic, topic))
+        told["name"] = spelling(event.name)
+        await self._service.submit(SessionKey(principal.realm, event.topic), Publish(principal, event))
+        return Response(_ACCEPTED)
+
+    async def _subscribe(self, key: SessionKey, principal: Principal, form: Form) -> Response:
+        if form.endpoint is not None:
+            sid = self._endpoints.digest(form.endpoint)
+            if not self._endpoints.legacy or self._service.usage.find(sid):
+                await self._service.submit(key, Renew(principal, key.topic, sid, form.events, form.lease, form.name))
+                return _endpoint(form.endpoint)
+            url, sid = self._endpoints.chosen(form.endpoint)
+        else:
+            url, sid = self._endpoints.new()
+        await self._service.subscribe(
+            key, Subscribe(principal, key.topic, sid, form.events, form.lease, form.name or "")
+        )
+        return _endpoint(url)
+
+    async def _unsubscribe(self, key: SessionKey, principal: Principal, form: Form) -> Response:
+        sid = self._endpoints.digest(form.endpoint) if form.endpoint is not None else None
+        ended = await self._service.submit(key, Unsubscribe(principal, key.topic, sid, form.name))
+        assert isinstance(ended, Ended)
+        return _endpoint(form.endpoint or self._endpoints.known(ended.sid))
+
+    async def _principal(self, headers: Headers) -> Principal:
+        if self._anonymous is not None and not headers.get(b"authorization"):
+            return self._anonymous
+        return await self._verifier.verify(bearer_token(headers))
+
+
+def _endpoint(endpoint: str | None) -> Response:
+    """ "The HTTP body of the response SHALL consist of a JSON object containing an element name of hub.channel.endpoint" (2.4)."""
+    body = {"hub.channel.endpoint": endpoint} if endpoint is not None else {}
+    return Response(_ACCEPTED, msgspec.json.encode(body), b"application/json")
+
+
+def _topic(rest: bytes) -> str | None:
+    """The topic in the path: all of it behind hub.url, decoded once (EVT-3); None at hub.url itself."""
+    if rest in (b"", b"/"):
+        return None
+    try:
+        return unquote_to_bytes(rest[1:]).decode()
+    except UnicodeDecodeError:
+        raise BadRequest("the path: expected UTF-8 after percent-decoding, got something else") from None
+
+
+def _agreed(topic: str, in_path: str | None) -> str:
+    if in_path is not None and in_path != topic:
+        raise BadRequest("hub.topic: expected the topic that the path names, got another")
+    return topic

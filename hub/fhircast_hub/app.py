@@ -1,0 +1,153 @@
+"""The hub put together: the only place that names concrete classes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import httpx
+import structlog
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from fhircast_hub.api.http import Receive, Scope, Send
+from fhircast_hub.api.hub import HubApi
+from fhircast_hub.api.root import root_app
+from fhircast_hub.auth.issuers import Issuer
+from fhircast_hub.auth.jwt import JwtVerifier
+from fhircast_hub.core.principal import Principal
+from fhircast_hub.endpoints import Endpoints
+from fhircast_hub.ports import SessionStore
+from fhircast_hub.service import Service
+from fhircast_hub.settings import Settings
+from fhircast_hub.storage.memory import MemoryStore
+from fhircast_hub.storage.sqlite import SqliteStore
+from fhircast_hub.telemetry import KeyedHash, Metrics
+from fhircast_hub.usage import Usage
+from fhircast_hub.ws.registry import Registry
+from fhircast_hub.ws.socket import HubSocket, SocketContext
+
+_log = structlog.get_logger()
+
+
+class RandomIds:
+    """Identifiers as the world has them."""
+
+    def uuid(self) -> str:
+        """A version 4 UUID."""
+        return str(uuid.uuid4())
+
+
+class Hub:
+    """One hub. It is an ASGI application, and makes the protocol of each WebSocket; uvicorn is given both.
+
+    `anonymous` is who a request without a token is, None (as ever but in `dev --legacy`) where it is refused.
+    """
+
+    def __init__(self, settings: Settings, *, anonymous: Principal | None = None) -> None:
+        self._settings = settings
+        self._path = settings.hub_path
+        self._ready = False
+        hashed = KeyedHash()
+        usage = Usage(settings.max_subscriptions_per_user, settings.max_topics_per_user)
+        self.metrics = Metrics()
+        self.registry = Registry(self.metrics.sent)
+        self.service = Service(_store(settings.store), time.time, RandomIds(), settings.rules(), usage)
+        self._client = httpx.AsyncClient()
+        self._verifier = JwtVerifier(_issuers(settings), self._client, time.time, allow_insecure=settings.allow_insecure)
+        endpoints = Endpoints(settings.ws_base, self._path, legacy=anonymous is not None)
+        self.root: FastAPI = root_app(
+            ready=lambda: self._ready, metrics=self.metrics.render, metrics_type=self.metrics.content_type
+        )
+        api = HubApi(
+            service=self.service,
+            verifier=self._verifier,
+            endpoints=endpoints,
+            hub_url=settings.public_url,
+            path=self._path,
+            max_body=settings.max_body_bytes,
+            fhir_version=settings.fhir_version,
+            meter=self.metrics,
+            hashed=hashed,
+            anonymous=anonymous,
+        )
+        self._api = CORSMiddleware(
+            api,  # type: ignore[arg-type]  # our ASGI types are Starlette's, said without importing them
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "OPTIONS"],
+            allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["Retry-After", "WWW-Authenticate", "X-Request-Id"],
+        )
+        self._sockets = SocketContext(
+            service=self.service,
+            registry=self.registry,
+            resolve=endpoints.resolve,
+            clock=time.time,
+            counters=self.metrics,
+            queue_bytes=settings.queue_bytes,
+            queue_messages=settings.queue_messages,
+            ping_seconds=settings.ping_seconds,
+        )
+        self.metrics.watch(
+            topics=lambda: usage.topics,
+            subscriptions=lambda: usage.subscriptions,
+            sockets=lambda: len(self.registry),
+            queued=self.registry.queued,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif self._is_hub(scope["path"]):
+            await self._api(scope, receive, send)  # type: ignore[arg-type]
+        else:
+            await self.root(scope, receive, send)  # type: ignore[arg-type]
+
+    def socket(self, *, server_state: Any, **_: object) -> asyncio.Protocol:
+        """The protocol of one WebSocket, as uvicorn asks for it when a connection is upgraded."""
+        return HubSocket(self._sockets, server_state.connections)
+
+    def _is_hub(self, path: str) -> bool:
+        if path == self._path or path.startswith(self._path + "/"):
+            return bool(self._path) or not path.startswith(("/health/", "/metrics"))
+        return False
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            await self.service.start(self.registry.deliver)
+        except (OSError, ValueError) as error:
+            await send({"type": "lifespan.startup.failed", "message": f"FHIRCAST_STORE: {error}"})
+            return
+        self._ready = True
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        self._ready = False
+        await self.service.stop()
+        await self._verifier.aclose()
+        await self._client.aclose()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def _store(url: str) -> SessionStore:
+    if url == "memory:":
+        return MemoryStore()
+    return SqliteStore(Path(url.removeprefix("sqlite:///")))
+
+
+def _issuers(settings: Settings) -> list[Issuer]:
+    return [
+        Issuer(
+            issuer=issuer.issuer,
+            audience=issuer.audience,
+            jwks_uri=issuer.jwks_uri,
+            realm=issuer.realm,
+            user_claim=issuer.user_claim or "sub",
+            fhir_base=issuer.fhir_base,
+            system_clients=frozenset(issuer.system_clients),
+        )
+        for issuer in settings.issuers
+    ]

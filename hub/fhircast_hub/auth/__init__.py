@@ -1,0 +1,1 @@
+"""Who asks: issuers and their keys, signed tokens, and what their claims mean."""

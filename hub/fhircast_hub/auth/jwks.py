@@ -1,0 +1,212 @@
+"""The keys that an issuer signs with (RFC 7517), kept fresh without anyone waiting for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from math import ceil, inf
+from typing import Any
+
+import httpx
+import jwt
+import structlog
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwt.algorithms import AllowedPublicKeys
+
+from fhircast_hub.auth.discovery import FetchError, fetch_jwks
+from fhircast_hub.auth.issuers import Issuer
+from fhircast_hub.core.errors import Unauthenticated, Unavailable
+from fhircast_hub.ports import Clock
+
+#: Seconds between two refreshes: within the hour, with room for a failed one.
+REFRESH_SECONDS = 3000.0
+
+#: Seconds after a failed fetch, or one for an unknown key, in which the issuer is left alone (AUT-13).
+PAUSE_SECONDS = 30.0
+
+#: Seconds that a whole fetch may take, discovery included; so long waits who asks for an unreachable issuer (AUT-16).
+FETCH_SECONDS = 5.0
+
+#: Bits of an RSA modulus. RFC 7518 section 3.3: "2048 bits or larger"; the upper end is what OpenSSL verifies with.
+RSA_BITS = range(2048, 16384 + 1)
+
+_RSA = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
+
+#: What a key of each type and curve can verify (RFC 7518 section 3.1, RFC 8037 section 3.1). No other key is taken.
+_CAN_VERIFY = {
+    "RSA": _RSA,
+    "EC P-256": frozenset({"ES256"}),
+    "EC P-384": frozenset({"ES384"}),
+    "EC P-521": frozenset({"ES512"}),
+    "OKP Ed25519": frozenset({"EdDSA"}),
+    "OKP Ed448": frozenset({"EdDSA"}),
+}
+
+#: Every algorithm that a token may be signed with. RFC 8725 section 3.1: callers "specify a supported set".
+ALGORITHMS = frozenset().union(*_CAN_VERIFY.values())
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Key:
+    """A public key and the algorithms it is good for. Equal ones are one key, under one id and for one use."""
+
+    kid: str | None
+    algorithms: frozenset[str]
+    der: bytes
+    public: AllowedPublicKeys = field(compare=False)
+
+
+def read_keys(document: dict[str, Any]) -> frozenset[Key]:
+    """The usable keys of a JWK Set; every other entry is ignored (RFC 7517 section 5).
+
+    Raises FetchError if `document` is none.
+    """
+    entries = document.get("keys")
+    if not isinstance(entries, list):
+        raise FetchError("answered no JWK Set")
+    return frozenset(key for key in map(_read_key, entries) if key)
+
+
+def _read_key(jwk: object) -> Key | None:
+    """The public signature key that `jwk` describes, or None. A private key in public is nobody's proof: None."""
+    if not isinstance(jwk, dict) or "d" in jwk or not _is_for_signatures(jwk):
+        return None
+    kid, algorithms = jwk.get("kid"), _algorithms(jwk)
+    if not algorithms or not (kid is None or isinstance(kid, str)):
+        return None
+    try:
+        public = jwt.PyJWK(jwk, algorithm=min(algorithms)).key
+    except (jwt.PyJWTError, UnsupportedAlgorithm):
+        return None
+    if isinstance(public, RSAPublicKey) and public.key_size not in RSA_BITS:
+        return None
+    return Key(kid, algorithms, public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo), public)
+
+
+def _is_for_signatures(jwk: dict[str, Any]) -> bool:
+    operations = jwk.get("key_ops", ["verify"])
+    return jwk.get("use") in (None, "sig") and isinstance(operations, list) and "verify" in operations
+
+
+def _algorithms(jwk: dict[str, Any]) -> frozenset[str]:
+    """What the key may verify: what its type can, narrowed by its `alg` if it has one (RFC 7517 section 4.4)."""
+    kind = "RSA" if jwk.get("kty") == "RSA" else f"{jwk.get('kty')} {jwk.get('crv')}"
+    stated = jwk.get("alg")
+    return frozenset(alg for alg in _CAN_VERIFY.get(kind, ()) if stated is None or stated == alg)
+
+
+class KeySet:
+    """The current keys of one issuer.
+
+    Nothing is fetched before the first `find`. From then on the keys are refreshed in the background, while the old
+    ones go on working. All who wait for the issuer wait for one and the same fetch.
+    """
+
+    def __init__(
+        self, issuer: Issuer, client: httpx.AsyncClient, clock: Clock, *, allow_insecure: bool = False
+    ) -> None:
+        self.issuer = issuer
+        self._client = client
+        self._clock = clock
+        self._allow_insecure = allow_insecure
+        self._keys: frozenset[Key] | None = None
+        self._by_kid: dict[str, list[Key]] = {}
+        self._failed = False
+        self._fetched_at = -inf
+        self._asked_at = -inf
+        self._fetching: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def holds(self, key: Key) -> bool:
+        """Whether the issuer still publishes `key`."""
+        return self._keys is not None and key in self._keys
+
+    async def find(self, kid: str | None, alg: str) -> Sequence[Key]:
+        """The keys that may have signed a token with this header: those of that id, several if the issuer reuses ids.
+
+        A token without an id needs a set in which exactly one key fits its algorithm. An unknown key is fetched at
+        once, then not again for PAUSE_SECONDS (AUT-13). Raises Unauthenticated if the issuer has no such key, or
+        Unavailable with the seconds to wait if it cannot be asked (AUT-16).
+        """
+        now = self._clock()
+        self.refresh(now)
+        found = self._look_up(kid, alg)
+        if not found and (self._fetching or not _within(self._asked_at, now, PAUSE_SECONDS)):
+            found = await self._ask(kid, alg)
+        if found:
+            return found
+        if self._failed:
+            wait = max(1, ceil(self._asked_at + PAUSE_SECONDS - self._clock()))
+            raise Unavailable("the keys of this token's issuer cannot be fetched just now", retry_after=wait)
+        raise Unauthenticated("kid: the issuer has no such key" if kid is not None else "kid: expected one, got none")
+
+    def refresh(self, now: float) -> None:
+        """Begin to fetch the keys anew if that is due at `now` (seconds since the epoch). Waits for nothing."""
+        due = PAUSE_SECONDS if self._failed else REFRESH_SECONDS
+        if self._keys is not None and not _within(self._fetched_at, now, due):
+            self._fetch_soon()
+
+    async def aclose(self) -> None:
+        """Stop refreshing. Whoever waits for a fetch is told that the issuer cannot be asked."""
+        if self._timer:
+            self._timer.cancel()
+        if fetching := self._fetching:
+            fetching.cancel()
+            await asyncio.wait({fetching})
+
+    def _look_up(self, kid: str | None, alg: str) -> Sequence[Key]:
+        if kid is not None:
+            return self._by_kid.get(kid, ())
+        fitting = [key for key in self._keys or () if alg in key.algorithms]
+        return fitting if len(fitting) == 1 else ()
+
+    async def _ask(self, kid: str | None, alg: str) -> Sequence[Key]:
+        first = self._keys is None
+        # Unlike awaiting the task, this neither cancels it with the one who waits nor hands its cancellation on.
+        await asyncio.wait({self._fetch_soon()})
+        found = self._look_up(kid, alg)
+        # The very first fetch, if it served its purpose, was not for an unknown key: the next unknown key is asked for.
+        if not (first and found):
+            self._asked_at = self._clock()
+        return found
+
+    def _fetch_soon(self) -> asyncio.Task[None]:
+        if self._fetching is None:
+            if self._timer:
+                self._timer.cancel()
+            self._fetching = asyncio.create_task(self._fetch())
+        return self._fetching
+
+    async def _fetch(self) -> None:
+        self._failed = True  # until proven otherwise, whatever happens below
+        try:
+            async with asyncio.timeout(FETCH_SECONDS):
+                document = await fetch_jwks(self.issuer, self._client, allow_insecure=self._allow_insecure)
+            self._take(read_keys(document))
+            self._failed = False
+        except (FetchError, TimeoutError) as error:
+            host = httpx.URL(self.issuer.issuer).host
+            log.warning("issuer_keys_not_fetched", issuer=host, reason=str(error) or "timeout")
+        finally:
+            self._fetched_at = self._clock()
+            self._fetching = None
+        # Also when nobody asks for hours: the first token of the morning must not pass by a key withdrawn at night.
+        wait = PAUSE_SECONDS if self._failed else REFRESH_SECONDS
+        self._timer = asyncio.get_running_loop().call_later(wait, self._fetch_soon)
+
+    def _take(self, keys: Iterable[Key]) -> None:
+        self._keys = frozenset(keys)
+        self._by_kid = {}
+        for key in self._keys:
+            if key.kid is not None:
+                self._by_kid.setdefault(key.kid, []).append(key)
+
+
+def _within(since: float, now: float, seconds: float) -> bool:
+    """Whether `now` is less than `seconds` after `since`; never, if the clock was set back in between."""
+    return 0 <= now - since < seconds

@@ -1,0 +1,78 @@
+"""What can happen to a session. The API, the sockets and the timer make these; `session.decide` answers them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from fhircast_hub.core.messages import Event
+from fhircast_hub.core.principal import Principal
+
+
+class Subscribe(msgspec.Struct, frozen=True):
+    """A new subscription `sid` (the digest of its endpoint), asking for `events` for `lease` seconds (None: the default)."""
+
+    principal: Principal
+    topic: str
+    sid: str
+    events: tuple[str, ...]
+    lease: int | None = None
+    name: str = ""
+
+
+class Renew(msgspec.Struct, frozen=True):
+    """New events and lease for the live subscription `sid`; a new name too unless it is None."""
+
+    principal: Principal
+    topic: str
+    sid: str
+    events: tuple[str, ...]
+    lease: int | None = None
+    name: str | None = None
+
+
+class Unsubscribe(msgspec.Struct, frozen=True):
+    """The end of the subscription `sid`, or without one of the principal's only subscription (of that name)."""
+
+    principal: Principal
+    topic: str
+    sid: str | None = None
+    name: str | None = None
+
+
+class Publish(msgspec.Struct, frozen=True):
+    """An event posted by `principal`."""
+
+    principal: Principal
+    event: Event
+
+
+class Connected(msgspec.Struct, frozen=True):
+    """A socket came for the subscription `sid`; it is called `connection` from now on."""
+
+    sid: str
+    connection: str
+
+
+class Disconnected(msgspec.Struct, frozen=True):
+    """The socket `connection` of `sid` is gone. What was sent to it until `sure` (epoch seconds) is known to have arrived."""
+
+    sid: str
+    connection: str
+    sure: float
+
+
+class Evict(msgspec.Struct, frozen=True):
+    """The user is over a limit elsewhere: forget the subscription `sid` if it has no socket (SUB-15)."""
+
+    sid: str
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """A deadline may have passed."""
+
+
+class Restarted(msgspec.Struct, frozen=True):
+    """The hub's process is new: every socket it had is gone."""
+
+
+Command = Subscribe | Renew | Unsubscribe | Publish | Connected | Disconnected | Evict | Tick | Restarted

@@ -1,0 +1,122 @@
+"""Contexts: what is open, what is current, what a joiner is told (FHIRcast 3.0.0, 2.3, 2.4 and 2.9)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from msgspec.structs import replace
+
+from fhircast_hub.core.audiences import NOTHING, Told, remember
+from fhircast_hub.core.derived import DerivedOpen, derive
+from fhircast_hub.core.errors import InsufficientScope
+from fhircast_hub.core.limits import MAX_CONTEXTS, Rules
+from fhircast_hub.core.messages import Event, encode, with_version
+from fhircast_hub.core.names import DERIVED, spelling
+from fhircast_hub.core.principal import Principal, check_access
+from fhircast_hub.core.session import OpenContext, Session
+
+
+def opened(event: Event, version: str, order: int) -> OpenContext:
+    """The context that an accepted open opens, with its frame as it is broadcast."""
+    frame, version_at = with_version(event, version)
+    return OpenContext(
+        ref=event.ref,
+        type=event.type,
+        id=event.id,
+        timestamp=event.timestamp,
+        order=order,
+        version=version,
+        frame=frame,
+        version_at=version_at,
+        context_at=frame.index(event.context, version_at + len(version)),
+        context_size=len(event.context),
+        implied=event.implied,
+    )
+
+
+def add(contexts: dict[str, OpenContext], context: OpenContext) -> tuple[dict[str, OpenContext], OpenContext | None]:
+    """The open contexts with `context` as the newest, and the one that had to go for it (LIM-1), if one had to."""
+    added = {ref: other for ref, other in contexts.items() if ref != context.ref}
+    added[context.ref] = context
+    if len(added) <= MAX_CONTEXTS:
+        return added, None
+    newest = {other.key: ref for ref, other in added.items()}
+    gone = next((ref for ref, other in added.items() if newest[other.key] != ref), next(iter(added)))
+    return added, added.pop(gone)
+
+
+def without(contexts: dict[str, OpenContext], ref: str) -> dict[str, OpenContext]:
+    """The open contexts after `ref` was closed: neither it nor a derived open of it is told to anybody any more (CTX-2)."""
+    type_ = ref[: ref.index("/")]
+    return {
+        other.ref: replace(other, implied={k: v for k, v in other.implied.items() if k != type_})
+        if other.implied.get(type_) == ref
+        else other
+        for other in contexts.values()
+        if other.ref != ref
+    }
+
+
+def replay(session: Session, keys: Collection[str], rules: Rules) -> tuple[list[bytes], Told]:
+    """What somebody who joins is sent, oldest first, and the opens that they then count as told.
+
+    "Hubs SHALL follow a successful subscription with an event notification informing the new Subscriber of the most recent
+    *-open event per anchor type for which no *-close event has occurred" (2.4 "Current context notification"), where an open
+    that another context implies counts too, if it is the newer (CTX-4).
+    """
+    newest = {context.key: context for context in session.contexts.values()}
+    derived = _newest_derived(newest, session, rules)
+    told = NOTHING
+    frames: list[tuple[int, int, bytes]] = []
+    for key, context in newest.items():
+        if key in keys and key not in derived:
+            frames.append((context.order, len(DERIVED), context.frame))
+            if (type_ := key.removesuffix("-open")) in DERIVED:
+                told = remember(told, type_, context.ref)
+    for key, open_ in derived.items():
+        if key in keys:
+            frames.append((open_.source.order, DERIVED.index(open_.type), open_.frame(session.topic)))
+            told = remember(told, open_.type, open_.ref)
+    replayed = [frame for _, _, frame in sorted(frames)]
+    if session.home and "home-open" in keys:
+        replayed.append(session.home)
+    return replayed, told
+
+
+def _newest_derived(newest: dict[str, OpenContext], session: Session, rules: Rules) -> dict[str, DerivedOpen]:
+    """By event, the derived opens that are newer than the newest stored one of their type and open something else."""
+    sources: dict[str, OpenContext] = {}
+    for context in session.contexts.values() if rules.derive_opens else ():
+        for type_ in context.implied:
+            sources[type_] = context
+    found: dict[str, DerivedOpen] = {}
+    for type_, source in sources.items():
+        stored = newest.get(f"{type_}-open")
+        if stored is None or (source.order > stored.order and source.implied[type_] != stored.ref):
+            found[f"{type_}-open"] = next(open_ for open_ in derive(source) if open_.type == type_)
+    return found
+
+
+def current_context(session: Session | None, principal: Principal, topic: str, rules: Rules) -> bytes:
+    """The answer to GET hub.url/{topic} (2.9), as JSON.
+
+    Raises Forbidden or Conflict where the topic is not the principal's, and InsufficientScope where neither the newest open
+    nor one derived from it may be read (GET-8).
+    """
+    check_access(principal, topic, session.owner if session else None)
+    if session is None or not session.current:
+        return _answer("", session.version if session else "0", b"[]")
+    context = session.contexts[session.current]
+    if principal.scopes.may_read(context.key):
+        return _answer(context.type, context.version, context.context)
+    for open_ in reversed(derive(context) if rules.derive_opens else []):
+        if principal.scopes.may_read(open_.key):
+            return _answer(spelling(open_.key).removesuffix("-open"), context.version, open_.context)
+    name = spelling(context.key)
+    raise InsufficientScope(
+        f"the current context was opened by {name}, which this token may not read", scope=f"fhircast/{name}.read"
+    )
+
+
+def _answer(type_: str, version: str, context: bytes) -> bytes:
+    return b'{"context.type":%b,"context.versionId":%b,"context":%b}' % (encode(type_), encode(version), context)

@@ -1,0 +1,87 @@
+"""The one function through which a session changes.
+
+    decide(session, command, now, ids, rules) -> Outcome(session, effects, reply)
+
+It is pure: no I/O, no clock, no random numbers. Time enters as `now` (epoch seconds) and leaves as `session.deadline`, ids come
+from `ids`. A command that is refused raises a HubError; the session stays what it was.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from msgspec.structs import replace
+
+from fhircast_hub.core import subscriptions
+from fhircast_hub.core.commands import (
+    Command,
+    Connected,
+    Disconnected,
+    Evict,
+    Publish,
+    Renew,
+    Restarted,
+    Subscribe,
+    Tick,
+    Unsubscribe,
+)
+from fhircast_hub.core.limits import Rules
+from fhircast_hub.core.publishing import publish
+from fhircast_hub.core.session import Ids, Outcome, Session
+
+
+def decide(session: Session | None, command: Command, now: float, ids: Ids, rules: Rules) -> Outcome:
+    """What `command` leads to. `session` is None where the topic has none yet. Raises HubError when it is refused."""
+    outcome = _decide(session, command, now, ids, rules)
+    after = outcome.session
+    if after is None or after is session:
+        return outcome
+    if session is not None and after.subscriptions is session.subscriptions and after.subscriptions:
+        return outcome  # no lease and no socket changed: the deadline stands
+    return Outcome(replace(after, deadline=_deadline(after, rules)), outcome.effects, outcome.reply)
+
+
+def _decide(session: Session | None, command: Command, now: float, ids: Ids, rules: Rules) -> Outcome:
+    match command:
+        case Publish():
+            return publish(session, command, now, ids, rules)
+        case Subscribe():
+            return subscriptions.subscribe(session, command, now, rules)
+        case Renew():
+            return subscriptions.renew(session, command, now, ids, rules)
+        case Unsubscribe():
+            return subscriptions.unsubscribe(session, command)
+        case Connected():
+            return subscriptions.connected(session, command, now, ids, rules)
+        case Disconnected():
+            return subscriptions.disconnected(session, command, now)
+        case Evict():
+            return subscriptions.evict(session, command)
+        case Tick():
+            return _tick(session, now, rules)
+        case Restarted():
+            return Outcome(None) if session is None else subscriptions.restarted(session, now)
+        case _:
+            assert_never(command)
+
+
+def _tick(session: Session | None, now: float, rules: Rules) -> Outcome:
+    if session is None:
+        return Outcome(None)
+    after, effects = subscriptions.expired(session, now, rules)
+    if after is not session:
+        after = replace(after, used=now)
+    # "A session without subscribers and open contexts is forgotten after SESSION_TTL" (LIM-1).
+    if _idle(after) and after.used + rules.session_ttl <= now:
+        return Outcome(None, effects)
+    return Outcome(after, effects)
+
+
+def _idle(session: Session) -> bool:
+    return not session.subscriptions and not session.contexts
+
+
+def _deadline(session: Session, rules: Rules) -> float | None:
+    if _idle(session):
+        return session.used + rules.session_ttl
+    return subscriptions.next_expiry(session, rules)

@@ -1,0 +1,60 @@
+"""Derived opens (FHIRcast 3.0.0, 2.5 "Hub Generated open Events"): what one context implies for subscribers of others.
+
+"When distributing a received event, a Hub SHALL ensure open events for the referenced resource types of the received event
+are also sent to subscribers."
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from fhircast_hub.core.messages import DERIVED_KEYS, derived_id, made_event, raw_items
+from fhircast_hub.core.names import DERIVED, spelling
+from fhircast_hub.core.session import OpenContext
+
+#: Which items of the source a derived open's context takes over, in this order (DER-1).
+_PARTS = {
+    "patient": ("patient",),
+    "encounter": ("encounter", "patient"),
+    "imagingstudy": ("imagingstudy", "encounter", "patient"),
+}
+
+
+class DerivedOpen(msgspec.Struct, frozen=True):
+    """An open that the hub sends on behalf of another: its `type` in lower case, the `ref` it opens, and its context array."""
+
+    type: str
+    ref: str
+    source: OpenContext
+    context: bytes
+
+    @property
+    def key(self) -> str:
+        """Its event's name in lower case."""
+        return f"{self.type}-open"
+
+    def frame(self, topic: str) -> bytes:
+        """The message: same timestamp as its source, an id made of the source's, no version."""
+        name = spelling(self.key)
+        return made_event(topic, name, derived_id(self.source.id, name), self.source.timestamp, self.context)
+
+
+def derive(source: OpenContext) -> list[DerivedOpen]:
+    """The opens that `source` implies, in the order in which they are sent."""
+    if not source.implied:
+        return []
+    items: dict[str, tuple[str, bytes]] = {}
+    for key, ref, raw in raw_items(source.context):
+        type_ = DERIVED_KEYS.get(key, "")
+        if ref.startswith(type_ + "/"):
+            items.setdefault(type_, (ref, raw))
+    return [
+        DerivedOpen(
+            type=type_,
+            ref=source.implied[type_],
+            source=source,
+            context=b"[%b]" % b",".join(items[part][1] for part in _PARTS[type_] if part in items),
+        )
+        for type_ in DERIVED
+        if type_ in source.implied
+    ]

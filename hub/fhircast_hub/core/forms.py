@@ -1,0 +1,146 @@
+"""Subscription forms (FHIRcast 3.0.0, 2.4): what a client asks when it subscribes, renews or unsubscribes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from fhircast_hub.core.errors import BadRequest
+from fhircast_hub.core.limits import MAX_NAME, MAX_PARAMETERS
+from fhircast_hub.core.messages import check_controls, check_topic
+from fhircast_hub.core.names import parse_events
+
+_LEASE = re.compile(r"0*[1-9][0-9]*", re.ASCII)
+#: Any lease of more digits than this is beyond every maximum; Python need not make an int of it.
+_MAX_LEASE_DIGITS = 18
+
+
+class _Object(list[tuple[str, object]]):
+    """A JSON object as its members, so that one given twice is seen."""
+
+
+#: Numbers stay text.
+_PAIRS = json.JSONDecoder(object_pairs_hook=_Object, parse_int=str, parse_float=str)
+
+
+class Form(msgspec.Struct, frozen=True):
+    """A form that was read and makes sense. `events` is empty when unsubscribing; None marks what was not given."""
+
+    subscribe: bool
+    topic: str
+    events: tuple[str, ...]
+    lease: int | None
+    name: str | None
+    endpoint: str | None
+
+
+def parse_form(body: bytes) -> Form:
+    """Read an application/x-www-form-urlencoded body. Raises BadRequest (SUB-4 to SUB-6)."""
+    try:
+        pairs = parse_qsl(
+            body.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS, separator="&"
+        )
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"the form: expected UTF-8, got a byte that is not at {error.start}") from None
+    except ValueError:
+        raise BadRequest(f"the form: expected at most {MAX_PARAMETERS} parameters, got more") from None
+    return _form(pairs)
+
+
+def parse_json_form(body: bytes) -> Form | None:
+    """Read the same parameters from a JSON object with hub.mode (SUB-16), where hub.events may be an array.
+
+    None if the body is no such object: it is an event, then, or refused as one. Raises BadRequest as `parse_form` does.
+    """
+    if b'"hub.mode"' not in body:
+        return None
+    try:
+        pairs = _PAIRS.decode(body.decode())
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(pairs, _Object) or all(name != "hub.mode" for name, _ in pairs):
+        return None
+    return _form((name, _text(name, value)) for name, value in pairs)
+
+
+def _text(name: str, value: object) -> str:
+    if type(value) is list and name == "hub.events" and all(isinstance(item, str) for item in value):
+        return ",".join(value)
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    raise BadRequest(f"{name}: expected a string, got {type(value).__name__}")
+
+
+def _form(pairs: Iterable[tuple[str, str]]) -> Form:
+    given: dict[str, str] = {}
+    for parameter, value in pairs:
+        if parameter in given:
+            # "Each parameter SHALL appear at most one time" (2.4 Subscription Request)
+            raise BadRequest(f"{_shown(parameter)}: expected once, got twice")
+        given[parameter] = check_controls(_shown(parameter), value.strip())
+    _check_channel(given)
+    subscribe = _mode(given)
+    topic = check_topic(_required(given, "hub.topic"))
+    name = given.get("subscriber.name")
+    if name is not None and len(name) > MAX_NAME:
+        raise BadRequest(f"subscriber.name: expected at most {MAX_NAME} characters, got {len(name)}")
+    return Form(
+        subscribe=subscribe,
+        topic=topic,
+        events=parse_events(_required(given, "hub.events").split(",")) if subscribe else (),
+        lease=_lease(given) if subscribe else None,
+        name=name,
+        # Medplum's client says `endpoint` when it unsubscribes (UNS-5).
+        endpoint=given.get("hub.channel.endpoint") or (None if subscribe else given.get("endpoint")) or None,
+    )
+
+
+def _shown(name: str) -> str:
+    """Parameter names are the client's own text: only those that FHIRcast knows are quoted."""
+    return name if name.startswith(("hub.", "subscriber.")) and len(name) < 32 and name.isprintable() else "a parameter"
+
+
+def _required(given: dict[str, str], name: str) -> str:
+    try:
+        return given[name]
+    except KeyError:
+        raise BadRequest(f"{name}: expected it, and it is missing") from None
+
+
+def _check_channel(given: dict[str, str]) -> None:
+    # An empty hub.callback beside channel type websocket is common; only one that says something means a webhook.
+    channel = given.get("hub.channel.type") or ("webhook" if given.get("hub.callback") else "")
+    if not channel:
+        raise BadRequest("hub.channel.type: expected websocket, and it is missing")
+    if channel != "websocket":
+        raise BadRequest(f"hub.channel.type: expected websocket, got {_quoted(channel)}")
+
+
+def _mode(given: dict[str, str]) -> bool:
+    mode = _required(given, "hub.mode")
+    if mode not in ("subscribe", "unsubscribe"):
+        raise BadRequest(f"hub.mode: expected subscribe or unsubscribe, got {_quoted(mode)}")
+    return mode == "subscribe"
+
+
+def _quoted(value: str) -> str:
+    """A mode or channel type for a message: quoted when it is short and plain, else its length."""
+    return value if value.isascii() and value.isprintable() and 0 < len(value) <= 32 else f"{len(value)} characters"
+
+
+def _lease(given: dict[str, str]) -> int | None:
+    """The lease asked for, in seconds; `hub.lease` is what many clients call it (LEA-1)."""
+    for name in ("hub.lease_seconds", "hub.lease"):
+        if (value := given.get(name)) is not None:
+            if not _LEASE.fullmatch(value):
+                raise BadRequest(
+                    f"{name}: expected a positive decimal integer of seconds, got {len(value)} characters that are not"
+                )
+            return int(value[-_MAX_LEASE_DIGITS:]) if len(value) <= _MAX_LEASE_DIGITS else 10**_MAX_LEASE_DIGITS
+    return None

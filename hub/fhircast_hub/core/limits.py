@@ -1,0 +1,38 @@
+"""What a deployment chooses (Rules), and the bounds that nobody needs to choose."""
+
+from __future__ import annotations
+
+import msgspec
+
+#: Characters in a hub.topic (SUB-5); long enough for a URL or a signed token, short enough for a key.
+MAX_TOPIC = 1024
+#: Characters in a subscriber.name (SUB-13): it is read by people, in a SyncError.
+MAX_NAME = 256
+#: Characters in an event's id (EVT-5).
+MAX_ID = 256
+#: Nesting of a JSON body (EVT-6): FHIR's deepest resources stay under twenty.
+MAX_DEPTH = 64
+#: Parameters of a subscription form; the specification knows eight.
+MAX_PARAMETERS = 64
+#: Open contexts of a session (LIM-1).
+MAX_CONTEXTS = 64
+#: Changes of context whose repetition a session recognizes (EVT-17). A sender repeats its newest one, every ten seconds.
+REMEMBERED_CHANGES = 64
+#: Seconds a close is held for a socket whose queue may die with the process (SUB-12).
+HOLD_SECONDS = 30
+#: Seconds every subscription has to come back after the hub was restarted (SUB-17).
+RESTART_GRACE = 30
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """The settings that the core's decisions depend on; times in seconds, sizes in bytes."""
+
+    default_lease: int = 7200
+    max_lease: int = 86400
+    connect_timeout: int = 60
+    max_subscriptions: int = 64
+    session_ttl: int = 86400
+    derive_opens: bool = True
+    #: what a lost subscription may find waiting when it is back (SUB-12)
+    held_bytes: int = 1 << 20
+    held_messages: int = 256

@@ -1,0 +1,356 @@
+"""Messages: a posted event read without being decoded, and the frames that the hub writes.
+
+A resource is kept as the bytes that came (EVT-15): the hub looks for its resourceType, id and references and passes the rest
+on. So the member order, `1.10`, integers of any size and every escape survive, and nothing is encoded twice.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import re
+import uuid
+from collections.abc import Iterable
+from typing import NoReturn, TypeVar
+
+import msgspec
+
+from fhircast_hub.core.errors import BadRequest
+from fhircast_hub.core.limits import MAX_DEPTH, MAX_ID, MAX_TOPIC
+from fhircast_hub.core.names import Kind, anchor_keys, classify
+
+#: First path segments under hub.url that cannot be topics (SUB-5).
+RESERVED_TOPICS = frozenset((".well-known", "metadata", "ws"))
+#: Namespace of the ids of derived opens (DER-1), so that each node makes the same id.
+_DERIVED_IDS = uuid.UUID("6f1c2f5e-3f0a-5d0b-9c3c-7a5f4b0e8d21")
+#: Length of a UUID in text: a version put into a frame is always this long.
+_UUID = 36
+
+_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d([.,]\d+)?)?(Z|[+-]\d\d(:?\d\d)?)?", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_BRACKET = re.compile(rb"[\[{\]}]")
+
+_T = TypeVar("_T")
+
+
+class _Stub(msgspec.Struct):
+    resourceType: str
+    id: str | None = None
+
+
+class _Reference(msgspec.Struct):
+    reference: str
+
+
+class _Item(msgspec.Struct):
+    key: str
+    resource: _Stub | None = None
+    reference: msgspec.Raw = msgspec.Raw(b"")
+
+
+class Event(msgspec.Struct, frozen=True):
+    """A posted event. `head` + `tail` are its frame; a version goes between them.
+
+    `name` is as sent, `key` in lower case; `type` is the anchor's resourceType and `ref` its `type/id`, type in lower case
+    ("" without an anchor); `context` is the context array's bytes; `implied` the refs of the other contexts it names, by type.
+    `fingerprint` is the same for a repeat (id, timestamp and body, EVT-17) and differs for everything else.
+    """
+
+    topic: str
+    name: str
+    key: str
+    kind: Kind
+    id: str
+    timestamp: str
+    type: str
+    ref: str
+    head: bytes
+    tail: bytes
+    context: bytes
+    implied: dict[str, str]
+    fingerprint: str
+
+    def frame(self) -> bytes:
+        """The message as it is broadcast, without a version."""
+        return self.head + self.tail
+
+
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ITEMS = msgspec.json.Decoder(list[_Item])
+_RAW_ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
+_TEXT = msgspec.json.Decoder(str)
+_REFERENCE = msgspec.json.Decoder(_Reference)
+#: Numbers stay text: Python refuses to make an int of more than 4,300 digits.
+_PAIRS = json.JSONDecoder(object_pairs_hook=list, parse_int=str, parse_float=str)
+encode = msgspec.json.Encoder().encode
+
+
+def parse_event(body: bytes) -> Event:
+    """Read a posted event (FHIRcast 3.0.0, 2.6 "Request Context Change body") from its JSON text.
+
+    Raises BadRequest with one line that names the member, what was expected and what came (EVT-5, EVT-6).
+    """
+    _check_text(body)
+    envelope = _members(body, "the body")
+    event_raw = _required(envelope, "event", "event")
+    event = _members(event_raw, "event")
+    _check_once(body, event_raw, envelope, "the body")
+    context = _required(event, "context", "event.context")
+    _check_once(event_raw, context, event, "event")
+
+    id_ = _text(envelope, "id", "id")
+    if not 0 < len(id_) <= MAX_ID:
+        raise BadRequest(f"id: expected 1 to {MAX_ID} characters, got {len(id_)}")
+    timestamp = _text(envelope, "timestamp", "timestamp")
+    _check_timestamp(timestamp)
+    topic = check_topic(_text(event, "hub.topic", "event.hub.topic"))
+    name = _text(event, "hub.event", "event.hub.event")
+    kind, type_ = classify(name)
+    items = _decoded(_ITEMS, context, "event.context")
+    anchor = _anchor(items, kind, type_) if type_ else None
+    if kind is Kind.UPDATE:
+        _check_updates(items)
+    head, tail = _split(envelope, event)
+    return Event(
+        topic=topic,
+        name=name,
+        key=name.lower(),
+        kind=kind,
+        id=id_,
+        timestamp=timestamp,
+        type=anchor[0] if anchor else "",
+        ref=f"{type_}/{anchor[1]}" if anchor else "",
+        head=head,
+        tail=tail,
+        context=context,
+        implied=_implied(items, type_) if kind is Kind.OPEN else {},
+        fingerprint=hashlib.blake2b(body, digest_size=16).hexdigest(),
+    )
+
+
+def check_topic(topic: str) -> str:
+    """`topic`, if it can be one (SUB-5); else BadRequest."""
+    if not 0 < len(topic) <= MAX_TOPIC:
+        raise BadRequest(f"hub.topic: expected 1 to {MAX_TOPIC} characters, got {len(topic)}")
+    if _CONTROL.search(topic):
+        raise BadRequest("hub.topic: expected no control characters, got some")
+    if topic in RESERVED_TOPICS:
+        raise BadRequest(f"hub.topic: {topic} is a path of the hub's own")
+    return topic
+
+
+def check_controls(what: str, value: str) -> str:
+    """`value`, if it has no control character; else BadRequest naming `what`."""
+    if _CONTROL.search(value):
+        raise BadRequest(f"{what}: expected no control characters, got some")
+    return value
+
+
+def with_version(event: Event, version: str) -> tuple[bytes, int]:
+    """The event's frame with the hub's `context.versionId` (a UUID), and where in it that stands."""
+    start = event.head + b'"context.versionId":"'
+    return b"".join((start, version.encode(), b'",', event.tail)), len(start)
+
+
+def put_version(frame: bytes, at: int, version: str) -> bytes:
+    """`frame` with the version that stands at `at` replaced by another UUID."""
+    return frame[:at] + version.encode() + frame[at + _UUID :]
+
+
+def made_event(topic: str, name: str, id_: str, timestamp: str, context: bytes) -> bytes:
+    """The frame of an event that the hub makes; `context` is a JSON array."""
+    return b'{"timestamp":%b,"id":%b,"event":{"hub.topic":%b,"hub.event":%b,"context":%b}}' % (
+        encode(timestamp),
+        encode(id_),
+        encode(topic),
+        encode(name),
+        context,
+    )
+
+
+def derived_id(source: str, name: str) -> str:
+    """The id of the open called `name` that is derived from the event whose id is `source` (DER-1)."""
+    return str(uuid.uuid5(_DERIVED_IDS, f"{source}\n{name}"))
+
+
+def rfc3339(now: float) -> str:
+    """An instant (epoch seconds) as the hub writes it: UTC, milliseconds, Z."""
+    moment = datetime.datetime.fromtimestamp(now, datetime.UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def raw_items(context: bytes) -> list[tuple[str, str, bytes]]:
+    """The items of a context array that was accepted: key, ref of the resource ("" without one), bytes."""
+    stubs = _ITEMS.decode(context)
+    return [
+        (stub.key, _ref(stub.resource), bytes(raw)) for stub, raw in zip(stubs, _RAW_ITEMS.decode(context), strict=True)
+    ]
+
+
+def confirmation(topic: str, events: Iterable[str], lease: int) -> bytes:
+    """The first frame on a socket (2.4 "Subscription Confirmation"); `lease` is in whole seconds remaining."""
+    return encode(
+        {"hub.mode": "subscribe", "hub.topic": topic, "hub.events": ",".join(events), "hub.lease_seconds": lease}
+    )
+
+
+def denial(topic: str, events: Iterable[str], reason: str) -> bytes:
+    """The last frame of a subscription that ends (2.4 "Subscription Denial")."""
+    return encode({"hub.mode": "denied", "hub.topic": topic, "hub.events": ",".join(events), "hub.reason": reason})
+
+
+def _check_text(body: bytes) -> None:
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"the body: expected UTF-8, got a byte that is not at {error.start}") from None
+    # Counting is exact enough to pass nearly every body at once; only what has many brackets is followed through.
+    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth(body) > MAX_DEPTH:
+        raise BadRequest(f"the body: expected JSON nested at most {MAX_DEPTH} deep, got more")
+
+
+def _depth(body: bytes) -> int:
+    deepest = depth = 0
+    for bracket in _BRACKET.findall(_STRING.sub(b"", body)):
+        depth += 1 if bracket in b"[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _members(raw: bytes, what: str) -> dict[str, msgspec.Raw]:
+    return _decoded(_MEMBERS, raw, what)
+
+
+def _decoded(decoder: msgspec.json.Decoder[_T], raw: bytes, what: str) -> _T:
+    try:
+        return decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        _refuse(what, str(error))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(f"{what}: expected JSON: {error}") from None
+
+
+def _refuse(what: str, message: str) -> NoReturn:
+    """Say msgspec's finding (`Expected `str`, got `int` - at `$[0].key``) in terms of the message."""
+    finding, _, path = message.partition(" - at `$")
+    raise BadRequest(f"{what}{path.rstrip('`')}: {finding[:1].lower()}{finding[1:]}".replace("`", ""))
+
+
+def _required(members: dict[str, msgspec.Raw], name: str, what: str) -> bytes:
+    try:
+        return bytes(members[name])
+    except KeyError:
+        raise BadRequest(f"{what}: expected it, and it is missing") from None
+
+
+def _text(members: dict[str, msgspec.Raw], name: str, what: str) -> str:
+    return _decoded(_TEXT, _required(members, name, what), what)
+
+
+def _check_once(text: bytes, inner: bytes, members: dict[str, msgspec.Raw], what: str) -> None:
+    """Refuse a member given twice (EVT-6): the hub and a subscriber could each read another one of them."""
+    if len(_PAIRS.decode(text.replace(inner, b"0", 1).decode())) != len(members):
+        raise BadRequest(f"{what}: expected each member once, got one twice")
+
+
+def _check_timestamp(timestamp: str) -> None:
+    """ISO 8601 date and time; without a zone it is UTC, which is what the specification asks for."""
+    try:
+        if not _TIMESTAMP.fullmatch(timestamp):
+            raise ValueError
+        datetime.datetime.fromisoformat(timestamp)
+    except ValueError:
+        raise BadRequest(
+            f"timestamp: expected an ISO 8601 date and time such as 2026-01-31T09:30:00.000Z, got {len(timestamp)} characters that are not"
+        ) from None
+
+
+def _anchor(items: list[_Item], kind: Kind, type_: str) -> tuple[str, str]:
+    """The anchor's resourceType and id. "Context change events SHALL include the resource the context change relates to" (2.3)."""
+    keys = anchor_keys(type_)
+    item = next((item for item in items if item.key in keys), None)
+    if item is None:
+        raise BadRequest(f"event.context: expected an item with the key {keys[0]}, the anchor of this event, got none")
+    if kind in (Kind.UPDATE, Kind.SELECT) and item.resource is None:
+        found = _reference(item)
+    elif item.resource is not None:
+        found = item.resource.resourceType, item.resource.id or ""
+    else:
+        raise BadRequest(f"event.context: expected a resource in the item with the key {item.key}, got none")
+    if found[0].lower() != type_:
+        raise BadRequest(
+            f"event.context: expected the anchor's type to be that of the event's name, got another of {len(found[0])} characters"
+        )
+    if not found[1]:
+        raise BadRequest("event.context: expected the anchor to have an id, got none")
+    return found
+
+
+def _reference(item: _Item) -> tuple[str, str]:
+    """Type and id of the item's reference: its last two segments, whatever server it names."""
+    if not bytes(item.reference):
+        raise BadRequest(f"event.context: expected a reference in the item with the key {item.key}, got none")
+    reference = _decoded(_REFERENCE, bytes(item.reference), f"event.context: the reference of {item.key}").reference
+    type_, _, id_ = reference.rpartition("/")
+    return type_.rpartition("/")[2], id_
+
+
+def _check_updates(items: list[_Item]) -> None:
+    """ "one named `updates` holding a single `Bundle` resource" (2.3 Content sharing events)."""
+    updates = [item for item in items if item.key == "updates"]
+    if len(updates) != 1 or updates[0].resource is None or updates[0].resource.resourceType != "Bundle":
+        raise BadRequest(
+            f"event.context: expected exactly one item with the key updates, a Bundle, got {len(updates)} or another resource"
+        )
+
+
+def _ref(resource: _Stub | None) -> str:
+    return f"{resource.resourceType.lower()}/{resource.id}" if resource and resource.id else ""
+
+
+#: The context keys from which opens are derived, by the type they carry.
+DERIVED_KEYS = {"patient": "patient", "encounter": "encounter", "study": "imagingstudy"}
+
+
+def _implied(items: list[_Item], anchor: str) -> dict[str, str]:
+    """The refs of other contexts that this one names, by type; of several studies the first (DER-1)."""
+    implied: dict[str, str] = {}
+    for item in items:
+        type_ = DERIVED_KEYS.get(item.key)
+        if type_ and type_ != anchor and type_ not in implied and (ref := _ref(item.resource)).startswith(type_ + "/"):
+            implied[type_] = ref
+    return implied
+
+
+#: The sender's own versions are taken out of every broadcast (EVT-15): only the hub's count.
+_SENDERS_VERSIONS = frozenset(("context.versionId", "context.priorVersionId"))
+
+
+def _split(envelope: dict[str, msgspec.Raw], event: dict[str, msgspec.Raw]) -> tuple[bytes, bytes]:
+    """The frame in two parts: a version goes before the member `context`, which starts the second."""
+    outer_before, outer_after = _around("event", envelope)
+    before, after = _around("context", event)
+    head = b"".join((b"{", outer_before, b'"event":{', before))
+    return head, b"".join((b'"context":', event["context"], after, b"}", outer_after, b"}"))
+
+
+def _around(middle: str, members: dict[str, msgspec.Raw]) -> tuple[bytes, bytes]:
+    """The members before and after `middle`, as they came, with the commas that part them from it."""
+    before: list[bytes | msgspec.Raw] = []
+    after: list[bytes | msgspec.Raw] = []
+    into = before
+    for name, raw in members.items():
+        if name == middle:
+            into = after
+        elif name not in _SENDERS_VERSIONS:
+            into += (_key(name), raw, b",") if into is before else (b",", _key(name), raw)
+    return b"".join(before), b"".join(after)
+
+
+_KEYS = {name: encode(name) + b":" for name in ("timestamp", "id", "hub.topic", "hub.event")}
+
+
+def _key(name: str) -> bytes:
+    return _KEYS.get(name) or encode(name) + b":"

@@ -1,0 +1,180 @@
+"""Publishing (FHIRcast 3.0.0, 2.6): an event that was posted, what it changes, and who is sent what.
+
+"Once a requested context change is accepted, the Hub SHALL broadcast the context notification to all Subscribers, including
+the original requesting Subscriber."
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from fhircast_hub.core import audiences
+from fhircast_hub.core.commands import Publish
+from fhircast_hub.core.context import add, opened, without
+from fhircast_hub.core.derived import derive
+from fhircast_hub.core.effects import Effect, Send
+from fhircast_hub.core.errors import InsufficientScope, NotSupported
+from fhircast_hub.core.limits import HOLD_SECONDS, REMEMBERED_CHANGES, Rules
+from fhircast_hub.core.messages import Event, made_event, rfc3339
+from fhircast_hub.core.names import DERIVED, Kind, spelling
+from fhircast_hub.core.principal import check_access, new_owner
+from fhircast_hub.core.session import Audience, HeldClose, Ids, OpenContext, Outcome, Session
+
+
+def publish(session: Session | None, command: Publish, now: float, ids: Ids, rules: Rules) -> Outcome:
+    """Accept an event, or raise Forbidden, Conflict, InsufficientScope or NotSupported."""
+    event, principal = command.event, command.principal
+    check_access(principal, event.topic, session.owner if session else None)
+    if not principal.scopes.may_write(event.key):
+        name = spelling(event.name)
+        raise InsufficientScope(f"this token may not write {name}", scope=f"fhircast/{name}.write")
+    if event.kind in (Kind.UPDATE, Kind.SELECT):
+        raise NotSupported(f"{event.name}: this hub does not share content yet")
+    if session is None:
+        session = Session(realm=principal.realm, topic=event.topic, owner=new_owner(principal))
+    if event.kind is Kind.PASSED_ON:
+        return _broadcast(replace(session, order=session.order + 1, used=now), event)
+    seen = session.recent.get(event.fingerprint)
+    if seen is not None:
+        # "such resend will use the timestamp of the original event to prevent race conditions" (2.6): what is still the newest
+        # change is sent again; once something newer was accepted, everybody has moved on, and so has the hub (EVT-17).
+        return _repeat(session, event, rules) if seen >= session.changed else Outcome(session)
+    session = _remembered(session, event.fingerprint, now)
+    if event.kind is Kind.OPEN:
+        return _open(session, event, now, ids, rules)
+    if event.kind is Kind.CLOSE:
+        return _close(session, event, now, ids, rules)
+    return _home(session, event, ids)
+
+
+def _broadcast(session: Session, event: Event) -> Outcome:
+    return Outcome(session, _send(audiences.subscribed(session.audiences, event.key), event.frame()))
+
+
+def _send(to: tuple[str, ...], frame: bytes) -> tuple[Effect, ...]:
+    return (Send(to, frame),) if to else ()
+
+
+def _remembered(session: Session, fingerprint: str, now: float) -> Session:
+    recent = dict(session.recent)
+    recent[fingerprint] = order = session.order + 1
+    if len(recent) > REMEMBERED_CHANGES:
+        del recent[next(iter(recent))]
+    return replace(session, order=order, recent=recent, used=now)
+
+
+def _repeat(session: Session, event: Event, rules: Rules) -> Outcome:
+    if event.kind is not Kind.OPEN:
+        return _broadcast(session, event)
+    context = session.contexts[event.ref]
+    told, effects = _send_open(session, context, rules, again=True)
+    return Outcome(replace(session, audiences=told), effects)
+
+
+def _open(session: Session, event: Event, now: float, ids: Ids, rules: Rules) -> Outcome:
+    context = opened(event, ids.uuid(), session.order)
+    contexts, gone = add(session.contexts, context)
+    session = replace(
+        session, contexts=contexts, current=context.ref, version=context.version, home=b"", changed=session.order
+    )
+    told, effects = _send_open(session, context, rules)
+    session = replace(session, audiences=told)
+    if gone is None:
+        return Outcome(session, effects)
+    frame = made_event(session.topic, close_name(gone), ids.uuid(), rfc3339(now), gone.context)
+    session, closing = _closed(session, gone.ref, _close_key(gone.ref), frame, now, rules)
+    return Outcome(session, effects + closing)
+
+
+def _send_open(
+    session: Session, context: OpenContext, rules: Rules, *, again: bool = False
+) -> tuple[tuple[Audience, ...], tuple[Effect, ...]]:
+    """The derived opens and then the open itself, and what each audience was told by it.
+
+    "Hubs SHOULD NOT generate and send duplicative events" (2.5): nobody is sent a derived open of what they were last told,
+    unless this is a repeat (`again`), which is there to be heard again (DER-3).
+    """
+    told = list(session.audiences)
+    effects: list[Effect] = []
+    for open_ in derive(context) if rules.derive_opens else ():
+        to: list[str] = []
+        for place, audience in enumerate(told):
+            if open_.key in audience.keys and (again or open_.ref not in audience.told):
+                to += audience.members
+                told[place] = replace(audience, told=audiences.remember(audience.told, open_.type, open_.ref))
+        if to:
+            effects.append(Send(tuple(to), open_.frame(session.topic)))
+    effects += _send(audiences.subscribed(told, context.key), context.frame)
+    return _told(told, context), tuple(effects)
+
+
+def _told(told: Sequence[Audience], context: OpenContext) -> tuple[Audience, ...]:
+    if (type_ := context.key.removesuffix("-open")) not in DERIVED:
+        return audiences.merge(told)
+    return audiences.merge(
+        replace(audience, told=audiences.remember(audience.told, type_, context.ref))
+        if context.key in audience.keys and context.ref not in audience.told
+        else audience
+        for audience in told
+    )
+
+
+def _close(session: Session, event: Event, now: float, ids: Ids, rules: Rules) -> Outcome:
+    if event.ref in session.contexts:
+        session = replace(session, changed=session.order)
+    if event.ref == session.current:
+        session = replace(session, current="", version=ids.uuid())
+    session, effects = _closed(session, event.ref, event.key, event.frame(), now, rules)
+    return Outcome(session, effects)
+
+
+def _closed(
+    session: Session, ref: str, key: str, frame: bytes, now: float, rules: Rules
+) -> tuple[Session, tuple[Effect, ...]]:
+    """The session after a close was accepted, and its broadcast. Closing what is not open changes nothing (EVT-16)."""
+    effects = _send(audiences.subscribed(session.audiences, key), frame)
+    session = replace(
+        session, contexts=without(session.contexts, ref), audiences=audiences.forget(session.audiences, ref)
+    )
+    return _held(session, HeldClose(now, key, ref, frame), now, rules), effects
+
+
+def _held(session: Session, close: HeldClose, now: float, rules: Rules) -> Session:
+    """The session holding `close` for those who have no socket, or whose socket may be dead already (SUB-12)."""
+    closes = {**session.closes, session.order: close}
+    absent = [other.sure for other in session.subscriptions.values() if not other.connection and not other.fresh]
+    since = min([now - HOLD_SECONDS, *absent])
+    size = sum(len(held.frame) for held in closes.values())
+    lost = session.lost
+    for order, held in list(closes.items()):
+        if held.at >= since and size <= rules.held_bytes and len(closes) <= rules.held_messages:
+            break
+        del closes[order]
+        size -= len(held.frame)
+        lost = held.at
+    return replace(session, closes=closes, lost=lost)
+
+
+def _home(session: Session, event: Event, ids: Ids) -> Outcome:
+    """Home-open: "the lack of a FHIR resource context" (3.2.5). Contexts stay open, none is current (GET-7)."""
+    frame = event.frame()
+    session = replace(
+        session,
+        current="",
+        version=ids.uuid(),
+        home=frame,
+        changed=session.order,
+        audiences=audiences.forget_all(session.audiences),
+    )
+    return Outcome(session, _send(audiences.subscribed(session.audiences, event.key), frame))
+
+
+def close_name(context: OpenContext) -> str:
+    """The name of the event that closes `context`."""
+    return spelling(f"{context.type}-close")
+
+
+def _close_key(ref: str) -> str:
+    return f"{ref[: ref.index('/')]}-close"

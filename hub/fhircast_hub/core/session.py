@@ -1,0 +1,131 @@
+"""The session: one immutable value that holds all the hub knows of a topic. `decide.py` says how it changes."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from fhircast_hub.core.effects import Effect
+
+
+class Ids(Protocol):
+    """Where new identifiers come from."""
+
+    def uuid(self) -> str:
+        """A UUID that was never given before."""
+        ...
+
+
+class Subscription(msgspec.Struct, frozen=True):
+    """One subscription of a session. Times are epoch seconds.
+
+    `sid` is the digest of its endpoint; `subscriber` whose it is (Principal.subscriber); `events` what was granted, as spelled
+    by the catalogue. `connection` is its socket, or "" without one, and `since` when that came or went; `fresh` until the
+    first socket came. `sure` is until when all that was sent is known to have arrived, and `told` the contexts it had been
+    told open when its socket went (SUB-12).
+    """
+
+    sid: str
+    subscriber: str
+    name: str
+    events: tuple[str, ...]
+    expires: float
+    since: float
+    connection: str = ""
+    fresh: bool = True
+    sure: float = 0.0
+    told: tuple[str, ...] = ()
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The granted events in lower case."""
+        return frozenset(map(str.lower, self.events))
+
+
+class OpenContext(msgspec.Struct, frozen=True):
+    """A context that was opened and not closed: its anchor's `type` (as spelled) and `ref` (type in lower case, id).
+
+    `frame` is the open as it was broadcast; `version` (its context.versionId) stands in it at `version_at`, the context array
+    from `context_at` for `context_size` bytes. `order` counts the session's accepted events. `implied` are the refs of the
+    contexts that opens are derived for, by type, as long as nobody closed those.
+    """
+
+    ref: str
+    type: str
+    id: str
+    timestamp: str
+    order: int
+    version: str
+    frame: bytes
+    version_at: int
+    context_at: int
+    context_size: int
+    implied: dict[str, str]
+
+    @property
+    def key(self) -> str:
+        """The event that opens it, in lower case."""
+        return self.ref[: self.ref.index("/")] + "-open"
+
+    @property
+    def context(self) -> bytes:
+        """The context array as it came."""
+        return self.frame[self.context_at : self.context_at + self.context_size]
+
+
+class HeldClose(msgspec.Struct, frozen=True):
+    """A close that somebody without a socket may still have to be told (SUB-12). `at` is when it was accepted."""
+
+    at: float
+    key: str
+    ref: str
+    frame: bytes
+
+
+class Audience(msgspec.Struct, frozen=True):
+    """Connections that were granted the same events and last told the same opens: an event is decided once for all of them.
+
+    `told` holds, for each type of names.DERIVED, the ref of the last open that was sent ("" for none, DER-3).
+    """
+
+    keys: frozenset[str]
+    told: tuple[str, str, str]
+    members: tuple[str, ...]
+
+
+class Session(msgspec.Struct, frozen=True):
+    """All that the hub knows of one (realm, hub.topic). Its dicts are never changed, only replaced.
+
+    `owner` is the user it belongs to (principal.CLAIMED: nobody's); `order` counts accepted events, `changed` is the count
+    at the last change of context, and `recent` the count at each remembered fingerprint (EVT-17). `current` is the ref of the
+    current context or "", `version` the current version, "0" before any. `contexts` are the open ones, oldest first; `home`
+    the Home-open's frame while that is the newest open of all. `closes` are held by `order`; `lost` is the time of the newest
+    close that is no longer held. Audiences are the connected subscriptions, grouped. `used` is when it was last used;
+    `deadline` is when it wants a Tick, if ever.
+    """
+
+    realm: str
+    topic: str
+    owner: str
+    order: int = 0
+    version: str = "0"
+    current: str = ""
+    home: bytes = b""
+    changed: int = 0
+    lost: float = 0.0
+    used: float = 0.0
+    recent: dict[str, int] = {}
+    contexts: dict[str, OpenContext] = {}
+    closes: dict[int, HeldClose] = {}
+    subscriptions: dict[str, Subscription] = {}
+    audiences: tuple[Audience, ...] = ()
+    deadline: float | None = None
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What a command leads to: the session from now on (None: forgotten), what to do, and what to answer."""
+
+    session: Session | None
+    effects: tuple[Effect, ...] = ()
+    reply: object = None

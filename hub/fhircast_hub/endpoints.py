@@ -1,0 +1,70 @@
+"""WebSocket endpoints: "cryptographically random, unique, and unguessable" (FHIRcast 3.0.0, 2.4), and known by digest only.
+
+A browser cannot send a token with a WebSocket, so the endpoint is the ticket. It is handed to the client once; what the hub
+keeps, and what could leak from its file, is the digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from urllib.parse import unquote, urlsplit
+
+#: Random bits in an endpoint (SUB-2 asks for 128).
+_BITS = 256
+_MAX_TOKEN = 256
+#: Endpoints made by this process whose URL it can still say; kept in memory only.
+_REMEMBERED = 10_000
+
+
+class Endpoints:
+    """Makes endpoints under hub.url, and finds the digest of one that comes back.
+
+    `base` is hub.url with scheme ws or wss, `path` its path, both without a slash at the end. `legacy` takes endpoints of the
+    client's choosing too, at /bind/…, for the oldest demo clients.
+    """
+
+    def __init__(self, base: str, path: str, *, legacy: bool = False) -> None:
+        self._base = base
+        self._prefixes = (f"{path}/ws/", "/bind/") if legacy else (f"{path}/ws/",)
+        self._known: dict[str, str] = {}
+        self.legacy = legacy
+
+    def new(self) -> tuple[str, str]:
+        """A new endpoint and its digest."""
+        token = secrets.token_urlsafe(_BITS // 8)
+        endpoint, sid = f"{self._base}/ws/{token}", _digest(token)
+        self._known[sid] = endpoint
+        if len(self._known) > _REMEMBERED:
+            del self._known[next(iter(self._known))]
+        return endpoint, sid
+
+    def known(self, sid: str) -> str | None:
+        """The endpoint whose digest is `sid`, for a client that unsubscribes without saying it; None after a restart."""
+        return self._known.get(sid)
+
+    def chosen(self, endpoint: str) -> tuple[str, str]:
+        """The endpoint a legacy client chose, as a URL, and its digest."""
+        token = _token(endpoint)
+        origin = urlsplit(self._base)
+        return f"{origin.scheme}://{origin.netloc}/bind/{token}", _digest(token)
+
+    def digest(self, endpoint: str) -> str:
+        """The digest of what a client says is its endpoint: the last segment is what counts, whatever proxy rewrote the rest."""
+        return _digest(_token(endpoint))
+
+    def resolve(self, path: str) -> str | None:
+        """The digest of the endpoint in a WebSocket request's path; its query is ignored. None if it can be none."""
+        path = path.partition("?")[0]
+        for prefix in self._prefixes:
+            if path.startswith(prefix) and (token := unquote(path[len(prefix) :]).rstrip("/")) and "/" not in token:
+                return _digest(token) if len(token) <= _MAX_TOKEN else None
+        return None
+
+
+def _token(endpoint: str) -> str:
+    return endpoint.partition("?")[0].rstrip("/").rpartition("/")[2]
+
+
+def _digest(token: str) -> str:
+    return hashlib.blake2b(token.encode(errors="surrogateescape"), digest_size=16).hexdigest()

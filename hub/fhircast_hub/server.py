@@ -1,0 +1,50 @@
+"""The hub as a process: uvicorn, started so that a signal to stop ends it in order and with exit code 0 (OPS-3)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Iterator
+
+import uvicorn
+
+from fhircast_hub.app import Hub
+
+#: Seconds that requests and sockets have to end before they are ended.
+GRACE_SECONDS = 6
+#: Connections that may wait to be accepted while the hub is busy: a hospital's clients come back all at once.
+_BACKLOG = 4096
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which of itself ends by the signal that stopped it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
+
+def serve(hub: Hub, host: str, port: int) -> int:
+    """Run the hub until it is told to stop; the process's exit code."""
+    config = uvicorn.Config(
+        hub,  # type: ignore[arg-type]  # an ASGI application, typed without uvicorn's names
+        host=host,
+        port=port,
+        loop="uvloop",
+        http="httptools",
+        ws=hub.socket,  # type: ignore[arg-type]  # called as a class would be
+        lifespan="on",
+        access_log=False,  # its lines would hold endpoints
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        backlog=_BACKLOG,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    server = _Server(config)
+    server.run()
+    return 0 if server.started else 1

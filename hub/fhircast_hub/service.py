@@ -1,0 +1,161 @@
+"""The loop: load, decide, commit, and what was committed is done. No rule of FHIRcast lives here.
+
+load(topic) -> decide -> commit(topic, revision) -> on conflict again
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+
+from fhircast_hub.core.commands import Command, Connected, Evict, Restarted, Subscribe, Tick
+from fhircast_hub.core.context import current_context
+from fhircast_hub.core.decide import decide
+from fhircast_hub.core.effects import Effect
+from fhircast_hub.core.errors import HubError, NotFound
+from fhircast_hub.core.limits import Rules
+from fhircast_hub.core.principal import Principal, SessionKey
+from fhircast_hub.core.session import Ids, Outcome, Session
+from fhircast_hub.deadlines import Deadlines
+from fhircast_hub.ports import Clock, Deliver, SessionStore, Stale
+from fhircast_hub.usage import Usage
+
+#: Seconds until something the hub owes itself (a lost socket, a deadline) is tried again when the store fails.
+RETRY_SECONDS = 1.0
+#: Seconds that `stop` waits for what was begun.
+STOP_SECONDS = 3.0
+
+
+class Service:
+    """Everything that happens to sessions goes through here."""
+
+    def __init__(self, store: SessionStore, clock: Clock, ids: Ids, rules: Rules, usage: Usage) -> None:
+        self._store = store
+        self._clock = clock
+        self._ids = ids
+        self._rules = rules
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._deadlines = Deadlines()
+        self.usage = usage
+
+    async def start(self, deliver: Deliver) -> None:
+        """Open the store and take up every session where the last process left it."""
+        await self._store.open(deliver)
+        for session in self._store.sessions():
+            self._follow(_key(session), None, session)
+        await asyncio.gather(*(self.submit(_key(session), Restarted()) for session in self._store.sessions()))
+
+    async def stop(self) -> None:
+        """Finish what was begun, within a few seconds, and close the store."""
+        if self._timer:
+            self._timer.cancel()
+        if self._tasks:
+            _, unfinished = await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
+            for task in unfinished:
+                task.cancel()
+        await self._store.close()
+
+    async def submit(self, key: SessionKey, command: Command) -> object:
+        """Decide and commit; the reply. Raises what `decide` and the store raise: then nothing has changed."""
+        while True:
+            session, revision = await self._store.load(key)
+            outcome = self._decide(key, session, command)
+            if outcome.session is session and not outcome.effects:
+                return outcome.reply
+            try:
+                await self._commit(key, revision, session, outcome.session, outcome.effects)
+            except Stale:
+                continue
+            return outcome.reply
+
+    async def subscribe(self, key: SessionKey, command: Subscribe) -> None:
+        """Submit a Subscribe, within what its user may have in all sessions together (SUB-15)."""
+        session, _ = await self._store.load(key)
+        self._decide(key, session, command)  # what will be refused must not cost another subscription its place
+        while (absent := self.usage.to_evict(key.realm, command.principal.subscriber)) is not None:
+            await self.submit(absent[0], Evict(absent[1]))
+        await self.submit(key, command)
+
+    async def connected(self, sid: str, connection: str) -> SessionKey:
+        """A socket came for the endpoint whose digest is `sid`; its session. Raises NotFound when there is none."""
+        key = self.usage.find(sid)
+        if key is None:
+            raise NotFound("there is no such endpoint")
+        await self.submit(key, Connected(sid, connection))
+        return key
+
+    async def current_context(self, key: SessionKey, principal: Principal) -> bytes:
+        """The JSON answer to GET hub.url/{topic}; see core.context.current_context for what it raises."""
+        session, _ = await self._store.load(key)
+        return current_context(session, principal, key.topic, self._rules)
+
+    def post(self, key: SessionKey, command: Command) -> None:
+        """Submit what nobody waits for; again, later, for as long as the store fails."""
+        self._spawn(self._insist(key, command))
+
+    async def tick(self) -> None:
+        """Do what was due by now."""
+        for key in self._deadlines.due(self._clock()):
+            await self._insist(key, Tick())
+
+    def _decide(self, key: SessionKey, session: Session | None, command: Command) -> Outcome:
+        outcome = decide(session, command, self._clock(), self._ids, self._rules)
+        if session is None and outcome.session is not None:
+            self.usage.check_topics(key.realm, outcome.session.owner)
+        return outcome
+
+    async def _commit(
+        self, key: SessionKey, revision: int, before: Session | None, after: Session | None, effects: tuple[Effect, ...]
+    ) -> None:
+        self._follow(key, before, after)
+        try:
+            await self._store.commit(key, revision, before, after, effects)
+        except (Stale, HubError):
+            now, _ = await self._store.load(key)
+            self._follow(key, after, now)
+            raise
+
+    def _follow(self, key: SessionKey, before: Session | None, after: Session | None) -> None:
+        if before is None or after is None or before.subscriptions is not after.subscriptions:
+            self.usage.follow(key, before, after)
+        deadline = after.deadline if after else None
+        if self._deadlines.set(key, deadline):
+            self._arm()
+
+    async def _insist(self, key: SessionKey, command: Command) -> None:
+        while True:
+            try:
+                await self.submit(key, command)
+            except HubError as error:
+                if error.status < 500:
+                    return
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return
+
+    def _arm(self) -> None:
+        """Set the one timer to the next deadline."""
+        if self._timer:
+            self._timer.cancel()
+        self._timer = None
+        if (at := self._deadlines.next()) is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(max(0.0, at - self._clock()), self._fire)
+
+    def _fire(self) -> None:
+        self._timer = None
+        self._spawn(self._tick_and_arm())
+
+    async def _tick_and_arm(self) -> None:
+        await self.tick()
+        self._arm()
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _key(session: Session) -> SessionKey:
+    return SessionKey(session.realm, session.topic)

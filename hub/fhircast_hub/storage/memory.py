@@ -1,0 +1,42 @@
+"""Sessions in this process's memory only: for demos and tests. Nothing survives the process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from fhircast_hub.core.effects import Effect
+from fhircast_hub.core.principal import SessionKey
+from fhircast_hub.core.session import Session
+from fhircast_hub.ports import Deliver, Stale
+
+
+class MemoryStore:
+    """`memory:`"""
+
+    def __init__(self) -> None:
+        self._sessions: dict[SessionKey, tuple[Session, int]] = {}
+        self._deliver: Deliver = lambda effects: None
+
+    async def open(self, deliver: Deliver) -> None:
+        """See ports.SessionStore, as for all methods here."""
+        self._deliver = deliver
+
+    def sessions(self) -> Iterable[Session]:
+        return [session for session, _ in self._sessions.values()]
+
+    async def load(self, key: SessionKey) -> tuple[Session | None, int]:
+        return self._sessions.get(key, (None, 0))
+
+    async def commit(
+        self, key: SessionKey, revision: int, before: Session | None, after: Session | None, effects: Sequence[Effect]
+    ) -> None:
+        if self._sessions.get(key, (None, 0))[1] != revision:
+            raise Stale
+        if after is None:
+            self._sessions.pop(key, None)
+        elif after is not before:
+            self._sessions[key] = after, revision + 1
+        self._deliver(effects)
+
+    async def close(self) -> None:
+        self._sessions.clear()

@@ -1,0 +1,289 @@
+"""Sessions in memory, journalled to a SQLite file: what was accepted is in the file before anybody is told.
+
+Each session is a few rows: its head, and one for each subscription, open context and held close; a commit writes those that
+differ. All commits of one turn of the event loop share a transaction (group commit), which takes some tens of microseconds
+because it does not wait for the disk: WAL mode with synchronous=NORMAL survives the death of the process at any moment. For
+the death of the machine, a thread moves the log into the file every second and waits for the disk there; a power cut can cost
+that second, never the file's consistency.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import structlog
+
+from fhircast_hub.core.effects import Effect
+from fhircast_hub.core.errors import Unavailable
+from fhircast_hub.core.principal import SessionKey
+from fhircast_hub.core.session import HeldClose, OpenContext, Session, Subscription
+from fhircast_hub.ports import Deliver, Stale
+
+#: Raised by one whenever older hubs could not read the file any more.
+SCHEMA_VERSION = 1
+#: Seconds between two moves of the log into the file, and so what a power cut may cost.
+CHECKPOINT_SECONDS = 1.0
+#: Seconds after which a client may try again when the file could not be written.
+RETRY_AFTER = 5
+
+_SCHEMA = """
+create table part (
+    realm text not null, topic text not null, kind text not null, name text not null, body blob not null,
+    primary key (realm, topic, kind, name)
+) without rowid
+"""
+_PUT = "insert or replace into part values (?, ?, ?, ?, ?)"
+_DELETE = "delete from part where realm = ? and topic = ? and kind = ? and name = ?"
+_FORGET = "delete from part where realm = ? and topic = ?"
+
+_log = structlog.get_logger()
+_encode = msgspec.msgpack.Encoder().encode
+_Part = TypeVar("_Part", Subscription, OpenContext, HeldClose)
+_Name = TypeVar("_Name", str, int)
+_Write = tuple[str, tuple[object, ...]]
+
+
+class _Head(msgspec.Struct):
+    """A session's own row: all of it that is not a row of its own, or that no process survives (the audiences)."""
+
+    owner: str
+    order: int
+    version: str
+    current: str
+    home: bytes
+    changed: int
+    lost: float
+    used: float
+    deadline: float | None
+    recent: dict[str, int]
+
+
+_HEAD = msgspec.msgpack.Decoder(_Head)
+_SUBSCRIPTION = msgspec.msgpack.Decoder(Subscription)
+_CONTEXT = msgspec.msgpack.Decoder(OpenContext)
+_CLOSE = msgspec.msgpack.Decoder(HeldClose)
+
+
+class SqliteStore:
+    """`sqlite:///path`. One process at a time may use the file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._sessions: dict[SessionKey, tuple[Session, int]] = {}
+        self._batch = _Batch()
+        self._deliver: Deliver = lambda effects: None
+        self._dirty = False
+
+    async def open(self, deliver: Deliver) -> None:
+        """Open or create the file (mode 0600), and read every session. Raises OSError or ValueError naming what is wrong."""
+        self._deliver = deliver
+        self._loop = asyncio.get_running_loop()
+        self._lock = _lock(self._path)
+        try:
+            self._connection = _connect(self._path)
+            self._sessions = {SessionKey(s.realm, s.topic): (s, 1) for s in _read(self._connection)}
+        except (sqlite3.Error, msgspec.MsgspecError) as error:
+            os.close(self._lock)
+            raise ValueError(f"{self._path} cannot be read as a hub's store: {error}") from None
+        except ValueError:
+            os.close(self._lock)
+            raise
+        self._checkpoints = asyncio.create_task(self._checkpoint())
+
+    def sessions(self) -> Iterable[Session]:
+        return [session for session, _ in self._sessions.values()]
+
+    async def load(self, key: SessionKey) -> tuple[Session | None, int]:
+        return self._sessions.get(key, (None, 0))
+
+    async def commit(
+        self, key: SessionKey, revision: int, before: Session | None, after: Session | None, effects: Sequence[Effect]
+    ) -> None:
+        if self._sessions.get(key, (None, 0))[1] != revision:
+            raise Stale
+        batch = self._batch
+        if not batch.staged:
+            batch.written = self._loop.create_future()
+            self._loop.call_soon(self._flush)
+        batch.staged = True
+        if after is not before:
+            batch.undo.setdefault(key, (before, revision))
+            batch.writes += _changes(key, before, after)
+            if after is None:
+                self._sessions.pop(key, None)
+            else:
+                self._sessions[key] = after, revision + 1
+        batch.effects += effects
+        assert batch.written is not None
+        await batch.written
+
+    async def close(self) -> None:
+        """Write what is pending, move the log into the file, and let others have it."""
+        self._flush()
+        self._checkpoints.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._checkpoints
+        self._connection.close()
+        os.close(self._lock)
+
+    def _flush(self) -> None:
+        """Write the batch in one transaction, then deliver; or undo it, so that memory says what the file says."""
+        batch, self._batch = self._batch, _Batch()
+        if batch.written is None:
+            return
+        try:
+            self._write(batch.writes)
+        except sqlite3.Error as error:
+            _log.error("store not written", error=type(error).__name__, count=len(batch.undo))
+            for key, (before, revision) in batch.undo.items():
+                if before is None:
+                    self._sessions.pop(key, None)
+                else:
+                    self._sessions[key] = before, revision
+            batch.written.set_exception(Unavailable("the hub cannot write its store", retry_after=RETRY_AFTER))
+            batch.written.exception()  # retrieved here too: whoever waited may be gone
+            return
+        self._deliver(batch.effects)
+        if not batch.written.done():
+            batch.written.set_result(None)
+
+    def _write(self, writes: list[_Write]) -> None:
+        if not writes:
+            return
+        self._dirty = True
+        self._connection.execute("begin immediate")
+        try:
+            for statement, values in writes:
+                self._connection.execute(statement, values)
+            self._connection.execute("commit")
+        except sqlite3.Error:
+            if self._connection.in_transaction:
+                self._connection.execute("rollback")
+            raise
+
+    async def _checkpoint(self) -> None:
+        while True:
+            await asyncio.sleep(CHECKPOINT_SECONDS)
+            if self._dirty:
+                self._dirty = False
+                try:
+                    await asyncio.to_thread(_move_log, self._path)
+                except sqlite3.Error as error:
+                    _log.error("store not checkpointed", error=type(error).__name__)
+
+
+class _Batch:
+    """The commits of one turn of the event loop. `written` is done when they are in the file."""
+
+    def __init__(self) -> None:
+        self.staged = False
+        self.written: asyncio.Future[None] | None = None
+        self.undo: dict[SessionKey, tuple[Session | None, int]] = {}
+        self.writes: list[_Write] = []
+        self.effects: list[Effect] = []
+
+
+def _lock(path: Path) -> int:
+    lock = os.open(f"{path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise ValueError(f"{path} is in use by another hub") from None
+    return lock
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # The file holds patients: it is made so that nobody else can read it, and SQLite makes its log with the same mode.
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    path.chmod(0o600)
+    connection = sqlite3.connect(path, isolation_level=None, timeout=1.0)
+    connection.execute("pragma journal_mode = wal")
+    connection.execute("pragma synchronous = normal")
+    connection.execute("pragma wal_autocheckpoint = 0")
+    version = connection.execute("pragma user_version").fetchone()[0]
+    if version == 0:
+        connection.execute("begin immediate")
+        connection.execute(_SCHEMA)
+        connection.execute(f"pragma user_version = {SCHEMA_VERSION}")
+        connection.execute("commit")
+    elif version != SCHEMA_VERSION:
+        raise ValueError(f"{path} has schema version {version}; this hub reads version {SCHEMA_VERSION}")
+    return connection
+
+
+def _move_log(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=1.0)) as connection:
+        connection.execute("pragma wal_checkpoint(passive)")
+
+
+def _changes(key: SessionKey, before: Session | None, after: Session | None) -> Iterator[_Write]:
+    """The rows to write so that the file says `after` where it said `before`."""
+    if after is None:
+        yield _FORGET, key
+        return
+    yield _PUT, (*key, "head", "", _encode(_head(after)))
+    yield from _differing(key, "subscription", before.subscriptions if before else {}, after.subscriptions)
+    yield from _differing(key, "context", before.contexts if before else {}, after.contexts)
+    yield from _differing(key, "close", before.closes if before else {}, after.closes)
+
+
+def _head(session: Session) -> _Head:
+    return _Head(
+        owner=session.owner,
+        order=session.order,
+        version=session.version,
+        current=session.current,
+        home=session.home,
+        changed=session.changed,
+        lost=session.lost,
+        used=session.used,
+        deadline=session.deadline,
+        recent=session.recent,
+    )
+
+
+def _differing(
+    key: SessionKey, kind: str, before: Mapping[_Name, object], after: Mapping[_Name, object]
+) -> Iterator[_Write]:
+    if before is after:
+        return
+    for name, part in after.items():
+        if before.get(name) is not part:
+            yield _PUT, (*key, kind, str(name), _encode(part))
+    for name in before.keys() - after.keys():
+        yield _DELETE, (*key, kind, str(name))
+
+
+def _read(connection: sqlite3.Connection) -> Iterator[Session]:
+    parts: dict[tuple[str, str], dict[str, dict[str, bytes]]] = {}
+    for realm, topic, kind, name, body in connection.execute("select realm, topic, kind, name, body from part"):
+        parts.setdefault((realm, topic), {}).setdefault(kind, {})[name] = body
+    for (realm, topic), kinds in parts.items():
+        yield _session(realm, topic, kinds)
+
+
+def _session(realm: str, topic: str, kinds: dict[str, dict[str, bytes]]) -> Session:
+    head = _HEAD.decode(kinds["head"][""])
+    contexts = sorted(_decoded(_CONTEXT, kinds.get("context", {})), key=lambda context: context.order)
+    closes = {int(order): _CLOSE.decode(body) for order, body in kinds.get("close", {}).items()}
+    return Session(
+        realm=realm,
+        topic=topic,
+        **msgspec.structs.asdict(head),
+        subscriptions={part.sid: part for part in _decoded(_SUBSCRIPTION, kinds.get("subscription", {}))},
+        contexts={context.ref: context for context in contexts},
+        closes=dict(sorted(closes.items())),
+    )
+
+
+def _decoded(decoder: msgspec.msgpack.Decoder[_Part], rows: dict[str, bytes]) -> Iterator[_Part]:
+    return map(decoder.decode, rows.values())

@@ -1,0 +1,81 @@
+"""What each user has, in all sessions together, and which session each endpoint is of."""
+
+from __future__ import annotations
+
+from fhircast_hub.core.errors import TooMany
+from fhircast_hub.core.principal import CLAIMED, SessionKey
+from fhircast_hub.core.session import Session, Subscription
+
+#: Seconds after which a user over a limit may have room again.
+RETRY_AFTER = 60
+
+
+class Usage:
+    """Counts by user; kept in step with every committed change of a session."""
+
+    def __init__(self, max_subscriptions: int, max_topics: int) -> None:
+        self._max_subscriptions = max_subscriptions
+        self._max_topics = max_topics
+        self._sessions: dict[str, SessionKey] = {}
+        self._subscriptions: dict[tuple[str, str], dict[str, Subscription]] = {}
+        self._topics: dict[tuple[str, str], set[str]] = {}
+
+    @property
+    def subscriptions(self) -> int:
+        """How many there are."""
+        return len(self._sessions)
+
+    @property
+    def topics(self) -> int:
+        """How many sessions there are."""
+        return sum(map(len, self._topics.values()))
+
+    def find(self, sid: str) -> SessionKey | None:
+        """The session that the subscription `sid` is of."""
+        return self._sessions.get(sid)
+
+    def check_topics(self, realm: str, owner: str) -> None:
+        """Raise TooMany if the user who would own one session more has as many as one may have (LIM-1)."""
+        owned = len(self._topics.get((realm, owner), ()))
+        if owned >= self._max_topics and owner != CLAIMED:
+            raise TooMany(f"this user has {owned} topics, as many as one may have", retry_after=RETRY_AFTER)
+
+    def to_evict(self, realm: str, subscriber: str) -> tuple[SessionKey, str] | None:
+        """None if this subscriber may have one subscription more; else the one to evict first: it has no socket, for longest.
+
+        Raises TooMany when all of them have one (SUB-15).
+        """
+        owned = self._subscriptions.get((realm, subscriber), {})
+        if len(owned) < self._max_subscriptions:
+            return None
+        absent = [subscription for subscription in owned.values() if not subscription.connection]
+        if not absent:
+            raise TooMany(f"this user has {len(owned)} subscriptions, as many as one may have", retry_after=RETRY_AFTER)
+        sid = min(absent, key=lambda subscription: subscription.since).sid
+        return self._sessions[sid], sid
+
+    def follow(self, key: SessionKey, before: Session | None, after: Session | None) -> None:
+        """A session changed from `before` to `after`."""
+        if before is not None and after is None:
+            _discard(self._topics, (key.realm, before.owner), key.topic)
+        elif before is None and after is not None:
+            self._topics.setdefault((key.realm, after.owner), set()).add(key.topic)
+        old = before.subscriptions if before else {}
+        new = after.subscriptions if after else {}
+        for sid in old.keys() - new.keys():
+            owner = key.realm, old[sid].subscriber
+            self._sessions.pop(sid, None)
+            self._subscriptions.get(owner, {}).pop(sid, None)
+            if not self._subscriptions.get(owner):
+                self._subscriptions.pop(owner, None)
+        for sid, subscription in new.items():
+            if old.get(sid) is not subscription:
+                self._sessions[sid] = key
+                self._subscriptions.setdefault((key.realm, subscription.subscriber), {})[sid] = subscription
+
+
+def _discard(sets: dict[tuple[str, str], set[str]], key: tuple[str, str], item: str) -> None:
+    if (found := sets.get(key)) is not None:
+        found.discard(item)
+        if not found:
+            del sets[key]

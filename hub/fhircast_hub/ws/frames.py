@@ -1,0 +1,28 @@
+"""WebSocket frames (RFC 6455 section 5.2), as the server writes them: final, unmasked, without extensions."""
+
+from __future__ import annotations
+
+
+def text_frame(payload: bytes) -> bytes:
+    """The frame of a text message; built once, whatever the number of sockets it is written to."""
+    size = len(payload)
+    if size < 126:
+        return bytes((0x81, size)) + payload
+    if size < 65536:
+        return b"\x81\x7e" + size.to_bytes(2) + payload
+    return b"\x81\x7f" + size.to_bytes(8) + payload
+
+
+def end_of_frame(data: bytes, start: int) -> int | None:
+    """Where the frame that begins at `start` ends; None if its header has not all come. `data` may be shorter than that."""
+    if len(data) < start + 2:
+        return None
+    masked, length = data[start + 1] & 0x80, data[start + 1] & 0x7F
+    header = start + 2
+    if length > 125:
+        size = 2 if length == 126 else 8
+        if len(data) < header + size:
+            return None
+        length = int.from_bytes(data[header : header + size])
+        header += size
+    return header + (4 if masked else 0) + length

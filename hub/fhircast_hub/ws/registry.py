@@ -1,0 +1,69 @@
+"""The sockets of this process, by connection; effects are done here."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from fhircast_hub.core.effects import Effect, Send
+from fhircast_hub.ws.frames import text_frame
+
+
+class Connection(Protocol):
+    """What a socket can be told."""
+
+    def write(self, frame: bytes) -> None:
+        """Write a whole WebSocket frame, now or when the peer reads again. Never raises."""
+        ...
+
+    def close(self, code: int, reason: str) -> None:
+        """Close after what was written before. Never raises."""
+        ...
+
+    @property
+    def queued(self) -> tuple[int, int]:
+        """Messages and bytes that wait for the peer to read."""
+        ...
+
+
+class Registry:
+    """Who is connected here."""
+
+    def __init__(self, sent: Callable[[int], None] = lambda count: None) -> None:
+        self._connections: dict[str, Connection] = {}
+        self._prefix = secrets.token_hex(4)  # so that no connection of another process is called the same
+        self._numbers = itertools.count()
+        self._sent = sent
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def queued(self) -> tuple[int, int]:
+        """Messages and bytes that wait in all of them for their peers to read."""
+        waiting = [connection.queued for connection in self._connections.values()]
+        return sum(messages for messages, _ in waiting), sum(size for _, size in waiting)
+
+    def add(self, connection: Connection) -> str:
+        """Take up a socket; its name from now on."""
+        name = f"{self._prefix}-{next(self._numbers)}"
+        self._connections[name] = connection
+        return name
+
+    def remove(self, name: str) -> None:
+        """Forget a socket that is gone."""
+        self._connections.pop(name, None)
+
+    def deliver(self, effects: Sequence[Effect]) -> None:
+        """Do what was decided, in order: each frame is framed once and written to each of its sockets."""
+        connections = self._connections
+        for effect in effects:
+            if isinstance(effect, Send):
+                frame = text_frame(effect.frame)
+                for name in effect.to:
+                    if (connection := connections.get(name)) is not None:
+                        connection.write(frame)
+                self._sent(len(effect.to))
+            elif (closing := connections.get(effect.connection)) is not None:
+                closing.close(effect.code, effect.reason)

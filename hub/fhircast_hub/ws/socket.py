@@ -1,0 +1,311 @@
+"""One socket's life: handshake, confirmation, frames out, pings, close.
+
+An asyncio protocol that uvicorn hands the upgraded connection to. The WebSocket protocol itself is the sans-I/O
+`ServerProtocol` of websockets; two things go past it because they are most of the traffic: text frames that the hub writes,
+which are built once for all subscribers, and short text frames from the client (acknowledgements), whose boundaries are found
+here. Everything else, in whatever pieces it comes, is fed to it in whole frames, so it always rests between two of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request
+from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
+
+from fhircast_hub.core.commands import Disconnected
+from fhircast_hub.core.errors import HubError, NotFound
+from fhircast_hub.core.principal import SessionKey
+from fhircast_hub.ports import Clock
+from fhircast_hub.service import Service
+from fhircast_hub.ws.frames import end_of_frame
+from fhircast_hub.ws.registry import Registry
+
+#: Bytes in a client's frame: an acknowledgement takes a hundred (SYN-12).
+MAX_FRAME = 65536
+#: Seconds a peer has to answer a close before its connection is cut.
+CLOSE_SECONDS = 5.0
+#: Close codes of RFC 6455 section 7.4.1 (1013: the IANA registry).
+GOING_AWAY, TRY_AGAIN_LATER = 1001, 1013
+
+_SWITCHING_PROTOCOLS = 101
+#: First byte of a final text frame; second byte's mask bit, and its value where a longer length follows.
+_SHORT_TEXT, _MASKED, _LONGER = 0x81, 0x80, 0xFE
+#: websockets would log handshakes and frames, with endpoints and patients in them (SEC-1).
+_QUIET = logging.getLogger("fhircast_hub.websockets")
+_QUIET.addHandler(logging.NullHandler())
+_QUIET.propagate = False
+_QUIET.setLevel(logging.CRITICAL)
+
+
+class Counters(Protocol):
+    """What sockets count."""
+
+    frames_ignored: int
+    slow_readers_closed: int
+    pings_unanswered: int
+
+
+class SocketContext:
+    """What all sockets of a hub share. Sizes in bytes, times in seconds.
+
+    `resolve` finds the digest of the endpoint in a request's path, or None.
+    """
+
+    def __init__(
+        self,
+        *,
+        service: Service,
+        registry: Registry,
+        resolve: Callable[[str], str | None],
+        clock: Clock,
+        counters: Counters,
+        queue_bytes: int,
+        queue_messages: int,
+        ping_seconds: float,
+    ) -> None:
+        self.service = service
+        self.registry = registry
+        self.resolve = resolve
+        self.clock = clock
+        self.counters = counters
+        self.queue_bytes = queue_bytes
+        self.queue_messages = queue_messages
+        self.ping_seconds = ping_seconds
+
+
+class HubSocket(asyncio.Protocol):
+    """The server's end of one WebSocket."""
+
+    def __init__(self, context: SocketContext, connections: set[Any]) -> None:
+        self._context = context
+        self._connections = (
+            connections  # uvicorn's: it calls shutdown() of each when the server stops, and waits for them
+        )
+        self._protocol = ServerProtocol(max_size=MAX_FRAME, logger=_QUIET)
+        self._loop = asyncio.get_running_loop()
+        self._rest = b""  # of a request or frame that has not all come
+        self._name = ""  # in the registry, once the request has come
+        self._session: tuple[SessionKey, str] | None = None  # its key and our sid, once the handshake is accepted
+        self._paused = False  # the transport holds what the peer does not read
+        self._ready = False  # frames may go to the transport: accepted, not paused, not closing
+        self._lost = False
+        self._queue: deque[bytes] = deque()  # what waits until it is ready
+        self._queued = 0  # bytes in it
+        self._owed = 0  # bytes that websockets answered while the peer did not read
+        self._closing: tuple[int, str] | None = None
+        self._timer: asyncio.TimerHandle | None = None  # of the next ping; when closing, of the end of patience
+        self._ping: bytes | None = None  # that was sent and not answered
+        self._pings = 0
+        self._sure = self._asked = context.clock()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        # The transport keeps nothing back but what the kernel did not take: the queue here is the only one, and bounded.
+        transport.set_write_buffer_limits(high=0)
+        self._connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
+        self._ready = False
+        self._connections.discard(self)
+        self._set_timer(None)
+        self._drop_queue()
+        self._context.registry.remove(self._name)
+        self._disconnected()
+
+    def pause_writing(self) -> None:
+        self._paused = True
+        self._ready = False
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._resume()
+
+    def data_received(self, data: bytes) -> None:
+        data = self._rest + data if self._rest else data
+        if self._session is None:
+            self._rest = data if self._name else self._request(data)
+            if len(self._rest) > MAX_FRAME:
+                self._transport.abort()
+            return
+        position, size = 0, len(data)
+        while size - position >= 2:
+            length = data[position + 1]
+            if data[position] == _SHORT_TEXT and _MASKED <= length < _LONGER and self._protocol.current_size is None:
+                end = position + length - _MASKED + 6
+                if end > size:
+                    break
+                self._context.counters.frames_ignored += 1
+            else:
+                whole = end_of_frame(data, position)
+                if whole is None or size < whole <= position + MAX_FRAME:
+                    break
+                end = min(whole, size)  # one that is too long goes on at once, to be refused
+                self._feed(data[position:end])
+            position = end
+        self._rest = data[position:]
+
+    def eof_received(self) -> None:
+        self._protocol.receive_eof()
+
+    # registry.Connection
+
+    def write(self, frame: bytes) -> None:
+        if self._ready and not self._queue:
+            self._transport.write(frame)
+        elif self._closing is None and not self._lost:
+            self._queue.append(frame)
+            self._queued += len(frame)
+            # The replay of a socket whose handshake is not answered yet is as long as it is.
+            if self._session and (
+                self._queued > self._context.queue_bytes or len(self._queue) > self._context.queue_messages
+            ):
+                self._too_slow()
+
+    def close(self, code: int, reason: str) -> None:
+        if self._closing is None and not self._lost:
+            self._closing = code, reason
+            self._set_timer(CLOSE_SECONDS, self._transport.abort)
+            self._resume()
+
+    def shutdown(self) -> None:
+        """The server stops."""
+        self.close(GOING_AWAY, "the hub is stopping")
+
+    @property
+    def queued(self) -> tuple[int, int]:
+        """Messages and bytes that wait for the peer to read."""
+        return len(self._queue), self._queued
+
+    # The rest
+
+    def _request(self, data: bytes) -> bytes:
+        """Read the handshake's request; what is left over of `data`. The answer waits for the subscription to be found."""
+        head, end, rest = data.partition(b"\r\n\r\n")
+        if not end:
+            return data
+        self._protocol.receive_data(head + end)
+        request = next((event for event in self._protocol.events_received() if isinstance(event, Request)), None)
+        if request is None:
+            self._transport.abort()
+        else:
+            self._name = self._context.registry.add(self)
+            self._task = self._loop.create_task(self._answer(request))
+        return rest
+
+    async def _answer(self, request: Request) -> None:
+        """Accept the handshake, or refuse it (SUB-11). By then the confirmation and the replay wait in the queue."""
+        response = self._protocol.accept(request)
+        if response.status_code == _SWITCHING_PROTOCOLS:
+            try:
+                self._session = await self._subscription(request.path)
+            except HubError as error:
+                response = self._protocol.reject(error.status, f"{error}\n")
+        if self._lost:
+            self._disconnected()
+            return
+        self._protocol.send_response(response)
+        self._flush()
+        if self._session is None:
+            self._context.registry.remove(self._name)
+            self._transport.close()
+            return
+        if self._closing is None:
+            self._set_timer(self._context.ping_seconds, self._send_ping)
+        self._resume()
+        self.data_received(b"")
+
+    async def _subscription(self, path: str) -> tuple[SessionKey, str]:
+        sid = self._context.resolve(path)
+        if sid is None:
+            raise NotFound("there is no such endpoint")
+        return await self._context.service.connected(sid, self._name), sid
+
+    def _disconnected(self) -> None:
+        if self._session is not None:
+            key, sid = self._session
+            self._session = None
+            self._context.service.post(key, Disconnected(sid, self._name, self._sure))
+
+    def _resume(self) -> None:
+        """Write what waited, as far as the peer reads; and close after it, if that waited too."""
+        self._ready = self._session is not None and not self._paused and self._protocol.state is OPEN
+        while self._queue and self._ready:
+            frame = self._queue.popleft()
+            self._queued -= len(frame)
+            self._transport.write(frame)
+        if self._ready and self._closing is not None:
+            self._ready = False
+            self._protocol.send_close(*self._closing)
+            self._flush()
+
+    def _feed(self, data: bytes) -> None:
+        """Give websockets a whole frame, or the start of one that is too long, and do what it makes of it."""
+        self._protocol.receive_data(data)
+        for event in self._protocol.events_received():
+            assert isinstance(event, Frame)
+            if event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+                self._context.counters.frames_ignored += 1
+            elif event.opcode is Opcode.PONG and event.data == self._ping:
+                self._ping = None
+                self._sure = self._asked
+        self._flush()
+        if self._protocol.state is not OPEN and self._closing is None:
+            self._closing = (0, "")  # websockets is closing by itself: nothing more is written
+            self._ready = False
+            self._drop_queue()
+            self._set_timer(CLOSE_SECONDS, self._transport.abort)
+
+    def _flush(self) -> None:
+        """Write what websockets answers: pongs, closes, refusals."""
+        for data in self._protocol.data_to_send():
+            if not data:
+                self._transport.close()
+                continue
+            self._owed = self._owed + len(data) if self._paused else 0
+            self._transport.write(data)
+        if self._owed > MAX_FRAME:
+            self._transport.abort()  # it asks for pongs and does not read them
+
+    def _too_slow(self) -> None:
+        """The peer does not read: what waits for it is dropped, and it is told to come back (SYN-14)."""
+        self._context.counters.slow_readers_closed += 1
+        self._drop_queue()
+        self._closing = TRY_AGAIN_LATER, "too slow"
+        self._set_timer(CLOSE_SECONDS, self._transport.abort)
+        if self._protocol.state is OPEN:
+            self._protocol.send_close(*self._closing)
+            self._flush()
+
+    def _send_ping(self) -> None:
+        """Ping (SYN-13); a peer that did not answer the last one is gone."""
+        if self._ping is not None:
+            self._context.counters.pings_unanswered += 1
+            self._transport.abort()
+            return
+        self._pings += 1
+        self._ping = self._pings.to_bytes(4)
+        self._asked = self._context.clock()
+        if self._ready:
+            self._protocol.send_ping(self._ping)
+            self._flush()
+        self._set_timer(self._context.ping_seconds, self._send_ping)
+
+    def _drop_queue(self) -> None:
+        self._queue.clear()
+        self._queued = 0
+
+    def _set_timer(self, seconds: float | None, then: Callable[[], None] = lambda: None) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, then) if seconds is not None else None

@@ -1,0 +1,317 @@
+"""The hub beside a bare uvicorn and a bare node server, measured in one run, as a Markdown table with ratios.
+
+    python tests/bench/bench.py                       shapes A, B, C, D, one run each
+    python tests/bench/bench.py --quick               a short look: no search for the highest rate, 1,000 idle sockets
+    python tests/bench/bench.py --runs 3 --shapes A,B --stores sqlite,memory --baselines uvicorn-sansio
+
+It starts the servers itself, the hub with an issuer made for the run. It asserts no time: README.md says how to read it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import http.server
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE / "loadgen"))
+import drive  # noqa: E402  # it stands where the line above looks
+
+SERVE = [sys.executable, "-m", "fhircast_hub", "serve"]
+CHECK_CONFIG = [sys.executable, "-m", "fhircast_hub", "check-config"]
+STORES = {"sqlite": "sqlite:///{folder}/hub.db", "memory": "memory:"}
+AUDIENCE = "hub"
+TOKEN_SECONDS = 12 * 3600  # longer than any run
+SERVER_CPU, LOAD_CPU = 0, 1  # as loadgen/drive.py pins them
+
+
+# --- the issuer ------------------------------------------------------------------------------------------------------
+
+
+class Issuer(NamedTuple):
+    """What the hub is told of the issuer, and a token that may do everything."""
+
+    settings: str
+    token: str
+
+
+@contextmanager
+def issuer() -> Iterator[Issuer]:
+    """A key made now, served as a JWKS on the loopback for as long as the context lasts."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    public = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(key.public_key()))
+    jwks = json.dumps({"keys": [{**public, "kid": "bench", "use": "sig", "alg": "ES256"}]}).encode()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(jwks)))
+            self.end_headers()
+            self.wfile.write(jwks)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url, now = f"http://127.0.0.1:{server.server_port}", int(time.time())
+    claims = {"iss": url, "aud": AUDIENCE, "sub": "bench", "client_id": "bench", "scope": "fhircast/*.*"}
+    token = jwt.encode({**claims, "iat": now, "exp": now + TOKEN_SECONDS}, key, "ES256", {"kid": "bench"})
+    try:
+        yield Issuer(json.dumps([{"issuer": url, "audience": AUDIENCE, "jwks_uri": f"{url}/jwks"}]), token)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+# --- the servers -----------------------------------------------------------------------------------------------------
+
+
+def environment(issuers: str, store: str, log_level: str) -> dict[str, str]:
+    """The hub's settings, its limits out of the way; drive.py fills in {port}."""
+    return {
+        "FHIRCAST_PORT": "{port}",
+        "FHIRCAST_PUBLIC_URL": "http://127.0.0.1:{port}/api/hub",
+        "FHIRCAST_ISSUERS": issuers,
+        "FHIRCAST_STORE": store,
+        "FHIRCAST_LOG_LEVEL": log_level,
+        "FHIRCAST_MAX_SUBSCRIPTIONS_PER_TOPIC": "2000",
+        "FHIRCAST_MAX_SUBSCRIPTIONS_PER_USER": "20000",
+        "FHIRCAST_MAX_TOPICS_PER_USER": "10000",
+    }
+
+
+class Hub(drive.Target):  # type: ignore[misc]  # drive.py has no types
+    """A hub that is started anew, with an empty store, for each shape."""
+
+    def __init__(self, name: str, store: str, issuer: Issuer, log_level: str) -> None:
+        super().__init__(name, headers=[f"Authorization: Bearer {issuer.token}"])
+        self.settings = functools.partial(environment, issuer.settings, log_level=log_level)
+        self.store, self.folder = store, ""
+
+    def start(self) -> Hub:
+        self.folder = tempfile.mkdtemp(prefix="fhircast-bench-")
+        self.spec = {"cmd": SERVE, "env": self.settings(STORES[self.store].replace("{folder}", self.folder))}
+        super().start()
+        return self
+
+    def stop(self) -> None:
+        super().stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def check(self) -> None:
+        """Says what is wrong with the settings, which a started hub would say to nobody."""
+        env = {k: v.replace("{port}", "8080") for k, v in self.settings(STORES["memory"]).items()}
+        done = subprocess.run(
+            CHECK_CONFIG, env=os.environ | env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        if done.returncode:
+            sys.exit(f"{done.stdout}bench: `{' '.join(CHECK_CONFIG[1:])}` ended with {done.returncode}")
+
+
+def baseline(name: str) -> drive.Target:
+    """One of drive.py's servers; node finds `ws` where `make bench` puts it."""
+    spec = drive.SERVERS[name]
+    if name == "node-ws" and "NODE_PATH" not in os.environ:
+        spec = {**spec, "env": {"NODE_PATH": str(HERE / ".node" / "node_modules")}}
+    return drive.Target(name, spec)
+
+
+# --- shapes of a short look ------------------------------------------------------------------------------------------
+
+
+def quick_a(target: drive.Target, endpoints: Path) -> dict[str, Any]:
+    closed = ["--mode", "closed", "--window", "32", "--warmup", "1", "--duration", "2"]
+    return {"closed": drive.measure(target, endpoints, 250, 4, *closed), "best": None, "at500": None}
+
+
+def quick_b(target: drive.Target, endpoints: Path) -> dict[str, Any]:
+    closed = ["--mode", "closed", "--warmup", "1", "--duration", "2", "--window"]
+    return {f"w{window}": drive.measure(target, endpoints, 1, 1000, *closed, str(window)) for window in (4, 1)}
+
+
+def quick_d(target: drive.Target, endpoints: Path) -> dict[str, Any]:
+    paced = ["--rate", "100", "--poisson", "--warmup", "1", "--duration", "3"]
+    result: dict[str, Any] = drive.measure(target, endpoints, 250, 4, *paced)
+    return result
+
+
+QUICK = {"A": quick_a, "B": quick_b, "C": functools.partial(drive.shape_c, n=1000), "D": quick_d}
+
+
+# --- the report ------------------------------------------------------------------------------------------------------
+
+MORE, LESS = "more", "less"
+SHAPES = {
+    "A": "250 topics x 4 subscribers",
+    "B": "1 topic x 1,000 subscribers",
+    "C": "idle sockets",
+    "D": "100 events/s, 250 topics x 4 subscribers",
+}
+#: Of drive.flatten()'s figures those worth comparing: what it is, and what is better.
+FIGURES = {
+    "A": {
+        "closed": ("deliveries/s, 32 events in flight", MORE),
+        "closed_per_cpu_s": ("the same per server-CPU-second", MORE),
+        "sat": ("deliveries/s, highest rate with p99 <= 50 ms", MORE),
+        "sat_p99": ("p99 there, us", LESS),
+        "at500_p50": ("at 500 events/s: p50, us", LESS),
+        "at500_p99": ("at 500 events/s: p99, us", LESS),
+        "at500_http_p50": ("at 500 events/s: POST to 202 p50, us", LESS),
+        "at500_scpu": ("at 500 events/s: server CPU", LESS),
+    },
+    "B": {
+        "w4": ("deliveries/s, 4 events in flight", MORE),
+        "w4_per_cpu_s": ("the same per server-CPU-second", MORE),
+        "w1": ("deliveries/s, 1 event in flight", MORE),
+        "w1_fan_p50": ("POST to the last subscriber p50, us, 1 in flight", LESS),
+        "w1_http_p50": ("POST to 202 p50, us, 1 in flight", LESS),
+    },
+    "C": {"kb_per_conn": ("kB per connection", LESS), "base_mb": ("MB of the process without", LESS)},
+    "D": {
+        "p50": ("p50, us", LESS),
+        "p99": ("p99, us", LESS),
+        "p999": ("p99.9, us", LESS),
+        "http_p50": ("POST to 202 p50, us", LESS),
+        "scpu": ("server CPU", LESS),
+    },
+}
+#: Anything but nought here is a fault, not a figure.
+FAULTS = ("lost", "dups", "order", "w4_lost", "w4_order", "w1_lost", "w1_order", "dead")
+
+Cells = dict[tuple[str, str, str], list[float]]
+
+
+class Results(NamedTuple):
+    """Figures by shape, name and server; and what went wrong."""
+
+    cells: Cells
+    remarks: list[str]
+
+
+def read(lines: Iterable[str]) -> Results:
+    cells: Cells = defaultdict(list)
+    remarks = []
+    for line in lines:
+        row = json.loads(line)
+        where, result = f"{row['server']}, shape {row['shape']}, run {row['run']}", row["result"]
+        failures = [
+            part["failed"] for part in (result, *result.values()) if isinstance(part, dict) and "failed" in part
+        ]
+        remarks += [f"{where}: {failure}" for failure in failures]
+        if "failed" in result:
+            continue
+        figures = drive.flatten(row["shape"], result)
+        remarks += [f"{where}: {name} {figures[name]}" for name in FAULTS if figures.get(name)]
+        steal = max((value for name, value in figures.items() if name.endswith("steal")), default=0)
+        if steal > drive.MAX_STEAL:
+            remarks.append(f"{where}: the hypervisor took {steal:.0%} of the CPU")
+        for name, value in figures.items():
+            cells[row["shape"], name, row["server"]].append(value)
+    return Results(cells, remarks)
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def table(cells: Cells, shape: str, hubs: list[str], baselines: list[str]) -> Iterator[str]:
+    """One shape's table: a line for each figure, and for each hub its ratio to each baseline."""
+    servers, pairs = [*hubs, *baselines], [(hub, base) for hub in hubs for base in baselines]
+    columns = ["", "better", *servers, *(f"{hub} / {base}" for hub, base in pairs)]
+    yield f"\n### {shape}: {SHAPES[shape]}\n\n| {' | '.join(columns)} |\n|---|---|{'---:|' * (len(columns) - 2)}"
+    for name, (what, better) in FIGURES[shape].items():
+        median = {s: statistics.median(cells[shape, name, s]) for s in servers if cells.get((shape, name, s))}
+        if median:
+            figures = [number(median[s]) if s in median else "-" for s in servers]
+            ratios = [f"{median[h] / median[b]:.2f}" if h in median and median.get(b) else "-" for h, b in pairs]
+            yield f"| {' | '.join([what, better, *figures, *ratios])} |"
+
+
+def report(results: Results, shapes: list[str], hubs: list[str], baselines: list[str]) -> str:
+    out = [line for shape in shapes for line in table(results.cells, shape, hubs, baselines)]
+    return "\n".join([*out, *(f"\n- {remark}" for remark in results.remarks)])
+
+
+# --- the run ---------------------------------------------------------------------------------------------------------
+
+
+def some_of(known: Iterable[str]) -> functools.partial[list[str]]:
+    """Reads `A,B` as a list; each name must be known, and none is a list too."""
+    return functools.partial(chosen, known=list(known))
+
+
+def chosen(text: str, known: list[str]) -> list[str]:
+    names = [name for name in text.split(",") if name]
+    if unknown := [name for name in names if name not in known]:
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)} is none of {', '.join(known)}")
+    return names
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", type=some_of(SHAPES), default="A,B,C,D")
+    parser.add_argument("--runs", type=int, default=1, help="medians are taken over the runs")
+    parser.add_argument("--quick", action="store_true", help="a short look")
+    parser.add_argument(
+        "--stores", type=some_of(STORES), default="sqlite", help="a hub for each; empty: only baselines"
+    )
+    parser.add_argument("--baselines", type=some_of(drive.SERVERS), default="uvicorn-sansio,node-ws")
+    parser.add_argument("--log-level", default="info", help="the hub's; its log goes nowhere")
+    parser.add_argument("--out", type=Path, help="keep the raw results in this file, a JSON line each")
+    return parser.parse_args()
+
+
+def prepare_machine() -> None:
+    if not {SERVER_CPU, LOAD_CPU} <= os.sched_getaffinity(0):
+        sys.exit("bench: two CPUs are needed, 0 for the server and 1 for the load")
+    if not (HERE / "loadgen" / "loadgen").exists():
+        sys.exit("bench: the load generator is not built; `make bench` does it")
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a server needs a file for each of 5,000 sockets
+
+
+def main() -> None:
+    args = arguments()
+    prepare_machine()
+    if args.quick:
+        drive.SHAPES.update(QUICK)
+    with issuer() as made, tempfile.TemporaryDirectory() as folder:
+        hubs = [
+            Hub("hub" if store == "sqlite" else f"hub-{store}", store, made, args.log_level) for store in args.stores
+        ]
+        for hub in hubs:
+            hub.check()
+        targets = [*hubs, *(baseline(name) for name in args.baselines)]
+        out = args.out or Path(folder) / "results.jsonl"
+        out.write_text("")
+        for run in range(1, args.runs + 1):
+            for shape in args.shapes:
+                for target in targets:  # innermost: what is compared is measured within the same minutes
+                    with redirect_stdout(sys.stderr):  # progress; stdout is for the table
+                        drive.run(target, [shape], run, out)
+        results = read(out.read_text().splitlines())
+    print(report(results, args.shapes, [hub.name for hub in hubs], args.baselines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,257 @@
+"""The repository tests itself: imports go one way, the core is pure, files stay small, nothing of a machine or a registry gets in."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from pydantic_settings import BaseSettings
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "hub" / "fhircast_hub"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+#: What each part of the package may import of the others. `core <- ports <- service <- {api, ws, webhook} <- app <- cli`.
+MAY_SEE: dict[str, set[str]] = {
+    "core": set(),
+    "ports": {"core"},
+    "deadlines": {"core"},
+    "usage": {"core"},
+    "service": {"core", "ports", "deadlines", "usage"},
+    "storage": {"core", "ports"},
+    "auth": {"core", "ports"},
+    "settings": {"core"},
+    "telemetry": {"core", "ports"},
+    "api": {"core", "ports", "service"},
+    "ws": {"core", "ports", "service"},
+    "webhook": {"core", "ports", "service"},
+}
+MAY_SEE["app"] = {*MAY_SEE}
+MAY_SEE["cli"] = {*MAY_SEE}
+MAY_SEE["__main__"] = {"cli"}
+
+#: All that the core imports from outside: values in, values out.
+CORE_IMPORTS = {
+    *(
+        "__future__",
+        "base64",
+        "bisect",
+        "collections",
+        "collections.abc",
+        "dataclasses",
+        "datetime",
+        "enum",
+        "functools",
+    ),
+    *(
+        "hashlib",
+        "itertools",
+        "json",
+        "re",
+        "typing",
+        "urllib.parse",
+        "uuid",
+        "msgspec",
+        "msgspec.json",
+        "msgspec.structs",
+    ),
+}
+#: Of these, the names that read a clock, are random or touch the world; `uuid5` is a digest.
+IMPURE = {
+    "now",
+    "utcnow",
+    "today",
+    "uuid1",
+    "uuid3",
+    "uuid4",
+    "uuid6",
+    "uuid7",
+    "uuid8",
+    "getnode",
+    "file_digest",
+    "open",
+    "print",
+    "input",
+}
+
+MAX_LINES = 400  # of a file; more is seldom one idea
+MAX_FUNCTION_LINES = 30  # of nine functions of ten
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and full name of what a module imports: `from a.b import c` is a.b, or a.b.c where that is a module of ours."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{relative(path)}:{node.lineno}: imports are absolute here"
+            assert node.module
+            if node.module == "fhircast_hub":
+                yield from ((node.lineno, f"fhircast_hub.{alias.name}") for alias in node.names)
+            else:
+                yield node.lineno, node.module
+
+
+def part(name: str) -> str:
+    """`fhircast_hub.core.names` -> core."""
+    return name.split(".")[1] if "." in name else ""
+
+
+def part_of(path: Path) -> str:
+    first, *_ = path.relative_to(PACKAGE).with_suffix("").parts
+    return first
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_imports_go_one_way(path: Path) -> None:
+    if (here := part_of(path)) == "__init__":
+        assert not list(imports(path)), "the package's own __init__ imports nothing"
+        return
+    assert here in MAY_SEE, f"{here} is new: say in MAY_SEE what it may import"
+    for line, name in imports(path):
+        if name.split(".")[0] != "fhircast_hub" or part(name) in {here, "", "__version__"}:
+            continue
+        assert part(name) in MAY_SEE[here], f"{relative(path)}:{line}: {here} may not see {name}"
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "core").rglob("*.py")), ids=relative)
+def test_the_core_does_no_io_and_reads_no_clock(path: Path) -> None:
+    for line, name in imports(path):
+        assert name in CORE_IMPORTS or part(name) == "core", f"{relative(path)}:{line}: the core may not import {name}"
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.stmt | ast.expr):
+            where = f"{relative(path)}:{node.lineno}"
+            assert not isinstance(node, ast.AsyncFunctionDef | ast.Await), f"{where}: the core awaits nothing"
+            assert not IMPURE.intersection(names(node)), f"{where}: the core may not use {names(node)}"
+
+
+def names(node: ast.AST) -> list[str]:
+    """The names a node calls or imports."""
+    if isinstance(node, ast.ImportFrom):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        return [node.func.attr]
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        return [node.func.id]
+    return []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_files_stay_within_400_lines(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+
+
+def test_nine_functions_of_ten_stay_within_30_lines() -> None:
+    lengths = {
+        f"{relative(path)}:{node.lineno} {node.name}": node.end_lineno - node.lineno + 1
+        for path in MODULES
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno
+    }
+    long = {where: length for where, length in lengths.items() if length > MAX_FUNCTION_LINES}
+    assert len(long) <= len(lengths) / 10, long
+
+
+def committed() -> list[Path]:
+    """The files of the repository, and those about to be: all that git does not ignore."""
+    listed = subprocess.run(
+        ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split("\0")
+    return [ROOT / name for name in listed if name and (ROOT / name).is_file()]
+
+
+#: What must not get into the repository, and why. No pattern matches its own text.
+FORBIDDEN = {
+    "a package registry": r'"resolved": *"http|index[-_]url|find[-_]links|registry *= *"?http|https?://\S*/simple(?:/|\s|$)'
+    r"|pythonhosted[.]org|registry[.](?:npmjs|yarnpkg)[.]",
+    "a path of somebody's machine": r"(?<![\w.~:/-])/(?:root|home|Users|work|workspace|builds)/\w",
+    "a folder beside the repository": r"[.][.]/shared\b",
+}
+
+
+@pytest.mark.parametrize("what", FORBIDDEN)
+def test_no_file_names_a_machine_or_a_registry(what: str) -> None:
+    """A clone works anywhere: whoever installs chooses where from, and nothing points outside of the clone."""
+    pattern = re.compile(FORBIDDEN[what])
+    found = [
+        f"{relative(path)}:{number}: {match[0]}"
+        for path in committed()
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1)
+        if (match := pattern.search(line))
+    ]
+    assert not found, f"{what}: " + "\n".join(found)
+
+
+def test_constraints_name_exact_versions_alone() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    for line in lines:
+        assert re.fullmatch(r"#.*|[A-Za-z0-9._-]+==[A-Za-z0-9.!+_-]+", line), line
+
+
+def normal(name: str) -> str:
+    """A distribution's name as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_every_dependency_is_constrained() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [
+        *project["dependencies"],
+        *(line for extra in project["optional-dependencies"].values() for line in extra),
+    ]
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    constrained = {normal(line.partition("==")[0]) for line in lines}
+    assert {normal(re.split(r"[\[<>=~!; ]", line)[0]) for line in wanted} <= constrained
+
+
+def settings() -> set[str]:
+    """Environment variables that the hub reads."""
+    module = importlib.import_module("fhircast_hub.settings")
+    classes = [
+        c
+        for c in vars(module).values()
+        if isinstance(c, type) and issubclass(c, BaseSettings) and c is not BaseSettings
+    ]
+    assert classes, "fhircast_hub.settings has no BaseSettings"
+    return {f"{c.model_config.get('env_prefix', '')}{name}".upper() for c in classes for name in c.model_fields}
+
+
+def mentioned(*paths: Path) -> set[str]:
+    text = "\n".join(path.read_text(encoding="utf-8") for path in paths if path.is_file())
+    return set(re.findall(r"\bFHIRCAST_[A-Z0-9_]*[A-Z0-9]\b", text))
+
+
+def test_every_setting_is_documented_by_its_full_name() -> None:
+    known = settings()
+    assert all(name.startswith("FHIRCAST_") for name in known)
+    assert known <= mentioned(ROOT / "README.md", ROOT / "docs" / "settings.md")
+
+
+def test_every_setting_that_is_mentioned_exists() -> None:
+    paths = [
+        ROOT / "Dockerfile",
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "tests" / "bench").glob("*.*"),  # bench.py, README.md
+    ]
+    assert mentioned(*paths) <= settings()

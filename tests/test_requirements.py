@@ -1,0 +1,36 @@
+"""tests/requirements.py: the ids of the page, and what the check refuses."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import groupby
+
+import requirements
+
+
+def test_the_page_numbers_its_behaviours_without_a_gap() -> None:
+    """So that a slip in a reference (`SUB-71`) is found: it would look like a behaviour of its own."""
+    known = requirements.defined(requirements.BEHAVIOUR.read_text(encoding="utf-8"))
+    for prefix, group in groupby(known, key=requirements.prefix):
+        numbers = [int(behaviour.partition("-")[2]) for behaviour in group]
+        assert numbers == list(range(1, len(numbers) + 1)), prefix
+    assert {requirements.prefix(behaviour) for behaviour in known} == set(requirements.PREFIXES)
+
+
+def test_ids_are_read_and_sorted_as_on_the_page() -> None:
+    assert requirements.defined("- SUB-10 x\n- SUB-2 y, UTF-8. CFG-1 z (SUB-2)") == ["CFG-1", "SUB-2", "SUB-10"]
+
+
+def test_the_check_wants_a_test_for_each_behaviour_of_this_release_and_no_other_id() -> None:
+    known = ["SUB-1", "SUB-2", "AUT-14", "SYN-1"]
+    assert requirements.problems(known, Counter({"SUB-1": 1, "SUB-2": 3})) == {}
+    assert requirements.problems(known, Counter({"SUB-1": 1, "SUB-9": 1})) == {
+        "of this release, without a test": ["SUB-2"],
+        "named by a test, and not in docs/behaviour.md": ["SUB-9"],
+    }
+
+
+def test_what_is_called_later_is_on_the_page() -> None:
+    """Or a slip in LATER would quietly excuse nothing, or too much."""
+    known = requirements.defined(requirements.BEHAVIOUR.read_text(encoding="utf-8"))
+    assert set(known) | set(requirements.PREFIXES) >= requirements.LATER
