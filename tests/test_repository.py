@@ -24,13 +24,14 @@ MAY_SEE: dict[str, set[str]] = {
     "ports": {"core"},
     "deadlines": {"core"},
     "usage": {"core"},
+    "endpoints": {"core"},
     "service": {"core", "ports", "deadlines", "usage"},
     "storage": {"core", "ports"},
     "auth": {"core", "ports"},
     "settings": {"core"},
     "telemetry": {"core", "ports"},
-    "api": {"core", "ports", "service"},
-    "ws": {"core", "ports", "service"},
+    "api": {"core", "ports", "service", "endpoints"},
+    "ws": {"core", "ports", "service", "endpoints"},
     "webhook": {"core", "ports", "service"},
 }
 MAY_SEE["app"] = {*MAY_SEE}
@@ -154,7 +155,8 @@ def names(node: ast.AST) -> list[str]:
 
 @pytest.mark.parametrize("path", MODULES, ids=relative)
 def test_files_stay_within_400_lines(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= MAX_LINES
 
 
 def test_nine_functions_of_ten_stay_within_30_lines() -> None:
@@ -244,7 +246,7 @@ def mentioned(*paths: Path) -> set[str]:
 def test_every_setting_is_documented_by_its_full_name() -> None:
     known = settings()
     assert all(name.startswith("FHIRCAST_") for name in known)
-    assert known <= mentioned(ROOT / "README.md", ROOT / "docs" / "settings.md")
+    assert sorted(known - mentioned(ROOT / "README.md", ROOT / "docs" / "settings.md")) == []
 
 
 def test_every_setting_that_is_mentioned_exists() -> None:
@@ -254,4 +256,4 @@ def test_every_setting_that_is_mentioned_exists() -> None:
         *(ROOT / "docs").glob("*.md"),
         *(ROOT / "tests" / "bench").glob("*.*"),  # bench.py, README.md
     ]
-    assert mentioned(*paths) <= settings()
+    assert sorted(mentioned(*paths) - settings()) == []

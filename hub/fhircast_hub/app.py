@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,7 +19,7 @@ from fhircast_hub.auth.issuers import Issuer
 from fhircast_hub.auth.jwt import JwtVerifier
 from fhircast_hub.core.principal import Principal
 from fhircast_hub.endpoints import Endpoints
-from fhircast_hub.ports import SessionStore
+from fhircast_hub.ports import Clock, SessionStore
 from fhircast_hub.service import Service
 from fhircast_hub.settings import Settings
 from fhircast_hub.storage.memory import MemoryStore
@@ -47,7 +46,9 @@ class Hub:
     `anonymous` is who a request without a token is, None (as ever but in `dev --legacy`) where it is refused.
     """
 
-    def __init__(self, settings: Settings, *, anonymous: Principal | None = None) -> None:
+    def __init__(
+        self, settings: Settings, *, anonymous: Principal | None = None, clock: Clock = time.time
+    ) -> None:
         self._settings = settings
         self._path = settings.hub_path
         self._ready = False
@@ -55,9 +56,9 @@ class Hub:
         usage = Usage(settings.max_subscriptions_per_user, settings.max_topics_per_user)
         self.metrics = Metrics()
         self.registry = Registry(self.metrics.sent)
-        self.service = Service(_store(settings.store), time.time, RandomIds(), settings.rules(), usage)
+        self.service = Service(_store(settings), clock, RandomIds(), settings.rules(), usage)
         self._client = httpx.AsyncClient()
-        self._verifier = JwtVerifier(_issuers(settings), self._client, time.time, allow_insecure=settings.allow_insecure)
+        self._verifier = JwtVerifier(_issuers(settings), self._client, clock, allow_insecure=settings.allow_insecure)
         endpoints = Endpoints(settings.ws_base, self._path, legacy=anonymous is not None)
         self.root: FastAPI = root_app(
             ready=lambda: self._ready, metrics=self.metrics.render, metrics_type=self.metrics.content_type
@@ -85,7 +86,7 @@ class Hub:
             service=self.service,
             registry=self.registry,
             resolve=endpoints.resolve,
-            clock=time.time,
+            clock=clock,
             counters=self.metrics,
             queue_bytes=settings.queue_bytes,
             queue_messages=settings.queue_messages,
@@ -132,10 +133,9 @@ class Hub:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-def _store(url: str) -> SessionStore:
-    if url == "memory:":
-        return MemoryStore()
-    return SqliteStore(Path(url.removeprefix("sqlite:///")))
+def _store(settings: Settings) -> SessionStore:
+    path = settings.store_path
+    return MemoryStore() if path is None else SqliteStore(path)
 
 
 def _issuers(settings: Settings) -> list[Issuer]:
@@ -145,9 +145,9 @@ def _issuers(settings: Settings) -> list[Issuer]:
             audience=issuer.audience,
             jwks_uri=issuer.jwks_uri,
             realm=issuer.realm,
-            user_claim=issuer.user_claim or "sub",
+            user_claim=issuer.user_claim,
             fhir_base=issuer.fhir_base,
-            system_clients=frozenset(issuer.system_clients),
+            system_clients=issuer.system_clients,
         )
         for issuer in settings.issuers
     ]

@@ -17,7 +17,7 @@ GRACE_SECONDS = 6
 _BACKLOG = 4096
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """uvicorn's server, which of itself ends by the signal that stopped it."""
 
     @contextlib.contextmanager
@@ -28,8 +28,8 @@ class _Server(uvicorn.Server):
         yield
 
 
-def serve(hub: Hub, host: str, port: int) -> int:
-    """Run the hub until it is told to stop; the process's exit code."""
+def make_server(hub: Hub, host: str, port: int) -> Server:
+    """The server of this hub, not started yet."""
     config = uvicorn.Config(
         hub,  # type: ignore[arg-type]  # an ASGI application, typed without uvicorn's names
         host=host,
@@ -45,6 +45,11 @@ def serve(hub: Hub, host: str, port: int) -> int:
         backlog=_BACKLOG,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    server = _Server(config)
+    return Server(config)
+
+
+def serve(hub: Hub, host: str, port: int) -> int:
+    """Run the hub until it is told to stop; the process's exit code."""
+    server = make_server(hub, host, port)
     server.run()
     return 0 if server.started else 1

@@ -13,10 +13,9 @@ import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
-from urllib.parse import SplitResult, urlsplit
+from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, PrivateAttr, ValidationError
 from pydantic import model_validator as model_check
@@ -37,141 +36,108 @@ _URL = re.compile(r"https?://[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
 _PLAIN_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
 #: RFC 6454 section 6.2, as browsers send it: an application's scheme is possible, a path or a trailing slash is not.
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
-_HOST_NAME = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
-_STORE = re.compile(r"memory:|sqlite:///(?!:memory:)[^?\x00-\x1f]*[^/?\x00-\x1f]")
-_USER = re.compile(r"^(\w[\w+.-]*://)?.*@", re.DOTALL)
-_QUERY = re.compile(r"(?<=\?).+", re.DOTALL)
+#: Whether an address or a name of this spelling exists, binding to it will tell.
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*(%[A-Za-z0-9._-]+)?")
+_LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1")
+#: SQLite would keep `:memory:` in memory, and forget it, though a file was asked for.
+_STORE = re.compile(r"memory:|sqlite:///(?!:memory:$)[^?\x00-\x1f]*[^/?\x00-\x1f]")
 
 
 class SettingsError(Exception):
     """A setting the hub cannot start with. `str(error)` is one line: its name, what came, what was expected."""
 
 
-# --- reading one value. Each reader returns the value or raises ValueError, whose text is what was expected. ---
+# --- reading one value ---
 
 
-def _whole(low: int = 1, high: int = MOST) -> BeforeValidator:
+def _reader(read: Callable[[Any], Any], expected: str) -> BeforeValidator:
+    """Validates by `read`, which returns the value, or None or a ValueError or TypeError for one that is wrong."""
+
+    def validate(value: object) -> Any:
+        try:
+            result = read(value)
+        except (ValueError, TypeError):
+            result = None
+        if result is None:
+            raise ValueError(expected)
+        return result
+
+    return BeforeValidator(validate)
+
+
+def _whole(low: int, high: int) -> BeforeValidator:
     """The environment brings text, a file brings numbers; `true`, `1.0` and `1_000` are neither."""
 
-    def read(value: object) -> int:
+    def read(value: Any) -> int | None:
         if isinstance(value, str) and re.fullmatch("[0-9]{1,12}", value):
             value = int(value)
-        if type(value) is int and low <= value <= high:
-            return value
-        raise ValueError(f"a whole number from {low} to {high}")
+        return value if type(value) is int and low <= value <= high else None
 
-    return BeforeValidator(read)
+    return _reader(read, f"a whole number from {low} to {high}")
 
 
-def _choice(*names: str) -> BeforeValidator:
-    def read(value: object) -> str:
-        for name in names:
-            if isinstance(value, str) and value.lower() == name.lower():
-                return name
-        raise ValueError(f"one of {', '.join(names)}")
-
-    return BeforeValidator(read)
+def _one_of(*names: str) -> BeforeValidator:
+    spelled = {name.lower(): name for name in names}
+    return _reader(lambda value: spelled.get(str(value).lower()), f"one of {', '.join(names)}")
 
 
-def _switch(value: object) -> bool:
-    if isinstance(value, str):
-        value = {"true": True, "false": False}.get(value.lower())
-    if isinstance(value, bool):
-        return value
-    raise ValueError("true or false")
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value and value == value.strip() and value.isprintable() else None
 
 
-def _fhir_version(value: object) -> object:
-    return None if isinstance(value, str) and value.lower() == "none" else value
+def _texts(value: Any) -> tuple[str, ...] | None:
+    return tuple(value) if isinstance(value, list | tuple | frozenset) and all(map(_text, value)) else None
 
 
-def _text(value: object) -> str:
-    if isinstance(value, str) and value and value == value.strip() and value.isprintable():
-        return value
-    raise ValueError("text that is not empty, without white space around it")
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    if isinstance(value, list | tuple | frozenset):
-        return tuple(_text(item) for item in value)
-    raise ValueError("a list of texts")
-
-
-def _audience(value: object) -> str | tuple[str, ...]:
-    try:
-        return _text(value) if isinstance(value, str) else _texts(value or None)
-    except ValueError:
-        raise ValueError("the audience of its tokens, or a list of such that is not empty") from None
-
-
-def _clients(value: object) -> frozenset[str]:
-    try:
-        return frozenset(_texts(value))
-    except ValueError:
-        raise ValueError("a list of client ids") from None
-
-
-def _host(value: object) -> str:
-    if isinstance(value, str) and (_HOST_NAME.fullmatch(value) or _is_address(value)):
-        return value
-    raise ValueError("the IP address (without brackets) or the host name to listen on")
-
-
-def _store(value: object) -> str:
-    if isinstance(value, str) and _STORE.fullmatch(value):
-        return value
-    raise ValueError("memory: or sqlite:///path (sqlite:////path for an absolute one)")
-
-
-def _split(url: str) -> SplitResult | None:
-    """The URL's parts, or None where it is not a usable http(s) URL."""
-    if not _URL.fullmatch(url):
-        return None
-    try:
-        parts = urlsplit(url)
-        return parts if parts.hostname and parts.port != 0 else None
-    except ValueError:  # a port or an IPv6 address that is none
-        return None
+def _matching(pattern: re.Pattern[str], expected: str) -> BeforeValidator:
+    return _reader(lambda value: value if pattern.fullmatch(value) else None, expected)
 
 
 def _url(*, query: bool = False) -> BeforeValidator:
     """A URL with a password in it would be shown wherever settings are, so there is none (SEC-1)."""
 
-    def read(value: object) -> str:
-        parts = _split(value) if isinstance(value, str) else None
-        if not parts or "@" in parts.netloc or "#" in parts.geturl() or (parts.query and not query):
-            raise ValueError(f"an absolute http(s) URL without user, {'' if query else 'query, '}or fragment")
-        return str(value)
+    def read(value: str) -> str | None:
+        parts = urlsplit(value) if _URL.fullmatch(value) else None
+        if not parts or not parts.hostname or parts.port == 0 or "@" in parts.netloc or "#" in value:
+            return None
+        return value if query or "?" not in value else None
 
-    return BeforeValidator(read)
+    return _reader(read, f"an absolute http(s) URL without user, {'' if query else 'query, '}or fragment")
 
 
-def _public_url(value: object) -> str:
+def _public_url(value: str) -> str | None:
     """Without the trailing slash: with and without it are the same URL."""
-    if isinstance(value, str):
-        url = value.removesuffix("/")
-        if (parts := _split(url)) and re.fullmatch(r"[^?#@]+", url) and _PLAIN_PATH.fullmatch(parts.path):
-            return url
-    raise ValueError("the absolute http(s) URL of the hub, with a plain path, without user, query or fragment")
+    url = value.removesuffix("/")
+    return url if _PLAIN_PATH.fullmatch(urlsplit(url).path) else None
 
 
-def _origins(value: object) -> tuple[str, ...]:
-    if isinstance(value, list | tuple):
-        origins = tuple(value)
-        if origins == ("*",) or all(isinstance(origin, str) and _ORIGIN.fullmatch(origin) for origin in origins):
-            return origins
-    raise ValueError('a list of origins such as "https://ehr.example" in lower case and without a path, or ["*"]')
+def _origins(value: Any) -> tuple[str, ...] | None:
+    origins = _texts(value)
+    return origins if origins is not None and (origins == ("*",) or all(map(_ORIGIN.fullmatch, origins))) else None
 
 
-def _issuers(value: object) -> object:
-    if isinstance(value, list | tuple) and all(isinstance(item, dict | IssuerSettings) for item in value):
-        return value
-    raise ValueError("a list of objects (JSON in the environment, [[ISSUERS]] in a file)")
-
-
-Count = Annotated[int, _whole()]
-Switch = Annotated[bool, BeforeValidator(_switch)]
-Text = Annotated[str, BeforeValidator(_text)]
+Host = Annotated[str, _matching(_HOST, "the IP address (without brackets) or the host name to listen on")]
+Port = Annotated[int, _whole(0, 65535)]
+Count = Annotated[int, _whole(1, MOST)]
+Switch = Annotated[bool, _reader(lambda value: {"true": True, "false": False}.get(str(value).lower()), "true or false")]
+Text = Annotated[str, _reader(_text, "text that is not empty, without white space around it")]
+Url = Annotated[str, _url()]
+KeysUrl = Annotated[str, _url(query=True), PlainSerializer(lambda url: _mask(url), when_used="json")]
+#: Validators run from right to left.
+HubUrl = Annotated[str, _reader(_public_url, "an absolute http(s) URL with a plain path, without escapes"), _url()]
+Store = Annotated[str, _matching(_STORE, "memory: or sqlite:///path (sqlite:////path for an absolute one)")]
+Audience = Annotated[
+    str | tuple[str, ...],
+    _reader(lambda value: _text(value) or _texts(value) or None, "its tokens' aud, or a list of some"),
+]
+Clients = Annotated[frozenset[str], _reader(_texts, "a list of client ids"), PlainSerializer(sorted, when_used="json")]
+Origins = Annotated[
+    tuple[str, ...], _reader(_origins, 'a list such as ["https://ehr.example"], without paths, or ["*"]')
+]
+FhirVersion = Annotated[
+    Annotated[str, _one_of("DSTU1", "DSTU2", "STU3", "R4", "R4B", "R5", "none")] | None,
+    BeforeValidator(lambda value: None if str(value).lower() == "none" else value),  # TOML has no null
+]
 
 
 # --- the settings ---
@@ -182,15 +148,13 @@ class IssuerSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    issuer: Annotated[str, _url()]
-    audience: Annotated[str | tuple[str, ...], BeforeValidator(_audience)]
-    jwks_uri: Annotated[str, _url(query=True)] | None = None
+    issuer: Url
+    audience: Audience
+    jwks_uri: KeysUrl | None = None
     realm: Text | None = None
     user_claim: Text = "sub"
-    fhir_base: Annotated[str, _url()] | None = None
-    system_clients: Annotated[frozenset[str], BeforeValidator(_clients), PlainSerializer(sorted, when_used="json")] = (
-        frozenset()
-    )
+    fhir_base: Url | None = None
+    system_clients: Clients = frozenset()
 
 
 class Settings(BaseSettings):
@@ -198,11 +162,11 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
-    host: Annotated[str, BeforeValidator(_host)] = "127.0.0.1"
-    port: Annotated[int, _whole(0, 65535)] = 8080
-    public_url: Annotated[str, BeforeValidator(_public_url)] = "http://localhost:8080/api/hub"
-    issuers: Annotated[tuple[IssuerSettings, ...], BeforeValidator(_issuers)] = ()
-    store: Annotated[str, BeforeValidator(_store)] = "sqlite:///fhircast-hub.db"
+    host: Host = "127.0.0.1"
+    port: Port = 8080
+    public_url: HubUrl = "http://localhost:8080/api/hub"
+    issuers: tuple[IssuerSettings, ...] = ()
+    store: Store = "sqlite:///fhircast-hub.db"
     default_lease: Count = 7200
     max_lease: Count = 86400
     connect_timeout: Count = 60
@@ -214,31 +178,26 @@ class Settings(BaseSettings):
     max_subscriptions_per_user: Count = 256
     max_topics_per_user: Count = 1000
     session_ttl: Count = 86400
-    cors_origins: Annotated[tuple[str, ...], BeforeValidator(_origins)] = ("*",)
+    cors_origins: Origins = ("*",)
     derive_opens: Switch = True
-    fhir_version: Annotated[
-        Annotated[
-            Literal["DSTU1", "DSTU2", "STU3", "R4", "R4B", "R5"],
-            _choice("DSTU1", "DSTU2", "STU3", "R4", "R4B", "R5", "none"),
-        ]
-        | None,
-        BeforeValidator(_fhir_version),
-    ] = None
+    fhir_version: FhirVersion = None
     allow_insecure: Switch = False
-    log_format: Annotated[Literal["json", "console"], _choice("json", "console")] = "json"
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error", "critical"],
-        _choice("debug", "info", "warning", "error", "critical"),
-    ] = "info"
+    log_format: Annotated[str, _one_of("json", "console")] = "json"
+    log_level: Annotated[str, _one_of("debug", "info", "warning", "error", "critical")] = "info"
 
     #: Where each value came from, by field; load() knows.
     _origin: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: PydanticBaseSettingsSource
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what is passed: load() reads the world, with one spelling and one kind of error. `Settings()` is the defaults."""
+        """Only what is passed: load() reads the world, with one kind of error, and `Settings()` is the defaults anywhere."""
         return (init_settings,)
 
     @model_check(mode="after")
@@ -248,7 +207,7 @@ class Settings(BaseSettings):
             raise _refusal("default_lease", self.default_lease, f"at most {PREFIX}MAX_LEASE, which is {self.max_lease}")
         for name, url in self._trusted_urls():
             if not self.allow_insecure and not _is_safe(url):
-                raise _refusal(name, url, f"https, for the host is not loopback (or {PREFIX}ALLOW_INSECURE=true)")
+                raise _refusal(name, url, f"https, for its host is not loopback (or {PREFIX}ALLOW_INSECURE=true)")
         _check_issuers(self.issuers)
         return self
 
@@ -272,7 +231,7 @@ class Settings(BaseSettings):
 
     @property
     def store_path(self) -> Path | None:
-        """The database file, taken as it is written; None where everything stays in memory."""
+        """The database file, its name taken as written; None where everything stays in memory."""
         return None if self.store == "memory:" else Path(self.store.removeprefix("sqlite:///"))
 
     def rules(self) -> Rules:
@@ -290,11 +249,10 @@ class Settings(BaseSettings):
 
     def masked(self) -> dict[str, dict[str, Any]]:
         """All settings by their full name as `{"value", "from"}`, fit to be shown; from is env, file, default or code."""
-        values = self.model_dump(mode="json")
-        given = dict.fromkeys(self.model_fields_set, "code") | self._origin
+        origin = dict.fromkeys(self.model_fields_set, "code") | self._origin
         return {
-            PREFIX + field.upper(): {"value": _masked(value), "from": given.get(field, "default")}
-            for field, value in values.items()
+            name: {"value": value, "from": origin.get(field, "default")}
+            for (name, field), value in zip(NAMES.items(), self.model_dump(mode="json").values(), strict=True)
         }
 
 
@@ -302,6 +260,22 @@ class Settings(BaseSettings):
 NAMES = {PREFIX + field.upper(): field for field in Settings.model_fields}
 #: Settings that are JSON in the environment.
 LISTS = frozenset({"issuers", "cors_origins"})
+
+
+def _check_issuers(issuers: tuple[IssuerSettings, ...]) -> None:
+    seen: set[str] = set()
+    realms = Counter(issuer.realm or issuer.issuer for issuer in issuers)
+    for index, issuer in enumerate(issuers):
+        if issuer.issuer in seen:
+            raise _refusal(f"issuers[{index}].issuer", issuer.issuer, "each issuer once")
+        seen.add(issuer.issuer)
+        # AUT-9: the same person must have the same name at both, and only who sets them up can know which claim that is.
+        if realms[issuer.realm or issuer.issuer] > 1 and "user_claim" not in issuer.model_fields_set:
+            raise _refusal(f"issuers[{index}].user_claim", None, "a claim's name, for its realm has several issuers")
+
+
+def _is_safe(url: str) -> bool:
+    return url.startswith("https:") or bool(_LOOPBACK.fullmatch(urlsplit(url).hostname or ""))
 
 
 # --- where settings come from ---
@@ -333,8 +307,7 @@ def _read_environ(environ: Mapping[str, str]) -> dict[str, Any]:
             continue
         if name not in NAMES:
             raise SettingsError(f"{_name(name)}: {_unknown('setting', name, NAMES)}")
-        field = NAMES[name]
-        given[field] = _read_json(name, text) if field in LISTS else text
+        given[NAMES[name]] = _read_json(name, text) if NAMES[name] in LISTS else text
     return given
 
 
@@ -343,24 +316,20 @@ def _read_json(name: str, text: str) -> object:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        place = f"{error.msg} at line {error.lineno} column {error.colno}"
+        fault = f"{error.msg} at line {error.lineno} column {error.colno}"
     except (ValueError, RecursionError) as error:
-        place = type(error).__name__
-    raise SettingsError(f"{name}: got {len(text)} characters that are not JSON ({place}), expected a JSON list")
+        fault = type(error).__name__
+    raise SettingsError(f"{name}: got {len(text)} characters that are not JSON ({fault}), expected a JSON list")
 
 
 def _read_file(path: Path) -> dict[str, Any]:
+    known = {field.upper(): field for field in Settings.model_fields}
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise _file_refusal(path, f"cannot be read ({error.strerror or type(error).__name__})") from None
-    except UnicodeDecodeError:
-        raise _file_refusal(path, "is not UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
-        raise _file_refusal(path, f"is not TOML ({error})") from None
-    except (ValueError, RecursionError) as error:
-        raise _file_refusal(path, f"is not TOML ({type(error).__name__})") from None
-    known = {field.upper(): field for field in Settings.model_fields}
+    except (OSError, ValueError, RecursionError) as error:
+        place = str(error) if isinstance(error, tomllib.TOMLDecodeError) else type(error).__name__
+        fault = getattr(error, "strerror", None) or place
+        raise SettingsError(f"settings file {_show(str(path))}: got {fault}, expected a TOML file in UTF-8") from None
     for key in table:
         if key not in known:
             raise SettingsError(f"{_name(key)} in {_show(str(path))}: {_unknown('setting', key, known)}")
@@ -371,12 +340,7 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 
 def _refusal(field: str, got: object, expected: str) -> SettingsError:
-    first, dot, member = field.partition(".")
-    return SettingsError(f"{PREFIX}{first.upper()}{dot}{member}: got {_show(got)}, expected {expected}")
-
-
-def _file_refusal(path: Path, fault: str) -> SettingsError:
-    return SettingsError(f"settings file {_show(str(path))} {fault}, expected a readable TOML file")
+    return SettingsError(f"{_full(field)}: got {_show(got)}, expected {expected}")
 
 
 def _explain(error: ValidationError) -> SettingsError:
@@ -384,23 +348,28 @@ def _explain(error: ValidationError) -> SettingsError:
     faults = error.errors(include_url=False)
     fault = min(faults, key=lambda fault: fault["type"] != "extra_forbidden")
     first, *members = fault["loc"]
-    inner = "".join(f"[{part}]" if isinstance(part, int) else f".{_name(part)}" for part in members)
-    field = f"{first}{inner}"
+    field = str(first) + "".join(f"[{part}]" if isinstance(part, int) else f".{_name(part)}" for part in members)
     if fault["type"] == "extra_forbidden":
-        name = f"{PREFIX}{str(first).upper()}{inner}"
-        return SettingsError(f"{name}: {_unknown('member', str(fault['loc'][-1]), IssuerSettings.model_fields)}")
+        return SettingsError(f"{_full(field)}: {_unknown('member', str(members[-1]), IssuerSettings.model_fields)}")
     if fault["type"] == "missing":
         return _refusal(field, None, "it in every issuer")
-    return _refusal(field, fault["input"], str(fault.get("ctx", {}).get("error", fault["msg"])))
+    # Only the list of issuers and its items are read without a reader of ours.
+    objects = "a list of objects (JSON in the environment, [[ISSUERS]] in a file)"
+    return _refusal(field, fault["input"], str(fault.get("ctx", {}).get("error", objects)))
 
 
 def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """Only the name: the value may be a secret that belongs elsewhere."""
     spelled = {candidate.upper().removeprefix(PREFIX): candidate for candidate in known}
     near = get_close_matches(name.upper().removeprefix(PREFIX), spelled, n=1)
-    return f"got a name that is not known, expected a {kind} of docs/settings.md" + (
-        f"; did you mean {spelled[near[0]]}?" if near else ""
-    )
+    hint = f"; did you mean {spelled[near[0]]}?" if near else ""
+    return f"got a name that is not known, expected a {kind} of docs/settings.md{hint}"
+
+
+def _full(field: str) -> str:
+    """`issuers[0].audience` -> FHIRCAST_ISSUERS[0].audience"""
+    first, dot, member = field.partition(".")
+    return f"{PREFIX}{first.upper()}{dot}{member}"
 
 
 def _name(name: object) -> str:
@@ -408,7 +377,7 @@ def _name(name: object) -> str:
 
 
 def _show(value: object) -> str:
-    """A wrong value, short, on one line and without what may be secret in it."""
+    """A wrong value: short, on one line, without what may be secret in it."""
     match value:
         case None:
             return "nothing"
@@ -419,48 +388,12 @@ def _show(value: object) -> str:
             return f"a list of {len(value)}"
         case dict():
             return "an object"
-        case int() if value.bit_length() > 64:
+        case int() if value.bit_length() > 64:  # Python refuses to print one of some thousand digits
             return "a number of more than 64 bits"
-        case _:
-            return str(value).lower()
+    return str(value).lower()
 
 
 def _mask(text: str) -> str:
     """User and password of a URL, even of a broken one, and its query, which may be a key."""
-    return _QUERY.sub("***", _USER.sub(r"\1***@", text))
-
-
-def _masked(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _masked(member) for name, member in value.items()}
-    if isinstance(value, list):
-        return [_masked(item) for item in value]
-    return _mask(value) if isinstance(value, str) and "://" in value else value
-
-
-# --- checks ---
-
-
-def _check_issuers(issuers: tuple[IssuerSettings, ...]) -> None:
-    seen: set[str] = set()
-    realms = Counter(issuer.realm or issuer.issuer for issuer in issuers)
-    for index, issuer in enumerate(issuers):
-        if issuer.issuer in seen:
-            raise _refusal(f"issuers[{index}].issuer", issuer.issuer, "each issuer once")
-        seen.add(issuer.issuer)
-        # AUT-9: the same person must have the same name at both, and only who sets them up can know which claim that is.
-        if realms[issuer.realm or issuer.issuer] > 1 and "user_claim" not in issuer.model_fields_set:
-            raise _refusal(f"issuers[{index}].user_claim", None, "a claim's name, for its realm has several issuers")
-
-
-def _is_address(text: str) -> bool:
-    try:
-        return bool(ip_address(text))
-    except ValueError:
-        return False
-
-
-def _is_safe(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    loopback = host == "localhost" or (_is_address(host) and ip_address(host).is_loopback)
-    return url.startswith("https:") or loopback
+    text = re.sub(r"^(\w[\w+.-]*://)?.*@", r"\1***@", text, flags=re.DOTALL)
+    return re.sub(r"(?<=\?).+", "***", text, flags=re.DOTALL)

@@ -1,0 +1,107 @@
+"""`fhircast-hub serve | dev | token | check-config`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import msgspec
+import structlog
+import typer
+
+from fhircast_hub import dev as development
+from fhircast_hub.app import Hub
+from fhircast_hub.server import serve as run
+from fhircast_hub.settings import Settings, SettingsError, load, require_issuers
+from fhircast_hub.telemetry import configure_logging
+
+_log = structlog.get_logger()
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="A FHIRcast hub.", pretty_exceptions_enable=False)
+
+Config = Annotated[Path | None, typer.Option(help="A TOML file with settings; the environment (FHIRCAST_*) wins over it.")]
+
+
+@app.command()
+def serve(config: Config = None) -> None:
+    """Run the hub."""
+    settings = _settings(config)
+    try:
+        require_issuers(settings)
+    except SettingsError as error:
+        _refuse(error)
+    _run(Hub(settings), settings)
+
+
+@app.command()
+def dev(
+    port: Annotated[int | None, typer.Option(help="Where to listen on loopback; by default FHIRCAST_PORT, or 8080.")] = None,
+    legacy: Annotated[
+        bool, typer.Option(help="INSECURE: take requests without a token, and endpoints the client chooses.")
+    ] = False,
+) -> None:
+    """Run a hub to try things with: own key, loopback only, in memory. INSECURE: not for patients."""
+    try:
+        environ, issuer = development.environment(os.environ, port)
+        settings = load(None, environ)
+    except (SettingsError, ValueError) as error:
+        _refuse(error)
+    hub = Hub(settings, anonymous=issuer.anonymous() if legacy else None)
+    hub.root.get("/dev/jwks")(issuer.jwks)
+    print(development.banner(settings.public_url, issuer.token(), legacy=legacy), flush=True)
+    with development.published(issuer):
+        _run(hub, settings)
+
+
+@app.command()
+def token(
+    user: Annotated[str, typer.Option(help="Whose token: the claim sub.")] = development.USER,
+    scope: Annotated[str, typer.Option(help="Its scopes, separated by spaces.")] = "fhircast/*.*",
+    client: Annotated[str, typer.Option(help="The claim client_id.")] = "dev",
+    topic: Annotated[str | None, typer.Option(help="The claim hub.topic, which limits it to that topic.")] = None,
+    lifetime: Annotated[int, typer.Option(help="Seconds until it expires.")] = development.LIFETIME,
+) -> None:
+    """Print a token for the `fhircast-hub dev` that runs."""
+    try:
+        issuer = development.running()
+    except ValueError as error:
+        _refuse(error)
+    print(issuer.token(user=user, scope=scope, client=client, topic=topic, lifetime=lifetime))
+
+
+@app.command()
+def check_config(config: Config = None) -> None:
+    """Print the effective settings, secrets masked, and where each comes from; exit code 2 if the hub would not start."""
+    settings = _settings(config)
+    print(msgspec.json.format(msgspec.json.encode(settings.masked()), indent=2).decode())
+    try:
+        require_issuers(settings)
+    except SettingsError as error:
+        _refuse(error)
+
+
+def _settings(config: Path | None) -> Settings:
+    try:
+        return load(config, os.environ)
+    except SettingsError as error:
+        _refuse(error)
+
+
+def _refuse(error: Exception) -> NoReturn:
+    print(error, file=sys.stderr)
+    raise typer.Exit(2)
+
+
+def _run(hub: Hub, settings: Settings) -> NoReturn:
+    configure_logging(settings.log_format, settings.log_level)
+    if settings.allow_insecure:
+        _log.warning("INSECURE: FHIRCAST_ALLOW_INSECURE is set; tokens and patients may travel unencrypted")
+    _log.info("starting", url=settings.public_url, host=settings.host, port=settings.port, count=len(settings.issuers))
+    raise typer.Exit(run(hub, settings.host, settings.port))
+
+
+def main() -> None:
+    """The console script."""
+    app()

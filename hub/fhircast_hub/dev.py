@@ -1,0 +1,152 @@
+"""`fhircast-hub dev`: a hub to try things with, that trusts a key made when it starts, and listens on loopback only.
+
+Its tokens come from `fhircast-hub token`, which finds the key in a file that only this user can read and that is gone when the
+hub stops. Never for patients: whoever can read that file is every clinician.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jwt
+import msgspec
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
+
+from fhircast_hub.core.principal import Principal
+from fhircast_hub.core.scopes import Scopes
+
+AUDIENCE = "fhircast-hub-dev"
+#: Who the tokens name unless asked otherwise, and who a legacy client is.
+USER = "clinician-1"
+#: Seconds that a token is good for.
+LIFETIME = 8 * 3600
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class DevIssuer(msgspec.Struct, frozen=True):
+    """An authorization server in a few lines: it signs what it is asked to. `key` is its private key in PEM."""
+
+    issuer: str
+    key: str
+
+    @classmethod
+    def make(cls, port: int) -> DevIssuer:
+        """A new key, for the hub on this port."""
+        pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        return cls(issuer=f"http://127.0.0.1:{port}/dev", key=pem.decode())
+
+    def token(
+        self,
+        *,
+        user: str = USER,
+        scope: str = "fhircast/*.*",
+        client: str = "dev",
+        topic: str | None = None,
+        lifetime: int = LIFETIME,
+    ) -> str:
+        """A signed token; `topic` becomes its hub.topic claim, `lifetime` is in seconds."""
+        now = int(time.time())
+        claims: dict[str, Any] = {"iss": self.issuer, "aud": AUDIENCE, "iat": now, "exp": now + lifetime}
+        claims |= {"sub": user, "client_id": client, "scope": scope}
+        if topic is not None:
+            claims["hub.topic"] = topic
+        return jwt.encode(claims, self.key, "ES256", {"kid": "dev"})
+
+    def jwks(self) -> dict[str, Any]:
+        """Its public key, as the hub fetches it."""
+        public = serialization.load_pem_private_key(self.key.encode(), None).public_key()
+        assert isinstance(public, ec.EllipticCurvePublicKey)
+        return {"keys": [ECAlgorithm.to_jwk(public, as_dict=True) | {"kid": "dev", "use": "sig", "alg": "ES256"}]}
+
+    def anonymous(self) -> Principal:
+        """Who sends no token (`dev --legacy`): the user that tokens name by default, so that old and new clients meet."""
+        everything = frozenset("*")
+        return Principal(self.issuer, USER, "legacy", Scopes(everything, everything), expires=float("inf"))
+
+
+def environment(environ: Mapping[str, str], port: int | None) -> tuple[dict[str, str], DevIssuer]:
+    """The settings of a dev hub, as environment variables, and its issuer. Raises ValueError where it would not be local."""
+    host = environ.get("FHIRCAST_HOST", _LOOPBACK[0])
+    if host not in _LOOPBACK:
+        raise ValueError(f"FHIRCAST_HOST: got {host!r}, expected a loopback address: a dev hub is for this machine only")
+    chosen = str(port) if port is not None else environ.get("FHIRCAST_PORT", "8080")
+    issuer = DevIssuer.make(int(chosen) if chosen.isdecimal() else 0)
+    own = {"issuer": issuer.issuer, "audience": AUDIENCE, "jwks_uri": f"{issuer.issuer}/jwks"}
+    defaults = {
+        "FHIRCAST_HOST": host,
+        "FHIRCAST_PUBLIC_URL": f"http://localhost:{chosen}/api/hub",
+        "FHIRCAST_STORE": "memory:",
+        "FHIRCAST_LOG_FORMAT": "console",
+    }
+    return {**defaults, **environ, "FHIRCAST_PORT": chosen, "FHIRCAST_ISSUERS": json.dumps([own])}, issuer
+
+
+@contextmanager
+def published(issuer: DevIssuer) -> Iterator[None]:
+    """Let `fhircast-hub token` of this user find the issuer while the hub runs."""
+    path = _path()
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+        file.write(msgspec.json.encode(issuer))
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def running() -> DevIssuer:
+    """The issuer of the dev hub that runs. Raises ValueError when none does."""
+    try:
+        return msgspec.json.decode(_path().read_bytes(), type=DevIssuer)
+    except (OSError, msgspec.MsgspecError):
+        raise ValueError("no dev hub runs for this user; start one with: fhircast-hub dev") from None
+
+
+def _path() -> Path:
+    folder = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+    return Path(folder) / f"fhircast-hub-dev-{os.getuid()}.json"
+
+
+def banner(hub_url: str, token: str, *, legacy: bool) -> str:
+    """What a developer pastes to see it work."""
+    event = {
+        "timestamp": "2026-01-31T09:30:00.000Z",
+        "id": "first-event",
+        "event": {
+            "hub.topic": "demo",
+            "hub.event": "Patient-open",
+            "context": [{"key": "patient", "resource": {"resourceType": "Patient", "id": "p1"}}],
+        },
+    }
+    lines = [
+        "INSECURE: a development hub. It trusts a key made just now, and this machine only. Not for patients.",
+        *(["INSECURE: --legacy takes requests without a token, and endpoints that clients choose."] if legacy else []),
+        "",
+        f"export HUB={hub_url}",
+        f"export TOKEN={token}",
+        "",
+        "# Subscribe to the topic `demo`; the answer holds a WebSocket endpoint:",
+        'curl -s $HUB -H "Authorization: Bearer $TOKEN" -d hub.channel.type=websocket -d hub.mode=subscribe \\',
+        "  -d hub.topic=demo -d hub.events=Patient-open,Patient-close",
+        "# Follow it (in another terminal):",
+        "websockets ENDPOINT",
+        "# Open a patient:",
+        'curl -si $HUB -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" \\',
+        f"  -d '{json.dumps(event)}'",
+        "# What is open now?",
+        'curl -s $HUB/demo -H "Authorization: Bearer $TOKEN"',
+        "",
+        "Another token: fhircast-hub token --user clinician-2 --scope 'fhircast/*.read'",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,225 @@
+"""A little world around the core: one session, a clock that stands still, ids that count, and who was sent what."""
+
+from __future__ import annotations
+
+import json
+import math
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fhircast_hub.core.commands import Command, Connected, Disconnected, Publish, Renew, Subscribe, Tick, Unsubscribe
+from fhircast_hub.core.context import current_context
+from fhircast_hub.core.decide import decide
+from fhircast_hub.core.effects import Close
+from fhircast_hub.core.limits import Rules
+from fhircast_hub.core.messages import parse_event
+from fhircast_hub.core.names import parse_events
+from fhircast_hub.core.principal import Principal
+from fhircast_hub.core.scopes import Scopes
+from fhircast_hub.core.session import Outcome, Session
+
+TOPIC = "a-topic"
+#: 2023-04-01T12:00:00Z
+NOON = 1680350400.0
+SPEC = Path(__file__).resolve().parents[1] / "spec"
+
+#: Everything that a viewer may want to hear of.
+OPENS = "Patient-open,Encounter-open,ImagingStudy-open,DiagnosticReport-open"
+CLOSES = "Patient-close,Encounter-close,ImagingStudy-close,DiagnosticReport-close"
+
+
+def token(
+    user: str | None = "ann",
+    *,
+    read: Iterable[str] = ("*",),
+    write: Iterable[str] = ("*",),
+    client: str = "an-app",
+    expires: float = math.inf,
+    topics: Iterable[str] | None = None,
+    system: bool = False,
+) -> Principal:
+    """The bearer of a good token, who may do anything unless told otherwise."""
+    scopes = Scopes.parse([f"fhircast/{e}.read" for e in read] + [f"fhircast/{e}.write" for e in write])
+    claimed = None if topics is None else frozenset(topics)
+    return Principal("a-realm", user, client, scopes, expires, claimed, system)
+
+
+def resource(type_: str, id_: str, **members: object) -> dict[str, Any]:
+    """The least that a resource may be, and what a test adds."""
+    return {"resourceType": type_, "id": id_, **members}
+
+
+def item(key: str, type_: str, id_: str, **members: object) -> dict[str, Any]:
+    """An item of a context array."""
+    return {"key": key, "resource": resource(type_, id_, **members)}
+
+
+def patient(id_: str) -> dict[str, Any]:
+    return item("patient", "Patient", id_)
+
+
+def encounter(id_: str) -> dict[str, Any]:
+    return item("encounter", "Encounter", id_)
+
+
+def study(id_: str) -> dict[str, Any]:
+    return item("study", "ImagingStudy", id_)
+
+
+def report(id_: str) -> dict[str, Any]:
+    return item("report", "DiagnosticReport", id_)
+
+
+def message(name: str, *items: object, id_: str = "an-id", at: str = "2023-04-01T12:00:00Z") -> dict[str, Any]:
+    """An event as a client posts it."""
+    return {"timestamp": at, "id": id_, "event": {"hub.topic": TOPIC, "hub.event": name, "context": list(items)}}
+
+
+def body(of: object) -> bytes:
+    return json.dumps(of).encode()
+
+
+def spec(name: str) -> bytes:
+    """A message of the specification, as it stands there."""
+    return (SPEC / f"{name}.json").read_bytes()
+
+
+def label(frame: bytes) -> str:
+    """A frame in short: `subscribe`, `denied`, `Home-open`, or `Patient-open p1`."""
+    read = json.loads(frame)
+    if "hub.mode" in read:
+        return str(read["hub.mode"])
+    event = read["event"]
+    ids = [each["resource"]["id"] for each in event["context"] if "id" in each.get("resource", {})]
+    return " ".join((event["hub.event"], *ids[:1]))
+
+
+def frozen(session: Session | None) -> bytes:
+    """The value of a session, to compare with the same session's later: a decision changes nothing in place."""
+    return msgspec.msgpack.encode(session, enc_hook=sorted)
+
+
+class Counting:
+    """Ids that were never given before, the same in each run."""
+
+    def __init__(self) -> None:
+        self.given = 0
+
+    def uuid(self) -> str:
+        self.given += 1
+        return str(uuid.UUID(int=self.given))
+
+
+class World:
+    """One session and what the world saw of it. Subscriptions are called by a short name, which is their sid."""
+
+    def __init__(self, **rules: Any) -> None:
+        self.rules = Rules(**rules)
+        self.session: Session | None = None
+        self.now = NOON
+        self.ids = Counting()
+        #: all frames that were sent, and the close code, by connection
+        self.frames: defaultdict[str, list[bytes]] = defaultdict(list)
+        self.closed: dict[str, int] = {}
+        self._sockets: dict[str, str] = {}
+        self._read: defaultdict[str, int] = defaultdict(int)
+        self._events = self._connections = 0
+
+    # What happens
+
+    def do(self, command: Command) -> Outcome:
+        """Decide, and do what was decided. A refusal is raised and changes nothing."""
+        outcome = decide(self.session, command, self.now, self.ids, self.rules)
+        self.session = outcome.session
+        for effect in outcome.effects:
+            if isinstance(effect, Close):
+                assert effect.connection not in self.closed, "closed twice"
+                self.closed[effect.connection] = effect.code
+                continue
+            assert effect.to, "a frame for nobody"
+            for connection in effect.to:
+                assert connection not in self.closed, "a frame after the close"
+                self.frames[connection].append(effect.frame)
+        return outcome
+
+    def subscribe(self, sid: str, events: str, by: Principal | None = None, **more: Any) -> None:
+        asked = parse_events(events.split(","))
+        self.do(Subscribe(by or token(), TOPIC, sid, asked, **more))
+
+    def renew(self, sid: str, events: str, by: Principal | None = None, **more: Any) -> None:
+        self.do(Renew(by or token(), TOPIC, sid, parse_events(events.split(",")), **more))
+
+    def unsubscribe(self, sid: str | None, by: Principal | None = None, **more: Any) -> Outcome:
+        return self.do(Unsubscribe(by or token(), TOPIC, sid, **more))
+
+    def connect(self, sid: str) -> str:
+        """A new socket for this subscription; its name."""
+        self._connections += 1
+        connection = f"{sid}/{self._connections}"
+        self.do(Connected(sid, connection))
+        self._sockets[sid] = connection
+        return connection
+
+    def disconnect(self, sid: str, sure: float | None = None) -> None:
+        """Its socket goes; all that was sent until `sure`, or until now, is known to have arrived."""
+        self.do(Disconnected(sid, self._sockets[sid], self.now if sure is None else sure))
+
+    def join(self, sid: str, events: str = f"{OPENS},{CLOSES}", by: Principal | None = None, **more: Any) -> str:
+        """Subscribe, connect, and take note of all that was said at the beginning; the socket's name."""
+        self.subscribe(sid, events, by, **more)
+        connection = self.connect(sid)
+        self.news(sid)
+        return connection
+
+    def post(self, posted: object, by: Principal | None = None) -> Outcome:
+        """Publish a message, given as JSON text or as what to make it of."""
+        text = posted if isinstance(posted, bytes) else body(posted)
+        return self.do(Publish(by or token(), parse_event(text)))
+
+    def publish(self, name: str, *items: object, by: Principal | None = None) -> dict[str, Any]:
+        """Publish an event with a new id; the message."""
+        self._events += 1
+        posted = message(name, *items, id_=f"event-{self._events}")
+        self.post(posted, by)
+        return posted
+
+    def wait(self, seconds: float) -> None:
+        """Time passes, and the timer goes off whenever the session wants it to."""
+        end = self.now + seconds
+        while self.session and self.session.deadline is not None and self.session.deadline <= end:
+            deadline = self.now = max(self.now, self.session.deadline)
+            self.do(Tick())
+            assert self.session is None or self.session.deadline != deadline, "the timer would never rest"
+        self.now = end
+
+    # What the world saw
+
+    def heard(self, sid: str) -> list[bytes]:
+        """The frames on its socket since this was last asked."""
+        connection = self._sockets[sid]
+        new = self.frames[connection][self._read[connection] :]
+        self._read[connection] += len(new)
+        return new
+
+    def read(self, sid: str) -> list[dict[str, Any]]:
+        """As `heard`, decoded."""
+        return [json.loads(frame) for frame in self.heard(sid)]
+
+    def news(self, sid: str) -> list[str]:
+        """As `heard`, each in short."""
+        return [label(frame) for frame in self.heard(sid)]
+
+    def get(self, by: Principal | None = None) -> dict[str, Any]:
+        """The answer to GET hub.url/{topic}."""
+        answer: dict[str, Any] = json.loads(current_context(self.session, by or token(), TOPIC, self.rules))
+        return answer
+
+    def current(self) -> str:
+        """The current context in short: `Patient p1`, or nothing."""
+        answer = self.get()
+        return " ".join((answer["context.type"], *(each["resource"]["id"] for each in answer["context"][:1]))).strip()

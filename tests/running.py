@@ -1,0 +1,163 @@
+"""A real hub on a free loopback port, in the test's own event loop, with a real issuer and real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from auth.issuer_server import JWKS, IssuerServer
+from tokens import Idp
+from websockets.asyncio.client import ClientConnection, connect
+
+from fhircast_hub.app import Hub
+from fhircast_hub.core.principal import Principal
+from fhircast_hub.server import make_server
+from fhircast_hub.settings import load
+
+SPEC = Path(__file__).parent / "spec"
+TOPIC = "fdb2f928-5546-4f52-87a0-0648e9ded065"
+
+
+class Clock:
+    """Time that passes only when a test says so, in seconds."""
+
+    def __init__(self, now: float = 1_800_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Follower:
+    """A subscriber's socket: what it is told, message by message."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+
+    async def next(self) -> dict[str, Any]:
+        """The next message."""
+        message: dict[str, Any] = json.loads(await asyncio.wait_for(self.connection.recv(), 5))
+        return message
+
+    async def names(self, count: int) -> list[str]:
+        """The events of the next messages."""
+        return [(await self.next())["event"]["hub.event"] for _ in range(count)]
+
+    async def silent(self) -> bool:
+        """Whether nothing has come: what the hub had written before a pong would be here by now."""
+        await asyncio.wait_for(await self.connection.ping(), 5)
+        try:
+            await asyncio.wait_for(self.connection.recv(), 0.02)
+        except TimeoutError:
+            return True
+        return False
+
+    async def closed(self) -> int:
+        """The code with which the hub closes."""
+        await asyncio.wait_for(self.connection.wait_closed(), 8)
+        assert self.connection.close_code is not None
+        return self.connection.close_code
+
+
+class RunningHub:
+    """The hub as its clients see it."""
+
+    def __init__(self, hub: Hub, idp: Idp, clock: Clock, port: int, client: httpx.AsyncClient) -> None:
+        self.hub, self.idp, self.clock, self.port, self.client = hub, idp, clock, port, client
+        self.origin = f"http://127.0.0.1:{port}"
+        self.url = f"{self.origin}/api/hub"
+
+    def token(self, sub: str = "user-1", scope: str = "fhircast/*.*", **claims: Any) -> str:
+        """A token of the hub's issuer, good for a day."""
+        return self.idp.token(sub, scope, now=self.clock.now, **({"exp": int(self.clock.now) + 86400} | claims))
+
+    def headers(self, token: str | None = None, **more: str) -> dict[str, str]:
+        """Headers with a token."""
+        return {"Authorization": f"Bearer {token or self.token()}", **more}
+
+    async def form(self, token: str | None = None, **parameters: str) -> httpx.Response:
+        """Post a subscription form; `hub_events` means hub.events, and None leaves a parameter out."""
+        defaults: dict[str, str | None] = {"hub.channel.type": "websocket", "hub.mode": "subscribe", "hub.topic": TOPIC}
+        given = defaults | {name.replace("__", ".", 1): value for name, value in parameters.items()}
+        data = {name: value for name, value in given.items() if value is not None}
+        return await self.client.post(self.url, data=data, headers=self.headers(token))
+
+    async def subscribe(self, events: str = "Patient-open,Patient-close", token: str | None = None, **more: str) -> str:
+        """Subscribe; the endpoint."""
+        answer = await self.form(token, hub__events=events, **more)
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["hub.channel.endpoint"])
+
+    @asynccontextmanager
+    async def follow(self, endpoint: str, **options: Any) -> AsyncIterator[Follower]:
+        """Connect to an endpoint; the confirmation has been read."""
+        async with connect(endpoint, compression=None, proxy=None, **options) as connection:
+            follower = Follower(connection)
+            assert (await follower.next())["hub.mode"] == "subscribe"
+            yield follower
+
+    async def publish(self, event: dict[str, Any] | bytes, token: str | None = None, path: str = "") -> httpx.Response:
+        """Post an event."""
+        body = event if isinstance(event, bytes) else json.dumps(event).encode()
+        headers = self.headers(token) | {"Content-Type": "application/json"}
+        return await self.client.post(self.url + path, content=body, headers=headers)
+
+    async def context(self, token: str | None = None, topic: str = TOPIC) -> httpx.Response:
+        """Read the current context."""
+        return await self.client.get(f"{self.url}/{topic}", headers=self.headers(token))
+
+
+def event(name: str, id_: str = "1", *, topic: str = TOPIC, event_id: str | None = None, **more: Any) -> dict[str, Any]:
+    """An event about one resource, such as `event("Patient-open", "p1")`."""
+    type_ = name.partition("-")[0]
+    key = {"ImagingStudy": "study", "DiagnosticReport": "report"}.get(type_, type_.lower())
+    context = [{"key": key, "resource": {"resourceType": type_, "id": id_}}, *more.pop("also", [])]
+    return {
+        "timestamp": more.pop("timestamp", "2026-11-22T10:00:00.000Z"),
+        "id": event_id or f"{name}-{id_}",
+        "event": {"hub.topic": topic, "hub.event": name, "context": context, **more},
+    }
+
+
+def spec(name: str) -> dict[str, Any]:
+    """A message of the specification."""
+    message: dict[str, Any] = json.loads((SPEC / f"{name}.json").read_text())
+    return message
+
+
+@asynccontextmanager
+async def running_hub(
+    *, clock: Clock | None = None, anonymous: Principal | None = None, idp: Idp | None = None, **settings: Any
+) -> AsyncIterator[RunningHub]:
+    """Run a hub with these settings (`ping_seconds=1`) beside the defaults; in memory unless `store` says otherwise."""
+    clock = clock or Clock()
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    async with IssuerServer() as issuer:
+        idp = idp or Idp(issuer.url)
+        idp.issuer = issuer.url
+        issuer.publish(JWKS, idp.jwks())
+        own = {"issuer": issuer.url, "audience": idp.audience, "jwks_uri": issuer.url + JWKS}
+        values = {"public_url": f"http://127.0.0.1:{port}/api/hub", "store": "memory:", "issuers": [own], **settings}
+        environ = {
+            f"FHIRCAST_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+            for name, value in values.items()
+        }
+        hub = Hub(load(None, environ), anonymous=anonymous, clock=clock)
+        server = make_server(hub, "127.0.0.1", port)
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            while not server.started:
+                assert not task.done(), "the hub did not start"
+                await asyncio.sleep(0.01)
+            async with httpx.AsyncClient(trust_env=False) as client:
+                yield RunningHub(hub, idp, clock, port, client)
+        finally:
+            server.should_exit = True
+            await task

@@ -1,0 +1,215 @@
+"""The SQLite store: what is on disk after the process died, who may read it, and what happens when it cannot be written."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from fhircast_hub.core.audiences import NOTHING
+from fhircast_hub.core.effects import Send
+from fhircast_hub.core.errors import Unavailable
+from fhircast_hub.core.principal import SessionKey
+from fhircast_hub.core.session import Audience, HeldClose, OpenContext, Session, Subscription
+from fhircast_hub.storage.sqlite import SCHEMA_VERSION, SqliteStore
+
+KEY = SessionKey("https://idp.example", "topic ø\u2028")
+PATIENT = OpenContext(
+    ref="patient/p1",
+    type="Patient",
+    id="e1",
+    timestamp="2026-11-22T10:00:00Z",
+    order=7,
+    version="11111111-1111-4111-8111-111111111111",
+    frame=b'{"raw":"\xc3\xb8", "n":1.10}',
+    version_at=3,
+    context_at=1,
+    context_size=2,
+    implied={"encounter": "encounter/e1"},
+)
+FULL = Session(
+    realm=KEY.realm,
+    topic=KEY.topic,
+    owner="user-1",
+    order=9,
+    version="11111111-1111-4111-8111-111111111111",
+    current="patient/p1",
+    home=b"{}",
+    changed=8,
+    lost=1.5,
+    used=2.5,
+    recent={"aa": 7, "bb": 8},
+    contexts={"study/s": replace(PATIENT, ref="study/s", order=3), "patient/p1": PATIENT},
+    closes={5: HeldClose(1.0, "patient-close", "patient/p0", b"close"), 11: HeldClose(2.0, "patient-close", "patient/x", b"c")},
+    subscriptions={
+        "sid": Subscription("sid", "user:user-1", "Viewer", ("Patient-open",), expires=99.5, since=1.0, told=("patient/p1",))
+    },
+    deadline=99.5,
+)
+
+
+async def opened(path: Path) -> SqliteStore:
+    store = SqliteStore(path)
+    await store.open(lambda effects: None)
+    return store
+
+
+async def test_every_part_of_a_session_survives(tmp_path: Path) -> None:
+    """A session read back is equal to the one written, but for the audiences, whose sockets are gone."""
+    store = await opened(tmp_path / "hub.db")
+    audience = Audience(frozenset({"patient-open"}), NOTHING, ("c-1",))
+    await store.commit(KEY, 0, None, replace(FULL, audiences=(audience,)), ())
+    await store.close()
+    again = await opened(tmp_path / "hub.db")
+    assert list(again.sessions()) == [FULL]
+    assert list(next(iter(again.sessions())).contexts) == ["study/s", "patient/p1"]  # oldest first
+    await again.close()
+
+
+async def test_only_what_differs_is_written_and_what_went_is_deleted(tmp_path: Path) -> None:
+    """A commit writes the head and the parts that changed; parts that are gone are gone from the file."""
+    store = await opened(tmp_path / "hub.db")
+    await store.commit(KEY, 0, None, FULL, ())
+    _, revision = await store.load(KEY)
+    less = replace(FULL, contexts={"patient/p1": PATIENT}, closes={}, subscriptions={})
+    await store.commit(KEY, revision, FULL, less, ())
+    await store.close()
+    with sqlite3.connect(tmp_path / "hub.db") as connection:
+        rows = connection.execute("select kind, name from part").fetchall()
+    connection.close()
+    assert sorted(rows) == [("context", "patient/p1"), ("head", "")]
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022])
+async def test_nobody_else_can_read_the_file(tmp_path: Path, umask: int) -> None:
+    """The file, its log and its lock have mode 0600 whatever the umask, also if the file was there with another."""
+    path = tmp_path / "hub.db"
+    before = os.umask(umask)
+    try:
+        path.touch(0o666)
+        store = await opened(path)
+        await store.commit(KEY, 0, None, FULL, ())
+        modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
+    finally:
+        os.umask(before)
+    await store.close()
+    assert set(modes) >= {"hub.db", "hub.db-wal", "hub.db.lock"}
+    assert set(modes.values()) == {0o600}
+
+
+async def test_a_second_hub_is_refused(tmp_path: Path) -> None:
+    """Two hubs on one file would each be right and together wrong: the second does not start."""
+    store = await opened(tmp_path / "hub.db")
+    with pytest.raises(ValueError, match="in use by another hub"):
+        await opened(tmp_path / "hub.db")
+    await store.close()
+    await (await opened(tmp_path / "hub.db")).close()
+
+
+async def test_a_file_of_another_schema_is_refused(tmp_path: Path) -> None:
+    """A file that a newer hub wrote is not touched."""
+    with sqlite3.connect(tmp_path / "hub.db") as connection:
+        connection.execute(f"pragma user_version = {SCHEMA_VERSION + 1}")
+    connection.close()
+    with pytest.raises(ValueError, match=f"schema version {SCHEMA_VERSION + 1}"):
+        await opened(tmp_path / "hub.db")
+
+
+async def test_a_file_that_is_no_database_is_refused_in_one_line(tmp_path: Path) -> None:
+    """Ten thousand random bytes are not a store."""
+    (tmp_path / "hub.db").write_bytes(os.urandom(10_000))
+    with pytest.raises(ValueError, match="cannot be read") as refusal:
+        await opened(tmp_path / "hub.db")
+    assert "\n" not in str(refusal.value)
+
+
+async def test_concurrent_commits_share_a_transaction(tmp_path: Path) -> None:
+    """A hundred commits of one turn of the event loop are one transaction: nobody sees fifty of them."""
+    store = await opened(tmp_path / "hub.db")
+    statements: list[str] = []
+    store._connection.set_trace_callback(statements.append)
+    keys = [SessionKey("realm", f"topic-{number}") for number in range(100)]
+    await asyncio.gather(
+        *(store.commit(key, 0, None, Session(realm=key.realm, topic=key.topic, owner="u"), ()) for key in keys)
+    )
+    assert statements.count("begin immediate") == statements.count("commit") == 1
+    assert sum("insert" in statement for statement in statements) == 100
+    await store.close()
+
+
+async def test_effects_wait_until_the_change_is_in_the_file(tmp_path: Path) -> None:
+    """When somebody is told of a change, another process can read it in the file."""
+    seen: list[int] = []
+
+    def look(effects: object) -> None:
+        other = sqlite3.connect(tmp_path / "hub.db")
+        seen.append(other.execute("select count(*) from part").fetchone()[0])
+        other.close()
+
+    store = SqliteStore(tmp_path / "hub.db")
+    await store.open(look)
+    await store.commit(KEY, 0, None, replace(FULL, contexts={}, closes={}, subscriptions={}), (Send(("c",), b"x"),))
+    assert seen == [1]
+    await store.close()
+
+
+async def test_a_failed_write_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    """When the file cannot be written, every commit of the batch raises Unavailable and memory says what the file says."""
+    store = await opened(tmp_path / "hub.db")
+    await store.commit(KEY, 0, None, FULL, ())
+    before = await store.load(KEY)
+    store._connection.execute("pragma query_only = on")
+    new = SessionKey("realm", "new")
+    results = await asyncio.gather(
+        store.commit(KEY, before[1], FULL, replace(FULL, owner="x"), (Send(("c",), b"x"),)),
+        store.commit(new, 0, None, replace(FULL, topic="new"), ()),
+        return_exceptions=True,
+    )
+    assert [type(result) for result in results] == [Unavailable, Unavailable]
+    assert await store.load(KEY) == before
+    assert await store.load(new) == (None, 0)
+    store._connection.execute("pragma query_only = off")
+    await store.commit(KEY, before[1], FULL, replace(FULL, owner="y"), ())
+    await store.close()
+
+
+_WRITER = """
+import asyncio, sys
+from pathlib import Path
+from fhircast_hub.core.principal import SessionKey
+from fhircast_hub.core.session import Session
+from fhircast_hub.storage.sqlite import SqliteStore
+
+async def main():
+    store = SqliteStore(Path(sys.argv[1]))
+    await store.open(lambda effects: None)
+    for number in range(1_000_000):
+        topic = f"topic-{number}"
+        await store.commit(SessionKey("r", topic), 0, None, Session(realm="r", topic=topic, owner="u"), ())
+        print(number, flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
+    """A process is killed in the midst of its commits: every one it had acknowledged is in the file."""
+    path = tmp_path / "hub.db"
+    command = [sys.executable, "-c", _WRITER, str(path)]
+    hub = str(Path(__file__).parents[2] / "hub")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": hub}) as writer:
+        assert writer.stdout is not None
+        acknowledged = [int(writer.stdout.readline()) for _ in range(300)]
+        writer.send_signal(signal.SIGKILL)
+        acknowledged += [int(line) for line in writer.stdout.read().splitlines() if line]
+    store = await opened(path)
+    kept = {session.topic for session in store.sessions()}
+    assert kept >= {f"topic-{number}" for number in acknowledged}
+    await store.close()
