@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
-from auth.issuer_server import JWKS, IssuerServer
-from tokens import Idp
 from websockets.asyncio.client import ClientConnection, connect
 
+from auth.issuer_server import JWKS, IssuerServer
 from fhircast_hub.app import Hub
 from fhircast_hub.core.principal import Principal
 from fhircast_hub.server import make_server
 from fhircast_hub.settings import load
+from tokens import Idp
 
 SPEC = Path(__file__).parent / "spec"
 TOPIC = "fdb2f928-5546-4f52-87a0-0648e9ded065"
@@ -104,13 +104,20 @@ class RunningHub:
 
     async def publish(self, event: dict[str, Any] | bytes, token: str | None = None, path: str = "") -> httpx.Response:
         """Post an event."""
-        body = event if isinstance(event, bytes) else json.dumps(event).encode()
+        body = event if isinstance(event, bytes) else json.dumps(event, ensure_ascii=False).encode()
         headers = self.headers(token) | {"Content-Type": "application/json"}
         return await self.client.post(self.url + path, content=body, headers=headers)
 
     async def context(self, token: str | None = None, topic: str = TOPIC) -> httpx.Response:
         """Read the current context."""
         return await self.client.get(f"{self.url}/{topic}", headers=self.headers(token))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what happens in the hub by itself."""
+    async with asyncio.timeout(8):
+        while not condition():  # noqa: ASYNC110  # the hub has no event for it, and needs none
+            await asyncio.sleep(0.005)
 
 
 def event(name: str, id_: str = "1", *, topic: str = TOPIC, event_id: str | None = None, **more: Any) -> dict[str, Any]:
@@ -150,12 +157,11 @@ async def running_hub(
             for name, value in values.items()
         }
         hub = Hub(load(None, environ), anonymous=anonymous, clock=clock)
-        server = make_server(hub, "127.0.0.1", port)
+        server = make_server(hub)
         task = asyncio.create_task(server.serve(sockets=[listener]))
         try:
-            while not server.started:
-                assert not task.done(), "the hub did not start"
-                await asyncio.sleep(0.01)
+            await until(lambda: server.started or task.done())
+            assert server.started, hub.failure
             async with httpx.AsyncClient(trust_env=False) as client:
                 yield RunningHub(hub, idp, clock, port, client)
         finally:

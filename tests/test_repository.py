@@ -34,7 +34,10 @@ MAY_SEE: dict[str, set[str]] = {
     "ws": {"core", "ports", "service", "endpoints"},
     "webhook": {"core", "ports", "service"},
 }
+# The three that put it together: each sees all that stands before it.
 MAY_SEE["app"] = {*MAY_SEE}
+MAY_SEE["server"] = {"app"}
+MAY_SEE["dev"] = {"core", "settings"}
 MAY_SEE["cli"] = {*MAY_SEE}
 MAY_SEE["__main__"] = {"cli"}
 

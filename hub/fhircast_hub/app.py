@@ -8,7 +8,6 @@ import uuid
 from typing import Any
 
 import httpx
-import structlog
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
@@ -29,8 +28,6 @@ from fhircast_hub.usage import Usage
 from fhircast_hub.ws.registry import Registry
 from fhircast_hub.ws.socket import HubSocket, SocketContext
 
-_log = structlog.get_logger()
-
 
 class RandomIds:
     """Identifiers as the world has them."""
@@ -46,16 +43,16 @@ class Hub:
     `anonymous` is who a request without a token is, None (as ever but in `dev --legacy`) where it is refused.
     """
 
-    def __init__(
-        self, settings: Settings, *, anonymous: Principal | None = None, clock: Clock = time.time
-    ) -> None:
+    def __init__(self, settings: Settings, *, anonymous: Principal | None = None, clock: Clock = time.time) -> None:
         self._settings = settings
         self._path = settings.hub_path
         self._ready = False
+        #: why the hub did not start, in one line for its operator
+        self.failure = ""
         hashed = KeyedHash()
         usage = Usage(settings.max_subscriptions_per_user, settings.max_topics_per_user)
         self.metrics = Metrics()
-        self.registry = Registry(self.metrics.sent)
+        self.registry = Registry(self.metrics)
         self.service = Service(_store(settings), clock, RandomIds(), settings.rules(), usage)
         self._client = httpx.AsyncClient()
         self._verifier = JwtVerifier(_issuers(settings), self._client, clock, allow_insecure=settings.allow_insecure)
@@ -76,13 +73,13 @@ class Hub:
             anonymous=anonymous,
         )
         self._api = CORSMiddleware(
-            api,  # type: ignore[arg-type]  # our ASGI types are Starlette's, said without importing them
+            api,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST", "OPTIONS"],
             allow_headers=["Authorization", "Content-Type"],
             expose_headers=["Retry-After", "WWW-Authenticate", "X-Request-Id"],
         )
-        self._sockets = SocketContext(
+        self.sockets = SocketContext(
             service=self.service,
             registry=self.registry,
             resolve=endpoints.resolve,
@@ -103,13 +100,13 @@ class Hub:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         elif self._is_hub(scope["path"]):
-            await self._api(scope, receive, send)  # type: ignore[arg-type]
+            await self._api(scope, receive, send)
         else:
-            await self.root(scope, receive, send)  # type: ignore[arg-type]
+            await self.root(scope, receive, send)
 
     def socket(self, *, server_state: Any, **_: object) -> asyncio.Protocol:
         """The protocol of one WebSocket, as uvicorn asks for it when a connection is upgraded."""
-        return HubSocket(self._sockets, server_state.connections)
+        return HubSocket(self.sockets, server_state.connections)
 
     def _is_hub(self, path: str) -> bool:
         if path == self._path or path.startswith(self._path + "/"):
@@ -121,7 +118,8 @@ class Hub:
         try:
             await self.service.start(self.registry.deliver)
         except (OSError, ValueError) as error:
-            await send({"type": "lifespan.startup.failed", "message": f"FHIRCAST_STORE: {error}"})
+            self.failure = f"FHIRCAST_STORE: {error}"
+            await send({"type": "lifespan.startup.failed", "message": self.failure})
             return
         self._ready = True
         await send({"type": "lifespan.startup.complete"})

@@ -13,7 +13,8 @@ import typer
 
 from fhircast_hub import dev as development
 from fhircast_hub.app import Hub
-from fhircast_hub.server import serve as run
+from fhircast_hub.server import listen
+from fhircast_hub.server import serve as serve_on
 from fhircast_hub.settings import Settings, SettingsError, load, require_issuers
 from fhircast_hub.telemetry import configure_logging
 
@@ -21,7 +22,9 @@ _log = structlog.get_logger()
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="A FHIRcast hub.", pretty_exceptions_enable=False)
 
-Config = Annotated[Path | None, typer.Option(help="A TOML file with settings; the environment (FHIRCAST_*) wins over it.")]
+Config = Annotated[
+    Path | None, typer.Option(help="A TOML file with settings; the environment (FHIRCAST_*) wins over it.")
+]
 
 
 @app.command()
@@ -37,7 +40,9 @@ def serve(config: Config = None) -> None:
 
 @app.command()
 def dev(
-    port: Annotated[int | None, typer.Option(help="Where to listen on loopback; by default FHIRCAST_PORT, or 8080.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Where to listen on loopback; by default FHIRCAST_PORT, or 8080.")
+    ] = None,
     legacy: Annotated[
         bool, typer.Option(help="INSECURE: take requests without a token, and endpoints the client chooses.")
     ] = False,
@@ -97,9 +102,20 @@ def _refuse(error: Exception) -> NoReturn:
 def _run(hub: Hub, settings: Settings) -> NoReturn:
     configure_logging(settings.log_format, settings.log_level)
     if settings.allow_insecure:
-        _log.warning("INSECURE: FHIRCAST_ALLOW_INSECURE is set; tokens and patients may travel unencrypted")
-    _log.info("starting", url=settings.public_url, host=settings.host, port=settings.port, count=len(settings.issuers))
-    raise typer.Exit(run(hub, settings.host, settings.port))
+        _log.warning("insecure", reason="FHIRCAST_ALLOW_INSECURE is set: tokens and patients may travel unencrypted")
+    try:
+        listener = listen(settings.host, settings.port)
+    except OSError as error:
+        _refuse(
+            ValueError(
+                f"FHIRCAST_HOST, FHIRCAST_PORT: cannot listen on {settings.host} {settings.port}: {error.strerror}"
+            )
+        )
+    port = listener.getsockname()[1]
+    _log.info("starting", url=settings.public_url, host=settings.host, port=port, store=settings.store)
+    if not serve_on(hub, listener):
+        _refuse(ValueError(hub.failure or "the hub did not start; the log says why"))
+    raise typer.Exit(0)
 
 
 def main() -> None:

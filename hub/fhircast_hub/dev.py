@@ -79,7 +79,9 @@ def environment(environ: Mapping[str, str], port: int | None) -> tuple[dict[str,
     """The settings of a dev hub, as environment variables, and its issuer. Raises ValueError where it would not be local."""
     host = environ.get("FHIRCAST_HOST", _LOOPBACK[0])
     if host not in _LOOPBACK:
-        raise ValueError(f"FHIRCAST_HOST: got {host!r}, expected a loopback address: a dev hub is for this machine only")
+        raise ValueError(
+            f"FHIRCAST_HOST: got {host!r}, expected a loopback address: a dev hub is for this machine only"
+        )
     chosen = str(port) if port is not None else environ.get("FHIRCAST_PORT", "8080")
     issuer = DevIssuer.make(int(chosen) if chosen.isdecimal() else 0)
     own = {"issuer": issuer.issuer, "audience": AUDIENCE, "jwks_uri": f"{issuer.issuer}/jwks"}

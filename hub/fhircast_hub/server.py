@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 from collections.abc import Iterator
 
 import uvicorn
@@ -14,7 +15,7 @@ from fhircast_hub.app import Hub
 #: Seconds that requests and sockets have to end before they are ended.
 GRACE_SECONDS = 6
 #: Connections that may wait to be accepted while the hub is busy: a hospital's clients come back all at once.
-_BACKLOG = 4096
+BACKLOG = 4096
 
 
 class Server(uvicorn.Server):
@@ -28,12 +29,10 @@ class Server(uvicorn.Server):
         yield
 
 
-def make_server(hub: Hub, host: str, port: int) -> Server:
-    """The server of this hub, not started yet."""
+def make_server(hub: Hub) -> Server:
+    """The server of this hub, to be started on sockets that listen."""
     config = uvicorn.Config(
-        hub,  # type: ignore[arg-type]  # an ASGI application, typed without uvicorn's names
-        host=host,
-        port=port,
+        hub,
         loop="uvloop",
         http="httptools",
         ws=hub.socket,  # type: ignore[arg-type]  # called as a class would be
@@ -42,14 +41,19 @@ def make_server(hub: Hub, host: str, port: int) -> Server:
         log_config=None,
         server_header=False,
         proxy_headers=False,
-        backlog=_BACKLOG,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     return Server(config)
 
 
-def serve(hub: Hub, host: str, port: int) -> int:
-    """Run the hub until it is told to stop; the process's exit code."""
-    server = make_server(hub, host, port)
-    server.run()
-    return 0 if server.started else 1
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there. Raises OSError if it cannot."""
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+
+
+def serve(hub: Hub, listener: socket.socket) -> bool:
+    """Run the hub until it is told to stop. False if it could not start."""
+    server = make_server(hub)
+    server.run([listener])
+    return server.started

@@ -74,7 +74,7 @@ def issuer() -> Iterator[Issuer]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url, now = f"http://127.0.0.1:{server.server_port}", int(time.time())
-    claims = {"iss": url, "aud": AUDIENCE, "sub": "bench", "client_id": "bench", "scope": "fhircast/*.*"}
+    claims = {"iss": url, "aud": AUDIENCE, "sub": "a-user", "client_id": "bench", "scope": "fhircast/*.*"}
     token = jwt.encode({**claims, "iat": now, "exp": now + TOKEN_SECONDS}, key, "ES256", {"kid": "bench"})
     try:
         yield Issuer(json.dumps([{"issuer": url, "audience": AUDIENCE, "jwks_uri": f"{url}/jwks"}]), token)

@@ -9,6 +9,7 @@ import datetime
 import itertools
 import secrets
 import time
+from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
@@ -47,15 +48,10 @@ class Meter(Protocol):
         ...
 
 
-class HashedTopic(Protocol):
-    """A topic as it may appear in a log line."""
-
-    def __call__(self, topic: str) -> str: ...
-
-
 class HubApi:
     """The ASGI application under hub.url. `path` is that of hub.url, without a slash at the end; sizes in bytes.
 
+    `hashed` makes of a topic what may be logged of it;
     `anonymous` is who a request without a token is (dev --legacy), None where a token is needed.
     """
 
@@ -70,7 +66,7 @@ class HubApi:
         max_body: int,
         fhir_version: str | None,
         meter: Meter,
-        hashed: HashedTopic,
+        hashed: Callable[[str], str],
         anonymous: Principal | None = None,
     ) -> None:
         self._service = service
@@ -100,8 +96,6 @@ class HubApi:
             return
         route = str(told["route"])
         self._meter.request(route, response.status)
-        if route == "publish" and response.status == _ACCEPTED:
-            self._meter.event(time.perf_counter() - started)
         await respond(send, response, request_id)
         milliseconds = round((time.perf_counter() - started) * 1000, 3)
         _log.info(
@@ -155,7 +149,9 @@ class HubApi:
         event = parse_event(body)
         told["topic"] = self._hashed(_agreed(event.topic, topic))
         told["name"] = spelling(event.name)
+        accepted = time.perf_counter()
         await self._service.submit(SessionKey(principal.realm, event.topic), Publish(principal, event))
+        self._meter.event(time.perf_counter() - accepted)
         return Response(_ACCEPTED)
 
     async def _subscribe(self, key: SessionKey, principal: Principal, form: Form) -> Response:

@@ -62,8 +62,8 @@ def subscribed(audiences: Iterable[Audience], key: str) -> tuple[str, ...]:
 
 def remember(told: Told, type_: str, ref: str) -> Told:
     """`told` after an open of `type_` was sent; "" as `ref` forgets it."""
-    place = PLACE[type_]
-    return told[:place] + (ref,) + told[place + 1 :]  # type: ignore[return-value]  # a tuple of three stays one
+    patient, encounter, study = (ref if place == PLACE[type_] else other for place, other in enumerate(told))
+    return patient, encounter, study
 
 
 def forget(audiences: tuple[Audience, ...], ref: str) -> tuple[Audience, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from fhircast_hub.core.effects import Effect, Send
@@ -28,14 +28,23 @@ class Connection(Protocol):
         ...
 
 
+class Counters(Protocol):
+    """What sockets count."""
+
+    events_out: int
+    frames_ignored: int
+    slow_readers_closed: int
+    pings_unanswered: int
+
+
 class Registry:
     """Who is connected here."""
 
-    def __init__(self, sent: Callable[[int], None] = lambda count: None) -> None:
+    def __init__(self, counters: Counters) -> None:
         self._connections: dict[str, Connection] = {}
         self._prefix = secrets.token_hex(4)  # so that no connection of another process is called the same
         self._numbers = itertools.count()
-        self._sent = sent
+        self._counters = counters
 
     def __len__(self) -> int:
         return len(self._connections)
@@ -64,6 +73,6 @@ class Registry:
                 for name in effect.to:
                     if (connection := connections.get(name)) is not None:
                         connection.write(frame)
-                self._sent(len(effect.to))
+                self._counters.events_out += len(effect.to)
             elif (closing := connections.get(effect.connection)) is not None:
                 closing.close(effect.code, effect.reason)

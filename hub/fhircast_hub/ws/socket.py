@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
@@ -25,7 +25,7 @@ from fhircast_hub.core.principal import SessionKey
 from fhircast_hub.ports import Clock
 from fhircast_hub.service import Service
 from fhircast_hub.ws.frames import end_of_frame
-from fhircast_hub.ws.registry import Registry
+from fhircast_hub.ws.registry import Counters, Registry
 
 #: Bytes in a client's frame: an acknowledgement takes a hundred (SYN-12).
 MAX_FRAME = 65536
@@ -42,14 +42,6 @@ _QUIET = logging.getLogger("fhircast_hub.websockets")
 _QUIET.addHandler(logging.NullHandler())
 _QUIET.propagate = False
 _QUIET.setLevel(logging.CRITICAL)
-
-
-class Counters(Protocol):
-    """What sockets count."""
-
-    frames_ignored: int
-    slow_readers_closed: int
-    pings_unanswered: int
 
 
 class SocketContext:

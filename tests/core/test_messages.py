@@ -1,0 +1,561 @@
+"""Messages: what a posted event must have, what comes out of it, and that resources pass as the bytes that came."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+import uuid
+from typing import Any
+
+import pytest
+from core.world import NOON, SPEC, TOPIC, body, item, message, patient, report, spec, study
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fhircast_hub.core.errors import BadRequest
+from fhircast_hub.core.messages import (
+    check_topic,
+    confirmation,
+    denial,
+    derived_id,
+    made_event,
+    parse_event,
+    put_version,
+    rfc3339,
+    with_version,
+)
+
+VERSION = "b9574cb0-e9e5-4be1-8957-5fcb51ef33c1"
+#: The specification's messages that an application may post.
+POSTED = sorted(path.stem for path in SPEC.glob("*.json") if b'"hub.event"' in path.read_bytes())
+VERSIONS = ("context.versionId", "context.priorVersionId")
+
+
+def refused(text: bytes) -> str:
+    with pytest.raises(BadRequest) as error:
+        parse_event(text)
+    assert "\n" not in str(error.value), "one line of reason"
+    assert len(str(error.value)) < 400
+    return str(error.value)
+
+
+def changed(**members: object) -> dict[str, Any]:
+    """A Patient-open with members of its event (`hub_event` for hub.event) or its envelope changed; ... takes one out."""
+    posted = message("Patient-open", patient("p1"))
+    for name, value in members.items():
+        of = posted["event"] if name in ("hub_topic", "hub_event", "context") else posted
+        if value is ...:
+            del of[name.replace("_", ".")]
+        else:
+            of[name.replace("_", ".")] = value
+    return posted
+
+
+def raw(value: str, resource: str = '"resourceType":"Patient","id":"p1"') -> bytes:
+    """A Patient-open whose patient has one more member, of this JSON text."""
+    return (
+        f'{{"timestamp":"2023-04-01T12:00:00Z","id":"1","event":{{"hub.topic":"t","hub.event":"Patient-open",'
+        f'"context":[{{"key":"patient","resource":{{{resource},"x":{value}}}}}]}}}}'
+    ).encode()
+
+
+# What is read (EVT-5, 8, 9, 10)
+
+
+@pytest.mark.req("EVT-5", "EVT-15")
+@pytest.mark.parametrize("name", POSTED)
+def test_the_specifications_messages_pass_unchanged(name: str) -> None:
+    """Each message of the specification is accepted, and goes out with the same members in the same order."""
+    event = parse_event(spec(name))
+    sent = json.loads(spec(name), object_pairs_hook=lambda pairs: [p for p in pairs if p[0] not in VERSIONS])
+    assert json.loads(event.frame(), object_pairs_hook=list) == sent
+    posted = json.loads(spec(name))
+    assert (event.id, event.timestamp, event.name) == (posted["id"], posted["timestamp"], posted["event"]["hub.event"])
+    assert event.context in spec(name)
+
+
+@pytest.mark.req("EVT-3")
+def test_the_topic_is_the_bodys() -> None:
+    """event.hub.topic says which session the event is for, in any script."""
+    assert parse_event(body(changed(hub_topic="Ünïcödé/☃ 𝄞"))).topic == "Ünïcödé/☃ 𝄞"
+
+
+@pytest.mark.req("EVT-4")
+@pytest.mark.parametrize("name", ["Patient-open", "patient-open", "PATIENT-OPEN", "pAtIeNt-OpEn"])
+def test_the_senders_spelling_is_passed_on(name: str) -> None:
+    """A name is compared in lower case and sent as it came."""
+    event = parse_event(body(changed(hub_event=name)))
+    assert (event.key, event.name) == ("patient-open", name)
+    assert json.loads(event.frame())["event"]["hub.event"] == name
+
+
+@pytest.mark.req("EVT-8")
+@pytest.mark.parametrize(
+    "context", [[], [{"key": "a", "string": "b"}], [{"key": "a", "resource": {"resourceType": "Own"}}]]
+)
+def test_reverse_domain_events_need_no_anchor(context: list[object]) -> None:
+    """An organization's own event has whatever context it likes."""
+    posted = changed(hub_event="org.example.patient_transmogrify", context=context)
+    assert json.loads(parse_event(body(posted)).frame()) == posted
+
+
+@pytest.mark.req("EVT-9")
+@pytest.mark.parametrize(
+    ("name", "key", "type_"),
+    [
+        ("ImagingStudy-open", "study", "ImagingStudy"),
+        ("ImagingStudy-open", "imagingstudy", "ImagingStudy"),
+        ("DiagnosticReport-open", "report", "DiagnosticReport"),
+        ("MedicationRequest-open", "medicationrequest", "MedicationRequest"),
+        ("medicationrequest-close", "medicationrequest", "MedicationRequest"),
+        ("Observation-open", "observation", "Observation"),
+    ],
+)
+def test_the_anchor_is_found_under_its_key(name: str, key: str, type_: str) -> None:
+    """The catalogue's key for the catalogue's events, the lower-case type for any other resource; in any position."""
+    event = parse_event(body(message(name, {"key": "extension", "data": {"a": 1}}, item(key, type_, "x1"))))
+    assert (event.type, event.ref) == (type_, f"{type_.lower()}/x1")
+
+
+@pytest.mark.req("EVT-5")
+def test_an_extension_beside_the_anchor_is_taken() -> None:
+    """Context items of other kinds, with members we do not know, are none of the hub's business."""
+    posted = changed(context=json.loads(spec("extension-context"))["context"])
+    assert json.loads(parse_event(body(posted)).frame()) == posted
+
+
+@pytest.mark.req("EVT-5")
+@pytest.mark.parametrize("url", ["DiagnosticReport/r1", "https://fhir.example.com/r4/DiagnosticReport/r1"])
+def test_select_and_update_name_their_anchor_by_reference(url: str) -> None:
+    """The last two segments of a reference say what it means, whatever server it names."""
+    anchor = {"key": "report", "reference": {"reference": url}}
+    updates = {"key": "updates", "resource": {"resourceType": "Bundle", "type": "transaction"}}
+    assert parse_event(body(message("DiagnosticReport-select", anchor))).ref == "diagnosticreport/r1"
+    assert parse_event(body(message("DiagnosticReport-update", anchor, updates))).ref == "diagnosticreport/r1"
+
+
+# What is refused (EVT-5, 6)
+
+MISSING_OR_OTHER = [
+    *((name, value) for name in ("timestamp", "id", "hub_topic", "hub_event") for value in (..., None, 1, [], {}, "")),
+    *(("event", value) for value in (..., None, 1, [], "x")),
+    *(("context", value) for value in (..., None, 1, {}, True, "", "x", "context", "hub.topic", "hub.event", ", ")),
+    ("id", "x" * 257),
+    *(("hub_topic", value) for value in ("x" * 1025, "ws", "metadata", ".well-known", "a\x00b", "a\u0085b")),
+]
+
+
+@pytest.mark.req("EVT-5")
+@pytest.mark.parametrize(("name", "value"), MISSING_OR_OTHER)
+def test_a_member_missing_or_of_another_type_is_named(name: str, value: object) -> None:
+    """timestamp, id, event, hub.topic, hub.event and context must be there, and be what they should be."""
+    assert name.replace("_", ".") in refused(body(changed(**{name: value})))
+
+
+@pytest.mark.req("EVT-5")
+@pytest.mark.parametrize("text", [b"[]", b"1", b"null", b'"x"', b"true", b"", b"   "])
+def test_what_is_no_object_is_refused(text: bytes) -> None:
+    """An event is a JSON object."""
+    refused(text)
+
+
+@pytest.mark.req("EVT-5")
+@pytest.mark.parametrize("id_", ["x", "OHIF-x7f3k2", "☃", "x" * 256])
+def test_an_id_is_any_text(id_: str) -> None:
+    """Whatever its form, up to 256 characters."""
+    assert parse_event(body(changed(id=id_))).id == id_
+
+
+@pytest.mark.req("EVT-5")
+@pytest.mark.parametrize(
+    "timestamp",
+    [
+        *("2018-01-08T01:37:05.14", "2018-01-08T01:37:05", "2018-01-08T01:37:05Z", "2018-01-08T01:37:05.1234567Z"),
+        *(
+            "2018-01-08T01:37:05.123+02:00",
+            "2018-01-08T01:37:05-0530",
+            "2018-01-08T01:37:05+02",
+            "2024-02-29T23:59:59Z",
+        ),
+    ],
+)
+def test_timestamps_are_iso_8601(timestamp: str) -> None:
+    """Without zone, with any offset, with any decimals; it is passed on as it came."""
+    event = parse_event(body(changed(timestamp=timestamp)))
+    assert event.timestamp == timestamp
+    assert json.loads(event.frame())["timestamp"] == timestamp
+
+
+@pytest.mark.req("EVT-5")
+@pytest.mark.parametrize(
+    "timestamp",
+    [
+        *("2018-01-08", "01:37:05", "now", "1515375425", "2018-13-08T01:37:05Z", "2018-02-30T01:37:05Z"),
+        *("2018-01-08T25:37:05Z", "2018-01-08T01:61:05Z", "08.01.2018 01:37", "2018-01-08T01:37:05 Z", "2018-01-08T"),
+        *(
+            "2018-01-08T01:37:05Zulu",
+            "2018-01-08T01:37:05Z\n",
+            "Mon, 08 Jan 2018 01:37:05 GMT",
+            "2018-01-08T01:37:05+9",
+        ),
+        *("2018-01-08T01:37:05Z" + "0" * 999, "٢٠١٨-01-08T01:37:05Z"),
+    ],
+)
+def test_other_timestamps_are_refused(timestamp: str) -> None:
+    """A date alone, a date that does not exist, and other notations are no ISO 8601 date and time."""
+    assert "timestamp" in refused(body(changed(timestamp=timestamp)))
+
+
+BUNDLE = {"key": "updates", "resource": {"resourceType": "Bundle"}}
+ANCHOR = {"key": "report", "reference": {"reference": "DiagnosticReport/r1"}}
+
+
+@pytest.mark.req("EVT-5")
+@pytest.mark.parametrize(
+    ("name", "items"),
+    [
+        *(("Patient-open", [patient("p1"), x]) for x in (1, "x", None, [], {}, {"resource": {}}, {"key": 1})),
+        *(("Patient-open", [patient("p1"), {"key": "x", "resource": x}]) for x in ({}, {"id": "1"}, 1, "x", [])),
+        ("Patient-open", [patient("p1"), {"key": "x", "resource": {"resourceType": 1}}]),
+        ("Patient-open", []),
+        ("Patient-open", [study("s1")]),
+        ("Patient-open", [item("Patient", "Patient", "p1")]),
+        ("Patient-open", [{"key": "patient"}]),
+        ("Patient-open", [{"key": "patient", "resource": None}]),
+        ("Patient-open", [{"key": "patient", "reference": {"reference": "Patient/p1"}}]),
+        ("Patient-open", [item("patient", "Person", "p1")]),
+        ("Patient-open", [item("patient", "Patient", "")]),
+        ("Patient-open", [{"key": "patient", "resource": {"resourceType": "Patient"}}]),
+        ("Patient-open", [{"key": "patient", "resource": {"resourceType": "Patient", "id": 1}}]),
+        ("Patient-close", [study("s1")]),
+        ("ImagingStudy-open", [item("study", "DiagnosticReport", "r1")]),
+        ("DiagnosticReport-open", [patient("p1"), study("s1")]),
+        ("DiagnosticReport-select", []),
+        *(
+            (f"DiagnosticReport-{verb}", [{"key": "report", "reference": x}, BUNDLE])
+            for verb in ("select", "update")
+            for x in (None, 1, "DiagnosticReport/r1", {}, {"reference": 1}, {"reference": "Patient/p1"})
+        ),
+        ("DiagnosticReport-select", [{"key": "report", "reference": {"reference": "DiagnosticReport/"}}]),
+        ("DiagnosticReport-update", [ANCHOR]),
+        ("DiagnosticReport-update", [ANCHOR, BUNDLE, BUNDLE]),
+        ("DiagnosticReport-update", [ANCHOR, {"key": "updates", "resource": {"resourceType": "List"}}]),
+        ("DiagnosticReport-update", [ANCHOR, {"key": "updates", "reference": {"reference": "Bundle/1"}}]),
+        ("DiagnosticReport-update", [BUNDLE]),
+    ],
+)
+def test_a_context_that_does_not_fit_its_event_is_refused(name: str, items: list[object]) -> None:
+    """Items are objects with a key, resources have a type, the anchor is there with an id and of the event's type."""
+    assert "context" in refused(body(message(name, *items)))
+
+
+@pytest.mark.req("EVT-5")
+@pytest.mark.parametrize("name", ["open-patient-chart", "heartbeat", "org.example.a-b", "Patient-opened", "Home-close"])
+def test_a_name_that_is_none_is_refused(name: str) -> None:
+    """Legacy names get a clear 400."""
+    refused(body(changed(hub_event=name)))
+
+
+@pytest.mark.req("EVT-6")
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("NaN", "Infinity", "-Infinity", "01", "1.", ".5", "+1", "-", "1e", "0x1", "tru", "undefined", "'a'"),
+        *('"\\q"', '"\\u12"', '"a\x01b"', '"a\tb"', '"a\nb"', '"', "[1,]", '{"a":1,}', '{"a" 1}', "{1:2}", "[", "]"),
+    ],
+)
+def test_what_is_no_json_is_refused_wherever_it_stands(value: str) -> None:
+    """Also deep in a resource, which the hub does not read: it would break every subscriber."""
+    refused(raw(value))
+    refused(raw(f'[{{"a":{value}}}]'))
+    refused(raw("1").replace(b'"id":"1"', b'"id":"1","x":' + value.encode()))
+
+
+@pytest.mark.req("EVT-6")
+@pytest.mark.parametrize("text", [b"\xff", b"\xc3\x28", b"\xed\xa0\x80", b"\xf8\x88\x80\x80\x80", b"\xc0\x80"])
+def test_what_is_no_utf_8_is_refused(text: bytes) -> None:
+    """Stray bytes, overlong forms and surrogates, inside of a resource's text."""
+    refused(raw('"a?b"').replace(b"?", text))
+
+
+@pytest.mark.req("EVT-6")
+def test_other_encodings_and_trailing_text_are_refused() -> None:
+    """JSON is UTF-8, and one value."""
+    text = raw("1")
+    for other in (text.decode().encode("utf-16"), text + b"x", text + text, text[:-1]):
+        refused(other)
+
+
+@pytest.mark.req("EVT-6")
+@pytest.mark.parametrize("brackets", [("[", "]"), ('{"a":', "}")])
+def test_nesting_ends_at_64(brackets: tuple[str, str]) -> None:
+    """The envelope, the event, the context, the item and the resource are five of them."""
+
+    def nested(deep: int) -> bytes:
+        return raw(brackets[0] * (deep - 5) + "1" + brackets[1] * (deep - 5))
+
+    parse_event(nested(64))
+    for deep in (65, 70, 5000):
+        refused(nested(deep))
+
+
+@pytest.mark.req("EVT-6")
+def test_brackets_that_do_not_nest_are_no_nesting() -> None:
+    """Many in a row, and many inside of texts, beside quotes and backslashes, are fine."""
+    parse_event(raw("[" + ",".join(['{"a":[]}'] * 500) + "]"))
+    parse_event(raw(json.dumps("[" * 100 + '"\\' + "{" * 100 + '\\"')))
+
+
+@pytest.mark.req("EVT-6")
+@pytest.mark.parametrize("text", [b"[" * 70 + b'"' + b'\\"' * 6000, b'{"a":"' * 3000, b"[" * 70 + b'"' * 6001])
+def test_judging_a_body_takes_time_in_proportion_to_its_size(text: bytes) -> None:
+    """A few thousand bytes made to be slow to read are refused in milliseconds: a megabyte of them must not stop the hub."""
+    begun = time.process_time()
+    refused(text)
+    assert time.process_time() - begun < 0.1
+
+
+@pytest.mark.req("EVT-6")
+@pytest.mark.parametrize("name", ["timestamp", "id", "event", "other", "i\\u0064"])
+def test_a_member_of_the_envelope_twice_is_refused(name: str) -> None:
+    """The hub and a subscriber could each read another one, however it is spelled."""
+    once = body(changed(other=1))
+    refused(once[:-1] + b', "%b": 1}' % name.encode())
+    refused(b'{"%b": 1, ' % name.encode() + once[1:])
+
+
+@pytest.mark.req("EVT-6")
+@pytest.mark.parametrize("name", ["hub.topic", "hub.event", "context", "other", "hub\\u002etopic"])
+def test_a_member_of_the_event_twice_is_refused(name: str) -> None:
+    """The same goes for what is inside of `event`."""
+    posted = changed()
+    posted["event"]["other"] = 1
+    text = body(posted)
+    parse_event(text)
+    refused(text.replace(b'"event": {', b'"event": {"%b": [], ' % name.encode()))
+    refused(text[:-2] + b', "%b": []}}' % name.encode())
+
+
+@pytest.mark.req("EVT-5")
+@pytest.mark.parametrize(
+    "posted",
+    [
+        changed(id="secret" + "x" * 300),
+        changed(timestamp="secret"),
+        changed(hub_topic="secret\x00"),
+        changed(context="secret"),
+        changed(context=[item("patient", "Secret", "secret")]),
+        changed(context=[{"secret": "secret"}]),
+        message("DiagnosticReport-select", {"key": "report", "reference": {"reference": "secret/secret"}}),
+    ],
+)
+def test_a_refusal_reveals_nothing(posted: dict[str, Any]) -> None:
+    """Ids, timestamps, topics and whatever is in a context are named by type and length only."""
+    assert "secret" not in refused(body(posted)).lower()
+
+
+# What comes out (EVT-15)
+
+
+def texts() -> st.SearchStrategy[str]:
+    """JSON texts of any shape, whose members, numbers and characters a decoder could change."""
+    strings = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+    string = st.builds(json.dumps, strings, ensure_ascii=st.booleans())
+    number = st.from_regex(r"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,25})?([eE][+-]?[0-9]{1,4})?", fullmatch=True)
+    leaf = string | number | st.sampled_from(["1.10", "true", "null", "9" * 5000, '"\\/\\u00e9"', "-0", "1E400"])
+
+    def deeper(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+        arrays = st.lists(inner, max_size=3).map(lambda of: f"[ {' ,'.join(of)}]")
+        objects = st.lists(st.tuples(string, inner), max_size=3).map(
+            lambda of: "{" + ",\t".join(f"{name} :\n{value}" for name, value in of) + "}"
+        )
+        return arrays | objects
+
+    return st.recursive(leaf, deeper, max_leaves=6)
+
+
+@pytest.mark.req("EVT-15")
+@settings(max_examples=50)
+@given(texts())
+def test_a_resource_comes_out_byte_for_byte(value: str) -> None:
+    """White space, escapes, member order, repeated members, 1.10 and integers of any size: nothing is decoded and encoded."""
+    text = raw(value)
+    event = parse_event(text)
+    begin = text.index(b"[{")
+    assert event.context == text[begin : text.rindex(b"]") + 1]
+    frame, at = with_version(event, VERSION)
+    assert event.context in event.frame()
+    assert frame[:at] + frame[at + 36 :] == frame.replace(VERSION.encode(), b"")
+    assert event.context in frame
+
+
+@pytest.mark.req("EVT-15")
+@settings(max_examples=50)
+@given(texts(), texts())
+def test_unknown_members_of_the_envelope_come_out(outer: str, inner: str) -> None:
+    """What stands beside id and hub.event comes out in its place and as it came."""
+    text = (
+        f'{{"a":{outer},"timestamp":"2023-04-01T12:00:00Z","id":"1","event":{{"x":{inner},"hub.topic":"t",'
+        f'"hub.event":"Home-open","context":[],"y":{outer}}},"z":{inner}}}'
+    ).encode()
+    assert parse_event(text).frame() == text
+
+
+@pytest.mark.req("EVT-15")
+def test_the_hubs_version_stands_in_the_event() -> None:
+    """It is a member of `event`, beside the context, and the only thing that is added."""
+    posted = changed(extra={"a": 1})
+    frame, at = with_version(parse_event(body(posted)), VERSION)
+    expected = copy.deepcopy(posted)
+    expected["event"]["context.versionId"] = VERSION
+    assert json.loads(frame) == expected
+    assert frame[at : at + 36] == VERSION.encode()
+    other = str(uuid.UUID(int=1))
+    expected["event"]["context.versionId"] = other
+    assert json.loads(put_version(frame, at, other)) == expected
+
+
+@pytest.mark.req("EVT-15")
+@pytest.mark.parametrize("name", [*VERSIONS, "context\\u002eversionId"])
+def test_the_senders_versions_are_taken_out(name: str) -> None:
+    """Wherever in the event they stand, and however they are spelled."""
+    text = body(changed())
+    event = text.replace(b'"hub.event"', b'"%b": "mine", "hub.event"' % name.encode())
+    event = (
+        event if "\\" in name else event.replace(b"}]}}", b'}], "%b": "x"}}' % VERSIONS[name == VERSIONS[0]].encode())
+    )
+    assert json.loads(parse_event(event).frame()) == json.loads(text)
+    frame, _ = with_version(parse_event(event), VERSION)
+    assert frame.count(b"versionId") == 1
+    assert b"priorVersionId" not in frame
+
+
+@pytest.mark.req("EVT-15")
+def test_a_version_inside_of_a_resource_is_not_the_senders() -> None:
+    """meta.versionId, or whatever is called so in a resource, belongs to the resource."""
+    text = raw('"1"').replace(b'"x"', b'"context.versionId"')
+    assert b'"context.versionId":"1"' in parse_event(text).frame()
+
+
+@pytest.mark.req("EVT-17")
+def test_only_a_repeat_has_the_same_fingerprint() -> None:
+    """Same id, timestamp and body: anything else is another event."""
+    original = changed()
+    prints = [
+        parse_event(body(posted)).fingerprint
+        for posted in (
+            changed(),
+            changed(id="other"),
+            changed(timestamp="2023-04-01T12:00:01Z"),
+            changed(context=[patient("p2")]),
+            changed(extra=1),
+        )
+    ]
+    assert parse_event(body(original)).fingerprint == prints[0]
+    assert len(set(prints)) == len(prints)
+
+
+# What the hub writes
+
+
+@pytest.mark.req("SUB-3")
+def test_a_confirmation_has_exactly_four_members() -> None:
+    """As in the specification."""
+    of = json.loads(spec("confirmation"))
+    made = confirmation(of["hub.topic"], ("Patient-open", "Patient-close"), of["hub.lease_seconds"])
+    assert json.loads(made) == of
+
+
+@pytest.mark.req("LEA-4", "UNS-1")
+def test_a_denial_is_as_specified() -> None:
+    """hub.mode denied, topic, events and reason."""
+    of = json.loads(spec("denial"))
+    assert json.loads(denial(of["hub.topic"], ("Patient-open", "Patient-close"), of["hub.reason"])) == of
+
+
+@pytest.mark.req("DER-1")
+def test_the_id_of_a_derived_open_is_made_of_source_and_name() -> None:
+    """A UUIDv5: the same on every node, another for every source and name."""
+    ids = [derived_id(source, name) for source in ("a", "b") for name in ("Patient-open", "Encounter-open")]
+    assert len(set(ids)) == 4
+    assert all(uuid.UUID(id_).version == 5 for id_ in ids)
+    assert derived_id("a", "Patient-open") == ids[0]
+
+
+@pytest.mark.req("DER-1")
+def test_a_made_event_is_an_event() -> None:
+    """What the hub makes has the form that it asks of others, whatever is in it."""
+    made = made_event('a "topic" ☃', "Patient-open", "1", rfc3339(NOON), body([patient("p1")]))
+    event = parse_event(made)
+    assert (event.topic, event.ref, event.timestamp) == ('a "topic" ☃', "patient/p1", "2023-04-01T12:00:00.000Z")
+
+
+@pytest.mark.req("DER-1")
+@pytest.mark.parametrize(
+    ("now", "text"),
+    [
+        (NOON + 0.25, "2023-04-01T12:00:00.250Z"),
+        (0, "1970-01-01T00:00:00.000Z"),
+        (4102444799.999, "2099-12-31T23:59:59.999Z"),
+    ],
+)
+def test_the_hubs_timestamps_are_rfc_3339_in_utc(now: float, text: str) -> None:
+    """With milliseconds and Z."""
+    assert rfc3339(now) == text
+
+
+@pytest.mark.req("DER-1")
+def test_what_a_context_implies_is_found() -> None:
+    """Other types than the anchor's; of several studies the first."""
+    event = parse_event(body(message("DiagnosticReport-open", report("r1"), study("s1"), study("s2"), patient("p1"))))
+    assert event.implied == {"imagingstudy": "imagingstudy/s1", "patient": "patient/p1"}
+    assert parse_event(body(changed())).implied == {}
+
+
+@pytest.mark.req("SUB-5", "EVT-5")
+@pytest.mark.parametrize("topic", ["", "x" * 1025, "ws", "metadata", ".well-known", "\x00", "a\nb", "\x7f", "\u0080"])
+def test_what_can_be_no_topic(topic: str) -> None:
+    """The same rule for forms and events."""
+    with pytest.raises(BadRequest, match=r"\Ahub\.topic"):
+        check_topic(topic)
+    assert check_topic(TOPIC) == TOPIC
+
+
+@pytest.mark.req("EVT-6")
+@settings(max_examples=50)
+@given(st.binary(max_size=100) | st.text(max_size=50).map(str.encode) | texts().map(str.encode))
+def test_any_body_is_read_or_refused(text: bytes) -> None:
+    """Nothing that is posted makes the hub fail."""
+    refused(text)
+
+
+@pytest.mark.req("EVT-5")
+@settings(max_examples=100)
+@given(st.data())
+def test_an_envelope_of_any_values_is_read_or_refused(data: st.DataObject) -> None:
+    """Whatever stands where the envelope's own members should be, it is read or refused in one line."""
+    values = st.sampled_from(
+        [
+            None,
+            0,
+            "",
+            "x",
+            [],
+            {},
+            "id",
+            "event",
+            "hub.event",
+            "Home-open",
+            "hub.topic",
+            "context",
+            ":",
+            "2023-04-01T12:00Z",
+        ]
+    )
+    posted: dict[str, Any] = {name: data.draw(values) for name in ("timestamp", "id")}
+    posted["event"] = {name: data.draw(values) for name in ("hub.topic", "hub.event", "context")}
+    try:
+        assert json.loads(parse_event(body(posted)).frame()) == posted
+    except BadRequest as error:
+        assert "\n" not in str(error)

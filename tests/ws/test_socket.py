@@ -1,0 +1,333 @@
+"""One socket's life on the wire: handshake, confirmation, frames, pings, take-over, coming back, and the end."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from running import TOPIC, Follower, event, running_hub, until
+
+
+async def refused(endpoint: str) -> int:
+    """The status with which the handshake is refused."""
+    with pytest.raises(InvalidStatus) as refusal:
+        async with connect(endpoint, proxy=None):
+            pass
+    return refusal.value.response.status_code
+
+
+@pytest.mark.req("SUB-3")
+async def test_the_confirmation_is_the_first_frame() -> None:
+    """The first frame has exactly the four members, what was granted, and the lease in whole seconds remaining."""
+    async with running_hub() as hub:
+        endpoint = await hub.subscribe("patient-OPEN, Patient-close,", hub__lease_seconds="120")
+        hub.clock.now += 10.25
+        async with connect(endpoint, proxy=None) as connection:
+            assert await Follower(connection).next() == {
+                "hub.mode": "subscribe",
+                "hub.topic": TOPIC,
+                "hub.events": "Patient-open,Patient-close",
+                "hub.lease_seconds": 109,
+            }
+
+
+@pytest.mark.req("SUB-1", "SUB-2")
+async def test_the_endpoint_is_random_and_tells_nothing() -> None:
+    """Scheme and host come from the public URL, the last segment is random, and the topic is nowhere in it."""
+    async with running_hub() as hub:
+        answer = await hub.client.post(
+            hub.url,
+            data={
+                "hub.channel.type": "websocket",
+                "hub.mode": "subscribe",
+                "hub.topic": "secret-topic",
+                "hub.events": "Patient-open",
+            },
+            headers=hub.headers(
+                Host="evil.example", **{"X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "https"}
+            ),
+        )
+        endpoints = {answer.json()["hub.channel.endpoint"], await hub.subscribe(), await hub.subscribe()}
+        assert len(endpoints) == 3
+        for endpoint in endpoints:
+            found = re.fullmatch(rf"ws://127\.0\.0\.1:{hub.port}/api/hub/ws/([A-Za-z0-9_-]+)", endpoint)
+            assert found
+            assert len(found[1]) * 6 >= 128
+            assert "secret" not in endpoint
+
+
+@pytest.mark.req("SUB-11")
+@pytest.mark.parametrize("path", ["ws/made-up", "ws/", "ws", "", "ws/a/b", "ws/" + "x" * 5000, "ws/%ff%00"])
+async def test_a_made_up_endpoint_is_refused_in_the_handshake(path: str) -> None:
+    """An unknown path gets 404 instead of 101."""
+    async with running_hub() as hub:
+        assert await refused(f"ws://127.0.0.1:{hub.port}/api/hub/{path}") == 404
+
+
+@pytest.mark.req("SUB-11", "UNS-1")
+async def test_an_ended_endpoint_is_refused() -> None:
+    """After unsubscribing: a denial, close 1000, and the endpoint is dead for good."""
+    async with running_hub() as hub:
+        endpoint = await hub.subscribe()
+        async with hub.follow(endpoint) as follower:
+            answer = await hub.form(hub__mode="unsubscribe", **{"hub__channel.endpoint": endpoint})
+            assert (answer.status_code, answer.json()) == (202, {"hub.channel.endpoint": endpoint})
+            denial = await follower.next()
+            assert denial["hub.mode"] == "denied"
+            assert denial["hub.topic"] == TOPIC
+            assert denial["hub.events"] == "Patient-open,Patient-close"
+            assert await follower.closed() == 1000
+        assert await refused(endpoint) == 404
+
+
+@pytest.mark.req("SUB-11")
+async def test_a_second_socket_takes_over() -> None:
+    """The first socket is closed with 1008; an event before goes to the first, one after to the second, each once."""
+    async with running_hub() as hub:
+        endpoint = await hub.subscribe()
+        async with hub.follow(endpoint) as first:
+            await hub.publish(event("Patient-open", "p1"))
+            assert await first.names(1) == ["Patient-open"]
+            async with hub.follow(endpoint) as second:
+                assert (await second.next())["id"] == "Patient-open-p1"  # the current context
+                assert await first.closed() == 1008
+                await hub.publish(event("Patient-close", "p1"))
+                assert await second.names(1) == ["Patient-close"]
+                assert await second.silent()
+
+
+@pytest.mark.req("SUB-11")
+async def test_a_query_string_on_the_endpoint_is_ignored() -> None:
+    """Some browsers' clients append one."""
+    async with running_hub() as hub, hub.follow(await hub.subscribe() + "?access_token=x") as follower:
+        await hub.publish(event("Patient-open"))
+        assert await follower.names(1) == ["Patient-open"]
+
+
+@pytest.mark.req("SUB-12")
+async def test_coming_back_to_the_same_endpoint() -> None:
+    """Confirmation, the close that was missed, then the current context."""
+    async with running_hub() as hub:
+        endpoint = await hub.subscribe()
+        async with hub.follow(endpoint) as follower:
+            await hub.publish(event("Patient-open", "p1"))
+            await follower.next()
+        hub.clock.now += 5
+        await hub.publish(event("Patient-close", "p1"))
+        await hub.publish(event("Patient-open", "p2"))
+        async with hub.follow(endpoint) as follower:
+            assert [(await follower.next())["id"] for _ in range(2)] == ["Patient-close-p1", "Patient-open-p2"]
+            assert await follower.silent()
+
+
+@pytest.mark.req("CTX-5", "EVT-14")
+async def test_no_gap_and_no_double_between_replay_and_live() -> None:
+    """Joiners in the midst of a stream of opens see a gapless run of it that begins with the current one."""
+    async with running_hub() as hub:
+        joined: list[list[str]] = []
+
+        async def join() -> None:
+            async with hub.follow(await hub.subscribe("Patient-open")) as follower:
+                seen = [(await follower.next())["id"]]
+                while seen[-1] != "last":
+                    seen.append((await follower.next())["id"])
+                joined.append(seen)
+
+        await hub.publish(event("Patient-open", "p0", event_id="0"))
+        joiners = []
+        for number in range(1, 60):
+            if number % 10 == 0:
+                joiners.append(asyncio.create_task(join()))
+            await hub.publish(event("Patient-open", f"p{number}", event_id=str(number)))
+        await until(lambda: len(hub.hub.registry) == len(joiners))
+        await hub.publish(event("Patient-open", "p-last", event_id="last"))
+        await asyncio.gather(*joiners)
+        order = [str(number) for number in range(60)] + ["last"]
+        assert len(joined) == 5
+        for seen in joined:
+            assert seen == order[order.index(seen[0]) :]
+
+
+@pytest.mark.req("LEA-4")
+async def test_the_lease_ends() -> None:
+    """At its end: a denial with a reason, close 1000, and the endpoint is dead."""
+    async with running_hub() as hub:
+        endpoint = await hub.subscribe(hub__lease_seconds="30")
+        async with hub.follow(endpoint) as follower:
+            hub.clock.now += 31
+            await hub.hub.service.tick()
+            denial = await follower.next()
+            assert denial["hub.mode"] == "denied"
+            assert denial["hub.reason"]
+            assert await follower.closed() == 1000
+        assert await refused(endpoint) == 404
+
+
+@pytest.mark.req("LEA-4")
+async def test_the_hub_itself_notices_the_end_of_a_lease() -> None:
+    """The timer is armed by the subscription: nobody else has to ask."""
+    async with running_hub() as hub, hub.follow(await hub.subscribe(hub__lease_seconds="1")) as follower:
+        hub.clock.now += 2
+        assert (await follower.next())["hub.mode"] == "denied"
+
+
+@pytest.mark.req("SUB-14")
+async def test_an_endpoint_that_nobody_connects_to_is_gone() -> None:
+    """After CONNECT_TIMEOUT the handshake is refused."""
+    async with running_hub(connect_timeout=60) as hub:
+        endpoint = await hub.subscribe()
+        hub.clock.now += 61
+        await hub.hub.service.tick()
+        assert await refused(endpoint) == 404
+
+
+@pytest.mark.req("SUB-9")
+async def test_renewal_keeps_the_socket() -> None:
+    """A renewal answers with the same endpoint, confirms on the socket, and tells what its new names add."""
+    async with running_hub() as hub:
+        endpoint = await hub.subscribe("Patient-close")
+        await hub.publish(event("Patient-open", "p1"))
+        async with hub.follow(endpoint) as follower:
+            answer = await hub.form(hub__events="Patient-open", **{"hub__channel.endpoint": endpoint})
+            assert answer.json() == {"hub.channel.endpoint": endpoint}
+            assert (await follower.next())["hub.events"] == "Patient-open"
+            assert (await follower.next())["id"] == "Patient-open-p1"
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "",
+        "not json",
+        '{"id":"unknown","status":200}',
+        '{"hub.channel.endpoint":"wss://x"}',
+        b"\x00\xff",
+        "x" * 60_000,
+        "y" * 200,
+    ],
+)
+async def test_odd_frames_are_ignored_and_their_sender_kept(frame: Any) -> None:
+    """Whatever a client says short of 64 KiB, it goes on being told."""
+    async with running_hub() as hub, hub.follow(await hub.subscribe()) as follower:
+        await follower.connection.send(frame)
+        await follower.connection.send(iter(["in ", "three ", "pieces"]))
+        await hub.publish(event("Patient-open"))
+        assert await follower.names(1) == ["Patient-open"]
+
+
+async def test_frames_that_come_byte_by_byte() -> None:
+    """Frame boundaries and packets have nothing to do with each other."""
+    async with running_hub() as hub:
+        endpoint = await hub.subscribe()
+        reader, writer = await asyncio.open_connection("127.0.0.1", hub.port)
+        path = endpoint.partition(str(hub.port))[2]
+        writer.write(
+            f"GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+        masked = (
+            b"\x81\x85\x00\x00\x00\x00hello"
+            + b"\x81\xfe\x00\x80\x00\x00\x00\x00"
+            + b"x" * 128
+            + b"\x89\x82\x00\x00\x00\x00hi"
+        )
+        for byte in masked:
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0)
+        assert b"\x8a\x02hi" in await asyncio.wait_for(reader.readuntil(b"\x8a\x02hi"), 5)
+        writer.close()
+
+
+async def test_a_frame_over_64_kib_closes_with_1009() -> None:
+    """An acknowledgement takes a hundred bytes; whoever sends more is refused before it is all here."""
+    async with running_hub() as hub, hub.follow(await hub.subscribe()) as follower:
+        await follower.connection.send("x" * 70_000)
+        assert await follower.closed() == 1009
+
+
+@pytest.mark.parametrize("first", [b"\x01", b"\xf1", b"\x83"])
+async def test_a_broken_frame_closes_with_1002(first: bytes) -> None:
+    """Reserved bits, reserved opcodes and unmasked frames are protocol errors."""
+    async with running_hub() as hub, hub.follow(await hub.subscribe()) as follower:
+        follower.connection.transport.write(first + b"\x05hello")
+        assert await follower.closed() == 1002
+
+
+async def test_a_slow_reader_is_cut_off_and_delays_nobody() -> None:
+    """Who does not read gets 1013 or is cut once its queue is full; a prompt reader beside it gets every event meanwhile."""
+    async with running_hub(queue_bytes=100_000, queue_messages=20) as hub:
+        slow_endpoint = await hub.subscribe("Patient-open")
+        async with (
+            hub.follow(await hub.subscribe("Patient-open")) as prompt,
+            connect(slow_endpoint, proxy=None, max_queue=1) as slow,
+        ):
+            slow.transport.pause_reading()
+            padding = [{"key": "extension", "data": "x" * 200_000}]
+            for number in range(80):
+                await hub.publish(event("Patient-open", f"p{number}", also=padding))
+                assert (await prompt.next())["id"] == f"Patient-open-p{number}"
+                if hub.hub.metrics.slow_readers_closed:
+                    break
+            assert hub.hub.metrics.slow_readers_closed == 1
+            slow.transport.abort()
+
+
+async def test_a_peer_that_does_not_answer_pings_is_cut_off() -> None:
+    """A socket whose peer is gone without a word is noticed by its pings."""
+    async with running_hub() as hub:
+        hub.hub.sockets.ping_seconds = 0.05
+        async with hub.follow(await hub.subscribe()) as follower:
+            follower.connection.transport.pause_reading()
+            await until(lambda: not len(hub.hub.registry))
+            follower.connection.transport.abort()
+        assert hub.hub.metrics.pings_unanswered == 1
+
+
+async def test_a_peer_that_answers_pings_stays() -> None:
+    """Three pings later the socket is still there."""
+    async with running_hub() as hub:
+        hub.hub.sockets.ping_seconds = 0.05
+        endpoint = await hub.subscribe()
+        async with hub.follow(endpoint) as follower:
+            (connection,) = hub.hub.registry._connections.values()
+            await until(lambda: connection._pings >= 3)  # type: ignore[attr-defined]
+            await hub.publish(event("Patient-open"))
+            assert await follower.names(1) == ["Patient-open"]
+
+
+@pytest.mark.req("SUB-17")
+async def test_a_subscription_whose_socket_went_keeps_its_endpoint() -> None:
+    """Whoever lost its socket is sent nothing, and may come back until the lease ends."""
+    async with running_hub() as hub:
+        endpoint = await hub.subscribe()
+        async with hub.follow(endpoint) as follower:
+            follower.connection.transport.abort()
+        await until(lambda: not len(hub.hub.registry))
+        await hub.publish(event("Patient-open", "p1"))
+        async with hub.follow(endpoint) as follower:
+            assert (await follower.next())["id"] == "Patient-open-p1"
+
+
+async def test_compression_is_not_negotiated() -> None:
+    """A client that offers permessage-deflate is not given it: what is written to all sockets is written once."""
+    async with running_hub() as hub, connect(await hub.subscribe(), proxy=None, compression="deflate") as connection:
+        assert connection.response is not None
+        assert "Sec-WebSocket-Extensions" not in connection.response.headers
+
+
+async def test_an_event_of_a_megabyte_is_delivered_whole() -> None:
+    """Frames of all three lengths arrive as they were sent."""
+    async with running_hub() as hub, hub.follow(await hub.subscribe("Patient-open"), max_size=2**21) as follower:
+        for size in (1, 200, 70_000, 900_000):
+            message = event(
+                "Patient-open", "p", also=[{"key": "extension", "data": "ø" * (size // 2)}], event_id=str(size)
+            )
+            assert (await hub.publish(message)).status_code == 202
+            assert (await follower.next())["event"]["context"] == message["event"]["context"]
