@@ -23,7 +23,7 @@ from fhircast_hub.service import Service
 from fhircast_hub.settings import Settings
 from fhircast_hub.storage.memory import MemoryStore
 from fhircast_hub.storage.sqlite import SqliteStore
-from fhircast_hub.telemetry import KeyedHash, Metrics
+from fhircast_hub.telemetry import CONTENT_TYPE, KeyedHash, Metrics
 from fhircast_hub.usage import Usage
 from fhircast_hub.ws.registry import Registry
 from fhircast_hub.ws.socket import HubSocket, SocketContext
@@ -57,9 +57,7 @@ class Hub:
         self._client = httpx.AsyncClient()
         self._verifier = JwtVerifier(_issuers(settings), self._client, clock, allow_insecure=settings.allow_insecure)
         endpoints = Endpoints(settings.ws_base, self._path, legacy=anonymous is not None)
-        self.root: FastAPI = root_app(
-            ready=lambda: self._ready, metrics=self.metrics.render, metrics_type=self.metrics.content_type
-        )
+        self.root: FastAPI = root_app(ready=lambda: self._ready, metrics=self.metrics.render, metrics_type=CONTENT_TYPE)
         api = HubApi(
             service=self.service,
             verifier=self._verifier,
@@ -68,7 +66,7 @@ class Hub:
             path=self._path,
             max_body=settings.max_body_bytes,
             fhir_version=settings.fhir_version,
-            meter=self.metrics,
+            counters=self.metrics,
             hashed=hashed,
             anonymous=anonymous,
         )
@@ -89,12 +87,11 @@ class Hub:
             queue_messages=settings.queue_messages,
             ping_seconds=settings.ping_seconds,
         )
-        self.metrics.watch(
-            topics=lambda: usage.topics,
-            subscriptions=lambda: usage.subscriptions,
-            sockets=lambda: len(self.registry),
-            queued=self.registry.queued,
-        )
+        self.metrics.sessions = lambda: usage.topics
+        self.metrics.subscriptions = lambda: usage.subscriptions
+        self.metrics.sockets = lambda: len(self.registry)
+        self.metrics.queued_messages = lambda: self.registry.queued()[0]
+        self.metrics.queued_bytes = lambda: self.registry.queued()[1]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -17,8 +17,15 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, PrivateAttr, ValidationError
-from pydantic import model_validator as model_check
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from fhircast_hub.core.limits import Rules
@@ -128,7 +135,7 @@ HubUrl = Annotated[str, _reader(_public_url, "an absolute http(s) URL with a pla
 Store = Annotated[str, _matching(_STORE, "memory: or sqlite:///path (sqlite:////path for an absolute one)")]
 Audience = Annotated[
     str | tuple[str, ...],
-    _reader(lambda value: _text(value) or _texts(value) or None, "its tokens' aud, or a list of some"),
+    _reader(lambda value: _text(value) or _texts(value) or None, "the audience of its tokens, or a list of some"),
 ]
 Clients = Annotated[frozenset[str], _reader(_texts, "a list of client ids"), PlainSerializer(sorted, when_used="json")]
 Origins = Annotated[
@@ -200,7 +207,7 @@ class Settings(BaseSettings):
         """Only what is passed: load() reads the world, with one kind of error, and `Settings()` is the defaults anywhere."""
         return (init_settings,)
 
-    @model_check(mode="after")
+    @model_validator(mode="after")
     def _agree(self) -> Self:
         """What no field can know alone. SettingsError is no ValueError, so it passes through pydantic as it is."""
         if self.default_lease > self.max_lease:
@@ -264,7 +271,7 @@ LISTS = frozenset({"issuers", "cors_origins"})
 
 def _check_issuers(issuers: tuple[IssuerSettings, ...]) -> None:
     seen: set[str] = set()
-    realms = Counter(issuer.realm or issuer.issuer for issuer in issuers)
+    realms = Counter({issuer.issuer: issuer.realm or issuer.issuer for issuer in issuers}.values())
     for index, issuer in enumerate(issuers):
         if issuer.issuer in seen:
             raise _refusal(f"issuers[{index}].issuer", issuer.issuer, "each issuer once")

@@ -249,7 +249,7 @@ def table(cells: Cells, shape: str, hubs: list[str], baselines: list[str]) -> It
 
 def report(results: Results, shapes: list[str], hubs: list[str], baselines: list[str]) -> str:
     out = [line for shape in shapes for line in table(results.cells, shape, hubs, baselines)]
-    return "\n".join([*out, *(f"\n- {remark}" for remark in results.remarks)])
+    return "\n".join([*out, "", *(f"- {remark}" for remark in dict.fromkeys(results.remarks))])
 
 
 # --- the run ---------------------------------------------------------------------------------------------------------

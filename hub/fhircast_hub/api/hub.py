@@ -9,6 +9,7 @@ import datetime
 import itertools
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import unquote_to_bytes
@@ -36,15 +37,23 @@ _FORM = "application/x-www-form-urlencoded"
 _ACCEPTED = 202
 
 
-class Meter(Protocol):
-    """What requests count."""
+class Histogram(Protocol):
+    """Takes times in seconds."""
 
-    def request(self, route: str, status: int) -> None:
-        """One request was answered."""
+    def observe(self, seconds: float) -> None:
+        """One event took so long from its acceptance to the last write."""
         ...
 
-    def event(self, seconds: float) -> None:
-        """An event was accepted, and written to its subscribers after so many seconds."""
+
+class Counters(Protocol):
+    """What requests count."""
+
+    events_in: int
+    requests: Counter[tuple[str, int]]
+
+    @property
+    def accepted_to_written(self) -> Histogram:
+        """How long events took."""
         ...
 
 
@@ -65,7 +74,7 @@ class HubApi:
         path: str,
         max_body: int,
         fhir_version: str | None,
-        meter: Meter,
+        counters: Counters,
         hashed: Callable[[str], str],
         anonymous: Principal | None = None,
     ) -> None:
@@ -74,7 +83,7 @@ class HubApi:
         self._endpoints = endpoints
         self._prefix = path.encode()
         self._max_body = max_body
-        self._meter = meter
+        self._counters = counters
         self._hashed = hashed
         self._anonymous = anonymous
         self._configuration = configuration(fhir_version)
@@ -95,7 +104,7 @@ class HubApi:
         except ClientGone:
             return
         route = str(told["route"])
-        self._meter.request(route, response.status)
+        self._counters.requests[route, response.status] += 1
         await respond(send, response, request_id)
         milliseconds = round((time.perf_counter() - started) * 1000, 3)
         _log.info(
@@ -151,7 +160,8 @@ class HubApi:
         told["name"] = spelling(event.name)
         accepted = time.perf_counter()
         await self._service.submit(SessionKey(principal.realm, event.topic), Publish(principal, event))
-        self._meter.event(time.perf_counter() - accepted)
+        self._counters.events_in += 1
+        self._counters.accepted_to_written.observe(time.perf_counter() - accepted)
         return Response(_ACCEPTED)
 
     async def _subscribe(self, key: SessionKey, principal: Principal, form: Form) -> Response:

@@ -32,6 +32,8 @@ class Counters(Protocol):
     """What sockets count."""
 
     events_out: int
+    sockets_opened: int
+    sockets_closed: int
     frames_ignored: int
     slow_readers_closed: int
     pings_unanswered: int
@@ -58,11 +60,13 @@ class Registry:
         """Take up a socket; its name from now on."""
         name = f"{self._prefix}-{next(self._numbers)}"
         self._connections[name] = connection
+        self._counters.sockets_opened += 1
         return name
 
     def remove(self, name: str) -> None:
         """Forget a socket that is gone."""
-        self._connections.pop(name, None)
+        if self._connections.pop(name, None) is not None:
+            self._counters.sockets_closed += 1
 
     def deliver(self, effects: Sequence[Effect]) -> None:
         """Do what was decided, in order: each frame is framed once and written to each of its sockets."""
