@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import Callable
 
 import pytest
+import uvloop
 from hypothesis import settings
 
 pytest_plugins = ("pytester",)
@@ -16,6 +19,12 @@ for name in [name for name in os.environ if name.startswith("FHIRCAST_")]:
 # How long one example takes says more about the machine than about the code.
 settings.register_profile("hub", deadline=None, print_blob=True)
 settings.load_profile("hub")
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The event loop that the hub runs on: its transports differ from asyncio's where it matters."""
+    return {"uvloop": uvloop.new_event_loop}
+
 
 #: Outcomes of a test that did not run, or was allowed to fail.
 LEFT_OUT = ("skipped", "xfailed", "xpassed")

@@ -169,6 +169,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("STORE", "sqlite:///", "expected memory: or sqlite:///path"),
     ("STORE", "sqlite:///dir/", "expected memory: or sqlite:///path"),
     ("STORE", "sqlite:///hub.db?mode=ro", "expected memory: or sqlite:///path"),
+    ("STORE", "sqlite:///\udcff.db", r"got 'sqlite:///\udcff.db', expected memory: or sqlite:///path"),
     ("PUBLIC_URL", "hub.example/api/hub", "expected an absolute http(s) URL"),
     ("PUBLIC_URL", "ftp://hub.example", "expected an absolute http(s) URL"),
     ("PUBLIC_URL", "https://", "expected an absolute http(s) URL"),

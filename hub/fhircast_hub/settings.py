@@ -17,15 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    PlainSerializer,
-    PrivateAttr,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from fhircast_hub.core.limits import Rules
@@ -47,7 +39,7 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*(%[A-Za-z0-9._-]+)?")
 _LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1")
 #: SQLite would keep `:memory:` in memory, and forget it, though a file was asked for.
-_STORE = re.compile(r"memory:|sqlite:///(?!:memory:$)[^?\x00-\x1f]*[^/?\x00-\x1f]")
+_STORE = re.compile(r"memory:|sqlite:///(?!:memory:$)[^?\x00-\x1f\ud800-\udfff]*[^/?\x00-\x1f\ud800-\udfff]")
 
 
 class SettingsError(Exception):
@@ -193,7 +185,7 @@ class Settings(BaseSettings):
     log_level: Annotated[str, _one_of("debug", "info", "warning", "error", "critical")] = "info"
 
     #: Where each value came from, by field; load() knows.
-    _origin: dict[str, str] = PrivateAttr(default_factory=dict)
+    _origin: dict[str, str] = {}
 
     @classmethod
     def settings_customise_sources(

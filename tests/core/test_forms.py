@@ -280,12 +280,12 @@ TEXTS = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_
 
 
 @pytest.mark.req("SUB-16", "SUB-8")
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(
     topic=TEXTS.filter(lambda topic: topic not in ("", "ws", "metadata", ".well-known")),
     name=TEXTS,
     lease=st.integers(1, 10**9),
-    events=st.lists(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True), min_size=1, max_size=5),
+    events=st.lists(st.text("aB9._-", min_size=1, max_size=9).map("x".__add__), min_size=1, max_size=5),
 )
 def test_forms_round_trip(topic: str, name: str, lease: int, events: list[str]) -> None:
     """What was read and is written again is read the same, in both notations."""
@@ -298,7 +298,7 @@ def test_forms_round_trip(topic: str, name: str, lease: int, events: list[str]) 
 
 
 @pytest.mark.req("SUB-5")
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     """Nothing that is sent as a form makes the hub fail."""

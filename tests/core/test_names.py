@@ -14,7 +14,7 @@ CATALOGUE = (
     *("DiagnosticReport-open", "DiagnosticReport-close", "DiagnosticReport-update", "DiagnosticReport-select"),
     *("SyncError", "UserLogout", "UserHibernate", "Home-open", "heartbeat"),
 )
-NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True) | st.sampled_from(CATALOGUE)
+NAMES = st.text("aB9._-", min_size=1, max_size=9).map("x".__add__) | st.sampled_from(CATALOGUE)
 
 
 @pytest.mark.req("EVT-9")
@@ -129,7 +129,7 @@ def test_the_anchor_stands_under_the_catalogues_key(type_: str, keys: set[str]) 
 
 
 @pytest.mark.req("SUB-8")
-@settings(max_examples=50)
+@settings(max_examples=40)
 @given(st.lists(NAMES, min_size=1))
 def test_reading_events_twice_is_reading_them_once(names: list[str]) -> None:
     """What was granted can be asked for again: same names, same order, no two alike."""

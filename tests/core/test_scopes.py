@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fhircast_hub.core.scopes import Scopes
 
-NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True)
+NAMES = st.text("aB9._-", min_size=1, max_size=9).map("x".__add__)
 
 
 @pytest.mark.req("AUT-6")
@@ -56,7 +56,7 @@ def test_dots_in_an_events_name_are_part_of_it() -> None:
 
 
 @pytest.mark.req("AUT-6")
-@settings(max_examples=50)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(NAMES, st.sampled_from(["read", "write", "*"]))), NAMES)
 def test_scopes_add_up(granted: list[tuple[str, str]], other: str) -> None:
     """A token may do what one of its scopes grants, whatever their order and case, and nothing else."""
