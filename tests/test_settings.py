@@ -309,20 +309,22 @@ def test_allow_insecure_takes_http_from_anywhere() -> None:
 
 @pytest.mark.req("AUT-9", "SEC-3")
 @pytest.mark.parametrize(
-    "pair",
+    ("first", "second", "silent"),
     [
-        issuers({"realm": "r", "user_claim": "upn"}, {"issuer": "https://b.example", "realm": "r"}),
-        issuers({"user_claim": "upn"}, {"issuer": "https://b.example", "realm": "https://login.example"}),
+        ({"realm": "r", "user_claim": "upn"}, {"realm": "r"}, 1),
+        ({"user_claim": "upn"}, {"realm": "https://login.example"}, 1),
+        ({}, {"realm": "https://login.example", "user_claim": "upn"}, 0),
     ],
-    ids=["one realm", "one issuer's own realm"],
 )
-def test_two_issuers_in_a_realm_must_both_say_their_user_claim(pair: list[dict[str, Any]]) -> None:
-    line = refusal(ISSUERS=pair)
-    assert line == (
-        "FHIRCAST_ISSUERS[1].user_claim: got nothing, expected a claim's name, for its realm has several issuers"
+def test_two_issuers_in_a_realm_must_both_say_their_user_claim(
+    first: dict[str, str], second: dict[str, str], silent: int
+) -> None:
+    given = issuers(first, second | {"issuer": "https://b.example"})
+    assert refusal(ISSUERS=given) == (
+        f"FHIRCAST_ISSUERS[{silent}].user_claim: got nothing, expected a claim's name, for its realm has several issuers"
     )
-    pair[1]["user_claim"] = "sub"  # the default, but said
-    assert len(from_env(ISSUERS=pair).issuers) == 2
+    given[silent]["user_claim"] = "sub"  # the default, but said
+    assert len(from_env(ISSUERS=given).issuers) == 2
 
 
 @pytest.mark.req("AUT-15")

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -187,16 +188,15 @@ def test_each_log_call_of_the_hub_says_a_literal_and_uses_allowed_fields() -> No
 
 @pytest.mark.req("SEC-1")
 def test_an_exception_is_its_type_and_place_and_not_its_message(lines: Lines) -> None:
+    metrics = Metrics()
+    metrics.sockets = lambda: int(SECRET)  # fails here, called from our package, called by a library, called by us
     try:
-        try:
-            KeyedHash()(SECRET.encode())  # type: ignore[arg-type]  # so that it fails in our package
-        except AttributeError as error:
-            raise ExceptionGroup("hunter2", [error]) from error
-    except ExceptionGroup:
-        LOG().exception("request failed")
+        metrics.render()
+    except ValueError as error:
+        LOG().exception("request failed", exc_info=ExceptionGroup(SECRET, [error]))
     line = lines.one()
     assert line["level"] == "error"
-    assert line["error"] == "AttributeError"
+    assert line["error"] == "ValueError"
     assert re.fullmatch(r"telemetry\.py:\d+", line["where"])
     assert "hunter2" not in lines.raw
 
@@ -284,7 +284,8 @@ def test_an_uncaught_exception_leaves_no_traceback(lines: Lines) -> None:
     thread.start()
     thread.join()
     sys.excepthook(LookupError, LookupError(SECRET), None)
-    assert [(line["event"], line["error"]) for line in lines.all()] == [("uncaught exception", "LookupError")] * 2
+    sys.unraisablehook(SimpleNamespace(exc_value=LookupError(SECRET)))  # type: ignore[arg-type]  # that is all it reads
+    assert [(line["event"], line["error"]) for line in lines.all()] == [("uncaught exception", "LookupError")] * 3
     assert "hunter2" not in lines.raw
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import secrets
 import time
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -37,6 +40,12 @@ class RandomIds:
         return str(uuid.uuid4())
 
 
+def _request_ids() -> Iterator[str]:
+    """Names of requests, each used once: the process's, and a number."""
+    process = secrets.token_hex(3)
+    return (f"{process}-{number}" for number in itertools.count(1))
+
+
 class Hub:
     """One hub. It is an ASGI application, and makes the protocol of each WebSocket; uvicorn is given both.
 
@@ -49,11 +58,11 @@ class Hub:
         self._ready = False
         #: why the hub did not start, in one line for its operator
         self.failure = ""
-        hashed = KeyedHash()
+        hashed, request_ids = KeyedHash(), _request_ids()
         usage = Usage(settings.max_subscriptions_per_user, settings.max_topics_per_user)
         self.metrics = Metrics()
         self.registry = Registry(self.metrics)
-        self.service = Service(_store(settings), clock, RandomIds(), settings.rules(), usage)
+        self.service = Service(_store(settings), clock, RandomIds(), settings.rules(), usage, hashed)
         self._client = httpx.AsyncClient()
         self._verifier = JwtVerifier(_issuers(settings), self._client, clock, allow_insecure=settings.allow_insecure)
         endpoints = Endpoints(settings.ws_base, self._path, legacy=anonymous is not None)
@@ -68,6 +77,7 @@ class Hub:
             fhir_version=settings.fhir_version,
             counters=self.metrics,
             hashed=hashed,
+            request_ids=request_ids,
             anonymous=anonymous,
         )
         self._api = CORSMiddleware(
@@ -81,6 +91,8 @@ class Hub:
             service=self.service,
             registry=self.registry,
             resolve=endpoints.resolve,
+            hashed=hashed,
+            request_ids=request_ids,
             clock=clock,
             counters=self.metrics,
             queue_bytes=settings.queue_bytes,

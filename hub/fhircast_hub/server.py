@@ -14,6 +14,8 @@ from fhircast_hub.app import Hub
 
 #: Seconds that requests and sockets have to end before they are ended.
 GRACE_SECONDS = 6
+#: Seconds that a client may reuse its connection after a request; longer than a proxy's own patience of a minute.
+KEEP_ALIVE_SECONDS = 65
 #: Connections that may wait to be accepted while the hub is busy: a hospital's clients come back all at once.
 BACKLOG = 4096
 
@@ -41,6 +43,7 @@ def make_server(hub: Hub) -> Server:
         log_config=None,
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     return Server(config)

@@ -6,7 +6,10 @@ load(topic) -> decide -> commit(topic, revision) -> on conflict again
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
+
+import structlog
 
 from fhircast_hub.core.commands import Command, Connected, Evict, Restarted, Subscribe, Tick
 from fhircast_hub.core.context import current_context
@@ -20,6 +23,10 @@ from fhircast_hub.deadlines import Deadlines
 from fhircast_hub.ports import Clock, Deliver, SessionStore, Stale
 from fhircast_hub.usage import Usage
 
+_log = structlog.get_logger()
+
+#: The request that is being answered, for the log lines of what it leads to.
+REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 #: Seconds until something the hub owes itself (a lost socket, a deadline) is tried again when the store fails.
 RETRY_SECONDS = 1.0
 #: Seconds that `stop` waits for what was begun.
@@ -27,13 +34,16 @@ STOP_SECONDS = 3.0
 
 
 class Service:
-    """Everything that happens to sessions goes through here."""
+    """Everything that happens to sessions goes through here. `hashed` makes of a topic what may be logged of it."""
 
-    def __init__(self, store: SessionStore, clock: Clock, ids: Ids, rules: Rules, usage: Usage) -> None:
+    def __init__(
+        self, store: SessionStore, clock: Clock, ids: Ids, rules: Rules, usage: Usage, hashed: Callable[[str], str]
+    ) -> None:
         self._store = store
         self._clock = clock
         self._ids = ids
         self._rules = rules
+        self._hashed = hashed
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._deadlines = Deadlines()
@@ -115,6 +125,13 @@ class Service:
             now, _ = await self._store.load(key)
             self._follow(key, after, now)
             raise
+        if before is None or after is None or len(before.subscriptions) != len(after.subscriptions):
+            self._report(key, before, after)
+
+    def _report(self, key: SessionKey, before: Session | None, after: Session | None) -> None:
+        event = "session begun" if before is None else "session forgotten" if after is None else "session changed"
+        count = len(after.subscriptions) if after else 0
+        _log.info(event, request_id=REQUEST_ID.get(), topic=self._hashed(key.topic), subscriptions=count)
 
     def _follow(self, key: SessionKey, before: Session | None, after: Session | None) -> None:
         if before is None or after is None or before.subscriptions is not after.subscriptions:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from core.world import OPENS, World, patient, study
 
+from core.world import OPENS, World, patient, study
 from fhircast_hub.core import audiences
 from fhircast_hub.core.audiences import NOTHING, Told
 from fhircast_hub.core.session import Audience

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from core.world import (
     CLOSES,
     OPENS,
@@ -21,7 +22,6 @@ from core.world import (
     study,
     token,
 )
-
 from fhircast_hub.core.context import current_context
 from fhircast_hub.core.errors import Forbidden, InsufficientScope
 
@@ -291,17 +291,17 @@ def test_every_change_has_a_new_version() -> None:
     """Opening, opening again, closing, going home: no version comes twice."""
     world = World()
     versions = [world.get()["context.versionId"]]
-    for name, *items in [
+    for name, item_ in [
         ("Patient-open", patient("p1")),
         ("Patient-open", patient("p1")),
         ("ImagingStudy-open", study("s1")),
         ("ImagingStudy-close", study("s1")),
         ("Patient-open", patient("p1")),
-        ("Home-open",),
+        ("Home-open", {"key": "x"}),
         ("Patient-open", patient("p1")),
         ("Patient-close", patient("p1")),
     ]:
-        world.publish(name, *items)
+        world.publish(name, item_)
         versions.append(world.get()["context.versionId"])
     assert len(set(versions)) == len(versions)
 

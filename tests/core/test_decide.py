@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from core.world import CLOSES, NOON, OPENS, TOPIC, World, encounter, frozen, item, patient, report, study, token
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from core.world import CLOSES, NOON, OPENS, TOPIC, World, encounter, frozen, item, patient, report, study, token
 from fhircast_hub.core.commands import Connected, Disconnected, Evict, Restarted, Tick
 from fhircast_hub.core.decide import decide
 from fhircast_hub.core.errors import Conflict, Forbidden, HubError, NotFound
@@ -29,7 +29,8 @@ def test_a_session_without_anybody_is_forgotten() -> None:
     world = World(session_ttl=TTL)
     world.publish("SyncError")
     world.wait(TTL - 1)
-    assert world.session is not None
+    with pytest.raises(Forbidden):
+        world.get(by=token("bob"))
     world.wait(1)
     assert world.session is None
     world.publish("Patient-open", patient("p1"), by=token("bob"))

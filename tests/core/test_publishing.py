@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from core.world import (
     CLOSES,
     OPENS,
@@ -20,7 +21,6 @@ from core.world import (
     study,
     token,
 )
-
 from fhircast_hub.core.commands import Publish
 from fhircast_hub.core.errors import Forbidden, InsufficientScope, NotSupported
 from fhircast_hub.core.messages import parse_event
@@ -137,8 +137,8 @@ def test_nobody_gets_what_they_did_not_ask_for() -> None:
     world.publish("Patient-open", patient("p1"))
     world.publish("Patient-close", patient("p1"))
     world.publish("ImagingStudy-open", study("s1"))
-    told = ["Patient-open p1"], ["Patient-close p1"], ["ImagingStudy-open s1"], [], []
-    assert [world.news(sid) for sid in asked] == list(told)
+    told = ["Patient-open p1", "Patient-close p1", "ImagingStudy-open s1"]
+    assert [world.news(sid) for sid in asked] == [*([each] for each in told), [], []]
 
 
 @pytest.mark.req("EVT-12", "AUT-4")

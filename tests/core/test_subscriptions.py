@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 import pytest
-from core.world import CLOSES, NOON, OPENS, TOPIC, World, encounter, item, patient, study, token
 
-from fhircast_hub.core.commands import Connected, Disconnected, Evict, Restarted
+from core.world import CLOSES, NOON, OPENS, TOPIC, World, encounter, item, patient, study, token
+from fhircast_hub.core.commands import Connected, Disconnected, Evict, Renew, Restarted
 from fhircast_hub.core.errors import (
     BadRequest,
     Forbidden,
@@ -147,13 +147,12 @@ def test_the_time_counts_and_not_the_timer(what: str, connected: bool) -> None:
     if connected:
         world.connect("chart")
     world.now += 601 if connected else 61
-    attempt = {
-        "connect": lambda: world.connect("chart"),
-        "renew": lambda: world.renew("chart", PATIENT),
-        "unsubscribe": lambda: world.unsubscribe("chart"),
-    }[what]
     with pytest.raises(NotFound):
-        attempt()
+        {
+            "connect": lambda: world.do(Connected("chart", "socket")),
+            "renew": lambda: world.do(Renew(token(), TOPIC, "chart", ("Patient-open",))),
+            "unsubscribe": lambda: world.unsubscribe("chart"),
+        }[what]()
 
 
 # Renewing (SUB-9, 10; LEA-3)

@@ -191,11 +191,15 @@ class World:
     def wait(self, seconds: float) -> None:
         """Time passes, and the timer goes off whenever the session wants it to."""
         end = self.now + seconds
-        while self.session and self.session.deadline is not None and self.session.deadline <= end:
-            deadline = self.now = max(self.now, self.session.deadline)
+        while (deadline := self.deadline()) is not None and deadline <= end:
+            self.now = max(self.now, deadline)
             self.do(Tick())
-            assert self.session is None or self.session.deadline != deadline, "the timer would never rest"
+            assert self.deadline() != deadline, "the timer would never rest"
         self.now = end
+
+    def deadline(self) -> float | None:
+        """When the session wants the timer to go off."""
+        return self.session.deadline if self.session else None
 
     # What the world saw
 

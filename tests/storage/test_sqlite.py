@@ -45,7 +45,7 @@ FULL = Session(
     changed=8,
     lost=1.5,
     used=2.5,
-    recent={"aa": 7, "bb": 8},
+    recent={b"\xaa\xff": 7, b"bb": 8},
     contexts={"study/s": replace(PATIENT, ref="study/s", order=3), "patient/p1": PATIENT},
     closes={
         5: HeldClose(1.0, "patient-close", "patient/p0", b"close"),

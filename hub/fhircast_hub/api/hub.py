@@ -6,11 +6,9 @@ Plain ASGI: an event goes from the request to the sockets through a handful of c
 from __future__ import annotations
 
 import datetime
-import itertools
-import secrets
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
@@ -29,7 +27,7 @@ from fhircast_hub.core.principal import Principal, SessionKey
 from fhircast_hub.core.subscriptions import Ended
 from fhircast_hub.endpoints import Endpoints
 from fhircast_hub.ports import TokenVerifier
-from fhircast_hub.service import Service
+from fhircast_hub.service import REQUEST_ID, Service
 
 _log = structlog.get_logger()
 _JSON = frozenset(("application/json", "application/fhir+json"))
@@ -76,6 +74,7 @@ class HubApi:
         fhir_version: str | None,
         counters: Counters,
         hashed: Callable[[str], str],
+        request_ids: Iterator[str],
         anonymous: Principal | None = None,
     ) -> None:
         self._service = service
@@ -88,12 +87,12 @@ class HubApi:
         self._anonymous = anonymous
         self._configuration = configuration(fhir_version)
         self._capabilities = capability_statement(hub_url, fhir_version, datetime.datetime.now(datetime.UTC).date())
-        self._numbers = itertools.count(1)
-        self._process = secrets.token_hex(3)
+        self._request_ids = request_ids
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        request_id = f"{self._process}-{next(self._numbers)}"
+        request_id = next(self._request_ids)
+        REQUEST_ID.set(request_id)
         headers = Headers(scope["headers"])
         told: dict[str, object] = {"route": "unknown"}
         try:
@@ -103,6 +102,11 @@ class HubApi:
             told["reason"] = type(error).__name__
         except ClientGone:
             return
+        except Exception as error:
+            _log.error("request failed", request_id=request_id, exc_info=error)
+            response = Response(
+                500, f"the hub failed; its log says where, at request {request_id}\n".encode(), b"text/plain"
+            )
         route = str(told["route"])
         self._counters.requests[route, response.status] += 1
         await respond(send, response, request_id)

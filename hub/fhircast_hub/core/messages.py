@@ -70,7 +70,7 @@ class Event(msgspec.Struct, frozen=True):
     tail: bytes
     context: bytes
     implied: dict[str, str]
-    fingerprint: str
+    fingerprint: bytes
 
     def frame(self) -> bytes:
         """The message as it is broadcast, without a version."""
@@ -126,7 +126,7 @@ def parse_event(body: bytes) -> Event:
         tail=tail,
         context=context,
         implied=_implied(items, type_) if kind is Kind.OPEN else {},
-        fingerprint=hashlib.blake2b(body, digest_size=16).hexdigest(),
+        fingerprint=hashlib.blake2b(body, digest_size=16).digest(),
     )
 
 

@@ -57,7 +57,7 @@ def _send(to: tuple[str, ...], frame: bytes) -> tuple[Effect, ...]:
     return (Send(to, frame),) if to else ()
 
 
-def _remembered(session: Session, fingerprint: str, now: float) -> Session:
+def _remembered(session: Session, fingerprint: bytes, now: float) -> Session:
     recent = dict(session.recent)
     recent[fingerprint] = order = session.order + 1
     if len(recent) > REMEMBERED_CHANGES:

@@ -37,10 +37,13 @@ RETRY_AFTER = 5
 _SCHEMA = """
 create table part (
     realm text not null, topic text not null, kind text not null, name text not null, body blob not null,
-    primary key (realm, topic, kind, name)
-) without rowid
+    unique (realm, topic, kind, name)
+)
 """
-_PUT = "insert or replace into part values (?, ?, ?, ?, ?)"
+# A row that is there is changed in its place: a page or two of the log, whatever the size of the table.
+_PUT = (
+    "insert into part values (?, ?, ?, ?, ?) on conflict (realm, topic, kind, name) do update set body = excluded.body"
+)
 _DELETE = "delete from part where realm = ? and topic = ? and kind = ? and name = ?"
 _FORGET = "delete from part where realm = ? and topic = ?"
 
@@ -63,7 +66,7 @@ class _Head(msgspec.Struct):
     lost: float
     used: float
     deadline: float | None
-    recent: dict[str, int]
+    recent: dict[bytes, int]
 
 
 _HEAD = msgspec.msgpack.Decoder(_Head)

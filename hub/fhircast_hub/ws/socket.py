@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
+import structlog
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import OPEN
@@ -23,7 +24,7 @@ from fhircast_hub.core.commands import Disconnected
 from fhircast_hub.core.errors import HubError, NotFound
 from fhircast_hub.core.principal import SessionKey
 from fhircast_hub.ports import Clock
-from fhircast_hub.service import Service
+from fhircast_hub.service import REQUEST_ID, Service
 from fhircast_hub.ws.frames import end_of_frame
 from fhircast_hub.ws.registry import Counters, Registry
 
@@ -34,6 +35,7 @@ CLOSE_SECONDS = 5.0
 #: Close codes of RFC 6455 section 7.4.1 (1013: the IANA registry).
 GOING_AWAY, TRY_AGAIN_LATER = 1001, 1013
 
+_log = structlog.get_logger()
 _SWITCHING_PROTOCOLS = 101
 #: First byte of a final text frame; second byte's mask bit, and its value where a longer length follows.
 _SHORT_TEXT, _MASKED, _LONGER = 0x81, 0x80, 0xFE
@@ -47,7 +49,7 @@ _QUIET.setLevel(logging.CRITICAL)
 class SocketContext:
     """What all sockets of a hub share. Sizes in bytes, times in seconds.
 
-    `resolve` finds the digest of the endpoint in a request's path, or None.
+    `resolve` finds the digest of the endpoint in a request's path, or None; `hashed` makes of a topic what may be logged of it.
     """
 
     def __init__(
@@ -56,6 +58,8 @@ class SocketContext:
         service: Service,
         registry: Registry,
         resolve: Callable[[str], str | None],
+        hashed: Callable[[str], str],
+        request_ids: Iterator[str],
         clock: Clock,
         counters: Counters,
         queue_bytes: int,
@@ -65,6 +69,8 @@ class SocketContext:
         self.service = service
         self.registry = registry
         self.resolve = resolve
+        self.hashed = hashed
+        self.request_ids = request_ids
         self.clock = clock
         self.counters = counters
         self.queue_bytes = queue_bytes
@@ -191,11 +197,14 @@ class HubSocket(asyncio.Protocol):
             self._transport.abort()
         else:
             self._name = self._context.registry.add(self)
+            self._request_id = next(self._context.request_ids)
             self._task = self._loop.create_task(self._answer(request))
+            self._task.add_done_callback(self._answered)
         return rest
 
     async def _answer(self, request: Request) -> None:
         """Accept the handshake, or refuse it (SUB-11). By then the confirmation and the replay wait in the queue."""
+        REQUEST_ID.set(self._request_id)
         response = self._protocol.accept(request)
         if response.status_code == _SWITCHING_PROTOCOLS:
             try:
@@ -207,6 +216,7 @@ class HubSocket(asyncio.Protocol):
             return
         self._protocol.send_response(response)
         self._flush()
+        self._log("socket", status=response.status_code)
         if self._session is None:
             self._context.registry.remove(self._name)
             self._transport.close()
@@ -215,6 +225,11 @@ class HubSocket(asyncio.Protocol):
             self._set_timer(self._context.ping_seconds, self._send_ping)
         self._resume()
         self.data_received(b"")
+
+    def _answered(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("socket failed", request_id=self._request_id, exc_info=error)
+            self._transport.abort()
 
     async def _subscription(self, path: str) -> tuple[SessionKey, str]:
         sid = self._context.resolve(path)
@@ -225,8 +240,13 @@ class HubSocket(asyncio.Protocol):
     def _disconnected(self) -> None:
         if self._session is not None:
             key, sid = self._session
+            self._log("socket closed", code=self._protocol.close_code)
             self._session = None
             self._context.service.post(key, Disconnected(sid, self._name, self._sure))
+
+    def _log(self, event: str, **fields: int | None) -> None:
+        topic = self._context.hashed(self._session[0].topic) if self._session else None
+        _log.info(event, request_id=self._request_id, topic=topic, **fields)
 
     def _resume(self) -> None:
         """Write what waited, as far as the peer reads; and close after it, if that waited too."""
