@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -31,21 +31,19 @@ async def running_hub(issuer: str, port: int | None) -> AsyncIterator[str]:
     port = port or _free_port()
     url = f"http://127.0.0.1:{port}/api/hub"
     with TemporaryDirectory(prefix="fhircast-demo-") as folder, open(Path(folder, "hub.log"), "w+b") as log:
-        environ = _environ(url, port, issuer, store=f"sqlite:///{folder}/hub.db")
-        process = await _start(environ)
-        logging = asyncio.create_task(_until_listening(process, log))
+        hub = _Process(await _start(_environ(url, port, issuer, store=f"sqlite:///{folder}/hub.db")), log)
         try:
-            await _ready(process, logging, f"http://127.0.0.1:{port}/health/ready")
-            logging = asyncio.create_task(_keep_log(process, log))
-            yield url
-        except Exception:
-            _show(log)
-            raise
+            if not await hub.ready(f"http://127.0.0.1:{port}/health/ready"):
+                raise DemoError(f"the hub did not start: {await hub.last_words()}")
+            try:
+                yield url
+            except Exception:
+                hub.show_log()
+                raise
         finally:
-            await _stop(process)
-            await logging
-        if process.returncode:
-            raise DemoError(f"the hub ended with exit code {process.returncode}")
+            code = await hub.stop()
+        if code:
+            raise DemoError(f"the hub ended with exit code {code}")
 
 
 def _environ(url: str, port: int, issuer: str, store: str) -> dict[str, str]:
@@ -66,61 +64,63 @@ def _environ(url: str, port: int, issuer: str, store: str) -> dict[str, str]:
 async def _start(environ: dict[str, str]) -> Process:
     """In a process group of its own: a Ctrl-C in the terminal is for the demo, which then stops the hub."""
     command = (sys.executable, "-m", "fhircast_hub", "serve")
-    return await asyncio.create_subprocess_exec(*command, env=environ, stdout=PIPE, stderr=PIPE, process_group=0)
+    return await asyncio.create_subprocess_exec(*command, env=environ, stdout=PIPE, stderr=STDOUT, process_group=0)
 
 
-async def _until_listening(process: Process, log: IO[bytes]) -> bool:
-    """Keep the log up to the line that says the hub's port is open. False if the hub ended before."""
-    assert process.stdout
-    async for line in process.stdout:
-        log.write(line)
-        if b'"event":"starting"' in line:
-            return True
-    return False
+class _Process:
+    """The hub that runs, and the file that keeps what it says."""
 
+    def __init__(self, process: Process, log: IO[bytes]) -> None:
+        self._process, self._log = process, log
+        self._listens = asyncio.Event()
+        self._ended = False
+        self._keeping = asyncio.create_task(self._keep_log())
 
-async def _keep_log(process: Process, log: IO[bytes]) -> None:
-    assert process.stdout
-    async for line in process.stdout:
-        log.write(line)
+    async def _keep_log(self) -> None:
+        assert self._process.stdout
+        async for line in self._process.stdout:
+            self._log.write(line)
+            if b'"event":"starting"' in line:
+                self._listens.set()
+        self._ended = True
+        self._listens.set()
 
+    async def ready(self, url: str) -> bool:
+        """Wait until it is, or is not to be: its port takes the question when it is open, and answers when all is ready."""
+        try:
+            async with asyncio.timeout(PATIENCE), httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
+                await self._listens.wait()
+                return not self._ended and (await client.get(url)).status_code == httpx.codes.OK
+        except (TimeoutError, httpx.TransportError):
+            return False
 
-async def _ready(process: Process, listening: asyncio.Task[bool], url: str) -> None:
-    """Return when the hub is ready: its port takes the question while it starts, and answers when it has."""
-    try:
-        async with asyncio.timeout(PATIENCE), httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
-            if await listening and (await client.get(url)).status_code == httpx.codes.OK:
-                return
-    except (TimeoutError, httpx.TransportError):
-        pass
-    raise DemoError(f"the hub did not start: {await _reason(process)}")
+    async def last_words(self) -> str:
+        """Why it did not start: its log is JSON, a refusal is a line of text."""
+        await self.stop()
+        words = [line for line in self._lines() if not line.startswith("{")]
+        return words[-1] if words else f"it was not ready within {PATIENCE} s"
 
+    async def stop(self) -> int:
+        """End it as an operator would, by force where that does not help or nobody waits for it any more; its exit code."""
+        try:
+            if self._process.returncode is None:
+                self._process.terminate()
+            async with asyncio.timeout(PATIENCE):
+                await self._keeping
+                return await self._process.wait()
+        except BaseException:
+            if self._process.returncode is None:
+                self._process.kill()
+            raise
 
-async def _reason(process: Process) -> str:
-    """The line on stderr with which the hub refused to start."""
-    assert process.stderr
-    await _stop(process)
-    lines = (await process.stderr.read()).decode(errors="replace").split("\n")
-    return next((line for line in reversed(lines) if line.strip()), f"it was not ready within {PATIENCE} s")
+    def show_log(self) -> None:
+        """The end of its log, for whoever looks for what went wrong."""
+        for line in self._lines()[-SHOWN:]:
+            print(f"hub.log  {line}", file=sys.stderr)
 
-
-async def _stop(process: Process) -> None:
-    """End it as an operator would; by force where that does not help, or nobody waits for it any more."""
-    try:
-        if process.returncode is None:
-            process.terminate()
-        async with asyncio.timeout(PATIENCE):
-            await process.wait()
-    except BaseException:
-        if process.returncode is None:
-            process.kill()
-        raise
-
-
-def _show(log: IO[bytes]) -> None:
-    log.seek(0)
-    for line in log.read().decode(errors="replace").splitlines()[-SHOWN:]:
-        print(f"hub.log  {line}", file=sys.stderr)
+    def _lines(self) -> list[str]:
+        self._log.seek(0)
+        return [line for line in self._log.read().decode(errors="replace").splitlines() if line.strip()]
 
 
 def _free_port() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -138,20 +138,34 @@ def spec(name: str) -> dict[str, Any]:
     return message
 
 
+def issuer_setting(server: IssuerServer, idp: Idp, **members: Any) -> dict[str, Any]:
+    """Let the server publish the keys of `idp`; its object in FHIRCAST_ISSUERS, with these members too."""
+    idp.issuer = server.url
+    server.publish(JWKS, idp.jwks())
+    return {"issuer": server.url, "audience": idp.audience, "jwks_uri": server.url + JWKS, **members}
+
+
 @asynccontextmanager
 async def running_hub(
-    *, clock: Clock | None = None, anonymous: Principal | None = None, idp: Idp | None = None, **settings: Any
+    *,
+    clock: Clock | None = None,
+    anonymous: Principal | None = None,
+    idp: Idp | None = None,
+    own: dict[str, Any] | None = None,
+    others: Iterable[dict[str, Any]] = (),
+    **settings: Any,
 ) -> AsyncIterator[RunningHub]:
-    """Run a hub with these settings (`ping_seconds=1`) beside the defaults; in memory unless `store` says otherwise."""
+    """Run a hub with these settings (`ping_seconds=1`) beside the defaults; in memory unless `store` says otherwise.
+
+    `own` are members of its issuer (`user_claim`), `others` are issuers beside it (see `issuer_setting`).
+    """
     clock = clock or Clock()
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     async with IssuerServer() as issuer:
         idp = idp or Idp(issuer.url)
-        idp.issuer = issuer.url
-        issuer.publish(JWKS, idp.jwks())
-        own = {"issuer": issuer.url, "audience": idp.audience, "jwks_uri": issuer.url + JWKS}
-        values = {"public_url": f"http://127.0.0.1:{port}/api/hub", "store": "memory:", "issuers": [own], **settings}
+        issuers = [issuer_setting(issuer, idp, **(own or {})), *others]
+        values = {"public_url": f"http://127.0.0.1:{port}/api/hub", "store": "memory:", "issuers": issuers, **settings}
         environ = {
             f"FHIRCAST_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
             for name, value in values.items()

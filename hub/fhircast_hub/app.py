@@ -146,15 +146,4 @@ def _store(settings: Settings) -> SessionStore:
 
 
 def _issuers(settings: Settings) -> list[Issuer]:
-    return [
-        Issuer(
-            issuer=issuer.issuer,
-            audience=issuer.audience,
-            jwks_uri=issuer.jwks_uri,
-            realm=issuer.realm,
-            user_claim=issuer.user_claim,
-            fhir_base=issuer.fhir_base,
-            system_clients=issuer.system_clients,
-        )
-        for issuer in settings.issuers
-    ]
+    return [Issuer(**issuer.model_dump()) for issuer in settings.issuers]

@@ -65,6 +65,9 @@ def test_a_close_is_forgotten_by_all() -> None:
     assert audiences.forget(of, "patient/p2") == of
     assert audiences.forget(of, "observation/o1") == of
     assert members(audiences.forget(of, "patient/p1")) == [{"a", "b"}]
+    other: Told = ("patient/p2", "", "")
+    left = audiences.forget(audiences.join(of, "c", PATIENT, other), "patient/p1")
+    assert audiences.told_to(left, "c") == other
     assert audiences.forget_all(of) == audiences.forget(of, "patient/p1")
 
 

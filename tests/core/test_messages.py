@@ -298,7 +298,8 @@ def test_nesting_ends_at_64(brackets: tuple[str, str]) -> None:
     """The envelope, the event, the context, the item and the resource are five of them."""
 
     def nested(deep: int) -> bytes:
-        return raw(brackets[0] * (deep - 5) + "1" + brackets[1] * (deep - 5))
+        value = brackets[0] * (deep - 5) + "1" + brackets[1] * (deep - 5)
+        return raw(value, '"resourceType":"Patient","id":"p1","y":[[],[]]')
 
     parse_event(nested(64))
     for deep in (65, 70, 5000):

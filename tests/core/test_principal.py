@@ -152,6 +152,8 @@ def test_nobody_owns_what_a_userless_token_begins() -> None:
     world = World()
     world.subscribe("kiosk", "Patient-open", by=token(None, topics=[TOPIC]))
     assert new_owner(token(None)) != new_owner(token("ann")) == "ann"
+    with pytest.raises(Forbidden):
+        world.subscribe("chart", "Patient-open", by=token("ann"))
     with pytest.raises(Conflict):
         world.subscribe("server", "Patient-open", by=token(None, client="server", system=True))
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -29,7 +29,7 @@ _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "SYSTEMROOT", "TMPDIR")
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
+    """A port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 
@@ -59,12 +59,15 @@ def command(folder: Path, *arguments: str, environ: dict[str, str]) -> subproces
 
 
 class HubProcess:
-    """A running `fhircast-hub`. What it prints is in two files, so that it never waits for a reader."""
+    """A running `fhircast-hub`; with `with`, ready within the block and gone after it.
+
+    What it prints is in two files, so that it never waits for a reader.
+    """
 
     def __init__(self, folder: Path, arguments: tuple[str, ...], environ: dict[str, str]) -> None:
         self.environ = environ
         self.port = int(environ["FHIRCAST_PORT"])
-        self.origin = f"http://127.0.0.1:{self.port}"
+        self.origin = f"http://{'[::1]' if environ.get('FHIRCAST_HOST') == '::1' else '127.0.0.1'}:{self.port}"
         self._stdout, self._stderr = folder / f"{self.port}.stdout", folder / f"{self.port}.stderr"
         with self._stdout.open("ab") as stdout, self._stderr.open("ab") as stderr:
             self.process = subprocess.Popen(
@@ -75,6 +78,18 @@ class HubProcess:
                 stdout=stdout,
                 stderr=stderr,
             )
+
+    def __enter__(self) -> Self:
+        try:
+            self.wait_until_ready()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
 
     @property
     def stdout(self) -> str:
@@ -119,18 +134,11 @@ class HubProcess:
         return self.ended()
 
 
-@contextmanager
-def hub_process(folder: Path, *arguments: str, **settings: Any) -> Iterator[HubProcess]:
-    """Run `fhircast-hub serve`, or what `arguments` say, on a free port, until it is ready; it never outlives the block."""
-    port = settings.pop("port", None) or free_port()
-    values = {"port": str(port), "public_url": f"http://127.0.0.1:{port}/api/hub", **settings}
-    hub = HubProcess(folder, arguments or ("serve",), environment(folder, **values))
-    try:
-        hub.wait_until_ready()
-        yield hub
-    finally:
-        hub.process.kill()
-        hub.process.wait()
+def hub_process(folder: Path, *arguments: str, **settings: Any) -> HubProcess:
+    """`fhircast-hub serve`, or what `arguments` say, on a free port; use it with `with`."""
+    port = str(settings.pop("port", None) or free_port())
+    values = {"port": port, "public_url": f"http://127.0.0.1:{port}/api/hub", **settings}
+    return HubProcess(folder, arguments or ("serve",), environment(folder, **values))
 
 
 class IssuerThread:

@@ -18,7 +18,7 @@ from fhircast_hub.core.effects import Send
 from fhircast_hub.core.errors import Unavailable
 from fhircast_hub.core.principal import SessionKey
 from fhircast_hub.core.session import Audience, HeldClose, OpenContext, Session, Subscription
-from fhircast_hub.storage.sqlite import SCHEMA_VERSION, SqliteStore
+from fhircast_hub.storage.sqlite import SCHEMA_VERSION, SqliteStore, _move_log
 
 KEY = SessionKey("https://idp.example", "topic ø\u2028")
 PATIENT = OpenContext(
@@ -140,7 +140,7 @@ async def test_a_file_that_is_no_database_is_refused_in_one_line(tmp_path: Path)
 
 
 async def test_concurrent_commits_share_a_transaction(tmp_path: Path) -> None:
-    """A hundred commits of one turn of the event loop are one transaction: nobody sees fifty of them."""
+    """A hundred commits of one turn of the event loop are one statement, and so one transaction."""
     store = await opened(tmp_path / "hub.db")
     statements: list[str] = []
     store._connection.set_trace_callback(statements.append)
@@ -148,8 +148,38 @@ async def test_concurrent_commits_share_a_transaction(tmp_path: Path) -> None:
     await asyncio.gather(
         *(store.commit(key, 0, None, Session(realm=key.realm, topic=key.topic, owner="u"), ()) for key in keys)
     )
-    assert statements.count("begin immediate") == statements.count("commit") == 1
-    assert sum("insert" in statement for statement in statements) == 100
+    assert len(statements) == 1
+    assert statements[0].count("topic-") == 100
+    await store.close()
+
+
+async def test_a_larger_batch_is_one_transaction_too(tmp_path: Path) -> None:
+    """What does not fit one statement, puts and deletes, is all there or not at all."""
+    store = await opened(tmp_path / "hub.db")
+    await store.commit(KEY, 0, None, FULL, ())
+    statements: list[str] = []
+    store._connection.set_trace_callback(statements.append)
+    keys = [SessionKey("realm", f"topic-{number}") for number in range(250)]
+    new = [store.commit(key, 0, None, Session(realm=key.realm, topic=key.topic, owner="u"), ()) for key in keys]
+    await asyncio.gather(*new, store.commit(KEY, 1, FULL, None, ()))
+    assert (statements[0], statements[-1]) == ("begin immediate", "commit")
+    assert statements.count("commit") == 1
+    await store.close()
+    again = await opened(tmp_path / "hub.db")
+    assert len(list(again.sessions())) == 250
+    await again.close()
+
+
+async def test_the_log_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log beyond its bound is begun anew although writers never pause."""
+    monkeypatch.setattr("fhircast_hub.storage.sqlite.MAX_LOG_PAGES", 3)
+    store = await opened(tmp_path / "hub.db")
+    for number in range(20):
+        before, revision = await store.load(KEY)
+        await store.commit(KEY, revision, before, replace(FULL, order=number), ())
+    assert (tmp_path / "hub.db-wal").stat().st_size > 0
+    _move_log(tmp_path / "hub.db")
+    assert (tmp_path / "hub.db-wal").stat().st_size == 0
     await store.close()
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import functools
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,6 +32,8 @@ from fhircast_hub.ports import Deliver, Stale
 SCHEMA_VERSION = 1
 #: Seconds between two moves of the log into the file, and so what a power cut may cost.
 CHECKPOINT_SECONDS = 1.0
+#: Pages of 4 KiB after which the log is begun anew even if writers must wait some milliseconds for it.
+MAX_LOG_PAGES = 16384
 #: Seconds after which a client may try again when the file could not be written.
 RETRY_AFTER = 5
 
@@ -41,17 +44,16 @@ create table part (
 )
 """
 # A row that is there is changed in its place: a page or two of the log, whatever the size of the table.
-_PUT = (
-    "insert into part values (?, ?, ?, ?, ?) on conflict (realm, topic, kind, name) do update set body = excluded.body"
-)
+_PUT = "insert into part values {} on conflict (realm, topic, kind, name) do update set body = excluded.body"
 _DELETE = "delete from part where realm = ? and topic = ? and kind = ? and name = ?"
-_FORGET = "delete from part where realm = ? and topic = ?"
+#: Rows that one statement puts: most batches are one statement, and so a transaction without further ado.
+_ROWS = 100
 
 _log = structlog.get_logger()
 _encode = msgspec.msgpack.Encoder().encode
 _Part = TypeVar("_Part", Subscription, OpenContext, HeldClose)
 _Name = TypeVar("_Name", str, int)
-_Write = tuple[str, tuple[object, ...]]
+_Row = tuple[str, str, str, str]
 
 
 class _Head(msgspec.Struct):
@@ -119,7 +121,7 @@ class SqliteStore:
         batch.staged = True
         if after is not before:
             batch.undo.setdefault(key, (before, revision))
-            batch.writes += _changes(key, before, after)
+            batch.rows.update(_changes(key, before, after))
             if after is None:
                 self._sessions.pop(key, None)
             else:
@@ -143,7 +145,7 @@ class SqliteStore:
         if batch.written is None:
             return
         try:
-            self._write(batch.writes)
+            self._write(batch.rows)
         except sqlite3.Error as error:
             _log.error("store not written", error=type(error).__name__, count=len(batch.undo))
             for key, (before, revision) in batch.undo.items():
@@ -158,19 +160,21 @@ class SqliteStore:
         if not batch.written.done():
             batch.written.set_result(None)
 
-    def _write(self, writes: list[_Write]) -> None:
-        if not writes:
-            return
-        self._dirty = True
-        self._connection.execute("begin immediate")
-        try:
-            for statement, values in writes:
-                self._connection.execute(statement, values)
-            self._connection.execute("commit")
-        except sqlite3.Error:
-            if self._connection.in_transaction:
-                self._connection.execute("rollback")
-            raise
+    def _write(self, rows: dict[_Row, bytes | None]) -> None:
+        statements = list(_statements(rows))
+        self._dirty = self._dirty or bool(statements)
+        if len(statements) == 1:
+            self._connection.execute(*statements[0])
+        elif statements:
+            self._connection.execute("begin immediate")
+            try:
+                for statement in statements:
+                    self._connection.execute(*statement)
+                self._connection.execute("commit")
+            except sqlite3.Error:
+                if self._connection.in_transaction:
+                    self._connection.execute("rollback")
+                raise
 
     async def _checkpoint(self) -> None:
         while True:
@@ -190,7 +194,7 @@ class _Batch:
         self.staged = False
         self.written: asyncio.Future[None] | None = None
         self.undo: dict[SessionKey, tuple[Session | None, int]] = {}
-        self.writes: list[_Write] = []
+        self.rows: dict[_Row, bytes | None] = {}
         self.effects: list[Effect] = []
 
 
@@ -224,19 +228,36 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _move_log(path: Path) -> None:
+    """Move the log into the file. Writers go on meanwhile; only a log that never gets a pause to be begun anew makes them wait."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=1.0)) as connection:
-        connection.execute("pragma wal_checkpoint(passive)")
+        pages: int = connection.execute("pragma wal_checkpoint(passive)").fetchone()[1]
+        if pages > MAX_LOG_PAGES:
+            connection.execute("pragma wal_checkpoint(truncate)")
 
 
-def _changes(key: SessionKey, before: Session | None, after: Session | None) -> Iterator[_Write]:
-    """The rows to write so that the file says `after` where it said `before`."""
-    if after is None:
-        yield _FORGET, key
-        return
-    yield _PUT, (*key, "head", "", _encode(_head(after)))
-    yield from _differing(key, "subscription", before.subscriptions if before else {}, after.subscriptions)
-    yield from _differing(key, "context", before.contexts if before else {}, after.contexts)
-    yield from _differing(key, "close", before.closes if before else {}, after.closes)
+def _statements(rows: dict[_Row, bytes | None]) -> Iterator[tuple[str, list[object]]]:
+    put = [(*row, body) for row, body in rows.items() if body is not None]
+    for start in range(0, len(put), _ROWS):
+        some = put[start : start + _ROWS]
+        yield _put(len(some)), [value for values in some for value in values]
+    for row, body in rows.items():
+        if body is None:
+            yield _DELETE, list(row)
+
+
+@functools.cache
+def _put(rows: int) -> str:
+    return _PUT.format(", ".join(["(?, ?, ?, ?, ?)"] * rows))
+
+
+def _changes(key: SessionKey, before: Session | None, after: Session | None) -> Iterator[tuple[_Row, bytes | None]]:
+    """The rows with which the file says `after` where it said `before`; None for one to delete."""
+    yield (*key, "head", ""), _encode(_head(after)) if after else None
+    yield from _differing(
+        key, "subscription", before.subscriptions if before else {}, after.subscriptions if after else {}
+    )
+    yield from _differing(key, "context", before.contexts if before else {}, after.contexts if after else {})
+    yield from _differing(key, "close", before.closes if before else {}, after.closes if after else {})
 
 
 def _head(session: Session) -> _Head:
@@ -256,14 +277,14 @@ def _head(session: Session) -> _Head:
 
 def _differing(
     key: SessionKey, kind: str, before: Mapping[_Name, object], after: Mapping[_Name, object]
-) -> Iterator[_Write]:
+) -> Iterator[tuple[_Row, bytes | None]]:
     if before is after:
         return
     for name, part in after.items():
         if before.get(name) is not part:
-            yield _PUT, (*key, kind, str(name), _encode(part))
+            yield (*key, kind, str(name)), _encode(part)
     for name in before.keys() - after.keys():
-        yield _DELETE, (*key, kind, str(name))
+        yield (*key, kind, str(name)), None
 
 
 def _read(connection: sqlite3.Connection) -> Iterator[Session]:

@@ -163,10 +163,8 @@ class HubSocket(asyncio.Protocol):
         elif self._closing is None and not self._lost:
             self._queue.append(frame)
             self._queued += len(frame)
-            # The replay of a socket whose handshake is not answered yet is as long as it is.
-            if self._session and (
-                self._queued > self._context.queue_bytes or len(self._queue) > self._context.queue_messages
-            ):
+            # The replay of a socket whose handshake is not answered yet is as long as it is, and so is one frame.
+            if self._session and len(self._queue) > 1 and self._over():
                 self._too_slow()
 
     def close(self, code: int, reason: str) -> None:
@@ -287,6 +285,9 @@ class HubSocket(asyncio.Protocol):
             self._transport.write(data)
         if self._owed > MAX_FRAME:
             self._transport.abort()  # it asks for pongs and does not read them
+
+    def _over(self) -> bool:
+        return self._queued > self._context.queue_bytes or len(self._queue) > self._context.queue_messages
 
     def _too_slow(self) -> None:
         """The peer does not read: what waits for it is dropped, and it is told to come back (SYN-14)."""

@@ -1,0 +1,31 @@
+"""The chart: it shows one patient, and knows of nothing else."""
+
+from __future__ import annotations
+
+from demo.fhir import Message, anchor, describe, event_name, resource
+from demo.follower import Follower
+
+
+class Chart(Follower):
+    """Where the EHR opens a study or an encounter, the hub derives from it the patient to show."""
+
+    name = "chart"
+    events = ("Patient-open", "Patient-close")
+
+    _shows: str | None = None
+
+    def understand(self, message: Message) -> str:
+        """Show the patient, or nobody."""
+        patient = anchor(message)
+        if event_name(message) == "Patient-open":
+            self._shows = patient["id"]
+            return f"now shows {describe(patient)}"
+        self._shows = None
+        return f"puts {describe(patient)} away"
+
+    def why_not(self, message: Message) -> str:
+        """The hub derives an open only for who does not know of that patient already."""
+        patient = resource(message, "Patient")
+        if event_name(message).endswith("-open") and patient and patient["id"] == self._shows:
+            return f"was not told of {event_name(message)}: it shows that patient already"
+        return super().why_not(message)

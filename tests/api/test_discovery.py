@@ -1,0 +1,95 @@
+"""What the hub declares of itself, to anyone."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from running import event, running_hub
+
+CONFIGURATION = "/.well-known/fhircast-configuration"
+EXTENSION = "http://fhircast.hl7.org/StructureDefinition/fhircast-configuration-extension"
+
+OPENED = ("Patient", "Encounter", "ImagingStudy", "DiagnosticReport")
+BUILT = {f"{type_}-{verb}" for type_ in OPENED for verb in ("open", "close")} | {
+    *("SyncError", "UserLogout", "UserHibernate", "Home-open")
+}
+
+
+@pytest.mark.req("CFG-1")
+async def test_the_configuration_declares_exactly_what_is_built() -> None:
+    """Without a token: the members of FHIRcast 3.0.0, and neither content sharing, nor the heartbeat, nor webhooks."""
+    async with running_hub() as hub:
+        answer = await hub.client.get(hub.url + CONFIGURATION)
+        declared = answer.json()
+        events = declared.pop("eventsSupported")
+        assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/json")
+        assert sorted(events) == sorted(BUILT)
+        assert declared == {
+            "websocketSupport": True,
+            "webhookSupport": False,
+            "fhircastVersion": "3.0.0",
+            "getCurrentSupport": True,
+            "capabilities": {"supportsGetCurrentContext": True, "supportsNonCurrentContextUpdates": False},
+        }
+
+
+@pytest.mark.req("CFG-1")
+async def test_what_is_declared_can_be_subscribed_to_and_published() -> None:
+    """Every declared event is granted, accepted and received; what the catalogue has beside them is refused in words."""
+    async with running_hub() as hub:
+        declared = (await hub.client.get(hub.url + CONFIGURATION)).json()["eventsSupported"]
+        async with hub.follow(await hub.subscribe(",".join(declared))) as follower:
+            for name in declared:
+                answer = await hub.publish(event(name, event_id=name))
+                assert answer.status_code == 202, answer.text
+            assert await follower.names(len(declared)) == declared
+            updates = {"key": "updates", "resource": {"resourceType": "Bundle", "type": "transaction", "entry": []}}
+            update = await hub.publish(event("DiagnosticReport-update", also=[updates]))
+            select = await hub.publish(event("DiagnosticReport-select"))
+            assert update.status_code == select.status_code == 501
+            assert (await hub.publish(event("heartbeat"))).status_code == 400
+            assert await follower.silent()
+
+
+@pytest.mark.req("CFG-1")
+@pytest.mark.parametrize(("setting", "declared"), [("R4B", "R4B"), ("r5", "R5"), ("none", None)])
+async def test_the_fhir_version_is_declared_where_it_is_set(setting: str, declared: str | None) -> None:
+    """FHIRCAST_FHIR_VERSION comes out as the specification spells it, and not at all without."""
+    async with running_hub(fhir_version=setting) as hub:
+        assert (await hub.client.get(hub.url + CONFIGURATION)).json().get("fhirVersion") == declared
+
+
+@pytest.mark.req("CFG-3")
+async def test_the_capability_statement_names_the_hub() -> None:
+    """Without a token: a CapabilityStatement whose FHIRcast extension says hub.url, whatever Host was asked."""
+    async with running_hub(fhir_version="R5") as hub:
+        answer = await hub.client.get(hub.url + "/metadata", headers={"Host": "evil.example"})
+        statement: dict[str, Any] = json.loads(answer.content)
+        assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/fhir+json")
+        assert statement["resourceType"] == "CapabilityStatement"
+        assert statement["fhirVersion"] == "5.0.0"
+        # FHIR R4, CapabilityStatement: these are required, and an instance has an implementation (cpb-15).
+        assert {"status", "date", "kind", "format", "implementation"} <= statement.keys()
+        (rest,) = statement["rest"]
+        assert rest["mode"] == "server"
+        assert rest["extension"] == [{"url": EXTENSION, "extension": [{"url": "hub.url", "valueUrl": hub.url}]}]
+
+
+@pytest.mark.parametrize("path", [CONFIGURATION, "/metadata"])
+async def test_head_answers_as_get_does_without_the_body(path: str) -> None:
+    """A client that only asks whether it is there gets the headers alone."""
+    async with running_hub() as hub:
+        get, head = await hub.client.get(hub.url + path), await hub.client.head(hub.url + path)
+        assert head.status_code == 200
+        assert head.content == b""
+        assert head.headers["Content-Length"] == str(len(get.content))
+
+
+@pytest.mark.parametrize("path", [CONFIGURATION, "/metadata"])
+async def test_the_documents_are_read_only(path: str) -> None:
+    """An event cannot be posted to them: their paths are no topics."""
+    async with running_hub() as hub:
+        assert (await hub.publish(event("Patient-open", topic=path[1:]), path=path)).status_code in (400, 405)

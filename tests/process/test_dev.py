@@ -1,0 +1,265 @@
+"""AUT-17: no hub without issuers, but `fhircast-hub dev`, which is for one machine and says so."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from process.hub_process import PATIENCE, HubProcess, command, environment, free_port, hub_process
+from running import Follower, event
+
+#: Where `fhircast-hub` and `websockets` are, for a shell that has activated the environment.
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture(scope="module")
+def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
+    """`fhircast-hub dev`."""
+    with hub_process(tmp_path_factory.mktemp("dev"), "dev", public_url=None) as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def legacy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
+    """`fhircast-hub dev --legacy`."""
+    with hub_process(tmp_path_factory.mktemp("legacy"), "dev", "--legacy", public_url=None) as hub:
+        yield hub
+
+
+def banner(hub: HubProcess) -> list[str]:
+    """The lines that a developer is shown at the start."""
+    shown, last, _ = hub.stdout.partition("Another token: ")
+    assert last
+    return shown.splitlines()
+
+
+def pasted(script: str, hub: HubProcess) -> str:
+    """What a shell prints for these lines."""
+    assert shutil.which("curl"), "this test needs curl: it pastes the commands of the banner into a shell"
+    path = f"{BIN}{os.pathsep}{hub.environ['PATH']}"
+    done = subprocess.run(
+        ["sh", "-eu"],
+        input=script,
+        env=hub.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def curl_lines(hub: HubProcess) -> str:
+    """The banner's commands but the one that needs another terminal."""
+    lines = banner(hub)
+    start = next(number for number, line in enumerate(lines) if line.startswith("export "))
+    return "\n".join(line for line in lines[start:] if not line.startswith("websockets "))
+
+
+def token_of(hub: HubProcess) -> str:
+    """The token in the banner."""
+    (token,) = re.findall(r"^export TOKEN=(.*)$", hub.stdout, re.MULTILINE)
+    return str(token)
+
+
+def read(hub: HubProcess, token: str) -> int:
+    """The status of reading the context of a new topic with this token."""
+    (hub_url,) = re.findall(r"^export HUB=https?://[^/]+(.*)$", hub.stdout, re.MULTILINE)
+    with httpx.Client(trust_env=False) as client:
+        url = f"{hub.origin}{hub_url}/{uuid.uuid4()}"
+        return client.get(url, headers={"Authorization": f"Bearer {token}"}).status_code
+
+
+def form(events: str = "Patient-open", **more: str) -> dict[str, str]:
+    """A subscription to the topic `old`."""
+    asked = {"hub.channel.type": "websocket", "hub.mode": "subscribe", "hub.topic": "old", "hub.events": events}
+    return asked | {name.replace("__", "."): value for name, value in more.items()}
+
+
+@pytest.mark.req("AUT-17", "SEC-3")
+def test_serve_does_not_start_without_issuers(tmp_path: Path) -> None:
+    """Exit code 2, and one line that names the setting and the way to try the hub out."""
+    done = command(tmp_path, "serve", environ=environment(tmp_path, port=free_port()))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"FHIRCAST_ISSUERS: .*fhircast-hub dev\n", done.stderr)
+
+
+@pytest.mark.req("AUT-17")
+@pytest.mark.parametrize("host", ["0.0.0.0", ""])
+def test_dev_refuses_to_listen_to_others(tmp_path: Path, host: str) -> None:
+    """Any host but a loopback one is refused with one line."""
+    done = command(tmp_path, "dev", environ=environment(tmp_path, port=free_port(), host=host))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(rf"FHIRCAST_HOST: got '{re.escape(host)}', expected .*\n", done.stderr)
+
+
+@pytest.mark.req("AUT-17")
+def test_dev_listens_on_loopback_and_says_that_it_is_insecure(dev: HubProcess) -> None:
+    """The first word is INSECURE, and another address of this machine, on the same interface, finds nobody."""
+    assert banner(dev)[0].startswith("INSECURE")
+    with httpx.Client(trust_env=False) as client, pytest.raises(httpx.ConnectError):
+        client.get(f"http://127.0.0.2:{dev.port}/health/live")
+
+
+@pytest.mark.req("AUT-17")
+def test_the_commands_of_the_banner_work_when_pasted(dev: HubProcess) -> None:
+    """Subscribe, publish, read: each answers as the comment above it promises."""
+    subscribed, published, context = re.split(r"(HTTP/1\.1 202 Accepted\r?\n(?:.+\n)*)", pasted(curl_lines(dev), dev))
+    assert re.match(rf'{{"hub.channel.endpoint":"ws://localhost:{dev.port}/api/hub/ws/[\w-]{{43}}"}}', subscribed)
+    assert "x-request-id" in published
+    assert '"context.type":"Patient"' in context
+    assert '"id": "p1"' in context
+
+
+@pytest.mark.req("AUT-17")
+async def test_the_command_that_follows_works_when_pasted(dev: HubProcess) -> None:
+    """With the endpoint put in, it shows the confirmation."""
+    (line,) = [line for line in banner(dev) if line.startswith("websockets ")]
+    endpoint = re.search(r"ws://[^\"]+", await asyncio.to_thread(pasted, curl_lines(dev), dev))
+    assert endpoint
+    program, argument = line.replace("ENDPOINT", endpoint[0]).split()
+    process = await asyncio.create_subprocess_exec(
+        BIN / program, argument, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=dev.environ
+    )
+    assert process.stdout
+    try:
+        shown = await asyncio.wait_for(process.stdout.readuntil(b"hub.lease_seconds"), PATIENCE)
+    finally:
+        process.kill()
+        await process.communicate()
+    assert b'"hub.topic":"demo"' in shown
+
+
+@pytest.mark.req("AUT-17")
+def test_token_mints_for_the_dev_hub_that_runs(dev: HubProcess) -> None:
+    """The banner's command for another token gives one of that user and scope, which the hub takes."""
+    (line,) = re.findall(r"^Another token: (.*)$", dev.stdout, re.MULTILINE)
+    token = pasted(line, dev).strip()
+    headers = {"Authorization": f"Bearer {token}"}
+    with httpx.Client(trust_env=False, base_url=f"{dev.origin}/api/hub", headers=headers) as client:
+        assert client.get("/topic-of-clinician-2").status_code == 200
+        assert client.post("", data=form()).status_code == 202
+        refused = client.post("", json=event("Patient-open", topic="old"))
+        assert (refused.status_code, "insufficient_scope" in refused.headers["WWW-Authenticate"]) == (403, True)
+
+
+@pytest.mark.req("AUT-17")
+def test_token_fails_when_no_dev_hub_runs(tmp_path: Path) -> None:
+    """Exit code 2, one line that says how to start one."""
+    done = command(tmp_path, "token", environ=environment(tmp_path))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r".*fhircast-hub dev\n", done.stderr)
+
+
+@pytest.mark.req("AUT-17")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_key_is_private_and_gone_with_the_hub(tmp_path: Path, number: signal.Signals) -> None:
+    """Whoever can read the file is every clinician: only its owner can, while the hub runs."""
+    with hub_process(tmp_path, "dev", public_url=None) as hub:
+        (key,) = tmp_path.glob("fhircast-hub-dev-*")
+        assert stat.S_IMODE(key.stat().st_mode) == 0o600
+        assert hub.stop(number) == 0
+    assert not list(tmp_path.glob("fhircast-hub-dev-*"))
+
+
+@pytest.mark.req("AUT-17")
+def test_no_token_for_a_dev_hub_that_was_killed(tmp_path: Path) -> None:
+    """A key that kill -9 left behind is not taken for a running hub."""
+    with hub_process(tmp_path, "dev", public_url=None) as hub:
+        hub.stop(signal.SIGKILL)
+        done = command(tmp_path, "token", environ=hub.environ)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+
+
+@pytest.mark.req("AUT-17")
+def test_a_dev_hub_that_cannot_start_leaves_the_running_one_its_key(tmp_path: Path) -> None:
+    """Started twice by mistake: the second says that the port is taken, and `token` still mints for the first."""
+    with hub_process(tmp_path, "dev", public_url=None) as hub:
+        second = command(tmp_path, "dev", environ=hub.environ)
+        assert (second.returncode, "FHIRCAST_PORT" in second.stderr) == (2, True)
+        assert read(hub, command(tmp_path, "token", environ=hub.environ).stdout.strip()) == 200
+
+
+@pytest.mark.req("AUT-17")
+@pytest.mark.parametrize(
+    ("settings", "environ"),
+    [
+        pytest.param({"host": "::1"}, {}, id="IPv6"),
+        pytest.param({"public_url": "http://localhost:{port}"}, {}, id="at the root"),
+        pytest.param({}, {"http_proxy": "http://127.0.0.1:9"}, id="behind a proxy"),
+    ],
+)
+def test_dev_finds_its_own_keys(tmp_path: Path, settings: dict[str, str], environ: dict[str, str]) -> None:
+    """On the other loopback address, with a hub.url without a path, and past the proxy of the hospital."""
+    port = str(free_port())
+    given = {name: value.format(port=port) for name, value in settings.items()}
+    with HubProcess(tmp_path, ("dev",), environment(tmp_path, port=port, **given) | environ) as hub:
+        assert read(hub, token_of(hub)) == 200
+
+
+@pytest.mark.req("AUT-17")
+async def test_legacy_serves_a_client_that_chooses_its_endpoint(legacy: HubProcess) -> None:
+    """Without a token: subscribed, connected at /bind/ and its own UUID, confirmed, told, renewed, unsubscribed."""
+    assert sum(line.startswith("INSECURE") for line in banner(legacy)) == 2
+    chosen = str(uuid.uuid4())
+    async with httpx.AsyncClient(trust_env=False, base_url=f"{legacy.origin}/api/hub") as client:
+        first = await client.post("", data=form(hub__channel__endpoint=chosen))
+        assert (first.status_code, first.json()["hub.channel.endpoint"]) == (
+            202,
+            f"ws://localhost:{legacy.port}/bind/{chosen}",
+        )
+        async with connect(f"ws://127.0.0.1:{legacy.port}/bind/{chosen}", proxy=None) as connection:
+            follower = Follower(connection)
+            assert (await follower.next())["hub.events"] == "Patient-open"
+            assert (await client.post("", json=event("Patient-open", topic="old"))).status_code == 202
+            assert await follower.names(1) == ["Patient-open"]
+            again = await client.post("", data=form("Patient-open,Patient-close", hub__channel__endpoint=chosen))
+            assert again.status_code == 202
+            assert (await follower.next())["hub.events"] == "Patient-open,Patient-close"
+            assert (await client.post("", json=event("Patient-close", topic="old"))).status_code == 202
+            assert await follower.names(1) == ["Patient-close"]
+            over = await client.post("", data=form(hub__channel__endpoint=chosen, hub__mode="unsubscribe"))
+            assert over.status_code == 202
+            assert (await follower.next())["hub.mode"] == "denied"
+            assert await follower.closed() == 1000
+
+
+@pytest.mark.req("AUT-17", "SUB-9")
+async def test_a_legacy_renewal_answers_with_the_same_endpoint(legacy: HubProcess) -> None:
+    """The address that was answered first, not the name that the client gave."""
+    chosen = form(hub__channel__endpoint=str(uuid.uuid4()), subscriber__name="renewing")
+    async with httpx.AsyncClient(trust_env=False, base_url=f"{legacy.origin}/api/hub") as client:
+        answers = [(await client.post("", data=chosen)).json() for _ in range(2)]
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.req("AUT-17", "SUB-10", "SUB-11")
+async def test_plain_dev_serves_no_legacy_client(dev: HubProcess) -> None:
+    """Without a token 401 to a form and to an event, with one 404 to an endpoint of its choosing; /bind/ leads nowhere."""
+    chosen = str(uuid.uuid4())
+    token = token_of(dev)
+    async with httpx.AsyncClient(trust_env=False, base_url=f"{dev.origin}/api/hub") as client:
+        assert (await client.post("", data=form(hub__channel__endpoint=chosen))).status_code == 401
+        assert (await client.post("", json=event("Patient-open", topic="old"))).status_code == 401
+        asked = form(hub__channel__endpoint=chosen, hub__topic="new")
+        answer = await client.post("", data=asked, headers={"Authorization": f"Bearer {token}"})
+        assert answer.status_code == 404
+    with pytest.raises(InvalidStatus) as refusal:
+        async with connect(f"ws://127.0.0.1:{dev.port}/bind/{chosen}", proxy=None):
+            pass
+    assert refusal.value.response.status_code == 404
