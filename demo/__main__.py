@@ -41,7 +41,7 @@ def main() -> int:
     try:
         asyncio.run(demo(options.port, keep=options.keep))
     except (DemoError, httpx.HTTPError, WebSocketException, OSError) as error:
-        print(f"demo: {error or type(error).__name__}", file=sys.stderr)
+        print(f"demo: {str(error) or type(error).__name__}", file=sys.stderr)
         return 1
     except asyncio.CancelledError:
         print("demo: interrupted", file=sys.stderr)
@@ -54,35 +54,39 @@ async def demo(port: int | None, *, keep: bool) -> None:
     _stop_on_signals()
     started = time.monotonic()
     async with running_issuer() as issuer, _session(issuer, port) as session, AsyncExitStack() as joined:
-        ehr, reporting = Ehr(session, issuer), Reporting(session, issuer)
-        followers: list[Follower] = [Viewer(session, issuer), Chart(session, issuer)]
-        for follower in followers:
-            await joined.enter_async_context(follower.joined())
-        await _the_viewer_may_not_drive(session, followers[0])
-
-        title("The clinician opens a patient, a study and an encounter")
-        opened = await _play(OPENS, ehr, followers)
-
-        title("A reporting application joins, and is told at once what is open")
-        await joined.enter_async_context(reporting.joined())
-        await reporting.hear(opened)
-        followers.append(reporting)
-
-        title("The clinician closes them again")
-        await _play(CLOSES, ehr, followers)
-
-        title("A study alone: from its context the hub derives the patient, for who does not show that one")
-        await _play(STUDY_ALONE, ehr, followers)
-
-        events = len(OPENS + CLOSES + STUDY_ALONE)
-        summary = f"\ndemo: {events} events, {len(followers)} followers, everyone in step in "
-        if keep:
-            print(f"{summary}{time.monotonic() - started:.1f} s", flush=True)
-            await _keep(session, issuer, followers)
-        else:
+        followers = await _everything(session, issuer, joined)
+        if not keep:
             for follower in followers:
                 await follower.leave()
-            print(f"{summary}{time.monotonic() - started:.1f} s", flush=True)
+        events, seconds = len(OPENS + CLOSES + STUDY_ALONE), time.monotonic() - started
+        print(f"\ndemo: {events} events, {len(followers)} followers, everyone in step in {seconds:.1f} s", flush=True)
+        if keep:
+            print(_commands(session, issuer), flush=True)
+            await _keep(followers)
+
+
+async def _everything(session: Session, issuer: DevIssuer, joined: AsyncExitStack) -> list[Follower]:
+    """All scenes; the followers, who are in the session as long as `joined` is open."""
+    ehr, viewer, reporting = Ehr(session, issuer), Viewer(session, issuer), Reporting(session, issuer)
+    followers: list[Follower] = [viewer, Chart(session, issuer)]
+    for follower in followers:
+        await joined.enter_async_context(follower.joined())
+    await _the_viewer_may_not_drive(session, viewer)
+
+    title("The clinician opens a patient, a study and an encounter")
+    opened = await _play(OPENS, ehr, followers)
+
+    title("A reporting application joins, and is told at once what is open")
+    await joined.enter_async_context(reporting.joined())
+    await reporting.hear(opened)
+    followers.append(reporting)
+
+    title("The clinician closes them again")
+    await _play(CLOSES, ehr, followers)
+
+    title("A study alone: the hub derives its patient for those who do not know of that one")
+    await _play(STUDY_ALONE, ehr, followers)
+    return followers
 
 
 async def _play(steps: Iterable[Step], ehr: Ehr, followers: Sequence[Follower]) -> list[Message]:
@@ -102,7 +106,7 @@ async def _play(steps: Iterable[Step], ehr: Ehr, followers: Sequence[Follower]) 
 async def _the_viewer_may_not_drive(session: Session, viewer: Follower) -> None:
     message = as_of_now(example("Patient-open"), session.topic)
     await session.publish(viewer.token, message, expect=httpx.codes.FORBIDDEN)
-    say(viewer.name, "403 Forbidden", "may not open a patient for others: its token has no scope for that")
+    say(viewer.name, "403 Forbidden", f"may not open a patient for others: its token allows {viewer.scope}")
 
 
 @asynccontextmanager
@@ -121,31 +125,36 @@ def _stop_on_signals() -> None:
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
 
 
-async def _keep(session: Session, issuer: DevIssuer, followers: Iterable[Follower]) -> None:
-    """Leave everything running until a signal comes. Whoever pastes a command sees what the followers make of it."""
-    folder = os.path.relpath(MESSAGES)
+def _commands(session: Session, issuer: DevIssuer) -> str:
+    """What there is to paste while the hub runs. The messages have the specification's topic, and so has the session."""
     bearer = '-H "Authorization: Bearer $TOKEN"'
     lines = [
         "The hub runs until Ctrl-C, and the followers with it. In another terminal:",
         "",
         f"export HUB={session.url} TOPIC={session.topic}",
         f"export TOKEN={issuer.token(topic=session.topic)}",
-        "# Open a study; folder and topic are the specification's:",
-        f'curl -si $HUB {bearer} -H "Content-Type: application/json" -d @{folder}/ImagingStudy-open.json',
+        "# Open a study:",
+        f'curl -si $HUB {bearer} -H "Content-Type: application/json" \\',
+        f"  -d @{os.path.relpath(MESSAGES)}/ImagingStudy-open.json",
         "# What is open now?",
         f"curl -s $HUB/$TOPIC {bearer}",
-        "# Follow it; the answer holds the endpoint of a WebSocket:",
+        "# Subscribe; the answer holds the endpoint of a WebSocket:",
         f"curl -s $HUB {bearer} -d hub.channel.type=websocket -d hub.mode=subscribe \\",
         "  -d hub.topic=$TOPIC -d hub.events=Patient-open,Patient-close",
+        "",
     ]
-    print("\n".join(lines), flush=True)
+    return "\n".join(lines)
+
+
+async def _keep(followers: Iterable[Follower]) -> None:
+    """Leave everything running until a signal comes. Whoever pastes a command sees what the followers make of it."""
     try:
         await asyncio.gather(*(follower.follow() for follower in followers))
     except asyncio.CancelledError:
         task = asyncio.current_task()
         assert task
-        task.uncancel()
-        print("\ndemo: stopped", flush=True)
+        task.uncancel()  # it was not this that was to be cancelled: all else ends in order
+    print("\ndemo: stopped", flush=True)
 
 
 if __name__ == "__main__":

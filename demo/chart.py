@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from demo.fhir import Message, anchor, describe, event_name, resource
+from demo.fhir import Message, anchor, describe, event_name, opens, resource
 from demo.follower import Follower
 
 
@@ -17,8 +17,8 @@ class Chart(Follower):
     def understand(self, message: Message) -> str:
         """Show the patient, or nobody."""
         patient = anchor(message)
-        if event_name(message) == "Patient-open":
-            self._shows = patient["id"]
+        if opens(message):
+            self._shows = patient.get("id")
             return f"now shows {describe(patient)}"
         self._shows = None
         return f"puts {describe(patient)} away"
@@ -26,6 +26,6 @@ class Chart(Follower):
     def why_not(self, message: Message) -> str:
         """The hub derives an open only for who does not know of that patient already."""
         patient = resource(message, "Patient")
-        if event_name(message).endswith("-open") and patient and patient["id"] == self._shows:
-            return f"was not told of {event_name(message)}: it shows that patient already"
+        if opens(message) and patient and patient["id"] == self._shows:
+            return f"was not told of the patient of {event_name(message)}: it shows that one already"
         return super().why_not(message)

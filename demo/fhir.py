@@ -24,10 +24,15 @@ def event_name(message: Message) -> str:
     return str(message["event"]["hub.event"])
 
 
+def opens(message: Message) -> bool:
+    """Whether it is an open; names are compared in any case."""
+    return event_name(message).lower().endswith("-open")
+
+
 def resource(message: Message, type_: str) -> Resource | None:
     """The context's first resource of this type."""
     resources = (item.get("resource", {}) for item in message["event"]["context"])
-    return next((found for found in resources if found.get("resourceType") == type_), None)
+    return next((found for found in resources if found.get("resourceType", "").lower() == type_.lower()), None)
 
 
 def anchor(message: Message) -> Resource:
@@ -49,7 +54,7 @@ def describe(about: Resource) -> str:
 def _name(patient: Resource) -> str:
     """`Smith, John Jr. M.D.`, or nothing: a close says no more than which patient."""
     for name in patient.get("name", []):
-        return f"{name['family']}, {' '.join([*name.get('given', []), *name.get('suffix', [])])}"
+        return f"{name.get('family')}, {' '.join([*name.get('given', []), *name.get('suffix', [])])}"
     return ""
 
 

@@ -30,8 +30,8 @@ class Follower(ABC):
 
     def __init__(self, session: Session, issuer: DevIssuer) -> None:
         self._session = session
-        scope = " ".join(f"fhircast/{event}.read" for event in self.events)
-        self.token = issuer.token(scope=scope, client=self.name, topic=session.topic)
+        self.scope = " ".join(f"fhircast/{event}.read" for event in self.events)
+        self.token = issuer.token(scope=self.scope, client=self.name, topic=session.topic)
         self._endpoint = ""
         self._connection: ClientConnection
 
@@ -52,7 +52,7 @@ class Follower(ABC):
             granted = set(str(confirmation.get("hub.events")).split(","))
             if confirmation.get("hub.mode") != "subscribe" or granted != set(self.events):
                 raise DemoError(f"{self.name}: expected to get {', '.join(self.events)}, got {confirmation}")
-            say(self.name, "subscribed", f"to {', '.join(self.events)}; all that its token lets it read")
+            say(self.name, "subscribed", f"to {', '.join(self.events)}")
             yield
 
     async def hear(self, expected: Sequence[Message]) -> None:
@@ -72,7 +72,9 @@ class Follower(ABC):
     async def follow(self) -> None:
         """Take in whatever comes, until cancelled."""
         while True:
-            await self._take(json.loads(await self._connection.recv()))
+            told = await self._next("an event", within=None)
+            if "event" in told:
+                await self._take(told)
 
     async def leave(self) -> None:
         """Unsubscribe: the hub says so and closes. Whatever else it had sent shows now."""
@@ -87,21 +89,21 @@ class Follower(ABC):
         say(self.name, event_name(told), self.understand(told) + how)
         await self._connection.send(json.dumps({"id": told["id"], "status": 200}))
 
-    async def _next(self, wanted: str) -> Message:
+    async def _next(self, wanted: str, within: float | None = PATIENCE) -> Message:
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(within):
                 message: Message = json.loads(await self._connection.recv())
         except TimeoutError:
-            raise DemoError(f"{self.name}: expected {wanted}, got nothing within {PATIENCE} s") from None
+            raise DemoError(f"{self.name}: expected {wanted}, got nothing within {within} s") from None
         except ConnectionClosed as closed:
             raise DemoError(f"{self.name}: expected {wanted}, got the end of its socket: {closed}") from None
         return message
 
     async def _unread(self) -> Message | None:
         """A message that has come and was not expected: what the hub wrote before a pong is here with it."""
+        async with asyncio.timeout(PATIENCE):
+            await (await self._connection.ping())
         try:
-            async with asyncio.timeout(PATIENCE):
-                await (await self._connection.ping())
             async with asyncio.timeout(0):  # takes what is there, waits for nothing
                 message: Message = json.loads(await self._connection.recv())
         except TimeoutError:

@@ -30,7 +30,7 @@ async def running_hub(issuer: str, port: int | None) -> AsyncIterator[str]:
     """A hub that trusts this issuer, ready; its hub.url. Raises DemoError if it does not start or does not end well."""
     port = port or _free_port()
     url = f"http://127.0.0.1:{port}/api/hub"
-    with TemporaryDirectory(prefix="fhircast-demo-") as folder, open(Path(folder, "hub.log"), "w+b") as log:
+    with TemporaryDirectory(prefix="fhircast-demo-") as folder, open(Path(folder, "hub.log"), "w+b") as log:  # noqa: ASYNC230  # a line now and then
         hub = _Process(await _start(_environ(url, port, issuer, store=f"sqlite:///{folder}/hub.db")), log)
         try:
             if not await hub.ready(f"http://127.0.0.1:{port}/health/ready"):
@@ -57,7 +57,8 @@ def _environ(url: str, port: int, issuer: str, store: str) -> dict[str, str]:
         "FHIRCAST_STORE": store,
         "FHIRCAST_LOG_FORMAT": "json",
         "FHIRCAST_LOG_LEVEL": "info",
-        "NO_PROXY": "127.0.0.1",
+        # Nor by way of a proxy.
+        **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1"),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from demo.fhir import Message, anchor, describe, event_name
+from demo.fhir import Message, anchor, describe, opens
 from demo.follower import Follower
 
 
@@ -14,5 +14,4 @@ class Reporting(Follower):
 
     def understand(self, message: Message) -> str:
         """Fill in the report's head, or empty it."""
-        does = "the report is about" if event_name(message).endswith("-open") else "the report is no longer about"
-        return f"{does} {describe(anchor(message))}"
+        return f"the report is {'about' if opens(message) else 'no longer about'} {describe(anchor(message))}"

@@ -9,6 +9,7 @@ import httpx
 
 from demo import DemoError
 from demo.fhir import Message
+from fhircast_hub.dev import LIFETIME
 
 
 class Session(NamedTuple):
@@ -20,7 +21,7 @@ class Session(NamedTuple):
 
     async def subscribe(self, token: str, name: str, events: Collection[str]) -> str:
         """Ask for these events; the endpoint to connect to."""
-        wish = {"hub.events": ",".join(events), "subscriber.name": name}
+        wish = {"hub.events": ",".join(events), "subscriber.name": name, "hub.lease_seconds": str(LIFETIME)}
         answer = await self._form(token, "subscribe", wish)
         return str(answer.json()["hub.channel.endpoint"])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from demo.fhir import Message, anchor, describe, event_name
+from demo.fhir import Message, anchor, describe, opens
 from demo.follower import Follower
 
 
@@ -14,5 +14,4 @@ class Viewer(Follower):
 
     def understand(self, message: Message) -> str:
         """Show the images, or none."""
-        does = "opens" if event_name(message) == "ImagingStudy-open" else "closes"
-        return f"{does} {describe(anchor(message))}"
+        return f"{'opens' if opens(message) else 'closes'} {describe(anchor(message))}"

@@ -86,10 +86,3 @@ async def test_head_answers_as_get_does_without_the_body(path: str) -> None:
         assert head.status_code == 200
         assert head.content == b""
         assert head.headers["Content-Length"] == str(len(get.content))
-
-
-@pytest.mark.parametrize("path", [CONFIGURATION, "/metadata"])
-async def test_the_documents_are_read_only(path: str) -> None:
-    """An event cannot be posted to them: their paths are no topics."""
-    async with running_hub() as hub:
-        assert (await hub.publish(event("Patient-open", topic=path[1:]), path=path)).status_code in (400, 405)

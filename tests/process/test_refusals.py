@@ -1,0 +1,152 @@
+"""SEC-3: a hub that cannot do what it was told says so in one line, with exit code 2, and starts nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+
+from process.hub_process import HubProcess, IssuerThread, command, environment, free_port
+
+ISSUER = {"issuer": "https://login.example", "audience": "hub"}
+#: Settings that are wrong, and the name that the line must begin with.
+WRONG: dict[str, dict[str, Any]] = {
+    "FHIRCAST_PORT": {"port": "70000"},
+    "FHIRCAST_PUBLIC_URL": {"public_url": "http://hub.example/api/hub"},
+    "FHIRCAST_ISSUERS": {"issuers": "[{"},
+    "FHIRCAST_ISSUERS[0].issuer": {"issuers": [ISSUER | {"issuer": "http://login.example"}]},
+    "FHIRCAST_ISSUERS[0].secret": {"issuers": [ISSUER | {"secret": "s3cr3t"}]},
+    "FHIRCAST_STORE": {"store": "postgres://u:s3cr3t@db"},
+    "FHIRCAST_DEFAULT_LEASE": {"default_lease": "90000"},
+    "FHIRCAST_DERIVE_OPENS": {"derive_opens": "perhaps\nnot"},
+    "FHIRCAST_PROT": {"prot": "8080"},
+}
+COMMANDS = ("serve", "check-config")
+
+
+def one_line(done: CompletedProcess[str]) -> str:
+    """The only line on stderr of a command that refused; what it logged before is not stderr."""
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.endswith("\n")
+    assert "Traceback" not in done.stderr + done.stdout
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], CompletedProcess[str]]:
+    """What each command says to each of WRONG; two at a time, because each takes most of a second."""
+    folder = tmp_path_factory.mktemp("wrong")
+    cases = [(name, verb) for name in WRONG for verb in COMMANDS]
+    with ThreadPoolExecutor(4) as pool:
+        done = pool.map(
+            lambda case: command(
+                folder, case[1], environ=environment(folder, **({"issuers": [ISSUER]} | WRONG[case[0]]))
+            ),
+            cases,
+        )
+        return dict(zip(cases, done, strict=True))
+
+
+def serve(folder: Path, *arguments: str, **settings: Any) -> CompletedProcess[str]:
+    """`fhircast-hub serve`, which is expected to refuse."""
+    values = {"port": free_port(), "issuers": [ISSUER], **settings}
+    return command(folder, "serve", *arguments, environ=environment(folder, **values))
+
+
+@pytest.mark.req("SEC-3", "SEC-4")
+@pytest.mark.parametrize("verb", COMMANDS)
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_setting(refused: dict[tuple[str, str], CompletedProcess[str]], name: str, verb: str) -> None:
+    """Exit code 2, nothing on stdout, and one line: its name, what came, what was expected, nothing that may be secret."""
+    done = refused[name, verb]
+    line = one_line(done)
+    assert re.fullmatch(rf"{re.escape(name)}: got .+, expected .+\n", line)
+    assert "s3cr3t" not in line
+    assert done.stdout == ""
+
+
+@pytest.mark.req("SEC-3")
+@pytest.mark.parametrize("content", [None, b"PORT = ", b"PORT = 1\xff", b"PROT = 1"])
+def test_a_settings_file_that_cannot_be_read(tmp_path: Path, content: bytes | None) -> None:
+    """One that is not there, no TOML, not in UTF-8, or with an unknown name: the line names it."""
+    file = tmp_path / "hub.toml"
+    if content is not None:
+        file.write_bytes(content)
+    assert "hub.toml" in one_line(serve(tmp_path, "--config", str(file)))
+
+
+@pytest.mark.req("SEC-3")
+@pytest.mark.parametrize(
+    "path", ["missing/hub.db", "folder", "file/hub.db", "no-database.db", "newer.db", "/proc/not-writable.db"]
+)
+def test_a_store_that_cannot_be_opened(tmp_path: Path, path: str) -> None:
+    """In a folder that does not exist, a folder itself, another program's file, or not writable: one line, and no remains."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "no-database.db").write_bytes(b"somebody's letter, longer than the header of a database" * 20)
+    with sqlite3.connect(tmp_path / "newer.db") as newer:
+        newer.execute("pragma user_version = 99")
+    newer.close()
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()}
+    done = serve(tmp_path, store=f"sqlite:///{path}")
+    line = one_line(done)
+    assert line.startswith("FHIRCAST_STORE: ")
+    assert path in line
+    assert [json.loads(text)["event"] for text in done.stdout.splitlines()][0] == "starting"
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+
+
+@pytest.mark.req("SEC-3")
+def test_what_another_hub_holds(hub: HubProcess, tmp_path: Path, issuer: IssuerThread) -> None:
+    """A port or a store in use: one line each, and the hub that has them goes on."""
+    port = serve(tmp_path, port=hub.port)
+    assert re.match(rf"(?=.*FHIRCAST_PORT).*{hub.port}", one_line(port))
+    folder = Path(hub.environ["XDG_RUNTIME_DIR"])
+    store = serve(folder)
+    assert re.match("FHIRCAST_STORE: .*fhircast-hub.db.*in use", one_line(store))
+    hub.wait_until_ready()
+    assert hub.process.poll() is None
+
+
+@pytest.mark.req("SEC-3")
+def test_a_host_that_is_not_ours(tmp_path: Path) -> None:
+    """An address of another machine, and a name that nobody has: one line that names the setting."""
+    for host in ("192.0.2.1", "hub.invalid"):
+        assert "FHIRCAST_HOST" in one_line(serve(tmp_path, host=host))
+
+
+@pytest.mark.req("SEC-3", "SEC-1")
+def test_check_config_prints_what_is_in_effect(tmp_path: Path) -> None:
+    """JSON with every setting and where it came from; the key in a URL's query is masked; nothing is opened or bound."""
+    (tmp_path / "hub.toml").write_text("MAX_LEASE = 10000\n")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        environ = environment(
+            tmp_path,
+            port=taken.getsockname()[1],
+            issuers=[ISSUER | {"jwks_uri": "https://login.example/keys?key=s3cr3t"}],
+        )
+        done = command(tmp_path, "check-config", "--config", "hub.toml", environ=environ)
+        assert (done.returncode, done.stderr) == (0, "")
+        shown = json.loads(done.stdout)
+        assert shown["FHIRCAST_PORT"] == {"value": taken.getsockname()[1], "from": "env"}
+    assert shown["FHIRCAST_MAX_LEASE"] == {"value": 10000, "from": "file"}
+    assert shown["FHIRCAST_HOST"] == {"value": "127.0.0.1", "from": "default"}
+    assert shown["FHIRCAST_ISSUERS"]["value"][0]["jwks_uri"].startswith("https://login.example/keys?")
+    assert "s3cr3t" not in done.stdout
+    assert [file.name for file in tmp_path.iterdir()] == ["hub.toml"]
+
+
+@pytest.mark.req("SEC-3", "AUT-17")
+def test_check_config_fails_where_serve_would(tmp_path: Path) -> None:
+    """Without issuers it still prints the settings, and exits with 2 and the line that serve would print."""
+    done = command(tmp_path, "check-config", environ=environment(tmp_path))
+    assert one_line(done).startswith("FHIRCAST_ISSUERS: ")
+    assert json.loads(done.stdout)["FHIRCAST_ISSUERS"] == {"value": [], "from": "default"}
