@@ -40,8 +40,11 @@ def main() -> int:
     options = parser.parse_args()
     try:
         asyncio.run(demo(options.port, keep=options.keep))
-    except (DemoError, httpx.HTTPError, WebSocketException, OSError) as error:
-        print(f"demo: {str(error) or type(error).__name__}", file=sys.stderr)
+    except DemoError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except (httpx.HTTPError, WebSocketException, OSError) as error:
+        print(f"demo: the hub cannot be reached: {type(error).__name__} {error}".rstrip(), file=sys.stderr)
         return 1
     except asyncio.CancelledError:
         print("demo: interrupted", file=sys.stderr)

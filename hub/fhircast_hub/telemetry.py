@@ -47,7 +47,7 @@ _OPTIONAL = ALLOWED - {"timestamp", "level", "event"}
 #: These are taken only as KeyedHash writes them.
 HASHED = frozenset({"topic", "subscriber"})
 #: Settings, written whole. Any other URL might be an endpoint, and keeps scheme and host only.
-CONFIGURED = frozenset({"issuer", "store"})
+CONFIGURED = frozenset({"issuer", "store", "url"})
 #: Characters of one value: enough for a reason, too few for a resource.
 MAX_TEXT = 200
 #: Written where a value may not be.

@@ -95,6 +95,18 @@ def test_a_joiner_is_told_nothing_closed() -> None:
     assert joined(world) == []
 
 
+@pytest.mark.req("CTX-2")
+def test_what_was_closed_before_the_first_socket_is_no_news() -> None:
+    """Between the 202 and the connection a patient was opened and closed: the joiner never knew of it."""
+    world = World()
+    world.subscribe("chart", f"{OPENS},{CLOSES}")
+    world.wait(1)
+    world.publish("Patient-open", patient("p1"))
+    world.publish("Patient-close", patient("p1"))
+    world.connect("chart")
+    assert world.news("chart") == ["subscribe"]
+
+
 @pytest.mark.req("CTX-2", "CTX-4")
 def test_a_closed_patient_is_not_derived() -> None:
     """A study implies its patient until that patient is closed."""

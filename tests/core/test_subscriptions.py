@@ -817,6 +817,35 @@ def test_a_socket_may_be_dead_for_as_long_as_pings_take_to_tell() -> None:
 
 
 @pytest.mark.req("SUB-12")
+def test_what_is_held_is_not_made() -> None:
+    """One close was pushed out, the other is held: each is told once, the older first."""
+    world = World(held_messages=1)
+    away(world)
+    world.publish("Patient-close", patient("p3"))
+    world.publish("Patient-close", patient("p1"))
+    world.connect("chart")
+    assert world.news("chart") == ["subscribe", "Patient-close p3", "Patient-close p1", "Patient-open p2"]
+
+
+@pytest.mark.req("SUB-12")
+def test_a_close_that_may_not_have_arrived_is_not_told_of_what_is_open_again() -> None:
+    """The socket was dead, or not, when p1 was closed and opened again: its close must not come after its open."""
+    world = World()
+    world.join("chart", PATIENT)
+    world.publish("Patient-open", patient("p1"))
+    world.wait(5)
+    sure = world.now
+    world.wait(5)
+    world.publish("Patient-close", patient("p1"))
+    world.publish("Patient-open", patient("p1"))
+    world.wait(1)
+    world.news("chart")
+    world.disconnect("chart", sure=sure)
+    world.connect("chart")
+    assert world.news("chart") == ["subscribe", "Patient-open p1"]
+
+
+@pytest.mark.req("SUB-12")
 def test_what_is_open_again_is_not_closed() -> None:
     """No close is made for a context that was closed and opened again."""
     world = World(held_messages=0)

@@ -13,7 +13,6 @@ from typing import Any
 import httpx
 import pytest
 from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidStatus
 
 from process.hub_process import HubProcess, IssuerThread, Visitor, free_port, hub_process
 from running import TOPIC, Follower, event, until
@@ -53,10 +52,9 @@ async def test_health_and_metrics_need_no_token_and_are_at_the_root(hub: HubProc
     """At the root they answer 200 to anybody; under hub.url the same paths are topics, and those need a token."""
     async with httpx.AsyncClient(trust_env=False, base_url=hub.origin) as client:
         for path in ("/health/live", "/health/ready", "/metrics"):
-            answer = await client.get(path)
-            assert (answer.status_code, answer.text != "") == (200, True)
+            assert (await client.get(path)).status_code == 200
             assert (await client.get(f"/api/hub{path}")).status_code == 401
-        assert "# TYPE fhircast_sockets gauge" in answer.text
+        assert "# TYPE fhircast_sockets gauge" in (await client.get("/metrics")).text
 
 
 @pytest.mark.req("OPS-1")
@@ -105,7 +103,9 @@ async def test_one_line_of_json_for_each_request(hub: HubProcess, issuer: Issuer
     ("method", "path", "headers", "status"),
     [
         pytest.param("GET", "/elsewhere", {}, 404, id="unknown path"),
-        pytest.param("GET", "/api/hub/ws/x", {"Upgrade": "websocket", "Connection": "Upgrade"}, 400, id="bad handshake"),
+        pytest.param(
+            "GET", "/api/hub/ws/x", {"Upgrade": "websocket", "Connection": "Upgrade"}, 400, id="bad handshake"
+        ),
         pytest.param(
             "OPTIONS",
             "/api/hub",
@@ -132,13 +132,15 @@ async def test_requests_that_reach_no_session_have_their_line_too(
 async def test_a_line_for_each_change_of_a_session(hub: HubProcess, issuer: IssuerThread) -> None:
     """A socket that comes, one that goes, and a lease that ends: each is a line with the session's keyed hash and an id."""
     async with Visitor(hub, issuer.idp) as visitor:
+        count = len(requests(hub))
         endpoint = await visitor.subscribe(hub__topic="changing", hub__lease_seconds="1")
+        await until(lambda: len(requests(hub)) > count)
         asked = requests(hub)[-1]
         before = len(hub.lines())
         async with visitor.follow(endpoint) as follower:
             assert (await follower.next())["hub.mode"] == "denied"
             assert await follower.closed() == 1000
-        await visitor.context()
+        await visitor.context()  # the last line
         await until(lambda: len(hub.lines()) > before)
     told = [line for line in hub.lines()[before:] if line.get("topic") == asked["topic"]]
     assert len(told) >= 2
@@ -147,8 +149,8 @@ async def test_a_line_for_each_change_of_a_session(hub: HubProcess, issuer: Issu
 
 @pytest.mark.req("OPS-3")
 async def test_sigterm_ends_the_hub_in_order(tmp_path: Path, issuer: IssuerThread) -> None:
-    """An open socket gets 1001 at once; a reader that has stalled and a request that never ends delay the end, but not
-    beyond ten seconds; the exit code is 0; the next hub has port and store right after, and the socket may come back."""
+    """An open socket gets 1001 at once; a stalled reader's backlog, half a handshake and a request that never ends delay the
+    end, but not beyond ten seconds; the exit code is 0; port and store are free right after, and the socket may come back."""
     settings = {"issuers": issuer.settings, "queue_bytes": 1 << 26, "queue_messages": 10_000}
     with hub_process(tmp_path, **settings) as hub:
         async with Visitor(hub, issuer.idp) as visitor:
@@ -159,6 +161,8 @@ async def test_sigterm_ends_the_hub_in_order(tmp_path: Path, issuer: IssuerThrea
                 assert (await visitor.publish(big | {"id": str(number)})).status_code == 202
             assert await metric(visitor, "fhircast_queue_messages") > 0
             await visitor.publish(event("Patient-open", "p1"))
+            _, shaking = await asyncio.open_connection("127.0.0.1", hub.port)
+            shaking.write(b"GET /api/hub/ws/x HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n")
             _, slow = await asyncio.open_connection("127.0.0.1", hub.port)
             headers = "".join(f"{name}: {value}\r\n" for name, value in visitor.headers().items())
             slow.write(
@@ -177,6 +181,7 @@ async def test_sigterm_ends_the_hub_in_order(tmp_path: Path, issuer: IssuerThrea
             assert time.monotonic() - started < END
             lazy.close()
             slow.close()
+            shaking.close()
             assert hub.stderr == ""
             with hub_process(tmp_path, port=hub.port, **settings):
                 async with visitor.follow(endpoint) as follower:
@@ -204,23 +209,3 @@ async def test_a_signal_ends_an_idle_hub_at_once(tmp_path: Path, issuer: IssuerT
             half.close()
     assert hub.stderr == ""
     assert {line["level"] for line in hub.lines()} == {"info"}
-
-
-@pytest.mark.req("OPS-3", "SUB-11")
-async def test_a_socket_that_never_answers_the_close(tmp_path: Path, issuer: IssuerThread) -> None:
-    """Sockets that are shaking hands, or do not answer the close, do not keep the hub from ending with 0."""
-    with hub_process(tmp_path, issuers=issuer.settings, store="memory:") as hub:
-        async with Visitor(hub, issuer.idp) as visitor:
-            deaf = await stalled(visitor, await visitor.subscribe())
-            _, shaking = await asyncio.open_connection("127.0.0.1", hub.port)
-            shaking.write(b"GET /api/hub/ws/x HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n")
-            with pytest.raises(InvalidStatus):
-                async with connect(f"ws://127.0.0.1:{hub.port}/api/hub/ws/made-up", proxy=None):
-                    pass
-            started = time.monotonic()
-            hub.send(signal.SIGTERM)
-            assert await asyncio.to_thread(hub.ended) == 0
-            assert time.monotonic() - started < END
-            shaking.close()
-            deaf.close()
-    assert hub.stderr == ""

@@ -145,6 +145,7 @@ class HubApi:
         return Response(200, body, b"application/json")
 
     async def _post(self, topic: str | None, headers: Headers, receive: Receive, told: dict[str, object]) -> Response:
+        told["route"] = "post"
         principal = await self._principal(headers)
         media_type = headers.get(b"content-type").partition(";")[0].strip().lower()
         if media_type != _FORM and media_type not in _JSON:

@@ -33,7 +33,7 @@ MAX_FRAME = 65536
 #: Seconds a peer has to answer a close before its connection is cut.
 CLOSE_SECONDS = 5.0
 #: Close codes of RFC 6455 section 7.4.1 (1013: the IANA registry).
-GOING_AWAY, TRY_AGAIN_LATER = 1001, 1013
+GOING_AWAY, ABNORMAL, TRY_AGAIN_LATER = 1001, 1006, 1013
 
 _log = structlog.get_logger()
 _SWITCHING_PROTOCOLS = 101
@@ -238,7 +238,8 @@ class HubSocket(asyncio.Protocol):
     def _disconnected(self) -> None:
         if self._session is not None:
             key, sid = self._session
-            self._log("socket closed", code=self._protocol.close_code)
+            received = self._protocol.close_rcvd  # close_code waits for a state that a cut connection never reaches
+            self._log("socket closed", code=received.code if received else ABNORMAL)
             self._session = None
             self._context.service.post(key, Disconnected(sid, self._name, self._sure))
 
