@@ -112,7 +112,7 @@ def _run(hub: Hub, settings: Settings) -> NoReturn:
             )
         )
     port = listener.getsockname()[1]
-    _log.info("starting", url=settings.public_url, host=settings.host, port=port, store=settings.store)
+    _log.info("starting", hub_url=settings.public_url, host=settings.host, port=port, store=settings.store)
     if not serve_on(hub, listener):
         _refuse(ValueError(hub.failure or "the hub did not start; the log says why"))
     raise typer.Exit(0)

@@ -244,6 +244,7 @@ class Settings(BaseSettings):
             derive_opens=self.derive_opens,
             held_bytes=self.queue_bytes,
             held_messages=self.queue_messages,
+            hold_seconds=max(60, 3 * self.ping_seconds),
         )
 
     def masked(self) -> dict[str, dict[str, Any]]:

@@ -40,14 +40,14 @@ ALLOWED = frozenset(
         *("name", "code", "reason"),  # name is an event's; reason is a text of ours
         *("error", "where", "logger"),  # what went wrong: its type and place
         *("count", "connections", "sessions", "sockets", "subscriptions", "bytes", "seconds"),
-        *("host", "port", "url", "issuer", "store", "version"),
+        *("host", "port", "url", "hub_url", "issuer", "store", "version"),
     }
 )
 _OPTIONAL = ALLOWED - {"timestamp", "level", "event"}
 #: These are taken only as KeyedHash writes them.
 HASHED = frozenset({"topic", "subscriber"})
 #: Settings, written whole. Any other URL might be an endpoint, and keeps scheme and host only.
-CONFIGURED = frozenset({"issuer", "store", "url"})
+CONFIGURED = frozenset({"issuer", "store", "hub_url"})
 #: Characters of one value: enough for a reason, too few for a resource.
 MAX_TEXT = 200
 #: Written where a value may not be.

@@ -139,3 +139,11 @@ def test_reading_events_twice_is_reading_them_once(names: list[str]) -> None:
     lower = [name.lower() for name in granted]
     assert len(set(lower)) == len(lower)
     assert set(lower) == {name.lower() for name in names}
+
+
+@pytest.mark.req("SUB-5")
+def test_names_are_bounded_in_number() -> None:
+    """A subscription is held in memory: 256 names are plenty, and one more is refused."""
+    assert len(parse_events(f"org.example.e{number}" for number in range(256))) == 256
+    with pytest.raises(BadRequest, match="at most 256"):
+        parse_events(f"org.example.e{number}" for number in range(257))

@@ -117,6 +117,16 @@ def test_a_system_client_begins_no_session() -> None:
 
 
 @pytest.mark.req("AUT-11")
+def test_a_system_client_begins_no_session_with_a_claim_either() -> None:
+    """Its hub.topic claim limits it, and does not make the session anybody's."""
+    world = World()
+    server = token(None, client="server", system=True, topics=frozenset({TOPIC}))
+    with pytest.raises(Conflict):
+        world.publish("Patient-open", patient("p1"), by=server)
+    assert world.session is None
+
+
+@pytest.mark.req("AUT-11")
 def test_a_system_client_does_not_come_to_own_a_session() -> None:
     """After it published, the session is still its user's."""
     world = World()

@@ -43,19 +43,15 @@ FULL = Session(
     current="patient/p1",
     home=b"{}",
     changed=8,
-    lost=1.5,
+    lost={"Patient/p9": 1.5},
     used=2.5,
     recent={b"\xaa\xff": 7, b"bb": 8},
     contexts={"study/s": replace(PATIENT, ref="study/s", order=3), "patient/p1": PATIENT},
     closes={
-        5: HeldClose(1.0, "patient-close", "patient/p0", b"close"),
-        11: HeldClose(2.0, "patient-close", "patient/x", b"c"),
+        5: HeldClose(1.0, "Patient", "patient/p0", b"close"),
+        11: HeldClose(2.0, "Patient", "patient/x", b"c"),
     },
-    subscriptions={
-        "sid": Subscription(
-            "sid", "user:user-1", "Viewer", ("Patient-open",), expires=99.5, since=1.0, told=("patient/p1",)
-        )
-    },
+    subscriptions={"sid": Subscription("sid", "user:user-1", "Viewer", ("Patient-open",), expires=99.5, since=1.0)},
     deadline=99.5,
 )
 

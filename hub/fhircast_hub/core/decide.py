@@ -38,6 +38,7 @@ def decide(session: Session | None, command: Command, now: float, ids: Ids, rule
         return outcome
     if session is not None and after.subscriptions is session.subscriptions and after.subscriptions:
         return outcome  # no lease and no socket changed: the deadline stands
+    after = replace(after, used=now)
     return Outcome(replace(after, deadline=_deadline(after, rules)), outcome.effects, outcome.reply)
 
 
@@ -50,7 +51,7 @@ def _decide(session: Session | None, command: Command, now: float, ids: Ids, rul
         case Renew():
             return subscriptions.renew(session, command, now, ids, rules)
         case Unsubscribe():
-            return subscriptions.unsubscribe(session, command)
+            return subscriptions.unsubscribe(session, command, now, rules)
         case Connected():
             return subscriptions.connected(session, command, now, ids, rules)
         case Disconnected():
@@ -69,10 +70,8 @@ def _tick(session: Session | None, now: float, rules: Rules) -> Outcome:
     if session is None:
         return Outcome(None)
     after, effects = subscriptions.expired(session, now, rules)
-    if after is not session:
-        after = replace(after, used=now)
     # "A session without subscribers and open contexts is forgotten after SESSION_TTL" (LIM-1).
-    if _idle(after) and after.used + rules.session_ttl <= now:
+    if after is session and _idle(after) and after.used + rules.session_ttl <= now:
         return Outcome(None, effects)
     return Outcome(after, effects)
 

@@ -142,5 +142,6 @@ def _lease(given: dict[str, str]) -> int | None:
                 raise BadRequest(
                     f"{name}: expected a positive decimal integer of seconds, got {len(value)} characters that are not"
                 )
-            return int(value[-_MAX_LEASE_DIGITS:]) if len(value) <= _MAX_LEASE_DIGITS else 10**_MAX_LEASE_DIGITS
+            digits = value.lstrip("0")
+            return int(digits) if len(digits) <= _MAX_LEASE_DIGITS else 10**_MAX_LEASE_DIGITS
     return None

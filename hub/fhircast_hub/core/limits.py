@@ -10,6 +10,8 @@ MAX_TOPIC = 1024
 MAX_NAME = 256
 #: Characters in an event's id (EVT-5).
 MAX_ID = 256
+#: Names in hub.events: the catalogue has fifteen, and a subscription is held in memory.
+MAX_EVENTS = 256
 #: Nesting of a JSON body (EVT-6): FHIR's deepest resources stay under twenty.
 MAX_DEPTH = 64
 #: Parameters of a subscription form; the specification knows eight.
@@ -18,8 +20,8 @@ MAX_PARAMETERS = 64
 MAX_CONTEXTS = 64
 #: Changes of context whose repetition a session recognizes (EVT-17). A sender repeats its newest one, every ten seconds.
 REMEMBERED_CHANGES = 64
-#: Seconds a close is held for a socket whose queue may die with the process (SUB-12).
-HOLD_SECONDS = 30
+#: Closes beyond those held of which at least the context is remembered, so that a close can be made (SUB-12).
+REMEMBERED_CLOSES = 1024
 #: Seconds every subscription has to come back after the hub was restarted (SUB-17).
 RESTART_GRACE = 30
 
@@ -36,3 +38,5 @@ class Rules(msgspec.Struct, frozen=True):
     #: what a lost subscription may find waiting when it is back (SUB-12)
     held_bytes: int = 1 << 20
     held_messages: int = 256
+    #: how long a socket may have been dead before that is noticed: two pings, and some
+    hold_seconds: int = 60

@@ -28,8 +28,10 @@ _DERIVED_IDS = uuid.UUID("6f1c2f5e-3f0a-5d0b-9c3c-7a5f4b0e8d21")
 _UUID = 36
 
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d([.,]\d+)?)?(Z|[+-]\d\d(:?\d\d)?)?", re.ASCII)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+#: Control characters, line ends, and halves of a character that no UTF-8 can say.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+#: Possessive, so that a long string costs no memory.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _BRACKET = re.compile(rb"[\[{\]}]")
 
 _T = TypeVar("_T")
@@ -92,12 +94,13 @@ def parse_event(body: bytes) -> Event:
 
     Raises BadRequest with one line that names the member, what was expected and what came (EVT-5, EVT-6).
     """
-    _check_text(body)
     envelope = _members(body, "the body")
+    _check_text(body)
     event_raw = _required(envelope, "event", "event")
     event = _members(event_raw, "event")
     _check_once(body, event_raw, envelope, "the body")
     context = _required(event, "context", "event.context")
+    items = _decoded(_ITEMS, context, "event.context")
     _check_once(event_raw, context, event, "event")
 
     id_ = _text(envelope, "id", "id")
@@ -108,7 +111,6 @@ def parse_event(body: bytes) -> Event:
     topic = check_topic(_text(event, "hub.topic", "event.hub.topic"))
     name = _text(event, "hub.event", "event.hub.event")
     kind, type_ = classify(name)
-    items = _decoded(_ITEMS, context, "event.context")
     anchor = _anchor(items, kind, type_) if type_ else None
     if kind is Kind.UPDATE:
         _check_updates(items)
@@ -202,6 +204,7 @@ def denial(topic: str, events: Iterable[str], reason: str) -> bytes:
 
 
 def _check_text(body: bytes) -> None:
+    """What msgspec lets pass in a value it does not decode. The body is JSON by now: all its strings have an end."""
     try:
         body.decode()
     except UnicodeDecodeError as error:

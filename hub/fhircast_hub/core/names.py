@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 
 from fhircast_hub.core.errors import BadRequest
+from fhircast_hub.core.limits import MAX_EVENTS
 
 #: The event catalogue, and the hub's own heartbeat, which clients compare in lower case.
 CATALOGUE = (
@@ -68,7 +69,7 @@ def parse_events(items: Iterable[str]) -> tuple[str, ...]:
     """The set of event names asked for in hub.events, in the order asked, spelled as the catalogue does (SUB-8).
 
     "Hubs SHALL treat multiple values as a single instance" and "be case insensitive for event-names" (2.4).
-    Raises BadRequest for a name outside the alphabet, or when none is left (SUB-5).
+    Raises BadRequest for a name outside the alphabet, too many of them, or none (SUB-5).
     """
     names: dict[str, str] = {}
     for item in items:
@@ -78,6 +79,8 @@ def parse_events(items: Iterable[str]) -> tuple[str, ...]:
                     f"hub.events: expected names of up to 128 letters, digits, '.', '_' and '-', got one of {len(name)} characters that is not"
                 )
             names.setdefault(name.lower(), spelling(name))
+    if len(names) > MAX_EVENTS:
+        raise BadRequest(f"hub.events: expected at most {MAX_EVENTS} event names, got {len(names)}")
     if not names:
         raise BadRequest("hub.events: expected at least one event name, got none")
     return tuple(names.values())

@@ -48,14 +48,14 @@ def check_access(principal: Principal, topic: str, owner: str | None) -> None:
 
     Raises Forbidden (AUT-8, AUT-9) or, for a system client on a session that no user owns, Conflict (AUT-11).
     """
-    if principal.topics is not None:
-        if topic not in principal.topics:
-            raise Forbidden("this token's hub.topic claim does not name this topic")
-        return
+    if principal.topics is not None and topic not in principal.topics:
+        raise Forbidden("this token's hub.topic claim does not name this topic")
     if principal.system:
         if not owner:
             raise Conflict("a system client acts only on a session that a user owns; nobody owns this one yet")
         return
+    if principal.topics is not None:
+        return  # its authorization server says so, whoever else is in the session
     if principal.user is None:
         raise Forbidden(
             "this token names no user and no topic (claim hub.topic), and its client is not a system client"

@@ -16,7 +16,7 @@ from fhircast_hub.core.context import add, opened, without
 from fhircast_hub.core.derived import derive
 from fhircast_hub.core.effects import Effect, Send
 from fhircast_hub.core.errors import InsufficientScope, NotSupported
-from fhircast_hub.core.limits import HOLD_SECONDS, REMEMBERED_CHANGES, Rules
+from fhircast_hub.core.limits import REMEMBERED_CHANGES, REMEMBERED_CLOSES, Rules
 from fhircast_hub.core.messages import Event, made_event, rfc3339
 from fhircast_hub.core.names import DERIVED, Kind, spelling
 from fhircast_hub.core.principal import check_access, new_owner
@@ -35,13 +35,15 @@ def publish(session: Session | None, command: Publish, now: float, ids: Ids, rul
     if session is None:
         session = Session(realm=principal.realm, topic=event.topic, owner=new_owner(principal))
     if event.kind is Kind.PASSED_ON:
-        return _broadcast(replace(session, order=session.order + 1, used=now), event)
+        return _broadcast(replace(session, order=session.order + 1), event)
     seen = session.recent.get(event.fingerprint)
     if seen is not None:
         # "such resend will use the timestamp of the original event to prevent race conditions" (2.6): what is still the newest
         # change is sent again; once something newer was accepted, everybody has moved on, and so has the hub (EVT-17).
+        session = replace(session, recent=_newest(session.recent, event.fingerprint, seen))
         return _repeat(session, event, rules) if seen >= session.changed else Outcome(session)
-    session = _remembered(session, event.fingerprint, now)
+    order = session.order + 1
+    session = replace(session, order=order, recent=_newest(session.recent, event.fingerprint, order))
     if event.kind is Kind.OPEN:
         return _open(session, event, now, ids, rules)
     if event.kind is Kind.CLOSE:
@@ -57,12 +59,13 @@ def _send(to: tuple[str, ...], frame: bytes) -> tuple[Effect, ...]:
     return (Send(to, frame),) if to else ()
 
 
-def _remembered(session: Session, fingerprint: bytes, now: float) -> Session:
-    recent = dict(session.recent)
-    recent[fingerprint] = order = session.order + 1
-    if len(recent) > REMEMBERED_CHANGES:
-        del recent[next(iter(recent))]
-    return replace(session, order=order, recent=recent, used=now)
+def _newest(recent: dict[bytes, int], fingerprint: bytes, order: int) -> dict[bytes, int]:
+    """The remembered changes with this one heard last: who goes on repeating a change is not forgotten for it."""
+    remembered = {other: when for other, when in recent.items() if other != fingerprint}
+    remembered[fingerprint] = order
+    if len(remembered) > REMEMBERED_CHANGES:
+        del remembered[next(iter(remembered))]
+    return remembered
 
 
 def _repeat(session: Session, event: Event, rules: Rules) -> Outcome:
@@ -84,7 +87,7 @@ def _open(session: Session, event: Event, now: float, ids: Ids, rules: Rules) ->
     if gone is None:
         return Outcome(session, effects)
     frame = made_event(session.topic, close_name(gone), ids.uuid(), rfc3339(now), gone.context)
-    session, closing = _closed(session, gone.ref, _close_key(gone.ref), frame, now, rules)
+    session, closing = _closed(session, gone.type, gone.ref, frame, now, rules)
     return Outcome(session, effects + closing)
 
 
@@ -126,34 +129,38 @@ def _close(session: Session, event: Event, now: float, ids: Ids, rules: Rules) -
         session = replace(session, changed=session.order)
     if event.ref == session.current:
         session = replace(session, current="", version=ids.uuid())
-    session, effects = _closed(session, event.ref, event.key, event.frame(), now, rules)
+    session, effects = _closed(session, event.type, event.ref, event.frame(), now, rules)
     return Outcome(session, effects)
 
 
 def _closed(
-    session: Session, ref: str, key: str, frame: bytes, now: float, rules: Rules
+    session: Session, type_: str, ref: str, frame: bytes, now: float, rules: Rules
 ) -> tuple[Session, tuple[Effect, ...]]:
     """The session after a close was accepted, and its broadcast. Closing what is not open changes nothing (EVT-16)."""
-    effects = _send(audiences.subscribed(session.audiences, key), frame)
+    close = HeldClose(now, type_, ref, frame)
+    effects = _send(audiences.subscribed(session.audiences, close.key), frame)
     session = replace(
         session, contexts=without(session.contexts, ref), audiences=audiences.forget(session.audiences, ref)
     )
-    return _held(session, HeldClose(now, key, ref, frame), now, rules), effects
+    return _held(session, close, now, rules), effects
 
 
 def _held(session: Session, close: HeldClose, now: float, rules: Rules) -> Session:
-    """The session holding `close` for those who have no socket, or whose socket may be dead already (SUB-12)."""
-    closes = {**session.closes, session.order: close}
+    """The session holding `close` for those who have no socket, or whose socket may be dead already (SUB-12).
+
+    What is too much to hold is remembered by its context only; what nobody can have missed is forgotten.
+    """
     absent = [other.sure for other in session.subscriptions.values() if not other.connection and not other.fresh]
-    since = min([now - HOLD_SECONDS, *absent])
+    since = min([now - rules.hold_seconds, *absent])
+    closes = {order: held for order, held in session.closes.items() if held.at >= since} | {session.order: close}
+    lost = {context: at for context, at in session.lost.items() if at >= since}
     size = sum(len(held.frame) for held in closes.values())
-    lost = session.lost
-    for order, held in list(closes.items()):
-        if held.at >= since and size <= rules.held_bytes and len(closes) <= rules.held_messages:
-            break
-        del closes[order]
+    while closes and (size > rules.held_bytes or len(closes) > rules.held_messages):
+        held = closes.pop(next(iter(closes)))
         size -= len(held.frame)
-        lost = held.at
+        lost[f"{held.type}/{held.ref.partition('/')[2]}"] = held.at
+    while len(lost) > REMEMBERED_CLOSES:
+        del lost[next(iter(lost))]
     return replace(session, closes=closes, lost=lost)
 
 
@@ -174,7 +181,3 @@ def _home(session: Session, event: Event, ids: Ids) -> Outcome:
 def close_name(context: OpenContext) -> str:
     """The name of the event that closes `context`."""
     return spelling(f"{context.type}-close")
-
-
-def _close_key(ref: str) -> str:
-    return f"{ref[: ref.index('/')]}-close"

@@ -22,8 +22,7 @@ class Subscription(msgspec.Struct, frozen=True):
 
     `sid` is the digest of its endpoint; `subscriber` whose it is (Principal.subscriber); `events` what was granted, as spelled
     by the catalogue. `connection` is its socket, or "" without one, and `since` when that came or went; `fresh` until the
-    first socket came. `sure` is until when all that was sent is known to have arrived, and `told` the contexts it had been
-    told open when its socket went (SUB-12).
+    first socket came. `sure` is until when all that was sent is known to have arrived (SUB-12).
     """
 
     sid: str
@@ -35,7 +34,6 @@ class Subscription(msgspec.Struct, frozen=True):
     connection: str = ""
     fresh: bool = True
     sure: float = 0.0
-    told: tuple[str, ...] = ()
 
     @property
     def keys(self) -> frozenset[str]:
@@ -75,12 +73,20 @@ class OpenContext(msgspec.Struct, frozen=True):
 
 
 class HeldClose(msgspec.Struct, frozen=True):
-    """A close that somebody without a socket may still have to be told (SUB-12). `at` is when it was accepted."""
+    """A close that somebody without a socket may still have to be told (SUB-12).
+
+    `at` is when it was accepted, `type` the resourceType of what it closed, as spelled.
+    """
 
     at: float
-    key: str
+    type: str
     ref: str
     frame: bytes
+
+    @property
+    def key(self) -> str:
+        """Its event's name in lower case."""
+        return f"{self.type.lower()}-close"
 
 
 class Audience(msgspec.Struct, frozen=True):
@@ -100,8 +106,8 @@ class Session(msgspec.Struct, frozen=True):
     `owner` is the user it belongs to (principal.CLAIMED: nobody's); `order` counts accepted events, `changed` is the count
     at the last change of context, and `recent` the count at each remembered fingerprint (EVT-17). `current` is the ref of the
     current context or "", `version` the current version, "0" before any. `contexts` are the open ones, oldest first; `home`
-    the Home-open's frame while that is the newest open of all. `closes` are held by `order`; `lost` is the time of the newest
-    close that is no longer held. Audiences are the connected subscriptions, grouped. `used` is when it was last used;
+    the Home-open's frame while that is the newest open of all. `closes` are held by `order`; `lost` is when those were
+    accepted that were too many to hold, by `type/id` as spelled. Audiences are the connected subscriptions, grouped. `used` is when it was last used;
     `deadline` is when it wants a Tick, if ever.
     """
 
@@ -113,11 +119,11 @@ class Session(msgspec.Struct, frozen=True):
     current: str = ""
     home: bytes = b""
     changed: int = 0
-    lost: float = 0.0
     used: float = 0.0
     recent: dict[bytes, int] = {}
     contexts: dict[str, OpenContext] = {}
     closes: dict[int, HeldClose] = {}
+    lost: dict[str, float] = {}
     subscriptions: dict[str, Subscription] = {}
     audiences: tuple[Audience, ...] = ()
     deadline: float | None = None

@@ -47,7 +47,7 @@ def subscribe(session: Session | None, command: Subscribe, now: float, rules: Ru
         sure=now,
     )
     others = _room(_without_ghosts(session, subscription), rules)
-    return Outcome(replace(session, subscriptions={**others, subscription.sid: subscription}, used=now))
+    return Outcome(replace(session, subscriptions={**others, subscription.sid: subscription}))
 
 
 def renew(session: Session | None, command: Renew, now: float, ids: Ids, rules: Rules) -> Outcome:
@@ -55,7 +55,7 @@ def renew(session: Session | None, command: Renew, now: float, ids: Ids, rules: 
 
     Raises NotFound for an endpoint that is not a live one of this session and user, and as `subscribe` does.
     """
-    subscription = _own(session, command.principal, command.sid)
+    subscription = _own(session, command.principal, command.sid, now, rules)
     assert session is not None
     check_access(command.principal, command.topic, session.owner)
     granted = _granted(command.principal, command.events)
@@ -65,7 +65,7 @@ def renew(session: Session | None, command: Renew, now: float, ids: Ids, rules: 
         expires=_expires(command.principal, command.lease, now, rules),
         name=subscription.name if command.name is None else command.name,
     )
-    session = _with(session, renewed, now)
+    session = _with(session, renewed)
     if not renewed.connection:
         return Outcome(session)
     told = audiences.told_to(session.audiences, renewed.connection)
@@ -75,15 +75,15 @@ def renew(session: Session | None, command: Renew, now: float, ids: Ids, rules: 
     return Outcome(session, _sends(renewed, (_confirmation(session, renewed, now), *frames)))
 
 
-def unsubscribe(session: Session | None, command: Unsubscribe) -> Outcome:
+def unsubscribe(session: Session | None, command: Unsubscribe, now: float, rules: Rules) -> Outcome:
     """End a subscription: "the Hub SHALL send a Subscription Denial over the WebSocket" (2.4 Unsubscribe Response).
 
     Raises NotFound for an endpoint that is not the principal's, BadRequest when none is given and not exactly one fits.
     """
     if command.sid is not None:
-        subscription = _own(session, command.principal, command.sid)
+        subscription = _own(session, command.principal, command.sid, now, rules)
     else:
-        subscription = _only(session, command.principal, command.name)
+        subscription = _only(session, command, now, rules)
     assert session is not None
     check_access(command.principal, command.topic, session.owner)
     session, effects = end(session, subscription, "unsubscribed")
@@ -96,7 +96,7 @@ def connected(session: Session | None, command: Connected, now: float, ids: Ids,
     Raises NotFound when the subscription is over: the handshake is refused.
     """
     subscription = session.subscriptions.get(command.sid) if session else None
-    if session is None or subscription is None or subscription.expires <= now:
+    if session is None or subscription is None or _ends(subscription, rules) <= now:
         raise NotFound("there is no such endpoint")
     effects: tuple[Effect, ...] = ()
     if subscription.connection:
@@ -104,9 +104,9 @@ def connected(session: Session | None, command: Connected, now: float, ids: Ids,
         effects = (Close(subscription.connection, POLICY_VIOLATION, "another socket took over this endpoint"),)
         session = replace(session, audiences=audiences.leave(session.audiences, subscription.connection))
     missed = () if subscription.fresh else _missed(session, subscription, now, ids)
-    back = replace(subscription, connection=command.connection, since=now, fresh=False, sure=now, told=())
+    back = replace(subscription, connection=command.connection, since=now, fresh=False, sure=now)
     frames, told = replay(session, back.keys, rules)
-    session = _placed(_with(session, back, now), back, told)
+    session = _placed(_with(session, back), back, told)
     return Outcome(session, effects + _sends(back, (_confirmation(session, back, now), *missed, *frames)))
 
 
@@ -123,7 +123,7 @@ def restarted(session: Session, now: float) -> Outcome:
     for subscription in session.subscriptions.values():
         if subscription.connection:
             session = _gone(session, subscription, now + RESTART_GRACE, subscription.sure)
-    return Outcome(replace(session, audiences=()))
+    return Outcome(session)
 
 
 def evict(session: Session | None, command: Evict) -> Outcome:
@@ -185,18 +185,24 @@ def _expires(principal: Principal, lease: int | None, now: float, rules: Rules) 
     return min(now + min(lease or rules.default_lease, rules.max_lease), principal.expires)
 
 
-def _own(session: Session | None, principal: Principal, sid: str) -> Subscription:
+def _own(session: Session | None, principal: Principal, sid: str, now: float, rules: Rules) -> Subscription:
     subscription = session.subscriptions.get(sid) if session else None
-    if subscription is None or subscription.subscriber != principal.subscriber:
+    if (
+        subscription is None
+        or subscription.subscriber != principal.subscriber
+        or _ends(subscription, rules) <= now  # the timer may be late, the time is not
+    ):
         raise NotFound("hub.channel.endpoint: expected a live endpoint of this topic and user, got none of theirs")
     return subscription
 
 
-def _only(session: Session | None, principal: Principal, name: str | None) -> Subscription:
+def _only(session: Session | None, command: Unsubscribe, now: float, rules: Rules) -> Subscription:
     found = [
         subscription
         for subscription in (session.subscriptions.values() if session else ())
-        if subscription.subscriber == principal.subscriber and name in (None, subscription.name)
+        if subscription.subscriber == command.principal.subscriber
+        and command.name in (None, subscription.name)
+        and _ends(subscription, rules) > now
     ]
     if len(found) != 1:
         raise BadRequest(
@@ -226,8 +232,8 @@ def _room(subscriptions: dict[str, Subscription], rules: Rules) -> dict[str, Sub
     return subscriptions
 
 
-def _with(session: Session, subscription: Subscription, now: float) -> Session:
-    return replace(session, subscriptions={**session.subscriptions, subscription.sid: subscription}, used=now)
+def _with(session: Session, subscription: Subscription) -> Session:
+    return replace(session, subscriptions={**session.subscriptions, subscription.sid: subscription})
 
 
 def _placed(session: Session, subscription: Subscription, told: audiences.Told) -> Session:
@@ -242,10 +248,8 @@ def _drop(session: Session, subscription: Subscription) -> Session:
 
 
 def _gone(session: Session, subscription: Subscription, since: float, sure: float) -> Session:
-    told = tuple(ref for ref, context in session.contexts.items() if context.key in subscription.keys)
     session = replace(session, audiences=audiences.leave(session.audiences, subscription.connection))
-    absent = replace(subscription, connection="", since=since, sure=sure, told=told)
-    return replace(session, subscriptions={**session.subscriptions, absent.sid: absent})
+    return _with(session, replace(subscription, connection="", since=since, sure=sure))
 
 
 def _sends(subscription: Subscription, frames: Iterable[bytes]) -> tuple[Effect, ...]:
@@ -260,27 +264,28 @@ def _missed(session: Session, subscription: Subscription, now: float, ids: Ids) 
     """The closes that a subscription has missed, in order (SUB-12).
 
     Those accepted while it had no socket, and those sent to its last socket that may never have arrived, unless what they
-    closed is open again. Where closes are no longer held, one is made for each context that it was told open and is closed now.
+    closed is open again. Where a close is no longer held, one is made for the context that is closed now.
     """
     left = subscription.since if not subscription.connection else now
     keys = subscription.keys
+    is_open = session.contexts.keys() | {
+        ref for context in session.contexts.values() for ref in context.implied.values()
+    }
     held = [
         close
         for close in session.closes.values()
-        if close.at > subscription.sure
-        and close.key in keys
-        and (close.at >= left or close.ref not in session.contexts)
+        if close.at > subscription.sure and close.key in keys and (close.at >= left or close.ref not in is_open)
     ]
-    frames = [close.frame for close in held]
-    if session.lost > subscription.sure:
-        known = {close.ref for close in held} | session.contexts.keys()
-        frames = [_made_close(session, ref, now, ids) for ref in subscription.told if ref not in known] + frames
-    return tuple(frames)
+    known = is_open | {close.ref for close in held}
+    made = []
+    for context, at in session.lost.items():
+        type_, _, id_ = context.partition("/")
+        if at > subscription.sure and f"{type_.lower()}-close" in keys and f"{type_.lower()}/{id_}" not in known:
+            made.append(_made_close(session, type_, id_, now, ids))
+    return (*made, *(close.frame for close in held))
 
 
-def _made_close(session: Session, ref: str, now: float, ids: Ids) -> bytes:
-    type_, _, id_ = ref.partition("/")
-    name = spelling(f"{type_}-close")
-    resource = {"resourceType": name.removesuffix("-close"), "id": id_}
-    context = encode([{"key": anchor_keys(type_)[0], "resource": resource}])
-    return made_event(session.topic, name, ids.uuid(), rfc3339(now), context)
+def _made_close(session: Session, type_: str, id_: str, now: float, ids: Ids) -> bytes:
+    key = anchor_keys(type_.lower())[0]
+    context = encode([{"key": key, "resource": {"resourceType": type_, "id": id_}}])
+    return made_event(session.topic, spelling(f"{type_}-close"), ids.uuid(), rfc3339(now), context)

@@ -65,7 +65,7 @@ class _Head(msgspec.Struct):
     current: str
     home: bytes
     changed: int
-    lost: float
+    lost: dict[str, float]
     used: float
     deadline: float | None
     recent: dict[bytes, int]
