@@ -67,7 +67,7 @@ class Hub:
         self._verifier = JwtVerifier(_issuers(settings), self._client, clock, allow_insecure=settings.allow_insecure)
         endpoints = Endpoints(settings.ws_base, self._path, legacy=anonymous is not None)
         self.root: FastAPI = root_app(ready=lambda: self._ready, metrics=self.metrics.render, metrics_type=CONTENT_TYPE)
-        api = HubApi(
+        self._api = HubApi(
             service=self.service,
             verifier=self._verifier,
             endpoints=endpoints,
@@ -80,8 +80,8 @@ class Hub:
             request_ids=request_ids,
             anonymous=anonymous,
         )
-        self._api = CORSMiddleware(
-            api,
+        self._cors = CORSMiddleware(
+            self._api,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST", "OPTIONS"],
             allow_headers=["Authorization", "Content-Type"],
@@ -109,7 +109,9 @@ class Hub:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         elif self._is_hub(scope["path"]):
-            await self._api(scope, receive, send)
+            # Only browsers say where they come from, and only they need an answer to that (CFG-2).
+            from_browser = any(name == b"origin" for name, _ in scope["headers"])
+            await (self._cors if from_browser else self._api)(scope, receive, send)
         else:
             await self.root(scope, receive, send)
 

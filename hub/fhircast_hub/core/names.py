@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import re
 from collections.abc import Iterable
 
@@ -38,6 +39,7 @@ class Kind(enum.Enum):
     PASSED_ON = "passed on"
 
 
+@functools.lru_cache(maxsize=1024)  # of names that are good, and so short
 def classify(name: str) -> tuple[Kind, str]:
     """The kind of a published event, and the lower-case type of its anchor ("" where it has none).
 

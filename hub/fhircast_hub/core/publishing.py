@@ -61,7 +61,8 @@ def _send(to: tuple[str, ...], frame: bytes) -> tuple[Effect, ...]:
 
 def _newest(recent: dict[bytes, int], fingerprint: bytes, order: int) -> dict[bytes, int]:
     """The remembered changes with this one heard last: who goes on repeating a change is not forgotten for it."""
-    remembered = {other: when for other, when in recent.items() if other != fingerprint}
+    remembered = dict(recent)
+    remembered.pop(fingerprint, None)
     remembered[fingerprint] = order
     if len(remembered) > REMEMBERED_CHANGES:
         del remembered[next(iter(remembered))]
@@ -101,7 +102,7 @@ def _send_open(
     """
     told = list(session.audiences)
     effects: list[Effect] = []
-    for open_ in derive(context) if rules.derive_opens else ():
+    for open_ in derive(context) if rules.derive_opens and _wanted(session, context) else ():
         to: list[str] = []
         for place, audience in enumerate(told):
             if open_.key in audience.keys and (again or open_.ref not in audience.told):
@@ -111,6 +112,12 @@ def _send_open(
             effects.append(Send(tuple(to), open_.frame(session.topic)))
     effects += _send(audiences.subscribed(told, context.key), context.frame)
     return _told(told, context), tuple(effects)
+
+
+def _wanted(session: Session, context: OpenContext) -> bool:
+    """Whether anybody may be sent a derived open: most often nobody, and then none is made."""
+    keys = [f"{type_}-open" for type_ in context.implied]
+    return any(key in audience.keys for key in keys for audience in session.audiences)
 
 
 def _told(told: Sequence[Audience], context: OpenContext) -> tuple[Audience, ...]:
