@@ -73,7 +73,7 @@ class RunningHub:
         self.origin = f"http://127.0.0.1:{port}"
         self.url = f"{self.origin}/api/hub"
 
-    def token(self, sub: str = "user-1", scope: str = "fhircast/*.*", **claims: Any) -> str:
+    def token(self, sub: Any = "user-1", scope: Any = "fhircast/*.*", **claims: Any) -> str:
         """A token of the hub's issuer, good for a day."""
         return self.idp.token(sub, scope, now=self.clock.now, **({"exp": int(self.clock.now) + 86400} | claims))
 

@@ -16,7 +16,8 @@ from starlette.middleware.cors import CORSMiddleware
 
 from fhircast_hub.api.http import Receive, Scope, Send
 from fhircast_hub.api.hub import HubApi
-from fhircast_hub.api.root import root_app
+from fhircast_hub.api.log import RequestLog
+from fhircast_hub.api.root import ROOT_PATHS, root_app
 from fhircast_hub.auth.issuers import Issuer
 from fhircast_hub.auth.jwt import JwtVerifier
 from fhircast_hub.core.principal import Principal
@@ -77,9 +78,9 @@ class Hub:
             fhir_version=settings.fhir_version,
             counters=self.metrics,
             hashed=hashed,
-            request_ids=request_ids,
             anonymous=anonymous,
         )
+        self._http = RequestLog(self._route, request_ids, self.metrics)
         self._cors = CORSMiddleware(
             self._api,
             allow_origins=settings.cors_origins,
@@ -108,12 +109,17 @@ class Hub:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
-        elif self._is_hub(scope["path"]):
-            # Only browsers say where they come from, and only they need an answer to that (CFG-2).
-            from_browser = any(name == b"origin" for name, _ in scope["headers"])
-            await (self._cors if from_browser else self._api)(scope, receive, send)
         else:
+            await self._http(scope, receive, send)
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._is_hub(scope["path"]):
             await self.root(scope, receive, send)
+        # Only browsers say where they come from, and only they need an answer to that (CFG-2).
+        elif any(name == b"origin" for name, _ in scope["headers"]):
+            await self._cors(scope, receive, send)
+        else:
+            await self._api(scope, receive, send)
 
     def socket(self, *, server_state: Any, **_: object) -> asyncio.Protocol:
         """The protocol of one WebSocket, as uvicorn asks for it when a connection is upgraded."""
@@ -121,7 +127,7 @@ class Hub:
 
     def _is_hub(self, path: str) -> bool:
         if path == self._path or path.startswith(self._path + "/"):
-            return bool(self._path) or not path.startswith(("/health/", "/metrics"))
+            return bool(self._path) or path not in ROOT_PATHS
         return False
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:

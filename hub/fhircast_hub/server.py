@@ -58,5 +58,8 @@ def listen(host: str, port: int) -> socket.socket:
 def serve(hub: Hub, listener: socket.socket) -> bool:
     """Run the hub until it is told to stop. False if it could not start."""
     server = make_server(hub)
-    server.run([listener])
+    try:
+        server.run([listener])
+    except SystemExit:  # uvicorn's answer to a failure it has logged
+        return False
     return server.started

@@ -248,7 +248,9 @@ async def test_an_endpoint_over_plain_http_is_not_there() -> None:
 async def test_a_path_that_can_be_no_topic_is_refused(path: str) -> None:
     """400 to who posts there, and to who reads there but for the documents."""
     async with running_hub() as hub:
-        post = await ask(hub, "POST", f"/api/hub{path}", hub.headers(**AS_JSON), json.dumps(event("Patient-open")).encode())
+        post = await ask(
+            hub, "POST", f"/api/hub{path}", hub.headers(**AS_JSON), json.dumps(event("Patient-open")).encode()
+        )
         assert post.status == 400
         get = await ask(hub, "GET", f"/api/hub{path}", hub.headers())
         assert get.status == (200 if path == "/metadata" else 400)

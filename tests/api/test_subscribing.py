@@ -33,8 +33,7 @@ async def lives(endpoint: str) -> bool:
         async with connect(endpoint, proxy=None):
             return True
     except InvalidStatus as refusal:
-        assert refusal.response.status_code == 404
-        return False
+        return refusal.response.status_code != 404
 
 
 async def left(hub: RunningHub) -> None:
@@ -183,7 +182,11 @@ async def test_another_content_type_is_refused() -> None:
 async def test_a_json_object_with_a_mode_is_a_form(sent: str) -> None:
     """As JSON, with hub.events as an array, and numbers as numbers: what is granted is the same."""
     async with running_hub() as hub:
-        form = FORM | {"hub.events": ["patient-open", " Patient-Close"], "hub.lease_seconds": 60, "subscriber.name": None}
+        form = FORM | {
+            "hub.events": ["patient-open", " Patient-Close"],
+            "hub.lease_seconds": 60,
+            "subscriber.name": None,
+        }
         answer = await hub.client.post(hub.url, json=form, headers=hub.headers(**{"Content-Type": sent}))
         async with connect(answer.json()["hub.channel.endpoint"], proxy=None) as connection:
             confirmation = await Follower(connection).next()
@@ -342,7 +345,11 @@ async def test_a_user_over_the_limit_loses_the_longest_absent_of_all_sessions() 
 @pytest.mark.req("SUB-15")
 async def test_a_request_that_will_be_refused_costs_nobody_a_place() -> None:
     """At the user's limit: 403 for the scope, for the owner, for the claim, 429 for the topic, 401 for the lease, 404, 400."""
-    limits = {"max_subscriptions_per_user": 2, "max_subscriptions_per_topic": 1, "max_topics_per_user": 2}
+    limits: dict[str, Any] = {
+        "max_subscriptions_per_user": 2,
+        "max_subscriptions_per_topic": 1,
+        "max_topics_per_user": 2,
+    }
     async with running_hub(**limits) as hub:
         foreign = await hub.subscribe(token=hub.token("user-2"), hub__topic="foreign")
         async with hub.follow(foreign):
@@ -430,9 +437,9 @@ async def test_no_lease_outlives_its_token() -> None:
 async def test_a_token_past_its_end_may_act_but_not_subscribe() -> None:
     """Within the clock skew after exp: an event is taken, a subscription or renewal gets 401 invalid_token."""
     async with running_hub() as hub:
-        token = hub.token(exp=int(hub.clock.now) + 60)
+        token = hub.token(exp=int(hub.clock.now) + 10)
         endpoint = await hub.subscribe(token=hub.token())
-        hub.clock.now += 61
+        hub.clock.now += 11
         assert (await hub.publish(event("Patient-open"), token)).status_code == 202
         for more in ({}, {ENDPOINT: endpoint}):
             answer = await hub.form(token, hub__events="Patient-open", **more)

@@ -80,13 +80,17 @@ async def test_headers_without_end(target: HubProcess, issuer: IssuerThread) -> 
     """Somebody without a token sends headers for as long as anybody listens: the hub hangs up, and does not keep them."""
     before = peak(target)
     _, writer = await asyncio.open_connection("127.0.0.1", target.port)
-    writer.write(b"GET /api/hub/x HTTP/1.1\r\nHost: hub\r\n")
-    with pytest.raises(ConnectionError):
-        for number in range(1000):
-            writer.write(b"X-%d: %b\r\n" % (number, b"x" * 16_000))
+    sent = 0
+    try:
+        writer.write(b"GET /api/hub/x HTTP/1.1\r\nHost: hub\r\n")
+        for sent in range(1000):
+            writer.write(b"X-%d: %b\r\n" % (sent, b"x" * 16_000))
             await writer.drain()
-    writer.close()
-    assert peak(target) - before < 8 * MEGABYTE
+    except ConnectionError:
+        pass
+    finally:
+        writer.close()
+    assert (sent < 999, peak(target) - before < 8 * MEGABYTE) == (True, True)
 
 
 @pytest.mark.req("EVT-6", "SUB-5")
@@ -115,7 +119,8 @@ async def test_half_a_character_in_a_json_form(tmp_path: Path, issuer: IssuerThr
             }
             answers = []
             try:
-                answer = await visitor.client.post(visitor.url, json=form, headers=visitor.headers(), timeout=2)
+                body, headers = json.dumps(form).encode(), visitor.headers(**JSON)
+                answer = await visitor.client.post(visitor.url, content=body, headers=headers, timeout=2)
                 answers.append(answer.status_code)
             except httpx.ReadTimeout:
                 answers.append(0)
@@ -145,12 +150,14 @@ async def test_headers_that_come_slowly_block_nobody(target: HubProcess, issuer:
             b"GET /api/hub/ws/x HTTP/1.1\r\nHost: hub\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n",
         )
         slow = [await asyncio.open_connection("127.0.0.1", target.port) for _ in range(300)]
-        for number, (_, writer) in enumerate(slow):
-            writer.write(starts[number % 3])
-        async with asyncio.timeout(2):
-            await works(visitor)
-        for _, writer in slow:
-            writer.close()
+        try:
+            for number, (_, writer) in enumerate(slow):
+                writer.write(starts[number % 3])
+            async with asyncio.timeout(2):
+                await works(visitor)
+        finally:
+            for _, writer in slow:
+                writer.close()
         await works(visitor)
 
 

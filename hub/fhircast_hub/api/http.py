@@ -120,12 +120,11 @@ def _too_large(limit: int) -> TooLarge:
     return TooLarge(f"the body: expected at most {limit} bytes, got more")
 
 
-async def respond(send: Send, response: Response, request_id: str) -> None:
+async def respond(send: Send, response: Response) -> None:
     """Send the response. Nothing the hub says may be kept by a cache (GET-9)."""
     headers = [
         (b"content-length", b"%d" % len(response.body)),
         (b"cache-control", b"no-store"),
-        (b"x-request-id", request_id.encode()),
         *response.headers,
     ]
     if response.media_type:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
@@ -18,6 +17,7 @@ import structlog
 from fhircast_hub.api.discovery import capability_statement, configuration
 from fhircast_hub.api.errors import to_response
 from fhircast_hub.api.http import ClientGone, Headers, Receive, Response, Scope, Send, bearer_token, read_body, respond
+from fhircast_hub.api.log import FIELDS
 from fhircast_hub.core.commands import Publish, Renew, Subscribe, Unsubscribe
 from fhircast_hub.core.errors import BadRequest, HubError, MethodNotAllowed, NotFound, UnsupportedMediaType
 from fhircast_hub.core.forms import Form, parse_form, parse_json_form
@@ -44,10 +44,9 @@ class Histogram(Protocol):
 
 
 class Counters(Protocol):
-    """What requests count."""
+    """What is counted of events."""
 
     events_in: int
-    requests: Counter[tuple[str, int]]
 
     @property
     def accepted_to_written(self) -> Histogram:
@@ -74,7 +73,6 @@ class HubApi:
         fhir_version: str | None,
         counters: Counters,
         hashed: Callable[[str], str],
-        request_ids: Iterator[str],
         anonymous: Principal | None = None,
     ) -> None:
         self._service = service
@@ -87,14 +85,10 @@ class HubApi:
         self._anonymous = anonymous
         self._configuration = configuration(fhir_version)
         self._capabilities = capability_statement(hub_url, fhir_version, datetime.datetime.now(datetime.UTC).date())
-        self._request_ids = request_ids
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = time.perf_counter()
-        request_id = next(self._request_ids)
-        REQUEST_ID.set(request_id)
         headers = Headers(scope["headers"])
-        told: dict[str, object] = {"route": "unknown"}
+        told: dict[str, object] = scope[FIELDS]
         try:
             response = await self._answer(scope, headers, receive, told)
         except HubError as error:
@@ -103,17 +97,9 @@ class HubApi:
         except ClientGone:
             return
         except Exception as error:
-            _log.error("request failed", request_id=request_id, exc_info=error)
-            response = Response(
-                500, f"the hub failed; its log says where, at request {request_id}\n".encode(), b"text/plain"
-            )
-        route = str(told["route"])
-        self._counters.requests[route, response.status] += 1
-        await respond(send, response, request_id)
-        milliseconds = round((time.perf_counter() - started) * 1000, 3)
-        _log.info(
-            "request", request_id=request_id, method=scope["method"], status=response.status, ms=milliseconds, **told
-        )
+            _log.error("request failed", request_id=REQUEST_ID.get(), exc_info=error)
+            response = Response(500, b"the hub failed; its log says where\n", b"text/plain")
+        await respond(send, response)
 
     async def _answer(self, scope: Scope, headers: Headers, receive: Receive, told: dict[str, object]) -> Response:
         method = scope["method"]

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse, Response
 
+#: Its paths. Where hub.url is the root of the server, these are no topics.
+ROOT_PATHS = frozenset(("/health/live", "/health/ready", "/metrics"))
+
 
 def root_app(*, ready: Callable[[], bool], metrics: Callable[[], bytes], metrics_type: str) -> FastAPI:
     """The application for every path that is not under hub.url. None of its routes asks for a token."""

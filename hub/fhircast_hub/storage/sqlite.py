@@ -213,17 +213,17 @@ def _connect(path: Path) -> sqlite3.Connection:
     os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
     path.chmod(0o600)
     connection = sqlite3.connect(path, isolation_level=None, timeout=1.0)
+    version = connection.execute("pragma user_version").fetchone()[0]
+    if version not in (0, SCHEMA_VERSION):
+        raise ValueError(f"{path} has schema version {version}; this hub reads version {SCHEMA_VERSION}")
     connection.execute("pragma journal_mode = wal")
     connection.execute("pragma synchronous = normal")
     connection.execute("pragma wal_autocheckpoint = 0")
-    version = connection.execute("pragma user_version").fetchone()[0]
     if version == 0:
         connection.execute("begin immediate")
         connection.execute(_SCHEMA)
         connection.execute(f"pragma user_version = {SCHEMA_VERSION}")
         connection.execute("commit")
-    elif version != SCHEMA_VERSION:
-        raise ValueError(f"{path} has schema version {version}; this hub reads version {SCHEMA_VERSION}")
     return connection
 
 

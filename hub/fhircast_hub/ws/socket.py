@@ -212,9 +212,10 @@ class HubSocket(asyncio.Protocol):
         if self._lost:
             self._disconnected()
             return
+        response.headers["X-Request-Id"] = self._request_id
         self._protocol.send_response(response)
         self._flush()
-        self._log("socket", status=response.status_code)
+        self._log("request", method="GET", route="socket", status=response.status_code)
         if self._session is None:
             self._context.registry.remove(self._name)
             self._transport.close()
@@ -243,7 +244,7 @@ class HubSocket(asyncio.Protocol):
             self._session = None
             self._context.service.post(key, Disconnected(sid, self._name, self._sure))
 
-    def _log(self, event: str, **fields: int | None) -> None:
+    def _log(self, event: str, **fields: str | int | None) -> None:
         topic = self._context.hashed(self._session[0].topic) if self._session else None
         _log.info(event, request_id=self._request_id, topic=topic, **fields)
 
