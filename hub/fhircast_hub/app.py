@@ -113,7 +113,7 @@ class Hub:
             await self._http(scope, receive, send)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not self._is_hub(scope["path"]):
+        if not self._is_hub(scope["raw_path"].decode("latin-1")):
             await self.root(scope, receive, send)
         # Only browsers say where they come from, and only they need an answer to that (CFG-2).
         elif any(name == b"origin" for name, _ in scope["headers"]):
@@ -126,6 +126,7 @@ class Hub:
         return HubSocket(self.sockets, server_state.connections)
 
     def _is_hub(self, path: str) -> bool:
+        """Whether this path, as it came and not decoded, is hub.url or under it."""
         if path == self._path or path.startswith(self._path + "/"):
             return bool(self._path) or path not in ROOT_PATHS
         return False

@@ -82,9 +82,11 @@ class Service:
     async def subscribe(self, key: SessionKey, command: Subscribe) -> None:
         """Submit a Subscribe, within what its user may have in all sessions together (SUB-15)."""
         session, _ = await self._store.load(key)
-        self._decide(key, session, command)  # what will be refused must not cost another subscription its place
-        while (absent := self.usage.to_evict(key.realm, command.principal.subscriber)) is not None:
-            await self.submit(absent[0], Evict(absent[1]))
+        # What will be refused, or replaces one of its own, must not cost another subscription its place.
+        after = self._decide(key, session, command).session
+        if after is not None and len(after.subscriptions) > (len(session.subscriptions) if session else 0):
+            while (absent := self.usage.to_evict(key.realm, command.principal.subscriber)) is not None:
+                await self.submit(absent[0], Evict(absent[1]))
         await self.submit(key, command)
 
     async def connected(self, sid: str, connection: str) -> SessionKey:

@@ -100,12 +100,11 @@ def test_serve_does_not_start_without_issuers(tmp_path: Path) -> None:
 
 
 @pytest.mark.req("AUT-17")
-@pytest.mark.parametrize("host", ["0.0.0.0", ""])
-def test_dev_refuses_to_listen_to_others(tmp_path: Path, host: str) -> None:
+def test_dev_refuses_to_listen_to_others(tmp_path: Path) -> None:
     """Any host but a loopback one is refused with one line."""
-    done = command(tmp_path, "dev", environ=environment(tmp_path, port=free_port(), host=host))
+    done = command(tmp_path, "dev", environ=environment(tmp_path, port=free_port(), host="0.0.0.0"))
     assert (done.returncode, done.stdout) == (2, "")
-    assert re.fullmatch(rf"FHIRCAST_HOST: got '{re.escape(host)}', expected .*\n", done.stderr)
+    assert re.fullmatch(r"FHIRCAST_HOST: got '0\.0\.0\.0', expected .*\n", done.stderr)
 
 
 @pytest.mark.req("AUT-17")
@@ -181,7 +180,7 @@ def test_the_key_is_private_and_gone_with_the_hub(tmp_path: Path, number: signal
 def test_no_token_for_a_dev_hub_that_was_killed(tmp_path: Path) -> None:
     """A key that kill -9 left behind is not taken for a running hub."""
     with hub_process(tmp_path, "dev", public_url=None) as hub:
-        hub.stop(signal.SIGKILL)
+        assert hub.stop(signal.SIGKILL) == -signal.SIGKILL
         done = command(tmp_path, "token", environ=hub.environ)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
 

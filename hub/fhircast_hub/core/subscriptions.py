@@ -33,6 +33,7 @@ class Ended(msgspec.Struct, frozen=True):
 def subscribe(session: Session | None, command: Subscribe, now: float, rules: Rules) -> Outcome:
     """Grant a new subscription, or raise Forbidden, Conflict, InsufficientScope or TooMany."""
     principal = command.principal
+    _check_alive(principal, now)
     check_access(principal, command.topic, session.owner if session else None)
     granted = _granted(principal, command.events)
     if session is None:
@@ -55,6 +56,7 @@ def renew(session: Session | None, command: Renew, now: float, ids: Ids, rules: 
 
     Raises NotFound for an endpoint that is not a live one of this session and user, and as `subscribe` does.
     """
+    _check_alive(command.principal, now)
     subscription = _own(session, command.principal, command.sid, now, rules)
     assert session is not None
     check_access(command.principal, command.topic, session.owner)
@@ -167,6 +169,12 @@ def _ends(subscription: Subscription, rules: Rules) -> float:
     return subscription.expires
 
 
+def _check_alive(principal: Principal, now: float) -> None:
+    """A token that only clock skew still lets pass cannot subscribe (LEA-2)."""
+    if principal.expires <= now:
+        raise Unauthenticated("this token has expired, and a subscription must not outlive it")
+
+
 def _granted(principal: Principal, events: tuple[str, ...]) -> tuple[str, ...]:
     """The events among those asked for that the token may read (AUT-3, AUT-4)."""
     granted = tuple(event for event in events if principal.scopes.may_read(event.lower()))
@@ -179,9 +187,7 @@ def _granted(principal: Principal, events: tuple[str, ...]) -> tuple[str, ...]:
 
 def _expires(principal: Principal, lease: int | None, now: float, rules: Rules) -> float:
     """When the lease ends: "the Hub SHALL limit the subscription lease seconds to be less than or equal to the access token's
-    expiration" (2.4). A token that only clock skew still lets pass cannot subscribe (LEA-2)."""
-    if principal.expires <= now:
-        raise Unauthenticated("this token has expired, and a subscription must not outlive it")
+    expiration" (2.4)."""
     return min(now + min(lease or rules.default_lease, rules.max_lease), principal.expires)
 
 
