@@ -305,7 +305,8 @@ async def test_after_a_crash_who_had_a_socket_has_time_to_come_back(tmp_path: Pa
     rules: dict[str, Any] = {"own": REALM, "max_subscriptions_per_topic": 2, "clock": clock, "idp": idp}
     async with running_hub(store=f"sqlite:///{tmp_path / 'hub.db'}", **rules) as hub:
         connected = await hub.subscribe()
-        async with hub.follow(connected):
+        named = await hub.subscribe(subscriber__name="Viewer", hub__topic="another")
+        async with hub.follow(connected), hub.follow(named):
             clock.now += 1
             absent = await hub.subscribe()
             shutil.copytree(tmp_path, crashed)
@@ -314,15 +315,23 @@ async def test_after_a_crash_who_had_a_socket_has_time_to_come_back(tmp_path: Pa
         await again.subscribe()
         assert await is_refused(absent.replace(str(hub.port), str(again.port)))
         assert not await is_refused(connected.replace(str(hub.port), str(again.port)))
+        await again.subscribe(subscriber__name="Viewer", hub__topic="another")
+        assert await is_refused(named.replace(str(hub.port), str(again.port))), "its socket is gone, so it is replaced"
 
 
 @pytest.mark.req("OPS-3", "SUB-17")
-async def test_stopping_notes_every_socket_before_the_store_is_closed(tmp_path: Path) -> None:
-    """After an orderly end the file says of nobody that a socket is there."""
+async def test_stopping_notes_every_socket_before_the_store_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an orderly end the file says of nobody that a socket is there, though the store was away when it began."""
+    monkeypatch.setattr(service, "RETRY_SECONDS", 0.05)
     path = tmp_path / "hub.db"
     async with AsyncExitStack() as sockets:
         async with running_hub(store=f"sqlite:///{path}") as hub:
             followers = [await sockets.enter_async_context(hub.follow(await hub.subscribe())) for _ in range(5)]
+            away = moody(hub)
+            away.down = True
+            asyncio.get_running_loop().call_later(1, setattr, away, "down", False)
         assert [await follower.closed() for follower in followers] == [1001] * 5
     store = SqliteStore(path)
     await store.open(lambda effects: None)

@@ -315,7 +315,7 @@ async def test_who_asks_before_sending_is_spared_it() -> None:
     async with running_hub() as hub:
         headers = hub.headers(**AS_JSON, Expect="100-continue")
         async with wire(hub) as connection:
-            await connection.send(request("POST", "/api/hub", headers | {"Content-Length": str(30 * MEGABYTE)}))
+            await connection.send(request("POST", "/api/hub", headers | {"Content-Length": str(MEGABYTE + 1)}))
             assert (await connection.reply()).status == 413
             assert await connection.ended()
         body = json.dumps(event("Patient-open")).encode()
