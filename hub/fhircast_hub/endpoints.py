@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 #: Random bits in an endpoint (SUB-2 asks for 128).
 _BITS = 256
@@ -47,7 +47,7 @@ class Endpoints:
         """The endpoint a legacy client chose, as a URL, and its digest."""
         token = _token(endpoint)
         origin = urlsplit(self._base)
-        return f"{origin.scheme}://{origin.netloc}/bind/{token}", _digest(token)
+        return f"{origin.scheme}://{origin.netloc}/bind/{quote(token, safe='')}", _digest(token)
 
     def digest(self, endpoint: str) -> str:
         """The digest of what a client says is its endpoint: the last segment is what counts, whatever proxy rewrote the rest."""
@@ -57,13 +57,14 @@ class Endpoints:
         """The digest of the endpoint in a WebSocket request's path; its query is ignored. None if it can be none."""
         path = path.partition("?")[0]
         for prefix in self._prefixes:
-            if path.startswith(prefix) and (token := unquote(path[len(prefix) :]).rstrip("/")) and "/" not in token:
+            token = unquote(path[len(prefix) :].rstrip("/")) if path.startswith(prefix) else ""
+            if token and "/" not in token:
                 return _digest(token) if len(token) <= _MAX_TOKEN else None
         return None
 
 
 def _token(endpoint: str) -> str:
-    return endpoint.partition("?")[0].rstrip("/").rpartition("/")[2]
+    return unquote(endpoint.partition("?")[0].rstrip("/").rpartition("/")[2])
 
 
 def _digest(token: str) -> str:

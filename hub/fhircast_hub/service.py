@@ -109,7 +109,10 @@ class Service:
     async def tick(self) -> None:
         """Do what was due by now."""
         for key in self._deadlines.due(self._clock()):
-            await self._insist(key, Tick())
+            try:
+                await self.submit(key, Tick())
+            except HubError:
+                pass  # the store fails; the deadline stands, and comes again
 
     def _decide(self, key: SessionKey, session: Session | None, command: Command) -> Outcome:
         outcome = decide(session, command, self._clock(), self._ids, self._rules)
@@ -159,8 +162,9 @@ class Service:
             self._timer.cancel()
         self._timer = None
         if (at := self._deadlines.next()) is not None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(max(0.0, at - self._clock()), self._fire)
+            # What is overdue is so because the store failed: that is not tried again in haste.
+            wait = at - self._clock()
+            self._timer = asyncio.get_running_loop().call_later(wait if wait > 0 else RETRY_SECONDS, self._fire)
 
     def _fire(self) -> None:
         self._timer = None

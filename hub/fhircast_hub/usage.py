@@ -56,10 +56,12 @@ class Usage:
 
     def follow(self, key: SessionKey, before: Session | None, after: Session | None) -> None:
         """A session changed from `before` to `after`."""
-        if before is not None and after is None:
-            _discard(self._topics, (key.realm, before.owner), key.topic)
-        elif before is None and after is not None:
-            self._topics.setdefault((key.realm, after.owner), set()).add(key.topic)
+        was, now = before.owner if before else None, after.owner if after else None
+        if was != now:
+            if was is not None:
+                _discard(self._topics, (key.realm, was), key.topic)
+            if now is not None:
+                self._topics.setdefault((key.realm, now), set()).add(key.topic)
         old = before.subscriptions if before else {}
         new = after.subscriptions if after else {}
         for sid in old.keys() - new.keys():

@@ -146,7 +146,7 @@ class SqliteStore:
             return
         try:
             self._write(batch.rows)
-        except sqlite3.Error as error:
+        except Exception as error:
             _log.error("store not written", error=type(error).__name__, count=len(batch.undo))
             for key, (before, revision) in batch.undo.items():
                 if before is None:
@@ -171,7 +171,7 @@ class SqliteStore:
                 for statement in statements:
                     self._connection.execute(*statement)
                 self._connection.execute("commit")
-            except sqlite3.Error:
+            except BaseException:
                 if self._connection.in_transaction:
                     self._connection.execute("rollback")
                 raise
