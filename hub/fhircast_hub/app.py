@@ -17,7 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 from fhircast_hub.api.http import Receive, Scope, Send
 from fhircast_hub.api.hub import HubApi
 from fhircast_hub.api.log import RequestLog
-from fhircast_hub.api.root import ROOT_PATHS, root_app
+from fhircast_hub.api.root import root_app
 from fhircast_hub.auth.issuers import Issuer
 from fhircast_hub.auth.jwt import JwtVerifier
 from fhircast_hub.core.principal import Principal
@@ -31,6 +31,9 @@ from fhircast_hub.telemetry import CONTENT_TYPE, KeyedHash, Metrics
 from fhircast_hub.usage import Usage
 from fhircast_hub.ws.registry import Registry
 from fhircast_hub.ws.socket import HubSocket, SocketContext
+
+#: Hosts that are asked directly, whatever proxy the environment names.
+_LOOPBACK = ("all://127.0.0.1", "all://localhost", "all://[::1]")
 
 
 class RandomIds:
@@ -64,7 +67,7 @@ class Hub:
         self.metrics = Metrics()
         self.registry = Registry(self.metrics)
         self.service = Service(_store(settings), clock, RandomIds(), settings.rules(), usage, hashed)
-        self._client = httpx.AsyncClient()
+        self._client = httpx.AsyncClient(mounts=dict.fromkeys(_LOOPBACK))
         self._verifier = JwtVerifier(_issuers(settings), self._client, clock, allow_insecure=settings.allow_insecure)
         endpoints = Endpoints(settings.ws_base, self._path, legacy=anonymous is not None)
         self.root: FastAPI = root_app(ready=lambda: self._ready, metrics=self.metrics.render, metrics_type=CONTENT_TYPE)
@@ -128,7 +131,7 @@ class Hub:
     def _is_hub(self, path: str) -> bool:
         """Whether this path, as it came and not decoded, is hub.url or under it."""
         if path == self._path or path.startswith(self._path + "/"):
-            return bool(self._path) or path not in ROOT_PATHS
+            return bool(self._path) or path not in {getattr(route, "path", None) for route in self.root.routes}
         return False
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -35,7 +36,7 @@ def serve(config: Config = None) -> None:
         require_issuers(settings)
     except SettingsError as error:
         _refuse(error)
-    _run(Hub(settings), settings)
+    _run(Hub(settings), settings, _listen(settings))
 
 
 @app.command()
@@ -53,11 +54,12 @@ def dev(
         settings = load(None, environ)
     except (SettingsError, ValueError) as error:
         _refuse(error)
+    listener = _listen(settings)
     hub = Hub(settings, anonymous=issuer.anonymous() if legacy else None)
     hub.root.get("/dev/jwks")(issuer.jwks)
-    print(development.banner(settings.public_url, issuer.token(), legacy=legacy), flush=True)
     with development.published(issuer):
-        _run(hub, settings)
+        print(development.banner(settings.public_url, issuer.token(), legacy=legacy), flush=True)
+        _run(hub, settings, listener)
 
 
 @app.command()
@@ -78,7 +80,7 @@ def token(
 
 @app.command()
 def check_config(config: Config = None) -> None:
-    """Print the effective settings, secrets masked, and where each comes from; exit code 2 if the hub would not start."""
+    """Print the effective settings, secrets masked, and where each comes from; exit code 2 if one of them is wrong."""
     settings = _settings(config)
     print(msgspec.json.format(msgspec.json.encode(settings.masked()), indent=2).decode())
     try:
@@ -99,18 +101,18 @@ def _refuse(error: Exception) -> NoReturn:
     raise typer.Exit(2)
 
 
-def _run(hub: Hub, settings: Settings) -> NoReturn:
+def _listen(settings: Settings) -> socket.socket:
+    try:
+        return listen(settings.host, settings.port)
+    except OSError as error:
+        where = f"{settings.host} {settings.port}"
+        _refuse(ValueError(f"FHIRCAST_HOST, FHIRCAST_PORT: cannot listen on {where}: {error.strerror or error}"))
+
+
+def _run(hub: Hub, settings: Settings, listener: socket.socket) -> NoReturn:
     configure_logging(settings.log_format, settings.log_level)
     if settings.allow_insecure:
         _log.warning("insecure", reason="FHIRCAST_ALLOW_INSECURE is set: tokens and patients may travel unencrypted")
-    try:
-        listener = listen(settings.host, settings.port)
-    except OSError as error:
-        _refuse(
-            ValueError(
-                f"FHIRCAST_HOST, FHIRCAST_PORT: cannot listen on {settings.host} {settings.port}: {error.strerror}"
-            )
-        )
     port = listener.getsockname()[1]
     _log.info("starting", hub_url=settings.public_url, host=settings.host, port=port, store=settings.store)
     if not serve_on(hub, listener):

@@ -6,6 +6,7 @@ hub stops. Never for patients: whoever can read that file is every clinician.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import tempfile
@@ -13,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import jwt
 import msgspec
@@ -39,12 +40,12 @@ class DevIssuer(msgspec.Struct, frozen=True):
     key: str
 
     @classmethod
-    def make(cls, port: int) -> DevIssuer:
-        """A new key, for the hub on this port."""
+    def make(cls, origin: str) -> DevIssuer:
+        """A new key, for the hub at this origin."""
         pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        return cls(issuer=f"http://127.0.0.1:{port}/dev", key=pem.decode())
+        return cls(issuer=f"{origin}/dev", key=pem.decode())
 
     def token(
         self,
@@ -83,11 +84,12 @@ def environment(environ: Mapping[str, str], port: int | None) -> tuple[dict[str,
             f"FHIRCAST_HOST: got {host!r}, expected a loopback address: a dev hub is for this machine only"
         )
     chosen = str(port) if port is not None else environ.get("FHIRCAST_PORT", "8080")
-    issuer = DevIssuer.make(int(chosen) if chosen.isdecimal() else 0)
+    issuer = DevIssuer.make(f"http://{f'[{host}]' if ':' in host else host}:{chosen}")
     own = {"issuer": issuer.issuer, "audience": AUDIENCE, "jwks_uri": f"{issuer.issuer}/jwks"}
+    shown = "localhost" if host == _LOOPBACK[0] else host
     defaults = {
         "FHIRCAST_HOST": host,
-        "FHIRCAST_PUBLIC_URL": f"http://localhost:{chosen}/api/hub",
+        "FHIRCAST_PUBLIC_URL": f"http://{f'[{shown}]' if ':' in shown else shown}:{chosen}/api/hub",
         "FHIRCAST_STORE": "memory:",
         "FHIRCAST_LOG_FORMAT": "console",
     }
@@ -96,23 +98,39 @@ def environment(environ: Mapping[str, str], port: int | None) -> tuple[dict[str,
 
 @contextmanager
 def published(issuer: DevIssuer) -> Iterator[None]:
-    """Let `fhircast-hub token` of this user find the issuer while the hub runs."""
+    """Let `fhircast-hub token` of this user find the issuer while the hub runs: as long as it holds the file's lock."""
     path = _path()
     path.unlink(missing_ok=True)
     with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         file.write(msgspec.json.encode(issuer))
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
+        file.flush()
+        try:
+            yield
+        finally:
+            if (
+                path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino
+            ):  # a later dev hub may have its own
+                path.unlink()
 
 
 def running() -> DevIssuer:
     """The issuer of the dev hub that runs. Raises ValueError when none does."""
     try:
-        return msgspec.json.decode(_path().read_bytes(), type=DevIssuer)
+        with _path().open("rb") as file:
+            if _is_locked(file):
+                return msgspec.json.decode(file.read(), type=DevIssuer)
     except (OSError, msgspec.MsgspecError):
-        raise ValueError("no dev hub runs for this user; start one with: fhircast-hub dev") from None
+        pass
+    raise ValueError("no dev hub runs for this user; start one with: fhircast-hub dev")
+
+
+def _is_locked(file: BinaryIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    return False
 
 
 def _path() -> Path:

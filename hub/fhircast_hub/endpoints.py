@@ -43,15 +43,16 @@ class Endpoints:
         """The endpoint whose digest is `sid`, for a client that unsubscribes without saying it; None after a restart."""
         return self._known.get(sid)
 
-    def chosen(self, endpoint: str) -> tuple[str, str]:
-        """The endpoint a legacy client chose, as a URL, and its digest."""
-        token = _token(endpoint)
-        origin = urlsplit(self._base)
-        return f"{origin.scheme}://{origin.netloc}/bind/{quote(token, safe='')}", _digest(token)
+    def named(self, endpoint: str) -> tuple[str, str]:
+        """What a client says is its endpoint, and its digest: the last segment counts, whatever proxy rewrote the rest.
 
-    def digest(self, endpoint: str) -> str:
-        """The digest of what a client says is its endpoint: the last segment is what counts, whatever proxy rewrote the rest."""
-        return _digest(_token(endpoint))
+        A legacy client may say no more than that segment, and is told the whole.
+        """
+        token = _token(endpoint)
+        if self.legacy and "/ws/" not in endpoint:
+            origin = urlsplit(self._base)
+            endpoint = f"{origin.scheme}://{origin.netloc}/bind/{quote(token, safe='')}"
+        return endpoint, _digest(token)
 
     def resolve(self, path: str) -> str | None:
         """The digest of the endpoint in a WebSocket request's path; its query is ignored. None if it can be none."""

@@ -9,15 +9,41 @@ import socket
 from collections.abc import Iterator
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from fhircast_hub.app import Hub
 
 #: Seconds that requests and sockets have to end before they are ended.
 GRACE_SECONDS = 6
+#: Bytes of a request's line and headers; a token has at most 16 KiB of them.
+MAX_HEADER_BYTES = 64 << 10
 #: Seconds that a client may reuse its connection after a request; longer than a proxy's own patience of a minute.
 KEEP_ALIVE_SECONDS = 65
 #: Connections that may wait to be accepted while the hub is busy: a hospital's clients come back all at once.
 BACKLOG = 4096
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP, which of itself takes headers without end."""
+
+    _header_bytes = 0
+    _in_headers = True
+
+    def on_message_begin(self) -> None:
+        self._header_bytes = 0
+        self._in_headers = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_headers = False
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_headers:
+            self._header_bytes += len(data)
+            if self._header_bytes > MAX_HEADER_BYTES:
+                self.transport.abort()
 
 
 class Server(uvicorn.Server):
@@ -36,7 +62,7 @@ def make_server(hub: Hub) -> Server:
     config = uvicorn.Config(
         hub,
         loop="uvloop",
-        http="httptools",
+        http=HttpProtocol,
         ws=hub.socket,  # type: ignore[arg-type]  # called as a class would be
         lifespan="on",
         access_log=False,  # its lines would hold endpoints

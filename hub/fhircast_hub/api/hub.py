@@ -22,7 +22,7 @@ from fhircast_hub.core.commands import Publish, Renew, Subscribe, Unsubscribe
 from fhircast_hub.core.errors import BadRequest, HubError, MethodNotAllowed, NotFound, UnsupportedMediaType
 from fhircast_hub.core.forms import Form, parse_form, parse_json_form
 from fhircast_hub.core.messages import check_topic, parse_event
-from fhircast_hub.core.names import spelling
+from fhircast_hub.core.names import KNOWN, spelling
 from fhircast_hub.core.principal import Principal, SessionKey
 from fhircast_hub.core.subscriptions import Ended
 from fhircast_hub.endpoints import Endpoints
@@ -110,6 +110,7 @@ class HubApi:
             return await self._get(rest, headers, told)
         if method == "OPTIONS":
             return Response(204, headers=[(b"allow", b"GET, POST, OPTIONS")])
+        await self._principal(headers)
         raise MethodNotAllowed(f"expected GET or POST, got {method}", allow="GET, POST, OPTIONS")
 
     async def _get(self, rest: bytes, headers: Headers, told: dict[str, object]) -> Response:
@@ -149,7 +150,7 @@ class HubApi:
         told["route"] = "publish"
         event = parse_event(body)
         told["topic"] = self._hashed(_agreed(event.topic, topic))
-        told["name"] = spelling(event.name)
+        told["name"] = spelling(event.name) if event.key in KNOWN else "other"
         accepted = time.perf_counter()
         await self._service.submit(SessionKey(principal.realm, event.topic), Publish(principal, event))
         self._counters.events_in += 1
@@ -158,11 +159,10 @@ class HubApi:
 
     async def _subscribe(self, key: SessionKey, principal: Principal, form: Form) -> Response:
         if form.endpoint is not None:
-            sid = self._endpoints.digest(form.endpoint)
+            url, sid = self._endpoints.named(form.endpoint)
             if not self._endpoints.legacy or self._service.usage.find(sid):
                 await self._service.submit(key, Renew(principal, key.topic, sid, form.events, form.lease, form.name))
-                return _endpoint(form.endpoint)
-            url, sid = self._endpoints.chosen(form.endpoint)
+                return _endpoint(url)
         else:
             url, sid = self._endpoints.new()
         await self._service.subscribe(
@@ -171,7 +171,7 @@ class HubApi:
         return _endpoint(url)
 
     async def _unsubscribe(self, key: SessionKey, principal: Principal, form: Form) -> Response:
-        sid = self._endpoints.digest(form.endpoint) if form.endpoint is not None else None
+        sid = self._endpoints.named(form.endpoint)[1] if form.endpoint is not None else None
         ended = await self._service.submit(key, Unsubscribe(principal, key.topic, sid, form.name))
         assert isinstance(ended, Ended)
         return _endpoint(form.endpoint or self._endpoints.known(ended.sid))

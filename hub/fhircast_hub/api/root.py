@@ -7,20 +7,17 @@ from collections.abc import Callable
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse, Response
 
-#: Its paths. Where hub.url is the root of the server, these are no topics.
-ROOT_PATHS = frozenset(("/health/live", "/health/ready", "/metrics"))
-
 
 def root_app(*, ready: Callable[[], bool], metrics: Callable[[], bytes], metrics_type: str) -> FastAPI:
     """The application for every path that is not under hub.url. None of its routes asks for a token."""
-    app = FastAPI(title="fhircast-hub", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(title="fhircast-hub", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
 
-    @app.get("/health/live")
+    @app.api_route("/health/live", methods=["GET", "HEAD"])
     async def live() -> Response:
         """The process answers."""
         return PlainTextResponse("live\n")
 
-    @app.get("/health/ready")
+    @app.api_route("/health/ready", methods=["GET", "HEAD"])
     async def is_ready() -> Response:
         """The store is open and the hub takes requests."""
         return PlainTextResponse("ready\n") if ready() else PlainTextResponse("not ready\n", 503)

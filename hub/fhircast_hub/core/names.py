@@ -22,6 +22,8 @@ ANCHOR_KEYS = {"imagingstudy": "study", "diagnosticreport": "report"}
 DERIVED = ("patient", "encounter", "imagingstudy")
 
 _SPELLING = {name.lower(): name for name in CATALOGUE}
+#: The catalogue in lower case: names that say nothing of anybody.
+KNOWN = frozenset(_SPELLING)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _RESOURCE_EVENT = re.compile(r"([a-z]+)-(open|close|update|select)", re.ASCII | re.IGNORECASE)
 _REVERSE_DOMAIN = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)+", re.ASCII)
