@@ -18,7 +18,7 @@ from fhircast_hub.dev import DevIssuer
 async def running_issuer() -> AsyncIterator[DevIssuer]:
     """An issuer on a free loopback port. Its tokens are asked for in this process; its key is found over HTTP."""
     listener = socket.create_server(("127.0.0.1", 0))
-    issuer = DevIssuer.make(listener.getsockname()[1])
+    issuer = DevIssuer.make(f"http://127.0.0.1:{listener.getsockname()[1]}")
     async with await asyncio.start_server(_Server(issuer).answer, sock=listener):
         yield issuer
 
