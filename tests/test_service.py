@@ -14,6 +14,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from fhircast_hub import service
+from fhircast_hub.core.commands import Command
 from fhircast_hub.core.effects import Effect
 from fhircast_hub.core.errors import Unavailable
 from fhircast_hub.core.principal import SessionKey
@@ -348,3 +349,48 @@ async def test_a_store_that_is_down_does_not_hold_up_the_end(monkeypatch: pytest
         async with hub.follow(await hub.subscribe()):
             moody(hub).down = True
         await until(lambda: len(hub.hub.service._tasks) > 0)
+
+
+@pytest.mark.req("LEA-4")
+async def test_a_clock_that_is_set_lets_no_lease_live_longer() -> None:
+    """The machine slept for an hour; the first event after that is not sent to whose lease has ended meanwhile."""
+    async with running_hub() as hub, hub.follow(await hub.subscribe(hub__lease_seconds="60")) as follower:
+        hub.clock.now += 3600
+        assert (await hub.publish(event("Patient-open"))).status_code == 202
+        assert (await follower.next())["hub.mode"] == "denied"
+        assert await follower.closed() == 1000
+
+
+async def test_a_failure_of_ours_does_not_stop_the_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the Tick of one session raises what nobody expected, it is tried again, and the others have theirs."""
+    async with running_hub() as hub, hub.follow(await hub.subscribe(hub__lease_seconds="60")) as follower:
+        await hub.subscribe(hub__topic="odd", hub__lease_seconds="30")
+        submit = hub.hub.service.submit
+
+        async def failing(key: SessionKey, command: Command) -> object:
+            if key.topic == "odd":
+                raise RuntimeError
+            return await submit(key, command)
+
+        monkeypatch.setattr(hub.hub.service, "submit", failing)
+        hub.clock.now += 61
+        await hub.hub.service.tick()
+        assert (await follower.next())["hub.mode"] == "denied"
+        monkeypatch.undo()
+        await hub.hub.service.tick()
+        assert hub.hub.service.usage.subscriptions == 0
+
+
+async def test_who_gives_up_waiting_takes_nobody_along(tmp_path: Path) -> None:
+    """Three commits share a transaction; one of the three is cancelled, and the others have what they wanted."""
+    async with running_hub(store=f"sqlite:///{tmp_path / 'hub.db'}") as hub:
+        store = hub.hub.service._store
+        keys = [SessionKey("r", f"topic-{number}") for number in range(3)]
+        tasks = [
+            asyncio.ensure_future(store.commit(key, 0, None, Session(realm="r", topic=key.topic, owner="u"), ()))
+            for key in keys
+        ]
+        await asyncio.sleep(0)
+        tasks[1].cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [result is None for result in results] == [True, False, True]

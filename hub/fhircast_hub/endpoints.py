@@ -1,7 +1,7 @@
-"""WebSocket endpoints: "cryptographically random, unique, and unguessable" (FHIRcast 3.0.0, 2.4), and known by digest only.
+"""WebSocket endpoints: "cryptographically random, unique, and unguessable" (FHIRcast 3.0.0, 2.4), and stored by digest only.
 
-A browser cannot send a token with a WebSocket, so the endpoint is the ticket. It is handed to the client once; what the hub
-keeps, and what could leak from its file, is the digest.
+A browser cannot send a token with a WebSocket, so the endpoint is the ticket. What sessions and the store hold, and what could
+leak from the file, is its digest; the process remembers what it handed out, in memory.
 """
 
 from __future__ import annotations

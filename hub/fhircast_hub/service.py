@@ -29,6 +29,8 @@ _log = structlog.get_logger()
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 #: Seconds until something the hub owes itself (a lost socket, a deadline) is tried again when the store fails.
 RETRY_SECONDS = 1.0
+#: Seconds after which the deadlines are looked at in any case: the clock may have been set.
+LOOK_SECONDS = 30.0
 #: Seconds that `stop` waits for what was begun.
 STOP_SECONDS = 3.0
 
@@ -67,9 +69,17 @@ class Service:
         await self._store.close()
 
     async def submit(self, key: SessionKey, command: Command) -> object:
-        """Decide and commit; the reply. Raises what `decide` and the store raise: then nothing has changed."""
+        """Decide and commit; the reply. Raises what `decide` and the store raise: then nothing has changed.
+
+        What is overdue comes first: a clock that was set, or a machine that slept, lets no lease live longer (LEA-4).
+        """
+        ticked = False
         while True:
             session, revision = await self._store.load(key)
+            if self._overdue(session) and not ticked and not isinstance(command, Tick):
+                ticked = True
+                await self.submit(key, Tick())
+                continue
             outcome = self._decide(key, session, command)
             if outcome.session is session and not outcome.effects:
                 return outcome.reply
@@ -102,7 +112,7 @@ class Service:
         session, _ = await self._store.load(key)
         return current_context(session, principal, key.topic, self._rules)
 
-    def post(self, key: SessionKey, command: Command) -> None:
+    def submit_soon(self, key: SessionKey, command: Command) -> None:
         """Submit what nobody waits for; again, later, for as long as the store fails."""
         self._spawn(self._insist(key, command))
 
@@ -111,8 +121,13 @@ class Service:
         for key in self._deadlines.due(self._clock()):
             try:
                 await self.submit(key, Tick())
-            except HubError:
-                pass  # the store fails; the deadline stands, and comes again
+            except Exception as error:
+                if not isinstance(error, HubError):
+                    _log.error("tick failed", topic=self._hashed(key.topic), exc_info=error)
+                self._deadlines.set(key, self._clock())  # due, and tried again when the timer is
+
+    def _overdue(self, session: Session | None) -> bool:
+        return session is not None and session.deadline is not None and session.deadline <= self._clock()
 
     def _decide(self, key: SessionKey, session: Session | None, command: Command) -> Outcome:
         outcome = decide(session, command, self._clock(), self._ids, self._rules)
@@ -153,6 +168,9 @@ class Service:
                 if error.status < 500:
                     return
                 await asyncio.sleep(RETRY_SECONDS)
+            except Exception as error:
+                _log.error("command failed", topic=self._hashed(key.topic), exc_info=error)
+                return
             else:
                 return
 
@@ -164,13 +182,15 @@ class Service:
         if (at := self._deadlines.next()) is not None:
             # What is overdue is so because the store failed: that is not tried again in haste.
             wait = at - self._clock()
-            self._timer = asyncio.get_running_loop().call_later(wait if wait > 0 else RETRY_SECONDS, self._fire)
+            wait = min(wait, LOOK_SECONDS) if wait > 0 else RETRY_SECONDS
+            self._timer = asyncio.get_running_loop().call_later(wait, self._fire)
 
     def _fire(self) -> None:
         self._timer = None
         self._spawn(self._tick_and_arm())
 
     async def _tick_and_arm(self) -> None:
+        REQUEST_ID.set(None)  # whichever request set the timer, this is not its doing
         await self.tick()
         self._arm()
 

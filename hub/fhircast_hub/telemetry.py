@@ -239,9 +239,9 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 #: Attributes of Metrics that only grow, the name Prometheus knows them by, and what they count.
 COUNTERS = (
     ("events_in", "fhircast_events_received", "Events accepted from applications"),
-    ("events_out", "fhircast_events_sent", "Event frames handed to sockets"),
+    ("events_out", "fhircast_events_sent", "Frames meant for sockets: events, confirmations and denials"),
     ("frames_ignored", "fhircast_frames_ignored", "Frames from applications that mean nothing to the hub"),
-    ("sockets_opened", "fhircast_sockets_opened", "WebSockets accepted"),
+    ("sockets_opened", "fhircast_sockets_opened", "WebSocket handshakes that were asked for"),
     ("sockets_closed", "fhircast_sockets_closed", "WebSockets ended, by whomever"),
     ("slow_readers_closed", "fhircast_slow_readers_closed", "WebSockets closed because their queue was full"),
     ("pings_unanswered", "fhircast_pings_unanswered", "WebSockets given up because they did not answer a ping"),

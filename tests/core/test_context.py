@@ -24,6 +24,7 @@ from core.world import (
 )
 from fhircast_hub.core.context import current_context
 from fhircast_hub.core.errors import Forbidden, InsufficientScope
+from fhircast_hub.core.limits import MAX_CONTEXT_BYTES
 
 EMPTY = {"context.type": "", "context": []}
 
@@ -444,3 +445,51 @@ def test_what_went_is_closed() -> None:
     assert world.get() == before
     world.publish("Patient-open", patient("p0"))
     assert world.current() == "Patient p0"
+
+
+@pytest.mark.req("LIM-1")
+def test_contexts_are_bounded_in_bytes_too() -> None:
+    """Opens of a megabyte each: those that fit stay, the oldest go, the newest is current."""
+    world = World()
+    world.join("chart", CLOSES)
+    for number in range(12):
+        world.publish("Patient-open", patient(f"p{number}"), {"key": "extension", "data": "x" * 1_000_000})
+    assert world.session is not None
+    assert sum(len(context.frame) for context in world.session.contexts.values()) <= MAX_CONTEXT_BYTES
+    assert world.current() == "Patient p11"
+    assert world.news("chart") == [f"Patient-close p{number}" for number in range(4)]
+
+
+@pytest.mark.req("LIM-1", "DER-1")
+def test_the_patient_of_the_current_study_does_not_go() -> None:
+    """64 patients are open; the study of the oldest is opened: a chart shows that patient, and a joiner is told the same."""
+    world = World()
+    for number in range(64):
+        world.publish("Patient-open", patient(f"p{number}"))
+    world.join("chart", "Patient-open,Patient-close")
+    world.publish("ImagingStudy-open", study("s1"), patient("p0"))
+    assert world.news("chart") == ["Patient-open p0", "Patient-close p1"]
+    assert joined(world, "Patient-open") == ["Patient-open p0"]
+
+
+@pytest.mark.req("DER-3", "CTX-6")
+def test_whoever_joins_at_home_is_told_the_next_patient_again() -> None:
+    """Home-open makes everybody forget what they were told, those who hear it on joining too."""
+    world = World()
+    world.publish("Patient-open", patient("p1"))
+    world.publish("Home-open")
+    world.join("chart", "Patient-open,Home-open")
+    world.publish("ImagingStudy-open", study("s1"), patient("p1"))
+    assert world.news("chart") == ["Patient-open p1"]
+
+
+@pytest.mark.req("SUB-9", "CTX-6")
+def test_a_renewal_at_home_leaves_the_application_at_home() -> None:
+    """What the new names add is not current: Home-open comes behind it again."""
+    world = World()
+    world.publish("Patient-open", patient("p1"))
+    world.join("chart", "Home-open")
+    world.publish("Home-open")
+    world.news("chart")
+    world.renew("chart", "Patient-open,Home-open")
+    assert world.news("chart") == ["subscribe", "Patient-open p1", "Home-open"]

@@ -13,7 +13,7 @@ from core.world import CLOSES, NOON, OPENS, TOPIC, World, encounter, frozen, ite
 from fhircast_hub.core.commands import Connected, Disconnected, Evict, Restarted, Tick
 from fhircast_hub.core.decide import decide
 from fhircast_hub.core.errors import Conflict, Forbidden, HubError, NotFound
-from fhircast_hub.core.limits import MAX_CONTEXTS, Rules
+from fhircast_hub.core.limits import ABANDONED, MAX_CONTEXTS, Rules
 from fhircast_hub.core.principal import Principal
 
 EVENTS = f"{OPENS},{CLOSES},Home-open"
@@ -38,13 +38,24 @@ def test_a_session_without_anybody_is_forgotten() -> None:
 
 @pytest.mark.req("LIM-1")
 def test_an_open_context_keeps_a_session() -> None:
-    """However long nobody listens; from its close on the time runs."""
+    """Nobody listens, and it stays; from its close on the time runs."""
     world = World(session_ttl=TTL)
     world.publish("Patient-open", patient("p1"))
-    world.wait(10 * TTL)
+    world.wait(6 * TTL)
     assert world.current() == "Patient p1"
     world.publish("Patient-close", patient("p1"))
     world.wait(TTL - 1)
+    assert world.session is not None
+    world.wait(1)
+    assert world.session is None
+
+
+@pytest.mark.req("LIM-1")
+def test_an_open_context_does_not_keep_a_session_for_ever() -> None:
+    """An EHR that never closes, with a topic for each login, must not use up its user's topics."""
+    world = World(session_ttl=TTL)
+    world.publish("Patient-open", patient("p1"))
+    world.wait(ABANDONED * TTL - 1)
     assert world.session is not None
     world.wait(1)
     assert world.session is None

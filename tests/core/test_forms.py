@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fhircast_hub.core.errors import BadRequest
+from fhircast_hub.core.errors import BadRequest, TooLarge
 from fhircast_hub.core.forms import Form, parse_form, parse_json_form
 
 GOOD = {
@@ -304,3 +304,11 @@ def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     """Nothing that is sent as a form makes the hub fail."""
     with pytest.raises(BadRequest):
         parse_form(body)
+
+
+@pytest.mark.req("SUB-5")
+def test_a_form_is_short() -> None:
+    """Over 64 KiB it is refused unread; a JSON body of that size is no form."""
+    with pytest.raises(TooLarge, match="65536"):
+        parse_form(b"hub.mode=subscribe&x=" + b"y" * 65536)
+    assert parse_json_form(b'{"hub.mode":"subscribe","x":"' + b"y" * 65536 + b'"}') is None

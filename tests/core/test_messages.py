@@ -21,7 +21,6 @@ from fhircast_hub.core.messages import (
     derived_id,
     made_event,
     parse_event,
-    put_version,
     rfc3339,
     with_version,
 )
@@ -394,7 +393,7 @@ def test_a_resource_comes_out_byte_for_byte(value: str) -> None:
     assert event.context == text[begin : text.rindex(b"]") + 1]
     frame, at = with_version(event, VERSION)
     assert event.context in event.frame()
-    assert frame[:at] + frame[at + 36 :] == frame.replace(VERSION.encode(), b"")
+    assert frame[at:].startswith(event.context)
     assert event.context in frame
 
 
@@ -418,10 +417,8 @@ def test_the_hubs_version_stands_in_the_event() -> None:
     expected = copy.deepcopy(posted)
     expected["event"]["context.versionId"] = VERSION
     assert json.loads(frame) == expected
-    assert frame[at : at + 36] == VERSION.encode()
-    other = str(uuid.UUID(int=1))
-    expected["event"]["context.versionId"] = other
-    assert json.loads(put_version(frame, at, other)) == expected
+    assert frame.count(VERSION.encode()) == 1
+    assert frame[at:].startswith(b"[")
 
 
 @pytest.mark.req("EVT-15")
@@ -554,3 +551,25 @@ def test_an_envelope_of_any_values_is_read_or_refused(data: st.DataObject) -> No
     except BadRequest:
         return
     assert json.loads(event.frame()) == posted
+
+
+@pytest.mark.req("EVT-5")
+@pytest.mark.parametrize(
+    ("context", "words"),
+    [
+        ([patient("x" * 257)], "1 to 256 characters, got 257"),
+        ([patient("a\x00b")], "control characters"),
+        ([patient("p1"), patient("p2")], "got 2"),
+        ([patient("p1"), *({"key": f"k{number}"} for number in range(256))], "at most 256 items, got 257"),
+    ],
+)
+def test_an_anchor_is_one_and_its_id_is_short_and_plain(context: list[object], words: str) -> None:
+    """What hub and subscriber could read differently, or what would fill the memory, is refused."""
+    assert words in refused(body(changed(context=context)))
+
+
+@pytest.mark.req("EVT-5")
+def test_a_type_that_only_looks_like_the_events_is_refused() -> None:
+    """The Kelvin sign is no k."""
+    posted = message("Task-open", item("task", "Tas\u212a", "1"))
+    assert "type" in refused(body(posted))

@@ -985,3 +985,33 @@ def test_refusals_have_a_line_of_reason(events: str) -> None:
         with pytest.raises(HubError, match=r"\A[^\n]+\Z") as refused:
             attempt()
         assert "a-secret" not in str(refused.value)
+
+
+@pytest.mark.req("SUB-11", "SUB-12")
+def test_a_take_over_does_not_tell_old_closes_again() -> None:
+    """A socket that was dead for an hour would have been noticed: what it was sent then has arrived."""
+    world = World(max_lease=10000)
+    world.join("chart", PATIENT, lease=10000)
+    world.publish("Patient-open", patient("p1"))
+    world.publish("Patient-close", patient("p1"))
+    world.wait(3600)
+    world.connect("chart")
+    assert world.news("chart") == ["subscribe"]
+
+
+@pytest.mark.req("SUB-12", "LIM-1")
+def test_of_several_contexts_that_go_at_once_each_close_is_held() -> None:
+    """One large open pushes out four; whoever was away is told all four."""
+    world = World(held_bytes=100_000_000)
+    world.join("chart", PATIENT)
+    for number in range(4):
+        world.publish("Patient-open", patient(f"p{number}"), {"key": "extension", "data": "x" * 2_000_000})
+    world.disconnect("chart")
+    world.wait(1)
+    world.publish("Patient-open", patient("big"), {"key": "extension", "data": "x" * 8_000_000})
+    world.connect("chart")
+    assert world.news("chart") == [
+        "subscribe",
+        *(f"Patient-close p{number}" for number in range(4)),
+        "Patient-open big",
+    ]

@@ -29,7 +29,6 @@ PATIENT = OpenContext(
     order=7,
     version="11111111-1111-4111-8111-111111111111",
     frame=b'{"raw":"\xc3\xb8", "n":1.10}',
-    version_at=3,
     context_at=1,
     context_size=2,
     implied={"encounter": "encounter/e1"},
@@ -85,7 +84,7 @@ async def test_only_what_differs_is_written_and_what_went_is_deleted(tmp_path: P
     with sqlite3.connect(tmp_path / "hub.db") as connection:
         rows = connection.execute("select kind, name from part").fetchall()
     connection.close()
-    assert sorted(rows) == [("context", "patient/p1"), ("head", "")]
+    assert sorted(rows) == [("context", "patient/p1"), ("head", ""), ("home", ""), ("lost", "")]
 
 
 def modes_in(folder: Path) -> dict[str, int]:
@@ -190,7 +189,9 @@ async def test_effects_wait_until_the_change_is_in_the_file(tmp_path: Path) -> N
 
     store = SqliteStore(tmp_path / "hub.db")
     await store.open(look)
-    await store.commit(KEY, 0, None, replace(FULL, contexts={}, closes={}, subscriptions={}), (Send(("c",), b"x"),))
+    await store.commit(
+        KEY, 0, None, replace(FULL, contexts={}, closes={}, subscriptions={}, home=b"", lost={}), (Send(("c",), b"x"),)
+    )
     assert seen == [1]
     await store.close()
 
@@ -251,4 +252,13 @@ async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
     acknowledged = killed_while_writing(tmp_path / "hub.db")
     store = await opened(tmp_path / "hub.db")
     assert {session.topic for session in store.sessions()} >= acknowledged
+    await store.close()
+
+
+async def test_two_names_of_one_file_have_one_lock(tmp_path: Path) -> None:
+    """A second hub that comes by a symbolic link is refused too."""
+    store = await opened(tmp_path / "hub.db")
+    (tmp_path / "link.db").symlink_to(tmp_path / "hub.db")
+    with pytest.raises(ValueError, match="in use by another hub"):
+        await opened(tmp_path / "link.db")
     await store.close()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from running import TOPIC, Follower, event, running_hub, until
+from fhircast_hub.ws.socket import HubSocket
+from running import TOPIC, Follower, RunningHub, event, running_hub, until
 
 
 async def refused(endpoint: str) -> int:
@@ -331,3 +334,99 @@ async def test_an_event_of_a_megabyte_is_delivered_whole() -> None:
             )
             assert (await hub.publish(message)).status_code == 202
             assert (await follower.next())["event"]["context"] == message["event"]["context"]
+
+
+async def test_a_large_frame_in_two_pieces_leaves_the_next_one_whole() -> None:
+    """65,530 bytes are within 64 KiB, however they come; the ping behind them is answered."""
+    async with running_hub() as hub, hub.follow(await hub.subscribe()) as follower:
+        frame = b"\x82\xff" + (65_530).to_bytes(8) + bytes(4) + bytes(65_530)
+        follower.connection.transport.write(frame[:30_000])
+        await asyncio.sleep(0.05)  # another packet
+        follower.connection.transport.write(frame[30_000:])
+        await asyncio.wait_for(await follower.connection.ping(), 5)
+
+
+async def test_a_flood_of_pings_ends_its_socket_only() -> None:
+    """Forty thousand pings in one write would keep everybody else waiting."""
+    async with running_hub() as hub, hub.follow(await hub.subscribe()) as other:
+        async with hub.follow(await hub.subscribe()) as follower:
+            follower.connection.transport.write(b"\x89\x80\x00\x00\x00\x00" * 40_000)
+            assert await follower.closed() == 1006
+        await hub.publish(event("Patient-open"))
+        assert await other.names(1) == ["Patient-open"]
+
+
+class Stuck:
+    """A transport whose peer reads when the test says so."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.held_back = 0
+        self.aborted = False
+
+    def set_write_buffer_limits(self, high: int) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        return self.held_back
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def close(self) -> None: ...
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+@asynccontextmanager
+async def stuck_socket(**settings: Any) -> AsyncIterator[tuple[RunningHub, HubSocket, Stuck]]:
+    """A subscriber's socket over such a transport, its handshake answered."""
+    async with running_hub(**settings) as hub:
+        for number in range(3):
+            await hub.publish(event(f"{'ABC'[number]}-open", "1", also=[{"key": "extension", "data": "x" * 1000}]))
+        endpoint = await hub.subscribe("A-open,B-open,C-open,Patient-open")
+        transport, socket = Stuck(), HubSocket(hub.hub.sockets, set())
+        socket.connection_made(transport)  # type: ignore[arg-type]
+        path = endpoint.partition(str(hub.port))[2]
+        socket.data_received(
+            f"GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        socket.pause_writing()  # from its first byte on, the peer does not read
+        await until(lambda: bool(transport.written))
+        yield hub, socket, transport
+        socket.connection_lost(None)
+
+
+async def test_a_replay_longer_than_the_queue_is_no_slow_reader() -> None:
+    """What a joiner is told at once is as long as it is; only what comes on top of it is bounded."""
+    async with stuck_socket(queue_bytes=1500, queue_messages=2) as (hub, socket, _):
+        assert socket.queued[0] == 4
+        await hub.publish(event("Patient-open"))
+        assert socket.queued[0] == 5
+        for number in range(3):
+            await hub.publish(event("Patient-open", f"p{number}"))
+        assert socket.queued == (0, 0)
+        assert hub.hub.metrics.slow_readers_closed == 1
+
+
+async def test_a_ping_that_could_not_be_sent_is_not_missed() -> None:
+    """A peer that reads slowly is not cut off for a ping it never got; one that reads nothing at all is."""
+    async with stuck_socket() as (hub, socket, transport):
+        transport.held_back = 1000
+        socket._send_ping()
+        transport.held_back = 900
+        socket._send_ping()
+        aborted = [transport.aborted]
+        socket._send_ping()
+        aborted.append(transport.aborted)
+        assert aborted == [False, True]
+        assert hub.hub.metrics.pings_unanswered == 1
+
+
+async def test_a_socket_that_is_taken_over_keeps_nothing() -> None:
+    """What waited for it is told to the newcomer, and must not stay in memory until its peer is given up."""
+    async with stuck_socket() as (_, socket, _):
+        assert socket.queued[0] == 4
+        socket.close(1008, "taken over")
+        assert socket.queued == (0, 0)

@@ -6,13 +6,15 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, NamedTuple
 
-from fhircast_hub.core.errors import TooLarge, Unauthenticated
+from fhircast_hub.core.errors import RequestTimeout, TooLarge, Unauthenticated
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+#: Seconds that a body may take.
+BODY_SECONDS = 30
 #: Bytes and seconds that a body that is refused is still read for, and thrown away: a client that is cut off while it sends
 #: never sees why.
 _DRAIN_BYTES, _DRAIN_SECONDS = 64 << 20, 5.0
@@ -65,19 +67,26 @@ def bearer_token(headers: Headers) -> str:
 
 
 async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
-    """The request's body. Raises TooLarge as soon as it is known to be over `limit` bytes, and keeps none of it (EVT-7)."""
+    """The request's body. Raises TooLarge as soon as it is known to be over `limit` bytes, and keeps none of it (EVT-7).
+
+    Raises RequestTimeout when it takes longer than BODY_SECONDS.
+    """
     declared = headers.get(b"content-length")
     if declared.isdigit() and int(declared) > limit:
         if not headers.get(b"expect"):
             await _drain(receive)
         raise _too_large(limit)
-    message = await _next(receive)
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body"):
-        if len(body) > limit:
-            raise _too_large(limit)
-        return body
-    return await _read_on(body, receive, limit)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            message = await _next(receive)
+            body: bytes = message.get("body", b"")
+            if message.get("more_body"):
+                return await _read_on(body, receive, limit)
+    except TimeoutError:
+        raise RequestTimeout(f"the body: expected it within {BODY_SECONDS} seconds, and it did not end") from None
+    if len(body) > limit:
+        raise _too_large(limit)
+    return body
 
 
 async def _read_on(first: bytes, receive: Receive, limit: int) -> bytes:
@@ -129,7 +138,7 @@ async def respond(send: Send, response: Response) -> None:
     ]
     if response.media_type:
         headers.append((b"content-type", response.media_type))
-    if response.status == TooLarge.status:
+    if response.status in (RequestTimeout.status, TooLarge.status):
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": response.body})

@@ -103,7 +103,7 @@ class HubApi:
 
     async def _answer(self, scope: Scope, headers: Headers, receive: Receive, told: dict[str, object]) -> Response:
         method = scope["method"]
-        rest = scope["raw_path"].partition(b"?")[0][len(self._prefix) :]
+        rest = scope["raw_path"][len(self._prefix) :]
         if method == "POST":
             return await self._post(rest, headers, receive, told)
         if method in ("GET", "HEAD"):

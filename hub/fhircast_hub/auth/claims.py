@@ -61,6 +61,8 @@ def read_principal(claims: Claims, issuer: Issuer) -> Principal:
         named = issuer.user_claim in claims
         system = alone and client in issuer.system_clients and not named
         userless = not named and (system or topics is not None)
+    if userless and not client:
+        raise Unauthenticated("client_id: expected one in a token that names no user, got none")
     return Principal(
         realm=issuer.realm or issuer.issuer,
         user=None if userless else _user(claims, issuer),

@@ -1,4 +1,4 @@
-"""What can happen to a session. The API, the sockets and the timer make these; `session.decide` answers them."""
+"""What can happen to a session. The API, the sockets and the timer make these; `decide.decide` answers them."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from fhircast_hub.core.audiences import NOTHING, Told, remember
 from fhircast_hub.core.derived import DerivedOpen, derive
 from fhircast_hub.core.errors import InsufficientScope
-from fhircast_hub.core.limits import MAX_CONTEXTS, Rules
+from fhircast_hub.core.limits import MAX_CONTEXT_BYTES, MAX_CONTEXTS, Rules
 from fhircast_hub.core.messages import Event, encode, with_version
 from fhircast_hub.core.names import DERIVED, spelling
 from fhircast_hub.core.principal import Principal, check_access
@@ -18,7 +18,7 @@ from fhircast_hub.core.session import OpenContext, Session
 
 def opened(event: Event, version: str, order: int) -> OpenContext:
     """The context that an accepted open opens, with its frame as it is broadcast."""
-    frame, version_at = with_version(event, version)
+    frame, context_at = with_version(event, version)
     return OpenContext(
         ref=event.ref,
         type=event.type,
@@ -27,22 +27,28 @@ def opened(event: Event, version: str, order: int) -> OpenContext:
         order=order,
         version=version,
         frame=frame,
-        version_at=version_at,
-        context_at=frame.index(event.context, version_at + len(version)),
+        context_at=context_at,
         context_size=len(event.context),
         implied=event.implied,
     )
 
 
-def add(contexts: dict[str, OpenContext], context: OpenContext) -> tuple[dict[str, OpenContext], OpenContext | None]:
-    """The open contexts with `context` as the newest, and the one that had to go for it (LIM-1), if one had to."""
+def add(contexts: dict[str, OpenContext], context: OpenContext) -> tuple[dict[str, OpenContext], list[OpenContext]]:
+    """The open contexts with `context` as the newest, and those that had to go for it (LIM-1).
+
+    First goes the oldest that is neither the newest of its type nor implied by one that is.
+    """
     added = {ref: other for ref, other in contexts.items() if ref != context.ref}
     added[context.ref] = context
-    if len(added) <= MAX_CONTEXTS:
-        return added, None
-    newest = {other.key: ref for ref, other in added.items()}
-    gone = next((ref for ref, other in added.items() if newest[other.key] != ref), next(iter(added)))
-    return added, added.pop(gone)
+    size = sum(len(other.frame) for other in added.values())
+    gone: list[OpenContext] = []
+    while len(added) > 1 and (len(added) > MAX_CONTEXTS or size > MAX_CONTEXT_BYTES):
+        newest = {other.key: other for other in added.values()}
+        kept = {ref for other in newest.values() for ref in (other.ref, *other.implied.values())}
+        least = next((other for other in added.values() if other.ref not in kept), next(iter(added.values())))
+        gone.append(added.pop(least.ref))
+        size -= len(least.frame)
+    return added, gone
 
 
 def without(contexts: dict[str, OpenContext], ref: str) -> dict[str, OpenContext]:
@@ -80,7 +86,7 @@ def replay(session: Session, keys: Collection[str], rules: Rules) -> tuple[list[
     replayed = [frame for _, _, frame in sorted(frames)]
     if session.home and "home-open" in keys:
         replayed.append(session.home)
-    return replayed, told
+    return replayed, NOTHING if session.home else told
 
 
 def _newest_derived(newest: dict[str, OpenContext], session: Session, rules: Rules) -> dict[str, DerivedOpen]:

@@ -25,7 +25,7 @@ from fhircast_hub.core.commands import (
     Tick,
     Unsubscribe,
 )
-from fhircast_hub.core.limits import Rules
+from fhircast_hub.core.limits import ABANDONED, Rules
 from fhircast_hub.core.publishing import publish
 from fhircast_hub.core.session import Ids, Outcome, Session
 
@@ -70,17 +70,17 @@ def _tick(session: Session | None, now: float, rules: Rules) -> Outcome:
     if session is None:
         return Outcome(None)
     after, effects = subscriptions.expired(session, now, rules)
-    # "A session without subscribers and open contexts is forgotten after SESSION_TTL" (LIM-1).
-    if after is session and _idle(after) and after.used + rules.session_ttl <= now:
+    if after is session and not session.subscriptions and _deadline(session, rules) <= now:
         return Outcome(None, effects)
     return Outcome(after, effects)
 
 
-def _idle(session: Session) -> bool:
-    return not session.subscriptions and not session.contexts
+def _deadline(session: Session, rules: Rules) -> float:
+    """When the session next wants a Tick.
 
-
-def _deadline(session: Session, rules: Rules) -> float | None:
-    if _idle(session):
-        return session.used + rules.session_ttl
-    return subscriptions.next_expiry(session, rules)
+    "A session without subscribers and open contexts is forgotten after SESSION_TTL" (LIM-1); one whose contexts nobody closes
+    stays longer, and not for ever: a user may have so many.
+    """
+    if session.subscriptions:
+        return subscriptions.next_expiry(session, rules)
+    return session.used + rules.session_ttl * (ABANDONED if session.contexts else 1)

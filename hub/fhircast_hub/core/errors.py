@@ -66,6 +66,12 @@ class MethodNotAllowed(HubError):
         self.allow = allow
 
 
+class RequestTimeout(HubError):
+    """The body did not come in time."""
+
+    status = 408
+
+
 class Conflict(HubError):
     """The session is not in a state for this."""
 

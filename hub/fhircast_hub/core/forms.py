@@ -9,8 +9,8 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from fhircast_hub.core.errors import BadRequest
-from fhircast_hub.core.limits import MAX_NAME, MAX_PARAMETERS
+from fhircast_hub.core.errors import BadRequest, TooLarge
+from fhircast_hub.core.limits import MAX_FORM, MAX_NAME, MAX_PARAMETERS
 from fhircast_hub.core.messages import check_controls, check_topic
 from fhircast_hub.core.names import parse_events
 
@@ -39,7 +39,9 @@ class Form(msgspec.Struct, frozen=True):
 
 
 def parse_form(body: bytes) -> Form:
-    """Read an application/x-www-form-urlencoded body. Raises BadRequest (SUB-4 to SUB-6)."""
+    """Read an application/x-www-form-urlencoded body. Raises BadRequest (SUB-4 to SUB-6) or TooLarge."""
+    if len(body) > MAX_FORM:
+        raise TooLarge(f"the form: expected at most {MAX_FORM} bytes, got {len(body)}")
     try:
         pairs = parse_qsl(
             body.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS, separator="&"
@@ -56,7 +58,7 @@ def parse_json_form(body: bytes) -> Form | None:
 
     None if the body is no such object: it is an event, then, or refused as one. Raises BadRequest as `parse_form` does.
     """
-    if b'"hub.mode"' not in body:
+    if b'"hub.mode"' not in body or len(body) > MAX_FORM:
         return None
     try:
         pairs = _PAIRS.decode(body.decode())

@@ -8,16 +8,20 @@ import msgspec
 MAX_TOPIC = 1024
 #: Characters in a subscriber.name (SUB-13): it is read by people, in a SyncError.
 MAX_NAME = 256
-#: Characters in an event's id (EVT-5).
+#: Characters in the id of an event (EVT-5) or of what a context is about; FHIR's own ids have up to 64.
 MAX_ID = 256
 #: Names in hub.events: the catalogue has fifteen, and a subscription is held in memory.
 MAX_EVENTS = 256
 #: Nesting of a JSON body (EVT-6): FHIR's deepest resources stay under twenty.
 MAX_DEPTH = 64
-#: Parameters of a subscription form; the specification knows eight.
-MAX_PARAMETERS = 64
-#: Open contexts of a session (LIM-1).
-MAX_CONTEXTS = 64
+#: Bytes and parameters of a subscription form; the specification knows eight parameters.
+MAX_FORM, MAX_PARAMETERS = 64 << 10, 64
+#: Items of a context: a report, its patient, its studies.
+MAX_ITEMS = 256
+#: Open contexts of a session (LIM-1), and the bytes of their opens together.
+MAX_CONTEXTS, MAX_CONTEXT_BYTES = 64, 8 << 20
+#: How many times SESSION_TTL a session without subscribers is kept for the contexts that nobody closed in it.
+ABANDONED = 7
 #: Changes of context whose repetition a session recognizes (EVT-17). A sender repeats its newest one, every ten seconds.
 REMEMBERED_CHANGES = 64
 #: Closes beyond those held of which at least the context is remembered, so that a close can be made (SUB-12).

@@ -17,15 +17,13 @@ from typing import NoReturn, TypeVar
 import msgspec
 
 from fhircast_hub.core.errors import BadRequest
-from fhircast_hub.core.limits import MAX_DEPTH, MAX_ID, MAX_TOPIC
+from fhircast_hub.core.limits import MAX_DEPTH, MAX_ID, MAX_ITEMS, MAX_TOPIC
 from fhircast_hub.core.names import Kind, anchor_keys, classify
 
 #: First path segments under hub.url that cannot be topics (SUB-5).
 RESERVED_TOPICS = frozenset((".well-known", "metadata", "ws"))
 #: Namespace of the ids of derived opens (DER-1), so that each node makes the same id.
 _DERIVED_IDS = uuid.UUID("6f1c2f5e-3f0a-5d0b-9c3c-7a5f4b0e8d21")
-#: Length of a UUID in text: a version put into a frame is always this long.
-_UUID = 36
 
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d([.,]\d+)?)?(Z|[+-]\d\d(:?\d\d)?)?", re.ASCII)
 #: Control characters, line ends, and halves of a character that no UTF-8 can say.
@@ -101,6 +99,8 @@ def parse_event(body: bytes) -> Event:
     _check_once(body, event_raw, envelope, "the body")
     context = _required(event, "context", "event.context")
     items = _decoded(_ITEMS, context, "event.context")
+    if len(items) > MAX_ITEMS:
+        raise BadRequest(f"event.context: expected at most {MAX_ITEMS} items, got {len(items)}")
     _check_once(event_raw, context, event, "event")
 
     id_ = _text(envelope, "id", "id")
@@ -151,14 +151,9 @@ def check_controls(what: str, value: str) -> str:
 
 
 def with_version(event: Event, version: str) -> tuple[bytes, int]:
-    """The event's frame with the hub's `context.versionId` (a UUID), and where in it that stands."""
-    start = event.head + b'"context.versionId":"'
-    return b"".join((start, version.encode(), b'",', event.tail)), len(start)
-
-
-def put_version(frame: bytes, at: int, version: str) -> bytes:
-    """`frame` with the version that stands at `at` replaced by another UUID."""
-    return frame[:at] + version.encode() + frame[at + _UUID :]
+    """The event's frame with the hub's `context.versionId`, and where in it the context array begins."""
+    start = b"".join((event.head, b'"context.versionId":"', version.encode(), b'",'))
+    return start + event.tail, len(start) + len(_CONTEXT)
 
 
 def made_event(topic: str, name: str, id_: str, timestamp: str, context: bytes) -> bytes:
@@ -184,7 +179,7 @@ def rfc3339(now: float) -> str:
 
 
 def raw_items(context: bytes) -> list[tuple[str, str, bytes]]:
-    """The items of a context array that was accepted: key, ref of the resource ("" without one), bytes."""
+    """The items of a context array that was accepted: key, ref of the resource ("" where it has none), bytes."""
     stubs = _ITEMS.decode(context)
     return [
         (stub.key, _ref(stub.resource), bytes(raw)) for stub, raw in zip(stubs, _RAW_ITEMS.decode(context), strict=True)
@@ -216,9 +211,11 @@ def _check_text(body: bytes) -> None:
 
 def _depth(body: bytes) -> int:
     deepest = depth = 0
-    for bracket in _BRACKET.findall(_STRING.sub(b"", body)):
-        depth += 1 if bracket in b"[{" else -1
+    for bracket in _BRACKET.finditer(_STRING.sub(b"", body)):
+        depth += 1 if bracket[0] in b"[{" else -1
         deepest = max(deepest, depth)
+        if deepest > MAX_DEPTH:
+            break
     return deepest
 
 
@@ -276,21 +273,28 @@ def _check_timestamp(timestamp: str) -> None:
 def _anchor(items: list[_Item], kind: Kind, type_: str) -> tuple[str, str]:
     """The anchor's resourceType and id. "Context change events SHALL include the resource the context change relates to" (2.3)."""
     keys = anchor_keys(type_)
-    item = next((item for item in items if item.key in keys), None)
-    if item is None:
-        raise BadRequest(f"event.context: expected an item with the key {keys[0]}, the anchor of this event, got none")
+    anchors = [item for item in items if item.key in keys]
+    if len(anchors) != 1:
+        # Of two, the hub and a subscriber could each take another one for the anchor.
+        raise BadRequest(
+            f"event.context: expected one item with the key {keys[0]}, the anchor of this event, got {len(anchors)}"
+        )
+    item = anchors[0]
     if kind in (Kind.UPDATE, Kind.SELECT) and item.resource is None:
         found = _reference(item)
     elif item.resource is not None:
         found = item.resource.resourceType, item.resource.id or ""
     else:
         raise BadRequest(f"event.context: expected a resource in the item with the key {item.key}, got none")
-    if found[0].lower() != type_:
+    if found[0].lower() != type_ or not found[0].isascii():
         raise BadRequest(
             f"event.context: expected the anchor's type to be that of the event's name, got another of {len(found[0])} characters"
         )
-    if not found[1]:
-        raise BadRequest("event.context: expected the anchor to have an id, got none")
+    if not 0 < len(found[1]) <= MAX_ID:
+        raise BadRequest(
+            f"event.context: expected the anchor's id to have 1 to {MAX_ID} characters, got {len(found[1])}"
+        )
+    check_controls("event.context: the anchor's id", found[1])
     return found
 
 
@@ -313,7 +317,9 @@ def _check_updates(items: list[_Item]) -> None:
 
 
 def _ref(resource: _Stub | None) -> str:
-    return f"{resource.resourceType.lower()}/{resource.id}" if resource and resource.id else ""
+    if resource is None or not resource.id or len(resource.id) > MAX_ID:
+        return ""
+    return f"{resource.resourceType.lower()}/{resource.id}"
 
 
 #: The context keys from which opens are derived, by the type they carry.
@@ -330,6 +336,8 @@ def _implied(items: list[_Item], anchor: str) -> dict[str, str]:
     return implied
 
 
+#: How the second part of a frame begins.
+_CONTEXT = b'"context":'
 #: The sender's own versions are taken out of every broadcast (EVT-15): only the hub's count.
 _SENDERS_VERSIONS = frozenset(("context.versionId", "context.priorVersionId"))
 
@@ -339,7 +347,7 @@ def _split(envelope: dict[str, msgspec.Raw], event: dict[str, msgspec.Raw]) -> t
     outer_before, outer_after = _around("event", envelope)
     before, after = _around("context", event)
     head = b"".join((b"{", outer_before, b'"event":{', before))
-    return head, b"".join((b'"context":', event["context"], after, b"}", outer_after, b"}"))
+    return head, b"".join((_CONTEXT, event["context"], after, b"}", outer_after, b"}"))
 
 
 def _around(middle: str, members: dict[str, msgspec.Raw]) -> tuple[bytes, bytes]:

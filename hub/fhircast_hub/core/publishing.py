@@ -6,8 +6,6 @@ the original requesting Subscriber."
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from msgspec.structs import replace
 
 from fhircast_hub.core import audiences
@@ -35,7 +33,7 @@ def publish(session: Session | None, command: Publish, now: float, ids: Ids, rul
     if session is None:
         session = Session(realm=principal.realm, topic=event.topic, owner=new_owner(principal))
     if event.kind is Kind.PASSED_ON:
-        return _broadcast(replace(session, order=session.order + 1), event)
+        return _broadcast(session if session.subscriptions else replace(session), event)
     seen = session.recent.get(event.fingerprint)
     if seen is not None:
         # "such resend will use the timestamp of the original event to prevent race conditions" (2.6): what is still the newest
@@ -83,13 +81,13 @@ def _open(session: Session, event: Event, now: float, ids: Ids, rules: Rules) ->
     session = replace(
         session, contexts=contexts, current=context.ref, version=context.version, home=b"", changed=session.order
     )
-    told, effects = _send_open(session, context, rules)
-    session = replace(session, audiences=told)
-    if gone is None:
-        return Outcome(session, effects)
-    frame = made_event(session.topic, close_name(gone), ids.uuid(), rfc3339(now), gone.context)
-    session, closing = _closed(session, gone.type, gone.ref, frame, now, rules)
-    return Outcome(session, effects + closing)
+    after, effects = _send_open(session, context, rules)
+    session = replace(session, audiences=after)
+    for other in gone:
+        frame = made_event(session.topic, close_name(other), ids.uuid(), rfc3339(now), other.context)
+        session, closing = _closed(session, HeldClose(now, other.type, other.ref, frame), rules)
+        effects += closing
+    return Outcome(session, effects)
 
 
 def _send_open(
@@ -100,18 +98,22 @@ def _send_open(
     "Hubs SHOULD NOT generate and send duplicative events" (2.5): nobody is sent a derived open of what they were last told,
     unless this is a repeat (`again`), which is there to be heard again (DER-3).
     """
-    told = list(session.audiences)
+    after = list(session.audiences)
     effects: list[Effect] = []
     for open_ in derive(context) if rules.derive_opens and _wanted(session, context) else ():
         to: list[str] = []
-        for place, audience in enumerate(told):
+        for place, audience in enumerate(after):
             if open_.key in audience.keys and (again or open_.ref not in audience.told):
                 to += audience.members
-                told[place] = replace(audience, told=audiences.remember(audience.told, open_.type, open_.ref))
+                after[place] = replace(audience, told=audiences.remember(audience.told, open_.type, open_.ref))
         if to:
             effects.append(Send(tuple(to), open_.frame(session.topic)))
-    effects += _send(audiences.subscribed(told, context.key), context.frame)
-    return _told(told, context), tuple(effects)
+    effects += _send(audiences.subscribed(after, context.key), context.frame)
+    type_ = context.key.removesuffix("-open")
+    for place, audience in enumerate(after):
+        if type_ in DERIVED and context.key in audience.keys and context.ref not in audience.told:
+            after[place] = replace(audience, told=audiences.remember(audience.told, type_, context.ref))
+    return audiences.merge(after), tuple(effects)
 
 
 def _wanted(session: Session, context: OpenContext) -> bool:
@@ -120,46 +122,31 @@ def _wanted(session: Session, context: OpenContext) -> bool:
     return any(key in audience.keys for key in keys for audience in session.audiences)
 
 
-def _told(told: Sequence[Audience], context: OpenContext) -> tuple[Audience, ...]:
-    if (type_ := context.key.removesuffix("-open")) not in DERIVED:
-        return audiences.merge(told)
-    return audiences.merge(
-        replace(audience, told=audiences.remember(audience.told, type_, context.ref))
-        if context.key in audience.keys and context.ref not in audience.told
-        else audience
-        for audience in told
-    )
-
-
 def _close(session: Session, event: Event, now: float, ids: Ids, rules: Rules) -> Outcome:
     if event.ref in session.contexts:
         session = replace(session, changed=session.order)
     if event.ref == session.current:
         session = replace(session, current="", version=ids.uuid())
-    session, effects = _closed(session, event.type, event.ref, event.frame(), now, rules)
+    session, effects = _closed(session, HeldClose(now, event.type, event.ref, event.frame()), rules)
     return Outcome(session, effects)
 
 
-def _closed(
-    session: Session, type_: str, ref: str, frame: bytes, now: float, rules: Rules
-) -> tuple[Session, tuple[Effect, ...]]:
+def _closed(session: Session, close: HeldClose, rules: Rules) -> tuple[Session, tuple[Effect, ...]]:
     """The session after a close was accepted, and its broadcast. Closing what is not open changes nothing (EVT-16)."""
-    close = HeldClose(now, type_, ref, frame)
-    effects = _send(audiences.subscribed(session.audiences, close.key), frame)
-    session = replace(
-        session, contexts=without(session.contexts, ref), audiences=audiences.forget(session.audiences, ref)
-    )
-    return _held(session, close, now, rules), effects
+    effects = _send(audiences.subscribed(session.audiences, close.key), close.frame)
+    contexts, after = without(session.contexts, close.ref), audiences.forget(session.audiences, close.ref)
+    return _held(replace(session, contexts=contexts, audiences=after), close, rules), effects
 
 
-def _held(session: Session, close: HeldClose, now: float, rules: Rules) -> Session:
+def _held(session: Session, close: HeldClose, rules: Rules) -> Session:
     """The session holding `close` for those who have no socket, or whose socket may be dead already (SUB-12).
 
     What is too much to hold is remembered by its context only; what nobody can have missed is forgotten.
     """
     absent = [other.sure for other in session.subscriptions.values() if not other.connection and not other.fresh]
-    since = min([now - rules.hold_seconds, *absent])
-    closes = {order: held for order, held in session.closes.items() if held.at >= since} | {session.order: close}
+    since = min([close.at - rules.hold_seconds, *absent])
+    number = next(reversed(session.closes), 0) + 1
+    closes = {order: held for order, held in session.closes.items() if held.at >= since} | {number: close}
     lost = {context: at for context, at in session.lost.items() if at >= since}
     size = sum(len(held.frame) for held in closes.values())
     while closes and (size > rules.held_bytes or len(closes) > rules.held_messages):

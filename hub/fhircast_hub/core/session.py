@@ -44,8 +44,8 @@ class Subscription(msgspec.Struct, frozen=True):
 class OpenContext(msgspec.Struct, frozen=True):
     """A context that was opened and not closed: its anchor's `type` (as spelled) and `ref` (type in lower case, id).
 
-    `frame` is the open as it was broadcast; `version` (its context.versionId) stands in it at `version_at`, the context array
-    from `context_at` for `context_size` bytes. `order` counts the session's accepted events. `implied` are the refs of the
+    `frame` is the open as it was broadcast, with `version` as its context.versionId; the context array stands in it from
+    `context_at` for `context_size` bytes. `order` counts the session's accepted events. `implied` are the refs of the
     contexts that opens are derived for, by type, as long as nobody closed those.
     """
 
@@ -56,7 +56,6 @@ class OpenContext(msgspec.Struct, frozen=True):
     order: int
     version: str
     frame: bytes
-    version_at: int
     context_at: int
     context_size: int
     implied: dict[str, str]
@@ -106,8 +105,8 @@ class Session(msgspec.Struct, frozen=True):
     `owner` is the user it belongs to (principal.CLAIMED: nobody's); `order` counts accepted events, `changed` is the count
     at the last change of context, and `recent` the count at each remembered fingerprint (EVT-17). `current` is the ref of the
     current context or "", `version` the current version, "0" before any. `contexts` are the open ones, oldest first; `home`
-    the Home-open's frame while that is the newest open of all. `closes` are held by `order`; `lost` is when those were
-    accepted that were too many to hold, by `type/id` as spelled. Audiences are the connected subscriptions, grouped. `used` is when it was last used;
+    the Home-open's frame while that is the newest open of all. `closes` are held by number, oldest first; `lost` is when those were
+    accepted that were too many to hold, by `type/id` as spelled. Audiences are the connected subscriptions, grouped. `used` is when it last had or lost a subscriber or, without any, was published to;
     `deadline` is when it wants a Tick, if ever.
     """
 

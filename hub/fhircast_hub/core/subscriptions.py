@@ -71,7 +71,9 @@ def renew(session: Session | None, command: Renew, now: float, ids: Ids, rules: 
     if not renewed.connection:
         return Outcome(session)
     told = audiences.told_to(session.audiences, renewed.connection)
-    frames, now_told = replay(session, renewed.keys - subscription.keys, rules)
+    added = renewed.keys - subscription.keys
+    # Whoever is at home is told so again behind what the new names add: that is not current (CTX-6).
+    frames, now_told = replay(session, added | (renewed.keys & {"home-open"}) if added else added, rules)
     told = (now_told[0] or told[0], now_told[1] or told[1], now_told[2] or told[2])
     session = _placed(session, renewed, told)
     return Outcome(session, _sends(renewed, (_confirmation(session, renewed, now), *frames)))
@@ -105,7 +107,7 @@ def connected(session: Session | None, command: Connected, now: float, ids: Ids,
         # One socket per endpoint: the newcomer takes over (SUB-11). The old one may have been dead for a while.
         effects = (Close(subscription.connection, POLICY_VIOLATION, "another socket took over this endpoint"),)
         session = replace(session, audiences=audiences.leave(session.audiences, subscription.connection))
-    missed = () if subscription.fresh else _missed(session, subscription, now, ids)
+    missed = () if subscription.fresh else _missed(session, subscription, now, ids, rules)
     back = replace(subscription, connection=command.connection, since=now, fresh=False, sure=now)
     frames, told = replay(session, back.keys, rules)
     session = _placed(_with(session, back), back, told)
@@ -158,9 +160,9 @@ def expired(session: Session, now: float, rules: Rules) -> tuple[Session, tuple[
     return session, effects
 
 
-def next_expiry(session: Session, rules: Rules) -> float | None:
-    """When `expired` will next find something, in epoch seconds."""
-    return min((_ends(subscription, rules) for subscription in session.subscriptions.values()), default=None)
+def next_expiry(session: Session, rules: Rules) -> float:
+    """When `expired` will next find something, in epoch seconds; there must be a subscription."""
+    return min(_ends(subscription, rules) for subscription in session.subscriptions.values())
 
 
 def _ends(subscription: Subscription, rules: Rules) -> float:
@@ -266,13 +268,15 @@ def _confirmation(session: Session, subscription: Subscription, now: float) -> b
     return confirmation(session.topic, subscription.events, max(1, int(subscription.expires - now)))
 
 
-def _missed(session: Session, subscription: Subscription, now: float, ids: Ids) -> tuple[bytes, ...]:
+def _missed(session: Session, subscription: Subscription, now: float, ids: Ids, rules: Rules) -> tuple[bytes, ...]:
     """The closes that a subscription has missed, in order (SUB-12).
 
     Those accepted while it had no socket, and those sent to its last socket that may never have arrived, unless what they
     closed is open again. Where a close is no longer held, one is made for the context that is closed now.
     """
     left = subscription.since if not subscription.connection else now
+    # A socket that was dead for longer than this would have been noticed by its pings.
+    sure = max(subscription.sure, left - rules.hold_seconds) if subscription.connection else subscription.sure
     keys = subscription.keys
     is_open = session.contexts.keys() | {
         ref for context in session.contexts.values() for ref in context.implied.values()
@@ -280,13 +284,13 @@ def _missed(session: Session, subscription: Subscription, now: float, ids: Ids) 
     held = [
         close
         for close in session.closes.values()
-        if close.at > subscription.sure and close.key in keys and (close.at >= left or close.ref not in is_open)
+        if close.at > sure and close.key in keys and (close.at >= left or close.ref not in is_open)
     ]
     known = is_open | {close.ref for close in held}
     made = []
     for context, at in session.lost.items():
         type_, _, id_ = context.partition("/")
-        if at > subscription.sure and f"{type_.lower()}-close" in keys and f"{type_.lower()}/{id_}" not in known:
+        if at > sure and f"{type_.lower()}-close" in keys and f"{type_.lower()}/{id_}" not in known:
             made.append(_made_close(session, type_, id_, now, ids))
     return (*made, *(close.frame for close in held))
 

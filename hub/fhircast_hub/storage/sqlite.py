@@ -63,15 +63,15 @@ class _Head(msgspec.Struct):
     order: int
     version: str
     current: str
-    home: bytes
     changed: int
-    lost: dict[str, float]
     used: float
     deadline: float | None
     recent: dict[bytes, int]
 
 
 _HEAD = msgspec.msgpack.Decoder(_Head)
+_HOME = msgspec.msgpack.Decoder(bytes)
+_LOST = msgspec.msgpack.Decoder(dict[str, float])
 _SUBSCRIPTION = msgspec.msgpack.Decoder(Subscription)
 _CONTEXT = msgspec.msgpack.Decoder(OpenContext)
 _CLOSE = msgspec.msgpack.Decoder(HeldClose)
@@ -81,7 +81,7 @@ class SqliteStore:
     """`sqlite:///path`. One process at a time may use the file."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path = path.resolve()  # so that two names of one file have one lock
         self._sessions: dict[SessionKey, tuple[Session, int]] = {}
         self._batch = _Batch()
         self._deliver: Deliver = lambda effects: None
@@ -95,7 +95,7 @@ class SqliteStore:
         try:
             self._connection = _connect(self._path)
             self._sessions = {SessionKey(s.realm, s.topic): (s, 1) for s in _read(self._connection)}
-        except (sqlite3.Error, msgspec.MsgspecError) as error:
+        except (sqlite3.Error, msgspec.MsgspecError, KeyError) as error:
             os.close(self._lock)
             raise ValueError(f"{self._path} cannot be read as a hub's store: {error}") from None
         except ValueError:
@@ -115,10 +115,10 @@ class SqliteStore:
         if self._sessions.get(key, (None, 0))[1] != revision:
             raise Stale
         batch = self._batch
-        if not batch.staged:
-            batch.written = self._loop.create_future()
+        if not batch.waiting:
             self._loop.call_soon(self._flush)
-        batch.staged = True
+        written: asyncio.Future[None] = self._loop.create_future()
+        batch.waiting.append(written)
         if after is not before:
             batch.undo.setdefault(key, (before, revision))
             batch.rows.update(_changes(key, before, after))
@@ -127,8 +127,7 @@ class SqliteStore:
             else:
                 self._sessions[key] = after, revision + 1
         batch.effects += effects
-        assert batch.written is not None
-        await batch.written
+        await written
 
     async def close(self) -> None:
         """Write what is pending, move the log into the file, and let others have it."""
@@ -142,7 +141,7 @@ class SqliteStore:
     def _flush(self) -> None:
         """Write the batch in one transaction, then deliver; or undo it, so that memory says what the file says."""
         batch, self._batch = self._batch, _Batch()
-        if batch.written is None:
+        if not batch.waiting:
             return
         try:
             self._write(batch.rows)
@@ -153,12 +152,16 @@ class SqliteStore:
                     self._sessions.pop(key, None)
                 else:
                     self._sessions[key] = before, revision
-            batch.written.set_exception(Unavailable("the hub cannot write its store", retry_after=RETRY_AFTER))
-            batch.written.exception()  # retrieved here too: whoever waited may be gone
+            for written in batch.waiting:
+                if not written.done():  # whoever waited may be gone
+                    written.set_exception(Unavailable("the hub cannot write its store", retry_after=RETRY_AFTER))
             return
-        self._deliver(batch.effects)
-        if not batch.written.done():
-            batch.written.set_result(None)
+        try:
+            self._deliver(batch.effects)
+        finally:
+            for written in batch.waiting:
+                if not written.done():
+                    written.set_result(None)
 
     def _write(self, rows: dict[_Row, bytes | None]) -> None:
         statements = list(_statements(rows))
@@ -184,15 +187,15 @@ class SqliteStore:
                 try:
                     await asyncio.to_thread(_move_log, self._path)
                 except sqlite3.Error as error:
+                    self._dirty = True
                     _log.error("store not checkpointed", error=type(error).__name__)
 
 
 class _Batch:
-    """The commits of one turn of the event loop. `written` is done when they are in the file."""
+    """The commits of one turn of the event loop, and who waits until they are in the file."""
 
     def __init__(self) -> None:
-        self.staged = False
-        self.written: asyncio.Future[None] | None = None
+        self.waiting: list[asyncio.Future[None]] = []
         self.undo: dict[SessionKey, tuple[Session | None, int]] = {}
         self.rows: dict[_Row, bytes | None] = {}
         self.effects: list[Effect] = []
@@ -253,11 +256,18 @@ def _put(rows: int) -> str:
 def _changes(key: SessionKey, before: Session | None, after: Session | None) -> Iterator[tuple[_Row, bytes | None]]:
     """The rows with which the file says `after` where it said `before`; None for one to delete."""
     yield (*key, "head", ""), _encode(_head(after)) if after else None
+    yield from _differing(key, "home", _one(before.home if before else b""), _one(after.home if after else b""))
+    yield from _differing(key, "lost", _one(before.lost if before else {}), _one(after.lost if after else {}))
     yield from _differing(
         key, "subscription", before.subscriptions if before else {}, after.subscriptions if after else {}
     )
     yield from _differing(key, "context", before.contexts if before else {}, after.contexts if after else {})
     yield from _differing(key, "close", before.closes if before else {}, after.closes if after else {})
+
+
+def _one(part: object) -> dict[str, object]:
+    """A part of which there is one, or none."""
+    return {"": part} if part else {}
 
 
 def _head(session: Session) -> _Head:
@@ -266,9 +276,7 @@ def _head(session: Session) -> _Head:
         order=session.order,
         version=session.version,
         current=session.current,
-        home=session.home,
         changed=session.changed,
-        lost=session.lost,
         used=session.used,
         deadline=session.deadline,
         recent=session.recent,
@@ -303,6 +311,8 @@ def _session(realm: str, topic: str, kinds: dict[str, dict[str, bytes]]) -> Sess
         realm=realm,
         topic=topic,
         **msgspec.structs.asdict(head),
+        home=_HOME.decode(kinds["home"][""]) if "home" in kinds else b"",
+        lost=_LOST.decode(kinds["lost"][""]) if "lost" in kinds else {},
         subscriptions={part.sid: part for part in _decoded(_SUBSCRIPTION, kinds.get("subscription", {}))},
         contexts={context.ref: context for context in contexts},
         closes=dict(sorted(closes.items())),

@@ -30,14 +30,17 @@ from fhircast_hub.ws.registry import Counters, Registry
 
 #: Bytes in a client's frame: an acknowledgement takes a hundred (SYN-12).
 MAX_FRAME = 65536
+#: Frames other than acknowledgements that one read may bring: a flood of pings would keep everybody else waiting.
+MAX_ODD_FRAMES = 256
 #: Seconds a peer has to answer a close before its connection is cut.
 CLOSE_SECONDS = 5.0
 #: Close codes of RFC 6455 section 7.4.1 (1013: the IANA registry).
-GOING_AWAY, ABNORMAL, TRY_AGAIN_LATER = 1001, 1006, 1013
+GOING_AWAY, ABNORMAL, POLICY_VIOLATION, TRY_AGAIN_LATER = 1001, 1006, 1008, 1013
 
 _log = structlog.get_logger()
 _SWITCHING_PROTOCOLS = 101
-#: First byte of a final text frame; second byte's mask bit, and its value where a longer length follows.
+#: Bytes of the longest frame header; first byte of a final text frame; second byte's mask bit, and its value where a longer length follows.
+_MAX_HEADER = 14
 _SHORT_TEXT, _MASKED, _LONGER = 0x81, 0x80, 0xFE
 #: websockets would log handshakes and frames, with endpoints and patients in them (SEC-1).
 _QUIET = logging.getLogger("fhircast_hub.websockets")
@@ -96,11 +99,13 @@ class HubSocket(asyncio.Protocol):
         self._lost = False
         self._queue: deque[bytes] = deque()  # what waits until it is ready
         self._queued = 0  # bytes in it
+        self._replay = (0, 0)  # messages and bytes that waited for the handshake: they are as many as they are
         self._owed = 0  # bytes that websockets answered while the peer did not read
         self._closing: tuple[int, str] | None = None
         self._timer: asyncio.TimerHandle | None = None  # of the next ping; when closing, of the end of patience
         self._ping: bytes | None = None  # that was sent and not answered
         self._pings = 0
+        self._held_back = 0  # bytes that the peer had not read at the last ping
         self._sure = self._asked = context.clock()
 
     # asyncio.Protocol
@@ -135,7 +140,7 @@ class HubSocket(asyncio.Protocol):
             if len(self._rest) > MAX_FRAME:
                 self._transport.abort()
             return
-        position, size = 0, len(data)
+        position, size, odd = 0, len(data), 0
         while size - position >= 2:
             length = data[position + 1]
             if data[position] == _SHORT_TEXT and _MASKED <= length < _LONGER and self._protocol.current_size is None:
@@ -145,10 +150,14 @@ class HubSocket(asyncio.Protocol):
                 self._context.counters.frames_ignored += 1
             else:
                 whole = end_of_frame(data, position)
-                if whole is None or size < whole <= position + MAX_FRAME:
+                if whole is None or size < whole <= position + MAX_FRAME + _MAX_HEADER:
                     break
                 end = min(whole, size)  # one that is too long goes on at once, to be refused
                 self._feed(data[position:end])
+                odd += 1
+                if odd > MAX_ODD_FRAMES:
+                    self._transport.abort()
+                    return
             position = end
         self._rest = data[position:]
 
@@ -163,13 +172,15 @@ class HubSocket(asyncio.Protocol):
         elif self._closing is None and not self._lost:
             self._queue.append(frame)
             self._queued += len(frame)
-            # The replay of a socket whose handshake is not answered yet is as long as it is, and so is one frame.
+            # One frame is as long as it is.
             if self._session and len(self._queue) > 1 and self._over():
                 self._too_slow()
 
     def close(self, code: int, reason: str) -> None:
         if self._closing is None and not self._lost:
             self._closing = code, reason
+            if code == POLICY_VIOLATION:
+                self._drop_queue()  # whoever took over is told anew
             self._set_timer(CLOSE_SECONDS, self._transport.abort)
             self._resume()
 
@@ -222,6 +233,7 @@ class HubSocket(asyncio.Protocol):
             return
         if self._closing is None:
             self._set_timer(self._context.ping_seconds, self._send_ping)
+        self._replay = self.queued
         self._resume()
         self.data_received(b"")
 
@@ -242,7 +254,7 @@ class HubSocket(asyncio.Protocol):
             received = self._protocol.close_rcvd  # close_code waits for a state that a cut connection never reaches
             self._log("socket closed", code=received.code if received else ABNORMAL)
             self._session = None
-            self._context.service.post(key, Disconnected(sid, self._name, self._sure))
+            self._context.service.submit_soon(key, Disconnected(sid, self._name, self._sure))
 
     def _log(self, event: str, **fields: str | int | None) -> None:
         topic = self._context.hashed(self._session[0].topic) if self._session else None
@@ -255,6 +267,8 @@ class HubSocket(asyncio.Protocol):
             frame = self._queue.popleft()
             self._queued -= len(frame)
             self._transport.write(frame)
+        if not self._queue:
+            self._replay = (0, 0)
         if self._ready and self._closing is not None:
             self._ready = False
             self._protocol.send_close(*self._closing)
@@ -289,7 +303,9 @@ class HubSocket(asyncio.Protocol):
             self._transport.abort()  # it asks for pongs and does not read them
 
     def _over(self) -> bool:
-        return self._queued > self._context.queue_bytes or len(self._queue) > self._context.queue_messages
+        messages, size = self._replay
+        context = self._context
+        return self._queued > context.queue_bytes + size or len(self._queue) > context.queue_messages + messages
 
     def _too_slow(self) -> None:
         """The peer does not read: what waits for it is dropped, and it is told to come back (SYN-14)."""
@@ -302,15 +318,17 @@ class HubSocket(asyncio.Protocol):
             self._flush()
 
     def _send_ping(self) -> None:
-        """Ping (SYN-13); a peer that did not answer the last one is gone."""
-        if self._ping is not None:
+        """Ping (SYN-13). A peer that did not answer the last one, or read nothing since, is gone."""
+        held_back = self._transport.get_write_buffer_size()
+        if self._ping is not None or (held_back and held_back == self._held_back):
             self._context.counters.pings_unanswered += 1
             self._transport.abort()
             return
-        self._pings += 1
-        self._ping = self._pings.to_bytes(4)
-        self._asked = self._context.clock()
+        self._held_back = held_back
         if self._ready:
+            self._pings += 1
+            self._ping = self._pings.to_bytes(4)
+            self._asked = self._context.clock()
             self._protocol.send_ping(self._ping)
             self._flush()
         self._set_timer(self._context.ping_seconds, self._send_ping)
