@@ -57,7 +57,6 @@ class Hub:
     """
 
     def __init__(self, settings: Settings, *, anonymous: Principal | None = None, clock: Clock = time.time) -> None:
-        self._settings = settings
         self._path = settings.hub_path
         self._ready = False
         #: why the hub did not start, in one line for its operator

@@ -430,3 +430,12 @@ async def test_a_socket_that_is_taken_over_keeps_nothing() -> None:
         assert socket.queued[0] == 4
         socket.close(1008, "taken over")
         assert socket.queued == (0, 0)
+
+
+async def test_a_thousand_acknowledgements_at_once_are_no_flood() -> None:
+    """A client that was busy answers everything in one write; long ids make its frames long."""
+    async with running_hub() as hub, hub.follow(await hub.subscribe()) as follower:
+        frame = b"\x81\xfe\x01\x2c" + bytes(4) + b"x" * 300
+        follower.connection.transport.write(frame * 1000)
+        await asyncio.wait_for(await follower.connection.ping(), 5)
+        assert hub.hub.metrics.frames_ignored == 1000

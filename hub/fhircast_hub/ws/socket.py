@@ -2,7 +2,7 @@
 
 An asyncio protocol that uvicorn hands the upgraded connection to. The WebSocket protocol itself is the sans-I/O
 `ServerProtocol` of websockets; two things go past it because they are most of the traffic: text frames that the hub writes,
-which are built once for all subscribers, and short text frames from the client (acknowledgements), whose boundaries are found
+which are built once for all subscribers, and whole text frames from the client (acknowledgements), whose boundaries are found
 here. Everything else, in whatever pieces it comes, is fed to it in whole frames, so it always rests between two of them.
 """
 
@@ -41,7 +41,7 @@ _log = structlog.get_logger()
 _SWITCHING_PROTOCOLS = 101
 #: Bytes of the longest frame header; first byte of a final text frame; second byte's mask bit, and its value where a longer length follows.
 _MAX_HEADER = 14
-_SHORT_TEXT, _MASKED, _LONGER = 0x81, 0x80, 0xFE
+_FINAL_TEXT, _MASKED, _LONGER = 0x81, 0x80, 0xFE
 #: websockets would log handshakes and frames, with endpoints and patients in them (SEC-1).
 _QUIET = logging.getLogger("fhircast_hub.websockets")
 _QUIET.addHandler(logging.NullHandler())
@@ -142,17 +142,16 @@ class HubSocket(asyncio.Protocol):
             return
         position, size, odd = 0, len(data), 0
         while size - position >= 2:
-            length = data[position + 1]
-            if data[position] == _SHORT_TEXT and _MASKED <= length < _LONGER and self._protocol.current_size is None:
-                end = position + length - _MASKED + 6
-                if end > size:
-                    break
+            first, second = data[position], data[position + 1]
+            short = _MASKED <= second < _LONGER
+            end = position + (second & ~_MASKED) + 6 if short else end_of_frame(data, position)
+            longest = position + MAX_FRAME + _MAX_HEADER
+            if end is None or size < end <= longest:
+                break  # it has not all come; one that is too long goes on at once, to be refused
+            if first == _FINAL_TEXT and second & _MASKED and end <= longest and self._protocol.current_size is None:
                 self._context.counters.frames_ignored += 1
             else:
-                whole = end_of_frame(data, position)
-                if whole is None or size < whole <= position + MAX_FRAME + _MAX_HEADER:
-                    break
-                end = min(whole, size)  # one that is too long goes on at once, to be refused
+                end = min(end, size)
                 self._feed(data[position:end])
                 odd += 1
                 if odd > MAX_ODD_FRAMES:
