@@ -11,11 +11,11 @@ from contextvars import ContextVar
 
 import structlog
 
-from fhircast_hub.core.commands import Command, Connected, Evict, Restarted, Subscribe, Tick
+from fhircast_hub.core.commands import Command, Connected, Evict, MakeRoom, Restarted, Subscribe, Tick
 from fhircast_hub.core.context import current_context
 from fhircast_hub.core.decide import decide
 from fhircast_hub.core.effects import Effect
-from fhircast_hub.core.errors import HubError, NotFound
+from fhircast_hub.core.errors import HubError, NotFound, TooMany
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.principal import Principal, SessionKey
 from fhircast_hub.core.session import Ids, Outcome, Session
@@ -29,6 +29,8 @@ _log = structlog.get_logger()
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 #: Seconds until something the hub owes itself (a lost socket, a deadline) is tried again when the store fails.
 RETRY_SECONDS = 1.0
+#: Seconds after which a user with too many topics may try again.
+TOPICS_RETRY_AFTER = 60
 #: Seconds after which the deadlines are looked at in any case: the clock may have been set.
 LOOK_SECONDS = 30.0
 #: Seconds that `stop` waits for what was begun.
@@ -80,7 +82,10 @@ class Service:
                 ticked = True
                 await self.submit(key, Tick())
                 continue
-            outcome = self._decide(key, session, command)
+            outcome = self._decide(session, command)
+            if session is None and outcome.session and not self.usage.may_begin(key.realm, outcome.session.owner):
+                await self._make_room(key.realm, outcome.session.owner)
+                continue
             if outcome.session is session and not outcome.effects:
                 return outcome.reply
             try:
@@ -93,7 +98,9 @@ class Service:
         """Submit a Subscribe, within what its user may have in all sessions together (SUB-15)."""
         session, _ = await self._store.load(key)
         # What will be refused, or replaces one of its own, must not cost another subscription its place.
-        after = self._decide(key, session, command).session
+        after = self._decide(session, command).session
+        if session is None and after and not self.usage.may_begin(key.realm, after.owner):
+            await self._make_room(key.realm, after.owner)
         if after is not None and len(after.subscriptions) > (len(session.subscriptions) if session else 0):
             while (absent := self.usage.to_evict(key.realm, command.principal.subscriber)) is not None:
                 await self.submit(absent[0], Evict(absent[1]))
@@ -129,11 +136,16 @@ class Service:
     def _overdue(self, session: Session | None) -> bool:
         return session is not None and session.deadline is not None and session.deadline <= self._clock()
 
-    def _decide(self, key: SessionKey, session: Session | None, command: Command) -> Outcome:
-        outcome = decide(session, command, self._clock(), self._ids, self._rules)
-        if session is None and outcome.session is not None:
-            self.usage.check_topics(key.realm, outcome.session.owner)
-        return outcome
+    def _decide(self, session: Session | None, command: Command) -> Outcome:
+        return decide(session, command, self._clock(), self._ids, self._rules)
+
+    async def _make_room(self, realm: str, owner: str) -> None:
+        """Let one of the user's abandoned sessions go, or raise TooMany (LIM-1)."""
+        for key in self.usage.owned(realm, owner):
+            await self.submit(key, MakeRoom())
+            if self.usage.may_begin(realm, owner):
+                return
+        raise TooMany("this user has as many topics as one may have", retry_after=TOPICS_RETRY_AFTER)
 
     async def _commit(
         self, key: SessionKey, revision: int, before: Session | None, after: Session | None, effects: tuple[Effect, ...]

@@ -34,11 +34,13 @@ class Usage:
         """The session that the subscription `sid` is of."""
         return self._sessions.get(sid)
 
-    def check_topics(self, realm: str, owner: str) -> None:
-        """Raise TooMany if the user who would own one session more has as many as one may have (LIM-1)."""
-        owned = len(self._topics.get((realm, owner), ()))
-        if owned >= self._max_topics and owner != CLAIMED:
-            raise TooMany(f"this user has {owned} topics, as many as one may have", retry_after=RETRY_AFTER)
+    def may_begin(self, realm: str, owner: str) -> bool:
+        """Whether this user may own one session more (LIM-1)."""
+        return owner == CLAIMED or len(self._topics.get((realm, owner), ())) < self._max_topics
+
+    def owned(self, realm: str, owner: str) -> list[SessionKey]:
+        """The sessions that this user owns."""
+        return [SessionKey(realm, topic) for topic in self._topics.get((realm, owner), ())]
 
     def to_evict(self, realm: str, subscriber: str) -> tuple[SessionKey, str] | None:
         """None if this subscriber may have one subscription more; else the one to evict first: it has no socket, for longest.

@@ -280,6 +280,17 @@ async def test_a_session_that_nobody_needs_is_forgotten() -> None:
 
 
 @pytest.mark.req("LIM-1")
+async def test_a_user_is_not_locked_out_by_sessions_that_nobody_uses() -> None:
+    """At the limit, a topic whose contexts nobody closed and that nobody follows makes room once SESSION_TTL is over."""
+    async with running_hub(session_ttl=1000, max_topics_per_user=1) as hub:
+        await hub.publish(event("Patient-open", topic="of last week"))
+        assert (await hub.publish(event("Patient-open", topic="new"))).status_code == 429
+        hub.clock.now += 1001
+        assert (await hub.publish(event("Patient-open", topic="new"))).status_code == 202
+        assert hub.hub.service.usage.topics == 1
+
+
+@pytest.mark.req("LIM-1")
 async def test_a_session_with_an_open_context_or_a_subscriber_is_kept() -> None:
     """However long nobody says anything."""
     async with running_hub(session_ttl=100, max_lease=10_000) as hub:

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from core.world import CLOSES, NOON, OPENS, TOPIC, World, encounter, frozen, item, patient, report, study, token
-from fhircast_hub.core.commands import Connected, Disconnected, Evict, Restarted, Tick
+from fhircast_hub.core.commands import Connected, Disconnected, Evict, MakeRoom, Restarted, Tick
 from fhircast_hub.core.decide import decide
 from fhircast_hub.core.errors import Conflict, Forbidden, HubError, NotFound
-from fhircast_hub.core.limits import ABANDONED, MAX_CONTEXTS, Rules
+from fhircast_hub.core.limits import MAX_CONTEXTS, Rules
 from fhircast_hub.core.principal import Principal
 
 EVENTS = f"{OPENS},{CLOSES},Home-open"
@@ -41,7 +41,7 @@ def test_an_open_context_keeps_a_session() -> None:
     """Nobody listens, and it stays; from its close on the time runs."""
     world = World(session_ttl=TTL)
     world.publish("Patient-open", patient("p1"))
-    world.wait(6 * TTL)
+    world.wait(10 * TTL)
     assert world.current() == "Patient p1"
     world.publish("Patient-close", patient("p1"))
     world.wait(TTL - 1)
@@ -51,14 +51,26 @@ def test_an_open_context_keeps_a_session() -> None:
 
 
 @pytest.mark.req("LIM-1")
-def test_an_open_context_does_not_keep_a_session_for_ever() -> None:
+def test_an_open_context_keeps_no_session_when_room_is_needed() -> None:
     """An EHR that never closes, with a topic for each login, must not use up its user's topics."""
     world = World(session_ttl=TTL)
     world.publish("Patient-open", patient("p1"))
-    world.wait(ABANDONED * TTL - 1)
+    world.wait(TTL - 1)
+    world.do(MakeRoom())
     assert world.session is not None
     world.wait(1)
+    world.do(MakeRoom())
     assert world.session is None
+
+
+@pytest.mark.req("LIM-1")
+def test_a_session_that_is_followed_makes_no_room() -> None:
+    """Nobody loses a session that somebody listens to, however long nothing happened in it."""
+    world = World(session_ttl=100)
+    world.join("chart", EVENTS)
+    world.wait(100)
+    world.do(MakeRoom())
+    assert world.session is not None
 
 
 @pytest.mark.req("LIM-1")

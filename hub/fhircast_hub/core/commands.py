@@ -67,6 +67,10 @@ class Evict(msgspec.Struct, frozen=True):
     sid: str
 
 
+class MakeRoom(msgspec.Struct, frozen=True):
+    """The user wants a topic more than one may have: forget this one, if nobody listens and it was not used for SESSION_TTL."""
+
+
 class Tick(msgspec.Struct, frozen=True):
     """A deadline may have passed."""
 
@@ -75,4 +79,4 @@ class Restarted(msgspec.Struct, frozen=True):
     """The hub's process is new: every socket it had is gone."""
 
 
-Command = Subscribe | Renew | Unsubscribe | Publish | Connected | Disconnected | Evict | Tick | Restarted
+Command = Subscribe | Renew | Unsubscribe | Publish | Connected | Disconnected | Evict | MakeRoom | Tick | Restarted

@@ -18,6 +18,7 @@ from fhircast_hub.core.commands import (
     Connected,
     Disconnected,
     Evict,
+    MakeRoom,
     Publish,
     Renew,
     Restarted,
@@ -25,7 +26,7 @@ from fhircast_hub.core.commands import (
     Tick,
     Unsubscribe,
 )
-from fhircast_hub.core.limits import ABANDONED, Rules
+from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.publishing import publish
 from fhircast_hub.core.session import Ids, Outcome, Session
 
@@ -60,6 +61,8 @@ def _decide(session: Session | None, command: Command, now: float, ids: Ids, rul
             return subscriptions.evict(session, command)
         case Tick():
             return _tick(session, now, rules)
+        case MakeRoom():
+            return _abandoned(session, now, rules)
         case Restarted():
             return Outcome(None) if session is None else subscriptions.restarted(session, now)
         case _:
@@ -70,17 +73,24 @@ def _tick(session: Session | None, now: float, rules: Rules) -> Outcome:
     if session is None:
         return Outcome(None)
     after, effects = subscriptions.expired(session, now, rules)
-    if after is session and not session.subscriptions and _deadline(session, rules) <= now:
+    # "A session without subscribers and open contexts is forgotten after SESSION_TTL" (LIM-1).
+    if after is session and not session.contexts and _is_unused(session, now, rules):
         return Outcome(None, effects)
     return Outcome(after, effects)
 
 
-def _deadline(session: Session, rules: Rules) -> float:
-    """When the session next wants a Tick.
+def _abandoned(session: Session | None, now: float, rules: Rules) -> Outcome:
+    """An EHR that makes a topic for each login and never closes must not lock its user out, so these go when room is needed."""
+    if session is not None and _is_unused(session, now, rules):
+        return Outcome(None)
+    return Outcome(session)
 
-    "A session without subscribers and open contexts is forgotten after SESSION_TTL" (LIM-1); one whose contexts nobody closes
-    stays longer, and not for ever: a user may have so many.
-    """
+
+def _is_unused(session: Session, now: float, rules: Rules) -> bool:
+    return not session.subscriptions and session.used + rules.session_ttl <= now
+
+
+def _deadline(session: Session, rules: Rules) -> float | None:
     if session.subscriptions:
         return subscriptions.next_expiry(session, rules)
-    return session.used + rules.session_ttl * (ABANDONED if session.contexts else 1)
+    return None if session.contexts else session.used + rules.session_ttl

@@ -20,8 +20,6 @@ MAX_FORM, MAX_PARAMETERS = 64 << 10, 64
 MAX_ITEMS = 256
 #: Open contexts of a session (LIM-1), and the bytes of their opens together.
 MAX_CONTEXTS, MAX_CONTEXT_BYTES = 64, 8 << 20
-#: How many times SESSION_TTL a session without subscribers is kept for the contexts that nobody closed in it.
-ABANDONED = 7
 #: Changes of context whose repetition a session recognizes (EVT-17). A sender repeats its newest one, every ten seconds.
 REMEMBERED_CHANGES = 64
 #: Closes beyond those held of which at least the context is remembered, so that a close can be made (SUB-12).
