@@ -33,6 +33,7 @@ demo: $(STAMP)
 
 # The order puts the quick checks first, and the tests' own summary at the end.
 test: lint types
+	@tools/need.sh curl -- curl --version
 	@$(RUN) tests/requirements.py --check
 	@$(RUN) -m pytest $(ARGS)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -57,7 +58,11 @@ def dev(
     listener = _listen(settings)
     hub = Hub(settings, anonymous=issuer.anonymous() if legacy else None)
     hub.root.get("/dev/jwks")(issuer.jwks)
-    with development.published(issuer):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(development.published(issuer))
+        except ValueError as error:
+            _refuse(error)
         print(development.banner(settings.public_url, issuer.token(), legacy=legacy), flush=True)
         _run(hub, settings, listener)
 

@@ -98,10 +98,17 @@ def environment(environ: Mapping[str, str], port: int | None) -> tuple[dict[str,
 
 @contextmanager
 def published(issuer: DevIssuer) -> Iterator[None]:
-    """Let `fhircast-hub token` of this user find the issuer while the hub runs: as long as it holds the file's lock."""
+    """Let `fhircast-hub token` of this user find the issuer while the hub runs: as long as it holds the file's lock.
+
+    Raises ValueError where the file cannot be made, because it is another user's for instance.
+    """
     path = _path()
-    path.unlink(missing_ok=True)
-    with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+    try:
+        path.unlink(missing_ok=True)
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}; a folder of your own may be named by XDG_RUNTIME_DIR") from None
+    with open(descriptor, "wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.write(msgspec.json.encode(issuer))
         file.flush()

@@ -108,6 +108,15 @@ def test_dev_refuses_to_listen_to_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.req("AUT-17")
+def test_dev_says_in_a_line_that_its_key_has_no_place(tmp_path: Path) -> None:
+    """Where the key's file cannot be made, dev does not start without it."""
+    environ = environment(tmp_path, port=free_port()) | {"XDG_RUNTIME_DIR": str(tmp_path / "missing")}
+    done = command(tmp_path, "dev", environ=environ)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r".*missing.*No such file or directory.*\n", done.stderr)
+
+
+@pytest.mark.req("AUT-17")
 def test_dev_listens_on_loopback_and_says_that_it_is_insecure(dev: HubProcess) -> None:
     """The first word is INSECURE, and another address of this machine, on the same interface, finds nobody."""
     assert banner(dev)[0].startswith("INSECURE")
