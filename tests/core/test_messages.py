@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import time
 import uuid
 from typing import Any
 
@@ -313,12 +312,10 @@ def test_brackets_that_do_not_nest_are_no_nesting() -> None:
 
 
 @pytest.mark.req("EVT-6")
-@pytest.mark.parametrize("text", [b"[" * 70 + b'"' + b'\\"' * 6000, b'{"a":"' * 3000, b"[" * 70 + b'"' * 6001])
-def test_judging_a_body_takes_time_in_proportion_to_its_size(text: bytes) -> None:
-    """A few thousand bytes made to be slow to read are refused in milliseconds: a megabyte of them must not stop the hub."""
-    begun = time.process_time()
+@pytest.mark.parametrize("text", [b"[" * 70 + b'"' + b'\\"' * 500_000, b'{"a":"' * 170_000, b"[" * 70 + b'"' * 1_000_001])
+def test_a_megabyte_made_to_be_slow_to_read_is_refused(text: bytes) -> None:
+    """Read in time beyond proportion to its size, this would not end today; it must not stop the hub."""
     refused(text)
-    assert time.process_time() - begun < 0.1
 
 
 @pytest.mark.req("EVT-6")
