@@ -312,7 +312,9 @@ def test_brackets_that_do_not_nest_are_no_nesting() -> None:
 
 
 @pytest.mark.req("EVT-6")
-@pytest.mark.parametrize("text", [b"[" * 70 + b'"' + b'\\"' * 500_000, b'{"a":"' * 170_000, b"[" * 70 + b'"' * 1_000_001])
+@pytest.mark.parametrize(
+    "text", [b"[" * 70 + b'"' + b'\\"' * 500_000, b'{"a":"' * 170_000, b"[" * 70 + b'"' * 1_000_001]
+)
 def test_a_megabyte_made_to_be_slow_to_read_is_refused(text: bytes) -> None:
     """Read in time beyond proportion to its size, this would not end today; it must not stop the hub."""
     refused(text)
