@@ -21,7 +21,7 @@ from fhircast_hub.core.principal import Principal, SessionKey
 from fhircast_hub.core.session import Ids, Outcome, Session
 from fhircast_hub.deadlines import Deadlines
 from fhircast_hub.ports import Clock, Deliver, SessionStore, Stale
-from fhircast_hub.usage import Usage
+from fhircast_hub.usage import RETRY_AFTER, Usage
 
 _log = structlog.get_logger()
 
@@ -29,8 +29,6 @@ _log = structlog.get_logger()
 REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 #: Seconds until something the hub owes itself (a lost socket, a deadline) is tried again when the store fails.
 RETRY_SECONDS = 1.0
-#: Seconds after which a user with too many topics may try again.
-TOPICS_RETRY_AFTER = 60
 #: Seconds after which the deadlines are looked at in any case: the clock may have been set.
 LOOK_SECONDS = 30.0
 #: Seconds that `stop` waits for what was begun.
@@ -145,7 +143,7 @@ class Service:
             await self.submit(key, MakeRoom())
             if self.usage.may_begin(realm, owner):
                 return
-        raise TooMany("this user has as many topics as one may have", retry_after=TOPICS_RETRY_AFTER)
+        raise TooMany("this user has as many topics as one may have", retry_after=RETRY_AFTER)
 
     async def _commit(
         self, key: SessionKey, revision: int, before: Session | None, after: Session | None, effects: tuple[Effect, ...]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from urllib.parse import parse_qsl
@@ -11,20 +10,12 @@ import msgspec
 
 from fhircast_hub.core.errors import BadRequest, TooLarge
 from fhircast_hub.core.limits import MAX_FORM, MAX_NAME, MAX_PARAMETERS
-from fhircast_hub.core.messages import check_controls, check_topic
+from fhircast_hub.core.messages import PAIRS, JsonObject, check_controls, check_topic
 from fhircast_hub.core.names import parse_events
 
 _LEASE = re.compile(r"0*[1-9][0-9]*", re.ASCII)
 #: Any lease of more digits than this is beyond every maximum; Python need not make an int of it.
 _MAX_LEASE_DIGITS = 18
-
-
-class _Object(list[tuple[str, object]]):
-    """A JSON object as its members, so that one given twice is seen."""
-
-
-#: Numbers stay text.
-_PAIRS = json.JSONDecoder(object_pairs_hook=_Object, parse_int=str, parse_float=str)
 
 
 class Form(msgspec.Struct, frozen=True):
@@ -61,10 +52,10 @@ def parse_json_form(body: bytes) -> Form | None:
     if b'"hub.mode"' not in body or len(body) > MAX_FORM:
         return None
     try:
-        pairs = _PAIRS.decode(body.decode())
+        pairs = PAIRS.decode(body.decode())
     except (ValueError, RecursionError):
         return None
-    if not isinstance(pairs, _Object) or all(name != "hub.mode" for name, _ in pairs):
+    if not isinstance(pairs, JsonObject) or all(name != "hub.mode" for name, _ in pairs):
         return None
     return _form((name, _text(name, value)) for name, value in pairs)
 

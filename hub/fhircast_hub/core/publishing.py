@@ -33,6 +33,7 @@ def publish(session: Session | None, command: Publish, now: float, ids: Ids, rul
     if session is None:
         session = Session(realm=principal.realm, topic=event.topic, owner=new_owner(principal))
     if event.kind is Kind.PASSED_ON:
+        # It changes nothing; but a session that nobody listens to counts as used by it (LIM-1).
         return _broadcast(session if session.subscriptions else replace(session), event)
     seen = session.recent.get(event.fingerprint)
     if seen is not None:
@@ -71,8 +72,8 @@ def _repeat(session: Session, event: Event, rules: Rules) -> Outcome:
     if event.kind is not Kind.OPEN:
         return _broadcast(session, event)
     context = session.contexts[event.ref]
-    told, effects = _send_open(session, context, rules, again=True)
-    return Outcome(replace(session, audiences=told), effects)
+    after, effects = _send_open(session, context, rules, again=True)
+    return Outcome(replace(session, audiences=after), effects)
 
 
 def _open(session: Session, event: Event, now: float, ids: Ids, rules: Rules) -> Outcome:
@@ -84,7 +85,7 @@ def _open(session: Session, event: Event, now: float, ids: Ids, rules: Rules) ->
     after, effects = _send_open(session, context, rules)
     session = replace(session, audiences=after)
     for other in gone:
-        frame = made_event(session.topic, close_name(other), ids.uuid(), rfc3339(now), other.context)
+        frame = made_event(session.topic, spelling(f"{other.type}-close"), ids.uuid(), rfc3339(now), other.context)
         session, closing = _closed(session, HeldClose(now, other.type, other.ref, frame), rules)
         effects += closing
     return Outcome(session, effects)
@@ -170,8 +171,3 @@ def _home(session: Session, event: Event, ids: Ids) -> Outcome:
         audiences=audiences.forget_all(session.audiences),
     )
     return Outcome(session, _send(audiences.subscribed(session.audiences, event.key), frame))
-
-
-def close_name(context: OpenContext) -> str:
-    """The name of the event that closes `context`."""
-    return spelling(f"{context.type}-close")

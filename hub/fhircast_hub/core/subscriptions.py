@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from fhircast_hub.core import audiences
 from fhircast_hub.core.commands import Connected, Disconnected, Evict, Renew, Subscribe, Unsubscribe
 from fhircast_hub.core.context import replay
-from fhircast_hub.core.effects import Close, Effect, Send
+from fhircast_hub.core.effects import NORMAL, POLICY_VIOLATION, Close, Effect, Send
 from fhircast_hub.core.errors import BadRequest, InsufficientScope, NotFound, TooMany, Unauthenticated
 from fhircast_hub.core.limits import RESTART_GRACE, Rules
 from fhircast_hub.core.messages import confirmation, denial, encode, made_event, rfc3339
@@ -18,8 +18,6 @@ from fhircast_hub.core.names import anchor_keys, spelling
 from fhircast_hub.core.principal import Principal, check_access, new_owner
 from fhircast_hub.core.session import Ids, Outcome, Session, Subscription
 
-#: Close codes of RFC 6455 section 7.4.1.
-NORMAL, POLICY_VIOLATION = 1000, 1008
 #: Seconds after which a full topic may have room again.
 RETRY_AFTER = 30
 

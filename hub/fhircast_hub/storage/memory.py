@@ -32,11 +32,15 @@ class MemoryStore:
     ) -> None:
         if self._sessions.get(key, (None, 0))[1] != revision:
             raise Stale
-        if after is None:
-            self._sessions.pop(key, None)
-        elif after is not before:
-            self._sessions[key] = after, revision + 1
+        if after is not before:
+            self._put(key, after, revision + 1)
         self._deliver(effects)
 
     async def close(self) -> None:
         self._sessions.clear()
+
+    def _put(self, key: SessionKey, session: Session | None, revision: int) -> None:
+        if session is None:
+            self._sessions.pop(key, None)
+        else:
+            self._sessions[key] = session, revision

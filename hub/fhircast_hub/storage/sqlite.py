@@ -15,7 +15,7 @@ import fcntl
 import functools
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,6 +27,7 @@ from fhircast_hub.core.errors import Unavailable
 from fhircast_hub.core.principal import SessionKey
 from fhircast_hub.core.session import HeldClose, OpenContext, Session, Subscription
 from fhircast_hub.ports import Deliver, Stale
+from fhircast_hub.storage.memory import MemoryStore
 
 #: Raised by one whenever older hubs could not read the file any more.
 SCHEMA_VERSION = 1
@@ -77,19 +78,18 @@ _CONTEXT = msgspec.msgpack.Decoder(OpenContext)
 _CLOSE = msgspec.msgpack.Decoder(HeldClose)
 
 
-class SqliteStore:
+class SqliteStore(MemoryStore):
     """`sqlite:///path`. One process at a time may use the file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path.resolve()  # so that two names of one file have one lock
-        self._sessions: dict[SessionKey, tuple[Session, int]] = {}
+        super().__init__()
         self._batch = _Batch()
-        self._deliver: Deliver = lambda effects: None
         self._dirty = False
 
     async def open(self, deliver: Deliver) -> None:
         """Open or create the file (mode 0600), and read every session. Raises OSError or ValueError naming what is wrong."""
-        self._deliver = deliver
+        await super().open(deliver)
         self._loop = asyncio.get_running_loop()
         self._lock = _lock(self._path)
         try:
@@ -102,12 +102,6 @@ class SqliteStore:
             os.close(self._lock)
             raise
         self._checkpoints = asyncio.create_task(self._checkpoint())
-
-    def sessions(self) -> Iterable[Session]:
-        return [session for session, _ in self._sessions.values()]
-
-    async def load(self, key: SessionKey) -> tuple[Session | None, int]:
-        return self._sessions.get(key, (None, 0))
 
     async def commit(
         self, key: SessionKey, revision: int, before: Session | None, after: Session | None, effects: Sequence[Effect]
@@ -122,10 +116,7 @@ class SqliteStore:
         if after is not before:
             batch.undo.setdefault(key, (before, revision))
             batch.rows.update(_changes(key, before, after))
-            if after is None:
-                self._sessions.pop(key, None)
-            else:
-                self._sessions[key] = after, revision + 1
+            self._put(key, after, revision + 1)
         batch.effects += effects
         await written
 
@@ -148,10 +139,7 @@ class SqliteStore:
         except Exception as error:
             _log.error("store not written", error=type(error).__name__, count=len(batch.undo))
             for key, (before, revision) in batch.undo.items():
-                if before is None:
-                    self._sessions.pop(key, None)
-                else:
-                    self._sessions[key] = before, revision
+                self._put(key, before, revision)
             for written in batch.waiting:
                 if not written.done():  # whoever waited may be gone
                     written.set_exception(Unavailable("the hub cannot write its store", retry_after=RETRY_AFTER))

@@ -21,6 +21,7 @@ from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 from fhircast_hub.core.commands import Disconnected
+from fhircast_hub.core.effects import ABNORMAL, GOING_AWAY, POLICY_VIOLATION, TRY_AGAIN_LATER
 from fhircast_hub.core.errors import HubError, NotFound
 from fhircast_hub.core.principal import SessionKey
 from fhircast_hub.ports import Clock
@@ -34,8 +35,6 @@ MAX_FRAME = 65536
 MAX_ODD_FRAMES = 256
 #: Seconds a peer has to answer a close before its connection is cut.
 CLOSE_SECONDS = 5.0
-#: Close codes of RFC 6455 section 7.4.1 (1013: the IANA registry).
-GOING_AWAY, ABNORMAL, POLICY_VIOLATION, TRY_AGAIN_LATER = 1001, 1006, 1008, 1013
 
 _log = structlog.get_logger()
 _SWITCHING_PROTOCOLS = 101
