@@ -26,13 +26,15 @@ MAY_SEE: dict[str, set[str]] = {
     "usage": {"core"},
     "endpoints": {"core"},
     "service": {"core", "ports", "deadlines", "usage"},
+    "following": {"core", "ports", "service"},
     "storage": {"core", "ports"},
     "auth": {"core", "ports"},
-    "settings": {"core"},
+    "setting_types": set(),
+    "settings": {"core", "setting_types"},
     "telemetry": {"core", "ports"},
     "api": {"core", "ports", "service", "endpoints"},
-    "ws": {"core", "ports", "service", "endpoints"},
-    "webhook": {"core", "ports", "service"},
+    "ws": {"core", "ports", "service", "following", "endpoints"},
+    "webhook": {"core", "ports", "service", "following"},
 }
 # The three that put it together: each sees all that stands before it.
 MAY_SEE["app"] = {*MAY_SEE}

@@ -20,8 +20,10 @@ from fhircast_hub.api.log import RequestLog
 from fhircast_hub.api.root import root_app
 from fhircast_hub.auth.issuers import Issuer
 from fhircast_hub.auth.jwt import JwtVerifier
+from fhircast_hub.core.delivery import Deliveries, Policy
 from fhircast_hub.core.principal import Principal
 from fhircast_hub.endpoints import Endpoints
+from fhircast_hub.following import Following
 from fhircast_hub.ports import Clock, SessionStore
 from fhircast_hub.service import Service
 from fhircast_hub.settings import Settings
@@ -64,8 +66,10 @@ class Hub:
         hashed, request_ids = KeyedHash(), _request_ids()
         usage = Usage(settings.max_subscriptions_per_user, settings.max_topics_per_user)
         self.metrics = Metrics()
-        self.registry = Registry(self.metrics)
         self.service = Service(_store(settings), clock, RandomIds(), settings.rules(), usage, hashed)
+        deliveries = Deliveries(Policy(settings.ack_policy), settings.ack_timeout)
+        self.following = Following(self.service, deliveries, clock, self.metrics)
+        self.registry = Registry(self.following, self.metrics)
         self._client = httpx.AsyncClient(mounts=dict.fromkeys(_LOOPBACK))
         self._verifier = JwtVerifier(_issuers(settings), self._client, clock, allow_insecure=settings.allow_insecure)
         endpoints = Endpoints(settings.ws_base, self._path, legacy=anonymous is not None)
@@ -92,6 +96,7 @@ class Hub:
         )
         self.sockets = SocketContext(
             service=self.service,
+            following=self.following,
             registry=self.registry,
             resolve=endpoints.resolve,
             hashed=hashed,
@@ -145,6 +150,7 @@ class Hub:
         await send({"type": "lifespan.startup.complete"})
         await receive()
         self._ready = False
+        self.following.stop()
         await self.service.stop()
         await self._verifier.aclose()
         await self._client.aclose()

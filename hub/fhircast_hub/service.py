@@ -18,7 +18,7 @@ from fhircast_hub.core.effects import Effect
 from fhircast_hub.core.errors import HubError, NotFound, TooMany
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.principal import Principal, SessionKey
-from fhircast_hub.core.session import Ids, Outcome, Session
+from fhircast_hub.core.session import Ids, Outcome, Session, Subscription
 from fhircast_hub.deadlines import Deadlines
 from fhircast_hub.ports import Clock, Deliver, SessionStore, Stale
 from fhircast_hub.usage import RETRY_AFTER, Usage
@@ -104,13 +104,14 @@ class Service:
                 await self.submit(absent[0], Evict(absent[1]))
         await self.submit(key, command)
 
-    async def connected(self, sid: str, connection: str) -> SessionKey:
-        """A socket came for the endpoint whose digest is `sid`; its session. Raises NotFound when there is none."""
+    async def connected(self, sid: str, connection: str, sure: float) -> tuple[SessionKey, Subscription]:
+        """A socket came for the endpoint whose digest is `sid`; its session and subscription. Raises NotFound when there is none."""
         key = self.usage.find(sid)
         if key is None:
             raise NotFound("there is no such endpoint")
-        await self.submit(key, Connected(sid, connection))
-        return key
+        subscription = await self.submit(key, Connected(sid, connection, sure))
+        assert isinstance(subscription, Subscription)
+        return key, subscription
 
     async def current_context(self, key: SessionKey, principal: Principal) -> bytes:
         """The JSON answer to GET hub.url/{topic}; see core.context.current_context for what it raises."""

@@ -11,132 +11,43 @@ import json
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from fhircast_hub.core.limits import Rules
+from fhircast_hub.setting_types import (
+    Audience,
+    Clients,
+    Count,
+    FhirVersion,
+    Host,
+    HubUrl,
+    KeysUrl,
+    Origins,
+    Port,
+    Store,
+    Switch,
+    Text,
+    Url,
+    is_safe,
+    mask,
+    one_of,
+)
 
 PREFIX = "FHIRCAST_"
 
-#: The largest number taken anywhere: it fits wherever a number may go, a database's integer or a timer.
-MOST = 2**31 - 1
 #: Characters of a wrong value that are shown.
 SHOWN = 80
-
-#: RFC 3986 section 2: all that a URL may consist of. urlsplit() forgives more, and drops line breaks in silence.
-_URL = re.compile(r"https?://[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
-#: The routes are compared as they come, so the path of hub.url is plain: no escapes, no empty or dotted segments.
-_PLAIN_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
-#: RFC 6454 section 6.2, as browsers send it: an application's scheme is possible, a path or a trailing slash is not.
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
-#: Whether an address or a name of this spelling exists, binding to it will tell.
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*(%[A-Za-z0-9._-]+)?")
-_LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1")
-#: SQLite would keep `:memory:` in memory, and forget it, though a file was asked for.
-_STORE = re.compile(r"memory:|sqlite:///(?!:memory:$)[^?\x00-\x1f\ud800-\udfff]*[^/?\x00-\x1f\ud800-\udfff]")
 
 
 class SettingsError(Exception):
     """A setting the hub cannot start with. `str(error)` is one line: its name, what came, what was expected."""
-
-
-# --- reading one value ---
-
-
-def _reader(read: Callable[[Any], Any], expected: str) -> BeforeValidator:
-    """Validates by `read`, which returns the value, or None or a ValueError or TypeError for one that is wrong."""
-
-    def validate(value: object) -> Any:
-        try:
-            result = read(value)
-        except (ValueError, TypeError):
-            result = None
-        if result is None:
-            raise ValueError(expected)
-        return result
-
-    return BeforeValidator(validate)
-
-
-def _whole(low: int, high: int) -> BeforeValidator:
-    """The environment brings text, a file brings numbers; `true`, `1.0` and `1_000` are neither."""
-
-    def read(value: Any) -> int | None:
-        if isinstance(value, str) and re.fullmatch("[0-9]{1,12}", value):
-            value = int(value)
-        return value if type(value) is int and low <= value <= high else None
-
-    return _reader(read, f"a whole number from {low} to {high}")
-
-
-def _one_of(*names: str) -> BeforeValidator:
-    spelled = {name.lower(): name for name in names}
-    return _reader(lambda value: spelled.get(str(value).lower()), f"one of {', '.join(names)}")
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value and value == value.strip() and value.isprintable() else None
-
-
-def _texts(value: Any) -> tuple[str, ...] | None:
-    return tuple(value) if isinstance(value, list | tuple | frozenset) and all(map(_text, value)) else None
-
-
-def _matching(pattern: re.Pattern[str], expected: str) -> BeforeValidator:
-    return _reader(lambda value: value if pattern.fullmatch(value) else None, expected)
-
-
-def _url(*, query: bool = False) -> BeforeValidator:
-    """A URL with a password in it would be shown wherever settings are, so there is none (SEC-1)."""
-
-    def read(value: str) -> str | None:
-        parts = urlsplit(value) if _URL.fullmatch(value) else None
-        if not parts or not parts.hostname or parts.port == 0 or "@" in parts.netloc or "#" in value:
-            return None
-        return value if query or "?" not in value else None
-
-    return _reader(read, f"an absolute http(s) URL without user, {'' if query else 'query, '}or fragment")
-
-
-def _public_url(value: str) -> str | None:
-    """Without the trailing slash: with and without it are the same URL."""
-    url = value.removesuffix("/")
-    return url if _PLAIN_PATH.fullmatch(urlsplit(url).path) else None
-
-
-def _origins(value: Any) -> tuple[str, ...] | None:
-    origins = _texts(value)
-    return origins if origins is not None and (origins == ("*",) or all(map(_ORIGIN.fullmatch, origins))) else None
-
-
-Host = Annotated[str, _matching(_HOST, "the IP address (without brackets) or the host name to listen on")]
-Port = Annotated[int, _whole(0, 65535)]
-Count = Annotated[int, _whole(1, MOST)]
-Switch = Annotated[bool, _reader(lambda value: {"true": True, "false": False}.get(str(value).lower()), "true or false")]
-Text = Annotated[str, _reader(_text, "text that is not empty, without white space around it")]
-Url = Annotated[str, _url()]
-KeysUrl = Annotated[str, _url(query=True), PlainSerializer(lambda url: _mask(url), when_used="json")]
-#: Validators run from right to left.
-HubUrl = Annotated[str, _reader(_public_url, "an absolute http(s) URL with a plain path, without escapes"), _url()]
-Store = Annotated[str, _matching(_STORE, "memory: or sqlite:///path (sqlite:////path for an absolute one)")]
-Audience = Annotated[
-    str | tuple[str, ...],
-    _reader(lambda value: _text(value) or _texts(value) or None, "the audience of its tokens, or a list of some"),
-]
-Clients = Annotated[frozenset[str], _reader(_texts, "a list of client ids"), PlainSerializer(sorted, when_used="json")]
-Origins = Annotated[
-    tuple[str, ...], _reader(_origins, 'a list such as ["https://ehr.example"], without paths, or ["*"]')
-]
-FhirVersion = Annotated[
-    Annotated[str, _one_of("DSTU1", "DSTU2", "STU3", "R4", "R4B", "R5", "none")] | None,
-    BeforeValidator(lambda value: None if str(value).lower() == "none" else value),  # TOML has no null
-]
 
 
 # --- the settings ---
@@ -169,10 +80,16 @@ class Settings(BaseSettings):
     default_lease: Count = 7200
     max_lease: Count = 86400
     connect_timeout: Count = 60
+    ack_timeout: Count = 10
+    ack_policy: Annotated[str, one_of("strict", "lenient", "off")] = "lenient"
+    ack_strikes: Count = 3
+    reconnect_grace: Count = 3
     ping_seconds: Count = 20
+    heartbeat_seconds: Count = 30
     queue_bytes: Count = 1 << 20
     queue_messages: Count = 256
     max_body_bytes: Count = 1 << 20
+    max_bundle_entries: Count = 500
     max_subscriptions_per_topic: Count = 64
     max_subscriptions_per_user: Count = 256
     max_topics_per_user: Count = 1000
@@ -181,8 +98,8 @@ class Settings(BaseSettings):
     derive_opens: Switch = True
     fhir_version: FhirVersion = None
     allow_insecure: Switch = False
-    log_format: Annotated[str, _one_of("json", "console")] = "json"
-    log_level: Annotated[str, _one_of("debug", "info", "warning", "error", "critical")] = "info"
+    log_format: Annotated[str, one_of("json", "console")] = "json"
+    log_level: Annotated[str, one_of("debug", "info", "warning", "error", "critical")] = "info"
 
     #: Where each value came from, by field; load() knows.
     _origin: dict[str, str] = {}
@@ -205,7 +122,7 @@ class Settings(BaseSettings):
         if self.default_lease > self.max_lease:
             raise _refusal("default_lease", self.default_lease, f"at most {PREFIX}MAX_LEASE, which is {self.max_lease}")
         for name, url in self._trusted_urls():
-            if not self.allow_insecure and not _is_safe(url):
+            if not self.allow_insecure and not is_safe(url):
                 raise _refusal(name, url, f"https, for its host is not loopback (or {PREFIX}ALLOW_INSECURE=true)")
         _check_issuers(self.issuers)
         return self
@@ -242,6 +159,11 @@ class Settings(BaseSettings):
             max_subscriptions=self.max_subscriptions_per_topic,
             session_ttl=self.session_ttl,
             derive_opens=self.derive_opens,
+            max_entries=self.max_bundle_entries,
+            ack_strikes=self.ack_strikes,
+            ack_timeout=self.ack_timeout,
+            reconnect_grace=self.reconnect_grace,
+            heartbeat_seconds=self.heartbeat_seconds,
             held_bytes=self.queue_bytes,
             held_messages=self.queue_messages,
             hold_seconds=max(60, 3 * self.ping_seconds),
@@ -272,10 +194,6 @@ def _check_issuers(issuers: tuple[IssuerSettings, ...]) -> None:
         # AUT-9: the same person must have the same name at both, and only who sets them up can know which claim that is.
         if realms[issuer.realm or issuer.issuer] > 1 and "user_claim" not in issuer.model_fields_set:
             raise _refusal(f"issuers[{index}].user_claim", None, "a claim's name, for its realm has several issuers")
-
-
-def _is_safe(url: str) -> bool:
-    return url.startswith("https:") or bool(_LOOPBACK.fullmatch(urlsplit(url).hostname or ""))
 
 
 # --- where settings come from ---
@@ -382,7 +300,7 @@ def _show(value: object) -> str:
         case None:
             return "nothing"
         case str():
-            shown = repr(_mask(value))
+            shown = repr(mask(value))
             return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}... ({len(value)} characters)"
         case list() | tuple():
             return f"a list of {len(value)}"
@@ -391,9 +309,3 @@ def _show(value: object) -> str:
         case int() if value.bit_length() > 64:  # Python refuses to print one of some thousand digits
             return "a number of more than 64 bits"
     return str(value).lower()
-
-
-def _mask(text: str) -> str:
-    """User and password of a URL, even of a broken one, and its query, which may be a key."""
-    text = re.sub(r"^(\w[\w+.-]*://)?.*@", r"\1***@", text, flags=re.DOTALL)
-    return re.sub(r"(?<=\?).+", "***", text, flags=re.DOTALL)

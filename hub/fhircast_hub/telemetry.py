@@ -241,6 +241,9 @@ COUNTERS = (
     ("events_in", "fhircast_events_received", "Events accepted from applications"),
     ("events_out", "fhircast_events_sent", "Frames meant for sockets: events, confirmations and denials"),
     ("frames_ignored", "fhircast_frames_ignored", "Frames from applications that mean nothing to the hub"),
+    ("acknowledgements", "fhircast_acknowledgements", "Acknowledgements of events, of whatever status"),
+    ("refusals", "fhircast_refusals", "Events that a subscriber refused or could not follow"),
+    ("unanswered", "fhircast_unanswered", "Times that a subscriber did not acknowledge what it was told"),
     ("sockets_opened", "fhircast_sockets_opened", "WebSocket handshakes that were asked for"),
     ("sockets_closed", "fhircast_sockets_closed", "WebSockets ended, by whomever"),
     ("slow_readers_closed", "fhircast_slow_readers_closed", "WebSockets closed because their queue was full"),
@@ -295,6 +298,9 @@ class Metrics(Collector):
         self.events_in = 0
         self.events_out = 0
         self.frames_ignored = 0
+        self.acknowledgements = 0
+        self.refusals = 0
+        self.unanswered = 0
         self.sockets_opened = 0
         self.sockets_closed = 0
         self.slow_readers_closed = 0

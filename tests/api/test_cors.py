@@ -61,7 +61,7 @@ async def every_kind_of_answer(hub: RunningHub, origin: str) -> list[tuple[int, 
         (413, await post(hub.url, json={"x": "x" * 2000}, headers=page)),
         (415, await post(hub.url, content=b"x", headers=page)),
         (429, await post(hub.url, json=event("Patient-open", topic="another"), headers=page)),
-        (501, await post(hub.url, json=update, headers=page)),
+        (409, await post(hub.url, json=update, headers=page)),
     ]
 
 

@@ -91,7 +91,7 @@ async def test_a_request_that_fails_creates_nothing() -> None:
             await hub.context(),
             await hub.context(blind),
         ]
-        assert [answer.status_code for answer in failed] == [403, 400, 404, 400, 403, 400, 400, 501, 413, 200, 200]
+        assert [answer.status_code for answer in failed] == [403, 400, 404, 400, 403, 400, 400, 409, 413, 200, 200]
         assert hub.hub.service.usage.topics == 0
 
 

@@ -224,7 +224,7 @@ async def test_a_context_comes_out_byte_by_byte_as_it_went_in() -> None:
             assert frame.count(part) == 1
         names = [frame.index(b'"%b"' % name) for name in (b"timestamp", b"id", b"event", b"last")]
         assert names == sorted(names)
-        assert ODD in (await hub.context()).content
+        assert ODD[:-1].rstrip() + b",{" in (await hub.context()).content  # what was shared comes behind it
 
 
 @pytest.mark.req("EVT-15")

@@ -121,7 +121,7 @@ def test_early_and_late_ticks_do_no_harm() -> None:
     before = world.session
     world.now += 500
     assert world.do(Tick()).session is before
-    assert decide(None, Disconnected("chart", "socket", NOON), NOON, world.ids, Rules()).session is None
+    assert decide(None, Disconnected("chart", "socket", NOON, 1006), NOON, world.ids, Rules()).session is None
     assert decide(None, Evict("chart"), NOON, world.ids, Rules()).session is None
     assert decide(None, Restarted(), NOON, world.ids, Rules()).session is None
 
@@ -185,7 +185,11 @@ def test_sockets_that_are_not_known_change_nothing() -> None:
     world = World()
     world.join("chart", EVENTS)
     before = world.session
-    for command in (Disconnected("chart", "other", NOON), Disconnected("other", "chart/1", NOON), Evict("chart")):
+    for command in (
+        Disconnected("chart", "other", NOON, 1006),
+        Disconnected("other", "chart/1", NOON, 1006),
+        Evict("chart"),
+    ):
         outcome = world.do(command)
         assert outcome.session is before
         assert outcome.effects == ()
@@ -261,7 +265,7 @@ class Anything(RuleBasedStateMachine):
     def disconnect(self, sid: str, unsure: float) -> None:
         if sid in self.live:
             socket = self.live.pop(sid)
-            self.attempt(lambda: self.world.do(Disconnected(sid, socket, self.world.now - unsure)))
+            self.attempt(lambda: self.world.do(Disconnected(sid, socket, self.world.now - unsure, 1000)))
 
     @rule(sid=SIDS)
     def evict(self, sid: str) -> None:
@@ -314,7 +318,7 @@ class Anything(RuleBasedStateMachine):
         if session:
             assert len(session.contexts) <= MAX_CONTEXTS
             assert len(session.subscriptions) <= 3
-            assert sum(bool(close.frame) for close in session.closes.values()) <= 2
+            assert sum(bool(close.frame) for close in session.held.values()) <= 2
             assert session.current == "" or session.current == list(session.contexts)[-1]
             assert not (session.current and session.home)
             if session.subscriptions or not session.contexts:

@@ -22,7 +22,7 @@ from core.world import (
     token,
 )
 from fhircast_hub.core.commands import Publish
-from fhircast_hub.core.errors import Forbidden, InsufficientScope, NotSupported
+from fhircast_hub.core.errors import Forbidden, InsufficientScope
 from fhircast_hub.core.messages import parse_event
 
 REFERENCE = {"key": "report", "reference": {"reference": "DiagnosticReport/r1"}}
@@ -350,16 +350,6 @@ def test_the_owner_is_asked_before_the_scope() -> None:
     with pytest.raises(Forbidden) as refused:
         world.publish("Patient-open", patient("p1"), by=token("bob", write=()))
     assert not isinstance(refused.value, InsufficientScope)
-
-
-@pytest.mark.req("EVT-1")
-@pytest.mark.parametrize("items", [[REFERENCE], [REFERENCE, BUNDLE]])
-def test_content_is_not_shared_yet(items: list[object]) -> None:
-    """Updates and selects are refused after everything else was judged, and begin no session."""
-    world = World()
-    with pytest.raises(NotSupported):
-        world.publish(f"DiagnosticReport-{'update' if len(items) > 1 else 'select'}", *items)
-    assert world.session is None
 
 
 @pytest.mark.req("EVT-1", "EVT-13")

@@ -590,7 +590,7 @@ def test_the_end_of_the_first_socket_is_not_the_seconds() -> None:
     world = World()
     first = world.join("chart", PATIENT)
     world.connect("chart")
-    world.do(Disconnected("chart", first, world.now))
+    world.do(Disconnected("chart", first, world.now, 1000))
     world.publish("Patient-open", patient("p1"))
     assert world.news("chart") == ["subscribe", "Patient-open p1"]
 

@@ -15,7 +15,7 @@ import msgspec
 from fhircast_hub.core.commands import Command, Connected, Disconnected, Publish, Renew, Subscribe, Tick, Unsubscribe
 from fhircast_hub.core.context import current_context
 from fhircast_hub.core.decide import decide
-from fhircast_hub.core.effects import Close
+from fhircast_hub.core.effects import NORMAL, Close
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.messages import parse_event
 from fhircast_hub.core.names import parse_events
@@ -165,9 +165,9 @@ class World:
         self._sockets[sid] = connection
         return connection
 
-    def disconnect(self, sid: str, sure: float | None = None) -> None:
+    def disconnect(self, sid: str, sure: float | None = None, code: int = NORMAL) -> None:
         """Its socket goes; all that was sent until `sure`, or until now, is known to have arrived."""
-        self.do(Disconnected(sid, self._sockets[sid], self.now if sure is None else sure))
+        self.do(Disconnected(sid, self._sockets[sid], self.now if sure is None else sure, code))
 
     def join(self, sid: str, events: str = f"{OPENS},{CLOSES}", by: Principal | None = None, **more: Any) -> str:
         """Subscribe, connect, and take note of all that was said at the beginning; the socket's name."""
@@ -219,9 +219,17 @@ class World:
         return [label(frame) for frame in self.heard(sid)]
 
     def get(self, by: Principal | None = None) -> dict[str, Any]:
-        """The answer to GET hub.url/{topic}."""
+        """The answer to GET hub.url/{topic}, without what was shared."""
         answer: dict[str, Any] = json.loads(current_context(self.session, by or token(), TOPIC, self.rules))
+        answer["context"] = [each for each in answer["context"] if each["key"] != "content"]
         return answer
+
+    def content(self, by: Principal | None = None) -> dict[str, Any]:
+        """The Bundle in that answer. Nothing else may be called so, and it comes last."""
+        answer = json.loads(current_context(self.session, by or token(), TOPIC, self.rules))
+        assert [each["key"] for each in answer["context"]].index("content") == len(answer["context"]) - 1
+        bundle: dict[str, Any] = answer["context"][-1]["resource"]
+        return bundle
 
     def current(self) -> str:
         """The current context in short: `Patient p1`, or nothing."""

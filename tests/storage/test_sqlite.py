@@ -14,10 +14,10 @@ import pytest
 from msgspec.structs import replace
 
 from fhircast_hub.core.audiences import NOTHING
-from fhircast_hub.core.effects import Send
+from fhircast_hub.core.effects import Notice, Send
 from fhircast_hub.core.errors import Unavailable
 from fhircast_hub.core.principal import SessionKey
-from fhircast_hub.core.session import Audience, HeldClose, OpenContext, Session, Subscription
+from fhircast_hub.core.session import Audience, Content, Held, OpenContext, Session, Shared, Subscription
 from fhircast_hub.storage.sqlite import SCHEMA_VERSION, SqliteStore, _move_log
 
 KEY = SessionKey("https://idp.example", "topic ø\u2028")
@@ -46,9 +46,15 @@ FULL = Session(
     used=2.5,
     recent={b"\xaa\xff": 7, b"bb": 8},
     contexts={"study/s": replace(PATIENT, ref="study/s", order=3), "patient/p1": PATIENT},
-    closes={
-        5: HeldClose(1.0, "Patient", "patient/p0", b"close"),
-        11: HeldClose(2.0, "Patient", "patient/x", b"c"),
+    held={
+        5: Held(1.0, Notice("e1", "e1", "Patient-close"), "Patient", "patient/p0", b"close"),
+        11: Held(2.0, Notice("e2", "e2", "Patient-close"), "Patient", "patient/x", b"c"),
+    },
+    contents={
+        "study/s": Content(
+            {"observation/2": Shared(1, b"{2}"), "observation/1": Shared(2, b"{1}")}, 6, (b"\xaa", b"b")
+        ),
+        "patient/p1": Content({}, 0, (b"c",)),
     },
     subscriptions={"sid": Subscription("sid", "user:user-1", "Viewer", ("Patient-open",), expires=99.5, since=1.0)},
     deadline=99.5,
@@ -78,7 +84,7 @@ async def test_only_what_differs_is_written_and_what_went_is_deleted(tmp_path: P
     store = await opened(tmp_path / "hub.db")
     await store.commit(KEY, 0, None, FULL, ())
     _, revision = await store.load(KEY)
-    less = replace(FULL, contexts={"patient/p1": PATIENT}, closes={}, subscriptions={})
+    less = replace(FULL, contexts={"patient/p1": PATIENT}, held={}, contents={}, subscriptions={})
     await store.commit(KEY, revision, FULL, less, ())
     await store.close()
     with sqlite3.connect(tmp_path / "hub.db") as connection:
@@ -190,7 +196,11 @@ async def test_effects_wait_until_the_change_is_in_the_file(tmp_path: Path) -> N
     store = SqliteStore(tmp_path / "hub.db")
     await store.open(look)
     await store.commit(
-        KEY, 0, None, replace(FULL, contexts={}, closes={}, subscriptions={}, home=b"", lost={}), (Send(("c",), b"x"),)
+        KEY,
+        0,
+        None,
+        replace(FULL, contexts={}, held={}, contents={}, subscriptions={}, home=b"", lost={}),
+        (Send(("c",), b"x"),),
     )
     assert seen == [1]
     await store.close()

@@ -8,8 +8,6 @@ import msgspec
 
 from fhircast_hub.core.names import CATALOGUE
 
-#: Content sharing and the heartbeat are not built yet.
-_SUPPORTED = [name for name in CATALOGUE if not name.endswith(("-update", "-select")) and name != "heartbeat"]
 _FHIR_VERSIONS = {
     "DSTU1": "0.0.82", "DSTU2": "1.0.2", "STU3": "3.0.2", "R4": "4.0.1", "R4B": "4.3.0", "R5": "5.0.0",
 }  # fmt: skip
@@ -19,12 +17,12 @@ _EXTENSION = "http://fhircast.hl7.org/StructureDefinition/fhircast-configuration
 def configuration(fhir_version: str | None) -> bytes:
     """`GET hub.url/.well-known/fhircast-configuration`, as JSON (CFG-1)."""
     declared: dict[str, object] = {
-        "eventsSupported": _SUPPORTED,
+        "eventsSupported": CATALOGUE,
         "websocketSupport": True,
         "webhookSupport": False,
         "fhircastVersion": "3.0.0",
         "getCurrentSupport": True,
-        "capabilities": {"supportsGetCurrentContext": True, "supportsNonCurrentContextUpdates": False},
+        "capabilities": {"supportsGetCurrentContext": True, "supportsNonCurrentContextUpdates": True},
     }
     if fhir_version:
         declared["fhirVersion"] = fhir_version

@@ -80,3 +80,12 @@ def forget(audiences: tuple[Audience, ...], ref: str) -> tuple[Audience, ...]:
 def forget_all(audiences: tuple[Audience, ...]) -> tuple[Audience, ...]:
     """The audiences after a Home-open."""
     return merge(replace(audience, told=NOTHING) for audience in audiences)
+
+
+def untold(audiences: tuple[Audience, ...], connection: str, ref: str) -> tuple[Audience, ...]:
+    """The audiences after `connection` refused the open of `ref`: it does not count as told of it (DER-3)."""
+    found = next((audience for audience in audiences if connection in audience.members), None)
+    if found is None or ref not in found.told or not ref:
+        return audiences
+    told = remember(found.told, ref[: ref.index("/")], "")
+    return join(leave(audiences, connection), connection, found.keys, told)

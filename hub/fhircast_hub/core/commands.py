@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from fhircast_hub.core.effects import Notice
 from fhircast_hub.core.messages import Event
 from fhircast_hub.core.principal import Principal
 
@@ -47,18 +48,55 @@ class Publish(msgspec.Struct, frozen=True):
 
 
 class Connected(msgspec.Struct, frozen=True):
-    """A socket came for the subscription `sid`; it is called `connection` from now on."""
+    """A socket came for the subscription `sid`; it is called `connection` from now on.
+
+    What was sent to the one before until `sure` (epoch seconds, 0: nothing is known) is known to have arrived.
+    """
 
     sid: str
     connection: str
+    sure: float = 0.0
 
 
 class Disconnected(msgspec.Struct, frozen=True):
-    """The socket `connection` of `sid` is gone. What was sent to it until `sure` (epoch seconds) is known to have arrived."""
+    """The socket `connection` of `sid` is gone, by this close code (RFC 6455 section 7.4; SERVICE_RESTART: the hub stops).
+
+    What was sent to it until `sure` (epoch seconds) is known to have arrived.
+    """
 
     sid: str
     connection: str
     sure: float
+    code: int
+
+
+class Acknowledged(msgspec.Struct, frozen=True):
+    """The subscription `sid` acknowledges, for the first time or again (SYN-5, SYN-6)."""
+
+    sid: str
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """What `connection` of the subscription `sid` was told was not followed: the HTTP `status` is not 2xx (SYN-1)."""
+
+    sid: str
+    connection: str
+    notice: Notice
+    status: int
+
+
+class Silence(msgspec.Struct, frozen=True):
+    """`connection` of the subscription `sid` did not acknowledge what it was told."""
+
+    sid: str
+    connection: str
+    notice: Notice
+
+
+class Unanswered(msgspec.Struct, frozen=True):
+    """These were not acknowledged in time (SYN-4)."""
+
+    silences: tuple[Silence, ...]
 
 
 class Evict(msgspec.Struct, frozen=True):
@@ -79,4 +117,18 @@ class Restarted(msgspec.Struct, frozen=True):
     """The hub's process is new: every socket it had is gone."""
 
 
-Command = Subscribe | Renew | Unsubscribe | Publish | Connected | Disconnected | Evict | MakeRoom | Tick | Restarted
+Command = (
+    Subscribe
+    | Renew
+    | Unsubscribe
+    | Publish
+    | Connected
+    | Disconnected
+    | Acknowledged
+    | Refused
+    | Unanswered
+    | Evict
+    | MakeRoom
+    | Tick
+    | Restarted
+)

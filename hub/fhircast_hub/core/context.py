@@ -7,10 +7,12 @@ from collections.abc import Collection
 from msgspec.structs import replace
 
 from fhircast_hub.core.audiences import NOTHING, Told, remember
+from fhircast_hub.core.content import bundle
 from fhircast_hub.core.derived import DerivedOpen, derive
+from fhircast_hub.core.effects import Message, Notice
 from fhircast_hub.core.errors import InsufficientScope
 from fhircast_hub.core.limits import MAX_CONTEXT_BYTES, MAX_CONTEXTS, Rules
-from fhircast_hub.core.messages import Event, encode, with_version
+from fhircast_hub.core.messages import Event, encode, id_of, with_version
 from fhircast_hub.core.names import DERIVED, spelling
 from fhircast_hub.core.principal import Principal, check_access
 from fhircast_hub.core.session import OpenContext, Session
@@ -63,7 +65,7 @@ def without(contexts: dict[str, OpenContext], ref: str) -> dict[str, OpenContext
     }
 
 
-def replay(session: Session, keys: Collection[str], rules: Rules) -> tuple[list[bytes], Told]:
+def replay(session: Session, keys: Collection[str], rules: Rules) -> tuple[list[Message], Told]:
     """What somebody who joins is sent, oldest first, and the opens that they then count as told.
 
     "Hubs SHALL follow a successful subscription with an event notification informing the new Subscriber of the most recent
@@ -73,19 +75,20 @@ def replay(session: Session, keys: Collection[str], rules: Rules) -> tuple[list[
     newest = {context.key: context for context in session.contexts.values()}
     derived = _newest_derived(newest, session, rules)
     told = NOTHING
-    frames: list[tuple[int, int, bytes]] = []
+    found: list[tuple[int, int, Message]] = []
     for key, context in newest.items():
         if key in keys and key not in derived:
-            frames.append((context.order, len(DERIVED), context.frame))
+            found.append((context.order, len(DERIVED), (context.frame, context.notice)))
             if (type_ := key.removesuffix("-open")) in DERIVED:
                 told = remember(told, type_, context.ref)
     for key, open_ in derived.items():
         if key in keys:
-            frames.append((open_.source.order, DERIVED.index(open_.type), open_.frame(session.topic)))
+            found.append((open_.source.order, DERIVED.index(open_.type), open_.message(session.topic)))
             told = remember(told, open_.type, open_.ref)
-    replayed = [frame for _, _, frame in sorted(frames)]
+    replayed = [message for _, _, message in sorted(found, key=lambda one: one[:2])]
     if session.home and "home-open" in keys:
-        replayed.append(session.home)
+        id_ = id_of(session.home)
+        replayed.append((session.home, Notice(id_, id_, spelling("home-open"))))
     return replayed, NOTHING if session.home else told
 
 
@@ -114,7 +117,7 @@ def current_context(session: Session | None, principal: Principal, topic: str, r
         return _answer("", session.version if session else "0", b"[]")
     context = session.contexts[session.current]
     if principal.scopes.may_read(context.key):
-        return _answer(context.type, context.version, context.context)
+        return _answer(context.type, context.version, _with_content(session, context, principal))
     for open_ in reversed(derive(context) if rules.derive_opens else []):
         if principal.scopes.may_read(open_.key):
             return _answer(spelling(open_.key).removesuffix("-open"), context.version, open_.context)
@@ -122,6 +125,14 @@ def current_context(session: Session | None, principal: Principal, topic: str, r
     raise InsufficientScope(
         f"the current context was opened by {name}, which this token may not read", scope=f"fhircast/{name}.read"
     )
+
+
+def _with_content(session: Session, context: OpenContext, principal: Principal) -> bytes:
+    """The context array with what was shared behind it, for whoever may read the updates that it came by (EVT-12)."""
+    if not principal.scopes.may_read(context.key.removesuffix("open") + "update"):
+        return context.context
+    content = bundle(session.contents.get(context.ref), context.version)
+    return b"%b,%b]" % (context.context[:-1].rstrip(), content)
 
 
 def _answer(type_: str, version: str, context: bytes) -> bytes:

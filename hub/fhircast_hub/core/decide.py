@@ -12,18 +12,21 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
-from fhircast_hub.core import subscriptions
+from fhircast_hub.core import heartbeat, subscriptions, syncerror
 from fhircast_hub.core.commands import (
+    Acknowledged,
     Command,
     Connected,
     Disconnected,
     Evict,
     MakeRoom,
     Publish,
+    Refused,
     Renew,
     Restarted,
     Subscribe,
     Tick,
+    Unanswered,
     Unsubscribe,
 )
 from fhircast_hub.core.limits import Rules
@@ -37,10 +40,15 @@ def decide(session: Session | None, command: Command, now: float, ids: Ids, rule
     after = outcome.session
     if after is None or after is session:
         return outcome
-    if session is not None and after.subscriptions is session.subscriptions and after.subscriptions:
-        return outcome  # no lease and no socket changed: the deadline stands
-    after = replace(after, used=now)
+    if session is not None and after.subscriptions and _waits_alike(session, after):
+        return outcome
+    after = heartbeat.planned(replace(after, used=now), now, rules)
     return Outcome(replace(after, deadline=_deadline(after, rules)), outcome.effects, outcome.reply)
+
+
+def _waits_alike(before: Session, after: Session) -> bool:
+    """Whether no lease, no socket and no heartbeat changed: then the deadline stands."""
+    return after.subscriptions is before.subscriptions and after.beat == before.beat
 
 
 def _decide(session: Session | None, command: Command, now: float, ids: Ids, rules: Rules) -> Outcome:
@@ -48,7 +56,7 @@ def _decide(session: Session | None, command: Command, now: float, ids: Ids, rul
         case Publish():
             return publish(session, command, now, ids, rules)
         case Subscribe():
-            return subscriptions.subscribe(session, command, now, rules)
+            return _with_evicted(session, subscriptions.subscribe(session, command, now, rules), command.name, now, ids)
         case Renew():
             return subscriptions.renew(session, command, now, ids, rules)
         case Unsubscribe():
@@ -56,11 +64,17 @@ def _decide(session: Session | None, command: Command, now: float, ids: Ids, rul
         case Connected():
             return subscriptions.connected(session, command, now, ids, rules)
         case Disconnected():
-            return subscriptions.disconnected(session, command, now)
+            return subscriptions.disconnected(session, command, now, rules)
+        case Acknowledged():
+            return subscriptions.acknowledged(session, command)
+        case Refused():
+            return syncerror.refused(session, command, now, ids)
+        case Unanswered():
+            return syncerror.unanswered(session, command, now, ids, rules)
         case Evict():
-            return subscriptions.evict(session, command)
+            return _with_evicted(session, subscriptions.evict(session, command), "", now, ids)
         case Tick():
-            return _tick(session, now, rules)
+            return _tick(session, now, ids, rules)
         case MakeRoom():
             return _abandoned(session, now, rules)
         case Restarted():
@@ -69,13 +83,29 @@ def _decide(session: Session | None, command: Command, now: float, ids: Ids, rul
             assert_never(command)
 
 
-def _tick(session: Session | None, now: float, rules: Rules) -> Outcome:
+def _tick(session: Session | None, now: float, ids: Ids, rules: Rules) -> Outcome:
     if session is None:
         return Outcome(None)
     after, effects = subscriptions.expired(session, now, rules)
+    for subscription in subscriptions.unreturned(after, now):
+        after = subscriptions.given_up(after, subscription)
+        effects += syncerror.lost(after, subscription, now, ids)
+    after, beating = heartbeat.beat(after, now, ids, rules)
+    effects += beating
     # "A session without subscribers and open contexts is forgotten after SESSION_TTL" (LIM-1).
     if after is session and not session.contexts and _is_unused(session, now, rules):
         return Outcome(None, effects)
+    return Outcome(after, effects)
+
+
+def _with_evicted(before: Session | None, outcome: Outcome, name: str, now: float, ids: Ids) -> Outcome:
+    """The outcome, and a SyncError for each lost subscription that had to make room; one of this name has come anew (SUB-17)."""
+    after, effects = outcome.session, outcome.effects
+    if before is None or after is None:
+        return outcome
+    for sid, subscription in before.subscriptions.items():
+        if subscription.back_by and subscription.name != name and sid not in after.subscriptions:
+            effects += syncerror.lost(after, subscription, now, ids)
     return Outcome(after, effects)
 
 
@@ -92,5 +122,6 @@ def _is_unused(session: Session, now: float, rules: Rules) -> bool:
 
 def _deadline(session: Session, rules: Rules) -> float | None:
     if session.subscriptions:
-        return subscriptions.next_expiry(session, rules)
+        expiry = subscriptions.next_expiry(session, rules)
+        return expiry if session.beat is None else min(expiry, session.beat)
     return None if session.contexts else session.used + rules.session_ttl

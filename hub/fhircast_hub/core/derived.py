@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from fhircast_hub.core.effects import Message, Notice
 from fhircast_hub.core.messages import DERIVED_KEYS, derived_id, made_event, raw_items
 from fhircast_hub.core.names import DERIVED, spelling
 from fhircast_hub.core.session import OpenContext
@@ -33,10 +34,16 @@ class DerivedOpen(msgspec.Struct, frozen=True):
         """Its event's name in lower case."""
         return f"{self.type}-open"
 
-    def frame(self, topic: str) -> bytes:
+    @property
+    def notice(self) -> Notice:
+        """What its frame tells of: "for a derived open the source's id and name" (SYN-1)."""
+        source = self.source.notice
+        return Notice(derived_id(source.id, spelling(self.key)), source.event, source.name, self.ref)
+
+    def message(self, topic: str) -> Message:
         """The message: same timestamp as its source, an id made of the source's, no version."""
-        name = spelling(self.key)
-        return made_event(topic, name, derived_id(self.source.id, name), self.source.timestamp, self.context)
+        notice = self.notice
+        return made_event(topic, spelling(self.key), notice.id, self.source.timestamp, self.context), notice
 
 
 def derive(source: OpenContext) -> list[DerivedOpen]:

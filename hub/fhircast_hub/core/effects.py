@@ -4,15 +4,37 @@ from __future__ import annotations
 
 import msgspec
 
-#: Close codes of RFC 6455 section 7.4.1 (1013: the IANA registry).
-NORMAL, GOING_AWAY, ABNORMAL, POLICY_VIOLATION, TRY_AGAIN_LATER = 1000, 1001, 1006, 1008, 1013
+#: Close codes of RFC 6455 section 7.4.1 (1012 and 1013: the IANA registry).
+NORMAL, GOING_AWAY, ABNORMAL, POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER = 1000, 1001, 1006, 1008, 1012, 1013
+
+
+class Notice(msgspec.Struct, frozen=True):
+    """What a frame tells of. `id` is the frame's own, which an acknowledgement names.
+
+    `event` and `name` are id and name of the event that a SyncError about it names (of a derived open: its source's); `ref` is
+    what it opens, if anything; `matters` is whether it is reported who refuses it or stays silent (SYN-10, SYN-11).
+    """
+
+    id: str
+    event: str
+    name: str
+    ref: str = ""
+    matters: bool = True
+
+
+#: A frame to be sent, and what it tells of.
+Message = tuple[bytes, Notice]
 
 
 class Send(msgspec.Struct, frozen=True):
-    """Write one frame (the JSON text of a message, UTF-8) to each of these connections; those of other nodes are theirs."""
+    """Write one frame (the JSON text of a message, UTF-8) to each of these connections; those of other nodes are theirs.
+
+    `notice` is what it tells of; None for what nobody acknowledges.
+    """
 
     to: tuple[str, ...]
     frame: bytes
+    notice: Notice | None = None
 
 
 class Close(msgspec.Struct, frozen=True):

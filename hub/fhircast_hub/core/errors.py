@@ -96,12 +96,6 @@ class TooMany(HubError):
     status = 429
 
 
-class NotSupported(HubError):
-    """Well formed, and not something this hub does."""
-
-    status = 501
-
-
 class Unavailable(HubError):
     """Not now: an issuer, or the store, does not answer."""
 

@@ -10,8 +10,9 @@ import msgspec
 
 from fhircast_hub.core.errors import BadRequest, TooLarge
 from fhircast_hub.core.limits import MAX_FORM, MAX_NAME, MAX_PARAMETERS
-from fhircast_hub.core.messages import PAIRS, JsonObject, check_controls, check_topic
+from fhircast_hub.core.messages import PAIRS, JsonObject, check_topic
 from fhircast_hub.core.names import parse_events
+from fhircast_hub.core.reading import check_controls
 
 _LEASE = re.compile(r"0*[1-9][0-9]*", re.ASCII)
 #: Any lease of more digits than this is beyond every maximum; Python need not make an int of it.

@@ -20,6 +20,8 @@ MAX_FORM, MAX_PARAMETERS = 64 << 10, 64
 MAX_ITEMS = 256
 #: Open contexts of a session (LIM-1), and the bytes of their opens together.
 MAX_CONTEXTS, MAX_CONTEXT_BYTES = 64, 8 << 20
+#: Bytes that are shared in a session's contexts together, and the updates of each whose repetition it recognizes (LIM-1).
+MAX_CONTENT_BYTES, REMEMBERED_UPDATES = 8 << 20, 256
 #: Changes of context whose repetition a session recognizes (EVT-17). A sender repeats its newest one, every ten seconds.
 REMEMBERED_CHANGES = 64
 #: Closes beyond those held of which at least the context is remembered, so that a close can be made (SUB-12).
@@ -37,6 +39,14 @@ class Rules(msgspec.Struct, frozen=True):
     max_subscriptions: int = 64
     session_ttl: int = 86400
     derive_opens: bool = True
+    #: entries of one update (CON-15)
+    max_entries: int = 500
+    #: how many silences in a row end a subscription (SYN-5), and how long each is
+    ack_strikes: int = 3
+    ack_timeout: int = 10
+    #: how long a lost subscription has to come back before that is reported (SYN-7)
+    reconnect_grace: int = 3
+    heartbeat_seconds: int = 30
     #: what a lost subscription may find waiting when it is back (SUB-12)
     held_bytes: int = 1 << 20
     held_messages: int = 256

@@ -12,13 +12,14 @@ import json
 import re
 import uuid
 from collections.abc import Iterable
-from typing import NoReturn, TypeVar
 
 import msgspec
 
+from fhircast_hub.core.bundles import Change, read_changes
 from fhircast_hub.core.errors import BadRequest
 from fhircast_hub.core.limits import MAX_DEPTH, MAX_ID, MAX_ITEMS, MAX_TOPIC
 from fhircast_hub.core.names import Kind, anchor_keys, classify
+from fhircast_hub.core.reading import Stub, check_controls, decoded, ref_of
 
 #: First path segments under hub.url that cannot be topics (SUB-5).
 RESERVED_TOPICS = frozenset((".well-known", "metadata", "ws"))
@@ -26,18 +27,9 @@ RESERVED_TOPICS = frozenset((".well-known", "metadata", "ws"))
 _DERIVED_IDS = uuid.UUID("6f1c2f5e-3f0a-5d0b-9c3c-7a5f4b0e8d21")
 
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d([.,]\d+)?)?(Z|[+-]\d\d(:?\d\d)?)?", re.ASCII)
-#: Control characters, line ends, and halves of a character that no UTF-8 can say.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 #: Possessive, so that a long string costs no memory.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _BRACKET = re.compile(rb"[\[{\]}]")
-
-_T = TypeVar("_T")
-
-
-class _Stub(msgspec.Struct):
-    resourceType: str
-    id: str | None = None
 
 
 class _Reference(msgspec.Struct):
@@ -46,7 +38,7 @@ class _Reference(msgspec.Struct):
 
 class _Item(msgspec.Struct):
     key: str
-    resource: _Stub | None = None
+    resource: Stub | None = None
     reference: msgspec.Raw = msgspec.Raw(b"")
 
 
@@ -55,7 +47,8 @@ class Event(msgspec.Struct, frozen=True):
 
     `name` is as sent, `key` in lower case; `type` is the anchor's resourceType and `ref` its `type/id`, type in lower case
     ("" without an anchor); `context` is the context array's bytes; `implied` the refs of the other contexts it names, by type.
-    `fingerprint` is the same for a repeat (id, timestamp and body, EVT-17) and differs for everything else.
+    `fingerprint` is the same for a repeat (id, timestamp and body, EVT-17) and differs for everything else. Of an update,
+    `version` is the sender's context.versionId ("" without one) and `changes` are the entries of its Bundle.
     """
 
     topic: str
@@ -71,6 +64,8 @@ class Event(msgspec.Struct, frozen=True):
     context: bytes
     implied: dict[str, str]
     fingerprint: bytes
+    version: str = ""
+    changes: tuple[Change, ...] = ()
 
     def frame(self) -> bytes:
         """The message as it is broadcast, without a version."""
@@ -82,6 +77,7 @@ _ITEMS = msgspec.json.Decoder(list[_Item])
 _RAW_ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
 _TEXT = msgspec.json.Decoder(str)
 _REFERENCE = msgspec.json.Decoder(_Reference)
+_VERSION_ID = msgspec.json.Decoder(str | None)
 
 
 class JsonObject(list[tuple[str, object]]):
@@ -98,13 +94,13 @@ def parse_event(body: bytes) -> Event:
 
     Raises BadRequest with one line that names the member, what was expected and what came (EVT-5, EVT-6).
     """
-    envelope = _members(body, "the body")
+    envelope = decoded(_MEMBERS, body, "the body")
     _check_text(body)
     event_raw = _required(envelope, "event", "event")
-    event = _members(event_raw, "event")
+    event = decoded(_MEMBERS, event_raw, "event")
     _check_once(body, event_raw, envelope, "the body")
     context = _required(event, "context", "event.context")
-    items = _decoded(_ITEMS, context, "event.context")
+    items = decoded(_ITEMS, context, "event.context")
     if len(items) > MAX_ITEMS:
         raise BadRequest(f"event.context: expected at most {MAX_ITEMS} items, got {len(items)}")
     _check_once(event_raw, context, event, "event")
@@ -118,8 +114,7 @@ def parse_event(body: bytes) -> Event:
     name = _text(event, "hub.event", "event.hub.event")
     kind, type_ = classify(name)
     anchor = _anchor(items, kind, type_) if type_ else None
-    if kind is Kind.UPDATE:
-        _check_updates(items)
+    version, changes = _update(event, items, context) if kind is Kind.UPDATE else ("", ())
     head, tail = _split(envelope, event)
     return Event(
         topic=topic,
@@ -135,6 +130,8 @@ def parse_event(body: bytes) -> Event:
         context=context,
         implied=_implied(items, type_) if kind is Kind.OPEN else {},
         fingerprint=hashlib.blake2b(body, digest_size=16).digest(),
+        version=version,
+        changes=changes,
     )
 
 
@@ -148,17 +145,22 @@ def check_topic(topic: str) -> str:
     return topic
 
 
-def check_controls(what: str, value: str) -> str:
-    """`value`, if it has no control character; else BadRequest naming `what`."""
-    if _CONTROL.search(value):
-        raise BadRequest(f"{what}: expected no control characters, got some")
-    return value
-
-
 def with_version(event: Event, version: str) -> tuple[bytes, int]:
     """The event's frame with the hub's `context.versionId`, and where in it the context array begins."""
-    start = b"".join((event.head, b'"context.versionId":"', version.encode(), b'",'))
+    start = b"".join((event.head, _VERSION, version.encode(), b'",'))
     return start + event.tail, len(start) + len(_CONTEXT)
+
+
+def with_versions(event: Event, version: str, prior: str) -> bytes:
+    """The frame of an update, with the version that it made and the one it was made on."""
+    versions = b'%b%b","context.priorVersionId":"%b",' % (_VERSION, version.encode(), prior.encode())
+    return b"".join((event.head, versions, event.tail))
+
+
+def at_version(frame: bytes, context_at: int, version: str) -> bytes:
+    """A frame made by `with_version`, with another version of the same length (all of the hub's are UUIDs)."""
+    end = context_at - len(_CONTEXT) - len(b'",')
+    return b"".join((frame[: end - len(version)], version.encode(), frame[end:]))
 
 
 def made_event(topic: str, name: str, id_: str, timestamp: str, context: bytes) -> bytes:
@@ -177,6 +179,22 @@ def derived_id(source: str, name: str) -> str:
     return str(uuid.uuid5(_DERIVED_IDS, f"{source}\n{name}"))
 
 
+def id_of(frame: bytes) -> str:
+    """The id of an event that was accepted."""
+    return _TEXT.decode(_MEMBERS.decode(frame)["id"])
+
+
+def timestamp_of(frame: bytes) -> str:
+    """The timestamp of an event that was accepted."""
+    return _TEXT.decode(_MEMBERS.decode(frame)["timestamp"])
+
+
+def instant(timestamp: str) -> float:
+    """A timestamp that was accepted, in epoch seconds; without a zone it is UTC."""
+    moment = datetime.datetime.fromisoformat(timestamp)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
+
+
 def rfc3339(now: float) -> str:
     """An instant (epoch seconds) as the hub writes it: UTC, milliseconds, Z."""
     moment = datetime.datetime.fromtimestamp(now, datetime.UTC)
@@ -187,7 +205,8 @@ def raw_items(context: bytes) -> list[tuple[str, str, bytes]]:
     """The items of a context array that was accepted: key, ref of the resource ("" where it has none), bytes."""
     stubs = _ITEMS.decode(context)
     return [
-        (stub.key, _ref(stub.resource), bytes(raw)) for stub, raw in zip(stubs, _RAW_ITEMS.decode(context), strict=True)
+        (stub.key, ref_of(stub.resource), bytes(raw))
+        for stub, raw in zip(stubs, _RAW_ITEMS.decode(context), strict=True)
     ]
 
 
@@ -224,25 +243,6 @@ def _depth(body: bytes) -> int:
     return deepest
 
 
-def _members(raw: bytes, what: str) -> dict[str, msgspec.Raw]:
-    return _decoded(_MEMBERS, raw, what)
-
-
-def _decoded(decoder: msgspec.json.Decoder[_T], raw: bytes, what: str) -> _T:
-    try:
-        return decoder.decode(raw)
-    except msgspec.ValidationError as error:
-        _refuse(what, str(error))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"{what}: expected JSON: {error}") from None
-
-
-def _refuse(what: str, message: str) -> NoReturn:
-    """Say msgspec's finding (`Expected `str`, got `int` - at `$[0].key``) in terms of the message."""
-    finding, _, path = message.partition(" - at `$")
-    raise BadRequest(f"{what}{path.rstrip('`')}: {finding[:1].lower()}{finding[1:]}".replace("`", ""))
-
-
 def _required(members: dict[str, msgspec.Raw], name: str, what: str) -> bytes:
     try:
         return bytes(members[name])
@@ -251,7 +251,7 @@ def _required(members: dict[str, msgspec.Raw], name: str, what: str) -> bytes:
 
 
 def _text(members: dict[str, msgspec.Raw], name: str, what: str) -> str:
-    return _decoded(_TEXT, _required(members, name, what), what)
+    return decoded(_TEXT, _required(members, name, what), what)
 
 
 def _check_once(text: bytes, inner: bytes, members: dict[str, msgspec.Raw], what: str) -> None:
@@ -307,24 +307,22 @@ def _reference(item: _Item) -> tuple[str, str]:
     """Type and id of the item's reference: its last two segments, whatever server it names."""
     if not bytes(item.reference):
         raise BadRequest(f"event.context: expected a reference in the item with the key {item.key}, got none")
-    reference = _decoded(_REFERENCE, bytes(item.reference), f"event.context: the reference of {item.key}").reference
+    reference = decoded(_REFERENCE, bytes(item.reference), f"event.context: the reference of {item.key}").reference
     type_, _, id_ = reference.rpartition("/")
     return type_.rpartition("/")[2], id_
 
 
-def _check_updates(items: list[_Item]) -> None:
-    """ "one named `updates` holding a single `Bundle` resource" (2.3 Content sharing events)."""
-    updates = [item for item in items if item.key == "updates"]
-    if len(updates) != 1 or updates[0].resource is None or updates[0].resource.resourceType != "Bundle":
+def _update(event: dict[str, msgspec.Raw], items: list[_Item], context: bytes) -> tuple[str, tuple[Change, ...]]:
+    """The version an update was made on, and what it changes: "one named `updates` holding a single `Bundle`" (2.3)."""
+    version = decoded(_VERSION_ID, bytes(event.get("context.versionId", b"null")), "event.context.versionId") or ""
+    places = [place for place, item in enumerate(items) if item.key == "updates"]
+    resource = items[places[0]].resource if len(places) == 1 else None
+    if resource is None or resource.resourceType != "Bundle":
         raise BadRequest(
-            f"event.context: expected exactly one item with the key updates, a Bundle, got {len(updates)} or another resource"
+            f"event.context: expected exactly one item with the key updates, a Bundle, got {len(places)} or another resource"
         )
-
-
-def _ref(resource: _Stub | None) -> str:
-    if resource is None or not resource.id or len(resource.id) > MAX_ID:
-        return ""
-    return f"{resource.resourceType.lower()}/{resource.id}"
+    raw = bytes(_RAW_ITEMS.decode(context)[places[0]])
+    return version, read_changes(raw, f"event.context[{places[0]}]")
 
 
 #: The context keys from which opens are derived, by the type they carry.
@@ -336,13 +334,19 @@ def _implied(items: list[_Item], anchor: str) -> dict[str, str]:
     implied: dict[str, str] = {}
     for item in items:
         type_ = DERIVED_KEYS.get(item.key)
-        if type_ and type_ != anchor and type_ not in implied and (ref := _ref(item.resource)).startswith(type_ + "/"):
+        if (
+            type_
+            and type_ != anchor
+            and type_ not in implied
+            and (ref := ref_of(item.resource)).startswith(type_ + "/")
+        ):
             implied[type_] = ref
     return implied
 
 
-#: How the second part of a frame begins.
+#: How the second part of a frame begins, and how what goes before it.
 _CONTEXT = b'"context":'
+_VERSION = b'"context.versionId":"'
 #: The sender's own versions are taken out of every broadcast (EVT-15): only the hub's count.
 _SENDERS_VERSIONS = frozenset(("context.versionId", "context.priorVersionId"))
 

@@ -10,29 +10,34 @@ from msgspec.structs import replace
 
 from fhircast_hub.core import audiences
 from fhircast_hub.core.commands import Publish
+from fhircast_hub.core.content import check_select, updated
 from fhircast_hub.core.context import add, opened, without
 from fhircast_hub.core.derived import derive
-from fhircast_hub.core.effects import Effect, Send
-from fhircast_hub.core.errors import InsufficientScope, NotSupported
-from fhircast_hub.core.limits import REMEMBERED_CHANGES, REMEMBERED_CLOSES, Rules
-from fhircast_hub.core.messages import Event, made_event, rfc3339
+from fhircast_hub.core.effects import Effect, Notice, Send
+from fhircast_hub.core.errors import InsufficientScope
+from fhircast_hub.core.holding import hold
+from fhircast_hub.core.limits import REMEMBERED_CHANGES, Rules
+from fhircast_hub.core.messages import Event, instant, made_event, rfc3339, timestamp_of, with_versions
 from fhircast_hub.core.names import DERIVED, Kind, spelling
 from fhircast_hub.core.principal import check_access, new_owner
-from fhircast_hub.core.session import Audience, HeldClose, Ids, OpenContext, Outcome, Session
+from fhircast_hub.core.session import Audience, Held, Ids, OpenContext, Outcome, Session
+from fhircast_hub.core.syncerror import overtaken
 
 
 def publish(session: Session | None, command: Publish, now: float, ids: Ids, rules: Rules) -> Outcome:
-    """Accept an event, or raise Forbidden, Conflict, InsufficientScope or NotSupported."""
+    """Accept an event, or raise Forbidden, Conflict or InsufficientScope; an update also BadRequest or TooLarge."""
     event, principal = command.event, command.principal
     check_access(principal, event.topic, session.owner if session else None)
     if not principal.scopes.may_write(event.key):
         name = spelling(event.name)
         raise InsufficientScope(f"this token may not write {name}", scope=f"fhircast/{name}.write")
-    if event.kind in (Kind.UPDATE, Kind.SELECT):
-        raise NotSupported(f"{event.name}: this hub does not share content yet")
     if session is None:
         session = Session(realm=principal.realm, topic=event.topic, owner=new_owner(principal))
-    if event.kind is Kind.PASSED_ON:
+    if event.kind is Kind.UPDATE:
+        return _update(session, event, now, ids, rules)
+    if event.kind is Kind.SELECT:
+        check_select(session, event)
+    if event.kind in (Kind.SELECT, Kind.PASSED_ON):
         # It changes nothing; but a session that nobody listens to counts as used by it (LIM-1).
         return _broadcast(session if session.subscriptions else replace(session), event)
     seen = session.recent.get(event.fingerprint)
@@ -47,15 +52,22 @@ def publish(session: Session | None, command: Publish, now: float, ids: Ids, rul
         return _open(session, event, now, ids, rules)
     if event.kind is Kind.CLOSE:
         return _close(session, event, now, ids, rules)
-    return _home(session, event, ids)
+    return _home(session, event, now, ids)
 
 
 def _broadcast(session: Session, event: Event) -> Outcome:
-    return Outcome(session, _send(audiences.subscribed(session.audiences, event.key), event.frame()))
+    return Outcome(session, _send(session, event.key, event.frame(), _notice(event)))
 
 
-def _send(to: tuple[str, ...], frame: bytes) -> tuple[Effect, ...]:
-    return (Send(to, frame),) if to else ()
+def _send(session: Session, key: str, frame: bytes, notice: Notice) -> tuple[Effect, ...]:
+    to = audiences.subscribed(session.audiences, key)
+    return (Send(to, frame, notice),) if to else ()
+
+
+def _notice(event: Event) -> Notice:
+    """ "SyncError is not used when a Subscriber responds to an *-update or *-select event" (3.2.1), nor about another one."""
+    matters = event.kind not in (Kind.UPDATE, Kind.SELECT) and event.key != "syncerror"
+    return Notice(event.id, event.id, event.name, matters=matters)
 
 
 def _newest(recent: dict[bytes, int], fingerprint: bytes, order: int) -> dict[bytes, int]:
@@ -76,8 +88,20 @@ def _repeat(session: Session, event: Event, rules: Rules) -> Outcome:
     return Outcome(replace(session, audiences=after), effects)
 
 
+def _update(session: Session, event: Event, now: float, ids: Ids, rules: Rules) -> Outcome:
+    """Content sharing (2.10): the event goes on with the new version "along with the context.priorVersionId"."""
+    version = ids.uuid()
+    after = updated(session, event, version, rules)
+    if after is None:
+        return Outcome(session)
+    order = session.order + 1
+    frame, notice = with_versions(event, version, session.contexts[event.ref].version), _notice(event)
+    after = hold(replace(after, order=order, changed=order), Held(now, notice, event.type, event.ref, frame), rules)
+    return Outcome(after, _send(session, event.key, frame, notice))
+
+
 def _open(session: Session, event: Event, now: float, ids: Ids, rules: Rules) -> Outcome:
-    context = opened(event, ids.uuid(), session.order)
+    context, before = opened(event, ids.uuid(), session.order), _current_timestamp(session)
     contexts, gone = add(session.contexts, context)
     session = replace(
         session, contexts=contexts, current=context.ref, version=context.version, home=b"", changed=session.order
@@ -85,10 +109,26 @@ def _open(session: Session, event: Event, now: float, ids: Ids, rules: Rules) ->
     after, effects = _send_open(session, context, rules)
     session = replace(session, audiences=after)
     for other in gone:
-        frame = made_event(session.topic, spelling(f"{other.type}-close"), ids.uuid(), rfc3339(now), other.context)
-        session, closing = _closed(session, HeldClose(now, other.type, other.ref, frame), rules)
+        name, id_ = spelling(f"{other.type}-close"), ids.uuid()
+        frame = made_event(session.topic, name, id_, rfc3339(now), other.context)
+        session, closing = _closed(session, Held(now, Notice(id_, id_, name), other.type, other.ref, frame), rules)
         effects += closing
-    return Outcome(session, effects)
+    return Outcome(session, effects + _overtaken(session, event, before, now, ids))
+
+
+def _current_timestamp(session: Session) -> str:
+    """Of the open that made the current context, or the absence of one (Home-open); "" when that was closed."""
+    if session.home:
+        return timestamp_of(session.home)
+    return session.contexts[session.current].timestamp if session.current else ""
+
+
+def _overtaken(session: Session, event: Event, before: str, now: float, ids: Ids) -> tuple[Effect, ...]:
+    """Tell when an open that was accepted is older than what it follows: the hub goes by arrival, not everybody does (EVT-18)."""
+    if not before or before == event.timestamp:
+        return ()
+    seconds = instant(before) - instant(event.timestamp)
+    return overtaken(session, _notice(event), seconds, now, ids) if seconds > 0 else ()
 
 
 def _send_open(
@@ -108,8 +148,8 @@ def _send_open(
                 to += audience.members
                 after[place] = replace(audience, told=audiences.remember(audience.told, open_.type, open_.ref))
         if to:
-            effects.append(Send(tuple(to), open_.frame(session.topic)))
-    effects += _send(audiences.subscribed(after, context.key), context.frame)
+            effects.append(Send(tuple(to), *open_.message(session.topic)))
+    effects += _send(session, context.key, context.frame, context.notice)
     type_ = context.key.removesuffix("-open")
     for place, audience in enumerate(after):
         if type_ in DERIVED and context.key in audience.keys and context.ref not in audience.told:
@@ -128,40 +168,25 @@ def _close(session: Session, event: Event, now: float, ids: Ids, rules: Rules) -
         session = replace(session, changed=session.order)
     if event.ref == session.current:
         session = replace(session, current="", version=ids.uuid())
-    session, effects = _closed(session, HeldClose(now, event.type, event.ref, event.frame()), rules)
+    session, effects = _closed(session, Held(now, _notice(event), event.type, event.ref, event.frame()), rules)
     return Outcome(session, effects)
 
 
-def _closed(session: Session, close: HeldClose, rules: Rules) -> tuple[Session, tuple[Effect, ...]]:
-    """The session after a close was accepted, and its broadcast. Closing what is not open changes nothing (EVT-16)."""
-    effects = _send(audiences.subscribed(session.audiences, close.key), close.frame)
-    contexts, after = without(session.contexts, close.ref), audiences.forget(session.audiences, close.ref)
-    return _held(replace(session, contexts=contexts, audiences=after), close, rules), effects
+def _closed(session: Session, close: Held, rules: Rules) -> tuple[Session, tuple[Effect, ...]]:
+    """The session after a close was accepted, and its broadcast. Closing what is not open changes nothing (EVT-16).
 
-
-def _held(session: Session, close: HeldClose, rules: Rules) -> Session:
-    """The session holding `close` for those who have no socket, or whose socket may be dead already (SUB-12).
-
-    What is too much to hold is remembered by its context only; what nobody can have missed is forgotten.
+    "The Hub should dispose of the content for the current anchor context" (2.10).
     """
-    absent = [other.sure for other in session.subscriptions.values() if not other.connection and not other.fresh]
-    since = min([close.at - rules.hold_seconds, *absent])
-    number = next(reversed(session.closes), 0) + 1
-    closes = {order: held for order, held in session.closes.items() if held.at >= since} | {number: close}
-    lost = {context: at for context, at in session.lost.items() if at >= since}
-    size = sum(len(held.frame) for held in closes.values())
-    while closes and (size > rules.held_bytes or len(closes) > rules.held_messages):
-        held = closes.pop(next(iter(closes)))
-        size -= len(held.frame)
-        lost[f"{held.type}/{held.ref.partition('/')[2]}"] = held.at
-    while len(lost) > REMEMBERED_CLOSES:
-        del lost[next(iter(lost))]
-    return replace(session, closes=closes, lost=lost)
+    effects = _send(session, close.key, close.frame, close.notice)
+    contexts, after = without(session.contexts, close.ref), audiences.forget(session.audiences, close.ref)
+    if close.ref in session.contents:
+        session = replace(session, contents={ref: c for ref, c in session.contents.items() if ref != close.ref})
+    return hold(replace(session, contexts=contexts, audiences=after), close, rules), effects
 
 
-def _home(session: Session, event: Event, ids: Ids) -> Outcome:
+def _home(session: Session, event: Event, now: float, ids: Ids) -> Outcome:
     """Home-open: "the lack of a FHIR resource context" (3.2.5). Contexts stay open, none is current (GET-7)."""
-    frame = event.frame()
+    frame, before = event.frame(), _current_timestamp(session)
     session = replace(
         session,
         current="",
@@ -170,4 +195,5 @@ def _home(session: Session, event: Event, ids: Ids) -> Outcome:
         changed=session.order,
         audiences=audiences.forget_all(session.audiences),
     )
-    return Outcome(session, _send(audiences.subscribed(session.audiences, event.key), frame))
+    effects = _send(session, event.key, frame, _notice(event))
+    return Outcome(session, effects + _overtaken(session, event, before, now, ids))

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import msgspec
 
-from fhircast_hub.core.effects import Effect
+from fhircast_hub.core.effects import Effect, Notice
 
 
 class Ids(Protocol):
@@ -22,7 +22,9 @@ class Subscription(msgspec.Struct, frozen=True):
 
     `sid` is the digest of its endpoint; `subscriber` whose it is (Principal.subscriber); `events` what was granted, as spelled
     by the catalogue. `connection` is its socket, or "" without one, and `since` when that came or went; `fresh` until the
-    first socket came. `sure` is until when all that was sent is known to have arrived (SUB-12).
+    first socket came. `sure` is until when all that was sent is known to have arrived (SUB-12). `back_by` is when it counts as
+    lost unless a socket is back, or 0 (SYN-7). `acknowledges` is whether it ever did (SYN-6), `strikes` how many times in a row
+    it then did not (SYN-5).
     """
 
     sid: str
@@ -34,6 +36,9 @@ class Subscription(msgspec.Struct, frozen=True):
     connection: str = ""
     fresh: bool = True
     sure: float = 0.0
+    back_by: float = 0.0
+    acknowledges: bool = False
+    strikes: int = 0
 
     @property
     def keys(self) -> frozenset[str]:
@@ -70,14 +75,36 @@ class OpenContext(msgspec.Struct, frozen=True):
         """The context array as it came."""
         return self.frame[self.context_at : self.context_at + self.context_size]
 
+    @property
+    def notice(self) -> Notice:
+        """What its frame tells of."""
+        return Notice(self.id, self.id, f"{self.type}-open", self.ref)
 
-class HeldClose(msgspec.Struct, frozen=True):
-    """A close that somebody without a socket may still have to be told (SUB-12).
 
-    `at` is when it was accepted, `type` the resourceType of what it closed, as spelled.
+class Shared(msgspec.Struct, frozen=True):
+    """A resource that was shared: the `entry` of the content Bundle, as JSON, and its place among the others."""
+
+    number: int
+    entry: bytes
+
+
+class Content(msgspec.Struct, frozen=True):
+    """What was shared in an open context (2.10): by ref, and its `size` in bytes. `updates` are the fingerprints of the last
+    updates, oldest first (EVT-17)."""
+
+    resources: dict[str, Shared] = {}
+    size: int = 0
+    updates: tuple[bytes, ...] = ()
+
+
+class Held(msgspec.Struct, frozen=True):
+    """A close or update that somebody without a socket may still have to be told (SUB-12).
+
+    `at` is when it was accepted, `type` the resourceType of its anchor, as spelled.
     """
 
     at: float
+    notice: Notice
     type: str
     ref: str
     frame: bytes
@@ -85,7 +112,12 @@ class HeldClose(msgspec.Struct, frozen=True):
     @property
     def key(self) -> str:
         """Its event's name in lower case."""
-        return f"{self.type.lower()}-close"
+        return self.notice.name.lower()
+
+    @property
+    def closes(self) -> bool:
+        """Whether it is a close."""
+        return self.key.endswith("-close")
 
 
 class Audience(msgspec.Struct, frozen=True):
@@ -105,8 +137,10 @@ class Session(msgspec.Struct, frozen=True):
     `owner` is the user it belongs to (principal.CLAIMED: nobody's); `order` counts accepted events, `changed` is the count
     at the last change of context, and `recent` the count at each remembered fingerprint (EVT-17). `current` is the ref of the
     current context or "", `version` the current version, "0" before any. `contexts` are the open ones, oldest first; `home`
-    the Home-open's frame while that is the newest open of all. `closes` are held by number, oldest first; `lost` is when those were
-    accepted that were too many to hold, by `type/id` as spelled. Audiences are the connected subscriptions, grouped. `used` is when it last had or lost a subscriber or, without any, was published to;
+    the Home-open's frame while that is the newest open of all. `contents` is what was shared in them, by ref; a context in which
+    nothing was has none. `held` are the last closes and updates by number, oldest first; `lost` is when those closes were accepted
+    that were too many to hold, by `type/id` as spelled. Audiences are the connected subscriptions, grouped. `used` is when it last
+    had or lost a subscriber or, without any, was published to; `beat` is when the next heartbeat is due, if anybody wants it;
     `deadline` is when it wants a Tick, if ever.
     """
 
@@ -121,10 +155,12 @@ class Session(msgspec.Struct, frozen=True):
     used: float = 0.0
     recent: dict[bytes, int] = {}
     contexts: dict[str, OpenContext] = {}
-    closes: dict[int, HeldClose] = {}
+    contents: dict[str, Content] = {}
+    held: dict[int, Held] = {}
     lost: dict[str, float] = {}
     subscriptions: dict[str, Subscription] = {}
     audiences: tuple[Audience, ...] = ()
+    beat: float | None = None
     deadline: float | None = None
 
 

@@ -8,13 +8,22 @@ import msgspec
 from msgspec.structs import replace
 
 from fhircast_hub.core import audiences
-from fhircast_hub.core.commands import Connected, Disconnected, Evict, Renew, Subscribe, Unsubscribe
+from fhircast_hub.core.commands import Acknowledged, Connected, Disconnected, Evict, Renew, Subscribe, Unsubscribe
 from fhircast_hub.core.context import replay
-from fhircast_hub.core.effects import NORMAL, POLICY_VIOLATION, Close, Effect, Send
+from fhircast_hub.core.effects import (
+    GOING_AWAY,
+    NORMAL,
+    POLICY_VIOLATION,
+    SERVICE_RESTART,
+    Close,
+    Effect,
+    Message,
+    Send,
+)
 from fhircast_hub.core.errors import BadRequest, InsufficientScope, NotFound, TooMany, Unauthenticated
+from fhircast_hub.core.holding import missed
 from fhircast_hub.core.limits import RESTART_GRACE, Rules
-from fhircast_hub.core.messages import confirmation, denial, encode, made_event, rfc3339
-from fhircast_hub.core.names import anchor_keys, spelling
+from fhircast_hub.core.messages import confirmation, denial
 from fhircast_hub.core.principal import Principal, check_access, new_owner
 from fhircast_hub.core.session import Ids, Outcome, Session, Subscription
 
@@ -74,7 +83,7 @@ def renew(session: Session | None, command: Renew, now: float, ids: Ids, rules: 
     frames, now_told = replay(session, added | (renewed.keys & {"home-open"}) if added else added, rules)
     told = (now_told[0] or told[0], now_told[1] or told[1], now_told[2] or told[2])
     session = _placed(session, renewed, told)
-    return Outcome(session, _sends(renewed, (_confirmation(session, renewed, now), *frames)))
+    return Outcome(session, (_confirmation(session, renewed, now), *_sends(renewed, frames)))
 
 
 def unsubscribe(session: Session | None, command: Unsubscribe, now: float, rules: Rules) -> Outcome:
@@ -105,26 +114,46 @@ def connected(session: Session | None, command: Connected, now: float, ids: Ids,
         # One socket per endpoint: the newcomer takes over (SUB-11). The old one may have been dead for a while.
         effects = (Close(subscription.connection, POLICY_VIOLATION, "another socket took over this endpoint"),)
         session = replace(session, audiences=audiences.leave(session.audiences, subscription.connection))
-    missed = () if subscription.fresh else _missed(session, subscription, now, ids, rules)
-    back = replace(subscription, connection=command.connection, since=now, fresh=False, sure=now)
+    sure = max(subscription.sure, command.sure)
+    before = [] if subscription.fresh else missed(session, subscription, sure, now, ids, rules)
+    back = replace(subscription, connection=command.connection, since=now, fresh=False, sure=now, back_by=0.0)
     frames, told = replay(session, back.keys, rules)
     session = _placed(_with(session, back), back, told)
-    return Outcome(session, effects + _sends(back, (_confirmation(session, back, now), *missed, *frames)))
+    confirmed = _confirmation(session, back, now)
+    return Outcome(session, (*effects, confirmed, *_sends(back, before), *_sends(back, frames)), back)
 
 
-def disconnected(session: Session | None, command: Disconnected, now: float) -> Outcome:
-    """A socket went: the subscription stays until its lease ends and is sent nothing meanwhile (SUB-17)."""
+def disconnected(session: Session | None, command: Disconnected, now: float, rules: Rules) -> Outcome:
+    """A socket went: the subscription stays until its lease ends and is sent nothing meanwhile (SUB-17).
+
+    By which code says whether it left or was lost: "any Connection Close Reason other than 1000 or 1001" (2.5, SYN-7).
+    """
     subscription = session.subscriptions.get(command.sid) if session else None
     if session is None or subscription is None or subscription.connection != command.connection:
         return Outcome(session)
-    return Outcome(_gone(session, subscription, now, command.sure))
+    if command.code in (NORMAL, GOING_AWAY):
+        back_by = 0.0
+    else:
+        back_by = now + (RESTART_GRACE if command.code == SERVICE_RESTART else rules.reconnect_grace)
+    return Outcome(_gone(session, subscription, now, command.sure, back_by))
+
+
+def acknowledged(session: Session | None, command: Acknowledged) -> Outcome:
+    """A subscriber acknowledges: from now on it is missed when it does not (SYN-6), and its strikes are over (SYN-5)."""
+    subscription = session.subscriptions.get(command.sid) if session else None
+    if session is None or subscription is None or (subscription.acknowledges and not subscription.strikes):
+        return Outcome(session)
+    return Outcome(_with(session, replace(subscription, acknowledges=True, strikes=0)))
 
 
 def restarted(session: Session, now: float) -> Outcome:
     """The hub's process is new: whoever had a socket has none, and some time to come back (SUB-17)."""
+    back_by = now + RESTART_GRACE
     for subscription in session.subscriptions.values():
         if subscription.connection:
-            session = _gone(session, subscription, now + RESTART_GRACE, subscription.sure)
+            session = _gone(session, subscription, back_by, subscription.sure, back_by)
+        elif subscription.back_by:
+            session = _with(session, replace(subscription, back_by=back_by))
     return Outcome(session)
 
 
@@ -158,9 +187,22 @@ def expired(session: Session, now: float, rules: Rules) -> tuple[Session, tuple[
     return session, effects
 
 
+def unreturned(session: Session, now: float) -> list[Subscription]:
+    """The subscriptions that lost their connection and should be back by now (SYN-7)."""
+    return [other for other in session.subscriptions.values() if other.back_by and other.back_by <= now]
+
+
+def given_up(session: Session, subscription: Subscription) -> Session:
+    """The session no longer waiting for `subscription`, which still may come back."""
+    return _with(session, replace(subscription, back_by=0.0))
+
+
 def next_expiry(session: Session, rules: Rules) -> float:
-    """When `expired` will next find something, in epoch seconds; there must be a subscription."""
-    return min(_ends(subscription, rules) for subscription in session.subscriptions.values())
+    """When `expired` or `unreturned` will next find something, in epoch seconds; there must be a subscription."""
+    return min(
+        min(_ends(other, rules), other.back_by) if other.back_by else _ends(other, rules)
+        for other in session.subscriptions.values()
+    )
 
 
 def _ends(subscription: Subscription, rules: Rules) -> float:
@@ -253,47 +295,15 @@ def _drop(session: Session, subscription: Subscription) -> Session:
     return replace(session, subscriptions=others, audiences=audiences.leave(session.audiences, subscription.connection))
 
 
-def _gone(session: Session, subscription: Subscription, since: float, sure: float) -> Session:
+def _gone(session: Session, subscription: Subscription, since: float, sure: float, back_by: float) -> Session:
     session = replace(session, audiences=audiences.leave(session.audiences, subscription.connection))
-    return _with(session, replace(subscription, connection="", since=since, sure=sure))
+    return _with(session, replace(subscription, connection="", since=since, sure=sure, back_by=back_by))
 
 
-def _sends(subscription: Subscription, frames: Iterable[bytes]) -> tuple[Effect, ...]:
-    return tuple(Send((subscription.connection,), frame) for frame in frames)
+def _sends(subscription: Subscription, messages: Iterable[Message]) -> tuple[Effect, ...]:
+    return tuple(Send((subscription.connection,), *message) for message in messages)
 
 
-def _confirmation(session: Session, subscription: Subscription, now: float) -> bytes:
-    return confirmation(session.topic, subscription.events, max(1, int(subscription.expires - now)))
-
-
-def _missed(session: Session, subscription: Subscription, now: float, ids: Ids, rules: Rules) -> tuple[bytes, ...]:
-    """The closes that a subscription has missed, in order (SUB-12).
-
-    Those accepted while it had no socket, and those sent to its last socket that may never have arrived, unless what they
-    closed is open again. Where a close is no longer held, one is made for the context that is closed now.
-    """
-    left = subscription.since if not subscription.connection else now
-    # A socket that was dead for longer than this would have been noticed by its pings.
-    sure = max(subscription.sure, left - rules.hold_seconds) if subscription.connection else subscription.sure
-    keys = subscription.keys
-    is_open = session.contexts.keys() | {
-        ref for context in session.contexts.values() for ref in context.implied.values()
-    }
-    held = [
-        close
-        for close in session.closes.values()
-        if close.at > sure and close.key in keys and (close.at >= left or close.ref not in is_open)
-    ]
-    known = is_open | {close.ref for close in held}
-    made = []
-    for context, at in session.lost.items():
-        type_, _, id_ = context.partition("/")
-        if at > sure and f"{type_.lower()}-close" in keys and f"{type_.lower()}/{id_}" not in known:
-            made.append(_made_close(session, type_, id_, now, ids))
-    return (*made, *(close.frame for close in held))
-
-
-def _made_close(session: Session, type_: str, id_: str, now: float, ids: Ids) -> bytes:
-    key = anchor_keys(type_.lower())[0]
-    context = encode([{"key": key, "resource": {"resourceType": type_, "id": id_}}])
-    return made_event(session.topic, spelling(f"{type_}-close"), ids.uuid(), rfc3339(now), context)
+def _confirmation(session: Session, subscription: Subscription, now: float) -> Send:
+    frame = confirmation(session.topic, subscription.events, max(1, int(subscription.expires - now)))
+    return Send((subscription.connection,), frame)

@@ -1,7 +1,7 @@
 """Sessions in memory, journalled to a SQLite file: what was accepted is in the file before anybody is told.
 
-Each session is a few rows: its head, and one for each subscription, open context and held close; a commit writes those that
-differ. All commits of one turn of the event loop share a transaction (group commit), which takes some tens of microseconds
+Each session is a few rows: its head, and one for each subscription, open context, shared resource and held event; a commit
+writes those that differ. All commits of one turn of the event loop share a transaction (group commit), which takes some tens of microseconds
 because it does not wait for the disk: WAL mode with synchronous=NORMAL survives the death of the process at any moment. For
 the death of the machine, a thread moves the log into the file every second and waits for the disk there; a power cut can cost
 that second, never the file's consistency.
@@ -25,12 +25,12 @@ import structlog
 from fhircast_hub.core.effects import Effect
 from fhircast_hub.core.errors import Unavailable
 from fhircast_hub.core.principal import SessionKey
-from fhircast_hub.core.session import HeldClose, OpenContext, Session, Subscription
+from fhircast_hub.core.session import Content, Held, OpenContext, Session, Shared, Subscription
 from fhircast_hub.ports import Deliver, Stale
 from fhircast_hub.storage.memory import MemoryStore
 
 #: Raised by one whenever older hubs could not read the file any more.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 #: Seconds between two moves of the log into the file, and so what a power cut may cost.
 CHECKPOINT_SECONDS = 1.0
 #: Pages of 4 KiB after which the log is begun anew even if writers must wait some milliseconds for it.
@@ -52,7 +52,7 @@ _ROWS = 100
 
 _log = structlog.get_logger()
 _encode = msgspec.msgpack.Encoder().encode
-_Part = TypeVar("_Part", Subscription, OpenContext, HeldClose)
+_Part = TypeVar("_Part", Subscription, OpenContext)
 _Name = TypeVar("_Name", str, int)
 _Row = tuple[str, str, str, str]
 
@@ -75,7 +75,9 @@ _HOME = msgspec.msgpack.Decoder(bytes)
 _LOST = msgspec.msgpack.Decoder(dict[str, float])
 _SUBSCRIPTION = msgspec.msgpack.Decoder(Subscription)
 _CONTEXT = msgspec.msgpack.Decoder(OpenContext)
-_CLOSE = msgspec.msgpack.Decoder(HeldClose)
+_HELD = msgspec.msgpack.Decoder(Held)
+_SHARED = msgspec.msgpack.Decoder(Shared)
+_UPDATES = msgspec.msgpack.Decoder(tuple[bytes, ...])
 
 
 class SqliteStore(MemoryStore):
@@ -250,7 +252,24 @@ def _changes(key: SessionKey, before: Session | None, after: Session | None) -> 
         key, "subscription", before.subscriptions if before else {}, after.subscriptions if after else {}
     )
     yield from _differing(key, "context", before.contexts if before else {}, after.contexts if after else {})
-    yield from _differing(key, "close", before.closes if before else {}, after.closes if after else {})
+    yield from _differing(key, "held", before.held if before else {}, after.held if after else {})
+    yield from _changed_contents(key, before.contents if before else {}, after.contents if after else {})
+
+
+def _changed_contents(
+    key: SessionKey, before: dict[str, Content], after: dict[str, Content]
+) -> Iterator[tuple[_Row, bytes | None]]:
+    """A row for each resource that was shared, so that an update writes no more than it changes."""
+    for ref in before.keys() | after.keys() if before is not after else ():
+        old, new = before.get(ref), after.get(ref)
+        if old is not new:
+            yield from _differing(key, "updates", {ref: old.updates} if old else {}, {ref: new.updates} if new else {})
+            yield from _differing(key, "shared", _named(ref, old), _named(ref, new))
+
+
+def _named(ref: str, content: Content | None) -> dict[str, Shared]:
+    """The resources of a content by the names of their rows. No ref has a line end in it: the API refuses that."""
+    return {f"{ref}\n{other}": shared for other, shared in content.resources.items()} if content else {}
 
 
 def _one(part: object) -> dict[str, object]:
@@ -294,7 +313,7 @@ def _read(connection: sqlite3.Connection) -> Iterator[Session]:
 def _session(realm: str, topic: str, kinds: dict[str, dict[str, bytes]]) -> Session:
     head = _HEAD.decode(kinds["head"][""])
     contexts = sorted(_decoded(_CONTEXT, kinds.get("context", {})), key=lambda context: context.order)
-    closes = {int(order): _CLOSE.decode(body) for order, body in kinds.get("close", {}).items()}
+    held = {int(number): _HELD.decode(body) for number, body in kinds.get("held", {}).items()}
     return Session(
         realm=realm,
         topic=topic,
@@ -303,8 +322,24 @@ def _session(realm: str, topic: str, kinds: dict[str, dict[str, bytes]]) -> Sess
         lost=_LOST.decode(kinds["lost"][""]) if "lost" in kinds else {},
         subscriptions={part.sid: part for part in _decoded(_SUBSCRIPTION, kinds.get("subscription", {}))},
         contexts={context.ref: context for context in contexts},
-        closes=dict(sorted(closes.items())),
+        contents=_contents(kinds),
+        held=dict(sorted(held.items())),
     )
+
+
+def _contents(kinds: dict[str, dict[str, bytes]]) -> dict[str, Content]:
+    resources: dict[str, dict[str, Shared]] = {}
+    for name, body in kinds.get("shared", {}).items():
+        ref, _, other = name.partition("\n")
+        resources.setdefault(ref, {})[other] = _SHARED.decode(body)
+    return {
+        ref: Content(
+            resources=resources.get(ref, {}),
+            size=sum(len(shared.entry) for shared in resources.get(ref, {}).values()),
+            updates=_UPDATES.decode(body),
+        )
+        for ref, body in kinds.get("updates", {}).items()
+    }
 
 
 def _decoded(decoder: msgspec.msgpack.Decoder[_Part], rows: dict[str, bytes]) -> Iterator[_Part]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from websockets.frames import apply_mask  # type: ignore[attr-defined]  # the fast one, where there is one
+
 
 def text_frame(payload: bytes) -> bytes:
     """The frame of a text message; built once, whatever the number of sockets it is written to."""
@@ -26,3 +28,10 @@ def end_of_frame(data: bytes, start: int) -> int | None:
         length = int.from_bytes(data[header : header + size])
         header += size
     return header + (4 if masked else 0) + length
+
+
+def payload(data: bytes, start: int, end: int) -> bytes:
+    """What a masked frame from `start` to `end` says (section 5.3)."""
+    length = data[start + 1] & 0x7F
+    mask = start + 2 + (0 if length < 126 else 2 if length == 126 else 8)
+    return apply_mask(data[mask + 4 : end], data[mask : mask + 4])

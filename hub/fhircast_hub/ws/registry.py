@@ -7,15 +7,16 @@ import secrets
 from collections.abc import Sequence
 from typing import Protocol
 
-from fhircast_hub.core.effects import Effect, Send
+from fhircast_hub.core.effects import Effect, Notice, Send
+from fhircast_hub.following import Following
 from fhircast_hub.ws.frames import text_frame
 
 
 class Connection(Protocol):
     """What a socket can be told."""
 
-    def write(self, frame: bytes) -> None:
-        """Write a whole WebSocket frame, now or when the peer reads again. Never raises."""
+    def write(self, frame: bytes, notice: Notice | None) -> bool:
+        """Write a whole WebSocket frame, which tells of `notice`: now (true), or when the peer reads again. Never raises."""
         ...
 
     def close(self, code: int, reason: str) -> None:
@@ -42,11 +43,12 @@ class Counters(Protocol):
 class Registry:
     """Who is connected here."""
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(self, following: Following, counters: Counters) -> None:
         self._connections: dict[str, Connection] = {}
         self._prefix = secrets.token_hex(4)  # so that no connection of another process is called the same
         self._numbers = itertools.count()
         self._counters = counters
+        self._sent = following.sent
 
     def __len__(self) -> int:
         return len(self._connections)
@@ -73,10 +75,14 @@ class Registry:
         connections = self._connections
         for effect in effects:
             if isinstance(effect, Send):
-                frame = text_frame(effect.frame)
-                for name in effect.to:
-                    if (connection := connections.get(name)) is not None:
-                        connection.write(frame)
+                frame, notice = text_frame(effect.frame), effect.notice
+                later = [
+                    name
+                    for name in effect.to
+                    if (connection := connections.get(name)) is not None and not connection.write(frame, notice)
+                ]
+                if notice is not None:
+                    self._sent(notice, effect.to, later)
                 self._counters.events_out += len(effect.to)
             elif (closing := connections.get(effect.connection)) is not None:
                 closing.close(effect.code, effect.reason)

@@ -2,8 +2,8 @@
 
 An asyncio protocol that uvicorn hands the upgraded connection to. The WebSocket protocol itself is the sans-I/O
 `ServerProtocol` of websockets; two things go past it because they are most of the traffic: text frames that the hub writes,
-which are built once for all subscribers, and whole text frames from the client (acknowledgements), whose boundaries are found
-here. Everything else, in whatever pieces it comes, is fed to it in whole frames, so it always rests between two of them.
+which are built once for all subscribers, and whole text frames from the client (acknowledgements), which are read here.
+Everything else, in whatever pieces it comes, is fed to it in whole frames, so it always rests between two of them.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 from fhircast_hub.core.commands import Disconnected
-from fhircast_hub.core.effects import ABNORMAL, GOING_AWAY, POLICY_VIOLATION, TRY_AGAIN_LATER
+from fhircast_hub.core.effects import ABNORMAL, GOING_AWAY, POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER, Notice
 from fhircast_hub.core.errors import HubError, NotFound
 from fhircast_hub.core.principal import SessionKey
+from fhircast_hub.following import Following
 from fhircast_hub.ports import Clock
 from fhircast_hub.service import REQUEST_ID, Service
-from fhircast_hub.ws.frames import end_of_frame
+from fhircast_hub.ws.frames import end_of_frame, payload
 from fhircast_hub.ws.registry import Counters, Registry
 
 #: Bytes in a client's frame: an acknowledgement takes a hundred (SYN-12).
@@ -58,6 +59,7 @@ class SocketContext:
         self,
         *,
         service: Service,
+        following: Following,
         registry: Registry,
         resolve: Callable[[str], str | None],
         hashed: Callable[[str], str],
@@ -69,6 +71,7 @@ class SocketContext:
         ping_seconds: float,
     ) -> None:
         self.service = service
+        self.following = following
         self.registry = registry
         self.resolve = resolve
         self.hashed = hashed
@@ -96,16 +99,18 @@ class HubSocket(asyncio.Protocol):
         self._paused = False  # the transport holds what the peer does not read
         self._ready = False  # frames may go to the transport: accepted, not paused, not closing
         self._lost = False
-        self._queue: deque[bytes] = deque()  # what waits until it is ready
+        self._queue: deque[tuple[bytes, Notice | None]] = deque()  # what waits until it is ready
         self._queued = 0  # bytes in it
         self._replay = (0, 0)  # messages and bytes that waited for the handshake: they are as many as they are
         self._owed = 0  # bytes that websockets answered while the peer did not read
         self._closing: tuple[int, str] | None = None
+        self._stopping = False  # the server stops, and that is why it is closing
         self._timer: asyncio.TimerHandle | None = None  # of the next ping; when closing, of the end of patience
         self._ping: bytes | None = None  # that was sent and not answered
         self._pings = 0
         self._held_back = 0  # bytes that the peer had not read at the last ping
-        self._sure = self._asked = context.clock()
+        self._asked = 0.0  # when the last ping was sent
+        self._parts: list[bytes] | None = None  # what has come of a text message in several frames
 
     # asyncio.Protocol
 
@@ -148,7 +153,7 @@ class HubSocket(asyncio.Protocol):
             if end is None or size < end <= longest:
                 break  # it has not all come; one that is too long goes on at once, to be refused
             if first == _FINAL_TEXT and second & _MASKED and end <= longest and self._protocol.current_size is None:
-                self._context.counters.frames_ignored += 1
+                self._context.following.heard(self._name, payload(data, position, end))
             else:
                 end = min(end, size)
                 self._feed(data[position:end])
@@ -164,15 +169,17 @@ class HubSocket(asyncio.Protocol):
 
     # registry.Connection
 
-    def write(self, frame: bytes) -> None:
+    def write(self, frame: bytes, notice: Notice | None) -> bool:
         if self._ready and not self._queue:
             self._transport.write(frame)
-        elif self._closing is None and not self._lost:
-            self._queue.append(frame)
+            return True
+        if self._closing is None and not self._lost:
+            self._queue.append((frame, notice))
             self._queued += len(frame)
             # One frame is as long as it is.
             if self._session and len(self._queue) > 1 and self._over():
                 self._too_slow()
+        return False
 
     def close(self, code: int, reason: str) -> None:
         if self._closing is None and not self._lost:
@@ -184,6 +191,7 @@ class HubSocket(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """The server stops."""
+        self._stopping = self._closing is None
         self.close(GOING_AWAY, "the hub is stopping")
 
     @property
@@ -244,15 +252,23 @@ class HubSocket(asyncio.Protocol):
         sid = self._context.resolve(path)
         if sid is None:
             raise NotFound("there is no such endpoint")
-        return await self._context.service.connected(sid, self._name), sid
+        return await self._context.following.connected(sid, self._name), sid
 
     def _disconnected(self) -> None:
         if self._session is not None:
             key, sid = self._session
-            received = self._protocol.close_rcvd  # close_code waits for a state that a cut connection never reaches
-            self._log("socket closed", code=received.code if received else ABNORMAL)
+            code, sure = self._code(), self._context.following.disconnected(self._name)
+            self._log("socket closed", code=code)
             self._session = None
-            self._context.service.submit_soon(key, Disconnected(sid, self._name, self._sure))
+            self._context.service.submit_soon(key, Disconnected(sid, self._name, sure, code))
+
+    def _code(self) -> int:
+        """How it ended: by the code of whoever closed first. What the peer answers to the hub's is not why (SYN-7)."""
+        if self._stopping:
+            return SERVICE_RESTART
+        sent, received = self._protocol.close_sent, self._protocol.close_rcvd
+        first = received if sent is None or self._protocol.close_rcvd_then_sent else sent
+        return first.code if first else ABNORMAL
 
     def _log(self, event: str, **fields: str | int | None) -> None:
         topic = self._context.hashed(self._session[0].topic) if self._session else None
@@ -262,9 +278,11 @@ class HubSocket(asyncio.Protocol):
         """Write what waited, as far as the peer reads; and close after it, if that waited too."""
         self._ready = self._session is not None and not self._paused and self._protocol.state is OPEN
         while self._queue and self._ready:
-            frame = self._queue.popleft()
+            frame, notice = self._queue.popleft()
             self._queued -= len(frame)
             self._transport.write(frame)
+            if notice is not None:
+                self._context.following.sent(notice, (self._name,))
         if not self._queue:
             self._replay = (0, 0)
         if self._ready and self._closing is not None:
@@ -277,17 +295,29 @@ class HubSocket(asyncio.Protocol):
         self._protocol.receive_data(data)
         for event in self._protocol.events_received():
             assert isinstance(event, Frame)
-            if event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
-                self._context.counters.frames_ignored += 1
-            elif event.opcode is Opcode.PONG and event.data == self._ping:
-                self._ping = None
-                self._sure = self._asked
+            if event.opcode is Opcode.PONG:
+                if event.data == self._ping:
+                    self._ping = None
+                    self._context.following.alive(self._name, self._asked)
+            elif event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+                self._part(event)
         self._flush()
         if self._protocol.state is not OPEN and self._closing is None:
             self._closing = (0, "")  # websockets is closing by itself: nothing more is written
             self._ready = False
             self._drop_queue()
             self._set_timer(CLOSE_SECONDS, self._transport.abort)
+
+    def _part(self, frame: Frame) -> None:
+        """A message that is not text, or comes in several frames."""
+        if frame.opcode is not Opcode.CONT:
+            self._parts = [] if frame.opcode is Opcode.TEXT else None
+        if self._parts is not None:
+            self._parts.append(bytes(frame.data))
+        if frame.fin:
+            message = b"".join(self._parts) if self._parts is not None else b""
+            self._context.following.heard(self._name, message)
+            self._parts = None
 
     def _flush(self) -> None:
         """Write what websockets answers: pongs, closes, refusals."""

@@ -1,0 +1,110 @@
+"""Content sharing (FHIRcast 3.0.0, 2.10): resources shared in an open context, in versions, all or nothing.
+
+"The Hub serves as the transaction coordinator": an update names the version it was made on, and of all that name one version
+exactly one is accepted.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from fhircast_hub.core.bundles import Change
+from fhircast_hub.core.errors import BadRequest, Conflict, TooLarge
+from fhircast_hub.core.limits import MAX_CONTENT_BYTES, REMEMBERED_UPDATES, Rules
+from fhircast_hub.core.messages import Event, at_version, encode, raw_items
+from fhircast_hub.core.session import Content, OpenContext, Session, Shared
+
+#: Characters of a version that an error quotes: the hub's own have 36.
+_QUOTED = 64
+
+
+def updated(session: Session, event: Event, version: str, rules: Rules) -> Session | None:
+    """The session after an update was applied and its context has `version`; None for a repeat, which changes nothing (EVT-17).
+
+    Raises Conflict where the context is not open or not at the version named, BadRequest or TooLarge for what cannot be applied.
+    """
+    context = _open_context(session, event)
+    content = session.contents.get(context.ref, Content())
+    if event.fingerprint in content.updates:
+        return None
+    _check_version(context, event)
+    if len(event.changes) > rules.max_entries:
+        raise TooLarge(f"updates: expected at most {rules.max_entries} entries, got {len(event.changes)}")
+    content = _applied(context, content, event.changes)
+    content = replace(content, updates=(*content.updates, event.fingerprint)[-REMEMBERED_UPDATES:])
+    size = content.size + sum(other.size for ref, other in session.contents.items() if ref != context.ref)
+    if size > MAX_CONTENT_BYTES:
+        raise TooLarge(f"updates: expected at most {MAX_CONTENT_BYTES} bytes of content in a session, got {size}")
+    context = replace(context, version=version, frame=at_version(context.frame, context.context_at, version))
+    return replace(
+        session,
+        contexts={**session.contexts, context.ref: context},
+        contents={**session.contents, context.ref: content},
+        version=version if context.ref == session.current else session.version,
+    )
+
+
+def check_select(session: Session, event: Event) -> None:
+    """Raise Conflict unless the select's context is the current one: "Subscribers SHALL NOT send select events unrelated to the
+    current context" (2.10)."""
+    if _open_context(session, event).ref != session.current:
+        raise Conflict(f"{event.name}: expected a select in the current context, and this one is not current")
+
+
+def bundle(content: Content | None, version: str) -> bytes:
+    """What is shared, as the item that GET adds to the context (2.9): "one and only one Bundle resource which SHALL have a type
+    of collection"."""
+    resources = sorted((content or Content()).resources.values(), key=lambda shared: shared.number)
+    # FHIR's JSON has no empty arrays.
+    entry = b',"entry":[%b]' % b",".join(shared.entry for shared in resources) if resources else b""
+    return b'{"key":"content","resource":{"resourceType":"Bundle","id":%b,"type":"collection"%b}}' % (
+        encode(version),
+        entry,
+    )
+
+
+def _open_context(session: Session, event: Event) -> OpenContext:
+    context = session.contexts.get(event.ref)
+    if context is None:
+        raise Conflict(f"{event.name}: expected an open context, and this one is not open")
+    return context
+
+
+def _check_version(context: OpenContext, event: Event) -> None:
+    """ "If the incoming context.versionId and last assigned context.versionId do not match, the Hub SHALL reject" (2.10)."""
+    if event.version == context.version:
+        return
+    if not event.version:
+        came = "none"
+    elif len(event.version) <= _QUOTED and event.version.isascii() and event.version.isprintable():
+        came = event.version
+    else:
+        came = f"{len(event.version)} characters"
+    raise Conflict(f"context.versionId: expected the current version {context.version}, got {came}")
+
+
+def _applied(context: OpenContext, content: Content, changes: tuple[Change, ...]) -> Content:
+    """ "SHALL process all Bundle entries in an atomic manner" (2.10). Raises BadRequest naming the entry that cannot be."""
+    resources, size = dict(content.resources), content.size
+    number = max((shared.number for shared in resources.values()), default=0)
+    for index, change in enumerate(changes):
+        before = resources.get(change.ref)
+        if change.entry is None:
+            _check_delete(context, change.ref, before, index)
+            del resources[change.ref]
+        else:
+            number += 1
+            resources[change.ref] = Shared(before.number if before else number, change.entry)
+            size += len(change.entry)
+        size -= len(before.entry) if before else 0
+    return replace(content, resources=resources, size=size)
+
+
+def _check_delete(context: OpenContext, ref: str, shared: Shared | None, index: int) -> None:
+    if any(ref == other for _, other, _ in raw_items(context.context)):
+        # "Subscribers SHALL NOT remove any resources that were present in the context array" (2.10)
+        raise BadRequest(
+            f"updates: entry[{index}]: expected what was shared, got a DELETE of what the context was opened with"
+        )
+    if shared is None:
+        raise BadRequest(f"updates: entry[{index}]: expected what was shared, got a DELETE of what is not there")

@@ -1,0 +1,70 @@
+"""What somebody without a socket misses (SUB-12): closes and updates are held for them, and told when they are back."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from fhircast_hub.core.effects import Message, Notice
+from fhircast_hub.core.limits import REMEMBERED_CLOSES, Rules
+from fhircast_hub.core.messages import encode, made_event, rfc3339
+from fhircast_hub.core.names import anchor_keys, spelling
+from fhircast_hub.core.session import Held, Ids, Session, Subscription
+
+
+def hold(session: Session, new: Held, rules: Rules) -> Session:
+    """The session holding `new` for those who have no socket, or whose socket may be dead already.
+
+    Of a close that is too much to hold the context is remembered; what nobody can have missed is forgotten.
+    """
+    absent = [other.sure for other in session.subscriptions.values() if not other.connection and not other.fresh]
+    since = min([new.at - rules.hold_seconds, *absent])
+    number = next(reversed(session.held), 0) + 1
+    held = {order: other for order, other in session.held.items() if other.at >= since} | {number: new}
+    lost = {context: at for context, at in session.lost.items() if at >= since}
+    size = sum(len(other.frame) for other in held.values())
+    while held and (size > rules.held_bytes or len(held) > rules.held_messages):
+        other = held.pop(next(iter(held)))
+        size -= len(other.frame)
+        if other.closes:
+            lost[f"{other.type}/{other.ref.partition('/')[2]}"] = other.at
+    while len(lost) > REMEMBERED_CLOSES:
+        del lost[next(iter(lost))]
+    return replace(session, held=held, lost=lost)
+
+
+def missed(
+    session: Session, subscription: Subscription, sure: float, now: float, ids: Ids, rules: Rules
+) -> list[Message]:
+    """The closes and updates that a subscription has missed, in order; what was sent until `sure` has arrived.
+
+    That is what was accepted while it had no socket, and what was sent to its last socket and may never have arrived, unless what
+    was closed then is open again. Where a close is no longer held, one is made for the context that is closed now.
+    """
+    left = subscription.since if not subscription.connection else now
+    if subscription.connection:
+        # A socket that was dead for longer than this would have been noticed by its pings.
+        sure = max(sure, left - rules.hold_seconds)
+    keys = subscription.keys
+    is_open = session.contexts.keys() | {
+        ref for context in session.contexts.values() for ref in context.implied.values()
+    }
+    held: list[Held] = []
+    reopened: set[str] = set()
+    for other in reversed(session.held.values()):
+        if other.at < left and other.closes and other.ref in is_open:
+            reopened.add(other.ref)
+        elif other.at > sure and other.key in keys and not (other.at < left and other.ref in reopened):
+            held.append(other)
+    known = is_open | {other.ref for other in held if other.closes}
+    made = []
+    for context, at in session.lost.items():
+        type_, _, id_ = context.partition("/")
+        if at > sure and f"{type_.lower()}-close" in keys and f"{type_.lower()}/{id_}" not in known:
+            made.append(_made_close(session, type_, id_, now, ids))
+    return [*made, *((other.frame, other.notice) for other in reversed(held))]
+
+
+def _made_close(session: Session, type_: str, id_: str, now: float, ids: Ids) -> Message:
+    key, name, event = anchor_keys(type_.lower())[0], spelling(f"{type_}-close"), ids.uuid()
+    context = encode([{"key": key, "resource": {"resourceType": type_, "id": id_}}])
+    return made_event(session.topic, name, event, rfc3339(now), context), Notice(event, event, name)

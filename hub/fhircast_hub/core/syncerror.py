@@ -1,0 +1,112 @@
+"""SyncErrors that the hub makes (FHIRcast 3.0.0, 2.5 and 3.2.1): who could not follow what, and why, for people to read.
+
+"If the Hub receives an error notification from a Subscriber, it SHALL generate a SyncError event to the other Subscribers."
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from fhircast_hub.core import audiences
+from fhircast_hub.core.commands import Refused, Silence, Unanswered
+from fhircast_hub.core.effects import Effect, Notice, Send
+from fhircast_hub.core.limits import Rules
+from fhircast_hub.core.messages import encode, made_event, rfc3339
+from fhircast_hub.core.session import Ids, Outcome, Session, Subscription
+from fhircast_hub.core.subscriptions import end
+
+_SYSTEM = "https://fhircast.hl7.org/events/syncerror/"
+#: HTTP statuses with which a subscriber refuses; with others it says that it could not (2.5 "Event Notification Response").
+_REFUSALS = range(400, 500)
+
+
+def refused(session: Session | None, command: Refused, now: float, ids: Ids) -> Outcome:
+    """A subscriber answered an event with a status other than 2xx (SYN-1)."""
+    subscription = session.subscriptions.get(command.sid) if session else None
+    if session is None or subscription is None:
+        return Outcome(session)
+    name, event = called(subscription), command.notice.name
+    if command.status in _REFUSALS:
+        why = f"{name} refused to follow {event} (status {command.status})"
+    else:
+        why = f"{name} could not follow {event} (status {command.status}): it was not delivered"
+    effects = _report(session, subscription, command.notice, why, now, ids)
+    after = audiences.untold(session.audiences, command.connection, command.notice.ref)
+    return Outcome(session if after is session.audiences else replace(session, audiences=after), effects)
+
+
+def unanswered(session: Session | None, command: Unanswered, now: float, ids: Ids, rules: Rules) -> Outcome:
+    """Subscribers did not acknowledge in time: they are reported, and the unresponsive are unsubscribed (SYN-4, SYN-5).
+
+    "Upon communicating a SyncError resulting from an unresponsive Subscriber, the Hub SHALL unsubscribe the Subscriber", which
+    "should be considered unresponsive following a non-zero number of consecutive" ones (2.5).
+    """
+    effects: tuple[Effect, ...] = ()
+    for silence in command.silences:
+        subscription = session.subscriptions.get(silence.sid) if session else None
+        if session is not None and subscription is not None and subscription.connection == silence.connection:
+            session, silent = _silent(session, subscription, silence, now, ids, rules)
+            effects += silent
+    return Outcome(session, effects)
+
+
+def lost(session: Session, subscription: Subscription, now: float, ids: Ids) -> tuple[Effect, ...]:
+    """The connection of `subscription` was lost and is not back (SYN-7)."""
+    event = ids.uuid()
+    why = f"{called(subscription)} lost its connection and has not come back"
+    return _report(session, subscription, Notice(event, event, "syncerror"), why, now, ids)
+
+
+def overtaken(session: Session, notice: Notice, seconds: float, now: float, ids: Ids) -> tuple[Effect, ...]:
+    """An event was accepted that is older than the open that made the current context (EVT-18).
+
+    "Subscribers SHALL ignore messages with older timestamps than the message that established the current context" (2.5).
+    """
+    why = (
+        f"{notice.name} was accepted, and its timestamp is {seconds:.3f} seconds older than that of the current context:"
+        " applications that go by timestamps do not follow it"
+    )
+    return _send(session, "", notice, "", why, now, ids)
+
+
+def called(subscription: Subscription) -> str:
+    """The name of a subscriber, for people."""
+    return subscription.name or "unnamed"
+
+
+def _silent(
+    session: Session, subscription: Subscription, silence: Silence, now: float, ids: Ids, rules: Rules
+) -> tuple[Session, tuple[Effect, ...]]:
+    strikes = subscription.strikes + 1
+    why = f"{called(subscription)} did not acknowledge {silence.notice.name} within {rules.ack_timeout} seconds"
+    if strikes < rules.ack_strikes:
+        effects = _report(session, subscription, silence.notice, why, now, ids)
+        struck = replace(subscription, strikes=strikes)
+        return replace(session, subscriptions={**session.subscriptions, struck.sid: struck}), effects
+    effects = _report(session, subscription, silence.notice, f"{why} and was unsubscribed", now, ids)
+    session, ending = end(session, subscription, f"{strikes} events in a row were not acknowledged")
+    return session, effects + ending
+
+
+def _report(
+    session: Session, subscription: Subscription, notice: Notice, why: str, now: float, ids: Ids
+) -> tuple[Effect, ...]:
+    return _send(session, subscription.connection, notice, called(subscription), why, now, ids)
+
+
+def _send(session: Session, but: str, about: Notice, name: str, why: str, now: float, ids: Ids) -> tuple[Effect, ...]:
+    """The SyncError, to all who asked for it, except the connection `but`."""
+    to = tuple(other for other in audiences.subscribed(session.audiences, "syncerror") if other != but)
+    if not to:
+        return ()
+    id_ = ids.uuid()
+    frame = made_event(session.topic, "SyncError", id_, rfc3339(now), _context(about, name or "unnamed", why))
+    return (Send(to, frame, Notice(id_, id_, "SyncError", matters=False)),)
+
+
+def _context(about: Notice, name: str, why: str) -> bytes:
+    """As the profile FhircastHubSyncErrorOperationOutcome has it, and the older system `subscriber` of the examples besides."""
+    codes = {"eventid": about.event, "eventname": about.name, "subscribername": name, "subscriber": name}
+    coding = [{"system": _SYSTEM + system, "code": code} for system, code in codes.items()]
+    issue = {"severity": "warning", "code": "processing", "diagnostics": why, "details": {"coding": coding}}
+    return encode([{"key": "operationoutcome", "resource": {"resourceType": "OperationOutcome", "issue": [issue]}}])
