@@ -15,18 +15,20 @@ import msgspec
 from fhircast_hub.core.commands import Command, Connected, Disconnected, Publish, Renew, Subscribe, Tick, Unsubscribe
 from fhircast_hub.core.context import current_context
 from fhircast_hub.core.decide import decide
-from fhircast_hub.core.effects import NORMAL, Close
+from fhircast_hub.core.delivery import Deliveries, Policy
+from fhircast_hub.core.effects import NORMAL, Close, Effect
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.messages import parse_event
 from fhircast_hub.core.names import parse_events
-from fhircast_hub.core.principal import Principal
+from fhircast_hub.core.principal import Principal, SessionKey
 from fhircast_hub.core.scopes import Scopes
-from fhircast_hub.core.session import Outcome, Session
+from fhircast_hub.core.session import Outcome, Session, Subscription
 
 TOPIC = "a-topic"
 #: 2023-04-01T12:00:00Z
 NOON = 1680350400.0
 SPEC = Path(__file__).resolve().parents[1] / "spec"
+KEY = SessionKey("a-realm", TOPIC)
 
 #: Everything that a viewer may want to hear of.
 OPENS = "Patient-open,Encounter-open,ImagingStudy-open,DiagnosticReport-open"
@@ -116,11 +118,15 @@ class Counting:
 
 
 class World:
-    """One session and what the world saw of it. Subscriptions are called by a short name, which is their sid."""
+    """One session and what the world saw of it. Subscriptions are called by a short name, which is their sid.
 
-    def __init__(self, **rules: Any) -> None:
+    Beside it stands what its node remembers of deliveries, under the default policy unless told otherwise.
+    """
+
+    def __init__(self, policy: Policy = Policy.LENIENT, **rules: Any) -> None:
         self.rules = Rules(**rules)
         self.session: Session | None = None
+        self.deliveries = Deliveries(policy, self.rules.ack_timeout)
         self.now = NOON
         self.ids = Counting()
         #: all frames that were sent, and the close code, by connection
@@ -136,16 +142,27 @@ class World:
         """Decide, and do what was decided. A refusal is raised and changes nothing."""
         outcome = decide(self.session, command, self.now, self.ids, self.rules)
         self.session = outcome.session
+        if isinstance(command, Connected):
+            assert isinstance(outcome.reply, Subscription)
+            self.deliveries.connected(KEY, outcome.reply, command.connection, self.now)
+        elif isinstance(command, Disconnected):
+            self.deliveries.disconnected(command.connection)
         for effect in outcome.effects:
-            if isinstance(effect, Close):
-                assert effect.connection not in self.closed, "closed twice"
-                self.closed[effect.connection] = effect.code
-                continue
-            assert effect.to, "a frame for nobody"
-            for connection in effect.to:
-                assert connection not in self.closed, "a frame after the close"
-                self.frames[connection].append(effect.frame)
+            self._happens(effect)
         return outcome
+
+    def _happens(self, effect: Effect) -> None:
+        if isinstance(effect, Close):
+            assert effect.connection not in self.closed, "closed twice"
+            self.closed[effect.connection] = effect.code
+            self.deliveries.disconnected(effect.connection)
+            return
+        assert effect.to, "a frame for nobody"
+        for connection in effect.to:
+            assert connection not in self.closed, "a frame after the close"
+            self.frames[connection].append(effect.frame)
+        if effect.notice is not None:
+            self.deliveries.sent(effect.notice, effect.to, self.now)
 
     def subscribe(self, sid: str, events: str, by: Principal | None = None, **more: Any) -> None:
         asked = parse_events(events.split(","))
@@ -161,7 +178,7 @@ class World:
         """A new socket for this subscription; its name."""
         self._connections += 1
         connection = f"{sid}/{self._connections}"
-        self.do(Connected(sid, connection))
+        self.do(Connected(sid, connection, self.deliveries.sure(sid)))
         self._sockets[sid] = connection
         return connection
 
@@ -188,13 +205,29 @@ class World:
         self.post(posted, by)
         return posted
 
+    def say(self, sid: str, said: object) -> bool:
+        """A text on its socket, given as it is or as what to make it of; whether it acknowledges anything."""
+        text = said if isinstance(said, bytes) else body(said)
+        answer = self.deliveries.acknowledged(self._sockets[sid], text, self.now)
+        for command in answer[1] if answer else ():
+            self.do(command)
+        return answer is not None
+
+    def answer(self, sid: str, status: object = 200) -> None:
+        """It answers the last message that its socket was sent."""
+        last = json.loads(self.frames[self._sockets[sid]][-1])
+        assert self.say(sid, {"id": last["id"], "status": status})
+
     def wait(self, seconds: float) -> None:
-        """Time passes, and the timer goes off whenever the session wants it to."""
+        """Time passes, and the timers go off whenever the session, or what was not acknowledged, wants them to."""
         end = self.now + seconds
-        while (deadline := self.deadline()) is not None and deadline <= end:
-            self.now = max(self.now, deadline)
-            self.do(Tick())
-            assert self.deadline() != deadline, "the timer would never rest"
+        while (due := min(self.deadline() or math.inf, self.deliveries.deadline() or math.inf)) <= end:
+            self.now = max(self.now, due)
+            if (deadline := self.deadline()) is not None and deadline <= self.now:
+                self.do(Tick())
+                assert self.deadline() != deadline, "the timer would never rest"
+            for _, command in self.deliveries.unanswered(self.now):
+                self.do(command)
         self.now = end
 
     def deadline(self) -> float | None:
