@@ -34,7 +34,7 @@ MAY_SEE: dict[str, set[str]] = {
     "telemetry": {"core", "ports"},
     "api": {"core", "ports", "service", "endpoints"},
     "ws": {"core", "ports", "service", "following", "endpoints"},
-    "webhook": {"core", "ports", "service", "following"},
+    "webhook": {"core", "ports", "service"},
 }
 # The three that put it together: each sees all that stands before it.
 MAY_SEE["app"] = {*MAY_SEE}
@@ -58,6 +58,7 @@ CORE_IMPORTS = {
     ),
     *(
         "hashlib",
+        "ipaddress",
         "itertools",
         "json",
         "re",

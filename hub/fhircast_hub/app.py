@@ -8,9 +8,11 @@ import secrets
 import time
 import uuid
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import httpx
+import structlog
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
@@ -31,9 +33,14 @@ from fhircast_hub.storage.memory import MemoryStore
 from fhircast_hub.storage.sqlite import SqliteStore
 from fhircast_hub.telemetry import CONTENT_TYPE, KeyedHash, Metrics
 from fhircast_hub.usage import Usage
+from fhircast_hub.webhook.channel import Webhooks
+from fhircast_hub.webhook.client import Client
+from fhircast_hub.webhook.guard import Guard
+from fhircast_hub.webhook.secrets import Sealer
 from fhircast_hub.ws.registry import Registry
 from fhircast_hub.ws.socket import HubSocket, SocketContext
 
+_log = structlog.get_logger()
 #: Hosts that are asked directly, whatever proxy the environment names.
 _LOOPBACK = ("all://127.0.0.1", "all://localhost", "all://[::1]")
 
@@ -69,7 +76,9 @@ class Hub:
         self.service = Service(_store(settings), clock, RandomIds(), settings.rules(), usage, hashed)
         deliveries = Deliveries(Policy(settings.ack_policy), settings.ack_timeout)
         self.following = Following(self.service, deliveries, clock, self.metrics)
-        self.registry = Registry(self.following, self.metrics)
+        self._webhooks = self._callbacks(settings, hashed)
+        self._forgets_secrets = settings.webhooks and settings.secret_key is None and settings.store_path is not None
+        self.registry = Registry(self.following, self.metrics, self._webhooks.do)
         self._client = httpx.AsyncClient(mounts=dict.fromkeys(_LOOPBACK))
         self._verifier = JwtVerifier(_issuers(settings), self._client, clock, allow_insecure=settings.allow_insecure)
         endpoints = Endpoints(settings.ws_base, self._path, legacy=anonymous is not None)
@@ -84,6 +93,7 @@ class Hub:
             fhir_version=settings.fhir_version,
             counters=self.metrics,
             hashed=hashed,
+            callbacks=self._webhooks if settings.webhooks else None,
             anonymous=anonymous,
         )
         self._http = RequestLog(self._route, request_ids, self.metrics)
@@ -107,11 +117,18 @@ class Hub:
             queue_messages=settings.queue_messages,
             ping_seconds=settings.ping_seconds,
         )
+        self.metrics.queued_posts = self._webhooks.queued
         self.metrics.sessions = lambda: usage.topics
         self.metrics.subscriptions = lambda: usage.subscriptions
         self.metrics.sockets = lambda: len(self.registry)
         self.metrics.queued_messages = lambda: self.registry.queued()[0]
         self.metrics.queued_bytes = lambda: self.registry.queued()[1]
+
+    def _callbacks(self, settings: Settings, hashed: KeyedHash) -> Webhooks:
+        guard = Guard(settings.webhook_networks, allow_insecure=settings.allow_insecure)
+        client = Client(guard, http2=find_spec("h2") is not None)
+        sealer = Sealer(settings.secret_key.get_secret_value() if settings.secret_key else None)
+        return Webhooks(self.service, guard, client, sealer, settings.ack_timeout, self.metrics, hashed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -146,11 +163,14 @@ class Hub:
             self.failure = f"FHIRCAST_STORE: {error}"
             await send({"type": "lifespan.startup.failed", "message": self.failure})
             return
+        if self._forgets_secrets:
+            _log.warning("webhook secrets do not survive a restart", reason="FHIRCAST_SECRET_KEY is not set")
         self._ready = True
         await send({"type": "lifespan.startup.complete"})
         await receive()
         self._ready = False
         self.following.stop()
+        await self._webhooks.stop()
         await self.service.stop()
         await self._verifier.aclose()
         await self._client.aclose()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from ipaddress import ip_network
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BeforeValidator, PlainSerializer, SecretStr
 
 #: The largest number taken anywhere: it fits wherever a number may go, a database's integer or a timer.
 MOST = 2**31 - 1
+#: Characters of SECRET_KEY: 128 bits, written in hexadecimal.
+MIN_SECRET = 32
 
 #: RFC 3986 section 2: all that a URL may consist of. urlsplit() forgives more, and drops line breaks in silence.
 _URL = re.compile(r"https?://[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
@@ -64,6 +67,16 @@ def _texts(value: Any) -> tuple[str, ...] | None:
     return tuple(value) if isinstance(value, list | tuple | frozenset) and all(map(_text, value)) else None
 
 
+def _networks(value: Any) -> tuple[str, ...] | None:
+    networks = _texts(value)
+    return networks if networks is not None and all(ip_network(network) for network in networks) else None
+
+
+def _secret(value: Any) -> str | None:
+    """An error shows no value that is secret: its length, and no more, so that is what the reader is asked about."""
+    return value if isinstance(value, str) and len(value) >= MIN_SECRET and value.isprintable() else None
+
+
 def _matching(pattern: re.Pattern[str], expected: str) -> BeforeValidator:
     return _reader(lambda value: value if pattern.fullmatch(value) else None, expected)
 
@@ -106,6 +119,9 @@ Audience = Annotated[
     _reader(lambda value: _text(value) or _texts(value) or None, "the audience of its tokens, or a list of some"),
 ]
 Clients = Annotated[frozenset[str], _reader(_texts, "a list of client ids"), PlainSerializer(sorted, when_used="json")]
+Networks = Annotated[tuple[str, ...], _reader(_networks, 'a list of networks such as ["10.1.0.0/16", "fd00:1::/64"]')]
+#: SecretStr, so that nothing shows it by accident.
+SecretKey = Annotated[SecretStr, _reader(_secret, f"text of at least {MIN_SECRET} characters")]
 Origins = Annotated[
     tuple[str, ...], _reader(_origins, 'a list such as ["https://ehr.example"], without paths, or ["*"]')
 ]

@@ -13,6 +13,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from fhircast_hub.core.callbacks import Network
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.setting_types import (
     Audience,
@@ -29,8 +31,10 @@ from fhircast_hub.setting_types import (
     Host,
     HubUrl,
     KeysUrl,
+    Networks,
     Origins,
     Port,
+    SecretKey,
     Store,
     Switch,
     Text,
@@ -95,6 +99,9 @@ class Settings(BaseSettings):
     max_topics_per_user: Count = 1000
     session_ttl: Count = 86400
     cors_origins: Origins = ("*",)
+    webhooks: Switch = True
+    webhook_allowed_networks: Networks = ()
+    secret_key: SecretKey | None = None
     derive_opens: Switch = True
     fhir_version: FhirVersion = None
     allow_insecure: Switch = False
@@ -150,6 +157,11 @@ class Settings(BaseSettings):
         """The database file, its name taken as written; None where everything stays in memory."""
         return None if self.store == "memory:" else Path(self.store.removeprefix("sqlite:///"))
 
+    @property
+    def webhook_networks(self) -> tuple[Network, ...]:
+        """Where callbacks may be beside the public internet."""
+        return tuple(map(ip_network, self.webhook_allowed_networks))
+
     def rules(self) -> Rules:
         """The settings that the core's decisions depend on."""
         return Rules(
@@ -181,7 +193,7 @@ class Settings(BaseSettings):
 #: The full names, and the field of each.
 NAMES = {PREFIX + field.upper(): field for field in Settings.model_fields}
 #: Settings that are JSON in the environment.
-LISTS = frozenset({"issuers", "cors_origins"})
+LISTS = frozenset({"issuers", "cors_origins", "webhook_allowed_networks"})
 
 
 def _check_issuers(issuers: tuple[IssuerSettings, ...]) -> None:
@@ -273,7 +285,12 @@ def _explain(error: ValidationError) -> SettingsError:
         return _refusal(field, None, "it in every issuer")
     # Only the list of issuers and its items are read without a reader of ours.
     objects = "a list of objects (JSON in the environment, [[ISSUERS]] in a file)"
-    return _refusal(field, fault["input"], str(fault.get("ctx", {}).get("error", objects)))
+    expected = str(fault.get("ctx", {}).get("error", objects))
+    if field == "secret_key":
+        return SettingsError(
+            f"{_full(field)}: got a value of {len(str(fault['input']))} characters, expected {expected}"
+        )
+    return _refusal(field, fault["input"], expected)
 
 
 def _unknown(kind: str, name: str, known: Iterable[str]) -> str:

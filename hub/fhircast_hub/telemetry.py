@@ -244,6 +244,8 @@ COUNTERS = (
     ("acknowledgements", "fhircast_acknowledgements", "Acknowledgements of events, of whatever status"),
     ("refusals", "fhircast_refusals", "Events that a subscriber refused or could not follow"),
     ("unanswered", "fhircast_unanswered", "Times that a subscriber did not acknowledge what it was told"),
+    ("posts", "fhircast_posts", "Events that callbacks answered, or failed to in time"),
+    ("posts_failed", "fhircast_posts_failed", "Those of them that were not answered by 2xx"),
     ("sockets_opened", "fhircast_sockets_opened", "WebSocket handshakes that were asked for"),
     ("sockets_closed", "fhircast_sockets_closed", "WebSockets ended, by whomever"),
     ("slow_readers_closed", "fhircast_slow_readers_closed", "WebSockets closed because their queue was full"),
@@ -255,6 +257,7 @@ GAUGES = (
     ("subscriptions", "fhircast_subscriptions", "Subscriptions whose lease runs"),
     ("sockets", "fhircast_sockets", "Open WebSockets"),
     ("queued_messages", "fhircast_queue_messages", "Frames waiting for a socket to take them"),
+    ("queued_posts", "fhircast_queue_posts", "Events waiting for callbacks"),
     ("queued_bytes", "fhircast_queue_bytes", "Bytes of the frames that wait"),
 )
 #: Upper bounds in seconds, each about twice the one before; a person notices nothing below the middle.
@@ -301,6 +304,8 @@ class Metrics(Collector):
         self.acknowledgements = 0
         self.refusals = 0
         self.unanswered = 0
+        self.posts = 0
+        self.posts_failed = 0
         self.sockets_opened = 0
         self.sockets_closed = 0
         self.slow_readers_closed = 0
@@ -312,6 +317,7 @@ class Metrics(Collector):
         self.subscriptions: Gauge = int
         self.sockets: Gauge = int
         self.queued_messages: Gauge = int
+        self.queued_posts: Gauge = int
         self.queued_bytes: Gauge = int
         self._registry = CollectorRegistry()
         self._registry.register(self)

@@ -14,12 +14,12 @@ _FHIR_VERSIONS = {
 _EXTENSION = "http://fhircast.hl7.org/StructureDefinition/fhircast-configuration-extension"
 
 
-def configuration(fhir_version: str | None) -> bytes:
+def configuration(fhir_version: str | None, *, webhooks: bool) -> bytes:
     """`GET hub.url/.well-known/fhircast-configuration`, as JSON (CFG-1)."""
     declared: dict[str, object] = {
         "eventsSupported": CATALOGUE,
         "websocketSupport": True,
-        "webhookSupport": False,
+        "webhookSupport": webhooks,
         "fhircastVersion": "3.0.0",
         "getCurrentSupport": True,
         "capabilities": {"supportsGetCurrentContext": True, "supportsNonCurrentContextUpdates": True},

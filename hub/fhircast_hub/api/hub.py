@@ -6,6 +6,7 @@ Plain ASGI: an event goes from the request to the sockets through a handful of c
 from __future__ import annotations
 
 import datetime
+import secrets
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -54,10 +55,23 @@ class Counters(Protocol):
         ...
 
 
+class Callbacks(Protocol):
+    """What there is to be known of a webhook's callback."""
+
+    async def check(self, callback: str) -> None:
+        """Raise BadRequest if it may not be posted to."""
+        ...
+
+    def seal(self, secret: str | None) -> bytes:
+        """What may be stored of a secret."""
+        ...
+
+
 class HubApi:
     """The ASGI application under hub.url. `path` is that of hub.url, without a slash at the end; sizes in bytes.
 
     `hashed` makes of a topic what may be logged of it;
+    `callbacks` is None where webhooks are not served;
     `anonymous` is who a request without a token is (dev --legacy), None where a token is needed.
     """
 
@@ -73,6 +87,7 @@ class HubApi:
         fhir_version: str | None,
         counters: Counters,
         hashed: Callable[[str], str],
+        callbacks: Callbacks | None,
         anonymous: Principal | None = None,
     ) -> None:
         self._service = service
@@ -83,7 +98,8 @@ class HubApi:
         self._counters = counters
         self._hashed = hashed
         self._anonymous = anonymous
-        self._configuration = configuration(fhir_version)
+        self._callbacks = callbacks
+        self._configuration = configuration(fhir_version, webhooks=callbacks is not None)
         self._capabilities = capability_statement(hub_url, fhir_version, datetime.datetime.now(datetime.UTC).date())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -146,6 +162,8 @@ class HubApi:
             told["route"] = "subscribe" if form.subscribe else "unsubscribe"
             told["topic"] = self._hashed(_agreed(form.topic, topic))
             key = SessionKey(principal.realm, form.topic)
+            if form.callback is not None:
+                return await self._webhook(key, principal, form, form.callback)
             return await (self._subscribe if form.subscribe else self._unsubscribe)(key, principal, form)
         told["route"] = "publish"
         event = parse_event(body)
@@ -175,6 +193,19 @@ class HubApi:
         ended = await self._service.submit(key, Unsubscribe(principal, key.topic, sid, form.name))
         assert isinstance(ended, Ended)
         return _endpoint(form.endpoint or self._endpoints.known(ended.sid))
+
+    async def _webhook(self, key: SessionKey, principal: Principal, form: Form, callback: str) -> Response:
+        """A webhook's subscription, which nothing slow holds up, or its end (WHK-2, WHK-5)."""
+        if self._callbacks is None:
+            raise BadRequest("hub.channel.type: expected websocket, got webhook, which this hub does not serve")
+        if form.subscribe:
+            await self._callbacks.check(callback)
+            sid, secret = secrets.token_hex(16), self._callbacks.seal(form.secret)
+            asked = Subscribe(principal, key.topic, sid, form.events, form.lease, form.name or "", callback, secret)
+            await self._service.subscribe(key, asked)
+        else:
+            await self._service.submit(key, Unsubscribe(principal, key.topic, callback=callback))
+        return _endpoint(None)
 
     async def _principal(self, headers: Headers) -> Principal:
         if self._anonymous is not None and not headers.get(b"authorization"):

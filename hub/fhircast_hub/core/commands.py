@@ -10,7 +10,10 @@ from fhircast_hub.core.principal import Principal
 
 
 class Subscribe(msgspec.Struct, frozen=True):
-    """A new subscription `sid` (the digest of its endpoint), asking for `events` for `lease` seconds (None: the default)."""
+    """A new subscription `sid` (the digest of its endpoint), asking for `events` for `lease` seconds (None: the default).
+
+    With a `callback` it is a webhook's, and what is posted there is signed with the sealed `secret`, if there is one.
+    """
 
     principal: Principal
     topic: str
@@ -18,6 +21,8 @@ class Subscribe(msgspec.Struct, frozen=True):
     events: tuple[str, ...]
     lease: int | None = None
     name: str = ""
+    callback: str = ""
+    secret: bytes = b""
 
 
 class Renew(msgspec.Struct, frozen=True):
@@ -32,12 +37,13 @@ class Renew(msgspec.Struct, frozen=True):
 
 
 class Unsubscribe(msgspec.Struct, frozen=True):
-    """The end of the subscription `sid`, or without one of the principal's only subscription (of that name)."""
+    """The end of the subscription `sid`, or of that with this `callback`, or else of the principal's only one (of that name)."""
 
     principal: Principal
     topic: str
     sid: str | None = None
     name: str | None = None
+    callback: str | None = None
 
 
 class Publish(msgspec.Struct, frozen=True):
@@ -99,6 +105,26 @@ class Unanswered(msgspec.Struct, frozen=True):
     silences: tuple[Silence, ...]
 
 
+class Unverified(msgspec.Struct, frozen=True):
+    """The callback of the subscription `sid` did not say that it wants it (WHK-3)."""
+
+    sid: str
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """What became of the post `number`: the HTTP status, or 0 where no answer came in time (WHK-6)."""
+
+    number: int
+    status: int
+
+
+class Undeliverable(msgspec.Struct, frozen=True):
+    """Nothing can be posted for the subscription `sid` any more, for this `reason`."""
+
+    sid: str
+    reason: str
+
+
 class Evict(msgspec.Struct, frozen=True):
     """The user is over a limit elsewhere: forget the subscription `sid` if it has no socket (SUB-15)."""
 
@@ -127,6 +153,9 @@ Command = (
     | Acknowledged
     | Refused
     | Unanswered
+    | Unverified
+    | Answered
+    | Undeliverable
     | Evict
     | MakeRoom
     | Tick

@@ -12,9 +12,10 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
-from fhircast_hub.core import heartbeat, subscriptions, syncerror
+from fhircast_hub.core import heartbeat, hooks, subscriptions, syncerror
 from fhircast_hub.core.commands import (
     Acknowledged,
+    Answered,
     Command,
     Connected,
     Disconnected,
@@ -27,7 +28,9 @@ from fhircast_hub.core.commands import (
     Subscribe,
     Tick,
     Unanswered,
+    Undeliverable,
     Unsubscribe,
+    Unverified,
 )
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.publishing import publish
@@ -36,7 +39,7 @@ from fhircast_hub.core.session import Ids, Outcome, Session
 
 def decide(session: Session | None, command: Command, now: float, ids: Ids, rules: Rules) -> Outcome:
     """What `command` leads to. `session` is None where the topic has none yet. Raises HubError when it is refused."""
-    outcome = _decide(session, command, now, ids, rules)
+    outcome = _with_posts(_decide(session, command, now, ids, rules), now, ids, rules)
     after = outcome.session
     if after is None or after is session:
         return outcome
@@ -44,6 +47,21 @@ def decide(session: Session | None, command: Command, now: float, ids: Ids, rule
         return outcome
     after = heartbeat.planned(replace(after, used=now), now, rules)
     return Outcome(replace(after, deadline=_deadline(after, rules)), outcome.effects, outcome.reply)
+
+
+def _with_posts(outcome: Outcome, now: float, ids: Ids, rules: Rules) -> Outcome:
+    """What was to be sent to callbacks is posted; one for which too much waits is unsubscribed."""
+    session, effects = outcome.session, outcome.effects
+    if session is None or not session.hooks or not effects:
+        return outcome
+    session, effects = hooks.posted(session, effects)
+    for subscription in hooks.overflowing(session, rules):
+        ended = syncerror.undeliverable(session, subscription.sid, "too much waits for its callback", now, ids)
+        assert ended.session is not None
+        ended = _with_posts(ended, now, ids, rules)
+        assert ended.session is not None
+        session, effects = ended.session, effects + ended.effects
+    return Outcome(session, effects, outcome.reply)
 
 
 def _waits_alike(before: Session, after: Session) -> bool:
@@ -71,6 +89,12 @@ def _decide(session: Session | None, command: Command, now: float, ids: Ids, rul
             return syncerror.refused(session, command, now, ids)
         case Unanswered():
             return syncerror.unanswered(session, command, now, ids, rules)
+        case Unverified():
+            return subscriptions.unverified(session, command)
+        case Answered():
+            return syncerror.answered(session, command, now, ids, rules)
+        case Undeliverable():
+            return syncerror.undeliverable(session, command.sid, command.reason, now, ids)
         case Evict():
             return _with_evicted(session, subscriptions.evict(session, command), "", now, ids)
         case Tick():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from fhircast_hub.core.principal import SessionKey
+
 #: Close codes of RFC 6455 section 7.4.1 (1012 and 1013: the IANA registry).
 NORMAL, GOING_AWAY, ABNORMAL, POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER = 1000, 1001, 1006, 1008, 1012, 1013
 
@@ -45,4 +47,41 @@ class Close(msgspec.Struct, frozen=True):
     reason: str
 
 
-Effect = Send | Close
+class Verify(msgspec.Struct, frozen=True):
+    """Ask the callback of the subscription `sid` whether it wants these events for `lease` seconds."""
+
+    key: SessionKey
+    sid: str
+    callback: str
+    events: tuple[str, ...]
+    lease: int
+
+
+class Post(msgspec.Struct, frozen=True):
+    """Deliver a frame to a callback, after all that was to be posted to it before; and say what became of `number`.
+
+    `secret` is sealed, empty without one.
+    """
+
+    key: SessionKey
+    number: int
+    sid: str
+    callback: str
+    secret: bytes
+    frame: bytes
+
+
+class Drop(msgspec.Struct, frozen=True):
+    """Post nothing more for the subscription `sid`; tell its callback so unless `reason` is empty."""
+
+    sid: str
+    callback: str = ""
+    topic: str = ""
+    events: tuple[str, ...] = ()
+    reason: str = ""
+
+
+#: What sockets do, and what callbacks are done to.
+SocketEffect = Send | Close
+HookEffect = Verify | Post | Drop
+Effect = SocketEffect | HookEffect

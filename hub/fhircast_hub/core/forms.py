@@ -8,8 +8,9 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from fhircast_hub.core.callbacks import check_callback
 from fhircast_hub.core.errors import BadRequest, TooLarge
-from fhircast_hub.core.limits import MAX_FORM, MAX_NAME, MAX_PARAMETERS
+from fhircast_hub.core.limits import MAX_FORM, MAX_NAME, MAX_PARAMETERS, MAX_SECRET
 from fhircast_hub.core.messages import PAIRS, JsonObject, check_topic
 from fhircast_hub.core.names import parse_events
 from fhircast_hub.core.reading import check_controls
@@ -17,10 +18,15 @@ from fhircast_hub.core.reading import check_controls
 _LEASE = re.compile(r"0*[1-9][0-9]*", re.ASCII)
 #: Any lease of more digits than this is beyond every maximum; Python need not make an int of it.
 _MAX_LEASE_DIGITS = 18
+#: Names of the channel that posts to a callback (WHK-2).
+_WEBHOOKS = frozenset(("webhook", "rest-hook", "websub"))
 
 
 class Form(msgspec.Struct, frozen=True):
-    """A form that was read and makes sense. `events` is empty when unsubscribing; None marks what was not given."""
+    """A form that was read and makes sense. `events` is empty when unsubscribing; None marks what was not given.
+
+    With a `callback` it is about a webhook, and `secret` is what signs what is posted there.
+    """
 
     subscribe: bool
     topic: str
@@ -28,6 +34,8 @@ class Form(msgspec.Struct, frozen=True):
     lease: int | None
     name: str | None
     endpoint: str | None
+    callback: str | None = None
+    secret: str | None = None
 
 
 def parse_form(body: bytes) -> Form:
@@ -78,7 +86,7 @@ def _form(pairs: Iterable[tuple[str, str]]) -> Form:
             # "Each parameter SHALL appear at most one time" (2.4 Subscription Request)
             raise BadRequest(f"{_shown(parameter)}: expected once, got twice")
         given[parameter] = check_controls(_shown(parameter), value.strip())
-    _check_channel(given)
+    webhook = _is_webhook(given)
     subscribe = _mode(given)
     topic = check_topic(_required(given, "hub.topic"))
     name = given.get("subscriber.name")
@@ -92,6 +100,8 @@ def _form(pairs: Iterable[tuple[str, str]]) -> Form:
         name=name,
         # Medplum's client says `endpoint` when it unsubscribes (UNS-5).
         endpoint=given.get("hub.channel.endpoint") or (None if subscribe else given.get("endpoint")) or None,
+        callback=check_callback(_required(given, "hub.callback")) if webhook else None,
+        secret=_secret(given) if webhook else None,
     )
 
 
@@ -107,13 +117,21 @@ def _required(given: dict[str, str], name: str) -> str:
         raise BadRequest(f"{name}: expected it, and it is missing") from None
 
 
-def _check_channel(given: dict[str, str]) -> None:
+def _is_webhook(given: dict[str, str]) -> bool:
     # An empty hub.callback beside channel type websocket is common; only one that says something means a webhook.
     channel = given.get("hub.channel.type") or ("webhook" if given.get("hub.callback") else "")
     if not channel:
-        raise BadRequest("hub.channel.type: expected websocket, and it is missing")
-    if channel != "websocket":
-        raise BadRequest(f"hub.channel.type: expected websocket, got {_quoted(channel)}")
+        raise BadRequest("hub.channel.type: expected websocket or webhook, and it is missing")
+    if channel != "websocket" and channel not in _WEBHOOKS:
+        raise BadRequest(f"hub.channel.type: expected websocket or webhook, got {_quoted(channel)}")
+    return channel in _WEBHOOKS
+
+
+def _secret(given: dict[str, str]) -> str | None:
+    secret = given.get("hub.secret") or None
+    if secret is not None and len(secret.encode()) > MAX_SECRET:
+        raise BadRequest(f"hub.secret: expected at most {MAX_SECRET} bytes, got {len(secret.encode())}")
+    return secret
 
 
 def _mode(given: dict[str, str]) -> bool:

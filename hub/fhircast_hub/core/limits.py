@@ -12,6 +12,8 @@ MAX_NAME = 256
 MAX_ID = 256
 #: Names in hub.events: the catalogue has fifteen, and a subscription is held in memory.
 MAX_EVENTS = 256
+#: Characters of a callback (WHK-10), and bytes of a secret: "hub.secret ... SHALL be less than 200 bytes" (STU2).
+MAX_CALLBACK, MAX_SECRET = 2048, 199
 #: Nesting of a JSON body (EVT-6): FHIR's deepest resources stay under twenty.
 MAX_DEPTH = 64
 #: Bytes and parameters of a subscription form; the specification knows eight parameters.

@@ -24,7 +24,7 @@ class Subscription(msgspec.Struct, frozen=True):
     by the catalogue. `connection` is its socket, or "" without one, and `since` when that came or went; `fresh` until the
     first socket came. `sure` is until when all that was sent is known to have arrived (SUB-12). `back_by` is when it counts as
     lost unless a socket is back, or 0 (SYN-7). `acknowledges` is whether it ever did (SYN-6), `strikes` how many times in a row
-    it then did not (SYN-5).
+    it then did not (SYN-5). A webhook has a `callback` and perhaps a sealed `secret`; verified, its `connection` is a name too.
     """
 
     sid: str
@@ -37,6 +37,8 @@ class Subscription(msgspec.Struct, frozen=True):
     fresh: bool = True
     sure: float = 0.0
     back_by: float = 0.0
+    callback: str = ""
+    secret: bytes = b""
     acknowledges: bool = False
     strikes: int = 0
 
@@ -120,6 +122,14 @@ class Held(msgspec.Struct, frozen=True):
         return self.key.endswith("-close")
 
 
+class Outgoing(msgspec.Struct, frozen=True):
+    """A frame that the callback of the subscription `sid` has not answered yet."""
+
+    sid: str
+    notice: Notice
+    frame: bytes
+
+
 class Audience(msgspec.Struct, frozen=True):
     """Connections that were granted the same events and last told the same opens: an event is decided once for all of them.
 
@@ -139,7 +149,8 @@ class Session(msgspec.Struct, frozen=True):
     current context or "", `version` the current version, "0" before any. `contexts` are the open ones, oldest first; `home`
     the Home-open's frame while that is the newest open of all. `contents` is what was shared in them, by ref; a context in which
     nothing was has none. `held` are the last closes and updates by number, oldest first; `lost` is when those closes were accepted
-    that were too many to hold, by `type/id` as spelled. Audiences are the connected subscriptions, grouped. `used` is when it last
+    that were too many to hold, by `type/id` as spelled. Audiences are the connected subscriptions, grouped; `hooks` are
+    those of them that are webhooks, and `outbox` by number, of `posts` until now, what their callbacks have not answered. `used` is when it last
     had or lost a subscriber or, without any, was published to; `beat` is when the next heartbeat is due, if anybody wants it;
     `deadline` is when it wants a Tick, if ever.
     """
@@ -160,6 +171,9 @@ class Session(msgspec.Struct, frozen=True):
     lost: dict[str, float] = {}
     subscriptions: dict[str, Subscription] = {}
     audiences: tuple[Audience, ...] = ()
+    hooks: frozenset[str] = frozenset()
+    posts: int = 0
+    outbox: dict[int, Outgoing] = {}
     beat: float | None = None
     deadline: float | None = None
 

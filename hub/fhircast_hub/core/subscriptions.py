@@ -7,8 +7,17 @@ from collections.abc import Iterable
 import msgspec
 from msgspec.structs import replace
 
-from fhircast_hub.core import audiences
-from fhircast_hub.core.commands import Acknowledged, Connected, Disconnected, Evict, Renew, Subscribe, Unsubscribe
+from fhircast_hub.core import audiences, hooks
+from fhircast_hub.core.commands import (
+    Acknowledged,
+    Connected,
+    Disconnected,
+    Evict,
+    Renew,
+    Subscribe,
+    Unsubscribe,
+    Unverified,
+)
 from fhircast_hub.core.context import replay
 from fhircast_hub.core.effects import (
     GOING_AWAY,
@@ -16,6 +25,7 @@ from fhircast_hub.core.effects import (
     POLICY_VIOLATION,
     SERVICE_RESTART,
     Close,
+    Drop,
     Effect,
     Message,
     Send,
@@ -53,9 +63,12 @@ def subscribe(session: Session | None, command: Subscribe, now: float, rules: Ru
         expires=_expires(principal, command.lease, now, rules),
         since=now,
         sure=now,
+        callback=command.callback,
+        secret=command.secret,
     )
     others = _room(_without_ghosts(session, subscription), rules)
-    return Outcome(replace(session, subscriptions={**others, subscription.sid: subscription}))
+    session = replace(session, subscriptions={**others, subscription.sid: subscription})
+    return Outcome(session, (hooks.verify(session, subscription, now),) if subscription.callback else ())
 
 
 def renew(session: Session | None, command: Renew, now: float, ids: Ids, rules: Rules) -> Outcome:
@@ -91,13 +104,15 @@ def unsubscribe(session: Session | None, command: Unsubscribe, now: float, rules
 
     Raises NotFound for an endpoint that is not the principal's, BadRequest when none is given and not exactly one fits.
     """
-    if command.sid is not None:
+    if command.callback is not None:
+        subscription = _by_callback(session, command, now, rules)
+    elif command.sid is not None:
         subscription = _own(session, command.principal, command.sid, now, rules)
     else:
         subscription = _only(session, command, now, rules)
     assert session is not None
     check_access(command.principal, command.topic, session.owner)
-    session, effects = end(session, subscription, "unsubscribed")
+    session, effects = end(session, subscription, "" if subscription.callback else "unsubscribed")
     return Outcome(session, effects, Ended(subscription.sid))
 
 
@@ -109,6 +124,8 @@ def connected(session: Session | None, command: Connected, now: float, ids: Ids,
     subscription = session.subscriptions.get(command.sid) if session else None
     if session is None or subscription is None or _ends(subscription, rules) <= now:
         raise NotFound("there is no such endpoint")
+    if subscription.callback:
+        return _verified(session, subscription, command, now, rules)
     effects: tuple[Effect, ...] = ()
     if subscription.connection:
         # One socket per endpoint: the newcomer takes over (SUB-11). The old one may have been dead for a while.
@@ -121,6 +138,27 @@ def connected(session: Session | None, command: Connected, now: float, ids: Ids,
     session = _placed(_with(session, back), back, told)
     confirmed = _confirmation(session, back, now)
     return Outcome(session, (*effects, confirmed, *_sends(back, before), *_sends(back, frames)), back)
+
+
+def _verified(session: Session, subscription: Subscription, command: Connected, now: float, rules: Rules) -> Outcome:
+    """A callback wants what it is subscribed to: it takes the place of an older subscription of its own (WHK-12)."""
+    if subscription.connection:
+        return Outcome(session)
+    active = replace(subscription, connection=command.connection, since=now, fresh=False, sure=now)
+    session, dropped = hooks.replaced(_with(session, active), active)
+    for other in dropped:
+        session = _drop(session, other)
+    frames, told = replay(session, active.keys, rules)
+    session = _placed(replace(session, hooks=session.hooks | {active.connection}), active, told)
+    return Outcome(session, (*(Drop(other.sid) for other in dropped if other.fresh), *_sends(active, frames)))
+
+
+def unverified(session: Session | None, command: Unverified) -> Outcome:
+    """A callback does not want what it would be subscribed to (WHK-3)."""
+    subscription = session.subscriptions.get(command.sid) if session else None
+    if session is None or subscription is None or not subscription.fresh:
+        return Outcome(session)
+    return Outcome(_drop(session, subscription))
 
 
 def disconnected(session: Session | None, command: Disconnected, now: float, rules: Rules) -> Outcome:
@@ -149,12 +187,15 @@ def acknowledged(session: Session | None, command: Acknowledged) -> Outcome:
 def restarted(session: Session, now: float) -> Outcome:
     """The hub's process is new: whoever had a socket has none, and some time to come back (SUB-17)."""
     back_by = now + RESTART_GRACE
+    session, effects = hooks.resumed(session, now)
     for subscription in session.subscriptions.values():
+        if subscription.callback:
+            continue
         if subscription.connection:
             session = _gone(session, subscription, back_by, subscription.sure, back_by)
         elif subscription.back_by:
             session = _with(session, replace(subscription, back_by=back_by))
-    return Outcome(session)
+    return Outcome(session, effects)
 
 
 def evict(session: Session | None, command: Evict) -> Outcome:
@@ -166,9 +207,11 @@ def evict(session: Session | None, command: Evict) -> Outcome:
 
 
 def end(session: Session, subscription: Subscription, reason: str) -> tuple[Session, tuple[Effect, ...]]:
-    """The session without `subscription`, whose socket is told so and closed."""
+    """The session without `subscription`, whose socket is told so and closed, or its callback told unless `reason` is empty."""
     effects: tuple[Effect, ...] = ()
-    if subscription.connection:
+    if subscription.callback:
+        effects = (Drop(subscription.sid, subscription.callback, session.topic, subscription.events, reason),)
+    elif subscription.connection:
         frame = denial(session.topic, subscription.events, reason)
         effects = (Send((subscription.connection,), frame), Close(subscription.connection, NORMAL, reason))
     return _drop(session, subscription), effects
@@ -184,6 +227,7 @@ def expired(session: Session, now: float, rules: Rules) -> tuple[Session, tuple[
             effects += ending
         elif subscription.fresh and subscription.since + rules.connect_timeout <= now:
             session = _drop(session, subscription)
+            effects += (Drop(subscription.sid),) if subscription.callback else ()
     return session, effects
 
 
@@ -259,12 +303,25 @@ def _only(session: Session | None, command: Unsubscribe, now: float, rules: Rule
     return found[0]
 
 
+def _by_callback(session: Session | None, command: Unsubscribe, now: float, rules: Rules) -> Subscription:
+    own = [
+        subscription
+        for subscription in (session.subscriptions.values() if session else ())
+        if (subscription.subscriber, subscription.callback) == (command.principal.subscriber, command.callback)
+        and _ends(subscription, rules) > now
+    ]
+    if not own:
+        raise NotFound("hub.callback: expected one that this user has subscribed to this topic, got another")
+    return next((subscription for subscription in own if subscription.connection), own[0])
+
+
 def _without_ghosts(session: Session, newcomer: Subscription) -> dict[str, Subscription]:
     """The subscriptions but those of the same user and name that have no socket: it is the same app coming anew (SUB-17)."""
     return {
         sid: other
         for sid, other in session.subscriptions.items()
         if other.connection
+        or other.callback
         or not newcomer.name
         or (other.subscriber, other.name) != (newcomer.subscriber, newcomer.name)
     }
@@ -292,7 +349,10 @@ def _placed(session: Session, subscription: Subscription, told: audiences.Told) 
 
 def _drop(session: Session, subscription: Subscription) -> Session:
     others = {sid: other for sid, other in session.subscriptions.items() if sid != subscription.sid}
-    return replace(session, subscriptions=others, audiences=audiences.leave(session.audiences, subscription.connection))
+    session = replace(
+        session, subscriptions=others, audiences=audiences.leave(session.audiences, subscription.connection)
+    )
+    return hooks.dropped(session, subscription) if subscription.callback else session
 
 
 def _gone(session: Session, subscription: Subscription, since: float, sure: float, back_by: float) -> Session:

@@ -8,16 +8,17 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from fhircast_hub.core import audiences
-from fhircast_hub.core.commands import Refused, Silence, Unanswered
+from fhircast_hub.core.commands import Acknowledged, Answered, Refused, Silence, Unanswered
 from fhircast_hub.core.effects import Effect, Notice, Send
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.messages import encode, made_event, rfc3339
 from fhircast_hub.core.session import Ids, Outcome, Session, Subscription
-from fhircast_hub.core.subscriptions import end
+from fhircast_hub.core.subscriptions import acknowledged, end
 
 _SYSTEM = "https://fhircast.hl7.org/events/syncerror/"
 #: HTTP statuses with which a subscriber refuses; with others it says that it could not (2.5 "Event Notification Response").
 _REFUSALS = range(400, 500)
+_SUCCESS = 2
 
 
 def refused(session: Session | None, command: Refused, now: float, ids: Ids) -> Outcome:
@@ -50,6 +51,34 @@ def unanswered(session: Session | None, command: Unanswered, now: float, ids: Id
     return Outcome(session, effects)
 
 
+def answered(session: Session | None, command: Answered, now: float, ids: Ids, rules: Rules) -> Outcome:
+    """A callback answered a post, which is its acknowledgement, or did not answer in time (WHK-6)."""
+    post = session.outbox.get(command.number) if session else None
+    if session is None or post is None:
+        return Outcome(session)
+    session = replace(session, outbox={n: other for n, other in session.outbox.items() if n != command.number})
+    subscription = session.subscriptions[post.sid]
+    if command.status // 100 == _SUCCESS:
+        return acknowledged(session, Acknowledged(post.sid))
+    if command.status in _REFUSALS:
+        refusal = Refused(post.sid, subscription.connection, post.notice, command.status)
+        return refused(session, refusal, now, ids)
+    silence = Silence(post.sid, subscription.connection, post.notice)
+    return Outcome(*_silent(session, subscription, silence, now, ids, rules, command.status))
+
+
+def undeliverable(session: Session | None, sid: str, reason: str, now: float, ids: Ids) -> Outcome:
+    """Nothing can be posted to a callback any more: it is reported, told so, and unsubscribed."""
+    subscription = session.subscriptions.get(sid) if session else None
+    if session is None or subscription is None:
+        return Outcome(session)
+    event = ids.uuid()
+    why = f"{called(subscription)} was unsubscribed: {reason}"
+    effects = _report(session, subscription, Notice(event, event, "syncerror"), why, now, ids)
+    session, ending = end(session, subscription, reason)
+    return Outcome(session, effects + ending)
+
+
 def lost(session: Session, subscription: Subscription, now: float, ids: Ids) -> tuple[Effect, ...]:
     """The connection of `subscription` was lost and is not back (SYN-7)."""
     event = ids.uuid()
@@ -75,10 +104,21 @@ def called(subscription: Subscription) -> str:
 
 
 def _silent(
-    session: Session, subscription: Subscription, silence: Silence, now: float, ids: Ids, rules: Rules
+    session: Session,
+    subscription: Subscription,
+    silence: Silence,
+    now: float,
+    ids: Ids,
+    rules: Rules,
+    status: int = 0,
 ) -> tuple[Session, tuple[Effect, ...]]:
+    """`status` is that of a callback which answered, and said that it is not able to."""
     strikes = subscription.strikes + 1
-    why = f"{called(subscription)} did not acknowledge {silence.notice.name} within {rules.ack_timeout} seconds"
+    name, event = called(subscription), silence.notice.name
+    if status:
+        why = f"{name} could not follow {event} (status {status}): it was not delivered"
+    else:
+        why = f"{name} did not acknowledge {event} within {rules.ack_timeout} seconds"
     if strikes < rules.ack_strikes:
         effects = _report(session, subscription, silence.notice, why, now, ids)
         struck = replace(subscription, strikes=strikes)
@@ -95,9 +135,9 @@ def _report(
 
 
 def _send(session: Session, but: str, about: Notice, name: str, why: str, now: float, ids: Ids) -> tuple[Effect, ...]:
-    """The SyncError, to all who asked for it, except the connection `but`."""
+    """The SyncError, to all who asked for it, except the connection `but`; none about what does not matter (SYN-10, SYN-11)."""
     to = tuple(other for other in audiences.subscribed(session.audiences, "syncerror") if other != but)
-    if not to:
+    if not to or not about.matters:
         return ()
     id_ = ids.uuid()
     frame = made_event(session.topic, "SyncError", id_, rfc3339(now), _context(about, name or "unnamed", why))

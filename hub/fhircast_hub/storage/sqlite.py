@@ -25,7 +25,7 @@ import structlog
 from fhircast_hub.core.effects import Effect
 from fhircast_hub.core.errors import Unavailable
 from fhircast_hub.core.principal import SessionKey
-from fhircast_hub.core.session import Content, Held, OpenContext, Session, Shared, Subscription
+from fhircast_hub.core.session import Content, Held, OpenContext, Outgoing, Session, Shared, Subscription
 from fhircast_hub.ports import Deliver, Stale
 from fhircast_hub.storage.memory import MemoryStore
 
@@ -67,6 +67,7 @@ class _Head(msgspec.Struct):
     changed: int
     used: float
     deadline: float | None
+    posts: int
     recent: dict[bytes, int]
 
 
@@ -76,6 +77,7 @@ _LOST = msgspec.msgpack.Decoder(dict[str, float])
 _SUBSCRIPTION = msgspec.msgpack.Decoder(Subscription)
 _CONTEXT = msgspec.msgpack.Decoder(OpenContext)
 _HELD = msgspec.msgpack.Decoder(Held)
+_OUTGOING = msgspec.msgpack.Decoder(Outgoing)
 _SHARED = msgspec.msgpack.Decoder(Shared)
 _UPDATES = msgspec.msgpack.Decoder(tuple[bytes, ...])
 
@@ -253,6 +255,7 @@ def _changes(key: SessionKey, before: Session | None, after: Session | None) -> 
     )
     yield from _differing(key, "context", before.contexts if before else {}, after.contexts if after else {})
     yield from _differing(key, "held", before.held if before else {}, after.held if after else {})
+    yield from _differing(key, "outgoing", before.outbox if before else {}, after.outbox if after else {})
     yield from _changed_contents(key, before.contents if before else {}, after.contents if after else {})
 
 
@@ -286,6 +289,7 @@ def _head(session: Session) -> _Head:
         changed=session.changed,
         used=session.used,
         deadline=session.deadline,
+        posts=session.posts,
         recent=session.recent,
     )
 
@@ -313,6 +317,7 @@ def _read(connection: sqlite3.Connection) -> Iterator[Session]:
 def _session(realm: str, topic: str, kinds: dict[str, dict[str, bytes]]) -> Session:
     head = _HEAD.decode(kinds["head"][""])
     contexts = sorted(_decoded(_CONTEXT, kinds.get("context", {})), key=lambda context: context.order)
+    outbox = {int(number): _OUTGOING.decode(body) for number, body in kinds.get("outgoing", {}).items()}
     held = {int(number): _HELD.decode(body) for number, body in kinds.get("held", {}).items()}
     return Session(
         realm=realm,
@@ -324,6 +329,7 @@ def _session(realm: str, topic: str, kinds: dict[str, dict[str, bytes]]) -> Sess
         contexts={context.ref: context for context in contexts},
         contents=_contents(kinds),
         held=dict(sorted(held.items())),
+        outbox=dict(sorted(outbox.items())),
     )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from fhircast_hub.core.effects import Effect, Notice, Send
+from fhircast_hub.core.effects import Close, Effect, HookEffect, Notice, Send
 from fhircast_hub.following import Following
 from fhircast_hub.ws.frames import text_frame
 
@@ -43,12 +43,13 @@ class Counters(Protocol):
 class Registry:
     """Who is connected here."""
 
-    def __init__(self, following: Following, counters: Counters) -> None:
+    def __init__(self, following: Following, counters: Counters, others: Callable[[HookEffect], None]) -> None:
         self._connections: dict[str, Connection] = {}
         self._prefix = secrets.token_hex(4)  # so that no connection of another process is called the same
         self._numbers = itertools.count()
         self._counters = counters
         self._sent = following.sent
+        self._others = others  # does what is not for sockets
 
     def __len__(self) -> int:
         return len(self._connections)
@@ -84,5 +85,7 @@ class Registry:
                 if notice is not None:
                     self._sent(notice, effect.to, later)
                 self._counters.events_out += len(effect.to)
+            elif not isinstance(effect, Close):
+                self._others(effect)
             elif (closing := connections.get(effect.connection)) is not None:
                 closing.close(effect.code, effect.reason)

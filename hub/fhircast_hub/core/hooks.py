@@ -1,0 +1,99 @@
+"""Webhooks (FHIRcast STU2, 2.4 and 2.5): callbacks that are posted to what sockets are sent.
+
+A verified callback is in the audiences like a socket, under a name of its own. What is sent to it stays in the session's outbox
+until the callback has answered, so that it survives the hub's process.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from fhircast_hub.core import audiences
+from fhircast_hub.core.effects import Effect, HookEffect, Post, Send, Verify
+from fhircast_hub.core.limits import Rules
+from fhircast_hub.core.principal import SessionKey
+from fhircast_hub.core.session import Outgoing, Session, Subscription
+
+_PREFIX = "hook-"
+
+
+def connection(sid: str) -> str:
+    """What the callback of the subscription `sid` is called among the connections."""
+    return _PREFIX + sid
+
+
+def verify(session: Session, subscription: Subscription, now: float) -> Verify:
+    """Ask the callback: "the Hub SHALL verify the intent of the subscriber" (STU2)."""
+    lease = max(1, int(subscription.expires - now))
+    return Verify(_key(session), subscription.sid, subscription.callback, subscription.events, lease)
+
+
+def replaced(session: Session, active: Subscription) -> tuple[Session, list[Subscription]]:
+    """The session in which `active` has taken over what its predecessors have not been posted yet, and those (WHK-12)."""
+    older = [
+        other
+        for other in session.subscriptions.values()
+        if (other.subscriber, other.callback) == (active.subscriber, active.callback) and other.sid != active.sid
+    ]
+    sids = {other.sid for other in older}
+    outbox = {
+        number: replace(post, sid=active.sid) if post.sid in sids else post for number, post in session.outbox.items()
+    }
+    return replace(session, outbox=outbox), older
+
+
+def dropped(session: Session, subscription: Subscription) -> Session:
+    """The session with nothing left to post for `subscription`."""
+    outbox = {number: post for number, post in session.outbox.items() if post.sid != subscription.sid}
+    return replace(session, hooks=session.hooks - {subscription.connection}, outbox=outbox)
+
+
+def resumed(session: Session, now: float) -> tuple[Session, tuple[Effect, ...]]:
+    """The hub's process is new: callbacks go on where they were."""
+    effects: list[HookEffect] = []
+    for subscription in session.subscriptions.values():
+        if subscription.callback and subscription.fresh:
+            effects.append(verify(session, subscription, now))
+        elif subscription.callback:
+            joined = audiences.join(session.audiences, subscription.connection, subscription.keys, audiences.NOTHING)
+            session = replace(session, audiences=joined, hooks=session.hooks | {subscription.connection})
+    return session, (*effects, *(_post(session, number, post) for number, post in session.outbox.items()))
+
+
+def posted(session: Session, effects: tuple[Effect, ...]) -> tuple[Session, tuple[Effect, ...]]:
+    """What was to be sent to callbacks is put into the outbox, and to be posted."""
+    done: list[Effect] = []
+    for effect in effects:
+        if not isinstance(effect, Send) or session.hooks.isdisjoint(effect.to):
+            done.append(effect)
+            continue
+        if sockets := tuple(name for name in effect.to if name not in session.hooks):
+            done.append(Send(sockets, effect.frame, effect.notice))
+        for name in effect.to:
+            if name in session.hooks and effect.notice is not None:
+                post = Outgoing(name.removeprefix(_PREFIX), effect.notice, effect.frame)
+                number = session.posts + 1
+                session = replace(session, posts=number, outbox={**session.outbox, number: post})
+                done.append(_post(session, number, post))
+    return session, tuple(done)
+
+
+def overflowing(session: Session, rules: Rules) -> list[Subscription]:
+    """The webhooks for which more waits than may."""
+    sizes: dict[str, list[int]] = {}
+    for post in session.outbox.values():
+        sizes.setdefault(post.sid, []).append(len(post.frame))
+    return [
+        session.subscriptions[sid]
+        for sid, waiting in sizes.items()
+        if len(waiting) > rules.held_messages or (len(waiting) > 1 and sum(waiting) > rules.held_bytes)
+    ]
+
+
+def _post(session: Session, number: int, post: Outgoing) -> Post:
+    subscription = session.subscriptions[post.sid]
+    return Post(_key(session), number, post.sid, subscription.callback, subscription.secret, post.frame)
+
+
+def _key(session: Session) -> SessionKey:
+    return SessionKey(session.realm, session.topic)

@@ -1,0 +1,232 @@
+"""The webhook channel: callbacks are asked whether they want to be subscribed, posted to in order, and told when it is over.
+
+Each callback has a queue and at most one request under way; a number of them are at work at once. What a callback answers is its
+acknowledgement, and becomes a command; what it has not answered stays in the session's outbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import structlog
+
+from fhircast_hub.core.callbacks import with_query
+from fhircast_hub.core.commands import Answered, Connected, Undeliverable, Unverified
+from fhircast_hub.core.effects import Drop, HookEffect, Post, Verify
+from fhircast_hub.core.errors import BadRequest
+from fhircast_hub.core.hooks import connection
+from fhircast_hub.service import REQUEST_ID, Service
+from fhircast_hub.webhook.client import NONE, Answer, Client
+from fhircast_hub.webhook.guard import ForbiddenAddress, Guard
+from fhircast_hub.webhook.secrets import Sealer, signature
+
+#: Requests to callbacks that are under way at once.
+AT_WORK = 512
+#: Seconds until the first and the longest wait between two attempts; each is made uneven by half.
+FIRST_WAIT, LONGEST_WAIT = 0.25, 4.0
+#: Seconds and attempts for asking a callback, and for telling it that it is over.
+VERIFY_SECONDS, VERIFY_ATTEMPTS = 10.0, 3
+#: Seconds that a subscription waits for its callback's name to be resolved (WHK-10).
+RESOLVE_SECONDS = 1.0
+#: Seconds for what is under way when the hub stops.
+STOP_SECONDS = 3.0
+
+_log = structlog.get_logger()
+
+
+class Counters(Protocol):
+    """What is counted of callbacks."""
+
+    posts: int
+    posts_failed: int
+
+
+class Webhooks:
+    """All callbacks of this process. `timeout` is ACK_TIMEOUT, in seconds; `hashed` makes of a topic what may be logged of it."""
+
+    def __init__(
+        self,
+        service: Service,
+        guard: Guard,
+        client: Client,
+        sealer: Sealer,
+        timeout: float,
+        counters: Counters,
+        hashed: Callable[[str], str],
+    ) -> None:
+        self._service = service
+        self._guard = guard
+        self._client = client
+        self._sealer = sealer
+        self._timeout = timeout
+        self._counters = counters
+        self._hashed = hashed
+        self._slots = asyncio.Semaphore(AT_WORK)
+        self._queues: dict[str, deque[Post]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def check(self, callback: str) -> None:
+        """Raise BadRequest if the callback's host is, or soon resolves to, an address that may not be posted to (WHK-10)."""
+        parts = urlsplit(callback)
+        secure = parts.scheme == "https"
+        try:
+            async with asyncio.timeout(RESOLVE_SECONDS):
+                await self._guard.addresses(parts.hostname or "", parts.port or (443 if secure else 80), secure=secure)
+        except ForbiddenAddress as error:
+            raise BadRequest(f"hub.callback: expected a public https URL, got {error}") from None
+        except (TimeoutError, OSError):
+            pass  # it is checked again at every connection
+
+    def seal(self, secret: str | None) -> bytes:
+        """What may be stored of a secret."""
+        return self._sealer.seal(secret)
+
+    def do(self, effect: HookEffect) -> None:
+        """Do what was decided; effects come in the order of the commits."""
+        match effect:
+            case Verify():
+                self._spawn(self._verify(effect))
+            case Post():
+                if (queue := self._queues.get(effect.callback)) is None:
+                    queue = self._queues[effect.callback] = deque()
+                    self._spawn(self._work(effect.callback, queue))
+                queue.append(effect)
+            case Drop():
+                for queue in self._queues.values():
+                    for post in [post for post in queue if post.sid == effect.sid]:
+                        queue.remove(post)
+                if effect.reason:
+                    self._spawn(self._deny(effect))
+
+    def queued(self) -> int:
+        """Posts that wait for their callbacks."""
+        return sum(map(len, self._queues.values()))
+
+    async def stop(self) -> None:
+        """Finish what is under way, within a few seconds. What is not is in the outbox."""
+        if self._tasks:
+            _, unfinished = await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
+            for task in unfinished:
+                task.cancel()
+            await asyncio.gather(*unfinished, return_exceptions=True)
+        await self._client.aclose()
+
+    async def _verify(self, asked: Verify) -> None:
+        """ "The Hub SHALL consider other server response codes to mean that the verification request has failed" (STU2)."""
+        challenge = secrets.token_urlsafe(32)
+        url = with_query(
+            asked.callback,
+            {
+                "hub.mode": "subscribe",
+                "hub.topic": asked.key.topic,
+                "hub.events": ",".join(asked.events),
+                "hub.challenge": challenge,
+                "hub.lease_seconds": str(asked.lease),
+            },
+        )
+        answer = await self._ask(url)
+        if answer.status // 100 == 2 and answer.body.strip() == challenge.encode():
+            self._service.submit_soon(asked.key, Connected(asked.sid, connection(asked.sid)))
+        else:
+            _log.info("callback not verified", topic=self._hashed(asked.key.topic), status=answer.status)
+            self._service.submit_soon(asked.key, Unverified(asked.sid))
+
+    async def _deny(self, ended: Drop) -> None:
+        """Tell a callback that its subscription is over (WHK-11)."""
+        parameters = {
+            "hub.mode": "denied",
+            "hub.topic": ended.topic,
+            "hub.events": ",".join(ended.events),
+            "hub.reason": ended.reason,
+        }
+        await self._ask(with_query(ended.callback, parameters))
+
+    async def _ask(self, url: str) -> Answer:
+        """GET, again for a server that fails or does not answer."""
+        answer, wait = NONE, FIRST_WAIT
+        for attempt in range(VERIFY_ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(_uneven(wait := wait * 2))
+            try:
+                async with self._slots:
+                    answer = await self._client.request("GET", url, VERIFY_SECONDS)
+            except ForbiddenAddress:
+                return NONE
+            if answer.status and answer.status < 500:
+                break
+        return answer
+
+    async def _work(self, callback: str, queue: deque[Post]) -> None:
+        """Post what is in the queue, one after the other, until nothing is."""
+        while queue:
+            post = queue[0]
+            async with self._slots:
+                status = await self._deliver(post, queue)
+            if status is None:
+                continue
+            queue.popleft()
+            self._counters.posts += 1
+            self._counters.posts_failed += status // 100 != 2
+            self._service.submit_soon(post.key, Answered(post.number, status))
+        del self._queues[callback]
+
+    async def _deliver(self, post: Post, queue: deque[Post]) -> int | None:
+        """The status that a callback answers in the end, 0 without an answer; None if the post was dropped meanwhile (WHK-6)."""
+        secret = self._sealer.open(post.secret)
+        if secret is None:
+            queue.popleft()
+            self._service.submit_soon(
+                post.key, Undeliverable(post.sid, "its hub.secret was lost with the hub's process")
+            )
+            return None
+        headers = {"Content-Type": "application/json"}
+        if secret:
+            headers["X-Hub-Signature"] = signature(secret, post.frame)
+        loop = asyncio.get_running_loop()
+        end, wait = loop.time() + self._timeout, FIRST_WAIT
+        while True:
+            try:
+                seconds = min(end - loop.time(), max(self._timeout / 2, 1.0))
+                answer = await self._client.request("POST", post.callback, seconds, post.frame, headers)
+            except ForbiddenAddress:
+                answer = NONE
+            if not queue or queue[0] is not post:
+                return None
+            pause = max(_uneven(wait), answer.retry_after or 0.0)
+            if not _may_change(answer) or loop.time() + pause >= end:
+                return answer.status
+            await asyncio.sleep(pause)
+            if not queue or queue[0] is not post:
+                return None
+            wait = min(wait * 2, LONGEST_WAIT)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(self._without_request(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    async def _without_request(self, work: Coroutine[None, None, None]) -> None:
+        REQUEST_ID.set(None)
+        await work
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("webhook failed", exc_info=error)
+
+
+def _may_change(answer: Answer) -> bool:
+    """Whether to post again: "409 and other 4xx: SyncError at once; 3xx, 5xx, timeouts: retried" (WHK-6)."""
+    if answer.status in (408, 429) and answer.retry_after is not None:
+        return True
+    return answer.status // 100 not in (2, 4)
+
+
+def _uneven(seconds: float) -> float:
+    return seconds * random.uniform(0.5, 1.5)  # noqa: S311  # so that callbacks of one server do not come back together

@@ -1,0 +1,97 @@
+"""The address guard (SEC-5): a callback is chosen by whoever subscribes, and must not lead into the hospital's own network.
+
+The check stands where connections are made: the name is resolved once, every address that comes is checked, and the connection
+goes to one of those. So no name can show one address to the check and another to the connection, and no spelling of an address
+matters. TLS and the Host header keep the name of the URL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+from collections.abc import Iterable, Sequence
+
+import httpcore
+
+from fhircast_hub.core.callbacks import Address, Network, is_allowed, is_public
+
+
+class ForbiddenAddress(Exception):
+    """A callback's host is, or resolves to, an address that may not be connected to."""
+
+
+class Guard:
+    """Which addresses may be connected to: public ones by https, those of `networks` also by http."""
+
+    def __init__(self, networks: Sequence[Network], *, allow_insecure: bool) -> None:
+        self._networks = networks
+        self._allow_insecure = allow_insecure
+
+    async def addresses(self, host: str, port: int, *, secure: bool) -> list[str]:
+        """The addresses of `host`, all of which may be connected to.
+
+        Raises ForbiddenAddress when one may not, and OSError when the name cannot be resolved.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+        except UnicodeError as error:  # a label that is empty or too long
+            raise OSError(f"not a host name: {type(error).__name__}") from None
+        # An address of link scope comes with its zone.
+        addresses = list(dict.fromkeys(str(where[0]) for *_, where in found))
+        self._check((ipaddress.ip_address(address.partition("%")[0]) for address in addresses), secure=secure)
+        return addresses
+
+    def _check(self, addresses: Iterable[Address], *, secure: bool) -> None:
+        for address in addresses:
+            if is_allowed(address, self._networks):
+                continue
+            if not is_public(address):
+                raise ForbiddenAddress("an address that is not public, and not of FHIRCAST_WEBHOOK_ALLOWED_NETWORKS")
+            if not secure and not self._allow_insecure:
+                raise ForbiddenAddress("http, outside FHIRCAST_WEBHOOK_ALLOWED_NETWORKS")
+
+
+class GuardedBackend(httpcore.AsyncNetworkBackend):
+    """Connects to addresses that the guard let pass, and to nothing else. `secure` is whether TLS will follow."""
+
+    def __init__(self, guard: Guard, *, secure: bool) -> None:
+        self._guard = guard
+        self._secure = secure
+        self._backend = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109  # httpcore's
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Raises ForbiddenAddress, or httpcore.ConnectError as any backend does."""
+        try:
+            async with asyncio.timeout(timeout):
+                addresses = await self._guard.addresses(host, port, secure=self._secure)
+        except TimeoutError:
+            raise httpcore.ConnectTimeout from None
+        except OSError as error:
+            raise httpcore.ConnectError(str(error)) from None
+        for address in addresses[:-1]:
+            with contextlib.suppress(httpcore.ConnectError):
+                return await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
+        return await self._backend.connect_tcp(addresses[-1], port, timeout, local_address, socket_options)
+
+    async def connect_unix_socket(
+        self,
+        path: str,
+        timeout: float | None = None,  # noqa: ASYNC109  # httpcore's
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """No callback is a file."""
+        raise ForbiddenAddress("a unix socket")
+
+    async def sleep(self, seconds: float) -> None:
+        """As any backend."""
+        await self._backend.sleep(seconds)
