@@ -21,12 +21,13 @@ from fhircast_hub.api.hub import HubApi
 from fhircast_hub.api.log import RequestLog
 from fhircast_hub.api.root import root_app
 from fhircast_hub.auth.issuers import Issuer
-from fhircast_hub.auth.jwt import JwtVerifier
+from fhircast_hub.auth.verifier import Verifier
 from fhircast_hub.core.delivery import Deliveries, Policy
 from fhircast_hub.core.principal import Principal
 from fhircast_hub.endpoints import Endpoints
 from fhircast_hub.following import Following
 from fhircast_hub.ports import Clock, SessionStore
+from fhircast_hub.revocation import Revocation
 from fhircast_hub.service import Service
 from fhircast_hub.settings import Settings
 from fhircast_hub.storage.memory import MemoryStore
@@ -80,7 +81,8 @@ class Hub:
         self._forgets_secrets = settings.webhooks and settings.secret_key is None and settings.store_path is not None
         self.registry = Registry(self.following, self.metrics, self._webhooks.do)
         self._client = httpx.AsyncClient(mounts=dict.fromkeys(_LOOPBACK))
-        self._verifier = JwtVerifier(_issuers(settings), self._client, clock, allow_insecure=settings.allow_insecure)
+        self._verifier = Verifier(_issuers(settings), self._client, clock, allow_insecure=settings.allow_insecure)
+        self._revocation = Revocation(self.service, self._verifier)
         endpoints = Endpoints(settings.ws_base, self._path, legacy=anonymous is not None)
         self.root: FastAPI = root_app(ready=lambda: self._ready, metrics=self.metrics.render, metrics_type=CONTENT_TYPE)
         self._api = HubApi(
@@ -93,6 +95,7 @@ class Hub:
             fhir_version=settings.fhir_version,
             counters=self.metrics,
             hashed=hashed,
+            watch=self._revocation.watch,
             callbacks=self._webhooks if settings.webhooks else None,
             anonymous=anonymous,
         )
@@ -170,6 +173,7 @@ class Hub:
         await receive()
         self._ready = False
         self.following.stop()
+        await self._revocation.stop()
         await self._webhooks.stop()
         await self.service.stop()
         await self._verifier.aclose()
@@ -183,4 +187,4 @@ def _store(settings: Settings) -> SessionStore:
 
 
 def _issuers(settings: Settings) -> list[Issuer]:
-    return [Issuer(**issuer.model_dump()) for issuer in settings.issuers]
+    return [Issuer(**issuer.plain()) for issuer in settings.issuers]

@@ -122,6 +122,7 @@ Clients = Annotated[frozenset[str], _reader(_texts, "a list of client ids"), Pla
 Networks = Annotated[tuple[str, ...], _reader(_networks, 'a list of networks such as ["10.1.0.0/16", "fd00:1::/64"]')]
 #: SecretStr, so that nothing shows it by accident.
 SecretKey = Annotated[SecretStr, _reader(_secret, f"text of at least {MIN_SECRET} characters")]
+ClientSecret = Annotated[SecretStr, _reader(_text, "text that is not empty, without white space around it")]
 Origins = Annotated[
     tuple[str, ...], _reader(_origins, 'a list such as ["https://ehr.example"], without paths, or ["*"]')
 ]

@@ -26,6 +26,7 @@ from fhircast_hub.core.limits import Rules
 from fhircast_hub.setting_types import (
     Audience,
     Clients,
+    ClientSecret,
     Count,
     FhirVersion,
     Host,
@@ -65,10 +66,18 @@ class IssuerSettings(BaseModel):
     issuer: Url
     audience: Audience
     jwks_uri: KeysUrl | None = None
+    introspection_endpoint: Url | None = None
+    introspection_client_id: Text | None = None
+    introspection_client_secret: ClientSecret | None = None
     realm: Text | None = None
     user_claim: Text = "sub"
     fhir_base: Url | None = None
     system_clients: Clients = frozenset()
+
+    def plain(self) -> dict[str, Any]:
+        """All members, the secret too."""
+        secret = self.introspection_client_secret
+        return self.model_dump() | {"introspection_client_secret": secret.get_secret_value() if secret else None}
 
 
 class Settings(BaseSettings):
@@ -141,6 +150,8 @@ class Settings(BaseSettings):
             yield f"issuers[{index}].issuer", issuer.issuer
             if issuer.jwks_uri:
                 yield f"issuers[{index}].jwks_uri", issuer.jwks_uri
+            if issuer.introspection_endpoint:
+                yield f"issuers[{index}].introspection_endpoint", issuer.introspection_endpoint
 
     @property
     def hub_path(self) -> str:
@@ -197,6 +208,11 @@ LISTS = frozenset({"issuers", "cors_origins", "webhook_allowed_networks"})
 
 
 def _check_issuers(issuers: tuple[IssuerSettings, ...]) -> None:
+    asked = [index for index, issuer in enumerate(issuers) if issuer.introspection_endpoint]
+    if len(asked) > 1:
+        # AUT-14: an opaque token does not say whose it is.
+        name = f"issuers[{asked[1]}].introspection_endpoint"
+        raise _refusal(name, issuers[asked[1]].introspection_endpoint, "it at one issuer at most")
     seen: set[str] = set()
     realms = Counter({issuer.issuer: issuer.realm or issuer.issuer for issuer in issuers}.values())
     for index, issuer in enumerate(issuers):
@@ -286,7 +302,7 @@ def _explain(error: ValidationError) -> SettingsError:
     # Only the list of issuers and its items are read without a reader of ours.
     objects = "a list of objects (JSON in the environment, [[ISSUERS]] in a file)"
     expected = str(fault.get("ctx", {}).get("error", objects))
-    if field == "secret_key":
+    if field.endswith(("secret_key", "introspection_client_secret")):
         return SettingsError(
             f"{_full(field)}: got a value of {len(str(fault['input']))} characters, expected {expected}"
         )

@@ -67,6 +67,10 @@ class Callbacks(Protocol):
         ...
 
 
+#: Called with each subscription that was made or renewed with a token that may be revoked: sid, session, token.
+Watch = Callable[[str, SessionKey, str], None]
+
+
 class HubApi:
     """The ASGI application under hub.url. `path` is that of hub.url, without a slash at the end; sizes in bytes.
 
@@ -88,6 +92,7 @@ class HubApi:
         counters: Counters,
         hashed: Callable[[str], str],
         callbacks: Callbacks | None,
+        watch: Watch,
         anonymous: Principal | None = None,
     ) -> None:
         self._service = service
@@ -99,6 +104,7 @@ class HubApi:
         self._hashed = hashed
         self._anonymous = anonymous
         self._callbacks = callbacks
+        self._watch = watch
         self._configuration = configuration(fhir_version, webhooks=callbacks is not None)
         self._capabilities = capability_statement(hub_url, fhir_version, datetime.datetime.now(datetime.UTC).date())
 
@@ -163,8 +169,10 @@ class HubApi:
             told["topic"] = self._hashed(_agreed(form.topic, topic))
             key = SessionKey(principal.realm, form.topic)
             if form.callback is not None:
-                return await self._webhook(key, principal, form, form.callback)
-            return await (self._subscribe if form.subscribe else self._unsubscribe)(key, principal, form)
+                return await self._webhook(key, principal, form, form.callback, headers)
+            if not form.subscribe:
+                return await self._unsubscribe(key, principal, form)
+            return await self._subscribe(key, principal, form, headers)
         told["route"] = "publish"
         event = parse_event(body)
         told["topic"] = self._hashed(_agreed(event.topic, topic))
@@ -175,17 +183,19 @@ class HubApi:
         self._counters.accepted_to_written.observe(time.perf_counter() - accepted)
         return Response(_ACCEPTED)
 
-    async def _subscribe(self, key: SessionKey, principal: Principal, form: Form) -> Response:
+    async def _subscribe(self, key: SessionKey, principal: Principal, form: Form, headers: Headers) -> Response:
         if form.endpoint is not None:
             url, sid = self._endpoints.named(form.endpoint)
             if not self._endpoints.legacy or self._service.usage.find(sid):
                 await self._service.submit(key, Renew(principal, key.topic, sid, form.events, form.lease, form.name))
+                self._granted(key, sid, principal, headers)
                 return _endpoint(url)
         else:
             url, sid = self._endpoints.new()
         await self._service.subscribe(
             key, Subscribe(principal, key.topic, sid, form.events, form.lease, form.name or "")
         )
+        self._granted(key, sid, principal, headers)
         return _endpoint(url)
 
     async def _unsubscribe(self, key: SessionKey, principal: Principal, form: Form) -> Response:
@@ -194,7 +204,9 @@ class HubApi:
         assert isinstance(ended, Ended)
         return _endpoint(form.endpoint or self._endpoints.known(ended.sid))
 
-    async def _webhook(self, key: SessionKey, principal: Principal, form: Form, callback: str) -> Response:
+    async def _webhook(
+        self, key: SessionKey, principal: Principal, form: Form, callback: str, headers: Headers
+    ) -> Response:
         """A webhook's subscription, which nothing slow holds up, or its end (WHK-2, WHK-5)."""
         if self._callbacks is None:
             raise BadRequest("hub.channel.type: expected websocket, got webhook, which this hub does not serve")
@@ -203,9 +215,14 @@ class HubApi:
             sid, secret = secrets.token_hex(16), self._callbacks.seal(form.secret)
             asked = Subscribe(principal, key.topic, sid, form.events, form.lease, form.name or "", callback, secret)
             await self._service.subscribe(key, asked)
+            self._granted(key, sid, principal, headers)
         else:
             await self._service.submit(key, Unsubscribe(principal, key.topic, callback=callback))
         return _endpoint(None)
+
+    def _granted(self, key: SessionKey, sid: str, principal: Principal, headers: Headers) -> None:
+        if principal.opaque:
+            self._watch(sid, key, bearer_token(headers))
 
     async def _principal(self, headers: Headers) -> Principal:
         if self._anonymous is not None and not headers.get(b"authorization"):

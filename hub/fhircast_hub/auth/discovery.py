@@ -70,11 +70,16 @@ async def _get_object(url: str, client: httpx.AsyncClient, allow_insecure: bool)
         async with client.stream(
             "GET", url, headers={"accept": "application/json"}, follow_redirects=False
         ) as response:
-            if response.status_code != httpx.codes.OK:
-                raise FetchError(f"answered {response.status_code}")
-            body = await _read(response)
+            return await read_object(response)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise FetchError(type(error).__name__) from error
+
+
+async def read_object(response: httpx.Response) -> dict[str, Any]:
+    """The JSON object of an answer. Raises FetchError for any other answer, or one that is too long."""
+    if response.status_code != httpx.codes.OK:
+        raise FetchError(f"answered {response.status_code}")
+    body = await _read(response)
     try:
         return msgspec.json.decode(body, type=dict[str, Any])
     except (ValueError, RecursionError):

@@ -9,7 +9,7 @@ class Issuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One authorization server that the hub trusts (AUT-15).
 
     `issuer` is the exact value of its tokens' `iss` (RFC 7519 section 4.1.1) and, without a `jwks_uri`, where discovery
-    begins; `audience` is what their `aud` must contain, one of them if several. Users are told apart by `user_claim`
+    begins; opaque tokens are asked about at `introspection_endpoint`, as that client (RFC 7662). `audience` is what their `aud` must contain, one of them if several. Users are told apart by `user_claim`
     within `realm` (None: the issuer itself). `fhir_base` completes relative `fhirUser` values. `system_clients` are the
     client ids of AUT-11. Raises ValueError for an empty issuer, audience or user claim, which would check nothing.
     """
@@ -17,6 +17,9 @@ class Issuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     issuer: str
     audience: str | tuple[str, ...]
     jwks_uri: str | None = None
+    introspection_endpoint: str | None = None
+    introspection_client_id: str | None = None
+    introspection_client_secret: str | None = None
     realm: str | None = None
     user_claim: str = "sub"
     fhir_base: str | None = None

@@ -118,6 +118,12 @@ class Answered(msgspec.Struct, frozen=True):
     status: int
 
 
+class Revoked(msgspec.Struct, frozen=True):
+    """The token of the subscription `sid` was revoked (AUT-14)."""
+
+    sid: str
+
+
 class Undeliverable(msgspec.Struct, frozen=True):
     """Nothing can be posted for the subscription `sid` any more, for this `reason`."""
 
@@ -156,6 +162,7 @@ Command = (
     | Unverified
     | Answered
     | Undeliverable
+    | Revoked
     | Evict
     | MakeRoom
     | Tick

@@ -25,6 +25,7 @@ from fhircast_hub.core.commands import (
     Refused,
     Renew,
     Restarted,
+    Revoked,
     Subscribe,
     Tick,
     Unanswered,
@@ -91,6 +92,8 @@ def _decide(session: Session | None, command: Command, now: float, ids: Ids, rul
             return syncerror.unanswered(session, command, now, ids, rules)
         case Unverified():
             return subscriptions.unverified(session, command)
+        case Revoked():
+            return subscriptions.revoked(session, command)
         case Answered():
             return syncerror.answered(session, command, now, ids, rules)
         case Undeliverable():

@@ -31,6 +31,9 @@ REMEMBERED_CLOSES = 1024
 #: Seconds every subscription has to come back after the hub was restarted (SUB-17).
 RESTART_GRACE = 30
 
+#: Seconds a subscription by a token that may have been revoked has to be renewed after the hub was restarted (AUT-14).
+UNVOUCHED_SECONDS = 60
+
 
 class Rules(msgspec.Struct, frozen=True):
     """The settings that the core's decisions depend on; times in seconds, sizes in bytes."""

@@ -22,7 +22,7 @@ class Principal(msgspec.Struct, frozen=True):
 
     `user` is the normalized value of the issuer's user claim, or None for a token that names no user;
     `expires` is the token's exp in seconds since the epoch; `topics` is its `hub.topic` claim, None without one;
-    `system` is true for a listed system client (AUT-11).
+    `system` is true for a listed system client (AUT-11), `opaque` for a token that only its issuer can explain, and may revoke (AUT-14).
     """
 
     realm: str
@@ -32,6 +32,7 @@ class Principal(msgspec.Struct, frozen=True):
     expires: float
     topics: frozenset[str] | None = None
     system: bool = False
+    opaque: bool = False
 
     @property
     def subscriber(self) -> str:

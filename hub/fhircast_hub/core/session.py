@@ -24,7 +24,7 @@ class Subscription(msgspec.Struct, frozen=True):
     by the catalogue. `connection` is its socket, or "" without one, and `since` when that came or went; `fresh` until the
     first socket came. `sure` is until when all that was sent is known to have arrived (SUB-12). `back_by` is when it counts as
     lost unless a socket is back, or 0 (SYN-7). `acknowledges` is whether it ever did (SYN-6), `strikes` how many times in a row
-    it then did not (SYN-5). A webhook has a `callback` and perhaps a sealed `secret`; verified, its `connection` is a name too.
+    it then did not (SYN-5). A webhook has a `callback` and perhaps a sealed `secret`; verified, its `connection` is a name too. `opaque` is whether its token may be revoked (AUT-14).
     """
 
     sid: str
@@ -39,6 +39,7 @@ class Subscription(msgspec.Struct, frozen=True):
     back_by: float = 0.0
     callback: str = ""
     secret: bytes = b""
+    opaque: bool = False
     acknowledges: bool = False
     strikes: int = 0
 

@@ -14,6 +14,7 @@ from fhircast_hub.core.commands import (
     Disconnected,
     Evict,
     Renew,
+    Revoked,
     Subscribe,
     Unsubscribe,
     Unverified,
@@ -32,7 +33,7 @@ from fhircast_hub.core.effects import (
 )
 from fhircast_hub.core.errors import BadRequest, InsufficientScope, NotFound, TooMany, Unauthenticated
 from fhircast_hub.core.holding import missed
-from fhircast_hub.core.limits import RESTART_GRACE, Rules
+from fhircast_hub.core.limits import RESTART_GRACE, UNVOUCHED_SECONDS, Rules
 from fhircast_hub.core.messages import confirmation, denial
 from fhircast_hub.core.principal import Principal, check_access, new_owner
 from fhircast_hub.core.session import Ids, Outcome, Session, Subscription
@@ -65,6 +66,7 @@ def subscribe(session: Session | None, command: Subscribe, now: float, rules: Ru
         sure=now,
         callback=command.callback,
         secret=command.secret,
+        opaque=principal.opaque,
     )
     others = _room(_without_ghosts(session, subscription), rules)
     session = replace(session, subscriptions={**others, subscription.sid: subscription})
@@ -86,6 +88,7 @@ def renew(session: Session | None, command: Renew, now: float, ids: Ids, rules: 
         events=granted,
         expires=_expires(command.principal, command.lease, now, rules),
         name=subscription.name if command.name is None else command.name,
+        opaque=command.principal.opaque,
     )
     session = _with(session, renewed)
     if not renewed.connection:
@@ -187,7 +190,7 @@ def acknowledged(session: Session | None, command: Acknowledged) -> Outcome:
 def restarted(session: Session, now: float) -> Outcome:
     """The hub's process is new: whoever had a socket has none, and some time to come back (SUB-17)."""
     back_by = now + RESTART_GRACE
-    session, effects = hooks.resumed(session, now)
+    session, effects = hooks.resumed(_unvouched(session, now), now)
     for subscription in session.subscriptions.values():
         if subscription.callback:
             continue
@@ -196,6 +199,22 @@ def restarted(session: Session, now: float) -> Outcome:
         elif subscription.back_by:
             session = _with(session, replace(subscription, back_by=back_by))
     return Outcome(session, effects)
+
+
+def _unvouched(session: Session, now: float) -> Session:
+    """ "Raw tokens live in memory only: after a restart such subscriptions end in 60 s unless renewed" (AUT-14)."""
+    for subscription in session.subscriptions.values():
+        if subscription.opaque and subscription.expires > now + UNVOUCHED_SECONDS:
+            session = _with(session, replace(subscription, expires=now + UNVOUCHED_SECONDS))
+    return session
+
+
+def revoked(session: Session | None, command: Revoked) -> Outcome:
+    """The token of a subscription is not good any more: it ends as at the end of its lease (AUT-14)."""
+    subscription = session.subscriptions.get(command.sid) if session else None
+    if session is None or subscription is None:
+        return Outcome(session)
+    return Outcome(*end(session, subscription, "the token was revoked"))
 
 
 def evict(session: Session | None, command: Evict) -> Outcome:

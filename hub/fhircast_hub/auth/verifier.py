@@ -1,0 +1,46 @@
+"""Tokens of every kind: a JWT is verified with its issuer's keys, any other text by asking the issuer that can be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import httpx
+
+from fhircast_hub.auth.discovery import is_secure
+from fhircast_hub.auth.introspection import Introspector, is_opaque
+from fhircast_hub.auth.issuers import Issuer
+from fhircast_hub.auth.jwt import MAX_TOKEN_BYTES, JwtVerifier
+from fhircast_hub.core.errors import Unauthenticated
+from fhircast_hub.core.principal import Principal
+from fhircast_hub.ports import Clock
+
+
+class Verifier:
+    """Verifies the tokens of any number of issuers; a `TokenVerifier`. Parameters and errors as of JwtVerifier.
+
+    Raises ValueError for a second issuer with an introspection_endpoint: an opaque token does not say whom to ask (AUT-14).
+    """
+
+    def __init__(
+        self, issuers: Sequence[Issuer], client: httpx.AsyncClient, clock: Clock, *, allow_insecure: bool = False
+    ) -> None:
+        self._jwt = JwtVerifier(issuers, client, clock, allow_insecure=allow_insecure)
+        asked = [issuer for issuer in issuers if issuer.introspection_endpoint]
+        if len(asked) > 1:
+            raise ValueError("only one issuer may have an introspection_endpoint")
+        for issuer in asked:
+            if not is_secure(issuer.introspection_endpoint or "", allow_insecure=allow_insecure):
+                raise ValueError("introspection_endpoint must be an https URL")
+        self._opaque = Introspector(asked[0], client, clock) if asked else None
+
+    async def verify(self, token: str) -> Principal:
+        """See ports.TokenVerifier."""
+        if self._opaque is None or not is_opaque(token):
+            return await self._jwt.verify(token)
+        if len(token) > MAX_TOKEN_BYTES:
+            raise Unauthenticated(f"token: expected at most {MAX_TOKEN_BYTES} characters, got {len(token)}")
+        return await self._opaque.verify(token)
+
+    async def aclose(self) -> None:
+        """Stop the background refreshes."""
+        await self._jwt.aclose()
