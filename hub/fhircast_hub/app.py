@@ -20,6 +20,7 @@ from fhircast_hub.api.http import Receive, Scope, Send
 from fhircast_hub.api.hub import HubApi
 from fhircast_hub.api.log import RequestLog
 from fhircast_hub.api.root import root_app
+from fhircast_hub.api.sessions import session_routes
 from fhircast_hub.auth.issuers import Issuer
 from fhircast_hub.auth.verifier import Verifier
 from fhircast_hub.core.delivery import Deliveries, Policy
@@ -84,7 +85,17 @@ class Hub:
         self._verifier = Verifier(_issuers(settings), self._client, clock, allow_insecure=settings.allow_insecure)
         self._revocation = Revocation(self.service, self._verifier)
         endpoints = Endpoints(settings.ws_base, self._path, legacy=anonymous is not None)
-        self.root: FastAPI = root_app(ready=lambda: self._ready, metrics=self.metrics.render, metrics_type=CONTENT_TYPE)
+        sessions = session_routes(
+            self.service,
+            self._verifier,
+            self._verifier.normal_user,
+            self.following.acknowledged_at,
+            settings.public_url,
+            hashed,
+        )
+        self.root: FastAPI = root_app(
+            sessions, ready=lambda: self._ready, metrics=self.metrics.render, metrics_type=CONTENT_TYPE
+        )
         self._api = HubApi(
             service=self.service,
             verifier=self._verifier,

@@ -68,6 +68,10 @@ class Following:
             self._counters.refusals += isinstance(command, Refused)
             self._service.submit_soon(key, command)
 
+    def acknowledged_at(self, sid: str) -> float | None:
+        """When a subscription that is connected here acknowledged last (epoch seconds); None if it never did."""
+        return self._deliveries.acknowledged_at(sid)
+
     def look(self) -> None:
         """Report who did not answer in time."""
         for key, command in self._deliveries.unanswered(self._clock()):

@@ -11,7 +11,18 @@ from contextvars import ContextVar
 
 import structlog
 
-from fhircast_hub.core.commands import Command, Connected, Evict, MakeRoom, Restarted, Subscribe, Tick
+from fhircast_hub.core.administration import Participant, participants
+from fhircast_hub.core.commands import (
+    BeginSession,
+    Command,
+    Connected,
+    EndSession,
+    Evict,
+    MakeRoom,
+    Restarted,
+    Subscribe,
+    Tick,
+)
 from fhircast_hub.core.context import current_context
 from fhircast_hub.core.decide import decide
 from fhircast_hub.core.effects import Effect
@@ -112,6 +123,31 @@ class Service:
         subscription = await self.submit(key, Connected(sid, connection, sure))
         assert isinstance(subscription, Subscription)
         return key, subscription
+
+    async def session_for(self, realm: str, user: str, *, new: bool) -> tuple[str, bool]:
+        """The topic of the user's live session that a system client began last, or of a new one; and whether it is new (SES-2)."""
+        made: list[tuple[float, str]] = []
+        for key in self.usage.owned(realm, user) if not new else ():
+            session, _ = await self._store.load(key)
+            if session is not None and session.made:
+                made.append((session.made, key.topic))
+        if made:
+            return max(made)[1], False
+        topic = self._ids.uuid()
+        await self.submit(SessionKey(realm, topic), BeginSession(realm, topic, user))
+        return topic, True
+
+    async def participants(self, key: SessionKey, principal: Principal) -> list[Participant]:
+        """See core.administration.participants."""
+        session, _ = await self._store.load(key)
+        return participants(session, principal)
+
+    async def end_session(self, key: SessionKey) -> None:
+        """End a session for its administrator. Raises NotFound where there is none."""
+        session, _ = await self._store.load(key)
+        if session is None:
+            raise NotFound("expected the topic of a session, got another")
+        await self.submit(key, EndSession("the session was ended"))
 
     async def current_context(self, key: SessionKey, principal: Principal) -> bytes:
         """The JSON answer to GET hub.url/{topic}; see core.context.current_context for what it raises."""

@@ -107,6 +107,7 @@ class Settings(BaseSettings):
     max_subscriptions_per_user: Count = 256
     max_topics_per_user: Count = 1000
     session_ttl: Count = 86400
+    logout_ends_session: Switch = False
     cors_origins: Origins = ("*",)
     webhooks: Switch = True
     webhook_allowed_networks: Networks = ()
@@ -182,6 +183,7 @@ class Settings(BaseSettings):
             max_subscriptions=self.max_subscriptions_per_topic,
             session_ttl=self.session_ttl,
             derive_opens=self.derive_opens,
+            logout_ends_session=self.logout_ends_session,
             max_entries=self.max_bundle_entries,
             ack_strikes=self.ack_strikes,
             ack_timeout=self.ack_timeout,

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, Response
 
+from fhircast_hub.api.errors import to_response
+from fhircast_hub.core.errors import BadRequest, HubError
 
-def root_app(*, ready: Callable[[], bool], metrics: Callable[[], bytes], metrics_type: str) -> FastAPI:
-    """The application for every path that is not under hub.url. None of its routes asks for a token."""
+
+def root_app(
+    sessions: APIRouter, *, ready: Callable[[], bool], metrics: Callable[[], bytes], metrics_type: str
+) -> FastAPI:
+    """The application for every path that is not under hub.url. Only the routes of `sessions` ask for a token."""
     app = FastAPI(title="fhircast-hub", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
 
     @app.api_route("/health/live", methods=["GET", "HEAD"])
@@ -27,4 +33,18 @@ def root_app(*, ready: Callable[[], bool], metrics: Callable[[], bytes], metrics
         """Prometheus text format."""
         return Response(metrics(), media_type=metrics_type)
 
+    @app.exception_handler(HubError)
+    async def refuse(request: Request, error: HubError) -> Response:
+        answer = to_response(error, request.headers.get("accept", ""))
+        headers = {name.decode(): value.decode() for name, value in answer.headers}
+        return Response(answer.body, answer.status, headers, answer.media_type.decode())
+
+    @app.exception_handler(RequestValidationError)
+    async def refuse_form(request: Request, error: RequestValidationError) -> Response:
+        """What pydantic found, without what was sent."""
+        fault = error.errors()[0]
+        place = ".".join(map(str, fault["loc"]))
+        return await refuse(request, BadRequest(f"{place}: {fault['msg'][:1].lower()}{fault['msg'][1:]}"))
+
+    app.include_router(sessions)
     return app

@@ -71,6 +71,7 @@ def read_principal(claims: Claims, issuer: Issuer) -> Principal:
         expires=float(_date(claims, "exp")),
         topics=topics,
         system=system,
+        issuer=issuer.issuer,
     )
 
 

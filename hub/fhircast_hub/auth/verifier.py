@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import httpx
 
+from fhircast_hub.auth.claims import normal_user
 from fhircast_hub.auth.discovery import is_secure
 from fhircast_hub.auth.introspection import Introspector, is_opaque
 from fhircast_hub.auth.issuers import Issuer
@@ -25,6 +26,7 @@ class Verifier:
         self, issuers: Sequence[Issuer], client: httpx.AsyncClient, clock: Clock, *, allow_insecure: bool = False
     ) -> None:
         self._jwt = JwtVerifier(issuers, client, clock, allow_insecure=allow_insecure)
+        self._issuers = {issuer.issuer: issuer for issuer in issuers}
         asked = [issuer for issuer in issuers if issuer.introspection_endpoint]
         if len(asked) > 1:
             raise ValueError("only one issuer may have an introspection_endpoint")
@@ -40,6 +42,10 @@ class Verifier:
         if len(token) > MAX_TOKEN_BYTES:
             raise Unauthenticated(f"token: expected at most {MAX_TOKEN_BYTES} characters, got {len(token)}")
         return await self._opaque.verify(token)
+
+    def normal_user(self, principal: Principal, user: str) -> str:
+        """A user as the tokens of the principal's issuer name him (AUT-9). Raises ValueError for what names nobody."""
+        return normal_user(user, self._issuers[principal.issuer])
 
     async def aclose(self) -> None:
         """Stop the background refreshes."""

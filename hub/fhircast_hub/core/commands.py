@@ -77,9 +77,10 @@ class Disconnected(msgspec.Struct, frozen=True):
 
 
 class Acknowledged(msgspec.Struct, frozen=True):
-    """The subscription `sid` acknowledges, for the first time or again (SYN-5, SYN-6)."""
+    """The subscription `sid` acknowledges, for the first time or again (SYN-5, SYN-6); `followed` if it did follow this time."""
 
     sid: str
+    followed: bool = True
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -131,6 +132,20 @@ class Undeliverable(msgspec.Struct, frozen=True):
     reason: str
 
 
+class BeginSession(msgspec.Struct, frozen=True):
+    """A system client begins a session for the user `owner` (SES-1)."""
+
+    realm: str
+    topic: str
+    owner: str
+
+
+class EndSession(msgspec.Struct, frozen=True):
+    """The session ends, its subscriptions for this `reason` (SES-4)."""
+
+    reason: str
+
+
 class Evict(msgspec.Struct, frozen=True):
     """The user is over a limit elsewhere: forget the subscription `sid` if it has no socket (SUB-15)."""
 
@@ -163,6 +178,8 @@ Command = (
     | Answered
     | Undeliverable
     | Revoked
+    | BeginSession
+    | EndSession
     | Evict
     | MakeRoom
     | Tick

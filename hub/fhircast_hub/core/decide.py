@@ -12,13 +12,15 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
-from fhircast_hub.core import heartbeat, hooks, subscriptions, syncerror
+from fhircast_hub.core import administration, heartbeat, hooks, subscriptions, syncerror
 from fhircast_hub.core.commands import (
     Acknowledged,
     Answered,
+    BeginSession,
     Command,
     Connected,
     Disconnected,
+    EndSession,
     Evict,
     MakeRoom,
     Publish,
@@ -73,7 +75,11 @@ def _waits_alike(before: Session, after: Session) -> bool:
 def _decide(session: Session | None, command: Command, now: float, ids: Ids, rules: Rules) -> Outcome:
     match command:
         case Publish():
-            return publish(session, command, now, ids, rules)
+            outcome = publish(session, command, now, ids, rules)
+            if rules.logout_ends_session and command.event.key == "userlogout":
+                ended = administration.end_session(outcome.session, "the user has logged out")
+                return Outcome(None, outcome.effects + ended.effects)
+            return outcome
         case Subscribe():
             return _with_evicted(session, subscriptions.subscribe(session, command, now, rules), command.name, now, ids)
         case Renew():
@@ -102,6 +108,10 @@ def _decide(session: Session | None, command: Command, now: float, ids: Ids, rul
             return _with_evicted(session, subscriptions.evict(session, command), "", now, ids)
         case Tick():
             return _tick(session, now, ids, rules)
+        case BeginSession():
+            return administration.begin(session, command, now)
+        case EndSession():
+            return administration.end_session(session, command.reason)
         case MakeRoom():
             return _abandoned(session, now, rules)
         case Restarted():

@@ -69,7 +69,7 @@ class _Sent:
 class _Peer:
     """A connection: `since` is when it began to be missed when it is silent, `sure` until when all that it was sent has arrived."""
 
-    __slots__ = ("acknowledges", "connection", "sid", "since", "strikes", "sure", "topic")
+    __slots__ = ("acknowledges", "connection", "heard", "refused", "sid", "since", "strikes", "sure", "topic")
 
     def __init__(self, topic: _Topic, sid: str, connection: str, now: float) -> None:
         self.topic = topic
@@ -77,6 +77,8 @@ class _Peer:
         self.connection = connection
         self.acknowledges = False
         self.strikes = 0
+        self.refused = False
+        self.heard: float | None = None
         self.since = float("inf")
         self.sure = now
 
@@ -122,6 +124,11 @@ class Deliveries:
         peer = self._peers.get(self._latest.get(sid, ""))
         return peer.sure if peer else 0.0
 
+    def acknowledged_at(self, sid: str) -> float | None:
+        """When the connection that the subscription `sid` has acknowledged last (epoch seconds); None if it never did."""
+        peer = self._peers.get(self._latest.get(sid, ""))
+        return peer.heard if peer else None
+
     def alive(self, connection: str, at: float) -> None:
         """All that was sent to this connection until `at` has arrived: it answered a ping."""
         if (peer := self._peers.get(connection)) is not None:
@@ -156,13 +163,16 @@ class Deliveries:
             return None
         for sent in found:
             sent.answered.add(connection)
-        peer.sure = max(peer.sure, found[0].at)
-        commands: list[Command] = []
-        if not peer.acknowledges or peer.strikes:
-            peer.acknowledges, peer.strikes, peer.since = True, 0, min(peer.since, now)
-            commands.append(Acknowledged(peer.sid))
+        peer.sure, peer.heard = max(peer.sure, found[0].at), now
         status = _STATUS.match(read.status)
-        if status is not None and not status[1].startswith(b"2"):
+        followed = status is None or status[1].startswith(b"2")
+        again = followed and peer.refused and found[-1].notice.matters
+        commands: list[Command] = []
+        if not peer.acknowledges or peer.strikes or again:
+            peer.acknowledges, peer.strikes, peer.since = True, 0, min(peer.since, now)
+            peer.refused = peer.refused and not again
+            commands.append(Acknowledged(peer.sid, followed=bool(again)))
+        if status is not None and not followed:
             commands += _refusal(peer, found, int(status[1]))
         return peer.topic.key, commands
 
@@ -196,6 +206,7 @@ def _refusal(peer: _Peer, found: list[_Sent], status: int) -> list[Command]:
     if not told or not told[-1].notice.matters or peer.connection in told[-1].refused:
         return []
     told[-1].refused.add(peer.connection)
+    peer.refused = True
     return [Refused(peer.sid, peer.connection, told[-1].notice, status)]
 
 

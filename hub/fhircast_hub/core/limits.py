@@ -44,6 +44,7 @@ class Rules(msgspec.Struct, frozen=True):
     max_subscriptions: int = 64
     session_ttl: int = 86400
     derive_opens: bool = True
+    logout_ends_session: bool = False
     #: entries of one update (CON-15)
     max_entries: int = 500
     #: how many silences in a row end a subscription (SYN-5), and how long each is

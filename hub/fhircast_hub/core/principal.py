@@ -21,7 +21,7 @@ class Principal(msgspec.Struct, frozen=True):
     """The bearer of a verified token.
 
     `user` is the normalized value of the issuer's user claim, or None for a token that names no user;
-    `expires` is the token's exp in seconds since the epoch; `topics` is its `hub.topic` claim, None without one;
+    `issuer` is whose token it is; `expires` is the token's exp in seconds since the epoch; `topics` is its `hub.topic` claim, None without one;
     `system` is true for a listed system client (AUT-11), `opaque` for a token that only its issuer can explain, and may revoke (AUT-14).
     """
 
@@ -33,6 +33,7 @@ class Principal(msgspec.Struct, frozen=True):
     topics: frozenset[str] | None = None
     system: bool = False
     opaque: bool = False
+    issuer: str = ""
 
     @property
     def subscriber(self) -> str:

@@ -24,7 +24,7 @@ class Subscription(msgspec.Struct, frozen=True):
     by the catalogue. `connection` is its socket, or "" without one, and `since` when that came or went; `fresh` until the
     first socket came. `sure` is until when all that was sent is known to have arrived (SUB-12). `back_by` is when it counts as
     lost unless a socket is back, or 0 (SYN-7). `acknowledges` is whether it ever did (SYN-6), `strikes` how many times in a row
-    it then did not (SYN-5). A webhook has a `callback` and perhaps a sealed `secret`; verified, its `connection` is a name too. `opaque` is whether its token may be revoked (AUT-14).
+    it then did not (SYN-5); `refused` is the name of the event that it refused last, if it has not followed another since. A webhook has a `callback` and perhaps a sealed `secret`; verified, its `connection` is a name too. `opaque` is whether its token may be revoked (AUT-14).
     """
 
     sid: str
@@ -42,6 +42,7 @@ class Subscription(msgspec.Struct, frozen=True):
     opaque: bool = False
     acknowledges: bool = False
     strikes: int = 0
+    refused: str = ""
 
     @property
     def keys(self) -> frozenset[str]:
@@ -151,7 +152,8 @@ class Session(msgspec.Struct, frozen=True):
     the Home-open's frame while that is the newest open of all. `contents` is what was shared in them, by ref; a context in which
     nothing was has none. `held` are the last closes and updates by number, oldest first; `lost` is when those closes were accepted
     that were too many to hold, by `type/id` as spelled. Audiences are the connected subscriptions, grouped; `hooks` are
-    those of them that are webhooks, and `outbox` by number, of `posts` until now, what their callbacks have not answered. `used` is when it last
+    those of them that are webhooks, and `outbox` by number, of `posts` until now, what their callbacks have not answered. `made` is when POST /sessions
+    began it, or 0; `used` is when it last
     had or lost a subscriber or, without any, was published to; `beat` is when the next heartbeat is due, if anybody wants it;
     `deadline` is when it wants a Tick, if ever.
     """
@@ -173,6 +175,7 @@ class Session(msgspec.Struct, frozen=True):
     subscriptions: dict[str, Subscription] = {}
     audiences: tuple[Audience, ...] = ()
     hooks: frozenset[str] = frozenset()
+    made: float = 0.0
     posts: int = 0
     outbox: dict[int, Outgoing] = {}
     beat: float | None = None

@@ -136,7 +136,9 @@ def connected(session: Session | None, command: Connected, now: float, ids: Ids,
         session = replace(session, audiences=audiences.leave(session.audiences, subscription.connection))
     sure = max(subscription.sure, command.sure)
     before = [] if subscription.fresh else missed(session, subscription, sure, now, ids, rules)
-    back = replace(subscription, connection=command.connection, since=now, fresh=False, sure=now, back_by=0.0)
+    back = replace(
+        subscription, connection=command.connection, since=now, fresh=False, sure=now, back_by=0.0, refused=""
+    )
     frames, told = replay(session, back.keys, rules)
     session = _placed(_with(session, back), back, told)
     confirmed = _confirmation(session, back, now)
@@ -182,9 +184,11 @@ def disconnected(session: Session | None, command: Disconnected, now: float, rul
 def acknowledged(session: Session | None, command: Acknowledged) -> Outcome:
     """A subscriber acknowledges: from now on it is missed when it does not (SYN-6), and its strikes are over (SYN-5)."""
     subscription = session.subscriptions.get(command.sid) if session else None
-    if session is None or subscription is None or (subscription.acknowledges and not subscription.strikes):
+    if session is None or subscription is None:
         return Outcome(session)
-    return Outcome(_with(session, replace(subscription, acknowledges=True, strikes=0)))
+    refused = "" if command.followed else subscription.refused
+    following = replace(subscription, acknowledges=True, strikes=0, refused=refused)
+    return Outcome(session if following == subscription else _with(session, following))
 
 
 def restarted(session: Session, now: float) -> Outcome:

@@ -33,7 +33,9 @@ def refused(session: Session | None, command: Refused, now: float, ids: Ids) -> 
         why = f"{name} could not follow {event} (status {command.status}): it was not delivered"
     effects = _report(session, subscription, command.notice, why, now, ids)
     after = audiences.untold(session.audiences, command.connection, command.notice.ref)
-    return Outcome(session if after is session.audiences else replace(session, audiences=after), effects)
+    found = replace(subscription, refused=command.notice.name)
+    subscriptions = {**session.subscriptions, found.sid: found}
+    return Outcome(replace(session, audiences=after, subscriptions=subscriptions), effects)
 
 
 def unanswered(session: Session | None, command: Unanswered, now: float, ids: Ids, rules: Rules) -> Outcome:

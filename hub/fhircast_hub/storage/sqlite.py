@@ -68,6 +68,7 @@ class _Head(msgspec.Struct):
     used: float
     deadline: float | None
     posts: int
+    made: float
     recent: dict[bytes, int]
 
 
@@ -290,6 +291,7 @@ def _head(session: Session) -> _Head:
         used=session.used,
         deadline=session.deadline,
         posts=session.posts,
+        made=session.made,
         recent=session.recent,
     )
 
