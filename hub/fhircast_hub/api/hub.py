@@ -18,7 +18,8 @@ import structlog
 from fhircast_hub.api.discovery import capability_statement, configuration
 from fhircast_hub.api.errors import to_response
 from fhircast_hub.api.http import ClientGone, Headers, Receive, Response, Scope, Send, bearer_token, read_body, respond
-from fhircast_hub.api.log import FIELDS
+from fhircast_hub.api.log import FIELDS, TRAIL, Trail
+from fhircast_hub.core.audit import Act, patients
 from fhircast_hub.core.commands import Publish, Renew, Subscribe, Unsubscribe
 from fhircast_hub.core.errors import BadRequest, HubError, MethodNotAllowed, NotFound, UnsupportedMediaType
 from fhircast_hub.core.forms import Form, parse_form, parse_json_form
@@ -112,7 +113,7 @@ class HubApi:
         headers = Headers(scope["headers"])
         told: dict[str, object] = scope[FIELDS]
         try:
-            response = await self._answer(scope, headers, receive, told)
+            response = await self._answer(scope, headers, receive, told, scope[TRAIL])
         except HubError as error:
             response = to_response(error, headers.get(b"accept"))
             told["reason"] = type(error).__name__
@@ -123,19 +124,21 @@ class HubApi:
             response = Response(500, b"the hub failed; its log says where\n", b"text/plain")
         await respond(send, response)
 
-    async def _answer(self, scope: Scope, headers: Headers, receive: Receive, told: dict[str, object]) -> Response:
+    async def _answer(
+        self, scope: Scope, headers: Headers, receive: Receive, told: dict[str, object], trail: Trail
+    ) -> Response:
         method = scope["method"]
         rest = scope["raw_path"][len(self._prefix) :]
         if method == "POST":
-            return await self._post(rest, headers, receive, told)
+            return await self._post(rest, headers, receive, told, trail)
         if method in ("GET", "HEAD"):
-            return await self._get(rest, headers, told)
+            return await self._get(rest, headers, told, trail)
         if method == "OPTIONS":
             return Response(204, headers=[(b"allow", b"GET, POST, OPTIONS")])
         await self._principal(headers)
         raise MethodNotAllowed(f"expected GET or POST, got {method}", allow="GET, POST, OPTIONS")
 
-    async def _get(self, rest: bytes, headers: Headers, told: dict[str, object]) -> Response:
+    async def _get(self, rest: bytes, headers: Headers, told: dict[str, object], trail: Trail) -> Response:
         if rest == b"/.well-known/fhircast-configuration":
             told["route"] = "discovery"
             return Response(200, self._configuration, b"application/json")
@@ -143,19 +146,23 @@ class HubApi:
             told["route"] = "metadata"
             return Response(200, self._capabilities, b"application/fhir+json")
         told["route"] = "context"
-        principal = await self._principal(headers)
+        trail.act = Act.READ
+        principal = trail.principal = await self._principal(headers)
         topic = _topic(rest)
         if topic is None:
             raise MethodNotAllowed("expected POST here; the context is at hub.url/{topic}", allow="POST, OPTIONS")
         if rest.startswith(b"/ws/"):
             raise NotFound("expected a WebSocket here")
         told["topic"] = self._hashed(check_topic(topic))
-        body = await self._service.current_context(SessionKey(principal.realm, topic), principal)
+        body, trail.patients = await self._service.current_context(SessionKey(principal.realm, topic), principal)
         return Response(200, body, b"application/json")
 
-    async def _post(self, rest: bytes, headers: Headers, receive: Receive, told: dict[str, object]) -> Response:
+    async def _post(
+        self, rest: bytes, headers: Headers, receive: Receive, told: dict[str, object], trail: Trail
+    ) -> Response:
         told["route"] = "post"
-        principal = await self._principal(headers)
+        trail.act = Act.OTHER
+        principal = trail.principal = await self._principal(headers)
         media_type = headers.get(b"content-type").partition(";")[0].strip().lower()
         if media_type != _FORM and media_type not in _JSON:
             raise UnsupportedMediaType(
@@ -166,6 +173,8 @@ class HubApi:
         form = parse_form(body) if media_type == _FORM else parse_json_form(body)
         if form is not None:
             told["route"] = "subscribe" if form.subscribe else "unsubscribe"
+            trail.act = Act.SUBSCRIBE if form.subscribe else Act.UNSUBSCRIBE
+            trail.event = ",".join(form.events)
             told["topic"] = self._hashed(_agreed(form.topic, topic))
             key = SessionKey(principal.realm, form.topic)
             if form.callback is not None:
@@ -174,7 +183,9 @@ class HubApi:
                 return await self._unsubscribe(key, principal, form)
             return await self._subscribe(key, principal, form, headers)
         told["route"] = "publish"
+        trail.act = Act.PUBLISH
         event = parse_event(body)
+        trail.event, trail.patients = event.name, patients(event.ref, event.implied)
         told["topic"] = self._hashed(_agreed(event.topic, topic))
         told["name"] = spelling(event.name) if event.key in KNOWN else "other"
         accepted = time.perf_counter()

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Protocol
 
 import structlog
 
 from fhircast_hub.api.http import Message, Receive, Scope, Send
+from fhircast_hub.core.audit import Act, Entry
+from fhircast_hub.core.principal import Principal
+from fhircast_hub.ports import Clock
 from fhircast_hub.service import REQUEST_ID
 
 _log = structlog.get_logger()
 #: Where in its ASGI scope a request's log fields are; whoever answers it adds what it learns.
 FIELDS = "fhircast.log"
+#: And where its Trail is.
+TRAIL = "fhircast.trail"
 
 
 class Counters(Protocol):
@@ -23,21 +28,57 @@ class Counters(Protocol):
     requests: Counter[tuple[str, int]]
 
 
+class Trail:
+    """What the audit trail will say of a request; whoever answers it adds what it learns."""
+
+    def __init__(self) -> None:
+        self.act: Act | None = None
+        self.principal: Principal | None = None
+        self.event = ""
+        self.patients: tuple[str, ...] = ()
+
+    def entry(self, at: float, status: int, fields: Mapping[str, object]) -> Entry | None:
+        """The entry, if there is one: of whatever was done here, and of every refusal."""
+        if self.act is None:
+            return None
+        principal = self.principal
+        return Entry(
+            act=self.act,
+            at=at,
+            topic=str(fields.get("topic", "")),
+            issuer=principal.issuer if principal else "",
+            user=(principal.user or "") if principal else "",
+            client=principal.client if principal else "",
+            event=self.event,
+            patients=self.patients,
+            status=status,
+            reason=str(fields.get("reason", "")),
+        )
+
+
 class RequestLog:
     """An ASGI application around another."""
 
     def __init__(
-        self, app: Callable[[Scope, Receive, Send], Awaitable[None]], request_ids: Iterator[str], counters: Counters
+        self,
+        app: Callable[[Scope, Receive, Send], Awaitable[None]],
+        request_ids: Iterator[str],
+        counters: Counters,
+        clock: Clock,
+        audit: Callable[[Entry], None],
     ) -> None:
         self._app = app
         self._request_ids = request_ids
         self._counters = counters
+        self._clock = clock
+        self._audit = audit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         request_id = next(self._request_ids)
         REQUEST_ID.set(request_id)
         fields = scope[FIELDS] = {"route": "other"}
+        trail = scope[TRAIL] = Trail()
         status = 0
 
         async def send_with_id(message: Message) -> None:
@@ -54,3 +95,5 @@ class RequestLog:
             _log.info(
                 "request", request_id=request_id, method=scope["method"], status=status, ms=milliseconds, **fields
             )
+            if (entry := trail.entry(self._clock(), status, fields)) is not None:
+                self._audit(entry)
