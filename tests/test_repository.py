@@ -30,6 +30,7 @@ MAY_SEE: dict[str, set[str]] = {
     "storage": {"core", "ports"},
     "auth": {"core", "ports"},
     "setting_types": set(),
+    "audit": {"core"},
     "revocation": {"core", "ports", "service"},
     "settings": {"core", "setting_types"},
     "telemetry": {"core", "ports"},

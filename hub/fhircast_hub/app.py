@@ -21,6 +21,7 @@ from fhircast_hub.api.hub import HubApi
 from fhircast_hub.api.log import RequestLog
 from fhircast_hub.api.root import root_app
 from fhircast_hub.api.sessions import session_routes
+from fhircast_hub.audit import Auditor, make_sink
 from fhircast_hub.auth.issuers import Issuer
 from fhircast_hub.auth.verifier import Verifier
 from fhircast_hub.core.delivery import Deliveries, Policy
@@ -75,13 +76,14 @@ class Hub:
         hashed, request_ids = KeyedHash(), _request_ids()
         usage = Usage(settings.max_subscriptions_per_user, settings.max_topics_per_user)
         self.metrics = Metrics()
-        self.service = Service(_store(settings), clock, RandomIds(), settings.rules(), usage, hashed)
+        self._client = httpx.AsyncClient(mounts=dict.fromkeys(_LOOPBACK))
+        self.audit = Auditor(make_sink(settings.audit, self._client), settings.public_url)
+        self.service = Service(_store(settings), clock, RandomIds(), settings.rules(), usage, hashed, self.audit.record)
         deliveries = Deliveries(Policy(settings.ack_policy), settings.ack_timeout)
         self.following = Following(self.service, deliveries, clock, self.metrics)
         self._webhooks = self._callbacks(settings, hashed)
         self._forgets_secrets = settings.webhooks and settings.secret_key is None and settings.store_path is not None
         self.registry = Registry(self.following, self.metrics, self._webhooks.do)
-        self._client = httpx.AsyncClient(mounts=dict.fromkeys(_LOOPBACK))
         self._verifier = Verifier(_issuers(settings), self._client, clock, allow_insecure=settings.allow_insecure)
         self._revocation = Revocation(self.service, self._verifier)
         endpoints = Endpoints(settings.ws_base, self._path, legacy=anonymous is not None)
@@ -110,7 +112,7 @@ class Hub:
             callbacks=self._webhooks if settings.webhooks else None,
             anonymous=anonymous,
         )
-        self._http = RequestLog(self._route, request_ids, self.metrics)
+        self._http = RequestLog(self._route, request_ids, self.metrics, clock, self.audit.record)
         self._cors = CORSMiddleware(
             self._api,
             allow_origins=settings.cors_origins,
@@ -187,6 +189,7 @@ class Hub:
         await self._revocation.stop()
         await self._webhooks.stop()
         await self.service.stop()
+        await self.audit.stop()
         await self._verifier.aclose()
         await self._client.aclose()
         await send({"type": "lifespan.shutdown.complete"})

@@ -77,6 +77,7 @@ class Auditor:
         self._hub_url = hub_url
         self._waiting: deque[Entry] = deque()
         self._wake = asyncio.Event()
+        self._empty = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.lost = 0
 
@@ -90,6 +91,7 @@ class Auditor:
             self.lost += 1
             return
         self._waiting.append(entry)
+        self._empty.clear()
         self._wake.set()
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._work(self._sink))
@@ -99,9 +101,7 @@ class Auditor:
         if self._task is None:
             return
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STOP_SECONDS):
-                while self._waiting and not self._task.done():
-                    await asyncio.sleep(0.01)
+            await asyncio.wait_for(self._empty.wait(), STOP_SECONDS)
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         if self._waiting:
@@ -112,6 +112,7 @@ class Auditor:
         while True:
             if not self._waiting:
                 self._wake.clear()
+                self._empty.set()
                 await self._wake.wait()
             batch = [self._waiting[place] for place in range(min(BATCH, len(self._waiting)))]
             try:

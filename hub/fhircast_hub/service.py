@@ -12,6 +12,7 @@ from contextvars import ContextVar
 import structlog
 
 from fhircast_hub.core.administration import Participant, participants
+from fhircast_hub.core.audit import Act, Entry, patients
 from fhircast_hub.core.commands import (
     BeginSession,
     Command,
@@ -50,13 +51,21 @@ class Service:
     """Everything that happens to sessions goes through here. `hashed` makes of a topic what may be logged of it."""
 
     def __init__(
-        self, store: SessionStore, clock: Clock, ids: Ids, rules: Rules, usage: Usage, hashed: Callable[[str], str]
+        self,
+        store: SessionStore,
+        clock: Clock,
+        ids: Ids,
+        rules: Rules,
+        usage: Usage,
+        hashed: Callable[[str], str],
+        audit: Callable[[Entry], None] = lambda entry: None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._ids = ids
         self._rules = rules
         self._hashed = hashed
+        self._audit = audit
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._deadlines = Deadlines()
@@ -149,10 +158,13 @@ class Service:
             raise NotFound("expected the topic of a session, got another")
         await self.submit(key, EndSession("the session was ended"))
 
-    async def current_context(self, key: SessionKey, principal: Principal) -> bytes:
-        """The JSON answer to GET hub.url/{topic}; see core.context.current_context for what it raises."""
+    async def current_context(self, key: SessionKey, principal: Principal) -> tuple[bytes, tuple[str, ...]]:
+        """The JSON answer to GET hub.url/{topic}, and the patients it is about; see core.context.current_context for what it
+        raises."""
         session, _ = await self._store.load(key)
-        return current_context(session, principal, key.topic, self._rules)
+        answer = current_context(session, principal, key.topic, self._rules)
+        current = session.contexts.get(session.current) if session else None
+        return answer, patients(current.ref, current.implied) if current else ()
 
     def submit_soon(self, key: SessionKey, command: Command) -> None:
         """Submit what nobody waits for; again, later, for as long as the store fails."""
@@ -198,7 +210,9 @@ class Service:
     def _report(self, key: SessionKey, before: Session | None, after: Session | None) -> None:
         event = "session begun" if before is None else "session forgotten" if after is None else "session changed"
         count = len(after.subscriptions) if after else 0
-        _log.info(event, request_id=REQUEST_ID.get(), topic=self._hashed(key.topic), subscriptions=count)
+        topic = self._hashed(key.topic)
+        _log.info(event, request_id=REQUEST_ID.get(), topic=topic, subscriptions=count)
+        self._audit(Entry(Act.SESSION, self._clock(), topic, reason=event))
 
     def _follow(self, key: SessionKey, before: Session | None, after: Session | None) -> None:
         if before is None or after is None or before.subscriptions is not after.subscriptions:

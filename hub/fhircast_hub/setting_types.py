@@ -77,6 +77,16 @@ def _secret(value: Any) -> str | None:
     return value if isinstance(value, str) and len(value) >= MIN_SECRET and value.isprintable() else None
 
 
+def _audit(value: Any) -> str | None:
+    is_file = (
+        isinstance(value, str) and value.startswith("file:///") and value.isprintable() and not value.endswith("/")
+    )
+    if value == "-" or is_file:
+        return str(value)
+    parts = urlsplit(value) if _URL.fullmatch(value) else None
+    return value if parts and parts.hostname and "@" not in parts.netloc and not re.search("[?#]", value) else None
+
+
 def _matching(pattern: re.Pattern[str], expected: str) -> BeforeValidator:
     return _reader(lambda value: value if pattern.fullmatch(value) else None, expected)
 
@@ -118,6 +128,7 @@ Audience = Annotated[
     str | tuple[str, ...],
     _reader(lambda value: _text(value) or _texts(value) or None, "the audience of its tokens, or a list of some"),
 ]
+AuditSink = Annotated[str, _reader(_audit, "- for stdout, file:///path, or the base URL of a FHIR server")]
 Clients = Annotated[frozenset[str], _reader(_texts, "a list of client ids"), PlainSerializer(sorted, when_used="json")]
 Networks = Annotated[tuple[str, ...], _reader(_networks, 'a list of networks such as ["10.1.0.0/16", "fd00:1::/64"]')]
 #: SecretStr, so that nothing shows it by accident.

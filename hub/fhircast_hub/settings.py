@@ -25,6 +25,7 @@ from fhircast_hub.core.callbacks import Network
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.setting_types import (
     Audience,
+    AuditSink,
     Clients,
     ClientSecret,
     Count,
@@ -114,6 +115,7 @@ class Settings(BaseSettings):
     secret_key: SecretKey | None = None
     derive_opens: Switch = True
     fhir_version: FhirVersion = None
+    audit: AuditSink | None = None
     allow_insecure: Switch = False
     log_format: Annotated[str, one_of("json", "console")] = "json"
     log_level: Annotated[str, one_of("debug", "info", "warning", "error", "critical")] = "info"
@@ -153,6 +155,8 @@ class Settings(BaseSettings):
                 yield f"issuers[{index}].jwks_uri", issuer.jwks_uri
             if issuer.introspection_endpoint:
                 yield f"issuers[{index}].introspection_endpoint", issuer.introspection_endpoint
+        if self.audit and self.audit.startswith("http"):
+            yield "audit", self.audit
 
     @property
     def hub_path(self) -> str:

@@ -14,8 +14,9 @@ from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 
 from fhircast_hub.api.http import Headers, bearer_token
-from fhircast_hub.api.log import FIELDS
+from fhircast_hub.api.log import FIELDS, TRAIL, Trail
 from fhircast_hub.core.administration import check_administrator
+from fhircast_hub.core.audit import Act
 from fhircast_hub.core.errors import BadRequest
 from fhircast_hub.core.limits import MAX_TOPIC
 from fhircast_hub.core.messages import check_topic, rfc3339
@@ -46,6 +47,8 @@ class MadeSession(BaseModel):
 class ShownParticipant(BaseModel):
     """A subscriber of the session."""
 
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
+
     name: str
     events: list[str]
     channel: str
@@ -68,7 +71,11 @@ def session_routes(
     router = APIRouter(dependencies=[Depends(HTTPBearer(auto_error=False))])
 
     async def principal_of(request: Request) -> Principal:
-        return await verifier.verify(bearer_token(Headers(request.scope["headers"])))
+        trail: Trail = request.scope[TRAIL]
+        trail.act = Act.OTHER
+        trail.principal = await verifier.verify(bearer_token(Headers(request.scope["headers"])))
+        trail.act = Act.SESSION
+        return trail.principal
 
     Asking = Annotated[Principal, Depends(principal_of)]
     Topic = Annotated[str, Path(description="hub.topic")]
@@ -97,7 +104,7 @@ def session_routes(
                 events=list(each.events),
                 channel=each.channel,
                 since=rfc3339(each.since),
-                lastAcknowledgement=rfc3339(at) if (at := heard(each.sid)) else None,
+                last_acknowledgement=rfc3339(at) if (at := heard(each.sid)) else None,
                 state=each.state,
             )
             for each in found
