@@ -19,6 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 from fhircast_hub.api.http import Receive, Scope, Send
 from fhircast_hub.api.hub import HubApi
 from fhircast_hub.api.log import RequestLog
+from fhircast_hub.api.rates import RateLimit
 from fhircast_hub.api.root import root_app
 from fhircast_hub.api.sessions import session_routes
 from fhircast_hub.audit import Auditor, make_sink
@@ -112,7 +113,9 @@ class Hub:
             callbacks=self._webhooks if settings.webhooks else None,
             anonymous=anonymous,
         )
-        self._http = RequestLog(self._route, request_ids, self.metrics, clock, self.audit.record)
+        self._http = RequestLog(self._limited, request_ids, self.metrics, clock, self.audit.record)
+        self._limits = RateLimit(self._route, settings.rate_limit_token, settings.rate_limit_address, clock)
+        self.trusted_proxies = settings.trusted_proxies
         self._cors = CORSMiddleware(
             self._api,
             allow_origins=settings.cors_origins,
@@ -152,6 +155,12 @@ class Hub:
         else:
             await self._http(scope, receive, send)
 
+    async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Whoever watches the hub's health is not counted."""
+        path = scope["path"]
+        watching = path == "/metrics" or path.startswith("/health/")
+        await (self._route if watching else self._limits)(scope, receive, send)
+
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self._is_hub(scope["raw_path"].decode("latin-1")):
             await self.root(scope, receive, send)
@@ -168,7 +177,8 @@ class Hub:
     def _is_hub(self, path: str) -> bool:
         """Whether this path, as it came and not decoded, is hub.url or under it."""
         if path == self._path or path.startswith(self._path + "/"):
-            return bool(self._path) or path not in {getattr(route, "path", None) for route in self.root.routes}
+            own = {getattr(route, "path", None) for route in self.root.routes}
+            return bool(self._path) or (path not in own and not path.startswith("/sessions/"))
         return False
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:

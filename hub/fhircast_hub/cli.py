@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +16,7 @@ import typer
 
 from fhircast_hub import dev as development
 from fhircast_hub.app import Hub
-from fhircast_hub.server import listen
+from fhircast_hub.server import Tls, listen
 from fhircast_hub.server import serve as serve_on
 from fhircast_hub.settings import Settings, SettingsError, load, require_issuers
 from fhircast_hub.telemetry import configure_logging
@@ -30,14 +31,18 @@ Config = Annotated[
 
 
 @app.command()
-def serve(config: Config = None) -> None:
+def serve(
+    config: Config = None,
+    ssl_certfile: Annotated[Path | None, typer.Option(help="PEM: the certificate and its chain; serves TLS.")] = None,
+    ssl_keyfile: Annotated[Path | None, typer.Option(help="PEM: its key.")] = None,
+) -> None:
     """Run the hub."""
     settings = _settings(config)
     try:
         require_issuers(settings)
     except SettingsError as error:
         _refuse(error)
-    _run(Hub(settings), settings, _listen(settings))
+    _run(Hub(settings), settings, _listen(settings), _tls(ssl_certfile, ssl_keyfile))
 
 
 @app.command()
@@ -114,13 +119,30 @@ def _listen(settings: Settings) -> socket.socket:
         _refuse(ValueError(f"FHIRCAST_HOST, FHIRCAST_PORT: cannot listen on {where}: {error.strerror or error}"))
 
 
-def _run(hub: Hub, settings: Settings, listener: socket.socket) -> NoReturn:
+def _tls(certificate: Path | None, key: Path | None) -> Tls | None:
+    """The files, if they can be used: said before anything is begun."""
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        _refuse(ValueError("--ssl-certfile and --ssl-keyfile: expected both, got one"))
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key)
+    except OSError as error:  # ssl.SSLError is one
+        _refuse(
+            ValueError(
+                f"--ssl-certfile, --ssl-keyfile: expected a certificate and its key, got {error.strerror or error}"
+            )
+        )
+    return Tls(certificate, key)
+
+
+def _run(hub: Hub, settings: Settings, listener: socket.socket, tls: Tls | None = None) -> NoReturn:
     configure_logging(settings.log_format, settings.log_level)
     if settings.allow_insecure:
         _log.warning("insecure", reason="FHIRCAST_ALLOW_INSECURE is set: tokens and patients may travel unencrypted")
     port = listener.getsockname()[1]
     _log.info("starting", hub_url=settings.public_url, host=settings.host, port=port, store=settings.store)
-    if not serve_on(hub, listener):
+    if not serve_on(hub, listener, tls):
         _refuse(ValueError(hub.failure or "the hub did not start; the log says why"))
     raise typer.Exit(0)
 

@@ -8,6 +8,8 @@ import resource
 import signal
 import socket
 from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -92,8 +94,15 @@ class Server(uvicorn.Server):
         yield
 
 
-def make_server(hub: Hub) -> Server:
-    """The server of this hub, to be started on sockets that listen."""
+class Tls(NamedTuple):
+    """Files of PEM: the certificate with its chain, and its key."""
+
+    certificate: Path
+    key: Path
+
+
+def make_server(hub: Hub, tls: Tls | None = None) -> Server:
+    """The server of this hub, to be started on sockets that listen. Raises OSError or ssl.SSLError for files that it cannot use."""
     config = uvicorn.Config(
         hub,
         loop="uvloop",
@@ -103,7 +112,11 @@ def make_server(hub: Hub) -> Server:
         access_log=False,  # its lines would hold endpoints
         log_config=None,
         server_header=False,
-        proxy_headers=False,
+        # X-Forwarded-* count only from these, and only for who asks, never for where the hub is (SUB-1).
+        proxy_headers=bool(hub.trusted_proxies),
+        forwarded_allow_ips=list(hub.trusted_proxies),
+        ssl_certfile=tls.certificate if tls else None,
+        ssl_keyfile=tls.key if tls else None,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
@@ -116,11 +129,11 @@ def listen(host: str, port: int) -> socket.socket:
     return socket.create_server(address[:2], family=family, backlog=BACKLOG)
 
 
-def serve(hub: Hub, listener: socket.socket) -> bool:
+def serve(hub: Hub, listener: socket.socket, tls: Tls | None = None) -> bool:
     """Run the hub until it is told to stop. False if it could not start."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each application is a file to the system
-    server = make_server(hub)
+    server = make_server(hub, tls)
     try:
         server.run([listener])
     except SystemExit:  # uvicorn's answer to a failure it has logged

@@ -117,6 +117,7 @@ def _origins(value: Any) -> tuple[str, ...] | None:
 Host = Annotated[str, _matching(_HOST, "the IP address (without brackets) or the host name to listen on")]
 Port = Annotated[int, _whole(0, 65535)]
 Count = Annotated[int, _whole(1, MOST)]
+Number = Annotated[int, _whole(0, MOST)]
 Switch = Annotated[bool, _reader(lambda value: {"true": True, "false": False}.get(str(value).lower()), "true or false")]
 Text = Annotated[str, _reader(_text, "text that is not empty, without white space around it")]
 Url = Annotated[str, _url()]

@@ -34,6 +34,7 @@ from fhircast_hub.setting_types import (
     HubUrl,
     KeysUrl,
     Networks,
+    Number,
     Origins,
     Port,
     SecretKey,
@@ -116,6 +117,9 @@ class Settings(BaseSettings):
     derive_opens: Switch = True
     fhir_version: FhirVersion = None
     audit: AuditSink | None = None
+    rate_limit_token: Number = 0
+    rate_limit_address: Number = 0
+    trusted_proxies: Networks = ()
     allow_insecure: Switch = False
     log_format: Annotated[str, one_of("json", "console")] = "json"
     log_level: Annotated[str, one_of("debug", "info", "warning", "error", "critical")] = "info"
@@ -210,7 +214,7 @@ class Settings(BaseSettings):
 #: The full names, and the field of each.
 NAMES = {PREFIX + field.upper(): field for field in Settings.model_fields}
 #: Settings that are JSON in the environment.
-LISTS = frozenset({"issuers", "cors_origins", "webhook_allowed_networks"})
+LISTS = frozenset({"issuers", "cors_origins", "webhook_allowed_networks", "trusted_proxies"})
 
 
 def _check_issuers(issuers: tuple[IssuerSettings, ...]) -> None:

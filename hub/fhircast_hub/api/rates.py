@@ -1,0 +1,71 @@
+"""Rate limits (RAT-1): so many requests a minute of one token, and of one address.
+
+A bucket that fills evenly: a burst of a minute's worth is taken, and then as many as the rate says.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from hashlib import blake2b
+
+from fhircast_hub.api.errors import to_response
+from fhircast_hub.api.http import Headers, Receive, Scope, Send, respond
+from fhircast_hub.api.log import FIELDS
+from fhircast_hub.core.errors import TooMany
+from fhircast_hub.ports import Clock
+
+#: Buckets held at a time, of tokens and addresses each; the one not used for longest goes, and is full when it comes back.
+MAX_BUCKETS = 100_000
+_MINUTE = 60.0
+
+
+class Buckets:
+    """One bucket for each name, of `rate` requests a minute."""
+
+    def __init__(self, rate: int) -> None:
+        self._rate = rate
+        self._buckets: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
+
+    def take(self, name: bytes, now: float) -> float:
+        """Take one request of the bucket: 0, or the seconds until there will be one again."""
+        left, at = self._buckets.pop(name, (float(self._rate), now))
+        left = min(self._rate, left + max(0.0, now - at) * self._rate / _MINUTE)
+        wait = 0.0 if left >= 1 else (1 - left) * _MINUTE / self._rate
+        self._buckets[name] = (left if wait else left - 1), now
+        if len(self._buckets) > MAX_BUCKETS:
+            self._buckets.popitem(last=False)
+        return wait
+
+
+class RateLimit:
+    """An ASGI application around another; a rate of 0 is none."""
+
+    def __init__(
+        self, app: Callable[[Scope, Receive, Send], Awaitable[None]], per_token: int, per_address: int, clock: Clock
+    ) -> None:
+        self._app = app
+        self._tokens = Buckets(per_token) if per_token else None
+        self._addresses = Buckets(per_address) if per_address else None
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope["headers"])
+        wait = self._wait(scope, headers)
+        if not wait:
+            await self._app(scope, receive, send)
+            return
+        error = TooMany("more requests came than one may send", retry_after=math.ceil(wait))
+        scope[FIELDS]["reason"] = type(error).__name__
+        await respond(send, to_response(error, headers.get(b"accept")))
+
+    def _wait(self, scope: Scope, headers: Headers) -> float:
+        now = self._clock()
+        if self._addresses and (client := scope.get("client")):
+            if wait := self._addresses.take(str(client[0]).encode(), now):
+                return wait
+        if self._tokens and (token := headers.get(b"authorization")):
+            # Held as a digest: raw tokens are kept nowhere.
+            return self._tokens.take(blake2b(token.encode(errors="replace"), digest_size=16).digest(), now)
+        return 0.0
