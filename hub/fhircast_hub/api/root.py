@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, Response
 
 from fhircast_hub.api.errors import to_response
+from fhircast_hub.api.openapi import describe
 from fhircast_hub.core.errors import BadRequest, HubError
 
 
 def root_app(
-    sessions: APIRouter, *, ready: Callable[[], bool], metrics: Callable[[], bytes], metrics_type: str
+    sessions: APIRouter, *, hub_path: str, ready: Callable[[], bool], metrics: Callable[[], bytes], metrics_type: str
 ) -> FastAPI:
     """The application for every path that is not under hub.url. Only the routes of `sessions` ask for a token."""
     app = FastAPI(title="fhircast-hub", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
@@ -47,4 +49,10 @@ def root_app(
         return await refuse(request, BadRequest(f"{place}: {fault['msg'][:1].lower()}{fault['msg'][1:]}"))
 
     app.include_router(sessions)
+
+    @app.get("/openapi.json")
+    async def description() -> dict[str, Any]:
+        """All HTTP routes, those of hub.url too."""
+        return describe(app.openapi(), hub_path)
+
     return app
