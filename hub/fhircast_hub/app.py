@@ -97,7 +97,11 @@ class Hub:
             hashed,
         )
         self.root: FastAPI = root_app(
-            sessions, ready=lambda: self._ready, metrics=self.metrics.render, metrics_type=CONTENT_TYPE
+            sessions,
+            hub_path=self._path,
+            ready=lambda: self._ready,
+            metrics=self.metrics.render,
+            metrics_type=CONTENT_TYPE,
         )
         self._api = HubApi(
             service=self.service,

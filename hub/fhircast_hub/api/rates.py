@@ -62,9 +62,10 @@ class RateLimit:
 
     def _wait(self, scope: Scope, headers: Headers) -> float:
         now = self._clock()
-        if self._addresses and (client := scope.get("client")):
-            if wait := self._addresses.take(str(client[0]).encode(), now):
-                return wait
+        client = scope.get("client")
+        wait = self._addresses.take(str(client[0]).encode(), now) if self._addresses and client else 0.0
+        if wait:
+            return wait
         if self._tokens and (token := headers.get(b"authorization")):
             # Held as a digest: raw tokens are kept nowhere.
             return self._tokens.take(blake2b(token.encode(errors="replace"), digest_size=16).digest(), now)
