@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request
-from fastapi import Response as HttpResponse
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -26,6 +25,9 @@ from fhircast_hub.service import Service
 
 #: The form in which the users of the principal's issuer are compared (AUT-9). Raises ValueError for what is none.
 NormalUser = Callable[[Principal, str], str]
+
+
+Topic = Annotated[str, Path(description="hub.topic")]
 
 
 class NewSession(BaseModel):
@@ -77,11 +79,10 @@ def session_routes(
         trail.act = Act.SESSION
         return trail.principal
 
-    Asking = Annotated[Principal, Depends(principal_of)]
-    Topic = Annotated[str, Path(description="hub.topic")]
+    asking = Depends(principal_of)  # a name of this function's, which an annotation could not find
 
     @router.post("/sessions", status_code=201)
-    async def begin(asked: NewSession, principal: Asking, request: Request, response: HttpResponse) -> MadeSession:
+    async def begin(asked: NewSession, request: Request, principal: Principal = asking) -> MadeSession:
         """A session for a user: the live one that was made here before, or a new one."""
         request.scope[FIELDS]["route"] = "sessions"
         check_administrator(principal)
@@ -94,7 +95,7 @@ def session_routes(
         return MadeSession(**{"hub.url": hub_url, "hub.topic": topic})
 
     @router.get("/sessions/{topic}/participants")
-    async def show(topic: Topic, principal: Asking, request: Request) -> list[ShownParticipant]:
+    async def show(topic: Topic, request: Request, principal: Principal = asking) -> list[ShownParticipant]:
         """Who takes part, and who is in step."""
         request.scope[FIELDS] |= {"route": "participants", "topic": hashed(check_topic(topic))}
         found = await service.participants(SessionKey(principal.realm, topic), principal)
@@ -111,7 +112,7 @@ def session_routes(
         ]
 
     @router.delete("/sessions/{topic}", status_code=204)
-    async def end(topic: Topic, principal: Asking, request: Request) -> None:
+    async def end(topic: Topic, request: Request, principal: Principal = asking) -> None:
         """End a session: its subscribers are told so."""
         request.scope[FIELDS] |= {"route": "sessions", "topic": hashed(check_topic(topic))}
         check_administrator(principal)
