@@ -20,12 +20,14 @@ def root_app(
     """The application for every path that is not under hub.url. Only the routes of `sessions` ask for a token."""
     app = FastAPI(title="fhircast-hub", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
 
-    @app.api_route("/health/live", methods=["GET", "HEAD"])
+    @app.head("/health/live", include_in_schema=False)
+    @app.get("/health/live")
     async def live() -> Response:
         """The process answers."""
         return PlainTextResponse("live\n")
 
-    @app.api_route("/health/ready", methods=["GET", "HEAD"])
+    @app.head("/health/ready", include_in_schema=False)
+    @app.get("/health/ready")
     async def is_ready() -> Response:
         """The store is open and the hub takes requests."""
         return PlainTextResponse("ready\n") if ready() else PlainTextResponse("not ready\n", 503)
