@@ -134,8 +134,19 @@ def disconnected(session: Session | None, command: Disconnected, now: float, rul
     if command.code in (NORMAL, GOING_AWAY):
         back_by = 0.0
     else:
+        if _came_anew(session, subscription, command.sure):
+            return Outcome(_drop(session, subscription))
         back_by = now + (RESTART_GRACE if command.code == SERVICE_RESTART else rules.reconnect_grace)
     return Outcome(_gone(session, subscription, now, command.sure, back_by))
+
+
+def _came_anew(session: Session, lost: Subscription, sure: float) -> bool:
+    """Whether an app whose connection broke has subscribed anew, under its name, before that was noticed: it is no ghost (SUB-17)."""
+    return bool(lost.name) and any(
+        other.connection and other.since > sure
+        for other in session.subscriptions.values()
+        if (other.subscriber, other.name) == (lost.subscriber, lost.name) and other.sid != lost.sid
+    )
 
 
 def acknowledged(session: Session | None, command: Acknowledged) -> Outcome:
