@@ -1024,7 +1024,7 @@ def test_who_came_anew_before_the_old_socket_was_found_dead_is_no_ghost() -> Non
     died = world.now
     world.wait(10)
     world.join("new", "Patient-open", name="OHIF")
-    world.disconnect("old", sure=died, code=ABNORMAL)
+    world.disconnect("old", sure=died, code=1006)
     world.wait(60)
     assert errors(world) == []
     assert world.session
@@ -1039,6 +1039,6 @@ def test_two_of_one_name_who_live_side_by_side_are_two(name: str) -> None:
     world.join("one", "Patient-open", name=name)
     world.join("other", "Patient-open", name=name)
     world.wait(10)
-    world.disconnect("one", code=ABNORMAL)
+    world.disconnect("one", code=1006)
     world.wait(60)
     assert len(errors(world)) == 1
