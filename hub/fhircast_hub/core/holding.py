@@ -23,7 +23,8 @@ def hold(session: Session, new: Held, rules: Rules) -> Session:
     lost = {context: at for context, at in session.lost.items() if at >= since}
     size = sum(len(other.frame) for other in held.values())
     while held and (size > rules.held_bytes or len(held) > rules.held_messages):
-        other = held.pop(next(iter(held)))
+        # What alone is too much must not cost all others their place.
+        other = held.pop(number if len(new.frame) > rules.held_bytes and number in held else next(iter(held)))
         size -= len(other.frame)
         if other.closes:
             lost[f"{other.type}/{other.ref.partition('/')[2]}"] = other.at
