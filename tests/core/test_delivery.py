@@ -21,9 +21,9 @@ TIMEOUT = 10.0
 HERE, THERE = SessionKey("a-realm", "here"), SessionKey("a-realm", "there")
 
 
-def subscription(sid: str, *, acknowledges: bool = False, strikes: int = 0) -> Subscription:
+def subscription(sid: str, sure: float = 0, *, acknowledges: bool = False, strikes: int = 0) -> Subscription:
     """The least that a subscription may be; its first socket came."""
-    return Subscription(sid, "ann", sid, ("Patient-open",), 9e9, 0, acknowledges=acknowledges, strikes=strikes)
+    return Subscription(sid, "ann", sid, ("Patient-open",), 9e9, 0, sure=sure, acknowledges=acknowledges, strikes=strikes)
 
 
 def notice(id_: str = "e", *, matters: bool = True) -> Notice:
@@ -45,7 +45,7 @@ class Node(Deliveries):
             self.comes(sid)
 
     def comes(self, sid: str, at: float = 0, *, as_: str = "", key: SessionKey = HERE, **more: Any) -> None:
-        self.connected(key, subscription(sid, **more), as_ or f"{sid}'", at)
+        self.connected(key, subscription(sid, at, **more), as_ or f"{sid}'", at)
 
     def says(self, sid: str, message: bytes, at: float = 0) -> list[Command] | None:
         """What follows from this text on its connection; None if it acknowledges nothing."""

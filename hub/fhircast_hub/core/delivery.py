@@ -76,14 +76,14 @@ class _Peer:
 
     __slots__ = ("acknowledges", "connection", "sid", "since", "strikes", "sure", "topic")
 
-    def __init__(self, topic: _Topic, sid: str, connection: str, now: float) -> None:
+    def __init__(self, topic: _Topic, sid: str, connection: str, sure: float) -> None:
         self.topic = topic
         self.sid = sid
         self.connection = connection
         self.acknowledges = False
         self.strikes = 0
         self.since = _NEVER
-        self.sure = now
+        self.sure = sure
 
 
 _DECODER = msgspec.json.Decoder(_Acknowledgement)
@@ -104,7 +104,7 @@ class Deliveries:
         """A connection of this subscription came."""
         topic = self._topics.setdefault(key, _Topic(key))
         topic.connections += 1
-        peer = self._peers[connection] = _Peer(topic, subscription.sid, connection, now)
+        peer = self._peers[connection] = _Peer(topic, subscription.sid, connection, subscription.sure)
         peer.acknowledges, peer.strikes = subscription.acknowledges, subscription.strikes
         if peer.acknowledges or self._policy is Policy.STRICT:
             peer.since = now
@@ -165,7 +165,9 @@ class Deliveries:
             return None
         for sent in found:
             sent.answered.add(connection)
-        peer.sure = max(peer.sure, found[0].at)
+        # What was handed to one connection alone says nothing of another.
+        told = [sent.at for sent in found if len(sent.to) > 1 or peer.connection in sent.to]
+        peer.sure = max(peer.sure, min(told, default=0.0))
         commands: list[Command] = []
         if not peer.acknowledges or peer.strikes:
             peer.acknowledges, peer.strikes, peer.since = True, 0, min(peer.since, now)

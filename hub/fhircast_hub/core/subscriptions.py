@@ -79,8 +79,10 @@ def renew(session: Session | None, command: Renew, now: float, ids: Ids, rules: 
         return Outcome(session)
     told = audiences.told_to(session.audiences, renewed.connection)
     added = renewed.keys - subscription.keys
-    # Whoever is at home is told so again behind what the new names add: that is not current (CTX-6).
-    frames, now_told = replay(session, added | (renewed.keys & {"home-open"}) if added else added, rules)
+    frames, now_told = replay(session, added, rules)
+    newest = replay(session, renewed.keys, rules)[0][-1:]
+    if frames and frames[-1:] != newest:
+        frames += newest  # what is current is told again, behind what the new names add
     told = (now_told[0] or told[0], now_told[1] or told[1], now_told[2] or told[2])
     session = _placed(session, renewed, told)
     return Outcome(session, (_confirmation(session, renewed, now), *_sends(renewed, frames)))
@@ -115,9 +117,11 @@ def connected(session: Session | None, command: Connected, now: float, ids: Ids,
         effects = (Close(subscription.connection, POLICY_VIOLATION, "another socket took over this endpoint"),)
         session = replace(session, audiences=audiences.leave(session.audiences, subscription.connection))
     sure = max(subscription.sure, command.sure)
-    before = [] if subscription.fresh else missed(session, subscription, sure, now, ids, rules)
-    back = replace(subscription, connection=command.connection, since=now, fresh=False, sure=now, back_by=0.0)
-    frames, told = replay(session, back.keys, rules)
+    frames, told = replay(session, subscription.keys, rules)
+    before = [] if subscription.fresh else missed(session, subscription, sure, told, now, ids, rules)
+    # What it is told now may get lost like all before: only an answer makes that sure.
+    sure = now if subscription.fresh else sure
+    back = replace(subscription, connection=command.connection, since=now, fresh=False, sure=sure, back_by=0.0)
     session = _placed(_with(session, back), back, told)
     confirmed = _confirmation(session, back, now)
     return Outcome(session, (*effects, confirmed, *_sends(back, before), *_sends(back, frames)), back)
@@ -162,7 +166,7 @@ def restarted(session: Session, now: float) -> Outcome:
     back_by = now + RESTART_GRACE
     for subscription in session.subscriptions.values():
         if subscription.connection:
-            session = _gone(session, subscription, back_by, subscription.sure, back_by)
+            session = _gone(session, subscription, now, subscription.sure, back_by)
         elif subscription.back_by:
             session = _with(session, replace(subscription, back_by=back_by))
     return Outcome(session)
