@@ -23,7 +23,9 @@ HERE, THERE = SessionKey("a-realm", "here"), SessionKey("a-realm", "there")
 
 def subscription(sid: str, sure: float = 0, *, acknowledges: bool = False, strikes: int = 0) -> Subscription:
     """The least that a subscription may be; its first socket came."""
-    return Subscription(sid, "ann", sid, ("Patient-open",), 9e9, 0, sure=sure, acknowledges=acknowledges, strikes=strikes)
+    return Subscription(
+        sid, "ann", sid, ("Patient-open",), 9e9, 0, sure=sure, acknowledges=acknowledges, strikes=strikes
+    )
 
 
 def notice(id_: str = "e", *, matters: bool = True) -> Notice:
