@@ -35,6 +35,7 @@ demo: $(STAMP)
 # The order puts the quick checks first, and the tests' own summary at the end.
 test: lint types
 	@tools/need.sh curl -- curl --version
+	@tools/need.sh nginx -- env PATH="$$PATH:/usr/sbin" nginx -v
 	@$(RUN) tests/requirements.py --check
 	@$(RUN) -m pytest $(ARGS)
 

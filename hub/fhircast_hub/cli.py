@@ -120,13 +120,13 @@ def _listen(settings: Settings) -> socket.socket:
 
 
 def _tls(certificate: Path | None, key: Path | None) -> Tls | None:
-    """The files, if they can be used: said before anything is begun."""
+    """The files, if they can be used: said before anything is begun. A key under a passphrase cannot: nobody is there to be asked."""
     if certificate is None and key is None:
         return None
     if certificate is None or key is None:
         _refuse(ValueError("--ssl-certfile and --ssl-keyfile: expected both, got one"))
     try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key)
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key, password="")
     except OSError as error:  # ssl.SSLError is one
         _refuse(
             ValueError(

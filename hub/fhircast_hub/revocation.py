@@ -17,6 +17,8 @@ from fhircast_hub.service import Service
 
 #: Seconds between two looks. With the seconds for which the verifier's answers count, less than a minute.
 LOOK_SECONDS = 15.0
+#: Tokens asked about at once, so that one look over all of them does not take much longer than one question.
+AT_ONCE = 8
 
 _log = structlog.get_logger()
 
@@ -38,18 +40,28 @@ class Revocation:
 
     async def look(self) -> None:
         """End the subscriptions whose tokens are not good any more; whose issuer does not answer, they stay."""
-        for sid, (key, token) in list(self._tokens.items()):
-            if self._service.usage.find(sid) is None:
-                self._tokens.pop(sid, None)
-                continue
-            try:
+        slots = asyncio.Semaphore(AT_ONCE)
+        await asyncio.gather(*(self._check(sid, key, token, slots) for sid, (key, token) in self._tokens.items()))
+
+    async def _check(self, sid: str, key: SessionKey, token: str, slots: asyncio.Semaphore) -> None:
+        if self._service.usage.find(sid) is None:
+            self._tokens.pop(sid, None)
+            return
+        try:
+            async with slots:
                 await self._verifier.verify(token)
-            except Unauthenticated:
-                if self._tokens.get(sid) == (key, token):  # else it was renewed meanwhile
-                    del self._tokens[sid]
-                    await self._service.submit(key, Revoked(sid))
+        except Unauthenticated:
+            pass
+        except HubError:
+            return
+        else:
+            return
+        if self._tokens.get(sid) == (key, token):  # else it was renewed meanwhile
+            try:
+                await self._service.submit(key, Revoked(sid))
             except HubError:
-                continue
+                return  # the store's trouble; the next look tries again
+            self._tokens.pop(sid, None)
 
     async def stop(self) -> None:
         """Ask no more."""

@@ -90,7 +90,7 @@ def test_a_status_of_any_shape_is_an_acknowledgement(status: str, code: int | No
     """What can be read and is not 2xx refuses; everything else was received."""
     node = Node("a")
     node.tells(notice(), "a")
-    told = [Acknowledged("a")]
+    told = [Acknowledged("a", followed=code is None)]
     refused = [] if code is None else [Refused("a", "a'", notice(), code)]
     assert node.says("a", b'{"id": "e", "status": %b}' % status.encode()) == told + refused
 
@@ -159,7 +159,7 @@ def test_the_longest_acknowledgement_is_heard() -> None:
     node.tells(notice(id_), "a")
     message = json.dumps({"id": id_, "status": "409 Conflict", "timestamp": "2023-04-01T12:00:00.000Z"}).encode()
     assert len(message) > 3000
-    assert node.says("a", message) == [Acknowledged("a"), Refused("a", "a'", notice(id_), 409)]
+    assert node.says("a", message) == [Acknowledged("a", followed=False), Refused("a", "a'", notice(id_), 409)]
 
 
 # Whose it is
@@ -176,11 +176,11 @@ def test_an_event_of_another_session_cannot_be_acknowledged() -> None:
     node.tells(notice("both"), "b", at=1)
     assert node.acknowledged("a'", reply("both", 409), 2) == (
         HERE,
-        [Acknowledged("a"), Refused("a", "a'", notice("both"), 409)],
+        [Acknowledged("a", followed=False), Refused("a", "a'", notice("both"), 409)],
     )
     assert node.acknowledged("b'", reply("both", 500), 2) == (
         THERE,
-        [Acknowledged("b"), Refused("b", "b'", notice("both"), 500)],
+        [Acknowledged("b", followed=False), Refused("b", "b'", notice("both"), 500)],
     )
 
 
@@ -189,7 +189,7 @@ def test_what_one_was_not_told_cannot_be_refused() -> None:
     """Neither what only others were told, nor what still waits for the socket to take it."""
     node = Node("a", "b")
     node.tells(notice(), "b")
-    assert node.says("a", reply(status=409)) == [Acknowledged("a")]
+    assert node.says("a", reply(status=409)) == [Acknowledged("a", followed=False)]
     node.tells(notice("waiting"), "a", "b", later=["a"])
     assert node.says("a", reply("waiting", 409)) == []
     node.tells(notice("waiting"), "a", at=1)
@@ -226,8 +226,11 @@ def test_a_connection_cannot_refuse_what_the_one_before_was_told() -> None:
     node.comes("a", 1, as_="a''")
     answer = node.acknowledged("a''", reply(status=409), 2)
     assert answer is not None
-    assert answer[1] == [Acknowledged("a")]
-    assert node.says("b", reply(status=409), 2) == [Acknowledged("b"), Refused("b", "b'", notice(), 409)]
+    assert answer[1] == [Acknowledged("a", followed=False)]
+    assert node.says("b", reply(status=409), 2) == [
+        Acknowledged("b", followed=False),
+        Refused("b", "b'", notice(), 409),
+    ]
 
 
 # Several
@@ -250,8 +253,10 @@ def test_what_is_refused_is_refused_once(statuses: list[object], refusals: list[
     node = Node("a", "b")
     node.tells(notice(), "a", "b")
     found = [command for status in statuses for command in node.says("a", reply(status=status)) or ()]
-    assert found == [Acknowledged("a"), *(Refused("a", "a'", notice(), status) for status in refusals)]
-    assert node.says("b", reply(status=409)) == [Acknowledged("b"), Refused("b", "b'", notice(), 409)]
+    assert [each.status for each in found if isinstance(each, Refused)] == refusals
+    told = [each.followed for each in found if isinstance(each, Acknowledged)]
+    assert told == ([False, True] if statuses == [409, 200, 409] else [statuses[0] not in (409, 500)])
+    assert node.says("b", reply(status=409)) == [Acknowledged("b", followed=False), Refused("b", "b'", notice(), 409)]
 
 
 @pytest.mark.req("SYN-1", "EVT-17")
@@ -260,7 +265,7 @@ def test_a_repeat_may_be_refused_anew() -> None:
     node = Node("a", "b")
     node.tells(notice(), "a", "b")
     refused = Refused("a", "a'", notice(), 409)
-    assert node.says("a", reply(status=409)) == [Acknowledged("a"), refused]
+    assert node.says("a", reply(status=409)) == [Acknowledged("a", followed=False), refused]
     node.tells(notice(), "b", at=1)
     assert node.says("a", reply(status=409)) == []
     node.tells(notice(), "a", "b", at=2)
@@ -273,7 +278,7 @@ def test_of_several_events_with_one_id_the_last_is_refused() -> None:
     node, close = Node("a"), Notice("e", "e", "Patient-close")
     node.tells(notice(), "a")
     node.tells(close, "a", at=1)
-    assert node.says("a", reply(status=409), 2) == [Acknowledged("a"), Refused("a", "a'", close, 409)]
+    assert node.says("a", reply(status=409), 2) == [Acknowledged("a", followed=False), Refused("a", "a'", close, 409)]
 
 
 @pytest.mark.req("SYN-4", "EVT-17")
@@ -319,7 +324,7 @@ def test_without_a_policy_refusals_count_still() -> None:
     """Nobody is timed, and who answers is heard."""
     node = Node("a", policy=Policy.OFF)
     node.tells(notice(), "a")
-    assert node.says("a", reply(status=409)) == [Acknowledged("a"), Refused("a", "a'", notice(), 409)]
+    assert node.says("a", reply(status=409)) == [Acknowledged("a", followed=False), Refused("a", "a'", notice(), 409)]
     node.tells(notice("f"), "a", at=1)
     assert node.missing(99) == []
 
@@ -386,7 +391,7 @@ def test_what_does_not_matter_is_neither_missed_nor_refused() -> None:
     """But who answers it acknowledges, and what it was sent has arrived."""
     node = Node("a", "b", policy=Policy.STRICT)
     node.tells(notice(matters=False), "a", "b", at=2)
-    assert node.says("a", reply(status=409), 3) == [Acknowledged("a")]
+    assert node.says("a", reply(status=409), 3) == [Acknowledged("a", followed=False)]
     assert node.sure("a") == 2
     assert node.missing(99) == []
 
@@ -456,7 +461,11 @@ def test_an_answer_after_a_silence_is_told() -> None:
     node.tells(notice("two"), "a", at=1)
     assert node.missing(TIMEOUT) == [("a", "one")]
     assert node.says("b", reply("two"), 10) == []
-    assert node.says("a", reply("two", 409), 10) == [Acknowledged("a"), Refused("a", "a'", notice("two"), 409)]
+    assert node.says("a", reply("two", 409), 10) == [
+        Acknowledged("a", followed=False),
+        Refused("a", "a'", notice("two"), 409),
+    ]
+    assert node.says("a", reply("two"), 10) == [Acknowledged("a")]  # now it followed
     assert node.says("a", reply("two"), 10) == []
 
 

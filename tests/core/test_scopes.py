@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fhircast_hub.core.scopes import Scopes
+from fhircast_hub.core.scopes import SESSIONS, Scopes
 
 NAMES = st.text("aB9._-", min_size=1, max_size=9).map("x".__add__)
 
@@ -67,3 +67,45 @@ def test_scopes_add_up(granted: list[tuple[str, str]], other: str) -> None:
         verbs = {verb for given_, verb in granted if given_.lower() == name.lower()}
         assert scopes.may_read(name.lower()) == bool(verbs & {"read", "*"})
         assert scopes.may_write(name.lower()) == bool(verbs & {"write", "*"})
+
+
+@pytest.mark.req("SES-1", "AUT-6")
+def test_sessions_are_begun_by_one_scope() -> None:
+    """It says nothing of events, and stands beside scopes that do."""
+    assert Scopes.parse([SESSIONS]) == Scopes(sessions=True)
+    both = Scopes.parse(["fhircast/a.read", "fhircast-hub/sessions.write", "openid"])
+    assert both.sessions
+    assert both.may_read("a")
+    assert not both.may_write("a")
+
+
+@pytest.mark.req("SES-1", "AUT-6")
+@pytest.mark.parametrize(
+    "scope",
+    [
+        *(
+            "fhircast/*.*",
+            "fhircast/*.write",
+            "fhircast/sessions.write",
+            "fhircast-hub/*.*",
+            "fhircast-hub/*.write",
+            "*",
+        ),
+        *(
+            "fhircast-hub/sessions.*",
+            "fhircast-hub/sessions.read",
+            "fhircast-hub/sessions.writes",
+            "fhircast-hub/sessions",
+        ),
+        *("Fhircast-Hub/Sessions.Write", "FHIRCAST-HUB/SESSIONS.WRITE", "fhircast-hub/session.write"),
+        *("xfhircast-hub/sessions.write", "fhircast-hub/sessions.write ", " fhircast-hub/sessions.write"),
+        *("fhircast-hub/sessions.write\n", "fhircast-hub/sessions.write,openid", "fhircast_hub/sessions.write"),
+        *("fhircast-hub/ſessions.write", "fhircast-hub/sеssions.write", "fhircast-hub/sessions。write"),  # noqa: RUF001
+        *("fhircast\u2010hub/sessions.write", "fhircast-hub%2Fsessions.write", "fhircast-hub//sessions.write", ""),
+    ],
+)
+def test_no_other_scope_begins_sessions(scope: str) -> None:
+    """Neither a wildcard nor what only looks alike, in whatever case, script or spelling."""
+    assert not Scopes.parse([scope]).sessions
+    assert Scopes.parse([scope, SESSIONS]).sessions
+    assert Scopes.parse([SESSIONS, scope]).sessions

@@ -37,7 +37,7 @@ class Trail:
         self.event = ""
         self.patients: tuple[str, ...] = ()
 
-    def entry(self, at: float, status: int, fields: Mapping[str, object]) -> Entry | None:
+    def entry(self, at: float, status: int, address: str, fields: Mapping[str, object]) -> Entry | None:
         """The entry, if there is one: of whatever was done here, and of every refusal."""
         if self.act is None:
             return None
@@ -49,6 +49,7 @@ class Trail:
             issuer=principal.issuer if principal else "",
             user=(principal.user or "") if principal else "",
             client=principal.client if principal else "",
+            address=address,
             event=self.event,
             patients=self.patients,
             status=status,
@@ -77,8 +78,8 @@ class RequestLog:
         started = time.perf_counter()
         request_id = next(self._request_ids)
         REQUEST_ID.set(request_id)
-        fields = scope[FIELDS] = {"route": "other"}
-        trail = scope[TRAIL] = Trail()
+        scope[FIELDS] = {"route": "other"}
+        scope[TRAIL] = Trail()
         status = 0
 
         async def send_with_id(message: Message) -> None:
@@ -88,12 +89,20 @@ class RequestLog:
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
-        await self._app(scope, receive, send_with_id)
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            self._tell(scope, started, status)
+
+    def _tell(self, scope: Scope, started: float, status: int) -> None:
+        fields = scope[FIELDS]
         if status:  # else the client went away
             self._counters.requests[fields["route"], status] += 1
             milliseconds = round((time.perf_counter() - started) * 1000, 3)
             _log.info(
-                "request", request_id=request_id, method=scope["method"], status=status, ms=milliseconds, **fields
+                "request", request_id=REQUEST_ID.get(), method=scope["method"], status=status, ms=milliseconds, **fields
             )
-            if (entry := trail.entry(self._clock(), status, fields)) is not None:
+            address = str(scope["client"][0]) if scope.get("client") else ""
+            trail: Trail = scope[TRAIL]
+            if (entry := trail.entry(self._clock(), status, address, fields)) is not None:
                 self._audit(entry)

@@ -5,6 +5,7 @@ A bucket that fills evenly: a burst of a minute's worth is taken, and then as ma
 
 from __future__ import annotations
 
+import ipaddress
 import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -63,10 +64,28 @@ class RateLimit:
     def _wait(self, scope: Scope, headers: Headers) -> float:
         now = self._clock()
         client = scope.get("client")
-        wait = self._addresses.take(str(client[0]).encode(), now) if self._addresses and client else 0.0
+        wait = self._addresses.take(_place(str(client[0])), now) if self._addresses and client else 0.0
         if wait:
             return wait
         if self._tokens and (token := headers.get(b"authorization")):
             # Held as a digest: raw tokens are kept nowhere.
-            return self._tokens.take(blake2b(token.encode(errors="replace"), digest_size=16).digest(), now)
+            return self._tokens.take(blake2b(_bearer(token), digest_size=16).digest(), now)
         return 0.0
+
+
+def _place(address: str) -> bytes:
+    """What counts as one address: of IPv6 the 64 bits that name a network, for a client has the others to choose from."""
+    if ":" in address:
+        try:
+            parsed = ipaddress.IPv6Address(address.partition("%")[0])
+        except ValueError:
+            return address.encode()
+        return parsed.ipv4_mapped.exploded.encode() if parsed.ipv4_mapped else parsed.packed[:8]
+    return address.encode()
+
+
+def _bearer(authorization: str) -> bytes:
+    """What counts as one token, however scheme and spaces are written: of a JWT what is signed, for signatures can be spelt anew."""
+    token = authorization.partition(" ")[2].strip()
+    signed = token.rpartition(".")[0]
+    return (signed if token.startswith("eyJ") and signed.count(".") == 1 else token).encode(errors="replace")

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, Response
 
 from fhircast_hub.api.errors import to_response
+from fhircast_hub.api.log import FIELDS
 from fhircast_hub.api.openapi import describe
 from fhircast_hub.core.errors import BadRequest, HubError
 
@@ -21,24 +22,27 @@ def root_app(
     app = FastAPI(title="fhircast-hub", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
 
     @app.head("/health/live", include_in_schema=False)
-    @app.get("/health/live")
+    @app.get("/health/live", response_class=PlainTextResponse)
     async def live() -> Response:
         """The process answers."""
         return PlainTextResponse("live\n")
 
     @app.head("/health/ready", include_in_schema=False)
-    @app.get("/health/ready")
+    @app.get(
+        "/health/ready", response_class=PlainTextResponse, responses={503: {"description": "Not yet, or no more."}}
+    )
     async def is_ready() -> Response:
         """The store is open and the hub takes requests."""
         return PlainTextResponse("ready\n") if ready() else PlainTextResponse("not ready\n", 503)
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def show_metrics() -> Response:
         """Prometheus text format."""
         return Response(metrics(), media_type=metrics_type)
 
     @app.exception_handler(HubError)
     async def refuse(request: Request, error: HubError) -> Response:
+        request.scope[FIELDS]["reason"] = type(error).__name__
         answer = to_response(error, request.headers.get("accept", ""))
         headers = {name.decode(): value.decode() for name, value in answer.headers}
         return Response(answer.body, answer.status, headers, answer.media_type.decode())

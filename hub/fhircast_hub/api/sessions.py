@@ -8,16 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.security import HTTPBearer
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fhircast_hub.api.http import Headers, bearer_token
+from fhircast_hub.api.http import ClientGone, Headers, bearer_token, read_body
 from fhircast_hub.api.log import FIELDS, TRAIL, Trail
 from fhircast_hub.core.administration import check_administrator
 from fhircast_hub.core.audit import Act
-from fhircast_hub.core.errors import BadRequest
-from fhircast_hub.core.limits import MAX_TOPIC
+from fhircast_hub.core.commands import BeginSession
+from fhircast_hub.core.errors import BadRequest, UnsupportedMediaType
+from fhircast_hub.core.limits import MAX_FORM, MAX_TOPIC
 from fhircast_hub.core.messages import check_topic, rfc3339
 from fhircast_hub.core.principal import Principal, SessionKey
 from fhircast_hub.ports import TokenVerifier
@@ -61,6 +62,10 @@ class ShownParticipant(BaseModel):
     ]
 
 
+#: The form of the request, which is read only once it is known who asks.
+_BODY = {"required": True, "content": {"application/json": {"schema": NewSession.model_json_schema()}}}
+
+
 def session_routes(
     service: Service,
     verifier: TokenVerifier,
@@ -70,7 +75,7 @@ def session_routes(
     hashed: Callable[[str], str],
 ) -> APIRouter:
     """The routes. `heard` is when a subscription acknowledged last (epoch seconds); `hashed` makes a topic fit for logs."""
-    router = APIRouter(dependencies=[Depends(HTTPBearer(auto_error=False))])
+    router = APIRouter(dependencies=[Depends(HTTPBearer(auto_error=False)), Depends(_not_cached)])
 
     async def principal_of(request: Request) -> Principal:
         trail: Trail = request.scope[TRAIL]
@@ -81,20 +86,23 @@ def session_routes(
 
     asking = Depends(principal_of)  # a name of this function's, which an annotation could not find
 
-    @router.post("/sessions", status_code=201)
-    async def begin(asked: NewSession, request: Request, principal: Principal = asking) -> MadeSession:
+    @router.post("/sessions", status_code=201, openapi_extra={"requestBody": _BODY})
+    async def begin(request: Request, principal: Principal = asking) -> MadeSession:
         """A session for a user: the live one that was made here before, or a new one."""
         request.scope[FIELDS]["route"] = "sessions"
         check_administrator(principal)
+        asked = await _asked(request)
         try:
             user = normal_user(principal, asked.user)
         except ValueError as error:
             raise BadRequest(f"user: {error}") from None
-        topic, _ = await service.session_for(principal.realm, user, new=asked.new)
+        topic, new = await service.session_for(principal.realm, user, new=asked.new)
+        if not new:  # it must not end before its app has joined
+            await service.submit(SessionKey(principal.realm, topic), BeginSession(principal.realm, topic, user))
         request.scope[FIELDS]["topic"] = hashed(topic)
         return MadeSession(**{"hub.url": hub_url, "hub.topic": topic})
 
-    @router.get("/sessions/{topic}/participants")
+    @router.get("/sessions/{topic:path}/participants")
     async def show(topic: Topic, request: Request, principal: Principal = asking) -> list[ShownParticipant]:
         """Who takes part, and who is in step."""
         request.scope[FIELDS] |= {"route": "participants", "topic": hashed(check_topic(topic))}
@@ -111,11 +119,32 @@ def session_routes(
             for each in found
         ]
 
-    @router.delete("/sessions/{topic}", status_code=204)
+    @router.delete("/sessions/{topic:path}", status_code=204)
     async def end(topic: Topic, request: Request, principal: Principal = asking) -> None:
         """End a session: its subscribers are told so."""
         request.scope[FIELDS] |= {"route": "sessions", "topic": hashed(check_topic(topic))}
-        check_administrator(principal)
+        check_administrator(principal, topic)
         await service.end_session(SessionKey(principal.realm, topic))
 
     return router
+
+
+def _not_cached(response: Response) -> None:
+    response.headers["Cache-Control"] = "no-store"
+
+
+async def _asked(request: Request) -> NewSession:
+    """The body, of which no refusal says more than the place. Raises BadRequest, TooLarge or UnsupportedMediaType."""
+    headers = Headers(request.scope["headers"])
+    if headers.get(b"content-type").partition(";")[0].strip().lower() != "application/json":
+        raise UnsupportedMediaType("Content-Type: expected application/json, got another or none")
+    try:
+        return NewSession.model_validate_json(await read_body(headers, request.receive, MAX_FORM))
+    except ClientGone:
+        raise BadRequest("the body: it did not end") from None
+    except ValidationError as error:
+        fault = error.errors(include_input=False)[0]
+        if fault["type"] == "extra_forbidden":  # its place is what the client called it
+            raise BadRequest("the body: expected only user and new, got another member") from None
+        place = ".".join(map(str, fault["loc"])) or "the body"
+        raise BadRequest(f"{place}: {fault['msg'][:1].lower()}{fault['msg'][1:]}") from None

@@ -28,6 +28,8 @@ CACHE_SECONDS = 30.0
 MAX_REMEMBERED = 10_000
 #: Questions under way at once: made-up tokens are free, and the issuer has other clients.
 AT_ONCE = 16
+#: Seconds for an answer, with the wait for a place: longer ones come from an issuer that is away, too (AUT-16).
+ANSWER_SECONDS = 5.0
 #: Seconds after which a client may try again while the issuer does not answer.
 RETRY_AFTER = 5
 
@@ -80,9 +82,9 @@ class Introspector:
     async def _ask(self, token: str) -> _Known:
         until = self._clock() + CACHE_SECONDS
         try:
-            async with self._slots:
+            async with asyncio.timeout(ANSWER_SECONDS), self._slots:
                 claims = await self._introspect(token)
-        except (FetchError, httpx.HTTPError):
+        except (FetchError, httpx.HTTPError, TimeoutError):
             raise Unavailable("the issuer cannot be asked about this token", retry_after=RETRY_AFTER) from None
         try:
             return _Known(self._principal(claims), "", until)

@@ -45,6 +45,8 @@ class Verifier:
 
     def normal_user(self, principal: Principal, user: str) -> str:
         """A user as the tokens of the principal's issuer name him (AUT-9). Raises ValueError for what names nobody."""
+        if not user.isprintable() or user.isspace():  # no token could name him so
+            raise ValueError("expected printable text, got other characters")
         return normal_user(user, self._issuers[principal.issuer])
 
     async def aclose(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from fhircast_hub.core.commands import BeginSession
 from fhircast_hub.core.effects import Effect
@@ -27,8 +28,10 @@ class Participant(msgspec.Struct, frozen=True):
 
 
 def begin(session: Session | None, command: BeginSession, now: float) -> Outcome:
-    """A session for a user, that nobody has subscribed to yet."""
+    """A session for a user, that nobody has subscribed to yet; the one that was begun for the same user counts as used."""
     if session is not None:
+        if session.made and session.owner == command.owner:
+            return Outcome(replace(session))
         raise Conflict("this topic has a session already")
     return Outcome(Session(realm=command.realm, topic=command.topic, owner=command.owner, made=now))
 
@@ -43,18 +46,27 @@ def end_session(session: Session | None, reason: str) -> Outcome:
     return Outcome(None, effects)
 
 
-def check_administrator(principal: Principal) -> None:
-    """Raise Forbidden or InsufficientScope unless the principal is a system client with the scope for sessions (SES-1)."""
+def check_administrator(principal: Principal, topic: str | None = None) -> None:
+    """Raise Forbidden or InsufficientScope unless the principal is a system client with the scope for sessions (SES-1), and
+    its token is not limited to topics other than `topic` (AUT-8)."""
+    check_claimed(principal, topic)
     if not principal.system:
         raise Forbidden("expected the token of a system client, got that of another")
     if not principal.scopes.sessions:
         raise InsufficientScope("this token may not begin or end sessions", scope=SESSIONS)
 
 
+def check_claimed(principal: Principal, topic: str | None) -> None:
+    """Raise Forbidden where the token is limited to topics, and `topic` (None: one that is still to be made) is none of them."""
+    if principal.topics is not None and topic not in principal.topics:
+        raise Forbidden("this token's hub.topic claim does not name this topic")
+
+
 def participants(session: Session | None, principal: Principal) -> list[Participant]:
     """Who takes part, and who is in step. Raises NotFound, or Forbidden unless the principal takes part or is a system client."""
     if session is None:
         raise NotFound("expected the topic of a session, got another")
+    check_claimed(principal, session.topic)
     subscribed = any(other.subscriber == principal.subscriber for other in session.subscriptions.values())
     if not (principal.system or subscribed):
         raise Forbidden("expected a subscriber of this topic or a system client, got another")

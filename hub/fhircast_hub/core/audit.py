@@ -19,15 +19,19 @@ _REST = "http://hl7.org/fhir/restful-interaction"
 _PARTICIPATION = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
 _ENTITY_TYPE = "http://terminology.hl7.org/CodeSystem/audit-entity-type"
 _ROLE = "http://terminology.hl7.org/CodeSystem/object-role"
+_NETWORK_IP, _NETWORK_URI = "2", "5"
 _FHIRCAST = "urn:fhircast-hub:audit"
 _BALP = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit."
 
 
 class Act(enum.Enum):
-    """What was done, with the action of AuditEvent, the interaction of FHIR's REST it is like, and BALP's pattern."""
+    """What was done, with the action of AuditEvent, the interaction of FHIR's REST it is like, and BALP's pattern.
+
+    BALP's Delete has no room for what an unsubscription is beyond that (subtype 1..1).
+    """
 
     SUBSCRIBE = "subscribe", "C", "create", "Create"
-    UNSUBSCRIBE = "unsubscribe", "D", "delete", "Delete"
+    UNSUBSCRIBE = "unsubscribe", "D", "delete", ""
     PUBLISH = "publish", "C", "create", "Create"
     READ = "read", "R", "read", "Read"
     SESSION = "session", "U", "update", "Update"
@@ -40,7 +44,7 @@ class Act(enum.Enum):
 class Entry(msgspec.Struct, frozen=True):
     """One thing that was done, or refused. `at` is in epoch seconds; `status` is the HTTP status, 0 for the hub's own doing.
 
-    `topic` is a keyed hash; `event` the event's name; `patients` are references such as Patient/1; `reason` a text of the hub's.
+    `address` is where the request came from. `topic` is a keyed hash; `event` the event's name; `patients` are references such as Patient/1; `reason` a text of the hub's.
     """
 
     act: Act
@@ -49,6 +53,7 @@ class Entry(msgspec.Struct, frozen=True):
     issuer: str = ""
     user: str = ""
     client: str = ""
+    address: str = ""
     event: str = ""
     patients: tuple[str, ...] = ()
     status: int = 0
@@ -56,12 +61,11 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 def audit_event(entry: Entry, hub_url: str) -> bytes:
-    """The AuditEvent, as JSON on one line. Patterns are those of a patient where one is named."""
-    act = entry.act
-    pattern = f"{'Patient' if entry.patients else ''}{act.pattern}"
+    """The AuditEvent, as JSON on one line."""
+    act, pattern = entry.act, _pattern(entry)
     resource: dict[str, object] = {
         "resourceType": "AuditEvent",
-        **({"meta": {"profile": [_BALP + pattern]}} if act.pattern else {}),
+        **({"meta": {"profile": [_BALP + pattern]}} if pattern else {}),
         "type": {"system": _TYPES, "code": "rest", "display": "RESTful Operation"},
         "subtype": [
             {"system": _REST, "code": act.interaction, "display": act.interaction},
@@ -85,29 +89,51 @@ def patients(ref: str, implied: Mapping[str, str]) -> tuple[str, ...]:
     return (f"Patient/{found.partition('/')[2]}",) if found else ()
 
 
+def _pattern(entry: Entry) -> str:
+    """BALP's, that of a patient where one is named: its patterns are of what succeeded, by a client that is known."""
+    if not (entry.act.pattern and entry.client and entry.address) or _outcome(entry.status) != "0":
+        return ""
+    return f"{'Patient' if entry.patients else ''}{entry.act.pattern}"
+
+
 def _outcome(status: int) -> str:
     """AuditEvent.outcome: success, minor failure (the client's fault), serious failure (the hub's)."""
     return "0" if status < 400 else "4" if status < 500 else "8"
 
 
 def _agents(entry: Entry, hub_url: str) -> list[dict[str, object]]:
-    asked = bool(entry.user or entry.client)
+    """The hub, then the client and the user as far as they are known. Data goes from source to destination."""
+    source, destination = _concept(_DCM, "110153", "Source Role ID"), _concept(_DCM, "110152", "Destination Role ID")
+    author = _concept(_PARTICIPATION, "AUT", "author (originator)")
+    roles = (destination, source, author)
+    if entry.act is Act.READ:
+        roles = (source, destination, _concept(_PARTICIPATION, "IRCP", "information recipient"))
+    of_hub, of_client, of_user = roles
+    asked = bool(entry.user or entry.client or entry.address)
     agents: list[dict[str, object]] = [
         {
-            "type": _concept(_DCM, "110152", "Destination Role ID"),
+            "type": of_hub,
             "who": {"identifier": {"value": hub_url}},
             "requestor": not asked,
+            "network": {"address": hub_url, "type": _NETWORK_URI},
         }
     ]
-    if entry.client:
-        who = {"identifier": {"system": entry.issuer, "value": entry.client}}
-        role = _concept(_DCM, "110153", "Source Role ID")
-        agents.append({"type": role, "who": who, "requestor": not entry.user})
+    if entry.client or entry.address:
+        agents.append(
+            {
+                "type": of_client,
+                **({"who": _known(entry.issuer, entry.client)} if entry.client else {}),
+                "requestor": not entry.user,
+                **({"network": {"address": entry.address, "type": _NETWORK_IP}} if entry.address else {}),
+            }
+        )
     if entry.user:
-        who = {"identifier": {"system": entry.issuer, "value": entry.user}}
-        role = _concept(_PARTICIPATION, "IRCP", "information recipient")
-        agents.append({"type": role, "who": who, "requestor": True})
+        agents.append({"type": of_user, "who": _known(entry.issuer, entry.user), "requestor": True})
     return agents
+
+
+def _known(issuer: str, name: str) -> dict[str, object]:
+    return {"identifier": {**({"system": issuer} if issuer else {}), "value": name}}
 
 
 def _entities(entry: Entry) -> list[dict[str, object]]:
