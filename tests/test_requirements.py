@@ -22,7 +22,7 @@ def test_ids_are_read_and_sorted_as_on_the_page() -> None:
 
 
 def test_the_check_wants_a_test_for_each_behaviour_of_this_release_and_no_other_id() -> None:
-    known = ["SUB-1", "SUB-2", "AUT-14", "SYN-1"]
+    known = ["SUB-1", "SUB-2", "AUT-14", "SES-1"]
     assert requirements.problems(known, Counter({"SUB-1": 1, "SUB-2": 3})) == {}
     assert requirements.problems(known, Counter({"SUB-1": 1, "SUB-9": 1})) == {
         "of this release, without a test": ["SUB-2"],

@@ -29,14 +29,14 @@ def check_callback(url: str) -> str:
         raise BadRequest(f"hub.callback: expected at most {MAX_CALLBACK} characters, got {len(url)}")
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
+        is_url = bool(_URL.fullmatch(url) and parts.hostname) and parts.port != 0
     except ValueError:
-        host, port = None, 0
-    if not _URL.fullmatch(url) or not host or port == 0:
+        is_url = False
+    if not is_url:
         raise BadRequest(
             f"hub.callback: expected an absolute http or https URL without a fragment, got {len(url)} characters that are not"
         )
-    if "@" in parts.netloc:
+    if "@" in urlsplit(url).netloc:
         raise BadRequest("hub.callback: expected a URL without credentials, got some")
     return url
 
