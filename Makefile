@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.complete
 NODE := tests/bench/.node
 
-.PHONY: help build-venv demo test lint types requirements bench clean
+.PHONY: help build-venv demo test lint types requirements simulate bench clean
 
 help:
 	@echo 'make demo          a session of three applications, to look at; ARGS=--keep leaves the hub running'
@@ -13,6 +13,7 @@ help:
 	@echo 'make lint          ruff: rules and format'
 	@echo 'make types         mypy, strict'
 	@echo 'make requirements  the behaviours of docs/behaviour.md and how many tests prove each'
+	@echo 'make simulate      the core against clients and networks of all tempers: SEEDS=1000 of them, or one SEED=123'
 	@echo 'make bench         the hub beside a bare uvicorn and a bare node; ARGS=--quick for a short look'
 	@echo 'make build-venv    only makes $(VENV)'
 	@echo 'make clean         removes all that was made here'
@@ -46,6 +47,9 @@ types: $(STAMP)
 
 requirements: $(STAMP)
 	@$(RUN) tests/requirements.py
+
+simulate: $(STAMP)
+	@PYTHONPATH=tests $(RUN) -m simulation.run $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000))
 
 bench: $(STAMP)
 	@tools/need.sh gcc libc6-dev -- gcc --version

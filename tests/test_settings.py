@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from fhircast_hub.auth.issuers import Issuer
+from fhircast_hub.core.delivery import Policy
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.settings import NAMES, IssuerSettings, Settings, SettingsError, load, require_issuers
 
@@ -53,6 +54,31 @@ def test_rules_are_the_cores_own_defaults_unless_set() -> None:
     assert Settings().rules() == Rules()
     changed = from_env(QUEUE_BYTES="5000", QUEUE_MESSAGES="7", MAX_SUBSCRIPTIONS_PER_TOPIC="3", DERIVE_OPENS="false")
     assert changed.rules() == Rules(held_bytes=5000, held_messages=7, max_subscriptions=3, derive_opens=False)
+
+
+@pytest.mark.req("SYN-4", "SYN-5", "SYN-7", "SYN-13", "CON-15")
+def test_who_follows_is_decided_by_rules_that_can_be_set() -> None:
+    given = {
+        "ACK_TIMEOUT": 11,
+        "ACK_STRIKES": 4,
+        "RECONNECT_GRACE": 5,
+        "HEARTBEAT_SECONDS": 31,
+        "MAX_BUNDLE_ENTRIES": 6,
+    }
+    rules = Rules(ack_timeout=11, ack_strikes=4, reconnect_grace=5, heartbeat_seconds=31, max_entries=6)
+    assert from_env(**given).rules() == rules
+
+
+@pytest.mark.req("SUB-12", "SYN-13")
+@pytest.mark.parametrize(("ping", "hold"), [("1", 60), ("20", 60), ("21", 63), ("100", 300)])
+def test_what_a_dead_socket_may_have_missed_is_held_until_its_pings_tell(ping: str, hold: int) -> None:
+    assert from_env(PING_SECONDS=ping).rules() == Rules(hold_seconds=hold)
+
+
+@pytest.mark.req("SYN-6")
+@pytest.mark.parametrize("policy", Policy)
+def test_every_policy_can_be_set(policy: Policy) -> None:
+    assert Policy(from_env(ACK_POLICY=policy.value.upper()).ack_policy) is policy
 
 
 def test_defaults_are_those_of_the_documentation() -> None:
@@ -150,6 +176,9 @@ def test_good_values_are_taken(name: str, value: Any, taken: object) -> None:
     assert getattr(from_env(**{name: value}), name.lower()) == taken
 
 
+#: Settings of who follows, none of which may be nothing.
+COUNTS = ("ACK_TIMEOUT", "ACK_STRIKES", "RECONNECT_GRACE", "PING_SECONDS", "HEARTBEAT_SECONDS", "MAX_BUNDLE_ENTRIES")
+
 #: Setting, what came, and words of the line.
 BAD: list[tuple[str, Any, str]] = [
     ("PORT", "80800", "got '80800', expected a whole number from 0 to 65535"),
@@ -159,6 +188,10 @@ BAD: list[tuple[str, Any, str]] = [
     ("PORT", "8_0", "got '8_0', expected a whole number"),
     ("PORT", "٨٠", "expected a whole number"),
     ("PORT", "tcp://10.0.0.1:80", "got 'tcp://10.0.0.1:80', expected a whole number"),
+    *((name, "0", "got '0', expected a whole number from 1 to") for name in COUNTS),
+    *((name, "2.5", "got '2.5', expected a whole number from 1 to") for name in COUNTS),
+    ("ACK_POLICY", "loose", "got 'loose', expected one of strict, lenient, off"),
+    ("ACK_POLICY", "", "got '', expected one of strict, lenient, off"),
     ("QUEUE_BYTES", "0", "got '0', expected a whole number from 1 to 2147483647"),
     ("MAX_BODY_BYTES", "1" * 5000, "1111... (5000 characters), expected a whole number"),
     ("DEFAULT_LEASE", "86401", "got 86401, expected at most FHIRCAST_MAX_LEASE, which is 86400"),

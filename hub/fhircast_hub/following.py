@@ -11,7 +11,7 @@ from fhircast_hub.core.delivery import Deliveries
 from fhircast_hub.core.effects import Notice
 from fhircast_hub.core.principal import SessionKey
 from fhircast_hub.ports import Clock
-from fhircast_hub.service import REQUEST_ID, Service
+from fhircast_hub.service import LOOK_SECONDS, REQUEST_ID, Service
 
 #: Seconds between two looks at who is silent, at least.
 MIN_WAIT = 0.1
@@ -83,8 +83,8 @@ class Following:
         """Set the timer to what was sent first: whatever is sent later is due later."""
         self._timer = None
         if (at := self._deliveries.deadline()) is not None:
-            # Never in haste: the clock may have been set.
-            wait = max(at - self._clock(), MIN_WAIT)
+            # Neither in haste nor too late: the clock may have been set.
+            wait = min(max(at - self._clock(), MIN_WAIT), LOOK_SECONDS)
             self._timer = asyncio.get_running_loop().call_later(wait, self._fire)
 
     def _fire(self) -> None:

@@ -12,7 +12,17 @@ from typing import Any
 
 import msgspec
 
-from fhircast_hub.core.commands import Command, Connected, Disconnected, Publish, Renew, Subscribe, Tick, Unsubscribe
+from fhircast_hub.core.commands import (
+    Command,
+    Connected,
+    Disconnected,
+    Publish,
+    Renew,
+    Restarted,
+    Subscribe,
+    Tick,
+    Unsubscribe,
+)
 from fhircast_hub.core.context import current_context
 from fhircast_hub.core.decide import decide
 from fhircast_hub.core.delivery import Deliveries, Policy
@@ -123,9 +133,10 @@ class World:
     Beside it stands what its node remembers of deliveries, under the default policy unless told otherwise.
     """
 
-    def __init__(self, policy: Policy = Policy.LENIENT, **rules: Any) -> None:
+    def __init__(self, policy: Policy = Policy.LENIENT, /, **rules: Any) -> None:
         self.rules = Rules(**rules)
         self.session: Session | None = None
+        self._policy = policy
         self.deliveries = Deliveries(policy, self.rules.ack_timeout)
         self.now = NOON
         self.ids = Counting()
@@ -197,6 +208,11 @@ class World:
         connection = self.connect(sid)
         self.news(sid)
         return connection
+
+    def restart(self) -> None:
+        """The hub's process is new, and its node remembers nothing."""
+        self.deliveries = Deliveries(self._policy, self.rules.ack_timeout)
+        self.do(Restarted())
 
     def post(self, posted: object, by: Principal | None = None) -> Outcome:
         """Publish a message, given as JSON text or as what to make it of."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from fhircast_hub.core.audiences import NOTHING
+from fhircast_hub.core.content import bundle
 from fhircast_hub.core.effects import Notice, Send
 from fhircast_hub.core.errors import Unavailable
 from fhircast_hub.core.principal import SessionKey
@@ -91,6 +93,66 @@ async def test_only_what_differs_is_written_and_what_went_is_deleted(tmp_path: P
         rows = connection.execute("select kind, name from part").fetchall()
     connection.close()
     assert sorted(rows) == [("context", "patient/p1"), ("head", ""), ("home", ""), ("lost", "")]
+
+
+@pytest.mark.req("CON-6")
+async def test_an_update_writes_the_resources_that_it_changes(tmp_path: Path) -> None:
+    """One is added, one replaced and one deleted, beside one that stays: three rows, those of the context, and the head."""
+    store = await opened(tmp_path / "hub.db")
+    stays, goes, changes, comes = (Shared(number, b"{%d}" % number) for number in range(1, 5))
+    before = Content({"a/stays": stays, "a/goes": goes, "a/changes": changes}, 9, (b"1",))
+    resources = {"a/stays": stays, "a/changes": replace(changes, entry=b"{}"), "a/comes": comes}
+    after = Content(resources, 8, (b"1", b"2"))
+    other = Content({"a/other": Shared(1, b"{o}")}, 3, (b"o",))
+    sessions = [replace(FULL, contents={"patient/p1": content, "study/s": other}) for content in (before, after)]
+    await store.commit(KEY, 0, None, sessions[0], ())
+    statements: list[str] = []
+    store._connection.set_trace_callback(statements.append)
+    await store.commit(KEY, 1, sessions[0], sessions[1], ())
+    _, put, delete, _ = statements
+    assert re.findall(r"'(head|updates|shared|context)', '([^']*)'", put) == [
+        ("head", ""),
+        ("updates", "patient/p1"),
+        ("shared", "patient/p1\na/changes"),
+        ("shared", "patient/p1\na/comes"),
+    ]
+    assert "name = 'patient/p1\na/goes'" in delete
+    await store.close()
+    again = await opened(tmp_path / "hub.db")
+    assert list(again.sessions()) == [sessions[1]]
+    await again.close()
+
+
+@pytest.mark.req("CON-9", "CON-10")
+async def test_the_rows_of_a_closed_context_go(tmp_path: Path) -> None:
+    """Its resources and what is known of its updates; those of the others stay."""
+    store = await opened(tmp_path / "hub.db")
+    await store.commit(KEY, 0, None, FULL, ())
+    less = replace(FULL, contexts={"patient/p1": PATIENT}, contents={"patient/p1": FULL.contents["patient/p1"]})
+    await store.commit(KEY, 1, FULL, less, ())
+    await store.close()
+    with sqlite3.connect(tmp_path / "hub.db") as connection:
+        rows = connection.execute("select kind, name from part where kind in ('shared', 'updates')").fetchall()
+    connection.close()
+    assert rows == [("updates", "patient/p1")]
+
+
+@pytest.mark.req("CON-13")
+async def test_shared_resources_keep_their_order(tmp_path: Path) -> None:
+    """However their rows are read, they are shown in the order in which they were shared."""
+    store = await opened(tmp_path / "hub.db")
+    refs = [f"observation/{number}" for number in (9, 10, 1, 5, 3)]
+    resources = {ref: Shared(place, b'{"n":"%b"}' % ref.encode()) for place, ref in enumerate(refs)}
+    content = Content(dict(sorted(resources.items())), sum(len(each.entry) for each in resources.values()), (b"1",))
+    shown = bundle(content, "1")
+    assert re.findall(rb'"n":"([^"]*)"', shown) == [ref.encode() for ref in refs]
+    await store.commit(KEY, 0, None, replace(FULL, contents={"patient/p1": content}), ())
+    await store.close()
+    again = await opened(tmp_path / "hub.db")
+    (session,) = again.sessions()
+    assert bundle(session.contents["patient/p1"], "1") == shown
+    assert session.contents["patient/p1"].size == content.size
+    await again.close()
 
 
 def modes_in(folder: Path) -> dict[str, int]:

@@ -11,10 +11,12 @@ import msgspec
 
 from fhircast_hub.core.errors import BadRequest
 from fhircast_hub.core.limits import MAX_ID
-from fhircast_hub.core.reading import Stub, check_controls, decoded, ref_of
+from fhircast_hub.core.reading import Stub, decoded, ref_of
 
 #: A reference or URL that ends in Type/id.
-_ENDS_IN_REF = re.compile(rf"(?:^|[/:])([A-Z][A-Za-z]*)/([^/?#\s]{{1,{MAX_ID}}})\Z", re.ASCII)
+_ENDS_IN_REF = re.compile(
+    rf"(?:^|[/:])([A-Z][A-Za-z]*)/([^/?#\s\x00-\x1f\x7f-\x9f\ud800-\udfff]{{1,{MAX_ID}}})\Z", re.ASCII
+)
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -72,21 +74,30 @@ def _change(entry: _Entry, where: str) -> Change:
             f"{where}.request.method: expected PUT or DELETE, got another method of {len(method)} characters"
         )
     resource = bytes(entry.resource)
-    ref = ref_of(decoded(_STUB, resource, f"{where}.resource"))
-    if not ref:
-        raise BadRequest(f"{where}.resource: expected a resource with an id of 1 to {MAX_ID} characters, got none")
-    check_controls(f"{where}.resource.id", ref)
-    full_url = b'"fullUrl":%b,' % msgspec.json.encode(entry.fullUrl) if entry.fullUrl is not None else b""
-    return Change(ref, b'{%b"resource":%b}' % (full_url, resource))
+    stub = decoded(_STUB, resource, f"{where}.resource")
+    # What no DELETE could name would stay for good.
+    if stub is None or not stub.id or not _ENDS_IN_REF.fullmatch(f"{stub.resourceType}/{stub.id}"):
+        raise BadRequest(f"{where}.resource: expected a resource whose Type/id is one of FHIR, got none")
+    ref = ref_of(stub)
+    if entry.fullUrl is None:
+        return Change(ref, b'{"resource":%b}' % resource)
+    if _named(entry.fullUrl) not in ("", ref):
+        raise BadRequest(f"{where}: expected fullUrl to end in the Type/id of the resource, got that of another")
+    return Change(ref, b'{"fullUrl":%b,"resource":%b}' % (msgspec.json.encode(entry.fullUrl), resource))
 
 
 def _target(entry: _Entry, where: str) -> str:
     """What a DELETE deletes (CON-13)."""
-    urls = entry.fullUrl or "", entry.request.url or ""
-    targets = {f"{found[1].lower()}/{found[2]}" for url in urls if (found := _ENDS_IN_REF.search(url))}
+    targets = {_named(entry.fullUrl or ""), _named(entry.request.url or "")} - {""}
     if len(targets) != 1:
         raise BadRequest(
             f"{where}: expected fullUrl or request.url to end in the Type/id of what is deleted, got"
             f" {'two that differ' if targets else 'neither'}"
         )
     return targets.pop()
+
+
+def _named(url: str) -> str:
+    """The ref of the Type/id in which a URL ends; "" where it does not."""
+    found = _ENDS_IN_REF.search(url)
+    return f"{found[1].lower()}/{found[2]}" if found else ""

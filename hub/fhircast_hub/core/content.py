@@ -40,7 +40,6 @@ def updated(session: Session, event: Event, version: str, rules: Rules) -> Sessi
         session,
         contexts={**session.contexts, context.ref: context},
         contents={**session.contents, context.ref: content},
-        version=version if context.ref == session.current else session.version,
     )
 
 

@@ -12,7 +12,7 @@ from fhircast_hub.core.derived import DerivedOpen, derive
 from fhircast_hub.core.effects import Message, Notice
 from fhircast_hub.core.errors import InsufficientScope
 from fhircast_hub.core.limits import MAX_CONTEXT_BYTES, MAX_CONTEXTS, Rules
-from fhircast_hub.core.messages import Event, encode, id_of, with_version
+from fhircast_hub.core.messages import Event, encode, id_of, raw_items, with_version
 from fhircast_hub.core.names import DERIVED, spelling
 from fhircast_hub.core.principal import Principal, check_access
 from fhircast_hub.core.session import OpenContext, Session
@@ -132,7 +132,17 @@ def _with_content(session: Session, context: OpenContext, principal: Principal) 
     if not principal.scopes.may_read(context.key.removesuffix("open") + "update"):
         return context.context
     content = bundle(session.contents.get(context.ref), context.version)
-    return b"%b,%b]" % (context.context[:-1].rstrip(), content)
+    return b"%b,%b]" % (_without_content(context.context)[:-1].rstrip(), content)
+
+
+def _without_content(context: bytes) -> bytes:
+    """The array without items called as the one that is added: "one and only one Bundle" (2.9), and the client's is an old one."""
+    if b"content" not in context:
+        return context
+    items = raw_items(context)
+    if all(key != "content" for key, _, _ in items):
+        return context
+    return b"[%b]" % b",".join(raw for key, _, raw in items if key != "content")
 
 
 def _answer(type_: str, version: str, context: bytes) -> bytes:

@@ -74,7 +74,8 @@ def _decide(session: Session | None, command: Command, now: float, ids: Ids, rul
         case Publish():
             return publish(session, command, now, ids, rules)
         case Subscribe():
-            return _with_evicted(session, subscriptions.subscribe(session, command, now, rules), command.name, now, ids)
+            anew = command.principal.subscriber, command.name
+            return _with_evicted(session, subscriptions.subscribe(session, command, now, rules), anew, now, ids)
         case Renew():
             return subscriptions.renew(session, command, now, ids, rules)
         case Unsubscribe():
@@ -96,7 +97,7 @@ def _decide(session: Session | None, command: Command, now: float, ids: Ids, rul
         case Undeliverable():
             return syncerror.undeliverable(session, command.sid, command.reason, now, ids)
         case Evict():
-            return _with_evicted(session, subscriptions.evict(session, command), "", now, ids)
+            return _with_evicted(session, subscriptions.evict(session, command), None, now, ids)
         case Tick():
             return _tick(session, now, ids, rules)
         case MakeRoom():
@@ -122,13 +123,17 @@ def _tick(session: Session | None, now: float, ids: Ids, rules: Rules) -> Outcom
     return Outcome(after, effects)
 
 
-def _with_evicted(before: Session | None, outcome: Outcome, name: str, now: float, ids: Ids) -> Outcome:
-    """The outcome, and a SyncError for each lost subscription that had to make room; one of this name has come anew (SUB-17)."""
+def _with_evicted(
+    before: Session | None, outcome: Outcome, anew: tuple[str, str] | None, now: float, ids: Ids
+) -> Outcome:
+    """The outcome, and a SyncError for each lost subscription that had to make room. One of the user and name `anew` came back
+    in another way (SUB-17)."""
     after, effects = outcome.session, outcome.effects
     if before is None or after is None:
         return outcome
     for sid, subscription in before.subscriptions.items():
-        if subscription.back_by and subscription.name != name and sid not in after.subscriptions:
+        is_back = subscription.name and (subscription.subscriber, subscription.name) == anew
+        if subscription.back_by and not is_back and sid not in after.subscriptions:
             effects += syncerror.lost(after, subscription, now, ids)
     return Outcome(after, effects)
 

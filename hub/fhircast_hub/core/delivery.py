@@ -21,12 +21,17 @@ from fhircast_hub.core.session import Subscription
 
 #: Events of a session that wait for acknowledgements; more are not published within any timeout by people.
 MAX_WAITING = 4096
+#: Repeats of one event (EVT-17) that wait beside the first; a sender is to wait ten seconds before each.
+MAX_REPEATS = 8
 #: Bytes of an acknowledgement: an id of 256 characters, escaped, and a status.
 MAX_ACKNOWLEDGEMENT = 4096
 #: Seconds after its time for which a silence waits for others, so that what was sent together is reported together (SYN-4).
 TOGETHER = 0.1
 
 _STATUS = re.compile(rb'"?\s*([1-5]\d\d)(?!\d)', re.ASCII)
+
+
+_NEVER = float("inf")
 
 
 class Policy(enum.Enum):
@@ -71,14 +76,14 @@ class _Peer:
 
     __slots__ = ("acknowledges", "connection", "sid", "since", "strikes", "sure", "topic")
 
-    def __init__(self, topic: _Topic, sid: str, connection: str, now: float) -> None:
+    def __init__(self, topic: _Topic, sid: str, connection: str, sure: float) -> None:
         self.topic = topic
         self.sid = sid
         self.connection = connection
         self.acknowledges = False
         self.strikes = 0
-        self.since = float("inf")
-        self.sure = now
+        self.since = _NEVER
+        self.sure = sure
 
 
 _DECODER = msgspec.json.Decoder(_Acknowledgement)
@@ -99,7 +104,7 @@ class Deliveries:
         """A connection of this subscription came."""
         topic = self._topics.setdefault(key, _Topic(key))
         topic.connections += 1
-        peer = self._peers[connection] = _Peer(topic, subscription.sid, connection, now)
+        peer = self._peers[connection] = _Peer(topic, subscription.sid, connection, subscription.sure)
         peer.acknowledges, peer.strikes = subscription.acknowledges, subscription.strikes
         if peer.acknowledges or self._policy is Policy.STRICT:
             peer.since = now
@@ -132,8 +137,12 @@ class Deliveries:
         topic = next((peer.topic for name in to if (peer := self._peers.get(name)) is not None), None)
         if topic is None:
             return
+        self._follow_clock(now)
         sent = _Sent(topic, notice, to, now, later)
-        topic.sent.setdefault(notice.id, []).append(sent)
+        repeats = topic.sent.setdefault(notice.id, [])
+        repeats.append(sent)
+        if len(repeats) > MAX_REPEATS:
+            repeats.pop(1).to = ()
         self._waiting.append(sent)
         if len(topic.sent) > MAX_WAITING:
             for oldest in topic.sent.pop(next(iter(topic.sent))):
@@ -156,7 +165,9 @@ class Deliveries:
             return None
         for sent in found:
             sent.answered.add(connection)
-        peer.sure = max(peer.sure, found[0].at)
+        # What was handed to one connection alone says nothing of another.
+        told = [sent.at for sent in found if len(sent.to) > 1 or peer.connection in sent.to]
+        peer.sure = max(peer.sure, min(told, default=0.0))
         commands: list[Command] = []
         if not peer.acknowledges or peer.strikes:
             peer.acknowledges, peer.strikes, peer.since = True, 0, min(peer.since, now)
@@ -172,6 +183,7 @@ class Deliveries:
 
     def unanswered(self, now: float) -> list[tuple[SessionKey, Unanswered]]:
         """What was not acknowledged in time, by session. Of what a connection left unanswered together the last is named."""
+        self._follow_clock(now)
         silent: dict[str, _Sent] = {}
         while self._waiting and self._waiting[0].at + self._timeout <= now:
             sent = self._waiting.popleft()
@@ -184,6 +196,14 @@ class Deliveries:
             peer.strikes += 1
             silences.setdefault(sent.topic.key, []).append(Silence(peer.sid, name, sent.notice))
         return [(key, Unanswered(tuple(found))) for key, found in silences.items()]
+
+    def _follow_clock(self, now: float) -> None:
+        """A clock that was set back begins the time of what waits anew; else nobody would be missed until it is as late again."""
+        if self._waiting and self._waiting[-1].at > now:
+            for sent in self._waiting:
+                sent.at = min(sent.at, now)
+            for peer in self._peers.values():
+                peer.since = now if now < peer.since < _NEVER else peer.since
 
     def _is_missed(self, name: str, sent: _Sent) -> bool:
         peer = self._peers.get(name)

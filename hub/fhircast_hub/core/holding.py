@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from msgspec.structs import replace
 
 from fhircast_hub.core.effects import Message, Notice
@@ -16,14 +18,18 @@ def hold(session: Session, new: Held, rules: Rules) -> Session:
 
     Of a close that is too much to hold the context is remembered; what nobody can have missed is forgotten.
     """
-    absent = [other.sure for other in session.subscriptions.values() if not other.connection and not other.fresh]
-    since = min([new.at - rules.hold_seconds, *absent])
+    # A socket that is older than this has answered a ping, or was found dead.
+    since = young = new.at - rules.hold_seconds
+    for subscription in session.subscriptions.values():
+        if not subscription.fresh and (not subscription.connection or subscription.since > young):
+            since = min(since, subscription.sure)
     number = next(reversed(session.held), 0) + 1
     held = {order: other for order, other in session.held.items() if other.at >= since} | {number: new}
     lost = {context: at for context, at in session.lost.items() if at >= since}
     size = sum(len(other.frame) for other in held.values())
     while held and (size > rules.held_bytes or len(held) > rules.held_messages):
-        other = held.pop(next(iter(held)))
+        # What alone is too much must not cost all others their place.
+        other = held.pop(number if len(new.frame) > rules.held_bytes and number in held else next(iter(held)))
         size -= len(other.frame)
         if other.closes:
             lost[f"{other.type}/{other.ref.partition('/')[2]}"] = other.at
@@ -33,21 +39,20 @@ def hold(session: Session, new: Held, rules: Rules) -> Session:
 
 
 def missed(
-    session: Session, subscription: Subscription, sure: float, now: float, ids: Ids, rules: Rules
+    session: Session, subscription: Subscription, sure: float, told: Collection[str], now: float, ids: Ids, rules: Rules
 ) -> list[Message]:
-    """The closes and updates that a subscription has missed, in order; what was sent until `sure` has arrived.
+    """The closes and updates that a subscription has missed, in order, before it is `told` that these refs are open; what was sent
+    until `sure` has arrived.
 
     That is what was accepted while it had no socket, and what was sent to its last socket and may never have arrived, unless what
     was closed then is open again. Where a close is no longer held, one is made for the context that is closed now.
     """
     left = subscription.since if not subscription.connection else now
-    if subscription.connection:
+    if subscription.connection and subscription.since < left - rules.hold_seconds:
         # A socket that was dead for longer than this would have been noticed by its pings.
         sure = max(sure, left - rules.hold_seconds)
     keys = subscription.keys
-    is_open = session.contexts.keys() | {
-        ref for context in session.contexts.values() for ref in context.implied.values()
-    }
+    is_open = session.contexts.keys() | set(told)
     held: list[Held] = []
     reopened: set[str] = set()
     for other in reversed(session.held.values()):

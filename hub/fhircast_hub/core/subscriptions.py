@@ -92,8 +92,10 @@ def renew(session: Session | None, command: Renew, now: float, ids: Ids, rules: 
         return Outcome(session)
     told = audiences.told_to(session.audiences, renewed.connection)
     added = renewed.keys - subscription.keys
-    # Whoever is at home is told so again behind what the new names add: that is not current (CTX-6).
-    frames, now_told = replay(session, added | (renewed.keys & {"home-open"}) if added else added, rules)
+    frames, now_told = replay(session, added, rules)
+    newest = replay(session, renewed.keys, rules)[0][-1:]
+    if frames and frames[-1:] != newest:
+        frames += newest  # what is current is told again, behind what the new names add
     told = (now_told[0] or told[0], now_told[1] or told[1], now_told[2] or told[2])
     session = _placed(session, renewed, told)
     return Outcome(session, (_confirmation(session, renewed, now), *_sends(renewed, frames)))
@@ -132,9 +134,11 @@ def connected(session: Session | None, command: Connected, now: float, ids: Ids,
         effects = (Close(subscription.connection, POLICY_VIOLATION, "another socket took over this endpoint"),)
         session = replace(session, audiences=audiences.leave(session.audiences, subscription.connection))
     sure = max(subscription.sure, command.sure)
-    before = [] if subscription.fresh else missed(session, subscription, sure, now, ids, rules)
-    back = replace(subscription, connection=command.connection, since=now, fresh=False, sure=now, back_by=0.0)
-    frames, told = replay(session, back.keys, rules)
+    frames, told = replay(session, subscription.keys, rules)
+    before = [] if subscription.fresh else missed(session, subscription, sure, told, now, ids, rules)
+    # What it is told now may get lost like all before: only an answer makes that sure.
+    sure = now if subscription.fresh else sure
+    back = replace(subscription, connection=command.connection, since=now, fresh=False, sure=sure, back_by=0.0)
     session = _placed(_with(session, back), back, told)
     confirmed = _confirmation(session, back, now)
     return Outcome(session, (*effects, confirmed, *_sends(back, before), *_sends(back, frames)), back)
@@ -172,8 +176,19 @@ def disconnected(session: Session | None, command: Disconnected, now: float, rul
     if command.code in (NORMAL, GOING_AWAY):
         back_by = 0.0
     else:
+        if _came_anew(session, subscription, command.sure):
+            return Outcome(_drop(session, subscription))
         back_by = now + (RESTART_GRACE if command.code == SERVICE_RESTART else rules.reconnect_grace)
     return Outcome(_gone(session, subscription, now, command.sure, back_by))
+
+
+def _came_anew(session: Session, lost: Subscription, sure: float) -> bool:
+    """Whether an app whose connection broke has subscribed anew, under its name, before that was noticed: it is no ghost (SUB-17)."""
+    return bool(lost.name) and any(
+        other.connection and other.since > sure
+        for other in session.subscriptions.values()
+        if (other.subscriber, other.name) == (lost.subscriber, lost.name) and other.sid != lost.sid
+    )
 
 
 def acknowledged(session: Session | None, command: Acknowledged) -> Outcome:
@@ -192,7 +207,7 @@ def restarted(session: Session, now: float) -> Outcome:
         if subscription.callback:
             continue
         if subscription.connection:
-            session = _gone(session, subscription, back_by, subscription.sure, back_by)
+            session = _gone(session, subscription, now, subscription.sure, back_by)
         elif subscription.back_by:
             session = _with(session, replace(subscription, back_by=back_by))
     return Outcome(session, effects)

@@ -1,0 +1,309 @@
+"""Mutants: the core with one mistake each, made while it runs. Each names the invariants of which one must notice."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator
+from types import CodeType
+from typing import Any, NamedTuple
+
+from fhircast_hub.core import (
+    audiences,
+    content,
+    context,
+    delivery,
+    derived,
+    heartbeat,
+    holding,
+    publishing,
+    subscriptions,
+    syncerror,
+)
+from simulation import hub
+
+
+class Mutant(NamedTuple):
+    """A mistake: in `function`, `text` is replaced by `by`. One of `caught_by` must notice."""
+
+    mistake: str
+    function: Callable[..., Any]
+    text: str
+    by: str
+    caught_by: tuple[str, ...]
+
+
+MUTANTS = (
+    Mutant(
+        "a joiner is told what is open before the confirmation",
+        subscriptions.connected,
+        "(*effects, confirmed, *_sends(back, before), *_sends(back, frames))",
+        "(*effects, *_sends(back, before), *_sends(back, frames), confirmed)",
+        ("confirmation_comes_first",),
+    ),
+    Mutant(
+        "a joiner is not told what is open",
+        subscriptions.connected,
+        "*_sends(back, before), *_sends(back, frames)",
+        "*_sends(back, before)",
+        ("joiners_are_told_what_is_open",),
+    ),
+    Mutant(
+        "a joiner is in no audience",
+        subscriptions.connected,
+        "_placed(_with(session, back), back, told)",
+        "_with(session, back)",
+        ("events_reach_who_asked", "opens_are_derived", "who_cannot_follow_is_reported"),
+    ),
+    Mutant(
+        "an update's version is not checked",
+        content._check_version,
+        "event.version == context.version",
+        "event.version",
+        ("answers_are_as_promised",),
+    ),
+    Mutant(
+        "content outlives the close",
+        publishing._closed,
+        "if close.ref in session.contents",
+        "if False and session.contents",
+        ("content_is_what_was_shared", "memory_is_bounded"),
+    ),
+    Mutant(
+        "a repeated update is applied and sent again",
+        content.updated,
+        "return None",
+        "event = replace(event, version=context.version)",
+        ("events_reach_who_asked", "one_order"),
+    ),
+    Mutant(
+        "an update that fails in the middle is applied as far as it went",
+        content._check_delete,
+        "raise BadRequest",
+        "return None; raise BadRequest",
+        ("answers_are_as_promised", "only_refusals_are_raised"),
+    ),
+    Mutant(
+        "a DELETE keeps the resource",
+        content._applied,
+        "del resources[change.ref]",
+        "resources[change.ref] = resources[change.ref]",
+        ("content_is_what_was_shared",),
+    ),
+    Mutant(
+        "a strike is forgotten",
+        syncerror._silent,
+        "strikes = subscription.strikes + 1",
+        "strikes = subscription.strikes",
+        ("subscriptions_are_who_asked", "the_end_is_told"),
+    ),
+    Mutant(
+        "an acknowledgement does not end the strikes",
+        subscriptions.acknowledged,
+        "strikes=0",
+        "strikes=subscription.strikes",
+        ("subscriptions_are_who_asked", "the_end_is_told"),
+    ),
+    Mutant(
+        "the refuser is told of its own refusal",
+        syncerror._send,
+        "if other != but",
+        "if other",
+        ("who_cannot_follow_is_reported",),
+    ),
+    Mutant(
+        "a refused update is reported",
+        publishing._notice,
+        "event.kind not in (Kind.UPDATE, Kind.SELECT)",
+        "event.kind",
+        ("reports_are_true",),
+    ),
+    Mutant(
+        "a lost connection is not waited for",
+        subscriptions.disconnected,
+        "now + (RESTART_GRACE if command.code == SERVICE_RESTART else rules.reconnect_grace)",
+        "0.0",
+        ("who_cannot_follow_is_reported", "nothing_is_overdue"),
+    ),
+    Mutant(
+        "whoever says goodbye counts as lost",
+        subscriptions.disconnected,
+        "command.code in (NORMAL, GOING_AWAY)",
+        "command.code in ()",
+        ("who_cannot_follow_is_reported",),
+    ),
+    Mutant(
+        "a derived open goes to who did not ask for it, or may not read it",
+        publishing._send_open,
+        "open_.key in audience.keys and ",
+        "",
+        ("opens_are_derived", "nobody_hears_what_is_not_theirs"),
+    ),
+    Mutant(
+        "a derived open is sent however often it was",
+        publishing._send_open,
+        "(again or open_.ref not in audience.told)",
+        "True",
+        ("opens_are_derived",),
+    ),
+    Mutant(
+        "what was told is remembered through Home-open",
+        audiences.forget_all,
+        "told=NOTHING",
+        "told=audience.told",
+        ("opens_are_derived",),
+    ),
+    Mutant(
+        "a derived open leaves out what it carries with it",
+        derived.derive,
+        "for type_ in DERIVED",
+        "for type_ in reversed(DERIVED)",
+        ("one_order",),
+    ),
+    Mutant(
+        "joiners are told contexts that were closed",
+        context.without,
+        "if other.ref != ref",
+        "if other.ref",
+        ("contexts_are_what_was_opened", "joiners_are_told_what_is_open"),
+    ),
+    Mutant(
+        "what a closed context implied is told still",
+        context.without,
+        "if k != type_",
+        "if k",
+        ("joiners_are_told_what_is_open", "what_was_missed_is_told"),
+    ),
+    Mutant(
+        "ghosts stay",
+        subscriptions._without_ghosts,
+        "if other.connection",
+        "if other",
+        ("subscriptions_are_who_asked", "memory_is_bounded"),
+    ),
+    Mutant(
+        "missed closes and updates are not held",
+        holding.hold,
+        "return replace(session, held=held, lost=lost)",
+        "return session",
+        ("what_was_missed_is_told",),
+    ),
+    Mutant(
+        "closes that were on their way to a socket that broke are not told again",
+        holding.missed,
+        "other.at > sure and",
+        "other.at >= left and",
+        ("nothing_closed_is_shown",),
+    ),
+    Mutant(
+        "an old open is broadcast again",
+        publishing.publish,
+        "if seen >= session.changed",
+        "if event.ref in session.contexts",
+        ("events_reach_who_asked", "opens_are_derived"),
+    ),
+    Mutant(
+        "an open that came too late is told to nobody",
+        publishing._overtaken,
+        "if seconds > 0",
+        "if seconds < 0",
+        ("who_cannot_follow_is_reported",),
+    ),
+    Mutant(
+        "Home-open leaves the context current",
+        publishing._home,
+        'current=""',
+        "current=session.current",
+        ("contexts_are_what_was_opened",),
+    ),
+    Mutant(
+        "who leaves stays in the audience",
+        subscriptions._gone,
+        "audiences.leave(session.audiences, subscription.connection)",
+        "session.audiences",
+        ("events_reach_who_asked", "memory_is_bounded", "who_cannot_follow_is_reported"),
+    ),
+    Mutant(
+        "the socket whose place was taken stays open",
+        subscriptions.connected,
+        "effects = (Close(",
+        "effects = () and (Close(",
+        ("the_end_is_told",),
+    ),
+    Mutant(
+        "a renewal tells nothing of the names that it adds",
+        subscriptions.renew,
+        "*_sends(renewed, frames)",
+        "",
+        ("events_reach_who_asked", "opens_are_derived"),
+    ),
+    Mutant(
+        "a lease that is over is not denied",
+        subscriptions.end,
+        "if subscription.connection",
+        'if reason != "the lease has ended"',
+        ("the_end_is_told",),
+    ),
+    Mutant(
+        "nobody is missed under the lenient policy",
+        delivery.Deliveries._is_missed,
+        "peer.since <= sent.at",
+        "self._policy is Policy.STRICT",
+        ("silence_is_reported",),
+    ),
+    Mutant(
+        "everybody is missed under the lenient policy",
+        delivery.Deliveries.connected,
+        "if peer.acknowledges or self._policy is Policy.STRICT",
+        "if True",
+        ("reports_are_true",),
+    ),
+    Mutant(
+        "an answer is taken for silence",
+        delivery.Deliveries.acknowledged,
+        "sent.answered.add(connection)",
+        "pass",
+        ("reports_are_true",),
+    ),
+    Mutant(
+        "a refusal is taken for an answer",
+        delivery.Deliveries.acknowledged,
+        'not status[1].startswith(b"2")',
+        "False",
+        ("refusals_are_reported",),
+    ),
+    Mutant(
+        "heartbeats come to everybody",
+        heartbeat.beat,
+        "audiences.subscribed(session.audiences, _NAME)",
+        "tuple(member for audience in session.audiences for member in audience.members)",
+        ("heartbeats_beat", "nobody_hears_what_is_not_theirs"),
+    ),
+    Mutant(
+        "commits overtake each other on their way to a node",
+        hub.Node.tell,
+        "max(self._next, ",
+        "max(0.0, ",
+        ("frames_come_in_the_one_order", "frames_come_between_confirmation_and_end"),
+    ),
+)
+
+
+@contextlib.contextmanager
+def mutated(mutant: Mutant) -> Iterator[None]:
+    """While this lasts, the function makes its mistake, whoever imported it by whatever name."""
+    function = mutant.function
+    source = textwrap.dedent(inspect.getsource(function))
+    assert mutant.text in source, f"{mutant.mistake}: the text is not there any more: {mutant.text}"
+    scope: dict[str, Any] = {}
+    code = compile(
+        f"from __future__ import annotations\n{source.replace(mutant.text, mutant.by)}", mutant.mistake, "exec"
+    )
+    exec(code, function.__globals__, scope)
+    original: CodeType = function.__code__
+    function.__code__ = scope[function.__name__].__code__
+    try:
+        yield
+    finally:
+        function.__code__ = original

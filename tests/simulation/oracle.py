@@ -1,0 +1,390 @@
+"""What each command must lead to: the answer, and who is told what. It follows docs/behaviour.md, and none of the core's functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from fhircast_hub.core.commands import (
+    Acknowledged,
+    Command,
+    Connected,
+    Disconnected,
+    Evict,
+    Publish,
+    Refused,
+    Renew,
+    Restarted,
+    Subscribe,
+    Tick,
+    Unanswered,
+    Unsubscribe,
+)
+from fhircast_hub.core.limits import Rules
+from simulation.model import Change, Context, Label, Sub, Topic, derived_label, open_label
+from simulation.posts import DERIVED, Post, Token
+
+#: Seconds to come back after a restart (SUB-17).
+RESTART = 30
+NORMAL, GOING_AWAY, TAKEN_OVER, RESTARTING = 1000, 1001, 1008, 1012
+#: Seconds that a dead socket may have been taken for a living one.
+HOLD = 60
+
+Told = list[tuple[str, Label]]
+
+
+class Heard(NamedTuple):
+    """What is to be said of a command: who is told what, in order; for a socket that came, what it may and must be told of before."""
+
+    told: Told
+    may: Iterable[Change] = ()
+    must: Iterable[Label] = ()
+    must_close: Iterable[str] = ()  # refs of which a close must come, one that the hub makes if need be
+
+
+class Oracle:
+    """All topics, and the rules."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self.topics: dict[str, Topic] = {}
+
+    def topic(self, name: str) -> Topic | None:
+        return self.topics.get(name)
+
+    # The answer
+
+    def status(self, name: str, command: Command, token: Token | None, post: Post | None, now: float) -> int:
+        """The HTTP status of the answer."""
+        topic = self.topics.get(name)
+        if isinstance(command, Connected):
+            sub = topic.subs.get(command.sid) if topic else None
+            return 101 if sub and self._ends(sub) > now else 404
+        if token is None:
+            return 200
+        if isinstance(command, (Subscribe, Renew)) and token.expires <= now:
+            return 401
+        if isinstance(command, (Renew, Unsubscribe)):
+            status = self._endpoint(topic, command, token, now)
+            if status != 202:
+                return status
+        if topic is not None and topic.owner != token.user:
+            return 403
+        if isinstance(command, (Subscribe, Renew)) and not any(token.reads(event.lower()) for event in command.events):
+            return 403
+        if isinstance(command, Subscribe) and topic is not None:
+            others = [sub for sub in topic.subs.values() if sub not in self._ghosts(topic, command, token)]
+            return 429 if sum(bool(sub.connection) for sub in others) >= self.rules.max_subscriptions else 202
+        if isinstance(command, Publish):
+            assert post is not None
+            return self._posted(topic, post, token)
+        return 202
+
+    def _endpoint(self, topic: Topic | None, command: Renew | Unsubscribe, token: Token, now: float) -> int:
+        """Whether the subscription meant is there (SUB-10, UNS-2 to UNS-4)."""
+        subs = [s for s in topic.subs.values() if s.user == token.user and self._ends(s) > now] if topic else []
+        if command.sid is not None:
+            return 202 if any(sub.sid == command.sid for sub in subs) else 404
+        return 202 if sum(command.name in (None, sub.name) for sub in subs) == 1 else 400
+
+    def _posted(self, topic: Topic | None, post: Post, token: Token) -> int:
+        if not token.writes(post.key):
+            return 403
+        if post.kind not in ("update", "select"):
+            return 202
+        context = topic.contexts.get(post.ref) if topic else None
+        if topic is None or context is None:
+            return 409
+        if post.kind == "select":
+            return 202 if topic.current == post.ref else 409
+        if post.body in context.updates:
+            return 202
+        if post.version != context.version:
+            return 409
+        for ref, value in post.changes:
+            if value is None and (ref in context.refs or ref not in context.content):
+                return 400
+        return 202
+
+    # What follows
+
+    def apply(
+        self, name: str, command: Command, token: Token | None, post: Post | None, now: float, version: str
+    ) -> Heard:
+        """Do a command that was accepted; who is told what. `version` is what the hub calls the context of the post from now on."""
+        topic = self.topics.get(name)
+        if topic is None:
+            if token is None:
+                return Heard([])
+            topic = self.topics[name] = Topic(token.user)
+        match command:
+            case Publish() if post is not None:
+                return Heard(self._publish(topic, post, now, version))
+            case Subscribe() if token is not None:
+                return Heard(self._subscribe(topic, command, token, now))
+            case Renew() if token is not None:
+                return Heard(self._renew(topic, command, token, now))
+            case Unsubscribe() if token is not None:
+                return Heard(self._end(topic, self._meant(topic, command, token, now)))
+            case Connected():
+                return self._connected(topic, command, now)
+            case Disconnected():
+                self._disconnected(topic, command, now)
+            case Acknowledged():
+                if (sub := topic.subs.get(command.sid)) is not None:
+                    sub.acknowledges, sub.strikes = True, 0
+            case Refused():
+                return Heard(self._refused(topic, command))
+            case Unanswered():
+                return Heard(self._unanswered(topic, command))
+            case Evict():
+                return Heard(self._evict(topic, command))
+            case Tick():
+                return Heard(self._tick(topic, now))
+            case Restarted():
+                self._restarted(topic, now)
+            case _:
+                pass
+        return Heard([])
+
+    # Events
+
+    def _publish(self, topic: Topic, post: Post, now: float, version: str) -> Told:
+        if post.kind in ("select", "other"):
+            return _event(topic, post)
+        if post.kind == "update":
+            context = topic.contexts[post.ref]
+            return [] if post.body in context.updates else self._update(topic, context, post, now, version)
+        seen = topic.accepted.get(post.body)
+        if seen is not None:
+            if seen < topic.changed:
+                return []
+            return (
+                self._opening(topic, topic.contexts[post.ref], again=True)
+                if post.kind == "open"
+                else _event(topic, post)
+            )
+        topic.order += 1
+        topic.accepted[post.body] = topic.order
+        before = topic.current_at()
+        if post.kind == "close":
+            told = _event(topic, post)
+            topic.close(post.ref)
+            topic.changes.append(Change(now, post.key, post.ref, ("event", post.key, post.id, "")))
+            return told
+        if post.kind == "open":
+            told = self._opening(topic, topic.open(post, version), again=False)
+        else:
+            told = _event(topic, post)
+            topic.go_home(post)
+        if before is not None and post.at < before:
+            told += _sync_error(topic, "", post.id, post.name, "unnamed")
+        return told
+
+    def _update(self, topic: Topic, context: Context, post: Post, now: float, version: str) -> Told:
+        topic.order += 1
+        topic.changed = topic.order
+        context.updates.add(post.body)
+        context.since_open.append(version)
+        content = dict(context.content)
+        for ref, value in post.changes:
+            if value is None:
+                del content[ref]
+            else:
+                content[ref] = value
+        context.content = content
+        label: Label = ("event", post.key, post.id, version, context.version)
+        context.version = version
+        topic.changes.append(Change(now, post.key, post.ref, label))
+        return [(sub.connection, label) for sub in topic.connected(post.key)]
+
+    def _opening(self, topic: Topic, context: Context, *, again: bool) -> Told:
+        """The derived opens (DER-1, DER-3), then the open."""
+        told: Told = []
+        for type_, ref in topic.derived(context) if self.rules.derive_opens else ():
+            for sub in topic.connected(f"{type_}-open"):
+                if again or sub.told.get(type_) != ref:
+                    told.append((sub.connection, derived_label(context, type_)))
+                    sub.told[type_] = ref
+        for sub in topic.connected(f"{context.type}-open"):
+            told.append((sub.connection, open_label(context)))
+            if context.type in DERIVED:
+                sub.told[context.type] = context.ref
+        return told
+
+    # Subscriptions
+
+    def _ends(self, sub: Sub) -> float:
+        return min(sub.expires, sub.since + self.rules.connect_timeout) if sub.fresh else sub.expires
+
+    def _lease(self, command: Subscribe | Renew, token: Token, now: float) -> float:
+        return min(now + min(command.lease or self.rules.default_lease, self.rules.max_lease), token.expires)
+
+    def _ghosts(self, topic: Topic, command: Subscribe, token: Token) -> list[Sub]:
+        """Whom a new subscription replaces (SUB-17)."""
+        if not command.name:
+            return []
+        mine = command.name, token.user
+        return [sub for sub in topic.subs.values() if (sub.name, sub.user) == mine and not sub.connection]
+
+    def _subscribe(self, topic: Topic, command: Subscribe, token: Token, now: float) -> Told:
+        told: Told = []
+        for ghost in self._ghosts(topic, command, token):
+            del topic.subs[ghost.sid]
+        while len(topic.subs) >= self.rules.max_subscriptions:
+            gone = min((sub for sub in topic.subs.values() if not sub.connection), key=lambda sub: sub.since)
+            del topic.subs[gone.sid]
+            if gone.back_by:
+                told += _lost(topic, gone)
+        granted = frozenset(event.lower() for event in command.events if token.reads(event.lower()))
+        expires = self._lease(command, token, now)
+        topic.subs[command.sid] = Sub(command.sid, token.user, command.name, granted, expires, now)
+        return told
+
+    def _renew(self, topic: Topic, command: Renew, token: Token, now: float) -> Told:
+        sub = topic.subs[command.sid]
+        before = sub.events
+        sub.events = frozenset(event.lower() for event in command.events if token.reads(event.lower()))
+        sub.expires = self._lease(command, token, now)
+        sub.name = sub.name if command.name is None else command.name
+        if not sub.connection:
+            return []
+        added = sub.events - before
+        labels, told = topic.replay(added)
+        newest = topic.replay(sub.events)[0][-1:]
+        if labels and labels[-1:] != newest:
+            labels += newest
+        sub.told.update(told)
+        return [(sub.connection, label) for label in (_confirmation(sub), *labels)]
+
+    def _meant(self, topic: Topic, command: Unsubscribe, token: Token, now: float) -> Sub:
+        if command.sid is not None:
+            return topic.subs[command.sid]
+        return next(
+            sub
+            for sub in topic.subs.values()
+            if sub.user == token.user and command.name in (None, sub.name) and self._ends(sub) > now
+        )
+
+    def _end(self, topic: Topic, sub: Sub) -> Told:
+        del topic.subs[sub.sid]
+        return [(sub.connection, ("denied",)), (sub.connection, ("close", NORMAL))] if sub.connection else []
+
+    def _connected(self, topic: Topic, command: Connected, now: float) -> Heard:
+        sub = topic.subs[command.sid]
+        told: Told = [(sub.connection, ("close", TAKEN_OVER))] if sub.connection else []
+        may, must, must_close = self._missed(topic, sub, now) if not sub.fresh else ([], [], [])
+        sub.connection, sub.fresh, sub.back_by, sub.since = command.connection, False, 0.0, now
+        sub.heard = len(topic.changes)
+        labels, sub.told = topic.replay(sub.events)
+        told += [(sub.connection, label) for label in (_confirmation(sub), *labels)]
+        return Heard(told, may, must, must_close)
+
+    def _missed(self, topic: Topic, sub: Sub, now: float) -> tuple[list[Change], list[Label], list[str]]:
+        """What it may be told, must be told, and the contexts of which it must be told a close (SUB-12)."""
+        absent = len(topic.changes) if sub.connection else sub.left
+        may = [change for change in topic.changes if change.key in sub.events]
+        kept = max(0, len(topic.changes) - self.rules.held_messages)
+        missed = [(place, c) for place, c in enumerate(topic.changes) if place >= absent and c.key in sub.events]
+        must = [c.label for place, c in missed if place >= kept]
+        gone = [c.ref for place, c in missed if place < kept and c.closes and not topic.is_open(c.ref)]
+        return may, must, gone
+
+    def _disconnected(self, topic: Topic, command: Disconnected, now: float) -> None:
+        sub = topic.subs.get(command.sid)
+        if sub is None or sub.connection != command.connection:
+            return
+        if command.code in (NORMAL, GOING_AWAY):
+            sub.back_by = 0.0
+        elif self._came_anew(topic, sub, command.sure):
+            del topic.subs[sub.sid]
+        else:
+            sub.back_by = now + (RESTART if command.code == RESTARTING else self.rules.reconnect_grace)
+        sub.connection, sub.since, sub.left = "", now, len(topic.changes)
+
+    def _came_anew(self, topic: Topic, lost: Sub, sure: float) -> bool:
+        """Whether the app of a broken connection has subscribed anew before that was noticed (SUB-17)."""
+        return bool(lost.name) and any(
+            (sub.name, sub.user) == (lost.name, lost.user) and sub is not lost and sub.since > sure
+            for sub in topic.connected()
+        )
+
+    def reopen(self) -> None:
+        """The hub's process is new."""
+        for topic in self.topics.values():
+            topic.reopened, topic.beat = True, 0.0
+
+    def _restarted(self, topic: Topic, now: float) -> None:
+        topic.reopened = False
+        for sub in topic.subs.values():
+            if sub.connection:
+                sub.connection, sub.since, sub.left = "", now, len(topic.changes)
+                sub.back_by = now + RESTART
+            elif sub.back_by:
+                sub.back_by = now + RESTART
+
+    def _evict(self, topic: Topic, command: Evict) -> Told:
+        sub = topic.subs.get(command.sid)
+        if sub is None or sub.connection:
+            return []
+        del topic.subs[sub.sid]
+        return _lost(topic, sub) if sub.back_by else []
+
+    # Following
+
+    def _refused(self, topic: Topic, command: Refused) -> Told:
+        sub = topic.subs.get(command.sid)
+        if sub is None:
+            return []
+        notice = command.notice
+        if sub.connection == command.connection and notice.ref:
+            type_ = notice.ref.partition("/")[0]
+            if sub.told.get(type_) == notice.ref:
+                del sub.told[type_]
+        return _sync_error(topic, sub.connection, notice.event, notice.name, sub.name)
+
+    def _unanswered(self, topic: Topic, command: Unanswered) -> Told:
+        told: Told = []
+        for silence in command.silences:
+            sub = topic.subs.get(silence.sid)
+            if sub is None or sub.connection != silence.connection:
+                continue
+            sub.strikes += 1
+            told += _sync_error(topic, sub.connection, silence.notice.event, silence.notice.name, sub.name)
+            if sub.strikes >= self.rules.ack_strikes:
+                told += self._end(topic, sub)
+        return told
+
+    def _tick(self, topic: Topic, now: float) -> Told:
+        told: Told = []
+        for sub in list(topic.subs.values()):
+            if sub.expires <= now:
+                told += self._end(topic, sub)
+            elif self._ends(sub) <= now:
+                del topic.subs[sub.sid]
+        for sub in topic.subs.values():
+            if sub.back_by and sub.back_by <= now:
+                sub.back_by = 0.0
+                told += _lost(topic, sub)
+        return told
+
+
+def _event(topic: Topic, post: Post) -> Told:
+    return [(sub.connection, ("event", post.key, post.id, "")) for sub in topic.connected(post.key)]
+
+
+def _confirmation(sub: Sub) -> Label:
+    return "confirmation", sub.events
+
+
+def _sync_error(topic: Topic, but: str, event: str, name: str, subscriber: str) -> Told:
+    label = "syncerror", event, name, subscriber or "unnamed"
+    return [(sub.connection, label) for sub in topic.connected("syncerror") if sub.connection != but]
+
+
+def _lost(topic: Topic, sub: Sub) -> Told:
+    return _sync_error(topic, "", LOST, "syncerror", sub.name)
+
+
+#: Stands in a label for the new UUID of what is lost (SYN-1).
+LOST = "lost"

@@ -1,0 +1,212 @@
+"""The hub's end of a WebSocket, as ws/socket.py has it: a bounded queue, pings, closes. It keeps a ledger of what it was told."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from fhircast_hub.core.commands import Disconnected
+from fhircast_hub.core.effects import (
+    ABNORMAL,
+    GOING_AWAY,
+    NORMAL,
+    POLICY_VIOLATION,
+    SERVICE_RESTART,
+    TRY_AGAIN_LATER,
+    Notice,
+)
+from fhircast_hub.core.errors import NotFound
+from fhircast_hub.core.principal import SessionKey
+from fhircast_hub.core.session import Subscription
+from simulation.network import Link
+from simulation.posts import REALM
+
+if TYPE_CHECKING:
+    from simulation.hub import Node
+
+PING_SECONDS = 20.0
+#: Seconds a peer has to answer a close.
+CLOSE_SECONDS = 5.0
+
+
+class Told:
+    """A frame that was handed to the transport `at` a time, and when the first answer and refusal of its id came after that."""
+
+    __slots__ = ("answered", "at", "notice", "refused", "reported")
+
+    def __init__(self, notice: Notice, at: float) -> None:
+        self.notice = notice
+        self.at = at
+        self.answered: float | None = None
+        self.refused: float | None = None
+        self.reported = False
+
+
+class Socket:
+    """One socket of a node."""
+
+    def __init__(self, node: Node, name: str, topic: str, sid: str, link: Link) -> None:
+        self.name = name
+        self.sid = sid
+        self.topic = topic
+        self.link = link
+        self.node = node
+        self.accepted = False
+        self.closing: int | None = None
+        self.gone: tuple[float, int] | None = None  # when, and by which code
+        self.queue: deque[tuple[Any, Notice | None]] = deque()
+        self.ledger: list[Told] = []
+        self.first_answer: float | None = None
+        self.answers_since: float | None = None  # certainly: what comes about when time is up may come too late
+        self.acknowledged_before = False  # by another socket of its subscription
+        self.silences: list[float] = []  # when it was reported silent
+        self.left_out_at: float | None = None  # when its subscription ended, or had another socket
+        self._beyond = 0  # what waited for the handshake does not count as a slow reader's
+        self._stopping = False
+        self._ping: float | None = None
+        self._unread = 0
+
+    @property
+    def ready(self) -> bool:
+        return self.accepted and self.closing is None and self.gone is None and not self.link.full
+
+    # What the node asks of it
+
+    def write(self, frame: Any, notice: Notice | None) -> bool:
+        if self.ready and not self.queue:
+            self._hand_over(frame, notice)
+            return True
+        if self.closing is None and self.gone is None:
+            self.queue.append((frame, notice))
+            limit = self.node.script.queue_messages + self._beyond
+            if self.accepted and len(self.queue) > max(1, limit):
+                self._close(TRY_AGAIN_LATER)
+        return False
+
+    def close(self, code: int) -> None:
+        """Close after what was written before."""
+        if self.closing is None and self.gone is None:
+            if code == POLICY_VIOLATION:
+                self.queue.clear()
+            if self.queue and not self.ready:
+                self.queue.append((("close", code), None))
+                self.node.clock.after(CLOSE_SECONDS, self.end, ABNORMAL)
+            else:
+                self._close(code)
+
+    def stop(self) -> None:
+        self._stopping = self.closing is None
+        self.close(GOING_AWAY)
+
+    def die(self) -> None:
+        """Its process is gone, and with it all that waited."""
+        if self.gone is None:
+            self.gone = self.node.clock.now, ABNORMAL
+            self.link.cut(None, 0.05)
+
+    def answer(self, reply: object) -> None:
+        """The handshake is accepted, or refused; confirmation and replay wait in the queue."""
+        node = self.node
+        if not isinstance(reply, Subscription):
+            self.gone = node.clock.now, NORMAL
+            node.sockets.pop(self.name, None)
+            self.link.told_first = 0
+            self.link.down("refused", isinstance(reply, NotFound))
+            return
+        node.deliveries.connected(SessionKey(REALM, self.topic), reply, self.name, node.clock.now)
+        self.accepted, self.acknowledged_before = True, reply.acknowledges
+        if self.gone is not None:
+            self._disconnected()
+            return
+        self.link.down("accepted")
+        self._beyond = self.link.told_first = len(self.queue)
+        self.resume()
+        node.clock.after(PING_SECONDS, self._send_ping)
+
+    # What the network does
+
+    def resume(self) -> None:
+        while self.queue and self.ready:
+            frame, notice = self.queue.popleft()
+            if frame[0] == "close":
+                self._close(frame[1])
+                return
+            self._hand_over(frame, notice)
+            if notice is not None:
+                self.node.deliveries.sent(notice, (self.name,), self.node.clock.now)
+                self.node.look_later()
+        if not self.queue:
+            self._beyond = 0
+
+    def arrived(self, link: Link, what: str, payload: Any) -> None:
+        if self.gone is not None:
+            return
+        if what == "text":
+            self._heard(payload)
+        elif what == "pong" and payload == self._ping:
+            self._ping = None
+            self.node.deliveries.alive(self.name, payload)
+        elif what == "close":
+            self.end(payload if self.closing is None else self.closing)
+
+    def ended(self, link: Link) -> None:
+        self.end(ABNORMAL if self.closing is None else self.closing)
+
+    def end(self, code: int) -> None:
+        """The connection is gone."""
+        if self.gone is None:
+            code = self.closing or code
+            self.gone = self.node.clock.now, SERVICE_RESTART if self._stopping else code
+            self.queue.clear()
+            self.node.sockets.pop(self.name, None)
+            self.link.cut(None, 0.2)
+            if self.accepted:
+                self._disconnected()
+
+    def _hand_over(self, frame: Any, notice: Notice | None) -> None:
+        if notice is not None:
+            self.ledger.append(Told(notice, self.node.clock.now))
+        self.link.down("frame", frame)
+
+    def _heard(self, text: bytes) -> None:
+        now = self.node.clock.now
+        said = msgspec.json.decode(text)
+        timeout = self.node.script.rules.ack_timeout
+        for told in self.ledger:
+            if told.notice.id == said["id"]:
+                if self.first_answer is None:
+                    self.first_answer = now
+                if self.answers_since is None and now <= told.at + timeout:
+                    self.answers_since = now
+                if told.refused is None and not str(said.get("status", 200)).startswith("2"):
+                    told.refused = now
+                if told.answered is None:
+                    told.answered = now
+        self.node.heard(self.name, text)
+
+    def _disconnected(self) -> None:
+        assert self.gone is not None
+        sure = self.node.deliveries.disconnected(self.name)
+        self.node.submit(self.topic, Disconnected(self.sid, self.name, sure, self.gone[1]))
+
+    def _close(self, code: int) -> None:
+        self.closing = code
+        self.queue.clear()
+        self.link.down("close", code)
+        self.node.clock.after(CLOSE_SECONDS, self.end, code)
+
+    def _send_ping(self) -> None:
+        """A peer that did not answer the last one, or read nothing since, is gone."""
+        if self.gone is not None or self.closing is not None:
+            return
+        unread = len(self.link.unread) + self.link.on_the_way if self.link.full else 0
+        if self._ping is not None or (unread and unread == self._unread):
+            self.end(ABNORMAL)
+            return
+        self._unread = unread
+        if self.ready:
+            self._ping = self.node.clock.now
+            self.link.down("ping", self._ping)
+        self.node.clock.after(PING_SECONDS, self._send_ping)

@@ -1,0 +1,101 @@
+"""The core in a world of several nodes, clients of every temper and a bad network: a few hundred seeds of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from fhircast_hub.core import holding
+from fhircast_hub.core.commands import Unanswered
+from fhircast_hub.core.delivery import Policy
+from fhircast_hub.core.limits import Rules
+from simulation.mutants import MUTANTS, mutated
+from simulation.posts import FULL, INTERESTS, NOON
+from simulation.run import check, failure, report, shrunk
+from simulation.script import Op, Temper, script
+from simulation.world import World
+
+#: Dice of a cut that the hub hears of at once.
+HEARD = 1
+PROMPT = Temper("prompt", "same", FULL, INTERESTS[0], "an-app", "a-topic", None)
+
+#: Each test runs so many, and there are so many tests. `make simulate` runs more.
+SEEDS, PARTS = 50, 6
+
+
+@pytest.mark.req(
+    *("SUB-3", "SUB-9", "SUB-11", "SUB-12", "SUB-15", "SUB-17", "LEA-4", "UNS-1", "CTX-1", "CTX-2", "CTX-5", "CTX-6"),
+    *(
+        "EVT-1",
+        "EVT-11",
+        "EVT-12",
+        "EVT-13",
+        "EVT-14",
+        "EVT-16",
+        "EVT-17",
+        "EVT-18",
+        "DER-1",
+        "DER-3",
+        "DER-4",
+        "DER-5",
+    ),
+    *("SYN-1", "SYN-2", "SYN-3", "SYN-4", "SYN-5", "SYN-6", "SYN-7", "SYN-8", "SYN-10", "SYN-11", "SYN-13", "SYN-14"),
+    *("CON-1", "CON-2", "CON-3", "CON-4", "CON-6", "CON-7", "CON-8", "CON-9", "CON-10", "CON-11", "LIM-1", "GET-6"),
+)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_every_invariant_holds(part: int) -> None:
+    for seed in range(part * SEEDS, (part + 1) * SEEDS):
+        failed = check(seed)
+        assert failed is None, report(failed)
+
+
+@pytest.mark.req("SYN-6")
+def test_a_viewer_that_never_acknowledges_works_for_an_hour() -> None:
+    """Under the default policy nobody is reported for it, and nothing is lost."""
+    tempers = PROMPT, PROMPT._replace(answers="silent", name="a-viewer")
+    opens = tuple(Op(12.0, "open", 0, dice) for dice in range(300))
+    world = World(script(1)._replace(nodes=2, rules=Rules(), policy=Policy.LENIENT, tempers=tempers, operations=opens))
+    world.run()
+    assert world.clock.now - NOON > 3600
+    assert not [commit for commit in world.store.commits if isinstance(commit.asked.command, Unanswered)]
+    assert len(world.oracle.topics["a-topic"].connected()) == 2
+
+
+@pytest.mark.req("SUB-17", "LIM-1")
+def test_clients_that_are_cut_every_second_leave_no_ghosts() -> None:
+    """Two browsers' worth of clients, for two minutes: those that come anew, and those that come back to their endpoints."""
+    tempers = tuple(
+        PROMPT._replace(returns=returns, name=f"app-{number}-{returns}")
+        for number in range(6)
+        for returns in ("anew", "same")
+    )
+    cuts = tuple(Op(1 / len(tempers), "cut", number % len(tempers), HEARD) for number in range(120 * len(tempers)))
+    world = World(
+        script(2)._replace(
+            nodes=2, rules=Rules(), policy=Policy.LENIENT, queue_messages=256, tempers=tempers, operations=cuts
+        )
+    )
+    world.run()
+    sessions = [commit.after for commit in world.store.commits if commit.after is not None]
+    assert len(sessions) > 500
+    assert max(len(session.subscriptions) for session in sessions) <= 2 * len(tempers)
+    assert len(sessions[-1].subscriptions) == len(tempers)
+    assert len(sessions[-1].held) + len(sessions[-1].recent) + len(sessions[-1].contexts) == 0
+
+
+def test_a_seed_is_one_run() -> None:
+    first, second = World(script(7)), World(script(7))
+    first.run()
+    second.run()
+    assert [commit.after for commit in first.store.commits] == [commit.after for commit in second.store.commits]
+    assert first.clock.now == second.clock.now
+
+
+def test_a_failure_is_shrunk() -> None:
+    """Of many operations those are left that the failure needs, and they are enough for it."""
+    with mutated(MUTANTS[0]._replace(function=holding.hold, text="held=held, lost=lost", by="held={}, lost={}")):
+        found = next(failed for seed in range(SEEDS) if (failed := check(seed)) is not None)
+        small = shrunk(script(found.seed), found)
+        assert small.invariant == found.invariant == "what_was_missed_is_told"
+        assert len(small.operations) < len(found.operations) / 4
+        assert failure(script(found.seed)._replace(operations=small.operations)) is not None
+        assert f"make simulate SEED={found.seed}" in report(found)

@@ -1,0 +1,270 @@
+"""A run: the world of a script, its operations, and the witness who checks all that is decided and all that arrives."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from fhircast_hub.core.commands import Evict
+from fhircast_hub.core.errors import HubError
+from fhircast_hub.core.session import Outcome, Session
+from simulation import pictures
+from simulation.clients import Client
+from simulation.hub import Asked, Commit, Ids, Node, Store
+from simulation.invariants import AFTER_EACH_DECISION, Step, Violation, said
+from simulation.network import Clock, Link
+from simulation.oracle import Oracle
+from simulation.posts import INTERESTS, NOON, REFS, SHARED, Post, post, token_of
+from simulation.script import Op, Script
+from simulation.sockets import Socket
+
+#: Of so many decisions one is checked for leaving its input alone.
+SAMPLE = 8
+#: Seconds after the last operation in which everybody who wants to has come back and been told.
+PEACE = 75.0
+
+
+class World:
+    """One run."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.clock = Clock(NOON)
+        self.store = Store()
+        self.oracle = Oracle(script.rules)
+        self.sockets: dict[str, Socket] = {}
+        self.versions: set[str] = set()
+        self.taken: set[tuple[str, str]] = set()
+        self.causes: Counter[tuple[str, ...]] = Counter()
+        self.decisions = 0
+        ids = Ids()
+        self.nodes = [Node(number, script, self.clock, self.store, ids, self) for number in range(script.nodes)]
+        self.clients = [
+            Client(number, script.seed, temper, self.clock, self.nodes, self)
+            for number, temper in enumerate(script.tempers)
+        ]
+        self.risen = 0.0  # when the hub began anew
+        self._posts = 0
+
+    def run(self) -> None:
+        """All operations, then peace, in which everybody becomes prompt and comes back. Raises Violation."""
+        for client in self.clients:
+            self.clock.at(NOON + 0.2 * client.number, client.join)
+        at = NOON + 2.0
+        for op in self.script.operations:
+            at += op.wait
+            self.clock.run(at)
+            if op.what == "quiet":
+                at += 5 + op.dice % 25
+                self.clock.run(at)
+                pictures.check_at_rest(self)
+            else:
+                self._do(op)
+        self._make_peace()
+        self.clock.run(at + PEACE)
+        pictures.check_at_rest(self)
+
+    def _make_peace(self) -> None:
+        for client in self.clients:
+            client.well = True
+            if client.link is not None:
+                client.link.read()
+            elif not client.sid:
+                self.clock.after(1.0, client.join)
+            else:
+                self.clock.after(1.0, client._connect, client.sid)
+
+    # Operations
+
+    def _do(self, op: Op) -> None:
+        dice = random.Random(op.dice)
+        getattr(self, f"_{op.what}")(self.clients[op.who], dice)
+
+    def _post(self, client: Client, kind: str, ref: str, dice: random.Random, **more: Any) -> None:
+        self._posts += 1
+        at = self.clock.now - (dice.random() * 20 if dice.random() < 0.15 else 0)
+        client.publish(post(client.temper.topic, kind, ref, f"event-{self._posts}", at, **more))
+
+    def _open(self, client: Client, dice: random.Random) -> None:
+        implied = tuple(other for other in REFS[:6] if dice.random() < 0.3)
+        one_each = tuple({other.partition("/")[0]: other for other in implied}.values())
+        self._post(client, "open", dice.choice(REFS), dice, implied=one_each)
+
+    def _close(self, client: Client, dice: random.Random) -> None:
+        current = client.picture.current
+        self._post(client, "close", current if current and dice.random() < 0.5 else dice.choice(REFS), dice)
+
+    def _home(self, client: Client, dice: random.Random) -> None:
+        self._post(client, "home", "", dice, name="Home-open")
+
+    def _say(self, client: Client, dice: random.Random) -> None:
+        name = dice.choice(("SyncError", "UserLogout", "com.example.thing", "userhibernate"))
+        self._post(client, "other", "", dice, name=name)
+
+    def _select(self, client: Client, dice: random.Random) -> None:
+        self._post(client, "select", client.picture.current or dice.choice(REFS), dice)
+
+    def _update(self, client: Client, dice: random.Random) -> None:
+        known = [ref for ref, seen in client.picture.contexts.items() if seen.version]
+        ref = dice.choice(known) if known else dice.choice(REFS)
+        versions = client.versions.get(ref, ["never"])
+        version = versions[-1] if dice.random() < 0.75 else dice.choice((*versions, ""))
+        changes = tuple(
+            (other, None if dice.random() < 0.2 else dice.randrange(1000)) for other in SHARED if dice.random() < 0.5
+        )
+        if dice.random() < 0.05:
+            changes = (*changes, (ref, None))
+        self._post(client, "update", ref, dice, version=version, changes=changes)
+
+    def _retry(self, client: Client, dice: random.Random) -> None:
+        """What was posted is posted again, as it was; and not only by who posted it."""
+        posts = client.posts or self.clients[0].posts
+        if posts:
+            again: Post = posts[-1] if dice.random() < 0.5 else dice.choice(posts)
+            if again.topic == client.temper.topic:
+                client.publish(again)
+
+    def _join(self, client: Client, dice: random.Random) -> None:
+        if client.link is not None and dice.random() < 0.5:
+            client.connect()  # a second socket to the same endpoint
+        elif client.link is None and client.sid and dice.random() < 0.5:
+            client.connect()
+        else:
+            client.join()
+
+    def _leave(self, client: Client, dice: random.Random) -> None:
+        client.leave(dice.choice((1000, 1001, 1001, 4000)))
+
+    def _cut(self, client: Client, dice: random.Random) -> None:
+        if client.link is not None:
+            hub = dice.choice((0.0, 0.0, 0.5, None))
+            client.link.cut(hub, dice.choice((0.0, 0.3, 5.0)))
+
+    def _crash(self, client: Client, dice: random.Random) -> None:
+        client.crash(dice.choice((0.0, None)))
+
+    def _stall(self, client: Client, dice: random.Random) -> None:
+        if client.link is not None:
+            client.link.reading = False
+            self.clock.after(dice.choice((0.5, 3.0, 15.0)), client.link.read)
+
+    def _renew(self, client: Client, dice: random.Random) -> None:
+        client.renew(dice.choice((client.temper.events, *INTERESTS)), dice.choice((None, 30, 300)))
+
+    def _unsubscribe(self, client: Client, dice: random.Random) -> None:
+        client.unsubscribe(by_name=dice.random() < 0.4)
+
+    def _evict(self, client: Client, dice: random.Random) -> None:
+        if client.sid:
+            client.node().submit(client.temper.topic, Evict(client.sid))
+
+    def _stop(self, client: Client, dice: random.Random) -> None:
+        """One node is stopped as it should be; another process takes its place."""
+        dice.choice(self.nodes).stop()
+
+    def _restart(self, client: Client, dice: random.Random) -> None:
+        """The hub is killed, and begins anew from what it wrote."""
+        for node in self.nodes:
+            node.die()
+        self.clock.after(dice.choice((0.2, 2.0, 20.0)), self._rise)
+
+    def _rise(self) -> None:
+        if self.nodes[0].up:
+            return
+        self._check_rows()
+        self.store.reopen()
+        self.oracle.reopen()
+        self.risen = self.clock.now
+        for node in self.nodes:
+            node.rise()
+        self.nodes[0].restarted()
+
+    def _check_rows(self) -> None:
+        """Every committed session survives in its rows, but for what no process survives."""
+        for topic, (session, _) in self.store.sessions.items():
+            found = self.store.read(topic)
+            expected = msgspec.structs.replace(session, audiences=(), beat=None) if session else None
+            if found != expected:
+                raise Violation("rows_hold_the_session", f"{found}; should be {expected}")
+
+    # simulation.hub.Witness
+
+    def decided(self, asked: Asked, before: Session | None, decide: Callable[[], Outcome]) -> Outcome:
+        """The outcome. `decide` raises nothing but HubError, and changes nothing that it was given."""
+        self.decisions += 1
+        frozen = _frozen(before) if self.decisions % SAMPLE == 0 else b""
+        try:
+            return decide()
+        except HubError:
+            raise
+        except Exception as error:
+            raise Violation(
+                "only_refusals_are_raised", f"{type(error).__name__}: {error} by {asked.command}"
+            ) from error
+        finally:
+            if frozen and frozen != _frozen(before):
+                raise Violation("nothing_is_changed_in_place", f"by {asked.command}")
+
+    def refused(self, asked: Asked, before: Session | None, error: HubError) -> None:
+        self._check_status(asked, error.status)
+
+    def answered(self, asked: Asked, before: Session | None, outcome: Outcome) -> None:
+        self._check_status(asked, 0)
+        self._check(asked, before, outcome.session, ())
+
+    def committed(self, commit: Commit) -> None:
+        asked = commit.asked
+        self._check_status(asked, 0)
+        self._check(asked, commit.before, commit.after, commit.effects)
+        for node in self.nodes:
+            if node.up:
+                node.tell(commit)
+
+    def _check_status(self, asked: Asked, status: int) -> None:
+        """CON-3, CON-7, CON-11, AUT-3, AUT-5, SUB-10, SUB-15, ...: refused is what is to be refused, and with that status."""
+        expected = self.oracle.status(asked.topic, asked.command, token_of(asked.command), asked.post, asked.at)
+        if (expected if expected >= 400 else 0) != status:
+            raise Violation("answers_are_as_promised", f"{status or 'taken'}, not {expected}: {asked.command}")
+
+    def _check(self, asked: Asked, before: Session | None, after: Session | None, effects: tuple[Any, ...]) -> None:
+        post, token = asked.post, token_of(asked.command)
+        opened = after.contexts.get(post.ref) if after and post else None
+        version = opened.version if opened else ""
+        heard = self.oracle.apply(asked.topic, asked.command, token, post, asked.at, version)
+        topic = self.oracle.topics.get(asked.topic)
+        step = Step(self, asked, before, after, effects, topic, heard, said(effects))
+        for invariant in AFTER_EACH_DECISION:
+            invariant(step)
+        if after is None:
+            self.oracle.topics.pop(asked.topic, None)
+        self._note(before, after)
+
+    def _note(self, before: Session | None, after: Session | None) -> None:
+        """Take note of the sockets that are no subscription's any more."""
+        old = before.subscriptions if before else {}
+        new = after.subscriptions if after else {}
+        if old is not new:
+            for sid, sub in old.items():
+                left = sid not in new or new[sid].connection != sub.connection
+                if left and sub.connection in self.sockets and self.sockets[sub.connection].left_out_at is None:
+                    self.sockets[sub.connection].left_out_at = self.clock.now
+
+    # simulation.clients.Hears
+
+    def heard(self, client: Client, link: Link, number: int, frame: dict[str, Any]) -> None:
+        for invariant in pictures.ON_EACH_FRAME:
+            invariant(client, link, number, frame)
+
+    def get(self, client: Client) -> tuple[str, str, dict[str, int]] | None:
+        return pictures.get(self, client.temper.topic)
+
+    def socket_of(self, link: Link) -> Socket | None:
+        return link.hub if isinstance(link.hub, Socket) else None
+
+
+def _frozen(session: Session | None) -> bytes:
+    return msgspec.msgpack.encode(session, enc_hook=sorted)
