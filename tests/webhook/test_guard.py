@@ -425,7 +425,9 @@ async def test_tls_and_host_keep_the_name_of_the_url(
     async with tls_server(certificate, key) as (port, asked, heads), client(LOOPBACK) as posting:
         Names(monkeypatch, **{"app.example": [["127.0.0.1"]]})
         if trusted:
-            posting._pools[b"https"]._ssl_context = ssl.create_default_context(cafile=str(certificate))
+            posting._pool(f"https://APP.example:{port}/callback")._ssl_context = ssl.create_default_context(
+                cafile=str(certificate)
+            )
         answer = await posting.request("POST", f"https://APP.example:{port}/callback", 5.0, b"{}")
         assert answer.status == status
         assert asked == ["app.example"]

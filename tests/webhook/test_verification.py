@@ -400,13 +400,17 @@ async def test_all_else_is_refused_as_for_a_socket() -> None:
 @pytest.mark.req("WHK-1", "CFG-1")
 @pytest.mark.parametrize("on", [True, False])
 async def test_what_is_declared_is_what_is_served(on: bool) -> None:
-    """webhookSupport as FHIRCAST_WEBHOOKS says; where it is off, 400 says so."""
+    """webhookSupport as FHIRCAST_WEBHOOKS says; where it is off, 400 says so, and who has one from before may end it."""
     async with running_hub(webhooks=on, webhook_allowed_networks=["127.0.0.0/8"]) as hub:
         declared = (await hub.client.get(hub.url + "/.well-known/fhircast-configuration")).json()
         assert declared["webhookSupport"] is on
-        for mode in ("subscribe", "unsubscribe"):
-            answer = await ask(hub, "http://127.0.0.1:9/", hub__mode=mode)
-            if not on:
-                assert answer.status_code == 400
-                assert "does not serve" in answer.text
+        answer = await ask(hub, "http://127.0.0.1:9/")
+        if not on:
+            assert answer.status_code == 400
+            assert "does not serve" in answer.text
+            assert (await ask(hub, "http://127.0.0.1:9/", hub__mode="unsubscribe")).status_code == 404
+            return
+        await hub.form(
+            **{"hub__channel.type": "webhook", "hub__callback": "http://127.0.0.1:9/", "hub__mode": "unsubscribe"}
+        )
         assert hub.hub.service.usage.subscriptions == 0

@@ -12,7 +12,7 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
-from fhircast_hub.core import heartbeat, hooks, subscriptions, syncerror
+from fhircast_hub.core import connections, heartbeat, hooks, subscriptions, syncerror
 from fhircast_hub.core.commands import (
     Acknowledged,
     Answered,
@@ -32,6 +32,7 @@ from fhircast_hub.core.commands import (
     Unsubscribe,
     Unverified,
 )
+from fhircast_hub.core.effects import Effect
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.publishing import publish
 from fhircast_hub.core.session import Ids, Outcome, Session
@@ -81,17 +82,17 @@ def _decide(session: Session | None, command: Command, now: float, ids: Ids, rul
         case Unsubscribe():
             return subscriptions.unsubscribe(session, command, now, rules)
         case Connected():
-            return subscriptions.connected(session, command, now, ids, rules)
+            return connections.connected(session, command, now, ids, rules)
         case Disconnected():
-            return subscriptions.disconnected(session, command, now, rules)
+            return connections.disconnected(session, command, now, rules)
         case Acknowledged():
-            return subscriptions.acknowledged(session, command)
+            return connections.acknowledged(session, command)
         case Refused():
             return syncerror.refused(session, command, now, ids)
         case Unanswered():
             return syncerror.unanswered(session, command, now, ids, rules)
         case Unverified():
-            return subscriptions.unverified(session, command)
+            return connections.unverified(session, command)
         case Answered():
             return syncerror.answered(session, command, now, ids, rules)
         case Undeliverable():
@@ -103,7 +104,7 @@ def _decide(session: Session | None, command: Command, now: float, ids: Ids, rul
         case MakeRoom():
             return _abandoned(session, now, rules)
         case Restarted():
-            return Outcome(None) if session is None else subscriptions.restarted(session, now)
+            return Outcome(None) if session is None else _restarted(session, now)
         case _:
             assert_never(command)
 
@@ -112,8 +113,8 @@ def _tick(session: Session | None, now: float, ids: Ids, rules: Rules) -> Outcom
     if session is None:
         return Outcome(None)
     after, effects = subscriptions.expired(session, now, rules)
-    for subscription in subscriptions.unreturned(after, now):
-        after = subscriptions.given_up(after, subscription)
+    for subscription in connections.unreturned(after, now):
+        after = connections.given_up(after, subscription)
         effects += syncerror.lost(after, subscription, now, ids)
     after, beating = heartbeat.beat(after, now, ids, rules)
     effects += beating
@@ -136,6 +137,17 @@ def _with_evicted(
         if subscription.back_by and not is_back and sid not in after.subscriptions:
             effects += syncerror.lost(after, subscription, now, ids)
     return Outcome(after, effects)
+
+
+def _restarted(session: Session, now: float) -> Outcome:
+    """Nobody is lost because the hub was away (SUB-17). A callback whose lease ended meanwhile is posted nothing more."""
+    effects: tuple[Effect, ...] = ()
+    for subscription in session.subscriptions.values():
+        if subscription.callback and subscription.expires <= now:
+            session, ended = subscriptions.end(session, subscription, "the lease has ended")
+            effects += ended
+    outcome = connections.restarted(session, now)
+    return Outcome(outcome.session, effects + outcome.effects)
 
 
 def _abandoned(session: Session | None, now: float, rules: Rules) -> Outcome:
