@@ -164,7 +164,7 @@ class Hub:
             await send({"type": "lifespan.startup.failed", "message": self.failure})
             return
         if self._forgets_secrets:
-            _log.warning("webhook secrets do not survive a restart", reason="FHIRCAST_SECRET_KEY is not set")
+            _log.info("webhook secrets do not survive a restart", reason="FHIRCAST_SECRET_KEY is not set")
         self._ready = True
         await send({"type": "lifespan.startup.complete"})
         await receive()
