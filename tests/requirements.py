@@ -31,7 +31,7 @@ PREFIXES = (
 ID = re.compile(rf"\b(?:{'|'.join(PREFIXES)})-[1-9][0-9]*\b")
 
 #: Prefixes and ids that no release has yet. A later issue takes its own out of here.
-LATER = {"SES", "AUD", "RAT"}
+LATER: set[str] = set()
 
 
 def prefix(behaviour: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,10 @@ def test_every_policy_can_be_set(policy: Policy) -> None:
 
 
 def test_defaults_are_those_of_the_documentation() -> None:
-    rows = re.findall(r"^\| `(FHIRCAST_\w+)` \| `(.*?)` \|", DOCS.read_text(encoding="utf-8"), re.MULTILINE)
+    """`none` without quotes is no value, but that there is none."""
+    rows = re.findall(r"^\| `(FHIRCAST_\w+)` \| (?:`(.*?)`|none) \|", DOCS.read_text(encoding="utf-8"), re.MULTILINE)
     assert [name for name, _ in rows] == list(NAMES)
-    assert load(None, dict(rows)).model_dump() == Settings().model_dump()
+    assert load(None, {name: value for name, value in rows if value}).model_dump() == Settings().model_dump()
 
 
 def test_examples_of_the_documentation_are_good_settings(tmp_path: Path) -> None:
@@ -165,6 +167,9 @@ def test_the_store_is_memory_or_a_file(store: str, path: Path | None) -> None:
         ("CORS_ORIGINS", [], ()),
         ("CORS_ORIGINS", ["https://a.example:8443", "http://[::1]:80"], ("https://a.example:8443", "http://[::1]:80")),
         ("DEFAULT_LEASE", "86400", 86400),
+        ("WEBHOOKS", "False", False),
+        ("WEBHOOK_ALLOWED_NETWORKS", [], ()),
+        ("WEBHOOK_ALLOWED_NETWORKS", ["10.1.0.0/16", "fd00:1::/64"], ("10.1.0.0/16", "fd00:1::/64")),
     ],
 )
 def test_good_values_are_taken(name: str, value: Any, taken: object) -> None:
@@ -250,7 +255,24 @@ BAD: list[tuple[str, Any, str]] = [
     ("ISSUERS", issuers({"system_clients": "a"}), "[0].system_clients: got 'a', expected a list of client ids"),
     ("ISSUERS", issuers({}, {}), "[1].issuer: got 'https://login.example', expected each issuer once"),
     ("PROT", "80", "FHIRCAST_PROT: got a name that is not known, expected a setting of docs/settings.md; did you mean"),
-    ("SECRET_KEY", "hunter2", "FHIRCAST_SECRET_KEY: got a name that is not known, expected a setting"),
+    ("WEBHOOKS", "on", "got 'on', expected true or false"),
+    ("WEBHOOK_ALLOWED_NETWORKS", "10.0.0.0/8", "characters that are not JSON"),
+    ("WEBHOOK_ALLOWED_NETWORKS", '"10.0.0.0/8"', "got '10.0.0.0/8', expected a list of networks such as"),
+    ("WEBHOOK_ALLOWED_NETWORKS", ["10.0.0.1/8"], "got a list of 1, expected a list of networks such as"),
+    ("WEBHOOK_ALLOWED_NETWORKS", ["10.0.0.0/33"], "got a list of 1, expected a list of networks"),
+    ("WEBHOOK_ALLOWED_NETWORKS", ["hospital.example"], "got a list of 1, expected a list of networks"),
+    ("WEBHOOK_ALLOWED_NETWORKS", ["10.0.0.0/8", ""], "got a list of 2, expected a list of networks"),
+    ("WEBHOOK_ALLOWED_NETWORKS", [167772160], "got a list of 1, expected a list of networks"),
+    ("WEBHOOK_ALLOWED_NETWORKS", {"10.0.0.0/8": 1}, "got an object, expected a list of networks"),
+    (
+        "SECRET_KEY",
+        "hunter2",
+        "FHIRCAST_SECRET_KEY: got a value of 7 characters, expected text of at least 32 characters",
+    ),
+    ("SECRET_KEY", "", "got a value of 0 characters, expected text of at least 32 characters"),
+    ("SECRET_KEY", "hunter2" * 4 + "abc", "got a value of 31 characters, expected"),
+    ("SECRET_KEY", "hunter2" * 10 + "\n", "got a value of 71 characters, expected"),
+    ("SECRETKEY", "hunter2" * 10, "got a name that is not known, expected a setting of docs/settings.md; did you mean"),
     ("A\nB", "x", r"'FHIRCAST_A\nB': got a name that is not known"),
 ]
 
@@ -383,3 +405,28 @@ def test_what_is_shown_can_be_written_as_json_and_hides_what_may_be_a_key() -> N
     assert '"system_clients": ["a", "b"]' in shown
     assert list(settings.masked()) == list(NAMES)
     assert settings.issuers[0].jwks_uri == "https://login.example/keys?code=hunter2"
+
+
+@pytest.mark.req("SEC-1")
+def test_the_secret_key_is_never_shown(tmp_path: Path) -> None:
+    """Neither by check-config, nor by anything that prints, logs or dumps the settings; wherever it came from."""
+    key = "hunter2-hunter2-hunter2-hunter2-hunter2"
+    for settings in (from_env(SECRET_KEY=key), from_file(tmp_path, f'SECRET_KEY = "{key}"')):
+        assert settings.secret_key is not None
+        assert settings.secret_key.get_secret_value() == key
+        shown = (json.dumps(settings.masked()), str(settings), repr(settings), f"{settings.model_dump()}")
+        assert not [text for text in (*shown, settings.model_dump_json()) if "hunter2" in text]
+    assert settings.masked()["FHIRCAST_SECRET_KEY"]["from"] == "file"
+    for bad in ("12345678901234567890123456789012", '["hunter2-hunter2-hunter2-hunter2-hunter2"]', '"hunter2"', "true"):
+        with pytest.raises(
+            SettingsError, match=r"^FHIRCAST_SECRET_KEY: got a value of \d+ characters, expected text of"
+        ) as line:
+            from_file(tmp_path, f"SECRET_KEY = {bad}")
+        assert "hunter2" not in str(line.value)
+
+
+@pytest.mark.req("SEC-2", "SEC-5")
+def test_by_default_no_network_is_open_to_webhooks() -> None:
+    """None of ours, and http to none."""
+    assert Settings().webhook_networks == ()
+    assert from_env(WEBHOOK_ALLOWED_NETWORKS=["10.1.0.0/16"]).webhook_networks == (ip_network("10.1.0.0/16"),)

@@ -117,11 +117,13 @@ class Hub:
             callbacks=self._webhooks if settings.webhooks else None,
             anonymous=anonymous,
         )
-        self._http = RequestLog(self._limited, request_ids, self.metrics, clock, self.audit.record)
-        self._limits = RateLimit(self._route, settings.rate_limit_token, settings.rate_limit_address, clock)
+        self._http = RequestLog(self._route, request_ids, self.metrics, clock, self.audit.record)
+        rates = settings.rate_limit_token, settings.rate_limit_address
+        self._limited_api = RateLimit(self._api, *rates, clock)
+        self._limited_root = RateLimit(self.root, *rates, clock)
         self.trusted_proxies = settings.trusted_proxies
         self._cors = CORSMiddleware(
-            self._api,
+            self._limited_api,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST", "OPTIONS"],
             allow_headers=["Authorization", "Content-Type"],
@@ -159,20 +161,16 @@ class Hub:
         else:
             await self._http(scope, receive, send)
 
-    async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Whoever watches the hub's health is not counted."""
-        path = scope["path"]
-        watching = path == "/metrics" or path.startswith("/health/")
-        await (self._route if watching else self._limits)(scope, receive, send)
-
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self._is_hub(scope["raw_path"].decode("latin-1")):
-            await self.root(scope, receive, send)
+            # Whoever watches the hub's health is not counted.
+            counted = scope["path"].startswith("/sessions")
+            await (self._limited_root if counted else self.root)(scope, receive, send)
         # Only browsers say where they come from, and only they need an answer to that (CFG-2).
         elif any(name == b"origin" for name, _ in scope["headers"]):
             await self._cors(scope, receive, send)
         else:
-            await self._api(scope, receive, send)
+            await self._limited_api(scope, receive, send)
 
     def socket(self, *, server_state: Any, **_: object) -> asyncio.Protocol:
         """The protocol of one WebSocket, as uvicorn asks for it when a connection is upgraded."""
@@ -194,7 +192,7 @@ class Hub:
             await send({"type": "lifespan.startup.failed", "message": self.failure})
             return
         if self._forgets_secrets:
-            _log.warning("webhook secrets do not survive a restart", reason="FHIRCAST_SECRET_KEY is not set")
+            _log.info("webhook secrets do not survive a restart", reason="FHIRCAST_SECRET_KEY is not set")
         self._ready = True
         await send({"type": "lifespan.startup.complete"})
         await receive()

@@ -28,6 +28,7 @@ from fhircast_hub.core.context import current_context
 from fhircast_hub.core.decide import decide
 from fhircast_hub.core.effects import Effect
 from fhircast_hub.core.errors import HubError, NotFound, TooMany
+from fhircast_hub.core.hooks import predecessors
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.principal import Principal, SessionKey
 from fhircast_hub.core.session import Ids, Outcome, Session, Subscription
@@ -120,7 +121,9 @@ class Service:
         after = self._decide(session, command).session
         if session is None and after and not self.usage.may_begin(key.realm, after.owner):
             await self._make_room(key.realm, after.owner)
-        if after is not None and len(after.subscriptions) > (len(session.subscriptions) if session else 0):
+        grows = after is not None and len(after.subscriptions) > (len(session.subscriptions) if session else 0)
+        # A callback that subscribes again has its place already.
+        if grows and after and not predecessors(after, after.subscriptions[command.sid]):
             while (absent := self.usage.to_evict(key.realm, command.principal.subscriber)) is not None:
                 await self.submit(absent[0], Evict(absent[1]))
         await self.submit(key, command)

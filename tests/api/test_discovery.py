@@ -21,7 +21,7 @@ BUILT = {f"{type_}-{verb}" for type_ in OPENED for verb in ("open", "close")} | 
 
 @pytest.mark.req("CFG-1")
 async def test_the_configuration_declares_exactly_what_is_built() -> None:
-    """Without a token: the members of FHIRcast 3.0.0, and no webhooks."""
+    """Without a token: the members of FHIRcast 3.0.0, and nothing else."""
     async with running_hub() as hub:
         answer = await hub.client.get(hub.url + CONFIGURATION)
         declared = answer.json()
@@ -30,7 +30,7 @@ async def test_the_configuration_declares_exactly_what_is_built() -> None:
         assert sorted(events) == sorted(BUILT)
         assert declared == {
             "websocketSupport": True,
-            "webhookSupport": False,
+            "webhookSupport": True,
             "fhircastVersion": "3.0.0",
             "getCurrentSupport": True,
             "capabilities": {"supportsGetCurrentContext": True, "supportsNonCurrentContextUpdates": True},

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from fhircast_hub.core.errors import BadRequest, TooLarge
 from fhircast_hub.core.forms import Form, parse_form, parse_json_form
@@ -69,7 +70,50 @@ def test_an_empty_parameter_is_no_better_than_a_missing_one(name: str) -> None:
 def test_no_type_and_a_callback_is_a_webhook() -> None:
     """It is not taken for a websocket, nor told that the type is missing."""
     form = {k: v for k, v in GOOD.items() if k != "hub.channel.type"} | {"hub.callback": "https://example.com/"}
-    assert "webhook" in refused(urlencode(form).encode())
+    assert parse_form(urlencode(form).encode()).callback == "https://example.com/"
+    assert "hub.channel.type" in refused(urlencode(form | {"hub.callback": " "}).encode())
+
+
+@pytest.mark.req("WHK-2")
+@pytest.mark.parametrize("type_", ["webhook", "rest-hook", "websub"])
+def test_the_webhook_channel_has_three_names(type_: str) -> None:
+    """Its callback and secret are read, in both notations; the events and all else as ever."""
+    form = GOOD | {"hub.channel.type": type_, "hub.callback": "https://example.com/?a=b", "hub.secret": "s"}
+    expected = replace(read(), callback="https://example.com/?a=b", secret="s")
+    assert parse_form(urlencode(form).encode()) == as_json(form) == expected
+    assert parse_form(urlencode(form | {"hub.secret": ""}).encode()).secret is None
+
+
+@pytest.mark.req("WHK-5")
+def test_a_webhook_is_unsubscribed_by_its_callback() -> None:
+    """No events are needed."""
+    form = {"hub.channel.type": "webhook", "hub.callback": "https://example.com/", "hub.mode": "unsubscribe"}
+    assert parse_form(urlencode(form | {"hub.topic": "t"}).encode()) == Form(
+        False, "t", (), None, None, None, "https://example.com/"
+    )
+
+
+@pytest.mark.req("WHK-10", "SUB-4")
+@pytest.mark.parametrize("mode", ["subscribe", "unsubscribe"])
+def test_a_webhook_needs_a_callback(mode: str) -> None:
+    """The refusal names what is missing, or why it is none."""
+    form = GOOD | {"hub.channel.type": "webhook", "hub.mode": mode}
+    for callback in ({}, {"hub.callback": ""}, {"hub.callback": "ftp://example.com/"}):
+        assert "hub.callback" in refused(urlencode(form | callback).encode())
+
+
+@pytest.mark.req("WHK-4")
+@pytest.mark.parametrize(
+    ("secret", "good"), [("x" * 199, True), ("x" * 200, False), ("é" * 99, True), ("é" * 100, False)]
+)
+def test_a_secret_has_less_than_200_bytes(secret: str, good: bool) -> None:
+    """Bytes, not characters; beside a websocket it is not looked at."""
+    form = GOOD | {"hub.channel.type": "webhook", "hub.callback": "https://example.com/", "hub.secret": secret}
+    if good:
+        assert parse_form(urlencode(form).encode()).secret == secret
+    else:
+        assert refused(urlencode(form).encode()) == "hub.secret: expected at most 199 bytes, got 200"
+    assert parse_form(urlencode(GOOD | {"hub.secret": secret}).encode()).secret is None
 
 
 @pytest.mark.req("SUB-4")

@@ -704,7 +704,7 @@ def away(world: World, events: str = PATIENT, *, since: float = 0) -> None:
 
 @pytest.mark.req("SUB-12")
 @pytest.mark.parametrize("rules", [{"held_messages": 2}, {"held_bytes": 600}, {"held_messages": 0}])
-def test_where_closes_are_not_held_they_are_made(rules: dict[str, int]) -> None:
+def test_where_closes_are_not_held_they_are_made(rules: dict[str, Any]) -> None:
     """A close for every context that somebody was told open and that is closed now, each once, older ones first."""
     world = World(**rules)
     away(world)

@@ -26,7 +26,7 @@ from fhircast_hub.core.commands import (
 from fhircast_hub.core.context import current_context
 from fhircast_hub.core.decide import decide
 from fhircast_hub.core.delivery import Deliveries, Policy
-from fhircast_hub.core.effects import NORMAL, Close, Effect
+from fhircast_hub.core.effects import NORMAL, Close, Drop, Effect, HookEffect, Post, Verify
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.messages import parse_event
 from fhircast_hub.core.names import parse_events
@@ -143,6 +143,8 @@ class World:
         #: all frames that were sent, and the close code, by connection
         self.frames: defaultdict[str, list[bytes]] = defaultdict(list)
         self.closed: dict[str, int] = {}
+        #: what callbacks were to be done to
+        self.hooked: list[HookEffect] = []
         self._sockets: dict[str, str] = {}
         self._read: defaultdict[str, int] = defaultdict(int)
         self._events = self._connections = 0
@@ -153,7 +155,7 @@ class World:
         """Decide, and do what was decided. A refusal is raised and changes nothing."""
         outcome = decide(self.session, command, self.now, self.ids, self.rules)
         self.session = outcome.session
-        if isinstance(command, Connected):
+        if isinstance(command, Connected) and outcome.reply is not None:
             assert isinstance(outcome.reply, Subscription)
             self.deliveries.connected(KEY, outcome.reply, command.connection, self.now)
         elif isinstance(command, Disconnected):
@@ -163,6 +165,9 @@ class World:
         return outcome
 
     def _happens(self, effect: Effect) -> None:
+        if isinstance(effect, Verify | Post | Drop):
+            self.hooked.append(effect)
+            return
         if isinstance(effect, Close):
             assert effect.connection not in self.closed, "closed twice"
             self.closed[effect.connection] = effect.code

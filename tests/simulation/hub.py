@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 from fhircast_hub.core import decide as core
 from fhircast_hub.core.commands import Command, Connected, Publish, Restarted, Tick
 from fhircast_hub.core.delivery import Deliveries
-from fhircast_hub.core.effects import Effect, Send
+from fhircast_hub.core.effects import Close, Effect, Send
 from fhircast_hub.core.errors import HubError, Unavailable
 from fhircast_hub.core.principal import SessionKey
 from fhircast_hub.core.session import Outcome, Session
@@ -230,7 +230,7 @@ class Node:
                 if effect.notice is not None:
                     self.deliveries.sent(effect.notice, effect.to, self.clock.now, later)
                     self.look_later()
-            elif (closing := self.sockets.get(effect.connection)) is not None:
+            elif isinstance(effect, Close) and (closing := self.sockets.get(effect.connection)) is not None:
                 closing.close(effect.code)
 
     def _arm(self, topic: str, deadline: float | None) -> None:

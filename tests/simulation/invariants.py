@@ -11,7 +11,7 @@ import msgspec
 from fhircast_hub.core import limits
 from fhircast_hub.core.commands import Connected, Publish, Refused, Tick, Unanswered
 from fhircast_hub.core.delivery import Policy
-from fhircast_hub.core.effects import Close, Effect
+from fhircast_hub.core.effects import Close, Effect, Send
 from fhircast_hub.core.session import Session
 from simulation.clients import anchor
 from simulation.model import Label, Topic
@@ -57,7 +57,7 @@ def said(effects: tuple[Effect, ...]) -> Told:
     for effect in effects:
         if isinstance(effect, Close):
             told.append((effect.connection, ("close", effect.code)))
-        else:
+        elif isinstance(effect, Send):  # there are no webhooks here
             label = read(effect.frame)
             told += [(connection, label) for connection in effect.to]
     return told

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from fhircast_hub.core import (
     audiences,
+    connections,
     content,
     context,
     delivery,
@@ -37,23 +38,23 @@ class Mutant(NamedTuple):
 MUTANTS = (
     Mutant(
         "a joiner is told what is open before the confirmation",
-        subscriptions.connected,
-        "(*effects, confirmed, *_sends(back, before), *_sends(back, frames))",
-        "(*effects, *_sends(back, before), *_sends(back, frames), confirmed)",
+        connections.connected,
+        "(*effects, confirmed(session, back, now), *sends(back, before), *sends(back, frames))",
+        "(*effects, *sends(back, before), *sends(back, frames), confirmed(session, back, now))",
         ("confirmation_comes_first",),
     ),
     Mutant(
         "a joiner is not told what is open",
-        subscriptions.connected,
-        "*_sends(back, before), *_sends(back, frames)",
-        "*_sends(back, before)",
+        connections.connected,
+        "*sends(back, before), *sends(back, frames)",
+        "*sends(back, before)",
         ("joiners_are_told_what_is_open",),
     ),
     Mutant(
         "a joiner is in no audience",
-        subscriptions.connected,
-        "_placed(_with(session, back), back, told)",
-        "_with(session, back)",
+        connections.connected,
+        "placed(with_subscription(session, back), back, told)",
+        "with_subscription(session, back)",
         ("events_reach_who_asked", "opens_are_derived", "who_cannot_follow_is_reported"),
     ),
     Mutant(
@@ -100,7 +101,7 @@ MUTANTS = (
     ),
     Mutant(
         "an acknowledgement does not end the strikes",
-        subscriptions.acknowledged,
+        connections.acknowledged,
         "strikes=0",
         "strikes=subscription.strikes",
         ("subscriptions_are_who_asked", "the_end_is_told"),
@@ -121,14 +122,14 @@ MUTANTS = (
     ),
     Mutant(
         "a lost connection is not waited for",
-        subscriptions.disconnected,
+        connections.disconnected,
         "now + (RESTART_GRACE if command.code == SERVICE_RESTART else rules.reconnect_grace)",
         "0.0",
         ("who_cannot_follow_is_reported", "nothing_is_overdue"),
     ),
     Mutant(
         "whoever says goodbye counts as lost",
-        subscriptions.disconnected,
+        connections.disconnected,
         "command.code in (NORMAL, GOING_AWAY)",
         "command.code in ()",
         ("who_cannot_follow_is_reported",),
@@ -177,7 +178,7 @@ MUTANTS = (
     ),
     Mutant(
         "ghosts stay",
-        subscriptions._without_ghosts,
+        subscriptions._comes_anew,
         "if other.connection",
         "if other",
         ("subscriptions_are_who_asked", "memory_is_bounded"),
@@ -219,14 +220,14 @@ MUTANTS = (
     ),
     Mutant(
         "who leaves stays in the audience",
-        subscriptions._gone,
+        connections._gone,
         "audiences.leave(session.audiences, subscription.connection)",
         "session.audiences",
         ("events_reach_who_asked", "memory_is_bounded", "who_cannot_follow_is_reported"),
     ),
     Mutant(
         "the socket whose place was taken stays open",
-        subscriptions.connected,
+        connections.connected,
         "effects = (Close(",
         "effects = () and (Close(",
         ("the_end_is_told",),
@@ -234,7 +235,7 @@ MUTANTS = (
     Mutant(
         "a renewal tells nothing of the names that it adds",
         subscriptions.renew,
-        "*_sends(renewed, frames)",
+        "*sends(renewed, frames)",
         "",
         ("events_reach_who_asked", "opens_are_derived"),
     ),

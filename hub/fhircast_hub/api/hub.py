@@ -219,9 +219,9 @@ class HubApi:
         self, key: SessionKey, principal: Principal, form: Form, callback: str, headers: Headers
     ) -> Response:
         """A webhook's subscription, which nothing slow holds up, or its end (WHK-2, WHK-5)."""
-        if self._callbacks is None:
-            raise BadRequest("hub.channel.type: expected websocket, got webhook, which this hub does not serve")
         if form.subscribe:
+            if self._callbacks is None:
+                raise BadRequest("hub.channel.type: expected websocket, got webhook, which this hub does not serve")
             await self._callbacks.check(callback)
             sid, secret = secrets.token_hex(16), self._callbacks.seal(form.secret)
             asked = Subscribe(principal, key.topic, sid, form.events, form.lease, form.name or "", callback, secret)

@@ -15,12 +15,23 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 #: RFC 3986 section 2: all that a URL may consist of, without the fragment's sign. urlsplit() forgives more.
 _URL = re.compile(r"https?://[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]+", re.ASCII | re.IGNORECASE)
-#: IPv6 addresses that lead to an IPv4 address: NAT64 (RFC 6052), and its local-use prefix (RFC 8215).
-_NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
-#: IPv4-compatible addresses (RFC 4291 section 2.5.5.1), long deprecated.
-_COMPATIBLE = ipaddress.IPv6Network("::/96")
-#: A cloud's metadata and management service that has a public address.
-_PLATFORMS = frozenset((ipaddress.IPv4Address("168.63.129.16"),))
+#: IPv4 addresses that are not of the public internet (the IANA special-purpose registry), and one that is and still is a cloud's own.
+#: Written out, for what Python's ipaddress calls global differs by its version.
+_FORBIDDEN_4 = tuple(
+    map(
+        ipaddress.IPv4Network,
+        (
+            *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+            *("192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24"),
+            *("203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4", "168.63.129.16/32"),
+        ),
+    )
+)
+#: IPv6: only global unicast may be, but for what of it is for documentation, protocols, or leads to IPv4 (Teredo, 6to4).
+_GLOBAL_6 = ipaddress.IPv6Network("2000::/3")
+_FORBIDDEN_6 = tuple(map(ipaddress.IPv6Network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")))
+#: IPv6 addresses that stand for the IPv4 address in their end: NAT64 (RFC 6052).
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 def check_callback(url: str) -> str:
@@ -43,7 +54,8 @@ def check_callback(url: str) -> str:
 
 def with_query(callback: str, parameters: dict[str, str]) -> str:
     """The callback with these parameters behind its own query, which stays as it is, byte for byte (WHK-2)."""
-    mark = "?" if "?" not in callback else "" if callback.endswith(("?", "&")) else "&"
+    _, has_query, query = callback.partition("?")
+    mark = "?" if not has_query else "&" if query and not query.endswith("&") else ""
     return f"{callback}{mark}{urlencode(parameters)}"
 
 
@@ -56,17 +68,15 @@ def is_allowed(address: Address, networks: Iterable[Network]) -> bool:
 def is_public(address: Address) -> bool:
     """Whether an address may be posted to by anybody's wish: one of the public internet, whatever its spelling."""
     real = _real(address)
-    if isinstance(real, ipaddress.IPv6Address) and (real.sixtofour or real.teredo or real in _COMPATIBLE):
-        return False
-    return real.is_global and not real.is_multicast and not real.is_reserved and real not in _PLATFORMS
+    if isinstance(real, ipaddress.IPv4Address):
+        return not any(real in network for network in _FORBIDDEN_4)
+    return real in _GLOBAL_6 and not any(real in network for network in _FORBIDDEN_6)
 
 
 def _real(address: Address) -> Address:
     """The IPv4 address that an IPv6 address stands for, or the address itself."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
-    if address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    if any(address in network for network in _NAT64):
+    if address in _NAT64:
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    return address
+    return address.ipv4_mapped or address

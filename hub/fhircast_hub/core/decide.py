@@ -12,7 +12,7 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
-from fhircast_hub.core import administration, heartbeat, hooks, subscriptions, syncerror
+from fhircast_hub.core import administration, connections, heartbeat, hooks, subscriptions, syncerror
 from fhircast_hub.core.commands import (
     Acknowledged,
     Answered,
@@ -35,6 +35,7 @@ from fhircast_hub.core.commands import (
     Unsubscribe,
     Unverified,
 )
+from fhircast_hub.core.effects import Drop, Effect
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.publishing import publish
 from fhircast_hub.core.session import Ids, Outcome, Session
@@ -77,8 +78,7 @@ def _decide(session: Session | None, command: Command, now: float, ids: Ids, rul
         case Publish():
             outcome = publish(session, command, now, ids, rules)
             if rules.logout_ends_session and command.event.key == "userlogout":
-                ended = administration.end_session(outcome.session, "the user has logged out")
-                return Outcome(None, outcome.effects + ended.effects)
+                return _logged_out(_with_posts(outcome, now, ids, rules))
             return outcome
         case Subscribe():
             anew = command.principal.subscriber, command.name
@@ -88,17 +88,17 @@ def _decide(session: Session | None, command: Command, now: float, ids: Ids, rul
         case Unsubscribe():
             return subscriptions.unsubscribe(session, command, now, rules)
         case Connected():
-            return subscriptions.connected(session, command, now, ids, rules)
+            return connections.connected(session, command, now, ids, rules)
         case Disconnected():
-            return subscriptions.disconnected(session, command, now, rules)
+            return connections.disconnected(session, command, now, rules)
         case Acknowledged():
-            return subscriptions.acknowledged(session, command)
+            return connections.acknowledged(session, command)
         case Refused():
             return syncerror.refused(session, command, now, ids)
         case Unanswered():
             return syncerror.unanswered(session, command, now, ids, rules)
         case Unverified():
-            return subscriptions.unverified(session, command)
+            return connections.unverified(session, command)
         case Revoked():
             return subscriptions.revoked(session, command)
         case Answered():
@@ -116,7 +116,7 @@ def _decide(session: Session | None, command: Command, now: float, ids: Ids, rul
         case MakeRoom():
             return _abandoned(session, now, rules)
         case Restarted():
-            return Outcome(None) if session is None else subscriptions.restarted(session, now)
+            return Outcome(None) if session is None else _restarted(session, now)
         case _:
             assert_never(command)
 
@@ -125,8 +125,8 @@ def _tick(session: Session | None, now: float, ids: Ids, rules: Rules) -> Outcom
     if session is None:
         return Outcome(None)
     after, effects = subscriptions.expired(session, now, rules)
-    for subscription in subscriptions.unreturned(after, now):
-        after = subscriptions.given_up(after, subscription)
+    for subscription in connections.unreturned(after, now):
+        after = connections.given_up(after, subscription)
         effects += syncerror.lost(after, subscription, now, ids)
     after, beating = heartbeat.beat(after, now, ids, rules)
     effects += beating
@@ -149,6 +149,24 @@ def _with_evicted(
         if subscription.back_by and not is_back and sid not in after.subscriptions:
             effects += syncerror.lost(after, subscription, now, ids)
     return Outcome(after, effects)
+
+
+def _restarted(session: Session, now: float) -> Outcome:
+    """Nobody is lost because the hub was away (SUB-17). A callback whose lease ended meanwhile is posted nothing more."""
+    effects: tuple[Effect, ...] = ()
+    for subscription in session.subscriptions.values():
+        if subscription.callback and subscription.expires <= now:
+            session, ended = subscriptions.end(session, subscription, "the lease has ended")
+            effects += ended
+    outcome = connections.restarted(session, now)
+    return Outcome(outcome.session, effects + outcome.effects)
+
+
+def _logged_out(outcome: Outcome) -> Outcome:
+    """The session ends, once the logout was distributed: to callbacks too, of which this was the last post (SES-5)."""
+    ended = administration.end_session(outcome.session, "the user has logged out")
+    effects = [replace(each, numbers=frozenset()) if isinstance(each, Drop) else each for each in ended.effects]
+    return Outcome(None, (*outcome.effects, *effects))
 
 
 def _abandoned(session: Session | None, now: float, rules: Rules) -> Outcome:

@@ -72,11 +72,12 @@ class Post(msgspec.Struct, frozen=True):
 
 
 class Drop(msgspec.Struct, frozen=True):
-    """Post nothing more for the subscription `sid`; tell its callback so unless `reason` is empty."""
+    """The subscription `sid` is over: post none of these numbers any more, and tell the callback so unless `reason` is empty."""
 
+    key: SessionKey
     sid: str
+    numbers: frozenset[int] = frozenset()
     callback: str = ""
-    topic: str = ""
     events: tuple[str, ...] = ()
     reason: str = ""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from fhircast_hub.core import audiences
-from fhircast_hub.core.effects import Effect, HookEffect, Post, Send, Verify
+from fhircast_hub.core.effects import Drop, Effect, HookEffect, Post, Send, Verify
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.principal import SessionKey
 from fhircast_hub.core.session import Outgoing, Session, Subscription
@@ -28,18 +28,26 @@ def verify(session: Session, subscription: Subscription, now: float) -> Verify:
     return Verify(_key(session), subscription.sid, subscription.callback, subscription.events, lease)
 
 
-def replaced(session: Session, active: Subscription) -> tuple[Session, list[Subscription]]:
-    """The session in which `active` has taken over what its predecessors have not been posted yet, and those (WHK-12)."""
-    older = [
-        other
-        for other in session.subscriptions.values()
-        if (other.subscriber, other.callback) == (active.subscriber, active.callback) and other.sid != active.sid
-    ]
-    sids = {other.sid for other in older}
+def predecessors(session: Session, newcomer: Subscription) -> list[Subscription]:
+    """The subscriptions whose place the newcomer takes: of the same user, with the same callback (WHK-12)."""
+    mine = newcomer.subscriber, newcomer.callback
+    others = session.subscriptions.values() if newcomer.callback else ()
+    return [other for other in others if (other.subscriber, other.callback) == mine and other.sid != newcomer.sid]
+
+
+def inherited(session: Session, active: Subscription) -> Session:
+    """The session in which `active` has taken over what its predecessors have not been posted yet."""
+    sids = {other.sid for other in predecessors(session, active)}
     outbox = {
         number: replace(post, sid=active.sid) if post.sid in sids else post for number, post in session.outbox.items()
     }
-    return replace(session, outbox=outbox), older
+    return replace(session, outbox=outbox)
+
+
+def drop(session: Session, subscription: Subscription, reason: str = "") -> Drop:
+    """What ends the posts of `subscription`, which is about to go."""
+    numbers = frozenset(number for number, post in session.outbox.items() if post.sid == subscription.sid)
+    return Drop(_key(session), subscription.sid, numbers, subscription.callback, subscription.events, reason)
 
 
 def dropped(session: Session, subscription: Subscription) -> Session:
@@ -63,6 +71,7 @@ def resumed(session: Session, now: float) -> tuple[Session, tuple[Effect, ...]]:
 def posted(session: Session, effects: tuple[Effect, ...]) -> tuple[Session, tuple[Effect, ...]]:
     """What was to be sent to callbacks is put into the outbox, and to be posted."""
     done: list[Effect] = []
+    outbox, number = dict(session.outbox), session.posts
     for effect in effects:
         if not isinstance(effect, Send) or session.hooks.isdisjoint(effect.to):
             done.append(effect)
@@ -71,11 +80,10 @@ def posted(session: Session, effects: tuple[Effect, ...]) -> tuple[Session, tupl
             done.append(Send(sockets, effect.frame, effect.notice))
         for name in effect.to:
             if name in session.hooks and effect.notice is not None:
-                post = Outgoing(name.removeprefix(_PREFIX), effect.notice, effect.frame)
-                number = session.posts + 1
-                session = replace(session, posts=number, outbox={**session.outbox, number: post})
-                done.append(_post(session, number, post))
-    return session, tuple(done)
+                number += 1
+                outbox[number] = Outgoing(name.removeprefix(_PREFIX), effect.notice, effect.frame)
+                done.append(_post(session, number, outbox[number]))
+    return replace(session, posts=number, outbox=outbox), tuple(done)
 
 
 def overflowing(session: Session, rules: Rules) -> list[Subscription]:

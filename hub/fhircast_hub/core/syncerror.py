@@ -9,11 +9,12 @@ from msgspec.structs import replace
 
 from fhircast_hub.core import audiences
 from fhircast_hub.core.commands import Acknowledged, Answered, Refused, Silence, Unanswered
+from fhircast_hub.core.connections import acknowledged
 from fhircast_hub.core.effects import Effect, Notice, Send
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.messages import encode, made_event, rfc3339
 from fhircast_hub.core.session import Ids, Outcome, Session, Subscription
-from fhircast_hub.core.subscriptions import acknowledged, end
+from fhircast_hub.core.subscriptions import end
 
 _SYSTEM = "https://fhircast.hl7.org/events/syncerror/"
 #: HTTP statuses with which a subscriber refuses; with others it says that it could not (2.5 "Event Notification Response").
@@ -61,8 +62,11 @@ def answered(session: Session | None, command: Answered, now: float, ids: Ids, r
     session = replace(session, outbox={n: other for n, other in session.outbox.items() if n != command.number})
     subscription = session.subscriptions[post.sid]
     if command.status // 100 == _SUCCESS:
-        return acknowledged(session, Acknowledged(post.sid))
+        return acknowledged(session, Acknowledged(post.sid, followed=post.notice.matters))
+    if not post.notice.matters:
+        return Outcome(session)
     if command.status in _REFUSALS:
+        session = acknowledged(session, Acknowledged(post.sid, followed=False)).session  # it refuses, and so is not silent
         refusal = Refused(post.sid, subscription.connection, post.notice, command.status)
         return refused(session, refusal, now, ids)
     silence = Silence(post.sid, subscription.connection, post.notice)

@@ -10,7 +10,7 @@ import asyncio
 import random
 import secrets
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -36,6 +36,13 @@ VERIFY_SECONDS, VERIFY_ATTEMPTS = 10.0, 3
 RESOLVE_SECONDS = 1.0
 #: Seconds for what is under way when the hub stops.
 STOP_SECONDS = 3.0
+
+#: What an address that may not be connected to answers.
+FORBIDDEN = Answer(0, b"forbidden")
+#: The first digit of an HTTP status, and the first status that says that the server fails.
+_SUCCESS, _FAULT, _FAILURES = 2, 4, 500
+#: Request Timeout and Too Many Requests: with Retry-After they ask to come again.
+_LATER = (408, 429)
 
 _log = structlog.get_logger()
 
@@ -98,8 +105,9 @@ class Webhooks:
                     self._spawn(self._work(effect.callback, queue))
                 queue.append(effect)
             case Drop():
-                for queue in self._queues.values():
-                    for post in [post for post in queue if post.sid == effect.sid]:
+                if (queue := self._queues.get(effect.callback)) is not None:
+                    gone = [post for post in queue if post.key == effect.key and post.number in effect.numbers]
+                    for post in gone:
                         queue.remove(post)
                 if effect.reason:
                     self._spawn(self._deny(effect))
@@ -131,7 +139,7 @@ class Webhooks:
             },
         )
         answer = await self._ask(url)
-        if answer.status // 100 == 2 and answer.body.strip() == challenge.encode():
+        if answer.status // 100 == _SUCCESS and answer.body.strip() == challenge.encode():
             self._service.submit_soon(asked.key, Connected(asked.sid, connection(asked.sid)))
         else:
             _log.info("callback not verified", topic=self._hashed(asked.key.topic), status=answer.status)
@@ -141,7 +149,7 @@ class Webhooks:
         """Tell a callback that its subscription is over (WHK-11)."""
         parameters = {
             "hub.mode": "denied",
-            "hub.topic": ended.topic,
+            "hub.topic": ended.key.topic,
             "hub.events": ",".join(ended.events),
             "hub.reason": ended.reason,
         }
@@ -153,12 +161,8 @@ class Webhooks:
         for attempt in range(VERIFY_ATTEMPTS):
             if attempt:
                 await asyncio.sleep(_uneven(wait := wait * 2))
-            try:
-                async with self._slots:
-                    answer = await self._client.request("GET", url, VERIFY_SECONDS)
-            except ForbiddenAddress:
-                return NONE
-            if answer.status and answer.status < 500:
+            answer = await self._request("GET", url, VERIFY_SECONDS)
+            if answer is FORBIDDEN or 0 < answer.status < _FAILURES:
                 break
         return answer
 
@@ -166,21 +170,25 @@ class Webhooks:
         """Post what is in the queue, one after the other, until nothing is."""
         while queue:
             post = queue[0]
-            async with self._slots:
+            try:
                 status = await self._deliver(post, queue)
+            except Exception as error:  # a mistake of ours must not leave the queue without anybody who works on it
+                _log.error("webhook failed", exc_info=error)
+                status = 0
+            if not queue or queue[0] is not post:
+                continue  # it was dropped meanwhile
+            queue.popleft()
             if status is None:
                 continue
-            queue.popleft()
             self._counters.posts += 1
-            self._counters.posts_failed += status // 100 != 2
+            self._counters.posts_failed += status // 100 != _SUCCESS
             self._service.submit_soon(post.key, Answered(post.number, status))
         del self._queues[callback]
 
     async def _deliver(self, post: Post, queue: deque[Post]) -> int | None:
-        """The status that a callback answers in the end, 0 without an answer; None if the post was dropped meanwhile (WHK-6)."""
+        """The status that a callback answers in the end, 0 without an answer (WHK-6); None if nothing can be posted to it."""
         secret = self._sealer.open(post.secret)
         if secret is None:
-            queue.popleft()
             self._service.submit_soon(
                 post.key, Undeliverable(post.sid, "its hub.secret was lost with the hub's process")
             )
@@ -191,20 +199,26 @@ class Webhooks:
         loop = asyncio.get_running_loop()
         end, wait = loop.time() + self._timeout, FIRST_WAIT
         while True:
-            try:
-                seconds = min(end - loop.time(), max(self._timeout / 2, 1.0))
-                answer = await self._client.request("POST", post.callback, seconds, post.frame, headers)
-            except ForbiddenAddress:
-                answer = NONE
-            if not queue or queue[0] is not post:
-                return None
+            # One that hangs has a second chance within the time.
+            seconds = min(end - loop.time(), max(self._timeout / 2, 1.0))
+            answer = await self._request("POST", post.callback, seconds, post.frame, headers)
             pause = max(_uneven(wait), answer.retry_after or 0.0)
             if not _may_change(answer) or loop.time() + pause >= end:
                 return answer.status
             await asyncio.sleep(pause)
             if not queue or queue[0] is not post:
-                return None
+                return 0
             wait = min(wait * 2, LONGEST_WAIT)
+
+    async def _request(
+        self, method: str, url: str, seconds: float, body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """One attempt, when its turn has come; a forbidden address is as one that does not answer."""
+        async with self._slots:
+            try:
+                return await self._client.request(method, url, seconds, body, headers)
+            except ForbiddenAddress:
+                return FORBIDDEN
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._without_request(work))
@@ -223,9 +237,9 @@ class Webhooks:
 
 def _may_change(answer: Answer) -> bool:
     """Whether to post again: "409 and other 4xx: SyncError at once; 3xx, 5xx, timeouts: retried" (WHK-6)."""
-    if answer.status in (408, 429) and answer.retry_after is not None:
+    if answer.status in _LATER and answer.retry_after is not None:
         return True
-    return answer.status // 100 not in (2, 4)
+    return answer.status // 100 not in (_SUCCESS, _FAULT)
 
 
 def _uneven(seconds: float) -> float:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import re
+import time
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import httpcore
 
-from fhircast_hub.webhook.guard import ForbiddenAddress, Guard, GuardedBackend
+from fhircast_hub.webhook.guard import Guard, GuardedBackend
 
 #: Bytes of an answer that are read: a challenge takes fifty.
 MAX_ANSWER = 4096
 #: Seconds to connect to a callback.
 CONNECT_SECONDS = 3.0
-#: Connections that are kept for reuse, of each scheme, and for how many seconds.
-KEPT, KEPT_SECONDS = 256, 30.0
+#: Seconds for which a connection is kept for reuse.
+KEPT_SECONDS = 30.0
 
 
 class Answer(NamedTuple):
@@ -31,56 +36,89 @@ NONE = Answer(0)
 
 
 class Client:
-    """Sends requests to callbacks. `http2` needs the package h2."""
+    """Sends requests to callbacks. `http2` needs the package h2.
+
+    Each callback has connections of its own: one pool for all would look through all of them at each request.
+    """
 
     def __init__(self, guard: Guard, *, http2: bool) -> None:
-        self._pools = {
-            scheme: httpcore.AsyncConnectionPool(
-                max_connections=None,
-                max_keepalive_connections=KEPT,
-                keepalive_expiry=KEPT_SECONDS,
-                http2=http2,
-                network_backend=GuardedBackend(guard, secure=scheme == b"https"),
-            )
-            for scheme in (b"http", b"https")
-        }
+        self._backends = {scheme: GuardedBackend(guard, secure=scheme == "https") for scheme in ("http", "https")}
+        self._http2 = http2
+        self._pools: OrderedDict[str, tuple[httpcore.AsyncConnectionPool, float]] = OrderedDict()
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def request(
         self, method: str, url: str, seconds: float, body: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> Answer:
         """One attempt, of at most so many seconds. Raises ForbiddenAddress; all else that can go wrong is no answer."""
         limits = {"connect": min(CONNECT_SECONDS, seconds), "read": seconds, "write": seconds, "pool": seconds}
-        given = [("User-Agent", "fhircast-hub"), *(headers or {}).items()]
+        status, retry_after = 0, None
         try:
-            target = httpcore.URL(url)
+            target, authority = _target(url)
+            given = [("Host", authority), ("User-Agent", "fhircast-hub"), *(headers or {}).items()]
             async with (
                 asyncio.timeout(seconds),
-                self._pools[target.scheme].stream(
+                self._pool(url.partition("?")[0]).stream(
                     method, target, headers=given, content=body, extensions={"timeout": limits}
                 ) as response,
             ):
-                return Answer(response.status, await _start(response), _retry_after(response))
-        except ForbiddenAddress:
-            raise
+                status, retry_after = response.status, _retry_after(response)
+                return Answer(status, await _start(response), retry_after)
         except (TimeoutError, OSError, httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError):
-            return NONE
+            return Answer(status, b"", retry_after)  # a status that came counts, whatever became of its body
         except (ValueError, httpcore.UnsupportedProtocol):
             return NONE
 
     async def aclose(self) -> None:
         """Close all connections."""
-        for pool in self._pools.values():
+        for pool, _ in self._pools.values():
             await pool.aclose()
+
+    def _pool(self, callback: str) -> httpcore.AsyncConnectionPool:
+        now = time.monotonic()
+        self._forget(now)
+        pool, _ = self._pools.pop(callback, (None, now))
+        if pool is None:
+            backend = self._backends[callback.partition(":")[0].lower()]
+            pool = httpcore.AsyncConnectionPool(
+                max_keepalive_connections=1, keepalive_expiry=KEPT_SECONDS, http2=self._http2, network_backend=backend
+            )
+        self._pools[callback] = pool, now
+        return pool
+
+    def _forget(self, now: float) -> None:
+        """Let the pools go that were not used for a while, unless they are in use."""
+        for callback, (pool, at) in list(itertools.islice(self._pools.items(), 2)):
+            if now - at > KEPT_SECONDS and all(connection.is_idle() for connection in pool.connections):
+                del self._pools[callback]
+                task = asyncio.get_running_loop().create_task(pool.aclose())
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
+
+
+def _target(url: str) -> tuple[httpcore.URL, str]:
+    """A callback's URL, its path and query byte for byte; and its authority, for Host."""
+    scheme, _, rest = url.partition("://")
+    authority = re.split("[/?]", rest, maxsplit=1)[0]
+    target = rest[len(authority) :]
+    parts = urlsplit(f"{scheme}://{authority}")
+    path = target if target.startswith("/") else f"/{target}"
+    return (
+        httpcore.URL(
+            scheme=scheme.lower().encode(), host=(parts.hostname or "").encode(), port=parts.port, target=path.encode()
+        ),
+        authority.lower(),
+    )
 
 
 async def _start(response: httpcore.Response) -> bytes:
-    """The first bytes of an answer: more than that is not read, and its connection not used again."""
+    """The body of an answer; nothing of one that is too long, and its connection is not used again."""
     start = b""
     async for chunk in response.aiter_stream():
         start += chunk
         if len(start) > MAX_ANSWER:
-            break
-    return start[:MAX_ANSWER]
+            return b""
+    return start
 
 
 def _retry_after(response: httpcore.Response) -> float | None:

@@ -79,7 +79,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         except OSError as error:
             raise httpcore.ConnectError(str(error)) from None
         for address in addresses[:-1]:
-            with contextlib.suppress(httpcore.ConnectError):
+            with contextlib.suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
                 return await self._backend.connect_tcp(address, port, timeout, local_address, socket_options)
         return await self._backend.connect_tcp(addresses[-1], port, timeout, local_address, socket_options)
 

@@ -117,7 +117,7 @@ class HubSocket(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one without being called so
         # The transport keeps nothing back but what the kernel did not take: the queue here is the only one, and bounded.
-        self._transport.set_write_buffer_limits(high=0)
+        self._transport.set_write_buffer_limits(high=1)  # 0 would stop a TLS transport for good
         self._connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -1,0 +1,136 @@
+"""Sockets of subscriptions, and callbacks: they come, go, come back, answer, and are lost (FHIRcast 3.0.0, 2.4 and 2.5)."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from fhircast_hub.core import audiences, hooks
+from fhircast_hub.core.commands import Acknowledged, Connected, Disconnected, Unverified
+from fhircast_hub.core.context import replay
+from fhircast_hub.core.effects import GOING_AWAY, NORMAL, POLICY_VIOLATION, SERVICE_RESTART, Close, Effect
+from fhircast_hub.core.errors import NotFound
+from fhircast_hub.core.holding import missed
+from fhircast_hub.core.limits import RESTART_GRACE, UNVOUCHED_SECONDS, Rules
+from fhircast_hub.core.session import Ids, Outcome, Session, Subscription
+from fhircast_hub.core.subscriptions import confirmed, dropped, ends_at, placed, sends, with_subscription
+
+
+def connected(session: Session | None, command: Connected, now: float, ids: Ids, rules: Rules) -> Outcome:
+    """A socket came: confirmation first, then what was missed, then the current context (SUB-3, SUB-12, CTX).
+
+    Raises NotFound when the subscription is over: the handshake is refused.
+    """
+    subscription = session.subscriptions.get(command.sid) if session else None
+    if session is None or subscription is None or ends_at(subscription, rules) <= now:
+        raise NotFound("there is no such endpoint")
+    if subscription.callback:
+        return _verified(session, subscription, command, now, rules)
+    effects: tuple[Effect, ...] = ()
+    if subscription.connection:
+        # One socket per endpoint: the newcomer takes over (SUB-11). The old one may have been dead for a while.
+        effects = (Close(subscription.connection, POLICY_VIOLATION, "another socket took over this endpoint"),)
+        session = replace(session, audiences=audiences.leave(session.audiences, subscription.connection))
+    sure = max(subscription.sure, command.sure)
+    frames, told = replay(session, subscription.keys, rules)
+    before = [] if subscription.fresh else missed(session, subscription, sure, told, now, ids, rules)
+    # What it is told now may get lost like all before: only an answer makes that sure.
+    sure = now if subscription.fresh else sure
+    back = replace(
+        subscription, connection=command.connection, since=now, fresh=False, sure=sure, back_by=0.0, refused=""
+    )
+    session = placed(with_subscription(session, back), back, told)
+    return Outcome(session, (*effects, confirmed(session, back, now), *sends(back, before), *sends(back, frames)), back)
+
+
+def _verified(session: Session, subscription: Subscription, command: Connected, now: float, rules: Rules) -> Outcome:
+    """A callback wants what it is subscribed to: it takes the place of an older subscription of its own (WHK-12)."""
+    if subscription.connection:
+        return Outcome(session)
+    active = replace(subscription, connection=command.connection, since=now, fresh=False, sure=now)
+    session = hooks.inherited(with_subscription(session, active), active)
+    for other in hooks.predecessors(session, active):
+        session = dropped(session, other)
+    frames, told = replay(session, active.keys, rules)
+    session = placed(replace(session, hooks=session.hooks | {active.connection}), active, told)
+    return Outcome(session, sends(active, frames))
+
+
+def unverified(session: Session | None, command: Unverified) -> Outcome:
+    """A callback does not want what it would be subscribed to (WHK-3)."""
+    subscription = session.subscriptions.get(command.sid) if session else None
+    if session is None or subscription is None or not subscription.fresh:
+        return Outcome(session)
+    return Outcome(dropped(session, subscription))
+
+
+def disconnected(session: Session | None, command: Disconnected, now: float, rules: Rules) -> Outcome:
+    """A socket went: the subscription stays until its lease ends and is sent nothing meanwhile (SUB-17).
+
+    By which code says whether it left or was lost: "any Connection Close Reason other than 1000 or 1001" (2.5, SYN-7).
+    """
+    subscription = session.subscriptions.get(command.sid) if session else None
+    if session is None or subscription is None or subscription.connection != command.connection:
+        return Outcome(session)
+    if command.code in (NORMAL, GOING_AWAY):
+        back_by = 0.0
+    else:
+        if _came_anew(session, subscription, command.sure):
+            return Outcome(dropped(session, subscription))
+        back_by = now + (RESTART_GRACE if command.code == SERVICE_RESTART else rules.reconnect_grace)
+    return Outcome(_gone(session, subscription, now, command.sure, back_by))
+
+
+def _came_anew(session: Session, lost: Subscription, sure: float) -> bool:
+    """Whether an app whose connection broke has subscribed anew, under its name, before that was noticed: it is no ghost (SUB-17)."""
+    return bool(lost.name) and any(
+        other.connection and other.since > sure
+        for other in session.subscriptions.values()
+        if (other.subscriber, other.name) == (lost.subscriber, lost.name) and other.sid != lost.sid
+    )
+
+
+def acknowledged(session: Session | None, command: Acknowledged) -> Outcome:
+    """A subscriber acknowledges: from now on it is missed when it does not (SYN-6), and its strikes are over (SYN-5)."""
+    subscription = session.subscriptions.get(command.sid) if session else None
+    if session is None or subscription is None:
+        return Outcome(session)
+    refused = "" if command.followed else subscription.refused
+    following = replace(subscription, acknowledges=True, strikes=0, refused=refused)
+    return Outcome(session if following == subscription else with_subscription(session, following))
+
+
+def restarted(session: Session, now: float) -> Outcome:
+    """The hub's process is new: whoever had a socket has none, and some time to come back (SUB-17)."""
+    back_by = now + RESTART_GRACE
+    session, effects = hooks.resumed(_unvouched(session, now), now)
+    for subscription in session.subscriptions.values():
+        if subscription.callback:
+            continue
+        if subscription.connection:
+            session = _gone(session, subscription, now, subscription.sure, back_by)
+        elif subscription.back_by:
+            session = with_subscription(session, replace(subscription, back_by=back_by))
+    return Outcome(session, effects)
+
+
+def unreturned(session: Session, now: float) -> list[Subscription]:
+    """The subscriptions that lost their connection and should be back by now (SYN-7)."""
+    return [other for other in session.subscriptions.values() if other.back_by and other.back_by <= now]
+
+
+def given_up(session: Session, subscription: Subscription) -> Session:
+    """The session no longer waiting for `subscription`, which still may come back."""
+    return with_subscription(session, replace(subscription, back_by=0.0))
+
+
+def _gone(session: Session, subscription: Subscription, since: float, sure: float, back_by: float) -> Session:
+    session = replace(session, audiences=audiences.leave(session.audiences, subscription.connection))
+    return with_subscription(session, replace(subscription, connection="", since=since, sure=sure, back_by=back_by))
+
+
+def _unvouched(session: Session, now: float) -> Session:
+    """ "Raw tokens live in memory only: after a restart such subscriptions end in 60 s unless renewed" (AUT-14)."""
+    for subscription in session.subscriptions.values():
+        if subscription.opaque and subscription.expires > now + UNVOUCHED_SECONDS:
+            session = with_subscription(session, replace(subscription, expires=now + UNVOUCHED_SECONDS))
+    return session

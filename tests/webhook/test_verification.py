@@ -1,0 +1,416 @@
+"""A callback is asked whether it wants to be subscribed, and nothing is posted to one that does not say so."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from fhircast_hub.webhook import channel
+from running import TOPIC, event, running_hub, until
+from webhook.callback_server import (
+    DRIP,
+    ECHO,
+    HANG,
+    PATIENT,
+    RESET,
+    Answer,
+    ask,
+    hub_and_callbacks,
+    quiet,
+    subscribe,
+    unsubscribe,
+)
+
+#: Queries of callbacks, each of which is to come back byte for byte; and how what the hub adds is joined to it.
+QUERIES = {
+    "": "?",
+    "?": "",
+    "?a=b": "&",
+    "?a=b&": "",
+    "?a": "&",
+    "?q=one+two%20three%2B&Q=%c3%A4&&=": "&",
+    "?hub.mode=mine&url=https://x.example/%3Fa=b": "&",
+    ";v=1": "?",
+    ";v=1?x;y=(2)": "&",
+    "/a//b/../%2e?x": "&",
+    "?q=what?": "&",
+}
+
+
+@pytest.fixture
+def in_haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Callbacks have little time for their answer, and are asked again at once."""
+    monkeypatch.setattr(channel, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(channel, "VERIFY_SECONDS", 0.2)
+
+
+# --- what is asked ---
+
+
+@pytest.mark.req("WHK-2", "SUB-1")
+async def test_the_callback_is_asked_with_all_it_needs_to_know() -> None:
+    """202 with {}; then a GET with mode, topic, granted events, lease and a challenge, and the subscription is active."""
+    async with hub_and_callbacks() as (hub, server):
+        topic = "a topic & more=ü"
+        token = hub.token(scope="fhircast/Patient-open.* fhircast/Encounter-open.read")
+        more = {"hub__topic": topic, "hub__lease_seconds": "1234"}
+        answer = await ask(hub, server.url(), "patient-OPEN,Encounter-open,Patient-close", token, **more)
+        assert (answer.status_code, answer.json()) == (202, {})
+        (asked,) = await server.asked()
+        challenge = asked.query["hub.challenge"]
+        assert asked.query == {
+            "hub.mode": "subscribe",
+            "hub.topic": topic,
+            "hub.events": "Patient-open,Encounter-open",
+            "hub.challenge": challenge,
+            "hub.lease_seconds": "1234",
+        }
+        assert asked.headers["host"] == f"127.0.0.1:{server.port}"
+        await quiet(hub)
+        await hub.publish(event("Patient-open", "p1", topic=topic), token)
+        await server.posted(1)
+        assert server.news() == ["Patient-open p1"]
+
+
+@pytest.mark.req("WHK-2")
+async def test_a_challenge_is_random() -> None:
+    """At least 128 bits of it, new for each subscription, and nothing that a URL would have to escape."""
+    async with hub_and_callbacks() as (hub, server):
+        for path in ("/a", "/b"):
+            await subscribe(hub, server, path)
+        one, other = (server.gets(path)[0].query["hub.challenge"] for path in ("/a", "/b"))
+        assert one != other
+        assert len(one) >= 22
+        assert f"hub.challenge={one}" in server.gets("/a")[0].target
+
+
+@pytest.mark.req("WHK-2", "WHK-4")
+@pytest.mark.parametrize("query", QUERIES)
+async def test_a_callbacks_own_query_stays_byte_for_byte(query: str) -> None:
+    """What the hub adds to it when it asks comes behind; when it posts, nothing is added and nothing lost."""
+    async with hub_and_callbacks() as (hub, server):
+        path = ("/callback" + query).partition("?")[0]
+        await subscribe(hub, server, "/callback" + query)
+        await hub.publish(event("Patient-open"))
+        (post,) = await server.posted(1, path)
+        assert post.target == "/callback" + query
+        own, mark, added = server.requests[0].target.partition(QUERIES[query] + "hub.mode=subscribe&hub.topic=")
+        assert (own, mark) == ("/callback" + query, QUERIES[query] + "hub.mode=subscribe&hub.topic=")
+        assert added.startswith(TOPIC + "&hub.events=")
+
+
+@pytest.mark.req("WHK-2")
+async def test_a_callback_without_a_path_is_asked_at_the_root() -> None:
+    """`http://host:port` and `http://host:port?query` are URLs."""
+    async with hub_and_callbacks() as (hub, server):
+        await subscribe(hub, server, "")
+        await subscribe(hub, server, "?a=b")
+        await hub.publish(event("Patient-open"))
+        assert {post.target for post in await server.posted(2, "/")} == {"/", "/?a=b"}
+
+
+@pytest.mark.req("WHK-2", "SUB-4")
+@pytest.mark.parametrize("type_", ["webhook", "rest-hook", "websub", " webhook ", None, ""])
+async def test_the_channel_has_several_names(type_: str | None) -> None:
+    """Without any it is told by hub.callback."""
+    async with hub_and_callbacks() as (hub, server):
+        named: dict[str, Any] = {"hub__channel.type": type_}
+        await subscribe(hub, server, **named)
+        assert (await ask(hub, server.url("/b"), **{"hub__channel.type": "carrier-pigeon"})).status_code == 400
+
+
+@pytest.mark.req("WHK-2", "LEA-2")
+async def test_the_lease_that_is_told_is_the_one_that_is_granted() -> None:
+    """Up to the maximum and the token's end."""
+    async with hub_and_callbacks(default_lease=100, max_lease=500) as (hub, server):
+        await subscribe(hub, server, "/a", hub__lease_seconds="9999")
+        await subscribe(hub, server, "/b", token=hub.token(exp=int(hub.clock.now) + 90))
+        leases = [server.gets(path)[0].query["hub.lease_seconds"] for path in ("/a", "/b")]
+        assert leases == ["500", "90"]
+
+
+# --- what is answered ---
+
+
+@pytest.mark.req("WHK-2")
+@pytest.mark.parametrize("status", [200, 201, 202, 206, 299])
+async def test_any_2xx_with_the_challenge_activates(status: int) -> None:
+    """The body is the challenge, in whatever encoding of HTTP, and with a line end behind it if need be."""
+    async with hub_and_callbacks() as (hub, server):
+        server.say("GET", "/callback", Answer(status, None))
+        await subscribe(hub, server)
+        await hub.publish(event("Patient-open"))
+        assert len(await server.posted(1)) == 1
+
+
+NOT_WANTED = {
+    "another body": [Answer(body=b"yes")],
+    "no body": [Answer(body=b"")],
+    "204": [Answer(204)],
+    "404 with the challenge": [Answer(404, None)],
+    "410": [Answer(410, None)],
+    "a redirect with the challenge": [Answer(302, None, ("Location: /elsewhere",))],
+    "a permanent redirect": [Answer(308, None, ("Location: /elsewhere",))],
+    "500 with the challenge": [Answer(500, None)],
+    "101": [Answer(raw=b"HTTP/1.1 101 X\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n")],
+    "no HTTP": [Answer(raw=b"\x16\x03\x01 no HTTP at all\r\n\r\n\0\0")],
+    "an odd status": [Answer(raw=b"HTTP/1.1 2oo OK\r\n\r\n")],
+    "half an answer": [Answer(raw=b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")],
+    "an odd length": [Answer(raw=b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n")],
+    "an odd chunk": [Answer(raw=b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")],
+    "a header without an end": [Answer(raw=b"HTTP/1.1 200 OK\r\nX: " + b"x" * 1_000_000)],
+    "10 MB": [Answer(body=b"x" * 10_000_000)],
+    "a body without an end": [Answer(endless=True)],
+    "a reset": [RESET],
+    "nothing": [HANG],
+    "a few bytes at a time": [DRIP],
+}
+
+
+@pytest.mark.req("WHK-3")
+@pytest.mark.parametrize("how", NOT_WANTED)
+@pytest.mark.usefixtures("in_haste")
+async def test_anything_else_does_not_activate(how: str) -> None:
+    """The subscription is gone, nothing is posted, no redirect is followed, and all is as if it had never been."""
+    async with hub_and_callbacks() as (hub, server):
+        server.say("GET", "/callback", *NOT_WANTED[how])
+        assert (await ask(hub, server.url())).status_code == 202
+        await until(lambda: not hub.hub.service.usage.subscriptions)
+        await hub.publish(event("Patient-open"))
+        await quiet(hub)
+        assert {(each.method, each.path) for each in server.requests} == {("GET", "/callback")}
+        assert (await unsubscribe(hub, server.url())).status_code == 404
+
+
+@pytest.mark.req("WHK-3")
+@pytest.mark.usefixtures("in_haste")
+async def test_another_subscriptions_challenge_does_not_activate() -> None:
+    """Each is good for what it was sent with."""
+    async with hub_and_callbacks() as (hub, server):
+        await subscribe(hub, server, "/a")
+        challenge = server.gets("/a")[0].query["hub.challenge"]
+        server.say("GET", "/b", Answer(body=challenge.encode()))
+        await ask(hub, server.url("/b"))
+        await until(lambda: hub.hub.service.usage.subscriptions == 1)
+
+
+@pytest.mark.req("WHK-3")
+@pytest.mark.usefixtures("in_haste")
+@pytest.mark.parametrize("body", [b"%sx", b"x%s", b"%s" + b" " * 5000 + b"x", b"hub.challenge=%s"])
+async def test_the_challenge_and_more_does_not_activate(body: bytes) -> None:
+    """Whoever echoes whatever comes does not know what it wants."""
+    async with hub_and_callbacks() as (hub, server):
+        server.say("GET", "/callback", Answer(body=None, echo=body))
+        await ask(hub, server.url())
+        await until(lambda: not hub.hub.service.usage.subscriptions)
+
+
+@pytest.mark.req("WHK-2")
+@pytest.mark.usefixtures("in_haste")
+@pytest.mark.parametrize("first", [Answer(500), Answer(503, None), RESET, HANG])
+async def test_a_callback_that_fails_is_asked_again(first: Answer) -> None:
+    """Whoever is just starting is no stranger; the second time it says yes."""
+    async with hub_and_callbacks() as (hub, server):
+        server.say("GET", "/callback", first, ECHO)
+        await subscribe(hub, server)
+        one, two = server.gets()
+        assert one.target == two.target
+
+
+@pytest.mark.req("WHK-3")
+@pytest.mark.usefixtures("in_haste")
+@pytest.mark.parametrize(("answer", "times"), [(Answer(404), 1), (Answer(302), 1), (Answer(500), 3), (RESET, 3)])
+async def test_a_callback_is_asked_a_few_times_at_most(answer: Answer, times: int) -> None:
+    """Once where it says no; a server error or nothing may be a bad moment."""
+    async with hub_and_callbacks() as (hub, server):
+        server.say("GET", "/callback", answer)
+        await ask(hub, server.url())
+        await until(lambda: not hub.hub.service.usage.subscriptions)
+        await quiet(hub)
+        assert len(server.requests) == times
+
+
+# --- what waits, and what does not ---
+
+
+@pytest.mark.req("WHK-2", "WHK-7")
+async def test_the_202_waits_for_nobody() -> None:
+    """It is here while the callback still thinks, and so is everything else that the hub does."""
+    async with hub_and_callbacks() as (hub, server):
+        gate = asyncio.Event()
+        server.say("GET", "/callback", Answer(body=None, gate=gate))
+        assert (await ask(hub, server.url())).status_code == 202
+        await server.asked()
+        async with hub.follow(await hub.subscribe()) as follower:
+            await hub.publish(event("Patient-open"))
+            assert await follower.names(1) == ["Patient-open"]
+        gate.set()
+        await server.posted(1)
+
+
+@pytest.mark.req("WHK-2", "WHK-9", "CTX-1", "CTX-5")
+async def test_nothing_is_posted_before_and_what_is_current_then_is_posted_after() -> None:
+    """What was opened and closed while it thought is not told; what is open is, once, oldest first, and what is asked for only."""
+    async with hub_and_callbacks() as (hub, server):
+        gate = asyncio.Event()
+        server.say("GET", "/callback", Answer(body=None, gate=gate))
+        await hub.publish(event("Encounter-open", "e1"))
+        await hub.publish(event("Patient-open", "p0"))
+        await ask(hub, server.url(), f"{PATIENT},ImagingStudy-open")
+        await server.asked()
+        await hub.publish(event("ImagingStudy-open", "s1"))
+        await hub.publish(event("Patient-open", "p1"))
+        await hub.publish(event("Patient-close", "p0"))
+        assert server.posts() == []
+        gate.set()
+        await server.posted(2)
+        await hub.publish(event("Patient-close", "p1"))
+        await server.posted(3)
+        assert server.news() == ["ImagingStudy-open s1", "Patient-open p1", "Patient-close p1"]
+
+
+@pytest.mark.req("WHK-5")
+@pytest.mark.usefixtures("in_haste")
+async def test_unsubscribed_before_it_has_answered() -> None:
+    """Its yes comes too late: nothing is posted."""
+    async with hub_and_callbacks() as (hub, server):
+        gate = asyncio.Event()
+        server.say("GET", "/callback", Answer(body=None, gate=gate))
+        await ask(hub, server.url())
+        await server.asked()
+        assert (await unsubscribe(hub, server.url())).status_code == 202
+        gate.set()
+        await quiet(hub)
+        await hub.publish(event("Patient-open"))
+        await quiet(hub)
+        assert server.posts() == []
+
+
+@pytest.mark.req("SUB-14")
+async def test_who_never_answers_within_the_connect_timeout_is_gone() -> None:
+    """A callback that thinks for longer than that is too late."""
+    async with hub_and_callbacks(connect_timeout=5) as (hub, server):
+        gate = asyncio.Event()
+        server.say("GET", "/callback", Answer(body=None, gate=gate))
+        await ask(hub, server.url())
+        await server.asked()
+        hub.clock.now += 6
+        await hub.hub.service.tick()
+        assert hub.hub.service.usage.subscriptions == 0
+        gate.set()
+        await quiet(hub)
+        await hub.publish(event("Patient-open"))
+        assert server.posts() == []
+        assert server.gets(mode="denied") == []
+
+
+# --- refusals ---
+
+
+BAD_CALLBACKS: list[tuple[str, str]] = [
+    ("", "absolute"),
+    ("/callback", "absolute"),
+    ("callback.example/x", "absolute"),
+    ("ftp://127.0.0.1/x", "absolute"),
+    ("javascript:alert(1)", "absolute"),
+    ("http:127.0.0.1/x", "absolute"),
+    ("http:///x", "absolute"),
+    ("https://", "absolute"),
+    ("https://:443/", "absolute"),
+    ("http://127.0.0.1:0/", "absolute"),
+    ("http://127.0.0.1:65536/", "absolute"),
+    ("http://127.0.0.1:x/", "absolute"),
+    ("http://[::1/", "absolute"),
+    ("http://127.0.0.1/a b", "absolute"),
+    ("http://127.0.0.1/ä", "absolute"),
+    ("http://127.0.0.1\\@8.8.8.8/", "absolute"),
+    ("http://127.0.0.1/x#part", "fragment"),
+    ("http://127.0.0.1/x#", "fragment"),
+    ("http://user@127.0.0.1/", "credentials"),
+    ("http://user:secret-word@127.0.0.1/", "credentials"),
+    ("http://127.0.0.1/" + "x" * 2048, "2048 characters"),
+]
+
+
+@pytest.mark.req("WHK-10")
+async def test_a_bad_callback_is_refused_with_its_reason() -> None:
+    """400 in one line that names hub.callback, says why and repeats nothing of it; nobody is asked and nothing is left."""
+    async with hub_and_callbacks() as (hub, server):
+        for callback, reason in BAD_CALLBACKS:
+            for mode in ("subscribe", "unsubscribe"):
+                answer = await ask(hub, callback, hub__mode=mode)
+                assert answer.status_code == 400, callback
+                assert answer.text.startswith("hub.callback: "), callback
+                assert reason in answer.text
+                assert "secret-word" not in answer.text
+                assert len(answer.text.splitlines()) == 1
+        assert (await ask(hub, server.url(), hub__callback=None)).status_code == 400
+        assert hub.hub.service.usage.subscriptions == 0
+        assert server.requests == []
+
+
+@pytest.mark.req("WHK-10")
+async def test_a_callback_of_2048_characters_is_taken() -> None:
+    """And asked at all of them."""
+    async with hub_and_callbacks() as (hub, server):
+        target = "/callback?" + "x" * (2048 - len(server.url("/callback?")))
+        await subscribe(hub, server, target)
+        assert server.gets()[0].target.startswith(target + "&hub.mode=")
+
+
+@pytest.mark.req("WHK-4")
+@pytest.mark.parametrize(
+    ("secret", "status"),
+    [("x" * 199, 202), ("x" * 200, 400), ("ä" * 99 + "x", 202), ("ä" * 100, 400)],
+    ids=["199 bytes", "200 bytes", "199 bytes in 100 characters", "200 bytes in 100 characters"],
+)
+async def test_a_secret_is_under_200_bytes(secret: str, status: int) -> None:
+    """Bytes and not characters; the refusal names it and does not repeat it."""
+    async with hub_and_callbacks() as (hub, server):
+        answer = await ask(hub, server.url(), hub__secret=secret)
+        assert answer.status_code == status
+        if status == 400:
+            assert "hub.secret" in answer.text
+            assert "xx" not in answer.text
+            assert "ä" not in answer.text
+
+
+@pytest.mark.req("WHK-10", "SUB-5", "AUT-3")
+async def test_all_else_is_refused_as_for_a_socket() -> None:
+    """Token, scope, owner, lease, events: the channel makes no difference, and the callback is not asked."""
+    async with hub_and_callbacks() as (hub, server):
+        await hub.subscribe(token=hub.token("user-2"), hub__topic="theirs")
+        refusals: list[tuple[int, dict[str, Any]]] = [
+            (401, {"token": "no.token.atall"}),
+            (403, {"token": hub.token(scope="fhircast/Patient-open.write")}),
+            (403, {"hub__topic": "theirs"}),
+            (400, {"hub__lease_seconds": "0"}),
+            (400, {"events": ","}),
+            (400, {"hub__topic": " "}),
+            (400, {"hub__mode": "publish"}),
+        ]
+        for status, how in refusals:
+            assert (await ask(hub, server.url(), **how)).status_code == status, how
+        await quiet(hub)
+        assert server.requests == []
+
+
+@pytest.mark.req("WHK-1", "CFG-1")
+@pytest.mark.parametrize("on", [True, False])
+async def test_what_is_declared_is_what_is_served(on: bool) -> None:
+    """webhookSupport as FHIRCAST_WEBHOOKS says; where it is off, 400 says so, and who has one from before may end it."""
+    async with running_hub(webhooks=on, webhook_allowed_networks=["127.0.0.0/8"]) as hub:
+        declared = (await hub.client.get(hub.url + "/.well-known/fhircast-configuration")).json()
+        assert declared["webhookSupport"] is on
+        answer = await ask(hub, "http://127.0.0.1:9/")
+        if not on:
+            assert answer.status_code == 400
+            assert "does not serve" in answer.text
+            assert (await ask(hub, "http://127.0.0.1:9/", hub__mode="unsubscribe")).status_code == 404
+            return
+        await hub.form(
+            **{"hub__channel.type": "webhook", "hub__callback": "http://127.0.0.1:9/", "hub__mode": "unsubscribe"}
+        )
+        assert hub.hub.service.usage.subscriptions == 0
