@@ -19,7 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 from fhircast_hub.api.http import Receive, Scope, Send
 from fhircast_hub.api.hub import HubApi
 from fhircast_hub.api.log import RequestLog
-from fhircast_hub.api.rates import RateLimit
+from fhircast_hub.api.rates import RateLimit, Rates
 from fhircast_hub.api.root import root_app
 from fhircast_hub.api.sessions import session_routes
 from fhircast_hub.audit import Auditor, make_sink
@@ -118,9 +118,9 @@ class Hub:
             anonymous=anonymous,
         )
         self._http = RequestLog(self._route, request_ids, self.metrics, clock, self.audit.record)
-        rates = settings.rate_limit_token, settings.rate_limit_address
-        self._limited_api = RateLimit(self._api, *rates, clock)
-        self._limited_root = RateLimit(self.root, *rates, clock)
+        self.rates = Rates(settings.rate_limit_token, settings.rate_limit_address, clock)
+        self._limited_api = RateLimit(self._api, self.rates)
+        self._limited_root = RateLimit(self.root, self.rates)
         self.trusted_proxies = settings.trusted_proxies
         self._cors = CORSMiddleware(
             self._limited_api,

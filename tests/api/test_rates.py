@@ -148,7 +148,7 @@ async def test_no_token_is_held() -> None:
     """Only digests are."""
     async with running_hub(rate_limit_token=1) as hub:
         await statuses(hub, 2, **hub.headers())
-        buckets = hub.hub._limits._tokens
+        buckets = hub.hub.rates._tokens
         assert buckets is not None
         assert [len(name) for name in buckets._buckets] == [16]
 

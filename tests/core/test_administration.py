@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from core.world import NOON, OPENS, TOPIC, World, patient, token
+from core.world import KEY, NOON, OPENS, TOPIC, World, patient, token
 from fhircast_hub.core.administration import check_administrator, participants, state
 from fhircast_hub.core.commands import Acknowledged, BeginSession, Command, Connected, EndSession, Refused, Revoked
 from fhircast_hub.core.decide import decide
-from fhircast_hub.core.effects import NORMAL, SERVICE_RESTART, Close, Drop, Effect, Notice, Send
+from fhircast_hub.core.effects import NORMAL, SERVICE_RESTART, Drop, Notice
 from fhircast_hub.core.errors import Conflict, Forbidden, InsufficientScope, NotFound
 from fhircast_hub.core.principal import Principal
 from fhircast_hub.core.scopes import SESSIONS, Scopes
@@ -22,17 +22,7 @@ ADMINISTRATOR = replace(SYSTEM, scopes=Scopes.parse([SESSIONS]))
 
 
 class Hooked(World):
-    """A world with callbacks, to which nothing is posted: what would be is in `hooked`."""
-
-    def __init__(self, **rules: Any) -> None:
-        super().__init__(**rules)
-        self.hooked: list[Effect] = []
-
-    def _happens(self, effect: Effect) -> None:
-        if isinstance(effect, Send | Close):
-            super()._happens(effect)
-        else:
-            self.hooked.append(effect)
+    """A world that says whether there is a session."""
 
     def alive(self) -> bool:
         """Whether there is a session."""
@@ -126,7 +116,7 @@ def test_a_session_that_is_ended_is_gone() -> None:
     assert world.session is not None
     hook = world.session.subscriptions["hook"]
     world.do(EndSession("it is over"))
-    assert world.hooked[-1] == Drop("hook", hook.callback, TOPIC, hook.events, "it is over")
+    assert world.hooked[-1] == Drop(KEY, "hook", frozenset(), hook.callback, hook.events, "it is over")
     assert not world.alive()
     (denied,) = world.read("chart")
     assert (denied["hub.mode"], denied["hub.reason"]) == ("denied", "it is over")

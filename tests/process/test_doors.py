@@ -29,10 +29,22 @@ UNDER_HUB = (
     "/metadata/x",
     "/health/live",
     "/metrics",
+    "/openapi.json",
     "/%2e%2e",
 )
 ELSEWHERE = (
-    *("/", "/docs", "/redoc", "/openapi.json", "/api", "/api/hubs", "/api/hu%62x", "/dev/jwks", "/bind/x", "/sessions"),
+    *(
+        "/",
+        "/docs",
+        "/redoc",
+        "/openapi.json/x",
+        "/api",
+        "/api/hubs",
+        "/api/hu%62x",
+        "/dev/jwks",
+        "/bind/x",
+        "/sessions",
+    ),
     *(f"/sessions/{TOPIC}/participants", "/admin", "/debug", "/health", "/metrics/x", "/api/hub/../../metrics/x"),
 )
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")

@@ -270,8 +270,8 @@ MUTANTS = (
     Mutant(
         "a refusal is taken for an answer",
         delivery.Deliveries.acknowledged,
-        'not status[1].startswith(b"2")',
-        "False",
+        'status[1].startswith(b"2")',
+        "True",
         ("refusals_are_reported",),
     ),
     Mutant(

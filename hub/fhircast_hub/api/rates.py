@@ -40,28 +40,16 @@ class Buckets:
         return wait
 
 
-class RateLimit:
-    """An ASGI application around another; a rate of 0 is none."""
+class Rates:
+    """What each token and address may send, and has; a rate of 0 is none."""
 
-    def __init__(
-        self, app: Callable[[Scope, Receive, Send], Awaitable[None]], per_token: int, per_address: int, clock: Clock
-    ) -> None:
-        self._app = app
+    def __init__(self, per_token: int, per_address: int, clock: Clock) -> None:
         self._tokens = Buckets(per_token) if per_token else None
         self._addresses = Buckets(per_address) if per_address else None
         self._clock = clock
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope["headers"])
-        wait = self._wait(scope, headers)
-        if not wait:
-            await self._app(scope, receive, send)
-            return
-        error = TooMany("more requests came than one may send", retry_after=math.ceil(wait))
-        scope[FIELDS]["reason"] = type(error).__name__
-        await respond(send, to_response(error, headers.get(b"accept")))
-
-    def _wait(self, scope: Scope, headers: Headers) -> float:
+    def wait(self, scope: Scope, headers: Headers) -> float:
+        """0 for a request that may pass; else the seconds until one may."""
         now = self._clock()
         client = scope.get("client")
         wait = self._addresses.take(_place(str(client[0])), now) if self._addresses and client else 0.0
@@ -71,6 +59,24 @@ class RateLimit:
             # Held as a digest: raw tokens are kept nowhere.
             return self._tokens.take(blake2b(_bearer(token), digest_size=16).digest(), now)
         return 0.0
+
+
+class RateLimit:
+    """An ASGI application around another."""
+
+    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], rates: Rates) -> None:
+        self._app = app
+        self._rates = rates
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope["headers"])
+        wait = self._rates.wait(scope, headers)
+        if not wait:
+            await self._app(scope, receive, send)
+            return
+        error = TooMany("more requests came than one may send", retry_after=math.ceil(wait))
+        scope[FIELDS]["reason"] = type(error).__name__
+        await respond(send, to_response(error, headers.get(b"accept")))
 
 
 def _place(address: str) -> bytes:

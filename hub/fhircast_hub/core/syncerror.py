@@ -66,7 +66,9 @@ def answered(session: Session | None, command: Answered, now: float, ids: Ids, r
     if not post.notice.matters:
         return Outcome(session)
     if command.status in _REFUSALS:
-        session = acknowledged(session, Acknowledged(post.sid, followed=False)).session  # it refuses, and so is not silent
+        session = acknowledged(
+            session, Acknowledged(post.sid, followed=False)
+        ).session  # it refuses, and so is not silent
         refusal = Refused(post.sid, subscription.connection, post.notice, command.status)
         return refused(session, refusal, now, ids)
     silence = Silence(post.sid, subscription.connection, post.notice)
