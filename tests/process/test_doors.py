@@ -17,6 +17,7 @@ OPEN = {
     ("GET", "/health/live"),
     ("GET", "/health/ready"),
     ("GET", "/metrics"),
+    ("GET", "/openapi.json"),
 }
 #: Paths under hub.url, and paths that hubs, frameworks and other versions of this one have.
 UNDER_HUB = (
@@ -29,7 +30,6 @@ UNDER_HUB = (
     "/metadata/x",
     "/health/live",
     "/metrics",
-    "/openapi.json",
     "/%2e%2e",
 )
 ELSEWHERE = (
@@ -43,9 +43,8 @@ ELSEWHERE = (
         "/api/hu%62x",
         "/dev/jwks",
         "/bind/x",
-        "/sessions",
     ),
-    *(f"/sessions/{TOPIC}/participants", "/admin", "/debug", "/health", "/metrics/x", "/api/hub/../../metrics/x"),
+    *("/admin", "/debug", "/health", "/metrics/x", "/api/hub/../../metrics/x"),
 )
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
@@ -70,6 +69,18 @@ async def test_every_path_under_hub_url_asks_for_a_token(hub: HubProcess, method
             assert (path, answer.status_code, answer.headers.get("WWW-Authenticate")) == (path, 401, "Bearer")
             forged = await client.request(method, f"/api/hub{path}", headers={"Authorization": "Bearer x"})
             assert (path, forged.status_code) == (path, 401)
+
+
+@pytest.mark.req("SEC-2", "AUT-1", "SES-1")
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/sessions"), ("GET", f"/sessions/{TOPIC}/participants"), ("DELETE", f"/sessions/{TOPIC}")],
+)
+async def test_the_session_api_asks_for_a_token(hub: HubProcess, method: str, path: str) -> None:
+    """Before it looks at anything else."""
+    async with httpx.AsyncClient(trust_env=False, base_url=hub.origin) as client:
+        answer = await client.request(method, path, headers={"Content-Type": "application/json"})
+        assert (answer.status_code, answer.headers.get("WWW-Authenticate")) == (401, "Bearer")
 
 
 @pytest.mark.req("SEC-2")
