@@ -162,6 +162,15 @@ async def test_a_stranger_leaves_an_entry(tmp_path: Path, token: str) -> None:
             assert stranger["network"]["address"] == "127.0.0.1"
 
 
+@pytest.mark.req("AUD-1", "RAT-1")
+async def test_other_verbs_and_too_many_requests_leave_an_entry(tmp_path: Path) -> None:
+    """A verb that nothing answers, and what a rate limit turns away."""
+    async with audited(tmp_path, rate_limit_token=1) as (hub, asked):
+        assert (await hub.client.put(hub.url, headers=hub.headers())).status_code == 405
+        assert (await hub.publish(event("Patient-open"))).status_code == 429
+        assert [line["outcomeDesc"] for line in await asked.of("other", 2)] == ["MethodNotAllowed", "TooMany"]
+
+
 @pytest.mark.req("AUD-1")
 async def test_session_changes_leave_an_entry(tmp_path: Path) -> None:
     """Begun, joined, left, ended by a lease: the hub's own doing, beside the requests that asked for it."""

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 
 import structlog
 
-from fhircast_hub.core.administration import Participant, participants
+from fhircast_hub.core.administration import Participant, check_owned, participants
 from fhircast_hub.core.audit import Act, Entry, patients
 from fhircast_hub.core.commands import (
     BeginSession,
@@ -156,10 +156,11 @@ class Service:
         return participants(session, principal)
 
     async def end_session(self, key: SessionKey) -> None:
-        """End a session for its administrator. Raises NotFound where there is none."""
+        """End a session for its administrator. Raises NotFound where there is none, Conflict where nobody owns it."""
         session, _ = await self._store.load(key)
         if session is None:
             raise NotFound("expected the topic of a session, got another")
+        check_owned(session)
         await self.submit(key, EndSession("the session was ended"))
 
     async def current_context(self, key: SessionKey, principal: Principal) -> tuple[bytes, tuple[str, ...]]:

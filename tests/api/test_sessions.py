@@ -632,3 +632,15 @@ async def test_nothing_stands_at_hub_url() -> None:
         )
         assert answer.status_code == 400
         assert api.topics == 0
+
+
+@pytest.mark.req("AUT-11", "SES-3", "SES-4")
+async def test_a_session_that_nobody_owns_is_not_administered() -> None:
+    """A token of the topic alone began it: 409 for a system client, and it stays."""
+    async with administered() as api:
+        guest = api.hub.token(None, client_id="guest", **{"hub.topic": "unowned"})
+        assert (await api.hub.publish(event("Patient-open", topic="unowned"), guest)).status_code == 202
+        assert (await api.end("unowned")).status_code == 409
+        system = api.hub.token("ehr", SCOPE, client_id="ehr")
+        assert (await api.look("unowned", system)).status_code == 409
+        assert (await api.hub.context(guest, "unowned")).json()["context"] != []

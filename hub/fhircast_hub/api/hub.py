@@ -135,7 +135,8 @@ class HubApi:
             return await self._get(rest, headers, told, trail)
         if method == "OPTIONS":
             return Response(204, headers=[(b"allow", b"GET, POST, OPTIONS")])
-        await self._principal(headers)
+        trail.act = Act.OTHER
+        trail.principal = await self._principal(headers)
         raise MethodNotAllowed(f"expected GET or POST, got {method}", allow="GET, POST, OPTIONS")
 
     async def _get(self, rest: bytes, headers: Headers, told: dict[str, object], trail: Trail) -> Response:

@@ -13,7 +13,8 @@ from hashlib import blake2b
 
 from fhircast_hub.api.errors import to_response
 from fhircast_hub.api.http import Headers, Receive, Scope, Send, respond
-from fhircast_hub.api.log import FIELDS
+from fhircast_hub.api.log import FIELDS, TRAIL
+from fhircast_hub.core.audit import Act
 from fhircast_hub.core.errors import TooMany
 from fhircast_hub.ports import Clock
 
@@ -76,6 +77,7 @@ class RateLimit:
             return
         error = TooMany("more requests came than one may send", retry_after=math.ceil(wait))
         scope[FIELDS]["reason"] = type(error).__name__
+        scope[TRAIL].act = Act.OTHER
         await respond(send, to_response(error, headers.get(b"accept")))
 
 

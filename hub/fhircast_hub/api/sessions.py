@@ -105,6 +105,7 @@ def session_routes(
     @router.get("/sessions/{topic:path}/participants")
     async def show(topic: Topic, request: Request, principal: Principal = asking) -> list[ShownParticipant]:
         """Who takes part, and who is in step."""
+        request.scope[TRAIL].act = Act.READ
         request.scope[FIELDS] |= {"route": "participants", "topic": hashed(check_topic(topic))}
         found = await service.participants(SessionKey(principal.realm, topic), principal)
         return [

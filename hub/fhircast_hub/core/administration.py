@@ -62,11 +62,19 @@ def check_claimed(principal: Principal, topic: str | None) -> None:
         raise Forbidden("this token's hub.topic claim does not name this topic")
 
 
+def check_owned(session: Session) -> None:
+    """Raise Conflict for a session that no user owns: a system client does not act on it (AUT-11)."""
+    if not session.owner:
+        raise Conflict("a system client acts only on a session that a user owns; nobody owns this one")
+
+
 def participants(session: Session | None, principal: Principal) -> list[Participant]:
     """Who takes part, and who is in step. Raises NotFound, or Forbidden unless the principal takes part or is a system client."""
     if session is None:
         raise NotFound("expected the topic of a session, got another")
     check_claimed(principal, session.topic)
+    if principal.system:
+        check_owned(session)
     subscribed = any(other.subscriber == principal.subscriber for other in session.subscriptions.values())
     if not (principal.system or subscribed):
         raise Forbidden("expected a subscriber of this topic or a system client, got another")
