@@ -172,6 +172,18 @@ async def test_other_verbs_and_too_many_requests_leave_an_entry(tmp_path: Path) 
 
 
 @pytest.mark.req("AUD-1")
+async def test_the_patient_is_named_where_the_event_names_one(tmp_path: Path) -> None:
+    """In a close by its resource, in a select by its reference; one that cannot be read is none."""
+    async with audited(tmp_path) as (hub, asked):
+        patient = {"key": "patient", "resource": {"resourceType": "Patient", "id": "p1"}}
+        for also in ({"reference": {"reference": "https://ehr.example/Patient/p2"}}, {"reference": 7}):
+            select = event("DiagnosticReport-select", also=[{"key": "patient", **also}])
+            assert (await hub.publish(select)).status_code == 409
+        assert (await hub.publish(event("Encounter-close", also=[patient]))).status_code == 202
+        assert [about(line) for line in await asked.of("publish", 3)] == [["Patient/p2"], [], ["Patient/p1"]]
+
+
+@pytest.mark.req("AUD-1")
 async def test_session_changes_leave_an_entry(tmp_path: Path) -> None:
     """Begun, joined, left, ended by a lease: the hub's own doing, beside the requests that asked for it."""
     async with audited(tmp_path) as (hub, asked):

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -128,7 +128,7 @@ def parse_event(body: bytes) -> Event:
         head=head,
         tail=tail,
         context=context,
-        implied=_implied(items, type_) if kind is Kind.OPEN else {},
+        implied=_implied(items, type_, _of_resource if kind is Kind.OPEN else _named) if type_ else {},
         fingerprint=hashlib.blake2b(body, digest_size=16).digest(),
         version=version,
         changes=changes,
@@ -329,19 +329,30 @@ def _update(event: dict[str, msgspec.Raw], items: list[_Item], context: bytes) -
 DERIVED_KEYS = {"patient": "patient", "encounter": "encounter", "study": "imagingstudy"}
 
 
-def _implied(items: list[_Item], anchor: str) -> dict[str, str]:
+def _implied(items: list[_Item], anchor: str, ref_in: Callable[[_Item], str]) -> dict[str, str]:
     """The refs of other contexts that this one names, by type; of several studies the first (DER-1)."""
     implied: dict[str, str] = {}
     for item in items:
         type_ = DERIVED_KEYS.get(item.key)
-        if (
-            type_
-            and type_ != anchor
-            and type_ not in implied
-            and (ref := ref_of(item.resource)).startswith(type_ + "/")
-        ):
+        if type_ and type_ != anchor and type_ not in implied and (ref := ref_in(item)).startswith(type_ + "/"):
             implied[type_] = ref
     return implied
+
+
+def _of_resource(item: _Item) -> str:
+    """The ref of the resource in an item: an open is derived from nothing less (DER-1)."""
+    return ref_of(item.resource)
+
+
+def _named(item: _Item) -> str:
+    """The ref of what an item holds or refers to, if that can be read."""
+    if item.resource is not None or not bytes(item.reference):
+        return ref_of(item.resource)
+    try:
+        type_, id_ = _reference(item)
+    except BadRequest:
+        return ""
+    return f"{type_.lower()}/{id_}"
 
 
 #: How the second part of a frame begins, and how what goes before it.
