@@ -241,13 +241,12 @@ async def test_an_issuer_that_is_away_leaves_signed_tokens_working(
 async def test_an_issuer_that_is_silent_is_not_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits longer than ANSWER_SECONDS, not even behind more questions than are asked at once."""
     assert introspection.ANSWER_SECONDS <= 5
-    monkeypatch.setattr(introspection, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(introspection, "ANSWER_SECONDS", 0.5)
     monkeypatch.setattr(introspection, "AT_ONCE", 2)
     world.verifier = Verifier([world.issuer()], world.client, world.clock)
     world.server.open.clear()
-    async with asyncio.timeout(2):
-        await asyncio.gather(*(unavailable(world.verifier, f"opaque-{n}") for n in range(20)))
-    assert world.questions <= 2
+    async with asyncio.timeout(5):  # half of what it would take them one pair after the other
+        await asyncio.gather(*(unavailable(world.verifier, f"opaque-{n}") for n in range(40)))
     world.server.open.set()
     assert (await world.verifier.verify(world.knows())).user == "user-1"
 
