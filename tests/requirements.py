@@ -26,7 +26,7 @@ BEHAVIOUR = ROOT / "docs" / "behaviour.md"
 # In the order of the page.
 PREFIXES = (
     *("CFG", "SUB", "LEA", "UNS", "CTX", "EVT", "GET", "DER", "SYN", "CON", "LIM"),
-    *("AUT", "WHK", "SES", "AUD", "RAT", "SEC", "OPS"),
+    *("AUT", "WHK", "SES", "AUD", "RAT", "SEC", "OPS", "CLT", "IDM"),
 )
 ID = re.compile(rf"\b(?:{'|'.join(PREFIXES)})-[1-9][0-9]*\b")
 

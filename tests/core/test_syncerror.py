@@ -155,6 +155,32 @@ def test_the_reason_is_in_words(status: object, why: str) -> None:
 
 
 @pytest.mark.req("SYN-1")
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        ("unsaved notes", ": unsaved notes"),
+        ("  two\nlines\tand\u2028\u202emore  ", ": two lines and more"),
+        ("x" * 1000, ": " + "x" * 256),
+        ("Åpne notater", ": Åpne notater"),
+        ("", ""),
+        (" \r\n ", ""),
+        (None, ""),
+        (7, ""),
+        (["unsaved"], ""),
+    ],
+)
+def test_a_refusal_may_give_its_reason(reason: object, shown: str) -> None:
+    """On one line, and not without end; what is no text does not spoil the refusal."""
+    world = watched()
+    world.join("a", name="A")
+    opening(world)
+    assert world.say("a", {"id": "event-1", "status": 409, "reason": reason})
+    assert errors(world) == [
+        Told("event-1", "Patient-open", "A", f"A refused to follow Patient-open (status 409){shown}")
+    ]
+
+
+@pytest.mark.req("SYN-1")
 @pytest.mark.parametrize("status", [200, 202, "204", "200 OK", None, True, [409], "Conflict", 99, 600, 4090])
 def test_what_is_received_is_no_syncerror(status: object) -> None:
     """2xx, or nothing that can be read."""

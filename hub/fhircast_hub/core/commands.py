@@ -84,12 +84,16 @@ class Acknowledged(msgspec.Struct, frozen=True):
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """What `connection` of the subscription `sid` was told was not followed: the HTTP `status` is not 2xx (SYN-1)."""
+    """What `connection` of the subscription `sid` was told was not followed: the HTTP `status` is not 2xx (SYN-1).
+
+    `reason` is the subscriber's own, on one line, "" where it gave none.
+    """
 
     sid: str
     connection: str
     notice: Notice
     status: int
+    reason: str = ""
 
 
 class Silence(msgspec.Struct, frozen=True):

@@ -28,9 +28,12 @@ MAX_ACKNOWLEDGEMENT = 4096
 #: Seconds after its time for which a silence waits for others, so that what was sent together is reported together (SYN-4).
 TOGETHER = 0.1
 
+#: Characters of the reason that a refusal may give, for people to read; the rest is cut off.
+MAX_REASON = 256
+
 _STATUS = re.compile(rb'"?\s*([1-5]\d\d)(?!\d)', re.ASCII)
-
-
+#: What would begin a new line, or cannot be seen, in the reason as others are shown it.
+_UNSEEN = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 _NEVER = float("inf")
 
 
@@ -45,6 +48,7 @@ class Policy(enum.Enum):
 class _Acknowledgement(msgspec.Struct):
     id: str
     status: msgspec.Raw = msgspec.Raw(b"")
+    reason: msgspec.Raw = msgspec.Raw(b"")
 
 
 class _Topic:
@@ -159,7 +163,7 @@ class Deliveries:
         """A connection sent this text: what follows from it, and for which session; None if it acknowledges nothing (SYN-12).
 
         `{"id", "status"}`, where the status is a number, or text that begins with one: "Any 2xx code indicates success, any other
-        code indicates failure" (2.5). Without one that can be read it counts as received (SYN-1).
+        code indicates failure" (2.5). Without one that can be read it counts as received (SYN-1). A refusal may say its `reason`.
         """
         peer = self._peers.get(connection)
         if peer is None or len(message) > MAX_ACKNOWLEDGEMENT:
@@ -184,7 +188,7 @@ class Deliveries:
             peer.refused = peer.refused and not followed
             commands.append(Acknowledged(peer.sid, followed=followed))
         if status is not None and not success:
-            commands += _refusal(peer, found, int(status[1]))
+            commands += _refusal(peer, found, int(status[1]), read.reason)
         return peer.topic.key, commands
 
     def deadline(self) -> float | None:
@@ -220,14 +224,23 @@ class Deliveries:
         return peer is not None and peer.since <= sent.at and name not in sent.answered and name not in sent.later
 
 
-def _refusal(peer: _Peer, found: list[_Sent], status: int) -> list[Command]:
+def _refusal(peer: _Peer, found: list[_Sent], status: int, reason: msgspec.Raw) -> list[Command]:
     """The refusal of the last of these that the connection was told, unless it refused that before."""
     told = [sent for sent in found if peer.connection in sent.to and peer.connection not in sent.later]
     if not told or not told[-1].notice.matters or peer.connection in told[-1].refused:
         return []
     told[-1].refused.add(peer.connection)
     peer.refused = True
-    return [Refused(peer.sid, peer.connection, told[-1].notice, status)]
+    return [Refused(peer.sid, peer.connection, told[-1].notice, status, _readable(reason))]
+
+
+def _readable(reason: msgspec.Raw) -> str:
+    """The reason of a refusal, on one line; "" where it gives none that is text."""
+    try:
+        given = msgspec.json.decode(reason, type=str)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return ""
+    return _UNSEEN.sub(" ", given[:MAX_REASON]).strip()
 
 
 def _forget(sent: _Sent) -> None:

@@ -32,6 +32,8 @@ def refused(session: Session | None, command: Refused, now: float, ids: Ids) -> 
         why = f"{name} refused to follow {event} (status {command.status})"
     else:
         why = f"{name} could not follow {event} (status {command.status}): it was not delivered"
+    if command.reason:
+        why += f": {command.reason}"
     effects = _report(session, subscription, command.notice, why, now, ids)
     after = audiences.untold(session.audiences, command.connection, command.notice.ref)
     found = replace(subscription, refused=command.notice.name)
