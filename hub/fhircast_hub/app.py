@@ -15,6 +15,7 @@ import httpx
 import structlog
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from fhircast_hub.api.http import Receive, Scope, Send
 from fhircast_hub.api.hub import HubApi
@@ -122,13 +123,10 @@ class Hub:
         self._limited_api = RateLimit(self._api, self.rates)
         self._limited_root = RateLimit(self.root, self.rates)
         self.trusted_proxies = settings.trusted_proxies
-        self._cors = CORSMiddleware(
-            self._limited_api,
-            allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST", "OPTIONS"],
-            allow_headers=["Authorization", "Content-Type"],
-            expose_headers=["Retry-After", "WWW-Authenticate", "X-Request-Id"],
-        )
+        origins = settings.cors_origins
+        self._api_of_browsers = _shared_with(origins, self._limited_api, ["GET", "POST", "OPTIONS"])
+        # Pages show who takes part; sessions are begun and ended by servers.
+        self._sessions_of_browsers = _shared_with(origins, self._limited_root, ["GET", "OPTIONS"])
         self.sockets = SocketContext(
             service=self.service,
             following=self.following,
@@ -162,15 +160,14 @@ class Hub:
             await self._http(scope, receive, send)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not self._is_hub(scope["raw_path"].decode("latin-1")):
-            # Whoever watches the hub's health is not counted.
-            counted = scope["path"].startswith("/sessions")
-            await (self._limited_root if counted else self.root)(scope, receive, send)
         # Only browsers say where they come from, and only they need an answer to that (CFG-2).
-        elif any(name == b"origin" for name, _ in scope["headers"]):
-            await self._cors(scope, receive, send)
-        else:
-            await self._limited_api(scope, receive, send)
+        browser = any(name == b"origin" for name, _ in scope["headers"])
+        if self._is_hub(scope["raw_path"].decode("latin-1")):
+            await (self._api_of_browsers if browser else self._limited_api)(scope, receive, send)
+        elif scope["path"].startswith("/sessions"):
+            await (self._sessions_of_browsers if browser else self._limited_root)(scope, receive, send)
+        else:  # whoever watches the hub's health is not counted
+            await self.root(scope, receive, send)
 
     def socket(self, *, server_state: Any, **_: object) -> asyncio.Protocol:
         """The protocol of one WebSocket, as uvicorn asks for it when a connection is upgraded."""
@@ -214,3 +211,14 @@ def _store(settings: Settings) -> SessionStore:
 
 def _issuers(settings: Settings) -> list[Issuer]:
     return [Issuer(**issuer.plain()) for issuer in settings.issuers]
+
+
+def _shared_with(origins: tuple[str, ...], app: ASGIApp, methods: list[str]) -> CORSMiddleware:
+    """What pages of these origins may ask of `app`: never with cookies, for only the Authorization header counts (AUT-2)."""
+    return CORSMiddleware(
+        app,
+        allow_origins=origins,
+        allow_methods=methods,
+        allow_headers=["Authorization", "Content-Type"],
+        expose_headers=["Retry-After", "WWW-Authenticate", "X-Request-Id"],
+    )

@@ -129,3 +129,28 @@ async def test_options_without_an_origin_is_no_preflight() -> None:
         answer = await hub.client.options(hub.url)
         assert answer.is_success
         assert {"get", "post", "options"} <= listed(answer, "Allow")
+
+
+@pytest.mark.req("CFG-2", "SES-3")
+async def test_a_page_can_read_who_takes_part_and_begin_or_end_no_session() -> None:
+    """The one route outside hub.url that pages need; what begins and ends sessions is for servers."""
+    async with running_hub(cors_origins=[PAGE]) as hub:
+        await hub.subscribe("Patient-open")
+        participants = f"{hub.origin}/sessions/{TOPIC}/participants"
+        answer = await hub.client.get(participants, headers=hub.headers(Origin=PAGE))
+        assert answer.status_code == 200
+        assert answer.headers["Access-Control-Allow-Origin"] == PAGE
+        foreign = await hub.client.get(participants, headers=hub.headers(Origin="https://evil.example"))
+        assert "Access-Control-Allow-Origin" not in foreign.headers
+        for path, method, allowed in (
+            (f"/{TOPIC}/participants", "GET", True),
+            ("", "POST", False),
+            (f"/{TOPIC}", "DELETE", False),
+        ):
+            asked = {
+                "Origin": PAGE,
+                "Access-Control-Request-Method": method,
+                "Access-Control-Request-Headers": "authorization",
+            }
+            preflighted = await hub.client.options(f"{hub.origin}/sessions{path}", headers=asked)
+            assert preflighted.is_success is allowed, path
