@@ -1,0 +1,99 @@
+/** One socket's life (FHIRcast 3.0.0, 2.4 "Subscription Confirmation" and 2.5). */
+
+import { isObject } from "./events.js";
+
+/**
+ * What the library needs of a WebSocket, in browsers and in Node.
+ * @typedef {object} Socket
+ * @property {number} readyState
+ * @property {((event: any) => void) | null} onmessage
+ * @property {((event: any) => void) | null} onclose
+ * @property {((event: any) => void) | null} onerror
+ * @property {(data: string) => void} send
+ * @property {(code?: number, reason?: string) => void} close
+ */
+/** @typedef {new (url: string) => Socket} SocketClass */
+
+const OPEN = 1;
+const ABNORMAL = 1006;
+/** The application closes because it stops, or because it has given this socket up. */
+export const NORMAL = 1000;
+export const GIVEN_UP = 4000;
+export const TAKEN_OVER = 1008;
+
+export class Channel {
+  /** @type {Socket | null} */
+  #socket = null;
+  #heard;
+  #closed;
+
+  /**
+   * @param {(message: Record<string, any>) => void} heard Called with each frame that is a JSON object.
+   * @param {(code: number) => void} closed Called once when the socket has ended, unless `close` was called before.
+   */
+  constructor(heard, closed) {
+    this.#heard = heard;
+    this.#closed = closed;
+  }
+
+  /**
+   * @param {SocketClass} WebSocket
+   * @param {string} endpoint
+   */
+  open(WebSocket, endpoint) {
+    try {
+      const socket = new WebSocket(endpoint);
+      this.#socket = socket;
+      socket.onmessage = ({ data }) => this.#read(data);
+      socket.onclose = (event) => this.#end(Number(event?.code) || ABNORMAL);
+      // A close follows, and says as much: a page may not know why a connection failed.
+      socket.onerror = () => {};
+    } catch {
+      this.#end(ABNORMAL); // the endpoint is none, or the page may not go there
+    }
+  }
+
+  /** @param {object} message @returns {boolean} Whether it could be sent. */
+  send(message) {
+    if (this.#socket?.readyState !== OPEN) return false;
+    try {
+      this.#socket.send(JSON.stringify(message));
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  /** Nothing more is heard of it. @param {number} code @param {string} [reason] */
+  close(code, reason = "") {
+    const socket = this.#socket;
+    this.#socket = null;
+    this.#closed = () => {};
+    this.#heard = () => {};
+    try {
+      socket?.close(code, reason);
+    } catch {
+      // It was never open.
+    }
+  }
+
+  /** @param {unknown} data */
+  #read(data) {
+    if (typeof data !== "string") return;
+    let message;
+    try {
+      message = JSON.parse(data);
+    } catch {
+      return; // nobody could tell which event it was
+    }
+    if (isObject(message)) this.#heard(message);
+  }
+
+  /** @param {number} code */
+  #end(code) {
+    const closed = this.#closed;
+    this.#socket = null;
+    this.#closed = () => {};
+    closed(code);
+  }
+}

@@ -1,0 +1,271 @@
+/**
+ * Keeps a subscription and its socket: connects, renews, reconnects, until it is stopped or the hub says never (2.4).
+ */
+
+import { NORMAL, TAKEN_OVER } from "./channel.js";
+import { HubError, TokenError } from "./errors.js";
+import { isEvent, kindOf } from "./events.js";
+import { Life } from "./life.js";
+import { backoff, sleep } from "./timing.js";
+
+/** @typedef {import("./channel.js").Channel} Channel */
+/**
+ * @typedef {object} Listener Who is told.
+ * @property {(why: string) => void} connecting
+ * @property {(events: string[]) => void} connected The socket is there and confirmed.
+ * @property {(events: string[]) => void} renewed
+ * @property {(message: import("./events.js").Message, channel: Channel) => void} event
+ * @property {import("./hub.js").Wire} wire
+ */
+/**
+ * @typedef {object} Options
+ * @property {import("./hub.js").Hub} hub
+ * @property {import("./channel.js").SocketClass} WebSocket
+ * @property {import("./timing.js").Timings} timings
+ * @property {() => string[]} events The names that are subscribed to, beside heartbeats.
+ * @property {boolean} heartbeat Whether heartbeats are wanted where the hub has them.
+ * @property {string} name
+ * @property {number | null} leaseSeconds
+ * @property {Listener} listener
+ */
+
+/** Seconds for which a connection lasts that is not counted as another failed try. */
+const STEADY = 5;
+/**
+ * A subscription is renewed when so much of its lease is left, in parts and in seconds: pages that are not seen have
+ * slow timers.
+ */
+const LEFT_PART = 0.25;
+const LEFT_SECONDS = 90;
+/** Seconds between two renewals, at least. */
+const LEAST = 0.5;
+
+export class Connection {
+  #options;
+  #stop = new AbortController();
+  /** Ends a wait for the next try. @type {AbortController | null} */
+  #hurry = null;
+  /** @type {string | null} */
+  #endpoint = null;
+  /** @type {Life | null} */
+  #life = null;
+  /** The lease that was granted last, in seconds; null when none was said. @type {number | null} */
+  #lease;
+  /** When it ends, in milliseconds of the epoch. */
+  #ends = Infinity;
+  /** Tries that have failed in a row. */
+  #tries = 0;
+  /** Seconds between two heartbeats; 0 until there was one. */
+  #period = 0;
+
+  /** @param {Options} options */
+  constructor(options) {
+    this.#options = options;
+    this.#lease = options.leaseSeconds;
+  }
+
+  /** @returns {Promise<Error | null>} When it has ended: why, or null when it was stopped. */
+  async run() {
+    const unwatch = watchNetwork(() => this.#hurry?.abort());
+    try {
+      for (;;) {
+        const { why, retryAfter } = await this.#once();
+        if (this.#stop.signal.aborted) return null;
+        this.#tries += 1;
+        this.#options.listener.connecting(`${why} Trying again.`);
+        await this.#pause(retryAfter);
+        if (this.#stop.signal.aborted) return null;
+      }
+    } catch (error) {
+      return this.#stop.signal.aborted ? null : /** @type {Error} */ (error);
+    } finally {
+      unwatch();
+    }
+  }
+
+  /**
+   * Unsubscribe and close: "during a normal shutdown of a Subscriber, it SHALL unsubscribe" (2.5). It never rejects.
+   */
+  async stop() {
+    this.#stop.abort();
+    this.#hurry?.abort();
+    const endpoint = this.#endpoint;
+    this.#endpoint = null;
+    if (endpoint) await this.#options.hub.unsubscribe(endpoint).catch(() => {});
+    this.#life?.end("", NORMAL);
+  }
+
+  /** One connection, from the first request to its end. */
+  async #once() {
+    try {
+      const life = await this.#connect();
+      return { why: await life.over.promise, retryAfter: 0 };
+    } catch (error) {
+      if (!(error instanceof HubError) || error.isFinal) throw error;
+      return { why: error.message, retryAfter: error.retryAfter };
+    }
+  }
+
+  async #connect() {
+    if (this.#endpoint && Date.now() < this.#ends) {
+      try {
+        return await this.#open(this.#endpoint);
+      } catch {
+        // Whether the network or the endpoint is gone cannot be told apart here; the hub can tell.
+      }
+    }
+    const { hub, leaseSeconds: lease, name } = this.#options;
+    const events = await this.#wanted();
+    this.#endpoint = await hub.subscribe({ events, lease, name, endpoint: null, signal: this.#stop.signal });
+    return this.#open(this.#endpoint);
+  }
+
+  /** @param {string} endpoint @returns {Promise<Life>} Confirmed. @throws {HubError} */
+  async #open(endpoint) {
+    const { timings, WebSocket } = this.#options;
+    if (this.#stop.signal.aborted) throw new HubError(0, "Stopped.");
+    const life = new Life({
+      heard: (message) => this.#heard(life, message),
+      closed: (code) => this.#closed(life, code),
+      ended: (why) => this.#ended(life, why),
+    });
+    this.#life = life;
+    life.after("confirmation", timings.confirmation, () =>
+      life.end("The hub did not confirm the subscription in time."),
+    );
+    life.channel.open(WebSocket, endpoint);
+    await Promise.race([life.confirmed.promise, life.over.promise]);
+    if (!life.isConfirmed) throw new HubError(0, await life.over.promise);
+    return life;
+  }
+
+  /** @param {Life} life @param {Record<string, any>} message */
+  #heard(life, message) {
+    if (this.#stop.signal.aborted) return;
+    if (isEvent(message)) {
+      if (kindOf(message.event["hub.event"]) === "heartbeat") this.#period = periodOf(message) || this.#period;
+      this.#options.listener.event(message, life.channel);
+    } else if (message["hub.mode"] === "denied") {
+      this.#options.listener.wire({ direction: "in", kind: "denial", body: message, status: null });
+      this.#endpoint = null;
+      life.end(`The hub ended the subscription${message["hub.reason"] ? `: ${message["hub.reason"]}` : ""}.`);
+    } else if (typeof message["hub.mode"] === "string" || "hub.topic" in message) {
+      this.#confirmed(life, message);
+    }
+    life.alive(this.#period);
+  }
+
+  /** @param {Life} life @param {Record<string, any>} message */
+  #confirmed(life, message) {
+    const { listener } = this.#options;
+    listener.wire({ direction: "in", kind: "confirmation", body: message, status: null });
+    const again = life.isConfirmed;
+    const lease = Number(message["hub.lease_seconds"]);
+    this.#plan(life, lease > 0 ? lease : this.#lease);
+    life.confirm();
+    if (again) return listener.renewed(namesIn(message["hub.events"]));
+    life.after("steady", STEADY, () => {
+      this.#tries = 0;
+    });
+    listener.connected(namesIn(message["hub.events"]));
+  }
+
+  /** @param {Life} life @param {number} code */
+  #closed(life, code) {
+    // Somebody else has the endpoint now; they would take it from each other without end.
+    if (code === TAKEN_OVER) this.#endpoint = null;
+    life.end(
+      code === TAKEN_OVER
+        ? "Another connection took the subscription over."
+        : `The connection to the hub was lost (${code}).`,
+    );
+  }
+
+  /** @param {Life} life @param {string} why */
+  #ended(life, why) {
+    if (life.isConfirmed && !this.#stop.signal.aborted) this.#options.listener.connecting(`${why} Trying again.`);
+  }
+
+  /** @param {Life} life @param {number | null} lease In seconds. */
+  #plan(life, lease) {
+    this.#lease = lease;
+    if (lease === null) return;
+    this.#ends = Date.now() + lease * 1000;
+    const left = Math.min(lease * LEFT_PART, LEFT_SECONDS);
+    life.after("renewal", Math.max(lease - left, LEAST), () => void this.#renew(life, 1));
+  }
+
+  /** @param {Life} life @param {number} tries */
+  async #renew(life, tries) {
+    const { hub, leaseSeconds: lease, name, timings } = this.#options;
+    const endpoint = this.#endpoint;
+    try {
+      const events = await this.#wanted();
+      const granted = await hub.subscribe({ events, lease, name, endpoint, signal: life.signal });
+      if (life.isOver) return;
+      this.#endpoint = granted;
+      if (granted === endpoint) this.#plan(life, this.#lease);
+      else life.end("The hub has moved the subscription.");
+    } catch (error) {
+      if (life.isOver) return;
+      if (!(error instanceof HubError) || error instanceof TokenError) return life.fail(/** @type {Error} */ (error));
+      if (error.isFinal || Date.now() > this.#ends) {
+        this.#endpoint = null; // whether there can be another one, the hub says when it is asked
+        return life.end("The subscription could not be renewed.");
+      }
+      const wait = Math.max(backoff(tries, timings), error.retryAfter);
+      life.after("renewal", wait, () => void this.#renew(life, tries + 1));
+    }
+  }
+
+  /** @returns {Promise<string[]>} */
+  async #wanted() {
+    const { hub, events, heartbeat } = this.#options;
+    const names = events();
+    const isAsked = names.some((name) => kindOf(name) === "heartbeat");
+    return heartbeat && !isAsked && (await hub.beats(this.#stop.signal)) ? [...names, "heartbeat"] : names;
+  }
+
+  /** @param {number} retryAfter What the hub asked for, in seconds, which nothing shortens. */
+  async #pause(retryAfter) {
+    const wait = backoff(this.#tries, this.#options.timings);
+    await sleep(retryAfter, this.#stop.signal);
+    if (this.#stop.signal.aborted || wait <= retryAfter) return;
+    this.#hurry = new AbortController();
+    await sleep(wait - retryAfter, this.#hurry.signal);
+    this.#hurry = null;
+  }
+}
+
+/**
+ * @param {() => void} back Called when the network may be back, or somebody looks at the page again.
+ * @returns {() => void} Stops that.
+ */
+function watchNetwork(back) {
+  const seen = () => {
+    if (globalThis.document?.visibilityState !== "hidden") back();
+  };
+  globalThis.addEventListener?.("online", back);
+  globalThis.addEventListener?.("visibilitychange", seen);
+  return () => {
+    globalThis.removeEventListener?.("online", back);
+    globalThis.removeEventListener?.("visibilitychange", seen);
+  };
+}
+
+/** @param {unknown} events hub.events of a confirmation. @returns {string[]} */
+function namesIn(events) {
+  const names = Array.isArray(events) ? events : typeof events === "string" ? events.split(",") : [];
+  return names.map((name) => String(name).trim()).filter(Boolean);
+}
+
+/**
+ * @param {import("./events.js").Message} message A heartbeat.
+ * @returns {number} Its period in seconds; 0 where it does not say.
+ */
+function periodOf(message) {
+  const context = message.event.context;
+  const item = Array.isArray(context) ? context.find((one) => one?.key === "period") : null;
+  const period = Number(item?.decimal);
+  return Number.isFinite(period) && period > 0 ? period : 0;
+}

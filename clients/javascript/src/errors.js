@@ -1,0 +1,53 @@
+/** The errors of the library. */
+
+/** Client errors that may pass; every other one stays. */
+const PASSING = new Set([408, 409, 425, 429]);
+
+/** Raised by a handler that does not want to follow an event: the hub is told 409, and everybody else the reason. */
+export class Refuse extends Error {
+  /** @param {string} reason For people, without data of patients: other applications show it. */
+  constructor(reason) {
+    super(reason);
+    this.name = "Refuse";
+  }
+}
+
+/** What the hub answered to a request that it did not accept. */
+export class HubError extends Error {
+  /**
+   * @param {number} status HTTP status; 0 when the hub was not reached.
+   * @param {string} message
+   * @param {number} [retryAfter] Seconds after which the hub wants to be asked again; 0 when it did not say.
+   */
+  constructor(status, message, retryAfter = 0) {
+    super(message);
+    this.name = "HubError";
+    this.status = status;
+    this.retryAfter = retryAfter;
+  }
+
+  /** Whether the hub says never: asking again the same brings the same. */
+  get isFinal() {
+    return this.status >= 400 && this.status < 500 && !PASSING.has(this.status);
+  }
+}
+
+/**
+ * No token is good: the hub refused a second one. A token function raises it to say that there will be none any more.
+ */
+export class TokenError extends HubError {
+  /** @param {string} message */
+  constructor(message) {
+    super(401, message);
+    this.name = "TokenError";
+  }
+}
+
+/**
+ * @param {unknown} error Whatever was thrown.
+ * @returns {string} What it says, in one line.
+ */
+export function said(error) {
+  const text = error instanceof Error ? error.message : String(error);
+  return text.trim().split(/[\r\n]/, 1)[0] || "no reason was given";
+}

@@ -1,0 +1,254 @@
+/** The calls to the hub over HTTP (FHIRcast 3.0.0, 2.4, 2.6, 2.7 and 2.9). */
+
+import { readAnswer } from "./context.js";
+import { HubError, said, TokenError } from "./errors.js";
+import { isObject } from "./events.js";
+import { later, sleep } from "./timing.js";
+import { Token } from "./token.js";
+
+/** @typedef {import("./timing.js").Timings} Timings */
+/**
+ * A message that came or went, for whoever wants to show or log it. It holds data of patients, and neither token nor
+ * endpoint.
+ * @typedef {object} WireMessage
+ * @property {"in" | "out"} direction
+ * @property {string} kind subscribe, unsubscribe, confirmation, denial, event, acknowledgement, publish, context.
+ * @property {object} body
+ * @property {number | null} status The HTTP status of an answer or of an acknowledgement; null elsewhere.
+ */
+/** @typedef {(message: WireMessage) => void} Wire */
+/**
+ * @typedef {object} Call
+ * @property {string} kind
+ * @property {"GET" | "POST"} method
+ * @property {string} [path]
+ * @property {string} [type] Of the body.
+ * @property {string} [body]
+ * @property {object} [shown] The body as it may be shown.
+ * @property {AbortSignal} [signal]
+ */
+/** @typedef {{status: number, ok: boolean, text: string, retryAfter: number}} Answer */
+
+const UNAUTHORIZED = 401;
+/** Statuses that mean: later. */
+const BUSY = new Set([429, 503]);
+/** Characters of the hub's explanation that are kept. */
+const MOST_SAID = 300;
+
+export class Hub {
+  #url;
+  #topic;
+  #fetch;
+  #timings;
+  #wire;
+  #token;
+  /** @type {boolean | null} */
+  #beats = null;
+
+  /**
+   * @param {object} options
+   * @param {string} options.url hub.url
+   * @param {string} options.topic
+   * @param {import("./token.js").TokenSource} options.token
+   * @param {typeof globalThis.fetch} options.fetch
+   * @param {Timings} options.timings
+   * @param {Wire} options.wire Told of each request and its answer.
+   */
+  constructor({ url, topic, token, fetch, timings, wire }) {
+    this.#url = url.replace(/\/+$/, "");
+    this.#topic = topic;
+    this.#fetch = fetch;
+    this.#timings = timings;
+    this.#wire = wire;
+    this.#token = new Token(token);
+  }
+
+  /**
+   * Subscribe, or renew (2.4 "Subscription Request").
+   * @param {object} what
+   * @param {readonly string[]} what.events
+   * @param {number | null} what.lease In seconds; null leaves it to the hub.
+   * @param {string} what.name
+   * @param {string | null} what.endpoint Of the subscription to renew, which is done with a new token; null makes a new
+   *     one.
+   * @param {AbortSignal} what.signal
+   * @returns {Promise<string>} The endpoint.
+   * @throws {HubError} TokenError among them.
+   */
+  async subscribe({ events, lease, name, endpoint, signal }) {
+    if (endpoint) await this.#token.fresh();
+    /** @type {Record<string, string>} */
+    const form = { ...this.#form("subscribe"), "hub.events": events.join(",") };
+    if (lease) form["hub.lease_seconds"] = String(lease);
+    if (name) form["subscriber.name"] = name;
+    const answer = await this.#post("subscribe", form, endpoint, signal);
+    const granted = parse(answer.text)?.["hub.channel.endpoint"];
+    if (typeof granted !== "string" || !/^wss?:\/\//i.test(granted)) {
+      throw new HubError(0, "The hub accepted the subscription and named no endpoint.");
+    }
+    return granted;
+  }
+
+  /** @param {string} endpoint @throws {HubError} */
+  async unsubscribe(endpoint) {
+    await this.#post("unsubscribe", this.#form("unsubscribe"), endpoint);
+  }
+
+  /**
+   * Publish an event (2.6). A hub that is busy for a moment is asked once more.
+   * @param {import("./events.js").Message} message
+   * @throws {HubError}
+   */
+  async publish(message) {
+    /** @type {Call} */
+    const call = {
+      kind: "publish",
+      method: "POST",
+      type: "application/json",
+      body: JSON.stringify(message),
+      shown: message,
+    };
+    try {
+      await this.#call(call);
+    } catch (error) {
+      const wait = error instanceof HubError && BUSY.has(error.status) ? error.retryAfter : 0;
+      if (wait === 0 || wait > this.#timings.request) throw error;
+      await sleep(wait, new AbortController().signal);
+      await this.#call(call);
+    }
+  }
+
+  /**
+   * @param {AbortSignal} signal
+   * @returns {Promise<import("./context.js").Answer>} What is current (2.9).
+   * @throws {HubError} Also when the answer is none.
+   */
+  async context(signal) {
+    const path = `/${encodeURIComponent(this.#topic)}`;
+    const answer = await this.#call({ kind: "context", method: "GET", path, signal });
+    const read = readAnswer(parse(answer.text));
+    if (!read) throw new HubError(0, "The hub did not say what is current.");
+    return read;
+  }
+
+  /**
+   * @param {AbortSignal} signal
+   * @returns {Promise<boolean>} Whether the hub declares heartbeats (2.7); false where it cannot be asked.
+   */
+  async beats(signal) {
+    if (this.#beats !== null) return this.#beats;
+    try {
+      /** @type {Call} */
+      const call = { kind: "discovery", method: "GET", path: "/.well-known/fhircast-configuration", signal };
+      const declared = parse((await this.#exchange(call, null)).text)?.eventsSupported;
+      this.#beats = Array.isArray(declared) && declared.some((name) => String(name).toLowerCase() === "heartbeat");
+    } catch {
+      return false;
+    }
+    return this.#beats;
+  }
+
+  /** @param {string} mode */
+  #form(mode) {
+    return { "hub.channel.type": "websocket", "hub.mode": mode, "hub.topic": this.#topic };
+  }
+
+  /**
+   * @param {string} kind
+   * @param {Record<string, string>} form
+   * @param {string | null} endpoint Never shown: whoever has it reads along.
+   * @param {AbortSignal} [signal]
+   */
+  #post(kind, form, endpoint, signal) {
+    const body = new URLSearchParams(endpoint ? { ...form, "hub.channel.endpoint": endpoint } : form).toString();
+    const type = "application/x-www-form-urlencoded";
+    return this.#call({ kind, method: "POST", type, body, shown: form, ...(signal ? { signal } : {}) });
+  }
+
+  /**
+   * @param {Call} call
+   * @returns {Promise<Answer>} With a status of 2xx.
+   * @throws {HubError} Else.
+   */
+  async #call(call) {
+    const token = await this.#token.get();
+    let answer = await this.#exchange(call, token);
+    if (answer.status === UNAUTHORIZED) {
+      answer = await this.#exchange(call, await this.#token.instead(token));
+      if (answer.status === UNAUTHORIZED) throw new TokenError("The hub does not take the token.");
+    }
+    if (!answer.ok) throw new HubError(answer.status, explained(answer), answer.retryAfter);
+    return answer;
+  }
+
+  /**
+   * @param {Call} call
+   * @param {string | null} token
+   * @returns {Promise<Answer>}
+   * @throws {HubError} With status 0 when the hub is not reached in time.
+   */
+  async #exchange({ kind, method, path = "", type, body, shown = {}, signal }, token) {
+    const headers = {
+      ...(type ? { "Content-Type": type } : {}),
+      ...(token ? { Authorization: `Bearer ${token}` } : {}),
+    };
+    const abort = new AbortController();
+    const stop = () => abort.abort();
+    const cancel = later(this.#timings.request, stop);
+    if (signal?.aborted) stop();
+    signal?.addEventListener("abort", stop);
+    this.#wire({ direction: "out", kind, body: shown, status: null });
+    try {
+      const response = await this.#fetch(this.#url + path, {
+        method,
+        headers,
+        body: body ?? null,
+        signal: abort.signal,
+        cache: "no-store",
+        credentials: "omit",
+      });
+      const text = await response.text();
+      this.#wire({ direction: "in", kind, body: seen(kind, text), status: response.status });
+      return {
+        status: response.status,
+        ok: response.ok,
+        text,
+        retryAfter: seconds(response.headers.get("Retry-After")),
+      };
+    } catch (error) {
+      const why = abort.signal.aborted && !signal?.aborted ? "it did not answer in time" : said(error);
+      throw new HubError(0, `The hub was not reached: ${why}`);
+    } finally {
+      cancel();
+      signal?.removeEventListener("abort", stop);
+    }
+  }
+}
+
+/** @param {Answer} answer */
+function explained({ status, text }) {
+  const given = parse(text)?.message ?? text.trim().split(/[\r\n]/, 1)[0];
+  return `The hub answered ${status}${given ? `: ${String(given).slice(0, MOST_SAID)}` : ""}`;
+}
+
+/** @param {string} kind @param {string} text */
+function seen(kind, text) {
+  return kind === "context" || kind === "discovery" ? (parse(text) ?? {}) : {};
+}
+
+/** @param {string} text @returns {Record<string, any> | null} Null for what is not a JSON object. */
+function parse(text) {
+  try {
+    const value = JSON.parse(text);
+    return isObject(value) ? value : null;
+  } catch {
+    return null;
+  }
+}
+
+/** @param {string | null} retryAfter Seconds, or a date (RFC 9110, 10.2.3). @returns {number} */
+function seconds(retryAfter) {
+  if (!retryAfter) return 0;
+  const found = /^\s*\d+\s*$/.test(retryAfter) ? Number(retryAfter) : (Date.parse(retryAfter) - Date.now()) / 1000;
+  return Number.isFinite(found) && found > 0 ? found : 0;
+}

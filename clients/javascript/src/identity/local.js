@@ -1,0 +1,117 @@
+/** What is asked and what is answered: the identifier looked for, and the application's own id for whom it names. */
+
+/**
+ * A FHIR resource or a part of one, as JSON.
+ * @typedef {{[member: string]: any}} Json
+ */
+/**
+ * One identifier to look up. `type` is the type of resource it names; `system` is "" where none was sent; `codes` are
+ * the identifier's type codes. `logical`: the value is a reference such as `Patient/123` on the FHIR server whose base
+ * address is `system`.
+ * @typedef {{type: string, value: string, system: string, codes: string[], logical: boolean}} Query
+ */
+/**
+ * What a resolver tells. See `Local`.
+ * @typedef {object} LocalFields
+ * @property {string} id
+ * @property {string} [type] "Patient" where it is left out.
+ * @property {string | null} [family]
+ * @property {string | null} [birthDate]
+ * @property {string | null} [gender]
+ * @property {Json[]} [identifiers]
+ * @property {string} [source]
+ * @property {Json | null} [resource]
+ * @property {Json | null} [patient]
+ */
+
+const DATE = /^([0-9]{4})(?:([-.]?)([0-9]{2})(?:\2([0-9]{2}))?)?$/;
+/** @type {Record<string, string>} */
+const GENDERS = { m: "male", male: "male", f: "female", female: "female" };
+const NO_GENDERS = ["", "o", "other", "u", "unknown"];
+
+/** A patient or study as the application itself knows it. */
+export class Local {
+  /**
+   * `family`, `birthDate` (1970-05-01, 1970-05, 1970 or 19700501) and `gender` (male, female, M, F; any other word of
+   * FHIR or DICOM counts as not known) are the patient's, for a study too; null where not known. `identifiers` are FHIR
+   * Identifiers. `resource` and `patient` are what to publish: the resource itself and, for a study, its patient; where
+   * they are null they are made of the other fields.
+   * @param {LocalFields} fields
+   * @throws {RangeError} For an empty id, or a date or gender that cannot be read: what cannot be compared must not
+   *   pass for compared.
+   */
+  constructor({ id, type = "Patient", family, birthDate, gender, identifiers, source = "", resource, patient }) {
+    if (!text(id)) throw new RangeError("a local id is a string that is not empty");
+    if (birthDate && isoDate(birthDate) === null) {
+      throw new RangeError("a birth date is written 1970-05-01, 1970-05, 1970 or 19700501");
+    }
+    if (gender && !sex(gender) && !NO_GENDERS.includes(gender.trim().toLowerCase())) {
+      throw new RangeError("a gender is male, female, other, unknown, M, F, O or U");
+    }
+    this.id = id;
+    this.type = type;
+    this.family = family || null;
+    this.birthDate = birthDate || null;
+    this.gender = gender || null;
+    this.identifiers = identifiers ?? [];
+    this.source = source;
+    this.resource = resource ?? null;
+    this.patient = patient ?? null;
+    Object.freeze(this);
+  }
+}
+
+/**
+ * @param {string} type
+ * @param {string} value
+ * @param {string} [system]
+ * @param {string[]} [codes]
+ * @param {boolean} [logical]
+ * @returns {Query}
+ */
+export function query(type, value, system = "", codes = [], logical = false) {
+  return { type, value, system, codes, logical };
+}
+
+/**
+ * @param {string} written A date of FHIR (`1970-05-01`, `1970-05`, `1970`) or DICOM (`19700501`).
+ * @returns {string | null} The date as FHIR writes it; null where it is neither.
+ */
+export function isoDate(written) {
+  const match = DATE.exec((written.split("T")[0] ?? "").trim());
+  return match ? [match[1], match[3], match[4]].filter(Boolean).join("-") : null;
+}
+
+/**
+ * @param {unknown} word A word of FHIR or DICOM.
+ * @returns {string} `male` or `female`; "" for every other word, which differs from nothing.
+ */
+export function sex(word) {
+  return (Object.hasOwn(GENDERS, text(word).toLowerCase()) && GENDERS[text(word).toLowerCase()]) || "";
+}
+
+/**
+ * @param {Json} resource
+ * @param {string} name
+ * @returns {Json[]} The objects in a member of a resource, which may be one object, a list or nothing.
+ */
+export function objects(resource, name) {
+  const member = resource[name];
+  return (Array.isArray(member) ? member : [member]).filter(isObject);
+}
+
+/**
+ * @param {unknown} value
+ * @returns {value is Json}
+ */
+export function isObject(value) {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/**
+ * @param {unknown} value
+ * @returns {string} A string without the blanks around it; "" for all that is no string.
+ */
+export function text(value) {
+  return typeof value === "string" ? value.trim() : "";
+}

@@ -1,0 +1,49 @@
+/** Which resource of an event is meant. */
+
+import { isObject, text } from "./local.js";
+import { severalNamed } from "./refusals.js";
+
+/** @typedef {import("./local.js").Json} Json */
+
+/**
+ * An item that only refers to a resource gives a resource of no more than type and id.
+ * @param {Json[]} context An event's context.
+ * @param {string} type
+ * @returns {{resource: Json | null, url: string}} The resource of a type and its absolute address, "" where it has
+ *   none; null where the context names no resource of the type.
+ * @throws {import("./refusals.js").SeveralMatches} Where it names more than one.
+ */
+export function namedIn(context, type) {
+  const found = context.filter(isObject).map(named).filter(({ resource }) => resource?.resourceType === type);
+  const whole = found.filter(({ resource }) => Object.keys(resource ?? {}).length > 2);
+  const full = new Map((whole.length > 0 ? whole : found).map((each) => [canonical(each.resource), each.resource]));
+  const ids = new Set(found.map(({ resource }) => text(resource?.id)));
+  if (full.size > 1 || ids.size > 1) throw severalNamed(type);
+  const [resource = null] = full.values();
+  return { resource, url: found.find(({ url }) => url)?.url ?? "" };
+}
+
+/**
+ * @param {Json} item
+ * @returns {{resource: Json | null, url: string}} An item's resource and absolute address, which it gives as `fullUrl`
+ *   or as `reference`.
+ */
+function named(item) {
+  const { reference, resource } = item;
+  const given = text(isObject(reference) ? reference.reference : reference) || text(item.fullUrl);
+  const [address = ""] = given.split("/_history/");
+  const url = address.includes("://") ? address : "";
+  if (isObject(resource)) return { resource, url };
+  const [resourceType, id] = address.split("/").slice(-2);
+  return { resource: resourceType && id ? { resourceType, id } : null, url };
+}
+
+/**
+ * @param {unknown} value
+ * @returns {string} The same for the same content, in whatever order its members stand.
+ */
+function canonical(value) {
+  return JSON.stringify(value, (_name, inner) =>
+    isObject(inner) ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1))) : inner,
+  );
+}

@@ -1,0 +1,136 @@
+/** An image archive asked over DICOMweb: QIDO-RS, DICOM PS3.18 section 10.6. */
+
+import { isObject, isoDate, Local, sex } from "./local.js";
+import { bareUid, DICOM_UID } from "./rules.js";
+import { ask, trimmed, Unanswered, usualFetch } from "./web.js";
+
+/** @typedef {import("./local.js").Json} Json */
+/** @typedef {import("./local.js").Query} Query */
+
+const CODES = "http://terminology.hl7.org/CodeSystem/v2-0203";
+const STUDY_UID = "0020000D";
+const ACCESSION = "00080050";
+const PATIENT = { name: "00100010", id: "00100020", birthDate: "00100030", sex: "00100040" };
+const PADDING = /^[ \0]+|[ \0]+$/g;
+
+/**
+ * `GET base/studies?StudyInstanceUID=...` or `AccessionNumber=...`; the local id is the Study Instance UID.
+ *
+ * A study counts only if it has exactly the value that was asked for: archives read `*` and `?` as wildcards, and some
+ * compare without regard to case. Identifiers that are published are given the systems named here, where they are
+ * named.
+ */
+export class QidoRs {
+  name = "the image archive";
+  #base;
+  #http;
+  #patientSystem;
+  #accessionSystem;
+
+  /**
+   * @param {string} base
+   * @param {typeof globalThis.fetch} [http] Adds what the server wants, such as a token.
+   * @param {{patientSystem?: string, accessionSystem?: string}} [options]
+   */
+  constructor(base, http = usualFetch(), { patientSystem = "", accessionSystem = "" } = {}) {
+    this.#base = trimmed(base);
+    this.#http = http;
+    this.#patientSystem = patientSystem.trim();
+    this.#accessionSystem = accessionSystem.trim();
+  }
+
+  /**
+   * @param {Query} asked
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<Local[]>} The studies with this Study Instance UID or accession number.
+   */
+  async find(asked, signal) {
+    if (asked.type !== "ImagingStudy" || asked.logical) return [];
+    if (asked.system === DICOM_UID) return this.#search("StudyInstanceUID", STUDY_UID, asked.value, signal);
+    if (asked.codes.includes("ACSN") && ["", asked.system].includes(this.#accessionSystem)) {
+      return this.#search("AccessionNumber", ACCESSION, asked.value, signal);
+    }
+    return [];
+  }
+
+  /**
+   * @param {string} type
+   * @param {string} localId
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<Local[]>} The study of a Study Instance UID.
+   */
+  async known(type, localId, signal) {
+    if (type !== "ImagingStudy" || !bareUid(localId)) return [];
+    return this.#search("StudyInstanceUID", STUDY_UID, localId, signal);
+  }
+
+  /**
+   * @param {string} parameter
+   * @param {string} tag
+   * @param {string} value
+   * @param {AbortSignal} [signal]
+   */
+  async #search(parameter, tag, value, signal) {
+    const address = `${this.#base}/studies`;
+    const { status, answer } = await ask(this.#http, address, [[parameter, value]], "application/dicom+json", signal);
+    if (status === 204) return [];
+    if (status !== 200 || !Array.isArray(answer)) throw new Unanswered(`status ${status}, or no list of studies`);
+    const studies = answer.filter((study) => isObject(study) && first(study, tag) === value);
+    return studies.map((study) => this.#local(study));
+  }
+
+  /** @param {Json} study */
+  #local(study) {
+    const uid = bareUid(first(study, STUDY_UID));
+    if (!uid) throw new Unanswered("a study without a Study Instance UID");
+    const accession = first(study, ACCESSION);
+    const identifiers = [
+      { system: DICOM_UID, value: `urn:oid:${uid}` },
+      ...(accession ? [coded("ACSN", this.#accessionSystem, accession)] : []),
+    ];
+    const resource = { resourceType: "ImagingStudy", identifier: identifiers, status: "unknown" };
+    const patient = this.#patient(study);
+    return new Local({ id: uid, type: "ImagingStudy", source: this.name, identifiers, resource, patient });
+  }
+
+  /** @param {Json} study */
+  #patient(study) {
+    const [alphabetic = ""] = first(study, PATIENT.name).split("=");
+    const [family = "", ...others] = alphabetic.split("^").map((part) => part.trim());
+    const given = others.slice(0, 2).filter(Boolean);
+    const number = first(study, PATIENT.id);
+    const gender = sex(first(study, PATIENT.sex));
+    const birthDate = isoDate(first(study, PATIENT.birthDate));
+    /** @type {Json} */
+    const patient = { resourceType: "Patient" };
+    if (number) patient.identifier = [coded("MR", this.#patientSystem, number)];
+    if (family || given.length > 0) {
+      patient.name = [{ ...(family ? { family } : {}), ...(given.length > 0 ? { given } : {}) }];
+    }
+    if (gender) patient.gender = gender;
+    if (birthDate) patient.birthDate = birthDate;
+    return patient;
+  }
+}
+
+/**
+ * @param {Json} study
+ * @param {string} tag
+ * @returns {string} The first value of an attribute, of a name its alphabetic form; "" where it has none.
+ */
+function first(study, tag) {
+  const values = isObject(study[tag]) ? study[tag].Value : null;
+  const value = Array.isArray(values) ? values[0] : null;
+  const plain = isObject(value) ? value.Alphabetic : value;
+  return typeof plain === "string" ? plain.replace(PADDING, "") : "";
+}
+
+/**
+ * @param {string} code
+ * @param {string} system
+ * @param {string} value
+ * @returns {Json}
+ */
+function coded(code, system, value) {
+  return { type: { coding: [{ system: CODES, code }] }, ...(system ? { system } : {}), value };
+}

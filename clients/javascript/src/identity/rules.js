@@ -1,0 +1,207 @@
+/**
+ * Which of a resource's identifiers are looked up: rules, of which the first that selects anything decides.
+ *
+ * FHIRcast 3.5.1: the Study Instance UID has the system `urn:dicom:uid` and the prefix `urn:oid:`, the accession number
+ * the type ACSN. Older and newer resources have them elsewhere: `uid` and `accession` (DSTU2, STU3), `basedOn` (R5).
+ */
+
+import { objects, query, text } from "./local.js";
+
+/** @typedef {import("./local.js").Json} Json */
+/** @typedef {import("./local.js").Query} Query */
+/**
+ * Selects identifiers of a resource, whose absolute address is `url` where that is known, else "". `label` names them
+ * to a clinician.
+ * @typedef {{label: string, select: (resource: Json, url: string, now: Date) => Query[]}} Rule
+ */
+
+export const DICOM_UID = "urn:dicom:uid";
+const UID = /^[0-9]+(\.[0-9]+)+$/;
+const PADDING = /^[ \0]+|[ \0]+$/g;
+const ZONE = /(Z|[+-][0-9]{2}:?[0-9]{2})$/i;
+const DAY_LENGTH = "2026-11-24".length;
+/** @type {Record<string, string>} */
+const LABELS = {
+  MR: "medical record number",
+  PI: "patient number",
+  NI: "national identity number",
+  ACSN: "accession number",
+};
+
+/**
+ * @param {Json} identifier
+ * @returns {string[]} Its type codes, whatever their code system.
+ */
+export function codes(identifier) {
+  return objects(identifier, "type")
+    .flatMap((type) => objects(type, "coding"))
+    .map((coding) => coding.code)
+    .filter((code) => typeof code === "string");
+}
+
+/**
+ * @param {Json} item An identifier or a name.
+ * @param {Date} now
+ * @returns {boolean} Whether it still counts: not of use `old`, and the last moment of its period not past.
+ */
+export function inForce(item, now) {
+  if (item.use === "old") return false;
+  const end = text(objects(item, "period")[0]?.end);
+  if (end.length <= DAY_LENGTH) return !end || end >= now.toISOString().slice(0, end.length);
+  const over = Date.parse(ZONE.test(end) ? end : `${end}Z`);
+  return Number.isNaN(over) || over >= now.getTime();
+}
+
+/**
+ * @param {Json} resource
+ * @param {Date} now
+ * @returns {Json[]} The identifiers that are in force and have a value, from wherever a version of FHIR puts them.
+ */
+export function identifiers(resource, now) {
+  const found = objects(resource, "identifier");
+  if (resource.resourceType === "ImagingStudy") {
+    const accession = { type: { coding: [{ code: "ACSN" }] } };
+    found.push(...objects(resource, "accession").map((identifier) => ({ ...identifier, ...accession })));
+    found.push(...objects(resource, "basedOn").flatMap((order) => objects(order, "identifier")));
+  }
+  return found.filter((identifier) => text(identifier.value) && inForce(identifier, now));
+}
+
+/**
+ * @param {string} value
+ * @returns {string} A UID without `urn:oid:` and padding; "" where it is none.
+ */
+export function bareUid(value) {
+  const uid = withoutOid(value.replace(PADDING, ""));
+  return UID.test(uid) ? uid : "";
+}
+
+/** @param {string} value */
+export function withoutOid(value) {
+  return value.startsWith("urn:oid:") ? value.slice("urn:oid:".length) : value;
+}
+
+/** @param {Query} asked */
+export function keyOf(asked) {
+  return JSON.stringify([asked.type, asked.value, asked.system, asked.codes, asked.logical]);
+}
+
+/**
+ * @param {Query[]} queries
+ * @returns {Query[]} Each once, in the order of their first coming.
+ */
+function distinct(queries) {
+  return [...new Map(queries.map((each) => [keyOf(each), each])).values()];
+}
+
+/**
+ * @param {Json} resource
+ * @param {Json} identifier
+ */
+function queryOf(resource, identifier) {
+  return query(resource.resourceType, text(identifier.value), text(identifier.system), codes(identifier));
+}
+
+/** The identifiers of one system, such as `urn:oid:2.16.578.1.12.4.1.4.1`, compared exactly. */
+export class System {
+  code = "";
+
+  /**
+   * @param {string} system
+   * @param {string} [label] What a clinician calls it: "national identity number".
+   */
+  constructor(system, label = "") {
+    this.system = system.trim();
+    this.label = label || `identifier of the system ${this.system}`;
+  }
+
+  /** @type {Rule["select"]} */
+  select(resource, _url, now) {
+    const found = identifiers(resource, now).filter((each) => text(each.system) === this.system);
+    return distinct(found.map((each) => queryOf(resource, each)));
+  }
+}
+
+/**
+ * The identifiers of a type: MR, PI, ACSN, ... of one system only, where one is given. A number of this type may come
+ * from another hospital: give the system wherever it is known.
+ */
+export class TypeCode {
+  /**
+   * @param {string} code
+   * @param {string} [system]
+   * @param {string} [label]
+   */
+  constructor(code, system = "", label = "") {
+    this.code = code;
+    this.system = system.trim();
+    this.label = label || LABELS[code] || `identifier of type ${code}`;
+  }
+
+  /** @type {Rule["select"]} */
+  select(resource, _url, now) {
+    const found = identifiers(resource, now).filter((each) => codes(each).includes(this.code));
+    const ours = found.filter((each) => ["", text(each.system)].includes(this.system));
+    return distinct(ours.map((each) => queryOf(resource, each)));
+  }
+}
+
+/** The Study Instance UID, with or without `urn:oid:`, among the identifiers or as the older `uid`. */
+export class StudyUid {
+  code = "";
+  system = DICOM_UID;
+
+  /** @param {string} [label] */
+  constructor(label = "Study Instance UID") {
+    this.label = label;
+  }
+
+  /** @type {Rule["select"]} */
+  select(resource, _url, now) {
+    const found = identifiers(resource, now).filter((each) => text(each.system) === DICOM_UID);
+    const uids = [...found.map((each) => each.value), text(resource.uid)].map(bareUid).filter(Boolean);
+    return distinct(uids.map((uid) => query(resource.resourceType, uid, DICOM_UID)));
+  }
+}
+
+/**
+ * The resource's id on the FHIR server at `base`, looked up as `Patient/123` of the system `base` (as ITI-83 does).
+ *
+ * An id means something only on its own server: it is used where the event gives the absolute address (a reference or
+ * fullUrl) on that server, or, with `assumed: true`, where it gives none. Only assume it where every application of the
+ * session takes its resources from this one server.
+ */
+export class LogicalId {
+  /**
+   * @param {string} base
+   * @param {{assumed?: boolean, label?: string}} [options]
+   */
+  constructor(base, { assumed = false, label = "" } = {}) {
+    this.base = base.replace(/\/+$/, "");
+    this.assumed = assumed;
+    this.label = label || `record of the server ${this.base}`;
+  }
+
+  /** @type {Rule["select"]} */
+  select(resource, url, _now) {
+    const id = text(resource.id);
+    const reference = `${resource.resourceType}/${id}`;
+    const known = url ? url.split("/_history/")[0] === `${this.base}/${reference}` : this.assumed;
+    return known && id ? [query(resource.resourceType, reference, this.base, [], true)] : [];
+  }
+}
+
+/**
+ * @param {Rule[]} rules
+ * @param {Json} resource
+ * @param {string} url
+ * @param {Date} now
+ * @returns {{rule: Rule, queries: Query[]} | null} The first rule that selects anything, and what it selects.
+ */
+export function choose(rules, resource, url, now) {
+  for (const rule of rules) {
+    const queries = rule.select(resource, url, now);
+    if (queries.length > 0) return { rule, queries };
+  }
+  return null;
+}

@@ -1,0 +1,218 @@
+/** A table of local ids that the application keeps itself: an object, a Map, or the text of a CSV file. */
+
+import { parse } from "./csv.js";
+import { Local, text } from "./local.js";
+import { DICOM_UID, withoutOid } from "./rules.js";
+
+/** @typedef {import("./local.js").Json} Json */
+/** @typedef {import("./local.js").Query} Query */
+/** @typedef {{localId: string, family?: string, birthDate?: string, gender?: string}} StoredRecord */
+/** @typedef {{value: string, system: string, code: string, record: Local}} Row One identifier of one record. */
+/** @typedef {{system: string, code: string}} Named The kind of identifier in a column: System, TypeCode or StudyUid. */
+/**
+ * @typedef {object} CsvOptions
+ * @property {string} [type] "Patient" where it is left out.
+ * @property {Record<string, string>} [columns] Where a name differs: `{ localId: "PatNo" }`.
+ * @property {Record<string, Named>} [identifiers] Where each identifier has a column of its own:
+ *   `{ nin: new System("urn:oid:...") }`; empty cells are left out.
+ * @property {string} [delimiter] A comma where it is left out.
+ */
+
+const CODES = "http://terminology.hl7.org/CodeSystem/v2-0203";
+const NAME = "the table";
+/** The columns of a file, by the name that an option gives them here. */
+const RECORD = { localId: "local_id", family: "family", birthDate: "birth_date", gender: "gender" };
+const LONG = { system: "system", value: "value", code: "code" };
+
+/** Local ids by identifier, of one type of resource. */
+export class Table {
+  name = NAME;
+  /** @type {string} */
+  #type;
+  /** @type {Map<string, Row[]>} */
+  #byValue = new Map();
+  /** @type {Map<string, Row[]>} */
+  #byId = new Map();
+
+  /**
+   * The keys of `records` are values, each one of whatever system, or in a Map also `[system, value]`. What they lead
+   * to is a local id, a record or a list of those. A Study Instance UID is written without `urn:oid:`, the id of a
+   * resource on a FHIR server as `[its base address, "Patient/123"]`.
+   * @param {Record<string, any> | Map<string | [string, string], any>} records
+   * @param {{type?: string}} [options]
+   * @throws {RangeError} For a record that cannot be read.
+   */
+  constructor(records, { type = "Patient" } = {}) {
+    this.#type = type;
+    for (const [key, value] of records instanceof Map ? records : Object.entries(records)) {
+      const [system, identifier] = typeof key === "string" ? ["", key] : key;
+      for (const record of Array.isArray(value) ? value : [value]) {
+        this.#add(identifier, system, "", localOf(typeof record === "string" ? { localId: record } : record, type));
+      }
+    }
+  }
+
+  /**
+   * A table from a file with a header row. It has the columns local_id, system, value, code, family, birth_date and
+   * gender, of which only local_id and value must be there, one row for each identifier.
+   * @param {string} content The text of the file.
+   * @param {CsvOptions} [options]
+   * @returns {Table}
+   * @throws {RangeError} With the row number for what cannot be read.
+   */
+  static fromCsv(content, { type = "Patient", columns = {}, identifiers = {}, delimiter = "," } = {}) {
+    const table = new Table({}, { type });
+    const [first = [], ...rows] = parse(content, delimiter);
+    const header = first.map((cell) => cell.trim());
+    const places = placesOf(header, columns, identifiers);
+    rows.forEach((row, index) => {
+      if (row.every((cell) => !cell.trim())) return;
+      const number = index + 2;
+      if (row.length !== header.length) {
+        throw new RangeError(`row ${number} has ${row.length} cells, the header ${header.length}`);
+      }
+      const cells = Object.fromEntries([...places].map(([name, place]) => [name, (row[place] ?? "").trim()]));
+      const local = localOfRow(cells, type, number);
+      for (const { value, system, code } of identifiersOf(cells, identifiers)) {
+        if (value) table.#add(value, system, code, local);
+      }
+    });
+    return table;
+  }
+
+  /**
+   * @param {string} value
+   * @param {string} system
+   * @param {string} code
+   * @param {Local} record
+   */
+  #add(value, system, code, record) {
+    const bare = system.trim() === DICOM_UID ? withoutOid(value.trim()) : value.trim();
+    const row = { value: bare, system: system.trim(), code, record };
+    push(this.#byValue, bare, row);
+    push(this.#byId, record.id, row);
+  }
+
+  /**
+   * @param {Query} asked
+   * @returns {Promise<Local[]>} The records that have the identifier.
+   */
+  async find(asked) {
+    if (asked.type !== this.#type) return [];
+    return (this.#byValue.get(asked.value) ?? []).filter((row) => answers(row, asked)).map((row) => row.record);
+  }
+
+  /**
+   * @param {string} type
+   * @param {string} localId
+   * @returns {Promise<Local[]>} The record of a local id with all its identifiers.
+   */
+  async known(type, localId) {
+    const rows = type === this.#type ? (this.#byId.get(localId) ?? []) : [];
+    const identifiers = rows.filter((row) => !row.value.startsWith(`${type}/`)).map(identifierOf);
+    // Each row was made with its own record: those of one id may differ, and then all must be seen.
+    const records = new Map(rows.map(({ record }) => [JSON.stringify(record), record]));
+    return [...records.values()].map((record) => new Local({ ...record, identifiers }));
+  }
+}
+
+/**
+ * A row without a system or a code is of whatever system or code; else they are the same.
+ * @param {Row} row
+ * @param {Query} asked
+ */
+function answers(row, asked) {
+  if (row.value !== asked.value || !["", asked.system].includes(row.system)) return false;
+  return !row.code || asked.codes.length === 0 || asked.codes.includes(row.code);
+}
+
+/**
+ * @param {Row} row
+ * @returns {Json} As FHIR has it.
+ */
+function identifierOf({ value, system, code }) {
+  return {
+    ...(code ? { type: { coding: [{ system: CODES, code }] } } : {}),
+    ...(system ? { system } : {}),
+    value: system === DICOM_UID ? `urn:oid:${value}` : value,
+  };
+}
+
+/**
+ * @param {Json} record
+ * @param {string} type
+ */
+function localOf(record, type) {
+  const names = Object.keys(RECORD);
+  const strange = Object.keys(record).filter((name) => !names.includes(name));
+  if (strange.length > 0) throw new RangeError(`a record has ${names.join(", ")}, not ${strange.sort().join(", ")}`);
+  const { localId, family, birthDate, gender } = record;
+  return new Local({
+    id: text(localId),
+    type,
+    family: text(family),
+    birthDate: text(birthDate),
+    gender: text(gender),
+    source: NAME,
+  });
+}
+
+/**
+ * @param {Json} cells
+ * @param {string} type
+ * @param {number} number
+ */
+function localOfRow(cells, type, number) {
+  const record = Object.fromEntries(Object.keys(RECORD).map((name) => [name, cells[name]]));
+  try {
+    return localOf(record, type);
+  } catch (error) {
+    throw new RangeError(`row ${number}: ${error instanceof Error ? error.message : error}`);
+  }
+}
+
+/**
+ * @param {string[]} header
+ * @param {Record<string, string>} columns
+ * @param {Record<string, Named>} identifiers
+ * @returns {Map<string, number>} The column in which each name stands.
+ */
+function placesOf(header, columns, identifiers) {
+  const own = Object.keys(identifiers);
+  const standard = Object.entries({ ...RECORD, ...(own.length > 0 ? {} : LONG) });
+  /** @type {Record<string, string>} */
+  const names = Object.fromEntries(standard.map(([name, column]) => [name, columns[name] ?? column]));
+  for (const column of own) names[columnName(column)] = column;
+  const required = ["localId", ...Object.keys(columns), ...(own.length > 0 ? own.map(columnName) : ["value"])];
+  const missing = required.filter((name) => !header.includes(names[name] ?? "")).map((name) => names[name] ?? name);
+  if (missing.length > 0) throw new RangeError(`the header lacks ${[...new Set(missing)].sort().join(", ")}`);
+  const known = Object.entries(names).filter(([, column]) => header.includes(column));
+  return new Map(known.map(([name, column]) => [name, header.indexOf(column)]));
+}
+
+/** @param {string} column */
+function columnName(column) {
+  return `identifier ${column}`;
+}
+
+/**
+ * @param {Json} cells
+ * @param {Record<string, Named>} identifiers
+ * @returns {{value: string, system: string, code: string}[]}
+ */
+function identifiersOf(cells, identifiers) {
+  const columns = Object.entries(identifiers);
+  if (columns.length === 0) return [{ value: cells.value, system: cells.system ?? "", code: cells.code ?? "" }];
+  return columns.map(([column, { system, code }]) => ({ value: cells[columnName(column)], system, code }));
+}
+
+/**
+ * @param {Map<string, Row[]>} rows
+ * @param {string} key
+ * @param {Row} row
+ */
+function push(rows, key, row) {
+  const there = rows.get(key);
+  if (there) there.push(row);
+  else rows.set(key, [row]);
+}

@@ -1,0 +1,87 @@
+/** From the opening of a socket to its end: what is waited for meanwhile, and why it ended. */
+
+import { Channel, GIVEN_UP } from "./channel.js";
+import { deferred, later } from "./timing.js";
+
+/** "Three heartbeats missed count as lost", and half a one for what is on its way. */
+const MISSED = 3.5;
+
+export class Life {
+  /** Settled with the first confirmation. @type {import("./timing.js").Deferred<void>} */
+  confirmed = deferred();
+  /**
+   * Settled with why it ended, a sentence; rejected when the hub will never have the client.
+   * @type {import("./timing.js").Deferred<string>}
+   */
+  over = deferred();
+  isConfirmed = false;
+  isOver = false;
+  channel;
+  #ended;
+  #abort = new AbortController();
+  /** What to call off at the end, by name. @type {Map<string, () => void>} */
+  #timers = new Map();
+
+  /**
+   * @param {object} listener
+   * @param {(message: Record<string, any>) => void} listener.heard
+   * @param {(code: number) => void} listener.closed Called when the socket has ended by itself.
+   * @param {(why: string) => void} listener.ended Called at the end, before anything else happens.
+   */
+  constructor({ heard, closed, ended }) {
+    this.channel = new Channel(heard, closed);
+    this.#ended = ended;
+  }
+
+  /** Aborts at the end. */
+  get signal() {
+    return this.#abort.signal;
+  }
+
+  /**
+   * Set a timer that ends with this life. One of the same name is called off.
+   * @param {"confirmation" | "renewal" | "heartbeat" | "steady"} name
+   * @param {number} seconds
+   * @param {() => void} act
+   */
+  after(name, seconds, act) {
+    this.#timers.get(name)?.();
+    if (!this.isOver) this.#timers.set(name, later(seconds, act));
+  }
+
+  /** Something was heard. @param {number} period Seconds between two heartbeats; 0 where there are none. */
+  alive(period) {
+    if (period > 0) this.after("heartbeat", MISSED * period, () => this.end("The hub has fallen silent."));
+  }
+
+  /** The first or another confirmation has come. */
+  confirm() {
+    this.#timers.get("confirmation")?.();
+    this.isConfirmed = true;
+    this.confirmed.resolve();
+  }
+
+  /** @param {string} why A sentence. @param {number} [code] */
+  end(why, code = GIVEN_UP) {
+    if (this.isOver) return;
+    this.#finish(code);
+    this.#ended(why);
+    this.over.resolve(why);
+  }
+
+  /** @param {Error} error For which it cannot go on. */
+  fail(error) {
+    if (this.isOver) return;
+    this.#finish(GIVEN_UP);
+    this.over.reject(error);
+  }
+
+  /** @param {number} code */
+  #finish(code) {
+    this.isOver = true;
+    for (const cancel of this.#timers.values()) cancel();
+    this.#timers.clear();
+    this.#abort.abort();
+    this.channel.close(code);
+  }
+}

@@ -1,0 +1,64 @@
+/** The access token: asked for when it is needed, and once more when the hub does not take it. */
+
+import { HubError, TokenError } from "./errors.js";
+
+/** @typedef {string | null | (() => string | Promise<string>)} TokenSource */
+
+export class Token {
+  #source;
+  /** @type {string | null} */
+  #current = null;
+  /**
+   * The question on its way: whoever asks meanwhile waits for the same answer.
+   * @type {Promise<string | null> | null}
+   */
+  #asking = null;
+
+  /** @param {TokenSource} source The token, a function that returns one, or null for none. */
+  constructor(source) {
+    this.#source = source;
+  }
+
+  /** @returns {Promise<string | null>} @throws {HubError} As `fresh`. */
+  async get() {
+    return this.#current ?? this.fresh();
+  }
+
+  /**
+   * @returns {Promise<string | null>} A new one, if the source is a function.
+   * @throws {HubError} TokenError when the function says that there will be none; with status 0 when it fails, which
+   *     may pass.
+   */
+  fresh() {
+    this.#asking ??= this.#ask().finally(() => {
+      this.#asking = null;
+    });
+    return this.#asking;
+  }
+
+  /**
+   * @param {string | null} refused That the hub did not take.
+   * @returns {Promise<string | null>} Another one.
+   * @throws {HubError} As `fresh`, and when there is none.
+   */
+  async instead(refused) {
+    const other = this.#current === refused ? await this.fresh() : this.#current;
+    if (other === refused && typeof this.#source !== "function") {
+      throw new TokenError("The hub does not take the token, and there is no other.");
+    }
+    return other;
+  }
+
+  async #ask() {
+    if (typeof this.#source !== "function") return (this.#current = this.#source);
+    try {
+      const token = await this.#source();
+      if (typeof token !== "string" || token === "") throw new TypeError("it returned no token");
+      return (this.#current = token);
+    } catch (error) {
+      if (error instanceof TokenError) throw error;
+      // Its text may hold what is secret.
+      throw new HubError(0, `No access token could be had: ${error instanceof Error ? error.name : typeof error}`);
+    }
+  }
+}

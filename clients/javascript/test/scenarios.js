@@ -1,0 +1,237 @@
+/** Runs the scenarios that all client libraries share: clients/scenarios.json, whose verbs are explained beside it. */
+
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { FHIRcastClient, Refuse } from "../src/index.js";
+import { Network, PATIENCE, until } from "./hub.js";
+
+/** @typedef {any} Behaviour "ok", "raise", {"refuse": why} or {"slow": seconds, "then": behaviour} */
+/** @typedef {Record<string, any>} Step */
+
+/** Seconds in which nothing more may come, where exactly something is expected. */
+const QUIET = 0.3;
+
+/** One application in a scenario. */
+class Application {
+  /** What the handlers were called with. @type {string[]} */
+  heard = [];
+  /** What was acknowledged. @type {string[]} */
+  acknowledged = [];
+  /** @type {Record<string, Behaviour>} */
+  #behaviours;
+  /** @type {Map<string, string>} */
+  #names = new Map();
+
+  /** @param {Network} network @param {FHIRcastClient} client @param {Record<string, Behaviour>} behaviours */
+  constructor(network, client, behaviours) {
+    this.network = network;
+    this.client = client;
+    this.#behaviours = { ...behaviours };
+    for (const name of Object.keys(behaviours)) client.on(name, (event) => this.#handle(name, event));
+    client.onWire((message) => this.#see(message));
+  }
+
+  /** @param {string} event @param {Behaviour} behaviour */
+  behave(event, behaviour) {
+    this.#behaviours[event] = behaviour;
+  }
+
+  async end() {
+    await this.client.stop();
+    this.network.stop();
+  }
+
+  /** @param {string} name @param {import("../src/events.js").Event} event */
+  #handle(name, event) {
+    this.heard.push(`${event.name} ${event.anchor.split("/")[1] ?? ""}`.trim());
+    return act(this.#behaviours[name]);
+  }
+
+  /** @param {import("../src/hub.js").WireMessage} message */
+  #see({ kind, body, status }) {
+    const message = /** @type {any} */ (body);
+    if (kind === "event") this.#names.set(message.id, message.event["hub.event"]);
+    const name = kind === "acknowledgement" ? (this.#names.get(message.id) ?? "") : "";
+    if (name && !["syncerror", "heartbeat"].includes(name.toLowerCase())) this.acknowledged.push(`${name} ${status}`);
+  }
+}
+
+/** @param {Behaviour} behaviour @returns {Promise<void>} */
+async function act(behaviour) {
+  if (behaviour === "raise") throw new Error("the handler failed");
+  if (behaviour.refuse) throw new Refuse(behaviour.refuse);
+  if (behaviour.slow) {
+    await sleep(behaviour.slow * 1000);
+    await act(behaviour.then);
+  }
+}
+
+/** One scenario on its way. */
+export class Run {
+  #topic = randomUUID();
+  /** @type {Map<string, Application>} */
+  #applications = new Map();
+  #hub;
+  #resources;
+
+  /**
+   * @param {{port: number, token: string}} hub
+   * @param {Record<string, import("../src/events.js").Resource>} resources By name.
+   */
+  constructor(hub, resources) {
+    this.#hub = hub;
+    this.#resources = resources;
+  }
+
+  /** @param {Step[]} steps */
+  async run(steps) {
+    try {
+      for (const [index, step] of steps.entries()) {
+        await this.#step(step).catch((error) => {
+          throw new Error(`step ${index + 1} ${JSON.stringify(step)}: ${error.message}`, { cause: error });
+        });
+      }
+    } finally {
+      await Promise.all([...this.#applications.values()].map((application) => application.end()));
+    }
+  }
+
+  /** @param {Step} step */
+  async #step(step) {
+    const [verb = "", who] = Object.entries(step)[0] ?? [];
+    if (verb === "start") return this.#start(who, step);
+    if (verb === "wait") return sleep(who * 1000);
+    const application = this.#applications.get(who);
+    const perform = this.#verbs[verb];
+    assert.ok(application && perform, `expected a verb that is known and an application that was started`);
+    return perform(application, step);
+  }
+
+  /** @type {Record<string, (application: Application, step: Step) => any>} */
+  #verbs = {
+    behave: (application, { event, as }) => application.behave(event, as),
+    open: ({ client }, { resources, fails }) => answered(client.open(...this.#named(resources)), fails),
+    close: ({ client }, { resources, fails }) => answered(client.close(...this.#named(resources)), fails),
+    publish: (application, step) => this.#publish(application, step),
+    update: (application, step) => this.#update(application, step),
+    select: ({ client }, { anchor, items, fails }) =>
+      answered(client.select(this.#changes(items), { anchor: this.#resources[anchor] ?? null }), fails),
+    catch_up: async ({ client }, { followed }) => assert.equal(await client.catchUp(), followed),
+    heard: (application, step) => this.#heard(application, step),
+    acknowledged: async (application, { statuses, within }) => {
+      await came(() => application.acknowledged, statuses, within);
+      application.acknowledged = [];
+    },
+    context: ({ client }, { is, within }) => came(() => client.context?.anchor ?? null, is, within),
+    content: ({ client }, { anchor, is, within }) => {
+      const of = () => client.contexts.get(this.#reference(anchor))?.content;
+      return came(() => Object.keys(of() ?? { unknown: true }).sort(), [...is].sort(), within);
+    },
+    status: ({ client }, step) => hasStatus(client, step),
+    cut: async ({ network }, { seconds = 0, silently = false, stays = false }) => {
+      network.cut({ silently });
+      await sleep(seconds * 1000);
+      if (!stays) network.restore();
+    },
+    restore: ({ network }) => network.restore(),
+    stop: ({ client }) => client.stop(),
+  };
+
+  /** @param {string} name @param {Step} step */
+  async #start(name, { handlers = {}, options = {} }) {
+    const network = await Network.start(this.#hub.port);
+    const { token } = this.#hub;
+    const given = { ...camel(options), token, name, WebSocket: network.WebSocket };
+    const application = new Application(network, new FHIRcastClient(network.hubUrl, this.#topic, given), handlers);
+    this.#applications.set(name, application);
+    await application.client.start();
+  }
+
+  /** @param {Application} application @param {Step} step */
+  #publish({ client }, { event, resources, seconds_ago: ago = 0, fails }) {
+    const context = this.#named(resources).map((resource) => ({ key: resource.resourceType.toLowerCase(), resource }));
+    const timestamp = new Date(Date.now() - ago * 1000).toISOString();
+    return answered(client.publish(event, context, { timestamp }), fails);
+  }
+
+  /** @param {Application} application @param {Step} step */
+  #update({ client }, { anchor, changes, by_function: byFunction = false, fails }) {
+    const list = this.#changes(changes);
+    return answered(client.update(byFunction ? () => list : list, { anchor: this.#resources[anchor] ?? null }), fails);
+  }
+
+  /** @param {Application} application @param {Step} step */
+  async #heard(application, { events, within }) {
+    await until(`${events.length} events heard`, () => application.heard.length >= events.length, patience(within));
+    await sleep(QUIET * 1000);
+    assert.deepEqual(application.heard, events);
+    application.heard = [];
+  }
+
+  /** @param {string[]} names */
+  #named(names) {
+    return names.map((name) => this.#resource(name));
+  }
+
+  /** @param {string} name */
+  #resource(name) {
+    const found = this.#resources[name];
+    assert.ok(found, `there is no resource ${name}`);
+    return found;
+  }
+
+  /** @param {string} name */
+  #reference(name) {
+    const { resourceType, id } = this.#resource(name);
+    return `${resourceType}/${id}`;
+  }
+
+  /** @param {string[]} names Of resources, or references. */
+  #changes(names) {
+    return names.map((name) => (name.includes("/") ? name : this.#resource(name)));
+  }
+}
+
+/** @param {Promise<unknown>} request @param {number} [fails] The status with which the hub refuses it. */
+async function answered(request, fails) {
+  if (fails) await assert.rejects(request, { status: fails });
+  else await request;
+}
+
+/** @param {FHIRcastClient} client @param {Step} step */
+async function hasStatus(client, { connection, in_sync: inSync, why, behind, within }) {
+  const isSo = () => {
+    const { status } = client;
+    return (
+      (connection === undefined || status.connection === connection) &&
+      (inSync === undefined || status.inSync === inSync) &&
+      (why === undefined || status.why.includes(why)) &&
+      (behind === undefined || JSON.stringify(status.behind) === JSON.stringify(behind))
+    );
+  };
+  await until("that status", isSo, patience(within)).catch((error) => {
+    throw new Error(`${error.message}; it is ${JSON.stringify(client.status)}`);
+  });
+}
+
+/** @param {() => unknown} is @param {unknown} expected @param {number} [within] */
+async function came(is, expected, within) {
+  const isSo = () => JSON.stringify(is()) === JSON.stringify(expected);
+  await until(JSON.stringify(expected), isSo, patience(within)).catch(() => assert.deepEqual(is(), expected));
+}
+
+/** @param {number} [within] What a scenario says is for a machine with nothing else to do. */
+function patience(within = 0) {
+  return Math.max(within, PATIENCE);
+}
+
+/** @param {any} options With names in snake case. @returns {any} */
+function camel(options) {
+  if (typeof options !== "object" || options === null) return options;
+  const renamed = Object.entries(options).map(([name, value]) => {
+    return [name.replace(/_(.)/g, (_, letter) => letter.toUpperCase()), camel(value)];
+  });
+  return Object.fromEntries(renamed);
+}
