@@ -1,0 +1,10 @@
+"""A FHIRcast client: follows and drives a session, and says whether everybody shows the same."""
+
+from fhircast_client.client import FHIRcastClient
+from fhircast_client.errors import HubError, Refuse, TokenError
+from fhircast_client.events import Event, WireMessage
+from fhircast_client.state import Context
+from fhircast_client.status import Status
+from fhircast_client.timing import Timings
+
+__all__ = ["Context", "Event", "FHIRcastClient", "HubError", "Refuse", "Status", "Timings", "TokenError", "WireMessage"]

@@ -1,0 +1,108 @@
+"""One WebSocket's life: messages in, messages out, the close."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from websockets.asyncio.client import connect as open_websocket
+
+#: Bytes of the largest message that is read.
+_MOST_BYTES = 16 << 20
+#: Messages that may wait to be written; a hub that reads nothing is lost.
+_MOST_WAITING = 1024
+#: Seconds that a hub has to answer a close.
+_CLOSE_SECONDS = 2.0
+_NORMAL = 1000
+#: websockets would log handshakes and frames, with endpoints and patients in them.
+_QUIET = logging.getLogger("fhircast_client.websockets")
+_QUIET.addHandler(logging.NullHandler())
+_QUIET.propagate = False
+_QUIET.setLevel(logging.CRITICAL + 1)
+
+
+class Socket(Protocol):
+    """What a channel needs of a WebSocket. `recv` and `send` raise when it is closed; `close_code` is then the peer's, or None."""
+
+    @property
+    def close_code(self) -> int | None: ...
+
+    async def recv(self) -> str | bytes: ...
+
+    async def send(self, message: str) -> None: ...
+
+    async def close(self, code: int = _NORMAL) -> None: ...
+
+
+Connect = Callable[[str], Awaitable[Socket]]
+
+
+async def connect(endpoint: str) -> Socket:
+    """Open a WebSocket that finds out by pings, every 20 s, when the hub is gone."""
+    return await open_websocket(
+        endpoint, ping_interval=20, close_timeout=_CLOSE_SECONDS, max_size=_MOST_BYTES, logger=_QUIET
+    )
+
+
+class Channel:
+    """An open WebSocket."""
+
+    def __init__(self, socket: Socket) -> None:
+        self._socket = socket
+        self._waiting: asyncio.Queue[str] = asyncio.Queue(_MOST_WAITING)
+        self._stuck = asyncio.Event()
+
+    @property
+    def close_code(self) -> int | None:
+        """The code with which the hub closed, None where it just went."""
+        return self._socket.close_code
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Write a message when the hub reads; nobody waits for it."""
+        try:
+            self._waiting.put_nowait(json.dumps(message, ensure_ascii=False))
+        except asyncio.QueueFull:
+            self._stuck.set()
+
+    async def read(self, receive: Callable[[Any], bool]) -> None:
+        """Hand over each message that is JSON until `receive` says that it was the last, or the socket is closed."""
+        while True:
+            try:
+                frame = await self._socket.recv()
+            except Exception:
+                return
+            try:
+                message = json.loads(frame)
+            except (ValueError, RecursionError):
+                continue
+            if receive(message):
+                return
+
+    async def write(self) -> None:
+        """Write what is sent, until the socket is closed or the hub has not read for long."""
+        writer = asyncio.create_task(self._write())
+        stuck = asyncio.create_task(self._stuck.wait())
+        try:
+            await asyncio.wait((writer, stuck), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (writer, stuck):
+                task.cancel()
+            await asyncio.gather(writer, stuck, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Close, as who leaves: "provide a WebSocket Connection Close Reason of 1000" (2.5)."""
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS * 2):
+                await self._socket.close(_NORMAL)
+        except Exception as error:
+            _QUIET.debug("a close failed: %s", type(error).__name__)
+
+    async def _write(self) -> None:
+        while True:
+            try:
+                await self._socket.send(await self._waiting.get())
+            except Exception:
+                return

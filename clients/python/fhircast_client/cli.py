@@ -1,0 +1,180 @@
+"""`fhircast`: follow, drive and examine a session from a terminal.
+
+export FHIRCAST_HUB=https://hub.example/api/hub FHIRCAST_TOPIC=… FHIRCAST_TOKEN=…
+fhircast check
+fhircast listen Patient-open ImagingStudy-open
+fhircast open patient.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fhircast_client.check import check
+from fhircast_client.client import FHIRcastClient
+from fhircast_client.errors import HubError, Refuse
+from fhircast_client.printing import context_line, event_line, status_line
+
+#: What is listened to unless names are given: the catalogue's events that people cause.
+EVENTS = (
+    *(
+        f"{anchor}-{verb}"
+        for anchor in ("Patient", "Encounter", "ImagingStudy", "DiagnosticReport")
+        for verb in ("open", "close")
+    ),
+    *("DiagnosticReport-update", "DiagnosticReport-select", "Home-open", "UserLogout", "UserHibernate"),
+)
+
+
+class UsageError(Exception):
+    """What was asked for cannot be done; the text says why."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0; 1 where the hub or a step of `check` says no; 2 for what is asked wrongly."""
+    options = _parser().parse_args(arguments)
+    try:
+        return asyncio.run(_COMMANDS[options.command](options))
+    except UsageError as error:
+        print(f"fhircast: {error}", file=sys.stderr)
+        return 2
+    except HubError as error:
+        print(f"fhircast: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="fhircast", description="Follow, drive and examine a FHIRcast session.")
+    every = argparse.ArgumentParser(add_help=False)
+    every.add_argument("--hub", default=os.environ.get("FHIRCAST_HUB"), help="hub.url (FHIRCAST_HUB)")
+    every.add_argument("--topic", default=os.environ.get("FHIRCAST_TOPIC"), help="hub.topic (FHIRCAST_TOPIC)")
+    every.add_argument(
+        "--token-file", metavar="FILE", help="the access token, '-' for standard input (or FHIRCAST_TOKEN)"
+    )
+    every.add_argument("--name", default="fhircast command line", help="subscriber.name, which others see")
+    every.add_argument("--json", action="store_true", help="JSON, one message a line")
+    commands = parser.add_subparsers(dest="command", required=True)
+    listen = commands.add_parser("listen", parents=[every], help="print the session's events until Ctrl-C")
+    listen.add_argument("events", nargs="*", metavar="EVENT", help=f"by default {', '.join(EVENTS)}")
+    listen.add_argument("--refuse", metavar="REASON", help="answer every event with 409 and this reason")
+    for verb in ("open", "close"):
+        command = commands.add_parser(verb, parents=[every], help=f"publish an {verb} event")
+        command.add_argument(
+            "files",
+            nargs="+",
+            metavar="FILE",
+            help="a FHIR resource as JSON, '-' for standard input; the first is the anchor",
+        )
+    commands.add_parser("context", parents=[every], help="show what is open now")
+    examine = commands.add_parser("check", parents=[every], help="join step by step, and say which step fails")
+    examine.add_argument(
+        "--events", default="Patient-open,Patient-close", help="what to subscribe to (default: %(default)s)"
+    )
+    return parser
+
+
+async def _listen(options: argparse.Namespace) -> int:
+    client = _client(options)
+    for name in options.events or EVENTS:
+        client.on(name, _printer(options))
+    client.on_status(lambda status: print(status_line(status), file=sys.stderr, flush=True))
+    task = asyncio.current_task()
+    assert task
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    try:
+        async with client:
+            await client.run()
+    except asyncio.CancelledError:
+        task.uncancel()
+    return 0
+
+
+def _printer(options: argparse.Namespace) -> Any:
+    async def show(event: Any) -> None:
+        print(json.dumps(event.body, ensure_ascii=False) if options.json else event_line(event), flush=True)
+        if options.refuse:
+            raise Refuse(options.refuse)
+
+    return show
+
+
+async def _publish(options: argparse.Namespace) -> int:
+    client = _client(options)
+    resources = [_resource(file) for file in options.files]
+    event = await (client.open if options.command == "open" else client.close)(*resources)
+    print(json.dumps(event.body, ensure_ascii=False) if options.json else event_line(event))
+    await client.stop()
+    return 0
+
+
+async def _context(options: argparse.Namespace) -> int:
+    client = _client(options)
+    context = await client.fetch()
+    if options.json:
+        print(json.dumps(context.event.body if context else None, ensure_ascii=False))
+    else:
+        print(context_line(context))
+    await client.stop()
+    return 0
+
+
+async def _check(options: argparse.Namespace) -> int:
+    hub, topic, token = _where(options)
+    failed = False
+    async for step in check(hub, topic, token, options.name, options.events):
+        failed |= step.good is False
+        if options.json:
+            print(json.dumps({"step": step.name, "good": step.good, "text": step.text}, ensure_ascii=False), flush=True)
+        else:
+            print(f"{ {True: 'ok', False: 'FAILED', None: '-'}[step.good]:<7} {step.name:<13} {step.text}", flush=True)
+    return int(failed)
+
+
+_COMMANDS = {"listen": _listen, "open": _publish, "close": _publish, "context": _context, "check": _check}
+
+
+def _client(options: argparse.Namespace) -> FHIRcastClient:
+    hub, topic, token = _where(options)
+    return FHIRcastClient(hub, topic, token=token, name=options.name)
+
+
+def _where(options: argparse.Namespace) -> tuple[str, str, str | None]:
+    """hub.url, hub.topic and token. A token is no argument: every user of the machine can read those."""
+    for name in ("hub", "topic"):
+        if not getattr(options, name):
+            raise UsageError(f"expected --{name} or FHIRCAST_{name.upper()}, got neither")
+    token = _read(options.token_file).strip() if options.token_file else os.environ.get("FHIRCAST_TOKEN")
+    return options.hub, options.topic, token or None
+
+
+def _resource(file: str) -> dict[str, Any]:
+    """A FHIR resource. Raises UsageError for what is none."""
+    try:
+        found = json.loads(_read(file))
+    except ValueError as error:
+        raise UsageError(f"{file}: expected JSON, and {error}") from None
+    if not isinstance(found, dict) or not isinstance(found.get("resourceType"), str) or not found.get("id"):
+        raise UsageError(f"{file}: expected a FHIR resource with resourceType and id")
+    return found
+
+
+def _read(file: str) -> str:
+    try:
+        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,330 @@
+"""FHIRcastClient: an application's place in a FHIRcast session."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any, Self, TypeVar, overload
+
+import httpx
+
+from fhircast_client.channel import Connect
+from fhircast_client.channel import connect as open_channel
+from fhircast_client.connection import Connection
+from fhircast_client.errors import HubError
+from fhircast_client.events import Event, Resource, WireMessage, context_of
+from fhircast_client.handling import Delivery, Handler, Ids, place_of
+from fhircast_client.hub import Hub
+from fhircast_client.publishing import Changes
+from fhircast_client.session import Session
+from fhircast_client.sharing import Change, reference
+from fhircast_client.state import Context
+from fhircast_client.status import Status
+from fhircast_client.timing import Timings
+from fhircast_client.tokens import Tokens, TokenSource
+
+_log = logging.getLogger("fhircast_client")
+_H = TypeVar("_H", bound=Handler)
+_S = TypeVar("_S", bound=Callable[[Status], object])
+_W = TypeVar("_W", bound=Callable[[WireMessage], object])
+
+
+class FHIRcastClient:
+    """Follows and drives the session `topic` of the hub at `hub_url`.
+
+    `token`: the access token, or a function that returns one, called for the first request, after a 401 and at every renewal.
+    `name` is what others read when this application does not follow. `lease_seconds` is asked for. `heartbeat`: subscribe to the
+    hub's heartbeats where it has some. `http` and `connect` (from an endpoint to a WebSocket) replace the client's own.
+    """
+
+    def __init__(
+        self,
+        hub_url: str,
+        topic: str,
+        *,
+        token: TokenSource | None = None,
+        name: str = "",
+        lease_seconds: int | None = None,
+        heartbeat: bool = True,
+        timings: Timings = Timings(),  # noqa: B008  # it cannot be changed
+        http: httpx.AsyncClient | None = None,
+        connect: Connect | None = None,
+    ) -> None:
+        self._name, self._timings, self._connect = name, timings, connect or open_channel
+        self._lease_seconds, self._heartbeat = lease_seconds, heartbeat
+        self._hub = Hub(hub_url, topic, tokens=Tokens(token), timeout=timings.request, wire=self._wire, http=http)
+        self._session = Session(
+            self._hub, topic, timings, name=name, spawn=self._spawn, changed=self._changed, wire=self._wire
+        )
+        self._connection: Connection | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._group: asyncio.TaskGroup | None = None
+        self._stopping = False
+        self._error: BaseException | None = None
+        self._on_status: list[Callable[[Status], object]] = []
+        self._on_wire: list[Callable[[WireMessage], object]] = []
+
+    # Before the start
+
+    @overload
+    def on(self, name: str, handler: None = None, *, ids: Ids | None = None) -> Callable[[_H], _H]: ...
+
+    @overload
+    def on(self, name: str, handler: _H, *, ids: Ids | None = None) -> _H: ...
+
+    def on(self, name: str, handler: _H | None = None, *, ids: Ids | None = None) -> _H | Callable[[_H], _H]:
+        """Call `handler` with every event of this name; a decorator where none is given. With `ids`, `event.local` is what it finds.
+
+        A handler that returns follows, one that raises Refuse does not. Raises ValueError for a second handler of a name, and
+        RuntimeError once the client runs.
+        """
+        if self._main is not None:
+            raise RuntimeError("expected handlers before the start, for the subscription names their events")
+        if handler is None:
+            return lambda given: self.on(name, given, ids=ids)
+        self._session.handlers.add(name, handler, ids)
+        return handler
+
+    def on_status(self, listener: _S) -> _S:
+        """Call `listener` with every new status."""
+        self._on_status.append(listener)
+        return listener
+
+    def on_wire(self, listener: _W) -> _W:
+        """Call `listener` with every message, without tokens and endpoints; patients are in it."""
+        self._on_wire.append(listener)
+        return listener
+
+    # Life
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Subscribe; it returns when the hub has confirmed, and goes on trying while the hub cannot be reached.
+
+        Raises HubError when the hub says never, TokenError when no token is good, RuntimeError when it runs already.
+        """
+        if self._main is not None:
+            raise RuntimeError("expected a client that does not run")
+        self._error = None
+        self._main = main = asyncio.create_task(self._run())
+        main.add_done_callback(self._ended)
+        joined = asyncio.create_task(self._session.joined.wait())
+        try:
+            await asyncio.wait((main, joined), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            await self.stop()
+            raise
+        finally:
+            started = joined.done()
+            joined.cancel()
+        if not started:
+            self._raise()
+            raise HubError(0, "the client was stopped before the hub had confirmed")
+
+    async def stop(self) -> None:
+        """Unsubscribe, close, and end whatever runs; a handler that calls it is let finish. It may be called at any time."""
+        main, inside = self._main, self._session.handlers.inside
+        if main is None:
+            await self._hub.close()
+            return
+        try:
+            if not self._stopping:
+                self._stopping = True
+                if inside:
+                    self._session.handlers.end()
+                await self._unsubscribe()
+        finally:
+            if not inside:
+                main.cancel()
+                await asyncio.wait((main,))
+
+    async def run(self) -> None:
+        """Until `stop`, or until the client cannot go on; it starts where it does not run. Raises HubError and TokenError."""
+        if self._main is None and self._error is None:
+            await self.start()
+        if self._main is not None:
+            try:
+                await asyncio.wait((self._main,))
+            except asyncio.CancelledError:
+                await self.stop()
+                raise
+        self._raise()
+
+    # Driving
+
+    async def open(self, *resources: Resource) -> Event:
+        """Open a context for everybody; the first resource is what it is about. Returns when the hub has accepted.
+
+        Raises HubError, and ValueError for what is no FHIR resource with an id.
+        """
+        return await self._publish_about("open", resources)
+
+    async def close(self, *resources: Resource) -> Event:
+        """Close a context for everybody; as `open`."""
+        return await self._publish_about("close", resources)
+
+    async def publish(
+        self,
+        name: str,
+        context: Iterable[Mapping[str, Any]],
+        *,
+        id: str | None = None,
+        timestamp: str | None = None,
+    ) -> Event:
+        """Publish any event; `context` is the array of `{"key", "resource"}` items. `id` is a new UUID and `timestamp` now unless
+        given. Returns when the hub has accepted. Raises HubError."""
+        return await self._session.publisher.publish(name, context, id=id, timestamp=timestamp)
+
+    async def update(self, changes: Changes, anchor: Change | None = None) -> Event:
+        """Change what is shared in a context, by default the current one: resources are put, references such as "Observation/o1"
+        are deleted. A function is given what is shared (by reference) and returns the changes; where somebody else was faster it
+        is called again, five times in all. Returns when the hub has accepted and, where it is subscribed to, the update is back.
+
+        Raises HubError, with status 409 where somebody else was faster; ValueError where there is no context.
+        """
+        return await self._session.publisher.update(changes, self._anchor(anchor))
+
+    async def select(self, items: Iterable[Change], anchor: Change | None = None) -> Event:
+        """Tell what is selected in a context, by default the current one: resources or references; none clears the selection."""
+        return await self._session.publisher.select(items, self._anchor(anchor))
+
+    async def fetch(self) -> Context | None:
+        """Ask the hub what is current; None for nothing. No handler is called. Raises HubError, 404 where the hub does not tell."""
+        return await self._session.publisher.fetch()
+
+    async def catch_up(self) -> bool:
+        """Hand the event that was refused or failed last to its handler again, if nothing newer came; whether it is followed now.
+
+        Raises RuntimeError within a handler, which it would wait for, and where the client does not run.
+        """
+        if self._session.handlers.inside or self._main is None:
+            raise RuntimeError("expected a client that runs, and no handler that waits for itself")
+        event = self._session.state.to_catch_up()
+        if event is None:
+            return False
+        delivery = Delivery(event, applies=lambda: self._session.state.to_catch_up() is event, again=True)
+        self._session.handlers.deliver(delivery)
+        return await delivery.done
+
+    # What is known
+
+    @property
+    def context(self) -> Context | None:
+        """The current context: the newest open that is not closed and was followed or published here."""
+        return self._session.state.current
+
+    @property
+    def contexts(self) -> dict[str, Context]:
+        """All open contexts that were followed or published here, by anchor ("Patient/p1")."""
+        return self._session.state.contexts
+
+    @property
+    def status(self) -> Status:
+        """Whether this application shows what the others show."""
+        return self._session.state.sync.status
+
+    @property
+    def events(self) -> tuple[str, ...]:
+        """The names of the events that the hub granted; none before it did."""
+        return self._session.granted
+
+    async def _run(self) -> None:
+        """All that goes on while the client runs, until it is cancelled, a handler stops it, or the hub says never."""
+        self._connection = Connection(
+            self._hub,
+            self._session,
+            self._connect,
+            self._timings,
+            events=self._session.wanted,
+            name=self._name,
+            lease_seconds=self._lease_seconds,
+            heartbeat=self._heartbeat,
+        )
+        try:
+            async with asyncio.TaskGroup() as self._group:
+                self._group.create_task(self._connection.run())
+                await self._session.handlers.run()
+                raise asyncio.CancelledError
+        except* HubError as errors:
+            self._error = _first(errors)
+        finally:
+            await self._hub.close()
+
+    def _ended(self, main: asyncio.Task[None]) -> None:
+        self._main, self._connection, self._group, self._stopping = None, None, None, False
+        if not main.cancelled() and (error := main.exception()):
+            _log.error("the client failed: %s", type(error).__name__)
+            self._error = error
+        self._session.ended(str(self._error) if self._error else "stopped")
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    async def _unsubscribe(self) -> None:
+        """ "During a normal shutdown of a Subscriber, it SHALL unsubscribe" (2.5); a hub that is away will notice."""
+        endpoint = self._connection.leave() if self._connection else None
+        if endpoint is None:
+            return
+        try:
+            async with asyncio.timeout(self._timings.request):
+                await self._hub.unsubscribe(endpoint, self._name)
+        except (HubError, TimeoutError):
+            _log.info("the hub could not be told that this application leaves")
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
+        """Run it beside, while the client runs; None where it does not any more."""
+        if self._group is not None and not self._stopping:
+            return self._group.create_task(_beside(work))
+        work.close()
+        return None
+
+    def _anchor(self, anchor: Change | None) -> str:
+        if anchor is not None:
+            return reference(anchor)
+        current = self._session.state.following.current
+        if current is None or not current.anchor:
+            raise ValueError("expected an anchor, for no context is open here")
+        return current.anchor
+
+    async def _publish_about(self, verb: str, resources: tuple[Resource, ...]) -> Event:
+        if not resources:
+            raise ValueError("expected a resource, got none")
+        type_, _, _ = reference(resources[0]).partition("/")
+        return await self.publish(f"{type_}-{verb}", context_of(resources))
+
+    def _changed(self, status: Status) -> None:
+        _call_all(self._on_status, status)
+
+    def _wire(self, message: WireMessage) -> None:
+        _call_all(self._on_wire, message)
+
+
+def _call_all(listeners: Iterable[Callable[[Any], object]], told: Any) -> None:
+    """A listener that fails keeps nobody else from listening."""
+    for listener in tuple(listeners):
+        try:
+            listener(told)
+        except Exception as error:
+            _log.error("a listener failed: %s in %s", type(error).__name__, place_of(error))
+
+
+async def _beside(work: Coroutine[Any, Any, None]) -> None:
+    """What fails beside must not end what follows the session."""
+    try:
+        await work
+    except Exception as error:
+        _log.error("the client failed beside: %s in %s", type(error).__name__, place_of(error))
+
+
+def _first(errors: BaseExceptionGroup[Any]) -> BaseException:
+    """An error of those in a group."""
+    found = errors.exceptions[0]
+    return _first(found) if isinstance(found, BaseExceptionGroup) else found

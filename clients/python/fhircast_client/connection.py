@@ -1,0 +1,266 @@
+"""A subscription that is kept: made, confirmed, renewed, and made again when it is lost (FHIRcast 3.0.0, 2.4)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from fhircast_client.channel import Channel, Connect, Socket
+from fhircast_client.errors import HubError, TokenError
+from fhircast_client.frames import Confirmation, is_denial, read_confirmation
+from fhircast_client.hub import Hub
+from fhircast_client.lease import Heartbeats, Lease
+from fhircast_client.timing import Backoff, Timings
+
+_log = logging.getLogger("fhircast_client")
+#: Statuses of a handshake that say that there is no such endpoint any more.
+_GONE = frozenset((400, 401, 403, 404, 410))
+#: Client errors that may pass; every other one stays.
+_PASSING = frozenset((408, 409, 425, 429))
+_TAKEN_OVER = 1008
+#: A connection that lasted this many first delays begins with the first delay again.
+_STABLE = 10
+#: Failures of an endpoint that answers, after which another one is asked for.
+_MOST_FAILURES = 3
+_HEARTBEAT = "heartbeat"
+
+
+class Listener(Protocol):
+    """Who is told what happens to the connection. None of these waits."""
+
+    def confirmed(self, channel: Channel, confirmation: Confirmation, *, first: bool) -> None:
+        """The hub confirmed: on a new socket (`first`), or a renewal."""
+
+    def heard(self, channel: Channel, message: Any) -> float | None:
+        """A message came that is no confirmation. For a heartbeat: the seconds until the next, 0 where it does not say."""
+
+    def apart(self, why: str) -> None:
+        """There is no connection, and it is tried again."""
+
+    def denied(self, message: dict[str, Any]) -> None:
+        """The hub ended the subscription."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Loss:
+    """Why a connection is over; `gone` when its endpoint is no use any more, `at_once` when nothing was wrong."""
+
+    why: str
+    gone: bool = False
+    at_once: bool = False
+
+
+class Connection:
+    """Keeps one subscription to `events`, whatever happens. `lease_seconds` is asked for; `heartbeat`: where the hub has one."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        listener: Listener,
+        connect: Connect,
+        timings: Timings,
+        *,
+        events: Iterable[str],
+        name: str,
+        lease_seconds: int | None,
+        heartbeat: bool,
+    ) -> None:
+        self._hub, self._listener, self._connect, self._timings = hub, listener, connect, timings
+        self._asked, self._name, self._lease_seconds = list(events), name, lease_seconds
+        self._heartbeat = heartbeat
+        self._backoff = Backoff(timings.backoff_first, timings.backoff_most)
+        self._failures = 0
+        self._leaving = False
+        self._confirmed = asyncio.Event()
+        self._lease, self._beats = Lease(), Heartbeats()
+        #: The endpoint of the subscription, a secret; None where there is none.
+        self.endpoint: str | None = None
+
+    async def run(self) -> None:
+        """Connect, and connect again. Raises HubError when the hub says never, TokenError when no token is good."""
+        while True:
+            self._confirmed.clear()
+            known = self.endpoint is not None
+            delay = 0.0
+            try:
+                loss = await self._connected(await self._open())
+            except HubError as error:
+                if _is_final(error):
+                    raise
+                loss, delay = _Loss(error.message if not error.status else str(error)), error.retry_after or 0.0
+            if self._leaving:
+                await asyncio.Event().wait()
+            self._listener.apart(loss.why)
+            self._judge(loss)
+            if loss.at_once or (loss.gone and known and not self._confirmed.is_set()):
+                continue  # the new subscription is another attempt, which waits where it fails
+            _log.info("no connection to the hub; it is tried again")
+            await asyncio.sleep(max(self._backoff.next(), delay))
+
+    def leave(self) -> str | None:
+        """The endpoint to unsubscribe from; whatever happens to it now, it is not tried again, until `run` is cancelled."""
+        self._leaving = True
+        return self.endpoint
+
+    def _judge(self, loss: _Loss) -> None:
+        """Whether the endpoint is tried again, and how soon."""
+        if self._confirmed.is_set():
+            self._failures = 0
+            if self._lease.age > self._timings.backoff_first * _STABLE:
+                self._backoff.reset()
+        if loss.gone or self._failures >= _MOST_FAILURES:
+            self.endpoint, self._failures = None, 0
+
+    async def _open(self) -> Socket | _Loss:
+        """A socket to the endpoint; a new subscription where there is none."""
+        if self.endpoint is None:
+            await self._discover()
+            self._lease.asking()
+            self.endpoint = await self._hub.subscribe(self._asked, name=self._name, lease_seconds=self._lease_seconds)
+        try:
+            async with asyncio.timeout(self._timings.confirmation):
+                return await self._connect(self.endpoint)
+        except Exception as error:
+            status = _status(error)
+            if status or not _is_network(error):
+                self._failures += 1
+            if status:
+                return _Loss(f"the hub refused the connection ({status})", gone=status in _GONE)
+            return _Loss(f"the hub cannot be reached: {type(error).__name__}")
+
+    async def _discover(self) -> None:
+        """Ask for heartbeats where the hub declares them; a hub that does not answer is asked at the next subscription."""
+        if not self._heartbeat or _HEARTBEAT in self._asked:
+            return
+        try:
+            declared = await self._hub.events_supported()
+        except HubError:
+            return
+        self._heartbeat = False
+        if _HEARTBEAT in (name.lower() for name in declared):
+            self._asked.append(_HEARTBEAT)
+
+    async def _connected(self, socket: Socket | _Loss) -> _Loss:
+        """Until the socket is lost; why it was."""
+        if isinstance(socket, _Loss):
+            return socket
+        channel = Channel(socket)
+        self._beats.start()
+        try:
+            return await _first(self._read(channel), self._write(channel), self._silence(), self._renewals())
+        finally:
+            await channel.close()
+
+    async def _read(self, channel: Channel) -> _Loss:
+        denied = False
+
+        def receive(message: Any) -> bool:
+            nonlocal denied
+            self._beats.heard()
+            if is_denial(message):
+                denied = True
+                self._listener.denied(message)
+            elif confirmation := read_confirmation(message):
+                self._confirm(channel, confirmation)
+            else:
+                self._beats.expect(self._listener.heard(channel, message))
+            return denied
+
+        await channel.read(receive)
+        if denied:
+            return _Loss("the hub ended the subscription", gone=True)
+        if channel.close_code == _TAKEN_OVER:
+            return _Loss("another connection took over the subscription", gone=True)
+        return _Loss("the connection to the hub was lost")
+
+    async def _write(self, channel: Channel) -> _Loss:
+        await channel.write()
+        return _Loss("the connection to the hub was lost")
+
+    def _confirm(self, channel: Channel, confirmation: Confirmation) -> None:
+        first = not self._confirmed.is_set()
+        self._lease.granted(confirmation.lease_seconds, new_socket=first)
+        self._confirmed.set()
+        self._listener.confirmed(channel, confirmation, first=first)
+
+    async def _silence(self) -> _Loss:
+        """Three heartbeats missed: the connection is dead, though nothing said so."""
+        await self._beats.missed()
+        return _Loss("the hub has not been heard for three heartbeats")
+
+    async def _renewals(self) -> _Loss:
+        """Renew the lease whenever it is time."""
+        try:
+            async with asyncio.timeout(self._timings.confirmation):
+                await self._confirmed.wait()
+        except TimeoutError:
+            self._failures += 1
+            return _Loss("the hub did not confirm the subscription")
+        while True:
+            await self._lease.due()
+            loss = await self._renew()
+            if loss:
+                return loss
+
+    async def _renew(self) -> _Loss | None:
+        """Renew on the same endpoint, with a fresh token; trying again while the lease lasts."""
+        backoff = Backoff(self._timings.backoff_first, self._timings.backoff_most)
+        while True:
+            self._lease.asking()
+            try:
+                endpoint = await self._hub.subscribe(
+                    self._asked,
+                    name=self._name,
+                    lease_seconds=self._lease_seconds,
+                    endpoint=self.endpoint,
+                    fresh_token=True,
+                )
+            except TokenError:
+                raise
+            except HubError as error:
+                if error.status in (404, 410):
+                    return _Loss("the hub ended the subscription", gone=True)
+                if _is_final(error):
+                    _log.warning("the hub does not renew the subscription (%s)", error.status)
+                    self._lease.last()
+                    return None
+                await asyncio.sleep(max(backoff.next(), error.retry_after or 0.0))
+                continue
+            if endpoint == self.endpoint:
+                self._lease.promised()
+                return None
+            self.endpoint = endpoint
+            return _Loss("the hub moved the subscription", at_once=True)
+
+
+def _is_final(error: HubError) -> bool:
+    """Whether the hub says never."""
+    return isinstance(error, TokenError) or (400 <= error.status < 500 and error.status not in _PASSING)
+
+
+def _status(error: Exception) -> int:
+    """The HTTP status with which a handshake was refused, 0 where there was none."""
+    if isinstance(error, HubError):
+        return error.status
+    status = getattr(getattr(error, "response", None), "status_code", 0)
+    return status if isinstance(status, int) else 0
+
+
+def _is_network(error: Exception) -> bool:
+    """Whether a connection broke or could not be made, which says nothing about the endpoint."""
+    return isinstance(error, OSError | EOFError) or isinstance(error.__cause__, OSError | EOFError)
+
+
+async def _first(*chores: Coroutine[Any, Any, _Loss]) -> _Loss:
+    """What the first of them to end returns or raises; the others are cancelled."""
+    tasks = [asyncio.create_task(chore) for chore in chores]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return next(task for task in tasks if task in done).result()

@@ -1,0 +1,35 @@
+"""What can go wrong, and how a handler says that it does not follow."""
+
+from __future__ import annotations
+
+
+class Refuse(Exception):
+    """Raised by a handler that does not follow an event: answered with 409, and `reason` is told to the other applications.
+
+    "The Subscriber refuses to follow the context change" (FHIRcast 3.0.0, 2.5).
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class HubError(Exception):
+    """The hub said no, or could not be reached.
+
+    `status` is the HTTP status, 0 where there was no answer; `message` is the hub's, in one line. `retry_after` is the number of
+    seconds that the hub asks to wait, None where it does not.
+    """
+
+    def __init__(self, status: int, message: str, retry_after: float | None = None) -> None:
+        super().__init__(f"the hub answered {status}: {message}" if status else message)
+        self.status = status
+        self.message = message
+        self.retry_after = retry_after
+
+
+class TokenError(HubError):
+    """No token is good: the hub refused a second one. A token function raises it to say that there will be none any more."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(401, message)

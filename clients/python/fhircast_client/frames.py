@@ -1,0 +1,51 @@
+"""What else than events comes over a socket: confirmations, denials, heartbeats (FHIRcast 3.0.0, 2.4; STU2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fhircast_client.events import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """A subscription is active: the events that were granted, and the seconds that it lasts, None where the hub does not say."""
+
+    events: tuple[str, ...]
+    lease_seconds: float | None
+
+
+def read_confirmation(message: Any) -> Confirmation | None:
+    """A confirmation, None for every other message."""
+    if not isinstance(message, dict) or "event" in message or is_denial(message):
+        return None
+    if message.get("hub.mode") != "subscribe" and ("hub.mode" in message or "hub.topic" not in message):
+        return None
+    names = message.get("hub.events")
+    names = names.split(",") if isinstance(names, str) else names if isinstance(names, list) else []
+    events = tuple(name.strip() for name in names if isinstance(name, str) and name.strip())
+    return Confirmation(events, _seconds(message.get("hub.lease_seconds")))
+
+
+def is_denial(message: Any) -> bool:
+    """Whether a message says that a subscription is over."""
+    return isinstance(message, dict) and message.get("hub.mode") in ("denied", "unsubscribe")
+
+
+def heartbeat_period(event: Event) -> float | None:
+    """The seconds between two heartbeats, as one of them says; None where it does not."""
+    for item in event.context:
+        if item.get("key") == "period":
+            return _seconds(item.get("decimal"))
+    return None
+
+
+def _seconds(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        seconds = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return seconds if 0 < seconds < float("inf") else None

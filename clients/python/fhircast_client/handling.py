@@ -1,0 +1,254 @@
+"""Handlers and acknowledgements (FHIRcast 3.0.0, 2.5): one event after the other, each answered in time."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import traceback
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from fhircast_client.errors import Refuse
+from fhircast_client.events import Event, Kind
+from fhircast_client.following import Verdict
+from fhircast_client.state import SessionState
+from fhircast_client.timing import Timings
+
+_log = logging.getLogger("fhircast_client")
+#: Events that may wait for their handlers; what comes beyond them is answered with 503.
+MOST_WAITING = 256
+_OK, _ACCEPTED, _CONFLICT, _FAILED, _OVERLOADED = 200, 202, 409, 500, 503
+#: The handlers that the code that runs was called by.
+_INSIDE: ContextVar[tuple[object, ...]] = ContextVar("inside", default=())
+
+Handler = Callable[[Event], Awaitable[None] | None]
+#: Answers an event: its status, and the reason of a refusal.
+Answer = Callable[[int, str | None], None]
+
+
+class Ids(Protocol):
+    """Finds whom an event is about, such as an IdentityMap; raises Refuse."""
+
+    async def find(self, event: Event) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Handling:
+    """The handler of the events of a name, and who finds whom they are about."""
+
+    name: str
+    handler: Handler
+    ids: Ids | None
+
+
+class Delivery:
+    """An event on its way to its handler, answered once, where `answer` is given.
+
+    `applies` is asked when its turn has come. `told`: the hub only named it when it was asked what is open. `again`: neither its age
+    nor that it is a repeat counts. `done` is completed with whether it was followed.
+    """
+
+    def __init__(
+        self,
+        event: Event,
+        answer: Answer | None = None,
+        *,
+        applies: Callable[[], bool] = lambda: True,
+        told: bool = False,
+        again: bool = False,
+    ) -> None:
+        self.event, self.applies, self.told, self.again = event, applies, told, again
+        self.done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._answer = answer
+        self._timers: list[asyncio.TimerHandle] = []
+        self.accepted = False
+        self.given_up = False
+
+    def start(self, timings: Timings, give_up: Callable[[Delivery], None]) -> None:
+        """From now on it is answered in time: "202: has successfully received the event but has not yet taken action"."""
+        if self._answer is None:
+            return
+        loop = asyncio.get_running_loop()
+        self._timers.append(loop.call_later(timings.accept_after, self._accept))
+        if self.event.kind not in (Kind.UPDATE, Kind.SELECT):
+            self._timers.append(loop.call_later(timings.give_up, give_up, self))
+
+    def answer(self, status: int, reason: str | None = None) -> bool:
+        """Answer it; False when it had been answered with 202 before."""
+        self._stop_timers()
+        if self._answer is not None and not self.accepted:
+            self._answer(status, reason)
+        return not self.accepted
+
+    def finish(self, followed: bool) -> None:
+        """Its turn is over."""
+        self._stop_timers()
+        if not self.done.done():
+            self.done.set_result(followed)
+
+    def _stop_timers(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+
+    def _accept(self) -> None:
+        if self._answer is not None:
+            self._answer(_ACCEPTED, None)
+            self.accepted = True
+
+
+class Handlers:
+    """Hands events to their handlers, one after the other, in the order in which they came.
+
+    `free` is held while an own open or close is on its way; `tell` posts a SyncError, `changed` learns that the state did.
+    """
+
+    def __init__(
+        self,
+        state: SessionState,
+        timings: Timings,
+        *,
+        free: asyncio.Lock,
+        tell: Callable[[Event, str], None],
+        changed: Callable[[], None],
+    ) -> None:
+        self._state, self._timings, self._free, self._tell, self._changed = state, timings, free, tell, changed
+        self._handlings: dict[str, Handling] = {}
+        self._waiting: asyncio.Queue[Delivery] = asyncio.Queue()
+        self._at_work = False
+        self._last = False
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the events that have a handler."""
+        return [handling.name for handling in self._handlings.values()]
+
+    @property
+    def inside(self) -> bool:
+        """Whether the caller is a handler, or was called by one."""
+        return self._at_work and self in _INSIDE.get()
+
+    def add(self, name: str, handler: Handler, ids: Ids | None) -> None:
+        """Raises ValueError where there is one already."""
+        if name.lower() in self._handlings:
+            raise ValueError(f"expected one handler for {name}, got a second")
+        self._handlings[name.lower()] = Handling(name, handler, ids)
+
+    def handles(self, name: str) -> bool:
+        """Whether events of this name have a handler."""
+        return name.lower() in self._handlings
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Let it have its turn."""
+        if self._waiting.qsize() >= MOST_WAITING:
+            if delivery.event.kind is not Kind.SYNC_ERROR:
+                why = "too many events wait for their handlers"
+                self._state.not_followed(delivery.event, _sentence(delivery.event, why))
+                delivery.answer(_OVERLOADED, why)
+                self._changed()
+            return
+        delivery.start(self._timings, self._give_up)
+        self._waiting.put_nowait(delivery)
+
+    async def run(self) -> None:
+        """Until `end` was called, or cancelled."""
+        self._last = False
+        while not self._last:
+            delivery = await self._waiting.get()
+            self._at_work = True
+            try:
+                await self._handle(delivery)
+            finally:
+                self._at_work = False
+                delivery.finish(False)
+                self._changed()
+
+    def end(self) -> None:
+        """The handler that runs, if one does, is the last."""
+        self._last = True
+
+    def clear(self) -> None:
+        """Nothing waits any more."""
+        while not self._waiting.empty():
+            self._waiting.get_nowait().finish(False)
+
+    async def _handle(self, delivery: Delivery) -> None:
+        event = delivery.event
+        async with self._free:
+            if not delivery.applies():
+                return
+            verdict = Verdict.FOLLOW if delivery.again else self._state.verdict(event)
+        if verdict is Verdict.FOLLOW:
+            await self._follow(delivery)
+            return
+        if verdict is Verdict.REPEAT:
+            self._state.repeated(event)
+        else:
+            self._state.following.ignored(event)
+        delivery.answer(_OK)
+
+    async def _follow(self, delivery: Delivery) -> None:
+        event = delivery.event
+        status, reason = await self._call(event)
+        if status == _OK:
+            self._state.followed(event, told=delivery.told)
+        elif event.kind is not Kind.SYNC_ERROR:
+            self._state.not_followed(event, _sentence(event, reason))
+        in_time = delivery.answer(status, reason if status == _CONFLICT else None)
+        delivery.finish(status == _OK)
+        if status != _OK and not in_time and not delivery.given_up:
+            self._refuse_late(event, reason)
+
+    async def _call(self, event: Event) -> tuple[int, str]:
+        """Status and reason."""
+        handling = self._handlings.get(event.name.lower())
+        if handling is None:
+            return _OK, ""
+        token = _INSIDE.set((*_INSIDE.get(), self))
+        try:
+            if handling.ids is not None:
+                event = event.with_local(await handling.ids.find(event))
+            result = handling.handler(event)
+            if inspect.isawaitable(result):
+                await result
+        except Refuse as refusal:
+            return _CONFLICT, refusal.reason
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task and task.cancelling():
+                raise
+            return _FAILED, "it was cancelled"
+        except Exception as error:
+            _log.error("the handler of %s failed: %s in %s", event.name, type(error).__name__, place_of(error))
+            return _FAILED, f"it failed ({type(error).__name__})"
+        finally:
+            _INSIDE.reset(token)
+        return _OK, ""
+
+    def _give_up(self, delivery: Delivery) -> None:
+        """ "If the Subscriber cannot determine whether it will follow context within 10 seconds [...] it SHOULD send a SyncError"."""
+        event = delivery.event
+        if self._state.verdict(event) is not Verdict.FOLLOW:
+            return
+        why = f"it was not done within {self._timings.give_up:g} s"
+        delivery.given_up = True
+        self._state.not_followed(event, _sentence(event, why))
+        self._refuse_late(event, why)
+        self._changed()
+
+    def _refuse_late(self, event: Event, reason: str) -> None:
+        # "SyncError is not used when a Subscriber responds to an *-update or *-select event" (3.2.1).
+        if event.kind not in (Kind.UPDATE, Kind.SELECT, Kind.SYNC_ERROR):
+            self._tell(event, reason)
+
+
+def _sentence(event: Event, why: str) -> str:
+    return f"this application did not follow {event.name}: {why}"
+
+
+def place_of(error: BaseException) -> str:
+    """Where an exception comes from. Its text may hold what is no log's business."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "nowhere"

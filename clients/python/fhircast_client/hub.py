@@ -1,0 +1,202 @@
+"""The hub over HTTP (FHIRcast 3.0.0, 2.4, 2.6, 2.7 and 2.9): subscribe, unsubscribe, publish, read the context, discover."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from fhircast_client.errors import HubError, TokenError
+from fhircast_client.events import WireMessage, encode
+from fhircast_client.tokens import Tokens
+
+_FORM = "application/x-www-form-urlencoded"
+_ENDPOINT = "hub.channel.endpoint"
+#: Characters of the hub's own words that are passed on.
+_MOST_WORDS = 300
+_UNAUTHORIZED = 401
+
+
+class Hub:
+    """One session at one hub. `timeout` is in seconds, for one answer; `wire` is told each message, without tokens and endpoints.
+
+    All calls raise HubError, with status 0 where there was no answer, and TokenError after a second 401.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        topic: str,
+        *,
+        tokens: Tokens,
+        timeout: float,
+        wire: Callable[[WireMessage], None],
+        http: httpx.AsyncClient | None = None,
+    ) -> None:
+        self._url, self._topic = url.rstrip("/"), topic
+        self._tokens, self._timeout, self._wire = tokens, timeout, wire
+        self._http, self._given = http, http is not None
+
+    async def subscribe(
+        self,
+        events: Iterable[str],
+        *,
+        name: str = "",
+        lease_seconds: int | None = None,
+        endpoint: str | None = None,
+        fresh_token: bool = False,
+    ) -> str:
+        """Subscribe, or renew the subscription of an endpoint; the endpoint, which is a secret."""
+        form = self._form("subscribe", name, endpoint)
+        form["hub.events"] = ",".join(events)
+        if lease_seconds is not None:
+            form["hub.lease_seconds"] = str(lease_seconds)
+        if fresh_token:
+            await self._tokens.renewed(await self._tokens.current())
+        answer = _json(await self._send("subscribe", "POST", "", form=form))
+        found = answer.get(_ENDPOINT) if isinstance(answer, dict) else None
+        if not isinstance(found, str) or not found:
+            raise HubError(0, f"the hub's answer to the subscription has no {_ENDPOINT}")
+        return found
+
+    async def unsubscribe(self, endpoint: str, name: str = "") -> None:
+        """End the subscription of an endpoint."""
+        await self._send("unsubscribe", "POST", "", form=self._form("unsubscribe", name, endpoint))
+
+    async def publish(self, body: Mapping[str, Any]) -> None:
+        """Post an event."""
+        await self._send("publish", "POST", "", event=body)
+
+    async def context(self) -> Any:
+        """The answer to "Get Current Context", as it came."""
+        return _json(await self._send("context", "GET", f"/{quote(self._topic, safe='')}"))
+
+    async def events_supported(self) -> tuple[str, ...]:
+        """The event names that the hub declares; none where it declares nothing."""
+        try:
+            answer = _json(await self._send("configuration", "GET", "/.well-known/fhircast-configuration", token=False))
+        except HubError as error:
+            if error.status == 0:
+                raise
+            return ()
+        names = answer.get("eventsSupported") if isinstance(answer, dict) else None
+        return tuple(name for name in names if isinstance(name, str)) if isinstance(names, list) else ()
+
+    async def close(self) -> None:
+        """Close the connections that are its own."""
+        if self._http is not None and not self._given:
+            http, self._http = self._http, None
+            await http.aclose()
+
+    def _form(self, mode: str, name: str, endpoint: str | None) -> dict[str, str]:
+        form = {"hub.channel.type": "websocket", "hub.mode": mode, "hub.topic": self._topic}
+        if name:
+            form["subscriber.name"] = name
+        if endpoint is not None:
+            form[_ENDPOINT] = endpoint
+        return form
+
+    async def _send(
+        self,
+        kind: str,
+        method: str,
+        path: str,
+        *,
+        form: dict[str, str] | None = None,
+        event: Mapping[str, Any] | None = None,
+        token: bool = True,
+    ) -> httpx.Response:
+        """One request, and another with a new token after a 401 (RFC 6750)."""
+        bearer = await self._tokens.current() if token else None
+        response = await self._exchange(kind, method, path, form, event, bearer)
+        if response.status_code == _UNAUTHORIZED and token and self._tokens.changes:
+            bearer = await self._tokens.renewed(bearer)
+            response = await self._exchange(kind, method, path, form, event, bearer)
+        if response.status_code == _UNAUTHORIZED:
+            raise TokenError(_words(response))
+        if not response.is_success:
+            raise HubError(response.status_code, _words(response), _retry_after(response))
+        return response
+
+    async def _exchange(
+        self,
+        kind: str,
+        method: str,
+        path: str,
+        form: dict[str, str] | None,
+        event: Mapping[str, Any] | None,
+        bearer: str | None,
+    ) -> httpx.Response:
+        """One request and its answer, as whoever listens to the wire sees them."""
+        self._wire(WireMessage("out", kind, _shown(event if event is not None else form)))
+        response = await self._request(method, self._url + path, form, event, bearer)
+        self._wire(WireMessage("in", kind, _shown(_json(response)), response.status_code))
+        return response
+
+    async def _request(
+        self,
+        method: str,
+        url: str,
+        form: dict[str, str] | None,
+        event: Mapping[str, Any] | None,
+        bearer: str | None,
+    ) -> httpx.Response:
+        headers = {"Accept": "application/json"}
+        if bearer is not None:
+            headers["Authorization"] = f"Bearer {bearer}"
+        content = None
+        if event is not None:
+            headers["Content-Type"], content = "application/json", encode(event)
+        if self._http is None:
+            self._http = httpx.AsyncClient()
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._http.request(
+                    method, url, headers=headers, content=content, data=form, timeout=self._timeout
+                )
+        except (TimeoutError, httpx.TimeoutException):
+            raise HubError(0, f"the hub did not answer within {self._timeout:g} s") from None
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, RuntimeError) as error:
+            # Only its type: the text may hold the URL.
+            raise HubError(0, f"the hub cannot be reached: {type(error).__name__}") from None
+
+
+def _json(response: httpx.Response) -> Any:
+    """The body as JSON, None where it is none."""
+    try:
+        return json.loads(response.content)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _shown(body: Any) -> dict[str, Any]:
+    """A body without the endpoint, which is as good as a token."""
+    return {name: value for name, value in body.items() if name != _ENDPOINT} if isinstance(body, Mapping) else {}
+
+
+def _words(response: httpx.Response) -> str:
+    """What the hub says, in one line."""
+    answer = _json(response)
+    text = answer.get("message") if isinstance(answer, dict) else None
+    text = text if isinstance(text, str) else response.text if not isinstance(answer, dict) else ""
+    return " ".join(text.split())[:_MOST_WORDS] or response.reason_phrase or "no reason given"
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds, from a number or a date (RFC 9110, 10.2.3)."""
+    value = response.headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value)
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())

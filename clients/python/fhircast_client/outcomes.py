@@ -1,0 +1,63 @@
+"""SyncErrors (FHIRcast 3.0.0, 3.2.1): who did not follow what, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fhircast_client.events import Event, make_event
+
+_SYSTEM = "https://fhircast.hl7.org/events/syncerror/"
+UNNAMED = "unnamed"
+
+
+@dataclass(frozen=True, slots=True)
+class SyncError:
+    """What a SyncError says: the event by id and name, the subscriber that did not follow, and the reason as a text."""
+
+    event_id: str
+    event_name: str
+    subscriber: str
+    why: str
+
+
+def make_sync_error(topic: str, about: Event, subscriber: str, reason: str) -> Event:
+    """The SyncError by which a subscriber says that it does not follow after all what it had answered with 202."""
+    who = subscriber or UNNAMED
+    codes = {"eventid": about.id, "eventname": about.name, "subscribername": who, "subscriber": who}
+    issue = {
+        "severity": "warning",
+        "code": "processing",
+        "diagnostics": f"{who} did not follow {about.name}: {reason}",
+        "details": {"coding": [{"system": _SYSTEM + system, "code": code} for system, code in codes.items()]},
+    }
+    outcome = {"resourceType": "OperationOutcome", "issue": [issue]}
+    return make_event(topic, "SyncError", [{"key": "operationoutcome", "resource": outcome}])
+
+
+def read_sync_error(event: Event) -> SyncError:
+    """What a SyncError says, as far as it can be read."""
+    resource = event.resource("operationoutcome") or {}
+    issues = resource.get("issue")
+    issue = issues[0] if isinstance(issues, list) and issues and isinstance(issues[0], dict) else {}
+    codes = _codes(issue)
+    subscriber = codes.get("subscribername") or codes.get("subscriber") or UNNAMED
+    why = issue.get("diagnostics")
+    return SyncError(
+        event_id=codes.get("eventid", ""),
+        event_name=codes.get("eventname", ""),
+        subscriber=subscriber,
+        why=why if isinstance(why, str) and why else f"{subscriber} did not follow",
+    )
+
+
+def _codes(issue: dict[str, Any]) -> dict[str, str]:
+    """The codings of an issue, by the last part of their system."""
+    details = issue.get("details")
+    codings = details.get("coding") if isinstance(details, dict) else None
+    found: dict[str, str] = {}
+    for coding in codings if isinstance(codings, list) else ():
+        system, code = (coding.get("system"), coding.get("code")) if isinstance(coding, dict) else (None, None)
+        if isinstance(system, str) and isinstance(code, str) and code and system.startswith(_SYSTEM):
+            found.setdefault(system.removeprefix(_SYSTEM), code)
+    return found

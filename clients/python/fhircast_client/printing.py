@@ -1,0 +1,51 @@
+"""Events, contexts and states on one line each, for a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fhircast_client.events import Event
+from fhircast_client.state import Context
+from fhircast_client.status import Status
+
+
+def event_line(event: Event) -> str:
+    """`09:30:00 Patient-open  Patient/p1  Nygård, Ingrid`; times as the event has them."""
+    parts = [event.timestamp, f"{event.name:<22}", event.anchor]
+    parts += [text for item in event.context if (text := _described(item))]
+    return _plain("  ".join(part for part in parts if part))
+
+
+def context_line(context: Context | None) -> str:
+    """What is open, or that nothing is."""
+    if context is None:
+        return "nothing is open"
+    described = [text for item in context.event.context if (text := _described(item))]
+    shared = [] if not context.content else ["shared: " + ", ".join(context.content)]
+    version = [f"version {context.version}"] if context.version else []
+    return _plain("  ".join([context.anchor, *described, *version, *shared]))
+
+
+def status_line(status: Status) -> str:
+    """`connected, in sync`, or why it is not."""
+    return _plain(f"-- {status.connection}, " + ("in sync" if status.in_sync else f"out of sync: {status.why}"))
+
+
+def _described(item: dict[str, Any]) -> str:
+    """Whom or what a resource is about, for people."""
+    resource = item.get("resource")
+    if not isinstance(resource, dict):
+        return ""
+    names = resource.get("name")
+    if isinstance(names, list) and names and isinstance(names[0], dict):
+        name = names[0]
+        return name.get("text") or ", ".join(filter(None, [name.get("family"), " ".join(name.get("given", []))]))
+    for issue in resource.get("issue", []):
+        if isinstance(issue, dict) and issue.get("diagnostics"):
+            return str(issue["diagnostics"])
+    return str(resource.get("description") or "")
+
+
+def _plain(text: str) -> str:
+    """Without what could move the cursor: the text is somebody else's."""
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -1,0 +1,60 @@
+"""The access token: where it comes from, and when a new one is asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+
+from fhircast_client.errors import HubError, TokenError
+
+TokenSource = str | Callable[[], str | Awaitable[str]]
+_log = logging.getLogger("fhircast_client")
+
+
+class Tokens:
+    """The token in use. Several requests that are refused at once ask for a new one once."""
+
+    def __init__(self, source: TokenSource | None) -> None:
+        self._source = source
+        self._token: str | None = source if isinstance(source, str) else None
+        self._lock = asyncio.Lock()
+
+    async def current(self) -> str | None:
+        """The token in use; the first is asked for. Raises as `renewed`."""
+        if self._token is None and self._source is not None:
+            return await self.renewed(None)
+        return self._token
+
+    async def renewed(self, instead_of: str | None) -> str | None:
+        """A new token, unless the one in use is another already.
+
+        Raises TokenError where the function says that there will be none any more, HubError with status 0 where it failed in
+        another way, which may pass.
+        """
+        if self._source is None or isinstance(self._source, str):
+            return self._token
+        async with self._lock:
+            if self._token == instead_of:
+                self._token = await self._ask(self._source)
+            return self._token
+
+    @property
+    def changes(self) -> bool:
+        """Whether there may be another token than the one in use."""
+        return callable(self._source)
+
+    async def _ask(self, source: Callable[[], str | Awaitable[str]]) -> str:
+        try:
+            found = source()
+            token = await found if inspect.isawaitable(found) else found
+        except TokenError:
+            raise
+        except Exception as error:
+            # Only its type: the text may hold what is secret.
+            _log.warning("the token function failed: %s", type(error).__name__)
+            raise HubError(0, f"no access token could be had: {type(error).__name__}") from error
+        if not token:
+            raise HubError(0, "no access token could be had: the function returned none")
+        return token
