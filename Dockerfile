@@ -8,7 +8,19 @@ RUN python -m venv /venv \
  && /venv/bin/pip install --no-cache-dir --constraint constraints.txt /wheels/*.whl \
  && /venv/bin/pip uninstall --yes pip setuptools
 
-FROM python:3.11-slim
+# The demo without a hub of its own: `docker compose up`.
+FROM builder AS demo
+COPY clients ./clients
+COPY demo ./demo
+RUN /venv/bin/pip install --no-cache-dir --constraint constraints.txt "$(echo /wheels/*.whl)[demo]" \
+ && useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin demo
+ENV PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+USER 10001:10001
+EXPOSE 8081 8082 8083 8084 8085 8086 8087
+ENTRYPOINT ["/venv/bin/python", "-m", "demo", "--host", "0.0.0.0", "--no-hub"]
+
+FROM python:3.11-slim AS hub
 # A fixed number, so that a volume's owner can be set from outside.
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin hub \
  && install --directory --owner hub --group hub --mode 0700 /data

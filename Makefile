@@ -4,14 +4,16 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.complete
 NODE := tests/bench/.node
+JS := clients/javascript
 
-.PHONY: help build-venv demo test lint types requirements simulate bench clean
+.PHONY: help build-venv demo test lint types javascript requirements simulate bench clean
 
 help:
-	@echo 'make demo          a session of three applications, to look at; ARGS=--keep leaves the hub running'
+	@echo 'make demo          an EHR, two viewers, a chart and a report, in step in your browser, until Ctrl-C'
 	@echo 'make test          all checks: lint, types, requirements, tests'
 	@echo 'make lint          ruff: rules and format'
 	@echo 'make types         mypy, strict'
+	@echo 'make javascript    types and tests of the JavaScript client'
 	@echo 'make requirements  the behaviours of docs/behaviour.md and how many tests prove each'
 	@echo 'make simulate      the core against clients and networks of all tempers: SEEDS=1000 of them, or one SEED=123'
 	@echo 'make bench         the hub beside a bare uvicorn and a bare node; ARGS=--quick for a short look'
@@ -20,22 +22,24 @@ help:
 
 build-venv: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt clients/python/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Python 3.11 or newer is needed, and $(PYTHON) is: `$(PYTHON) --version 2>&1`. Another one: make PYTHON=python3.12" >&2; exit 1; }
 	@$(RUN) -m pip --version >/dev/null 2>&1 || { \
 	  tools/need.sh python3-venv -- $(PYTHON) -c 'import ensurepip' && $(PYTHON) -m venv --clear $(VENV); }
 	@echo "installing into $(VENV)"
-	@$(RUN) -m pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@$(RUN) -m pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[dev,demo]' --editable clients/python
 	@touch $@
 
 demo: $(STAMP)
 	@$(RUN) -m demo $(ARGS)
 
 # The order puts the quick checks first, and the tests' own summary at the end.
-test: lint types
+test: lint types javascript
 	@tools/need.sh curl -- curl --version
 	@tools/need.sh nginx -- env PATH="$$PATH:/usr/sbin" nginx -v
+	@tools/need.sh orthanc orthanc-dicomweb -- env PATH="$$PATH:/usr/sbin" Orthanc --version
+	@tools/need.sh chromium -- chromium --version
 	@$(RUN) tests/requirements.py --check
 	@$(RUN) -m pytest $(ARGS)
 
@@ -45,6 +49,15 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	@$(VENV)/bin/mypy
+
+# Node 20 is not in every Debian, so it is not installed from there when another one is found.
+javascript: $(STAMP)
+	@tools/need.sh nodejs npm -- npm --version
+	@node -e 'process.exit(process.versions.node.split(".")[0] < 20)' || { \
+	  echo "Node 20 or newer is needed for the JavaScript client's tests, and this is `node --version`" >&2; exit 1; }
+	@test -d $(JS)/node_modules/typescript || npm install --silent --no-package-lock --no-audit --no-fund --prefix $(JS)
+	@npm run --silent --prefix $(JS) types
+	@PYTHON=$(CURDIR)/$(RUN) npm test --silent --prefix $(JS)
 
 requirements: $(STAMP)
 	@$(RUN) tests/requirements.py
@@ -60,6 +73,6 @@ bench: $(STAMP)
 	@$(RUN) tests/bench/bench.py $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(NODE) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find hub tests demo -name __pycache__ -type d -exec rm -rf {} +
+	rm -rf $(VENV) $(NODE) $(JS)/node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find hub clients/python tests demo -name __pycache__ -type d -exec rm -rf {} +
 	$(MAKE) --quiet --no-print-directory -C tests/bench/loadgen clean

@@ -1,131 +1,135 @@
-"""The hub, as a process of its own: `fhircast-hub serve`, with its store and its log in a folder that goes with it."""
+"""The hub, as a process of its own: `fhircast-hub serve`, with its store and its log in a folder that goes with it.
+
+It is started again when it dies, as a service manager would: whoever kills it sees every window come back into step.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
-import socket
 import sys
 from asyncio.subprocess import PIPE, STDOUT, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO
+from typing import IO, Any
 
 import httpx
 
 from demo import DemoError
-from fhircast_hub.dev import AUDIENCE
+from demo.places import Places
 
 #: Seconds that the hub has to start, and to stop.
-PATIENCE = 10
-#: Lines of its log that are shown when something went wrong.
-SHOWN = 20
+PATIENCE = 15
+#: Seconds between the death of the hub and the start of the next.
+PAUSE = 1.0
 
 
 @asynccontextmanager
-async def running_hub(issuer: str, port: int | None) -> AsyncIterator[str]:
-    """A hub that trusts this issuer, ready; its hub.url. Raises DemoError if it does not start or does not end well."""
-    port = port or _free_port()
-    url = f"http://127.0.0.1:{port}/api/hub"
+async def running_hub(places: Places, host: str, issuers: Sequence[Mapping[str, Any]]) -> AsyncIterator[None]:
+    """A hub that trusts these issuers, ready. Raises DemoError if it does not start, or does not end well."""
     with TemporaryDirectory(prefix="fhircast-demo-") as folder, open(Path(folder, "hub.log"), "w+b") as log:  # noqa: ASYNC230  # a line now and then
-        hub = _Process(await _start(_environ(url, port, issuer, store=f"sqlite:///{folder}/hub.db")), log)
+        hub = _Hub(_environ(places, host, issuers, f"sqlite:///{folder}/hub.db"), log)
+        await hub.start()
         try:
-            if not await hub.ready(f"http://127.0.0.1:{port}/health/ready"):
-                raise DemoError(f"the hub did not start: {await hub.last_words()}")
+            if not await _ready(f"{places.origin('hub')}/health/ready", hub):
+                raise DemoError(f"the hub did not start: {hub.last_words()}")
+            guarding = asyncio.create_task(hub.guard())
             try:
-                yield url
-            except Exception:
-                hub.show_log()
-                raise
+                yield
+            finally:
+                guarding.cancel()
+                await asyncio.wait([guarding])
         finally:
             code = await hub.stop()
         if code:
-            raise DemoError(f"the hub ended with exit code {code}")
+            raise DemoError(f"the hub ended with exit code {code}: {hub.last_words()}")
 
 
-def _environ(url: str, port: int, issuer: str, store: str) -> dict[str, str]:
+def _environ(places: Places, host: str, issuers: Sequence[Mapping[str, Any]], store: str) -> dict[str, str]:
     """The caller's environment, whose other settings of the hub count, with what the demo stands on."""
     return os.environ | {
-        "FHIRCAST_HOST": "127.0.0.1",
-        "FHIRCAST_PORT": str(port),
-        "FHIRCAST_PUBLIC_URL": url,
-        # No jwks_uri: the hub finds the keys by the issuer's discovery document.
-        "FHIRCAST_ISSUERS": json.dumps([{"issuer": issuer, "audience": AUDIENCE}]),
+        "FHIRCAST_HOST": host,
+        "FHIRCAST_PORT": str(places.ports["hub"]),
+        "FHIRCAST_PUBLIC_URL": places.hub_url,
+        "FHIRCAST_ISSUERS": json.dumps(issuers),
         "FHIRCAST_STORE": store,
         "FHIRCAST_LOG_FORMAT": "json",
-        "FHIRCAST_LOG_LEVEL": "info",
         # Nor by way of a proxy.
-        **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1"),
+        **dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1"),
     }
 
 
-async def _start(environ: dict[str, str]) -> Process:
-    """In a process group of its own: a Ctrl-C in the terminal is for the demo, which then stops the hub."""
-    command = (sys.executable, "-m", "fhircast_hub", "serve")
-    return await asyncio.create_subprocess_exec(*command, env=environ, stdout=PIPE, stderr=STDOUT, process_group=0)
+async def _ready(url: str, hub: _Hub) -> bool:
+    """Wait until it is, or has ended."""
+    async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
+        for _ in range(int(PATIENCE / 0.05)):
+            try:
+                if (await client.get(url)).status_code == httpx.codes.OK:
+                    return True
+            except httpx.TransportError:
+                pass
+            if hub.has_ended():
+                return False
+            await asyncio.sleep(0.05)
+    return False
 
 
-class _Process:
-    """The hub that runs, and the file that keeps what it says."""
+class _Hub:
+    """The process, and the file that keeps what it and those after it say."""
 
-    def __init__(self, process: Process, log: IO[bytes]) -> None:
-        self._process, self._log = process, log
-        self._listens = asyncio.Event()
-        self._ended = False
-        self._keeping = asyncio.create_task(self._keep_log())
+    def __init__(self, environ: dict[str, str], log: IO[bytes]) -> None:
+        self._environ, self._log = environ, log
+        self._process: Process | None = None
+        self._logging: asyncio.Task[None] | None = None
 
-    async def _keep_log(self) -> None:
-        assert self._process.stdout
-        async for line in self._process.stdout:
+    async def start(self) -> None:
+        """In a process group of its own: a Ctrl-C in the terminal is for the demo, which then stops the hub."""
+        command = (sys.executable, "-m", "fhircast_hub", "serve")
+        self._process = await asyncio.create_subprocess_exec(
+            *command, env=self._environ, stdout=PIPE, stderr=STDOUT, process_group=0
+        )
+        self._logging = asyncio.create_task(self._keep_log(self._process))
+
+    async def _keep_log(self, process: Process) -> None:
+        assert process.stdout
+        async for line in process.stdout:
             self._log.write(line)
-            if b'"event":"starting"' in line:
-                self._listens.set()
-        self._ended = True
-        self._listens.set()
 
-    async def ready(self, url: str) -> bool:
-        """Wait until it is, or is not to be: its port takes the question when it is open, and answers when all is ready."""
-        try:
-            async with asyncio.timeout(PATIENCE), httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
-                await self._listens.wait()
-                return not self._ended and (await client.get(url)).status_code == httpx.codes.OK
-        except (TimeoutError, httpx.TransportError):
-            return False
+    def has_ended(self) -> bool:
+        """Whether there is no hub at this moment."""
+        return self._process is None or self._process.returncode is not None
 
-    async def last_words(self) -> str:
-        """Why it did not start: its log is JSON, a refusal is a line of text."""
-        await self.stop()
-        words = [line for line in self._lines() if not line.startswith("{")]
+    async def guard(self) -> None:
+        """Start it again whenever it ends, until this is cancelled."""
+        while True:
+            assert self._process
+            code = await self._process.wait()
+            print(f"demo: the hub ended ({code}); it is started again", file=sys.stderr, flush=True)
+            await asyncio.sleep(PAUSE)
+            await self.start()
+
+    def last_words(self) -> str:
+        """Why it ended: its log is JSON, a refusal is a line of text."""
+        self._log.seek(0)
+        lines = self._log.read().decode(errors="replace").splitlines()
+        words = [line for line in lines if line.strip() and not line.startswith("{")]
         return words[-1] if words else f"it was not ready within {PATIENCE} s"
 
     async def stop(self) -> int:
-        """End it as an operator would, by force where that does not help or nobody waits for it any more; its exit code."""
+        """End it as an operator would, by force where that does not help; its exit code."""
+        process, logging = self._process, self._logging
+        assert process
+        assert logging
         try:
-            if self._process.returncode is None:
-                self._process.terminate()
+            if process.returncode is None:
+                process.terminate()
             async with asyncio.timeout(PATIENCE):
-                await self._keeping
-                return await self._process.wait()
+                await logging
+                return await process.wait()
         except BaseException:
-            if self._process.returncode is None:
-                self._process.kill()
+            if process.returncode is None:
+                process.kill()
             raise
-
-    def show_log(self) -> None:
-        """The end of its log, for whoever looks for what went wrong."""
-        for line in self._lines()[-SHOWN:]:
-            print(f"hub.log  {line}", file=sys.stderr)
-
-    def _lines(self) -> list[str]:
-        self._log.seek(0)
-        return [line for line in self._log.read().decode(errors="replace").splitlines() if line.strip()]
-
-
-def _free_port() -> int:
-    """The hub must know its public URL before it listens, so the port is chosen here."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port

@@ -1,0 +1,154 @@
+"""The applications of the demo, and how they are known to each other: titles, clients, scopes, and what each is served."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp
+
+from demo import imaging, records
+from demo.auth import AuthServer, Client, HubSessions, Text, make_app, smart_configuration
+from demo.places import Places
+from demo.site import make_site
+
+_HERE = Path(__file__).parent
+#: The realm that both authorization servers share, and the claim that names the user in the tokens of both.
+REALM, USER_CLAIM = "hospital", "hpr_number"
+#: As which system client the EHR's authorization server asks the hub for sessions.
+LAUNCHER = "ehr-launcher"
+
+TITLES = {
+    "ehr": Text("Hospital record", "Journalen"),
+    "pacs": Text("PACS", "PACS"),
+    "second-opinion": Text("Second opinion", "Annen vurdering"),
+    "chart": Text("Anaesthesia chart", "Anestesikurve"),
+    "reporting": Text("Reporting", "Beskrivelse"),
+}
+VIEWERS = ("pacs", "second-opinion")
+
+_LOGIN = ("openid", "profile", "fhirUser", "online_access", "launch")
+_FOLLOWING = ("fhircast/*.read", "fhircast/SyncError.write")
+_SCOPES = {
+    "ehr": (*_LOGIN, "user/*.read", "user/*.rs", "fhircast/*.*", "fhircast/*.read", "fhircast/*.write"),
+    "pacs": (*_LOGIN, "user/*.read", "user/*.rs", *_FOLLOWING, "fhircast/DiagnosticReport-update.write", "fhircast/DiagnosticReport-select.write"),
+    "chart": (*_LOGIN, "user/*.read", "user/*.rs", "fhircast/*.read"),
+    "reporting": (*_LOGIN, "user/*.read", "user/*.rs", "fhircast/*.read", "fhircast/*.write", "fhircast/*.*"),
+}  # fmt: skip
+_SCOPES["second-opinion"] = _SCOPES["pacs"]
+
+
+def issuers(places: Places) -> list[dict[str, Any]]:
+    """Whom the hub trusts: the EHR's authorization server, which may begin sessions, and the login of the house."""
+    common = {"audience": places.hub_url, "realm": REALM, "user_claim": USER_CLAIM}
+    return [
+        {"issuer": places.origin("auth"), **common, "system_clients": [LAUNCHER]},
+        {"issuer": places.origin("login"), **common},
+    ]
+
+
+def make_apps(places: Places) -> dict[str, ASGIApp]:
+    """An ASGI application for each part but the hub, by its name in PORTS."""
+    auth, login = _auth(places), _login(places)
+
+    async def verify(token: str) -> Mapping[str, Any]:
+        """The claims of a token that is good for the EHR's FHIR server and its archives."""
+        claims = auth.read_token(token)
+        if places.fhir not in claims["aud"]:
+            raise PermissionError("a token for somebody else")
+        return claims
+
+    viewers = {name: Mount("/dicomweb", imaging.make_app(imaging.archive_for(name), verify)) for name in VIEWERS}
+    own: dict[str, list[BaseRoute]] = {
+        "ehr": [_discovery(auth), Mount("/fhir", records.make_app(verify))],
+        "chart": [Route("/patients.csv", _numbers)],
+        **{name: [viewer] for name, viewer in viewers.items()},
+    }
+    sites = {
+        name: make_site(
+            _HERE / ("viewer" if name in VIEWERS else name) / "static",
+            _config(places, name),
+            more=own.get(name, ()),
+            framed_by=places.origin("ehr") if name == "chart" else "'none'",
+        )
+        for name in TITLES
+    }
+    return {"auth": make_app(auth), "login": make_app(login), **sites}
+
+
+def _auth(places: Places) -> AuthServer:
+    """The EHR's own authorization server. The record, and what is in a frame of it, ask nobody for consent; the others do once."""
+    clients = tuple(
+        Client(
+            name,
+            title,
+            _redirect(places, name),
+            _SCOPES[name],
+            may_launch=name == "ehr",
+            asks_consent=name not in {"ehr", "chart"},
+        )
+        for name, title in TITLES.items()
+    )
+    return AuthServer(
+        places.origin("auth"),
+        Text("Hospital record: login", "Journalen: innlogging"),
+        clients,
+        audience=places.hub_url,
+        fhir_base=places.fhir,
+        hub=HubSessions(f"{places.origin('hub')}/sessions", LAUNCHER),
+        frame_origins=(places.origin("ehr"),),
+    )
+
+
+def _login(places: Places) -> AuthServer:
+    """The login of the house, to which the chart belongs: it knows nothing of the hub's sessions."""
+    scopes = ("openid", "profile", "fhirUser", "online_access", *_FOLLOWING)
+    chart = Client("chart-login", TITLES["chart"], _redirect(places, "chart"), scopes, asks_consent=False)
+    return AuthServer(
+        places.origin("login"),
+        Text("Hospital login", "Husets innlogging"),
+        (chart,),
+        audience=places.hub_url,
+        fhir_base=places.fhir,
+        frame_origins=(places.origin("ehr"),),
+        single_sign_on=True,
+    )
+
+
+def _redirect(places: Places, name: str) -> tuple[str, ...]:
+    return (f"{places.origin(name)}/index.html",)
+
+
+def _config(places: Places, name: str) -> dict[str, Any]:
+    """What a page is told of its surroundings (/config.json)."""
+    config = {
+        "app": name,
+        "title": TITLES[name]._asdict(),
+        "clientId": name,
+        "issuer": places.origin("auth"),
+        "fhir": places.fhir,
+        "apps": places.origins(),
+    }
+    if name in VIEWERS:
+        config["dicomweb"] = places.dicomweb(name)
+    if name == "chart":
+        config["login"] = places.origin("login")
+    return config
+
+
+def _discovery(auth: AuthServer) -> Route:
+    """A FHIR server says where its authorization server is (SMART App Launch 2.2, "Conformance")."""
+
+    async def tell(_: Request) -> JSONResponse:
+        return JSONResponse(smart_configuration(auth), headers={"Access-Control-Allow-Origin": "*"})
+
+    return Route("/fhir/.well-known/smart-configuration", tell)
+
+
+async def _numbers(_: Request) -> FileResponse:
+    """The chart's own numbers of its patients."""
+    return FileResponse(_HERE / "chart" / "patients.csv", media_type="text/csv")

@@ -1,0 +1,43 @@
+"""The cookie by which a browser is known again, and who is signed in there."""
+
+from __future__ import annotations
+
+from hmac import compare_digest
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from demo.auth.expiring import new_secret
+from demo.auth.http import server_of
+from demo.auth.model import Browser, Clinician
+from demo.auth.server import BROWSER_SECONDS
+
+
+def browser_of(request: Request) -> Browser:
+    """The browser that asks; one that is not known yet gets its cookie by `remember`."""
+    server = server_of(request)
+    found = server.browsers.get(request.cookies.get(server.cookie, ""))
+    return found or Browser(csrf=new_secret())
+
+
+def sign_in(request: Request, clinician: Clinician) -> Browser:
+    """A new identity for this browser, so that nobody's knowledge of the old one is worth anything."""
+    return Browser(csrf=new_secret(), clinician=clinician, signed_in_at=int(server_of(request).clock()))
+
+
+def remember(request: Request, response: Response, browser: Browser) -> Response:
+    """The response with the browser's cookie, if it has not got it; an older one is worth nothing any more."""
+    if not browser.known:
+        server = server_of(request)
+        browser.known = True
+        server.browsers.take(request.cookies.get(server.cookie, ""))
+        secret = server.browsers.add(browser, BROWSER_SECONDS)
+        # Lax: a launch begins with a link from another site. http is for loopback only.
+        secure = server.issuer.startswith("https:")
+        response.set_cookie(server.cookie, secret, path="/", httponly=True, samesite="lax", secure=secure)
+    return response
+
+
+def is_from(browser: Browser, csrf: str) -> bool:
+    """Whether a form was made for this browser."""
+    return compare_digest(browser.csrf.encode(), csrf.encode())

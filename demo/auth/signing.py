@@ -1,0 +1,56 @@
+"""Keys made at start, and the JWTs that they sign: access tokens (RFC 9068) and id tokens (OpenID Connect Core)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, KeySet
+
+ALGORITHM = "ES256"
+ACCESS_TOKEN, ID_TOKEN = "at+jwt", "JWT"
+
+
+class InvalidToken(Exception):
+    """Not a token of this server that is good now."""
+
+
+class Signer:
+    """A key pair that is published, and one that is not: what the second signs, nobody can verify."""
+
+    def __init__(self) -> None:
+        self._key, self._unpublished = _new_key(), _new_key()
+
+    def jwks(self) -> dict[str, Any]:
+        """The published key set (RFC 7517 section 5)."""
+        return dict(KeySet([self._key]).as_dict(private=False))
+
+    def sign(self, claims: dict[str, Any], typ: str, *, unknown_key: bool = False) -> str:
+        """A compact JWT."""
+        key = self._unpublished if unknown_key else self._key
+        header = {"alg": ALGORITHM, "typ": typ, "kid": key.kid}
+        return jwt.encode(header, claims, key, [ALGORITHM])
+
+    def read(self, token: str, issuer: str, now: float) -> dict[str, Any]:
+        """The claims of an access token of this issuer that is valid at `now` (epoch seconds). Raises InvalidToken."""
+        try:
+            found = jwt.decode(token, KeySet([self._key]), [ALGORITHM])
+            expected = jwt.JWTClaimsRegistry(
+                int(now),
+                iss={"essential": True, "value": issuer},
+                exp={"essential": True},
+                jti={"essential": True},
+                sub={"essential": True},
+            )
+            expected.validate(found.claims)
+        except (JoseError, ValueError, TypeError):  # TypeError: joserfc 1.8 does not expect a crit that is no list
+            raise InvalidToken from None
+        # RFC 9068 section 4: an id token must not pass for an access token.
+        if found.header.get("typ") != ACCESS_TOKEN:
+            raise InvalidToken
+        return found.claims
+
+
+def _new_key() -> ECKey:
+    return ECKey.generate_key("P-256", {"use": "sig", "alg": ALGORITHM}, auto_kid=True)

@@ -1,0 +1,129 @@
+"""/token, /introspect and /revoke (RFC 6749, RFC 7636, RFC 7662, RFC 7009)."""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+from hmac import compare_digest
+from typing import Any
+
+from joserfc.util import urlsafe_b64encode
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from demo.auth.discovery import slowness
+from demo.auth.http import OAuthError, authenticate, form, needed, server_of
+from demo.auth.issuing import token_response
+from demo.auth.model import Client, Code, Grant
+from demo.auth.scopes import parse
+from demo.auth.server import AuthServer
+from demo.auth.signing import InvalidToken
+
+_VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}", re.ASCII)
+#: What /introspect says of a token, beside `active`.
+_TOLD = ("iss", "sub", "aud", "client_id", "scope", "iat", "exp", "jti", "name", "hpr_number", "fhirUser")
+
+
+async def token(request: Request) -> JSONResponse:
+    """POST /token"""
+    server = server_of(request)
+    await slowness(server)
+    params = await form(request)
+    client = authenticate(request, params)
+    match needed(params, "grant_type"):
+        case "authorization_code":
+            grant = _redeem(server, client, params)
+            return JSONResponse(await token_response(server, grant, grant.scopes, grant.nonce))
+        case "refresh_token":
+            grant, scopes = _refresh(server, client, params)
+            return JSONResponse(await token_response(server, grant, scopes, None))
+    raise OAuthError("unsupported_grant_type", "grant_type: expected authorization_code or refresh_token")
+
+
+def _redeem(server: AuthServer, client: Client, params: dict[str, str]) -> Grant:
+    """What the code stands for. It has one attempt, right or wrong. Raises OAuthError."""
+    verifier, redirect_uri = needed(params, "code_verifier"), needed(params, "redirect_uri")
+    code = server.codes.get(needed(params, "code"))
+    if code is None or code.grant.client is not client:
+        raise _bad_grant("code: unknown, or another client's")
+    if code.used:
+        # RFC 6749 section 4.1.2: two who have the code are one too many, so both lose.
+        code.grant.revoked = True
+        raise _bad_grant("code: used before")
+    code.used = True
+    if server.clock() >= code.expires:
+        raise _bad_grant("code: too old")
+    if redirect_uri != code.redirect_uri:
+        raise _bad_grant("redirect_uri: not the one of the authorization request")
+    if not _is_proof(code, verifier):
+        raise _bad_grant("code_verifier: does not fit the code_challenge")
+    return code.grant
+
+
+def _is_proof(code: Code, verifier: str) -> bool:
+    """RFC 7636 section 4.6."""
+    if not _VERIFIER.fullmatch(verifier):
+        return False
+    return compare_digest(urlsafe_b64encode(sha256(verifier.encode()).digest()), code.challenge.encode())
+
+
+def _refresh(server: AuthServer, client: Client, params: dict[str, str]) -> tuple[Grant, tuple[str, ...]]:
+    """The grant, and the scopes of the new access token. Raises OAuthError."""
+    given = needed(params, "refresh_token")
+    grant = server.refresh_tokens.get(given)
+    if grant is None or grant.revoked or grant.client is not client:
+        raise _bad_grant("refresh_token: unknown, over, or another client's")
+    if not compare_digest(grant.refresh_token.encode(), given.encode()):
+        # RFC 9700 section 4.14.2: an old one in use means that somebody has stolen one of them.
+        grant.revoked = True
+        raise _bad_grant("refresh_token: used before; all that came of it is over")
+    try:
+        scopes = parse(params["scope"]) if "scope" in params else grant.scopes
+    except ValueError as error:
+        raise OAuthError("invalid_scope", str(error)) from None
+    if not set(scopes) <= set(grant.scopes):
+        raise OAuthError("invalid_scope", "scope: more than was granted")
+    return grant, scopes
+
+
+def _bad_grant(description: str) -> OAuthError:
+    return OAuthError("invalid_grant", description)
+
+
+async def introspect(request: Request) -> JSONResponse:
+    """POST /introspect: about access tokens only, lest a resource server take a refresh token for one."""
+    server, params = server_of(request), await form(request)
+    if authenticate(request, params).secret is None:
+        raise OAuthError("invalid_client", "a client with a secret may ask", 401, 'Basic realm="introspect"')
+    return JSONResponse(_introspected(server, needed(params, "token")))
+
+
+def _introspected(server: AuthServer, given: str) -> dict[str, Any]:
+    try:
+        claims = server.read_token(given)
+    except InvalidToken:
+        return {"active": False}
+    return {"active": True, "token_type": "Bearer", **{name: claims[name] for name in _TOLD}}
+
+
+async def revoke(request: Request) -> Response:
+    """POST /revoke: an access token alone, a refresh token with all that came of its grant. Unknown ones are revoked already."""
+    server, params = server_of(request), await form(request)
+    client, given = authenticate(request, params), needed(params, "token")
+    jti = _jti(server, given)
+    grant = server.access_tokens.get(jti) if jti else server.refresh_tokens.get(given)
+    if grant and grant.client is not client:
+        raise _bad_grant("token: another client's")
+    if jti:
+        server.access_tokens.take(jti)
+    elif grant:
+        grant.revoked = True
+    return Response()
+
+
+def _jti(server: AuthServer, given: str) -> str | None:
+    """Of an access token that is good now; None for anything else."""
+    try:
+        return str(server.read_token(given)["jti"])
+    except InvalidToken:
+        return None

@@ -1,0 +1,81 @@
+import { Refuse } from "/fhircast-client/index.js";
+
+/**
+ * @typedef {object} Shown the patient on the screen
+ * @property {string} anchor of the FHIRcast context, such as "Patient/p1"
+ * @property {string} number the chart's own
+ * @property {object} patient FHIR resource
+ *
+ * @typedef {object} Behind where the session is, and the chart is not
+ * @property {string} anchor
+ * @property {object | null} patient null: the session has no patient
+ * @property {"notes" | "unknown"} why
+ * @property {Error | null} refusal what IdentityMap said
+ */
+
+/** Which patient the chart shows, and why it does not show the session's. */
+export class Following {
+  /** @type {Shown | null} */ shown = null;
+  /** @type {Behind | null} */ behind = null;
+  #notes;
+  #changed;
+
+  /**
+   * @param {import("./notes.js").Notes} notes
+   * @param {() => void} changed called after every change
+   */
+  constructor(notes, changed) {
+    this.#notes = notes;
+    this.#changed = changed;
+  }
+
+  /**
+   * Patient-open; `event.local` is the chart's number.
+   * @throws {Refuse} while the notes of another patient are not saved
+   */
+  open(event) {
+    const patient = event.resource("patient");
+    const number = event.local;
+    if (number !== this.shown?.number) this.#refuseWhileUnsaved(event.anchor, patient);
+    this.shown = { anchor: event.anchor, number, patient };
+    this.#inStep();
+  }
+
+  /**
+   * Patient-close, of whichever patient.
+   * @throws {Refuse} while the notes are not saved
+   */
+  close(event) {
+    if (![this.shown?.anchor, this.behind?.anchor].includes(event.anchor)) return;
+    this.leave(event);
+  }
+
+  /**
+   * The session has no patient any more.
+   * @throws {Refuse} while the notes are not saved
+   */
+  leave(event) {
+    this.#refuseWhileUnsaved(event.anchor, null);
+    this.shown = null;
+    this.#inStep();
+  }
+
+  /** The session's patient is not one of the chart's. */
+  unknown(event, refusal) {
+    this.behind = { anchor: event.anchor, patient: event.resource("patient"), why: "unknown", refusal };
+    this.#changed();
+  }
+
+  #refuseWhileUnsaved(anchor, patient) {
+    if (!this.shown || !this.#notes.unsaved(this.shown.number)) return;
+    this.behind = { anchor, patient, why: "notes", refusal: null };
+    this.#changed();
+    // Other applications show this to whoever asks why the chart stayed behind: in the language of the wire.
+    throw new Refuse("unsaved notes");
+  }
+
+  #inStep() {
+    this.behind = null;
+    this.#changed();
+  }
+}

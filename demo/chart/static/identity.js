@@ -1,0 +1,32 @@
+import { Refuse } from "/fhircast-client/index.js";
+import { IdentityMap, Table, TypeCode } from "/fhircast-client/identity/index.js";
+
+/** The medical record number of the hospital whose EHR opens the session; another hospital's must not match. */
+const RECORD_NUMBER = new TypeCode("MR", "http://hospital.example/mrn");
+
+/**
+ * The chart's own patient numbers, for `client.on(..., {ids})`.
+ * @param {(event: object, refusal: Error) => void} refused called when a patient is not found, or not surely the same
+ * @returns {{find(event: object): Promise<string>}} raises Refuse, with the reason as a sentence
+ */
+export function chartNumbers(refused) {
+  let numbers = null;
+  return {
+    async find(event) {
+      try {
+        numbers ??= await readNumbers();
+        return (await numbers.find(event)).id;
+      } catch (error) {
+        if (error instanceof Refuse) refused(event, error);
+        throw error;
+      }
+    },
+  };
+}
+
+async function readNumbers() {
+  const answer = await fetch("/patients.csv").catch(() => null);
+  if (!answer?.ok) throw new Refuse("The chart's patient numbers cannot be read now.");
+  const table = Table.fromCsv(await answer.text(), { identifiers: { mrn: RECORD_NUMBER } });
+  return new IdentityMap({ Patient: [RECORD_NUMBER] }, [table]);
+}

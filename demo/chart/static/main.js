@@ -1,0 +1,32 @@
+import { startApp } from "/shared/app.js";
+import { ChartPage } from "./chart-page.js";
+import { Following } from "./following.js";
+import { chartNumbers } from "./identity.js";
+import { messages } from "./messages.js";
+import { Notes } from "./notes.js";
+
+const EVENTS = "Patient-open Patient-close Home-open SyncError heartbeat";
+const HUB_SCOPE = EVENTS.split(" ").map((name) => `fhircast/${name}.read`);
+
+/** Answers to the session: which patient to show, and when not to. */
+function setUp(app) {
+  const notes = new Notes();
+  const following = new Following(notes, () => page.render());
+  const page = new ChartPage(app, following, notes);
+  const numbers = chartNumbers((event, refusal) => following.unknown(event, refusal));
+  app.client.on("Patient-open", (event) => following.open(event), { ids: numbers });
+  app.client.on("Patient-close", (event) => following.close(event));
+  app.client.on("Home-open", (event) => following.leave(event));
+  addEventListener("beforeunload", (event) => {
+    if (notes.anyUnsaved) event.preventDefault();
+  });
+  page.render();
+}
+
+await startApp({
+  messages,
+  name: "Anaesthesia chart",
+  scope: ["openid", "fhirUser", "online_access", "launch", "user/*.read", ...HUB_SCOPE].join(" "),
+  hubScope: ["openid", "fhirUser", "online_access", ...HUB_SCOPE, "fhircast/SyncError.write"].join(" "),
+  setUp,
+});

@@ -1,0 +1,43 @@
+/** The notes of each patient, by local number, for as long as the page lives. */
+export class Notes {
+  #drafts = new Map();
+  #saved = new Map();
+
+  /** @param {string} number @returns {string} what the field shows */
+  text(number) {
+    return this.#drafts.get(number) ?? this.#saved.get(number)?.text ?? "";
+  }
+
+  /** @param {string} number @param {string} text what was written, not saved yet */
+  write(number, text) {
+    if (text === (this.#saved.get(number)?.text ?? "")) this.#drafts.delete(number);
+    else this.#drafts.set(number, text);
+  }
+
+  /** @param {string} number @returns {boolean} */
+  unsaved(number) {
+    return this.#drafts.has(number);
+  }
+
+  /** @param {string} number @returns {Date | null} */
+  savedAt(number) {
+    return this.#saved.get(number)?.at ?? null;
+  }
+
+  /** @param {string} number @param {Date} at */
+  save(number, at) {
+    if (!this.unsaved(number)) return;
+    this.#saved.set(number, { text: this.text(number), at });
+    this.#drafts.delete(number);
+  }
+
+  /** @param {string} number */
+  discard(number) {
+    this.#drafts.delete(number);
+  }
+
+  /** @returns {boolean} whether any patient's notes would be lost with the page */
+  get anyUnsaved() {
+    return this.#drafts.size > 0;
+  }
+}

@@ -1,0 +1,187 @@
+/** What the clinician has open here: own choices are published, those made elsewhere are followed. */
+
+import { Refuse } from "/fhircast-client/index.js";
+
+const PARTS = ["Encounter", "ImagingStudy", "DiagnosticReport"];
+
+/** @param {{resourceType: string, id: string}} resource @returns {string} "Patient/p1" */
+export function referenceTo(resource) {
+  return `${resource.resourceType}/${resource.id}`;
+}
+
+/** Tells of each change by the event "change". */
+export class Desk extends EventTarget {
+  /** All patients of the record. */
+  patients = [];
+  /** Who is shown, or null. */
+  patient = null;
+  /** Encounters, studies and reports of who is shown; null while they are read. */
+  parts = null;
+  /** What did not come about, as a text and its values, or null. @type {{key: string, values: object} | null} */
+  trouble = null;
+  #app;
+
+  /** @param {import("/shared/app.js").App} app */
+  constructor(app) {
+    super();
+    this.#app = app;
+  }
+
+  /** Read the patients. Throws FhirError. */
+  async load() {
+    const found = await this.#app.fhir.search("Patient");
+    const family = (patient) => patient.name?.[0]?.family ?? patient.name?.[0]?.text ?? "";
+    this.patients = found.sort((a, b) => family(a).localeCompare(family(b), "nb"));
+  }
+
+  /** @returns {boolean} whether the session has this resource open */
+  isOpen(resource) {
+    return this.#app.client.contexts.has(referenceTo(resource));
+  }
+
+  /** @returns {boolean} whether it is what the session is about now */
+  isCurrent(resource) {
+    return this.#app.client.context?.anchor === referenceTo(resource);
+  }
+
+  /** The clinician chooses a patient. */
+  async openPatient(patient) {
+    await Promise.all([this.#show(patient), this.#share((client) => client.open(patient))]);
+  }
+
+  /** Everything of the patient that is open is closed, the innermost first. */
+  async closePatient() {
+    const { patient } = this;
+    if (!patient) return;
+    const open = PARTS.toReversed().flatMap((type) => this.#ofType(type).filter((part) => this.isOpen(part)));
+    await this.#show(null);
+    await this.#share(async (client) => {
+      for (const part of open) await client.close(part, ...this.#around(part, patient));
+      await client.close(patient);
+    });
+  }
+
+  /** Open an encounter, a study or a report of the patient shown. */
+  openPart(part) {
+    const around = this.#around(part, this.patient);
+    return this.#share((client) => client.open(part, ...around));
+  }
+
+  closePart(part) {
+    const around = this.#around(part, this.patient);
+    return this.#share((client) => client.close(part, ...around));
+  }
+
+  /** Nobody is the subject any more. */
+  async goHome() {
+    await this.#show(null);
+    await this.#share((client) => client.publish("Home-open", []));
+  }
+
+  /** What is current once more, as a new event, for those who did not follow. */
+  openAgain() {
+    const resources = this.#app.client.context?.event.context.map((item) => item.resource).filter(Boolean) ?? [];
+    return resources.length ? this.#share((client) => client.open(...resources)) : undefined;
+  }
+
+  /** Another application opened a patient, or something of one. Raises Refuse for whom the record does not know. */
+  async follow(event) {
+    const patient = this.#known(event);
+    if (patient.id !== this.patient?.id) await this.#show(patient);
+  }
+
+  /** Another application closed the patient. */
+  async followClose(event) {
+    if (event.anchor === (this.patient && referenceTo(this.patient))) await this.#show(null);
+  }
+
+  async followHome() {
+    await this.#show(null);
+  }
+
+  /**
+   * Something did not come about, for the user to read.
+   * @param {string|null} key of the text; null: all is well
+   * @param {object} [values]
+   */
+  failed(key, values = {}) {
+    this.trouble = key && { key, values };
+    this.changed();
+  }
+
+  /** What is open has changed. */
+  changed() {
+    this.dispatchEvent(new Event("change"));
+  }
+
+  #known(event) {
+    const sent = event.resource("patient");
+    const subject = event.context.map((item) => item.resource?.subject?.reference).find(Boolean) ?? "";
+    const known = sent
+      ? (this.patients.find((one) => share(one, sent, same)) ?? this.patients.find((one) => one.id === sent.id))
+      : this.patients.find((one) => subject.endsWith(`/${one.id}`));
+    // an id alone may be another server's: numbers that differ say that it is another patient
+    if (!known || (sent && share(known, sent, differs))) throw new Refuse(this.#app.t("patient.unknown"));
+    return known;
+  }
+
+  async #show(patient) {
+    this.patient = patient;
+    this.parts = null;
+    this.changed();
+    if (!patient) return;
+    let parts;
+    try {
+      const found = await Promise.all(PARTS.map((type) => this.#app.fhir.search(type, { patient: patient.id })));
+      parts = Object.fromEntries(PARTS.map((type, index) => [type, found[index].sort(newestFirst)]));
+    } catch (error) {
+      this.failed("not-read", { why: error.message });
+    }
+    if (!parts || patient !== this.patient) return; // another was chosen meanwhile
+    this.parts = parts;
+    this.changed();
+  }
+
+  async #share(publish) {
+    this.failed(null);
+    try {
+      await publish(this.#app.client);
+      this.changed();
+    } catch (error) {
+      this.failed("not-shared", { why: error.message });
+    }
+  }
+
+  /** The resources that go with an anchor: the patient, and for a report its study. */
+  #around(part, patient) {
+    const studies = (part.imagingStudy ?? []).map(({ reference }) =>
+      this.#ofType("ImagingStudy").find((study) => reference?.endsWith(referenceTo(study))),
+    );
+    return [...studies.filter(Boolean).slice(0, 1), patient];
+  }
+
+  #ofType(type) {
+    return this.parts?.[type] ?? [];
+  }
+}
+
+/** Whether any two of their identifiers compare so. */
+function share(one, other, compare) {
+  return Boolean(one.identifier?.some((own) => other.identifier?.some((sent) => compare(own, sent))));
+}
+
+function same(one, other) {
+  return Boolean(one.system && one.value) && one.system === other.system && one.value === other.value;
+}
+
+function differs(one, other) {
+  return Boolean(one.system && one.value && other.value) && one.system === other.system && one.value !== other.value;
+}
+
+function newestFirst(a, b) {
+  return when(b).localeCompare(when(a));
+}
+
+function when(part) {
+  return part.started ?? part.period?.start ?? part.effectiveDateTime ?? part.issued ?? "";
+}

@@ -1,0 +1,98 @@
+/** Other applications, launched by the EHR (SMART App Launch 2.2): in windows of their own, the chart in a frame. */
+
+import { button, element } from "/shared/dom.js";
+
+const WINDOWS = [
+  { app: "pacs", icon: "image", title: { en: "PACS", no: "PACS" } },
+  { app: "second-opinion", icon: "image", title: { en: "Second opinion", no: "Annen vurdering" } },
+  { app: "reporting", icon: "report", title: { en: "Reporting", no: "Beskrivelse" } },
+];
+
+/**
+ * @param {string} name of the application
+ * @returns {Promise<string>} the address to open. With a patient open it is an EHR launch; else the application logs in
+ *   by itself, as a launch without a patient says nothing. Throws an Error with half a sentence.
+ */
+async function launchUrl(app, desk, name) {
+  const query = new URLSearchParams({ lang: app.language });
+  if (desk.patient) {
+    query.set("iss", app.config.fhir);
+    query.set("launch", await launchId(app, desk));
+  }
+  return `${app.config.apps[name]}/index.html?${query}`;
+}
+
+async function launchId(app, desk) {
+  const encounter = desk.parts?.Encounter.find((each) => desk.isOpen(each))?.id;
+  const study = desk.parts?.ImagingStudy.find((each) => desk.isOpen(each))?.id;
+  const body = JSON.stringify({ patient: desk.patient.id, encounter, imagingStudy: study });
+  const headers = { "Authorization": `Bearer ${await app.smart.accessToken()}`, "Content-Type": "application/json" };
+  const answer = await fetch(`${app.config.issuer}/launch`, { method: "POST", headers, body }).catch(() => null);
+  if (!answer?.ok) throw new Error(answer ? app.t("launch.status", { status: answer.status }) : app.t("launch.away"));
+  return (await answer.json()).launch;
+}
+
+/** The buttons that open windows. A window that is open comes to the front; it follows the session anyhow. */
+export function showLaunches(app, desk) {
+  const place = document.querySelector("[data-test=launches]");
+  /** @type {Map<string, Window>} */
+  const opened = new Map();
+
+  const launch = async ({ app: name, title }) => {
+    const before = opened.get(name);
+    if (before && !before.closed) return before.focus();
+    // opened at once, within the click: browsers block what comes after an answer
+    const opening = window.open("", `fhircast-demo-${name}`);
+    if (!opening) return desk.failed("launch.blocked", { app: title[app.language] });
+    opened.set(name, opening);
+    try {
+      opening.location = await launchUrl(app, desk, name);
+      opening.focus();
+    } catch (error) {
+      opening.close();
+      opened.delete(name);
+      desk.failed("launch.failed", { app: title[app.language], why: error.message });
+    }
+  };
+  const render = () => {
+    place.replaceChildren(
+      ...WINDOWS.map((each) =>
+        button(each.title[app.language], () => launch(each), { icon: "window", test: `launch-${each.app}` }),
+      ),
+    );
+  };
+  document.addEventListener("language", render);
+  render();
+}
+
+/** The chart in its frame, launched with the first patient; after that it follows the session as everybody does. */
+export function showChart(app, desk) {
+  const [place, said, again] = ["chart-place", "chart-said", "chart-again"].map((name) =>
+    document.querySelector(`[data-test=${name}]`),
+  );
+  let launched = false;
+
+  const tell = (text) => {
+    said.hidden = !text;
+    said.textContent = text;
+  };
+  const launch = async () => {
+    launched = true;
+    tell(app.t("chart.loading"));
+    try {
+      const frame = element("iframe", {
+        "src": await launchUrl(app, desk, "chart"),
+        "data-test": "chart-frame",
+        "title": app.t("chart.title"),
+      });
+      place.replaceChildren(frame);
+      tell("");
+    } catch (error) {
+      launched = false;
+      tell(app.t("launch.failed", { app: app.t("chart.title"), why: error.message }));
+    }
+  };
+  again.addEventListener("click", launch);
+  desk.addEventListener("change", () => desk.patient && !launched && launch());
+  document.addEventListener("language", () => place.firstElementChild?.setAttribute("title", app.t("chart.title")));
+}

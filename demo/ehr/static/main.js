@@ -1,0 +1,48 @@
+/** The EHR: the front door of the demo, where patients are chosen. */
+
+import { startApp } from "/shared/app.js";
+import { Desk } from "./desk.js";
+import { showChart, showLaunches } from "./launching.js";
+import { messages } from "./messages.js";
+import { showPatients } from "./patients.js";
+import { showRecord } from "./record.js";
+import { showRefusals } from "./refusals.js";
+import { Participants, showParticipants } from "./session.js";
+
+async function setUp(app) {
+  const { client } = app;
+  const desk = new Desk(app);
+  await desk.load();
+  for (const name of ["Patient-open", "Encounter-open", "ImagingStudy-open", "DiagnosticReport-open"]) {
+    client.on(name, (event) => desk.follow(event));
+  }
+  client.on("Patient-close", (event) => desk.followClose(event));
+  client.on("Home-open", () => desk.followHome());
+  // what is open is known only when an event has been followed, which its acknowledgement tells
+  client.onWire(({ kind }) => kind === "acknowledgement" && desk.changed());
+
+  const participants = new Participants(app);
+  showPatients(app, desk);
+  showRecord(app, desk);
+  showParticipants(app, participants);
+  showRefusals(app, desk, participants);
+  showLaunches(app, desk);
+  showChart(app, desk);
+  showHelp(app);
+  document.querySelector("[data-test=home]").addEventListener("click", () => desk.goHome());
+  participants.start();
+}
+
+function showHelp(app) {
+  const dialog = document.querySelector("[data-test=help]");
+  document.querySelector("[data-test=help-open]").addEventListener("click", () => dialog.showModal());
+  for (const link of dialog.querySelectorAll("[data-switches]"))
+    link.href = `${app.config.apps[link.dataset.switches]}/switches`;
+}
+
+await startApp({
+  messages,
+  name: "Hospital record",
+  scope: "openid profile fhirUser online_access user/*.read fhircast/*.read fhircast/*.write",
+  setUp,
+});

@@ -1,0 +1,135 @@
+/**
+ * The record of the patient who is open: encounters, studies and reports, each of which can be opened for everybody.
+ */
+
+import { button, element, icon } from "/shared/dom.js";
+import { conceptText, dateText, identifier } from "/shared/fhir.js";
+import { referenceTo } from "./desk.js";
+
+/** Between facts: where a line is too long it breaks behind the dot. */
+const BETWEEN = "\u00a0· ";
+
+/** How each part is shown: its icon and title, what a row says first, and what below that. */
+const PARTS = {
+  ImagingStudy: {
+    icon: "image",
+    title: "studies",
+    name: (study) => study.description ?? conceptText(study.modality),
+    facts: (study, app) => [
+      conceptText(study.modality),
+      dateText(study.started),
+      study.numberOfInstances ? app.t("images", { count: study.numberOfInstances }) : statusText(study, app),
+      identifier(study, "ACSN"),
+    ],
+  },
+  DiagnosticReport: {
+    icon: "report",
+    title: "reports",
+    name: (report) => conceptText(report.code),
+    facts: (report, app) => [
+      statusText(report, app),
+      dateText(report.issued ?? report.effectiveDateTime),
+      conceptText(report.category),
+    ],
+  },
+  Encounter: {
+    icon: "visit",
+    title: "encounters",
+    name: (encounter, app) => conceptText(encounter.reasonCode) || classText(encounter, app),
+    facts: (encounter, app) => [
+      classText(encounter, app),
+      dateText(encounter.period?.start?.slice(0, 10)),
+      statusText(encounter, app),
+    ],
+  },
+};
+
+/** Shows the record, and keeps it as the desk is. */
+export function showRecord(app, desk) {
+  const [banner, close, welcome, parts, lists, failed] = [
+    "patient-banner",
+    "close-patient",
+    "welcome",
+    "parts",
+    "lists",
+    "trouble",
+  ].map((name) => document.querySelector(`[data-test=${name}]`));
+
+  const render = () => {
+    const { patient } = desk;
+    if (banner.patient !== patient) banner.patient = patient;
+    close.hidden = parts.hidden = !patient;
+    welcome.hidden = Boolean(patient);
+    const trouble = desk.trouble ? app.t(desk.trouble.key, desk.trouble.values) : "";
+    failed.hidden = !trouble;
+    if (failed.textContent !== trouble) failed.textContent = trouble;
+    keepingFocus(lists, () => lists.replaceChildren(...Object.keys(PARTS).map((type) => section(type, app, desk))));
+  };
+
+  close.addEventListener("click", async () => {
+    await desk.closePatient();
+    document.querySelector("[data-test=search]").focus(); // the button has gone
+  });
+  document.addEventListener("language", render);
+  desk.addEventListener("change", render);
+  render();
+}
+
+function section(type, app, desk) {
+  const part = PARTS[type];
+  const found = desk.parts?.[type];
+  const rows = found?.map((resource) => row(resource, part, app, desk)) ?? [];
+  const id = `${part.title}-title`;
+  return element(
+    "section",
+    { "class": "card", "aria-labelledby": id, "data-test": part.title },
+    element("div", { class: "card-head" }, element("h2", { id }, icon(part.icon), app.t(part.title))),
+    rows.length
+      ? element("ul", { class: "list" }, ...rows)
+      : element("p", { class: "hint" }, app.t(found ? `none.${type}` : "loading")),
+  );
+}
+
+function row(resource, part, app, desk) {
+  const open = desk.isOpen(resource);
+  const name = part.name(resource, app);
+  const act = () => (open ? desk.closePart(resource) : desk.openPart(resource));
+  const says = app.t(open ? "close" : "open");
+  const toggle = button(says, act, { label: `${says} ${name}`, test: open ? "close-part" : "open-part" });
+  const facts = part.facts(resource, app).filter(Boolean).join(BETWEEN);
+  return element(
+    "li",
+    {
+      "class": desk.isCurrent(resource) ? "list-item current" : "list-item",
+      "data-test": "part",
+      "data-reference": referenceTo(resource),
+      "data-open": open,
+    },
+    element(
+      "div",
+      { class: "list-text" },
+      element("span", {}, name),
+      element("span", {}, facts),
+      open && element("span", {}, element("span", { class: "badge badge-accent" }, icon("check"), app.t("is-open"))),
+    ),
+    toggle,
+  );
+}
+
+function classText(encounter, app) {
+  const code = encounter.class?.code;
+  const said = app.t(`class.${code}`);
+  return said === `class.${code}` ? conceptText(encounter.class) : said;
+}
+
+function statusText(resource, app) {
+  const said = app.t(`status.${resource.status}`);
+  return said === `status.${resource.status}` ? resource.status : said;
+}
+
+/** Rows are made anew when something opens; whoever works by keyboard stays in theirs. */
+function keepingFocus(lists, render) {
+  const held = document.activeElement?.closest?.("[data-reference]")?.dataset.reference;
+  render();
+  if (held) lists.querySelector(`[data-reference="${CSS.escape(held)}"] button`)?.focus();
+}

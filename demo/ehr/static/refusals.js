@@ -1,0 +1,115 @@
+/** Who did not follow and why, as a clinician needs it: what is out of step, what the others show, what can be done. */
+
+import { button, element, icon } from "/shared/dom.js";
+import { conceptText, humanName } from "/shared/fhir.js";
+import { stateOf } from "./session.js";
+
+const SYSTEM = "https://fhircast.hl7.org/events/syncerror/";
+/** By what the hub says of it. What nobody has a word for counts as refused. */
+const KINDS = [
+  { kind: "lost", said: /lost its connection|was unsubscribed/ },
+  { kind: "silent", said: /did not acknowledge/ },
+  { kind: "failed", said: /could not follow/ },
+];
+
+/**
+ * @param {object|null} outcome the OperationOutcome of a SyncError
+ * @returns {{name: string, id: string, kind: "refused"|"failed"|"silent"|"lost", reason: string}[]} who, which event,
+ *   and why in the subscriber's own words ("" where it gave none)
+ */
+export function reportsOf(outcome) {
+  return (outcome?.issue ?? []).map(({ diagnostics = "", details }) => {
+    const code = (name) => details?.coding?.find((coding) => coding.system === SYSTEM + name)?.code ?? "";
+    const kind = KINDS.find(({ said }) => said.test(diagnostics))?.kind ?? "refused";
+    return {
+      name: code("subscribername") || code("subscriber") || "unnamed",
+      id: code("eventid"),
+      kind,
+      reason: reasonIn(diagnostics),
+    };
+  });
+}
+
+/** The subscriber's own words stand behind the first colon, the hub's or the client's before it. */
+function reasonIn(diagnostics) {
+  const own = diagnostics
+    .replace(/: it was not delivered\b/, "")
+    .split(/:\s+/)
+    .slice(1)
+    .join(": ")
+    .trim();
+  return own.replace(/\.$/, ""); // it becomes part of a sentence
+}
+
+/** The panel. It shows who is behind, as the client knows it, until they follow or it is dismissed. */
+export function showRefusals(app, desk, participants) {
+  const place = document.querySelector("[data-test=refusals]");
+  /** By name of the subscriber. @type {Map<string, {id: string, kind: string, reason: string, at: number}>} */
+  const reports = new Map();
+  const dismissed = new Set();
+  let shown = "";
+
+  const isBack = (name, at) => {
+    const named = participants.asked > at ? (participants.all ?? []).filter((one) => one.name === name) : [];
+    return named.length > 0 && named.every((one) => stateOf(one.state).follows);
+  };
+  const render = () => {
+    const behind = app.client.status.behind
+      .map((name) => ({ name, ...(reports.get(name) ?? { id: "", kind: "refused", reason: "", at: Infinity }) }))
+      .filter(({ name, id, at }) => !dismissed.has(`${name} ${id}`) && !isBack(name, at));
+    const what = shownByOthers(app, desk);
+    const now = JSON.stringify([app.language, behind, what]);
+    if (now === shown) return; // said once, not at every look
+    shown = now;
+    const dismiss = () => {
+      for (const { name, id } of behind) dismissed.add(`${name} ${id}`);
+      render();
+      document.querySelector("[data-test=search]").focus();
+    };
+    place.replaceChildren(...(behind.length ? [panel(app, desk, behind, what, dismiss)] : []));
+  };
+
+  app.client.on("SyncError", (event) => {
+    for (const { name, ...report } of reportsOf(event.resource("operationoutcome"))) {
+      reports.set(name, { ...report, at: performance.now() });
+    }
+    render();
+  });
+  app.client.onStatus(render);
+  participants.addEventListener("change", render);
+  desk.addEventListener("change", render);
+  document.addEventListener("language", render);
+}
+
+function panel(app, desk, behind, what, dismiss) {
+  const sentences = behind.map((one) =>
+    element("strong", { "data-test": "refusal", "data-name": one.name }, `${sentence(app, one)}.`),
+  );
+  const others = what ? app.t("refusal.others", { what }) : app.t("refusal.nothing");
+  return element(
+    "div",
+    { "class": "alert", "data-test": "refusal-panel" },
+    icon("warn"),
+    element("div", { class: "alert-text" }, ...sentences, element("span", { "data-test": "refusal-others" }, others)),
+    element(
+      "div",
+      { class: "toolbar" },
+      what && button(app.t("refusal.again"), () => desk.openAgain(), { icon: "again", test: "refusal-again" }),
+      button(app.t("refusal.dismiss"), dismiss, { kind: "quiet", test: "refusal-dismiss" }),
+    ),
+  );
+}
+
+function sentence(app, { name, kind, reason }) {
+  return app.t(kind === "refused" && reason ? "refusal.because" : `refusal.${kind}`, { name, reason });
+}
+
+/** @returns {string} what is current, by name; "" for nothing */
+function shownByOthers(app, desk) {
+  const event = app.client.context?.event;
+  if (!event) return "";
+  const patient = humanName(desk.patient ?? event.resource("patient"));
+  const part = event.resource("report") ?? event.resource("study");
+  if (!part) return patient;
+  return app.t("refusal.study", { study: part.description ?? conceptText(part.code ?? part.modality), patient });
+}

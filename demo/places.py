@@ -1,0 +1,78 @@
+"""Where each part of the demo is: one origin each, as in a hospital, where no two applications share one."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from demo import DemoError
+
+#: The parts, and the port that each has unless somebody else has taken it.
+PORTS = {
+    "hub": 8080,
+    "ehr": 8081,
+    "auth": 8082,
+    "login": 8083,
+    "pacs": 8084,
+    "second-opinion": 8085,
+    "chart": 8086,
+    "reporting": 8087,
+}
+
+
+@dataclass(frozen=True)
+class Places:
+    """The port of each part; browsers find all of them on localhost."""
+
+    ports: dict[str, int]
+
+    def origin(self, name: str) -> str:
+        """Of a part, by its name in PORTS."""
+        return f"http://localhost:{self.ports[name]}"
+
+    def origins(self) -> dict[str, str]:
+        """Of all parts."""
+        return {name: self.origin(name) for name in self.ports}
+
+    @property
+    def hub_url(self) -> str:
+        """hub.url."""
+        return f"{self.origin('hub')}/api/hub"
+
+    @property
+    def fhir(self) -> str:
+        """The base of the EHR's FHIR server."""
+        return f"{self.origin('ehr')}/fhir"
+
+    def dicomweb(self, name: str) -> str:
+        """The base of a viewer's DICOMweb service."""
+        return f"{self.origin(name)}/dicomweb"
+
+
+def find_places(host: str, *, own_hub: bool) -> tuple[Places, dict[str, socket.socket]]:
+    """The places, and a listening socket for each but the hub, which listens in a process of its own.
+
+    A port that is taken is replaced by a free one. Not so without a hub of one's own: the one that runs already relies on all
+    of them, and a DemoError names the port.
+    """
+    with ExitStack() as opened:
+        sockets = {
+            name: opened.enter_context(_listen(host, name, port, movable=own_hub))
+            for name, port in PORTS.items()
+            if own_hub or name != "hub"
+        }
+        opened.pop_all()
+    ports = PORTS | {name: listener.getsockname()[1] for name, listener in sockets.items()}
+    if own_hub:
+        sockets.pop("hub").close()
+    return Places(ports), sockets
+
+
+def _listen(host: str, name: str, port: int, *, movable: bool) -> socket.socket:
+    try:
+        return socket.create_server((host, port))
+    except OSError as error:
+        if not movable:
+            raise DemoError(f"port {port}, where {name} is expected: {error.strerror}") from None
+        return socket.create_server((host, 0))

@@ -1,0 +1,57 @@
+"""Who may ask: a bearer token in the Authorization header (RFC 6750), checked by whoever made the server."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+#: The token's claims; raises whatever it likes for a token that is not good.
+Verify = Callable[[str], Awaitable[Any]]
+#: The answer to who may not ask, with status 401, from a reason for people and its headers.
+Refuse = Callable[[str, dict[str, str]], Response]
+
+_log = logging.getLogger("demo.access")
+
+
+class Bearer:
+    """ASGI middleware: lets requests with a good token through, and all requests for the paths in `free`."""
+
+    def __init__(self, app: ASGIApp, verify: Verify, refuse: Refuse, free: frozenset[str] = frozenset()) -> None:
+        self._app, self._verify, self._refuse, self._free = app, verify, refuse, free
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        app = self._app
+        if scope["type"] == "http" and scope["path"].removeprefix(scope.get("root_path", "")) not in self._free:
+            app = await self._refusal(Headers(scope=scope).get("authorization", "")) or app
+        await app(scope, receive, send)
+
+    async def _refusal(self, authorization: str) -> Response | None:
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            return self._refuse("a bearer token is needed", {"WWW-Authenticate": "Bearer"})
+        try:
+            await self._verify(token.strip())
+        except Exception as error:  # whatever went wrong, nobody is let in by it
+            _log.info("a token was refused: %s", type(error).__name__)
+            return self._refuse("this token is not good", {"WWW-Authenticate": 'Bearer error="invalid_token"'})
+        return None
+
+
+def guarded(verify: Verify, refuse: Refuse, free: frozenset[str] = frozenset()) -> list[Middleware]:
+    """Any page may ask, with a token that it holds: no cookie is sent or read. Preflights need no token."""
+    anybody = Middleware(
+        CORSMiddleware,
+        allow_origins=["*"],
+        allow_methods=["GET"],
+        allow_headers=["Authorization", "Prefer"],
+        expose_headers=["WWW-Authenticate"],
+    )
+    return [anybody, Middleware(Bearer, verify=verify, refuse=refuse, free=free)]

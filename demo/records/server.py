@@ -1,0 +1,106 @@
+"""The FHIR server: read, search and `$ihe-pix`, for whoever has a token that `verify` finds good."""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from demo.records.access import Verify, guarded
+from demo.records.address import service_url
+from demo.records.capability import capability
+from demo.records.outcome import FhirError, FhirResponse, refusal
+from demo.records.parameters import PARAMETERS
+from demo.records.pix import cross_reference
+from demo.records.search import read_query, search
+from demo.records.store import Store, load
+
+_JSON = {"json", "application/json", "application/fhir+json"}
+_ANYTHING = {"*/*", "application/*"}
+
+
+def make_app(verify: Verify, store: Store | None = None) -> Starlette:
+    """An ASGI app with [base] at its root, to be mounted at /fhir. `verify` takes a token and raises where it is not
+    good; `store` replaces the demo's records.
+    """
+    server = _Server(store or load())
+    return Starlette(
+        routes=[
+            Route("/metadata", server.metadata),
+            Route("/Patient/$ihe-pix", server.pix),
+            Route("/{type}", server.search),
+            Route("/{type}/{id}", server.read),
+        ],
+        middleware=guarded(verify, _unauthorized, free=frozenset({"/metadata"})),
+        exception_handlers={FhirError: _fhir_error, HTTPException: _http_error},
+    )
+
+
+class _Server:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def metadata(self, request: Request) -> Response:
+        _check_format(request)
+        return FhirResponse(capability(service_url(request)))
+
+    async def read(self, request: Request) -> Response:
+        _check_format(request)
+        type_, id_ = _known_type(request), request.path_params["id"]
+        found = self._store.get(type_, id_)
+        if found is None:
+            raise FhirError(404, "not-found", f"there is no {type_} with this id")
+        return FhirResponse(found)
+
+    async def search(self, request: Request) -> Response:
+        _check_format(request)
+        query = read_query(_known_type(request), request.query_params.multi_items(), strict=_is_strict(request))
+        return FhirResponse(search(self._store, query, service_url(request)))
+
+    async def pix(self, request: Request) -> Response:
+        _check_format(request)
+        asked = request.query_params
+        if len(sources := asked.getlist("sourceIdentifier")) != 1:
+            raise FhirError(400, "required", "exactly one sourceIdentifier is needed")
+        return FhirResponse(
+            cross_reference(self._store, service_url(request), sources[0], asked.getlist("targetSystem"))
+        )
+
+
+def _known_type(request: Request) -> str:
+    type_ = str(request.path_params["type"])
+    if type_ not in PARAMETERS:
+        raise FhirError(404, "not-supported", "there are no resources of this type here")
+    return type_
+
+
+def _check_format(request: Request) -> None:
+    """`_format` comes before Accept. Raises FhirError where neither takes JSON."""
+    # In a URL a plus is a space, and many forget it.
+    named = request.query_params.get("_format", "").replace(" ", "+")
+    asked = named or request.headers.get("accept") or "*/*"
+    if not {each.partition(";")[0].strip().lower() for each in asked.split(",")} & (_JSON | _ANYTHING):
+        raise FhirError(406, "not-supported", "there is JSON only: application/fhir+json")
+
+
+def _is_strict(request: Request) -> bool:
+    """`Prefer: handling=strict`, maybe among other wishes."""
+    wishes = request.headers.get("prefer", "").replace(";", ",").replace(" ", "").lower()
+    return "handling=strict" in wishes.split(",")
+
+
+def _unauthorized(reason: str, headers: dict[str, str]) -> Response:
+    return refusal(401, "login", reason, headers)
+
+
+async def _fhir_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, FhirError)
+    return refusal(error.status, error.code, error.diagnostics)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = {404: "not-found", 405: "not-supported"}.get(error.status_code, "processing")
+    return refusal(error.status_code, code, error.detail, dict(error.headers or {}))

@@ -1,0 +1,47 @@
+"""The resources, as data/ has them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+Resource = dict[str, Any]
+
+DATA = Path(__file__).parent / "data"
+
+
+class Store:
+    """Resources by type and id. Whoever reads one must not change it."""
+
+    def __init__(self, resources: Iterable[Resource]) -> None:
+        self._types: dict[str, dict[str, Resource]] = {}
+        for resource in resources:
+            self._types.setdefault(resource["resourceType"], {})[resource["id"]] = resource
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The types that there are, by name."""
+        return tuple(sorted(self._types))
+
+    def all(self, type_: str) -> list[Resource]:
+        """All of a type, in the order of the file. Raises KeyError for a type that is not here."""
+        return list(self._types[type_].values())
+
+    def get(self, type_: str, id_: str) -> Resource | None:
+        """One resource, or None. Raises KeyError for a type that is not here."""
+        return self._types[type_].get(id_)
+
+    def resolve(self, reference: dict[str, str]) -> Resource:
+        """What a resource refers to: {"reference": "Patient/patient-1"}. Raises KeyError where there is no such."""
+        type_, _, id_ = reference["reference"].partition("/")
+        return self._types[type_][id_]
+
+
+@cache
+def load() -> Store:
+    """The demo's records."""
+    files = sorted(DATA.glob("*.json"))
+    return Store(resource for file in files for resource in json.loads(file.read_text(encoding="utf-8")))

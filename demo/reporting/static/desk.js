@@ -1,0 +1,95 @@
+/**
+ * @typedef {object} OpenReport
+ * @property {object} resource DiagnosticReport, as opened
+ * @property {object[]} studies
+ * @property {object | null} patient
+ */
+
+/** What lies on the desk: the session's patient and study, and the report that is worked on. Changed by events. */
+export class Desk {
+  /** @type {object | null} */ patient = null;
+  /** @type {object | null} */ study = null;
+  /** @type {OpenReport | null} */ report = null;
+  /** References of what is selected. @type {Set<string>} */ selected = new Set();
+  #told;
+
+  /**
+   * @param {(what: "moved" | "closed" | "", report: OpenReport | null) => void} told called after every change. "moved":
+   *   the session went to another patient, "closed": somebody closed the report; `report` is the one that was left
+   */
+  constructor(told) {
+    this.#told = told;
+  }
+
+  /** @returns {string} "DiagnosticReport/r1"; "" when no report is open */
+  get anchor() {
+    return this.report ? `DiagnosticReport/${this.report.resource.id}` : "";
+  }
+
+  openPatient(event) {
+    this.#turnTo(event.resource("patient"));
+  }
+
+  closePatient(event) {
+    if (event.anchor === `Patient/${this.patient?.id}`) this.clear();
+  }
+
+  /** Home-open, or the patient's close. */
+  clear() {
+    this.#turnTo(null);
+  }
+
+  openStudy(event) {
+    this.study = event.resource("study");
+    this.#turnTo(event.resource("patient") ?? subjectOf(this.study));
+  }
+
+  closeStudy(event) {
+    if (event.anchor !== `ImagingStudy/${this.study?.id}`) return;
+    this.study = null;
+    this.#told("", null);
+  }
+
+  openReport(event) {
+    const resource = event.resource("report");
+    const studies = event.context.filter((item) => item.key === "study" && item.resource).map((item) => item.resource);
+    const patient = event.resource("patient") ?? subjectOf(resource);
+    if (this.anchor !== event.anchor) this.selected.clear();
+    this.report = { resource, studies, patient };
+    this.study = studies[0] ?? this.study;
+    this.#turnTo(patient);
+  }
+
+  closeReport(event) {
+    if (event.anchor !== this.anchor) return;
+    const { report } = this;
+    this.#leaveReport();
+    this.#told(event.own ? "" : "closed", report);
+  }
+
+  select(event) {
+    if (event.anchor !== this.anchor) return;
+    const items = event.context.filter((item) => item.key === "select");
+    this.selected = new Set(items.map((item) => item.reference?.reference).filter(Boolean));
+    this.#told("", null);
+  }
+
+  #turnTo(patient) {
+    const left = this.report && this.report.patient?.id !== patient?.id ? this.report : null;
+    if (left) this.#leaveReport();
+    if (this.study && subjectOf(this.study)?.id !== patient?.id) this.study = null;
+    this.patient = patient;
+    this.#told(left ? "moved" : "", left);
+  }
+
+  #leaveReport() {
+    this.report = null;
+    this.selected.clear();
+  }
+}
+
+/** @param {object} resource @returns {object | null} as much of its patient as it says itself */
+function subjectOf(resource) {
+  const [, id] = /(?:^|\/)Patient\/([^/]+)$/.exec(resource?.subject?.reference ?? "") ?? [];
+  return id ? { resourceType: "Patient", id } : null;
+}

@@ -1,0 +1,85 @@
+import { dateText, humanName } from "/shared/fhir.js";
+import { sharedText } from "./report.js";
+
+const FIELDS = ["findings", "conclusion"];
+
+/** The text of the open report: what was shared, or what was written here since. */
+export class Editor {
+  #t;
+  #drafts;
+  #fields = Object.fromEntries(FIELDS.map((name) => [name, document.getElementById(name)]));
+  #last = this.#fields.findings;
+  #id = "";
+
+  /** @param {(key: string, values?: object) => string} t @param {import("./drafts.js").Drafts} drafts */
+  constructor(t, drafts) {
+    this.#t = t;
+    this.#drafts = drafts;
+    for (const field of Object.values(this.#fields)) {
+      field.addEventListener("focus", () => (this.#last = field));
+      field.addEventListener("input", () => this.#drafts.write(this.#id, field.id, field.value));
+    }
+  }
+
+  /** @returns {{findings: string, conclusion: string}} */
+  get text() {
+    return Object.fromEntries(FIELDS.map((name) => [name, this.#fields[name].value]));
+  }
+
+  /**
+   * @param {import("./desk.js").OpenReport | null} open
+   * @param {object} current the report as it was shared last
+   * @param {object[]} content what is shared in it
+   */
+  render(open, current, content) {
+    place("report").hidden = !open;
+    place("no-report").hidden = Boolean(open);
+    this.#renderStatus(open && current.status);
+    this.#id = open?.resource.id ?? "";
+    if (!open) return;
+    const signed = current.status === "final";
+    place("sign").hidden = place("save-preliminary").hidden = signed;
+    place("close-report").textContent = this.#t(signed ? "closeSigned" : "closeReport");
+    place("report-about").textContent = this.#about(open);
+    const text = this.#drafts.text(this.#id, sharedText(current, content));
+    for (const name of FIELDS) {
+      // Setting the value moves the cursor: only where the text is another
+      if (this.#fields[name].value !== text[name]) this.#fields[name].value = text[name];
+      this.#fields[name].readOnly = signed;
+    }
+  }
+
+  /** Puts the keyboard where there is something to do: in the open report's text, else at the heading. */
+  focus() {
+    (this.#id ? this.#fields.findings : document.getElementById("report-title")).focus();
+  }
+
+  /** @param {string} text goes to where the cursor was last, with blanks around it */
+  insert(text) {
+    const field = this.#last;
+    const { selectionStart: start, selectionEnd: end, value } = field;
+    const before = /\S$/.test(value.slice(0, start)) ? " " : "";
+    const after = /^\S/.test(value.slice(end)) ? " " : "";
+    field.focus();
+    field.setRangeText(`${before}${text}${after}`, start, end, "end");
+    this.#drafts.write(this.#id, field.id, field.value);
+  }
+
+  #about({ resource, studies, patient }) {
+    const study = studies.map((each) => [each.description, dateText(each.started)].filter(Boolean).join(", "));
+    return [study.join("; ") || resource.code?.text, patient && humanName(patient)].filter(Boolean).join(" · ");
+  }
+
+  #renderStatus(status) {
+    const badge = place("report-status");
+    badge.hidden = !status;
+    badge.dataset.status = status || "";
+    badge.textContent = status ? this.#t(`status.${status}`) : "";
+    badge.classList.toggle("badge-ok", status === "final");
+    badge.classList.toggle("badge-warn", status === "partial" || status === "preliminary");
+  }
+}
+
+function place(test) {
+  return document.querySelector(`[data-test="${test}"]`);
+}

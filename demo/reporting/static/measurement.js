@@ -1,0 +1,53 @@
+import { conceptText } from "/shared/fhir.js";
+import { htmlLanguage } from "/shared/i18n.js";
+import { isFindings } from "./report.js";
+
+const DECIMALS = 1;
+
+/** @param {object[]} content @returns {object[]} the Observations with a measured value, in the order they came */
+export function measurementsOf(content) {
+  return content.filter((each) => each.resourceType === "Observation" && !isFindings(each) && valueText(each));
+}
+
+/** @returns {string} such as "12.5 mm" or "21 × 14 mm", as the language writes numbers */
+export function valueText(observation) {
+  if (observation.valueQuantity) return quantityText(observation.valueQuantity);
+  const parts = (observation.component ?? []).map((each) => each.valueQuantity).filter(Boolean);
+  return (
+    parts.map(quantityText).join(" × ") || (observation.valueString ?? conceptText(observation.valueCodeableConcept))
+  );
+}
+
+function quantityText({ value, unit, code }) {
+  const number = new Intl.NumberFormat(htmlLanguage(), { maximumFractionDigits: DECIMALS }).format(value);
+  return [number, unit ?? code].filter(Boolean).join(" ");
+}
+
+/**
+ * @param {object} observation
+ * @param {(key: string) => string} t
+ * @returns {string} what was measured, in the page's language where there is a word for the code
+ */
+export function nameOf(observation, t) {
+  const keys = (observation.code?.coding ?? []).map(({ code }) => `code.${code}`);
+  const known = keys.find((key) => t(key) !== key);
+  return known ? t(known) : conceptText(observation.code);
+}
+
+/** @param {(key: string) => string} t @returns {string} such as "Length 12.5 mm" */
+export function sentence(observation, t) {
+  return [nameOf(observation, t), valueText(observation)].filter(Boolean).join(" ");
+}
+
+/** @returns {string} who measured, and in which application, as far as it is said */
+export function whoMeasured(observation) {
+  const names = [...(observation.performer ?? []).map((each) => each.display), observation.device?.display];
+  return [...new Set(names.filter(Boolean))].join(", ");
+}
+
+/** @returns {string} the time of day at which it was made; "" where that is not said */
+export function whenMeasured(observation) {
+  const at = new Date(observation.issued ?? observation.effectiveDateTime ?? Number.NaN);
+  if (Number.isNaN(at.getTime())) return "";
+  return at.toLocaleTimeString(htmlLanguage(), { hour: "2-digit", minute: "2-digit" });
+}

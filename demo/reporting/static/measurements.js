@@ -1,0 +1,94 @@
+import { button, element } from "/shared/dom.js";
+import { measurementsOf, nameOf, sentence, valueText, whenMeasured, whoMeasured } from "./measurement.js";
+import { replaceItems } from "./replacing.js";
+
+/** The measurements that were shared in the open report, newest last; which are selected; new ones are announced. */
+export class Measurements {
+  #t;
+  #act;
+  #known = new Set();
+  #anchor = "";
+  #list = document.querySelector('[data-test="measurements"]');
+  #hint = document.querySelector('[data-test="measurements-empty"]');
+  #announced = document.querySelector('[data-test="announced"]');
+
+  /**
+   * @param {(key: string, values?: object) => string} t
+   * @param {{select(references: string[]): void, insert(text: string): void}} act what the buttons do
+   */
+  constructor(t, act) {
+    this.#t = t;
+    this.#act = act;
+  }
+
+  /**
+   * @param {string} anchor of the open report; "" for none
+   * @param {object[]} content what is shared in it
+   * @param {Set<string>} selected references
+   */
+  render(anchor, content, selected) {
+    const shown = anchor ? measurementsOf(content) : [];
+    this.#announce(anchor, shown);
+    this.#hint.textContent = this.#t(anchor ? "noMeasurements" : "measurementsNeedReport");
+    this.#hint.hidden = shown.length > 0;
+    replaceItems(
+      this.#list,
+      shown.map((each) => this.#item(each, selected)),
+    );
+  }
+
+  #announce(anchor, shown) {
+    const news = shown.filter(({ id }) => !this.#known.has(id));
+    const before = this.#anchor === anchor;
+    this.#anchor = anchor;
+    this.#known = new Set(shown.map(({ id }) => id));
+    if (before && news.length) {
+      this.#announced.textContent = news
+        .map((each) => this.#t("arrived", { measurement: sentence(each, this.#t) }))
+        .join(" ");
+    }
+  }
+
+  #item(observation, selected) {
+    const reference = `Observation/${observation.id}`;
+    const pressed = selected.has(reference);
+    const measurement = sentence(observation, this.#t);
+    const insert = button(this.#t("insert"), () => this.#act.insert(measurement), {
+      test: "measurement-insert",
+      label: this.#t("insertThis", { measurement }),
+    });
+    return element(
+      "li",
+      {
+        class: "list-item measurement",
+        "data-test": "measurement",
+        "data-id": observation.id,
+        "data-selected": pressed ? "yes" : "no",
+      },
+      this.#choice(observation, pressed, () => this.#act.select(pressed ? [] : [reference])),
+      insert,
+    );
+  }
+
+  #choice(observation, pressed, run) {
+    const by = [whoMeasured(observation), whenMeasured(observation)].filter(Boolean).join(", ");
+    return element(
+      "button",
+      {
+        type: "button",
+        class: "measurement-choice",
+        "data-test": "measurement-select",
+        "aria-pressed": String(pressed),
+        click: run,
+      },
+      element(
+        "span",
+        { class: "measurement-value" },
+        nameOf(observation, this.#t),
+        " ",
+        element("strong", {}, valueText(observation)),
+      ),
+      element("span", { class: "hint" }, by),
+    );
+  }
+}

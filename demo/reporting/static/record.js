@@ -1,0 +1,68 @@
+/** What the FHIR server has on the session's patient: studies, and reports that may be worked on. */
+export class Record {
+  /** @type {"none" | "reading" | "ready" | "failed"} */ state = "none";
+  /** A sentence, where the state is "failed". */ failure = "";
+  patientId = "";
+  patient = null;
+  /** @type {object[]} */ studies = [];
+  #reports = [];
+  #made = new Map();
+  #fhir;
+  #told;
+
+  /** @param {object} fhir of startApp @param {() => void} told called after every change */
+  constructor(fhir, told) {
+    this.#fhir = fhir;
+    this.#told = told;
+  }
+
+  /** @param {string} patientId "" for nobody */
+  async turnTo(patientId) {
+    if (patientId === this.patientId && this.state !== "failed") return;
+    Object.assign(this, { patientId, patient: null, studies: [], state: patientId ? "reading" : "none" });
+    this.#reports = [];
+    if (!patientId) return;
+    let read = null;
+    try {
+      read = await this.#read(patientId);
+    } catch (error) {
+      this.failure = error.message;
+    }
+    // Whoever asked before somebody else was opened gets an answer that nobody waits for
+    if (this.patientId !== patientId) return;
+    if (read) [this.patient, this.studies, this.#reports] = read;
+    this.state = read ? "ready" : "failed";
+    this.#told();
+  }
+
+  #read(patientId) {
+    const patient = patientId;
+    return Promise.all([
+      this.#fhir.read(`Patient/${patientId}`),
+      this.#fhir.search("ImagingStudy", { patient }),
+      this.#fhir.search("DiagnosticReport", { patient, status: "preliminary" }),
+    ]);
+  }
+
+  /** @param {string} id @returns {Promise<object>} the ImagingStudy. Throws FhirError. */
+  async study(id) {
+    return this.studies.find((each) => each.id === id) ?? this.#fhir.read(`ImagingStudy/${id}`);
+  }
+
+  /** @param {object} report as it was opened or shared from here: the FHIR server does not hear of it */
+  remember(report) {
+    this.#made.set(report.id, report);
+  }
+
+  /** @param {object} study @returns {object[]} its reports, those made here too */
+  reportsOn(study) {
+    const reports = new Map(this.#reports.map((each) => [each.id, each]));
+    for (const [id, report] of this.#made) reports.set(id, report);
+    return [...reports.values()].filter((report) => studyIds(report).includes(study.id));
+  }
+}
+
+/** @param {object} report DiagnosticReport @returns {string[]} */
+export function studyIds(report) {
+  return (report.imagingStudy ?? []).map((each) => each.reference?.split("/").pop()).filter(Boolean);
+}

@@ -1,0 +1,100 @@
+/**
+ * DiagnosticReport resources as they are published (FHIR R4; FHIRcast 3.0.0, 3.6): made new, with text and status, and
+ * the findings, for which the resource has no member, as an Observation of its own.
+ */
+
+const LOINC = "http://loinc.org";
+const FINDINGS = { system: LOINC, code: "59776-5", display: "Procedure findings Narrative" };
+const ACCESSION = "ACSN";
+
+/**
+ * A report that nobody has yet. Its status is "partial" until it is shared or signed.
+ * @param {object} study ImagingStudy @param {object} patient
+ * @param {string} id globally unique: it is not stored on the FHIR server
+ */
+export function newReport(study, patient, id) {
+  const accession = study.identifier?.find((each) => each.type?.coding?.some(({ code }) => code === ACCESSION));
+  return {
+    resourceType: "DiagnosticReport",
+    id,
+    identifier: [{ use: "official", system: "urn:ietf:rfc:3986", value: `urn:uuid:${id}` }],
+    ...(accession && { basedOn: [{ type: "ServiceRequest", identifier: accession }] }),
+    status: "partial",
+    code: {
+      coding: [{ system: LOINC, code: "18748-4", display: "Diagnostic imaging study" }],
+      text: study.description ?? study.modality?.[0]?.code ?? "Diagnostic imaging study",
+    },
+    subject: { reference: `Patient/${patient.id}` },
+    imagingStudy: [{ reference: `ImagingStudy/${study.id}` }],
+  };
+}
+
+/**
+ * What a report's new status and text are, as the resources of a DiagnosticReport-update. "A reporting application may
+ * enable a clinician to sign the report. ... this change in status could become final and would be communicated through
+ * a DiagnosticReport-update event prior to the DiagnosticReport context being closed" (profile for open events).
+ * @param {object} report as it is now
+ * @param {object} text
+ * @param {string} text.status
+ * @param {string} text.findings
+ * @param {string} text.conclusion
+ * @param {Date} text.at when it is said
+ * @param {{name: string, fhirUser?: string}} text.user who says it
+ * @param {object[]} content what is shared in it
+ * @returns {{report: object, changes: (object | string)[]}} the report then, and what to give to `client.update`
+ */
+export function written(report, text, content) {
+  const id = findingsId(report);
+  const others = content.filter((each) => each.resourceType === "Observation" && each.id !== id);
+  const findings = text.findings.trim() ? [findingsOf(report, text)] : [];
+  const shown = content.some((each) => each.resourceType === "Observation" && each.id === id);
+  const gone = shown && !findings.length ? [`Observation/${id}`] : [];
+  const result = [...others, ...findings].map((each) => ({ reference: `Observation/${each.id}` }));
+  const { conclusion: _, result: __, ...rest } = report;
+  const next = {
+    ...rest,
+    status: text.status,
+    issued: text.at.toISOString(),
+    resultsInterpreter: [interpreter(text.user)],
+    ...(result.length && { result }),
+    ...(text.conclusion.trim() && { conclusion: text.conclusion.trim() }),
+  };
+  return { report: next, changes: [...findings, ...gone, next] };
+}
+
+/** The same id every time, so that a second sharing replaces the first; 64 characters at most, as FHIR says. */
+function findingsId(report) {
+  return `${report.id.slice(0, 55)}-findings`;
+}
+
+function findingsOf(report, { status, findings, at, user }) {
+  return {
+    resourceType: "Observation",
+    id: findingsId(report),
+    status: status === "final" ? "final" : "preliminary",
+    code: { coding: [FINDINGS], text: "Findings" },
+    subject: report.subject,
+    issued: at.toISOString(),
+    performer: [interpreter(user)],
+    valueString: findings.trim(),
+  };
+}
+
+function interpreter({ name, fhirUser }) {
+  return { ...(fhirUser && { reference: fhirUser }), display: name };
+}
+
+/** @returns {boolean} whether the Observation is the text of the findings */
+export function isFindings(observation) {
+  return Boolean(observation.code?.coding?.some(({ system, code }) => system === LOINC && code === FINDINGS.code));
+}
+
+/**
+ * @param {object} report
+ * @param {object[]} content what is shared in it
+ * @returns {{findings: string, conclusion: string}}
+ */
+export function sharedText(report, content) {
+  const findings = content.find((each) => each.resourceType === "Observation" && isFindings(each));
+  return { findings: findings?.valueString ?? "", conclusion: report.conclusion ?? "" };
+}

@@ -1,0 +1,117 @@
+/** The list of measurements beside the image. */
+
+import { button, element, icon } from "/shared/dom.js";
+
+export class MeasurementList {
+  #list;
+  #t;
+  #measurements;
+  #words;
+
+  /**
+   * @param {HTMLElement} list
+   * @param {(key: string, values?: object) => string} t
+   * @param {import("./measurements.js").Measurements} measurements
+   * @param {{length: (item: object) => string, place: (item: object) => string, canShare: () => boolean,
+   *   heading: HTMLElement}} words
+   */
+  constructor(list, t, measurements, words) {
+    this.#list = list;
+    this.#t = t;
+    this.#measurements = measurements;
+    this.#words = words;
+    list.addEventListener("keydown", (event) => this.#key(event));
+  }
+
+  /** All of it anew; the focus stays on the button that had it. */
+  render() {
+    const focus = this.#list.contains(document.activeElement) ? document.activeElement.dataset.key : "";
+    this.#list.replaceChildren(...this.#measurements.items.map((item) => this.#row(item)));
+    if (!focus) return;
+    const again = [...this.#list.querySelectorAll("[data-key]")].find((each) => each.dataset.key === focus);
+    (again ?? this.#list.querySelector("button") ?? this.#words.heading).focus();
+  }
+
+  #row(item) {
+    const { id, state, by, problem } = item;
+    const selected = id === this.#measurements.selected;
+    const length = this.#words.length(item);
+    const choose = element(
+      "button",
+      {
+        type: "button",
+        class: "measurement-choice",
+        "aria-pressed": String(selected),
+        "data-key": `select ${id}`,
+        "data-test": "measurement-select",
+        click: () => this.#measurements.select(selected ? "" : id),
+      },
+      element(
+        "span",
+        { class: "list-text" },
+        element("span", { "data-test": "measurement-length" }, length),
+        element("span", {}, this.#words.place(item)),
+        by && element("span", {}, by),
+      ),
+    );
+    return element(
+      "li",
+      {
+        class: `measurement${selected ? " current" : ""}`,
+        "data-test": "measurement",
+        "data-id": id,
+        "data-state": state,
+      },
+      choose,
+      this.#delete(item, length),
+      state !== "shared" && this.#unshared(item, length),
+      problem && element("p", { class: "alert", role: "alert" }, this.#t("measurement.failed", { why: problem })),
+    );
+  }
+
+  #unshared(item, length) {
+    return element(
+      "div",
+      { class: "measurement-unshared" },
+      element("span", { class: "badge badge-warn" }, this.#t(`measurement.${item.state}`)),
+      this.#share(item, length),
+    );
+  }
+
+  #share({ id, state }, length) {
+    if (state !== "local" || !this.#words.canShare()) return null;
+    const options = { label: this.#t("measurement.shareThis", { length }), kind: "quiet", test: "measurement-share" };
+    return keyed(
+      button(this.#t("measurement.share"), () => this.#measurements.share(id), options),
+      `share ${id}`,
+    );
+  }
+
+  #delete({ id }, length) {
+    const label = this.#t("measurement.deleteThis", { length });
+    const made = element(
+      "button",
+      {
+        type: "button",
+        class: "button button-quiet",
+        "aria-label": label,
+        title: label,
+        "data-test": "measurement-delete",
+        click: () => this.#measurements.remove(id),
+      },
+      icon("clear"),
+    );
+    return keyed(made, `delete ${id}`);
+  }
+
+  #key(event) {
+    const id = event.target.closest("[data-id]")?.dataset.id;
+    if (event.key === "Delete" && id) this.#measurements.remove(id);
+  }
+}
+
+/** By its key a button is found again when the list was made anew. */
+function keyed(made, key) {
+  made.dataset.key = key;
+  return made;
+}

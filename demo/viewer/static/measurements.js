@@ -1,0 +1,210 @@
+/** The measurements of this window: those of the report that is open, and those that are only here. */
+
+import { fromObservation, toObservation } from "./observation.js";
+
+const PATIENCE = 1000; // ms
+const PAUSE = 50;
+
+/**
+ * @typedef {import("./observation.js").Measurement & {
+ *   state: "local"|"sharing"|"shared", problem: string, study: string}} Item `study` is a reference
+ */
+
+/**
+ * Events: "change"; with a measurement as `detail`: "added" (here, by hand), "arrived" and "gone" (another did it), and
+ * "selected" (null for none).
+ */
+export class Measurements extends EventTarget {
+  /** The id of the one that is selected. */
+  selected = "";
+  #client;
+  #following;
+  #about;
+  /** By id. @type {Map<string, Item>} */
+  #own = new Map();
+  /** By id. @type {Map<string, Item>} */
+  #shared = new Map();
+  #report = null;
+  #read = null;
+
+  /**
+   * @param {import("/fhircast-client/index.js").FHIRcastClient} client
+   * @param {import("./following.js").Following} following
+   * @param {{user: {name: string, fhirUser: string}, device: string}} about whose measurements these are
+   */
+  constructor(client, following, about) {
+    super();
+    this.#client = client;
+    this.#following = following;
+    this.#about = about;
+  }
+
+  /** Those of the shown study and of its report. @returns {Item[]} */
+  get items() {
+    const study = this.#following.shown.study?.reference;
+    const own = [...this.#own.values()].filter((each) => each.study === study && !this.#shared.has(each.id));
+    return [...this.#shared.values(), ...own];
+  }
+
+  /** Whether the report is what the session is at: the hub takes selections in nothing else. */
+  get isCurrent() {
+    return this.#report !== null && this.#client.context?.anchor === this.#report;
+  }
+
+  /** @param {string} id @returns {Item|null} */
+  item(id) {
+    return this.items.find((each) => each.id === id) ?? null;
+  }
+
+  /** @param {import("./observation.js").Measurement} measured is shared at once where a report is open */
+  add(measured) {
+    const study = this.#following.shown.study.reference;
+    this.#own.set(measured.id, { ...measured, study, state: "local", problem: "" });
+    this.selected = measured.id;
+    this.#tell("added", measured);
+    this.#changed();
+    return this.#following.report && this.share(measured.id);
+  }
+
+  /** @param {string} id of one that is only here */
+  async share(id) {
+    const item = this.#own.get(id);
+    const report = this.#following.report;
+    if (!report || item?.state !== "local") return;
+    this.#mark(id, "sharing");
+    const { patientReference: patient } = this.#following.shown;
+    const observation = toObservation(item, {
+      ...this.#about,
+      study: item.study,
+      patient,
+      issued: new Date().toISOString(),
+    });
+    try {
+      await this.#client.update(() => [observation], { anchor: report });
+      this.#own.delete(id);
+      this.#keep(report, observation);
+    } catch (error) {
+      this.#mark(id, "local", error.message);
+    }
+  }
+
+  /** @param {string} id */
+  async remove(id) {
+    const item = this.item(id);
+    if (!item) return;
+    if (item.state !== "shared") {
+      this.#own.delete(id);
+      return this.#changed();
+    }
+    const reference = `Observation/${id}`;
+    try {
+      await this.#client.update(() => [reference], { anchor: this.#report });
+      this.#shared.delete(id);
+    } catch (error) {
+      if (this.#shared.has(id)) this.#shared.set(id, { ...item, problem: error.message });
+    }
+    this.#changed();
+  }
+
+  /**
+   * Select one, here and, where it is shared and its report current, in every window.
+   * @param {string} id "" for none
+   */
+  async select(id) {
+    const before = this.item(this.selected);
+    this.#choose(id);
+    if (!this.isCurrent || (this.item(id) ?? before)?.state !== "shared") return;
+    const items = this.item(id)?.state === "shared" ? [`Observation/${id}`] : [];
+    try {
+      await this.#client.select(items, { anchor: this.#report });
+    } catch (error) {
+      const item = this.#shared.get(id);
+      if (item) this.#shared.set(id, { ...item, problem: error.message });
+      this.#changed();
+    }
+  }
+
+  /** Another window has selected. @param {object} event a DiagnosticReport-select */
+  chosen(event) {
+    if (event.anchor !== this.#report) return;
+    const references = event.context
+      .filter((item) => item.key.toLowerCase() === "select")
+      .map((item) => item.reference?.reference ?? `${item.resource?.resourceType}/${item.resource?.id}`);
+    const id = references.map((each) => each.split("/").at(-1)).find((each) => this.#shared.has(each));
+    this.#choose(id ?? "");
+  }
+
+  /** Read again what the report that counts here holds; silently where it is another report than before. */
+  async refresh() {
+    const report = this.#following.report;
+    if (report !== this.#report) {
+      this.#report = report;
+      this.#shared.clear();
+      this.#read = null;
+      this.#changed();
+    }
+    if (!report) return;
+    const content = await this.#content(report);
+    if (content && report === this.#report && content !== this.#read) this.#take(content);
+  }
+
+  /** The client asks the hub by itself after an open; what it did not get is asked for here. */
+  async #content(report) {
+    for (let waited = 0; waited < PATIENCE && report === this.#report; waited += PAUSE) {
+      const known = this.#client.contexts.get(report)?.content;
+      if (known) return known;
+      await new Promise((resolve) => setTimeout(resolve, PAUSE));
+    }
+    const current = await this.#client.fetch().catch(() => null);
+    return current?.anchor === report ? current.content : null;
+  }
+
+  #take(content) {
+    const first = !this.#read;
+    const before = this.#shared;
+    this.#read = content;
+    const found = Object.values(content).filter(isMeasurement);
+    this.#shared = new Map(found.map((each) => [each.id, sharedItem(each)]));
+    for (const id of this.#shared.keys()) {
+      if (!first && !before.has(id) && !this.#own.has(id)) this.#tell("arrived", this.#shared.get(id));
+    }
+    for (const [id, item] of before) if (!this.#shared.has(id)) this.#tell("gone", item);
+    if (this.selected && !this.item(this.selected)) this.selected = "";
+    this.#changed();
+  }
+
+  /** What the hub has taken is shown as shared, before its broadcast is back. */
+  #keep(report, observation) {
+    if (report === this.#report) this.#shared.set(observation.id, sharedItem(observation));
+    this.#changed();
+  }
+
+  #mark(id, state, problem = "") {
+    this.#own.set(id, { ...this.#own.get(id), state, problem });
+    this.#changed();
+  }
+
+  #choose(id) {
+    this.selected = this.item(id) ? id : "";
+    this.#tell("selected", this.item(this.selected));
+    this.#changed();
+  }
+
+  #changed() {
+    this.dispatchEvent(new Event("change"));
+  }
+
+  #tell(name, item) {
+    this.dispatchEvent(new CustomEvent(name, { detail: item }));
+  }
+}
+
+/** Others share findings in words too. */
+function isMeasurement(resource) {
+  return resource.resourceType === "Observation" && Number.isFinite(resource.valueQuantity?.value);
+}
+
+function sharedItem(observation) {
+  const study = observation.partOf?.[0]?.reference ?? observation.derivedFrom?.[0]?.reference ?? "";
+  return { ...fromObservation(observation), study, state: "shared", problem: "" };
+}

@@ -1,0 +1,104 @@
+/** The dark area: the image, its lines, and what is written over it. */
+
+import { lengthOf } from "./length.js";
+import { setText } from "./text.js";
+
+export class Picture {
+  #at;
+  #words;
+  #say;
+  #parts;
+
+  /**
+   * @param {(test: string) => HTMLElement} at finds the places on the page
+   * @param {import("./words.js").Words} words
+   * @param {(text: string) => void} say to screen readers
+   * @param {object} parts stack, tool, overlay, hands, sheet, cine and measurements
+   */
+  constructor(at, words, say, parts) {
+    this.#at = at;
+    this.#words = words;
+    this.#say = say;
+    this.#parts = parts;
+    const { stack, tool, sheet, hands } = parts;
+    stack.addEventListener("change", ({ detail }) => this.#changed(detail.by));
+    stack.addEventListener("painted", () => this.#renderImage());
+    stack.addEventListener("failed", () => this.#failed(true));
+    tool.addEventListener("draft", () => this.#drafted());
+    sheet.addEventListener("moved", () => this.draw());
+    hands.addEventListener("mode", () => this.#renderMode());
+  }
+
+  /** All texts anew. */
+  render() {
+    this.#renderMode();
+    this.#renderImage();
+  }
+
+  /** The lines of the image that is on the screen, which may not yet be the one that is wanted. */
+  draw() {
+    const { stack, measurements, overlay, tool } = this.#parts;
+    const image = stack.painted;
+    const here = measurements.items.filter(
+      ({ line }) => image && line?.instance === image.instance && line.frame === image.frame,
+    );
+    const lines = here.map((item) => ({
+      id: item.id,
+      line: item.line,
+      label: this.#words.length(item),
+      selected: item.id === measurements.selected,
+    }));
+    const { draft } = tool;
+    overlay.draw(image, lines, draft && image && { line: draft, label: this.#draftLength() });
+  }
+
+  #changed(by) {
+    const { stack, tool, cine } = this.#parts;
+    if (by !== "window") tool.cancel();
+    this.#failed(false);
+    if (by === "window") this.#say(this.#words.window(stack.window));
+    else if (!cine.playing && document.activeElement !== this.#at("stack")) {
+      this.#say(this.#words.image(stack.series, stack.index));
+    }
+  }
+
+  #renderMode() {
+    const { hands, stack } = this.#parts;
+    const key = hands.mode === "window" && !stack.image?.grey ? "noWindow" : hands.mode;
+    setText(this.#at("mode"), key ? this.#words.t(`mode.${key}`) : "");
+    this.#at("viewport").dataset.mode = hands.mode;
+  }
+
+  #renderImage() {
+    const { painted, series, images, window } = this.#parts.stack;
+    const index = images.indexOf(painted);
+    const canvas = this.#at("image");
+    if (index >= 0) canvas.setAttribute("aria-label", this.#words.image(series, index));
+    else canvas.removeAttribute("aria-label");
+    const place = [series?.modality, `${index + 1}/${images.length}`, series && this.#words.series(series)];
+    setText(this.#at("corner-left"), index >= 0 ? place.join(" · ") : "");
+    setText(this.#at("corner-right"), index >= 0 && painted.grey ? this.#words.window(window) : "");
+    this.draw();
+  }
+
+  #failed(failed) {
+    const text = failed ? this.#words.t("image.failed") : "";
+    this.#at("image-failed").hidden = !failed;
+    setText(this.#at("image-failed"), text);
+    if (!failed) return;
+    this.#renderImage();
+    this.#say(text);
+  }
+
+  #drafted() {
+    const { draft } = this.#parts.tool;
+    this.draw();
+    if (draft?.end === 1) this.#say(this.#words.t("draft.first", { x: draft.x2, y: draft.y2 }));
+    else if (draft) this.#say(this.#draftLength());
+  }
+
+  #draftLength() {
+    const { tool, stack } = this.#parts;
+    return this.#words.length(lengthOf(tool.draft, stack.painted.spacing));
+  }
+}

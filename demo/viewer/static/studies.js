@@ -1,0 +1,45 @@
+/** Which of this archive's studies an event means. The viewer follows nothing that is not certain. */
+
+import { IdentityMap, QidoRs, StudyUid, TypeCode } from "/fhircast-client/identity/index.js";
+
+const HOSPITAL_ACCESSION = "http://hospital.example/accession";
+
+/** For `client.on(..., {ids})`: `find` and `findStudy` give a Local, its id a Study Instance UID, or raise Refuse. */
+export class Studies {
+  #map;
+  #began;
+  #refused;
+
+  /**
+   * @param {string} dicomweb the archive
+   * @param {typeof fetch} fetch with the user's token
+   * @param {{began: (event: object) => void, refused: (event: object, reason: Error) => void}} told who is told of it
+   */
+  constructor(dicomweb, fetch, { began, refused }) {
+    this.#map = new IdentityMap({ ImagingStudy: [new StudyUid(), new TypeCode("ACSN", HOSPITAL_ACCESSION)] }, [
+      new QidoRs(dicomweb, fetch, { accessionSystem: HOSPITAL_ACCESSION }),
+    ]);
+    this.#began = began;
+    this.#refused = refused;
+  }
+
+  /** @param {object} event an ImagingStudy-open */
+  find(event) {
+    return this.#told(event, () => this.#map.find(event));
+  }
+
+  /** @param {object} event any that has a study in its context */
+  findStudy(event) {
+    return this.#told(event, () => this.#map.findResource(event.resource("study"), event.resource("patient")));
+  }
+
+  async #told(event, find) {
+    this.#began(event);
+    try {
+      return await find();
+    } catch (reason) {
+      this.#refused(event, reason);
+      throw reason;
+    }
+  }
+}

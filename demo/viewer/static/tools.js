@@ -1,0 +1,154 @@
+/** The buttons above and below the image. */
+
+import { button, element, icon } from "/shared/dom.js";
+import { presets } from "./window.js";
+
+const STEP = 0.1; // of a window, for each press
+
+/** Shows what the parts are at, and hands on what is pressed. `render` after the language or the series has changed. */
+export class Tools {
+  #bar;
+  #at;
+  #t;
+  #stack;
+  #sheet;
+  #hands;
+  #cine;
+
+  /**
+   * @param {HTMLElement} bar
+   * @param {(test: string) => HTMLElement} at finds the parts below the image
+   * @param {(key: string, values?: object) => string} t
+   * @param {{stack: import("./stack.js").Stack, sheet: import("./sheet.js").Sheet, hands: import("./hands.js").Hands,
+   *   cine: import("./cine.js").Cine}} parts
+   */
+  constructor(bar, at, t, { stack, sheet, hands, cine }) {
+    this.#bar = bar;
+    this.#at = at;
+    this.#t = t;
+    this.#stack = stack;
+    this.#sheet = sheet;
+    this.#hands = hands;
+    this.#cine = cine;
+    at("previous").addEventListener("click", () => stack.go(stack.index - 1));
+    at("next").addEventListener("click", () => stack.go(stack.index + 1));
+    at("stack").addEventListener("input", ({ target }) => stack.go(Number(target.value) - 1));
+    at("cine").addEventListener("click", () => cine.toggle());
+    stack.addEventListener("change", ({ detail }) => (detail.by === "series" ? this.render() : this.#place()));
+    cine.addEventListener("playing", () => this.#play());
+    hands.addEventListener("mode", () => this.#pressed());
+  }
+
+  render() {
+    const t = this.#t;
+    const tool = (name, run) => button(t(`tools.${name}`), run, { test: name });
+    const small = (name, sign, run) => this.#small(t(`tools.${name}`), sign, name, run);
+    const hands = this.#hands;
+    this.#bar.replaceChildren(
+      button(t("tools.length"), () => hands.toggle("length"), {
+        icon: "ruler",
+        test: "length",
+        pressed: hands.mode === "length",
+      }),
+      this.#presets(),
+      element(
+        "span",
+        { class: "pair", "data-grey": true },
+        small("darker", "−", () => hands.window(-STEP, 0)),
+        element("span", { class: "pair-sign", "aria-hidden": "true" }, "☀"),
+        small("brighter", "+", () => hands.window(STEP, 0)),
+      ),
+      element(
+        "span",
+        { class: "pair", "data-grey": true },
+        small("less", "−", () => hands.window(0, -STEP)),
+        element("span", { class: "pair-sign", "aria-hidden": "true" }, "◐"),
+        small("more", "+", () => hands.window(0, STEP)),
+      ),
+      element(
+        "span",
+        { class: "pair" },
+        small("out", "−", () => this.#sheet.scale(-1)),
+        tool("fit", () => this.#sheet.fit()),
+        small("in", "+", () => this.#sheet.scale(1)),
+      ),
+    );
+    this.#step("previous", "stack.previous", "‹");
+    this.#step("next", "stack.next", "›");
+    this.#play();
+    this.#place();
+  }
+
+  #small(label, sign, test, run) {
+    const made = button(sign, run, { label, test });
+    made.title = label;
+    return made;
+  }
+
+  #presets() {
+    const { series, image } = this.#stack;
+    const options = [["own", null], ...presets(series?.modality ?? "").map(({ name, of }) => [name, of])];
+    const select = element(
+      "select",
+      { id: "preset", "data-test": "preset", change: () => this.#preset(select.value, options) },
+      ...options.map(([name]) => element("option", { value: name }, this.#t(`preset.${name}`))),
+      element("option", { value: "hand", hidden: true }, this.#t("preset.hand")),
+    );
+    return element(
+      "span",
+      { class: "preset", "data-grey": true, hidden: !image?.grey },
+      element("label", { for: "preset" }, this.#t("tools.preset")),
+      select,
+    );
+  }
+
+  #preset(name, options) {
+    const of = options.find(([each]) => each === name)?.[1];
+    this.#stack.setWindow(of ? of(this.#stack.image.window) : null);
+  }
+
+  /** Where the stack is, and which window it has. */
+  #place() {
+    const { images, index, image, chosen } = this.#stack;
+    const said = this.#t("image.of", { number: index + 1, count: images.length });
+    const slider = this.#at("stack");
+    slider.max = Math.max(images.length, 1);
+    slider.value = index + 1;
+    slider.disabled = images.length < 2;
+    slider.setAttribute("aria-valuetext", said);
+    this.#at("count").textContent = `${index + 1} / ${images.length}`;
+    this.#at("previous").disabled = index === 0;
+    this.#at("next").disabled = index >= images.length - 1;
+    for (const each of this.#bar.querySelectorAll("[data-grey]")) each.hidden = !image?.grey;
+    const select = this.#bar.querySelector("select");
+    if (select && image) select.value = this.#named(chosen, image);
+  }
+
+  #named(chosen, image) {
+    if (!chosen) return "own";
+    const same = ({ of }) => of(image.window).center === chosen.center && of(image.window).width === chosen.width;
+    return presets(this.#stack.series.modality).find(same)?.name ?? "hand";
+  }
+
+  #step(test, key, sign) {
+    const made = this.#at(test);
+    made.setAttribute("aria-label", this.#t(key));
+    made.title = this.#t(key);
+    made.textContent = sign;
+  }
+
+  #play() {
+    const { playing } = this.#cine;
+    const made = this.#at("cine");
+    made.hidden = this.#stack.images.length < 2;
+    made.dataset.playing = String(playing);
+    made.replaceChildren(
+      icon(playing ? "pause" : "play"),
+      element("span", {}, this.#t(playing ? "cine.pause" : "cine.play")),
+    );
+  }
+
+  #pressed() {
+    this.#bar.querySelector("[data-test=length]")?.setAttribute("aria-pressed", String(this.#hands.mode === "length"));
+  }
+}

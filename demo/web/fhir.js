@@ -1,0 +1,182 @@
+/** Reading FHIR R4, and saying who a patient is as clinicians read it. */
+
+import { element } from "./dom.js";
+import { currentLanguage, htmlLanguage, translator } from "./i18n.js";
+import { shared } from "./messages.js";
+
+const t = translator(shared);
+const MEDICAL_RECORD_NUMBER = "MR";
+/** What a status of the server means to the user. */
+const REFUSALS = { 401: "fhir.unauthorized", 404: "fhir.none" };
+const DAY = 24 * 3600 * 1000;
+/** Days up to which an age is told in days. */
+const NEWBORN = 31;
+
+/** The FHIR server did not give what was asked for. `message` is a sentence for the user; `status` 0: not reached. */
+export class FhirError extends Error {
+  /** @param {number} status @param {string} message */
+  constructor(status, message) {
+    super(message);
+    this.name = "FhirError";
+    this.status = status;
+  }
+}
+
+/**
+ * @param {string} base the server's URL
+ * @param {{accessToken(): Promise<string>, freshToken(): Promise<string>}} smart
+ */
+export function fhirServer(base, smart) {
+  const get = async (path) => {
+    let answer = await asked(`${base}/${path}`, await smart.accessToken());
+    if (answer.status === 401) answer = await asked(`${base}/${path}`, await smart.freshToken());
+    if (!answer.ok)
+      throw new FhirError(answer.status, t(REFUSALS[answer.status] ?? "fhir.refused", { status: answer.status }));
+    return answer.json();
+  };
+  return {
+    base,
+    /** @param {string} reference "Patient/p1". @returns {Promise<object>} Throws FhirError. */
+    read: (reference) => get(reference),
+    /**
+     * @param {string} type @param {Record<string, string>} [parameters]
+     * @returns {Promise<object[]>} the resources that match, of all pages. Throws FhirError.
+     */
+    async search(type, parameters = {}) {
+      const found = [];
+      let path = `${type}?${new URLSearchParams(parameters)}`;
+      while (path) {
+        const bundle = await get(path);
+        found.push(...(bundle.entry ?? []).map((entry) => entry.resource).filter((each) => each.resourceType === type));
+        const next = bundle.link?.find((link) => link.relation === "next")?.url;
+        path = next?.startsWith(`${base}/`) ? next.slice(base.length + 1) : "";
+      }
+      return found;
+    },
+  };
+}
+
+async function asked(url, token) {
+  try {
+    return await fetch(url, { headers: { Accept: "application/fhir+json", Authorization: `Bearer ${token}` } });
+  } catch {
+    throw new FhirError(0, t("fhir.away"));
+  }
+}
+
+/**
+ * @param {object|null|undefined} patient
+ * @returns {string} the official name, else the first: as it is written where that is said (family names come
+ *   first in many countries), else given and family name
+ */
+export function humanName(patient) {
+  const names = patient?.name ?? [];
+  const name = names.find((each) => each.use === "official") ?? names[0];
+  if (!name) return t(patient ? "patient.nameless" : "patient.none");
+  return name.text ?? ([...(name.given ?? []), name.family].filter(Boolean).join(" ") || t("patient.nameless"));
+}
+
+/**
+ * @param {string|undefined} date "1978-11-03", "1978-11" or "1978".
+ * @returns {string} as the language writes it, "" for none
+ */
+export function birthDate(date, language = currentLanguage()) {
+  return dateText(date?.slice(0, 10), language);
+}
+
+/**
+ * @param {string|undefined} value a FHIR date or dateTime
+ * @returns {string} as the language writes it, with the time where it has one; "" for none
+ */
+export function dateText(value, language = currentLanguage()) {
+  if (!value) return "";
+  const [, month, day] = value.slice(0, 10).split("-");
+  const timed = value.includes("T");
+  const options = { year: "numeric", month: month && "short", day: day && "numeric" };
+  if (timed) Object.assign(options, { hour: "2-digit", minute: "2-digit" });
+  else options.timeZone = "UTC"; // a day is a day wherever it is read
+  const date = new Date(value);
+  return Number.isNaN(date.getTime()) ? value : new Intl.DateTimeFormat(htmlLanguage(language), options).format(date);
+}
+
+/**
+ * @param {string|undefined} born
+ * @param {Date} [now]
+ * @returns {string} "47 years", "5 months", "4 days"; "" where it is not known
+ */
+export function age(born, now = new Date()) {
+  if (!born) return "";
+  const [year, month = 1, day = 1] = born.split("-").map(Number);
+  const days = Math.floor((now - new Date(year, month - 1, day)) / DAY);
+  if (days < NEWBORN) return t(days === 1 ? "age.day" : "age.days", { count: Math.max(days, 0) });
+  const months = (now.getFullYear() - year) * 12 + now.getMonth() + 1 - month - (now.getDate() < day ? 1 : 0);
+  const years = Math.floor(months / 12);
+  if (years >= 2) return t("age.years", { count: years });
+  return t(months === 1 ? "age.month" : "age.months", { count: months });
+}
+
+/** @returns {string} the value of the identifier with this type code (MR, ACSN) or system; "" for none */
+export function identifier(resource, typeOrSystem = MEDICAL_RECORD_NUMBER) {
+  const found = (resource?.identifier ?? []).find(
+    (each) => each.system === typeOrSystem || each.type?.coding?.some((coding) => coding.code === typeOrSystem),
+  );
+  return found?.value ?? "";
+}
+
+/** @returns {string} what a CodeableConcept (or the first of several, or a Coding) says to people */
+export function conceptText(concept) {
+  const one = Array.isArray(concept) ? concept[0] : concept;
+  return one?.text ?? one?.coding?.[0]?.display ?? one?.display ?? one?.coding?.[0]?.code ?? one?.code ?? "";
+}
+
+/** @returns {string} male, female and so on in words; "" where it is not said */
+export function genderText(gender) {
+  return gender ? t(`gender.${gender}`) : "";
+}
+
+/** `<patient-banner>`: who the patient is. `.patient` is the resource, or null for nobody. */
+class PatientBanner extends HTMLElement {
+  #patient = null;
+  #render = () => this.#show();
+
+  connectedCallback() {
+    this.dataset.test ??= "patient-banner";
+    document.addEventListener("language", this.#render);
+    this.#show();
+  }
+
+  disconnectedCallback() {
+    document.removeEventListener("language", this.#render);
+  }
+
+  get patient() {
+    return this.#patient;
+  }
+
+  set patient(patient) {
+    this.#patient = patient;
+    if (this.isConnected) this.#show();
+  }
+
+  #show() {
+    const patient = this.#patient;
+    this.classList.toggle("empty", !patient);
+    this.dataset.patient = patient?.id ?? "";
+    if (!patient) return this.replaceChildren(element("p", { class: "banner-name" }, t("patient.none")));
+    const facts = [
+      [t("patient.born"), [birthDate(patient.birthDate), age(patient.birthDate)].filter(Boolean).join(" · ")],
+      [t("patient.gender"), genderText(patient.gender)],
+      [t("patient.mrn"), identifier(patient)],
+    ].filter(([, value]) => value);
+    this.replaceChildren(
+      element("p", { "class": "banner-name", "data-test": "patient-name" }, humanName(patient)),
+      element(
+        "dl",
+        { class: "banner-facts" },
+        ...facts.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))),
+      ),
+    );
+  }
+}
+
+customElements.define("patient-banner", PatientBanner);

@@ -1,0 +1,242 @@
+/**
+ * Login by SMART App Launch 2.2: a public client with PKCE, launched by the EHR or standing alone.
+ *
+ * Tokens are kept in memory and in sessionStorage, which ends with the window, so that a reload needs no new login.
+ */
+
+import { currentLanguage, htmlLanguage, translator } from "./i18n.js";
+import { shared } from "./messages.js";
+
+const t = translator(shared);
+/** Seconds that a token must still have: long enough for a request on its way. */
+const REMAINING = 60;
+const PENDING = "smart.pending.";
+const KEPT = "smart.kept.";
+
+/** The login did not come about. `message` is a sentence for the user; `final`: only a new login helps. */
+export class LoginError extends Error {
+  /** @param {string} message @param {boolean} [final] */
+  constructor(message, final = true) {
+    super(message);
+    this.name = "LoginError";
+    this.final = final;
+  }
+}
+
+/**
+ * @typedef {object} Login
+ * @property {string} key under which its tokens are kept
+ * @property {string} server FHIR base or issuer: the URL before /.well-known/
+ * @property {string} clientId
+ * @property {string} scope
+ * @property {string} aud the FHIR base that the token is for
+ * @property {string} [launch] the launch id, where the EHR launched
+ * @property {string} [loginHint]
+ */
+
+/**
+ * Go to the login page. The page is left: the promise never resolves. Raises LoginError where there is nowhere to go.
+ * @param {Login} login
+ * @returns {Promise<never>}
+ */
+export async function beginLogin(login) {
+  const found = await discovered(login.server);
+  const [state, nonce, verifier] = [random(), random(), random()];
+  const redirectUri = `${location.origin}/index.html`;
+  const { key, clientId } = login;
+  const pending = {
+    key,
+    clientId,
+    issuer: found.issuer,
+    tokens: found.token_endpoint,
+    nonce,
+    verifier,
+    redirectUri,
+    launched: Boolean(login.launch),
+  };
+  sessionStorage.setItem(PENDING + state, JSON.stringify(pending));
+  const query = {
+    response_type: "code",
+    client_id: login.clientId,
+    redirect_uri: redirectUri,
+    scope: login.scope,
+    state,
+    nonce,
+    aud: login.aud,
+    code_challenge: await challenge(verifier),
+    code_challenge_method: "S256",
+    ui_locales: htmlLanguage(currentLanguage()).slice(0, 2),
+  };
+  if (login.launch) query.launch = login.launch;
+  if (login.loginHint) query.login_hint = login.loginHint;
+  if (sessionStorage.getItem("smart.logged-out")) query.prompt = "login";
+  location.assign(`${found.authorization_endpoint}?${new URLSearchParams(query)}`);
+  return new Promise(() => {});
+}
+
+/**
+ * Where the address holds the answer to a login, take it: the query leaves the address bar, and the tokens are kept.
+ * Raises LoginError.
+ */
+export async function finishLogin() {
+  const query = new URLSearchParams(location.search);
+  const state = query.get("state");
+  if (!state || !(query.has("code") || query.has("error"))) return;
+  history.replaceState(null, "", location.pathname);
+  const pending = JSON.parse(sessionStorage.getItem(PENDING + state) ?? "null");
+  sessionStorage.removeItem(PENDING + state);
+  // RFC 9207: with two login servers, an answer must come from the one that was asked
+  if (!pending || (query.get("iss") ?? pending.issuer) !== pending.issuer) throw new LoginError(t("login.unknown"));
+  if (query.has("error")) {
+    throw new LoginError(t("login.refused", { why: query.get("error_description") ?? query.get("error") }));
+  }
+  const answer = await tokens(pending, {
+    grant_type: "authorization_code",
+    code: query.get("code"),
+    redirect_uri: pending.redirectUri,
+    code_verifier: pending.verifier,
+  });
+  const claims = claimsOf(answer.id_token);
+  if (answer.id_token && claims.nonce !== pending.nonce) throw new LoginError(t("login.unknown"));
+  sessionStorage.removeItem("smart.logged-out");
+  // the HPR number, which names the user at the second login, stands in the access token alone
+  keep({ ...pending, claims: { ...claimsOf(answer.access_token), ...claims } }, answer);
+}
+
+/**
+ * Forget all tokens of this window.
+ * @param {{ask?: boolean}} [options] `ask`: the next login asks who it is, whoever the server remembers
+ */
+export function forgetLogins({ ask = false } = {}) {
+  for (const name of Object.keys(sessionStorage)) {
+    if (name.startsWith(KEPT) || name.startsWith(PENDING)) sessionStorage.removeItem(name);
+  }
+  if (ask) sessionStorage.setItem("smart.logged-out", "yes");
+}
+
+/** @param {string} key @returns {Smart|null} the login that is kept under this key */
+export function keptLogin(key) {
+  const kept = JSON.parse(sessionStorage.getItem(KEPT + key) ?? "null");
+  return kept && new Smart(kept);
+}
+
+/** A login: its token, which is renewed as needed, and what came beside it. */
+export class Smart {
+  #kept;
+  #renewing = null;
+
+  constructor(kept) {
+    this.#kept = kept;
+  }
+
+  /** What stood beside the token (patient, encounter, "hub.url", "hub.topic", ...) and the claims of the id token. */
+  get context() {
+    return { ...this.#kept.claims, ...this.#kept.context };
+  }
+
+  /** Whether the EHR launched this application. */
+  get launched() {
+    return this.#kept.launched;
+  }
+
+  /** The scopes that were granted. */
+  get scopes() {
+    return (this.#kept.context.scope ?? "").split(" ");
+  }
+
+  /** @returns {Promise<string>} a token that is good for another minute. Raises LoginError. */
+  async accessToken() {
+    const remaining = (this.#kept.expiresAt - Date.now()) / 1000;
+    return remaining > REMAINING ? this.#kept.accessToken : this.freshToken();
+  }
+
+  /** @returns {Promise<string>} a new token. Whoever asks while one is on its way gets that one. Raises LoginError. */
+  freshToken() {
+    this.#renewing ??= this.#renew().finally(() => (this.#renewing = null));
+    return this.#renewing;
+  }
+
+  async #renew() {
+    if (!this.#kept.refreshToken) throw new LoginError(t("login.ended"));
+    const answer = await tokens(this.#kept, { grant_type: "refresh_token", refresh_token: this.#kept.refreshToken });
+    this.#kept = keep(this.#kept, answer);
+    return this.#kept.accessToken;
+  }
+}
+
+function keep(before, answer) {
+  const {
+    access_token: accessToken,
+    refresh_token: refreshToken,
+    id_token: _,
+    expires_in: seconds,
+    ...context
+  } = answer;
+  const { key, clientId, tokens: endpoint, launched, claims } = before;
+  const kept = {
+    key,
+    clientId,
+    tokens: endpoint,
+    launched,
+    claims,
+    accessToken,
+    refreshToken: refreshToken ?? before.refreshToken,
+    expiresAt: Date.now() + (seconds ?? 300) * 1000,
+    context: { ...before.context, ...context },
+  };
+  sessionStorage.setItem(KEPT + key, JSON.stringify(kept));
+  return kept;
+}
+
+async function discovered(server) {
+  let answer;
+  try {
+    answer = await fetch(`${server}/.well-known/smart-configuration`, { headers: { Accept: "application/json" } });
+  } catch {
+    throw new LoginError(t("login.away", { server }), false);
+  }
+  if (!answer.ok) throw new LoginError(t("login.discovery", { server, status: answer.status }), false);
+  return answer.json();
+}
+
+async function tokens({ tokens: endpoint, clientId }, form) {
+  let answer;
+  try {
+    answer = await fetch(endpoint, { method: "POST", body: new URLSearchParams({ client_id: clientId, ...form }) });
+  } catch {
+    throw new LoginError(t("login.away", { server: new URL(endpoint).origin }), false);
+  }
+  const body = await answer.json().catch(() => ({}));
+  if (answer.ok) return body;
+  const why = body.error_description ?? body.error ?? String(answer.status);
+  if (form.grant_type === "refresh_token" && body.error === "invalid_grant") throw new LoginError(t("login.ended"));
+  throw new LoginError(t("login.token", { why }), answer.status < 500);
+}
+
+/**
+ * The token came straight from the token endpoint, so that its signature need not be looked at (OpenID Connect Core
+ * 3.1.3.7).
+ */
+function claimsOf(token) {
+  try {
+    const payload = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
+    return JSON.parse(new TextDecoder().decode(Uint8Array.from(atob(payload), (char) => char.charCodeAt(0))));
+  } catch {
+    return {}; // no token, or an opaque one
+  }
+}
+
+function random() {
+  return base64url(crypto.getRandomValues(new Uint8Array(32)));
+}
+
+async function challenge(verifier) {
+  return base64url(new Uint8Array(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(verifier))));
+}
+
+function base64url(bytes) {
+  return btoa(String.fromCharCode(...bytes))
+    .replaceAll("+", "-")
+    .replaceAll("/", "_")
+    .replaceAll("=", "");
+}

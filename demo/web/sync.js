@@ -1,0 +1,96 @@
+/** `<sync-status>`: whether this page shows what the session shows, in words, with an icon beside them. */
+
+import { button, element, icon } from "./dom.js";
+import { translator } from "./i18n.js";
+import { shared } from "./messages.js";
+
+const t = translator(shared);
+/** How the client says that it is this page itself that did not follow: worse than any other that did not. */
+const OWN = /^This application \w[\w ]*? follow (\S+): (.*)$/s;
+
+/**
+ * How a status reads.
+ * @param {{connection: string, inSync: boolean, why: string, behind: string[]}} status
+ * @returns {{state: "ok"|"busy"|"warn"|"bad", icon: string, word: string, why: string}} `why` is "" where there is
+ *   nothing to say
+ */
+export function inWords(status) {
+  if (status.connection === "connecting") {
+    return { state: "busy", icon: "wait", word: t("sync.connecting"), why: t("sync.connecting-why") };
+  }
+  if (status.connection === "ended")
+    return { state: "bad", icon: "off", word: t("sync.ended"), why: status.why || t("sync.ended-why") };
+  const isOwn = OWN.exec(status.why);
+  if (status.behind?.length && !isOwn) {
+    return {
+      state: "warn",
+      icon: "warn",
+      word: t("sync.behind"),
+      why: t("sync.behind-why", { names: status.behind.join(", ") }),
+    };
+  }
+  if (isOwn)
+    return {
+      state: "bad",
+      icon: "warn",
+      word: t("sync.out"),
+      why: t("sync.own", { event: isOwn[1], reason: isOwn[2] }),
+    };
+  if (!status.inSync) return { state: "busy", icon: "wait", word: t("sync.checking"), why: status.why };
+  return { state: "ok", icon: "check", word: t("sync.ok"), why: "" };
+}
+
+/**
+ * `.client` is the FHIRcastClient; `.actions` are buttons that are shown while this page itself is out of step:
+ * [{label: () => string, run, test?}].
+ */
+class SyncStatus extends HTMLElement {
+  #client = null;
+  #remove = () => {};
+  #actions = [];
+  // both live regions are there from the start: screen readers do not speak what arrives together with its region
+  #said = element("span", { role: "status", class: "sync-word" });
+  #alarm = element("span", { "role": "alert", "class": "sync-why", "data-test": "sync-why" });
+  #buttons = element("span", { class: "sync-actions" });
+  #render = () => this.#show();
+
+  connectedCallback() {
+    this.dataset.test ??= "sync-status";
+    this.replaceChildren(this.#said, this.#alarm, this.#buttons);
+    document.addEventListener("language", this.#render);
+    this.#show();
+  }
+
+  disconnectedCallback() {
+    document.removeEventListener("language", this.#render);
+  }
+
+  set client(client) {
+    this.#remove();
+    this.#client = client;
+    const remove = client.onStatus(this.#render);
+    if (typeof remove === "function") this.#remove = remove;
+    this.#show();
+  }
+
+  set actions(actions) {
+    this.#actions = actions;
+    this.#show();
+  }
+
+  #show() {
+    if (!this.isConnected || !this.#client) return;
+    const said = inWords(this.#client.status);
+    this.dataset.state = said.state;
+    this.dataset.connection = this.#client.status.connection;
+    if (this.#said.textContent !== said.word)
+      this.#said.replaceChildren(icon(said.icon), element("span", {}, said.word));
+    if (this.#alarm.textContent !== said.why) this.#alarm.textContent = said.why;
+    const actions = said.state === "bad" ? this.#actions : [];
+    this.#buttons.replaceChildren(
+      ...actions.map((each) => button(each.label(), each.run, { test: each.test ?? "sync-action" })),
+    );
+  }
+}
+
+customElements.define("sync-status", SyncStatus);

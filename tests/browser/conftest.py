@@ -1,0 +1,30 @@
+"""The demo as a process, and a real browser that looks at it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from playwright.async_api import Browser, Playwright, async_playwright
+
+from browsing import RunningDemo, launch_browser, running_demo
+
+
+@pytest.fixture(scope="session")
+def demo() -> Iterator[RunningDemo]:
+    """One for all tests; each leaves no patient open in the sessions of the three clinicians."""
+    with running_demo() as demo:
+        yield demo
+
+
+@pytest.fixture
+async def playwright() -> AsyncIterator[Playwright]:
+    async with async_playwright() as playwright:
+        yield playwright
+
+
+@pytest.fixture
+async def browser(playwright: Playwright) -> AsyncIterator[Browser]:
+    browser = await launch_browser(playwright)
+    yield browser
+    await browser.close()

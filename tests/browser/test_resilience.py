@@ -1,0 +1,70 @@
+"""What happens to windows when the hub dies, or the laptop's lid is closed: nobody reloads, and everybody is in step again."""
+
+from __future__ import annotations
+
+import asyncio
+
+from playwright.async_api import Browser, Playwright, expect
+
+from browsing import RunningDemo, asleep, clinician, launch_browser
+
+AASE, SOKKI = "patient-1", "patient-2"
+HEAD, EAR = "ImagingStudy/study-1", "ImagingStudy/study-7"
+HEAD_UID = "2.25.194508215601508701336214457588706156187"
+EAR_UID = "2.25.154440352457249767032453014025597306168"
+#: Seconds that the lid is closed: longer than the hub waits for an answer to its pings.
+LID_SECONDS = 60
+
+
+async def test_every_window_is_in_step_after_the_hub_was_killed(browser: Browser, demo: RunningDemo) -> None:
+    """Each says that it is not connected, and comes back to what was open, without a reload."""
+    async with clinician(browser, demo) as ingrid:
+        ehr = await ingrid.log_in()
+        await ehr.open_patient(AASE)
+        pacs, second = await ingrid.launch(ehr, "pacs"), await ingrid.launch(ehr, "second-opinion")
+        reporting = await ingrid.launch(ehr, "reporting")
+        await ehr.open_part(HEAD)
+        windows = [ehr, ehr.chart(), pacs, second, reporting]
+        await expect(pacs.by("image")).to_have_attribute("data-ready", HEAD_UID)
+        for window in windows:
+            await window.in_step()
+        pages = {window.page for window in windows}
+        for page in pages:
+            await page.evaluate("window.neverReloaded = true")
+        demo.kill_hub()
+        await asyncio.gather(*(expect(window.by("sync-status", state="busy")).to_be_visible() for window in windows))
+        await asyncio.gather(*(window.in_step() for window in windows))
+        await ehr.open_patient(SOKKI)
+        await ehr.open_part(EAR)
+        await expect(pacs.by("image")).to_have_attribute("data-ready", EAR_UID)
+        await expect(second.by("image")).to_have_attribute("data-ready", EAR_UID)
+        await ehr.chart().sees("local-number", "ANE-20414")
+        await reporting.sees("patient-banner", "Sokki")
+        await asyncio.gather(*(window.in_step() for window in windows))
+        for page in pages:
+            assert await page.evaluate("window.neverReloaded")
+        await ehr.by("close-patient").click()
+
+
+async def test_a_lid_that_was_closed_for_a_minute(browser: Browser, demo: RunningDemo, playwright: Playwright) -> None:
+    """The laptop's windows sleep while the clinician goes on at another place; awake again, they show what is open there."""
+    laptop = await launch_browser(playwright)
+    async with clinician(browser, demo) as at_desk, clinician(laptop, demo) as on_laptop:
+        desk, lap = await at_desk.log_in("Mei-Lin Chen"), await on_laptop.log_in("Mei-Lin Chen")
+        await desk.open_patient(AASE)
+        pacs = await on_laptop.launch(lap, "pacs")
+        await desk.open_part(HEAD)
+        await expect(pacs.by("image")).to_have_attribute("data-ready", HEAD_UID)
+        await pacs.page.evaluate("window.neverReloaded = true")
+        async with asleep(laptop):
+            await desk.open_patient(SOKKI)
+            await desk.open_part(EAR)
+            await asyncio.sleep(LID_SECONDS)
+            for connected in ("in-step", "silent"):
+                await expect(desk.by("participant", name="PACS", state=connected)).to_have_count(0)
+        await expect(pacs.by("image")).to_have_attribute("data-ready", EAR_UID)
+        await pacs.in_step()
+        await desk.participant("PACS", "in-step")
+        assert await pacs.page.evaluate("window.neverReloaded")
+        await desk.by("close-patient").click()
+    await laptop.close()

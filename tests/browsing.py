@@ -1,0 +1,196 @@
+"""A clinician in front of the demo: windows of a real browser, and what is done and seen in them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from playwright.async_api import Browser, BrowserContext, FrameLocator, Locator, Page, Playwright, expect
+
+ROOT = Path(__file__).resolve().parents[1]
+#: Debian's.
+CHROMIUM = "/usr/bin/chromium"
+#: Without what would look for the internet.
+_ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+)
+#: Milliseconds that a window has to show what is expected, on a machine that does much else.
+PATIENCE = 30_000
+
+expect.set_options(timeout=PATIENCE)
+
+
+class RunningDemo:
+    """`python -m demo`: its process, and where its parts are."""
+
+    def __init__(self, process: subprocess.Popen[str], apps: dict[str, str]) -> None:
+        self.process, self.apps = process, apps
+
+    def hub_pid(self) -> int:
+        """The process of the hub that runs now."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        (pid,) = (int(child) for child in children if "fhircast_hub" in Path(f"/proc/{child}/cmdline").read_text())
+        return pid
+
+    def kill_hub(self) -> None:
+        """As a power failure would; the demo starts it again."""
+        os.kill(self.hub_pid(), signal.SIGKILL)
+
+
+@contextmanager
+def running_demo(*arguments: str) -> Iterator[RunningDemo]:
+    """The demo within the block; after it, it has ended by itself with exit code 0."""
+    command = [sys.executable, "-m", "demo", *arguments]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    lines: list[str] = []
+    started = threading.Event()
+
+    def read() -> None:
+        assert process.stdout
+        for line in process.stdout:
+            lines.append(line)
+            if "Ctrl-C" in line:
+                started.set()
+        started.set()
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    try:
+        assert started.wait(60), lines
+        (front,) = (word for line in lines for word in line.split() if "browser:" in line and word.startswith("http"))
+        apps = httpx.get(f"{front}/config.json", trust_env=False).json()["apps"]
+        yield RunningDemo(process, apps)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0, lines
+    finally:
+        process.kill()
+        process.wait()
+        reader.join()
+        assert process.stdout
+        process.stdout.close()
+
+
+async def launch_browser(playwright: Playwright) -> Browser:
+    """A new one, with a profile of its own."""
+    return await playwright.chromium.launch(executable_path=CHROMIUM, args=_ARGUMENTS)
+
+
+@asynccontextmanager
+async def asleep(browser: Browser) -> AsyncIterator[None]:
+    """All processes of a browser are stopped within the block, as those of a laptop whose lid is closed."""
+    devtools = await browser.new_browser_cdp_session()
+    processes = [process["id"] for process in (await devtools.send("SystemInfo.getProcessInfo"))["processInfo"]]
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
+    await devtools.detach()
+
+
+class Window:
+    """One application's window, or its frame in another's."""
+
+    def __init__(self, page: Page, within: FrameLocator | None = None) -> None:
+        self.page = page
+        self._within = within or page
+
+    def by(self, test: str, **attributes: str) -> Locator:
+        """What carries this data-test, and these data-attributes."""
+        more = "".join(f'[data-{name}="{value}"]' for name, value in attributes.items())
+        return self._within.locator(f'[data-test="{test}"]{more}')
+
+    async def sees(self, test: str, text: str) -> None:
+        """Until the text is there."""
+        await expect(self.by(test)).to_contain_text(text)
+
+    async def in_step(self) -> None:
+        """Until the page says that it shows what the session shows, and that so do the others."""
+        await expect(self.by("sync-status", state="ok")).to_be_visible()
+
+
+class Record(Window):
+    """The hospital record's window."""
+
+    async def open_patient(self, patient: str) -> None:
+        """Of the list, by id."""
+        await self.by("patient", patient=patient).click()
+
+    async def open_part(self, reference: str) -> None:
+        """A study, a report or an encounter of the patient, for everybody."""
+        part = self.by("part", reference=reference)
+        await part.locator('[data-test="open-part"]').click()
+        await expect(self.by("part", reference=reference, open="true")).to_be_visible()
+
+    async def participant(self, name: str, state: str) -> None:
+        """Until the strip says so."""
+        await expect(self.by("participant", name=name, state=state)).to_be_visible()
+
+    def chart(self) -> Window:
+        """The anaesthesia chart in its frame."""
+        return Window(self.page, self.page.frame_locator('[data-test="chart-frame"]'))
+
+
+class Clinician:
+    """A browser profile in which one clinician is logged in. `problems` is what the consoles of all windows complained of."""
+
+    def __init__(self, context: BrowserContext, demo: RunningDemo) -> None:
+        self.context, self.demo = context, demo
+        self.problems: list[str] = []
+        context.on("console", lambda message: self._note(message.type, message.text))
+        context.on("weberror", lambda error: self.problems.append(str(error.error)))
+
+    def _note(self, kind: str, text: str) -> None:
+        # A browser itself reports each request that fails, also those that are expected to.
+        if (
+            kind in ("error", "warning")
+            and "Failed to load resource" not in text
+            and "WebSocket connection" not in text
+        ):
+            self.problems.append(text)
+
+    async def log_in(self, name: str = "Ingrid Nygård") -> Record:
+        """To the record, the demo's front door."""
+        page = await self.context.new_page()
+        await page.goto(self.demo.apps["ehr"])
+        await page.get_by_role("button", name=name).click()
+        window = Record(page)
+        await window.sees("user", name)
+        return window
+
+    async def launch(self, ehr: Record, name: str) -> Window:
+        """From the record, into a window of its own, with the user's consent, which is asked for once."""
+        async with self.context.expect_page() as opening:
+            await ehr.by(f"launch-{name}").click()
+        window = Window(await opening.value)
+        allow, step = window.page.get_by_role("button", name="Allow", exact=True), window.by("sync-status", state="ok")
+        await expect(allow.or_(step)).to_be_visible()
+        if await allow.is_visible():
+            await allow.click()
+        await window.in_step()
+        return window
+
+
+@asynccontextmanager
+async def clinician(browser: Browser, demo: RunningDemo, **options: Any) -> AsyncIterator[Clinician]:
+    """In a profile of their own; afterwards no window has complained."""
+    settings = {"viewport": {"width": 1280, "height": 800}, "locale": "en-GB", "reduced_motion": "reduce"} | options
+    context = await browser.new_context(**settings)
+    found = Clinician(context, demo)
+    yield found
+    await context.close()
+    assert found.problems == []
