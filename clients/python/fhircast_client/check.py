@@ -17,8 +17,10 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import httpx
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import WebSocketException
+
+from fhircast_client.channel import Connect, Socket
+from fhircast_client.channel import connect as open_channel
+from fhircast_client.tokens import can_be_sent
 
 #: Published and subscribed to by the check; an application that follows it would be a surprise.
 EVENT = "org.fhircast.check"
@@ -38,19 +40,34 @@ class _Failed(Exception):
     """A step did not succeed. The text is for people."""
 
 
-async def check(hub_url: str, topic: str, token: str | None, name: str, events: str) -> AsyncIterator[Step]:
-    """The steps, one after the other, until one fails whose result the next ones need. `events` is a list with commas."""
-    async with httpx.AsyncClient(timeout=PATIENCE, follow_redirects=False) as http:
+async def check(
+    hub_url: str,
+    topic: str,
+    token: str | None,
+    name: str,
+    events: str,
+    *,
+    http: httpx.AsyncClient | None = None,
+    connect: Connect = open_channel,
+) -> AsyncIterator[Step]:
+    """The steps, one after the other, until one fails whose result the next ones need. `events` is a list with commas.
+
+    `http` and `connect` (from an endpoint to a WebSocket) replace its own; an `http` that is given is closed at the end.
+    """
+    async with http or httpx.AsyncClient(timeout=PATIENCE) as http:
         yield await _tried("discovery", _discovery(http, hub_url))
         yield await _tried("token", _token(token))
-        hub = _Hub(http, hub_url, topic, token, name, events)
-        last: Step | None = None
-        for step, attempt in hub.steps():
-            last = await _tried(step, attempt())
-            yield last
-            if last.good is False:
-                break
-        await hub.leave()
+        if token and not can_be_sent(token):
+            return
+        hub = _Hub(http, connect, hub_url, topic, token, name, events)
+        try:
+            for step, attempt in hub.steps():
+                last = await _tried(step, attempt())
+                yield last
+                if last.good is False:
+                    break
+        finally:
+            await hub.leave()
 
 
 async def _tried(name: str, attempt: Awaitable[str]) -> Step:
@@ -64,7 +81,7 @@ async def _tried(name: str, attempt: Awaitable[str]) -> Step:
         return Step(name, False, f"nothing came within {PATIENCE} seconds")
     except httpx.InvalidURL as error:
         return Step(name, False, f"hub.url is no URL: {error}")
-    except (httpx.HTTPError, WebSocketException, OSError) as error:
+    except (httpx.HTTPError, OSError) as error:
         return Step(name, False, f"{type(error).__name__}: {error}".rstrip(": "))
 
 
@@ -90,6 +107,8 @@ async def _token(token: str | None) -> str:
     """What the token says of itself; whether the hub believes it is the next step."""
     if not token:
         raise _NotTried("none given: only a hub without authorization takes that")
+    if not can_be_sent(token):
+        raise _Failed("it has characters that no token has, such as spaces")
     parts = token.split(".")
     try:
         claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
@@ -97,11 +116,13 @@ async def _token(token: str | None) -> str:
         raise _NotTried("opaque: it says nothing of itself, the hub asks its issuer") from None
     if not isinstance(claims, dict):
         raise _Failed("a JWT whose claims are no object")
-    left = claims.get("exp", 0) - time.time() if isinstance(claims.get("exp"), int | float) else 0.0
+    if not isinstance(claims.get("exp"), int | float):
+        raise _Failed("it has no exp, the time at which it expires")
+    left = claims["exp"] - time.time()
     if left <= 0:
-        raise _Failed(f"it expired {-left:.0f} seconds ago" if claims.get("exp") else "it has no exp")
-    scopes = claims.get("scope") or claims.get("scp") or ""
-    given = scopes.split() if isinstance(scopes, str) else [str(scope) for scope in scopes]
+        raise _Failed(f"it expired {-left:.0f} seconds ago")
+    scopes = claims.get("scope") or claims.get("scp")
+    given = scopes.split() if isinstance(scopes, str) else map(str, scopes if isinstance(scopes, list) else ())
     fhircast = [scope for scope in given if scope.lower().startswith("fhircast/")]
     if not fhircast:
         raise _Failed("it has no fhircast/ scope")
@@ -112,13 +133,15 @@ class _Hub:
     """One subscription, step by step."""
 
     def __init__(
-        self, http: httpx.AsyncClient, url: str, topic: str, token: str | None, name: str, events: str
+        self, http: httpx.AsyncClient, connect: Connect, url: str, topic: str, token: str | None, name: str, events: str
     ) -> None:
-        self._http, self._url, self._topic, self._name, self._events = http, url, topic, name, events
+        self._http, self._open, self._url, self._topic, self._name = http, connect, url.rstrip("/"), topic, name
+        self._asked = [name.strip() for name in events.split(",") if name.strip()]
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._endpoint = ""
-        self._socket: ClientConnection | None = None
+        self._socket: Socket | None = None
         self._granted: list[str] = []
+        self._takes_any_name = True
 
     def steps(self) -> list[tuple[str, Callable[[], Awaitable[str]]]]:
         return [
@@ -129,14 +152,11 @@ class _Hub:
         ]
 
     async def _subscribe(self) -> str:
-        form = {
-            "hub.channel.type": "websocket",
-            "hub.mode": "subscribe",
-            "hub.topic": self._topic,
-            "hub.events": f"{self._events},{EVENT}",
-            "subscriber.name": self._name,
-        }
-        answer = await self._http.post(self._url, data=form, headers=self._headers)
+        answer = await self._post(self._form("subscribe", ",".join([*self._asked, EVENT])))
+        if answer.status_code == httpx.codes.BAD_REQUEST:
+            # Some hubs take the names of the catalogue only.
+            self._takes_any_name = False
+            answer = await self._post(self._form("subscribe", ",".join(self._asked)))
         if answer.status_code != httpx.codes.ACCEPTED:
             raise _Failed(_explained(answer))
         endpoint = _object(answer).get("hub.channel.endpoint")
@@ -146,7 +166,16 @@ class _Hub:
         return "202 Accepted, with an endpoint"
 
     async def _connect(self) -> str:
-        self._socket = await connect(self._endpoint, open_timeout=PATIENCE)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                self._socket = await self._open(self._endpoint)
+        except (TimeoutError, OSError):
+            raise
+        except Exception as error:
+            # Only its type and status: the text may hold the endpoint, which is as good as a token.
+            status = getattr(getattr(error, "response", None), "status_code", None)
+            said = f"HTTP {status}" if status else type(error).__name__
+            raise _Failed(f"the WebSocket's handshake failed ({said}): does a proxy let WebSockets pass?") from None
         return f"open at {httpx.URL(self._endpoint).host}"
 
     async def _confirmation(self) -> str:
@@ -155,13 +184,14 @@ class _Hub:
             raise _Failed("the first frame is no confirmation (hub.mode subscribe)")
         events = first.get("hub.events", "")
         self._granted = [name for name in (events.split(",") if isinstance(events, str) else events) if name]
-        asked = [name.strip() for name in self._events.split(",") if name.strip()]
-        without = [name for name in asked if name.lower() not in {granted.lower() for granted in self._granted}]
+        without = [name for name in self._asked if name.lower() not in {granted.lower() for granted in self._granted}]
         missing = f"; not granted: {', '.join(without)} (look at the token's scopes)" if without else ""
         return f"{', '.join(self._granted)}; a lease of {first.get('hub.lease_seconds')} s{missing}"
 
     async def _echo(self) -> str:
         """Publish, and hear it: the way of an event there and back."""
+        if not self._takes_any_name:
+            raise _NotTried("the hub takes no event names but those of the catalogue")
         if EVENT not in {name.lower() for name in self._granted}:
             raise _NotTried(f"the token may not read {EVENT}")
         event = {
@@ -188,10 +218,14 @@ class _Hub:
     async def _next(self) -> dict[str, Any]:
         assert self._socket
         async with asyncio.timeout(PATIENCE):
-            frame = await self._socket.recv()
+            try:
+                frame = await self._socket.recv()
+            except Exception:
+                code = self._socket.close_code
+                raise _Failed("the hub closed the socket" + (f" (code {code})" if code else "")) from None
         try:
             message = json.loads(frame)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise _Failed("a frame that is not JSON") from None
         if not isinstance(message, dict):
             raise _Failed("a frame that is no JSON object")
@@ -200,18 +234,22 @@ class _Hub:
     async def leave(self) -> None:
         """Unsubscribe and close, however far it came."""
         if self._endpoint:
-            form = {
-                "hub.channel.type": "websocket",
-                "hub.mode": "unsubscribe",
-                "hub.topic": self._topic,
-                "hub.channel.endpoint": self._endpoint,
-            }
+            form = self._form("unsubscribe") | {"hub.channel.endpoint": self._endpoint}
             try:
-                await self._http.post(self._url, data=form, headers=self._headers)
+                await self._post(form)
             except httpx.HTTPError:
                 pass  # the lease ends by itself
         if self._socket is not None:
             await self._socket.close()
+
+    def _form(self, mode: str, events: str = "") -> dict[str, str]:
+        form = {"hub.channel.type": "websocket", "hub.mode": mode, "hub.topic": self._topic}
+        if events:
+            form["hub.events"] = events
+        return form | {"subscriber.name": self._name}
+
+    async def _post(self, form: dict[str, str]) -> httpx.Response:
+        return await self._http.post(self._url, data=form, headers=self._headers)
 
 
 _USUAL = {

@@ -14,13 +14,15 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from fhircast_client.check import check
 from fhircast_client.client import FHIRcastClient
 from fhircast_client.errors import HubError, Refuse
+from fhircast_client.events import Event
+from fhircast_client.handling import Handler
 from fhircast_client.printing import context_line, event_line, status_line
 
 #: What is listened to unless names are given: the catalogue's events that people cause.
@@ -85,11 +87,11 @@ def _parser() -> argparse.ArgumentParser:
 
 async def _listen(options: argparse.Namespace) -> int:
     client = _client(options)
-    for name in options.events or EVENTS:
-        client.on(name, _printer(options))
-    client.on_status(lambda status: print(status_line(status), file=sys.stderr, flush=True))
     task = asyncio.current_task()
     assert task
+    for name in {name.lower(): name for name in options.events or EVENTS}.values():
+        client.on(name, _printer(options, task.cancel))
+    client.on_status(lambda status: print(status_line(status), file=sys.stderr, flush=True))
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     try:
@@ -100,9 +102,13 @@ async def _listen(options: argparse.Namespace) -> int:
     return 0
 
 
-def _printer(options: argparse.Namespace) -> Any:
-    async def show(event: Any) -> None:
-        print(json.dumps(event.body, ensure_ascii=False) if options.json else event_line(event), flush=True)
+def _printer(options: argparse.Namespace, end: Callable[[], object]) -> Handler:
+    def show(event: Event) -> None:
+        try:
+            print(json.dumps(event.body, ensure_ascii=False) if options.json else event_line(event), flush=True)
+        except BrokenPipeError:  # `| head` has seen enough
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # until the end
+            end()
         if options.refuse:
             raise Refuse(options.refuse)
 
@@ -110,22 +116,26 @@ def _printer(options: argparse.Namespace) -> Any:
 
 
 async def _publish(options: argparse.Namespace) -> int:
-    client = _client(options)
     resources = [_resource(file) for file in options.files]
-    event = await (client.open if options.command == "open" else client.close)(*resources)
+    client = _client(options)
+    try:
+        event = await (client.open if options.command == "open" else client.close)(*resources)
+    finally:
+        await client.stop()
     print(json.dumps(event.body, ensure_ascii=False) if options.json else event_line(event))
-    await client.stop()
     return 0
 
 
 async def _context(options: argparse.Namespace) -> int:
     client = _client(options)
-    context = await client.fetch()
+    try:
+        context = await client.fetch()
+    finally:
+        await client.stop()
     if options.json:
         print(json.dumps(context.event.body if context else None, ensure_ascii=False))
     else:
         print(context_line(context))
-    await client.stop()
     return 0
 
 
@@ -146,7 +156,10 @@ _COMMANDS = {"listen": _listen, "open": _publish, "close": _publish, "context": 
 
 def _client(options: argparse.Namespace) -> FHIRcastClient:
     hub, topic, token = _where(options)
-    return FHIRcastClient(hub, topic, token=token, name=options.name)
+    try:
+        return FHIRcastClient(hub, topic, token=token, name=options.name)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def _where(options: argparse.Namespace) -> tuple[str, str, str | None]:

@@ -36,14 +36,17 @@ def _described(item: dict[str, Any]) -> str:
     resource = item.get("resource")
     if not isinstance(resource, dict):
         return ""
-    names = resource.get("name")
-    if isinstance(names, list) and names and isinstance(names[0], dict):
-        name = names[0]
-        return name.get("text") or ", ".join(filter(None, [name.get("family"), " ".join(name.get("given", []))]))
-    for issue in resource.get("issue", []):
-        if isinstance(issue, dict) and issue.get("diagnostics"):
-            return str(issue["diagnostics"])
+    for name in _objects(resource.get("name")):
+        given = name.get("given")
+        parts = [name.get("family"), " ".join(map(str, given)) if isinstance(given, list) else None]
+        return str(name.get("text") or ", ".join(str(part) for part in parts if part))
+    for issue in _objects(resource.get("issue")):
+        return str(issue.get("diagnostics") or "")
     return str(resource.get("description") or "")
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
 def _plain(text: str) -> str:

@@ -17,6 +17,9 @@ class Tokens:
     """The token in use. Several requests that are refused at once ask for a new one once."""
 
     def __init__(self, source: TokenSource | None) -> None:
+        """Raises ValueError for a text that cannot be sent as a token."""
+        if isinstance(source, str) and not can_be_sent(source):
+            raise ValueError("expected a token of visible ASCII characters")
         self._source = source
         self._token: str | None = source if isinstance(source, str) else None
         self._lock = asyncio.Lock()
@@ -55,6 +58,11 @@ class Tokens:
             # Only its type: the text may hold what is secret.
             _log.warning("the token function failed: %s", type(error).__name__)
             raise HubError(0, f"no access token could be had: {type(error).__name__}") from error
-        if not token:
+        if not token or not can_be_sent(token):
             raise HubError(0, "no access token could be had: the function returned none")
         return token
+
+
+def can_be_sent(token: str) -> bool:
+    """Whether a header can hold it; an HTTP library that is asked to send another one may complain with the token in its text."""
+    return token != "" and token.isascii() and token.isprintable() and " " not in token

@@ -1,0 +1,379 @@
+"""The command line, as a process of its own at a real hub, and `check` at hubs that go wrong at each step."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import os
+import signal
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clients.fakes import patient
+from clients.places import DevHub
+from fhircast_client.check import Step, check
+from fhircast_client.cli import main
+from fhircast_client.fake_sockets import FakeSocket
+from fhircast_client.printing import event_line
+from fhircast_client.testing import Answer, FakeHub
+
+#: Seconds until a process must have said what is expected.
+PATIENCE = 30
+NYGARD = {**patient("p1"), "name": [{"family": "Nygård", "given": ["Ingrid"]}]}
+
+
+class Terminal:
+    """`fhircast`, with the settings of one session: `listen` in a process of its own, the others in this one."""
+
+    def __init__(
+        self, hub: DevHub, folder: Path, patch: pytest.MonkeyPatch, printed: pytest.CaptureFixture[str]
+    ) -> None:
+        self.folder, self.token, self._patch, self._printed = folder, hub.token, patch, printed
+        url, topic = f"http://127.0.0.1:{hub.process.port}/api/hub", str(uuid.uuid4())
+        self.environ = {"FHIRCAST_HUB": url, "FHIRCAST_TOPIC": topic, "FHIRCAST_TOKEN": hub.token}
+
+    def file(self, content: Any) -> str:
+        """The path of a file that holds this."""
+        path = self.folder / f"{uuid.uuid4()}.json"
+        path.write_text(json.dumps(content), encoding="utf-8")
+        return str(path)
+
+    async def run(self, *arguments: str, stdin: str = "", **environ: str) -> tuple[int, str, str]:
+        """Run a command to its end: its exit code and what it printed."""
+        for name, value in (self.environ | environ).items():
+            self._patch.setenv(name, value)
+        self._patch.setattr("sys.stdin", io.StringIO(stdin))
+        async with asyncio.timeout(PATIENCE):
+            code = await asyncio.to_thread(main, arguments)
+        printed = self._printed.readouterr()
+        return code, printed.out, printed.err
+
+    async def start(self, *arguments: str, **environ: str) -> asyncio.subprocess.Process:
+        """Run a command in a process of its own."""
+        pipe = asyncio.subprocess.PIPE
+        settings = {"PATH": os.environ["PATH"], "PYTHONUTF8": "1"} | self.environ | environ
+        command = (sys.executable, "-m", "fhircast_client.cli", *arguments)
+        return await asyncio.create_subprocess_exec(*command, env=settings, stdout=pipe, stderr=pipe)
+
+    @asynccontextmanager
+    async def listening(self, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+        """`fhircast listen` once it has joined; after the block it ends by Ctrl-C, with exit code 0."""
+        process = await self.start("listen", *arguments)
+        try:
+            assert "connected, in sync" in await line(process.stderr)
+            yield process
+            process.send_signal(signal.SIGINT)
+            async with asyncio.timeout(PATIENCE):
+                assert await process.wait() == 0
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.communicate()
+
+
+async def line(stream: asyncio.StreamReader | None) -> str:
+    """The next line that a process prints."""
+    assert stream
+    async with asyncio.timeout(PATIENCE):
+        return (await stream.readline()).decode()
+
+
+@pytest.fixture
+def terminal(
+    hub: DevHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Terminal:
+    return Terminal(hub, tmp_path, monkeypatch, capsys)
+
+
+async def test_listen_prints_what_open_and_close_publish(terminal: Terminal) -> None:
+    file = terminal.file(NYGARD)
+    async with terminal.listening() as listener:
+        code, out, _ = await terminal.run("open", file)
+        assert (code, "Patient/p1" in out) == (0, True)
+        heard = await line(listener.stdout)
+        assert all(part in heard for part in ("Patient-open", "Patient/p1", "Nygård, Ingrid"))
+        assert (await terminal.run("close", file))[0] == 0
+        assert "Patient-close" in await line(listener.stdout)
+
+
+async def test_listen_prints_messages_as_lines_and_refuses_where_it_is_told_to(terminal: Terminal) -> None:
+    async with terminal.listening("patient-OPEN", "Patient-open", "--json", "--refuse", "unsaved notes") as listener:
+        code, out, _ = await terminal.run("open", "-", "--json", stdin=json.dumps(NYGARD))
+        published = json.loads(out)
+        heard = json.loads(await line(listener.stdout))
+        assert code == 0
+        assert heard["id"] == published["id"]
+        assert heard["event"]["context"][0]["resource"] == NYGARD
+        assert "out of sync" in (said := await line(listener.stderr))
+        assert "unsaved notes" in said
+
+
+async def test_listen_ends_when_nobody_reads_what_it_prints(terminal: Terminal) -> None:
+    process = await terminal.start("listen", "Patient-open")
+    await line(process.stderr)
+    assert process.stdout
+    process.stdout._transport.close()  # type: ignore[attr-defined]
+    await terminal.run("open", terminal.file(NYGARD))
+    async with asyncio.timeout(PATIENCE):
+        assert await process.wait() == 0
+
+
+async def test_context_shows_what_is_open(terminal: Terminal) -> None:
+    assert (await terminal.run("context"))[:2] == (0, "nothing is open\n")
+    assert json.loads((await terminal.run("context", "--json"))[1]) is None
+    study = {"resourceType": "ImagingStudy", "id": "s1", "description": "CT of the chest"}
+    await terminal.run("open", terminal.file(study), terminal.file(NYGARD))
+    shown = (await terminal.run("context"))[1]
+    assert all(part in shown for part in ("ImagingStudy/s1", "CT of the chest", "Nygård, Ingrid", "version"))
+    whole = json.loads((await terminal.run("context", "--json"))[1])
+    assert [item["resource"]["id"] for item in whole["event"]["context"]] == ["s1", "p1"]
+
+
+async def test_check_says_that_all_is_well_and_changes_no_context(terminal: Terminal) -> None:
+    await terminal.run("open", terminal.file(NYGARD))
+    code, out, err = await terminal.run("check")
+    assert (code, err) == (0, "")
+    steps = [shown.split()[:2] for shown in out.splitlines()]
+    assert steps == [["ok", name] for name in ("discovery", "token", "subscribe", "socket", "confirmation", "echo")]
+    lines = [json.loads(shown) for shown in (await terminal.run("check", "--json"))[1].splitlines()]
+    assert [step["good"] for step in lines] == [True] * 6
+    assert "Patient/p1" in (await terminal.run("context"))[1]
+    assert terminal.token not in out
+
+
+async def test_check_ends_with_1_where_a_step_fails(terminal: Terminal) -> None:
+    code, out, _ = await terminal.run("check", FHIRCAST_TOKEN="not-a-token-of-this-hub")
+    assert code == 1
+    assert "FAILED  subscribe     HTTP 401" in out
+    assert "not-a-token" not in out
+
+
+async def test_what_the_hub_refuses_ends_with_1_and_its_words_and_no_token(terminal: Terminal) -> None:
+    file = terminal.file(NYGARD)
+    listen = await terminal.start("listen", FHIRCAST_TOKEN="a-bad-token")
+    out, err = [text.decode() for text in await listen.communicate()]
+    for code, printed, said in (
+        (listen.returncode, out, err),
+        await terminal.run("open", file, FHIRCAST_TOKEN="a-bad-token"),
+        await terminal.run("context", FHIRCAST_TOKEN="a-bad-token"),
+    ):
+        assert (code, printed) == (1, "")
+        assert "401" in said
+        assert "a-bad-token" not in said
+        assert "Traceback" not in said
+
+
+async def test_what_is_asked_wrongly_ends_with_2_and_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--hub", "http://hub.invalid", "--topic", "t"]
+    (tmp_path / "text").write_text("no JSON")
+    (tmp_path / "bytes").write_bytes(b"\xff")
+    (tmp_path / "list").write_text("[]")
+    (tmp_path / "anonymous").write_text('{"resourceType": "Patient"}')
+    cases = {
+        ("context", "--topic", "t"): "FHIRCAST_HUB",
+        ("context", "--hub", "http://hub.invalid"): "FHIRCAST_TOPIC",
+        ("context", *where, "--token-file", str(tmp_path / "none")): "No such file",
+        ("open", *where, str(tmp_path / "none")): "No such file",
+        ("open", *where, str(tmp_path / "bytes")): "UTF-8",
+        ("open", *where, str(tmp_path / "text")): "expected JSON",
+        ("open", *where, str(tmp_path / "list")): "FHIR resource",
+        ("open", *where, str(tmp_path / "anonymous")): "FHIR resource",
+        ("check", *where, "--token-file", str(tmp_path / "bytes")): "UTF-8",
+    }
+    for arguments, reason in cases.items():
+        assert await asyncio.to_thread(main, arguments) == 2, arguments
+        assert reason in capsys.readouterr().err
+
+
+async def test_a_token_that_cannot_be_sent_is_named_without_being_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "token").write_text("sécret")
+    where = ["--hub", "http://hub.invalid", "--topic", "t", "--token-file", str(tmp_path / "token")]
+    codes = [await asyncio.to_thread(main, [command, *where]) for command in ("context", "check")]
+    shown = capsys.readouterr()
+    assert codes == [2, 1]
+    assert "token" in shown.err
+    assert "characters that no token has" in shown.out
+    assert "cret" not in shown.err + shown.out
+
+
+# check, step by step
+
+
+def jwt(**claims: Any) -> str:
+    """A token that says this of itself."""
+    body = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    return f"e30.{body}.c2ln"
+
+
+GOOD = {"iss": "https://issuer.example", "aud": "hub", "exp": time.time() + 3600, "scope": "fhircast/*.*"}
+
+
+async def checked(hub: FakeHub, token: str | None = None, **options: Any) -> dict[str, Step]:
+    """The steps of a check at a fake hub, by name."""
+    client: Any = hub.client("check")
+    given = {"http": client._hub._http, "connect": client._connect, **options}
+    steps = [step async for step in check(hub.url, hub.topic, token or jwt(**GOOD), "check", "Patient-open", **given)]
+    return {step.name: step for step in steps}
+
+
+async def test_check_passes_at_a_hub_of_stu2_and_leaves_nothing_behind() -> None:
+    async with FakeHub("STU2") as hub:
+        steps = await checked(hub)
+        assert [step.good for step in steps.values()] == [True] * 6
+        assert hub.subscribed("check") == ()
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (Answer(404), "is http://hub.invalid/hub the hub.url?"),
+        (Answer(200, "<html>"), "no JSON"),
+        (Answer(200, "{}"), "websocketSupport"),
+    ],
+)
+async def test_discovery_that_fails(answer: Answer, said: str) -> None:
+    async with FakeHub() as hub:
+        hub.answer_next("configuration", answer)
+        steps = await checked(hub)
+    assert steps["discovery"].good is False
+    assert said in steps["discovery"].text
+    assert steps["echo"].good, "the other steps do not need it"
+
+
+@pytest.mark.parametrize(
+    ("token", "good", "said"),
+    [
+        ("opaque", None, "opaque"),
+        (jwt(**GOOD | {"exp": 1}), False, "expired"),
+        (jwt(iss="x"), False, "no exp"),
+        (jwt(**GOOD | {"scope": "openid"}), False, "no fhircast/ scope"),
+        (jwt(**GOOD | {"scope": 7}), False, "no fhircast/ scope"),
+        (jwt(**GOOD | {"scope": None, "scp": ["fhircast/Patient-open.read"]}), True, "Patient-open.read"),
+        ("e30.W10.c2ln", False, "no object"),
+    ],
+)
+async def test_a_token_that_says_too_little(token: str, good: bool | None, said: str) -> None:
+    async with FakeHub() as hub:
+        step = (await checked(hub, token))["token"]
+    assert (step.good, said in step.text) == (good, True)
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ([Answer(401, "no")], "HTTP 401: the hub does not take the token"),
+        ([Answer(403, "another user's")], "another user's"),
+        ([Answer(400), Answer(400, "hub.topic?")], "hub.topic?"),
+        ([Answer(502, "<html>")], "the hub has a problem"),
+        ([Answer(202, "accepted")], "no JSON object"),
+        ([Answer(202, '{"hub.channel.endpoint": "https://x/"}')], "no hub.channel.endpoint"),
+    ],
+)
+async def test_a_subscription_that_fails_ends_the_check(answers: list[Answer], said: str) -> None:
+    async with FakeHub() as hub:
+        hub.answer_next("subscribe", *answers)
+        steps = await checked(hub)
+    assert list(steps)[-1] == "subscribe"
+    assert (steps["subscribe"].good, said in steps["subscribe"].text) == (False, True)
+
+
+async def test_a_hub_that_cannot_be_reached() -> None:
+    async with FakeHub() as hub:
+        hub.client("check")
+        hub.cut()
+        steps = await checked(hub)
+    assert "ConnectError" in steps["discovery"].text
+    assert list(steps)[-1] == "subscribe"
+
+
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [(OSError("Connection refused"), "Connection refused"), (ValueError("wss://hub/secret"), "ValueError")],
+)
+async def test_a_socket_that_does_not_open_and_never_shows_its_endpoint(failure: Exception, said: str) -> None:
+    async def connect(endpoint: str) -> Any:
+        raise failure
+
+    async with FakeHub() as hub:
+        steps = await checked(hub, connect=connect)
+        assert hub.subscribed("check") == (), "it unsubscribed"
+    assert (steps["socket"].good, said in steps["socket"].text) == (False, True)
+    assert "secret" not in steps["socket"].text
+    assert list(steps)[-1] == "socket"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda socket: socket.shut(1011), "closed the socket (code 1011)"),
+        (lambda socket: socket.put("no JSON"), "not JSON"),
+        (lambda socket: socket.put("[]"), "no JSON object"),
+        (lambda socket: socket.put('{"id": "1"}'), "no confirmation"),
+        (lambda socket: None, "nothing came"),
+    ],
+)
+async def test_a_confirmation_that_does_not_come(
+    change: Callable[[FakeSocket], None], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fhircast_client.check.PATIENCE", 0.2)
+    async with FakeHub() as hub:
+        hub._confirm = lambda subscription: change(subscription.socket)  # type: ignore[method-assign, arg-type]
+        steps = await checked(hub)
+    assert (steps["confirmation"].good, said in steps["confirmation"].text) == (False, True)
+    assert list(steps)[-1] == "confirmation"
+
+
+async def test_an_event_that_does_not_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fhircast_client.check.PATIENCE", 0.2)
+    async with FakeHub() as hub:
+        hub.lose_next(1)
+        step = (await checked(hub))["echo"]
+    assert (step.good, "nothing came" in step.text) == (False, True)
+
+
+async def test_a_token_that_may_not_do_it_says_nothing_of_the_hub() -> None:
+    async with FakeHub() as hub:
+        hub.answer_next("publish", Answer(403))
+        assert (await checked(hub))["echo"].good is None
+        hub.answer_next("publish", Answer(500, "the store is away"))
+        assert "the store is away" in (await checked(hub))["echo"].text
+
+
+async def test_a_hub_that_takes_only_the_names_of_the_catalogue_can_be_checked() -> None:
+    async with FakeHub() as hub:
+        hub.answer_next("subscribe", Answer(400, "unknown event"))
+        steps = await checked(hub)
+    assert steps["confirmation"].good
+    assert steps["echo"].good is None
+
+
+async def test_events_that_are_not_granted_are_named() -> None:
+    async with FakeHub() as hub:
+        confirm = hub._confirm
+
+        def less(subscription: Any) -> None:
+            subscription.events = ["org.fhircast.check"]
+            confirm(subscription)
+
+        hub._confirm = less  # type: ignore[method-assign]
+        assert "not granted: Patient-open" in (await checked(hub))["confirmation"].text
+
+
+async def test_what_others_sent_cannot_move_the_cursor_or_stop_the_listener() -> None:
+    async with FakeHub() as hub:
+        odd = {**patient("p1"), "name": [{"family": "\x1b[2Jx", "given": 7}], "issue": 7}
+        assert "\x1b" not in event_line(await hub.publish("Patient-open", odd))
+        assert "7" in event_line(await hub.publish("Patient-open", {**patient("p1"), "name": [{"given": [7]}]}))
