@@ -12,7 +12,7 @@ RUN python -m venv /venv \
 FROM builder AS demo
 COPY clients ./clients
 COPY demo ./demo
-RUN /venv/bin/pip install --no-cache-dir --constraint constraints.txt "$(echo /wheels/*.whl)[demo]" \
+RUN python -m pip --python /venv/bin/python install --no-cache-dir --constraint constraints.txt "$(echo /wheels/*.whl)[demo]" \
  && useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin demo
 ENV PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1

@@ -6,7 +6,7 @@ STAMP := $(VENV)/.complete
 NODE := tests/bench/.node
 JS := clients/javascript
 
-.PHONY: help build-venv demo test lint types javascript requirements simulate bench clean
+.PHONY: help build-venv demo test lint types javascript pictures requirements simulate bench clean
 
 help:
 	@echo 'make demo          an EHR, two viewers, a chart and a report, in step in your browser, until Ctrl-C'
@@ -14,6 +14,7 @@ help:
 	@echo 'make lint          ruff: rules and format'
 	@echo 'make types         mypy, strict'
 	@echo 'make javascript    types and tests of the JavaScript client'
+	@echo 'make pictures      takes the pictures of docs/pictures anew, from the browser tests'
 	@echo 'make requirements  the behaviours of docs/behaviour.md and how many tests prove each'
 	@echo 'make simulate      the core against clients and networks of all tempers: SEEDS=1000 of them, or one SEED=123'
 	@echo 'make bench         the hub beside a bare uvicorn and a bare node; ARGS=--quick for a short look'
@@ -58,6 +59,10 @@ javascript: $(STAMP)
 	@test -d $(JS)/node_modules/typescript || npm install --silent --no-package-lock --no-audit --no-fund --prefix $(JS)
 	@npm run --silent --prefix $(JS) types
 	@PYTHON=$(CURDIR)/$(RUN) npm test --silent --prefix $(JS)
+
+pictures: $(STAMP)
+	@tools/need.sh chromium -- chromium --version
+	@PICTURES=$(CURDIR)/docs/pictures $(RUN) -m pytest -q tests/browser/test_story.py -k 'measurement or hold_the_chart_back'
 
 requirements: $(STAMP)
 	@$(RUN) tests/requirements.py

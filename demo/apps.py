@@ -51,9 +51,9 @@ def issuers(places: Places) -> list[dict[str, Any]]:
     ]
 
 
-def make_apps(places: Places) -> dict[str, ASGIApp]:
-    """An ASGI application for each part but the hub, by its name in PORTS."""
-    auth, login = _auth(places), _login(places)
+def make_apps(places: Places, token_seconds: int) -> dict[str, ASGIApp]:
+    """An ASGI application for each part but the hub, by its name in PORTS. Access tokens last for `token_seconds`."""
+    auth, login = _auth(places, token_seconds), _login(places, token_seconds)
 
     async def verify(token: str) -> Mapping[str, Any]:
         """The claims of a token that is good for the EHR's FHIR server and its archives."""
@@ -80,7 +80,7 @@ def make_apps(places: Places) -> dict[str, ASGIApp]:
     return {"auth": make_app(auth), "login": make_app(login), **sites}
 
 
-def _auth(places: Places) -> AuthServer:
+def _auth(places: Places, token_seconds: int) -> AuthServer:
     """The EHR's own authorization server. The record, and what is in a frame of it, ask nobody for consent; the others do once."""
     clients = tuple(
         Client(
@@ -101,10 +101,11 @@ def _auth(places: Places) -> AuthServer:
         fhir_base=places.fhir,
         hub=HubSessions(f"{places.origin('hub')}/sessions", LAUNCHER),
         frame_origins=(places.origin("ehr"),),
+        token_seconds=token_seconds,
     )
 
 
-def _login(places: Places) -> AuthServer:
+def _login(places: Places, token_seconds: int) -> AuthServer:
     """The login of the house, to which the chart belongs: it knows nothing of the hub's sessions."""
     scopes = ("openid", "profile", "fhirUser", "online_access", *_FOLLOWING)
     chart = Client("chart-login", TITLES["chart"], _redirect(places, "chart"), scopes, asks_consent=False)
@@ -115,6 +116,7 @@ def _login(places: Places) -> AuthServer:
         audience=places.hub_url,
         fhir_base=places.fhir,
         frame_origins=(places.origin("ehr"),),
+        token_seconds=token_seconds,
         single_sign_on=True,
     )
 

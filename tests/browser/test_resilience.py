@@ -43,7 +43,7 @@ async def test_every_window_is_in_step_after_the_hub_was_killed(browser: Browser
         await asyncio.gather(*(window.in_step() for window in windows))
         for page in pages:
             assert await page.evaluate("window.neverReloaded")
-        await ehr.by("close-patient").click()
+        await ehr.close_patient()
 
 
 async def test_a_lid_that_was_closed_for_a_minute(browser: Browser, demo: RunningDemo, playwright: Playwright) -> None:
@@ -66,5 +66,5 @@ async def test_a_lid_that_was_closed_for_a_minute(browser: Browser, demo: Runnin
         await pacs.in_step()
         await desk.participant("PACS", "in-step")
         assert await pacs.page.evaluate("window.neverReloaded")
-        await desk.by("close-patient").click()
+        await desk.close_patient()
     await laptop.close()

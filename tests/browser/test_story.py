@@ -7,7 +7,7 @@ import time
 import pytest
 from playwright.async_api import Browser, expect
 
-from browsing import RunningDemo, Window, clinician
+from browsing import RunningDemo, Window, clinician, take_picture
 
 #: Who has two studies; who is neither in the chart's table nor, with that study, in PACS; whose birth date the chart has otherwise.
 AASE, WOJCIECH, MARIA, IRIS = "patient-1", "patient-5", "patient-9", "patient-2"
@@ -31,7 +31,7 @@ async def test_the_viewers_show_the_study_that_the_record_opens(browser: Browser
         await expect(second.by("image")).to_have_attribute("data-ready", HEAD_UID)
         await pacs.sees("study-facts", "PACS-100231")
         await second.sees("study-facts", "SO/1")
-        await ehr.by("close-patient").click()
+        await ehr.close_patient()
         await expect(pacs.by("work")).to_be_hidden()
         await expect(second.by("work")).to_be_hidden()
 
@@ -71,6 +71,7 @@ async def test_unsaved_notes_hold_the_chart_back(browser: Browser, demo: Running
         await ehr.sees("refusals", "unsaved notes")
         await ehr.participant("Anaesthesia chart", "refused")
         await chart.sees("local-number", "ANE-20407")
+        await take_picture("refusal", ehr)
         await chart.by(f"moved-{deed}").click()
         await chart.sees("local-number", "ANE-20414")
         await ehr.participant("Anaesthesia chart", "in-step")
@@ -122,6 +123,10 @@ async def test_a_measurement_is_in_the_report_and_in_both_viewers(browser: Brows
             await expect(
                 viewer.by("measurement-select").and_(viewer.page.locator("[aria-pressed=true]"))
             ).to_have_count(1)
+        await take_picture("windows", ehr, pacs, second, reporting)
+        await second.by("wire-toggle").click()
+        await expect(second.by("wire-item", event="DiagnosticReport-select", kind="event")).not_to_have_count(0)
+        await take_picture("messages", second)
         await pacs.by("measurement-delete").first.click()
         await expect(reporting.by("measurement")).to_have_count(1)
         await expect(second.by("measurement")).to_have_count(1)

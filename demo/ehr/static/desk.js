@@ -9,6 +9,14 @@ export function referenceTo(resource) {
   return `${resource.resourceType}/${resource.id}`;
 }
 
+function isPatient(reference) {
+  return reference.startsWith("Patient/");
+}
+
+function isAt(reference, resource) {
+  return referenceTo(resource) === reference;
+}
+
 /** Tells of each change by the event "change". */
 export class Desk extends EventTarget {
   /** All patients of the record. */
@@ -49,15 +57,15 @@ export class Desk extends EventTarget {
     await Promise.all([this.#show(patient), this.#share((client) => client.open(patient))]);
   }
 
-  /** Everything of the patient that is open is closed, the innermost first. */
+  /** Everything that is open is closed, patients last: who joins later is told of nobody. */
   async closePatient() {
-    const { patient } = this;
-    if (!patient) return;
-    const open = PARTS.toReversed().flatMap((type) => this.#ofType(type).filter((part) => this.isOpen(part)));
+    const open = [...this.#app.client.contexts].toReversed().sort(([one], [other]) => isPatient(one) - isPatient(other));
     await this.#show(null);
     await this.#share(async (client) => {
-      for (const part of open) await client.close(part, ...this.#around(part, patient));
-      await client.close(patient);
+      for (const [anchor, { event }] of open) {
+        const resources = event.context.map((item) => item.resource).filter(Boolean);
+        await client.close(...resources.sort((one, other) => isAt(anchor, other) - isAt(anchor, one)));
+      }
     });
   }
 
