@@ -1,0 +1,134 @@
+"""clients/python/README.md: its examples run as they stand there, against a real hub, with an application around them."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clients.fakes import patient, until
+from clients.places import DevHub, RealPlace
+from fhircast_client import FHIRcastClient
+from fhircast_client.cli import _parser
+
+README = (Path(__file__).parents[2] / "clients" / "python" / "README.md").read_text(encoding="utf-8")
+#: Seconds until a program must have done what is expected.
+PATIENCE = 30
+
+
+def example(section: str) -> str:
+    """The Python of a section."""
+    text = README.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+    return text.partition("```python\n")[2].partition("```\n")[0]
+
+
+async def program(hub: DevHub, topic: str, before: str, code: str, after: str = "") -> asyncio.subprocess.Process:
+    """Run an example, between what the reader's application has before and after it."""
+    url = f"http://127.0.0.1:{hub.process.port}/api/hub"
+    before = f"topic, get_token = {topic!r}, lambda: {hub.token!r}\n" + textwrap.dedent(before)
+    source = before + code.replace("https://hub.example.org/api/hub", url) + textwrap.dedent(after)
+    pipe = asyncio.subprocess.PIPE
+    return await asyncio.create_subprocess_exec(sys.executable, "-u", "-c", source, stdout=pipe, stderr=pipe)
+
+
+@pytest.mark.req("CLT-2", "CLT-13", "CLT-14")
+async def test_the_example_that_follows(hub: DevHub) -> None:
+    async with RealPlace(hub) as place:
+        ehr = await place.client("ehr")
+        async with ehr:
+            before = """
+                import types
+                editor = types.SimpleNamespace(has_unsaved_notes=False)
+                async def show_patient(patient): print("shows", patient["id"]); editor.has_unsaved_notes = True
+                def show_nothing(): print("shows nothing"); editor.has_unsaved_notes = False
+                def show_banner(text): print("banner", text)
+            """
+            process = await program(hub, place.topic, before, example("Follow"))
+            assert process.stdout
+            seen: list[str] = []
+
+            async def read(stream: asyncio.StreamReader) -> None:
+                while line := await stream.readline():
+                    seen.append(line.decode().strip())
+
+            reading = asyncio.create_task(read(process.stdout))
+            await until(lambda: "banner" in seen, lambda: seen)
+            await ehr.open(patient("p1"))
+            await until(lambda: "shows p1" in seen, lambda: seen)
+            await ehr.open(patient("p2"))
+            await until(lambda: any("unsaved notes" in line for line in seen), lambda: seen)
+            await until(lambda: ehr.status.behind == ("Chart",), lambda: ehr.status)
+            await ehr.close(patient("p1"))
+            await until(lambda: "shows nothing" in seen, lambda: seen)
+            process.send_signal(signal.SIGINT)
+            await asyncio.wait_for(reading, PATIENCE)
+            await process.communicate()
+            assert "shows p2" not in seen
+            assert seen[-1] == "banner stopped"
+
+
+def content(client: FHIRcastClient) -> dict[str, Any]:
+    """What a client knows to be shared in the current context."""
+    assert client.context
+    return client.context.content or {}
+
+
+@pytest.mark.req("CLT-7", "CLT-8")
+async def test_the_example_that_drives(hub: DevHub) -> None:
+    async with RealPlace(hub) as place:
+        heard: list[Any] = []
+        viewer: FHIRcastClient = await place.client("viewer")
+        for verb in ("open", "select", "close"):
+            viewer.on(f"DiagnosticReport-{verb}", lambda event: heard.append(event.name.partition("-")[2]))
+        viewer.on("DiagnosticReport-update", lambda event: heard.append(sorted(content(viewer))))
+        before = """
+            import asyncio
+            def render(content): raise AssertionError("nobody else shares")
+            def merge(content): return [{"resourceType": "Observation", "id": f"o{len(content) + 1}"}]
+        """
+        after = """
+            report, patient, measurement = (
+                {"resourceType": type_, "id": id_}
+                for type_, id_ in (("DiagnosticReport", "r1"), ("Patient", "p1"), ("Observation", "o1"))
+            )
+            asyncio.run(dictate(report, patient, measurement))
+        """
+        async with viewer:
+            process = await program(hub, place.topic, before, example("Drive"), after)
+            _, err = await asyncio.wait_for(process.communicate(), PATIENCE)
+            assert (process.returncode, err.decode()) == (0, "")
+            one, two = "Observation/o1", "Observation/o2"
+            await until(lambda: heard == ["open", [one], [one, two], "select", [two], "close"], lambda: heard)
+
+
+async def test_the_example_that_tests() -> None:
+    class Chart:
+        def __init__(self, client: FHIRcastClient) -> None:
+            self.notes = ""
+            client.on("Patient-open", self.show)
+
+        def write(self, text: str) -> None:
+            self.notes += text
+
+        def show(self, event: Any) -> None:
+            from fhircast_client import Refuse
+
+            if self.notes:
+                raise Refuse("unsaved notes")
+
+    space: dict[str, Any] = {"Chart": Chart}
+    exec(compile(example("Test your application"), "README.md", "exec"), space)
+    await space["test_unsaved_notes_are_kept"]()
+
+
+def test_the_commands_are_commands() -> None:
+    commands = [line.partition("#")[0] for line in README.splitlines() if line.startswith("fhircast ")]
+    assert len(commands) >= 7
+    for command in commands:
+        words = [word.strip('"') for word in command.split()[1:]]
+        assert _parser().parse_args(words).command == words[0]
