@@ -1,0 +1,165 @@
+"""A network that is cut for a second, for half a minute, and past the lease, in virtual time: the client ends in step with the
+session, or says that it is not."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from clients import virtual_time
+from clients.fakes import Heard, patient
+from fhircast_client import FHIRcastClient, Status
+from fhircast_client.testing import FakeHub
+
+#: Seconds: of the cuts, of the lease that the longest outlives, and until the client must have come back.
+CUTS = {"a second": 1, "half a minute": 30, "past the lease": 150}
+LEASE, BACK = 60, 120
+#: Seconds between two heartbeats, where the hub has some.
+HEARTBEAT = 10
+SEEDS = range(15)
+
+
+class Follower:
+    """A client that follows patients, and each moment at which it said that it was in step and was not."""
+
+    def __init__(self, hub: FakeHub) -> None:
+        self.hub = hub
+        self.client: FHIRcastClient = hub.client("viewer", lease_seconds=LEASE)
+        self.lies: list[tuple[str | None, list[str | None]]] = []
+        self.client.on("Patient-open", Heard())
+        self.client.on("Patient-close", Heard())
+        self.client.on_status(self._told)
+
+    @property
+    def shown(self) -> str | None:
+        """What it shows."""
+        return self.client.context.anchor if self.client.context else None
+
+    @property
+    def right(self) -> list[str | None]:
+        """What it may show: what is current at the hub; where nothing is, also what the hub tells those who join, which is the
+        newest that is open still."""
+        contexts = self.hub._contexts
+        return [contexts._current] if contexts._current else [None, *list(contexts._opens)[-1:]]
+
+    def _told(self, status: Status) -> None:
+        if status.in_sync and self.shown not in self.right:
+            self.lies.append((self.shown, self.right))
+
+
+async def beat(hub: FakeHub) -> None:
+    """The heart of a hub."""
+    while True:
+        await asyncio.sleep(HEARTBEAT)
+        hub.heartbeat(HEARTBEAT)
+
+
+async def go_on(hub: FakeHub, seconds: float, chance: random.Random) -> None:
+    """What others open and close within these seconds."""
+    moments = sorted(chance.uniform(0, seconds) for _ in range(chance.randrange(4)))
+    for before, moment in zip([0.0, *moments], [*moments, seconds], strict=True):
+        await asyncio.sleep(moment - before)
+        if moment != seconds:
+            verb = chance.choice(("open", "open", "close"))
+            await hub.publish(f"Patient-{verb}", patient(f"p{chance.randrange(3)}"))
+
+
+@pytest.mark.req("CLT-9", "CLT-10", "CLT-13")
+@pytest.mark.parametrize("silently", [False, True])
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_cut_ends_in_step_with_what_is_open(cut: str, silently: bool) -> None:
+    async def play(seed: int) -> None:
+        chance = random.Random(seed)
+        async with FakeHub() as hub:
+            heart, viewer = asyncio.create_task(beat(hub)), Follower(hub)
+            async with viewer.client:
+                await hub.publish("Patient-open", patient("p0"))
+                await asyncio.sleep(HEARTBEAT + chance.uniform(0.1, LEASE))
+                assert (viewer.client.status.in_sync, viewer.shown) == (True, "Patient/p0")
+                hub.cut(silently=silently)
+                await go_on(hub, CUTS[cut], chance)
+                if CUTS[cut] > 3 * HEARTBEAT or not silently:
+                    assert not viewer.client.status.in_sync
+                    assert viewer.client.status.why
+                hub.restore()
+                await asyncio.sleep(BACK)
+                assert viewer.client.status == Status("connected", True, "")
+                assert viewer.shown in viewer.right
+                assert viewer.lies == []
+            heart.cancel()
+
+    for seed in SEEDS:
+        random.seed(seed)  # the client's own jitter
+        virtual_time.run(_named(play(seed), seed))
+
+
+@pytest.mark.req("CLT-9", "CLT-10", "CLT-13")
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_cut_from_a_hub_that_tells_nothing_ends_in_a_status_that_says_so(cut: str) -> None:
+    async def play(seed: int) -> None:
+        chance = random.Random(seed)
+        async with FakeHub("STU2") as hub:
+            viewer = Follower(hub)
+            async with viewer.client:
+                await hub.publish("patient-open", patient("p0"))
+                await asyncio.sleep(chance.uniform(0.1, LEASE))
+                hub.cut()
+                await go_on(hub, CUTS[cut], chance)
+                hub.restore()
+                await asyncio.sleep(BACK)
+                status = viewer.client.status
+                assert (status.connection, status.in_sync) == ("connected", False)
+                assert "does not tell" in status.why
+                await hub.publish("patient-open", patient("p4"))
+                await asyncio.sleep(1)
+                assert (viewer.client.status.in_sync, viewer.shown) == (True, "Patient/p4")
+
+    for seed in SEEDS:
+        random.seed(seed)
+        virtual_time.run(_named(play(seed), seed))
+
+
+@pytest.mark.req("CLT-9")
+def test_a_hub_that_is_away_is_asked_ever_more_seldom_and_not_by_all_at_once() -> None:
+    async def play() -> None:
+        moments: dict[str, list[float]] = {}
+        async with FakeHub() as hub:
+            clients = [hub.client(f"viewer {number}") for number in range(20)]
+            for client in clients:
+                await client.start()
+            line_up = asyncio.get_running_loop().time()
+
+            def noted(name: str) -> Any:
+                async def refuse() -> None:
+                    moments.setdefault(name, []).append(asyncio.get_running_loop().time() - line_up)
+                    raise OSError("the line is cut")
+
+                return refuse
+
+            hub.cut()
+            for name, line in hub._lines.items():
+                line.pass_handshake = noted(name)  # type: ignore[method-assign]
+            await asyncio.sleep(600)
+            for client in clients:
+                await client.stop()
+        assert all(len(attempts) <= 50 for attempts in moments.values())
+        first = sorted(attempts[0] for attempts in moments.values())
+        assert 0.25 <= first[0] < first[-1] <= 0.5
+        assert len({round(moment, 3) for moment in first}) > 10
+        waits = [after - before for attempts in moments.values() for before, after in pairwise(attempts)]
+        assert 29 < max(waits) <= 30.1
+
+    random.seed(1)
+    virtual_time.run(play())
+
+
+async def _named(play: Any, seed: int) -> None:
+    """Says which seed it was."""
+    try:
+        await play
+    except AssertionError as error:
+        raise AssertionError(f"seed {seed}: {error}") from error
