@@ -125,7 +125,7 @@ class Window:
 
     async def in_step(self) -> None:
         """Until the page says that it shows what the session shows, and that so do the others."""
-        await expect(self.by("sync-status", state="ok")).to_be_visible()
+        await expect(self.by("sync-status")).to_have_attribute("data-state", "ok")
 
 
 class Record(Window):

@@ -54,6 +54,7 @@ async def test_the_chart_follows_with_a_token_of_another_issuer(browser: Browser
         await chart.sees("local-number", "ANE-20407")
         await expect(ehr.by("refusal-panel")).to_have_count(0)
         await ehr.in_step()
+        await ehr.close_patient()
 
 
 @pytest.mark.parametrize(("deed", "kept"), [("save", "Slow wake-up"), ("discard", "")])
@@ -80,6 +81,7 @@ async def test_unsaved_notes_hold_the_chart_back(browser: Browser, demo: Running
         await ehr.open_patient(AASE)
         await chart.sees("local-number", "ANE-20407")
         await expect(chart.by("notes")).to_have_value(kept)
+        await ehr.close_patient()
 
 
 async def test_a_study_that_a_viewer_does_not_have_is_refused(browser: Browser, demo: RunningDemo) -> None:
@@ -98,6 +100,7 @@ async def test_a_study_that_a_viewer_does_not_have_is_refused(browser: Browser, 
         await ehr.sees("refusals", "PACS")
         await ehr.participant("PACS", "refused")
         await ehr.participant("Second opinion", "in-step")
+        await ehr.close_patient()
 
 
 async def test_a_measurement_is_in_the_report_and_in_both_viewers(browser: Browser, demo: RunningDemo) -> None:
@@ -134,6 +137,7 @@ async def test_a_measurement_is_in_the_report_and_in_both_viewers(browser: Brows
         await reporting.by("sign").click()
         await reporting.sees("said", "signed and closed")
         await expect(ehr.by("part", reference=REPORT, open="false")).to_be_visible()
+        await ehr.close_patient()
 
 
 async def measure(viewer: Window) -> None:
@@ -156,3 +160,5 @@ async def test_two_clinicians_do_not_see_each_other(browser: Browser, demo: Runn
         await theirs.sees("patient-banner", "Sokki")
         await hers.in_step()
         await hers.sees("patient-banner", "Åse")
+        for record in (hers, theirs):
+            await record.close_patient()
