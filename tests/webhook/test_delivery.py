@@ -8,9 +8,11 @@ import hmac
 import json
 from typing import Any
 
+import httpcore
 import pytest
 
 from fhircast_hub.webhook import channel
+from fhircast_hub.webhook.client import _retry_after
 from fhircast_hub.webhook.secrets import signature
 from running import TOPIC, Follower, RunningHub, event, until
 from webhook.callback_server import (
@@ -354,6 +356,23 @@ async def test_a_retry_after_that_is_too_long_is_not_waited_for(status: int) -> 
             text, _ = await sync_error(follower)
             assert f"status {status}" in text
         assert len(server.posts()) == 1
+
+
+@pytest.mark.req("WHK-6")
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ("7", 7),
+        ("0", 0),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", 0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 2e11),
+        *((each, None) for each in ("", "-1", "1.5", "999999999", "soon", "Fri, 99 Dec 9999 23:59:59 GMT", "\u00b2")),
+    ],
+)
+def test_what_a_retry_after_says(said: str, seconds: float | None) -> None:
+    """Seconds, or a date; anything else is as if nothing had been said."""
+    answer = httpcore.Response(503, headers=[("Retry-After", said.encode("latin-1"))])
+    assert _retry_after(answer) == (seconds if seconds is None else pytest.approx(seconds, rel=0.5))
 
 
 @pytest.mark.req("WHK-6")

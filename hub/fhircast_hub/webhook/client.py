@@ -9,6 +9,7 @@ import ssl
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -139,8 +140,13 @@ async def _start(response: httpcore.Response) -> bytes:
 
 
 def _retry_after(response: httpcore.Response) -> float | None:
-    """Retry-After in seconds; a date is not worth the parsing when all is over within ACK_TIMEOUT."""
+    """Retry-After in seconds: "HTTP-date / delay-seconds" (RFC 9110 section 10.2.3); None where it is neither."""
     for name, value in response.headers:
-        if name.lower() == b"retry-after" and value.isdigit() and len(value) < 9:
-            return float(value)
+        if name.lower() == b"retry-after":
+            if value.isdigit() and len(value) < 9:
+                return float(value)
+            try:
+                return max(0.0, parsedate_to_datetime(value.decode("latin-1")).timestamp() - time.time())
+            except (ValueError, OverflowError):
+                return None
     return None
