@@ -455,6 +455,8 @@ class FhirStub:
         self.open.set()
         self.statuses: Callable[[int], list[str]] = lambda count: ["201 Created"] * count
         self.status = 200
+        #: an answer without end: so many bytes at a time, and the seconds between them
+        self.endless: tuple[int, float] | None = None
         self.requests: list[tuple[str, dict[str, Any]]] = []
 
     @asynccontextmanager
@@ -473,6 +475,12 @@ class FhirStub:
             bundle = json.loads(await reader.readexactly(length))
             self.requests.append((head, bundle))
             await self.open.wait()
+            if self.endless is not None:
+                writer.write(b"HTTP/1.1 200 X\r\nConnection: close\r\n\r\n")
+            while self.endless is not None:
+                writer.write(b" " * self.endless[0])
+                await writer.drain()
+                await asyncio.sleep(self.endless[1])
             entries = [{"response": {"status": status}} for status in self.statuses(len(bundle["entry"]))]
             body = json.dumps({"resourceType": "Bundle", "type": "batch-response", "entry": entries}).encode()
             writer.write(b"HTTP/1.1 %d X\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % (self.status, len(body)))
@@ -532,6 +540,37 @@ async def test_entries_that_are_refused_each_are_lost_and_told() -> None:
             await auditor.stop()
     assert (auditor.lost, len(stub.requests)) == (2, 1)
     assert [(line["event"], line["count"]) for line in logs] == [("audit entries lost", 2)]
+
+
+@pytest.mark.req("AUD-2")
+@pytest.mark.usefixtures("hasty")
+async def test_an_answer_that_drips_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is always about to say something does not hold up the trail: it is asked again."""
+    monkeypatch.setattr(audit, "ANSWER_SECONDS", 0.2)
+    stub = FhirStub()
+    stub.endless = (1, 0.01)
+    async with stub.running() as base, httpx.AsyncClient(trust_env=False) as client:
+        auditor = Auditor(FhirServer(base, client), "https://hub.example")
+        auditor.record(entry(1))
+        await until(lambda: len(stub.requests) >= 2)
+        stub.endless = None
+        await until(lambda: not auditor._waiting)
+        await auditor.stop()
+    assert auditor.lost == 0
+
+
+@pytest.mark.req("AUD-2")
+async def test_an_answer_without_end_is_not_read() -> None:
+    """The batch was taken; what more there is to say of it must fit."""
+    stub = FhirStub()
+    stub.endless = (1 << 16, 0.0)
+    async with stub.running() as base, httpx.AsyncClient(trust_env=False) as client:
+        auditor = Auditor(FhirServer(base, client), "https://hub.example")
+        auditor.record(entry(1))
+        await until(lambda: not auditor._waiting)
+        await auditor.stop()
+        stub.endless = None
+    assert (auditor.lost, len(stub.requests)) == (0, 1)
 
 
 @pytest.mark.req("AUD-2")

@@ -25,6 +25,8 @@ from fhircast_hub.core.audit import Entry, audit_event
 MAX_WAITING = 10_000
 #: AuditEvents that one request brings, and seconds until the first and longest pause after one that failed.
 BATCH, FIRST_WAIT, LONGEST_WAIT = 100, 1.0, 60.0
+#: Seconds for an answer to a batch, and bytes of it; half a kilobyte for each entry is much.
+ANSWER_SECONDS, MAX_ANSWER = 30.0, 1 << 20
 #: Seconds for what waits when the hub stops.
 STOP_SECONDS = 2.0
 
@@ -82,10 +84,18 @@ class FhirServer:
         entry = b",".join(b'{"resource":%b,"request":{"method":"POST","url":"AuditEvent"}}' % event for event in events)
         body = b'{"resourceType":"Bundle","type":"batch","entry":[%b]}' % entry
         headers = {"Content-Type": "application/fhir+json", "Accept": "application/fhir+json"}
-        answer = await self._client.post(self._base, content=body, headers=headers, follow_redirects=False)
-        answer.raise_for_status()
+        async with (
+            asyncio.timeout(ANSWER_SECONDS),
+            self._client.stream("POST", self._base, content=body, headers=headers, follow_redirects=False) as answer,
+        ):
+            answer.raise_for_status()
+            text = bytearray()
+            async for chunk in answer.aiter_bytes():
+                text += chunk
+                if len(text) > MAX_ANSWER:
+                    return 0  # it has taken them, whatever it has to say about that
         try:
-            answered = msgspec.json.decode(answer.content, type=_Batch)
+            answered = msgspec.json.decode(text, type=_Batch)
         except ValueError:  # of msgspec too
             return 0
         return sum(not each.response.status.startswith("2") for each in answered.entry)

@@ -8,7 +8,16 @@ import pytest
 
 from core.world import NOON, TOPIC, World, encounter, frozen, item, label, patient, study, token
 from fhircast_hub.core import audiences
-from fhircast_hub.core.commands import Answered, Connected, Evict, Restarted, Undeliverable, Unsubscribe, Unverified
+from fhircast_hub.core.commands import (
+    Answered,
+    Connected,
+    EndSession,
+    Evict,
+    Restarted,
+    Undeliverable,
+    Unsubscribe,
+    Unverified,
+)
 from fhircast_hub.core.delivery import Policy
 from fhircast_hub.core.effects import Drop, Post, Verify
 from fhircast_hub.core.errors import NotFound
@@ -272,7 +281,7 @@ def test_who_is_not_verified_in_time_is_gone() -> None:
     world.ask("a")
     world.done()
     world.wait(61)
-    assert world.done() == []
+    assert [effect.reason for effect in world.done() if isinstance(effect, Drop)] == [""]
     assert world.subscriptions() == {}
 
 
@@ -388,6 +397,29 @@ def test_a_webhook_is_no_ghost() -> None:
     world.hook("b", callback=CALLBACK + "2", name="App")
     world.subscribe("chart", PATIENT, name="App")
     assert world.subscriptions().keys() == {"a", "b", "chart"}
+
+
+@pytest.mark.req("WHK-7", "SUB-14", "SUB-15", "WHK-12", "SES-4")
+@pytest.mark.parametrize("how", ["it makes room", "the topic is full", "it asks anew", "its time is over", "the end"])
+def test_who_goes_before_it_is_verified_is_asked_no_more(how: str) -> None:
+    """However it went, and without a word to its callback; else its callback could hang for nothing."""
+    world = Hooked(max_subscriptions=1) if how == "the topic is full" else Hooked()
+    world.ask("a")
+    world.done()
+    match how:
+        case "it makes room":
+            world.do(Evict("a"))
+        case "the topic is full":
+            world.ask("b", callback=CALLBACK + "2")
+        case "it asks anew":
+            world.ask("b")
+        case "its time is over":
+            world.wait(60)
+        case "the end":
+            world.do(EndSession("over"))
+    (drop,) = world.drops()
+    assert (drop.sid, drop.numbers) == ("a", frozenset())
+    assert bool(drop.reason) is (how == "the end")
 
 
 @pytest.mark.req("SUB-15")

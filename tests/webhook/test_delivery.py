@@ -8,13 +8,16 @@ import hmac
 import json
 from typing import Any
 
+import httpcore
 import pytest
 
 from fhircast_hub.webhook import channel
+from fhircast_hub.webhook.client import _retry_after
 from fhircast_hub.webhook.secrets import signature
 from running import TOPIC, Follower, RunningHub, event, until
 from webhook.callback_server import (
     DRIP,
+    ECHO,
     HANG,
     OK,
     PATIENT,
@@ -356,6 +359,23 @@ async def test_a_retry_after_that_is_too_long_is_not_waited_for(status: int) -> 
 
 
 @pytest.mark.req("WHK-6")
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ("7", 7),
+        ("0", 0),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", 0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 2e11),
+        *((each, None) for each in ("", "-1", "1.5", "999999999", "soon", "Fri, 99 Dec 9999 23:59:59 GMT", "\u00b2")),
+    ],
+)
+def test_what_a_retry_after_says(said: str, seconds: float | None) -> None:
+    """Seconds, or a date; anything else is as if nothing had been said."""
+    answer = httpcore.Response(503, headers=[("Retry-After", said.encode("latin-1"))])
+    assert _retry_after(answer) == (seconds if seconds is None else pytest.approx(seconds, rel=0.5))
+
+
+@pytest.mark.req("WHK-6")
 async def test_a_retry_after_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The longer of what the hub would wait, and what it was asked to."""
     slept: list[float] = []
@@ -465,6 +485,54 @@ async def test_many_hanging_callbacks_delay_nobody() -> None:
         await publish(hub, 3)
         await server.posted(3, "/fast")
         assert server.news("/fast") == opens(3)
+
+
+@pytest.mark.req("WHK-7")
+async def test_who_only_asks_to_be_asked_delays_no_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A subscriber whose callbacks hang when they are asked, or told that it is over, has all the places for that, and no other."""
+    monkeypatch.setattr(channel, "AT_WORK", 2)
+    async with hub_and_callbacks(max_subscriptions_per_topic=8) as (hub, server):
+        await subscribe(hub, server)
+        for number in range(4):
+            server.say("GET", f"/over{number}", ECHO, HANG)
+            await subscribe(hub, server, f"/over{number}", hub__lease_seconds="1", hub__topic="another")
+        hub.clock.now += 1
+        await hub.hub.service.tick()
+        for number in range(4):
+            server.say("GET", f"/hangs{number}", HANG)
+            await ask(hub, server.url(f"/hangs{number}"), hub__topic="another")
+        await until(lambda: len(server.requests) == 1 + 4 + 2 + 2)
+        await publish(hub, 3)
+        await server.posted(3)
+
+
+@pytest.mark.req("WHK-7", "SUB-15")
+async def test_who_subscribes_without_end_has_no_more_questions_than_subscriptions() -> None:
+    """The question to the callback of a subscription that went ends with it."""
+    async with hub_and_callbacks(max_subscriptions_per_topic=3) as (hub, server):
+        for number in range(12):
+            server.say("GET", f"/hangs{number}", HANG)
+            await ask(hub, server.url(f"/hangs{number}"))
+        await until(lambda: server.gets("/hangs11") != [] and len(hub.hub._webhooks._tasks) == 3)
+        assert hub.hub._webhooks._verifying.keys() == {
+            sid for session in hub.hub.service._store.sessions() for sid in session.subscriptions
+        }
+        await unsubscribe(hub, server.url("/hangs11"))
+        await until(lambda: len(hub.hub._webhooks._tasks) == 2)
+
+
+@pytest.mark.req("WHK-7", "WHK-11")
+async def test_denials_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more than so many that hang, the rest are not told."""
+    monkeypatch.setattr(channel, "MAX_DENIALS", 2)
+    async with hub_and_callbacks() as (hub, server):
+        for number in range(4):
+            server.say("GET", f"/over{number}", ECHO, HANG)
+            await subscribe(hub, server, f"/over{number}", hub__lease_seconds="1")
+        hub.clock.now += 1
+        await hub.hub.service.tick()
+        await until(lambda: len(server.requests) == 4 + 2)
+        assert len(hub.hub._webhooks._tasks) == 2
 
 
 @pytest.mark.req("WHK-7", "SYN-14")
@@ -722,6 +790,7 @@ async def test_of_two_that_are_being_verified_the_newer_counts() -> None:
         gate = asyncio.Event()
         server.say("GET", "/callback", Answer(body=None, gate=gate))
         await ask(hub, server.url(), "Patient-open")
+        await server.asked(1)
         await ask(hub, server.url(), "Encounter-open")
         await server.asked(2)
         gate.set()

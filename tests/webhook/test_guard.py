@@ -8,7 +8,8 @@ import datetime
 import ipaddress
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterable
+import threading
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from fhircast_hub.webhook import resolver
 from fhircast_hub.webhook.client import Client
 from fhircast_hub.webhook.guard import ForbiddenAddress, Guard, GuardedBackend
 from running import event, running_hub, until
@@ -92,14 +94,13 @@ class Names:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **addresses: list[list[str]]) -> None:
         self.addresses = addresses
         self.asked: list[str] = []
-        loop = asyncio.get_running_loop()
-        self._real = loop.getaddrinfo
-        monkeypatch.setattr(loop, "getaddrinfo", self._resolve, raising=False)
+        self._real = socket.getaddrinfo
+        monkeypatch.setattr(socket, "getaddrinfo", self._resolve)
 
-    async def _resolve(self, host: Any, port: Any, **options: Any) -> Found:
+    def _resolve(self, host: Any, port: Any, *options: int, **more: int) -> Found:
         name = host.decode() if isinstance(host, bytes) else host
-        if name not in self.addresses:
-            return list(await self._real(host, port, **options))
+        if name not in self.addresses or socket.AI_NUMERICHOST in options:
+            return list(self._real(host, port, *options, **more))
         self.asked.append(name)
         answers = self.addresses[name]
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
@@ -261,23 +262,62 @@ async def test_a_name_that_cannot_be_resolved_is_taken_and_checked_later(
 @pytest.mark.req("WHK-10", "WHK-7")
 async def test_a_name_that_takes_long_to_resolve_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """202 after a second, while others go on."""
+    monkeypatch.setattr(resolver, "AT_ONCE", 4)
     async with hub_and_callbacks() as (hub, server):
-        loop = asyncio.get_running_loop()
-        real, gate = loop.getaddrinfo, asyncio.Event()
+        await subscribe(hub, server, hub__callback=f"http://localhost:{server.port}/1")
+        with silent_names(monkeypatch):
+            waiting = asyncio.create_task(ask(hub, "https://1.slow.example/"))
+            await subscribe(hub, server)
+            assert not waiting.done()
+            assert (await waiting).status_code == 202
+            # However many names are silent at once, those that were found before are found.
+            await asyncio.gather(*(ask(hub, f"https://{each}.slow.example/") for each in range(8)))
+            await subscribe(hub, server, "/2", hub__callback=f"http://localhost:{server.port}/2")
 
-        async def slow(host: Any, port: Any, **options: Any) -> Any:
-            if host in ("slow.example", b"slow.example"):
-                await gate.wait()
-                raise socket.gaierror(socket.EAI_NONAME, "no such name")
-            return await real(host, port, **options)
 
-        monkeypatch.setattr(loop, "getaddrinfo", slow, raising=False)
-        waiting = asyncio.create_task(ask(hub, "https://slow.example/"))
-        await subscribe(hub, server)
-        assert not waiting.done()
-        assert (await waiting).status_code == 202
-        monkeypatch.undo()
-        gate.set()
+@pytest.mark.req("WHK-7")
+async def test_silent_names_are_asked_so_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each on one thread, however many wait for it; the others wait, but for those whose names were found before."""
+    monkeypatch.setattr(resolver, "AT_ONCE", 4)
+    resolving = resolver.Resolver()
+    Names(monkeypatch, **{"app.example": [["8.8.8.8"]], "new.example": [["8.8.8.8"]]})
+    assert await resolving.addresses("app.example", 443) == ["8.8.8.8"]
+    with silent_names(monkeypatch) as asked:
+        waiting = [asyncio.create_task(resolving.addresses(f"{each % 6}.slow.example", 443)) for each in range(12)]
+        waiting.append(asyncio.create_task(resolving.addresses("new.example", 443)))
+        await asyncio.sleep(0)
+        assert await resolving.addresses("app.example", 443) == ["8.8.8.8"]
+        assert await resolving.addresses("127.1", 443) == ["127.0.0.1"]
+        for each in waiting[:6]:
+            each.cancel()  # who does not wait any more frees no place
+        await asyncio.wait(waiting[:6])
+        # Who ends the hub waits for none of them.
+        assert all(thread.daemon for thread in threading.enumerate() if thread.name == "resolver")
+        assert sorted(asked) == [f"{each}.slow.example" for each in range(4)]
+    assert await waiting[-1] == ["8.8.8.8"]
+    refused = await asyncio.gather(*waiting[6:-1], return_exceptions=True)
+    assert {type(each) for each in refused} == {OSError}
+    assert resolving._asked == {}
+
+
+@contextlib.contextmanager
+def silent_names(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Names under slow.example whose servers say nothing until the end; those that they were asked for."""
+    real, gate, asked = socket.getaddrinfo, threading.Event(), list[str]()
+
+    def slow(host: Any, port: Any, *options: int, **more: int) -> Any:
+        if str(host).endswith("slow.example") and socket.AI_NUMERICHOST not in options:
+            asked.append(host)
+            assert gate.wait(20)
+            raise socket.gaierror(socket.EAI_NONAME, "no such name")
+        return real(host, port, *options, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "getaddrinfo", slow)
+        try:
+            yield asked
+        finally:
+            gate.set()
 
 
 @pytest.mark.req("SEC-5")
@@ -331,6 +371,17 @@ async def test_http_to_a_public_address_is_refused(
         assert insecure or "http" in answer.text
         assert (await ask(hub, "http://inside.example/")).status_code == 400
         assert (await ask(hub, "https://inside.example/")).status_code == 400
+
+
+@pytest.mark.req("WHK-7", "WHK-8")
+async def test_connections_that_are_kept_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the callbacks that were asked last; who subscribes ever new ones leaves the hub its files."""
+    monkeypatch.setattr("fhircast_hub.webhook.client.KEPT_CALLBACKS", 2)
+    async with CallbackServer() as server, client(LOOPBACK) as posting:
+        for path in ("/1", "/2", "/3", "/4", "/5", "/5"):
+            assert (await posting.request("POST", server.url(path), 5.0)).status == 200
+        assert list(posting._pools) == [server.url(path) for path in ("/4", "/5")]
+        assert server._connections == 5
 
 
 @pytest.mark.req("SEC-5")
@@ -424,13 +475,12 @@ async def test_tls_and_host_keep_the_name_of_the_url(
     certificate, key = _certificate(certified, tmp_path)
     async with tls_server(certificate, key) as (port, asked, heads), client(LOOPBACK) as posting:
         Names(monkeypatch, **{"app.example": [["127.0.0.1"]]})
-        if trusted:
-            posting._pool(f"https://APP.example:{port}/callback")._ssl_context = ssl.create_default_context(
-                cafile=str(certificate)
-            )
+        if trusted:  # as the certificates of a hospital's own authority are
+            monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         answer = await posting.request("POST", f"https://APP.example:{port}/callback", 5.0, b"{}")
         assert answer.status == status
         assert asked == ["app.example"]
+        assert posting._context() is posting._context()
         assert [f"Host: app.example:{port}\r\n".encode() in head for head in heads] == [True] * bool(status)
 
 

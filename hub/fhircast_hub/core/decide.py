@@ -45,6 +45,9 @@ def decide(session: Session | None, command: Command, now: float, ids: Ids, rule
     """What `command` leads to. `session` is None where the topic has none yet. Raises HubError when it is refused."""
     outcome = _with_posts(_decide(session, command, now, ids, rules), now, ids, rules)
     after = outcome.session
+    # Unverified is what came of the question itself.
+    if not isinstance(command, Unverified) and (unasked := hooks.unasked(session, after, outcome.effects)):
+        outcome = Outcome(after, outcome.effects + unasked, outcome.reply)
     if after is None or after is session:
         return outcome
     if session is not None and after.subscriptions and _waits_alike(session, after):

@@ -72,7 +72,8 @@ class Post(msgspec.Struct, frozen=True):
 
 
 class Drop(msgspec.Struct, frozen=True):
-    """The subscription `sid` is over: post none of these numbers any more, and tell the callback so unless `reason` is empty."""
+    """The subscription `sid` is over: ask its callback no more, post none of these numbers any more, and tell the callback so
+    unless `reason` is empty."""
 
     key: SessionKey
     sid: str

@@ -50,6 +50,20 @@ def drop(session: Session, subscription: Subscription, reason: str = "") -> Drop
     return Drop(_key(session), subscription.sid, numbers, subscription.callback, subscription.events, reason)
 
 
+def unasked(before: Session | None, after: Session | None, effects: tuple[Effect, ...]) -> tuple[Drop, ...]:
+    """What ends the questions to callbacks whose subscriptions went before they were verified, however they went: else who
+    subscribes without end has ever more of them hanging."""
+    if before is None or (after is not None and after.subscriptions is before.subscriptions):
+        return ()
+    left = after.subscriptions if after else {}
+    known = {effect.sid for effect in effects if isinstance(effect, Drop)}
+    return tuple(
+        drop(before, other)
+        for sid, other in before.subscriptions.items()
+        if other.callback and other.fresh and sid not in left and sid not in known
+    )
+
+
 def dropped(session: Session, subscription: Subscription) -> Session:
     """The session with nothing left to post for `subscription`."""
     outbox = {number: post for number, post in session.outbox.items() if post.sid != subscription.sid}

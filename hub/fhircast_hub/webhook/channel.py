@@ -26,8 +26,11 @@ from fhircast_hub.webhook.client import NONE, Answer, Client
 from fhircast_hub.webhook.guard import ForbiddenAddress, Guard
 from fhircast_hub.webhook.secrets import Sealer, signature
 
-#: Requests to callbacks that are under way at once.
+#: Requests to callbacks that are under way at once: of posts, of questions, and of denials so many each, so that those who only
+#: ask to be asked do not keep the others' events waiting.
 AT_WORK = 512
+#: Denials that wait or are under way; beyond it a callback is not told, and learns by the silence.
+MAX_DENIALS = 2048
 #: Seconds until the first and the longest wait between two attempts; each is made uneven by half.
 FIRST_WAIT, LONGEST_WAIT = 0.25, 4.0
 #: Seconds and attempts for asking a callback, and for telling it that it is over.
@@ -74,7 +77,9 @@ class Webhooks:
         self._timeout = timeout
         self._counters = counters
         self._hashed = hashed
-        self._slots = asyncio.Semaphore(AT_WORK)
+        self._slots = {kind: asyncio.Semaphore(AT_WORK) for kind in (Verify, Post, Drop)}
+        self._verifying: dict[str, asyncio.Task[None]] = {}
+        self._denials = 0
         self._queues: dict[str, deque[Post]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -98,18 +103,22 @@ class Webhooks:
         """Do what was decided; effects come in the order of the commits."""
         match effect:
             case Verify():
-                self._spawn(self._verify(effect))
+                asking = self._verifying[effect.sid] = self._spawn(self._verify(effect))
+                asking.add_done_callback(lambda _: self._verifying.pop(effect.sid, None))
             case Post():
                 if (queue := self._queues.get(effect.callback)) is None:
                     queue = self._queues[effect.callback] = deque()
                     self._spawn(self._work(effect.callback, queue))
                 queue.append(effect)
             case Drop():
+                if (asked := self._verifying.pop(effect.sid, None)) is not None:
+                    asked.cancel()
                 if (queue := self._queues.get(effect.callback)) is not None:
                     gone = [post for post in queue if post.key == effect.key and post.number in effect.numbers]
                     for post in gone:
                         queue.remove(post)
-                if effect.reason:
+                if effect.reason and self._denials < MAX_DENIALS:
+                    self._denials += 1
                     self._spawn(self._deny(effect))
 
     def queued(self) -> int:
@@ -138,7 +147,7 @@ class Webhooks:
                 "hub.lease_seconds": str(asked.lease),
             },
         )
-        answer = await self._ask(url)
+        answer = await self._ask(Verify, url)
         if answer.status // 100 == _SUCCESS and answer.body.strip() == challenge.encode():
             self._service.submit_soon(asked.key, Connected(asked.sid, connection(asked.sid)))
         else:
@@ -153,15 +162,18 @@ class Webhooks:
             "hub.events": ",".join(ended.events),
             "hub.reason": ended.reason,
         }
-        await self._ask(with_query(ended.callback, parameters))
+        try:
+            await self._ask(Drop, with_query(ended.callback, parameters))
+        finally:
+            self._denials -= 1
 
-    async def _ask(self, url: str) -> Answer:
+    async def _ask(self, kind: type[HookEffect], url: str) -> Answer:
         """GET, again for a server that fails or does not answer."""
         answer, wait = NONE, FIRST_WAIT
         for attempt in range(VERIFY_ATTEMPTS):
             if attempt:
                 await asyncio.sleep(_uneven(wait := wait * 2))
-            answer = await self._request("GET", url, VERIFY_SECONDS)
+            answer = await self._request(kind, "GET", url, VERIFY_SECONDS)
             if answer is FORBIDDEN or 0 < answer.status < _FAILURES:
                 break
         return answer
@@ -201,7 +213,7 @@ class Webhooks:
         while True:
             # One that hangs has a second chance within the time.
             seconds = min(end - loop.time(), max(self._timeout / 2, 1.0))
-            answer = await self._request("POST", post.callback, seconds, post.frame, headers)
+            answer = await self._request(Post, "POST", post.callback, seconds, post.frame, headers)
             pause = max(_uneven(wait), answer.retry_after or 0.0)
             if not _may_change(answer) or loop.time() + pause >= end:
                 return answer.status
@@ -211,19 +223,26 @@ class Webhooks:
             wait = min(wait * 2, LONGEST_WAIT)
 
     async def _request(
-        self, method: str, url: str, seconds: float, body: bytes = b"", headers: Mapping[str, str] | None = None
+        self,
+        kind: type[HookEffect],
+        method: str,
+        url: str,
+        seconds: float,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """One attempt, when its turn has come; a forbidden address is as one that does not answer."""
-        async with self._slots:
+        async with self._slots[kind]:
             try:
                 return await self._client.request(method, url, seconds, body, headers)
             except ForbiddenAddress:
                 return FORBIDDEN
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(self._without_request(work))
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     async def _without_request(self, work: Coroutine[None, None, None]) -> None:
         REQUEST_ID.set(None)

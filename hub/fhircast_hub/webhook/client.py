@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
+import ssl
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import httpcore
+import httpx
 
 from fhircast_hub.webhook.guard import Guard, GuardedBackend
 
@@ -19,8 +22,8 @@ from fhircast_hub.webhook.guard import Guard, GuardedBackend
 MAX_ANSWER = 4096
 #: Seconds to connect to a callback.
 CONNECT_SECONDS = 3.0
-#: Seconds for which a connection is kept for reuse.
-KEPT_SECONDS = 30.0
+#: Seconds for which a connection is kept for reuse, and callbacks that have one beside those at work.
+KEPT_SECONDS, KEPT_CALLBACKS = 30.0, 1024
 
 
 class Answer(NamedTuple):
@@ -44,6 +47,7 @@ class Client:
     def __init__(self, guard: Guard, *, http2: bool) -> None:
         self._backends = {scheme: GuardedBackend(guard, secure=scheme == "https") for scheme in ("http", "https")}
         self._http2 = http2
+        self._tls: ssl.SSLContext | None = None
         self._pools: OrderedDict[str, tuple[httpcore.AsyncConnectionPool, float]] = OrderedDict()
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -79,17 +83,31 @@ class Client:
         self._forget(now)
         pool, _ = self._pools.pop(callback, (None, now))
         if pool is None:
-            backend = self._backends[callback.partition(":")[0].lower()]
+            scheme = callback.partition(":")[0].lower()
             pool = httpcore.AsyncConnectionPool(
-                max_keepalive_connections=1, keepalive_expiry=KEPT_SECONDS, http2=self._http2, network_backend=backend
+                ssl_context=self._context() if scheme == "https" else None,
+                max_keepalive_connections=1,
+                keepalive_expiry=KEPT_SECONDS,
+                http2=self._http2,
+                network_backend=self._backends[scheme],
             )
         self._pools[callback] = pool, now
         return pool
 
+    def _context(self) -> ssl.SSLContext:
+        """Whose certificates count, which takes a tenth of a second to read: once for all connections.
+
+        As for issuers, SSL_CERT_FILE and SSL_CERT_DIR name those of a hospital's own authority.
+        """
+        if self._tls is None:
+            self._tls = httpx.create_ssl_context()
+        return self._tls
+
     def _forget(self, now: float) -> None:
-        """Let the pools go that were not used for a while, unless they are in use."""
-        for callback, (pool, at) in list(itertools.islice(self._pools.items(), 2)):
-            if now - at > KEPT_SECONDS and all(connection.is_idle() for connection in pool.connections):
+        """Let the pools go that were not used for a while, or are too many, unless they are in use."""
+        for callback, (pool, at) in list(itertools.islice(self._pools.items(), 4)):
+            old = now - at > KEPT_SECONDS or len(self._pools) > KEPT_CALLBACKS
+            if old and all(connection.is_idle() for connection in pool.connections):
                 del self._pools[callback]
                 task = asyncio.get_running_loop().create_task(pool.aclose())
                 self._closing.add(task)
@@ -122,8 +140,13 @@ async def _start(response: httpcore.Response) -> bytes:
 
 
 def _retry_after(response: httpcore.Response) -> float | None:
-    """Retry-After in seconds; a date is not worth the parsing when all is over within ACK_TIMEOUT."""
+    """Retry-After in seconds: "HTTP-date / delay-seconds" (RFC 9110 section 10.2.3); None where it is neither."""
     for name, value in response.headers:
-        if name.lower() == b"retry-after" and value.isdigit() and len(value) < 9:
-            return float(value)
+        if name.lower() == b"retry-after":
+            if value.isdigit() and len(value) < 9:
+                return float(value)
+            try:
+                return max(0.0, parsedate_to_datetime(value.decode("latin-1")).timestamp() - time.time())
+            except (ValueError, OverflowError):
+                return None
     return None

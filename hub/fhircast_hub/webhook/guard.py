@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-import socket
 from collections.abc import Iterable, Sequence
 
 import httpcore
 
 from fhircast_hub.core.callbacks import Address, Network, is_allowed, is_public
+from fhircast_hub.webhook.resolver import Resolver
 
 
 class ForbiddenAddress(Exception):
@@ -28,19 +28,14 @@ class Guard:
     def __init__(self, networks: Sequence[Network], *, allow_insecure: bool) -> None:
         self._networks = networks
         self._allow_insecure = allow_insecure
+        self._resolver = Resolver()
 
     async def addresses(self, host: str, port: int, *, secure: bool) -> list[str]:
         """The addresses of `host`, all of which may be connected to.
 
         Raises ForbiddenAddress when one may not, and OSError when the name cannot be resolved.
         """
-        loop = asyncio.get_running_loop()
-        try:
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
-        except UnicodeError as error:  # a label that is empty or too long
-            raise OSError(f"not a host name: {type(error).__name__}") from None
-        # An address of link scope comes with its zone.
-        addresses = list(dict.fromkeys(str(where[0]) for *_, where in found))
+        addresses = await self._resolver.addresses(host, port)
         self._check((ipaddress.ip_address(address.partition("%")[0]) for address in addresses), secure=secure)
         return addresses
 
