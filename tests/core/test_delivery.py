@@ -141,7 +141,7 @@ def test_the_id_alone_acknowledges(message: bytes) -> None:
         b'{"id":"\\ud800","status":409}',
         b'{"id":"e","x":' + b"[" * 4000,
         b'{"x":' * 800,
-        b'{"id":"e","status":409}' + b" " * 4096,
+        b'{"id":"e","x":' + b"[" * 65000,
         b"\x00" * 65536,
     ],
 )
@@ -160,6 +160,17 @@ def test_the_longest_acknowledgement_is_heard() -> None:
     message = json.dumps({"id": id_, "status": "409 Conflict", "timestamp": "2023-04-01T12:00:00.000Z"}).encode()
     assert len(message) > 3000
     assert node.says("a", message) == [Acknowledged("a", followed=False), Refused("a", "a'", notice(id_), 409)]
+
+
+@pytest.mark.req("SYN-1", "SYN-12")
+@pytest.mark.parametrize("size", [4096, 65_400])
+def test_a_refusal_with_a_long_reason_is_heard(size: int) -> None:
+    """Somebody's stack trace: as long as a frame may be, it must not cost the others the news; they read the start of it."""
+    node = Node("a")
+    node.tells(notice(), "a")
+    message = json.dumps({"id": "e", "status": 500, "reason": "Traceback:\n" + "x" * size}).encode()
+    refused = Refused("a", "a'", notice(), 500, "Traceback: " + "x" * (delivery.MAX_REASON - 11))
+    assert node.says("a", message) == [Acknowledged("a", followed=False), refused]
 
 
 # Whose it is

@@ -23,8 +23,6 @@ from fhircast_hub.core.session import Subscription
 MAX_WAITING = 4096
 #: Repeats of one event (EVT-17) that wait beside the first; a sender is to wait ten seconds before each.
 MAX_REPEATS = 8
-#: Bytes of an acknowledgement: an id of 256 characters, escaped, and a status.
-MAX_ACKNOWLEDGEMENT = 4096
 #: Seconds after its time for which a silence waits for others, so that what was sent together is reported together (SYN-4).
 TOGETHER = 0.1
 
@@ -166,7 +164,7 @@ class Deliveries:
         code indicates failure" (2.5). Without one that can be read it counts as received (SYN-1). A refusal may say its `reason`.
         """
         peer = self._peers.get(connection)
-        if peer is None or len(message) > MAX_ACKNOWLEDGEMENT:
+        if peer is None:
             return None
         try:
             read = _DECODER.decode(message)
