@@ -78,16 +78,16 @@ class _Peer:
 
     __slots__ = ("acknowledges", "connection", "heard", "refused", "sid", "since", "strikes", "sure", "topic")
 
-    def __init__(self, topic: _Topic, sid: str, connection: str, sure: float) -> None:
+    def __init__(self, topic: _Topic, subscription: Subscription, connection: str, since: float) -> None:
         self.topic = topic
-        self.sid = sid
+        self.sid = subscription.sid
         self.connection = connection
-        self.acknowledges = False
-        self.strikes = 0
+        self.acknowledges = subscription.acknowledges
+        self.strikes = subscription.strikes
         self.refused = False
         self.heard: float | None = None
-        self.since = _NEVER
-        self.sure = sure
+        self.since = since
+        self.sure = subscription.sure
 
 
 _DECODER = msgspec.json.Decoder(_Acknowledgement)
@@ -108,11 +108,9 @@ class Deliveries:
         """A connection of this subscription came."""
         topic = self._topics.setdefault(key, _Topic(key))
         topic.connections += 1
-        peer = self._peers[connection] = _Peer(topic, subscription.sid, connection, subscription.sure)
-        peer.acknowledges, peer.strikes = subscription.acknowledges, subscription.strikes
-        if peer.acknowledges or self._policy is Policy.STRICT:
-            peer.since = now
-        self._latest[peer.sid] = connection
+        since = now if subscription.acknowledges or self._policy is Policy.STRICT else _NEVER
+        self._peers[connection] = _Peer(topic, subscription, connection, since)
+        self._latest[subscription.sid] = connection
 
     def disconnected(self, connection: str) -> float:
         """A connection went: until when all that was sent to it has arrived (epoch seconds; 0 for one that never was here)."""
