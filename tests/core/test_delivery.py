@@ -141,7 +141,7 @@ def test_the_id_alone_acknowledges(message: bytes) -> None:
         b'{"id":"\\ud800","status":409}',
         b'{"id":"e","x":' + b"[" * 4000,
         b'{"x":' * 800,
-        b'{"id":"e","status":409}' + b" " * 4096,
+        b'{"id":"e","x":' + b"[" * 65000,
         b"\x00" * 65536,
     ],
 )
@@ -160,6 +160,17 @@ def test_the_longest_acknowledgement_is_heard() -> None:
     message = json.dumps({"id": id_, "status": "409 Conflict", "timestamp": "2023-04-01T12:00:00.000Z"}).encode()
     assert len(message) > 3000
     assert node.says("a", message) == [Acknowledged("a", followed=False), Refused("a", "a'", notice(id_), 409)]
+
+
+@pytest.mark.req("SYN-1", "SYN-12")
+@pytest.mark.parametrize("size", [4096, 65_400])
+def test_a_refusal_with_a_long_reason_is_heard(size: int) -> None:
+    """Somebody's stack trace: as long as a frame may be, it must not cost the others the news; they read the start of it."""
+    node = Node("a")
+    node.tells(notice(), "a")
+    message = json.dumps({"id": "e", "status": 500, "reason": "Traceback:\n" + "x" * size}).encode()
+    refused = Refused("a", "a'", notice(), 500, "Traceback: " + "x" * (delivery.MAX_REASON - 11))
+    assert node.says("a", message) == [Acknowledged("a", followed=False), refused]
 
 
 # Whose it is
@@ -302,6 +313,33 @@ def test_a_repeat_is_timed_by_itself() -> None:
     for at in (0, 4):
         node.tells(notice(), "a", at=at)
     assert [node.missing(at) for at in (9, 10, 13, 14, 15)] == [[], [("a", "e")], [], [("a", "e")], []]
+
+
+@pytest.mark.req("SYN-1", "SES-3")
+def test_only_what_matters_is_followed() -> None:
+    """Who refused an open and is content with a select is as far behind as before; the next open says otherwise, and that once."""
+    node = Node("a")
+    for id_ in ("open", "other"):
+        node.tells(notice(id_), "a")
+    node.tells(notice("select", matters=False), "a")
+    assert node.says("a", reply("select")) == [Acknowledged("a", followed=False)]
+    assert node.says("a", reply("other")) == []
+    assert node.says("a", reply("open", 409)) == [Refused("a", "a'", notice("open"), 409)]
+    assert node.says("a", reply("select")) == []
+    assert node.says("a", reply("other")) == [Acknowledged("a")]
+
+
+@pytest.mark.req("SES-3")
+def test_when_somebody_was_heard_last_is_known() -> None:
+    """By an acknowledgement, of whatever status; never of who has said nothing, or is not here."""
+    node = Node("a", "b")
+    node.tells(notice(), "a", "b")
+    for status, at in ((200, 3), (409, 5)):
+        node.says("a", reply(status=status), at)
+        assert node.acknowledged_at("a") == at
+    assert node.acknowledged_at("b") is None
+    node.disconnected("a'")
+    assert node.acknowledged_at("a") is None
 
 
 # Who is missed, and since when
@@ -505,6 +543,15 @@ def test_what_has_arrived_is_known_from_answers() -> None:
     assert node.sure("a") == 0
 
 
+@pytest.mark.req("SUB-12")
+def test_what_only_another_was_told_says_nothing() -> None:
+    """An answer to it shows that nothing has arrived."""
+    node = Node("a", "b")
+    node.tells(notice("theirs"), "b", at=5)
+    node.says("a", reply("theirs"), 6)
+    assert node.sure("a") == 0
+
+
 @pytest.mark.req("SUB-11", "SUB-12")
 def test_of_two_connections_the_newer_counts() -> None:
     """The one that was taken over goes later, and takes nothing along."""
@@ -612,11 +659,21 @@ def test_a_clock_that_is_set_back_begins_the_time_anew() -> None:
     """Who does not answer is missed a timeout later, not when the clock has come back to where it was."""
     node = Node()
     node.comes("pacs", 5000, acknowledges=True)
-    node.tells(notice("before"), "pacs", at=5000)
-    node.tells(notice("after"), "pacs", at=1000)
+    node.comes("mute", 5000)
+    node.tells(notice("before"), "pacs", "mute", at=5000)
+    node.tells(notice("after"), "pacs", "mute", at=1000)
     assert node.missing(1000 + TIMEOUT - 1) == []
-    assert node.missing(1000 + TIMEOUT) == [("pacs", "after")]
+    assert node.missing(1000 + TIMEOUT) == [("pacs", "after")], "who never acknowledges is not missed for it"
     assert node.deadline() is None
+
+
+@pytest.mark.req("SYN-4")
+def test_a_clock_that_is_set_back_is_noticed_when_somebody_looks() -> None:
+    """Though nothing else is sent."""
+    node = Node()
+    node.comes("pacs", 5000, acknowledges=True)
+    node.tells(notice(), "pacs", at=5000)
+    assert [node.missing(at) for at in (1000, 1000 + TIMEOUT - 1, 1000 + TIMEOUT)] == [[], [], [("pacs", "e")]]
 
 
 @pytest.mark.req("SYN-4", "EVT-17")

@@ -304,6 +304,26 @@ def test_nesting_ends_at_64(brackets: tuple[str, str]) -> None:
         refused(nested(deep))
 
 
+def nesting(value: object) -> int:
+    """How deep it nests, counted the plain way."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inner is None else 1 + max(map(nesting, inner), default=0)
+
+
+@pytest.mark.req("EVT-6")
+@given(st.lists(st.text('[]{}"\\a', max_size=4)), st.lists(st.booleans(), max_size=8), st.integers(50, 60))
+def test_nesting_is_counted_outside_of_texts(texts: list[str], kinds: list[bool], deep: int) -> None:
+    """Brackets, quotes and backslashes in texts, beside and inside of what nests, are no nesting, and hide none."""
+    value: object = texts
+    for level in range(deep):
+        value = {"".join(texts): value, "x": texts} if kinds and kinds[level % len(kinds)] else [value, *texts]
+    text = raw(json.dumps(value))
+    if nesting(json.loads(text)) > 64:
+        refused(text)
+    else:
+        parse_event(text)
+
+
 @pytest.mark.req("EVT-6")
 def test_brackets_that_do_not_nest_are_no_nesting() -> None:
     """Many in a row, and many inside of texts, beside quotes and backslashes, are fine."""

@@ -256,7 +256,7 @@ MUTANTS = (
     Mutant(
         "everybody is missed under the lenient policy",
         delivery.Deliveries.connected,
-        "if peer.acknowledges or self._policy is Policy.STRICT",
+        "if subscription.acknowledges or self._policy is Policy.STRICT",
         "if True",
         ("reports_are_true",),
     ),

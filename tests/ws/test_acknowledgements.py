@@ -171,7 +171,7 @@ async def test_odd_frames_are_counted_and_not_logged() -> None:
     """Whoever sends them is kept, and is told on."""
     odd = [
         *("", "not json", "[]", "{}", '{"status":409}', '{"id":1,"status":409}', '{"id":"unknown","status":409}'),
-        *('{"hub.channel.endpoint":"wss://x"}', "x" * 60_000, '{"id":"Patient-open-1","status":409}' + " " * 5000),
+        *('{"hub.channel.endpoint":"wss://x"}', "x" * 60_000, '{"id":"unknown","status":409}' + " " * 5000),
         *(b"\x00\xff", b'{"id":"Patient-open-1","status":409}'),
     ]
     async with watched_hub() as (hub, monitor):

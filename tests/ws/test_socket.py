@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -430,6 +431,21 @@ async def test_a_socket_that_is_taken_over_keeps_nothing() -> None:
         assert socket.queued[0] == 4
         socket.close(1008, "taken over")
         assert socket.queued == (0, 0)
+
+
+@pytest.mark.req("SYN-12")
+async def test_a_message_in_empty_frames_without_end_takes_no_memory() -> None:
+    """A few at a time are no flood, and the message that they make is as long as it was."""
+    async with stuck_socket() as (hub, socket, transport):
+        socket.data_received(b"\x01\x80\x00\x00\x00\x00")
+        tracemalloc.start()
+        for _ in range(40):
+            socket.data_received(b"\x00\x80\x00\x00\x00\x00" * 200)
+        grown, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        socket.data_received(b"\x80\x80\x00\x00\x00\x00")
+        assert (transport.aborted, hub.hub.metrics.frames_ignored) == (False, 1)
+        assert grown < 30_000
 
 
 async def test_a_thousand_acknowledgements_at_once_are_no_flood() -> None:

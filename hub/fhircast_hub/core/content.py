@@ -86,10 +86,12 @@ def _applied(context: OpenContext, content: Content, changes: tuple[Change, ...]
     """ "SHALL process all Bundle entries in an atomic manner" (2.10). Raises BadRequest naming the entry that cannot be."""
     resources, size = dict(content.resources), content.size
     number = max((shared.number for shared in resources.values()), default=0)
+    deletes = any(change.entry is None for change in changes)
+    opened_with = {ref for _, ref, _ in raw_items(context.context)} if deletes else set()
     for index, change in enumerate(changes):
         before = resources.get(change.ref)
         if change.entry is None:
-            _check_delete(context, change.ref, before, index)
+            _check_delete(change.ref, opened_with, before, index)
             del resources[change.ref]
         else:
             number += 1
@@ -99,8 +101,8 @@ def _applied(context: OpenContext, content: Content, changes: tuple[Change, ...]
     return replace(content, resources=resources, size=size)
 
 
-def _check_delete(context: OpenContext, ref: str, shared: Shared | None, index: int) -> None:
-    if any(ref == other for _, other, _ in raw_items(context.context)):
+def _check_delete(ref: str, opened_with: set[str], shared: Shared | None, index: int) -> None:
+    if ref in opened_with:
         # "Subscribers SHALL NOT remove any resources that were present in the context array" (2.10)
         raise BadRequest(
             f"updates: entry[{index}]: expected what was shared, got a DELETE of what the context was opened with"

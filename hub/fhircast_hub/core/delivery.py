@@ -23,8 +23,6 @@ from fhircast_hub.core.session import Subscription
 MAX_WAITING = 4096
 #: Repeats of one event (EVT-17) that wait beside the first; a sender is to wait ten seconds before each.
 MAX_REPEATS = 8
-#: Bytes of an acknowledgement: an id of 256 characters, escaped, and a status.
-MAX_ACKNOWLEDGEMENT = 4096
 #: Seconds after its time for which a silence waits for others, so that what was sent together is reported together (SYN-4).
 TOGETHER = 0.1
 
@@ -80,16 +78,16 @@ class _Peer:
 
     __slots__ = ("acknowledges", "connection", "heard", "refused", "sid", "since", "strikes", "sure", "topic")
 
-    def __init__(self, topic: _Topic, sid: str, connection: str, sure: float) -> None:
+    def __init__(self, topic: _Topic, subscription: Subscription, connection: str, since: float) -> None:
         self.topic = topic
-        self.sid = sid
+        self.sid = subscription.sid
         self.connection = connection
-        self.acknowledges = False
-        self.strikes = 0
+        self.acknowledges = subscription.acknowledges
+        self.strikes = subscription.strikes
         self.refused = False
         self.heard: float | None = None
-        self.since = _NEVER
-        self.sure = sure
+        self.since = since
+        self.sure = subscription.sure
 
 
 _DECODER = msgspec.json.Decoder(_Acknowledgement)
@@ -110,11 +108,9 @@ class Deliveries:
         """A connection of this subscription came."""
         topic = self._topics.setdefault(key, _Topic(key))
         topic.connections += 1
-        peer = self._peers[connection] = _Peer(topic, subscription.sid, connection, subscription.sure)
-        peer.acknowledges, peer.strikes = subscription.acknowledges, subscription.strikes
-        if peer.acknowledges or self._policy is Policy.STRICT:
-            peer.since = now
-        self._latest[peer.sid] = connection
+        since = now if subscription.acknowledges or self._policy is Policy.STRICT else _NEVER
+        self._peers[connection] = _Peer(topic, subscription, connection, since)
+        self._latest[subscription.sid] = connection
 
     def disconnected(self, connection: str) -> float:
         """A connection went: until when all that was sent to it has arrived (epoch seconds; 0 for one that never was here)."""
@@ -166,7 +162,7 @@ class Deliveries:
         code indicates failure" (2.5). Without one that can be read it counts as received (SYN-1). A refusal may say its `reason`.
         """
         peer = self._peers.get(connection)
-        if peer is None or len(message) > MAX_ACKNOWLEDGEMENT:
+        if peer is None:
             return None
         try:
             read = _DECODER.decode(message)

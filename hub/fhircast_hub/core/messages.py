@@ -27,9 +27,9 @@ RESERVED_TOPICS = frozenset((".well-known", "metadata", "ws"))
 _DERIVED_IDS = uuid.UUID("6f1c2f5e-3f0a-5d0b-9c3c-7a5f4b0e8d21")
 
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d([.,]\d+)?)?(Z|[+-]\d\d(:?\d\d)?)?", re.ASCII)
-#: Possessive, so that a long string costs no memory.
-_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
-_BRACKET = re.compile(rb"[\[{\]}]")
+#: Leave of a text without strings its brackets, all of one kind.
+_NO_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
 
 
 class _Reference(msgspec.Struct):
@@ -228,19 +228,20 @@ def _check_text(body: bytes) -> None:
         body.decode()
     except UnicodeDecodeError as error:
         raise BadRequest(f"the body: expected UTF-8, got a byte that is not at {error.start}") from None
-    # Counting is exact enough to pass nearly every body at once; only what has many brackets is followed through.
-    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth(body) > MAX_DEPTH:
+    # Counting is exact enough to pass nearly every small body at once.
+    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _is_too_deep(body):
         raise BadRequest(f"the body: expected JSON nested at most {MAX_DEPTH} deep, got more")
 
 
-def _depth(body: bytes) -> int:
-    deepest = depth = 0
-    for bracket in _BRACKET.finditer(_STRING.sub(b"", body)):
-        depth += 1 if bracket[0] in b"[{" else -1
-        deepest = max(deepest, depth)
-        if deepest > MAX_DEPTH:
-            break
-    return deepest
+def _is_too_deep(body: bytes) -> bool:
+    """Each turn takes the innermost brackets away, without a loop over them in Python: a Bundle has tens of thousands."""
+    quotes = body.replace(rb"\\", b"").replace(rb"\"", b"") if b"\\" in body else body
+    brackets = b"".join(quotes.split(b'"')[::2]).translate(_ONE_KIND, _NO_BRACKET)  # those outside of strings
+    for _ in range(MAX_DEPTH):
+        if not brackets:
+            return False
+        brackets = brackets.replace(b"[]", b"")
+    return bool(brackets)
 
 
 def _required(members: dict[str, msgspec.Raw], name: str, what: str) -> bytes:

@@ -30,7 +30,7 @@ from fhircast_hub.service import REQUEST_ID, Service
 from fhircast_hub.ws.frames import end_of_frame, payload
 from fhircast_hub.ws.registry import Counters, Registry
 
-#: Bytes in a client's frame: an acknowledgement takes a hundred (SYN-12).
+#: Bytes in a client's frame (SYN-12): an acknowledgement takes a hundred, and a long reason may come with it.
 MAX_FRAME = 65536
 #: Frames other than acknowledgements that one read may bring: a flood of pings would keep everybody else waiting.
 MAX_ODD_FRAMES = 256
@@ -110,7 +110,7 @@ class HubSocket(asyncio.Protocol):
         self._pings = 0
         self._held_back = 0  # bytes that the peer had not read at the last ping
         self._asked = 0.0  # when the last ping was sent
-        self._parts: list[bytes] | None = None  # what has come of a text message in several frames
+        self._begun: bytearray | None = None  # what has come of a text message in several frames
 
     # asyncio.Protocol
 
@@ -311,13 +311,12 @@ class HubSocket(asyncio.Protocol):
     def _part(self, frame: Frame) -> None:
         """A message that is not text, or comes in several frames."""
         if frame.opcode is not Opcode.CONT:
-            self._parts = [] if frame.opcode is Opcode.TEXT else None
-        if self._parts is not None:
-            self._parts.append(bytes(frame.data))
+            self._begun = bytearray() if frame.opcode is Opcode.TEXT else None
+        if self._begun is not None:
+            self._begun += frame.data  # and no list of frames: those that are empty may be as many as they like
         if frame.fin:
-            message = b"".join(self._parts) if self._parts is not None else b""
-            self._context.following.heard(self._name, message)
-            self._parts = None
+            self._context.following.heard(self._name, bytes(self._begun or b""))
+            self._begun = None
 
     def _flush(self) -> None:
         """Write what websockets answers: pongs, closes, refusals."""
