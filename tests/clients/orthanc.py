@@ -55,6 +55,8 @@ class Archive:
 @contextmanager
 def archive(folder: Path) -> Iterator[Archive]:
     """An Orthanc without authentication that only this machine reaches."""
+    assert ORTHANC, "expected Orthanc: apt-get install orthanc"
+    assert PLUGIN, "expected Orthanc's DICOMweb plugin: apt-get install orthanc-dicomweb"
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     settings = {
@@ -69,7 +71,7 @@ def archive(folder: Path) -> Iterator[Archive]:
     }
     (folder / "orthanc.json").write_text(json.dumps(settings))
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([str(ORTHANC), str(folder / "orthanc.json")], stdout=log, stderr=log, cwd=folder)
+        process = subprocess.Popen([ORTHANC, str(folder / "orthanc.json")], stdout=log, stderr=log, cwd=folder)
     try:
         running = Archive(f"http://127.0.0.1:{port}")
         _wait(running.base, process, folder / "log")

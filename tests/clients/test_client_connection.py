@@ -324,7 +324,7 @@ async def test_reconnections_never_spin(monkeypatch: pytest.MonkeyPatch) -> None
 async def test_a_lease_is_renewed_on_its_endpoint_with_a_fresh_token(version: Any) -> None:
     numbers = iter(range(1000))
     async with FakeHub(version) as hub:
-        client, heard, wire = viewer(hub, lease_seconds=1, token=lambda: f"token {next(numbers)}")
+        client, heard, wire = viewer(hub, lease_seconds=1, token=lambda: f"token-{next(numbers)}")
         async with client:
             (endpoint,) = hub._subscriptions
             await until(lambda: len(wire.of("in", "subscribe")) >= 3, lambda: wire.messages)
@@ -332,7 +332,7 @@ async def test_a_lease_is_renewed_on_its_endpoint_with_a_fresh_token(version: An
             await hub.publish("Patient-open", patient("p1"))
             await until(lambda: heard.events)
             assert not wire.of("in", "denial")
-        assert list(dict.fromkeys(hub.tokens))[:3] == ["token 0", "token 1", "token 2"]
+        assert list(dict.fromkeys(hub.tokens))[:3] == ["token-0", "token-1", "token-2"]
 
 
 @pytest.mark.req("CLT-10")
@@ -369,14 +369,14 @@ async def test_a_401_asks_for_a_new_token_once_and_a_second_is_final() -> None:
     tokens: list[str] = []
 
     async def token() -> str:
-        tokens.append(f"token {len(tokens)}")
+        tokens.append(f"token-{len(tokens)}")
         return tokens[-1]
 
     async with FakeHub() as hub:
         client, _, _ = viewer(hub, token=token, heartbeat=False)
         hub.answer_next("subscribe", Answer(401, "expired"))
         await client.start()
-        assert hub.tokens == ["token 0", "token 1"]
+        assert hub.tokens == ["token-0", "token-1"]
         hub.answer_next("publish", Answer(401), Answer(401, "a bad token"))
         with pytest.raises(TokenError, match="a bad token"):
             await client.open(patient("p1"))
@@ -405,7 +405,7 @@ async def test_requests_that_are_refused_at_once_ask_for_one_new_token() -> None
         nonlocal calls
         calls += 1
         await asyncio.sleep(0.01)
-        return f"token {calls}"
+        return f"token-{calls}"
 
     async with FakeHub() as hub:
         client = hub.client("ehr", token=token, timings=FAST)
@@ -420,7 +420,7 @@ async def test_requests_that_are_refused_at_once_ask_for_one_new_token() -> None
 async def test_a_token_function_that_fails_is_asked_again_and_one_that_gives_up_is_final(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    answers: list[Callable[[], str]] = [lambda: str(1 / 0), lambda: "", lambda: "a good token"]
+    answers: list[Callable[[], str]] = [lambda: str(1 / 0), lambda: "", lambda: "a-good-token"]
     async with FakeHub() as hub:
         client, _, _ = viewer(hub, token=lambda: answers.pop(0)())
         async with client:

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from clients.identity_cases import MRN, NIN, accession, study
-from clients.orthanc import ORTHANC, PLUGIN, Archive, archive
+from clients.orthanc import Archive, archive
 from fhircast_client.identity import (
     IdentityMap,
     Mismatch,
@@ -20,8 +20,6 @@ from fhircast_client.identity import (
     Table,
     TypeCode,
 )
-
-pytestmark = pytest.mark.skipif(ORTHANC is None or PLUGIN is None, reason="orthanc-dicomweb is missing")
 
 OSTBY = {"PatientName": "Østby^Kari", "PatientID": "4438001", "PatientBirthDate": "19700513", "PatientSex": "F"}
 HAAS = {"PatientName": "HAAS^Ola", "PatientID": "4438002", "PatientBirthDate": "19810102", "PatientSex": "M"}

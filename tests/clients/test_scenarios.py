@@ -2,32 +2,93 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
 
 from clients.places import DevHub, FakePlace, RealPlace, scenarios
-from clients.player import Player
+from clients.player import Place, Player
 
 _ALL = scenarios()
+#: Scenarios that are played at the same time: they mostly wait.
+_AT_ONCE = 8
+#: Seconds until all of them must be over.
+_PATIENCE = 300
 
 
 def _cases(*, stu2: bool) -> list[Any]:
     return [
-        pytest.param(one["steps"], id=one["name"], marks=pytest.mark.req(*one["proves"]))
+        pytest.param(one["name"], id=one["name"], marks=pytest.mark.req(*one["proves"]))
         for one in _ALL["scenarios"]
         if not stu2 or one["stu2"]
     ]
 
 
-@pytest.mark.parametrize("steps", _cases(stu2=False))
-async def test_at_a_real_hub(steps: list[dict[str, Any]], hub: DevHub) -> None:
-    async with RealPlace(hub) as place:
-        await Player(place, copy.deepcopy(_ALL["resources"]), tells=True).play(steps)
+class Plays:
+    """Plays scenarios at one kind of hub, several at once, in a thread of its own."""
+
+    def __init__(self, names: list[str], hub: DevHub | None) -> None:
+        self._hub = hub
+        self._steps = {one["name"]: one["steps"] for one in _ALL["scenarios"] if one["name"] in names}
+        self._outcomes: dict[str, Future[None]] = {name: Future() for name in self._steps}
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._play_all()))
+        self._thread.start()
+
+    def outcome(self, name: str) -> None:
+        """Wait for a scenario to end; raises what it raised."""
+        self._outcomes[name].result(_PATIENCE)
+
+    def end(self) -> None:
+        """Wait for all."""
+        self._thread.join(_PATIENCE)
+
+    async def _play_all(self) -> None:
+        await asyncio.gather(*(self._play(name) for name in self._steps))
+
+    async def _play(self, name: str) -> None:
+        place: AbstractAsyncContextManager[Place] = RealPlace(self._hub) if self._hub else FakePlace()
+        try:
+            async with self._turns, place as there:
+                player = Player(there, copy.deepcopy(_ALL["resources"]), tells=self._hub is not None)
+                await player.play(self._steps[name])
+        except BaseException as error:
+            self._outcomes[name].set_exception(error)
+        else:
+            self._outcomes[name].set_result(None)
 
 
-@pytest.mark.parametrize("steps", _cases(stu2=True))
-async def test_at_a_hub_of_stu2(steps: list[dict[str, Any]]) -> None:
-    async with FakePlace() as place:
-        await Player(place, copy.deepcopy(_ALL["resources"]), tells=False).play(steps)
+def _chosen(request: pytest.FixtureRequest, test: str) -> list[str]:
+    """The scenarios that this run is to play."""
+    items = [item for item in request.session.items if item.name.startswith(f"{test}[")]
+    return [item.name.partition("[")[2][:-1] for item in items]
+
+
+@pytest.fixture(scope="module")
+def at_a_real_hub(request: pytest.FixtureRequest, hub: DevHub) -> Iterator[Plays]:
+    plays = Plays(_chosen(request, "test_at_a_real_hub"), hub)
+    yield plays
+    plays.end()
+
+
+@pytest.fixture(scope="module")
+def at_a_hub_of_stu2(request: pytest.FixtureRequest) -> Iterator[Plays]:
+    plays = Plays(_chosen(request, "test_at_a_hub_of_stu2"), None)
+    yield plays
+    plays.end()
+
+
+@pytest.mark.parametrize("name", _cases(stu2=False))
+def test_at_a_real_hub(name: str, at_a_real_hub: Plays) -> None:
+    at_a_real_hub.outcome(name)
+
+
+@pytest.mark.parametrize("name", _cases(stu2=True))
+def test_at_a_hub_of_stu2(name: str, at_a_hub_of_stu2: Plays) -> None:
+    at_a_hub_of_stu2.outcome(name)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Coroutine
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 
 class _Skipping(selectors.DefaultSelector):
@@ -37,4 +39,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Run it to its end, however long that takes in its own time."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        runner.run(main)
+        clock = SimpleNamespace(monotonic=runner.get_loop().time)
+        with patch("fhircast_client.lease.time", clock):
+            runner.run(main)

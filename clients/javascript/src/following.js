@@ -19,6 +19,7 @@ import { reportsIn } from "./messages.js";
  * @property {import("./publishing.js").Publishing} publishing
  * @property {import("./resending.js").Resending} resending
  * @property {import("./sharing.js").Sharing} sharing
+ * @property {import("./unseen.js").Unseen} unseen
  */
 
 const REFUSED = 409;
@@ -117,13 +118,14 @@ export class Following {
 
   /** Somebody did not follow. @param {Event} event A SyncError. */
   #reported(event) {
-    const { name, resending, state, sync } = this.#parts;
+    const { name, resending, state, sync, unseen } = this.#parts;
     if (event.own) return;
     for (const report of reportsIn(event)) {
       const isAboutHere = report.subscriber === name && sync.failed?.id === report.id;
       if (isAboutHere || state.isPast(report.id)) continue;
       sync.behind(report, state.instantOf(report.id));
       resending.named(report.id);
+      if (report.name && !state.isGranted(report.name)) unseen.named(report.id);
     }
   }
 }

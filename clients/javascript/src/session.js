@@ -12,6 +12,7 @@ import { Sharing } from "./sharing.js";
 import { State } from "./state.js";
 import { Sync } from "./status.js";
 import { deferred, TIMINGS } from "./timing.js";
+import { Unseen } from "./unseen.js";
 
 /** @typedef {import("./channel.js").Channel} Channel */
 /** @typedef {import("./events.js").Message} Message */
@@ -49,6 +50,7 @@ export class Session {
   #connection;
   #joining;
   #resending;
+  #unseen;
   #isStarted = false;
   #wasConnected = false;
   #stopping = new AbortController();
@@ -73,7 +75,8 @@ export class Session {
     const publishing = (this.publishing = new Publishing({ topic, name, hub, state, sync }));
     const resending = (this.#resending = new Resending(timings.resend, state, sync, publishing));
     const sharing = (this.sharing = new Sharing({ topic, state, hub, publishing, signal }));
-    const following = (this.following = new Following({ name, state, sync, publishing, resending, sharing }));
+    const unseen = (this.#unseen = new Unseen(timings.unseen, sync));
+    const following = (this.following = new Following({ name, state, sync, publishing, resending, sharing, unseen }));
     const inbox = (this.inbox = new Inbox(timings, this.#work()));
     const { settle } = timings;
     this.#joining = new Joining({ topic, settle, state, sync, inbox, following, sharing, publishing, signal });
@@ -114,6 +117,7 @@ export class Session {
   #end(why, error) {
     this.#stopping.abort();
     this.#resending.stop();
+    this.#unseen.stop();
     this.inbox.close();
     this.started.reject(error ?? new Error("Stopped before the hub had confirmed the subscription."));
     if (error) this.over.reject(error);

@@ -10,6 +10,7 @@
  * @property {number} acceptAfter After which a handler that is not done is answered for with 202.
  * @property {number} giveUp After which others are told that an event is not followed, since it came.
  * @property {number | null} resend How long after a SyncError an own open is sent again; 0 or null: never.
+ * @property {number} unseen How long a SyncError about an event that is not subscribed to counts, unless another one comes.
  * @property {number} settle How long after the confirmation the hub is given to tell what is open.
  */
 
@@ -25,6 +26,7 @@ export const TIMINGS = Object.freeze({
   acceptAfter: 2,
   giveUp: 10,
   resend: 10,
+  unseen: 25,
   settle: 1,
 });
 

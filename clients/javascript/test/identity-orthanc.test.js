@@ -4,13 +4,13 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { IdentityMap, QidoRs, StudyUid, System, Table, TypeCode } from "../src/identity/index.js";
 import { accession, MRN, NIN, refusal, study } from "./identity-cases.js";
-import { archive, missing } from "./orthanc.js";
+import { archive } from "./orthanc.js";
 
 const OSTBY = { PatientName: "Østby^Kari", PatientID: "4438001", PatientBirthDate: "19700513", PatientSex: "F" };
 const HAAS = { PatientName: "HAAS^Ola", PatientID: "4438002", PatientBirthDate: "19810102", PatientSex: "M" };
 const SENT = { resourceType: "Patient", name: [{ family: "OESTBY" }], birthDate: "1970-05-13", gender: "female" };
 
-describe("an image archive", { skip: missing }, () => {
+describe("an image archive", () => {
   /** @type {Awaited<ReturnType<typeof archive>>} */
   let orthanc;
   /** @type {IdentityMap} */

@@ -14,8 +14,6 @@ const PLUGIN = ["/usr/share/orthanc/plugins", "/usr/lib/orthanc", "/usr/local/sh
 /** Milliseconds until Orthanc must answer. */
 const PATIENCE = 20_000;
 
-export const missing = PROGRAM && PLUGIN ? false : "orthanc-dicomweb is missing";
-
 async function freePort() {
   const listener = createServer();
   await new Promise((resolve) => listener.listen(0, "127.0.0.1", () => resolve(null)));
@@ -26,6 +24,7 @@ async function freePort() {
 
 /** @returns {Promise<{base: string, store: (tags: object) => Promise<void>, stop: () => Promise<void>}>} */
 export async function archive() {
+  if (!PROGRAM || !PLUGIN) throw new Error("expected Orthanc: apt-get install orthanc orthanc-dicomweb");
   const folder = mkdtempSync(join(tmpdir(), "orthanc-"));
   const port = await freePort();
   const settings = {
@@ -39,7 +38,7 @@ export async function archive() {
     DicomWeb: { Enable: true, Root: "/dicom-web/" },
   };
   writeFileSync(join(folder, "orthanc.json"), JSON.stringify(settings));
-  const child = spawn(PROGRAM ?? "", [join(folder, "orthanc.json")], { cwd: folder, stdio: "ignore" });
+  const child = spawn(PROGRAM, [join(folder, "orthanc.json")], { cwd: folder, stdio: "ignore" });
   const ended = new Promise((resolve) => child.once("close", resolve));
   const origin = `http://127.0.0.1:${port}`;
   const stop = async () => {

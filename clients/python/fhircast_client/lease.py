@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 #: Renewed before this part of the lease is left, and no sooner than so many seconds before its end.
@@ -12,14 +13,14 @@ _EARLY = 0.95
 _MISSED = 3
 
 
-def _loop_time() -> float:
-    return asyncio.get_running_loop().time()
+def _now() -> float:
+    return time.monotonic()
 
 
 class Lease:
     """A subscription's time, in seconds of `clock`, which only grows."""
 
-    def __init__(self, clock: Callable[[], float] = _loop_time) -> None:
+    def __init__(self, clock: Callable[[], float] = _now) -> None:
         self._clock = clock
         self._granted = 0.0
         self._asking = False
@@ -74,7 +75,7 @@ class Lease:
 class Heartbeats:
     """The hub's heartbeats: after the first it is known when the next is due."""
 
-    def __init__(self, clock: Callable[[], float] = _loop_time) -> None:
+    def __init__(self, clock: Callable[[], float] = _now) -> None:
         self._clock = clock
         self._period: float | None = None
         self._heard = clock()

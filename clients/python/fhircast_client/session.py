@@ -19,6 +19,7 @@ from fhircast_client.publishing import Publisher
 from fhircast_client.state import SessionState
 from fhircast_client.status import Status
 from fhircast_client.timing import Timings
+from fhircast_client.unseen import Unseen
 
 _log = logging.getLogger("fhircast_client")
 #: Seconds between two heartbeats of a hub that does not say.
@@ -53,6 +54,7 @@ class Session:
         )
         self.handlers = Handlers(self.state, timings, free=self.publisher.free, tell=self._tell, changed=self.changed)
         self._joining = Joining(self.state, self.publisher, self.handlers, settle=timings.settle, changed=self.changed)
+        self._unseen = Unseen(timings.unseen, spawn=spawn, quiet=self._quiet)
         self._settling: asyncio.Task[None] | None = None
         self._fetching: asyncio.Task[None] | None = None
         self._unknown: set[str] = set()
@@ -148,6 +150,12 @@ class Session:
         self.state.sync_error(event, error)
         if open_ := self.publisher.to_resend(error.event_id):
             self._spawn(self.publisher.resend(open_))
+        if error.event_name and not self.is_granted(error.event_name):
+            self._unseen.named(error.event_id)
+
+    def _quiet(self, event_id: str) -> None:
+        self.state.sync.quiet(event_id)
+        self.changed()
 
     def _acknowledge(self, channel: Channel, event: Event, status: int, reason: str | None = None) -> None:
         body: dict[str, Any] = {"id": event.id, "status": status}

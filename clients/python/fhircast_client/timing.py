@@ -24,7 +24,7 @@ class Timings:
     backoff_first, backoff_most: before the first attempt to reconnect, and at most between two. request: for the answer to a
     request. confirmation: for a socket to open and confirm. accept_after: before an event is answered with 202. give_up: before
     the others are told that an event is not followed. resend: before an own open that was not followed is sent again, None or 0
-    for never. settle: after joining, before a hub that told nothing is asked. echo: for an own update to come back.
+    for never. unseen: how long a SyncError about an event that is not subscribed to counts, unless another one comes. settle: after joining, before a hub that told nothing is asked. echo: for an own update to come back.
     """
 
     backoff_first: float = 0.5
@@ -34,6 +34,7 @@ class Timings:
     accept_after: float = 2.0
     give_up: float = 10.0
     resend: float | None = 10.0
+    unseen: float = 25.0
     settle: float = 1.0
     echo: float = 2.0
 

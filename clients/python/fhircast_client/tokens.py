@@ -59,7 +59,7 @@ class Tokens:
             _log.warning("the token function failed: %s", type(error).__name__)
             raise HubError(0, f"no access token could be had: {type(error).__name__}") from error
         if not token or not can_be_sent(token):
-            raise HubError(0, "no access token could be had: the function returned none")
+            raise HubError(0, "no access token could be had: the function returned none that can be sent")
         return token
 
 

@@ -1,0 +1,37 @@
+"""SyncErrors about events that are not subscribed to: how they end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+#: Events whose end is waited for: a hub has no more subscribers that could be behind.
+_MOST = 64
+
+
+class Unseen:
+    """That somebody follows after all is not seen here, so it is assumed when nobody has said otherwise for `seconds`: whoever sent
+    the event sends it again meanwhile, and is refused again. `quiet` is called with its id."""
+
+    def __init__(
+        self,
+        seconds: float,
+        *,
+        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None] | None],
+        quiet: Callable[[str], None],
+    ) -> None:
+        self._seconds, self._spawn, self._quiet = seconds, spawn, quiet
+        self._waiting: dict[str, asyncio.Task[None]] = {}
+
+    def named(self, event_id: str) -> None:
+        """A SyncError names an event."""
+        if waiting := self._waiting.pop(event_id, None):
+            waiting.cancel()
+        if len(self._waiting) < _MOST and (task := self._spawn(self._wait(event_id))):
+            self._waiting[event_id] = task
+
+    async def _wait(self, event_id: str) -> None:
+        await asyncio.sleep(self._seconds)
+        self._waiting.pop(event_id, None)
+        self._quiet(event_id)
