@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from clients import virtual_time
-from clients.fakes import Heard, patient
-from fhircast_client import FHIRcastClient, Status
+from clients.fakes import Heard, patient, study
+from fhircast_client import Event, FHIRcastClient, Refuse, Status
 from fhircast_client.testing import FakeHub
 
 #: Seconds: of the cuts, of the lease that the longest outlives, and until the client must have come back.
@@ -163,3 +163,29 @@ async def _named(play: Any, seed: int) -> None:
         await play
     except AssertionError as error:
         raise AssertionError(f"seed {seed}: {error}") from error
+
+
+@pytest.mark.req("CLT-13")
+def test_who_does_not_see_that_others_follow_again_believes_it_when_nobody_says_otherwise() -> None:
+    """A chart that knows only patients is told that a viewer refuses a study, for as long as it does, and half a minute more."""
+
+    async def play() -> None:
+        refuses = True
+
+        def show(_: Event) -> None:
+            if refuses:
+                raise Refuse("unknown here")
+
+        async with FakeHub() as hub:
+            ehr, viewer, chart = hub.client("ehr"), hub.client("viewer"), hub.client("chart")
+            viewer.on("ImagingStudy-open", show)
+            chart.on("Patient-open", lambda _: None)
+            async with ehr, viewer, chart:
+                await ehr.open(study("s1"), patient("p1"))
+                await asyncio.sleep(120)
+                assert [client.status.behind for client in (ehr, chart)] == [("viewer",)] * 2
+                refuses = False
+                await asyncio.sleep(10 + 25 + 5)
+                assert [client.status.in_sync for client in (ehr, chart)] == [True] * 2
+
+    virtual_time.run(play())

@@ -4,6 +4,10 @@ import { HubError, TokenError } from "./errors.js";
 
 /** @typedef {string | null | (() => string | Promise<string>)} TokenSource */
 
+/** What a header can hold; fetch, given anything else, may complain with the token in its text. */
+const CAN_BE_SENT = /^[\x21-\x7e]+$/;
+const UNSENDABLE = "expected a token of visible ASCII characters";
+
 export class Token {
   #source;
   /** @type {string | null} */
@@ -16,6 +20,7 @@ export class Token {
 
   /** @param {TokenSource} source The token, a function that returns one, or null for none. */
   constructor(source) {
+    if (typeof source === "string" && source !== "" && !CAN_BE_SENT.test(source)) throw new TypeError(UNSENDABLE);
     this.#source = source;
   }
 
@@ -53,7 +58,7 @@ export class Token {
     if (typeof this.#source !== "function") return (this.#current = this.#source);
     try {
       const token = await this.#source();
-      if (typeof token !== "string" || token === "") throw new TypeError("it returned no token");
+      if (typeof token !== "string" || !CAN_BE_SENT.test(token)) throw new TypeError(UNSENDABLE);
       return (this.#current = token);
     } catch (error) {
       if (error instanceof TokenError) throw error;

@@ -197,11 +197,11 @@ export function event(name, resources, { id = "e1", timestamp = "2026-01-01T10:0
  * @param {string} eventId
  * @param {string} [id]
  */
-export function syncErrorOf(subscriber, eventId, id = `about-${eventId}`) {
+export function syncErrorOf(subscriber, eventId, id = `about-${eventId}`, name = "Patient-open") {
   const system = "https://fhircast.hl7.org/events/syncerror/";
   const coding = [
     { system: `${system}eventid`, code: eventId },
-    { system: `${system}eventname`, code: "Patient-open" },
+    { system: `${system}eventname`, code: name },
     { system: `${system}subscribername`, code: subscriber },
   ];
   const issue = { severity: "warning", code: "processing", diagnostics: `${subscriber} refused`, details: { coding } };

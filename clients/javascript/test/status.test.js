@@ -160,3 +160,22 @@ test("CLT-14 catchUp says that it did not follow what something newer overtook w
   assert.equal(await catching, false);
   assert.equal(client.context?.anchor, "Patient/p2");
 });
+
+test("CLT-13 a SyncError about an event that is not subscribed to counts until none has come for a while", async (t) => {
+  const { hub, client, pass } = setUp(t, { handlers: { "Patient-open": nothing } });
+  await client.start();
+  hub.socket.tell(event("Patient-open", [PATIENT], { id: "a", timestamp: at(1) }));
+  for (const again of ["1", "2", "3"]) {
+    hub.socket.tell(syncErrorOf("viewer", "study", again, "ImagingStudy-open"));
+    hub.socket.tell(syncErrorOf("chart", "a", `chart ${again}`));
+    await flush();
+    assert.deepEqual(client.status.behind, ["viewer", "chart"]);
+    await pass(20);
+  }
+  assert.deepEqual(client.status.behind, ["viewer", "chart"]);
+  await pass(6);
+  assert.deepEqual(client.status.behind, ["chart"], "the end of what is subscribed to is seen");
+  hub.socket.tell(syncErrorOf("viewer", "study", "4", "ImagingStudy-open"));
+  await flush();
+  await client.stop();
+});

@@ -127,6 +127,7 @@ class Session:
         self.granted = ()
         self.joined.clear()
         self._stop_settling()
+        self._unseen.stop()
         self.handlers.clear()
         self.state.sync.apart("ended", why)
         self.changed()

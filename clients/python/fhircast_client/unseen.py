@@ -31,6 +31,12 @@ class Unseen:
         if len(self._waiting) < _MOST and (task := self._spawn(self._wait(event_id))):
             self._waiting[event_id] = task
 
+    def stop(self) -> None:
+        """Nothing is waited for any more."""
+        for waiting in self._waiting.values():
+            waiting.cancel()
+        self._waiting.clear()
+
     async def _wait(self, event_id: str) -> None:
         await asyncio.sleep(self._seconds)
         self._waiting.pop(event_id, None)
