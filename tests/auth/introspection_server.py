@@ -16,7 +16,8 @@ INTROSPECT = "/introspect"
 class IntrospectionServer(IssuerServer):
     """Beside what IssuerServer does: explains the tokens in `tokens`, and calls every other one inactive.
 
-    `asked_by` are user and password of each question, `forms` what was asked; `instead` is answered whatever the question.
+    `asked_by` are user and password of each question, `forms` what was asked; `instead` is answered whatever the question;
+    nothing is said of tokens that begin with `silent`.
     """
 
     def __init__(self) -> None:
@@ -25,6 +26,7 @@ class IntrospectionServer(IssuerServer):
         self.asked_by: list[str] = []
         self.forms: list[dict[str, list[str]]] = []
         self.instead: Answer | None = None
+        self.silent: bytes | None = None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -36,6 +38,9 @@ class IntrospectionServer(IssuerServer):
             headers = {name.lower(): value for name, _, value in lines}
             body = await reader.readexactly(int(headers.get("content-length", "0")))
             await self.open.wait()
+            if self.silent is not None and body.startswith(b"token=" + self.silent):
+                await reader.read()  # until the hub hangs up
+                return
             answer = self.answers.get(path, Answer(404))
             if method == "POST" and path == INTROSPECT:
                 answer = self._explain(headers, body)

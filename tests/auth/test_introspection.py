@@ -23,6 +23,8 @@ from fhircast_hub.auth.jwt import MAX_TOKEN_BYTES
 from fhircast_hub.auth.verifier import Verifier
 from fhircast_hub.core.errors import Unavailable
 from fhircast_hub.core.principal import Principal
+from fhircast_hub.ports import TokenVerifier
+from running import until
 from tokens import Idp
 
 OPAQUE = "sesame-0123456789"
@@ -83,7 +85,7 @@ async def world(server: IntrospectionServer, client: httpx.AsyncClient, clock: F
     await world.verifier.aclose()
 
 
-async def unavailable(verifier: Verifier, token: str = OPAQUE) -> Unavailable:
+async def unavailable(verifier: TokenVerifier, token: str = OPAQUE) -> Unavailable:
     """Why this token cannot be judged now."""
     with pytest.raises(Unavailable) as error:
         await verifier.verify(token)
@@ -266,6 +268,30 @@ async def test_only_so_many_questions_are_asked_at_once(world: World, monkeypatc
     assert len(await asyncio.gather(*asking)) == world.questions == 12
 
 
+@pytest.mark.req("AUT-14", "AUT-16")
+async def test_a_flood_of_made_up_tokens_locks_nobody_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who was good before is asked about beside it, and is forgotten by none of it; so a revoked token cannot hide behind it."""
+    monkeypatch.setattr(introspection, "AT_ONCE", 2)
+    monkeypatch.setattr(introspection, "MAX_REMEMBERED", 3)
+    monkeypatch.setattr(introspection, "ANSWER_SECONDS", 2.5)
+    asked = Introspector(world.issuer(), world.client, world.clock)
+    assert (await asked.verify(world.knows())).user == "user-1"
+    for n in range(4):
+        await refused(asked, f"made-up-{n}")
+    world.server.silent = b"flood"
+    flood = [asyncio.create_task(unavailable(asked, f"flood-{n}")) for n in range(6)]
+    await until(lambda: world.questions == 1 + 4 + 2)
+    async with asyncio.timeout(2):
+        world.clock.now += introspection.CACHE_SECONDS
+        assert (await asked.verify(OPAQUE)).user == "user-1"
+        world.clock.now += introspection.CACHE_SECONDS
+        del world.server.tokens[OPAQUE]
+        await refused(asked, OPAQUE)
+    for each in flood:
+        each.cancel()
+    await asyncio.gather(*flood, *asked._asked.values(), return_exceptions=True)
+
+
 # What is remembered
 
 
@@ -348,7 +374,7 @@ async def test_memory_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) 
     asked = Introspector(world.issuer(), world.client, world.clock)
     for n in range(10):
         await refused(asked, f"opaque-{n}")
-    assert len(asked._known) == 4
+    assert len(asked._bad) == 4
     await refused(asked, "opaque-9")
     assert world.questions == 10
     await refused(asked, "opaque-0")
@@ -369,7 +395,7 @@ async def test_the_token_is_held_nowhere(
         world.server.instead = Answer(500, b"")
         with pytest.raises(Unavailable) as error:
             await asked.verify("sesame-unanswered")
-    held += repr(asked._known) + repr(logs) + caplog.text + str(error.value)
+    held += repr(asked._good) + repr(asked._bad) + repr(logs) + caplog.text + str(error.value)
     assert "sesame" not in held
     assert "p:ss" not in held
 

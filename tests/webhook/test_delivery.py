@@ -700,6 +700,24 @@ async def test_at_its_end_the_lease_is_denied() -> None:
         assert (await unsubscribe(hub, server.url("/callback?a=b+c"))).status_code == 404
 
 
+@pytest.mark.req("SES-5", "WHK-11")
+async def test_a_logout_that_ends_the_session_is_posted_before_it_ends() -> None:
+    """Behind what waited; then nothing is posted any more, and the callback is told that it is over."""
+    async with hub_and_callbacks(logout_ends_session=True) as (hub, server):
+        gate = asyncio.Event()
+        await subscribe(hub, server, events="Patient-open,UserLogout")
+        server.say("POST", "/callback", Answer(gate=gate), OK)
+        await publish(hub, 1)
+        await server.posted(1)
+        assert (await hub.publish(event("UserLogout", "x"))).status_code == 202
+        await publish(hub, 1, first=2)
+        (denied,) = await server.asked(mode="denied")
+        assert denied.query["hub.reason"] == "the user has logged out"
+        gate.set()
+        await quiet(hub)
+        assert server.news() == ["Patient-open p1", "UserLogout x"]
+
+
 @pytest.mark.req("WHK-11")
 async def test_at_the_leases_end_nothing_is_tried_again() -> None:
     """Posts that wait, or failed and would be posted again, are over with it."""

@@ -24,9 +24,10 @@ from fhircast_hub.ports import Clock
 
 #: Seconds for which an answer counts. AUT-14 allows 60; whoever looks for revoked tokens looks every few seconds.
 CACHE_SECONDS = 30.0
-#: Answers held at a time; beyond it the oldest is asked for again when it comes.
+#: Answers held at a time, of good tokens and of others; beyond it the oldest is asked for again when it comes.
 MAX_REMEMBERED = 10_000
-#: Questions under way at once: made-up tokens are free, and the issuer has other clients.
+#: Questions under way at once: made-up tokens are free, and the issuer has other clients. Tokens that were good before have so many
+#: places of their own: a flood of others locks nobody out, and keeps no revoked token alive.
 AT_ONCE = 16
 #: Seconds for an answer, with the wait for a place: longer ones come from an issuer that is away, too (AUT-16).
 ANSWER_SECONDS = 5.0
@@ -51,14 +52,15 @@ class Introspector:
         self._issuer = issuer
         self._client = client
         self._clock = clock
-        self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        self._good: OrderedDict[bytes, _Known] = OrderedDict()
+        self._bad: OrderedDict[bytes, _Known] = OrderedDict()
         self._asked: dict[bytes, asyncio.Task[_Known]] = {}
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._again, self._strangers = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(AT_ONCE)
 
     async def verify(self, token: str) -> Principal:
         """The bearer of `token`. Raises Unauthenticated, or Unavailable while the issuer does not answer (AUT-16)."""
         digest = sha256(token.encode(errors="surrogateescape")).digest()
-        known = self._known.get(digest)
+        known = self._good.get(digest) or self._bad.get(digest)
         if known is None or known.until <= self._clock():
             known = await self._answer(digest, token)
         if known.principal is None:
@@ -71,18 +73,25 @@ class Introspector:
         """Ask, once for all who want to know at the same time."""
         task = self._asked.get(digest)
         if task is None:
-            task = self._asked[digest] = asyncio.get_running_loop().create_task(self._ask(token))
+            slots = self._again if digest in self._good else self._strangers
+            task = self._asked[digest] = asyncio.get_running_loop().create_task(self._ask(token, slots))
             task.add_done_callback(lambda _: self._asked.pop(digest, None))
-        known = self._known[digest] = await asyncio.shield(task)
-        self._known.move_to_end(digest)
-        if len(self._known) > MAX_REMEMBERED:
-            self._known.popitem(last=False)
+        known = await asyncio.shield(task)
+        self._remember(digest, known)
         return known
 
-    async def _ask(self, token: str) -> _Known:
+    def _remember(self, digest: bytes, known: _Known) -> None:
+        self._good.pop(digest, None)
+        self._bad.pop(digest, None)
+        held = self._bad if known.principal is None else self._good
+        held[digest] = known
+        if len(held) > MAX_REMEMBERED:
+            held.popitem(last=False)
+
+    async def _ask(self, token: str, slots: asyncio.Semaphore) -> _Known:
         until = self._clock() + CACHE_SECONDS
         try:
-            async with asyncio.timeout(ANSWER_SECONDS), self._slots:
+            async with asyncio.timeout(ANSWER_SECONDS), slots:
                 claims = await self._introspect(token)
         except (FetchError, httpx.HTTPError, TimeoutError):
             raise Unavailable("the issuer cannot be asked about this token", retry_after=RETRY_AFTER) from None
