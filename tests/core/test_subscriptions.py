@@ -779,6 +779,42 @@ def test_a_close_is_made_for_what_was_told_by_a_derived_open() -> None:
 
 
 @pytest.mark.req("SUB-12")
+def test_what_is_told_on_coming_back_may_get_lost_too() -> None:
+    """One socket after the other breaks before anything was answered: the close is told on each."""
+    world = World()
+    world.join("chart", PATIENT)
+    world.publish("Patient-open", patient("p1"))
+    world.wait(5)
+    sure = world.now
+    world.wait(1)
+    world.publish("Patient-close", patient("p1"))
+    world.news("chart")
+    world.disconnect("chart", sure=sure)
+    for _ in range(3):
+        world.wait(10)
+        world.connect("chart")
+        assert world.news("chart") == ["subscribe", "Patient-close p1"]
+        world.wait(1)
+        world.disconnect("chart", sure=world.deliveries.sure("chart"))
+
+
+@pytest.mark.req("SUB-12")
+def test_what_was_closed_before_the_first_socket_came_was_not_missed() -> None:
+    """Whoever was never told that it is open need not be told that it is not."""
+    world = World()
+    world.publish("Patient-open", patient("p1"))
+    world.subscribe("chart", PATIENT)
+    world.wait(1)
+    world.publish("Patient-close", patient("p1"))
+    world.wait(1)
+    world.connect("chart")
+    assert world.news("chart") == ["subscribe"]
+    world.disconnect("chart", sure=world.deliveries.sure("chart"))
+    world.connect("chart")
+    assert world.news("chart") == ["subscribe"]
+
+
+@pytest.mark.req("SUB-12")
 @pytest.mark.parametrize("end", ["noticed", "taken over"])
 def test_a_close_is_made_for_what_was_closed_before_the_end_was_noticed(end: str) -> None:
     """The socket died, p1 was closed, other closes pushed that out of what is held; then the socket is found dead."""
