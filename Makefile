@@ -54,7 +54,7 @@ types: $(STAMP)
 # Node 20 is not in every Debian, so it is not installed from there when another one is found.
 javascript: $(STAMP)
 	@tools/need.sh nodejs npm -- npm --version
-	@node -e 'process.exit(process.versions.node.split(".")[0] < 20)' || { \
+	@node -e 'process.exit(Number(process.versions.node.split(".")[0] < 20))' || { \
 	  echo "Node 20 or newer is needed for the JavaScript client's tests, and this is `node --version`" >&2; exit 1; }
 	@test -d $(JS)/node_modules/typescript || npm install --silent --no-package-lock --no-audit --no-fund --prefix $(JS)
 	@npm run --silent --prefix $(JS) types

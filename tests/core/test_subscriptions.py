@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from core.world import CLOSES, NOON, OPENS, TOPIC, World, encounter, item, patient, study, token
+from fhircast_hub.core import holding
 from fhircast_hub.core.commands import Connected, Disconnected, Evict, Renew, Restarted
 from fhircast_hub.core.errors import (
     BadRequest,
@@ -779,6 +780,42 @@ def test_a_close_is_made_for_what_was_told_by_a_derived_open() -> None:
 
 
 @pytest.mark.req("SUB-12")
+def test_what_is_told_on_coming_back_may_get_lost_too() -> None:
+    """One socket after the other breaks before anything was answered: the close is told on each."""
+    world = World()
+    world.join("chart", PATIENT)
+    world.publish("Patient-open", patient("p1"))
+    world.wait(5)
+    sure = world.now
+    world.wait(1)
+    world.publish("Patient-close", patient("p1"))
+    world.news("chart")
+    world.disconnect("chart", sure=sure)
+    for _ in range(3):
+        world.wait(10)
+        world.connect("chart")
+        assert world.news("chart") == ["subscribe", "Patient-close p1"]
+        world.wait(1)
+        world.disconnect("chart", sure=world.deliveries.sure("chart"))
+
+
+@pytest.mark.req("SUB-12")
+def test_what_was_closed_before_the_first_socket_came_was_not_missed() -> None:
+    """Whoever was never told that it is open need not be told that it is not."""
+    world = World()
+    world.publish("Patient-open", patient("p1"))
+    world.subscribe("chart", PATIENT)
+    world.wait(1)
+    world.publish("Patient-close", patient("p1"))
+    world.wait(1)
+    world.connect("chart")
+    assert world.news("chart") == ["subscribe"]
+    world.disconnect("chart", sure=world.deliveries.sure("chart"))
+    world.connect("chart")
+    assert world.news("chart") == ["subscribe"]
+
+
+@pytest.mark.req("SUB-12")
 @pytest.mark.parametrize("end", ["noticed", "taken over"])
 def test_a_close_is_made_for_what_was_closed_before_the_end_was_noticed(end: str) -> None:
     """The socket died, p1 was closed, other closes pushed that out of what is held; then the socket is found dead."""
@@ -828,7 +865,8 @@ def test_what_is_held_is_not_made() -> None:
 
 
 @pytest.mark.req("SUB-12")
-def test_a_close_that_may_not_have_arrived_is_not_told_of_what_is_open_again() -> None:
+@pytest.mark.parametrize("end", ["noticed", "taken over"])
+def test_a_close_that_may_not_have_arrived_is_not_told_of_what_is_open_again(end: str) -> None:
     """The socket was dead, or not, when p1 was closed and opened again: its close must not come after its open."""
     world = World()
     world.join("chart", PATIENT)
@@ -840,9 +878,52 @@ def test_a_close_that_may_not_have_arrived_is_not_told_of_what_is_open_again() -
     world.publish("Patient-open", patient("p1"))
     world.wait(1)
     world.news("chart")
-    world.disconnect("chart", sure=sure)
+    if end == "noticed":
+        world.disconnect("chart", sure=sure)
     world.connect("chart")
     assert world.news("chart") == ["subscribe", "Patient-open p1"]
+
+
+@pytest.mark.req("SUB-12")
+def test_what_was_closed_and_opened_again_meanwhile_is_told_as_it_was() -> None:
+    """Whoever had no socket missed the close, and what was closed with it; then it is told the open."""
+    world = World()
+    away(world)
+    world.publish("Patient-close", patient("p2"))
+    world.publish("Patient-open", patient("p2"))
+    world.wait(1)
+    world.connect("chart")
+    assert world.news("chart") == ["subscribe", "Patient-close p2", "Patient-open p2"]
+
+
+@pytest.mark.req("SUB-12")
+def test_what_a_young_socket_was_told_on_coming_back_is_held() -> None:
+    """It may be dead as well, and until that is noticed others are closed."""
+    world = World()
+    away(world)
+    sure = world.now
+    world.wait(1)
+    world.publish("Patient-close", patient("p1"))
+    world.wait(200)
+    world.connect("chart")
+    world.wait(10)
+    world.publish("Patient-close", patient("p2"))
+    world.news("chart")
+    world.disconnect("chart", sure=sure)
+    world.connect("chart")
+    assert world.news("chart") == ["subscribe", "Patient-close p1", "Patient-close p2", "Patient-open p3"]
+
+
+@pytest.mark.req("SUB-12", "LIM-1")
+def test_closes_that_are_too_many_to_hold_are_not_remembered_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest are forgotten."""
+    monkeypatch.setattr(holding, "REMEMBERED_CLOSES", 3)
+    world = World(held_messages=1)
+    away(world)
+    for number in range(10):
+        world.publish("Encounter-close", encounter(f"e{number}"))
+    assert world.session
+    assert list(world.session.lost) == [f"Encounter/e{number}" for number in (6, 7, 8)]
 
 
 @pytest.mark.req("SUB-12")

@@ -1072,3 +1072,51 @@ def test_two_of_one_name_who_live_side_by_side_are_two(name: str) -> None:
     world.disconnect("one", code=1006)
     world.wait(60)
     assert len(errors(world)) == 1
+
+
+@pytest.mark.req("SUB-17", "SYN-7")
+@pytest.mark.parametrize(
+    ("name", "newcomer", "user"),
+    [("OHIF", "Other", "ann"), ("OHIF", "", "ann"), ("", "", "ann"), ("OHIF", "OHIF", "bob")],
+)
+def test_only_the_same_users_app_of_that_name_comes_anew(name: str, newcomer: str, user: str) -> None:
+    """Whoever else came before the socket was found dead is another: the loss is reported, and the endpoint kept."""
+    world = watched()
+    world.join("lost", "Patient-open", name=name)
+    died = world.now
+    world.wait(10)
+    world.join("new", "Patient-open", by=token(user, topics=[TOPIC]), name=newcomer)
+    world.disconnect("lost", sure=died, code=1006)
+    world.wait(60)
+    assert [error.who for error in errors(world)] == [name or "unnamed"]
+    world.connect("lost")
+
+
+@pytest.mark.req("SUB-17", "SYN-7")
+def test_who_came_anew_and_went_is_not_there() -> None:
+    """The app has no socket at all: that its old one was lost is reported."""
+    world = watched()
+    world.join("old", "Patient-open", name="OHIF")
+    died = world.now
+    world.wait(10)
+    world.join("new", "Patient-open", name="OHIF")
+    world.disconnect("new", code=1000)
+    world.disconnect("old", sure=died, code=1006)
+    world.wait(60)
+    assert [error.who for error in errors(world)] == ["OHIF"]
+
+
+@pytest.mark.req("SUB-17", "SYN-7")
+def test_who_is_back_at_its_endpoint_did_not_come_anew() -> None:
+    """It is lost again before it has answered anything: it keeps its endpoint, and is reported once."""
+    world = watched()
+    world.join("a", "Patient-open", name="Medplum")
+    died = world.now
+    world.disconnect("a", sure=died, code=1006)
+    world.wait(2)
+    world.connect("a")
+    world.wait(1)
+    world.disconnect("a", sure=died, code=1006)
+    world.wait(60)
+    assert [error.who for error in errors(world)] == ["Medplum"]
+    world.connect("a")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from fhircast_hub.core import holding
 from fhircast_hub.core.commands import Unanswered
 from fhircast_hub.core.delivery import Policy
 from fhircast_hub.core.limits import Rules
+from simulation import run
 from simulation.mutants import MUTANTS, mutated
 from simulation.posts import FULL, INTERESTS, NOON
 from simulation.run import check, failure, report, shrunk
@@ -99,3 +102,17 @@ def test_a_failure_is_shrunk() -> None:
         assert len(small.operations) < len(found.operations) / 4
         assert failure(script(found.seed)._replace(operations=small.operations)) is not None
         assert f"make simulate SEED={found.seed}" in report(found)
+
+
+def test_one_command_runs_a_seed_again(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """It says what is wrong, and what is enough for it; its exit code says so too."""
+    broken = MUTANTS[0]
+    with mutated(broken):
+        seed = next(seed for seed in range(SEEDS) if check(seed) is not None)
+        monkeypatch.setattr(sys, "argv", ["run", "--seed", str(seed)])
+        assert run.main() == 1
+        told = capsys.readouterr().out
+        assert f"seed {seed} fails: {broken.caught_by[0]}" in told
+        assert "shrunk to" in told
+    assert run.main() == 0
+    assert capsys.readouterr().out == f"seed {seed} holds\n"

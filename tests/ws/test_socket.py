@@ -203,6 +203,7 @@ async def test_renewal_keeps_the_socket() -> None:
             assert (await follower.next())["id"] == "Patient-open-p1"
 
 
+@pytest.mark.req("SYN-12")
 @pytest.mark.parametrize(
     "frame",
     [
@@ -249,6 +250,7 @@ async def test_frames_that_come_byte_by_byte() -> None:
         writer.close()
 
 
+@pytest.mark.req("SYN-12")
 async def test_a_frame_over_64_kib_closes_with_1009() -> None:
     """An acknowledgement takes a hundred bytes; whoever sends more is refused before it is all here."""
     async with running_hub() as hub, hub.follow(await hub.subscribe()) as follower:
@@ -264,6 +266,7 @@ async def test_a_broken_frame_closes_with_1002(first: bytes) -> None:
         assert await follower.closed() == 1002
 
 
+@pytest.mark.req("SYN-14")
 async def test_a_slow_reader_is_cut_off_and_delays_nobody() -> None:
     """Who does not read gets 1013 or is cut once its queue is full; a prompt reader beside it gets every event meanwhile."""
     async with running_hub(queue_bytes=100_000, queue_messages=20) as hub:
@@ -283,6 +286,7 @@ async def test_a_slow_reader_is_cut_off_and_delays_nobody() -> None:
             slow.transport.abort()
 
 
+@pytest.mark.req("SYN-13")
 async def test_a_peer_that_does_not_answer_pings_is_cut_off() -> None:
     """A socket whose peer is gone without a word is noticed by its pings."""
     async with running_hub() as hub:
@@ -294,6 +298,7 @@ async def test_a_peer_that_does_not_answer_pings_is_cut_off() -> None:
         assert hub.hub.metrics.pings_unanswered == 1
 
 
+@pytest.mark.req("SYN-13")
 async def test_a_peer_that_answers_pings_stays() -> None:
     """Three pings later the socket is still there."""
     async with running_hub() as hub:
@@ -399,6 +404,7 @@ async def stuck_socket(**settings: Any) -> AsyncIterator[tuple[RunningHub, HubSo
         socket.connection_lost(None)
 
 
+@pytest.mark.req("SYN-14")
 async def test_a_replay_longer_than_the_queue_is_no_slow_reader() -> None:
     """What a joiner is told at once is as long as it is; only what comes on top of it is bounded."""
     async with stuck_socket(queue_bytes=1500, queue_messages=2) as (hub, socket, _):
@@ -411,6 +417,7 @@ async def test_a_replay_longer_than_the_queue_is_no_slow_reader() -> None:
         assert hub.hub.metrics.slow_readers_closed == 1
 
 
+@pytest.mark.req("SYN-13")
 async def test_a_ping_that_could_not_be_sent_is_not_missed() -> None:
     """A peer that reads slowly is not cut off for a ping it never got; one that reads nothing at all is."""
     async with stuck_socket() as (hub, socket, transport):
@@ -448,6 +455,7 @@ async def test_a_message_in_empty_frames_without_end_takes_no_memory() -> None:
         assert grown < 30_000
 
 
+@pytest.mark.req("SYN-12")
 async def test_a_thousand_acknowledgements_at_once_are_no_flood() -> None:
     """A client that was busy answers everything in one write; long ids make its frames long."""
     async with running_hub() as hub, hub.follow(await hub.subscribe()) as follower:
