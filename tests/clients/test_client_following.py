@@ -412,8 +412,9 @@ async def test_fetch_asks_without_calling_handlers() -> None:
 async def test_content_is_fetched_where_an_update_does_not_fit() -> None:
     async with FakeHub() as hub:
         client = hub.client("viewer", timings=FAST)
+        seen: list[Any] = []
         client.on("DiagnosticReport-open", Heard())
-        client.on("DiagnosticReport-update", Heard())
+        client.on("DiagnosticReport-update", lambda event: seen.append(client.context and client.context.content))
         other = hub.client("other", timings=FAST)
         async with client, other:
             await other.open(report("r1"))
@@ -422,6 +423,7 @@ async def test_content_is_fetched_where_an_update_does_not_fit() -> None:
             await other.update([observation("o1")], report("r1"))
             await other.update([observation("o2")], report("r1"))
             await until(lambda: client.context and client.context.content and len(client.context.content) == 2)
+            await until(lambda: [len(content) for content in seen] == [2], lambda: seen)
 
 
 @pytest.mark.req("CLT-13")

@@ -102,7 +102,8 @@ class Delivery:
 class Handlers:
     """Hands events to their handlers, one after the other, in the order in which they came.
 
-    `free` is held while an own open or close is on its way; `tell` posts a SyncError, `changed` learns that the state did.
+    `free` is held while an own open or close is on its way; `tell` posts a SyncError, `changed` learns that the state did;
+    `shared` waits until what is shared in a context is known, if it is on its way.
     """
 
     def __init__(
@@ -113,7 +114,9 @@ class Handlers:
         free: asyncio.Lock,
         tell: Callable[[Event, str], None],
         changed: Callable[[], None],
+        shared: Callable[[str], Awaitable[None]],
     ) -> None:
+        self._shared = shared
         self._state, self._timings, self._free, self._tell, self._changed = state, timings, free, tell, changed
         self._handlings: dict[str, Handling] = {}
         self._waiting: asyncio.Queue[Delivery] = asyncio.Queue()
@@ -191,6 +194,8 @@ class Handlers:
 
     async def _follow(self, delivery: Delivery) -> None:
         event = delivery.event
+        if event.kind is Kind.UPDATE:
+            await self._shared(event.anchor)
         status, reason = await self._call(event)
         if status == _OK:
             self._state.followed(event, told=delivery.told)

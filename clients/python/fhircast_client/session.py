@@ -52,7 +52,15 @@ class Session:
         self.publisher = Publisher(
             hub, self.state, topic, timings, name=name, granted=self.is_granted, changed=self.changed
         )
-        self.handlers = Handlers(self.state, timings, free=self.publisher.free, tell=self._tell, changed=self.changed)
+        self.handlers = Handlers(
+            self.state,
+            timings,
+            free=self.publisher.free,
+            tell=self._tell,
+            changed=self.changed,
+            shared=self._shared,
+        )
+        self._patience = timings.request
         self._joining = Joining(self.state, self.publisher, self.handlers, settle=timings.settle, changed=self.changed)
         self._unseen = Unseen(timings.unseen, spawn=spawn, quiet=self._quiet)
         self._settling: asyncio.Task[None] | None = None
@@ -182,6 +190,12 @@ class Session:
             self._unknown.add(anchor)
             if self._fetching is None or self._fetching.done():
                 self._fetching = self._spawn(self._fetch())
+
+    async def _shared(self, anchor: str) -> None:
+        """A handler that is told of an update finds it in the content, where the hub tells that in time."""
+        known = self.state.contents.get(anchor)
+        if known and known.content is None and self._fetching is not None:
+            await asyncio.wait((self._fetching,), timeout=self._patience)
 
     async def _fetch(self) -> None:
         while self._unknown:
