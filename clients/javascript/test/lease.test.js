@@ -167,3 +167,15 @@ for (const status of [429, 503]) {
     await assert.rejects(client.open(PATIENT), { status, retryAfter: 60 });
   });
 }
+
+test("CLT-11 a token that no header can hold is refused, and not shown", async (t) => {
+  assert.throws(
+    () => new FHIRcastClient(HUB, TOPIC, { token: "secret\n1", WebSocket: /** @type {any} */ (never) }),
+    (error) => error instanceof TypeError && !/secret/.test(error.message),
+  );
+  const { client } = setUp(t, { token: () => "secret\n2" });
+  client.start().catch(() => {});
+  await flush();
+  assert.match(client.status.why, /No access token could be had/);
+  assert.doesNotMatch(client.status.why, /secret/);
+});
