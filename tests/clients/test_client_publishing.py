@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from clients import virtual_time
 from clients.fakes import FAST, Heard, Wire, observation, patient, report, study, until
 from fhircast_client import Event, FHIRcastClient, HubError, Refuse, Timings
 from fhircast_client.testing import Answer, FakeHub
@@ -319,3 +320,18 @@ async def test_nothing_is_sent_again_once_something_newer_came_or_where_it_is_no
                 await chart.open(patient("p2"))
             await asyncio.sleep(0.5)
         assert [message.body["id"] for message in wire.of("out", "publish")] == [first.id]
+
+
+@pytest.mark.req("CLT-12", "CLT-13")
+def test_who_does_not_send_again_is_told_for_as_long_as_nothing_newer_is_opened() -> None:
+    async def play() -> None:
+        async with FakeHub() as hub:
+            ehr = hub.client("ehr", timings=Timings(resend=0))
+            async with ehr:
+                await hub.sync_error(await ehr.open(patient("p1")), subscriber="chart")
+                await asyncio.sleep(600)
+                assert ehr.status.behind == ("chart",)
+                await ehr.open(patient("p2"))
+                assert ehr.status.in_sync
+
+    virtual_time.run(play())

@@ -125,7 +125,8 @@ export class Following {
       if (isAboutHere || state.isPast(report.id)) continue;
       sync.behind(report, state.instantOf(report.id));
       resending.named(report.id);
-      if (report.name && !state.isGranted(report.name)) unseen.named(report.id);
+      // Of an own event it is known here when it is followed: it is sent again, or something newer is opened.
+      if (report.name && !state.isGranted(report.name) && !state.isOwn(report.id)) unseen.named(report.id);
     }
   }
 }

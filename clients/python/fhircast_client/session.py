@@ -159,7 +159,8 @@ class Session:
         self.state.sync_error(event, error)
         if open_ := self.publisher.to_resend(error.event_id):
             self._spawn(self.publisher.resend(open_))
-        if error.event_name and not self.is_granted(error.event_name):
+        # Of an own event it is known here when it is followed: it is sent again, or something newer is opened.
+        if error.event_name and not self.is_granted(error.event_name) and not self.state.is_own(error.event_id):
             self._unseen.named(error.event_id)
 
     def _quiet(self, event_id: str) -> None:
