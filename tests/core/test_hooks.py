@@ -62,7 +62,11 @@ class Hooked(World):
     def waiting(self) -> list[tuple[str, str]]:
         """The outbox."""
         assert self.session is not None
-        return [(post.sid, label(post.frame)) for post in self.session.outbox.values()]
+        posts = {number: post for queue in self.session.outbox.values() for number, post in queue.posts.items()}
+        assert [sum(len(post.frame) for post in queue.posts.values()) for queue in self.session.outbox.values()] == [
+            queue.size for queue in self.session.outbox.values()
+        ]
+        return [(post.sid, label(post.frame)) for _, post in sorted(posts.items())]
 
     def subscriptions(self) -> dict[str, Subscription]:
         return self.session.subscriptions if self.session else {}

@@ -19,7 +19,17 @@ from fhircast_hub.core.content import bundle
 from fhircast_hub.core.effects import Notice, Send
 from fhircast_hub.core.errors import Unavailable
 from fhircast_hub.core.principal import SessionKey
-from fhircast_hub.core.session import Audience, Content, Held, OpenContext, Session, Shared, Subscription
+from fhircast_hub.core.session import (
+    Audience,
+    Content,
+    Held,
+    OpenContext,
+    Outgoing,
+    Queue,
+    Session,
+    Shared,
+    Subscription,
+)
 from fhircast_hub.storage.sqlite import SCHEMA_VERSION, SqliteStore, _move_log
 
 KEY = SessionKey("https://idp.example", "topic ø\u2028")
@@ -152,6 +162,37 @@ async def test_shared_resources_keep_their_order(tmp_path: Path) -> None:
     (session,) = again.sessions()
     assert bundle(session.contents["patient/p1"], "1") == shown
     assert session.contents["patient/p1"].size == content.size
+    await again.close()
+
+
+@pytest.mark.req("WHK-8", "WHK-12")
+async def test_what_waits_for_callbacks_is_written_as_it_changes(tmp_path: Path) -> None:
+    """One has answered, one waits for more, and what waited for a third is its successor's: the row of each post, no other."""
+    store = await opened(tmp_path / "hub.db")
+
+    def queue(sid: str, *numbers: int) -> Queue:
+        frames = {number: b"frame %d" % number for number in numbers}
+        notice = Notice("e", "e", "Patient-open")
+        return Queue(
+            {number: Outgoing(sid, notice, frame) for number, frame in frames.items()}, sum(map(len, frames.values()))
+        )
+
+    before = {"answers": queue("answers", 1, 4), "hangs": queue("hangs", 2, 5), "old": queue("old", 3, 10)}
+    after = {"answers": queue("answers", 4), "hangs": before["hangs"], "new": queue("new", 3, 10, 11)}
+    after["answers"].posts[4] = before["answers"].posts[4]
+    sessions = [replace(FULL, outbox=outbox, posts=11) for outbox in (before, after)]
+    await store.commit(KEY, 0, None, sessions[0], ())
+    statements: list[str] = []
+    store._connection.set_trace_callback(statements.append)
+    await store.commit(KEY, 1, sessions[0], sessions[1], ())
+    _, put, delete, _ = statements
+    assert sorted(re.findall(r"'outgoing', '([^']*)'", put)) == ["10", "11", "3"]
+    assert "name = '1'" in delete
+    await store.close()
+    again = await opened(tmp_path / "hub.db")
+    (session,) = again.sessions()
+    assert session == sessions[1]
+    assert list(session.outbox["new"].posts) == [3, 10, 11]  # oldest first
     await again.close()
 
 

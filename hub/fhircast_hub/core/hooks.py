@@ -6,15 +6,19 @@ until the callback has answered, so that it survives the hub's process.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from msgspec.structs import replace
 
 from fhircast_hub.core import audiences
 from fhircast_hub.core.effects import Drop, Effect, HookEffect, Post, Send, Verify
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.principal import SessionKey
-from fhircast_hub.core.session import Outgoing, Session, Subscription
+from fhircast_hub.core.session import Outgoing, Queue, Session, Subscription
 
 _PREFIX = "hook-"
+#: The queue of a callback that has answered everything.
+NOTHING = Queue()
 
 
 def connection(sid: str) -> str:
@@ -37,16 +41,17 @@ def predecessors(session: Session, newcomer: Subscription) -> list[Subscription]
 
 def inherited(session: Session, active: Subscription) -> Session:
     """The session in which `active` has taken over what its predecessors have not been posted yet."""
-    sids = {other.sid for other in predecessors(session, active)}
-    outbox = {
-        number: replace(post, sid=active.sid) if post.sid in sids else post for number, post in session.outbox.items()
-    }
-    return replace(session, outbox=outbox)
+    sids = {other.sid for other in predecessors(session, active)} & session.outbox.keys()
+    if not sids:
+        return session
+    posts = [(number, replace(post, sid=active.sid)) for number, post in _in_order(session, sids)]
+    session = replace(session, outbox={sid: queue for sid, queue in session.outbox.items() if sid not in sids})
+    return _waiting(session, {active.sid: posts})
 
 
 def drop(session: Session, subscription: Subscription, reason: str = "") -> Drop:
     """What ends the posts of `subscription`, which is about to go."""
-    numbers = frozenset(number for number, post in session.outbox.items() if post.sid == subscription.sid)
+    numbers = frozenset(session.outbox.get(subscription.sid, NOTHING).posts)
     return Drop(_key(session), subscription.sid, numbers, subscription.callback, subscription.events, reason)
 
 
@@ -66,8 +71,22 @@ def unasked(before: Session | None, after: Session | None, effects: tuple[Effect
 
 def dropped(session: Session, subscription: Subscription) -> Session:
     """The session with nothing left to post for `subscription`."""
-    outbox = {number: post for number, post in session.outbox.items() if post.sid != subscription.sid}
+    outbox = {sid: queue for sid, queue in session.outbox.items() if sid != subscription.sid}
     return replace(session, hooks=session.hooks - {subscription.connection}, outbox=outbox)
+
+
+def taken(session: Session, number: int) -> tuple[Session, Outgoing | None]:
+    """The session without the post of this number, and that post, if it waits."""
+    found = next(((sid, queue) for sid, queue in session.outbox.items() if number in queue.posts), None)
+    if found is None:
+        return session, None
+    sid, queue = found
+    post = queue.posts[number]
+    posts = {other: one for other, one in queue.posts.items() if other != number}
+    outbox = {**session.outbox, sid: Queue(posts, queue.size - len(post.frame))}
+    if not posts:
+        del outbox[sid]
+    return replace(session, outbox=outbox), post
 
 
 def resumed(session: Session, now: float) -> tuple[Session, tuple[Effect, ...]]:
@@ -79,13 +98,15 @@ def resumed(session: Session, now: float) -> tuple[Session, tuple[Effect, ...]]:
         elif subscription.callback:
             joined = audiences.join(session.audiences, subscription.connection, subscription.keys, audiences.NOTHING)
             session = replace(session, audiences=joined, hooks=session.hooks | {subscription.connection})
-    return session, (*effects, *(_post(session, number, post) for number, post in session.outbox.items()))
+    posts = _in_order(session, session.outbox.keys())
+    return session, (*effects, *(_post(session, number, post) for number, post in posts))
 
 
 def posted(session: Session, effects: tuple[Effect, ...]) -> tuple[Session, tuple[Effect, ...]]:
     """What was to be sent to callbacks is put into the outbox, and to be posted."""
     done: list[Effect] = []
-    outbox, number = dict(session.outbox), session.posts
+    fresh: dict[str, list[tuple[int, Outgoing]]] = {}
+    number = session.posts
     for effect in effects:
         if not isinstance(effect, Send) or session.hooks.isdisjoint(effect.to):
             done.append(effect)
@@ -95,21 +116,35 @@ def posted(session: Session, effects: tuple[Effect, ...]) -> tuple[Session, tupl
         for name in effect.to:
             if name in session.hooks and effect.notice is not None:
                 number += 1
-                outbox[number] = Outgoing(name.removeprefix(_PREFIX), effect.notice, effect.frame)
-                done.append(_post(session, number, outbox[number]))
-    return replace(session, posts=number, outbox=outbox), tuple(done)
+                post = Outgoing(name.removeprefix(_PREFIX), effect.notice, effect.frame)
+                fresh.setdefault(post.sid, []).append((number, post))
+                done.append(_post(session, number, post))
+    return _waiting(replace(session, posts=number), fresh), tuple(done)
 
 
 def overflowing(session: Session, rules: Rules) -> list[Subscription]:
     """The webhooks for which more waits than may."""
-    sizes: dict[str, list[int]] = {}
-    for post in session.outbox.values():
-        sizes.setdefault(post.sid, []).append(len(post.frame))
     return [
         session.subscriptions[sid]
-        for sid, waiting in sizes.items()
-        if len(waiting) > rules.held_messages or (len(waiting) > 1 and sum(waiting) > rules.held_bytes)
+        for sid, queue in session.outbox.items()
+        if len(queue.posts) > rules.held_messages or (len(queue.posts) > 1 and queue.size > rules.held_bytes)
     ]
+
+
+def _waiting(session: Session, fresh: dict[str, list[tuple[int, Outgoing]]]) -> Session:
+    """The session in which these wait too, by sid; an event costs each callback what waits for that one alone."""
+    outbox = dict(session.outbox)
+    for sid, posts in fresh.items():
+        queue = outbox.get(sid, NOTHING)
+        size = queue.size + sum(len(post.frame) for _, post in posts)
+        outbox[sid] = Queue({**queue.posts, **dict(posts)}, size)
+    return replace(session, outbox=outbox)
+
+
+def _in_order(session: Session, sids: Iterable[str]) -> list[tuple[int, Outgoing]]:
+    """What waits for these subscriptions, as it was sent."""
+    waiting = [item for sid in sids for item in session.outbox[sid].posts.items()]
+    return sorted(waiting, key=lambda item: item[0])
 
 
 def _post(session: Session, number: int, post: Outgoing) -> Post:

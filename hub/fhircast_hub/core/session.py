@@ -132,6 +132,13 @@ class Outgoing(msgspec.Struct, frozen=True):
     frame: bytes
 
 
+class Queue(msgspec.Struct, frozen=True):
+    """What one callback has not answered yet, by number, oldest first, and its `size` in bytes."""
+
+    posts: dict[int, Outgoing] = {}
+    size: int = 0
+
+
 class Audience(msgspec.Struct, frozen=True):
     """Connections that were granted the same events and last told the same opens: an event is decided once for all of them.
 
@@ -152,7 +159,7 @@ class Session(msgspec.Struct, frozen=True):
     the Home-open's frame while that is the newest open of all. `contents` is what was shared in them, by ref; a context in which
     nothing was has none. `held` are the last closes and updates by number, oldest first; `lost` is when those closes were accepted
     that were too many to hold, by `type/id` as spelled. Audiences are the connected subscriptions, grouped; `hooks` are
-    those of them that are webhooks, and `outbox` by number, of `posts` until now, what their callbacks have not answered. `made` is when POST /sessions
+    those of them that are webhooks, and `outbox` by sid what their callbacks have not answered, of `posts` until now. `made` is when POST /sessions
     began it, or 0; `used` is when it last
     had or lost a subscriber or, without any, was published to; `beat` is when the next heartbeat is due, if anybody wants it;
     `deadline` is when it wants a Tick, if ever.
@@ -177,7 +184,7 @@ class Session(msgspec.Struct, frozen=True):
     hooks: frozenset[str] = frozenset()
     made: float = 0.0
     posts: int = 0
-    outbox: dict[int, Outgoing] = {}
+    outbox: dict[str, Queue] = {}
     beat: float | None = None
     deadline: float | None = None
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from fhircast_hub.core import audiences
+from fhircast_hub.core import audiences, hooks
 from fhircast_hub.core.commands import Acknowledged, Answered, Refused, Silence, Unanswered
 from fhircast_hub.core.connections import acknowledged
 from fhircast_hub.core.effects import Effect, Notice, Send
@@ -58,10 +58,11 @@ def unanswered(session: Session | None, command: Unanswered, now: float, ids: Id
 
 def answered(session: Session | None, command: Answered, now: float, ids: Ids, rules: Rules) -> Outcome:
     """A callback answered a post, which is its acknowledgement, or did not answer in time (WHK-6)."""
-    post = session.outbox.get(command.number) if session else None
-    if session is None or post is None:
+    if session is None:
+        return Outcome(None)
+    session, post = hooks.taken(session, command.number)
+    if post is None:
         return Outcome(session)
-    session = replace(session, outbox={n: other for n, other in session.outbox.items() if n != command.number})
     subscription = session.subscriptions[post.sid]
     if command.status // 100 == _SUCCESS:
         return acknowledged(session, Acknowledged(post.sid, followed=post.notice.matters))

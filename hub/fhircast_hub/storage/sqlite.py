@@ -25,7 +25,7 @@ import structlog
 from fhircast_hub.core.effects import Effect
 from fhircast_hub.core.errors import Unavailable
 from fhircast_hub.core.principal import SessionKey
-from fhircast_hub.core.session import Content, Held, OpenContext, Outgoing, Session, Shared, Subscription
+from fhircast_hub.core.session import Content, Held, OpenContext, Outgoing, Queue, Session, Shared, Subscription
 from fhircast_hub.ports import Deliver, Stale
 from fhircast_hub.storage.memory import MemoryStore
 
@@ -256,7 +256,7 @@ def _changes(key: SessionKey, before: Session | None, after: Session | None) -> 
     )
     yield from _differing(key, "context", before.contexts if before else {}, after.contexts if after else {})
     yield from _differing(key, "held", before.held if before else {}, after.held if after else {})
-    yield from _differing(key, "outgoing", before.outbox if before else {}, after.outbox if after else {})
+    yield from _changed_outbox(key, before.outbox if before else {}, after.outbox if after else {})
     yield from _changed_contents(key, before.contents if before else {}, after.contents if after else {})
 
 
@@ -269,6 +269,20 @@ def _changed_contents(
         if old is not new:
             yield from _differing(key, "updates", {ref: old.updates} if old else {}, {ref: new.updates} if new else {})
             yield from _differing(key, "shared", _named(ref, old), _named(ref, new))
+
+
+def _changed_outbox(
+    key: SessionKey, before: dict[str, Queue], after: dict[str, Queue]
+) -> Iterator[tuple[_Row, bytes | None]]:
+    """A row for each post that waits. Those of a callback may have become another subscription's (WHK-12): its row is one still."""
+    if before is after:
+        return
+    changed = [sid for sid in before.keys() | after.keys() if before.get(sid) is not after.get(sid)]
+    old, new = (
+        {number: post for sid in changed if sid in outbox for number, post in outbox[sid].posts.items()}
+        for outbox in (before, after)
+    )
+    yield from _differing(key, "outgoing", old, new)
 
 
 def _named(ref: str, content: Content | None) -> dict[str, Shared]:
@@ -319,7 +333,6 @@ def _read(connection: sqlite3.Connection) -> Iterator[Session]:
 def _session(realm: str, topic: str, kinds: dict[str, dict[str, bytes]]) -> Session:
     head = _HEAD.decode(kinds["head"][""])
     contexts = sorted(_decoded(_CONTEXT, kinds.get("context", {})), key=lambda context: context.order)
-    outbox = {int(number): _OUTGOING.decode(body) for number, body in kinds.get("outgoing", {}).items()}
     held = {int(number): _HELD.decode(body) for number, body in kinds.get("held", {}).items()}
     return Session(
         realm=realm,
@@ -331,8 +344,16 @@ def _session(realm: str, topic: str, kinds: dict[str, dict[str, bytes]]) -> Sess
         contexts={context.ref: context for context in contexts},
         contents=_contents(kinds),
         held=dict(sorted(held.items())),
-        outbox=dict(sorted(outbox.items())),
+        outbox=_outbox(kinds.get("outgoing", {})),
     )
+
+
+def _outbox(rows: dict[str, bytes]) -> dict[str, Queue]:
+    posts: dict[str, dict[int, Outgoing]] = {}
+    for number, body in sorted((int(name), body) for name, body in rows.items()):
+        post = _OUTGOING.decode(body)
+        posts.setdefault(post.sid, {})[number] = post
+    return {sid: Queue(some, sum(len(post.frame) for post in some.values())) for sid, some in posts.items()}
 
 
 def _contents(kinds: dict[str, dict[str, bytes]]) -> dict[str, Content]:
