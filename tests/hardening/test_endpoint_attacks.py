@@ -48,6 +48,23 @@ async def test_endpoint_reuse() -> None:
         assert await hub.subscribe() != endpoint
 
 
+@pytest.mark.req("SUB-10", "UNS-3")
+async def test_endpoint_of_another_user() -> None:
+    """Known or not, it is nobody else's to renew, to end or to move to a session of their own; its owner goes on."""
+    async with running_hub() as hub:
+        endpoint = await hub.subscribe()
+        async with hub.follow(endpoint) as follower:
+            foreign = hub.token("user-2")
+            for mode in ("subscribe", "unsubscribe"):
+                for topic in (TOPIC, "mine"):
+                    parameters = {"hub__channel.endpoint": endpoint, "hub__mode": mode, "hub__topic": topic}
+                    answer = await hub.form(foreign, hub__events="Patient-open", **parameters)
+                    assert answer.status_code in (403, 404)
+                    assert endpoint not in answer.text
+            await hub.publish(event("Patient-open"))
+            assert await follower.names(1) == ["Patient-open"]
+
+
 @pytest.mark.req("SUB-11", "CFG-2")
 async def test_cross_site_websocket_hijacking() -> None:
     """What a browser adds by itself (cookies, Origin) opens nothing, and the hub gives it nothing to add."""

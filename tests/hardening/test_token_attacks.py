@@ -181,3 +181,39 @@ async def test_the_topic_of_another_user() -> None:
             assert "zebulon" not in answer.text
             assert "user-1" not in answer.text
         assert await follower.silent()
+
+
+@pytest.mark.req("AUT-2")
+async def test_token_in_query_or_cookie() -> None:
+    """Where proxies log it and browsers add it: it opens nothing there, nor in a form or a header of another name."""
+    async with running_hub() as hub:
+        token = hub.token()
+        form = {"hub.channel.type": "websocket", "hub.mode": "subscribe", "hub.topic": TOPIC, "hub.events": "x.y"}
+        query = "?" + "&".join(f"{name}={token}" for name in ("access_token", "token", "authorization"))
+        for headers in ({}, {"Cookie": f"Authorization=Bearer {token}; access_token={token}"}, {"X-Authorization": f"Bearer {token}"}):  # fmt: skip
+            for answer in (
+                await hub.client.get(f"{hub.url}/{TOPIC}{query}", headers=headers),
+                await hub.client.post(f"{hub.url}{query}", data=form | {"access_token": token}, headers=headers),
+                await hub.client.post(f"{hub.url}{query}", json=event("Patient-open"), headers=headers),
+                await hub.client.post(f"{hub.origin}/sessions{query}", json={"user": "user-1"}, headers=headers),
+            ):
+                assert answer.status_code == 401
+        assert hub.hub.service.usage.topics == 0
+
+
+@pytest.mark.req("AUT-8", "AUT-15")
+async def test_cross_realm_topic() -> None:
+    """A topic's name, a user's name and even the claim that names the topic lead nobody into another realm's session."""
+    async with IssuerServer() as server:
+        other = Idp(audience="other")
+        async with running_hub(others=[issuer_setting(server, other)]) as hub:
+            async with hub.follow(await hub.subscribe()) as follower:
+                await hub.publish(event("Patient-open", "zebulon"))
+                await follower.next()
+                for claims in ({}, {"hub.topic": TOPIC}, {"hub.topic": ["x", TOPIC], "realm": hub.idp.issuer}):
+                    foreign = other.token("user-1", now=hub.clock.now, **claims)
+                    assert (await hub.context(foreign)).json()["context"] == []
+                    assert (await hub.publish(event("Patient-close", "zebulon"), foreign)).status_code == 202
+                    assert "zebulon" not in (await hub.context(foreign)).text
+                assert await follower.silent()
+            assert (await hub.context()).json()["context.type"] == "Patient"
