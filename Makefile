@@ -6,11 +6,11 @@ STAMP := $(VENV)/.complete
 NODE := tests/bench/.node
 JS := clients/javascript
 
-.PHONY: help build-venv demo test lint types javascript pictures requirements simulate bench clean
+.PHONY: help build-venv demo test test-demo test-others lint types javascript pictures requirements simulate bench clean
 
 help:
 	@echo 'make demo          an EHR, two viewers, a chart and a report, in step in your browser, until Ctrl-C'
-	@echo 'make test          all checks: lint, types, requirements, tests'
+	@echo 'make test          all checks: lint, types, requirements, tests; ARGS=tests/core for some of the tests'
 	@echo 'make lint          ruff: rules and format'
 	@echo 'make types         mypy, strict'
 	@echo 'make javascript    types and tests of the JavaScript client'
@@ -35,14 +35,20 @@ $(STAMP): pyproject.toml constraints.txt clients/python/pyproject.toml
 demo: $(STAMP)
 	@$(RUN) -m demo $(ARGS)
 
-# The order puts the quick checks first, and the tests' own summary at the end.
-test: lint types javascript
+# The quick checks come first. Without ARGS the rest is run in two halves at once, for the browser's tests mostly wait.
+test: lint types
 	@tools/need.sh curl -- curl --version
 	@tools/need.sh nginx -- env PATH="$$PATH:/usr/sbin" nginx -v
 	@tools/need.sh orthanc orthanc-dicomweb -- env PATH="$$PATH:/usr/sbin" Orthanc --version
 	@tools/need.sh chromium -- chromium --version
 	@$(RUN) tests/requirements.py --check
-	@$(RUN) -m pytest $(ARGS)
+	@$(if $(ARGS),$(RUN) -m pytest $(ARGS),$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-demo test-others javascript)
+
+test-demo: $(STAMP)
+	@$(RUN) -m pytest tests/demo tests/browser
+
+test-others: $(STAMP)
+	@$(RUN) -m pytest --ignore=tests/demo --ignore=tests/browser
 
 lint: $(STAMP)
 	@$(VENV)/bin/ruff check --quiet
