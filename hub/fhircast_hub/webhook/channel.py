@@ -209,14 +209,15 @@ class Webhooks:
         if secret:
             headers["X-Hub-Signature"] = signature(secret, post.frame)
         loop = asyncio.get_running_loop()
-        end, wait = loop.time() + self._timeout, FIRST_WAIT
+        end, wait, status = loop.time() + self._timeout, FIRST_WAIT, 0
         while True:
             # One that hangs has a second chance within the time.
             seconds = min(end - loop.time(), max(self._timeout / 2, 1.0))
             answer = await self._request(Post, "POST", post.callback, seconds, post.frame, headers)
+            status = answer.status or status  # what it said says more than that it was too slow to say it again
             pause = max(_uneven(wait), answer.retry_after or 0.0)
             if not _may_change(answer) or loop.time() + pause >= end:
-                return answer.status
+                return status
             await asyncio.sleep(pause)
             if not queue or queue[0] is not post:
                 return 0
