@@ -20,7 +20,7 @@ const USES = [undefined, "official", "usual"];
  * @returns {Person}
  */
 export function person(patient, now) {
-  const names = objects(patient, "name").filter((name) => USES.includes(name.use) && inForce(name, now));
+  const names = objects(patient, "name").filter((name) => USES.includes(name.use ?? undefined) && inForce(name, now));
   return {
     families: new Set(names.flatMap((name) => [...spellings(family(name))])),
     birthDate: isoDate(text(patient.birthDate)) ?? "",

@@ -1,7 +1,7 @@
 /** The application's own ids on a FHIR server, found by identifier. */
 
 import { isObject, Local, objects, query, text } from "./local.js";
-import { bareUid, DICOM_UID } from "./rules.js";
+import { bareUid, codes, DICOM_UID, inForce } from "./rules.js";
 import { ask, escaped, token, trimmed, Unanswered, usualFetch } from "./web.js";
 
 /** @typedef {import("./local.js").Json} Json */
@@ -13,7 +13,7 @@ import { ask, escaped, token, trimmed, Unanswered, usualFetch } from "./web.js";
  */
 const PUBLISHED = {
   Patient: ["resourceType", "id", "identifier", "name", "gender", "birthDate"],
-  ImagingStudy: ["resourceType", "id", "identifier", "status", "subject", "basedOn", "started"],
+  ImagingStudy: ["resourceType", "id", "identifier", "status", "subject", "patient", "basedOn", "started"],
 };
 
 /**
@@ -47,7 +47,8 @@ export class FhirSearch {
   async find(asked, signal) {
     if (asked.logical) return asked.system === this.#base ? this.#byId(asked.type, asked.value, signal) : [];
     const bundle = await this.#search(asked.type, "identifier", tokens(asked), signal);
-    return this.#locals(bundle, asked.type).filter((local) => carries(local.resource ?? {}, asked));
+    const now = new Date();
+    return this.#locals(bundle, asked.type, (resource) => carries(resource, asked, now));
   }
 
   /**
@@ -69,7 +70,7 @@ export class FhirSearch {
   async #byId(type, reference, signal) {
     const id = reference.slice(reference.indexOf("/") + 1);
     const bundle = await this.#search(type, "_id", escaped(id), signal);
-    return this.#locals(bundle, type).filter((local) => referenceTo(local.resource ?? {}) === reference);
+    return this.#locals(bundle, type, (resource) => referenceTo(resource) === reference);
   }
 
   /**
@@ -95,18 +96,20 @@ export class FhirSearch {
   }
 
   /**
-   * Every match of a Bundle. The pages behind it are not read, so more than one match is several.
+   * The pages behind the first are not read: who is alone on the first may not be alone.
    * @param {Json} bundle
    * @param {string} type
-   * @returns {Local[]}
+   * @param {(resource: Json) => boolean} isWanted
+   * @returns {Local[]} The matches of a Bundle that are wanted.
    */
-  #locals(bundle, type) {
+  #locals(bundle, type, isWanted) {
     const all = entries(bundle);
-    const found = all.filter(({ resource, mode }) => mode === "match" && resource.resourceType === type);
-    if (found.length <= 1 && objects(bundle, "link").some((link) => link.relation === "next")) {
-      throw new Unanswered("the Bundle is not complete");
-    }
-    const people = new Map(all.map(({ resource }) => [referenceTo(resource), resource]));
+    const matches = all.filter(({ resource, isMatch }) => isMatch && resource.resourceType === type);
+    const found = matches.filter(({ resource }) => isWanted(resource) && !isVoid(resource));
+    if (found.length <= 1 && isPartial(bundle, matches.length)) throw new Unanswered("the Bundle is not complete");
+    /** @type {Map<string, Json>} */
+    const people = new Map();
+    for (const { resource, url } of all) people.set(referenceTo(resource), resource).set(url, resource);
     return found.map(({ resource }) => this.#local(resource, people));
   }
 
@@ -115,13 +118,13 @@ export class FhirSearch {
    * @param {Map<string, Json>} people
    */
   #local(resource, people) {
+    const now = new Date();
     const identifiers = objects(resource, "identifier");
-    const own = identifiers.filter((each) => text(each.system) === this.#idSystem && each.use !== "old");
+    const own = identifiers.filter((each) => text(each.system) === this.#idSystem && inForce(each, now));
     const ids = new Set(this.#idSystem ? own.map((each) => text(each.value)) : [text(resource.id)]);
     const [id = ""] = ids;
     if (ids.size !== 1 || !id) throw new Unanswered("a resource without one local id");
-    const subject = text(objects(resource, "subject")[0]?.reference).split("/").slice(-2).join("/");
-    const patient = resource.resourceType === "Patient" ? undefined : people.get(subject);
+    const patient = resource.resourceType === "Patient" ? null : subjectOf(resource, people);
     return new Local({
       id,
       type: resource.resourceType,
@@ -141,26 +144,70 @@ function tokens({ system, value }) {
 
 /**
  * @param {Json} bundle
- * @returns {{resource: Json, mode: string}[]} Its resources, each with its search mode; a server that gives none means
- *   a match.
+ * @returns {{resource: Json, url: string, isMatch: boolean}[]} Its resources, each with its address, and whether it is a
+ *   match; a server that does not say so means that it is.
  */
 function entries(bundle) {
   return objects(bundle, "entry")
     .filter(({ resource }) => isObject(resource) && typeof resource.resourceType === "string")
-    .map((entry) => ({ resource: entry.resource, mode: isObject(entry.search) ? text(entry.search.mode) : "match" }));
+    .map((entry) => {
+      const mode = objects(entry, "search").map((each) => text(each.mode)).join("");
+      return { resource: entry.resource, url: text(entry.fullUrl), isMatch: ["", "match"].includes(mode) };
+    });
+}
+
+/**
+ * @param {Json} bundle
+ * @param {number} matches
+ * @returns {boolean} Whether there are more matches than these.
+ */
+function isPartial(bundle, matches) {
+  return objects(bundle, "link").some((link) => link.relation === "next") || (typeof bundle.total === "number" && bundle.total > matches);
 }
 
 /**
  * @param {Json} resource
  * @param {Query} asked
- * @returns {boolean} Whether the resource has the identifier exactly, as FHIR's search for tokens need not.
+ * @param {Date} now
+ * @returns {boolean} Whether the resource has the identifier exactly and still, as FHIR's search for tokens need not.
  */
-function carries(resource, asked) {
-  return objects(resource, "identifier").some((identifier) => {
-    const system = text(identifier.system);
-    const value = text(identifier.value);
-    return system === asked.system && (system === DICOM_UID ? bareUid(value) : value) === asked.value;
-  });
+function carries(resource, asked, now) {
+  return objects(resource, "identifier").some((identifier) => inForce(identifier, now) && isIt(identifier, asked));
+}
+
+/**
+ * @param {Json} identifier
+ * @param {Query} asked
+ * @returns {boolean} Whether it is the identifier asked for; numbers without a system are the same only where they are
+ *   of one type.
+ */
+function isIt(identifier, asked) {
+  const system = text(identifier.system);
+  const value = text(identifier.value);
+  if (system !== asked.system || (system === DICOM_UID ? bareUid(value) : value) !== asked.value) return false;
+  const types = codes(identifier);
+  return system !== "" || types.some((code) => asked.codes.includes(code)) || types.length + asked.codes.length === 0;
+}
+
+/**
+ * @param {Json} resource
+ * @returns {boolean} Whether it says that it "must no longer be used": merged into another (in DSTU2 `replace`), or an
+ *   error.
+ */
+function isVoid(resource) {
+  const isMerged = objects(resource, "link").some((link) => ["replaced-by", "replace"].includes(link.type));
+  return isMerged || resource.status === "entered-in-error";
+}
+
+/**
+ * @param {Json} resource
+ * @param {Map<string, Json>} people
+ * @returns {Json | undefined} The patient of a study, in STU3 its `patient`, where the Bundle holds the resource.
+ */
+function subjectOf(resource, people) {
+  const [member = {}] = ["subject", "patient"].flatMap((name) => objects(resource, name));
+  const [reference = ""] = text(member.reference).split("/_history/");
+  return reference ? (people.get(reference) ?? people.get(reference.split("/").slice(-2).join("/"))) : undefined;
 }
 
 /** @param {unknown} resource */

@@ -11,16 +11,19 @@ import { severalNamed } from "./refusals.js";
  * @param {string} type
  * @returns {{resource: Json | null, url: string}} The resource of a type and its absolute address, "" where it has
  *   none; null where the context names no resource of the type.
- * @throws {import("./refusals.js").SeveralMatches} Where it names more than one.
+ * @throws {import("./refusals.js").SeveralMatches} Where it names more than one: ids of two servers may be the same by
+ *   chance.
  */
 export function namedIn(context, type) {
   const found = context.filter(isObject).map(named).filter(({ resource }) => resource?.resourceType === type);
   const whole = found.filter(({ resource }) => Object.keys(resource ?? {}).length > 2);
   const full = new Map((whole.length > 0 ? whole : found).map((each) => [canonical(each.resource), each.resource]));
   const ids = new Set(found.map(({ resource }) => text(resource?.id)));
-  if (full.size > 1 || ids.size > 1) throw severalNamed(type);
+  const urls = new Set(found.map(({ url }) => url).filter(Boolean));
+  if (full.size > 1 || ids.size > 1 || urls.size > 1) throw severalNamed(type);
   const [resource = null] = full.values();
-  return { resource, url: found.find(({ url }) => url)?.url ?? "" };
+  const [url = ""] = urls;
+  return { resource, url };
 }
 
 /**

@@ -1,6 +1,7 @@
 /** A PIX manager: IHE PIXm, transaction ITI-83. */
 
 import { isObject, Local, objects, text } from "./local.js";
+import { inForce } from "./rules.js";
 import { ask, token, trimmed, Unanswered, usualFetch } from "./web.js";
 
 /** @typedef {import("./local.js").Json} Json */
@@ -71,19 +72,27 @@ export class PixManager {
    * @returns {string[]}
    */
   #ids(parameters, asked) {
+    const own = identifiersOf(parameters).filter((each) => each.system === this.#target);
+    const found = own.map((each) => each.value);
     // "The identifier value given in the sourceIdentifier parameter shall not be included in the response."
-    if (this.#target === asked.system && !asked.logical) return [asked.value];
-    const found = identifiersOf(parameters).filter((each) => each.system === this.#target);
-    const prefix = this.#target ? `${trimmed(this.#target)}/Patient/` : "";
+    if (this.#target === asked.system && !asked.logical) return [asked.value, ...found];
     const references = parameters
       .filter((each) => each.name === "targetId")
       .flatMap((target) => objects(target, "valueReference"))
-      .map((each) => text(each.reference))
-      .filter((reference) => reference.startsWith(prefix));
-    return [
-      ...found.map((each) => each.value),
-      ...references.map((reference) => reference.slice(reference.lastIndexOf("/") + 1)),
-    ];
+      .map((each) => text(each.reference).split("/_history/")[0] ?? "")
+      .filter((reference) => this.#isOurs(reference));
+    // Ids of two servers may be the same by chance, so several addresses stay what they are: several.
+    const addresses = [...new Set(references)];
+    return [...found, ...(addresses.length === 1 ? addresses.map((each) => each.split("/").pop() ?? "") : addresses)];
+  }
+
+  /**
+   * @param {string} reference
+   * @returns {boolean} Whether it refers to a Patient, on the target server where there is one.
+   */
+  #isOurs(reference) {
+    const [, server, id] = /^(.*)\/Patient\/([^/]+)$/.exec(`/${reference}`) ?? [];
+    return id !== undefined && (!this.#target || server === `/${trimmed(this.#target)}`);
   }
 
   /**
@@ -113,10 +122,11 @@ export class PixManager {
  * @returns {Json[]}
  */
 function identifiersOf(parameters) {
+  const now = new Date();
   return parameters
     .filter((each) => each.name === "targetIdentifier")
     .flatMap((each) => objects(each, "valueIdentifier"))
-    .filter((each) => text(each.value) && each.use !== "old")
+    .filter((each) => text(each.value) && inForce(each, now))
     .map((each) => ({ ...each, system: text(each.system), value: text(each.value) }));
 }
 

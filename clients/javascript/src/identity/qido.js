@@ -8,6 +8,11 @@ import { ask, trimmed, Unanswered, usualFetch } from "./web.js";
 /** @typedef {import("./local.js").Query} Query */
 
 const CODES = "http://terminology.hl7.org/CodeSystem/v2-0203";
+/**
+ * What an archive warns of that keeps studies back: "There are <remaining> additional results that can be requested"
+ * (PS3.18 8.3.4.4), and before 2021 "The number of results exceeded the maximum supported by the server".
+ */
+const MORE = ["additional results", "exceeded"];
 const STUDY_UID = "0020000D";
 const ACCESSION = "00080050";
 const PATIENT = { name: "00100010", id: "00100020", birthDate: "00100030", sex: "00100040" };
@@ -72,10 +77,14 @@ export class QidoRs {
    */
   async #search(parameter, tag, value, signal) {
     const address = `${this.#base}/studies`;
-    const { status, answer } = await ask(this.#http, address, [[parameter, value]], "application/dicom+json", signal);
+    const accept = "application/dicom+json";
+    const { status, answer, warning } = await ask(this.#http, address, [[parameter, value]], accept, signal);
     if (status === 204) return [];
     if (status !== 200 || !Array.isArray(answer)) throw new Unanswered(`status ${status}, or no list of studies`);
     const studies = answer.filter((study) => isObject(study) && first(study, tag) === value);
+    if (studies.length <= 1 && MORE.some((words) => warning.toLowerCase().includes(words))) {
+      throw new Unanswered("the list is not complete");
+    }
     return studies.map((study) => this.#local(study));
   }
 

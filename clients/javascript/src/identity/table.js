@@ -117,13 +117,14 @@ export class Table {
 }
 
 /**
- * A row without a system or a code is of whatever system or code; else they are the same.
+ * A row without a system or a code is of whatever system or code; else they are the same. Only where the systems are may
+ * an identifier leave its codes unsaid: else nothing says that the two are numbers of one kind.
  * @param {Row} row
  * @param {Query} asked
  */
 function answers(row, asked) {
   if (row.value !== asked.value || !["", asked.system].includes(row.system)) return false;
-  return !row.code || asked.codes.length === 0 || asked.codes.includes(row.code);
+  return !row.code || asked.codes.includes(row.code) || (row.system !== "" && asked.codes.length === 0);
 }
 
 /**
@@ -186,6 +187,8 @@ function placesOf(header, columns, identifiers) {
   const required = ["localId", ...Object.keys(columns), ...(own.length > 0 ? own.map(columnName) : ["value"])];
   const missing = required.filter((name) => !header.includes(names[name] ?? "")).map((name) => names[name] ?? name);
   if (missing.length > 0) throw new RangeError(`the header lacks ${[...new Set(missing)].sort().join(", ")}`);
+  const twice = Object.values(names).filter((column) => header.indexOf(column) !== header.lastIndexOf(column));
+  if (twice.length > 0) throw new RangeError(`the header has more than one ${[...new Set(twice)].sort().join(", ")}`);
   const known = Object.entries(names).filter(([, column]) => header.includes(column));
   return new Map(known.map(([name, column]) => [name, header.indexOf(column)]));
 }

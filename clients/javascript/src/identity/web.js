@@ -1,5 +1,8 @@
 /** One HTTP question to a server of the hospital, whose answer is JSON. */
 
+/** An answer about one patient or study is smaller. */
+const MOST_BYTES = 8 * 1024 * 1024;
+
 /** A server's answer is none. The message holds nothing of the patient. */
 export class Unanswered extends Error {
   name = "Unanswered";
@@ -12,17 +15,41 @@ export class Unanswered extends Error {
  * @param {[string, string][]} parameters
  * @param {string} accept
  * @param {AbortSignal} [signal] Ends the question.
- * @returns {Promise<{status: number, answer: any}>} The status, and what the JSON says; null where there is no JSON.
+ * @returns {Promise<{status: number, answer: any, warning: string}>} The status, what the JSON says (null where there is
+ *   no JSON), and the text of the Warning headers.
+ * @throws {Unanswered} For an answer without end.
  */
 export async function ask(http, address, parameters, accept, signal) {
   const query = parameters.map(([name, value]) => `${encodeURIComponent(name)}=${encodeURIComponent(value)}`).join("&");
   const headers = { Accept: accept };
   const response = await http(`${address}?${query}`, { headers, redirect: "manual", signal: signal ?? null });
-  const content = await response.text();
+  const content = await textOf(response);
+  const { status } = response;
+  return { status, answer: json(content), warning: response.headers.get("Warning") ?? "" };
+}
+
+/** @param {Response} response */
+async function textOf(response) {
+  const reader = response.body?.getReader();
+  const decoder = new TextDecoder();
+  let [content, size] = ["", 0];
+  for (let part = await reader?.read(); reader && part && !part.done; part = await reader.read()) {
+    size += part.value.length;
+    content += decoder.decode(part.value, { stream: true });
+    if (size > MOST_BYTES) {
+      await reader.cancel();
+      throw new Unanswered(`more than ${MOST_BYTES} bytes`);
+    }
+  }
+  return content + decoder.decode();
+}
+
+/** @param {string} content */
+function json(content) {
   try {
-    return { status: response.status, answer: JSON.parse(content) };
+    return JSON.parse(content);
   } catch {
-    return { status: response.status, answer: null };
+    return null;
   }
 }
 

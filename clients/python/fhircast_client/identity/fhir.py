@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 
 from fhircast_client.identity.local import Local, Query, Resource, dicts, text
-from fhircast_client.identity.rules import DICOM_UID, bare_uid
+from fhircast_client.identity.rules import DICOM_UID, bare_uid, codes, in_force
 from fhircast_client.identity.web import Unanswered, ask, escaped, token
 
 #: What is published of a resource that the server knows. The rest concerns nobody who follows.
 _PUBLISHED = {
     "Patient": ("resourceType", "id", "identifier", "name", "gender", "birthDate"),
-    "ImagingStudy": ("resourceType", "id", "identifier", "status", "subject", "basedOn", "started"),
+    "ImagingStudy": ("resourceType", "id", "identifier", "status", "subject", "patient", "basedOn", "started"),
 }
 
 
@@ -35,8 +37,8 @@ class FhirSearch:
         """The resources with this identifier. Raises Unanswered or httpx.HTTPError."""
         if query.logical:
             return await self._by_id(query.type, query.value) if query.system == self._base else []
-        bundle = await self._search(query.type, "identifier", _tokens(query))
-        return [local for local in self._locals(bundle, query.type) if _carries(local.resource or {}, query)]
+        bundle, now = await self._search(query.type, "identifier", _tokens(query)), datetime.now(UTC)
+        return self._locals(bundle, query.type, lambda resource: _carries(resource, query, now))
 
     async def known(self, kind: str, local_id: str) -> list[Local]:
         """The resource of a local id. Raises Unanswered or httpx.HTTPError."""
@@ -46,46 +48,42 @@ class FhirSearch:
 
     async def _by_id(self, kind: str, reference: str) -> list[Local]:
         bundle = await self._search(kind, "_id", escaped(reference.partition("/")[2]))
-        return [each for each in self._locals(bundle, kind) if _reference(each.resource or {}) == reference]
+        return self._locals(bundle, kind, lambda resource: _reference(resource) == reference)
 
     async def _search(self, kind: str, parameter: str, value: str) -> Resource:
         parameters = [(parameter, value)]
         if kind == "ImagingStudy":
             parameters.append(("_include", "ImagingStudy:patient"))
-        status, bundle = await ask(self._http, f"{self._base}/{kind}", parameters, "application/fhir+json")
-        if status != httpx.codes.OK or not isinstance(bundle, dict) or bundle.get("resourceType") != "Bundle":
-            raise Unanswered(f"status {status}, or no Bundle")
+        answer = await ask(self._http, f"{self._base}/{kind}", parameters, "application/fhir+json")
+        bundle: Any = answer.said
+        if answer.status != httpx.codes.OK or not isinstance(bundle, dict) or bundle.get("resourceType") != "Bundle":
+            raise Unanswered(f"status {answer.status}, or no Bundle")
         if any(_is_error(entry.get("resource")) for entry in dicts(bundle, "entry")):
             raise Unanswered("the Bundle holds an error")
         return bundle
 
-    def _locals(self, bundle: Resource, kind: str) -> list[Local]:
-        """Every match of a Bundle. The pages behind it are not read, so more than one match is several."""
-        found = [
-            resource for resource, mode in _entries(bundle) if mode == "match" and resource["resourceType"] == kind
-        ]
-        if len(found) <= 1 and any(link.get("relation") == "next" for link in dicts(bundle, "link")):
+    def _locals(self, bundle: Resource, kind: str, wanted: Callable[[Resource], bool]) -> list[Local]:
+        """The matches of a Bundle that are wanted. The pages behind it are not read: who is alone on the first may not be alone."""
+        entries = _entries(bundle)
+        matches = [each.resource for each in entries if each.is_match and each.resource["resourceType"] == kind]
+        found = [resource for resource in matches if wanted(resource) and not _is_void(resource)]
+        if len(found) <= 1 and _is_partial(bundle, len(matches)):
             raise Unanswered("the Bundle is not complete")
-        people = {_reference(resource): resource for resource, _ in _entries(bundle)}
+        people = {name: each.resource for each in entries for name in (_reference(each.resource), each.url)}
         return [self._local(resource, people) for resource in found]
 
     def _local(self, resource: Resource, people: dict[str, Resource]) -> Local:
-        ids = [text(resource.get("id"))]
+        ids, now = {text(resource.get("id"))}, datetime.now(UTC)
         if self._id_system:
-            ids = [
-                text(each.get("value"))
-                for each in dicts(resource, "identifier")
-                if text(each.get("system")) == self._id_system and each.get("use") != "old"
-            ]
-        if len(set(ids)) != 1 or not ids[0]:
+            own = [each for each in dicts(resource, "identifier") if text(each.get("system")) == self._id_system]
+            ids = {text(each.get("value")) for each in own if in_force(each, now)}
+        if len(ids) != 1 or "" in ids:
             raise Unanswered("a resource without one local id")
-        subject = next((text(each.get("reference")) for each in dicts(resource, "subject")), "")
-        patient = people.get("/".join(subject.split("/")[-2:])) if resource["resourceType"] != "Patient" else None
-        identifiers = tuple(dicts(resource, "identifier"))
+        patient = _subject(resource, people) if resource["resourceType"] != "Patient" else None
         return Local(
-            ids[0],
+            ids.pop(),
             resource["resourceType"],
-            identifiers=identifiers,
+            identifiers=tuple(dicts(resource, "identifier")),
             source=self.name,
             resource=_published(resource),
             patient=_published(patient) if patient else None,
@@ -98,21 +96,58 @@ def _tokens(query: Query) -> str:
     return f"{token(DICOM_UID, f'urn:oid:{query.value}')},{token(DICOM_UID, query.value)}"
 
 
-def _entries(bundle: Resource) -> Iterator[tuple[Resource, str]]:
-    """The resources of a Bundle, each with its search mode; a server that gives none means a match."""
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A resource of a Bundle, its address, and whether it is a match; a server that does not say so means that it is."""
+
+    resource: Resource
+    url: str
+    is_match: bool
+
+
+def _entries(bundle: Resource) -> list[_Entry]:
+    found = []
     for entry in dicts(bundle, "entry"):
         resource = entry.get("resource")
         if isinstance(resource, dict) and isinstance(resource.get("resourceType"), str):
-            yield resource, next((text(each.get("mode")) for each in dicts(entry, "search")), "match")
+            mode = "".join(text(each.get("mode")) for each in dicts(entry, "search"))
+            found.append(_Entry(resource, text(entry.get("fullUrl")), mode in ("", "match")))
+    return found
 
 
-def _carries(resource: Resource, query: Query) -> bool:
-    """Whether the resource has the identifier exactly, as FHIR's search for tokens need not."""
-    for identifier in dicts(resource, "identifier"):
-        system, value = text(identifier.get("system")), text(identifier.get("value"))
-        if (system, bare_uid(value) if system == DICOM_UID else value) == (query.system, query.value):
-            return True
-    return False
+def _is_partial(bundle: Resource, matches: int) -> bool:
+    """Whether there are more matches than these."""
+    total = bundle.get("total")
+    return any(link.get("relation") == "next" for link in dicts(bundle, "link")) or (
+        isinstance(total, int) and total > matches
+    )
+
+
+def _carries(resource: Resource, query: Query, now: datetime) -> bool:
+    """Whether the resource has the identifier exactly and still, as FHIR's search for tokens need not."""
+    return any(_is(identifier, query) for identifier in dicts(resource, "identifier") if in_force(identifier, now))
+
+
+def _is(identifier: Resource, query: Query) -> bool:
+    """Whether it is the identifier asked for; numbers without a system are the same only where they are of one type."""
+    system, value = text(identifier.get("system")), text(identifier.get("value"))
+    if (system, bare_uid(value) if system == DICOM_UID else value) != (query.system, query.value):
+        return False
+    types = set(codes(identifier))
+    return bool(system or types & set(query.codes) or not (types or query.codes))
+
+
+def _is_void(resource: Resource) -> bool:
+    """Whether a resource says that it "must no longer be used": merged into another (in DSTU2 `replace`), or an error."""
+    links = [link.get("type") for link in dicts(resource, "link")]
+    return "replaced-by" in links or "replace" in links or resource.get("status") == "entered-in-error"
+
+
+def _subject(resource: Resource, people: dict[str, Resource]) -> Resource | None:
+    """The patient of a study, in STU3 its `patient`, where the Bundle holds the resource."""
+    members = [each for name in ("subject", "patient") for each in dicts(resource, name)]
+    reference = next((text(each.get("reference")).partition("/_history/")[0] for each in members), "")
+    return people.get(reference) or people.get("/".join(reference.split("/")[-2:])) if reference else None
 
 
 def _is_error(resource: Any) -> bool:

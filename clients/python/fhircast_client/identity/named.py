@@ -13,15 +13,16 @@ def named_in(context: Iterable[Any], kind: str) -> tuple[Resource | None, str]:
     """The resource of a type in an event's context and its absolute address, "" where it has none.
 
     An item that only refers to a resource gives a resource of no more than type and id. None where the context names no
-    resource of the type; raises SeveralMatches where it names more than one.
+    resource of the type; raises SeveralMatches where it names more than one: ids of two servers may be the same by chance.
     """
     found = [_resource(item) for item in context if isinstance(item, dict)]
     found = [(resource, url) for resource, url in found if resource.get("resourceType") == kind]
     full = [resource for resource, _ in found if len(resource) > len(("resourceType", "id"))]
     named = full or [resource for resource, _ in found]
-    if any(other != named[0] for other in named) or len({text(resource.get("id")) for resource, _ in found}) > 1:
+    ids, urls = {text(resource.get("id")) for resource, _ in found}, {url for _, url in found if url}
+    if any(other != named[0] for other in named) or len(ids) > 1 or len(urls) > 1:
         raise refusals.several_named(kind)
-    return (named[0] if named else None), next((url for _, url in found if url), "")
+    return (named[0] if named else None), next(iter(urls), "")
 
 
 def _resource(item: Resource) -> tuple[Resource, str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 
 from fhircast_client.identity.local import Local, Query, Resource, dicts, text
+from fhircast_client.identity.rules import in_force
 from fhircast_client.identity.web import Unanswered, ask, token
 
 #: 2:3.83.4.2.2: an unknown identifier is 404 `not-found`, an unknown source system 400 `code-invalid`. An unknown
@@ -48,34 +50,44 @@ class PixManager:
         return [Local(local_id, identifiers=(own, *_identifiers(parameters)), source=self.name)]
 
     def _ids(self, parameters: list[Resource], query: Query) -> list[str]:
+        found = [each["value"] for each in _identifiers(parameters) if each["system"] == self._target]
         if self._target == query.system and not query.logical:
             # "The identifier value given in the sourceIdentifier parameter shall not be included in the response."
-            return [query.value]
-        found = [each["value"] for each in _identifiers(parameters) if each["system"] == self._target]
+            return [query.value, *found]
         targets = [each for each in parameters if each.get("name") == "targetId"]
-        references = [text(each.get("reference")) for target in targets for each in dicts(target, "valueReference")]
-        prefix = f"{self._target.rstrip('/')}/Patient/" if self._target else ""
-        return found + [each.rpartition("/")[2] for each in references if each.startswith(prefix)]
+        given = [text(each.get("reference")) for target in targets for each in dicts(target, "valueReference")]
+        addresses = {each.partition("/_history/")[0] for each in given if self._is_ours(each)}
+        # Ids of two servers may be the same by chance, so several addresses stay what they are: several.
+        return found + [each.rpartition("/")[2] if len(addresses) == 1 else each for each in sorted(addresses)]
+
+    def _is_ours(self, reference: str) -> bool:
+        """Whether it refers to a Patient, on the target server where there is one."""
+        server, patient, id_ = f"/{reference}".partition("/_history/")[0].rpartition("/Patient/")
+        return (
+            bool(patient and id_) and "/" not in id_ and (not self._target or server == f"/{self._target.rstrip('/')}")
+        )
 
     async def _ask(self, system: str, value: str, target: str) -> list[Resource] | None:
         """The parameters of the answer; None where the manager does not know the identifier."""
         asked = [("sourceIdentifier", token(system, value)), *([("targetSystem", target)] if target else [])]
         address = f"{self._base}/Patient/$ihe-pix"
-        status, answer = await ask(self._http, address, asked, "application/fhir+json")
-        if status in _UNKNOWN_STATUSES and _says_unknown(answer):
+        answer = await ask(self._http, address, asked, "application/fhir+json")
+        said = answer.said
+        if answer.status in _UNKNOWN_STATUSES and _says_unknown(said):
             return None
-        if status != httpx.codes.OK or not isinstance(answer, dict) or answer.get("resourceType") != "Parameters":
-            raise Unanswered(f"status {status}, or no Parameters")
-        return dicts(answer, "parameter")
+        if answer.status != httpx.codes.OK or not isinstance(said, dict) or said.get("resourceType") != "Parameters":
+            raise Unanswered(f"status {answer.status}, or no Parameters")
+        return dicts(said, "parameter")
 
 
 def _identifiers(parameters: list[Resource]) -> tuple[Resource, ...]:
     named = [each for each in parameters if each.get("name") == "targetIdentifier"]
     found = [each for parameter in named for each in dicts(parameter, "valueIdentifier")]
+    now = datetime.now(UTC)
     return tuple(
         each | {"system": text(each.get("system")), "value": text(each.get("value"))}
         for each in found
-        if text(each.get("value")) and each.get("use") != "old"
+        if text(each.get("value")) and in_force(each, now)
     )
 
 

@@ -11,6 +11,9 @@ from fhircast_client.identity.rules import DICOM_UID, bare_uid
 from fhircast_client.identity.web import Unanswered, ask
 
 _CODES = "http://terminology.hl7.org/CodeSystem/v2-0203"
+#: What an archive warns of that keeps studies back: "There are <remaining> additional results that can be requested"
+#: (PS3.18 8.3.4.4), and before 2021 "The number of results exceeded the maximum supported by the server".
+_MORE = ("additional results", "exceeded")
 _STUDY_UID, _ACCESSION = "0020000D", "00080050"
 _PATIENT_NAME, _PATIENT_ID, _BIRTH_DATE, _SEX = "00100010", "00100020", "00100030", "00100040"
 
@@ -48,12 +51,14 @@ class QidoRs:
         return await self._search("StudyInstanceUID", _STUDY_UID, local_id)
 
     async def _search(self, parameter: str, tag: str, value: str) -> list[Local]:
-        status, answer = await ask(self._http, f"{self._base}/studies", [(parameter, value)], "application/dicom+json")
-        if status == httpx.codes.NO_CONTENT:
+        answer = await ask(self._http, f"{self._base}/studies", [(parameter, value)], "application/dicom+json")
+        if answer.status == httpx.codes.NO_CONTENT:
             return []
-        if status != httpx.codes.OK or not isinstance(answer, list):
-            raise Unanswered(f"status {status}, or no list of studies")
-        studies = [study for study in answer if isinstance(study, dict) and _first(study, tag) == value]
+        if answer.status != httpx.codes.OK or not isinstance(answer.said, list):
+            raise Unanswered(f"status {answer.status}, or no list of studies")
+        studies = [study for study in answer.said if isinstance(study, dict) and _first(study, tag) == value]
+        if len(studies) <= 1 and any(words in answer.warning.lower() for words in _MORE):
+            raise Unanswered("the list is not complete")
         return [self._local(study) for study in studies]
 
     def _local(self, study: Resource) -> Local:

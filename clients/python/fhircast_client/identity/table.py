@@ -35,10 +35,11 @@ class Row:
     record: Local
 
     def answers(self, query: Query) -> bool:
-        """A row without a system or a code is of whatever system or code; else they are the same."""
+        """A row without a system or a code is of whatever system or code; else they are the same. Only where the systems are
+        may an identifier leave its code unsaid: else nothing says that the two are numbers of one kind."""
         if self.value != query.value or self.system not in ("", query.system):
             return False
-        return not self.code or not query.codes or self.code in query.codes
+        return not self.code or self.code in query.codes or bool(self.system and not query.codes)
 
     def identifier(self) -> Resource:
         """As FHIR has it."""
@@ -172,6 +173,8 @@ def _names(columns: Mapping[str, str], identifiers: Mapping[str, Named], header:
     required = {"local_id", *columns, *(map(_column, identifiers) if identifiers else ("value",))}
     if missing := sorted(names.get(name, name) for name in required if names.get(name) not in header):
         raise ValueError(f"the header lacks {', '.join(missing)}")
+    if twice := sorted({column for column in names.values() if header.count(column) > 1}):
+        raise ValueError(f"the header has more than one {', '.join(twice)}")
     return {name: column for name, column in names.items() if column in header}
 
 
