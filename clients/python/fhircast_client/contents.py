@@ -17,7 +17,8 @@ _MOST_WAITING = 64
 class Shared:
     """What is known of one context: its version and content, None where unknown.
 
-    `sure` is False where the hub may have gone on without this client having been told.
+    `sure` is False where the hub may have gone on without this client having been told. `heard`: what `Contents.moment` was when
+    something last came about it.
     """
 
     version: str | None
@@ -25,6 +26,7 @@ class Shared:
     opened_by: str = ""
     sure: bool = True
     contentless: bool = False
+    heard: int = 0
     waiting: list[Event] = field(default_factory=list)
 
 
@@ -35,6 +37,9 @@ class Contents:
         self._shared: OrderedDict[str, Shared] = OrderedDict()
         self._joining = True
         self._open_before: set[str] = set()
+        self._closed: OrderedDict[str, int] = OrderedDict()  # the moment of the close, by anchor
+        #: Grows with all that comes: what the hub is asked for at one moment it may answer after another.
+        self.moment = 0
 
     def get(self, anchor: str) -> Shared | None:
         """What is known of a context; None for one that was not opened while this client listened."""
@@ -53,6 +58,7 @@ class Contents:
 
     def opened(self, event: Event) -> None:
         """An open came: it brings a version, and the content is kept where it is known."""
+        self.moment += 1
         type_ = event.anchor.partition("/")[0]
         known = self._shared.get(event.anchor)
         if known is None:
@@ -60,19 +66,22 @@ class Contents:
             unknown = self._joining or type_ in self._open_before
             if self._joining:
                 self._open_before.add(type_)
-            self._put(event.anchor, Shared(event.version, None if unknown else {}, event.id))
+            self._put(event.anchor, Shared(event.version, None if unknown else {}, event.id, heard=self.moment))
             return
         same = known.opened_by == event.id
         if (same and event.version != known.version) or not (same or known.sure):
             known.content = None
         known.version, known.opened_by, known.sure = event.version, event.id, True
+        known.heard = self.moment
         known.waiting.clear()
 
     def updated(self, event: Event) -> None:
         """An update came: "receiving applications MAY use [priorVersionId] to ensure they apply the updates to the proper version"."""
+        self.moment += 1
         known = self._shared.get(event.anchor)
         if known is None:
-            self._put(event.anchor, Shared(event.version, None))
+            known = Shared(event.version, None)
+            self._put(event.anchor, known)
         elif event.version is not None and event.version == known.version:
             known.sure = True
         elif known.contentless:
@@ -82,14 +91,23 @@ class Contents:
         else:
             known.content, known.version = None, event.version
             known.waiting = [*known.waiting, event][-_MOST_WAITING:]
+        known.heard = self.moment
 
     def closed(self, anchor: str) -> None:
         """A close came: "the Hub should dispose of the content"."""
+        self.moment += 1
         self._shared.pop(anchor, None)
+        self._closed.pop(anchor, None)
+        self._closed[anchor] = self.moment
+        if len(self._closed) > MOST_CONTEXTS:
+            self._closed.popitem(last=False)
 
-    def fetched(self, anchor: str, version: str | None, content: Content | None) -> None:
-        """The hub was asked: what came in the meantime is applied where it fits."""
+    def fetched(self, anchor: str, version: str | None, content: Content | None, *, asked: int) -> None:
+        """The hub was asked at the moment `asked`: what came since is applied where it fits; where it was applied already, or was a
+        close, the answer may be older than what is known."""
         known = self._shared.get(anchor)
+        if self._closed.get(anchor, 0) > asked or (known and known.heard > asked and known.content is not None):
+            return
         if known is None:
             known = Shared(version, content)
             self._put(anchor, known)

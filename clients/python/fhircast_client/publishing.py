@@ -97,12 +97,13 @@ class Publisher:
 
     async def current(self) -> tuple[Event | None, str | None, Content | None]:
         """As `read_current`. Raises HubError, also for an answer that cannot be read."""
+        asked = self._state.contents.moment
         try:
             event, version, content = read_current(await self._hub.context(), self._topic)
         except ValueError as error:
             raise HubError(0, f"the hub's answer to the current context cannot be read: {error}") from None
         if event is not None:
-            self._state.contents.fetched(event.anchor, version, content)
+            self._state.contents.fetched(event.anchor, version, content, asked=asked)
         return event, version, content
 
     def came(self, event: Event) -> None:

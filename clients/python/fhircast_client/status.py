@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+#: Applications that are remembered as behind: a hub has no more subscribers.
+_MOST_BEHIND = 64
 Connection = Literal["connecting", "connected", "ended"]
 
 
@@ -60,7 +62,10 @@ class Sync:
 
     def told(self, subscriber: str, event_id: str, at: int | None, why: str) -> None:
         """A SyncError came: somebody else did not follow the event, or nobody knows."""
+        self._behind.pop(subscriber, None)
         self._behind[subscriber] = _Failure(event_id, at, why)
+        if len(self._behind) > _MOST_BEHIND:
+            del self._behind[next(iter(self._behind))]
 
     def followed(self, at: int | None, own_id: str = "") -> None:
         """An open is followed. "When an event is received with a timestamp equal or newer than the event that caused the SyncError,

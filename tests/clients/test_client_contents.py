@@ -1,0 +1,117 @@
+"""What is shared, where the hub's answer to a question and what comes by itself overtake each other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from clients.fakes import FAST, Heard, observation, report, until
+from clients.test_client_state import event, opened, shared_at, state_with_report, sync_error, update
+from fhircast_client import FHIRcastClient
+from fhircast_client.contents import MOST_CONTEXTS, Contents
+from fhircast_client.state import SessionState
+from fhircast_client.testing import FakeHub
+
+R1 = "DiagnosticReport/r1"
+
+
+def late_answer(hub: FakeHub, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Any]) -> None:
+    """The hub's next answer to what is current is made, and arrives when `meanwhile` is done."""
+    handle = hub._handle
+
+    def answered(kind: str, *more: Any) -> Any:
+        answer = handle(kind, *more)
+        if kind == "context":
+            monkeypatch.undo()
+            meanwhile()
+        return answer
+
+    monkeypatch.setattr(hub, "_handle", answered)
+
+
+def content(client: FHIRcastClient) -> Any:
+    """What it knows to be shared."""
+    return client.contexts[R1].content
+
+
+async def reporting(hub: FakeHub) -> FHIRcastClient:
+    """A client that follows a report in which o1 is shared."""
+    client = hub.client("viewer", timings=FAST)
+    for name in ("open", "update", "close"):
+        client.on(f"DiagnosticReport-{name}", Heard())
+    await client.start()
+    await client.open(report("r1"))
+    await client.update([observation("o1")])
+    await until(lambda: content(client) == {"Observation/o1": observation("o1")}, lambda: client.contexts)
+    return client
+
+
+@pytest.mark.req("CLT-6")
+async def test_an_answer_that_an_update_overtook_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with FakeHub() as hub:
+        client = await reporting(hub)
+
+        def update_it() -> None:
+            version = client.contexts[R1].version
+            told = update(str(version), "newer", observation("o2"))
+            subscription = next(iter(hub._subscriptions.values()))
+            hub._send(subscription, told.body)
+
+        late_answer(hub, monkeypatch, update_it)
+        await client.fetch()
+        await until(lambda: client.contexts[R1].version == "newer", lambda: client.contexts[R1])
+        assert content(client) == {"Observation/o1": observation("o1"), "Observation/o2": observation("o2")}
+        await client.stop()
+
+
+@pytest.mark.req("CLT-6")
+async def test_an_answer_that_a_close_overtook_is_not_shown_when_it_is_opened_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with FakeHub() as hub:
+        client = await reporting(hub)
+        closing: list[asyncio.Task[Any]] = []
+        late_answer(
+            hub,
+            monkeypatch,
+            lambda: closing.append(asyncio.ensure_future(hub.publish("DiagnosticReport-close", report("r1")))),
+        )
+        await client.fetch()
+        await asyncio.gather(*closing)
+        await until(lambda: not client.contexts)
+        await client.open(report("r1"))
+        await until(lambda: content(client) is not None, lambda: client.contexts)
+        assert content(client) == {}
+        await client.stop()
+
+
+@pytest.mark.req("CLT-6")
+def test_an_answer_counts_where_what_came_since_did_not_fit() -> None:
+    state = state_with_report()
+    asked = state.contents.moment
+    state.arrived(update("v7", "v8", observation("o8")))
+    state.contents.fetched(R1, "v7", {"Observation/o7": observation("o7")}, asked=asked)
+    assert shared_at(state) == ("v8", ["Observation/o7", "Observation/o8"])
+
+
+def test_closes_that_are_remembered_are_bounded() -> None:
+    contents = Contents()
+    for number in range(1000):
+        contents.closed(f"DiagnosticReport/r{number}")
+    assert len(contents._closed) == MOST_CONTEXTS
+
+
+@pytest.mark.req("CLT-13")
+def test_those_who_are_behind_are_bounded() -> None:
+    state = SessionState()
+    one = opened("p1", at=1)
+    state.arrived(one)
+    for number in range(100):
+        sync_error(state, one, subscriber=f"viewer {number}")
+    assert len(state.sync.status.behind) == 64
+    assert state.sync.status.behind[-1] == "viewer 99"
+    state.followed(event("Patient-open", {"resourceType": "Patient", "id": "p2"}, at=2))
+    assert state.sync.status.behind == ()
