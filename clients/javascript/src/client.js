@@ -1,10 +1,10 @@
 /** A FHIRcast client: it follows what others open, and opens what others follow. */
 
-import { Event } from "./events.js";
 import { contextOf, makeMessage } from "./messages.js";
 import { Session } from "./session.js";
 
 /** @typedef {import("./context.js").Context} Context */
+/** @typedef {import("./events.js").Event} Event */
 /** @typedef {import("./events.js").Item} Item */
 /** @typedef {import("./events.js").Resource} Resource */
 /** @typedef {import("./following.js").Ids} Ids */
@@ -150,7 +150,7 @@ export class FHIRcastClient {
    */
   async publish(name, context, { id = null, timestamp = null } = {}) {
     const message = makeMessage(this.#topic, name, context, { id, timestamp });
-    return this.#session.publishing.publish(new Event(message, true));
+    return this.#session.publishing.publish(message, { isNow: timestamp === null });
   }
 
   /**

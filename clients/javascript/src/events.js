@@ -117,7 +117,7 @@ export function kindOf(name) {
  */
 export function anchorKey(type) {
   const lower = type.toLowerCase();
-  return ANCHOR_KEYS[lower] ?? lower;
+  return Object.hasOwn(ANCHOR_KEYS, lower) ? String(ANCHOR_KEYS[lower]) : lower;
 }
 
 /**

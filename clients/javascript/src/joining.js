@@ -61,6 +61,7 @@ export class Joining {
   /** @param {() => boolean} isKnown Whether the answer is not needed any more. */
   async #ask(isKnown) {
     const { following, inbox, publishing, sharing, state } = this.#parts;
+    const before = state.context;
     let current;
     try {
       current = await sharing.fetch();
@@ -74,7 +75,9 @@ export class Joining {
     } else if (current.anchor !== state.current && current.anchor && following.handles(current.event.name)) {
       await inbox.hand(current.event);
     }
-    if (current?.version && current.anchor === state.current)
+    const { context } = state;
+    const isNews = context === before || !context?.content; // else an update came since, and the answer may be older
+    if (current?.version && current.anchor === state.current && isNews)
       state.shared(current.anchor, current.version, current.content);
   }
 

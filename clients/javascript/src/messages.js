@@ -17,7 +17,7 @@ const VARIANT = 0x80;
  * @param {string} name
  * @param {Item[]} context
  * @param {{id?: string | null, timestamp?: string | null, version?: string}} [options]
- * @returns {Message}
+ * @returns {Message} Its context is a copy: what the application changes later must not change what was sent.
  */
 export function makeMessage(topic, name, context, { id, timestamp, version } = {}) {
   return {
@@ -27,9 +27,18 @@ export function makeMessage(topic, name, context, { id, timestamp, version } = {
       "hub.topic": topic,
       "hub.event": name,
       ...(version ? { "context.versionId": version } : {}),
-      context,
+      context: copied(context),
     },
   };
+}
+
+/**
+ * @template T
+ * @param {T} json
+ * @returns {T} The same with nothing in common.
+ */
+export function copied(json) {
+  return JSON.parse(JSON.stringify(json));
 }
 
 /**

@@ -5,6 +5,7 @@
 
 import { Event } from "./events.js";
 import { syncError } from "./messages.js";
+import { timestampNow } from "./timing.js";
 
 export class Publishing {
   #topic;
@@ -32,16 +33,23 @@ export class Publishing {
     this.#sync = sync;
   }
 
-  /** @param {Event} event @returns {Promise<Event>} The same, when the hub has accepted it. @throws {HubError} */
-  publish(event) {
-    this.#state.publishing(event);
+  /**
+   * @param {import("./events.js").Message} message
+   * @param {{isNow?: boolean}} [options] Whether its timestamp is the time when it is its turn.
+   * @returns {Promise<Event>} When the hub has accepted it. @throws {HubError}
+   */
+  publish(message, { isNow = false } = {}) {
+    const { changes } = new Event(message);
     const post = async () => {
+      const timestamp = isNow ? timestampNow(changes ? this.#state.newest : null) : message.timestamp;
+      const event = new Event({ ...message, timestamp }, true);
+      this.#state.publishing(event);
       await this.#hub.publish(event.body);
       this.#state.published(event);
       if (event.changes) this.#sync.followed(event);
       return event;
     };
-    return event.changes ? this.#inTurn(post) : post();
+    return changes ? this.#inTurn(post) : post();
   }
 
   /**
@@ -63,8 +71,7 @@ export class Publishing {
    * @param {string} why
    */
   async report(event, why) {
-    const own = new Event(syncError(this.#topic, event, this.#name, why), true);
-    await this.publish(own).catch(() => {});
+    await this.publish(syncError(this.#topic, event, this.#name, why)).catch(() => {});
   }
 
   /** @returns {Promise<void>} Done when no own change is on its way. */

@@ -156,6 +156,7 @@ export class Session {
     this.#wire({ direction: "in", kind: "event", body: message, status: null });
     const event = new Event(message, this.state.isOwn(message.id));
     this.#joining.heard(event);
+    if (event.changes) this.state.heard(event);
     if (event.own && event.kind === "update") this.sharing.echoed(event);
     this.inbox.take(event, (status, reason) => {
       const body = { id: event.id, status, ...(reason ? { reason } : {}) };

@@ -3,7 +3,7 @@
 import { Context } from "./context.js";
 import { HubError } from "./errors.js";
 import { Event, reference } from "./events.js";
-import { makeMessage, selectContext, updateContext } from "./messages.js";
+import { copied, makeMessage, selectContext, updateContext } from "./messages.js";
 import { deferred, later } from "./timing.js";
 
 /** @typedef {import("./context.js").Content} Content */
@@ -30,6 +30,8 @@ export class Sharing {
   #parts;
   /** Updates whose echo is waited for, by id. @type {Map<string, () => void>} */
   #waiting = new Map();
+  /** @type {Promise<unknown>} */
+  #last = Promise.resolve();
 
   /** @param {Parts} parts */
   constructor(parts) {
@@ -50,9 +52,14 @@ export class Sharing {
 
   /** Ask for what is shared in a context, if it is current. @param {string} anchor @throws {HubError} */
   async refresh(anchor) {
+    const { state } = this.#parts;
+    const before = state.contexts.get(anchor);
     const found = await this.fetch();
+    const known = state.contexts.get(anchor);
+    // What came since the hub was asked may be newer than its answer.
+    if (known !== before && known?.content) return known;
     if (found?.anchor !== anchor) return null;
-    this.#parts.state.shared(anchor, found.version, found.content);
+    if (known === before) state.shared(anchor, found.version, found.content);
     return found;
   }
 
@@ -78,10 +85,18 @@ export class Sharing {
    */
   async update(changes, anchor) {
     const where = this.#anchor(anchor);
+    // One after the other: two at once would be made on one version, and the hub takes only the first.
+    const mine = this.#last.then(() => this.#update(changes, where));
+    this.#last = mine.catch(() => {});
+    return mine;
+  }
+
+  /** @param {Changes | ToChanges} changes @param {string} where */
+  async #update(changes, where) {
     for (let tries = 1; ; tries += 1) {
       const isMade = typeof changes === "function";
       const { version, content } = await this.#base(where, isMade, tries > 1);
-      const made = isMade ? await changes({ ...content }) : changes;
+      const made = isMade ? await changes(copied(content)) : changes;
       try {
         return await this.#post(where, version, made);
       } catch (error) {
@@ -101,7 +116,7 @@ export class Sharing {
       eventOf(where, "select"),
       selectContext(where, items, this.#patient(where)),
     );
-    return this.#parts.publishing.publish(new Event(message, true));
+    return this.#parts.publishing.publish(message);
   }
 
   /** @param {string | Resource | null} anchor */
@@ -140,7 +155,7 @@ export class Sharing {
     const cancel = later(ECHO, () => echo.resolve(undefined));
     this.#waiting.set(message.id, () => echo.resolve(undefined));
     try {
-      const event = await publishing.publish(new Event(message, true));
+      const event = await publishing.publish(message);
       if (state.isGranted(name)) await echo.promise;
       else state.shared(anchor, null, null); // the version it has now nobody has said
       return event;

@@ -13,6 +13,9 @@ import { referenceTo } from "./events.js";
 
 /** Open contexts that are kept, as many as the hub keeps; of those that nobody closes the oldest goes. */
 const MOST_CONTEXTS = 64;
+/** In milliseconds. */
+const DAY = 86_400_000n;
+const NANOSECONDS = 1_000_000n;
 /** Ids of events that are remembered. */
 const MOST_IDS = 256;
 
@@ -29,12 +32,16 @@ export class State {
    * @type {bigint | null}
    */
   #made = null;
+  /** The newest timestamp of a change that came or was published here, as an instant. @type {bigint | null} */
+  newest = null;
   /** Own publications in order, to whether the hub has accepted them. @type {Map<string, boolean>} */
   #own = new Map();
   /** The own change that was accepted last. @type {Event | null} */
   #last = null;
   /** Changes that were followed or published, to their instants. @type {Map<string, bigint | null>} */
   #done = new Map();
+  /** Updates that the content has. @type {Map<string, true>} */
+  #applied = new Map();
 
   /** @returns {Context | null} What is current. */
   get context() {
@@ -68,6 +75,13 @@ export class State {
   /** @param {string} id @returns {bigint | null} The instant of a change that was followed or published here. */
   instantOf(id) {
     return this.#done.get(id) ?? null;
+  }
+
+  /** A change came, or was published and accepted. @param {Event} event */
+  heard({ instant }) {
+    // A clock that is wrong by more than a day is nobody's to follow.
+    const isSane = instant !== null && instant < (BigInt(Date.now()) + DAY) * NANOSECONDS;
+    if (isSane && (this.newest === null || instant > this.newest)) this.newest = instant;
   }
 
   /** @param {Event} event @returns {Verdict} */
@@ -108,6 +122,7 @@ export class State {
   published(event) {
     remember(this.#own, event.id, true);
     if (!event.changes) return;
+    this.heard(event);
     this.#last = event;
     this.#change(event);
   }
@@ -134,10 +149,11 @@ export class State {
   updated(event) {
     const context = this.contexts.get(event.anchor);
     if (!context) return true;
-    if (context.content && event.version === context.version) return true;
+    if (context.content && (event.version === context.version || this.#applied.has(event.id))) return true;
     // "Maintain the current context.versionId of the anchor context" (2.10)
     const fits = context.content && event.priorVersion !== null && event.priorVersion === context.version;
     this.#replace(new Context(context.event, event.version, fits ? applied(context.content ?? {}, event) : null));
+    if (fits) remember(this.#applied, event.id, true);
     return Boolean(fits);
   }
 

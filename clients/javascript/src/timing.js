@@ -30,6 +30,21 @@ export const TIMINGS = Object.freeze({
   settle: 1,
 });
 
+const DAY = 86_400_000;
+const NANOSECONDS = 1_000_000n;
+
+/**
+ * @param {bigint | null} after The instant of what this follows: where another machine's clock is ahead, by up to a day,
+ *     the next millisecond is taken, for what is older than the current context is ignored by everybody ("SHALL ignore
+ *     messages with older timestamps", 2.5).
+ * @returns {string} The time in UTC.
+ */
+export function timestampNow(after) {
+  const now = Date.now();
+  const ahead = after === null ? -1 : Number(after / NANOSECONDS) - now;
+  return new Date(ahead >= 0 && ahead < DAY ? now + ahead + 1 : now).toISOString();
+}
+
 /** Milliseconds; a timer that is set longer than this fires at once. */
 const LONGEST = 2 ** 31 - 1;
 
