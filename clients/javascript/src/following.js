@@ -90,10 +90,14 @@ export class Following {
   /** @param {Event} event */
   async #handle(event) {
     const { state, sync } = this.#parts;
-    const { last } = state;
+    let { last } = state;
     const handler = this.#handlers.get(event.name.toLowerCase());
     try {
-      if (handler?.ids) event.local = await handler.ids.find(event);
+      if (handler?.ids) {
+        event.local = await handler.ids.find(event);
+        if (event.changes && (await this.#isOvertaken(event))) return FOLLOWED;
+        ({ last } = state);
+      }
       await handler?.act(event);
     } catch (error) {
       return this.#failed(event, error, last !== state.last);
@@ -101,6 +105,21 @@ export class Following {
     if (event.changes) state.follow(event, last);
     sync.followed(event);
     return FOLLOWED;
+  }
+
+  /**
+   * @param {Event} event
+   * @returns {Promise<boolean>} Whether the application opened something else while it was found out whom the event is
+   *     about: it must go on showing that.
+   */
+  async #isOvertaken(event) {
+    const { publishing, state, sync } = this.#parts;
+    await publishing.free();
+    const verdict = state.judge(event);
+    if (verdict === "new") return false;
+    state.passed(event, verdict);
+    sync.dropped(event);
+    return true;
   }
 
   /**

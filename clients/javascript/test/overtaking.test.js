@@ -147,3 +147,40 @@ test("CLT-3 an open that waits for its turn is newer than what comes meanwhile",
   await first;
   assert.ok(Date.parse((await next).timestamp) > Date.parse(ahead));
 });
+
+/** A client whose ids are found when the test says so. @param {import("node:test").TestContext} t */
+async function slowlyFinding(t) {
+  const { hub, client, pass } = setUp(t);
+  const { calls, act } = slow();
+  /** @type {string[]} */
+  const heard = [];
+  client.on("Patient-open", (one) => void heard.push(one.anchor), { ids: { find: act } });
+  await client.start();
+  await pass(1.5);
+  return { hub, client, heard, calls };
+}
+
+test("CLT-3 IDM-4 whom an own open overtook while it was found out who it is, is not shown", async (t) => {
+  const { hub, client, heard, calls } = await slowlyFinding(t);
+  hub.socket.tell(event("Patient-open", [PATIENT], { id: "theirs", timestamp: new Date().toISOString() }));
+  await flush();
+  await client.open(OTHER);
+  calls[0]?.end();
+  await flush();
+  assert.deepEqual(heard, []);
+  assert.equal(client.context?.anchor, "Patient/p2");
+  assert.deepEqual(hub.acknowledged, ["theirs 200"]);
+  assert.equal(client.status.inSync, true);
+});
+
+test("CLT-3 what is closed here meanwhile takes nobody else's place", async (t) => {
+  const { hub, client, heard, calls } = await slowlyFinding(t);
+  await client.open(OTHER);
+  hub.socket.tell(event("Patient-open", [PATIENT], { timestamp: new Date(Date.now() + 1000).toISOString() }));
+  await flush();
+  await client.close(OTHER);
+  calls[0]?.end();
+  await flush();
+  assert.deepEqual(heard, ["Patient/p1"]);
+  assert.equal(client.context?.anchor, "Patient/p1");
+});

@@ -20,6 +20,7 @@ from fhircast_client.timing import Timings
 _log = logging.getLogger("fhircast_client")
 #: Events that may wait for their handlers; what comes beyond them is answered with 503.
 MOST_WAITING = 256
+_OVERTAKEN = 0
 _OK, _ACCEPTED, _CONFLICT, _FAILED, _OVERLOADED = 200, 202, 409, 500, 503
 #: The handlers that the code that runs was called by.
 _INSIDE: ContextVar[tuple[object, ...]] = ContextVar("inside", default=())
@@ -179,24 +180,34 @@ class Handlers:
 
     async def _handle(self, delivery: Delivery) -> None:
         event = delivery.event
-        async with self._free:
-            if not delivery.applies():
-                return
-            verdict = Verdict.FOLLOW if delivery.again else self._state.verdict(event)
+        verdict = await self._verdict(delivery)
         if verdict is Verdict.FOLLOW:
             await self._follow(delivery)
-            return
+        elif verdict is not None:
+            self._pass_over(event, verdict)
+            delivery.answer(_OK)
+
+    async def _verdict(self, delivery: Delivery) -> Verdict | None:
+        """What is to be done with it, once no own open or close is on its way; None where it does not apply any more."""
+        async with self._free:
+            if not delivery.applies():
+                return None
+            return Verdict.FOLLOW if delivery.again else self._state.verdict(delivery.event)
+
+    def _pass_over(self, event: Event, verdict: Verdict) -> None:
         if verdict is Verdict.REPEAT:
             self._state.repeated(event)
         else:
             self._state.following.ignored(event)
-        delivery.answer(_OK)
 
     async def _follow(self, delivery: Delivery) -> None:
         event = delivery.event
         if event.kind is Kind.UPDATE:
             await self._shared(event.anchor)
-        status, reason = await self._call(event)
+        status, reason = await self._call(delivery)
+        if status == _OVERTAKEN:
+            delivery.answer(_OK)
+            return
         if status == _OK:
             self._state.followed(event, told=delivery.told)
         elif event.kind is not Kind.SYNC_ERROR:
@@ -206,8 +217,9 @@ class Handlers:
         if status != _OK and not in_time and not delivery.given_up:
             self._refuse_late(event, reason)
 
-    async def _call(self, event: Event) -> tuple[int, str]:
+    async def _call(self, delivery: Delivery) -> tuple[int, str]:
         """Status and reason."""
+        event = delivery.event
         handling = self._handlings.get(event.name.lower())
         if handling is None:
             return _OK, ""
@@ -215,6 +227,8 @@ class Handlers:
         try:
             if handling.ids is not None:
                 event = event.with_local(await handling.ids.find(event))
+                if await self._was_overtaken(delivery):
+                    return _OVERTAKEN, ""
             result = handling.handler(event)
             if inspect.isawaitable(result):
                 await result
@@ -231,6 +245,13 @@ class Handlers:
         finally:
             _INSIDE.reset(token)
         return _OK, ""
+
+    async def _was_overtaken(self, delivery: Delivery) -> bool:
+        """Whether the application opened something else while it was found out whom the event is about: it must go on showing that."""
+        verdict = await self._verdict(delivery)
+        if verdict is not None and verdict is not Verdict.FOLLOW:
+            self._pass_over(delivery.event, verdict)
+        return verdict is not Verdict.FOLLOW
 
     def _give_up(self, delivery: Delivery) -> None:
         """ "If the Subscriber cannot determine whether it will follow context within 10 seconds [...] it SHOULD send a SyncError"."""

@@ -1,0 +1,57 @@
+"""Who an event is about takes time to find out: what the application opens meanwhile must stay on its screen."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from clients.fakes import FAST, Heard, patient, until
+from fhircast_client import Event
+from fhircast_client.testing import FakeHub
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+
+class SlowIds:
+    """Finds whom an event is about when it may."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.may = asyncio.Event()
+
+    async def find(self, event: Event) -> str:
+        self.asked.append(event.anchor)
+        await self.may.wait()
+        return event.anchor
+
+
+@pytest.mark.req("CLT-3", "IDM-4")
+async def test_whom_an_own_open_overtook_is_not_shown() -> None:
+    async with FakeHub() as hub:
+        client, ids, heard = hub.client("viewer", timings=FAST), SlowIds(), Heard()
+        client.on("Patient-open", heard, ids=ids)
+        async with client:
+            theirs = await hub.publish("Patient-open", patient("p1"))
+            await until(lambda: ids.asked == ["Patient/p1"])
+            await client.open(patient("p2"))
+            ids.may.set()
+            assert (await hub.acknowledged(theirs)).status == 200
+            assert client.context
+            assert (client.context.anchor, heard.anchors) == ("Patient/p2", [])
+            assert client.status.in_sync
+
+
+@pytest.mark.req("CLT-3")
+async def test_what_is_closed_meanwhile_takes_nobody_elses_place() -> None:
+    async with FakeHub() as hub:
+        client, ids, heard = hub.client("viewer", timings=FAST), SlowIds(), Heard()
+        client.on("Patient-open", heard, ids=ids)
+        async with client:
+            await client.open(patient("p0"))
+            await hub.publish("Patient-open", patient("p1"))
+            await until(lambda: ids.asked == ["Patient/p1"])
+            await client.close(patient("p0"))
+            ids.may.set()
+            await until(lambda: heard.anchors == ["Patient/p1"])
+            await until(lambda: client.context and client.context.anchor == "Patient/p1")
