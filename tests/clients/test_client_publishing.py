@@ -335,3 +335,20 @@ def test_who_does_not_send_again_is_told_for_as_long_as_nothing_newer_is_opened(
                 assert ehr.status.in_sync
 
     virtual_time.run(play())
+
+
+@pytest.mark.req("CLT-12")
+def test_an_open_that_the_hub_refuses_does_not_end_the_care_for_the_one_before() -> None:
+    async def play() -> None:
+        async with FakeHub() as hub:
+            ehr = hub.client("ehr")
+            async with ehr:
+                first = await ehr.open(patient("p1"))
+                hub.answer_next("publish", Answer(403, "not yours"))
+                with pytest.raises(HubError):
+                    await ehr.open(patient("p2"))
+                await hub.sync_error(first, subscriber="chart")
+                await asyncio.sleep(11)
+                assert [message["id"] for message in hub.messages if message["id"] == first.id] == [first.id] * 2
+
+    virtual_time.run(play())

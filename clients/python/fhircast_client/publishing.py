@@ -169,12 +169,15 @@ class Publisher:
 
     async def _post(self, event: Event) -> Event:
         self._state.sending(event)
+        before = self._last_open
         if event.kind in (Kind.OPEN, Kind.HOME):
             self._last_open = event
         try:
             await self._hub.publish(event.body)
-        except BaseException:
+        except BaseException as error:
             self._state.not_sent(event)
+            if isinstance(error, HubError) and error.status and self._last_open is event:
+                self._last_open = before  # it was refused: what was open before still is
             raise
         self._state.sent(event)
         if event.kind is Kind.CLOSE and not self._granted(event.name):
