@@ -32,6 +32,8 @@ export class Sharing {
   #waiting = new Map();
   /** @type {Promise<unknown>} */
   #last = Promise.resolve();
+  /** Called when an update was taken in. */
+  #news = () => {};
 
   /** @param {Parts} parts */
   constructor(parts) {
@@ -76,6 +78,7 @@ export class Sharing {
   async heard(event) {
     if (!this.#parts.state.updated(event)) await this.refresh(event.anchor).catch(() => null);
     this.#waiting.get(event.id)?.();
+    this.#news();
   }
 
   /**
@@ -93,9 +96,10 @@ export class Sharing {
 
   /** @param {Changes | ToChanges} changes @param {string} where */
   async #update(changes, where) {
+    let stale = "";
     for (let tries = 1; ; tries += 1) {
       const isMade = typeof changes === "function";
-      const { version, content } = await this.#base(where, isMade, tries > 1);
+      const { version, content } = await this.#base(where, isMade, stale);
       const made = isMade ? await changes(copied(content)) : changes;
       try {
         return await this.#post(where, version, made);
@@ -104,6 +108,7 @@ export class Sharing {
         // (2.10)
         const isStale = error instanceof HubError && error.status === CONFLICT;
         if (!isStale || !isMade || tries === MOST_TRIES) throw error;
+        stale = version;
       }
     }
   }
@@ -134,16 +139,35 @@ export class Sharing {
   /**
    * @param {string} anchor
    * @param {boolean} withContent
-   * @param {boolean} anew
+   * @param {string} stale The version that the hub has gone beyond; "" for none.
    * @returns {Promise<{version: string, content: Content}>} What an update is made on.
    */
-  async #base(anchor, withContent, anew) {
-    const known = this.#parts.state.contexts.get(anchor);
-    const isKnown = !anew && known?.version && (known.content || !withContent);
-    const { version, content } = (isKnown ? known : await this.refresh(anchor)) ?? {};
+  async #base(anchor, withContent, stale) {
+    const known = () => {
+      const one = this.#parts.state.contexts.get(anchor);
+      return one?.version && one.version !== stale && (one.content || !withContent) ? one : null;
+    };
+    // Of a context that is not current the hub says nothing: the update that was missed will come.
+    const found = known() ?? (await this.refresh(anchor)) ?? (stale ? await this.#coming(known) : null);
+    const { version, content } = found ?? {};
     if (!version)
       throw new Error(`The version of ${anchor} is not known: it is not current, or the hub shares no content.`);
     return { version, content: content ?? {} };
+  }
+
+  /** @param {() => Context | null} known @returns {Promise<Context | null>} What is known in time. */
+  async #coming(known) {
+    const found = deferred();
+    const cancel = later(ECHO, () => found.resolve(null));
+    this.#news = () => {
+      const one = known();
+      if (one) found.resolve(one);
+    };
+    this.#news();
+    await found.promise;
+    cancel();
+    this.#news = () => {};
+    return known();
   }
 
   /** @param {string} anchor @param {string} version @param {Changes} changes */

@@ -61,6 +61,35 @@ test("CLT-6 CLT-4 own updates come back while a handler takes its time, and thei
   assert.deepEqual(Object.keys(client.context?.content ?? {}), ["Observation/o1", "Observation/o2"]);
 });
 
+test("CLT-7 an update of what is open and not current waits for what it missed", async (t) => {
+  const { hub, client, pass } = await reporting(t);
+  hub.answers.context = [shared("w0", [])];
+  const timestamp = "2026-01-01T10:00:01.000Z";
+  const other = { resourceType: "DiagnosticReport", id: "r9" };
+  hub.socket.tell(event("DiagnosticReport-open", [other], { id: "e9", version: "w0", timestamp }));
+  await flush();
+  assert.equal(client.context?.anchor, "DiagnosticReport/r9");
+  hub.answers.publish = [{ status: 409 }, { status: 202 }, { status: 409 }];
+  /** @type {string[][]} */
+  const bases = [];
+  const add = (/** @type {any} */ content) => {
+    bases.push(Object.keys(content));
+    return [second];
+  };
+  const updating = client.update(add, { anchor: REPORT });
+  await pass(0.5);
+  hub.socket.tell(updated("v0", "v1", [put(OBSERVATION)]));
+  await flush();
+  const { message } = /** @type {any} */ (hub.sent("publish")[1]);
+  hub.socket.tell(updated("v1", "v2", [put(second)], message.id));
+  await updating;
+  assert.deepEqual(bases, [[], ["Observation/o1"]]);
+  assert.equal(client.contexts.get("DiagnosticReport/r1")?.version, "v2");
+  const failed = assert.rejects(client.update(add, { anchor: REPORT }), /not known/);
+  await pass(2.5);
+  await failed;
+});
+
 test("CLT-7 updates at the same time are made one after the other", async (t) => {
   const { hub, client, content } = await reporting(t);
   const all = Promise.all([client.update([OBSERVATION]), client.update([second])]);
