@@ -148,8 +148,9 @@ def _path() -> Path:
 def banner(hub_url: str, token: str, *, legacy: bool) -> str:
     """What a developer pastes to see it work."""
     event = {
-        "timestamp": "2026-01-31T09:30:00.000Z",
-        "id": "first-event",
+        # Filled in by the shell: an event older than the newest changes nothing.
+        "timestamp": "$(date -u +%FT%TZ)",
+        "id": "by-hand-$(date +%s)",
         "event": {
             "hub.topic": "demo",
             "hub.event": "Patient-open",
@@ -169,8 +170,9 @@ def banner(hub_url: str, token: str, *, legacy: bool) -> str:
         "# Follow it (in another terminal):",
         "websockets ENDPOINT",
         "# Open a patient:",
-        'curl -si $HUB -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" \\',
-        f"  -d '{json.dumps(event)}'",
+        'curl -si $HUB -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" -d @- <<END',
+        json.dumps(event),
+        "END",
         "# What is open now?",
         'curl -s $HUB/demo -H "Authorization: Bearer $TOKEN"',
         "",
