@@ -3,7 +3,7 @@
  */
 
 import { FHIRcastClient } from "/fhircast-client/index.js";
-import { button, element, icon } from "./dom.js";
+import { button, element, heightAs, icon } from "./dom.js";
 import { fhirServer } from "./fhir.js";
 import { currentLanguage, merged, setLanguage, translatePage, translator } from "./i18n.js";
 import { shared } from "./messages.js";
@@ -142,6 +142,7 @@ function pageOf(t) {
   if (!header.isConnected) document.body.prepend(header);
   header.classList.add("header");
   header.after(place);
+  heightAs("--header", header);
   place.setAttribute("role", "main"); // until the page's own is shown
   if (window.parent !== window) document.documentElement.classList.add("embedded");
   document.addEventListener("language", () => {

@@ -60,3 +60,13 @@ export function button(label, run, options = {}) {
     element("span", {}, label),
   );
 }
+
+/**
+ * Keep the height of an element in a custom property of the page, for what sticks below it.
+ * @param {string} property such as "--header"
+ * @param {HTMLElement} of
+ */
+export function heightAs(property, of) {
+  const { style } = document.documentElement;
+  new ResizeObserver(() => style.setProperty(property, `${of.offsetHeight}px`)).observe(of, { box: "border-box" });
+}

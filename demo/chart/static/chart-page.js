@@ -1,4 +1,5 @@
 import { Mismatch, NoMatch } from "/fhircast-client/identity/index.js";
+import { heightAs } from "/shared/dom.js";
 import { humanName } from "/shared/fhir.js";
 import { htmlLanguage } from "/shared/i18n.js";
 import { RecordView } from "./record-view.js";
@@ -29,12 +30,13 @@ export class ChartPage {
       this.#renderNotes();
     });
     document.addEventListener("language", () => this.render());
+    heightAs("--pinned", this.#place("pinned"));
   }
 
   /** Shows what `following` and `notes` hold now. */
   render() {
     const { shown } = this.#following;
-    this.#place("shown").hidden = !shown;
+    this.#place("shown").hidden = this.#place("who").hidden = !shown;
     this.#place("no-patient").hidden = Boolean(shown);
     if (shown) {
       this.#place("patient-banner").patient = shown.patient;
@@ -74,10 +76,13 @@ export class ChartPage {
 
   #renderBehind() {
     const { behind, shown } = this.#following;
-    this.#place("moved").hidden = !behind && !this.#failure;
+    const moved = this.#place("moved");
+    const appears = moved.hidden;
+    moved.hidden = !behind && !this.#failure;
     this.#place("moved-choices").hidden = behind?.why !== "notes";
-    this.#place("shown").classList.toggle("behind", Boolean(behind));
+    this.#main.classList.toggle("behind", Boolean(behind));
     this.#say("moved-text", behind ? this.#whyBehind(behind, shown) : this.#failure);
+    if (appears && !moved.hidden) moved.scrollIntoView({ block: "nearest" });
   }
 
   #whyBehind({ why, patient, refusal }, shown) {
