@@ -33,6 +33,24 @@ def closed(id_: str, at: int, **more: Any) -> Event:
     return event("Patient-close", patient(id_), at=at, **more)
 
 
+@pytest.mark.req("CLT-5", "CLT-9")
+@pytest.mark.parametrize("missed", [False, True])
+def test_what_is_told_again_is_followed_where_something_missed_was_followed_before_it(missed: bool) -> None:
+    """A study that was left for a patient, and an open that was missed, are told before the patient: the last is what is shown."""
+    following = Following()
+    left, shown, between = event("ImagingStudy-open", study("s1"), at=1), opened("p1", 2), event("Encounter-open", at=1)
+    following.refused(left)
+    following.followed(shown)
+    following.followed(event("DiagnosticReport-open", report("r1"), at=3))
+    following.followed(event("DiagnosticReport-close", report("r1"), at=4))
+    following.joining()
+    assert following.verdict(left) is Verdict.OLD
+    if missed:
+        assert following.verdict(between) is Verdict.FOLLOW
+        following.followed(between)
+    assert following.verdict(shown) is (Verdict.FOLLOW if missed else Verdict.OLD)
+
+
 @pytest.mark.req("CLT-3")
 @pytest.mark.parametrize(
     ("older", "newer"),

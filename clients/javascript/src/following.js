@@ -71,7 +71,10 @@ export class Following {
       resending.came(event);
     }
     const verdict = state.judge(event);
-    if (verdict === "new") return this.#handle(event);
+    if (verdict === "new") {
+      state.handed(event);
+      return this.#handle(event);
+    }
     state.passed(event, verdict);
     if (verdict === "known" && !event.own) sync.followed(event);
     else sync.dropped(event);

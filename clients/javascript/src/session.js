@@ -136,6 +136,7 @@ export class Session {
         this.#granted(events);
         this.sync.connection("connected", "", this.#wasConnected);
         this.#wasConnected = true;
+        this.state.joined();
         void this.#joining.joined();
         this.started.resolve();
       },

@@ -43,6 +43,13 @@ export class State {
   /** Updates that the content has. @type {Map<string, true>} */
   #applied = new Map();
 
+  /** Opens that were handed to handlers or published, by id. @type {Map<string, true>} */
+  #handed = new Map();
+  /** The last of them. */
+  #lastHanded = "";
+  /** Whether one was since the last connection was made. */
+  #moved = false;
+
   /** @returns {Context | null} What is current. */
   get context() {
     return this.contexts.get(this.current) ?? null;
@@ -84,10 +91,24 @@ export class State {
     if (isSane && (this.newest === null || instant > this.newest)) this.newest = instant;
   }
 
+  /** A connection was made: the hub tells again what is open. */
+  joined() {
+    this.#moved = false;
+  }
+
+  /** The application is to follow a change, or has published it. @param {Event} event */
+  handed({ kind, id }) {
+    if (kind !== "open" && kind !== "home") return;
+    remember(this.#handed, id, true);
+    this.#lastHanded = id;
+    this.#moved = true;
+  }
+
   /** @param {Event} event @returns {Verdict} */
   judge(event) {
     if (!event.changes) return event.own ? "known" : "new";
     if (this.#shows(event) || this.#beyond(event) || this.#implied(event)) return "known";
+    if (this.#leftBehind(event)) return "old";
     // "Subscribers SHALL ignore messages with older timestamps than the message that established the current context"
     // (2.5)
     const { instant } = event;
@@ -123,6 +144,7 @@ export class State {
     remember(this.#own, event.id, true);
     if (!event.changes) return;
     this.heard(event);
+    this.handed(event);
     this.#last = event;
     this.#change(event);
   }
@@ -172,10 +194,21 @@ export class State {
   #shows(event) {
     if (event.kind === "open") {
       const isShown = this.context?.event.id === event.id;
-      return isShown || (!event.own && this.#done.has(event.id));
+      const isGone = !this.#moved || !this.contexts.has(event.anchor);
+      return isShown || (!event.own && this.#done.has(event.id) && isGone);
     }
     const gone = event.kind === "home" ? this.current === "" : !this.contexts.has(event.anchor);
     return gone && this.#done.has(event.id);
+  }
+
+  /**
+   * Of each type the hub tells the newest open that is not closed, also one that everybody has left for another type: who
+   * knows it has left it too. Only when something that was missed was followed since is what comes after that newer.
+   * @param {Event} event
+   * @returns {boolean} Whether it is an open that was followed or refused here, and another came after it.
+   */
+  #leftBehind({ kind, id }) {
+    return kind === "open" && !this.#moved && this.#handed.has(id) && this.#lastHanded !== id;
   }
 
   /**

@@ -308,3 +308,31 @@ test("CLT-3 CLT-5 an older close of what is not current calls no handler, and cl
   assert.deepEqual([...client.contexts.keys()], ["Patient/p2"]);
   assert.equal(heard.length, 2);
 });
+
+for (const missed of [false, true]) {
+  test(`CLT-5 CLT-9 told again after a cut, the last is what is shown: ${missed ? "with" : "without"} one missed`, async (t) => {
+    const opens = ["Patient-open", "ImagingStudy-open", "DiagnosticReport-open", "Encounter-open"];
+    const { hub, client, heard, pass } = setUp(t, {
+      handlers: Object.fromEntries(opens.map((name) => [name, nothing])),
+    });
+    await client.start();
+    const left = event("ImagingStudy-open", [STUDY], { id: "left", timestamp: at(1) });
+    const shown = event("Patient-open", [PATIENT], { id: "shown", timestamp: at(2) });
+    const report = { resourceType: "DiagnosticReport", id: "r1" };
+    hub.socket.tell(left);
+    hub.socket.tell(shown);
+    hub.socket.tell(event("DiagnosticReport-open", [report], { id: "report", timestamp: at(3) }));
+    hub.socket.tell(event("DiagnosticReport-close", [report], { id: "closed", timestamp: at(4) }));
+    await flush();
+    heard.length = 0;
+    hub.socket.lose();
+    await pass(2);
+    hub.socket.tell(left);
+    const encounter = { resourceType: "Encounter", id: "e1" };
+    if (missed) hub.socket.tell(event("Encounter-open", [encounter], { id: "missed", timestamp: at(1) }));
+    hub.socket.tell(shown);
+    await flush();
+    assert.deepEqual(heard, missed ? ["Encounter-open Encounter/e1", "Patient-open Patient/p1"] : []);
+    await client.stop();
+  });
+}

@@ -54,6 +54,9 @@ class Following:
         self._done = Recent()  # events other than opens that were followed or published
         self._closed = Recent()  # opens whose context was closed
         self._refused = Recent()
+        self._handed = Recent()  # opens that were followed, refused or published
+        self._last_handed = ""
+        self._moved = False  # whether one was since the last connection was made
 
     @property
     def made(self) -> int | None:
@@ -67,11 +70,18 @@ class Following:
         """
         if self._is_repeat(event):
             return Verdict.REPEAT
+        if self._is_left_behind(event):
+            return Verdict.OLD
         return Verdict.OLD if event.kind.changes_context and self.is_old(event) else Verdict.FOLLOW
+
+    def joining(self) -> None:
+        """A connection was made: the hub tells again what is open."""
+        self._moved = False
 
     def followed(self, event: Event) -> None:
         """The application follows, or published, `event`; one that something newer overtook meanwhile is not current."""
         old = self.is_old(event)
+        self._note_handed(event)
         self._refused.discard(event.id)
         match event.kind:
             case Kind.OPEN:
@@ -104,6 +114,7 @@ class Following:
     def refused(self, event: Event) -> None:
         """The application did not follow."""
         self._refused.add(event.id)
+        self._note_handed(event)
 
     def _is_repeat(self, event: Event) -> bool:
         current = self.current
@@ -115,6 +126,20 @@ class Following:
         if event.kind is Kind.HOME:
             return current is None and event.id == self._home
         return event.id in self._done
+
+    def _is_left_behind(self, event: Event) -> bool:
+        """Whether it is an open that was followed or refused here, and another came after it.
+
+        Of each type the hub tells the newest open that is not closed, also one that everybody has left for another type: who knows it
+        has left it too. Only when something that was missed was followed since is what comes after that newer.
+        """
+        known = event.kind is Kind.OPEN and event.id in self._handed
+        return known and not self._moved and event.id != self._last_handed
+
+    def _note_handed(self, event: Event) -> None:
+        if event.kind in (Kind.OPEN, Kind.HOME):
+            self._handed.add(event.id)
+            self._last_handed, self._moved = event.id, True
 
     def _is_told(self, event: Event) -> bool:
         current = self.current

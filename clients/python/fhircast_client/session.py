@@ -94,6 +94,7 @@ class Session:
         if not first:
             return
         self.state.contents.joining()
+        self.state.following.joining()
         self.state.sync.connected()
         follows = any(kind_of(name) is Kind.OPEN for name in self.handlers.names)
         again = self.joined.is_set() or self.state.following.current is not None
