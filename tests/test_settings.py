@@ -288,6 +288,15 @@ def test_a_bad_setting_is_one_line_that_names_it_and_shows_no_secret(name: str, 
 
 
 @pytest.mark.req("SEC-3")
+@pytest.mark.req("SEC-3")
+def test_the_names_of_the_client_are_no_settings() -> None:
+    """Both are used in one shell; other names that begin so stay refused."""
+    environ = {"FHIRCAST_HUB": "x", "FHIRCAST_TOPIC": "x", "FHIRCAST_TOKEN": "hunter2"}
+    assert load(None, environ) == Settings()
+    with pytest.raises(SettingsError, match="FHIRCAST_TOKENS: got a name that is not known"):
+        load(None, {"FHIRCAST_TOKENS": "x"})
+
+
 @pytest.mark.parametrize("name", ["fhircast_port", "Fhircast_Port", "FHIRCAST_port", "FHIRCAST_"])
 def test_a_variable_that_almost_is_a_setting_is_refused(name: str) -> None:
     with pytest.raises(SettingsError, match="got a name that is not known"):

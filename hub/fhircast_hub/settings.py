@@ -48,6 +48,8 @@ from fhircast_hub.setting_types import (
 )
 
 PREFIX = "FHIRCAST_"
+#: What the command line of the client library reads, often in the same shell.
+CLIENTS = frozenset({"FHIRCAST_HUB", "FHIRCAST_TOPIC", "FHIRCAST_TOKEN"})
 
 #: Characters of a wrong value that are shown.
 SHOWN = 80
@@ -259,7 +261,7 @@ def _read_environ(environ: Mapping[str, str]) -> dict[str, Any]:
     given: dict[str, Any] = {}
     for name, text in environ.items():
         # In any case: where fhircast_port was meant to be a setting, it is one that would have no effect.
-        if not name.upper().startswith(PREFIX):
+        if not name.upper().startswith(PREFIX) or name in CLIENTS:
             continue
         if name not in NAMES:
             raise SettingsError(f"{_name(name)}: {_unknown('setting', name, NAMES)}")
