@@ -7,6 +7,8 @@ export class Measurements {
   #t;
   #act;
   #known = new Set();
+  /** The ids of those that were announced last. */
+  #spokenOf = new Set();
   #anchor = "";
   #list = document.querySelector('[data-test="measurements"]');
   #hint = document.querySelector('[data-test="measurements-empty"]');
@@ -19,6 +21,7 @@ export class Measurements {
   constructor(t, act) {
     this.#t = t;
     this.#act = act;
+    document.addEventListener("language", () => this.#hush());
   }
 
   /**
@@ -40,13 +43,22 @@ export class Measurements {
   #announce(anchor, shown) {
     const news = shown.filter(({ id }) => !this.#known.has(id));
     const before = this.#anchor === anchor;
+    const isGone = [...this.#spokenOf].some((id) => !shown.some((each) => each.id === id));
+    if (!before || isGone) this.#hush();
     this.#anchor = anchor;
     this.#known = new Set(shown.map(({ id }) => id));
     if (before && news.length) {
+      this.#spokenOf = new Set(news.map(({ id }) => id));
       this.#announced.textContent = news
         .map((each) => this.#t("arrived", { measurement: sentence(each, this.#t) }))
         .join(" ");
     }
+  }
+
+  /** What was announced is not shown any more: nobody shall find it when reading through the page. */
+  #hush() {
+    this.#spokenOf.clear();
+    this.#announced.textContent = "";
   }
 
   #item(observation, selected) {

@@ -26,6 +26,8 @@ export class Page {
   #seriesList;
   #list;
   #speech = 0;
+  /** The id of the measurement that was spoken of last; "" where it was something else. */
+  #spokenOf = "";
   /** Whether the keys were at the image before it had to go: they go back to the next one. */
   #hadFocus = false;
   /** What is to be seen where there is no study. @type {{key: string, reason: Error|null}} */
@@ -56,7 +58,10 @@ export class Page {
       heading: document.getElementById("measurements-title"),
     });
     this.#listen();
-    document.addEventListener("language", () => this.render());
+    document.addEventListener("language", () => {
+      this.#hush();
+      this.render();
+    });
   }
 
   /** @param {string} test @returns {HTMLElement} */
@@ -69,6 +74,7 @@ export class Page {
     const before = this.#shown.study;
     this.#shown = shown;
     this.#instead = { key: shown.patient ? "empty.patient" : "empty.nothing", reason: null };
+    if (shown.study !== before) this.#hush();
     if (!shown.study) this.#parts.stack.clear();
     else if (shown.study !== before) this.#begin(shown.study.series);
     this.render();
@@ -106,6 +112,7 @@ export class Page {
   renderMeasurements() {
     const { t } = this.#app;
     const { following, measurements } = this.#parts;
+    if (this.#spokenOf && !measurements.item(this.#spokenOf)) this.#hush();
     const shared = measurements.isCurrent ? "in" : "aside";
     const state = following.report ? shared : following.anyReport ? "other" : "local";
     this.at("sharing").dataset.state = state;
@@ -118,6 +125,7 @@ export class Page {
   /** @param {string} text is read by screen readers, once there is quiet */
   say(text) {
     clearTimeout(this.#speech);
+    this.#spokenOf = "";
     this.#speech = setTimeout(() => setText(this.at("announcement"), text), SPEECH);
   }
 
@@ -139,7 +147,15 @@ export class Page {
     measurements.addEventListener("selected", ({ detail }) => {
       this.jump(detail);
       if (detail) this.#sayOf("selected", detail);
+      else if (this.#spokenOf) this.#hush();
     });
+  }
+
+  /** What was said last is not there any more: nobody shall find it when reading through the page. */
+  #hush() {
+    clearTimeout(this.#speech);
+    this.#spokenOf = "";
+    setText(this.at("announcement"), "");
   }
 
   #begin(series) {
@@ -152,6 +168,7 @@ export class Page {
 
   #without(event, instead) {
     this.#hadFocus ||= this.at("viewport") === document.activeElement;
+    this.#hush();
     this.#parts.stack.clear();
     this.#parts.following.leave();
     this.#shown = { ...this.#parts.following.shown, patient: event.resource("patient") };
@@ -196,6 +213,7 @@ export class Page {
 
   #sayOf(what, item) {
     this.say(this.#app.t(`measurement.${what}`, { length: this.#words.length(item) }));
+    this.#spokenOf = item.id;
   }
 
   #whereIs(line) {
