@@ -1,7 +1,7 @@
 /** Every text of the chart, in English and in Norwegian (bokmål). */
 export const messages = {
   en: {
-    twoIssuers: "Logged in by Hospital Login, session of the EHR",
+    twoIssuers: "Logged in by Hospital login, session of Hospital record",
     noPatient: "No patient is open in this session.",
     localNumber: "Chart number",
     vitals: "Vital signs",
@@ -53,7 +53,7 @@ export const messages = {
     failed: "The notes are safe, but following did not succeed: {reason}",
   },
   no: {
-    twoIssuers: "Logget inn av Sykehuspålogging, økt fra EPJ",
+    twoIssuers: "Logget inn av Husets innlogging, økt fra Journalen",
     noPatient: "Ingen pasient er åpen i denne økten.",
     localNumber: "Kurvenummer",
     vitals: "Vitale tegn",

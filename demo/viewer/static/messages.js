@@ -1,7 +1,7 @@
 /** Every text of the viewer, in English and in Norwegian (bokmål). */
 
 const en = {
-  "empty.nothing": "Nothing is open in this session. Open a study in the EHR.",
+  "empty.nothing": "Nothing is open in this session. Open a study in Hospital record.",
   "empty.patient": "No study is open for this patient.",
   "empty.loading": "Fetching the study …",
   "refused.title": "This study is not shown here",
@@ -96,7 +96,7 @@ const en = {
 };
 
 const no = {
-  "empty.nothing": "Ingenting er åpent i denne økten. Åpne en undersøkelse i journalen.",
+  "empty.nothing": "Ingenting er åpent i denne økten. Åpne en undersøkelse i Journalen.",
   "empty.patient": "Ingen undersøkelse er åpen for denne pasienten.",
   "empty.loading": "Henter undersøkelsen …",
   "refused.title": "Undersøkelsen vises ikke her",
