@@ -134,6 +134,7 @@ def _config(places: Places, name: str) -> dict[str, Any]:
         "issuer": places.origin("auth"),
         "fhir": places.fhir,
         "apps": places.origins(),
+        "titles": [title._asdict() for title in TITLES.values()],
     }
     if name in VIEWERS:
         config["dicomweb"] = places.dicomweb(name)

@@ -26,6 +26,7 @@ const LANGUAGE_MESSAGE = "fhircast-demo.language";
  * @property {{name: string, hpr: string, fhirUser: string}} user
  * @property {{patient?: string, encounter?: string}} launch
  * @property {HTMLElement & {actions: object[]}} [syncStatus] the `<sync-status>` of the header, once the page is set up
+ * @property {(name: string) => string} titled a participant's name in the language that is shown, where it is of the demo
  * @property {(problem: Error|string) => void} problem shows a sentence, with a button to try again
  */
 
@@ -119,6 +120,7 @@ function appOf({ config, smart, hubSmart, t, name, page }) {
     fhir: fhirServer(config.fhir, smart),
     user: { name: context.name ?? "", hpr: context.hpr_number ?? "", fhirUser: context.fhirUser ?? "" },
     launch: { patient: context.patient, encounter: context.encounter },
+    titled: (name) => config.titles.find(({ en }) => en === name)?.[currentLanguage()] ?? name,
     problem: page.problem,
   };
 }
@@ -251,6 +253,7 @@ function joinHeader(header, app) {
   const wire = element("wire-panel");
   header.querySelector(".header-sync").replaceChildren(status);
   header.querySelector(".languages").after(wire);
+  status.titled = app.titled;
   status.client = app.client;
   wire.client = app.client;
   app.syncStatus = status;

@@ -11,10 +11,11 @@ const OWN = /^This application \w[\w ]*? follow (\S+): (.*)$/s;
 /**
  * How a status reads.
  * @param {{connection: string, inSync: boolean, why: string, behind: string[]}} status
+ * @param {(name: string) => string} [titled] what a participant is called here
  * @returns {{state: "ok"|"busy"|"warn"|"bad", icon: string, word: string, why: string}} `why` is "" where there is
  *   nothing to say
  */
-export function inWords(status) {
+export function inWords(status, titled = (name) => name) {
   if (status.connection === "connecting") {
     return { state: "busy", icon: "wait", word: t("sync.connecting"), why: t("sync.connecting-why") };
   }
@@ -26,7 +27,7 @@ export function inWords(status) {
       state: "warn",
       icon: "warn",
       word: t("sync.behind"),
-      why: t("sync.behind-why", { names: status.behind.join(", ") }),
+      why: t("sync.behind-why", { names: status.behind.map(titled).join(", ") }),
     };
   }
   if (isOwn)
@@ -45,6 +46,8 @@ export function inWords(status) {
  * [{label: () => string, run, test?}].
  */
 class SyncStatus extends HTMLElement {
+  /** What a participant is called here. @type {((name: string) => string) | undefined} */
+  titled = undefined;
   #client = null;
   #remove = () => {};
   #actions = [];
@@ -80,7 +83,7 @@ class SyncStatus extends HTMLElement {
 
   #show() {
     if (!this.isConnected || !this.#client) return;
-    const said = inWords(this.#client.status);
+    const said = inWords(this.#client.status, this.titled);
     this.dataset.state = said.state;
     this.dataset.connection = this.#client.status.connection;
     if (this.#said.textContent !== said.word)

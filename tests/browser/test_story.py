@@ -103,6 +103,18 @@ async def test_unsaved_notes_hold_the_chart_back(browser: Browser, demo: Running
         await ehr.close_patient()
 
 
+async def test_applications_are_called_as_they_call_themselves_in_norwegian(browser: Browser, demo: RunningDemo) -> None:
+    """In the session they go by one name, whatever language each is shown in."""
+    async with clinician(browser, demo, locale="nb-NO") as ingrid:
+        ehr = await ingrid.log_in()
+        await ehr.open_patient(WOJCIECH)
+        chart = ehr.by("participant", name="Anaesthesia chart", state="refused")
+        await expect(chart).to_contain_text("Anestesikurve")
+        await ehr.sees("refusals", "Anestesikurve fulgte ikke")
+        await ehr.sees("sync-why", "Anestesikurve")
+        await ehr.close_patient()
+
+
 async def test_a_study_that_a_viewer_does_not_have_is_refused(browser: Browser, demo: RunningDemo) -> None:
     """It shows no images and says why; the other viewer shows it, and the record tells of it."""
     async with clinician(browser, demo) as ingrid:
@@ -116,6 +128,7 @@ async def test_a_study_that_a_viewer_does_not_have_is_refused(browser: Browser, 
         await second.sees("study-facts", "SO/8")
         await expect(pacs.by("refusal")).to_be_visible()
         await expect(pacs.by("image")).to_be_hidden()
+        await expect(pacs.by("announcement")).to_be_empty()
         await ehr.sees("refusals", "PACS")
         await ehr.participant("PACS", "refused")
         await ehr.participant("Second opinion", "in-step")
@@ -155,7 +168,8 @@ async def test_a_measurement_is_in_the_report_and_in_both_viewers(browser: Brows
         await reporting.by("findings").fill("No bleeding.")
         await reporting.by("sign").click()
         await reporting.sees("said", "signed and closed")
-        await expect(ehr.by("part", reference=REPORT, open="false")).to_be_visible()
+        await expect(reporting.by("announced")).to_be_empty()
+        await expect(ehr.by("part", reference=REPORT, open="false")).to_contain_text("final")
         await ehr.close_patient()
 
 

@@ -28,6 +28,8 @@ export class Desk extends EventTarget {
   /** What did not come about, as a text and its values, or null. @type {{key: string, values: object} | null} */
   trouble = null;
   #app;
+  /** What the status of a report became in the session, by reference: the FHIR server does not hear of it. */
+  #statuses = new Map();
 
   /** @param {import("/shared/app.js").App} app */
   constructor(app) {
@@ -103,6 +105,16 @@ export class Desk extends EventTarget {
     if (event.anchor === (this.patient && referenceTo(this.patient))) await this.#show(null);
   }
 
+  /** A report that is open here was signed or shared elsewhere. */
+  followUpdate(event) {
+    const entries = event.resource("updates")?.entry ?? [];
+    const report = entries.map(({ resource }) => resource).find((each) => each && isAt(event.anchor, each));
+    if (!report?.status) return;
+    this.#statuses.set(event.anchor, report.status);
+    if (this.parts) this.parts = this.#asInSession(this.parts);
+    this.changed();
+  }
+
   async followHome() {
     await this.#show(null);
   }
@@ -146,8 +158,13 @@ export class Desk extends EventTarget {
       this.failed("not-read", { why: error.message });
     }
     if (!parts || patient !== this.patient) return; // another was chosen meanwhile
-    this.parts = parts;
+    this.parts = this.#asInSession(parts);
     this.changed();
+  }
+
+  #asInSession(parts) {
+    const known = (report) => ({ ...report, status: this.#statuses.get(referenceTo(report)) ?? report.status });
+    return { ...parts, DiagnosticReport: parts.DiagnosticReport.map(known) };
   }
 
   async #share(publish) {

@@ -16,6 +16,7 @@ async function setUp(app) {
   for (const name of ["Patient-open", "Encounter-open", "ImagingStudy-open", "DiagnosticReport-open"]) {
     client.on(name, (event) => desk.follow(event));
   }
+  client.on("DiagnosticReport-update", (event) => desk.followUpdate(event));
   client.on("Patient-close", (event) => desk.followClose(event));
   client.on("Home-open", () => desk.followHome());
   // what is open is known only when an event has been followed, which its acknowledgement tells

@@ -3,7 +3,8 @@
 const en = {
   "session.title": "In this session",
   "session.none": "Nobody yet",
-  "session.away": "The hub does not say who takes part.",
+  "session.away": "The hub cannot be reached.",
+  "session.untold": "The hub does not say who takes part.",
   "session.in-step": "in step",
   "session.refused": "did not follow",
   "session.silent": "silent",
@@ -89,7 +90,8 @@ const en = {
 const no = {
   "session.title": "I denne økten",
   "session.none": "Ingen ennå",
-  "session.away": "Huben sier ikke hvem som deltar.",
+  "session.away": "Huben kan ikke nås.",
+  "session.untold": "Huben sier ikke hvem som deltar.",
   "session.in-step": "i takt",
   "session.refused": "fulgte ikke",
   "session.silent": "taus",

@@ -101,7 +101,7 @@ function panel(app, desk, behind, what, dismiss) {
 }
 
 function sentence(app, { name, kind, reason }) {
-  return app.t(kind === "refused" && reason ? "refusal.because" : `refusal.${kind}`, { name, reason });
+  return app.t(kind === "refused" && reason ? "refusal.because" : `refusal.${kind}`, { name: app.titled(name), reason });
 }
 
 /** @returns {string} what is current, by name; "" for nothing */

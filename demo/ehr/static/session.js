@@ -25,6 +25,8 @@ export function stateOf(state) {
 export class Participants extends EventTarget {
   /** As the hub lists them; null while it does not answer. @type {{name: string, state: string}[] | null} */
   all = [];
+  /** Whether the last question reached no hub. */
+  away = false;
   /** When the question was put that `all` is the answer to, in milliseconds of performance.now(). */
   asked = 0;
   #app;
@@ -54,8 +56,9 @@ export class Participants extends EventTarget {
     const asked = performance.now();
     try {
       const headers = { Authorization: `Bearer ${await this.#app.smart.accessToken()}` };
-      const answer = await fetch(this.url, { headers, cache: "no-store" });
-      this.all = answer.ok ? await answer.json() : null;
+      const answer = await fetch(this.url, { headers, cache: "no-store" }).catch(() => null);
+      this.away = !answer;
+      this.all = answer?.ok ? await answer.json() : null;
     } catch {
       this.all = null;
     }
@@ -73,7 +76,8 @@ export function showParticipants(app, participants) {
   let shown = "";
   const render = () => {
     const all = [...(participants.all ?? [])].sort((a, b) => a.name.localeCompare(b.name));
-    const said = participants.all ? (all.length ? "" : app.t("session.none")) : app.t("session.away");
+    const nobody = participants.all ? "session.none" : participants.away ? "session.away" : "session.untold";
+    const said = all.length ? "" : app.t(nobody);
     if (none.textContent !== said) none.textContent = said;
     const now = JSON.stringify([app.language, all.map(({ name, state }) => [name, state])]);
     if (now === shown) return;
@@ -90,7 +94,7 @@ function participant({ name, state }, app) {
   return element(
     "li",
     { "class": "participant", "data-test": "participant", "data-name": name, "data-state": how.key },
-    element("span", {}, name || app.t("session.unnamed")),
+    element("span", {}, app.titled(name) || app.t("session.unnamed")),
     element("span", { class: `badge ${how.badge}` }, icon(how.icon), app.t(`session.${how.key}`)),
   );
 }
