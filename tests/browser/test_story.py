@@ -103,7 +103,9 @@ async def test_unsaved_notes_hold_the_chart_back(browser: Browser, demo: Running
         await ehr.close_patient()
 
 
-async def test_applications_are_called_as_they_call_themselves_in_norwegian(browser: Browser, demo: RunningDemo) -> None:
+async def test_applications_are_called_as_they_call_themselves_in_norwegian(
+    browser: Browser, demo: RunningDemo
+) -> None:
     """In the session they go by one name, whatever language each is shown in."""
     async with clinician(browser, demo, locale="nb-NO") as ingrid:
         ehr = await ingrid.log_in()
