@@ -27,26 +27,28 @@ def main() -> int:
     parser.add_argument(
         "--no-hub", action="store_true", help="a hub listens on port 8080 already, and no port may move"
     )
+    parser.add_argument("--free-ports", action="store_true", help="take free ports, not the usual ones")
     parser.add_argument(
         "--token-seconds", type=int, default=300, help="how long access tokens last; apps renew in time"
     )
     options = parser.parse_args()
     try:
-        asyncio.run(demo(options.host, own_hub=not options.no_hub, token_seconds=options.token_seconds))
+        asyncio.run(demo(options))
     except DemoError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-async def demo(host: str, *, own_hub: bool, token_seconds: int) -> None:
+async def demo(options: argparse.Namespace) -> None:
     """Runs until a signal comes. Raises DemoError where something does not start."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    places, sockets = find_places(host, own_hub=own_hub)
-    apps = make_apps(places, token_seconds)
-    hub = running_hub(places, host, issuers(places)) if own_hub else nullcontext()
+    own_hub = not options.no_hub
+    places, sockets = find_places(options.host, own_hub=own_hub, usual=not options.free_ports)
+    apps = make_apps(places, options.token_seconds)
+    hub = running_hub(places, options.host, issuers(places)) if own_hub else nullcontext()
     async with _serving(apps, sockets), hub:
         print(_welcome(places), flush=True)
         await stop.wait()

@@ -50,15 +50,15 @@ class Places:
         return f"{self.origin(name)}/dicomweb"
 
 
-def find_places(host: str, *, own_hub: bool) -> tuple[Places, dict[str, socket.socket]]:
+def find_places(host: str, *, own_hub: bool, usual: bool = True) -> tuple[Places, dict[str, socket.socket]]:
     """The places, and a listening socket for each but the hub, which listens in a process of its own.
 
-    A port that is taken is replaced by a free one. Not so without a hub of one's own: the one that runs already relies on all
+    Unless `usual`, all ports are free ones. A port that is taken is replaced by a free one. Not so without a hub of one's own: the one that runs already relies on all
     of them, and a DemoError names the port.
     """
     with ExitStack() as opened:
         sockets = {
-            name: opened.enter_context(_listen(host, name, port, movable=own_hub))
+            name: opened.enter_context(_listen(host, name, port if usual else 0, movable=own_hub))
             for name, port in PORTS.items()
             if own_hub or name != "hub"
         }

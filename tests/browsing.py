@@ -57,7 +57,7 @@ class RunningDemo:
 @contextmanager
 def running_demo(*arguments: str) -> Iterator[RunningDemo]:
     """The demo within the block; after it, it has ended by itself with exit code 0."""
-    command = [sys.executable, "-m", "demo", *arguments]
+    command = [sys.executable, "-m", "demo", "--free-ports", *arguments]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     lines: list[str] = []
     started = threading.Event()

@@ -66,7 +66,7 @@ async def allow(window: Window) -> None:
 
 
 async def test_tokens_are_renewed_while_everybody_stays_in_step(browser: Browser) -> None:
-    """With tokens that last for seconds: all windows outlive theirs, and follow after it. The usual ports may be taken."""
+    """With tokens that last for seconds: all windows outlive theirs, and follow after it."""
     with running_demo("--token-seconds", str(SHORT)) as demo:
         async with clinician(browser, demo) as ingrid:
             ehr = await ingrid.log_in()

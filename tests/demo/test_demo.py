@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def started(*arguments: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
     """The demo as a process, in a session of its own: none of its children is left when it has ended."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "demo", *arguments],
+        [sys.executable, "-m", "demo", "--free-ports", *arguments],
         cwd=ROOT,
         env=os.environ | environ,
         stdout=subprocess.PIPE,
@@ -114,6 +114,14 @@ def test_ports_that_are_taken_are_replaced_by_free_ones() -> None:
     assert not set(places.ports.values()) & set(PORTS.values())
     assert len(set(places.ports.values())) == len(PORTS)
     assert set(listeners) == set(PORTS) - {"hub"}
+
+
+def test_free_ports_are_asked_for() -> None:
+    """What is on the usual ones does not matter, and whoever comes to them finds nothing of this demo."""
+    places, listeners = find_places("127.0.0.1", own_hub=True, usual=False)
+    for listener in listeners.values():
+        listener.close()
+    assert not set(places.ports.values()) & set(PORTS.values())
 
 
 def test_with_a_hub_of_somebody_else_no_port_may_move() -> None:
