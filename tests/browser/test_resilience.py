@@ -8,8 +8,9 @@ from playwright.async_api import Browser, Playwright, expect
 
 from browsing import RunningDemo, asleep, clinician, launch_browser
 
-AASE, SOKKI = "patient-1", "patient-2"
-HEAD, EAR = "ImagingStudy/study-1", "ImagingStudy/study-7"
+AASE, SOKKI, WOJCIECH = "patient-1", "patient-2", "patient-5"
+HEAD, EAR, SPINE = "ImagingStudy/study-1", "ImagingStudy/study-7", "ImagingStudy/study-8"
+REPORT = "DiagnosticReport/report-1"
 HEAD_UID = "2.25.194508215601508701336214457588706156187"
 EAR_UID = "2.25.154440352457249767032453014025597306168"
 #: Seconds that the lid is closed: longer than the hub waits for an answer to its pings.
@@ -43,6 +44,34 @@ async def test_every_window_is_in_step_after_the_hub_was_killed(browser: Browser
         await asyncio.gather(*(window.in_step() for window in windows))
         for page in pages:
             assert await page.evaluate("window.neverReloaded")
+        await ehr.close_patient()
+
+
+async def test_nobody_goes_back_to_a_refused_study_after_the_hub_was_killed(
+    browser: Browser, demo: RunningDemo
+) -> None:
+    """The hub tells again that a study of another patient is open: PACS had refused it, and everybody has left it."""
+    async with clinician(browser, demo) as ingrid:
+        ehr = await ingrid.log_in()
+        await ehr.open_patient(AASE)
+        pacs, reporting = await ingrid.launch(ehr, "pacs"), await ingrid.launch(ehr, "reporting")
+        await ehr.open_patient(WOJCIECH)
+        await ehr.open_part(SPINE)
+        await expect(pacs.by("refusal")).to_be_visible()
+        await ehr.open_patient(AASE)
+        await ehr.open_part(REPORT)
+        await expect(reporting.by("report")).to_be_visible()
+        await reporting.by("sign").click()
+        await reporting.sees("said", "signed and closed")
+        windows = [ehr, pacs, reporting]
+        await asyncio.gather(*(window.in_step() for window in windows))
+        demo.kill_hub()
+        await asyncio.gather(*(expect(window.by("sync-status", state="busy")).to_be_visible() for window in windows))
+        await asyncio.gather(*(window.in_step() for window in windows))
+        for name in ("PACS", "Reporting"):
+            await ehr.participant(name, "in-step")
+        for window in windows:
+            await window.sees("patient-banner", "Åse")
         await ehr.close_patient()
 
 
