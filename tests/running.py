@@ -113,6 +113,22 @@ class RunningHub:
         return await self.client.get(f"{self.url}/{topic}", headers=self.headers(token))
 
 
+@asynccontextmanager
+async def opened(hub: RunningHub) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A bare connection to the hub, for what no client would send."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", hub.port)
+    yield reader, writer
+    writer.close()
+
+
+async def to_the_end(reader: asyncio.StreamReader) -> bytes:
+    """All that comes until the hub ends the connection."""
+    try:
+        return await asyncio.wait_for(reader.read(), 5)
+    except ConnectionError:
+        return b""
+
+
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for what happens in the hub by itself."""
     async with asyncio.timeout(8):

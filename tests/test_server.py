@@ -3,29 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
 from fhircast_hub import server
 from fhircast_hub.api import http
-from running import RunningHub, event, running_hub
-
-
-@asynccontextmanager
-async def opened(hub: RunningHub) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", hub.port)
-    yield reader, writer
-    writer.close()
-
-
-async def ends(reader: asyncio.StreamReader) -> bytes:
-    """All that comes until the hub ends the connection."""
-    try:
-        return await asyncio.wait_for(reader.read(), 5)
-    except ConnectionError:
-        return b""
+from running import event, opened, running_hub, to_the_end
 
 
 @pytest.mark.parametrize(
@@ -39,7 +22,7 @@ async def test_headers_have_an_end(start: bytes) -> None:
     """More than 64 KiB of them, or of trailers, end the connection."""
     async with running_hub() as hub, opened(hub) as (reader, writer):
         writer.write(start + b"X: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n" * 4000)
-        assert b"200 OK" not in await ends(reader)
+        assert b"200 OK" not in await to_the_end(reader)
 
 
 async def test_a_connection_that_asks_nothing_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,7 +33,7 @@ async def test_a_connection_that_asks_nothing_is_ended(monkeypatch: pytest.Monke
         assert b"200 OK" in await reader.readuntil(b"live\n")
         await asyncio.sleep(0.2)  # longer than headers may take
         writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n")
-        assert await ends(reader) == b""
+        assert await to_the_end(reader) == b""
 
 
 async def test_a_body_that_does_not_come_is_answered_with_408(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +42,7 @@ async def test_a_body_that_does_not_come_is_answered_with_408(monkeypatch: pytes
     async with running_hub() as hub, opened(hub) as (reader, writer):
         head = f"POST /api/hub HTTP/1.1\r\nAuthorization: Bearer {hub.token()}\r\nContent-Type: application/json\r\n"
         writer.write(f"{head}Content-Length: 10\r\n\r\n{{".encode())
-        assert b" 408 " in await ends(reader)
+        assert b" 408 " in await to_the_end(reader)
 
 
 async def test_pipelined_requests_have_an_end() -> None:
@@ -67,4 +50,4 @@ async def test_pipelined_requests_have_an_end() -> None:
     async with running_hub() as hub, opened(hub) as (reader, writer):
         writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n" * 2000)
         assert (await hub.publish(event("Patient-open"))).status_code == 202
-        assert (await ends(reader)).count(b"200 OK") < 2000
+        assert (await to_the_end(reader)).count(b"200 OK") < 2000

@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
 from fhircast_hub import server
 from fhircast_hub.api import http
-from running import RunningHub, event, running_hub
+from running import RunningHub, event, opened, running_hub, to_the_end
 
 #: Connections of a flood: more than any application has, fewer than a process may have files.
 MANY = 300
-
-
-@asynccontextmanager
-async def opened(hub: RunningHub) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", hub.port)
-    yield reader, writer
-    writer.close()
-
-
-async def to_the_end(reader: asyncio.StreamReader) -> bytes:
-    """All that comes until the hub hangs up."""
-    try:
-        return await asyncio.wait_for(reader.read(), 5)
-    except ConnectionError:
-        return b""
 
 
 async def works(hub: RunningHub) -> None:
