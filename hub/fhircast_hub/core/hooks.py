@@ -133,6 +133,8 @@ def overflowing(session: Session, rules: Rules) -> list[Subscription]:
 
 def _waiting(session: Session, fresh: dict[str, list[tuple[int, Outgoing]]]) -> Session:
     """The session in which these wait too, by sid; an event costs each callback what waits for that one alone."""
+    if not fresh:
+        return session
     outbox = dict(session.outbox)
     for sid, posts in fresh.items():
         queue = outbox.get(sid, NOTHING)
