@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -241,6 +242,29 @@ async def test_a_file_that_is_no_database_is_refused_in_one_line(tmp_path: Path)
     with pytest.raises(ValueError, match="cannot be read") as refusal:
         await opened(tmp_path / "hub.db")
     assert "\n" not in str(refusal.value)
+
+
+def open_files() -> list[str]:
+    """The names of the files that this process has open."""
+    descriptors = (Path(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd"))
+    return [str(descriptor.readlink()) for descriptor in descriptors if descriptor.is_symlink()]
+
+
+@pytest.mark.parametrize("content", ["another schema", "no database", "a folder"])
+async def test_a_refused_file_is_closed(tmp_path: Path, content: str) -> None:
+    """What is in the way can be moved away, and a hub that tries again has as many files open as before."""
+    path = tmp_path / "hub.db"
+    if content == "another schema":
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute(f"pragma user_version = {SCHEMA_VERSION + 1}")
+    elif content == "no database":
+        path.write_bytes(os.urandom(10_000))
+    else:
+        path.mkdir()
+    with pytest.raises((ValueError, OSError)) as refusal:  # kept, or its traceback would close what it holds
+        await opened(path)
+    assert [name for name in open_files() if name.startswith(str(tmp_path))] == []
+    assert str(refusal.value)
 
 
 async def test_concurrent_commits_share_a_transaction(tmp_path: Path) -> None:

@@ -96,16 +96,17 @@ class SqliteStore(MemoryStore):
         """Open or create the file (mode 0600), and read every session. Raises OSError or ValueError naming what is wrong."""
         await super().open(deliver)
         self._loop = asyncio.get_running_loop()
-        self._lock = _lock(self._path)
-        try:
-            self._connection = _connect(self._path)
-            self._sessions = {SessionKey(s.realm, s.topic): (s, 1) for s in _read(self._connection)}
-        except (sqlite3.Error, msgspec.MsgspecError, KeyError) as error:
-            os.close(self._lock)
-            raise ValueError(f"{self._path} cannot be read as a hub's store: {error}") from None
-        except ValueError:
-            os.close(self._lock)
-            raise
+        with contextlib.ExitStack() as undo:  # a file that is refused is not kept open
+            self._lock = _lock(self._path)
+            undo.callback(os.close, self._lock)
+            try:
+                self._connection = _connect(self._path)
+                undo.callback(self._connection.close)
+                _prepare(self._connection, self._path)
+                self._sessions = {SessionKey(s.realm, s.topic): (s, 1) for s in _read(self._connection)}
+            except (sqlite3.Error, msgspec.MsgspecError, KeyError) as error:
+                raise ValueError(f"{self._path} cannot be read as a hub's store: {error}") from None
+            undo.pop_all()
         self._checkpoints = asyncio.create_task(self._checkpoint())
 
     async def commit(
@@ -208,7 +209,11 @@ def _connect(path: Path) -> sqlite3.Connection:
     # The file holds patients: it is made so that nobody else can read it, and SQLite makes its log with the same mode.
     os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
     path.chmod(0o600)
-    connection = sqlite3.connect(path, isolation_level=None, timeout=1.0)
+    return sqlite3.connect(path, isolation_level=None, timeout=1.0)
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Make the tables of a new file; an old one's schema must be this hub's."""
     version = connection.execute("pragma user_version").fetchone()[0]
     if version not in (0, SCHEMA_VERSION):
         raise ValueError(f"{path} has schema version {version}; this hub reads version {SCHEMA_VERSION}")
@@ -220,7 +225,6 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.execute(_SCHEMA)
         connection.execute(f"pragma user_version = {SCHEMA_VERSION}")
         connection.execute("commit")
-    return connection
 
 
 def _move_log(path: Path) -> None:
