@@ -122,11 +122,15 @@ async def opened(hub: RunningHub) -> AsyncIterator[tuple[asyncio.StreamReader, a
 
 
 async def to_the_end(reader: asyncio.StreamReader) -> bytes:
-    """All that comes until the hub ends the connection."""
-    try:
-        return await asyncio.wait_for(reader.read(), 5)
-    except ConnectionError:
-        return b""
+    """All that comes until the hub ends the connection, also where a reset ends it."""
+    came = b""
+    async with asyncio.timeout(5):
+        try:
+            while chunk := await reader.read(65536):
+                came += chunk
+        except ConnectionError:
+            pass
+    return came
 
 
 async def until(condition: Callable[[], bool]) -> None:
