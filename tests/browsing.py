@@ -10,12 +10,27 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from PIL import Image
-from playwright.async_api import Browser, BrowserContext, FrameLocator, Locator, Page, Playwright, Response, expect
+from playwright.async_api import (
+    Browser,
+    BrowserContext,
+    FrameLocator,
+    Locator,
+    Page,
+    Playwright,
+    Response,
+    async_playwright,
+    expect,
+)
+
+from tools.fresh import page_of
+from tools.libraries import missing_library
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Debian's.
@@ -38,10 +53,10 @@ expect.set_options(timeout=PATIENCE)
 
 
 class RunningDemo:
-    """`python -m demo`: its process, and where its parts are."""
+    """`python -m demo`: its process, its front door, and where its parts are."""
 
-    def __init__(self, process: subprocess.Popen[str], apps: dict[str, str]) -> None:
-        self.process, self.apps = process, apps
+    def __init__(self, process: subprocess.Popen[str], front: str, apps: dict[str, str]) -> None:
+        self.process, self.front, self.apps = process, front, apps
 
     def hub_pid(self) -> int:
         """The process of the hub that runs now."""
@@ -74,9 +89,10 @@ def running_demo(*arguments: str) -> Iterator[RunningDemo]:
     reader.start()
     try:
         assert started.wait(60), lines
-        (front,) = (word for line in lines for word in line.split() if "browser:" in line and word.startswith("http"))
+        front = page_of("".join(lines))
+        assert front, lines
         apps = httpx.get(f"{front}/config.json", trust_env=False).json()["apps"]
-        yield RunningDemo(process, apps)
+        yield RunningDemo(process, front, apps)
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0, lines
     finally:
@@ -85,6 +101,29 @@ def running_demo(*arguments: str) -> Iterator[RunningDemo]:
         reader.join()
         assert process.stdout
         process.stdout.close()
+
+
+@cache
+def what_is_missing() -> str:
+    """Why no browser starts on this machine; "" where one does."""
+    driver = [sys.executable, "-m", "playwright"]
+    for name, program in {"the browser's driver": driver, "the browser": [CHROMIUM]}.items():
+        try:
+            done = subprocess.run([*program, "--version"], capture_output=True, text=True)
+        except OSError as error:
+            return f"{name} does not start: {error}"
+        if done.returncode:
+            return missing_library(done.stderr) or f"{name} does not start: {done.stderr}"
+    return ""
+
+
+@asynccontextmanager
+async def playing() -> AsyncIterator[Playwright]:
+    """Playwright within the block. Where it does not start here, the test fails in one line, not in its traceback."""
+    if missing := what_is_missing():
+        pytest.fail(missing, pytrace=False)
+    async with async_playwright() as playwright:
+        yield playwright
 
 
 async def launch_browser(playwright: Playwright) -> Browser:

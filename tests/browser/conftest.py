@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from playwright.async_api import Browser, Playwright, async_playwright
+from playwright.async_api import Browser, Playwright
 
-from browsing import RunningDemo, launch_browser, running_demo
+from browsing import RunningDemo, launch_browser, playing, running_demo
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +19,7 @@ def demo() -> Iterator[RunningDemo]:
 
 @pytest.fixture
 async def playwright() -> AsyncIterator[Playwright]:
-    async with async_playwright() as playwright:
+    async with playing() as playwright:
         yield playwright
 
 

@@ -10,17 +10,13 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
-from playwright.async_api import Page, WebSocketRoute, async_playwright, expect
+from playwright.async_api import Page, WebSocketRoute, expect
 
+from browsing import launch_browser, playing
 from clients.fakes import patient
 from clients.places import DevHub, RealPlace
 
 LIBRARY = Path(__file__).parents[2] / "clients" / "javascript"
-#: Debian's, without what would look for the internet.
-CHROMIUM = "/usr/bin/chromium"
-_ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
-#: Milliseconds that the page has to show what is expected, on a machine that does much else.
-PATIENCE = 30_000
 #: Closes a WebSocket as a hub that fails would.
 _BROKEN = 1011
 
@@ -46,8 +42,8 @@ def library() -> Iterator[str]:
 async def page() -> AsyncIterator[Page]:
     """A page of a browser of its own, which has not complained at the end."""
     problems: list[str] = []
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=_ARGUMENTS)
+    async with playing() as playwright:
+        browser = await launch_browser(playwright)
         page = await browser.new_page()
         page.on("pageerror", lambda error: problems.append(str(error)))
         yield page
@@ -57,7 +53,7 @@ async def page() -> AsyncIterator[Page]:
 
 async def shows(page: Page, id_: str, text: str) -> None:
     """Wait until an element has this text."""
-    await expect(page.locator(f"#{id_}")).to_have_text(text, timeout=PATIENCE)
+    await expect(page.locator(f"#{id_}")).to_have_text(text)
 
 
 class Network:
@@ -98,7 +94,7 @@ async def test_the_page_follows_says_when_it_cannot_and_catches_up(hub: DevHub, 
         await ehr.close(patient("p2"))
         await shows(page, "patient", "Nobody")
         await network.cut()
-        await expect(page.locator("#status")).to_contain_text("Not in sync: ", timeout=PATIENCE)
+        await expect(page.locator("#status")).to_contain_text("Not in sync: ")
         await ehr.open(patient("p3"))
         await shows(page, "patient", "Nobody")
         network.whole = True
@@ -110,5 +106,5 @@ async def test_the_page_follows_says_when_it_cannot_and_catches_up(hub: DevHub, 
 async def test_the_page_says_what_the_hub_says(hub: DevHub, library: str, page: Page) -> None:
     where = {"hub": f"http://127.0.0.1:{hub.process.port}/api/hub", "topic": "t", "token": "a-bad-token"}
     await page.goto(f"{library}/example/index.html#{urlencode(where)}")
-    await expect(page.locator("#status")).to_contain_text("does not take the token", timeout=PATIENCE)
+    await expect(page.locator("#status")).to_contain_text("does not take the token")
     assert "a-bad-token" not in await page.locator("body").inner_text()

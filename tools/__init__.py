@@ -1,0 +1,1 @@
+"""What the Makefile calls; only the standard library is imported here."""

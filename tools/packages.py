@@ -1,0 +1,165 @@
+"""Debian's packages that a target of the Makefile needs.
+
+    python3 -m tools.packages test
+
+Root gets the missing ones by apt-get, all in one call. Other users are told one command that names all, and the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import glob
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.util import find_spec
+
+from tools.libraries import missing_library
+
+#: Says what is wrong, or "" where nothing is.
+Check = Callable[[], str]
+
+#: Daemons are not on the PATH of Debian's ordinary users.
+PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+#: Seconds that apt-get waits for another one, such as Debian's own upgrades.
+APT_PATIENCE = 300
+APT = ("apt-get", "--quiet", "--yes", "-o", f"DPkg::Lock::Timeout={APT_PATIENCE}")
+
+
+def starts(*command: str) -> Check:
+    """A program that ends well when called so."""
+
+    def check() -> str:
+        if shutil.which(command[0], path=PATH) is None:
+            return "is not there"
+        done = subprocess.run(command, env=os.environ | {"PATH": PATH}, capture_output=True, text=True)
+        if done.returncode:
+            return missing_library(done.stderr) or f"`{shlex.join(command)}` ended with exit code {done.returncode}"
+        return ""
+
+    return check
+
+
+def loads(library: str) -> Check:
+    """A shared library that the loader finds."""
+
+    def check() -> str:
+        try:
+            ctypes.CDLL(library)
+        except OSError as error:
+            return str(error)
+        return ""
+
+    return check
+
+
+def lies(*patterns: str) -> Check:
+    """A file of one of these names."""
+    return lambda: "" if any(glob.glob(pattern) for pattern in patterns) else f"{patterns[0]} is not there"
+
+
+def makes_environments() -> str:
+    """Whether `python3 -m venv` can bring pip; Debian keeps that in python3-venv. An environment with pip is enough."""
+    if find_spec("ensurepip") or not starts(".venv/bin/python", "-m", "pip", "--version")():
+        return ""
+    return "the module ensurepip is not there"
+
+
+#: By package: what shows that it is there.
+CHECKS: Mapping[str, Check] = {
+    "python3-venv": makes_environments,
+    "git": starts("git", "--version"),
+    "curl": starts("curl", "--version"),
+    "nginx": starts("nginx", "-v"),
+    "orthanc": starts("Orthanc", "--version"),
+    "orthanc-dicomweb": lies(
+        "/usr/share/orthanc/plugins/libOrthancDicomWeb.so*",
+        "/usr/lib/orthanc/libOrthancDicomWeb.so*",
+        "/usr/local/share/orthanc/plugins/libOrthancDicomWeb.so*",
+    ),
+    "chromium": starts("/usr/bin/chromium", "--version"),
+    "libatomic1": loads("libatomic.so.1"),  # for the Node that Playwright brings
+    "gcc": starts("gcc", "--version"),
+    "libc6-dev": lies("/usr/include/stdio.h"),
+    "debootstrap": starts("debootstrap", "--version"),
+}
+_BROWSER = ("chromium", "libatomic1")
+_ARCHIVE = ("orthanc", "orthanc-dicomweb")
+#: By purpose, which is what the Makefile asks for: the packages.
+NEEDED: Mapping[str, Sequence[str]] = {
+    "venv": ("python3-venv",),
+    "test": ("python3-venv", "git", "curl", "nginx", *_ARCHIVE, *_BROWSER),
+    "browser": ("python3-venv", *_BROWSER),
+    "javascript": ("python3-venv", *_ARCHIVE),
+    "bench": ("python3-venv", "gcc", "libc6-dev"),
+    "fresh": ("git", "debootstrap"),
+}
+
+
+def wrong(packages: Iterable[str]) -> dict[str, str]:
+    """The packages that are missing, or do not work, and what is wrong with each."""
+    return {name: complaint for name in packages if (complaint := CHECKS[name]())}
+
+
+def command_for(packages: Iterable[str]) -> str:
+    """One line for a shell that installs them, also where no list of packages was fetched yet.
+
+    `su -` and not `su`, for root's PATH: an ordinary user's has no /usr/sbin, where dpkg has its helpers.
+    """
+    install = f"apt-get update && apt-get install --yes --no-install-recommends {' '.join(packages)}"
+    return f"{'sudo sh' if shutil.which('sudo') else 'su -'} -c '{install}'"
+
+
+def install(packages: Sequence[str]) -> str:
+    """By apt-get, as root: what went wrong, or "". The lists of packages are fetched where they are not there, or too old."""
+    wanted = ("install", "--no-install-recommends", *packages)
+    if not _apt_get(*wanted):
+        return ""
+    stale = _apt_get("update")
+    failure = _apt_get(*wanted)
+    return stale + failure if failure else ""
+
+
+def _apt_get(*words: str) -> str:
+    """All that it said where it failed, and "" where it did not."""
+    command = (*APT, *words)
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    done = subprocess.run(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    )
+    return f"{done.stdout}`{shlex.join(command)}` ended with exit code {done.returncode}\n" if done.returncode else ""
+
+
+def provide(packages: Sequence[str]) -> int:
+    """Exit code 0 where all are there, in the end."""
+    missing = wrong(packages)
+    if not missing:
+        return 0
+    names = list(missing)
+    if shutil.which("apt-get") is None:
+        print(
+            f"Expected apt-get, to install Debian's {' '.join(names)}; got none. Install their like by hand.",
+            file=sys.stderr,
+        )
+    elif os.geteuid() != 0:
+        print(f"Packages are missing. This installs them:\n    {command_for(names)}", file=sys.stderr)
+    else:
+        print(f"installing Debian's {' '.join(names)}", file=sys.stderr)
+        failure = install(names)
+        missing = wrong(names)
+        if not failure and not missing:
+            return 0
+        print(failure.strip() or "apt-get installed the packages, but some do not work:", file=sys.stderr)
+    for name, complaint in missing.items():
+        print(f"  {name}: {complaint}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("purpose", choices=NEEDED)
+    sys.exit(provide(NEEDED[parser.parse_args().purpose]))
