@@ -1,0 +1,176 @@
+"""The parts of `make test`, in their order, and the summary at its end.
+
+    python -m tools.checks           all parts
+    python -m tools.checks --some    the quick ones, and the tests that ARGS of `make test` names
+
+The quick parts come first; where one of them fails, the others are not run. These others run two at a time, for the browser's
+tests mostly wait. The output of a part comes when the part has ended; until then, build/checks has it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Literal
+
+from tools.reports import read, reason
+
+#: Outputs and JUnit reports; the Makefile's targets write the latter.
+FOLDER = Path("build/checks")
+AT_ONCE = 2
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part, as the summary calls it, and its target in the Makefile."""
+
+    name: str
+    target: str
+
+
+QUICK = (Part("lint", "lint"), Part("types", "types"), Part("requirements", "requirements-check"))
+REST = (Part("demo and browser", "test-demo"), Part("tests", "test-others"), Part("JavaScript", "javascript"))
+SOME = (Part("tests", "test-some"),)
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a part ended. `reason` says why it failed or was not run; `seconds` is how long it ran, None where it did not."""
+
+    part: Part
+    outcome: Literal["passed", "failed", "not run"]
+    reason: str = ""
+    seconds: float | None = None
+    skipped: int = 0
+
+    def __str__(self) -> str:
+        if self.seconds is None:
+            return f"{self.outcome}: {self.reason}"
+        took = duration(self.seconds)
+        if self.outcome == "failed":
+            return f"failed after {took}: {self.reason}"
+        return f"passed in {took}" + (f" ({self.skipped} skipped)" if self.skipped else "")
+
+
+class Checks:
+    """Runs parts in child processes, and keeps how they ended."""
+
+    def __init__(self, *, skips_forbidden: bool) -> None:
+        self._skips_forbidden = skips_forbidden
+        # The parts get the variables that `make test` was given, and not its number of jobs.
+        flags, dashes, variables = os.environ.get("MAKEFLAGS", "").partition("-- ")
+        kept = " ".join(word for word in flags.split(" ") if not re.match(r"-j|--jobserver", word))
+        self._environment = os.environ | {"MAKEFLAGS": f"{kept}{dashes}{variables}"}
+        self._prints = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._stopped = threading.Event()
+        self.results: dict[Part, Result] = {}
+
+    def run_all(self, quick: Sequence[Part], rest: Sequence[Part]) -> None:
+        """The quick parts, one after the other; then the rest, where all of these passed."""
+        for part in quick:
+            self._run(part)
+        if failed := [result.part.name for result in self.results.values() if result.outcome == "failed"]:
+            why = "stopped" if self._stopped.is_set() else f"{' and '.join(failed)} failed"
+            self.results |= {part: Result(part, "not run", why) for part in rest}
+            return
+        if len(rest) == 1:
+            self._run(rest[0], alone=True)
+            return
+        names = ", ".join(part.name for part in rest)
+        print(f"running {names}; their output is in {FOLDER} until they end", flush=True)
+        with ThreadPoolExecutor(AT_ONCE) as executor:
+            list(executor.map(self._run, rest))
+
+    def stop(self, *, terminate: bool) -> None:
+        """Starts nothing more. What runs is ended, or ends by itself: a terminal sends its Ctrl-C to all."""
+        self._stopped.set()
+        for process in list(self._running) if terminate else ():
+            process.terminate()
+
+    def _run(self, part: Part, *, alone: bool = False) -> None:
+        """One that is alone has the terminal, for its user may debug."""
+        if self._stopped.is_set():
+            self.results[part] = Result(part, "not run", "stopped")
+            return
+        log, report = FOLDER / f"{part.target}.log", FOLDER / f"{part.target}.xml"
+        started = time.monotonic()
+        with log.open("wb") as file:
+            command = ("make", "--no-print-directory", part.target)
+            output = None if alone else file
+            process = subprocess.Popen(command, env=self._environment, stdout=output, stderr=output)
+            self._running.add(process)
+            if self._stopped.is_set():  # meanwhile
+                process.terminate()
+            code = process.wait()
+            self._running.discard(process)
+        result = self._result(part, code, log, report, time.monotonic() - started)
+        self.results[part] = result
+        with self._prints:
+            print(f"--- {part.name}: {result.outcome}", flush=True)
+            sys.stdout.buffer.write(log.read_bytes())
+            sys.stdout.flush()
+
+    def _result(self, part: Part, code: int, log: Path, report: Path, seconds: float) -> Result:
+        if code and self._stopped.is_set():
+            return Result(part, "failed", "stopped", seconds)
+        found = read(report, Path.cwd())
+        if code or (found.skipped and self._skips_forbidden):
+            output = log.read_text(encoding="utf-8", errors="replace") or f"exit code {code}"
+            return Result(part, "failed", reason(found, output, skips_forbidden=self._skips_forbidden), seconds)
+        return Result(part, "passed", "", seconds, len(found.skipped))
+
+
+def summary(results: Sequence[Result], seconds: float) -> list[str]:
+    """A line for each part, and one for all."""
+    lines = ["", "--- summary", *(f"{result.part.name:<18}{result}" for result in results)]
+    wrong = [result.part.name for result in results if result.outcome != "passed"]
+    verdict = f"not passed: {', '.join(wrong)}" if wrong else "all passed"
+    return [*lines, f"{verdict}, {duration(seconds)}"]
+
+
+def duration(seconds: float) -> str:
+    """`12 min 3 s`."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0 where every part passed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--some", action="store_true", help="only the tests that the Makefile's ARGS names")
+    rest = SOME if parser.parse_args(arguments).some else REST
+    try:
+        if FOLDER.exists():
+            shutil.rmtree(FOLDER)  # of an earlier run
+        FOLDER.mkdir(parents=True)
+    except OSError as error:
+        sys.exit(f"expected a folder {FOLDER} that this user can make anew; got {error}")
+    checks = Checks(skips_forbidden=os.environ.get("FORBID_SKIPS", "0") not in {"", "0"})
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        checks.stop(terminate=number == signal.SIGTERM)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    started = time.monotonic()
+    checks.run_all(QUICK, rest)
+    results = [checks.results[part] for part in (*QUICK, *rest)]
+    print("\n".join(summary(results, time.monotonic() - started)), flush=True)
+    return int(any(result.outcome != "passed" for result in results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
