@@ -31,10 +31,9 @@ from playwright.async_api import (
 
 from tools.fresh import page_of
 from tools.libraries import missing_library
+from tools.packages import CHROMIUM
 
 ROOT = Path(__file__).resolve().parents[1]
-#: Debian's.
-CHROMIUM = "/usr/bin/chromium"
 #: Without what would look for the internet.
 _ARGUMENTS = (
     "--no-sandbox",

@@ -23,9 +23,14 @@ from tools.libraries import missing_library
 #: Says what is wrong, or "" where nothing is.
 Check = Callable[[], str]
 
-#: Daemons are not on the PATH of Debian's ordinary users.
+#: The tests use these too. Daemons are not on the PATH of Debian's ordinary users.
+CHROMIUM = "/usr/bin/chromium"
+DICOMWEB = tuple(
+    f"{folder}/libOrthancDicomWeb.so*"
+    for folder in ("/usr/share/orthanc/plugins", "/usr/lib/orthanc", "/usr/local/share/orthanc/plugins")
+)
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
-#: Seconds that apt-get waits for another one, such as Debian's own upgrades.
+#: Seconds that apt-get waits for another apt-get to end, such as that of Debian's own upgrades.
 APT_PATIENCE = 300
 APT = ("apt-get", "--quiet", "--yes", "-o", f"DPkg::Lock::Timeout={APT_PATIENCE}")
 
@@ -76,12 +81,8 @@ CHECKS: Mapping[str, Check] = {
     "curl": starts("curl", "--version"),
     "nginx": starts("nginx", "-v"),
     "orthanc": starts("Orthanc", "--version"),
-    "orthanc-dicomweb": lies(
-        "/usr/share/orthanc/plugins/libOrthancDicomWeb.so*",
-        "/usr/lib/orthanc/libOrthancDicomWeb.so*",
-        "/usr/local/share/orthanc/plugins/libOrthancDicomWeb.so*",
-    ),
-    "chromium": starts("/usr/bin/chromium", "--version"),
+    "orthanc-dicomweb": lies(*DICOMWEB),
+    "chromium": starts(CHROMIUM, "--version"),
     "libatomic1": loads("libatomic.so.1"),  # for the Node that Playwright brings
     "gcc": starts("gcc", "--version"),
     "libc6-dev": lies("/usr/include/stdio.h"),

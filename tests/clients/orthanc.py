@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import io
 import json
 import shutil
@@ -16,9 +17,10 @@ import httpx
 from pydicom import examples
 from pydicom.uid import generate_uid
 
-ORTHANC = shutil.which("Orthanc", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
-_FOLDERS = ("/usr/share/orthanc/plugins", "/usr/lib/orthanc", "/usr/local/share/orthanc/plugins")
-PLUGIN = next((path for folder in _FOLDERS for path in Path(folder).glob("libOrthancDicomWeb.so*")), None)
+from tools.packages import DICOMWEB, PATH
+
+ORTHANC = shutil.which("Orthanc", path=PATH)
+PLUGIN = next((path for pattern in DICOMWEB for path in glob.glob(pattern)), None)
 #: Seconds until Orthanc must answer, or be gone.
 PATIENCE = 20
 
@@ -66,7 +68,7 @@ def archive(folder: Path) -> Iterator[Archive]:
         "AuthenticationEnabled": False,
         "StorageDirectory": str(folder / "storage"),
         "IndexDirectory": str(folder / "index"),
-        "Plugins": [str(PLUGIN)],
+        "Plugins": [PLUGIN],
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
     }
     (folder / "orthanc.json").write_text(json.dumps(settings))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import ssl
 import subprocess
@@ -17,9 +16,10 @@ import pytest
 from process.hub_process import PATIENCE, HubProcess, IssuerThread, Visitor, free_port, hub_process
 from process.test_tls import make_certificate
 from running import TOPIC, event, until
+from tools.packages import PATH
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "nginx.conf.example"
-NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+NGINX = shutil.which("nginx", path=PATH)
 #: nginx gives up on a socket that nothing came from for so long; the hub pings more often.
 READ_TIMEOUT, PING_SECONDS = 2, 1
 
