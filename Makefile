@@ -45,7 +45,8 @@ python:
 
 build-venv: $(TESTING)
 
-$(READY): pyproject.toml constraints.txt clients/python/pyproject.toml | needs-venv
+$(READY): pyproject.toml constraints.txt clients/python/pyproject.toml
+	@$(MAKE) --no-print-directory needs-venv
 	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@version=`$(RUN) -c 'import sys; print("%d.%d" % sys.version_info[:2])'`; grep -q ":: Python :: $$version\"" pyproject.toml || \
 	  echo "The tests were not run on Python $$version; pyproject.toml declares the versions on which they pass."
@@ -92,9 +93,8 @@ types: $(TESTING)
 javascript: needs-javascript $(MODULES)
 	@mkdir -p $(CHECKS)
 	@$(WITH_NODE) npm run --silent --prefix $(JS) types
-	@cd $(JS) && $(WITH_NODE) PYTHON=$(CURDIR)/$(RUN) node --test --test-concurrency=3 \
-	  --test-reporter=spec --test-reporter-destination=stdout \
-	  --test-reporter=junit --test-reporter-destination=$(CURDIR)/$(CHECKS)/$@.xml test/*.test.js
+	@$(WITH_NODE) PYTHON=$(CURDIR)/$(RUN) REPORTERS="--test-reporter=spec --test-reporter-destination=stdout \
+	  --test-reporter=junit --test-reporter-destination=$(CURDIR)/$(CHECKS)/$@.xml" npm test --silent --prefix $(JS)
 
 pictures: needs-browser $(TESTING)
 	@PICTURES=$(CURDIR)/docs/pictures $(RUN) -m pytest -q tests/browser/test_story.py -k 'measurement or hold_the_chart_back'
