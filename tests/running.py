@@ -140,6 +140,12 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
+def shell_program(path: Path, script: str) -> None:
+    """A program of the test's own at this path."""
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
 def event(name: str, id_: str = "1", *, topic: str = TOPIC, event_id: str | None = None, **more: Any) -> dict[str, Any]:
     """An event about one resource, such as `event("Patient-open", "p1")`."""
     type_ = name.partition("-")[0]

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from running import shell_program
+
 ROOT = Path(__file__).resolve().parents[1]
 #: What a Node without libatomic1 says, which no test can take away from this machine.
 LOADER = (
@@ -33,8 +35,7 @@ def test_a_library_that_the_browsers_driver_lacks_is_named(
     """Playwright itself says that a connection was closed."""
     node = pytester.mkdir("playwright") / "driver" / "node"
     node.parent.mkdir()
-    node.write_text(f"#!/bin/sh\necho $0: {LOADER} >&2\nexit 127\n")
-    node.chmod(0o755)
+    shell_program(node, f"echo $0: {LOADER} >&2\nexit 127")
     monkeypatch.setenv("PLAYWRIGHT_NODEJS_PATH", str(node))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
     pytester.makepyfile(WITH_A_BROWSER)

@@ -39,6 +39,14 @@ class Part:
     name: str
     target: str
 
+    @property
+    def log(self) -> Path:
+        return FOLDER / f"{self.target}.log"
+
+    @property
+    def report(self) -> Path:
+        return FOLDER / f"{self.target}.xml"
+
 
 QUICK = (Part("lint", "lint"), Part("types", "types"), Part("requirements", "requirements-check"))
 REST = (Part("demo and browser", "test-demo"), Part("tests", "test-others"), Part("JavaScript", "javascript"))
@@ -101,13 +109,12 @@ class Checks:
             process.terminate()
 
     def _run(self, part: Part, *, alone: bool = False) -> None:
-        """One that is alone has the terminal, for its user may debug."""
+        """A part that runs alone gets the terminal, so that its user can debug."""
         if self._stopped.is_set():
             self.results[part] = Result(part, "not run", "stopped")
             return
-        log, report = FOLDER / f"{part.target}.log", FOLDER / f"{part.target}.xml"
         started = time.monotonic()
-        with log.open("wb") as file:
+        with part.log.open("wb") as file:
             command = ("make", "--no-print-directory", part.target)
             output = None if alone else file
             process = subprocess.Popen(command, env=self._environment, stdout=output, stderr=output)
@@ -116,19 +123,19 @@ class Checks:
                 process.terminate()
             code = process.wait()
             self._running.discard(process)
-        result = self._result(part, code, log, report, time.monotonic() - started)
+        result = self._result(part, code, time.monotonic() - started)
         self.results[part] = result
         with self._prints:
             print(f"--- {part.name}: {result.outcome}", flush=True)
-            sys.stdout.buffer.write(log.read_bytes())
+            sys.stdout.buffer.write(part.log.read_bytes())
             sys.stdout.flush()
 
-    def _result(self, part: Part, code: int, log: Path, report: Path, seconds: float) -> Result:
+    def _result(self, part: Part, code: int, seconds: float) -> Result:
         if code and self._stopped.is_set():
             return Result(part, "failed", "stopped", seconds)
-        found = read(report, Path.cwd())
+        found = read(part.report, Path.cwd())
         if code or (found.skipped and self._skips_forbidden):
-            output = log.read_text(encoding="utf-8", errors="replace") or f"exit code {code}"
+            output = part.log.read_text(encoding="utf-8", errors="replace") or f"exit code {code}"
             return Result(part, "failed", reason(found, output, skips_forbidden=self._skips_forbidden), seconds)
         return Result(part, "passed", "", seconds, len(found.skipped))
 

@@ -11,6 +11,7 @@ import subprocess
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from tools.packages import PATH
@@ -106,16 +107,24 @@ class Debian:
         self._sources = sources_of(suite, known)
         self._variables = package_variables(os.environ)
 
+    @cached_property
+    def _proxies(self) -> dict[str, str]:
+        return apt_proxies()
+
     def why_not(self) -> str:
         """Why the mirror of this machine does not give this release, or "" where it does."""
-        return why_not(self._sources[0], apt_proxies())
+        return why_not(self._sources[0], self._proxies)
+
+    def path(self, name: str) -> Path:
+        """Where this machine finds a file of the Debian; `name` is its absolute path there."""
+        return self.folder / name.lstrip("/")
 
     def make(self) -> None:
         """Raises DebianError."""
         mirror = self._sources[0].mirror
         given = (*GIVEN, "ca-certificates") if mirror.startswith("https:") else GIVEN
         options = ("--variant=minbase", f"--include={','.join(given)}")
-        proxies = {f"{scheme}_proxy": proxy for scheme, proxy in apt_proxies().items()}
+        proxies = {f"{scheme}_proxy": proxy for scheme, proxy in self._proxies.items()}
         _call(*_UNSHARE, "debootstrap", *options, self._suite, str(self.folder), mirror, environment=proxies)
         lines = (f"deb {source.mirror} {source.codename} {source.component}\n" for source in self._sources)
         self._write("/etc/apt/sources.list", "".join(lines))
@@ -135,14 +144,14 @@ class Debian:
         return _call(*self.command(*words, cwd=cwd))
 
     def _write(self, name: str, text: str, mode: int = 0o644) -> None:
-        path = self.folder / name.lstrip("/")
+        path = self.path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         path.chmod(mode)
 
     def _copy(self, path: Path) -> None:
         """A file of this machine, to the same place."""
-        target = self.folder / str(path).lstrip("/")
+        target = self.path(str(path))
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)
         shutil.copy(path, target)
@@ -150,7 +159,7 @@ class Debian:
     def _take_settings(self) -> None:
         """How names are resolved; apt's, pip's and npm's settings, the files that they name, and this machine's own certificates."""
         apt = _call("apt-config", "dump", "Acquire")
-        for scheme in {"http", "https"} - apt_proxies().keys():
+        for scheme in {"http", "https"} - self._proxies.keys():
             if proxy := self._variables.get(f"{scheme}_proxy"):  # apt reads them, but `su -` takes them away
                 apt += f'Acquire::{scheme}::Proxy "{proxy}";\n'
         self._write("/etc/apt/apt.conf.d/99machine", apt)

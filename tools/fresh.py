@@ -146,7 +146,7 @@ def of_user(debian: Debian, *words: str) -> tuple[str, ...]:
 
 
 def told(debian: Debian, target: str, log: Path) -> tuple[str, str]:
-    """The line that `make` tells a user to run, whose packages are missing; what is wrong, or ""."""
+    """The line that `make` tells a user to run where packages are missing, and "". Otherwise "", and what is wrong."""
     with running(of_user(debian, "make", target), log) as (process, output):
         code = process.wait(STOP_PATIENCE)
         lines = [line.strip() for line in output.whole().splitlines() if "apt-get install" in line]
@@ -162,7 +162,7 @@ def try_without_root(debian: Debian, log: Path) -> str:
         return wrong
     if missing := set(NEEDED["test"]) - {*GIVEN, *line.strip("'").split()}:
         return f"expected all packages in one line; got none of {' '.join(sorted(missing))}"
-    if (debian.folder / USERS_CLONE.lstrip("/") / ".venv").exists():
+    if debian.path(f"{USERS_CLONE}/.venv").exists():
         return "expected nothing to be begun; got an environment"
     return ""
 
@@ -213,8 +213,7 @@ def attempted(step: Callable[[Debian, Path], str], debian: Debian, log: Path) ->
 def prepare(debian: Debian) -> tuple[str, str]:
     """Makes the Debian with two clones in it: its version and Python's. Raises DebianError, OSError and CalledProcessError."""
     debian.make()
-    bundle = str(debian.folder / ORIGIN.lstrip("/"))
-    subprocess.run((*GIT, "bundle", "create", "--quiet", bundle, "HEAD"), check=True)
+    subprocess.run((*GIT, "bundle", "create", "--quiet", str(debian.path(ORIGIN)), "HEAD"), check=True)
     debian.call("useradd", "--home-dir", USERS_HOME, "--create-home", USER)
     debian.call("git", "clone", "--quiet", ORIGIN, CLONE)
     debian.call("git", "clone", "--quiet", ORIGIN, USERS_CLONE)
@@ -261,7 +260,7 @@ def _not_removed(function: object, path: str, why: object) -> None:
 
 
 def make_log_folder() -> None:
-    """For whoever owns the repository: `sudo make fresh` must not take build/ from the user of `make test`."""
+    """Makes build/fresh, and gives build/ to the owner of the repository. That user's `make test` writes there too."""
     LOGS.mkdir(parents=True, exist_ok=True)
     owner = ROOT.stat()
     for folder in (LOGS.parent, LOGS):

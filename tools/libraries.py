@@ -8,7 +8,6 @@ import re
 _LOADER = re.compile(
     r"(?P<program>[^\s:]+): error while loading shared libraries: (?P<library>[^\s:]+): cannot open shared object file"
 )
-_SONAME = re.compile(r"(?P<name>.+)\.so(?:\.(?P<version>.+))?")
 
 
 def debian_package(soname: str) -> str:
@@ -16,11 +15,8 @@ def debian_package(soname: str) -> str:
 
     The SONAME without `.so.`, in lower case; after a digit, a hyphen comes before the version (Debian Policy 8.1).
     """
-    match = _SONAME.fullmatch(soname)
-    if match is None:
-        return soname.lower()
-    name, version = match["name"], match["version"] or ""
-    return f"{name}{'-' if version and name[-1].isdigit() else ''}{version}".replace("_", "-").lower()
+    hyphenated = re.sub(r"(\d)\.so\.", r"\1-", soname)
+    return re.sub(r"\.so(\.|$)", "", hyphenated).replace("_", "-").lower()
 
 
 def missing_library(output: str) -> str | None:

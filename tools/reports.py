@@ -43,14 +43,14 @@ def read(path: Path, folder: Path) -> Report:
 
 
 def reason(report: Report, output: str, *, skips_forbidden: bool = False) -> str:
-    """Of a part that failed: its first failing test, else the first skipped one where that is a failure, else the output's words."""
-    if report.skipped and skips_forbidden and not report.failed:
+    """Why a part failed: its first failing test, else its first skipped test where these are forbidden, else a line of its output."""
+    if report.failed:
+        first = report.failed[0]
+        error = _first_error(output) if first.complaint in _EMPTY else ""
+        return _line(Case(first.name, error or first.complaint), len(report.failed), "failed")
+    if report.skipped and skips_forbidden:
         return _line(report.skipped[0], len(report.skipped), "skipped")
-    if not report.failed:
-        return missing_library(output) or textwrap.shorten(_of_output(output), MOST, placeholder=" ...")
-    if report.failed[0].complaint in _EMPTY and (error := _first_error(output)):
-        return _line(Case(report.failed[0].name, error), len(report.failed), "failed")
-    return _line(report.failed[0], len(report.failed), "failed")
+    return missing_library(output) or textwrap.shorten(_of_output(output), MOST, placeholder=" ...")
 
 
 #: Node's messages for a file that does not load, and for tests whose set-up failed: neither has the cause.
@@ -58,11 +58,13 @@ _EMPTY = {"test failed", "test did not finish before its parent and was cancelle
 
 
 def _cases(elements: list[ElementTree.Element], folder: Path, *kinds: str) -> tuple[Case, ...]:
-    found = (
-        (element, next((element.find(kind) for kind in kinds if element.find(kind) is not None), None))
+    """The tests that have a child of one of these kinds."""
+    return tuple(
+        Case(_name(element, folder), _complaint(child))
         for element in elements
+        for child in element
+        if child.tag in kinds
     )
-    return tuple(Case(_name(element, folder), _complaint(why)) for element, why in found if why is not None)
 
 
 def _name(element: ElementTree.Element, folder: Path) -> str:

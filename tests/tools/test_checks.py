@@ -63,7 +63,7 @@ def test_each_part_is_said_to_have_passed(tmp_path: Path) -> None:
 
 
 def test_where_a_quick_part_fails_the_long_ones_are_not_run(tmp_path: Path) -> None:
-    """The other quick ones are: whoever mends one wants to know of all."""
+    """The other quick parts still run, so that one run shows all of their failures."""
     repository = Repository(tmp_path, types="@echo 'a.py:1: error: no'; exit 1", test_others="@touch was-run")
     code, parts, last = repository.run()
     assert code == 1

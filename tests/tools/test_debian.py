@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from running import shell_program
 from tools import debian
 from tools.debian import (
     Debian,
@@ -40,9 +41,7 @@ Vendor http://vendor.example/ stable main
 
 def program(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, script: str) -> None:
     """A program of this name is found first."""
-    path = folder / name
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(0o755)
+    shell_program(folder / name, script)
     monkeypatch.setattr(debian, "PATH", f"{folder}:/usr/bin:/bin")
 
 

@@ -37,6 +37,9 @@ class FakeDebian:
     def why_not(self) -> str:
         return ""
 
+    def path(self, name: str) -> Path:
+        return self.folder / name.lstrip("/")
+
     def command(self, *words: str, **options: str) -> tuple[str, ...]:
         return ("sh", "-c", self.script, "sh", *words[2:])
 

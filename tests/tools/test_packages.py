@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from running import shell_program
 from tools import packages
 from tools.packages import CHECKS, NEEDED, Check, lies, loads, makes_environments, provide, starts
 
@@ -34,9 +35,7 @@ class Machine:
         self._patch.setattr(os, "geteuid", lambda: number)
 
     def program(self, name: str, script: str) -> None:
-        path = self.folder / "bin" / name
-        path.write_text(f"#!/bin/sh\n{script}\n")
-        path.chmod(0o755)
+        shell_program(self.folder / "bin" / name, script)
 
     def without(self, name: str) -> None:
         """A machine that lacks a program which this one has."""
