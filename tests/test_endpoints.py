@@ -39,7 +39,7 @@ def test_the_digest_does_not_hold_the_endpoint(endpoints: Endpoints) -> None:
     assert url.rpartition("/")[2][:6] not in sid
 
 
-@pytest.mark.req("SUB-9", "SUB-11")
+@pytest.mark.req("SUB-20", "SUB-11")
 def test_an_endpoint_is_found_however_it_comes_back(endpoints: Endpoints) -> None:
     """In a form: with another host or path before it, a slash or a query behind. In a handshake: by its path."""
     url, sid = endpoints.new()

@@ -121,7 +121,7 @@ def test_after_its_stop_there_is_no_timer(bench: Bench) -> None:
     assert [timer.off for timer in bench.timers] == [True]
 
 
-@pytest.mark.req("SYN-1", "SYN-12")
+@pytest.mark.req("SYN-1", "SYN-15")
 def test_what_is_heard_is_counted(bench: Bench) -> None:
     """Acknowledgements, the refusals among them, and what means nothing; each command goes to its session."""
     notice = bench.send("one")

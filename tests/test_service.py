@@ -98,7 +98,7 @@ async def test_a_conflict_is_decided_again() -> None:
         assert await follower.silent()
 
 
-@pytest.mark.req("SUB-15", "LIM-1")
+@pytest.mark.req("SUB-22", "LIM-1")
 async def test_a_conflict_is_counted_once() -> None:
     """A subscription that had to be decided again is one subscription of one topic, with one deadline."""
     async with running_hub() as hub:
@@ -184,7 +184,7 @@ async def test_a_failed_write_leaves_everything_as_it_was(tmp_path: Path) -> Non
             assert (await hub.form(hub__events="Patient-open", hub__topic="new")).status_code == 202
 
 
-@pytest.mark.req("SUB-17", "SUB-12")
+@pytest.mark.req("SUB-23", "SUB-12")
 async def test_a_lost_socket_is_noted_when_the_store_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """It went while nothing could be written; afterwards its place counts as empty, and what it missed waits for it."""
     monkeypatch.setattr(service, "RETRY_SECONDS", 0.01)
@@ -299,7 +299,7 @@ async def test_what_fell_due_while_no_process_ran_is_done_at_the_start(tmp_path:
         await until(lambda: not any(session.topic == "three" for session in again.hub.service._store.sessions()))
 
 
-@pytest.mark.req("SUB-17", "SUB-15")
+@pytest.mark.req("SUB-23", "SUB-22")
 async def test_after_a_crash_who_had_a_socket_has_time_to_come_back(tmp_path: Path) -> None:
     """When room is needed, who was absent before the crash goes before whose socket died with the process."""
     clock, idp, crashed = Clock(), Idp(), tmp_path.with_name(f"{tmp_path.name}-crashed")
@@ -320,7 +320,7 @@ async def test_after_a_crash_who_had_a_socket_has_time_to_come_back(tmp_path: Pa
         assert await is_refused(named.replace(str(hub.port), str(again.port))), "its socket is gone, so it is replaced"
 
 
-@pytest.mark.req("OPS-3", "SUB-17")
+@pytest.mark.req("OPS-3", "SUB-23")
 async def test_stopping_notes_every_socket_before_the_store_is_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

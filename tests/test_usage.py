@@ -73,7 +73,7 @@ def test_an_endpoint_is_found_as_long_as_it_lives() -> None:
     assert usage.find("a") is None
 
 
-@pytest.mark.req("SUB-15")
+@pytest.mark.req("SUB-22")
 def test_below_the_limit_nobody_goes() -> None:
     """The limit itself is the most that one may have."""
     usage = Usage(2, 10)
@@ -82,7 +82,7 @@ def test_below_the_limit_nobody_goes() -> None:
     assert usage.to_evict("realm", ANN) is None
 
 
-@pytest.mark.req("SUB-15")
+@pytest.mark.req("SUB-22")
 def test_at_the_limit_the_longest_absent_of_all_sessions_goes() -> None:
     """Who has a socket never goes, however old; of the others the one whose socket went, or never came, first."""
     usage = Usage(3, 10)
@@ -91,7 +91,7 @@ def test_at_the_limit_the_longest_absent_of_all_sessions_goes() -> None:
     assert usage.to_evict("realm", ANN) == (TWO, "c")
 
 
-@pytest.mark.req("SUB-15")
+@pytest.mark.req("SUB-22")
 def test_sockets_that_come_and_go_are_seen() -> None:
     """What counts is what the subscription is now, not what it was when it was made."""
     usage = Usage(2, 10)
@@ -105,7 +105,7 @@ def test_sockets_that_come_and_go_are_seen() -> None:
     assert usage.to_evict("realm", ANN) == (ONE, "a")
 
 
-@pytest.mark.req("SUB-15")
+@pytest.mark.req("SUB-22")
 def test_with_all_sockets_there_it_is_too_many() -> None:
     """And the client is told when to try again."""
     usage = Usage(1, 10)
@@ -115,7 +115,7 @@ def test_with_all_sockets_there_it_is_too_many() -> None:
     assert refusal.value.retry_after
 
 
-@pytest.mark.req("SUB-15")
+@pytest.mark.req("SUB-22")
 def test_the_limit_is_each_users_own() -> None:
     """Another user, a client of the same name, and the same user in another realm have their own room."""
     usage = Usage(1, 10)

@@ -57,7 +57,7 @@ class Following:
             self._arm()
 
     def heard(self, connection: str, message: bytes) -> None:
-        """A connection sent this text. What is no acknowledgement is counted, and forgotten (SYN-12)."""
+        """A connection sent this text. What is no acknowledgement is counted, and forgotten (SYN-15)."""
         answer = self._deliveries.acknowledged(connection, message, self._clock())
         if answer is None:
             self._counters.frames_ignored += 1

@@ -97,7 +97,7 @@ class Service:
         ticked = False
         while True:
             session, revision = await self._store.load(key)
-            # But nobody is late because the hub was away (SUB-17).
+            # But nobody is late because the hub was away (SUB-23).
             if self._overdue(session) and not ticked and not isinstance(command, Tick | Restarted):
                 ticked = True
                 await self.submit(key, Tick())
@@ -115,7 +115,7 @@ class Service:
             return outcome.reply
 
     async def subscribe(self, key: SessionKey, command: Subscribe) -> None:
-        """Submit a Subscribe, within what its user may have in all sessions together (SUB-15)."""
+        """Submit a Subscribe, within what its user may have in all sessions together (SUB-22)."""
         session, _ = await self._store.load(key)
         # What will be refused, or replaces one of its own, must not cost another subscription its place.
         after = self._decide(session, command).session

@@ -97,6 +97,7 @@ class Settings(BaseSettings):
     default_lease: Count = 7200
     max_lease: Count = 86400
     connect_timeout: Count = 60
+    max_clock_ahead: Number = 60
     ack_timeout: Count = 10
     ack_policy: Annotated[str, one_of("strict", "lenient", "off")] = "lenient"
     ack_strikes: Count = 3
@@ -117,6 +118,7 @@ class Settings(BaseSettings):
     webhook_allowed_networks: Networks = ()
     secret_key: SecretKey | None = None
     derive_opens: Switch = True
+    derive_closes: Switch = True
     fhir_version: FhirVersion = None
     audit: AuditSink | None = None
     rate_limit_token: Number = 0
@@ -192,7 +194,9 @@ class Settings(BaseSettings):
             connect_timeout=self.connect_timeout,
             max_subscriptions=self.max_subscriptions_per_topic,
             session_ttl=self.session_ttl,
+            max_clock_ahead=self.max_clock_ahead,
             derive_opens=self.derive_opens,
+            derive_closes=self.derive_closes,
             logout_ends_session=self.logout_ends_session,
             max_entries=self.max_bundle_entries,
             ack_strikes=self.ack_strikes,

@@ -45,7 +45,7 @@ class Usage:
     def to_evict(self, realm: str, subscriber: str) -> tuple[SessionKey, str] | None:
         """None if this subscriber may have one subscription more; else the one to evict first: it has no socket, for longest.
 
-        Raises TooMany when all of them have one (SUB-15).
+        Raises TooMany when all of them have one (SUB-22).
         """
         owned = self._subscriptions.get((realm, subscriber), {})
         if len(owned) < self._max_subscriptions:

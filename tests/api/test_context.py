@@ -143,7 +143,7 @@ def report(id_: str = "r1", **more: Any) -> dict[str, Any]:
     return event("DiagnosticReport-open", id_, also=[PATIENT, STUDY, OTHER_STUDY, ENCOUNTER], **more)
 
 
-@pytest.mark.req("DER-1")
+@pytest.mark.req("DER-7")
 async def test_an_open_is_preceded_by_the_opens_it_implies() -> None:
     """Patient, Encounter, ImagingStudy, then the event: each with its context, an id of its own, the same timestamp, no version."""
     async with running_hub() as hub, hub.follow(await hub.subscribe(OPENS)) as follower:
@@ -168,7 +168,7 @@ async def test_an_open_is_preceded_by_the_opens_it_implies() -> None:
         assert await current(hub) == ("", [])
 
 
-@pytest.mark.req("DER-1", "DER-2", "DER-3")
+@pytest.mark.req("DER-7", "DER-2", "DER-3")
 async def test_nobody_is_told_twice_what_they_were_last_told() -> None:
     """Another open of the same patient, from any anchor, derives nothing new; a repeat of the source repeats all it implied."""
     async with running_hub() as hub, hub.follow(await hub.subscribe("Patient-open")) as follower:
@@ -200,7 +200,7 @@ async def test_no_open_is_derived_for_who_may_not_read_it() -> None:
             assert await follower.silent()
 
 
-@pytest.mark.req("DER-5", "CTX-1", "CTX-4")
+@pytest.mark.req("DER-5", "CTX-1", "CTX-7")
 async def test_who_joins_is_told_the_derived_opens_too() -> None:
     """Of each type one: the derived where it is the newer, the stored one where both are the same resource."""
     async with running_hub() as hub:
@@ -216,7 +216,7 @@ async def test_who_joins_is_told_the_derived_opens_too() -> None:
         assert told[3]["event"]["context.versionId"] == await version(hub)
 
 
-@pytest.mark.req("DER-6")
+@pytest.mark.req("DER-8")
 async def test_derived_opens_can_be_turned_off() -> None:
     """With DERIVE_OPENS=false only what was sent is told: live, on joining, and to who reads."""
     async with running_hub(derive_opens=False) as hub:
@@ -230,7 +230,7 @@ async def test_derived_opens_can_be_turned_off() -> None:
         assert (await hub.context(hub.token(scope="fhircast/Patient-open.read"))).status_code == 403
 
 
-@pytest.mark.req("DER-6")
+@pytest.mark.req("DER-8")
 async def test_closes_are_never_derived() -> None:
     """Closing the report closes neither its patient nor its study for anyone."""
     async with running_hub() as hub:

@@ -47,7 +47,7 @@ async def test_the_token_is_checked_before_anything_else() -> None:
             assert answer.headers["www-authenticate"] == "Bearer"
 
 
-@pytest.mark.req("SUB-10", "UNS-3", "AUT-9", "AUT-3")
+@pytest.mark.req("SUB-21", "UNS-3", "AUT-9", "AUT-3")
 async def test_form_then_endpoint_then_owner_then_scope() -> None:
     """400 before 404, 404 before the owner's 403, that before the scope's; and 400 before 403 for an event."""
     async with running_hub() as hub:

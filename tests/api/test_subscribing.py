@@ -129,7 +129,7 @@ async def test_a_form_that_makes_no_sense_is_refused_in_one_line() -> None:
         assert hub.hub.service.usage.subscriptions == 0
 
 
-@pytest.mark.req("SUB-5", "SUB-8", "SUB-13")
+@pytest.mark.req("SUB-5", "SUB-18", "SUB-13")
 async def test_the_edges_of_what_is_taken() -> None:
     """Longest names, unknown events, spaces, trailing commas, a leading zero: real clients send them, and they are granted."""
     fine = [
@@ -217,7 +217,7 @@ async def test_no_form_stops_the_store(tmp_path: Path) -> None:
 # --- renewal ---
 
 
-@pytest.mark.req("SUB-9")
+@pytest.mark.req("SUB-20")
 async def test_a_renewal_replaces_events_lease_and_name() -> None:
     """Same endpoint, same socket, a new confirmation; then what is new is received, and what was dropped is not."""
     async with running_hub() as hub:
@@ -236,7 +236,7 @@ async def test_a_renewal_replaces_events_lease_and_name() -> None:
             assert gone.json() == {"hub.channel.endpoint": endpoint}
 
 
-@pytest.mark.req("SUB-9")
+@pytest.mark.req("SUB-20")
 async def test_a_renewal_that_may_read_nothing_leaves_everything() -> None:
     """403 and the old state: no confirmation, no denial, the old event still comes."""
     async with running_hub() as hub:
@@ -249,7 +249,7 @@ async def test_a_renewal_that_may_read_nothing_leaves_everything() -> None:
             assert await follower.names(1) == ["Patient-open"]
 
 
-@pytest.mark.req("SUB-9")
+@pytest.mark.req("SUB-20")
 async def test_a_renewal_loses_and_doubles_nothing_in_flight() -> None:
     """Renewed again and again in a stream of events, a socket receives each of them once, in order."""
     async with running_hub() as hub:
@@ -271,7 +271,7 @@ async def test_a_renewal_loses_and_doubles_nothing_in_flight() -> None:
             assert await follower.silent()
 
 
-@pytest.mark.req("SUB-10")
+@pytest.mark.req("SUB-21")
 async def test_only_a_live_endpoint_of_this_session_and_user_is_renewed() -> None:
     """404 for a made-up one, another session's, another user's, an ended one, one whose lease is over."""
     async with running_hub() as hub:
@@ -299,7 +299,7 @@ async def test_only_a_live_endpoint_of_this_session_and_user_is_renewed() -> Non
 # --- limits ---
 
 
-@pytest.mark.req("SUB-15")
+@pytest.mark.req("SUB-22")
 async def test_a_full_topic_refuses_and_then_lets_the_longest_absent_go() -> None:
     """With all sockets there: 429 with Retry-After, and nobody goes. Else who has none longest gives way."""
     async with running_hub(max_subscriptions_per_topic=2) as hub:
@@ -321,7 +321,7 @@ async def test_a_full_topic_refuses_and_then_lets_the_longest_absent_go() -> Non
         assert await lives(third)
 
 
-@pytest.mark.req("SUB-15")
+@pytest.mark.req("SUB-22")
 async def test_a_user_over_the_limit_loses_the_longest_absent_of_all_sessions() -> None:
     """Across topics: sockets stay, of the others the one goes that is absent longest; with none absent: 429."""
     async with running_hub(max_subscriptions_per_user=3) as hub:
@@ -343,7 +343,7 @@ async def test_a_user_over_the_limit_loses_the_longest_absent_of_all_sessions() 
                 assert await lives(await hub.subscribe(token=hub.token("user-2"), hub__topic="sixth"))
 
 
-@pytest.mark.req("SUB-15")
+@pytest.mark.req("SUB-22")
 async def test_a_request_that_will_be_refused_costs_nobody_a_place() -> None:
     """At the user's limit: 403 for the scope, for the owner, for the claim, 429 for the topic, 401 for the lease, 404, 400."""
     limits: dict[str, Any] = {
@@ -370,7 +370,7 @@ async def test_a_request_that_will_be_refused_costs_nobody_a_place() -> None:
         assert [await lives(endpoint) for endpoint in mine] == [True, True]
 
 
-@pytest.mark.req("SUB-15", "SUB-17")
+@pytest.mark.req("SUB-22", "SUB-23")
 async def test_who_replaces_a_subscription_of_their_own_is_not_over_the_limit() -> None:
     """At the user's limit an app that comes anew takes its own old place, not that of another app."""
     async with running_hub(max_subscriptions_per_user=2) as hub:
@@ -383,7 +383,7 @@ async def test_who_replaces_a_subscription_of_their_own_is_not_over_the_limit() 
         assert await lives(other)
 
 
-@pytest.mark.req("SUB-17")
+@pytest.mark.req("SUB-23")
 async def test_a_name_that_comes_anew_replaces_those_without_a_socket() -> None:
     """Same user, session and non-empty name: the absent goes, the connected lives beside; no name replaces nothing."""
     async with running_hub() as hub:
@@ -477,7 +477,7 @@ async def test_a_fresh_token_prolongs_the_lease_on_the_same_socket() -> None:
 # --- unsubscribing ---
 
 
-@pytest.mark.req("UNS-1", "UNS-5")
+@pytest.mark.req("UNS-6", "UNS-5")
 @pytest.mark.parametrize("parameter", ["hub.channel.endpoint", "endpoint"])
 async def test_unsubscribing_ends_the_endpoint_for_good(parameter: str) -> None:
     """202 with the endpoint, a denial, close 1000, nothing more is sent; a second time it is unknown."""
@@ -512,7 +512,7 @@ async def test_an_endpoint_of_somebody_else_stays() -> None:
             assert await follower.names(1) == ["Patient-open"]
 
 
-@pytest.mark.req("UNS-4")
+@pytest.mark.req("UNS-7")
 async def test_without_an_endpoint_the_only_one_of_that_name_is_meant() -> None:
     """Exactly one of the caller's, on that topic, of that name: ended. None, or several: 400, and all stay."""
     async with running_hub() as hub:

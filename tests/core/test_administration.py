@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from core.world import KEY, NOON, OPENS, TOPIC, World, patient, token
+from core.world import KEY, NOON, OPENS, TOPIC, World, outcome, patient, token
 from fhircast_hub.core.administration import check_administrator, participants, state
 from fhircast_hub.core.commands import Acknowledged, BeginSession, Command, Connected, EndSession, Refused, Revoked
 from fhircast_hub.core.decide import decide
@@ -191,7 +191,7 @@ def test_a_token_that_is_not_the_subscriptions_any_more_ends_nothing() -> None:
     assert set(world.session.subscriptions) == {"chart"}
 
 
-@pytest.mark.req("AUT-14", "SUB-17")
+@pytest.mark.req("AUT-14", "SUB-23")
 def test_after_a_restart_opaque_tokens_are_not_vouched_for() -> None:
     """Their subscriptions end in 60 seconds, however often the hub restarts, unless they are renewed; others do not."""
     world = World()
@@ -329,7 +329,7 @@ def test_what_does_not_matter_makes_nobody_follow() -> None:
     world.join("a", "Patient-open,SyncError")
     world.publish("Patient-open", patient("p1"))
     world.answer("a", 409)
-    world.publish("SyncError")
+    world.publish("SyncError", outcome())
     world.answer("a")
     assert states(world) == {"a": "refused Patient-open"}
 

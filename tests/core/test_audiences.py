@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from core.world import OPENS, World, patient, study
+from core.world import OPENS, World, encounter, patient, study
 from fhircast_hub.core import audiences
-from fhircast_hub.core.audiences import NOTHING, Told
-from fhircast_hub.core.session import Audience
+from fhircast_hub.core.audiences import NOTHING
+from fhircast_hub.core.session import Audience, Last, Told
 
 PATIENT = frozenset({"patient-open"})
 STUDY = frozenset({"imagingstudy-open"})
-TOLD: Told = ("patient/p1", "", "")
+P1, S1 = Last("patient/p1"), Last("imagingstudy/s1")
+TOLD: Told = (P1, Last(), Last())
 
 
 def members(of: tuple[Audience, ...]) -> list[set[str]]:
@@ -38,7 +39,7 @@ def test_an_event_is_for_those_who_were_granted_it() -> None:
     assert audiences.subscribed(of, "home-open") == ()
 
 
-@pytest.mark.req("SUB-17")
+@pytest.mark.req("SUB-23")
 def test_who_left_is_in_none() -> None:
     """Leaving takes a connection out, and an audience with its last member; who is not there cannot leave."""
     of = audiences.join(audiences.join((), "a", PATIENT, NOTHING), "b", STUDY, NOTHING)
@@ -51,10 +52,19 @@ def test_who_left_is_in_none() -> None:
 def test_what_was_told_is_kept_by_type() -> None:
     """A type's newest replaces its last and leaves the others."""
     told = audiences.remember(audiences.remember(NOTHING, "imagingstudy", "imagingstudy/s1"), "patient", "patient/p1")
-    assert told == ("patient/p1", "", "imagingstudy/s1")
-    assert audiences.remember(told, "patient", "patient/p2") == ("patient/p2", "", "imagingstudy/s1")
+    assert told == (P1, Last(), S1)
+    assert audiences.remember(told, "patient", "patient/p2") == (Last("patient/p2"), Last(), S1)
     assert audiences.told_to(audiences.join((), "a", PATIENT, told), "a") == told
     assert audiences.told_to((), "a") == NOTHING
+
+
+@pytest.mark.req("DER-3", "DER-7")
+def test_what_an_event_names_counts_until_the_next_of_its_type() -> None:
+    """A study names its patient; the next study names none, and so nothing says any more who is shown."""
+    told = audiences.named(NOTHING, "imagingstudy", {"imagingstudy": "imagingstudy/s1", "patient": "patient/p1"})
+    assert told == (Last("patient/p1", by="imagingstudy"), Last(), S1)
+    assert audiences.named(told, "imagingstudy", {"imagingstudy": "imagingstudy/s1"}) == (Last(), Last(), S1)
+    assert audiences.named(told, "encounter", {"patient": "patient/p2"})[0] == Last("patient/p2", by="encounter")
 
 
 @pytest.mark.req("DER-3")
@@ -65,10 +75,21 @@ def test_a_close_is_forgotten_by_all() -> None:
     assert audiences.forget(of, "patient/p2") == of
     assert audiences.forget(of, "observation/o1") == of
     assert members(audiences.forget(of, "patient/p1")) == [{"a", "b"}]
-    other: Told = ("patient/p2", "", "")
+    other: Told = (Last("patient/p2"), Last(), Last())
     left = audiences.forget(audiences.join(of, "c", PATIENT, other), "patient/p1")
     assert audiences.told_to(left, "c") == other
-    assert audiences.forget_all(of) == audiences.forget(of, "patient/p1")
+
+
+@pytest.mark.req("DER-3", "DER-9")
+def test_a_home_open_makes_everything_news() -> None:
+    """Who was told of it shows nothing; who was not goes on showing what came before, and may be told that anew."""
+    home = audiences.join((), "a", PATIENT | {"home-open"}, TOLD)
+    of = audiences.forget_all(audiences.join(home, "b", PATIENT, TOLD))
+    assert audiences.told_to(of, "a") == NOTHING
+    stale = Last("patient/p1", stale=True), Last(), Last()
+    assert audiences.told_to(of, "b") == audiences.told_to(audiences.forget_all(of), "b") == stale
+    assert audiences.told_to(audiences.forget(of, "patient/p1"), "b") == NOTHING
+    assert audiences.told_to(audiences.untold(of, "b", ["patient/p1"]), "b") == NOTHING
 
 
 @pytest.mark.req("DER-3", "EVT-1")
@@ -82,6 +103,6 @@ def test_audiences_meet_again() -> None:
     world.join("late", OPENS)
     world.publish("ImagingStudy-open", study("s2"), patient("p2"))
     world.publish("Patient-open", patient("p3"))
-    world.publish("Encounter-open", {"key": "encounter", "resource": {"resourceType": "Encounter", "id": "e1"}})
+    world.publish("Encounter-open", encounter("e1"), patient("p3"))
     assert world.session is not None
     assert len(world.session.audiences) == 1

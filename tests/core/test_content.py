@@ -71,7 +71,7 @@ class Reading(World):
     def __init__(self, **rules: Any) -> None:
         super().__init__(**rules)
         self.join("viewer", EVENTS)
-        self.publish("DiagnosticReport-open", report("r1"))
+        self.publish("DiagnosticReport-open", report("r1"), patient("p1"))
         self.heard("viewer")
 
     def version(self, ref: str = R1) -> str:
@@ -129,7 +129,7 @@ def test_every_open_and_update_has_a_version_that_was_never_used() -> None:
     world = Reading()
     versions = [world.version()]
     for number in range(5):
-        world.publish("DiagnosticReport-open", report("r2"), {"key": "n", "number": number})
+        world.publish("DiagnosticReport-open", report("r2"), patient("p1"), {"key": "n", "number": number})
         versions.append(world.told()["event"]["context.versionId"])
         assert world.get()["context.versionId"] == versions[-1]
         for of in (R1, R2):
@@ -216,7 +216,7 @@ def test_the_senders_own_versions_are_taken_out() -> None:
 def test_the_versions_form_a_chain() -> None:
     """Each update's prior version is the one that the context's last open or update was given."""
     world = Reading()
-    world.publish("DiagnosticReport-open", report("r2"))
+    world.publish("DiagnosticReport-open", report("r2"), patient("p1"))
     world.heard("viewer")
     last = {R1: world.version(R1), R2: world.version(R2)}
     for number in range(6):
@@ -280,7 +280,7 @@ def test_a_version_that_is_no_string_is_refused() -> None:
 def test_another_contexts_version_is_refused() -> None:
     """Though it is the session's current one."""
     world = Reading()
-    world.publish("DiagnosticReport-open", report("r2"))
+    world.publish("DiagnosticReport-open", report("r2"), patient("p1"))
     assert world.version(R1) in world.refuses(world.update(of=R1, version=world.version(R2)), Conflict)
     assert world.version(R2) in world.refuses(world.update(of=R2, version=world.version(R1)), Conflict)
 
@@ -336,14 +336,16 @@ def test_get_shows_the_opens_context_and_then_the_content() -> None:
 def test_the_opens_context_is_untouched(space: bytes) -> None:
     """Byte for byte, however it was written; the content is put behind its last item."""
     world = World()
-    items = b'[%b{"key" : "report","resource":{"resourceType":"DiagnosticReport","id":"r","x":1.10}}%b' % (space, space)
+    patient_ = b'{"key":"patient","resource":{"resourceType":"Patient","id":"p1"}}'
+    report_ = b'{"key" : "report","resource":{"resourceType":"DiagnosticReport","id":"r","x":1.10}}'
+    items = b"[%b%b,%b%b" % (space, patient_, report_, space)
     world.post(
         b'{"timestamp":"2023-04-01T12:00:00Z","id":"1","event":{"hub.topic":"a-topic","hub.event":"DiagnosticReport-open",'
         b'"context":%b%b]%b}}' % (items, space, space)
     )
     raw = current_context(world.session, token(), TOPIC, world.rules)
     assert b'"context":' + items.rstrip() + b',{"key":"content"' in raw
-    assert json.loads(raw)["context"][0] == item("report", "DiagnosticReport", "r", x=1.1)
+    assert json.loads(raw)["context"][1] == item("report", "DiagnosticReport", "r", x=1.1)
 
 
 @pytest.mark.req("CON-5")
@@ -383,7 +385,7 @@ def test_only_who_may_read_updates_reads_the_content(read: tuple[str, ...], show
     world = Reading()
     world.share(put("Observation", "o1"))
     answer = json.loads(world.raw(token(read=read, write=())))
-    assert [each["key"] for each in answer["context"]] == ["report", "content"][: 1 + shown]
+    assert [each["key"] for each in answer["context"]] == ["report", "patient", "content"][: 2 + shown]
     assert answer["context.versionId"] == world.version()
     assert answer["context"][0] == report("r1")
 
@@ -539,7 +541,7 @@ def test_the_bundle_may_stand_anywhere() -> None:
 def test_a_close_disposes_of_the_content() -> None:
     """Opened again, the report is empty, and the version before it is stale; another's content stays."""
     world = Reading()
-    world.publish("DiagnosticReport-open", report("r2"))
+    world.publish("DiagnosticReport-open", report("r2"), patient("p1"))
     world.share(put("Observation", "o1"), of=R1)
     world.share(put("Observation", "o2"), of=R2)
     version = world.version(R1)
@@ -547,7 +549,7 @@ def test_a_close_disposes_of_the_content() -> None:
     assert world.shared() == ["Observation/o2"]
     assert world.session
     assert list(world.session.contents) == ["diagnosticreport/r2"]
-    world.publish("DiagnosticReport-open", report("r1"))
+    world.publish("DiagnosticReport-open", report("r1"), patient("p1"))
     assert world.shared() == []
     world.refuses(world.update(version=version), Conflict)
 
@@ -566,12 +568,12 @@ def test_another_report_in_between_disposes_of_nothing() -> None:
     """Opened, updated and closed; or Home-open."""
     world = Reading()
     world.share(put("Observation", "o1"))
-    world.publish("DiagnosticReport-open", report("r2"))
+    world.publish("DiagnosticReport-open", report("r2"), patient("p1"))
     world.share(put("Observation", "o2"), of=R2)
     assert world.shared() == ["Observation/o2"]
     world.publish("DiagnosticReport-close", report("r2"))
     world.publish("Home-open")
-    world.publish("DiagnosticReport-open", report("r1"))
+    world.publish("DiagnosticReport-open", report("r1"), patient("p1"))
     assert world.shared() == ["Observation/o1"]
 
 
@@ -580,7 +582,7 @@ def test_another_report_in_between_disposes_of_nothing() -> None:
 def test_what_is_not_open_is_neither_updated_nor_selected_in(of: str) -> None:
     """Never opened, closed, of another type, or only implied by what is open."""
     world = Reading()
-    world.publish("DiagnosticReport-open", report("r2"))
+    world.publish("DiagnosticReport-open", report("r2"), patient("p1"))
     world.publish("DiagnosticReport-close", report("r2"))
     world.publish("DiagnosticReport-open", report("r1"), patient("p1"))
     assert "not open" in world.refuses(world.update(of=of, version=world.version()), Conflict)
@@ -646,7 +648,7 @@ def test_the_entries_are_applied_and_passed_on_in_their_order() -> None:
 def test_a_context_that_is_not_current_is_updated() -> None:
     """What is current stays so, with its version and content; the other's is there when it is opened again."""
     world = Reading()
-    world.publish("DiagnosticReport-open", report("r2"))
+    world.publish("DiagnosticReport-open", report("r2"), patient("p1"))
     world.heard("viewer")
     before = world.raw()
     prior = world.version(R1)
@@ -654,7 +656,7 @@ def test_a_context_that_is_not_current_is_updated() -> None:
     told = world.told()
     assert (told["event"]["context.priorVersionId"], told["event"]["context.versionId"]) == (prior, world.version(R1))
     assert world.raw() == before
-    world.publish("DiagnosticReport-open", report("r1"))
+    world.publish("DiagnosticReport-open", report("r1"), patient("p1"))
     assert world.shared() == ["Observation/o1"]
 
 
@@ -675,7 +677,7 @@ def test_at_home_what_is_open_is_updated() -> None:
 
 @pytest.mark.req("CON-14")
 @pytest.mark.parametrize(
-    "now", [("DiagnosticReport-open", report("r2")), ("Patient-open", patient("p1")), ("Home-open",)]
+    "now", [("DiagnosticReport-open", report("r2"), patient("p1")), ("Patient-open", patient("p1")), ("Home-open",)]
 )
 def test_nothing_is_selected_in_what_is_not_current(now: tuple[Any, ...]) -> None:
     """409; once it is opened again, it is taken."""
@@ -683,7 +685,7 @@ def test_nothing_is_selected_in_what_is_not_current(now: tuple[Any, ...]) -> Non
     world.publish(*now)
     select = message("DiagnosticReport-select", anchor(R1))
     assert "not current" in world.refuses(select, Conflict)
-    world.publish("DiagnosticReport-open", report("r1"))
+    world.publish("DiagnosticReport-open", report("r1"), patient("p1"))
     world.post(select)
     assert world.news("viewer")[-1] == "DiagnosticReport-select"
 
@@ -728,7 +730,7 @@ def test_any_anchor_has_content(type_: str) -> None:
 def test_names_and_references_are_read_as_everywhere() -> None:
     """Names and types in any case, references by their last two segments, ids of any script."""
     world = Reading()
-    world.publish("DiagnosticReport-open", report("ø☃"))
+    world.publish("DiagnosticReport-open", report("ø☃"), patient("p1"))
     posted = world.update(put("Observation", "o1"), of="DiagnosticReport/ø☃")
     posted["event"]["hub.event"] = "DIAGNOSTICREPORT-update"
     posted["event"]["context"][0]["reference"]["reference"] = "https://ehr.example/fhir/diagnosticReport/ø☃"
@@ -867,7 +869,7 @@ def test_a_repeated_update_is_accepted_and_does_nothing(between: str) -> None:
     if between == "an update":
         world.share(put("Observation", "o1", value=2))
     elif between == "an open":
-        world.publish("DiagnosticReport-open", report("r2"))
+        world.publish("DiagnosticReport-open", report("r2"), patient("p1"))
     elif between == "home":
         world.publish("Home-open")
     before = frozen(world.session)
@@ -904,7 +906,7 @@ def test_a_refused_update_is_not_remembered() -> None:
 def test_the_last_256_updates_of_a_context_are_remembered() -> None:
     """Those of another context count for that."""
     world = Reading()
-    world.publish("DiagnosticReport-open", report("r2"))
+    world.publish("DiagnosticReport-open", report("r2"), patient("p1"))
     first, second = world.share(of=R1), world.share(of=R1)
     for _ in range(254):
         world.share(of=R1)
@@ -924,7 +926,7 @@ def test_after_a_close_an_update_is_no_repeat() -> None:
     posted = world.share(put("Observation", "o1"))
     world.publish("DiagnosticReport-close", report("r1"))
     world.refuses(posted, Conflict)
-    world.publish("DiagnosticReport-open", report("r1"))
+    world.publish("DiagnosticReport-open", report("r1"), patient("p1"))
     world.refuses(posted, Conflict)
 
 
@@ -932,7 +934,7 @@ def test_after_a_close_an_update_is_no_repeat() -> None:
 def test_after_an_update_the_open_is_not_the_newest_change() -> None:
     """Its repeat is accepted, sent to nobody, and takes the context to no other version."""
     world = Reading()
-    posted = world.publish("DiagnosticReport-open", report("r1"))
+    posted = world.publish("DiagnosticReport-open", report("r1"), patient("p1"))
     world.share(put("Observation", "o1"))
     world.heard("viewer")
     before = world.raw()
@@ -945,7 +947,7 @@ def test_after_an_update_the_open_is_not_the_newest_change() -> None:
 def test_neither_a_select_nor_a_refused_update_makes_a_repeat_old() -> None:
     """They change nothing: the open is still the newest change, and is sent again as it was."""
     world = Reading()
-    posted = world.publish("DiagnosticReport-open", report("r1"))
+    posted = world.publish("DiagnosticReport-open", report("r1"), patient("p1"))
     (opened,) = world.heard("viewer")
     world.publish("DiagnosticReport-select", anchor(R1))
     world.refuses(world.update(version="stale"), Conflict)
@@ -961,7 +963,7 @@ def test_neither_a_select_nor_a_refused_update_makes_a_repeat_old() -> None:
 def test_a_sessions_content_takes_at_most_8_mib() -> None:
     """In all its contexts together, to the byte: 413, and what is smaller is taken."""
     world = Reading()
-    world.publish("DiagnosticReport-open", report("r2"))
+    world.publish("DiagnosticReport-open", report("r2"), patient("p1"))
     world.share(of_size("a", MAX_CONTENT - 1000), of=R1)
     world.share(of_size("b", 900), of=R2)
     for of in (R1, R2):
@@ -976,7 +978,7 @@ def test_a_sessions_content_takes_at_most_8_mib() -> None:
 def test_what_is_replaced_deleted_or_closed_makes_room() -> None:
     """The bound is about what is there, not about what was ever sent."""
     world = Reading()
-    world.publish("DiagnosticReport-open", report("r2"))
+    world.publish("DiagnosticReport-open", report("r2"), patient("p1"))
     full = of_size("a", MAX_CONTENT)
     world.share(full, of=R1)
     world.share(of_size("a", MAX_CONTENT - 100), of=R1)
@@ -996,15 +998,15 @@ def test_an_evicted_context_goes_with_its_content() -> None:
     world = Reading()
     world.share(put("Observation", "o1"))
     for number in range(63):
-        world.publish("DiagnosticReport-open", report(f"n{number}"))
+        world.publish("DiagnosticReport-open", report(f"n{number}"), patient("p1"))
         world.share(put("Observation", f"o-{number}"), of=f"DiagnosticReport/n{number}")
     world.heard("viewer")
-    world.publish("DiagnosticReport-open", report("one too many"))
+    world.publish("DiagnosticReport-open", report("one too many"), patient("p1"))
     assert world.news("viewer") == ["DiagnosticReport-open one too many", "DiagnosticReport-close r1"]
     assert world.session
     assert set(world.session.contents) == {f"diagnosticreport/n{number}" for number in range(63)}
     world.refuses(world.update(version="any"), Conflict)
-    world.publish("DiagnosticReport-open", report("r1"))
+    world.publish("DiagnosticReport-open", report("r1"), patient("p1"))
     assert world.shared() == []
 
 
@@ -1034,7 +1036,7 @@ def test_missed_updates_are_told_in_order_with_the_closes() -> None:
     """Then what is open, at the version that is current: the very messages that the others were sent."""
     world = Reading()
     world.join("other", "DiagnosticReport-update,DiagnosticReport-close")
-    world.publish("DiagnosticReport-open", report("r2"))
+    world.publish("DiagnosticReport-open", report("r2"), patient("p1"))
     world.disconnect("viewer")
     list(named(world, "u1"))
     list(named(world, "u2", of=R2))
@@ -1143,7 +1145,7 @@ def test_updates_before_a_close_are_not_told_again_when_it_is_open_again() -> No
     sure = world.now
     list(named(world, "u1"))
     world.publish("DiagnosticReport-close", report("r1"))
-    world.publish("DiagnosticReport-open", report("r1"))
+    world.publish("DiagnosticReport-open", report("r1"), patient("p1"))
     expected = list(named(world, "u2"))
     world.wait(1)
     world.heard("viewer")
@@ -1198,7 +1200,7 @@ def test_a_decision_changes_nothing_in_place() -> None:
 def test_another_contexts_resources_are_its_own() -> None:
     """The same resource in two reports is two, which change apart."""
     world = Reading()
-    world.publish("DiagnosticReport-open", report("r2"), encounter("e1"), study("s1"))
+    world.publish("DiagnosticReport-open", report("r2"), encounter("e1"), study("s1"), patient("p1"))
     world.share(put("Observation", "o1", value=1), of=R1)
     world.share(put("Observation", "o1", value=2), of=R2)
     world.share(delete("Observation/o1"), of=R1)

@@ -15,6 +15,7 @@ from core.world import (
     encounter,
     item,
     message,
+    outcome,
     patient,
     report,
     resource,
@@ -49,7 +50,7 @@ def test_a_joiner_is_told_the_newest_open_of_each_type() -> None:
     world.publish("ImagingStudy-open", study("s1"))
     world.publish("Observation-open", item("observation", "Observation", "o1"))
     world.publish("Patient-open", patient("p2"))
-    world.publish("Encounter-open", encounter("e1"))
+    world.publish("Encounter-open", encounter("e1"), patient("p1"))
     assert joined(world, f"{OPENS},Observation-open") == [
         "ImagingStudy-open s1",
         "Observation-open o1",
@@ -108,7 +109,7 @@ def test_what_was_closed_before_the_first_socket_is_no_news() -> None:
     assert world.news("chart") == ["subscribe"]
 
 
-@pytest.mark.req("CTX-2", "CTX-4")
+@pytest.mark.req("CTX-2", "CTX-7")
 def test_a_closed_patient_is_not_derived() -> None:
     """A study implies its patient until that patient is closed."""
     world = World()
@@ -120,7 +121,7 @@ def test_a_closed_patient_is_not_derived() -> None:
     assert joined(world, "Patient-open") == ["Patient-open p1"]
 
 
-@pytest.mark.req("CTX-2", "CTX-4")
+@pytest.mark.req("CTX-2", "CTX-7")
 def test_a_closed_study_implies_nothing() -> None:
     """What is closed implies no more; an older context that is open may."""
     world = World()
@@ -154,7 +155,7 @@ def test_a_joiner_is_told_nothing_they_did_not_ask_for() -> None:
     assert world.news("limited") == ["subscribe", "Patient-open p1"]
 
 
-@pytest.mark.req("CTX-4")
+@pytest.mark.req("CTX-7")
 def test_the_newer_of_stored_and_derived_is_told() -> None:
     """One per type, whichever was last."""
     world = World()
@@ -166,7 +167,7 @@ def test_the_newer_of_stored_and_derived_is_told() -> None:
     assert joined(world) == ["ImagingStudy-open s1", "Patient-open p3"]
 
 
-@pytest.mark.req("CTX-4")
+@pytest.mark.req("CTX-7")
 def test_the_stored_one_is_told_when_both_are_the_same() -> None:
     """It says more: its own id, its version, all of its context."""
     world = World()
@@ -177,20 +178,35 @@ def test_the_stored_one_is_told_when_both_are_the_same() -> None:
     assert [told["id"] for told in world.read("chart")[1:]] == [opened["id"]]
 
 
-@pytest.mark.req("CTX-4", "CTX-1")
+@pytest.mark.req("CTX-7", "CTX-1")
 def test_derived_and_stored_opens_come_oldest_first() -> None:
     """A derived open stands where its source does, before it."""
     world = World()
     world.publish("Observation-open", item("observation", "Observation", "o1"))
     world.publish("DiagnosticReport-open", report("r1"), study("s1"), patient("p1"), encounter("e1"))
-    world.publish("Encounter-open", encounter("e2"))
-    assert joined(world, f"{OPENS},Observation-open") == [
+    world.publish("Encounter-open", encounter("e2"), patient("p1"))
+    assert joined(world, "Patient-open,Encounter-open,ImagingStudy-open,Observation-open") == [
         "Observation-open o1",
         "Patient-open p1",
         "ImagingStudy-open s1",
-        "DiagnosticReport-open r1",
         "Encounter-open e2",
     ]
+
+
+@pytest.mark.req("CTX-7", "DER-7")
+def test_a_joiner_is_told_nothing_that_a_told_event_names() -> None:
+    """Whoever is sent the study reads its patient there; the patient that was opened before comes before."""
+    world = World()
+    world.publish("ImagingStudy-open", study("s1"), patient("p1"))
+    assert joined(world, OPENS) == ["ImagingStudy-open s1"]
+    world.publish("Patient-open", patient("p0"))
+    world.publish("ImagingStudy-open", study("s2"), patient("p2"))
+    assert joined(world, OPENS) == ["Patient-open p0", "ImagingStudy-open s2"]
+    world.publish("DiagnosticReport-open", report("r1"), patient("p2"))
+    three = "Patient-open,Encounter-open,ImagingStudy-open"
+    assert joined(world, three) == ["Patient-open p0", "ImagingStudy-open s2"], "the study says p2 already"
+    world.publish("DiagnosticReport-open", report("r2"), patient("p0"))
+    assert joined(world, three) == ["ImagingStudy-open s2", "Patient-open p0"], "a derived one, for p2 came between"
 
 
 @pytest.mark.req("CTX-5")
@@ -328,7 +344,7 @@ def test_what_changes_no_context_changes_no_version(name: str) -> None:
     world = World()
     world.publish("Patient-open", patient("p1"))
     before = world.get()
-    world.publish(name)
+    world.publish(name, outcome())
     assert world.get() == before
 
 
@@ -462,7 +478,7 @@ def test_contexts_are_bounded_in_bytes_too() -> None:
     assert world.news("chart") == [f"Patient-close p{number}" for number in range(4)]
 
 
-@pytest.mark.req("LIM-1", "DER-1")
+@pytest.mark.req("LIM-1", "DER-7")
 def test_the_patient_of_the_current_study_does_not_go() -> None:
     """64 patients are open; the study of the oldest is opened: a chart shows that patient, and a joiner is told the same."""
     world = World()
@@ -485,7 +501,7 @@ def test_whoever_joins_at_home_is_told_the_next_patient_again() -> None:
     assert world.news("chart") == ["Patient-open p1"]
 
 
-@pytest.mark.req("SUB-9", "CTX-6")
+@pytest.mark.req("SUB-20", "CTX-6")
 def test_a_renewal_at_home_leaves_the_application_at_home() -> None:
     """What the new names add is not current: Home-open comes behind it again."""
     world = World()

@@ -9,7 +9,21 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from core.world import CLOSES, NOON, OPENS, TOPIC, World, encounter, frozen, item, patient, report, study, token
+from core.world import (
+    CLOSES,
+    NOON,
+    OPENS,
+    TOPIC,
+    World,
+    encounter,
+    frozen,
+    item,
+    outcome,
+    patient,
+    report,
+    study,
+    token,
+)
 from fhircast_hub.core.commands import Connected, Disconnected, Evict, MakeRoom, Restarted, Tick
 from fhircast_hub.core.decide import decide
 from fhircast_hub.core.errors import Conflict, Forbidden, HubError, NotFound
@@ -27,7 +41,7 @@ TTL = 86400
 def test_a_session_without_anybody_is_forgotten() -> None:
     """After SESSION_TTL, and with it whose it was and what its version was."""
     world = World(session_ttl=TTL)
-    world.publish("SyncError")
+    world.publish("SyncError", outcome())
     world.wait(TTL - 1)
     with pytest.raises(Forbidden):
         world.get(by=token("bob"))
@@ -107,7 +121,7 @@ def test_use_keeps_a_session() -> None:
     """The time runs anew from each event."""
     world = World(session_ttl=100)
     for _ in range(5):
-        world.publish("SyncError")
+        world.publish("SyncError", outcome())
         world.wait(99)
     assert world.session is not None
 
@@ -346,7 +360,7 @@ TestAnything = pytest.mark.req("EVT-13", "LIM-1")(Anything.TestCase)
 def test_an_endpoint_that_never_was_is_not_found_in_a_forgotten_session() -> None:
     """A session that was forgotten knows no endpoint."""
     world = World(session_ttl=10)
-    world.publish("SyncError")
+    world.publish("SyncError", outcome())
     world.wait(10)
     with pytest.raises(NotFound):
         world.connect("chart")

@@ -113,7 +113,7 @@ def test_the_id_alone_acknowledges(message: bytes) -> None:
     assert node.says("a", message) == [Acknowledged("a")]
 
 
-@pytest.mark.req("SYN-12")
+@pytest.mark.req("SYN-15")
 @pytest.mark.parametrize(
     "message",
     [
@@ -162,7 +162,7 @@ def test_the_longest_acknowledgement_is_heard() -> None:
     assert node.says("a", message) == [Acknowledged("a", followed=False), Refused("a", "a'", notice(id_), 409)]
 
 
-@pytest.mark.req("SYN-1", "SYN-12")
+@pytest.mark.req("SYN-1", "SYN-15")
 @pytest.mark.parametrize("size", [4096, 65_400])
 def test_a_refusal_with_a_long_reason_is_heard(size: int) -> None:
     """Somebody's stack trace: as long as a frame may be, it must not cost the others the news; they read the start of it."""
@@ -176,7 +176,7 @@ def test_a_refusal_with_a_long_reason_is_heard(size: int) -> None:
 # Whose it is
 
 
-@pytest.mark.req("SYN-12", "EVT-11")
+@pytest.mark.req("SYN-15", "EVT-11")
 def test_an_event_of_another_session_cannot_be_acknowledged() -> None:
     """Though its id be known, and even the same as one of ours."""
     node = Node("a")

@@ -90,7 +90,7 @@ def test_it_goes_on_as_long_as_a_socket_wants_it() -> None:
     assert world.session.beat is None
 
 
-@pytest.mark.req("SYN-13", "SUB-9")
+@pytest.mark.req("SYN-13", "SUB-20")
 def test_a_renewal_begins_and_ends_it() -> None:
     """With the events that are asked for now."""
     world = World()
@@ -154,7 +154,7 @@ def test_nobody_need_acknowledge_it() -> None:
     assert not world.closed
 
 
-@pytest.mark.req("SYN-13", "SUB-17")
+@pytest.mark.req("SYN-13", "SUB-23")
 def test_after_a_restart_it_waits_for_sockets() -> None:
     """Those of the last process are gone, and get nothing."""
     world = World()

@@ -99,7 +99,7 @@ def test_a_new_webhook_is_asked() -> None:
 def test_a_verified_webhook_is_posted_what_is_current() -> None:
     """As a socket that joins would be told, but for the confirmation."""
     world = Hooked()
-    world.publish("Encounter-open", encounter("e1"))
+    world.publish("Encounter-open", encounter("e1"), patient("p1"))
     world.publish("Patient-open", patient("p1"))
     world.publish("ImagingStudy-open", study("s1"))
     world.hook("a", "Patient-open,ImagingStudy-open")
@@ -359,7 +359,7 @@ def test_a_verified_renewal_takes_over() -> None:
     assert world.subscriptions().keys() == {"chart", "b"}
     assert world.posted() == [("b", "Patient-open p2")]
     assert [sid for sid, _ in world.waiting()] == ["b"] * 3
-    world.publish("Encounter-open", encounter("e1"))
+    world.publish("Encounter-open", encounter("e1"), patient("p1"))
     assert world.posted() == [("b", "Encounter-open e1")]
     world.do(Answered(pending.number, 409))
     (told,) = world.read("chart")
@@ -393,7 +393,7 @@ def test_a_subscription_of_another_user_is_not_replaced() -> None:
     assert world.subscriptions().keys() == {"chart", "b", "c", "d"}
 
 
-@pytest.mark.req("WHK-12", "SUB-17")
+@pytest.mark.req("WHK-12", "SUB-23")
 def test_a_webhook_is_no_ghost() -> None:
     """Of the same name as a new socket's, verified or not, it stays."""
     world = Hooked()
@@ -403,7 +403,7 @@ def test_a_webhook_is_no_ghost() -> None:
     assert world.subscriptions().keys() == {"a", "b", "chart"}
 
 
-@pytest.mark.req("WHK-7", "SUB-14", "SUB-15", "WHK-12", "SES-4")
+@pytest.mark.req("WHK-7", "SUB-14", "SUB-22", "WHK-12", "SES-4")
 @pytest.mark.parametrize("how", ["it makes room", "the topic is full", "it asks anew", "its time is over", "the end"])
 def test_who_goes_before_it_is_verified_is_asked_no_more(how: str) -> None:
     """However it went, and without a word to its callback; else its callback could hang for nothing."""
@@ -426,7 +426,7 @@ def test_who_goes_before_it_is_verified_is_asked_no_more(how: str) -> None:
     assert bool(drop.reason) is (how == "the end")
 
 
-@pytest.mark.req("SUB-15")
+@pytest.mark.req("SUB-22")
 def test_who_is_not_verified_makes_room_and_who_is_does_not() -> None:
     """As with sockets that did not come yet."""
     world = Hooked()
@@ -500,7 +500,7 @@ def test_what_cannot_be_delivered_at_all_is_reported() -> None:
 # Restarts
 
 
-@pytest.mark.req("WHK-4", "SUB-17")
+@pytest.mark.req("WHK-4", "SUB-23")
 def test_after_a_restart_webhooks_go_on() -> None:
     """What was not answered is posted again, in order, with the same numbers; what comes is posted; nobody is lost."""
     world = Hooked()

@@ -15,6 +15,7 @@ from core.world import (
     encounter,
     item,
     message,
+    outcome,
     patient,
     report,
     spec,
@@ -176,7 +177,7 @@ def test_all_hear_one_order() -> None:
         world.publish("ImagingStudy-open", study(f"s-{sid}"), patient(f"p-{sid}"), by=token(client=sid))
         world.publish("Patient-open", patient(sid))
         world.publish("Patient-close", patient(sid), by=token(client=sid))
-        world.publish("DiagnosticReport-open", report(f"r-{sid}"), study(f"s2-{sid}"), encounter(sid))
+        world.publish("DiagnosticReport-open", report(f"r-{sid}"), study(f"s2-{sid}"), encounter(sid), patient("p1"))
     heard = {sid: world.heard(sid) for sid in events}
     for one in heard.values():
         for other in heard.values():
@@ -244,7 +245,7 @@ def test_a_repeat_of_an_older_change_is_nothing(newer: str, items: list[object],
     world.join("viewer", f"{OPENS},{CLOSES},Home-open")
     world.publish("Patient-open", patient("p1"))
     world.publish("Patient-open", patient("p0"))
-    world.publish("Encounter-open", encounter("e1"))
+    world.publish("Encounter-open", encounter("e1"), patient("p1"))
     posted = world.publish(old, *([] if old == "Home-open" else [patient("p0")]))
     world.publish(newer, *items)
     before = world.get()
@@ -261,7 +262,7 @@ def test_what_changes_no_context_makes_no_repeat_old() -> None:
     world = World()
     world.join("viewer", "Patient-open")
     posted = world.publish("Patient-open", patient("p1"))
-    world.publish("SyncError")
+    world.publish("SyncError", outcome())
     world.publish("Patient-close", patient("p2"))
     world.post(posted)
     assert world.news("viewer") == ["Patient-open p1"] * 2
@@ -291,7 +292,7 @@ def test_who_keeps_repeating_never_takes_the_session_back() -> None:
         assert world.current() == f"Patient p{number}"
 
 
-@pytest.mark.req("EVT-18")
+@pytest.mark.req("EVT-20")
 def test_arrival_counts_and_not_the_clock() -> None:
     """An open with an older timestamp becomes the current context, as any."""
     world = World()
@@ -315,7 +316,7 @@ def test_arrival_counts_and_not_the_clock() -> None:
         ((), "Patient-open", [patient("p1")]),
         (("Patient-close",), "Patient-open", [patient("p1")]),
         (("ImagingStudy-open",), "Patient-open", [patient("p1")]),
-        (("Patient-open",), "SyncError", []),
+        (("Patient-open",), "SyncError", [outcome()]),
         (("Patient-open",), "Home-open", []),
         (("Patient-open",), "org.example.thing", []),
         (("DiagnosticReport-open",), "DiagnosticReport-select", [REFERENCE]),

@@ -87,6 +87,11 @@ def report(id_: str) -> dict[str, Any]:
     return item("report", "DiagnosticReport", id_)
 
 
+def outcome() -> dict[str, Any]:
+    """What a SyncError cannot be without."""
+    return item("operationoutcome", "OperationOutcome", "an-outcome")
+
+
 def message(name: str, *items: object, id_: str = "an-id", at: str = "2023-04-01T12:00:00Z") -> dict[str, Any]:
     """An event as a client posts it."""
     return {"timestamp": at, "id": id_, "event": {"hub.topic": TOPIC, "hub.event": name, "context": list(items)}}

@@ -52,7 +52,7 @@ async def test_decompression_bomb(encoding: str) -> None:
         assert answer.status_code == 400
 
 
-@pytest.mark.req("SYN-12")
+@pytest.mark.req("SYN-15")
 async def test_compressed_frame() -> None:
     """Compression is never agreed on; a frame that is compressed all the same ends its socket, and is not inflated."""
     async with running_hub() as hub:

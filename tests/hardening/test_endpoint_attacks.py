@@ -36,7 +36,7 @@ async def test_endpoint_guessing() -> None:
             pass
 
 
-@pytest.mark.req("SUB-11", "UNS-1")
+@pytest.mark.req("SUB-11", "UNS-6")
 async def test_endpoint_reuse() -> None:
     """One that was ended lives no more, for its own user with a good token neither, not to connect and not to renew."""
     async with running_hub() as hub:
@@ -48,7 +48,7 @@ async def test_endpoint_reuse() -> None:
         assert await hub.subscribe() != endpoint
 
 
-@pytest.mark.req("SUB-10", "UNS-3")
+@pytest.mark.req("SUB-21", "UNS-3")
 async def test_endpoint_of_another_user() -> None:
     """Known or not, it is nobody else's to renew, to end or to move to a session of their own; its owner goes on."""
     async with running_hub() as hub:

@@ -63,7 +63,7 @@ async def test_connection_flood() -> None:
             writer.close()
 
 
-@pytest.mark.req("SYN-12", "SYN-13")
+@pytest.mark.req("SYN-15", "SYN-13")
 @pytest.mark.parametrize(
     ("frame", "ends"),
     [

@@ -209,7 +209,7 @@ async def test_garbage_instead_of_http(target: HubProcess, issuer: IssuerThread)
     assert all(json.dumps(line) for line in target.lines())
 
 
-@pytest.mark.req("SYN-12")
+@pytest.mark.req("SYN-15")
 async def test_garbage_on_a_socket(target: HubProcess, issuer: IssuerThread) -> None:
     """Random bytes after the handshake end that socket only."""
     async with Visitor(target, issuer.idp) as visitor:

@@ -247,7 +247,7 @@ async def test_legacy_serves_a_client_that_chooses_its_endpoint(legacy: HubProce
             assert await follower.closed() == 1000
 
 
-@pytest.mark.req("AUT-17", "SUB-9")
+@pytest.mark.req("AUT-17", "SUB-20")
 async def test_a_legacy_renewal_answers_with_the_same_endpoint(legacy: HubProcess) -> None:
     """The address that was answered first, not the name that the client gave."""
     chosen = form(hub__channel__endpoint=str(uuid.uuid4()), subscriber__name="renewing")
@@ -256,7 +256,7 @@ async def test_a_legacy_renewal_answers_with_the_same_endpoint(legacy: HubProces
     assert answers[0] == answers[1]
 
 
-@pytest.mark.req("AUT-17", "SUB-10", "SUB-11")
+@pytest.mark.req("AUT-17", "SUB-21", "SUB-11")
 async def test_plain_dev_serves_no_legacy_client(dev: HubProcess) -> None:
     """Without a token 401 to a form and to an event, with one 404 to an endpoint of its choosing; /bind/ leads nowhere."""
     chosen = str(uuid.uuid4())

@@ -100,7 +100,7 @@ async def test_what_was_accepted_last_is_there(restarted: Restarted, issuer: Iss
     assert current in (f"n{before.last}", f"n{before.last + 1}")
 
 
-@pytest.mark.req("SUB-12", "SUB-17", "LEA-1", "CTX-1")
+@pytest.mark.req("SUB-12", "SUB-23", "LEA-1", "CTX-1")
 async def test_the_client_comes_back_to_its_endpoint(restarted: Restarted, issuer: IssuerThread) -> None:
     """It is confirmed, with what is left of its lease, is told the current contexts, and follows again."""
     hub, before = restarted
@@ -131,7 +131,7 @@ async def test_a_close_is_told_to_who_may_have_missed_it(
         assert await follower.silent()
 
 
-@pytest.mark.req("SUB-9", "LEA-3")
+@pytest.mark.req("SUB-20", "LEA-3")
 async def test_a_renewal_after_the_restart(restarted: Restarted, issuer: IssuerThread) -> None:
     """With and without a socket: the same endpoint, the new events, a new confirmation."""
     hub, before = restarted
@@ -145,7 +145,7 @@ async def test_a_renewal_after_the_restart(restarted: Restarted, issuer: IssuerT
             assert (await follower.next())["id"] == "Patient-open-p1"
 
 
-@pytest.mark.req("UNS-1")
+@pytest.mark.req("UNS-6")
 async def test_unsubscribing_after_the_restart(restarted: Restarted, issuer: IssuerThread) -> None:
     """The endpoint, known by its digest only, can be ended."""
     hub, before = restarted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,20 +17,16 @@ from fhircast_hub.core.session import Session
 from simulation.clients import anchor
 from simulation.model import Label, Topic
 from simulation.oracle import LOST, Heard, Told
+from simulation.shown import it_does_not_matter_when_one_joined
+from simulation.violation import Violation
 
 if TYPE_CHECKING:
     from simulation.hub import Asked
     from simulation.world import World
 
 _decode = msgspec.json.Decoder().decode
-
-
-class Violation(AssertionError):
-    """An invariant does not hold: which, and what was found."""
-
-    def __init__(self, invariant: str, found: str) -> None:
-        super().__init__(f"{invariant}: {found}")
-        self.invariant = invariant
+#: A UUID made of a name (version 5), as the hub gives to what it derives.
+_DERIVED_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 class Step(NamedTuple):
@@ -72,11 +69,13 @@ def read(frame: bytes) -> Label:
     event = message["event"]
     key = event["hub.event"].lower()
     version = event.get("context.versionId", "")
-    if key == "syncerror" and event["context"]:
+    if key == "syncerror" and "issue" in event["context"][0]["resource"]:
         return _read_error(event["context"][0]["resource"]["issue"][0])
     if key == "heartbeat":
         return ("heartbeat",)
     if key.endswith("-open") and key != "home-open" and not version:
+        return "derived", key, anchor(key, event["context"]), message["timestamp"]
+    if key.endswith("-close") and _DERIVED_ID.fullmatch(message["id"]):
         return "derived", key, anchor(key, event["context"]), message["timestamp"]
     if "context.priorVersionId" in event:
         return "event", key, message["id"], version, event["context.priorVersionId"]
@@ -104,23 +103,23 @@ def events_reach_who_asked(step: Step) -> None:
 
 
 def opens_are_derived(step: Step) -> None:
-    """DER-1, DER-3: an open implies others, for those who were last told something else."""
+    """DER-7, DER-3: an open implies others, for those who were last told something else."""
     if not isinstance(step.asked.command, Connected):
         _same(step, "opens_are_derived", "derived")
 
 
 def who_cannot_follow_is_reported(step: Step) -> None:
-    """SYN-1 to SYN-4, SYN-7, EVT-18: one SyncError to everybody else who asked for them, and none without a cause."""
+    """SYN-1 to SYN-4, SYN-7, EVT-20: one SyncError to everybody else who asked for them, and none without a cause."""
     _same(step, "who_cannot_follow_is_reported", "syncerror")
 
 
 def the_end_is_told(step: Step) -> None:
-    """LEA-4, UNS-1, SYN-5, SUB-11: a denial, then 1000; whose place was taken, 1008; and nobody else is closed."""
+    """LEA-4, UNS-6, SYN-5, SUB-11: a denial, then 1000; whose place was taken, 1008; and nobody else is closed."""
     _same(step, "the_end_is_told", "denied", "close")
 
 
 def confirmation_comes_first(step: Step) -> None:
-    """SUB-3, SUB-9: a socket that came, or a renewal, is confirmed before anything else is said to it."""
+    """SUB-3, SUB-20: a socket that came, or a renewal, is confirmed before anything else is said to it."""
     _same(step, "confirmation_comes_first", "confirmation")
     if isinstance(step.asked.command, Connected):
         mine = [label for connection, label in step.said if connection == step.asked.command.connection]
@@ -165,7 +164,7 @@ def what_was_missed_is_told(step: Step) -> None:
 
 
 def one_order(step: Step) -> None:
-    """EVT-13, DER-1: what a command leads to is said to each in one order, the derived opens before the open."""
+    """EVT-13, DER-7: what a command leads to is said to each in one order, the derived opens before the open."""
     if isinstance(step.asked.command, Connected):
         return
     expected: dict[str, list[Label]] = {}
@@ -259,7 +258,7 @@ def one_update_per_version(step: Step) -> None:
 
 
 def subscriptions_are_who_asked(step: Step) -> None:
-    """SUB-9, SUB-14, SUB-15, SUB-17, LEA-1, LEA-4, SYN-5: who is subscribed to what, by which socket, and who is gone."""
+    """SUB-20, SUB-14, SUB-22, SUB-23, LEA-1, LEA-4, SYN-5: who is subscribed to what, by which socket, and who is gone."""
     after, topic = step.after, step.topic
     if after is None or topic is None or (step.before is not None and step.before.subscriptions is after.subscriptions):
         return
@@ -272,7 +271,7 @@ def subscriptions_are_who_asked(step: Step) -> None:
 
 
 def memory_is_bounded(step: Step) -> None:
-    """LIM-1, SUB-12, SUB-15, EVT-17: each part of a session has a bound."""
+    """LIM-1, SUB-12, SUB-22, EVT-17: each part of a session has a bound."""
     after, rules = step.after, step.world.script.rules
     if after is None:
         return
@@ -365,6 +364,7 @@ AFTER_EACH_DECISION: tuple[Callable[[Step], None], ...] = (
     joiners_are_told_what_is_open,
     what_was_missed_is_told,
     opens_are_derived,
+    it_does_not_matter_when_one_joined,
     events_reach_who_asked,
     who_cannot_follow_is_reported,
     the_end_is_told,

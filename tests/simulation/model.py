@@ -47,25 +47,49 @@ class Sub:
     since: float
     fresh: bool = True
     connection: str = ""
-    told: dict[str, str] = field(default_factory=dict)
+    told: dict[str, tuple[str, str]] = field(
+        default_factory=dict
+    )  # by type: the context, and the type of the event that named it
+    stale: set[str] = field(default_factory=set)  # the types of those that were told before a Home-open, unknown to it
     back_by: float = 0.0
     acknowledges: bool = False
     strikes: int = 0
     heard: int = 0
     left: int = 0
+    refused: bool = False  # an open, since its socket came
+
+    def last(self, type_: str) -> str:
+        """The context of this type that it was last told of, "" for none."""
+        return self.told[type_][0] if type_ in self.told else ""
+
+    def tell(self, by: str, refs: dict[str, str]) -> None:
+        """It was told an open of the type `by`, which names these; what the one before named counts no more."""
+        for type_ in [t for t, last in self.told.items() if last[1] == by and t not in refs]:
+            self.untell(type_)
+        for type_, ref in refs.items():
+            self.told[type_] = ref, "" if type_ == by else by
+            self.stale.discard(type_)
+
+    def untell(self, type_: str) -> None:
+        self.told.pop(type_, None)
+        self.stale.discard(type_)
 
 
 class Change(NamedTuple):
-    """A close or update that was accepted, as whoever missed it is told."""
+    """A close or update that was accepted, as whoever missed it is told; a derived close not who knows its `source` (a type)."""
 
     at: float
     key: str
     ref: str
     label: Label
+    source: str = ""
 
     @property
     def closes(self) -> bool:
         return self.key.endswith("-close")
+
+    def is_for(self, events: frozenset[str]) -> bool:
+        return self.key in events and not events & {f"{self.source}-open", f"{self.source}-close"}
 
 
 class Topic:
@@ -120,47 +144,69 @@ class Topic:
             if context.implied.get(type_) == ref:
                 del context.implied[type_]
         for sub in self.subs.values():
-            if sub.told.get(type_) == ref:
-                del sub.told[type_]
+            if sub.last(type_) == ref:
+                sub.untell(type_)
 
     def go_home(self, post: Post) -> None:
         self.current, self.home, self.changed = "", post, self.order
         for sub in self.subs.values():
-            sub.told.clear()
+            if "home-open" in sub.events:
+                sub.told.clear()
+            sub.stale = set(sub.told)
 
     def is_open(self, ref: str) -> bool:
         """Whether it is open, or somebody who joins may be told an open of it that another one implies."""
         return ref in self.contexts or any(ref in context.implied.values() for context in self.contexts.values())
 
-    def derived(self, context: Context) -> list[tuple[str, str]]:
-        """Type and ref of the opens that a context implies, in order (DER-1)."""
-        return [(type_, context.implied[type_]) for type_ in DERIVED if type_ in context.implied]
+    def newer(self, gone: Context) -> bool:
+        """Whether a context of the same type was opened after this one."""
+        return any(other.type == gone.type and other.order > gone.order for other in self.contexts.values())
 
     # Joining
 
-    def replay(self, events: frozenset[str]) -> tuple[list[Label], dict[str, str]]:
-        """What a joiner is told, oldest first, and of what it counts as told then (CTX-1 to CTX-6, DER-5)."""
-        found: list[tuple[int, int, Label]] = []
-        told: dict[str, str] = {}
-        newest = {context.type: context for context in self.contexts.values()}
-        for type_ in {*newest, *DERIVED}:
-            if f"{type_}-open" not in events:
+    def deliver(self, sub: Sub, context: Context, *, again: bool = False, derives: bool = True) -> list[Opened]:
+        """What a subscription is told of a context that is opened: the opens derived for it, or the open itself (DER-3, DER-7)."""
+        if f"{context.type}-open" in sub.events:
+            named = {**context.implied, context.type: context.ref}
+            sub.tell(context.type, {t: named[t] for t in DERIVED if t in named and f"{t}-open" in sub.events})
+            return [Opened(context.order, len(DERIVED), open_label(context))]
+        opened = []
+        for type_ in DERIVED if derives else ():
+            ref = context.implied.get(type_)
+            if ref is None or f"{type_}-open" not in sub.events:
                 continue
-            stored = newest.get(type_)
-            source = next((c for c in reversed(self.contexts.values()) if type_ in c.implied), None)
-            if source and (not stored or (source.order > stored.order and source.implied[type_] != stored.ref)):
-                found.append((source.order, DERIVED.index(type_), derived_label(source, type_)))
-                told[type_] = source.implied[type_]
-            elif stored:
-                found.append((stored.order, len(DERIVED), open_label(stored)))
-                if type_ in DERIVED:
-                    told[type_] = stored.ref
-        labels = [label for _, _, label in sorted(found, key=lambda each: each[:2])]
-        if self.home is not None:
-            told = {}
-            if "home-open" in events:
-                labels.append(("event", "home-open", self.home.id, ""))
-        return labels, told
+            if again or sub.last(type_) != ref or type_ in sub.stale:
+                sub.tell(type_, {type_: ref})
+                opened.append(Opened(context.order, DERIVED.index(type_), derived_label(context, type_)))
+        return opened
+
+    def joiner(self, events: frozenset[str]) -> tuple[Sub, dict[object, Opened], dict[str, Opened]]:
+        """Somebody who was there all the time; the last open of each event, and the open that named each type last."""
+        sub = Sub("", "", "", events, 0, 0)
+        opens: dict[object, Opened] = {}
+        where: dict[str, Opened] = {}
+        for context in self.contexts.values():
+            for opened in self.deliver(sub, context):
+                opens[opened.label[1]] = opened
+                mine = DERIVED if opened.place == len(DERIVED) else DERIVED[opened.place : opened.place + 1]
+                where |= {t: opened for t in mine if t == context.type or t in context.implied}
+        return sub, opens, where
+
+    def replay(self, events: frozenset[str]) -> tuple[list[Label], dict[str, tuple[str, str]]]:
+        """What a joiner is told, oldest first, and of what it counts as told then (CTX-1 to CTX-7, DER-5)."""
+        sub, opens, _ = self.joiner(events)
+        labels = [opened.label for opened in sorted(opens.values())]
+        if self.home is not None and "home-open" in events:
+            return [*labels, ("event", "home-open", self.home.id, "")], {}
+        return labels, sub.told
+
+
+class Opened(NamedTuple):
+    """An open that is told, and its place in the order."""
+
+    order: int
+    place: int
+    label: Label
 
 
 def open_label(context: Context) -> Label:

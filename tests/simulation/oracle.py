@@ -21,10 +21,10 @@ from fhircast_hub.core.commands import (
     Unsubscribe,
 )
 from fhircast_hub.core.limits import Rules
-from simulation.model import Change, Context, Label, Sub, Topic, derived_label, open_label
+from simulation.model import Change, Context, Label, Opened, Sub, Topic
 from simulation.posts import DERIVED, Post, Token
 
-#: Seconds to come back after a restart (SUB-17).
+#: Seconds to come back after a restart (SUB-23).
 RESTART = 30
 NORMAL, GOING_AWAY, TAKEN_OVER, RESTARTING = 1000, 1001, 1008, 1012
 #: Seconds that a dead socket may have been taken for a living one.
@@ -68,6 +68,8 @@ class Oracle:
             status = self._endpoint(topic, command, token, now)
             if status != 202:
                 return status
+        if isinstance(command, Publish) and post is not None and post.at > now + self.rules.max_clock_ahead:
+            return 400
         if topic is not None and topic.owner != token.user:
             return 403
         if isinstance(command, (Subscribe, Renew)) and not any(token.reads(event.lower()) for event in command.events):
@@ -81,7 +83,7 @@ class Oracle:
         return 202
 
     def _endpoint(self, topic: Topic | None, command: Renew | Unsubscribe, token: Token, now: float) -> int:
-        """Whether the subscription meant is there (SUB-10, UNS-2 to UNS-4)."""
+        """Whether the subscription meant is there (SUB-21, UNS-2 to UNS-7)."""
         subs = [s for s in topic.subs.values() if s.user == token.user and self._ends(s) > now] if topic else []
         if command.sid is not None:
             return 202 if any(sub.sid == command.sid for sub in subs) else 404
@@ -169,11 +171,16 @@ class Oracle:
         before = topic.current_at()
         if post.kind == "close":
             told = _event(topic, post)
+            gone = topic.contexts.get(post.ref)
             topic.close(post.ref)
             topic.changes.append(Change(now, post.key, post.ref, ("event", post.key, post.id, "")))
-            return told
+            return told + (self._take_back(topic, gone, gone.implied, post, now) if gone else [])
         if post.kind == "open":
-            told = self._opening(topic, topic.open(post, version), again=False)
+            before_it = topic.contexts.get(post.ref)
+            context = topic.open(post, version)
+            left = [type_ for type_ in before_it.implied if type_ not in context.implied] if before_it else []
+            told = self._take_back(topic, before_it, left, post, now) if before_it else []
+            told += self._opening(topic, context, again=False)
         else:
             told = _event(topic, post)
             topic.go_home(post)
@@ -199,18 +206,57 @@ class Oracle:
         return [(sub.connection, label) for sub in topic.connected(post.key)]
 
     def _opening(self, topic: Topic, context: Context, *, again: bool) -> Told:
-        """The derived opens (DER-1, DER-3), then the open."""
+        """The derived opens (DER-7, DER-3), then the open."""
         told: Told = []
-        for type_, ref in topic.derived(context) if self.rules.derive_opens else ():
-            for sub in topic.connected(f"{type_}-open"):
-                if again or sub.told.get(type_) != ref:
-                    told.append((sub.connection, derived_label(context, type_)))
-                    sub.told[type_] = ref
-        for sub in topic.connected(f"{context.type}-open"):
-            told.append((sub.connection, open_label(context)))
-            if context.type in DERIVED:
-                sub.told[context.type] = context.ref
+        for sub in topic.connected():
+            opened = topic.deliver(sub, context, again=again, derives=self.rules.derive_opens)
+            told += [(sub.connection, each.label) for each in opened]
         return told
+
+    def _take_back(self, topic: Topic, gone: Context, types: Iterable[str], post: Post, now: float) -> Told:
+        """Whoever was told what `gone` implied is brought to where a joiner would be (DER-9)."""
+        told: Told = []
+        types = [type_ for type_ in DERIVED if type_ in types]
+        if not (self.rules.derive_opens and self.rules.derive_closes):
+            return told
+        for sub in topic.connected():
+            told += [(sub.connection, label) for label in self._brought_back(topic, sub, gone, types, post)]
+        for type_ in types:
+            if not topic.is_open(gone.implied[type_]):
+                label = "derived", f"{type_}-close", gone.implied[type_], post.stamp
+                topic.changes.append(Change(now, f"{type_}-close", gone.implied[type_], label, gone.type))
+        return told
+
+    def _brought_back(self, topic: Topic, sub: Sub, gone: Context, types: Iterable[str], post: Post) -> list[Label]:
+        closes: list[Label] = []
+        opens: set[Opened] = set()
+        hears, knows = f"{gone.type}-close" in sub.events, f"{gone.type}-open" in sub.events
+        for type_ in types:
+            ref = gone.implied[type_]
+            if sub.last(type_) != ref:
+                continue
+            joiner, _, where = topic.joiner(sub.events)
+            now = joiner.told.get(type_, ("", ""))
+            if knows:
+                if sub.told[type_][1] != gone.type or topic.newer(gone):
+                    continue
+                sub.untell(type_)
+                if now == (ref, ""):
+                    sub.told[type_] = now
+                if hears and now[0] == ref and where[type_].order > gone.order:
+                    opens.add(where[type_])
+                    sub.told[type_] = now
+            elif now[0] != ref:
+                sub.untell(type_)
+                if not hears and now[0]:
+                    opens.add(where[type_])
+                    sub.told[type_] = now
+                elif not hears and f"{type_}-close" in sub.events:
+                    closes.append(("derived", f"{type_}-close", ref, post.stamp))
+        labels = [opened.label for opened in sorted(opens)]
+        if labels and (newest := topic.replay(sub.events)[0][-1]) != labels[-1]:
+            labels.append(newest)
+        return [*reversed(closes), *labels]
 
     # Subscriptions
 
@@ -221,7 +267,7 @@ class Oracle:
         return min(now + min(command.lease or self.rules.default_lease, self.rules.max_lease), token.expires)
 
     def _ghosts(self, topic: Topic, command: Subscribe, token: Token) -> list[Sub]:
-        """Whom a new subscription replaces (SUB-17)."""
+        """Whom a new subscription replaces (SUB-23)."""
         if not command.name:
             return []
         mine = command.name, token.user
@@ -250,11 +296,12 @@ class Oracle:
         if not sub.connection:
             return []
         added = sub.events - before
-        labels, told = topic.replay(added)
-        newest = topic.replay(sub.events)[0][-1:]
-        if labels and labels[-1:] != newest:
-            labels += newest
-        sub.told.update(told)
+        everything, told = topic.replay(sub.events)
+        labels = [label for label in everything if label[1] in added]
+        if labels and labels[-1:] != everything[-1:]:
+            labels += everything[-1:]
+        kept = {type_: ref for type_, ref in told.items() if type_ in sub.told or f"{type_}-open" in added}
+        sub.told, sub.stale = kept, set(kept) if topic.home else set()
         return [(sub.connection, label) for label in (_confirmation(sub), *labels)]
 
     def _meant(self, topic: Topic, command: Unsubscribe, token: Token, now: float) -> Sub:
@@ -277,15 +324,17 @@ class Oracle:
         sub.connection, sub.fresh, sub.back_by, sub.since = command.connection, False, 0.0, now
         sub.heard = len(topic.changes)
         labels, sub.told = topic.replay(sub.events)
+        sub.stale = set(sub.told) if topic.home else set()
+        sub.refused = False
         told += [(sub.connection, label) for label in (_confirmation(sub), *labels)]
         return Heard(told, may, must, must_close)
 
     def _missed(self, topic: Topic, sub: Sub, now: float) -> tuple[list[Change], list[Label], list[str]]:
         """What it may be told, must be told, and the contexts of which it must be told a close (SUB-12)."""
         absent = len(topic.changes) if sub.connection else sub.left
-        may = [change for change in topic.changes if change.key in sub.events]
+        may = [change for change in topic.changes if change.is_for(sub.events)]
         kept = max(0, len(topic.changes) - self.rules.held_messages)
-        missed = [(place, c) for place, c in enumerate(topic.changes) if place >= absent and c.key in sub.events]
+        missed = [(place, c) for place, c in enumerate(topic.changes) if place >= absent and c.is_for(sub.events)]
         must = [c.label for place, c in missed if place >= kept]
         gone = [c.ref for place, c in missed if place < kept and c.closes and not topic.is_open(c.ref)]
         return may, must, gone
@@ -303,7 +352,7 @@ class Oracle:
         sub.connection, sub.since, sub.left = "", now, len(topic.changes)
 
     def _came_anew(self, topic: Topic, lost: Sub, sure: float) -> bool:
-        """Whether the app of a broken connection has subscribed anew before that was noticed (SUB-17)."""
+        """Whether the app of a broken connection has subscribed anew before that was noticed (SUB-23)."""
         return bool(lost.name) and any(
             (sub.name, sub.user) == (lost.name, lost.user) and sub is not lost and sub.since > sure
             for sub in topic.connected()
@@ -338,9 +387,11 @@ class Oracle:
             return []
         notice = command.notice
         if sub.connection == command.connection and notice.ref:
-            type_ = notice.ref.partition("/")[0]
-            if sub.told.get(type_) == notice.ref:
-                del sub.told[type_]
+            sub.refused = True
+            opened = topic.contexts.get(notice.ref)
+            for ref in (notice.ref, *(opened.implied.values() if opened else ())):
+                if sub.last(ref.partition("/")[0]) == ref:
+                    sub.untell(ref.partition("/")[0])
         return _sync_error(topic, sub.connection, notice.event, notice.name, sub.name)
 
     def _unanswered(self, topic: Topic, command: Unanswered) -> Told:

@@ -26,7 +26,7 @@ SLACK = 2.0
 
 
 def frames_come_between_confirmation_and_end(client: Client, link: Link, number: int, frame: dict[str, Any]) -> None:
-    """SUB-3, LEA-4, UNS-1: the first frame is a confirmation, and the last a denial."""
+    """SUB-3, LEA-4, UNS-6: the first frame is a confirmation, and the last a denial."""
     mode = frame.get("hub.mode")
     if link.denied:
         raise Violation("frames_come_between_confirmation_and_end", f"client {client.number}: {frame} after a denial")
@@ -171,7 +171,7 @@ def nothing_is_overdue(world: World) -> None:
 
 
 def nobody_is_forgotten(world: World) -> None:
-    """SYN-7, SUB-17: a socket that is gone counts as gone, and as lost unless it was closed with 1000 or 1001."""
+    """SYN-7, SUB-23: a socket that is gone counts as gone, and as lost unless it was closed with 1000 or 1001."""
     for socket in world.sockets.values():
         if socket.gone is None or socket.gone[0] + SLACK > world.clock.now:
             continue

@@ -22,7 +22,7 @@ TYPES = {
     "imagingstudy": ("ImagingStudy", "study"),
     "diagnosticreport": ("DiagnosticReport", "report"),
 }
-#: The types whose opens are derived, in the order in which they are sent (DER-1).
+#: The types whose opens are derived, in the order in which they are sent (DER-7).
 DERIVED = ("patient", "encounter", "imagingstudy")
 REFS = (
     *("patient/p1", "patient/p2", "patient/p3", "encounter/e1"),
@@ -44,6 +44,8 @@ INTERESTS = (
     ("Patient-open", "Encounter-open", "ImagingStudy-open"),
     (*OPENS, *CLOSES, *UPDATES, *OTHERS, "heartbeat"),
     ("SyncError", "Patient-open", "DiagnosticReport-open", "Home-open", "DiagnosticReport-opened"),
+    ("Patient-open", "Patient-close", "ImagingStudy-open", "ImagingStudy-close", "SyncError"),
+    ("Patient-open", "Patient-close", "Encounter-open", "Encounter-close", "ImagingStudy-close"),
 )
 
 
@@ -151,7 +153,7 @@ def post(
     event: dict[str, Any] = {"hub.topic": topic, "hub.event": name}
     if version:
         event["context.versionId"] = version
-    event["context"] = _context(kind, ref, implied, changes)
+    event["context"] = _context(kind, name, ref, implied, changes)
     at = round(at, 3)
     body = json.dumps({"timestamp": rfc3339(at), "id": id_, "event": event}).encode()
     others = {other.partition("/")[0]: other for other in implied}
@@ -159,11 +161,15 @@ def post(
     return Post(topic, kind, name, ref, id_, at, others, version, changes, body, parse_event(body))
 
 
+#: What a SyncError cannot be without. The hub's own say more.
+_OUTCOME = {"key": "operationoutcome", "resource": {"resourceType": "OperationOutcome"}}
+
+
 def _context(
-    kind: str, ref: str, implied: tuple[str, ...], changes: tuple[tuple[str, int | None], ...]
+    kind: str, name: str, ref: str, implied: tuple[str, ...], changes: tuple[tuple[str, int | None], ...]
 ) -> list[dict[str, Any]]:
     if not ref:
-        return []
+        return [_OUTCOME] if name.lower() == "syncerror" else []
     type_, _, id_ = ref.partition("/")
     resource_type, key = TYPES[type_]
     if kind in ("open", "close"):

@@ -26,7 +26,7 @@ SEEDS, PARTS = 50, 6
 
 
 @pytest.mark.req(
-    *("SUB-3", "SUB-9", "SUB-11", "SUB-12", "SUB-15", "SUB-17", "LEA-4", "UNS-1", "CTX-1", "CTX-2", "CTX-5", "CTX-6"),
+    *("SUB-3", "SUB-20", "SUB-11", "SUB-12", "SUB-22", "SUB-23", "LEA-4", "UNS-6", "CTX-1", "CTX-2", "CTX-5", "CTX-6"),
     *(
         "EVT-1",
         "EVT-11",
@@ -35,8 +35,8 @@ SEEDS, PARTS = 50, 6
         "EVT-14",
         "EVT-16",
         "EVT-17",
-        "EVT-18",
-        "DER-1",
+        "EVT-20",
+        "DER-7",
         "DER-3",
         "DER-4",
         "DER-5",
@@ -63,7 +63,7 @@ def test_a_viewer_that_never_acknowledges_works_for_an_hour() -> None:
     assert len(world.oracle.topics["a-topic"].connected()) == 2
 
 
-@pytest.mark.req("SUB-17", "LIM-1")
+@pytest.mark.req("SUB-23", "LIM-1")
 def test_clients_that_are_cut_every_second_leave_no_ghosts() -> None:
     """Two browsers' worth of clients, for two minutes: those that come anew, and those that come back to their endpoints."""
     tempers = tuple(

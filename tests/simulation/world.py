@@ -20,6 +20,7 @@ from simulation.network import Clock, Link
 from simulation.oracle import Oracle
 from simulation.posts import INTERESTS, NOON, REFS, SHARED, Post, post, token_of
 from simulation.script import Op, Script
+from simulation.shown import Shown
 from simulation.sockets import Socket
 
 #: Of so many decisions one is checked for leaving its input alone.
@@ -37,6 +38,7 @@ class World:
         self.store = Store()
         self.oracle = Oracle(script.rules)
         self.sockets: dict[str, Socket] = {}
+        self.shown = Shown()
         self.versions: set[str] = set()
         self.taken: set[tuple[str, str]] = set()
         self.causes: Counter[tuple[str, ...]] = Counter()
@@ -91,8 +93,11 @@ class World:
 
     def _open(self, client: Client, dice: random.Random) -> None:
         implied = tuple(other for other in REFS[:6] if dice.random() < 0.3)
-        one_each = tuple({other.partition("/")[0]: other for other in implied}.values())
-        self._post(client, "open", dice.choice(REFS), dice, implied=one_each)
+        one_each = {other.partition("/")[0]: other for other in implied}
+        ref = dice.choice(REFS)
+        if ref.startswith(("encounter/", "diagnosticreport/")):
+            one_each.setdefault("patient", dice.choice(REFS[:3]))
+        self._post(client, "open", ref, dice, implied=tuple(one_each.values()))
 
     def _close(self, client: Client, dice: random.Random) -> None:
         current = client.picture.current
@@ -225,7 +230,7 @@ class World:
                 node.tell(commit)
 
     def _check_status(self, asked: Asked, status: int) -> None:
-        """CON-3, CON-7, CON-11, AUT-3, AUT-5, SUB-10, SUB-15, ...: refused is what is to be refused, and with that status."""
+        """CON-3, CON-7, CON-11, AUT-3, AUT-5, SUB-21, SUB-22, ...: refused is what is to be refused, and with that status."""
         expected = self.oracle.status(asked.topic, asked.command, token_of(asked.command), asked.post, asked.at)
         if (expected if expected >= 400 else 0) != status:
             raise Violation("answers_are_as_promised", f"{status or 'taken'}, not {expected}: {asked.command}")

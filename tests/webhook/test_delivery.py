@@ -115,7 +115,7 @@ async def test_each_subscription_has_its_own_secret() -> None:
         assert "x-hub-signature" not in c.headers
 
 
-@pytest.mark.req("WHK-4", "AUT-4", "DER-1")
+@pytest.mark.req("WHK-4", "AUT-4", "DER-7")
 async def test_only_what_was_granted_is_posted() -> None:
     """An event that was not asked for is not, and what is derived is."""
     async with hub_and_callbacks() as (hub, server):
@@ -506,7 +506,7 @@ async def test_who_only_asks_to_be_asked_delays_no_event(monkeypatch: pytest.Mon
         await server.posted(3)
 
 
-@pytest.mark.req("WHK-7", "SUB-15")
+@pytest.mark.req("WHK-7", "SUB-22")
 async def test_who_subscribes_without_end_has_no_more_questions_than_subscriptions() -> None:
     """The question to the callback of a subscription that went ends with it."""
     async with hub_and_callbacks(max_subscriptions_per_topic=3) as (hub, server):
@@ -580,7 +580,7 @@ async def test_what_waits_is_counted() -> None:
 # --- the end ---
 
 
-@pytest.mark.req("WHK-5", "UNS-1")
+@pytest.mark.req("WHK-5", "UNS-6")
 async def test_unsubscribed_is_told_nothing_more() -> None:
     """202 without any verification or denial; later events are not posted, and a second time it is unknown."""
     async with hub_and_callbacks() as (hub, server):

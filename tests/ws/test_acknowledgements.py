@@ -99,7 +99,7 @@ def masked(payload: bytes, *, first: int = 0x81, size: int = 0, mask: bytes = MA
     return bytes((first,)) + length + mask + bytes(byte ^ mask[place % 4] for place, byte in enumerate(payload))
 
 
-@pytest.mark.req("SYN-1", "SYN-2", "SYN-3", "SYN-12")
+@pytest.mark.req("SYN-1", "SYN-2", "SYN-3", "SYN-15")
 async def test_answers_of_every_shape() -> None:
     """What clients send is heard; of the refusals all but the refuser are told, once each, and the numbers are right."""
     shapes = [(json.dumps(status), refuses) for status, refuses in (
@@ -133,7 +133,7 @@ async def test_the_specifications_answer_is_heard() -> None:
         assert subscriptions(hub)["Viewer"].acknowledges
 
 
-@pytest.mark.req("SYN-12")
+@pytest.mark.req("SYN-15")
 async def test_an_answer_in_any_framing() -> None:
     """With every form of length and any mask, in pieces with a ping in between, and cut into packets anywhere."""
     async with watched_hub() as (hub, monitor), viewer(hub) as follower:
@@ -166,7 +166,7 @@ async def test_an_answer_in_any_framing() -> None:
         assert (hub.hub.metrics.acknowledgements, hub.hub.metrics.frames_ignored) == (9, 2)
 
 
-@pytest.mark.req("SYN-12")
+@pytest.mark.req("SYN-15")
 async def test_odd_frames_are_counted_and_not_logged() -> None:
     """Whoever sends them is kept, and is told on."""
     odd = [
@@ -341,7 +341,7 @@ async def test_the_peers_code_says_whether_it_left(code: int | None, lost: bool)
         assert await monitor.silent()
 
 
-@pytest.mark.req("SYN-7", "SYN-12")
+@pytest.mark.req("SYN-7", "SYN-15")
 @pytest.mark.parametrize(
     ("frames", "code"),
     [
@@ -525,7 +525,7 @@ class Places:
         return running_hub(store=store, clock=self.clock, idp=self.idp, own={"realm": "hospital"}, **settings)
 
 
-@pytest.mark.req("SUB-17")
+@pytest.mark.req("SUB-23")
 @pytest.mark.parametrize("end", ["crash", "stop"])
 @pytest.mark.parametrize("pause", [1, 100])
 async def test_after_a_restart_everybody_has_thirty_seconds(tmp_path: Path, end: str, pause: float) -> None:
@@ -561,7 +561,7 @@ async def test_after_a_restart_everybody_has_thirty_seconds(tmp_path: Path, end:
                 assert await monitor.silent()
 
 
-@pytest.mark.req("SYN-6", "SUB-17")
+@pytest.mark.req("SYN-6", "SUB-23")
 async def test_after_a_restart_who_acknowledged_is_missed(tmp_path: Path) -> None:
     """The file knows that it does, and how many times it did not."""
     places = Places(tmp_path)
@@ -602,7 +602,7 @@ def size(hub: RunningHub) -> list[int]:
     ]
 
 
-@pytest.mark.req("SUB-17", "SYN-7")
+@pytest.mark.req("SUB-23", "SYN-7")
 async def test_who_reconnects_every_second_leaves_nothing_behind() -> None:
     """OHIF's way, subscribing anew under its name, and Medplum's, to the same endpoint: no ghosts, no SyncErrors, no growth."""
     async with watched_hub(ack_timeout=5) as (hub, monitor):

@@ -73,7 +73,7 @@ async def test_a_made_up_endpoint_is_refused_in_the_handshake(path: str) -> None
         assert await refused(f"ws://127.0.0.1:{hub.port}/api/hub/{path}") == 404
 
 
-@pytest.mark.req("SUB-11", "UNS-1")
+@pytest.mark.req("SUB-11", "UNS-6")
 async def test_an_ended_endpoint_is_refused() -> None:
     """After unsubscribing: a denial, close 1000, and the endpoint is dead for good."""
     async with running_hub() as hub:
@@ -190,7 +190,7 @@ async def test_an_endpoint_that_nobody_connects_to_is_gone() -> None:
         assert await refused(endpoint) == 404
 
 
-@pytest.mark.req("SUB-9")
+@pytest.mark.req("SUB-20")
 async def test_renewal_keeps_the_socket() -> None:
     """A renewal answers with the same endpoint, confirms on the socket, and tells what its new names add."""
     async with running_hub() as hub:
@@ -203,7 +203,7 @@ async def test_renewal_keeps_the_socket() -> None:
             assert (await follower.next())["id"] == "Patient-open-p1"
 
 
-@pytest.mark.req("SYN-12")
+@pytest.mark.req("SYN-15")
 @pytest.mark.parametrize(
     "frame",
     [
@@ -250,7 +250,7 @@ async def test_frames_that_come_byte_by_byte() -> None:
         writer.close()
 
 
-@pytest.mark.req("SYN-12")
+@pytest.mark.req("SYN-15")
 async def test_a_frame_over_64_kib_closes_with_1009() -> None:
     """An acknowledgement takes a hundred bytes; whoever sends more is refused before it is all here."""
     async with running_hub() as hub, hub.follow(await hub.subscribe()) as follower:
@@ -311,7 +311,7 @@ async def test_a_peer_that_answers_pings_stays() -> None:
             assert await follower.names(1) == ["Patient-open"]
 
 
-@pytest.mark.req("SUB-17")
+@pytest.mark.req("SUB-23")
 async def test_a_subscription_whose_socket_went_keeps_its_endpoint() -> None:
     """Whoever lost its socket is sent nothing, and may come back until the lease ends."""
     async with running_hub() as hub:
@@ -440,7 +440,7 @@ async def test_a_socket_that_is_taken_over_keeps_nothing() -> None:
         assert socket.queued == (0, 0)
 
 
-@pytest.mark.req("SYN-12")
+@pytest.mark.req("SYN-15")
 async def test_a_message_in_empty_frames_without_end_takes_no_memory() -> None:
     """A few at a time are no flood, and the message that they make is as long as it was."""
     async with stuck_socket() as (hub, socket, transport):
@@ -455,7 +455,7 @@ async def test_a_message_in_empty_frames_without_end_takes_no_memory() -> None:
         assert grown < 30_000
 
 
-@pytest.mark.req("SYN-12")
+@pytest.mark.req("SYN-15")
 async def test_a_thousand_acknowledgements_at_once_are_no_flood() -> None:
     """A client that was busy answers everything in one write; long ids make its frames long."""
     async with running_hub() as hub, hub.follow(await hub.subscribe()) as follower:

@@ -22,7 +22,12 @@ def configuration(fhir_version: str | None, *, webhooks: bool) -> bytes:
         "webhookSupport": webhooks,
         "fhircastVersion": "3.0.0",
         "getCurrentSupport": True,
-        "capabilities": {"supportsGetCurrentContext": True, "supportsNonCurrentContextUpdates": True},
+        # ordersEvents is ours: events come to all in the order in which the hub accepted them, whatever their timestamps (CFG-4).
+        "capabilities": {
+            "supportsGetCurrentContext": True,
+            "supportsNonCurrentContextUpdates": True,
+            "ordersEvents": True,
+        },
     }
     if fhir_version:
         declared["fhirVersion"] = fhir_version

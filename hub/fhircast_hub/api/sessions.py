@@ -19,8 +19,9 @@ from fhircast_hub.core.audit import Act
 from fhircast_hub.core.commands import BeginSession
 from fhircast_hub.core.errors import BadRequest, UnsupportedMediaType
 from fhircast_hub.core.limits import MAX_FORM, MAX_TOPIC
-from fhircast_hub.core.messages import check_topic, rfc3339
+from fhircast_hub.core.messages import check_topic
 from fhircast_hub.core.principal import Principal, SessionKey
+from fhircast_hub.core.timestamps import rfc3339
 from fhircast_hub.ports import TokenVerifier
 from fhircast_hub.service import Service
 

@@ -5,17 +5,15 @@ Two connections are in one audience when they were granted the same events and w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from msgspec.structs import replace
 
 from fhircast_hub.core.names import DERIVED
-from fhircast_hub.core.session import Audience
-
-Told = tuple[str, str, str]
+from fhircast_hub.core.session import Audience, Last, Told
 
 #: What somebody who just came has been told.
-NOTHING: Told = ("", "", "")
+NOTHING: Told = (Last(), Last(), Last())
 #: Where in `told` the opens of a type stand.
 PLACE = {type_: place for place, type_ in enumerate(DERIVED)}
 
@@ -61,31 +59,56 @@ def subscribed(audiences: Iterable[Audience], key: str) -> tuple[str, ...]:
 
 
 def remember(told: Told, type_: str, ref: str) -> Told:
-    """`told` after an open of `type_` was sent; "" as `ref` forgets it."""
-    patient, encounter, study = (ref if place == PLACE[type_] else other for place, other in enumerate(told))
+    """`told` after an open of `type_` was sent; "" as `ref` forgets the one before."""
+    return named(told, type_, {type_: ref})
+
+
+def named(told: Told, by: str, refs: Mapping[str, str]) -> Told:
+    """`told` after an open of the type `by` was sent, which names these contexts, by type. What the open before named counts no more."""
+    return _told(
+        Last(refs[type_], "" if type_ == by else by) if type_ in refs else (Last() if last.by == by else last)
+        for type_, last in zip(DERIVED, told, strict=True)
+    )
+
+
+def replaced(told: Told, type_: str, last: Last) -> Told:
+    """`told` with this for `type_`."""
+    return _told(last if place == PLACE[type_] else other for place, other in enumerate(told))
+
+
+def before_home(told: Told, keys: frozenset[str]) -> Told:
+    """`told` after a Home-open, of those who were granted these events.
+
+    Every open is news again then (DER-3). Who was not told of the Home-open goes on showing what came before.
+    """
+    return NOTHING if "home-open" in keys else _told(last._replace(stale=bool(last.ref)) for last in told)
+
+
+def without(told: Told, refs: Collection[str]) -> Told:
+    """`told` after these contexts were closed, or refused."""
+    return _told(Last() if last.ref in refs else last for last in told)
+
+
+def _told(lasts: Iterable[Last]) -> Told:
+    patient, encounter, study = lasts
     return patient, encounter, study
 
 
 def forget(audiences: tuple[Audience, ...], ref: str) -> tuple[Audience, ...]:
-    """The audiences after the context `ref` was closed: nobody counts as told of it any more (DER-3)."""
-    if not any(ref in audience.told for audience in audiences):
+    """The audiences after the context `ref` was closed: nobody counts as told of the context any more (DER-3)."""
+    if not any(ref == last.ref for audience in audiences for last in audience.told):
         return audiences
-    type_ = ref[: ref.index("/")]
-    return merge(
-        replace(audience, told=remember(audience.told, type_, "")) if ref in audience.told else audience
-        for audience in audiences
-    )
+    return merge(replace(audience, told=without(audience.told, (ref,))) for audience in audiences)
 
 
 def forget_all(audiences: tuple[Audience, ...]) -> tuple[Audience, ...]:
     """The audiences after a Home-open."""
-    return merge(replace(audience, told=NOTHING) for audience in audiences)
+    return merge(replace(audience, told=before_home(audience.told, audience.keys)) for audience in audiences)
 
 
-def untold(audiences: tuple[Audience, ...], connection: str, ref: str) -> tuple[Audience, ...]:
-    """The audiences after `connection` refused the open of `ref`: it does not count as told of it (DER-3)."""
+def untold(audiences: tuple[Audience, ...], connection: str, refs: Collection[str]) -> tuple[Audience, ...]:
+    """The audiences after `connection` refused an open that names these: it does not count as told of them (DER-3)."""
     found = next((audience for audience in audiences if connection in audience.members), None)
-    if found is None or ref not in found.told or not ref:
+    if found is None or (told := without(found.told, refs)) == found.told:
         return audiences
-    told = remember(found.told, ref[: ref.index("/")], "")
     return join(leave(audiences, connection), connection, found.keys, told)

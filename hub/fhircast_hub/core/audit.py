@@ -11,7 +11,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from fhircast_hub.core.messages import encode, rfc3339
+from fhircast_hub.core.messages import encode
+from fhircast_hub.core.timestamps import rfc3339
 
 _TYPES = "http://terminology.hl7.org/CodeSystem/audit-event-type"
 _DCM = "http://dicom.nema.org/resources/ontology/DCM"

@@ -151,7 +151,7 @@ class EndSession(msgspec.Struct, frozen=True):
 
 
 class Evict(msgspec.Struct, frozen=True):
-    """The user is over a limit elsewhere: forget the subscription `sid` if it has no socket (SUB-15)."""
+    """The user is over a limit elsewhere: forget the subscription `sid` if it has no socket (SUB-22)."""
 
     sid: str
 

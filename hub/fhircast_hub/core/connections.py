@@ -11,7 +11,7 @@ from fhircast_hub.core.effects import GOING_AWAY, NORMAL, POLICY_VIOLATION, SERV
 from fhircast_hub.core.errors import NotFound
 from fhircast_hub.core.holding import missed
 from fhircast_hub.core.limits import RESTART_GRACE, UNVOUCHED_SECONDS, Rules
-from fhircast_hub.core.session import Ids, Outcome, Session, Subscription
+from fhircast_hub.core.session import Ids, Outcome, Session, Subscription, Told
 from fhircast_hub.core.subscriptions import confirmed, dropped, ends_at, placed, sends, with_subscription
 
 
@@ -32,7 +32,7 @@ def connected(session: Session | None, command: Connected, now: float, ids: Ids,
         session = replace(session, audiences=audiences.leave(session.audiences, subscription.connection))
     sure = max(subscription.sure, command.sure)
     frames, told = replay(session, subscription.keys, rules)
-    before = [] if subscription.fresh else missed(session, subscription, sure, told, now, ids, rules)
+    before = [] if subscription.fresh else missed(session, subscription, sure, _refs(told), now, ids, rules)
     # What it is told now may get lost like all before: only an answer makes that sure.
     sure = now if subscription.fresh else sure
     back = replace(
@@ -40,6 +40,10 @@ def connected(session: Session | None, command: Connected, now: float, ids: Ids,
     )
     session = placed(with_subscription(session, back), back, told)
     return Outcome(session, (*effects, confirmed(session, back, now), *sends(back, before), *sends(back, frames)), back)
+
+
+def _refs(told: Told) -> list[str]:
+    return [last.ref for last in told if last.ref]
 
 
 def _verified(session: Session, subscription: Subscription, command: Connected, now: float, rules: Rules) -> Outcome:
@@ -64,7 +68,7 @@ def unverified(session: Session | None, command: Unverified) -> Outcome:
 
 
 def disconnected(session: Session | None, command: Disconnected, now: float, rules: Rules) -> Outcome:
-    """A socket went: the subscription stays until its lease ends and is sent nothing meanwhile (SUB-17).
+    """A socket went: the subscription stays until its lease ends and is sent nothing meanwhile (SUB-23).
 
     By which code says whether it left or was lost: "any Connection Close Reason other than 1000 or 1001" (2.5, SYN-7).
     """
@@ -81,7 +85,7 @@ def disconnected(session: Session | None, command: Disconnected, now: float, rul
 
 
 def _came_anew(session: Session, lost: Subscription, sure: float) -> bool:
-    """Whether an app whose connection broke has subscribed anew, under its name, before that was noticed: it is no ghost (SUB-17)."""
+    """Whether an app whose connection broke has subscribed anew, under its name, before that was noticed: it is no ghost (SUB-23)."""
     return bool(lost.name) and any(
         other.connection and other.since > sure
         for other in session.subscriptions.values()
@@ -99,10 +103,10 @@ def acknowledged(session: Session | None, command: Acknowledged) -> Outcome:
     return Outcome(session if following == subscription else with_subscription(session, following))
 
 
-def restarted(session: Session, now: float) -> Outcome:
-    """The hub's process is new: whoever had a socket has none, and some time to come back (SUB-17)."""
+def restarted(session: Session, now: float, rules: Rules) -> Outcome:
+    """The hub's process is new: whoever had a socket has none, and some time to come back (SUB-23)."""
     back_by = now + RESTART_GRACE
-    session, effects = hooks.resumed(_unvouched(session, now), now)
+    session, effects = hooks.resumed(_unvouched(session, now), now, rules)
     for subscription in session.subscriptions.values():
         if subscription.callback:
             continue

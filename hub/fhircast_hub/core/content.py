@@ -10,8 +10,9 @@ from msgspec.structs import replace
 
 from fhircast_hub.core.bundles import Change
 from fhircast_hub.core.errors import BadRequest, Conflict, TooLarge
+from fhircast_hub.core.items import raw_items
 from fhircast_hub.core.limits import MAX_CONTENT_BYTES, REMEMBERED_UPDATES, Rules
-from fhircast_hub.core.messages import Event, at_version, encode, raw_items
+from fhircast_hub.core.messages import Event, at_version, encode
 from fhircast_hub.core.session import Content, OpenContext, Session, Shared
 
 #: Characters of a version that an error quotes: the hub's own have 36.
@@ -71,14 +72,15 @@ def _open_context(session: Session, event: Event) -> OpenContext:
 
 def _check_version(context: OpenContext, event: Event) -> None:
     """ "If the incoming context.versionId and last assigned context.versionId do not match, the Hub SHALL reject" (2.10)."""
-    if event.version == context.version:
+    if context.version in event.versions:
         return
-    if not event.version:
+    version = event.versions[0] if event.versions else ""
+    if not version:
         came = "none"
-    elif len(event.version) <= _QUOTED and event.version.isascii() and event.version.isprintable():
-        came = event.version
+    elif len(version) <= _QUOTED and version.isascii() and version.isprintable():
+        came = version
     else:
-        came = f"{len(event.version)} characters"
+        came = f"{len(version)} characters"
     raise Conflict(f"context.versionId: expected the current version {context.version}, got {came}")
 
 

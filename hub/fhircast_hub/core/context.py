@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from fhircast_hub.core.audiences import NOTHING, Told, remember
+from fhircast_hub.core.audiences import NOTHING, PLACE, before_home, named
 from fhircast_hub.core.content import bundle
-from fhircast_hub.core.derived import DerivedOpen, derive
+from fhircast_hub.core.derived import derive
 from fhircast_hub.core.effects import Message, Notice
 from fhircast_hub.core.errors import InsufficientScope
+from fhircast_hub.core.items import raw_items
 from fhircast_hub.core.limits import MAX_CONTEXT_BYTES, MAX_CONTEXTS, Rules
-from fhircast_hub.core.messages import Event, encode, id_of, raw_items, with_version
+from fhircast_hub.core.messages import Event, encode, id_of, with_version
 from fhircast_hub.core.names import DERIVED, spelling
 from fhircast_hub.core.principal import Principal, check_access
-from fhircast_hub.core.session import OpenContext, Session
+from fhircast_hub.core.session import OpenContext, Session, Told
 
 
 def opened(event: Event, version: str, order: int) -> OpenContext:
@@ -65,45 +67,79 @@ def without(contexts: dict[str, OpenContext], ref: str) -> dict[str, OpenContext
     }
 
 
-def replay(session: Session, keys: Collection[str], rules: Rules) -> tuple[list[Message], Told]:
-    """What somebody who joins is sent, oldest first, and the opens that they then count as told.
+class Opening(NamedTuple):
+    """An open that somebody is told: its place in the order of all, and the context that it is the open of, or derived from."""
+
+    place: tuple[int, int]
+    context: OpenContext
+    derived: str = ""
+    topic: str = ""
+
+    @property
+    def message(self) -> Message:
+        """Its frame, and what that tells of."""
+        if not self.derived:
+            return self.context.frame, self.context.notice
+        return next(open_ for open_ in derive(self.context) if open_.type == self.derived).message(self.topic)
+
+
+class Replay(NamedTuple):
+    """What somebody who joins is told: by event the open that is sent; what they count as told then; which open named each, by type."""
+
+    opens: dict[str, Opening]
+    told: Told
+    where: dict[str, Opening]
+
+
+def replay(
+    session: Session, keys: frozenset[str], rules: Rules, only: Collection[str] | None = None
+) -> tuple[list[Message], Told]:
+    """What somebody with these events who joins is sent, oldest first, and the opens that they then count as told.
 
     "Hubs SHALL follow a successful subscription with an event notification informing the new Subscriber of the most recent
     *-open event per anchor type for which no *-close event has occurred" (2.4 "Current context notification"), where an open
-    that another context implies counts too, if it is the newer (CTX-4).
+    that another context implies counts too, if it is the newer (CTX-7). Of these events `only` some may be sent (SUB-20).
     """
-    newest = {context.key: context for context in session.contexts.values()}
-    derived = _newest_derived(newest, session, rules)
-    told = NOTHING
-    found: list[tuple[int, int, Message]] = []
-    for key, context in newest.items():
-        if key in keys and key not in derived:
-            found.append((context.order, len(DERIVED), (context.frame, context.notice)))
-            if (type_ := key.removesuffix("-open")) in DERIVED:
-                told = remember(told, type_, context.ref)
-    for key, open_ in derived.items():
-        if key in keys:
-            found.append((open_.source.order, DERIVED.index(open_.type), open_.message(session.topic)))
-            told = remember(told, open_.type, open_.ref)
-    replayed = [message for _, _, message in sorted(found, key=lambda one: one[:2])]
-    if session.home and "home-open" in keys:
+    opens, told, _ = replayed(session, keys, rules)
+    wanted = keys if only is None else only
+    messages = [opens[key].message for key in sorted(opens.keys() & wanted, key=lambda key: opens[key].place)]
+    if session.home and "home-open" in wanted:
         id_ = id_of(session.home)
-        replayed.append((session.home, Notice(id_, id_, spelling("home-open"))))
-    return replayed, NOTHING if session.home else told
+        messages.append((session.home, Notice(id_, id_, spelling("home-open"))))
+    return messages, before_home(told, keys) if session.home else told
 
 
-def _newest_derived(newest: dict[str, OpenContext], session: Session, rules: Rules) -> dict[str, DerivedOpen]:
-    """By event, the derived opens that are newer than the newest stored one of their type and open something else."""
-    sources: dict[str, OpenContext] = {}
-    for context in session.contexts.values() if rules.derive_opens else ():
-        for type_ in context.implied:
-            sources[type_] = context
-    found: dict[str, DerivedOpen] = {}
-    for type_, source in sources.items():
-        stored = newest.get(f"{type_}-open")
-        if stored is None or (source.order > stored.order and source.implied[type_] != stored.ref):
-            found[f"{type_}-open"] = next(open_ for open_ in derive(source) if open_.type == type_)
+def replayed(session: Session, keys: frozenset[str], rules: Rules) -> Replay:
+    """As if somebody with these events had been there all the time: of each type of event the last open that they were sent."""
+    found = Replay({}, NOTHING, {})
+    for context in session.contexts.values():
+        if context.key in keys:
+            found = _with_stored(found, context, keys)
+        elif context.implied and rules.derive_opens:
+            for type_ in DERIVED:
+                ref = context.implied.get(type_)
+                if ref and f"{type_}-open" in keys and found.told[PLACE[type_]].ref != ref:
+                    open_ = Opening((context.order, PLACE[type_]), context, type_, session.topic)
+                    found = _with(found, f"{type_}-open", open_, type_, {type_: ref})
     return found
+
+
+def _with_stored(found: Replay, context: OpenContext, keys: frozenset[str]) -> Replay:
+    refs = names_of(context, keys)
+    return _with(
+        found, context.key, Opening((context.order, len(DERIVED)), context), context.key.removesuffix("-open"), refs
+    )
+
+
+def _with(found: Replay, key: str, open_: Opening, by: str, refs: dict[str, str]) -> Replay:
+    opens, told, where = found
+    return Replay(opens | {key: open_}, named(told, by, refs), where | dict.fromkeys(refs, open_))
+
+
+def names_of(context: OpenContext, keys: frozenset[str]) -> dict[str, str]:
+    """What its open tells somebody with these events: the refs of the contexts that it names, by type of names.DERIVED."""
+    refs = {**context.implied, context.key.removesuffix("-open"): context.ref}
+    return {type_: refs[type_] for type_ in DERIVED if type_ in refs and f"{type_}-open" in keys}
 
 
 def current_context(session: Session | None, principal: Principal, topic: str, rules: Rules) -> bytes:

@@ -119,7 +119,7 @@ def _decide(session: Session | None, command: Command, now: float, ids: Ids, rul
         case MakeRoom():
             return _abandoned(session, now, rules)
         case Restarted():
-            return Outcome(None) if session is None else _restarted(session, now)
+            return Outcome(None) if session is None else _restarted(session, now, rules)
         case _:
             assert_never(command)
 
@@ -143,7 +143,7 @@ def _with_evicted(
     before: Session | None, outcome: Outcome, anew: tuple[str, str] | None, now: float, ids: Ids
 ) -> Outcome:
     """The outcome, and a SyncError for each lost subscription that had to make room. One of the user and name `anew` came back
-    in another way (SUB-17)."""
+    in another way (SUB-23)."""
     after, effects = outcome.session, outcome.effects
     if before is None or after is None:
         return outcome
@@ -154,14 +154,14 @@ def _with_evicted(
     return Outcome(after, effects)
 
 
-def _restarted(session: Session, now: float) -> Outcome:
-    """Nobody is lost because the hub was away (SUB-17). A callback whose lease ended meanwhile is posted nothing more."""
+def _restarted(session: Session, now: float, rules: Rules) -> Outcome:
+    """Nobody is lost because the hub was away (SUB-23). A callback whose lease ended meanwhile is posted nothing more."""
     effects: tuple[Effect, ...] = ()
     for subscription in session.subscriptions.values():
         if subscription.callback and subscription.expires <= now:
             session, ended = subscriptions.end(session, subscription, "the lease has ended")
             effects += ended
-    outcome = connections.restarted(session, now)
+    outcome = connections.restarted(session, now, rules)
     return Outcome(outcome.session, effects + outcome.effects)
 
 

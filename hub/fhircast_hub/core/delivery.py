@@ -156,7 +156,7 @@ class Deliveries:
                 oldest.to = ()
 
     def acknowledged(self, connection: str, message: bytes, now: float) -> tuple[SessionKey, list[Command]] | None:
-        """A connection sent this text: what follows from it, and for which session; None if it acknowledges nothing (SYN-12).
+        """A connection sent this text: what follows from it, and for which session; None if it acknowledges nothing (SYN-15).
 
         `{"id", "status"}`, where the status is a number, or text that begins with one: "Any 2xx code indicates success, any other
         code indicates failure" (2.5). Without one that can be read it counts as received (SYN-1). A refusal may say its `reason`.

@@ -9,11 +9,12 @@ from __future__ import annotations
 import msgspec
 
 from fhircast_hub.core.effects import Message, Notice
-from fhircast_hub.core.messages import DERIVED_KEYS, derived_id, made_event, raw_items
+from fhircast_hub.core.items import DERIVED_KEYS, raw_items
+from fhircast_hub.core.messages import derived_id, made_event
 from fhircast_hub.core.names import DERIVED, spelling
 from fhircast_hub.core.session import OpenContext
 
-#: Which items of the source a derived open's context takes over, in this order (DER-1).
+#: Which items of the source a derived open's context takes over, in this order (DER-7).
 _PARTS = {
     "patient": ("patient",),
     "encounter": ("encounter", "patient"),

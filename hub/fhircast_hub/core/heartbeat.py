@@ -10,8 +10,9 @@ from msgspec.structs import replace
 from fhircast_hub.core import audiences
 from fhircast_hub.core.effects import Effect, Notice, Send
 from fhircast_hub.core.limits import Rules
-from fhircast_hub.core.messages import encode, made_event, rfc3339
+from fhircast_hub.core.messages import encode, made_event
 from fhircast_hub.core.session import Ids, Session
+from fhircast_hub.core.timestamps import rfc3339
 
 _NAME = "heartbeat"
 

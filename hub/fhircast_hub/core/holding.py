@@ -8,9 +8,10 @@ from msgspec.structs import replace
 
 from fhircast_hub.core.effects import Message, Notice
 from fhircast_hub.core.limits import REMEMBERED_CLOSES, Rules
-from fhircast_hub.core.messages import encode, made_event, rfc3339
+from fhircast_hub.core.messages import encode, made_event
 from fhircast_hub.core.names import anchor_keys, spelling
 from fhircast_hub.core.session import Held, Ids, Session, Subscription
+from fhircast_hub.core.timestamps import rfc3339
 
 
 def hold(session: Session, new: Held, rules: Rules) -> Session:
@@ -58,7 +59,7 @@ def missed(
     for other in reversed(session.held.values()):
         if other.at < left and other.closes and other.ref in is_open:
             reopened.add(other.ref)
-        elif other.at > sure and other.key in keys and not (other.at < left and other.ref in reopened):
+        elif other.at > sure and _is_for(other, keys) and not (other.at < left and other.ref in reopened):
             held.append(other)
     known = is_open | {other.ref for other in held if other.closes}
     made = []
@@ -67,6 +68,11 @@ def missed(
         if at > sure and f"{type_.lower()}-close" in keys and f"{type_.lower()}/{id_}" not in known:
             made.append(_made_close(session, type_, id_, now, ids))
     return [*made, *((other.frame, other.notice) for other in reversed(held))]
+
+
+def _is_for(held: Held, keys: frozenset[str]) -> bool:
+    """Whether somebody who was granted these events is told: of a derived close not who knows its source (DER-9)."""
+    return held.key in keys and not (held.source and keys & {f"{held.source}-open", f"{held.source}-close"})
 
 
 def _made_close(session: Session, type_: str, id_: str, now: float, ids: Ids) -> Message:

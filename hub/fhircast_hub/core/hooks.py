@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from fhircast_hub.core import audiences
+from fhircast_hub.core.context import replay
 from fhircast_hub.core.effects import Drop, Effect, HookEffect, Post, Send, Verify
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.principal import SessionKey
@@ -89,14 +90,15 @@ def taken(session: Session, number: int) -> tuple[Session, Outgoing | None]:
     return replace(session, outbox=outbox), post
 
 
-def resumed(session: Session, now: float) -> tuple[Session, tuple[Effect, ...]]:
-    """The hub's process is new: callbacks go on where they were."""
+def resumed(session: Session, now: float, rules: Rules) -> tuple[Session, tuple[Effect, ...]]:
+    """The hub's process is new: callbacks go on where they were. All that is open was posted to them, or waits to be."""
     effects: list[HookEffect] = []
     for subscription in session.subscriptions.values():
         if subscription.callback and subscription.fresh:
             effects.append(verify(session, subscription, now))
         elif subscription.callback:
-            joined = audiences.join(session.audiences, subscription.connection, subscription.keys, audiences.NOTHING)
+            _, told = replay(session, subscription.keys, rules)
+            joined = audiences.join(session.audiences, subscription.connection, subscription.keys, told)
             session = replace(session, audiences=joined, hooks=session.hooks | {subscription.connection})
     posts = _in_order(session, session.outbox.keys())
     return session, (*effects, *(_post(session, number, post) for number, post in posts))

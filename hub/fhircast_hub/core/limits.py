@@ -28,7 +28,7 @@ MAX_CONTENT_BYTES, REMEMBERED_UPDATES = 8 << 20, 256
 REMEMBERED_CHANGES = 64
 #: Closes beyond those held of which at least the context is remembered, so that a close can be made (SUB-12).
 REMEMBERED_CLOSES = 1024
-#: Seconds every subscription has to come back after the hub was restarted (SUB-17).
+#: Seconds every subscription has to come back after the hub was restarted (SUB-23).
 RESTART_GRACE = 30
 
 #: Seconds a subscription by a token that may have been revoked has to be renewed after the hub was restarted (AUT-14).
@@ -44,7 +44,10 @@ class Rules(msgspec.Struct, frozen=True):
     max_subscriptions: int = 64
     session_ttl: int = 86400
     derive_opens: bool = True
+    derive_closes: bool = True
     logout_ends_session: bool = False
+    #: how far an event's timestamp may be ahead of the hub's clock (EVT-19)
+    max_clock_ahead: int = 60
     #: entries of one update (CON-15)
     max_entries: int = 500
     #: how many silences in a row end a subscription (SYN-5), and how long each is

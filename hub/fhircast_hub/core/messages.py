@@ -6,40 +6,29 @@ on. So the member order, `1.10`, integers of any size and every escape survive, 
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import json
-import re
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import msgspec
 
-from fhircast_hub.core.bundles import Change, read_changes
+from fhircast_hub.core.bundles import Change
 from fhircast_hub.core.errors import BadRequest
-from fhircast_hub.core.limits import MAX_DEPTH, MAX_ID, MAX_ITEMS, MAX_TOPIC
-from fhircast_hub.core.names import Kind, anchor_keys, classify
-from fhircast_hub.core.reading import Stub, check_controls, decoded, ref_of
+from fhircast_hub.core.items import check_required, implied_by, read_anchor, read_items, read_update
+from fhircast_hub.core.limits import MAX_DEPTH, MAX_ID, MAX_TOPIC
+from fhircast_hub.core.names import Kind, classify
+from fhircast_hub.core.reading import check_controls, decoded
+from fhircast_hub.core.timestamps import instant
 
 #: First path segments under hub.url that cannot be topics (SUB-5).
 RESERVED_TOPICS = frozenset((".well-known", "metadata", "ws"))
-#: Namespace of the ids of derived opens (DER-1), so that each node makes the same id.
+#: Namespace of the ids of derived opens (DER-7), so that each node makes the same id.
 _DERIVED_IDS = uuid.UUID("6f1c2f5e-3f0a-5d0b-9c3c-7a5f4b0e8d21")
 
-_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d([.,]\d+)?)?(Z|[+-]\d\d(:?\d\d)?)?", re.ASCII)
 #: Leave of a text without strings its brackets, all of one kind.
 _NO_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
-
-
-class _Reference(msgspec.Struct):
-    reference: str
-
-
-class _Item(msgspec.Struct):
-    key: str
-    resource: Stub | None = None
-    reference: msgspec.Raw = msgspec.Raw(b"")
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -47,8 +36,9 @@ class Event(msgspec.Struct, frozen=True):
 
     `name` is as sent, `key` in lower case; `type` is the anchor's resourceType and `ref` its `type/id`, type in lower case
     ("" without an anchor); `context` is the context array's bytes; `implied` the refs of the other contexts it names, by type.
-    `fingerprint` is the same for a repeat (id, timestamp and body, EVT-17) and differs for everything else. Of an update,
-    `version` is the sender's context.versionId ("" without one) and `changes` are the entries of its Bundle.
+    `at` is its timestamp in epoch seconds. `fingerprint` is the same for a repeat (id, timestamp and body, EVT-17) and differs
+    for everything else. Of an update, `versions` are those that the sender says it was made on (one, unless it gives several
+    names), and `changes` are the entries of its Bundle.
     """
 
     topic: str
@@ -57,6 +47,7 @@ class Event(msgspec.Struct, frozen=True):
     kind: Kind
     id: str
     timestamp: str
+    at: float
     type: str
     ref: str
     head: bytes
@@ -64,7 +55,7 @@ class Event(msgspec.Struct, frozen=True):
     context: bytes
     implied: dict[str, str]
     fingerprint: bytes
-    version: str = ""
+    versions: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
 
     def frame(self) -> bytes:
@@ -73,10 +64,7 @@ class Event(msgspec.Struct, frozen=True):
 
 
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_ITEMS = msgspec.json.Decoder(list[_Item])
-_RAW_ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
 _TEXT = msgspec.json.Decoder(str)
-_REFERENCE = msgspec.json.Decoder(_Reference)
 _VERSION_ID = msgspec.json.Decoder(str | None)
 
 
@@ -100,22 +88,21 @@ def parse_event(body: bytes) -> Event:
     event = decoded(_MEMBERS, event_raw, "event")
     _check_once(body, event_raw, envelope, "the body")
     context = _required(event, "context", "event.context")
-    items = decoded(_ITEMS, context, "event.context")
-    if len(items) > MAX_ITEMS:
-        raise BadRequest(f"event.context: expected at most {MAX_ITEMS} items, got {len(items)}")
     _check_once(event_raw, context, event, "event")
+    name = _text(event, "hub.event", "event.hub.event")
+    kind, type_ = classify(name)
+    items = read_items(context, kind)
 
     id_ = _text(envelope, "id", "id")
     if not 0 < len(id_) <= MAX_ID:
         raise BadRequest(f"id: expected 1 to {MAX_ID} characters, got {len(id_)}")
     timestamp = _text(envelope, "timestamp", "timestamp")
-    _check_timestamp(timestamp)
+    at = instant(timestamp)
     topic = check_topic(_text(event, "hub.topic", "event.hub.topic"))
-    name = _text(event, "hub.event", "event.hub.event")
-    kind, type_ = classify(name)
-    anchor = _anchor(items, kind, type_) if type_ else None
-    version, changes = _update(event, items, context) if kind is Kind.UPDATE else ("", ())
-    head, tail = _split(envelope, event)
+    anchor = read_anchor(items, kind, type_) if type_ else None
+    check_required(items, kind, type_, name)
+    changes = read_update(items, context) if kind is Kind.UPDATE else ()
+    head, tail = _split(envelope, event, kind)
     return Event(
         topic=topic,
         name=name,
@@ -123,14 +110,15 @@ def parse_event(body: bytes) -> Event:
         kind=kind,
         id=id_,
         timestamp=timestamp,
+        at=at,
         type=anchor[0] if anchor else "",
         ref=f"{type_}/{anchor[1]}" if anchor else "",
         head=head,
         tail=tail,
         context=context,
-        implied=_implied(items, type_, _of_resource if kind is Kind.OPEN else _named) if type_ else {},
+        implied=implied_by(items, kind, type_) if type_ else {},
         fingerprint=hashlib.blake2b(body, digest_size=16).digest(),
-        version=version,
+        versions=_versions(event) if kind is Kind.UPDATE else (),
         changes=changes,
     )
 
@@ -175,7 +163,7 @@ def made_event(topic: str, name: str, id_: str, timestamp: str, context: bytes) 
 
 
 def derived_id(source: str, name: str) -> str:
-    """The id of the open called `name` that is derived from the event whose id is `source` (DER-1)."""
+    """The id of the open called `name` that is derived from the event whose id is `source` (DER-7)."""
     return str(uuid.uuid5(_DERIVED_IDS, f"{source}\n{name}"))
 
 
@@ -187,27 +175,6 @@ def id_of(frame: bytes) -> str:
 def timestamp_of(frame: bytes) -> str:
     """The timestamp of an event that was accepted."""
     return _TEXT.decode(_MEMBERS.decode(frame)["timestamp"])
-
-
-def instant(timestamp: str) -> float:
-    """A timestamp that was accepted, in epoch seconds; without a zone it is UTC."""
-    moment = datetime.datetime.fromisoformat(timestamp)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp()
-
-
-def rfc3339(now: float) -> str:
-    """An instant (epoch seconds) as the hub writes it: UTC, milliseconds, Z."""
-    moment = datetime.datetime.fromtimestamp(now, datetime.UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def raw_items(context: bytes) -> list[tuple[str, str, bytes]]:
-    """The items of a context array that was accepted: key, ref of the resource ("" where it has none), bytes."""
-    stubs = _ITEMS.decode(context)
-    return [
-        (stub.key, ref_of(stub.resource), bytes(raw))
-        for stub, raw in zip(stubs, _RAW_ITEMS.decode(context), strict=True)
-    ]
 
 
 def confirmation(topic: str, events: Iterable[str], lease: int) -> bytes:
@@ -264,114 +231,37 @@ def _check_once(text: bytes, inner: bytes, members: dict[str, msgspec.Raw], what
         raise BadRequest(f"{what}: expected each member once, got one twice")
 
 
-def _check_timestamp(timestamp: str) -> None:
-    """ISO 8601 date and time; without a zone it is UTC, which is what the specification asks for."""
-    try:
-        if not _TIMESTAMP.fullmatch(timestamp):
-            raise ValueError
-        datetime.datetime.fromisoformat(timestamp)
-    except ValueError:
-        raise BadRequest(
-            f"timestamp: expected an ISO 8601 date and time such as 2026-01-31T09:30:00.000Z, got {len(timestamp)} characters that are not"
-        ) from None
+def _versions(event: dict[str, msgspec.Raw]) -> tuple[str, ...]:
+    """The versions that an update says it was made on.
 
-
-def _anchor(items: list[_Item], kind: Kind, type_: str) -> tuple[str, str]:
-    """The anchor's resourceType and id. "Context change events SHALL include the resource the context change relates to" (2.3)."""
-    keys = anchor_keys(type_)
-    anchors = [item for item in items if item.key in keys]
-    if len(anchors) != 1:
-        # Of two, the hub and a subscriber could each take another one for the anchor.
-        raise BadRequest(
-            f"event.context: expected one item with the key {keys[0]}, the anchor of this event, got {len(anchors)}"
-        )
-    item = anchors[0]
-    if kind in (Kind.UPDATE, Kind.SELECT) and item.resource is None:
-        found = _reference(item)
-    elif item.resource is not None:
-        found = item.resource.resourceType, item.resource.id or ""
-    else:
-        raise BadRequest(f"event.context: expected a resource in the item with the key {item.key}, got none")
-    if found[0].lower() != type_ or not found[0].isascii():
-        raise BadRequest(
-            f"event.context: expected the anchor's type to be that of the event's name, got another of {len(found[0])} characters"
-        )
-    if not 0 < len(found[1]) <= MAX_ID:
-        raise BadRequest(
-            f"event.context: expected the anchor's id to have 1 to {MAX_ID} characters, got {len(found[1])}"
-        )
-    check_controls("event.context: the anchor's id", found[1])
-    return found
-
-
-def _reference(item: _Item) -> tuple[str, str]:
-    """Type and id of the item's reference: its last two segments, whatever server it names."""
-    if not bytes(item.reference):
-        raise BadRequest(f"event.context: expected a reference in the item with the key {item.key}, got none")
-    reference = decoded(_REFERENCE, bytes(item.reference), f"event.context: the reference of {item.key}").reference
-    type_, _, id_ = reference.rpartition("/")
-    return type_.rpartition("/")[2], id_
-
-
-def _update(event: dict[str, msgspec.Raw], items: list[_Item], context: bytes) -> tuple[str, tuple[Change, ...]]:
-    """The version an update was made on, and what it changes: "one named `updates` holding a single `Bundle`" (2.3)."""
-    version = decoded(_VERSION_ID, bytes(event.get("context.versionId", b"null")), "event.context.versionId") or ""
-    places = [place for place, item in enumerate(items) if item.key == "updates"]
-    resource = items[places[0]].resource if len(places) == 1 else None
-    if resource is None or resource.resourceType != "Bundle":
-        raise BadRequest(
-            f"event.context: expected exactly one item with the key updates, a Bundle, got {len(places)} or another resource"
-        )
-    raw = bytes(_RAW_ITEMS.decode(context)[places[0]])
-    return version, read_changes(raw, f"event.context[{places[0]}]")
-
-
-#: The context keys from which opens are derived, by the type they carry.
-DERIVED_KEYS = {"patient": "patient", "encounter": "encounter", "study": "imagingstudy"}
-
-
-def _implied(items: list[_Item], anchor: str, ref_in: Callable[[_Item], str]) -> dict[str, str]:
-    """The refs of other contexts that this one names, by type; of several studies the first (DER-1)."""
-    implied: dict[str, str] = {}
-    for item in items:
-        type_ = DERIVED_KEYS.get(item.key)
-        if type_ and type_ != anchor and type_ not in implied and (ref := ref_in(item)).startswith(type_ + "/"):
-            implied[type_] = ref
-    return implied
-
-
-def _of_resource(item: _Item) -> str:
-    """The ref of the resource in an item: an open is derived from nothing less (DER-1)."""
-    return ref_of(item.resource)
-
-
-def _named(item: _Item) -> str:
-    """The ref of what an item holds or refers to, if that can be read."""
-    if item.resource is not None or not bytes(item.reference):
-        return ref_of(item.resource)
-    try:
-        type_, id_ = _reference(item)
-    except BadRequest:
-        return ""
-    return f"{type_.lower()}/{id_}"
+    2.10 calls the member `context.versionId`; the table of 2.3 has `versionId` and `priorVersionId`, which count where that one
+    is absent.
+    """
+    for names in (("context.versionId",), ("versionId", "priorVersionId")):
+        found = [decoded(_VERSION_ID, bytes(event[name]), f"event.{name}") for name in names if name in event]
+        if versions := tuple(version for version in found if version):
+            return versions
+    return ()
 
 
 #: How the second part of a frame begins, and how what goes before it.
 _CONTEXT = b'"context":'
 _VERSION = b'"context.versionId":"'
-#: The sender's own versions are taken out of every broadcast (EVT-15): only the hub's count.
+#: The sender's own versions are taken out of every broadcast (EVT-15): only the hub's count. Where the hub puts a version in,
+#: those of the other names would be read for it (CON-20).
 _SENDERS_VERSIONS = frozenset(("context.versionId", "context.priorVersionId"))
+_ALL_VERSIONS = _SENDERS_VERSIONS | {"versionId", "priorVersionId"}
 
 
-def _split(envelope: dict[str, msgspec.Raw], event: dict[str, msgspec.Raw]) -> tuple[bytes, bytes]:
+def _split(envelope: dict[str, msgspec.Raw], event: dict[str, msgspec.Raw], kind: Kind) -> tuple[bytes, bytes]:
     """The frame in two parts: a version goes before the member `context`, which starts the second."""
-    outer_before, outer_after = _around("event", envelope)
-    before, after = _around("context", event)
+    outer_before, outer_after = _around("event", envelope, _SENDERS_VERSIONS)
+    before, after = _around("context", event, _ALL_VERSIONS if kind in _VERSIONED else _SENDERS_VERSIONS)
     head = b"".join((b"{", outer_before, b'"event":{', before))
     return head, b"".join((_CONTEXT, event["context"], after, b"}", outer_after, b"}"))
 
 
-def _around(middle: str, members: dict[str, msgspec.Raw]) -> tuple[bytes, bytes]:
+def _around(middle: str, members: dict[str, msgspec.Raw], without: frozenset[str]) -> tuple[bytes, bytes]:
     """The members before and after `middle`, as they came, with the commas that part them from it."""
     before: list[bytes | msgspec.Raw] = []
     after: list[bytes | msgspec.Raw] = []
@@ -379,11 +269,12 @@ def _around(middle: str, members: dict[str, msgspec.Raw]) -> tuple[bytes, bytes]
     for name, raw in members.items():
         if name == middle:
             into = after
-        elif name not in _SENDERS_VERSIONS:
+        elif name not in without:
             into += (_key(name), raw, b",") if into is before else (b",", _key(name), raw)
     return b"".join(before), b"".join(after)
 
 
+_VERSIONED = (Kind.OPEN, Kind.UPDATE)
 _KEYS = {name: encode(name) + b":" for name in ("timestamp", "id", "hub.topic", "hub.event")}
 
 

@@ -12,13 +12,16 @@ from fhircast_hub.core.limits import MAX_EVENTS
 
 #: The event catalogue, and the hub's own heartbeat, which clients compare in lower case.
 CATALOGUE = (
-    *(f"{resource}-{verb}" for resource in ("Patient", "Encounter", "ImagingStudy") for verb in ("open", "close")),
-    *(f"DiagnosticReport-{verb}" for verb in ("open", "close", "update", "select")),
+    *(
+        f"{resource}-{verb}"
+        for resource in ("Patient", "Encounter", "ImagingStudy", "DiagnosticReport")
+        for verb in ("open", "close", "update", "select")
+    ),
     *("SyncError", "UserLogout", "UserHibernate", "Home-open", "heartbeat"),
 )
 #: Keys of a context item that differ from the lower-case type ("due to legacy reasons", 2.3).
 ANCHOR_KEYS = {"imagingstudy": "study", "diagnosticreport": "report"}
-#: The types whose opens the hub derives from other contexts, in the order they are sent (DER-1).
+#: The types whose opens the hub derives from other contexts, in the order they are sent (DER-7).
 DERIVED = ("patient", "encounter", "imagingstudy")
 
 _SPELLING = {name.lower(): name for name in CATALOGUE}
@@ -70,9 +73,10 @@ def classify(name: str) -> tuple[Kind, str]:
 
 
 def parse_events(items: Iterable[str]) -> tuple[str, ...]:
-    """The set of event names asked for in hub.events, in the order asked, spelled as the catalogue does (SUB-8).
+    """The set of event names asked for in hub.events, in the order asked and as the subscriber spells them (SUB-18).
 
-    "Hubs SHALL treat multiple values as a single instance" and "be case insensitive for event-names" (2.4).
+    "Hubs SHALL treat multiple values as a single instance" and "be case insensitive for event-names" (2.4): of one name in two
+    spellings the first counts.
     Raises BadRequest for a name outside the alphabet, too many of them, or none (SUB-5).
     """
     names: dict[str, str] = {}
@@ -82,7 +86,7 @@ def parse_events(items: Iterable[str]) -> tuple[str, ...]:
                 raise BadRequest(
                     f"hub.events: expected names of up to 128 letters, digits, '.', '_' and '-', got one of {len(name)} characters that is not"
                 )
-            names.setdefault(name.lower(), spelling(name))
+            names.setdefault(name.lower(), name)
     if len(names) > MAX_EVENTS:
         raise BadRequest(f"hub.events: expected at most {MAX_EVENTS} event names, got {len(names)}")
     if not names:

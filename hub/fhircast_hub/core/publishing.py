@@ -6,27 +6,32 @@ the original requesting Subscriber."
 
 from __future__ import annotations
 
+import math
+
 from msgspec.structs import replace
 
 from fhircast_hub.core import audiences
+from fhircast_hub.core.closing import Cause, closed, take_back
 from fhircast_hub.core.commands import Publish
 from fhircast_hub.core.content import check_select, updated
-from fhircast_hub.core.context import add, opened, without
+from fhircast_hub.core.context import add, names_of, opened
 from fhircast_hub.core.derived import derive
 from fhircast_hub.core.effects import Effect, Notice, Send
-from fhircast_hub.core.errors import InsufficientScope
+from fhircast_hub.core.errors import BadRequest, InsufficientScope
 from fhircast_hub.core.holding import hold
 from fhircast_hub.core.limits import REMEMBERED_CHANGES, Rules
-from fhircast_hub.core.messages import Event, instant, made_event, rfc3339, timestamp_of, with_versions
-from fhircast_hub.core.names import DERIVED, Kind, spelling
+from fhircast_hub.core.messages import Event, made_event, timestamp_of, with_versions
+from fhircast_hub.core.names import Kind, spelling
 from fhircast_hub.core.principal import check_access, new_owner
 from fhircast_hub.core.session import Audience, Held, Ids, OpenContext, Outcome, Session
 from fhircast_hub.core.syncerror import overtaken
+from fhircast_hub.core.timestamps import duration, has_zone, instant, rfc3339
 
 
 def publish(session: Session | None, command: Publish, now: float, ids: Ids, rules: Rules) -> Outcome:
-    """Accept an event, or raise Forbidden, Conflict or InsufficientScope; an update also BadRequest or TooLarge."""
+    """Accept an event, or raise BadRequest, Forbidden, Conflict or InsufficientScope; for an update also TooLarge."""
     event, principal = command.event, command.principal
+    _check_clock(event, now, rules)
     check_access(principal, event.topic, session.owner if session else None)
     if not principal.scopes.may_write(event.key):
         name = spelling(event.name)
@@ -53,6 +58,17 @@ def publish(session: Session | None, command: Publish, now: float, ids: Ids, rul
     if event.kind is Kind.CLOSE:
         return _close(session, event, now, ids, rules)
     return _home(session, event, now, ids)
+
+
+def _check_clock(event: Event, now: float, rules: Rules) -> None:
+    """Refuse what is ahead of time (EVT-19): "Subscribers SHALL ignore messages with older timestamps than the message that
+    established the current context" (2.5), and so would ignore all that is posted until then."""
+    ahead = event.at - now
+    if ahead > rules.max_clock_ahead:
+        raise BadRequest(
+            f"timestamp: expected at most {rules.max_clock_ahead} seconds ahead of the hub's clock, got {math.ceil(ahead)}"
+            f" seconds ({duration(ahead)}){'' if has_zone(event.timestamp) else '; it has no zone, and so is read as UTC'}"
+        )
 
 
 def _broadcast(session: Session, event: Event) -> Outcome:
@@ -102,18 +118,31 @@ def _update(session: Session, event: Event, now: float, ids: Ids, rules: Rules) 
 
 def _open(session: Session, event: Event, now: float, ids: Ids, rules: Rules) -> Outcome:
     context, before = opened(event, ids.uuid(), session.order), _current_timestamp(session)
+    former = session.contexts.get(context.ref)
     contexts, gone = add(session.contexts, context)
     session = replace(
         session, contexts=contexts, current=context.ref, version=context.version, home=b"", changed=session.order
     )
-    after, effects = _send_open(session, context, rules)
-    session = replace(session, audiences=after)
+    session, effects = _opened_anew(session, event, context, former, now, rules)
+    after, opening = _send_open(session, context, rules)
+    session, effects = replace(session, audiences=after), effects + opening
     for other in gone:
-        name, id_ = spelling(f"{other.type}-close"), ids.uuid()
-        frame = made_event(session.topic, name, id_, rfc3339(now), other.context)
-        session, closing = _closed(session, Held(now, Notice(id_, id_, name), other.type, other.ref, frame), rules)
+        name, id_, at = spelling(f"{other.type}-close"), ids.uuid(), rfc3339(now)
+        frame = made_event(session.topic, name, id_, at, other.context)
+        close = Held(now, Notice(id_, id_, name), other.type, other.ref, frame)
+        session, closing = closed(session, other, close, at, rules)
         effects += closing
     return Outcome(session, effects + _overtaken(session, event, before, now, ids))
+
+
+def _opened_anew(
+    session: Session, event: Event, context: OpenContext, former: OpenContext | None, now: float, rules: Rules
+) -> tuple[Session, tuple[Effect, ...]]:
+    """A context that is opened again may name less than before: opens that were derived from the rest are taken back (DER-9)."""
+    if former is None or former.implied.keys() <= context.implied.keys():
+        return session, ()
+    cause = Cause(event.id, event.name, event.timestamp, now)
+    return take_back(session, former, former.implied.keys() - context.implied.keys(), cause, rules)
 
 
 def _current_timestamp(session: Session) -> str:
@@ -124,10 +153,10 @@ def _current_timestamp(session: Session) -> str:
 
 
 def _overtaken(session: Session, event: Event, before: str, now: float, ids: Ids) -> tuple[Effect, ...]:
-    """Tell when an open that was accepted is older than what it follows: the hub goes by arrival, not everybody does (EVT-18)."""
+    """Tell when an open that was accepted is older than what it follows: the hub goes by arrival, not everybody does (EVT-20)."""
     if not before or before == event.timestamp:
         return ()
-    seconds = instant(before) - instant(event.timestamp)
+    seconds = instant(before) - event.at
     return overtaken(session, _notice(event), seconds, now, ids) if seconds > 0 else ()
 
 
@@ -136,15 +165,18 @@ def _send_open(
 ) -> tuple[tuple[Audience, ...], tuple[Effect, ...]]:
     """The derived opens and then the open itself, and what each audience was told by it.
 
-    "Hubs SHOULD NOT generate and send duplicative events" (2.5): nobody is sent a derived open of what they were last told,
-    unless this is a repeat (`again`), which is there to be heard again (DER-3).
+    "Hubs SHOULD NOT generate and send duplicative events" (2.5): nobody is sent a derived open who is sent the event itself
+    (DER-7), or of what they were last told, unless this is a repeat (`again`), which is there to be heard again (DER-3).
     """
     after = list(session.audiences)
     effects: list[Effect] = []
     for open_ in derive(context) if rules.derive_opens and _wanted(session, context) else ():
         to: list[str] = []
         for place, audience in enumerate(after):
-            if open_.key in audience.keys and (again or open_.ref not in audience.told):
+            if open_.key not in audience.keys or context.key in audience.keys:
+                continue
+            last = audience.told[audiences.PLACE[open_.type]]
+            if again or last.ref != open_.ref or last.stale:
                 to += audience.members
                 after[place] = replace(audience, told=audiences.remember(audience.told, open_.type, open_.ref))
         if to:
@@ -152,36 +184,26 @@ def _send_open(
     effects += _send(session, context.key, context.frame, context.notice)
     type_ = context.key.removesuffix("-open")
     for place, audience in enumerate(after):
-        if type_ in DERIVED and context.key in audience.keys and context.ref not in audience.told:
-            after[place] = replace(audience, told=audiences.remember(audience.told, type_, context.ref))
+        if context.key in audience.keys:
+            told = audiences.named(audience.told, type_, names_of(context, audience.keys))
+            after[place] = audience if told == audience.told else replace(audience, told=told)
     return audiences.merge(after), tuple(effects)
 
 
 def _wanted(session: Session, context: OpenContext) -> bool:
     """Whether anybody may be sent a derived open: most often nobody, and then none is made."""
     keys = [f"{type_}-open" for type_ in context.implied]
-    return any(key in audience.keys for key in keys for audience in session.audiences)
+    others = [audience for audience in session.audiences if context.key not in audience.keys]
+    return any(key in audience.keys for key in keys for audience in others)
 
 
 def _close(session: Session, event: Event, now: float, ids: Ids, rules: Rules) -> Outcome:
-    if event.ref in session.contexts:
+    if (gone := session.contexts.get(event.ref)) is not None:
         session = replace(session, changed=session.order)
     if event.ref == session.current:
         session = replace(session, current="", version=ids.uuid())
-    session, effects = _closed(session, Held(now, _notice(event), event.type, event.ref, event.frame()), rules)
-    return Outcome(session, effects)
-
-
-def _closed(session: Session, close: Held, rules: Rules) -> tuple[Session, tuple[Effect, ...]]:
-    """The session after a close was accepted, and its broadcast. Closing what is not open changes nothing (EVT-16).
-
-    "The Hub should dispose of the content for the current anchor context" (2.10).
-    """
-    effects = _send(session, close.key, close.frame, close.notice)
-    contexts, after = without(session.contexts, close.ref), audiences.forget(session.audiences, close.ref)
-    if close.ref in session.contents:
-        session = replace(session, contents={ref: c for ref, c in session.contents.items() if ref != close.ref})
-    return hold(replace(session, contexts=contexts, audiences=after), close, rules), effects
+    close = Held(now, _notice(event), event.type, event.ref, event.frame())
+    return Outcome(*closed(session, gone, close, event.timestamp, rules))
 
 
 def _home(session: Session, event: Event, now: float, ids: Ids) -> Outcome:

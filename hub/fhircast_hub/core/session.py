@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -104,7 +104,8 @@ class Content(msgspec.Struct, frozen=True):
 class Held(msgspec.Struct, frozen=True):
     """A close or update that somebody without a socket may still have to be told (SUB-12).
 
-    `at` is when it was accepted, `type` the resourceType of its anchor, as spelled.
+    `at` is when it was accepted, `type` the resourceType of its anchor, as spelled. `source` is empty, or the type (in lower
+    case) of the context by whose close this one was derived: nobody is told who is sent opens or closes of that type (DER-9).
     """
 
     at: float
@@ -112,11 +113,12 @@ class Held(msgspec.Struct, frozen=True):
     type: str
     ref: str
     frame: bytes
+    source: str = ""
 
     @property
     def key(self) -> str:
-        """Its event's name in lower case."""
-        return self.notice.name.lower()
+        """Its event's name in lower case. The notice of a derived close has the name of its source."""
+        return f"{self.type.lower()}-close" if self.source else self.notice.name.lower()
 
     @property
     def closes(self) -> bool:
@@ -139,14 +141,27 @@ class Queue(msgspec.Struct, frozen=True):
     size: int = 0
 
 
-class Audience(msgspec.Struct, frozen=True):
-    """Connections that were granted the same events and last told the same opens: an event is decided once for all of them.
+class Last(NamedTuple):
+    """The last context of a type that somebody was told of: its `ref`, "" for none (DER-3).
 
-    `told` holds, for each type of names.DERIVED, the ref of the last open that was sent ("" for none, DER-3).
+    `by` is empty for an open of the type itself, else the type of the event that named the context. `stale` is whether a
+    Home-open came since, of which they were not told.
     """
 
+    ref: str = ""
+    by: str = ""
+    stale: bool = False
+
+
+#: One for each type of names.DERIVED.
+Told = tuple[Last, Last, Last]
+
+
+class Audience(msgspec.Struct, frozen=True):
+    """Connections that were granted the same events and last told the same opens: an event is decided once for all of them."""
+
     keys: frozenset[str]
-    told: tuple[str, str, str]
+    told: Told
     members: tuple[str, ...]
 
 

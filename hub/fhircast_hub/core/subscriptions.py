@@ -26,8 +26,9 @@ from fhircast_hub.core.effects import (
 from fhircast_hub.core.errors import BadRequest, InsufficientScope, NotFound, TooMany, Unauthenticated
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.messages import confirmation, denial
+from fhircast_hub.core.names import DERIVED
 from fhircast_hub.core.principal import Principal, check_access, new_owner
-from fhircast_hub.core.session import Ids, Outcome, Session, Subscription
+from fhircast_hub.core.session import Ids, Outcome, Session, Subscription, Told
 
 #: Seconds after which a full topic may have room again.
 RETRY_AFTER = 30
@@ -87,14 +88,19 @@ def renew(session: Session | None, command: Renew, now: float, ids: Ids, rules: 
     session = with_subscription(session, renewed)
     if not renewed.connection:
         return Outcome(session)
-    told = audiences.told_to(session.audiences, renewed.connection)
     added = renewed.keys - subscription.keys
-    frames, now_told = replay(session, added, rules)
-    newest = replay(session, renewed.keys, rules)[0][-1:]
-    if frames and frames[-1:] != newest:
-        frames += newest  # what is current is told again, behind what the new names add
-    told = (now_told[0] or told[0], now_told[1] or told[1], now_told[2] or told[2])
-    session = placed(session, renewed, told)
+    everything, told = replay(session, renewed.keys, rules)
+    frames, _ = replay(session, renewed.keys, rules, added)
+    if frames and frames[-1:] != everything[-1:]:
+        frames += everything[-1:]  # what is current is told again, behind what the new names add
+    before = audiences.told_to(session.audiences, renewed.connection)
+    # What was refused stays refused (DER-3).
+    refused = {
+        last.ref
+        for type_, was, last in zip(DERIVED, before, told, strict=True)
+        if not was.ref and f"{type_}-open" not in added
+    }
+    session = placed(session, renewed, audiences.without(told, refused))
     return Outcome(session, (confirmed(session, renewed, now), *sends(renewed, frames)))
 
 
@@ -142,7 +148,7 @@ def revoked(session: Session | None, command: Revoked) -> Outcome:
 
 
 def evict(session: Session | None, command: Evict) -> Outcome:
-    """Make room for the user's other subscriptions (SUB-15)."""
+    """Make room for the user's other subscriptions (SUB-22)."""
     subscription = session.subscriptions.get(command.sid) if session else None
     if session is None or subscription is None or subscription.connection:
         return Outcome(session)
@@ -237,7 +243,7 @@ def _only(session: Session | None, command: Unsubscribe, now: float, rules: Rule
 
 
 def _comes_anew(newcomer: Subscription, other: Subscription) -> bool:
-    """Whether the newcomer takes the place of this one at once: the same app, whose socket is gone (SUB-17), or the same callback,
+    """Whether the newcomer takes the place of this one at once: the same app, whose socket is gone (SUB-23), or the same callback,
     which has not been asked yet (WHK-12)."""
     if other.connection or other.subscriber != newcomer.subscriber:
         return False
@@ -248,7 +254,7 @@ def _comes_anew(newcomer: Subscription, other: Subscription) -> bool:
 
 def _room(subscriptions: dict[str, Subscription], rules: Rules, spare: int) -> dict[str, Subscription]:
     """Room for one more, and `spare` ones need none: those without a socket go first, the longest absent before the others
-    (SUB-15)."""
+    (SUB-22)."""
     while len(subscriptions) - spare >= rules.max_subscriptions:
         absent = [other for other in subscriptions.values() if not other.connection]
         if not absent:
@@ -261,7 +267,7 @@ def with_subscription(session: Session, subscription: Subscription) -> Session:
     return replace(session, subscriptions={**session.subscriptions, subscription.sid: subscription})
 
 
-def placed(session: Session, subscription: Subscription, told: audiences.Told) -> Session:
+def placed(session: Session, subscription: Subscription, told: Told) -> Session:
     """The session with the subscription's socket in the audience of those who were granted and told the same."""
     others = audiences.leave(session.audiences, subscription.connection)
     return replace(session, audiences=audiences.join(others, subscription.connection, subscription.keys, told))

@@ -12,9 +12,10 @@ from fhircast_hub.core.commands import Acknowledged, Answered, Refused, Silence,
 from fhircast_hub.core.connections import acknowledged
 from fhircast_hub.core.effects import Effect, Notice, Send
 from fhircast_hub.core.limits import Rules
-from fhircast_hub.core.messages import encode, made_event, rfc3339
+from fhircast_hub.core.messages import encode, made_event
 from fhircast_hub.core.session import Ids, Outcome, Session, Subscription
 from fhircast_hub.core.subscriptions import end
+from fhircast_hub.core.timestamps import duration, rfc3339
 
 _SYSTEM = "https://fhircast.hl7.org/events/syncerror/"
 #: HTTP statuses with which a subscriber refuses; with others it says that it could not (2.5 "Event Notification Response").
@@ -35,7 +36,9 @@ def refused(session: Session | None, command: Refused, now: float, ids: Ids) -> 
     if command.reason:
         why += f": {command.reason}"
     effects = _report(session, subscription, command.notice, why, now, ids)
-    after = audiences.untold(session.audiences, command.connection, command.notice.ref)
+    opened = session.contexts.get(command.notice.ref)
+    named = opened.implied.values() if opened else ()
+    after = audiences.untold(session.audiences, command.connection, (command.notice.ref, *named))
     found = replace(subscription, refused=command.notice.name)
     subscriptions = {**session.subscriptions, found.sid: found}
     return Outcome(replace(session, audiences=after, subscriptions=subscriptions), effects)
@@ -98,12 +101,12 @@ def lost(session: Session, subscription: Subscription, now: float, ids: Ids) -> 
 
 
 def overtaken(session: Session, notice: Notice, seconds: float, now: float, ids: Ids) -> tuple[Effect, ...]:
-    """An event was accepted that is older than the open that made the current context (EVT-18).
+    """An event was accepted that is older than the open that made the current context (EVT-20).
 
     "Subscribers SHALL ignore messages with older timestamps than the message that established the current context" (2.5).
     """
     why = (
-        f"{notice.name} was accepted, and its timestamp is {seconds:.3f} seconds older than that of the current context:"
+        f"{notice.name} was accepted, and its timestamp is {duration(seconds)} older than that of the current context:"
         " applications that go by timestamps do not follow it"
     )
     return _send(session, "", notice, "", why, now, ids)

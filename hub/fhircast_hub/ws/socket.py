@@ -30,7 +30,7 @@ from fhircast_hub.service import REQUEST_ID, Service
 from fhircast_hub.ws.frames import end_of_frame, payload
 from fhircast_hub.ws.registry import Counters, Registry
 
-#: Bytes in a client's frame (SYN-12): an acknowledgement takes a hundred, and a long reason may come with it.
+#: Bytes in a client's frame (SYN-15): an acknowledgement takes a hundred, and a long reason may come with it.
 MAX_FRAME = 65536
 #: Frames other than acknowledgements that one read may bring: a flood of pings would keep everybody else waiting.
 MAX_ODD_FRAMES = 256

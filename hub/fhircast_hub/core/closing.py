@@ -1,0 +1,136 @@
+"""Closes: what a close ends, and what becomes of the opens that were derived from the context that is closed (DER-9).
+
+"When distributing a received event, a Hub SHALL ensure open events for the referenced resource types of the received event are
+also sent to subscribers" (FHIRcast 3.0.0, 2.5). Such a subscriber does not know the context that the open came from, nor its
+close. At that close the hub brings the subscriber to where somebody who joins would be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+from msgspec.structs import replace
+
+from fhircast_hub.core import audiences
+from fhircast_hub.core.audiences import PLACE
+from fhircast_hub.core.context import Opening, replay, replayed, without
+from fhircast_hub.core.derived import derive
+from fhircast_hub.core.effects import Effect, Message, Notice, Send
+from fhircast_hub.core.holding import hold
+from fhircast_hub.core.limits import Rules
+from fhircast_hub.core.messages import derived_id, made_event
+from fhircast_hub.core.names import DERIVED, spelling
+from fhircast_hub.core.session import Audience, Held, Last, OpenContext, Session, Told
+
+
+class Cause(msgspec.Struct, frozen=True):
+    """The event by which a context ends: id, name and timestamp. At its `at` (epoch seconds) it was accepted."""
+
+    id: str
+    name: str
+    timestamp: str
+    at: float
+
+
+def closed(
+    session: Session, gone: OpenContext | None, close: Held, timestamp: str, rules: Rules
+) -> tuple[Session, tuple[Effect, ...]]:
+    """The session after a close was accepted, and all that is sent for it. `gone` is the context, None if it was not open.
+
+    Closing what is not open changes nothing (EVT-16). "The Hub should dispose of the content for the current anchor context" (2.10).
+    """
+    to = audiences.subscribed(session.audiences, close.key)
+    effects: tuple[Effect, ...] = (Send(to, close.frame, close.notice),) if to else ()
+    contexts, after = without(session.contexts, close.ref), audiences.forget(session.audiences, close.ref)
+    if close.ref in session.contents:
+        session = replace(session, contents={ref: c for ref, c in session.contents.items() if ref != close.ref})
+    session = hold(replace(session, contexts=contexts, audiences=after), close, rules)
+    if gone is None:
+        return session, effects
+    cause = Cause(close.notice.id, close.notice.name, timestamp, close.at)
+    session, taken_back = take_back(session, gone, gone.implied, cause, rules)
+    return session, effects + taken_back
+
+
+def take_back(
+    session: Session, gone: OpenContext, types: Iterable[str], cause: Cause, rules: Rules
+) -> tuple[Session, tuple[Effect, ...]]:
+    """The session after the opens of these types that were derived from `gone` were taken back, and what is sent for that (DER-9).
+
+    `gone` is in the session no more: it was closed, or opened anew without naming contexts of these types.
+    """
+    types = [type_ for type_ in DERIVED if type_ in set(types)]
+    if not (types and rules.derive_opens and rules.derive_closes):
+        return session, ()
+    closes = _derived_closes(session, gone, types, cause)
+    after: list[Audience] = []
+    effects: list[Effect] = []
+    for audience in session.audiences:
+        told, messages = _brought_back(session, audience, gone, types, closes, rules)
+        after.append(replace(audience, told=told) if told != audience.told else audience)
+        effects += (Send(audience.members, *message) for message in messages)
+    if after != list(session.audiences):
+        session = replace(session, audiences=audiences.merge(after))
+    named = {ref for context in session.contexts.values() for ref in (context.ref, *context.implied.values())}
+    for type_, (frame, notice) in closes.items():
+        if gone.implied[type_] not in named:
+            name = spelling(f"{type_}-close").removesuffix("-close")
+            source = gone.key.removesuffix("-open")
+            session = hold(session, Held(cause.at, notice, name, gone.implied[type_], frame, source), rules)
+    return session, tuple(effects)
+
+
+def _brought_back(
+    session: Session,
+    audience: Audience,
+    gone: OpenContext,
+    types: Iterable[str],
+    closes: dict[str, Message],
+    rules: Rules,
+) -> tuple[Told, list[Message]]:
+    """What an audience counts as told, and what it is sent: closes first, then opens, the oldest first."""
+    keys, told = audience.keys, audience.told
+    affected = [type_ for type_ in types if told[PLACE[type_]].ref == gone.implied[type_]]
+    if not affected:
+        return told, []
+    joiner = replayed(session, keys, rules)
+    knows, hears = gone.key in keys, gone.key.removesuffix("open") + "close" in keys
+    type_gone = gone.key.removesuffix("-open")
+    overtaken = any(other.key == gone.key and other.order > gone.order for other in session.contexts.values())
+    ending: list[Message] = []
+    opening: list[Opening] = []
+    for type_ in affected:
+        before, now = told[PLACE[type_]], joiner.told[PLACE[type_]]
+        where, stays = joiner.where.get(type_) if now.ref else None, now.ref == before.ref
+        if (overtaken or before.by != type_gone) if knows else stays:
+            continue  # another open that they were told names the context
+        # Who is sent the close reads there what ends; but what the event had kept from being told is told now.
+        bring = where if not (knows or hears) or (hears and stays and where and where.place[0] > gone.order) else None
+        told = audiences.replaced(told, type_, now if bring or (stays and not now.by) else Last())
+        if bring is not None:
+            opening.append(bring)
+        elif not (knows or hears) and f"{type_}-close" in keys:
+            ending.insert(0, closes[type_])
+    return told, [*ending, *_opens(session, keys, opening, rules)]
+
+
+def _opens(session: Session, keys: frozenset[str], opening: list[Opening], rules: Rules) -> list[Message]:
+    """The messages of these opens, each once; and behind them what a joiner is told last, which is the newest."""
+    places = {open_.place: open_ for open_ in opening}
+    messages = [places[place].message for place in sorted(places)]
+    if messages and (newest := replay(session, keys, rules)[0][-1])[1].id != messages[-1][1].id:
+        messages.append(newest)
+    return messages
+
+
+def _derived_closes(session: Session, gone: OpenContext, types: list[str], cause: Cause) -> dict[str, Message]:
+    """By type, the close of what was implied: the items of its open, and an id made of the cause's (as DER-7)."""
+    closes: dict[str, Message] = {}
+    for open_ in derive(gone):
+        if open_.type in types:
+            name = spelling(f"{open_.type}-close")
+            id_ = derived_id(cause.id, name)
+            frame = made_event(session.topic, name, id_, cause.timestamp, open_.context)
+            closes[open_.type] = frame, Notice(id_, cause.id, cause.name)
+    return closes

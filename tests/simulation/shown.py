@@ -1,0 +1,109 @@
+"""What each socket was last told of each type, by the frames alone; and that it is the same for all with the same events."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import TYPE_CHECKING, NamedTuple
+
+from fhircast_hub.core.commands import Connected, Renew
+from simulation.model import Label, Sub
+from simulation.posts import DERIVED, TYPES, Post
+from simulation.violation import Violation
+
+if TYPE_CHECKING:
+    from simulation.invariants import Step
+
+
+class Last(NamedTuple):
+    """What was told of a type: a context, "" once that was taken away; and the context whose open named it, if another."""
+
+    ref: str
+    by: str = ""
+
+
+class Shown:
+    """What all sockets of a run were told."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, dict[str, Last]] = {}
+        self.renewed: set[str] = set()
+        self._posts: dict[str, Post] = {}
+
+    def take(self, step: Step) -> None:
+        """A decision was made."""
+        if (post := step.asked.post) is not None:
+            self._posts[post.id] = post
+        command = step.asked.command
+        if isinstance(command, Connected):
+            self.told[command.connection] = {}
+        if isinstance(command, Renew) and step.before and step.after:
+            before, after = (session.subscriptions.get(command.sid) for session in (step.before, step.after))
+            if before and after and before.keys != after.keys:
+                self.renewed.add(after.connection)
+        for connection, label in step.said:
+            self._hears(self.told.setdefault(connection, {}), label)
+
+    def _hears(self, told: dict[str, Last], label: Label) -> None:
+        key = str(label[1]) if len(label) > 1 else ""
+        type_, _, kind = key.partition("-")
+        if key == "home-open":
+            for each in told:
+                told[each] = Last("")
+        elif label[0] not in ("event", "derived") or kind not in ("open", "close") or type_ not in TYPES:
+            return
+        else:
+            post = self._posts.get(str(label[2])) if label[0] == "event" else None
+            ref = post.ref if post else str(label[2])
+            if kind == "open":
+                _opens(told, type_, ref, post.implied if post else {})
+            else:
+                _closes(told, type_, ref)
+
+
+def _opens(told: dict[str, Last], type_: str, ref: str, implied: dict[str, str]) -> None:
+    for each, last in told.items():
+        if last.by.startswith(f"{type_}/"):
+            told[each] = Last("")  # the newest of the type names what counts now
+    told[type_] = Last(ref)
+    told |= {each: Last(other, ref) for each, other in implied.items()}
+
+
+def _closes(told: dict[str, Last], type_: str, ref: str) -> None:
+    for each, last in told.items():
+        if (each == type_ and last.ref == ref) or last.by == ref:
+            told[each] = Last("")
+
+
+def it_does_not_matter_when_one_joined(step: Step) -> None:
+    """DER-9, CTX-7: two with the same events that have refused nothing were last told the same contexts, whenever they joined.
+
+    Who was told a close, or a Home-open, may show nothing of the type. Who asked for no closes of a type may show an old one.
+    """
+    shown = step.world.shown
+    shown.take(step)
+    if step.topic is None:
+        return
+    for one, other in combinations(step.topic.connected(), 2):
+        if one.events == other.events and not any(_is_left_out(sub, shown) for sub in (one, other)):
+            _compare(one, other, shown)
+
+
+def _compare(one: Sub, other: Sub, shown: Shown) -> None:
+    for type_ in DERIVED:
+        if not {f"{type_}-open", f"{type_}-close"} <= one.events:
+            continue
+        lasts = [shown.told.get(sub.connection, {}).get(type_) for sub in (one, other)]
+        if any(last and last.by and f"{last.by.partition('/')[0]}-close" not in one.events for last in lasts):
+            continue
+        refs = {last.ref if last else None for last in lasts}
+        if len(refs) > 1 and "" not in refs:
+            raise Violation(
+                "it_does_not_matter_when_one_joined",
+                f"{one.connection} was told {lasts[0]}, {other.connection} {lasts[1]}",
+            )
+
+
+def _is_left_out(sub: Sub, shown: Shown) -> bool:
+    """Who refused an open, changed its events, or is told of closes whose opens it is not."""
+    blind = any(f"{type_}-close" in sub.events and f"{type_}-open" not in sub.events for type_ in TYPES)
+    return blind or sub.refused or sub.connection in shown.renewed
