@@ -13,15 +13,14 @@ CONFIGURATION = "/.well-known/fhircast-configuration"
 EXTENSION = "http://fhircast.hl7.org/StructureDefinition/fhircast-configuration-extension"
 
 OPENED = ("Patient", "Encounter", "ImagingStudy", "DiagnosticReport")
-BUILT = {f"{type_}-{verb}" for type_ in OPENED for verb in ("open", "close")} | {
-    *("DiagnosticReport-update", "DiagnosticReport-select"),
+BUILT = {f"{type_}-{verb}" for type_ in OPENED for verb in ("open", "close", "update", "select")} | {
     *("SyncError", "UserLogout", "UserHibernate", "Home-open", "heartbeat"),
 }
 
 
-@pytest.mark.req("CFG-1")
+@pytest.mark.req("CFG-1", "CFG-4", "CFG-5")
 async def test_the_configuration_declares_exactly_what_is_built() -> None:
-    """Without a token: the members of FHIRcast 3.0.0, and nothing else."""
+    """Without a token: the members of FHIRcast 3.0.0, and that the hub's order is the order of events."""
     async with running_hub() as hub:
         answer = await hub.client.get(hub.url + CONFIGURATION)
         declared = answer.json()
@@ -33,7 +32,11 @@ async def test_the_configuration_declares_exactly_what_is_built() -> None:
             "webhookSupport": True,
             "fhircastVersion": "3.0.0",
             "getCurrentSupport": True,
-            "capabilities": {"supportsGetCurrentContext": True, "supportsNonCurrentContextUpdates": True},
+            "capabilities": {
+                "supportsGetCurrentContext": True,
+                "supportsNonCurrentContextUpdates": True,
+                "ordersEvents": True,
+            },
         }
 
 

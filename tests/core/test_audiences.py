@@ -51,9 +51,9 @@ def test_who_left_is_in_none() -> None:
 @pytest.mark.req("DER-3")
 def test_what_was_told_is_kept_by_type() -> None:
     """A type's newest replaces its last and leaves the others."""
-    told = audiences.remember(audiences.remember(NOTHING, "imagingstudy", "imagingstudy/s1"), "patient", "patient/p1")
+    told = audiences.named(TOLD, "imagingstudy", {"imagingstudy": "imagingstudy/s1"})
     assert told == (P1, Last(), S1)
-    assert audiences.remember(told, "patient", "patient/p2") == (Last("patient/p2"), Last(), S1)
+    assert audiences.named(told, "patient", {"patient": "patient/p2"}) == (Last("patient/p2"), Last(), S1)
     assert audiences.told_to(audiences.join((), "a", PATIENT, told), "a") == told
     assert audiences.told_to((), "a") == NOTHING
 
@@ -65,6 +65,20 @@ def test_what_an_event_names_counts_until_the_next_of_its_type() -> None:
     assert told == (Last("patient/p1", by="imagingstudy"), Last(), S1)
     assert audiences.named(told, "imagingstudy", {"imagingstudy": "imagingstudy/s1"}) == (Last(), Last(), S1)
     assert audiences.named(told, "encounter", {"patient": "patient/p2"})[0] == Last("patient/p2", by="encounter")
+    assert audiences.named(TOLD, "encounter", {"patient": "patient/p1"})[0] == P1, "its own open told it already"
+    stale = audiences.before_home(TOLD, PATIENT)
+    assert audiences.named(stale, "encounter", {"patient": "patient/p1"})[0] == Last("patient/p1", by="encounter")
+
+
+@pytest.mark.req("DER-9")
+def test_what_a_closed_study_named_counts_no_more() -> None:
+    """Unless another study is known."""
+    told: Told = (Last("patient/p1", by="imagingstudy"), Last(), S1)
+    of = audiences.join((), "a", PATIENT, told)
+    assert audiences.orphaned(of, "imagingstudy") == of
+    assert audiences.orphaned(of, "observation") == of
+    closed = audiences.orphaned(audiences.forget(of, "imagingstudy/s1"), "imagingstudy")
+    assert audiences.told_to(closed, "a") == NOTHING
 
 
 @pytest.mark.req("DER-3")

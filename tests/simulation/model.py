@@ -67,8 +67,9 @@ class Sub:
         for type_ in [t for t, last in self.told.items() if last[1] == by and t not in refs]:
             self.untell(type_)
         for type_, ref in refs.items():
-            self.told[type_] = ref, "" if type_ == by else by
-            self.stale.discard(type_)
+            if type_ == by or self.last(type_) != ref or type_ in self.stale:
+                self.told[type_] = ref, "" if type_ == by else by
+                self.stale.discard(type_)
 
     def untell(self, type_: str) -> None:
         self.told.pop(type_, None)
@@ -166,9 +167,10 @@ class Topic:
 
     def deliver(self, sub: Sub, context: Context, *, again: bool = False, derives: bool = True) -> list[Opened]:
         """What a subscription is told of a context that is opened: the opens derived for it, or the open itself (DER-3, DER-7)."""
+        named = {**context.implied, context.type: context.ref}
+        named = {t: named[t] for t in DERIVED if t in named and f"{t}-open" in sub.events}
         if f"{context.type}-open" in sub.events:
-            named = {**context.implied, context.type: context.ref}
-            sub.tell(context.type, {t: named[t] for t in DERIVED if t in named and f"{t}-open" in sub.events})
+            sub.tell(context.type, named)
             return [Opened(context.order, len(DERIVED), open_label(context))]
         opened = []
         for type_ in DERIVED if derives else ():
@@ -176,9 +178,24 @@ class Topic:
             if ref is None or f"{type_}-open" not in sub.events:
                 continue
             if again or sub.last(type_) != ref or type_ in sub.stale:
-                sub.tell(type_, {type_: ref})
+                sub.tell(type_, {t: named[t] for t in named if DERIVED.index(t) <= DERIVED.index(type_)})
                 opened.append(Opened(context.order, DERIVED.index(type_), derived_label(context, type_)))
         return opened
+
+    def tell_again(self, sub: Sub, opened: Opened) -> None:
+        """It is sent this open, which it may have been sent before."""
+        context = next(context for context in self.contexts.values() if context.order == opened.order)
+        by = context.type if opened.place == len(DERIVED) else DERIVED[opened.place]
+        named = {**context.implied, context.type: context.ref}
+        parts = DERIVED if opened.place == len(DERIVED) else DERIVED[: opened.place + 1]
+        sub.tell(by, {t: named[t] for t in parts if t in named and f"{t}-open" in sub.events})
+
+    def orphan(self, type_: str) -> None:
+        """A context of this type was closed: what its open named counts no more for who knows of no other."""
+        for sub in self.subs.values():
+            if type_ in DERIVED and not sub.last(type_):
+                for other in [t for t, last in sub.told.items() if last[1] == type_]:
+                    sub.untell(other)
 
     def joiner(self, events: frozenset[str]) -> tuple[Sub, dict[object, Opened], dict[str, Opened]]:
         """Somebody who was there all the time; the last open of each event, and the open that named each type last."""
@@ -186,10 +203,14 @@ class Topic:
         opens: dict[object, Opened] = {}
         where: dict[str, Opened] = {}
         for context in self.contexts.values():
+            before = dict(sub.told)
             for opened in self.deliver(sub, context):
                 opens[opened.label[1]] = opened
-                mine = DERIVED if opened.place == len(DERIVED) else DERIVED[opened.place : opened.place + 1]
-                where |= {t: opened for t in mine if t == context.type or t in context.implied}
+                own = str(opened.label[1]).removesuffix("-open")
+                mine = DERIVED if opened.place == len(DERIVED) else DERIVED[: opened.place + 1]
+                news = [t for t in mine if t in sub.told and (t == own or sub.told[t] != before.get(t))]
+                where |= {t: opened for t in news if t == context.type or t in context.implied}
+                before = dict(sub.told)
         return sub, opens, where
 
     def replay(self, events: frozenset[str]) -> tuple[list[Label], dict[str, tuple[str, str]]]:

@@ -174,7 +174,9 @@ class Oracle:
             gone = topic.contexts.get(post.ref)
             topic.close(post.ref)
             topic.changes.append(Change(now, post.key, post.ref, ("event", post.key, post.id, "")))
-            return told + (self._take_back(topic, gone, gone.implied, post, now) if gone else [])
+            told += self._take_back(topic, gone, gone.implied, post, now) if gone else []
+            topic.orphan(post.key.removesuffix("-close"))
+            return told
         if post.kind == "open":
             before_it = topic.contexts.get(post.ref)
             context = topic.open(post, version)
@@ -243,16 +245,17 @@ class Oracle:
                 sub.untell(type_)
                 if now == (ref, ""):
                     sub.told[type_] = now
-                if hears and now[0] == ref and where[type_].order > gone.order:
-                    opens.add(where[type_])
-                    sub.told[type_] = now
-            elif now[0] != ref:
+                bring = hears and now[0] == ref and where[type_].order > gone.order
+            elif now[0] == ref:
+                continue
+            else:
                 sub.untell(type_)
-                if not hears and now[0]:
-                    opens.add(where[type_])
-                    sub.told[type_] = now
-                elif not hears and f"{type_}-close" in sub.events:
+                bring = not hears and bool(now[0])
+                if not hears and not bring and f"{type_}-close" in sub.events:
                     closes.append(("derived", f"{type_}-close", ref, post.stamp))
+            if bring:
+                topic.tell_again(sub, where[type_])
+                opens.add(where[type_])
         labels = [opened.label for opened in sorted(opens)]
         if labels and (newest := topic.replay(sub.events)[0][-1]) != labels[-1]:
             labels.append(newest)

@@ -43,6 +43,14 @@ class Shown:
         for connection, label in step.said:
             self._hears(self.told.setdefault(connection, {}), label)
 
+    def _carried(self, type_: str, ref: str, label: Label) -> dict[str, str]:
+        """What a derived open names besides: of its source those types that go before."""
+        for post in self._posts.values():
+            named = {**post.implied, post.ref.partition("/")[0]: post.ref}
+            if post.kind == "open" and post.stamp == label[3] and post.implied.get(type_) == ref:
+                return {t: named[t] for t in DERIVED[: DERIVED.index(type_)] if t in named}
+        return {}
+
     def _hears(self, told: dict[str, Last], label: Label) -> None:
         key = str(label[1]) if len(label) > 1 else ""
         type_, _, kind = key.partition("-")
@@ -55,7 +63,7 @@ class Shown:
             post = self._posts.get(str(label[2])) if label[0] == "event" else None
             ref = post.ref if post else str(label[2])
             if kind == "open":
-                _opens(told, type_, ref, post.implied if post else {})
+                _opens(told, type_, ref, post.implied if post else self._carried(type_, ref, label))
             else:
                 _closes(told, type_, ref)
 
@@ -65,7 +73,7 @@ def _opens(told: dict[str, Last], type_: str, ref: str, implied: dict[str, str])
         if last.by.startswith(f"{type_}/"):
             told[each] = Last("")  # the newest of the type names what counts now
     told[type_] = Last(ref)
-    told |= {each: Last(other, ref) for each, other in implied.items()}
+    told |= {each: Last(other, ref) for each, other in implied.items() if each not in told or told[each].ref != other}
 
 
 def _closes(told: dict[str, Last], type_: str, ref: str) -> None:
@@ -89,18 +97,29 @@ def it_does_not_matter_when_one_joined(step: Step) -> None:
 
 
 def _compare(one: Sub, other: Sub, shown: Shown) -> None:
+    mine, theirs = (shown.told.get(sub.connection, {}) for sub in (one, other))
     for type_ in DERIVED:
         if not {f"{type_}-open", f"{type_}-close"} <= one.events:
             continue
-        lasts = [shown.told.get(sub.connection, {}).get(type_) for sub in (one, other)]
-        if any(last and last.by and f"{last.by.partition('/')[0]}-close" not in one.events for last in lasts):
+        last, opposite = mine.get(type_), theirs.get(type_)
+        if last and opposite and "" in (last.ref, opposite.ref):
             continue
-        refs = {last.ref if last else None for last in lasts}
-        if len(refs) > 1 and "" not in refs:
-            raise Violation(
-                "it_does_not_matter_when_one_joined",
-                f"{one.connection} was told {lasts[0]}, {other.connection} {lasts[1]}",
-            )
+        if any(_is_named_by_what_closed(*pair, one.events) for pair in ((last, theirs), (opposite, mine))):
+            continue
+        if (last and last.ref) != (opposite and opposite.ref) and "" not in [
+            each.ref for each in (last, opposite) if each
+        ]:
+            found = f"{one.connection} was told {last}, {other.connection} {opposite}"
+            raise Violation("it_does_not_matter_when_one_joined", found)
+
+
+def _is_named_by_what_closed(last: Last | None, others: dict[str, Last], events: frozenset[str]) -> bool:
+    """Whether an event of another type named it, of which the others were told a close; or of which nobody is told closes.
+
+    A close may leave an older context open of which who came later was never told.
+    """
+    by = last.by.partition("/")[0] if last else ""
+    return bool(by) and (f"{by}-close" not in events or others.get(by) == Last(""))
 
 
 def _is_left_out(sub: Sub, shown: Shown) -> bool:

@@ -58,17 +58,21 @@ def subscribed(audiences: Iterable[Audience], key: str) -> tuple[str, ...]:
     return found[0] if len(found) == 1 else tuple(member for members in found for member in members)
 
 
-def remember(told: Told, type_: str, ref: str) -> Told:
-    """`told` after an open of `type_` was sent; "" as `ref` forgets the one before."""
-    return named(told, type_, {type_: ref})
-
-
 def named(told: Told, by: str, refs: Mapping[str, str]) -> Told:
-    """`told` after an open of the type `by` was sent, which names these contexts, by type. What the open before named counts no more."""
-    return _told(
-        Last(refs[type_], "" if type_ == by else by) if type_ in refs else (Last() if last.by == by else last)
-        for type_, last in zip(DERIVED, told, strict=True)
-    )
+    """`told` after an open of the type `by` was sent, which names these contexts, by type.
+
+    What the open before named counts no more. For what was told already, the open that told it stays.
+    """
+    after = []
+    for type_, last in zip(DERIVED, told, strict=True):
+        ref = refs.get(type_, "")
+        if type_ == by:
+            after.append(Last(ref))
+        elif ref and (ref != last.ref or last.stale):
+            after.append(Last(ref, by))
+        else:
+            after.append(Last() if last.by == by and not ref else last)
+    return _told(after)
 
 
 def replaced(told: Told, type_: str, last: Last) -> Told:
@@ -99,6 +103,19 @@ def forget(audiences: tuple[Audience, ...], ref: str) -> tuple[Audience, ...]:
     if not any(ref == last.ref for audience in audiences for last in audience.told):
         return audiences
     return merge(replace(audience, told=without(audience.told, (ref,))) for audience in audiences)
+
+
+def orphaned(audiences: tuple[Audience, ...], type_: str) -> tuple[Audience, ...]:
+    """The audiences after a context of `type_` was closed: what its open named counts no more for who knows of no other."""
+    if type_ not in PLACE:
+        return audiences
+    place = PLACE[type_]
+    return merge(
+        replace(audience, told=_told(Last() if last.by == type_ else last for last in audience.told))
+        if not audience.told[place].ref and any(last.by == type_ for last in audience.told)
+        else audience
+        for audience in audiences
+    )
 
 
 def forget_all(audiences: tuple[Audience, ...]) -> tuple[Audience, ...]:

@@ -46,11 +46,11 @@ def closed(
     if close.ref in session.contents:
         session = replace(session, contents={ref: c for ref, c in session.contents.items() if ref != close.ref})
     session = hold(replace(session, contexts=contexts, audiences=after), close, rules)
-    if gone is None:
-        return session, effects
-    cause = Cause(close.notice.id, close.notice.name, timestamp, close.at)
-    session, taken_back = take_back(session, gone, gone.implied, cause, rules)
-    return session, effects + taken_back
+    if gone is not None:
+        cause = Cause(close.notice.id, close.notice.name, timestamp, close.at)
+        session, taken_back = take_back(session, gone, gone.implied, cause, rules)
+        effects += taken_back
+    return replace(session, audiences=audiences.orphaned(session.audiences, close.type.lower())), effects
 
 
 def take_back(
@@ -107,8 +107,9 @@ def _brought_back(
             continue  # another open that they were told names the context
         # Who is sent the close reads there what ends; but what the event had kept from being told is told now.
         bring = where if not (knows or hears) or (hears and stays and where and where.place[0] > gone.order) else None
-        told = audiences.replaced(told, type_, now if bring or (stays and not now.by) else Last())
+        told = audiences.replaced(told, type_, now if stays and not now.by else Last())
         if bring is not None:
+            told = audiences.named(told, bring.by, bring.names(keys))
             opening.append(bring)
         elif not (knows or hears) and f"{type_}-close" in keys:
             ending.insert(0, closes[type_])
@@ -118,7 +119,7 @@ def _brought_back(
 def _opens(session: Session, keys: frozenset[str], opening: list[Opening], rules: Rules) -> list[Message]:
     """The messages of these opens, each once; and behind them what a joiner is told last, which is the newest."""
     places = {open_.place: open_ for open_ in opening}
-    messages = [places[place].message for place in sorted(places)]
+    messages = [places[place].message(session.topic) for place in sorted(places)]
     if messages and (newest := replay(session, keys, rules)[0][-1])[1].id != messages[-1][1].id:
         messages.append(newest)
     return messages

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from fhircast_hub.core.audiences import NOTHING, PLACE, before_home, named
 from fhircast_hub.core.content import bundle
-from fhircast_hub.core.derived import derive
+from fhircast_hub.core.derived import derive, names
 from fhircast_hub.core.effects import Message, Notice
 from fhircast_hub.core.errors import InsufficientScope
 from fhircast_hub.core.items import raw_items
@@ -73,14 +73,21 @@ class Opening(NamedTuple):
     place: tuple[int, int]
     context: OpenContext
     derived: str = ""
-    topic: str = ""
 
     @property
-    def message(self) -> Message:
+    def by(self) -> str:
+        """The type of what is opened, in lower case."""
+        return self.derived or self.context.key.removesuffix("-open")
+
+    def names(self, keys: Collection[str]) -> dict[str, str]:
+        """What it tells somebody with these events: the refs of the contexts that it names, by type of names.DERIVED."""
+        return {type_: ref for type_, ref in names(self.context, self.derived).items() if f"{type_}-open" in keys}
+
+    def message(self, topic: str) -> Message:
         """Its frame, and what that tells of."""
         if not self.derived:
             return self.context.frame, self.context.notice
-        return next(open_ for open_ in derive(self.context) if open_.type == self.derived).message(self.topic)
+        return next(open_ for open_ in derive(self.context) if open_.type == self.derived).message(topic)
 
 
 class Replay(NamedTuple):
@@ -102,7 +109,9 @@ def replay(
     """
     opens, told, _ = replayed(session, keys, rules)
     wanted = keys if only is None else only
-    messages = [opens[key].message for key in sorted(opens.keys() & wanted, key=lambda key: opens[key].place)]
+    messages = [
+        opens[key].message(session.topic) for key in sorted(opens.keys() & wanted, key=lambda key: opens[key].place)
+    ]
     if session.home and "home-open" in wanted:
         id_ = id_of(session.home)
         messages.append((session.home, Notice(id_, id_, spelling("home-open"))))
@@ -111,35 +120,24 @@ def replay(
 
 def replayed(session: Session, keys: frozenset[str], rules: Rules) -> Replay:
     """As if somebody with these events had been there all the time: of each type of event the last open that they were sent."""
-    found = Replay({}, NOTHING, {})
+    opens: dict[str, Opening] = {}
+    where: dict[str, Opening] = {}
+    told = NOTHING
     for context in session.contexts.values():
-        if context.key in keys:
-            found = _with_stored(found, context, keys)
-        elif context.implied and rules.derive_opens:
-            for type_ in DERIVED:
-                ref = context.implied.get(type_)
-                if ref and f"{type_}-open" in keys and found.told[PLACE[type_]].ref != ref:
-                    open_ = Opening((context.order, PLACE[type_]), context, type_, session.topic)
-                    found = _with(found, f"{type_}-open", open_, type_, {type_: ref})
-    return found
+        for type_ in ("",) if context.key in keys else _derivable(context, keys, rules):
+            if type_ and told[PLACE[type_]].ref == context.implied[type_]:
+                continue
+            open_ = Opening((context.order, PLACE.get(type_, len(DERIVED))), context, type_)
+            refs = open_.names(keys)
+            opens[f"{open_.by}-open"] = open_
+            where |= {type_: open_ for type_ in refs if told[PLACE[type_]].ref != refs[type_] or type_ == open_.by}
+            told = named(told, open_.by, refs)
+    return Replay(opens, told, where)
 
 
-def _with_stored(found: Replay, context: OpenContext, keys: frozenset[str]) -> Replay:
-    refs = names_of(context, keys)
-    return _with(
-        found, context.key, Opening((context.order, len(DERIVED)), context), context.key.removesuffix("-open"), refs
-    )
-
-
-def _with(found: Replay, key: str, open_: Opening, by: str, refs: dict[str, str]) -> Replay:
-    opens, told, where = found
-    return Replay(opens | {key: open_}, named(told, by, refs), where | dict.fromkeys(refs, open_))
-
-
-def names_of(context: OpenContext, keys: frozenset[str]) -> dict[str, str]:
-    """What its open tells somebody with these events: the refs of the contexts that it names, by type of names.DERIVED."""
-    refs = {**context.implied, context.key.removesuffix("-open"): context.ref}
-    return {type_: refs[type_] for type_ in DERIVED if type_ in refs and f"{type_}-open" in keys}
+def _derivable(context: OpenContext, keys: frozenset[str], rules: Rules) -> list[str]:
+    implied = context.implied if rules.derive_opens else {}
+    return [type_ for type_ in DERIVED if type_ in implied and f"{type_}-open" in keys]
 
 
 def current_context(session: Session | None, principal: Principal, topic: str, rules: Rules) -> bytes:

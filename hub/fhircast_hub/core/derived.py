@@ -47,6 +47,13 @@ class DerivedOpen(msgspec.Struct, frozen=True):
         return made_event(topic, spelling(self.key), notice.id, self.source.timestamp, self.context), notice
 
 
+def names(source: OpenContext, derived: str) -> dict[str, str]:
+    """The refs of the contexts that an open names, by type of names.DERIVED: of the source's own open ("" as `derived`), or of that
+    which is derived for a type."""
+    refs = {**source.implied, source.key.removesuffix("-open"): source.ref}
+    return {type_: refs[type_] for type_ in (_PARTS[derived] if derived else DERIVED) if type_ in refs}
+
+
 def derive(source: OpenContext) -> list[DerivedOpen]:
     """The opens that `source` implies, in the order in which they are sent."""
     if not source.implied:

@@ -88,7 +88,7 @@ def _check_item(items: list[Item], key: str, type_: str, of: str) -> None:
 def read_anchor(items: list[Item], kind: Kind, type_: str) -> tuple[str, str]:
     """The anchor's resourceType and id. "Context change events SHALL include the resource the context change relates to" (2.3)."""
     keys = anchor_keys(type_)
-    anchors = [item for item in items if item.key.lower() in keys]  # IHE's examples call a report `Report`
+    anchors = [item for item in items if item.key in keys]
     if len(anchors) != 1:
         # Of two, the hub and a subscriber could each take another one for the anchor.
         raise BadRequest(

@@ -14,7 +14,7 @@ from fhircast_hub.core import audiences
 from fhircast_hub.core.closing import Cause, closed, take_back
 from fhircast_hub.core.commands import Publish
 from fhircast_hub.core.content import check_select, updated
-from fhircast_hub.core.context import add, names_of, opened
+from fhircast_hub.core.context import Opening, add, opened
 from fhircast_hub.core.derived import derive
 from fhircast_hub.core.effects import Effect, Notice, Send
 from fhircast_hub.core.errors import BadRequest, InsufficientScope
@@ -178,16 +178,21 @@ def _send_open(
             last = audience.told[audiences.PLACE[open_.type]]
             if again or last.ref != open_.ref or last.stale:
                 to += audience.members
-                after[place] = replace(audience, told=audiences.remember(audience.told, open_.type, open_.ref))
+                after[place] = _told_of(audience, context, open_.type)
         if to:
             effects.append(Send(tuple(to), *open_.message(session.topic)))
     effects += _send(session, context.key, context.frame, context.notice)
-    type_ = context.key.removesuffix("-open")
     for place, audience in enumerate(after):
         if context.key in audience.keys:
-            told = audiences.named(audience.told, type_, names_of(context, audience.keys))
-            after[place] = audience if told == audience.told else replace(audience, told=told)
+            after[place] = _told_of(audience, context, "")
     return audiences.merge(after), tuple(effects)
+
+
+def _told_of(audience: Audience, context: OpenContext, derived: str) -> Audience:
+    """The audience after it was sent the context's open, or that which is derived for a type."""
+    open_ = Opening((0, 0), context, derived)
+    told = audiences.named(audience.told, open_.by, open_.names(audience.keys))
+    return audience if told == audience.told else replace(audience, told=told)
 
 
 def _wanted(session: Session, context: OpenContext) -> bool:
