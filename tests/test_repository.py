@@ -33,6 +33,7 @@ MAY_SEE: dict[str, set[str]] = {
     "storage": {"core", "ports"},
     "auth": {"core", "ports"},
     "setting_types": set(),
+    "proxies": set(),
     "audit": {"core"},
     "revocation": {"core", "ports", "service"},
     "settings": {"core", "setting_types"},

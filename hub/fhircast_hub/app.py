@@ -31,6 +31,7 @@ from fhircast_hub.core.principal import Principal
 from fhircast_hub.endpoints import Endpoints
 from fhircast_hub.following import Following
 from fhircast_hub.ports import Clock, SessionStore
+from fhircast_hub.proxies import ProxiedTransport
 from fhircast_hub.revocation import Revocation
 from fhircast_hub.service import Service
 from fhircast_hub.settings import Settings
@@ -47,7 +48,7 @@ from fhircast_hub.ws.socket import HubSocket, SocketContext
 
 _log = structlog.get_logger()
 #: Hosts that are asked directly, whatever proxy the environment names.
-_LOOPBACK = ("all://127.0.0.1", "all://localhost", "all://[::1]")
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class RandomIds:
@@ -78,7 +79,7 @@ class Hub:
         hashed, request_ids = KeyedHash(), _request_ids()
         usage = Usage(settings.max_subscriptions_per_user, settings.max_topics_per_user)
         self.metrics = Metrics()
-        self._client = httpx.AsyncClient(mounts=dict.fromkeys(_LOOPBACK))
+        self._client = httpx.AsyncClient(transport=ProxiedTransport(_LOOPBACK))
         self.audit = Auditor(make_sink(settings.audit, self._client), settings.public_url)
         self.service = Service(_store(settings), clock, RandomIds(), settings.rules(), usage, hashed, self.audit.record)
         deliveries = Deliveries(Policy(settings.ack_policy), settings.ack_timeout)

@@ -294,7 +294,7 @@ async def test_an_issuer_that_cannot_be_reached_is_the_hubs_trouble() -> None:
         assert await may(hub, hub.token()) == WELCOME
 
 
-@pytest.mark.req("AUT-16", "AUT-13")
+@pytest.mark.req("AUT-16", "AUT-19")
 async def test_an_issuer_that_went_away_leaves_its_known_keys_working() -> None:
     """A new token under a key that was fetched before is good; one under an unknown key gets 503 until the issuer is back."""
     async with IssuerServer() as server:

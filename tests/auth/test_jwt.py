@@ -141,12 +141,21 @@ async def test_duplicate_kid(verifier: JwtVerifier, server: IssuerServer, idp: I
     assert (await verifier.verify(twin.token(now=clock.now))).user == "user-1"
 
 
-@pytest.mark.req("AUT-1")
-async def test_no_kid(verifier: JwtVerifier, server: IssuerServer, idp: Idp, clock: FakeClock) -> None:
-    """A token without kid is believed while there is no doubt which key signed it."""
-    token = idp.token(now=clock.now, headers={"kid": None})
-    assert (await verifier.verify(token)).user == "user-1"
-    assert "signature" in await refused(verifier, Idp(idp.issuer).token(now=clock.now, headers={"kid": None}))
+@pytest.mark.req("AUT-20")
+@pytest.mark.parametrize("alg", ["ES256", "RS256"])
+async def test_no_kid(verifier: JwtVerifier, server: IssuerServer, clock: FakeClock, alg: str) -> None:
+    """A token without kid, as ADFS makes them, is believed if one of the issuer's keys signed it, also in a rollover."""
+    old, new = Idp(server.url, alg=alg), Idp(server.url, alg=alg, kid="key-2")
+    header = {"kid": None, "x5t": "9vNzPrvF9WFqfQYbG5Q7Zl3rhtk"}
+    for published in ([old], [old, new], [new]):
+        server.publish(JWKS, {"keys": [idp.jwk() for idp in published]})
+        verifier._issuers[server.url]._fetch_soon()
+        await verifier._issuers[server.url]._fetching  # type: ignore[misc]
+        for idp in published:
+            assert (await verifier.verify(idp.token(now=clock.now, headers=header))).user == "user-1"
+    thief = Idp(server.url, alg=alg)
+    assert "signature" in await refused(verifier, thief.token(now=clock.now, headers=header))
+    assert "aud" in await refused(verifier, new.token(now=clock.now, headers=header, aud="other"))
 
 
 @pytest.mark.req("AUT-1")
@@ -348,7 +357,7 @@ async def test_unreachable_issuer(verifier: JwtVerifier, server: IssuerServer, i
     assert (await verifier.verify(idp.token("user-2", now=clock.now))).user == "user-2"
     with pytest.raises(Unavailable) as error:
         await verifier.verify(idp.token(now=clock.now, headers={"kid": "key-2"}))
-    assert error.value.retry_after == 30
+    assert error.value.retry_after == 1
 
 
 @pytest.mark.req("AUT-15")

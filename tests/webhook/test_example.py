@@ -29,7 +29,12 @@ async def test_the_example_follows_a_session_and_leaves_it() -> None:
     async with running_hub(webhook_allowed_networks=LOOPBACK) as hub:
         command = (sys.executable, "-m", "demo.webhook", "--hub", hub.url, "--topic", TOPIC)
         path = os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))
-        environ = os.environ | {"TOKEN": hub.token(), "PYTHONPATH": path, "NO_PROXY": "127.0.0.1"}
+        environ = os.environ | {
+            "TOKEN": hub.token(),
+            "PYTHONPATH": path,
+            "HTTP_PROXY": "socks5://x",
+            "NO_PROXY": "[::1]",
+        }
         process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=environ, stdout=PIPE)
         assert process.stdout
         async with asyncio.timeout(20):

@@ -9,6 +9,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from websockets.asyncio.client import connect as open_websocket
+from websockets.exceptions import InvalidProxyStatus
+
+from fhircast_client.proxies import UnusableProxy, websocket_proxy
 
 #: Bytes of the largest message that is read.
 _MOST_BYTES = 16 << 20
@@ -41,10 +44,18 @@ Connect = Callable[[str], Awaitable[Socket]]
 
 
 async def connect(endpoint: str) -> Socket:
-    """Open a WebSocket that finds out by pings, every 20 s, when the hub is gone."""
-    return await open_websocket(
-        endpoint, ping_interval=20, close_timeout=_CLOSE_SECONDS, max_size=_MOST_BYTES, logger=_QUIET
-    )
+    """Open a WebSocket that finds out by pings, every 20 s, when the hub is gone. Raises as websockets does, and UnusableProxy."""
+    try:
+        return await open_websocket(
+            endpoint,
+            proxy=websocket_proxy(endpoint),
+            ping_interval=20,
+            close_timeout=_CLOSE_SECONDS,
+            max_size=_MOST_BYTES,
+            logger=_QUIET,
+        )
+    except InvalidProxyStatus as error:  # which says nothing of the hub and its endpoint
+        raise UnusableProxy(f"the proxy answered {error.response.status_code} to CONNECT") from None
 
 
 class Channel:

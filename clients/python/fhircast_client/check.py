@@ -20,6 +20,7 @@ import httpx
 
 from fhircast_client.channel import Connect, Socket
 from fhircast_client.channel import connect as open_channel
+from fhircast_client.proxies import UnusableProxy, http_client
 from fhircast_client.tokens import can_be_sent
 
 #: Published and subscribed to by the check; an application that follows it would be a surprise.
@@ -54,7 +55,7 @@ async def check(
 
     `http` and `connect` (from an endpoint to a WebSocket) replace its own; an `http` that is given is closed at the end.
     """
-    async with http or httpx.AsyncClient(timeout=PATIENCE) as http:
+    async with http or http_client(PATIENCE) as http:
         yield await _tried("discovery", _discovery(http, hub_url))
         yield await _tried("token", _token(token))
         if token and not can_be_sent(token):
@@ -79,6 +80,8 @@ async def _tried(name: str, attempt: Awaitable[str]) -> Step:
         return Step(name, None, str(reason))
     except TimeoutError:
         return Step(name, False, f"nothing came within {PATIENCE} seconds")
+    except UnusableProxy as error:
+        return Step(name, False, str(error))
     except httpx.InvalidURL as error:
         return Step(name, False, f"hub.url is no URL: {error}")
     except (httpx.HTTPError, OSError) as error:
@@ -169,7 +172,7 @@ class _Hub:
         try:
             async with asyncio.timeout(PATIENCE):
                 self._socket = await self._open(self._endpoint)
-        except (TimeoutError, OSError):
+        except (TimeoutError, OSError, UnusableProxy):
             raise
         except Exception as error:
             # Only its type and status: the text may hold the endpoint, which is as good as a token.

@@ -13,6 +13,7 @@ from fhircast_client.errors import HubError, TokenError
 from fhircast_client.frames import Confirmation, is_denial, read_confirmation
 from fhircast_client.hub import Hub
 from fhircast_client.lease import Heartbeats, Lease
+from fhircast_client.proxies import UnusableProxy
 from fhircast_client.timing import Backoff, Timings
 
 _log = logging.getLogger("fhircast_client")
@@ -123,6 +124,8 @@ class Connection:
         try:
             async with asyncio.timeout(self._timings.confirmation):
                 return await self._connect(self.endpoint)
+        except UnusableProxy as error:
+            return _Loss(f"the hub cannot be reached: {error}")
         except Exception as error:
             status = _status(error)
             if status or not _is_network(error):

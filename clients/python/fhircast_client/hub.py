@@ -14,6 +14,7 @@ import httpx
 
 from fhircast_client.errors import HubError, TokenError
 from fhircast_client.events import WireMessage, encode
+from fhircast_client.proxies import UnusableProxy, http_client
 from fhircast_client.tokens import Tokens
 
 _FORM = "application/x-www-form-urlencoded"
@@ -154,7 +155,7 @@ class Hub:
         if event is not None:
             headers["Content-Type"], content = "application/json", encode(event)
         if self._http is None:
-            self._http = httpx.AsyncClient()
+            self._http = http_client(self._timeout)
         try:
             async with asyncio.timeout(self._timeout):
                 return await self._http.request(
@@ -162,6 +163,8 @@ class Hub:
                 )
         except (TimeoutError, httpx.TimeoutException):
             raise HubError(0, f"the hub did not answer within {self._timeout:g} s") from None
+        except UnusableProxy as error:
+            raise HubError(0, f"the hub cannot be reached: {error}") from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, RuntimeError) as error:
             # Only its type: the text may hold the URL.
             raise HubError(0, f"the hub cannot be reached: {type(error).__name__}") from None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from math import ceil, inf
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import jwt
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import AllowedPublicKeys
 
+from fhircast_hub.auth.budget import Budget
 from fhircast_hub.auth.discovery import FetchError, fetch_jwks
 from fhircast_hub.auth.issuers import Issuer
 from fhircast_hub.core.errors import Unauthenticated, Unavailable
@@ -24,11 +26,14 @@ from fhircast_hub.ports import Clock
 #: Seconds between two refreshes: within the hour, with room for a failed one.
 REFRESH_SECONDS = 3000.0
 
-#: Seconds after a failed fetch, or one for an unknown key, in which the issuer is left alone (AUT-13).
+#: Seconds from a failed fetch to the next refresh.
 PAUSE_SECONDS = 30.0
 
 #: Seconds that a whole fetch may take, discovery included; so long waits who asks for an unreachable issuer (AUT-16).
 FETCH_SECONDS = 5.0
+
+#: Keys that are tried for one token: each costs a verification. Issuers in the midst of a rollover have two to four.
+MAX_TRIED = 16
 
 #: Bits of an RSA modulus. RFC 7518 section 3.3: "2048 bits or larger"; the upper end is what OpenSSL verifies with.
 RSA_BITS = range(2048, 16384 + 1)
@@ -50,6 +55,8 @@ ALGORITHMS = frozenset().union(*_CAN_VERIFY.values())
 
 log = structlog.get_logger()
 
+_T = TypeVar("_T")
+
 
 @dataclass(frozen=True)
 class Key:
@@ -61,15 +68,15 @@ class Key:
     public: AllowedPublicKeys = field(compare=False)
 
 
-def read_keys(document: dict[str, Any]) -> frozenset[Key]:
-    """The usable keys of a JWK Set; every other entry is ignored (RFC 7517 section 5).
+def read_keys(document: dict[str, Any]) -> tuple[Key, ...]:
+    """The usable keys of a JWK Set in its order, each once; every other entry is ignored (RFC 7517 section 5).
 
     Raises FetchError if `document` is none.
     """
     entries = document.get("keys")
     if not isinstance(entries, list):
         raise FetchError("answered no JWK Set")
-    return frozenset(key for key in map(_read_key, entries) if key)
+    return tuple(dict.fromkeys(key for key in map(_read_key, entries) if key))
 
 
 def _read_key(jwk: object) -> Key | None:
@@ -115,35 +122,42 @@ class KeySet:
         self._clock = clock
         self._allow_insecure = allow_insecure
         self._keys: frozenset[Key] | None = None
-        self._by_kid: dict[str, list[Key]] = {}
+        #: by id; those without one fit a token of any id that no key has
+        self._by_kid: dict[str | None, list[Key]] = {}
+        self._in_order: Sequence[Key] = ()
+        self._budget = Budget()
         self._failed = False
         self._fetched_at = -inf
-        self._asked_at = -inf
-        self._fetching: asyncio.Task[None] | None = None
+        self._fetching: asyncio.Task[bool] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def holds(self, key: Key) -> bool:
         """Whether the issuer still publishes `key`."""
         return self._keys is not None and key in self._keys
 
-    async def find(self, kid: str | None, alg: str) -> Sequence[Key]:
-        """The keys that may have signed a token with this header: those of that id, several if the issuer reuses ids.
+    async def find(self, kid: str | None, alg: str, check: Callable[[Key], _T | None]) -> tuple[Key, _T]:
+        """The key that signed a token with this header, and what `check` says of that key: None of every other one.
 
-        A token without an id needs a set in which exactly one key fits its algorithm. An unknown key is fetched at
-        once, then not again for PAUSE_SECONDS (AUT-13). Raises Unauthenticated if the issuer has no such key, or
-        Unavailable with the seconds to wait if it cannot be asked (AUT-16).
+        Known keys are tried at once (AUT-20). Where none of them signed and the token does not name one of them, the
+        issuer is asked, within its budget (AUT-19). Raises Unauthenticated if the issuer has no such key; Unavailable,
+        with the seconds to wait, if it cannot be asked (AUT-16) or not yet.
         """
         now = self._clock()
         self.refresh(now)
-        found = self._look_up(kid, alg)
-        if not found and (self._fetching or not _within(self._asked_at, now, PAUSE_SECONDS)):
-            found = await self._ask(kid, alg)
-        if found:
+        tried: set[Key] = set()
+        if found := self._try(kid, alg, check, tried):
             return found
-        if self._failed:
-            wait = max(1, ceil(self._asked_at + PAUSE_SECONDS - self._clock()))
-            raise Unavailable("the keys of this token's issuer cannot be fetched just now", retry_after=wait)
-        raise Unauthenticated("kid: the issuer has no such key" if kid is not None else "kid: expected one, got none")
+        if kid is None or kid not in self._by_kid:
+            fetched = await self._ask(now)
+            if found := self._try(kid, alg, check, tried):
+                return found
+            if not fetched:
+                raise self._later()
+        if kid is not None and kid not in self._by_kid:
+            raise Unauthenticated("kid: the issuer has no such key")
+        if not tried:
+            raise Unauthenticated(f"alg: the issuer's key is not for {alg}")
+        raise Unauthenticated("signature: not made with the issuer's key")
 
     def refresh(self, now: float) -> None:
         """Begin to fetch the keys anew if that is due at `now` (seconds since the epoch). Waits for nothing."""
@@ -159,30 +173,52 @@ class KeySet:
             fetching.cancel()
             await asyncio.wait({fetching})
 
-    def _look_up(self, kid: str | None, alg: str) -> Sequence[Key]:
-        if kid is not None:
-            return self._by_kid.get(kid, ())
-        fitting = [key for key in self._keys or () if alg in key.algorithms]
-        return fitting if len(fitting) == 1 else ()
+    def _try(
+        self, kid: str | None, alg: str, check: Callable[[Key], _T | None], tried: set[Key]
+    ) -> tuple[Key, _T] | None:
+        """The first key that signed, of those that fit and were not `tried`, to which it is added."""
+        for key in islice((key for key in self._named(kid) if alg in key.algorithms), MAX_TRIED):
+            if key not in tried:
+                tried.add(key)
+                if (said := check(key)) is not None:
+                    return key, said
+        return None
 
-    async def _ask(self, kid: str | None, alg: str) -> Sequence[Key]:
-        first = self._keys is None
+    def _named(self, kid: str | None) -> Sequence[Key]:
+        """The keys that a token with this id may mean.
+
+        "Use of this member is OPTIONAL" (RFC 7517 section 4.5): a token without an id may mean each key, and a key
+        without one may be meant by an id that no other key has.
+        """
+        return self._in_order if kid is None else self._by_kid.get(kid, self._by_kid.get(None, []))
+
+    async def _ask(self, now: float) -> bool:
+        """Wait for the fetch that is under way, or for one of the budget; whether it succeeded. Raises Unavailable.
+
+        The very first fetch is not for an unknown key, for all are unknown.
+        """
+        first = self._fetched_at == -inf
+        if self._fetching is None and not first and not self._budget.take(now):
+            raise self._later()
+        fetching = self._fetch_soon()
         # Unlike awaiting the task, this neither cancels it with the one who waits nor hands its cancellation on.
-        await asyncio.wait({self._fetch_soon()})
-        found = self._look_up(kid, alg)
-        # The very first fetch, if it served its purpose, was not for an unknown key: the next unknown key is asked for.
-        if not (first and found):
-            self._asked_at = self._clock()
-        return found
+        await asyncio.wait({fetching})
+        return not fetching.cancelled() and fetching.exception() is None and fetching.result()
 
-    def _fetch_soon(self) -> asyncio.Task[None]:
+    def _later(self) -> Unavailable:
+        """Why the token cannot be judged now, and when it may be."""
+        why = "cannot be fetched just now" if self._failed else "were fetched just now, and its own is not among them"
+        wait = self._budget.wait(self._clock())
+        return Unavailable(f"the keys of this token's issuer {why}", retry_after=max(1, ceil(wait)))
+
+    def _fetch_soon(self) -> asyncio.Task[bool]:
         if self._fetching is None:
             if self._timer:
                 self._timer.cancel()
             self._fetching = asyncio.create_task(self._fetch())
         return self._fetching
 
-    async def _fetch(self) -> None:
+    async def _fetch(self) -> bool:
         self._failed = True  # until proven otherwise, whatever happens below
         try:
             async with asyncio.timeout(FETCH_SECONDS):
@@ -198,13 +234,14 @@ class KeySet:
         # Also when nobody asks for hours: the first token of the morning must not pass by a key withdrawn at night.
         wait = PAUSE_SECONDS if self._failed else REFRESH_SECONDS
         self._timer = asyncio.get_running_loop().call_later(wait, self._fetch_soon)
+        return not self._failed
 
     def _take(self, keys: Iterable[Key]) -> None:
-        self._keys = frozenset(keys)
+        self._in_order = tuple(keys)
+        self._keys = frozenset(self._in_order)
         self._by_kid = {}
-        for key in self._keys:
-            if key.kid is not None:
-                self._by_kid.setdefault(key.kid, []).append(key)
+        for key in self._in_order:
+            self._by_kid.setdefault(key.kid, []).append(key)
 
 
 def _within(since: float, now: float, seconds: float) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -90,8 +90,7 @@ class JwtVerifier:
             return principal
         header, claims = _unverified(token)
         alg, keys = _algorithm(header), self._keys_of(claims)
-        found = await keys.find(header.get("kid"), alg)
-        key, claims = _check_signature(token, alg, found, keys.issuer)
+        key, claims = await keys.find(header.get("kid"), alg, lambda key: _signed_with(key, token, keys.issuer))
         check_times(claims, self._clock())
         principal = read_principal(claims, keys.issuer)
         self._remember(digest, Verified(principal, key, keys))
@@ -156,23 +155,18 @@ def _algorithm(header: dict[str, Any]) -> str:
     return alg
 
 
-def _check_signature(token: str, alg: str, keys: Sequence[Key], issuer: Issuer) -> tuple[Key, dict[str, Any]]:
-    """The key that signed the token, and its claims. Raises Unauthenticated if none did, or iss or aud do not fit."""
-    fitting = [key for key in keys if alg in key.algorithms]
-    if not fitting:
-        raise Unauthenticated(f"alg: the issuer's key is not for {alg}")
-    for key in fitting:
-        try:
-            return key, jwt.decode(
-                token,
-                key.public,
-                algorithms=sorted(key.algorithms),
-                audience=issuer.audience,
-                issuer=issuer.issuer,
-                options=_OPTIONS,
-            )
-        except jwt.InvalidSignatureError:
-            continue
-        except jwt.PyJWTError as error:
-            raise Unauthenticated(_REASONS.get(type(error), "token: cannot be verified")) from None
-    raise Unauthenticated("signature: not made with the issuer's key")
+def _signed_with(key: Key, token: str, issuer: Issuer) -> dict[str, Any] | None:
+    """The claims of a token that `key` signed; None where another did. Raises Unauthenticated if they do not fit."""
+    try:
+        return jwt.decode(
+            token,
+            key.public,
+            algorithms=sorted(key.algorithms),
+            audience=issuer.audience,
+            issuer=issuer.issuer,
+            options=_OPTIONS,
+        )
+    except jwt.InvalidSignatureError:
+        return None
+    except jwt.PyJWTError as error:
+        raise Unauthenticated(_REASONS.get(type(error), "token: cannot be verified")) from None

@@ -1,0 +1,32 @@
+"""What environments say of proxies, right and wrong."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+#: Entries of NO_PROXY at which httpx raises, or that nobody understands.
+ODD = "[::1],::1,fd00::/8,[fd00::]/8,[::1]:8080,fe80::1%eth0,::1/200,a b,:::,:80,x:y,h:99999999,http://,://,.,..,*.,[,],[x],\udcff,é"
+#: What is no address of a proxy.
+JUNK = (
+    "foo bar",
+    "http://",
+    "://",
+    "http://[::1",
+    "h:port",
+    "h:99999",
+    "http://h:99999",
+    "quic://h",
+    "\udcff",
+    "http://\udcff",
+)
+
+
+def say_of_proxies(patch: pytest.MonkeyPatch, **variables: str) -> None:
+    """Let the environment say this of proxies, and nothing else."""
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy"):
+            patch.delenv(name)
+    for name, value in variables.items():
+        patch.setenv(name, value)
