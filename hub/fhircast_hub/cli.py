@@ -51,7 +51,10 @@ def dev(
         int | None, typer.Option(help="Where to listen on loopback; by default FHIRCAST_PORT, or 8080. 0: a free port.")
     ] = None,
     legacy: Annotated[
-        bool, typer.Option(help="INSECURE: take requests without a token, and endpoints the client chooses.")
+        bool,
+        typer.Option(
+            help="INSECURE: take requests without a token, and serve the clients of 2018, which choose their endpoint."
+        ),
     ] = False,
 ) -> None:
     """Run a hub to try things with: own key, loopback only, in memory. INSECURE: not for patients."""

@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 from websockets.asyncio.client import connect
+from websockets.frames import Frame, Opcode
 
 from process.hub_process import HubProcess, command, hub_process
 from running import Follower, event
@@ -238,6 +239,18 @@ async def test_events_of_a_socket_are_published_in_order(visit: Visit) -> None:
             await old.publish(visit.event("open-patient-chart"))
             await old.publish(visit.event("close-patient-chart"))
         assert await old.told(10) == ["open-patient-chart", "close-patient-chart"] * 5
+
+
+@pytest.mark.req("AUT-18")
+async def test_a_flood_of_events_is_bounded(visit: Visit) -> None:
+    """Of forty that come at once the first sixteen are published; of each of the others the sender reads that it was not."""
+    async with visit.old("open-patient-chart") as old:
+        events = [json.dumps(visit.event("open-patient-chart")).encode() for _ in range(40)]
+        old.connection.transport.write(b"".join(Frame(Opcode.TEXT, one).serialize(mask=True) for one in events))
+        messages = [await old.next() for _ in events]
+        refused = [message for message in messages if "bound" in message]
+        assert [message["status"] for message in refused] == [429] * 24
+        assert [message["id"] for message in refused] == [json.loads(one)["id"] for one in events[16:]]
 
 
 @pytest.mark.req("AUT-18")

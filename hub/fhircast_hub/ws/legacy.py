@@ -45,7 +45,7 @@ class LegacySocket(HubSocket):
         self._legacy = legacy
         self._post = post
         self._sid, self._bound = "", ""  # the subscription, and what the client calls its endpoint; "" elsewhere
-        self._waiting = 0  # events that came and are not published yet
+        self._events: set[asyncio.Task[None]] = set()  # that came and are not published yet
         self._publishing = asyncio.Lock()  # one after the other, as they came
 
     async def _subscription(self, path: str) -> tuple[SessionKey, str]:
@@ -63,20 +63,18 @@ class LegacySocket(HubSocket):
         event = _event(message) if self._bound else None
         if event is None:
             super()._hear(message)
-        elif self._waiting >= MAX_WAITING:
+        elif len(self._events) >= MAX_WAITING:
             self._refuse(event, 429, f"at most {MAX_WAITING} events of a socket wait to be published, and more came")
         else:
-            self._waiting += 1
             task = self._loop.create_task(self._publish(event, message))
+            self._events.add(task)
+            task.add_done_callback(self._events.discard)
             task.add_done_callback(self._answered)
 
     async def _publish(self, event: _Event, message: bytes) -> None:
         """Publish an event as if it had been posted. These clients wait for no answer, and are told only a refusal."""
-        try:
-            async with self._publishing:
-                status, said = await self._post(message, self._transport.get_extra_info("peername"))
-        finally:
-            self._waiting -= 1
+        async with self._publishing:
+            status, said = await self._post(message, self._transport.get_extra_info("peername"))
         if status != _ACCEPTED:
             self._refuse(event, status, said)
 
