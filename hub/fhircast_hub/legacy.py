@@ -1,7 +1,7 @@
 """The names that events had in 2018, for `dev --legacy`: read as today's, and written back as they were.
 
-The core knows today's names only. Here, at the edge, a subscription or an event that comes with a name of 2018 is given today's,
-and a frame for a socket under /bind/ is given the name that this subscriber asked for. Everybody else's frames stay as they are.
+The core knows today's names only. The edge translates: a subscription or an event with a name of 2018 gets today's name. A frame
+for a socket under /bind/ gets the name that its subscriber asked for. The frames of all others stay as they are.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import msgspec
 
 from fhircast_hub.core.names import NAMES_OF_2018, todays
 
-#: Subscriptions and events whose names of 2018 are remembered, the last ones.
+#: Subscriptions, and events, of which the names are remembered: the newest.
 _REMEMBERED = 10_000
-#: The member of an event that names it. Its name alone is replaced, so that all other bytes stay as they came (EVT-15).
+#: The member hub.event of an event. Only its value is replaced: all other bytes stay as they came (EVT-15).
 _NAMED = re.compile(rb'("hub\.event"\s*:\s*")([a-zA-Z-]{1,32})"')
 
 
@@ -37,7 +37,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Legacy:
-    """What a hub remembers of those who speak as in 2018."""
+    """The names that subscribers asked for, and under which events were published."""
 
     def __init__(self) -> None:
         self._asked: dict[str, tuple[str, ...]] = {}
@@ -45,9 +45,9 @@ class Legacy:
 
     @contextmanager
     def subscribed(self, sid: str, events: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-        """Today's names of the events that the subscription `sid` asks for, to be granted within the block.
+        """Yield today's names of `events`, for which the block is to make or renew the subscription `sid`.
 
-        Frames for it bear the names as asked from now on; where the block raises, those as before.
+        From now on its frames bear the names as asked. If the block raises, they bear the names from before.
         """
         before = self._asked.get(sid, ())
         _remember(self._asked, sid, events)
@@ -58,7 +58,7 @@ class Legacy:
             raise
 
     def published(self, body: bytes) -> bytes:
-        """A posted body; where it is an event with a name of 2018, with today's."""
+        """The posted `body`, with today's name in place of one of 2018. Any other body is returned as it came."""
         named = _NAMED.findall(body)
         if len(named) != 1 or (name := named[0][1].decode()).lower() not in NAMES_OF_2018:
             return body
@@ -70,9 +70,9 @@ class Legacy:
         return _NAMED.sub(rb'\1%b"' % todays(name).encode(), body)
 
     def written(self, sid: str, bound: str, message: bytes) -> bytes:
-        """A message of the hub's for the subscription `sid`, whose client calls its endpoint `bound`.
+        """The hub's `message` as the subscription `sid` is sent it; `bound` is the endpoint as its client named it.
 
-        A client of 2018 takes every message without the member `bound` for an event: all others have it.
+        The clients take a message without the member `bound` for an event, so every message but an event gets it.
         """
         members = _MEMBERS.decode(message)
         asked = self._asked.get(sid, ())
@@ -91,7 +91,7 @@ class Legacy:
         return _encode(members | {"bound": bound})
 
     def _as_asked(self, name: str, stamp: _Stamp, asked: tuple[str, ...]) -> str:
-        """The name under which it was published, where that was asked for; else the first asked for that means the same."""
+        """The name under which the event was published, if `asked` has it; else the first of `asked` that means the same."""
         names = [one for one in asked if todays(one).lower() == name.lower()]
         published = self._published.get((stamp.id, stamp.timestamp), name)
         if not names or published.lower() in map(str.lower, names):

@@ -1,6 +1,7 @@
-"""Sockets of the clients of 2018, at the endpoints of their choosing under /bind/ (`dev --legacy` only).
+"""Sockets under /bind/, where the clients of 2018 choose their endpoint (`dev --legacy` only).
 
-HL7's React client and sandbox.js's page publish on their socket, and take every message without the member `bound` for an event.
+HL7's React client and sandbox.js's page publish events on their socket. The React client takes every message without the member
+`bound` for an event, and fails where it is none.
 """
 
 from __future__ import annotations
@@ -38,15 +39,18 @@ _encode = msgspec.json.Encoder().encode
 
 
 class LegacySocket(HubSocket):
-    """A socket of a hub that serves them; one that is not under /bind/ is as everywhere."""
+    """A socket of `dev --legacy`. Outside of /bind/ it does what a HubSocket does."""
 
     def __init__(self, context: SocketContext, connections: set[Any], legacy: Legacy, post: Post) -> None:
         super().__init__(context, connections)
         self._legacy = legacy
         self._post = post
-        self._sid, self._bound = "", ""  # the subscription, and what the client calls its endpoint; "" elsewhere
-        self._events: set[asyncio.Task[None]] = set()  # that came and are not published yet
-        self._publishing = asyncio.Lock()  # one after the other, as they came
+        self._sid, self._bound = (
+            "",
+            "",
+        )  # its subscription, and the endpoint as the client named it; "" outside of /bind/
+        self._events: set[asyncio.Task[None]] = set()  # tasks of those that came and are not published yet
+        self._publishing = asyncio.Lock()  # held by one task at a time, in the order of the events
 
     async def _subscription(self, path: str) -> tuple[SessionKey, str]:
         if path.startswith(BIND):
@@ -72,7 +76,7 @@ class LegacySocket(HubSocket):
             task.add_done_callback(self._answered)
 
     async def _publish(self, event: _Event, message: bytes) -> None:
-        """Publish an event as if it had been posted. These clients wait for no answer, and are told only a refusal."""
+        """Publish an event as if it had been posted. Only a refusal is answered: these clients wait for nothing."""
         async with self._publishing:
             status, said = await self._post(message, self._transport.get_extra_info("peername"))
         if status != _ACCEPTED:
@@ -84,7 +88,7 @@ class LegacySocket(HubSocket):
 
 
 def _event(message: bytes) -> _Event | None:
-    """The message, if it is an event; an acknowledgement is none."""
+    """The message, if it is an event; None for an acknowledgement, or for what is no JSON object."""
     try:
         return _EVENT.decode(message)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
