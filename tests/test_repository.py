@@ -28,6 +28,7 @@ MAY_SEE: dict[str, set[str]] = {
     "deadlines": {"core"},
     "usage": {"core"},
     "endpoints": {"core"},
+    "legacy": {"core"},
     "service": {"core", "ports", "deadlines", "usage"},
     "following": {"core", "ports", "service"},
     "storage": {"core", "ports"},
@@ -38,8 +39,8 @@ MAY_SEE: dict[str, set[str]] = {
     "revocation": {"core", "ports", "service"},
     "settings": {"core", "setting_types"},
     "telemetry": {"core", "ports"},
-    "api": {"core", "ports", "service", "endpoints"},
-    "ws": {"core", "ports", "service", "following", "endpoints"},
+    "api": {"core", "ports", "service", "endpoints", "legacy"},
+    "ws": {"core", "ports", "service", "following", "endpoints", "legacy"},
     "webhook": {"core", "ports", "service"},
 }
 # The three that put it together: each sees all that stands before it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import secrets
 import time
@@ -20,6 +21,7 @@ from starlette.types import ASGIApp
 from fhircast_hub.api.http import Receive, Scope, Send
 from fhircast_hub.api.hub import HubApi
 from fhircast_hub.api.log import RequestLog
+from fhircast_hub.api.posting import post
 from fhircast_hub.api.rates import RateLimit, Rates
 from fhircast_hub.api.root import root_app
 from fhircast_hub.api.sessions import session_routes
@@ -30,6 +32,7 @@ from fhircast_hub.core.delivery import Deliveries, Policy
 from fhircast_hub.core.principal import Principal
 from fhircast_hub.endpoints import Endpoints
 from fhircast_hub.following import Following
+from fhircast_hub.legacy import Legacy
 from fhircast_hub.ports import Clock, SessionStore
 from fhircast_hub.proxies import ProxiedTransport
 from fhircast_hub.revocation import Revocation
@@ -43,6 +46,7 @@ from fhircast_hub.webhook.channel import Webhooks
 from fhircast_hub.webhook.client import Client
 from fhircast_hub.webhook.guard import Guard
 from fhircast_hub.webhook.secrets import Sealer
+from fhircast_hub.ws.legacy import LegacySocket
 from fhircast_hub.ws.registry import Registry
 from fhircast_hub.ws.socket import HubSocket, SocketContext
 
@@ -89,6 +93,7 @@ class Hub:
         self.registry = Registry(self.following, self.metrics, self._webhooks.do)
         self._verifier = Verifier(_issuers(settings), self._client, clock, allow_insecure=settings.allow_insecure)
         self._revocation = Revocation(self.service, self._verifier)
+        self._legacy = Legacy() if anonymous else None
         endpoints = Endpoints(settings.ws_base, self._path, legacy=anonymous is not None)
         sessions = session_routes(
             self.service,
@@ -118,6 +123,7 @@ class Hub:
             watch=self._revocation.watch,
             callbacks=self._webhooks if settings.webhooks else None,
             anonymous=anonymous,
+            legacy=self._legacy,
         )
         self._http = RequestLog(self._route, request_ids, self.metrics, clock, self.audit.record)
         self.rates = Rates(settings.rate_limit_token, settings.rate_limit_address, clock)
@@ -172,7 +178,10 @@ class Hub:
 
     def socket(self, *, server_state: Any, **_: object) -> asyncio.Protocol:
         """The protocol of one WebSocket, as uvicorn asks for it when a connection is upgraded."""
-        return HubSocket(self.sockets, server_state.connections)
+        if self._legacy is None:
+            return HubSocket(self.sockets, server_state.connections)
+        post_here = functools.partial(post, self._http, self._path or "/")
+        return LegacySocket(self.sockets, server_state.connections, self._legacy, post_here)
 
     def _is_hub(self, path: str) -> bool:
         """Whether this path, as it came and not decoded, is hub.url or under it."""

@@ -42,33 +42,31 @@ def serve(
         require_issuers(settings)
     except SettingsError as error:
         _refuse(error)
-    _run(Hub(settings), settings, _listen(settings), _tls(ssl_certfile, ssl_keyfile))
+    _run(Hub(settings), settings, _listen(settings.host, settings.port), _tls(ssl_certfile, ssl_keyfile))
 
 
 @app.command()
 def dev(
     port: Annotated[
-        int | None, typer.Option(help="Where to listen on loopback; by default FHIRCAST_PORT, or 8080.")
+        int | None, typer.Option(help="Where to listen on loopback; by default FHIRCAST_PORT, or 8080. 0: a free port.")
     ] = None,
     legacy: Annotated[
-        bool, typer.Option(help="INSECURE: take requests without a token, and endpoints the client chooses.")
+        bool,
+        typer.Option(
+            help="INSECURE: take requests without a token, and serve the clients of 2018, which choose their endpoint."
+        ),
     ] = False,
 ) -> None:
     """Run a hub to try things with: own key, loopback only, in memory. INSECURE: not for patients."""
-    try:
-        environ, issuer = development.environment(os.environ, port)
-        settings = load(None, environ)
-    except (SettingsError, ValueError) as error:
-        _refuse(error)
-    listener = _listen(settings)
+    settings, issuer, listener = _dev(port)
     hub = Hub(settings, anonymous=issuer.anonymous() if legacy else None)
     hub.root.get("/dev/jwks")(issuer.jwks)
     with ExitStack() as stack:
         try:
-            stack.enter_context(development.published(issuer))
+            stack.enter_context(development.published(issuer, settings.port))
         except ValueError as error:
             _refuse(error)
-        print(development.banner(settings.public_url, issuer.token(), legacy=legacy), flush=True)
+        print(development.banner(settings.public_url, issuer.token(), settings.port, legacy=legacy), flush=True)
         _run(hub, settings, listener)
 
 
@@ -79,10 +77,11 @@ def token(
     client: Annotated[str, typer.Option(help="The claim client_id.")] = "dev",
     topic: Annotated[str | None, typer.Option(help="The claim hub.topic, which limits it to that topic.")] = None,
     lifetime: Annotated[int, typer.Option(help="Seconds until it expires.")] = development.LIFETIME,
+    port: Annotated[int | None, typer.Option(help="Which dev hub it is for, where several run.")] = None,
 ) -> None:
     """Print a token for the `fhircast-hub dev` that runs."""
     try:
-        issuer = development.running()
+        issuer = development.running(port)
     except ValueError as error:
         _refuse(error)
     print(issuer.token(user=user, scope=scope, client=client, topic=topic, lifetime=lifetime))
@@ -106,17 +105,30 @@ def _settings(config: Path | None) -> Settings:
         _refuse(error)
 
 
+def _dev(port: int | None) -> tuple[Settings, development.DevIssuer, socket.socket]:
+    """The settings of a dev hub, its issuer, and the socket that listens. Port 0 is a free one, which hub.url then names."""
+    listener: socket.socket | None = None
+    try:
+        environ, issuer = development.environment(os.environ, port)
+        if environ["FHIRCAST_PORT"] == "0":
+            listener = _listen(environ["FHIRCAST_HOST"], 0)
+            environ, issuer = development.environment(os.environ, listener.getsockname()[1])
+        settings = load(None, environ)
+    except (SettingsError, ValueError) as error:
+        _refuse(error)
+    return settings, issuer, listener or _listen(settings.host, settings.port)
+
+
 def _refuse(error: Exception) -> NoReturn:
     print(error, file=sys.stderr)
     raise typer.Exit(2)
 
 
-def _listen(settings: Settings) -> socket.socket:
+def _listen(host: str, port: int) -> socket.socket:
     try:
-        return listen(settings.host, settings.port)
+        return listen(host, port)
     except OSError as error:
-        where = f"{settings.host} {settings.port}"
-        _refuse(ValueError(f"FHIRCAST_HOST, FHIRCAST_PORT: cannot listen on {where}: {error.strerror or error}"))
+        _refuse(ValueError(f"FHIRCAST_HOST, FHIRCAST_PORT: cannot listen on {host} {port}: {error.strerror or error}"))
 
 
 def _tls(certificate: Path | None, key: Path | None) -> Tls | None:

@@ -1,7 +1,7 @@
 """`fhircast-hub dev`: a hub to try things with, that trusts a key made when it starts, and listens on loopback only.
 
 Its tokens come from `fhircast-hub token`, which finds the key in a file that only this user can read and that is gone when the
-hub stops. Never for patients: whoever can read that file is every clinician.
+hub stops. Several dev hubs have a file each, named by port. Never for patients: whoever can read that file is every clinician.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
+import stat
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -31,6 +33,8 @@ USER = "clinician-1"
 #: Seconds that a token is good for.
 LIFETIME = 8 * 3600
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+#: Where callbacks may be, unless the environment says otherwise: whoever tries a webhook out has it on this machine.
+_CALLBACKS = ("127.0.0.0/8", "::1/128")
 
 
 class DevIssuer(msgspec.Struct, frozen=True):
@@ -91,18 +95,19 @@ def environment(environ: Mapping[str, str], port: int | None) -> tuple[dict[str,
         "FHIRCAST_HOST": host,
         "FHIRCAST_PUBLIC_URL": f"http://{f'[{shown}]' if ':' in shown else shown}:{chosen}/api/hub",
         "FHIRCAST_STORE": "memory:",
+        "FHIRCAST_WEBHOOK_ALLOWED_NETWORKS": json.dumps(_CALLBACKS),
         "FHIRCAST_LOG_FORMAT": "console",
     }
     return {**defaults, **environ, "FHIRCAST_PORT": chosen, "FHIRCAST_ISSUERS": json.dumps([own])}, issuer
 
 
 @contextmanager
-def published(issuer: DevIssuer) -> Iterator[None]:
+def published(issuer: DevIssuer, port: int) -> Iterator[None]:
     """Let `fhircast-hub token` of this user find the issuer while the hub runs: as long as it holds the file's lock.
 
     Raises ValueError where the file cannot be made, because it is another user's for instance.
     """
-    path = _path()
+    path = _folder() / f"{_prefix()}{port}.json"
     try:
         path.unlink(missing_ok=True)
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
@@ -121,15 +126,40 @@ def published(issuer: DevIssuer) -> Iterator[None]:
                 path.unlink()
 
 
-def running() -> DevIssuer:
-    """The issuer of the dev hub that runs. Raises ValueError when none does."""
-    try:
-        with _path().open("rb") as file:
-            if _is_locked(file):
-                return msgspec.json.decode(file.read(), type=DevIssuer)
-    except (OSError, msgspec.MsgspecError):
-        pass
-    raise ValueError("no dev hub runs for this user; start one with: fhircast-hub dev")
+def running(port: int | None = None) -> DevIssuer:
+    """The issuer of the dev hub that runs on `port`, or of the only one that runs.
+
+    Raises ValueError where none does, or where several do and `port` names none of them; the text names their ports.
+    """
+    found = _running()
+    start = "start one with: fhircast-hub dev"
+    if not found:
+        raise ValueError(f"no dev hub runs for this user; {start}")
+    ports = ", ".join(map(str, found))
+    if port is None and len(found) > 1:
+        raise ValueError(f"--port: got none, expected one of {ports}, where dev hubs of this user run")
+    if port is not None and port not in found:
+        raise ValueError(f"--port: got {port}, expected {ports}, where this user's dev hubs run; {start} --port {port}")
+    return found[port] if port is not None else next(iter(found.values()))
+
+
+def _running() -> dict[int, DevIssuer]:
+    """The issuers of this user's dev hubs that run, by port. The file of a hub that was killed counts for nothing."""
+    found: dict[int, DevIssuer] = {}
+    for path in _folder().glob(f"{_prefix()}*.json"):
+        port = re.fullmatch(r"(\d{1,5})\.json", path.name.removeprefix(_prefix()), re.ASCII)
+        if port is None:
+            continue
+        try:
+            status = path.lstat()
+            if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid():
+                continue  # in a folder for everybody, somebody else made it
+            with path.open("rb") as file:
+                if _is_locked(file):
+                    found[int(port[1])] = msgspec.json.decode(file.read(), type=DevIssuer)
+        except (OSError, msgspec.MsgspecError):
+            continue
+    return dict(sorted(found.items()))
 
 
 def _is_locked(file: BinaryIO) -> bool:
@@ -140,12 +170,15 @@ def _is_locked(file: BinaryIO) -> bool:
     return False
 
 
-def _path() -> Path:
-    folder = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
-    return Path(folder) / f"fhircast-hub-dev-{os.getuid()}.json"
+def _folder() -> Path:
+    return Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
 
 
-def banner(hub_url: str, token: str, *, legacy: bool) -> str:
+def _prefix() -> str:
+    return f"fhircast-hub-dev-{os.getuid()}-"
+
+
+def banner(hub_url: str, token: str, port: int, *, legacy: bool) -> str:
     """What a developer pastes to see it work."""
     event = {
         # Filled in by the shell: an event older than the newest changes nothing.
@@ -176,6 +209,6 @@ def banner(hub_url: str, token: str, *, legacy: bool) -> str:
         "# What is open now?",
         'curl -s $HUB/demo -H "Authorization: Bearer $TOKEN"',
         "",
-        "Another token: fhircast-hub token --user clinician-2 --scope 'fhircast/*.read'",
+        f"Another token: fhircast-hub token --port {port} --user clinician-2 --scope 'fhircast/*.read'",
     ]
     return "\n".join(lines)

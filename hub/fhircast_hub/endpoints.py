@@ -10,6 +10,8 @@ import hashlib
 import secrets
 from urllib.parse import quote, unquote, urlsplit
 
+#: Where a legacy client's own endpoints are, at the server's root.
+BIND = "/bind/"
 #: Random bits in an endpoint (SUB-2 asks for 128).
 _BITS = 256
 _MAX_TOKEN = 256
@@ -26,7 +28,7 @@ class Endpoints:
 
     def __init__(self, base: str, path: str, *, legacy: bool = False) -> None:
         self._base = base
-        self._prefixes = (f"{path}/ws/", "/bind/") if legacy else (f"{path}/ws/",)
+        self._prefixes = (f"{path}/ws/", BIND) if legacy else (f"{path}/ws/",)
         self._known: dict[str, str] = {}
         self.legacy = legacy
 
@@ -51,7 +53,7 @@ class Endpoints:
         token = _token(endpoint)
         if self.legacy and "/ws/" not in endpoint:
             origin = urlsplit(self._base)
-            endpoint = f"{origin.scheme}://{origin.netloc}/bind/{quote(token, safe='')}"
+            endpoint = f"{origin.scheme}://{origin.netloc}{BIND}{quote(token, safe='')}"
         return endpoint, _digest(token)
 
     def resolve(self, path: str) -> str | None:

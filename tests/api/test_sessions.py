@@ -354,6 +354,7 @@ async def test_what_is_told_of_participants() -> None:
             assert chart == {
                 "name": "Chart",
                 "events": ["Patient-open", "Patient-close"],
+                "neverMatch": [],
                 "channel": "websocket",
                 "state": "in sync",
             }
@@ -363,6 +364,20 @@ async def test_what_is_told_of_participants() -> None:
         await session.comes_to("Chart", "lost")
         (chart,) = (await session.api.look(session.topic)).json()
         assert chart["lastAcknowledgement"] is None
+
+
+@pytest.mark.req("SES-6", "SUB-5")
+async def test_names_that_no_event_can_have_are_told() -> None:
+    """They are granted like all others, and stand beside the events of their subscriber; of the rest nothing is said."""
+    async with watched() as session:
+        never = ["ImagingStudy-zoom", "DiagnosticReport-opened", "open-patient-chart"]
+        names = ["Patient-open", "heartbeat", "org.example.mine", *never]
+        async with session.hub.follow(await session.subscribe("Chart", ",".join(names))):
+            (chart,) = (await session.api.look(session.topic)).json()
+            assert (chart["events"], chart["neverMatch"]) == (names, never)
+            described = (await session.hub.client.get(f"{session.hub.origin}/openapi.json")).json()
+            shown = described["components"]["schemas"]["ShownParticipant"]["properties"]["neverMatch"]
+            assert "no event" in shown["description"]
 
 
 @pytest.mark.req("SES-3", "SYN-6")

@@ -16,15 +16,22 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from clients.fakes import patient
 from clients.places import DevHub
-from fhircast_client.check import Step, check
+from fhircast_client.channel import connect as open_channel
+from fhircast_client.check import Step, _Hub, check
 from fhircast_client.cli import main
 from fhircast_client.fake_sockets import FakeSocket
+from fhircast_client.names import CATALOGUE, meant, never_matches, shown
 from fhircast_client.printing import event_line
 from fhircast_client.testing import Answer, FakeHub
+from fhircast_hub.core.names import NAMES_OF_2018
+from fhircast_hub.core.names import never_matches as hubs_never_matches
 from proxy_environment import ODD, say_of_proxies
 
 #: Seconds until a process must have said what is expected.
@@ -240,6 +247,28 @@ async def pass_on(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> N
     sink.close()
 
 
+@pytest.mark.req("CLT-18")
+async def test_check_names_what_no_event_can_be_called(terminal: Terminal) -> None:
+    """Of its own names that is a failure, though they are granted, and all other steps go well; with the name that was meant."""
+    code, out, _ = await terminal.run("check", "--events", "Patient-open,ImagingStudy-zoom")
+    assert code == 1
+    (failed,) = (shown for shown in out.splitlines() if not shown.startswith("ok"))
+    assert failed.startswith("FAILED  names ")
+    assert "ImagingStudy-zoom (did you mean ImagingStudy-open?)" in failed
+    assert "Patient-open" not in failed
+
+
+@pytest.mark.req("CLT-18")
+async def test_check_names_who_subscribed_to_what_no_event_can_be_called(terminal: Terminal) -> None:
+    """The hub says so of everybody who takes part; that is no failure of this connection."""
+    async with terminal.listening("DiagnosticReport-opened", "Patient-open", "--name", "Dictation"):
+        code, out, _ = await terminal.run("check")
+    assert code == 0
+    (said,) = (shown for shown in out.splitlines() if not shown.startswith("ok"))
+    assert said.startswith("-       participants  Dictation has subscribed to DiagnosticReport-opened")
+    assert "did you mean DiagnosticReport-open?" in said
+
+
 async def test_check_ends_with_1_where_a_step_fails(terminal: Terminal) -> None:
     code, out, _ = await terminal.run("check", FHIRCAST_TOKEN="not-a-token-of-this-hub")
     assert code == 1
@@ -440,6 +469,50 @@ async def test_a_token_that_may_not_do_it_says_nothing_of_the_hub() -> None:
         assert (await checked(hub))["echo"].good is None
         hub.answer_next("publish", Answer(500, "the store is away"))
         assert "the store is away" in (await checked(hub))["echo"].text
+
+
+@pytest.mark.req("CLT-18")
+@pytest.mark.parametrize(
+    ("name", "better"),
+    [
+        ("Patient-open.v1.2", "Patient-open"),
+        ("DiagnosticReport-opened", "DiagnosticReport-open"),
+        ("patient-opne", "Patient-open"),
+        ("switch-patient-chart", "Patient-open"),
+        ("close-imaging-study", "ImagingStudy-close"),
+        ("logout-user", "UserLogout"),
+        ("Synchronisation_error", ""),
+        ("org.example.my-own", ""),
+    ],
+)
+def test_the_name_that_was_meant(name: str, better: str) -> None:
+    """The most similar one of the catalogue, or today's name of what had another in 2018; or none."""
+    assert never_matches(name)
+    assert meant(name) == better
+    assert (f"did you mean {better}?" in shown(name)) == (better != "")
+
+
+@pytest.mark.req("CLT-18")
+@given(
+    st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True) | st.sampled_from([*CATALOGUE, *NAMES_OF_2018])
+)
+def test_the_client_knows_the_same_names_as_the_hub(name: str) -> None:
+    """Whatever may be subscribed to."""
+    assert never_matches(name) == hubs_never_matches(name)
+
+
+@pytest.mark.req("CLT-18")
+@pytest.mark.parametrize("answer", ["not JSON", "{}", "[1]", '[{"neverMatch": 7}]', '[{"neverMatch": [7]}]', "null"])
+async def test_a_hub_that_says_something_else_of_participants_is_not_asked_again(answer: str) -> None:
+    """Most hubs have no such list: then nothing is said of it."""
+
+    def answered(request: httpx.Request) -> httpx.Response:
+        assert request.url.raw_path == b"/sessions/a%2Ftopic/participants"
+        return httpx.Response(200, text=answer)
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answered)) as http:
+        hub = _Hub(http, open_channel, "https://hub.invalid/api/hub?x", "a/topic", None, "check", "Patient-open")
+        assert await hub.others() == ""
 
 
 async def test_a_hub_that_takes_only_the_names_of_the_catalogue_can_be_checked() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fhircast_hub.core.errors import BadRequest
-from fhircast_hub.core.names import Kind, anchor_keys, classify, parse_events, spelling
+from fhircast_hub.core.names import Kind, anchor_keys, classify, never_matches, parse_events, spelling
 
 CATALOGUE = (
     *("Patient-open", "Patient-close", "Encounter-open", "Encounter-close", "ImagingStudy-open", "ImagingStudy-close"),
@@ -147,3 +147,24 @@ def test_names_are_bounded_in_number() -> None:
     assert len(parse_events(f"org.example.e{number}" for number in range(256))) == 256
     with pytest.raises(BadRequest, match="at most 256"):
         parse_events(f"org.example.e{number}" for number in range(257))
+
+
+@pytest.mark.req("SES-6")
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Patient-open.v1.2", "ImagingStudy-zoom", "DiagnosticReport-opened", "open-patient-chart", "Patient", "9"),
+        *("org.example.patient-open", "Patient2-open", "SyncErrors", "a.b_c-d"),
+    ],
+)
+def test_names_that_no_event_can_have(name: str) -> None:
+    """They may be subscribed to, and nothing ever comes under them."""
+    assert len(parse_events([name])) == 1
+    assert never_matches(name)
+
+
+@pytest.mark.req("SES-6")
+@pytest.mark.parametrize("name", [*CATALOGUE, "medicationrequest-SELECT", "org.example.mine", "a.b", "HEARTBEAT"])
+def test_names_that_an_event_can_have(name: str) -> None:
+    """Those of the catalogue, of any resource, of an organization; and the hub's own heartbeat."""
+    assert not never_matches(name)

@@ -1,4 +1,4 @@
-"""AUT-17: no hub without issuers, but `fhircast-hub dev`, which is for one machine and says so."""
+"""AUT-17, OPS-4: no hub without issuers, but `fhircast-hub dev`, which is for one machine and says so."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from websockets.exceptions import InvalidStatus
 
 from process.hub_process import PATIENCE, HubProcess, command, environment, free_port, hub_process
 from running import Follower, event
+from webhook.callback_server import CallbackServer
 
 #: Where `fhircast-hub` and `websockets` are, for a shell that has activated the environment.
 BIN = Path(sys.executable).parent
@@ -218,6 +219,106 @@ def test_dev_finds_its_own_keys(tmp_path: Path, settings: dict[str, str], enviro
     given = {name: value.format(port=port) for name, value in settings.items()}
     with HubProcess(tmp_path, ("dev",), environment(tmp_path, port=port, **given) | environ) as hub:
         assert read(hub, token_of(hub)) == 200
+
+
+@pytest.mark.req("OPS-4")
+def test_token_mints_for_the_dev_hub_on_the_port(tmp_path: Path) -> None:
+    """Of two that run each takes the tokens for its own port, and no others; each has a file of its own."""
+    with hub_process(tmp_path, "dev", public_url=None) as one, hub_process(tmp_path, "dev", public_url=None) as two:
+        assert len(list(tmp_path.glob("fhircast-hub-dev-*"))) == 2
+        for own, other in ((one, two), (two, one)):
+            token = command(tmp_path, "token", "--port", str(own.port), environ=own.environ).stdout.strip()
+            assert (read(own, token), read(other, token)) == (200, 401)
+
+
+@pytest.mark.req("OPS-4")
+def test_token_asks_which_of_several_dev_hubs_is_meant(tmp_path: Path) -> None:
+    """Without a port, or with that of another: exit code 2, and one line with the ports of those that run."""
+    with hub_process(tmp_path, "dev", public_url=None) as one, hub_process(tmp_path, "dev", public_url=None) as two:
+        ports = ", ".join(map(str, sorted((one.port, two.port))))
+        for given, got in (((), "none"), (("--port", "1"), "1")):
+            done = command(tmp_path, "token", *given, environ=one.environ)
+            assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+            assert f"got {got}" in done.stderr
+            assert ports in done.stderr
+        two.stop(signal.SIGKILL)
+        token = command(tmp_path, "token", environ=one.environ).stdout.strip()
+        assert read(one, token) == 200, "a hub that was killed does not count"
+        done = command(tmp_path, "token", "--port", str(two.port), environ=one.environ)
+        assert (done.returncode, str(one.port) in done.stderr) == (2, True)
+
+
+@pytest.mark.req("OPS-4")
+def test_the_file_of_a_dev_hub_that_was_killed_is_no_obstacle(tmp_path: Path) -> None:
+    """The next one on its port has the file; what is no file of a dev hub is passed by."""
+    (tmp_path / f"fhircast-hub-dev-{os.getuid()}-x.json").write_text("{}")
+    (tmp_path / f"fhircast-hub-dev-{os.getuid()}-99.json").mkdir()
+    with hub_process(tmp_path, "dev", public_url=None) as killed:
+        killed.stop(signal.SIGKILL)
+    with hub_process(tmp_path, "dev", port=killed.port, public_url=None) as hub:
+        token = command(tmp_path, "token", environ=hub.environ).stdout.strip()
+        assert (
+            httpx.get(
+                f"{hub.origin}/api/hub/t", trust_env=False, headers={"Authorization": f"Bearer {token}"}
+            ).status_code
+            == 200
+        )
+
+
+@pytest.mark.req("OPS-4")
+def test_port_0_is_a_free_port(tmp_path: Path) -> None:
+    """hub.url in the banner names it, so do the command for another token and the key's file; and its tokens count."""
+    environ = environment(tmp_path, port=0)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fhircast_hub", "dev"], cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    try:
+        shown = ""
+        while "Another token" not in shown:
+            shown += process.stdout.readline()
+            assert process.poll() is None, shown
+        (port,) = re.findall(r"^export HUB=http://localhost:([1-9]\d*)/api/hub$", shown, re.MULTILINE)
+        assert f"Another token: fhircast-hub token --port {port} " in shown
+        token = command(tmp_path, "token", "--port", port, environ=environ).stdout.strip()
+        with httpx.Client(trust_env=False, headers={"Authorization": f"Bearer {token}"}) as client:
+            assert client.get(f"http://127.0.0.1:{port}/api/hub/a-topic").status_code == 200
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.req("OPS-4", "WHK-10")
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+async def test_callbacks_on_this_machine_are_allowed(dev: HubProcess, host: str) -> None:
+    """By http, by each of its names: asked, and told. A name is resolved: it leads to loopback, and may be posted to."""
+    topic = f"hooked at {host}"
+    headers = {"Authorization": f"Bearer {token_of(dev)}"}
+    async with (
+        CallbackServer("::1" if host == "[::1]" else "127.0.0.1") as server,
+        httpx.AsyncClient(trust_env=False, base_url=f"{dev.origin}/api/hub", headers=headers) as client,
+    ):
+        await client.post("", json=event("Patient-open", "p1", topic=topic))
+        asked = {
+            "hub.channel.type": "webhook",
+            "hub.mode": "subscribe",
+            "hub.topic": topic,
+            "hub.events": "Patient-open",
+        }
+        answer = await client.post("", data=asked | {"hub.callback": f"http://{host}:{server.port}/callback"})
+        assert (answer.status_code, answer.text) == (202, "{}")
+        await server.posted(1)
+        assert (len(server.gets()), server.news()) == (1, ["Patient-open p1"])
+
+
+@pytest.mark.req("OPS-4")
+def test_the_environment_says_where_callbacks_may_be(tmp_path: Path) -> None:
+    """Where it allows no network, loopback is refused as by any hub."""
+    with hub_process(tmp_path, "dev", public_url=None, webhook_allowed_networks=[]) as hub:
+        asked = {"hub.channel.type": "webhook", "hub.mode": "subscribe", "hub.topic": "t", "hub.events": "Patient-open"}
+        with httpx.Client(trust_env=False, headers={"Authorization": f"Bearer {token_of(hub)}"}) as client:
+            answer = client.post(f"{hub.origin}/api/hub", data=asked | {"hub.callback": "http://127.0.0.1:9/callback"})
+            assert (answer.status_code, "hub.callback" in answer.text) == (400, True)
 
 
 @pytest.mark.req("AUT-17")

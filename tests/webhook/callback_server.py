@@ -67,9 +67,10 @@ HANG, RESET, DRIP = Answer(hangs=True), Answer(raw=b""), Answer(raw=b"HTTP/1.1 2
 
 
 class CallbackServer:
-    """Echoes challenges and answers posts with 200, unless `say` said otherwise."""
+    """Echoes challenges and answers posts with 200, unless `say` said otherwise. It listens on the loopback address `host`."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self._host = host
         self.requests: list[Request] = []
         #: answers that the hub did not want to the end
         self.cut = 0
@@ -112,7 +113,7 @@ class CallbackServer:
         return self.gets(path, mode)
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, self._host, 0)
         self.port: int = self._server.sockets[0].getsockname()[1]
         return self
 

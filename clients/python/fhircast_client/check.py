@@ -15,11 +15,13 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import httpx
 
 from fhircast_client.channel import Connect, Socket
 from fhircast_client.channel import connect as open_channel
+from fhircast_client.names import never_matches, shown
 from fhircast_client.proxies import UnusableProxy, http_client
 from fhircast_client.tokens import can_be_sent
 
@@ -30,7 +32,7 @@ PATIENCE = 10
 
 
 class Step(NamedTuple):
-    """How one step went: `good` is None where it could not be tried; `text` says what came, or what to look at."""
+    """How one step went: `good` is None where it says nothing of the connection; `text` says what came, or what to look at."""
 
     name: str
     good: bool | None
@@ -61,12 +63,17 @@ async def check(
         if token and not can_be_sent(token):
             return
         hub = _Hub(http, connect, hub_url, topic, token, name, events)
+        if said := hub.names():
+            yield Step("names", False, said)
         try:
             for step, attempt in hub.steps():
                 last = await _tried(step, attempt())
                 yield last
                 if last.good is False:
                     break
+            else:
+                if said := await hub.others():
+                    yield Step("participants", None, said)
         finally:
             await hub.leave()
 
@@ -153,6 +160,28 @@ class _Hub:
             ("confirmation", self._confirmation),
             ("echo", self._echo),
         ]
+
+    def names(self) -> str:
+        """Which of the names asked for no event can have; "" where there is none. A hub may grant them all the same."""
+        never = [shown(name) for name in self._asked if never_matches(name)]
+        return f"no event can have this name, so nothing will come under it: {', '.join(never)}" if never else ""
+
+    async def others(self) -> str:
+        """Who else has subscribed to such names, as far as the hub says who takes part; most hubs do not."""
+        try:
+            url = httpx.URL(self._url).copy_with(
+                raw_path=f"/sessions/{quote(self._topic, safe='')}/participants".encode()
+            )
+            answer = await self._http.get(url, headers=self._headers)
+            found = answer.json() if answer.status_code == httpx.codes.OK else []
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, RecursionError):
+            return ""
+        said = [
+            f"{each.get('name') or 'somebody without a name'} has subscribed to {', '.join(map(shown, names))}"
+            for each in (found if isinstance(found, list) else [])
+            if isinstance(each, dict) and each.get("name") != self._name and (names := _texts(each.get("neverMatch")))
+        ]
+        return "; ".join(said) + ": no event can have such a name" if said else ""
 
     async def _subscribe(self) -> str:
         answer = await self._post(self._form("subscribe", ",".join([*self._asked, EVENT])))
@@ -253,6 +282,10 @@ class _Hub:
 
     async def _post(self, form: dict[str, str]) -> httpx.Response:
         return await self._http.post(self._url, data=form, headers=self._headers)
+
+
+def _texts(value: object) -> list[str]:
+    return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
 
 
 _USUAL = {

@@ -14,6 +14,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from fhircast_hub.api.discovery import capability_statement, configuration
 from fhircast_hub.api.errors import to_response
@@ -28,6 +29,7 @@ from fhircast_hub.core.names import KNOWN, spelling
 from fhircast_hub.core.principal import Principal, SessionKey
 from fhircast_hub.core.subscriptions import Ended
 from fhircast_hub.endpoints import Endpoints
+from fhircast_hub.legacy import Legacy
 from fhircast_hub.ports import TokenVerifier
 from fhircast_hub.service import REQUEST_ID, Service
 
@@ -77,7 +79,8 @@ class HubApi:
 
     `hashed` makes of a topic what may be logged of it;
     `callbacks` is None where webhooks are not served;
-    `anonymous` is who a request without a token is (dev --legacy), None where a token is needed.
+    `anonymous` is who a request without a token is (dev --legacy), None where a token is needed;
+    `legacy` knows the names of 2018 there, None elsewhere.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class HubApi:
         callbacks: Callbacks | None,
         watch: Watch,
         anonymous: Principal | None = None,
+        legacy: Legacy | None = None,
     ) -> None:
         self._service = service
         self._verifier = verifier
@@ -104,6 +108,7 @@ class HubApi:
         self._counters = counters
         self._hashed = hashed
         self._anonymous = anonymous
+        self._legacy = legacy
         self._callbacks = callbacks
         self._watch = watch
         self._configuration = configuration(fhir_version, webhooks=callbacks is not None)
@@ -170,6 +175,7 @@ class HubApi:
                 f"Content-Type: expected {_FORM}, application/json or application/fhir+json, got another or none"
             )
         body = await read_body(headers, receive, self._max_body)
+        body = self._legacy.published(body) if self._legacy else body
         topic = _topic(rest)
         form = parse_form(body) if media_type == _FORM else parse_json_form(body)
         if form is not None:
@@ -196,6 +202,12 @@ class HubApi:
         return Response(_ACCEPTED)
 
     async def _subscribe(self, key: SessionKey, principal: Principal, form: Form, headers: Headers) -> Response:
+        if form.endpoint is not None and self._legacy:
+            with self._legacy.subscribed(self._endpoints.named(form.endpoint)[1], form.events) as events:
+                return await self._subscribe_at(key, principal, replace(form, events=events), headers)
+        return await self._subscribe_at(key, principal, form, headers)
+
+    async def _subscribe_at(self, key: SessionKey, principal: Principal, form: Form, headers: Headers) -> Response:
         if form.endpoint is not None:
             url, sid = self._endpoints.named(form.endpoint)
             if not self._endpoints.legacy or self._service.usage.find(sid):

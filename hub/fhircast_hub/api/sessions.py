@@ -20,6 +20,7 @@ from fhircast_hub.core.commands import BeginSession
 from fhircast_hub.core.errors import BadRequest, UnsupportedMediaType
 from fhircast_hub.core.limits import MAX_FORM, MAX_TOPIC
 from fhircast_hub.core.messages import check_topic
+from fhircast_hub.core.names import never_matches
 from fhircast_hub.core.principal import Principal, SessionKey
 from fhircast_hub.core.timestamps import rfc3339
 from fhircast_hub.ports import TokenVerifier
@@ -55,6 +56,10 @@ class ShownParticipant(BaseModel):
 
     name: str
     events: list[str]
+    never_match: Annotated[
+        list[str],
+        Field(alias="neverMatch", description="Those of the events under whose name no event can ever be published."),
+    ]
     channel: str
     since: Annotated[str, Field(description="When it connected, or went (RFC 3339).")]
     last_acknowledgement: Annotated[str | None, Field(alias="lastAcknowledgement")]
@@ -113,6 +118,7 @@ def session_routes(
             ShownParticipant(
                 name=each.name,
                 events=list(each.events),
+                never_match=list(filter(never_matches, each.events)),
                 channel=each.channel,
                 since=rfc3339(each.since),
                 last_acknowledgement=rfc3339(at) if (at := heard(each.sid)) else None,

@@ -102,3 +102,30 @@ def spelling(name: str) -> str:
 def anchor_keys(type_: str) -> tuple[str, str]:
     """The context keys under which an event's anchor of this lower-case type may stand (EVT-9)."""
     return ANCHOR_KEYS.get(type_, type_), type_
+
+
+def never_matches(name: str) -> bool:
+    """Whether no event can ever be published under this name, though it may be subscribed to (SUB-5)."""
+    if name.lower() in KNOWN:  # heartbeat among them, which the hub itself sends
+        return False
+    try:
+        classify(name)
+    except BadRequest:
+        return True
+    return False
+
+
+#: The names of 2018 (FHIRcast 0.1), in lower case, and today's name of each.
+NAMES_OF_2018 = {
+    **{f"{verb}-patient-chart": "Patient-open" for verb in ("open", "switch")},
+    "close-patient-chart": "Patient-close",
+    **{f"{verb}-imaging-study": "ImagingStudy-open" for verb in ("open", "switch")},
+    "close-imaging-study": "ImagingStudy-close",
+    "logout-user": "UserLogout",
+    "hibernate-user": "UserHibernate",
+}
+
+
+def todays(name: str) -> str:
+    """Today's name of an event that had another in 2018, else `name` itself."""
+    return NAMES_OF_2018.get(name.lower(), name)

@@ -35,3 +35,8 @@ def payload(data: bytes, start: int, end: int) -> bytes:
     length = data[start + 1] & 0x7F
     mask = start + 2 + (0 if length < 126 else 2 if length == 126 else 8)
     return apply_mask(data[mask + 4 : end], data[mask : mask + 4])
+
+
+def text_of(frame: bytes) -> bytes:
+    """The text of a frame that `text_frame` built."""
+    return frame[2 if frame[1] < 126 else 4 if frame[1] == 126 else 10 :]

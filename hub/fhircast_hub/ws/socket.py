@@ -153,7 +153,7 @@ class HubSocket(asyncio.Protocol):
             if end is None or size < end <= longest:
                 break  # it has not all come; one that is too long goes on at once, to be refused
             if first == _FINAL_TEXT and second & _MASKED and end <= longest and self._protocol.current_size is None:
-                self._context.following.heard(self._name, payload(data, position, end))
+                self._hear(payload(data, position, end))
             else:
                 end = min(end, size)
                 self._feed(data[position:end])
@@ -315,8 +315,12 @@ class HubSocket(asyncio.Protocol):
         if self._begun is not None:
             self._begun += frame.data  # and no list of frames: those that are empty may be as many as they like
         if frame.fin:
-            self._context.following.heard(self._name, bytes(self._begun or b""))
+            self._hear(bytes(self._begun or b""))
             self._begun = None
+
+    def _hear(self, message: bytes) -> None:
+        """A whole message came; of one that is not text nothing is left."""
+        self._context.following.heard(self._name, message)
 
     def _flush(self) -> None:
         """Write what websockets answers: pongs, closes, refusals."""
