@@ -327,3 +327,17 @@ def test_a_repeated_close_takes_nothing_back_again() -> None:
     for _ in range(2):
         world.post(close)
     assert world.news("chart") == ["Patient-open p2", "Patient-close p2"]
+
+
+@pytest.mark.req("SUB-12", "DER-7")
+def test_a_close_that_was_missed_is_told_though_another_event_names_the_context() -> None:
+    """A report that names the encounter opens no encounter for whoever is sent the report."""
+    world = World()
+    world.join("chart", f"{OPENS},{CLOSES}")
+    world.publish("Encounter-open", encounter("e1"), patient("p1"))
+    world.news("chart")
+    world.disconnect("chart", sure=world.now - 10, code=1006)
+    world.publish("Encounter-close", encounter("e1"))
+    world.publish("DiagnosticReport-open", report("r1"), patient("p1"), encounter("e1"))
+    world.connect("chart")
+    assert world.news("chart") == ["subscribe", "Encounter-close e1", "DiagnosticReport-open r1"]

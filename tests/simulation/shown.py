@@ -27,6 +27,7 @@ class Shown:
     def __init__(self) -> None:
         self.told: dict[str, dict[str, Last]] = {}
         self.renewed: set[str] = set()
+        self.closes: dict[str, set[str]] = {}  # of which types each socket was told closes
         self._posts: dict[str, Post] = {}
 
     def take(self, step: Step) -> None:
@@ -36,12 +37,16 @@ class Shown:
         command = step.asked.command
         if isinstance(command, Connected):
             self.told[command.connection] = {}
+            self.closes[command.connection] = set()
         if isinstance(command, Renew) and step.before and step.after:
             before, after = (session.subscriptions.get(command.sid) for session in (step.before, step.after))
             if before and after and before.keys != after.keys:
                 self.renewed.add(after.connection)
         for connection, label in step.said:
-            self._hears(self.told.setdefault(connection, {}), label)
+            key = str(label[1]) if len(label) > 1 else ""
+            if key.endswith("-close"):
+                self.closes[connection].add(key.removesuffix("-close"))
+            self._hears(self.told[connection], key, label)
 
     def _carried(self, type_: str, ref: str, label: Label) -> dict[str, str]:
         """What a derived open names besides: of its source those types that go before."""
@@ -51,8 +56,7 @@ class Shown:
                 return {t: named[t] for t in DERIVED[: DERIVED.index(type_)] if t in named}
         return {}
 
-    def _hears(self, told: dict[str, Last], label: Label) -> None:
-        key = str(label[1]) if len(label) > 1 else ""
+    def _hears(self, told: dict[str, Last], key: str, label: Label) -> None:
         type_, _, kind = key.partition("-")
         if key == "home-open":
             for each in told:
@@ -104,7 +108,8 @@ def _compare(one: Sub, other: Sub, shown: Shown) -> None:
         last, opposite = mine.get(type_), theirs.get(type_)
         if last and opposite and "" in (last.ref, opposite.ref):
             continue
-        if any(_is_named_by_what_closed(*pair, one.events) for pair in ((last, theirs), (opposite, mine))):
+        closes = [shown.closes.get(sub.connection, set()) for sub in (other, one)]
+        if any(_is_named_by_what_closed(*pair, one.events) for pair in zip((last, opposite), closes, strict=True)):
             continue
         if (last and last.ref) != (opposite and opposite.ref) and "" not in [
             each.ref for each in (last, opposite) if each
@@ -113,13 +118,13 @@ def _compare(one: Sub, other: Sub, shown: Shown) -> None:
             raise Violation("it_does_not_matter_when_one_joined", found)
 
 
-def _is_named_by_what_closed(last: Last | None, others: dict[str, Last], events: frozenset[str]) -> bool:
-    """Whether an event of another type named it, of which the others were told a close; or of which nobody is told closes.
+def _is_named_by_what_closed(last: Last | None, closes: set[str], events: frozenset[str]) -> bool:
+    """Whether an event of another type named it, of which the other was told closes; or of which nobody is.
 
     A close may leave an older context open of which who came later was never told.
     """
     by = last.by.partition("/")[0] if last else ""
-    return bool(by) and (f"{by}-close" not in events or others.get(by) == Last(""))
+    return bool(by) and (f"{by}-close" not in events or by in closes)
 
 
 def _is_left_out(sub: Sub, shown: Shown) -> bool:

@@ -32,7 +32,7 @@ def connected(session: Session | None, command: Connected, now: float, ids: Ids,
         session = replace(session, audiences=audiences.leave(session.audiences, subscription.connection))
     sure = max(subscription.sure, command.sure)
     frames, told = replay(session, subscription.keys, rules)
-    before = [] if subscription.fresh else missed(session, subscription, sure, _refs(told), now, ids, rules)
+    before = [] if subscription.fresh else missed(session, subscription, sure, _opened(told), now, ids, rules)
     # What it is told now may get lost like all before: only an answer makes that sure.
     sure = now if subscription.fresh else sure
     back = replace(
@@ -42,8 +42,9 @@ def connected(session: Session | None, command: Connected, now: float, ids: Ids,
     return Outcome(session, (*effects, confirmed(session, back, now), *sends(back, before), *sends(back, frames)), back)
 
 
-def _refs(told: Told) -> list[str]:
-    return [last.ref for last in told if last.ref]
+def _opened(told: Told) -> list[str]:
+    """What somebody who joins is told an open of, and not only an event that names it."""
+    return [last.ref for last in told if last.ref and not last.by]
 
 
 def _verified(session: Session, subscription: Subscription, command: Connected, now: float, rules: Rules) -> Outcome:
