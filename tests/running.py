@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -147,10 +147,15 @@ def shell_program(path: Path, script: str) -> None:
 
 
 def event(name: str, id_: str = "1", *, topic: str = TOPIC, event_id: str | None = None, **more: Any) -> dict[str, Any]:
-    """An event about one resource, such as `event("Patient-open", "p1")`."""
+    """An event about one resource, such as `event("Patient-open", "p1")`, with what it cannot be without, and `also` these items."""
     type_ = name.partition("-")[0]
-    key = {"ImagingStudy": "study", "DiagnosticReport": "report"}.get(type_, type_.lower())
-    context = [{"key": key, "resource": {"resourceType": type_, "id": id_}}, *more.pop("also", [])]
+    key = {"ImagingStudy": "study", "DiagnosticReport": "report", "SyncError": "operationoutcome"}.get(
+        type_, type_.lower()
+    )
+    resource_type = "OperationOutcome" if type_ == "SyncError" else type_
+    context = [{"key": key, "resource": {"resourceType": resource_type, "id": id_}}, *more.pop("also", [])]
+    if name in ("Encounter-open", "DiagnosticReport-open") and all(item["key"] != "patient" for item in context):
+        context.append({"key": "patient", "resource": {"resourceType": "Patient", "id": "p1"}})
     return {
         "timestamp": more.pop("timestamp", "2026-11-22T10:00:00.000Z"),
         "id": event_id or f"{name}-{id_}",
@@ -177,20 +182,22 @@ async def running_hub(
     clock: Clock | None = None,
     anonymous: Principal | None = None,
     idp: Idp | None = None,
+    issuer: IssuerServer | None = None,
     own: dict[str, Any] | None = None,
     others: Iterable[dict[str, Any]] = (),
     **settings: Any,
 ) -> AsyncIterator[RunningHub]:
     """Run a hub with these settings (`ping_seconds=1`) beside the defaults; in memory unless `store` says otherwise.
 
-    `own` are members of its issuer (`user_claim`), `others` are issuers beside it (see `issuer_setting`).
+    `issuer` serves the keys of `idp`, a new one unless given; `own` are members of it (`user_claim`), `others` are issuers beside
+    it (see `issuer_setting`).
     """
     clock = clock or Clock()
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
-    async with IssuerServer() as issuer:
-        idp = idp or Idp(issuer.url)
-        issuers = [issuer_setting(issuer, idp, **(own or {})), *others]
+    async with nullcontext(issuer) if issuer else IssuerServer() as keys:
+        idp = idp or Idp(keys.url)
+        issuers = [issuer_setting(keys, idp, **(own or {})), *others]
         values = {"public_url": f"http://127.0.0.1:{port}/api/hub", "store": "memory:", "issuers": issuers, **settings}
         environ = {
             f"FHIRCAST_{name.upper()}": value if isinstance(value, str) else json.dumps(value)

@@ -6,7 +6,6 @@ import re
 
 import pytest
 
-from fhircast_hub import endpoints as module
 from fhircast_hub.endpoints import Endpoints
 
 BASE, PATH = "wss://hub.example/api/hub", "/api/hub"
@@ -69,14 +68,6 @@ def test_a_path_that_can_be_no_endpoint_is_none(endpoints: Endpoints, path: str)
 def test_whatever_a_client_calls_its_endpoint_has_a_digest(endpoints: Endpoints, text: str) -> None:
     """It is then not found, which is an answer; an exception is none."""
     assert re.fullmatch("[0-9a-f]{32}", endpoints.named(text)[1])
-
-
-def test_what_was_made_is_known_for_a_while(endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For who unsubscribes without saying the endpoint: the newest so many, and none of another process."""
-    monkeypatch.setattr(module, "_REMEMBERED", 3)
-    made = [endpoints.new() for _ in range(5)]
-    assert [endpoints.known(sid) for _, sid in made] == [None, None, *(url for url, _ in made[2:])]
-    assert Endpoints(BASE, PATH).known(made[-1][1]) is None
 
 
 @pytest.mark.req("SUB-2")

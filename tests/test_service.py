@@ -13,6 +13,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from auth.issuer_server import IssuerServer
 from fhircast_hub import service
 from fhircast_hub.core.commands import Command
 from fhircast_hub.core.effects import Effect
@@ -304,20 +305,24 @@ async def test_after_a_crash_who_had_a_socket_has_time_to_come_back(tmp_path: Pa
     """When room is needed, who was absent before the crash goes before whose socket died with the process."""
     clock, idp, crashed = Clock(), Idp(), tmp_path.with_name(f"{tmp_path.name}-crashed")
     rules: dict[str, Any] = {"own": REALM, "max_subscriptions_per_topic": 2, "clock": clock, "idp": idp}
-    async with running_hub(store=f"sqlite:///{tmp_path / 'hub.db'}", **rules) as hub:
-        connected = await hub.subscribe()
-        named = await hub.subscribe(subscriber__name="Viewer", hub__topic="another")
-        async with hub.follow(connected), hub.follow(named):
-            clock.now += 1
-            absent = await hub.subscribe()
-            shutil.copytree(tmp_path, crashed)
-    clock.now += 5
-    async with running_hub(store=f"sqlite:///{crashed / 'hub.db'}", **rules) as again:
-        await again.subscribe()
-        assert await is_refused(absent.replace(str(hub.port), str(again.port)))
-        assert not await is_refused(connected.replace(str(hub.port), str(again.port)))
-        await again.subscribe(subscriber__name="Viewer", hub__topic="another")
-        assert await is_refused(named.replace(str(hub.port), str(again.port))), "its socket is gone, so it is replaced"
+    async with IssuerServer() as issuer:
+        rules["issuer"] = issuer
+        async with running_hub(store=f"sqlite:///{tmp_path / 'hub.db'}", **rules) as hub:
+            connected = await hub.subscribe()
+            named = await hub.subscribe(subscriber__name="Viewer", hub__topic="another")
+            async with hub.follow(connected), hub.follow(named):
+                clock.now += 1
+                absent = await hub.subscribe()
+                shutil.copytree(tmp_path, crashed)
+        clock.now += 5
+        async with running_hub(store=f"sqlite:///{crashed / 'hub.db'}", **rules) as again:
+            await again.subscribe()
+            assert await is_refused(absent.replace(str(hub.port), str(again.port)))
+            assert not await is_refused(connected.replace(str(hub.port), str(again.port)))
+            await again.subscribe(subscriber__name="Viewer", hub__topic="another")
+            assert await is_refused(named.replace(str(hub.port), str(again.port))), (
+                "its socket is gone, so it is replaced"
+            )
 
 
 @pytest.mark.req("OPS-3", "SUB-23")

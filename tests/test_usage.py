@@ -6,16 +6,23 @@ import pytest
 from msgspec.structs import replace
 
 from fhircast_hub.core.errors import TooMany
-from fhircast_hub.core.principal import CLAIMED, SessionKey
+from fhircast_hub.core.principal import CLAIMED, Application, SessionKey
 from fhircast_hub.core.session import Session, Subscription
 from fhircast_hub.usage import Usage
 
 ONE, TWO = SessionKey("realm", "one"), SessionKey("realm", "two")
-ANN = "user:ann"
+ANN = Application("issuer", "user:ann", "an-app")
 
 
-def subscription(sid: str, since: float = 0.0, *, connection: str = "", subscriber: str = ANN) -> Subscription:
-    return Subscription(sid, subscriber, "", ("Patient-open",), expires=99.0, since=since, connection=connection)
+def subscription(sid: str, since: float = 0.0, *, connection: str = "", of: Application = ANN) -> Subscription:
+    return Subscription(
+        *(sid, of.subscriber, "", ("Patient-open",)),
+        expires=99.0,
+        since=since,
+        connection=connection,
+        issuer=of.issuer,
+        client=of.client,
+    )
 
 
 def session(key: SessionKey, *subscriptions: Subscription, owner: str = "ann") -> Session:
@@ -115,13 +122,25 @@ def test_with_all_sockets_there_it_is_too_many() -> None:
     assert refusal.value.retry_after
 
 
+@pytest.mark.req("SUB-22", "SUB-19")
+@pytest.mark.parametrize("other", [ANN._replace(client="a-widget"), ANN._replace(issuer="another")])
+def test_an_application_makes_room_among_its_own(other: Application) -> None:
+    """The limit is the user's; but no other application of theirs has to go, however long it is absent."""
+    usage = Usage(2, 10)
+    usage.follow(ONE, None, session(ONE, subscription("a", 1.0), subscription("b", 2.0, of=other)))
+    assert usage.to_evict("realm", other) == (ONE, "b")
+    assert usage.to_evict("realm", ANN) == (ONE, "a")
+    with pytest.raises(TooMany):
+        usage.to_evict("realm", ANN._replace(client="a-third"))
+
+
 @pytest.mark.req("SUB-22")
 def test_the_limit_is_each_users_own() -> None:
     """Another user, a client of the same name, and the same user in another realm have their own room."""
     usage = Usage(1, 10)
     usage.follow(ONE, None, session(ONE, subscription("a")))
-    assert usage.to_evict("realm", "user:bob") is None
-    assert usage.to_evict("realm", "client:ann") is None
+    assert usage.to_evict("realm", ANN._replace(subscriber="user:bob")) is None
+    assert usage.to_evict("realm", ANN._replace(subscriber="client:ann")) is None
     assert usage.to_evict("realm-2", ANN) is None
     assert usage.to_evict("realm", ANN) == (ONE, "a")
 

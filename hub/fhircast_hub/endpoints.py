@@ -1,7 +1,7 @@
 """WebSocket endpoints: "cryptographically random, unique, and unguessable" (FHIRcast 3.0.0, 2.4), and stored by digest only.
 
 A browser cannot send a token with a WebSocket, so the endpoint is the ticket. What sessions and the store hold, and what could
-leak from the file, is its digest; the process remembers what it handed out, in memory.
+leak from the file, is its digest.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ BIND = "/bind/"
 #: Random bits in an endpoint (SUB-2 asks for 128).
 _BITS = 256
 _MAX_TOKEN = 256
-#: Endpoints made by this process whose URL it can still say; kept in memory only.
-_REMEMBERED = 10_000
 
 
 class Endpoints:
@@ -29,21 +27,12 @@ class Endpoints:
     def __init__(self, base: str, path: str, *, legacy: bool = False) -> None:
         self._base = base
         self._prefixes = (f"{path}/ws/", BIND) if legacy else (f"{path}/ws/",)
-        self._known: dict[str, str] = {}
         self.legacy = legacy
 
     def new(self) -> tuple[str, str]:
         """A new endpoint and its digest."""
         token = secrets.token_urlsafe(_BITS // 8)
-        endpoint, sid = f"{self._base}/ws/{token}", _digest(token)
-        self._known[sid] = endpoint
-        if len(self._known) > _REMEMBERED:
-            del self._known[next(iter(self._known))]
-        return endpoint, sid
-
-    def known(self, sid: str) -> str | None:
-        """The endpoint whose digest is `sid`, for a client that unsubscribes without saying it; None after a restart."""
-        return self._known.get(sid)
+        return f"{self._base}/ws/{token}", _digest(token)
 
     def named(self, endpoint: str) -> tuple[str, str]:
         """What a client says is its endpoint, and its digest: the last segment counts, whatever proxy rewrote the rest.

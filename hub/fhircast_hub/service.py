@@ -124,7 +124,7 @@ class Service:
         grows = after is not None and len(after.subscriptions) > (len(session.subscriptions) if session else 0)
         # A callback that subscribes again has its place already.
         if grows and after and not predecessors(after, after.subscriptions[command.sid]):
-            while (absent := self.usage.to_evict(key.realm, command.principal.subscriber)) is not None:
+            while (absent := self.usage.to_evict(key.realm, command.principal.application)) is not None:
                 await self.submit(absent[0], Evict(absent[1]))
         await self.submit(key, command)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fhircast_hub.core.errors import TooMany
-from fhircast_hub.core.principal import CLAIMED, SessionKey
+from fhircast_hub.core.principal import CLAIMED, Application, SessionKey
 from fhircast_hub.core.session import Session, Subscription
 
 #: Seconds after which a user over a limit may have room again.
@@ -42,15 +42,16 @@ class Usage:
         """The sessions that this user owns."""
         return [SessionKey(realm, topic) for topic in self._topics.get((realm, owner), ())]
 
-    def to_evict(self, realm: str, subscriber: str) -> tuple[SessionKey, str] | None:
-        """None if this subscriber may have one subscription more; else the one to evict first: it has no socket, for longest.
+    def to_evict(self, realm: str, application: Application) -> tuple[SessionKey, str] | None:
+        """None if this application's user may have one subscription more; else which of the application's own is to be evicted first:
+        it has no socket, for longest.
 
         Raises TooMany when all of them have one (SUB-22).
         """
-        owned = self._subscriptions.get((realm, subscriber), {})
+        owned = self._subscriptions.get((realm, application.subscriber), {})
         if len(owned) < self._max_subscriptions:
             return None
-        absent = [subscription for subscription in owned.values() if not subscription.connection]
+        absent = [each for each in owned.values() if not each.connection and each.application == application]
         if not absent:
             raise TooMany(f"this user has {len(owned)} subscriptions, as many as one may have", retry_after=RETRY_AFTER)
         sid = min(absent, key=lambda subscription: subscription.since).sid

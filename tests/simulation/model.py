@@ -40,7 +40,7 @@ class Sub:
     """A subscription; `heard` counts the changes that were accepted before its last socket came, `left` before that went."""
 
     sid: str
-    user: str
+    app: tuple[str, str]  # the user, and the client
     name: str
     events: frozenset[str]
     expires: float
@@ -199,7 +199,7 @@ class Topic:
 
     def joiner(self, events: frozenset[str]) -> tuple[Sub, dict[object, Opened], dict[str, Opened]]:
         """Somebody who was there all the time; the last open of each event, and the open that named each type last."""
-        sub = Sub("", "", "", events, 0, 0)
+        sub = Sub("", ("", ""), "", events, 0, 0)
         opens: dict[object, Opened] = {}
         where: dict[str, Opened] = {}
         for context in self.contexts.values():

@@ -76,7 +76,8 @@ class Oracle:
             return 403
         if isinstance(command, Subscribe) and topic is not None:
             others = [sub for sub in topic.subs.values() if sub not in self._ghosts(topic, command, token)]
-            return 429 if sum(bool(sub.connection) for sub in others) >= self.rules.max_subscriptions else 202
+            kept = sum(bool(sub.connection) or sub.app != token.app for sub in others)
+            return 429 if kept >= self.rules.max_subscriptions else 202
         if isinstance(command, Publish):
             assert post is not None
             return self._posted(topic, post, token)
@@ -84,10 +85,12 @@ class Oracle:
 
     def _endpoint(self, topic: Topic | None, command: Renew | Unsubscribe, token: Token, now: float) -> int:
         """Whether the subscription meant is there (SUB-21, UNS-2 to UNS-7)."""
-        subs = [s for s in topic.subs.values() if s.user == token.user and self._ends(s) > now] if topic else []
+        subs = [s for s in topic.subs.values() if s.app[0] == token.user and self._ends(s) > now] if topic else []
+        mine = [sub for sub in subs if sub.app == token.app]
         if command.sid is not None:
-            return 202 if any(sub.sid == command.sid for sub in subs) else 404
-        return 202 if sum(command.name in (None, sub.name) for sub in subs) == 1 else 400
+            # Who knows an endpoint may end it; it is renewed by the application that made it.
+            return 202 if any(s.sid == command.sid for s in (mine if isinstance(command, Renew) else subs)) else 404
+        return 202 if sum(command.name in (None, sub.name) for sub in mine) == 1 else 400
 
     def _posted(self, topic: Topic | None, post: Post, token: Token) -> int:
         if not token.writes(post.key):
@@ -273,21 +276,22 @@ class Oracle:
         """Whom a new subscription replaces (SUB-23)."""
         if not command.name:
             return []
-        mine = command.name, token.user
-        return [sub for sub in topic.subs.values() if (sub.name, sub.user) == mine and not sub.connection]
+        mine = command.name, token.app
+        return [sub for sub in topic.subs.values() if (sub.name, sub.app) == mine and not sub.connection]
 
     def _subscribe(self, topic: Topic, command: Subscribe, token: Token, now: float) -> Told:
         told: Told = []
         for ghost in self._ghosts(topic, command, token):
             del topic.subs[ghost.sid]
         while len(topic.subs) >= self.rules.max_subscriptions:
-            gone = min((sub for sub in topic.subs.values() if not sub.connection), key=lambda sub: sub.since)
+            absent = [sub for sub in topic.subs.values() if not sub.connection and sub.app == token.app]
+            gone = min(absent, key=lambda sub: sub.since)
             del topic.subs[gone.sid]
             if gone.back_by:
                 told += _lost(topic, gone)
         granted = frozenset(event.lower() for event in command.events if token.reads(event.lower()))
         expires = self._lease(command, token, now)
-        topic.subs[command.sid] = Sub(command.sid, token.user, command.name, granted, expires, now)
+        topic.subs[command.sid] = Sub(command.sid, token.app, command.name, granted, expires, now)
         return told
 
     def _renew(self, topic: Topic, command: Renew, token: Token, now: float) -> Told:
@@ -313,7 +317,7 @@ class Oracle:
         return next(
             sub
             for sub in topic.subs.values()
-            if sub.user == token.user and command.name in (None, sub.name) and self._ends(sub) > now
+            if sub.app == token.app and command.name in (None, sub.name) and self._ends(sub) > now
         )
 
     def _end(self, topic: Topic, sub: Sub) -> Told:
@@ -357,7 +361,7 @@ class Oracle:
     def _came_anew(self, topic: Topic, lost: Sub, sure: float) -> bool:
         """Whether the app of a broken connection has subscribed anew before that was noticed (SUB-23)."""
         return bool(lost.name) and any(
-            (sub.name, sub.user) == (lost.name, lost.user) and sub is not lost and sub.since > sure
+            (sub.name, sub.app) == (lost.name, lost.app) and sub is not lost and sub.since > sure
             for sub in topic.connected()
         )
 

@@ -56,6 +56,12 @@ class Token(NamedTuple):
     read: frozenset[str]
     write: frozenset[str]
     expires: float = math.inf
+    client: str = "an-app"
+
+    @property
+    def app(self) -> tuple[str, str]:
+        """Whose subscriptions are its own."""
+        return self.user, self.client
 
     def reads(self, key: str) -> bool:
         return "*" in self.read or key in self.read
@@ -71,7 +77,7 @@ class Token(NamedTuple):
 
     def _principal(self) -> Principal:
         scopes = [f"fhircast/{event}.read" for event in self.read] + [f"fhircast/{event}.write" for event in self.write]
-        return Principal(REALM, self.user, "an-app", Scopes.parse(scopes), self.expires)
+        return Principal(REALM, self.user, self.client, Scopes.parse(scopes), self.expires)
 
 
 _PRINCIPALS: dict[Token, Principal] = {}
@@ -97,6 +103,7 @@ TOKENS = (
     Token("ann", _REPORTS | {"syncerror"}, _REPORTS),
     Token("ann", frozenset(("patient-open", "patient-close", "syncerror", "heartbeat")), _ALL),
     Token("ann", _ALL, _ALL, NOON + 90),
+    Token("ann", _ALL, _ALL, client="another-app"),
     Token("bob", _ALL, _ALL),
 )
 

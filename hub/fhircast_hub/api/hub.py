@@ -26,8 +26,7 @@ from fhircast_hub.core.errors import BadRequest, HubError, MethodNotAllowed, Not
 from fhircast_hub.core.forms import Form, parse_form, parse_json_form
 from fhircast_hub.core.messages import check_topic, parse_event
 from fhircast_hub.core.names import KNOWN, spelling
-from fhircast_hub.core.principal import Principal, SessionKey
-from fhircast_hub.core.subscriptions import Ended
+from fhircast_hub.core.principal import Principal, SessionKey, check_scoped
 from fhircast_hub.endpoints import Endpoints
 from fhircast_hub.legacy import Legacy
 from fhircast_hub.ports import TokenVerifier
@@ -169,6 +168,7 @@ class HubApi:
         told["route"] = "post"
         trail.act = Act.OTHER
         principal = trail.principal = await self._principal(headers)
+        check_scoped(principal)
         media_type = headers.get(b"content-type").partition(";")[0].strip().lower()
         if media_type != _FORM and media_type not in _JSON:
             raise UnsupportedMediaType(
@@ -224,9 +224,8 @@ class HubApi:
 
     async def _unsubscribe(self, key: SessionKey, principal: Principal, form: Form) -> Response:
         sid = self._endpoints.named(form.endpoint)[1] if form.endpoint is not None else None
-        ended = await self._service.submit(key, Unsubscribe(principal, key.topic, sid, form.name))
-        assert isinstance(ended, Ended)
-        return _endpoint(form.endpoint or self._endpoints.known(ended.sid))
+        await self._service.submit(key, Unsubscribe(principal, key.topic, sid, form.name))
+        return _endpoint(form.endpoint)  # never one that the caller did not say (UNS-6)
 
     async def _webhook(
         self, key: SessionKey, principal: Principal, form: Form, callback: str, headers: Headers

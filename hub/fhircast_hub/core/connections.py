@@ -90,7 +90,7 @@ def _came_anew(session: Session, lost: Subscription, sure: float) -> bool:
     return bool(lost.name) and any(
         other.connection and other.since > sure
         for other in session.subscriptions.values()
-        if (other.subscriber, other.name) == (lost.subscriber, lost.name) and other.sid != lost.sid
+        if (other.application, other.name) == (lost.application, lost.name) and other.sid != lost.sid
     )
 
 

@@ -37,6 +37,7 @@ from fhircast_hub.core.commands import (
 )
 from fhircast_hub.core.effects import Drop, Effect
 from fhircast_hub.core.limits import Rules
+from fhircast_hub.core.principal import Application
 from fhircast_hub.core.publishing import publish
 from fhircast_hub.core.session import Ids, Outcome, Session
 
@@ -84,7 +85,7 @@ def _decide(session: Session | None, command: Command, now: float, ids: Ids, rul
                 return _logged_out(_with_posts(outcome, now, ids, rules))
             return outcome
         case Subscribe():
-            anew = command.principal.subscriber, command.name
+            anew = command.principal.application, command.name
             return _with_evicted(session, subscriptions.subscribe(session, command, now, rules), anew, now, ids)
         case Renew():
             return subscriptions.renew(session, command, now, ids, rules)
@@ -140,15 +141,15 @@ def _tick(session: Session | None, now: float, ids: Ids, rules: Rules) -> Outcom
 
 
 def _with_evicted(
-    before: Session | None, outcome: Outcome, anew: tuple[str, str] | None, now: float, ids: Ids
+    before: Session | None, outcome: Outcome, anew: tuple[Application, str] | None, now: float, ids: Ids
 ) -> Outcome:
-    """The outcome, and a SyncError for each lost subscription that had to make room. One of the user and name `anew` came back
+    """The outcome, and a SyncError for each lost subscription that had to make room. One of the application and name `anew` came back
     in another way (SUB-23)."""
     after, effects = outcome.session, outcome.effects
     if before is None or after is None:
         return outcome
     for sid, subscription in before.subscriptions.items():
-        is_back = subscription.name and (subscription.subscriber, subscription.name) == anew
+        is_back = subscription.name and (subscription.application, subscription.name) == anew
         if subscription.back_by and not is_back and sid not in after.subscriptions:
             effects += syncerror.lost(after, subscription, now, ids)
     return Outcome(after, effects)

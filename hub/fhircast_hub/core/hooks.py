@@ -34,10 +34,10 @@ def verify(session: Session, subscription: Subscription, now: float) -> Verify:
 
 
 def predecessors(session: Session, newcomer: Subscription) -> list[Subscription]:
-    """The subscriptions whose place the newcomer takes: of the same user, with the same callback (WHK-12)."""
-    mine = newcomer.subscriber, newcomer.callback
+    """The subscriptions whose place the newcomer takes: of the same application, with the same callback (WHK-12)."""
+    mine = newcomer.application, newcomer.callback
     others = session.subscriptions.values() if newcomer.callback else ()
-    return [other for other in others if (other.subscriber, other.callback) == mine and other.sid != newcomer.sid]
+    return [other for other in others if (other.application, other.callback) == mine and other.sid != newcomer.sid]
 
 
 def inherited(session: Session, active: Subscription) -> Session:

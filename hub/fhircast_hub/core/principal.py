@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from fhircast_hub.core.errors import Conflict, Forbidden
+from fhircast_hub.core.errors import Conflict, Forbidden, InsufficientScope
 from fhircast_hub.core.scopes import Scopes
 
 
@@ -15,6 +15,17 @@ class SessionKey(NamedTuple):
 
     realm: str
     topic: str
+
+
+class Application(NamedTuple):
+    """Whose a subscription is: one application of one user, as the issuer of its token calls them.
+
+    `subscriber` is the user, or the client where there is no user; `client` is the token's client (`client_id`, `azp`).
+    """
+
+    issuer: str
+    subscriber: str
+    client: str
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -40,6 +51,11 @@ class Principal(msgspec.Struct, frozen=True):
         """Whose subscriptions these are: the user's, or the client's where there is no user. The two never collide."""
         return f"user:{self.user}" if self.user is not None else f"client:{self.client}"
 
+    @property
+    def application(self) -> Application:
+        """Which application of theirs it is (SUB-19)."""
+        return Application(self.issuer, self.subscriber, self.client)
+
 
 #: The owner of a session that only tokens naming its topic in their `hub.topic` claim may use.
 CLAIMED = ""
@@ -64,6 +80,14 @@ def check_access(principal: Principal, topic: str, owner: str | None) -> None:
         )
     if owner is not None and owner != principal.user:
         raise Forbidden("this topic belongs to another user")
+
+
+def check_scoped(principal: Principal) -> None:
+    """Raise InsufficientScope for a token that reaches no event at all: it neither subscribes, unsubscribes nor publishes (AUT-21)."""
+    if not (principal.scopes.read or principal.scopes.write):
+        raise InsufficientScope(
+            "this token has no FHIRcast scope, such as fhircast/Patient-open.read", scope="fhircast/*.read"
+        )
 
 
 def new_owner(principal: Principal) -> str:

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from fhircast_hub.core.effects import Effect, Notice
+from fhircast_hub.core.principal import Application
 
 
 class Ids(Protocol):
@@ -20,8 +21,8 @@ class Ids(Protocol):
 class Subscription(msgspec.Struct, frozen=True):
     """One subscription of a session. Times are epoch seconds.
 
-    `sid` is the digest of its endpoint; `subscriber` whose it is (Principal.subscriber); `events` what was granted, as spelled
-    by the catalogue. `connection` is its socket, or "" without one, and `since` when that came or went; `fresh` until the
+    `sid` is the digest of its endpoint; `subscriber` whose it is (Principal.subscriber), as `client` and `issuer` say which
+    application's; `events` what was granted, as the subscriber spells it. `connection` is its socket, or "" without one, and `since` when that came or went; `fresh` until the
     first socket came. `sure` is until when all that was sent is known to have arrived (SUB-12). `back_by` is when it counts as
     lost unless a socket is back, or 0 (SYN-7). `acknowledges` is whether it ever did (SYN-6), `strikes` how many times in a row
     it then did not (SYN-5); `refused` is the name of the event that it refused last, if it has not followed another since. A webhook has a `callback` and perhaps a sealed `secret`; verified, its `connection` is a name too. `opaque` is whether its token may be revoked (AUT-14).
@@ -43,6 +44,13 @@ class Subscription(msgspec.Struct, frozen=True):
     acknowledges: bool = False
     strikes: int = 0
     refused: str = ""
+    issuer: str = ""
+    client: str = ""
+
+    @property
+    def application(self) -> Application:
+        """Whose it is: other applications of the same user are others (SUB-19)."""
+        return Application(self.issuer, self.subscriber, self.client)
 
     @property
     def keys(self) -> frozenset[str]:

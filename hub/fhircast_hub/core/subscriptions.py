@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import msgspec
 from msgspec.structs import replace
 
 from fhircast_hub.core import audiences, hooks
@@ -27,17 +26,12 @@ from fhircast_hub.core.errors import BadRequest, InsufficientScope, NotFound, To
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.messages import confirmation, denial
 from fhircast_hub.core.names import DERIVED
-from fhircast_hub.core.principal import Principal, check_access, new_owner
+from fhircast_hub.core.principal import Application, Principal, check_access, new_owner
 from fhircast_hub.core.session import Ids, Outcome, Session, Subscription, Told
 
 #: Seconds after which a full topic may have room again.
 RETRY_AFTER = 30
-
-
-class Ended(msgspec.Struct, frozen=True):
-    """The reply to Unsubscribe: which subscription it was."""
-
-    sid: str
+_NOT_THEIRS = "hub.channel.endpoint: expected a live endpoint of this topic and application, got none of theirs"
 
 
 def subscribe(session: Session | None, command: Subscribe, now: float, rules: Rules) -> Outcome:
@@ -59,11 +53,13 @@ def subscribe(session: Session | None, command: Subscribe, now: float, rules: Ru
         callback=command.callback,
         secret=command.secret,
         opaque=principal.opaque,
+        issuer=principal.issuer,
+        client=principal.client,
     )
     others = {sid: other for sid, other in session.subscriptions.items() if not _comes_anew(subscription, other)}
     # A callback renews its lease by subscribing again: the one whose place it will take makes room for it already.
     spare = sum(not other.fresh for other in hooks.predecessors(session, subscription))
-    others = _room(others, rules, spare)
+    others = _room(others, principal.application, rules, spare)
     session = replace(session, subscriptions={**others, subscription.sid: subscription})
     return Outcome(session, (hooks.verify(session, subscription, now),) if subscription.callback else ())
 
@@ -75,6 +71,8 @@ def renew(session: Session | None, command: Renew, now: float, ids: Ids, rules: 
     """
     _check_alive(command.principal, now)
     subscription = _own(session, command.principal, command.sid, now, rules)
+    if subscription.application != command.principal.application:
+        raise NotFound(_NOT_THEIRS)
     assert session is not None
     check_access(command.principal, command.topic, session.owner)
     granted = _granted(command.principal, command.events)
@@ -118,7 +116,7 @@ def unsubscribe(session: Session | None, command: Unsubscribe, now: float, rules
     assert session is not None
     check_access(command.principal, command.topic, session.owner)
     session, effects = end(session, subscription, "unsubscribed")
-    return Outcome(session, effects, Ended(subscription.sid))
+    return Outcome(session, effects)
 
 
 def _unsubscribe_callback(session: Session | None, command: Unsubscribe, now: float, rules: Rules) -> Outcome:
@@ -126,17 +124,17 @@ def _unsubscribe_callback(session: Session | None, command: Unsubscribe, now: fl
     own = [
         subscription
         for subscription in (session.subscriptions.values() if session else ())
-        if (subscription.subscriber, subscription.callback) == (command.principal.subscriber, command.callback)
+        if (subscription.application, subscription.callback) == (command.principal.application, command.callback)
         and ends_at(subscription, rules) > now
     ]
     if session is None or not own:
-        raise NotFound("hub.callback: expected one that this user has subscribed to this topic, got another")
+        raise NotFound("hub.callback: expected one that this application has subscribed to this topic, got another")
     check_access(command.principal, command.topic, session.owner)
     effects: tuple[Effect, ...] = ()
     for subscription in own:
         session, ending = end(session, subscription, "")
         effects += ending
-    return Outcome(session, effects, Ended(own[0].sid))
+    return Outcome(session, effects)
 
 
 def revoked(session: Session | None, command: Revoked) -> Outcome:
@@ -222,7 +220,7 @@ def _own(session: Session | None, principal: Principal, sid: str, now: float, ru
         or subscription.subscriber != principal.subscriber
         or ends_at(subscription, rules) <= now  # the timer may be late, the time is not
     ):
-        raise NotFound("hub.channel.endpoint: expected a live endpoint of this topic and user, got none of theirs")
+        raise NotFound(_NOT_THEIRS)
     return subscription
 
 
@@ -230,33 +228,36 @@ def _only(session: Session | None, command: Unsubscribe, now: float, rules: Rule
     found = [
         subscription
         for subscription in (session.subscriptions.values() if session else ())
-        if subscription.subscriber == command.principal.subscriber
+        if subscription.application == command.principal.application
         and not subscription.callback
         and command.name in (None, subscription.name)
         and ends_at(subscription, rules) > now
     ]
     if len(found) != 1:
         raise BadRequest(
-            f"hub.channel.endpoint: missing, and expected exactly one subscription of this user and subscriber.name, got {len(found)}"
+            "hub.channel.endpoint: missing, and expected exactly one subscription of this application and subscriber.name,"
+            f" got {len(found)}"
         )
     return found[0]
 
 
 def _comes_anew(newcomer: Subscription, other: Subscription) -> bool:
-    """Whether the newcomer takes the place of this one at once: the same app, whose socket is gone (SUB-23), or the same callback,
+    """Whether the newcomer takes the place of this one at once: the same application, whose socket is gone (SUB-23), or the same callback,
     which has not been asked yet (WHK-12)."""
-    if other.connection or other.subscriber != newcomer.subscriber:
+    if other.connection or other.application != newcomer.application:
         return False
     if other.callback:
         return other.callback == newcomer.callback
     return newcomer.name != "" and other.name == newcomer.name
 
 
-def _room(subscriptions: dict[str, Subscription], rules: Rules, spare: int) -> dict[str, Subscription]:
-    """Room for one more, and `spare` ones need none: those without a socket go first, the longest absent before the others
-    (SUB-22)."""
+def _room(
+    subscriptions: dict[str, Subscription], application: Application, rules: Rules, spare: int
+) -> dict[str, Subscription]:
+    """Room for one more, and `spare` ones need none: the application's own without a socket go first, the longest absent before
+    the others (SUB-22)."""
     while len(subscriptions) - spare >= rules.max_subscriptions:
-        absent = [other for other in subscriptions.values() if not other.connection]
+        absent = [o for o in subscriptions.values() if not o.connection and o.application == application]
         if not absent:
             raise TooMany(f"this topic has its {rules.max_subscriptions} subscriptions", retry_after=RETRY_AFTER)
         del subscriptions[min(absent, key=lambda other: other.since).sid]
