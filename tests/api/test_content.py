@@ -194,6 +194,26 @@ async def test_what_get_shows_can_be_withdrawn_as_it_stands_there(stored: bool, 
             await withdraw(again)
 
 
+@pytest.mark.req("CON-17")
+async def test_another_patient_needs_another_open() -> None:
+    """400 that says so, and nobody is told."""
+    async with running_hub() as hub, hub.follow(await hub.subscribe(EVENTS)) as follower:
+        opened = event("Patient-open", "p1")
+        opened["event"]["context"][0]["resource"]["identifier"] = [{"system": "urn:oid:1.2", "value": "1"}]
+        await hub.publish(opened)
+        posted = update(await version(hub))
+        identifiers = [{"system": "urn:oid:1.2", "value": "2"}]
+        patient = {"resourceType": "Patient", "id": "p1", "identifier": identifiers}
+        posted["event"]["hub.event"] = "Patient-update"
+        posted["event"]["context"][0] = {"key": "patient", "reference": {"reference": "Patient/p1"}}
+        posted["event"]["context"][1]["resource"]["entry"] = [{"request": {"method": "PUT"}, "resource": patient}]
+        refused = await hub.publish(posted)
+        assert refused.status_code == 400
+        assert "entry[0].resource.identifier" in refused.text
+        assert "close the context and open the right one instead" in refused.text
+        assert await follower.silent()
+
+
 @pytest.mark.req("CON-11", "CON-14")
 async def test_selects_are_in_the_current_context_and_updates_in_any_that_is_open() -> None:
     """As the hub declares; else 409."""

@@ -6,10 +6,13 @@ exactly one is accepted.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from msgspec.structs import replace
 
 from fhircast_hub.core.bundles import Change, full_url
 from fhircast_hub.core.errors import BadRequest, Conflict, TooLarge
+from fhircast_hub.core.identity import changed_identity
 from fhircast_hub.core.limits import MAX_CONTENT_BYTES, REMEMBERED_UPDATES, Rules
 from fhircast_hub.core.messages import Event, at_version, encode, raw_items
 from fhircast_hub.core.session import Content, OpenContext, Session, Shared
@@ -102,6 +105,7 @@ def _applied(context: OpenContext, content: Content, changes: tuple[Change, ...]
             _check_delete(before, ref in opened_with, where)
             del resources[ref]
         else:
+            _check_identity(opened_with.get(ref, ()), change.entry, where)
             number += 1
             resources[ref] = Shared(before.number if before else number, change.entry)
             size += len(change.entry)
@@ -142,3 +146,13 @@ def _check_delete(shared: Shared | None, is_opened_with: bool, where: str) -> No
             f"{where}: expected what was shared, got a DELETE of what the context was opened with and nobody has shared since"
         )
     raise BadRequest(f"{where}: expected what was shared, got a DELETE of what is not there")
+
+
+def _check_identity(opened: Collection[bytes], entry: bytes, where: str) -> None:
+    """ "The Subscriber should close the report context and open a new report context with the correct patient and/or study
+    context, rather than using a DiagnosticReport-update event to correct the context" (IHE IRA, RAD-150)."""
+    if opened and (member := changed_identity(opened, entry)):
+        raise BadRequest(
+            f"{where}.resource.{member}: expected the values that the open gave, got others;"
+            " close the context and open the right one instead"
+        )
