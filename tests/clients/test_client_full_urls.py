@@ -102,7 +102,7 @@ def test_a_full_url_names_what_has_it_now() -> None:
     replaced = after(put(UUID), put("urn:uuid:2"), put(UUID, "o2"))
     assert replaced.urls == {O1: "urn:uuid:2", O2: UUID}
     assert list(changed(replaced, update("v", gone(UUID)))) == [O1]
-    assert after(put(UUID), put(None), gone(UUID)) == {O1: observation("o1")}
+    assert after(put(UUID), put(None), put(""), gone(UUID)) == {}
     assert after(put(UUID), gone(O1), put(UUID, "o2"), gone(UUID)) == {}
     in_one = changed(after(put(UUID)), update("v", put("urn:uuid:2"), put(UUID, "o2"), gone("urn:uuid:3", O1)))
     assert (list(in_one), in_one.urls) == ([O2], {O2: UUID})

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from core.world import body, resource
-from fhircast_hub.core.bundles import Change, full_url, read_changes
+from fhircast_hub.core.bundles import Change, entry_of, full_url_of, read_changes
 from fhircast_hub.core.errors import BadRequest
 
 GOOD = {"request": {"method": "PUT"}, "resource": resource("Patient", "good")}
@@ -47,47 +47,37 @@ def delete(full_url: str | None = None, url: str | None = None) -> dict[str, Any
 
 
 @pytest.mark.req("CON-6")
-def test_a_put_is_the_entry_of_a_content_bundle() -> None:
+def test_a_put_becomes_the_entry_of_a_content_bundle() -> None:
     """The resource's bytes as they came, and the fullUrl; no request, and nothing else."""
     raw = b'{ "id":"1","resourceType" : "Observation","x":1.10 }'
     entry = b'{"fullUrl":"urn:uuid:7","request":{"method":"PUT","url":"Observation/1"},"link":[],"resource":%b}' % raw
     item = b'{"key":"updates","resource":{"resourceType":"Bundle","entry":[%b]}}' % entry
-    assert read_changes(item, "updates") == (
-        Change(
-            OBSERVATION,
-            b'{"fullUrl":"urn:uuid:7","resource":{ "id":"1","resourceType" : "Observation","x":1.10 }}',
-            "urn:uuid:7",
-        ),
-    )
+    assert read_changes(item, "updates") == (Change(OBSERVATION, raw, "urn:uuid:7"),)
+    assert entry_of(raw, "urn:uuid:7") == b'{"fullUrl":"urn:uuid:7","resource":%b}' % raw
 
 
 @pytest.mark.req("CON-6")
-def test_without_full_url_there_is_none() -> None:
+@pytest.mark.parametrize("members", [{}, {"fullUrl": None}, {"fullUrl": ""}])
+def test_without_full_url_there_is_none(members: dict[str, object]) -> None:
     """The hub makes none up."""
-    (change,) = read_changes(
-        b'{"resource":{"entry":[{"request":{"method":"PUT"},"resource":%b}]}}' % body(GOOD["resource"]), "updates"
-    )
-    assert change == Change("patient/good", b'{"resource":%b}' % body(GOOD["resource"]))
+    (change,) = read(GOOD | members)
+    assert change == Change("patient/good", body(GOOD["resource"]))
+    assert entry_of(body(GOOD["resource"]), "") == b'{"resource":%b}' % body(GOOD["resource"])
 
 
 @pytest.mark.req("CON-16")
 @pytest.mark.parametrize(
     "url",
-    ["urn:uuid:7", "https://ehr.example/fhir/Observation/1", 'quoted " and \\', "é☃", '","resource":{}', "x" * 5000],
+    [
+        *("urn:uuid:7", "https://ehr.example/fhir/Observation/1", 'quoted " and \\', "é☃", '","resource":{}'),
+        *("x" * 5000, "\n", ""),
+    ],
 )
 def test_an_entry_says_its_full_url(url: str) -> None:
     """Whatever it is; without looking at the resource, which may have a member of that name."""
     (change,) = read(put(fullUrl=url) | {"resource": resource("Observation", "1", fullUrl="not this")})
-    assert change.entry is not None
-    assert full_url(change.entry) == change.full_url == url
-
-
-@pytest.mark.req("CON-16")
-def test_an_entry_without_full_url_has_none() -> None:
-    """Not that of a member inside of the resource."""
-    (change,) = read(put(more=[{"fullUrl": "urn:uuid:7"}]))
-    assert change.entry is not None
-    assert full_url(change.entry) == change.full_url == ""
+    assert change.resource is not None
+    assert full_url_of(entry_of(change.resource, change.full_url)) == change.full_url == url
 
 
 @pytest.mark.req("CON-16")
@@ -105,7 +95,7 @@ def test_the_order_of_the_entries_stays() -> None:
     assert [change.ref for change in changes] == [
         *("observation/2", "patient/9", "observation/10", "observation/1", "patient/1")
     ]
-    assert [change.entry is None for change in changes] == [False, True, False, False, True]
+    assert [change.resource is None for change in changes] == [False, True, False, False, True]
 
 
 @pytest.mark.req("CON-2")

@@ -91,8 +91,7 @@ def test_a_put_under_the_full_url_of_another_is_refused(id_: str) -> None:
 
 @pytest.mark.req("CON-16")
 @pytest.mark.parametrize(
-    "freeing",
-    [under("urn:uuid:new"), put("Observation", "x"), under("Observation/x"), gone(UUID), gone(url="Observation/x")],
+    "freeing", [under("urn:uuid:new"), under("Observation/x"), gone(UUID), gone(url="Observation/x")]
 )
 def test_a_full_url_is_free_once_its_resource_has_another_or_is_gone(freeing: object) -> None:
     """Then it names nothing, and may be given to another."""
@@ -101,6 +100,19 @@ def test_a_full_url_is_free_once_its_resource_has_another_or_is_gone(freeing: ob
     world.share(under(UUID, id_="y"))
     world.share(gone(UUID))
     assert "Observation/y" not in world.shared()
+
+
+@pytest.mark.req("CON-16", "CON-4")
+@pytest.mark.parametrize("again", [put("Observation", "x", value=2), under("", value=2)])
+def test_who_gives_no_full_url_takes_none_away(again: dict[str, Any]) -> None:
+    """Replaced by an application that has no use for them, it is still what the others know it by, also those who join."""
+    world = world_with(under(UUID), again)
+    assert world.content()["entry"] == [{"fullUrl": UUID, "resource": resource("Observation", "x", value=2)}]
+    world.refuses(world.update(under(UUID, id_="y")), BadRequest)
+    world.share(gone(UUID))
+    assert world.shared() == []
+    world.share(put("Observation", "x"))
+    assert world.content()["entry"] == [{"resource": resource("Observation", "x")}]
 
 
 @pytest.mark.req("CON-16", "CON-19")
@@ -215,7 +227,7 @@ def applied(shared: dict[str, str], entries: list[Entry]) -> dict[str, str] | in
         done |= named
         (target,) = named
         if method == "PUT":
-            shared[target] = url
+            shared[target] = url or shared.get(target, "")
         elif shared.pop(target, None) is None:
             return index
     return shared

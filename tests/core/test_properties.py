@@ -479,4 +479,4 @@ def test_any_resource_is_shared_as_the_bytes_that_came(
     check_strict(answer)
     check_strict(frame)
     (shared,) = world.content()["entry"]
-    assert shared.get("fullUrl") == full_url
+    assert shared.get("fullUrl", "") == (full_url or "")

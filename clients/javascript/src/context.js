@@ -112,13 +112,13 @@ class Entries {
     URLS.set(this.content, this.#urls);
   }
 
-  /** @param {any} entry That adds or replaces a resource. */
+  /** @param {any} entry That adds or replaces a resource. Where it has no fullUrl, it takes none away. */
   put({ resource, fullUrl }) {
     const ref = referenceTo(resource);
     if (!ref) return;
-    this.#forget(ref);
     this.content[ref] = resource;
     if (!text(fullUrl)) return;
+    this.#forget(ref);
     this.#urls.set(ref, fullUrl);
     this.#owners.set(fullUrl, ref);
   }

@@ -27,10 +27,10 @@ class Entries(Content):
         self._owners = {url: ref for ref, url in self.urls.items()}
 
     def put(self, ref: str, resource: dict[str, Any], url: str) -> None:
-        """Add or replace a resource; `url` is its fullUrl from now on, "" for none."""
-        self._forget(ref)
+        """Add or replace a resource; `url` is its fullUrl from now on, "" where none is given: that takes none away."""
         self[ref] = resource
         if url:
+            self._forget(ref)
             self.urls[ref], self._owners[url] = url, ref
 
     def drop(self, ref: str) -> None:

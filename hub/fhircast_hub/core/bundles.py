@@ -17,19 +17,19 @@ _REF = rf"([A-Z][A-Za-z]*)/([^/?#\s\x00-\x1f\x7f-\x9f\ud800-\udfff]{{1,{MAX_ID}}
 _IS_REF = re.compile(_REF, re.ASCII)
 #: A reference or URL that ends in Type/id, or in that of one of its versions.
 _ENDS_IN_REF = re.compile(rf"(?:^|[/:]){_REF}(?:/_history/[^/?#\s]{{1,{MAX_ID}}})?\Z", re.ASCII)
-#: An entry as `read_changes` writes it, up to the end of its fullUrl.
+#: What `entry_of` writes, up to the end of the fullUrl.
 _WITH_FULL_URL = re.compile(rb'\{"fullUrl":("(?:[^"\\]|\\.)*")')
 _METHOD = re.compile(r"[A-Za-z]{1,16}")
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One entry of an updates Bundle: the resource `ref` becomes `entry`, the entry of a content Bundle; None deletes it.
+    """One entry of an updates Bundle: `ref` becomes `resource`, as JSON; None deletes it.
 
     `full_url` is its fullUrl, "" without one. A DELETE without `ref` deletes what has that fullUrl.
     """
 
     ref: str
-    entry: bytes | None
+    resource: bytes | None
     full_url: str = ""
 
 
@@ -80,8 +80,13 @@ def read_changes(item: bytes, what: str) -> tuple[Change, ...]:
     return tuple(changes)
 
 
-def full_url(entry: bytes) -> str:
-    """The fullUrl of an entry that `read_changes` made; "" without one."""
+def entry_of(resource: bytes, full_url: str) -> bytes:
+    """The entry of a content Bundle, as JSON: the resource as it came, under its fullUrl if it has one."""
+    return b'{%b"resource":%b}' % (b'"fullUrl":%b,' % msgspec.json.encode(full_url) if full_url else b"", resource)
+
+
+def full_url_of(entry: bytes) -> str:
+    """The fullUrl of what `entry_of` made; "" without one."""
     found = _WITH_FULL_URL.match(entry)
     return _TEXT.decode(found[1]) if found else ""
 
@@ -101,12 +106,9 @@ def _change(entry: _Entry, where: str) -> Change:
     if stub is None or not stub.id or not _IS_REF.fullmatch(f"{stub.resourceType}/{stub.id}"):
         raise BadRequest(f"{where}.resource: expected a resource whose Type/id is one of FHIR, got none")
     ref = ref_of(stub)
-    if entry.fullUrl is None:
-        return Change(ref, b'{"resource":%b}' % resource)
-    if _named(entry.fullUrl) not in ("", ref):
+    if _named(entry.fullUrl or "") not in ("", ref):
         raise BadRequest(f"{where}: expected fullUrl to end in the Type/id of the resource, got that of another")
-    url = msgspec.json.encode(entry.fullUrl)
-    return Change(ref, b'{"fullUrl":%b,"resource":%b}' % (url, resource), entry.fullUrl)
+    return Change(ref, resource, entry.fullUrl or "")
 
 
 def _target(entry: _Entry, where: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 from msgspec.structs import replace
 
-from fhircast_hub.core.bundles import Change, full_url
+from fhircast_hub.core.bundles import Change, entry_of, full_url_of
 from fhircast_hub.core.errors import BadRequest, Conflict, TooLarge
 from fhircast_hub.core.identity import changed_identity
 from fhircast_hub.core.limits import MAX_CONTENT_BYTES, REMEMBERED_UPDATES, Rules
@@ -98,19 +98,19 @@ def _applied(context: OpenContext, content: Content, changes: tuple[Change, ...]
             raise BadRequest(f"{where}: expected each resource once, got one that an entry before has")
         changed.add(ref)
         before = resources.get(ref)
-        if before:
-            size -= len(before.entry)
-            urls.pop(full_url(before.entry), None)
-        if change.entry is None:
+        url = full_url_of(before.entry) if before else ""
+        urls.pop(url, None)
+        size -= len(before.entry) if before else 0
+        if change.resource is None:
             _check_delete(before, ref in opened_with, where)
             del resources[ref]
-        else:
-            _check_identity(opened_with.get(ref, ()), change.entry, where)
-            number += 1
-            resources[ref] = Shared(before.number if before else number, change.entry)
-            size += len(change.entry)
-            if change.full_url:
-                urls[change.full_url] = ref
+            continue
+        _check_identity(opened_with.get(ref, ()), change.resource, where)
+        number += 1
+        url = change.full_url or url  # who gives none has taken none away
+        resources[ref] = Shared(before.number if before else number, entry_of(change.resource, url))
+        size += len(resources[ref].entry)
+        urls |= {url: ref} if url else {}
     return replace(content, resources=resources, size=size, urls=urls)
 
 
@@ -128,7 +128,7 @@ def _ref(change: Change, urls: dict[str, str], where: str) -> str:
     populated) enables Subscribers to consistently identify content" (4.4), so both must name the same one (CON-16)."""
     owner = urls.get(change.full_url, "") if change.full_url else ""
     if owner and change.ref and owner != change.ref:
-        if change.entry is None:
+        if change.resource is None:
             raise BadRequest(f"{where}: expected fullUrl and request.url to name one resource, got two that differ")
         raise BadRequest(f"{where}: expected a fullUrl of the resource's own, got that of another which is shared")
     if not (owner or change.ref):
@@ -148,10 +148,10 @@ def _check_delete(shared: Shared | None, is_opened_with: bool, where: str) -> No
     raise BadRequest(f"{where}: expected what was shared, got a DELETE of what is not there")
 
 
-def _check_identity(opened: Collection[bytes], entry: bytes, where: str) -> None:
+def _check_identity(opened: Collection[bytes], resource: bytes, where: str) -> None:
     """ "The Subscriber should close the report context and open a new report context with the correct patient and/or study
     context, rather than using a DiagnosticReport-update event to correct the context" (IHE IRA, RAD-150)."""
-    if opened and (member := changed_identity(opened, entry)):
+    if opened and (member := changed_identity(opened, resource)):
         raise BadRequest(
             f"{where}.resource.{member}: expected the values that the open gave, got others;"
             " close the context and open the right one instead"

@@ -31,15 +31,15 @@ class _Identifier(NamedTuple):
 def changed_identity(opened: Iterable[bytes], shared: bytes) -> str:
     """The member by which `shared` is another one than the `opened`, "" where it is not: `identifier`, or `basedOn`.
 
-    Each is a JSON object whose member `resource` holds the resource. It is another one if none of the values that it has in a
+    `opened` are items of the open's context, as JSON, and `shared` is a resource. It is another one if none of the values that it has in a
     system was given by the open, which gave some in that system. The same holds for each type in a system. Identifiers
     without a system are compared by their types. What is left out, or added beside a value that stays, changes nothing.
     """
     before: dict[str, list[_Identifier]] = defaultdict(list)
     for item in opened:
-        for member, identifiers in _identifiers(item).items():
+        for member, identifiers in _identifiers(_read(item)["resource"]).items():
             before[member] += identifiers
-    for member, identifiers in _identifiers(shared).items():
+    for member, identifiers in _identifiers(_read(shared)).items():
         if _differ(before[member], identifiers):
             return member
     return ""
@@ -64,11 +64,15 @@ def _values(identifiers: list[_Identifier], *, of_any_system: bool = False) -> _
     return dict(values)
 
 
-def _identifiers(item: bytes) -> dict[str, list[_Identifier]]:
+def _read(text: bytes) -> dict[str, Any]:
+    # Numbers stay text: Python refuses to make an int of more than 4,300 digits.
+    read: dict[str, Any] = json.loads(text, parse_int=str, parse_float=str)
+    return read
+
+
+def _identifiers(resource: dict[str, Any]) -> dict[str, list[_Identifier]]:
     """Of a resource, and of the orders it is based on: "the accession number of the order is provided in the DiagnosticReport's
     `basedOn` array" (profile FHIRcastDiagnosticReportOpen)."""
-    # Numbers stay text: Python refuses to make an int of more than 4,300 digits.
-    resource = json.loads(item, parse_int=str, parse_float=str)["resource"]
     # STU3 of FHIR has members of their own for the two numbers of a study.
     own = [*_objects(resource.get("identifier")), *_objects(resource.get("accession"))]
     own.append({"system": _DICOM_UID, "value": resource.get("uid")})
