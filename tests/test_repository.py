@@ -62,6 +62,7 @@ CORE_IMPORTS = {
         "datetime",
         "enum",
         "functools",
+        "math",
     ),
     *(
         "hashlib",

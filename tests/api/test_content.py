@@ -139,7 +139,7 @@ async def test_a_stale_version_is_a_conflict_that_says_the_current_one(stale: st
         assert (await follower.next())["event"]["context.priorVersionId"] == current
 
 
-@pytest.mark.req("CON-7")
+@pytest.mark.req("CON-19")
 @pytest.mark.parametrize(
     ("bad", "status"),
     [
@@ -161,6 +161,56 @@ async def test_a_bad_entry_refuses_all_and_is_named(bad: object, status: int) ->
         assert "entry[1]" in refused.text
         assert refused.text.count("\n") == 1
         assert (await hub.context()).content == before
+        assert await follower.silent()
+
+
+@STORES
+@pytest.mark.req("CON-16", "CON-18", "CON-4")
+async def test_what_get_shows_can_be_withdrawn_as_it_stands_there(stored: bool, tmp_path: Path) -> None:
+    """By the fullUrl of its entry, also from a hub that was started anew, and also where it is a copy of the report."""
+    settings: dict[str, Any] = {"clock": Clock(), "idp": Idp(), "store": store_at(tmp_path, stored), "own": REALM}
+
+    async def withdraw(hub: RunningHub) -> None:
+        for number, entry in enumerate((await hub.context()).json()["context"][-1]["resource"]["entry"]):
+            request = {"method": "DELETE", "url": f"{hub.url}/{TOPIC}/fhir"}
+            gone = {"fullUrl": entry["fullUrl"], "request": request}
+            answer = await hub.publish(update(await version(hub), gone, event_id=f"gone-{number}"))
+            assert answer.status_code == 202, answer.text
+        assert await shared(hub) == []
+
+    async with running_hub(**settings) as hub:
+        await hub.publish(event("DiagnosticReport-open", "r1"))
+        report = {"resourceType": "DiagnosticReport", "id": "r1", "status": "final"}
+        entries = put("o1") | {"fullUrl": "urn:uuid:1"}, put("r1") | {"fullUrl": "urn:uuid:2", "resource": report}
+        assert (await hub.publish(update(await version(hub), *entries))).status_code == 202
+        other = {"fullUrl": "urn:uuid:1", "request": {"method": "DELETE", "url": "DiagnosticReport/r1"}}
+        refused = await hub.publish(update(await version(hub), other, event_id="two"))
+        assert refused.status_code == 400
+        assert "entry[0]: expected fullUrl and request.url to name one resource" in refused.text
+        if not stored:
+            await withdraw(hub)
+    if stored:
+        async with running_hub(**settings) as again:
+            await withdraw(again)
+
+
+@pytest.mark.req("CON-17")
+async def test_another_patient_needs_another_open() -> None:
+    """400 that says so, and nobody is told."""
+    async with running_hub() as hub, hub.follow(await hub.subscribe(EVENTS)) as follower:
+        opened = event("Patient-open", "p1")
+        opened["event"]["context"][0]["resource"]["identifier"] = [{"system": "urn:oid:1.2", "value": "1"}]
+        await hub.publish(opened)
+        posted = update(await version(hub))
+        identifiers = [{"system": "urn:oid:1.2", "value": "2"}]
+        patient = {"resourceType": "Patient", "id": "p1", "identifier": identifiers}
+        posted["event"]["hub.event"] = "Patient-update"
+        posted["event"]["context"][0] = {"key": "patient", "reference": {"reference": "Patient/p1"}}
+        posted["event"]["context"][1]["resource"]["entry"] = [{"request": {"method": "PUT"}, "resource": patient}]
+        refused = await hub.publish(posted)
+        assert refused.status_code == 400
+        assert "entry[0].resource.identifier" in refused.text
+        assert "close the context and open the right one instead" in refused.text
         assert await follower.silent()
 
 
@@ -298,7 +348,7 @@ async def test_a_shared_resource_comes_out_as_it_went_in() -> None:
         assert raw.encode() in frame
 
 
-@pytest.mark.req("CON-4", "CON-9", "CON-10", "EVT-17", "CON-13")
+@pytest.mark.req("CON-4", "CON-9", "CON-10", "EVT-17", "CON-16")
 async def test_content_survives_a_restart(tmp_path: Path) -> None:
     """Resources in their order, versions, also of what is not current, and which updates were repeats; what was closed is gone."""
     settings: dict[str, Any] = {"clock": Clock(), "idp": Idp(), "store": store_at(tmp_path, True), "own": REALM}

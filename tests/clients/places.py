@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+import httpx
 from websockets.asyncio.client import connect
 
 from clients.proxy import Proxy
@@ -17,6 +18,7 @@ from fhircast_client import FHIRcastClient
 from fhircast_client.testing import FakeHub
 from process.hub_process import HubProcess, command, hub_process
 
+ACCEPTED = 202
 SCENARIOS = Path(__file__).parents[2] / "clients" / "scenarios.json"
 
 
@@ -61,6 +63,15 @@ class RealPlace:
         options = {"token": self.hub.token, "connect": through_proxy, **options}
         return FHIRcastClient(f"http://127.0.0.1:{proxy.port}/api/hub", self.topic, name=name, **options)
 
+    async def post(self, message: dict[str, Any]) -> int:
+        """The status with which the hub answers what an application without this library posts."""
+        url, headers = (
+            f"http://127.0.0.1:{self.hub.process.port}/api/hub",
+            {"Authorization": f"Bearer {self.hub.token}"},
+        )
+        async with httpx.AsyncClient(trust_env=False) as client:
+            return (await client.post(url, json=message, headers=headers)).status_code
+
     async def cut(self, name: str, *, silently: bool = False) -> None:
         """Cut the client's network."""
         await self.proxies[name].cut(silently=silently)
@@ -85,6 +96,11 @@ class FakePlace:
     async def client(self, name: str, **options: Any) -> FHIRcastClient:
         """A client called `name`, which is not started."""
         return self.hub.client(name, **options)
+
+    async def post(self, message: dict[str, Any]) -> int:
+        """As at a real hub."""
+        await self.hub.publish(message)
+        return ACCEPTED
 
     async def cut(self, name: str, *, silently: bool = False) -> None:
         """Cut the client's network."""

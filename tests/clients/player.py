@@ -11,9 +11,10 @@ from typing import Any, Protocol
 
 import pytest
 
-from clients.places import within
+from clients.places import ACCEPTED, within
 from fhircast_client import Event, FHIRcastClient, HubError, Refuse, Timings, WireMessage
-from fhircast_client.events import context_of, reference_of
+from fhircast_client.events import context_of, make_event, reference_of
+from fhircast_client.sharing import update_context
 
 #: Seconds that an expectation is waited for unless it says otherwise, and in which nothing may follow what was heard.
 _WITHIN, _QUIET = 5.0, 0.3
@@ -25,6 +26,8 @@ class Place(Protocol):
     """Where clients meet."""
 
     async def client(self, name: str, **options: Any) -> FHIRcastClient: ...
+
+    async def post(self, message: dict[str, Any]) -> int: ...
 
     async def cut(self, name: str, *, silently: bool = False) -> None: ...
 
@@ -113,6 +116,15 @@ class Player:
         client = self._actors[step["update"]].client
         await self._fails(client.update(asked, self._resources[step["anchor"]]), step)
 
+    async def _do_share(self, step: dict[str, Any]) -> None:
+        client, anchor = self._actors[step["share"]].client, reference_of(self._resources[step["anchor"]])
+        context = update_context(anchor, [])
+        context[-1]["resource"]["entry"] = [self._entry(entry) for entry in step["entries"]]
+        known = client.contexts[anchor]
+        name = f"{anchor.partition('/')[0]}-update"
+        posted = make_event(known.event.topic, name, context, version=known.version).body
+        assert await self._place.post(posted) == step.get("fails", ACCEPTED)
+
     async def _do_select(self, step: dict[str, Any]) -> None:
         items = [self._resources.get(item, item) for item in step["items"]]
         client = self._actors[step["select"]].client
@@ -178,6 +190,13 @@ class Player:
 
     async def _do_stop(self, step: dict[str, Any]) -> None:
         await self._actors[step["stop"]].client.stop()
+
+    def _entry(self, entry: dict[str, Any]) -> dict[str, Any]:
+        if "delete" in entry:
+            return {"fullUrl": entry["fullUrl"], "request": {"method": "DELETE", "url": entry["delete"]}}
+        resource = self._resources[entry["put"]]
+        request = {"method": "PUT", "url": reference_of(resource)}
+        return {"fullUrl": entry["fullUrl"], "request": request, "resource": resource}
 
     def _named(self, names: list[str]) -> list[dict[str, Any]]:
         return [self._resources[name] for name in names]

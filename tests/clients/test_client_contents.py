@@ -12,6 +12,7 @@ from clients.fakes import FAST, Heard, observation, report, until
 from clients.test_client_state import event, opened, shared_at, state_with_report, sync_error, update
 from fhircast_client import FHIRcastClient
 from fhircast_client.contents import MOST_CONTEXTS, Contents
+from fhircast_client.sharing import Entries
 from fhircast_client.state import SessionState
 from fhircast_client.testing import FakeHub
 
@@ -93,7 +94,7 @@ def test_an_answer_counts_where_what_came_since_did_not_fit() -> None:
     state = state_with_report()
     asked = state.contents.moment
     state.arrived(update("v7", "v8", observation("o8")))
-    state.contents.fetched(R1, "v7", {"Observation/o7": observation("o7")}, asked=asked)
+    state.contents.fetched(R1, "v7", Entries({"Observation/o7": observation("o7")}), asked=asked)
     assert shared_at(state) == ("v8", ["Observation/o7", "Observation/o8"])
 
 

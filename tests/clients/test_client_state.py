@@ -12,7 +12,7 @@ from fhircast_client.following import Following, Verdict
 from fhircast_client.frames import heartbeat_period, read_confirmation
 from fhircast_client.lease import Lease
 from fhircast_client.outcomes import make_sync_error, read_sync_error
-from fhircast_client.sharing import update_context
+from fhircast_client.sharing import Entries, update_context
 from fhircast_client.state import SessionState
 from fhircast_client.timing import Backoff, instant, timestamp_now
 
@@ -217,7 +217,7 @@ def test_where_an_update_does_not_fit_nothing_is_claimed_until_it_was_fetched() 
     state.arrived(update("v7", "v8", observation("o8")))
     assert shared_at(state)[1] is None
     state.arrived(update("v8", "v9", observation("o9")))
-    state.contents.fetched("DiagnosticReport/r1", "v8", {"Observation/o8": observation("o8")}, asked=0)
+    state.contents.fetched("DiagnosticReport/r1", "v8", Entries({"Observation/o8": observation("o8")}), asked=0)
     assert shared_at(state) == ("v9", ["Observation/o8", "Observation/o9"])
 
 
@@ -225,7 +225,7 @@ def test_where_an_update_does_not_fit_nothing_is_claimed_until_it_was_fetched() 
 def test_updates_that_the_fetched_content_has_already_change_nothing() -> None:
     state = state_with_report()
     state.arrived(update("v7", "v8", observation("o8")))
-    state.contents.fetched("DiagnosticReport/r1", "v9", {"Observation/o9": observation("o9")}, asked=0)
+    state.contents.fetched("DiagnosticReport/r1", "v9", Entries({"Observation/o9": observation("o9")}), asked=0)
     state.arrived(update("v8", "v9", observation("other")))
     assert shared_at(state) == ("v9", ["Observation/o9"])
 

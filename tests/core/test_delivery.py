@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fhircast_hub.core import delivery
+from fhircast_hub.core.acknowledgements import MAX_REASON
 from fhircast_hub.core.commands import Acknowledged, Command, Refused, Silence, Unanswered
 from fhircast_hub.core.delivery import TOGETHER, Deliveries, Policy
 from fhircast_hub.core.effects import Notice
@@ -134,9 +135,9 @@ def test_the_id_alone_acknowledges(message: bytes) -> None:
         b'{"id":"E","status":409}',
         b'{"id":"","status":409}',
         b'{"hub.channel.endpoint":"wss://hub.example/ws/x"}',
-        b'{"id":"e","status":409',
-        b'{"id":"e","status":409}}',
-        b'{"id":"e","status":NaN}',
+        b'{"id":"e","status":"',
+        b'{"id":"e","status":4',
+        b'{"event":{"id":"e","status":409}}',
         b'{"id":"\xff","status":409}',
         b'{"id":"\\ud800","status":409}',
         b'{"id":"e","x":' + b"[" * 4000,
@@ -151,6 +152,50 @@ def test_an_odd_text_acknowledges_nothing(message: bytes) -> None:
     node.tells(notice(), "a")
     assert node.says("a", message) is None
     assert node.says("a", reply()) == [Acknowledged("a")]
+
+
+@pytest.mark.req("SYN-15")
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (b'{"id":"e","status":409,"reason":"cut \xf0\x9f\x98"}', "cut \ufffd"),
+        (b'{"id":"e","status":409,"reason":"cut \\ud83d"}', "cut \ufffd"),
+        (b'{"id":"e","status":409,"reason":"cut \\ud83d and on"}', "cut \ufffd and on"),
+        (b'{"id":"e","status":409,"reason":"Latin-1: M\xfcller"}', "Latin-1: M\ufffdller"),
+        (b'{"id":"e","status":409,"reason":"two\nlines\tand a tab"}', "two lines and a tab"),
+        (b'\xef\xbb\xbf{"id":"e","status":409,"reason":"behind a mark"}', "behind a mark"),
+        (b'{"id":"e","status":409,"reason":{"text":"x"}}', ""),
+        (b'{"id":"e","status":409,"other":"\xff\xfe"}', ""),
+        (b'{"id":"e","status":409,"took":NaN,"of":Infinity}', ""),
+        (b'{"id":"e","status":409,"n":' + b"9" * 5000 + b"}", ""),
+        (b'{"id":"e","status":409,}', ""),
+        (b'{"id":"e","status":409', ""),
+        (b'{"id":"e","status":409}}', ""),
+        (b'{"id":"e","status":409}\n{"id":"f","status":200}', ""),
+        (b'{"id":"e","status":"409 Conflict","reason":"patient "X" is unknown"}', ""),
+        (b"{'id': 'e', 'status': 409}", ""),
+        (b'{"id": "e", "status": "409", "reason": "cut off in the mid', ""),
+        (b'{"id":"e","status":409,"x":' + b"[" * 4000, ""),
+        (b'[{"id":"e","status":409}]', ""),
+    ],
+)
+def test_a_refusal_counts_whatever_else_the_frame_holds(message: bytes, reason: str) -> None:
+    """Where id and status can be read; a reason that is not text in UTF-8 is shown as far as it is."""
+    node = Node("a")
+    node.tells(notice(), "a")
+    refused = Refused("a", "a'", notice(), 409, reason)
+    assert node.says("a", message) == [Acknowledged("a", followed=False), refused]
+
+
+@pytest.mark.req("SYN-15", "SYN-1")
+@pytest.mark.parametrize(
+    "message", [b'{"id":"e","status":NaN}', b'{"id":"e","status":null,"x":"\xff"}', b'{"id":"e","status":[],"x":NaN}']
+)
+def test_a_status_that_cannot_be_read_counts_as_received(message: bytes) -> None:
+    """As where there is none."""
+    node = Node("a")
+    node.tells(notice(), "a")
+    assert node.says("a", message) == [Acknowledged("a")]
 
 
 def test_the_longest_acknowledgement_is_heard() -> None:
@@ -169,7 +214,7 @@ def test_a_refusal_with_a_long_reason_is_heard(size: int) -> None:
     node = Node("a")
     node.tells(notice(), "a")
     message = json.dumps({"id": "e", "status": 500, "reason": "Traceback:\n" + "x" * size}).encode()
-    refused = Refused("a", "a'", notice(), 500, "Traceback: " + "x" * (delivery.MAX_REASON - 11))
+    refused = Refused("a", "a'", notice(), 500, "Traceback: " + "x" * (MAX_REASON - 11))
     assert node.says("a", message) == [Acknowledged("a", followed=False), refused]
 
 

@@ -13,11 +13,12 @@ from fhircast_hub.core.errors import HubError, Unavailable
 from fhircast_hub.core.names import parse_events
 from simulation.hub import Node
 from simulation.network import Clock, Link
-from simulation.posts import Post, Token
+from simulation.posts import FULL_URLS, Post, Token
 from simulation.script import Temper
 
 _decode = msgspec.json.Decoder().decode
 _KEYS = {"study": "imagingstudy", "report": "diagnosticreport"}
+_SHARED = {url: ref for ref, url in FULL_URLS.items()}
 
 
 class Seen(NamedTuple):
@@ -102,8 +103,8 @@ def applied(content: dict[str, int], context: list[dict[str, Any]]) -> dict[str,
     content = dict(content)
     for item in context:
         for entry in item["resource"].get("entry", ()) if item["key"] == "updates" else ():
-            type_, _, id_ = entry["request"]["url"].partition("/")
-            ref = f"{type_.lower()}/{id_}"
+            type_, _, id_ = entry["fullUrl"].partition("/")
+            ref = _SHARED.get(entry["fullUrl"]) or f"{type_.lower()}/{id_}"
             if entry["request"]["method"] == "PUT":
                 content[ref] = entry["resource"]["value"]
             else:

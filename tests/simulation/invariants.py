@@ -213,7 +213,7 @@ def contexts_are_what_was_opened(step: Step) -> None:
 
 
 def content_is_what_was_shared(step: Step) -> None:
-    """CON-1, CON-2, CON-6, CON-7, CON-9, CON-10: what updates made of it one after the other, until the close."""
+    """CON-1, CON-2, CON-6, CON-19, CON-9, CON-10: what updates made of it one after the other, until the close."""
     after, topic = step.after, step.topic
     if after is None or topic is None or (step.before is not None and step.before.contents is after.contents):
         return

@@ -24,7 +24,6 @@ class Context:
     stamp: str
     order: int
     implied: dict[str, str]
-    refs: set[str]
     version: str
     content: dict[str, int] = field(default_factory=dict)
     updates: set[bytes] = field(default_factory=set)
@@ -127,7 +126,7 @@ class Topic:
 
     def open(self, post: Post, version: str) -> Context:
         before = self.contexts.pop(post.ref, None)
-        context = Context(post.ref, post.id, post.at, post.stamp, self.order, dict(post.implied), post.refs, version)
+        context = Context(post.ref, post.id, post.at, post.stamp, self.order, dict(post.implied), version)
         context.since_open.append(version)
         if before is not None:
             context.content, context.updates = before.content, before.updates

@@ -88,9 +88,23 @@ MUTANTS = (
     Mutant(
         "a DELETE keeps the resource",
         content._applied,
-        "del resources[change.ref]",
-        "resources[change.ref] = resources[change.ref]",
+        "del resources[ref]",
+        "resources[ref] = resources[ref]",
         ("content_is_what_was_shared",),
+    ),
+    Mutant(
+        "a fullUrl names nothing",
+        content._ref,
+        'urls.get(change.full_url, "") if change.full_url else',
+        "",
+        ("answers_are_as_promised",),
+    ),
+    Mutant(
+        "a copy of what the context was opened with cannot be deleted",
+        content._check_delete,
+        "if shared is not None:",
+        "if shared is not None and not is_opened_with:",
+        ("answers_are_as_promised",),
     ),
     Mutant(
         "a strike is forgotten",
@@ -270,7 +284,7 @@ MUTANTS = (
     Mutant(
         "a refusal is taken for an answer",
         delivery.Deliveries.acknowledged,
-        'status[1].startswith(b"2")',
+        "read.status // 100 == _SUCCESS",
         "True",
         ("refusals_are_reported",),
     ),

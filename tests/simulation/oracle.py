@@ -107,7 +107,7 @@ class Oracle:
         if post.version != context.version:
             return 409
         for ref, value in post.changes:
-            if value is None and (ref in context.refs or ref not in context.content):
+            if value is None and ref not in context.content:
                 return 400
         return 202
 

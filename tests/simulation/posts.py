@@ -28,8 +28,9 @@ REFS = (
     *("patient/p1", "patient/p2", "patient/p3", "encounter/e1"),
     *("imagingstudy/s1", "imagingstudy/s2", "diagnosticreport/r1", "diagnosticreport/r2"),
 )
-#: What is shared in a context.
+#: What is shared in a context, and under which fullUrl, which alone says what is deleted.
 SHARED = ("observation/o1", "observation/o2", "observation/o3")
+FULL_URLS = {ref: f"urn:uuid:{ref[-2:]}" for ref in SHARED}
 
 OPENS = tuple(f"{type_}-open" for type_, _ in TYPES.values())
 CLOSES = tuple(f"{type_}-close" for type_, _ in TYPES.values())
@@ -131,11 +132,6 @@ class Post(NamedTuple):
     def stamp(self) -> str:
         return rfc3339(self.at)
 
-    @property
-    def refs(self) -> set[str]:
-        """What an open's context holds."""
-        return {self.ref, *self.implied.values()}
-
 
 def rfc3339(at: float) -> str:
     return datetime.datetime.fromtimestamp(at, datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -197,8 +193,8 @@ def _item(ref: str) -> dict[str, Any]:
 def _entry(ref: str, value: int | None) -> dict[str, Any]:
     type_, _, id_ = ref.partition("/")
     resource_type = TYPES[type_][0] if type_ in TYPES else "Observation"
-    url = f"{resource_type}/{id_}"
+    full_url = FULL_URLS.get(ref, f"{resource_type}/{id_}")
     if value is None:
-        return {"fullUrl": url, "request": {"method": "DELETE", "url": url}}
+        return {"fullUrl": full_url, "request": {"method": "DELETE", "url": "http://example.org/hub/topic/fhir"}}
     resource = {"resourceType": resource_type, "id": id_, "value": value}
-    return {"request": {"method": "PUT", "url": url}, "resource": resource}
+    return {"fullUrl": full_url, "request": {"method": "PUT", "url": full_url}, "resource": resource}

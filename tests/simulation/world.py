@@ -118,11 +118,10 @@ class World:
         ref = dice.choice(known) if known else dice.choice(REFS)
         versions = client.versions.get(ref, ["never"])
         version = versions[-1] if dice.random() < 0.75 else dice.choice((*versions, ""))
+        shared = (*SHARED, ref) if dice.random() < 0.3 else SHARED
         changes = tuple(
-            (other, None if dice.random() < 0.2 else dice.randrange(1000)) for other in SHARED if dice.random() < 0.5
+            (other, None if dice.random() < 0.2 else dice.randrange(1000)) for other in shared if dice.random() < 0.5
         )
-        if dice.random() < 0.05:
-            changes = (*changes, (ref, None))
         self._post(client, "update", ref, dice, version=version, changes=changes)
 
     def _retry(self, client: Client, dice: random.Random) -> None:
@@ -230,7 +229,7 @@ class World:
                 node.tell(commit)
 
     def _check_status(self, asked: Asked, status: int) -> None:
-        """CON-3, CON-7, CON-11, AUT-3, AUT-5, SUB-21, SUB-22, ...: refused is what is to be refused, and with that status."""
+        """CON-3, CON-19, CON-11, AUT-3, AUT-5, SUB-21, SUB-22, ...: refused is what is to be refused, and with that status."""
         expected = self.oracle.status(asked.topic, asked.command, token_of(asked.command), asked.post, asked.at)
         if (expected if expected >= 400 else 0) != status:
             raise Violation("answers_are_as_promised", f"{status or 'taken'}, not {expected}: {asked.command}")

@@ -148,7 +148,7 @@ async def test_the_rows_of_a_closed_context_go(tmp_path: Path) -> None:
     assert rows == [("updates", "patient/p1")]
 
 
-@pytest.mark.req("CON-13")
+@pytest.mark.req("CON-16")
 async def test_shared_resources_keep_their_order(tmp_path: Path) -> None:
     """However their rows are read, they are shown in the order in which they were shared."""
     store = await opened(tmp_path / "hub.db")
@@ -163,6 +163,26 @@ async def test_shared_resources_keep_their_order(tmp_path: Path) -> None:
     (session,) = again.sessions()
     assert bundle(session.contents["patient/p1"], "1") == shown
     assert session.contents["patient/p1"].size == content.size
+    await again.close()
+
+
+@pytest.mark.req("CON-16")
+async def test_full_urls_are_read_from_the_entries(tmp_path: Path) -> None:
+    """They stand in no row of their own: what an older hub wrote has them too."""
+    store = await opened(tmp_path / "hub.db")
+    entries = [
+        b'{"fullUrl":"urn:uuid:1","resource":{"x":"{"}}',
+        b'{"fullUrl":"a\\"b","resource":{}}',
+        b'{"resource":{}}',
+    ]
+    resources = {f"observation/{place}": Shared(place, entry) for place, entry in enumerate(entries)}
+    urls = {"urn:uuid:1": "observation/0", 'a"b': "observation/1"}
+    content = Content(resources, sum(map(len, entries)), (b"1",), urls)
+    await store.commit(KEY, 0, None, replace(FULL, contents={"patient/p1": content}), ())
+    await store.close()
+    again = await opened(tmp_path / "hub.db")
+    (session,) = again.sessions()
+    assert session.contents == {"patient/p1": content}
     await again.close()
 
 

@@ -35,7 +35,7 @@ async def test_the_confirmation_is_the_first_frame() -> None:
             assert await Follower(connection).next() == {
                 "hub.mode": "subscribe",
                 "hub.topic": TOPIC,
-                "hub.events": "Patient-open,Patient-close",
+                "hub.events": "patient-OPEN,Patient-close",
                 "hub.lease_seconds": 109,
             }
 

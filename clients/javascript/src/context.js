@@ -1,6 +1,6 @@
 /** Contexts: what is open, with what is shared in it (FHIRcast 3.0.0, 2.10 "Content Sharing"). No I/O. */
 
-import { isObject, referenceIn, referenceTo } from "./events.js";
+import { isObject, referenceTo } from "./events.js";
 
 /** @typedef {import("./events.js").Event} Event */
 /** @typedef {import("./events.js").Item} Item */
@@ -9,6 +9,15 @@ import { isObject, referenceIn, referenceTo } from "./events.js";
  * What is shared, by reference ("Observation/o1").
  * @typedef {Readonly<Record<string, Resource>>} Content
  */
+
+/** The Type/id in which a URL ends, or that of the version in which it ends. */
+const NAMED = /(?:^|[/:])([A-Z][A-Za-z]*\/[^/?#\s]+?)(?:\/_history\/[^/?#\s]+)?$/;
+/**
+ * The fullUrls of what is shared, by reference: "the `fullUrl` attribute ... enables Subscribers to consistently identify
+ * content" (4.4). They are no part of the content that applications see.
+ * @type {WeakMap<Content, Map<string, string>>}
+ */
+const URLS = new WeakMap();
 
 /** Something that is open. It does not change: what is newer is another one. */
 export class Context {
@@ -62,28 +71,86 @@ export function readAnswer(answer) {
  * @returns {Content} The content after it; the one given is not changed.
  */
 export function applied(content, event) {
-  const after = { ...content };
+  const entries = new Entries(content);
   for (const entry of entriesOf(event.context.find((item) => item.key === "updates")?.resource)) {
-    if (entry.request?.method === "DELETE") {
-      delete after[referenceIn(String(entry.fullUrl ?? "")) || referenceIn(String(entry.request.url ?? ""))];
-    } else if (referenceTo(entry.resource)) {
-      after[referenceTo(entry.resource)] = entry.resource;
-    }
+    if (entry.request?.method === "DELETE") entries.drop(entry);
+    else entries.put(entry);
   }
-  return after;
+  return entries.content;
+}
+
+/**
+ * @param {Content | null} content
+ * @param {string} ref "Observation/o1"
+ * @returns {string} The fullUrl under which it is shared; the reference where it has none.
+ */
+export function fullUrlIn(content, ref) {
+  return (content && URLS.get(content)?.get(ref)) || ref;
+}
+
+/**
+ * @param {unknown} url
+ * @returns {string} "Observation/o1" of a URL that ends in it; "" of another: one to which requests go, say.
+ */
+export function namedBy(url) {
+  return NAMED.exec(text(url))?.[1] ?? "";
+}
+
+/** What is shared, while it changes. */
+class Entries {
+  /** @type {Record<string, Resource>} */
+  content;
+  #urls;
+  /** References by fullUrl. @type {Map<string, string>} */
+  #owners = new Map();
+
+  /** @param {Content} before It is not changed. */
+  constructor(before) {
+    this.content = { ...before };
+    this.#urls = new Map(URLS.get(before));
+    for (const [ref, url] of this.#urls) this.#owners.set(url, ref);
+    URLS.set(this.content, this.#urls);
+  }
+
+  /** @param {any} entry That adds or replaces a resource. Where it has no fullUrl, it takes none away. */
+  put({ resource, fullUrl }) {
+    const ref = referenceTo(resource);
+    if (!ref) return;
+    this.content[ref] = resource;
+    if (!text(fullUrl)) return;
+    this.#forget(ref);
+    this.#urls.set(ref, fullUrl);
+    this.#owners.set(fullUrl, ref);
+  }
+
+  /** @param {any} entry That deletes what fullUrl names: what has it, or its end; else what request.url ends in. */
+  drop({ fullUrl, request }) {
+    const ref = this.#owners.get(text(fullUrl)) ?? (namedBy(fullUrl) || namedBy(request.url));
+    this.#forget(ref);
+    delete this.content[ref];
+  }
+
+  /** @param {string} ref */
+  #forget(ref) {
+    const url = this.#urls.get(ref);
+    this.#urls.delete(ref);
+    if (url !== undefined && this.#owners.get(url) === ref) this.#owners.delete(url);
+  }
 }
 
 /** @param {any} bundle @returns {Content} */
 function contentOf(bundle) {
-  /** @type {Record<string, Resource>} */
-  const content = {};
-  for (const { resource } of entriesOf(bundle)) {
-    if (referenceTo(resource)) content[referenceTo(resource)] = resource;
-  }
-  return content;
+  const entries = new Entries({});
+  for (const entry of entriesOf(bundle)) entries.put(entry);
+  return entries.content;
 }
 
 /** @param {any} bundle @returns {any[]} */
 function entriesOf(bundle) {
   return Array.isArray(bundle?.entry) ? bundle.entry.filter(isObject) : [];
+}
+
+/** @param {unknown} value */
+function text(value) {
+  return typeof value === "string" ? value : "";
 }

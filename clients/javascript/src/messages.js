@@ -1,7 +1,9 @@
 /** Messages that a client makes (FHIRcast 3.0.0, 2.6, 2.10 and 3). No I/O. */
 
+import { fullUrlIn, namedBy } from "./context.js";
 import { anchorKey, reference, referenceTo } from "./events.js";
 
+/** @typedef {import("./context.js").Content} Content */
 /** @typedef {import("./events.js").Event} Event */
 /** @typedef {import("./events.js").Item} Item */
 /** @typedef {import("./events.js").Message} Message */
@@ -58,14 +60,18 @@ export function contextOf(resources) {
  * @param {string} anchor "DiagnosticReport/r1"
  * @param {(Resource | string)[]} changes Resources are put, references deleted.
  * @param {Resource | null} patient Whom the anchor is about, if that is known.
+ * @param {Content | null} [content] What is shared already, as far as that is known: what has a fullUrl keeps it, so that
+ *     those who go by it change the same.
  * @returns {Item[]} The context of an update: "one and only one Bundle SHALL be present" (2.10).
  */
-export function updateContext(anchor, changes, patient) {
-  const entry = changes.map((change) =>
-    typeof change === "string"
-      ? { fullUrl: reference(change), request: { method: "DELETE", url: reference(change) } }
-      : { fullUrl: reference(change), request: { method: "PUT", url: reference(change) }, resource: change },
-  );
+export function updateContext(anchor, changes, patient, content = null) {
+  const entry = changes.map((change) => {
+    const url = (typeof change === "string" && namedBy(change)) || reference(change);
+    const fullUrl = fullUrlIn(content, url);
+    return typeof change === "string"
+      ? { fullUrl, request: { method: "DELETE", url } }
+      : { fullUrl, request: { method: "PUT", url }, resource: change };
+  });
   const bundle = { resourceType: "Bundle", id: uuid(), type: "transaction", entry };
   return [...about(anchor, patient), { key: "updates", resource: bundle }];
 }

@@ -102,7 +102,7 @@ export class Sharing {
       const { version, content } = await this.#base(where, isMade, stale);
       const made = isMade ? await changes(copied(content)) : changes;
       try {
-        return await this.#post(where, version, made);
+        return await this.#post(where, version, made, content);
       } catch (error) {
         // "If a [FHIR resource]-update request fails with the Hub, the Subscriber may issue a GET Context request"
         // (2.10)
@@ -170,11 +170,12 @@ export class Sharing {
     return known();
   }
 
-  /** @param {string} anchor @param {string} version @param {Changes} changes */
-  async #post(anchor, version, changes) {
+  /** @param {string} anchor @param {string} version @param {Changes} changes @param {Content} content That version's. */
+  async #post(anchor, version, changes, content) {
     const { topic, state, publishing } = this.#parts;
     const name = eventOf(anchor, "update");
-    const message = makeMessage(topic, name, updateContext(anchor, changes, this.#patient(anchor)), { version });
+    const context = updateContext(anchor, changes, this.#patient(anchor), content);
+    const message = makeMessage(topic, name, context, { version });
     const echo = deferred();
     const cancel = later(ECHO, () => echo.resolve(undefined));
     this.#waiting.set(message.id, () => echo.resolve(undefined));

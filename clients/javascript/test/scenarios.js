@@ -5,6 +5,7 @@ import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { FHIRcastClient, Refuse } from "../src/index.js";
+import { makeMessage, updateContext } from "../src/messages.js";
 import { Network, PATIENCE, until } from "./hub.js";
 
 /** @typedef {any} Behaviour "ok", "raise", {"refuse": why} or {"slow": seconds, "then": behaviour} */
@@ -116,6 +117,7 @@ export class Run {
     close: ({ client }, { resources, fails }) => answered(client.close(...this.#named(resources)), fails),
     publish: (application, step) => this.#publish(application, step),
     update: (application, step) => this.#update(application, step),
+    share: (application, step) => this.#share(application, step),
     select: ({ client }, { anchor, items, fails }) =>
       answered(client.select(this.#changes(items), { anchor: this.#resources[anchor] ?? null }), fails),
     catch_up: async ({ client }, { followed }) => assert.equal(await client.catchUp(), followed),
@@ -160,6 +162,24 @@ export class Run {
   #update({ client }, { anchor, changes, by_function: byFunction = false, fails }) {
     const list = this.#changes(changes);
     return answered(client.update(byFunction ? () => list : list, { anchor: this.#resources[anchor] ?? null }), fails);
+  }
+
+  /** What an application without this library posts. @param {Application} application @param {Step} step */
+  async #share({ client, network }, { anchor, entries, fails = 202 }) {
+    const where = this.#reference(anchor);
+    const version = client.contexts.get(where)?.version ?? "";
+    const context = updateContext(where, [], null);
+    /** @type {any} */ (context.at(-1)).resource.entry = entries.map((/** @type {any} */ entry) => this.#entry(entry));
+    const message = makeMessage(this.#topic, `${where.split("/", 1)[0]}-update`, context, { version });
+    const headers = { "Authorization": `Bearer ${this.#hub.token}`, "Content-Type": "application/json" };
+    const answer = await fetch(network.hubUrl, { method: "POST", headers, body: JSON.stringify(message) });
+    assert.equal(answer.status, fails);
+  }
+
+  /** @param {{fullUrl: string, put?: string, delete?: string}} entry */
+  #entry({ fullUrl, put = "", delete: url }) {
+    if (url !== undefined) return { fullUrl, request: { method: "DELETE", url } };
+    return { fullUrl, request: { method: "PUT", url: this.#reference(put) }, resource: this.#resource(put) };
   }
 
   /** @param {Application} application @param {Step} step */

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from fhircast_client.events import Event
-from fhircast_client.sharing import Content, changed
+from fhircast_client.sharing import Entries, changed
 
 #: Contexts whose content is kept, and updates that wait for content to be fetched.
 MOST_CONTEXTS = 64
@@ -22,7 +22,7 @@ class Shared:
     """
 
     version: str | None
-    content: Content | None
+    content: Entries | None
     opened_by: str = ""
     sure: bool = True
     contentless: bool = False
@@ -66,7 +66,7 @@ class Contents:
             unknown = self._joining or type_ in self._open_before
             if self._joining:
                 self._open_before.add(type_)
-            self._put(event.anchor, Shared(event.version, None if unknown else {}, event.id, heard=self.moment))
+            self._put(event.anchor, Shared(event.version, None if unknown else Entries(), event.id, heard=self.moment))
             return
         same = known.opened_by == event.id
         if (same and event.version != known.version) or not (same or known.sure):
@@ -102,7 +102,7 @@ class Contents:
         if len(self._closed) > MOST_CONTEXTS:
             self._closed.popitem(last=False)
 
-    def fetched(self, anchor: str, version: str | None, content: Content | None, *, asked: int) -> None:
+    def fetched(self, anchor: str, version: str | None, content: Entries | None, *, asked: int) -> None:
         """The hub was asked at the moment `asked`: what came since is applied where it fits; where it was applied already, or was a
         close, the answer may be older than what is known."""
         known = self._shared.get(anchor)

@@ -7,7 +7,7 @@ from typing import Any
 
 from fhircast_client.errors import HubError
 from fhircast_client.events import Event, Kind, parse_event
-from fhircast_client.sharing import Content, changed
+from fhircast_client.sharing import Entries, changed
 
 _CONFLICT = 409
 
@@ -18,7 +18,7 @@ class FakeContexts:
     def __init__(self, *, versions: bool) -> None:
         self._versions = versions
         self._opens: dict[str, dict[str, Any]] = {}  # by anchor, in the order in which they were opened
-        self._content: dict[str, Content] = {}
+        self._content: dict[str, Entries] = {}
         self._current = ""
         self._home: dict[str, Any] | None = None
         self._newest = ""  # id of the newest change
@@ -57,7 +57,11 @@ class FakeContexts:
             return {"context.type": "", "context.versionId": "0", "context": []}
         inner = self._opens[self._current]["event"]
         version = inner["context.versionId"]
-        entries = [{"resource": resource} for resource in self._content[self._current].values()]
+        content = self._content[self._current]
+        entries = [
+            ({"fullUrl": content.urls[ref]} if ref in content.urls else {}) | {"resource": resource}
+            for ref, resource in content.items()
+        ]
         bundle = {"resourceType": "Bundle", "id": version, "type": "collection", "entry": entries}
         return {
             "context.type": self._current.partition("/")[0],
@@ -75,7 +79,7 @@ class FakeContexts:
             return before if self._newest == event.id else None
         self._opens.pop(event.anchor, None)
         self._opens[event.anchor] = message = self._versioned(message)
-        self._content.setdefault(event.anchor, {})
+        self._content.setdefault(event.anchor, Entries())
         self._current, self._home, self._newest = event.anchor, None, event.id
         return message
 

@@ -14,7 +14,7 @@ from fhircast_client.errors import HubError, TokenError
 from fhircast_client.events import Event, Kind, kind_of, make_event
 from fhircast_client.hub import Hub
 from fhircast_client.outcomes import make_sync_error
-from fhircast_client.sharing import Change, Content, read_current, select_context, update_context
+from fhircast_client.sharing import Change, Content, Entries, read_current, select_context, update_context
 from fhircast_client.state import Context, SessionState
 from fhircast_client.timing import Backoff, Timings, timestamp_now
 
@@ -76,7 +76,7 @@ class Publisher:
                 version, content = await self._newest(anchor, needs_content=callable(changes))
                 made = await _made(changes, content)
                 try:
-                    return await self._update(anchor, made, version)
+                    return await self._update(anchor, made, version, content.urls if content else {})
                 except HubError as error:
                     if error.status != _CONFLICT:
                         raise
@@ -93,9 +93,11 @@ class Publisher:
     async def fetch(self) -> Context | None:
         """What the hub says is current, None for nothing; its content is known from now on."""
         event, version, content = await self.current()
-        return Context(event.anchor, event, version, deepcopy(content)) if event else None
+        if event is None:
+            return None
+        return Context(event.anchor, event, version, None if content is None else _copied(content))
 
-    async def current(self) -> tuple[Event | None, str | None, Content | None]:
+    async def current(self) -> tuple[Event | None, str | None, Entries | None]:
         """As `read_current`. Raises HubError, also for an answer that cannot be read."""
         asked = self._state.contents.moment
         try:
@@ -187,9 +189,11 @@ class Publisher:
         self._changed()
         return event
 
-    async def _update(self, anchor: str, changes: Iterable[Change], version: str | None) -> Event:
+    async def _update(
+        self, anchor: str, changes: Iterable[Change], version: str | None, urls: Mapping[str, str]
+    ) -> Event:
         name = _update(anchor)
-        context = update_context(anchor, changes, self._state.patient_of(anchor))
+        context = update_context(anchor, changes, self._state.patient_of(anchor), urls)
         event = make_event(self._topic, name, context, version=version)
         echo = self._echoes[event.id] = asyncio.Event()
         try:
@@ -206,7 +210,7 @@ class Publisher:
         finally:
             del self._echoes[event.id]
 
-    async def _newest(self, anchor: str, *, needs_content: bool) -> tuple[str | None, Content | None]:
+    async def _newest(self, anchor: str, *, needs_content: bool) -> tuple[str | None, Entries | None]:
         """Version and content of a context now; the hub is asked where they are not known."""
         shared = self._state.contents.get(anchor)
         if not (shared and self._follows(anchor, shared) and (shared.content is not None or not needs_content)):
@@ -240,11 +244,16 @@ def _update(anchor: str) -> str:
     return f"{anchor.partition('/')[0]}-update"
 
 
+def _copied(content: Content) -> Content:
+    """For the application, which may do with it as it likes."""
+    return deepcopy(dict(content))
+
+
 async def _made(changes: Changes, content: Content | None) -> list[Change]:
     """The changes; a function is given a content of its own. Raises HubError where there is none to give."""
     if not callable(changes):
         return list(changes)
     if content is None:
         raise HubError(0, "what is shared in the context is not known: the hub does not tell")
-    found = changes(deepcopy(content))
+    found = changes(_copied(content))
     return list(await found if inspect.isawaitable(found) else found)

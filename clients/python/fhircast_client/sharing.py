@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,18 +13,55 @@ from fhircast_client.events import Event, Resource, anchor_of, key_of, make_even
 Change = Resource | str
 #: What is shared, by reference.
 Content = dict[str, dict[str, Any]]
+#: The Type/id in which a URL ends, or that of the version in which it ends.
+_NAMED = re.compile(r"(?:^|[/:])([A-Z][A-Za-z]*/[^/?#\s]+?)(?:/_history/[^/?#\s]+)?\Z", re.ASCII)
 
 
-def update_context(anchor: str, changes: Iterable[Change], patient: str = "") -> list[dict[str, Any]]:
+class Entries(Content):
+    """What is shared, by reference, and `urls`, the fullUrls of those that have one, by reference too. "The `fullUrl` attribute
+    ... enables Subscribers to consistently identify content" (4.4): others go by it."""
+
+    def __init__(self, content: Mapping[str, dict[str, Any]] | None = None) -> None:
+        super().__init__(content or {})
+        self.urls: dict[str, str] = dict(content.urls) if isinstance(content, Entries) else {}
+        self._owners = {url: ref for ref, url in self.urls.items()}
+
+    def put(self, ref: str, resource: dict[str, Any], url: str) -> None:
+        """Add or replace a resource; `url` is its fullUrl from now on, "" where none is given: that takes none away."""
+        self[ref] = resource
+        if url:
+            self._forget(ref)
+            self.urls[ref], self._owners[url] = url, ref
+
+    def drop(self, ref: str) -> None:
+        """Remove a resource, if it is there."""
+        self._forget(ref)
+        self.pop(ref, None)
+
+    def owner(self, url: str) -> str:
+        """The reference of what has this fullUrl, "" where nothing has."""
+        return self._owners.get(url, "")
+
+    def _forget(self, ref: str) -> None:
+        url = self.urls.pop(ref, "")
+        if self._owners.get(url) == ref:
+            del self._owners[url]
+
+
+def update_context(
+    anchor: str, changes: Iterable[Change], patient: str = "", urls: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
     """The context of an update: "one named `updates` holding a single `Bundle`" (2.3). `anchor`, `patient`: references.
+    `urls` are the fullUrls under which something is shared already, by reference.
 
     Raises ValueError for a change that is neither a resource with an id nor a reference.
     """
+    known = urls or {}
     bundle = {
         "resourceType": "Bundle",
         "id": str(uuid.uuid4()),
         "type": "transaction",
-        "entry": [_entry(change) for change in changes],
+        "entry": [_entry(change, known) for change in changes],
     }
     return [*_about(anchor, patient), {"key": "updates", "resource": bundle}]
 
@@ -38,26 +76,26 @@ def reference(thing: Change) -> str:
     """`Observation/o1` of a resource or a reference. Raises ValueError for what is neither."""
     if not isinstance(thing, str):
         return reference_of(thing)
-    found = short_reference(thing)
+    found = _named_by(thing) or short_reference(thing)
     if not found:
         raise ValueError("expected a reference such as Observation/o1, got a text that is none")
     return found
 
 
-def changed(content: Content, update: Event) -> Content:
+def changed(content: Entries, update: Event) -> Entries:
     """The content after an update; what in it cannot be read changes nothing."""
-    after = dict(content)
+    after = Entries(content)
     for entry in _entries(update.resource("updates")):
         request, resource = entry.get("request"), entry.get("resource")
         method = request.get("method") if isinstance(request, dict) else None
         if method == "DELETE":
-            after.pop(_target(entry), None)
+            after.drop(_target(entry, after))
         elif isinstance(resource, dict) and (ref := named(entry)):
-            after[ref] = resource
+            after.put(ref, resource, _url(entry))
     return after
 
 
-def read_current(answer: Any, topic: str) -> tuple[Event | None, str | None, Content | None]:
+def read_current(answer: Any, topic: str) -> tuple[Event | None, str | None, Entries | None]:
     """The answer to GET hub.url/{topic}: the open event that it amounts to, its version, and the content.
 
     The event is None where nothing is open; its id and timestamp are made up, for the answer has none. The content is None where
@@ -77,7 +115,7 @@ def read_current(answer: Any, topic: str) -> tuple[Event | None, str | None, Con
     if not anchor_of(name, context):
         raise ValueError("expected the resource that the context is about")
     bundles = [item.get("resource") for item in items if item.get("key") == "content"]
-    content = {ref: entry["resource"] for entry in _entries(bundles[0]) if (ref := named(entry))} if bundles else None
+    content = _shared(bundles[0]) if bundles else None
     return make_event(topic, name, context, version=version, own=False), version, content
 
 
@@ -88,11 +126,21 @@ def _about(anchor: str, patient: str) -> list[dict[str, Any]]:
     return items
 
 
-def _entry(change: Change) -> dict[str, Any]:
+def _entry(change: Change, urls: Mapping[str, str]) -> dict[str, Any]:
+    """Under the fullUrl that the resource has, so that those who go by it change the same."""
     ref = reference(change)
+    url = urls.get(ref, ref)
     if isinstance(change, str):
-        return {"fullUrl": ref, "request": {"method": "DELETE", "url": ref}}
-    return {"fullUrl": ref, "request": {"method": "PUT", "url": ref}, "resource": change}
+        return {"fullUrl": url, "request": {"method": "DELETE", "url": ref}}
+    return {"fullUrl": url, "request": {"method": "PUT", "url": ref}, "resource": change}
+
+
+def _shared(bundle: Any) -> Entries:
+    content = Entries()
+    for entry in _entries(bundle):
+        if ref := named(entry):
+            content.put(ref, entry["resource"], _url(entry))
+    return content
 
 
 def _entries(bundle: Any) -> list[Mapping[str, Any]]:
@@ -100,9 +148,18 @@ def _entries(bundle: Any) -> list[Mapping[str, Any]]:
     return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
 
-def _target(entry: Mapping[str, Any]) -> str:
-    """What a DELETE deletes: fullUrl says, else request.url."""
-    for url in (entry.get("fullUrl"), entry["request"].get("url")):
-        if isinstance(url, str) and (found := short_reference(url)):
-            return found
-    return ""
+def _target(entry: Mapping[str, Any], content: Entries) -> str:
+    """What a DELETE deletes: fullUrl says, by what was shared under it or by its end, else request.url by its end."""
+    full_url, url = _url(entry), entry["request"].get("url")
+    return content.owner(full_url) or _named_by(full_url) or (_named_by(url) if isinstance(url, str) else "")
+
+
+def _url(entry: Mapping[str, Any]) -> str:
+    url = entry.get("fullUrl")
+    return url if isinstance(url, str) else ""
+
+
+def _named_by(url: str) -> str:
+    """`Observation/o1` of a URL that ends in it, "" of another: one to which requests go, say."""
+    found = _NAMED.search(url)
+    return found[1] if found else ""

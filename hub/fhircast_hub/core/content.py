@@ -6,10 +6,13 @@ exactly one is accepted.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from msgspec.structs import replace
 
-from fhircast_hub.core.bundles import Change
+from fhircast_hub.core.bundles import Change, entry_of, full_url_of
 from fhircast_hub.core.errors import BadRequest, Conflict, TooLarge
+from fhircast_hub.core.identity import changed_identity
 from fhircast_hub.core.items import raw_items
 from fhircast_hub.core.limits import MAX_CONTENT_BYTES, REMEMBERED_UPDATES, Rules
 from fhircast_hub.core.messages import Event, at_version, encode
@@ -86,28 +89,72 @@ def _check_version(context: OpenContext, event: Event) -> None:
 
 def _applied(context: OpenContext, content: Content, changes: tuple[Change, ...]) -> Content:
     """ "SHALL process all Bundle entries in an atomic manner" (2.10). Raises BadRequest naming the entry that cannot be."""
-    resources, size = dict(content.resources), content.size
+    resources, urls, size = dict(content.resources), dict(content.urls), content.size
     number = max((shared.number for shared in resources.values()), default=0)
-    deletes = any(change.entry is None for change in changes)
-    opened_with = {ref for _, ref, _ in raw_items(context.context)} if deletes else set()
+    opened_with = _opened_with(context) if changes else {}
+    changed: set[str] = set()
     for index, change in enumerate(changes):
-        before = resources.get(change.ref)
-        if change.entry is None:
-            _check_delete(change.ref, opened_with, before, index)
-            del resources[change.ref]
-        else:
-            number += 1
-            resources[change.ref] = Shared(before.number if before else number, change.entry)
-            size += len(change.entry)
+        where = f"updates: entry[{index}]"
+        ref = _ref(change, urls, where)
+        if ref in changed:
+            raise BadRequest(f"{where}: expected each resource once, got one that an entry before has")
+        changed.add(ref)
+        before = resources.get(ref)
+        url = full_url_of(before.entry) if before else ""
+        urls.pop(url, None)
         size -= len(before.entry) if before else 0
-    return replace(content, resources=resources, size=size)
+        if change.resource is None:
+            _check_delete(before, ref in opened_with, where)
+            del resources[ref]
+            continue
+        _check_identity(opened_with.get(ref, ()), change.resource, where)
+        number += 1
+        url = change.full_url or url  # who gives none has taken none away
+        resources[ref] = Shared(before.number if before else number, entry_of(change.resource, url))
+        size += len(resources[ref].entry)
+        urls |= {url: ref} if url else {}
+    return replace(content, resources=resources, size=size, urls=urls)
 
 
-def _check_delete(ref: str, opened_with: set[str], shared: Shared | None, index: int) -> None:
-    if ref in opened_with:
+def _opened_with(context: OpenContext) -> dict[str, list[bytes]]:
+    """The items of the context array, by the ref of their resource."""
+    items: dict[str, list[bytes]] = {}
+    for _, ref, raw in raw_items(context.context):
+        if ref:
+            items.setdefault(ref, []).append(raw)
+    return items
+
+
+def _ref(change: Change, urls: dict[str, str], where: str) -> str:
+    """The resource that an entry is about. Its id and "the `fullUrl` attribute of the resource's entry in the update bundle (if
+    populated) enables Subscribers to consistently identify content" (4.4), so both must name the same one (CON-16)."""
+    owner = urls.get(change.full_url, "") if change.full_url else ""
+    if owner and change.ref and owner != change.ref:
+        if change.resource is None:
+            raise BadRequest(f"{where}: expected fullUrl and request.url to name one resource, got two that differ")
+        raise BadRequest(f"{where}: expected a fullUrl of the resource's own, got that of another which is shared")
+    if not (owner or change.ref):
+        raise BadRequest(f"{where}: expected the fullUrl of what was shared, or its Type/id, got neither")
+    return owner or change.ref
+
+
+def _check_delete(shared: Shared | None, is_opened_with: bool, where: str) -> None:
+    """A copy that was shared of a resource of the open may go again: what is left is the open's (CON-18)."""
+    if shared is not None:
+        return
+    if is_opened_with:
         # "Subscribers SHALL NOT remove any resources that were present in the context array" (2.10)
         raise BadRequest(
-            f"updates: entry[{index}]: expected what was shared, got a DELETE of what the context was opened with"
+            f"{where}: expected what was shared, got a DELETE of what the context was opened with and nobody has shared since"
         )
-    if shared is None:
-        raise BadRequest(f"updates: entry[{index}]: expected what was shared, got a DELETE of what is not there")
+    raise BadRequest(f"{where}: expected what was shared, got a DELETE of what is not there")
+
+
+def _check_identity(opened: Collection[bytes], resource: bytes, where: str) -> None:
+    """ "The Subscriber should close the report context and open a new report context with the correct patient and/or study
+    context, rather than using a DiagnosticReport-update event to correct the context" (IHE IRA, RAD-150)."""
+    if opened and (member := changed_identity(opened, resource)):
+        raise BadRequest(
+            f"{where}.resource.{member}: expected the values that the open gave, got others;"
+            " close the context and open the right one instead"
+        )

@@ -8,12 +8,10 @@ them change nothing. What does becomes a command. Pure as `decide` is: time is a
 from __future__ import annotations
 
 import enum
-import re
 from collections import deque
 from collections.abc import Collection, Sequence
 
-import msgspec
-
+from fhircast_hub.core.acknowledgements import read_acknowledgement
 from fhircast_hub.core.commands import Acknowledged, Command, Refused, Silence, Unanswered
 from fhircast_hub.core.effects import Notice
 from fhircast_hub.core.principal import SessionKey
@@ -26,13 +24,8 @@ MAX_REPEATS = 8
 #: Seconds after its time for which a silence waits for others, so that what was sent together is reported together (SYN-4).
 TOGETHER = 0.1
 
-#: Characters of the reason that a refusal may give, for people to read; the rest is cut off.
-MAX_REASON = 256
-
-_STATUS = re.compile(rb'"?\s*([1-5]\d\d)(?!\d)', re.ASCII)
-#: What would begin a new line, or cannot be seen, in the reason as others are shown it.
-_UNSEEN = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 _NEVER = float("inf")
+_SUCCESS = 2
 
 
 class Policy(enum.Enum):
@@ -41,12 +34,6 @@ class Policy(enum.Enum):
     STRICT = "strict"
     LENIENT = "lenient"
     OFF = "off"
-
-
-class _Acknowledgement(msgspec.Struct):
-    id: str
-    status: msgspec.Raw = msgspec.Raw(b"")
-    reason: msgspec.Raw = msgspec.Raw(b"")
 
 
 class _Topic:
@@ -88,9 +75,6 @@ class _Peer:
         self.heard: float | None = None
         self.since = since
         self.sure = subscription.sure
-
-
-_DECODER = msgspec.json.Decoder(_Acknowledgement)
 
 
 class Deliveries:
@@ -164,27 +148,22 @@ class Deliveries:
         peer = self._peers.get(connection)
         if peer is None:
             return None
-        try:
-            read = _DECODER.decode(message)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return None
-        if (found := peer.topic.sent.get(read.id)) is None:
+        if (read := read_acknowledgement(message)) is None or (found := peer.topic.sent.get(read.id)) is None:
             return None
         for sent in found:
             sent.answered.add(connection)
         # What was handed to one connection alone says nothing of another.
         told = [sent.at for sent in found if len(sent.to) > 1 or peer.connection in sent.to]
         peer.sure, peer.heard = max(peer.sure, min(told, default=0.0)), now
-        status = _STATUS.match(read.status)
-        success = status is None or status[1].startswith(b"2")
+        success = read.status is None or read.status // 100 == _SUCCESS
         followed = success and found[-1].notice.matters
         commands: list[Command] = []
         if not peer.acknowledges or peer.strikes or (peer.refused and followed):
             peer.acknowledges, peer.strikes, peer.since = True, 0, min(peer.since, now)
             peer.refused = peer.refused and not followed
             commands.append(Acknowledged(peer.sid, followed=followed))
-        if status is not None and not success:
-            commands += _refusal(peer, found, int(status[1]), read.reason)
+        if read.status is not None and not success:
+            commands += _refusal(peer, found, read.status, read.reason)
         return peer.topic.key, commands
 
     def deadline(self) -> float | None:
@@ -220,23 +199,14 @@ class Deliveries:
         return peer is not None and peer.since <= sent.at and name not in sent.answered and name not in sent.later
 
 
-def _refusal(peer: _Peer, found: list[_Sent], status: int, reason: msgspec.Raw) -> list[Command]:
+def _refusal(peer: _Peer, found: list[_Sent], status: int, reason: str) -> list[Command]:
     """The refusal of the last of these that the connection was told, unless it refused that before."""
     told = [sent for sent in found if peer.connection in sent.to and peer.connection not in sent.later]
     if not told or not told[-1].notice.matters or peer.connection in told[-1].refused:
         return []
     told[-1].refused.add(peer.connection)
     peer.refused = True
-    return [Refused(peer.sid, peer.connection, told[-1].notice, status, _readable(reason))]
-
-
-def _readable(reason: msgspec.Raw) -> str:
-    """The reason of a refusal, on one line; "" where it gives none that is text."""
-    try:
-        given = msgspec.json.decode(reason, type=str)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return ""
-    return _UNSEEN.sub(" ", given[:MAX_REASON]).strip()
+    return [Refused(peer.sid, peer.connection, told[-1].notice, status, reason)]
 
 
 def _forget(sent: _Sent) -> None:

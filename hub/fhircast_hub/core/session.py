@@ -102,11 +102,12 @@ class Shared(msgspec.Struct, frozen=True):
 
 class Content(msgspec.Struct, frozen=True):
     """What was shared in an open context (2.10): by ref, and its `size` in bytes. `updates` are the fingerprints of the last
-    updates, oldest first (EVT-17)."""
+    updates, oldest first (EVT-17); `urls` says which resource has which fullUrl (CON-16)."""
 
     resources: dict[str, Shared] = {}
     size: int = 0
     updates: tuple[bytes, ...] = ()
+    urls: dict[str, str] = {}
 
 
 class Held(msgspec.Struct, frozen=True):

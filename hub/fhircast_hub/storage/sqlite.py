@@ -22,6 +22,7 @@ from typing import TypeVar
 import msgspec
 import structlog
 
+from fhircast_hub.core.bundles import full_url_of
 from fhircast_hub.core.effects import Effect
 from fhircast_hub.core.errors import Unavailable
 from fhircast_hub.core.principal import SessionKey
@@ -370,6 +371,7 @@ def _contents(kinds: dict[str, dict[str, bytes]]) -> dict[str, Content]:
             resources=resources.get(ref, {}),
             size=sum(len(shared.entry) for shared in resources.get(ref, {}).values()),
             updates=_UPDATES.decode(body),
+            urls={url: other for other, shared in resources.get(ref, {}).items() if (url := full_url_of(shared.entry))},
         )
         for ref, body in kinds.get("updates", {}).items()
     }
