@@ -15,7 +15,9 @@ from typing import Any
 import httpx
 import structlog
 from fastapi import FastAPI
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from fhircast_hub.api.http import Receive, Scope, Send
@@ -167,7 +169,7 @@ class Hub:
             await self._http(scope, receive, send)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # Only browsers say where they come from, and only they need an answer to that (CFG-2).
+        # Only browsers say where they come from, and only they need an answer to that (CFG-6).
         browser = any(name == b"origin" for name, _ in scope["headers"])
         if self._is_hub(scope["raw_path"].decode("latin-1")):
             await (self._api_of_browsers if browser else self._limited_api)(scope, receive, send)
@@ -223,12 +225,28 @@ def _issuers(settings: Settings) -> list[Issuer]:
     return [Issuer(**issuer.plain()) for issuer in settings.issuers]
 
 
+class _Cors(CORSMiddleware):
+    """starlette's, which lets pages of any origin into a private network where it lets those of some."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """The answer to what a browser asks first. Other origins are told nothing of private networks."""
+        answer = super().preflight_response(request_headers)
+        if not self.is_allowed_origin(request_headers["origin"]):
+            del answer.headers["Access-Control-Allow-Private-Network"]
+        return answer
+
+
 def _shared_with(origins: tuple[str, ...], app: ASGIApp, methods: list[str]) -> CORSMiddleware:
-    """What pages of these origins may ask of `app`: never with cookies, for only the Authorization header counts (AUT-2)."""
-    return CORSMiddleware(
+    """What pages of these origins may ask of `app`: never with cookies, for only the Authorization header counts (AUT-2).
+
+    Any header may come along, for pages are given headers by their libraries and by tracing. A page of the internet
+    may ask a hub in its user's own network.
+    """
+    return _Cors(
         app,
         allow_origins=origins,
         allow_methods=methods,
-        allow_headers=["Authorization", "Content-Type"],
+        allow_headers=["*"],
+        allow_private_network=True,
         expose_headers=["Retry-After", "WWW-Authenticate", "X-Request-Id"],
     )
