@@ -27,6 +27,31 @@ async def status(hub: RunningHub, body: bytes) -> int:
     return (await hub.publish(body)).status_code
 
 
+# --- what is read ---
+
+
+@pytest.mark.req("EVT-23", "SUB-16")
+@pytest.mark.parametrize("sent", ["application/json", "application/fhir+json"])
+async def test_a_byte_order_mark_before_json_is_ignored(sent: str) -> None:
+    """Before a subscription as before an event, which is told without the mark; the same without one is a repeat."""
+    form = {"hub.channel.type": "websocket", "hub.mode": "subscribe", "hub.topic": TOPIC, "hub.events": "Patient-open"}
+    async with running_hub() as hub:
+        headers = hub.headers(**{"Content-Type": sent})
+
+        async def post(message: dict[str, Any]) -> httpx.Response:
+            content = b"\xef\xbb\xbf" + json.dumps(message).encode()
+            return await hub.client.post(hub.url, content=content, headers=headers)
+
+        subscribed = await post(form)
+        assert subscribed.status_code == 202, subscribed.text
+        async with hub.follow(subscribed.json()["hub.channel.endpoint"]) as follower:
+            assert (await post(event("Patient-open"))).status_code == 202
+            frame = await raw_frame(follower)
+            assert frame.startswith(b"{")
+            assert (await hub.publish(event("Patient-open"))).status_code == 202
+            assert await raw_frame(follower) == frame
+
+
 # --- who is told ---
 
 
@@ -383,7 +408,7 @@ async def test_what_is_no_json_is_refused_wherever_it_stands() -> None:
             good + b"x",
             good + good,
             good[:-1],
-            b"\xef\xbb\xbf" + good,
+            b"\xef\xbb\xbf" * 2 + good,
             good.decode().encode("utf-16"),
             b"",
             b" ",

@@ -247,6 +247,15 @@ async def test_a_bad_body_is_refused_with_a_reason(body: bytes, named: str) -> N
         assert api.topics == 0
 
 
+@pytest.mark.req("SES-1", "EVT-23")
+async def test_a_byte_order_mark_before_the_body_is_ignored() -> None:
+    """.NET writes one."""
+    async with administered() as api:
+        answer = await api.post(b'\xef\xbb\xbf{"user": "user-1"}')
+        assert answer.status_code == 201, answer.text
+        assert answer.json()["hub.topic"] == await api.begin()
+
+
 @pytest.mark.req("SES-1", "AUT-1", "EVT-7")
 async def test_a_body_is_read_only_of_who_may_send_it() -> None:
     """Without a token it is 401, however bad; one that is too large is 413, and another media type 415."""

@@ -22,6 +22,7 @@ from fhircast_hub.core.limits import MAX_FORM, MAX_TOPIC
 from fhircast_hub.core.messages import check_topic
 from fhircast_hub.core.names import never_matches
 from fhircast_hub.core.principal import Principal, SessionKey
+from fhircast_hub.core.reading import unmarked
 from fhircast_hub.core.timestamps import rfc3339
 from fhircast_hub.ports import TokenVerifier
 from fhircast_hub.service import Service
@@ -147,7 +148,7 @@ async def _asked(request: Request) -> NewSession:
     if headers.get(b"content-type").partition(";")[0].strip().lower() != "application/json":
         raise UnsupportedMediaType("Content-Type: expected application/json, got another or none")
     try:
-        return NewSession.model_validate_json(await read_body(headers, request.receive, MAX_FORM))
+        return NewSession.model_validate_json(unmarked(await read_body(headers, request.receive, MAX_FORM)))
     except ClientGone:
         raise BadRequest("the body: it did not end") from None
     except ValidationError as error:
