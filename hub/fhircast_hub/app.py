@@ -173,7 +173,8 @@ class Hub:
         browser = any(name == b"origin" for name, _ in scope["headers"])
         if self._is_hub(scope["raw_path"].decode("latin-1")):
             await (self._api_of_browsers if browser else self._limited_api)(scope, receive, send)
-        elif scope["path"].startswith("/sessions"):
+        elif (path := "/" + scope["path"].strip("/")).startswith("/sessions"):
+            scope["path"] = path  # empty segments at its ends are none (GET-10); topics are read from the raw path
             await (self._sessions_of_browsers if browser else self._limited_root)(scope, receive, send)
         else:  # whoever watches the hub's health is not counted
             await self.root(scope, receive, send)
@@ -189,6 +190,7 @@ class Hub:
         """Whether this path, as it came and not decoded, is hub.url or under it."""
         if path == self._path or path.startswith(self._path + "/"):
             own = {getattr(route, "path", None) for route in self.root.routes}
+            path = "/" + path.strip("/")  # nor is the root's own, with empty segments around it, a topic
             return bool(self._path) or (path not in own and not path.startswith("/sessions/"))
         return False
 

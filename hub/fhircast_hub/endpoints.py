@@ -7,6 +7,7 @@ leak from the file, is its digest.
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from urllib.parse import quote, unquote, urlsplit
 
@@ -15,6 +16,7 @@ BIND = "/bind/"
 #: Random bits in an endpoint (SUB-2 asks for 128).
 _BITS = 256
 _MAX_TOKEN = 256
+_EMPTY_SEGMENTS = re.compile("/{2,}")
 
 
 class Endpoints:
@@ -47,7 +49,7 @@ class Endpoints:
 
     def resolve(self, path: str) -> str | None:
         """The digest of the endpoint in a WebSocket request's path; its query is ignored. None if it can be none."""
-        path = path.partition("?")[0]
+        path = _EMPTY_SEGMENTS.sub("/", path.partition("?")[0])
         for prefix in self._prefixes:
             token = unquote(path[len(prefix) :].rstrip("/")) if path.startswith(prefix) else ""
             if token and "/" not in token:

@@ -10,7 +10,6 @@ import secrets
 import time
 from collections.abc import Callable
 from typing import Protocol
-from urllib.parse import unquote_to_bytes
 
 import msgspec
 import structlog
@@ -18,7 +17,18 @@ from msgspec.structs import replace
 
 from fhircast_hub.api.discovery import capability_statement, configuration
 from fhircast_hub.api.errors import to_response
-from fhircast_hub.api.http import ClientGone, Headers, Receive, Response, Scope, Send, bearer_token, read_body, respond
+from fhircast_hub.api.http import (
+    ClientGone,
+    Headers,
+    Receive,
+    Response,
+    Scope,
+    Send,
+    bearer_token,
+    read_body,
+    respond,
+    topics_in,
+)
 from fhircast_hub.api.log import FIELDS, TRAIL, Trail
 from fhircast_hub.core.audit import Act, patients
 from fhircast_hub.core.commands import Publish, Renew, Subscribe, Unsubscribe
@@ -144,22 +154,24 @@ class HubApi:
         raise MethodNotAllowed(f"expected GET or POST, got {method}", allow="GET, POST, OPTIONS")
 
     async def _get(self, rest: bytes, headers: Headers, told: dict[str, object], trail: Trail) -> Response:
-        if rest == b"/.well-known/fhircast-configuration":
+        named = rest.strip(b"/")
+        if named == b".well-known/fhircast-configuration":
             told["route"] = "discovery"
             return Response(200, self._configuration, b"application/json")
-        if rest == b"/metadata":
+        if named == b"metadata":
             told["route"] = "metadata"
             return Response(200, self._capabilities, b"application/fhir+json")
         told["route"] = "context"
         trail.act = Act.READ
         principal = trail.principal = await self._principal(headers)
-        topic = _topic(rest)
-        if topic is None:
+        topics = topics_in(rest)
+        if not topics:
             raise MethodNotAllowed("expected POST here; the context is at hub.url/{topic}", allow="POST, OPTIONS")
-        if rest.startswith(b"/ws/"):
+        if named.startswith(b"ws/"):
             raise NotFound("expected a WebSocket here")
-        told["topic"] = self._hashed(check_topic(topic))
-        body, trail.patients = await self._service.current_context(SessionKey(principal.realm, topic), principal)
+        key = await self._service.find(principal.realm, topics)
+        told["topic"] = self._hashed(check_topic(key.topic))
+        body, trail.patients = await self._service.current_context(key, principal)
         return Response(200, body, b"application/json")
 
     async def _post(
@@ -176,13 +188,13 @@ class HubApi:
             )
         body = await read_body(headers, receive, self._max_body)
         body = self._legacy.published(body) if self._legacy else body
-        topic = _topic(rest)
+        in_path = topics_in(rest)
         form = parse_form(body) if media_type == _FORM else parse_json_form(body)
         if form is not None:
             told["route"] = "subscribe" if form.subscribe else "unsubscribe"
             trail.act = Act.SUBSCRIBE if form.subscribe else Act.UNSUBSCRIBE
             trail.event = ",".join(form.events)
-            told["topic"] = self._hashed(_agreed(form.topic, topic))
+            told["topic"] = self._hashed(_agreed(form.topic, in_path))
             key = SessionKey(principal.realm, form.topic)
             if form.callback is not None:
                 return await self._webhook(key, principal, form, form.callback, headers)
@@ -193,7 +205,7 @@ class HubApi:
         trail.act = Act.PUBLISH
         event = parse_event(body)
         trail.event, trail.patients = event.name, patients(event.ref, event.implied)
-        told["topic"] = self._hashed(_agreed(event.topic, topic))
+        told["topic"] = self._hashed(_agreed(event.topic, in_path))
         told["name"] = spelling(event.name) if event.key in KNOWN else "other"
         accepted = time.perf_counter()
         await self._service.submit(SessionKey(principal.realm, event.topic), Publish(principal, event))
@@ -259,17 +271,7 @@ def _endpoint(endpoint: str | None) -> Response:
     return Response(_ACCEPTED, msgspec.json.encode(body), b"application/json")
 
 
-def _topic(rest: bytes) -> str | None:
-    """The topic in the path: all of it behind hub.url, decoded once (EVT-3); None at hub.url itself."""
-    if rest in (b"", b"/"):
-        return None
-    try:
-        return unquote_to_bytes(rest[1:]).decode()
-    except UnicodeDecodeError:
-        raise BadRequest("the path: expected UTF-8 after percent-decoding, got something else") from None
-
-
-def _agreed(topic: str, in_path: str | None) -> str:
-    if in_path is not None and in_path != topic:
+def _agreed(topic: str, in_path: tuple[str, ...]) -> str:
+    if in_path and topic not in in_path:
         raise BadRequest("hub.topic: expected the topic that the path names, got another")
     return topic

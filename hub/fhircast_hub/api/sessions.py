@@ -12,12 +12,12 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fhircast_hub.api.http import ClientGone, Headers, bearer_token, read_body
+from fhircast_hub.api.http import ClientGone, Headers, bearer_token, read_body, topics_in
 from fhircast_hub.api.log import FIELDS, TRAIL, Trail
 from fhircast_hub.core.administration import check_administrator
 from fhircast_hub.core.audit import Act
 from fhircast_hub.core.commands import BeginSession
-from fhircast_hub.core.errors import BadRequest, UnsupportedMediaType
+from fhircast_hub.core.errors import BadRequest, NotFound, UnsupportedMediaType
 from fhircast_hub.core.limits import MAX_FORM, MAX_TOPIC
 from fhircast_hub.core.messages import check_topic
 from fhircast_hub.core.names import never_matches
@@ -113,8 +113,9 @@ def session_routes(
     async def show(topic: Topic, request: Request, principal: Principal = asking) -> list[ShownParticipant]:
         """Who takes part, and who is in step."""
         request.scope[TRAIL].act = Act.READ
-        request.scope[FIELDS] |= {"route": "participants", "topic": hashed(check_topic(topic))}
-        found = await service.participants(SessionKey(principal.realm, topic), principal)
+        key = await service.find(principal.realm, _named(request, b"/participants"))
+        request.scope[FIELDS] |= {"route": "participants", "topic": hashed(check_topic(key.topic))}
+        found = await service.participants(key, principal)
         return [
             ShownParticipant(
                 name=each.name,
@@ -131,15 +132,30 @@ def session_routes(
     @router.delete("/sessions/{topic:path}", status_code=204)
     async def end(topic: Topic, request: Request, principal: Principal = asking) -> None:
         """End a session: its subscribers are told so."""
-        request.scope[FIELDS] |= {"route": "sessions", "topic": hashed(check_topic(topic))}
-        check_administrator(principal, topic)
-        await service.end_session(SessionKey(principal.realm, topic))
+        key = await service.find(principal.realm, _named(request))
+        request.scope[FIELDS] |= {"route": "sessions", "topic": hashed(check_topic(key.topic))}
+        check_administrator(principal, key.topic)
+        await service.end_session(key)
 
     return router
 
 
 def _not_cached(response: Response) -> None:
     response.headers["Cache-Control"] = "no-store"
+
+
+def _named(request: Request, behind: bytes = b"") -> tuple[str, ...]:
+    """The topics that the path may name, the likeliest first; `behind` stands after the topic. Raises BadRequest or NotFound.
+
+    They are read as under hub.url (EVT-3, GET-10). In the decoded path an escaped slash would be as one that parts segments.
+    """
+    first, slash, rest = request.scope["raw_path"].lstrip(b"/").partition(b"/")
+    rest = slash + (rest.rstrip(b"/") if behind else rest)
+    if first != b"sessions" or not rest.endswith(behind):
+        raise NotFound("expected /sessions/{topic} or /sessions/{topic}/participants, got another path")
+    if not (topics := topics_in(rest.removesuffix(behind))):
+        raise BadRequest("the path: expected a topic in it, got none")
+    return topics
 
 
 async def _asked(request: Request) -> NewSession:
