@@ -97,6 +97,7 @@ class Hub:
         self._revocation = Revocation(self.service, self._verifier)
         self._legacy = Legacy() if anonymous else None
         endpoints = Endpoints(settings.ws_base, self._path, legacy=anonymous is not None)
+        self._is_endpoint = endpoints.is_path  # those of legacy clients are not under hub.url
         sessions = session_routes(
             self.service,
             self._verifier,
@@ -171,10 +172,11 @@ class Hub:
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Only browsers say where they come from, and only they need an answer to that (CFG-6).
         browser = any(name == b"origin" for name, _ in scope["headers"])
-        if self._is_hub(scope["raw_path"].decode("latin-1")):
+        path = scope["raw_path"].decode("latin-1")
+        if self._is_hub(path) or (self._is_endpoint(path) and scope["method"] in ("GET", "HEAD")):
             await (self._api_of_browsers if browser else self._limited_api)(scope, receive, send)
-        elif (path := "/" + scope["path"].strip("/")).startswith("/sessions"):
-            scope["path"] = path  # empty segments at its ends are none (GET-10); topics are read from the raw path
+        elif (plain := "/" + scope["path"].strip("/")).startswith("/sessions"):
+            scope["path"] = plain  # empty segments at its ends are none (GET-10); topics are read from the raw path
             await (self._sessions_of_browsers if browser else self._limited_root)(scope, receive, send)
         else:  # whoever watches the hub's health is not counted
             await self.root(scope, receive, send)

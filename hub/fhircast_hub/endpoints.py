@@ -47,6 +47,11 @@ class Endpoints:
             endpoint = f"{origin.scheme}://{origin.netloc}{BIND}{quote(token, safe='')}"
         return endpoint, _digest(token)
 
+    def is_path(self, path: str) -> bool:
+        """Whether WebSockets are served at a request's path; whether this one is an endpoint is not looked up."""
+        path = _EMPTY_SEGMENTS.sub("/", path)
+        return any(path.startswith(prefix) and path != prefix for prefix in self._prefixes)
+
     def resolve(self, path: str) -> str | None:
         """The digest of the endpoint in a WebSocket request's path; its query is ignored. None if it can be none."""
         path = _EMPTY_SEGMENTS.sub("/", path.partition("?")[0])

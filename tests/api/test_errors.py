@@ -39,7 +39,6 @@ async def test_the_token_is_checked_before_anything_else() -> None:
             ("GET", "/api/hub", {}, None),
             ("GET", "/api/hub/%ff", {}, None),
             ("GET", "/api/hub/ws", {}, None),
-            ("GET", "/api/hub/ws/x", {}, None),
             ("GET", "/api/hub/" + "t" * 2000, {}, None),
         ]:
             answer = await ask(hub, method, path, headers, body)
@@ -228,19 +227,6 @@ async def test_other_methods_are_refused_by_name_of_those_that_work() -> None:
             answer = await ask(hub, "GET", f"/api/hub{path}", hub.headers())
             assert answer.status == 405
             assert "POST" in answer.headers["allow"]
-
-
-@pytest.mark.req("SUB-11")
-async def test_an_endpoint_over_plain_http_is_not_there() -> None:
-    """404 without an upgrade, for one that lives as for one that does not, and reading it changes nothing."""
-    async with running_hub() as hub:
-        endpoint = await hub.subscribe()
-        path = endpoint.partition(str(hub.port))[2]
-        answers = [await ask(hub, "GET", each, hub.headers()) for each in (path, "/api/hub/ws/made-up")]
-        assert [answer.status for answer in answers] == [404, 404]
-        assert answers[0].body == answers[1].body
-        async with hub.follow(endpoint):
-            pass
 
 
 @pytest.mark.req("SUB-5")

@@ -7,7 +7,9 @@ import json
 import pytest
 from websockets.asyncio.client import connect
 
-from api.wire import Reply, ask
+from api.wire import Reply, ask, request, wire
+from fhircast_hub.core.principal import Principal
+from fhircast_hub.core.scopes import Scopes
 from running import TOPIC, RunningHub, event, running_hub
 
 AS_JSON = {"Content-Type": "application/json"}
@@ -163,3 +165,71 @@ async def test_the_roots_own_paths_are_no_topics(path: str) -> None:
                 assert (await ask(hub, "GET", odd, headers)).status == 404, odd
         # who looks is no subscriber of that session
         assert (await ask(hub, "GET", f"//sessions/{TOPIC}//participants/", headers)).status == 403
+
+
+# --- an endpoint without a WebSocket ---
+
+
+@pytest.mark.req("SUB-25")
+async def test_an_endpoint_that_is_asked_without_upgrade_says_what_is_missing() -> None:
+    """426 with the protocol that is expected (RFC 9110, 15.5.22), for one that lives as for one that does not."""
+    async with running_hub() as hub:
+        endpoint = await hub.subscribe()
+        lives = endpoint.partition(str(hub.port))[2]
+        answers = []
+        for path in (lives, f"{lives}/?x=y", lives.replace("/ws/", "//ws/"), "/api/hub/ws/made-up", "/api/hub/ws/a/b"):
+            for headers in ({}, hub.headers(), {"Upgrade": "websocket"}, {"Upgrade": "h2c"}):
+                answer = await ask(hub, "GET", path, headers)
+                assert answer.status == 426, (path, headers)
+                assert answer.headers["upgrade"] == "websocket"
+                assert answer.headers["connection"] == "Upgrade"
+                assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+                assert answer.headers["cache-control"] == "no-store"
+                answers.append(answer.body)
+            head = await ask(hub, "HEAD", path, {})
+            assert (head.status, head.headers["upgrade"]) == (426, "websocket")
+        assert len(set(answers)) == 1
+        assert b"proxy" in answers[0]
+        assert b"Upgrade and Connection" in answers[0]
+        async with hub.follow(endpoint):
+            pass
+
+
+@pytest.mark.req("SUB-25", "SEC-1")
+async def test_an_endpoint_that_is_asked_without_upgrade_is_not_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line with the status and the reason; the connection can be used again."""
+    async with running_hub() as hub, wire(hub) as connection:
+        endpoint = await hub.subscribe()
+        token = endpoint.rpartition("/")[2]
+        for _ in range(2):
+            await connection.send(request("GET", f"/api/hub/ws/{token}", {}))
+            assert (await connection.reply()).status == 426
+    logged = capsys.readouterr().out
+    assert logged.count("reason=UpgradeRequired") == 2
+    assert logged.count("route=socket") == 2
+    assert token not in logged
+
+
+@pytest.mark.req("SUB-25", "SUB-11")
+async def test_other_methods_and_paths_are_as_ever() -> None:
+    """A post there is of a topic, a delete 405; `ws` itself can be no topic."""
+    async with running_hub() as hub:
+        assert (await posted(hub, "/ws/x", "ws/x")).status == 202
+        assert (await ask(hub, "DELETE", "/api/hub/ws/x", hub.headers())).status == 405
+        for path in ("/ws", "/ws/", "//ws"):
+            assert (await ask(hub, "GET", f"/api/hub{path}", hub.headers())).status == 400
+        assert (await ask(hub, "GET", "/bind/x", {})).status == 404
+
+
+@pytest.mark.req("SUB-25", "AUT-17")
+async def test_a_legacy_clients_endpoint_says_the_same() -> None:
+    """Under /bind/, which is beside hub.url."""
+    nobody = Principal(
+        "https://issuer.example", "user-1", "legacy", Scopes(frozenset("*"), frozenset("*")), float("inf")
+    )
+    async with running_hub(anonymous=nobody) as hub:
+        for path in ("/bind/x", "//bind//x/"):
+            answer = await ask(hub, "GET", path, {})
+            assert (answer.status, answer.headers["upgrade"]) == (426, "websocket")
+        assert (await ask(hub, "POST", "/bind/x", AS_JSON, b"{}")).status == 404
+        assert (await ask(hub, "GET", "/bind/", {})).status == 404

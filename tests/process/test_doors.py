@@ -25,7 +25,6 @@ UNDER_HUB = (
     "/",
     f"/{TOPIC}",
     "/ws",
-    "/ws/made-up",
     "/.well-known/x",
     "/metadata/x",
     "/health/live",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from fhircast_hub.api.http import Response
-from fhircast_hub.core.errors import HubError, InsufficientScope, MethodNotAllowed, Unauthenticated
+from fhircast_hub.core.errors import HubError, InsufficientScope, MethodNotAllowed, Unauthenticated, UpgradeRequired
 
 
 def to_response(error: HubError, accept: str) -> Response:
@@ -16,6 +16,9 @@ def to_response(error: HubError, accept: str) -> Response:
         headers.append((b"www-authenticate", challenge.encode("ascii", "replace")))
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", error.allow.encode()))
+    if isinstance(error, UpgradeRequired):
+        # "A sender of Upgrade MUST also send an "Upgrade" connection option in the Connection header field" (9110, 7.8)
+        headers += [(b"upgrade", b"websocket"), (b"connection", b"Upgrade")]
     if error.retry_after is not None:
         headers.append((b"retry-after", b"%d" % error.retry_after))
     if _prefers_json(accept):

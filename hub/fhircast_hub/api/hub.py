@@ -32,7 +32,7 @@ from fhircast_hub.api.http import (
 from fhircast_hub.api.log import FIELDS, TRAIL, Trail
 from fhircast_hub.core.audit import Act, patients
 from fhircast_hub.core.commands import Publish, Renew, Subscribe, Unsubscribe
-from fhircast_hub.core.errors import BadRequest, HubError, MethodNotAllowed, NotFound, UnsupportedMediaType
+from fhircast_hub.core.errors import BadRequest, HubError, MethodNotAllowed, UnsupportedMediaType, UpgradeRequired
 from fhircast_hub.core.forms import Form, parse_form, parse_json_form
 from fhircast_hub.core.messages import check_topic, parse_event
 from fhircast_hub.core.names import KNOWN, spelling
@@ -146,6 +146,13 @@ class HubApi:
         if method == "POST":
             return await self._post(rest, headers, receive, told, trail)
         if method in ("GET", "HEAD"):
+            if self._endpoints.is_path(scope["raw_path"].decode("latin-1")):
+                told["route"] = "socket"
+                trail.act = Act.OTHER
+                raise UpgradeRequired(
+                    "expected a WebSocket's handshake, got a request without it: a proxy on the way must pass on the headers"
+                    " Upgrade and Connection"
+                )
             return await self._get(rest, headers, told, trail)
         if method == "OPTIONS":
             return Response(204, headers=[(b"allow", b"GET, POST, OPTIONS")])
@@ -167,8 +174,6 @@ class HubApi:
         topics = topics_in(rest)
         if not topics:
             raise MethodNotAllowed("expected POST here; the context is at hub.url/{topic}", allow="POST, OPTIONS")
-        if named.startswith(b"ws/"):
-            raise NotFound("expected a WebSocket here")
         key = await self._service.find(principal.realm, topics)
         told["topic"] = self._hashed(check_topic(key.topic))
         body, trail.patients = await self._service.current_context(key, principal)
