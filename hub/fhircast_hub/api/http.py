@@ -52,6 +52,11 @@ class Headers:
         return sum(key == name for key, _ in self._raw)
 
 
+def media_type(headers: Headers) -> str:
+    """The Content-Type in lower case, without its parameters; "" without one."""
+    return headers.get(b"content-type").partition(";")[0].strip().lower()
+
+
 def bearer_token(headers: Headers) -> str:
     """The token of the Authorization header, the only place that counts (AUT-2). Raises Unauthenticated without one."""
     authorization = headers.get(b"authorization")

@@ -25,6 +25,7 @@ from fhircast_hub.api.http import (
     Scope,
     Send,
     bearer_token,
+    media_type,
     read_body,
     respond,
     topics_in,
@@ -46,6 +47,8 @@ _log = structlog.get_logger()
 _JSON = frozenset(("application/json", "application/fhir+json"))
 _FORM = "application/x-www-form-urlencoded"
 _ACCEPTED = 202
+#: The specification asks for no body here, and many clients read JSON whatever they sent.
+_PUBLISHED = Response(_ACCEPTED, b"{}", b"application/json")
 
 
 class Histogram(Protocol):
@@ -129,13 +132,13 @@ class HubApi:
         try:
             response = await self._answer(scope, headers, receive, told, scope[TRAIL])
         except HubError as error:
-            response = to_response(error, headers.get(b"accept"))
+            response = to_response(error, headers)
             told["reason"] = type(error).__name__
         except ClientGone:
             return
         except Exception as error:
             _log.error("request failed", request_id=REQUEST_ID.get(), exc_info=error)
-            response = Response(500, b"the hub failed; its log says where\n", b"text/plain")
+            response = to_response(HubError("the hub failed; its log says where"), headers)
         await respond(send, response)
 
     async def _answer(
@@ -186,15 +189,15 @@ class HubApi:
         trail.act = Act.OTHER
         principal = trail.principal = await self._principal(headers)
         check_scoped(principal)
-        media_type = headers.get(b"content-type").partition(";")[0].strip().lower()
-        if media_type != _FORM and media_type not in _JSON:
+        sent = media_type(headers)
+        if sent != _FORM and sent not in _JSON:
             raise UnsupportedMediaType(
                 f"Content-Type: expected {_FORM}, application/json or application/fhir+json, got another or none"
             )
         body = await read_body(headers, receive, self._max_body)
         body = self._legacy.published(body) if self._legacy else body
         in_path = topics_in(rest)
-        form = parse_form(body) if media_type == _FORM else parse_json_form(body)
+        form = parse_form(body) if sent == _FORM else parse_json_form(body)
         if form is not None:
             told["route"] = "subscribe" if form.subscribe else "unsubscribe"
             trail.act = Act.SUBSCRIBE if form.subscribe else Act.UNSUBSCRIBE
@@ -216,7 +219,7 @@ class HubApi:
         await self._service.submit(SessionKey(principal.realm, event.topic), Publish(principal, event))
         self._counters.events_in += 1
         self._counters.accepted_to_written.observe(time.perf_counter() - accepted)
-        return Response(_ACCEPTED)
+        return _PUBLISHED
 
     async def _subscribe(self, key: SessionKey, principal: Principal, form: Form, headers: Headers) -> Response:
         if form.endpoint is not None and self._legacy:

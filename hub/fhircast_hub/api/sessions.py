@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fhircast_hub.api.http import ClientGone, Headers, bearer_token, read_body, topics_in
+from fhircast_hub.api.http import ClientGone, Headers, bearer_token, media_type, read_body, topics_in
 from fhircast_hub.api.log import FIELDS, TRAIL, Trail
 from fhircast_hub.core.administration import check_administrator
 from fhircast_hub.core.audit import Act
@@ -161,7 +161,7 @@ def _named(request: Request, behind: bytes = b"") -> tuple[str, ...]:
 async def _asked(request: Request) -> NewSession:
     """The body, of which no refusal says more than the place. Raises BadRequest, TooLarge or UnsupportedMediaType."""
     headers = Headers(request.scope["headers"])
-    if headers.get(b"content-type").partition(";")[0].strip().lower() != "application/json":
+    if media_type(headers) != "application/json":
         raise UnsupportedMediaType("Content-Type: expected application/json, got another or none")
     try:
         return NewSession.model_validate_json(unmarked(await read_body(headers, request.receive, MAX_FORM)))
