@@ -190,11 +190,13 @@ class Hub:
 
     def _is_hub(self, path: str) -> bool:
         """Whether this path, as it came and not decoded, is hub.url or under it."""
-        if path == self._path or path.startswith(self._path + "/"):
-            own = {getattr(route, "path", None) for route in self.root.routes}
-            path = "/" + path.strip("/")  # nor is the root's own, with empty segments around it, a topic
-            return bool(self._path) or (path not in own and not path.startswith("/sessions/"))
-        return False
+        if self._path or not path.startswith("/"):
+            return path == self._path or path.startswith(self._path + "/")
+        own = {getattr(route, "path", None) for route in self.root.routes}
+        plain = "/" + path.strip(
+            "/"
+        )  # what is the root's own is so with empty segments around it, and no topic (GET-10)
+        return plain not in own and not plain.startswith("/sessions/")
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
