@@ -153,7 +153,7 @@ class HubApi:
                 told["route"] = "socket"
                 trail.act = Act.OTHER
                 raise UpgradeRequired(
-                    "expected a WebSocket's handshake, got a request without it: a proxy on the way must pass on the headers"
+                    "expected a WebSocket's handshake, got a request without Upgrade: a proxy on the way must pass on the headers"
                     " Upgrade and Connection"
                 )
             return await self._get(rest, headers, told, trail)
