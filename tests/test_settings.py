@@ -75,6 +75,13 @@ def test_what_a_dead_socket_may_have_missed_is_held_until_its_pings_tell(ping: s
     assert from_env(PING_SECONDS=ping).rules() == Rules(hold_seconds=hold)
 
 
+@pytest.mark.req("SYN-17")
+def test_idle_sockets_are_kept_by_a_ping_before_cloud_gateways_cut_them() -> None:
+    """Those cut after 20 s."""
+    assert from_env().ping_seconds == 15
+    assert from_env().rules() == Rules(hold_seconds=60)
+
+
 @pytest.mark.req("SYN-6")
 @pytest.mark.parametrize("policy", Policy)
 def test_every_policy_can_be_set(policy: Policy) -> None:

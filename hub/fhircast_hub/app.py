@@ -15,7 +15,9 @@ from typing import Any
 import httpx
 import structlog
 from fastapi import FastAPI
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from fhircast_hub.api.http import Receive, Scope, Send
@@ -95,6 +97,7 @@ class Hub:
         self._revocation = Revocation(self.service, self._verifier)
         self._legacy = Legacy() if anonymous else None
         endpoints = Endpoints(settings.ws_base, self._path, legacy=anonymous is not None)
+        self._is_endpoint = endpoints.is_path  # those of legacy clients are not under hub.url
         sessions = session_routes(
             self.service,
             self._verifier,
@@ -167,11 +170,13 @@ class Hub:
             await self._http(scope, receive, send)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # Only browsers say where they come from, and only they need an answer to that (CFG-2).
+        # Only browsers say where they come from, and only they need an answer to that (CFG-6).
         browser = any(name == b"origin" for name, _ in scope["headers"])
-        if self._is_hub(scope["raw_path"].decode("latin-1")):
+        path = scope["raw_path"].decode("latin-1")
+        if self._is_hub(path) or (self._is_endpoint(path) and scope["method"] in ("GET", "HEAD")):
             await (self._api_of_browsers if browser else self._limited_api)(scope, receive, send)
-        elif scope["path"].startswith("/sessions"):
+        elif (plain := "/" + scope["path"].strip("/")).startswith("/sessions"):
+            scope["path"] = plain  # empty segments at its ends are none (GET-10); topics are read from the raw path
             await (self._sessions_of_browsers if browser else self._limited_root)(scope, receive, send)
         else:  # whoever watches the hub's health is not counted
             await self.root(scope, receive, send)
@@ -185,10 +190,13 @@ class Hub:
 
     def _is_hub(self, path: str) -> bool:
         """Whether this path, as it came and not decoded, is hub.url or under it."""
-        if path == self._path or path.startswith(self._path + "/"):
-            own = {getattr(route, "path", None) for route in self.root.routes}
-            return bool(self._path) or (path not in own and not path.startswith("/sessions/"))
-        return False
+        if self._path or not path.startswith("/"):
+            return path == self._path or path.startswith(self._path + "/")
+        own = {getattr(route, "path", None) for route in self.root.routes}
+        plain = "/" + path.strip(
+            "/"
+        )  # what is the root's own is so with empty segments around it, and no topic (GET-10)
+        return plain not in own and not plain.startswith("/sessions/")
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -223,12 +231,28 @@ def _issuers(settings: Settings) -> list[Issuer]:
     return [Issuer(**issuer.plain()) for issuer in settings.issuers]
 
 
+class _Cors(CORSMiddleware):
+    """starlette's, which lets pages of any origin into a private network where it lets those of some."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """The answer to what a browser asks first. Other origins are told nothing of private networks."""
+        answer = super().preflight_response(request_headers)
+        if not self.is_allowed_origin(request_headers["origin"]):
+            del answer.headers["Access-Control-Allow-Private-Network"]
+        return answer
+
+
 def _shared_with(origins: tuple[str, ...], app: ASGIApp, methods: list[str]) -> CORSMiddleware:
-    """What pages of these origins may ask of `app`: never with cookies, for only the Authorization header counts (AUT-2)."""
-    return CORSMiddleware(
+    """What pages of these origins may ask of `app`: never with cookies, for only the Authorization header counts (AUT-2).
+
+    Any header may come along, for pages are given headers by their libraries and by tracing. A page of the internet
+    may ask a hub in its user's own network.
+    """
+    return _Cors(
         app,
         allow_origins=origins,
         allow_methods=methods,
-        allow_headers=["Authorization", "Content-Type"],
+        allow_headers=["*"],
+        allow_private_network=True,
         expose_headers=["Retry-After", "WWW-Authenticate", "X-Request-Id"],
     )

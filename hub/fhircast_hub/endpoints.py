@@ -7,6 +7,7 @@ leak from the file, is its digest.
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from urllib.parse import quote, unquote, urlsplit
 
@@ -15,6 +16,7 @@ BIND = "/bind/"
 #: Random bits in an endpoint (SUB-2 asks for 128).
 _BITS = 256
 _MAX_TOKEN = 256
+_EMPTY_SEGMENTS = re.compile("/{2,}")
 
 
 class Endpoints:
@@ -45,9 +47,14 @@ class Endpoints:
             endpoint = f"{origin.scheme}://{origin.netloc}{BIND}{quote(token, safe='')}"
         return endpoint, _digest(token)
 
+    def is_path(self, path: str) -> bool:
+        """Whether WebSockets are served at a request's path; whether this one is an endpoint is not looked up."""
+        path = _EMPTY_SEGMENTS.sub("/", path)
+        return any(path.startswith(prefix) and path != prefix for prefix in self._prefixes)
+
     def resolve(self, path: str) -> str | None:
         """The digest of the endpoint in a WebSocket request's path; its query is ignored. None if it can be none."""
-        path = path.partition("?")[0]
+        path = _EMPTY_SEGMENTS.sub("/", path.partition("?")[0])
         for prefix in self._prefixes:
             token = unquote(path[len(prefix) :].rstrip("/")) if path.startswith(prefix) else ""
             if token and "/" not in token:

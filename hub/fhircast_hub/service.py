@@ -6,7 +6,7 @@ load(topic) -> decide -> commit(topic, revision) -> on conflict again
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
 
 import structlog
@@ -136,6 +136,15 @@ class Service:
         subscription = await self.submit(key, Connected(sid, connection, sure))
         assert isinstance(subscription, Subscription)
         return key, subscription
+
+    async def find(self, realm: str, topics: Sequence[str]) -> SessionKey:
+        """The first of these topics that has a session; where none has one, the first of all."""
+        keys = [SessionKey(realm, topic) for topic in topics]
+        for key in keys if len(keys) > 1 else ():
+            session, _ = await self._store.load(key)
+            if session is not None:
+                return key
+        return keys[0]
 
     async def session_for(self, realm: str, user: str, *, new: bool) -> tuple[str, bool]:
         """The topic of the user's live session that a system client began last, or of a new one; and whether it is new (SES-2)."""

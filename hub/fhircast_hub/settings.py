@@ -102,7 +102,7 @@ class Settings(BaseSettings):
     ack_policy: Annotated[str, one_of("strict", "lenient", "off")] = "lenient"
     ack_strikes: Count = 3
     reconnect_grace: Count = 3
-    ping_seconds: Count = 20
+    ping_seconds: Count = 15
     heartbeat_seconds: Count = 30
     queue_bytes: Count = 1 << 20
     queue_messages: Count = 256

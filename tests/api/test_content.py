@@ -125,12 +125,12 @@ async def test_a_report_is_shared_from_open_to_close() -> None:
 @pytest.mark.req("CON-3")
 @pytest.mark.parametrize("stale", [None, "", "0", "b9574cb0-e9e5-4be1-8957-5fcb51ef33c1"])
 async def test_a_stale_version_is_a_conflict_that_says_the_current_one(stale: str | None) -> None:
-    """409 in plain text, nothing broadcast; with the version it says, the update is taken."""
+    """409 in words, nothing broadcast; with the version it says, the update is taken."""
     async with running_hub() as hub, hub.follow(await hub.subscribe("DiagnosticReport-update")) as follower:
         await hub.publish(event("DiagnosticReport-open", "r1"))
         refused = await hub.publish(update(stale, put("o1")))
         assert refused.status_code == 409
-        assert refused.headers["Content-Type"].startswith("text/plain")
+        assert refused.headers["Content-Type"].startswith("application/json")
         current = await version(hub)
         assert f"current version {current}" in refused.text
         assert await follower.silent()
@@ -159,7 +159,7 @@ async def test_a_bad_entry_refuses_all_and_is_named(bad: object, status: int) ->
         refused = await hub.publish(update(await version(hub), put("new"), bad))
         assert refused.status_code == status
         assert "entry[1]" in refused.text
-        assert refused.text.count("\n") == 1
+        assert refused.json()["message"].count("\n") == 0
         assert (await hub.context()).content == before
         assert await follower.silent()
 

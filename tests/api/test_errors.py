@@ -11,7 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from api.wire import ask, request, wire
+from api.wire import Reply, ask, request, wire
+from fhircast_hub.api import http
+from fhircast_hub.core.errors import Unavailable
 from running import TOPIC, RunningHub, event, running_hub
 
 FORM = {"hub.channel.type": "websocket", "hub.mode": "subscribe", "hub.topic": TOPIC, "hub.events": "Patient-open"}
@@ -39,7 +41,6 @@ async def test_the_token_is_checked_before_anything_else() -> None:
             ("GET", "/api/hub", {}, None),
             ("GET", "/api/hub/%ff", {}, None),
             ("GET", "/api/hub/ws", {}, None),
-            ("GET", "/api/hub/ws/x", {}, None),
             ("GET", "/api/hub/" + "t" * 2000, {}, None),
         ]:
             answer = await ask(hub, method, path, headers, body)
@@ -98,36 +99,151 @@ async def test_a_request_that_fails_creates_nothing() -> None:
 # --- words ---
 
 
-@pytest.mark.req("SUB-5")
-async def test_refusals_are_text_unless_json_is_preferred() -> None:
-    """One line of text/plain; `{"message": ...}` where Accept asks for JSON rather than text. The line is the same."""
-    text, as_json = "text/plain; charset=utf-8", "application/json"
+TEXT, JSON = "text/plain; charset=utf-8", "application/json"
+#: What Accept asks for, and the form of a refusal then: of a request in JSON, and of a form or a GET.
+ACCEPT = [
+    (None, JSON, TEXT),
+    ("*/*", JSON, TEXT),
+    ("", JSON, TEXT),
+    (";;,q=,", JSON, TEXT),
+    ("text/html,*/*;q=0.8", JSON, TEXT),
+    ("text/html", JSON, TEXT),
+    ("application/jsonp", JSON, TEXT),
+    ("text/plain, application/json", JSON, TEXT),
+    ("text/plain, */*", JSON, TEXT),
+    ("text/plain;q=0", JSON, TEXT),
+    ("text/plain;q=0, application/json;q=0", JSON, TEXT),
+    ("application/*, text/plain;q=0.5", JSON, TEXT),
+    ("application/json;q=0.5, */*", JSON, JSON),
+    ("application/json", JSON, JSON),
+    ("application/fhir+json", JSON, JSON),
+    ("Application/JSON; charset=utf-8", JSON, JSON),
+    ("application/json, text/plain, */*", JSON, JSON),
+    ("text/plain;q=0.2, application/json;q=0.9", JSON, JSON),
+    ("text/plain", TEXT, TEXT),
+    ("text/*", TEXT, TEXT),
+    ("Text/Plain ; charset=utf-8", TEXT, TEXT),
+    ("text/plain, */*; q=0.01", TEXT, TEXT),
+    ("application/json;q=0.5, text/plain", TEXT, TEXT),
+    ("application/json;q=0", TEXT, TEXT),
+    ("application/json;q=0, */*", TEXT, TEXT),
+]
+AS_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+def said(answer: Reply, form: str) -> str:
+    """The one line of a refusal in this form."""
+    assert answer.headers["content-type"] == form, answer
+    if form == JSON:
+        whole = json.loads(answer.body)
+        assert whole.keys() == {"message"}
+        line = str(whole["message"])
+    else:
+        line = answer.body.decode().removesuffix("\n")
+    assert line
+    assert len(line.splitlines()) == 1
+    return line
+
+
+@pytest.mark.req("SUB-24")
+@pytest.mark.parametrize(("accept", "of_json", "of_others"), ACCEPT)
+async def test_who_sends_json_is_refused_in_json_unless_text_is_preferred(
+    accept: str | None, of_json: str, of_others: str
+) -> None:
+    """To others text goes out, unless Accept prefers JSON. The line is the same."""
+    preferred = {} if accept is None else {"Accept": accept}
     async with running_hub() as hub:
-        for accept, expected in [
-            (None, text),
-            ("*/*", text),
-            ("text/html,*/*;q=0.8", text),
-            ("text/plain", text),
-            ("text/plain, application/json", text),
-            ("application/json;q=0.5, text/plain", text),
-            ("application/json;q=0", text),
-            ("application/jsonp", text),
-            ("", text),
-            (";;,q=,", text),
-            ("application/json", as_json),
-            ("application/fhir+json", as_json),
-            ("Application/JSON; charset=utf-8", as_json),
-            ("application/json, text/plain, */*", as_json),
-            ("text/plain;q=0.2, application/json;q=0.9", as_json),
-        ]:
-            for token, status in ((None, 401), (hub.token(), 400)):
-                headers = AS_JSON | ({"Authorization": f"Bearer {token}"} if token else {})
-                headers |= {} if accept is None else {"Accept": accept}
-                answer = await ask(hub, "POST", "/api/hub", headers, b"[]")
-                assert (answer.status, answer.headers["content-type"]) == (status, expected), accept
-                line = json.loads(answer.body)["message"] if expected == as_json else answer.body.decode()
-                assert line.strip()
-                assert len(line.splitlines()) == 1
+        for token in (None, hub.token()):
+            headers = preferred | ({"Authorization": f"Bearer {token}"} if token else {})
+            lines = set()
+            for sent in ("application/json", "application/fhir+json", "Application/JSON ; charset=utf-8"):
+                answer = await ask(hub, "POST", "/api/hub", headers | {"Content-Type": sent}, b"[]")
+                assert answer.status == (400 if token else 401)
+                lines.add(said(answer, of_json))
+            assert len(lines) == 1
+            said(await ask(hub, "POST", "/api/hub", headers | AS_FORM, b"hub.mode=x"), of_others)
+            said(await ask(hub, "GET", "/api/hub/%ff", headers), of_others)
+
+
+@pytest.mark.req("SUB-24")
+async def test_every_refusal_of_a_request_in_json_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it is refused for, before or after its body is read, under hub.url and by the session API; as text if asked."""
+    limits: dict[str, Any] = {"max_body_bytes": 1000, "max_topics_per_user": 1, "rate_limit_token": 50}
+    async with running_hub(**limits) as hub:
+        assert (await hub.publish(event("Patient-open"))).status_code == 202
+        one, foreign, blind = hub.token(), hub.token("user-2"), hub.token(scope="openid")
+        opened, selected = event("Patient-open"), event("DiagnosticReport-select")
+
+        async def refuses(status: int, method: str, path: str, token: str, body: Any, **more: str) -> None:
+            content = body if isinstance(body, bytes) else json.dumps(body).encode()
+            for accept, form in (({}, JSON), ({"Accept": "text/plain"}, TEXT)):
+                headers = {"Authorization": f"Bearer {token}"} | AS_JSON | more | accept
+                answer = await ask(hub, method, path, headers, content)
+                assert answer.status == status
+                said(answer, form)
+
+        await refuses(400, "POST", "/api/hub", one, b"{")
+        await refuses(401, "POST", "/api/hub", "x", opened)
+        await refuses(403, "POST", "/api/hub", foreign, opened)
+        await refuses(403, "POST", "/api/hub", blind, opened)
+        await refuses(404, "POST", "/api/hub", one, FORM | {"hub.channel.endpoint": "wss://x/y"})
+        await refuses(405, "PUT", "/api/hub", one, opened)
+        await refuses(409, "POST", "/api/hub", one, selected)
+        await refuses(413, "POST", "/api/hub", one, b" " * 1001)
+        await refuses(415, "POST", "/api/hub", one, opened, **{"Content-Type": "application/merge-patch+json"})
+        await refuses(429, "POST", "/api/hub", one, event("Patient-open", topic="another"))
+        await refuses(401, "POST", "/sessions", "x", {})
+        await refuses(403, "POST", "/sessions", one, {})
+        await refuses(404, "POST", "/nowhere", one, {})
+        await refuses(405, "PUT", "/sessions", one, {})
+        limited = hub.token(jti="limited")
+        for _ in range(50):
+            await hub.context(limited)
+        await refuses(429, "POST", "/api/hub", limited, opened)
+        await refuses(429, "POST", "/sessions", limited, {})
+
+        async def fail(*_: object) -> None:
+            raise RuntimeError("Zebulon")
+
+        monkeypatch.setattr(hub.hub.service._store, "load", fail)
+        await refuses(500, "POST", "/api/hub", one, opened)
+
+        async def away(*_: object) -> None:
+            raise Unavailable("the store does not answer", retry_after=1)
+
+        monkeypatch.setattr(hub.hub.service._store, "load", away)
+        await refuses(503, "POST", "/api/hub", one, opened)
+
+
+@pytest.mark.req("SUB-24", "SES-1")
+async def test_refusals_of_the_session_api_are_json_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server's body that is wrong, one too large, and a failure of the hub's own."""
+    async with running_hub(own={"system_clients": ["ehr"]}) as hub:
+        headers = hub.headers(hub.token("ehr", "fhircast-hub/sessions.write", client_id="ehr"), **AS_JSON)
+        for status, body in ((400, b"{}"), (413, b" " * MEGABYTE)):
+            answer = await ask(hub, "POST", "/sessions", headers, body)
+            assert answer.status == status
+            said(answer, JSON)
+            said(await ask(hub, "POST", "/sessions", headers | {"Accept": "text/plain"}, body), TEXT)
+
+        async def fail(*_: object, **__: object) -> None:
+            raise RuntimeError("Zebulon")
+
+        monkeypatch.setattr(hub.hub.service, "session_for", fail)
+        answer = await ask(hub, "POST", "/sessions", headers, b'{"user": "user-1"}')
+        assert answer.status == 500
+        assert "Zebulon" not in said(answer, JSON)
+
+
+@pytest.mark.req("SUB-24", "EVT-7")
+async def test_a_body_that_does_not_end_is_refused_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    """408 to who said that JSON would come."""
+    monkeypatch.setattr(http, "BODY_SECONDS", 0.01)
+    async with running_hub() as hub, wire(hub) as connection:
+        await connection.send(request("POST", "/api/hub", hub.headers(**AS_JSON) | {"Content-Length": "9"}))
+        answer = await connection.reply()
+        assert answer.status == 408
+        said(answer, JSON)
 
 
 SECRET = "Zebulon-4711"
@@ -228,19 +344,6 @@ async def test_other_methods_are_refused_by_name_of_those_that_work() -> None:
             answer = await ask(hub, "GET", f"/api/hub{path}", hub.headers())
             assert answer.status == 405
             assert "POST" in answer.headers["allow"]
-
-
-@pytest.mark.req("SUB-11")
-async def test_an_endpoint_over_plain_http_is_not_there() -> None:
-    """404 without an upgrade, for one that lives as for one that does not, and reading it changes nothing."""
-    async with running_hub() as hub:
-        endpoint = await hub.subscribe()
-        path = endpoint.partition(str(hub.port))[2]
-        answers = [await ask(hub, "GET", each, hub.headers()) for each in (path, "/api/hub/ws/made-up")]
-        assert [answer.status for answer in answers] == [404, 404]
-        assert answers[0].body == answers[1].body
-        async with hub.follow(endpoint):
-            pass
 
 
 @pytest.mark.req("SUB-5")

@@ -27,6 +27,31 @@ async def status(hub: RunningHub, body: bytes) -> int:
     return (await hub.publish(body)).status_code
 
 
+# --- what is read ---
+
+
+@pytest.mark.req("EVT-23", "SUB-16")
+@pytest.mark.parametrize("sent", ["application/json", "application/fhir+json"])
+async def test_a_byte_order_mark_before_json_is_ignored(sent: str) -> None:
+    """Before a subscription as before an event, which is told without the mark; the same without one is a repeat."""
+    form = {"hub.channel.type": "websocket", "hub.mode": "subscribe", "hub.topic": TOPIC, "hub.events": "Patient-open"}
+    async with running_hub() as hub:
+        headers = hub.headers(**{"Content-Type": sent})
+
+        async def post(message: dict[str, Any]) -> httpx.Response:
+            content = b"\xef\xbb\xbf" + json.dumps(message).encode()
+            return await hub.client.post(hub.url, content=content, headers=headers)
+
+        subscribed = await post(form)
+        assert subscribed.status_code == 202, subscribed.text
+        async with hub.follow(subscribed.json()["hub.channel.endpoint"]) as follower:
+            assert (await post(event("Patient-open"))).status_code == 202
+            frame = await raw_frame(follower)
+            assert frame.startswith(b"{")
+            assert (await hub.publish(event("Patient-open"))).status_code == 202
+            assert await raw_frame(follower) == frame
+
+
 # --- who is told ---
 
 
@@ -38,7 +63,7 @@ async def test_everybody_is_told_once_the_sender_too() -> None:
         async with hub.follow(endpoints[0]) as one, hub.follow(endpoints[1]) as two, hub.follow(endpoints[2]) as three:
             sent = event("Patient-open", "p1", event_id="OHIF-x7f3k2", timestamp="2026-11-22T10:00:00.5+01:00")
             answer = await hub.publish(sent, hub.token(client_id="ehr"))
-            assert (answer.status_code, answer.content) == (202, b"")
+            assert answer.status_code == 202
             frames = [await raw_frame(follower) for follower in (one, two, three)]
             assert frames[0] == frames[1] == frames[2]
             told = json.loads(frames[0])
@@ -46,6 +71,24 @@ async def test_everybody_is_told_once_the_sender_too() -> None:
             assert told == sent
             assert str(uuid.UUID(version)) == version
             assert [await follower.silent() for follower in (one, two, three)] == [True] * 3
+
+
+@pytest.mark.req("EVT-24")
+async def test_a_publication_is_answered_with_an_empty_object() -> None:
+    """202, `{}` in JSON: to an event that changes something, is passed on, is an update or a repeat; whatever Accept says."""
+    async with running_hub() as hub:
+        bundle = {"resourceType": "Bundle", "type": "transaction", "entry": []}
+        await hub.publish(event("DiagnosticReport-open"))
+        version = (await hub.context()).json()["context.versionId"]
+        update = event("DiagnosticReport-update", also=[{"key": "updates", "resource": bundle}])
+        update["event"]["context.versionId"] = version
+        opened = event("Patient-open")
+        for sent in (opened, opened, event("Patient-close"), event("org.example.x"), update, update):
+            for headers in ({}, {"Accept": "text/plain"}):
+                answer = await hub.client.post(hub.url, json=sent, headers=hub.headers(**headers))
+                assert (answer.status_code, answer.content) == (202, b"{}"), sent
+                assert answer.headers["Content-Type"] == "application/json"
+                assert answer.headers["Cache-Control"] == "no-store"
 
 
 @pytest.mark.req("EVT-2")
@@ -383,7 +426,7 @@ async def test_what_is_no_json_is_refused_wherever_it_stands() -> None:
             good + b"x",
             good + good,
             good[:-1],
-            b"\xef\xbb\xbf" + good,
+            b"\xef\xbb\xbf" * 2 + good,
             good.decode().encode("utf-16"),
             b"",
             b" ",

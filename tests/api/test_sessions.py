@@ -96,8 +96,13 @@ async def administered(**options: Any) -> AsyncIterator[Administered]:
 
 
 def refusal(answer: httpx.Response) -> tuple[int, str]:
-    """Status and challenge of a refusal that says in one line why."""
-    assert re.fullmatch(r"[^\n]+\n", answer.text), answer.text
+    """Status and challenge of a refusal that says in one line why, in JSON to who sent JSON."""
+    if "json" in answer.request.headers.get("Content-Type", ""):
+        assert answer.headers["Content-Type"] == "application/json"
+        assert re.fullmatch(r"[^\n]+", answer.json()["message"]), answer.text
+    else:
+        assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+        assert re.fullmatch(r"[^\n]+\n", answer.text), answer.text
     return answer.status_code, answer.headers.get("WWW-Authenticate", "")
 
 
@@ -170,7 +175,7 @@ async def test_a_user_is_named_as_in_tokens() -> None:
     async with administered(own={"user_claim": "fhirUser"}) as api:
         answer = await api.post({"user": "Practitioner/7"})
         assert refusal(answer) == (400, "")
-        assert answer.text.startswith("user: expected")
+        assert answer.json()["message"].startswith("user: expected")
         assert "Practitioner" not in answer.text
 
 
@@ -239,12 +244,20 @@ async def test_a_bad_body_is_refused_with_a_reason(body: bytes, named: str) -> N
     async with administered() as api:
         answer = await api.post(body)
         assert refusal(answer) == (400, "")
-        assert answer.headers["Content-Type"].startswith("text/plain")
-        assert answer.text.startswith(named)
+        assert answer.json()["message"].startswith(named)
         assert "sesame" not in answer.text
         assert "7777" not in answer.text
         assert len(answer.text) < 200
         assert api.topics == 0
+
+
+@pytest.mark.req("SES-1", "EVT-23")
+async def test_a_byte_order_mark_before_the_body_is_ignored() -> None:
+    """.NET writes one."""
+    async with administered() as api:
+        answer = await api.post(b'\xef\xbb\xbf{"user": "user-1"}')
+        assert answer.status_code == 201, answer.text
+        assert answer.json()["hub.topic"] == await api.begin()
 
 
 @pytest.mark.req("SES-1", "AUT-1", "EVT-7")

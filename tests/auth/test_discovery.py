@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import httpx
 import pytest
 
@@ -18,6 +20,14 @@ async def test_jwks_uri(server: IssuerServer, client: httpx.AsyncClient) -> None
     server.publish(JWKS, SET)
     assert await fetch_jwks(Issuer(server.url, "hub", jwks_uri=server.url + JWKS), client) == SET
     assert server.asked == {JWKS: 1}
+
+
+@pytest.mark.req("AUT-12", "EVT-23")
+async def test_byte_order_mark(server: IssuerServer, client: httpx.AsyncClient) -> None:
+    """An issuer may write one before its documents, as .NET does."""
+    for path, document in {SMART: {"issuer": server.url, "jwks_uri": server.url + JWKS}, JWKS: SET}.items():
+        server.answers[path] = Answer(200, b"\xef\xbb\xbf" + json.dumps(document).encode())
+    assert await fetch_jwks(Issuer(server.url, "hub"), client) == SET
 
 
 @pytest.mark.req("AUT-12")

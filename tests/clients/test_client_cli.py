@@ -515,6 +515,23 @@ async def test_a_hub_that_says_something_else_of_participants_is_not_asked_again
         assert await hub.others() == ""
 
 
+@pytest.mark.req("SUB-24")
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ('{"message": "the store is away"}', "The hub says: the store is away"),
+        ("the store\n is away\n", "The hub says: the store is away"),
+        ('{"message": 7}', "The hub says: nothing"),
+        ("", "The hub says: nothing"),
+    ],
+)
+async def test_the_hubs_words_are_shown_without_the_json_around_them(body: str, said: str) -> None:
+    """Of the check's own event, which goes out as JSON."""
+    async with FakeHub() as hub:
+        hub.answer_next("publish", Answer(503, body))
+        assert (await checked(hub))["echo"].text.endswith(said)
+
+
 async def test_a_hub_that_takes_only_the_names_of_the_catalogue_can_be_checked() -> None:
     async with FakeHub() as hub:
         hub.answer_next("subscribe", Answer(400, "unknown event"))

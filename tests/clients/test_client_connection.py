@@ -13,6 +13,8 @@ import pytest
 from clients import virtual_time
 from clients.fakes import FAST, PATIENCE, Heard, Wire, patient, until
 from fhircast_client import FHIRcastClient, HubError, Timings, TokenError
+from fhircast_client.channel import connect
+from fhircast_client.fake_sockets import FakeSocket, Line
 from fhircast_client.testing import Answer, FakeHub
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -155,6 +157,20 @@ async def test_three_heartbeats_missed_count_as_lost() -> None:
             hub.restore()
             await back_again(client)
         assert len(wire.of("in", "confirmation")) == 2
+
+
+@pytest.mark.req("SYN-17")
+async def test_a_socket_is_pinged_before_cloud_gateways_cut_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those cut what is idle for 20 s."""
+    given: dict[str, Any] = {}
+
+    async def opened(endpoint: str, **options: Any) -> FakeSocket:
+        given.update(options)
+        return FakeSocket(Line(), lambda text: None, lambda socket: None)
+
+    monkeypatch.setattr("fhircast_client.channel.open_websocket", opened)
+    await connect("wss://hub.example/ws/x")
+    assert given["ping_interval"] == 15
 
 
 @pytest.mark.req("CLT-9")

@@ -53,6 +53,26 @@ async def test_an_open_has_its_anchor_first_and_the_keys_of_the_catalogue() -> N
         await client.stop()
 
 
+@pytest.mark.req("SUB-24")
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ('{"message": "the anchor is missing"}', "the anchor is missing"),
+        ("the anchor is missing\n", "the anchor is missing"),
+        ('{"error": "invalid"}', "Bad Request"),
+    ],
+)
+async def test_the_hubs_words_are_shown_without_the_json_around_them(body: str, words: str) -> None:
+    async with FakeHub() as hub:
+        client = hub.client("ehr", timings=FAST)
+        hub.answer_next("publish", Answer(400, body))
+        with pytest.raises(HubError, match=words) as refused:
+            await client.open(patient("p1"))
+        assert refused.value.status == 400
+        assert "{" not in str(refused.value)
+        await client.stop()
+
+
 async def test_what_is_no_resource_is_not_published() -> None:
     async with FakeHub() as hub:
         client = hub.client("ehr", timings=FAST)

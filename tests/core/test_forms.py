@@ -208,6 +208,12 @@ def test_a_lease_of_any_length_is_only_a_long_one(digits: int) -> None:
     assert lease > 10**9
 
 
+@pytest.mark.req("SUB-16", "EVT-23")
+def test_a_byte_order_mark_before_json_is_ignored() -> None:
+    """.NET writes one."""
+    assert parse_json_form(b"\xef\xbb\xbf" + json.dumps(GOOD).encode()) == as_json(GOOD)
+
+
 @pytest.mark.req("SUB-16", "LEA-1")
 @pytest.mark.parametrize("digits", [30, 5000])
 def test_a_json_number_of_any_length_is_only_a_long_lease(digits: int) -> None:

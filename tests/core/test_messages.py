@@ -464,6 +464,21 @@ def test_a_version_inside_of_a_resource_is_not_the_senders() -> None:
     assert b'"context.versionId":"1"' in parse_event(text).frame()
 
 
+@pytest.mark.req("EVT-23")
+@pytest.mark.parametrize("name", ["Patient-open", "DiagnosticReport-update.request"])
+def test_a_byte_order_mark_before_the_text_is_no_part_of_it(name: str) -> None:
+    """What is read, what is broadcast and what makes a repeat are the same with one and without."""
+    text = (SPEC / f"{name}.json").read_bytes()
+    assert parse_event(b"\xef\xbb\xbf" + text) == parse_event(text)
+
+
+@pytest.mark.req("EVT-23", "EVT-15")
+def test_a_byte_order_mark_elsewhere_is_not_taken_out() -> None:
+    """U+FEFF in a text belongs to the text; a second one before the object makes no JSON."""
+    assert '"x":"\ufeff"'.encode() in parse_event(b"\xef\xbb\xbf" + raw('"\ufeff"')).frame()
+    assert "expected JSON" in refused(b"\xef\xbb\xbf" * 2 + raw("1"))
+
+
 @pytest.mark.req("EVT-17")
 def test_only_a_repeat_has_the_same_fingerprint() -> None:
     """Same id, timestamp and body: anything else is another event."""

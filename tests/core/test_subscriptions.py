@@ -917,7 +917,7 @@ def test_a_close_is_made_for_what_was_closed_before_the_end_was_noticed(end: str
 
 @pytest.mark.req("SUB-12")
 def test_a_socket_may_be_dead_for_as_long_as_pings_take_to_tell() -> None:
-    """With a ping every 20 s, and 20 s to answer, a dead socket is found after up to 40 s."""
+    """With a ping every 20 s, more rarely than by default, and 20 s to answer, one is found after up to 40 s."""
     world = World()
     world.join("chart", PATIENT)
     world.publish("Patient-open", patient("p1"))

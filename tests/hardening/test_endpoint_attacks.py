@@ -65,7 +65,7 @@ async def test_endpoint_of_another_user() -> None:
             assert await follower.names(1) == ["Patient-open"]
 
 
-@pytest.mark.req("SUB-11", "CFG-2")
+@pytest.mark.req("SUB-11", "CFG-6")
 async def test_cross_site_websocket_hijacking() -> None:
     """What a browser adds by itself (cookies, Origin) opens nothing, and the hub gives it nothing to add."""
     async with running_hub() as hub:

@@ -10,7 +10,7 @@ from websockets.exceptions import InvalidStatus
 from process.hub_process import HubProcess, IssuerThread, Visitor
 from running import TOPIC, event
 
-#: The only doors that are open: CFG-1, CFG-2, CFG-3, OPS-1.
+#: The only doors that are open: CFG-1, CFG-6, CFG-3, OPS-1.
 OPEN = {
     ("GET", "/api/hub/.well-known/fhircast-configuration"),
     ("GET", "/api/hub/metadata"),
@@ -25,7 +25,6 @@ UNDER_HUB = (
     "/",
     f"/{TOPIC}",
     "/ws",
-    "/ws/made-up",
     "/.well-known/x",
     "/metadata/x",
     "/health/live",

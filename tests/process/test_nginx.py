@@ -12,6 +12,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from process.hub_process import PATIENCE, HubProcess, IssuerThread, Visitor, free_port, hub_process
 from process.test_tls import make_certificate
@@ -36,6 +38,8 @@ def configuration(folder: Path, port: int, hub_port: int) -> Path:
         "/etc/ssl/certs/hub.pem": str(certificate),
         "/etc/ssl/private/hub.key": str(key),
         "proxy_read_timeout 75s;": f"proxy_read_timeout {READ_TIMEOUT}s;",
+        "    location / {": "    location /plain/ { proxy_set_header Host $host; proxy_pass http://fhircast/api/hub/; }\n"
+        "    location / {",
     }.items():
         assert text.count(of_example) == 1, of_example
         text = text.replace(of_example, of_test)
@@ -157,12 +161,27 @@ async def test_the_hub_knows_who_asks(proxy: Proxy, issuer: IssuerThread) -> Non
 
 @pytest.mark.req("EVT-7")
 async def test_the_hubs_words_reach_the_client(proxy: Proxy, issuer: IssuerThread) -> None:
-    """413 and 404 are the hub's, with its request id; a refused handshake is too."""
+    """413 and 426 are the hub's, with its request id."""
     async with ProxyVisitor(proxy, issuer) as visitor:
         large = await visitor.publish(b" " * (3 << 20))
         assert (large.status_code, "x-request-id" in large.headers) == (413, True)
         absent = await visitor.client.get(f"{visitor.url}/ws/none", headers=visitor.headers())
-        assert (absent.status_code, "x-request-id" in absent.headers) == (404, True)
+        assert (absent.status_code, "x-request-id" in absent.headers) == (426, True)
+
+
+@pytest.mark.req("SUB-25")
+async def test_a_proxy_without_upgrade_is_named(proxy: Proxy, issuer: IssuerThread) -> None:
+    """A location that sets headers of its own inherits none: the handshake comes as a plain GET, and the hub says so."""
+    async with ProxyVisitor(proxy, issuer) as visitor:
+        endpoint = await visitor.subscribe(hub__topic="without upgrade")
+        with pytest.raises(InvalidStatus) as refused:
+            async with connect(endpoint.replace("/api/hub/", "/plain/"), proxy=None, ssl=proxy.trust):
+                pass
+        answer = refused.value.response
+        assert answer.status_code == 426
+        assert b"Upgrade and Connection" in (answer.body or b"")
+        async with visitor.follow(endpoint, ssl=proxy.trust):
+            pass
 
 
 @pytest.mark.req("OPS-1", "SEC-1")

@@ -26,7 +26,7 @@ from simulation.posts import REALM
 if TYPE_CHECKING:
     from simulation.hub import Node
 
-PING_SECONDS = 20.0
+PING_SECONDS = 15.0
 #: Seconds a peer has to answer a close.
 CLOSE_SECONDS = 5.0
 

@@ -225,10 +225,11 @@ export class Hub {
   }
 }
 
-/** @param {Answer} answer */
+/** A refusal in words: the `message` of a JSON object, or the text's first line. @param {Answer} answer */
 function explained({ status, text }) {
-  const given = parse(text)?.message ?? text.trim().split(/[\r\n]/, 1)[0];
-  return `The hub answered ${status}${given ? `: ${String(given).slice(0, MOST_SAID)}` : ""}`;
+  const object = parse(text);
+  const given = object ? object.message : text.trim().split(/[\r\n]/, 1)[0];
+  return `The hub answered ${status}${given && typeof given === "string" ? `: ${given.slice(0, MOST_SAID)}` : ""}`;
 }
 
 /** @param {string} kind @param {string} text */

@@ -91,6 +91,20 @@ test("CLT-12 what the hub refuses for good is not sent again, and what did not r
   assert.equal(hub.sent("publish").length, 3);
 });
 
+for (const [reply, words] of /** @type {[any, string][]} */ ([
+  [{ body: { message: "the anchor is missing" } }, "The hub answered 400: the anchor is missing"],
+  [{ text: "the anchor is missing\nand more" }, "The hub answered 400: the anchor is missing"],
+  [{ body: { error: "invalid" } }, "The hub answered 400"],
+  [{ text: "" }, "The hub answered 400"],
+])) {
+  test(`the hub's words are shown without the JSON around them: ${JSON.stringify(reply)}`, async (t) => {
+    const { hub, client } = setUp(t);
+    await client.start();
+    hub.answers.publish = [{ status: 400, ...reply }];
+    await assert.rejects(client.open(PATIENT), { name: "HubError", message: words, status: 400 });
+  });
+}
+
 for (const resend of [0, null]) {
   test(`CLT-12 with resend ${resend} nothing is sent again`, async (t) => {
     const { hub, client, pass } = setUp(t, { timings: { resend } });

@@ -165,7 +165,7 @@ export class FakeHub {
   #usual({ kind, form }) {
     if (kind === "discovery") return { body: { eventsSupported: this.supported } };
     if (kind === "context") return { body: { "context.type": "", context: [] } };
-    if (kind === "publish") return { status: 202 };
+    if (kind === "publish") return { status: 202, body: {} };
     const endpoint = form["hub.channel.endpoint"] ?? `ws://hub.example/ws/${(this.#endpoints += 1)}`;
     return { status: 202, body: { "hub.channel.endpoint": endpoint } };
   }

@@ -21,6 +21,7 @@ import httpx
 
 from fhircast_client.channel import Connect, Socket
 from fhircast_client.channel import connect as open_channel
+from fhircast_client.hub import words
 from fhircast_client.names import never_matches, shown
 from fhircast_client.proxies import UnusableProxy, http_client
 from fhircast_client.tokens import can_be_sent
@@ -302,7 +303,7 @@ _USUAL = {
 def _explained(answer: httpx.Response) -> str:
     """Status, the usual reason, and the hub's own words."""
     usual = _USUAL.get(answer.status_code, "the hub has a problem" if answer.is_server_error else "unexpected")
-    return f"HTTP {answer.status_code}: {usual}. The hub says: {answer.text.strip()[:300] or 'nothing'}"
+    return f"HTTP {answer.status_code}: {usual}. The hub says: {words(answer) or 'nothing'}"
 
 
 def _object(answer: httpx.Response) -> dict[str, Any]:

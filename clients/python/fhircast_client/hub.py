@@ -120,9 +120,9 @@ class Hub:
             bearer = await self._tokens.renewed(bearer)
             response = await self._exchange(kind, method, path, form, event, bearer)
         if response.status_code == _UNAUTHORIZED:
-            raise TokenError(_words(response))
+            raise TokenError(_reason(response))
         if not response.is_success:
-            raise HubError(response.status_code, _words(response), _retry_after(response))
+            raise HubError(response.status_code, _reason(response), _retry_after(response))
         return response
 
     async def _exchange(
@@ -183,12 +183,16 @@ def _shown(body: Any) -> dict[str, Any]:
     return {name: value for name, value in body.items() if name != _ENDPOINT} if isinstance(body, Mapping) else {}
 
 
-def _words(response: httpx.Response) -> str:
-    """What the hub says, in one line."""
+def words(response: httpx.Response) -> str:
+    """What the hub says of a refusal, in one line: the `message` of a JSON object, or its text; "" where it says nothing."""
     answer = _json(response)
     text = answer.get("message") if isinstance(answer, dict) else None
     text = text if isinstance(text, str) else response.text if not isinstance(answer, dict) else ""
-    return " ".join(text.split())[:_MOST_WORDS] or response.reason_phrase or "no reason given"
+    return " ".join(text.split())[:_MOST_WORDS]
+
+
+def _reason(response: httpx.Response) -> str:
+    return words(response) or response.reason_phrase or "no reason given"
 
 
 def _retry_after(response: httpx.Response) -> float | None:

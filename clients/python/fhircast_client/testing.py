@@ -207,6 +207,8 @@ class FakeHub:
         try:
             return self._handle(kind, body, client, line)
         except HubError as error:
+            if "json" in request.headers.get("content-type", "") + request.headers.get("accept", ""):
+                return httpx.Response(error.status, json={"message": error.message})
             return httpx.Response(error.status, text=error.message)
 
     def _handle(self, kind: str, body: dict[str, Any], client: str, line: Line) -> httpx.Response:
@@ -220,7 +222,7 @@ class FakeHub:
                 return httpx.Response(202, json={_ENDPOINT: body[_ENDPOINT]})
             case "publish":
                 self._accept(body)
-                return httpx.Response(202)
+                return httpx.Response(202, json={})
             case "configuration":
                 return httpx.Response(200, json=self._configuration())
             case "context" if self._stu3:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import msgspec
 
-from fhircast_hub.api.http import Response
-from fhircast_hub.core.errors import HubError, InsufficientScope, MethodNotAllowed, Unauthenticated
+from fhircast_hub.api.http import Headers, Response, media_type
+from fhircast_hub.core.errors import HubError, InsufficientScope, MethodNotAllowed, Unauthenticated, UpgradeRequired
 
 
-def to_response(error: HubError, accept: str) -> Response:
-    """Status, headers and one line of reason: `text/plain`, or `{"message": ...}` where `accept` prefers JSON."""
+def to_response(error: HubError, request: Headers) -> Response:
+    """Status, headers and one line of reason: `{"message": ...}` or `text/plain`, as the request's headers ask for (SUB-24)."""
     message = str(error)
     headers: list[tuple[bytes, bytes]] = []
     if challenge := _challenge(error):
         headers.append((b"www-authenticate", challenge.encode("ascii", "replace")))
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", error.allow.encode()))
+    if isinstance(error, UpgradeRequired):
+        # "A sender of Upgrade MUST also send an "Upgrade" connection option in the Connection header field" (9110, 7.8)
+        headers += [(b"upgrade", b"websocket"), (b"connection", b"Upgrade")]
     if error.retry_after is not None:
         headers.append((b"retry-after", b"%d" % error.retry_after))
-    if _prefers_json(accept):
+    if _is_json(request):
         return Response(error.status, msgspec.json.encode({"message": message}), b"application/json", headers)
     return Response(error.status, message.encode() + b"\n", b"text/plain; charset=utf-8", headers)
 
@@ -32,19 +35,30 @@ def _challenge(error: HubError) -> str:
     return ""
 
 
-def _prefers_json(accept: str) -> bool:
-    """Whether JSON is asked for, and plain text less so, or after it."""
-    json = text = -1.0
+def _is_json(request: Headers) -> bool:
+    """Whether the reason goes out as JSON. Who sends JSON is taken to read JSON, unless Accept prefers text."""
+    json, text, other, json_first = _accepted(request.get(b"accept"))
+    if not media_type(request).endswith(("/json", "+json")):
+        return json > 0 and (json > text or (json == text and json_first))
+    refused = json == 0 and text != 0
+    return not (refused or text > max(other if json < 0 else json, 0))
+
+
+def _accepted(accept: str) -> tuple[float, float, float, bool]:
+    """The quality of JSON, of text, and of whatever else JSON might be, each -1 where it is not named; whether JSON is named before text."""
+    json = text = other = -1.0
     json_first = False
     for item in accept.lower().split(","):
         kind, _, parameters = item.strip().partition(";")
-        quality = _quality(parameters)
-        if kind.strip() in ("application/json", "application/fhir+json"):
+        kind, quality = kind.strip(), _quality(parameters)
+        if kind in ("application/json", "application/fhir+json"):
             json_first = json_first or text < 0
             json = max(json, quality)
-        elif kind.strip() in ("text/plain", "text/*"):
+        elif kind in ("text/plain", "text/*"):
             text = max(text, quality)
-    return json > 0 and (json > text or (json == text and json_first))
+        elif kind in ("application/*", "*/*"):
+            other = max(other, quality)
+    return json, text, other, json_first
 
 
 def _quality(parameters: str) -> float:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, NamedTuple
+from urllib.parse import unquote_to_bytes
 
-from fhircast_hub.core.errors import RequestTimeout, TooLarge, Unauthenticated
+from fhircast_hub.core.errors import BadRequest, RequestTimeout, TooLarge, Unauthenticated
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -51,6 +52,11 @@ class Headers:
         return sum(key == name for key, _ in self._raw)
 
 
+def media_type(headers: Headers) -> str:
+    """The Content-Type in lower case, without its parameters; "" without one."""
+    return headers.get(b"content-type").partition(";")[0].strip().lower()
+
+
 def bearer_token(headers: Headers) -> str:
     """The token of the Authorization header, the only place that counts (AUT-2). Raises Unauthenticated without one."""
     authorization = headers.get(b"authorization")
@@ -64,6 +70,22 @@ def bearer_token(headers: Headers) -> str:
     if headers.count(b"authorization") > 1:
         raise Unauthenticated("expected one header Authorization, got several")
     return token.strip()
+
+
+def topics_in(rest: bytes) -> tuple[str, ...]:
+    """The topics that a path may name, the likeliest first; none where it names none. Raises BadRequest for bytes that are no UTF-8.
+
+    `rest` is what stands behind hub.url, as it came; it is decoded once (EVT-3). Empty segments at its ends name nothing
+    (GET-10). But a topic may itself begin or end with a slash, such as a URL that its client did not escape.
+    """
+    topic = rest.strip(b"/")
+    if not topic:
+        return ()
+    readings = (topic,) if rest[1:] == topic else (topic, rest.lstrip(b"/"), rest[1:].rstrip(b"/"), rest[1:])
+    try:
+        return tuple(dict.fromkeys(unquote_to_bytes(each).decode() for each in readings))
+    except UnicodeDecodeError:
+        raise BadRequest("the path: expected UTF-8 after percent-decoding, got something else") from None
 
 
 async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:

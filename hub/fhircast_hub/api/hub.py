@@ -10,7 +10,6 @@ import secrets
 import time
 from collections.abc import Callable
 from typing import Protocol
-from urllib.parse import unquote_to_bytes
 
 import msgspec
 import structlog
@@ -18,11 +17,23 @@ from msgspec.structs import replace
 
 from fhircast_hub.api.discovery import capability_statement, configuration
 from fhircast_hub.api.errors import to_response
-from fhircast_hub.api.http import ClientGone, Headers, Receive, Response, Scope, Send, bearer_token, read_body, respond
+from fhircast_hub.api.http import (
+    ClientGone,
+    Headers,
+    Receive,
+    Response,
+    Scope,
+    Send,
+    bearer_token,
+    media_type,
+    read_body,
+    respond,
+    topics_in,
+)
 from fhircast_hub.api.log import FIELDS, TRAIL, Trail
 from fhircast_hub.core.audit import Act, patients
 from fhircast_hub.core.commands import Publish, Renew, Subscribe, Unsubscribe
-from fhircast_hub.core.errors import BadRequest, HubError, MethodNotAllowed, NotFound, UnsupportedMediaType
+from fhircast_hub.core.errors import BadRequest, HubError, MethodNotAllowed, UnsupportedMediaType, UpgradeRequired
 from fhircast_hub.core.forms import Form, parse_form, parse_json_form
 from fhircast_hub.core.messages import check_topic, parse_event
 from fhircast_hub.core.names import KNOWN, spelling
@@ -36,6 +47,8 @@ _log = structlog.get_logger()
 _JSON = frozenset(("application/json", "application/fhir+json"))
 _FORM = "application/x-www-form-urlencoded"
 _ACCEPTED = 202
+#: The specification asks for no body here, and many clients read JSON whatever they sent.
+_PUBLISHED = Response(_ACCEPTED, b"{}", b"application/json")
 
 
 class Histogram(Protocol):
@@ -119,13 +132,13 @@ class HubApi:
         try:
             response = await self._answer(scope, headers, receive, told, scope[TRAIL])
         except HubError as error:
-            response = to_response(error, headers.get(b"accept"))
+            response = to_response(error, headers)
             told["reason"] = type(error).__name__
         except ClientGone:
             return
         except Exception as error:
             _log.error("request failed", request_id=REQUEST_ID.get(), exc_info=error)
-            response = Response(500, b"the hub failed; its log says where\n", b"text/plain")
+            response = to_response(HubError("the hub failed; its log says where"), headers)
         await respond(send, response)
 
     async def _answer(
@@ -136,6 +149,13 @@ class HubApi:
         if method == "POST":
             return await self._post(rest, headers, receive, told, trail)
         if method in ("GET", "HEAD"):
+            if self._endpoints.is_path(scope["raw_path"].decode("latin-1")):
+                told["route"] = "socket"
+                trail.act = Act.OTHER
+                raise UpgradeRequired(
+                    "expected a WebSocket's handshake, got a request without Upgrade: a proxy on the way must pass on the headers"
+                    " Upgrade and Connection"
+                )
             return await self._get(rest, headers, told, trail)
         if method == "OPTIONS":
             return Response(204, headers=[(b"allow", b"GET, POST, OPTIONS")])
@@ -144,22 +164,22 @@ class HubApi:
         raise MethodNotAllowed(f"expected GET or POST, got {method}", allow="GET, POST, OPTIONS")
 
     async def _get(self, rest: bytes, headers: Headers, told: dict[str, object], trail: Trail) -> Response:
-        if rest == b"/.well-known/fhircast-configuration":
+        named = rest.strip(b"/")
+        if named == b".well-known/fhircast-configuration":
             told["route"] = "discovery"
             return Response(200, self._configuration, b"application/json")
-        if rest == b"/metadata":
+        if named == b"metadata":
             told["route"] = "metadata"
             return Response(200, self._capabilities, b"application/fhir+json")
         told["route"] = "context"
         trail.act = Act.READ
         principal = trail.principal = await self._principal(headers)
-        topic = _topic(rest)
-        if topic is None:
+        topics = topics_in(rest)
+        if not topics:
             raise MethodNotAllowed("expected POST here; the context is at hub.url/{topic}", allow="POST, OPTIONS")
-        if rest.startswith(b"/ws/"):
-            raise NotFound("expected a WebSocket here")
-        told["topic"] = self._hashed(check_topic(topic))
-        body, trail.patients = await self._service.current_context(SessionKey(principal.realm, topic), principal)
+        key = await self._service.find(principal.realm, topics)
+        told["topic"] = self._hashed(check_topic(key.topic))
+        body, trail.patients = await self._service.current_context(key, principal)
         return Response(200, body, b"application/json")
 
     async def _post(
@@ -169,20 +189,20 @@ class HubApi:
         trail.act = Act.OTHER
         principal = trail.principal = await self._principal(headers)
         check_scoped(principal)
-        media_type = headers.get(b"content-type").partition(";")[0].strip().lower()
-        if media_type != _FORM and media_type not in _JSON:
+        sent = media_type(headers)
+        if sent != _FORM and sent not in _JSON:
             raise UnsupportedMediaType(
                 f"Content-Type: expected {_FORM}, application/json or application/fhir+json, got another or none"
             )
         body = await read_body(headers, receive, self._max_body)
         body = self._legacy.published(body) if self._legacy else body
-        topic = _topic(rest)
-        form = parse_form(body) if media_type == _FORM else parse_json_form(body)
+        in_path = topics_in(rest)
+        form = parse_form(body) if sent == _FORM else parse_json_form(body)
         if form is not None:
             told["route"] = "subscribe" if form.subscribe else "unsubscribe"
             trail.act = Act.SUBSCRIBE if form.subscribe else Act.UNSUBSCRIBE
             trail.event = ",".join(form.events)
-            told["topic"] = self._hashed(_agreed(form.topic, topic))
+            told["topic"] = self._hashed(_agreed(form.topic, in_path))
             key = SessionKey(principal.realm, form.topic)
             if form.callback is not None:
                 return await self._webhook(key, principal, form, form.callback, headers)
@@ -193,13 +213,13 @@ class HubApi:
         trail.act = Act.PUBLISH
         event = parse_event(body)
         trail.event, trail.patients = event.name, patients(event.ref, event.implied)
-        told["topic"] = self._hashed(_agreed(event.topic, topic))
+        told["topic"] = self._hashed(_agreed(event.topic, in_path))
         told["name"] = spelling(event.name) if event.key in KNOWN else "other"
         accepted = time.perf_counter()
         await self._service.submit(SessionKey(principal.realm, event.topic), Publish(principal, event))
         self._counters.events_in += 1
         self._counters.accepted_to_written.observe(time.perf_counter() - accepted)
-        return Response(_ACCEPTED)
+        return _PUBLISHED
 
     async def _subscribe(self, key: SessionKey, principal: Principal, form: Form, headers: Headers) -> Response:
         if form.endpoint is not None and self._legacy:
@@ -259,17 +279,7 @@ def _endpoint(endpoint: str | None) -> Response:
     return Response(_ACCEPTED, msgspec.json.encode(body), b"application/json")
 
 
-def _topic(rest: bytes) -> str | None:
-    """The topic in the path: all of it behind hub.url, decoded once (EVT-3); None at hub.url itself."""
-    if rest in (b"", b"/"):
-        return None
-    try:
-        return unquote_to_bytes(rest[1:]).decode()
-    except UnicodeDecodeError:
-        raise BadRequest("the path: expected UTF-8 after percent-decoding, got something else") from None
-
-
-def _agreed(topic: str, in_path: str | None) -> str:
-    if in_path is not None and in_path != topic:
+def _agreed(topic: str, in_path: tuple[str, ...]) -> str:
+    if in_path and topic not in in_path:
         raise BadRequest("hub.topic: expected the topic that the path names, got another")
     return topic

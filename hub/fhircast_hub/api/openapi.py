@@ -44,6 +44,7 @@ _EVENT = {
     },
 }
 _ENDPOINT = {"type": "object", "properties": {"hub.channel.endpoint": _TEXT}}
+_REFUSAL = {"type": "object", "required": ["message"], "properties": {"message": _TEXT}}
 _CONTEXT = {
     "type": "object",
     "required": ["context.type", "context.versionId", "context"],
@@ -84,7 +85,7 @@ def describe(root: dict[str, Any], hub_path: str) -> dict[str, Any]:
 def _hub_paths(path: str) -> dict[str, Any]:
     post = _operation(
         "Subscribe, unsubscribe, or publish an event",
-        {202: ("Accepted; a subscription's endpoint.", _ENDPOINT)},
+        {202: ("Accepted. Of a WebSocket's subscription its endpoint; of an event or a webhook {}.", _ENDPOINT)},
         body={
             "application/x-www-form-urlencoded": {"schema": _FORM},
             "application/json": {"schema": {"anyOf": [_EVENT, _FORM]}},
@@ -126,7 +127,8 @@ def _operation(
 
 
 def _with_refusals(operation: dict[str, Any]) -> dict[str, Any]:
-    content = {"text/plain": {"schema": _TEXT}, "application/json": {"schema": {"type": "object"}}}
+    """`operation` with what it may be refused with: JSON to who sends JSON or prefers it, else text (SUB-24)."""
+    content = {"text/plain": {"schema": _TEXT}, "application/json": {"schema": _REFUSAL}}
     refusals = {str(status): {"description": why, "content": content} for status, why in REFUSALS.items()}
     given = {status: answer for status, answer in operation["responses"].items() if status != "422"}
     return (

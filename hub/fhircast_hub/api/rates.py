@@ -78,7 +78,7 @@ class RateLimit:
         error = TooMany("more requests came than one may send", retry_after=math.ceil(wait))
         scope[FIELDS]["reason"] = type(error).__name__
         scope[TRAIL].act = Act.OTHER
-        await respond(send, to_response(error, headers.get(b"accept")))
+        await respond(send, to_response(error, headers))
 
 
 def _place(address: str) -> bytes:

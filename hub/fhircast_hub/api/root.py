@@ -8,11 +8,13 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse, Response
+from starlette.exceptions import HTTPException
 
 from fhircast_hub.api.errors import to_response
+from fhircast_hub.api.http import Headers
 from fhircast_hub.api.log import FIELDS
 from fhircast_hub.api.openapi import describe
-from fhircast_hub.core.errors import BadRequest, HubError
+from fhircast_hub.core.errors import BadRequest, HubError, MethodNotAllowed, NotFound
 
 
 def root_app(
@@ -43,7 +45,7 @@ def root_app(
     @app.exception_handler(HubError)
     async def refuse(request: Request, error: HubError) -> Response:
         request.scope[FIELDS]["reason"] = type(error).__name__
-        answer = to_response(error, request.headers.get("accept", ""))
+        answer = to_response(error, Headers(request.scope["headers"]))
         headers = {name.decode(): value.decode() for name, value in answer.headers}
         return Response(answer.body, answer.status, headers, answer.media_type.decode())
 
@@ -53,6 +55,19 @@ def root_app(
         fault = error.errors()[0]
         place = ".".join(map(str, fault["loc"]))
         return await refuse(request, BadRequest(f"{place}: {fault['msg'][:1].lower()}{fault['msg'][1:]}"))
+
+    @app.exception_handler(HTTPException)
+    async def refuse_path(request: Request, error: HTTPException) -> Response:
+        """What is not served here, or not by this method."""
+        if error.status_code == MethodNotAllowed.status:
+            allow = (error.headers or {}).get("Allow", "")
+            return await refuse(request, MethodNotAllowed(f"expected {allow}, got another method", allow=allow))
+        return await refuse(request, NotFound("the path: expected hub.url or one that this server has, got another"))
+
+    @app.exception_handler(Exception)
+    async def fail(request: Request, _: Exception) -> Response:
+        """The server logs it after this."""
+        return await refuse(request, HubError("the hub failed; its log says where"))
 
     app.include_router(sessions)
 

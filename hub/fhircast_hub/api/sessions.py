@@ -12,16 +12,17 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fhircast_hub.api.http import ClientGone, Headers, bearer_token, read_body
+from fhircast_hub.api.http import ClientGone, Headers, bearer_token, media_type, read_body, topics_in
 from fhircast_hub.api.log import FIELDS, TRAIL, Trail
 from fhircast_hub.core.administration import check_administrator
 from fhircast_hub.core.audit import Act
 from fhircast_hub.core.commands import BeginSession
-from fhircast_hub.core.errors import BadRequest, UnsupportedMediaType
+from fhircast_hub.core.errors import BadRequest, NotFound, UnsupportedMediaType
 from fhircast_hub.core.limits import MAX_FORM, MAX_TOPIC
 from fhircast_hub.core.messages import check_topic
 from fhircast_hub.core.names import never_matches
 from fhircast_hub.core.principal import Principal, SessionKey
+from fhircast_hub.core.reading import unmarked
 from fhircast_hub.core.timestamps import rfc3339
 from fhircast_hub.ports import TokenVerifier
 from fhircast_hub.service import Service
@@ -112,8 +113,9 @@ def session_routes(
     async def show(topic: Topic, request: Request, principal: Principal = asking) -> list[ShownParticipant]:
         """Who takes part, and who is in step."""
         request.scope[TRAIL].act = Act.READ
-        request.scope[FIELDS] |= {"route": "participants", "topic": hashed(check_topic(topic))}
-        found = await service.participants(SessionKey(principal.realm, topic), principal)
+        key = await service.find(principal.realm, _named(request, b"/participants"))
+        request.scope[FIELDS] |= {"route": "participants", "topic": hashed(check_topic(key.topic))}
+        found = await service.participants(key, principal)
         return [
             ShownParticipant(
                 name=each.name,
@@ -130,9 +132,10 @@ def session_routes(
     @router.delete("/sessions/{topic:path}", status_code=204)
     async def end(topic: Topic, request: Request, principal: Principal = asking) -> None:
         """End a session: its subscribers are told so."""
-        request.scope[FIELDS] |= {"route": "sessions", "topic": hashed(check_topic(topic))}
-        check_administrator(principal, topic)
-        await service.end_session(SessionKey(principal.realm, topic))
+        key = await service.find(principal.realm, _named(request))
+        request.scope[FIELDS] |= {"route": "sessions", "topic": hashed(check_topic(key.topic))}
+        check_administrator(principal, key.topic)
+        await service.end_session(key)
 
     return router
 
@@ -141,13 +144,27 @@ def _not_cached(response: Response) -> None:
     response.headers["Cache-Control"] = "no-store"
 
 
+def _named(request: Request, behind: bytes = b"") -> tuple[str, ...]:
+    """The topics that the path may name, the likeliest first; `behind` stands after the topic. Raises BadRequest or NotFound.
+
+    They are read as under hub.url (EVT-3, GET-10). In the decoded path an escaped slash would be as one that parts segments.
+    """
+    first, slash, rest = request.scope["raw_path"].lstrip(b"/").partition(b"/")
+    rest = slash + (rest.rstrip(b"/") if behind else rest)
+    if first != b"sessions" or not rest.endswith(behind):
+        raise NotFound("expected /sessions/{topic} or /sessions/{topic}/participants, got another path")
+    if not (topics := topics_in(rest.removesuffix(behind))):
+        raise BadRequest("the path: expected a topic in it, got none")
+    return topics
+
+
 async def _asked(request: Request) -> NewSession:
     """The body, of which no refusal says more than the place. Raises BadRequest, TooLarge or UnsupportedMediaType."""
     headers = Headers(request.scope["headers"])
-    if headers.get(b"content-type").partition(";")[0].strip().lower() != "application/json":
+    if media_type(headers) != "application/json":
         raise UnsupportedMediaType("Content-Type: expected application/json, got another or none")
     try:
-        return NewSession.model_validate_json(await read_body(headers, request.receive, MAX_FORM))
+        return NewSession.model_validate_json(unmarked(await read_body(headers, request.receive, MAX_FORM)))
     except ClientGone:
         raise BadRequest("the body: it did not end") from None
     except ValidationError as error:

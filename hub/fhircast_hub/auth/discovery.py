@@ -12,6 +12,7 @@ import httpx
 import msgspec
 
 from fhircast_hub.auth.issuers import Issuer
+from fhircast_hub.core.reading import unmarked
 
 #: Bytes of one answer. A key set of a hundred RSA keys has 50 KiB.
 MAX_BYTES = 256 * 1024
@@ -81,7 +82,7 @@ async def read_object(response: httpx.Response) -> dict[str, Any]:
         raise FetchError(f"answered {response.status_code}")
     body = await _read(response)
     try:
-        return msgspec.json.decode(body, type=dict[str, Any])
+        return msgspec.json.decode(unmarked(body), type=dict[str, Any])
     except (ValueError, RecursionError):
         raise FetchError("answered no JSON object") from None
 

@@ -90,6 +90,12 @@ class UnsupportedMediaType(HubError):
     status = 415
 
 
+class UpgradeRequired(HubError):
+    """A WebSocket is served here, and the request asks for none (RFC 9110, 15.5.22)."""
+
+    status = 426
+
+
 class TooMany(HubError):
     """A limit per topic or user is reached."""
 

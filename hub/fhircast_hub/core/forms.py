@@ -13,7 +13,7 @@ from fhircast_hub.core.errors import BadRequest, TooLarge
 from fhircast_hub.core.limits import MAX_FORM, MAX_NAME, MAX_PARAMETERS, MAX_SECRET
 from fhircast_hub.core.messages import PAIRS, JsonObject, check_topic
 from fhircast_hub.core.names import parse_events
-from fhircast_hub.core.reading import check_controls
+from fhircast_hub.core.reading import check_controls, unmarked
 
 _LEASE = re.compile(r"0*[1-9][0-9]*", re.ASCII)
 #: Any lease of more digits than this is beyond every maximum; Python need not make an int of it.
@@ -61,7 +61,7 @@ def parse_json_form(body: bytes) -> Form | None:
     if b'"hub.mode"' not in body or len(body) > MAX_FORM:
         return None
     try:
-        pairs = PAIRS.decode(body.decode())
+        pairs = PAIRS.decode(unmarked(body).decode())
     except (ValueError, RecursionError):
         return None
     if not isinstance(pairs, JsonObject) or all(name != "hub.mode" for name, _ in pairs):

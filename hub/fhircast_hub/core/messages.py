@@ -18,7 +18,7 @@ from fhircast_hub.core.errors import BadRequest
 from fhircast_hub.core.items import check_required, implied_by, read_anchor, read_items, read_update
 from fhircast_hub.core.limits import MAX_DEPTH, MAX_ID, MAX_TOPIC
 from fhircast_hub.core.names import Kind, classify
-from fhircast_hub.core.reading import check_controls, decoded
+from fhircast_hub.core.reading import check_controls, decoded, unmarked
 from fhircast_hub.core.timestamps import instant
 
 #: First path segments under hub.url that cannot be topics (SUB-5).
@@ -82,6 +82,7 @@ def parse_event(body: bytes) -> Event:
 
     Raises BadRequest with one line that names the member, what was expected and what came (EVT-5, EVT-6).
     """
+    body = unmarked(body)
     envelope = decoded(_MEMBERS, body, "the body")
     _check_text(body)
     event_raw = _required(envelope, "event", "event")

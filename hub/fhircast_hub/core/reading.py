@@ -14,6 +14,8 @@ _T = TypeVar("_T")
 
 #: Control characters, line ends, and halves of a character that no UTF-8 can say.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+#: U+FEFF in UTF-8. .NET writes it before a text.
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Stub(msgspec.Struct):
@@ -31,6 +33,11 @@ def decoded(decoder: msgspec.json.Decoder[_T], raw: bytes, what: str) -> _T:
         _refuse(what, str(error))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"{what}: expected JSON: {error}") from None
+
+
+def unmarked(raw: bytes) -> bytes:
+    """A JSON text without the byte order mark before it: who reads JSON "MAY ignore the presence of a byte order mark" (RFC 8259, 8.1)."""
+    return raw.removeprefix(_BYTE_ORDER_MARK)
 
 
 def check_controls(what: str, value: str) -> str:
