@@ -23,8 +23,9 @@ class Context:
     at: float
     stamp: str
     order: int
-    implied: dict[str, str]
+    implied: dict[str, str]  # what of that which it named is open still
     version: str
+    names: dict[str, str] = field(default_factory=dict)  # all that it named, and itself, by type
     content: dict[str, int] = field(default_factory=dict)
     updates: set[bytes] = field(default_factory=set)
     since_open: list[str] = field(default_factory=list)  # its versions since it was opened last
@@ -127,6 +128,7 @@ class Topic:
     def open(self, post: Post, version: str) -> Context:
         before = self.contexts.pop(post.ref, None)
         context = Context(post.ref, post.id, post.at, post.stamp, self.order, dict(post.implied), version)
+        context.names = {**post.implied, context.type: post.ref}
         context.since_open.append(version)
         if before is not None:
             context.content, context.updates = before.content, before.updates
@@ -166,8 +168,7 @@ class Topic:
 
     def deliver(self, sub: Sub, context: Context, *, again: bool = False, derives: bool = True) -> list[Opened]:
         """What a subscription is told of a context that is opened: the opens derived for it, or the open itself (DER-3, DER-7)."""
-        named = {**context.implied, context.type: context.ref}
-        named = {t: named[t] for t in DERIVED if t in named and f"{t}-open" in sub.events}
+        named = {t: context.names[t] for t in DERIVED if t in context.names and f"{t}-open" in sub.events}
         if f"{context.type}-open" in sub.events:
             sub.tell(context.type, named)
             return [Opened(context.order, len(DERIVED), open_label(context))]
@@ -185,7 +186,7 @@ class Topic:
         """It is sent this open, which it may have been sent before."""
         context = next(context for context in self.contexts.values() if context.order == opened.order)
         by = context.type if opened.place == len(DERIVED) else DERIVED[opened.place]
-        named = {**context.implied, context.type: context.ref}
+        named = context.names
         parts = DERIVED if opened.place == len(DERIVED) else DERIVED[: opened.place + 1]
         sub.tell(by, {t: named[t] for t in parts if t in named and f"{t}-open" in sub.events})
 
@@ -201,14 +202,17 @@ class Topic:
         sub = Sub("", ("", ""), "", events, 0, 0)
         opens: dict[object, Opened] = {}
         where: dict[str, Opened] = {}
+        newest = {context.type: context for context in self.contexts.values()}
         for context in self.contexts.values():
+            if f"{context.type}-open" in events and newest[context.type] is not context:
+                continue
             before = dict(sub.told)
             for opened in self.deliver(sub, context):
                 opens[opened.label[1]] = opened
                 own = str(opened.label[1]).removesuffix("-open")
                 mine = DERIVED if opened.place == len(DERIVED) else DERIVED[: opened.place + 1]
                 news = [t for t in mine if t in sub.told and (t == own or sub.told[t] != before.get(t))]
-                where |= {t: opened for t in news if t == context.type or t in context.implied}
+                where |= {t: opened for t in news if t in context.names}
                 before = dict(sub.told)
         return sub, opens, where
 

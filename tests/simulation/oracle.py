@@ -257,11 +257,12 @@ class Oracle:
                 if not hears and not bring and f"{type_}-close" in sub.events:
                     closes.append(("derived", f"{type_}-close", ref, post.stamp))
             if bring:
-                topic.tell_again(sub, where[type_])
                 opens.add(where[type_])
+        if opens:
+            opens.add(max(topic.joiner(sub.events)[1].values()))
+        for opened in sorted(opens):
+            topic.tell_again(sub, opened)
         labels = [opened.label for opened in sorted(opens)]
-        if labels and (newest := topic.replay(sub.events)[0][-1]) != labels[-1]:
-            labels.append(newest)
         return [*reversed(closes), *labels]
 
     # Subscriptions

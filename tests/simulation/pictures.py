@@ -9,8 +9,8 @@ import msgspec
 
 from fhircast_hub.core.context import current_context
 from fhircast_hub.core.delivery import Policy
-from simulation.invariants import Violation
 from simulation.posts import FULL, TYPES, rfc3339
+from simulation.violation import Violation
 
 if TYPE_CHECKING:
     from simulation.clients import Client

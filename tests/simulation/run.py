@@ -14,8 +14,8 @@ import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from simulation.invariants import Violation
 from simulation.script import Op, Script, script
+from simulation.violation import Violation
 from simulation.world import World
 
 

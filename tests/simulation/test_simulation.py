@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import random
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from fhircast_hub.core import holding
+from fhircast_hub.core import closing, context, holding
 from fhircast_hub.core.commands import Unanswered
 from fhircast_hub.core.delivery import Policy
 from fhircast_hub.core.limits import Rules
-from simulation import run
-from simulation.mutants import MUTANTS, mutated
+from simulation import pictures, run
+from simulation import world as world_of_a_run
+from simulation.mutants import MUTANTS, Mutant, mutated
 from simulation.posts import FULL, INTERESTS, NOON
 from simulation.run import check, failure, report, shrunk
-from simulation.script import Op, Temper, script
+from simulation.script import Op, Script, Temper, script
+from simulation.shown import it_does_not_matter_when_one_joined
 from simulation.world import World
 
 #: Dice of a cut that the hub hears of at once.
@@ -26,7 +31,21 @@ SEEDS, PARTS = 50, 6
 
 
 @pytest.mark.req(
-    *("SUB-3", "SUB-20", "SUB-11", "SUB-12", "SUB-22", "SUB-23", "LEA-4", "UNS-6", "CTX-1", "CTX-2", "CTX-5", "CTX-6"),
+    *(
+        "SUB-3",
+        "SUB-20",
+        "SUB-11",
+        "SUB-12",
+        "SUB-22",
+        "SUB-23",
+        "LEA-4",
+        "UNS-6",
+        "CTX-1",
+        "CTX-2",
+        "CTX-5",
+        "CTX-6",
+        "CTX-7",
+    ),
     *(
         "EVT-1",
         "EVT-11",
@@ -40,6 +59,7 @@ SEEDS, PARTS = 50, 6
         "DER-3",
         "DER-4",
         "DER-5",
+        "DER-9",
     ),
     *("SYN-1", "SYN-2", "SYN-3", "SYN-4", "SYN-5", "SYN-6", "SYN-7", "SYN-8", "SYN-10", "SYN-11", "SYN-13", "SYN-14"),
     *("CON-1", "CON-2", "CON-3", "CON-4", "CON-6", "CON-19", "CON-8", "CON-9", "CON-10", "CON-11"),
@@ -84,6 +104,41 @@ def test_clients_that_are_cut_every_second_leave_no_ghosts() -> None:
     assert max(len(session.subscriptions) for session in sessions) <= 2 * len(tempers)
     assert len(sessions[-1].subscriptions) == len(tempers)
     assert len(sessions[-1].held) + len(sessions[-1].recent) + len(sessions[-1].contexts) == 0
+
+
+@pytest.mark.req("DER-9", "CTX-7")
+@pytest.mark.parametrize(
+    ("function", "text", "by"),
+    [
+        (closing.closed, "if gone is not None", "if False"),
+        (closing._brought_back, "bring = where if", "bring = None if"),
+        (context.replayed, "told[PLACE[type_]].ref == context.implied[type_]", "True"),
+    ],
+)
+def test_frames_alone_tell_that_it_matters_when_one_joined(
+    monkeypatch: pytest.MonkeyPatch, function: Callable[..., Any], text: str, by: str
+) -> None:
+    """Without the oracle: whoever joins is told another context than who stayed on a derived open that was not taken back."""
+    monkeypatch.setattr(world_of_a_run, "AFTER_EACH_DECISION", (it_does_not_matter_when_one_joined,))
+    monkeypatch.setattr(pictures, "check_at_rest", lambda _: None)
+    mutant = Mutant("a derived open stays", function, text, by, ("it_does_not_matter_when_one_joined",))
+    assert {failure(coming_and_going(seed)) for seed in range(SEEDS)} == {None}
+    with mutated(mutant):
+        found = {failed.invariant for seed in range(SEEDS) if (failed := failure(coming_and_going(seed))) is not None}
+    assert found == set(mutant.caught_by)
+
+
+def coming_and_going(seed: int) -> Script:
+    """One drives, with an acknowledgement of everybody; three who know patients and studies only come anew again and again."""
+    dice = random.Random(seed)
+    viewers = [PROMPT._replace(returns="anew", events=INTERESTS[place], name="") for place in (3, 3, 7, 7)]
+    operations = tuple(
+        Op(0.5 + dice.random(), what, dice.randrange(1, 5) if what == "crash" else 0, dice.getrandbits(32))
+        for what in dice.choices(("open", "close", "crash"), (4, 4, 2), k=60)
+    )
+    return script(seed)._replace(
+        rules=Rules(), policy=Policy.OFF, queue_messages=256, tempers=(PROMPT, *viewers), operations=operations
+    )
 
 
 def test_a_seed_is_one_run() -> None:

@@ -15,13 +15,14 @@ from fhircast_hub.core.session import Outcome, Session
 from simulation import pictures
 from simulation.clients import Client
 from simulation.hub import Asked, Commit, Ids, Node, Store
-from simulation.invariants import AFTER_EACH_DECISION, Step, Violation, said
+from simulation.invariants import AFTER_EACH_DECISION, Step, said
 from simulation.network import Clock, Link
 from simulation.oracle import Oracle
-from simulation.posts import INTERESTS, NOON, REFS, SHARED, Post, post, token_of
+from simulation.posts import INTERESTS, NOON, REFS, SHARED, TYPES, Post, post, token_of
 from simulation.script import Op, Script
 from simulation.shown import Shown
 from simulation.sockets import Socket
+from simulation.violation import Violation
 
 #: Of so many decisions one is checked for leaving its input alone.
 SAMPLE = 8
@@ -92,9 +93,12 @@ class World:
         client.publish(post(client.temper.topic, kind, ref, f"event-{self._posts}", at, **more))
 
     def _open(self, client: Client, dice: random.Random) -> None:
-        implied = tuple(other for other in REFS[:6] if dice.random() < 0.3)
-        one_each = {other.partition("/")[0]: other for other in implied}
         ref = dice.choice(REFS)
+        types = tuple(TYPES)
+        implied = [other for other in REFS[:6] if dice.random() < 0.3]
+        # As in the catalogue: a study names its encounter and patient, a patient neither.
+        above = types[: types.index(ref.partition("/")[0])]
+        one_each = {other.partition("/")[0]: other for other in implied if other.partition("/")[0] in above}
         if ref.startswith(("encounter/", "diagnosticreport/")):
             one_each.setdefault("patient", dice.choice(REFS[:3]))
         self._post(client, "open", ref, dice, implied=tuple(one_each.values()))

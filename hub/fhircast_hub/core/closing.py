@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from fhircast_hub.core import audiences
 from fhircast_hub.core.audiences import PLACE
-from fhircast_hub.core.context import Opening, replay, replayed, without
+from fhircast_hub.core.context import Opening, Replay, replayed, without
 from fhircast_hub.core.derived import derive
 from fhircast_hub.core.effects import Effect, Message, Notice, Send
 from fhircast_hub.core.holding import hold
@@ -101,28 +101,28 @@ def _brought_back(
     ending: list[Message] = []
     opening: list[Opening] = []
     for type_ in affected:
-        before, now = told[PLACE[type_]], joiner.told[PLACE[type_]]
+        before, now = audience.told[PLACE[type_]], joiner.told[PLACE[type_]]
         where, stays = joiner.where.get(type_) if now.ref else None, now.ref == before.ref
         if (overtaken or before.by != type_gone) if knows else stays:
             continue  # another open that they were told names the context
-        # Who is sent the close reads there what ends; but what the event had kept from being told is told now.
-        bring = where if not (knows or hears) or (hears and stays and where and where.place[0] > gone.order) else None
         told = audiences.replaced(told, type_, now if stays and not now.by else Last())
-        if bring is not None:
-            told = audiences.named(told, bring.by, bring.names(keys))
-            opening.append(bring)
+        # Who is sent the close reads there what ends; but what the event had kept from being told is told now.
+        if where is not None and (not (knows or hears) or (hears and stays and where.place[0] > gone.order)):
+            opening.append(where)
         elif not (knows or hears) and f"{type_}-close" in keys:
             ending.insert(0, closes[type_])
-    return told, [*ending, *_opens(session, keys, opening, rules)]
+    opens = _behind_each_other(opening, joiner)
+    for open_ in opens:
+        told = audiences.named(told, open_.by, open_.names(keys))
+    return told, [*ending, *(open_.message(session.topic) for open_ in opens)]
 
 
-def _opens(session: Session, keys: frozenset[str], opening: list[Opening], rules: Rules) -> list[Message]:
-    """The messages of these opens, each once; and behind them what a joiner is told last, which is the newest."""
-    places = {open_.place: open_ for open_ in opening}
-    messages = [places[place].message(session.topic) for place in sorted(places)]
-    if messages and (newest := replay(session, keys, rules)[0][-1])[1].id != messages[-1][1].id:
-        messages.append(newest)
-    return messages
+def _behind_each_other(opening: list[Opening], joiner: Replay) -> list[Opening]:
+    """These opens in the order of all, each once; and behind them what a joiner is told last, which is the newest."""
+    if not opening:
+        return []
+    newest = max(joiner.opens.values(), key=lambda open_: open_.place)
+    return [open_ for _, open_ in sorted({open_.place: open_ for open_ in (*opening, newest)}.items())]
 
 
 def _derived_closes(session: Session, gone: OpenContext, types: list[str], cause: Cause) -> dict[str, Message]:

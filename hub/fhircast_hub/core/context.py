@@ -59,7 +59,11 @@ def without(contexts: dict[str, OpenContext], ref: str) -> dict[str, OpenContext
     """The open contexts after `ref` was closed: neither it nor a derived open of it is told to anybody any more (CTX-2)."""
     type_ = ref[: ref.index("/")]
     return {
-        other.ref: replace(other, implied={k: v for k, v in other.implied.items() if k != type_})
+        other.ref: replace(
+            other,
+            implied={k: v for k, v in other.implied.items() if k != type_},
+            closed={**other.closed, type_: ref},
+        )
         if other.implied.get(type_) == ref
         else other
         for other in contexts.values()
@@ -123,7 +127,10 @@ def replayed(session: Session, keys: frozenset[str], rules: Rules) -> Replay:
     opens: dict[str, Opening] = {}
     where: dict[str, Opening] = {}
     told = NOTHING
+    newest = {context.key: context for context in session.contexts.values()}
     for context in session.contexts.values():
+        if context.key in keys and newest[context.key] is not context:
+            continue
         for type_ in ("",) if context.key in keys else _derivable(context, keys, rules):
             if type_ and told[PLACE[type_]].ref == context.implied[type_]:
                 continue

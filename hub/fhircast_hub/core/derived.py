@@ -50,7 +50,7 @@ class DerivedOpen(msgspec.Struct, frozen=True):
 def names(source: OpenContext, derived: str) -> dict[str, str]:
     """The refs of the contexts that an open names, by type of names.DERIVED: of the source's own open ("" as `derived`), or of that
     which is derived for a type."""
-    refs = {**source.implied, source.key.removesuffix("-open"): source.ref}
+    refs = {**source.closed, **source.implied, source.key.removesuffix("-open"): source.ref}
     return {type_: refs[type_] for type_ in (_PARTS[derived] if derived else DERIVED) if type_ in refs}
 
 

@@ -63,7 +63,7 @@ class OpenContext(msgspec.Struct, frozen=True):
 
     `frame` is the open as it was broadcast, with `version` as its context.versionId; the context array stands in it from
     `context_at` for `context_size` bytes. `order` counts the session's accepted events. `implied` are the refs of the
-    contexts that opens are derived for, by type, as long as nobody closed those.
+    contexts that opens are derived for, by type, as long as nobody closed those; then they are `closed`.
     """
 
     ref: str
@@ -76,6 +76,7 @@ class OpenContext(msgspec.Struct, frozen=True):
     context_at: int
     context_size: int
     implied: dict[str, str]
+    closed: dict[str, str] = {}
 
     @property
     def key(self) -> str:
