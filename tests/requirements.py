@@ -30,6 +30,9 @@ PREFIXES = (
 )
 ID = re.compile(rf"\b(?:{'|'.join(PREFIXES)})-[1-9][0-9]*\b")
 
+#: The heading of what the page says no more.
+RETIRED = "\n## Retired\n"
+
 #: Prefixes and ids that no release has yet. A later issue takes its own out of here.
 LATER: set[str] = set()
 
@@ -45,7 +48,14 @@ def by_page(behaviour: str) -> tuple[int, int]:
 
 def defined(page: str) -> list[str]:
     """The ids of the page. Each id it names is one it defines; tests/test_requirements.py sees that no number is left out."""
-    return sorted(set(ID.findall(page)), key=by_page)
+    rules, _, _ = page.partition(RETIRED)
+    return sorted(set(ID.findall(rules)), key=by_page)
+
+
+def retired(page: str) -> dict[str, str]:
+    """The ids that said something else in a release before, and those that took over."""
+    _, _, gone = page.partition(RETIRED)
+    return dict(re.findall(rf"({ID.pattern}): ({ID.pattern})", gone))
 
 
 def is_later(behaviour: str) -> bool:

@@ -12,11 +12,34 @@ import requirements
 
 def test_the_page_numbers_its_behaviours_without_a_gap() -> None:
     """So that a slip in a reference (`SUB-71`) is found: it would look like a behaviour of its own."""
-    known = requirements.defined(requirements.BEHAVIOUR.read_text(encoding="utf-8"))
-    for prefix, group in groupby(known, key=requirements.prefix):
+    page = requirements.BEHAVIOUR.read_text(encoding="utf-8")
+    known, retired = requirements.defined(page), requirements.retired(page)
+    given = sorted([*known, *retired], key=requirements.by_page)
+    for prefix, group in groupby(given, key=requirements.prefix):
         numbers = [int(behaviour.partition("-")[2]) for behaviour in group]
         assert numbers == list(range(1, len(numbers) + 1)), prefix
     assert {requirements.prefix(behaviour) for behaviour in known} == set(requirements.PREFIXES)
+
+
+def test_a_number_that_is_retired_says_nothing_any_more() -> None:
+    """Another one took over, which is on the page; no file names the old one."""
+    page = requirements.BEHAVIOUR.read_text(encoding="utf-8")
+    known, retired = requirements.defined(page), requirements.retired(page)
+    assert retired
+    assert not set(retired) & set(known)
+    assert set(retired.values()) <= set(known)
+    for path in (
+        each for folder in ("hub", "clients", "demo", "docs") for each in (requirements.ROOT / folder).rglob("*")
+    ):
+        if path.suffix in (".py", ".js", ".json", ".md") and "node_modules" not in path.parts:
+            text = path.read_text(encoding="utf-8").partition(requirements.RETIRED)[0]
+            assert not set(retired) & set(requirements.ID.findall(text)), path
+
+
+def test_retired_numbers_are_read_with_those_that_took_over() -> None:
+    page = "- SUB-1 x SUB-3 y\n\n## Retired\nIn short.\nSUB-2: SUB-3."
+    assert requirements.defined(page) == ["SUB-1", "SUB-3"]
+    assert requirements.retired(page) == {"SUB-2": "SUB-3"}
 
 
 def test_ids_are_read_and_sorted_as_on_the_page() -> None:

@@ -75,7 +75,7 @@ def test_what_a_dead_socket_may_have_missed_is_held_until_its_pings_tell(ping: s
     assert from_env(PING_SECONDS=ping).rules() == Rules(hold_seconds=hold)
 
 
-@pytest.mark.req("SYN-17")
+@pytest.mark.req("SYN-16")
 def test_idle_sockets_are_kept_by_a_ping_before_cloud_gateways_cut_them() -> None:
     """Those cut after 20 s."""
     assert from_env().ping_seconds == 15

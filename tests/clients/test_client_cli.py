@@ -247,7 +247,7 @@ async def pass_on(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> N
     sink.close()
 
 
-@pytest.mark.req("CLT-18")
+@pytest.mark.req("CLT-17")
 async def test_check_names_what_no_event_can_be_called(terminal: Terminal) -> None:
     """Of its own names that is a failure, though they are granted, and all other steps go well; with the name that was meant."""
     code, out, _ = await terminal.run("check", "--events", "Patient-open,ImagingStudy-zoom")
@@ -258,7 +258,7 @@ async def test_check_names_what_no_event_can_be_called(terminal: Terminal) -> No
     assert "Patient-open" not in failed
 
 
-@pytest.mark.req("CLT-18")
+@pytest.mark.req("CLT-17")
 async def test_check_names_who_subscribed_to_what_no_event_can_be_called(terminal: Terminal) -> None:
     """The hub says so of everybody who takes part; that is no failure of this connection."""
     async with terminal.listening("DiagnosticReport-opened", "Patient-open", "--name", "Dictation"):
@@ -471,7 +471,7 @@ async def test_a_token_that_may_not_do_it_says_nothing_of_the_hub() -> None:
         assert "the store is away" in (await checked(hub))["echo"].text
 
 
-@pytest.mark.req("CLT-18")
+@pytest.mark.req("CLT-17")
 @pytest.mark.parametrize(
     ("name", "better"),
     [
@@ -492,7 +492,7 @@ def test_the_name_that_was_meant(name: str, better: str) -> None:
     assert (f"did you mean {better}?" in shown(name)) == (better != "")
 
 
-@pytest.mark.req("CLT-18")
+@pytest.mark.req("CLT-17")
 @given(
     st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True) | st.sampled_from([*CATALOGUE, *NAMES_OF_2018])
 )
@@ -501,7 +501,7 @@ def test_the_client_knows_the_same_names_as_the_hub(name: str) -> None:
     assert never_matches(name) == hubs_never_matches(name)
 
 
-@pytest.mark.req("CLT-18")
+@pytest.mark.req("CLT-17")
 @pytest.mark.parametrize("answer", ["not JSON", "{}", "[1]", '[{"neverMatch": 7}]', '[{"neverMatch": [7]}]', "null"])
 async def test_a_hub_that_says_something_else_of_participants_is_not_asked_again(answer: str) -> None:
     """Most hubs have no such list: then nothing is said of it."""

@@ -159,7 +159,7 @@ async def test_three_heartbeats_missed_count_as_lost() -> None:
         assert len(wire.of("in", "confirmation")) == 2
 
 
-@pytest.mark.req("SYN-17")
+@pytest.mark.req("SYN-16")
 async def test_a_socket_is_pinged_before_cloud_gateways_cut_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those cut what is idle for 20 s."""
     given: dict[str, Any] = {}
