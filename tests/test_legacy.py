@@ -52,6 +52,13 @@ def test_only_the_name_is_replaced() -> None:
     assert list(json.loads(written)) == ["id", "timestamp", "cast-session", "event"]
 
 
+@pytest.mark.req("AUT-18", "EVT-23")
+def test_a_byte_order_mark_before_an_event_hides_no_name() -> None:
+    """The hub cuts it when it reads the event."""
+    mark = b"\xef\xbb\xbf"
+    assert Legacy().published(mark + BODY % b"switch-patient-chart") == mark + BODY % b"Patient-open"
+
+
 @pytest.mark.req("AUT-18")
 @pytest.mark.parametrize(
     "body",

@@ -193,9 +193,8 @@ class Hub:
         if self._path or not path.startswith("/"):
             return path == self._path or path.startswith(self._path + "/")
         own = {getattr(route, "path", None) for route in self.root.routes}
-        plain = "/" + path.strip(
-            "/"
-        )  # what is the root's own is so with empty segments around it, and no topic (GET-10)
+        # With empty segments around it, what is the root's own is no topic either (GET-10).
+        plain = "/" + path.strip("/")
         return plain not in own and not plain.startswith("/sessions/")
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:

@@ -49,17 +49,22 @@ class Endpoints:
 
     def is_path(self, path: str) -> bool:
         """Whether WebSockets are served at a request's path; whether this one is an endpoint is not looked up."""
-        path = _EMPTY_SEGMENTS.sub("/", path)
+        path = without_empty_segments(path)
         return any(path.startswith(prefix) and path != prefix for prefix in self._prefixes)
 
     def resolve(self, path: str) -> str | None:
         """The digest of the endpoint in a WebSocket request's path; its query is ignored. None if it can be none."""
-        path = _EMPTY_SEGMENTS.sub("/", path.partition("?")[0])
+        path = without_empty_segments(path.partition("?")[0])
         for prefix in self._prefixes:
             token = unquote(path[len(prefix) :].rstrip("/")) if path.startswith(prefix) else ""
             if token and "/" not in token:
                 return _digest(token) if len(token) <= _MAX_TOKEN else None
         return None
+
+
+def without_empty_segments(path: str) -> str:
+    """A path with each run of slashes as one (GET-10)."""
+    return _EMPTY_SEGMENTS.sub("/", path)
 
 
 def _token(endpoint: str) -> str:

@@ -14,6 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from fhircast_hub.core.names import NAMES_OF_2018, todays
+from fhircast_hub.core.reading import unmarked
 
 #: Subscriptions, and events, of which the names are remembered: the newest.
 _REMEMBERED = 10_000
@@ -63,7 +64,7 @@ class Legacy:
         if len(named) != 1 or (name := named[0][1].decode()).lower() not in NAMES_OF_2018:
             return body
         try:
-            stamp = _STAMP.decode(body)
+            stamp = _STAMP.decode(unmarked(body))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return body  # the hub says what is wrong with it
         _remember(self._published, (stamp.id, stamp.timestamp), name)

@@ -241,6 +241,26 @@ async def test_events_of_a_socket_are_published_in_order(visit: Visit) -> None:
         assert await old.told(10) == ["open-patient-chart", "close-patient-chart"] * 5
 
 
+@pytest.mark.req("AUT-18", "EVT-23", "GET-10")
+async def test_a_bound_socket_may_be_reached_and_spoken_to_less_tidily(visit: Visit) -> None:
+    """By a path with empty segments, and with a byte order mark before an event, which is not passed on."""
+    endpoint = str(uuid.uuid4())
+    assert (await visit.react("open-patient-chart", endpoint=endpoint)).is_success
+    async with visit.bound(f"/{endpoint}//?x=y") as old:
+        assert (await old.other())["bound"] == endpoint
+        await old.connection.send("\ufeff" + json.dumps(visit.event("open-patient-chart")))
+        frame = await old.connection.recv(decode=False)
+        assert json.loads(frame)["event"]["hub.event"] == "open-patient-chart"
+        assert frame[:1] == b"{"
+
+
+@pytest.mark.req("AUT-18", "SUB-25")
+async def test_a_chosen_endpoint_without_upgrade_says_what_is_missing(visit: Visit) -> None:
+    """426, as under hub.url."""
+    answer = await visit.http.get(f"{visit.hub.origin}/bind/{uuid.uuid4()}")
+    assert (answer.status_code, answer.headers["Upgrade"]) == (426, "websocket")
+
+
 @pytest.mark.req("AUT-18")
 async def test_a_flood_of_events_is_bounded(visit: Visit) -> None:
     """Of forty that come at once the first sixteen are published; of each of the others the sender reads that it was not."""

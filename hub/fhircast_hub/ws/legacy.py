@@ -15,7 +15,8 @@ import msgspec
 
 from fhircast_hub.core.effects import Notice
 from fhircast_hub.core.principal import SessionKey
-from fhircast_hub.endpoints import BIND
+from fhircast_hub.core.reading import unmarked
+from fhircast_hub.endpoints import BIND, without_empty_segments
 from fhircast_hub.legacy import Legacy
 from fhircast_hub.ws.frames import text_frame, text_of
 from fhircast_hub.ws.socket import HubSocket, SocketContext
@@ -53,9 +54,10 @@ class LegacySocket(HubSocket):
         self._publishing = asyncio.Lock()  # held by one task at a time, in the order of the events
 
     async def _subscription(self, path: str) -> tuple[SessionKey, str]:
-        if path.startswith(BIND):
+        bound = without_empty_segments(path.partition("?")[0])
+        if bound.startswith(BIND):
             self._sid = self._context.resolve(path) or ""
-            self._bound = unquote(path.removeprefix(BIND).partition("?")[0].rstrip("/"))
+            self._bound = unquote(bound.removeprefix(BIND).rstrip("/"))
         return await super()._subscription(path)
 
     def write(self, frame: bytes, notice: Notice | None) -> bool:
@@ -90,6 +92,6 @@ class LegacySocket(HubSocket):
 def _event(message: bytes) -> _Event | None:
     """The message, if it is an event; None for an acknowledgement, or for what is no JSON object."""
     try:
-        return _EVENT.decode(message)
+        return _EVENT.decode(unmarked(message))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
