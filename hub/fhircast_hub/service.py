@@ -30,7 +30,7 @@ from fhircast_hub.core.effects import Effect
 from fhircast_hub.core.errors import HubError, NotFound, TooMany
 from fhircast_hub.core.hooks import predecessors
 from fhircast_hub.core.limits import Rules
-from fhircast_hub.core.principal import Principal, SessionKey
+from fhircast_hub.core.principal import Principal, SessionKey, check_scoped
 from fhircast_hub.core.session import Ids, Outcome, Session, Subscription
 from fhircast_hub.deadlines import Deadlines
 from fhircast_hub.ports import Clock, Deliver, SessionStore, Stale
@@ -179,6 +179,11 @@ class Service:
         answer = current_context(session, principal, key.topic, self._rules)
         current = session.contexts.get(session.current) if session else None
         return answer, patients(current.ref, current.implied) if current else ()
+
+    def check_scoped(self, principal: Principal) -> None:
+        """See core.principal.check_scoped. A token that is over is told so first, by whatever it asks for (LEA-2)."""
+        if principal.expires > self._clock():
+            check_scoped(principal)
 
     def submit_soon(self, key: SessionKey, command: Command) -> None:
         """Submit what nobody waits for; again, later, for as long as the store fails."""

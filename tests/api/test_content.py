@@ -302,8 +302,8 @@ async def test_content_is_read_by_those_who_may_read_updates() -> None:
         await hub.publish(update(await version(hub), put("o1")))
         both = hub.token(scope="fhircast/DiagnosticReport-open.read fhircast/DiagnosticReport-update.read")
         for token, keys in (
-            (both, ["report", "content"]),
-            (hub.token(scope="fhircast/*-open.read fhircast/DiagnosticReport-open.*"), ["report"]),
+            (both, ["report", "patient", "content"]),
+            (hub.token(scope="fhircast/*-open.read fhircast/DiagnosticReport-open.*"), ["report", "patient"]),
         ):
             answer = await hub.context(token)
             assert [item["key"] for item in answer.json()["context"]] == keys

@@ -53,7 +53,7 @@ async def test_form_then_endpoint_then_owner_then_scope() -> None:
     """400 before 404, 404 before the owner's 403, that before the scope's; and 400 before 403 for an event."""
     async with running_hub() as hub:
         await hub.subscribe()
-        foreign, blind = hub.token("user-2"), hub.token("user-2", scope="")
+        foreign, blind = hub.token("user-2"), hub.token("user-2", scope="fhircast/Home-open.read")
         unknown = {"hub__channel.endpoint": "wss://hub.example/x"}
         for token, status, more in [
             (foreign, 400, {**unknown, "hub__events": "Patient-open", "hub__lease_seconds": "0"}),
@@ -502,3 +502,27 @@ async def test_lengths_that_contradict_each_other_are_refused() -> None:
                 await connection.send(request("POST", "/api/hub", hub.headers(**AS_JSON) | head) + inner)
                 assert (await connection.reply()).status == 400, head
                 assert await connection.ended()
+
+
+@pytest.mark.req("AUT-21")
+@pytest.mark.parametrize("scope", ["openid", "", "patient/*.read fhircast-hub/sessions.write"])
+@pytest.mark.parametrize("sent", ["application/json", "application/x-www-form-urlencoded", "text/html"])
+async def test_a_token_without_any_fhircast_scope_is_refused_before_the_body_is_read(scope: str, sent: str) -> None:
+    """Whatever it would send: 403, though the body never comes."""
+    async with running_hub() as hub:
+        token = f"Bearer {hub.token(scope=scope)}"
+        headers = {"Authorization": token, "Content-Type": sent, "Content-Length": "99"}
+        answer = await ask(hub, "POST", "/api/hub", headers)
+        assert answer.status == 403
+        assert answer.headers["www-authenticate"] == 'Bearer error="insufficient_scope", scope="fhircast/*.read"'
+        assert b"no FHIRcast scope" in answer.body
+
+
+@pytest.mark.req("AUT-21", "SUB-19")
+async def test_a_token_for_openid_alone_unsubscribes_nobody() -> None:
+    """Though it is the same user's, and knows the name."""
+    async with running_hub() as hub, hub.follow(await hub.subscribe(subscriber__name="EHR")) as ehr:
+        answer = await hub.form(hub.token(scope="openid"), hub__mode="unsubscribe", subscriber__name="EHR")
+        assert answer.status_code == 403
+        await hub.publish(event("Patient-open"))
+        assert await ehr.names(1) == ["Patient-open"]

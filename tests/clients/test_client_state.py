@@ -420,3 +420,22 @@ async def test_a_lease_is_renewed_before_a_fifth_or_a_minute_is_left(seconds: fl
     # After a reconnection the hub says what is left of the same lease.
     lease.granted(left / 2, new_socket=True)
     assert lease.renew_at == now
+
+
+# Events
+
+
+@pytest.mark.req("CLT-15")
+@pytest.mark.parametrize(("study", "report"), [("study", "report"), ("imagingstudy", "diagnosticreport")])
+def test_a_study_and_a_report_are_found_under_both_their_keys(study: str, report: str) -> None:
+    """Whichever is asked for."""
+    context = [
+        {"key": report, "resource": {"resourceType": "DiagnosticReport", "id": "r1"}},
+        {"key": study, "resource": {"resourceType": "ImagingStudy", "id": "s1"}},
+    ]
+    event = make_event("a-topic", "DiagnosticReport-open", context)
+    for name in ("study", "imagingstudy", "ImagingStudy"):
+        assert (event.resource(name) or {}).get("id") == "s1"
+    for name in ("report", "diagnosticreport"):
+        assert (event.resource(name) or {}).get("id") == "r1"
+    assert event.resource("patient") is None

@@ -302,7 +302,7 @@ async def test_a_renewal_that_is_refused_leaves_the_names(visit: Visit) -> None:
         assert await old.told() == ["switch-patient-chart"]
 
 
-@pytest.mark.req("AUT-18", "SUB-3", "SYN-12")
+@pytest.mark.req("AUT-18", "SUB-3", "SYN-15")
 async def test_a_socket_that_is_not_under_bind_is_as_everywhere(visit: Visit) -> None:
     """Four members in the confirmation, no names of 2018, and what is sent on it is published to nobody."""
     async with visit.modern("Patient-open,open-patient-chart") as modern:

@@ -124,9 +124,9 @@ async def test_only_what_was_granted_is_posted() -> None:
         patient = {"key": "patient", "resource": {"resourceType": "Patient", "id": "p7"}}
         await hub.publish(event("ImagingStudy-open", "s1", also=[patient]))
         await hub.publish(event("UserLogout", "x"))
-        await server.posted(2)
+        await server.posted(3)
         await quiet(hub)
-        assert server.news() == ["Patient-open p7", "UserLogout x"]
+        assert server.news() == ["Patient-open p1", "Patient-open p7", "UserLogout x"]
 
 
 @pytest.mark.req("WHK-8")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from auth.issuer_server import IssuerServer
 from fhircast_hub.webhook import channel
 from fhircast_hub.webhook.secrets import Sealer, signature
 from running import Clock, RunningHub, event, running_hub, until
@@ -34,21 +35,20 @@ Again = Callable[..., AbstractAsyncContextManager[RunningHub]]
 
 
 @pytest.fixture
-def again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Again:
-    """Runs a hub on a file, and another, and another; each stops without waiting for callbacks."""
+async def again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Again]:
+    """Runs a hub on a file, and another, and another, for one issuer; each stops without waiting for callbacks."""
     monkeypatch.setattr(channel, "STOP_SECONDS", 0.0)
     clock, idp = Clock(), Idp()
 
     @asynccontextmanager
     async def start(**settings: Any) -> AsyncIterator[RunningHub]:
         values = {"store": f"sqlite:///{tmp_path / 'hub.db'}", "webhook_allowed_networks": LOOPBACK, "secret_key": KEY}
-        # Realm and user stay the same though each run has an issuer of its own.
-        own = {"realm": "hospital"}
         given = {name: value for name, value in (values | settings).items() if value is not None}
-        async with running_hub(clock=clock, idp=idp, own=own, **given) as hub:
+        async with running_hub(clock=clock, idp=idp, issuer=issuer, **given) as hub:
             yield hub
 
-    return start
+    async with IssuerServer() as issuer:
+        yield start
 
 
 def opens(*numbers: int) -> list[str]:

@@ -63,7 +63,7 @@ async def test_the_callback_is_asked_with_all_it_needs_to_know() -> None:
         assert asked.query == {
             "hub.mode": "subscribe",
             "hub.topic": topic,
-            "hub.events": "Patient-open,Encounter-open",
+            "hub.events": "patient-OPEN,Encounter-open",
             "hub.challenge": challenge,
             "hub.lease_seconds": "1234",
         }

@@ -79,14 +79,17 @@ export class Event {
   }
 
   /**
+   * Of a study and a report both keys count, whichever is asked for: `study` and `imagingstudy`, `report` and
+   * `diagnosticreport`.
+   *
    * @param {string} keyOrType A key ("study") or a resource type ("ImagingStudy"), in any case.
    * @returns {Resource | null} The first resource in the context under that key, else of that type.
    */
   resource(keyOrType) {
-    const wanted = keyOrType.toLowerCase();
+    const names = namesOf(keyOrType.toLowerCase());
     const found =
-      this.context.find((item) => item.key.toLowerCase() === wanted && isObject(item.resource)) ??
-      this.context.find((item) => typeOf(item.resource) === wanted);
+      this.context.find((item) => names.includes(item.key.toLowerCase()) && isObject(item.resource)) ??
+      this.context.find((item) => names.includes(typeOf(item.resource)));
     return found?.resource ?? null;
   }
 }
@@ -118,6 +121,15 @@ export function kindOf(name) {
 export function anchorKey(type) {
   const lower = type.toLowerCase();
   return Object.hasOwn(ANCHOR_KEYS, lower) ? String(ANCHOR_KEYS[lower]) : lower;
+}
+
+/**
+ * @param {string} name A key or a type, in lower case.
+ * @returns {string[]} Itself, and how else the same is called.
+ */
+function namesOf(name) {
+  const pair = Object.entries(ANCHOR_KEYS).find((each) => each.includes(name));
+  return pair ?? [name];
 }
 
 /**

@@ -41,6 +41,22 @@ test("CLT-1 an event knows its anchor and its resources", () => {
   assert.equal(new Event(event("org.example.zoomed", [PATIENT])).anchor, "");
 });
 
+test("CLT-15 a study and a report are found under both their keys, whichever is asked for", () => {
+  const report = { resourceType: "DiagnosticReport", id: "r1" };
+  for (const [study, other] of [
+    ["study", "report"],
+    ["imagingstudy", "diagnosticreport"],
+  ]) {
+    const open = event("DiagnosticReport-open", []);
+    open.event.context = [
+      { key: String(other), resource: report },
+      { key: String(study), resource: STUDY },
+    ];
+    for (const name of ["study", "imagingstudy", "ImagingStudy"]) assert.equal(new Event(open).resource(name)?.id, "s1");
+    for (const name of ["report", "diagnosticreport"]) assert.equal(new Event(open).resource(name)?.id, "r1");
+  }
+});
+
 test("CLT-1 an event of which little can be read is read as far as it goes", () => {
   for (const context of [
     undefined,

@@ -15,6 +15,7 @@ Resource = Mapping[str, Any]
 
 #: Context keys that differ from the lower-case type ("due to legacy reasons", 2.3).
 _KEYS = {"imagingstudy": "study", "diagnosticreport": "report"}
+_TYPES = {key: type_ for type_, key in _KEYS.items()}
 
 
 class Kind(Enum):
@@ -68,11 +69,16 @@ class Event:
         return kind_of(self.name)
 
     def resource(self, key_or_type: str) -> dict[str, Any] | None:
-        """The first resource with this context key ("patient", "study") or resourceType; None where there is none."""
+        """The first resource with this context key ("patient", "study") or resourceType; None where there is none.
+
+        Of a study and a report both keys count, whichever is asked for: `study` and `imagingstudy`, `report` and
+        `diagnosticreport`.
+        """
         wanted = key_or_type.lower()
+        names = {wanted, key_of(wanted), _TYPES.get(wanted, wanted)}
         for item in self.context:
             resource = item.get("resource")
-            if isinstance(resource, dict) and wanted in (_lower(item.get("key")), _lower(resource.get("resourceType"))):
+            if isinstance(resource, dict) and names & {_lower(item.get("key")), _lower(resource.get("resourceType"))}:
                 return resource
         return None
 

@@ -52,7 +52,7 @@ export class Desk {
 
   openReport(event) {
     const resource = event.resource("report");
-    const studies = event.context.filter((item) => item.key === "study" && item.resource).map((item) => item.resource);
+    const studies = event.context.filter((item) => ["study", "imagingstudy"].includes(item.key) && item.resource).map((item) => item.resource);
     const patient = event.resource("patient") ?? subjectOf(resource);
     if (this.anchor !== event.anchor) this.selected.clear();
     this.report = { resource, studies, patient };

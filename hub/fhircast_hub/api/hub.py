@@ -37,7 +37,7 @@ from fhircast_hub.core.errors import BadRequest, HubError, MethodNotAllowed, Uns
 from fhircast_hub.core.forms import Form, parse_form, parse_json_form
 from fhircast_hub.core.messages import check_topic, parse_event
 from fhircast_hub.core.names import KNOWN, spelling
-from fhircast_hub.core.principal import Principal, SessionKey, check_scoped
+from fhircast_hub.core.principal import Principal, SessionKey
 from fhircast_hub.endpoints import Endpoints
 from fhircast_hub.legacy import Legacy
 from fhircast_hub.ports import TokenVerifier
@@ -188,7 +188,7 @@ class HubApi:
         told["route"] = "post"
         trail.act = Act.OTHER
         principal = trail.principal = await self._principal(headers)
-        check_scoped(principal)
+        self._service.check_scoped(principal)
         sent = media_type(headers)
         if sent != _FORM and sent not in _JSON:
             raise UnsupportedMediaType(
