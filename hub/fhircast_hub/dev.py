@@ -181,7 +181,7 @@ def _prefix() -> str:
 def banner(hub_url: str, token: str, port: int, *, legacy: bool) -> str:
     """What a developer pastes to see it work."""
     event = {
-        # Filled in by the shell: an event older than the newest changes nothing.
+        # Filled in by the shell: applications that go by timestamps ignore what is older than what they show.
         "timestamp": "$(date -u +%FT%TZ)",
         "id": "by-hand-$(date +%s)",
         "event": {
