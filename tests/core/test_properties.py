@@ -253,7 +253,7 @@ def check_strict(text: bytes) -> None:
     def refuse(constant: str) -> None:
         raise ValueError(constant)
 
-    json.loads(text.decode(), parse_constant=refuse)
+    json.loads(text.decode("utf-8-sig"), parse_constant=refuse)  # a byte order mark is ignored (EVT-23)
 
 
 def check_event_or_refused(text: bytes) -> None:

@@ -8,6 +8,7 @@ close. At that close the hub brings the subscriber to where somebody who joins w
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -17,11 +18,11 @@ from fhircast_hub.core.audiences import PLACE
 from fhircast_hub.core.context import Opening, Replay, replayed, without
 from fhircast_hub.core.derived import derive
 from fhircast_hub.core.effects import Effect, Message, Notice, Send
-from fhircast_hub.core.holding import hold
+from fhircast_hub.core.holding import hold, is_for
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.messages import derived_id, made_event
 from fhircast_hub.core.names import DERIVED, spelling
-from fhircast_hub.core.session import Audience, Held, Last, OpenContext, Session, Told
+from fhircast_hub.core.session import Audience, Held, Last, OpenContext, Session
 
 
 class Cause(msgspec.Struct, frozen=True):
@@ -63,43 +64,43 @@ def take_back(
     types = [type_ for type_ in DERIVED if type_ in set(types)]
     if not (types and rules.derive_opens and rules.derive_closes):
         return session, ()
-    closes = _derived_closes(session, gone, types, cause)
-    after: list[Audience] = []
+    back = [_brought_back(session, audience, gone, types, rules) for audience in session.audiences]
+    missing = [type_ for type_ in types if _may_be_missed(session, gone, type_)]
+    closes = _derived_closes(session, gone, cause) if missing or any(each.closes for each in back) else {}
     effects: list[Effect] = []
-    for audience in session.audiences:
-        told, messages = _brought_back(session, audience, gone, types, closes, rules)
-        after.append(replace(audience, told=told) if told != audience.told else audience)
-        effects += (Send(audience.members, *message) for message in messages)
-    if after != list(session.audiences):
-        session = replace(session, audiences=audiences.merge(after))
-    named = {ref for context in session.contexts.values() for ref in (context.ref, *context.implied.values())}
-    for type_, (frame, notice) in closes.items():
-        if gone.implied[type_] not in named:
-            name = spelling(f"{type_}-close").removesuffix("-close")
-            source = gone.key.removesuffix("-open")
-            session = hold(session, Held(cause.at, notice, name, gone.implied[type_], frame, source), rules)
+    for each in back:
+        messages = [*map(closes.__getitem__, each.closes), *(open_.message(session.topic) for open_ in each.opens)]
+        effects += (Send(each.audience.members, *message) for message in messages)
+    after = tuple(each.audience for each in back)
+    session = replace(session, audiences=audiences.merge(after)) if after != session.audiences else session
+    for type_ in missing:
+        frame, notice = closes[type_]
+        name = spelling(f"{type_}-close").removesuffix("-close")
+        close = Held(cause.at, notice, name, gone.implied[type_], frame, gone.key.removesuffix("-open"))
+        session = hold(session, close, rules)
     return session, tuple(effects)
 
 
-def _brought_back(
-    session: Session,
-    audience: Audience,
-    gone: OpenContext,
-    types: Iterable[str],
-    closes: dict[str, Message],
-    rules: Rules,
-) -> tuple[Told, list[Message]]:
-    """What an audience counts as told, and what it is sent: closes first, then opens, the oldest first."""
+class _Back(NamedTuple):
+    """An audience that is brought back: of which types it is sent a close, and which opens behind these."""
+
+    audience: Audience
+    closes: list[str]
+    opens: list[Opening]
+
+
+def _brought_back(session: Session, audience: Audience, gone: OpenContext, types: Iterable[str], rules: Rules) -> _Back:
+    """Closes of what is innermost come first, then opens, the oldest first."""
     keys, told = audience.keys, audience.told
     affected = [type_ for type_ in types if told[PLACE[type_]].ref == gone.implied[type_]]
     if not affected:
-        return told, []
+        return _Back(audience, [], [])
     joiner = replayed(session, keys, rules)
     knows, hears = gone.key in keys, gone.key.removesuffix("open") + "close" in keys
     type_gone = gone.key.removesuffix("-open")
     overtaken = any(other.key == gone.key and other.order > gone.order for other in session.contexts.values())
-    ending: list[Message] = []
-    opening: list[Opening] = []
+    closes: list[str] = []
+    opens: list[Opening] = []
     for type_ in affected:
         before, now = audience.told[PLACE[type_]], joiner.told[PLACE[type_]]
         where, stays = joiner.where.get(type_) if now.ref else None, now.ref == before.ref
@@ -108,13 +109,23 @@ def _brought_back(
         told = audiences.replaced(told, type_, now if stays and not now.by else Last())
         # Who is sent the close reads there what ends; but what the event had kept from being told is told now.
         if where is not None and (not (knows or hears) or (hears and stays and where.place[0] > gone.order)):
-            opening.append(where)
+            opens.append(where)
         elif not (knows or hears) and f"{type_}-close" in keys:
-            ending.insert(0, closes[type_])
-    opens = _behind_each_other(opening, joiner)
+            closes.insert(0, type_)
+    opens = _behind_each_other(opens, joiner)
     for open_ in opens:
         told = audiences.named(told, open_.by, open_.names(keys))
-    return told, [*ending, *(open_.message(session.topic) for open_ in opens)]
+    return _Back(audience if told == audience.told else replace(audience, told=told), closes, opens)
+
+
+def _may_be_missed(session: Session, gone: OpenContext, type_: str) -> bool:
+    """Whether the close of what was derived for a type is held: nothing else that is open names the context, and a subscription may
+    have been told of the context, and not be told of the source's close."""
+    ref, key, source = gone.implied[type_], f"{type_}-close", gone.key.removesuffix("-open")
+    named = any(ref == other.ref or ref in other.implied.values() for other in session.contexts.values())
+    return not named and any(
+        is_for(key, source, each.keys) for each in session.subscriptions.values() if not each.fresh
+    )
 
 
 def _behind_each_other(opening: list[Opening], joiner: Replay) -> list[Opening]:
@@ -125,13 +136,12 @@ def _behind_each_other(opening: list[Opening], joiner: Replay) -> list[Opening]:
     return [open_ for _, open_ in sorted({open_.place: open_ for open_ in (*opening, newest)}.items())]
 
 
-def _derived_closes(session: Session, gone: OpenContext, types: list[str], cause: Cause) -> dict[str, Message]:
+def _derived_closes(session: Session, gone: OpenContext, cause: Cause) -> dict[str, Message]:
     """By type, the close of what was implied: the items of its open, and an id made of the cause's (as DER-7)."""
     closes: dict[str, Message] = {}
     for open_ in derive(gone):
-        if open_.type in types:
-            name = spelling(f"{open_.type}-close")
-            id_ = derived_id(cause.id, name)
-            frame = made_event(session.topic, name, id_, cause.timestamp, open_.context)
-            closes[open_.type] = frame, Notice(id_, cause.id, cause.name)
+        name = spelling(f"{open_.type}-close")
+        id_ = derived_id(cause.id, name)
+        frame = made_event(session.topic, name, id_, cause.timestamp, open_.context)
+        closes[open_.type] = frame, Notice(id_, cause.id, cause.name)
     return closes

@@ -39,6 +39,12 @@ def hold(session: Session, new: Held, rules: Rules) -> Session:
     return replace(session, held=held, lost=lost)
 
 
+def is_for(key: str, source: str, keys: frozenset[str]) -> bool:
+    """Whether somebody who was granted the events `keys` is told what is held of the event `key`: of a derived close not who is
+    told of its `source`, a type (DER-9)."""
+    return key in keys and not (source and keys & {f"{source}-open", f"{source}-close"})
+
+
 def missed(
     session: Session, subscription: Subscription, sure: float, told: Collection[str], now: float, ids: Ids, rules: Rules
 ) -> list[Message]:
@@ -59,7 +65,11 @@ def missed(
     for other in reversed(session.held.values()):
         if other.at < left and other.closes and other.ref in is_open:
             reopened.add(other.ref)
-        elif other.at > sure and _is_for(other, keys) and not (other.at < left and other.ref in reopened):
+        elif (
+            other.at > sure
+            and is_for(other.key, other.source, keys)
+            and not (other.at < left and other.ref in reopened)
+        ):
             held.append(other)
     known = is_open | {other.ref for other in held if other.closes}
     made = []
@@ -68,11 +78,6 @@ def missed(
         if at > sure and f"{type_.lower()}-close" in keys and f"{type_.lower()}/{id_}" not in known:
             made.append(_made_close(session, type_, id_, now, ids))
     return [*made, *((other.frame, other.notice) for other in reversed(held))]
-
-
-def _is_for(held: Held, keys: frozenset[str]) -> bool:
-    """Whether somebody who was granted these events is told: of a derived close not who knows its source (DER-9)."""
-    return held.key in keys and not (held.source and keys & {f"{held.source}-open", f"{held.source}-close"})
 
 
 def _made_close(session: Session, type_: str, id_: str, now: float, ids: Ids) -> Message:
