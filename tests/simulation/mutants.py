@@ -147,7 +147,7 @@ MUTANTS = (
         connections.disconnected,
         "command.code in (NORMAL, GOING_AWAY)",
         "command.code in ()",
-        ("who_cannot_follow_is_reported",),
+        ("who_cannot_follow_is_reported", "subscriptions_are_who_asked"),
     ),
     Mutant(
         "a derived open goes to who did not ask for it, or may not read it",
@@ -180,7 +180,7 @@ MUTANTS = (
     Mutant(
         "a derived open stays with who was away when it was taken back",
         closing.take_back,
-        "if gone.implied[type_] not in named",
+        "if _may_be_missed(session, gone, type_)",
         "if False",
         ("what_was_missed_is_told", "nothing_closed_is_shown"),
     ),
@@ -229,8 +229,8 @@ MUTANTS = (
     Mutant(
         "closes that were on their way to a socket that broke are not told again",
         holding.missed,
-        "other.at > sure and",
-        "other.at >= left and",
+        "other.at > sure\n            and is_for",
+        "other.at >= left\n            and is_for",
         ("nothing_closed_is_shown",),
     ),
     Mutant(

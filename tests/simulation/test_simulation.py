@@ -111,7 +111,7 @@ def test_clients_that_are_cut_every_second_leave_no_ghosts() -> None:
     ("function", "text", "by"),
     [
         (closing.closed, "if gone is not None", "if False"),
-        (closing._brought_back, "bring = where if", "bring = None if"),
+        (closing._brought_back, "opens.append(where)", "pass"),
         (context.replayed, "told[PLACE[type_]].ref == context.implied[type_]", "True"),
     ],
 )

@@ -122,9 +122,11 @@ class World:
         ref = dice.choice(known) if known else dice.choice(REFS)
         versions = client.versions.get(ref, ["never"])
         version = versions[-1] if dice.random() < 0.75 else dice.choice((*versions, ""))
-        shared = (*SHARED, ref) if dice.random() < 0.3 else SHARED
+        shared = (*SHARED, ref) if dice.random() < 0.5 else SHARED
         changes = tuple(
-            (other, None if dice.random() < 0.2 else dice.randrange(1000)) for other in shared if dice.random() < 0.5
+            (other, None if dice.random() < (0.5 if other == ref else 0.2) else dice.randrange(1000))
+            for other in shared
+            if dice.random() < 0.5
         )
         self._post(client, "update", ref, dice, version=version, changes=changes)
 
