@@ -103,7 +103,10 @@ def test_a_home_open_makes_everything_news() -> None:
     stale = Last("patient/p1", stale=True), Last(), Last()
     assert audiences.told_to(of, "b") == audiences.told_to(audiences.forget_all(of), "b") == stale
     assert audiences.told_to(audiences.forget(of, "patient/p1"), "b") == NOTHING
-    assert audiences.told_to(audiences.untold(of, "b", ["patient/p1"]), "b") == NOTHING
+    assert audiences.untold(of, "b", ["patient/p1"]) == of
+    assert (
+        audiences.told_to(audiences.untold(audiences.join((), "c", PATIENT, TOLD), "c", ["patient/p1"]), "c") == stale
+    )
 
 
 @pytest.mark.req("DER-3", "EVT-1")

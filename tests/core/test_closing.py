@@ -133,17 +133,79 @@ def test_whoever_moved_on_stays_there() -> None:
     assert world.news("chart") == [], "p4 was closed already"
 
 
-@pytest.mark.req("DER-9")
-def test_whoever_refused_it_is_told_nothing() -> None:
-    """A chart that stayed where it was need not be brought back."""
+@pytest.mark.req("DER-9", "DER-3")
+def test_whoever_refused_it_is_brought_back_all_the_same() -> None:
+    """The hub cannot know what a chart shows that refused p2: it is told what is open, which it may show already."""
     world = World()
     world.join("chart", PATIENTS)
-    world.publish("Patient-open", patient("p1"))
-    world.publish("DiagnosticReport-open", report("r1"), patient("p2"))
+    world.publish("DiagnosticReport-open", report("r1"), patient("p1"))
+    world.publish("DiagnosticReport-open", report("r2"), patient("p2"))
     world.answer("chart", 409)
     world.news("chart")
+    world.publish("DiagnosticReport-close", report("r2"))
+    assert world.news("chart") == ["Patient-open p1"]
     world.publish("DiagnosticReport-close", report("r1"))
-    assert world.news("chart") == []
+    assert world.news("chart") == ["Patient-close p1"], "it stayed on p1, and must not for ever"
+
+
+@pytest.mark.req("DER-9", "DER-3")
+def test_a_refused_study_leaves_the_patient_that_was_followed() -> None:
+    """The viewer followed p2, and refused the study of p2."""
+    world = World()
+    world.join("viewer", VIEWER)
+    world.publish("DiagnosticReport-open", report("r1"), patient("p2"))
+    world.publish("ImagingStudy-open", study("s2"), patient("p2"))
+    world.answer("viewer", 409)
+    world.publish("ImagingStudy-close", study("s2"))
+    world.news("viewer")
+    world.publish("DiagnosticReport-close", report("r1"))
+    assert world.news("viewer") == ["Patient-close p2"]
+
+
+@pytest.mark.req("DER-9")
+@pytest.mark.parametrize("open_besides", [False, True])
+def test_a_study_takes_no_patient_over_that_was_told_before(open_besides: bool) -> None:
+    """A viewer is told p2 by a report, opens a study of p2, and the report is closed: p2 goes with the study, not with nothing."""
+    world = World()
+    world.join("viewer", VIEWER)
+    if open_besides:
+        world.publish("Patient-open", patient("p1"))
+    world.publish("DiagnosticReport-open", report("r1"), patient("p2"))
+    world.publish("ImagingStudy-open", study("s2"), patient("p2"))
+    world.news("viewer")
+    world.publish("DiagnosticReport-close", report("r1"))
+    assert world.news("viewer") == [], "the study is of p2"
+    world.publish("ImagingStudy-close", study("s2"))
+    back = "Patient-open p1" if open_besides else "Patient-close p2"
+    assert world.news("viewer") == ["ImagingStudy-close s2", back]
+    world.publish("DiagnosticReport-open", report("r5"), patient("p2"))
+    assert world.news("viewer") == ["Patient-open p2"]
+
+
+@pytest.mark.req("DER-9")
+def test_a_patient_that_was_closed_is_open_by_no_event_that_names_it() -> None:
+    """A report still names p3, which was closed; an encounter of p3 comes and goes."""
+    world = World()
+    world.join("chart", f"{PATIENTS},DiagnosticReport-open,DiagnosticReport-close")
+    world.publish("DiagnosticReport-open", report("r1"), patient("p3"))
+    world.publish("Patient-open", patient("p3"))
+    world.publish("Patient-close", patient("p3"))
+    world.publish("Encounter-open", encounter("e2"), patient("p3"))
+    world.news("chart")
+    world.publish("Encounter-close", encounter("e2"))
+    assert world.news("chart") == ["Patient-close p3"]
+
+
+@pytest.mark.req("DER-9")
+def test_whoever_knows_only_the_sources_close_hears_of_a_source_that_names_less() -> None:
+    """There is no close then."""
+    world = World()
+    world.join("viewer", f"{PATIENTS},ImagingStudy-close")
+    world.publish("Patient-open", patient("p1"))
+    world.publish("ImagingStudy-open", study("s1"), patient("p2"))
+    world.news("viewer")
+    world.publish("ImagingStudy-open", study("s1"))
+    assert world.news("viewer") == ["Patient-open p1"]
 
 
 @pytest.mark.req("DER-9", "EVT-12")
@@ -279,11 +341,44 @@ def test_what_another_context_still_names_is_not_closed_for_who_was_away() -> No
     for number in (1, 2):
         world.publish("DiagnosticReport-open", report(f"r{number}"), patient("p2"))
     world.news("chart")
+    away(world, "DiagnosticReport-close", report("r2"))
+    assert world.news("chart") == ["subscribe", "Patient-open p2"]
+
+
+def away(world: World, name: str, *items: object) -> None:
+    """Something happens while the chart has no socket; then it is back."""
     world.disconnect("chart", code=1006)
     world.wait(1)
-    world.publish("DiagnosticReport-close", report("r2"))
+    world.publish(name, *items)
     world.connect("chart")
-    assert world.news("chart") == ["subscribe", "Patient-open p2"]
+
+
+@pytest.mark.req("DER-9", "SUB-12")
+def test_a_source_that_names_another_while_somebody_is_away() -> None:
+    """The report was opened with the wrong patient, then with the right one, and closed: nobody stays on the wrong one."""
+    world = World()
+    world.join("chart", PATIENTS)
+    world.publish("DiagnosticReport-open", report("r1"), patient("p1"))
+    world.news("chart")
+    world.disconnect("chart", code=1006)
+    world.wait(1)
+    world.publish("DiagnosticReport-open", report("r1"), patient("p2"))
+    world.publish("DiagnosticReport-close", report("r1"))
+    world.connect("chart")
+    assert world.news("chart") == ["subscribe", "Patient-close p1", "Patient-close p2"]
+
+
+@pytest.mark.req("DER-9", "SUB-12")
+def test_what_a_joiner_is_not_told_does_not_keep_a_close_from_being_told() -> None:
+    """An older study names p2 still, but a newer one is what is told."""
+    world = World()
+    world.join("chart", VIEWER)
+    world.publish("ImagingStudy-open", study("s1"), patient("p2"))
+    world.publish("ImagingStudy-open", study("s2"))
+    world.publish("DiagnosticReport-open", report("r1"), patient("p2"))
+    assert world.news("chart")[-1] == "Patient-open p2"
+    away(world, "DiagnosticReport-close", report("r1"))
+    assert world.news("chart") == ["subscribe", "Patient-close p2", "ImagingStudy-open s2"]
 
 
 @pytest.mark.req("DER-9", "SYN-1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fhircast_hub.core import delivery
-from fhircast_hub.core.acknowledgements import MAX_REASON
+from fhircast_hub.core.acknowledgements import MAX_REASON, read_acknowledgement
 from fhircast_hub.core.commands import Acknowledged, Command, Refused, Silence, Unanswered
 from fhircast_hub.core.delivery import TOGETHER, Deliveries, Policy
 from fhircast_hub.core.effects import Notice
@@ -136,7 +137,11 @@ def test_the_id_alone_acknowledges(message: bytes) -> None:
         b'{"id":"","status":409}',
         b'{"hub.channel.endpoint":"wss://hub.example/ws/x"}',
         b'{"id":"e","status":"',
-        b'{"id":"e","status":4',
+        b'{"id":"e","status":',
+        b'{"reason":"he said "status":409 so", "id":"e","status":200}',
+        b'{"event":{"id":"e","status":409},"id":"f","status":200,',
+        b'{"id":5,"status":409,}',
+        b'"id":"e","status":409',
         b'{"event":{"id":"e","status":409}}',
         b'{"id":"\xff","status":409}',
         b'{"id":"\\ud800","status":409}',
@@ -172,8 +177,10 @@ def test_an_odd_text_acknowledges_nothing(message: bytes) -> None:
         (b'{"id":"e","status":409', ""),
         (b'{"id":"e","status":409}}', ""),
         (b'{"id":"e","status":409}\n{"id":"f","status":200}', ""),
-        (b'{"id":"e","status":"409 Conflict","reason":"patient "X" is unknown"}', ""),
-        (b"{'id': 'e', 'status': 409}", ""),
+        (b'{"id":"e","status":"409 Conflict","reason":"patient "X" is unknown"}', "patient"),
+        (b'{"event":{"id":"f","status":200},"id":"e","status":409', ""),
+        (b'{"id":"\\u0065","status":409,', ""),
+        (b'{"id":"e","status":409,"id":"f","status":200,}', ""),
         (b'{"id": "e", "status": "409", "reason": "cut off in the mid', ""),
         (b'{"id":"e","status":409,"x":' + b"[" * 4000, ""),
         (b'[{"id":"e","status":409}]', ""),
@@ -196,6 +203,31 @@ def test_a_status_that_cannot_be_read_counts_as_received(message: bytes) -> None
     node = Node("a")
     node.tells(notice(), "a")
     assert node.says("a", message) == [Acknowledged("a")]
+
+
+@pytest.mark.req("SYN-15")
+@pytest.mark.parametrize(
+    "message",
+    [
+        b'{"id":"e","status":' + b" " * 65000 + b"x",
+        b'{"status"' + b" " * 65000 + b'"id"',
+        b"{" + b"," * 65000 + b'"id" "status"',
+        b'{"id" "status":' * 4000,
+        b'{"status":"' + b"\\" * 65000 + b'"id"',
+        b'{"status":' + b"[" * 65000 + b'"id"',
+        b'{"a":' * 13000 + b'"id" "status"',
+    ],
+)
+def test_no_frame_takes_long_to_read(message: bytes) -> None:
+    """As long as a frame may be, in less than what a hundred good ones take: nobody keeps the hub from all others."""
+    good = b'{"id":"e","status":409,"reason":"' + b"x" * 65000 + b'"}'
+    started = time.perf_counter()
+    for _ in range(100):
+        read_acknowledgement(good)
+    limit = time.perf_counter() - started
+    started = time.perf_counter()
+    assert read_acknowledgement(message) is None
+    assert time.perf_counter() - started < limit + 1
 
 
 def test_the_longest_acknowledgement_is_heard() -> None:

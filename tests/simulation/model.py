@@ -50,7 +50,7 @@ class Sub:
     told: dict[str, tuple[str, str]] = field(
         default_factory=dict
     )  # by type: the context, and the type of the event that named it
-    stale: set[str] = field(default_factory=set)  # the types of those that were told before a Home-open, unknown to it
+    stale: set[str] = field(default_factory=set)  # the types of which it may show something else
     back_by: float = 0.0
     acknowledges: bool = False
     strikes: int = 0
@@ -77,20 +77,20 @@ class Sub:
 
 
 class Change(NamedTuple):
-    """A close or update that was accepted, as whoever missed it is told; a derived close not who knows its `source` (a type)."""
+    """A close or update that was accepted, as whoever missed it is told; a derived close not who asked for the events `unless`."""
 
     at: float
     key: str
     ref: str
     label: Label
-    source: str = ""
+    unless: frozenset[str] = frozenset()
 
     @property
     def closes(self) -> bool:
         return self.key.endswith("-close")
 
     def is_for(self, events: frozenset[str]) -> bool:
-        return self.key in events and not events & {f"{self.source}-open", f"{self.source}-close"}
+        return self.key in events and not events & self.unless
 
 
 class Topic:

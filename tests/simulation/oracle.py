@@ -21,7 +21,7 @@ from fhircast_hub.core.commands import (
     Unsubscribe,
 )
 from fhircast_hub.core.limits import Rules
-from simulation.model import Change, Context, Label, Opened, Sub, Topic
+from simulation.model import Change, Context, Label, Opened, Sub, Topic, derived_label
 from simulation.posts import DERIVED, Post, Token
 
 #: Seconds to come back after a restart (SUB-23).
@@ -183,7 +183,7 @@ class Oracle:
         if post.kind == "open":
             before_it = topic.contexts.get(post.ref)
             context = topic.open(post, version)
-            left = [type_ for type_ in before_it.implied if type_ not in context.implied] if before_it else []
+            left = [t for t, ref in before_it.implied.items() if context.implied.get(t) != ref] if before_it else []
             told = self._take_back(topic, before_it, left, post, now) if before_it else []
             told += self._opening(topic, context, again=False)
         else:
@@ -221,49 +221,58 @@ class Oracle:
     def _take_back(self, topic: Topic, gone: Context, types: Iterable[str], post: Post, now: float) -> Told:
         """Whoever was told what `gone` implied is brought to where a joiner would be (DER-9)."""
         told: Told = []
-        types = [type_ for type_ in DERIVED if type_ in types]
         if not (self.rules.derive_opens and self.rules.derive_closes):
             return told
+        instead = topic.contexts[gone.ref].implied if gone.ref in topic.contexts else {}
+        ended = [type_ for type_ in DERIVED if type_ in types and type_ not in instead]
         for sub in topic.connected():
-            told += [(sub.connection, label) for label in self._brought_back(topic, sub, gone, types, post)]
-        for type_ in types:
-            if not topic.is_open(gone.implied[type_]):
-                label = "derived", f"{type_}-close", gone.implied[type_], post.stamp
-                topic.changes.append(Change(now, f"{type_}-close", gone.implied[type_], label, gone.type))
+            told += [(sub.connection, label) for label in self._brought_back(topic, sub, gone, ended, post)]
+        unless = {f"{gone.type}-open"} | ({f"{gone.type}-close"} if post.kind == "close" else set())
+        for type_ in (type_ for type_ in DERIVED if type_ in types):
+            label = "derived", f"{type_}-close", gone.implied[type_], post.stamp
+            change = Change(now, f"{type_}-close", gone.implied[type_], label, frozenset(unless))
+            topic.changes.append(change)
         return told
 
     def _brought_back(self, topic: Topic, sub: Sub, gone: Context, types: Iterable[str], post: Post) -> list[Label]:
         closes: list[Label] = []
         opens: set[Opened] = set()
-        hears, knows = f"{gone.type}-close" in sub.events, f"{gone.type}-open" in sub.events
+        knows = f"{gone.type}-open" in sub.events
+        hears = post.kind == "close" and f"{gone.type}-close" in sub.events
         for type_ in types:
             ref = gone.implied[type_]
             if sub.last(type_) != ref:
                 continue
             joiner, _, where = topic.joiner(sub.events)
-            now = joiner.told.get(type_, ("", ""))
-            if knows:
-                if sub.told[type_][1] != gone.type or topic.newer(gone):
+            now = joiner.last(type_) if topic.is_open(joiner.last(type_)) else ""
+            if knows and sub.told[type_][1] == gone.type:
+                if not topic.newer(gone):
+                    sub.untell(type_)
+                    opens |= self._withheld(topic, sub, gone, type_) if hears else set()
+            elif now != ref:
+                sub.untell(type_)
+                if hears and not knows:
                     continue
-                sub.untell(type_)
-                if now == (ref, ""):
-                    sub.told[type_] = now
-                bring = hears and now[0] == ref and where[type_].order > gone.order
-            elif now[0] == ref:
-                continue
-            else:
-                sub.untell(type_)
-                bring = not hears and bool(now[0])
-                if not hears and not bring and f"{type_}-close" in sub.events:
+                if now:
+                    opens.add(where[type_])
+                elif f"{type_}-close" in sub.events:
                     closes.append(("derived", f"{type_}-close", ref, post.stamp))
-            if bring:
-                opens.add(where[type_])
         if opens:
             opens.add(max(topic.joiner(sub.events)[1].values()))
         for opened in sorted(opens):
             topic.tell_again(sub, opened)
         labels = [opened.label for opened in sorted(opens)]
         return [*reversed(closes), *labels]
+
+    def _withheld(self, topic: Topic, sub: Sub, gone: Context, type_: str) -> set[Opened]:
+        """The newest open that was not derived for a subscription because `gone` said the same."""
+        ref = gone.implied[type_]
+        kept = [
+            Opened(other.order, DERIVED.index(type_), derived_label(other, type_))
+            for other in topic.contexts.values()
+            if other.order > gone.order and other.implied.get(type_) == ref and f"{other.type}-open" not in sub.events
+        ]
+        return set(kept[-1:])
 
     # Subscriptions
 
@@ -308,8 +317,10 @@ class Oracle:
         labels = [label for label in everything if label[1] in added]
         if labels and labels[-1:] != everything[-1:]:
             labels += everything[-1:]
-        kept = {type_: ref for type_, ref in told.items() if type_ in sub.told or f"{type_}-open" in added}
-        sub.told, sub.stale = kept, set(kept) if topic.home else set()
+        stale = {t for t in told if topic.home or (f"{t}-open" not in added and sub.last(t) != told[t][0])}
+        same = {t for t in told if sub.last(t) == told[t][0]}
+        sub.stale = (stale - same) | (sub.stale & same)
+        sub.told = told | {t: sub.told[t] for t in same}
         return [(sub.connection, label) for label in (_confirmation(sub), *labels)]
 
     def _meant(self, topic: Topic, command: Unsubscribe, token: Token, now: float) -> Sub:
@@ -343,7 +354,8 @@ class Oracle:
         may = [change for change in topic.changes if change.is_for(sub.events)]
         kept = max(0, len(topic.changes) - self.rules.held_messages)
         missed = [(place, c) for place, c in enumerate(topic.changes) if place >= absent and c.is_for(sub.events)]
-        must = [c.label for place, c in missed if place >= kept]
+        own = {ref for ref, by in topic.replay(sub.events)[1].values() if not by} | topic.contexts.keys()
+        must = [c.label for place, c in missed if place >= kept and not (c.unless and c.ref in own)]
         gone = [c.ref for place, c in missed if place < kept and c.closes and not topic.is_open(c.ref)]
         return may, must, gone
 
@@ -399,7 +411,7 @@ class Oracle:
             opened = topic.contexts.get(notice.ref)
             for ref in (notice.ref, *(opened.implied.values() if opened else ())):
                 if sub.last(ref.partition("/")[0]) == ref:
-                    sub.untell(ref.partition("/")[0])
+                    sub.stale.add(ref.partition("/")[0])
         return _sync_error(topic, sub.connection, notice.event, notice.name, sub.name)
 
     def _unanswered(self, topic: Topic, command: Unanswered) -> Told:

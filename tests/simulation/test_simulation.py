@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fhircast_hub.core import closing, context, holding
+from fhircast_hub.core import closing, holding, joining
 from fhircast_hub.core.commands import Unanswered
 from fhircast_hub.core.delivery import Policy
 from fhircast_hub.core.limits import Rules
@@ -111,8 +111,8 @@ def test_clients_that_are_cut_every_second_leave_no_ghosts() -> None:
     ("function", "text", "by"),
     [
         (closing.closed, "if gone is not None", "if False"),
-        (closing._brought_back, "opens.append(where)", "pass"),
-        (context.replayed, "told[PLACE[type_]].ref == context.implied[type_]", "True"),
+        (closing.Ended._left_with, "back.opens.append(joiner.where[type_])", "pass"),
+        (joining.replayed, "told[PLACE[derived]].ref == context.implied[derived]", "True"),
     ],
 )
 def test_frames_alone_tell_that_it_matters_when_one_joined(

@@ -6,8 +6,10 @@ count, whatever else the frame holds (SYN-15).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -15,14 +17,16 @@ import msgspec
 #: Characters of the reason that a refusal may give, for people to read; the rest is cut off.
 MAX_REASON = 256
 
-_STATUS = re.compile(rb"""["']?\s*([1-5]\d\d)(?!\d)""", re.ASCII)
+_STATUS = re.compile(rb'"?\s*([1-5]\d\d)(?!\d)', re.ASCII)
 #: What would begin a new line, or cannot be seen, in the reason as others are shown it.
 _UNSEEN = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
-#: The members, in what is no JSON.
-_ID = re.compile(r"""(["'])id\1\s*:\s*(["'])((?:[^"'\\]|\\.)*)\2""")
-_WRITTEN_STATUS = re.compile(r"""(["'])status\1\s*:\s*(["']?\s*[1-5]\d\d(?!\d))""", re.ASCII)
+#: What stands before the next member, and between its name and its value.
+_BEFORE = re.compile(r"[\s,]*")
+_COLON = re.compile(r"\s*:\s*")
 #: Takes line ends in texts, and numbers of any length.
 _lenient = json.JSONDecoder(strict=False, parse_int=str, parse_float=str).raw_decode
+#: Characters of a status that are looked at.
+_MAX_STATUS = 32
 
 
 class Acknowledgement(NamedTuple):
@@ -52,22 +56,36 @@ def read_acknowledgement(message: bytes) -> Acknowledgement | None:
 
 
 def _read_leniently(message: bytes) -> Acknowledgement | None:
-    """As far as it can be read: without its byte order mark, with U+FFFD for what is no UTF-8, and if need be by looking for the members."""
+    """The members of what is no JSON, one by one up to the first that cannot be read; without a byte order mark, and with U+FFFD
+    for what is no UTF-8. An acknowledgement must have an id and a status there."""
     if b"id" not in message or b"status" not in message:
         return None
-    text = message.decode("utf-8-sig", "replace").strip()
-    try:
-        read, _ = _lenient(text)
-    except (ValueError, RecursionError):
-        read = None
-    if not isinstance(read, dict):
-        id_, status = _ID.search(text), _WRITTEN_STATUS.search(text)
-        return Acknowledgement(id_[3], _status(status[2].encode()), "") if id_ and status else None
-    if not isinstance(read.get("id"), str):
+    text = message.decode("utf-8-sig", "replace").lstrip(" \t\r\n[")
+    found: dict[str, tuple[str, object]] = {}
+    for name, written, value in _members(text):
+        found.setdefault(name, (written, value))
+    (_, id_), (status, _), (_, reason) = (found.get(name, ("", None)) for name in ("id", "status", "reason"))
+    if not isinstance(id_, str) or not found["id"][0].startswith('"') or "status" not in found:
         return None
-    return Acknowledgement(
-        read["id"], _status(str(read.get("status")).encode(errors="replace")), _shown(read.get("reason"))
-    )
+    return Acknowledgement(id_, _status(status.encode(errors="replace")), _shown(reason))
+
+
+def _members(text: str) -> Iterator[tuple[str, str, object]]:
+    """Name, start of the value as it is written, and value, of each member of a JSON object as far as that can be read."""
+    place = 1 if text.startswith("{") else len(text)
+    with contextlib.suppress(ValueError, RecursionError, IndexError):
+        while True:
+            name, place = _lenient(text, _end(_BEFORE, text, place))
+            start = _end(_COLON, text, place)
+            if not isinstance(name, str) or start == place:
+                return
+            value, place = _lenient(text, start)
+            yield name, text[start : start + _MAX_STATUS], value
+
+
+def _end(pattern: re.Pattern[str], text: str, place: int) -> int:
+    found = pattern.match(text, place)
+    return found.end() if found else place
 
 
 def _status(written: bytes | msgspec.Raw) -> int | None:

@@ -88,11 +88,6 @@ def before_home(told: Told, keys: frozenset[str]) -> Told:
     return NOTHING if "home-open" in keys else _told(last._replace(stale=bool(last.ref)) for last in told)
 
 
-def without(told: Told, refs: Collection[str]) -> Told:
-    """`told` after these contexts were closed, or refused."""
-    return _told(Last() if last.ref in refs else last for last in told)
-
-
 def _told(lasts: Iterable[Last]) -> Told:
     patient, encounter, study = lasts
     return patient, encounter, study
@@ -102,7 +97,10 @@ def forget(audiences: tuple[Audience, ...], ref: str) -> tuple[Audience, ...]:
     """The audiences after the context `ref` was closed: nobody counts as told of the context any more (DER-3)."""
     if not any(ref == last.ref for audience in audiences for last in audience.told):
         return audiences
-    return merge(replace(audience, told=without(audience.told, (ref,))) for audience in audiences)
+    return merge(
+        replace(audience, told=_told(Last() if last.ref == ref else last for last in audience.told))
+        for audience in audiences
+    )
 
 
 def orphaned(audiences: tuple[Audience, ...], type_: str) -> tuple[Audience, ...]:
@@ -124,8 +122,9 @@ def forget_all(audiences: tuple[Audience, ...]) -> tuple[Audience, ...]:
 
 
 def untold(audiences: tuple[Audience, ...], connection: str, refs: Collection[str]) -> tuple[Audience, ...]:
-    """The audiences after `connection` refused an open that names these: it does not count as told of them (DER-3)."""
+    """The audiences after `connection` refused an open that names these: what it shows is in doubt, and told again (DER-3)."""
     found = next((audience for audience in audiences if connection in audience.members), None)
-    if found is None or (told := without(found.told, refs)) == found.told:
+    if found is None or all(last.ref not in refs for last in found.told):
         return audiences
+    told = _told(last._replace(stale=True) if last.ref in refs else last for last in found.told)
     return join(leave(audiences, connection), connection, found.keys, told)

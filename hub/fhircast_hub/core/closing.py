@@ -7,7 +7,7 @@ close. At that close the hub brings the subscriber to where somebody who joins w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import NamedTuple
 
 import msgspec
@@ -15,10 +15,11 @@ from msgspec.structs import replace
 
 from fhircast_hub.core import audiences
 from fhircast_hub.core.audiences import PLACE
-from fhircast_hub.core.context import Opening, Replay, replayed, without
+from fhircast_hub.core.context import without
 from fhircast_hub.core.derived import derive
 from fhircast_hub.core.effects import Effect, Message, Notice, Send
-from fhircast_hub.core.holding import hold, is_for
+from fhircast_hub.core.holding import hold
+from fhircast_hub.core.joining import Opening, Replay, replayed
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.messages import derived_id, made_event
 from fhircast_hub.core.names import DERIVED, spelling
@@ -26,12 +27,16 @@ from fhircast_hub.core.session import Audience, Held, Last, OpenContext, Session
 
 
 class Cause(msgspec.Struct, frozen=True):
-    """The event by which a context ends: id, name and timestamp. At its `at` (epoch seconds) it was accepted."""
+    """The event by which a context ends, or names others than before: id, name and timestamp; `closes` is whether it is a close.
+
+    It was accepted `at` a time, in epoch seconds.
+    """
 
     id: str
     name: str
     timestamp: str
     at: float
+    closes: bool = True
 
 
 def closed(
@@ -55,33 +60,39 @@ def closed(
 
 
 def take_back(
-    session: Session, gone: OpenContext, types: Iterable[str], cause: Cause, rules: Rules
+    session: Session,
+    gone: OpenContext,
+    types: Collection[str],
+    cause: Cause,
+    rules: Rules,
+    instead: Collection[str] = (),
 ) -> tuple[Session, tuple[Effect, ...]]:
     """The session after the opens of these types that were derived from `gone` were taken back, and what is sent for that (DER-9).
 
-    `gone` is in the session no more: it was closed, or opened anew without naming contexts of these types.
+    `gone` is in the session no more: it was closed, or opened anew, naming other contexts or none of these types. Where others
+    are named `instead`, their opens come next, so that only those who are away have to be told a close.
     """
-    types = [type_ for type_ in DERIVED if type_ in set(types)]
     if not (types and rules.derive_opens and rules.derive_closes):
         return session, ()
-    back = [_brought_back(session, audience, gone, types, rules) for audience in session.audiences]
-    missing = [type_ for type_ in types if _may_be_missed(session, gone, type_)]
-    closes = _derived_closes(session, gone, cause) if missing or any(each.closes for each in back) else {}
+    ended = Ended(session, gone, [t for t in DERIVED if t in types and t not in instead], cause, rules)
+    back = [ended.brought_back(audience) for audience in session.audiences]
+    after = tuple(each.audience for each in back)
+    closes = _derived_closes(session, gone, cause)
     effects: list[Effect] = []
     for each in back:
         messages = [*map(closes.__getitem__, each.closes), *(open_.message(session.topic) for open_ in each.opens)]
         effects += (Send(each.audience.members, *message) for message in messages)
-    after = tuple(each.audience for each in back)
     session = replace(session, audiences=audiences.merge(after)) if after != session.audiences else session
-    for type_ in missing:
+    knowing = (gone.key, f"{gone.anchor}-close") if cause.closes else (gone.key,)
+    for type_ in (type_ for type_ in DERIVED if type_ in types):
         frame, notice = closes[type_]
-        name = spelling(f"{type_}-close").removesuffix("-close")
-        close = Held(cause.at, notice, name, gone.implied[type_], frame, gone.key.removesuffix("-open"))
-        session = hold(session, close, rules)
+        key = f"{type_}-close"
+        name = spelling(key).removesuffix("-close")
+        session = hold(session, Held(cause.at, notice, name, gone.implied[type_], frame, key, knowing), rules)
     return session, tuple(effects)
 
 
-class _Back(NamedTuple):
+class Back(NamedTuple):
     """An audience that is brought back: of which types it is sent a close, and which opens behind these."""
 
     audience: Audience
@@ -89,51 +100,71 @@ class _Back(NamedTuple):
     opens: list[Opening]
 
 
-def _brought_back(session: Session, audience: Audience, gone: OpenContext, types: Iterable[str], rules: Rules) -> _Back:
-    """Closes of what is innermost come first, then opens, the oldest first."""
-    keys, told = audience.keys, audience.told
-    affected = [type_ for type_ in types if told[PLACE[type_]].ref == gone.implied[type_]]
-    if not affected:
-        return _Back(audience, [], [])
-    joiner = replayed(session, keys, rules)
-    knows, hears = gone.key in keys, gone.key.removesuffix("open") + "close" in keys
-    type_gone = gone.key.removesuffix("-open")
-    overtaken = any(other.key == gone.key and other.order > gone.order for other in session.contexts.values())
-    closes: list[str] = []
-    opens: list[Opening] = []
-    for type_ in affected:
-        before, now = audience.told[PLACE[type_]], joiner.told[PLACE[type_]]
-        where, stays = joiner.where.get(type_) if now.ref else None, now.ref == before.ref
-        if (overtaken or before.by != type_gone) if knows else stays:
-            continue  # another open that they were told names the context
-        told = audiences.replaced(told, type_, now if stays and not now.by else Last())
-        # Who is sent the close reads there what ends; but what the event had kept from being told is told now.
-        if where is not None and (not (knows or hears) or (hears and stays and where.place[0] > gone.order)):
-            opens.append(where)
-        elif not (knows or hears) and f"{type_}-close" in keys:
-            closes.insert(0, type_)
-    opens = _behind_each_other(opens, joiner)
-    for open_ in opens:
-        told = audiences.named(told, open_.by, open_.names(keys))
-    return _Back(audience if told == audience.told else replace(audience, told=told), closes, opens)
+class Ended:
+    """A context that ended, or names less, with the session in which it is no more; and what a joiner is told there."""
 
+    def __init__(self, session: Session, gone: OpenContext, types: list[str], cause: Cause, rules: Rules) -> None:
+        self._session, self._gone, self._types, self._cause, self._rules = session, gone, types, cause, rules
+        contexts = session.contexts.values()
+        self._is_overtaken = any(other.order > gone.order and other.anchor == gone.anchor for other in contexts)
+        self._is_open = {ref for other in contexts for ref in (other.ref, *other.implied.values())}
+        self._opens = {other.key for other in contexts} | {f"{type_}-open" for type_ in DERIVED}
+        self._joiners: dict[frozenset[str], Replay] = {}
 
-def _may_be_missed(session: Session, gone: OpenContext, type_: str) -> bool:
-    """Whether the close of what was derived for a type is held: nothing else that is open names the context, and a subscription may
-    have been told of the context, and not be told of the source's close."""
-    ref, key, source = gone.implied[type_], f"{type_}-close", gone.key.removesuffix("-open")
-    named = any(ref == other.ref or ref in other.implied.values() for other in session.contexts.values())
-    return not named and any(
-        is_for(key, source, each.keys) for each in session.subscriptions.values() if not each.fresh
-    )
+    def brought_back(self, audience: Audience) -> Back:
+        """Closes of what is innermost come first, then opens, the oldest first."""
+        back = Back(audience, [], [])
+        told = audience.told
+        for type_ in self._types:
+            if told[PLACE[type_]].ref == self._gone.implied[type_]:
+                told = audiences.replaced(told, type_, self._left_with(type_, told[PLACE[type_]], back))
+        opens = self._behind_each_other(audience.keys, back.opens)
+        for open_ in opens:
+            told = audiences.named(told, open_.by, open_.names(audience.keys))
+        return Back(audience if told == audience.told else replace(audience, told=told), back.closes, opens)
 
+    def _left_with(self, type_: str, before: Last, back: Back) -> Last:
+        """What an audience counts as told of a type now, of which it was told what ended. What brings it back is noted in `back`."""
+        keys = back.audience.keys
+        knows = self._gone.key in keys
+        hears = self._cause.closes and f"{self._gone.anchor}-close" in keys
+        if knows and before.by == self._gone.anchor:
+            # The event itself named the context, and its close says all. What it had kept from being told is told now.
+            if self._is_overtaken:
+                return before
+            back.opens.extend(self._withheld(type_, before.ref, keys) if hears else ())
+            return Last()
+        joiner = self._joiner(keys)
+        now = joiner.told[PLACE[type_]]
+        if now.ref == before.ref and now.ref in self._is_open:
+            return before  # another open names the context
+        if hears and not knows:
+            return Last()  # "who is not sent that close" (DER-9)
+        if now.ref in self._is_open:
+            back.opens.append(joiner.where[type_])
+        elif f"{type_}-close" in keys:
+            back.closes.insert(0, type_)
+        return Last()
 
-def _behind_each_other(opening: list[Opening], joiner: Replay) -> list[Opening]:
-    """These opens in the order of all, each once; and behind them what a joiner is told last, which is the newest."""
-    if not opening:
+    def _withheld(self, type_: str, ref: str, keys: frozenset[str]) -> list[Opening]:
+        """The open of `ref` that the event kept from being derived, of the newest context that implies one and is not sent itself."""
+        for other in reversed(self._session.contexts.values()):
+            if other.order > self._gone.order and other.key not in keys and other.implied.get(type_) == ref:
+                return [Opening((other.order, PLACE[type_]), other, type_)]
         return []
-    newest = max(joiner.opens.values(), key=lambda open_: open_.place)
-    return [open_ for _, open_ in sorted({open_.place: open_ for open_ in (*opening, newest)}.items())]
+
+    def _behind_each_other(self, keys: frozenset[str], opens: list[Opening]) -> list[Opening]:
+        """These opens in the order of all, each once; and behind them what a joiner is told last, which is the newest."""
+        if not opens:
+            return []
+        newest = max(self._joiner(keys).opens.values(), key=lambda open_: open_.place)
+        return [open_ for _, open_ in sorted({open_.place: open_ for open_ in (*opens, newest)}.items())]
+
+    def _joiner(self, keys: frozenset[str]) -> Replay:
+        opens = keys & self._opens
+        if opens not in self._joiners:
+            self._joiners[opens] = replayed(self._session, opens, self._rules)
+        return self._joiners[opens]
 
 
 def _derived_closes(session: Session, gone: OpenContext, cause: Cause) -> dict[str, Message]:

@@ -6,10 +6,10 @@ from msgspec.structs import replace
 
 from fhircast_hub.core import audiences, hooks
 from fhircast_hub.core.commands import Acknowledged, Connected, Disconnected, Unverified
-from fhircast_hub.core.context import replay
 from fhircast_hub.core.effects import GOING_AWAY, NORMAL, POLICY_VIOLATION, SERVICE_RESTART, Close, Effect
 from fhircast_hub.core.errors import NotFound
 from fhircast_hub.core.holding import missed
+from fhircast_hub.core.joining import replay
 from fhircast_hub.core.limits import RESTART_GRACE, UNVOUCHED_SECONDS, Rules
 from fhircast_hub.core.session import Ids, Outcome, Session, Subscription, Told
 from fhircast_hub.core.subscriptions import confirmed, dropped, ends_at, placed, sends, with_subscription

@@ -47,10 +47,10 @@ class DerivedOpen(msgspec.Struct, frozen=True):
         return made_event(topic, spelling(self.key), notice.id, self.source.timestamp, self.context), notice
 
 
-def names(source: OpenContext, derived: str) -> dict[str, str]:
+def names_of(source: OpenContext, derived: str) -> dict[str, str]:
     """The refs of the contexts that an open names, by type of names.DERIVED: of the source's own open ("" as `derived`), or of that
     which is derived for a type."""
-    refs = {**source.closed, **source.implied, source.key.removesuffix("-open"): source.ref}
+    refs = {**source.closed, **source.implied, source.anchor: source.ref}
     return {type_: refs[type_] for type_ in (_PARTS[derived] if derived else DERIVED) if type_ in refs}
 
 

@@ -39,12 +39,6 @@ def hold(session: Session, new: Held, rules: Rules) -> Session:
     return replace(session, held=held, lost=lost)
 
 
-def is_for(key: str, source: str, keys: frozenset[str]) -> bool:
-    """Whether somebody who was granted the events `keys` is told what is held of the event `key`: of a derived close not who is
-    told of its `source`, a type (DER-9)."""
-    return key in keys and not (source and keys & {f"{source}-open", f"{source}-close"})
-
-
 def missed(
     session: Session, subscription: Subscription, sure: float, told: Collection[str], now: float, ids: Ids, rules: Rules
 ) -> list[Message]:
@@ -67,7 +61,9 @@ def missed(
             reopened.add(other.ref)
         elif (
             other.at > sure
-            and is_for(other.key, other.source, keys)
+            and other.key in keys
+            and keys.isdisjoint(other.unless)
+            and not (other.event and other.ref in is_open)
             and not (other.at < left and other.ref in reopened)
         ):
             held.append(other)

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from fhircast_hub.core import audiences
-from fhircast_hub.core.context import replay
 from fhircast_hub.core.effects import Drop, Effect, HookEffect, Post, Send, Verify
+from fhircast_hub.core.joining import replay
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.principal import SessionKey
 from fhircast_hub.core.session import Outgoing, Queue, Session, Subscription
@@ -97,7 +97,8 @@ def resumed(session: Session, now: float, rules: Rules) -> tuple[Session, tuple[
         if subscription.callback and subscription.fresh:
             effects.append(verify(session, subscription, now))
         elif subscription.callback:
-            _, told = replay(session, subscription.keys, rules)
+            # It may show something else than a joiner would: what comes is told to it in any case (DER-3).
+            told = audiences.before_home(replay(session, subscription.keys, rules)[1], frozenset())
             joined = audiences.join(session.audiences, subscription.connection, subscription.keys, told)
             session = replace(session, audiences=joined, hooks=session.hooks | {subscription.connection})
     posts = _in_order(session, session.outbox.keys())

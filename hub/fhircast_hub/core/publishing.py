@@ -14,11 +14,12 @@ from fhircast_hub.core import audiences
 from fhircast_hub.core.closing import Cause, closed, take_back
 from fhircast_hub.core.commands import Publish
 from fhircast_hub.core.content import check_select, updated
-from fhircast_hub.core.context import Opening, add, opened
+from fhircast_hub.core.context import add, opened
 from fhircast_hub.core.derived import derive
 from fhircast_hub.core.effects import Effect, Notice, Send
 from fhircast_hub.core.errors import BadRequest, InsufficientScope
 from fhircast_hub.core.holding import hold
+from fhircast_hub.core.joining import Opening
 from fhircast_hub.core.limits import REMEMBERED_CHANGES, Rules
 from fhircast_hub.core.messages import Event, made_event, timestamp_of, with_versions
 from fhircast_hub.core.names import Kind, spelling
@@ -138,11 +139,15 @@ def _open(session: Session, event: Event, now: float, ids: Ids, rules: Rules) ->
 def _opened_anew(
     session: Session, event: Event, context: OpenContext, former: OpenContext | None, now: float, rules: Rules
 ) -> tuple[Session, tuple[Effect, ...]]:
-    """A context that is opened again may name less than before: opens that were derived from the rest are taken back (DER-9)."""
-    if former is None or former.implied.keys() <= context.implied.keys():
+    """A context that is opened again may name others than before: opens that were derived from these are taken back (DER-9).
+
+    Where another one of the type is named, the derived open of that one takes the place.
+    """
+    changed = [t for t, ref in former.implied.items() if context.implied.get(t) != ref] if former else []
+    if former is None or not changed:
         return session, ()
-    cause = Cause(event.id, event.name, event.timestamp, now)
-    return take_back(session, former, former.implied.keys() - context.implied.keys(), cause, rules)
+    cause = Cause(event.id, event.name, event.timestamp, now, closes=False)
+    return take_back(session, former, changed, cause, rules, instead=context.implied.keys())
 
 
 def _current_timestamp(session: Session) -> str:

@@ -79,9 +79,14 @@ class OpenContext(msgspec.Struct, frozen=True):
     closed: dict[str, str] = {}
 
     @property
+    def anchor(self) -> str:
+        """The type of its anchor, in lower case."""
+        return self.ref[: self.ref.index("/")]
+
+    @property
     def key(self) -> str:
         """The event that opens it, in lower case."""
-        return self.ref[: self.ref.index("/")] + "-open"
+        return self.anchor + "-open"
 
     @property
     def context(self) -> bytes:
@@ -114,8 +119,8 @@ class Content(msgspec.Struct, frozen=True):
 class Held(msgspec.Struct, frozen=True):
     """A close or update that somebody without a socket may still have to be told (SUB-12).
 
-    `at` is when it was accepted, `type` the resourceType of its anchor, as spelled. `source` is empty, or the type (in lower
-    case) of the context by whose close this one was derived: nobody is told who is sent opens or closes of that type (DER-9).
+    `at` is when it was accepted, `type` the resourceType of its anchor, as spelled. A derived close (DER-9) has its own name as
+    `event`, in lower case, for its notice has the source's; subscribers of the events `unless` know the source, and are not told.
     """
 
     at: float
@@ -123,12 +128,13 @@ class Held(msgspec.Struct, frozen=True):
     type: str
     ref: str
     frame: bytes
-    source: str = ""
+    event: str = ""
+    unless: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
-        """Its event's name in lower case. The notice of a derived close has the name of its source."""
-        return f"{self.type.lower()}-close" if self.source else self.notice.name.lower()
+        """Its event's name in lower case."""
+        return self.event or self.notice.name.lower()
 
     @property
     def closes(self) -> bool:
@@ -154,8 +160,8 @@ class Queue(msgspec.Struct, frozen=True):
 class Last(NamedTuple):
     """The last context of a type that somebody was told of: its `ref`, "" for none (DER-3).
 
-    `by` is empty for an open of the type itself, else the type of the event that named the context. `stale` is whether a
-    Home-open came since, of which they were not told.
+    `by` is empty for an open of the type itself, else the type of the event that named the context. `stale` is whether they may
+    show something else: they refused the open, or a Home-open came since, of which they were not told.
     """
 
     ref: str = ""

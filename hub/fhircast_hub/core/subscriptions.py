@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from msgspec.structs import replace
 
@@ -14,7 +14,6 @@ from fhircast_hub.core.commands import (
     Subscribe,
     Unsubscribe,
 )
-from fhircast_hub.core.context import replay
 from fhircast_hub.core.effects import (
     NORMAL,
     Close,
@@ -23,6 +22,7 @@ from fhircast_hub.core.effects import (
     Send,
 )
 from fhircast_hub.core.errors import BadRequest, InsufficientScope, NotFound, TooMany, Unauthenticated
+from fhircast_hub.core.joining import replay
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.messages import confirmation, denial
 from fhircast_hub.core.names import DERIVED
@@ -91,15 +91,18 @@ def renew(session: Session | None, command: Renew, now: float, ids: Ids, rules: 
     frames, _ = replay(session, renewed.keys, rules, added)
     if frames and frames[-1:] != everything[-1:]:
         frames += everything[-1:]  # what is current is told again, behind what the new names add
-    before = audiences.told_to(session.audiences, renewed.connection)
-    # What was refused stays refused (DER-3).
-    refused = {
-        last.ref
-        for type_, was, last in zip(DERIVED, before, told, strict=True)
-        if not was.ref and f"{type_}-open" not in added
-    }
-    session = placed(session, renewed, audiences.without(told, refused))
+    session = placed(session, renewed, _known(session, renewed, told, added))
     return Outcome(session, (confirmed(session, renewed, now), *sends(renewed, frames)))
+
+
+def _known(session: Session, renewed: Subscription, told: Told, added: Collection[str]) -> Told:
+    """What a subscription counts as told after its renewal, by which a joiner counts as `told`: what it was not sent is in doubt."""
+    before = audiences.told_to(session.audiences, renewed.connection)
+    patient, encounter, study = (
+        was if was.ref == now.ref else now if f"{type_}-open" in added else now._replace(stale=bool(now.ref))
+        for type_, was, now in zip(DERIVED, before, told, strict=True)
+    )
+    return patient, encounter, study
 
 
 def unsubscribe(session: Session | None, command: Unsubscribe, now: float, rules: Rules) -> Outcome:
@@ -146,7 +149,7 @@ def revoked(session: Session | None, command: Revoked) -> Outcome:
 
 
 def evict(session: Session | None, command: Evict) -> Outcome:
-    """Make room for the user's other subscriptions (SUB-22)."""
+    """Make room for another subscription of the application (SUB-22)."""
     subscription = session.subscriptions.get(command.sid) if session else None
     if session is None or subscription is None or subscription.connection:
         return Outcome(session)

@@ -1,0 +1,92 @@
+"""Joining: what somebody who comes is told of what is open (FHIRcast 3.0.0, 2.4 "Current context notification")."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from fhircast_hub.core.audiences import NOTHING, PLACE, before_home, named
+from fhircast_hub.core.derived import derive, names_of
+from fhircast_hub.core.effects import Message, Notice
+from fhircast_hub.core.limits import Rules
+from fhircast_hub.core.messages import id_of
+from fhircast_hub.core.names import DERIVED, spelling
+from fhircast_hub.core.session import OpenContext, Session, Told
+
+
+class Opening(NamedTuple):
+    """An open that somebody is told: its place in the order of all, and the context that it is the open of, or derived from."""
+
+    place: tuple[int, int]
+    context: OpenContext
+    derived: str = ""
+
+    @property
+    def by(self) -> str:
+        """The type of what is opened, in lower case."""
+        return self.derived or self.context.anchor
+
+    def names(self, keys: Collection[str]) -> dict[str, str]:
+        """What it tells somebody with these events: the refs of the contexts that it names, by type of names.DERIVED."""
+        return {type_: ref for type_, ref in names_of(self.context, self.derived).items() if f"{type_}-open" in keys}
+
+    def message(self, topic: str) -> Message:
+        """Its frame, and what that tells of."""
+        if not self.derived:
+            return self.context.frame, self.context.notice
+        return next(open_ for open_ in derive(self.context) if open_.type == self.derived).message(topic)
+
+
+class Replay(NamedTuple):
+    """What somebody who joins is told: by event the open that is sent; what they count as told then; which open named each, by type."""
+
+    opens: dict[str, Opening]
+    told: Told
+    where: dict[str, Opening]
+
+
+def replay(
+    session: Session, keys: frozenset[str], rules: Rules, only: Collection[str] | None = None
+) -> tuple[list[Message], Told]:
+    """What somebody with these events who joins is sent, oldest first, and the opens that they then count as told.
+
+    "Hubs SHALL follow a successful subscription with an event notification informing the new Subscriber of the most recent
+    *-open event per anchor type for which no *-close event has occurred" (2.4 "Current context notification"), where an open
+    that another context implies counts too, if it is the newer (CTX-7). Of these events `only` some may be sent (SUB-20).
+    """
+    opens, told, _ = replayed(session, keys, rules)
+    wanted = keys if only is None else only
+    messages = [
+        opens[key].message(session.topic) for key in sorted(opens.keys() & wanted, key=lambda key: opens[key].place)
+    ]
+    if session.home and "home-open" in wanted:
+        id_ = id_of(session.home)
+        messages.append((session.home, Notice(id_, id_, spelling("home-open"))))
+    return messages, before_home(told, keys) if session.home else told
+
+
+def replayed(session: Session, keys: frozenset[str], rules: Rules) -> Replay:
+    """What a joiner is told, as if it had been there all the time: of each type of event the last open that it was sent."""
+    opens: dict[str, Opening] = {}
+    where: dict[str, Opening] = {}
+    told = NOTHING
+    contexts = [(context.key, context) for context in session.contexts.values()]
+    newest = dict(contexts)
+    for key, context in contexts:
+        if key in keys and newest[key] is not context:
+            continue  # of those that are sent themselves, only the newest is
+        for derived in ("",) if key in keys else _derivable(context, keys, rules):
+            if derived and told[PLACE[derived]].ref == context.implied[derived]:
+                continue
+            open_ = Opening((context.order, PLACE.get(derived, len(DERIVED))), context, derived)
+            refs = open_.names(keys)
+            opens[f"{open_.by}-open"] = open_
+            news = [type_ for type_, ref in refs.items() if type_ == open_.by or told[PLACE[type_]].ref != ref]
+            where |= dict.fromkeys(news, open_)
+            told = named(told, open_.by, refs)
+    return Replay(opens, told, where)
+
+
+def _derivable(context: OpenContext, keys: frozenset[str], rules: Rules) -> list[str]:
+    implied = context.implied if rules.derive_opens else {}
+    return [type_ for type_ in DERIVED if type_ in implied and f"{type_}-open" in keys]
