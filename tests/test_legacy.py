@@ -138,3 +138,15 @@ def test_what_is_remembered_is_bounded() -> None:
 def test_the_text_of_a_frame_is_found_whatever_its_length(size: int) -> None:
     """In each of the three ways in which a length is written."""
     assert text_of(text_frame(b"x" * size)) == b"x" * size
+
+
+@pytest.mark.req("AUT-18")
+@pytest.mark.parametrize("member", ["id", "timestamp"])
+def test_what_will_be_refused_is_not_remembered(member: str) -> None:
+    """An id of a megabyte is refused by the hub; it costs no memory."""
+    legacy = Legacy()
+    event = {"id": "1", "timestamp": "2018-01-08T01:40:05Z", "event": {"hub.event": "open-patient-chart"}} | {
+        member: "x" * 1000
+    }
+    assert b"Patient-open" in legacy.published(json.dumps(event).encode())
+    assert legacy._published == {}

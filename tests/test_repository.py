@@ -58,6 +58,7 @@ CORE_IMPORTS = {
         "bisect",
         "collections",
         "collections.abc",
+        "contextlib",
         "dataclasses",
         "datetime",
         "enum",

@@ -58,7 +58,7 @@ def dev(
     ] = False,
 ) -> None:
     """Run a hub to try things with: own key, loopback only, in memory. INSECURE: not for patients."""
-    settings, issuer, listener = _dev(port)
+    settings, issuer, listener = _dev(port, legacy=legacy)
     hub = Hub(settings, anonymous=issuer.anonymous() if legacy else None)
     hub.root.get("/dev/jwks")(issuer.jwks)
     with ExitStack() as stack:
@@ -105,14 +105,14 @@ def _settings(config: Path | None) -> Settings:
         _refuse(error)
 
 
-def _dev(port: int | None) -> tuple[Settings, development.DevIssuer, socket.socket]:
+def _dev(port: int | None, *, legacy: bool) -> tuple[Settings, development.DevIssuer, socket.socket]:
     """The settings of a dev hub, its issuer, and the socket that listens. Port 0 is a free one, which hub.url then names."""
     listener: socket.socket | None = None
     try:
-        environ, issuer = development.environment(os.environ, port)
+        environ, issuer = development.environment(os.environ, port, legacy=legacy)
         if environ["FHIRCAST_PORT"] == "0":
             listener = _listen(environ["FHIRCAST_HOST"], 0)
-            environ, issuer = development.environment(os.environ, listener.getsockname()[1])
+            environ, issuer = development.environment(os.environ, listener.getsockname()[1], legacy=legacy)
         settings = load(None, environ)
     except (SettingsError, ValueError) as error:
         _refuse(error)

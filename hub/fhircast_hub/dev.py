@@ -80,7 +80,9 @@ class DevIssuer(msgspec.Struct, frozen=True):
         return Principal(self.issuer, USER, "legacy", Scopes(everything, everything), expires=float("inf"))
 
 
-def environment(environ: Mapping[str, str], port: int | None) -> tuple[dict[str, str], DevIssuer]:
+def environment(
+    environ: Mapping[str, str], port: int | None, *, legacy: bool = False
+) -> tuple[dict[str, str], DevIssuer]:
     """The settings of a dev hub, as environment variables, and its issuer. Raises ValueError where it would not be local."""
     host = environ.get("FHIRCAST_HOST", _LOOPBACK[0])
     if host not in _LOOPBACK:
@@ -95,7 +97,8 @@ def environment(environ: Mapping[str, str], port: int | None) -> tuple[dict[str,
         "FHIRCAST_HOST": host,
         "FHIRCAST_PUBLIC_URL": f"http://{f'[{shown}]' if ':' in shown else shown}:{chosen}/api/hub",
         "FHIRCAST_STORE": "memory:",
-        "FHIRCAST_WEBHOOK_ALLOWED_NETWORKS": json.dumps(_CALLBACKS),
+        # Without a token any web page could make the hub ask what else runs on this machine.
+        "FHIRCAST_WEBHOOK_ALLOWED_NETWORKS": json.dumps(() if legacy else _CALLBACKS),
         "FHIRCAST_LOG_FORMAT": "console",
     }
     return {**defaults, **environ, "FHIRCAST_PORT": chosen, "FHIRCAST_ISSUERS": json.dumps([own])}, issuer

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
+from fhircast_hub.core.limits import MAX_ID
 from fhircast_hub.core.names import NAMES_OF_2018, todays
 from fhircast_hub.core.reading import unmarked
 
@@ -67,7 +68,8 @@ class Legacy:
             stamp = _STAMP.decode(unmarked(body))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return body  # the hub says what is wrong with it
-        _remember(self._published, (stamp.id, stamp.timestamp), name)
+        if len(stamp.id) <= MAX_ID and len(stamp.timestamp) <= MAX_ID:  # else the event is refused
+            _remember(self._published, (stamp.id, stamp.timestamp), name)
         return _NAMED.sub(rb'\1%b"' % todays(name).encode(), body)
 
     def written(self, sid: str, bound: str, message: bytes) -> bytes:

@@ -56,6 +56,14 @@ async def test_empty_segments_around_a_document_are_no_part_of_its_name(before: 
             assert (found.status, found.body) == (200, as_named.body)
 
 
+@pytest.mark.req("GET-10", "CFG-1")
+@pytest.mark.parametrize(("name", "status"), [("//fhircast-configuration", 200), ("/another", 404), ("//", 401)])
+async def test_below_well_known_there_is_one_document(name: str, status: int) -> None:
+    """Another name is none, and no topic of which nothing is open."""
+    async with running_hub() as hub:
+        assert (await ask(hub, "GET", f"/api/hub/.well-known{name}", {})).status == status
+
+
 @pytest.mark.req("GET-10", "SUB-1")
 @pytest.mark.parametrize("path", ["/", "//", "////"])
 async def test_nothing_but_empty_segments_is_hub_url(path: str) -> None:

@@ -553,3 +553,46 @@ def test_a_connection_is_called_after_its_subscription() -> None:
     world.restart()
     assert audiences.subscribed(world.session.audiences, "patient-open") == (connection("a"),)
     assert world.session.hooks == {connection("a")}
+
+
+# Whose it is
+
+
+@pytest.mark.req("SUB-19", "WHK-12")
+def test_another_applications_callback_is_another_subscription() -> None:
+    """A widget that names the callback of an EHR, with fewer events, takes nobody's place: both are posted to."""
+    world = Hooked()
+    world.hook("ehr", "Patient-open,Patient-close")
+    world.hook("widget", "Patient-open", by=token(client="a-widget"))
+    world.done()
+    world.publish("Patient-open", patient("p1"))
+    world.publish("Patient-close", patient("p1"))
+    assert world.posted() == [("ehr", "Patient-open p1"), ("widget", "Patient-open p1"), ("ehr", "Patient-close p1")]
+
+
+@pytest.mark.req("SUB-19", "WHK-5")
+def test_another_application_may_not_end_a_webhook() -> None:
+    """By the callback it ends its own, if it has one."""
+    world = Hooked()
+    world.hook("ehr")
+    with pytest.raises(NotFound):
+        world.unsubscribe(None, by=token(client="a-widget"), callback=CALLBACK)
+    world.hook("widget", by=token(client="a-widget"))
+    world.unsubscribe(None, by=token(client="a-widget"), callback=CALLBACK)
+    world.done()
+    world.publish("Patient-open", patient("p1"))
+    assert world.posted() == [("ehr", "Patient-open p1")]
+
+
+@pytest.mark.req("DER-3", "WHK-9")
+def test_after_a_restart_a_webhook_is_told_what_it_may_not_show() -> None:
+    """p2 was closed, and p1 is open again by an encounter: nobody knows any more what the webhook shows."""
+    world = Hooked()
+    world.hook("a", "Patient-open")
+    for number in (1, 2):
+        world.publish("Patient-open", patient(f"p{number}"))
+    world.publish("Patient-close", patient("p2"))
+    world.restart()
+    world.done()
+    world.publish("Encounter-open", encounter("e1"), patient("p1"))
+    assert world.posted() == [("a", "Patient-open p1")]

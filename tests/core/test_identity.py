@@ -199,6 +199,23 @@ def test_the_identity_is_that_of_the_last_open() -> None:
     world.refuses(world.update(put("Patient", "p1", identifier=[of("1", HOSPITAL, MR)])), BadRequest)
 
 
+@pytest.mark.req("CON-17", "CON-1")
+def test_a_copy_that_contradicts_a_later_open_is_gone() -> None:
+    """A patient was opened, shared, and opened again with the right number: the context has one identity; the rest stays shared."""
+    world = Identified()
+    world.share(put("Patient", "p1", identifier=[of("1", HOSPITAL, MR)]), put("Observation", "o1"))
+    opened = patient("p1")
+    opened["resource"]["identifier"] = [of("1", HOSPITAL, MR)]
+    world.publish("DiagnosticReport-open", report("r1"), opened)
+    assert sorted(world.shared()) == ["Observation/o1", "Patient/p1"]
+    opened["resource"]["identifier"] = [of("2", HOSPITAL, MR)]
+    world.publish("DiagnosticReport-open", report("r1"), opened)
+    assert world.shared() == ["Observation/o1"]
+    assert world.session
+    (content,) = world.session.contents.values()
+    assert content.size == sum(len(shared.entry) for shared in content.resources.values())
+
+
 @pytest.mark.req("CON-17")
 @pytest.mark.parametrize("name", ["Patient", "ImagingStudy", "DiagnosticReport"])
 def test_the_resources_of_the_specifications_example_keep_their_numbers(name: str) -> None:

@@ -377,7 +377,7 @@ def test_a_decision_depends_on_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("at", "ahead"),
     [
-        ("2023-04-01T12:01:00.001Z", "61 seconds (1 minute)"),
+        ("2023-04-01T12:01:00.001Z", "61 seconds (1 minute 1 second)"),
         ("2023-04-01T12:10:00Z", "600 seconds (10 minutes)"),
         ("2023-04-01T14:10:00+02:00", "600 seconds (10 minutes)"),
         ("2023-04-01T14:00:00", "7200 seconds (2 hours); it has no zone, and so is read as UTC"),

@@ -372,3 +372,15 @@ async def test_plain_dev_serves_no_legacy_client(dev: HubProcess) -> None:
         async with connect(f"ws://127.0.0.1:{dev.port}/bind/{chosen}", proxy=None):
             pass
     assert refusal.value.response.status_code == 404
+
+
+@pytest.mark.req("OPS-4", "AUT-17")
+@pytest.mark.parametrize(("arguments", "taken"), [((), 202), (("--legacy",), 400)])
+def test_a_callback_on_this_machine_needs_a_token(tmp_path: Path, arguments: tuple[str, ...], taken: int) -> None:
+    """`dev --legacy` asks for none, so any web page could make the hub ask what else runs here."""
+    with hub_process(tmp_path, "dev", *arguments, public_url=None) as hub:
+        form = {"hub.channel.type": "webhook", "hub.mode": "subscribe", "hub.topic": "t", "hub.events": "Patient-open"}
+        callback = {"hub.callback": f"http://127.0.0.1:{free_port()}/"}
+        headers = {"Authorization": f"Bearer {token_of(hub)}"}
+        answer = httpx.post(f"{hub.origin}/api/hub", data=form | callback, headers=headers, trust_env=False)
+        assert answer.status_code == taken, answer.text

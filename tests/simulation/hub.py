@@ -210,8 +210,8 @@ class Node:
     def _follow(self, commit: Commit, life: object) -> None:
         if self.life is not life:
             return
-        self.followed += 1
         self.deliver(commit.effects, commit.number)
+        self.followed += 1  # what is committed meanwhile comes behind
         if (waiting := self._waiting.pop(commit.number, None)) is not None:
             waiting[0](waiting[1])
         deadline = commit.after.deadline if commit.after else None

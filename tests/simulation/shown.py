@@ -77,7 +77,7 @@ def _opens(told: dict[str, Last], type_: str, ref: str, implied: dict[str, str])
         if last.by.startswith(f"{type_}/"):
             told[each] = Last("")  # the newest of the type names what counts now
     told[type_] = Last(ref)
-    told |= {each: Last(other, ref) for each, other in implied.items()}
+    told |= {each: Last(other, ref) for each, other in implied.items() if each not in told or told[each].ref != other}
 
 
 def _closes(told: dict[str, Last], type_: str, ref: str) -> None:

@@ -7,8 +7,11 @@ from difflib import get_close_matches
 
 #: The catalogue, and the hub's own heartbeat.
 CATALOGUE = (
-    *(f"{resource}-{verb}" for resource in ("Patient", "Encounter", "ImagingStudy") for verb in ("open", "close")),
-    *(f"DiagnosticReport-{verb}" for verb in ("open", "close", "update", "select")),
+    *(
+        f"{resource}-{verb}"
+        for resource in ("Patient", "Encounter", "ImagingStudy", "DiagnosticReport")
+        for verb in ("open", "close", "update", "select")
+    ),
     *("SyncError", "UserLogout", "UserHibernate", "Home-open", "heartbeat"),
 )
 _KNOWN = {name.lower(): name for name in CATALOGUE}

@@ -40,8 +40,11 @@ def _is_json(request: Headers) -> bool:
     json, text, other, json_first = _accepted(request.get(b"accept"))
     if not media_type(request).endswith(("/json", "+json")):
         return json > 0 and (json > text or (json == text and json_first))
-    refused = json == 0 and text != 0
-    return not (refused or text > max(other if json < 0 else json, 0))
+    if json < 0:
+        json = other  # it is not named, and so is what all others are
+    if json == 0 and text != 0:
+        return False  # "a quality value of 0 means not acceptable" (RFC 9110, 12.4.2)
+    return text <= max(json, 0)
 
 
 def _accepted(accept: str) -> tuple[float, float, float, bool]:

@@ -33,7 +33,14 @@ from fhircast_hub.api.http import (
 from fhircast_hub.api.log import FIELDS, TRAIL, Trail
 from fhircast_hub.core.audit import Act, patients
 from fhircast_hub.core.commands import Publish, Renew, Subscribe, Unsubscribe
-from fhircast_hub.core.errors import BadRequest, HubError, MethodNotAllowed, UnsupportedMediaType, UpgradeRequired
+from fhircast_hub.core.errors import (
+    BadRequest,
+    HubError,
+    MethodNotAllowed,
+    NotFound,
+    UnsupportedMediaType,
+    UpgradeRequired,
+)
 from fhircast_hub.core.forms import Form, parse_form, parse_json_form
 from fhircast_hub.core.messages import check_topic, parse_event
 from fhircast_hub.core.names import KNOWN, spelling
@@ -47,6 +54,7 @@ _log = structlog.get_logger()
 _JSON = frozenset(("application/json", "application/fhir+json"))
 _FORM = "application/x-www-form-urlencoded"
 _ACCEPTED = 202
+_WELL_KNOWN = b".well-known/"
 #: The specification asks for no body here, and many clients read JSON whatever they sent.
 _PUBLISHED = Response(_ACCEPTED, b"{}", b"application/json")
 
@@ -165,7 +173,9 @@ class HubApi:
 
     async def _get(self, rest: bytes, headers: Headers, told: dict[str, object], trail: Trail) -> Response:
         named = rest.strip(b"/")
-        if named == b".well-known/fhircast-configuration":
+        if named.startswith(_WELL_KNOWN):
+            if named.removeprefix(_WELL_KNOWN).lstrip(b"/") != b"fhircast-configuration":
+                raise NotFound("expected fhircast-configuration below .well-known, got another name")
             told["route"] = "discovery"
             return Response(200, self._configuration, b"application/json")
         if named == b"metadata":

@@ -207,7 +207,11 @@ class KeySet:
 
     def _later(self) -> Unavailable:
         """Why the token cannot be judged now, and when it may be."""
-        why = "cannot be fetched just now" if self._failed else "were fetched just now, and its own is not among them"
+        why = (
+            "cannot be fetched just now"
+            if self._failed
+            else "were fetched just now, and this token's key is not among them"
+        )
         wait = self._budget.wait(self._clock())
         return Unavailable(f"the keys of this token's issuer {why}", retry_after=max(1, ceil(wait)))
 

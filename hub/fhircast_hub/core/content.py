@@ -6,6 +6,7 @@ exactly one is accepted.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 
 from msgspec.structs import replace
@@ -114,6 +115,23 @@ def _applied(context: OpenContext, content: Content, changes: tuple[Change, ...]
         size += len(resources[ref].entry)
         urls |= {url: ref} if url else {}
     return replace(content, resources=resources, size=size, urls=urls)
+
+
+def without_contradicted(content: Content, context: OpenContext) -> Content:
+    """What is shared after the context was opened again: no copy of a resource to which the open gives another identity (CON-17)."""
+    opened = _opened_with(context)
+    copies = {
+        ref: json.loads(content.resources[ref].entry)["resource"] for ref in opened.keys() & content.resources.keys()
+    }
+    gone = {ref for ref, copy in copies.items() if changed_identity(opened[ref], encode(copy))}
+    if not gone:
+        return content
+    return replace(
+        content,
+        resources={ref: shared for ref, shared in content.resources.items() if ref not in gone},
+        urls={url: ref for url, ref in content.urls.items() if ref not in gone},
+        size=content.size - sum(len(content.resources[ref].entry) for ref in gone),
+    )
 
 
 def _opened_with(context: OpenContext) -> dict[str, list[bytes]]:

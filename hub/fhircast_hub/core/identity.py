@@ -31,9 +31,9 @@ class _Identifier(NamedTuple):
 def changed_identity(opened: Iterable[bytes], shared: bytes) -> str:
     """The member by which `shared` is another one than the `opened`, "" where it is not: `identifier`, or `basedOn`.
 
-    `opened` are items of the open's context, as JSON, and `shared` is a resource. It is another one if none of the values that it has in a
-    system was given by the open, which gave some in that system. The same holds for each type in a system. Identifiers
-    without a system are compared by their types. What is left out, or added beside a value that stays, changes nothing.
+    `opened` are items of the open's context, as JSON, and `shared` is a resource. The resource is another one where the open gave values
+    in a system, and the resource has others there, and none of these. The same holds for each type in a system. Identifiers
+    without a system are compared by their types. A value may be left out, or added beside one that stays.
     """
     before: dict[str, list[_Identifier]] = defaultdict(list)
     for item in opened:
@@ -85,7 +85,7 @@ def _in_use(identifiers: Iterable[dict[str, Any]]) -> list[_Identifier]:
     for identifier in identifiers:
         value = _text(identifier.get("value")).strip(_PADDING).removeprefix(_OID)
         if value and identifier.get("use") != "old":
-            found.append(_Identifier(_text(identifier.get("system")), _codes(identifier), value))
+            found.append(_Identifier(_text(identifier.get("system")).strip(_PADDING), _codes(identifier), value))
     return found
 
 

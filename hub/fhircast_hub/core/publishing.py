@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from fhircast_hub.core import audiences
 from fhircast_hub.core.closing import Cause, closed, take_back
 from fhircast_hub.core.commands import Publish
-from fhircast_hub.core.content import check_select, updated
+from fhircast_hub.core.content import check_select, updated, without_contradicted
 from fhircast_hub.core.context import add, opened
 from fhircast_hub.core.derived import derive
 from fhircast_hub.core.effects import Effect, Notice, Send
@@ -64,10 +64,10 @@ def publish(session: Session | None, command: Publish, now: float, ids: Ids, rul
 def _check_clock(event: Event, now: float, rules: Rules) -> None:
     """Refuse what is ahead of time (EVT-19): "Subscribers SHALL ignore messages with older timestamps than the message that
     established the current context" (2.5), and so would ignore all that is posted until then."""
-    ahead = event.at - now
-    if ahead > rules.max_clock_ahead:
+    ahead = math.ceil(event.at - now)
+    if event.at - now > rules.max_clock_ahead:
         raise BadRequest(
-            f"timestamp: expected at most {rules.max_clock_ahead} seconds ahead of the hub's clock, got {math.ceil(ahead)}"
+            f"timestamp: expected at most {rules.max_clock_ahead} seconds ahead of the hub's clock, got {ahead}"
             f" seconds ({duration(ahead)}){'' if has_zone(event.timestamp) else '; it has no zone, and so is read as UTC'}"
         )
 
@@ -124,6 +124,8 @@ def _open(session: Session, event: Event, now: float, ids: Ids, rules: Rules) ->
     session = replace(
         session, contexts=contexts, current=context.ref, version=context.version, home=b"", changed=session.order
     )
+    if (content := session.contents.get(context.ref)) is not None:
+        session = replace(session, contents={**session.contents, context.ref: without_contradicted(content, context)})
     session, effects = _opened_anew(session, event, context, former, now, rules)
     after, opening = _send_open(session, context, rules)
     session, effects = replace(session, audiences=after), effects + opening

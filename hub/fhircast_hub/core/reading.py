@@ -8,7 +8,7 @@ from typing import NoReturn, TypeVar
 import msgspec
 
 from fhircast_hub.core.errors import BadRequest
-from fhircast_hub.core.limits import MAX_ID
+from fhircast_hub.core.limits import MAX_DEPTH, MAX_ID
 
 _T = TypeVar("_T")
 
@@ -31,7 +31,9 @@ def decoded(decoder: msgspec.json.Decoder[_T], raw: bytes, what: str) -> _T:
         return decoder.decode(raw)
     except msgspec.ValidationError as error:
         _refuse(what, str(error))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except RecursionError:
+        raise BadRequest(f"{what}: expected JSON nested at most {MAX_DEPTH} deep, got more") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequest(f"{what}: expected JSON: {error}") from None
 
 

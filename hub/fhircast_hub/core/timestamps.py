@@ -52,7 +52,7 @@ def rfc3339(now: float) -> str:
 def duration(seconds: float) -> str:
     """A time in seconds as people say it: `2523 days 20 hours`, `10 minutes`, `0.25 seconds`."""
     if seconds < _MINUTE:
-        return _counted(f"{seconds:.3f}".rstrip("0").rstrip("."), "second")
+        return _counted(f"{max(seconds, 0.001):.3f}".rstrip("0").rstrip("."), "second")
     parts: list[tuple[int, str]] = []
     left = round(seconds)
     for size, unit in _UNITS:

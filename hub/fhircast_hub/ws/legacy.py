@@ -46,10 +46,9 @@ class LegacySocket(HubSocket):
         super().__init__(context, connections)
         self._legacy = legacy
         self._post = post
-        self._sid, self._bound = (
-            "",
-            "",
-        )  # its subscription, and the endpoint as the client named it; "" outside of /bind/
+        # Its subscription, and the endpoint as the client named it; "" outside of /bind/.
+        self._sid = ""
+        self._bound = ""
         self._events: set[asyncio.Task[None]] = set()  # tasks of those that came and are not published yet
         self._publishing = asyncio.Lock()  # held by one task at a time, in the order of the events
 
