@@ -315,7 +315,7 @@ def test_a_home_open_that_was_not_heard_takes_nothing_away(heard: bool) -> None:
     ("events", "missed"),
     [
         (PATIENTS, ["Patient-close p2"]),
-        (f"{PATIENTS},DiagnosticReport-close", ["DiagnosticReport-close r1"]),
+        (f"{PATIENTS},DiagnosticReport-close", ["Patient-close p2", "DiagnosticReport-close r1"]),
         (f"{PATIENTS},DiagnosticReport-open", []),
         ("Patient-open", []),
     ],
@@ -366,6 +366,42 @@ def test_a_source_that_names_another_while_somebody_is_away() -> None:
     world.publish("DiagnosticReport-close", report("r1"))
     world.connect("chart")
     assert world.news("chart") == ["subscribe", "Patient-close p1", "Patient-close p2"]
+
+
+@pytest.mark.req("DER-9", "SUB-12")
+def test_what_was_told_before_is_closed_on_return_though_the_last_source_is_known() -> None:
+    """An encounter told p2, a report named p2 when the encounter was closed, and the report is closed while somebody is away."""
+    world = World()
+    world.join("chart", f"{PATIENTS},DiagnosticReport-open,DiagnosticReport-close")
+    world.publish("Encounter-open", encounter("e2"), patient("p2"))
+    world.publish("DiagnosticReport-open", report("r2"), patient("p2"))
+    world.publish("Encounter-close", encounter("e2"))
+    world.news("chart")
+    away(world, "DiagnosticReport-close", report("r2"))
+    assert world.news("chart") == ["subscribe", "Patient-close p2", "DiagnosticReport-close r2"]
+
+
+@pytest.mark.req("DER-9", "SUB-12")
+@pytest.mark.parametrize("closed", [False, True])
+def test_what_an_event_names_is_still_shown_by_who_was_told_an_open_of_it(closed: bool) -> None:
+    """A report told p2, the study of p2 was opened, the report closed. After a reconnection the study is closed, and p2 with it."""
+    world = World()
+    world.join("chart", VIEWER)
+    world.publish("DiagnosticReport-open", report("r1"), patient("p2"))
+    world.publish("ImagingStudy-open", study("s2"), patient("p2"))
+    world.publish("DiagnosticReport-close", report("r1"))
+    world.news("chart")
+    world.disconnect("chart", code=1006)
+    world.wait(1)
+    if closed:
+        world.publish("ImagingStudy-close", study("s2"))
+    world.connect("chart")
+    if closed:
+        assert world.news("chart") == ["subscribe", "Patient-close p2", "ImagingStudy-close s2"]
+    else:
+        assert world.news("chart") == ["subscribe", "ImagingStudy-open s2"]
+        world.publish("ImagingStudy-close", study("s2"))
+        assert world.news("chart") == ["ImagingStudy-close s2", "Patient-close p2"]
 
 
 @pytest.mark.req("DER-9", "SUB-12")

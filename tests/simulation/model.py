@@ -57,6 +57,13 @@ class Sub:
     heard: int = 0
     left: int = 0
     refused: bool = False  # an open, since its socket came
+    shown: set[str] = field(default_factory=set)  # what its last socket was told an open of
+
+    def leave(self) -> None:
+        """Its socket goes, if it has one."""
+        if self.connection:
+            self.shown = {ref for ref, by in self.told.values() if not by}
+            self.told = {}
 
     def last(self, type_: str) -> str:
         """The context of this type that it was last told of, "" for none."""

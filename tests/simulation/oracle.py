@@ -342,7 +342,9 @@ class Oracle:
         may, must, must_close = self._missed(topic, sub, now) if not sub.fresh else ([], [], [])
         sub.connection, sub.fresh, sub.back_by, sub.since = command.connection, False, 0.0, now
         sub.heard = len(topic.changes)
-        labels, sub.told = topic.replay(sub.events)
+        sub.leave()
+        labels, known = topic.replay(sub.events)
+        sub.told = {type_: (ref, "" if ref in sub.shown else by) for type_, (ref, by) in known.items()}
         sub.stale = set(sub.told) if topic.home else set()
         sub.refused = False
         told += [(sub.connection, label) for label in (_confirmation(sub), *labels)]
@@ -369,6 +371,7 @@ class Oracle:
             del topic.subs[sub.sid]
         else:
             sub.back_by = now + (RESTART if command.code == RESTARTING else self.rules.reconnect_grace)
+        sub.leave()
         sub.connection, sub.since, sub.left = "", now, len(topic.changes)
 
     def _came_anew(self, topic: Topic, lost: Sub, sure: float) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from msgspec.structs import replace
 
 from fhircast_hub.core import audiences, hooks
@@ -27,24 +29,32 @@ def connected(session: Session | None, command: Connected, now: float, ids: Ids,
         return _verified(session, subscription, command, now, rules)
     effects: tuple[Effect, ...] = ()
     if subscription.connection:
+        subscription = replace(subscription, shown=_shown(session, subscription))
         # One socket per endpoint: the newcomer takes over (SUB-11). The old one may have been dead for a while.
         effects = (Close(subscription.connection, POLICY_VIOLATION, "another socket took over this endpoint"),)
         session = replace(session, audiences=audiences.leave(session.audiences, subscription.connection))
     sure = max(subscription.sure, command.sure)
     frames, told = replay(session, subscription.keys, rules)
-    before = [] if subscription.fresh else missed(session, subscription, sure, _opened(told), now, ids, rules)
+    before = [] if subscription.fresh else missed(session, subscription, sure, told, now, ids, rules)
     # What it is told now may get lost like all before: only an answer makes that sure.
     sure = now if subscription.fresh else sure
     back = replace(
         subscription, connection=command.connection, since=now, fresh=False, sure=sure, back_by=0.0, refused=""
     )
-    session = placed(with_subscription(session, back), back, told)
+    session = placed(with_subscription(session, back), back, _still_shown(told, subscription.shown))
     return Outcome(session, (*effects, confirmed(session, back, now), *sends(back, before), *sends(back, frames)), back)
 
 
-def _opened(told: Told) -> list[str]:
-    """What somebody who joins is told an open of, and not only an event that names it."""
-    return [last.ref for last in told if last.ref and not last.by]
+def _shown(session: Session, subscription: Subscription) -> tuple[str, ...]:
+    """What it was told an open of, and not only an event that names it."""
+    told = audiences.told_to(session.audiences, subscription.connection)
+    return tuple(last.ref for last in told if last.ref and not last.by)
+
+
+def _still_shown(told: Told, shown: Collection[str]) -> Told:
+    """What a subscription counts as told that is back: of what it was told an open before, an event that names it is not the source."""
+    patient, encounter, study = (last._replace(by="") if last.ref in shown else last for last in told)
+    return patient, encounter, study
 
 
 def _verified(session: Session, subscription: Subscription, command: Connected, now: float, rules: Rules) -> Outcome:
@@ -129,8 +139,11 @@ def given_up(session: Session, subscription: Subscription) -> Session:
 
 
 def _gone(session: Session, subscription: Subscription, since: float, sure: float, back_by: float) -> Session:
+    gone = replace(
+        subscription, connection="", since=since, sure=sure, back_by=back_by, shown=_shown(session, subscription)
+    )
     session = replace(session, audiences=audiences.leave(session.audiences, subscription.connection))
-    return with_subscription(session, replace(subscription, connection="", since=since, sure=sure, back_by=back_by))
+    return with_subscription(session, gone)
 
 
 def _unvouched(session: Session, now: float) -> Session:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from msgspec.structs import replace
 
 from fhircast_hub.core.effects import Message, Notice
 from fhircast_hub.core.limits import REMEMBERED_CLOSES, Rules
 from fhircast_hub.core.messages import encode, made_event
 from fhircast_hub.core.names import anchor_keys, spelling
-from fhircast_hub.core.session import Held, Ids, Session, Subscription
+from fhircast_hub.core.session import Held, Ids, Session, Subscription, Told
 from fhircast_hub.core.timestamps import rfc3339
 
 
@@ -40,20 +38,21 @@ def hold(session: Session, new: Held, rules: Rules) -> Session:
 
 
 def missed(
-    session: Session, subscription: Subscription, sure: float, told: Collection[str], now: float, ids: Ids, rules: Rules
+    session: Session, subscription: Subscription, sure: float, told: Told, now: float, ids: Ids, rules: Rules
 ) -> list[Message]:
-    """The closes and updates that a subscription has missed, in order, before it is `told` that these refs are open; what was sent
-    until `sure` has arrived.
+    """The closes and updates that a subscription has missed, in order, before it is `told` what is open; what was sent until `sure`
+    has arrived.
 
     That is what was accepted while it had no socket, and what was sent to its last socket and may never have arrived, unless what
-    was closed then is open again. Where a close is no longer held, one is made for the context that is closed now.
+    was closed then is open again. Where a close is no longer held, one is made for the context that is closed now; and for each
+    context of which it was told an open that nothing tells any more.
     """
     left = subscription.since if not subscription.connection else now
     if subscription.connection and subscription.since < left - rules.hold_seconds:
         # A socket that was dead for longer than this would have been noticed by its pings.
         sure = max(sure, left - rules.hold_seconds)
     keys = subscription.keys
-    is_open = session.contexts.keys() | set(told)
+    is_open = session.contexts.keys() | {last.ref for last in told if not last.by}
     held: list[Held] = []
     reopened: set[str] = set()
     for other in reversed(session.held.values()):
@@ -68,11 +67,17 @@ def missed(
         ):
             held.append(other)
     known = is_open | {other.ref for other in held if other.closes}
-    made = []
-    for context, at in session.lost.items():
-        type_, _, id_ = context.partition("/")
-        if at > sure and f"{type_.lower()}-close" in keys and f"{type_.lower()}/{id_}" not in known:
-            made.append(_made_close(session, type_, id_, now, ids))
+    lost = [context.partition("/") for context, at in session.lost.items() if at > sure]
+    gone = {f"{type_.lower()}/{id_}": (type_, id_) for type_, _, id_ in lost}
+    for ref in subscription.shown if rules.derive_closes else ():
+        if ref not in {last.ref for last in told}:
+            type_, _, id_ = ref.partition("/")
+            gone.setdefault(ref, (spelling(f"{type_}-close").removesuffix("-close"), id_))
+    made = [
+        _made_close(session, type_, id_, now, ids)
+        for ref, (type_, id_) in gone.items()
+        if f"{type_.lower()}-close" in keys and ref not in known
+    ]
     return [*made, *((other.frame, other.notice) for other in reversed(held))]
 
 

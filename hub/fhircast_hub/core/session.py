@@ -25,7 +25,7 @@ class Subscription(msgspec.Struct, frozen=True):
     application's; `events` what was granted, as the subscriber spells it. `connection` is its socket, or "" without one, and `since` when that came or went; `fresh` until the
     first socket came. `sure` is until when all that was sent is known to have arrived (SUB-12). `back_by` is when it counts as
     lost unless a socket is back, or 0 (SYN-7). `acknowledges` is whether it ever did (SYN-6), `strikes` how many times in a row
-    it then did not (SYN-5); `refused` is the name of the event that it refused last, if it has not followed another since. A webhook has a `callback` and perhaps a sealed `secret`; verified, its `connection` is a name too. `opaque` is whether its token may be revoked (AUT-14).
+    it then did not (SYN-5); `shown` are the refs of the opens of names.DERIVED that its last socket was told; `refused` is the name of the event that it refused last, if it has not followed another since. A webhook has a `callback` and perhaps a sealed `secret`; verified, its `connection` is a name too. `opaque` is whether its token may be revoked (AUT-14).
     """
 
     sid: str
@@ -46,6 +46,7 @@ class Subscription(msgspec.Struct, frozen=True):
     refused: str = ""
     issuer: str = ""
     client: str = ""
+    shown: tuple[str, ...] = ()
 
     @property
     def application(self) -> Application:
