@@ -54,7 +54,7 @@ MUTANTS = (
     Mutant(
         "a joiner is in no audience",
         connections.connected,
-        "placed(with_subscription(session, back), back, told)",
+        "placed(with_subscription(session, back), back, _still_shown(told, subscription.shown))",
         "with_subscription(session, back)",
         ("events_reach_who_asked", "opens_are_derived", "who_cannot_follow_is_reported"),
     ),
@@ -180,8 +180,8 @@ MUTANTS = (
     Mutant(
         "a derived open stays with who was away when it was taken back",
         closing.take_back,
-        "hold(session, Held",
-        "(lambda same, *_: same)(session, Held",
+        "hold(session, held, rules)",
+        "session",
         ("what_was_missed_is_told", "nothing_closed_is_shown"),
     ),
     Mutant(

@@ -51,7 +51,7 @@ def closed(
     contexts, after = without(session.contexts, close.ref), audiences.forget(session.audiences, close.ref)
     if close.ref in session.contents:
         session = replace(session, contents={ref: c for ref, c in session.contents.items() if ref != close.ref})
-    session = hold(replace(session, contexts=contexts, audiences=after), close, rules)
+    session = hold(replace(session, contexts=contexts, audiences=after), [close], rules)
     if gone is not None:
         cause = Cause(close.notice.id, close.notice.name, timestamp, close.at)
         session, taken_back = take_back(session, gone, gone.implied, cause, rules)
@@ -84,12 +84,13 @@ def take_back(
         effects += (Send(each.audience.members, *message) for message in messages)
     session = replace(session, audiences=audiences.merge(after)) if after != session.audiences else session
     knowing = (gone.key, f"{gone.anchor}-close") if cause.closes else (gone.key,)
+    held: list[Held] = []
     for type_ in (type_ for type_ in DERIVED if type_ in types):
         frame, notice = closes[type_]
         key = f"{type_}-close"
         name = spelling(key).removesuffix("-close")
-        session = hold(session, Held(cause.at, notice, name, gone.implied[type_], frame, key, knowing), rules)
-    return session, tuple(effects)
+        held.append(Held(cause.at, notice, name, gone.implied[type_], frame, key, knowing))
+    return hold(session, held, rules), tuple(effects)
 
 
 class Back(NamedTuple):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
 from fhircast_hub.core.effects import Message, Notice
@@ -12,23 +14,24 @@ from fhircast_hub.core.session import Held, Ids, Session, Subscription, Told
 from fhircast_hub.core.timestamps import rfc3339
 
 
-def hold(session: Session, new: Held, rules: Rules) -> Session:
-    """The session holding `new` for those who have no socket, or whose socket may be dead already.
+def hold(session: Session, news: Sequence[Held], rules: Rules) -> Session:
+    """The session holding also `news`, all accepted at one time, for those who have no socket, or whose socket may be dead already.
 
     Of a close that is too much to hold the context is remembered; what nobody can have missed is forgotten.
     """
     # A socket that is older than this has answered a ping, or was found dead.
-    since = young = new.at - rules.hold_seconds
+    since = young = news[0].at - rules.hold_seconds
     for subscription in session.subscriptions.values():
         if not subscription.fresh and (not subscription.connection or subscription.since > young):
             since = min(since, subscription.sure)
     number = next(reversed(session.held), 0) + 1
-    held = {order: other for order, other in session.held.items() if other.at >= since} | {number: new}
+    held = {order: other for order, other in session.held.items() if other.at >= since} | dict(enumerate(news, number))
     lost = {context: at for context, at in session.lost.items() if at >= since}
     size = sum(len(other.frame) for other in held.values())
+    # What alone is too much must not cost all others their place.
+    too_long = [order for order, new in enumerate(news, number) if len(new.frame) > rules.held_bytes]
     while held and (size > rules.held_bytes or len(held) > rules.held_messages):
-        # What alone is too much must not cost all others their place.
-        other = held.pop(number if len(new.frame) > rules.held_bytes and number in held else next(iter(held)))
+        other = held.pop(too_long.pop() if too_long else next(iter(held)))
         size -= len(other.frame)
         if other.closes:
             lost[f"{other.type}/{other.ref.partition('/')[2]}"] = other.at

@@ -113,7 +113,7 @@ def _update(session: Session, event: Event, now: float, ids: Ids, rules: Rules) 
         return Outcome(session)
     order = session.order + 1
     frame, notice = with_versions(event, version, session.contexts[event.ref].version), _notice(event)
-    after = hold(replace(after, order=order, changed=order), Held(now, notice, event.type, event.ref, frame), rules)
+    after = hold(replace(after, order=order, changed=order), [Held(now, notice, event.type, event.ref, frame)], rules)
     return Outcome(after, _send(session, event.key, frame, notice))
 
 
