@@ -248,6 +248,42 @@ def test_what_is_newest_is_told_last() -> None:
     assert world.news("viewer") == joined(world, VIEWER) == ["Patient-open p1", "ImagingStudy-open s1"]
 
 
+@pytest.mark.req("CTX-7", "DER-3")
+def test_a_joiner_is_told_who_is_open_though_an_older_open_named_the_same_before_a_close() -> None:
+    """A report named p2 and s2, p2 was closed, another report named p2, and a study of nobody came: p2 is open to all."""
+    world = World()
+    world.join("viewer", VIEWER)
+    world.publish("DiagnosticReport-open", report("r2"), study("s2"), patient("p2"))
+    world.publish("Patient-close", patient("p2"))
+    world.publish("DiagnosticReport-open", report("r1"), patient("p2"))
+    world.publish("ImagingStudy-open", study("s1"))
+    assert world.news("viewer")[-2:] == joined(world, VIEWER) == ["Patient-open p2", "ImagingStudy-open s1"]
+
+
+@pytest.mark.req("CTX-7", "DER-3")
+def test_a_joiner_is_not_left_with_whom_an_open_names_that_were_closed_since() -> None:
+    """The study of p2 came between two opens of p1, and p2 was closed: behind the study a joiner is told p1 again."""
+    world = World()
+    world.join("viewer", VIEWER)
+    world.publish("Patient-open", patient("p1"))
+    world.publish("ImagingStudy-open", study("s1"), patient("p2"))
+    world.publish("Encounter-open", encounter("e1"), patient("p1"))
+    world.publish("Patient-close", patient("p2"))
+    assert world.news("viewer")[-2:] == ["Patient-open p1", "Patient-close p2"]
+    assert joined(world, VIEWER) == ["ImagingStudy-open s1", "Patient-open p1"]
+
+
+@pytest.mark.req("DER-3", "CTX-7")
+def test_an_open_is_told_of_whom_an_older_one_named_before_a_close() -> None:
+    """Who joins is told a study that names p2, though p2 was closed. The open of p2 that is derived then is news."""
+    world = World()
+    world.publish("ImagingStudy-open", study("s1"), patient("p2"))
+    world.publish("Patient-close", patient("p2"))
+    world.join("viewer", VIEWER)
+    world.publish("Encounter-open", encounter("e1"), patient("p2"))
+    assert world.news("viewer") == ["Patient-open p2"]
+
+
 @pytest.mark.req("DER-9", "DER-7")
 def test_whoever_read_the_patient_in_a_study_goes_back_to_the_study() -> None:
     """The viewer opened s1 of p1 before the report of p2 came: a joiner ends with that study, and so does the viewer."""
@@ -383,15 +419,22 @@ def test_what_was_told_before_is_closed_on_return_though_the_last_source_is_know
 
 @pytest.mark.req("DER-9", "SUB-12")
 @pytest.mark.parametrize("closed", [False, True])
-def test_what_an_event_names_is_still_shown_by_who_was_told_an_open_of_it(closed: bool) -> None:
-    """A report told p2, the study of p2 was opened, the report closed. After a reconnection the study is closed, and p2 with it."""
+@pytest.mark.parametrize("crash", [False, True])
+def test_what_an_event_names_is_still_shown_by_who_was_told_an_open_of_it(crash: bool, closed: bool) -> None:
+    """A report told p2, the study of p2 was opened, the report closed. After a reconnection the study is closed, and p2 with it.
+
+    After a crash too, though the hub knows no more who was told what.
+    """
     world = World()
     world.join("chart", VIEWER)
     world.publish("DiagnosticReport-open", report("r1"), patient("p2"))
     world.publish("ImagingStudy-open", study("s2"), patient("p2"))
     world.publish("DiagnosticReport-close", report("r1"))
     world.news("chart")
-    world.disconnect("chart", code=1006)
+    if crash:
+        world.restart()
+    else:
+        world.disconnect("chart", code=1006)
     world.wait(1)
     if closed:
         world.publish("ImagingStudy-close", study("s2"))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from fhircast_hub.core.commands import (
     Command,
@@ -215,8 +216,10 @@ class World:
         return connection
 
     def restart(self) -> None:
-        """The hub's process is new, and its node remembers nothing."""
+        """The hub's process is new, and its node remembers nothing; what is stored of a session has no audiences."""
         self.deliveries = Deliveries(self._policy, self.rules.ack_timeout)
+        if self.session is not None:
+            self.session = replace(self.session, audiences=())
         self.do(Restarted())
 
     def post(self, posted: object, by: Principal | None = None) -> Outcome:

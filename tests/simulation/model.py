@@ -34,6 +34,11 @@ class Context:
     def type(self) -> str:
         return self.ref.partition("/")[0]
 
+    @property
+    def closed(self) -> set[str]:
+        """What of that which it named was closed since."""
+        return {ref for type_, ref in self.names.items() if type_ != self.type and type_ not in self.implied}
+
 
 @dataclass(slots=True)
 class Sub:
@@ -77,6 +82,10 @@ class Sub:
             if type_ == by or self.last(type_) != ref or type_ in self.stale:
                 self.told[type_] = ref, "" if type_ == by else by
                 self.stale.discard(type_)
+
+    def doubt(self, refs: set[str]) -> None:
+        """It may show something else than these."""
+        self.stale |= {type_ for type_, (ref, _) in self.told.items() if ref in refs}
 
     def untell(self, type_: str) -> None:
         self.told.pop(type_, None)
@@ -173,11 +182,18 @@ class Topic:
 
     # Joining
 
-    def deliver(self, sub: Sub, context: Context, *, again: bool = False, derives: bool = True) -> list[Opened]:
-        """What a subscription is told of a context that is opened: the opens derived for it, or the open itself (DER-3, DER-7)."""
+    def deliver(
+        self, sub: Sub, context: Context, *, again: bool = False, derives: bool = True, later: bool = False
+    ) -> list[Opened]:
+        """What a subscription is told of a context that is opened: the opens derived for it, or the open itself (DER-3, DER-7).
+
+        Where it is told `later` or `again`, what was closed since is in doubt.
+        """
         named = {t: context.names[t] for t in DERIVED if t in context.names and f"{t}-open" in sub.events}
+        closed = context.closed if later or again else set()
         if f"{context.type}-open" in sub.events:
             sub.tell(context.type, named)
+            sub.doubt(closed)
             return [Opened(context.order, len(DERIVED), open_label(context))]
         opened = []
         for type_ in DERIVED if derives else ():
@@ -186,6 +202,7 @@ class Topic:
                 continue
             if again or sub.last(type_) != ref or type_ in sub.stale:
                 sub.tell(type_, {t: named[t] for t in named if DERIVED.index(t) <= DERIVED.index(type_)})
+                sub.doubt(closed)
                 opened.append(Opened(context.order, DERIVED.index(type_), derived_label(context, type_)))
         return opened
 
@@ -196,6 +213,7 @@ class Topic:
         named = context.names
         parts = DERIVED if opened.place == len(DERIVED) else DERIVED[: opened.place + 1]
         sub.tell(by, {t: named[t] for t in parts if t in named and f"{t}-open" in sub.events})
+        sub.doubt(context.closed)
 
     def orphan(self, type_: str) -> None:
         """A context of this type was closed: what its open named counts no more for who knows of no other."""
@@ -213,23 +231,23 @@ class Topic:
         for context in self.contexts.values():
             if f"{context.type}-open" in events and newest[context.type] is not context:
                 continue
-            before = dict(sub.told)
-            for opened in self.deliver(sub, context):
+            before = sub.told | dict.fromkeys(sub.stale)
+            for opened in self.deliver(sub, context, later=True):
                 opens[opened.label[1]] = opened
                 own = str(opened.label[1]).removesuffix("-open")
                 mine = DERIVED if opened.place == len(DERIVED) else DERIVED[: opened.place + 1]
                 news = [t for t in mine if t in sub.told and (t == own or sub.told[t] != before.get(t))]
                 where |= {t: opened for t in news if t in context.names}
-                before = dict(sub.told)
+                before = sub.told | dict.fromkeys(sub.stale)
         return sub, opens, where
 
-    def replay(self, events: frozenset[str]) -> tuple[list[Label], dict[str, tuple[str, str]]]:
-        """What a joiner is told, oldest first, and of what it counts as told then (CTX-1 to CTX-7, DER-5)."""
+    def replay(self, events: frozenset[str]) -> tuple[list[Label], dict[str, tuple[str, str]], set[str]]:
+        """What a joiner is told, oldest first; of what it counts as told then; and what of that is in doubt (CTX-1 to CTX-7, DER-5)."""
         sub, opens, _ = self.joiner(events)
         labels = [opened.label for opened in sorted(opens.values())]
         if self.home is not None and "home-open" in events:
-            return [*labels, ("event", "home-open", self.home.id, "")], {}
-        return labels, sub.told
+            return [*labels, ("event", "home-open", self.home.id, "")], {}, set()
+        return labels, sub.told, set(sub.told) if self.home else sub.stale
 
 
 class Opened(NamedTuple):

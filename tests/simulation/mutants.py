@@ -210,7 +210,7 @@ MUTANTS = (
         context.without,
         "if k != type_",
         "if k",
-        ("joiners_are_told_what_is_open", "what_was_missed_is_told"),
+        ("joiners_are_told_what_is_open", "what_was_missed_is_told", "opens_are_derived"),
     ),
     Mutant(
         "ghosts stay",

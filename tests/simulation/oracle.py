@@ -313,11 +313,11 @@ class Oracle:
         if not sub.connection:
             return []
         added = sub.events - before
-        everything, told = topic.replay(sub.events)
+        everything, told, doubts = topic.replay(sub.events)
         labels = [label for label in everything if label[1] in added]
         if labels and labels[-1:] != everything[-1:]:
             labels += everything[-1:]
-        stale = {t for t in told if topic.home or (f"{t}-open" not in added and sub.last(t) != told[t][0])}
+        stale = doubts | {t for t in told if f"{t}-open" not in added and sub.last(t) != told[t][0]}
         same = {t for t in told if sub.last(t) == told[t][0]}
         sub.stale = (stale - same) | (sub.stale & same)
         sub.told = told | {t: sub.told[t] for t in same}
@@ -340,12 +340,11 @@ class Oracle:
         sub = topic.subs[command.sid]
         told: Told = [(sub.connection, ("close", TAKEN_OVER))] if sub.connection else []
         may, must, must_close = self._missed(topic, sub, now) if not sub.fresh else ([], [], [])
+        sub.leave()
         sub.connection, sub.fresh, sub.back_by, sub.since = command.connection, False, 0.0, now
         sub.heard = len(topic.changes)
-        sub.leave()
-        labels, known = topic.replay(sub.events)
+        labels, known, sub.stale = topic.replay(sub.events)
         sub.told = {type_: (ref, "" if ref in sub.shown else by) for type_, (ref, by) in known.items()}
-        sub.stale = set(sub.told) if topic.home else set()
         sub.refused = False
         told += [(sub.connection, label) for label in (_confirmation(sub), *labels)]
         return Heard(told, may, must, must_close)
@@ -390,6 +389,7 @@ class Oracle:
         topic.reopened = False
         for sub in topic.subs.values():
             if sub.connection:
+                sub.told, sub.shown = {}, {ref for ref, _ in topic.replay(sub.events)[1].values()}
                 sub.connection, sub.since, sub.left = "", now, len(topic.changes)
                 sub.back_by = now + RESTART
             elif sub.back_by:

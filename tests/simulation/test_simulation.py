@@ -112,7 +112,7 @@ def test_clients_that_are_cut_every_second_leave_no_ghosts() -> None:
     [
         (closing.closed, "if gone is not None", "if False"),
         (closing.Ended._left_with, "back.opens.append(joiner.where[type_])", "pass"),
-        (joining.replayed, "told[PLACE[derived]].ref == context.implied[derived]", "True"),
+        (joining.replayed, "not _is_news(told, derived, context.implied[derived])", "True"),
     ],
 )
 def test_frames_alone_tell_that_it_matters_when_one_joined(

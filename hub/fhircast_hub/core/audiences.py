@@ -80,6 +80,11 @@ def replaced(told: Told, type_: str, last: Last) -> Told:
     return _told(last if place == PLACE[type_] else other for place, other in enumerate(told))
 
 
+def doubted(told: Told, refs: Collection[str]) -> Told:
+    """`told` by those of whom nobody knows whether they show these contexts."""
+    return _told(last._replace(stale=True) if last.ref in refs else last for last in told)
+
+
 def before_home(told: Told, keys: frozenset[str]) -> Told:
     """`told` after a Home-open, of those who were granted these events.
 
@@ -126,5 +131,4 @@ def untold(audiences: tuple[Audience, ...], connection: str, refs: Collection[st
     found = next((audience for audience in audiences if connection in audience.members), None)
     if found is None or all(last.ref not in refs for last in found.told):
         return audiences
-    told = _told(last._replace(stale=True) if last.ref in refs else last for last in found.told)
-    return join(leave(audiences, connection), connection, found.keys, told)
+    return join(leave(audiences, connection), connection, found.keys, doubted(found.told, refs))

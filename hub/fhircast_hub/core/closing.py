@@ -121,7 +121,7 @@ class Ended:
                 told = audiences.replaced(told, type_, self._left_with(type_, told[PLACE[type_]], back))
         opens = self._behind_each_other(audience.keys, back.opens)
         for open_ in opens:
-            told = audiences.named(told, open_.by, open_.names(audience.keys))
+            told = open_.told(told, audience.keys)
         return Back(audience if told == audience.told else replace(audience, told=told), back.closes, opens)
 
     def _left_with(self, type_: str, before: Last, back: Back) -> Last:

@@ -29,7 +29,9 @@ def connected(session: Session | None, command: Connected, now: float, ids: Ids,
         return _verified(session, subscription, command, now, rules)
     effects: tuple[Effect, ...] = ()
     if subscription.connection:
-        subscription = replace(subscription, shown=_shown(session, subscription))
+        subscription = replace(
+            subscription, shown=_shown(audiences.told_to(session.audiences, subscription.connection))
+        )
         # One socket per endpoint: the newcomer takes over (SUB-11). The old one may have been dead for a while.
         effects = (Close(subscription.connection, POLICY_VIOLATION, "another socket took over this endpoint"),)
         session = replace(session, audiences=audiences.leave(session.audiences, subscription.connection))
@@ -45,9 +47,8 @@ def connected(session: Session | None, command: Connected, now: float, ids: Ids,
     return Outcome(session, (*effects, confirmed(session, back, now), *sends(back, before), *sends(back, frames)), back)
 
 
-def _shown(session: Session, subscription: Subscription) -> tuple[str, ...]:
-    """What it was told an open of, and not only an event that names it."""
-    told = audiences.told_to(session.audiences, subscription.connection)
+def _shown(told: Told) -> tuple[str, ...]:
+    """What somebody who was told this was told an open of, and not only an event that names it."""
     return tuple(last.ref for last in told if last.ref and not last.by)
 
 
@@ -92,7 +93,8 @@ def disconnected(session: Session | None, command: Disconnected, now: float, rul
         if _came_anew(session, subscription, command.sure):
             return Outcome(dropped(session, subscription))
         back_by = now + (RESTART_GRACE if command.code == SERVICE_RESTART else rules.reconnect_grace)
-    return Outcome(_gone(session, subscription, now, command.sure, back_by))
+    shown = _shown(audiences.told_to(session.audiences, subscription.connection))
+    return Outcome(_gone(session, subscription, now, command.sure, back_by, shown))
 
 
 def _came_anew(session: Session, lost: Subscription, sure: float) -> bool:
@@ -115,14 +117,20 @@ def acknowledged(session: Session | None, command: Acknowledged) -> Outcome:
 
 
 def restarted(session: Session, now: float, rules: Rules) -> Outcome:
-    """The hub's process is new: whoever had a socket has none, and some time to come back (SUB-23)."""
+    """The hub's process is new: whoever had a socket has none, and some time to come back (SUB-23).
+
+    Nobody knows any more what each was told. All that a joiner is told now counts as told by an open of its own, so that no
+    close is missing on return.
+    """
     back_by = now + RESTART_GRACE
     session, effects = hooks.resumed(_unvouched(session, now), now, rules)
     for subscription in session.subscriptions.values():
         if subscription.callback:
             continue
         if subscription.connection:
-            session = _gone(session, subscription, now, subscription.sure, back_by)
+            told = replay(session, subscription.keys, rules)[1]
+            shown = tuple(last.ref for last in told if last.ref)
+            session = _gone(session, subscription, now, subscription.sure, back_by, shown)
         elif subscription.back_by:
             session = with_subscription(session, replace(subscription, back_by=back_by))
     return Outcome(session, effects)
@@ -138,10 +146,10 @@ def given_up(session: Session, subscription: Subscription) -> Session:
     return with_subscription(session, replace(subscription, back_by=0.0))
 
 
-def _gone(session: Session, subscription: Subscription, since: float, sure: float, back_by: float) -> Session:
-    gone = replace(
-        subscription, connection="", since=since, sure=sure, back_by=back_by, shown=_shown(session, subscription)
-    )
+def _gone(
+    session: Session, subscription: Subscription, since: float, sure: float, back_by: float, shown: tuple[str, ...]
+) -> Session:
+    gone = replace(subscription, connection="", since=since, sure=sure, back_by=back_by, shown=shown)
     session = replace(session, audiences=audiences.leave(session.audiences, subscription.connection))
     return with_subscription(session, gone)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
-from fhircast_hub.core.audiences import NOTHING, PLACE, before_home, named
+from fhircast_hub.core.audiences import NOTHING, PLACE, before_home, doubted, named
 from fhircast_hub.core.derived import derive, names_of
 from fhircast_hub.core.effects import Message, Notice
 from fhircast_hub.core.limits import Rules
@@ -29,6 +29,11 @@ class Opening(NamedTuple):
     def names(self, keys: Collection[str]) -> dict[str, str]:
         """What it tells somebody with these events: the refs of the contexts that it names, by type of names.DERIVED."""
         return {type_: ref for type_, ref in names_of(self.context, self.derived).items() if f"{type_}-open" in keys}
+
+    def told(self, before: Told, keys: Collection[str]) -> Told:
+        """What somebody with these events counts as told after this open. Of what it names and was closed since, nobody knows what
+        they show."""
+        return doubted(named(before, self.by, self.names(keys)), self.context.closed.values())
 
     def message(self, topic: str) -> Message:
         """Its frame, and what that tells of."""
@@ -76,15 +81,20 @@ def replayed(session: Session, keys: frozenset[str], rules: Rules) -> Replay:
         if key in keys and newest[key] is not context:
             continue  # of those that are sent themselves, only the newest is
         for derived in ("",) if key in keys else _derivable(context, keys, rules):
-            if derived and told[PLACE[derived]].ref == context.implied[derived]:
+            if derived and not _is_news(told, derived, context.implied[derived]):
                 continue
             open_ = Opening((context.order, PLACE.get(derived, len(DERIVED))), context, derived)
             refs = open_.names(keys)
             opens[f"{open_.by}-open"] = open_
-            news = [type_ for type_, ref in refs.items() if type_ == open_.by or told[PLACE[type_]].ref != ref]
+            news = [type_ for type_, ref in refs.items() if type_ == open_.by or _is_news(told, type_, ref)]
             where |= dict.fromkeys(news, open_)
-            told = named(told, open_.by, refs)
+            told = open_.told(told, keys)
     return Replay(opens, told, where)
+
+
+def _is_news(told: Told, type_: str, ref: str) -> bool:
+    last = told[PLACE[type_]]
+    return last.ref != ref or last.stale
 
 
 def _derivable(context: OpenContext, keys: frozenset[str], rules: Rules) -> list[str]:

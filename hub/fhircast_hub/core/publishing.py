@@ -197,8 +197,7 @@ def _send_open(
 
 def _told_of(audience: Audience, context: OpenContext, derived: str) -> Audience:
     """The audience after it was sent the context's open, or that which is derived for a type."""
-    open_ = Opening((0, 0), context, derived)
-    told = audiences.named(audience.told, open_.by, open_.names(audience.keys))
+    told = Opening((0, 0), context, derived).told(audience.told, audience.keys)
     return audience if told == audience.told else replace(audience, told=told)
 
 
