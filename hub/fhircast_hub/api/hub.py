@@ -173,9 +173,8 @@ class HubApi:
 
     async def _get(self, rest: bytes, headers: Headers, told: dict[str, object], trail: Trail) -> Response:
         named = rest.strip(b"/")
-        if named.startswith(_WELL_KNOWN):
-            if named.removeprefix(_WELL_KNOWN).lstrip(b"/") != b"fhircast-configuration":
-                raise NotFound("expected fhircast-configuration below .well-known, got another name")
+        below = named.removeprefix(_WELL_KNOWN).lstrip(b"/") if named.startswith(_WELL_KNOWN) else b""
+        if below == b"fhircast-configuration":
             told["route"] = "discovery"
             return Response(200, self._configuration, b"application/json")
         if named == b"metadata":
@@ -184,6 +183,8 @@ class HubApi:
         told["route"] = "context"
         trail.act = Act.READ
         principal = trail.principal = await self._principal(headers)
+        if below:
+            raise NotFound("expected fhircast-configuration below .well-known, got another name")
         topics = topics_in(rest)
         if not topics:
             raise MethodNotAllowed("expected POST here; the context is at hub.url/{topic}", allow="POST, OPTIONS")
