@@ -22,10 +22,13 @@ class Subscription(msgspec.Struct, frozen=True):
     """One subscription of a session. Times are epoch seconds.
 
     `sid` is the digest of its endpoint; `subscriber` whose it is (Principal.subscriber), as `client` and `issuer` say which
-    application's; `events` what was granted, as the subscriber spells it. `connection` is its socket, or "" without one, and `since` when that came or went; `fresh` until the
-    first socket came. `sure` is until when all that was sent is known to have arrived (SUB-12). `back_by` is when it counts as
-    lost unless a socket is back, or 0 (SYN-7). `acknowledges` is whether it ever did (SYN-6), `strikes` how many times in a row
-    it then did not (SYN-5); `shown` are the refs of the opens of names.DERIVED that its last socket was told; `refused` is the name of the event that it refused last, if it has not followed another since. A webhook has a `callback` and perhaps a sealed `secret`; verified, its `connection` is a name too. `opaque` is whether its token may be revoked (AUT-14).
+    application's; `events` what was granted, as the subscriber spells it. `connection` is its socket, or "" without one, and
+    `since` when that came or went; `fresh` until the first socket came. `sure` is until when all that was sent is known to have
+    arrived (SUB-12). `back_by` is when it counts as lost unless a socket is back, or 0 (SYN-7). `acknowledges` is whether it
+    ever did (SYN-6), `strikes` how many times in a row it then did not (SYN-5); `refused` is the name of the event that it
+    refused last, if it has not followed another since. `shown` are the refs of the opens of names.DERIVED that its last socket
+    was told, or may have been told before a crash (SUB-12). A webhook has a `callback` and perhaps a sealed `secret`; verified,
+    its `connection` is a name too. `opaque` is whether its token may be revoked (AUT-14).
     """
 
     sid: str
@@ -162,7 +165,8 @@ class Last(NamedTuple):
     """The last context of a type that somebody was told of: its `ref`, "" for none (DER-3).
 
     `by` is empty for an open of the type itself, else the type of the event that named the context. `stale` is whether they may
-    show something else: they refused the open, or a Home-open came since, of which they were not told.
+    show something else: they refused the open, a Home-open came since of which they were not told, or the context was closed
+    before they were told an event that names it.
     """
 
     ref: str = ""
