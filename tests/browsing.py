@@ -24,7 +24,6 @@ from playwright.async_api import (
     Locator,
     Page,
     Playwright,
-    Response,
     async_playwright,
     expect,
 )
@@ -180,13 +179,9 @@ class Record(Window):
         await expect(self.by("part", reference=reference, open="true")).to_be_visible()
 
     async def close_patient(self) -> None:
-        """And all that is open of the patient; until the hub has accepted it."""
-
-        def is_told(response: Response) -> bool:
-            return '"Patient-close"' in (response.request.post_data or "")
-
-        async with self.page.expect_response(is_told):
-            await self.by("close-patient").click()
+        """And all else that is open; until the hub has accepted each close, after which the search has the focus."""
+        await self.by("close-patient").click()
+        await expect(self.by("search")).to_be_focused()
 
     async def participant(self, name: str, state: str) -> None:
         """Until the strip says so."""

@@ -108,6 +108,7 @@ async def test_a_patient_is_opened_by_keyboard_and_the_language_changes_everywhe
         await until_focused(ehr, "close-patient")
         await ehr.page.keyboard.press("Enter")
         await expect(ehr.by("close-patient")).to_be_hidden()
+        await expect(ehr.by("search")).to_be_focused()
 
 
 async def until_focused(window: Record, test: str, *, backwards: bool = False) -> None:
