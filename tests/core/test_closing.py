@@ -7,7 +7,7 @@ import uuid
 import pytest
 
 from core.world import CLOSES, OPENS, World, encounter, item, message, patient, report, study, token
-from fhircast_hub.core.limits import MAX_CONTEXTS
+from fhircast_hub.core.limits import MAX_CONTEXTS, REMEMBERED_SHOWN
 
 PATIENTS = "Patient-open,Patient-close"
 VIEWER = "Patient-open,Patient-close,ImagingStudy-open,ImagingStudy-close"
@@ -415,6 +415,120 @@ def test_what_was_told_before_is_closed_on_return_though_the_last_source_is_know
     world.news("chart")
     away(world, "DiagnosticReport-close", report("r2"))
     assert world.news("chart") == ["subscribe", "Patient-close p2", "DiagnosticReport-close r2"]
+
+
+@pytest.mark.req("DER-9", "SUB-12")
+@pytest.mark.parametrize("how", ["lost", "taken over", "crash"])
+def test_a_derived_close_is_told_again_that_was_sent_to_a_dead_socket(how: str) -> None:
+    """An encounter told p2, a report of p2 was opened, the encounter closed. Both closes of the report's end are sent, and lost."""
+    world = World()
+    world.join("chart", f"{PATIENTS},DiagnosticReport-open,DiagnosticReport-close")
+    world.publish("Encounter-open", encounter("e2"), patient("p2"))
+    world.publish("DiagnosticReport-open", report("r2"), patient("p2"))
+    world.publish("Encounter-close", encounter("e2"))
+    world.wait(1)
+    sure = world.now
+    world.wait(1)
+    world.news("chart")
+    world.publish("DiagnosticReport-close", report("r2"))
+    closes = world.news("chart")
+    assert closes == ["DiagnosticReport-close r2", "Patient-close p2"]
+    if how == "lost":
+        world.disconnect("chart", sure=sure, code=1006)
+    elif how == "crash":
+        world.restart()
+    world.wait(1)
+    world.connect("chart")
+    assert world.news("chart") == ["subscribe", *closes]
+
+
+@pytest.mark.req("DER-9", "SUB-12")
+@pytest.mark.parametrize("how", ["lost", "taken over", "crash"])
+def test_a_close_that_was_made_is_made_again_until_something_arrives(how: str) -> None:
+    """The first return is cut too, before the application answers a ping; the second is not, and a third hears of nothing."""
+    world = World()
+    world.join("chart", f"{PATIENTS},DiagnosticReport-open,DiagnosticReport-close")
+    world.publish("Encounter-open", encounter("e2"), patient("p2"))
+    world.publish("DiagnosticReport-open", report("r2"), patient("p2"))
+    world.publish("Encounter-close", encounter("e2"))
+    world.wait(1)
+    sure = world.now
+    away(world, "DiagnosticReport-close", report("r2"))
+    closes = ["subscribe", "Patient-close p2", "DiagnosticReport-close r2"]
+    assert world.news("chart")[-3:] == closes
+    world.wait(1)
+    if how == "lost":
+        world.disconnect("chart", sure=sure, code=1006)
+    elif how == "crash":
+        world.restart()
+    world.connect("chart")
+    assert world.news("chart") == closes
+    world.wait(1)
+    world.disconnect("chart", sure=world.now, code=1006)
+    world.connect("chart")
+    assert world.news("chart") == ["subscribe"]
+
+
+@pytest.mark.req("SUB-12", "LIM-1")
+def test_what_is_remembered_of_broken_sockets_is_bounded() -> None:
+    """An application whose sockets break before they answer, for hours, while a driver opens one patient after the other."""
+    world = World()
+    world.join("chart", PATIENTS)
+    for number in range(2 * REMEMBERED_SHOWN):
+        world.publish("Patient-open", patient(f"p{number}"))
+        world.disconnect("chart", sure=world.now - 10, code=1006)
+        world.wait(1)
+        world.connect("chart")
+    assert world.session is not None
+    shown = world.session.subscriptions["chart"].shown
+    assert (len(shown), shown[-1]) == (REMEMBERED_SHOWN, f"patient/p{2 * REMEMBERED_SHOWN - 1}")
+
+
+@pytest.mark.req("DER-9", "SUB-12")
+@pytest.mark.parametrize("held", [1, 256])
+def test_closes_are_told_on_return_as_they_would_have_been(held: int) -> None:
+    """What is innermost is closed first, also where closes must be made."""
+    world = World(held_messages=held)
+    events = f"{VIEWER},Encounter-open,Encounter-close"
+    world.join("chart", events)
+    world.join("stays", events)
+    world.publish("DiagnosticReport-open", report("r2"), study("s2"), encounter("e2"), patient("p2"))
+    world.news("chart")
+    world.news("stays")
+    away(world, "DiagnosticReport-close", report("r2"))
+    closes = ["ImagingStudy-close s2", "Encounter-close e2", "Patient-close p2"]
+    assert world.news("chart") == ["subscribe", *closes]
+    assert world.news("stays") == closes
+
+
+@pytest.mark.req("DER-9", "CTX-7")
+def test_an_encounter_that_goes_back_takes_nobody_to_its_patient() -> None:
+    """p2 is open, and an older encounter of p1 is told again: p2 is told behind the encounter, as to a joiner."""
+    events = f"{VIEWER},Encounter-open,Encounter-close"
+    world = World()
+    world.join("viewer", events)
+    world.publish("Encounter-open", encounter("e1"), patient("p1"))
+    world.publish("Patient-open", patient("p2"))
+    world.publish("DiagnosticReport-open", report("r1"), patient("p2"), encounter("e2"))
+    world.publish("ImagingStudy-open", study("s1"))
+    world.news("viewer")
+    world.publish("DiagnosticReport-close", report("r1"))
+    told = ["Encounter-open e1", "Patient-open p2", "ImagingStudy-open s1"]
+    assert world.news("viewer") == joined(world, events) == told
+
+
+@pytest.mark.req("DER-9", "DER-3")
+def test_what_was_told_before_an_unheard_home_open_is_told_by_that_open_still() -> None:
+    """A study names the encounter once more after a Home-open, then no more. The encounter ends with its report."""
+    world = World()
+    world.join("viewer", "Encounter-open,Encounter-close,ImagingStudy-open,ImagingStudy-close")
+    world.publish("DiagnosticReport-open", report("r1"), patient("p1"), encounter("e1"))
+    world.publish("Home-open")
+    world.publish("ImagingStudy-open", study("s1"), encounter("e1"))
+    world.publish("ImagingStudy-open", study("s1"))
+    world.news("viewer")
+    world.publish("DiagnosticReport-close", report("r1"))
+    assert world.news("viewer") == ["Encounter-close e1"]
 
 
 @pytest.mark.req("DER-9", "SUB-12")

@@ -15,6 +15,7 @@ from simulation.hub import Node
 from simulation.network import Clock, Link
 from simulation.posts import FULL_URLS, Post, Token
 from simulation.script import Temper
+from simulation.shown import Last, closes, opens
 
 _decode = msgspec.json.Decoder().decode
 _KEYS = {"study": "imagingstudy", "report": "diagnosticreport"}
@@ -33,13 +34,16 @@ class Picture:
 
     def __init__(self) -> None:
         self.contexts: dict[str, Seen] = {}
+        self.last: dict[str, Last] = {}
         self.current: str | None = None
         self.asked: frozenset[str] = frozenset()
         self.renewed = False  # and nothing new has come since
+        self.has_renewed = False  # ever: it was told of less before
 
     def confirmed(self, events: frozenset[str], *, renewed: bool) -> None:
         """From now on these events come: of what else was shown, nothing can be kept up to date."""
         self.renewed = renewed
+        self.has_renewed |= renewed or (bool(self.asked) and events != self.asked)
         self.asked = events
         for ref in list(self.contexts):
             type_ = ref.partition("/")[0]
@@ -50,7 +54,13 @@ class Picture:
 
     def told(self, key: str, ref: str, event: dict[str, Any], *, again: bool) -> None:
         """An event came; `again` during a replay, where what is open may have been open before."""
-        kind = key.partition("-")[2]
+        type_, _, kind = key.partition("-")
+        if key == "home-open":
+            self.last.clear()
+        elif kind == "open":
+            opens(self.last, type_, ref, named(event["context"]))
+        elif kind == "close":
+            closes(self.last, type_, ref)
         if not again and (key == "home-open" or (kind == "open" and "context.versionId" in event)):
             self.renewed = False
         if key == "home-open":
@@ -110,6 +120,16 @@ def applied(content: dict[str, int], context: list[dict[str, Any]]) -> dict[str,
             else:
                 content.pop(ref, None)
     return content
+
+
+def named(context: list[dict[str, Any]]) -> dict[str, str]:
+    """The refs of its resources, by type, the first of each."""
+    found: dict[str, str] = {}
+    for item in context:
+        if "resource" in item and "id" in item["resource"]:
+            type_ = item["resource"]["resourceType"].lower()
+            found.setdefault(type_, f"{type_}/{item['resource']['id']}")
+    return found
 
 
 def anchor(key: str, context: list[dict[str, Any]]) -> str:

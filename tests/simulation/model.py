@@ -62,13 +62,19 @@ class Sub:
     heard: int = 0
     left: int = 0
     refused: bool = False  # an open, since its socket came
-    shown: set[str] = field(default_factory=set)  # what its last socket was told an open of
+    sure: float = 0.0  # what was sent until then has arrived
+    shown: set[str] = field(default_factory=set)  # what it may show, for its sockets were told an open of it
 
-    def leave(self) -> None:
-        """Its socket goes, if it has one."""
+    def leave(self, sure: float) -> None:
+        """Its socket goes, if it has one; what was sent until `sure` has arrived."""
         if self.connection:
-            self.shown = {ref for ref, by in self.told.values() if not by}
+            self.show({ref for ref, by in self.told.values() if not by}, sure)
             self.told = {}
+
+    def show(self, refs: set[str], sure: float) -> None:
+        """It may show these when its socket is gone; and all that it may have shown before, if nothing has arrived on that."""
+        self.sure = max(self.sure, sure)
+        self.shown = refs | (self.shown if self.sure < self.since else set())
 
     def last(self, type_: str) -> str:
         """The context of this type that it was last told of, "" for none."""
@@ -80,7 +86,8 @@ class Sub:
             self.untell(type_)
         for type_, ref in refs.items():
             if type_ == by or self.last(type_) != ref or type_ in self.stale:
-                self.told[type_] = ref, "" if type_ == by else by
+                own = type_ == by or self.told.get(type_) == (ref, "")
+                self.told[type_] = ref, "" if own else by
                 self.stale.discard(type_)
 
     def doubt(self, refs: set[str]) -> None:
@@ -100,6 +107,7 @@ class Change(NamedTuple):
     ref: str
     label: Label
     unless: frozenset[str] = frozenset()
+    derived: bool = False
 
     @property
     def closes(self) -> bool:
@@ -206,8 +214,21 @@ class Topic:
                 opened.append(Opened(context.order, DERIVED.index(type_), derived_label(context, type_)))
         return opened
 
-    def tell_again(self, sub: Sub, opened: Opened) -> None:
-        """It is sent this open, which it may have been sent before."""
+    def tell_again(self, sub: Sub, opens: set[Opened]) -> None:
+        """It is sent these opens, which it may have been sent before; and those of a joiner's without which it would not be there."""
+        before, stale = dict(sub.told), set(sub.stale)
+        joiner, _, where = self.joiner(sub.events)
+        while True:
+            for opened in sorted(opens):
+                self._tell(sub, opened)
+            known = [type_ for type_ in joiner.told if sub.last(type_) != joiner.last(type_)]
+            more = {where[type_] for type_ in known} - opens
+            if not more:
+                return
+            opens |= more
+            sub.told, sub.stale = dict(before), set(stale)
+
+    def _tell(self, sub: Sub, opened: Opened) -> None:
         context = next(context for context in self.contexts.values() if context.order == opened.order)
         by = context.type if opened.place == len(DERIVED) else DERIVED[opened.place]
         named = context.names

@@ -225,13 +225,18 @@ class Oracle:
             return told
         instead = topic.contexts[gone.ref].implied if gone.ref in topic.contexts else {}
         ended = [type_ for type_ in DERIVED if type_ in types and type_ not in instead]
+        unless = frozenset({f"{gone.type}-open"} | ({f"{gone.type}-close"} if post.kind == "close" else set()))
+        besides: set[object] = set()
         for sub in topic.connected():
-            told += [(sub.connection, label) for label in self._brought_back(topic, sub, gone, ended, post)]
-        unless = {f"{gone.type}-open"} | ({f"{gone.type}-close"} if post.kind == "close" else set())
-        for type_ in (type_ for type_ in DERIVED if type_ in types):
-            label = "derived", f"{type_}-close", gone.implied[type_], post.stamp
-            change = Change(now, f"{type_}-close", gone.implied[type_], label, frozenset(unless))
-            topic.changes.append(change)
+            labels = self._brought_back(topic, sub, gone, ended, post)
+            told += [(sub.connection, label) for label in labels]
+            besides |= {label[1] for label in labels} if sub.events & unless else set()
+        for type_ in (type_ for type_ in reversed(DERIVED) if type_ in types):
+            key = f"{type_}-close"
+            label = "derived", key, gone.implied[type_], post.stamp
+            topic.changes.append(
+                Change(now, key, gone.implied[type_], label, frozenset() if key in besides else unless, derived=True)
+            )
         return told
 
     def _brought_back(self, topic: Topic, sub: Sub, gone: Context, types: Iterable[str], post: Post) -> list[Label]:
@@ -259,8 +264,7 @@ class Oracle:
                     closes.append(("derived", f"{type_}-close", ref, post.stamp))
         if opens:
             opens.add(max(topic.joiner(sub.events)[1].values()))
-        for opened in sorted(opens):
-            topic.tell_again(sub, opened)
+            topic.tell_again(sub, opens)
         labels = [opened.label for opened in sorted(opens)]
         return [*reversed(closes), *labels]
 
@@ -340,7 +344,8 @@ class Oracle:
         sub = topic.subs[command.sid]
         told: Told = [(sub.connection, ("close", TAKEN_OVER))] if sub.connection else []
         may, must, must_close = self._missed(topic, sub, now) if not sub.fresh else ([], [], [])
-        sub.leave()
+        sub.leave(command.sure)
+        sub.sure = now if sub.fresh else sub.sure
         sub.connection, sub.fresh, sub.back_by, sub.since = command.connection, False, 0.0, now
         sub.heard = len(topic.changes)
         labels, known, sub.stale = topic.replay(sub.events)
@@ -356,7 +361,7 @@ class Oracle:
         kept = max(0, len(topic.changes) - self.rules.held_messages)
         missed = [(place, c) for place, c in enumerate(topic.changes) if place >= absent and c.is_for(sub.events)]
         own = {ref for ref, by in topic.replay(sub.events)[1].values() if not by} | topic.contexts.keys()
-        must = [c.label for place, c in missed if place >= kept and not (c.unless and c.ref in own)]
+        must = [c.label for place, c in missed if place >= kept and not (c.derived and c.ref in own)]
         gone = [c.ref for place, c in missed if place < kept and c.closes and not topic.is_open(c.ref)]
         return may, must, gone
 
@@ -370,7 +375,7 @@ class Oracle:
             del topic.subs[sub.sid]
         else:
             sub.back_by = now + (RESTART if command.code == RESTARTING else self.rules.reconnect_grace)
-        sub.leave()
+        sub.leave(command.sure)
         sub.connection, sub.since, sub.left = "", now, len(topic.changes)
 
     def _came_anew(self, topic: Topic, lost: Sub, sure: float) -> bool:
@@ -389,7 +394,8 @@ class Oracle:
         topic.reopened = False
         for sub in topic.subs.values():
             if sub.connection:
-                sub.told, sub.shown = {}, {ref for ref, _ in topic.replay(sub.events)[1].values()}
+                sub.show({ref for ref, _ in topic.replay(sub.events)[1].values()}, sub.sure)
+                sub.told = {}
                 sub.connection, sub.since, sub.left = "", now, len(topic.changes)
                 sub.back_by = now + RESTART
             elif sub.back_by:

@@ -10,6 +10,7 @@ import msgspec
 from fhircast_hub.core.context import current_context
 from fhircast_hub.core.delivery import Policy
 from simulation.posts import FULL, TYPES, rfc3339
+from simulation.shown import is_blind
 from simulation.violation import Violation
 
 if TYPE_CHECKING:
@@ -99,6 +100,21 @@ def nothing_closed_is_shown(world: World, client: Client, socket: Socket) -> Non
             raise Violation("nothing_closed_is_shown", f"client {client.number} shows {ref}, which is closed")
 
 
+def nobody_stays_with_what_was_derived(world: World, client: Client, socket: Socket) -> None:
+    """DER-9, SUB-12: whoever was told an open last, and asked for its closes, is told when nothing of the kind is open any more.
+
+    Left out is who refused an open, changed its events, or is told closes of a type and no opens: its close says all (DER-9).
+    """
+    topic = world.oracle.topics[client.temper.topic]
+    sub = topic.subs[socket.sid]
+    if sub.refused or client.picture.has_renewed or is_blind(sub.events):
+        return
+    for type_, last in client.picture.last.items():
+        own = last.ref if last.ref and not last.by and {f"{type_}-open", f"{type_}-close"} <= sub.events else ""
+        if own and not topic.is_open(own):
+            raise Violation("nobody_stays_with_what_was_derived", f"client {client.number} was told {own} last")
+
+
 def shared_content_is_the_same(world: World, client: Client, socket: Socket) -> None:
     """CON-2, CON-10, SUB-12: updates applied one after the other give the hub's version and its content."""
     topic = world.oracle.topics[client.temper.topic]
@@ -123,6 +139,7 @@ def shared_content_is_the_same(world: World, client: Client, socket: Socket) -> 
 OF_EACH_WHO_FOLLOWS: tuple[Callable[[World, Client, Socket], None], ...] = (
     who_follows_shows_the_current_context,
     nothing_closed_is_shown,
+    nobody_stays_with_what_was_derived,
     shared_content_is_the_same,
 )
 

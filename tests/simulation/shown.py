@@ -67,12 +67,13 @@ class Shown:
             post = self._posts.get(str(label[2])) if label[0] == "event" else None
             ref = post.ref if post else str(label[2])
             if kind == "open":
-                _opens(told, type_, ref, post.implied if post else self._carried(type_, ref, label))
+                opens(told, type_, ref, post.implied if post else self._carried(type_, ref, label))
             else:
-                _closes(told, type_, ref)
+                closes(told, type_, ref)
 
 
-def _opens(told: dict[str, Last], type_: str, ref: str, implied: dict[str, str]) -> None:
+def opens(told: dict[str, Last], type_: str, ref: str, implied: dict[str, str]) -> None:
+    """An open of this context was told, which names these others by type."""
     for each, last in told.items():
         if last.by.startswith(f"{type_}/"):
             told[each] = Last("")  # the newest of the type names what counts now
@@ -80,7 +81,8 @@ def _opens(told: dict[str, Last], type_: str, ref: str, implied: dict[str, str])
     told |= {each: Last(other, ref) for each, other in implied.items() if each not in told or told[each].ref != other}
 
 
-def _closes(told: dict[str, Last], type_: str, ref: str) -> None:
+def closes(told: dict[str, Last], type_: str, ref: str) -> None:
+    """A close of this context was told."""
     for each, last in told.items():
         if (each == type_ and last.ref == ref) or last.by == ref:
             told[each] = Last("")
@@ -108,8 +110,8 @@ def _compare(one: Sub, other: Sub, shown: Shown) -> None:
         last, opposite = mine.get(type_), theirs.get(type_)
         if last and opposite and "" in (last.ref, opposite.ref):
             continue
-        closes = [shown.closes.get(sub.connection, set()) for sub in (other, one)]
-        if any(_is_named_by_what_closed(*pair, one.events) for pair in zip((last, opposite), closes, strict=True)):
+        heard = [shown.closes.get(sub.connection, set()) for sub in (other, one)]
+        if any(_is_named_by_what_closed(*pair, one.events) for pair in zip((last, opposite), heard, strict=True)):
             continue
         if (last and last.ref) != (opposite and opposite.ref) and "" not in [
             each.ref for each in (last, opposite) if each
@@ -129,5 +131,9 @@ def _is_named_by_what_closed(last: Last | None, closes: set[str], events: frozen
 
 def _is_left_out(sub: Sub, shown: Shown) -> bool:
     """Who refused an open, changed its events, or is told of closes whose opens it is not."""
-    blind = any(f"{type_}-close" in sub.events and f"{type_}-open" not in sub.events for type_ in TYPES)
-    return blind or sub.refused or sub.connection in shown.renewed
+    return is_blind(sub.events) or sub.refused or sub.connection in shown.renewed
+
+
+def is_blind(events: frozenset[str]) -> bool:
+    """Whether somebody with these events is told closes of a type of which it is told no opens."""
+    return any(f"{type_}-close" in events and f"{type_}-open" not in events for type_ in TYPES)

@@ -16,6 +16,7 @@ from fhircast_hub.core.limits import Rules
 from simulation import pictures, run
 from simulation import world as world_of_a_run
 from simulation.mutants import MUTANTS, Mutant, mutated
+from simulation.pictures import nobody_stays_with_what_was_derived
 from simulation.posts import FULL, INTERESTS, NOON
 from simulation.run import check, failure, report, shrunk
 from simulation.script import Op, Script, Temper, script
@@ -138,6 +139,46 @@ def coming_and_going(seed: int) -> Script:
     )
     return script(seed)._replace(
         rules=Rules(), policy=Policy.OFF, queue_messages=256, tempers=(PROMPT, *viewers), operations=operations
+    )
+
+
+@pytest.mark.req("DER-9", "SUB-12")
+@pytest.mark.parametrize(
+    ("function", "text", "by"),
+    [
+        (closing.closed, "if gone is not None", "if False"),
+        (closing.take_back, "hold(session, held, rules)", "session"),
+    ],
+)
+def test_frames_alone_tell_who_stays_with_what_was_derived(
+    monkeypatch: pytest.MonkeyPatch, function: Callable[..., Any], text: str, by: str
+) -> None:
+    """Without the oracle: whoever was away when a derived open was taken back shows it still."""
+    monkeypatch.setattr(world_of_a_run, "AFTER_EACH_DECISION", ())
+    monkeypatch.setattr(pictures, "AT_REST", ())
+    monkeypatch.setattr(pictures, "OF_EACH_WHO_FOLLOWS", (nobody_stays_with_what_was_derived,))
+    mutant = Mutant("a derived open stays", function, text, by, ("nobody_stays_with_what_was_derived",))
+    assert {failure(cut_and_back(seed)) for seed in range(SEEDS)} == {None}
+    with mutated(mutant):
+        found = {failed.invariant for seed in range(SEEDS) if (failed := failure(cut_and_back(seed))) is not None}
+    assert found == set(mutant.caught_by)
+
+
+def cut_and_back(seed: int) -> Script:
+    """One drives; four who know more or less of its events are cut off, and come back to their endpoints."""
+    dice = random.Random(seed)
+    patients, studies = INTERESTS[3][:2], INTERESTS[7][:4]
+    asked = patients, studies, (*patients, *INTERESTS[2][:2]), (*studies, "Encounter-open", "Encounter-close")
+    operations = tuple(
+        Op(0.2 + dice.random(), what, dice.randrange(1, 5) if what == "cut" else 0, dice.getrandbits(32))
+        for what in dice.choices(("open", "close", "cut", "home", "quiet"), (25, 25, 15, 1, 10), k=60)
+    )
+    return script(seed)._replace(
+        rules=Rules(),
+        policy=Policy.OFF,
+        queue_messages=256,
+        tempers=(PROMPT, *(PROMPT._replace(events=events, name="") for events in asked)),
+        operations=operations,
     )
 
 

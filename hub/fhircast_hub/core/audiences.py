@@ -61,7 +61,8 @@ def subscribed(audiences: Iterable[Audience], key: str) -> tuple[str, ...]:
 def named(told: Told, by: str, refs: Mapping[str, str]) -> Told:
     """`told` after an open of the type `by` was sent, which names these contexts, by type.
 
-    What the open before named counts no more. For what was told already, the open that told it stays.
+    What the open before named counts no more. For what was told already, the open that told it stays; also where nobody knows
+    whether it is shown, so that no close is missing.
     """
     after = []
     for type_, last in zip(DERIVED, told, strict=True):
@@ -69,7 +70,7 @@ def named(told: Told, by: str, refs: Mapping[str, str]) -> Told:
         if type_ == by:
             after.append(Last(ref))
         elif ref and (ref != last.ref or last.stale):
-            after.append(Last(ref, by))
+            after.append(Last(ref, by if ref != last.ref or last.by else ""))
         else:
             after.append(Last() if last.by == by and not ref else last)
     return _told(after)

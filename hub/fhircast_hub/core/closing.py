@@ -23,7 +23,7 @@ from fhircast_hub.core.joining import Opening, Replay, replayed
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.messages import derived_id, made_event
 from fhircast_hub.core.names import DERIVED, spelling
-from fhircast_hub.core.session import Audience, Held, Last, OpenContext, Session
+from fhircast_hub.core.session import Audience, Held, Last, OpenContext, Session, Told
 
 
 class Cause(msgspec.Struct, frozen=True):
@@ -84,12 +84,14 @@ def take_back(
         effects += (Send(each.audience.members, *message) for message in messages)
     session = replace(session, audiences=audiences.merge(after)) if after != session.audiences else session
     knowing = (gone.key, f"{gone.anchor}-close") if cause.closes else (gone.key,)
+    # Who knows the source and was sent a derived close besides may have lost that one too, with the socket.
+    besides = {type_ for each in back if not each.audience.keys.isdisjoint(knowing) for type_ in each.closes}
     held: list[Held] = []
-    for type_ in (type_ for type_ in DERIVED if type_ in types):
+    for type_ in (type_ for type_ in reversed(DERIVED) if type_ in types):
         frame, notice = closes[type_]
         key = f"{type_}-close"
         name = spelling(key).removesuffix("-close")
-        held.append(Held(cause.at, notice, name, gone.implied[type_], frame, key, knowing))
+        held.append(Held(cause.at, notice, name, gone.implied[type_], frame, key, () if type_ in besides else knowing))
     return hold(session, held, rules), tuple(effects)
 
 
@@ -119,9 +121,7 @@ class Ended:
         for type_ in self._types:
             if told[PLACE[type_]].ref == self._gone.implied[type_]:
                 told = audiences.replaced(told, type_, self._left_with(type_, told[PLACE[type_]], back))
-        opens = self._behind_each_other(audience.keys, back.opens)
-        for open_ in opens:
-            told = open_.told(told, audience.keys)
+        opens, told = self._behind_each_other(audience.keys, back.opens, told)
         return Back(audience if told == audience.told else replace(audience, told=told), back.closes, opens)
 
     def _left_with(self, type_: str, before: Last, back: Back) -> Last:
@@ -154,12 +154,29 @@ class Ended:
                 return [Opening((other.order, PLACE[type_]), other, type_)]
         return []
 
-    def _behind_each_other(self, keys: frozenset[str], opens: list[Opening]) -> list[Opening]:
-        """These opens in the order of all, each once; and behind them what a joiner is told last, which is the newest."""
+    def _behind_each_other(
+        self, keys: frozenset[str], opens: list[Opening], before: Told
+    ) -> tuple[list[Opening], Told]:
+        """These opens in the order of all, each once, and what counts as told then. The newest that a joiner is told comes last.
+
+        Among them come those of a joiner's without which one of these would leave the audience on what is older: an encounter
+        that is told again names its patient, and another patient may be open.
+        """
         if not opens:
-            return []
-        newest = max(self._joiner(keys).opens.values(), key=lambda open_: open_.place)
-        return [open_ for _, open_ in sorted({open_.place: open_ for open_ in (*opens, newest)}.items())]
+            return [], before
+        joiner = self._joiner(keys)
+        newest = max(joiner.opens.values(), key=lambda open_: open_.place)
+        wanted = {type_: last.ref for type_, last in zip(DERIVED, joiner.told, strict=True) if last.ref}
+        chosen = {open_.place: open_ for open_ in (*opens, newest)}
+        while True:
+            ordered = [open_ for _, open_ in sorted(chosen.items())]
+            told = before
+            for open_ in ordered:
+                told = open_.told(told, keys)
+            others = [joiner.where[type_] for type_, ref in wanted.items() if told[PLACE[type_]].ref != ref]
+            if all(open_.place in chosen for open_ in others):
+                return ordered, told
+            chosen |= {open_.place: open_ for open_ in others}
 
     def _joiner(self, keys: frozenset[str]) -> Replay:
         opens = keys & self._opens

@@ -12,7 +12,7 @@ from fhircast_hub.core.effects import GOING_AWAY, NORMAL, POLICY_VIOLATION, SERV
 from fhircast_hub.core.errors import NotFound
 from fhircast_hub.core.holding import missed
 from fhircast_hub.core.joining import replay
-from fhircast_hub.core.limits import RESTART_GRACE, UNVOUCHED_SECONDS, Rules
+from fhircast_hub.core.limits import REMEMBERED_SHOWN, RESTART_GRACE, UNVOUCHED_SECONDS, Rules
 from fhircast_hub.core.session import Ids, Outcome, Session, Subscription, Told
 from fhircast_hub.core.subscriptions import confirmed, dropped, ends_at, placed, sends, with_subscription
 
@@ -29,9 +29,8 @@ def connected(session: Session | None, command: Connected, now: float, ids: Ids,
         return _verified(session, subscription, command, now, rules)
     effects: tuple[Effect, ...] = ()
     if subscription.connection:
-        subscription = replace(
-            subscription, shown=_shown(audiences.told_to(session.audiences, subscription.connection))
-        )
+        opens = _told_opens(session, subscription.connection)
+        subscription = replace(subscription, shown=_shown(subscription, max(subscription.sure, command.sure), opens))
         # One socket per endpoint: the newcomer takes over (SUB-11). The old one may have been dead for a while.
         effects = (Close(subscription.connection, POLICY_VIOLATION, "another socket took over this endpoint"),)
         session = replace(session, audiences=audiences.leave(session.audiences, subscription.connection))
@@ -47,9 +46,18 @@ def connected(session: Session | None, command: Connected, now: float, ids: Ids,
     return Outcome(session, (*effects, confirmed(session, back, now), *sends(back, before), *sends(back, frames)), back)
 
 
-def _shown(told: Told) -> tuple[str, ...]:
-    """What somebody who was told this was told an open of, and not only an event that names it."""
-    return tuple(last.ref for last in told if last.ref and not last.by)
+def _told_opens(session: Session, connection: str) -> tuple[str, ...]:
+    """The refs that a connection was told an open of, and not only an event that names them."""
+    return tuple(last.ref for last in audiences.told_to(session.audiences, connection) if last.ref and not last.by)
+
+
+def _shown(subscription: Subscription, sure: float, opens: Collection[str]) -> tuple[str, ...]:
+    """What a subscription may show that loses its socket, which was told these opens; what was sent until `sure` has arrived.
+
+    Where nothing has arrived on that socket, what was shown before may be shown still.
+    """
+    before = subscription.shown if sure < subscription.since else ()
+    return tuple(dict.fromkeys((*before, *opens)))[-REMEMBERED_SHOWN:]
 
 
 def _still_shown(told: Told, shown: Collection[str]) -> Told:
@@ -93,7 +101,7 @@ def disconnected(session: Session | None, command: Disconnected, now: float, rul
         if _came_anew(session, subscription, command.sure):
             return Outcome(dropped(session, subscription))
         back_by = now + (RESTART_GRACE if command.code == SERVICE_RESTART else rules.reconnect_grace)
-    shown = _shown(audiences.told_to(session.audiences, subscription.connection))
+    shown = _shown(subscription, command.sure, _told_opens(session, subscription.connection))
     return Outcome(_gone(session, subscription, now, command.sure, back_by, shown))
 
 
@@ -129,7 +137,7 @@ def restarted(session: Session, now: float, rules: Rules) -> Outcome:
             continue
         if subscription.connection:
             told = replay(session, subscription.keys, rules)[1]
-            shown = tuple(last.ref for last in told if last.ref)
+            shown = _shown(subscription, subscription.sure, [last.ref for last in told if last.ref])
             session = _gone(session, subscription, now, subscription.sure, back_by, shown)
         elif subscription.back_by:
             session = with_subscription(session, replace(subscription, back_by=back_by))

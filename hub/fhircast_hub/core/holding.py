@@ -72,7 +72,7 @@ def missed(
     known = is_open | {other.ref for other in held if other.closes}
     lost = [context.partition("/") for context, at in session.lost.items() if at > sure]
     gone = {f"{type_.lower()}/{id_}": (type_, id_) for type_, _, id_ in lost}
-    for ref in subscription.shown if rules.derive_closes else ():
+    for ref in reversed(subscription.shown) if rules.derive_closes else ():
         if ref not in {last.ref for last in told}:
             type_, _, id_ = ref.partition("/")
             gone.setdefault(ref, (spelling(f"{type_}-close").removesuffix("-close"), id_))

@@ -28,6 +28,8 @@ MAX_CONTENT_BYTES, REMEMBERED_UPDATES = 8 << 20, 256
 REMEMBERED_CHANGES = 64
 #: Closes beyond those held of which at least the context is remembered, so that a close can be made (SUB-12).
 REMEMBERED_CLOSES = 1024
+#: Opens that a subscription whose sockets break before they answer is remembered to have been told (SUB-12).
+REMEMBERED_SHOWN = 64
 #: Seconds every subscription has to come back after the hub was restarted (SUB-23).
 RESTART_GRACE = 30
 
