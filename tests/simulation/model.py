@@ -63,18 +63,13 @@ class Sub:
     left: int = 0
     refused: bool = False  # an open, since its socket came
     sure: float = 0.0  # what was sent until then has arrived
-    shown: set[str] = field(default_factory=set)  # what it may show, for its sockets were told an open of it
+    shown: set[str] = field(default_factory=set)  # what its last socket was told an open of
 
-    def leave(self, sure: float) -> None:
-        """Its socket goes, if it has one; what was sent until `sure` has arrived."""
+    def leave(self) -> None:
+        """Its socket goes, if it has one."""
         if self.connection:
-            self.show({ref for ref, by in self.told.values() if not by}, sure)
+            self.shown = {ref for ref, by in self.told.values() if not by}
             self.told = {}
-
-    def show(self, refs: set[str], sure: float) -> None:
-        """It may show these when its socket is gone; and all that it may have shown before, if nothing has arrived on that."""
-        self.sure = max(self.sure, sure)
-        self.shown = refs | (self.shown if self.sure < self.since else set())
 
     def last(self, type_: str) -> str:
         """The context of this type that it was last told of, "" for none."""
@@ -100,21 +95,17 @@ class Sub:
 
 
 class Change(NamedTuple):
-    """A close or update that was accepted, as whoever missed it is told; a derived close not who asked for the events `unless`."""
+    """A close or update that was accepted, or a close that was derived, as whoever missed it is told."""
 
     at: float
     key: str
     ref: str
     label: Label
-    unless: frozenset[str] = frozenset()
     derived: bool = False
 
     @property
     def closes(self) -> bool:
         return self.key.endswith("-close")
-
-    def is_for(self, events: frozenset[str]) -> bool:
-        return self.key in events and not events & self.unless
 
 
 class Topic:
@@ -215,7 +206,7 @@ class Topic:
         return opened
 
     def tell_again(self, sub: Sub, opens: set[Opened]) -> None:
-        """It is sent these opens, which it may have been sent before; and those of a joiner's without which it would not be there."""
+        """A subscription is sent these opens once more, and those of a joiner's without which it would end elsewhere."""
         before, stale = dict(sub.told), set(sub.stale)
         joiner, _, where = self.joiner(sub.events)
         while True:

@@ -54,7 +54,7 @@ MUTANTS = (
     Mutant(
         "a joiner is in no audience",
         connections.connected,
-        "placed(with_subscription(session, back), back, _still_shown(told, subscription.shown))",
+        "placed(with_subscription(session, back), back, _still_shown(told, shown))",
         "with_subscription(session, back)",
         ("events_reach_who_asked", "opens_are_derived", "who_cannot_follow_is_reported"),
     ),
@@ -229,8 +229,8 @@ MUTANTS = (
     Mutant(
         "closes that were on their way to a socket that broke are not told again",
         holding.missed,
-        "other.at > sure",
-        "other.at >= left",
+        "handed_over(sure) if other.closes else sure",
+        "left if other.closes else sure",
         ("nothing_closed_is_shown",),
     ),
     Mutant(

@@ -29,6 +29,8 @@ RESTART = 30
 NORMAL, GOING_AWAY, TAKEN_OVER, RESTARTING = 1000, 1001, 1008, 1012
 #: Seconds that a dead socket may have been taken for a living one.
 HOLD = 60
+#: Seconds from the acceptance of an event until its frames are handed to sockets, at the most.
+HANDOVER = 1
 
 Told = list[tuple[str, Label]]
 
@@ -225,18 +227,11 @@ class Oracle:
             return told
         instead = topic.contexts[gone.ref].implied if gone.ref in topic.contexts else {}
         ended = [type_ for type_ in DERIVED if type_ in types and type_ not in instead]
-        unless = frozenset({f"{gone.type}-open"} | ({f"{gone.type}-close"} if post.kind == "close" else set()))
-        besides: set[object] = set()
         for sub in topic.connected():
-            labels = self._brought_back(topic, sub, gone, ended, post)
-            told += [(sub.connection, label) for label in labels]
-            besides |= {label[1] for label in labels} if sub.events & unless else set()
+            told += [(sub.connection, label) for label in self._brought_back(topic, sub, gone, ended, post)]
         for type_ in (type_ for type_ in reversed(DERIVED) if type_ in types):
-            key = f"{type_}-close"
-            label = "derived", key, gone.implied[type_], post.stamp
-            topic.changes.append(
-                Change(now, key, gone.implied[type_], label, frozenset() if key in besides else unless, derived=True)
-            )
+            label = "derived", f"{type_}-close", gone.implied[type_], post.stamp
+            topic.changes.append(Change(now, f"{type_}-close", gone.implied[type_], label, derived=True))
         return told
 
     def _brought_back(self, topic: Topic, sub: Sub, gone: Context, types: Iterable[str], post: Post) -> list[Label]:
@@ -269,14 +264,15 @@ class Oracle:
         return [*reversed(closes), *labels]
 
     def _withheld(self, topic: Topic, sub: Sub, gone: Context, type_: str) -> set[Opened]:
-        """The newest open that was not derived for a subscription because `gone` said the same."""
+        """The newest open that was not derived for a subscription because `gone` said the same, or a joiner's open of that."""
         ref = gone.implied[type_]
         kept = [
             Opened(other.order, DERIVED.index(type_), derived_label(other, type_))
             for other in topic.contexts.values()
             if other.order > gone.order and other.implied.get(type_) == ref and f"{other.type}-open" not in sub.events
         ]
-        return set(kept[-1:])
+        joiner, _, where = topic.joiner(sub.events)
+        return {where[type_]} if kept and joiner.last(type_) == ref else set(kept[-1:])
 
     # Subscriptions
 
@@ -344,12 +340,13 @@ class Oracle:
         sub = topic.subs[command.sid]
         told: Told = [(sub.connection, ("close", TAKEN_OVER))] if sub.connection else []
         may, must, must_close = self._missed(topic, sub, now) if not sub.fresh else ([], [], [])
-        sub.leave(command.sure)
-        sub.sure = now if sub.fresh else sub.sure
+        sub.sure = now if sub.fresh else max(sub.sure, command.sure)
+        unheard = set() if sub.fresh else self._unheard(topic, sub, now)
+        sub.leave()
         sub.connection, sub.fresh, sub.back_by, sub.since = command.connection, False, 0.0, now
         sub.heard = len(topic.changes)
         labels, known, sub.stale = topic.replay(sub.events)
-        sub.told = {type_: (ref, "" if ref in sub.shown else by) for type_, (ref, by) in known.items()}
+        sub.told = {type_: (ref, "" if ref in sub.shown | unheard else by) for type_, (ref, by) in known.items()}
         sub.refused = False
         told += [(sub.connection, label) for label in (_confirmation(sub), *labels)]
         return Heard(told, may, must, must_close)
@@ -357,13 +354,28 @@ class Oracle:
     def _missed(self, topic: Topic, sub: Sub, now: float) -> tuple[list[Change], list[Label], list[str]]:
         """What it may be told, must be told, and the contexts of which it must be told a close (SUB-12)."""
         absent = len(topic.changes) if sub.connection else sub.left
-        may = [change for change in topic.changes if change.is_for(sub.events)]
+        may = [change for change in topic.changes if change.key in sub.events]
         kept = max(0, len(topic.changes) - self.rules.held_messages)
-        missed = [(place, c) for place, c in enumerate(topic.changes) if place >= absent and c.is_for(sub.events)]
-        own = {ref for ref, by in topic.replay(sub.events)[1].values() if not by} | topic.contexts.keys()
-        must = [c.label for place, c in missed if place >= kept and not (c.derived and c.ref in own)]
+        missed = [(place, c) for place, c in enumerate(topic.changes) if place >= absent and c.key in sub.events]
+        again = {c.ref: place for place, c in missed if c.closes}  # of several closes the last is enough
+        told = topic.replay(sub.events)[1]
+        must = [
+            c.label
+            for place, c in missed
+            if place >= kept and not (c.derived and (again[c.ref] > place or self._is_told(topic, c.ref, told)))
+        ]
         gone = [c.ref for place, c in missed if place < kept and c.closes and not topic.is_open(c.ref)]
         return may, must, gone
+
+    def _is_told(self, topic: Topic, ref: str, told: dict[str, tuple[str, str]]) -> bool:
+        """Whether whoever is told this hears of the context, or of another of its type while this one is named still."""
+        last = told.get(ref.partition("/")[0], ("", ""))[0]
+        return ref in topic.contexts or last == ref or (bool(last) and topic.is_open(ref))
+
+    def _unheard(self, topic: Topic, sub: Sub, now: float) -> set[str]:
+        """The contexts whose closes it may not have heard."""
+        heard = max(sub.sure, now - HOLD) if sub.connection and sub.since < now - HOLD else sub.sure
+        return {change.ref for change in topic.changes if change.closes and change.at > heard - HANDOVER}
 
     def _disconnected(self, topic: Topic, command: Disconnected, now: float) -> None:
         sub = topic.subs.get(command.sid)
@@ -375,7 +387,8 @@ class Oracle:
             del topic.subs[sub.sid]
         else:
             sub.back_by = now + (RESTART if command.code == RESTARTING else self.rules.reconnect_grace)
-        sub.leave(command.sure)
+        sub.leave()
+        sub.sure = command.sure
         sub.connection, sub.since, sub.left = "", now, len(topic.changes)
 
     def _came_anew(self, topic: Topic, lost: Sub, sure: float) -> bool:
@@ -394,8 +407,7 @@ class Oracle:
         topic.reopened = False
         for sub in topic.subs.values():
             if sub.connection:
-                sub.show({ref for ref, _ in topic.replay(sub.events)[1].values()}, sub.sure)
-                sub.told = {}
+                sub.told, sub.shown = {}, {ref for ref, _ in topic.replay(sub.events)[1].values()}
                 sub.connection, sub.since, sub.left = "", now, len(topic.changes)
                 sub.back_by = now + RESTART
             elif sub.back_by:

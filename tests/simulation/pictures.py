@@ -101,9 +101,10 @@ def nothing_closed_is_shown(world: World, client: Client, socket: Socket) -> Non
 
 
 def nobody_stays_with_what_was_derived(world: World, client: Client, socket: Socket) -> None:
-    """DER-9, SUB-12: whoever was told an open last, and asked for its closes, is told when nothing of the kind is open any more.
+    """DER-9, SUB-12: a client that was told an open last, and asked for its closes, is told when nothing of the kind is open any more.
 
-    Left out is who refused an open, changed its events, or is told closes of a type and no opens: its close says all (DER-9).
+    Three kinds of clients are left out: those that refused an open, those that changed their events, and those that are told closes
+    of a type and no opens, for which the source's close says all (DER-9).
     """
     topic = world.oracle.topics[client.temper.topic]
     sub = topic.subs[socket.sid]

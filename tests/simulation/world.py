@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -40,6 +40,7 @@ class World:
         self.oracle = Oracle(script.rules)
         self.sockets: dict[str, Socket] = {}
         self.shown = Shown()
+        self._untold: deque[Commit] = deque()
         self.versions: set[str] = set()
         self.taken: set[tuple[str, str]] = set()
         self.causes: Counter[tuple[str, ...]] = Counter()
@@ -230,9 +231,14 @@ class World:
         asked = commit.asked
         self._check_status(asked, 0)
         self._check(asked, commit.before, commit.after, commit.effects)
-        for node in self.nodes:
-            if node.up:
-                node.tell(commit)
+        self._untold.append(commit)
+        if len(self._untold) > 1:
+            return  # a node that was told of the one before made this one at once: all are told in order
+        while self._untold:
+            for node in self.nodes:
+                if node.up:
+                    node.tell(self._untold[0])
+            self._untold.popleft()
 
     def _check_status(self, asked: Asked, status: int) -> None:
         """CON-3, CON-19, CON-11, AUT-3, AUT-5, SUB-21, SUB-22, ...: refused is what is to be refused, and with that status."""

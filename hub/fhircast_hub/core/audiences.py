@@ -61,8 +61,8 @@ def subscribed(audiences: Iterable[Audience], key: str) -> tuple[str, ...]:
 def named(told: Told, by: str, refs: Mapping[str, str]) -> Told:
     """`told` after an open of the type `by` was sent, which names these contexts, by type.
 
-    What the open before named counts no more. For what was told already, the open that told it stays; also where nobody knows
-    whether it is shown, so that no close is missing.
+    What the open before named counts no more. An open of its own, once told, stays what told a context. Where that is in doubt,
+    the open counts too: a close too many does no harm.
     """
     after = []
     for type_, last in zip(DERIVED, told, strict=True):

@@ -83,15 +83,12 @@ def take_back(
         messages = [*map(closes.__getitem__, each.closes), *(open_.message(session.topic) for open_ in each.opens)]
         effects += (Send(each.audience.members, *message) for message in messages)
     session = replace(session, audiences=audiences.merge(after)) if after != session.audiences else session
-    knowing = (gone.key, f"{gone.anchor}-close") if cause.closes else (gone.key,)
-    # Who knows the source and was sent a derived close besides may have lost that one too, with the socket.
-    besides = {type_ for each in back if not each.audience.keys.isdisjoint(knowing) for type_ in each.closes}
     held: list[Held] = []
     for type_ in (type_ for type_ in reversed(DERIVED) if type_ in types):
         frame, notice = closes[type_]
         key = f"{type_}-close"
         name = spelling(key).removesuffix("-close")
-        held.append(Held(cause.at, notice, name, gone.implied[type_], frame, key, () if type_ in besides else knowing))
+        held.append(Held(cause.at, notice, name, gone.implied[type_], frame, key))
     return hold(session, held, rules), tuple(effects)
 
 
@@ -148,19 +145,21 @@ class Ended:
         return Last()
 
     def _withheld(self, type_: str, ref: str, keys: frozenset[str]) -> list[Opening]:
-        """The open of `ref` that the event kept from being derived, of the newest context that implies one and is not sent itself."""
+        """The open of `ref` that the event kept from being derived: a joiner's, or that of the newest context that implies one."""
+        joiner = self._joiner(keys)
         for other in reversed(self._session.contexts.values()):
             if other.order > self._gone.order and other.key not in keys and other.implied.get(type_) == ref:
-                return [Opening((other.order, PLACE[type_]), other, type_)]
+                told = joiner.told[PLACE[type_]].ref == ref
+                return [joiner.where[type_] if told else Opening((other.order, PLACE[type_]), other, type_)]
         return []
 
     def _behind_each_other(
         self, keys: frozenset[str], opens: list[Opening], before: Told
     ) -> tuple[list[Opening], Told]:
-        """These opens in the order of all, each once, and what counts as told then. The newest that a joiner is told comes last.
+        """These opens in the order of all, each once, and what counts as told then.
 
-        Among them come those of a joiner's without which one of these would leave the audience on what is older: an encounter
-        that is told again names its patient, and another patient may be open.
+        The newest open of a joiner's comes too. An encounter that is told again names its patient; where a joiner is told
+        another patient behind the encounter, that open is sent behind it as well.
         """
         if not opens:
             return [], before

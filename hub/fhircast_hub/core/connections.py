@@ -8,11 +8,11 @@ from msgspec.structs import replace
 
 from fhircast_hub.core import audiences, hooks
 from fhircast_hub.core.commands import Acknowledged, Connected, Disconnected, Unverified
-from fhircast_hub.core.effects import GOING_AWAY, NORMAL, POLICY_VIOLATION, SERVICE_RESTART, Close, Effect
+from fhircast_hub.core.effects import GOING_AWAY, NORMAL, POLICY_VIOLATION, SERVICE_RESTART, Close, Effect, Message
 from fhircast_hub.core.errors import NotFound
-from fhircast_hub.core.holding import missed
+from fhircast_hub.core.holding import missed, unheard
 from fhircast_hub.core.joining import replay
-from fhircast_hub.core.limits import REMEMBERED_SHOWN, RESTART_GRACE, UNVOUCHED_SECONDS, Rules
+from fhircast_hub.core.limits import RESTART_GRACE, UNVOUCHED_SECONDS, Rules
 from fhircast_hub.core.session import Ids, Outcome, Session, Subscription, Told
 from fhircast_hub.core.subscriptions import confirmed, dropped, ends_at, placed, sends, with_subscription
 
@@ -29,35 +29,29 @@ def connected(session: Session | None, command: Connected, now: float, ids: Ids,
         return _verified(session, subscription, command, now, rules)
     effects: tuple[Effect, ...] = ()
     if subscription.connection:
-        opens = _told_opens(session, subscription.connection)
-        subscription = replace(subscription, shown=_shown(subscription, max(subscription.sure, command.sure), opens))
+        subscription = replace(subscription, shown=_told_opens(session, subscription.connection))
         # One socket per endpoint: the newcomer takes over (SUB-11). The old one may have been dead for a while.
         effects = (Close(subscription.connection, POLICY_VIOLATION, "another socket took over this endpoint"),)
         session = replace(session, audiences=audiences.leave(session.audiences, subscription.connection))
     sure = max(subscription.sure, command.sure)
     frames, told = replay(session, subscription.keys, rules)
-    before = [] if subscription.fresh else missed(session, subscription, sure, told, now, ids, rules)
+    before: list[Message] = []
+    shown: Collection[str] = ()
+    if not subscription.fresh:
+        before = missed(session, subscription, sure, told, now, ids, rules)
+        shown = unheard(session, subscription, sure, now, rules).union(subscription.shown)
     # What it is told now may get lost like all before: only an answer makes that sure.
     sure = now if subscription.fresh else sure
     back = replace(
         subscription, connection=command.connection, since=now, fresh=False, sure=sure, back_by=0.0, refused=""
     )
-    session = placed(with_subscription(session, back), back, _still_shown(told, subscription.shown))
+    session = placed(with_subscription(session, back), back, _still_shown(told, shown))
     return Outcome(session, (*effects, confirmed(session, back, now), *sends(back, before), *sends(back, frames)), back)
 
 
 def _told_opens(session: Session, connection: str) -> tuple[str, ...]:
     """The refs that a connection was told an open of, and not only an event that names them."""
     return tuple(last.ref for last in audiences.told_to(session.audiences, connection) if last.ref and not last.by)
-
-
-def _shown(subscription: Subscription, sure: float, opens: Collection[str]) -> tuple[str, ...]:
-    """What a subscription may show that loses its socket, which was told these opens; what was sent until `sure` has arrived.
-
-    Where nothing has arrived on that socket, what was shown before may be shown still.
-    """
-    before = subscription.shown if sure < subscription.since else ()
-    return tuple(dict.fromkeys((*before, *opens)))[-REMEMBERED_SHOWN:]
 
 
 def _still_shown(told: Told, shown: Collection[str]) -> Told:
@@ -101,7 +95,7 @@ def disconnected(session: Session | None, command: Disconnected, now: float, rul
         if _came_anew(session, subscription, command.sure):
             return Outcome(dropped(session, subscription))
         back_by = now + (RESTART_GRACE if command.code == SERVICE_RESTART else rules.reconnect_grace)
-    shown = _shown(subscription, command.sure, _told_opens(session, subscription.connection))
+    shown = _told_opens(session, subscription.connection)
     return Outcome(_gone(session, subscription, now, command.sure, back_by, shown))
 
 
@@ -128,7 +122,7 @@ def restarted(session: Session, now: float, rules: Rules) -> Outcome:
     """The hub's process is new: whoever had a socket has none, and some time to come back (SUB-23).
 
     Nobody knows any more what each was told. All that a joiner is told now counts as told by an open of its own, so that no
-    close is missing on return.
+    derived close is missing later (DER-9).
     """
     back_by = now + RESTART_GRACE
     session, effects = hooks.resumed(_unvouched(session, now), now, rules)
@@ -137,7 +131,7 @@ def restarted(session: Session, now: float, rules: Rules) -> Outcome:
             continue
         if subscription.connection:
             told = replay(session, subscription.keys, rules)[1]
-            shown = _shown(subscription, subscription.sure, [last.ref for last in told if last.ref])
+            shown = tuple(last.ref for last in told if last.ref)
             session = _gone(session, subscription, now, subscription.sure, back_by, shown)
         elif subscription.back_by:
             session = with_subscription(session, replace(subscription, back_by=back_by))

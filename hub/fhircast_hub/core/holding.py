@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from fhircast_hub.core.audiences import PLACE
 from fhircast_hub.core.effects import Message, Notice
-from fhircast_hub.core.limits import REMEMBERED_CLOSES, Rules
+from fhircast_hub.core.limits import HANDOVER_SECONDS, REMEMBERED_CLOSES, Rules
 from fhircast_hub.core.messages import encode, made_event
 from fhircast_hub.core.names import anchor_keys, spelling
 from fhircast_hub.core.session import Held, Ids, Session, Subscription, Told
@@ -20,10 +21,10 @@ def hold(session: Session, news: Sequence[Held], rules: Rules) -> Session:
     Of a close that is too much to hold the context is remembered; what nobody can have missed is forgotten.
     """
     # A socket that is older than this has answered a ping, or was found dead.
-    since = young = news[0].at - rules.hold_seconds
+    since = young = handed_over(news[0].at - rules.hold_seconds)
     for subscription in session.subscriptions.values():
         if not subscription.fresh and (not subscription.connection or subscription.since > young):
-            since = min(since, subscription.sure)
+            since = min(since, handed_over(subscription.sure))
     number = next(reversed(session.held), 0) + 1
     held = {order: other for order, other in session.held.items() if other.at >= since} | dict(enumerate(news, number))
     lost = {context: at for context, at in session.lost.items() if at >= since}
@@ -40,6 +41,21 @@ def hold(session: Session, news: Sequence[Held], rules: Rules) -> Session:
     return replace(session, held=held, lost=lost)
 
 
+def handed_over(sure: float) -> float:
+    """The time until which all that was accepted has arrived, where all that was handed to a socket until `sure` has."""
+    return sure - HANDOVER_SECONDS
+
+
+def unheard(session: Session, subscription: Subscription, sure: float, now: float, rules: Rules) -> set[str]:
+    """The refs of the contexts whose closes a subscription may not have heard; what was sent until `sure` has arrived."""
+    heard = handed_over(_sure(subscription, sure, now, rules))
+    lost = {
+        f"{type_.lower()}/{id_}"
+        for type_, _, id_ in (each.partition("/") for each, at in session.lost.items() if at > heard)
+    }
+    return lost | {other.ref for other in session.held.values() if other.closes and other.at > heard}
+
+
 def missed(
     session: Session, subscription: Subscription, sure: float, told: Told, now: float, ids: Ids, rules: Rules
 ) -> list[Message]:
@@ -47,41 +63,49 @@ def missed(
     has arrived.
 
     That is what was accepted while it had no socket, and what was sent to its last socket and may never have arrived, unless what
-    was closed then is open again. Where a close is no longer held, one is made for the context that is closed now; and for each
-    context of which it was told an open that nothing tells any more.
+    was closed then is open again. Where a close is no longer held, one is made for the context that is closed now.
     """
     left = subscription.since if not subscription.connection else now
-    if subscription.connection and subscription.since < left - rules.hold_seconds:
-        # A socket that was dead for longer than this would have been noticed by its pings.
-        sure = max(sure, left - rules.hold_seconds)
+    sure = _sure(subscription, sure, now, rules)
     keys = subscription.keys
     is_open = session.contexts.keys() | {last.ref for last in told if not last.by}
+    implied = {ref for context in session.contexts.values() for ref in context.implied.values()}
+
+    def is_told(ref: str) -> bool:
+        """Whether an event that names this context is told, or another of its type while this one is named still."""
+        last = told[PLACE[ref.partition("/")[0]]].ref
+        return ref in is_open or last == ref or (bool(last) and ref in implied)
+
     held: list[Held] = []
+    closed: set[str] = set()
     reopened: set[str] = set()
     for other in reversed(session.held.values()):
         if other.at < left and other.closes and other.ref in is_open:
             reopened.add(other.ref)
         elif (
-            other.at > sure
+            # A close may be heard twice. An update is applied twice by some.
+            other.at > (handed_over(sure) if other.closes else sure)
             and other.key in keys
-            and keys.isdisjoint(other.unless)
-            and not (other.event and other.ref in is_open)
+            and not (other.event and (is_told(other.ref) or other.ref in closed))
             and not (other.at < left and other.ref in reopened)
         ):
             held.append(other)
-    known = is_open | {other.ref for other in held if other.closes}
-    lost = [context.partition("/") for context, at in session.lost.items() if at > sure]
+            closed |= {other.ref} if other.closes else set()
+    known = is_open | closed
+    lost = [context.partition("/") for context, at in session.lost.items() if at > handed_over(sure)]
     gone = {f"{type_.lower()}/{id_}": (type_, id_) for type_, _, id_ in lost}
-    for ref in reversed(subscription.shown) if rules.derive_closes else ():
-        if ref not in {last.ref for last in told}:
-            type_, _, id_ = ref.partition("/")
-            gone.setdefault(ref, (spelling(f"{type_}-close").removesuffix("-close"), id_))
     made = [
         _made_close(session, type_, id_, now, ids)
         for ref, (type_, id_) in gone.items()
         if f"{type_.lower()}-close" in keys and ref not in known
     ]
     return [*made, *((other.frame, other.notice) for other in reversed(held))]
+
+
+def _sure(subscription: Subscription, sure: float, now: float, rules: Rules) -> float:
+    """`sure`, or later: a socket that was dead for longer would have been noticed by its pings."""
+    heard = now - rules.hold_seconds
+    return max(sure, heard) if subscription.connection and subscription.since < heard else sure
 
 
 def _made_close(session: Session, type_: str, id_: str, now: float, ids: Ids) -> Message:

@@ -26,10 +26,10 @@ MAX_CONTEXTS, MAX_CONTEXT_BYTES = 64, 8 << 20
 MAX_CONTENT_BYTES, REMEMBERED_UPDATES = 8 << 20, 256
 #: Changes of context whose repetition a session recognizes (EVT-17). A sender repeats its newest one, every ten seconds.
 REMEMBERED_CHANGES = 64
+#: Seconds between the acceptance of an event and the last of its frames that is handed to a socket.
+HANDOVER_SECONDS = 1.0
 #: Closes beyond those held of which at least the context is remembered, so that a close can be made (SUB-12).
 REMEMBERED_CLOSES = 1024
-#: Opens that a subscription whose sockets break before they answer is remembered to have been told (SUB-12).
-REMEMBERED_SHOWN = 64
 #: Seconds every subscription has to come back after the hub was restarted (SUB-23).
 RESTART_GRACE = 30
 

@@ -26,10 +26,9 @@ class Subscription(msgspec.Struct, frozen=True):
     `since` when that came or went; `fresh` until the first socket came. `sure` is until when all that was sent is known to have
     arrived (SUB-12). `back_by` is when it counts as lost unless a socket is back, or 0 (SYN-7). `acknowledges` is whether it
     ever did (SYN-6), `strikes` how many times in a row it then did not (SYN-5); `refused` is the name of the event that it
-    refused last, if it has not followed another since. `shown` are the refs of the opens of names.DERIVED that it may show
-    without a socket: its last one was told these, or may have been before a crash, or those before that never answered
-    (SUB-12). A webhook has a `callback` and perhaps a sealed `secret`; verified, its `connection` is a name too. `opaque` is
-    whether its token may be revoked (AUT-14).
+    refused last, if it has not followed another since. `shown` are the refs of the opens of names.DERIVED that its last socket
+    was told, or may have been told before a crash (DER-9). A webhook has a `callback` and perhaps a sealed `secret`; verified,
+    its `connection` is a name too. `opaque` is whether its token may be revoked (AUT-14).
     """
 
     sid: str
@@ -125,7 +124,7 @@ class Held(msgspec.Struct, frozen=True):
     """A close or update that somebody without a socket may still have to be told (SUB-12).
 
     `at` is when it was accepted, `type` the resourceType of its anchor, as spelled. A derived close (DER-9) has its own name as
-    `event`, in lower case, for its notice has the source's; subscribers of the events `unless` know the source, and are not told.
+    `event`, in lower case, for its notice has the source's.
     """
 
     at: float
@@ -134,7 +133,6 @@ class Held(msgspec.Struct, frozen=True):
     ref: str
     frame: bytes
     event: str = ""
-    unless: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
