@@ -7,6 +7,7 @@ import uuid
 import pytest
 
 from core.world import CLOSES, OPENS, World, encounter, item, message, patient, report, study, token
+from fhircast_hub.core.effects import NORMAL
 from fhircast_hub.core.limits import MAX_CONTEXTS
 
 PATIENTS = "Patient-open,Patient-close"
@@ -533,6 +534,224 @@ def test_who_is_told_another_hears_no_close_of_what_is_named_still() -> None:
     world.publish("Encounter-close", encounter("e1"))
     world.connect("chart")
     assert world.news("chart") == ["subscribe", "Patient-open p2"]
+
+
+@pytest.mark.req("DER-9", "SUB-12")
+@pytest.mark.parametrize("how", ["stays", "lost", "left", "taken over", "crash", "renewed"])
+@pytest.mark.parametrize("away", [False, True])
+def test_what_is_shown_is_remembered_though_a_newer_event_names_nothing(how: str, away: bool) -> None:
+    """An encounter told p1, and a study of p1 was opened; a newer study names nobody. p1 ends with the study, for all."""
+    world = World()
+    world.join("chart", VIEWER)
+    world.publish("Encounter-open", encounter("e1"), patient("p1"))
+    world.publish("ImagingStudy-open", study("s1"), patient("p1"))
+    world.publish("Encounter-close", encounter("e1"))
+    world.wait(2)
+    if not away:
+        world.publish("ImagingStudy-open", study("s2"))
+    match how:
+        case "lost" | "left":
+            world.disconnect("chart", code=1006 if how == "lost" else NORMAL)
+        case "crash":
+            world.restart()
+        case "renewed":
+            world.renew("chart", VIEWER)
+    if away:
+        world.publish("ImagingStudy-open", study("s2"))
+    world.news("chart")
+    if how not in ("stays", "renewed"):
+        world.connect("chart")
+        told = world.news("chart")
+        assert told[-1] == "ImagingStudy-open s2"
+    world.publish("ImagingStudy-close", study("s1"))
+    world.publish("ImagingStudy-close", study("s2"))
+    assert world.news("chart") == ["ImagingStudy-close s1", "Patient-close p1", "ImagingStudy-close s2"]
+
+
+@pytest.mark.req("DER-9", "SUB-12")
+@pytest.mark.parametrize("held", [1, 256])
+def test_a_close_is_told_of_whom_an_event_names_that_were_closed_before(held: int) -> None:
+    """A report names p2, who was closed and opened by an encounter. The encounter is closed while the chart is away."""
+    world = World(held_messages=held)
+    world.join("chart", f"{PATIENTS},DiagnosticReport-open,DiagnosticReport-close")
+    world.publish("DiagnosticReport-open", report("r2"), patient("p2"))
+    world.publish("Patient-close", patient("p2"))
+    world.publish("Encounter-open", encounter("e2"), patient("p2"))
+    world.wait(2)
+    assert world.news("chart")[-1] == "Patient-open p2"
+    away(world, "Encounter-close", encounter("e2"))
+    assert world.news("chart") == ["subscribe", "Patient-close p2", "DiagnosticReport-open r2"]
+
+
+@pytest.mark.req("DER-3", "CTX-7")
+def test_what_is_named_after_a_close_that_was_missed_is_told_when_the_name_goes() -> None:
+    """p1 was opened and closed while the viewer was away, and a study of p1 is open. A study of nobody comes, then an encounter of p1."""
+    world = World()
+    world.join("viewer", VIEWER)
+    world.disconnect("viewer", code=1006)
+    world.wait(1)
+    world.publish("Patient-open", patient("p1"))
+    world.publish("Patient-close", patient("p1"))
+    world.publish("ImagingStudy-open", study("s1"), patient("p1"))
+    world.connect("viewer")
+    assert world.news("viewer") == ["subscribe", "Patient-close p1", "ImagingStudy-open s1"]
+    world.publish("ImagingStudy-open", study("s2"))
+    world.publish("Encounter-open", encounter("e1"), patient("p1"))
+    assert world.news("viewer") == joined(world, VIEWER) == ["ImagingStudy-open s2", "Patient-open p1"]
+
+
+@pytest.mark.req("DER-3", "CTX-7")
+def test_what_was_refused_and_named_is_told_when_the_name_goes() -> None:
+    """The viewer refused p1 and followed a study of p1. A study of nobody comes, then an encounter of p1."""
+    world = World()
+    world.join("viewer", VIEWER)
+    world.publish("DiagnosticReport-open", report("r1"), patient("p1"))
+    world.answer("viewer", 409)
+    world.publish("ImagingStudy-open", study("s1"), patient("p1"))
+    world.publish("DiagnosticReport-close", report("r1"))
+    world.publish("ImagingStudy-open", study("s2"))
+    world.news("viewer")
+    world.publish("Encounter-open", encounter("e1"), patient("p1"))
+    assert world.news("viewer") == ["Patient-open p1"]
+
+
+@pytest.mark.req("DER-9", "SUB-12")
+@pytest.mark.parametrize("held", [1, 256])
+def test_a_close_that_was_not_needed_on_return_is_told_when_the_name_goes(held: int) -> None:
+    """The socket was dead when the report of p1 was closed and a study of p1 opened. p1 ends with the study."""
+    world = World(held_messages=held)
+    world.join("viewer", VIEWER)
+    world.publish("DiagnosticReport-open", report("r1"), patient("p1"))
+    world.news("viewer")
+    world.wait(2)
+    sure = world.now
+    world.wait(1)
+    world.publish("DiagnosticReport-close", report("r1"))
+    world.publish("DiagnosticReport-close", report("never"))
+    world.publish("ImagingStudy-open", study("s1"), patient("p1"))
+    world.news("viewer")
+    world.disconnect("viewer", sure=sure, code=1006)
+    world.connect("viewer")
+    assert world.news("viewer") == ["subscribe", "ImagingStudy-open s1"]
+    world.publish("ImagingStudy-close", study("s1"))
+    assert world.news("viewer") == ["ImagingStudy-close s1", "Patient-close p1"]
+
+
+@pytest.mark.req("DER-9", "SUB-12")
+@pytest.mark.parametrize("held", [1, 256])
+def test_an_acknowledgement_says_nothing_of_closes_that_were_too_much_to_hold(held: int) -> None:
+    """A patient is closed, then a report. The report's close is acknowledged half a second after the patient's was accepted."""
+    world = World(held_messages=held)
+    world.join("chart", f"{PATIENTS},DiagnosticReport-open,DiagnosticReport-close")
+    world.publish("Patient-open", patient("p1"))
+    world.publish("DiagnosticReport-open", report("r2"), patient("p2"))
+    world.wait(5)
+    world.publish("Patient-close", patient("p1"))
+    world.wait(0.5)
+    world.publish("DiagnosticReport-close", report("r2"))
+    world.disconnect("chart", sure=world.now, code=1006)
+    world.news("chart")
+    world.wait(1)
+    world.connect("chart")
+    assert set(world.news("chart")) == {
+        "subscribe",
+        "Patient-close p1",
+        "DiagnosticReport-close r2",
+        "Patient-close p2",
+    }
+
+
+@pytest.mark.req("SUB-12")
+@pytest.mark.parametrize("how", ["away", "taken over"])
+def test_a_close_shortly_before_the_last_sign_of_life_is_kept(how: str) -> None:
+    """Another close comes a minute later: what somebody may still have to be told is not forgotten."""
+    world = World()
+    world.join("chart", PATIENTS)
+    world.wait(100)
+    for number in (1, 2):
+        world.publish("Patient-open", patient(f"p{number}"))
+    world.publish("Patient-close", patient("p1"))
+    world.wait(0.5)
+    if how == "away":
+        world.disconnect("chart", sure=world.now, code=1006)
+        world.wait(100)
+    else:
+        world.wait(60)
+    world.publish("Patient-close", patient("p2"))
+    world.news("chart")
+    world.connect("chart")
+    assert world.news("chart") == ["subscribe", "Patient-close p1", "Patient-close p2"]
+
+
+@pytest.mark.req("DER-9", "SUB-12")
+@pytest.mark.parametrize("held", [1, 256])
+def test_no_close_is_made_of_what_is_told_or_named_still(held: int) -> None:
+    """An encounter is closed while a report of the same patient is open, or a report of another patient besides."""
+    world = World(held_messages=held)
+    world.join("chart", f"{PATIENTS},DiagnosticReport-open,DiagnosticReport-close")
+    world.publish("DiagnosticReport-open", report("r1"), patient("p1"))
+    world.publish("Encounter-open", encounter("e1"), patient("p1"))
+    world.wait(2)
+    world.news("chart")
+    world.disconnect("chart", code=1006)
+    world.publish("Encounter-close", encounter("e1"))
+    away(world, "DiagnosticReport-close", report("never"))
+    assert world.news("chart") == ["subscribe", "DiagnosticReport-close never", "DiagnosticReport-open r1"]
+
+
+@pytest.mark.req("DER-9", "SUB-12")
+def test_closes_that_are_made_come_in_the_order_of_the_last_ones() -> None:
+    """The patient was closed before already; then a report of a study, an encounter and that patient came and went."""
+    world = World(held_messages=1)
+    events = f"{VIEWER},Encounter-open,Encounter-close"
+    world.join("chart", events)
+    world.disconnect("chart", code=1006)
+    world.wait(1)
+    for number in (1, 2):
+        world.publish("Patient-open", patient(f"p{number}"))
+        world.publish("Patient-close", patient(f"p{number}"))
+    world.publish("DiagnosticReport-open", report("r1"), study("s1"), encounter("e1"), patient("p1"))
+    world.publish("DiagnosticReport-close", report("r1"))
+    world.publish("DiagnosticReport-close", report("never"))
+    world.connect("chart")
+    closes = ["Patient-close p2", "ImagingStudy-close s1", "Encounter-close e1", "Patient-close p1"]
+    assert world.news("chart") == ["subscribe", *closes]
+
+
+@pytest.mark.req("DER-9", "CTX-6")
+@pytest.mark.parametrize("renews", [False, True])
+def test_whoever_is_told_a_home_open_shows_nothing(renews: bool) -> None:
+    """On return, or at a renewal that adds Home-open: a study is open, and its close takes no patient back."""
+    world = World()
+    world.join("chart", VIEWER if renews else f"{VIEWER},Home-open")
+    world.publish("DiagnosticReport-open", report("r1"), patient("p1"))
+    world.publish("ImagingStudy-open", study("s1"), patient("p1"))
+    world.publish("ImagingStudy-open", study("s2"))
+    world.wait(2)
+    if not renews:
+        world.disconnect("chart", code=1006)
+    world.publish("Home-open")
+    world.news("chart")
+    if renews:
+        world.renew("chart", f"{VIEWER},Home-open")
+    else:
+        world.connect("chart")
+    assert world.news("chart")[-1] == "Home-open"
+    world.publish("ImagingStudy-close", study("s1"))
+    world.publish("DiagnosticReport-close", report("r1"))
+    assert world.news("chart") == ["ImagingStudy-close s1"]
+
+
+@pytest.mark.req("DER-9")
+def test_no_older_open_of_its_own_type_is_told_at_a_close() -> None:
+    """Two studies of p1 are open. The close of the newer says all: nobody is brought back to a stored study."""
+    world = World()
+    world.join("viewer", VIEWER)
+    for number in (1, 2):
+        world.publish("ImagingStudy-open", study(f"s{number}"), patient("p1"))
+    world.news("viewer")
+    world.publish("ImagingStudy-close", study("s2"))
+    assert world.news("viewer") == ["ImagingStudy-close s2"]
 
 
 @pytest.mark.req("DER-9", "SUB-12")

@@ -80,9 +80,9 @@ class Sub:
         for type_ in [t for t, last in self.told.items() if last[1] == by and t not in refs]:
             self.untell(type_)
         for type_, ref in refs.items():
-            if type_ == by or self.last(type_) != ref or type_ in self.stale:
-                own = type_ == by or self.told.get(type_) == (ref, "")
-                self.told[type_] = ref, "" if own else by
+            own = self.told.get(type_) == (ref, "")  # it stays so, and stays in doubt
+            if type_ == by or self.last(type_) != ref or (type_ in self.stale and not own):
+                self.told[type_] = ref, "" if type_ == by else by
                 self.stale.discard(type_)
 
     def doubt(self, refs: set[str]) -> None:
@@ -173,7 +173,11 @@ class Topic:
 
     def is_open(self, ref: str) -> bool:
         """Whether it is open, or somebody who joins may be told an open of it that another one implies."""
-        return ref in self.contexts or any(ref in context.implied.values() for context in self.contexts.values())
+        return ref in self.contexts or self.is_implied(ref)
+
+    def is_implied(self, ref: str) -> bool:
+        """Whether an open context names it."""
+        return any(ref in context.implied.values() for context in self.contexts.values())
 
     def newer(self, gone: Context) -> bool:
         """Whether a context of the same type was opened after this one."""

@@ -54,7 +54,7 @@ MUTANTS = (
     Mutant(
         "a joiner is in no audience",
         connections.connected,
-        "placed(with_subscription(session, back), back, _still_shown(told, shown))",
+        "placed(with_subscription(session, back), back, known)",
         "with_subscription(session, back)",
         ("events_reach_who_asked", "opens_are_derived", "who_cannot_follow_is_reported"),
     ),

@@ -21,7 +21,7 @@ from fhircast_hub.core.commands import (
     Unsubscribe,
 )
 from fhircast_hub.core.limits import Rules
-from simulation.model import Change, Context, Label, Opened, Sub, Topic, derived_label
+from simulation.model import Change, Context, Label, Opened, Sub, Topic
 from simulation.posts import DERIVED, Post, Token
 
 #: Seconds to come back after a restart (SUB-23).
@@ -264,15 +264,10 @@ class Oracle:
         return [*reversed(closes), *labels]
 
     def _withheld(self, topic: Topic, sub: Sub, gone: Context, type_: str) -> set[Opened]:
-        """The newest open that was not derived for a subscription because `gone` said the same, or a joiner's open of that."""
-        ref = gone.implied[type_]
-        kept = [
-            Opened(other.order, DERIVED.index(type_), derived_label(other, type_))
-            for other in topic.contexts.values()
-            if other.order > gone.order and other.implied.get(type_) == ref and f"{other.type}-open" not in sub.events
-        ]
+        """The derived open of a joiner's that a subscription was not told because `gone` said the same."""
         joiner, _, where = topic.joiner(sub.events)
-        return {where[type_]} if kept and joiner.last(type_) == ref else set(kept[-1:])
+        is_derived = joiner.last(type_) == gone.implied[type_] and where[type_].place < len(DERIVED)
+        return {where[type_]} if is_derived else set()
 
     # Subscriptions
 
@@ -318,9 +313,11 @@ class Oracle:
         if labels and labels[-1:] != everything[-1:]:
             labels += everything[-1:]
         stale = doubts | {t for t in told if f"{t}-open" not in added and sub.last(t) != told[t][0]}
+        home = topic.home is not None and "home-open" in sub.events
+        kept = {t for t in DERIVED if t in sub.told and not sub.told[t][1] and t not in told and not home}
         same = {t for t in told if sub.last(t) == told[t][0]}
-        sub.stale = (stale - same) | (sub.stale & same)
-        sub.told = told | {t: sub.told[t] for t in same}
+        sub.stale = (stale - same) | (sub.stale & same) | kept
+        sub.told = told | {t: sub.told[t] for t in same | kept}
         return [(sub.connection, label) for label in (_confirmation(sub), *labels)]
 
     def _meant(self, topic: Topic, command: Unsubscribe, token: Token, now: float) -> Sub:
@@ -341,12 +338,14 @@ class Oracle:
         told: Told = [(sub.connection, ("close", TAKEN_OVER))] if sub.connection else []
         may, must, must_close = self._missed(topic, sub, now) if not sub.fresh else ([], [], [])
         sub.sure = now if sub.fresh else max(sub.sure, command.sure)
-        unheard = set() if sub.fresh else self._unheard(topic, sub, now)
+        fresh, unheard = sub.fresh, self._unheard(topic, sub, now)
         sub.leave()
         sub.connection, sub.fresh, sub.back_by, sub.since = command.connection, False, 0.0, now
         sub.heard = len(topic.changes)
         labels, known, sub.stale = topic.replay(sub.events)
-        sub.told = {type_: (ref, "" if ref in sub.shown | unheard else by) for type_, (ref, by) in known.items()}
+        sub.told = known
+        if not fresh:
+            self._still_shows(topic, sub, unheard)
         sub.refused = False
         told += [(sub.connection, label) for label in (_confirmation(sub), *labels)]
         return Heard(told, may, must, must_close)
@@ -367,10 +366,25 @@ class Oracle:
         gone = [c.ref for place, c in missed if place < kept and c.closes and not topic.is_open(c.ref)]
         return may, must, gone
 
+    def _still_shows(self, topic: Topic, sub: Sub, unheard: set[str]) -> None:
+        """What it was told an open of before, it may show yet; and what is named now, though it may not have heard of its close."""
+        home = topic.home is not None and "home-open" in sub.events
+        for type_ in DERIVED:
+            ref, by = sub.told.get(type_, ("", ""))
+            own = next((ref for ref in sub.shown if ref.startswith(f"{type_}/")), "")
+            if by and ref in unheard:
+                sub.told[type_] = ref, ""
+                sub.stale.add(type_)
+            elif ref and ref == own:
+                sub.told[type_] = ref, ""
+            elif not ref and topic.is_implied(own) and not home:
+                sub.told[type_] = own, ""
+                sub.stale.add(type_)
+
     def _is_told(self, topic: Topic, ref: str, told: dict[str, tuple[str, str]]) -> bool:
-        """Whether whoever is told this hears of the context, or of another of its type while this one is named still."""
-        last = told.get(ref.partition("/")[0], ("", ""))[0]
-        return ref in topic.contexts or last == ref or (bool(last) and topic.is_open(ref))
+        """Whether whoever is told this is told an open of the context, or of another of its type while this one is named still."""
+        last, by = told.get(ref.partition("/")[0], ("", ""))
+        return ref in topic.contexts or (last == ref and not by) or (bool(last) and topic.is_implied(ref))
 
     def _unheard(self, topic: Topic, sub: Sub, now: float) -> set[str]:
         """The contexts whose closes it may not have heard."""
@@ -407,7 +421,11 @@ class Oracle:
         topic.reopened = False
         for sub in topic.subs.values():
             if sub.connection:
-                sub.told, sub.shown = {}, {ref for ref, _ in topic.replay(sub.events)[1].values()}
+                told = topic.replay(sub.events)[1]
+                last = {
+                    t: c.implied[t] for c in topic.contexts.values() for t in c.implied if f"{t}-open" in sub.events
+                }
+                sub.told, sub.shown = {}, {told.get(t, (last.get(t, ""), ""))[0] for t in DERIVED} - {""}
                 sub.connection, sub.since, sub.left = "", now, len(topic.changes)
                 sub.back_by = now + RESTART
             elif sub.back_by:

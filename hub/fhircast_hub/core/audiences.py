@@ -61,16 +61,15 @@ def subscribed(audiences: Iterable[Audience], key: str) -> tuple[str, ...]:
 def named(told: Told, by: str, refs: Mapping[str, str]) -> Told:
     """`told` after an open of the type `by` was sent, which names these contexts, by type.
 
-    What the open before named counts no more. An open of its own, once told, stays what told a context. Where that is in doubt,
-    the open counts too: a close too many does no harm.
+    What the open before named counts no more. An open of its own, once told, stays what told a context, and stays in doubt.
     """
     after = []
     for type_, last in zip(DERIVED, told, strict=True):
         ref = refs.get(type_, "")
         if type_ == by:
             after.append(Last(ref))
-        elif ref and (ref != last.ref or last.stale):
-            after.append(Last(ref, by if ref != last.ref or last.by else ""))
+        elif ref and (ref != last.ref or (last.stale and last.by)):
+            after.append(Last(ref, by))
         else:
             after.append(Last() if last.by == by and not ref else last)
     return _told(after)
@@ -84,6 +83,24 @@ def replaced(told: Told, type_: str, last: Last) -> Told:
 def doubted(told: Told, refs: Collection[str]) -> Told:
     """`told` by those of whom nobody knows whether they show these contexts."""
     return _told(last._replace(stale=True) if last.ref in refs else last for last in told)
+
+
+def back(told: Told, shown: Collection[str], unheard: Collection[str], named: Collection[str]) -> Told:
+    """What a subscription counts as told that is back, and is `told` this.
+
+    It may still show what it was told an open of before: `shown`, as long as open contexts name that. Where it may not have
+    heard a close (`unheard`), what is named now is in doubt.
+    """
+    after = []
+    for type_, last in zip(DERIVED, told, strict=True):
+        own = next((ref for ref in shown if ref.startswith(f"{type_}/")), "")
+        if last.by and last.ref in unheard:
+            after.append(Last(last.ref, stale=True))
+        elif last.ref:
+            after.append(last._replace(by="") if last.ref == own else last)
+        else:
+            after.append(Last(own, stale=True) if own in named else last)
+    return _told(after)
 
 
 def before_home(told: Told, keys: frozenset[str]) -> Told:

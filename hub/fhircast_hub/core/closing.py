@@ -145,13 +145,10 @@ class Ended:
         return Last()
 
     def _withheld(self, type_: str, ref: str, keys: frozenset[str]) -> list[Opening]:
-        """The open of `ref` that the event kept from being derived: a joiner's, or that of the newest context that implies one."""
+        """The derived open by which a joiner is told `ref`: the event that ended named it, and kept that open from being told."""
         joiner = self._joiner(keys)
-        for other in reversed(self._session.contexts.values()):
-            if other.order > self._gone.order and other.key not in keys and other.implied.get(type_) == ref:
-                told = joiner.told[PLACE[type_]].ref == ref
-                return [joiner.where[type_] if told else Opening((other.order, PLACE[type_]), other, type_)]
-        return []
+        is_derived = joiner.told[PLACE[type_]].ref == ref and joiner.where[type_].derived
+        return [joiner.where[type_]] if is_derived else []
 
     def _behind_each_other(
         self, keys: frozenset[str], opens: list[Opening], before: Told

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from msgspec.structs import replace
 
 from fhircast_hub.core import audiences, hooks
 from fhircast_hub.core.commands import Acknowledged, Connected, Disconnected, Unverified
 from fhircast_hub.core.effects import GOING_AWAY, NORMAL, POLICY_VIOLATION, SERVICE_RESTART, Close, Effect, Message
 from fhircast_hub.core.errors import NotFound
-from fhircast_hub.core.holding import missed, unheard
-from fhircast_hub.core.joining import replay
+from fhircast_hub.core.holding import implied, missed, unheard
+from fhircast_hub.core.joining import is_home, replay
 from fhircast_hub.core.limits import RESTART_GRACE, UNVOUCHED_SECONDS, Rules
-from fhircast_hub.core.session import Ids, Outcome, Session, Subscription, Told
+from fhircast_hub.core.names import DERIVED
+from fhircast_hub.core.session import Ids, Outcome, Session, Subscription
 from fhircast_hub.core.subscriptions import confirmed, dropped, ends_at, placed, sends, with_subscription
 
 
@@ -36,28 +35,23 @@ def connected(session: Session | None, command: Connected, now: float, ids: Ids,
     sure = max(subscription.sure, command.sure)
     frames, told = replay(session, subscription.keys, rules)
     before: list[Message] = []
-    shown: Collection[str] = ()
+    known = told
     if not subscription.fresh:
         before = missed(session, subscription, sure, told, now, ids, rules)
-        shown = unheard(session, subscription, sure, now, rules).union(subscription.shown)
+        named = () if is_home(session, subscription.keys) else implied(session)
+        known = audiences.back(told, subscription.shown, unheard(session, subscription, sure, now, rules), named)
     # What it is told now may get lost like all before: only an answer makes that sure.
     sure = now if subscription.fresh else sure
     back = replace(
         subscription, connection=command.connection, since=now, fresh=False, sure=sure, back_by=0.0, refused=""
     )
-    session = placed(with_subscription(session, back), back, _still_shown(told, shown))
+    session = placed(with_subscription(session, back), back, known)
     return Outcome(session, (*effects, confirmed(session, back, now), *sends(back, before), *sends(back, frames)), back)
 
 
 def _told_opens(session: Session, connection: str) -> tuple[str, ...]:
     """The refs that a connection was told an open of, and not only an event that names them."""
     return tuple(last.ref for last in audiences.told_to(session.audiences, connection) if last.ref and not last.by)
-
-
-def _still_shown(told: Told, shown: Collection[str]) -> Told:
-    """What a subscription counts as told that is back: of what it was told an open before, an event that names it is not the source."""
-    patient, encounter, study = (last._replace(by="") if last.ref in shown else last for last in told)
-    return patient, encounter, study
 
 
 def _verified(session: Session, subscription: Subscription, command: Connected, now: float, rules: Rules) -> Outcome:
@@ -121,8 +115,8 @@ def acknowledged(session: Session | None, command: Acknowledged) -> Outcome:
 def restarted(session: Session, now: float, rules: Rules) -> Outcome:
     """The hub's process is new: whoever had a socket has none, and some time to come back (SUB-23).
 
-    Nobody knows any more what each was told. All that a joiner is told now counts as told by an open of its own, so that no
-    derived close is missing later (DER-9).
+    Nobody knows any more what each was told. All that each may show counts as told by an open of its own, so that no derived
+    close is missing later (DER-9).
     """
     back_by = now + RESTART_GRACE
     session, effects = hooks.resumed(_unvouched(session, now), now, rules)
@@ -130,12 +124,21 @@ def restarted(session: Session, now: float, rules: Rules) -> Outcome:
         if subscription.callback:
             continue
         if subscription.connection:
-            told = replay(session, subscription.keys, rules)[1]
-            shown = tuple(last.ref for last in told if last.ref)
+            shown = _perhaps_shown(session, subscription, rules)
             session = _gone(session, subscription, now, subscription.sure, back_by, shown)
         elif subscription.back_by:
             session = with_subscription(session, replace(subscription, back_by=back_by))
     return Outcome(session, effects)
+
+
+def _perhaps_shown(session: Session, subscription: Subscription, rules: Rules) -> tuple[str, ...]:
+    """Of each type what a joiner is told; where that is nothing, what an open context names that was told before a newer one."""
+    shown = []
+    for type_, last in zip(DERIVED, replay(session, subscription.keys, rules)[1], strict=True):
+        named = [other.implied[type_] for other in session.contexts.values() if type_ in other.implied]
+        if f"{type_}-open" in subscription.keys and (last.ref or named):
+            shown.append(last.ref or named[-1])
+    return tuple(shown)
 
 
 def unreturned(session: Session, now: float) -> list[Subscription]:

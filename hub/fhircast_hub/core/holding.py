@@ -35,7 +35,9 @@ def hold(session: Session, news: Sequence[Held], rules: Rules) -> Session:
         other = held.pop(too_long.pop() if too_long else next(iter(held)))
         size -= len(other.frame)
         if other.closes:
-            lost[f"{other.type}/{other.ref.partition('/')[2]}"] = other.at
+            context = f"{other.type}/{other.ref.partition('/')[2]}"
+            lost.pop(context, None)
+            lost[context] = other.at
     while len(lost) > REMEMBERED_CLOSES:
         del lost[next(iter(lost))]
     return replace(session, held=held, lost=lost)
@@ -44,6 +46,11 @@ def hold(session: Session, news: Sequence[Held], rules: Rules) -> Session:
 def handed_over(sure: float) -> float:
     """The time until which all that was accepted has arrived, where all that was handed to a socket until `sure` has."""
     return sure - HANDOVER_SECONDS
+
+
+def implied(session: Session) -> set[str]:
+    """The refs of the contexts that the open ones name, and that nobody closed."""
+    return {ref for context in session.contexts.values() for ref in context.implied.values()}
 
 
 def unheard(session: Session, subscription: Subscription, sure: float, now: float, rules: Rules) -> set[str]:
@@ -69,12 +76,12 @@ def missed(
     sure = _sure(subscription, sure, now, rules)
     keys = subscription.keys
     is_open = session.contexts.keys() | {last.ref for last in told if not last.by}
-    implied = {ref for context in session.contexts.values() for ref in context.implied.values()}
+    named = implied(session)
 
     def is_told(ref: str) -> bool:
-        """Whether an event that names this context is told, or another of its type while this one is named still."""
-        last = told[PLACE[ref.partition("/")[0]]].ref
-        return ref in is_open or last == ref or (bool(last) and ref in implied)
+        """Whether no close needs to be told: an open of the context is, or of another of its type while this one is named still."""
+        type_ = ref.partition("/")[0]
+        return ref in is_open or (ref in named and bool(told[PLACE[type_]].ref))
 
     held: list[Held] = []
     closed: set[str] = set()
@@ -91,13 +98,12 @@ def missed(
         ):
             held.append(other)
             closed |= {other.ref} if other.closes else set()
-    known = is_open | closed
     lost = [context.partition("/") for context, at in session.lost.items() if at > handed_over(sure)]
     gone = {f"{type_.lower()}/{id_}": (type_, id_) for type_, _, id_ in lost}
     made = [
         _made_close(session, type_, id_, now, ids)
         for ref, (type_, id_) in gone.items()
-        if f"{type_.lower()}-close" in keys and ref not in known
+        if f"{type_.lower()}-close" in keys and not (ref in closed or is_told(ref))
     ]
     return [*made, *((other.frame, other.notice) for other in reversed(held))]
 

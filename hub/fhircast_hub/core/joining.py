@@ -64,10 +64,15 @@ def replay(
     messages = [
         opens[key].message(session.topic) for key in sorted(opens.keys() & wanted, key=lambda key: opens[key].place)
     ]
-    if session.home and "home-open" in wanted:
+    if is_home(session, wanted):
         id_ = id_of(session.home)
         messages.append((session.home, Notice(id_, id_, spelling("home-open"))))
     return messages, before_home(told, keys) if session.home else told
+
+
+def is_home(session: Session, keys: Collection[str]) -> bool:
+    """Whether somebody with these events who joins is told a Home-open last (CTX-6)."""
+    return bool(session.home) and "home-open" in keys
 
 
 def replayed(session: Session, keys: frozenset[str], rules: Rules) -> Replay:

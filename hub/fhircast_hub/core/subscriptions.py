@@ -22,7 +22,7 @@ from fhircast_hub.core.effects import (
     Send,
 )
 from fhircast_hub.core.errors import BadRequest, InsufficientScope, NotFound, TooMany, Unauthenticated
-from fhircast_hub.core.joining import replay
+from fhircast_hub.core.joining import is_home, replay
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.messages import confirmation, denial
 from fhircast_hub.core.names import DERIVED
@@ -97,11 +97,16 @@ def renew(session: Session | None, command: Renew, now: float, ids: Ids, rules: 
 
 def _known(session: Session, renewed: Subscription, told: Told, added: Collection[str]) -> Told:
     """What a subscription counts as told after its renewal, by which a joiner counts as `told`: what it was not sent is in doubt."""
-    before = audiences.told_to(session.audiences, renewed.connection)
-    patient, encounter, study = (
-        was if was.ref == now.ref else now if f"{type_}-open" in added else now._replace(stale=bool(now.ref))
-        for type_, was, now in zip(DERIVED, before, told, strict=True)
-    )
+    at_home = is_home(session, renewed.keys)
+    known = []
+    for type_, was, now in zip(DERIVED, audiences.told_to(session.audiences, renewed.connection), told, strict=True):
+        if was.ref == now.ref:
+            known.append(was)
+        elif now.ref or was.by or at_home:
+            known.append(now if f"{type_}-open" in added else now._replace(stale=bool(now.ref)))
+        else:
+            known.append(was._replace(stale=True))  # an open was told of it, and no close
+    patient, encounter, study = known
     return patient, encounter, study
 
 
