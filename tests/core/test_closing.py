@@ -334,6 +334,22 @@ def test_a_context_that_had_to_go_takes_its_derived_opens_with_it() -> None:
     assert world.news("encounters") == ["Encounter-close e1"]
 
 
+@pytest.mark.req("LIM-1", "CTX-7")
+def test_what_the_newest_open_names_does_not_go_for_it() -> None:
+    """Each open context is the newest of its type, and one is too many. The patient of the study that comes is the oldest."""
+    world = World()
+    world.join("viewer", PATIENTS)
+    world.publish("Patient-open", patient("p1"))
+    for number in range(1, MAX_CONTEXTS):
+        type_ = f"A{chr(97 + number // 26)}{chr(97 + number % 26)}"
+        world.publish(f"{type_}-open", item(type_.lower(), type_, "x"), patient("p9"))
+    world.news("viewer")
+    world.publish("ImagingStudy-open", study("s1"), patient("p1"))
+    assert world.session is not None
+    assert len(world.session.contexts) == MAX_CONTEXTS
+    assert world.news("viewer") == joined(world, PATIENTS) == ["Patient-open p1"]
+
+
 @pytest.mark.req("DER-9")
 @pytest.mark.parametrize("heard", [True, False])
 def test_a_home_open_that_was_not_heard_takes_nothing_away(heard: bool) -> None:

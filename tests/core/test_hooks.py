@@ -596,3 +596,25 @@ def test_after_a_restart_a_webhook_is_told_what_it_may_not_show() -> None:
     world.done()
     world.publish("Encounter-open", encounter("e1"), patient("p1"))
     assert world.posted() == [("a", "Patient-open p1")]
+
+
+@pytest.mark.req("DER-9", "WHK-12", "WHK-4")
+@pytest.mark.parametrize("newer", [False, True])
+@pytest.mark.parametrize("how", ["stays", "renews", "restart"])
+def test_what_a_webhook_shows_is_remembered(how: str, newer: bool) -> None:
+    """An encounter told p1, a study of p1 was opened, the encounter closed; perhaps a study of nobody came. p1 ends with the study."""
+    world = Hooked()
+    events = f"{PATIENT},ImagingStudy-open,ImagingStudy-close"
+    world.hook("a", events)
+    world.publish("Encounter-open", encounter("e1"), patient("p1"))
+    world.publish("ImagingStudy-open", study("s1"), patient("p1"))
+    world.publish("Encounter-close", encounter("e1"))
+    if newer:
+        world.publish("ImagingStudy-open", study("s2"))
+    if how == "renews":
+        world.hook("b", events)
+    elif how == "restart":
+        world.restart()
+    world.done()
+    world.publish("ImagingStudy-close", study("s1"))
+    assert [what for _, what in world.posted()] == ["ImagingStudy-close s1", "Patient-close p1"]

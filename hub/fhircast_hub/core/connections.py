@@ -8,10 +8,9 @@ from fhircast_hub.core import audiences, hooks
 from fhircast_hub.core.commands import Acknowledged, Connected, Disconnected, Unverified
 from fhircast_hub.core.effects import GOING_AWAY, NORMAL, POLICY_VIOLATION, SERVICE_RESTART, Close, Effect, Message
 from fhircast_hub.core.errors import NotFound
-from fhircast_hub.core.holding import implied, missed, unheard
-from fhircast_hub.core.joining import is_home, replay
+from fhircast_hub.core.holding import missed, unheard
+from fhircast_hub.core.joining import perhaps_shown, remembered, replay
 from fhircast_hub.core.limits import RESTART_GRACE, UNVOUCHED_SECONDS, Rules
-from fhircast_hub.core.names import DERIVED
 from fhircast_hub.core.session import Ids, Outcome, Session, Subscription
 from fhircast_hub.core.subscriptions import confirmed, dropped, ends_at, placed, sends, with_subscription
 
@@ -38,8 +37,8 @@ def connected(session: Session | None, command: Connected, now: float, ids: Ids,
     known = told
     if not subscription.fresh:
         before = missed(session, subscription, sure, told, now, ids, rules)
-        named = () if is_home(session, subscription.keys) else implied(session)
-        known = audiences.back(told, subscription.shown, unheard(session, subscription, sure, now, rules), named)
+        closed = unheard(session, subscription, sure, now, rules)
+        known = remembered(session, subscription.keys, told, subscription.shown, closed)
     # What it is told now may get lost like all before: only an answer makes that sure.
     sure = now if subscription.fresh else sure
     back = replace(
@@ -60,9 +59,12 @@ def _verified(session: Session, subscription: Subscription, command: Connected, 
         return Outcome(session)
     active = replace(subscription, connection=command.connection, since=now, fresh=False, sure=now)
     session = hooks.inherited(with_subscription(session, active), active)
+    shown: tuple[str, ...] = ()
     for other in hooks.predecessors(session, active):
+        shown += _told_opens(session, other.connection)
         session = dropped(session, other)
     frames, told = replay(session, active.keys, rules)
+    told = remembered(session, active.keys, told, shown)
     session = placed(replace(session, hooks=session.hooks | {active.connection}), active, told)
     return Outcome(session, sends(active, frames))
 
@@ -124,21 +126,11 @@ def restarted(session: Session, now: float, rules: Rules) -> Outcome:
         if subscription.callback:
             continue
         if subscription.connection:
-            shown = _perhaps_shown(session, subscription, rules)
+            shown = perhaps_shown(session, subscription.keys, rules)
             session = _gone(session, subscription, now, subscription.sure, back_by, shown)
         elif subscription.back_by:
             session = with_subscription(session, replace(subscription, back_by=back_by))
     return Outcome(session, effects)
-
-
-def _perhaps_shown(session: Session, subscription: Subscription, rules: Rules) -> tuple[str, ...]:
-    """Of each type what a joiner is told; where that is nothing, what an open context names that was told before a newer one."""
-    shown = []
-    for type_, last in zip(DERIVED, replay(session, subscription.keys, rules)[1], strict=True):
-        named = [other.implied[type_] for other in session.contexts.values() if type_ in other.implied]
-        if f"{type_}-open" in subscription.keys and (last.ref or named):
-            shown.append(last.ref or named[-1])
-    return tuple(shown)
 
 
 def unreturned(session: Session, now: float) -> list[Subscription]:

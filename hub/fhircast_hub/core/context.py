@@ -35,7 +35,8 @@ def opened(event: Event, version: str, order: int) -> OpenContext:
 def add(contexts: dict[str, OpenContext], context: OpenContext) -> tuple[dict[str, OpenContext], list[OpenContext]]:
     """The open contexts with `context` as the newest, and those that had to go for it (LIM-1).
 
-    First goes the oldest that is neither the newest of its type nor implied by one that is.
+    First goes the oldest that is neither the newest of its type nor implied by one that is; then the oldest that `context` does
+    not imply.
     """
     added = {ref: other for ref, other in contexts.items() if ref != context.ref}
     added[context.ref] = context
@@ -44,7 +45,9 @@ def add(contexts: dict[str, OpenContext], context: OpenContext) -> tuple[dict[st
     while len(added) > 1 and (len(added) > MAX_CONTEXTS or size > MAX_CONTEXT_BYTES):
         newest = {other.key: other for other in added.values()}
         kept = {ref for other in newest.values() for ref in (other.ref, *other.implied.values())}
-        least = next((other for other in added.values() if other.ref not in kept), next(iter(added.values())))
+        named = {context.ref, *context.implied.values()}
+        oldest = next((other for other in added.values() if other.ref not in named), next(iter(added.values())))
+        least = next((other for other in added.values() if other.ref not in kept), oldest)
         gone.append(added.pop(least.ref))
         size -= len(least.frame)
     return added, gone

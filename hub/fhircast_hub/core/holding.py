@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from fhircast_hub.core.audiences import PLACE
 from fhircast_hub.core.effects import Message, Notice
+from fhircast_hub.core.joining import implied
 from fhircast_hub.core.limits import HANDOVER_SECONDS, REMEMBERED_CLOSES, Rules
 from fhircast_hub.core.messages import encode, made_event
 from fhircast_hub.core.names import anchor_keys, spelling
@@ -46,11 +47,6 @@ def hold(session: Session, news: Sequence[Held], rules: Rules) -> Session:
 def handed_over(sure: float) -> float:
     """The time until which all that was accepted has arrived, where all that was handed to a socket until `sure` has."""
     return sure - HANDOVER_SECONDS
-
-
-def implied(session: Session) -> set[str]:
-    """The refs of the contexts that the open ones name, and that nobody closed."""
-    return {ref for context in session.contexts.values() for ref in context.implied.values()}
 
 
 def unheard(session: Session, subscription: Subscription, sure: float, now: float, rules: Rules) -> set[str]:

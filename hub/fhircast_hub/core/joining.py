@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
+from fhircast_hub.core import audiences
 from fhircast_hub.core.audiences import NOTHING, PLACE, before_home, doubted, named
 from fhircast_hub.core.derived import derive, names_of
 from fhircast_hub.core.effects import Message, Notice
@@ -73,6 +74,34 @@ def replay(
 def is_home(session: Session, keys: Collection[str]) -> bool:
     """Whether somebody with these events who joins is told a Home-open last (CTX-6)."""
     return bool(session.home) and "home-open" in keys
+
+
+def implied(session: Session) -> set[str]:
+    """The refs of the contexts that the open ones name, and that nobody closed."""
+    return {ref for context in session.contexts.values() for ref in context.implied.values()}
+
+
+def remembered(
+    session: Session, keys: frozenset[str], told: Told, shown: Collection[str], unheard: Collection[str] = ()
+) -> Told:
+    """What somebody with these events counts as told who was `told` this on return, and may show other contexts from before.
+
+    `shown` and `unheard` are as audiences.back says.
+    """
+    return audiences.back(told, shown, unheard, () if is_home(session, keys) else implied(session))
+
+
+def perhaps_shown(session: Session, keys: frozenset[str], rules: Rules) -> tuple[str, ...]:
+    """What somebody with these events may show after a crash of the hub, which forgot what each was told: refs, one of a type.
+
+    That is what a joiner is told; where that is nothing, what an open context names, told before a newer one.
+    """
+    shown = []
+    for type_, last in zip(DERIVED, replay(session, keys, rules)[1], strict=True):
+        named = [other.implied[type_] for other in session.contexts.values() if type_ in other.implied]
+        if f"{type_}-open" in keys and (last.ref or named):
+            shown.append(last.ref or named[-1])
+    return tuple(shown)
 
 
 def replayed(session: Session, keys: frozenset[str], rules: Rules) -> Replay:
