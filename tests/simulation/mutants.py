@@ -229,8 +229,8 @@ MUTANTS = (
     Mutant(
         "closes that were on their way to a socket that broke are not told again",
         holding.missed,
-        "handed_over(sure) if other.closes else sure",
-        "left if other.closes else sure",
+        "since if other.closes else arrived",
+        "left if other.closes else arrived",
         ("nothing_closed_is_shown",),
     ),
     Mutant(

@@ -81,15 +81,15 @@ def replaced(told: Told, type_: str, last: Last) -> Told:
 
 
 def doubted(told: Told, refs: Collection[str]) -> Told:
-    """`told` by those of whom nobody knows whether they show these contexts."""
+    """`told` with these contexts in doubt: the subscribers may show something else."""
     return _told(last._replace(stale=True) if last.ref in refs else last for last in told)
 
 
 def back(told: Told, shown: Collection[str], unheard: Collection[str], named: Collection[str]) -> Told:
-    """What a subscription counts as told that is back, and is `told` this.
+    """What a subscription counts as told after its return, when the subscription is sent what a joiner is `told`.
 
-    It may still show what it was told an open of before: `shown`, as long as open contexts name that. Where it may not have
-    heard a close (`unheard`), what is named now is in doubt.
+    `shown` are the contexts that the subscription was told opens of before. They may be shown still while open contexts name
+    them; `named` are the contexts that do. A context whose close may be `unheard` is in doubt where an event names the context.
     """
     after = []
     for type_, last in zip(DERIVED, told, strict=True):
@@ -100,6 +100,23 @@ def back(told: Told, shown: Collection[str], unheard: Collection[str], named: Co
             after.append(last._replace(by="") if last.ref == own else last)
         else:
             after.append(Last(own, stale=True) if own in named else last)
+    return _told(after)
+
+
+def renewed(before: Told, told: Told, added: Collection[str], *, at_home: bool) -> Told:
+    """What a subscription counts as told after its renewal, which was told `before`, where a joiner is `told` that.
+
+    Only opens of the types whose events are `added` are sent. What is not sent is in doubt. `at_home` is whether a joiner is told
+    a Home-open last.
+    """
+    after = []
+    for type_, was, now in zip(DERIVED, before, told, strict=True):
+        if was.ref == now.ref:
+            after.append(was)
+        elif now.ref or was.by or at_home:
+            after.append(now if f"{type_}-open" in added else now._replace(stale=bool(now.ref)))
+        else:
+            after.append(was._replace(stale=True))  # the subscription was told an open, and no close
     return _told(after)
 
 
@@ -145,7 +162,7 @@ def forget_all(audiences: tuple[Audience, ...]) -> tuple[Audience, ...]:
 
 
 def untold(audiences: tuple[Audience, ...], connection: str, refs: Collection[str]) -> tuple[Audience, ...]:
-    """The audiences after `connection` refused an open that names these: what it shows is in doubt, and told again (DER-3)."""
+    """The audiences after `connection` refused an open that names these contexts: they are in doubt, and told again (DER-3)."""
     found = next((audience for audience in audiences if connection in audience.members), None)
     if found is None or all(last.ref not in refs for last in found.told):
         return audiences

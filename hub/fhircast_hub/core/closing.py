@@ -19,7 +19,7 @@ from fhircast_hub.core.context import without
 from fhircast_hub.core.derived import derive
 from fhircast_hub.core.effects import Effect, Message, Notice, Send
 from fhircast_hub.core.holding import hold
-from fhircast_hub.core.joining import Opening, Replay, replayed
+from fhircast_hub.core.joining import Opening, Replay, implied, replayed
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.messages import derived_id, made_event
 from fhircast_hub.core.names import DERIVED, spelling
@@ -107,7 +107,7 @@ class Ended:
         self._session, self._gone, self._types, self._cause, self._rules = session, gone, types, cause, rules
         contexts = session.contexts.values()
         self._is_overtaken = any(other.order > gone.order and other.anchor == gone.anchor for other in contexts)
-        self._is_open = {ref for other in contexts for ref in (other.ref, *other.implied.values())}
+        self._is_open = session.contexts.keys() | implied(session)
         self._opens = {other.key for other in contexts} | {f"{type_}-open" for type_ in DERIVED}
         self._joiners: dict[frozenset[str], Replay] = {}
 
@@ -126,14 +126,16 @@ class Ended:
         keys = back.audience.keys
         knows = self._gone.key in keys
         hears = self._cause.closes and f"{self._gone.anchor}-close" in keys
-        if knows and before.by == self._gone.anchor:
-            # The event itself named the context, and its close says all. What it had kept from being told is told now.
-            if self._is_overtaken:
-                return before
-            back.opens.extend(self._withheld(type_, before.ref, keys) if hears else ())
-            return Last()
+        is_from_source = knows and before.by == self._gone.anchor
+        if is_from_source and self._is_overtaken:
+            return before
         joiner = self._joiner(keys)
         now = joiner.told[PLACE[type_]]
+        if is_from_source:
+            # The close says all. The open that the source kept from being derived is told now.
+            if hears and now.ref == before.ref and joiner.where[type_].derived:
+                back.opens.append(joiner.where[type_])
+            return Last()
         if now.ref == before.ref and now.ref in self._is_open:
             return before  # another open names the context
         if hears and not knows:
@@ -143,12 +145,6 @@ class Ended:
         elif f"{type_}-close" in keys:
             back.closes.insert(0, type_)
         return Last()
-
-    def _withheld(self, type_: str, ref: str, keys: frozenset[str]) -> list[Opening]:
-        """The derived open by which a joiner is told `ref`: the event that ended named it, and kept that open from being told."""
-        joiner = self._joiner(keys)
-        is_derived = joiner.told[PLACE[type_]].ref == ref and joiner.where[type_].derived
-        return [joiner.where[type_]] if is_derived else []
 
     def _behind_each_other(
         self, keys: frozenset[str], opens: list[Opening], before: Told

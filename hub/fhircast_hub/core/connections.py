@@ -8,8 +8,8 @@ from fhircast_hub.core import audiences, hooks
 from fhircast_hub.core.commands import Acknowledged, Connected, Disconnected, Unverified
 from fhircast_hub.core.effects import GOING_AWAY, NORMAL, POLICY_VIOLATION, SERVICE_RESTART, Close, Effect, Message
 from fhircast_hub.core.errors import NotFound
-from fhircast_hub.core.holding import missed, unheard
-from fhircast_hub.core.joining import perhaps_shown, remembered, replay
+from fhircast_hub.core.holding import missed, surely_arrived, unheard
+from fhircast_hub.core.joining import perhaps_shown, remembered, replay, told_on_joining
 from fhircast_hub.core.limits import RESTART_GRACE, UNVOUCHED_SECONDS, Rules
 from fhircast_hub.core.session import Ids, Outcome, Session, Subscription
 from fhircast_hub.core.subscriptions import confirmed, dropped, ends_at, placed, sends, with_subscription
@@ -36,9 +36,9 @@ def connected(session: Session | None, command: Connected, now: float, ids: Ids,
     before: list[Message] = []
     known = told
     if not subscription.fresh:
-        before = missed(session, subscription, sure, told, now, ids, rules)
-        closed = unheard(session, subscription, sure, now, rules)
-        known = remembered(session, subscription.keys, told, subscription.shown, closed)
+        arrived = surely_arrived(subscription, sure, now, rules)
+        before = missed(session, subscription, arrived, told, now, ids)
+        known = remembered(session, subscription.keys, told, subscription.shown, unheard(session, arrived))
     # What it is told now may get lost like all before: only an answer makes that sure.
     sure = now if subscription.fresh else sure
     back = replace(
@@ -115,10 +115,10 @@ def acknowledged(session: Session | None, command: Acknowledged) -> Outcome:
 
 
 def restarted(session: Session, now: float, rules: Rules) -> Outcome:
-    """The hub's process is new: whoever had a socket has none, and some time to come back (SUB-23).
+    """The hub's process is new: every subscription that had a socket has RESTART_GRACE seconds to come back (SUB-23).
 
-    Nobody knows any more what each was told. All that each may show counts as told by an open of its own, so that no derived
-    close is missing later (DER-9).
+    The hub forgot what each subscription was told. All that a subscription may show counts as told by an open of its own. So no
+    derived close is missing later (DER-9).
     """
     back_by = now + RESTART_GRACE
     session, effects = hooks.resumed(_unvouched(session, now), now, rules)
@@ -126,7 +126,8 @@ def restarted(session: Session, now: float, rules: Rules) -> Outcome:
         if subscription.callback:
             continue
         if subscription.connection:
-            shown = perhaps_shown(session, subscription.keys, rules)
+            keys = subscription.keys
+            shown = perhaps_shown(session, keys, told_on_joining(session, keys, rules))
             session = _gone(session, subscription, now, subscription.sure, back_by, shown)
         elif subscription.back_by:
             session = with_subscription(session, replace(subscription, back_by=back_by))

@@ -41,13 +41,12 @@ def add(contexts: dict[str, OpenContext], context: OpenContext) -> tuple[dict[st
     added = {ref: other for ref, other in contexts.items() if ref != context.ref}
     added[context.ref] = context
     size = sum(len(other.frame) for other in added.values())
+    named = {context.ref, *context.implied.values()}
     gone: list[OpenContext] = []
     while len(added) > 1 and (len(added) > MAX_CONTEXTS or size > MAX_CONTEXT_BYTES):
         newest = {other.key: other for other in added.values()}
         kept = {ref for other in newest.values() for ref in (other.ref, *other.implied.values())}
-        named = {context.ref, *context.implied.values()}
-        oldest = next((other for other in added.values() if other.ref not in named), next(iter(added.values())))
-        least = next((other for other in added.values() if other.ref not in kept), oldest)
+        least = min(added.values(), key=lambda other: (other.ref in kept, other.ref in named))  # of equals the oldest
         gone.append(added.pop(least.ref))
         size -= len(least.frame)
     return added, gone

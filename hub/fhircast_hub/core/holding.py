@@ -49,27 +49,34 @@ def handed_over(sure: float) -> float:
     return sure - HANDOVER_SECONDS
 
 
-def unheard(session: Session, subscription: Subscription, sure: float, now: float, rules: Rules) -> set[str]:
-    """The refs of the contexts whose closes a subscription may not have heard; what was sent until `sure` has arrived."""
-    heard = handed_over(_sure(subscription, sure, now, rules))
-    lost = {
-        f"{type_.lower()}/{id_}"
-        for type_, _, id_ in (each.partition("/") for each, at in session.lost.items() if at > heard)
+def surely_arrived(subscription: Subscription, sure: float, now: float, rules: Rules) -> float:
+    """Until when (epoch seconds) all that was sent to a subscription has arrived; `sure` is until when its sockets say so.
+
+    A socket that was dead for longer than `hold_seconds` would have been noticed by its pings.
+    """
+    heard = now - rules.hold_seconds
+    return max(sure, heard) if subscription.connection and subscription.since < heard else sure
+
+
+def unheard(session: Session, arrived: float) -> set[str]:
+    """The refs of the contexts whose closes may not have been heard where what was sent until `arrived` has been."""
+    since = handed_over(arrived)
+    return _lost(session, since).keys() | {
+        other.ref for other in session.held.values() if other.closes and other.at > since
     }
-    return lost | {other.ref for other in session.held.values() if other.closes and other.at > heard}
 
 
 def missed(
-    session: Session, subscription: Subscription, sure: float, told: Told, now: float, ids: Ids, rules: Rules
+    session: Session, subscription: Subscription, arrived: float, told: Told, now: float, ids: Ids
 ) -> list[Message]:
-    """The closes and updates that a subscription has missed, in order, before it is `told` what is open; what was sent until `sure`
-    has arrived.
+    """The closes and updates that a subscription has missed, in order, before it is `told` what is open; what was sent until
+    `arrived` (epoch seconds) has arrived.
 
     That is what was accepted while it had no socket, and what was sent to its last socket and may never have arrived, unless what
     was closed then is open again. Where a close is no longer held, one is made for the context that is closed now.
     """
     left = subscription.since if not subscription.connection else now
-    sure = _sure(subscription, sure, now, rules)
+    since = handed_over(arrived)
     keys = subscription.keys
     is_open = session.contexts.keys() | {last.ref for last in told if not last.by}
     named = implied(session)
@@ -87,27 +94,26 @@ def missed(
             reopened.add(other.ref)
         elif (
             # A close may be heard twice. An update is applied twice by some.
-            other.at > (handed_over(sure) if other.closes else sure)
+            other.at > (since if other.closes else arrived)
             and other.key in keys
             and not (other.event and (is_told(other.ref) or other.ref in closed))
             and not (other.at < left and other.ref in reopened)
         ):
             held.append(other)
-            closed |= {other.ref} if other.closes else set()
-    lost = [context.partition("/") for context, at in session.lost.items() if at > handed_over(sure)]
-    gone = {f"{type_.lower()}/{id_}": (type_, id_) for type_, _, id_ in lost}
+            if other.closes:
+                closed.add(other.ref)
     made = [
         _made_close(session, type_, id_, now, ids)
-        for ref, (type_, id_) in gone.items()
+        for ref, (type_, id_) in _lost(session, since).items()
         if f"{type_.lower()}-close" in keys and not (ref in closed or is_told(ref))
     ]
     return [*made, *((other.frame, other.notice) for other in reversed(held))]
 
 
-def _sure(subscription: Subscription, sure: float, now: float, rules: Rules) -> float:
-    """`sure`, or later: a socket that was dead for longer would have been noticed by its pings."""
-    heard = now - rules.hold_seconds
-    return max(sure, heard) if subscription.connection and subscription.since < heard else sure
+def _lost(session: Session, since: float) -> dict[str, tuple[str, str]]:
+    """By ref, type (as spelled) and id of each context that was closed after `since`, and whose close is no longer held."""
+    lost = (context.partition("/") for context, at in session.lost.items() if at > since)
+    return {f"{type_.lower()}/{id_}": (type_, id_) for type_, _, id_ in lost}
 
 
 def _made_close(session: Session, type_: str, id_: str, now: float, ids: Ids) -> Message:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from fhircast_hub.core import audiences
 from fhircast_hub.core.effects import Drop, Effect, HookEffect, Post, Send, Verify
-from fhircast_hub.core.joining import perhaps_shown, remembered, replay
+from fhircast_hub.core.joining import perhaps_shown, remembered, told_on_joining
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.principal import SessionKey
 from fhircast_hub.core.session import Outgoing, Queue, Session, Subscription
@@ -97,9 +97,10 @@ def resumed(session: Session, now: float, rules: Rules) -> tuple[Session, tuple[
         if subscription.callback and subscription.fresh:
             effects.append(verify(session, subscription, now))
         elif subscription.callback:
-            # It may show something else than a joiner would: what comes is told to it in any case (DER-3).
+            # The callback may show something else than a joiner: the next open is told in any case (DER-3).
             keys = subscription.keys
-            told = remembered(session, keys, replay(session, keys, rules)[1], perhaps_shown(session, keys, rules))
+            told = told_on_joining(session, keys, rules)
+            told = remembered(session, keys, told, perhaps_shown(session, keys, told))
             told = audiences.before_home(told, frozenset())
             joined = audiences.join(session.audiences, subscription.connection, keys, told)
             session = replace(session, audiences=joined, hooks=session.hooks | {subscription.connection})

@@ -68,7 +68,12 @@ def replay(
     if is_home(session, wanted):
         id_ = id_of(session.home)
         messages.append((session.home, Notice(id_, id_, spelling("home-open"))))
-    return messages, before_home(told, keys) if session.home else told
+    return messages, _told_at_home(session, told, keys)
+
+
+def told_on_joining(session: Session, keys: frozenset[str], rules: Rules) -> Told:
+    """What somebody with these events who joins counts as told: `replay` without its frames."""
+    return _told_at_home(session, replayed(session, keys, rules).told, keys)
 
 
 def is_home(session: Session, keys: Collection[str]) -> bool:
@@ -91,13 +96,13 @@ def remembered(
     return audiences.back(told, shown, unheard, () if is_home(session, keys) else implied(session))
 
 
-def perhaps_shown(session: Session, keys: frozenset[str], rules: Rules) -> tuple[str, ...]:
-    """What somebody with these events may show after a crash of the hub, which forgot what each was told: refs, one of a type.
+def perhaps_shown(session: Session, keys: frozenset[str], told: Told) -> tuple[str, ...]:
+    """The refs, one of a type, that a subscriber with these events may show after the hub restarted. A joiner counts as `told`.
 
-    That is what a joiner is told; where that is nothing, what an open context names, told before a newer one.
+    The subscriber may show what a joiner is told. Where a joiner is told nothing of a type, an open context may have named one.
     """
     shown = []
-    for type_, last in zip(DERIVED, replay(session, keys, rules)[1], strict=True):
+    for type_, last in zip(DERIVED, told, strict=True):
         named = [other.implied[type_] for other in session.contexts.values() if type_ in other.implied]
         if f"{type_}-open" in keys and (last.ref or named):
             shown.append(last.ref or named[-1])
@@ -124,6 +129,10 @@ def replayed(session: Session, keys: frozenset[str], rules: Rules) -> Replay:
             where |= dict.fromkeys(news, open_)
             told = open_.told(told, keys)
     return Replay(opens, told, where)
+
+
+def _told_at_home(session: Session, told: Told, keys: frozenset[str]) -> Told:
+    return before_home(told, keys) if session.home else told
 
 
 def _is_news(told: Told, type_: str, ref: str) -> bool:

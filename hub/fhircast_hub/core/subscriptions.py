@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 from msgspec.structs import replace
 
@@ -25,7 +25,6 @@ from fhircast_hub.core.errors import BadRequest, InsufficientScope, NotFound, To
 from fhircast_hub.core.joining import is_home, replay
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.messages import confirmation, denial
-from fhircast_hub.core.names import DERIVED
 from fhircast_hub.core.principal import Application, Principal, check_access, new_owner
 from fhircast_hub.core.session import Ids, Outcome, Session, Subscription, Told
 
@@ -91,23 +90,10 @@ def renew(session: Session | None, command: Renew, now: float, ids: Ids, rules: 
     frames, _ = replay(session, renewed.keys, rules, added)
     if frames and frames[-1:] != everything[-1:]:
         frames += everything[-1:]  # what is current is told again, behind what the new names add
-    session = placed(session, renewed, _known(session, renewed, told, added))
+    before = audiences.told_to(session.audiences, renewed.connection)
+    known = audiences.renewed(before, told, added, at_home=is_home(session, renewed.keys))
+    session = placed(session, renewed, known)
     return Outcome(session, (confirmed(session, renewed, now), *sends(renewed, frames)))
-
-
-def _known(session: Session, renewed: Subscription, told: Told, added: Collection[str]) -> Told:
-    """What a subscription counts as told after its renewal, by which a joiner counts as `told`: what it was not sent is in doubt."""
-    at_home = is_home(session, renewed.keys)
-    known = []
-    for type_, was, now in zip(DERIVED, audiences.told_to(session.audiences, renewed.connection), told, strict=True):
-        if was.ref == now.ref:
-            known.append(was)
-        elif now.ref or was.by or at_home:
-            known.append(now if f"{type_}-open" in added else now._replace(stale=bool(now.ref)))
-        else:
-            known.append(was._replace(stale=True))  # an open was told of it, and no close
-    patient, encounter, study = known
-    return patient, encounter, study
 
 
 def unsubscribe(session: Session | None, command: Unsubscribe, now: float, rules: Rules) -> Outcome:
