@@ -11,6 +11,7 @@ from fhircast_hub.core.effects import NORMAL
 from fhircast_hub.core.limits import MAX_CONTEXTS
 
 PATIENTS = "Patient-open,Patient-close"
+REPORTS = f"{PATIENTS},DiagnosticReport-open,DiagnosticReport-close"
 VIEWER = "Patient-open,Patient-close,ImagingStudy-open,ImagingStudy-close"
 
 
@@ -187,7 +188,7 @@ def test_a_study_takes_no_patient_over_that_was_told_before(open_besides: bool) 
 def test_a_patient_that_was_closed_is_open_by_no_event_that_names_it() -> None:
     """A report still names p3, which was closed; an encounter of p3 comes and goes."""
     world = World()
-    world.join("chart", f"{PATIENTS},DiagnosticReport-open,DiagnosticReport-close")
+    world.join("chart", REPORTS)
     world.publish("DiagnosticReport-open", report("r1"), patient("p3"))
     world.publish("Patient-open", patient("p3"))
     world.publish("Patient-close", patient("p3"))
@@ -407,6 +408,22 @@ def away(world: World, name: str, *items: object) -> None:
     world.connect("chart")
 
 
+def told_by_an_encounter_that_is_closed(world: World) -> None:
+    """A chart that knows patients and reports is told p2 by an encounter. A report of p2 is opened, and the encounter closed."""
+    world.join("chart", REPORTS)
+    world.publish("Encounter-open", encounter("e2"), patient("p2"))
+    world.publish("DiagnosticReport-open", report("r2"), patient("p2"))
+    world.publish("Encounter-close", encounter("e2"))
+
+
+def breaks(world: World, how: str, sure: float) -> None:
+    """The chart's socket breaks, on which all has arrived until `sure`; the hub crashes; or another socket is about to take over."""
+    if how == "lost":
+        world.disconnect("chart", sure=sure, code=1006)
+    elif how == "crash":
+        world.restart()
+
+
 @pytest.mark.req("DER-9", "SUB-12")
 def test_a_source_that_names_another_while_somebody_is_away() -> None:
     """The report was opened with the wrong patient, then with the right one, and closed: nobody stays on the wrong one."""
@@ -426,10 +443,7 @@ def test_a_source_that_names_another_while_somebody_is_away() -> None:
 def test_what_was_told_before_is_closed_on_return_though_the_last_source_is_known() -> None:
     """An encounter told p2, a report named p2 when the encounter was closed, and the report is closed while somebody is away."""
     world = World()
-    world.join("chart", f"{PATIENTS},DiagnosticReport-open,DiagnosticReport-close")
-    world.publish("Encounter-open", encounter("e2"), patient("p2"))
-    world.publish("DiagnosticReport-open", report("r2"), patient("p2"))
-    world.publish("Encounter-close", encounter("e2"))
+    told_by_an_encounter_that_is_closed(world)
     world.news("chart")
     away(world, "DiagnosticReport-close", report("r2"))
     assert world.news("chart") == ["subscribe", "DiagnosticReport-close r2", "Patient-close p2"]
@@ -440,10 +454,7 @@ def test_what_was_told_before_is_closed_on_return_though_the_last_source_is_know
 def test_a_derived_close_is_told_again_that_was_sent_to_a_dead_socket(how: str) -> None:
     """An encounter told p2, a report of p2 was opened, the encounter closed. Both closes of the report's end are sent, and lost."""
     world = World()
-    world.join("chart", f"{PATIENTS},DiagnosticReport-open,DiagnosticReport-close")
-    world.publish("Encounter-open", encounter("e2"), patient("p2"))
-    world.publish("DiagnosticReport-open", report("r2"), patient("p2"))
-    world.publish("Encounter-close", encounter("e2"))
+    told_by_an_encounter_that_is_closed(world)
     world.wait(1)
     sure = world.now
     world.wait(1)
@@ -451,10 +462,7 @@ def test_a_derived_close_is_told_again_that_was_sent_to_a_dead_socket(how: str) 
     world.publish("DiagnosticReport-close", report("r2"))
     closes = world.news("chart")
     assert closes == ["DiagnosticReport-close r2", "Patient-close p2"]
-    if how == "lost":
-        world.disconnect("chart", sure=sure, code=1006)
-    elif how == "crash":
-        world.restart()
+    breaks(world, how, sure)
     world.wait(1)
     world.connect("chart")
     assert world.news("chart") == ["subscribe", *closes]
@@ -465,20 +473,14 @@ def test_a_derived_close_is_told_again_that_was_sent_to_a_dead_socket(how: str) 
 def test_a_close_that_was_missed_is_told_again_until_something_arrives(how: str) -> None:
     """The first return is cut too, before the application answers a ping; the second is not, and a third hears of nothing."""
     world = World()
-    world.join("chart", f"{PATIENTS},DiagnosticReport-open,DiagnosticReport-close")
-    world.publish("Encounter-open", encounter("e2"), patient("p2"))
-    world.publish("DiagnosticReport-open", report("r2"), patient("p2"))
-    world.publish("Encounter-close", encounter("e2"))
+    told_by_an_encounter_that_is_closed(world)
     world.wait(1)
     sure = world.now
     away(world, "DiagnosticReport-close", report("r2"))
     closes = ["subscribe", "DiagnosticReport-close r2", "Patient-close p2"]
     assert world.news("chart")[-3:] == closes
     world.wait(1)
-    if how == "lost":
-        world.disconnect("chart", sure=sure, code=1006)
-    elif how == "crash":
-        world.restart()
+    breaks(world, how, sure)
     world.connect("chart")
     assert world.news("chart") == closes
     world.wait(2)
@@ -495,10 +497,7 @@ def test_an_open_that_was_lost_hides_no_derived_close(how: str, stored: bool) ->
     world = World()
     if stored:
         world.publish("Patient-open", patient("p1"))
-    world.join("chart", f"{PATIENTS},DiagnosticReport-open,DiagnosticReport-close")
-    world.publish("Encounter-open", encounter("e2"), patient("p2"))
-    world.publish("DiagnosticReport-open", report("r2"), patient("p2"))
-    world.publish("Encounter-close", encounter("e2"))
+    told_by_an_encounter_that_is_closed(world)
     world.wait(2)
     sure = world.now
     world.wait(1)
@@ -508,10 +507,7 @@ def test_an_open_that_was_lost_hides_no_derived_close(how: str, stored: bool) ->
     world.publish("DiagnosticReport-close", report("r2"))
     world.publish("Patient-close", patient("p1"))
     assert world.news("chart")
-    if how == "lost":
-        world.disconnect("chart", sure=sure, code=1006)
-    elif how == "crash":
-        world.restart()
+    breaks(world, how, sure)
     world.wait(1)
     world.connect("chart")
     assert world.news("chart") == ["subscribe", "DiagnosticReport-close r2", "Patient-close p2", "Patient-close p1"]
@@ -521,10 +517,7 @@ def test_an_open_that_was_lost_hides_no_derived_close(how: str, stored: bool) ->
 def test_an_acknowledgement_says_nothing_of_what_was_told_behind() -> None:
     """A report's close and the patient's are told at once. The first is acknowledged, and the second lost."""
     world = World()
-    world.join("chart", f"{PATIENTS},DiagnosticReport-open,DiagnosticReport-close")
-    world.publish("Encounter-open", encounter("e2"), patient("p2"))
-    world.publish("DiagnosticReport-open", report("r2"), patient("p2"))
-    world.publish("Encounter-close", encounter("e2"))
+    told_by_an_encounter_that_is_closed(world)
     world.wait(2)
     world.news("chart")
     world.publish("DiagnosticReport-close", report("r2"))
@@ -589,7 +582,7 @@ def test_what_is_shown_is_remembered_though_a_newer_event_names_nothing(how: str
 def test_a_close_is_told_of_whom_an_event_names_that_were_closed_before(held: int) -> None:
     """A report names p2, who was closed and opened by an encounter. The encounter is closed while the chart is away."""
     world = World(held_messages=held)
-    world.join("chart", f"{PATIENTS},DiagnosticReport-open,DiagnosticReport-close")
+    world.join("chart", REPORTS)
     world.publish("DiagnosticReport-open", report("r2"), patient("p2"))
     world.publish("Patient-close", patient("p2"))
     world.publish("Encounter-open", encounter("e2"), patient("p2"))
@@ -658,7 +651,7 @@ def test_a_close_that_was_not_needed_on_return_is_told_when_the_name_goes(held: 
 def test_an_acknowledgement_says_nothing_of_closes_that_were_too_much_to_hold(held: int) -> None:
     """A patient is closed, then a report. The report's close is acknowledged half a second after the patient's was accepted."""
     world = World(held_messages=held)
-    world.join("chart", f"{PATIENTS},DiagnosticReport-open,DiagnosticReport-close")
+    world.join("chart", REPORTS)
     world.publish("Patient-open", patient("p1"))
     world.publish("DiagnosticReport-open", report("r2"), patient("p2"))
     world.wait(5)
@@ -704,7 +697,7 @@ def test_a_close_shortly_before_the_last_sign_of_life_is_kept(how: str) -> None:
 def test_no_close_is_made_of_what_is_told_or_named_still(held: int) -> None:
     """An encounter is closed while a report of the same patient is open, or a report of another patient besides."""
     world = World(held_messages=held)
-    world.join("chart", f"{PATIENTS},DiagnosticReport-open,DiagnosticReport-close")
+    world.join("chart", REPORTS)
     world.publish("DiagnosticReport-open", report("r1"), patient("p1"))
     world.publish("Encounter-open", encounter("e1"), patient("p1"))
     world.wait(2)
