@@ -23,12 +23,12 @@ from hypothesis import strategies as st
 
 from clients.fakes import patient
 from clients.places import DevHub
-from fhircast_client.channel import connect as open_channel
 from fhircast_client.check import Step, _Hub, check
 from fhircast_client.cli import main
 from fhircast_client.fake_sockets import FakeSocket
 from fhircast_client.names import CATALOGUE, meant, never_matches, shown
 from fhircast_client.printing import event_line
+from fhircast_client.socket import connect as open_channel
 from fhircast_client.testing import Answer, FakeHub
 from fhircast_hub.core.names import NAMES_OF_2018
 from fhircast_hub.core.names import never_matches as hubs_never_matches

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from clients.fakes import FAST, Heard, observation, report, until
-from clients.test_client_state import shared_at, state_with_report
+from clients.test_client_engine import engine_with_report, shared_at
 from fhircast_client import FHIRcastClient
 from fhircast_client.events import Event, make_event, parse_event
 from fhircast_client.sharing import Entries, changed, read_current, reference, update_context
@@ -124,12 +124,12 @@ def test_the_full_urls_of_the_answer_to_what_is_current_are_known() -> None:
     _, _, content = read_current(answer, "topic")
     assert content is not None
     assert content.urls == {O1: UUID}
-    state = state_with_report(told=False)
-    state.contents.fetched(R1, "v7", content, asked=state.contents.moment)
+    engine = engine_with_report(told=False)
+    engine.content.fetched(R1, "v7", content, asked=engine.content.moment)
     told = update("v7", gone(UUID)).body
     told["event"] |= {"context.priorVersionId": "v7", "context.versionId": "v8"}
-    state.arrived(parse_event(told))
-    assert shared_at(state) == ("v8", ["Observation/o2", "Observation/o3"])
+    engine.came(parse_event(told))
+    assert shared_at(engine) == ("v8", ["Observation/o2", "Observation/o3"])
 
 
 @pytest.mark.req("CLT-16", "CLT-7")

@@ -28,7 +28,7 @@ async def test_stop_unsubscribes_and_closes_with_1000() -> None:
         assert [message.status for message in wire.of("in", "unsubscribe")] == [202]
         assert hub.subscribed("viewer") == ()
         assert socket.close_code == 1000
-        assert (client.status.connection, client.status.why) == ("ended", "stopped")
+        assert (client.status.connection, client.status.why) == ("ended", "Stopped")
         await client.stop()
 
 

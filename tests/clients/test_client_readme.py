@@ -69,7 +69,7 @@ async def test_the_example_that_follows(hub: DevHub) -> None:
             await asyncio.wait_for(reading, PATIENCE)
             await process.communicate()
             assert "shows p2" not in seen
-            assert seen[-1] == "banner stopped"
+            assert seen[-1] == "banner Stopped"
 
 
 def changes(event: Event) -> str:

@@ -1,23 +1,21 @@
 /** A FHIRcast client: it follows what others open, and opens what others follow. */
 
-import { contextOf, makeMessage } from "./messages.js";
+import { contextOf, reference } from "./events.js";
+import { Delivery } from "./inbox.js";
 import { Session } from "./session.js";
 
-/** @typedef {import("./context.js").Context} Context */
+/** @typedef {import("./contexts.js").Context} Context */
 /** @typedef {import("./events.js").Event} Event */
 /** @typedef {import("./events.js").Item} Item */
 /** @typedef {import("./events.js").Resource} Resource */
-/** @typedef {import("./following.js").Ids} Ids */
+/** @typedef {import("./inbox.js").Ids} Ids */
 /** @typedef {import("./hub.js").WireMessage} WireMessage */
-/** @typedef {import("./sharing.js").Changes} Changes */
-/** @typedef {import("./sharing.js").ToChanges} ToChanges */
+/** @typedef {import("./publisher.js").Changes} Changes */
+/** @typedef {import("./publisher.js").ToChanges} ToChanges */
 /** @typedef {import("./session.js").Options} Options */
 /** @typedef {import("./status.js").Status} Status */
 
-const FOLLOWED = 200;
-
 export class FHIRcastClient {
-  #topic;
   #session;
   /** @type {Set<(status: Status) => void>} */
   #statusListeners = new Set();
@@ -31,7 +29,6 @@ export class FHIRcastClient {
    * @throws {Error} Where there is no WebSocket.
    */
   constructor(hubUrl, topic, options = {}) {
-    this.#topic = topic;
     const onStatus = (/** @type {Status} */ status) => tell(this.#statusListeners, status);
     const onWire = (/** @type {WireMessage} */ message) => tell(this.#wireListeners, message);
     this.#session = new Session(hubUrl, topic, options, onStatus, onWire);
@@ -42,22 +39,22 @@ export class FHIRcastClient {
    *     Home-open.
    */
   get context() {
-    return this.#session.state.context;
+    return this.#session.engine.current;
   }
 
   /** @returns {Map<string, Context>} What is open, by anchor ("Patient/p1"), in the order in which it was opened. */
   get contexts() {
-    return new Map(this.#session.state.contexts);
+    return this.#session.engine.contexts;
   }
 
   /** @returns {Status} Whether this application and the others show the same. */
   get status() {
-    return this.#session.sync.status;
+    return this.#session.engine.sync.status;
   }
 
   /** @returns {readonly string[]} The names of the events that the hub has confirmed; none before. */
   get events() {
-    return this.#session.state.granted;
+    return this.#session.engine.granted;
   }
 
   /**
@@ -71,7 +68,7 @@ export class FHIRcastClient {
    */
   on(name, handler, { ids = null } = {}) {
     if (this.#session.isStarted) throw new Error("Handlers are given before the client is started.");
-    this.#session.following.add({ name, act: handler, ids });
+    this.#session.inbox.add({ name, act: handler, ids });
     return this;
   }
 
@@ -125,8 +122,7 @@ export class FHIRcastClient {
    * @throws {import("./errors.js").HubError} When it has not.
    */
   async open(...resources) {
-    const context = contextOf(resources);
-    return this.publish(`${resources[0]?.resourceType}-open`, context);
+    return this.#session.publisher.open(`${resources[0]?.resourceType}-open`, contextOf(resources));
   }
 
   /**
@@ -136,8 +132,7 @@ export class FHIRcastClient {
    * @throws {import("./errors.js").HubError} When it has not.
    */
   async close(...resources) {
-    const context = contextOf(resources);
-    return this.publish(`${resources[0]?.resourceType}-close`, context);
+    return this.publish(`${resources[0]?.resourceType}-close`, contextOf(resources));
   }
 
   /**
@@ -149,8 +144,7 @@ export class FHIRcastClient {
    * @throws {import("./errors.js").HubError} When it has not.
    */
   async publish(name, context, { id = null, timestamp = null } = {}) {
-    const message = makeMessage(this.#topic, name, context, { id, timestamp });
-    return this.#session.publishing.publish(message, { isNow: timestamp === null });
+    return this.#session.publisher.publish(name, context, { id, timestamp });
   }
 
   /**
@@ -164,7 +158,7 @@ export class FHIRcastClient {
    * @throws {import("./errors.js").HubError} When it has not: with status 409 because somebody else was faster.
    */
   async update(changes, { anchor = null } = {}) {
-    return this.#session.sharing.update(changes, anchor);
+    return this.#session.publisher.update(changes, this.#anchor(anchor));
   }
 
   /**
@@ -175,7 +169,7 @@ export class FHIRcastClient {
    * @throws {import("./errors.js").HubError} When it has not.
    */
   async select(items, { anchor = null } = {}) {
-    return this.#session.sharing.select(items, anchor);
+    return this.#session.publisher.select(items, this.#anchor(anchor));
   }
 
   /**
@@ -185,7 +179,7 @@ export class FHIRcastClient {
    * @throws {import("./errors.js").HubError}
    */
   async fetch() {
-    return this.#session.sharing.fetch();
+    return this.#session.publisher.fetch();
   }
 
   /**
@@ -195,11 +189,19 @@ export class FHIRcastClient {
    *     come.
    */
   async catchUp() {
-    const { inbox, state, sync } = this.#session;
-    const event = sync.failed;
+    const { engine, inbox } = this.#session;
+    const event = engine.toCatchUp;
     if (!event) return false;
-    const { status } = await inbox.hand(event);
-    return status === FOLLOWED && (event.kind !== "open" || state.contexts.get(event.anchor)?.event.id === event.id);
+    const delivery = new Delivery(event, { applies: () => engine.toCatchUp === event, again: true });
+    inbox.deliver(delivery);
+    return delivery.done.promise;
+  }
+
+  /** @param {string | Resource | null} anchor @returns {string} Of what is current, where none is given. */
+  #anchor(anchor) {
+    const found = anchor === null ? this.#session.engine.following.contexts.current?.anchor : reference(anchor);
+    if (!found) throw new Error("Nothing is current, and no anchor was given.");
+    return found;
   }
 }
 

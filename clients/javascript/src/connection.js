@@ -2,25 +2,30 @@
  * Keeps a subscription and its socket: connects, renews, reconnects, until it is stopped or the hub says never (2.4).
  */
 
-import { NORMAL, TAKEN_OVER } from "./channel.js";
 import { HubError, TokenError } from "./errors.js";
-import { isEvent, kindOf } from "./events.js";
+import { kindOf } from "./events.js";
+import { idIn, isDenial, readConfirmation } from "./frames.js";
 import { Life } from "./life.js";
+import { NORMAL, TAKEN_OVER } from "./socket.js";
 import { backoff, sleep } from "./timing.js";
 
-/** @typedef {import("./channel.js").Channel} Channel */
+/** @typedef {import("./socket.js").Channel} Channel */
+/** @typedef {import("./frames.js").Confirmation} Confirmation */
 /**
  * @typedef {object} Listener Who is told.
  * @property {(why: string) => void} connecting
- * @property {(events: string[]) => void} connected The socket is there and confirmed.
- * @property {(events: string[]) => void} renewed
- * @property {(message: import("./events.js").Message, channel: Channel) => void} event
+ * @property {(confirmation: Confirmation, isFirst: boolean, ordered: boolean) => void} confirmed On a new socket, or a renewal;
+ *     `ordered`: the hub declares that it tells all events in one order.
+ * @property {(message: unknown, channel: Channel) => number} heard A message came that is no confirmation. For a heartbeat: the
+ *     seconds until the next, else 0.
+ * @property {(id: string, channel: Channel) => void} unread A message came that could not be read, but perhaps the id of its
+ *     event.
  * @property {import("./hub.js").Wire} wire
  */
 /**
  * @typedef {object} Options
  * @property {import("./hub.js").Hub} hub
- * @property {import("./channel.js").SocketClass} WebSocket
+ * @property {import("./socket.js").SocketClass} WebSocket
  * @property {import("./timing.js").Timings} timings
  * @property {() => string[]} events The names that are subscribed to, beside heartbeats.
  * @property {boolean} heartbeat Whether heartbeats are wanted where the hub has them.
@@ -57,6 +62,8 @@ export class Connection {
   #tries = 0;
   /** Seconds between two heartbeats; 0 until there was one. */
   #period = 0;
+  /** Whether the hub declares that it tells all events in one order. */
+  #isOrdered = false;
 
   /** @param {Options} options */
   constructor(options) {
@@ -126,6 +133,7 @@ export class Connection {
     if (this.#stop.signal.aborted) throw new HubError(0, "Stopped.");
     const life = new Life({
       heard: (message) => this.#heard(life, message),
+      unread: (frame) => this.#options.listener.unread(idIn(frame), life.channel),
       closed: (code) => this.#closed(life, code),
       ended: (why) => this.#ended(life, why),
     });
@@ -139,35 +147,29 @@ export class Connection {
     return life;
   }
 
-  /** @param {Life} life @param {Record<string, any>} message */
+  /** @param {Life} life @param {unknown} message */
   #heard(life, message) {
     if (this.#stop.signal.aborted) return;
-    if (isEvent(message)) {
-      if (kindOf(message.event["hub.event"]) === "heartbeat") this.#period = periodOf(message) || this.#period;
-      this.#options.listener.event(message, life.channel);
-    } else if (message["hub.mode"] === "denied") {
+    const confirmation = readConfirmation(message);
+    if (confirmation) {
+      this.#confirmed(life, confirmation);
+    } else if (isDenial(message)) {
       this.#options.listener.wire({ direction: "in", kind: "denial", body: message, status: null });
       this.#endpoint = null;
       life.end(`The hub ended the subscription${message["hub.reason"] ? `: ${message["hub.reason"]}` : ""}.`);
-    } else if (typeof message["hub.mode"] === "string" || "hub.topic" in message) {
-      this.#confirmed(life, message);
+    } else {
+      this.#period = this.#options.listener.heard(message, life.channel) || this.#period;
     }
     life.alive(this.#period);
   }
 
-  /** @param {Life} life @param {Record<string, any>} message */
-  #confirmed(life, message) {
-    const { listener } = this.#options;
-    listener.wire({ direction: "in", kind: "confirmation", body: message, status: null });
-    const again = life.isConfirmed;
-    const lease = Number(message["hub.lease_seconds"]);
-    this.#plan(life, lease > 0 ? lease : this.#lease);
+  /** @param {Life} life @param {Confirmation} confirmation */
+  #confirmed(life, confirmation) {
+    const isFirst = !life.isConfirmed;
+    this.#plan(life, confirmation.leaseSeconds ?? this.#lease);
     life.confirm();
-    if (again) return listener.renewed(namesIn(message["hub.events"]));
-    life.after("steady", STEADY, () => {
-      this.#tries = 0;
-    });
-    listener.connected(namesIn(message["hub.events"]));
+    if (isFirst) life.after("steady", STEADY, () => void (this.#tries = 0));
+    this.#options.listener.confirmed(confirmation, isFirst, this.#isOrdered);
   }
 
   /** @param {Life} life @param {number} code */
@@ -221,9 +223,11 @@ export class Connection {
   /** @returns {Promise<string[]>} */
   async #wanted() {
     const { hub, events, heartbeat } = this.#options;
+    const { events: declared, ordersEvents } = await hub.configuration(this.#stop.signal);
+    this.#isOrdered = ordersEvents;
     const names = events();
-    const isAsked = names.some((name) => kindOf(name) === "heartbeat");
-    return heartbeat && !isAsked && (await hub.beats(this.#stop.signal)) ? [...names, "heartbeat"] : names;
+    const isAsked = !heartbeat || names.some((name) => kindOf(name) === "heartbeat");
+    return !isAsked && declared.includes("heartbeat") ? [...names, "heartbeat"] : names;
   }
 
   /** @param {number} retryAfter What the hub asked for, in seconds, which nothing shortens. */
@@ -251,21 +255,4 @@ function watchNetwork(back) {
     globalThis.removeEventListener?.("online", back);
     globalThis.removeEventListener?.("visibilitychange", seen);
   };
-}
-
-/** @param {unknown} events hub.events of a confirmation. @returns {string[]} */
-function namesIn(events) {
-  const names = Array.isArray(events) ? events : typeof events === "string" ? events.split(",") : [];
-  return names.map((name) => String(name).trim()).filter(Boolean);
-}
-
-/**
- * @param {import("./events.js").Message} message A heartbeat.
- * @returns {number} Its period in seconds; 0 where it does not say.
- */
-function periodOf(message) {
-  const context = message.event.context;
-  const item = Array.isArray(context) ? context.find((one) => one?.key === "period") : null;
-  const period = Number(item?.decimal);
-  return Number.isFinite(period) && period > 0 ? period : 0;
 }

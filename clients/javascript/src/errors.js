@@ -2,6 +2,7 @@
 
 /** Client errors that may pass; every other one stays. */
 const PASSING = new Set([408, 409, 425, 429]);
+const CONFLICT = 409;
 
 /** Raised by a handler that does not want to follow an event: the hub is told 409, and everybody else the reason. */
 export class Refuse extends Error {
@@ -29,6 +30,11 @@ export class HubError extends Error {
   /** Whether the hub says never: asking again the same brings the same. */
   get isFinal() {
     return this.status >= 400 && this.status < 500 && !PASSING.has(this.status);
+  }
+
+  /** Whether the hub does not take what was published; else the hub may have it, or take it later. */
+  get isRefusal() {
+    return this.isFinal || this.status === CONFLICT;
   }
 }
 

@@ -1,4 +1,8 @@
-/** Events: read from a message, and what there is to know of them (FHIRcast 3.0.0, 2.3 "Events" and 2.5). No I/O. */
+/**
+ * Events (FHIRcast 3.0.0, 2.3 and 2.5): read from messages, made from resources, and the names of things in them. No I/O.
+ */
+
+import { instant, timestampNow } from "./timing.js";
 
 /**
  * A FHIR resource, as JSON.
@@ -22,12 +26,12 @@
  * @type {Record<string, string>}
  */
 const ANCHOR_KEYS = { imagingstudy: "study", diagnosticreport: "report" };
+/** "EventName ::= FHIRresource '-' ( 'open' | 'close' | 'update' | 'select' )" (2.3). */
 const RESOURCE_EVENT = /^([a-z]+)-(open|close|update|select)$/i;
-const IN_REFERENCE = /(?:^|[/:])([A-Za-z]+)\/([^/?#]+)$/;
-const TIMESTAMP =
-  /^(\d{4})-?(\d\d)-?(\d\d)(?:[T ](\d\d)(?::?(\d\d)(?::?(\d\d)(?:[.,](\d+))?)?)?(Z|([+-])(\d\d)(?::?(\d\d))?)?)?$/i;
-const NANOSECONDS = 1_000_000n;
-const DECIMALS = 9;
+/** The Type/id in which a URL ends, or that of the version in which it ends. */
+const NAMED = /(?:^|[/:])([A-Z][A-Za-z]*\/[^/?#\s]+?)(?:\/_history\/[^/?#\s]+)?$/;
+const VERSION_4 = 0x40;
+const VARIANT = 0x80;
 
 /** An event that came from the hub, or goes to it. */
 export class Event {
@@ -49,7 +53,7 @@ export class Event {
     this.name = body.event["hub.event"];
     /** As sent; "" where the hub did not say. */
     this.timestamp = typeof body.timestamp === "string" ? body.timestamp : "";
-    this.topic = body.event["hub.topic"];
+    this.topic = text(body.event["hub.topic"]) ?? "";
     /** @type {Item[]} */
     this.context = items(body.event.context);
     this.version = text(body.event["context.versionId"]);
@@ -68,13 +72,23 @@ export class Event {
     return this.kind === "open" || this.kind === "close" || this.kind === "home";
   }
 
-  /** Whether others are told when it is not followed: "SyncError is not used [for] *-update or *-select" (3.2.1). */
+  /**
+   * Whether the others must be told, though the hub cannot be reached at once: of another context, or that the user leaves.
+   */
+  get announces() {
+    return this.changes || ["userlogout", "userhibernate"].includes(this.name.toLowerCase());
+  }
+
+  /**
+   * Whether the others are told when it is not followed: "SyncError is not used when a Subscriber responds to an *-update
+   * or *-select event" (3.2.1).
+   */
   get matters() {
     return this.changes || this.kind === "other";
   }
 
-  /** When it happened, in nanoseconds of the epoch; null where that cannot be read. */
-  get instant() {
+  /** When it happened, as an instant; null where the timestamp is none. */
+  get at() {
     return instant(this.timestamp);
   }
 
@@ -86,11 +100,7 @@ export class Event {
    * @returns {Resource | null} The first resource in the context under that key, else of that type.
    */
   resource(keyOrType) {
-    const names = namesOf(keyOrType.toLowerCase());
-    const found =
-      this.context.find((item) => names.includes(item.key.toLowerCase()) && isObject(item.resource)) ??
-      this.context.find((item) => names.includes(typeOf(item.resource)));
-    return found?.resource ?? null;
+    return itemOf(this.context, namesOf(keyOrType.toLowerCase()))?.resource ?? null;
   }
 }
 
@@ -100,7 +110,7 @@ export class Event {
  */
 export function isEvent(message) {
   const event = message.event;
-  return typeof message.id === "string" && isObject(event) && typeof event["hub.event"] === "string";
+  return text(message.id) !== null && isObject(event) && text(event["hub.event"]) !== null;
 }
 
 /**
@@ -108,10 +118,10 @@ export function isEvent(message) {
  * @returns {Kind} "Hubs and Subscribers SHALL be case insensitive for event-names" (2.4).
  */
 export function kindOf(name) {
-  const lower = name.toLowerCase();
-  if (lower === "home-open") return "home";
-  if (lower === "syncerror" || lower === "heartbeat") return lower;
-  return /** @type {Kind} */ (RESOURCE_EVENT.exec(lower)?.[2] ?? "other");
+  const known = name.toLowerCase();
+  if (known === "home-open") return "home";
+  if (known === "syncerror" || known === "heartbeat") return known;
+  return /** @type {Kind} */ (RESOURCE_EVENT.exec(known)?.[2] ?? "other");
 }
 
 /**
@@ -119,8 +129,8 @@ export function kindOf(name) {
  * @returns {string} The key of the context item that holds an anchor of this type.
  */
 export function anchorKey(type) {
-  const lower = type.toLowerCase();
-  return Object.hasOwn(ANCHOR_KEYS, lower) ? String(ANCHOR_KEYS[lower]) : lower;
+  const known = type.toLowerCase();
+  return Object.hasOwn(ANCHOR_KEYS, known) ? String(ANCHOR_KEYS[known]) : known;
 }
 
 /**
@@ -133,32 +143,51 @@ function namesOf(name) {
 }
 
 /**
- * @param {string} timestamp ISO 8601; without a zone it is UTC, as the specification asks for.
- * @returns {bigint | null} Nanoseconds of the epoch; null where it cannot be read.
+ * @param {string} topic
+ * @param {string} name
+ * @param {Item[]} context
+ * @param {{id?: string | null, timestamp?: string | null, version?: string | null, own?: boolean}} [options]
+ * @returns {Event} To publish: its id is a new UUID and its timestamp now, where none is given. Its context is a copy: what
+ *     the application changes later must not change what was sent.
  */
-export function instant(timestamp) {
-  const found = TIMESTAMP.exec(timestamp);
-  if (!found) return null;
-  const [, year, month, day, hour = 0, minute = 0, second = 0, fraction = "", , sign, hours = 0, minutes = 0] = found;
-  const offset = (sign === "-" ? -1 : 1) * (Number(hours) * 60 + Number(minutes));
-  const utc = Date.UTC(
-    Number(year),
-    Number(month) - 1,
-    Number(day),
-    Number(hour),
-    Number(minute) - offset,
-    Number(second),
-  );
-  return BigInt(utc) * NANOSECONDS + BigInt(fraction.slice(0, DECIMALS).padEnd(DECIMALS, "0"));
+export function makeEvent(topic, name, context, { id, timestamp, version, own = true } = {}) {
+  const inner = {
+    "hub.topic": topic,
+    "hub.event": name,
+    ...(version ? { "context.versionId": version } : {}),
+    context: copied(context),
+  };
+  return new Event({ timestamp: timestamp || timestampNow(), id: id || uuid(), event: inner }, own);
 }
 
 /**
- * @param {string} url A reference, or a URL that ends in one.
- * @returns {string} Its last two segments, "Patient/p1"; "" where there are none.
+ * @template T
+ * @param {T} json
+ * @returns {T} The same with nothing in common.
+ */
+export function copied(json) {
+  return JSON.parse(JSON.stringify(json));
+}
+
+/**
+ * @param {Resource[]} resources The first is the anchor.
+ * @returns {Item[]} "Context change events SHALL include the resource the context change relates to" (2.3).
+ * @throws {TypeError} When there is none, or one without type or id.
+ */
+export function contextOf(resources) {
+  if (resources.length === 0) throw new TypeError("expected a resource to open or close, got none");
+  return resources.map((resource) => {
+    if (!referenceTo(resource)) throw new TypeError("expected resources with resourceType and id, got another");
+    return { key: anchorKey(resource.resourceType), resource };
+  });
+}
+
+/**
+ * @param {unknown} url A reference, or a URL that ends in one.
+ * @returns {string} "Observation/o1"; "" of another URL: one to which requests go, say.
  */
 export function referenceIn(url) {
-  const found = IN_REFERENCE.exec(url);
-  return found ? `${found[1]}/${found[2]}` : "";
+  return typeof url === "string" ? (NAMED.exec(url)?.[1] ?? "") : "";
 }
 
 /**
@@ -166,9 +195,16 @@ export function referenceIn(url) {
  * @returns {string} "Patient/p1"; "" where it has no type or id.
  */
 export function referenceTo(resource) {
-  return typeof resource?.resourceType === "string" && typeof resource.id === "string" && resource.id
-    ? `${resource.resourceType}/${resource.id}`
-    : "";
+  return text(resource?.resourceType) && text(resource.id) ? `${resource.resourceType}/${resource.id}` : "";
+}
+
+/**
+ * @param {any} item Of a context.
+ * @returns {string} "Patient/p1" of what it holds or refers to; "" for neither.
+ */
+export function named(item) {
+  const { resource, reference: to } = item;
+  return (isObject(resource) && referenceTo(resource)) || referenceIn(isObject(to) ? to.reference : to);
 }
 
 /**
@@ -184,21 +220,60 @@ export function reference(one) {
 }
 
 /**
+ * @param {unknown} one
+ * @param {unknown} other
+ * @returns {boolean} Whether two values are the same JSON, members in any order.
+ */
+export function sameJson(one, other) {
+  if (Array.isArray(one) && Array.isArray(other)) {
+    return one.length === other.length && one.every((each, index) => sameJson(each, other[index]));
+  }
+  if (!isObject(one) || !isObject(other)) return one === other;
+  const names = Object.keys(one);
+  return (
+    names.length === Object.keys(other).length &&
+    names.every((name) => Object.hasOwn(other, name) && sameJson(one[name], other[name]))
+  );
+}
+
+/** @returns {string} A random UUID (version 4), also where the page did not come by https. */
+export function uuid() {
+  if (typeof crypto.randomUUID === "function") return crypto.randomUUID();
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = ((bytes[6] ?? 0) & 0x0f) | VERSION_4;
+  bytes[8] = ((bytes[8] ?? 0) & 0x3f) | VARIANT;
+  const digits = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return digits.replace(/(.{8})(.{4})(.{4})(.{4})(.{12})/, "$1-$2-$3-$4-$5");
+}
+
+/**
  * @param {string} name
  * @param {Item[]} context
  */
 function anchorOf(name, context) {
   const type = RESOURCE_EVENT.exec(name)?.[1]?.toLowerCase();
   if (!type || kindOf(name) === "home") return "";
-  const item =
-    context.find((one) => [anchorKey(type), type].includes(one.key.toLowerCase())) ??
-    context.find((one) => typeOf(one.resource) === type);
-  return referenceTo(item?.resource) || referenceIn(text(item?.reference?.reference) ?? "");
+  const keys = [anchorKey(type), type];
+  const item = context.find((one) => keys.includes(lower(one.key))) ?? itemOf(context, [type]);
+  return item ? named(item) : "";
 }
 
-/** @param {any} resource @returns {string} Its type in lower case; "" where it has none. */
-function typeOf(resource) {
-  return text(resource?.resourceType)?.toLowerCase() ?? "";
+/**
+ * @param {Item[]} context
+ * @param {string[]} names In lower case.
+ * @returns {Item | undefined} The first item with a resource under one of these keys, else of one of these types.
+ */
+function itemOf(context, names) {
+  const items = context.filter((item) => isObject(item.resource));
+  return (
+    items.find((item) => names.includes(lower(item.key))) ??
+    items.find((item) => names.includes(lower(item.resource?.resourceType)))
+  );
+}
+
+/** @param {unknown} value @returns {string} */
+function lower(value) {
+  return typeof value === "string" ? value.toLowerCase() : "";
 }
 
 /**
@@ -206,7 +281,7 @@ function typeOf(resource) {
  * @returns {Item[]} What of it can be read.
  */
 function items(context) {
-  return Array.isArray(context) ? context.filter((item) => isObject(item) && typeof item.key === "string") : [];
+  return Array.isArray(context) ? context.filter(isObject).map((item) => /** @type {Item} */ (item)) : [];
 }
 
 /** @param {unknown} value */

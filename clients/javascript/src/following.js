@@ -1,154 +1,313 @@
-/** Follows events: decides what each is, calls its handler, and takes in what came of it. */
+/** Which events are followed, and what they make current (FHIRcast 3.0.0, 2.5). No I/O, no clock. */
 
-import { Refuse, said } from "./errors.js";
-import { FOLLOWED } from "./inbox.js";
-import { reportsIn } from "./messages.js";
+import { Contexts, MOST_CONTEXTS } from "./contexts.js";
+import { named, sameJson } from "./events.js";
+import { Order, Recent } from "./order.js";
+import { MINUTE } from "./timing.js";
 
 /** @typedef {import("./events.js").Event} Event */
-/** @typedef {import("./inbox.js").Outcome} Outcome */
-/**
- * Finds what an event is about here; it refuses by raising `Refuse`.
- * @typedef {{find: (event: Event) => any}} Ids
- */
-/** @typedef {{name: string, act: (event: Event) => unknown, ids: Ids | null}} Handler */
-/**
- * @typedef {object} Parts
- * @property {string} name Of this application.
- * @property {import("./state.js").State} state
- * @property {import("./status.js").Sync} sync
- * @property {import("./publishing.js").Publishing} publishing
- * @property {import("./resending.js").Resending} resending
- * @property {import("./sharing.js").Sharing} sharing
- * @property {import("./unseen.js").Unseen} unseen
- */
+/** @typedef {import("./order.js").Mark} Mark */
+/** What is to be done with an event: hand it to its handler, or only acknowledge it. @typedef {"follow" | "repeat" | "old"} Verdict */
 
-const REFUSED = 409;
-const FAILED = 500;
-
+/** What this application follows. */
 export class Following {
-  /** By lower-case name of the event. @type {Map<string, Handler>} */
-  #handlers = new Map();
-  #parts;
+  contexts = new Contexts();
+  order = new Order();
+  /** The Home-open that nothing has followed since. @type {Event | null} */
+  home = null;
+  /** The mark of what made the current context; null where anything is newer. @type {Mark | null} */
+  #made = null;
+  /** Its timestamp as an instant, as far as it counts. @type {bigint | null} */
+  #madeAt = null;
+  #toldWithoutTimestamp = false;
+  /** As `made`, of what was current until a close, and the close. @type {[Mark, Mark] | null} */
+  #madeBefore = null;
+  /** Of what was closed and not opened since, by anchor. @type {Map<string, Mark>} */
+  #closes = new Map();
+  /** Events other than opens that were followed or published. */
+  #done = new Recent();
+  /** Opens whose context was closed. */
+  #closed = new Recent();
+  #refused = new Recent();
+  /** Opens that were followed, refused or published. */
+  #handed = new Recent();
+  #lastHanded = "";
+  /** Whether one was since the last connection was made. */
+  #moved = false;
 
-  /** @param {Parts} parts */
-  constructor(parts) {
-    this.#parts = parts;
-  }
-
-  /** @param {Handler} handler @throws {Error} When the event has one. */
-  add(handler) {
-    const key = handler.name.toLowerCase();
-    if (this.#handlers.has(key)) throw new Error(`${handler.name} has a handler`);
-    this.#handlers.set(key, handler);
-  }
-
-  /** @param {string} name @returns {boolean} */
-  handles(name) {
-    return this.#handlers.has(name.toLowerCase());
-  }
-
-  /** @returns {string[]} What is subscribed to: what has a handler, the closes of the opens among it, and SyncError. */
-  names() {
-    /** @type {Map<string, string>} */
-    const names = new Map();
-    const add = (/** @type {string} */ name) => names.has(name.toLowerCase()) || names.set(name.toLowerCase(), name);
-    for (const { name } of this.#handlers.values()) add(name);
-    for (const { name } of this.#handlers.values()) {
-      if (/^[a-z]+-open$/i.test(name) && name.toLowerCase() !== "home-open") add(name.replace(/open$/i, "close"));
-    }
-    add("SyncError");
-    return [...names.values()];
-  }
-
-  /** @param {Event} event @returns {Promise<Outcome>} It never rejects. */
-  async follow(event) {
-    const { publishing, resending, sharing, state, sync } = this.#parts;
-    if (event.changes || event.kind === "syncerror") await publishing.free();
-    if (event.kind === "syncerror") this.#reported(event);
-    if (event.kind === "update") await sharing.heard(event);
-    if (event.changes && !event.own) {
-      sync.came(event);
-      resending.came(event);
-    }
-    const verdict = state.judge(event);
-    if (verdict === "new") {
-      state.handed(event);
-      return this.#handle(event);
-    }
-    state.passed(event, verdict);
-    if (verdict === "known" && !event.own) sync.followed(event);
-    else sync.dropped(event);
-    return FOLLOWED;
-  }
-
-  /** What is not urgent after an event: the content of what was opened. @param {Event} event */
-  async after(event) {
-    const { sharing, state } = this.#parts;
-    const context = event.kind === "open" ? state.contexts.get(event.anchor) : null;
-    if (context?.version && !context.content && state.isGranted(event.name.replace(/open$/i, "update"))) {
-      await sharing.refresh(event.anchor).catch(() => null);
-    }
-  }
-
-  /** @param {Event} event */
-  async #handle(event) {
-    const { state, sync } = this.#parts;
-    let { last } = state;
-    const handler = this.#handlers.get(event.name.toLowerCase());
-    try {
-      if (handler?.ids) {
-        event.local = await handler.ids.find(event);
-        if (event.changes && (await this.#isOvertaken(event))) return FOLLOWED;
-        ({ last } = state);
-      }
-      await handler?.act(event);
-    } catch (error) {
-      return this.#failed(event, error, last !== state.last);
-    }
-    if (event.changes) state.follow(event, last);
-    sync.followed(event);
-    return FOLLOWED;
+  /**
+   * "Subscribers SHALL ignore messages with older timestamps than the message that established the current context" (2.5).
+   * @param {Event} event
+   * @returns {Verdict} Whether the application is to follow it.
+   */
+  verdict(event) {
+    if (this.#isRepeat(event)) return "repeat";
+    if (this.#isLeftBehind(event) || this.#isGone(event)) return "old";
+    return event.changes && this.#isOld(event) ? "old" : "follow";
   }
 
   /**
-   * @param {Event} event
-   * @returns {Promise<boolean>} Whether the application opened something else while it was found out whom the event is
-   *     about: it must go on showing that.
+   * A connection was made: the hub tells again what is open. What it tells now is newer than what it told before.
+   * @param {boolean} ordered
    */
-  async #isOvertaken(event) {
-    const { publishing, state, sync } = this.#parts;
-    await publishing.free();
-    const verdict = state.judge(event);
-    if (verdict === "new") return false;
-    state.passed(event, verdict);
-    sync.dropped(event);
+  connected(ordered) {
+    this.#moved = false;
+    this.#made = null;
+    this.#madeAt = null;
+    this.#madeBefore = null;
+    this.order.connected(ordered);
+  }
+
+  /**
+   * The application follows, or published, an event; one that something newer overtook meanwhile is not current.
+   * @param {Event} event
+   * @param {bigint} now The own clock as an instant: a timestamp of the future keeps others from being followed for a minute
+   *     at most.
+   */
+  followed(event, now) {
+    const isOld = this.#isOld(event);
+    this.#noteHanded(event);
+    this.#refused.discard(event.id);
+    if (event.kind === "open") {
+      this.#closes.delete(event.anchor);
+      this.contexts.opened(event, isOld);
+    } else if (event.kind === "close") {
+      this.#done.add(event.id);
+      if (!(isOld && this.contexts.isCurrent(event.anchor))) this.#close(event);
+    } else if (event.kind !== "home") {
+      this.#done.add(event.id);
+    } else if (!isOld) {
+      this.contexts.left();
+      this.home = event;
+    }
+    if ((event.kind === "open" || event.kind === "home") && !isOld) this.#madeCurrent(event, now);
+  }
+
+  /**
+   * The hub answered, when asked, that an event made the current context; when it was made is not known.
+   * @param {Event} event
+   */
+  told(event) {
+    this.contexts.opened(event, false);
+    this.#forgetMade();
+    this.home = null;
+    this.#toldWithoutTimestamp = true;
+  }
+
+  /**
+   * A repeat came. One that says the same anew counts from now on.
+   * @param {Event} event
+   * @param {bigint} now
+   * @returns {boolean} Whether it is what the application shows.
+   */
+  repeated(event, now) {
+    if (event.kind === "home") {
+      this.home = event;
+      return true;
+    }
+    if (event.kind !== "open" || this.#wasClosed(event)) return false;
+    if (this.#saysTheSame(event) && !this.#isOld(event)) {
+      this.#noteRepeated(event);
+      this.contexts.opened(event, false);
+      this.#madeCurrent(event, now);
+    }
     return true;
   }
 
   /**
    * @param {Event} event
-   * @param {unknown} error
-   * @param {boolean} isPast Whether the application has published something newer meanwhile.
-   * @returns {Outcome}
+   * @returns {boolean} Whether it is an open that is not followed, for it was closed while it waited here, and it is newer than
+   *     what is shown: at the hub that is not current any more.
    */
-  #failed(event, error, isPast) {
-    const isRefusal = error instanceof Refuse;
-    const why = `This application ${isRefusal ? "did not follow" : "failed to follow"} ${event.name}: ${said(error)}`;
-    if (event.matters && !isPast) this.#parts.sync.failure(event, why);
-    return isRefusal ? { status: REFUSED, reason: error.message } : { status: FAILED, reason: "" };
+  endedWhatIsShown(event) {
+    const isClosed = event.kind === "open" && (this.#wasClosed(event) || this.#isGone(event));
+    if (!isClosed || !this.contexts.current || this.contexts.isCurrent(event.anchor)) return false;
+    return !this.#isOld(event) && !this.#isLeftBehind(event);
   }
 
-  /** Somebody did not follow. @param {Event} event A SyncError. */
-  #reported(event) {
-    const { name, resending, state, sync, unseen } = this.#parts;
-    if (event.own) return;
-    for (const report of reportsIn(event)) {
-      const isAboutHere = report.subscriber === name && sync.failed?.id === report.id;
-      if (isAboutHere || state.isPast(report.id)) continue;
-      sync.behind(report, state.instantOf(report.id));
-      resending.named(report.id);
-      // Of an own event it is known here when it is followed: it is sent again, or something newer is opened.
-      if (report.name && !state.isGranted(report.name) && !state.isOwn(report.id)) unseen.named(report.id);
+  /**
+   * An old event came. It changes nothing that is shown; a context that is not current may be closed by it.
+   * @param {Event} event
+   */
+  passed(event) {
+    const open = this.contexts.opens.get(event.anchor);
+    if (event.kind !== "close" || !open || this.contexts.isCurrent(event.anchor)) return;
+    this.#done.add(event.id);
+    if (!this.order.isOlder(this.order.mark(event), this.order.mark(open))) this.#close(event);
+  }
+
+  /** The application did not follow. @param {Event} event */
+  refused(event) {
+    this.#refused.add(event.id);
+    this.#noteHanded(event);
+  }
+
+  /** @param {Event} event */
+  #isRepeat(event) {
+    if (event.kind === "open") return this.#wasClosed(event) || this.#saysTheSame(event) || this.#isImplied(event);
+    if (event.kind === "home") return this.home !== null;
+    return this.#done.has(event.id) && !this.#closesStill(event);
+  }
+
+  /**
+   * @param {Event} event
+   * @returns {boolean} Whether it is an open whose context was closed here, by a close that is not older where the hub keeps an
+   *     order.
+   */
+  #wasClosed(event) {
+    const close = this.order.isKept && this.#closes.get(event.anchor);
+    return this.#closed.has(event.id) && !(close && this.order.isOlder(close, this.order.mark(event)));
+  }
+
+  /** @param {Event} event @returns {boolean} Whether it is a close, and what it closes was shown since, though it is older. */
+  #closesStill(event) {
+    const open = event.kind === "close" && this.contexts.opens.get(event.anchor);
+    return Boolean(open) && this.order.isOlder(this.order.mark(/** @type {Event} */ (open)), this.order.mark(event));
+  }
+
+  /** Whether it is the current open, told again, or another open of exactly what is current. @param {Event} event */
+  #saysTheSame(event) {
+    const { current } = this.contexts;
+    if (!current) return false;
+    return current.id === event.id || this.#isTold(current, event) || saysTheSame(current, event);
+  }
+
+  /**
+   * @param {Event} current
+   * @param {Event} event
+   * @returns {boolean} Whether it is the event of which the hub only told, when it was asked, that it made the current
+   *     context.
+   */
+  #isTold(current, event) {
+    const isSame = current.anchor === event.anchor && (event.version === null || event.version === current.version);
+    return isSame && this.#toldWithoutTimestamp;
+  }
+
+  /**
+   * Whether an open says no more than the current one: hubs send the opens of the resources in an open too (2.5).
+   * @param {Event} event
+   */
+  #isImplied(event) {
+    const { current } = this.contexts;
+    return (
+      current !== null &&
+      current.timestamp === event.timestamp &&
+      !this.#refused.has(event.id) &&
+      event.anchor !== "" &&
+      event.anchor !== current.anchor &&
+      current.context.some((item) => named(item) === event.anchor)
+    );
+  }
+
+  /**
+   * Of each type the hub tells the newest open that is not closed, also one that everybody has left for another type: who
+   * knows it has left it too. Only when something that was missed was followed since is what comes after that newer.
+   * @param {Event} event
+   * @returns {boolean} Whether it is an open that was followed or refused here, and another came after it.
+   */
+  #isLeftBehind({ kind, id }) {
+    return kind === "open" && this.#handed.has(id) && !this.#moved && id !== this.#lastHanded;
+  }
+
+  /**
+   * @param {Event} event
+   * @returns {boolean} Whether it is an open that waited here while what it opens was closed, Home was opened, or what was
+   *     opened after it was closed.
+   */
+  #isGone(event) {
+    if (event.kind !== "open") return false;
+    const mark = this.order.mark(event);
+    const close = this.#closes.get(event.anchor);
+    const home = this.home && this.order.mark(this.home);
+    const limits = [close ? [close, close] : null, home ? [home, home] : null, this.#madeBefore];
+    return limits.some((limit) => {
+      const [newer, since] = limit ?? [];
+      return newer && since && this.order.isOlder(mark, newer) && this.#cameBefore(mark, since);
+    });
+  }
+
+  /**
+   * @param {Mark} mark
+   * @param {Mark} since Of a close or Home-open.
+   * @returns {boolean} Whether it came before that, or would have: clocks alone prove nothing of what comes later.
+   */
+  #cameBefore(mark, since) {
+    return this.order.isKept || since.isAwaited || mark.heard <= since.heard;
+  }
+
+  /**
+   * Whether it is older than what made the current context. A close of another context is not, where the hub keeps an order.
+   * @param {Event} event
+   */
+  #isOld(event) {
+    if (this.order.isKept) return this.#made !== null && this.#isBefore(event, this.#made);
+    return event.at !== null && this.#madeAt !== null && event.at < this.#madeAt;
+  }
+
+  /** @param {Event} event @param {Mark} made */
+  #isBefore(event, made) {
+    if (event.kind === "close" && !this.contexts.isCurrent(event.anchor)) return false;
+    return this.order.isOlder(this.order.mark(event), made);
+  }
+
+  /** @param {Event} event @param {bigint} now */
+  #madeCurrent(event, now) {
+    this.#forgetMade();
+    this.#made = this.order.mark(event);
+    this.#madeBefore = null;
+    if (event.kind !== "open") return;
+    this.home = null;
+    const most = now + MINUTE;
+    this.#madeAt = event.at !== null && event.at > most ? most : event.at;
+  }
+
+  /** Whatever is opened next is newer. */
+  #forgetMade() {
+    this.#made = null;
+    this.#madeAt = null;
+    this.#toldWithoutTimestamp = false;
+  }
+
+  /** @param {Event} event */
+  #noteRepeated(event) {
+    if (this.#toldWithoutTimestamp) {
+      this.#handed.add(event.id);
+      this.#lastHanded = event.id;
+    } else if (!this.#handed.has(event.id)) {
+      this.#noteHanded(event);
     }
   }
+
+  /** @param {Event} event */
+  #noteHanded({ kind, id }) {
+    if (kind !== "open" && kind !== "home") return;
+    this.#handed.add(id);
+    this.#lastHanded = id;
+    this.#moved = true;
+  }
+
+  /** @param {Event} event */
+  #close(event) {
+    const mark = this.order.mark(event);
+    if (this.contexts.isCurrent(event.anchor)) {
+      this.#madeBefore = this.#made && [this.#made, mark];
+      this.#forgetMade();
+    }
+    const known = this.#closes.get(event.anchor);
+    if (!known || !this.order.isOlder(mark, known)) this.#closes.set(event.anchor, mark);
+    if (this.#closes.size > MOST_CONTEXTS) this.#closes.delete(/** @type {string} */ (this.#closes.keys().next().value));
+    const closed = this.contexts.closed(event.anchor);
+    if (closed) this.#closed.add(closed.id);
+  }
+}
+
+/** @param {Event} one @param {Event} other @returns {boolean} Whether two opens, or two Home-opens, open exactly the same. */
+export function saysTheSame(one, other) {
+  return (
+    one.kind === other.kind &&
+    (one.kind === "open" || one.kind === "home") &&
+    one.anchor === other.anchor &&
+    one.name.toLowerCase() === other.name.toLowerCase() &&
+    sameJson(one.context, other.context)
+  );
 }

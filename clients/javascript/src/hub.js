@@ -1,10 +1,9 @@
 /** The calls to the hub over HTTP (FHIRcast 3.0.0, 2.4, 2.6, 2.7 and 2.9). */
 
-import { readAnswer } from "./context.js";
 import { HubError, said, TokenError } from "./errors.js";
 import { isObject } from "./events.js";
 import { later, sleep } from "./timing.js";
-import { Token } from "./token.js";
+import { Token } from "./tokens.js";
 
 /** @typedef {import("./timing.js").Timings} Timings */
 /**
@@ -28,6 +27,11 @@ import { Token } from "./token.js";
  * @property {AbortSignal} [signal]
  */
 /** @typedef {{status: number, ok: boolean, text: string, retryAfter: number}} Answer */
+/**
+ * What a hub declares (2.7): the names of its events in lower case, and whether it tells all events to all in one order
+ * (CFG-4).
+ * @typedef {{events: string[], ordersEvents: boolean}} Configuration
+ */
 
 const UNAUTHORIZED = 401;
 /** Statuses that mean: later. */
@@ -42,14 +46,14 @@ export class Hub {
   #timings;
   #wire;
   #token;
-  /** @type {boolean | null} */
-  #beats = null;
+  /** @type {Configuration | null} */
+  #configuration = null;
 
   /**
    * @param {object} options
    * @param {string} options.url hub.url
    * @param {string} options.topic
-   * @param {import("./token.js").TokenSource} options.token
+   * @param {import("./tokens.js").TokenSource} options.token
    * @param {typeof globalThis.fetch} options.fetch
    * @param {Timings} options.timings
    * @param {Wire} options.wire Told of each request and its answer.
@@ -120,32 +124,32 @@ export class Hub {
 
   /**
    * @param {AbortSignal} signal
-   * @returns {Promise<import("./context.js").Answer>} What is current (2.9).
-   * @throws {HubError} Also when the answer is none.
+   * @returns {Promise<Record<string, any> | null>} The answer to "Get Current Context" (2.9), as it came.
+   * @throws {HubError}
    */
   async context(signal) {
     const path = `/${encodeURIComponent(this.#topic)}`;
-    const answer = await this.#call({ kind: "context", method: "GET", path, signal });
-    const read = readAnswer(parse(answer.text));
-    if (!read) throw new HubError(0, "The hub did not say what is current.");
-    return read;
+    return parse((await this.#call({ kind: "context", method: "GET", path, signal })).text);
   }
 
   /**
    * @param {AbortSignal} signal
-   * @returns {Promise<boolean>} Whether the hub declares heartbeats (2.7); false where it cannot be asked.
+   * @returns {Promise<Configuration>} What the hub declares of itself; nothing where it cannot be asked, and then it is asked
+   *     again.
    */
-  async beats(signal) {
-    if (this.#beats !== null) return this.#beats;
+  async configuration(signal) {
+    if (this.#configuration) return this.#configuration;
+    const nothing = { events: [], ordersEvents: false };
     try {
       /** @type {Call} */
       const call = { kind: "discovery", method: "GET", path: "/.well-known/fhircast-configuration", signal };
-      const declared = parse((await this.#exchange(call, null)).text)?.eventsSupported;
-      this.#beats = Array.isArray(declared) && declared.some((name) => String(name).toLowerCase() === "heartbeat");
+      const { eventsSupported: names, capabilities } = parse((await this.#exchange(call, null)).text) ?? {};
+      const events = Array.isArray(names) ? names.map((name) => String(name).toLowerCase()) : [];
+      this.#configuration = { events, ordersEvents: capabilities?.ordersEvents === true };
+      return this.#configuration;
     } catch {
-      return false;
+      return nothing;
     }
-    return this.#beats;
   }
 
   /** @param {string} mode */

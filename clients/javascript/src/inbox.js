@@ -1,168 +1,242 @@
 /**
- * Where events wait for their turn, and are acknowledged in time (FHIRcast 3.0.0, 2.5 "Event Notification Response").
+ * Where events wait for their handlers, and are acknowledged in time (FHIRcast 3.0.0, 2.5): one event after the other.
  */
 
-import { deferred, later } from "./timing.js";
+import { Refuse, said } from "./errors.js";
+import { deferred, later, now } from "./timing.js";
 
 /** @typedef {import("./events.js").Event} Event */
+/** @typedef {import("./following.js").Verdict} Verdict */
 /** @typedef {import("./timing.js").Timings} Timings */
 /**
- * What became of an event.
- * @typedef {object} Outcome
- * @property {number} status 200; 409 where the handler refused; 500 where it failed.
- * @property {string} reason Why it refused, for other applications; else "".
+ * Finds what an event is about here; it refuses by raising `Refuse`.
+ * @typedef {{find: (event: Event) => any}} Ids
  */
-/** @typedef {(status: number, reason: string) => void} Acknowledge */
+/** @typedef {{name: string, act: (event: Event) => unknown, ids: Ids | null}} Handling */
+/** Answers an event: its status, and the reason of a refusal. @typedef {(status: number, reason: string) => void} Answer */
 /**
- * @typedef {object} Work
- * @property {(event: Event) => Promise<Outcome>} follow
- * @property {(event: Event) => Promise<void>} after Called when it was acknowledged.
- * @property {(event: Event, outcome: Outcome | null) => void} late Called when 202 was answered and it is not followed:
- *     null as long as that is not known.
- * @property {(event: Event) => void} full Called when an event finds no place.
+ * @typedef {object} Parts
+ * @property {import("./engine.js").Engine} engine
+ * @property {Map<string, Handling>} handlings By name in lower case.
+ * @property {Timings} timings
+ * @property {() => Promise<void>} free Done when no own open or close is on its way.
+ * @property {(event: Event, reason: string) => void} tell Posts a SyncError.
+ * @property {() => void} changed Learns that the status may be another one.
+ * @property {(anchor: string) => Promise<void>} shared Waits until what is shared in a context is known, if it is on its way.
  */
 
-/** @type {Outcome} */
-export const FOLLOWED = Object.freeze({ status: 200, reason: "" });
+/** Events that may wait for their handlers; what comes beyond them is answered with 503. */
+export const MOST_WAITING = 256;
+const OVERTAKEN = 0;
+const OK = 200;
 const ACCEPTED = 202;
-const FAILURES = 300;
-const UNAVAILABLE = 503;
-/** @type {Outcome} */
-const DROPPED = Object.freeze({ status: UNAVAILABLE, reason: "" });
-/** Events that may wait while a handler does not return. */
-const MOST_WAITING = 256;
+const CONFLICT = 409;
+const FAILED = 500;
+const OVERLOADED = 503;
 
-export class Inbox {
-  /** @type {Delivery[]} */
-  #waiting = [];
-  /** @type {Delivery | null} */
-  #current = null;
-  #isClosed = false;
-  #timings;
-  #work;
+/** An event on its way to its handler, answered once, where `answer` is given. */
+export class Delivery {
+  /** Whether it was followed. @type {import("./timing.js").Deferred<boolean>} */
+  done = deferred();
+  isAccepted = false;
+  isGivenUp = false;
+  #answer;
   /** @type {(() => void)[]} */
-  #untilIdle = [];
+  #timers = [];
 
-  /** @param {Timings} timings @param {Work} work */
-  constructor(timings, work) {
-    this.#timings = timings;
-    this.#work = work;
-  }
-
-  /** @param {Event} event @param {Acknowledge} acknowledge */
-  take(event, acknowledge) {
-    if (this.#isClosed) return;
-    if (this.#waiting.length >= MOST_WAITING) {
-      acknowledge(UNAVAILABLE, "");
-      this.#work.full(event);
-      return;
-    }
-    const delivery = new Delivery(event);
-    delivery.time(this.#timings, acknowledge, this.#work.late);
-    this.#push(delivery);
+  /**
+   * @param {Event} event
+   * @param {object} [options]
+   * @param {Answer | null} [options.answer]
+   * @param {() => boolean} [options.applies] Asked when its turn has come.
+   * @param {boolean} [options.told] The hub only named it when it was asked what is open.
+   * @param {boolean} [options.again] Neither its age nor that it is a repeat counts.
+   */
+  constructor(event, { answer = null, applies = () => true, told = false, again = false } = {}) {
+    this.event = event;
+    this.applies = applies;
+    this.told = told;
+    this.again = again;
+    this.#answer = answer;
   }
 
   /**
-   * Follow an event in its turn that nobody waits for.
-   * @param {Event} event
-   * @returns {Promise<Outcome>} When it was its turn, or the inbox was closed.
+   * From now on it is answered in time: "202: has successfully received the event but has not yet taken action".
+   * @param {Timings} timings
+   * @param {(delivery: Delivery) => void} giveUp
    */
-  hand(event) {
-    const delivery = new Delivery(event);
-    if (this.#isClosed) delivery.drop();
-    else this.#push(delivery);
-    return delivery.outcome.promise;
+  start(timings, giveUp) {
+    if (!this.#answer) return;
+    this.#timers.push(later(timings.acceptAfter, () => this.#accept()));
+    if (this.event.kind !== "update" && this.event.kind !== "select")
+      this.#timers.push(later(timings.giveUp, () => giveUp(this)));
   }
 
-  /** @returns {Promise<void>} Done when nothing waits and no handler runs, or when it is closed. */
-  idle() {
-    if (this.#isClosed || !this.#current) return Promise.resolve();
-    return new Promise((resolve) => this.#untilIdle.push(resolve));
+  /** @param {number} status @param {string} [reason] @returns {boolean} False when it had been answered with 202 before. */
+  answer(status, reason = "") {
+    this.#stopTimers();
+    if (!this.isAccepted) this.#answer?.(status, reason);
+    return !this.isAccepted;
   }
 
-  /** Nothing is taken or acknowledged any more. A handler that runs cannot be stopped. */
-  close() {
-    this.#isClosed = true;
-    for (const delivery of [this.#current, ...this.#waiting]) delivery?.drop();
-    this.#waiting = [];
-    this.#tellIdle();
+  /** Its turn is over. @param {boolean} followed */
+  finish(followed) {
+    this.#stopTimers();
+    this.done.resolve(followed);
   }
 
-  /** @param {Delivery} delivery */
-  #push(delivery) {
-    this.#waiting.push(delivery);
-    if (!this.#current) void this.#run();
+  #stopTimers() {
+    for (const cancel of this.#timers.splice(0)) cancel();
   }
 
-  async #run() {
-    for (let next = this.#waiting.shift(); next; next = this.#waiting.shift()) {
-      this.#current = next;
-      const outcome = await this.#work.follow(next.event);
-      if (this.#isClosed) break;
-      next.done(outcome);
-      await this.#work.after(next.event);
-    }
-    this.#current = null;
-    this.#tellIdle();
-  }
-
-  #tellIdle() {
-    for (const tell of this.#untilIdle.splice(0)) tell();
+  #accept() {
+    this.#answer?.(ACCEPTED, "");
+    this.isAccepted = true;
   }
 }
 
-/** One event on its way through the inbox. */
-class Delivery {
-  /** @type {import("./timing.js").Deferred<Outcome>} */
-  outcome = deferred();
-  /** @type {(() => void)[]} */
-  #timers = [];
-  /** @type {Acknowledge} */
-  #acknowledge = () => {};
-  /** @type {Work["late"]} */
-  #late = () => {};
-  #isAnswered = false;
-  #isReported = false;
+/** Hands events to their handlers, one after the other, in the order in which they came. */
+export class Inbox {
+  #parts;
+  /** @type {Delivery[]} */
+  #waiting = [];
+  #isAtWork = false;
+  #isClosed = false;
 
-  /** @param {Event} event */
-  constructor(event) {
-    this.event = event;
+  /** @param {Parts} parts */
+  constructor(parts) {
+    this.#parts = parts;
   }
 
-  /** @param {Timings} timings @param {Acknowledge} acknowledge @param {Work["late"]} late */
-  time({ acceptAfter, giveUp }, acknowledge, late) {
-    this.#acknowledge = acknowledge;
-    this.#late = late;
-    this.#timers = [later(acceptAfter, () => this.#answer(ACCEPTED, "")), later(giveUp, () => this.#giveUp())];
+  /** @returns {string[]} The names of the events that have a handler. */
+  get names() {
+    return [...this.#parts.handlings.values()].map(({ name }) => name);
   }
 
-  /** @param {Outcome} outcome */
-  done(outcome) {
-    this.#cancel();
-    if (!this.#isAnswered) this.#answer(outcome.status, outcome.reason);
-    else if (outcome.status >= FAILURES && !this.#isReported) this.#late(this.event, outcome);
-    this.outcome.resolve(outcome);
+  /** @param {Handling} handling @throws {Error} When the event has one. */
+  add(handling) {
+    const key = handling.name.toLowerCase();
+    if (this.#parts.handlings.has(key)) throw new Error(`expected one handler for ${handling.name}, got a second`);
+    this.#parts.handlings.set(key, handling);
   }
 
-  /** It will not be followed. */
-  drop() {
-    this.#cancel();
-    this.outcome.resolve(DROPPED);
+  /** @param {string} name Of an event. @returns {boolean} Whether it has a handler. */
+  handles(name) {
+    return this.#parts.handlings.has(name.toLowerCase());
   }
 
-  #cancel() {
-    for (const cancel of this.#timers) cancel();
+  /** Let it have its turn. @param {Delivery} delivery */
+  deliver(delivery) {
+    const { changed, engine, timings } = this.#parts;
+    if (this.#isClosed) return delivery.finish(false);
+    if (this.#waiting.length >= MOST_WAITING) {
+      const why = "too many events wait for their handlers";
+      engine.refused(delivery.event, why);
+      delivery.answer(OVERLOADED, why);
+      delivery.finish(false);
+      return changed();
+    }
+    delivery.start(timings, (late) => this.#giveUp(late));
+    this.#waiting.push(delivery);
+    if (!this.#isAtWork) void this.#run();
   }
 
-  #giveUp() {
-    if (!this.#isAnswered) this.#answer(ACCEPTED, "");
-    this.#isReported = true;
-    this.#late(this.event, null);
+  /** Nothing is handed or answered any more. A handler that runs cannot be stopped. */
+  close() {
+    this.#isClosed = true;
+    for (const delivery of this.#waiting.splice(0)) delivery.finish(false);
   }
 
-  /** @param {number} status @param {string} reason */
-  #answer(status, reason) {
-    this.#isAnswered = true;
-    this.#acknowledge(status, reason);
+  async #run() {
+    this.#isAtWork = true;
+    for (let next = this.#waiting.shift(); next; next = this.#waiting.shift()) {
+      await this.#handle(next);
+      next.finish(false);
+      this.#parts.changed();
+    }
+    this.#isAtWork = false;
   }
+
+  /** @param {Delivery} delivery */
+  async #handle(delivery) {
+    const verdict = await this.#verdict(delivery);
+    if (this.#isClosed) return;
+    if (verdict === "follow") await this.#follow(delivery);
+    else if (verdict) delivery.answer(OK);
+  }
+
+  /**
+   * @param {Delivery} delivery
+   * @returns {Promise<Verdict | null>} What is to be done with it, once no own open or close is on its way; null where it does
+   *     not apply any more.
+   */
+  async #verdict(delivery) {
+    await this.#parts.free();
+    return delivery.applies() ? this.#parts.engine.turn(delivery.event, now(), delivery.again) : null;
+  }
+
+  /** @param {Delivery} delivery */
+  async #follow(delivery) {
+    const { engine, shared } = this.#parts;
+    const { event } = delivery;
+    if (event.kind === "update") await shared(event.anchor);
+    const { status, reason } = await this.#call(delivery);
+    if (this.#isClosed) return;
+    if (status === OVERTAKEN) {
+      engine.overtaken();
+      delivery.answer(OK);
+      return;
+    }
+    if (status === OK) engine.followed(event, now(), delivery.told);
+    else engine.refused(event, reason);
+    const inTime = delivery.answer(status, status === CONFLICT ? reason : "");
+    delivery.finish(status === OK);
+    if (status !== OK && !inTime && !delivery.isGivenUp) this.#refuseLate(event, reason);
+  }
+
+  /** @param {Delivery} delivery */
+  async #call(delivery) {
+    const { event } = delivery;
+    const handling = this.#parts.handlings.get(event.name.toLowerCase());
+    try {
+      if (handling?.ids) {
+        event.local = await handling.ids.find(event);
+        // It must go on showing what the application opened meanwhile.
+        if ((await this.#verdict(delivery)) !== "follow") return { status: OVERTAKEN, reason: "" };
+      }
+      await handling?.act(event);
+      return { status: OK, reason: "" };
+    } catch (error) {
+      if (error instanceof Refuse) return { status: CONFLICT, reason: said(error) };
+      // Its text may name a patient.
+      console.error(`fhircast-client: the handler of ${event.name} failed: ${nameOf(error)}`);
+      return { status: FAILED, reason: `it failed (${nameOf(error)})` };
+    }
+  }
+
+  /**
+   * "If the Subscriber cannot determine whether it will follow context within 10 seconds [...] it SHOULD send a SyncError" (2.5).
+   * @param {Delivery} delivery
+   */
+  #giveUp(delivery) {
+    const { changed, engine, timings } = this.#parts;
+    const { event } = delivery;
+    if (engine.verdict(event) !== "follow") return;
+    const why = `it was not done within ${timings.giveUp} s`;
+    delivery.isGivenUp = true;
+    engine.refused(event, why);
+    this.#refuseLate(event, why);
+    changed();
+  }
+
+  /** @param {Event} event @param {string} reason */
+  #refuseLate(event, reason) {
+    const { engine, tell } = this.#parts;
+    if (event.matters && engine.verdict(event) === "follow") tell(event, reason);
+  }
+}
+
+/** @param {unknown} error */
+export function nameOf(error) {
+  return error instanceof Error ? error.name : typeof error;
 }

@@ -1,92 +1,102 @@
-/**
- * What is open when a connection begins: "Hubs SHALL follow a successful subscription with an event notification" of it
- * (2.4). A hub that tells nothing is asked, once ("Get Current Context", 2.9).
- */
+/** After joining: is what the application shows what is open at the hub? (FHIRcast 3.0.0, 2.4 and 2.9) */
 
-import { Event } from "./events.js";
-import { makeMessage } from "./messages.js";
-import { sleep } from "./timing.js";
+import { HubError } from "./errors.js";
+import { makeEvent } from "./events.js";
+import { Delivery } from "./inbox.js";
+import { backoff, now, sleep, timestampNow } from "./timing.js";
 
-/** @typedef {import("./context.js").Context} Context */
+/** @typedef {import("./events.js").Event} Event */
 /**
  * @typedef {object} Parts
  * @property {string} topic
- * @property {number} settle How long the hub is given to tell, in seconds.
- * @property {import("./state.js").State} state
- * @property {import("./status.js").Sync} sync
+ * @property {import("./engine.js").Engine} engine
+ * @property {import("./publisher.js").Publisher} publisher
  * @property {import("./inbox.js").Inbox} inbox
- * @property {import("./following.js").Following} following
- * @property {import("./sharing.js").Sharing} sharing
- * @property {import("./publishing.js").Publishing} publishing
- * @property {AbortSignal} signal
+ * @property {() => void} changed Learns that the status may be another one.
  */
 
+/** Statuses of a hub that has no current context to tell. */
+const NEVER = new Set([400, 401, 403, 404, 405, 501]);
+/** Seconds between two questions: at first, and at most. */
+const FIRST_DELAY = 1;
+const MOST_DELAY = 30;
+
+/** Asks the hub what is open where it does not tell by itself, and has the application follow the answer. */
 export class Joining {
   #parts;
-  /** Which connection it is; those before it do not matter any more. */
-  #round = 0;
-  #isTold = false;
+  /** Ends the question that is being asked. */
+  #asking = new AbortController();
 
   /** @param {Parts} parts */
   constructor(parts) {
     this.#parts = parts;
   }
 
-  /** An event came. @param {Event} event */
-  heard(event) {
-    if (event.kind === "open" || event.kind === "home") this.#isTold = true;
+  /** The connection is lost, or nobody is interested any more. */
+  stop() {
+    this.#asking.abort();
   }
 
-  /** The connection was lost. */
-  lost() {
-    this.#round += 1;
+  /**
+   * After a while, ask the hub if it told nothing that settles it. It never rejects.
+   * @param {number} seconds
+   */
+  async settle(seconds) {
+    const { changed, engine } = this.#parts;
+    this.stop();
+    const { signal } = (this.#asking = new AbortController());
+    await sleep(seconds, signal);
+    if (signal.aborted) return;
+    engine.content.joined();
+    const delays = { backoffFirst: Math.max(seconds, FIRST_DELAY), backoffMost: MOST_DELAY };
+    for (let tries = 1; !engine.isTold && !(await this.#ask(signal)); tries += 1) {
+      changed();
+      await sleep(backoff(tries, delays), signal);
+      if (signal.aborted) return;
+    }
+    if (signal.aborted) return;
+    if (engine.isTold) engine.sync.unknown("");
+    changed();
   }
 
-  /** A connection was confirmed. It never rejects. */
-  async joined() {
-    const { inbox, publishing, settle, signal, state, sync } = this.#parts;
-    const round = (this.#round += 1);
-    const { last } = state;
-    const isOver = () => signal.aborted || round !== this.#round;
-    // What was opened here since is newer than any answer.
-    const isKnown = () => isOver() || this.#isTold || last !== state.last;
-    this.#isTold = false;
-    await sleep(settle, signal);
-    await inbox.idle();
-    await publishing.free();
-    if (!isKnown()) await this.#ask(isKnown);
-    if (!isOver()) sync.checked();
-  }
-
-  /** @param {() => boolean} isKnown Whether the answer is not needed any more. */
-  async #ask(isKnown) {
-    const { following, inbox, publishing, sharing, state } = this.#parts;
-    const before = state.context;
-    let current;
+  /** @param {AbortSignal} signal @returns {Promise<boolean>} Whether there is nothing more to be asked. */
+  async #ask(signal) {
+    const { engine, inbox, publisher } = this.#parts;
+    const { count: asked } = engine;
+    let event;
     try {
-      current = await sharing.fetch();
-    } catch {
-      return; // "Hubs MAY support" this
+      ({ event } = await publisher.current());
+    } catch (error) {
+      if (signal.aborted) return true;
+      engine.unanswered();
+      return !(error instanceof HubError) || NEVER.has(error.status) || !engine.mustAskAgain;
     }
-    await publishing.free();
-    if (isKnown()) return;
-    if (!current) {
-      await this.#closed();
-    } else if (current.anchor !== state.current && current.anchor && following.handles(current.event.name)) {
-      await inbox.hand(current.event);
+    if (signal.aborted) return true;
+    const delivery = this.#difference(event, () => !signal.aborted && engine.count === asked);
+    if (delivery) {
+      inbox.deliver(delivery);
+      await delivery.done.promise;
+      if (signal.aborted) return true;
     }
-    const { context } = state;
-    const isNews = context === before || !context?.content; // else an update came since, and the answer may be older
-    if (current?.version && current.anchor === state.current && isNews)
-      state.shared(current.anchor, current.version, current.content);
+    return engine.settled(event, asked, delivery !== null);
   }
 
-  /** Nothing is current in the hub: what is here was closed while nobody was told. */
-  async #closed() {
-    const { inbox, state, topic } = this.#parts;
-    const event = state.context?.event;
-    const name = event?.name.replace(/open$/i, "close");
-    if (!event || !name || !state.isGranted(name)) return;
-    await inbox.hand(new Event(makeMessage(topic, name, event.context, { timestamp: "" })));
+  /**
+   * @param {Event | null} event That made the hub's current context.
+   * @param {() => boolean} applies
+   * @returns {Delivery | null} What the application has to be handed.
+   */
+  #difference(event, applies) {
+    const told = this.#parts.engine.told(event);
+    if (!told) return null;
+    if ("open" in told) return new Delivery(told.open, { applies, told: true, again: true });
+    return new Delivery(this.#close(told.close), { applies, again: true });
+  }
+
+  /** @param {Event} shown @returns {Event} The close that nobody told, of what is shown. */
+  #close(shown) {
+    const { engine, topic } = this.#parts;
+    const timestamp = timestampNow(engine.newest(now()));
+    return makeEvent(topic, `${shown.anchor.split("/", 1)[0]}-close`, shown.context, { timestamp, own: false });
   }
 }

@@ -1,6 +1,6 @@
 /** From the opening of a socket to its end: what is waited for meanwhile, and why it ended. */
 
-import { Channel, GIVEN_UP } from "./channel.js";
+import { Channel, GIVEN_UP } from "./socket.js";
 import { deferred, later } from "./timing.js";
 
 /** "Three heartbeats missed count as lost", and half a one for what is on its way. */
@@ -24,12 +24,13 @@ export class Life {
 
   /**
    * @param {object} listener
-   * @param {(message: Record<string, any>) => void} listener.heard
+   * @param {(message: unknown) => void} listener.heard
+   * @param {(frame: string) => void} listener.unread
    * @param {(code: number) => void} listener.closed Called when the socket has ended by itself.
    * @param {(why: string) => void} listener.ended Called at the end, before anything else happens.
    */
-  constructor({ heard, closed, ended }) {
-    this.channel = new Channel(heard, closed);
+  constructor({ heard, unread, closed, ended }) {
+    this.channel = new Channel(heard, unread, closed);
     this.#ended = ended;
   }
 

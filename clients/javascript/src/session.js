@@ -1,26 +1,24 @@
 /** One client's life in a session: puts the parts together, starts them and stops them. */
 
 import { Connection } from "./connection.js";
-import { Event } from "./events.js";
-import { Following } from "./following.js";
+import { Engine } from "./engine.js";
+import { Event, isEvent, isObject, kindOf } from "./events.js";
+import { heartbeatPeriod } from "./frames.js";
 import { Hub } from "./hub.js";
-import { Inbox } from "./inbox.js";
+import { Delivery, Inbox } from "./inbox.js";
 import { Joining } from "./joining.js";
-import { Publishing } from "./publishing.js";
-import { Resending } from "./resending.js";
-import { Sharing } from "./sharing.js";
-import { State } from "./state.js";
-import { Sync } from "./status.js";
-import { deferred, TIMINGS } from "./timing.js";
+import { Publisher } from "./publisher.js";
+import { deferred, later, TIMINGS } from "./timing.js";
 import { Unseen } from "./unseen.js";
 
-/** @typedef {import("./channel.js").Channel} Channel */
-/** @typedef {import("./events.js").Message} Message */
+/** @typedef {import("./frames.js").Confirmation} Confirmation */
 /** @typedef {import("./hub.js").Wire} Wire */
-/** @typedef {import("./inbox.js").Outcome} Outcome */
+/** @typedef {import("./inbox.js").Handling} Handling */
+/** @typedef {import("./socket.js").Channel} Channel */
+/** @typedef {import("./status.js").Status} Status */
 /**
  * @typedef {object} Options
- * @property {import("./token.js").TokenSource} [token] The access token, or a function that returns one (or a promise
+ * @property {import("./tokens.js").TokenSource} [token] The access token, or a function that returns one (or a promise
  *     of one): it is called for the first request, when the hub does not take the token, and at each renewal. Without
  *     it none is sent.
  * @property {string} [name] Of this application, for people: others are shown it when it does not follow.
@@ -30,15 +28,17 @@ import { Unseen } from "./unseen.js";
  *     default true.
  * @property {Partial<import("./timing.js").Timings>} [timings] In seconds.
  * @property {typeof globalThis.fetch} [fetch]
- * @property {import("./channel.js").SocketClass} [WebSocket]
+ * @property {import("./socket.js").SocketClass} [WebSocket]
  */
 
+const OK = 200;
+const FAILED = 500;
+/** Seconds between two heartbeats of a hub that does not say. */
+const HEARTBEAT_SECONDS = 30;
+
 export class Session {
-  state = new State();
-  sync;
-  sharing;
-  publishing;
-  following;
+  engine;
+  publisher;
   inbox;
   /** Settled when the first subscription is confirmed. @type {import("./timing.js").Deferred<void>} */
   started = deferred();
@@ -47,45 +47,59 @@ export class Session {
   #topic;
   #timings;
   #wire;
+  #report;
+  /** @type {Status} */
+  #status;
   #connection;
   #joining;
-  #resending;
   #unseen;
   #isStarted = false;
-  #wasConnected = false;
   #stopping = new AbortController();
   /** @type {Promise<void> | null} */
   #stopped = null;
+  /** Contexts of which it is not known what is shared, and should be. @type {Set<string>} */
+  #unknown = new Set();
+  /** @type {Promise<void> | null} */
+  #fetching = null;
 
   /**
    * @param {string} hubUrl
    * @param {string} topic
    * @param {Options} options
-   * @param {(status: import("./status.js").Status) => void} onStatus
+   * @param {(status: Status) => void} onStatus
    * @param {Wire} onWire
    */
   constructor(hubUrl, topic, options, onStatus, onWire) {
     const { token = null, name = "", leaseSeconds = null, heartbeat = true } = options;
-    const { state } = this;
     const { signal } = this.#stopping;
     const fetch = options.fetch ?? ((input, init) => globalThis.fetch(input, init));
     const timings = (this.#timings = { ...TIMINGS, ...options.timings });
     const hub = new Hub({ url: hubUrl, topic, token, fetch, timings, wire: onWire });
-    const sync = (this.sync = new Sync(onStatus));
-    const publishing = (this.publishing = new Publishing({ topic, name, hub, state, sync }));
-    const resending = (this.#resending = new Resending(timings.resend, state, sync, publishing));
-    const sharing = (this.sharing = new Sharing({ topic, state, hub, publishing, signal }));
-    const unseen = (this.#unseen = new Unseen(timings.unseen, sync));
-    const following = (this.following = new Following({ name, state, sync, publishing, resending, sharing, unseen }));
-    const inbox = (this.inbox = new Inbox(timings, this.#work()));
-    const { settle } = timings;
-    this.#joining = new Joining({ topic, settle, state, sync, inbox, following, sharing, publishing, signal });
-    const events = () => following.names();
-    const WebSocket = webSocket(options);
-    const listener = this.#listener();
-    this.#connection = new Connection({ hub, WebSocket, timings, events, heartbeat, name, leaseSeconds, listener });
+    /** @type {Map<string, Handling>} */
+    const handlings = new Map();
+    const engine = (this.engine = new Engine(name, handlings));
+    const changed = () => this.#changed();
+    const hand = (/** @type {Event} */ event) => this.inbox.deliver(new Delivery(event));
+    const publisher = (this.publisher = new Publisher({ topic, name, hub, engine, timings, changed, hand, signal }));
+    const inbox = (this.inbox = new Inbox({
+      engine,
+      handlings,
+      timings,
+      changed,
+      free: () => publisher.free(),
+      tell: (event, reason) => void publisher.refuse(event, reason),
+      shared: (anchor) => this.#shared(anchor),
+    }));
+    this.#joining = new Joining({ topic, engine, publisher, inbox, changed });
+    this.#unseen = new Unseen(timings.unseen, (id) => this.#quiet(id));
     this.#topic = topic;
     this.#wire = onWire;
+    this.#report = onStatus;
+    this.#status = engine.sync.status;
+    const WebSocket = webSocket(options);
+    const listener = this.#listener();
+    const events = () => this.#wanted();
+    this.#connection = new Connection({ hub, WebSocket, timings, events, heartbeat, name, leaseSeconds, listener });
   }
 
   get isStarted() {
@@ -95,7 +109,7 @@ export class Session {
   start() {
     if (this.#isStarted || this.#stopped) return;
     this.#isStarted = true;
-    this.sync.connection("connecting", "Connecting to the hub.");
+    this.#apart("Connecting to the hub");
     void this.#connection.run().then((error) => {
       if (error && !this.#stopped) this.#end(error.message, error);
     });
@@ -108,7 +122,7 @@ export class Session {
   }
 
   async #stop() {
-    if (this.sync.status.connection !== "ended") this.#end("Stopped.", null);
+    if (this.#status.connection !== "ended") this.#end("Stopped", null);
     await this.#connection.stop();
     this.over.resolve();
   }
@@ -116,12 +130,21 @@ export class Session {
   /** @param {string} why @param {Error | null} error */
   #end(why, error) {
     this.#stopping.abort();
-    this.#resending.stop();
+    this.#joining.stop();
     this.#unseen.stop();
     this.inbox.close();
     this.started.reject(error ?? new Error("Stopped before the hub had confirmed the subscription."));
     if (error) this.over.reject(error);
-    this.sync.connection("ended", why);
+    this.engine.ended(why);
+    this.#changed();
+  }
+
+  /** The events to subscribe to: those with a handler, the closes of the opens among them, and SyncError. */
+  #wanted() {
+    const { names } = this.inbox;
+    const closes = names.filter((name) => kindOf(name) === "open").map((name) => name.replace(/open$/i, "close"));
+    const wanted = [...closes, "SyncError", ...names];
+    return [...new Map(wanted.map((name) => [name.toLowerCase(), name])).values()];
   }
 
   /** @returns {import("./connection.js").Listener} */
@@ -129,68 +152,149 @@ export class Session {
     return {
       wire: (message) => this.#wire(message),
       connecting: (why) => {
-        this.#joining.lost();
-        this.sync.connection("connecting", why);
+        this.#joining.stop();
+        this.#apart(why);
       },
-      connected: (events) => {
-        this.#granted(events);
-        this.sync.connection("connected", "", this.#wasConnected);
-        this.#wasConnected = true;
-        this.state.joined();
-        void this.#joining.joined();
-        this.started.resolve();
-      },
-      renewed: (events) => this.#granted(events),
-      event: (message, channel) => this.#event(message, channel),
+      confirmed: (confirmation, isFirst, ordered) => this.#confirmed(confirmation, isFirst, ordered),
+      heard: (message, channel) => this.#heard(message, channel),
+      unread: (id, channel) => this.#unread(id, channel),
     };
   }
 
-  /** @param {string[]} events */
-  #granted(events) {
-    this.state.granted = Object.freeze(events);
+  /** @param {string} why */
+  #apart(why) {
+    this.engine.apart(why);
+    this.#changed();
   }
 
-  /** @param {Message} message @param {Channel} channel On which it is acknowledged. */
-  #event(message, channel) {
-    const topic = message.event["hub.topic"];
-    if (typeof topic === "string" && topic !== this.#topic) return; // another session's must not be followed
+  /** @param {Confirmation} confirmation @param {boolean} isFirst @param {boolean} ordered */
+  #confirmed({ events, leaseSeconds }, isFirst, ordered) {
+    const body = { "hub.mode": "subscribe", "hub.events": events, "hub.lease_seconds": leaseSeconds };
+    this.#wire({ direction: "in", kind: "confirmation", body, status: null });
+    if (!isFirst) {
+      this.engine.granted = Object.freeze(events);
+      return;
+    }
+    this.engine.connected(events, ordered);
+    void this.#joining.settle(this.#timings.settle);
+    this.#changed();
+    this.started.resolve();
+  }
+
+  /** @param {unknown} message @param {Channel} channel @returns {number} Of a heartbeat: the seconds until the next. */
+  #heard(message, channel) {
+    if (!isObject(message) || !("event" in message)) return 0;
+    if (!isEvent(message)) {
+      this.#unread("", channel);
+      return 0;
+    }
+    const event = new Event(message, this.engine.isOwn(String(message.id)));
+    if (event.topic && event.topic !== this.#topic) return 0; // another session's must not be followed
     this.#wire({ direction: "in", kind: "event", body: message, status: null });
-    const event = new Event(message, this.state.isOwn(message.id));
-    this.#joining.heard(event);
-    if (event.changes) this.state.heard(event);
-    if (event.own && event.kind === "update") this.sharing.echoed(event);
-    this.inbox.take(event, (status, reason) => {
-      const body = { id: event.id, status, ...(reason ? { reason } : {}) };
-      if (channel.send(body)) this.#wire({ direction: "out", kind: "acknowledgement", body, status });
+    if (event.kind === "heartbeat") {
+      this.#answer(event, channel, OK, "");
+      if (this.inbox.handles(event.name)) this.inbox.deliver(new Delivery(event));
+      return heartbeatPeriod(event) ?? HEARTBEAT_SECONDS;
+    }
+    if ((event.kind === "open" || event.kind === "close") && !event.anchor) this.#unread(event.id, channel);
+    else this.#event(event, channel);
+    this.#changed();
+    return 0;
+  }
+
+  /** @param {string} id Of the event; "" where it cannot be read. @param {Channel} channel */
+  #unread(id, channel) {
+    if (id) channel.send({ id, status: FAILED }); // nobody could tell what it was
+    this.engine.unread();
+    this.#changed();
+  }
+
+  /** @param {Event} event @param {Channel} channel */
+  #event(event, channel) {
+    const answer = (/** @type {number} */ status, /** @type {string} */ reason) =>
+      this.#answer(event, channel, status, reason);
+    this.engine.came(event);
+    if (event.kind === "syncerror") {
+      answer(OK, "");
+      this.#syncError(event);
+      this.publisher.came(event);
+      if (this.inbox.handles(event.name)) this.inbox.deliver(new Delivery(event));
+      return;
+    }
+    this.publisher.came(event);
+    if (event.kind === "open" || event.kind === "update") this.#fetchUnknown(event.anchor);
+    this.inbox.deliver(new Delivery(event, { answer }));
+  }
+
+  /** @param {Event} event @param {Channel} channel @param {number} status @param {string} reason */
+  #answer({ id }, channel, status, reason) {
+    const body = { id, status, ...(reason ? { reason } : {}) };
+    if (channel.send(body)) this.#wire({ direction: "out", kind: "acknowledgement", body, status });
+  }
+
+  /** @param {Event} event */
+  #syncError(event) {
+    const { resend, unseen } = this.engine.syncError(event);
+    if (this.#timings.resend) for (const again of resend) void this.publisher.resend(again);
+    for (const id of unseen) this.#unseen.named(id);
+  }
+
+  /** @param {string} id */
+  #quiet(id) {
+    this.engine.sync.quiet(id);
+    this.#changed();
+  }
+
+  #changed() {
+    if (this.engine.mustAsk) {
+      this.engine.mustAsk = false;
+      void this.#joining.settle(0);
+    }
+    const { status } = this.engine.sync;
+    if (JSON.stringify(status) === JSON.stringify(this.#status)) return;
+    this.#status = status;
+    this.#report(status);
+  }
+
+  /** Ask for what is shared in a context, where it matters and is not known. @param {string} anchor */
+  #fetchUnknown(anchor) {
+    const shared = this.engine.content.get(anchor);
+    if (!shared || shared.content || shared.isContentless) return;
+    if (!this.inbox.handles(`${anchor.split("/", 1)[0]}-update`)) return;
+    this.#unknown.add(anchor);
+    this.#fetching ??= this.#fetch().finally(() => {
+      this.#fetching = null;
     });
   }
 
-  /** @returns {import("./inbox.js").Work} */
-  #work() {
-    return {
-      follow: (event) => this.following.follow(event),
-      after: (event) => this.following.after(event),
-      late: (event, outcome) => this.#late(event, outcome),
-      full: (event) => this.sync.failure(event, `Too many events wait here; ${event.name} is not followed.`),
-    };
+  async #fetch() {
+    while (this.#unknown.size > 0) {
+      this.#unknown.clear();
+      try {
+        await this.publisher.current();
+      } catch {
+        this.#unknown.clear();
+      }
+      for (const anchor of this.#unknown) {
+        if (this.engine.content.get(anchor)?.content !== null) this.#unknown.delete(anchor);
+      }
+    }
   }
 
   /**
-   * An event that was accepted is not followed, or it is not known yet whether it is: "if the Subscriber cannot
-   * determine whether it will follow context within 10 seconds after reception of the event it SHOULD send a SyncError"
-   * (2.5).
-   * @param {Event} event
-   * @param {Outcome | null} outcome
+   * A handler that is told of an update finds it in the content, where the hub tells that in time.
+   * @param {string} anchor
    */
-  #late(event, outcome) {
-    if (!event.matters || (event.changes && this.state.judge(event) === "old")) return;
-    const slow = `it was not done within ${this.#timings.giveUp} seconds`;
-    if (!outcome) this.sync.failure(event, `This application did not follow ${event.name}: ${slow}`);
-    void this.publishing.report(event, outcome ? outcome.reason || "it failed" : slow);
+  async #shared(anchor) {
+    if (!this.#fetching || this.engine.content.get(anchor)?.content !== null) return;
+    const late = deferred();
+    const cancel = later(this.#timings.request, () => late.resolve(undefined));
+    await Promise.race([this.#fetching, late.promise]);
+    cancel();
   }
 }
 
-/** @param {Options} options @returns {import("./channel.js").SocketClass} */
+/** @param {Options} options @returns {import("./socket.js").SocketClass} */
 function webSocket(options) {
   const found = options.WebSocket ?? globalThis.WebSocket;
   if (!found)

@@ -1,197 +1,167 @@
-/** Content sharing (FHIRcast 3.0.0, 2.10): updates and selects made here, and the content after what others made. */
-
-import { Context } from "./context.js";
-import { HubError } from "./errors.js";
-import { Event, reference } from "./events.js";
-import { copied, makeMessage, selectContext, updateContext } from "./messages.js";
-import { deferred, later } from "./timing.js";
-
-/** @typedef {import("./context.js").Content} Content */
-/** @typedef {import("./events.js").Item} Item */
-/** @typedef {import("./events.js").Resource} Resource */
-/** @typedef {(Resource | string)[]} Changes Resources are put, references ("Observation/o1") deleted. */
-/** @typedef {(content: Record<string, Resource>) => Changes | Promise<Changes>} ToChanges */
 /**
- * @typedef {object} Parts
- * @property {string} topic
- * @property {import("./state.js").State} state
- * @property {import("./hub.js").Hub} hub
- * @property {import("./publishing.js").Publishing} publishing
- * @property {AbortSignal} signal
+ * What is shared in a context (FHIRcast 3.0.0, 2.10): changes, selections, and the answer to "Get Current Context" (2.9). No
+ * I/O.
  */
 
-const CONFLICT = 409;
-/** How many times changes are made anew, from content that is newer each time. */
-const MOST_TRIES = 5;
-/** Seconds that the echo of an update is waited for. */
-const ECHO = 2;
+import { anchorKey, isObject, makeEvent, named, reference, referenceIn, uuid } from "./events.js";
 
-export class Sharing {
-  #parts;
-  /** Updates whose echo is waited for, by id. @type {Map<string, () => void>} */
-  #waiting = new Map();
-  /** @type {Promise<unknown>} */
-  #last = Promise.resolve();
-  /** Called when an update was taken in. */
-  #news = () => {};
+/** @typedef {import("./events.js").Event} Event */
+/** @typedef {import("./events.js").Item} Item */
+/** @typedef {import("./events.js").Resource} Resource */
+/**
+ * What is shared, by reference ("Observation/o1").
+ * @typedef {Readonly<Record<string, Resource>>} Content
+ */
 
-  /** @param {Parts} parts */
-  constructor(parts) {
-    this.#parts = parts;
+/**
+ * The fullUrls of what is shared, by reference: "the `fullUrl` attribute ... enables Subscribers to consistently identify
+ * content" (4.4). They are no part of the content that applications see.
+ * @type {WeakMap<Content, Map<string, string>>}
+ */
+const URLS = new WeakMap();
+
+/**
+ * The answer to GET hub.url/{topic}: the open that it amounts to (null where nothing is open; its id and timestamp are made
+ * up, for the answer has none), its version, and the content (null where the hub says nothing of it).
+ * @typedef {{event: Event | null, version: string | null, content: Content | null}} Current
+ */
+
+/**
+ * @param {any} answer As JSON.
+ * @param {string} topic
+ * @returns {Current}
+ * @throws {Error} For an answer that cannot be read.
+ */
+export function readCurrent(answer, topic) {
+  const { "context.type": type, "context.versionId": given, context } = isObject(answer) ? answer : {};
+  if (typeof type !== "string" || !Array.isArray(context)) throw new Error("expected context.type and context");
+  const all = context.filter(isObject);
+  const version = text(given) || null;
+  if (!type || all.length === 0) return { event: null, version, content: null };
+  const items = /** @type {Item[]} */ (all.filter((item) => item.key !== "content"));
+  const event = makeEvent(topic, `${type}-open`, items, { version, own: false });
+  if (!event.anchor) throw new Error("expected the resource that the context is about");
+  const shared = all.find((item) => item.key === "content");
+  return { event, version, content: shared ? contentOf(shared.resource) : null };
+}
+
+/**
+ * @param {string} anchor "DiagnosticReport/r1"
+ * @param {(Resource | string)[]} changes Resources are put, references deleted.
+ * @param {string} patient The reference of whom the anchor is about; "" where that is not known.
+ * @param {Content | null} [content] What is shared already, as far as that is known: what has a fullUrl keeps it, so that
+ *     those who go by it change the same.
+ * @returns {Item[]} The context of an update: "one and only one Bundle SHALL be present" (2.10).
+ */
+export function updateContext(anchor, changes, patient, content = null) {
+  const entry = changes.map((change) => {
+    const url = reference(change);
+    const fullUrl = fullUrlIn(content, url);
+    return typeof change === "string"
+      ? { fullUrl, request: { method: "DELETE", url } }
+      : { fullUrl, request: { method: "PUT", url }, resource: change };
+  });
+  const bundle = { resourceType: "Bundle", id: uuid(), type: "transaction", entry };
+  return [...about(anchor, patient), { key: "updates", resource: bundle }];
+}
+
+/**
+ * @param {string} anchor
+ * @param {(Resource | string)[]} selected Resources or references; none clears the selection.
+ * @param {string} patient The reference of whom the anchor is about; "" where that is not known.
+ * @returns {Item[]} The context of a select (3.6.4).
+ */
+export function selectContext(anchor, selected, patient) {
+  return [
+    ...about(anchor, patient),
+    ...selected.map((one) => ({ key: "select", reference: { reference: reference(one) } })),
+  ];
+}
+
+/**
+ * @param {Content} content
+ * @param {Event} event An update.
+ * @returns {Content} The content after it; the one given is not changed.
+ */
+export function changed(content, event) {
+  const entries = new Entries(content);
+  for (const entry of entriesOf(event.resource("updates"))) {
+    if (entry.request?.method === "DELETE") entries.drop(entry);
+    else entries.put(entry);
+  }
+  return entries.content;
+}
+
+/**
+ * @param {Content | null} content
+ * @param {string} ref "Observation/o1"
+ * @returns {string} The fullUrl under which it is shared; the reference where it has none.
+ */
+export function fullUrlIn(content, ref) {
+  return (content && URLS.get(content)?.get(ref)) || ref;
+}
+
+/** What is shared, while it changes. */
+class Entries {
+  /** @type {Record<string, Resource>} */
+  content;
+  #urls;
+  /** References by fullUrl. @type {Map<string, string>} */
+  #owners = new Map();
+
+  /** @param {Content} before It is not changed. */
+  constructor(before) {
+    this.content = { ...before };
+    this.#urls = new Map(URLS.get(before));
+    for (const [ref, url] of this.#urls) this.#owners.set(url, ref);
+    URLS.set(this.content, this.#urls);
   }
 
-  /**
-   * @returns {Promise<Context | null>} What is current in the hub.
-   * @throws {HubError}
-   */
-  async fetch() {
-    const { topic, state, hub, signal } = this.#parts;
-    const { type, version, items, content } = await hub.context(signal);
-    if (!type) return null;
-    const event = new Event(makeMessage(topic, `${type}-open`, items, { timestamp: "" }));
-    return new Context(state.contexts.get(event.anchor)?.event ?? event, version, content);
+  /** @param {any} entry That adds or replaces a resource. Where it has no fullUrl, it takes none away. */
+  put({ resource, fullUrl }) {
+    const ref = isObject(resource) ? named({ resource }) : "";
+    if (!ref) return;
+    this.content[ref] = /** @type {Resource} */ (resource);
+    if (!text(fullUrl)) return;
+    this.#forget(ref);
+    this.#urls.set(ref, fullUrl);
+    this.#owners.set(fullUrl, ref);
   }
 
-  /** Ask for what is shared in a context, if it is current. @param {string} anchor @throws {HubError} */
-  async refresh(anchor) {
-    const { state } = this.#parts;
-    const before = state.contexts.get(anchor);
-    const found = await this.fetch();
-    const known = state.contexts.get(anchor);
-    // What came since the hub was asked may be newer than its answer.
-    if (known !== before && known?.content) return known;
-    if (found?.anchor !== anchor) return null;
-    if (known === before) state.shared(anchor, found.version, found.content);
-    return found;
+  /** @param {any} entry That deletes what fullUrl names: what has it, or its end; else what request.url ends in. */
+  drop({ fullUrl, request }) {
+    const ref = this.#owners.get(text(fullUrl)) ?? (referenceIn(fullUrl) || referenceIn(request.url));
+    this.#forget(ref);
+    delete this.content[ref];
   }
 
-  /** An own update has come back; its turn to be taken in may be later. @param {Event} event */
-  echoed(event) {
-    const context = this.#parts.state.contexts.get(event.anchor);
-    if (context?.content && context.version === event.priorVersion) {
-      this.#parts.state.updated(event);
-      this.#waiting.get(event.id)?.();
-    }
-  }
-
-  /** Take in an update. It never rejects: where the content cannot be had, it is not known. @param {Event} event */
-  async heard(event) {
-    if (!this.#parts.state.updated(event)) await this.refresh(event.anchor).catch(() => null);
-    this.#waiting.get(event.id)?.();
-    this.#news();
-  }
-
-  /**
-   * @param {Changes | ToChanges} changes
-   * @param {string | Resource | null} anchor
-   * @returns {Promise<Event>}
-   */
-  async update(changes, anchor) {
-    const where = this.#anchor(anchor);
-    // One after the other: two at once would be made on one version, and the hub takes only the first.
-    const mine = this.#last.then(() => this.#update(changes, where));
-    this.#last = mine.catch(() => {});
-    return mine;
-  }
-
-  /** @param {Changes | ToChanges} changes @param {string} where */
-  async #update(changes, where) {
-    let stale = "";
-    for (let tries = 1; ; tries += 1) {
-      const isMade = typeof changes === "function";
-      const { version, content } = await this.#base(where, isMade, stale);
-      const made = isMade ? await changes(copied(content)) : changes;
-      try {
-        return await this.#post(where, version, made, content);
-      } catch (error) {
-        // "If a [FHIR resource]-update request fails with the Hub, the Subscriber may issue a GET Context request"
-        // (2.10)
-        const isStale = error instanceof HubError && error.status === CONFLICT;
-        if (!isStale || !isMade || tries === MOST_TRIES) throw error;
-        stale = version;
-      }
-    }
-  }
-
-  /** @param {Changes} items @param {string | Resource | null} anchor */
-  async select(items, anchor) {
-    const where = this.#anchor(anchor);
-    const message = makeMessage(
-      this.#parts.topic,
-      eventOf(where, "select"),
-      selectContext(where, items, this.#patient(where)),
-    );
-    return this.#parts.publishing.publish(message);
-  }
-
-  /** @param {string | Resource | null} anchor */
-  #anchor(anchor) {
-    const found = anchor === null ? this.#parts.state.current : reference(anchor);
-    if (!found) throw new Error("Nothing is current, and no anchor was given.");
-    return found;
-  }
-
-  /** @param {string} anchor */
-  #patient(anchor) {
-    return this.#parts.state.contexts.get(anchor)?.resource("patient") ?? null;
-  }
-
-  /**
-   * @param {string} anchor
-   * @param {boolean} withContent
-   * @param {string} stale The version that the hub has gone beyond; "" for none.
-   * @returns {Promise<{version: string, content: Content}>} What an update is made on.
-   */
-  async #base(anchor, withContent, stale) {
-    const known = () => {
-      const one = this.#parts.state.contexts.get(anchor);
-      return one?.version && one.version !== stale && (one.content || !withContent) ? one : null;
-    };
-    // Of a context that is not current the hub says nothing: the update that was missed will come.
-    const found = known() ?? (await this.refresh(anchor)) ?? (stale ? await this.#coming(known) : null);
-    const { version, content } = found ?? {};
-    if (!version)
-      throw new Error(`The version of ${anchor} is not known: it is not current, or the hub shares no content.`);
-    return { version, content: content ?? {} };
-  }
-
-  /** @param {() => Context | null} known @returns {Promise<Context | null>} What is known in time. */
-  async #coming(known) {
-    const found = deferred();
-    const cancel = later(ECHO, () => found.resolve(null));
-    this.#news = () => {
-      const one = known();
-      if (one) found.resolve(one);
-    };
-    this.#news();
-    await found.promise;
-    cancel();
-    this.#news = () => {};
-    return known();
-  }
-
-  /** @param {string} anchor @param {string} version @param {Changes} changes @param {Content} content That version's. */
-  async #post(anchor, version, changes, content) {
-    const { topic, state, publishing } = this.#parts;
-    const name = eventOf(anchor, "update");
-    const context = updateContext(anchor, changes, this.#patient(anchor), content);
-    const message = makeMessage(topic, name, context, { version });
-    const echo = deferred();
-    const cancel = later(ECHO, () => echo.resolve(undefined));
-    this.#waiting.set(message.id, () => echo.resolve(undefined));
-    try {
-      const event = await publishing.publish(message);
-      if (state.isGranted(name)) await echo.promise;
-      else state.shared(anchor, null, null); // the version it has now nobody has said
-      return event;
-    } finally {
-      cancel();
-      this.#waiting.delete(message.id);
-    }
+  /** @param {string} ref */
+  #forget(ref) {
+    const url = this.#urls.get(ref);
+    this.#urls.delete(ref);
+    if (url !== undefined && this.#owners.get(url) === ref) this.#owners.delete(url);
   }
 }
 
-/** @param {string} anchor @param {string} verb */
-function eventOf(anchor, verb) {
-  return `${anchor.split("/", 1)[0]}-${verb}`;
+/** @param {any} bundle @returns {Content} */
+function contentOf(bundle) {
+  const entries = new Entries({});
+  for (const entry of entriesOf(bundle)) entries.put(entry);
+  return entries.content;
+}
+
+/** @param {any} bundle @returns {any[]} */
+function entriesOf(bundle) {
+  return Array.isArray(bundle?.entry) ? bundle.entry.filter(isObject) : [];
+}
+
+/** @param {unknown} value */
+function text(value) {
+  return typeof value === "string" ? value : "";
+}
+
+/** @param {string} anchor @param {string} patient @returns {Item[]} */
+function about(anchor, patient) {
+  const item = { key: anchorKey(anchor.split("/", 1)[0] ?? ""), reference: { reference: anchor } };
+  return patient && patient !== anchor ? [item, { key: "patient", reference: { reference: patient } }] : [item];
 }

@@ -1,164 +1,125 @@
-/** Whether this application and the others show the same, and why not: what the user must be told (4.2.1). No I/O. */
+/** Whether the application shows what the others show, for people to see (FHIRcast 3.0.0, 4.2.1). No I/O, no clock. */
 
-/** @typedef {import("./events.js").Event} Event */
-/** @typedef {import("./messages.js").Report} Report */
+/** @typedef {import("./order.js").Mark} Mark */
 /** @typedef {"connecting" | "connected" | "ended"} Connection */
 /**
  * @typedef {object} Status
  * @property {Connection} connection
- * @property {boolean} inSync
+ * @property {boolean} inSync Only while connected.
  * @property {string} why Why not in sync, as a sentence for people; "" when in sync.
  * @property {readonly string[]} behind The names of the other applications that did not follow.
  */
+/** @typedef {{id: string, mark: Mark, why: string, since: number}} Failure Of an event that was not followed. */
 
-/** Subscribers that are remembered as not following: a hub has no more. */
+/** Applications that are remembered as behind: a hub has no more subscribers. */
 const MOST_BEHIND = 64;
 
-/** Keeps what makes the status, and tells of each change. */
+/** What is known to be out of step. */
 export class Sync {
+  #isOlder;
   /** @type {Connection} */
   #connection = "connecting";
-  #why = "Not started.";
-  /** Whether what is open is still being asked for, after the connection was lost. */
-  #checking = false;
-  /** The event that was not followed here last, and why. @type {{event: Event, why: string, newer: boolean} | null} */
-  #failure = null;
-  /** By name of the subscriber. @type {Map<string, {id: string, why: string, instant: bigint | null}>} */
+  #trouble = "Not connected to the hub yet";
+  #unknown = "";
+  /** The moment since which it is not known. */
+  #since = 0;
+  #unsent = "";
+  /** @type {Failure | null} */
+  #failed = null;
+  /** By name of the subscriber. @type {Map<string, Failure>} */
   #behind = new Map();
-  /** @type {Status} */
-  #status;
-  #told;
 
-  /** @param {(status: Status) => void} told Called after every change. */
-  constructor(told) {
-    this.#told = told;
-    this.#status = this.#made();
+  /** @param {(one: Mark, other: Mark) => boolean} isOlder Compares the marks of two events. */
+  constructor(isOlder) {
+    this.#isOlder = isOlder;
   }
 
-  /** @returns {Status} */
+  /** @returns {Status} How it is now. */
   get status() {
-    return this.#status;
+    const why = this.ownWhy || [...this.#behind.values()].map((one) => one.why).join("; ");
+    const behind = Object.freeze([...this.#behind.keys()]);
+    return Object.freeze({ connection: this.#connection, inSync: why === "", why, behind });
   }
 
-  /** @returns {Event | null} The event that was not followed here last, if nothing newer came. */
-  get failed() {
-    return this.#failure && !this.#failure.newer ? this.#failure.event : null;
+  /** Why this application itself is out of step; "" where it is not. */
+  get ownWhy() {
+    return this.#trouble || (this.#failed?.why ?? "") || this.#unsent || this.#unknown;
   }
 
-  /**
-   * @param {Connection} connection
-   * @param {string} why A sentence; "" when connected.
-   * @param {boolean} [checking] Whether the application may show something old until `checked`.
-   */
-  connection(connection, why, checking = false) {
+  /** The hub confirmed. */
+  connected() {
+    this.#connection = "connected";
+    this.#trouble = "";
+  }
+
+  /** There is no connection. @param {Connection} connection @param {string} trouble Why, as a sentence. */
+  apart(connection, trouble) {
     this.#connection = connection;
-    this.#why = why;
-    this.#checking = checking;
-    this.#changed();
+    this.#trouble = trouble;
   }
 
-  /** What is open has been told. */
-  checked() {
-    this.#checking = false;
-    this.#changed();
-  }
-
-  /** An event was not followed here. @param {Event} event @param {string} why A sentence. */
-  failure(event, why) {
-    this.#failure = { event, why, newer: false };
-    this.#changed();
-  }
-
-  /** A change came: whether it is newer than what was not followed here. @param {Event} event */
-  came(event) {
-    const failed = this.#failure?.event;
-    if (!this.#failure || !failed || failed.id === event.id) return;
-    const isClosed = event.kind === "close" && event.anchor === failed.anchor;
-    if (isClosed || failed.instant === null || event.instant === null || event.instant > failed.instant) {
-      this.#failure.newer = true;
-    }
+  /** What is open at the hub is not known. @param {string} why "" when it is. @param {number} [since] The moment. */
+  unknown(why, since = 0) {
+    this.#unknown = why;
+    this.#since = since;
   }
 
   /**
-   * An event is followed here: "an event is received with a timestamp equal or newer than the event that caused the
-   * SyncError, it assumes sync is restored" (4.2.1).
-   * @param {Event} event
+   * What is shown was told, or is told again: if it came after all that is not known, that is known.
+   * @param {Mark} mark
    */
-  followed(event) {
-    const failed = this.#failure?.event;
-    const opens = event.kind === "open" || event.kind === "home";
-    if (failed && (failed.id === event.id || (opens && notOlder(event, failed.instant)))) this.#failure = null;
-    if (opens) {
-      for (const [name, { instant }] of this.#behind) {
-        if (notOlder(event, instant)) this.#behind.delete(name);
-      }
-    }
-    this.#changed();
+  known(mark) {
+    if (mark.heard > this.#since) this.#unknown = "";
   }
 
-  /** An event needs not be followed any more: the application shows something newer. @param {Event} event */
-  dropped(event) {
-    if (this.#failure?.event.id === event.id) this.#failure = null;
-    this.#changed();
+  /** The others were not told of what is shown here. @param {string} why "" when they were. */
+  unsent(why) {
+    this.#unsent = why;
+  }
+
+  /** This application did not follow an event. @param {string} id @param {Mark} mark @param {string} why */
+  failed(id, mark, why) {
+    this.#failed = { id, mark, why, since: 0 };
   }
 
   /**
-   * Another application did not follow.
-   * @param {Report} report
-   * @param {bigint | null} instant Of the event it did not follow, if that is known here.
+   * A SyncError came: somebody else did not follow the event, or nobody knows.
+   * @param {string} subscriber
+   * @param {string} id Of the event.
+   * @param {Mark} mark Of the event.
+   * @param {string} why
+   * @param {number} since The moment.
    */
-  behind(report, instant) {
-    const what = `${report.subscriber} did not follow${report.name ? ` ${report.name}` : ""}`;
-    this.#behind.delete(report.subscriber);
-    this.#behind.set(report.subscriber, { id: report.id, why: report.why || what, instant });
+  told(subscriber, id, mark, why, since) {
+    this.#behind.delete(subscriber);
+    this.#behind.set(subscriber, { id, mark, why, since });
     if (this.#behind.size > MOST_BEHIND) this.#behind.delete(/** @type {string} */ (this.#behind.keys().next().value));
-    this.#changed();
   }
 
-  /** @param {string} id Of an event. @returns {boolean} Whether somebody did not follow it. */
-  isBehind(id) {
-    return [...this.#behind.values()].some((one) => one.id === id);
+  /**
+   * An open is followed. "When an event is received with a timestamp equal or newer than the event that caused the SyncError,
+   * it assumes sync is restored" (4.2.1). What came before the SyncError proves nothing.
+   * @param {Mark} mark
+   * @param {string} [ownId] Of an own open: it proves nothing of those who did not follow it.
+   */
+  followed(mark, ownId = "") {
+    this.known(mark);
+    if (this.#failed && !this.#isOlder(mark, this.#failed.mark)) this.#failed = null;
+    for (const [name, one] of this.#behind) {
+      const isProof = mark.heard >= one.since && !(ownId && one.id === ownId);
+      if (isProof && !this.#isOlder(mark, one.mark)) this.#behind.delete(name);
+    }
   }
 
-  /** Nobody says any more that they do not follow this event. @param {string} id */
+  /** The event that was not followed is followed now, or needs not be any more. */
+  recovered() {
+    this.#failed = null;
+  }
+
+  /** The event was sent again, and nobody complained. @param {string} id */
   quiet(id) {
     for (const [name, one] of this.#behind) {
       if (one.id === id) this.#behind.delete(name);
     }
-    this.#changed();
   }
-
-  #changed() {
-    const before = this.#status;
-    const after = this.#made();
-    if (JSON.stringify(before) === JSON.stringify(after)) return;
-    this.#status = after;
-    this.#told(after);
-  }
-
-  /** @returns {Status} */
-  #made() {
-    const why = this.#sentence();
-    return Object.freeze({
-      connection: this.#connection,
-      inSync: why === "",
-      why,
-      behind: Object.freeze([...this.#behind.keys()]),
-    });
-  }
-
-  #sentence() {
-    if (this.#connection !== "connected") return this.#why;
-    if (this.#failure) return this.#failure.why;
-    if (this.#behind.size > 0) return [...this.#behind.values()].map((one) => one.why).join("; ");
-    return this.#checking ? "The connection is back; what is open now is being asked for." : "";
-  }
-}
-
-/**
- * @param {Event} event
- * @param {bigint | null} then
- */
-function notOlder(event, then) {
-  return then === null || event.instant === null || event.instant >= then;
 }

@@ -1,4 +1,6 @@
-/** Waiting. All times are in seconds. */
+/**
+ * Time: how long the client waits for what, in seconds, and the order of timestamps, as instants: picoseconds since 1970.
+ */
 
 /**
  * @typedef {object} Timings In seconds.
@@ -12,6 +14,7 @@
  * @property {number | null} resend How long after a SyncError an own open is sent again; 0 or null: never.
  * @property {number} unseen How long a SyncError about an event that is not subscribed to counts, unless another one comes.
  * @property {number} settle How long after the confirmation the hub is given to tell what is open.
+ * @property {number} echo How long an own update may take to come back.
  */
 
 /**
@@ -28,21 +31,54 @@ export const TIMINGS = Object.freeze({
   resend: 10,
   unseen: 25,
   settle: 1,
+  echo: 2,
 });
 
-const DAY = 86_400_000;
-const NANOSECONDS = 1_000_000n;
+const SECOND = 1_000_000_000_000n;
+const MILLISECOND = 1_000_000_000n;
+/** As the difference of two instants. */
+export const MINUTE = 60n * SECOND;
+export const DAY = 1440n * MINUTE;
+const DECIMALS = 12;
+const TIMESTAMP =
+  /^(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d+))?)?(?:[Zz]|([+-])(\d\d):?(\d\d)?)?$/;
+const MOST_HOURS = 23;
+const MOST_MINUTES = 59;
 
 /**
- * @param {bigint | null} after The instant of what this follows: where another machine's clock is ahead, by up to a day,
+ * @param {string} timestamp An ISO 8601 date and time; without a zone it is UTC.
+ * @returns {bigint | null} Null for what is none.
+ */
+export function instant(timestamp) {
+  const found = TIMESTAMP.exec(timestamp);
+  if (!found) return null;
+  const [, year, month, day, hour, minute, second = 0, fraction = "", sign, hours = 0, minutes = 0] = found;
+  const [h, m, s, zone] = [Number(hour), Number(minute), Number(second), Number(hours)];
+  if (h > MOST_HOURS || m > MOST_MINUTES || s > MOST_MINUTES || zone > MOST_HOURS || Number(minutes) > MOST_MINUTES)
+    return null;
+  const date = new Date(0);
+  date.setUTCFullYear(Number(year), Number(month) - 1, Number(day));
+  if (Number(year) === 0 || date.getUTCMonth() !== Number(month) - 1) return null;
+  const offset = (sign === "-" ? -1 : 1) * (zone * 60 + Number(minutes));
+  date.setUTCHours(h, m - offset, s);
+  return BigInt(date.getTime()) * MILLISECOND + BigInt(fraction.slice(0, DECIMALS).padEnd(DECIMALS, "0"));
+}
+
+/** @returns {bigint} The own clock, as an instant. */
+export function now() {
+  return BigInt(Date.now()) * MILLISECOND;
+}
+
+/**
+ * @param {bigint | null} [after] The instant of what this follows: where another machine's clock is ahead, by up to a day,
  *     the next millisecond is taken, for what is older than the current context is ignored by everybody ("SHALL ignore
  *     messages with older timestamps", 2.5).
  * @returns {string} The time in UTC.
  */
-export function timestampNow(after) {
-  const now = Date.now();
-  const ahead = after === null ? -1 : Number(after / NANOSECONDS) - now;
-  return new Date(ahead >= 0 && ahead < DAY ? now + ahead + 1 : now).toISOString();
+export function timestampNow(after = null) {
+  const time = Date.now();
+  const ahead = after === null ? -1 : Number(after / MILLISECOND) - time;
+  return new Date(ahead >= 0 && BigInt(ahead) < DAY / MILLISECOND ? time + ahead + 1 : time).toISOString();
 }
 
 /** Milliseconds; a timer that is set longer than this fires at once. */
@@ -81,7 +117,7 @@ export function sleep(seconds, signal) {
 
 /**
  * @param {number} tries That have failed in a row, at least one.
- * @param {Timings} timings
+ * @param {Pick<Timings, "backoffFirst" | "backoffMost">} timings
  * @returns {number} Seconds until the next, differing so that not all clients of a hub come at once.
  */
 export function backoff(tries, { backoffFirst, backoffMost }) {

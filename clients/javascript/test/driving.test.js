@@ -160,7 +160,7 @@ test("CLT-5 what is published has the given id and timestamp, or a UUID and now"
     id: "mine",
     event: { "hub.topic": "topic-1", "hub.event": "Patient-open", context },
   });
-  assert.equal(second.timestamp, "2026-01-01T09:00:00.000Z");
+  assert.equal(second.timestamp, "2026-01-01T10:01:00.000Z");
   assert.match(second.id, /^[0-9a-f-]{36}$/);
   assert.equal(made.own, true);
   assert.equal(client.context?.anchor, "Patient/p1");

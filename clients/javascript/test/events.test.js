@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 
-import { Event, instant } from "../src/events.js";
-import { contextOf, uuid } from "../src/messages.js";
+import { contextOf, Event, uuid } from "../src/events.js";
+import { instant } from "../src/timing.js";
 import { event, OBSERVATION, PATIENT, REPORT, STUDY } from "./fake.js";
 
 test("CLT-3 timestamps are instants, whatever their form", () => {
@@ -16,12 +16,11 @@ test("CLT-3 timestamps are instants, whatever their form", () => {
     "2026-01-31T10:30:00+01:00",
     "2026-01-31T04:00:00.00-0530",
     "2026-01-31T11:30:00+02",
-    "20260131T093000Z",
   ];
   for (const timestamp of same) assert.equal(instant(timestamp), instant("2026-01-31T09:30:00.000Z"), timestamp);
-  assert.equal(instant("1970-01-02"), 86_400_000_000_000n);
-  assert.equal(instant("1970-01-01T00:00:00.0000012"), 1200n);
-  for (const timestamp of ["", "now", "2026", "2026-01-31T", "31.1.2026", "2026-01-31T09:30:00 CET"]) {
+  assert.equal(instant("1970-01-01T00:00:00.0000012"), 1_200_000n);
+  const none = ["", "now", "2026", "2026-01-31", "2026-01-31T", "31.1.2026", "2026-01-31T09:30:00 CET", "2026-02-30T09:30Z"];
+  for (const timestamp of [...none, "2026-01-31T24:00Z", "2026-01-31T09:60Z", "2026-13-01T00:00Z"]) {
     assert.equal(instant(timestamp), null, timestamp);
   }
 });
@@ -77,7 +76,7 @@ test("CLT-1 an event of which little can be read is read as far as it goes", () 
     odd.timestamp = 12;
     assert.equal(new Event(odd).anchor, "");
     assert.equal(new Event(odd).resource("Patient"), null);
-    assert.equal(new Event(odd).instant, null);
+    assert.equal(new Event(odd).at, null);
   }
 });
 

@@ -221,7 +221,7 @@ export async function flush() {
  * @param {import("../src/session.js").Options & {handlers?: Record<string, (event: any) => unknown>}} [options]
  */
 export function setUp(t, { handlers = {}, ...options } = {}) {
-  t.mock.timers.enable({ apis: ["setTimeout", "Date"], now: Date.UTC(2026, 0, 1, 9) });
+  t.mock.timers.enable({ apis: ["setTimeout", "Date"], now: Date.UTC(2026, 0, 1, 10, 1) });
   const hub = new FakeHub();
   const client = new FHIRcastClient(HUB, TOPIC, { ...hub.options, name: "viewer", ...options });
   /** What the handlers were called with. @type {string[]} */

@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { applied, fullUrlIn, readAnswer } from "../src/context.js";
 import { Event } from "../src/events.js";
+import { changed, fullUrlIn, readCurrent } from "../src/sharing.js";
 import { flush, OBSERVATION, REPORT } from "./fake.js";
 import { put, reporting, updated } from "./reporting.js";
 
@@ -20,7 +20,7 @@ const under = (fullUrl, resource = OBSERVATION) => ({ fullUrl, ...put(resource) 
 /** @param {any} fullUrl @param {any} [url] */
 const gone = (fullUrl, url = NOWHERE) => ({ fullUrl, request: { method: "DELETE", url } });
 /** @param {any} before @param {...any} entries The update that has them. */
-const after = (before, ...entries) => applied(before, new Event(updated("v1", "v2", entries)));
+const after = (before, ...entries) => changed(before, new Event(updated("v1", "v2", entries)));
 /** @param {...any} updates What is shared after an update with each. */
 const all = (...updates) => updates.reduce((content, entry) => after(content, entry), {});
 /** @param {any} content @returns {Record<string, string>} */
@@ -82,7 +82,7 @@ test("CLT-16 the fullUrls of the answer to what is current are known", () => {
   const entry = [under(UUID), put(second), under("", third), { fullUrl: "urn:uuid:4" }];
   const bundle = { resourceType: "Bundle", entry };
   const context = [{ key: "report", resource: REPORT }, { key: "content", resource: bundle }];
-  const { content } = readAnswer({ "context.type": "DiagnosticReport", context }) ?? {};
+  const { content } = readCurrent({ "context.type": "DiagnosticReport", context }, "topic");
   const refs = { "Observation/o2": "Observation/o2", "Observation/o3": "Observation/o3" };
   assert.deepEqual(shown(content), { [O1]: UUID, ...refs });
   assert.deepEqual(shown(after(content, gone(UUID))), refs);

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { FHIRcastClient, TokenError } from "../src/index.js";
-import { FakeHub, flush, HUB, never, PATIENT, setUp, TOPIC } from "./fake.js";
+import { FakeHub, flush, HUB, never, OTHER, PATIENT, setUp, TOPIC } from "./fake.js";
 
 test("CLT-10 renews before a fifth of the lease is left, on the same endpoint, with a fresh token", async (t) => {
   let asked = 0;
@@ -164,7 +164,7 @@ for (const status of [429, 503]) {
     await opened;
     assert.equal(hub.sent("publish").length, 2);
     hub.answers.publish = [{ status, headers: { "Retry-After": "60" } }];
-    await assert.rejects(client.open(PATIENT), { status, retryAfter: 60 });
+    await assert.rejects(client.open(OTHER), { status, retryAfter: 60 });
   });
 }
 

@@ -2,11 +2,11 @@
 
 import { event, nothing, PATIENT, REPORT, setUp } from "./fake.js";
 
-/** What GET answers. @param {string} version @param {any[]} resources */
-export function shared(version, resources) {
+/** What GET answers. @param {string} version @param {any[]} resources @param {any} [report] That is current. */
+export function shared(version, resources, report = REPORT) {
   const bundle = { resourceType: "Bundle", type: "collection", entry: resources.map((resource) => ({ resource })) };
   const context = [
-    { key: "report", resource: REPORT },
+    { key: "report", resource: report },
     { key: "content", resource: bundle },
   ];
   return { body: { "context.type": "DiagnosticReport", "context.versionId": version, context } };

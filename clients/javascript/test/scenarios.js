@@ -4,8 +4,9 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 
+import { makeEvent } from "../src/events.js";
 import { FHIRcastClient, Refuse } from "../src/index.js";
-import { makeMessage, updateContext } from "../src/messages.js";
+import { updateContext } from "../src/sharing.js";
 import { Network, PATIENCE, until } from "./hub.js";
 
 /** @typedef {any} Behaviour "ok", "raise", {"refuse": why} or {"slow": seconds, "then": behaviour} */
@@ -168,9 +169,9 @@ export class Run {
   async #share({ client, network }, { anchor, entries, fails = 202 }) {
     const where = this.#reference(anchor);
     const version = client.contexts.get(where)?.version ?? "";
-    const context = updateContext(where, [], null);
+    const context = updateContext(where, [], "");
     /** @type {any} */ (context.at(-1)).resource.entry = entries.map((/** @type {any} */ entry) => this.#entry(entry));
-    const message = makeMessage(this.#topic, `${where.split("/", 1)[0]}-update`, context, { version });
+    const { body: message } = makeEvent(this.#topic, `${where.split("/", 1)[0]}-update`, context, { version });
     const headers = { "Authorization": `Bearer ${this.#hub.token}`, "Content-Type": "application/json" };
     const answer = await fetch(network.hubUrl, { method: "POST", headers, body: JSON.stringify(message) });
     assert.equal(answer.status, fails);

@@ -158,6 +158,7 @@ test("CLT-14 catchUp says that it did not follow what something newer overtook w
   const catching = client.catchUp();
   calls[0]?.end();
   assert.equal(await catching, false);
+  await flush();
   assert.equal(client.context?.anchor, "Patient/p2");
 });
 

@@ -11,7 +11,7 @@ test("CLT-14 stop unsubscribes and closes with 1000", async (t) => {
   await run;
   assert.equal(hub.sent("unsubscribe")[0]?.form["hub.channel.endpoint"], hub.socket.url);
   assert.equal(hub.socket.closedWith, 1000);
-  assert.deepEqual(client.status, { connection: "ended", inSync: false, why: "Stopped.", behind: [] });
+  assert.deepEqual(client.status, { connection: "ended", inSync: false, why: "Stopped", behind: [] });
   const { length } = hub.requests;
   await pass(100);
   assert.equal(hub.requests.length, length);

@@ -1,9 +1,9 @@
 """A FHIRcast client: follows and drives a session, and says whether everybody shows the same."""
 
 from fhircast_client.client import FHIRcastClient
+from fhircast_client.contexts import Context
 from fhircast_client.errors import HubError, Refuse, TokenError
 from fhircast_client.events import Event, WireMessage
-from fhircast_client.state import Context
 from fhircast_client.status import Status
 from fhircast_client.timing import Timings
 

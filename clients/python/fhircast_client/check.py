@@ -19,11 +19,11 @@ from urllib.parse import quote
 
 import httpx
 
-from fhircast_client.channel import Connect, Socket
-from fhircast_client.channel import connect as open_channel
 from fhircast_client.hub import words
 from fhircast_client.names import never_matches, shown
 from fhircast_client.proxies import UnusableProxy, http_client
+from fhircast_client.socket import Connect, Socket
+from fhircast_client.socket import connect as open_channel
 from fhircast_client.tokens import can_be_sent
 
 #: Published and subscribed to by the check; an application that follows it would be a surprise.

@@ -22,7 +22,7 @@ from fhircast_client.check import check
 from fhircast_client.client import FHIRcastClient
 from fhircast_client.errors import HubError, Refuse
 from fhircast_client.events import Event
-from fhircast_client.handling import Handler
+from fhircast_client.inbox import Handler
 from fhircast_client.printing import context_line, event_line, status_line
 
 #: What is listened to unless names are given: the catalogue's events that people cause.

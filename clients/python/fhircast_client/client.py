@@ -9,17 +9,17 @@ from typing import Any, Self, TypeVar, overload
 
 import httpx
 
-from fhircast_client.channel import Connect
-from fhircast_client.channel import connect as open_channel
 from fhircast_client.connection import Connection
+from fhircast_client.contexts import Context
 from fhircast_client.errors import HubError
 from fhircast_client.events import Event, Resource, WireMessage, context_of
-from fhircast_client.handling import Delivery, Handler, Ids, place_of
 from fhircast_client.hub import Hub
-from fhircast_client.publishing import Changes
+from fhircast_client.inbox import Delivery, Handler, Ids, place_of
+from fhircast_client.publisher import Changes
 from fhircast_client.session import Session
 from fhircast_client.sharing import Change, reference
-from fhircast_client.state import Context
+from fhircast_client.socket import Connect
+from fhircast_client.socket import connect as open_channel
 from fhircast_client.status import Status
 from fhircast_client.timing import Timings
 from fhircast_client.tokens import Tokens, TokenSource
@@ -83,7 +83,7 @@ class FHIRcastClient:
             raise RuntimeError("expected handlers before the start, for the subscription names their events")
         if handler is None:
             return lambda given: self.on(name, given, ids=ids)
-        self._session.handlers.add(name, handler, ids)
+        self._session.inbox.add(name, handler, ids)
         return handler
 
     def on_status(self, listener: _S) -> _S:
@@ -130,7 +130,7 @@ class FHIRcastClient:
 
     async def stop(self) -> None:
         """Unsubscribe, close, and end whatever runs; a handler that calls it is let finish. It may be called at any time."""
-        main, inside = self._main, self._session.handlers.inside
+        main, inside = self._main, self._session.inbox.inside
         if main is None:
             await self._hub.close()
             return
@@ -138,7 +138,7 @@ class FHIRcastClient:
             if not self._stopping:
                 self._stopping = True
                 if inside:
-                    self._session.handlers.end()
+                    self._session.inbox.end()
                 await self._unsubscribe()
         finally:
             if not inside:
@@ -164,11 +164,11 @@ class FHIRcastClient:
 
         Raises HubError, and ValueError for what is no FHIR resource with an id.
         """
-        return await self._publish_about("open", resources)
+        return await self._session.publisher.open(*_about("open", resources))
 
     async def close(self, *resources: Resource) -> Event:
         """Close a context for everybody; as `open`."""
-        return await self._publish_about("close", resources)
+        return await self._session.publisher.publish(*_about("close", resources))
 
     async def publish(
         self,
@@ -204,13 +204,13 @@ class FHIRcastClient:
 
         Raises RuntimeError within a handler, which it would wait for, and where the client does not run.
         """
-        if self._session.handlers.inside or self._main is None:
+        if self._session.inbox.inside or self._main is None:
             raise RuntimeError("expected a client that runs, and no handler that waits for itself")
-        event = self._session.state.to_catch_up()
+        event = self._session.engine.to_catch_up()
         if event is None:
             return False
-        delivery = Delivery(event, applies=lambda: self._session.state.to_catch_up() is event, again=True)
-        self._session.handlers.deliver(delivery)
+        delivery = Delivery(event, applies=lambda: self._session.engine.to_catch_up() is event, again=True)
+        self._session.inbox.deliver(delivery)
         return await delivery.done
 
     # What is known
@@ -218,22 +218,22 @@ class FHIRcastClient:
     @property
     def context(self) -> Context | None:
         """The current context: the newest open that is not closed and was followed or published here."""
-        return self._session.state.current
+        return self._session.engine.current
 
     @property
     def contexts(self) -> dict[str, Context]:
         """All open contexts that were followed or published here, by anchor ("Patient/p1")."""
-        return self._session.state.contexts
+        return self._session.engine.contexts
 
     @property
     def status(self) -> Status:
         """Whether this application shows what the others show."""
-        return self._session.state.sync.status
+        return self._session.engine.sync.status
 
     @property
     def events(self) -> tuple[str, ...]:
         """The names of the events that the hub granted; none before it did."""
-        return self._session.granted
+        return self._session.engine.granted
 
     async def _run(self) -> None:
         """All that goes on while the client runs, until it is cancelled, a handler stops it, or the hub says never."""
@@ -250,7 +250,7 @@ class FHIRcastClient:
         try:
             async with asyncio.TaskGroup() as self._group:
                 self._group.create_task(self._connection.run())
-                await self._session.handlers.run()
+                await self._session.inbox.run()
                 raise asyncio.CancelledError
         except* HubError as errors:
             self._error = _first(errors)
@@ -262,7 +262,7 @@ class FHIRcastClient:
         if not main.cancelled() and (error := main.exception()):
             _log.error("the client failed: %s", type(error).__name__)
             self._error = error
-        self._session.ended(str(self._error) if self._error else "stopped")
+        self._session.ended(str(self._error) if self._error else "Stopped")
 
     def _raise(self) -> None:
         if self._error is not None:
@@ -282,29 +282,33 @@ class FHIRcastClient:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         """Run it beside, while the client runs; None where it does not any more."""
         if self._group is not None and not self._stopping:
-            return self._group.create_task(_beside(work))
+            task = self._group.create_task(_beside(work))
+            task.add_done_callback(lambda _: work.close())  # one that is cancelled before its first step never ran
+            return task
         work.close()
         return None
 
     def _anchor(self, anchor: Change | None) -> str:
         if anchor is not None:
             return reference(anchor)
-        current = self._session.state.following.current
+        current = self._session.engine.following.contexts.current
         if current is None or not current.anchor:
             raise ValueError("expected an anchor, for no context is open here")
         return current.anchor
-
-    async def _publish_about(self, verb: str, resources: tuple[Resource, ...]) -> Event:
-        if not resources:
-            raise ValueError("expected a resource, got none")
-        type_, _, _ = reference(resources[0]).partition("/")
-        return await self.publish(f"{type_}-{verb}", context_of(resources))
 
     def _changed(self, status: Status) -> None:
         _call_all(self._on_status, status)
 
     def _wire(self, message: WireMessage) -> None:
         _call_all(self._on_wire, message)
+
+
+def _about(verb: str, resources: tuple[Resource, ...]) -> tuple[str, list[dict[str, Any]]]:
+    """The name and the context of an open or close. Raises ValueError for what is no FHIR resource with an id."""
+    if not resources:
+        raise ValueError("expected a resource, got none")
+    type_, _, _ = reference(resources[0]).partition("/")
+    return f"{type_}-{verb}", context_of(resources)
 
 
 def _call_all(listeners: Iterable[Callable[[Any], object]], told: Any) -> None:

@@ -8,19 +8,17 @@ from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from fhircast_client.channel import Channel, Connect, Socket
 from fhircast_client.errors import HubError, TokenError
-from fhircast_client.frames import Confirmation, is_denial, read_confirmation
+from fhircast_client.frames import Confirmation, id_in, is_denial, read_confirmation
 from fhircast_client.hub import Hub
 from fhircast_client.lease import Heartbeats, Lease
 from fhircast_client.proxies import UnusableProxy
+from fhircast_client.socket import Channel, Connect, Socket
 from fhircast_client.timing import Backoff, Timings
 
 _log = logging.getLogger("fhircast_client")
 #: Statuses of a handshake that say that there is no such endpoint any more.
 _GONE = frozenset((400, 401, 403, 404, 410))
-#: Client errors that may pass; every other one stays.
-_PASSING = frozenset((408, 409, 425, 429))
 _TAKEN_OVER = 1008
 #: A connection that lasted this many first delays begins with the first delay again.
 _STABLE = 10
@@ -32,8 +30,11 @@ _HEARTBEAT = "heartbeat"
 class Listener(Protocol):
     """Who is told what happens to the connection. None of these waits."""
 
-    def confirmed(self, channel: Channel, confirmation: Confirmation, *, first: bool) -> None:
-        """The hub confirmed: on a new socket (`first`), or a renewal."""
+    def confirmed(self, channel: Channel, confirmation: Confirmation, *, first: bool, ordered: bool) -> None:
+        """The hub confirmed: on a new socket (`first`), or a renewal; `ordered`: it declares that it tells all events in one order."""
+
+    def unread(self, channel: Channel, event_id: str) -> None:
+        """A message came that could not be read, but perhaps the id of its event, "" where it has none."""
 
     def heard(self, channel: Channel, message: Any) -> float | None:
         """A message came that is no confirmation. For a heartbeat: the seconds until the next, 0 where it does not say."""
@@ -71,7 +72,7 @@ class Connection:
     ) -> None:
         self._hub, self._listener, self._connect, self._timings = hub, listener, connect, timings
         self._asked, self._name, self._lease_seconds = list(events), name, lease_seconds
-        self._heartbeat = heartbeat
+        self._heartbeat, self._ordered, self._is_discovered = heartbeat, False, False
         self._backoff = Backoff(timings.backoff_first, timings.backoff_most)
         self._failures = 0
         self._leaving = False
@@ -89,7 +90,7 @@ class Connection:
             try:
                 loss = await self._connected(await self._open())
             except HubError as error:
-                if _is_final(error):
+                if error.is_final:
                     raise
                 loss, delay = _Loss(error.message if not error.status else str(error)), error.retry_after or 0.0
             if self._leaving:
@@ -136,14 +137,14 @@ class Connection:
 
     async def _discover(self) -> None:
         """Ask for heartbeats where the hub declares them; a hub that does not answer is asked at the next subscription."""
-        if not self._heartbeat or _HEARTBEAT in self._asked:
+        if self._is_discovered:
             return
         try:
-            declared = await self._hub.events_supported()
+            declared = await self._hub.configuration()
         except HubError:
             return
-        self._heartbeat = False
-        if _HEARTBEAT in (name.lower() for name in declared):
+        self._is_discovered, self._ordered = True, declared.orders_events
+        if self._heartbeat and _HEARTBEAT in declared.events and _HEARTBEAT not in self._asked:
             self._asked.append(_HEARTBEAT)
 
     async def _connected(self, socket: Socket | _Loss) -> _Loss:
@@ -172,7 +173,7 @@ class Connection:
                 self._beats.expect(self._listener.heard(channel, message))
             return denied
 
-        await channel.read(receive)
+        await channel.read(receive, lambda frame: self._listener.unread(channel, id_in(frame)))
         if denied:
             return _Loss("the hub ended the subscription", gone=True)
         if channel.close_code == _TAKEN_OVER:
@@ -187,7 +188,7 @@ class Connection:
         first = not self._confirmed.is_set()
         self._lease.granted(confirmation.lease_seconds, new_socket=first)
         self._confirmed.set()
-        self._listener.confirmed(channel, confirmation, first=first)
+        self._listener.confirmed(channel, confirmation, first=first, ordered=self._ordered)
 
     async def _silence(self) -> _Loss:
         """Three heartbeats missed: the connection is dead, though nothing said so."""
@@ -226,7 +227,7 @@ class Connection:
             except HubError as error:
                 if error.status in (404, 410):
                     return _Loss("the hub ended the subscription", gone=True)
-                if _is_final(error):
+                if error.is_final:
                     _log.warning("the hub does not renew the subscription (%s)", error.status)
                     self._lease.last()
                     return None
@@ -237,11 +238,6 @@ class Connection:
                 return None
             self.endpoint = endpoint
             return _Loss("the hub moved the subscription", at_once=True)
-
-
-def _is_final(error: HubError) -> bool:
-    """Whether the hub says never."""
-    return isinstance(error, TokenError) or (400 <= error.status < 500 and error.status not in _PASSING)
 
 
 def _status(error: Exception) -> int:

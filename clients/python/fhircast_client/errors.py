@@ -14,6 +14,11 @@ class Refuse(Exception):
         self.reason = reason
 
 
+#: Client errors that may pass; every other one stays.
+_PASSING = frozenset((408, 409, 425, 429))
+_CONFLICT = 409
+
+
 class HubError(Exception):
     """The hub said no, or could not be reached.
 
@@ -26,6 +31,16 @@ class HubError(Exception):
         self.status = status
         self.message = message
         self.retry_after = retry_after
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the hub says never: asking again the same brings the same."""
+        return 400 <= self.status < 500 and self.status not in _PASSING
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the hub does not take what was published; else the hub may have it, or take it later."""
+        return self.is_final or self.status == _CONFLICT
 
 
 class TokenError(HubError):

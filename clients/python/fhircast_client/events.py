@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Literal
 
-from fhircast_client.timing import timestamp_now
+from fhircast_client.timing import instant, timestamp_now
 
 Resource = Mapping[str, Any]
 
 #: Context keys that differ from the lower-case type ("due to legacy reasons", 2.3).
 _KEYS = {"imagingstudy": "study", "diagnosticreport": "report"}
 _TYPES = {key: type_ for type_, key in _KEYS.items()}
+#: "EventName ::= FHIRresource '-' ( 'open' | 'close' | 'update' | 'select' )" (2.3).
+_RESOURCE_EVENT = re.compile(r"([a-z]+)-(open|close|update|select)", re.ASCII | re.IGNORECASE)
+#: The Type/id in which a URL ends, or that of the version in which it ends.
+_NAMED = re.compile(r"(?:^|[/:])([A-Z][A-Za-z]*/[^/?#\s]+?)(?:/_history/[^/?#\s]+)?\Z", re.ASCII)
 
 
 class Kind(Enum):
@@ -41,8 +46,8 @@ def kind_of(name: str) -> Kind:
     lower = name.lower()
     if lower in ("home-open", "syncerror", "heartbeat"):
         return Kind(lower)
-    _, dash, verb = lower.rpartition("-")
-    return Kind(verb) if dash and verb in ("open", "close", "update", "select") else Kind.OTHER
+    found = _RESOURCE_EVENT.fullmatch(lower)
+    return Kind(found[2]) if found else Kind.OTHER
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -68,19 +73,34 @@ class Event:
         """What it is about."""
         return kind_of(self.name)
 
+    @property
+    def at(self) -> int | None:
+        """When it happened, as an instant; None where the timestamp is none."""
+        return instant(self.timestamp)
+
+    @property
+    def announces(self) -> bool:
+        """Whether the others must be told, though the hub cannot be reached at once: of another context, or that the user leaves."""
+        return self.kind.changes_context or self.name.lower() in ("userlogout", "userhibernate")
+
+    @property
+    def matters(self) -> bool:
+        """Whether the others are told when it is not followed.
+
+        "SyncError is not used when a Subscriber responds to an *-update or *-select event" (3.2.1).
+        """
+        return self.kind.changes_context or self.kind is Kind.OTHER
+
     def resource(self, key_or_type: str) -> dict[str, Any] | None:
-        """The first resource with this context key ("patient", "study") or resourceType; None where there is none.
+        """The first resource with this context key ("patient", "study"), else of this resourceType; None where there is none.
 
         Of a study and a report both keys count, whichever is asked for: `study` and `imagingstudy`, `report` and
         `diagnosticreport`.
         """
         wanted = key_or_type.lower()
         names = {wanted, key_of(wanted), _TYPES.get(wanted, wanted)}
-        for item in self.context:
-            resource = item.get("resource")
-            if isinstance(resource, dict) and names & {_lower(item.get("key")), _lower(resource.get("resourceType"))}:
-                return resource
-        return None
+        found = _item(self.context, names)
+        return found["resource"] if found else None
 
     def with_local(self, local: Any) -> Event:
         """The event with what was found of whom it is about."""
@@ -163,32 +183,50 @@ def reference_of(resource: Resource) -> str:
     return f"{_type_of(resource)}/{id_}"
 
 
-def short_reference(reference: str) -> str:
-    """The last two segments of a reference or URL, "" where it has not that many: how references are compared."""
-    segments = [segment for segment in reference.split("/") if segment]
-    return "/".join(segments[-2:]) if len(segments) > 1 else ""
+def reference_in(url: str) -> str:
+    """`Observation/o1` of a reference or a URL that ends in one; "" of another: one to which requests go, say."""
+    found = _NAMED.search(url)
+    return found[1] if found else ""
 
 
-def anchor_of(name: str, context: Iterable[Mapping[str, Any]]) -> str:
+def anchor_of(name: str, context: Sequence[Mapping[str, Any]]) -> str:
     """`Patient/p1` of what an event's context is about, "" for events without an anchor."""
-    if kind_of(name) not in (Kind.OPEN, Kind.CLOSE, Kind.UPDATE, Kind.SELECT):
+    found = _RESOURCE_EVENT.fullmatch(name)
+    if found is None or kind_of(name) is Kind.HOME:
         return ""
-    type_ = name.rpartition("-")[0].lower()
-    for item in context:
-        if _lower(item.get("key")) in (key_of(type_), type_):
-            return named(item)
-    return ""
+    type_ = found[1].lower()
+    keys = (key_of(type_), type_)
+    item = next((item for item in context if _lower(item.get("key")) in keys), None) or _item(context, {type_})
+    return named(item) if item else ""
 
 
 def named(item: Mapping[str, Any]) -> str:
     """`Patient/p1` of what a context item holds or refers to; "" for neither."""
     resource, reference = item.get("resource"), item.get("reference")
     if isinstance(resource, dict):
-        type_, id_ = resource.get("resourceType"), resource.get("id")
-        return f"{type_}/{id_}" if isinstance(type_, str) and isinstance(id_, str) and type_ and id_ else ""
+        type_, id_ = _text(resource.get("resourceType")), _text(resource.get("id"))
+        if type_ and id_:
+            return f"{type_}/{id_}"
     if isinstance(reference, dict):
         reference = reference.get("reference")
-    return short_reference(reference) if isinstance(reference, str) else ""
+    return reference_in(reference) if isinstance(reference, str) else ""
+
+
+def same_json(one: Any, other: Any) -> bool:
+    """Whether two values are the same JSON, members in any order."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same_json(value, other[name]) for name, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same_json, one, other))
+    return isinstance(one, bool) is isinstance(other, bool) and bool(one == other)
+
+
+def _item(context: Sequence[Mapping[str, Any]], names: Collection[str]) -> Mapping[str, Any] | None:
+    """The first item with a resource under one of these keys, else of one of these types, in lower case."""
+    items = [item for item in context if isinstance(item.get("resource"), dict)]
+    by_key = (item for item in items if _lower(item.get("key")) in names)
+    by_type = (item for item in items if _lower(item["resource"].get("resourceType")) in names)
+    return next(by_key, None) or next(by_type, None)
 
 
 def _type_of(resource: Resource) -> str:

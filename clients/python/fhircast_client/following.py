@@ -1,16 +1,14 @@
-"""Which events are followed, and what is current (FHIRcast 3.0.0, 2.5): no I/O, no clock."""
+"""Which events are followed, and what they make current (FHIRcast 3.0.0, 2.5): no I/O, no clock."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from enum import Enum
 
-from fhircast_client.contents import MOST_CONTEXTS
-from fhircast_client.events import Event, Kind, named
-from fhircast_client.timing import instant
-
-#: Ids that are remembered of each sort.
-_REMEMBERED = 512
+from fhircast_client.contexts import MOST_CONTEXTS, Contexts
+from fhircast_client.events import Event, Kind, named, same_json
+from fhircast_client.order import Mark, Order, Recent
+from fhircast_client.timing import MINUTE
 
 
 class Verdict(Enum):
@@ -21,47 +19,25 @@ class Verdict(Enum):
     OLD = "old"
 
 
-class Recent:
-    """Ids, the newest of them."""
-
-    def __init__(self) -> None:
-        self._ids: OrderedDict[str, None] = OrderedDict()
-
-    def add(self, id_: str) -> None:
-        """Remember it."""
-        self._ids[id_] = None
-        self._ids.move_to_end(id_)
-        if len(self._ids) > _REMEMBERED:
-            self._ids.popitem(last=False)
-
-    def discard(self, id_: str) -> None:
-        """Forget it."""
-        self._ids.pop(id_, None)
-
-    def __contains__(self, id_: str) -> bool:
-        return id_ in self._ids
-
-
 class Following:
-    """What the application follows: the current context, and those that are open beside it."""
+    """What this application follows. `home` is the Home-open that nothing has followed since, else None."""
 
     def __init__(self) -> None:
-        self.current: Event | None = None
-        self.opens: OrderedDict[str, Event] = OrderedDict()
-        self._made: int | None = None  # when the current context was made, by the timestamp of the event that made it
-        self._home = ""
+        self.contexts = Contexts()
+        self.order = Order()
+        self.home: Event | None = None
+        #: The mark of what made the current context, and its timestamp as far as it counts: None where anything is newer.
+        self._made: Mark | None = None
+        self._made_at: int | None = None
         self._told_without_timestamp = False
+        self._made_before: tuple[Mark, Mark] | None = None  # as `_made`, of what was current until this close
+        self._closes: OrderedDict[str, Mark] = OrderedDict()  # of what was closed and not opened since, by anchor
         self._done = Recent()  # events other than opens that were followed or published
         self._closed = Recent()  # opens whose context was closed
         self._refused = Recent()
         self._handed = Recent()  # opens that were followed, refused or published
         self._last_handed = ""
         self._moved = False  # whether one was since the last connection was made
-
-    @property
-    def made(self) -> int | None:
-        """The instant of what made the current context; None where anything is newer."""
-        return self._made
 
     def verdict(self, event: Event) -> Verdict:
         """Whether the application is to follow `event`.
@@ -70,46 +46,76 @@ class Following:
         """
         if self._is_repeat(event):
             return Verdict.REPEAT
-        if self._is_left_behind(event):
+        if self._is_left_behind(event) or self._is_gone(event):
             return Verdict.OLD
-        return Verdict.OLD if event.kind.changes_context and self.is_old(event) else Verdict.FOLLOW
+        return Verdict.OLD if event.kind.changes_context and self._is_old(event) else Verdict.FOLLOW
 
-    def joining(self) -> None:
-        """A connection was made: the hub tells again what is open."""
+    def connected(self, *, ordered: bool) -> None:
+        """A connection was made: the hub tells again what is open. What it tells now is newer than what it told before."""
         self._moved = False
+        self._made = self._made_at = self._made_before = None
+        self.order.connected(is_kept=ordered)
 
-    def followed(self, event: Event) -> None:
-        """The application follows, or published, `event`; one that something newer overtook meanwhile is not current."""
-        old = self.is_old(event)
+    def followed(self, event: Event, now: int) -> None:
+        """The application follows, or published, `event`; one that something newer overtook meanwhile is not current.
+
+        `now` is the own clock as an instant: a timestamp of the future keeps others from being followed for a minute at most.
+        """
+        is_old = self._is_old(event)
         self._note_handed(event)
         self._refused.discard(event.id)
         match event.kind:
             case Kind.OPEN:
-                self._opened(event, old=old)
+                self._closes.pop(event.anchor, None)
+                self.contexts.opened(event, is_old=is_old)
             case Kind.CLOSE:
-                if not (old and self._is_current(event.anchor)):
+                self._done.add(event.id)
+                if not (is_old and self.contexts.is_current(event.anchor)):
                     self._close(event)
+            case Kind.HOME if not is_old:
+                self.contexts.left()
+                self.home = event
             case Kind.HOME:
-                if not old:
-                    self.current, self._made, self._home = None, instant(event.timestamp), event.id
+                pass
             case _:
                 self._done.add(event.id)
+        if event.kind in (Kind.OPEN, Kind.HOME) and not is_old:
+            self._made_current(event, now)
 
     def told(self, event: Event) -> None:
         """The hub answered, when asked, that `event` made the current context; when it was made is not known."""
-        self._opened(event, old=False)
-        self._made, self._told_without_timestamp = None, True
+        self.contexts.opened(event, is_old=False)
+        self._forget_made()
+        self.home, self._told_without_timestamp = None, True
 
-    def repeated(self, event: Event) -> bool:
-        """A repeat came; whether it is what the application shows. Of what was only told when asked, the timestamp is known now."""
-        if self._is_told(event):
-            self._opened(event, old=False)
-        return event.id not in self._closed
+    def repeated(self, event: Event, now: int) -> bool:
+        """A repeat came; whether it is what the application shows. One that says the same anew counts from now on."""
+        if event.kind is Kind.HOME:
+            self.home = event
+            return True
+        if event.kind is not Kind.OPEN or self._was_closed(event):
+            return False
+        if self._says_the_same(event) and not self._is_old(event):
+            self._note_repeated(event)
+            self.contexts.opened(event, is_old=False)
+            self._made_current(event, now)
+        return True
 
-    def ignored(self, event: Event) -> None:
-        """An old event came, and changes nothing that is shown."""
-        if event.kind is Kind.CLOSE and not self._is_current(event.anchor):
-            self._close(event)
+    def ended_what_is_shown(self, event: Event) -> bool:
+        """Whether it is an open that is not followed, for it was closed while it waited here, and it is newer than what is shown: at
+        the hub that is not current any more."""
+        is_closed = event.kind is Kind.OPEN and (self._was_closed(event) or self._is_gone(event))
+        if not is_closed or self.contexts.current is None or self.contexts.is_current(event.anchor):
+            return False
+        return not self._is_old(event) and not self._is_left_behind(event)
+
+    def passed(self, event: Event) -> None:
+        """An old event came. It changes nothing that is shown; a context that is not current may be closed by it."""
+        opened = self.contexts.opens.get(event.anchor)
+        if event.kind is Kind.CLOSE and opened is not None and not self.contexts.is_current(event.anchor):
+            self._done.add(event.id)
+            if not self.order.is_older(self.order.mark(event), self.order.mark(opened)):
+                self._close(event)
 
     def refused(self, event: Event) -> None:
         """The application did not follow."""
@@ -117,15 +123,44 @@ class Following:
         self._note_handed(event)
 
     def _is_repeat(self, event: Event) -> bool:
-        current = self.current
         if event.kind is Kind.OPEN:
-            if event.id in self._closed:
-                return True
-            shown = current is not None and current.id == event.id
-            return shown or self._is_told(event) or self._is_implied(event)
+            return self._was_closed(event) or self._says_the_same(event) or self._is_implied(event)
         if event.kind is Kind.HOME:
-            return current is None and event.id == self._home
-        return event.id in self._done
+            return self.home is not None
+        return event.id in self._done and not self._closes_still(event)
+
+    def _was_closed(self, event: Event) -> bool:
+        """Whether it is an open whose context was closed here, by a close that is not older where the hub keeps an order."""
+        close = self._closes.get(event.anchor) if self.order.is_kept else None
+        return event.id in self._closed and not (close and self.order.is_older(close, self.order.mark(event)))
+
+    def _closes_still(self, event: Event) -> bool:
+        """Whether it is a close, and what it closes was shown since, though it is older."""
+        opened = self.contexts.opens.get(event.anchor) if event.kind is Kind.CLOSE else None
+        return opened is not None and self.order.is_older(self.order.mark(opened), self.order.mark(event))
+
+    def _says_the_same(self, event: Event) -> bool:
+        """Whether it is the current open, told again, or another open of exactly what is current."""
+        current = self.contexts.current
+        if current is None:
+            return False
+        return current.id == event.id or self._is_told(current, event) or says_the_same(current, event)
+
+    def _is_told(self, current: Event, event: Event) -> bool:
+        """Whether it is the event of which the hub only told, when it was asked, that it made the current context."""
+        same = current.anchor == event.anchor and event.version in (None, current.version)
+        return same and self._told_without_timestamp
+
+    def _is_implied(self, event: Event) -> bool:
+        """Whether an open says no more than the current one: hubs send the opens of the resources in an open too (2.5)."""
+        current = self.contexts.current
+        return (
+            current is not None
+            and current.timestamp == event.timestamp
+            and event.id not in self._refused
+            and event.anchor not in ("", current.anchor)
+            and event.anchor in [named(item) for item in current.context]
+        )
 
     def _is_left_behind(self, event: Event) -> bool:
         """Whether it is an open that was followed or refused here, and another came after it.
@@ -136,54 +171,77 @@ class Following:
         known = event.kind is Kind.OPEN and event.id in self._handed
         return known and not self._moved and event.id != self._last_handed
 
+    def _is_gone(self, event: Event) -> bool:
+        """Whether it is an open that waited here while what it opens was closed, Home was opened, or what was opened after it was
+        closed."""
+        if event.kind is not Kind.OPEN:
+            return False
+        mark, close = self.order.mark(event), self._closes.get(event.anchor)
+        home = self.home and self.order.mark(self.home)
+        limits = ((close, close), (home, home), self._made_before or (None, None))
+        return any(
+            newer and since and self.order.is_older(mark, newer) and self._came_before(mark, since)
+            for newer, since in limits
+        )
+
+    def _came_before(self, mark: Mark, since: Mark) -> bool:
+        """Whether it came before the close or Home-open `since`, or would have: clocks alone prove nothing of what comes later."""
+        return self.order.is_kept or since.is_awaited or mark.heard <= since.heard
+
+    def _is_old(self, event: Event) -> bool:
+        """Whether it is older than what made the current context. A close of another context is not, where the hub keeps an order."""
+        if self.order.is_kept:
+            return self._made is not None and self._is_before(event, self._made)
+        return event.at is not None and self._made_at is not None and event.at < self._made_at
+
+    def _is_before(self, event: Event, made: Mark) -> bool:
+        if event.kind is Kind.CLOSE and not self.contexts.is_current(event.anchor):
+            return False
+        return self.order.is_older(self.order.mark(event), made)
+
+    def _made_current(self, event: Event, now: int) -> None:
+        self._forget_made()
+        self._made, self._made_before = self.order.mark(event), None
+        if event.kind is Kind.OPEN:
+            self.home = None
+            self._made_at = None if event.at is None else min(event.at, now + MINUTE)
+
+    def _forget_made(self) -> None:
+        """Whatever is opened next is newer."""
+        self._made, self._made_at, self._told_without_timestamp = None, None, False
+
+    def _note_repeated(self, event: Event) -> None:
+        if self._told_without_timestamp:
+            self._handed.add(event.id)
+            self._last_handed = event.id
+        elif event.id not in self._handed:
+            self._note_handed(event)
+
     def _note_handed(self, event: Event) -> None:
         if event.kind in (Kind.OPEN, Kind.HOME):
             self._handed.add(event.id)
             self._last_handed, self._moved = event.id, True
 
-    def _is_told(self, event: Event) -> bool:
-        current = self.current
-        return (
-            self._told_without_timestamp
-            and current is not None
-            and event.kind is Kind.OPEN
-            and current.anchor == event.anchor
-            and event.version in (None, current.version)
-        )
-
-    def _is_implied(self, event: Event) -> bool:
-        """Whether an open says no more than the current one: hubs send the opens of the resources in an open too (2.5)."""
-        current = self.current
-        return (
-            current is not None
-            and current.timestamp == event.timestamp
-            and event.id not in self._refused
-            and event.anchor not in ("", current.anchor)
-            and event.anchor in [named(item) for item in current.context]
-        )
-
-    def is_old(self, event: Event) -> bool:
-        """Whether it is older than what made the current context."""
-        came = instant(event.timestamp)
-        return self._made is not None and came is not None and came < self._made
-
-    def _is_current(self, anchor: str) -> bool:
-        return self.current is not None and self.current.anchor == anchor
-
-    def _opened(self, event: Event, *, old: bool) -> None:
-        self.opens.pop(event.anchor, None)
-        self.opens[event.anchor] = event
-        if not old:
-            self.current, self._made, self._home = event, instant(event.timestamp), ""
-            self._told_without_timestamp = False
-        while len(self.opens) > MOST_CONTEXTS:
-            del self.opens[next(anchor for anchor in self.opens if not self._is_current(anchor))]
-
     def _close(self, event: Event) -> None:
-        self._done.add(event.id)
-        closed = self.opens.pop(event.anchor, None)
+        if self.contexts.is_current(event.anchor):
+            self._made_before = None if self._made is None else (self._made, self.order.mark(event))
+            self._forget_made()
+        mark, known = self.order.mark(event), self._closes.get(event.anchor)
+        if known is None or not self.order.is_older(mark, known):
+            self._closes[event.anchor] = mark
+        if len(self._closes) > MOST_CONTEXTS:
+            self._closes.popitem(last=False)
+        closed = self.contexts.closed(event.anchor)
         if closed is not None:
             self._closed.add(closed.id)
-        if self._is_current(event.anchor):
-            # Whatever is opened next is newer than nothing.
-            self.current, self._made, self._told_without_timestamp = None, None, False
+
+
+def says_the_same(one: Event, other: Event) -> bool:
+    """Whether two opens, or two Home-opens, open exactly the same."""
+    return (
+        one.kind is other.kind
+        and one.kind in (Kind.OPEN, Kind.HOME)
+        and one.anchor == other.anchor
+        and one.name.lower() == other.name.lower()
+        and same_json(one.context, other.context)
+    )

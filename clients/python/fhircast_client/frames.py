@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from fhircast_client.events import Event
+
+#: The id of an event stands beside the event. Within the event, resources have ids too.
+_ID = re.compile(r'"id"\s*:\s*"([^"\\\x00-\x1f]+)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,13 @@ def read_confirmation(message: Any) -> Confirmation | None:
     names = names.split(",") if isinstance(names, str) else names if isinstance(names, list) else []
     events = tuple(name.strip() for name in names if isinstance(name, str) and name.strip())
     return Confirmation(events, _seconds(message.get("hub.lease_seconds")))
+
+
+def id_in(frame: str | bytes) -> str:
+    """The id of the event in a frame that cannot be read as JSON, "" where none is found."""
+    text = frame if isinstance(frame, str) else frame.decode(errors="replace")
+    found = _ID.search(text.partition('"event"')[0])
+    return found[1] if found else ""
 
 
 def is_denial(message: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -22,6 +23,14 @@ _ENDPOINT = "hub.channel.endpoint"
 #: Characters of the hub's own words that are passed on.
 _MOST_WORDS = 300
 _UNAUTHORIZED = 401
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What a hub declares: the names of its events in lower case, and whether it tells all events to all in one order (CFG-4)."""
+
+    events: frozenset[str] = frozenset()
+    orders_events: bool = False
 
 
 class Hub:
@@ -78,16 +87,19 @@ class Hub:
         """The answer to "Get Current Context", as it came."""
         return _json(await self._send("context", "GET", f"/{quote(self._topic, safe='')}"))
 
-    async def events_supported(self) -> tuple[str, ...]:
-        """The event names that the hub declares; none where it declares nothing."""
+    async def configuration(self) -> Configuration:
+        """What the hub declares of itself (2.7); nothing where it declares nothing."""
         try:
             answer = _json(await self._send("configuration", "GET", "/.well-known/fhircast-configuration", token=False))
         except HubError as error:
             if error.status == 0:
                 raise
-            return ()
-        names = answer.get("eventsSupported") if isinstance(answer, dict) else None
-        return tuple(name for name in names if isinstance(name, str)) if isinstance(names, list) else ()
+            return Configuration()
+        answer = answer if isinstance(answer, dict) else {}
+        names, capabilities = answer.get("eventsSupported"), answer.get("capabilities")
+        events = [name.lower() for name in names if isinstance(name, str)] if isinstance(names, list) else []
+        orders = isinstance(capabilities, dict) and capabilities.get("ordersEvents") is True
+        return Configuration(frozenset(events), orders)
 
     async def close(self) -> None:
         """Close the connections that are its own."""

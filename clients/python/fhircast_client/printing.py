@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from fhircast_client.contexts import Context
 from fhircast_client.events import Event
-from fhircast_client.state import Context
 from fhircast_client.status import Status
 
 

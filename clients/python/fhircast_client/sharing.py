@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fhircast_client.events import Event, Resource, anchor_of, key_of, make_event, named, reference_of, short_reference
+from fhircast_client.events import Event, Resource, anchor_of, key_of, make_event, named, reference_in, reference_of
 
 #: A resource is added or replaced, the reference of one is removed.
 Change = Resource | str
 #: What is shared, by reference.
 Content = dict[str, dict[str, Any]]
-#: The Type/id in which a URL ends, or that of the version in which it ends.
-_NAMED = re.compile(r"(?:^|[/:])([A-Z][A-Za-z]*/[^/?#\s]+?)(?:/_history/[^/?#\s]+)?\Z", re.ASCII)
 
 
 class Entries(Content):
@@ -76,7 +73,7 @@ def reference(thing: Change) -> str:
     """`Observation/o1` of a resource or a reference. Raises ValueError for what is neither."""
     if not isinstance(thing, str):
         return reference_of(thing)
-    found = _named_by(thing) or short_reference(thing)
+    found = reference_in(thing)
     if not found:
         raise ValueError("expected a reference such as Observation/o1, got a text that is none")
     return found
@@ -151,15 +148,9 @@ def _entries(bundle: Any) -> list[Mapping[str, Any]]:
 def _target(entry: Mapping[str, Any], content: Entries) -> str:
     """What a DELETE deletes: fullUrl says, by what was shared under it or by its end, else request.url by its end."""
     full_url, url = _url(entry), entry["request"].get("url")
-    return content.owner(full_url) or _named_by(full_url) or (_named_by(url) if isinstance(url, str) else "")
+    return content.owner(full_url) or reference_in(full_url) or (reference_in(url) if isinstance(url, str) else "")
 
 
 def _url(entry: Mapping[str, Any]) -> str:
     url = entry.get("fullUrl")
     return url if isinstance(url, str) else ""
-
-
-def _named_by(url: str) -> str:
-    """`Observation/o1` of a URL that ends in it, "" of another: one to which requests go, say."""
-    found = _NAMED.search(url)
-    return found[1] if found else ""

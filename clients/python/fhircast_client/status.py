@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
+
+from fhircast_client.order import Mark
 
 #: Applications that are remembered as behind: a hub has no more subscribers.
 _MOST_BEHIND = 64
@@ -24,25 +27,33 @@ class Status:
 @dataclass(frozen=True, slots=True)
 class _Failure:
     event_id: str
-    at: int | None
+    mark: Mark
     why: str
+    since: int = 0
 
 
 class Sync:
-    """What is known to be out of step."""
+    """What is known to be out of step. `is_older` compares the marks of two events."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_older: Callable[[Mark, Mark], bool]) -> None:
+        self._is_older = is_older
         self._connection: Connection = "connecting"
-        self._trouble = "not connected to the hub yet"
-        self._unknown = ""
+        self._trouble = "Not connected to the hub yet"
+        self._unknown, self._since = "", 0
+        self._unsent = ""
         self._failed: _Failure | None = None
         self._behind: dict[str, _Failure] = {}
 
     @property
     def status(self) -> Status:
         """How it is now."""
-        why = self._why()
+        why = self.own_why or "; ".join(failure.why for failure in self._behind.values())
         return Status(self._connection, not why, why, tuple(self._behind))
+
+    @property
+    def own_why(self) -> str:
+        """Why this application itself is out of step, "" where it is not."""
+        return self._trouble or (self._failed.why if self._failed else "") or self._unsent or self._unknown
 
     def connected(self) -> None:
         """The hub confirmed."""
@@ -52,48 +63,49 @@ class Sync:
         """There is no connection, and `trouble` says why."""
         self._connection, self._trouble = connection, trouble
 
-    def unknown(self, why: str) -> None:
-        """What is open at the hub is not known, "" when it is."""
-        self._unknown = why
+    def unknown(self, why: str, since: int = 0) -> None:
+        """What is open at the hub is not known since that moment; "" when it is."""
+        self._unknown, self._since = why, since
 
-    def failed(self, event_id: str, at: int | None, why: str) -> None:
-        """This application did not follow an event whose timestamp is the instant `at`."""
-        self._failed = _Failure(event_id, at, why)
+    def known(self, mark: Mark) -> None:
+        """What is shown was told, or is told again: if it came after all that is not known, that is known."""
+        if mark.heard > self._since:
+            self._unknown = ""
 
-    def told(self, subscriber: str, event_id: str, at: int | None, why: str) -> None:
-        """A SyncError came: somebody else did not follow the event, or nobody knows."""
+    def unsent(self, why: str) -> None:
+        """The others were not told of what is shown here, "" when they were."""
+        self._unsent = why
+
+    def failed(self, event_id: str, mark: Mark, why: str) -> None:
+        """This application did not follow an event."""
+        self._failed = _Failure(event_id, mark, why)
+
+    def told(self, subscriber: str, event_id: str, mark: Mark, why: str, since: int) -> None:
+        """A SyncError came at the moment `since`: somebody else did not follow the event, or nobody knows."""
         self._behind.pop(subscriber, None)
-        self._behind[subscriber] = _Failure(event_id, at, why)
+        self._behind[subscriber] = _Failure(event_id, mark, why, since)
         if len(self._behind) > _MOST_BEHIND:
             del self._behind[next(iter(self._behind))]
 
-    def followed(self, at: int | None, own_id: str = "") -> None:
+    def followed(self, mark: Mark, own_id: str = "") -> None:
         """An open is followed. "When an event is received with a timestamp equal or newer than the event that caused the SyncError,
-        it assumes sync is restored" (4.2.1); an own open (`own_id`) proves nothing of those who did not follow it."""
-        self._unknown = ""
-        if self._failed and _covers(at, self._failed):
+        it assumes sync is restored" (4.2.1). What came before the SyncError proves nothing, nor does an own open (`own_id`) of those
+        who did not follow it."""
+        self.known(mark)
+        if self._failed and not self._is_older(mark, self._failed.mark):
             self._failed = None
         self._behind = {
             name: failure
             for name, failure in self._behind.items()
-            if not _covers(at, failure) or (own_id and failure.event_id == own_id)
+            if self._is_older(mark, failure.mark)
+            or mark.heard < failure.since
+            or (own_id and failure.event_id == own_id)
         }
 
     def recovered(self) -> None:
-        """The event that was not followed is followed now."""
+        """The event that was not followed is followed now, or needs not be any more."""
         self._failed = None
 
     def quiet(self, event_id: str) -> None:
         """The event was sent again, and nobody complained."""
         self._behind = {name: failure for name, failure in self._behind.items() if failure.event_id != event_id}
-
-    def _why(self) -> str:
-        if self._trouble:
-            return self._trouble
-        if self._failed:
-            return self._failed.why
-        return self._unknown or "; ".join(failure.why for failure in self._behind.values())
-
-
-def _covers(at: int | None, failure: _Failure) -> bool:
-    return at is None or failure.at is None or at >= failure.at

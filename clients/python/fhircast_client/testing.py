@@ -26,7 +26,7 @@ from fhircast_client.errors import HubError
 from fhircast_client.events import Event, Kind, Resource, context_of, kind_of, make_event, parse_event
 from fhircast_client.fake_contexts import FakeContexts
 from fhircast_client.fake_sockets import FakeSocket, Line
-from fhircast_client.outcomes import make_sync_error
+from fhircast_client.syncerrors import make_sync_error
 
 _ENDPOINT = "hub.channel.endpoint"
 _PATH = "/hub"

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 _SECOND = 10**12
+#: As the difference of two instants.
+MINUTE = 60 * _SECOND
 _MILLISECOND = 10**9
-#: In milliseconds.
-_DAY = 86_400_000
+DAY = 1440 * MINUTE
 _TIMESTAMP = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d)(?::(\d\d)(?:[.,](\d+))?)?(?:[Zz]|([+-]\d\d):?(\d\d)?)?", re.ASCII
 )
@@ -71,6 +72,11 @@ def instant(timestamp: str) -> int | None:
     return int(whole) * _SECOND + int((fraction or "0")[:12].ljust(12, "0"))
 
 
+def now() -> int:
+    """The own clock, as an instant."""
+    return int(datetime.now(UTC).timestamp() * 1000) * _MILLISECOND
+
+
 def timestamp_now(after: int | None = None) -> str:
     """The time in UTC, with milliseconds and Z.
 
@@ -78,7 +84,7 @@ def timestamp_now(after: int | None = None) -> str:
     taken, for what is older than the current context is ignored by everybody ("SHALL ignore messages with older timestamps").
     """
     milliseconds = int(datetime.now(UTC).timestamp() * 1000)
-    if after is not None and 0 <= after // _MILLISECOND - milliseconds < _DAY:
+    if after is not None and 0 <= after // _MILLISECOND - milliseconds < DAY // _MILLISECOND:
         milliseconds = after // _MILLISECOND + 1
     whole = datetime.fromtimestamp(milliseconds // 1000, UTC)
     return f"{whole:%Y-%m-%dT%H:%M:%S}.{milliseconds % 1000:03}Z"

@@ -1,7 +1,5 @@
 /** One socket's life (FHIRcast 3.0.0, 2.4 "Subscription Confirmation" and 2.5). */
 
-import { isObject } from "./events.js";
-
 /**
  * What the library needs of a WebSocket, in browsers and in Node.
  * @typedef {object} Socket
@@ -25,14 +23,17 @@ export class Channel {
   /** @type {Socket | null} */
   #socket = null;
   #heard;
+  #unread;
   #closed;
 
   /**
-   * @param {(message: Record<string, any>) => void} heard Called with each frame that is a JSON object.
+   * @param {(message: unknown) => void} heard Called with each frame that is JSON.
+   * @param {(frame: string) => void} unread Called with one that cannot be read.
    * @param {(code: number) => void} closed Called once when the socket has ended, unless `close` was called before.
    */
-  constructor(heard, closed) {
+  constructor(heard, unread, closed) {
     this.#heard = heard;
+    this.#unread = unread;
     this.#closed = closed;
   }
 
@@ -70,6 +71,7 @@ export class Channel {
     this.#socket = null;
     this.#closed = () => {};
     this.#heard = () => {};
+    this.#unread = () => {};
     try {
       socket?.close(code, reason);
     } catch {
@@ -79,14 +81,15 @@ export class Channel {
 
   /** @param {unknown} data */
   #read(data) {
-    if (typeof data !== "string") return;
+    const frame = typeof data === "string" ? data : "";
     let message;
     try {
-      message = JSON.parse(data);
+      message = JSON.parse(frame);
     } catch {
-      return; // nobody could tell which event it was
+      this.#unread(frame);
+      return;
     }
-    if (isObject(message)) this.#heard(message);
+    this.#heard(message);
   }
 
   /** @param {number} code */

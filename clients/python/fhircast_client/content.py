@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from fhircast_client.contexts import MOST_CONTEXTS
 from fhircast_client.events import Event
 from fhircast_client.sharing import Entries, changed
 
-#: Contexts whose content is kept, and updates that wait for content to be fetched.
-MOST_CONTEXTS = 64
+#: Updates that wait for the content of one context to be fetched.
 _MOST_WAITING = 64
 
 

@@ -35,19 +35,22 @@ def make_sync_error(topic: str, about: Event, subscriber: str, reason: str) -> E
     return make_event(topic, "SyncError", [{"key": "operationoutcome", "resource": outcome}])
 
 
-def read_sync_error(event: Event) -> SyncError:
-    """What a SyncError says, as far as it can be read."""
+def read_sync_errors(event: Event) -> list[SyncError]:
+    """What a SyncError says, as far as it can be read: one for each issue."""
     resource = event.resource("operationoutcome") or {}
     issues = resource.get("issue")
-    issue = issues[0] if isinstance(issues, list) and issues and isinstance(issues[0], dict) else {}
-    codes = _codes(issue)
+    return [_read(issue) for issue in issues if isinstance(issue, dict)] if isinstance(issues, list) else []
+
+
+def _read(issue: dict[str, Any]) -> SyncError:
+    codes, why = _codes(issue), issue.get("diagnostics")
     subscriber = codes.get("subscribername") or codes.get("subscriber") or UNNAMED
-    why = issue.get("diagnostics")
+    name = codes.get("eventname", "")
     return SyncError(
         event_id=codes.get("eventid", ""),
-        event_name=codes.get("eventname", ""),
+        event_name=name,
         subscriber=subscriber,
-        why=why if isinstance(why, str) and why else f"{subscriber} did not follow",
+        why=why if isinstance(why, str) and why else f"{subscriber} did not follow {name}".strip(),
     )
 
 

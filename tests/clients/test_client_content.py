@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from clients.fakes import FAST, Heard, observation, report, until
-from clients.test_client_state import event, opened, shared_at, state_with_report, sync_error, update
+from clients.test_client_engine import NOW, engine_with_report, event, opened, shared_at, sync_error, update
 from fhircast_client import FHIRcastClient
-from fhircast_client.contents import MOST_CONTEXTS, Contents
+from fhircast_client.content import Contents
+from fhircast_client.contexts import MOST_CONTEXTS
+from fhircast_client.engine import Engine
 from fhircast_client.sharing import Entries
-from fhircast_client.state import SessionState
 from fhircast_client.testing import FakeHub
 
 R1 = "DiagnosticReport/r1"
@@ -91,11 +92,11 @@ async def test_an_answer_that_a_close_overtook_is_not_shown_when_it_is_opened_ag
 
 @pytest.mark.req("CLT-6")
 def test_an_answer_counts_where_what_came_since_did_not_fit() -> None:
-    state = state_with_report()
-    asked = state.contents.moment
-    state.arrived(update("v7", "v8", observation("o8")))
-    state.contents.fetched(R1, "v7", Entries({"Observation/o7": observation("o7")}), asked=asked)
-    assert shared_at(state) == ("v8", ["Observation/o7", "Observation/o8"])
+    engine = engine_with_report()
+    asked = engine.content.moment
+    engine.came(update("v7", "v8", observation("o8")))
+    engine.content.fetched(R1, "v7", Entries({"Observation/o7": observation("o7")}), asked=asked)
+    assert shared_at(engine) == ("v8", ["Observation/o7", "Observation/o8"])
 
 
 def test_closes_that_are_remembered_are_bounded() -> None:
@@ -107,12 +108,12 @@ def test_closes_that_are_remembered_are_bounded() -> None:
 
 @pytest.mark.req("CLT-13")
 def test_those_who_are_behind_are_bounded() -> None:
-    state = SessionState()
+    engine = Engine()
     one = opened("p1", at=1)
-    state.arrived(one)
+    engine.came(one)
     for number in range(100):
-        sync_error(state, one, subscriber=f"viewer {number}")
-    assert len(state.sync.status.behind) == 64
-    assert state.sync.status.behind[-1] == "viewer 99"
-    state.followed(event("Patient-open", {"resourceType": "Patient", "id": "p2"}, at=2))
-    assert state.sync.status.behind == ()
+        sync_error(engine, one, subscriber=f"viewer {number}")
+    assert len(engine.sync.status.behind) == 64
+    assert engine.sync.status.behind[-1] == "viewer 99"
+    engine.followed(event("Patient-open", {"resourceType": "Patient", "id": "p2"}, at=2), NOW)
+    assert engine.sync.status.behind == ()

@@ -18,6 +18,7 @@ _MOST_BYTES = 16 << 20
 #: Messages that may wait to be written; a hub that reads nothing is lost.
 _MOST_WAITING = 1024
 _PING_SECONDS = 15
+_MOST_DIGITS = 4300
 #: Seconds that a hub has to answer a close.
 _CLOSE_SECONDS = 2.0
 _NORMAL = 1000
@@ -82,16 +83,18 @@ class Channel:
         except asyncio.QueueFull:
             self._stuck.set()
 
-    async def read(self, receive: Callable[[Any], bool]) -> None:
-        """Hand over each message that is JSON until `receive` says that it was the last, or the socket is closed."""
+    async def read(self, receive: Callable[[Any], bool], unread: Callable[[str | bytes], None]) -> None:
+        """Hand over each message until `receive` says that it was the last, or the socket is closed; `unread` is called with a frame
+        that cannot be read."""
         while True:
             try:
                 frame = await self._socket.recv()
             except Exception:
                 return
             try:
-                message = json.loads(frame)
+                message = json.loads(frame, parse_int=_number)
             except (ValueError, RecursionError):
+                unread(frame)
                 continue
             if receive(message):
                 return
@@ -121,3 +124,8 @@ class Channel:
                 await self._socket.send(await self._waiting.get())
             except Exception:
                 return
+
+
+def _number(digits: str) -> float:
+    """An integer of any size: Python reads no more than 4,300 digits exactly."""
+    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)

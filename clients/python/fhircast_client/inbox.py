@@ -1,4 +1,4 @@
-"""Handlers and acknowledgements (FHIRcast 3.0.0, 2.5): one event after the other, each answered in time."""
+"""Where events wait for their handlers, and are acknowledged in time (FHIRcast 3.0.0, 2.5): one event after the other."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from fhircast_client.engine import Engine
 from fhircast_client.errors import Refuse
 from fhircast_client.events import Event, Kind
 from fhircast_client.following import Verdict
-from fhircast_client.state import SessionState
-from fhircast_client.timing import Timings
+from fhircast_client.timing import Timings, now
 
 _log = logging.getLogger("fhircast_client")
 #: Events that may wait for their handlers; what comes beyond them is answered with 503.
@@ -100,16 +100,18 @@ class Delivery:
             self.accepted = True
 
 
-class Handlers:
+class Inbox:
     """Hands events to their handlers, one after the other, in the order in which they came.
 
-    `free` is held while an own open or close is on its way; `tell` posts a SyncError, `changed` learns that the state did;
-    `shared` waits until what is shared in a context is known, if it is on its way.
+    `handlings` are the handlers by name in lower case. `free` is held while an own open or close is on its way; `tell` posts a
+    SyncError, `changed` learns that the status may be another one; `shared` waits until what is shared in a context is known, if it is
+    on its way.
     """
 
     def __init__(
         self,
-        state: SessionState,
+        engine: Engine,
+        handlings: dict[str, Handling],
         timings: Timings,
         *,
         free: asyncio.Lock,
@@ -117,9 +119,8 @@ class Handlers:
         changed: Callable[[], None],
         shared: Callable[[str], Awaitable[None]],
     ) -> None:
-        self._shared = shared
-        self._state, self._timings, self._free, self._tell, self._changed = state, timings, free, tell, changed
-        self._handlings: dict[str, Handling] = {}
+        self._engine, self._handlings, self._timings = engine, handlings, timings
+        self._free, self._tell, self._changed, self._shared = free, tell, changed, shared
         self._waiting: asyncio.Queue[Delivery] = asyncio.Queue()
         self._at_work = False
         self._last = False
@@ -149,7 +150,7 @@ class Handlers:
         if self._waiting.qsize() >= MOST_WAITING:
             if delivery.event.kind is not Kind.SYNC_ERROR:
                 why = "too many events wait for their handlers"
-                self._state.not_followed(delivery.event, _sentence(delivery.event, why))
+                self._engine.refused(delivery.event, why)
                 delivery.answer(_OVERLOADED, why)
                 self._changed()
             return
@@ -179,12 +180,10 @@ class Handlers:
             self._waiting.get_nowait().finish(False)
 
     async def _handle(self, delivery: Delivery) -> None:
-        event = delivery.event
         verdict = await self._verdict(delivery)
         if verdict is Verdict.FOLLOW:
             await self._follow(delivery)
         elif verdict is not None:
-            self._pass_over(event, verdict)
             delivery.answer(_OK)
 
     async def _verdict(self, delivery: Delivery) -> Verdict | None:
@@ -192,13 +191,7 @@ class Handlers:
         async with self._free:
             if not delivery.applies():
                 return None
-            return Verdict.FOLLOW if delivery.again else self._state.verdict(delivery.event)
-
-    def _pass_over(self, event: Event, verdict: Verdict) -> None:
-        if verdict is Verdict.REPEAT:
-            self._state.repeated(event)
-        else:
-            self._state.following.ignored(event)
+            return self._engine.turn(delivery.event, now(), again=delivery.again)
 
     async def _follow(self, delivery: Delivery) -> None:
         event = delivery.event
@@ -206,12 +199,13 @@ class Handlers:
             await self._shared(event.anchor)
         status, reason = await self._call(delivery)
         if status == _OVERTAKEN:
+            self._engine.overtaken()
             delivery.answer(_OK)
             return
         if status == _OK:
-            self._state.followed(event, told=delivery.told)
-        elif event.kind is not Kind.SYNC_ERROR:
-            self._state.not_followed(event, _sentence(event, reason))
+            self._engine.followed(event, now(), told=delivery.told)
+        else:
+            self._engine.refused(event, reason)
         in_time = delivery.answer(status, reason if status == _CONFLICT else None)
         delivery.finish(status == _OK)
         if status != _OK and not in_time and not delivery.given_up:
@@ -248,30 +242,22 @@ class Handlers:
 
     async def _was_overtaken(self, delivery: Delivery) -> bool:
         """Whether the application opened something else while it was found out whom the event is about: it must go on showing that."""
-        verdict = await self._verdict(delivery)
-        if verdict is not None and verdict is not Verdict.FOLLOW:
-            self._pass_over(delivery.event, verdict)
-        return verdict is not Verdict.FOLLOW
+        return await self._verdict(delivery) is not Verdict.FOLLOW
 
     def _give_up(self, delivery: Delivery) -> None:
         """ "If the Subscriber cannot determine whether it will follow context within 10 seconds [...] it SHOULD send a SyncError"."""
         event = delivery.event
-        if self._state.verdict(event) is not Verdict.FOLLOW:
+        if self._engine.verdict(event) is not Verdict.FOLLOW:
             return
         why = f"it was not done within {self._timings.give_up:g} s"
         delivery.given_up = True
-        self._state.not_followed(event, _sentence(event, why))
+        self._engine.refused(event, why)
         self._refuse_late(event, why)
         self._changed()
 
     def _refuse_late(self, event: Event, reason: str) -> None:
-        # "SyncError is not used when a Subscriber responds to an *-update or *-select event" (3.2.1).
-        if event.kind not in (Kind.UPDATE, Kind.SELECT, Kind.SYNC_ERROR):
+        if event.matters and self._engine.verdict(event) is Verdict.FOLLOW:
             self._tell(event, reason)
-
-
-def _sentence(event: Event, why: str) -> str:
-    return f"this application did not follow {event.name}: {why}"
 
 
 def place_of(error: BaseException) -> str:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from copy import deepcopy
 from typing import Any
 
-from fhircast_client.contents import Shared
+from fhircast_client.content import Shared
+from fhircast_client.contexts import Context
+from fhircast_client.engine import Engine
 from fhircast_client.errors import HubError, TokenError
-from fhircast_client.events import Event, Kind, kind_of, make_event
+from fhircast_client.events import Event, kind_of, make_event
+from fhircast_client.following import says_the_same
 from fhircast_client.hub import Hub
-from fhircast_client.outcomes import make_sync_error
 from fhircast_client.sharing import Change, Content, Entries, read_current, select_context, update_context
-from fhircast_client.state import Context, SessionState
-from fhircast_client.timing import Backoff, Timings, timestamp_now
+from fhircast_client.syncerrors import make_sync_error
+from fhircast_client.timing import Backoff, Timings, now, timestamp_now
 
 Changes = Iterable[Change] | Callable[[Content], Iterable[Change] | Awaitable[Iterable[Change]]]
 _log = logging.getLogger("fhircast_client")
@@ -29,30 +31,41 @@ _QUIET = 2.0
 
 
 class Publisher:
-    """Posts events, and keeps the state in step with what the hub accepted. `changed` learns that the state did.
+    """Posts events, and tells the engine what the hub made of them. `changed` learns that the status may be another one.
 
-    `free` is held while an own open or close is on its way, so that what comes in the meantime waits for the hub's answer.
+    `free` is held while an own open or close is on its way, so that what comes in the meantime waits for the hub's answer. `spawn` runs
+    what goes on when a call has returned. `hand` lets an own event have its turn like any other.
     """
 
     def __init__(
         self,
         hub: Hub,
-        state: SessionState,
+        engine: Engine,
         topic: str,
         timings: Timings,
         *,
         name: str,
-        granted: Callable[[str], bool],
         changed: Callable[[], None],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        hand: Callable[[Event], None],
     ) -> None:
-        self._hub, self._state, self._topic, self._timings, self._name = hub, state, topic, timings, name
-        self._granted, self._changed = granted, changed
+        self._hub, self._engine, self._topic, self._timings, self._name = hub, engine, topic, timings, name
+        self._changed, self._spawn, self._hand = changed, spawn, hand
         self.free = asyncio.Lock()
         self._updating = asyncio.Lock()
         self._echoes: dict[str, asyncio.Event] = {}
         self._news = asyncio.Event()
-        self._named: dict[str, asyncio.Event] = {}
-        self._last_open: Event | None = None
+        self._said: set[str] = set()  # names of events whose handlers publish what they are shown
+
+    async def open(self, name: str, context: Iterable[Mapping[str, Any]]) -> Event:
+        """Post an open; the event, when the hub has accepted it. What everybody shows is not posted again."""
+        async with self.free:
+            event = self._stamped(name, context)
+            if known := self._engine.shows(event):
+                self._notice(event)
+                return known
+            unsent = self._engine.unsent
+            return await self._post(unsent if unsent and says_the_same(unsent, event) else event)
 
     async def publish(
         self,
@@ -66,8 +79,7 @@ class Publisher:
         if not kind_of(name).changes_context:
             return await self._post(make_event(self._topic, name, context, id=id, timestamp=timestamp))
         async with self.free:
-            stamp = timestamp or timestamp_now(self._state.newest)
-            return await self._post(make_event(self._topic, name, context, id=id, timestamp=stamp))
+            return await self._post(self._stamped(name, context, id=id, timestamp=timestamp))
 
     async def update(self, changes: Changes, anchor: str) -> Event:
         """Post an update of what is shared in a context. A function is called again where somebody else was faster."""
@@ -80,14 +92,14 @@ class Publisher:
                 except HubError as error:
                     if error.status != _CONFLICT:
                         raise
-                    self._state.contents.doubt(anchor, version)
+                    self._engine.content.doubt(anchor, version)
                     if attempt == _MOST_ATTEMPTS or not callable(changes):
                         raise
         raise AssertionError  # the loop returns or raises
 
     async def select(self, items: Iterable[Change], anchor: str) -> Event:
         """Post what is selected in a context."""
-        context = select_context(anchor, items, self._state.patient_of(anchor))
+        context = select_context(anchor, items, self._engine.patient_of(anchor))
         return await self._post(make_event(self._topic, f"{anchor.partition('/')[0]}-select", context))
 
     async def fetch(self) -> Context | None:
@@ -99,13 +111,13 @@ class Publisher:
 
     async def current(self) -> tuple[Event | None, str | None, Entries | None]:
         """As `read_current`. Raises HubError, also for an answer that cannot be read."""
-        asked = self._state.contents.moment
+        asked = self._engine.content.moment
         try:
             event, version, content = read_current(await self._hub.context(), self._topic)
         except ValueError as error:
             raise HubError(0, f"the hub's answer to the current context cannot be read: {error}") from None
         if event is not None:
-            self._state.contents.fetched(event.anchor, version, content, asked=asked)
+            self._engine.content.fetched(event.anchor, version, content, asked=asked)
         return event, version, content
 
     def came(self, event: Event) -> None:
@@ -129,63 +141,79 @@ class Publisher:
                 return
         _log.warning("the others could not be told that an event is not followed")
 
-    def to_resend(self, event_id: str) -> Event | None:
-        """The own open that a SyncError named, where it is the newest and `resend` does not look after it already."""
-        if named := self._named.get(event_id):
-            named.set()
-            return None
-        event = self._last_open
-        wanted = self._timings.resend and event is not None and event.id == event_id and self._state.is_newest(event)
-        return event if wanted else None
-
     async def resend(self, event: Event) -> None:
-        """ "SHOULD resend this event at regular intervals until sync is reestablished or another, newer, event has been received" (2.6)."""
-        interval = self._timings.resend or 0.0
-        named = self._named[event.id] = asyncio.Event()
+        """Post an own open again, at regular intervals, until no SyncError names it any more or something newer came (2.6)."""
+        resending, interval = self._engine.resending, self._timings.resend or 0.0
         try:
-            while True:
-                await asyncio.sleep(interval)
-                named.clear()  # before it is sent: who refuses at once may be heard of sooner than the hub's answer
-                if not await self._sent_again(event):
-                    return
-                try:
-                    async with asyncio.timeout(interval + _QUIET):
-                        await named.wait()
-                except TimeoutError:
-                    self._state.sync.quiet(event.id)
+            await asyncio.sleep(interval)
+            while (is_sent := await self._sent_again(event)) is not False:
+                if is_sent and not await self._until(lambda: resending.goes_on(event), interval + _QUIET):
+                    self._engine.sync.quiet(event.id)
                     self._changed()
                     return
+                await asyncio.sleep(interval)
         finally:
-            del self._named[event.id]
+            resending.ended(event)
 
-    async def _sent_again(self, event: Event) -> bool:
-        """Whether it was worth it: not once something newer came, or the hub says no."""
+    async def _sent_again(self, event: Event) -> bool | None:
+        """Whether it was worth it: not once something newer came, or the hub says no. None where it did not get there."""
         async with self.free:
-            if not self._state.is_newest(event):
+            if not self._engine.is_newest(event):
                 return False
+            self._engine.resending.sent(event)
             try:
                 await self._hub.publish(event.body)
             except HubError as error:
-                return error.status in (0, 429) or error.status >= 500
+                return False if error.is_refusal else None
         return True
 
+    async def _tell(self, event: Event, delay: float) -> None:
+        """Post an own event again that the hub may not have, with backoff, until the others were told or something overtook it."""
+        backoff = Backoff(self._timings.backoff_first, self._timings.backoff_most)
+        while True:
+            await asyncio.sleep(max(backoff.next(), delay))
+            async with self.free:
+                if self._engine.unsent is not event:
+                    return
+                try:
+                    await self._hub.publish(event.body)
+                except HubError as error:
+                    delay = error.retry_after or 0.0
+                    self._engine.not_sent(event, error.message, is_final=error.is_refusal)
+                    self._changed()
+                    continue
+                self._engine.accepted_late(event)
+            self._hand(event)
+            self._changed()
+            return
+
+    def _stamped(
+        self, name: str, context: Iterable[Mapping[str, Any]], *, id: str | None = None, timestamp: str | None = None
+    ) -> Event:
+        """A change of context, newer than all that came."""
+        stamp = timestamp or timestamp_now(self._engine.newest(now()))
+        return make_event(self._topic, name, context, id=id, timestamp=stamp)
+
+    def _notice(self, event: Event) -> None:
+        if self._engine.is_shown_again(event) and event.name.lower() not in self._said:
+            self._said.add(event.name.lower())
+            _log.warning("the handler of %s publishes what it is shown", event.name)
+
     async def _post(self, event: Event) -> Event:
-        self._state.sending(event)
-        before = self._last_open
-        if event.kind in (Kind.OPEN, Kind.HOME):
-            self._last_open = event
+        self._notice(event)
+        self._engine.sending(event)
         try:
             await self._hub.publish(event.body)
-        except BaseException as error:
-            self._state.not_sent(event)
-            if isinstance(error, HubError) and error.status and self._last_open is event:
-                self._last_open = before  # it was refused: what was open before still is
+        except HubError as error:
+            self._engine.not_sent(event, error.message, is_final=error.is_refusal)
+            if self._engine.unsent is event:
+                self._spawn(self._tell(event, error.retry_after or 0.0))
+            self._changed()
             raise
-        self._state.sent(event)
-        if event.kind is Kind.CLOSE and not self._granted(event.name):
-            self._state.contents.closed(event.anchor)
-        elif event.kind is Kind.OPEN and not self._granted(event.name):
-            self._state.contents.forget(event.anchor)
+        except BaseException:
+            self._engine.not_sent(event, "it was cancelled", is_final=True)
+            raise
+        self._engine.accepted(event, now())
         self._changed()
         return event
 
@@ -193,26 +221,26 @@ class Publisher:
         self, anchor: str, changes: Iterable[Change], version: str | None, urls: Mapping[str, str]
     ) -> Event:
         name = _update(anchor)
-        context = update_context(anchor, changes, self._state.patient_of(anchor), urls)
+        context = update_context(anchor, changes, self._engine.patient_of(anchor), urls)
         event = make_event(self._topic, name, context, version=version)
         echo = self._echoes[event.id] = asyncio.Event()
         try:
             await self._post(event)
-            if not self._granted(name):
-                self._state.contents.doubt(anchor, version)
+            if not self._engine.is_granted(name):
+                self._engine.content.doubt(anchor, version)
                 return event
             try:
                 async with asyncio.timeout(self._timings.echo):
                     await echo.wait()
             except TimeoutError:
-                self._state.contents.doubt(anchor, version)
+                self._engine.content.doubt(anchor, version)
             return event
         finally:
             del self._echoes[event.id]
 
     async def _newest(self, anchor: str, *, needs_content: bool) -> tuple[str | None, Entries | None]:
         """Version and content of a context now; the hub is asked where they are not known."""
-        shared = self._state.contents.get(anchor)
+        shared = self._engine.content.get(anchor)
         if not (shared and self._follows(anchor, shared) and (shared.content is not None or not needs_content)):
             try:
                 await self.current()
@@ -225,19 +253,27 @@ class Publisher:
 
     async def _told(self, anchor: str) -> Shared | None:
         """What is known after the hub was asked. Of a context that is not current it says nothing: the missing update will come."""
+
+        def is_known() -> bool:
+            shared = self._engine.content.get(anchor)
+            return shared is None or shared.sure or not self._engine.is_granted(_update(anchor))
+
+        await self._until(is_known, self._timings.echo)
+        return self._engine.content.get(anchor)
+
+    async def _until(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Whether the condition has come true within so many seconds; it is looked at whenever something came."""
         try:
-            async with asyncio.timeout(self._timings.echo):
-                while (
-                    (shared := self._state.contents.get(anchor)) and not shared.sure and self._granted(_update(anchor))
-                ):
+            async with asyncio.timeout(seconds):
+                while not condition():
                     self._news.clear()
                     await self._news.wait()
         except TimeoutError:
             pass
-        return self._state.contents.get(anchor)
+        return condition()
 
     def _follows(self, anchor: str, shared: Shared) -> bool:
-        return shared.sure and shared.version is not None and self._granted(_update(anchor))
+        return shared.sure and shared.version is not None and self._engine.is_granted(_update(anchor))
 
 
 def _update(anchor: str) -> str:

@@ -1,0 +1,481 @@
+/**
+ * The session as one client knows it: what to follow, what is current, what is shared, who is out of step. No I/O, no clock.
+ *
+ * The engine is told what comes, what is published, and what came of both. clients/following.json says what it must make of
+ * them, and is run in Python and in JavaScript: both engines are the same, file by file.
+ */
+
+import { Contents } from "./content.js";
+import { Context } from "./contexts.js";
+import { anchorKey, kindOf, named } from "./events.js";
+import { Following, saysTheSame } from "./following.js";
+import { Recent, trim } from "./order.js";
+import { Resending } from "./resending.js";
+import { Sync } from "./status.js";
+import { readSyncErrors } from "./syncerrors.js";
+import { DAY } from "./timing.js";
+
+/** @typedef {import("./events.js").Event} Event */
+/** @typedef {import("./following.js").Verdict} Verdict */
+/** @typedef {import("./order.js").Mark} Mark */
+/**
+ * What follows from a SyncError: the own opens that are to be sent again from now on, and the ids of the events whose end is
+ * not seen here.
+ * @typedef {{resend: Event[], unseen: string[]}} Reported
+ */
+
+const ASKING = "The connection is back, and what is open at the hub is being found out";
+const UNTOLD = "The connection was lost for a while, and the hub does not tell what is open: the next open will show it";
+const UNREAD = "A message of the hub could not be read, and what is open at the hub is being found out";
+const DOUBT = "Something was opened and closed at once, and what is open at the hub is being found out";
+const UNCERTAIN =
+  "The connection was lost while something was published, and what is open at the hub is being found out";
+const OTHER = "Another context is open at the hub, which this application does not follow";
+
+/** Everything that follows from what comes and what is published, in the order in which the engine is told. */
+export class Engine {
+  following = new Following();
+  content = new Contents();
+  resending = new Resending();
+  sync;
+  /** The names of the events that the hub sends. @type {readonly string[]} */
+  granted = Object.freeze([]);
+  /** The event that was not followed last; null once something newer is. @type {Event | null} */
+  failed = null;
+  /** The event that its handler is being shown. @type {Event | null} */
+  handling = null;
+  /** Grows with every open, close and Home-open that comes or is accepted. */
+  count = 0;
+  /** Whether something came since the connection was made that says what is open. */
+  isTold = false;
+  /** Whether the hub must be asked what is open, though the connection was not lost. Whoever asks sets it back. */
+  mustAsk = false;
+  #name;
+  #handled;
+  #order;
+  /** The own event that the others were not told of. @type {Event | null} */
+  #untold = null;
+  /** Whether the hub does not take that. */
+  #isRefused = false;
+  #wasConnected = false;
+  /** The moment since which it is asked what is open. */
+  #since = 0;
+  /** Whether what is shown may have been left while the connection was lost. */
+  #mayDiffer = false;
+  #own = new Recent();
+  #onTheirWay = new Recent();
+  /** Opens, closes and Home-opens, by id. @type {Map<string, {event: Event, mark: Mark}>} */
+  #changes = new Map();
+  /** @type {Mark} */
+  #failedMark = { place: 0, at: null, heard: 0, connection: 0, isAwaited: false };
+  /** @type {Mark} */
+  #lastShown = { place: 0, at: null, heard: 0, connection: 0, isAwaited: false };
+
+  /**
+   * @param {string} [name] This application's.
+   * @param {{has: (name: string) => boolean, keys: () => Iterable<string>}} [handled] The names in lower case of the events
+   *     that have a handler.
+   */
+  constructor(name = "", handled = new Set()) {
+    this.#name = name;
+    this.#handled = handled;
+    const order = (this.#order = this.following.order);
+    this.sync = new Sync((one, other) => order.isOlder(one, other));
+  }
+
+  // What is known
+
+  /** @returns {Context | null} The newest open that is not closed and was followed or published here. */
+  get current() {
+    const { current } = this.following.contexts;
+    return current ? this.#context(current) : null;
+  }
+
+  /** @returns {Map<string, Context>} All that are open, by anchor, in the order in which they were opened. */
+  get contexts() {
+    return new Map([...this.following.contexts.opens].map(([anchor, event]) => [anchor, this.#context(event)]));
+  }
+
+  /** @returns {Event | null} The own event that is tried again, for the hub may not have it. */
+  get unsent() {
+    return this.#isRefused ? null : this.#untold;
+  }
+
+  /** @param {string} name Of an event. @returns {boolean} Whether the hub sends events of this name. */
+  isGranted(name) {
+    return this.granted.some((one) => one.toLowerCase() === name.toLowerCase());
+  }
+
+  /** @param {string} id @returns {boolean} Whether this client published that event, or tried to. */
+  isOwn(id) {
+    return this.#own.has(id);
+  }
+
+  /** @param {Event} event @returns {boolean} Whether no newer open, close or Home-open came or was accepted since. */
+  isNewest(event) {
+    const mark = this.#order.mark(event);
+    for (const other of this.#changes.values()) {
+      if (other.event.id !== event.id && this.#isSince(other, mark, event.anchor)) return false;
+    }
+    return true;
+  }
+
+  /**
+   * @param {bigint} now
+   * @returns {bigint | null} The newest timestamp of a change of context. A clock that is wrong by a day is nobody's to
+   *     follow.
+   */
+  newest(now) {
+    /** @type {bigint | null} */
+    let newest = null;
+    for (const { mark } of this.#changes.values()) {
+      if (mark.at !== null && mark.at < now + DAY && (newest === null || mark.at > newest)) newest = mark.at;
+    }
+    return newest;
+  }
+
+  /** @param {string} anchor @returns {string} The patient that it was opened with, "Patient/p1"; "" where it is not known. */
+  patientOf(anchor) {
+    const id = this.following.contexts.opens.get(anchor)?.resource(anchorKey("Patient"))?.id;
+    return typeof id === "string" ? `Patient/${id}` : "";
+  }
+
+  // The connection
+
+  /**
+   * The hub confirmed on a new socket.
+   * @param {string[]} granted
+   * @param {boolean} ordered Whether it declares that it tells all events in one order (CFG-4).
+   */
+  connected(granted, ordered) {
+    this.granted = Object.freeze(granted);
+    this.content.joining();
+    this.following.connected(ordered);
+    this.#since = this.#order.moment;
+    this.sync.connected();
+    const followsOpens = [...this.#handled.keys()].some((name) => kindOf(name) === "open");
+    this.#mayDiffer = this.#wasConnected || this.following.contexts.current !== null;
+    this.isTold = !followsOpens;
+    if (this.#mayDiffer && followsOpens) this.sync.unknown(ASKING, this.#since);
+    this.#wasConnected = true;
+  }
+
+  /** The connection is lost, and is being made again. @param {string} why */
+  apart(why) {
+    this.sync.apart("connecting", why);
+  }
+
+  /** The client is stopped, or cannot go on. @param {string} why */
+  ended(why) {
+    this.granted = Object.freeze([]);
+    this.#wasConnected = false;
+    this.#untold = null;
+    this.sync.apart("ended", why);
+  }
+
+  /** A message could not be read: what it said is not known. */
+  unread() {
+    this.#doubt(UNREAD);
+  }
+
+  // The hub is asked what is open
+
+  /**
+   * The hub says what made the current context.
+   * @param {Event | null} event Null for nothing.
+   * @returns {{open: Event} | {close: Event} | null} What this application must be handed: that open, or a close of what it
+   *     shows. Null where it shows the same.
+   */
+  told(event) {
+    const { current: shown } = this.following.contexts;
+    if (!event) return shown ? { close: shown } : null;
+    const isOther = !this.following.contexts.isCurrent(event.anchor);
+    return isOther && this.#handled.has(event.name.toLowerCase()) ? { open: event } : null;
+  }
+
+  /**
+   * What was to be handed is.
+   * @param {Event | null} event That the hub told of.
+   * @param {number} asked What `count` was when the hub was asked.
+   * @param {boolean} wasHanded
+   * @returns {boolean} False where it must be asked again.
+   */
+  settled(event, asked, wasHanded) {
+    if (this.count !== asked) return false; // what came in the meantime is newer than the answer
+    const { current: shown } = this.following.contexts;
+    const agrees = wasHanded || !event || !shown || event.context.some((item) => named(item) === shown.anchor);
+    this.sync.unknown(agrees ? "" : OTHER);
+    return true;
+  }
+
+  /** The hub does not tell what is open. */
+  unanswered() {
+    this.sync.unknown(this.#mayDiffer ? UNTOLD : "");
+  }
+
+  /** Whether it matters that the hub did not tell what is open. */
+  get mustAskAgain() {
+    return this.#mayDiffer && !this.isTold;
+  }
+
+  // What is published here
+
+  /**
+   * @param {Event} event That was not sent yet.
+   * @returns {Event | null} What this application shows or is being shown, where it opens exactly that and everybody is in
+   *     step: nobody needs to be told.
+   */
+  shows(event) {
+    for (const known of [this.handling, this.following.contexts.current]) {
+      if (known && saysTheSame(known, event) && this.isNewest(known) && this.sync.status.inSync) return known;
+    }
+    return null;
+  }
+
+  /** @param {Event} event @returns {boolean} Whether a handler publishes what it is just being shown. */
+  isShownAgain(event) {
+    return this.handling !== null && saysTheSame(this.handling, event);
+  }
+
+  /** An own event is about to be posted. @param {Event} event */
+  sending(event) {
+    if (event.announces && this.#untold !== event) this.#drop();
+    this.#own.add(event.id);
+    this.#onTheirWay.add(event.id);
+    this.#order.sending(event);
+    this.resending.sending(event);
+  }
+
+  /**
+   * The hub refused it, or nobody knows whether the hub has it. Should it come back, it is followed like any other. A change
+   * of context is tried again until the others were told.
+   * @param {Event} event
+   * @param {string} why A part of a sentence.
+   * @param {boolean} isFinal Whether the hub refused it.
+   */
+  notSent(event, why, isFinal) {
+    this.#onTheirWay.discard(event.id);
+    if (isFinal) this.resending.refused(event);
+    if (!event.announces || !(this.#untold === event || !isFinal)) return;
+    this.#untold = event;
+    this.#isRefused = isFinal;
+    this.sync.unsent(`The others were not told of ${event.name}: ${why}`);
+  }
+
+  /**
+   * The hub accepted it: the application shows it.
+   * @param {Event} event
+   * @param {bigint} now The own clock, as an instant.
+   */
+  accepted(event, now) {
+    const isGranted = this.isGranted(event.name);
+    const isCertain = this.#taken(event);
+    this.following.followed(event, now);
+    if (event.kind === "open" || event.kind === "home") this.#show(event, event.id);
+    const { contexts, home } = this.following;
+    const isShown = event === contexts.current || event === home;
+    this.isTold ||= isShown && this.#order.mark(event).heard > this.#since;
+    if (event.changes && !isCertain) this.#doubt(UNCERTAIN);
+    if (isGranted) return;
+    if (event.kind === "close") this.content.closed(event.anchor);
+    else if (event.kind === "open") this.content.forget(event.anchor);
+  }
+
+  /**
+   * The hub accepted it when it was tried again: whether the application still shows it, its handler must say.
+   * @param {Event} event
+   */
+  acceptedLate(event) {
+    if (!this.#taken(event) && event.changes) this.#doubt(UNCERTAIN);
+  }
+
+  // What comes
+
+  /** An event came from the hub; in which order its handler has its turn is another matter. @param {Event} event */
+  came(event) {
+    const { kind, anchor } = event;
+    this.#order.came(event);
+    if (this.#untold?.id === event.id) this.#drop(); // the hub has it
+    // An older open than what is shown was open before; whether what is shown still is, it does not say.
+    if (kind === "open" || kind === "home") this.isTold ||= this.following.verdict(event) !== "old";
+    else if (kind === "close") this.isTold ||= this.following.contexts.isCurrent(anchor);
+    if (event.changes) this.#changed(event);
+    if (kind === "open" && anchor) this.content.opened(event);
+    else if (kind === "update" && anchor) this.content.updated(event);
+    else if (kind === "close") this.content.closed(anchor);
+  }
+
+  /**
+   * A SyncError came. One about what everybody has left behind since is no news.
+   * @param {Event} event
+   * @returns {Reported}
+   */
+  syncError(event) {
+    /** @type {Reported} */
+    const reported = { resend: [], unseen: [] };
+    if (event.own) return reported;
+    for (const { id, name, subscriber, why } of readSyncErrors(event)) {
+      const mark = this.#order.markOf(id) ?? this.#order.mark(event);
+      const isOurs = subscriber === this.#name && this.failed?.id === id;
+      if (!isOurs && !this.#isLeft(mark)) this.sync.told(subscriber, id, mark, why, this.#order.moment);
+      const again = this.resending.named(id, (one) => this.isNewest(one));
+      if (again) reported.resend.push(again);
+      // Of an own event it is known here when it is followed: it is sent again, or something newer is opened.
+      if (name && !this.isGranted(name) && !this.isOwn(id)) reported.unseen.push(id);
+    }
+    return reported;
+  }
+
+  /** @param {Event} event @returns {Verdict} What is to be done with it. */
+  verdict(event) {
+    if (this.#onTheirWay.has(event.id) && !event.changes) return "repeat";
+    return this.following.verdict(event);
+  }
+
+  /**
+   * An event has its turn. What is not followed is taken in.
+   * @param {Event} event
+   * @param {bigint} now
+   * @param {boolean} [again] Neither its age nor that it is a repeat counts.
+   * @returns {Verdict}
+   */
+  turn(event, now, again = false) {
+    const verdict = again ? "follow" : this.verdict(event);
+    if (verdict === "follow") {
+      this.handling = event;
+      this.#overtakes(event);
+      return verdict;
+    }
+    const ended = this.following.endedWhatIsShown(event);
+    if (verdict === "repeat") this.#repeated(event, now);
+    else this.following.passed(event);
+    if (ended) this.#doubt(DOUBT);
+    return verdict;
+  }
+
+  /** The event that has its turn is not to be followed any more. */
+  overtaken() {
+    this.handling = null;
+  }
+
+  /**
+   * Its handler followed it.
+   * @param {Event} event
+   * @param {bigint} now
+   * @param {boolean} [isTold] The hub only named it when it was asked, and gave no timestamp.
+   */
+  followed(event, now, isTold = false) {
+    this.handling = null;
+    if (isTold) {
+      this.following.told(event);
+      this.failed = null;
+      this.sync.recovered();
+      this.#show(event);
+      return;
+    }
+    this.following.followed(event, now);
+    if (event.kind === "open" || event.kind === "home") this.#show(event);
+    if (this.failed?.id !== event.id) return;
+    this.failed = null;
+    this.sync.recovered();
+  }
+
+  /** Its handler refused or failed. @param {Event} event @param {string} why A part of a sentence. */
+  refused(event, why) {
+    this.handling = null;
+    this.following.refused(event);
+    const mark = this.#order.mark(event);
+    const shown = this.following.contexts.current ?? this.following.home;
+    if (!event.matters || (event.changes && shown && this.#isLeft(mark))) return;
+    this.failed = event;
+    this.#failedMark = mark;
+    this.sync.failed(event.id, mark, `This application did not follow ${event.name}: ${why}`);
+  }
+
+  /** @returns {Event | null} The event that was not followed last, if nothing newer came. */
+  get toCatchUp() {
+    return this.failed?.changes && !this.isNewest(this.failed) ? null : this.failed;
+  }
+
+  /** @param {Event} event @param {bigint} now */
+  #repeated(event, now) {
+    if (!this.following.repeated(event, now)) return;
+    if (event.own) this.sync.known(this.#order.mark(event));
+    else this.#show(event);
+  }
+
+  /** @param {string} why */
+  #doubt(why) {
+    this.isTold = false;
+    this.#mayDiffer = true;
+    this.mustAsk = true;
+    this.#since = this.#order.moment;
+    this.sync.unknown(why, this.#since);
+  }
+
+  /**
+   * The hub has an own event.
+   * @param {Event} event
+   * @returns {boolean} Whether it is certain what the hub told before that, and what after.
+   */
+  #taken(event) {
+    this.#onTheirWay.discard(event.id);
+    const isCertain = this.#order.accepted(event, this.isGranted(event.name));
+    if (event.changes) this.#changed(event);
+    if (this.#untold === event) this.#drop();
+    return isCertain;
+  }
+
+  /**
+   * What the hub was not told of is not to be told any more, once the application is shown something else.
+   * @param {Event} event
+   */
+  #overtakes({ id, kind, anchor }) {
+    const untold = this.#untold;
+    if (!untold?.changes || untold.id === id) return;
+    if (kind === "open" || kind === "home" || (kind === "close" && anchor === untold.anchor)) this.#drop();
+  }
+
+  #drop() {
+    this.#untold = null;
+    this.#isRefused = false;
+    this.sync.unsent("");
+  }
+
+  /** @param {Event} event @param {string} [ownId] */
+  #show(event, ownId = "") {
+    const mark = this.#order.mark(event);
+    if (this.failed && !this.#order.isOlder(mark, this.#failedMark)) this.failed = null;
+    if (mark.place >= this.#lastShown.place) this.#lastShown = mark;
+    this.sync.followed(mark, ownId);
+  }
+
+  /**
+   * @param {Mark} mark
+   * @returns {boolean} Whether something newer than this was followed since: whoever did not follow this is of no interest
+   *     any more.
+   */
+  #isLeft(mark) {
+    return this.#lastShown.place > mark.place && !this.#order.isOlder(this.#lastShown, mark);
+  }
+
+  /** @param {{event: Event, mark: Mark}} other @param {Mark} mark @param {string} anchor */
+  #isSince({ event, mark: its }, mark, anchor) {
+    const closes = event.kind === "close" && event.anchor === anchor;
+    return its.place > mark.place && (closes || this.#order.isOlder(mark, its));
+  }
+
+  /** @param {Event} event */
+  #changed(event) {
+    this.count += 1;
+    if (this.#changes.has(event.id)) return;
+    this.#changes.set(event.id, { event, mark: this.#order.mark(event) });
+    trim(this.#changes);
+  }
+
+  /** @param {Event} event */
+  #context(event) {
+    const shared = this.content.get(event.anchor);
+    return new Context(event, shared ? shared.version : event.version, shared ? shared.content : null);
+  }
+}

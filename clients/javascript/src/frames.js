@@ -1,0 +1,45 @@
+/** What else than events comes over a socket: confirmations, denials, heartbeats (FHIRcast 3.0.0, 2.4; STU2). No I/O. */
+
+import { isObject } from "./events.js";
+
+/** @typedef {import("./events.js").Event} Event */
+/**
+ * A subscription is active: the events that were granted, and the seconds that it lasts, null where the hub does not say.
+ * @typedef {{events: string[], leaseSeconds: number | null}} Confirmation
+ */
+
+/** The id of an event stands beside the event. Within the event, resources have ids too. */
+const ID = /"id"\s*:\s*"([^"\\\x00-\x1f]+)"/;
+const DENIALS = new Set(["denied", "unsubscribe"]);
+
+/** @param {unknown} message @returns {Confirmation | null} Null for every other message. */
+export function readConfirmation(message) {
+  if (!isObject(message) || "event" in message || DENIALS.has(message["hub.mode"])) return null;
+  const { "hub.mode": mode, "hub.events": given } = message;
+  if (mode !== "subscribe" && ("hub.mode" in message || !("hub.topic" in message))) return null;
+  const names = typeof given === "string" ? given.split(",") : Array.isArray(given) ? given : [];
+  const events = names.filter((name) => typeof name === "string" && name.trim()).map((name) => name.trim());
+  return { events, leaseSeconds: seconds(message["hub.lease_seconds"]) };
+}
+
+/** @param {unknown} message @returns {message is Record<string, any>} Whether it says that a subscription is over. */
+export function isDenial(message) {
+  return isObject(message) && DENIALS.has(message["hub.mode"]);
+}
+
+/** @param {Event} event A heartbeat. @returns {number | null} The seconds until the next, null where it does not say. */
+export function heartbeatPeriod(event) {
+  return seconds(event.context.find((item) => item.key === "period")?.decimal);
+}
+
+/** @param {string} frame That cannot be read as JSON. @returns {string} The id of its event; "" where none is found. */
+export function idIn(frame) {
+  return ID.exec(frame.split('"event"', 1)[0] ?? "")?.[1] ?? "";
+}
+
+/** @param {unknown} value */
+function seconds(value) {
+  if ((typeof value !== "number" && typeof value !== "string") || value === "") return null;
+  const found = Number(value);
+  return found > 0 && found < Infinity ? found : null;
+}

@@ -1,0 +1,386 @@
+/** What this application publishes (FHIRcast 3.0.0, 2.6 and 2.10), one open or close at a time, and what is sent again. */
+
+import { Context } from "./contexts.js";
+import { HubError, said, TokenError } from "./errors.js";
+import { copied, kindOf, makeEvent } from "./events.js";
+import { saysTheSame } from "./following.js";
+import { readCurrent, selectContext, updateContext } from "./sharing.js";
+import { makeSyncError } from "./syncerrors.js";
+import { backoff, deferred, later, now, sleep, timestampNow } from "./timing.js";
+
+/** @typedef {import("./content.js").Shared} Shared */
+/** @typedef {import("./events.js").Event} Event */
+/** @typedef {import("./events.js").Item} Item */
+/** @typedef {import("./events.js").Resource} Resource */
+/** @typedef {import("./sharing.js").Content} Content */
+/** @typedef {(Resource | string)[]} Changes Resources are put, references ("Observation/o1") deleted. */
+/** @typedef {(content: Record<string, Resource>) => Changes | Promise<Changes>} ToChanges */
+/**
+ * @typedef {object} Parts
+ * @property {string} topic
+ * @property {string} name Of this application.
+ * @property {import("./hub.js").Hub} hub
+ * @property {import("./engine.js").Engine} engine
+ * @property {import("./timing.js").Timings} timings
+ * @property {() => void} changed Learns that the status may be another one.
+ * @property {(event: Event) => void} hand Lets an own event have its turn like any other.
+ * @property {AbortSignal} signal Aborts when the client ends.
+ */
+
+const CONFLICT = 409;
+/** How often a function makes its changes, and how often a SyncError is posted. */
+const MOST_ATTEMPTS = 5;
+const MOST_POSTS = 3;
+/** Seconds after which an open that was sent again and named by no SyncError counts as followed, beyond `resend`. */
+const QUIET = 2;
+
+/** Posts events, and tells the engine what the hub made of them. */
+export class Publisher {
+  #parts;
+  /** Own opens and closes that are on their way, or wait for those before them. */
+  #onTheirWay = 0;
+  /** @type {Promise<unknown>} */
+  #last = Promise.resolve();
+  /** @type {Promise<unknown>} */
+  #lastUpdate = Promise.resolve();
+  /** Own updates whose echo is waited for, by id. @type {Map<string, () => void>} */
+  #echoes = new Map();
+  /** Called when something came. @type {Set<() => void>} */
+  #news = new Set();
+  /** Names of events whose handlers publish what they are shown. @type {Set<string>} */
+  #noticed = new Set();
+
+  /** @param {Parts} parts */
+  constructor(parts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Post an open. What everybody shows is not posted again.
+   * @param {string} name
+   * @param {Item[]} context
+   * @returns {Promise<Event>} When the hub has accepted it. @throws {HubError}
+   */
+  open(name, context) {
+    const { engine, topic } = this.#parts;
+    const copy = copied(context);
+    return this.#inTurn(async () => {
+      const event = makeEvent(topic, name, copy, { timestamp: this.#stamp() });
+      const known = engine.shows(event);
+      if (known) {
+        this.#notice(event);
+        return known;
+      }
+      const { unsent } = engine;
+      return this.#post(unsent && saysTheSame(unsent, event) ? unsent : event);
+    });
+  }
+
+  /**
+   * @param {string} name
+   * @param {Item[]} context
+   * @param {{id?: string | null, timestamp?: string | null}} [options]
+   * @returns {Promise<Event>} When the hub has accepted it. @throws {HubError}
+   */
+  async publish(name, context, { id = null, timestamp = null } = {}) {
+    const { topic } = this.#parts;
+    const copy = copied(context);
+    const made = (/** @type {string | null} */ stamp) => makeEvent(topic, name, copy, { id, timestamp: stamp });
+    if (!["open", "close", "home"].includes(kindOf(name))) return this.#post(made(timestamp));
+    return this.#inTurn(() => this.#post(made(timestamp ?? this.#stamp())));
+  }
+
+  /**
+   * Post an update of what is shared in a context. A function is called again where somebody else was faster.
+   * @param {Changes | ToChanges} changes
+   * @param {string} anchor
+   * @returns {Promise<Event>} @throws {HubError}
+   */
+  update(changes, anchor) {
+    // One after the other: two at once would be made on one version, and the hub takes only the first.
+    const mine = this.#lastUpdate.then(() => this.#updateInTurn(changes, anchor));
+    this.#lastUpdate = mine.catch(() => {});
+    return mine;
+  }
+
+  /** Post what is selected in a context. @param {Changes} items @param {string} anchor @returns {Promise<Event>} */
+  async select(items, anchor) {
+    const { engine, topic } = this.#parts;
+    const context = selectContext(anchor, items, engine.patientOf(anchor));
+    return this.#post(makeEvent(topic, eventOf(anchor, "select"), context));
+  }
+
+  /** @returns {Promise<Context | null>} What the hub says is current; its content is known from now on. @throws {HubError} */
+  async fetch() {
+    const { event, version, content } = await this.current();
+    if (!event) return null;
+    const known = this.#parts.engine.following.contexts.opens.get(event.anchor);
+    return new Context(known ?? event, version, content && copied(content));
+  }
+
+  /** @returns {Promise<import("./sharing.js").Current>} @throws {HubError} Also for an answer that cannot be read. */
+  async current() {
+    const { engine, hub, signal, topic } = this.#parts;
+    const { moment } = engine.content;
+    const answer = await hub.context(signal);
+    let current;
+    try {
+      current = readCurrent(answer, topic);
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error);
+      throw new HubError(0, `the hub's answer to the current context cannot be read: ${why}`);
+    }
+    const { event, version, content } = current;
+    if (event) engine.content.fetched(event.anchor, version, content, moment);
+    return current;
+  }
+
+  /** An event came: perhaps an own update, perhaps one that was missing. @param {Event} event */
+  came(event) {
+    this.#echoes.get(event.id)?.();
+    for (const tell of [...this.#news]) tell();
+  }
+
+  /** @returns {Promise<void>} Done when no own open or close is on its way. */
+  async free() {
+    while (this.#onTheirWay > 0) await this.#last;
+  }
+
+  /**
+   * Tell the others that an event which was answered with 202 is not followed (3.2.1).
+   * @param {Event} about
+   * @param {string} reason
+   */
+  async refuse(about, reason) {
+    const { name, signal, timings, topic } = this.#parts;
+    const event = makeSyncError(topic, about, name, reason);
+    for (let tries = 1; tries <= MOST_POSTS && !signal.aborted; tries += 1) {
+      try {
+        await this.#post(event);
+        return;
+      } catch (error) {
+        if (!(error instanceof HubError) || error.isRefusal) break;
+        await sleep(Math.max(backoff(tries, timings), error.retryAfter), signal);
+      }
+    }
+    if (!signal.aborted) console.warn("fhircast-client: the others could not be told that an event is not followed");
+  }
+
+  /**
+   * Post an own open again, at regular intervals, until no SyncError names it any more or something newer came (2.6).
+   * @param {Event} event
+   */
+  async resend(event) {
+    const { changed, engine, signal, timings } = this.#parts;
+    const interval = timings.resend ?? 0;
+    await sleep(interval, signal);
+    while (!signal.aborted) {
+      const isSent = await this.#sentAgain(event);
+      if (isSent === false) break;
+      if (isSent && !(await this.#until(() => engine.resending.goesOn(event), interval + QUIET))) {
+        engine.sync.quiet(event.id);
+        if (!signal.aborted) changed();
+        break;
+      }
+      await sleep(interval, signal);
+    }
+    engine.resending.ended(event);
+  }
+
+  /**
+   * @param {Event} event
+   * @returns {Promise<boolean | null>} Whether it was worth it: not once something newer came, or the hub says no. Null where it
+   *     did not get there.
+   */
+  #sentAgain(event) {
+    const { engine, hub } = this.#parts;
+    return this.#inTurn(async () => {
+      if (!engine.isNewest(event)) return false;
+      engine.resending.sent(event);
+      try {
+        await hub.publish(event.body);
+        return true;
+      } catch (error) {
+        return error instanceof HubError && !error.isRefusal ? null : false;
+      }
+    });
+  }
+
+  /**
+   * Post an own event again that the hub may not have, with backoff, until the others were told or something overtook it.
+   * @param {Event} event
+   * @param {number} retryAfter What the hub asked for, in seconds.
+   */
+  async #tell(event, retryAfter) {
+    const { changed, engine, hand, hub, signal, timings } = this.#parts;
+    let wait = retryAfter;
+    for (let tries = 1; ; tries += 1) {
+      await sleep(Math.max(backoff(tries, timings), wait), signal);
+      const isSent = await this.#inTurn(async () => {
+        if (signal.aborted || engine.unsent !== event) return false;
+        try {
+          await hub.publish(event.body);
+          engine.acceptedLate(event);
+          return true;
+        } catch (error) {
+          wait = this.#notSent(event, error);
+          return null;
+        }
+      });
+      if (isSent) hand(event);
+      changed();
+      if (isSent !== null) return;
+    }
+  }
+
+  /** @returns {string} A timestamp that is newer than all that came. */
+  #stamp() {
+    return timestampNow(this.#parts.engine.newest(now()));
+  }
+
+  /** @param {Event} event */
+  #notice(event) {
+    const name = event.name.toLowerCase();
+    if (!this.#parts.engine.isShownAgain(event) || this.#noticed.has(name)) return;
+    this.#noticed.add(name);
+    console.warn(`fhircast-client: the handler of ${event.name} publishes what it is shown`);
+  }
+
+  /** @param {Event} event @returns {Promise<Event>} */
+  async #post(event) {
+    const { changed, engine, hub, signal } = this.#parts;
+    this.#notice(event);
+    engine.sending(event);
+    try {
+      await hub.publish(event.body);
+    } catch (error) {
+      const wait = this.#notSent(event, error);
+      if (engine.unsent === event && !signal.aborted) void this.#tell(event, wait);
+      changed();
+      throw error;
+    }
+    engine.accepted(event, now());
+    changed();
+    return event;
+  }
+
+  /** @param {Event} event @param {unknown} error @returns {number} The seconds that the hub asks to wait. */
+  #notSent(event, error) {
+    const why = said(error).replace(/^The/, "the");
+    this.#parts.engine.notSent(event, why, !(error instanceof HubError) || error.isRefusal);
+    return error instanceof HubError ? error.retryAfter : 0;
+  }
+
+  /** @param {Changes | ToChanges} changes @param {string} anchor */
+  async #updateInTurn(changes, anchor) {
+    const { content: contents } = this.#parts.engine;
+    for (let attempt = 1; ; attempt += 1) {
+      const isMade = typeof changes === "function";
+      const { version, content } = await this.#newest(anchor, isMade);
+      if (isMade && !content) throw new HubError(0, "what is shared in the context is not known: the hub does not tell");
+      const made = isMade ? await changes(copied(content ?? {})) : changes;
+      try {
+        return await this.#update(anchor, made, version, content);
+      } catch (error) {
+        if (!(error instanceof HubError) || error.status !== CONFLICT) throw error;
+        contents.doubt(anchor, version);
+        if (attempt === MOST_ATTEMPTS || !isMade) throw error;
+      }
+    }
+  }
+
+  /** @param {string} anchor @param {Changes} changes @param {string | null} version @param {Content | null} content */
+  async #update(anchor, changes, version, content) {
+    const { engine, timings, topic } = this.#parts;
+    const name = eventOf(anchor, "update");
+    const context = updateContext(anchor, changes, engine.patientOf(anchor), content);
+    const event = makeEvent(topic, name, context, { version });
+    /** @type {import("./timing.js").Deferred<boolean>} */
+    const echo = deferred();
+    this.#echoes.set(event.id, () => echo.resolve(true));
+    try {
+      await this.#post(event);
+      const cancel = later(timings.echo, () => echo.resolve(false));
+      if (!engine.isGranted(name) || !(await echo.promise)) engine.content.doubt(anchor, version);
+      cancel();
+      return event;
+    } finally {
+      this.#echoes.delete(event.id);
+    }
+  }
+
+  /**
+   * @param {string} anchor
+   * @param {boolean} needsContent
+   * @returns {Promise<{version: string | null, content: Content | null}>} Of a context now; the hub is asked where they are not
+   *     known.
+   */
+  async #newest(anchor, needsContent) {
+    const { engine } = this.#parts;
+    let shared = engine.content.get(anchor);
+    if (!shared || !this.#follows(anchor, shared) || (needsContent && !shared.content)) {
+      try {
+        await this.current();
+      } catch (error) {
+        if (!(error instanceof HubError) || error instanceof TokenError) throw error;
+      }
+      shared = await this.#told(anchor);
+    }
+    return { version: shared?.version ?? null, content: shared?.content ?? null };
+  }
+
+  /**
+   * @param {string} anchor
+   * @returns {Promise<Shared | null>} What is known after the hub was asked. Of a context that is not current it says nothing:
+   *     the missing update will come.
+   */
+  async #told(anchor) {
+    const { engine, timings } = this.#parts;
+    const isMissing = () => engine.content.get(anchor)?.isSure === false && engine.isGranted(eventOf(anchor, "update"));
+    await this.#until(() => !isMissing(), timings.echo);
+    return engine.content.get(anchor);
+  }
+
+  /**
+   * @param {() => boolean} condition Looked at whenever something came.
+   * @param {number} seconds
+   * @returns {Promise<boolean>} Whether it has come true in time.
+   */
+  async #until(condition, seconds) {
+    const { signal } = this.#parts;
+    const over = new AbortController();
+    const end = () => over.abort();
+    const look = () => condition() && end();
+    signal.addEventListener("abort", end);
+    this.#news.add(look);
+    look();
+    await sleep(seconds, over.signal);
+    this.#news.delete(look);
+    signal.removeEventListener("abort", end);
+    return condition();
+  }
+
+  /** @param {string} anchor @param {Shared} shared */
+  #follows(anchor, shared) {
+    return shared.isSure && shared.version !== null && this.#parts.engine.isGranted(eventOf(anchor, "update"));
+  }
+
+  /**
+   * @template T
+   * @param {() => Promise<T>} post
+   * @returns {Promise<T>}
+   */
+  #inTurn(post) {
+    this.#onTheirWay += 1;
+    const mine = this.#last.then(post).finally(() => {
+      this.#onTheirWay -= 1;
+    });
+    this.#last = mine.catch(() => {});
+    return mine;
+  }
+}
+
+/** @param {string} anchor @param {string} verb */
+function eventOf(anchor, verb) {
+  return `${anchor.split("/", 1)[0]}-${verb}`;
+}

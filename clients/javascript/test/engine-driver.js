@@ -1,0 +1,355 @@
+/**
+ * Plays a sequence of clients/following.json to the engine, without a hub: what is around the engine is as simple as can be
+ * here. Its twin is tests/clients/engine_driver.py.
+ */
+
+import { Engine } from "../src/engine.js";
+import { anchorKey, Event, makeEvent } from "../src/events.js";
+import { saysTheSame } from "../src/following.js";
+import { readCurrent } from "../src/sharing.js";
+import { makeSyncError } from "../src/syncerrors.js";
+import { instant } from "../src/timing.js";
+
+const TOPIC = "topic";
+/** Seconds in sequences count from here, in milliseconds of the epoch. */
+const START = Date.UTC(2026, 10, 22, 10);
+/** The own clock, in those seconds, where a sequence does not say: long after all that happens. */
+const CLOCK = 3600;
+/** When a SyncError is sent, where a sequence does not say. */
+const SYNC_ERROR = 50;
+const TYPES = /** @type {Record<string, string>} */ ({
+  p: "Patient",
+  s: "ImagingStudy",
+  r: "DiagnosticReport",
+  e: "Encounter",
+  o: "Observation",
+});
+/** What is handled where a sequence does not say. */
+const HANDLED = [
+  ...["Patient-open", "ImagingStudy-open", "DiagnosticReport-open", "DiagnosticReport-update"],
+  ...["Patient-close", "ImagingStudy-close", "DiagnosticReport-close", "Home-open", "UserLogout"],
+];
+
+/** @typedef {Record<string, any>} Step */
+/**
+ * An event on its way to its handler.
+ * @typedef {object} Delivery
+ * @property {Event} event
+ * @property {string} mode What the handler does: ok, refuse, or slow until a step ends it.
+ * @property {() => boolean} applies
+ * @property {boolean} told
+ * @property {boolean} again
+ * @property {() => void} done
+ */
+
+/** One client, as a sequence has it. */
+export class Driver {
+  engine;
+  #handled;
+  #granted;
+  #clock;
+  /** @type {Map<string, Event>} */
+  #events = new Map();
+  /** @type {Delivery[]} */
+  #waiting = [];
+  /** @type {Delivery | null} */
+  #busy = null;
+  /** @type {Set<string>} */
+  #onTheirWay = new Set();
+  /** @type {Record<string, any>} */
+  #said = {};
+
+  /** @param {Step} sequence */
+  constructor(sequence) {
+    const names = sequence.handled ?? HANDLED;
+    this.#handled = new Set(names.map((/** @type {string} */ name) => name.toLowerCase()));
+    this.engine = new Engine("me", this.#handled);
+    this.#granted = sequence.granted ?? [...names, "SyncError"];
+    this.#clock = sequence.clock ?? CLOCK;
+  }
+
+  /** @param {Step} step @returns {Step} All that can be seen after it. */
+  step(step) {
+    this.#said = { verdicts: [], handlers: [] };
+    const [verb = "", given] = Object.entries(step)[0] ?? [];
+    const act = this.#steps[verb];
+    if (!act) throw new Error(`expected a step, got ${verb}`);
+    act(given, step);
+    this.#pump();
+    return { ...this.#said, ...this.#seen() };
+  }
+
+  #seen() {
+    const { engine } = this;
+    const { status } = engine.sync;
+    const shown = engine.following.contexts.current;
+    const contexts = [...engine.contexts];
+    return {
+      current: engine.current?.anchor ?? null,
+      by: shown ? this.#id(shown) : null,
+      open: contexts.map(([anchor]) => anchor),
+      connection: status.connection,
+      in_step: status.inSync,
+      why: status.why,
+      behind: [...status.behind],
+      unsent: engine.unsent?.id ?? null,
+      to_catch_up: engine.toCatchUp ? this.#id(engine.toCatchUp) : null,
+      told: engine.isTold,
+      asks_again: engine.mustAskAgain,
+      must_ask: engine.mustAsk,
+      shared: Object.fromEntries(
+        contexts.map(([anchor, one]) => [anchor, [one.version, one.content && Object.keys(one.content).sort()]]),
+      ),
+    };
+  }
+
+  /** The id of an event of the sequence; those of what the hub told when it was asked are made up. @param {Event} event */
+  #id({ id }) {
+    return this.#events.has(id) ? id : "told";
+  }
+
+  /** @type {Record<string, (given: any, step: Step) => void>} */
+  #steps = {
+    "clock is": (seconds) => {
+      this.#clock = seconds;
+    },
+    connected: (ordered, { granted }) => this.engine.connected(granted ?? this.#granted, ordered),
+    settles: () => this.engine.content.joined(),
+    lost: (why) => this.engine.apart(why),
+    ended: (why) => {
+      this.engine.ended(why);
+      this.#waiting = [];
+    },
+    unread: () => this.engine.unread(),
+    comes: (text, step) => {
+      const event = this.#event(text, step, this.engine.isOwn(step.id));
+      this.engine.came(event);
+      this.#wait(event, step.handler);
+    },
+    ends: (mode) => {
+      const delivery = this.#busy;
+      this.#busy = null;
+      if (delivery) this.#end(delivery, mode);
+    },
+    // Whom the event is about was found out, before its handler is called.
+    found: () => {
+      const delivery = this.#busy;
+      if (!delivery || this.#onTheirWay.size > 0 || this.#verdict(delivery) === "follow") return;
+      this.#busy = null;
+      this.engine.overtaken();
+      delivery.done();
+    },
+    "sync error": (subscriber, step) => {
+      const about = this.#events.get(step.about) ?? this.#event(step.event ?? "Patient-open p9", { id: step.about });
+      const made = makeSyncError(TOPIC, about, subscriber, "unsaved notes").body;
+      const timestamp = /** @type {string} */ (timestampOf(step.at === undefined ? SYNC_ERROR : step.at));
+      const event = new Event({ ...made, id: step.id, timestamp });
+      this.engine.came(event);
+      const { resend, unseen } = this.engine.syncError(event);
+      Object.assign(this.#said, { resend: resend.map(({ id }) => id), unseen });
+    },
+    // The application opens something: posted unless everybody shows that already.
+    opens: (text, step) => {
+      const event = this.#event(text, step, true, false);
+      const { unsent } = this.engine;
+      this.#said.shown_again = this.engine.isShownAgain(event);
+      if (this.engine.shows(event)) this.#said.posted = null;
+      else this.#post(unsent && saysTheSame(unsent, event) ? unsent : event);
+    },
+    sends: (text, step) => this.#post(this.#event(text, step, true, false)),
+    accepted: (id) => {
+      if (this.#onTheirWay.delete(id)) this.engine.accepted(this.#known(id), this.#now);
+    },
+    refused: (id) => this.#notSent(id, true),
+    fails: (id) => this.#notSent(id, false),
+    // It was tried again, and accepted.
+    late: (id, { handler }) => {
+      const { unsent } = this.engine;
+      if (!unsent || unsent.id !== id || this.#onTheirWay.size > 0) return;
+      this.engine.acceptedLate(unsent);
+      this.#wait(unsent, handler);
+    },
+    // It is time to send an own open again.
+    again: (id) => {
+      const event = this.#events.get(id);
+      const wanted = event !== undefined && this.engine.isNewest(event);
+      if (event && wanted) this.engine.resending.sent(event);
+      else if (event) this.engine.resending.ended(event);
+      this.#said.again = wanted;
+    },
+    // A while has passed since it was sent again.
+    quiet: (id) => {
+      const event = this.#events.get(id);
+      if (!event || this.engine.resending.goesOn(event)) return;
+      this.engine.resending.ended(event);
+      this.engine.sync.quiet(id);
+    },
+    // The hub is asked what is open: an open, null for nothing, or the status with which it refuses.
+    asks: (answer, step) => {
+      if (typeof answer === "number") this.engine.unanswered();
+      else this.#ask(answer, step);
+    },
+    "catches up": (mode) => {
+      const event = this.engine.toCatchUp;
+      if (event) this.#wait(event, mode, { applies: () => this.engine.toCatchUp === event, again: true });
+    },
+  };
+
+  /** @param {string | null} answer @param {Step} step */
+  #ask(answer, step) {
+    const { count: asked } = this.engine;
+    const { moment } = this.engine.content;
+    const { event, version, content } = readCurrent(currentOf(answer, step), TOPIC);
+    if (event) this.engine.content.fetched(event.anchor, version, content, moment);
+    const told = this.engine.told(event);
+    const done = () => {
+      this.#said.settled = this.engine.settled(event, asked, told !== null);
+    };
+    const applies = () => this.engine.count === asked;
+    if (!told) {
+      done();
+    } else if ("open" in told) {
+      this.#wait(told.open, step.handler, { applies, done, told: true, again: true });
+    } else {
+      const name = `${told.close.anchor.split("/", 1)[0]}-close`;
+      const timestamp = timestampOf(this.#clock);
+      const close = makeEvent(TOPIC, name, told.close.context, { timestamp, own: false });
+      this.#wait(close, step.handler, { applies, done, again: true });
+    }
+  }
+
+  /** @param {Event} event */
+  #post(event) {
+    this.#said.posted = event.id;
+    this.#events.set(event.id, event);
+    this.engine.sending(event);
+    this.#onTheirWay.add(event.id);
+  }
+
+  /** @param {string} id @param {boolean} isFinal */
+  #notSent(id, isFinal) {
+    const event = this.#events.get(id);
+    if (!event || !(this.#onTheirWay.has(id) || this.engine.unsent === event)) return;
+    this.#onTheirWay.delete(id);
+    this.engine.notSent(event, isFinal ? "the hub answered 400" : "the hub answered 502", isFinal);
+  }
+
+  // One event after the other has its turn, while no handler runs and no own change is on its way
+
+  /** @param {Event} event @param {string} [mode] @param {Partial<Delivery>} [other] */
+  #wait(event, mode = "ok", other = {}) {
+    this.#waiting.push({ event, mode, applies: () => true, told: false, again: false, done: () => {}, ...other });
+  }
+
+  #pump() {
+    while (this.#waiting.length > 0 && !this.#busy && !this.#isChanging) {
+      const delivery = /** @type {Delivery} */ (this.#waiting.shift());
+      const { anchor, name } = delivery.event;
+      if (!delivery.applies() || this.#verdict(delivery) !== "follow") {
+        delivery.done();
+      } else if (!this.#handled.has(name.toLowerCase())) {
+        this.#end(delivery, "ok");
+      } else {
+        this.#said.handlers.push(`${name} ${anchor}`.trim());
+        if (delivery.mode === "slow") this.#busy = delivery;
+        else this.#end(delivery, delivery.mode);
+      }
+    }
+  }
+
+  get #isChanging() {
+    return [...this.#onTheirWay].some((id) => this.#known(id).changes);
+  }
+
+  /** @param {Delivery} delivery */
+  #verdict({ event, again }) {
+    const verdict = this.engine.turn(event, this.#now, again);
+    this.#said.verdicts.push(`${this.#id(event)} ${verdict}`);
+    return verdict;
+  }
+
+  /** @param {Delivery} delivery @param {string} mode */
+  #end({ event, told, done }, mode) {
+    if (mode === "ok") this.engine.followed(event, this.#now, told);
+    else this.engine.refused(event, "unsaved notes");
+    done();
+  }
+
+  get #now() {
+    return instant(/** @type {string} */ (timestampOf(this.#clock))) ?? 0n;
+  }
+
+  /** @param {string} id */
+  #known(id) {
+    return /** @type {Event} */ (this.#events.get(id));
+  }
+
+  /** @param {string} text @param {Step} step @param {boolean} [own] @param {boolean} [keep] */
+  #event(text, step, own = false, keep = true) {
+    const [name = "", ...things] = text.split(" ");
+    const inner = {
+      "hub.topic": TOPIC,
+      "hub.event": name,
+      ...("version" in step ? { "context.versionId": step.version } : {}),
+      ...("prior" in step ? { "context.priorVersionId": step.prior } : {}),
+      context: contextOf(name, things),
+    };
+    const timestamp = /** @type {string} */ (timestampOf(step.at === undefined ? 0 : step.at));
+    const event = new Event({ timestamp, id: step.id, event: inner }, own);
+    if (keep && !this.#events.has(event.id)) this.#events.set(event.id, event);
+    return event;
+  }
+}
+
+/**
+ * @param {string} name
+ * @param {string[]} things
+ * @returns {any[]} The context of "Patient-open p1", or of "DiagnosticReport-update r1 +o1 -o2"; "p1*" is p1 with something
+ *     else in it.
+ */
+function contextOf(name, things) {
+  if (!/-update$/i.test(name)) {
+    return things.map(resourceOf).map((resource) => ({ key: anchorKey(resource.resourceType), resource }));
+  }
+  const [about = "", ...changes] = things;
+  const entry = changes.map((change) => {
+    const url = referenceOf(change.slice(1));
+    if (change.startsWith("-")) return { request: { method: "DELETE", url } };
+    return { request: { method: "PUT", url }, resource: resourceOf(change.slice(1)) };
+  });
+  const key = anchorKey(TYPES[about[0] ?? ""] ?? "");
+  const bundle = { resourceType: "Bundle", type: "transaction", entry };
+  return [
+    { key, reference: { reference: referenceOf(about) } },
+    { key: "updates", resource: bundle },
+  ];
+}
+
+/** @param {string} thing */
+function resourceOf(thing) {
+  const other = thing.endsWith("*") ? { active: true } : {};
+  return { resourceType: TYPES[thing[0] ?? ""] ?? "", id: thing.replace(/\*$/, ""), ...other };
+}
+
+/** @param {string} thing */
+function referenceOf(thing) {
+  return `${TYPES[thing[0] ?? ""]}/${thing}`;
+}
+
+/** @param {string | null} answer @param {Step} step What the hub answers when it is asked what is open. */
+function currentOf(answer, step) {
+  if (answer === null) return { "context.type": "", context: [] };
+  const [name = "", ...things] = answer.split(" ");
+  const context = contextOf(name, things);
+  if (step.content) {
+    const entry = step.content.map((/** @type {string} */ thing) => ({ resource: resourceOf(thing) }));
+    context.push({ key: "content", resource: { resourceType: "Bundle", entry } });
+  }
+  const version = "version" in step ? { "context.versionId": step.version } : {};
+  return { "context.type": name.split("-", 1)[0], ...version, context };
+}
+
+/** @param {number | string | null} at */
+function timestampOf(at) {
+  return typeof at === "number" ? new Date(START + at * 1000).toISOString().replace(".000Z", "Z") : at;
+}

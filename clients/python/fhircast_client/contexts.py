@@ -1,0 +1,63 @@
+"""Which contexts are open here, and which of them is current (FHIRcast 3.0.0, 2.5): no I/O, no clock."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+from fhircast_client.events import Event
+from fhircast_client.sharing import Content
+
+#: Contexts that are kept, as many as the hub keeps; of those that nobody closes the oldest goes.
+MOST_CONTEXTS = 64
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Context:
+    """A context that is open. `event` opened it; `version` and `content` (by reference) are what is shared in it now, None where
+    that is not known. Resources in it are not to be changed."""
+
+    anchor: str
+    event: Event
+    version: str | None
+    content: Content | None
+
+    def resource(self, key_or_type: str) -> dict[str, Any] | None:
+        """A resource that it was opened with, by context key ("patient") or resourceType."""
+        return self.event.resource(key_or_type)
+
+
+class Contexts:
+    """The opens that were followed or published here and are not closed, by anchor, oldest first; `current` is one of them."""
+
+    def __init__(self) -> None:
+        self.current: Event | None = None
+        self.opens: OrderedDict[str, Event] = OrderedDict()
+
+    def is_current(self, anchor: str) -> bool:
+        """Whether the current context is about this anchor."""
+        return self.current is not None and self.current.anchor == anchor
+
+    def opened(self, event: Event, *, is_old: bool) -> None:
+        """A context is open; `is_old`: another one that is newer is current."""
+        if is_old and self.is_current(event.anchor):
+            return
+        self.opens.pop(event.anchor, None)
+        self.opens[event.anchor] = event
+        if not is_old:
+            self.current = event
+        elif self.current is not None:
+            self.opens.move_to_end(self.current.anchor)
+        while len(self.opens) > MOST_CONTEXTS:
+            del self.opens[next(anchor for anchor in self.opens if not self.is_current(anchor))]
+
+    def closed(self, anchor: str) -> Event | None:
+        """A context is closed. Returns its open, None where none was."""
+        if self.is_current(anchor):
+            self.current = None
+        return self.opens.pop(anchor, None)
+
+    def left(self) -> None:
+        """Home: no context is current. Those that are open stay open."""
+        self.current = None

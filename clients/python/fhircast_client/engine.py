@@ -1,0 +1,400 @@
+"""The session as one client knows it: what to follow, what is current, what is shared, who is out of step. No I/O, no clock.
+
+The engine is told what comes, what is published, and what came of both. clients/following.json says what it must make of them, and
+is run in Python and in JavaScript: both engines are the same, file by file.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from fhircast_client.content import Contents
+from fhircast_client.contexts import Context
+from fhircast_client.events import Event, Kind, key_of, kind_of, named
+from fhircast_client.following import Following, Verdict, says_the_same
+from fhircast_client.order import REMEMBERED, Mark, Order, Recent
+from fhircast_client.resending import Resending
+from fhircast_client.status import Sync
+from fhircast_client.syncerrors import read_sync_errors
+from fhircast_client.timing import DAY
+
+_ASKING = "The connection is back, and what is open at the hub is being found out"
+_UNTOLD = "The connection was lost for a while, and the hub does not tell what is open: the next open will show it"
+_UNREAD = "A message of the hub could not be read, and what is open at the hub is being found out"
+_DOUBT = "Something was opened and closed at once, and what is open at the hub is being found out"
+_UNCERTAIN = "The connection was lost while something was published, and what is open at the hub is being found out"
+_OTHER = "Another context is open at the hub, which this application does not follow"
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What follows from a SyncError: the own open that is to be sent again from now on, and the events whose end is not seen here."""
+
+    resend: tuple[Event, ...] = ()
+    unseen: tuple[str, ...] = ()
+
+
+class Engine:
+    """Everything that follows from what comes and what is published, in the order in which the engine is told.
+
+    `name` is this application's; `handled` are the names in lower case of the events that have a handler.
+    """
+
+    def __init__(self, name: str = "", handled: Collection[str] = ()) -> None:
+        self.following = Following()
+        self.content = Contents()
+        self.resending = Resending()
+        self.sync = Sync(self._order.is_older)
+        #: The names of the events that the hub sends.
+        self.granted: tuple[str, ...] = ()
+        #: The event that was not followed last, None once something newer is.
+        self.failed: Event | None = None
+        #: The event that its handler is being shown.
+        self.handling: Event | None = None
+        #: Grows with every open, close and Home-open that comes or is accepted.
+        self.count = 0
+        #: Whether something came since the connection was made that says what is open.
+        self.is_told = False
+        #: Whether the hub must be asked what is open, though the connection was not lost. Whoever asks sets it back.
+        self.must_ask = False
+        self._name, self._handled = name, handled
+        self._untold: Event | None = None  # the own event that the others were not told of
+        self._is_refused = False  # whether the hub does not take that
+        self._was_connected = False
+        self._since = 0  # the moment since which it is asked what is open
+        self._may_differ = False  # whether what is shown may have been left while the connection was lost
+        self._own = Recent()
+        self._on_their_way = Recent()
+        self._changes: OrderedDict[str, tuple[Event, Mark]] = OrderedDict()  # opens, closes and Home-opens, by id
+        self._failed_mark = Mark(0, None, 0)
+        self._last_shown = Mark(0, None, 0)
+
+    @property
+    def _order(self) -> Order:
+        return self.following.order
+
+    # What is known
+
+    @property
+    def current(self) -> Context | None:
+        """The newest open that is not closed and was followed or published here."""
+        current = self.following.contexts.current
+        return self._context(current) if current else None
+
+    @property
+    def contexts(self) -> dict[str, Context]:
+        """All that are open, by anchor, in the order in which they were opened."""
+        return {anchor: self._context(event) for anchor, event in self.following.contexts.opens.items()}
+
+    @property
+    def unsent(self) -> Event | None:
+        """The own event that is tried again, for the hub may not have it."""
+        return None if self._is_refused else self._untold
+
+    def is_granted(self, name: str) -> bool:
+        """Whether the hub sends events of this name."""
+        return name.lower() in (granted.lower() for granted in self.granted)
+
+    def is_own(self, event_id: str) -> bool:
+        """Whether this client published the event, or tried to."""
+        return event_id in self._own
+
+    def is_newest(self, event: Event) -> bool:
+        """Whether no newer open, close or Home-open came or was accepted since this one."""
+        this = self._order.mark(event)
+        return not any(
+            self._is_since(other, mark, this, event.anchor)
+            for other, mark in self._changes.values()
+            if other.id != event.id
+        )
+
+    def newest(self, now: int) -> int | None:
+        """The newest timestamp of a change of context, as an instant. A clock that is wrong by a day is nobody's to follow."""
+        times = [mark.at for _, mark in self._changes.values() if mark.at is not None]
+        return max((at for at in times if at < now + DAY), default=None)
+
+    def patient_of(self, anchor: str) -> str:
+        """The reference of the patient that a context was opened with, "" where it is not known."""
+        event = self.following.contexts.opens.get(anchor)
+        patient = event.resource(key_of("Patient")) if event else None
+        id_ = patient.get("id") if patient else None
+        return f"Patient/{id_}" if isinstance(id_, str) else ""
+
+    # The connection
+
+    def connected(self, granted: tuple[str, ...], *, ordered: bool) -> None:
+        """The hub confirmed on a new socket; `ordered`: it declares that it tells all events in one order (CFG-4)."""
+        self.granted = granted
+        self.content.joining()
+        self.following.connected(ordered=ordered)
+        self._since = self._order.moment
+        self.sync.connected()
+        follows_opens = any(kind_of(name) is Kind.OPEN for name in self._handled)
+        self._may_differ = self._was_connected or self.following.contexts.current is not None
+        self.is_told = not follows_opens
+        if self._may_differ and follows_opens:
+            self.sync.unknown(_ASKING, self._since)
+        self._was_connected = True
+
+    def apart(self, why: str) -> None:
+        """The connection is lost, and is being made again."""
+        self.sync.apart("connecting", why)
+
+    def ended(self, why: str) -> None:
+        """The client is stopped, or cannot go on."""
+        self.granted, self._was_connected, self._untold = (), False, None
+        self.sync.apart("ended", why)
+
+    def unread(self) -> None:
+        """A message could not be read: what it said is not known."""
+        self._doubt(_UNREAD)
+
+    # The hub is asked what is open
+
+    def told(self, event: Event | None) -> tuple[Kind, Event] | None:
+        """The hub says that `event` made the current context, None for nothing.
+
+        Returns what this application must be handed: that open, or a close of what it shows. None where it shows the same.
+        """
+        shown = self.following.contexts.current
+        if event is None:
+            return (Kind.CLOSE, shown) if shown else None
+        if not self.following.contexts.is_current(event.anchor) and event.name.lower() in self._handled:
+            return Kind.OPEN, event
+        return None
+
+    def settled(self, event: Event | None, *, asked: int, was_handed: bool) -> bool:
+        """What was to be handed is; `asked` was `count` when the hub was asked. False where it must be asked again."""
+        if self.count != asked:
+            return False  # what came in the meantime is newer than the answer
+        shown = self.following.contexts.current
+        agrees = was_handed or event is None or shown is None or shown.anchor in [named(item) for item in event.context]
+        self.sync.unknown("" if agrees else _OTHER)
+        return True
+
+    def unanswered(self) -> None:
+        """The hub does not tell what is open."""
+        self.sync.unknown(_UNTOLD if self._may_differ else "")
+
+    @property
+    def must_ask_again(self) -> bool:
+        """Whether it matters that the hub did not tell what is open."""
+        return self._may_differ and not self.is_told
+
+    # What is published here
+
+    def shows(self, event: Event) -> Event | None:
+        """The event that this application shows or is being shown, where `event`, which was not sent yet, opens exactly that, and
+        everybody is in step: nobody needs to be told."""
+        for known in (self.handling, self.following.contexts.current):
+            if known and says_the_same(known, event) and self.is_newest(known) and self.sync.status.in_sync:
+                return known
+        return None
+
+    def is_shown_again(self, event: Event) -> bool:
+        """Whether a handler publishes what it is just being shown."""
+        return self.handling is not None and says_the_same(self.handling, event)
+
+    def sending(self, event: Event) -> None:
+        """An own event is about to be posted."""
+        if event.announces and self._untold is not event:
+            self._overtaken()
+        self._own.add(event.id)
+        self._on_their_way.add(event.id)
+        self._order.sending(event)
+        self.resending.sending(event)
+
+    def not_sent(self, event: Event, why: str, *, is_final: bool) -> None:
+        """The hub refused it (`is_final`), or nobody knows whether the hub has it; `why` is a part of a sentence.
+
+        Should it come back, it is followed like any other. A change of context is tried again until the others were told.
+        """
+        self._on_their_way.discard(event.id)
+        if is_final:
+            self.resending.refused(event)
+        if event.announces and (self._untold is event or not is_final):
+            self._untold, self._is_refused = event, is_final
+            self.sync.unsent(f"The others were not told of {event.name}: {why}")
+
+    def accepted(self, event: Event, now: int) -> None:
+        """The hub accepted it: the application shows it. `now` is the own clock, as an instant."""
+        is_granted, is_certain = self.is_granted(event.name), self._taken(event)
+        self.following.followed(event, now)
+        if event.kind in (Kind.OPEN, Kind.HOME):
+            self._show(event, own_id=event.id)
+            is_shown = event in (self.following.contexts.current, self.following.home)
+            self.is_told |= is_shown and self._order.mark(event).heard > self._since
+        if event.kind.changes_context and not is_certain:
+            self._doubt(_UNCERTAIN)
+        if event.kind is Kind.CLOSE and not is_granted:
+            self.content.closed(event.anchor)
+        elif event.kind is Kind.OPEN and not is_granted:
+            self.content.forget(event.anchor)
+
+    def accepted_late(self, event: Event) -> None:
+        """The hub accepted it when it was tried again: whether the application still shows it, its handler must say."""
+        if not self._taken(event) and event.kind.changes_context:
+            self._doubt(_UNCERTAIN)
+
+    # What comes
+
+    def came(self, event: Event) -> None:
+        """An event came from the hub; in which order its handler has its turn is another matter."""
+        self._order.came(event)
+        if self._untold is not None and self._untold.id == event.id:
+            self._overtaken()  # the hub has it
+        current = self.following.contexts.current
+        if event.kind in (Kind.OPEN, Kind.HOME):
+            # An older open than what is shown was open before; whether what is shown still is, it does not say.
+            self.is_told |= self.following.verdict(event) is not Verdict.OLD
+        elif event.kind is Kind.CLOSE and current is not None and event.anchor == current.anchor:
+            self.is_told = True
+        if event.kind.changes_context:
+            self._changed(event)
+        match event.kind:
+            case Kind.OPEN if event.anchor:
+                self.content.opened(event)
+            case Kind.UPDATE if event.anchor:
+                self.content.updated(event)
+            case Kind.CLOSE:
+                self.content.closed(event.anchor)
+
+    def sync_error(self, event: Event) -> Reported:
+        """A SyncError came. One about what everybody has left behind since is no news."""
+        if event.own:
+            return Reported()
+        resend, unseen = [], []
+        for error in read_sync_errors(event):
+            mark = self._order.mark_of(error.event_id) or self._order.mark(event)
+            is_ours = error.subscriber == self._name and self.failed is not None and self.failed.id == error.event_id
+            if not is_ours and not self._is_left(mark):
+                self.sync.told(error.subscriber, error.event_id, mark, error.why, self._order.moment)
+            if again := self.resending.named(error.event_id, self.is_newest):
+                resend.append(again)
+            # Of an own event it is known here when it is followed: it is sent again, or something newer is opened.
+            if error.event_name and not self.is_granted(error.event_name) and not self.is_own(error.event_id):
+                unseen.append(error.event_id)
+        return Reported(tuple(resend), tuple(unseen))
+
+    def verdict(self, event: Event) -> Verdict:
+        """What is to be done with an event."""
+        if event.id in self._on_their_way and not event.kind.changes_context:
+            return Verdict.REPEAT
+        return self.following.verdict(event)
+
+    def turn(self, event: Event, now: int, *, again: bool = False) -> Verdict:
+        """An event has its turn; `again`: neither its age nor that it is a repeat counts. What is not followed is taken in."""
+        verdict = Verdict.FOLLOW if again else self.verdict(event)
+        if verdict is Verdict.FOLLOW:
+            self.handling = event
+            self._overtakes(event)
+            return verdict
+        ended = self.following.ended_what_is_shown(event)
+        if verdict is Verdict.REPEAT:
+            self._repeated(event, now)
+        else:
+            self.following.passed(event)
+        if ended:
+            self._doubt(_DOUBT)
+        return verdict
+
+    def overtaken(self) -> None:
+        """The event that has its turn is not to be followed any more."""
+        self.handling = None
+
+    def followed(self, event: Event, now: int, *, told: bool = False) -> None:
+        """Its handler followed it; `told`: the hub only named it when it was asked, and gave no timestamp."""
+        self.handling = None
+        if told:
+            self.following.told(event)
+            self.failed = None
+            self.sync.recovered()
+            self._show(event)
+            return
+        self.following.followed(event, now)
+        if event.kind in (Kind.OPEN, Kind.HOME):
+            self._show(event)
+        if self.failed is not None and self.failed.id == event.id:
+            self.failed = None
+            self.sync.recovered()
+
+    def refused(self, event: Event, why: str) -> None:
+        """Its handler refused or failed; `why` is a part of a sentence."""
+        self.handling = None
+        self.following.refused(event)
+        mark = self._order.mark(event)
+        shown = self.following.contexts.current or self.following.home
+        if event.matters and not (event.kind.changes_context and shown and self._is_left(mark)):
+            self.failed, self._failed_mark = event, mark
+            self.sync.failed(event.id, mark, f"This application did not follow {event.name}: {why}")
+
+    def to_catch_up(self) -> Event | None:
+        """The event that was not followed last, if nothing newer came."""
+        failed = self.failed
+        return None if failed and failed.kind.changes_context and not self.is_newest(failed) else failed
+
+    def _repeated(self, event: Event, now: int) -> None:
+        if not self.following.repeated(event, now):
+            return
+        if event.own:
+            self.sync.known(self._order.mark(event))
+        else:
+            self._show(event)
+
+    def _doubt(self, why: str) -> None:
+        self.is_told, self._may_differ, self.must_ask = False, True, True
+        self._since = self._order.moment
+        self.sync.unknown(why, self._since)
+
+    def _taken(self, event: Event) -> bool:
+        """The hub has an own event. Returns whether it is certain what the hub told before that, and what after."""
+        self._on_their_way.discard(event.id)
+        is_certain = self._order.accepted(event, comes_back=self.is_granted(event.name))
+        if event.kind.changes_context:
+            self._changed(event)
+        if self._untold is event:
+            self._overtaken()
+        return is_certain
+
+    def _overtakes(self, event: Event) -> None:
+        """What the hub was not told of is not to be told any more, once the application is shown something else."""
+        untold = self._untold
+        if untold is None or untold.id == event.id or not untold.kind.changes_context:
+            return
+        if event.kind in (Kind.OPEN, Kind.HOME) or (event.kind is Kind.CLOSE and event.anchor == untold.anchor):
+            self._overtaken()
+
+    def _overtaken(self) -> None:
+        self._untold, self._is_refused = None, False
+        self.sync.unsent("")
+
+    def _show(self, event: Event, own_id: str = "") -> None:
+        mark = self._order.mark(event)
+        if self.failed and not self._order.is_older(mark, self._failed_mark):
+            self.failed = None
+        if mark.place >= self._last_shown.place:
+            self._last_shown = mark
+        self.sync.followed(mark, own_id)
+
+    def _is_left(self, mark: Mark) -> bool:
+        """Whether something newer than this was followed since: whoever did not follow this is of no interest any more."""
+        return self._last_shown.place > mark.place and not self._order.is_older(self._last_shown, mark)
+
+    def _is_since(self, other: Event, mark: Mark, this: Mark, anchor: str) -> bool:
+        closes = other.kind is Kind.CLOSE and other.anchor == anchor
+        return mark.place > this.place and (closes or self._order.is_older(this, mark))
+
+    def _changed(self, event: Event) -> None:
+        self.count += 1
+        if event.id not in self._changes:
+            self._changes[event.id] = (event, self._order.mark(event))
+            if len(self._changes) > REMEMBERED:
+                self._changes.popitem(last=False)
+
+    def _context(self, event: Event) -> Context:
+        shared = self.content.get(event.anchor)
+        version = shared.version if shared else event.version
+        content = dict(shared.content) if shared and shared.content is not None else None
+        return Context(event.anchor, event, version, content)

@@ -1,0 +1,55 @@
+"""The own open that is sent again because somebody did not follow it (FHIRcast 3.0.0, 2.6): no I/O, no clock.
+
+"A Subscriber that initiates a context change and receives a SyncError related to a context change event it sent, SHOULD resend this
+event at regular intervals until sync is reestablished or another, newer, event has been received."
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fhircast_client.events import Event, Kind
+
+
+class Resending:
+    """Of the own opens and Home-opens the last one, and whether it is being sent again."""
+
+    def __init__(self) -> None:
+        self._last: Event | None = None
+        self._before: Event | None = None
+        self._resent: Event | None = None
+        self._is_named = False  # by a SyncError, since it was sent last
+
+    def sending(self, event: Event) -> None:
+        """An own event is about to be posted."""
+        if event.kind in (Kind.OPEN, Kind.HOME):
+            self._before, self._last = self._last, event
+
+    def refused(self, event: Event) -> None:
+        """The hub refused it: what was open before still is."""
+        if self._last is event:
+            self._last = self._before
+
+    def named(self, event_id: str, is_newest: Callable[[Event], bool]) -> Event | None:
+        """A SyncError names an event. Returns the own open that is to be sent again from now on."""
+        if self._resent is not None and self._resent.id == event_id:
+            self._is_named = True
+            return None
+        if self._last is None or self._last.id != event_id or not is_newest(self._last):
+            return None
+        self._resent, self._is_named = self._last, True
+        return self._resent
+
+    def sent(self, event: Event) -> None:
+        """It is sent again. Who refuses at once may be heard of sooner than the hub's answer."""
+        if self._resent is event:
+            self._is_named = False
+
+    def goes_on(self, event: Event) -> bool:
+        """Whether it is to be sent once more: a SyncError has named it since."""
+        return self._resent is event and self._is_named
+
+    def ended(self, event: Event) -> None:
+        """It is not sent again any more."""
+        if self._resent is event:
+            self._resent = None

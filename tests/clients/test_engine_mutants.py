@@ -1,0 +1,177 @@
+"""The engine with one mistake each: clients/following.json must notice. JavaScript's is the same, and runs the same table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from clients.test_engine import differs, table
+from fhircast_client import content, contexts, order, resending, status
+from fhircast_client.engine import Engine
+from fhircast_client.following import Following
+from simulation.mutants import Mutant, mutated
+
+_NOBODY: tuple[str, ...] = ()
+#: Each is the mistake, the function, and what its text becomes.
+_MUTANTS: list[tuple[str, Callable[..., Any], str, str]] = [
+    ("a late repeat brings back what was closed", Following._is_repeat, "self._was_closed(event) or ", ""),
+    ("an equal open calls the handler again", Following._says_the_same, " or says_the_same(current, event)", ""),
+    ("what was only told is shown twice", Following._says_the_same, " or self._is_told(current, event)", ""),
+    ("two Home-opens are two", Following._is_repeat, "return self.home is not None", "return False"),
+    ("implied opens take the place of an open", Following._is_implied, "current.timestamp == event.timestamp", "False"),
+    ("what was refused is implied", Following._is_implied, "and event.id not in self._refused", ""),
+    (
+        "what was left is gone back to",
+        Following._is_left_behind,
+        "known and not self._moved",
+        "False and not self._moved",
+    ),
+    ("an older open is followed", Following._is_old, "event.at < self._made_at", "False"),
+    ("an open of the same time is old", Following._is_old, "event.at < self._made_at", "event.at <= self._made_at"),
+    ("the order of the hub does not count", Following._is_old, "if self.order.is_kept:", "if False:"),
+    ("a close of something else is old", Following._is_before, "event.kind is Kind.CLOSE and", "False and"),
+    ("what was closed meanwhile is shown", Following._is_gone, "(close, close)", "(None, None)"),
+    ("what was left for Home meanwhile is shown", Following._is_gone, "(home, home)", "(None, None)"),
+    ("what was opened before what was closed is shown", Following._is_gone, "self._made_before or ", ""),
+    ("a clock of the future keeps everybody out", Following._made_current, "min(event.at, now + MINUTE)", "event.at"),
+    ("no clock of the future is believed", Following._made_current, "now + MINUTE", "now"),
+    (
+        "the high-water mark survives a cut",
+        Following.connected,
+        "self._made = self._made_at = self._made_before = None",
+        "pass",
+    ),
+    (
+        "an older close closes what is current",
+        Following.followed,
+        "is_old and self.contexts.is_current(event.anchor)",
+        "False",
+    ),
+    ("what is closed stays open", Following.passed, "self._close(event)", "pass"),
+    (
+        "a close older than its open closes it",
+        Following.passed,
+        "if not self.order.is_older(self.order.mark(event), self.order.mark(opened)):",
+        "if True:",
+    ),
+    ("what overtook is not what is shown", contexts.Contexts.opened, "if not is_old:", "if True:"),
+    (
+        "what is old takes the last place",
+        contexts.Contexts.opened,
+        "self.opens.move_to_end(self.current.anchor)",
+        "pass",
+    ),
+    ("an echo is not waited for", order.Order.accepted, "_LAST if mark.is_awaited else self.moment", "self.moment"),
+    ("an echo has no place", order.Order.came, "if is_first and self.is_kept:", "if False:"),
+    (
+        "an echo is waited for on another connection",
+        order.Order.connected,
+        "min(mark.place, self.moment)",
+        "mark.place",
+    ),
+    (
+        "what is sent before a cut is certain",
+        order.Order.accepted,
+        "is_certain, mark = event.id not in self._sent_before,",
+        "is_certain, mark = True,",
+    ),
+    ("what comes while an own event is unsent is unsent too", Engine._overtakes, "self._overtaken()", "pass"),
+    ("a close of something else overtakes", Engine._overtakes, "event.anchor == untold.anchor", "True"),
+    ("a logout is overtaken", Engine._overtakes, "or not untold.kind.changes_context", ""),
+    ("what failed is not tried again", Engine.not_sent, "self._untold, self._is_refused = event, is_final", "pass"),
+    ("what failed leaves the application in step", Engine.not_sent, "self.sync.unsent(", "str("),
+    (
+        "what was refused is tried again",
+        Engine.not_sent,
+        "self._untold, self._is_refused = event, is_final",
+        "self._untold = event",
+    ),
+    ("updates are tried again", Engine.not_sent, "event.announces and", ""),
+    ("what comes back is unsent", Engine.came, "self._untold.id == event.id", "False"),
+    ("what is current is opened again", Engine.shows, "says_the_same(known, event)", "False"),
+    ("who is out of step opens nothing", Engine.shows, " and self.sync.status.in_sync", ""),
+    ("what is overtaken is not opened again", Engine.shows, " and self.is_newest(known)", ""),
+    ("after a cut all is well", Engine.connected, "if self._may_differ and follows_opens:", "if False:"),
+    (
+        "who follows no opens is out of step",
+        Engine.connected,
+        "self.is_told = not follows_opens",
+        "self.is_told = False",
+    ),
+    ("a hub that does not tell leaves the client in step", Engine.unanswered, "_UNTOLD if self._may_differ else", ""),
+    ("a hub that does not tell leaves who joins out of step", Engine.unanswered, "if self._may_differ", "if True"),
+    ("what was left says what is open", Engine.came, "self.following.verdict(event) is not Verdict.OLD", "True"),
+    ("another context is not noticed", Engine.settled, '"" if agrees else _OTHER', '""'),
+    ("an answer counts that something overtook", Engine.settled, "if self.count != asked:", "if False:"),
+    (
+        "nothing is closed that is closed at the hub",
+        Engine.told,
+        "return (Kind.CLOSE, shown) if shown else None",
+        "return None",
+    ),
+    ("a message that cannot be read is passed over", Engine.unread, "self._doubt(_UNREAD)", "pass"),
+    ("a SyncError about what was left is news", Engine.sync_error, "not self._is_left(mark)", "True"),
+    ("an own SyncError is news", Engine.sync_error, "if not is_ours and", "if"),
+    ("the end of what is not subscribed to is not awaited", Engine.sync_error, "unseen.append(error.event_id)", "pass"),
+    ("a refused update makes out of step", Engine.refused, "event.matters and", ""),
+    ("what was overtaken is a failure", Engine.refused, "and shown and self._is_left(mark)", "and False"),
+    ("an own echo proves something", Engine._repeated, "if event.own:", "if False:"),
+    (
+        "what was caught up with stays failed",
+        Engine.followed,
+        "self.failed is not None and self.failed.id == event.id",
+        "False",
+    ),
+    ("what something newer came after is caught up with", Engine.to_catch_up, "not self.is_newest(failed)", "False"),
+    ("an old close does not end what is sent again", Engine._is_since, "closes or", ""),
+    ("an own open without its echo keeps its content", Engine.accepted, "self.content.forget(event.anchor)", "pass"),
+    (
+        "an own open is resent though it is not the last",
+        resending.Resending.named,
+        "self._last.id != event_id",
+        "False",
+    ),
+    (
+        "an own open is resent though something newer came",
+        resending.Resending.named,
+        "or not is_newest(self._last)",
+        "",
+    ),
+    ("what was refused is resent", resending.Resending.refused, "self._last = self._before", "pass"),
+    ("an own open proves something", status.Sync.followed, "(own_id and failure.event_id == own_id)", "False"),
+    ("what came before a SyncError proves something", status.Sync.followed, "or mark.heard < failure.since", ""),
+    ("any open undoes a refusal", status.Sync.followed, "not self._is_older(mark, self._failed.mark)", "True"),
+    ("any open restores sync", status.Sync.followed, "self._is_older(mark, failure.mark)\n", "False\n"),
+    (
+        "an update that does not fit is applied",
+        content.Contents.updated,
+        "event.prior_version == known.version",
+        "True",
+    ),
+    (
+        "updates that wait are forgotten",
+        content.Contents.updated,
+        "known.waiting = [*known.waiting, event][-_MOST_WAITING:]",
+        "pass",
+    ),
+    ("what was open before is known", content.Contents.opened, "self._joining or type_ in self._open_before", "False"),
+    (
+        "content of another version is kept",
+        content.Contents.opened,
+        "(same and event.version != known.version)",
+        "False",
+    ),
+    ("a close keeps the content", content.Contents.closed, "self._shared.pop(anchor, None)", "pass"),
+]
+
+
+@pytest.mark.parametrize(
+    "mutant",
+    [Mutant(*mistake, _NOBODY) for mistake in _MUTANTS],
+    ids=lambda one: one.mistake,
+)
+def test_a_mistake_is_noticed(mutant: Mutant) -> None:
+    with mutated(mutant):
+        assert any(differs(sequence) for sequence in table()), f"nobody noticed: {mutant.mistake}"
