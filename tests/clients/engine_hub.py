@@ -41,6 +41,8 @@ class SimpleHub:
         acts: list[Callable[[], None]] = [self._cut, *(partial(self._others, text) for text in _EVERYTHING)]
         if self._frames:
             acts += [self._tell] * 6
+        else:
+            acts.append(partial(self._step, {"settles": True}))
         if self._posted is None and not self._answer:
             acts += [partial(self._post, text) for text in _EVERYTHING]
             if self._driver.engine.unsent and (self._ordered or not self._frames):

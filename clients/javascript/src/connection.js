@@ -62,6 +62,7 @@ export class Connection {
   #tries = 0;
   /** Seconds between two heartbeats; 0 until there was one. */
   #period = 0;
+  #wasConfirmed = false;
   /** Whether the hub declares that it tells all events in one order. */
   #isOrdered = false;
 
@@ -108,9 +109,14 @@ export class Connection {
       const life = await this.#connect();
       return { why: await life.over.promise, retryAfter: 0 };
     } catch (error) {
-      if (!(error instanceof HubError) || error.isFinal) throw error;
+      if (!(error instanceof HubError) || this.#isFinal(error)) throw error;
       return { why: error.message, retryAfter: error.retryAfter };
     }
+  }
+
+  /** @param {HubError} error @returns {boolean} Whether the hub says never. Once it had this subscription, only the hub itself can. */
+  #isFinal(error) {
+    return error.isFinal && (error.isHubs || !this.#wasConfirmed);
   }
 
   async #connect() {
@@ -166,6 +172,7 @@ export class Connection {
   /** @param {Life} life @param {Confirmation} confirmation */
   #confirmed(life, confirmation) {
     const isFirst = !life.isConfirmed;
+    this.#wasConfirmed = true;
     this.#plan(life, confirmation.leaseSeconds ?? this.#lease);
     life.confirm();
     if (isFirst) life.after("steady", STEADY, () => void (this.#tries = 0));
@@ -210,8 +217,9 @@ export class Connection {
       else life.end("The hub has moved the subscription.");
     } catch (error) {
       if (life.isOver) return;
-      if (!(error instanceof HubError) || error instanceof TokenError) return life.fail(/** @type {Error} */ (error));
-      if (error.isFinal || Date.now() > this.#ends) {
+      const isTokens = error instanceof TokenError && this.#isFinal(error);
+      if (!(error instanceof HubError) || isTokens) return life.fail(/** @type {Error} */ (error));
+      if (this.#isFinal(error) || Date.now() > this.#ends) {
         this.#endpoint = null; // whether there can be another one, the hub says when it is asked
         return life.end("The subscription could not be renewed.");
       }

@@ -29,7 +29,8 @@ export class Contents {
   moment = 0;
   /** @type {Map<string, Shared>} */
   #shared = new Map();
-  #isJoining = true;
+  /** Whether what comes may tell of what was opened before. */
+  isJoining = true;
   /** Types of which a context was open before. @type {Set<string>} */
   #openBefore = new Set();
   /** The moment of the close, by anchor. @type {Map<string, number>} */
@@ -42,13 +43,13 @@ export class Contents {
 
   /** A connection was made: what comes until `joined` may tell of what was opened before. */
   joining() {
-    this.#isJoining = true;
+    this.isJoining = true;
     for (const shared of this.#shared.values()) Object.assign(shared, { isSure: false, waiting: [] });
   }
 
   /** What comes from now on happens now. */
   joined() {
-    this.#isJoining = false;
+    this.isJoining = false;
   }
 
   /** An open came: it brings a version, and the content is kept where it is known. @param {Event} event */
@@ -58,8 +59,8 @@ export class Contents {
     const known = this.#shared.get(anchor);
     if (!known) {
       // Of the contexts of one type that were open before, only the newest is told to those who join.
-      const isUnknown = this.#isJoining || this.#openBefore.has(type);
-      if (this.#isJoining) this.#openBefore.add(type);
+      const isUnknown = this.isJoining || this.#openBefore.has(type);
+      if (this.isJoining) this.#openBefore.add(type);
       this.#put(anchor, { version, content: isUnknown ? null : {}, openedBy: id, heard: this.moment });
       return;
     }

@@ -30,6 +30,7 @@ const UNREAD = "A message of the hub could not be read, and what is open at the 
 const DOUBT = "Something was opened and closed at once, and what is open at the hub is being found out";
 const UNCERTAIN =
   "The connection was lost while something was published, and what is open at the hub is being found out";
+const NO_ECHO = "The hub does not tell what is published here, and what is open at the hub is being found out";
 const OTHER = "Another context is open at the hub, which this application does not follow";
 
 /** Everything that follows from what comes and what is published, in the order in which the engine is told. */
@@ -55,8 +56,8 @@ export class Engine {
   #order;
   /** The own event that the others were not told of. @type {Event | null} */
   #untold = null;
-  /** Whether the hub does not take that. */
-  #isRefused = false;
+  /** Whether that is tried again. */
+  #isTried = false;
   #wasConnected = false;
   /** The moment since which it is asked what is open. */
   #since = 0;
@@ -98,7 +99,7 @@ export class Engine {
 
   /** @returns {Event | null} The own event that is tried again, for the hub may not have it. */
   get unsent() {
-    return this.#isRefused ? null : this.#untold;
+    return this.#isTried ? this.#untold : null;
   }
 
   /** @param {string} name Of an event. @returns {boolean} Whether the hub sends events of this name. */
@@ -149,8 +150,8 @@ export class Engine {
    */
   connected(granted, ordered) {
     this.granted = Object.freeze(granted);
+    this.following.connected(ordered, this.content.isJoining);
     this.content.joining();
-    this.following.connected(ordered);
     this.#since = this.#order.moment;
     this.sync.connected();
     const followsOpens = [...this.#handled.keys()].some((name) => kindOf(name) === "open");
@@ -258,7 +259,7 @@ export class Engine {
     if (isFinal) this.resending.refused(event);
     if (!event.announces || !(this.#untold === event || !isFinal)) return;
     this.#untold = event;
-    this.#isRefused = isFinal;
+    this.#isTried = !isFinal;
     this.sync.unsent(`The others were not told of ${event.name}: ${why}`);
   }
 
@@ -270,6 +271,7 @@ export class Engine {
   accepted(event, now) {
     const isGranted = this.isGranted(event.name);
     const isCertain = this.#taken(event);
+    this.#settle(event);
     this.following.followed(event, now);
     if (event.kind === "open" || event.kind === "home") this.#show(event, event.id);
     const { contexts, home } = this.following;
@@ -282,10 +284,19 @@ export class Engine {
   }
 
   /**
+   * An own event was accepted, and its echo has not come for long: what else is not told?
+   * @param {Event} event
+   */
+  notToldBack(event) {
+    if (this.#order.notToldBack(event)) this.#doubt(NO_ECHO);
+  }
+
+  /**
    * The hub accepted it when it was tried again: whether the application still shows it, its handler must say.
    * @param {Event} event
    */
   acceptedLate(event) {
+    this.#isTried = false;
     if (!this.#taken(event) && event.changes) this.#doubt(UNCERTAIN);
   }
 
@@ -295,9 +306,9 @@ export class Engine {
   came(event) {
     const { kind, anchor } = event;
     this.#order.came(event);
-    if (this.#untold?.id === event.id) this.#drop(); // the hub has it
+    if (this.#untold?.id === event.id) this.#isTried = false; // the hub has it; whether it is shown, its turn will say
     // An older open than what is shown was open before; whether what is shown still is, it does not say.
-    if (kind === "open" || kind === "home") this.isTold ||= this.following.verdict(event) !== "old";
+    if (kind === "open" || kind === "home") this.isTold ||= this.following.settles(event);
     else if (kind === "close") this.isTold ||= this.following.contexts.isCurrent(anchor);
     if (event.changes) this.#changed(event);
     if (kind === "open" && anchor) this.content.opened(event);
@@ -346,6 +357,7 @@ export class Engine {
       this.#overtakes(event);
       return verdict;
     }
+    this.#settle(event);
     const ended = this.following.endedWhatIsShown(event);
     if (verdict === "repeat") this.#repeated(event, now);
     else this.following.passed(event);
@@ -366,6 +378,7 @@ export class Engine {
    */
   followed(event, now, isTold = false) {
     this.handling = null;
+    this.#settle(event);
     if (isTold) {
       this.following.told(event);
       this.failed = null;
@@ -383,6 +396,7 @@ export class Engine {
   /** Its handler refused or failed. @param {Event} event @param {string} why A part of a sentence. */
   refused(event, why) {
     this.handling = null;
+    this.#settle(event);
     this.following.refused(event);
     const mark = this.#order.mark(event);
     const shown = this.following.contexts.current ?? this.following.home;
@@ -422,7 +436,6 @@ export class Engine {
     this.#onTheirWay.discard(event.id);
     const isCertain = this.#order.accepted(event, this.isGranted(event.name));
     if (event.changes) this.#changed(event);
-    if (this.#untold === event) this.#drop();
     return isCertain;
   }
 
@@ -438,8 +451,13 @@ export class Engine {
 
   #drop() {
     this.#untold = null;
-    this.#isRefused = false;
+    this.#isTried = false;
     this.sync.unsent("");
+  }
+
+  /** What the application makes of an event is known now. @param {Event} event */
+  #settle({ id }) {
+    if (this.#untold?.id === id) this.#drop();
   }
 
   /** @param {Event} event @param {string} [ownId] */

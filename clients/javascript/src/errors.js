@@ -19,12 +19,14 @@ export class HubError extends Error {
    * @param {number} status HTTP status; 0 when the hub was not reached.
    * @param {string} message
    * @param {number} [retryAfter] Seconds after which the hub wants to be asked again; 0 when it did not say.
+   * @param {boolean} [isHubs] False where something between answered for the hub, such as an ingress while the hub restarts.
    */
-  constructor(status, message, retryAfter = 0) {
+  constructor(status, message, retryAfter = 0, isHubs = true) {
     super(message);
     this.name = "HubError";
     this.status = status;
     this.retryAfter = retryAfter;
+    this.isHubs = isHubs;
   }
 
   /** Whether the hub says never: asking again the same brings the same. */
@@ -34,7 +36,7 @@ export class HubError extends Error {
 
   /** Whether the hub does not take what was published; else the hub may have it, or take it later. */
   get isRefusal() {
-    return this.isFinal || this.status === CONFLICT;
+    return this.isHubs && (this.isFinal || this.status === CONFLICT);
   }
 }
 
@@ -42,9 +44,9 @@ export class HubError extends Error {
  * No token is good: the hub refused a second one. A token function raises it to say that there will be none any more.
  */
 export class TokenError extends HubError {
-  /** @param {string} message */
-  constructor(message) {
-    super(401, message);
+  /** @param {string} message @param {boolean} [isHubs] */
+  constructor(message, isHubs = true) {
+    super(401, message, 0, isHubs);
     this.name = "TokenError";
   }
 }

@@ -30,6 +30,7 @@ const ANCHOR_KEYS = { imagingstudy: "study", diagnosticreport: "report" };
 const RESOURCE_EVENT = /^([a-z]+)-(open|close|update|select)$/i;
 /** The Type/id in which a URL ends, or that of the version in which it ends. */
 const NAMED = /(?:^|[/:])([A-Z][A-Za-z]*\/[^/?#\s]+?)(?:\/_history\/[^/?#\s]+)?$/;
+const HALVES = /\p{Surrogate}/gu;
 const VERSION_4 = 0x40;
 const VARIANT = 0x80;
 
@@ -167,6 +168,11 @@ export function makeEvent(topic, name, context, { id, timestamp, version, own = 
  */
 export function copied(json) {
   return JSON.parse(JSON.stringify(json));
+}
+
+/** @param {object} message @returns {string} As JSON; what is no character, such as half an emoji, is replaced. */
+export function encoded(message) {
+  return JSON.stringify(message, (_, value) => (typeof value === "string" ? value.replace(HALVES, "\ufffd") : value));
 }
 
 /**

@@ -34,6 +34,8 @@ export class Following {
   #lastHanded = "";
   /** Whether one was since the last connection was made. */
   #moved = false;
+  /** Whether that was on a connection that was cut short. */
+  #movedBefore = false;
 
   /**
    * "Subscribers SHALL ignore messages with older timestamps than the message that established the current context" (2.5).
@@ -49,9 +51,11 @@ export class Following {
   /**
    * A connection was made: the hub tells again what is open. What it tells now is newer than what it told before.
    * @param {boolean} ordered
+   * @param {boolean} [wasCutShort] Whether the last connection was lost before the hub may have told everything.
    */
-  connected(ordered) {
-    this.#moved = false;
+  connected(ordered, wasCutShort = false) {
+    this.#moved &&= wasCutShort;
+    this.#movedBefore = this.#moved;
     this.#made = null;
     this.#madeAt = null;
     this.#madeBefore = null;
@@ -112,6 +116,15 @@ export class Following {
       this.#madeCurrent(event, now);
     }
     return true;
+  }
+
+  /**
+   * @param {Event} event An open or Home-open.
+   * @returns {boolean} Whether it says what is open at the hub: not one that was left, or that may have been.
+   */
+  settles(event) {
+    const mayBeLeft = this.#movedBefore && this.#handed.has(event.id);
+    return !mayBeLeft && this.verdict(event) !== "old";
   }
 
   /**

@@ -1,7 +1,7 @@
 /** The calls to the hub over HTTP (FHIRcast 3.0.0, 2.4, 2.6, 2.7 and 2.9). */
 
 import { HubError, said, TokenError } from "./errors.js";
-import { isObject } from "./events.js";
+import { encoded, isObject } from "./events.js";
 import { later, sleep } from "./timing.js";
 import { Token } from "./tokens.js";
 
@@ -26,7 +26,7 @@ import { Token } from "./tokens.js";
  * @property {object} [shown] The body as it may be shown.
  * @property {AbortSignal} [signal]
  */
-/** @typedef {{status: number, ok: boolean, text: string, retryAfter: number}} Answer */
+/** @typedef {{status: number, ok: boolean, text: string, isHubs: boolean, retryAfter: number}} Answer */
 /**
  * What a hub declares (2.7): the names of its events in lower case, and whether it tells all events to all in one order
  * (CFG-4).
@@ -109,7 +109,7 @@ export class Hub {
       kind: "publish",
       method: "POST",
       type: "application/json",
-      body: JSON.stringify(message),
+      body: encoded(message),
       shown: message,
     };
     try {
@@ -177,11 +177,10 @@ export class Hub {
   async #call(call) {
     const token = await this.#token.get();
     let answer = await this.#exchange(call, token);
-    if (answer.status === UNAUTHORIZED) {
+    if (answer.status === UNAUTHORIZED && this.#token.changes)
       answer = await this.#exchange(call, await this.#token.instead(token));
-      if (answer.status === UNAUTHORIZED) throw new TokenError("The hub does not take the token.");
-    }
-    if (!answer.ok) throw new HubError(answer.status, explained(answer), answer.retryAfter);
+    if (answer.status === UNAUTHORIZED) throw new TokenError(explained(answer), answer.isHubs);
+    if (!answer.ok) throw new HubError(answer.status, explained(answer), answer.retryAfter, answer.isHubs);
     return answer;
   }
 
@@ -217,6 +216,7 @@ export class Hub {
         status: response.status,
         ok: response.ok,
         text,
+        isHubs: isHubs(response, text),
         retryAfter: seconds(response.headers.get("Retry-After")),
       };
     } catch (error) {
@@ -230,10 +230,24 @@ export class Hub {
 }
 
 /** A refusal in words: the `message` of a JSON object, or the text's first line. @param {Answer} answer */
-function explained({ status, text }) {
+function explained({ status, text, isHubs: isOwn }) {
   const object = parse(text);
+  if (!isOwn) return `The hub answered ${status}`;
   const given = object ? object.message : text.trim().split(/[\r\n]/, 1)[0];
   return `The hub answered ${status}${given && typeof given === "string" ? `: ${given.slice(0, MOST_SAID)}` : ""}`;
+}
+
+/**
+ * @param {Response} response
+ * @param {string} text
+ * @returns {boolean} Whether a refusal is the hub's own: a text, JSON with a `message`, or a challenge. Ingresses answer with
+ *     HTML, or with nothing.
+ */
+function isHubs({ status, headers }, text) {
+  if (status === UNAUTHORIZED && headers.has("WWW-Authenticate")) return true;
+  const object = parse(text);
+  if (object) return typeof object.message === "string";
+  return /^text\/plain\b/i.test(headers.get("Content-Type") ?? "") && text.trim() !== "";
 }
 
 /** @param {string} kind @param {string} text */

@@ -69,7 +69,8 @@ export class Joining {
     } catch (error) {
       if (signal.aborted) return true;
       engine.unanswered();
-      return !(error instanceof HubError) || NEVER.has(error.status) || !engine.mustAskAgain;
+      const isNever = error instanceof HubError ? NEVER.has(error.status) && error.isHubs : true;
+      return isNever || !engine.mustAskAgain;
     }
     if (signal.aborted) return true;
     const delivery = this.#difference(event, () => !signal.aborted && engine.count === asked);

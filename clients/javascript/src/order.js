@@ -109,6 +109,15 @@ export class Order {
     return isCertain;
   }
 
+  /** An echo is not waited for any more. @param {Event} event @returns {boolean} Whether it was. */
+  notToldBack(event) {
+    const mark = this.markOf(event.id);
+    if (!mark?.isAwaited) return false;
+    mark.place = Math.min(mark.place, this.moment);
+    mark.isAwaited = false;
+    return true;
+  }
+
   /** @param {Event} event @returns {Mark} Where it stands; one that never came is the newest. */
   mark(event) {
     const { moment } = this;

@@ -33,6 +33,8 @@ const MOST_ATTEMPTS = 5;
 const MOST_POSTS = 3;
 /** Seconds after which an open that was sent again and named by no SyncError counts as followed, beyond `resend`. */
 const QUIET = 2;
+/** Two pings of a hub: it tells an own event back long before. In seconds. */
+const ECHO_SECONDS = 30;
 
 /** Posts events, and tells the engine what the hub made of them. */
 export class Publisher {
@@ -260,8 +262,18 @@ export class Publisher {
       throw error;
     }
     engine.accepted(event, now());
+    if (event.changes) void this.#awaitEcho(event);
     changed();
     return event;
+  }
+
+  /** @param {Event} event */
+  async #awaitEcho(event) {
+    const { changed, engine, signal } = this.#parts;
+    await sleep(ECHO_SECONDS, signal);
+    if (signal.aborted) return;
+    engine.notToldBack(event);
+    changed();
   }
 
   /** @param {Event} event @param {unknown} error @returns {number} The seconds that the hub asks to wait. */

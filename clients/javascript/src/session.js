@@ -204,7 +204,8 @@ export class Session {
 
   /** @param {string} id Of the event; "" where it cannot be read. @param {Channel} channel */
   #unread(id, channel) {
-    if (id) channel.send({ id, status: FAILED }); // nobody could tell what it was
+    const body = { id, status: FAILED };
+    if (id && channel.send(body)) this.#wire({ direction: "out", kind: "acknowledgement", body, status: FAILED });
     this.engine.unread();
     this.#changed();
   }

@@ -1,5 +1,7 @@
 /** One socket's life (FHIRcast 3.0.0, 2.4 "Subscription Confirmation" and 2.5). */
 
+import { encoded } from "./events.js";
+
 /**
  * What the library needs of a WebSocket, in browsers and in Node.
  * @typedef {object} Socket
@@ -58,7 +60,7 @@ export class Channel {
   send(message) {
     if (this.#socket?.readyState !== OPEN) return false;
     try {
-      this.#socket.send(JSON.stringify(message));
+      this.#socket.send(encoded(message));
       return true;
     } catch {
       return false;

@@ -41,17 +41,18 @@ export class Token {
     return this.#asking;
   }
 
+  /** Whether there may be another token than the one in use. */
+  get changes() {
+    return typeof this.#source === "function";
+  }
+
   /**
    * @param {string | null} refused That the hub did not take.
-   * @returns {Promise<string | null>} Another one.
-   * @throws {HubError} As `fresh`, and when there is none.
+   * @returns {Promise<string | null>} Another one, where there is one.
+   * @throws {HubError} As `fresh`.
    */
   async instead(refused) {
-    const other = this.#current === refused ? await this.fresh() : this.#current;
-    if (other === refused && typeof this.#source !== "function") {
-      throw new TokenError("The hub does not take the token, and there is no other.");
-    }
-    return other;
+    return this.#current === refused ? this.fresh() : this.#current;
   }
 
   async #ask() {

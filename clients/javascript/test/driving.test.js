@@ -55,6 +55,7 @@ test("CLT-12 nothing is sent again once something newer came that was refused he
     throw new Refuse("unsaved notes");
   };
   const { hub, client, pass } = setUp(t, { handlers: { "Patient-open": refuse } });
+  hub.always.context = () => ({ status: 404, text: "not told" });
   await client.start();
   const own = await client.open(PATIENT);
   hub.socket.tell(syncErrorOf("chart", own.id));
@@ -85,7 +86,7 @@ test("CLT-12 what the hub refuses for good is not sent again, and what did not r
   const { hub, client, pass } = setUp(t, { timings: { resend: 1 } });
   await client.start();
   const own = await client.open(PATIENT);
-  hub.answers.publish = [new TypeError("no network"), { status: 403 }];
+  hub.answers.publish = [new TypeError("no network"), { status: 403, text: "forbidden" }];
   hub.socket.tell(syncErrorOf("chart", own.id));
   await pass(10);
   assert.equal(hub.sent("publish").length, 3);

@@ -75,6 +75,7 @@ class Connection:
         self._heartbeat, self._ordered, self._is_discovered = heartbeat, False, False
         self._backoff = Backoff(timings.backoff_first, timings.backoff_most)
         self._failures = 0
+        self._was_confirmed = False
         self._leaving = False
         self._confirmed = asyncio.Event()
         self._lease, self._beats = Lease(), Heartbeats()
@@ -90,7 +91,7 @@ class Connection:
             try:
                 loss = await self._connected(await self._open())
             except HubError as error:
-                if error.is_final:
+                if self._is_final(error):
                     raise
                 loss, delay = _Loss(error.message if not error.status else str(error)), error.retry_after or 0.0
             if self._leaving:
@@ -106,6 +107,10 @@ class Connection:
         """The endpoint to unsubscribe from; whatever happens to it now, it is not tried again, until `run` is cancelled."""
         self._leaving = True
         return self.endpoint
+
+    def _is_final(self, error: HubError) -> bool:
+        """Whether the hub says never. Once it had this subscription, only the hub itself can."""
+        return error.is_final and (error.is_hubs or not self._was_confirmed)
 
     def _judge(self, loss: _Loss) -> None:
         """Whether the endpoint is tried again, and how soon."""
@@ -188,6 +193,7 @@ class Connection:
         first = not self._confirmed.is_set()
         self._lease.granted(confirmation.lease_seconds, new_socket=first)
         self._confirmed.set()
+        self._was_confirmed = True
         self._listener.confirmed(channel, confirmation, first=first, ordered=self._ordered)
 
     async def _silence(self) -> _Loss:
@@ -222,12 +228,12 @@ class Connection:
                     endpoint=self.endpoint,
                     fresh_token=True,
                 )
-            except TokenError:
-                raise
             except HubError as error:
-                if error.status in (404, 410):
+                if isinstance(error, TokenError) and self._is_final(error):
+                    raise
+                if error.status in (404, 410) and error.is_hubs:
                     return _Loss("the hub ended the subscription", gone=True)
-                if error.is_final:
+                if self._is_final(error):
                     _log.warning("the hub does not renew the subscription (%s)", error.status)
                     self._lease.last()
                     return None

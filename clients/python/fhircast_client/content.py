@@ -35,7 +35,8 @@ class Contents:
 
     def __init__(self) -> None:
         self._shared: OrderedDict[str, Shared] = OrderedDict()
-        self._joining = True
+        #: Whether what comes may tell of what was opened before.
+        self.is_joining = True
         self._open_before: set[str] = set()
         self._closed: OrderedDict[str, int] = OrderedDict()  # the moment of the close, by anchor
         #: Grows with all that comes: what the hub is asked for at one moment it may answer after another.
@@ -47,14 +48,14 @@ class Contents:
 
     def joining(self) -> None:
         """A connection was made: what comes until `joined` may tell of what was opened before."""
-        self._joining = True
+        self.is_joining = True
         for shared in self._shared.values():
             shared.sure = False
             shared.waiting.clear()
 
     def joined(self) -> None:
         """What comes from now on happens now."""
-        self._joining = False
+        self.is_joining = False
 
     def opened(self, event: Event) -> None:
         """An open came: it brings a version, and the content is kept where it is known."""
@@ -63,8 +64,8 @@ class Contents:
         known = self._shared.get(event.anchor)
         if known is None:
             # Of the contexts of one type that were open before, only the newest is told to those who join.
-            unknown = self._joining or type_ in self._open_before
-            if self._joining:
+            unknown = self.is_joining or type_ in self._open_before
+            if self.is_joining:
                 self._open_before.add(type_)
             self._put(event.anchor, Shared(event.version, None if unknown else Entries(), event.id, heard=self.moment))
             return

@@ -25,6 +25,7 @@ _UNTOLD = "The connection was lost for a while, and the hub does not tell what i
 _UNREAD = "A message of the hub could not be read, and what is open at the hub is being found out"
 _DOUBT = "Something was opened and closed at once, and what is open at the hub is being found out"
 _UNCERTAIN = "The connection was lost while something was published, and what is open at the hub is being found out"
+_NO_ECHO = "The hub does not tell what is published here, and what is open at the hub is being found out"
 _OTHER = "Another context is open at the hub, which this application does not follow"
 
 
@@ -61,7 +62,7 @@ class Engine:
         self.must_ask = False
         self._name, self._handled = name, handled
         self._untold: Event | None = None  # the own event that the others were not told of
-        self._is_refused = False  # whether the hub does not take that
+        self._is_tried = False  # whether that is tried again
         self._was_connected = False
         self._since = 0  # the moment since which it is asked what is open
         self._may_differ = False  # whether what is shown may have been left while the connection was lost
@@ -91,7 +92,7 @@ class Engine:
     @property
     def unsent(self) -> Event | None:
         """The own event that is tried again, for the hub may not have it."""
-        return None if self._is_refused else self._untold
+        return self._untold if self._is_tried else None
 
     def is_granted(self, name: str) -> bool:
         """Whether the hub sends events of this name."""
@@ -127,8 +128,8 @@ class Engine:
     def connected(self, granted: tuple[str, ...], *, ordered: bool) -> None:
         """The hub confirmed on a new socket; `ordered`: it declares that it tells all events in one order (CFG-4)."""
         self.granted = granted
+        self.following.connected(ordered=ordered, was_cut_short=self.content.is_joining)
         self.content.joining()
-        self.following.connected(ordered=ordered)
         self._since = self._order.moment
         self.sync.connected()
         follows_opens = any(kind_of(name) is Kind.OPEN for name in self._handled)
@@ -215,12 +216,13 @@ class Engine:
         if is_final:
             self.resending.refused(event)
         if event.announces and (self._untold is event or not is_final):
-            self._untold, self._is_refused = event, is_final
+            self._untold, self._is_tried = event, not is_final
             self.sync.unsent(f"The others were not told of {event.name}: {why}")
 
     def accepted(self, event: Event, now: int) -> None:
         """The hub accepted it: the application shows it. `now` is the own clock, as an instant."""
         is_granted, is_certain = self.is_granted(event.name), self._taken(event)
+        self._settle(event)
         self.following.followed(event, now)
         if event.kind in (Kind.OPEN, Kind.HOME):
             self._show(event, own_id=event.id)
@@ -233,8 +235,14 @@ class Engine:
         elif event.kind is Kind.OPEN and not is_granted:
             self.content.forget(event.anchor)
 
+    def not_told_back(self, event: Event) -> None:
+        """An own event was accepted, and its echo has not come for long: what else is not told?"""
+        if self._order.not_told_back(event):
+            self._doubt(_NO_ECHO)
+
     def accepted_late(self, event: Event) -> None:
         """The hub accepted it when it was tried again: whether the application still shows it, its handler must say."""
+        self._is_tried = False
         if not self._taken(event) and event.kind.changes_context:
             self._doubt(_UNCERTAIN)
 
@@ -244,11 +252,11 @@ class Engine:
         """An event came from the hub; in which order its handler has its turn is another matter."""
         self._order.came(event)
         if self._untold is not None and self._untold.id == event.id:
-            self._overtaken()  # the hub has it
+            self._is_tried = False  # the hub has it; whether the application shows it, its turn will say
         current = self.following.contexts.current
         if event.kind in (Kind.OPEN, Kind.HOME):
             # An older open than what is shown was open before; whether what is shown still is, it does not say.
-            self.is_told |= self.following.verdict(event) is not Verdict.OLD
+            self.is_told |= self.following.settles(event)
         elif event.kind is Kind.CLOSE and current is not None and event.anchor == current.anchor:
             self.is_told = True
         if event.kind.changes_context:
@@ -291,6 +299,7 @@ class Engine:
             self.handling = event
             self._overtakes(event)
             return verdict
+        self._settle(event)
         ended = self.following.ended_what_is_shown(event)
         if verdict is Verdict.REPEAT:
             self._repeated(event, now)
@@ -307,6 +316,7 @@ class Engine:
     def followed(self, event: Event, now: int, *, told: bool = False) -> None:
         """Its handler followed it; `told`: the hub only named it when it was asked, and gave no timestamp."""
         self.handling = None
+        self._settle(event)
         if told:
             self.following.told(event)
             self.failed = None
@@ -323,6 +333,7 @@ class Engine:
     def refused(self, event: Event, why: str) -> None:
         """Its handler refused or failed; `why` is a part of a sentence."""
         self.handling = None
+        self._settle(event)
         self.following.refused(event)
         mark = self._order.mark(event)
         shown = self.following.contexts.current or self.following.home
@@ -354,8 +365,6 @@ class Engine:
         is_certain = self._order.accepted(event, comes_back=self.is_granted(event.name))
         if event.kind.changes_context:
             self._changed(event)
-        if self._untold is event:
-            self._overtaken()
         return is_certain
 
     def _overtakes(self, event: Event) -> None:
@@ -367,8 +376,13 @@ class Engine:
             self._overtaken()
 
     def _overtaken(self) -> None:
-        self._untold, self._is_refused = None, False
+        self._untold, self._is_tried = None, False
         self.sync.unsent("")
+
+    def _settle(self, event: Event) -> None:
+        """What the application makes of an event is known now."""
+        if self._untold is not None and self._untold.id == event.id:
+            self._overtaken()
 
     def _show(self, event: Event, own_id: str = "") -> None:
         mark = self._order.mark(event)

@@ -23,14 +23,16 @@ class HubError(Exception):
     """The hub said no, or could not be reached.
 
     `status` is the HTTP status, 0 where there was no answer; `message` is the hub's, in one line. `retry_after` is the number of
-    seconds that the hub asks to wait, None where it does not.
+    seconds that the hub asks to wait, None where it does not. `is_hubs` is False where something between answered for the hub, such
+    as an ingress while the hub restarts.
     """
 
-    def __init__(self, status: int, message: str, retry_after: float | None = None) -> None:
+    def __init__(self, status: int, message: str, retry_after: float | None = None, *, is_hubs: bool = True) -> None:
         super().__init__(f"the hub answered {status}: {message}" if status else message)
         self.status = status
         self.message = message
         self.retry_after = retry_after
+        self.is_hubs = is_hubs
 
     @property
     def is_final(self) -> bool:
@@ -40,11 +42,11 @@ class HubError(Exception):
     @property
     def is_refusal(self) -> bool:
         """Whether the hub does not take what was published; else the hub may have it, or take it later."""
-        return self.is_final or self.status == _CONFLICT
+        return self.is_hubs and (self.is_final or self.status == _CONFLICT)
 
 
 class TokenError(HubError):
     """No token is good: the hub refused a second one. A token function raises it to say that there will be none any more."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(401, message)
+    def __init__(self, message: str, *, is_hubs: bool = True) -> None:
+        super().__init__(401, message, is_hubs=is_hubs)

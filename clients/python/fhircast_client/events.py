@@ -19,6 +19,7 @@ _KEYS = {"imagingstudy": "study", "diagnosticreport": "report"}
 _TYPES = {key: type_ for type_, key in _KEYS.items()}
 #: "EventName ::= FHIRresource '-' ( 'open' | 'close' | 'update' | 'select' )" (2.3).
 _RESOURCE_EVENT = re.compile(r"([a-z]+)-(open|close|update|select)", re.ASCII | re.IGNORECASE)
+_SURROGATES = re.compile("[\ud800-\udfff]")
 #: The Type/id in which a URL ends, or that of the version in which it ends.
 _NAMED = re.compile(r"(?:^|[/:])([A-Z][A-Za-z]*/[^/?#\s]+?)(?:/_history/[^/?#\s]+)?\Z", re.ASCII)
 
@@ -161,8 +162,18 @@ def make_event(
 
 
 def encode(body: Mapping[str, Any]) -> bytes:
-    """A message as JSON in UTF-8. Raises ValueError or TypeError for what is no JSON."""
-    return json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+    """A message as JSON in UTF-8; what is no character, such as half an emoji, is replaced. Raises ValueError or TypeError for what
+    is no JSON."""
+    text = json.dumps(body, ensure_ascii=False, allow_nan=False)
+    return (
+        text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+        if _has_halves(text)
+        else text.encode()
+    )
+
+
+def _has_halves(text: str) -> bool:
+    return _SURROGATES.search(text) is not None
 
 
 def context_of(resources: Iterable[Resource]) -> list[dict[str, Any]]:

@@ -38,6 +38,7 @@ class Following:
         self._handed = Recent()  # opens that were followed, refused or published
         self._last_handed = ""
         self._moved = False  # whether one was since the last connection was made
+        self._moved_before = False  # whether that was on a connection that was cut short
 
     def verdict(self, event: Event) -> Verdict:
         """Whether the application is to follow `event`.
@@ -50,9 +51,12 @@ class Following:
             return Verdict.OLD
         return Verdict.OLD if event.kind.changes_context and self._is_old(event) else Verdict.FOLLOW
 
-    def connected(self, *, ordered: bool) -> None:
-        """A connection was made: the hub tells again what is open. What it tells now is newer than what it told before."""
-        self._moved = False
+    def connected(self, *, ordered: bool, was_cut_short: bool = False) -> None:
+        """A connection was made: the hub tells again what is open. What it tells now is newer than what it told before.
+
+        `was_cut_short`: the last connection was lost before the hub may have told everything.
+        """
+        self._moved = self._moved_before = self._moved and was_cut_short
         self._made = self._made_at = self._made_before = None
         self.order.connected(is_kept=ordered)
 
@@ -100,6 +104,11 @@ class Following:
             self.contexts.opened(event, is_old=False)
             self._made_current(event, now)
         return True
+
+    def settles(self, event: Event) -> bool:
+        """Whether an open or Home-open says what is open at the hub: not one that was left, or that may have been."""
+        may_be_left = self._moved_before and event.id in self._handed
+        return not may_be_left and self.verdict(event) is not Verdict.OLD
 
     def ended_what_is_shown(self, event: Event) -> bool:
         """Whether it is an open that is not followed, for it was closed while it waited here, and it is newer than what is shown: at

@@ -23,6 +23,8 @@ _ENDPOINT = "hub.channel.endpoint"
 #: Characters of the hub's own words that are passed on.
 _MOST_WORDS = 300
 _UNAUTHORIZED = 401
+_NO_REASON = "no reason given"
+_BUSY = frozenset((429, 503))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +82,15 @@ class Hub:
         await self._send("unsubscribe", "POST", "", form=self._form("unsubscribe", name, endpoint))
 
     async def publish(self, body: Mapping[str, Any]) -> None:
-        """Post an event."""
-        await self._send("publish", "POST", "", event=body)
+        """Post an event. A hub that is busy for a moment is asked once more."""
+        try:
+            await self._send("publish", "POST", "", event=body)
+        except HubError as error:
+            wait = error.retry_after if error.status in _BUSY else None
+            if not wait or wait > self._timeout:
+                raise
+            await asyncio.sleep(wait)
+            await self._send("publish", "POST", "", event=body)
 
     async def context(self) -> Any:
         """The answer to "Get Current Context", as it came."""
@@ -131,10 +140,12 @@ class Hub:
         if response.status_code == _UNAUTHORIZED and token and self._tokens.changes:
             bearer = await self._tokens.renewed(bearer)
             response = await self._exchange(kind, method, path, form, event, bearer)
+        is_hubs = _is_hubs(response)
+        reason = _reason(response) if is_hubs else response.reason_phrase or _NO_REASON
         if response.status_code == _UNAUTHORIZED:
-            raise TokenError(_reason(response))
+            raise TokenError(reason, is_hubs=is_hubs)
         if not response.is_success:
-            raise HubError(response.status_code, _reason(response), _retry_after(response))
+            raise HubError(response.status_code, reason, _retry_after(response), is_hubs=is_hubs)
         return response
 
     async def _exchange(
@@ -203,8 +214,19 @@ def words(response: httpx.Response) -> str:
     return " ".join(text.split())[:_MOST_WORDS]
 
 
+def _is_hubs(response: httpx.Response) -> bool:
+    """Whether a refusal is the hub's own: a text, JSON with a `message`, or a challenge. Ingresses answer with HTML, or with nothing."""
+    if response.status_code == _UNAUTHORIZED and "www-authenticate" in response.headers:
+        return True
+    answer = _json(response)
+    if isinstance(answer, dict):
+        return isinstance(answer.get("message"), str)
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind == "text/plain" and bool(response.text.strip())
+
+
 def _reason(response: httpx.Response) -> str:
-    return words(response) or response.reason_phrase or "no reason given"
+    return words(response) or response.reason_phrase or _NO_REASON
 
 
 def _retry_after(response: httpx.Response) -> float | None:

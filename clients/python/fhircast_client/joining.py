@@ -46,7 +46,7 @@ class Joining:
         except HubError as error:
             _log.info("the hub does not tell what is open (%s)", error.status)
             self._engine.unanswered()
-            return error.status in _NEVER or not self._engine.must_ask_again
+            return (error.status in _NEVER and error.is_hubs) or not self._engine.must_ask_again
         delivery = self._difference(event, lambda: self._engine.count == asked)
         if delivery is not None:
             self._inbox.deliver(delivery)

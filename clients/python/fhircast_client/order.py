@@ -109,6 +109,14 @@ class Order:
         self._sent[event.id] = mark
         return is_certain
 
+    def not_told_back(self, event: Event) -> bool:
+        """An echo is not waited for any more. Returns whether it was."""
+        mark = self.mark_of(event.id)
+        if mark is None or not mark.is_awaited:
+            return False
+        mark.place, mark.is_awaited = min(mark.place, self.moment), False
+        return True
+
     def mark(self, event: Event) -> Mark:
         """Where an event stands; one that never came is the newest."""
         return self.mark_of(event.id) or Mark(self.moment, event.at, self.moment)

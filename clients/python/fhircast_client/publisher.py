@@ -28,6 +28,8 @@ _MOST_ATTEMPTS = 5
 _MOST_POSTS = 3
 #: Seconds after which an open that was sent again and named by no SyncError counts as followed, beyond `resend`.
 _QUIET = 2.0
+#: Two pings: the hub tells an own event back long before.
+_ECHO_SECONDS = 30.0
 
 
 class Publisher:
@@ -214,8 +216,15 @@ class Publisher:
             self._engine.not_sent(event, "it was cancelled", is_final=True)
             raise
         self._engine.accepted(event, now())
+        if event.kind.changes_context:
+            self._spawn(self._await_echo(event))
         self._changed()
         return event
+
+    async def _await_echo(self, event: Event) -> None:
+        await asyncio.sleep(_ECHO_SECONDS)
+        self._engine.not_told_back(event)
+        self._changed()
 
     async def _update(
         self, anchor: str, changes: Iterable[Change], version: str | None, urls: Mapping[str, str]

@@ -123,7 +123,9 @@ class Session:
     def unread(self, channel: Channel, event_id: str) -> None:
         """A message came that could not be read."""
         if event_id:
-            channel.send({"id": event_id, "status": _FAILED})
+            body = {"id": event_id, "status": _FAILED}
+            self._wire(WireMessage("out", "acknowledgement", body, _FAILED))
+            channel.send(body)
         self.engine.unread()
         self.changed()
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from websockets.asyncio.client import connect as open_websocket
 from websockets.exceptions import InvalidProxyStatus
 
+from fhircast_client.events import encode
 from fhircast_client.proxies import UnusableProxy, websocket_proxy
 
 #: Bytes of the largest message that is read.
@@ -18,6 +19,8 @@ _MOST_BYTES = 16 << 20
 #: Messages that may wait to be written; a hub that reads nothing is lost.
 _MOST_WAITING = 1024
 _PING_SECONDS = 15
+#: Two pings: a socket that has taken nothing for so long is lost.
+_STUCK_SECONDS = 2 * _PING_SECONDS
 _MOST_DIGITS = 4300
 #: Seconds that a hub has to answer a close.
 _CLOSE_SECONDS = 2.0
@@ -79,7 +82,7 @@ class Channel:
     def send(self, message: dict[str, Any]) -> None:
         """Write a message when the hub reads; nobody waits for it."""
         try:
-            self._waiting.put_nowait(json.dumps(message, ensure_ascii=False))
+            self._waiting.put_nowait(encode(message).decode())
         except asyncio.QueueFull:
             self._stuck.set()
 
@@ -121,7 +124,9 @@ class Channel:
     async def _write(self) -> None:
         while True:
             try:
-                await self._socket.send(await self._waiting.get())
+                message = await self._waiting.get()
+                async with asyncio.timeout(_STUCK_SECONDS):
+                    await self._socket.send(message)
             except Exception:
                 return
 

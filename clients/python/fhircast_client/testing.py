@@ -59,11 +59,12 @@ class Acknowledgement:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer instead of the hub's own."""
+    """An answer instead of the hub's own. An ingress would answer with `text/html`."""
 
     status: int
     body: str = ""
     retry_after: int | None = None
+    content_type: str = "text/plain"
 
 
 class _Subscription:
@@ -203,6 +204,7 @@ class FakeHub:
         if queued := self._answers.get(kind):
             answer = queued.pop(0)
             headers = {} if answer.retry_after is None else {"Retry-After": str(answer.retry_after)}
+            headers["Content-Type"] = answer.content_type
             return httpx.Response(answer.status, text=answer.body, headers=headers)
         try:
             return self._handle(kind, body, client, line)
