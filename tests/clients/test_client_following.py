@@ -256,7 +256,7 @@ async def test_more_events_than_can_wait_are_answered_503() -> None:
             await until(lambda: client.status.in_sync and client.context)
 
 
-@pytest.mark.req("CLT-3")
+@pytest.mark.req("CLT-26")
 async def test_an_older_open_is_acknowledged_and_not_followed() -> None:
     async with FakeHub() as hub:
         client = hub.client("viewer", timings=FAST)

@@ -26,7 +26,7 @@ class SlowIds:
         return event.anchor
 
 
-@pytest.mark.req("CLT-3", "IDM-4")
+@pytest.mark.req("CLT-26", "IDM-4")
 async def test_whom_an_own_open_overtook_is_not_shown() -> None:
     async with FakeHub() as hub:
         client, ids, heard = hub.client("viewer", timings=FAST), SlowIds(), Heard()
@@ -42,7 +42,7 @@ async def test_whom_an_own_open_overtook_is_not_shown() -> None:
             assert client.status.in_sync
 
 
-@pytest.mark.req("CLT-3")
+@pytest.mark.req("CLT-26")
 async def test_what_is_closed_meanwhile_takes_nobody_elses_place() -> None:
     async with FakeHub() as hub:
         client, ids, heard = hub.client("viewer", timings=FAST), SlowIds(), Heard()

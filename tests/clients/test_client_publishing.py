@@ -98,7 +98,7 @@ async def test_what_was_published_does_not_change_with_the_application() -> None
         await client.stop()
 
 
-@pytest.mark.req("CLT-3")
+@pytest.mark.req("CLT-26")
 async def test_an_open_is_newer_than_what_the_user_saw_though_another_clock_is_ahead() -> None:
     async with FakeHub() as hub:
         client = hub.client("ehr", timings=FAST)

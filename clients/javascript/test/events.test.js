@@ -6,7 +6,7 @@ import { contextOf, Event, uuid } from "../src/events.js";
 import { instant } from "../src/timing.js";
 import { event, OBSERVATION, PATIENT, REPORT, STUDY } from "./fake.js";
 
-test("CLT-3 timestamps are instants, whatever their form", () => {
+test("CLT-26 timestamps are instants, whatever their form", () => {
   const same = [
     "2026-01-31T09:30:00Z",
     "2026-01-31T09:30:00.000Z",

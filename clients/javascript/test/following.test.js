@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { at, event, flush, nothing, OTHER, PATIENT, setUp, STUDY } from "./fake.js";
 
-test("CLT-3 an older open or close is acknowledged and not followed", async (t) => {
+test("CLT-26 an older open or close is acknowledged and not followed", async (t) => {
   const { hub, client, heard } = setUp(t, { handlers: { "Patient-open": nothing, "Patient-close": nothing } });
   await client.start();
   hub.socket.tell(event("Patient-open", [PATIENT], { id: "a", timestamp: "2026-01-01T10:00:00.0000005Z" }));
@@ -297,7 +297,7 @@ test("CLT-9 frames that are none, events of others, and events before the confir
   assert.deepEqual(hub.acknowledged, ["e1 200"]);
 });
 
-test("CLT-3 CLT-5 an older close of what is not current calls no handler, and closes it", async (t) => {
+test("CLT-26 CLT-5 an older close of what is not current calls no handler, and closes it", async (t) => {
   const { hub, client, heard } = setUp(t, { handlers: { "Patient-open": nothing, "Patient-close": nothing } });
   await client.start();
   hub.socket.tell(event("Patient-open", [PATIENT], { id: "a", timestamp: at(1) }));

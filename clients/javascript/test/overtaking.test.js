@@ -140,7 +140,7 @@ test("CLT-5 CLT-12 what was published does not change with the application", asy
   assert.equal(hub.sent("publish").length, 1);
 });
 
-test("CLT-3 an open is newer than what the user saw, though another clock is ahead", async (t) => {
+test("CLT-26 an open is newer than what the user saw, though another clock is ahead", async (t) => {
   const { hub, client, pass } = setUp(t, { handlers: { "Patient-open": nothing } });
   await client.start();
   await pass(1.5);
@@ -154,7 +154,7 @@ test("CLT-3 an open is newer than what the user saw, though another clock is ahe
   assert.equal(given.timestamp, "2026-01-01T00:00:00Z");
 });
 
-test("CLT-3 a clock that is days ahead is not followed", async (t) => {
+test("CLT-26 a clock that is days ahead is not followed", async (t) => {
   const { hub, client, pass } = setUp(t, { handlers: { "Patient-open": nothing } });
   await client.start();
   await pass(1.5);
@@ -163,7 +163,7 @@ test("CLT-3 a clock that is days ahead is not followed", async (t) => {
   assert.equal(Date.parse((await client.open(PATIENT)).timestamp), Date.now());
 });
 
-test("CLT-3 an open that waits for its turn is newer than what comes meanwhile", async (t) => {
+test("CLT-26 an open that waits for its turn is newer than what comes meanwhile", async (t) => {
   const { hub, client, pass } = setUp(t, { handlers: { "Patient-open": nothing } });
   await client.start();
   await pass(1.5);
@@ -190,7 +190,7 @@ async function slowlyFinding(t) {
   return { hub, client, heard, calls };
 }
 
-test("CLT-3 IDM-4 whom an own open overtook while it was found out who it is, is not shown", async (t) => {
+test("CLT-26 IDM-4 whom an own open overtook while it was found out who it is, is not shown", async (t) => {
   const { hub, client, heard, calls } = await slowlyFinding(t);
   hub.socket.tell(event("Patient-open", [PATIENT], { id: "theirs", timestamp: new Date().toISOString() }));
   await flush();
@@ -203,7 +203,7 @@ test("CLT-3 IDM-4 whom an own open overtook while it was found out who it is, is
   assert.equal(client.status.inSync, true);
 });
 
-test("CLT-3 what is closed here meanwhile takes nobody else's place", async (t) => {
+test("CLT-26 what is closed here meanwhile takes nobody else's place", async (t) => {
   const { hub, client, heard, calls } = await slowlyFinding(t);
   await client.open(OTHER);
   hub.socket.tell(event("Patient-open", [PATIENT], { timestamp: new Date(Date.now() + 1000).toISOString() }));
