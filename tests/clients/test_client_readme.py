@@ -111,6 +111,7 @@ async def test_the_example_that_drives(hub: DevHub) -> None:
             assert heard == ["open", "PUT o1", "PUT o2", "select", "DELETE Observation/o1", "close"]
 
 
+@pytest.mark.req("CLT-27")
 async def test_the_example_that_tests() -> None:
     class Chart:
         def __init__(self, client: FHIRcastClient) -> None:

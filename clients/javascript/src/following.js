@@ -36,6 +36,8 @@ export class Following {
   #moved = false;
   /** Whether that was on a connection that was cut short. */
   #movedBefore = false;
+  /** Whether one was before the last connection was made. */
+  #knewOpens = false;
 
   /**
    * "Subscribers SHALL ignore messages with older timestamps than the message that established the current context" (2.5).
@@ -54,8 +56,9 @@ export class Following {
    * @param {boolean} [wasCutShort] Whether the last connection was lost before the hub may have told everything.
    */
   connected(ordered, wasCutShort = false) {
-    this.#moved &&= wasCutShort;
+    this.#moved &&= wasCutShort && this.#knewOpens;
     this.#movedBefore = this.#moved;
+    this.#knewOpens = this.#lastHanded !== "";
     this.#made = null;
     this.#madeAt = null;
     this.#madeBefore = null;

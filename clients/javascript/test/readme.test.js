@@ -104,6 +104,21 @@ describe("the examples of the README", () => {
     await until("all is heard", () => heard.length >= expected.length);
     assert.deepEqual(heard, expected);
   });
+
+  it("CLT-27 the one that tests an application", async (t) => {
+    const application = `
+      class Chart {
+        #notes = "";
+        constructor(client) {
+          client.on("Patient-open", () => { if (this.#notes) throw new Refuse("unsaved notes"); });
+        }
+        write(text) { this.#notes = text; }
+      }`;
+    const { run, said } = program(t, "", `import { Refuse } from "fhircast-client"; ${application}`, "Testing your application");
+    const [code] = await once(run, "exit");
+    assert.equal(code, 0, said.out + said.err);
+    assert.match(said.out, /unsaved notes are kept/);
+  });
 });
 
 it("the timings of the README are timings", () => {

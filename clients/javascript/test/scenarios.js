@@ -7,6 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { makeEvent } from "../src/events.js";
 import { FHIRcastClient, Refuse } from "../src/index.js";
 import { updateContext } from "../src/sharing.js";
+import { FakeHub } from "../src/testing.js";
 import { Network, PATIENCE, until } from "./hub.js";
 
 /** @typedef {any} Behaviour "ok", "raise", {"refuse": why} or {"slow": seconds, "then": behaviour} */
@@ -14,6 +15,56 @@ import { Network, PATIENCE, until } from "./hub.js";
 
 /** Seconds in which nothing more may come, where exactly something is expected. */
 const QUIET = 0.3;
+const ACCEPTED = 202;
+
+/**
+ * Where the applications of a scenario meet.
+ * @typedef {object} Place
+ * @property {string} topic
+ * @property {boolean} tells Whether the hub tells who comes back what is open; one of STU2 does not.
+ * @property {(name: string, options: any) => Promise<{client: FHIRcastClient, network: Connection}>} client
+ * @property {(message: object) => Promise<number>} post The status with which the hub answers another application.
+ * @property {() => void} stop
+ */
+/** @typedef {{cut: (how: {silently?: boolean}) => void, restore: () => void, stop: () => void}} Connection */
+
+/** A session of its own at the real hub. @param {{port: number, token: string}} hub @returns {Place} */
+export function realPlace({ port, token }) {
+  const topic = randomUUID();
+  const headers = { "Authorization": `Bearer ${token}`, "Content-Type": "application/json" };
+  return {
+    topic,
+    tells: true,
+    client: async (name, options) => {
+      const network = await Network.start(port);
+      const given = { ...options, token, name, WebSocket: network.WebSocket };
+      return { client: new FHIRcastClient(network.hubUrl, topic, given), network };
+    },
+    post: async (message) => {
+      const init = { method: "POST", headers, body: JSON.stringify(message) };
+      return (await fetch(`http://127.0.0.1:${port}/api/hub`, init)).status;
+    },
+    stop: () => {},
+  };
+}
+
+/** A fake hub in the manner of STU2. @returns {Place} */
+export function fakePlace() {
+  const hub = new FakeHub({ version: "STU2" });
+  return {
+    topic: hub.topic,
+    tells: false,
+    client: async (name, options) => ({
+      client: hub.client(name, options),
+      network: { cut: (how) => hub.cut(name, how), restore: () => hub.restore(name), stop: () => {} },
+    }),
+    post: async (message) => {
+      await hub.publish(/** @type {any} */ (message));
+      return ACCEPTED;
+    },
+    stop: () => hub.stop(),
+  };
+}
 
 /** One application in a scenario. */
 class Application {
@@ -21,12 +72,13 @@ class Application {
   heard = [];
   /** What was acknowledged. @type {string[]} */
   acknowledged = [];
+  wasCut = false;
   /** @type {Record<string, Behaviour>} */
   #behaviours;
   /** @type {Map<string, string>} */
   #names = new Map();
 
-  /** @param {Network} network @param {FHIRcastClient} client @param {Record<string, Behaviour>} behaviours */
+  /** @param {Connection} network @param {FHIRcastClient} client @param {Record<string, Behaviour>} behaviours */
   constructor(network, client, behaviours) {
     this.network = network;
     this.client = client;
@@ -72,18 +124,17 @@ async function act(behaviour) {
 
 /** One scenario on its way. */
 export class Run {
-  #topic = randomUUID();
   /** @type {Map<string, Application>} */
   #applications = new Map();
-  #hub;
+  #place;
   #resources;
 
   /**
-   * @param {{port: number, token: string}} hub
+   * @param {Place} place
    * @param {Record<string, import("../src/events.js").Resource>} resources By name.
    */
-  constructor(hub, resources) {
-    this.#hub = hub;
+  constructor(place, resources) {
+    this.#place = place;
     this.#resources = resources;
   }
 
@@ -97,6 +148,7 @@ export class Run {
       }
     } finally {
       await Promise.all([...this.#applications.values()].map((application) => application.end()));
+      this.#place.stop();
     }
   }
 
@@ -132,8 +184,13 @@ export class Run {
       const of = () => client.contexts.get(this.#reference(anchor))?.content;
       return came(() => Object.keys(of() ?? { unknown: true }).sort(), [...is].sort(), within);
     },
-    status: ({ client }, step) => hasStatus(client, step),
-    cut: async ({ network }, { seconds = 0, silently = false, stays = false }) => {
+    status: ({ client, wasCut }, step) => {
+      // It cannot know whether something was opened meanwhile, and says so, until the next open.
+      return hasStatus(client, wasCut && !this.#place.tells ? { ...step, in_sync: false } : step);
+    },
+    cut: async (application, { seconds = 0, silently = false, stays = false }) => {
+      const { network } = application;
+      application.wasCut = true;
       network.cut({ silently });
       await sleep(seconds * 1000);
       if (!stays) network.restore();
@@ -144,10 +201,8 @@ export class Run {
 
   /** @param {string} name @param {Step} step */
   async #start(name, { handlers = {}, options = {} }) {
-    const network = await Network.start(this.#hub.port);
-    const { token } = this.#hub;
-    const given = { ...camel(options), token, name, WebSocket: network.WebSocket };
-    const application = new Application(network, new FHIRcastClient(network.hubUrl, this.#topic, given), handlers);
+    const { client, network } = await this.#place.client(name, camel(options));
+    const application = new Application(network, client, handlers);
     this.#applications.set(name, application);
     await application.client.start();
   }
@@ -166,15 +221,13 @@ export class Run {
   }
 
   /** What an application without this library posts. @param {Application} application @param {Step} step */
-  async #share({ client, network }, { anchor, entries, fails = 202 }) {
+  async #share({ client }, { anchor, entries, fails = 202 }) {
     const where = this.#reference(anchor);
     const version = client.contexts.get(where)?.version ?? "";
     const context = updateContext(where, [], "");
     /** @type {any} */ (context.at(-1)).resource.entry = entries.map((/** @type {any} */ entry) => this.#entry(entry));
-    const { body: message } = makeEvent(this.#topic, `${where.split("/", 1)[0]}-update`, context, { version });
-    const headers = { "Authorization": `Bearer ${this.#hub.token}`, "Content-Type": "application/json" };
-    const answer = await fetch(network.hubUrl, { method: "POST", headers, body: JSON.stringify(message) });
-    assert.equal(answer.status, fails);
+    const { body } = makeEvent(this.#place.topic, `${where.split("/", 1)[0]}-update`, context, { version });
+    assert.equal(await this.#place.post(body), fails);
   }
 
   /** @param {{fullUrl: string, put?: string, delete?: string}} entry */

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { after, before, describe, it } from "node:test";
 
 import { startHub } from "./hub.js";
-import { Run } from "./scenarios.js";
+import { fakePlace, realPlace, Run } from "./scenarios.js";
 
 const {
   hub: settings,
@@ -10,7 +10,7 @@ const {
   scenarios,
 } = JSON.parse(readFileSync(new URL("../../scenarios.json", import.meta.url), "utf8"));
 
-describe("scenarios", { concurrency: 8 }, () => {
+describe("scenarios at the real hub", { concurrency: 8 }, () => {
   /** @type {Awaited<ReturnType<typeof startHub>>} */
   let hub;
   before(async () => {
@@ -18,7 +18,12 @@ describe("scenarios", { concurrency: 8 }, () => {
   });
   after(() => hub?.stop());
   for (const { name, proves, steps, stu3 } of scenarios) {
-    if (!stu3) continue;
-    it(`${proves.join(" ")} ${name}`, () => new Run(hub, resources).run(steps));
+    if (stu3) it(`${proves.join(" ")} ${name}`, () => new Run(realPlace(hub), resources).run(steps));
+  }
+});
+
+describe("scenarios at a hub in the manner of STU2", { concurrency: 8 }, () => {
+  for (const { name, proves, steps, stu2 } of scenarios) {
+    if (stu2) it(`${proves.join(" ")} ${name}`, () => new Run(fakePlace(), resources).run(steps));
   }
 });

@@ -39,6 +39,7 @@ class Following:
         self._last_handed = ""
         self._moved = False  # whether one was since the last connection was made
         self._moved_before = False  # whether that was on a connection that was cut short
+        self._knew_opens = False  # whether one was before the last connection was made
 
     def verdict(self, event: Event) -> Verdict:
         """Whether the application is to follow `event`.
@@ -56,7 +57,8 @@ class Following:
 
         `was_cut_short`: the last connection was lost before the hub may have told everything.
         """
-        self._moved = self._moved_before = self._moved and was_cut_short
+        self._moved = self._moved_before = self._moved and was_cut_short and self._knew_opens
+        self._knew_opens = self._last_handed != ""
         self._made = self._made_at = self._made_before = None
         self.order.connected(is_kept=ordered)
 

@@ -1,0 +1,108 @@
+/** The network between a fake hub and its clients: lines that can be cut, and the sockets on them. */
+
+const OPEN = 1;
+const CLOSED = 3;
+const ABNORMAL = 1006;
+
+/** A client's connection to the hub. */
+export class Line {
+  /** @type {Set<FakeSocket>} */
+  sockets = new Set();
+  #isCut = false;
+  #isSilent = false;
+  /** @type {(() => void)[]} */
+  #waiting = [];
+
+  /** Nothing passes until it is restored. @param {boolean} silently Nobody is told. */
+  cut(silently) {
+    this.#isCut = true;
+    this.#isSilent = silently;
+    for (const socket of [...this.sockets]) {
+      if (silently) socket.silence();
+      else socket.shut(ABNORMAL);
+    }
+  }
+
+  /** What is new passes. */
+  restore() {
+    this.#isCut = false;
+    for (const pass of this.#waiting.splice(0)) pass();
+  }
+
+  /** Let a request or a handshake pass. @param {AbortSignal | null} [signal] @throws {TypeError} Where the line is cut. */
+  async pass(signal) {
+    if (!this.#isCut) return;
+    if (!this.#isSilent) throw new TypeError("the line is cut");
+    await new Promise((resolve, reject) => {
+      this.#waiting.push(() => resolve(undefined));
+      signal?.addEventListener("abort", () => reject(new DOMException("aborted", "AbortError")));
+    });
+  }
+}
+
+/** The client's end of a WebSocket. */
+export class FakeSocket {
+  readyState = 0;
+  /** @type {((event: any) => void) | null} */
+  onmessage = null;
+  /** @type {((event: any) => void) | null} */
+  onclose = null;
+  /** @type {((event: any) => void) | null} */
+  onerror = null;
+  #line;
+  #heard;
+  /** Cut silently: nothing passes any more. */
+  #isDead = false;
+
+  /**
+   * @param {Line} line
+   * @param {(text: string) => void} heard Called with what the client sends.
+   */
+  constructor(line, heard) {
+    this.#line = line;
+    this.#heard = heard;
+    line.sockets.add(this);
+  }
+
+  /** Whether what is sent arrives. */
+  get isAlive() {
+    return this.readyState !== CLOSED && !this.#isDead;
+  }
+
+  /** The hub took the handshake. */
+  opened() {
+    this.readyState = OPEN;
+  }
+
+  /** @param {string} text */
+  send(text) {
+    if (this.isAlive) this.#heard(text);
+  }
+
+  /** Close it from the client's side. */
+  close() {
+    this.readyState = CLOSED;
+    this.#line.sockets.delete(this);
+  }
+
+  /** The hub sends a message, or a text that is none. @param {object | string} message */
+  put(message) {
+    const data = typeof message === "string" ? message : JSON.stringify(message);
+    queueMicrotask(() => this.isAlive && this.onmessage?.({ data }));
+  }
+
+  /** It is closed; what was sent before still arrives. @param {number} code */
+  shut(code) {
+    this.#line.sockets.delete(this);
+    queueMicrotask(() => {
+      if (this.readyState === CLOSED) return;
+      this.readyState = CLOSED;
+      this.onclose?.({ code });
+    });
+  }
+
+  /** Nothing passes any more, and nobody is told. */
+  silence() {
+    this.#isDead = true;
+  }
+}

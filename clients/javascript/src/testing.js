@@ -1,0 +1,418 @@
+/**
+ * A hub for an application's tests: in the same process, without sockets and ports.
+ *
+ *     const hub = new FakeHub();
+ *     const client = hub.client("viewer");
+ *     ...
+ *     const event = await hub.publish("Patient-open", { resourceType: "Patient", id: "p1" });
+ *     assert.equal((await hub.acknowledged(event)).status, 200);
+ *     hub.stop();
+ *
+ * It is no measure of a hub: it believes every token, knows one session, and looks at little of what it is sent.
+ */
+
+import { FHIRcastClient } from "./client.js";
+import { HubError } from "./errors.js";
+import { contextOf, Event, isEvent, isObject, kindOf, makeEvent, uuid } from "./events.js";
+import { FakeContexts } from "./fake-contexts.js";
+import { FakeSocket, Line } from "./fake-sockets.js";
+import { makeSyncError } from "./syncerrors.js";
+import { later } from "./timing.js";
+
+/** @typedef {import("./events.js").Message} Message */
+/** @typedef {import("./events.js").Resource} Resource */
+/**
+ * What an application answered: its name, the event by id and name, the status, and the reason of a refusal.
+ * @typedef {{client: string, eventId: string, event: string, status: number, reason: string}} Acknowledgement
+ */
+/**
+ * An answer instead of the hub's own. An ingress would answer with `text/html`.
+ * @typedef {{status: number, body?: string, retryAfter?: number, contentType?: string}} Answer
+ */
+/** @typedef {"subscribe" | "unsubscribe" | "publish" | "context" | "configuration"} Kind Of a request. */
+/**
+ * @typedef {object} Subscription
+ * @property {string} client
+ * @property {string[]} events
+ * @property {Line} line
+ * @property {FakeSocket | null} socket
+ * @property {number} ends In milliseconds of the epoch.
+ * @property {() => void} cancel Calls off its end.
+ * @property {Message[] | null} missed Null before its first socket.
+ */
+
+const ENDPOINT = "hub.channel.endpoint";
+const URL_OF_HUB = "http://hub.invalid/hub";
+const NORMAL = 1000;
+const GOING_AWAY = 1001;
+const TAKEN_OVER = 1008;
+const ABNORMAL = 1006;
+const BAD = 400;
+const GONE = 404;
+/** Seconds that `acknowledged` waits. */
+const PATIENCE = 15;
+const TYPES = ["Patient", "Encounter", "ImagingStudy", "DiagnosticReport"];
+const EVENTS = [
+  ...TYPES.flatMap((type) => [`${type}-open`, `${type}-close`]),
+  ...["DiagnosticReport-update", "DiagnosticReport-select", "SyncError", "UserLogout", "UserHibernate", "Home-open"],
+];
+
+/** A hub in the manner of STU3 (versions, content, a replay for who joins, GET, heartbeat) or STU2 (none of these). */
+export class FakeHub {
+  url = URL_OF_HUB;
+  /** What came from the clients, in order. @type {Acknowledgement[]} */
+  acknowledgements = [];
+  /** What was distributed, in order. @type {Message[]} */
+  messages = [];
+  /** Those of the requests. @type {string[]} */
+  tokens = [];
+  #isStu3;
+  #leaseSeconds;
+  #contexts;
+  /** By endpoint. @type {Map<string, Subscription>} */
+  #subscriptions = new Map();
+  /** By name of the client. @type {Map<string, Line>} */
+  #lines = new Map();
+  /** @type {Map<string, Answer[]>} */
+  #answers = new Map();
+  /** Of events, by id. @type {Map<string, string>} */
+  #names = new Map();
+  /** @type {Set<() => void>} */
+  #waiting = new Set();
+  #toLose = 0;
+
+  /** @param {{version?: "STU3" | "STU2", topic?: string, leaseSeconds?: number}} [options] */
+  constructor({ version = "STU3", topic = "session", leaseSeconds = 3600 } = {}) {
+    this.#isStu3 = version === "STU3";
+    /** Whether who joins is told what is open. */
+    this.replays = this.#isStu3;
+    this.topic = topic;
+    this.#leaseSeconds = leaseSeconds;
+    this.#contexts = new FakeContexts(this.#isStu3);
+  }
+
+  /** It goes away. */
+  stop() {
+    for (const endpoint of [...this.#subscriptions.keys()]) this.#drop(endpoint, GOING_AWAY);
+  }
+
+  /**
+   * @param {string} name
+   * @param {import("./session.js").Options} [options]
+   * @returns {FHIRcastClient} A client of this hub, with a connection of its own.
+   */
+  client(name, options = {}) {
+    const line = this.#lines.get(name) ?? new Line();
+    this.#lines.set(name, line);
+    /** @type {any} */
+    const fetch = async (/** @type {string} */ url, /** @type {RequestInit} */ init) => {
+      await line.pass(init.signal ?? null);
+      const { status, body, headers } = this.#answer(url, init, name, line);
+      return new Response(body, { status, headers });
+    };
+    const connect = (/** @type {string} */ endpoint) => this.#connect(endpoint, line);
+    // A class, for the library makes its sockets with `new`.
+    const WebSocket = /** @type {any} */ (
+      function FakeWebSocket(/** @type {string} */ endpoint) {
+        return connect(endpoint);
+      }
+    );
+    return new FHIRcastClient(this.url, this.topic, { token: "fake-token", ...options, name, fetch, WebSocket });
+  }
+
+  /**
+   * Distribute an event as if another application had published it.
+   * @param {string | Event | Message} event A name, with the resources of its context; or all of it.
+   * @param {...Resource} resources
+   * @returns {Promise<Event>} As it was distributed.
+   */
+  async publish(event, ...resources) {
+    const context = resources.length > 0 ? contextOf(resources) : [];
+    const made = typeof event === "string" ? makeEvent(this.topic, event, context, { own: false }) : event;
+    return new Event(this.#accept(made instanceof Event ? made.body : made));
+  }
+
+  /**
+   * Distribute a SyncError: the subscriber did not follow the event.
+   * @param {Event} about
+   * @param {string} [subscriber]
+   * @param {string} [reason]
+   */
+  syncError(about, subscriber = "another application", reason = "no reason") {
+    return this.publish(this.#syncError(about, subscriber, reason));
+  }
+
+  /**
+   * @param {Event} event
+   * @param {string} [by] The client; any, where it is left out.
+   * @returns {Promise<Acknowledgement>} When it came. @throws {Error} After 15 seconds.
+   */
+  async acknowledged(event, by) {
+    const isIt = (/** @type {Acknowledgement} */ one) => one.eventId === event.id && (!by || one.client === by);
+    return new Promise((resolve, reject) => {
+      const cancel = later(PATIENCE, () => {
+        this.#waiting.delete(look);
+        reject(new Error(`expected an acknowledgement of ${event.name} within ${PATIENCE} s`));
+      });
+      const look = () => {
+        const found = this.acknowledgements.find(isIt);
+        if (!found) return;
+        cancel();
+        this.#waiting.delete(look);
+        resolve(found);
+      };
+      this.#waiting.add(look);
+      look();
+    });
+  }
+
+  /** Send a heartbeat to who wants them. @param {number} period The seconds until the next. */
+  heartbeat(period) {
+    const item = /** @type {any} */ ({ key: "period", decimal: `${period}` });
+    this.#distribute(makeEvent(this.topic, "heartbeat", [item]).body);
+  }
+
+  /** Cut the connection of a client, or of all. @param {string | null} [name] @param {{silently?: boolean}} [how] */
+  cut(name = null, { silently = false } = {}) {
+    for (const line of this.#chosen(name)) line.cut(silently);
+  }
+
+  /** Mend it. @param {string | null} [name] */
+  restore(name = null) {
+    for (const line of this.#chosen(name)) line.restore();
+  }
+
+  /** Break the connections of a client, or of all; new ones are taken. @param {string | null} [name] */
+  disconnect(name = null) {
+    for (const line of this.#chosen(name)) for (const socket of [...line.sockets]) socket.shut(ABNORMAL);
+  }
+
+  /** End the subscriptions of a client, or of all. @param {string | null} [name] @param {string} [reason] */
+  deny(name = null, reason = "the session has ended") {
+    for (const [endpoint, { client }] of [...this.#subscriptions]) {
+      if (name === null || client === name) this.#drop(endpoint, NORMAL, reason);
+    }
+  }
+
+  /** Give these answers to the next requests of a kind. @param {Kind} kind @param {...Answer} answers */
+  answerNext(kind, ...answers) {
+    this.#answers.set(kind, [...(this.#answers.get(kind) ?? []), ...answers]);
+  }
+
+  /** Lose the next messages on their way to all who are subscribed. @param {number} count */
+  loseNext(count) {
+    this.#toLose = count;
+  }
+
+  /** @param {string} name @returns {string[]} The events that a client is subscribed to; none where it is not. */
+  subscribed(name) {
+    const found = [...this.#subscriptions.values()].filter(({ client }) => client === name);
+    return found.at(-1)?.events ?? [];
+  }
+
+  /** @param {string | null} name */
+  #chosen(name) {
+    return [...this.#lines].filter(([client]) => name === null || client === name).map(([, line]) => line);
+  }
+
+  // HTTP
+
+  /** @param {string} url @param {RequestInit} init @param {string} client @param {Line} line */
+  #answer(url, { body, headers = {}, method }, client, line) {
+    const given = /** @type {Record<string, string>} */ (headers);
+    const { kind, sent } = requested(url, method ?? "GET", given["Content-Type"] ?? "", String(body ?? ""));
+    if (kind !== "configuration") this.tokens.push((given.Authorization ?? "").replace("Bearer ", ""));
+    const answer = this.#answers.get(kind)?.shift();
+    if (answer) {
+      const { status, body: text = "", retryAfter, contentType = "text/plain" } = answer;
+      const wait = retryAfter === undefined ? {} : { "Retry-After": `${retryAfter}` };
+      return { status, body: text, headers: { "Content-Type": contentType, ...wait } };
+    }
+    const json = { "Content-Type": "application/json" };
+    try {
+      const [status, found] = this.#handle(kind, sent, client, line);
+      return { status, body: JSON.stringify(found), headers: json };
+    } catch (error) {
+      if (!(error instanceof HubError)) throw error;
+      return { status: error.status, body: JSON.stringify({ message: error.message }), headers: json };
+    }
+  }
+
+  /** @param {string} kind @param {any} sent @param {string} client @param {Line} line @returns {[number, object]} */
+  #handle(kind, sent, client, line) {
+    if (kind === "subscribe") return [202, { [ENDPOINT]: this.#subscribe(sent, client, line) }];
+    if (kind === "configuration") return [200, this.#configuration()];
+    if (kind === "context" && this.#isStu3) return [200, this.#contexts.current()];
+    if (kind === "publish") {
+      this.#accept(sent);
+      return [202, {}];
+    }
+    if (kind === "unsubscribe" && this.#subscriptions.has(sent[ENDPOINT])) {
+      this.#drop(sent[ENDPOINT], NORMAL, "unsubscribed");
+      return [202, { [ENDPOINT]: sent[ENDPOINT] }];
+    }
+    throw new HubError(GONE, kind === "unsubscribe" ? "expected a live endpoint" : "there is nothing here");
+  }
+
+  #configuration() {
+    const common = { websocketSupport: true, webhookSupport: false };
+    if (!this.#isStu3)
+      return { ...common, eventsSupported: EVENTS.map((name) => name.toLowerCase()), fhircastVersion: "STU2" };
+    const capabilities = { supportsGetCurrentContext: true };
+    return { ...common, eventsSupported: [...EVENTS, "heartbeat"], fhircastVersion: "3.0.0", capabilities };
+  }
+
+  // Subscriptions
+
+  /** @param {Record<string, string>} form @param {string} client @param {Line} line */
+  #subscribe(form, client, line) {
+    const events = (form["hub.events"] ?? "").split(",").filter(Boolean);
+    if (events.length === 0 || !form["hub.channel.type"])
+      throw new HubError(BAD, "hub.events: expected at least one");
+    const endpoint = form[ENDPOINT] ?? this.#newEndpoint(client, line);
+    const subscription = this.#subscriptions.get(endpoint);
+    if (!subscription) throw new HubError(GONE, "expected a live endpoint");
+    const seconds = Number(form["hub.lease_seconds"] ?? this.#leaseSeconds);
+    subscription.cancel();
+    Object.assign(subscription, {
+      events,
+      ends: Date.now() + seconds * 1000,
+      cancel: later(seconds, () => this.#drop(endpoint, NORMAL, "the lease has ended")),
+    });
+    if (this.#isStu3 && subscription.socket) this.#confirm(subscription);
+    return endpoint;
+  }
+
+  /** @param {string} client @param {Line} line */
+  #newEndpoint(client, line) {
+    for (const [other, one] of [...this.#subscriptions]) {
+      if (one.client === client && !one.socket?.isAlive) this.#drop(other, NORMAL);
+    }
+    const endpoint = `ws://hub.invalid/${uuid()}`;
+    this.#subscriptions.set(endpoint, {
+      client,
+      events: [],
+      line,
+      socket: null,
+      ends: 0,
+      cancel: () => {},
+      missed: null,
+    });
+    return endpoint;
+  }
+
+  /** @param {string} endpoint @param {Line} line @returns {FakeSocket} */
+  #connect(endpoint, line) {
+    const socket = new FakeSocket(line, (text) => this.#heard(endpoint, text));
+    void line.pass().then(
+      () => this.#joined(endpoint, socket),
+      () => socket.shut(ABNORMAL),
+    );
+    return socket;
+  }
+
+  /** @param {string} endpoint @param {FakeSocket} socket */
+  #joined(endpoint, socket) {
+    const subscription = this.#subscriptions.get(endpoint);
+    if (!subscription) return socket.shut(ABNORMAL);
+    subscription.socket?.shut(TAKEN_OVER);
+    subscription.socket = socket;
+    socket.opened();
+    this.#confirm(subscription);
+    const missed = subscription.missed ?? [];
+    subscription.missed = [];
+    if (!this.replays) return;
+    const isLeft = (/** @type {Message} */ { event }) =>
+      kindOf(event["hub.event"]) === "update" || !this.#contexts.isOpen(new Event({ timestamp: "", id: "-", event }).anchor);
+    for (const message of [...missed.filter(isLeft), ...this.#contexts.replay()]) this.#send(subscription, message);
+  }
+
+  /** @param {Subscription} subscription */
+  #confirm({ socket, events, ends }) {
+    const names = this.#isStu3 ? events : events.map((name) => name.toLowerCase());
+    socket?.put({
+      "hub.mode": "subscribe",
+      "hub.topic": this.topic,
+      "hub.events": names.join(","),
+      "hub.lease_seconds": Math.max(1, Math.floor((ends - Date.now()) / 1000)),
+    });
+  }
+
+  /** @param {string} endpoint @param {number} code @param {string} [reason] */
+  #drop(endpoint, code, reason = "") {
+    const subscription = this.#subscriptions.get(endpoint);
+    this.#subscriptions.delete(endpoint);
+    if (!subscription) return;
+    subscription.cancel();
+    const about = { "hub.topic": this.topic, "hub.events": subscription.events.join(","), "hub.reason": reason };
+    if (reason) subscription.socket?.put({ "hub.mode": "denied", ...about });
+    subscription.socket?.shut(code);
+  }
+
+  // Events
+
+  /** @param {unknown} message @returns {Message} */
+  #accept(message) {
+    if (!isObject(message) || !isEvent(message)) throw new HubError(BAD, "expected an event");
+    const accepted = this.#contexts.accept(message);
+    this.#names.set(message.id, message.event["hub.event"]);
+    if (accepted) this.#distribute(accepted);
+    return accepted ?? message;
+  }
+
+  /** @param {Message} message @param {Subscription} [but] */
+  #distribute(message, but) {
+    this.messages.push(message);
+    if (this.#toLose > 0) {
+      this.#toLose -= 1;
+      return;
+    }
+    for (const subscription of [...this.#subscriptions.values()]) {
+      if (subscription !== but) this.#send(subscription, message);
+    }
+  }
+
+  /** @param {Subscription} subscription @param {Message} message */
+  #send({ events, missed, socket }, message) {
+    const name = message.event["hub.event"];
+    if (!events.some((one) => one.toLowerCase() === name.toLowerCase())) return;
+    if (socket?.isAlive) socket.put(message);
+    else if (["close", "update"].includes(kindOf(name))) missed?.push(message);
+  }
+
+  /** An acknowledgement came; one that says no is told to the others. @param {string} endpoint @param {string} text */
+  #heard(endpoint, text) {
+    const { id: eventId, status: given, reason = "" } = JSON.parse(text);
+    const event = this.#names.get(eventId) ?? "";
+    const kind = kindOf(event);
+    const subscription = this.#subscriptions.get(endpoint);
+    if (!subscription || !event || given === undefined || kind === "syncerror" || kind === "heartbeat") return;
+    const status = Number(given);
+    this.acknowledgements.push({ client: subscription.client, eventId, event, status, reason });
+    for (const look of [...this.#waiting]) look();
+    if (Math.floor(status / 100) === 2 || kind === "update" || kind === "select") return;
+    const about = makeEvent(this.topic, event, [], { id: eventId });
+    this.#distribute(this.#syncError(about, subscription.client, reason).body, subscription);
+  }
+
+  /** @param {Event} about @param {string} subscriber @param {string} reason @returns {Event} */
+  #syncError(about, subscriber, reason) {
+    const { body } = makeSyncError(this.topic, about, subscriber, reason);
+    return new Event(this.#isStu3 ? body : { ...body, event: { ...body.event, "hub.event": "syncerror" } });
+  }
+}
+
+/**
+ * @param {string} url
+ * @param {string} method
+ * @param {string} type
+ * @param {string} body
+ * @returns {{kind: string, sent: any}} What a request asks for, and its body.
+ */
+function requested(url, method, type, body) {
+  if (method === "GET")
+    return { kind: url.endsWith("fhircast-configuration") ? "configuration" : "context", sent: {} };
+  if (type.includes("json")) return { kind: "publish", sent: JSON.parse(body) };
+  const sent = Object.fromEntries(new URLSearchParams(body));
+  return { kind: sent["hub.mode"] ?? "", sent };
+}
