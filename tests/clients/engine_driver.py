@@ -17,6 +17,8 @@ from fhircast_client.syncerrors import make_sync_error
 from fhircast_client.timing import instant
 
 TOPIC = "topic"
+#: From here on a status says that the hub may answer later.
+_FAILED = 500
 #: Seconds in sequences count from here.
 _START = datetime(2026, 11, 22, 10, tzinfo=UTC)
 #: The own clock, in those seconds, where a sequence does not say: long after all that happens.
@@ -58,6 +60,11 @@ class Driver:
         self._busy: Delivery | None = None
         self._on_their_way: set[str] = set()
         self._said: dict[str, Any] = {}
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a handler is at work."""
+        return self._busy is not None
 
     def step(self, step: dict[str, Any]) -> dict[str, Any]:
         """Take a step. Returns all that can be seen after it."""
@@ -173,8 +180,8 @@ class Driver:
         self._not_sent(id_, is_final=False)
 
     def _not_sent(self, id_: str, *, is_final: bool) -> None:
-        event, unsent = self._events.get(id_), self.engine.unsent
-        if event is not None and (id_ in self._on_their_way or unsent is event):
+        event = self._events.get(id_)
+        if event is not None and (id_ in self._on_their_way or self.engine.is_unsent(event)):
             self._on_their_way.discard(id_)
             self.engine.not_sent(
                 event, "the hub answered 400" if is_final else "the hub answered 502", is_final=is_final
@@ -182,10 +189,11 @@ class Driver:
 
     def _late(self, id_: str, step: dict[str, Any]) -> None:
         """It was tried again, and accepted."""
-        unsent = self.engine.unsent
-        if unsent is not None and unsent.id == id_ and not self._on_their_way:
-            self.engine.accepted_late(unsent)
-            self._waiting.append(Delivery(unsent, step.get("handler", "ok")))
+        event = self._events.get(id_)
+        if event is None or not self.engine.is_unsent(event) or self.engine.must_wait(event) or self._on_their_way:
+            return
+        self.engine.accepted_late(event)
+        self._waiting.append(Delivery(event, step.get("handler", "ok")))
 
     def _again(self, id_: str, _: dict[str, Any]) -> None:
         """It is time to send an own open again."""
@@ -208,7 +216,7 @@ class Driver:
         """The hub is asked what is open: an open, None for nothing, or the status with which it refuses."""
         asked, moment = self.engine.count, self.engine.content.moment
         if isinstance(answer, int):
-            self.engine.unanswered()
+            self.engine.unanswered(is_final=answer < _FAILED)
             return
         event, version, content = read_current(_current(answer, step), TOPIC)
         if event is not None:

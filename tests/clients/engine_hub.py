@@ -16,10 +16,10 @@ Message = dict[str, Any]
 
 class SimpleHub:
     """A session of one engine and of others. `ordered`: the hub declares its order, and the clocks of the others are wrong; else
-    clocks are right, and the hub goes by timestamps as its subscribers do."""
+    clocks are right, and the hub goes by timestamps as its subscribers do. `replays`: who joins is told what is open."""
 
-    def __init__(self, driver: Driver, *, ordered: bool) -> None:
-        self._driver, self._ordered = driver, ordered
+    def __init__(self, driver: Driver, *, ordered: bool, replays: bool) -> None:
+        self._driver, self._ordered, self._replays = driver, ordered, replays
         self._open: dict[str, Message] = {}  # by anchor, oldest first
         self._current = ""
         self._home: Message | None = None
@@ -37,12 +37,13 @@ class SimpleHub:
     def possible(self) -> list[Callable[[], None]]:
         """What may happen next."""
         if self._posted and not self._ordered:
-            return [self._reach, self._fail]  # else what was stamped first might be accepted last
+            return [self._reach]  # else what was stamped first might be accepted last
         acts: list[Callable[[], None]] = [self._cut, *(partial(self._others, text) for text in _EVERYTHING)]
         if self._frames:
-            acts += [self._tell] * 6
+            acts += [self._tell] * 6 + [partial(self._tell, "slow"), partial(self._tell, "refuse")]
         else:
-            acts.append(partial(self._step, {"settles": True}))
+            acts += [partial(self._step, {"settles": True}), partial(self._step, {"asks": 503})]
+        acts += [partial(self._step, {"ends": "ok"}), partial(self._step, {"ends": "refuse"})]
         if self._posted is None and not self._answer:
             acts += [partial(self._post, text) for text in _EVERYTHING]
             if self._driver.engine.unsent and (self._ordered or not self._frames):
@@ -55,7 +56,7 @@ class SimpleHub:
 
     def check(self) -> None:
         """Nothing is on its way: who says that all is well shows what the hub shows."""
-        if self._frames or self._posted or self._answer or not self.seen["in_step"]:
+        if self._frames or self._posted or self._answer or self._driver.is_busy or not self.seen["in_step"]:
             return
         shown = self.seen["current"] or ""
         assert shown == self._current, (
@@ -65,6 +66,7 @@ class SimpleHub:
     def finish(self) -> None:
         """All arrives that is on its way, and the engine asks where it must."""
         for _ in range(200):
+            self._step({"ends": "ok"})
             if self._frames:
                 self._tell()
             elif self._posted:
@@ -73,6 +75,8 @@ class SimpleHub:
                 self._accepted()
             elif self._driver.engine.unsent:
                 self._retry()
+            elif self.seen["to_catch_up"]:
+                self._step({"catches up": "ok"})
             elif not self._driver.engine.is_told or not self.seen["in_step"]:
                 self._ask()
             else:
@@ -115,8 +119,8 @@ class SimpleHub:
             else:
                 self._current, self._home, self._made = anchor, None, message["at"]
 
-    def _tell(self) -> None:
-        self._step(self._frames.pop(0))
+    def _tell(self, handler: str = "ok") -> None:
+        self._step({**self._frames.pop(0), "handler": handler})
 
     def _post(self, text: str) -> None:
         message = self._message(text)
@@ -155,6 +159,8 @@ class SimpleHub:
     def _connect(self) -> None:
         self._step({"connected": self._ordered})
         newest = {anchor.partition("/")[0]: message for anchor, message in self._open.items()}
+        if not self._replays:
+            return
         # While nothing is current, what was left open is told to nobody.
         self._frames += [message for message in self._open.values() if self._current and message in newest.values()]
         self._frames += [self._home] if self._home else []

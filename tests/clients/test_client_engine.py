@@ -22,7 +22,7 @@ NOW = instant("2026-11-23T00:00:00Z") or 0
 def event(name: str, *resources: dict[str, Any], at: int = 0, id_: str | None = None, **more: Any) -> Event:
     """An event at this second of a certain minute."""
     stamp = f"2026-11-22T10:00:{at:02}.000Z"
-    return make_event("topic", name, context_of(resources), id=id_, timestamp=stamp, own=False, **more)
+    return make_event("session", name, context_of(resources), id=id_, timestamp=stamp, own=False, **more)
 
 
 def opened(id_: str, at: int, **more: Any) -> Event:
@@ -110,7 +110,7 @@ def shared_at(engine: Engine, anchor: str = "DiagnosticReport/r1") -> tuple[str 
 
 def update(prior: str, version: str, *changes: Any) -> Event:
     """The hub's broadcast of an update."""
-    made = make_event("topic", "DiagnosticReport-update", update_context("DiagnosticReport/r1", changes), own=False)
+    made = make_event("session", "DiagnosticReport-update", update_context("DiagnosticReport/r1", changes), own=False)
     inner = {**made.body["event"], "context.versionId": version, "context.priorVersionId": prior}
     return parse_event({**made.body, "event": inner})
 
@@ -138,7 +138,7 @@ def test_the_content_of_what_was_open_before_joining_is_not_known() -> None:
 
 def sync_error(engine: Engine, about: Event, subscriber: str = "chart") -> None:
     """Somebody did not follow."""
-    told = parse_event(make_sync_error("topic", about, subscriber, "unsaved notes").body)
+    told = parse_event(make_sync_error("session", about, subscriber, "unsaved notes").body)
     engine.came(told)
     engine.sync_error(told)
 

@@ -34,7 +34,7 @@ def update(version: str, *entries: dict[str, Any]) -> Event:
     """An update as others make it."""
     context = update_context(R1, [])
     context[-1]["resource"]["entry"] = list(entries)
-    return make_event("topic", "DiagnosticReport-update", context, version=version)
+    return make_event("session", "DiagnosticReport-update", context, version=version)
 
 
 def content_of(client: FHIRcastClient) -> list[str]:

@@ -21,6 +21,7 @@ _INGRESS = [
     Answer(404, "<html>default backend</html>", content_type="text/html"),
     Answer(403, "", content_type="text/plain"),
     Answer(405, '{"code": 405}', content_type="application/json"),
+    Answer(404, "404 page not found"),
     Answer(502, "<html>bad gateway</html>", content_type="text/html"),
 ]
 
@@ -33,7 +34,7 @@ def ehr(hub: FakeHub, **options: Any) -> tuple[FHIRcastClient, Heard]:
 
 
 @pytest.mark.req("CLT-20")
-@pytest.mark.parametrize("answer", _INGRESS, ids=lambda answer: str(answer.status))
+@pytest.mark.parametrize("answer", _INGRESS, ids=lambda answer: f"{answer.status} {answer.content_type}")
 async def test_a_publication_that_fails_is_out_of_step_at_once_and_is_tried_again(answer: Answer) -> None:
     async with FakeHub() as hub:
         client, heard = ehr(hub)
@@ -187,7 +188,7 @@ async def test_text_that_cannot_be_encoded_ends_no_connection() -> None:
 
 
 @pytest.mark.req("CLT-24")
-@pytest.mark.parametrize("answer", _INGRESS, ids=lambda answer: str(answer.status))
+@pytest.mark.parametrize("answer", _INGRESS, ids=lambda answer: f"{answer.status} {answer.content_type}")
 async def test_an_ingress_ends_no_client(answer: Answer) -> None:
     async with FakeHub() as hub:
         client, _ = ehr(hub)
@@ -249,3 +250,70 @@ def test_an_own_open_that_is_not_told_back_is_asked_for() -> None:
                 assert client.status.in_sync, "the hub was asked"
 
     virtual_time.run(play())
+
+
+@pytest.mark.req("CLT-20")
+async def test_however_often_it_is_clicked_it_is_sent_again_by_one() -> None:
+    async with FakeHub() as hub:
+        client, _ = ehr(hub, timings=Timings(backoff_first=60, backoff_most=60, settle=0.05))
+        async with client:
+            for _ in range(5):
+                hub.answer_next("publish", Answer(502))
+                with pytest.raises(HubError):
+                    await client.open(patient("p2"))
+            assert len(client._session.publisher._telling) == 1
+            tasks = [task for task in asyncio.all_tasks() if "_tell" in repr(task.get_coro())]
+            assert len(tasks) <= 1
+
+
+@pytest.mark.req("CLT-20")
+async def test_a_call_that_is_cancelled_is_told_all_the_same() -> None:
+    async with FakeHub() as hub:
+        client, heard = ehr(hub)
+        async with client:
+            hub.cut("ehr", silently=True)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await client.open(patient("p2"))
+            assert client.status.why.startswith("The others were not told of Patient-open")
+            hub.restore("ehr")
+            await until(lambda: heard.anchors == ["Patient/p2"])
+            await until(lambda: client.status.in_sync)
+
+
+@pytest.mark.req("CLT-19")
+async def test_deep_resources_end_no_client() -> None:
+    deep: Any = {}
+    for _ in range(400):
+        deep = {"x": [deep]}
+    async with FakeHub() as hub:
+        client, heard = ehr(hub)
+        async with client:
+            for _ in range(2):
+                event = await hub.publish("Patient-open", {**patient("p1"), "x": deep})
+                assert (await hub.acknowledged(event)).status == 200
+            assert heard.anchors == ["Patient/p1"], "they are equal"
+
+
+@pytest.mark.req("CLT-21")
+async def test_an_event_of_another_session_is_not_followed() -> None:
+    async with FakeHub() as hub:
+        client, heard = ehr(hub)
+        async with client:
+            (subscription,) = hub._subscriptions.values()
+            assert subscription.socket
+            foreign = make_event("another session", "Patient-open", context_of([patient("p9")]), own=False)
+            subscription.socket.put(foreign.body)
+            await hub.acknowledged(await hub.publish("Patient-open", patient("p1")))
+            assert heard.anchors == ["Patient/p1"]
+
+
+@pytest.mark.req("CLT-24")
+async def test_what_the_hub_declares_is_asked_at_each_subscription() -> None:
+    async with FakeHub() as hub:
+        client, _ = ehr(hub)
+        hub.answer_next("configuration", _INGRESS[-1])
+        async with client:
+            assert "heartbeat" not in hub.subscribed("ehr")
+            hub.deny()
+            await until(lambda: "heartbeat" in hub.subscribed("ehr"))

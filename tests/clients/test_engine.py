@@ -58,19 +58,18 @@ def test_what_can_be_seen_agrees_with_itself(seed: int) -> None:
     for step in sequence["steps"]:
         seen = driver.step(step)
         assert seen["current"] is None or seen["current"] in seen["open"]
-        assert seen["in_step"] == (seen["why"] == "")
         assert not (seen["in_step"] and (seen["behind"] or seen["unsent"] or seen["connection"] != "connected"))
 
 
 @pytest.mark.req("CLT-5", "CLT-9", "CLT-13", "CLT-18", "CLT-20")
-@given(st.data(), st.booleans())
+@given(st.data(), st.booleans(), st.booleans())
 @settings(max_examples=400, deadline=None)
-def test_who_is_in_step_shows_what_the_hub_shows(data: st.DataObject, ordered: bool) -> None:
+def test_who_is_in_step_shows_what_the_hub_shows(data: st.DataObject, ordered: bool, replays: bool) -> None:
     """Whatever is opened, lost and cut: once nothing is on its way, the client shows the hub's current context, or says that it may not."""
-    hub = SimpleHub(Driver({}), ordered=ordered)
+    hub = SimpleHub(Driver({}), ordered=ordered, replays=replays)
     for _ in range(data.draw(st.integers(1, 25))):
         data.draw(st.sampled_from(hub.possible()))()
         hub.check()
     hub.finish()
     hub.check()
-    assert hub.seen["in_step"]
+    assert hub.seen["in_step"] or "did not follow" in hub.seen["why"]

@@ -44,6 +44,8 @@ const LEFT_PART = 0.25;
 const LEFT_SECONDS = 90;
 /** Seconds between two renewals, at least. */
 const LEAST = 0.5;
+/** Statuses that say of a renewal that there is no such subscription any more. */
+const ENDED = new Set([404, 410]);
 
 export class Connection {
   #options;
@@ -99,7 +101,7 @@ export class Connection {
     this.#hurry?.abort();
     const endpoint = this.#endpoint;
     this.#endpoint = null;
-    if (endpoint) await this.#options.hub.unsubscribe(endpoint).catch(() => {});
+    if (endpoint) await this.#options.hub.unsubscribe(endpoint, this.#options.name).catch(() => {});
     this.#life?.end("", NORMAL);
   }
 
@@ -116,7 +118,7 @@ export class Connection {
 
   /** @param {HubError} error @returns {boolean} Whether the hub says never. Once it had this subscription, only the hub itself can. */
   #isFinal(error) {
-    return error.isFinal && (error.isHubs || !this.#wasConfirmed);
+    return error.isFinal && (error.isFromHub || !this.#wasConfirmed);
   }
 
   async #connect() {
@@ -219,7 +221,8 @@ export class Connection {
       if (life.isOver) return;
       const isTokens = error instanceof TokenError && this.#isFinal(error);
       if (!(error instanceof HubError) || isTokens) return life.fail(/** @type {Error} */ (error));
-      if (this.#isFinal(error) || Date.now() > this.#ends) {
+      const isGone = ENDED.has(error.status) && error.isHubs;
+      if (isGone || this.#isFinal(error) || Date.now() > this.#ends) {
         this.#endpoint = null; // whether there can be another one, the hub says when it is asked
         return life.end("The subscription could not be renewed.");
       }

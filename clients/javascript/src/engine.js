@@ -24,6 +24,7 @@ import { DAY } from "./timing.js";
  * @typedef {{resend: Event[], unseen: string[]}} Reported
  */
 
+const OPENS = new Set(["open", "home"]);
 const ASKING = "The connection is back, and what is open at the hub is being found out";
 const UNTOLD = "The connection was lost for a while, and the hub does not tell what is open: the next open will show it";
 const UNREAD = "A message of the hub could not be read, and what is open at the hub is being found out";
@@ -54,10 +55,11 @@ export class Engine {
   #name;
   #handled;
   #order;
-  /** The own event that the others were not told of. @type {Event | null} */
-  #untold = null;
-  /** Whether that is tried again. */
-  #isTried = false;
+  /**
+   * Own events that the others were not told of, by id, why, and whether they are tried again.
+   * @type {Map<string, {event: Event, isTried: boolean, why: string}>}
+   */
+  #untold = new Map();
   #wasConnected = false;
   /** The moment since which it is asked what is open. */
   #since = 0;
@@ -97,9 +99,26 @@ export class Engine {
     return new Map([...this.following.contexts.opens].map(([anchor, event]) => [anchor, this.#context(event)]));
   }
 
-  /** @returns {Event | null} The own event that is tried again, for the hub may not have it. */
+  /** @returns {Event | null} The newest of the own events that are tried again, for the hub may not have it. */
   get unsent() {
-    return this.#isTried ? this.#untold : null;
+    return [...this.#untold.values()].filter(({ isTried }) => isTried).at(-1)?.event ?? null;
+  }
+
+  /** @param {Event} event @returns {boolean} Whether an own event is tried again. */
+  isUnsent({ id }) {
+    return this.#untold.get(id)?.isTried ?? false;
+  }
+
+  /**
+   * @param {Event} event
+   * @returns {boolean} Whether something newer was opened here, so that an own open or close is not told unless the hub does not
+   *     take that.
+   */
+  mustWait({ id, changes }) {
+    const ids = [...this.#untold.keys()];
+    const newer = this.#untold.has(id) ? ids.slice(ids.indexOf(id) + 1) : [];
+    const opens = newer.map((one) => this.#untold.get(one)).filter((one) => one?.isTried && OPENS.has(one.event.kind));
+    return changes && opens.length > 0;
   }
 
   /** @param {string} name Of an event. @returns {boolean} Whether the hub sends events of this name. */
@@ -170,7 +189,8 @@ export class Engine {
   ended(why) {
     this.granted = Object.freeze([]);
     this.#wasConnected = false;
-    this.#untold = null;
+    this.#untold.clear();
+    this.#tellUnsent();
     this.sync.apart("ended", why);
   }
 
@@ -205,13 +225,14 @@ export class Engine {
     if (this.count !== asked) return false; // what came in the meantime is newer than the answer
     const { current: shown } = this.following.contexts;
     const agrees = wasHanded || !event || !shown || event.context.some((item) => named(item) === shown.anchor);
-    this.sync.unknown(agrees ? "" : OTHER);
+    this.sync.unknown(agrees ? "" : OTHER, this.#since);
     return true;
   }
 
-  /** The hub does not tell what is open. */
-  unanswered() {
-    this.sync.unknown(this.#mayDiffer ? UNTOLD : "");
+  /** The hub does not tell what is open. @param {boolean} isFinal Whether asking again brings the same. */
+  unanswered(isFinal) {
+    this.#mayDiffer ||= !isFinal;
+    this.sync.unknown(this.#mayDiffer ? UNTOLD : "", this.#since);
   }
 
   /** Whether it matters that the hub did not tell what is open. */
@@ -240,7 +261,6 @@ export class Engine {
 
   /** An own event is about to be posted. @param {Event} event */
   sending(event) {
-    if (event.announces && this.#untold !== event) this.#drop();
     this.#own.add(event.id);
     this.#onTheirWay.add(event.id);
     this.#order.sending(event);
@@ -257,10 +277,10 @@ export class Engine {
   notSent(event, why, isFinal) {
     this.#onTheirWay.discard(event.id);
     if (isFinal) this.resending.refused(event);
-    if (!event.announces || !(this.#untold === event || !isFinal)) return;
-    this.#untold = event;
-    this.#isTried = !isFinal;
-    this.sync.unsent(`The others were not told of ${event.name}: ${why}`);
+    if (!event.announces || !(this.#untold.has(event.id) || !isFinal)) return;
+    const sentence = `The others were not told of ${event.name}: ${why}`;
+    this.#untold.set(event.id, { event, isTried: !isFinal, why: sentence });
+    this.#tellUnsent();
   }
 
   /**
@@ -272,8 +292,9 @@ export class Engine {
     const isGranted = this.isGranted(event.name);
     const isCertain = this.#taken(event);
     this.#settle(event);
+    this.#supersede(event);
     this.following.followed(event, now);
-    if (event.kind === "open" || event.kind === "home") this.#show(event, event.id);
+    if (OPENS.has(event.kind)) this.#show(event, event.id);
     const { contexts, home } = this.following;
     const isShown = event === contexts.current || event === home;
     this.isTold ||= isShown && this.#order.mark(event).heard > this.#since;
@@ -296,7 +317,8 @@ export class Engine {
    * @param {Event} event
    */
   acceptedLate(event) {
-    this.#isTried = false;
+    this.#supersede(event);
+    this.#notTried(event);
     if (!this.#taken(event) && event.changes) this.#doubt(UNCERTAIN);
   }
 
@@ -306,10 +328,9 @@ export class Engine {
   came(event) {
     const { kind, anchor } = event;
     this.#order.came(event);
-    if (this.#untold?.id === event.id) this.#isTried = false; // the hub has it; whether it is shown, its turn will say
+    this.#notTried(event); // the hub has it; whether the application shows it, its turn will say
     // An older open than what is shown was open before; whether what is shown still is, it does not say.
-    if (kind === "open" || kind === "home") this.isTold ||= this.following.settles(event);
-    else if (kind === "close") this.isTold ||= this.following.contexts.isCurrent(anchor);
+    if (OPENS.has(kind)) this.isTold ||= this.following.settles(event);
     if (event.changes) this.#changed(event);
     if (kind === "open" && anchor) this.content.opened(event);
     else if (kind === "update" && anchor) this.content.updated(event);
@@ -361,7 +382,7 @@ export class Engine {
     const ended = this.following.endedWhatIsShown(event);
     if (verdict === "repeat") this.#repeated(event, now);
     else this.following.passed(event);
-    if (ended) this.#doubt(DOUBT);
+    if (ended || (verdict === "old" && this.following.isOldByEcho(event))) this.#doubt(DOUBT);
     return verdict;
   }
 
@@ -377,8 +398,7 @@ export class Engine {
    * @param {boolean} [isTold] The hub only named it when it was asked, and gave no timestamp.
    */
   followed(event, now, isTold = false) {
-    this.handling = null;
-    this.#settle(event);
+    this.#ends(event);
     if (isTold) {
       this.following.told(event);
       this.failed = null;
@@ -387,7 +407,7 @@ export class Engine {
       return;
     }
     this.following.followed(event, now);
-    if (event.kind === "open" || event.kind === "home") this.#show(event);
+    if (OPENS.has(event.kind)) this.#show(event);
     if (this.failed?.id !== event.id) return;
     this.failed = null;
     this.sync.recovered();
@@ -395,10 +415,10 @@ export class Engine {
 
   /** Its handler refused or failed. @param {Event} event @param {string} why A part of a sentence. */
   refused(event, why) {
-    this.handling = null;
-    this.#settle(event);
+    this.#ends(event);
     this.following.refused(event);
     const mark = this.#order.mark(event);
+    if (OPENS.has(event.kind)) this.sync.known(mark);
     const shown = this.following.contexts.current ?? this.following.home;
     if (!event.matters || (event.changes && shown && this.#isLeft(mark))) return;
     this.failed = event;
@@ -440,24 +460,46 @@ export class Engine {
   }
 
   /**
-   * What the hub was not told of is not to be told any more, once the application is shown something else.
+   * What the hub was not told of is not to be told any more, once the application is shown something else. A logout is.
    * @param {Event} event
    */
   #overtakes({ id, kind, anchor }) {
-    const untold = this.#untold;
-    if (!untold?.changes || untold.id === id) return;
-    if (kind === "open" || kind === "home" || (kind === "close" && anchor === untold.anchor)) this.#drop();
+    for (const { event: untold } of [...this.#untold.values()]) {
+      if (untold.id === id || !untold.changes) continue;
+      if (OPENS.has(kind) || (kind === "close" && anchor === untold.anchor)) this.#settle(untold);
+    }
   }
 
-  #drop() {
-    this.#untold = null;
-    this.#isTried = false;
-    this.sync.unsent("");
+  /**
+   * The hub has an own event: what was not told before an own open, or of what is closed, needs not be told any more.
+   * @param {Event} event
+   */
+  #supersede({ id, kind, anchor }) {
+    for (const { event: untold } of [...this.#untold.values()]) {
+      if (untold.id === id) continue;
+      if (OPENS.has(kind) || (kind === "close" && anchor === untold.anchor)) this.#settle(untold);
+    }
+  }
+
+  /** @param {Event} event */
+  #notTried({ id }) {
+    const untold = this.#untold.get(id);
+    if (untold) untold.isTried = false;
   }
 
   /** What the application makes of an event is known now. @param {Event} event */
   #settle({ id }) {
-    if (this.#untold?.id === id) this.#drop();
+    if (this.#untold.delete(id)) this.#tellUnsent();
+  }
+
+  #tellUnsent() {
+    this.sync.unsent([...this.#untold.values()].at(-1)?.why ?? "");
+  }
+
+  /** The turn of an event is over. @param {Event} event */
+  #ends(event) {
+    if (this.handling?.id === event.id) this.handling = null;
+    this.#settle(event);
   }
 
   /** @param {Event} event @param {string} [ownId] */

@@ -3,6 +3,8 @@
 /** Client errors that may pass; every other one stays. */
 const PASSING = new Set([408, 409, 425, 429]);
 const CONFLICT = 409;
+/** What an ingress answers while the hub is away, some of them with a text like the hub's. */
+const AWAY = new Set([404, 405]);
 
 /** Raised by a handler that does not want to follow an event: the hub is told 409, and everybody else the reason. */
 export class Refuse extends Error {
@@ -34,9 +36,14 @@ export class HubError extends Error {
     return this.status >= 400 && this.status < 500 && !PASSING.has(this.status);
   }
 
+  /** Whether it is certain that the hub itself refused, and nothing between. */
+  get isFromHub() {
+    return this.isHubs && !AWAY.has(this.status);
+  }
+
   /** Whether the hub does not take what was published; else the hub may have it, or take it later. */
   get isRefusal() {
-    return this.isHubs && (this.isFinal || this.status === CONFLICT);
+    return this.isFromHub && (this.isFinal || this.status === CONFLICT);
   }
 }
 

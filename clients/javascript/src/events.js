@@ -231,15 +231,21 @@ export function reference(one) {
  * @returns {boolean} Whether two values are the same JSON, members in any order.
  */
 export function sameJson(one, other) {
-  if (Array.isArray(one) && Array.isArray(other)) {
-    return one.length === other.length && one.every((each, index) => sameJson(each, other[index]));
+  const pairs = [[one, other]];
+  for (let pair = pairs.pop(); pair; pair = pairs.pop()) {
+    /** @type {any} */
+    const [left, right] = pair;
+    const areLists = Array.isArray(left) && Array.isArray(right);
+    const areObjects = isObject(left) && isObject(right);
+    if (!areLists && !areObjects) {
+      if (left !== right) return false;
+      continue;
+    }
+    const names = Object.keys(left);
+    if (names.length !== Object.keys(right).length || !names.every((name) => Object.hasOwn(right, name))) return false;
+    for (const name of names) pairs.push([/** @type {any} */ (left)[name], /** @type {any} */ (right)[name]]);
   }
-  if (!isObject(one) || !isObject(other)) return one === other;
-  const names = Object.keys(one);
-  return (
-    names.length === Object.keys(other).length &&
-    names.every((name) => Object.hasOwn(other, name) && sameJson(one[name], other[name]))
-  );
+  return true;
 }
 
 /** @returns {string} A random UUID (version 4), also where the page did not come by https. */

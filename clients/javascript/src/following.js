@@ -130,6 +130,11 @@ export class Following {
     return !mayBeLeft && this.verdict(event) !== "old";
   }
 
+  /** @param {Event} event @returns {boolean} Whether an open is old only because the echo of an own one has not come yet. */
+  isOldByEcho({ kind }) {
+    return kind === "open" && this.order.isKept && this.#made !== null && this.#made.isAwaited;
+  }
+
   /**
    * @param {Event} event
    * @returns {boolean} Whether it is an open that is not followed, for it was closed while it waited here, and it is newer than

@@ -46,8 +46,8 @@ export class Hub {
   #timings;
   #wire;
   #token;
-  /** @type {Configuration | null} */
-  #configuration = null;
+  /** @type {Configuration} */
+  #configuration = { events: [], ordersEvents: false };
 
   /**
    * @param {object} options
@@ -93,17 +93,19 @@ export class Hub {
     return granted;
   }
 
-  /** @param {string} endpoint @throws {HubError} */
-  async unsubscribe(endpoint) {
-    await this.#post("unsubscribe", this.#form("unsubscribe"), endpoint);
+  /** @param {string} endpoint @param {string} name @throws {HubError} */
+  async unsubscribe(endpoint, name) {
+    const form = { ...this.#form("unsubscribe"), ...(name ? { "subscriber.name": name } : {}) };
+    await this.#post("unsubscribe", form, endpoint);
   }
 
   /**
    * Publish an event (2.6). A hub that is busy for a moment is asked once more.
    * @param {import("./events.js").Message} message
+   * @param {AbortSignal} [signal] Nothing is posted once it has aborted.
    * @throws {HubError}
    */
-  async publish(message) {
+  async publish(message, signal = new AbortController().signal) {
     /** @type {Call} */
     const call = {
       kind: "publish",
@@ -117,7 +119,8 @@ export class Hub {
     } catch (error) {
       const wait = error instanceof HubError && BUSY.has(error.status) ? error.retryAfter : 0;
       if (wait === 0 || wait > this.#timings.request) throw error;
-      await sleep(wait, new AbortController().signal);
+      await sleep(wait, signal);
+      if (signal.aborted) throw error;
       await this.#call(call);
     }
   }
@@ -134,22 +137,23 @@ export class Hub {
 
   /**
    * @param {AbortSignal} signal
-   * @returns {Promise<Configuration>} What the hub declares of itself; nothing where it cannot be asked, and then it is asked
-   *     again.
+   * @returns {Promise<Configuration>} What the hub declares of itself, which another version of it may do differently; while it is
+   *     away, what it declared last.
    */
   async configuration(signal) {
-    if (this.#configuration) return this.#configuration;
-    const nothing = { events: [], ordersEvents: false };
     try {
       /** @type {Call} */
       const call = { kind: "discovery", method: "GET", path: "/.well-known/fhircast-configuration", signal };
-      const { eventsSupported: names, capabilities } = parse((await this.#exchange(call, null)).text) ?? {};
+      const { ok, text } = await this.#exchange(call, null);
+      const declared = ok ? parse(text) : null;
+      if (!declared) return this.#configuration;
+      const { eventsSupported: names, capabilities } = declared;
       const events = Array.isArray(names) ? names.map((name) => String(name).toLowerCase()) : [];
       this.#configuration = { events, ordersEvents: capabilities?.ordersEvents === true };
-      return this.#configuration;
     } catch {
-      return nothing;
+      // It is away.
     }
+    return this.#configuration;
   }
 
   /** @param {string} mode */

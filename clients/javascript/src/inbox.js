@@ -150,7 +150,12 @@ export class Inbox {
   async #run() {
     this.#isAtWork = true;
     for (let next = this.#waiting.shift(); next; next = this.#waiting.shift()) {
-      await this.#handle(next);
+      await this.#handle(next).catch((error) => {
+        // Of the engine's: the next event must have its turn.
+        console.error(`fhircast-client: an event could not be handled: ${nameOf(error)}`);
+        this.#parts.engine.unread();
+        next.answer(FAILED);
+      });
       next.finish(false);
       this.#parts.changed();
     }

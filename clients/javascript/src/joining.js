@@ -54,9 +54,7 @@ export class Joining {
       await sleep(backoff(tries, delays), signal);
       if (signal.aborted) return;
     }
-    if (signal.aborted) return;
-    if (engine.isTold) engine.sync.unknown("");
-    changed();
+    if (!signal.aborted) changed();
   }
 
   /** @param {AbortSignal} signal @returns {Promise<boolean>} Whether there is nothing more to be asked. */
@@ -68,9 +66,9 @@ export class Joining {
       ({ event } = await publisher.current());
     } catch (error) {
       if (signal.aborted) return true;
-      engine.unanswered();
-      const isNever = error instanceof HubError ? NEVER.has(error.status) && error.isHubs : true;
-      return isNever || !engine.mustAskAgain;
+      const isFinal = error instanceof HubError ? NEVER.has(error.status) && error.isHubs : true;
+      engine.unanswered(isFinal);
+      return isFinal || !engine.mustAskAgain;
     }
     if (signal.aborted) return true;
     const delivery = this.#difference(event, () => !signal.aborted && engine.count === asked);

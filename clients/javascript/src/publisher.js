@@ -47,6 +47,8 @@ export class Publisher {
   #lastUpdate = Promise.resolve();
   /** Own updates whose echo is waited for, by id. @type {Map<string, () => void>} */
   #echoes = new Map();
+  /** Ids of own events that are tried again. @type {Set<string>} */
+  #telling = new Set();
   /** Called when something came. @type {Set<() => void>} */
   #news = new Set();
   /** Names of events whose handlers publish what they are shown. @type {Set<string>} */
@@ -195,12 +197,12 @@ export class Publisher {
    *     did not get there.
    */
   #sentAgain(event) {
-    const { engine, hub } = this.#parts;
+    const { engine, hub, signal } = this.#parts;
     return this.#inTurn(async () => {
       if (!engine.isNewest(event)) return false;
       engine.resending.sent(event);
       try {
-        await hub.publish(event.body);
+        await hub.publish(event.body, signal);
         return true;
       } catch (error) {
         return error instanceof HubError && !error.isRefusal ? null : false;
@@ -214,14 +216,22 @@ export class Publisher {
    * @param {number} retryAfter What the hub asked for, in seconds.
    */
   async #tell(event, retryAfter) {
+    if (this.#telling.has(event.id)) return;
+    this.#telling.add(event.id);
+    await this.#tellUntilTold(event, retryAfter).finally(() => this.#telling.delete(event.id));
+  }
+
+  /** @param {Event} event @param {number} retryAfter */
+  async #tellUntilTold(event, retryAfter) {
     const { changed, engine, hand, hub, signal, timings } = this.#parts;
     let wait = retryAfter;
     for (let tries = 1; ; tries += 1) {
       await sleep(Math.max(backoff(tries, timings), wait), signal);
       const isSent = await this.#inTurn(async () => {
-        if (signal.aborted || engine.unsent !== event) return false;
+        if (signal.aborted || !engine.isUnsent(event)) return false;
+        if (engine.mustWait(event)) return null;
         try {
-          await hub.publish(event.body);
+          await hub.publish(event.body, signal);
           engine.acceptedLate(event);
           return true;
         } catch (error) {
@@ -254,10 +264,10 @@ export class Publisher {
     this.#notice(event);
     engine.sending(event);
     try {
-      await hub.publish(event.body);
+      await hub.publish(event.body, signal);
     } catch (error) {
       const wait = this.#notSent(event, error);
-      if (engine.unsent === event && !signal.aborted) void this.#tell(event, wait);
+      if (engine.isUnsent(event) && !signal.aborted) void this.#tell(event, wait);
       changed();
       throw error;
     }

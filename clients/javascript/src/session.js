@@ -185,7 +185,7 @@ export class Session {
   #heard(message, channel) {
     if (!isObject(message) || !("event" in message)) return 0;
     if (!isEvent(message)) {
-      this.#unread("", channel);
+      this.#unread(typeof message.id === "string" ? message.id : "", channel);
       return 0;
     }
     const event = new Event(message, this.engine.isOwn(String(message.id)));
@@ -247,7 +247,7 @@ export class Session {
   }
 
   #changed() {
-    if (this.engine.mustAsk) {
+    if (this.engine.mustAsk && !this.#stopping.signal.aborted) {
       this.engine.mustAsk = false;
       void this.#joining.settle(0);
     }

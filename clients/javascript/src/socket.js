@@ -6,6 +6,7 @@ import { encoded } from "./events.js";
  * What the library needs of a WebSocket, in browsers and in Node.
  * @typedef {object} Socket
  * @property {number} readyState
+ * @property {number} [bufferedAmount] Bytes that were sent and not taken yet.
  * @property {((event: any) => void) | null} onmessage
  * @property {((event: any) => void) | null} onclose
  * @property {((event: any) => void) | null} onerror
@@ -16,6 +17,8 @@ import { encoded } from "./events.js";
 
 const OPEN = 1;
 const ABNORMAL = 1006;
+/** Two pings of a hub, in milliseconds. */
+const MOST_STUCK = 30_000;
 /** The application closes because it stops, or because it has given this socket up. */
 export const NORMAL = 1000;
 export const GIVEN_UP = 4000;
@@ -24,6 +27,8 @@ export const TAKEN_OVER = 1008;
 export class Channel {
   /** @type {Socket | null} */
   #socket = null;
+  /** Since when, in milliseconds of the epoch, the socket has not taken all that was sent; 0 where it has. */
+  #stuckSince = 0;
   #heard;
   #unread;
   #closed;
@@ -61,10 +66,18 @@ export class Channel {
     if (this.#socket?.readyState !== OPEN) return false;
     try {
       this.#socket.send(encoded(message));
+      this.#look();
       return true;
     } catch {
       return false;
     }
+  }
+
+  /** A socket that has taken nothing for two pings is lost, whatever it says. */
+  #look() {
+    if (!this.#socket?.bufferedAmount) this.#stuckSince = 0;
+    else if (this.#stuckSince === 0) this.#stuckSince = Date.now();
+    else if (Date.now() - this.#stuckSince > MOST_STUCK) this.#end(ABNORMAL);
   }
 
   /** Nothing more is heard of it. @param {number} code @param {string} [reason] */

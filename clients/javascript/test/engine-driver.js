@@ -11,6 +11,8 @@ import { makeSyncError } from "../src/syncerrors.js";
 import { instant } from "../src/timing.js";
 
 const TOPIC = "topic";
+/** From here on a status says that the hub may answer later. */
+const FAILED = 500;
 /** Seconds in sequences count from here, in milliseconds of the epoch. */
 const START = Date.UTC(2026, 10, 22, 10);
 /** The own clock, in those seconds, where a sequence does not say: long after all that happens. */
@@ -164,10 +166,10 @@ export class Driver {
     fails: (id) => this.#notSent(id, false),
     // It was tried again, and accepted.
     late: (id, { handler }) => {
-      const { unsent } = this.engine;
-      if (!unsent || unsent.id !== id || this.#onTheirWay.size > 0) return;
-      this.engine.acceptedLate(unsent);
-      this.#wait(unsent, handler);
+      const event = this.#events.get(id);
+      if (!event || !this.engine.isUnsent(event) || this.engine.mustWait(event) || this.#onTheirWay.size > 0) return;
+      this.engine.acceptedLate(event);
+      this.#wait(event, handler);
     },
     // It is time to send an own open again.
     again: (id) => {
@@ -186,7 +188,7 @@ export class Driver {
     },
     // The hub is asked what is open: an open, null for nothing, or the status with which it refuses.
     asks: (answer, step) => {
-      if (typeof answer === "number") this.engine.unanswered();
+      if (typeof answer === "number") this.engine.unanswered(answer < FAILED);
       else this.#ask(answer, step);
     },
     "catches up": (mode) => {
@@ -229,7 +231,7 @@ export class Driver {
   /** @param {string} id @param {boolean} isFinal */
   #notSent(id, isFinal) {
     const event = this.#events.get(id);
-    if (!event || !(this.#onTheirWay.has(id) || this.engine.unsent === event)) return;
+    if (!event || !(this.#onTheirWay.has(id) || this.engine.isUnsent(event))) return;
     this.#onTheirWay.delete(id);
     this.engine.notSent(event, isFinal ? "the hub answered 400" : "the hub answered 502", isFinal);
   }

@@ -294,7 +294,7 @@ test("CLT-9 frames that are none, events of others, and events before the confir
   await client.start();
   await flush();
   assert.deepEqual(heard, ["Patient-open Patient/p1"]);
-  assert.deepEqual(hub.acknowledged, ["e1 200"]);
+  assert.deepEqual(hub.acknowledged, ["x 500", "e1 200"]);
 });
 
 test("CLT-26 CLT-5 an older close of what is not current calls no handler, and closes it", async (t) => {

@@ -72,7 +72,7 @@ class Connection:
     ) -> None:
         self._hub, self._listener, self._connect, self._timings = hub, listener, connect, timings
         self._asked, self._name, self._lease_seconds = list(events), name, lease_seconds
-        self._heartbeat, self._ordered, self._is_discovered = heartbeat, False, False
+        self._heartbeat, self._ordered = heartbeat, False
         self._backoff = Backoff(timings.backoff_first, timings.backoff_most)
         self._failures = 0
         self._was_confirmed = False
@@ -110,7 +110,7 @@ class Connection:
 
     def _is_final(self, error: HubError) -> bool:
         """Whether the hub says never. Once it had this subscription, only the hub itself can."""
-        return error.is_final and (error.is_hubs or not self._was_confirmed)
+        return error.is_final and (error.is_from_hub or not self._was_confirmed)
 
     def _judge(self, loss: _Loss) -> None:
         """Whether the endpoint is tried again, and how soon."""
@@ -141,14 +141,12 @@ class Connection:
             return _Loss(f"the hub cannot be reached: {type(error).__name__}")
 
     async def _discover(self) -> None:
-        """Ask for heartbeats where the hub declares them; a hub that does not answer is asked at the next subscription."""
-        if self._is_discovered:
-            return
+        """Ask what the hub declares, which another version of it may do differently; what it declared last holds while it is away."""
         try:
             declared = await self._hub.configuration()
         except HubError:
             return
-        self._is_discovered, self._ordered = True, declared.orders_events
+        self._ordered = declared.orders_events
         if self._heartbeat and _HEARTBEAT in declared.events and _HEARTBEAT not in self._asked:
             self._asked.append(_HEARTBEAT)
 

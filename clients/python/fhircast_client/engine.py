@@ -27,6 +27,7 @@ _DOUBT = "Something was opened and closed at once, and what is open at the hub i
 _UNCERTAIN = "The connection was lost while something was published, and what is open at the hub is being found out"
 _NO_ECHO = "The hub does not tell what is published here, and what is open at the hub is being found out"
 _OTHER = "Another context is open at the hub, which this application does not follow"
+_OPENS = (Kind.OPEN, Kind.HOME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,9 @@ class Engine:
         #: Whether the hub must be asked what is open, though the connection was not lost. Whoever asks sets it back.
         self.must_ask = False
         self._name, self._handled = name, handled
-        self._untold: Event | None = None  # the own event that the others were not told of
-        self._is_tried = False  # whether that is tried again
+        self._why_unsent: dict[str, str] = {}
+        #: Own events that the others were not told of, by id, and whether they are tried again.
+        self._untold: OrderedDict[str, tuple[Event, bool]] = OrderedDict()
         self._was_connected = False
         self._since = 0  # the moment since which it is asked what is open
         self._may_differ = False  # whether what is shown may have been left while the connection was lost
@@ -91,8 +93,18 @@ class Engine:
 
     @property
     def unsent(self) -> Event | None:
-        """The own event that is tried again, for the hub may not have it."""
-        return self._untold if self._is_tried else None
+        """The newest of the own events that are tried again, for the hub may not have it."""
+        return next((event for event, is_tried in reversed(self._untold.values()) if is_tried), None)
+
+    def is_unsent(self, event: Event) -> bool:
+        """Whether an own event is tried again."""
+        return self._untold.get(event.id, (event, False))[1]
+
+    def must_wait(self, event: Event) -> bool:
+        """Whether something newer was opened here, so that an own open or close is not told unless the hub does not take that."""
+        newer = list(self._untold)[list(self._untold).index(event.id) + 1 :] if event.id in self._untold else []
+        opens = (self._untold[id_] for id_ in newer)
+        return event.kind.changes_context and any(is_tried and one.kind in _OPENS for one, is_tried in opens)
 
     def is_granted(self, name: str) -> bool:
         """Whether the hub sends events of this name."""
@@ -145,7 +157,9 @@ class Engine:
 
     def ended(self, why: str) -> None:
         """The client is stopped, or cannot go on."""
-        self.granted, self._was_connected, self._untold = (), False, None
+        self.granted, self._was_connected = (), False
+        self._untold.clear()
+        self._tell_unsent()
         self.sync.apart("ended", why)
 
     def unread(self) -> None:
@@ -172,12 +186,13 @@ class Engine:
             return False  # what came in the meantime is newer than the answer
         shown = self.following.contexts.current
         agrees = was_handed or event is None or shown is None or shown.anchor in [named(item) for item in event.context]
-        self.sync.unknown("" if agrees else _OTHER)
+        self.sync.unknown("" if agrees else _OTHER, self._since)
         return True
 
-    def unanswered(self) -> None:
-        """The hub does not tell what is open."""
-        self.sync.unknown(_UNTOLD if self._may_differ else "")
+    def unanswered(self, *, is_final: bool) -> None:
+        """The hub does not tell what is open; `is_final`: asking again brings the same."""
+        self._may_differ |= not is_final
+        self.sync.unknown(_UNTOLD if self._may_differ else "", self._since)
 
     @property
     def must_ask_again(self) -> bool:
@@ -200,8 +215,6 @@ class Engine:
 
     def sending(self, event: Event) -> None:
         """An own event is about to be posted."""
-        if event.announces and self._untold is not event:
-            self._overtaken()
         self._own.add(event.id)
         self._on_their_way.add(event.id)
         self._order.sending(event)
@@ -215,16 +228,18 @@ class Engine:
         self._on_their_way.discard(event.id)
         if is_final:
             self.resending.refused(event)
-        if event.announces and (self._untold is event or not is_final):
-            self._untold, self._is_tried = event, not is_final
-            self.sync.unsent(f"The others were not told of {event.name}: {why}")
+        if event.announces and (event.id in self._untold or not is_final):
+            self._untold[event.id] = (event, not is_final)
+            self._why_unsent[event.id] = f"The others were not told of {event.name}: {why}"
+            self._tell_unsent()
 
     def accepted(self, event: Event, now: int) -> None:
         """The hub accepted it: the application shows it. `now` is the own clock, as an instant."""
         is_granted, is_certain = self.is_granted(event.name), self._taken(event)
         self._settle(event)
+        self._supersede(event)
         self.following.followed(event, now)
-        if event.kind in (Kind.OPEN, Kind.HOME):
+        if event.kind in _OPENS:
             self._show(event, own_id=event.id)
             is_shown = event in (self.following.contexts.current, self.following.home)
             self.is_told |= is_shown and self._order.mark(event).heard > self._since
@@ -242,7 +257,8 @@ class Engine:
 
     def accepted_late(self, event: Event) -> None:
         """The hub accepted it when it was tried again: whether the application still shows it, its handler must say."""
-        self._is_tried = False
+        self._supersede(event)
+        self._not_tried(event)
         if not self._taken(event) and event.kind.changes_context:
             self._doubt(_UNCERTAIN)
 
@@ -251,14 +267,10 @@ class Engine:
     def came(self, event: Event) -> None:
         """An event came from the hub; in which order its handler has its turn is another matter."""
         self._order.came(event)
-        if self._untold is not None and self._untold.id == event.id:
-            self._is_tried = False  # the hub has it; whether the application shows it, its turn will say
-        current = self.following.contexts.current
-        if event.kind in (Kind.OPEN, Kind.HOME):
+        self._not_tried(event)  # the hub has it; whether the application shows it, its turn will say
+        if event.kind in _OPENS:
             # An older open than what is shown was open before; whether what is shown still is, it does not say.
             self.is_told |= self.following.settles(event)
-        elif event.kind is Kind.CLOSE and current is not None and event.anchor == current.anchor:
-            self.is_told = True
         if event.kind.changes_context:
             self._changed(event)
         match event.kind:
@@ -305,18 +317,17 @@ class Engine:
             self._repeated(event, now)
         else:
             self.following.passed(event)
-        if ended:
+        if ended or (verdict is Verdict.OLD and self.following.is_old_by_echo(event)):
             self._doubt(_DOUBT)
         return verdict
 
     def overtaken(self) -> None:
         """The event that has its turn is not to be followed any more."""
-        self.handling = None
+        self._ends(None)
 
     def followed(self, event: Event, now: int, *, told: bool = False) -> None:
         """Its handler followed it; `told`: the hub only named it when it was asked, and gave no timestamp."""
-        self.handling = None
-        self._settle(event)
+        self._ends(event)
         if told:
             self.following.told(event)
             self.failed = None
@@ -324,7 +335,7 @@ class Engine:
             self._show(event)
             return
         self.following.followed(event, now)
-        if event.kind in (Kind.OPEN, Kind.HOME):
+        if event.kind in _OPENS:
             self._show(event)
         if self.failed is not None and self.failed.id == event.id:
             self.failed = None
@@ -332,10 +343,11 @@ class Engine:
 
     def refused(self, event: Event, why: str) -> None:
         """Its handler refused or failed; `why` is a part of a sentence."""
-        self.handling = None
-        self._settle(event)
+        self._ends(event)
         self.following.refused(event)
         mark = self._order.mark(event)
+        if event.kind in _OPENS:
+            self.sync.known(mark)
         shown = self.following.contexts.current or self.following.home
         if event.matters and not (event.kind.changes_context and shown and self._is_left(mark)):
             self.failed, self._failed_mark = event, mark
@@ -368,21 +380,40 @@ class Engine:
         return is_certain
 
     def _overtakes(self, event: Event) -> None:
-        """What the hub was not told of is not to be told any more, once the application is shown something else."""
-        untold = self._untold
-        if untold is None or untold.id == event.id or not untold.kind.changes_context:
-            return
-        if event.kind in (Kind.OPEN, Kind.HOME) or (event.kind is Kind.CLOSE and event.anchor == untold.anchor):
-            self._overtaken()
+        """What the hub was not told of is not to be told any more, once the application is shown something else. A logout is."""
+        for untold, _ in list(self._untold.values()):
+            if untold.id == event.id or not untold.kind.changes_context:
+                continue
+            if event.kind in _OPENS or (event.kind is Kind.CLOSE and event.anchor == untold.anchor):
+                self._settle(untold)
 
-    def _overtaken(self) -> None:
-        self._untold, self._is_tried = None, False
-        self.sync.unsent("")
+    def _supersede(self, event: Event) -> None:
+        """The hub has an own event: what was not told before an own open, or of what is closed, needs not be told any more."""
+        older = (one for one, _ in list(self._untold.values()) if one.id != event.id)
+        for untold in older:
+            if event.kind in _OPENS or (event.kind is Kind.CLOSE and event.anchor == untold.anchor):
+                self._settle(untold)
+
+    def _not_tried(self, event: Event) -> None:
+        if event.id in self._untold:
+            self._untold[event.id] = (event, False)
 
     def _settle(self, event: Event) -> None:
         """What the application makes of an event is known now."""
-        if self._untold is not None and self._untold.id == event.id:
-            self._overtaken()
+        if self._untold.pop(event.id, None):
+            self._tell_unsent()
+
+    def _tell_unsent(self) -> None:
+        newest = next(reversed(self._untold), "")
+        self.sync.unsent(self._why_unsent.get(newest, ""))
+        self._why_unsent = {id_: why for id_, why in self._why_unsent.items() if id_ in self._untold}
+
+    def _ends(self, event: Event | None) -> None:
+        """The turn of an event is over."""
+        if event is None or (self.handling is not None and self.handling.id == event.id):
+            self.handling = None
+        if event is not None:
+            self._settle(event)
 
     def _show(self, event: Event, own_id: str = "") -> None:
         mark = self._order.mark(event)

@@ -17,6 +17,8 @@ class Refuse(Exception):
 #: Client errors that may pass; every other one stays.
 _PASSING = frozenset((408, 409, 425, 429))
 _CONFLICT = 409
+#: What an ingress answers while the hub is away, some of them with a text like the hub's.
+_AWAY = frozenset((404, 405))
 
 
 class HubError(Exception):
@@ -40,9 +42,14 @@ class HubError(Exception):
         return 400 <= self.status < 500 and self.status not in _PASSING
 
     @property
+    def is_from_hub(self) -> bool:
+        """Whether it is certain that the hub itself refused, and nothing between."""
+        return self.is_hubs and self.status not in _AWAY
+
+    @property
     def is_refusal(self) -> bool:
         """Whether the hub does not take what was published; else the hub may have it, or take it later."""
-        return self.is_hubs and (self.is_final or self.status == _CONFLICT)
+        return self.is_from_hub and (self.is_final or self.status == _CONFLICT)
 
 
 class TokenError(HubError):

@@ -112,6 +112,10 @@ class Following:
         may_be_left = self._moved_before and event.id in self._handed
         return not may_be_left and self.verdict(event) is not Verdict.OLD
 
+    def is_old_by_echo(self, event: Event) -> bool:
+        """Whether an open is old only because the echo of an own one has not come yet."""
+        return event.kind is Kind.OPEN and self.order.is_kept and self._made is not None and self._made.is_awaited
+
     def ended_what_is_shown(self, event: Event) -> bool:
         """Whether it is an open that is not followed, for it was closed while it waited here, and it is newer than what is shown: at
         the hub that is not current any more."""

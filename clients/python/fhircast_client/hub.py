@@ -97,14 +97,10 @@ class Hub:
         return _json(await self._send("context", "GET", f"/{quote(self._topic, safe='')}"))
 
     async def configuration(self) -> Configuration:
-        """What the hub declares of itself (2.7); nothing where it declares nothing."""
-        try:
-            answer = _json(await self._send("configuration", "GET", "/.well-known/fhircast-configuration", token=False))
-        except HubError as error:
-            if error.status == 0:
-                raise
-            return Configuration()
-        answer = answer if isinstance(answer, dict) else {}
+        """What the hub declares of itself (2.7). Raises HubError, also where the answer is no JSON object."""
+        answer = _json(await self._send("configuration", "GET", "/.well-known/fhircast-configuration", token=False))
+        if not isinstance(answer, dict):
+            raise HubError(0, "the hub's configuration cannot be read: expected a JSON object", is_hubs=False)
         names, capabilities = answer.get("eventsSupported"), answer.get("capabilities")
         events = [name.lower() for name in names if isinstance(name, str)] if isinstance(names, list) else []
         orders = isinstance(capabilities, dict) and capabilities.get("ordersEvents") is True

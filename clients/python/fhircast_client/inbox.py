@@ -153,6 +153,7 @@ class Inbox:
                 self._engine.refused(delivery.event, why)
                 delivery.answer(_OVERLOADED, why)
                 self._changed()
+            delivery.finish(False)
             return
         delivery.start(self._timings, self._give_up)
         self._waiting.put_nowait(delivery)
@@ -165,6 +166,10 @@ class Inbox:
             self._at_work = True
             try:
                 await self._handle(delivery)
+            except Exception as error:  # of the engine's: the next event must have its turn
+                _log.error("an event could not be handled: %s in %s", type(error).__name__, place_of(error))
+                self._engine.unread()
+                delivery.answer(_FAILED)
             finally:
                 self._at_work = False
                 delivery.finish(False)

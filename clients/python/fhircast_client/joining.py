@@ -34,8 +34,6 @@ class Joining:
         while not self._engine.is_told and not await self._ask():
             self._changed()
             await asyncio.sleep(backoff.next())
-        if self._engine.is_told:
-            self._engine.sync.unknown("")
         self._changed()
 
     async def _ask(self) -> bool:
@@ -45,12 +43,17 @@ class Joining:
             event, _, _ = await self._publisher.current()
         except HubError as error:
             _log.info("the hub does not tell what is open (%s)", error.status)
-            self._engine.unanswered()
-            return (error.status in _NEVER and error.is_hubs) or not self._engine.must_ask_again
-        delivery = self._difference(event, lambda: self._engine.count == asked)
+            is_final = error.status in _NEVER and error.is_hubs
+            self._engine.unanswered(is_final=is_final)
+            return is_final or not self._engine.must_ask_again
+        is_over = False
+        delivery = self._difference(event, lambda: not is_over and self._engine.count == asked)
         if delivery is not None:
             self._inbox.deliver(delivery)
-            await delivery.done
+            try:
+                await delivery.done
+            finally:
+                is_over = True  # another connection has an answer of its own
         return self._engine.settled(event, asked=asked, was_handed=delivery is not None)
 
     def _difference(self, event: Event | None, applies: Callable[[], bool]) -> Delivery | None:

@@ -57,6 +57,7 @@ class Publisher:
         self._updating = asyncio.Lock()
         self._echoes: dict[str, asyncio.Event] = {}
         self._news = asyncio.Event()
+        self._telling: set[str] = set()  # ids of own events that are tried again
         self._said: set[str] = set()  # names of events whose handlers publish what they are shown
 
     async def open(self, name: str, context: Iterable[Mapping[str, Any]]) -> Event:
@@ -136,7 +137,7 @@ class Publisher:
             try:
                 await self._post(event)
             except HubError as error:
-                if isinstance(error, TokenError) or 400 <= error.status < 429:
+                if error.is_refusal:
                     break
                 await asyncio.sleep(max(backoff.next(), error.retry_after or 0.0))
             else:
@@ -171,12 +172,20 @@ class Publisher:
 
     async def _tell(self, event: Event, delay: float) -> None:
         """Post an own event again that the hub may not have, with backoff, until the others were told or something overtook it."""
+        try:
+            await self._tell_until_told(event, delay)
+        finally:
+            self._telling.discard(event.id)
+
+    async def _tell_until_told(self, event: Event, delay: float) -> None:
         backoff = Backoff(self._timings.backoff_first, self._timings.backoff_most)
         while True:
             await asyncio.sleep(max(backoff.next(), delay))
             async with self.free:
-                if self._engine.unsent is not event:
+                if not self._engine.is_unsent(event):
                     return
+                if self._engine.must_wait(event):
+                    continue
                 try:
                     await self._hub.publish(event.body)
                 except HubError as error:
@@ -207,19 +216,23 @@ class Publisher:
         try:
             await self._hub.publish(event.body)
         except HubError as error:
-            self._engine.not_sent(event, error.message, is_final=error.is_refusal)
-            if self._engine.unsent is event:
-                self._spawn(self._tell(event, error.retry_after or 0.0))
-            self._changed()
+            self._not_sent(event, error.message, is_final=error.is_refusal, delay=error.retry_after or 0.0)
             raise
         except BaseException:
-            self._engine.not_sent(event, "it was cancelled", is_final=True)
+            self._not_sent(event, "the call was cancelled", is_final=False)
             raise
         self._engine.accepted(event, now())
         if event.kind.changes_context:
             self._spawn(self._await_echo(event))
         self._changed()
         return event
+
+    def _not_sent(self, event: Event, why: str, *, is_final: bool, delay: float = 0.0) -> None:
+        self._engine.not_sent(event, why, is_final=is_final)
+        if self._engine.is_unsent(event) and event.id not in self._telling:
+            self._telling.add(event.id)
+            self._spawn(self._tell(event, delay))
+        self._changed()
 
     async def _await_echo(self, event: Event) -> None:
         await asyncio.sleep(_ECHO_SECONDS)

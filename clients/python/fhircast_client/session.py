@@ -60,7 +60,7 @@ class Session:
             changed=self.changed,
             shared=self._shared,
         )
-        self._timings = timings
+        self._timings, self._topic = timings, topic
         self._joining = Joining(self.engine, self.publisher, self.inbox, changed=self.changed)
         self._unseen = Unseen(timings.unseen, spawn=spawn, quiet=self._quiet)
         self._settling: asyncio.Task[None] | None = None
@@ -103,8 +103,10 @@ class Session:
             event = parse_event(message)
         except ValueError:
             if isinstance(message, dict) and "event" in message:
-                self.unread(channel, "")
+                self.unread(channel, message["id"] if isinstance(message.get("id"), str) else "")
             return None
+        if event.topic and event.topic != self._topic:
+            return None  # another session's must not be followed
         if event.kind is not Kind.HEARTBEAT:
             self._wire(WireMessage("in", "event", event.body))
         if event.kind in (Kind.OPEN, Kind.CLOSE) and not event.anchor:
