@@ -86,7 +86,7 @@ class Driver:
             "in_step": status.in_sync,
             "why": status.why,
             "behind": list(status.behind),
-            "unsent": engine.unsent.id if engine.unsent else None,
+            "unsent": engine.untold.newest.id if engine.untold.newest else None,
             "to_catch_up": self._id(failed) if failed else None,
             "told": engine.is_told,
             "asks_again": engine.must_ask_again,
@@ -152,7 +152,7 @@ class Driver:
     def _opens(self, text: str, step: dict[str, Any]) -> None:
         """The application opens something: posted unless everybody shows that already."""
         event = self._event(text, step, own=True, keep=False)
-        unsent = self.engine.unsent
+        unsent = self.engine.untold.newest
         self._said["shown_again"] = self.engine.is_shown_again(event)
         if self.engine.shows(event) is not None:
             self._said["posted"] = None
@@ -181,7 +181,7 @@ class Driver:
 
     def _not_sent(self, id_: str, *, is_final: bool) -> None:
         event = self._events.get(id_)
-        if event is not None and (id_ in self._on_their_way or self.engine.is_unsent(event)):
+        if event is not None and (id_ in self._on_their_way or self.engine.untold.is_tried(event)):
             self._on_their_way.discard(id_)
             self.engine.not_sent(
                 event, "the hub answered 400" if is_final else "the hub answered 502", is_final=is_final
@@ -190,7 +190,12 @@ class Driver:
     def _late(self, id_: str, step: dict[str, Any]) -> None:
         """It was tried again, and accepted."""
         event = self._events.get(id_)
-        if event is None or not self.engine.is_unsent(event) or self.engine.must_wait(event) or self._on_their_way:
+        if (
+            event is None
+            or not self.engine.untold.is_tried(event)
+            or self.engine.untold.must_wait(event)
+            or self._on_their_way
+        ):
             return
         self.engine.accepted_late(event)
         self._waiting.append(Delivery(event, step.get("handler", "ok")))

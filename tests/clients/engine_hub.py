@@ -46,7 +46,7 @@ class SimpleHub:
         acts += [partial(self._step, {"ends": "ok"}), partial(self._step, {"ends": "refuse"})]
         if self._posted is None and not self._answer:
             acts += [partial(self._post, text) for text in _EVERYTHING]
-            if self._driver.engine.unsent and (self._ordered or not self._frames):
+            if self._driver.engine.untold.newest and (self._ordered or not self._frames):
                 acts += [self._retry] * 4
         if self._posted:
             acts += [self._reach] * 4 + [self._fail]
@@ -73,7 +73,7 @@ class SimpleHub:
                 self._reach()
             elif self._answer:
                 self._accepted()
-            elif self._driver.engine.unsent:
+            elif self._driver.engine.untold.newest:
                 self._retry()
             elif self.seen["to_catch_up"]:
                 self._step({"catches up": "ok"})
@@ -130,7 +130,7 @@ class SimpleHub:
 
     def _retry(self) -> None:
         """What the hub may not have is posted again; it is accepted at once, and told after what is on its way."""
-        unsent = self._driver.engine.unsent
+        unsent = self._driver.engine.untold.newest
         assert unsent
         things = [f"{item['resource']['id']}" for item in unsent.context]
         self._accept({"comes": " ".join([unsent.name, *things]), "id": unsent.id, "at": self._times[unsent.id]})

@@ -11,6 +11,7 @@ from clients.test_engine import differs, table
 from fhircast_client import content, contexts, order, resending, status
 from fhircast_client.engine import Engine
 from fhircast_client.following import Following
+from fhircast_client.untold import Untold
 from simulation.mutants import Mutant, mutated
 
 _NOBODY: tuple[str, ...] = ()
@@ -77,30 +78,28 @@ _MUTANTS: list[tuple[str, Callable[..., Any], str, str]] = [
         "is_certain, mark = event.id not in self._sent_before,",
         "is_certain, mark = True,",
     ),
-    ("what is shown does not overtake what is unsent", Engine._overtakes, "self._settle(untold)", "pass"),
-    ("an own open leaves what is unsent", Engine._supersede, "self._settle(untold)", "pass"),
-    ("an own close of something else overtakes", Engine._supersede, "event.anchor == untold.anchor", "True"),
-    ("two opens are told at once", Engine.must_wait, "is_tried and one.kind in _OPENS", "False"),
+    (
+        "what is shown does not overtake what is unsent",
+        Engine.turn,
+        "self.untold.overtaken(event, by_own=False)",
+        "pass",
+    ),
+    ("an own open leaves what is unsent", Engine.accepted, "self.untold.overtaken(event, by_own=True)", "pass"),
+    ("an own close of something else overtakes", Untold.overtaken, "event.anchor == one.anchor", "True"),
+    ("two opens are told at once", Untold.must_wait, "one.is_tried and one.event.kind in _OPENS", "False"),
     ("a handler that ends late says what is open", Engine.unanswered, ", self._since)", ")"),
     ("what an echo is awaited for is green", Engine.turn, "self.following.is_old_by_echo(event)", "False"),
-    ("a close of something else overtakes", Engine._overtakes, "event.anchor == untold.anchor", "True"),
-    ("a logout is overtaken", Engine._overtakes, "or not untold.kind.changes_context", ""),
-    ("what failed is not tried again", Engine.not_sent, "self._untold[event.id] = (event, not is_final)", "pass"),
-    ("what failed leaves the application in step", Engine._tell_unsent, "self.sync.unsent(", "str("),
-    (
-        "what was refused is tried again",
-        Engine.not_sent,
-        "event, not is_final",
-        "event, True",
-    ),
+    ("a logout is overtaken", Untold.overtaken, "by_own or one.kind.changes_context", "True"),
+    ("what failed is not tried again", Untold.failed, "not is_final)", "False)"),
+    ("what was refused is tried again", Untold.failed, "not is_final)\n", "True)\n"),
     (
         "what was told late is in step before it is shown",
         Engine.accepted_late,
-        "self._not_tried(event)",
-        "self._settle(event)",
+        "self.untold.has_come(event)",
+        "self.untold.settled(event)",
     ),
-    ("updates are tried again", Engine.not_sent, "event.announces and", ""),
-    ("what comes back is sent again", Engine.came, "self._not_tried(event)", "pass"),
+    ("updates are tried again", Untold.failed, "event.announces and", ""),
+    ("what comes back is sent again", Engine.came, "self.untold.has_come(event)", "pass"),
     ("what is current is opened again", Engine.shows, "says_the_same(known, event)", "False"),
     ("who is out of step opens nothing", Engine.shows, " and self.sync.status.in_sync", ""),
     ("what is overtaken is not opened again", Engine.shows, " and self.is_newest(known)", ""),

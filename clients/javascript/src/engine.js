@@ -14,6 +14,7 @@ import { Resending } from "./resending.js";
 import { Sync } from "./status.js";
 import { readSyncErrors } from "./syncerrors.js";
 import { DAY } from "./timing.js";
+import { Untold } from "./untold.js";
 
 /** @typedef {import("./events.js").Event} Event */
 /** @typedef {import("./following.js").Verdict} Verdict */
@@ -39,6 +40,7 @@ export class Engine {
   following = new Following();
   content = new Contents();
   resending = new Resending();
+  untold = new Untold();
   sync;
   /** The names of the events that the hub sends. @type {readonly string[]} */
   granted = Object.freeze([]);
@@ -55,11 +57,6 @@ export class Engine {
   #name;
   #handled;
   #order;
-  /**
-   * Own events that the others were not told of, by id, why, and whether they are tried again.
-   * @type {Map<string, {event: Event, isTried: boolean, why: string}>}
-   */
-  #untold = new Map();
   #wasConnected = false;
   /** The moment since which it is asked what is open. */
   #since = 0;
@@ -83,7 +80,7 @@ export class Engine {
     this.#name = name;
     this.#handled = handled;
     const order = (this.#order = this.following.order);
-    this.sync = new Sync((one, other) => order.isOlder(one, other));
+    this.sync = new Sync((one, other) => order.isOlder(one, other), this.untold);
   }
 
   // What is known
@@ -97,28 +94,6 @@ export class Engine {
   /** @returns {Map<string, Context>} All that are open, by anchor, in the order in which they were opened. */
   get contexts() {
     return new Map([...this.following.contexts.opens].map(([anchor, event]) => [anchor, this.#context(event)]));
-  }
-
-  /** @returns {Event | null} The newest of the own events that are tried again, for the hub may not have it. */
-  get unsent() {
-    return [...this.#untold.values()].filter(({ isTried }) => isTried).at(-1)?.event ?? null;
-  }
-
-  /** @param {Event} event @returns {boolean} Whether an own event is tried again. */
-  isUnsent({ id }) {
-    return this.#untold.get(id)?.isTried ?? false;
-  }
-
-  /**
-   * @param {Event} event
-   * @returns {boolean} Whether something newer was opened here, so that an own open or close is not told unless the hub does not
-   *     take that.
-   */
-  mustWait({ id, changes }) {
-    const ids = [...this.#untold.keys()];
-    const newer = this.#untold.has(id) ? ids.slice(ids.indexOf(id) + 1) : [];
-    const opens = newer.map((one) => this.#untold.get(one)).filter((one) => one?.isTried && OPENS.has(one.event.kind));
-    return changes && opens.length > 0;
   }
 
   /** @param {string} name Of an event. @returns {boolean} Whether the hub sends events of this name. */
@@ -189,8 +164,7 @@ export class Engine {
   ended(why) {
     this.granted = Object.freeze([]);
     this.#wasConnected = false;
-    this.#untold.clear();
-    this.#tellUnsent();
+    this.untold.clear();
     this.sync.apart("ended", why);
   }
 
@@ -277,10 +251,7 @@ export class Engine {
   notSent(event, why, isFinal) {
     this.#onTheirWay.discard(event.id);
     if (isFinal) this.resending.refused(event);
-    if (!event.announces || !(this.#untold.has(event.id) || !isFinal)) return;
-    const sentence = `The others were not told of ${event.name}: ${why}`;
-    this.#untold.set(event.id, { event, isTried: !isFinal, why: sentence });
-    this.#tellUnsent();
+    this.untold.failed(event, why, isFinal);
   }
 
   /**
@@ -291,8 +262,8 @@ export class Engine {
   accepted(event, now) {
     const isGranted = this.isGranted(event.name);
     const isCertain = this.#taken(event);
-    this.#settle(event);
-    this.#supersede(event);
+    this.untold.settled(event);
+    this.untold.overtaken(event, true);
     this.following.followed(event, now);
     if (OPENS.has(event.kind)) this.#show(event, event.id);
     const { contexts, home } = this.following;
@@ -317,8 +288,8 @@ export class Engine {
    * @param {Event} event
    */
   acceptedLate(event) {
-    this.#supersede(event);
-    this.#notTried(event);
+    this.untold.overtaken(event, true);
+    this.untold.hasCome(event);
     if (!this.#taken(event) && event.changes) this.#doubt(UNCERTAIN);
   }
 
@@ -328,7 +299,7 @@ export class Engine {
   came(event) {
     const { kind, anchor } = event;
     this.#order.came(event);
-    this.#notTried(event); // the hub has it; whether the application shows it, its turn will say
+    this.untold.hasCome(event);
     // An older open than what is shown was open before; whether what is shown still is, it does not say.
     if (OPENS.has(kind)) this.isTold ||= this.following.settles(event);
     if (event.changes) this.#changed(event);
@@ -375,10 +346,10 @@ export class Engine {
     const verdict = again ? "follow" : this.verdict(event);
     if (verdict === "follow") {
       this.handling = event;
-      this.#overtakes(event);
+      this.untold.overtaken(event, false);
       return verdict;
     }
-    this.#settle(event);
+    this.untold.settled(event);
     const ended = this.following.endedWhatIsShown(event);
     if (verdict === "repeat") this.#repeated(event, now);
     else this.following.passed(event);
@@ -459,47 +430,10 @@ export class Engine {
     return isCertain;
   }
 
-  /**
-   * What the hub was not told of is not to be told any more, once the application is shown something else. A logout is.
-   * @param {Event} event
-   */
-  #overtakes({ id, kind, anchor }) {
-    for (const { event: untold } of [...this.#untold.values()]) {
-      if (untold.id === id || !untold.changes) continue;
-      if (OPENS.has(kind) || (kind === "close" && anchor === untold.anchor)) this.#settle(untold);
-    }
-  }
-
-  /**
-   * The hub has an own event: what was not told before an own open, or of what is closed, needs not be told any more.
-   * @param {Event} event
-   */
-  #supersede({ id, kind, anchor }) {
-    for (const { event: untold } of [...this.#untold.values()]) {
-      if (untold.id === id) continue;
-      if (OPENS.has(kind) || (kind === "close" && anchor === untold.anchor)) this.#settle(untold);
-    }
-  }
-
-  /** @param {Event} event */
-  #notTried({ id }) {
-    const untold = this.#untold.get(id);
-    if (untold) untold.isTried = false;
-  }
-
-  /** What the application makes of an event is known now. @param {Event} event */
-  #settle({ id }) {
-    if (this.#untold.delete(id)) this.#tellUnsent();
-  }
-
-  #tellUnsent() {
-    this.sync.unsent([...this.#untold.values()].at(-1)?.why ?? "");
-  }
-
   /** The turn of an event is over. @param {Event} event */
   #ends(event) {
     if (this.handling?.id === event.id) this.handling = null;
-    this.#settle(event);
+    this.untold.settled(event);
   }
 
   /** @param {Event} event @param {string} [ownId] */

@@ -75,7 +75,7 @@ export class Publisher {
         this.#notice(event);
         return known;
       }
-      const { unsent } = engine;
+      const unsent = engine.untold.newest;
       return this.#post(unsent && saysTheSame(unsent, event) ? unsent : event);
     });
   }
@@ -228,8 +228,8 @@ export class Publisher {
     for (let tries = 1; ; tries += 1) {
       await sleep(Math.max(backoff(tries, timings), wait), signal);
       const isSent = await this.#inTurn(async () => {
-        if (signal.aborted || !engine.isUnsent(event)) return false;
-        if (engine.mustWait(event)) return null;
+        if (signal.aborted || !engine.untold.isTried(event)) return false;
+        if (engine.untold.mustWait(event)) return null;
         try {
           await hub.publish(event.body, signal);
           engine.acceptedLate(event);
@@ -267,7 +267,7 @@ export class Publisher {
       await hub.publish(event.body, signal);
     } catch (error) {
       const wait = this.#notSent(event, error);
-      if (engine.isUnsent(event) && !signal.aborted) void this.#tell(event, wait);
+      if (engine.untold.isTried(event) && !signal.aborted) void this.#tell(event, wait);
       changed();
       throw error;
     }

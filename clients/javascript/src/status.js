@@ -23,15 +23,19 @@ export class Sync {
   #unknown = "";
   /** The moment since which it is not known. */
   #since = 0;
-  #unsent = "";
+  #untold;
   /** @type {Failure | null} */
   #failed = null;
   /** By name of the subscriber. @type {Map<string, Failure>} */
   #behind = new Map();
 
-  /** @param {(one: Mark, other: Mark) => boolean} isOlder Compares the marks of two events. */
-  constructor(isOlder) {
+  /**
+   * @param {(one: Mark, other: Mark) => boolean} isOlder Compares the marks of two events.
+   * @param {import("./untold.js").Untold} untold What the others were not told of.
+   */
+  constructor(isOlder, untold) {
     this.#isOlder = isOlder;
+    this.#untold = untold;
   }
 
   /** @returns {Status} How it is now. */
@@ -43,7 +47,7 @@ export class Sync {
 
   /** Why this application itself is out of step; "" where it is not. */
   get ownWhy() {
-    return this.#trouble || (this.#failed?.why ?? "") || this.#unsent || this.#unknown;
+    return this.#trouble || (this.#failed?.why ?? "") || this.#untold.why || this.#unknown;
   }
 
   /** The hub confirmed. */
@@ -70,11 +74,6 @@ export class Sync {
    */
   known(mark) {
     if (mark.heard > this.#since) this.#unknown = "";
-  }
-
-  /** The others were not told of what is shown here. @param {string} why "" when they were. */
-  unsent(why) {
-    this.#unsent = why;
   }
 
   /** This application did not follow an event. @param {string} id @param {Mark} mark @param {string} why */

@@ -94,7 +94,7 @@ export class Driver {
       in_step: status.inSync,
       why: status.why,
       behind: [...status.behind],
-      unsent: engine.unsent?.id ?? null,
+      unsent: engine.untold.newest?.id ?? null,
       to_catch_up: engine.toCatchUp ? this.#id(engine.toCatchUp) : null,
       told: engine.isTold,
       asks_again: engine.mustAskAgain,
@@ -153,7 +153,7 @@ export class Driver {
     // The application opens something: posted unless everybody shows that already.
     opens: (text, step) => {
       const event = this.#event(text, step, true, false);
-      const { unsent } = this.engine;
+      const unsent = this.engine.untold.newest;
       this.#said.shown_again = this.engine.isShownAgain(event);
       if (this.engine.shows(event)) this.#said.posted = null;
       else this.#post(unsent && saysTheSame(unsent, event) ? unsent : event);
@@ -167,7 +167,7 @@ export class Driver {
     // It was tried again, and accepted.
     late: (id, { handler }) => {
       const event = this.#events.get(id);
-      if (!event || !this.engine.isUnsent(event) || this.engine.mustWait(event) || this.#onTheirWay.size > 0) return;
+      if (!event || !this.engine.untold.isTried(event) || this.engine.untold.mustWait(event) || this.#onTheirWay.size > 0) return;
       this.engine.acceptedLate(event);
       this.#wait(event, handler);
     },
@@ -231,7 +231,7 @@ export class Driver {
   /** @param {string} id @param {boolean} isFinal */
   #notSent(id, isFinal) {
     const event = this.#events.get(id);
-    if (!event || !(this.#onTheirWay.has(id) || this.engine.isUnsent(event))) return;
+    if (!event || !(this.#onTheirWay.has(id) || this.engine.untold.isTried(event))) return;
     this.#onTheirWay.delete(id);
     this.engine.notSent(event, isFinal ? "the hub answered 400" : "the hub answered 502", isFinal);
   }

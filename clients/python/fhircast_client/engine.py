@@ -19,6 +19,7 @@ from fhircast_client.resending import Resending
 from fhircast_client.status import Sync
 from fhircast_client.syncerrors import read_sync_errors
 from fhircast_client.timing import DAY
+from fhircast_client.untold import Untold
 
 _ASKING = "The connection is back, and what is open at the hub is being found out"
 _UNTOLD = "The connection was lost for a while, and the hub does not tell what is open: the next open will show it"
@@ -48,7 +49,8 @@ class Engine:
         self.following = Following()
         self.content = Contents()
         self.resending = Resending()
-        self.sync = Sync(self._order.is_older)
+        self.untold = Untold()
+        self.sync = Sync(self._order.is_older, self.untold)
         #: The names of the events that the hub sends.
         self.granted: tuple[str, ...] = ()
         #: The event that was not followed last, None once something newer is.
@@ -62,9 +64,6 @@ class Engine:
         #: Whether the hub must be asked what is open, though the connection was not lost. Whoever asks sets it back.
         self.must_ask = False
         self._name, self._handled = name, handled
-        self._why_unsent: dict[str, str] = {}
-        #: Own events that the others were not told of, by id, and whether they are tried again.
-        self._untold: OrderedDict[str, tuple[Event, bool]] = OrderedDict()
         self._was_connected = False
         self._since = 0  # the moment since which it is asked what is open
         self._may_differ = False  # whether what is shown may have been left while the connection was lost
@@ -90,21 +89,6 @@ class Engine:
     def contexts(self) -> dict[str, Context]:
         """All that are open, by anchor, in the order in which they were opened."""
         return {anchor: self._context(event) for anchor, event in self.following.contexts.opens.items()}
-
-    @property
-    def unsent(self) -> Event | None:
-        """The newest of the own events that are tried again, for the hub may not have it."""
-        return next((event for event, is_tried in reversed(self._untold.values()) if is_tried), None)
-
-    def is_unsent(self, event: Event) -> bool:
-        """Whether an own event is tried again."""
-        return self._untold.get(event.id, (event, False))[1]
-
-    def must_wait(self, event: Event) -> bool:
-        """Whether something newer was opened here, so that an own open or close is not told unless the hub does not take that."""
-        newer = list(self._untold)[list(self._untold).index(event.id) + 1 :] if event.id in self._untold else []
-        opens = (self._untold[id_] for id_ in newer)
-        return event.kind.changes_context and any(is_tried and one.kind in _OPENS for one, is_tried in opens)
 
     def is_granted(self, name: str) -> bool:
         """Whether the hub sends events of this name."""
@@ -158,8 +142,7 @@ class Engine:
     def ended(self, why: str) -> None:
         """The client is stopped, or cannot go on."""
         self.granted, self._was_connected = (), False
-        self._untold.clear()
-        self._tell_unsent()
+        self.untold.clear()
         self.sync.apart("ended", why)
 
     def unread(self) -> None:
@@ -228,16 +211,13 @@ class Engine:
         self._on_their_way.discard(event.id)
         if is_final:
             self.resending.refused(event)
-        if event.announces and (event.id in self._untold or not is_final):
-            self._untold[event.id] = (event, not is_final)
-            self._why_unsent[event.id] = f"The others were not told of {event.name}: {why}"
-            self._tell_unsent()
+        self.untold.failed(event, why, is_final=is_final)
 
     def accepted(self, event: Event, now: int) -> None:
         """The hub accepted it: the application shows it. `now` is the own clock, as an instant."""
         is_granted, is_certain = self.is_granted(event.name), self._taken(event)
-        self._settle(event)
-        self._supersede(event)
+        self.untold.settled(event)
+        self.untold.overtaken(event, by_own=True)
         self.following.followed(event, now)
         if event.kind in _OPENS:
             self._show(event, own_id=event.id)
@@ -257,8 +237,8 @@ class Engine:
 
     def accepted_late(self, event: Event) -> None:
         """The hub accepted it when it was tried again: whether the application still shows it, its handler must say."""
-        self._supersede(event)
-        self._not_tried(event)
+        self.untold.overtaken(event, by_own=True)
+        self.untold.has_come(event)
         if not self._taken(event) and event.kind.changes_context:
             self._doubt(_UNCERTAIN)
 
@@ -267,7 +247,7 @@ class Engine:
     def came(self, event: Event) -> None:
         """An event came from the hub; in which order its handler has its turn is another matter."""
         self._order.came(event)
-        self._not_tried(event)  # the hub has it; whether the application shows it, its turn will say
+        self.untold.has_come(event)
         if event.kind in _OPENS:
             # An older open than what is shown was open before; whether what is shown still is, it does not say.
             self.is_told |= self.following.settles(event)
@@ -309,9 +289,9 @@ class Engine:
         verdict = Verdict.FOLLOW if again else self.verdict(event)
         if verdict is Verdict.FOLLOW:
             self.handling = event
-            self._overtakes(event)
+            self.untold.overtaken(event, by_own=False)
             return verdict
-        self._settle(event)
+        self.untold.settled(event)
         ended = self.following.ended_what_is_shown(event)
         if verdict is Verdict.REPEAT:
             self._repeated(event, now)
@@ -379,41 +359,12 @@ class Engine:
             self._changed(event)
         return is_certain
 
-    def _overtakes(self, event: Event) -> None:
-        """What the hub was not told of is not to be told any more, once the application is shown something else. A logout is."""
-        for untold, _ in list(self._untold.values()):
-            if untold.id == event.id or not untold.kind.changes_context:
-                continue
-            if event.kind in _OPENS or (event.kind is Kind.CLOSE and event.anchor == untold.anchor):
-                self._settle(untold)
-
-    def _supersede(self, event: Event) -> None:
-        """The hub has an own event: what was not told before an own open, or of what is closed, needs not be told any more."""
-        older = (one for one, _ in list(self._untold.values()) if one.id != event.id)
-        for untold in older:
-            if event.kind in _OPENS or (event.kind is Kind.CLOSE and event.anchor == untold.anchor):
-                self._settle(untold)
-
-    def _not_tried(self, event: Event) -> None:
-        if event.id in self._untold:
-            self._untold[event.id] = (event, False)
-
-    def _settle(self, event: Event) -> None:
-        """What the application makes of an event is known now."""
-        if self._untold.pop(event.id, None):
-            self._tell_unsent()
-
-    def _tell_unsent(self) -> None:
-        newest = next(reversed(self._untold), "")
-        self.sync.unsent(self._why_unsent.get(newest, ""))
-        self._why_unsent = {id_: why for id_, why in self._why_unsent.items() if id_ in self._untold}
-
     def _ends(self, event: Event | None) -> None:
         """The turn of an event is over."""
         if event is None or (self.handling is not None and self.handling.id == event.id):
             self.handling = None
         if event is not None:
-            self._settle(event)
+            self.untold.settled(event)
 
     def _show(self, event: Event, own_id: str = "") -> None:
         mark = self._order.mark(event)

@@ -67,7 +67,7 @@ class Publisher:
             if known := self._engine.shows(event):
                 self._notice(event)
                 return known
-            unsent = self._engine.unsent
+            unsent = self._engine.untold.newest
             return await self._post(unsent if unsent and says_the_same(unsent, event) else event)
 
     async def publish(
@@ -182,9 +182,9 @@ class Publisher:
         while True:
             await asyncio.sleep(max(backoff.next(), delay))
             async with self.free:
-                if not self._engine.is_unsent(event):
+                if not self._engine.untold.is_tried(event):
                     return
-                if self._engine.must_wait(event):
+                if self._engine.untold.must_wait(event):
                     continue
                 try:
                     await self._hub.publish(event.body)
@@ -229,7 +229,7 @@ class Publisher:
 
     def _not_sent(self, event: Event, why: str, *, is_final: bool, delay: float = 0.0) -> None:
         self._engine.not_sent(event, why, is_final=is_final)
-        if self._engine.is_unsent(event) and event.id not in self._telling:
+        if self._engine.untold.is_tried(event) and event.id not in self._telling:
             self._telling.add(event.id)
             self._spawn(self._tell(event, delay))
         self._changed()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fhircast_client.order import Mark
+from fhircast_client.untold import Untold
 
 #: Applications that are remembered as behind: a hub has no more subscribers.
 _MOST_BEHIND = 64
@@ -33,14 +34,13 @@ class _Failure:
 
 
 class Sync:
-    """What is known to be out of step. `is_older` compares the marks of two events."""
+    """What is known to be out of step. `is_older` compares the marks of two events; `untold` is what the others were not told of."""
 
-    def __init__(self, is_older: Callable[[Mark, Mark], bool]) -> None:
-        self._is_older = is_older
+    def __init__(self, is_older: Callable[[Mark, Mark], bool], untold: Untold) -> None:
+        self._is_older, self._untold = is_older, untold
         self._connection: Connection = "connecting"
         self._trouble = "Not connected to the hub yet"
         self._unknown, self._since = "", 0
-        self._unsent = ""
         self._failed: _Failure | None = None
         self._behind: dict[str, _Failure] = {}
 
@@ -53,7 +53,7 @@ class Sync:
     @property
     def own_why(self) -> str:
         """Why this application itself is out of step, "" where it is not."""
-        return self._trouble or (self._failed.why if self._failed else "") or self._unsent or self._unknown
+        return self._trouble or (self._failed.why if self._failed else "") or self._untold.why or self._unknown
 
     def connected(self) -> None:
         """The hub confirmed."""
@@ -71,10 +71,6 @@ class Sync:
         """What is shown was told, or is told again: if it came after all that is not known, that is known."""
         if mark.heard > self._since:
             self._unknown = ""
-
-    def unsent(self, why: str) -> None:
-        """The others were not told of what is shown here, "" when they were."""
-        self._unsent = why
 
     def failed(self, event_id: str, mark: Mark, why: str) -> None:
         """This application did not follow an event."""
