@@ -131,8 +131,8 @@ _MUTANTS: list[tuple[str, Callable[..., Any], str, str]] = [
     (
         "what was caught up with stays failed",
         Engine.followed,
-        "self.failed is not None and self.failed.id == event.id",
-        "False",
+        "self.sync.recovered(event.id)",
+        "pass",
     ),
     ("what something newer came after is caught up with", Engine.to_catch_up, "not self.is_newest(failed)", "False"),
     ("an old close does not end what is sent again", Engine._is_since, "closes or", ""),
@@ -152,7 +152,7 @@ _MUTANTS: list[tuple[str, Callable[..., Any], str, str]] = [
     ("what was refused is resent", resending.Resending.refused, "self._last = self._before", "pass"),
     ("an own open proves something", status.Sync.followed, "(own_id and failure.event_id == own_id)", "False"),
     ("what came before a SyncError proves something", status.Sync.followed, "or mark.heard < failure.since", ""),
-    ("any open undoes a refusal", status.Sync.followed, "not self._is_older(mark, self._failed.mark)", "True"),
+    ("any open undoes a refusal", status.Sync.followed, "self._is_older(mark, one[1])", "False"),
     ("any open restores sync", status.Sync.followed, "self._is_older(mark, failure.mark)\n", "False\n"),
     (
         "an update that does not fit is applied",

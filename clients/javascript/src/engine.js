@@ -44,8 +44,6 @@ export class Engine {
   sync;
   /** The names of the events that the hub sends. @type {readonly string[]} */
   granted = Object.freeze([]);
-  /** The event that was not followed last; null once something newer is. @type {Event | null} */
-  failed = null;
   /** The event that its handler is being shown. @type {Event | null} */
   handling = null;
   /** Grows with every open, close and Home-open that comes or is accepted. */
@@ -66,8 +64,6 @@ export class Engine {
   #onTheirWay = new Recent();
   /** Opens, closes and Home-opens, by id. @type {Map<string, {event: Event, mark: Mark}>} */
   #changes = new Map();
-  /** @type {Mark} */
-  #failedMark = { place: 0, at: null, heard: 0, connection: 0, isAwaited: false };
   /** @type {Mark} */
   #lastShown = { place: 0, at: null, heard: 0, connection: 0, isAwaited: false };
 
@@ -319,7 +315,7 @@ export class Engine {
     if (event.own) return reported;
     for (const { id, name, subscriber, why } of readSyncErrors(event)) {
       const mark = this.#order.markOf(id) ?? this.#order.mark(event);
-      const isOurs = subscriber === this.#name && this.failed?.id === id;
+      const isOurs = subscriber === this.#name && this.sync.failures.some((one) => one.id === id);
       if (!isOurs && !this.#isLeft(mark)) this.sync.told(subscriber, id, mark, why, this.#order.moment);
       const again = this.resending.named(id, (one) => this.isNewest(one));
       if (again) reported.resend.push(again);
@@ -372,16 +368,13 @@ export class Engine {
     this.#ends(event);
     if (isTold) {
       this.following.told(event);
-      this.failed = null;
-      this.sync.recovered();
+      this.sync.recoveredAll();
       this.#show(event);
       return;
     }
     this.following.followed(event, now);
     if (OPENS.has(event.kind)) this.#show(event);
-    if (this.failed?.id !== event.id) return;
-    this.failed = null;
-    this.sync.recovered();
+    this.sync.recovered(event.id);
   }
 
   /** Its handler refused or failed. @param {Event} event @param {string} why A part of a sentence. */
@@ -392,14 +385,13 @@ export class Engine {
     if (OPENS.has(event.kind)) this.sync.known(mark);
     const shown = this.following.contexts.current ?? this.following.home;
     if (!event.matters || (event.changes && shown && this.#isLeft(mark))) return;
-    this.failed = event;
-    this.#failedMark = mark;
-    this.sync.failed(event.id, mark, `This application did not follow ${event.name}: ${why}`);
+    this.sync.failed(event, mark, `This application did not follow ${event.name}: ${why}`);
   }
 
   /** @returns {Event | null} The event that was not followed last, if nothing newer came. */
   get toCatchUp() {
-    return this.failed?.changes && !this.isNewest(this.failed) ? null : this.failed;
+    const failed = this.sync.failures.at(-1) ?? null;
+    return failed?.changes && !this.isNewest(failed) ? null : failed;
   }
 
   /** @param {Event} event @param {bigint} now */
@@ -439,7 +431,6 @@ export class Engine {
   /** @param {Event} event @param {string} [ownId] */
   #show(event, ownId = "") {
     const mark = this.#order.mark(event);
-    if (this.failed && !this.#order.isOlder(mark, this.#failedMark)) this.failed = null;
     if (mark.place >= this.#lastShown.place) this.#lastShown = mark;
     this.sync.followed(mark, ownId);
   }

@@ -1,5 +1,6 @@
 /** Whether the application shows what the others show, for people to see (FHIRcast 3.0.0, 4.2.1). No I/O, no clock. */
 
+/** @typedef {import("./events.js").Event} Event */
 /** @typedef {import("./order.js").Mark} Mark */
 /** @typedef {"connecting" | "connected" | "ended"} Connection */
 /**
@@ -24,8 +25,8 @@ export class Sync {
   /** The moment since which it is not known. */
   #since = 0;
   #untold;
-  /** @type {Failure | null} */
-  #failed = null;
+  /** Why each is not followed here, by id. @type {Map<string, {event: Event, mark: Mark, why: string}>} */
+  #failed = new Map();
   /** By name of the subscriber. @type {Map<string, Failure>} */
   #behind = new Map();
 
@@ -47,7 +48,12 @@ export class Sync {
 
   /** Why this application itself is out of step; "" where it is not. */
   get ownWhy() {
-    return this.#trouble || (this.#failed?.why ?? "") || this.#untold.why || this.#unknown;
+    return this.#trouble || ([...this.#failed.values()].at(-1)?.why ?? "") || this.#untold.why || this.#unknown;
+  }
+
+  /** @returns {Event[]} The events that were not followed here, the newest last, as long as nothing newer is. */
+  get failures() {
+    return [...this.#failed.values()].map(({ event }) => event);
   }
 
   /** The hub confirmed. */
@@ -76,9 +82,11 @@ export class Sync {
     if (mark.heard > this.#since) this.#unknown = "";
   }
 
-  /** This application did not follow an event. @param {string} id @param {Mark} mark @param {string} why */
-  failed(id, mark, why) {
-    this.#failed = { id, mark, why, since: 0 };
+  /** This application did not follow an event. @param {Event} event @param {Mark} mark @param {string} why */
+  failed(event, mark, why) {
+    this.#failed.delete(event.id);
+    this.#failed.set(event.id, { event, mark, why });
+    bound(this.#failed);
   }
 
   /**
@@ -92,7 +100,7 @@ export class Sync {
   told(subscriber, id, mark, why, since) {
     this.#behind.delete(subscriber);
     this.#behind.set(subscriber, { id, mark, why, since });
-    if (this.#behind.size > MOST_BEHIND) this.#behind.delete(/** @type {string} */ (this.#behind.keys().next().value));
+    bound(this.#behind);
   }
 
   /**
@@ -103,16 +111,21 @@ export class Sync {
    */
   followed(mark, ownId = "") {
     this.known(mark);
-    if (this.#failed && !this.#isOlder(mark, this.#failed.mark)) this.#failed = null;
+    for (const [id, one] of this.#failed) if (!this.#isOlder(mark, one.mark)) this.#failed.delete(id);
     for (const [name, one] of this.#behind) {
       const isProof = mark.heard >= one.since && !(ownId && one.id === ownId);
       if (isProof && !this.#isOlder(mark, one.mark)) this.#behind.delete(name);
     }
   }
 
-  /** The event that was not followed is followed now, or needs not be any more. */
-  recovered() {
-    this.#failed = null;
+  /** The event that was not followed is followed now. @param {string} id */
+  recovered(id) {
+    this.#failed.delete(id);
+  }
+
+  /** What the hub shows is followed now. */
+  recoveredAll() {
+    this.#failed.clear();
   }
 
   /** The event was sent again, and nobody complained. @param {string} id */
@@ -121,4 +134,9 @@ export class Sync {
       if (one.id === id) this.#behind.delete(name);
     }
   }
+}
+
+/** @param {Map<string, unknown>} map The oldest goes where there are too many. */
+function bound(map) {
+  if (map.size > MOST_BEHIND) map.delete(/** @type {string} */ (map.keys().next().value));
 }

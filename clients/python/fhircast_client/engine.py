@@ -53,8 +53,6 @@ class Engine:
         self.sync = Sync(self._order.is_older, self.untold)
         #: The names of the events that the hub sends.
         self.granted: tuple[str, ...] = ()
-        #: The event that was not followed last, None once something newer is.
-        self.failed: Event | None = None
         #: The event that its handler is being shown.
         self.handling: Event | None = None
         #: Grows with every open, close and Home-open that comes or is accepted.
@@ -70,7 +68,6 @@ class Engine:
         self._own = Recent()
         self._on_their_way = Recent()
         self._changes: OrderedDict[str, tuple[Event, Mark]] = OrderedDict()  # opens, closes and Home-opens, by id
-        self._failed_mark = Mark(0, None, 0)
         self._last_shown = Mark(0, None, 0)
 
     @property
@@ -268,7 +265,7 @@ class Engine:
         resend, unseen = [], []
         for error in read_sync_errors(event):
             mark = self._order.mark_of(error.event_id) or self._order.mark(event)
-            is_ours = error.subscriber == self._name and self.failed is not None and self.failed.id == error.event_id
+            is_ours = error.subscriber == self._name and error.event_id in [one.id for one in self.sync.failures]
             if not is_ours and not self._is_left(mark):
                 self.sync.told(error.subscriber, error.event_id, mark, error.why, self._order.moment)
             if again := self.resending.named(error.event_id, self.is_newest):
@@ -310,16 +307,13 @@ class Engine:
         self._ends(event)
         if told:
             self.following.told(event)
-            self.failed = None
-            self.sync.recovered()
+            self.sync.recovered_all()
             self._show(event)
             return
         self.following.followed(event, now)
         if event.kind in _OPENS:
             self._show(event)
-        if self.failed is not None and self.failed.id == event.id:
-            self.failed = None
-            self.sync.recovered()
+        self.sync.recovered(event.id)
 
     def refused(self, event: Event, why: str) -> None:
         """Its handler refused or failed; `why` is a part of a sentence."""
@@ -330,12 +324,11 @@ class Engine:
             self.sync.known(mark)
         shown = self.following.contexts.current or self.following.home
         if event.matters and not (event.kind.changes_context and shown and self._is_left(mark)):
-            self.failed, self._failed_mark = event, mark
-            self.sync.failed(event.id, mark, f"This application did not follow {event.name}: {why}")
+            self.sync.failed(event, mark, f"This application did not follow {event.name}: {why}")
 
     def to_catch_up(self) -> Event | None:
         """The event that was not followed last, if nothing newer came."""
-        failed = self.failed
+        failed = next(reversed(self.sync.failures), None)
         return None if failed and failed.kind.changes_context and not self.is_newest(failed) else failed
 
     def _repeated(self, event: Event, now: int) -> None:
@@ -368,8 +361,6 @@ class Engine:
 
     def _show(self, event: Event, own_id: str = "") -> None:
         mark = self._order.mark(event)
-        if self.failed and not self._order.is_older(mark, self._failed_mark):
-            self.failed = None
         if mark.place >= self._last_shown.place:
             self._last_shown = mark
         self.sync.followed(mark, own_id)

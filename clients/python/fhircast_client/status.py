@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from fhircast_client.events import Event
 from fhircast_client.order import Mark
 from fhircast_client.untold import Untold
 
@@ -30,7 +31,7 @@ class _Failure:
     event_id: str
     mark: Mark
     why: str
-    since: int = 0
+    since: int
 
 
 class Sync:
@@ -41,7 +42,7 @@ class Sync:
         self._connection: Connection = "connecting"
         self._trouble = "Not connected to the hub yet"
         self._unknown, self._since = "", 0
-        self._failed: _Failure | None = None
+        self._failed: dict[str, tuple[Event, Mark, str]] = {}  # why each is not followed here, by id
         self._behind: dict[str, _Failure] = {}
 
     @property
@@ -53,7 +54,16 @@ class Sync:
     @property
     def own_why(self) -> str:
         """Why this application itself is out of step, "" where it is not."""
-        return self._trouble or (self._failed.why if self._failed else "") or self._untold.why or self._unknown
+        return self._trouble or self._own_failure or self._untold.why or self._unknown
+
+    @property
+    def _own_failure(self) -> str:
+        return next((why for _, _, why in reversed(self._failed.values())), "")
+
+    @property
+    def failures(self) -> list[Event]:
+        """The events that were not followed here, the newest last, as long as nothing newer is."""
+        return [event for event, _, _ in self._failed.values()]
 
     def connected(self) -> None:
         """The hub confirmed."""
@@ -72,9 +82,12 @@ class Sync:
         if mark.heard > self._since:
             self._unknown = ""
 
-    def failed(self, event_id: str, mark: Mark, why: str) -> None:
+    def failed(self, event: Event, mark: Mark, why: str) -> None:
         """This application did not follow an event."""
-        self._failed = _Failure(event_id, mark, why)
+        self._failed.pop(event.id, None)
+        self._failed[event.id] = (event, mark, why)
+        if len(self._failed) > _MOST_BEHIND:
+            del self._failed[next(iter(self._failed))]
 
     def told(self, subscriber: str, event_id: str, mark: Mark, why: str, since: int) -> None:
         """A SyncError came at the moment `since`: somebody else did not follow the event, or nobody knows."""
@@ -88,8 +101,7 @@ class Sync:
         it assumes sync is restored" (4.2.1). What came before the SyncError proves nothing, nor does an own open (`own_id`) of those
         who did not follow it."""
         self.known(mark)
-        if self._failed and not self._is_older(mark, self._failed.mark):
-            self._failed = None
+        self._failed = {id_: one for id_, one in self._failed.items() if self._is_older(mark, one[1])}
         self._behind = {
             name: failure
             for name, failure in self._behind.items()
@@ -98,9 +110,13 @@ class Sync:
             or (own_id and failure.event_id == own_id)
         }
 
-    def recovered(self) -> None:
-        """The event that was not followed is followed now, or needs not be any more."""
-        self._failed = None
+    def recovered(self, event_id: str) -> None:
+        """The event that was not followed is followed now."""
+        self._failed.pop(event_id, None)
+
+    def recovered_all(self) -> None:
+        """What the hub shows is followed now."""
+        self._failed.clear()
 
     def quiet(self, event_id: str) -> None:
         """The event was sent again, and nobody complained."""
