@@ -317,3 +317,36 @@ async def test_what_the_hub_declares_is_asked_at_each_subscription() -> None:
             assert "heartbeat" not in hub.subscribed("ehr")
             hub.deny()
             await until(lambda: "heartbeat" in hub.subscribed("ehr"))
+
+
+@pytest.mark.req("CLT-20")
+async def test_what_failed_before_the_start_is_told_after_it() -> None:
+    async with FakeHub() as hub:
+        client, heard = ehr(hub)
+        hub.answer_next("publish", Answer(502))
+        with pytest.raises(HubError):
+            await client.open(patient("p2"))
+        async with client:
+            await until(lambda: heard.anchors == ["Patient/p2"])
+            await until(lambda: client.status.in_sync)
+
+
+@pytest.mark.req("CLT-24")
+async def test_a_client_that_the_hub_ends_ends_though_a_handler_publishes() -> None:
+    async with FakeHub() as hub:
+        client = hub.client("chart", timings=FAST)
+
+        async def follow(_: Event) -> None:
+            hub.cut("chart", silently=True)
+            await client.open(study("s1"))
+
+        client.on("Patient-open", follow)
+        await client.start()
+        await hub.publish("Patient-open", patient("p1"))
+        await asyncio.sleep(0.1)
+        hub.answer_next("subscribe", Answer(403, "no scope"))
+        hub.disconnect("chart")
+        hub.deny("chart")
+        hub.restore("chart")
+        with pytest.raises(HubError, match="no scope"):
+            await asyncio.wait_for(client.run(), 15)

@@ -174,8 +174,7 @@ export class FHIRcastClient {
 
   /**
    * Ask the hub what is current. No handler is called.
-   * @returns {Promise<Context | null>} The event in it has an id of its own, and no timestamp, where it never came
-   *     here.
+   * @returns {Promise<Context | null>} The id and the timestamp of the event in it are made up, where it never came here.
    * @throws {import("./errors.js").HubError}
    */
   async fetch() {

@@ -65,6 +65,8 @@ export class Connection {
   /** Seconds between two heartbeats; 0 until there was one. */
   #period = 0;
   #wasConfirmed = false;
+  /** The names that were subscribed to. @type {string[]} */
+  #names = [];
   /** Whether the hub declares that it tells all events in one order. */
   #isOrdered = false;
 
@@ -130,7 +132,7 @@ export class Connection {
       }
     }
     const { hub, leaseSeconds: lease, name } = this.#options;
-    const events = await this.#wanted();
+    const events = (this.#names = await this.#wanted());
     this.#endpoint = await hub.subscribe({ events, lease, name, endpoint: null, signal: this.#stop.signal });
     return this.#open(this.#endpoint);
   }
@@ -211,8 +213,7 @@ export class Connection {
     const { hub, leaseSeconds: lease, name, timings } = this.#options;
     const endpoint = this.#endpoint;
     try {
-      const events = await this.#wanted();
-      const granted = await hub.subscribe({ events, lease, name, endpoint, signal: life.signal });
+      const granted = await hub.subscribe({ events: this.#names, lease, name, endpoint, signal: life.signal });
       if (life.isOver) return;
       this.#endpoint = granted;
       if (granted === endpoint) this.#plan(life, this.#lease);

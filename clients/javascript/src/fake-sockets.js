@@ -31,6 +31,7 @@ export class Line {
 
   /** Let a request or a handshake pass. @param {AbortSignal | null} [signal] @throws {TypeError} Where the line is cut. */
   async pass(signal) {
+    signal?.throwIfAborted();
     if (!this.#isCut) return;
     if (!this.#isSilent) throw new TypeError("the line is cut");
     await new Promise((resolve, reject) => {

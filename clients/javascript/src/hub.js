@@ -26,7 +26,7 @@ import { Token } from "./tokens.js";
  * @property {object} [shown] The body as it may be shown.
  * @property {AbortSignal} [signal]
  */
-/** @typedef {{status: number, ok: boolean, text: string, isHubs: boolean, retryAfter: number}} Answer */
+/** @typedef {{status: number, ok: boolean, text: string, isHubs: boolean, isText: boolean, retryAfter: number}} Answer */
 /**
  * What a hub declares (2.7): the names of its events in lower case, and whether it tells all events to all in one order
  * (CFG-4).
@@ -102,7 +102,7 @@ export class Hub {
   /**
    * Publish an event (2.6). A hub that is busy for a moment is asked once more.
    * @param {import("./events.js").Message} message
-   * @param {AbortSignal} [signal] Nothing is posted once it has aborted.
+   * @param {AbortSignal} [signal] It is not posted once more when this has aborted.
    * @throws {HubError}
    */
   async publish(message, signal = new AbortController().signal) {
@@ -221,6 +221,7 @@ export class Hub {
         ok: response.ok,
         text,
         isHubs: isHubs(response, text),
+        isText: isText(response),
         retryAfter: seconds(response.headers.get("Retry-After")),
       };
     } catch (error) {
@@ -234,10 +235,10 @@ export class Hub {
 }
 
 /** A refusal in words: the `message` of a JSON object, or the text's first line. @param {Answer} answer */
-function explained({ status, text, isHubs: isOwn }) {
+function explained({ status, text, isText, isHubs: isOwn }) {
   const object = parse(text);
   if (!isOwn) return `The hub answered ${status}`;
-  const given = object ? object.message : text.trim().split(/[\r\n]/, 1)[0];
+  const given = object ? object.message : !isText ? "" : text.trim().split(/[\r\n]/, 1)[0];
   return `The hub answered ${status}${given && typeof given === "string" ? `: ${given.slice(0, MOST_SAID)}` : ""}`;
 }
 
@@ -251,7 +252,12 @@ function isHubs({ status, headers }, text) {
   if (status === UNAUTHORIZED && headers.has("WWW-Authenticate")) return true;
   const object = parse(text);
   if (object) return typeof object.message === "string";
-  return /^text\/plain\b/i.test(headers.get("Content-Type") ?? "") && text.trim() !== "";
+  return isText({ headers }) && text.trim() !== "";
+}
+
+/** @param {{headers: Headers}} response */
+function isText({ headers }) {
+  return /^text\/plain\b/i.test(headers.get("Content-Type") ?? "");
 }
 
 /** @param {string} kind @param {string} text */

@@ -24,6 +24,7 @@ import { backoff, deferred, later, now, sleep, timestampNow } from "./timing.js"
  * @property {import("./timing.js").Timings} timings
  * @property {() => void} changed Learns that the status may be another one.
  * @property {(event: Event) => void} hand Lets an own event have its turn like any other.
+ * @property {() => boolean} isRunning Whether the client was started, and has not ended.
  * @property {AbortSignal} signal Aborts when the client ends.
  */
 
@@ -145,6 +146,11 @@ export class Publisher {
     for (const tell of [...this.#news]) tell();
   }
 
+  /** The client runs: what could not be told before is told from now on. */
+  tellUntold() {
+    for (const event of this.#parts.engine.untold.tried) void this.#tell(event, 0);
+  }
+
   /** @returns {Promise<void>} Done when no own open or close is on its way. */
   async free() {
     while (this.#onTheirWay > 0) await this.#last;
@@ -199,7 +205,7 @@ export class Publisher {
   #sentAgain(event) {
     const { engine, hub, signal } = this.#parts;
     return this.#inTurn(async () => {
-      if (!engine.isNewest(event)) return false;
+      if (signal.aborted || !engine.isNewest(event)) return false;
       engine.resending.sent(event);
       try {
         await hub.publish(event.body, signal);
@@ -260,19 +266,19 @@ export class Publisher {
 
   /** @param {Event} event @returns {Promise<Event>} */
   async #post(event) {
-    const { changed, engine, hub, signal } = this.#parts;
+    const { changed, engine, hub, isRunning, signal } = this.#parts;
     this.#notice(event);
     engine.sending(event);
     try {
       await hub.publish(event.body, signal);
     } catch (error) {
       const wait = this.#notSent(event, error);
-      if (engine.untold.isTried(event) && !signal.aborted) void this.#tell(event, wait);
+      if (engine.untold.isTried(event) && isRunning()) void this.#tell(event, wait);
       changed();
       throw error;
     }
     engine.accepted(event, now());
-    if (event.changes) void this.#awaitEcho(event);
+    if (event.changes && engine.isGranted(event.name)) void this.#awaitEcho(event);
     changed();
     return event;
   }

@@ -80,7 +80,18 @@ export class Session {
     const engine = (this.engine = new Engine(name, handlings));
     const changed = () => this.#changed();
     const hand = (/** @type {Event} */ event) => this.inbox.deliver(new Delivery(event));
-    const publisher = (this.publisher = new Publisher({ topic, name, hub, engine, timings, changed, hand, signal }));
+    const isRunning = () => this.#isStarted && !signal.aborted;
+    const publisher = (this.publisher = new Publisher({
+      topic,
+      name,
+      hub,
+      engine,
+      timings,
+      changed,
+      hand,
+      isRunning,
+      signal,
+    }));
     const inbox = (this.inbox = new Inbox({
       engine,
       handlings,
@@ -177,6 +188,7 @@ export class Session {
     }
     this.engine.connected(events, ordered);
     void this.#joining.settle(this.#timings.settle);
+    this.publisher.tellUntold();
     this.#changed();
     this.started.resolve();
   }

@@ -1,6 +1,7 @@
 /** One socket's life (FHIRcast 3.0.0, 2.4 "Subscription Confirmation" and 2.5). */
 
 import { encoded } from "./events.js";
+import { later } from "./timing.js";
 
 /**
  * What the library needs of a WebSocket, in browsers and in Node.
@@ -17,8 +18,8 @@ import { encoded } from "./events.js";
 
 const OPEN = 1;
 const ABNORMAL = 1006;
-/** Two pings of a hub, in milliseconds. */
-const MOST_STUCK = 30_000;
+/** Two pings of a hub, in seconds. */
+const MOST_STUCK = 30;
 /** The application closes because it stops, or because it has given this socket up. */
 export const NORMAL = 1000;
 export const GIVEN_UP = 4000;
@@ -27,8 +28,10 @@ export const TAKEN_OVER = 1008;
 export class Channel {
   /** @type {Socket | null} */
   #socket = null;
-  /** Since when, in milliseconds of the epoch, the socket has not taken all that was sent; 0 where it has. */
-  #stuckSince = 0;
+  /** When the socket had taken all that was sent, in milliseconds of the epoch. */
+  #takenAt = 0;
+  /** Ends the watch over what was sent. @type {(() => void) | null} */
+  #unwatch = null;
   #heard;
   #unread;
   #closed;
@@ -65,8 +68,9 @@ export class Channel {
   send(message) {
     if (this.#socket?.readyState !== OPEN) return false;
     try {
+      if (!this.#socket.bufferedAmount) this.#takenAt = Date.now();
       this.#socket.send(encoded(message));
-      this.#look();
+      this.#watch();
       return true;
     } catch {
       return false;
@@ -74,15 +78,22 @@ export class Channel {
   }
 
   /** A socket that has taken nothing for two pings is lost, whatever it says. */
-  #look() {
-    if (!this.#socket?.bufferedAmount) this.#stuckSince = 0;
-    else if (this.#stuckSince === 0) this.#stuckSince = Date.now();
-    else if (Date.now() - this.#stuckSince > MOST_STUCK) this.#end(ABNORMAL);
+  #watch() {
+    this.#unwatch ??= later(MOST_STUCK, () => {
+      this.#unwatch = null;
+      const socket = this.#socket;
+      if (!socket?.bufferedAmount) return;
+      if (Date.now() - this.#takenAt < MOST_STUCK * 1000) return this.#watch();
+      const closed = this.#closed;
+      this.close(GIVEN_UP);
+      closed(ABNORMAL);
+    });
   }
 
   /** Nothing more is heard of it. @param {number} code @param {string} [reason] */
   close(code, reason = "") {
     const socket = this.#socket;
+    this.#unwatch?.();
     this.#socket = null;
     this.#closed = () => {};
     this.#heard = () => {};
@@ -110,6 +121,7 @@ export class Channel {
   /** @param {number} code */
   #end(code) {
     const closed = this.#closed;
+    this.#unwatch?.();
     this.#socket = null;
     this.#closed = () => {};
     closed(code);

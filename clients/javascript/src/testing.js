@@ -34,7 +34,6 @@ import { later } from "./timing.js";
  * @typedef {object} Subscription
  * @property {string} client
  * @property {string[]} events
- * @property {Line} line
  * @property {FakeSocket | null} socket
  * @property {number} ends In milliseconds of the epoch.
  * @property {() => void} cancel Calls off its end.
@@ -107,7 +106,7 @@ export class FakeHub {
     /** @type {any} */
     const fetch = async (/** @type {string} */ url, /** @type {RequestInit} */ init) => {
       await line.pass(init.signal ?? null);
-      const { status, body, headers } = this.#answer(url, init, name, line);
+      const { status, body, headers } = this.#answer(url, init, name);
       return new Response(body, { status, headers });
     };
     const connect = (/** @type {string} */ endpoint) => this.#connect(endpoint, line);
@@ -212,13 +211,14 @@ export class FakeHub {
 
   /** @param {string | null} name */
   #chosen(name) {
+    if (name !== null && !this.#lines.has(name)) throw new Error(`expected a client of this hub, got ${name}`);
     return [...this.#lines].filter(([client]) => name === null || client === name).map(([, line]) => line);
   }
 
   // HTTP
 
-  /** @param {string} url @param {RequestInit} init @param {string} client @param {Line} line */
-  #answer(url, { body, headers = {}, method }, client, line) {
+  /** @param {string} url @param {RequestInit} init @param {string} client */
+  #answer(url, { body, headers = {}, method }, client) {
     const given = /** @type {Record<string, string>} */ (headers);
     const { kind, sent } = requested(url, method ?? "GET", given["Content-Type"] ?? "", String(body ?? ""));
     if (kind !== "configuration") this.tokens.push((given.Authorization ?? "").replace("Bearer ", ""));
@@ -230,7 +230,7 @@ export class FakeHub {
     }
     const json = { "Content-Type": "application/json" };
     try {
-      const [status, found] = this.#handle(kind, sent, client, line);
+      const [status, found] = this.#handle(kind, sent, client);
       return { status, body: JSON.stringify(found), headers: json };
     } catch (error) {
       if (!(error instanceof HubError)) throw error;
@@ -238,9 +238,9 @@ export class FakeHub {
     }
   }
 
-  /** @param {string} kind @param {any} sent @param {string} client @param {Line} line @returns {[number, object]} */
-  #handle(kind, sent, client, line) {
-    if (kind === "subscribe") return [202, { [ENDPOINT]: this.#subscribe(sent, client, line) }];
+  /** @param {string} kind @param {any} sent @param {string} client @returns {[number, object]} */
+  #handle(kind, sent, client) {
+    if (kind === "subscribe") return [202, { [ENDPOINT]: this.#subscribe(sent, client) }];
     if (kind === "configuration") return [200, this.#configuration()];
     if (kind === "context" && this.#isStu3) return [200, this.#contexts.current()];
     if (kind === "publish") {
@@ -264,12 +264,12 @@ export class FakeHub {
 
   // Subscriptions
 
-  /** @param {Record<string, string>} form @param {string} client @param {Line} line */
-  #subscribe(form, client, line) {
+  /** @param {Record<string, string>} form @param {string} client */
+  #subscribe(form, client) {
     const events = (form["hub.events"] ?? "").split(",").filter(Boolean);
     if (events.length === 0 || !form["hub.channel.type"])
       throw new HubError(BAD, "hub.events: expected at least one");
-    const endpoint = form[ENDPOINT] ?? this.#newEndpoint(client, line);
+    const endpoint = form[ENDPOINT] ?? this.#newEndpoint(client);
     const subscription = this.#subscriptions.get(endpoint);
     if (!subscription) throw new HubError(GONE, "expected a live endpoint");
     const seconds = Number(form["hub.lease_seconds"] ?? this.#leaseSeconds);
@@ -283,8 +283,8 @@ export class FakeHub {
     return endpoint;
   }
 
-  /** @param {string} client @param {Line} line */
-  #newEndpoint(client, line) {
+  /** @param {string} client */
+  #newEndpoint(client) {
     for (const [other, one] of [...this.#subscriptions]) {
       if (one.client === client && !one.socket?.isAlive) this.#drop(other, NORMAL);
     }
@@ -292,7 +292,6 @@ export class FakeHub {
     this.#subscriptions.set(endpoint, {
       client,
       events: [],
-      line,
       socket: null,
       ends: 0,
       cancel: () => {},

@@ -16,7 +16,12 @@ export class Untold {
 
   /** @returns {Event | null} The newest of those that are tried again. */
   get newest() {
-    return [...this.#events.values()].filter(({ isTried }) => isTried).at(-1)?.event ?? null;
+    return this.tried.at(-1) ?? null;
+  }
+
+  /** @returns {Event[]} Those that are tried again, oldest first. */
+  get tried() {
+    return [...this.#events.values()].filter(({ isTried }) => isTried).map(({ event }) => event);
   }
 
   /** @param {Event} event @returns {boolean} Whether it is tried again: the hub may not have it. */

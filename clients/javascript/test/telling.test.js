@@ -230,14 +230,26 @@ test("CLT-24 what the hub declares is asked at each subscription", async (t) => 
   assert.match(hub.sent("subscribe").at(-1)?.form["hub.events"] ?? "", /heartbeat/);
 });
 
-test("CLT-25 a socket that takes nothing is lost", async (t) => {
+test("CLT-25 a socket that takes nothing is lost, and one that takes it late is not", async (t) => {
   const { hub, client, pass } = await follower(t);
-  const { socket } = hub;
-  /** @type {any} */ (socket).bufferedAmount = 100;
-  for (let number = 0; number < 4; number += 1) {
+  const socket = /** @type {any} */ (hub.socket);
+  const send = socket.send.bind(socket);
+  let isStuck = false;
+  socket.bufferedAmount = 0;
+  socket.send = (/** @type {string} */ text) => {
+    send(text);
+    socket.bufferedAmount += text.length;
+    if (!isStuck) queueMicrotask(() => (socket.bufferedAmount = 0));
+  };
+  for (let number = 0; number < 5; number += 1) {
     socket.tell(event("UserHibernate", [], { id: `h${number}` }));
     await pass(11);
   }
+  assert.equal(hub.socket, socket);
+  isStuck = true;
+  socket.tell(event("UserHibernate", [], { id: "last" }));
+  await pass(40);
   assert.notEqual(hub.socket, socket);
+  assert.equal(socket.closedWith, 4000);
   assert.equal(client.status.connection, "connected");
 });

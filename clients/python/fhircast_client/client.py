@@ -281,10 +281,15 @@ class FHIRcastClient:
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         """Run it beside, while the client runs; None where it does not any more."""
-        if self._group is not None and not self._stopping:
-            task = self._group.create_task(_beside(work))
-            task.add_done_callback(lambda _: work.close())  # one that is cancelled before its first step never ran
-            return task
+        beside = _beside(work)
+        try:
+            if self._group is not None and not self._stopping:
+                task = self._group.create_task(beside)
+                task.add_done_callback(lambda _: work.close())  # one that is cancelled before its first step never ran
+                return task
+        except RuntimeError:  # the group is ending
+            _log.debug("the client ends")
+        beside.close()
         work.close()
         return None
 

@@ -30,7 +30,7 @@ _HEARTBEAT = "heartbeat"
 class Listener(Protocol):
     """Who is told what happens to the connection. None of these waits."""
 
-    def confirmed(self, channel: Channel, confirmation: Confirmation, *, first: bool, ordered: bool) -> None:
+    def confirmed(self, confirmation: Confirmation, *, first: bool, ordered: bool) -> None:
         """The hub confirmed: on a new socket (`first`), or a renewal; `ordered`: it declares that it tells all events in one order."""
 
     def unread(self, channel: Channel, event_id: str) -> None:
@@ -171,7 +171,7 @@ class Connection:
                 denied = True
                 self._listener.denied(message)
             elif confirmation := read_confirmation(message):
-                self._confirm(channel, confirmation)
+                self._confirm(confirmation)
             else:
                 self._beats.expect(self._listener.heard(channel, message))
             return denied
@@ -187,12 +187,12 @@ class Connection:
         await channel.write()
         return _Loss("the connection to the hub was lost")
 
-    def _confirm(self, channel: Channel, confirmation: Confirmation) -> None:
+    def _confirm(self, confirmation: Confirmation) -> None:
         first = not self._confirmed.is_set()
         self._lease.granted(confirmation.lease_seconds, new_socket=first)
         self._confirmed.set()
         self._was_confirmed = True
-        self._listener.confirmed(channel, confirmation, first=first, ordered=self._ordered)
+        self._listener.confirmed(confirmation, first=first, ordered=self._ordered)
 
     async def _silence(self) -> _Loss:
         """Three heartbeats missed: the connection is dead, though nothing said so."""

@@ -33,7 +33,7 @@ _OPENS = (Kind.OPEN, Kind.HOME)
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """What follows from a SyncError: the own open that is to be sent again from now on, and the events whose end is not seen here."""
+    """What follows from a SyncError: the own opens that are to be sent again from now on, and the events whose end is not seen here."""
 
     resend: tuple[Event, ...] = ()
     unseen: tuple[str, ...] = ()

@@ -19,6 +19,8 @@ _KEYS = {"imagingstudy": "study", "diagnosticreport": "report"}
 _TYPES = {key: type_ for type_, key in _KEYS.items()}
 #: "EventName ::= FHIRresource '-' ( 'open' | 'close' | 'update' | 'select' )" (2.3).
 _RESOURCE_EVENT = re.compile(r"([a-z]+)-(open|close|update|select)", re.ASCII | re.IGNORECASE)
+#: Python reads longer integers only as floats.
+_MOST_DIGITS = 4300
 _SURROGATES = re.compile("[\ud800-\udfff]")
 #: The Type/id in which a URL ends, or that of the version in which it ends.
 _NAMED = re.compile(r"(?:^|[/:])([A-Z][A-Za-z]*/[^/?#\s]+?)(?:/_history/[^/?#\s]+)?\Z", re.ASCII)
@@ -158,7 +160,20 @@ def make_event(
     inner["context"] = [dict(item) for item in context]
     body = {"timestamp": timestamp or timestamp_now(), "id": id or str(uuid.uuid4()), "event": inner}
     # A copy: what the application changes in its resources later must not change what was sent.
-    return parse_event(json.loads(encode(body)), own=own)
+    return parse_event(json.loads(encode(body)) if own else body, own=own)
+
+
+def decode(frame: str | bytes) -> Any:
+    """What a JSON text says; integers of any size are read, if not exactly. Raises ValueError or RecursionError for what is none."""
+    return json.loads(frame, parse_int=_number, parse_constant=_no_json)
+
+
+def _number(digits: str) -> float:
+    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
+
+
+def _no_json(name: str) -> None:
+    raise ValueError(f"expected JSON, got {name}")
 
 
 def encode(body: Mapping[str, Any]) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ from urllib.parse import quote
 import httpx
 
 from fhircast_client.errors import HubError, TokenError
-from fhircast_client.events import WireMessage, encode
+from fhircast_client.events import WireMessage, decode, encode
 from fhircast_client.proxies import UnusableProxy, http_client
 from fhircast_client.tokens import Tokens
 
@@ -137,7 +136,7 @@ class Hub:
             bearer = await self._tokens.renewed(bearer)
             response = await self._exchange(kind, method, path, form, event, bearer)
         is_hubs = _is_hubs(response)
-        reason = _reason(response) if is_hubs else response.reason_phrase or _NO_REASON
+        reason = (is_hubs and words(response)) or _NO_REASON
         if response.status_code == _UNAUTHORIZED:
             raise TokenError(reason, is_hubs=is_hubs)
         if not response.is_success:
@@ -192,7 +191,7 @@ class Hub:
 def _json(response: httpx.Response) -> Any:
     """The body as JSON, None where it is none."""
     try:
-        return json.loads(response.content)
+        return decode(response.content)
     except (ValueError, RecursionError):
         return None
 
@@ -206,7 +205,8 @@ def words(response: httpx.Response) -> str:
     """What the hub says of a refusal, in one line: the `message` of a JSON object, or its text; "" where it says nothing."""
     answer = _json(response)
     text = answer.get("message") if isinstance(answer, dict) else None
-    text = text if isinstance(text, str) else response.text if not isinstance(answer, dict) else ""
+    if not isinstance(text, str):
+        text = response.text if _is_text(response) else ""
     return " ".join(text.split())[:_MOST_WORDS]
 
 
@@ -217,12 +217,12 @@ def _is_hubs(response: httpx.Response) -> bool:
     answer = _json(response)
     if isinstance(answer, dict):
         return isinstance(answer.get("message"), str)
-    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    return kind == "text/plain" and bool(response.text.strip())
+    return _is_text(response) and bool(response.text.strip())
 
 
-def _reason(response: httpx.Response) -> str:
-    return words(response) or response.reason_phrase or _NO_REASON
+def _is_text(response: httpx.Response) -> bool:
+    kind: str = response.headers.get("content-type", "")
+    return kind.partition(";")[0].strip().lower() == "text/plain"
 
 
 def _retry_after(response: httpx.Response) -> float | None:

@@ -62,6 +62,7 @@ class Publisher:
 
     async def open(self, name: str, context: Iterable[Mapping[str, Any]]) -> Event:
         """Post an open; the event, when the hub has accepted it. What everybody shows is not posted again."""
+        context = _copied_items(context)
         async with self.free:
             event = self._stamped(name, context)
             if known := self._engine.shows(event):
@@ -79,6 +80,7 @@ class Publisher:
         timestamp: str | None = None,
     ) -> Event:
         """Post an event; the event, when the hub has accepted it."""
+        context = _copied_items(context)
         if not kind_of(name).changes_context:
             return await self._post(make_event(self._topic, name, context, id=id, timestamp=timestamp))
         async with self.free:
@@ -110,7 +112,8 @@ class Publisher:
         event, version, content = await self.current()
         if event is None:
             return None
-        return Context(event.anchor, event, version, None if content is None else _copied(content))
+        known = self._engine.following.contexts.opens.get(event.anchor, event)
+        return Context(event.anchor, known, version, None if content is None else _copied(content))
 
     async def current(self) -> tuple[Event | None, str | None, Entries | None]:
         """As `read_current`. Raises HubError, also for an answer that cannot be read."""
@@ -190,7 +193,7 @@ class Publisher:
                     await self._hub.publish(event.body)
                 except HubError as error:
                     delay = error.retry_after or 0.0
-                    self._engine.not_sent(event, error.message, is_final=error.is_refusal)
+                    self._engine.not_sent(event, str(error), is_final=error.is_refusal)
                     self._changed()
                     continue
                 self._engine.accepted_late(event)
@@ -216,23 +219,34 @@ class Publisher:
         try:
             await self._hub.publish(event.body)
         except HubError as error:
-            self._not_sent(event, error.message, is_final=error.is_refusal, delay=error.retry_after or 0.0)
+            self._not_sent(event, str(error), is_final=error.is_refusal, delay=error.retry_after or 0.0)
             raise
-        except BaseException:
+        except asyncio.CancelledError:
             self._not_sent(event, "the call was cancelled", is_final=False)
             raise
+        except Exception as error:
+            self._not_sent(event, f"it failed ({type(error).__name__})", is_final=True)
+            raise
         self._engine.accepted(event, now())
-        if event.kind.changes_context:
+        if event.kind.changes_context and self._engine.is_granted(event.name):
             self._spawn(self._await_echo(event))
         self._changed()
         return event
 
     def _not_sent(self, event: Event, why: str, *, is_final: bool, delay: float = 0.0) -> None:
         self._engine.not_sent(event, why, is_final=is_final)
-        if self._engine.untold.is_tried(event) and event.id not in self._telling:
-            self._telling.add(event.id)
-            self._spawn(self._tell(event, delay))
+        if self._engine.untold.is_tried(event):
+            self._begin_telling(event, delay)
         self._changed()
+
+    def tell_untold(self) -> None:
+        """The client runs: what could not be told before is told from now on."""
+        for event in self._engine.untold.tried:
+            self._begin_telling(event, 0.0)
+
+    def _begin_telling(self, event: Event, delay: float) -> None:
+        if event.id not in self._telling and self._spawn(self._tell(event, delay)) is not None:
+            self._telling.add(event.id)
 
     async def _await_echo(self, event: Event) -> None:
         await asyncio.sleep(_ECHO_SECONDS)
@@ -300,6 +314,11 @@ class Publisher:
 
 def _update(anchor: str) -> str:
     return f"{anchor.partition('/')[0]}-update"
+
+
+def _copied_items(context: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What the application changes while the event waits for its turn must not change what is sent."""
+    return [deepcopy(dict(item)) for item in context]
 
 
 def _copied(content: Content) -> Content:

@@ -86,7 +86,7 @@ class Session:
 
     # Listener of the connection
 
-    def confirmed(self, channel: Channel, confirmation: Confirmation, *, first: bool, ordered: bool) -> None:
+    def confirmed(self, confirmation: Confirmation, *, first: bool, ordered: bool) -> None:
         """The hub confirmed."""
         self._wire(WireMessage("in", "confirmation", _confirmation_body(confirmation)))
         if not first:
@@ -94,6 +94,7 @@ class Session:
             return
         self.engine.connected(confirmation.events, ordered=ordered)
         self._settle(self._timings.settle)
+        self.publisher.tell_untold()
         self.joined.set()
         self.changed()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
@@ -11,7 +10,7 @@ from typing import Any, Protocol
 from websockets.asyncio.client import connect as open_websocket
 from websockets.exceptions import InvalidProxyStatus
 
-from fhircast_client.events import encode
+from fhircast_client.events import decode, encode
 from fhircast_client.proxies import UnusableProxy, websocket_proxy
 
 #: Bytes of the largest message that is read.
@@ -21,7 +20,6 @@ _MOST_WAITING = 1024
 _PING_SECONDS = 15
 #: Two pings: a socket that has taken nothing for so long is lost.
 _STUCK_SECONDS = 2 * _PING_SECONDS
-_MOST_DIGITS = 4300
 #: Seconds that a hub has to answer a close.
 _CLOSE_SECONDS = 2.0
 _NORMAL = 1000
@@ -95,7 +93,7 @@ class Channel:
             except Exception:
                 return
             try:
-                message = json.loads(frame, parse_int=_number)
+                message = decode(frame)
             except (ValueError, RecursionError):
                 unread(frame)
                 continue
@@ -129,8 +127,3 @@ class Channel:
                     await self._socket.send(message)
             except Exception:
                 return
-
-
-def _number(digits: str) -> float:
-    """An integer of any size: Python reads no more than 4,300 digits exactly."""
-    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)

@@ -31,7 +31,7 @@ from fhircast_client.syncerrors import make_sync_error
 _ENDPOINT = "hub.channel.endpoint"
 _PATH = "/hub"
 _WELL_KNOWN = "/.well-known/fhircast-configuration"
-_NORMAL, _GOING_AWAY, _TAKEN_OVER = 1000, 1001, 1008
+_NORMAL, _GOING_AWAY, _ABNORMAL, _TAKEN_OVER = 1000, 1001, 1006, 1008
 #: Seconds that an answer is on its way: as with most hubs, what an application publishes comes back sooner than the answer.
 _LATENCY = 0.001
 #: Seconds that `acknowledged` waits.
@@ -172,6 +172,12 @@ class FakeHub:
         """Let a client, or all, connect again; connections that were cut stay dead."""
         for line in self._chosen(name):
             line.restore()
+
+    def disconnect(self, name: str | None = None) -> None:
+        """Break the connections of a client, or of all; new ones are taken."""
+        for line in self._chosen(name):
+            for socket in list(line.sockets):
+                socket.shut(_ABNORMAL)
 
     def deny(self, name: str | None = None, reason: str = "the session has ended") -> None:
         """End the subscriptions of a client, or of all."""

@@ -51,14 +51,14 @@ class Tokens:
     async def _ask(self, source: Callable[[], str | Awaitable[str]]) -> str:
         try:
             found = source()
-            token = await found if inspect.isawaitable(found) else found
+            token: object = await found if inspect.isawaitable(found) else found
         except TokenError:
             raise
         except Exception as error:
             # Only its type: the text may hold what is secret.
             _log.warning("the token function failed: %s", type(error).__name__)
             raise HubError(0, f"no access token could be had: {type(error).__name__}") from error
-        if not token or not can_be_sent(token):
+        if not isinstance(token, str) or not can_be_sent(token):
             raise HubError(0, "no access token could be had: the function returned none that can be sent")
         return token
 

@@ -33,6 +33,11 @@ class Untold:
         """The newest of those that are tried again."""
         return next((one.event for one in reversed(self._events.values()) if one.is_tried), None)
 
+    @property
+    def tried(self) -> list[Event]:
+        """Those that are tried again, oldest first."""
+        return [one.event for one in self._events.values() if one.is_tried]
+
     def is_tried(self, event: Event) -> bool:
         """Whether an event is tried again: the hub may not have it."""
         known = self._events.get(event.id)
