@@ -136,7 +136,7 @@ class Hub:
             bearer = await self._tokens.renewed(bearer)
             response = await self._exchange(kind, method, path, form, event, bearer)
         is_hubs = _is_hubs(response)
-        reason = (is_hubs and words(response)) or _NO_REASON
+        reason = (is_hubs and words(response)) or httpx.codes.get_reason_phrase(response.status_code) or _NO_REASON
         if response.status_code == _UNAUTHORIZED:
             raise TokenError(reason, is_hubs=is_hubs)
         if not response.is_success:
@@ -206,7 +206,7 @@ def words(response: httpx.Response) -> str:
     answer = _json(response)
     text = answer.get("message") if isinstance(answer, dict) else None
     if not isinstance(text, str):
-        text = response.text if _is_text(response) else ""
+        text = response.text if _is_text(response) and not isinstance(answer, dict) else ""
     return " ".join(text.split())[:_MOST_WORDS]
 
 
