@@ -86,7 +86,7 @@ _MUTANTS: list[tuple[str, Callable[..., Any], str, str]] = [
     ),
     ("an own open leaves what is unsent", Engine.accepted, "self.untold.overtaken(event, by_own=True)", "pass"),
     ("an own close of something else overtakes", Untold.overtaken, "event.anchor == one.anchor", "True"),
-    ("two opens are told at once", Untold.must_wait, "one.is_tried and one.event.kind in _OPENS", "False"),
+    ("two opens are told at once", Untold.must_wait, "one.is_tried and one.event.kind.opens", "False"),
     ("a handler that ends late says what is open", Engine.unanswered, ", self._since)", ")"),
     ("what an echo is awaited for is green", Engine.turn, "self.following.is_old_by_echo(event)", "False"),
     ("a logout is overtaken", Untold.overtaken, "by_own or one.kind.changes_context", "True"),

@@ -382,7 +382,7 @@ class Oracle:
                 sub.stale.add(type_)
 
     def _is_told(self, topic: Topic, ref: str, told: dict[str, tuple[str, str]]) -> bool:
-        """Whether whoever is told this is told an open of the context, or of another of its type while this one is named still."""
+        """Whether a replay with these opens tells of the context: the context is open or was told last, or an open context names it."""
         last, by = told.get(ref.partition("/")[0], ("", ""))
         return ref in topic.contexts or (last == ref and not by) or (bool(last) and topic.is_implied(ref))
 

@@ -25,11 +25,10 @@ import { Untold } from "./untold.js";
  * @typedef {{resend: Event[], unseen: string[]}} Reported
  */
 
-const OPENS = new Set(["open", "home"]);
 const ASKING = "The connection is back, and what is open at the hub is being found out";
 const UNTOLD = "The connection was lost for a while, and the hub does not tell what is open: the next open will show it";
 const UNREAD = "A message of the hub could not be read, and what is open at the hub is being found out";
-const DOUBT = "Something was opened and closed at once, and what is open at the hub is being found out";
+const DOUBT = "Several contexts were opened or closed at once, and what is open at the hub is being found out";
 const UNCERTAIN =
   "The connection was lost while something was published, and what is open at the hub is being found out";
 const NO_ECHO = "The hub does not tell what is published here, and what is open at the hub is being found out";
@@ -50,7 +49,7 @@ export class Engine {
   count = 0;
   /** Whether something came since the connection was made that says what is open. */
   isTold = false;
-  /** Whether the hub must be asked what is open, though the connection was not lost. Whoever asks sets it back. */
+  /** The hub is to be asked what is open, though the connection was not lost. The asker resets this flag. */
   mustAsk = false;
   #name;
   #handled;
@@ -261,7 +260,7 @@ export class Engine {
     this.untold.settled(event);
     this.untold.overtaken(event, true);
     this.following.followed(event, now);
-    if (OPENS.has(event.kind)) this.#show(event, event.id);
+    if (event.opens) this.#show(event, event.id);
     const { contexts, home } = this.following;
     const isShown = event === contexts.current || event === home;
     this.isTold ||= isShown && this.#order.mark(event).heard > this.#since;
@@ -296,8 +295,8 @@ export class Engine {
     const { kind, anchor } = event;
     this.#order.came(event);
     this.untold.hasCome(event);
-    // An older open than what is shown was open before; whether what is shown still is, it does not say.
-    if (OPENS.has(kind)) this.isTold ||= this.following.settles(event);
+    // An older open than what is shown was open before. Whether what is shown still is open, nobody has said.
+    if (event.opens) this.isTold ||= this.following.settles(event);
     if (event.changes) this.#changed(event);
     if (kind === "open" && anchor) this.content.opened(event);
     else if (kind === "update" && anchor) this.content.updated(event);
@@ -373,7 +372,7 @@ export class Engine {
       return;
     }
     this.following.followed(event, now);
-    if (OPENS.has(event.kind)) this.#show(event);
+    if (event.opens) this.#show(event);
     this.sync.recovered(event.id);
   }
 
@@ -382,7 +381,7 @@ export class Engine {
     this.#ends(event);
     this.following.refused(event);
     const mark = this.#order.mark(event);
-    if (OPENS.has(event.kind)) this.sync.known(mark);
+    if (event.opens) this.sync.known(mark);
     const shown = this.following.contexts.current ?? this.following.home;
     if (!event.matters || (event.changes && shown && this.#isLeft(mark))) return;
     this.sync.failed(event, mark, `This application did not follow ${event.name}: ${why}`);
@@ -437,8 +436,7 @@ export class Engine {
 
   /**
    * @param {Mark} mark
-   * @returns {boolean} Whether something newer than this was followed since: whoever did not follow this is of no interest
-   *     any more.
+   * @returns {boolean} Whether a newer open was followed since. Then nobody needs to follow this event any more.
    */
   #isLeft(mark) {
     return this.#lastShown.place > mark.place && !this.#order.isOlder(this.#lastShown, mark);

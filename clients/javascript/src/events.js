@@ -68,9 +68,14 @@ export class Event {
     return kindOf(this.name);
   }
 
+  /** Whether it says what is current from now on: an open, or Home-open. */
+  get opens() {
+    return this.kind === "open" || this.kind === "home";
+  }
+
   /** Whether it changes what is current. */
   get changes() {
-    return this.kind === "open" || this.kind === "close" || this.kind === "home";
+    return this.opens || this.kind === "close";
   }
 
   /**

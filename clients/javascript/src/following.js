@@ -87,7 +87,7 @@ export class Following {
       this.contexts.left();
       this.home = event;
     }
-    if ((event.kind === "open" || event.kind === "home") && !isOld) this.#madeCurrent(event, now);
+    if (event.opens && !isOld) this.#madeCurrent(event, now);
   }
 
   /**
@@ -300,8 +300,8 @@ export class Following {
   }
 
   /** @param {Event} event */
-  #noteHanded({ kind, id }) {
-    if (kind !== "open" && kind !== "home") return;
+  #noteHanded({ opens, id }) {
+    if (!opens) return;
     this.#handed.add(id);
     this.#lastHanded = id;
     this.#moved = true;
@@ -326,7 +326,7 @@ export class Following {
 export function saysTheSame(one, other) {
   return (
     one.kind === other.kind &&
-    (one.kind === "open" || one.kind === "home") &&
+    one.opens &&
     one.anchor === other.anchor &&
     one.name.toLowerCase() === other.name.toLowerCase() &&
     sameJson(one.context, other.context)

@@ -2,14 +2,13 @@
 
 import { Context } from "./contexts.js";
 import { HubError, said, TokenError } from "./errors.js";
-import { copied, kindOf, makeEvent } from "./events.js";
+import { copied, Event, makeEvent } from "./events.js";
 import { saysTheSame } from "./following.js";
 import { readCurrent, selectContext, updateContext } from "./sharing.js";
 import { makeSyncError } from "./syncerrors.js";
 import { backoff, deferred, later, now, sleep, timestampNow } from "./timing.js";
 
 /** @typedef {import("./content.js").Shared} Shared */
-/** @typedef {import("./events.js").Event} Event */
 /** @typedef {import("./events.js").Item} Item */
 /** @typedef {import("./events.js").Resource} Resource */
 /** @typedef {import("./sharing.js").Content} Content */
@@ -68,9 +67,9 @@ export class Publisher {
    */
   open(name, context) {
     const { engine, topic } = this.#parts;
-    const copy = copied(context);
+    const made = makeEvent(topic, name, context);
     return this.#inTurn(async () => {
-      const event = makeEvent(topic, name, copy, { timestamp: this.#stamp() });
+      const event = this.#stamped(made);
       const known = engine.shows(event);
       if (known) {
         this.#notice(event);
@@ -88,11 +87,9 @@ export class Publisher {
    * @returns {Promise<Event>} When the hub has accepted it. @throws {HubError}
    */
   async publish(name, context, { id = null, timestamp = null } = {}) {
-    const { topic } = this.#parts;
-    const copy = copied(context);
-    const made = (/** @type {string | null} */ stamp) => makeEvent(topic, name, copy, { id, timestamp: stamp });
-    if (!["open", "close", "home"].includes(kindOf(name))) return this.#post(made(timestamp));
-    return this.#inTurn(() => this.#post(made(timestamp ?? this.#stamp())));
+    const event = makeEvent(this.#parts.topic, name, context, { id, timestamp });
+    if (!event.changes) return this.#post(event);
+    return this.#inTurn(() => this.#post(timestamp ? event : this.#stamped(event)));
   }
 
   /**
@@ -251,9 +248,9 @@ export class Publisher {
     }
   }
 
-  /** @returns {string} A timestamp that is newer than all that came. */
-  #stamp() {
-    return timestampNow(this.#parts.engine.newest(now()));
+  /** @param {Event} event @returns {Event} The own event whose turn it is, newer than all that came. */
+  #stamped({ body }) {
+    return new Event({ ...body, timestamp: timestampNow(this.#parts.engine.newest(now())) }, true);
   }
 
   /** @param {Event} event */

@@ -20,7 +20,7 @@ export class Resending {
 
   /** An own event is about to be posted. @param {Event} event */
   sending(event) {
-    if (event.kind !== "open" && event.kind !== "home") return;
+    if (!event.opens) return;
     this.#before = this.#last;
     this.#last = event;
   }

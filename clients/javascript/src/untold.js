@@ -2,8 +2,6 @@
 
 /** @typedef {import("./events.js").Event} Event */
 
-const OPENS = new Set(["open", "home"]);
-
 /** In the order in which they were sent. */
 export class Untold {
   /** By id. @type {Map<string, {event: Event, why: string, isTried: boolean}>} */
@@ -36,7 +34,7 @@ export class Untold {
   mustWait({ id, changes }) {
     const all = [...this.#events.values()];
     const newer = this.#events.has(id) ? all.slice(all.findIndex((one) => one.event.id === id) + 1) : [];
-    return changes && newer.some(({ event, isTried }) => isTried && OPENS.has(event.kind));
+    return changes && newer.some(({ event, isTried }) => isTried && event.opens);
   }
 
   /**
@@ -67,10 +65,10 @@ export class Untold {
    * @param {Event} event
    * @param {boolean} byOwn
    */
-  overtaken({ id, kind, anchor }, byOwn) {
+  overtaken({ id, kind, opens, anchor }, byOwn) {
     for (const { event: one } of [...this.#events.values()]) {
       if (one.id === id) continue;
-      const isOpen = OPENS.has(kind) && (byOwn || one.changes);
+      const isOpen = opens && (byOwn || one.changes);
       if (isOpen || (kind === "close" && anchor === one.anchor)) this.settled(one);
     }
   }

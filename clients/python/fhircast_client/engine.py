@@ -14,7 +14,7 @@ from fhircast_client.content import Contents
 from fhircast_client.contexts import Context
 from fhircast_client.events import Event, Kind, key_of, kind_of, named
 from fhircast_client.following import Following, Verdict, says_the_same
-from fhircast_client.order import REMEMBERED, Mark, Order, Recent
+from fhircast_client.order import Mark, Order, Recent, trim
 from fhircast_client.resending import Resending
 from fhircast_client.status import Sync
 from fhircast_client.syncerrors import read_sync_errors
@@ -24,11 +24,10 @@ from fhircast_client.untold import Untold
 _ASKING = "The connection is back, and what is open at the hub is being found out"
 _UNTOLD = "The connection was lost for a while, and the hub does not tell what is open: the next open will show it"
 _UNREAD = "A message of the hub could not be read, and what is open at the hub is being found out"
-_DOUBT = "Something was opened and closed at once, and what is open at the hub is being found out"
+_DOUBT = "Several contexts were opened or closed at once, and what is open at the hub is being found out"
 _UNCERTAIN = "The connection was lost while something was published, and what is open at the hub is being found out"
 _NO_ECHO = "The hub does not tell what is published here, and what is open at the hub is being found out"
 _OTHER = "Another context is open at the hub, which this application does not follow"
-_OPENS = (Kind.OPEN, Kind.HOME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ class Engine:
         self.count = 0
         #: Whether something came since the connection was made that says what is open.
         self.is_told = False
-        #: Whether the hub must be asked what is open, though the connection was not lost. Whoever asks sets it back.
+        #: The hub is to be asked what is open, though the connection was not lost. The asker resets this flag.
         self.must_ask = False
         self._name, self._handled = name, handled
         self._was_connected = False
@@ -216,7 +215,7 @@ class Engine:
         self.untold.settled(event)
         self.untold.overtaken(event, by_own=True)
         self.following.followed(event, now)
-        if event.kind in _OPENS:
+        if event.kind.opens:
             self._show(event, own_id=event.id)
             is_shown = event in (self.following.contexts.current, self.following.home)
             self.is_told |= is_shown and self._order.mark(event).heard > self._since
@@ -245,9 +244,9 @@ class Engine:
         """An event came from the hub; in which order its handler has its turn is another matter."""
         self._order.came(event)
         self.untold.has_come(event)
-        if event.kind in _OPENS:
-            # An older open than what is shown was open before; whether what is shown still is, it does not say.
-            self.is_told |= self.following.settles(event)
+        if event.kind.opens and not self.is_told:
+            # An older open than what is shown was open before. Whether what is shown still is open, nobody has said.
+            self.is_told = self.following.settles(event)
         if event.kind.changes_context:
             self._changed(event)
         match event.kind:
@@ -300,7 +299,7 @@ class Engine:
 
     def overtaken(self) -> None:
         """The event that has its turn is not to be followed any more."""
-        self._ends(None)
+        self.handling = None
 
     def followed(self, event: Event, now: int, *, told: bool = False) -> None:
         """Its handler followed it; `told`: the hub only named it when it was asked, and gave no timestamp."""
@@ -311,7 +310,7 @@ class Engine:
             self._show(event)
             return
         self.following.followed(event, now)
-        if event.kind in _OPENS:
+        if event.kind.opens:
             self._show(event)
         self.sync.recovered(event.id)
 
@@ -320,7 +319,7 @@ class Engine:
         self._ends(event)
         self.following.refused(event)
         mark = self._order.mark(event)
-        if event.kind in _OPENS:
+        if event.kind.opens:
             self.sync.known(mark)
         shown = self.following.contexts.current or self.following.home
         if event.matters and not (event.kind.changes_context and shown and self._is_left(mark)):
@@ -352,12 +351,11 @@ class Engine:
             self._changed(event)
         return is_certain
 
-    def _ends(self, event: Event | None) -> None:
+    def _ends(self, event: Event) -> None:
         """The turn of an event is over."""
-        if event is None or (self.handling is not None and self.handling.id == event.id):
+        if self.handling is not None and self.handling.id == event.id:
             self.handling = None
-        if event is not None:
-            self.untold.settled(event)
+        self.untold.settled(event)
 
     def _show(self, event: Event, own_id: str = "") -> None:
         mark = self._order.mark(event)
@@ -366,7 +364,7 @@ class Engine:
         self.sync.followed(mark, own_id)
 
     def _is_left(self, mark: Mark) -> bool:
-        """Whether something newer than this was followed since: whoever did not follow this is of no interest any more."""
+        """Whether a newer open was followed since. Then nobody needs to follow this event any more."""
         return self._last_shown.place > mark.place and not self._order.is_older(self._last_shown, mark)
 
     def _is_since(self, other: Event, mark: Mark, this: Mark, anchor: str) -> bool:
@@ -377,8 +375,7 @@ class Engine:
         self.count += 1
         if event.id not in self._changes:
             self._changes[event.id] = (event, self._order.mark(event))
-            if len(self._changes) > REMEMBERED:
-                self._changes.popitem(last=False)
+            trim(self._changes)
 
     def _context(self, event: Event) -> Context:
         shared = self.content.get(event.anchor)

@@ -39,6 +39,11 @@ class Kind(Enum):
     OTHER = "other"
 
     @property
+    def opens(self) -> bool:
+        """Whether it says what is current from now on: an open, or Home-open."""
+        return self in (Kind.OPEN, Kind.HOME)
+
+    @property
     def changes_context(self) -> bool:
         """Whether it makes another context the current one."""
         return self in (Kind.OPEN, Kind.CLOSE, Kind.HOME)

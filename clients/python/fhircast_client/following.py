@@ -85,7 +85,7 @@ class Following:
                 pass
             case _:
                 self._done.add(event.id)
-        if event.kind in (Kind.OPEN, Kind.HOME) and not is_old:
+        if event.kind.opens and not is_old:
             self._made_current(event, now)
 
     def told(self, event: Event) -> None:
@@ -233,7 +233,7 @@ class Following:
             self._note_handed(event)
 
     def _note_handed(self, event: Event) -> None:
-        if event.kind in (Kind.OPEN, Kind.HOME):
+        if event.kind.opens:
             self._handed.add(event.id)
             self._last_handed, self._moved = event.id, True
 
@@ -255,7 +255,7 @@ def says_the_same(one: Event, other: Event) -> bool:
     """Whether two opens, or two Home-opens, open exactly the same."""
     return (
         one.kind is other.kind
-        and one.kind in (Kind.OPEN, Kind.HOME)
+        and one.kind.opens
         and one.anchor == other.anchor
         and one.name.lower() == other.name.lower()
         and same_json(one.context, other.context)

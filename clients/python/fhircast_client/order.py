@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Any
 
 from fhircast_client.events import Event
 
@@ -27,8 +28,7 @@ class Recent:
         """Remember an id."""
         self._ids[id_] = None
         self._ids.move_to_end(id_)
-        if len(self._ids) > REMEMBERED:
-            self._ids.popitem(last=False)
+        trim(self._ids)
 
     def discard(self, id_: str) -> None:
         """Forget an id."""
@@ -91,7 +91,7 @@ class Order:
         self.moment += 1
         if self.mark_of(event.id) is None:
             self._sent[event.id] = self._note(event)
-            _trim(self._sent)
+            trim(self._sent)
 
     def accepted(self, event: Event, *, comes_back: bool) -> bool:
         """The hub accepted an own event; `comes_back`: it tells the event to this client too.
@@ -135,10 +135,11 @@ class Order:
         marks = self._changes if event.kind.changes_context else self._others
         mark = marks.setdefault(event.id, Mark(self.moment, event.at, self.moment))
         mark.heard = self.moment
-        _trim(marks)
+        trim(marks)
         return mark
 
 
-def _trim(marks: OrderedDict[str, Mark]) -> None:
-    if len(marks) > REMEMBERED:
-        marks.popitem(last=False)
+def trim(remembered: OrderedDict[str, Any]) -> None:
+    """Forget the oldest where there are too many."""
+    if len(remembered) > REMEMBERED:
+        remembered.popitem(last=False)

@@ -13,7 +13,7 @@ from fhircast_client.content import Shared
 from fhircast_client.contexts import Context
 from fhircast_client.engine import Engine
 from fhircast_client.errors import HubError, TokenError
-from fhircast_client.events import Event, kind_of, make_event
+from fhircast_client.events import Event, make_event, parse_event
 from fhircast_client.following import says_the_same
 from fhircast_client.hub import Hub
 from fhircast_client.sharing import Change, Content, Entries, read_current, select_context, update_context
@@ -62,9 +62,9 @@ class Publisher:
 
     async def open(self, name: str, context: Iterable[Mapping[str, Any]]) -> Event:
         """Post an open; the event, when the hub has accepted it. What everybody shows is not posted again."""
-        context = _copied_items(context)
+        made = make_event(self._topic, name, context)
         async with self.free:
-            event = self._stamped(name, context)
+            event = self._stamped(made)
             if known := self._engine.shows(event):
                 self._notice(event)
                 return known
@@ -80,11 +80,11 @@ class Publisher:
         timestamp: str | None = None,
     ) -> Event:
         """Post an event; the event, when the hub has accepted it."""
-        context = _copied_items(context)
-        if not kind_of(name).changes_context:
-            return await self._post(make_event(self._topic, name, context, id=id, timestamp=timestamp))
+        event = make_event(self._topic, name, context, id=id, timestamp=timestamp)
+        if not event.kind.changes_context:
+            return await self._post(event)
         async with self.free:
-            return await self._post(self._stamped(name, context, id=id, timestamp=timestamp))
+            return await self._post(event if timestamp else self._stamped(event))
 
     async def update(self, changes: Changes, anchor: str) -> Event:
         """Post an update of what is shared in a context. A function is called again where somebody else was faster."""
@@ -201,12 +201,9 @@ class Publisher:
             self._changed()
             return
 
-    def _stamped(
-        self, name: str, context: Iterable[Mapping[str, Any]], *, id: str | None = None, timestamp: str | None = None
-    ) -> Event:
-        """A change of context, newer than all that came."""
-        stamp = timestamp or timestamp_now(self._engine.newest(now()))
-        return make_event(self._topic, name, context, id=id, timestamp=stamp)
+    def _stamped(self, event: Event) -> Event:
+        """An own event whose turn it is, newer than all that came."""
+        return parse_event({**event.body, "timestamp": timestamp_now(self._engine.newest(now()))}, own=True)
 
     def _notice(self, event: Event) -> None:
         if self._engine.is_shown_again(event) and event.name.lower() not in self._said:
@@ -314,11 +311,6 @@ class Publisher:
 
 def _update(anchor: str) -> str:
     return f"{anchor.partition('/')[0]}-update"
-
-
-def _copied_items(context: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What the application changes while the event waits for its turn must not change what is sent."""
-    return [deepcopy(dict(item)) for item in context]
 
 
 def _copied(content: Content) -> Content:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fhircast_client.events import Event, Kind
+from fhircast_client.events import Event
 
 
 class Resending:
@@ -22,7 +22,7 @@ class Resending:
 
     def sending(self, event: Event) -> None:
         """An own event is about to be posted."""
-        if event.kind in (Kind.OPEN, Kind.HOME):
+        if event.kind.opens:
             self._before, self._last = self._last, event
 
     def refused(self, event: Event) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from itertools import takewhile
 
 from fhircast_client.events import Event, Kind
-
-_OPENS = (Kind.OPEN, Kind.HOME)
 
 
 @dataclass(slots=True)
@@ -45,10 +44,8 @@ class Untold:
 
     def must_wait(self, event: Event) -> bool:
         """Whether something newer was opened here: the event is not told unless the hub does not take that."""
-        ids = list(self._events)
-        newer = ids[ids.index(event.id) + 1 :] if event.id in self._events else []
-        opens = (self._events[id_] for id_ in newer)
-        return event.kind.changes_context and any(one.is_tried and one.event.kind in _OPENS for one in opens)
+        newer = takewhile(lambda one: one.event.id != event.id, reversed(self._events.values()))
+        return event.kind.changes_context and any(one.is_tried and one.event.kind.opens for one in newer)
 
     def failed(self, event: Event, why: str, *, is_final: bool) -> None:
         """The hub refused an event that failed before (`is_final`), or nobody knows whether the hub has it."""
@@ -70,7 +67,7 @@ class Untold:
         A logout is overtaken by an own open only: nothing that others do undoes it.
         """
         for one in [one.event for one in self._events.values() if one.event.id != event.id]:
-            is_open = event.kind in _OPENS and (by_own or one.kind.changes_context)
+            is_open = event.kind.opens and (by_own or one.kind.changes_context)
             if is_open or (event.kind is Kind.CLOSE and event.anchor == one.anchor):
                 self.settled(one)
 
