@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 # Two steps: what runs the hub and the demo, and what the tests need besides.
 READY := $(VENV)/.complete
 TESTING := $(VENV)/.testing
-JS := clients/javascript
+JS := clients
 MODULES := $(JS)/node_modules/.complete
 BENCH := tests/bench/.node
 # Node and npm are in the environment: no Node of the system is needed, and none is used.
@@ -25,7 +25,7 @@ help:
 	@echo 'make test          all checks: lint, types, requirements, tests; ARGS=tests/core for some of the tests'
 	@echo 'make lint          ruff: rules and format'
 	@echo 'make types         mypy, strict'
-	@echo 'make javascript    types and tests of the JavaScript client'
+	@echo 'make javascript    types and tests of the JavaScript libraries'
 	@echo 'make pictures      takes the pictures of docs/pictures anew, from the browser tests'
 	@echo 'make requirements  the behaviours of docs/behaviour.md and how many tests prove each'
 	@echo 'make simulate      the core against clients and networks of all tempers: SEEDS=1000 of them, or one SEED=123'
@@ -46,13 +46,13 @@ python:
 
 build-venv: $(TESTING)
 
-$(READY): pyproject.toml constraints.txt clients/python/pyproject.toml
+$(READY): pyproject.toml constraints.txt clients/python/pyproject.toml clients/identity/python/pyproject.toml
 	@$(MAKE) --no-print-directory needs-venv
 	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@version=`$(RUN) -c 'import sys; print("%d.%d" % sys.version_info[:2])'`; grep -q ":: Python :: $$version\"" pyproject.toml || \
 	  echo "The tests were not run on Python $$version; pyproject.toml declares the versions on which they pass."
 	@echo "installing into $(VENV)"
-	@$(INSTALL) --editable '.[demo]' --editable clients/python
+	@$(INSTALL) --editable '.[demo]' --editable clients/python --editable clients/identity/python
 	@touch $@
 
 # The package of Node has no commands of its own.
@@ -64,7 +64,7 @@ $(TESTING): $(READY)
 	  && ln -sf "$$node/lib/node_modules/npm/bin/npm-cli.js" $(VENV)/bin/npm
 	@touch $@
 
-$(MODULES): $(JS)/package.json $(TESTING)
+$(MODULES): $(JS)/package.json $(JS)/javascript/package.json $(JS)/identity/javascript/package.json $(TESTING)
 	@$(NPM_INSTALL) --no-package-lock --prefix $(JS)
 	@touch $@
 
@@ -123,5 +123,5 @@ fresh: needs-fresh
 
 clean:
 	rm -rf $(VENV) $(BENCH) $(JS)/node_modules build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find hub clients/python tests tools demo -name __pycache__ -type d -exec rm -rf {} +
+	find hub clients tests tools demo -name __pycache__ -type d -exec rm -rf {} +
 	$(MAKE) --quiet --no-print-directory -C tests/bench/loadgen clean

@@ -15,8 +15,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _HERE = Path(__file__).parent
-#: The client library, as it is in the repository: there is nothing to build.
-_CLIENT = _HERE.parent / "clients" / "javascript" / "src"
+#: The libraries, as they are in the repository: there is nothing to build.
+_CLIENTS = _HERE.parent / "clients"
 #: Everything comes from here and its neighbours on this machine, and no page holds a script or a style of its own.
 _POLICY = (
     "default-src 'self'; connect-src 'self' http://localhost:* ws://localhost:*; img-src 'self' blob: data:;"
@@ -27,7 +27,7 @@ _POLICY = (
 def make_site(
     pages: Path, config: Mapping[str, Any], *, more: Sequence[BaseRoute] = (), framed_by: str = "'none'"
 ) -> ASGIApp:
-    """The pages of a folder, with /config.json, /shared/ and /fhircast-client/ beside them, and the routes of `more` before.
+    """The pages of a folder, with /config.json, /shared/ and the libraries beside them, and the routes of `more` before.
 
     `framed_by` is the origin that may show the pages in a frame.
     """
@@ -39,7 +39,8 @@ def make_site(
         *more,
         Route("/config.json", tell),
         Mount("/shared", StaticFiles(directory=_HERE / "web")),
-        Mount("/fhircast-client", StaticFiles(directory=_CLIENT)),
+        Mount("/fhircast-client", StaticFiles(directory=_CLIENTS / "javascript" / "src")),
+        Mount("/fhircast-identity", StaticFiles(directory=_CLIENTS / "identity" / "javascript" / "src")),
         Mount("/", StaticFiles(directory=pages, html=True)),
     ]
     return _Careful(Starlette(routes=routes), _POLICY.format(framed_by=framed_by))

@@ -1,4 +1,4 @@
-"""clients/identity.json: the cases of local ids that both client libraries are tested with."""
+"""clients/identity/cases.json: the cases of local ids that both client libraries are tested with."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fhircast_client.identity import LogicalId, StudyUid, System, Table, TypeCode
+from fhircast_identity import LogicalId, StudyUid, System, Table, TypeCode
 
 CASES: dict[str, Any] = json.loads(
-    (Path(__file__).parents[2] / "clients" / "identity.json").read_text(encoding="utf-8")
+    (Path(__file__).parents[2] / "clients" / "identity" / "cases.json").read_text(encoding="utf-8")
 )
 NIN, MRN = "urn:oid:2.16.578.1.12.4.1.4.1", "urn:oid:2.999.19.5"
 

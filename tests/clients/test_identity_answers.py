@@ -11,7 +11,7 @@ import pytest
 from clients.identity_cases import CASES, MRN, patient, rule
 from clients.test_identity_cases import KINDS, cases
 from fhircast_client.errors import Refuse
-from fhircast_client.identity import FhirSearch, IdentityMap, LookupFailed, PixManager, QidoRs, System
+from fhircast_identity import FhirSearch, IdentityMap, LookupFailed, PixManager, QidoRs, System
 
 BASE = "https://fhir.example/fhir"
 RESOLVERS: dict[str, Any] = {"fhir": FhirSearch, "pix": PixManager, "qido": QidoRs}

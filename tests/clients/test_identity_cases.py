@@ -11,9 +11,9 @@ import pytest
 
 from clients.identity_cases import CASES, rule, tables
 from fhircast_client.errors import Refuse
-from fhircast_client.identity import IdentityMap, Local, LookupFailed, Mismatch, NoMatch, Query, SeveralMatches, Table
-from fhircast_client.identity.names import spellings
-from fhircast_client.identity.rules import in_force
+from fhircast_identity import IdentityMap, Local, LookupFailed, Mismatch, NoMatch, Query, SeveralMatches, Table
+from fhircast_identity.names import spellings
+from fhircast_identity.rules import in_force
 
 KINDS = {kind.__name__: kind for kind in (NoMatch, SeveralMatches, Mismatch, LookupFailed)}
 

@@ -1,4 +1,4 @@
-"""clients/identity.md: its Python example says what the page says that it does."""
+"""clients/identity/python/README.md: its example says what the page says."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-CLIENTS = Path(__file__).parents[2] / "clients"
+FOLDER = Path(__file__).parents[2] / "clients" / "identity" / "python"
 #: Seconds until an example must be done.
 PATIENCE = 20
 
 
 def test_the_example_runs() -> None:
-    page = (CLIENTS / "identity.md").read_text(encoding="utf-8")
+    page = (FOLDER / "README.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     done = subprocess.run(
         [sys.executable, "-c", example],
-        cwd=CLIENTS / "python",
+        cwd=FOLDER,
         capture_output=True,
         text=True,
         timeout=PATIENCE,

@@ -10,7 +10,7 @@ import pytest
 
 from clients.identity_cases import MRN, patient
 from fhircast_client.errors import Refuse
-from fhircast_client.identity import IdentityMap, Local, LookupFailed, NoMatch, Query, SeveralMatches, System, Table
+from fhircast_identity import IdentityMap, Local, LookupFailed, NoMatch, Query, SeveralMatches, System, Table
 from running import Clock
 
 RULES = {"Patient": [System(MRN, "number")]}

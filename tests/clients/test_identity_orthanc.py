@@ -9,7 +9,7 @@ import pytest
 
 from clients.identity_cases import MRN, NIN, accession, study
 from clients.orthanc import Archive, archive
-from fhircast_client.identity import (
+from fhircast_identity import (
     IdentityMap,
     Mismatch,
     NoMatch,

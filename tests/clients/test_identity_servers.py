@@ -12,7 +12,7 @@ import pytest
 
 from clients.identity_cases import MRN, NIN, patient, study
 from clients.identity_server import Hospital, hospital, outcome
-from fhircast_client.identity import (
+from fhircast_identity import (
     FhirSearch,
     IdentityMap,
     LogicalId,

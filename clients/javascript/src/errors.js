@@ -5,6 +5,8 @@ const PASSING = new Set([408, 409, 425, 429]);
 const CONFLICT = 409;
 /** What an ingress answers while the hub is away, some of them with a text like the hub's. */
 const AWAY = new Set([404, 405]);
+/** Marks a refusal that comes from elsewhere too: from fhircast-identity, or from a second copy of this package in one page. */
+const REFUSAL = Symbol.for("fhircast.refusal");
 
 /** Raised by a handler that does not want to follow an event: the hub is told 409, and everybody else the reason. */
 export class Refuse extends Error {
@@ -13,6 +15,15 @@ export class Refuse extends Error {
     super(reason);
     this.name = "Refuse";
   }
+
+  get [REFUSAL]() {
+    return true;
+  }
+}
+
+/** @param {unknown} error @returns {boolean} Whether a handler, or who finds local ids for it, refuses by this. */
+export function isRefusal(error) {
+  return /** @type {any} */ (error)?.[REFUSAL] === true;
 }
 
 /** What the hub answered to a request that it did not accept. */

@@ -2,14 +2,14 @@
  * Where events wait for their handlers, and are acknowledged in time (FHIRcast 3.0.0, 2.5): one event after the other.
  */
 
-import { Refuse, said } from "./errors.js";
+import { isRefusal, said } from "./errors.js";
 import { deferred, later, now } from "./timing.js";
 
 /** @typedef {import("./events.js").Event} Event */
 /** @typedef {import("./following.js").Verdict} Verdict */
 /** @typedef {import("./timing.js").Timings} Timings */
 /**
- * Finds what an event is about here; it refuses by raising `Refuse`.
+ * Finds what an event is about here; it refuses by raising a refusal.
  * @typedef {{find: (event: Event) => any}} Ids
  */
 /** @typedef {{name: string, act: (event: Event) => unknown, ids: Ids | null}} Handling */
@@ -212,7 +212,7 @@ export class Inbox {
       await handling?.act(event);
       return { status: OK, reason: "" };
     } catch (error) {
-      if (error instanceof Refuse) return { status: CONFLICT, reason: said(error) };
+      if (isRefusal(error)) return { status: CONFLICT, reason: said(error) };
       // Its text may name a patient.
       console.error(`fhircast-client: the handler of ${event.name} failed: ${nameOf(error)}`);
       return { status: FAILED, reason: `it failed (${nameOf(error)})` };

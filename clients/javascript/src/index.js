@@ -2,7 +2,15 @@
 
 export { FHIRcastClient } from "./client.js";
 export { Context } from "./contexts.js";
-export { HubError, Refuse, TokenError } from "./errors.js";
+export { HubError, isRefusal, Refuse, TokenError } from "./errors.js";
 export { Event } from "./events.js";
-export * from "./identity/index.js";
 export { TIMINGS } from "./timing.js";
+
+/** @typedef {import("./client.js").Options} Options */
+/** @typedef {import("./events.js").Item} Item */
+/** @typedef {import("./events.js").Resource} Resource */
+/** @typedef {import("./hub.js").WireMessage} WireMessage */
+/** @typedef {import("./inbox.js").Ids} Ids */
+/** @typedef {import("./status.js").Status} Status */
+/** @typedef {import("./timing.js").Timings} Timings */
+/** @typedef {import("./tokens.js").TokenSource} TokenSource */

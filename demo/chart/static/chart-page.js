@@ -1,4 +1,4 @@
-import { Mismatch, NoMatch } from "/fhircast-client/identity/index.js";
+import { Mismatch, NoMatch } from "/fhircast-identity/index.js";
 import { heightAs } from "/shared/dom.js";
 import { humanName } from "/shared/fhir.js";
 import { htmlLanguage } from "/shared/i18n.js";

@@ -1,5 +1,5 @@
-import { Refuse } from "/fhircast-client/index.js";
-import { IdentityMap, Table, TypeCode } from "/fhircast-client/identity/index.js";
+import { isRefusal, Refuse } from "/fhircast-client/index.js";
+import { IdentityMap, Table, TypeCode } from "/fhircast-identity/index.js";
 
 /** The medical record number of the hospital whose EHR opens the session; another hospital's must not match. */
 const RECORD_NUMBER = new TypeCode("MR", "http://hospital.example/mrn");
@@ -17,7 +17,7 @@ export function chartNumbers(refused) {
         numbers ??= await readNumbers();
         return (await numbers.find(event)).id;
       } catch (error) {
-        if (error instanceof Refuse) refused(event, error);
+        if (isRefusal(error)) refused(event, error);
         throw error;
       }
     },

@@ -1,6 +1,6 @@
 /** Which of this archive's studies an event means. The viewer follows nothing that is not certain. */
 
-import { IdentityMap, QidoRs, StudyUid, TypeCode } from "/fhircast-client/identity/index.js";
+import { IdentityMap, QidoRs, StudyUid, TypeCode } from "/fhircast-identity/index.js";
 
 const HOSPITAL_ACCESSION = "http://hospital.example/accession";
 

@@ -1,0 +1,158 @@
+"""Which of a resource's identifiers are looked up: rules, of which the first that selects anything decides.
+
+FHIRcast 3.5.1: the Study Instance UID has the system `urn:dicom:uid` and the prefix `urn:oid:`, the accession number
+the type ACSN. Older and newer resources have them elsewhere: `uid` and `accession` (DSTU2, STU3), `basedOn` (R5).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+from fhircast_identity.local import Query, Resource, dicts, text
+
+DICOM_UID = "urn:dicom:uid"
+_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
+_LABELS = {
+    "MR": "medical record number",
+    "PI": "patient number",
+    "NI": "national identity number",
+    "ACSN": "accession number",
+}
+
+
+class Rule(Protocol):
+    """Selects identifiers. `label` names them to a clinician."""
+
+    @property
+    def label(self) -> str: ...
+
+    def select(self, resource: Resource, url: str, now: datetime) -> list[Query]:
+        """The identifiers of a resource, whose absolute address is `url` where that is known, else ""."""
+        ...
+
+
+def codes(identifier: Resource) -> tuple[str, ...]:
+    """The type codes of an identifier, whatever their code system."""
+    return tuple(
+        coding["code"]
+        for kind in dicts(identifier, "type")
+        for coding in dicts(kind, "coding")
+        if isinstance(coding.get("code"), str)
+    )
+
+
+def in_force(item: Resource, now: datetime) -> bool:
+    """Whether an identifier or a name still counts: not of use `old`, and the last moment of its period not past."""
+    if item.get("use") == "old":
+        return False
+    end = next((text(period.get("end")) for period in dicts(item, "period")), "")
+    if len(end) <= len("2026-11-24"):
+        return not end or end >= now.strftime("%Y-%m-%d")[: len(end)]
+    try:
+        over = datetime.fromisoformat(end)
+    except ValueError:
+        return True
+    return (over if over.tzinfo else over.replace(tzinfo=UTC)) >= now
+
+
+def identifiers(resource: Resource, now: datetime) -> list[Resource]:
+    """The identifiers that are in force and have a value, from wherever a version of FHIR puts them."""
+    found = dicts(resource, "identifier")
+    if resource.get("resourceType") == "ImagingStudy":
+        accession = {"type": {"coding": [{"code": "ACSN"}]}}
+        found += [identifier | accession for identifier in dicts(resource, "accession")]
+        found += [identifier for order in dicts(resource, "basedOn") for identifier in dicts(order, "identifier")]
+    return [identifier for identifier in found if text(identifier.get("value")) and in_force(identifier, now)]
+
+
+def bare_uid(value: str) -> str:
+    """A UID without `urn:oid:` and padding; "" where it is none."""
+    uid = value.strip(" \0").removeprefix("urn:oid:")
+    return uid if _UID.fullmatch(uid) else ""
+
+
+def distinct(queries: Iterable[Query]) -> list[Query]:
+    """Each query once, in the order of their first coming."""
+    return list(dict.fromkeys(queries))
+
+
+def _query(resource: Resource, identifier: Resource) -> Query:
+    system, value = text(identifier.get("system")), text(identifier.get("value"))
+    return Query(resource["resourceType"], value, system, codes(identifier))
+
+
+class System:
+    """The identifiers of one system, such as `urn:oid:2.16.578.1.12.4.1.4.1`, compared exactly.
+
+    `label` is what a clinician calls it: "national identity number".
+    """
+
+    code = ""
+
+    def __init__(self, system: str, label: str = "") -> None:
+        self.system = system.strip()
+        self.label = label or f"identifier of the system {self.system}"
+
+    def select(self, resource: Resource, url: str, now: datetime) -> list[Query]:
+        found = identifiers(resource, now)
+        return distinct(_query(resource, each) for each in found if text(each.get("system")) == self.system)
+
+
+class TypeCode:
+    """The identifiers of a type: MR, PI, ACSN, ... of one system only, where one is given.
+
+    A number of this type may come from another hospital. Give the system wherever it is known.
+    """
+
+    def __init__(self, code: str, system: str = "", label: str = "") -> None:
+        self.code, self.system = code, system.strip()
+        self.label = label or _LABELS.get(code, f"identifier of type {code}")
+
+    def select(self, resource: Resource, url: str, now: datetime) -> list[Query]:
+        found = [each for each in identifiers(resource, now) if self.code in codes(each)]
+        return distinct(_query(resource, each) for each in found if self.system in ("", text(each.get("system"))))
+
+
+class StudyUid:
+    """The Study Instance UID, with or without `urn:oid:`, among the identifiers or as the older `uid`."""
+
+    code, system = "", DICOM_UID
+
+    def __init__(self, label: str = "Study Instance UID") -> None:
+        self.label = label
+
+    def select(self, resource: Resource, url: str, now: datetime) -> list[Query]:
+        found = [each["value"] for each in identifiers(resource, now) if text(each.get("system")) == DICOM_UID]
+        uids = (bare_uid(value) for value in [*found, text(resource.get("uid"))])
+        return distinct(Query(resource["resourceType"], uid, DICOM_UID) for uid in uids if uid)
+
+
+class LogicalId:
+    """The resource's id on the FHIR server at `base`, looked up as `Patient/123` of the system `base` (as ITI-83 does).
+
+    An id means something only on its own server: it is used where the event gives the absolute address (a reference or
+    fullUrl) on that server, or, with `assumed=True`, where it gives none. Only assume it where every application of the
+    session takes its resources from this one server.
+    """
+
+    def __init__(self, base: str, *, assumed: bool = False, label: str = "") -> None:
+        self.base, self.assumed = base.rstrip("/"), assumed
+        self.label = label or f"record of the server {self.base}"
+
+    def select(self, resource: Resource, url: str, now: datetime) -> list[Query]:
+        reference = f"{resource['resourceType']}/{text(resource.get('id'))}"
+        known = url.partition("/_history/")[0] == f"{self.base}/{reference}" if url else self.assumed
+        if not known or reference.endswith("/"):
+            return []
+        return [Query(resource["resourceType"], reference, self.base, logical=True)]
+
+
+def choose(rules: Sequence[Rule], resource: Resource, url: str, now: datetime) -> tuple[Rule, list[Query]] | None:
+    """The first rule that selects anything, and what it selects."""
+    for rule in rules:
+        if queries := rule.select(resource, url, now):
+            return rule, queries
+    return None

@@ -1,0 +1,189 @@
+"""A table of local ids that the application keeps itself: a dict, or a CSV file."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any, Protocol
+
+from fhircast_identity.local import Local, Query, Resource
+from fhircast_identity.rules import DICOM_UID
+
+_CODES = "http://terminology.hl7.org/CodeSystem/v2-0203"
+_RECORD = ("local_id", "family", "birth_date", "gender")
+_LONG = ("system", "value", "code")
+
+
+class Named(Protocol):
+    """The kind of identifier in a column: a rule such as System, TypeCode or StudyUid."""
+
+    @property
+    def system(self) -> str: ...
+    @property
+    def code(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Row:
+    """One identifier of one record."""
+
+    value: str
+    system: str
+    code: str
+    record: Local
+
+    def answers(self, query: Query) -> bool:
+        """A row without a system or a code is of whatever system or code; else they are the same. Only where the systems are
+        may an identifier leave its code unsaid: else nothing says that the two are numbers of one kind."""
+        if self.value != query.value or self.system not in ("", query.system):
+            return False
+        return not self.code or self.code in query.codes or bool(self.system and not query.codes)
+
+    def identifier(self) -> Resource:
+        """As FHIR has it."""
+        coded: Resource = {"type": {"coding": [{"system": _CODES, "code": self.code}]}} if self.code else {}
+        value = f"urn:oid:{self.value}" if self.system == DICOM_UID else self.value
+        return coded | ({"system": self.system} if self.system else {}) | {"value": value}
+
+
+class Table:
+    """Local ids by identifier, of one type of resource.
+
+    The keys of `records` are `(system, value)`, or a value alone, which then is one of whatever system. The values are
+    a local id, a record (a dict of local_id, family, birth_date, gender) or a list of those. A Study Instance UID is
+    written without `urn:oid:`, the id of a resource on a FHIR server as `(its base address, "Patient/123")`.
+    Raises ValueError for a record that cannot be read.
+    """
+
+    name = "the table"
+
+    def __init__(self, records: Mapping[str | tuple[str, str], Any], *, type: str = "Patient") -> None:
+        rows = []
+        for key, records_of_key in records.items():
+            system, value = ("", key) if isinstance(key, str) else key
+            for record in records_of_key if isinstance(records_of_key, list) else [records_of_key]:
+                local = _local({"local_id": record} if isinstance(record, str) else record, type)
+                rows.append(_row(value, system, "", local))
+        self._fill(rows, type)
+
+    @classmethod
+    def from_csv(
+        cls,
+        path: str | PathLike[str],
+        *,
+        type: str = "Patient",
+        columns: Mapping[str, str] | None = None,
+        identifiers: Mapping[str, Named] | None = None,
+        delimiter: str = ",",
+        encoding: str = "utf-8-sig",
+    ) -> Table:
+        """A table from a file with a header row.
+
+        It has the columns local_id, system, value, code, family, birth_date and gender, of which only local_id and
+        value must be there, one row for each identifier. `columns` says where a name differs: {"local_id": "PatNo"}. Or
+        each identifier has a column of its own: `identifiers={"nin": System("urn:oid:...")}`; empty cells are left out.
+        Raises OSError, and ValueError with the line number for what cannot be read.
+        """
+        with open(path, encoding=encoding, newline="") as lines:
+            try:
+                cells = list(csv.reader(lines, delimiter=delimiter, strict=True))
+            except csv.Error as error:
+                raise ValueError(f"this is no CSV: {error}") from None
+        rows = _rows(cells, type, columns or {}, identifiers or {})
+        table = cls({}, type=type)
+        table._fill(rows, type)
+        return table
+
+    def _fill(self, rows: Iterable[Row], kind: str) -> None:
+        self._type = kind
+        self._by_value: dict[str, list[Row]] = {}
+        self._by_id: dict[str, list[Row]] = {}
+        for row in rows:
+            self._by_value.setdefault(row.value, []).append(row)
+            self._by_id.setdefault(row.record.id, []).append(row)
+
+    async def find(self, query: Query) -> list[Local]:
+        """The records that have the identifier."""
+        if query.type != self._type:
+            return []
+        return [row.record for row in self._by_value.get(query.value, ()) if row.answers(query)]
+
+    async def known(self, kind: str, local_id: str) -> list[Local]:
+        """The record of a local id with all its identifiers."""
+        rows = self._by_id.get(local_id, []) if kind == self._type else []
+        shown = tuple(row.identifier() for row in rows if not row.value.startswith(f"{kind}/"))
+        # Each row was made with its own record: those of one id may differ, and then all must be seen.
+        return [_with(record, shown) for record in dict.fromkeys(_key(row.record) for row in rows)]
+
+
+def _key(local: Local) -> tuple[str, str, str | None, str | None, str | None]:
+    return local.id, local.type, local.family, local.birth_date, local.gender
+
+
+def _with(key: tuple[str, str, str | None, str | None, str | None], identifiers: tuple[Resource, ...]) -> Local:
+    return Local(*key, identifiers=identifiers, source=Table.name)
+
+
+def _local(record: Mapping[str, str], kind: str) -> Local:
+    if unknown := set(record) - set(_RECORD):
+        raise ValueError(f"a record has {', '.join(_RECORD)}, not {', '.join(sorted(unknown))}")
+    cells = {name: str(record.get(name) or "").strip() for name in _RECORD}
+    return Local(
+        cells["local_id"],
+        kind,
+        cells["family"] or None,
+        cells["birth_date"] or None,
+        cells["gender"] or None,
+        source=Table.name,
+    )
+
+
+def _row(value: str, system: str, code: str, local: Local) -> Row:
+    bare = value.strip().removeprefix("urn:oid:") if system.strip() == DICOM_UID else value.strip()
+    return Row(bare, system.strip(), code, local)
+
+
+def _rows(
+    lines: Iterable[list[str]], kind: str, columns: Mapping[str, str], identifiers: Mapping[str, Named]
+) -> Iterator[Row]:
+    numbered = enumerate(lines, 1)
+    header = [cell.strip() for cell in next(numbered, (1, []))[1]]
+    places = {name: header.index(column) for name, column in _names(columns, identifiers, header).items()}
+    for number, line in numbered:
+        if not any(cell.strip() for cell in line):
+            continue
+        if len(line) != len(header):
+            raise ValueError(f"row {number} has {len(line)} cells, the header {len(header)}")
+        cells = {name: line[place].strip() for name, place in places.items()}
+        try:
+            local = _local({name: cells.get(name, "") for name in _RECORD}, kind)
+        except ValueError as error:
+            raise ValueError(f"row {number}: {error}") from None
+        for system, value, code in _identifiers(cells, identifiers):
+            if value:
+                yield _row(value, system, code, local)
+
+
+def _names(columns: Mapping[str, str], identifiers: Mapping[str, Named], header: list[str]) -> dict[str, str]:
+    """The column in which each name stands; raises ValueError where one that was asked for is missing."""
+    names = {name: columns.get(name, name) for name in (*_RECORD, *(() if identifiers else _LONG))}
+    names |= {_column(column): column for column in identifiers}
+    required = {"local_id", *columns, *(map(_column, identifiers) if identifiers else ("value",))}
+    if missing := sorted(names.get(name, name) for name in required if names.get(name) not in header):
+        raise ValueError(f"the header lacks {', '.join(missing)}")
+    if twice := sorted({column for column in names.values() if header.count(column) > 1}):
+        raise ValueError(f"the header has more than one {', '.join(twice)}")
+    return {name: column for name, column in names.items() if column in header}
+
+
+def _column(column: str) -> str:
+    return f"identifier {column}"
+
+
+def _identifiers(cells: Mapping[str, str], identifiers: Mapping[str, Named]) -> Iterator[tuple[str, str, str]]:
+    if not identifiers:
+        yield cells.get("system", ""), cells.get("value", ""), cells.get("code", "")
+    for column, rule in identifiers.items():
+        yield rule.system, cells[_column(column)], rule.code
