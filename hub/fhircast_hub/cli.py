@@ -7,6 +7,7 @@ import socket
 import ssl
 import sys
 from contextlib import ExitStack
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -24,6 +25,22 @@ from fhircast_hub.telemetry import configure_logging
 _log = structlog.get_logger()
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="A FHIRcast hub.", pretty_exceptions_enable=False)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"fhircast-hub {version('fhircast-hub')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """A FHIRcast hub."""
+
 
 Config = Annotated[
     Path | None, typer.Option(help="A TOML file with settings; the environment (FHIRCAST_*) wins over it.")

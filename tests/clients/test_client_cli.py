@@ -8,11 +8,13 @@ import io
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -420,7 +422,10 @@ async def test_a_hub_that_cannot_be_reached() -> None:
 
 @pytest.mark.parametrize(
     ("failure", "said"),
-    [(OSError("Connection refused"), "Connection refused"), (ValueError("wss://hub/secret"), "ValueError")],
+    [
+        (ConnectionRefusedError(111, "wss://hub/secret"), "nothing listens at"),
+        (ValueError("wss://hub/secret"), "ValueError"),
+    ],
 )
 async def test_a_socket_that_does_not_open_and_never_shows_its_endpoint(failure: Exception, said: str) -> None:
     async def connect(endpoint: str) -> Any:
@@ -557,3 +562,44 @@ async def test_what_others_sent_cannot_move_the_cursor_or_stop_the_listener() ->
         odd = {**patient("p1"), "name": [{"family": "\x1b[2Jx", "given": 7}], "issue": 7}
         assert "\x1b" not in event_line(await hub.publish("Patient-open", odd))
         assert "7" in event_line(await hub.publish("Patient-open", {**patient("p1"), "name": [{"given": [7]}]}))
+
+
+@pytest.mark.req("CLT-31")
+@pytest.mark.parametrize("command", ["fhircast", "fhircast-hub"])
+def test_the_version_of_a_command(command: str) -> None:
+    done = subprocess.run([Path(sys.executable).parent / command, "--version"], capture_output=True, text=True)
+    package = {"fhircast": "fhircast-client"}.get(command, command)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{command} {version(package)}\n", "")
+
+
+@pytest.mark.req("CLT-31")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["open", "FILE"],
+        ["close", "FILE"],
+        ["context"],
+        ["context", "--json"],
+        ["check"],
+        ["check", "--json"],
+        ["--help"],
+    ],
+    ids=" ".join,
+)
+async def test_nobody_reads_what_a_command_prints(terminal: Terminal, arguments: list[str]) -> None:
+    """As `fhircast … | head` does, once head has seen enough."""
+    file = terminal.file(NYGARD)
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = (sys.executable, "-m", "fhircast_client.cli", *(file if each == "FILE" else each for each in arguments))
+    settings = {"PATH": os.environ["PATH"], **terminal.environ}
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command, env=settings, stdout=writing, stderr=asyncio.subprocess.PIPE
+        )
+    finally:
+        os.close(writing)
+    async with asyncio.timeout(PATIENCE):
+        _, said = await process.communicate()
+    assert said.decode() == ""
+    assert process.returncode == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import pytest
@@ -465,3 +466,22 @@ async def test_ids_are_found_before_the_handler_is_called() -> None:
             answer = await hub.acknowledged(unknown)
             assert (answer.status, answer.reason) == (409, "no such patient here")
         assert [event.local for event in heard.events] == ["local 1"]
+
+
+@pytest.mark.req("CLT-30")
+@pytest.mark.parametrize("debug", [False, True])
+async def test_a_handlers_error_is_in_the_log_whole_with_debug_only(
+    debug: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(event: Event) -> None:
+        raise LookupError("Åse Nordmann has no chart")
+
+    caplog.set_level(logging.DEBUG if debug else logging.INFO, "fhircast_client")
+    async with FakeHub() as hub:
+        client = hub.client("viewer")
+        client.on("Patient-open", fail)
+        async with client:
+            await hub.acknowledged(await hub.publish("Patient-open", patient("p1")))
+    assert "the handler of Patient-open failed: LookupError in" in caplog.text
+    assert ("Åse Nordmann has no chart" in caplog.text) is debug
+    assert ("Traceback" in caplog.text) is debug

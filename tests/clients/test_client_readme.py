@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import re
 import signal
 import sys
 import textwrap
@@ -11,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from clients.fakes import patient, until
+from clients.fakes import Heard, patient, until
 from clients.places import DevHub, RealPlace
 from fhircast_client import Event, FHIRcastClient
 from fhircast_client.cli import _parser
@@ -21,10 +23,10 @@ README = (Path(__file__).parents[2] / "clients" / "python" / "README.md").read_t
 PATIENCE = 30
 
 
-def example(section: str) -> str:
-    """The Python of a section."""
+def example(section: str, number: int = 0) -> str:
+    """The Python of a section: its first example, or another one."""
     text = README.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
-    return text.partition("```python\n")[2].partition("```\n")[0]
+    return text.split("```python\n")[number + 1].partition("```\n")[0]
 
 
 async def program(hub: DevHub, topic: str, before: str, code: str, after: str = "") -> asyncio.subprocess.Process:
@@ -111,6 +113,44 @@ async def test_the_example_that_drives(hub: DevHub) -> None:
             assert heard == ["open", "PUT o1", "PUT o2", "select", "DELETE Observation/o1", "close"]
 
 
+@pytest.mark.req("CLT-29")
+async def test_the_example_of_a_portal_that_publishes_from_its_threads(hub: DevHub) -> None:
+    async with RealPlace(hub) as place:
+        viewer, heard = await place.client("viewer"), Heard()
+        viewer.on("Patient-open", heard)
+        after = """
+            patients = [{"resourceType": "Patient", "id": f"p{number}"} for number in range(4)]
+            def view(patients):
+                for patient in patients: open_patient(patient)
+            threads = [threading.Thread(target=view, args=(patients[i::2],)) for i in range(2)]
+            for thread in threads: thread.start()
+            for thread in threads: thread.join()
+        """
+        async with viewer:
+            process = await program(hub, place.topic, "", example("From code that is not async"), after)
+            _, err = await asyncio.wait_for(process.communicate(), PATIENCE)
+            assert (process.returncode, err.decode()) == (0, "")
+            await until(lambda: len(heard.events) == 4, lambda: heard.anchors)
+
+
+@pytest.mark.req("CLT-29")
+async def test_the_example_of_an_application_that_follows_in_a_thread(hub: DevHub) -> None:
+    async with RealPlace(hub) as place:
+        before = """
+            patient = {"resourceType": "Patient", "id": "p2"}
+            def show_patient(patient): print("shows", patient["id"], flush=True)
+        """
+        after = """
+            assert client.status.why == "Stopped", client.status
+        """
+        async with await place.client("ehr") as ehr:
+            await ehr.open(patient("p1"))
+            code = example("From code that is not async", 1)
+            process = await program(hub, place.topic, before, code, after)
+            out, err = await asyncio.wait_for(process.communicate(), PATIENCE)
+        assert (process.returncode, err.decode(), out.decode().split()) == (0, "", ["shows", "p1"])
+
+
 @pytest.mark.req("CLT-27")
 async def test_the_example_that_tests() -> None:
     class Chart:
@@ -138,3 +178,12 @@ def test_the_commands_are_commands() -> None:
     for command in commands:
         words = [word.strip('"') for word in command.split()[1:]]
         assert _parser().parse_args(words).command == words[0]
+
+
+def test_the_options_are_the_options() -> None:
+    table = README.partition("\n## Options\n")[2].partition("\n## ")[0]
+    written = [
+        name for row in re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    ]
+    parameters = inspect.signature(FHIRcastClient).parameters.values()
+    assert sorted(written) == sorted(each.name for each in parameters if each.kind is each.KEYWORD_ONLY)

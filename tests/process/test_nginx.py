@@ -15,8 +15,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from certificates import make_certificate
 from process.hub_process import PATIENCE, HubProcess, IssuerThread, Visitor, free_port, hub_process
-from process.test_tls import make_certificate
 from running import TOPIC, event, until
 from tools.packages import PATH
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
-import ipaddress
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -13,39 +11,12 @@ from typing import Any
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
-    Encoding,
-    KeySerializationEncryption,
-    NoEncryption,
-    PrivateFormat,
-)
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from websockets.exceptions import ConnectionClosedError
 
+from certificates import make_certificate
 from process.hub_process import PATIENCE, HubProcess, IssuerThread, Visitor, command, environment, free_port
 from running import Follower, event
-
-
-def make_certificate(folder: Path, protection: KeySerializationEncryption | None = None) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that vouches for itself, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "hub")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    certfile, keyfile = folder / "hub.pem", folder / "hub.key"
-    certfile.write_bytes(certificate.public_bytes(Encoding.PEM))
-    keyfile.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection or NoEncryption()))
-    return certfile, keyfile
 
 
 class TlsHub(HubProcess):
@@ -170,7 +141,9 @@ def test_files_that_cannot_be_used(tmp_path: Path, issuer: IssuerThread, wrong: 
     """Exit code 2, nothing on stdout, and one line that names the options; nobody is asked for a passphrase."""
     other = tmp_path / "other"
     other.mkdir()
-    certificate, key = make_certificate(tmp_path, BestAvailableEncryption(b"secret") if wrong == "passphrase" else None)
+    certificate, key = make_certificate(
+        tmp_path, protection=BestAvailableEncryption(b"secret") if wrong == "passphrase" else None
+    )
     _, other_key = make_certificate(other)
     (tmp_path / "text").write_text("certificate")
     files: dict[str, tuple[Path | None, Path | None]] = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 import ipaddress
 import socket
 import ssl
@@ -15,11 +14,8 @@ from typing import Any
 
 import httpcore
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
+from certificates import make_certificate
 from fhircast_hub.webhook import resolver
 from fhircast_hub.webhook.client import Client
 from fhircast_hub.webhook.guard import ForbiddenAddress, Guard, GuardedBackend
@@ -420,27 +416,6 @@ async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.Monke
 # --- TLS ---
 
 
-def _certificate(name: str, folder: Path) -> tuple[Path, Path]:
-    """A certificate for this name that signs itself, and its key; files."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    (folder / "key.pem").write_bytes(private)
-    return folder / "cert.pem", folder / "key.pem"
-
-
 @contextlib.asynccontextmanager
 async def tls_server(certificate: Path, key: Path) -> AsyncIterator[tuple[int, list[str | None], list[bytes]]]:
     """A server with TLS that answers 200: its port, the names it was asked for, and the heads of the requests."""
@@ -472,7 +447,7 @@ async def test_tls_and_host_keep_the_name_of_the_url(
     certified: str, trusted: bool, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Connected to an address, the server is asked for the name, and must prove that it is that; else nothing is posted."""
-    certificate, key = _certificate(certified, tmp_path)
+    certificate, key = make_certificate(tmp_path, certified)
     async with tls_server(certificate, key) as (port, asked, heads), client(LOOPBACK) as posting:
         Names(monkeypatch, **{"app.example": [["127.0.0.1"]]})
         if trusted:  # as the certificates of a hospital's own authority are

@@ -1,5 +1,6 @@
 /** A FHIRcast client: it follows what others open, and opens what others follow. */
 
+import { complain } from "./errors.js";
 import { contextOf, reference } from "./events.js";
 import { Delivery } from "./inbox.js";
 import { Session } from "./session.js";
@@ -29,8 +30,8 @@ export class FHIRcastClient {
    * @throws {Error} Where there is no WebSocket.
    */
   constructor(hubUrl, topic, options = {}) {
-    const onStatus = (/** @type {Status} */ status) => tell(this.#statusListeners, status);
-    const onWire = (/** @type {WireMessage} */ message) => tell(this.#wireListeners, message);
+    const onStatus = (/** @type {Status} */ status) => tell(this.#statusListeners, status, options.debug);
+    const onWire = (/** @type {WireMessage} */ message) => tell(this.#wireListeners, message, options.debug);
     this.#session = new Session(hubUrl, topic, options, onStatus, onWire);
   }
 
@@ -208,14 +209,15 @@ export class FHIRcastClient {
  * @template T
  * @param {Set<(what: T) => void>} listeners
  * @param {T} what
+ * @param {boolean} [debug]
  */
-function tell(listeners, what) {
+function tell(listeners, what, debug = false) {
   for (const listener of [...listeners]) {
     try {
       listener(what);
     } catch (error) {
-      // Whoever only listens must not stop what is followed. Its text may name a patient.
-      console.error(`fhircast-client: a listener raised ${error instanceof Error ? error.name : typeof error}`);
+      // Whoever only listens must not stop what is followed.
+      complain("a listener failed", error, debug);
     }
   }
 }

@@ -4,10 +4,11 @@
 
 import { HubError, TokenError } from "./errors.js";
 import { kindOf } from "./events.js";
-import { idIn, isDenial, readConfirmation } from "./frames.js";
+import { denialReason, idIn, isDenial, readConfirmation } from "./frames.js";
 import { Life } from "./life.js";
 import { NORMAL, TAKEN_OVER } from "./socket.js";
 import { backoff, sleep } from "./timing.js";
+import { knownCause } from "./unreachable.js";
 
 /** @typedef {import("./socket.js").Channel} Channel */
 /** @typedef {import("./frames.js").Confirmation} Confirmation */
@@ -84,7 +85,7 @@ export class Connection {
         const { why, retryAfter } = await this.#once();
         if (this.#stop.signal.aborted) return null;
         this.#tries += 1;
-        this.#options.listener.connecting(`${why} Trying again.`);
+        this.#options.listener.connecting(tryingAgain(why));
         await this.#pause(retryAfter);
         if (this.#stop.signal.aborted) return null;
       }
@@ -114,6 +115,9 @@ export class Connection {
       return { why: await life.over.promise, retryAfter: 0 };
     } catch (error) {
       if (!(error instanceof HubError) || this.#isFinal(error)) throw error;
+      // Not the hub's own words, which may name a patient.
+      const said = error.status ? `The hub answered ${error.status}` : error.message;
+      if (!this.#stop.signal.aborted) console.warn(`fhircast-client: ${said}`);
       return { why: error.message, retryAfter: error.retryAfter };
     }
   }
@@ -144,7 +148,7 @@ export class Connection {
     const life = new Life({
       heard: (message) => this.#heard(life, message),
       unread: (frame) => this.#options.listener.unread(idIn(frame), life.channel),
-      closed: (code) => this.#closed(life, code),
+      closed: (code, error) => this.#closed(life, code, knownCause(error, endpoint)),
       ended: (why) => this.#ended(life, why),
     });
     this.#life = life;
@@ -166,7 +170,8 @@ export class Connection {
     } else if (isDenial(message)) {
       this.#options.listener.wire({ direction: "in", kind: "denial", body: message, status: null });
       this.#endpoint = null;
-      life.end(`The hub ended the subscription${message["hub.reason"] ? `: ${message["hub.reason"]}` : ""}.`);
+      const reason = denialReason(message);
+      life.end(`The hub ended the subscription${reason && `: ${reason}`}.`);
     } else {
       this.#period = this.#options.listener.heard(message, life.channel) || this.#period;
     }
@@ -183,20 +188,18 @@ export class Connection {
     this.#options.listener.confirmed(confirmation, isFirst, this.#isOrdered);
   }
 
-  /** @param {Life} life @param {number} code */
-  #closed(life, code) {
+  /** @param {Life} life @param {number} code @param {string} cause "" where it is not known. */
+  #closed(life, code, cause) {
     // Somebody else has the endpoint now; they would take it from each other without end.
     if (code === TAKEN_OVER) this.#endpoint = null;
-    life.end(
-      code === TAKEN_OVER
-        ? "Another connection took the subscription over."
-        : `The connection to the hub was lost (${code}).`,
-    );
+    const isTaken = code === TAKEN_OVER;
+    if (cause && !life.isConfirmed) life.end(`The hub was not reached: ${cause}.`);
+    else life.end(isTaken ? "Another connection took the subscription over." : `The connection to the hub was lost (${code}).`);
   }
 
   /** @param {Life} life @param {string} why */
   #ended(life, why) {
-    if (life.isConfirmed && !this.#stop.signal.aborted) this.#options.listener.connecting(`${why} Trying again.`);
+    if (life.isConfirmed && !this.#stop.signal.aborted) this.#options.listener.connecting(tryingAgain(why));
   }
 
   /** @param {Life} life @param {number | null} lease In seconds. */
@@ -251,6 +254,11 @@ export class Connection {
     await sleep(wait - retryAfter, this.#hurry.signal);
     this.#hurry = null;
   }
+}
+
+/** @param {string} why A sentence, or one without its full stop. */
+function tryingAgain(why) {
+  return `${why}${/[.!?]$/.test(why) ? "" : "."} Trying again.`;
 }
 
 /**

@@ -3,6 +3,8 @@
 /** Client errors that may pass; every other one stays. */
 const PASSING = new Set([408, 409, 425, 429]);
 const CONFLICT = 409;
+/** Characters of another's words that are passed on. */
+const MOST_WORDS = 300;
 /** What an ingress answers while the hub is away, some of them with a text like the hub's. */
 const AWAY = new Set([404, 405]);
 /** Marks a refusal that comes from elsewhere too: from fhircast-identity, or from a second copy of this package in one page. */
@@ -74,6 +76,25 @@ export class TokenError extends HubError {
  * @returns {string} What it says, in one line.
  */
 export function said(error) {
-  const text = error instanceof Error ? error.message : String(error);
-  return text.trim().split(/[\r\n]/, 1)[0] || "no reason was given";
+  return inOneLine(error instanceof Error ? error.message : String(error)) || "no reason was given";
+}
+
+/**
+ * Say on the console that something failed: by the name of its error only, for its text may name a patient.
+ * @param {string} what "the handler of Patient-open failed".
+ * @param {unknown} error
+ * @param {boolean} debug Whether the error is printed whole, with its stack.
+ */
+export function complain(what, error, debug) {
+  console.error(`fhircast-client: ${what}: ${nameOf(error)}`, ...(debug ? [error] : []));
+}
+
+/** @param {unknown} error */
+export function nameOf(error) {
+  return error instanceof Error ? error.name : typeof error;
+}
+
+/** @param {string} words @returns {string} What a hub says, as a part of a sentence: one line, of 300 characters at most. */
+export function inOneLine(words) {
+  return words.trim().split(/\s+/).join(" ").slice(0, MOST_WORDS);
 }

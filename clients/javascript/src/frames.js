@@ -1,5 +1,6 @@
 /** What else than events comes over a socket: confirmations, denials, heartbeats (FHIRcast 3.0.0, 2.4; STU2). No I/O. */
 
+import { inOneLine } from "./errors.js";
 import { isObject } from "./events.js";
 
 /** @typedef {import("./events.js").Event} Event */
@@ -25,6 +26,14 @@ export function readConfirmation(message) {
 /** @param {unknown} message @returns {message is Record<string, any>} Whether it says that a subscription is over. */
 export function isDenial(message) {
   return isObject(message) && DENIALS.has(message["hub.mode"]);
+}
+
+/**
+ * @param {Record<string, any>} message A denial.
+ * @returns {string} Why the hub says that a subscription is over; "" where it does not say: `hub.reason` is "OPTIONAL" (2.4).
+ */
+export function denialReason({ "hub.reason": reason }) {
+  return typeof reason === "string" ? inOneLine(reason) : "";
 }
 
 /** @param {Event} event A heartbeat. @returns {number | null} The seconds until the next, null where it does not say. */

@@ -1,9 +1,10 @@
 /** The calls to the hub over HTTP (FHIRcast 3.0.0, 2.4, 2.6, 2.7 and 2.9). */
 
-import { HubError, said, TokenError } from "./errors.js";
+import { HubError, inOneLine, TokenError } from "./errors.js";
 import { encoded, isObject } from "./events.js";
 import { later, sleep } from "./timing.js";
 import { Token } from "./tokens.js";
+import { whyUnreachable } from "./unreachable.js";
 
 /** @typedef {import("./timing.js").Timings} Timings */
 /**
@@ -36,8 +37,6 @@ import { Token } from "./tokens.js";
 const UNAUTHORIZED = 401;
 /** Statuses that mean: later. */
 const BUSY = new Set([429, 503]);
-/** Characters of the hub's explanation that are kept. */
-const MOST_SAID = 300;
 
 export class Hub {
   #url;
@@ -57,9 +56,10 @@ export class Hub {
    * @param {typeof globalThis.fetch} options.fetch
    * @param {Timings} options.timings
    * @param {Wire} options.wire Told of each request and its answer.
+   * @throws {TypeError} For a hub.url that is none, and for a token that cannot be sent.
    */
   constructor({ url, topic, token, fetch, timings, wire }) {
-    this.#url = url.replace(/\/+$/, "");
+    this.#url = checkedUrl(url).replace(/\/+$/, "");
     this.#topic = topic;
     this.#fetch = fetch;
     this.#timings = timings;
@@ -225,7 +225,8 @@ export class Hub {
         retryAfter: seconds(response.headers.get("Retry-After")),
       };
     } catch (error) {
-      const why = abort.signal.aborted && !signal?.aborted ? "it did not answer in time" : said(error);
+      const isLate = abort.signal.aborted && !signal?.aborted;
+      const why = isLate ? "no answer came in time" : whyUnreachable(error, this.#url);
       throw new HubError(0, `The hub was not reached: ${why}`);
     } finally {
       cancel();
@@ -234,12 +235,29 @@ export class Hub {
   }
 }
 
+/** @param {string} url @returns {string} hub.url as it was given. @throws {TypeError} For what is no URL of http or https. */
+function checkedUrl(url) {
+  // A relative one would be resolved against the page, and `localhost:8080` is a URL of the scheme `localhost`.
+  if (typeof url === "string" && /^https?:\/\/[^/]/i.test(url) && canParse(url)) return url;
+  throw new TypeError(`expected hub.url to be a URL such as https://hub.example.org/api/hub, got ${JSON.stringify(url)}`);
+}
+
+/** @param {string} url */
+function canParse(url) {
+  try {
+    return Boolean(new URL(url));
+  } catch {
+    return false;
+  }
+}
+
 /** A refusal in words: the `message` of a JSON object, or the text's first line. @param {Answer} answer */
 function explained({ status, text, isText, isHubs: isOwn }) {
   const object = parse(text);
   if (!isOwn) return `The hub answered ${status}`;
-  const given = object ? object.message : !isText ? "" : text.trim().split(/[\r\n]/, 1)[0];
-  return `The hub answered ${status}${given && typeof given === "string" ? `: ${given.slice(0, MOST_SAID)}` : ""}`;
+  const given = object ? object.message : isText ? text : "";
+  const words = typeof given === "string" ? inOneLine(given) : "";
+  return `The hub answered ${status}${words && `: ${words}`}`;
 }
 
 /**

@@ -2,7 +2,7 @@
  * Where events wait for their handlers, and are acknowledged in time (FHIRcast 3.0.0, 2.5): one event after the other.
  */
 
-import { isRefusal, said } from "./errors.js";
+import { complain, isRefusal, nameOf, said } from "./errors.js";
 import { deferred, later, now } from "./timing.js";
 
 /** @typedef {import("./events.js").Event} Event */
@@ -19,6 +19,7 @@ import { deferred, later, now } from "./timing.js";
  * @property {import("./engine.js").Engine} engine
  * @property {Map<string, Handling>} handlings By name in lower case.
  * @property {Timings} timings
+ * @property {boolean} debug Whether a handler's error is printed whole.
  * @property {() => Promise<void>} free Done when no own open or close is on its way.
  * @property {(event: Event, reason: string) => void} tell Posts a SyncError.
  * @property {() => void} changed Learns that the status may be another one.
@@ -152,7 +153,7 @@ export class Inbox {
     for (let next = this.#waiting.shift(); next; next = this.#waiting.shift()) {
       await this.#handle(next).catch((error) => {
         // Of the engine's: the next event must have its turn.
-        console.error(`fhircast-client: an event could not be handled: ${nameOf(error)}`);
+        complain("an event could not be handled", error, this.#parts.debug);
         this.#parts.engine.unread();
         next.answer(FAILED);
       });
@@ -213,8 +214,7 @@ export class Inbox {
       return { status: OK, reason: "" };
     } catch (error) {
       if (isRefusal(error)) return { status: CONFLICT, reason: said(error) };
-      // Its text may name a patient.
-      console.error(`fhircast-client: the handler of ${event.name} failed: ${nameOf(error)}`);
+      complain(`the handler of ${event.name} failed`, error, this.#parts.debug);
       return { status: FAILED, reason: `it failed (${nameOf(error)})` };
     }
   }
@@ -239,9 +239,4 @@ export class Inbox {
     const { engine, tell } = this.#parts;
     if (event.matters && engine.verdict(event) === "follow") tell(event, reason);
   }
-}
-
-/** @param {unknown} error */
-export function nameOf(error) {
-  return error instanceof Error ? error.name : typeof error;
 }

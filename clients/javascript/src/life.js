@@ -26,7 +26,7 @@ export class Life {
    * @param {object} listener
    * @param {(message: unknown) => void} listener.heard
    * @param {(frame: string) => void} listener.unread
-   * @param {(code: number) => void} listener.closed Called when the socket has ended by itself.
+   * @param {(code: number, error: unknown) => void} listener.closed Called when the socket has ended by itself.
    * @param {(why: string) => void} listener.ended Called at the end, before anything else happens.
    */
   constructor({ heard, unread, closed, ended }) {

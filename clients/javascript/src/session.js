@@ -27,6 +27,7 @@ import { Unseen } from "./unseen.js";
  * @property {boolean} [heartbeat] Whether to ask for heartbeats where the hub has them, to notice a dead connection;
  *     default true.
  * @property {Partial<import("./timing.js").Timings>} [timings] In seconds.
+ * @property {boolean} [debug] Print a handler's error whole, with its stack; its text may name a patient. Default false.
  * @property {typeof globalThis.fetch} [fetch]
  * @property {import("./socket.js").SocketClass} [WebSocket]
  */
@@ -70,7 +71,7 @@ export class Session {
    * @param {Wire} onWire
    */
   constructor(hubUrl, topic, options, onStatus, onWire) {
-    const { token = null, name = "", leaseSeconds = null, heartbeat = true } = options;
+    const { token = null, name = "", leaseSeconds = null, heartbeat = true, debug = false } = options;
     const { signal } = this.#stopping;
     const fetch = options.fetch ?? ((input, init) => globalThis.fetch(input, init));
     const timings = (this.#timings = { ...TIMINGS, ...options.timings });
@@ -96,6 +97,7 @@ export class Session {
       engine,
       handlings,
       timings,
+      debug,
       changed,
       free: () => publisher.free(),
       tell: (event, reason) => void publisher.refuse(event, reason),

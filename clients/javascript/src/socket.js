@@ -32,6 +32,8 @@ export class Channel {
   #takenAt = 0;
   /** Ends the watch over what was sent. @type {(() => void) | null} */
   #unwatch = null;
+  /** @type {unknown} */
+  #error = null;
   #heard;
   #unread;
   #closed;
@@ -39,7 +41,8 @@ export class Channel {
   /**
    * @param {(message: unknown) => void} heard Called with each frame that is JSON.
    * @param {(frame: string) => void} unread Called with one that cannot be read.
-   * @param {(code: number) => void} closed Called once when the socket has ended, unless `close` was called before.
+   * @param {(code: number, error: unknown) => void} closed Called once when the socket has ended, unless `close` was called before.
+   *     `error` is what was raised, where the page or Node knows.
    */
   constructor(heard, unread, closed) {
     this.#heard = heard;
@@ -57,8 +60,8 @@ export class Channel {
       this.#socket = socket;
       socket.onmessage = ({ data }) => this.#read(data);
       socket.onclose = (event) => this.#end(Number(event?.code) || ABNORMAL);
-      // A close follows, and says as much: a page may not know why a connection failed.
-      socket.onerror = () => {};
+      // A close follows. A page may not know why a connection failed, but Node does.
+      socket.onerror = (event) => void (this.#error = event?.error);
     } catch {
       this.#end(ABNORMAL); // the endpoint is none, or the page may not go there
     }
@@ -86,7 +89,7 @@ export class Channel {
       if (Date.now() - this.#takenAt < MOST_STUCK * 1000) return this.#watch();
       const closed = this.#closed;
       this.close(GIVEN_UP);
-      closed(ABNORMAL);
+      closed(ABNORMAL, null);
     });
   }
 
@@ -124,6 +127,6 @@ export class Channel {
     this.#unwatch?.();
     this.#socket = null;
     this.#closed = () => {};
-    closed(code);
+    closed(code, this.#error);
   }
 }

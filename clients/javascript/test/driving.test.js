@@ -94,7 +94,7 @@ test("CLT-12 what the hub refuses for good is not sent again, and what did not r
 
 for (const [reply, words] of /** @type {[any, string][]} */ ([
   [{ body: { message: "the anchor is missing" } }, "The hub answered 400: the anchor is missing"],
-  [{ text: "the anchor is missing\nand more" }, "The hub answered 400: the anchor is missing"],
+  [{ text: "the anchor is missing\nand more" }, "The hub answered 400: the anchor is missing and more"],
   [{ body: { error: "invalid" } }, "The hub answered 400"],
   [{ text: "" }, "The hub answered 400"],
 ])) {

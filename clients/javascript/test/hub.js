@@ -11,7 +11,7 @@ import { promisify } from "node:util";
 
 import { WebSocket } from "ws";
 
-const PYTHON = process.env.PYTHON ?? new URL("../../../.venv/bin/python", import.meta.url).pathname;
+export const PYTHON = process.env.PYTHON ?? new URL("../../../.venv/bin/python", import.meta.url).pathname;
 const MODULE = "fhircast_hub";
 /** Seconds until what should have come is missing, also on a machine that is busy with other things. */
 export const PATIENCE = 20;

@@ -1,10 +1,12 @@
 /** README.md: its examples run as they stand there, against a real hub, with an application around them. */
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import { after, before, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 
@@ -16,13 +18,42 @@ import { startHub, until } from "./hub.js";
 
 const README = readFileSync(new URL("../README.md", import.meta.url), "utf-8");
 const FOLDER = fileURLToPath(new URL("..", import.meta.url));
+const MODULES = fileURLToPath(new URL("../../node_modules", import.meta.url));
+const TSC = path.join(MODULES, ".bin", "tsc");
 
 /** @param {string} section @returns {string} The JavaScript of a section. */
 function example(section) {
   const [, text = ""] = README.split(`\n## ${section}\n`);
-  const [, code = ""] = /^```js\n([^]*?)^```/m.exec(text) ?? [];
+  const [, code = ""] = /^```(?:js|tsx)\n([^]*?)^```/m.exec(text) ?? [];
   assert.ok(code, section);
   return code;
+}
+
+/**
+ * @param {import("node:test").TestContext} t
+ * @param {Record<string, string>} files By path.
+ * @returns {string} A folder with these files, and with the packages of this repository's tests.
+ */
+function project(t, files) {
+  const folder = mkdtempSync(path.join(tmpdir(), "project-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  mkdirSync(path.join(folder, "node_modules"));
+  for (const name of readdirSync(MODULES)) symlinkSync(path.join(MODULES, name), path.join(folder, "node_modules", name));
+  for (const [name, text] of Object.entries({ "package.json": '{"type": "module"}', ...files })) {
+    mkdirSync(path.dirname(path.join(folder, name)), { recursive: true });
+    writeFileSync(path.join(folder, name), text);
+  }
+  return folder;
+}
+
+/** @param {import("node:test").TestContext} t @param {string[]} given Arguments of Node. @param {string} cwd */
+function running(t, given, cwd) {
+  const run = spawn(process.execPath, given, { cwd });
+  t.after(() => run.kill("SIGKILL"));
+  const said = { out: "", err: "" };
+  run.stdout.on("data", (data) => (said.out += data));
+  run.stderr.on("data", (data) => (said.err += data));
+  return { run, said, lines: () => said.out.split("\n").filter(Boolean) };
 }
 
 describe("the examples of the README", () => {
@@ -52,12 +83,7 @@ describe("the examples of the README", () => {
       ${application}`;
     const url = `http://127.0.0.1:${hub.port}/api/hub`;
     const source = `${given}\n${example(section).replace("https://hub.example.org/api/hub", url)}`;
-    const run = spawn(process.execPath, ["--input-type=module", "--eval", source], { cwd: FOLDER });
-    t.after(() => run.kill("SIGKILL"));
-    const said = { out: "", err: "" };
-    run.stdout.on("data", (data) => (said.out += data));
-    run.stderr.on("data", (data) => (said.err += data));
-    return { run, said, lines: () => said.out.split("\n").filter(Boolean) };
+    return running(t, ["--input-type=module", "--eval", source], FOLDER);
   }
 
   it("CLT-2 CLT-13 the one that follows", async (t) => {
@@ -81,6 +107,69 @@ describe("the examples of the README", () => {
     await until("it is closed", () => lines().includes("shows nothing") || said.err);
     assert.ok(!lines().includes("shows p2"));
     assert.equal(said.err, "");
+  });
+
+  it("the one after a SMART launch", async (t) => {
+    const topic = randomUUID();
+    const ehr = clientOf(topic, "ehr");
+    t.after(() => ehr.stop());
+    await ehr.open(PATIENT);
+    const response = { "hub.url": `http://127.0.0.1:${hub.port}/api/hub`, "hub.topic": topic };
+    const folder = project(t, {
+      "node_modules/fhirclient/package.json": '{"type": "module", "exports": "./index.js"}',
+      "node_modules/fhirclient/index.js": `
+        const state = { tokenResponse: ${JSON.stringify(response)} };
+        const refreshIfNeeded = async () => void (state.tokenResponse.access_token = ${JSON.stringify(hub.token)});
+        const getState = (path) => path.split(".").reduce((found, name) => found[name], state);
+        export default { oauth2: { ready: async () => ({ getState, refreshIfNeeded }) } };`,
+      "page.js": `
+        import { WebSocket } from "ws";
+        globalThis.WebSocket = WebSocket;
+        ${example("After a SMART launch")}
+        client.on("Patient-open", ({ anchor }) => console.log("shows", anchor));
+        await client.start();`,
+    });
+    const { said, lines } = running(t, ["page.js"], folder);
+    await until("the patient is shown", () => lines().includes("shows Patient/p1") || said.err);
+    assert.equal(said.err, "");
+  });
+
+  it("the hook of React, also where StrictMode runs each effect twice", async (t) => {
+    const topic = randomUUID();
+    const ehr = clientOf(topic, "ehr");
+    t.after(() => ehr.stop());
+    await ehr.start();
+    const folder = project(t, {
+      "hook.tsx": example("In React"),
+      "page.js": `
+        import { Window } from "happy-dom";
+        import { WebSocket } from "ws";
+        const window = new Window();
+        Object.assign(globalThis, { window, document: window.document, WebSocket });
+        const { createElement, StrictMode } = await import("react");
+        const { createRoot } = await import("react-dom/client");
+        const { usePatient } = await import("./hook.js");
+        const token = () => ${JSON.stringify(hub.token)};
+        function Page() {
+          const { patient, status } = usePatient("http://127.0.0.1:${hub.port}/api/hub", ${JSON.stringify(topic)}, token);
+          console.log(patient?.id ?? "nobody", status?.inSync);
+          return null;
+        }
+        createRoot(document.body).render(createElement(StrictMode, null, createElement(Page)));`,
+    });
+    const options = ["--module", "esnext", "--moduleResolution", "bundler", "--target", "es2022", "--jsx", "react-jsx"];
+    execFileSync(TSC, ["hook.tsx", "--ignoreConfig", "--noCheck", ...options], { cwd: folder });
+    const { said, lines } = running(t, ["page.js"], folder);
+    await until("it is in step", () => lines().at(-1) === "nobody true" || said.err);
+    await ehr.open(PATIENT);
+    await until("the patient is shown", () => lines().at(-1) === "p1 true" || said.err);
+    await ehr.open(OTHER);
+    await until("another is", () => lines().at(-1) === "p2 true" || said.err);
+    await ehr.close(PATIENT);
+    await ehr.close(OTHER);
+    await until("nobody is", () => lines().at(-1) === "nobody true" || said.err);
+    assert.ok(!lines().slice(lines().indexOf("p2 true")).includes("p1 true"));
+    assert.deepEqual([ehr.status.behind, said.err], [[], ""]);
   });
 
   it("CLT-7 CLT-8 the one that drives", async (t) => {
@@ -121,7 +210,16 @@ describe("the examples of the README", () => {
   });
 });
 
+it("the options of the README are the options", () => {
+  const [, table = ""] = /\n## Options\n([^]*?)\n## /.exec(README) ?? [];
+  const written = [...table.matchAll(/^\| `(\w+)`/gm)].map(([, name]) => name);
+  const source = readFileSync(new URL("../src/session.js", import.meta.url), "utf-8");
+  const [typedef = ""] = /@typedef \{object\} Options[^]*?\*\//.exec(source) ?? [];
+  const options = [...typedef.matchAll(/@property \{.*\} \[(\w+)\]/g)].map(([, name]) => name);
+  assert.deepEqual(written.sort(), options.sort());
+});
+
 it("the timings of the README are timings", () => {
-  const [, written = ""] = /timings: \{ (\w+): \d+ \}/.exec(README) ?? [];
+  const [, written = ""] = /timings` .*\{ (\w+): \d+ \}/.exec(README) ?? [];
   assert.ok(written in TIMINGS);
 });

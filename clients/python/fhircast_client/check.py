@@ -19,12 +19,13 @@ from urllib.parse import quote
 
 import httpx
 
-from fhircast_client.hub import words
+from fhircast_client.hub import checked_url, words
 from fhircast_client.names import never_matches, shown
 from fhircast_client.proxies import UnusableProxy, http_client
 from fhircast_client.socket import Connect, Socket
 from fhircast_client.socket import connect as open_channel
 from fhircast_client.tokens import can_be_sent
+from fhircast_client.unreachable import why_unreachable
 
 #: Published and subscribed to by the check; an application that follows it would be a surprise.
 EVENT = "org.fhircast.check"
@@ -59,8 +60,8 @@ async def check(
     `http` and `connect` (from an endpoint to a WebSocket) replace its own; an `http` that is given is closed at the end.
     """
     async with http or http_client(PATIENCE) as http:
-        yield await _tried("discovery", _discovery(http, hub_url))
-        yield await _tried("token", _token(token))
+        yield await _tried("discovery", _discovery(http, hub_url), hub_url)
+        yield await _tried("token", _token(token), hub_url)
         if token and not can_be_sent(token):
             return
         hub = _Hub(http, connect, hub_url, topic, token, name, events)
@@ -68,7 +69,7 @@ async def check(
             yield Step("names", False, said)
         try:
             for step, attempt in hub.steps():
-                last = await _tried(step, attempt())
+                last = await _tried(step, attempt(), hub_url)
                 yield last
                 if last.good is False:
                     break
@@ -79,21 +80,19 @@ async def check(
             await hub.leave()
 
 
-async def _tried(name: str, attempt: Awaitable[str]) -> Step:
+async def _tried(name: str, attempt: Awaitable[str], hub_url: str) -> Step:
     try:
         return Step(name, True, await attempt)
     except _Failed as failure:
         return Step(name, False, str(failure))
     except _NotTried as reason:
         return Step(name, None, str(reason))
-    except TimeoutError:
+    except (TimeoutError, httpx.TimeoutException):
         return Step(name, False, f"nothing came within {PATIENCE} seconds")
     except UnusableProxy as error:
         return Step(name, False, str(error))
-    except httpx.InvalidURL as error:
-        return Step(name, False, f"hub.url is no URL: {error}")
     except (httpx.HTTPError, OSError) as error:
-        return Step(name, False, f"{type(error).__name__}: {error}".rstrip(": "))
+        return Step(name, False, f"the hub cannot be reached: {why_unreachable(error, hub_url)}")
 
 
 class _NotTried(Exception):
@@ -101,6 +100,10 @@ class _NotTried(Exception):
 
 
 async def _discovery(http: httpx.AsyncClient, hub_url: str) -> str:
+    try:
+        checked_url(hub_url)
+    except ValueError as error:
+        raise _Failed(str(error)) from None
     answer = await http.get(f"{hub_url.rstrip('/')}/.well-known/fhircast-configuration")
     if answer.status_code != httpx.codes.OK:
         raise _Failed(
@@ -202,8 +205,10 @@ class _Hub:
         try:
             async with asyncio.timeout(PATIENCE):
                 self._socket = await self._open(self._endpoint)
-        except (TimeoutError, OSError, UnusableProxy):
+        except (TimeoutError, UnusableProxy):
             raise
+        except OSError as error:
+            raise _Failed(f"the hub cannot be reached: {why_unreachable(error, self._endpoint)}") from None
         except Exception as error:
             # Only its type and status: the text may hold the endpoint, which is as good as a token.
             status = getattr(getattr(error, "response", None), "status_code", None)

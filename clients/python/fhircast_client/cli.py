@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,17 @@ class UsageError(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0; 1 where the hub or a step of `check` says no; 2 for what is asked wrongly."""
-    options = _parser().parse_args(arguments)
+    try:
+        try:
+            return _run(_parser().parse_args(arguments))
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has seen enough
+        _close_output()
+        return 0
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
         return asyncio.run(_COMMANDS[options.command](options))
     except UsageError as error:
@@ -57,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fhircast", description="Follow, drive and examine a FHIRcast session.")
+    parser.add_argument("--version", action="version", version=f"fhircast {version('fhircast-client')}")
     every = argparse.ArgumentParser(add_help=False)
     every.add_argument("--hub", default=os.environ.get("FHIRCAST_HUB"), help="hub.url (FHIRCAST_HUB)")
     every.add_argument("--topic", default=os.environ.get("FHIRCAST_TOPIC"), help="hub.topic (FHIRCAST_TOPIC)")
@@ -106,13 +118,18 @@ def _printer(options: argparse.Namespace, end: Callable[[], object]) -> Handler:
     def show(event: Event) -> None:
         try:
             print(json.dumps(event.body, ensure_ascii=False) if options.json else event_line(event), flush=True)
-        except BrokenPipeError:  # `| head` has seen enough
-            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # until the end
+        except BrokenPipeError:
+            _close_output()
             end()
         if options.refuse:
             raise Refuse(options.refuse)
 
     return show
+
+
+def _close_output() -> None:
+    """Nobody reads what is printed any more: neither this nor Python's last flush may fail."""
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # until the end
 
 
 async def _publish(options: argparse.Namespace) -> int:

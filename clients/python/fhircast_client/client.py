@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from functools import partial
 from typing import Any, Self, TypeVar, overload
 
 import httpx
@@ -13,8 +15,10 @@ from fhircast_client.connection import Connection
 from fhircast_client.contexts import Context
 from fhircast_client.errors import HubError
 from fhircast_client.events import Event, Resource, WireMessage, context_of
+from fhircast_client.failures import log_failure
 from fhircast_client.hub import Hub
-from fhircast_client.inbox import Delivery, Handler, Ids, place_of
+from fhircast_client.inbox import Delivery, Handler, Ids
+from fhircast_client.loops import OneLoop
 from fhircast_client.publisher import Changes
 from fhircast_client.session import Session
 from fhircast_client.sharing import Change, reference
@@ -35,7 +39,10 @@ class FHIRcastClient:
 
     `token`: the access token, or a function that returns one, called for the first request, after a 401 and at every renewal.
     `name` is what others read when this application does not follow. `lease_seconds` is asked for. `heartbeat`: subscribe to the
-    hub's heartbeats where it has some. `http` and `connect` (from an endpoint to a WebSocket) replace the client's own.
+    hub's heartbeats where it has some. `tls` says which certificates are trusted, by default those that the system trusts. `http` and
+    `connect` (from an endpoint to a WebSocket) replace the client's own.
+
+    Raises ValueError for a hub.url without scheme or host, and for a token that cannot be sent.
     """
 
     def __init__(
@@ -48,15 +55,19 @@ class FHIRcastClient:
         lease_seconds: int | None = None,
         heartbeat: bool = True,
         timings: Timings = Timings(),  # noqa: B008  # it cannot be changed
+        tls: ssl.SSLContext | None = None,
         http: httpx.AsyncClient | None = None,
         connect: Connect | None = None,
     ) -> None:
-        self._name, self._timings, self._connect = name, timings, connect or open_channel
+        self._name, self._timings, self._connect = name, timings, connect or partial(open_channel, tls=tls)
         self._lease_seconds, self._heartbeat = lease_seconds, heartbeat
-        self._hub = Hub(hub_url, topic, tokens=Tokens(token), timeout=timings.request, wire=self._wire, http=http)
+        self._hub = Hub(
+            hub_url, topic, tokens=Tokens(token), timeout=timings.request, wire=self._wire, http=http, tls=tls
+        )
         self._session = Session(
             self._hub, topic, timings, name=name, spawn=self._spawn, changed=self._changed, wire=self._wire
         )
+        self._loop = OneLoop()
         self._connection: Connection | None = None
         self._main: asyncio.Task[None] | None = None
         self._group: asyncio.TaskGroup | None = None
@@ -110,12 +121,13 @@ class FHIRcastClient:
 
         Raises HubError when the hub says never, TokenError when no token is good, RuntimeError when it runs already.
         """
+        self._loop.enter()
         if self._main is not None:
             raise RuntimeError("expected a client that does not run")
         self._error = None
         self._main = main = asyncio.create_task(self._run())
         main.add_done_callback(self._ended)
-        joined = asyncio.create_task(self._session.joined.wait())
+        joined = asyncio.create_task(self._session.joined.here.wait())
         try:
             await asyncio.wait((main, joined), return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
@@ -130,6 +142,7 @@ class FHIRcastClient:
 
     async def stop(self) -> None:
         """Unsubscribe, close, and end whatever runs; a handler that calls it is let finish. It may be called at any time."""
+        self._loop.enter()
         main, inside = self._main, self._session.inbox.inside
         if main is None:
             await self._hub.close()
@@ -147,6 +160,7 @@ class FHIRcastClient:
 
     async def run(self) -> None:
         """Until `stop`, or until the client cannot go on; it starts where it does not run. Raises HubError and TokenError."""
+        self._loop.enter()
         if self._main is None and self._error is None:
             await self.start()
         if self._main is not None:
@@ -164,10 +178,12 @@ class FHIRcastClient:
 
         Raises HubError, and ValueError for what is no FHIR resource with an id.
         """
+        self._loop.enter()
         return await self._session.publisher.open(*_about("open", resources))
 
     async def close(self, *resources: Resource) -> Event:
         """Close a context for everybody; as `open`."""
+        self._loop.enter()
         return await self._session.publisher.publish(*_about("close", resources))
 
     async def publish(
@@ -180,6 +196,7 @@ class FHIRcastClient:
     ) -> Event:
         """Publish any event; `context` is the array of `{"key", "resource"}` items. `id` is a new UUID and `timestamp` now unless
         given. Returns when the hub has accepted. Raises HubError."""
+        self._loop.enter()
         return await self._session.publisher.publish(name, context, id=id, timestamp=timestamp)
 
     async def update(self, changes: Changes, anchor: Change | None = None) -> Event:
@@ -189,14 +206,17 @@ class FHIRcastClient:
 
         Raises HubError, with status 409 where somebody else was faster; ValueError where there is no context.
         """
+        self._loop.enter()
         return await self._session.publisher.update(changes, self._anchor(anchor))
 
     async def select(self, items: Iterable[Change], anchor: Change | None = None) -> Event:
         """Tell what is selected in a context, by default the current one: resources or references; none clears the selection."""
+        self._loop.enter()
         return await self._session.publisher.select(items, self._anchor(anchor))
 
     async def fetch(self) -> Context | None:
         """Ask the hub what is current; None for nothing. No handler is called. Raises HubError, 404 where the hub does not tell."""
+        self._loop.enter()
         return await self._session.publisher.fetch()
 
     async def catch_up(self) -> bool:
@@ -204,6 +224,7 @@ class FHIRcastClient:
 
         Raises RuntimeError within a handler, which it would wait for, and where the client does not run.
         """
+        self._loop.enter()
         if self._session.inbox.inside or self._main is None:
             raise RuntimeError("expected a client that runs, and no handler that waits for itself")
         event = self._session.engine.to_catch_up()
@@ -260,7 +281,7 @@ class FHIRcastClient:
     def _ended(self, main: asyncio.Task[None]) -> None:
         self._main, self._connection, self._group, self._stopping = None, None, None, False
         if not main.cancelled() and (error := main.exception()):
-            _log.error("the client failed: %s", type(error).__name__)
+            log_failure("the client failed", error)
             self._error = error
         self._session.ended(str(self._error) if self._error else "Stopped")
 
@@ -322,7 +343,7 @@ def _call_all(listeners: Iterable[Callable[[Any], object]], told: Any) -> None:
         try:
             listener(told)
         except Exception as error:
-            _log.error("a listener failed: %s in %s", type(error).__name__, place_of(error))
+            log_failure("a listener failed", error)
 
 
 async def _beside(work: Coroutine[Any, Any, None]) -> None:
@@ -330,7 +351,7 @@ async def _beside(work: Coroutine[Any, Any, None]) -> None:
     try:
         await work
     except Exception as error:
-        _log.error("the client failed beside: %s in %s", type(error).__name__, place_of(error))
+        log_failure("the client failed beside", error)
 
 
 def _first(errors: BaseExceptionGroup[Any]) -> BaseException:

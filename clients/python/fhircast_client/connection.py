@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from fhircast_client.errors import HubError, TokenError
-from fhircast_client.frames import Confirmation, id_in, is_denial, read_confirmation
+from fhircast_client.frames import Confirmation, denial_reason, id_in, is_denial, read_confirmation
 from fhircast_client.hub import Hub
 from fhircast_client.lease import Heartbeats, Lease
 from fhircast_client.proxies import UnusableProxy
 from fhircast_client.socket import Channel, Connect, Socket
 from fhircast_client.timing import Backoff, Timings
+from fhircast_client.unreachable import why_unreachable
 
 _log = logging.getLogger("fhircast_client")
 #: Statuses of a handshake that say that there is no such endpoint any more.
@@ -48,11 +49,17 @@ class Listener(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Loss:
-    """Why a connection is over; `gone` when its endpoint is no use any more, `at_once` when nothing was wrong."""
+    """Why a connection is over; `gone` when its endpoint is no use any more, `at_once` when nothing was wrong. `said` are the hub's own
+    words, which the user is shown and no log."""
 
     why: str
     gone: bool = False
     at_once: bool = False
+    said: str = ""
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.why}: {self.said}" if self.said else self.why
 
 
 class Connection:
@@ -93,14 +100,14 @@ class Connection:
             except HubError as error:
                 if self._is_final(error):
                     raise
-                loss, delay = _Loss(error.message if not error.status else str(error)), error.retry_after or 0.0
+                loss, delay = _of_answer(error), error.retry_after or 0.0
             if self._leaving:
                 await asyncio.Event().wait()
-            self._listener.apart(loss.why)
+            self._listener.apart(loss.sentence)
             self._judge(loss)
             if loss.at_once or (loss.gone and known and not self._confirmed.is_set()):
                 continue  # the new subscription is another attempt, which waits where it fails
-            _log.info("no connection to the hub; it is tried again")
+            _log.warning("no connection to the hub: %s; it is tried again", loss.why)
             await asyncio.sleep(max(self._backoff.next(), delay))
 
     def leave(self) -> str | None:
@@ -138,7 +145,7 @@ class Connection:
                 self._failures += 1
             if status:
                 return _Loss(f"the hub refused the connection ({status})", gone=status in _GONE)
-            return _Loss(f"the hub cannot be reached: {type(error).__name__}")
+            return _Loss(f"the hub cannot be reached: {why_unreachable(error, self.endpoint)}")
 
     async def _discover(self) -> None:
         """Ask what the hub declares, which another version of it may do differently; what it declared last holds while it is away."""
@@ -162,23 +169,23 @@ class Connection:
             await channel.close()
 
     async def _read(self, channel: Channel) -> _Loss:
-        denied = False
+        denial: dict[str, Any] | None = None
 
         def receive(message: Any) -> bool:
-            nonlocal denied
+            nonlocal denial
             self._beats.heard()
             if is_denial(message):
-                denied = True
+                denial = message
                 self._listener.denied(message)
             elif confirmation := read_confirmation(message):
                 self._confirm(confirmation)
             else:
                 self._beats.expect(self._listener.heard(channel, message))
-            return denied
+            return denial is not None
 
         await channel.read(receive, lambda frame: self._listener.unread(channel, id_in(frame)))
-        if denied:
-            return _Loss("the hub ended the subscription", gone=True)
+        if denial is not None:
+            return _Loss("the hub ended the subscription", gone=True, said=denial_reason(denial))
         if channel.close_code == _TAKEN_OVER:
             return _Loss("another connection took over the subscription", gone=True)
         return _Loss("the connection to the hub was lost")
@@ -242,6 +249,12 @@ class Connection:
                 return None
             self.endpoint = endpoint
             return _Loss("the hub moved the subscription", at_once=True)
+
+
+def _of_answer(error: HubError) -> _Loss:
+    if not error.status:
+        return _Loss(error.message)
+    return _Loss(f"the hub answered {error.status}", said=error.message)
 
 
 def _status(error: Exception) -> int:

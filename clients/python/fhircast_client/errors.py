@@ -21,6 +21,15 @@ _CONFLICT = 409
 _AWAY = frozenset((404, 405))
 
 
+#: Characters of another's words that are passed on.
+_MOST_WORDS = 300
+
+
+def in_one_line(words: str) -> str:
+    """What a hub says, as a part of a sentence: one line, of 300 characters at most."""
+    return " ".join(words.split())[:_MOST_WORDS]
+
+
 class HubError(Exception):
     """The hub said no, or could not be reached.
 

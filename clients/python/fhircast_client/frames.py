@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fhircast_client.errors import in_one_line
 from fhircast_client.events import Event
 
 #: The id of an event stands beside the event. Within the event, resources have ids too.
@@ -42,6 +44,12 @@ def id_in(frame: str | bytes) -> str:
 def is_denial(message: Any) -> bool:
     """Whether a message says that a subscription is over."""
     return isinstance(message, dict) and message.get("hub.mode") in ("denied", "unsubscribe")
+
+
+def denial_reason(message: Mapping[str, Any]) -> str:
+    """Why the hub says that a subscription is over, in one line; "" where it does not say: `hub.reason` is "OPTIONAL" (2.4)."""
+    reason = message.get("hub.reason")
+    return in_one_line(reason) if isinstance(reason, str) else ""
 
 
 def heartbeat_period(event: Event) -> float | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+import ssl
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -12,15 +13,15 @@ from urllib.parse import quote
 
 import httpx
 
-from fhircast_client.errors import HubError, TokenError
+from fhircast_client.errors import HubError, TokenError, in_one_line
 from fhircast_client.events import WireMessage, decode, encode
+from fhircast_client.loops import PerLoop
 from fhircast_client.proxies import UnusableProxy, http_client
 from fhircast_client.tokens import Tokens
+from fhircast_client.unreachable import why_unreachable
 
 _FORM = "application/x-www-form-urlencoded"
 _ENDPOINT = "hub.channel.endpoint"
-#: Characters of the hub's own words that are passed on.
-_MOST_WORDS = 300
 _UNAUTHORIZED = 401
 _NO_REASON = "no reason given"
 _BUSY = frozenset((429, 503))
@@ -35,7 +36,8 @@ class Configuration:
 
 
 class Hub:
-    """One session at one hub. `timeout` is in seconds, for one answer; `wire` is told each message, without tokens and endpoints.
+    """One session at one hub. `timeout` is in seconds, for one answer; `wire` is told each message, without tokens and endpoints;
+    `tls` says whom the client trusts. Raises ValueError for a hub.url that is none.
 
     All calls raise HubError, with status 0 where there was no answer, and TokenError after a second 401.
     """
@@ -49,10 +51,12 @@ class Hub:
         timeout: float,
         wire: Callable[[WireMessage], None],
         http: httpx.AsyncClient | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._url, self._topic = url.rstrip("/"), topic
+        self._url, self._topic = checked_url(url).rstrip("/"), topic
         self._tokens, self._timeout, self._wire = tokens, timeout, wire
-        self._http, self._given = http, http is not None
+        self._http = http
+        self._pool = PerLoop(lambda: _Pool(timeout, tls))
 
     async def subscribe(
         self,
@@ -107,9 +111,7 @@ class Hub:
 
     async def close(self) -> None:
         """Close the connections that are its own."""
-        if self._http is not None and not self._given:
-            http, self._http = self._http, None
-            await http.aclose()
+        await self._pool.here.close()
 
     def _form(self, mode: str, name: str, endpoint: str | None) -> dict[str, str]:
         form = {"hub.channel.type": "websocket", "hub.mode": mode, "hub.topic": self._topic}
@@ -172,11 +174,10 @@ class Hub:
         content = None
         if event is not None:
             headers["Content-Type"], content = "application/json", encode(event)
-        if self._http is None:
-            self._http = http_client(self._timeout)
+        http = self._http or await self._pool.here.http()
         try:
             async with asyncio.timeout(self._timeout):
-                return await self._http.request(
+                return await http.request(
                     method, url, headers=headers, content=content, data=form, timeout=self._timeout
                 )
         except (TimeoutError, httpx.TimeoutException):
@@ -184,8 +185,47 @@ class Hub:
         except UnusableProxy as error:
             raise HubError(0, f"the hub cannot be reached: {error}") from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, RuntimeError) as error:
-            # Only its type: the text may hold the URL.
-            raise HubError(0, f"the hub cannot be reached: {type(error).__name__}") from None
+            raise HubError(0, f"the hub cannot be reached: {why_unreachable(error, self._url)}") from None
+
+
+class _Pool:
+    """The connections of one event loop, which `asyncio.run` closes when it ends its generators."""
+
+    def __init__(self, timeout: float, tls: ssl.SSLContext | None) -> None:
+        self._timeout, self._tls = timeout, tls
+        self._http: httpx.AsyncClient | None = None
+        self._held = self._hold()
+
+    async def http(self) -> httpx.AsyncClient:
+        """The pool, open."""
+        if self._http is None:
+            self._held = self._hold()
+            self._http = await anext(self._held)
+        return self._http
+
+    async def close(self) -> None:
+        """Close it; it may be opened again."""
+        await self._held.aclose()
+
+    async def _hold(self) -> AsyncGenerator[httpx.AsyncClient]:
+        http = http_client(self._timeout, self._tls)
+        try:
+            yield http
+        finally:
+            self._http = None
+            await http.aclose()
+
+
+def checked_url(url: str) -> str:
+    """hub.url as it was given. Raises ValueError for what is no URL of http or https with a host."""
+    try:
+        found = httpx.URL(url)
+        is_one = found.scheme in ("http", "https") and bool(found.host)
+    except (httpx.InvalidURL, TypeError):
+        is_one = False
+    if not is_one:
+        raise ValueError(f"expected hub.url to be a URL such as https://hub.example.org/api/hub, got {url!r}")
+    return url
 
 
 def _json(response: httpx.Response) -> Any:
@@ -207,7 +247,7 @@ def words(response: httpx.Response) -> str:
     text = answer.get("message") if isinstance(answer, dict) else None
     if not isinstance(text, str):
         text = response.text if _is_text(response) and not isinstance(answer, dict) else ""
-    return " ".join(text.split())[:_MOST_WORDS]
+    return in_one_line(text)
 
 
 def _is_hubs(response: httpx.Response) -> bool:

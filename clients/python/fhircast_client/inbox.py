@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
-import traceback
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -14,10 +12,11 @@ from typing import Any, Protocol
 from fhircast_client.engine import Engine
 from fhircast_client.errors import Refuse
 from fhircast_client.events import Event, Kind
+from fhircast_client.failures import log_failure
 from fhircast_client.following import Verdict
+from fhircast_client.loops import PerLoop
 from fhircast_client.timing import Timings, now
 
-_log = logging.getLogger("fhircast_client")
 #: Events that may wait for their handlers; what comes beyond them is answered with 503.
 MOST_WAITING = 256
 _OVERTAKEN = 0
@@ -114,14 +113,14 @@ class Inbox:
         handlings: dict[str, Handling],
         timings: Timings,
         *,
-        free: asyncio.Lock,
+        free: PerLoop[asyncio.Lock],
         tell: Callable[[Event, str], None],
         changed: Callable[[], None],
         shared: Callable[[str], Awaitable[None]],
     ) -> None:
         self._engine, self._handlings, self._timings = engine, handlings, timings
         self._free, self._tell, self._changed, self._shared = free, tell, changed, shared
-        self._waiting: asyncio.Queue[Delivery] = asyncio.Queue()
+        self._waiting: PerLoop[asyncio.Queue[Delivery]] = PerLoop(asyncio.Queue)
         self._at_work = False
         self._last = False
 
@@ -147,7 +146,7 @@ class Inbox:
 
     def deliver(self, delivery: Delivery) -> None:
         """Let it have its turn."""
-        if self._waiting.qsize() >= MOST_WAITING:
+        if self._waiting.here.qsize() >= MOST_WAITING:
             if delivery.event.kind is not Kind.SYNC_ERROR:
                 why = "too many events wait for their handlers"
                 self._engine.refused(delivery.event, why)
@@ -156,18 +155,18 @@ class Inbox:
             delivery.finish(False)
             return
         delivery.start(self._timings, self._give_up)
-        self._waiting.put_nowait(delivery)
+        self._waiting.here.put_nowait(delivery)
 
     async def run(self) -> None:
         """Until `end` was called, or cancelled."""
         self._last = False
         while not self._last:
-            delivery = await self._waiting.get()
+            delivery = await self._waiting.here.get()
             self._at_work = True
             try:
                 await self._handle(delivery)
             except Exception as error:  # of the engine's: the next event must have its turn
-                _log.error("an event could not be handled: %s in %s", type(error).__name__, place_of(error))
+                log_failure("an event could not be handled", error)
                 self._engine.unread()
                 delivery.answer(_FAILED)
             finally:
@@ -181,8 +180,8 @@ class Inbox:
 
     def clear(self) -> None:
         """Nothing waits any more."""
-        while not self._waiting.empty():
-            self._waiting.get_nowait().finish(False)
+        while not self._waiting.here.empty():
+            self._waiting.here.get_nowait().finish(False)
 
     async def _handle(self, delivery: Delivery) -> None:
         verdict = await self._verdict(delivery)
@@ -193,7 +192,7 @@ class Inbox:
 
     async def _verdict(self, delivery: Delivery) -> Verdict | None:
         """What is to be done with it, once no own open or close is on its way; None where it does not apply any more."""
-        async with self._free:
+        async with self._free.here:
             if not delivery.applies():
                 return None
             return self._engine.turn(delivery.event, now(), again=delivery.again)
@@ -239,7 +238,7 @@ class Inbox:
                 raise
             return _FAILED, "it was cancelled"
         except Exception as error:
-            _log.error("the handler of %s failed: %s in %s", event.name, type(error).__name__, place_of(error))
+            log_failure(f"the handler of {event.name} failed", error)
             return _FAILED, f"it failed ({type(error).__name__})"
         finally:
             _INSIDE.reset(token)
@@ -263,9 +262,3 @@ class Inbox:
     def _refuse_late(self, event: Event, reason: str) -> None:
         if event.matters and self._engine.verdict(event) is Verdict.FOLLOW:
             self._tell(event, reason)
-
-
-def place_of(error: BaseException) -> str:
-    """Where an exception comes from. Its text may hold what is no log's business."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "nowhere"

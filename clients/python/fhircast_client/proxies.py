@@ -16,7 +16,11 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 from websockets.exceptions import InvalidProxy
-from websockets.proxy import parse_proxy
+
+try:
+    from websockets.proxy import parse_proxy
+except ImportError:  # where websockets 15 has it
+    from websockets.uri import parse_proxy  # type: ignore[attr-defined, no-redef]
 
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 #: Whose proxy is taken: the first that is named. RFC 6455, 4.1: "use ... a SOCKS5 proxy if available, else favor the proxy for
@@ -35,12 +39,22 @@ class UnusableProxy(httpx.ProxyError):
     """A request would go through a proxy that cannot be used. The message is one sentence, without the proxy's address."""
 
 
-def http_client(timeout: float) -> httpx.AsyncClient:
-    """A client that goes by way of the environment's proxies, with a timeout in seconds.
+def http_client(timeout: float, tls: ssl.SSLContext | None = None) -> httpx.AsyncClient:
+    """A client that goes by way of the environment's proxies, with a timeout in seconds. `tls` says whom it trusts: by default
+    whom the system trusts, as a WebSocket does, or the file that SSL_CERT_FILE names.
 
     Its requests raise as httpx does, and UnusableProxy.
     """
-    return httpx.AsyncClient(transport=_ProxiedTransport(), timeout=timeout)
+    return httpx.AsyncClient(transport=_ProxiedTransport(tls or ssl.create_default_context()), timeout=timeout)
+
+
+def proxy_variable(url: str) -> str | None:
+    """The variable that names the proxy by way of which `url` is reached, None where there is none."""
+    try:
+        found = _Proxies().of(httpx.URL(url))
+    except httpx.InvalidURL:
+        return None
+    return found[0] if found else None
 
 
 def websocket_proxy(endpoint: str) -> str | None:
@@ -108,9 +122,8 @@ class _Proxies:
 class _ProxiedTransport(httpx.AsyncBaseTransport):
     """Sends each request directly, or by way of the environment's proxy for it."""
 
-    def __init__(self) -> None:
-        self._proxies = _Proxies()
-        self._tls = httpx.create_ssl_context()
+    def __init__(self, tls: ssl.SSLContext) -> None:
+        self._proxies, self._tls = _Proxies(), tls
         self._direct = httpx.AsyncHTTPTransport(verify=self._tls)
         self._by_way_of: dict[str, httpx.AsyncHTTPTransport] = {}
 

@@ -16,6 +16,7 @@ from fhircast_client.errors import HubError, TokenError
 from fhircast_client.events import Event, make_event, parse_event
 from fhircast_client.following import says_the_same
 from fhircast_client.hub import Hub
+from fhircast_client.loops import PerLoop
 from fhircast_client.sharing import Change, Content, Entries, read_current, select_context, update_context
 from fhircast_client.syncerrors import make_sync_error
 from fhircast_client.timing import Backoff, Timings, now, timestamp_now
@@ -53,17 +54,17 @@ class Publisher:
     ) -> None:
         self._hub, self._engine, self._topic, self._timings, self._name = hub, engine, topic, timings, name
         self._changed, self._spawn, self._hand = changed, spawn, hand
-        self.free = asyncio.Lock()
-        self._updating = asyncio.Lock()
+        self.free = PerLoop(asyncio.Lock)
+        self._updating = PerLoop(asyncio.Lock)
         self._echoes: dict[str, asyncio.Event] = {}
-        self._news = asyncio.Event()
+        self._news = PerLoop(asyncio.Event)
         self._telling: set[str] = set()  # ids of own events that are tried again
         self._said: set[str] = set()  # names of events whose handlers publish what they are shown
 
     async def open(self, name: str, context: Iterable[Mapping[str, Any]]) -> Event:
         """Post an open; the event, when the hub has accepted it. What everybody shows is not posted again."""
         made = make_event(self._topic, name, context)
-        async with self.free:
+        async with self.free.here:
             event = self._stamped(made)
             if known := self._engine.shows(event):
                 self._notice(event)
@@ -83,12 +84,12 @@ class Publisher:
         event = make_event(self._topic, name, context, id=id, timestamp=timestamp)
         if not event.kind.changes_context:
             return await self._post(event)
-        async with self.free:
+        async with self.free.here:
             return await self._post(event if timestamp else self._stamped(event))
 
     async def update(self, changes: Changes, anchor: str) -> Event:
         """Post an update of what is shared in a context. A function is called again where somebody else was faster."""
-        async with self._updating:
+        async with self._updating.here:
             for attempt in range(1, _MOST_ATTEMPTS + 1):
                 version, content = await self._newest(anchor, needs_content=callable(changes))
                 made = await _made(changes, content)
@@ -128,7 +129,7 @@ class Publisher:
 
     def came(self, event: Event) -> None:
         """An event came: perhaps an own update, perhaps one that was missing."""
-        self._news.set()
+        self._news.here.set()
         if echo := self._echoes.get(event.id):
             echo.set()
 
@@ -163,7 +164,7 @@ class Publisher:
 
     async def _sent_again(self, event: Event) -> bool | None:
         """Whether it was worth it: not once something newer came, or the hub says no. None where it did not get there."""
-        async with self.free:
+        async with self.free.here:
             if not self._engine.is_newest(event):
                 return False
             self._engine.resending.sent(event)
@@ -184,7 +185,7 @@ class Publisher:
         backoff = Backoff(self._timings.backoff_first, self._timings.backoff_most)
         while True:
             await asyncio.sleep(max(backoff.next(), delay))
-            async with self.free:
+            async with self.free.here:
                 if not self._engine.untold.is_tried(event):
                     return
                 if self._engine.untold.must_wait(event):
@@ -299,8 +300,8 @@ class Publisher:
         try:
             async with asyncio.timeout(seconds):
                 while not condition():
-                    self._news.clear()
-                    await self._news.wait()
+                    self._news.here.clear()
+                    await self._news.here.wait()
         except TimeoutError:
             pass
         return condition()

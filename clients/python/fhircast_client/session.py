@@ -14,6 +14,7 @@ from fhircast_client.frames import Confirmation, heartbeat_period
 from fhircast_client.hub import Hub
 from fhircast_client.inbox import Delivery, Handling, Inbox
 from fhircast_client.joining import Joining
+from fhircast_client.loops import PerLoop
 from fhircast_client.publisher import Publisher
 from fhircast_client.socket import Channel
 from fhircast_client.status import Status
@@ -45,7 +46,7 @@ class Session:
     ) -> None:
         handlings: dict[str, Handling] = {}
         self.engine = Engine(name, handlings.keys())
-        self.joined = asyncio.Event()
+        self.joined = PerLoop(asyncio.Event)
         self._spawn, self._report, self._wire = spawn, changed, wire
         self._status = self.engine.sync.status
         self.publisher = Publisher(
@@ -95,7 +96,7 @@ class Session:
         self.engine.connected(confirmation.events, ordered=ordered)
         self._settle(self._timings.settle)
         self.publisher.tell_untold()
-        self.joined.set()
+        self.joined.here.set()
         self.changed()
 
     def heard(self, channel: Channel, message: Any) -> float | None:
@@ -144,7 +145,7 @@ class Session:
 
     def ended(self, why: str) -> None:
         """The client is stopped, or cannot go on."""
-        self.joined.clear()
+        self.joined.here.clear()
         self._stop_settling()
         self._unseen.stop()
         self.inbox.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -46,14 +47,16 @@ class Socket(Protocol):
 Connect = Callable[[str], Awaitable[Socket]]
 
 
-async def connect(endpoint: str) -> Socket:
+async def connect(endpoint: str, tls: ssl.SSLContext | None = None) -> Socket:
     """Open a WebSocket that finds out by pings, every 15 s, when the hub is gone. Cloud gateways cut what is idle for 20 s.
+    `tls` says whom it trusts, by default whom the system trusts.
 
     Raises as websockets does, and UnusableProxy.
     """
     try:
         return await open_websocket(
             endpoint,
+            ssl=(tls or True) if endpoint.lower().startswith("wss:") else None,
             proxy=websocket_proxy(endpoint),
             ping_interval=_PING_SECONDS,
             close_timeout=_CLOSE_SECONDS,

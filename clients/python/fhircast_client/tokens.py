@@ -8,6 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from fhircast_client.errors import HubError, TokenError
+from fhircast_client.loops import PerLoop
 
 TokenSource = str | Callable[[], str | Awaitable[str]]
 _log = logging.getLogger("fhircast_client")
@@ -22,7 +23,7 @@ class Tokens:
             raise ValueError("expected a token of visible ASCII characters")
         self._source = source
         self._token: str | None = source if isinstance(source, str) else None
-        self._lock = asyncio.Lock()
+        self._lock = PerLoop(asyncio.Lock)
 
     async def current(self) -> str | None:
         """The token in use; the first is asked for. Raises as `renewed`."""
@@ -38,7 +39,7 @@ class Tokens:
         """
         if self._source is None or isinstance(self._source, str):
             return self._token
-        async with self._lock:
+        async with self._lock.here:
             if self._token == instead_of:
                 self._token = await self._ask(self._source)
             return self._token

@@ -1,0 +1,225 @@
+"""CLT-28: a hub that cannot be reached is explained, whether it is asked over HTTP or a WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+
+from certificates import make_certificate
+from clients.fakes import FAST, until
+from clients.test_client_readme import example
+from fhircast_client import FHIRcastClient, HubError
+from fhircast_client.socket import connect
+from fhircast_client.testing import Answer, FakeHub
+from fhircast_client.unreachable import why_unreachable
+from process.hub_process import free_port
+from proxy_environment import say_of_proxies
+
+Ask = Callable[[str], Awaitable[str]]
+
+
+@pytest.fixture(autouse=True)
+def direct(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever proxies the environment of the tests names, this machine is asked directly."""
+    say_of_proxies(monkeypatch)
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+
+
+async def over_http(origin: str) -> str:
+    """What the client says of `https://…`."""
+    client = FHIRcastClient(f"{origin}/api/hub", "t")
+    try:
+        await client.fetch()
+    except HubError as error:
+        return error.message
+    finally:
+        await client.stop()
+    return ""
+
+
+async def over_a_socket(origin: str) -> str:
+    """The same of the WebSocket there."""
+    endpoint = f"{origin.replace('http', 'ws', 1)}/secret"
+    try:
+        socket = await connect(endpoint)
+    except Exception as error:
+        return f"the hub cannot be reached: {why_unreachable(error, endpoint)}"
+    await socket.close()
+    return ""
+
+
+EITHER = pytest.mark.parametrize("ask", [over_http, over_a_socket])
+
+
+async def _nothing(socket: ServerConnection) -> None:
+    await socket.wait_closed()
+
+
+def _answer(_: ServerConnection, request: Request) -> Response | None:
+    """Requests get 404; handshakes are let through."""
+    return None if "Upgrade" in request.headers else Response(404, "Not Found", Headers({"Content-Length": "0"}))
+
+
+@asynccontextmanager
+async def https(folder: Path, name: str = "127.0.0.1", *, expired: bool = False) -> AsyncIterator[tuple[str, Path]]:
+    """A server with a certificate for `name` that vouches for itself: its origin, and the certificate's file."""
+    certificate, key = make_certificate(folder, name, expired=expired)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    quiet = logging.getLogger("tests.quiet")
+    quiet.setLevel(logging.CRITICAL)
+    async with serve(_nothing, "127.0.0.1", 0, ssl=context, process_request=_answer, logger=quiet) as server:
+        yield f"https://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}", certificate
+
+
+@pytest.mark.req("CLT-28")
+@EITHER
+async def test_an_unknown_ca(ask: Ask, tmp_path: Path) -> None:
+    async with https(tmp_path) as (origin, _):
+        said = await ask(origin)
+    assert said.startswith("the hub cannot be reached: the certificate of 127.0.0.1 is not trusted (self-signed")
+    assert said.endswith("a hospital's own CA is trusted where SSL_CERT_FILE names its file")
+
+
+@pytest.mark.req("CLT-28")
+@EITHER
+@pytest.mark.parametrize(
+    ("name", "expired", "reason"), [("other.example", False, "is not valid for"), ("127.0.0.1", True, "has expired")]
+)
+async def test_a_certificate_that_is_not_valid(
+    ask: Ask, name: str, expired: bool, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with https(tmp_path, name, expired=expired) as (origin, certificate):
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        said = await ask(origin)
+    assert said.startswith("the hub cannot be reached: the certificate of 127.0.0.1 is not valid (")
+    assert reason in said
+
+
+@pytest.mark.req("CLT-28")
+@EITHER
+async def test_a_hospitals_ca_by_the_environment(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with https(tmp_path) as (origin, certificate):
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        said = await ask(origin)
+    assert said in ("Not Found", "")
+
+
+@pytest.mark.req("CLT-28")
+async def test_a_hospitals_ca_as_an_option(tmp_path: Path) -> None:
+    async with https(tmp_path) as (origin, certificate):
+        tls = ssl.create_default_context(cafile=certificate)
+        client = FHIRcastClient(f"{origin}/api/hub", "t", tls=tls)
+        with pytest.raises(HubError) as error:
+            await client.fetch()
+        assert error.value.status == 404
+        await client.stop()
+        await (await connect(f"{origin.replace('http', 'ws', 1)}/e", tls)).close()
+
+
+@pytest.mark.req("CLT-28")
+async def test_the_readmes_example_of_a_hospitals_ca(tmp_path: Path) -> None:
+    async with https(tmp_path) as (origin, certificate):
+        code = example("A hospital's own CA").replace("https://hub.example.org", origin)
+        space: dict[str, Any] = {"topic": "t", "get_token": "token"}
+        exec(code.replace("/etc/ssl/hospital-ca.pem", str(certificate)), space)
+        with pytest.raises(HubError) as error:
+            await space["client"].fetch()
+        await space["client"].stop()
+    assert error.value.status == 404
+
+
+@pytest.mark.req("CLT-28")
+@EITHER
+async def test_a_port_without_tls(ask: Ask) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1024)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        said = await ask(f"https://127.0.0.1:{port}")
+    assert said == f"the hub cannot be reached: 127.0.0.1:{port} does not speak TLS"
+
+
+@pytest.mark.req("CLT-28")
+@EITHER
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_a_port_at_which_nothing_listens(ask: Ask, host: str) -> None:
+    port = free_port()
+    assert await ask(f"http://{host}:{port}") == f"the hub cannot be reached: nothing listens at {host}:{port}"
+
+
+@pytest.mark.req("CLT-28")
+@EITHER
+async def test_a_name_without_an_address(ask: Ask) -> None:
+    said = await ask("http://no-such-host.invalid")
+    assert said == "the hub cannot be reached: no address is known for the name no-such-host.invalid"
+
+
+@pytest.mark.req("CLT-28")
+@EITHER
+async def test_a_proxy_at_which_nothing_listens(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    say_of_proxies(monkeypatch, ALL_PROXY=f"http://127.0.0.1:{free_port()}")
+    said = await ask("http://hub.example")
+    assert said == "the hub cannot be reached: nothing listens at the proxy in ALL_PROXY"
+
+
+@pytest.mark.req("CLT-28")
+async def test_every_try_says_why_and_no_endpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with https(tmp_path) as (origin, _):
+
+        async def connect_there(endpoint: str) -> Any:
+            return await connect(f"{origin.replace('http', 'ws', 1)}/secret")
+
+        async with FakeHub() as hub:
+            client = hub.client("viewer", connect=connect_there, timings=FAST)
+            running = asyncio.create_task(client.run())
+            await until(lambda: caplog.text.count("is not trusted") > 1)
+            assert "is not trusted" in client.status.why
+            await client.stop()
+            with pytest.raises(HubError, match="stopped before"):
+                await running
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.req("CLT-28")
+async def test_the_hubs_own_words_are_shown_and_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    whys: list[str] = []
+    async with FakeHub() as hub:
+        client = hub.client("viewer", timings=FAST)
+        client.on("Patient-open", lambda event: None)
+        client.on_status(lambda status: whys.append(status.why))
+        async with client:
+            hub.answer_next("subscribe", Answer(503, "Åse Nordmann has too many"))
+            hub.deny(reason=f"the  session\nended {'x' * 400}")
+            await until(lambda: len(whys) > 2 and client.status.in_sync, lambda: whys)
+    assert any(why == f"the hub ended the subscription: the session ended {'x' * 282}" for why in whys), whys
+    assert "the hub answered 503: Åse Nordmann has too many" in whys
+    assert "the hub ended the subscription; it is tried again" in caplog.text
+    assert "the hub answered 503; it is tried again" in caplog.text
+    assert "Åse" not in caplog.text
+
+
+@pytest.mark.req("CLT-28")
+@pytest.mark.parametrize(
+    "url",
+    ["", "hub.example.org/api/hub", "localhost:8080/api/hub", "wss://hub.example.org", "https:///api", "/api/hub"],
+)
+def test_a_hub_url_that_is_none_is_an_error_at_once(url: str) -> None:
+    with pytest.raises(ValueError, match=r"^expected hub\.url to be a URL such as https://") as error:
+        FHIRcastClient(url, "t")
+    assert repr(url) in str(error.value)
