@@ -1,0 +1,195 @@
+"""Both client libraries behind an ingress that answers for the hub while the hub restarts: nginx, in the ways of the field."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+
+from clients.places import within
+from fhircast_client import Event, FHIRcastClient, HubError, Status, Timings
+from process.hub_process import PATIENCE, HubProcess, IssuerThread, Visitor, free_port, hub_process
+from running import event
+from tools.packages import PATH
+
+NGINX = shutil.which("nginx", path=PATH)
+NODE = Path(sys.executable).parent / "node"
+FOLLOW = Path(__file__).parent / "follow.mjs"
+TOPIC = "ingress"
+#: What an ingress answers while no hub is there: its status, and its page.
+ANSWERS = {
+    "404 of an ingress": "error_page 502 =404 @away; location @away { default_type text/html; return 404 '<h1>nothing</h1>'; }",
+    "404 in plain text": "error_page 502 =404 @away; location @away { default_type text/plain; return 404 'default backend'; }",
+    "403 of an ingress": "error_page 502 =403 @away; location @away { default_type text/html; return 403 '<h1>closed</h1>'; }",
+    "502": "",
+    "200 with a page": "error_page 502 =200 @away; location @away { default_type text/html; return 200 '<h1>back soon</h1>'; }",
+}
+
+pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is missing; make test installs it")
+
+
+class Client:
+    """A client of either library: its statuses, and whom it shows."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.statuses: list[tuple[str, bool, str]] = []
+        self.shows = ""
+        self.ended = ""
+
+    @property
+    def in_step(self) -> bool:
+        return bool(self.statuses) and self.statuses[-1][1]
+
+    def __repr__(self) -> str:
+        return f"{self.label}: shows {self.shows}, {self.ended or self.statuses[-3:]}"
+
+
+def configuration(folder: Path, ports: dict[str, int], hub_port: int) -> Path:
+    """An ingress for each answer."""
+    servers = "".join(
+        f"server {{ listen 127.0.0.1:{port}; {ANSWERS[answer]} location / {{ proxy_pass http://127.0.0.1:{hub_port};"
+        " proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $to_hub; } }"
+        for answer, port in ports.items()
+    )
+    temporary = "".join(
+        f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    main = folder / "nginx.conf"
+    main.write_text(
+        f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log; events {{}} http {{"
+        f" access_log off; {temporary} map $http_upgrade $to_hub {{ default upgrade; '' close; }} {servers} }}"
+    )
+    return main
+
+
+@pytest.fixture
+def ingresses(tmp_path: Path) -> Iterator[tuple[dict[str, int], int]]:
+    """The ports of the ingresses, and that of the hub to which all of them lead."""
+    assert NGINX
+    ports, hub_port = {answer: free_port() for answer in ANSWERS}, free_port()
+    main = configuration(tmp_path, ports, hub_port)
+    process = subprocess.Popen([NGINX, "-c", str(main), "-e", f"{tmp_path}/error.log"], stderr=subprocess.DEVNULL)
+    try:
+        yield ports, hub_port
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+
+
+@asynccontextmanager
+async def in_python(label: str, port: int, token: str) -> AsyncIterator[Client]:
+    """A client of the Python library."""
+    found = Client(f"{label}, Python")
+
+    async def through_ingress(endpoint: str) -> Any:
+        path = endpoint.removeprefix("ws://").partition("/")[2]
+        return await connect(f"ws://127.0.0.1:{port}/{path}", proxy=None, close_timeout=2)
+
+    timings = Timings(backoff_first=0.05, backoff_most=0.2, settle=0.1)
+    client = FHIRcastClient(
+        f"http://127.0.0.1:{port}/api/hub", TOPIC, token=token, name="python", timings=timings, connect=through_ingress
+    )
+
+    def show(event: Event) -> None:
+        found.shows = event.anchor
+
+    def tell(status: Status) -> None:
+        found.statuses.append((status.connection, status.in_sync, status.why))
+
+    client.on("Patient-open", show)
+    client.on_status(tell)
+
+    async def run() -> None:
+        try:
+            await client.run()
+        except HubError as error:
+            found.ended = str(error)
+
+    running = asyncio.create_task(run())
+    yield found
+    await client.stop()
+    await running
+
+
+@asynccontextmanager
+async def in_javascript(label: str, port: int, token: str) -> AsyncIterator[Client]:
+    """A client of the JavaScript library."""
+    found = Client(f"{label}, JavaScript")
+    process = await asyncio.create_subprocess_exec(
+        NODE,
+        FOLLOW,
+        f"http://127.0.0.1:{port}/api/hub",
+        TOPIC,
+        token,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+
+    async def read() -> None:
+        assert process.stdout
+        async for line in process.stdout:
+            said = json.loads(line)
+            if "connection" in said:
+                found.statuses.append((said["connection"], said["inSync"], said["why"]))
+            found.shows, found.ended = said.get("shows", found.shows), said.get("ended", "")
+
+    reading = asyncio.create_task(read())
+    try:
+        yield found
+    finally:
+        process.kill()
+        await process.wait()
+        await reading
+
+
+async def all_of(clients: list[Client], what: str, condition: Any) -> None:
+    """Wait until something is so for each client."""
+    await within(PATIENCE, lambda: all(condition(each) for each in clients), lambda: f"{what}: {clients}")
+
+
+@pytest.mark.req("CLT-24", "CLT-9")
+async def test_a_restart_behind_an_ingress_ends_no_client(
+    ingresses: tuple[dict[str, int], int], tmp_path: Path, issuer: IssuerThread
+) -> None:
+    ports, hub_port = ingresses
+    settings = {"port": hub_port, "issuers": issuer.settings}
+
+    def hub() -> HubProcess:
+        return hub_process(tmp_path, **settings)
+
+    async with AsyncExitStack() as stack:
+        with hub() as first:
+            visitor = await stack.enter_async_context(Visitor(first, issuer.idp))
+            clients = [
+                await stack.enter_async_context(kind(answer, port, visitor.token()))
+                for answer, port in ports.items()
+                for kind in (in_python, in_javascript)
+            ]
+            await all_of(clients, "joined", lambda each: each.in_step)
+            await visitor.publish(event("Patient-open", "p1", topic=TOPIC))
+            await all_of(clients, "shows", lambda each: each.shows == "Patient/p1" and each.in_step)
+            first.stop(signal.SIGKILL)
+            before = {each.label: len(each.statuses) for each in clients}
+            await all_of(clients, "away", lambda each: not each.in_step)
+            await asyncio.sleep(2)  # real tries against a real nginx, ten of each client
+        with hub():
+            await all_of(clients, "back", lambda each: each.in_step)
+            answer = await visitor.publish(event("Patient-open", "p2", topic=TOPIC))
+            assert answer.status_code == 202
+            await all_of(clients, "shows the next", lambda each: each.shows == "Patient/p2" and each.in_step)
+    for each in clients:
+        assert each.ended == "", each
+        away = each.statuses[before[each.label] :]
+        assert all(connection != "ended" or why == "Stopped" for connection, _, why in away), each
+        assert not any("<" in why for _, _, why in away), each
