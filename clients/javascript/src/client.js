@@ -11,8 +11,8 @@ import { Session } from "./session.js";
 /** @typedef {import("./events.js").Resource} Resource */
 /** @typedef {import("./inbox.js").Ids} Ids */
 /** @typedef {import("./hub.js").WireMessage} WireMessage */
-/** @typedef {import("./publisher.js").Changes} Changes */
-/** @typedef {import("./publisher.js").ToChanges} ToChanges */
+/** @typedef {import("./updates.js").Changes} Changes */
+/** @typedef {import("./updates.js").ToChanges} ToChanges */
 /** @typedef {import("./session.js").Options} Options */
 /** @typedef {import("./status.js").Status} Status */
 
@@ -159,7 +159,7 @@ export class FHIRcastClient {
    * @throws {import("./errors.js").HubError} When it has not: with status 409 because somebody else was faster.
    */
   async update(changes, { anchor = null } = {}) {
-    return this.#session.publisher.update(changes, this.#anchor(anchor));
+    return this.#session.updates.update(changes, this.#anchor(anchor));
   }
 
   /**
@@ -170,7 +170,7 @@ export class FHIRcastClient {
    * @throws {import("./errors.js").HubError} When it has not.
    */
   async select(items, { anchor = null } = {}) {
-    return this.#session.publisher.select(items, this.#anchor(anchor));
+    return this.#session.updates.select(items, this.#anchor(anchor));
   }
 
   /**
@@ -179,7 +179,7 @@ export class FHIRcastClient {
    * @throws {import("./errors.js").HubError}
    */
   async fetch() {
-    return this.#session.publisher.fetch();
+    return this.#session.updates.fetch();
   }
 
   /**

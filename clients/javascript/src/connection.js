@@ -5,6 +5,7 @@
 import { HubError, TokenError } from "./errors.js";
 import { kindOf } from "./events.js";
 import { denialReason, idIn, isDenial, readConfirmation } from "./frames.js";
+import { Lease } from "./lease.js";
 import { Life } from "./life.js";
 import { NORMAL, TAKEN_OVER } from "./socket.js";
 import { backoff, sleep } from "./timing.js";
@@ -37,14 +38,6 @@ import { knownCause } from "./unreachable.js";
 
 /** Seconds for which a connection lasts that is not counted as another failed try. */
 const STEADY = 5;
-/**
- * A subscription is renewed when so much of its lease is left, in parts and in seconds: pages that are not seen have
- * slow timers.
- */
-const LEFT_PART = 0.25;
-const LEFT_SECONDS = 90;
-/** Seconds between two renewals, at least. */
-const LEAST = 0.5;
 /** Statuses that say of a renewal that there is no such subscription any more. */
 const ENDED = new Set([404, 410]);
 
@@ -57,10 +50,7 @@ export class Connection {
   #endpoint = null;
   /** @type {Life | null} */
   #life = null;
-  /** The lease that was granted last, in seconds; null when none was said. @type {number | null} */
   #lease;
-  /** When it ends, in milliseconds of the epoch. */
-  #ends = Infinity;
   /** Tries that have failed in a row. */
   #tries = 0;
   /** Seconds between two heartbeats; 0 until there was one. */
@@ -74,7 +64,7 @@ export class Connection {
   /** @param {Options} options */
   constructor(options) {
     this.#options = options;
-    this.#lease = options.leaseSeconds;
+    this.#lease = new Lease(options.leaseSeconds);
   }
 
   /** @returns {Promise<Error | null>} When it has ended: why, or null when it was stopped. */
@@ -128,7 +118,7 @@ export class Connection {
   }
 
   async #connect() {
-    if (this.#endpoint && Date.now() < this.#ends) {
+    if (this.#endpoint && this.#lease.left > 0) {
       try {
         return await this.#open(this.#endpoint);
       } catch {
@@ -182,7 +172,7 @@ export class Connection {
   #confirmed(life, confirmation) {
     const isFirst = !life.isConfirmed;
     this.#wasConfirmed = true;
-    this.#plan(life, confirmation.leaseSeconds ?? this.#lease);
+    this.#granted(life, confirmation.leaseSeconds);
     life.confirm();
     if (isFirst) life.after("steady", STEADY, () => void (this.#tries = 0));
     this.#options.listener.confirmed(confirmation, isFirst, this.#isOrdered);
@@ -202,13 +192,11 @@ export class Connection {
     if (life.isConfirmed && !this.#stop.signal.aborted) this.#options.listener.connecting(tryingAgain(why));
   }
 
-  /** @param {Life} life @param {number | null} lease In seconds. */
-  #plan(life, lease) {
-    this.#lease = lease;
-    if (lease === null) return;
-    this.#ends = Date.now() + lease * 1000;
-    const left = Math.min(lease * LEFT_PART, LEFT_SECONDS);
-    life.after("renewal", Math.max(lease - left, LEAST), () => void this.#renew(life, 1));
+  /** @param {Life} life @param {number | null} seconds What the hub says; null where it does not. */
+  #granted(life, seconds) {
+    this.#lease.granted(seconds);
+    const { renewAfter } = this.#lease;
+    if (renewAfter !== null) life.after("renewal", renewAfter, () => void this.#renew(life, 1));
   }
 
   /** @param {Life} life @param {number} tries */
@@ -219,20 +207,24 @@ export class Connection {
       const granted = await hub.subscribe({ events: this.#names, lease, name, endpoint, signal: life.signal });
       if (life.isOver) return;
       this.#endpoint = granted;
-      if (granted === endpoint) this.#plan(life, this.#lease);
+      if (granted === endpoint) this.#granted(life, null);
       else life.end("The hub has moved the subscription.");
     } catch (error) {
       if (life.isOver) return;
       const isTokens = error instanceof TokenError && this.#isFinal(error);
       if (!(error instanceof HubError) || isTokens) return life.fail(/** @type {Error} */ (error));
-      const isGone = ENDED.has(error.status) && error.isHubs;
-      if (isGone || this.#isFinal(error) || Date.now() > this.#ends) {
-        this.#endpoint = null; // whether there can be another one, the hub says when it is asked
-        return life.end("The subscription could not be renewed.");
-      }
-      const wait = Math.max(backoff(tries, timings), error.retryAfter);
-      life.after("renewal", wait, () => void this.#renew(life, tries + 1));
+      if (ENDED.has(error.status) && error.isHubs) return this.#lapse(life);
+      const { left } = this.#lease;
+      const wait = this.#isFinal(error) ? Infinity : Math.max(backoff(tries, timings), error.retryAfter);
+      if (wait < left) life.after("renewal", wait, () => void this.#renew(life, tries + 1));
+      else life.after("renewal", left, () => this.#lapse(life));
     }
+  }
+
+  /** The lease ends, for the hub did not renew it. Whether there can be another one, the hub says when it is asked. @param {Life} life */
+  #lapse(life) {
+    this.#endpoint = null;
+    life.end("The hub did not renew the subscription.");
   }
 
   /** @returns {Promise<string[]>} */

@@ -23,7 +23,7 @@ import { deferred, later, now } from "./timing.js";
  * @property {() => Promise<void>} free Done when no own open or close is on its way.
  * @property {(event: Event, reason: string) => void} tell Posts a SyncError.
  * @property {() => void} changed Learns that the status may be another one.
- * @property {(anchor: string) => Promise<void>} shared Waits until what is shared in a context is known, if it is on its way.
+ * @property {(anchor: string) => Promise<void>} known Waits until what is shared in a context is known, if it is on its way.
  */
 
 /** Events that may wait for their handlers; what comes beyond them is answered with 503. */
@@ -183,9 +183,9 @@ export class Inbox {
 
   /** @param {Delivery} delivery */
   async #follow(delivery) {
-    const { engine, shared } = this.#parts;
+    const { engine, known } = this.#parts;
     const { event } = delivery;
-    if (event.kind === "update") await shared(event.anchor);
+    if (event.kind === "update") await known(event.anchor);
     const { status, reason } = await this.#call(delivery);
     if (this.#isClosed) return;
     if (status === OVERTAKEN) {

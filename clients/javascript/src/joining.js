@@ -10,7 +10,7 @@ import { backoff, now, sleep, timestampNow } from "./timing.js";
  * @typedef {object} Parts
  * @property {string} topic
  * @property {import("./engine.js").Engine} engine
- * @property {import("./publisher.js").Publisher} publisher
+ * @property {import("./updates.js").Updates} updates
  * @property {import("./inbox.js").Inbox} inbox
  * @property {() => void} changed Learns that the status may be another one.
  */
@@ -59,11 +59,11 @@ export class Joining {
 
   /** @param {AbortSignal} signal @returns {Promise<boolean>} Whether there is nothing more to be asked. */
   async #ask(signal) {
-    const { engine, inbox, publisher } = this.#parts;
+    const { engine, inbox, updates } = this.#parts;
     const { count: asked } = engine;
     let event;
     try {
-      ({ event } = await publisher.current());
+      ({ event } = await updates.current());
     } catch (error) {
       if (signal.aborted) return true;
       const isFinal = error instanceof HubError ? NEVER.has(error.status) && error.isHubs : true;

@@ -1,10 +1,8 @@
 /** From the opening of a socket to its end: what is waited for meanwhile, and why it ended. */
 
+import { silence } from "./lease.js";
 import { Channel, GIVEN_UP } from "./socket.js";
 import { deferred, later } from "./timing.js";
-
-/** "Three heartbeats missed count as lost", and half a one for what is on its way. */
-const MISSED = 3.5;
 
 export class Life {
   /** Settled with the first confirmation. @type {import("./timing.js").Deferred<void>} */
@@ -52,7 +50,7 @@ export class Life {
 
   /** Something was heard. @param {number} period Seconds between two heartbeats; 0 where there are none. */
   alive(period) {
-    if (period > 0) this.after("heartbeat", MISSED * period, () => this.end("The hub has fallen silent."));
+    if (period > 0) this.after("heartbeat", silence(period), () => this.end("The hub has fallen silent."));
   }
 
   /** The first or another confirmation has come. */

@@ -1,19 +1,12 @@
-/** What this application publishes (FHIRcast 3.0.0, 2.6 and 2.10), one open or close at a time, and what is sent again. */
+/** What this application publishes (FHIRcast 3.0.0, 2.6), one open or close at a time, and what is sent again. */
 
-import { Context } from "./contexts.js";
-import { HubError, said, TokenError } from "./errors.js";
-import { copied, Event, makeEvent } from "./events.js";
+import { HubError, said } from "./errors.js";
+import { Event, makeEvent } from "./events.js";
 import { saysTheSame } from "./following.js";
-import { readCurrent, selectContext, updateContext } from "./sharing.js";
 import { makeSyncError } from "./syncerrors.js";
-import { backoff, deferred, later, now, sleep, timestampNow } from "./timing.js";
+import { backoff, now, sleep, timestampNow } from "./timing.js";
 
-/** @typedef {import("./content.js").Shared} Shared */
 /** @typedef {import("./events.js").Item} Item */
-/** @typedef {import("./events.js").Resource} Resource */
-/** @typedef {import("./sharing.js").Content} Content */
-/** @typedef {(Resource | string)[]} Changes Resources are put, references ("Observation/o1") deleted. */
-/** @typedef {(content: Record<string, Resource>) => Changes | Promise<Changes>} ToChanges */
 /**
  * @typedef {object} Parts
  * @property {string} topic
@@ -21,15 +14,14 @@ import { backoff, deferred, later, now, sleep, timestampNow } from "./timing.js"
  * @property {import("./hub.js").Hub} hub
  * @property {import("./engine.js").Engine} engine
  * @property {import("./timing.js").Timings} timings
+ * @property {import("./arrivals.js").Arrivals} arrivals
  * @property {() => void} changed Learns that the status may be another one.
  * @property {(event: Event) => void} hand Lets an own event have its turn like any other.
  * @property {() => boolean} isRunning Whether the client was started, and has not ended.
  * @property {AbortSignal} signal Aborts when the client ends.
  */
 
-const CONFLICT = 409;
-/** How often a function makes its changes, and how often a SyncError is posted. */
-const MOST_ATTEMPTS = 5;
+/** How often a SyncError is posted. */
 const MOST_POSTS = 3;
 /** Seconds after which an open that was sent again and named by no SyncError counts as followed, beyond `resend`. */
 const QUIET = 2;
@@ -43,14 +35,8 @@ export class Publisher {
   #onTheirWay = 0;
   /** @type {Promise<unknown>} */
   #last = Promise.resolve();
-  /** @type {Promise<unknown>} */
-  #lastUpdate = Promise.resolve();
-  /** Own updates whose echo is waited for, by id. @type {Map<string, () => void>} */
-  #echoes = new Map();
   /** Ids of own events that are tried again. @type {Set<string>} */
   #telling = new Set();
-  /** Called when something came. @type {Set<() => void>} */
-  #news = new Set();
   /** Names of events whose handlers publish what they are shown. @type {Set<string>} */
   #noticed = new Set();
 
@@ -76,7 +62,7 @@ export class Publisher {
         return known;
       }
       const unsent = engine.untold.newest;
-      return this.#post(unsent && saysTheSame(unsent, event) ? unsent : event);
+      return this.post(unsent && saysTheSame(unsent, event) ? unsent : event);
     });
   }
 
@@ -88,59 +74,8 @@ export class Publisher {
    */
   async publish(name, context, { id = null, timestamp = null } = {}) {
     const event = makeEvent(this.#parts.topic, name, context, { id, timestamp });
-    if (!event.changes) return this.#post(event);
-    return this.#inTurn(() => this.#post(timestamp ? event : this.#stamped(event)));
-  }
-
-  /**
-   * Post an update of what is shared in a context. A function is called again where somebody else was faster.
-   * @param {Changes | ToChanges} changes
-   * @param {string} anchor
-   * @returns {Promise<Event>} @throws {HubError}
-   */
-  update(changes, anchor) {
-    // One after the other: two at once would be made on one version, and the hub takes only the first.
-    const mine = this.#lastUpdate.then(() => this.#updateInTurn(changes, anchor));
-    this.#lastUpdate = mine.catch(() => {});
-    return mine;
-  }
-
-  /** Post what is selected in a context. @param {Changes} items @param {string} anchor @returns {Promise<Event>} */
-  async select(items, anchor) {
-    const { engine, topic } = this.#parts;
-    const context = selectContext(anchor, items, engine.patientOf(anchor));
-    return this.#post(makeEvent(topic, eventOf(anchor, "select"), context));
-  }
-
-  /** @returns {Promise<Context | null>} What the hub says is current; its content is known from now on. @throws {HubError} */
-  async fetch() {
-    const { event, version, content } = await this.current();
-    if (!event) return null;
-    const known = this.#parts.engine.following.contexts.opens.get(event.anchor);
-    return new Context(known ?? event, version, content && copied(content));
-  }
-
-  /** @returns {Promise<import("./sharing.js").Current>} @throws {HubError} Also for an answer that cannot be read. */
-  async current() {
-    const { engine, hub, signal, topic } = this.#parts;
-    const { moment } = engine.content;
-    const answer = await hub.context(signal);
-    let current;
-    try {
-      current = readCurrent(answer, topic);
-    } catch (error) {
-      const why = error instanceof Error ? error.message : String(error);
-      throw new HubError(0, `the hub's answer to the current context cannot be read: ${why}`);
-    }
-    const { event, version, content } = current;
-    if (event) engine.content.fetched(event.anchor, version, content, moment);
-    return current;
-  }
-
-  /** An event came: perhaps an own update, perhaps one that was missing. @param {Event} event */
-  came(event) {
-    this.#echoes.get(event.id)?.();
-    for (const tell of [...this.#news]) tell();
+    if (!event.changes) return this.post(event);
+    return this.#inTurn(() => this.post(timestamp ? event : this.#stamped(event)));
   }
 
   /** The client runs: what could not be told before is told from now on. */
@@ -163,7 +98,7 @@ export class Publisher {
     const event = makeSyncError(topic, about, name, reason);
     for (let tries = 1; tries <= MOST_POSTS && !signal.aborted; tries += 1) {
       try {
-        await this.#post(event);
+        await this.post(event);
         return;
       } catch (error) {
         if (!(error instanceof HubError) || error.isRefusal) break;
@@ -178,13 +113,13 @@ export class Publisher {
    * @param {Event} event
    */
   async resend(event) {
-    const { changed, engine, signal, timings } = this.#parts;
+    const { arrivals, changed, engine, signal, timings } = this.#parts;
     const interval = timings.resend ?? 0;
     await sleep(interval, signal);
     while (!signal.aborted) {
       const isSent = await this.#sentAgain(event);
       if (isSent === false) break;
-      if (isSent && !(await this.#until(() => engine.resending.goesOn(event), interval + QUIET))) {
+      if (isSent && !(await arrivals.until(() => engine.resending.goesOn(event), interval + QUIET))) {
         engine.sync.quiet(event.id);
         if (!signal.aborted) changed();
         break;
@@ -261,8 +196,8 @@ export class Publisher {
     console.warn(`fhircast-client: the handler of ${event.name} publishes what it is shown`);
   }
 
-  /** @param {Event} event @returns {Promise<Event>} */
-  async #post(event) {
+  /** Post an event that has its turn. @param {Event} event @returns {Promise<Event>} When the hub has accepted it. @throws {HubError} */
+  async post(event) {
     const { changed, engine, hub, isRunning, signal } = this.#parts;
     this.#notice(event);
     engine.sending(event);
@@ -296,100 +231,6 @@ export class Publisher {
     return error instanceof HubError ? error.retryAfter : 0;
   }
 
-  /** @param {Changes | ToChanges} changes @param {string} anchor */
-  async #updateInTurn(changes, anchor) {
-    const { content: contents } = this.#parts.engine;
-    for (let attempt = 1; ; attempt += 1) {
-      const isMade = typeof changes === "function";
-      const { version, content } = await this.#newest(anchor, isMade);
-      if (isMade && !content) throw new HubError(0, "what is shared in the context is not known: the hub does not tell");
-      const made = isMade ? await changes(copied(content ?? {})) : changes;
-      try {
-        return await this.#update(anchor, made, version, content);
-      } catch (error) {
-        if (!(error instanceof HubError) || error.status !== CONFLICT) throw error;
-        contents.doubt(anchor, version);
-        if (attempt === MOST_ATTEMPTS || !isMade) throw error;
-      }
-    }
-  }
-
-  /** @param {string} anchor @param {Changes} changes @param {string | null} version @param {Content | null} content */
-  async #update(anchor, changes, version, content) {
-    const { engine, timings, topic } = this.#parts;
-    const name = eventOf(anchor, "update");
-    const context = updateContext(anchor, changes, engine.patientOf(anchor), content);
-    const event = makeEvent(topic, name, context, { version });
-    /** @type {import("./timing.js").Deferred<boolean>} */
-    const echo = deferred();
-    this.#echoes.set(event.id, () => echo.resolve(true));
-    try {
-      await this.#post(event);
-      const cancel = later(timings.echo, () => echo.resolve(false));
-      if (!engine.isGranted(name) || !(await echo.promise)) engine.content.doubt(anchor, version);
-      cancel();
-      return event;
-    } finally {
-      this.#echoes.delete(event.id);
-    }
-  }
-
-  /**
-   * @param {string} anchor
-   * @param {boolean} needsContent
-   * @returns {Promise<{version: string | null, content: Content | null}>} Of a context now; the hub is asked where they are not
-   *     known.
-   */
-  async #newest(anchor, needsContent) {
-    const { engine } = this.#parts;
-    let shared = engine.content.get(anchor);
-    if (!shared || !this.#follows(anchor, shared) || (needsContent && !shared.content)) {
-      try {
-        await this.current();
-      } catch (error) {
-        if (!(error instanceof HubError) || error instanceof TokenError) throw error;
-      }
-      shared = await this.#told(anchor);
-    }
-    return { version: shared?.version ?? null, content: shared?.content ?? null };
-  }
-
-  /**
-   * @param {string} anchor
-   * @returns {Promise<Shared | null>} What is known after the hub was asked. Of a context that is not current it says nothing:
-   *     the missing update will come.
-   */
-  async #told(anchor) {
-    const { engine, timings } = this.#parts;
-    const isMissing = () => engine.content.get(anchor)?.isSure === false && engine.isGranted(eventOf(anchor, "update"));
-    await this.#until(() => !isMissing(), timings.echo);
-    return engine.content.get(anchor);
-  }
-
-  /**
-   * @param {() => boolean} condition Looked at whenever something came.
-   * @param {number} seconds
-   * @returns {Promise<boolean>} Whether it has come true in time.
-   */
-  async #until(condition, seconds) {
-    const { signal } = this.#parts;
-    const over = new AbortController();
-    const end = () => over.abort();
-    const look = () => condition() && end();
-    signal.addEventListener("abort", end);
-    this.#news.add(look);
-    look();
-    await sleep(seconds, over.signal);
-    this.#news.delete(look);
-    signal.removeEventListener("abort", end);
-    return condition();
-  }
-
-  /** @param {string} anchor @param {Shared} shared */
-  #follows(anchor, shared) {
-    return shared.isSure && shared.version !== null && this.#parts.engine.isGranted(eventOf(anchor, "update"));
-  }
-
   /**
    * @template T
    * @param {() => Promise<T>} post
@@ -403,9 +244,4 @@ export class Publisher {
     this.#last = mine.catch(() => {});
     return mine;
   }
-}
-
-/** @param {string} anchor @param {string} verb */
-function eventOf(anchor, verb) {
-  return `${anchor.split("/", 1)[0]}-${verb}`;
 }

@@ -1,5 +1,6 @@
 /** One client's life in a session: puts the parts together, starts them and stops them. */
 
+import { Arrivals } from "./arrivals.js";
 import { Connection } from "./connection.js";
 import { Engine } from "./engine.js";
 import { Event, isEvent, isObject, kindOf } from "./events.js";
@@ -8,8 +9,9 @@ import { Hub } from "./hub.js";
 import { Delivery, Inbox } from "./inbox.js";
 import { Joining } from "./joining.js";
 import { Publisher } from "./publisher.js";
-import { deferred, later, TIMINGS } from "./timing.js";
+import { deferred, TIMINGS } from "./timing.js";
 import { Unseen } from "./unseen.js";
+import { Updates } from "./updates.js";
 
 /** @typedef {import("./frames.js").Confirmation} Confirmation */
 /** @typedef {import("./hub.js").Wire} Wire */
@@ -40,6 +42,7 @@ const HEARTBEAT_SECONDS = 30;
 export class Session {
   engine;
   publisher;
+  updates;
   inbox;
   /** Settled when the first subscription is confirmed. @type {import("./timing.js").Deferred<void>} */
   started = deferred();
@@ -51,6 +54,7 @@ export class Session {
   #report;
   /** @type {Status} */
   #status;
+  #arrivals;
   #connection;
   #joining;
   #unseen;
@@ -58,10 +62,6 @@ export class Session {
   #stopping = new AbortController();
   /** @type {Promise<void> | null} */
   #stopped = null;
-  /** Contexts of which it is not known what is shared, and should be. @type {Set<string>} */
-  #unknown = new Set();
-  /** @type {Promise<void> | null} */
-  #fetching = null;
 
   /**
    * @param {string} hubUrl
@@ -82,17 +82,10 @@ export class Session {
     const changed = () => this.#changed();
     const hand = (/** @type {Event} */ event) => this.inbox.deliver(new Delivery(event));
     const isRunning = () => this.#isStarted && !signal.aborted;
-    const publisher = (this.publisher = new Publisher({
-      topic,
-      name,
-      hub,
-      engine,
-      timings,
-      changed,
-      hand,
-      isRunning,
-      signal,
-    }));
+    const arrivals = (this.#arrivals = new Arrivals(signal));
+    const common = { topic, hub, engine, timings, arrivals, signal };
+    const publisher = (this.publisher = new Publisher({ ...common, name, changed, hand, isRunning }));
+    const updates = (this.updates = new Updates({ ...common, post: (event) => publisher.post(event) }));
     const inbox = (this.inbox = new Inbox({
       engine,
       handlings,
@@ -101,9 +94,9 @@ export class Session {
       changed,
       free: () => publisher.free(),
       tell: (event, reason) => void publisher.refuse(event, reason),
-      shared: (anchor) => this.#shared(anchor),
+      known: (anchor) => updates.known(anchor),
     }));
-    this.#joining = new Joining({ topic, engine, publisher, inbox, changed });
+    this.#joining = new Joining({ topic, engine, updates, inbox, changed });
     this.#unseen = new Unseen(timings.unseen, (id) => this.#quiet(id));
     this.#topic = topic;
     this.#wire = onWire;
@@ -232,13 +225,20 @@ export class Session {
     if (event.kind === "syncerror") {
       answer(OK, "");
       this.#syncError(event);
-      this.publisher.came(event);
+    }
+    this.updates.came(event);
+    this.#arrivals.came();
+    if (event.kind === "syncerror") {
       if (this.inbox.handles(event.name)) this.inbox.deliver(new Delivery(event));
       return;
     }
-    this.publisher.came(event);
     if (event.kind === "open" || event.kind === "update") this.#fetchUnknown(event.anchor);
     this.inbox.deliver(new Delivery(event, { answer }));
+  }
+
+  /** Where it matters what is shared in a context. @param {string} anchor */
+  #fetchUnknown(anchor) {
+    if (this.inbox.handles(`${anchor.split("/", 1)[0]}-update`)) this.updates.fetchUnknown(anchor);
   }
 
   /** @param {Event} event @param {Channel} channel @param {number} status @param {string} reason */
@@ -269,43 +269,6 @@ export class Session {
     if (JSON.stringify(status) === JSON.stringify(this.#status)) return;
     this.#status = status;
     this.#report(status);
-  }
-
-  /** Ask for what is shared in a context, where it matters and is not known. @param {string} anchor */
-  #fetchUnknown(anchor) {
-    const shared = this.engine.content.get(anchor);
-    if (!shared || shared.content || shared.isContentless) return;
-    if (!this.inbox.handles(`${anchor.split("/", 1)[0]}-update`)) return;
-    this.#unknown.add(anchor);
-    this.#fetching ??= this.#fetch().finally(() => {
-      this.#fetching = null;
-    });
-  }
-
-  async #fetch() {
-    while (this.#unknown.size > 0) {
-      this.#unknown.clear();
-      try {
-        await this.publisher.current();
-      } catch {
-        this.#unknown.clear();
-      }
-      for (const anchor of this.#unknown) {
-        if (this.engine.content.get(anchor)?.content !== null) this.#unknown.delete(anchor);
-      }
-    }
-  }
-
-  /**
-   * A handler that is told of an update finds it in the content, where the hub tells that in time.
-   * @param {string} anchor
-   */
-  async #shared(anchor) {
-    if (!this.#fetching || this.engine.content.get(anchor)?.content !== null) return;
-    const late = deferred();
-    const cancel = later(this.#timings.request, () => late.resolve(undefined));
-    await Promise.race([this.#fetching, late.promise]);
-    cancel();
   }
 }
 

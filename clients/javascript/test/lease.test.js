@@ -60,6 +60,20 @@ test("CLT-10 a lease that ends unrenewed is a lost connection, though the socket
   assert.equal(client.status.inSync, false);
 });
 
+test("CLT-10 a renewal that is refused lets the lease last, and then subscribes anew", async (t) => {
+  const { hub, client, pass } = setUp(t);
+  hub.lease = 100;
+  await client.start();
+  hub.always.subscribe = () => ({ status: 403, text: "not your session" });
+  await pass(90);
+  assert.equal(hub.sent("subscribe").length, 2);
+  assert.equal(client.status.inSync, true);
+  hub.always = {};
+  await pass(11);
+  assert.equal(hub.sent("subscribe")[2]?.form["hub.channel.endpoint"], undefined);
+  assert.deepEqual([hub.sockets.length, client.status.inSync], [2, true]);
+});
+
 for (const how of ["at once", "later"]) {
   test(`CLT-10 CLT-9 a renewal that is answered ${how} after its socket was lost changes nothing`, async (t) => {
     const { hub, client, pass } = setUp(t);

@@ -19,7 +19,6 @@ from fhircast_client.failures import log_failure
 from fhircast_client.hub import Hub
 from fhircast_client.inbox import Delivery, Handler, Ids
 from fhircast_client.loops import OneLoop
-from fhircast_client.publisher import Changes
 from fhircast_client.session import Session
 from fhircast_client.sharing import Change, reference
 from fhircast_client.socket import Connect
@@ -27,6 +26,7 @@ from fhircast_client.socket import connect as open_channel
 from fhircast_client.status import Status
 from fhircast_client.timing import Timings
 from fhircast_client.tokens import Tokens, TokenSource
+from fhircast_client.updates import Changes
 
 _log = logging.getLogger("fhircast_client")
 _H = TypeVar("_H", bound=Handler)
@@ -207,17 +207,17 @@ class FHIRcastClient:
         Raises HubError, with status 409 where somebody else was faster; ValueError where there is no context.
         """
         self._loop.enter()
-        return await self._session.publisher.update(changes, self._anchor(anchor))
+        return await self._session.updates.update(changes, self._anchor(anchor))
 
     async def select(self, items: Iterable[Change], anchor: Change | None = None) -> Event:
         """Tell what is selected in a context, by default the current one: resources or references; none clears the selection."""
         self._loop.enter()
-        return await self._session.publisher.select(items, self._anchor(anchor))
+        return await self._session.updates.select(items, self._anchor(anchor))
 
     async def fetch(self) -> Context | None:
         """Ask the hub what is current; None for nothing. No handler is called. Raises HubError, 404 where the hub does not tell."""
         self._loop.enter()
-        return await self._session.publisher.fetch()
+        return await self._session.updates.fetch()
 
     async def catch_up(self) -> bool:
         """Hand the event that was refused or failed last to its handler again, if nothing newer came; whether it is followed now.

@@ -221,7 +221,7 @@ class Connection:
                 return loss
 
     async def _renew(self) -> _Loss | None:
-        """Renew on the same endpoint, with a fresh token; trying again while the lease lasts."""
+        """Renew on the same endpoint, with a fresh token; try again while the lease lasts. A lease that nobody renews ends."""
         backoff = Backoff(self._timings.backoff_first, self._timings.backoff_most)
         while True:
             self._lease.asking()
@@ -240,10 +240,10 @@ class Connection:
                     return _Loss("the hub ended the subscription", gone=True)
                 if self._is_final(error):
                     _log.warning("the hub does not renew the subscription (%s)", error.status)
-                    self._lease.last()
-                    return None
-                await asyncio.sleep(max(backoff.next(), error.retry_after or 0.0))
-                continue
+                    await self._lease.over()
+                elif await self._lease.lasts(max(backoff.next(), error.retry_after or 0.0)):
+                    continue
+                return _Loss("the hub did not renew the subscription", gone=True)
             if endpoint == self.endpoint:
                 self._lease.promised()
                 return None

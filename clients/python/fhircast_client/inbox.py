@@ -103,7 +103,7 @@ class Inbox:
     """Hands events to their handlers, one after the other, in the order in which they came.
 
     `handlings` are the handlers by name in lower case. `free` is held while an own open or close is on its way; `tell` posts a
-    SyncError, `changed` learns that the status may be another one; `shared` waits until what is shared in a context is known, if it is
+    SyncError, `changed` learns that the status may be another one; `known` waits until what is shared in a context is known, if it is
     on its way.
     """
 
@@ -116,10 +116,10 @@ class Inbox:
         free: PerLoop[asyncio.Lock],
         tell: Callable[[Event, str], None],
         changed: Callable[[], None],
-        shared: Callable[[str], Awaitable[None]],
+        known: Callable[[str], Awaitable[None]],
     ) -> None:
         self._engine, self._handlings, self._timings = engine, handlings, timings
-        self._free, self._tell, self._changed, self._shared = free, tell, changed, shared
+        self._free, self._tell, self._changed, self._known = free, tell, changed, known
         self._waiting: PerLoop[asyncio.Queue[Delivery]] = PerLoop(asyncio.Queue)
         self._at_work = False
         self._last = False
@@ -200,7 +200,7 @@ class Inbox:
     async def _follow(self, delivery: Delivery) -> None:
         event = delivery.event
         if event.kind is Kind.UPDATE:
-            await self._shared(event.anchor)
+            await self._known(event.anchor)
         status, reason = await self._call(delivery)
         if status == _OVERTAKEN:
             self._engine.overtaken()

@@ -10,8 +10,8 @@ from fhircast_client.engine import Engine
 from fhircast_client.errors import HubError
 from fhircast_client.events import Event, Kind, make_event
 from fhircast_client.inbox import Delivery, Inbox
-from fhircast_client.publisher import Publisher
 from fhircast_client.timing import Backoff, now, timestamp_now
+from fhircast_client.updates import Updates
 
 _log = logging.getLogger("fhircast_client")
 #: Statuses of a hub that has no current context to tell.
@@ -23,8 +23,8 @@ _FIRST_DELAY, _MOST_DELAY = 1.0, 30.0
 class Joining:
     """Asks the hub what is open where it does not tell by itself, and has the application follow the answer."""
 
-    def __init__(self, engine: Engine, publisher: Publisher, inbox: Inbox, *, changed: Callable[[], None]) -> None:
-        self._engine, self._publisher, self._inbox, self._changed = engine, publisher, inbox, changed
+    def __init__(self, engine: Engine, updates: Updates, inbox: Inbox, *, changed: Callable[[], None]) -> None:
+        self._engine, self._updates, self._inbox, self._changed = engine, updates, inbox, changed
 
     async def settle(self, seconds: float) -> None:
         """After `seconds`, ask the hub if it told nothing that settles it."""
@@ -40,7 +40,7 @@ class Joining:
         """Ask. Whether there is nothing more to be asked."""
         asked = self._engine.count
         try:
-            event, _, _ = await self._publisher.current()
+            event, _, _ = await self._updates.current()
         except HubError as error:
             _log.info("the hub does not tell what is open (%s)", error.status)
             is_final = error.status in _NEVER and error.is_hubs

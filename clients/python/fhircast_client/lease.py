@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 
@@ -24,6 +25,7 @@ class Lease:
         self._clock = clock
         self._granted = 0.0
         self._asking = False
+        self._ends_at: float | None = None
         self.renew_at: float | None = None
         self._since = clock()
         self._changed = asyncio.Event()
@@ -51,9 +53,15 @@ class Lease:
         self._asking = False
         self._schedule(seconds)
 
-    def last(self) -> None:
-        """It will not be renewed."""
-        self.renew_at = None
+    async def over(self) -> None:
+        """Wait until it ends, for the hub does not renew it."""
+        await self.lasts(math.inf)
+
+    async def lasts(self, seconds: float) -> bool:
+        """Wait so long, or until it ends; whether it lasts still."""
+        left = math.inf if self._ends_at is None else max(0.0, self._ends_at - self._clock())
+        await asyncio.sleep(min(seconds, left))
+        return seconds < left
 
     async def due(self) -> None:
         """Wait until it is time to renew."""
@@ -68,6 +76,7 @@ class Lease:
 
     def _schedule(self, seconds: float | None) -> None:
         left = min(self._granted * _LEFT, _MOST_LEFT)
+        self._ends_at = None if seconds is None else self._clock() + seconds
         self.renew_at = None if seconds is None else self._clock() + max(0.0, seconds - left) * _EARLY
         self._changed.set()
 

@@ -1,31 +1,24 @@
-"""What this application publishes (FHIRcast 3.0.0, 2.6 and 2.10), one open or close at a time, and what is sent again."""
+"""What this application publishes (FHIRcast 3.0.0, 2.6), one open or close at a time, and what is sent again."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from copy import deepcopy
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
-from fhircast_client.content import Shared
-from fhircast_client.contexts import Context
+from fhircast_client.arrivals import Arrivals
 from fhircast_client.engine import Engine
-from fhircast_client.errors import HubError, TokenError
+from fhircast_client.errors import HubError
 from fhircast_client.events import Event, make_event, parse_event
 from fhircast_client.following import says_the_same
 from fhircast_client.hub import Hub
 from fhircast_client.loops import PerLoop
-from fhircast_client.sharing import Change, Content, Entries, read_current, select_context, update_context
 from fhircast_client.syncerrors import make_sync_error
 from fhircast_client.timing import Backoff, Timings, now, timestamp_now
 
-Changes = Iterable[Change] | Callable[[Content], Iterable[Change] | Awaitable[Iterable[Change]]]
 _log = logging.getLogger("fhircast_client")
-_CONFLICT = 409
-#: How often a function makes its changes, and how often a SyncError is posted.
-_MOST_ATTEMPTS = 5
+#: How often a SyncError is posted.
 _MOST_POSTS = 3
 #: Seconds after which an open that was sent again and named by no SyncError counts as followed, beyond `resend`.
 _QUIET = 2.0
@@ -46,6 +39,7 @@ class Publisher:
         engine: Engine,
         topic: str,
         timings: Timings,
+        arrivals: Arrivals,
         *,
         name: str,
         changed: Callable[[], None],
@@ -53,11 +47,8 @@ class Publisher:
         hand: Callable[[Event], None],
     ) -> None:
         self._hub, self._engine, self._topic, self._timings, self._name = hub, engine, topic, timings, name
-        self._changed, self._spawn, self._hand = changed, spawn, hand
+        self._arrivals, self._changed, self._spawn, self._hand = arrivals, changed, spawn, hand
         self.free = PerLoop(asyncio.Lock)
-        self._updating = PerLoop(asyncio.Lock)
-        self._echoes: dict[str, asyncio.Event] = {}
-        self._news = PerLoop(asyncio.Event)
         self._telling: set[str] = set()  # ids of own events that are tried again
         self._said: set[str] = set()  # names of events whose handlers publish what they are shown
 
@@ -70,7 +61,7 @@ class Publisher:
                 self._notice(event)
                 return known
             unsent = self._engine.untold.newest
-            return await self._post(unsent if unsent and says_the_same(unsent, event) else event)
+            return await self.post(unsent if unsent and says_the_same(unsent, event) else event)
 
     async def publish(
         self,
@@ -83,55 +74,9 @@ class Publisher:
         """Post an event; the event, when the hub has accepted it."""
         event = make_event(self._topic, name, context, id=id, timestamp=timestamp)
         if not event.kind.changes_context:
-            return await self._post(event)
+            return await self.post(event)
         async with self.free.here:
-            return await self._post(event if timestamp else self._stamped(event))
-
-    async def update(self, changes: Changes, anchor: str) -> Event:
-        """Post an update of what is shared in a context. A function is called again where somebody else was faster."""
-        async with self._updating.here:
-            for attempt in range(1, _MOST_ATTEMPTS + 1):
-                version, content = await self._newest(anchor, needs_content=callable(changes))
-                made = await _made(changes, content)
-                try:
-                    return await self._update(anchor, made, version, content.urls if content else {})
-                except HubError as error:
-                    if error.status != _CONFLICT:
-                        raise
-                    self._engine.content.doubt(anchor, version)
-                    if attempt == _MOST_ATTEMPTS or not callable(changes):
-                        raise
-        raise AssertionError  # the loop returns or raises
-
-    async def select(self, items: Iterable[Change], anchor: str) -> Event:
-        """Post what is selected in a context."""
-        context = select_context(anchor, items, self._engine.patient_of(anchor))
-        return await self._post(make_event(self._topic, f"{anchor.partition('/')[0]}-select", context))
-
-    async def fetch(self) -> Context | None:
-        """What the hub says is current, None for nothing; its content is known from now on."""
-        event, version, content = await self.current()
-        if event is None:
-            return None
-        known = self._engine.following.contexts.opens.get(event.anchor, event)
-        return Context(event.anchor, known, version, None if content is None else _copied(content))
-
-    async def current(self) -> tuple[Event | None, str | None, Entries | None]:
-        """As `read_current`. Raises HubError, also for an answer that cannot be read."""
-        asked = self._engine.content.moment
-        try:
-            event, version, content = read_current(await self._hub.context(), self._topic)
-        except ValueError as error:
-            raise HubError(0, f"the hub's answer to the current context cannot be read: {error}") from None
-        if event is not None:
-            self._engine.content.fetched(event.anchor, version, content, asked=asked)
-        return event, version, content
-
-    def came(self, event: Event) -> None:
-        """An event came: perhaps an own update, perhaps one that was missing."""
-        self._news.here.set()
-        if echo := self._echoes.get(event.id):
-            echo.set()
+            return await self.post(event if timestamp else self._stamped(event))
 
     async def refuse(self, about: Event, reason: str) -> None:
         """Tell the others that an event which was answered with 202 is not followed."""
@@ -139,7 +84,7 @@ class Publisher:
         backoff = Backoff(self._timings.backoff_first, self._timings.backoff_most)
         for _ in range(_MOST_POSTS):
             try:
-                await self._post(event)
+                await self.post(event)
             except HubError as error:
                 if error.is_refusal:
                     break
@@ -154,7 +99,7 @@ class Publisher:
         try:
             await asyncio.sleep(interval)
             while (is_sent := await self._sent_again(event)) is not False:
-                if is_sent and not await self._until(lambda: resending.goes_on(event), interval + _QUIET):
+                if is_sent and not await self._arrivals.until(lambda: resending.goes_on(event), interval + _QUIET):
                     self._engine.sync.quiet(event.id)
                     self._changed()
                     return
@@ -211,7 +156,8 @@ class Publisher:
             self._said.add(event.name.lower())
             _log.warning("the handler of %s publishes what it is shown", event.name)
 
-    async def _post(self, event: Event) -> Event:
+    async def post(self, event: Event) -> Event:
+        """Post an event that has its turn; the event, when the hub has accepted it. Raises HubError."""
         self._notice(event)
         self._engine.sending(event)
         try:
@@ -250,80 +196,3 @@ class Publisher:
         await asyncio.sleep(_ECHO_SECONDS)
         self._engine.not_told_back(event)
         self._changed()
-
-    async def _update(
-        self, anchor: str, changes: Iterable[Change], version: str | None, urls: Mapping[str, str]
-    ) -> Event:
-        name = _update(anchor)
-        context = update_context(anchor, changes, self._engine.patient_of(anchor), urls)
-        event = make_event(self._topic, name, context, version=version)
-        echo = self._echoes[event.id] = asyncio.Event()
-        try:
-            await self._post(event)
-            if not self._engine.is_granted(name):
-                self._engine.content.doubt(anchor, version)
-                return event
-            try:
-                async with asyncio.timeout(self._timings.echo):
-                    await echo.wait()
-            except TimeoutError:
-                self._engine.content.doubt(anchor, version)
-            return event
-        finally:
-            del self._echoes[event.id]
-
-    async def _newest(self, anchor: str, *, needs_content: bool) -> tuple[str | None, Entries | None]:
-        """Version and content of a context now; the hub is asked where they are not known."""
-        shared = self._engine.content.get(anchor)
-        if not (shared and self._follows(anchor, shared) and (shared.content is not None or not needs_content)):
-            try:
-                await self.current()
-            except TokenError:
-                raise
-            except HubError as error:
-                _log.info("what is shared could not be fetched (%s)", error.status)
-            shared = await self._told(anchor)
-        return (shared.version, shared.content) if shared else (None, None)
-
-    async def _told(self, anchor: str) -> Shared | None:
-        """What is known after the hub was asked. Of a context that is not current it says nothing: the missing update will come."""
-
-        def is_known() -> bool:
-            shared = self._engine.content.get(anchor)
-            return shared is None or shared.sure or not self._engine.is_granted(_update(anchor))
-
-        await self._until(is_known, self._timings.echo)
-        return self._engine.content.get(anchor)
-
-    async def _until(self, condition: Callable[[], bool], seconds: float) -> bool:
-        """Whether the condition has come true within so many seconds; it is looked at whenever something came."""
-        try:
-            async with asyncio.timeout(seconds):
-                while not condition():
-                    self._news.here.clear()
-                    await self._news.here.wait()
-        except TimeoutError:
-            pass
-        return condition()
-
-    def _follows(self, anchor: str, shared: Shared) -> bool:
-        return shared.sure and shared.version is not None and self._engine.is_granted(_update(anchor))
-
-
-def _update(anchor: str) -> str:
-    return f"{anchor.partition('/')[0]}-update"
-
-
-def _copied(content: Content) -> Content:
-    """For the application, which may do with it as it likes."""
-    return deepcopy(dict(content))
-
-
-async def _made(changes: Changes, content: Content | None) -> list[Change]:
-    """The changes; a function is given a content of its own. Raises HubError where there is none to give."""
-    if not callable(changes):
-        return list(changes)
-    if content is None:
-        raise HubError(0, "what is shared in the context is not known: the hub does not tell")
-    found = changes(_copied(content))
-    return list(await found if inspect.isawaitable(found) else found)

@@ -7,8 +7,8 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from fhircast_client.arrivals import Arrivals
 from fhircast_client.engine import Engine
-from fhircast_client.errors import HubError
 from fhircast_client.events import Event, Kind, WireMessage, kind_of, parse_event
 from fhircast_client.frames import Confirmation, heartbeat_period
 from fhircast_client.hub import Hub
@@ -20,6 +20,7 @@ from fhircast_client.socket import Channel
 from fhircast_client.status import Status
 from fhircast_client.timing import Timings
 from fhircast_client.unseen import Unseen
+from fhircast_client.updates import Updates
 
 _log = logging.getLogger("fhircast_client")
 #: Seconds between two heartbeats of a hub that does not say.
@@ -49,9 +50,10 @@ class Session:
         self.joined = PerLoop(asyncio.Event)
         self._spawn, self._report, self._wire = spawn, changed, wire
         self._status = self.engine.sync.status
-        self.publisher = Publisher(
-            hub, self.engine, topic, timings, name=name, changed=self.changed, spawn=spawn, hand=self._hand
-        )
+        self._arrivals = Arrivals()
+        common = hub, self.engine, topic, timings, self._arrivals
+        self.publisher = Publisher(*common, name=name, changed=self.changed, spawn=spawn, hand=self._hand)
+        self.updates = Updates(*common, post=self.publisher.post, spawn=spawn)
         self.inbox = Inbox(
             self.engine,
             handlings,
@@ -59,14 +61,12 @@ class Session:
             free=self.publisher.free,
             tell=self._tell,
             changed=self.changed,
-            shared=self._shared,
+            known=self.updates.known,
         )
         self._timings, self._topic = timings, topic
-        self._joining = Joining(self.engine, self.publisher, self.inbox, changed=self.changed)
+        self._joining = Joining(self.engine, self.updates, self.inbox, changed=self.changed)
         self._unseen = Unseen(timings.unseen, spawn=spawn, quiet=self._quiet)
         self._settling: asyncio.Task[None] | None = None
-        self._fetching: asyncio.Task[None] | None = None
-        self._unknown: set[str] = set()
 
     @property
     def wanted(self) -> list[str]:
@@ -156,7 +156,8 @@ class Session:
         self.engine.came(event)
         if event.kind is Kind.SYNC_ERROR:
             self._sync_error(event)
-        self.publisher.came(event)
+        self.updates.came(event)
+        self._arrivals.came()
         if event.kind is Kind.SYNC_ERROR:
             if self.inbox.handles(event.name):
                 self.inbox.deliver(Delivery(event))
@@ -199,31 +200,9 @@ class Session:
             self._settling.cancel()
 
     def _fetch_unknown(self, anchor: str) -> None:
-        """Ask for what is shared in a context, where it matters and is not known."""
-        shared = self.engine.content.get(anchor)
-        if shared is None or shared.content is not None or shared.contentless:
-            return
+        """Where it matters what is shared in a context."""
         if self.inbox.handles(f"{anchor.partition('/')[0]}-update"):
-            self._unknown.add(anchor)
-            if self._fetching is None or self._fetching.done():
-                self._fetching = self._spawn(self._fetch())
-
-    async def _shared(self, anchor: str) -> None:
-        """A handler that is told of an update finds it in the content, where the hub tells that in time."""
-        known = self.engine.content.get(anchor)
-        if known and known.content is None and self._fetching is not None:
-            await asyncio.wait((self._fetching,), timeout=self._timings.request)
-
-    async def _fetch(self) -> None:
-        while self._unknown:
-            self._unknown.clear()
-            try:
-                await self.publisher.current()
-            except HubError as error:
-                _log.info("what is shared could not be fetched (%s)", error.status)
-                self._unknown.clear()
-            shared = {anchor: self.engine.content.get(anchor) for anchor in self._unknown}
-            self._unknown = {anchor for anchor, known in shared.items() if known and known.content is None}
+            self.updates.fetch_unknown(anchor)
 
 
 def _confirmation_body(confirmation: Confirmation) -> dict[str, Any]:

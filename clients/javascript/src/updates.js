@@ -1,0 +1,210 @@
+/** What is shared in a context: updates, selects, and what the hub says of it (FHIRcast 3.0.0, 2.9 and 2.10). */
+
+import { Context } from "./contexts.js";
+import { HubError, TokenError } from "./errors.js";
+import { copied, makeEvent } from "./events.js";
+import { readCurrent, selectContext, updateContext } from "./sharing.js";
+import { deferred, later } from "./timing.js";
+
+/** @typedef {import("./content.js").Shared} Shared */
+/** @typedef {import("./events.js").Event} Event */
+/** @typedef {import("./events.js").Resource} Resource */
+/** @typedef {import("./sharing.js").Content} Content */
+/** @typedef {(Resource | string)[]} Changes Resources are put, references ("Observation/o1") deleted. */
+/** @typedef {(content: Record<string, Resource>) => Changes | Promise<Changes>} ToChanges */
+/**
+ * @typedef {object} Parts
+ * @property {string} topic
+ * @property {import("./hub.js").Hub} hub
+ * @property {import("./engine.js").Engine} engine
+ * @property {import("./timing.js").Timings} timings
+ * @property {import("./arrivals.js").Arrivals} arrivals
+ * @property {(event: Event) => Promise<Event>} post Posts an event.
+ * @property {AbortSignal} signal Aborts when the client ends.
+ */
+
+const CONFLICT = 409;
+/** How often a function makes its changes. */
+const MOST_ATTEMPTS = 5;
+
+/** Changes what is shared, and asks the hub for it. */
+export class Updates {
+  #parts;
+  /** @type {Promise<unknown>} */
+  #last = Promise.resolve();
+  /** Own updates whose echo is waited for, by id. @type {Map<string, () => void>} */
+  #echoes = new Map();
+  /** Contexts whose content is not known. @type {Set<string>} */
+  #unknown = new Set();
+  /** @type {Promise<void> | null} */
+  #fetching = null;
+
+  /** @param {Parts} parts */
+  constructor(parts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Post an update of what is shared in a context. A function is called again where somebody else was faster.
+   * @param {Changes | ToChanges} changes
+   * @param {string} anchor
+   * @returns {Promise<Event>} @throws {HubError}
+   */
+  update(changes, anchor) {
+    // One after the other: two at once would be made on one version, and the hub takes only the first.
+    const mine = this.#last.then(() => this.#updateInTurn(changes, anchor));
+    this.#last = mine.catch(() => {});
+    return mine;
+  }
+
+  /** Post what is selected in a context. @param {Changes} items @param {string} anchor @returns {Promise<Event>} */
+  async select(items, anchor) {
+    const { engine, post, topic } = this.#parts;
+    const context = selectContext(anchor, items, engine.patientOf(anchor));
+    return post(makeEvent(topic, eventOf(anchor, "select"), context));
+  }
+
+  /** @returns {Promise<Context | null>} What the hub says is current; its content is known from now on. @throws {HubError} */
+  async fetch() {
+    const { event, version, content } = await this.current();
+    if (!event) return null;
+    const known = this.#parts.engine.following.contexts.opens.get(event.anchor);
+    return new Context(known ?? event, version, content && copied(content));
+  }
+
+  /** @returns {Promise<import("./sharing.js").Current>} @throws {HubError} Also for an answer that cannot be read. */
+  async current() {
+    const { engine, hub, signal, topic } = this.#parts;
+    const { moment } = engine.content;
+    const answer = await hub.context(signal);
+    let current;
+    try {
+      current = readCurrent(answer, topic);
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error);
+      throw new HubError(0, `the hub's answer to the current context cannot be read: ${why}`);
+    }
+    const { event, version, content } = current;
+    if (event) engine.content.fetched(event.anchor, version, content, moment);
+    return current;
+  }
+
+  /** An event came: perhaps an own update. @param {Event} event */
+  came(event) {
+    this.#echoes.get(event.id)?.();
+  }
+
+  /** Ask for what is shared in a context, where that is not known. @param {string} anchor */
+  fetchUnknown(anchor) {
+    const shared = this.#parts.engine.content.get(anchor);
+    if (!shared || shared.content || shared.isContentless) return;
+    this.#unknown.add(anchor);
+    this.#fetching ??= this.#fetch().finally(() => {
+      this.#fetching = null;
+    });
+  }
+
+  /**
+   * A handler that is told of an update finds it in the content, where the hub tells that in time.
+   * @param {string} anchor
+   */
+  async known(anchor) {
+    const { engine, timings } = this.#parts;
+    if (!this.#fetching || engine.content.get(anchor)?.content !== null) return;
+    const late = deferred();
+    const cancel = later(timings.request, () => late.resolve(undefined));
+    await Promise.race([this.#fetching, late.promise]);
+    cancel();
+  }
+
+  async #fetch() {
+    const { content } = this.#parts.engine;
+    while (this.#unknown.size > 0) {
+      this.#unknown.clear();
+      await this.current().catch(() => this.#unknown.clear());
+      for (const anchor of this.#unknown) {
+        if (content.get(anchor)?.content !== null) this.#unknown.delete(anchor);
+      }
+    }
+  }
+
+  /** @param {Changes | ToChanges} changes @param {string} anchor */
+  async #updateInTurn(changes, anchor) {
+    const { content: contents } = this.#parts.engine;
+    for (let attempt = 1; ; attempt += 1) {
+      const isMade = typeof changes === "function";
+      const { version, content } = await this.#newest(anchor, isMade);
+      if (isMade && !content) throw new HubError(0, "what is shared in the context is not known: the hub does not tell");
+      const made = isMade ? await changes(copied(content ?? {})) : changes;
+      try {
+        return await this.#update(anchor, made, version, content);
+      } catch (error) {
+        if (!(error instanceof HubError) || error.status !== CONFLICT) throw error;
+        contents.doubt(anchor, version);
+        if (attempt === MOST_ATTEMPTS || !isMade) throw error;
+      }
+    }
+  }
+
+  /** @param {string} anchor @param {Changes} changes @param {string | null} version @param {Content | null} content */
+  async #update(anchor, changes, version, content) {
+    const { engine, post, timings, topic } = this.#parts;
+    const name = eventOf(anchor, "update");
+    const context = updateContext(anchor, changes, engine.patientOf(anchor), content);
+    const event = makeEvent(topic, name, context, { version });
+    /** @type {import("./timing.js").Deferred<boolean>} */
+    const echo = deferred();
+    this.#echoes.set(event.id, () => echo.resolve(true));
+    try {
+      await post(event);
+      const cancel = later(timings.echo, () => echo.resolve(false));
+      if (!engine.isGranted(name) || !(await echo.promise)) engine.content.doubt(anchor, version);
+      cancel();
+      return event;
+    } finally {
+      this.#echoes.delete(event.id);
+    }
+  }
+
+  /**
+   * @param {string} anchor
+   * @param {boolean} needsContent
+   * @returns {Promise<{version: string | null, content: Content | null}>} Of a context now; the hub is asked where they are not
+   *     known.
+   */
+  async #newest(anchor, needsContent) {
+    const { engine } = this.#parts;
+    let shared = engine.content.get(anchor);
+    if (!shared || !this.#follows(anchor, shared) || (needsContent && !shared.content)) {
+      try {
+        await this.current();
+      } catch (error) {
+        if (!(error instanceof HubError) || error instanceof TokenError) throw error;
+      }
+      shared = await this.#told(anchor);
+    }
+    return { version: shared?.version ?? null, content: shared?.content ?? null };
+  }
+
+  /**
+   * @param {string} anchor
+   * @returns {Promise<Shared | null>} What is known after the hub was asked. Of a context that is not current it says nothing:
+   *     the missing update will come.
+   */
+  async #told(anchor) {
+    const { arrivals, engine, timings } = this.#parts;
+    const isMissing = () => engine.content.get(anchor)?.isSure === false && engine.isGranted(eventOf(anchor, "update"));
+    await arrivals.until(() => !isMissing(), timings.echo);
+    return engine.content.get(anchor);
+  }
+
+  /** @param {string} anchor @param {Shared} shared */
+  #follows(anchor, shared) {
+    return shared.isSure && shared.version !== null && this.#parts.engine.isGranted(eventOf(anchor, "update"));
+  }
+}
+
+/** @param {string} anchor @param {string} verb */
+function eventOf(anchor, verb) {
+  return `${anchor.split("/", 1)[0]}-${verb}`;
+}

@@ -1,0 +1,186 @@
+"""What is shared in a context: updates, selects, and what the hub says of it (FHIRcast 3.0.0, 2.9 and 2.10)."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from copy import deepcopy
+from typing import Any
+
+from fhircast_client.arrivals import Arrivals
+from fhircast_client.content import Shared
+from fhircast_client.contexts import Context
+from fhircast_client.engine import Engine
+from fhircast_client.errors import HubError, TokenError
+from fhircast_client.events import Event, make_event
+from fhircast_client.hub import Hub
+from fhircast_client.loops import PerLoop
+from fhircast_client.sharing import Change, Content, Entries, read_current, select_context, update_context
+from fhircast_client.timing import Timings
+
+Changes = Iterable[Change] | Callable[[Content], Iterable[Change] | Awaitable[Iterable[Change]]]
+_log = logging.getLogger("fhircast_client")
+_CONFLICT = 409
+#: How often a function makes its changes.
+_MOST_ATTEMPTS = 5
+
+
+class Updates:
+    """Changes what is shared, and asks the hub for it. `post` posts an event; `spawn` runs what goes on when a call has returned."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        engine: Engine,
+        topic: str,
+        timings: Timings,
+        arrivals: Arrivals,
+        *,
+        post: Callable[[Event], Awaitable[Event]],
+        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None] | None],
+    ) -> None:
+        self._hub, self._engine, self._topic, self._timings, self._arrivals = hub, engine, topic, timings, arrivals
+        self._post, self._spawn = post, spawn
+        self._one = PerLoop(asyncio.Lock)
+        self._echoes: dict[str, asyncio.Event] = {}
+        self._unknown: set[str] = set()
+        self._fetching: asyncio.Task[None] | None = None
+
+    async def update(self, changes: Changes, anchor: str) -> Event:
+        """Post an update of what is shared in a context. A function is called again where somebody else was faster."""
+        async with self._one.here:
+            for attempt in range(1, _MOST_ATTEMPTS + 1):
+                version, content = await self._newest(anchor, needs_content=callable(changes))
+                made = await _made(changes, content)
+                try:
+                    return await self._update(anchor, made, version, content.urls if content else {})
+                except HubError as error:
+                    if error.status != _CONFLICT:
+                        raise
+                    self._engine.content.doubt(anchor, version)
+                    if attempt == _MOST_ATTEMPTS or not callable(changes):
+                        raise
+        raise AssertionError  # the loop returns or raises
+
+    async def select(self, items: Iterable[Change], anchor: str) -> Event:
+        """Post what is selected in a context."""
+        context = select_context(anchor, items, self._engine.patient_of(anchor))
+        return await self._post(make_event(self._topic, f"{anchor.partition('/')[0]}-select", context))
+
+    async def fetch(self) -> Context | None:
+        """What the hub says is current, None for nothing; its content is known from now on."""
+        event, version, content = await self.current()
+        if event is None:
+            return None
+        known = self._engine.following.contexts.opens.get(event.anchor, event)
+        return Context(event.anchor, known, version, None if content is None else _copied(content))
+
+    async def current(self) -> tuple[Event | None, str | None, Entries | None]:
+        """As `read_current`. Raises HubError, also for an answer that cannot be read."""
+        asked = self._engine.content.moment
+        try:
+            event, version, content = read_current(await self._hub.context(), self._topic)
+        except ValueError as error:
+            raise HubError(0, f"the hub's answer to the current context cannot be read: {error}") from None
+        if event is not None:
+            self._engine.content.fetched(event.anchor, version, content, asked=asked)
+        return event, version, content
+
+    def came(self, event: Event) -> None:
+        """An event came: perhaps an own update."""
+        if echo := self._echoes.get(event.id):
+            echo.set()
+
+    def fetch_unknown(self, anchor: str) -> None:
+        """Ask for what is shared in a context, where that is not known."""
+        shared = self._engine.content.get(anchor)
+        if shared is None or shared.content is not None or shared.contentless:
+            return
+        self._unknown.add(anchor)
+        if self._fetching is None or self._fetching.done():
+            self._fetching = self._spawn(self._fetch())
+
+    async def known(self, anchor: str) -> None:
+        """A handler that is told of an update finds it in the content, where the hub tells that in time."""
+        shared = self._engine.content.get(anchor)
+        if shared and shared.content is None and self._fetching is not None:
+            await asyncio.wait((self._fetching,), timeout=self._timings.request)
+
+    async def _fetch(self) -> None:
+        while self._unknown:
+            self._unknown.clear()
+            try:
+                await self.current()
+            except HubError as error:
+                _log.info("what is shared could not be fetched (%s)", error.status)
+                self._unknown.clear()
+            shared = {anchor: self._engine.content.get(anchor) for anchor in self._unknown}
+            self._unknown = {anchor for anchor, known in shared.items() if known and known.content is None}
+
+    async def _update(
+        self, anchor: str, changes: Iterable[Change], version: str | None, urls: Mapping[str, str]
+    ) -> Event:
+        name = _update(anchor)
+        context = update_context(anchor, changes, self._engine.patient_of(anchor), urls)
+        event = make_event(self._topic, name, context, version=version)
+        echo = self._echoes[event.id] = asyncio.Event()
+        try:
+            await self._post(event)
+            if not self._engine.is_granted(name):
+                self._engine.content.doubt(anchor, version)
+                return event
+            try:
+                async with asyncio.timeout(self._timings.echo):
+                    await echo.wait()
+            except TimeoutError:
+                self._engine.content.doubt(anchor, version)
+            return event
+        finally:
+            del self._echoes[event.id]
+
+    async def _newest(self, anchor: str, *, needs_content: bool) -> tuple[str | None, Entries | None]:
+        """Version and content of a context now; the hub is asked where they are not known."""
+        shared = self._engine.content.get(anchor)
+        if not (shared and self._follows(anchor, shared) and (shared.content is not None or not needs_content)):
+            try:
+                await self.current()
+            except TokenError:
+                raise
+            except HubError as error:
+                _log.info("what is shared could not be fetched (%s)", error.status)
+            shared = await self._told(anchor)
+        return (shared.version, shared.content) if shared else (None, None)
+
+    async def _told(self, anchor: str) -> Shared | None:
+        """What is known after the hub was asked. Of a context that is not current it says nothing: the missing update will come."""
+
+        def is_known() -> bool:
+            shared = self._engine.content.get(anchor)
+            return shared is None or shared.sure or not self._engine.is_granted(_update(anchor))
+
+        await self._arrivals.until(is_known, self._timings.echo)
+        return self._engine.content.get(anchor)
+
+    def _follows(self, anchor: str, shared: Shared) -> bool:
+        return shared.sure and shared.version is not None and self._engine.is_granted(_update(anchor))
+
+
+def _update(anchor: str) -> str:
+    return f"{anchor.partition('/')[0]}-update"
+
+
+def _copied(content: Content) -> Content:
+    """For the application, which may do with it as it likes."""
+    return deepcopy(dict(content))
+
+
+async def _made(changes: Changes, content: Content | None) -> list[Change]:
+    """The changes; a function is given a content of its own. Raises HubError where there is none to give."""
+    if not callable(changes):
+        return list(changes)
+    if content is None:
+        raise HubError(0, "what is shared in the context is not known: the hub does not tell")
+    found = changes(_copied(content))
+    return list(await found if inspect.isawaitable(found) else found)

@@ -1,0 +1,104 @@
+"""CLT-10: a lease that the hub does not renew ends, also at a hub that says nothing then. In virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from clients import virtual_time
+from fhircast_client.connection import Connection
+from fhircast_client.errors import HubError
+from fhircast_client.frames import Confirmation
+from fhircast_client.hub import Configuration
+from fhircast_client.socket import Channel
+from fhircast_client.timing import Timings
+
+LEASE = 100
+
+
+class _Hub:
+    """Gives an endpoint, and answers renewals with `error`."""
+
+    def __init__(self, error: HubError) -> None:
+        self.error = error
+        self.asked: list[tuple[float, str | None]] = []
+
+    async def configuration(self) -> Configuration:
+        return Configuration()
+
+    async def subscribe(self, events: Any, *, endpoint: str | None = None, **_: Any) -> str:
+        self.asked.append((asyncio.get_running_loop().time(), endpoint))
+        if endpoint is not None:
+            raise self.error
+        return f"ws://hub.invalid/{len(self.asked)}"
+
+
+class _Socket:
+    """Confirms, and says nothing more."""
+
+    close_code: int | None = None
+
+    def __init__(self) -> None:
+        self.frames = [json.dumps({"hub.mode": "subscribe", "hub.events": "x", "hub.lease_seconds": LEASE})]
+
+    async def recv(self) -> str:
+        if not self.frames:
+            await asyncio.Event().wait()
+        return self.frames.pop()
+
+    async def send(self, message: str) -> None: ...
+
+    async def close(self, code: int = 1000) -> None: ...
+
+
+class _Listener:
+    def __init__(self) -> None:
+        self.lost: list[tuple[float, str]] = []
+
+    def confirmed(self, confirmation: Confirmation, *, first: bool, ordered: bool) -> None: ...
+
+    def unread(self, channel: Channel, event_id: str) -> None: ...
+
+    def heard(self, channel: Channel, message: Any) -> float | None: ...
+
+    def apart(self, why: str) -> None:
+        self.lost.append((asyncio.get_running_loop().time(), why))
+
+    def denied(self, message: dict[str, Any]) -> None: ...
+
+
+@pytest.mark.req("CLT-10")
+@pytest.mark.parametrize(("status", "tries"), [(403, 1), (503, 3)])
+def test_a_lease_that_is_not_renewed_ends_the_connection(status: int, tries: int) -> None:
+    hub, listener = _Hub(HubError(status, "no")), _Listener()
+
+    async def connect(endpoint: str) -> _Socket:
+        return _Socket()
+
+    async def play() -> None:
+        connection = Connection(
+            hub,  # type: ignore[arg-type]
+            listener,
+            connect,
+            Timings(),
+            events=["x"],
+            name="",
+            lease_seconds=None,
+            heartbeat=False,
+        )
+        running = asyncio.create_task(connection.run())
+        await asyncio.sleep(LEASE * 1.5)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    virtual_time.run(play())
+    renewals = [at for at, endpoint in hub.asked if endpoint == "ws://hub.invalid/1"]
+    assert len(renewals) >= tries
+    assert 75 <= renewals[0] < 80
+    (lost, why), *_ = listener.lost
+    assert why == "the hub did not renew the subscription"
+    assert lost == pytest.approx(LEASE, abs=1)
+    assert next(endpoint for at, endpoint in hub.asked if at >= lost) is None, "it subscribes anew"
