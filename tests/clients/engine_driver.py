@@ -88,9 +88,9 @@ class Driver:
             "behind": list(status.behind),
             "unsent": engine.untold.newest.id if engine.untold.newest else None,
             "to_catch_up": self._id(failed) if failed else None,
-            "told": engine.is_told,
-            "asks_again": engine.must_ask_again,
-            "must_ask": engine.must_ask,
+            "told": engine.asking.is_told,
+            "asks_again": engine.asking.must_ask_again,
+            "must_ask": engine.asking.must_ask,
             "shared": {
                 anchor: [one.version, None if one.content is None else sorted(one.content)]
                 for anchor, one in contexts.items()
@@ -203,7 +203,7 @@ class Driver:
     def _again(self, id_: str, _: dict[str, Any]) -> None:
         """It is time to send an own open again."""
         event = self._events.get(id_)
-        wanted = event is not None and self.engine.is_newest(event)
+        wanted = event is not None and self.engine.changes.is_newest(event)
         if event is not None and wanted:
             self.engine.resending.sent(event)
         elif event is not None:
@@ -219,9 +219,9 @@ class Driver:
 
     def _asks(self, answer: Any, step: dict[str, Any]) -> None:
         """The hub is asked what is open: an open, None for nothing, or the status with which it refuses."""
-        asked, moment = self.engine.count, self.engine.content.moment
+        asked, moment = self.engine.changes.count, self.engine.content.moment
         if isinstance(answer, int):
-            self.engine.unanswered(is_final=answer < _FAILED)
+            self.engine.asking.unanswered(is_final=answer < _FAILED)
             return
         event, version, content = read_current(_current(answer, step), TOPIC)
         if event is not None:
@@ -242,7 +242,7 @@ class Driver:
             Delivery(
                 shown,
                 step.get("handler", "ok"),
-                applies=lambda: self.engine.count == asked,
+                applies=lambda: self.engine.changes.count == asked,
                 told=kind is Kind.OPEN,
                 again=True,
                 done=settle,

@@ -77,7 +77,7 @@ class SimpleHub:
                 self._retry()
             elif self.seen["to_catch_up"]:
                 self._step({"catches up": "ok"})
-            elif not self._driver.engine.is_told or not self.seen["in_step"]:
+            elif not self._driver.engine.asking.is_told or not self.seen["in_step"]:
                 self._ask()
             else:
                 return

@@ -9,6 +9,8 @@ import pytest
 
 from clients.test_engine import differs, table
 from fhircast_client import content, contexts, order, resending, status
+from fhircast_client.asking import Asking
+from fhircast_client.changes import Changes
 from fhircast_client.engine import Engine
 from fhircast_client.following import Following
 from fhircast_client.untold import Untold
@@ -87,7 +89,7 @@ _MUTANTS: list[tuple[str, Callable[..., Any], str, str]] = [
     ("an own open leaves what is unsent", Engine.accepted, "self.untold.overtaken(event, by_own=True)", "pass"),
     ("an own close of something else overtakes", Untold.overtaken, "event.anchor == one.anchor", "True"),
     ("two opens are told at once", Untold.must_wait, "one.is_tried and one.event.kind.opens", "False"),
-    ("a handler that ends late says what is open", Engine.unanswered, ", self._since)", ")"),
+    ("a handler that ends late says what is open", Asking.unanswered, ", self._since)", ")"),
     ("what an echo is awaited for is green", Engine.turn, "self.following.is_old_by_echo(event)", "False"),
     ("a logout is overtaken", Untold.overtaken, "by_own or one.kind.changes_context", "True"),
     ("what failed is not tried again", Untold.failed, "not is_final)", "False)"),
@@ -102,26 +104,26 @@ _MUTANTS: list[tuple[str, Callable[..., Any], str, str]] = [
     ("what comes back is sent again", Engine.came, "self.untold.has_come(event)", "pass"),
     ("what is current is opened again", Engine.shows, "says_the_same(known, event)", "False"),
     ("who is out of step opens nothing", Engine.shows, " and self.sync.status.in_sync", ""),
-    ("what is overtaken is not opened again", Engine.shows, " and self.is_newest(known)", ""),
-    ("after a cut all is well", Engine.connected, "if self._may_differ and follows_opens:", "if False:"),
+    ("what is overtaken is not opened again", Engine.shows, " and self.changes.is_newest(known)", ""),
+    ("after a cut all is well", Asking.connected, "if may_differ and follows_opens:", "if False:"),
     (
         "who follows no opens is out of step",
-        Engine.connected,
-        "self.is_told = not follows_opens",
-        "self.is_told = False",
+        Asking.connected,
+        ", not follows_opens\n",
+        ", False\n",
     ),
-    ("a hub that does not tell leaves the client in step", Engine.unanswered, "_UNTOLD if self._may_differ else", ""),
-    ("a hub that does not tell leaves who joins out of step", Engine.unanswered, "if self._may_differ", "if True"),
+    ("a hub that does not tell leaves the client in step", Asking.unanswered, "_UNTOLD if self._may_differ else", ""),
+    ("a hub that does not tell leaves who joins out of step", Asking.unanswered, "if self._may_differ", "if True"),
     ("what was left says what is open", Engine.came, "self.following.settles(event)", "True"),
-    ("another context is not noticed", Engine.settled, '"" if agrees else _OTHER', '""'),
-    ("an answer counts that something overtook", Engine.settled, "if self.count != asked:", "if False:"),
+    ("another context is not noticed", Asking.settled, '"" if agrees else _OTHER', '""'),
+    ("an answer counts that something overtook", Engine.settled, "if self.changes.count != asked:", "if False:"),
     (
         "nothing is closed that is closed at the hub",
         Engine.told,
         "return (Kind.CLOSE, shown) if shown else None",
         "return None",
     ),
-    ("a message that cannot be read is passed over", Engine.unread, "self._doubt(_UNREAD)", "pass"),
+    ("a message that cannot be read is passed over", Engine.unread, "self.asking.doubt(UNREAD)", "pass"),
     ("a SyncError about what was left is news", Engine.sync_error, "not self._is_left(mark)", "True"),
     ("an own SyncError is news", Engine.sync_error, "if not is_ours and", "if"),
     ("the end of what is not subscribed to is not awaited", Engine.sync_error, "unseen.append(error.event_id)", "pass"),
@@ -134,8 +136,13 @@ _MUTANTS: list[tuple[str, Callable[..., Any], str, str]] = [
         "self.sync.recovered(event.id)",
         "pass",
     ),
-    ("what something newer came after is caught up with", Engine.to_catch_up, "not self.is_newest(failed)", "False"),
-    ("an old close does not end what is sent again", Engine._is_since, "closes or", ""),
+    (
+        "what something newer came after is caught up with",
+        Engine.to_catch_up,
+        "not self.changes.is_newest(failed)",
+        "False",
+    ),
+    ("an old close does not end what is sent again", Changes._is_since, "closes or", ""),
     ("an own open without its echo keeps its content", Engine.accepted, "self.content.forget(event.anchor)", "pass"),
     (
         "an own open is resent though it is not the last",

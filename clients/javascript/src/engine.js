@@ -5,15 +5,16 @@
  * them, and is run in Python and in JavaScript: both engines are the same, file by file.
  */
 
+import { Asking, DOUBT, NO_ECHO, UNCERTAIN, UNREAD } from "./asking.js";
+import { Changes } from "./changes.js";
 import { Contents } from "./content.js";
 import { Context } from "./contexts.js";
 import { anchorKey, kindOf, named } from "./events.js";
 import { Following, saysTheSame } from "./following.js";
-import { Recent, trim } from "./order.js";
+import { Recent } from "./order.js";
 import { Resending } from "./resending.js";
 import { Sync } from "./status.js";
 import { readSyncErrors } from "./syncerrors.js";
-import { DAY } from "./timing.js";
 import { Untold } from "./untold.js";
 
 /** @typedef {import("./events.js").Event} Event */
@@ -25,15 +26,6 @@ import { Untold } from "./untold.js";
  * @typedef {{resend: Event[], unseen: string[]}} Reported
  */
 
-const ASKING = "The connection is back, and what is open at the hub is being found out";
-const UNTOLD = "The connection was lost for a while, and the hub does not tell what is open: the next open will show it";
-const UNREAD = "A message of the hub could not be read, and what is open at the hub is being found out";
-const DOUBT = "Several contexts were opened or closed at once, and what is open at the hub is being found out";
-const UNCERTAIN =
-  "The connection was lost while something was published, and what is open at the hub is being found out";
-const NO_ECHO = "The hub does not tell what is published here, and what is open at the hub is being found out";
-const OTHER = "Another context is open at the hub, which this application does not follow";
-
 /** Everything that follows from what comes and what is published, in the order in which the engine is told. */
 export class Engine {
   following = new Following();
@@ -41,28 +33,18 @@ export class Engine {
   resending = new Resending();
   untold = new Untold();
   sync;
+  changes;
+  asking;
   /** The names of the events that the hub sends. @type {readonly string[]} */
   granted = Object.freeze([]);
   /** The event that its handler is being shown. @type {Event | null} */
   handling = null;
-  /** Grows with every open, close and Home-open that comes or is accepted. */
-  count = 0;
-  /** Whether something came since the connection was made that says what is open. */
-  isTold = false;
-  /** The hub is to be asked what is open, though the connection was not lost. The asker resets this flag. */
-  mustAsk = false;
   #name;
   #handled;
   #order;
   #wasConnected = false;
-  /** The moment since which it is asked what is open. */
-  #since = 0;
-  /** Whether what is shown may have been left while the connection was lost. */
-  #mayDiffer = false;
   #own = new Recent();
   #onTheirWay = new Recent();
-  /** Opens, closes and Home-opens, by id. @type {Map<string, {event: Event, mark: Mark}>} */
-  #changes = new Map();
   /** @type {Mark} */
   #lastShown = { place: 0, at: null, heard: 0, connection: 0, isAwaited: false };
 
@@ -76,6 +58,8 @@ export class Engine {
     this.#handled = handled;
     const order = (this.#order = this.following.order);
     this.sync = new Sync((one, other) => order.isOlder(one, other), this.untold);
+    this.changes = new Changes(order);
+    this.asking = new Asking(this.sync, order);
   }
 
   // What is known
@@ -101,29 +85,6 @@ export class Engine {
     return this.#own.has(id);
   }
 
-  /** @param {Event} event @returns {boolean} Whether no newer open, close or Home-open came or was accepted since. */
-  isNewest(event) {
-    const mark = this.#order.mark(event);
-    for (const other of this.#changes.values()) {
-      if (other.event.id !== event.id && this.#isSince(other, mark, event.anchor)) return false;
-    }
-    return true;
-  }
-
-  /**
-   * @param {bigint} now
-   * @returns {bigint | null} The newest timestamp of a change of context. A clock that is wrong by a day is nobody's to
-   *     follow.
-   */
-  newest(now) {
-    /** @type {bigint | null} */
-    let newest = null;
-    for (const { mark } of this.#changes.values()) {
-      if (mark.at !== null && mark.at < now + DAY && (newest === null || mark.at > newest)) newest = mark.at;
-    }
-    return newest;
-  }
-
   /** @param {string} anchor @returns {string} The patient that it was opened with, "Patient/p1"; "" where it is not known. */
   patientOf(anchor) {
     const id = this.following.contexts.opens.get(anchor)?.resource(anchorKey("Patient"))?.id;
@@ -141,12 +102,10 @@ export class Engine {
     this.granted = Object.freeze(granted);
     this.following.connected(ordered, this.content.isJoining);
     this.content.joining();
-    this.#since = this.#order.moment;
     this.sync.connected();
+    const mayDiffer = this.#wasConnected || this.following.contexts.current !== null;
     const followsOpens = [...this.#handled.keys()].some((name) => kindOf(name) === "open");
-    this.#mayDiffer = this.#wasConnected || this.following.contexts.current !== null;
-    this.isTold = !followsOpens;
-    if (this.#mayDiffer && followsOpens) this.sync.unknown(ASKING, this.#since);
+    this.asking.connected(mayDiffer, followsOpens);
     this.#wasConnected = true;
   }
 
@@ -165,7 +124,7 @@ export class Engine {
 
   /** A message could not be read: what it said is not known. */
   unread() {
-    this.#doubt(UNREAD);
+    this.asking.doubt(UNREAD);
   }
 
   // The hub is asked what is open
@@ -186,27 +145,16 @@ export class Engine {
   /**
    * What was to be handed is.
    * @param {Event | null} event That the hub told of.
-   * @param {number} asked What `count` was when the hub was asked.
+   * @param {number} asked What `changes.count` was when the hub was asked.
    * @param {boolean} wasHanded
    * @returns {boolean} False where it must be asked again.
    */
   settled(event, asked, wasHanded) {
-    if (this.count !== asked) return false; // what came in the meantime is newer than the answer
+    if (this.changes.count !== asked) return false; // what came in the meantime is newer than the answer
     const { current: shown } = this.following.contexts;
     const agrees = wasHanded || !event || !shown || event.context.some((item) => named(item) === shown.anchor);
-    this.sync.unknown(agrees ? "" : OTHER, this.#since);
+    this.asking.settled(agrees);
     return true;
-  }
-
-  /** The hub does not tell what is open. @param {boolean} isFinal Whether asking again brings the same. */
-  unanswered(isFinal) {
-    this.#mayDiffer ||= !isFinal;
-    this.sync.unknown(this.#mayDiffer ? UNTOLD : "", this.#since);
-  }
-
-  /** Whether it matters that the hub did not tell what is open. */
-  get mustAskAgain() {
-    return this.#mayDiffer && !this.isTold;
   }
 
   // What is published here
@@ -218,7 +166,7 @@ export class Engine {
    */
   shows(event) {
     for (const known of [this.handling, this.following.contexts.current]) {
-      if (known && saysTheSame(known, event) && this.isNewest(known) && this.sync.status.inSync) return known;
+      if (known && saysTheSame(known, event) && this.changes.isNewest(known) && this.sync.status.inSync) return known;
     }
     return null;
   }
@@ -263,8 +211,8 @@ export class Engine {
     if (event.opens) this.#show(event, event.id);
     const { contexts, home } = this.following;
     const isShown = event === contexts.current || event === home;
-    this.isTold ||= isShown && this.#order.mark(event).heard > this.#since;
-    if (event.changes && !isCertain) this.#doubt(UNCERTAIN);
+    if (event.opens && isShown) this.asking.accepted(this.#order.mark(event));
+    if (event.changes && !isCertain) this.asking.doubt(UNCERTAIN);
     if (isGranted) return;
     if (event.kind === "close") this.content.closed(event.anchor);
     else if (event.kind === "open") this.content.forget(event.anchor);
@@ -275,7 +223,7 @@ export class Engine {
    * @param {Event} event
    */
   notToldBack(event) {
-    if (this.#order.notToldBack(event)) this.#doubt(NO_ECHO);
+    if (this.#order.notToldBack(event)) this.asking.doubt(NO_ECHO);
   }
 
   /**
@@ -285,7 +233,7 @@ export class Engine {
   acceptedLate(event) {
     this.untold.overtaken(event, true);
     this.untold.hasCome(event);
-    if (!this.#taken(event) && event.changes) this.#doubt(UNCERTAIN);
+    if (!this.#taken(event) && event.changes) this.asking.doubt(UNCERTAIN);
   }
 
   // What comes
@@ -296,8 +244,8 @@ export class Engine {
     this.#order.came(event);
     this.untold.hasCome(event);
     // An older open than what is shown was open before. Whether what is shown still is open, nobody has said.
-    if (event.opens) this.isTold ||= this.following.settles(event);
-    if (event.changes) this.#changed(event);
+    if (event.opens) this.asking.isTold ||= this.following.settles(event);
+    if (event.changes) this.changes.add(event);
     if (kind === "open" && anchor) this.content.opened(event);
     else if (kind === "update" && anchor) this.content.updated(event);
     else if (kind === "close") this.content.closed(anchor);
@@ -316,7 +264,7 @@ export class Engine {
       const mark = this.#order.markOf(id) ?? this.#order.mark(event);
       const isOurs = subscriber === this.#name && this.sync.failures.some((one) => one.id === id);
       if (!isOurs && !this.#isLeft(mark)) this.sync.told(subscriber, id, mark, why, this.#order.moment);
-      const again = this.resending.named(id, (one) => this.isNewest(one));
+      const again = this.resending.named(id, (one) => this.changes.isNewest(one));
       if (again) reported.resend.push(again);
       // Of an own event it is known here when it is followed: it is sent again, or something newer is opened.
       if (name && !this.isGranted(name) && !this.isOwn(id)) reported.unseen.push(id);
@@ -348,7 +296,7 @@ export class Engine {
     const ended = this.following.endedWhatIsShown(event);
     if (verdict === "repeat") this.#repeated(event, now);
     else this.following.passed(event);
-    if (ended || (verdict === "old" && this.following.isOldByEcho(event))) this.#doubt(DOUBT);
+    if (ended || (verdict === "old" && this.following.isOldByEcho(event))) this.asking.doubt(DOUBT);
     return verdict;
   }
 
@@ -390,7 +338,7 @@ export class Engine {
   /** @returns {Event | null} The event that was not followed last, if nothing newer came. */
   get toCatchUp() {
     const failed = this.sync.failures.at(-1) ?? null;
-    return failed?.changes && !this.isNewest(failed) ? null : failed;
+    return failed?.changes && !this.changes.isNewest(failed) ? null : failed;
   }
 
   /** @param {Event} event @param {bigint} now */
@@ -398,15 +346,6 @@ export class Engine {
     if (!this.following.repeated(event, now)) return;
     if (event.own) this.sync.known(this.#order.mark(event));
     else this.#show(event);
-  }
-
-  /** @param {string} why */
-  #doubt(why) {
-    this.isTold = false;
-    this.#mayDiffer = true;
-    this.mustAsk = true;
-    this.#since = this.#order.moment;
-    this.sync.unknown(why, this.#since);
   }
 
   /**
@@ -417,7 +356,7 @@ export class Engine {
   #taken(event) {
     this.#onTheirWay.discard(event.id);
     const isCertain = this.#order.accepted(event, this.isGranted(event.name));
-    if (event.changes) this.#changed(event);
+    if (event.changes) this.changes.add(event);
     return isCertain;
   }
 
@@ -440,20 +379,6 @@ export class Engine {
    */
   #isLeft(mark) {
     return this.#lastShown.place > mark.place && !this.#order.isOlder(this.#lastShown, mark);
-  }
-
-  /** @param {{event: Event, mark: Mark}} other @param {Mark} mark @param {string} anchor */
-  #isSince({ event, mark: its }, mark, anchor) {
-    const closes = event.kind === "close" && event.anchor === anchor;
-    return its.place > mark.place && (closes || this.#order.isOlder(mark, its));
-  }
-
-  /** @param {Event} event */
-  #changed(event) {
-    this.count += 1;
-    if (this.#changes.has(event.id)) return;
-    this.#changes.set(event.id, { event, mark: this.#order.mark(event) });
-    trim(this.#changes);
   }
 
   /** @param {Event} event */

@@ -49,7 +49,7 @@ export class Joining {
     if (signal.aborted) return;
     engine.content.joined();
     const delays = { backoffFirst: Math.max(seconds, FIRST_DELAY), backoffMost: MOST_DELAY };
-    for (let tries = 1; !engine.isTold && !(await this.#ask(signal)); tries += 1) {
+    for (let tries = 1; !engine.asking.isTold && !(await this.#ask(signal)); tries += 1) {
       changed();
       await sleep(backoff(tries, delays), signal);
       if (signal.aborted) return;
@@ -60,18 +60,18 @@ export class Joining {
   /** @param {AbortSignal} signal @returns {Promise<boolean>} Whether there is nothing more to be asked. */
   async #ask(signal) {
     const { engine, inbox, updates } = this.#parts;
-    const { count: asked } = engine;
+    const { count: asked } = engine.changes;
     let event;
     try {
       ({ event } = await updates.current());
     } catch (error) {
       if (signal.aborted) return true;
       const isFinal = error instanceof HubError ? NEVER.has(error.status) && error.isHubs : true;
-      engine.unanswered(isFinal);
-      return isFinal || !engine.mustAskAgain;
+      engine.asking.unanswered(isFinal);
+      return isFinal || !engine.asking.mustAskAgain;
     }
     if (signal.aborted) return true;
-    const delivery = this.#difference(event, () => !signal.aborted && engine.count === asked);
+    const delivery = this.#difference(event, () => !signal.aborted && engine.changes.count === asked);
     if (delivery) {
       inbox.deliver(delivery);
       await delivery.done.promise;
@@ -95,7 +95,7 @@ export class Joining {
   /** @param {Event} shown @returns {Event} The close that nobody told, of what is shown. */
   #close(shown) {
     const { engine, topic } = this.#parts;
-    const timestamp = timestampNow(engine.newest(now()));
+    const timestamp = timestampNow(engine.changes.newest(now()));
     return makeEvent(topic, `${shown.anchor.split("/", 1)[0]}-close`, shown.context, { timestamp, own: false });
   }
 }

@@ -137,7 +137,7 @@ export class Publisher {
   #sentAgain(event) {
     const { engine, hub, signal } = this.#parts;
     return this.#inTurn(async () => {
-      if (signal.aborted || !engine.isNewest(event)) return false;
+      if (signal.aborted || !engine.changes.isNewest(event)) return false;
       engine.resending.sent(event);
       try {
         await hub.publish(event.body, signal);
@@ -185,7 +185,7 @@ export class Publisher {
 
   /** @param {Event} event @returns {Event} The own event whose turn it is, newer than all that came. */
   #stamped({ body }) {
-    return new Event({ ...body, timestamp: timestampNow(this.#parts.engine.newest(now())) }, true);
+    return new Event({ ...body, timestamp: timestampNow(this.#parts.engine.changes.newest(now())) }, true);
   }
 
   /** @param {Event} event */

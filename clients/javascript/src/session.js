@@ -261,8 +261,8 @@ export class Session {
   }
 
   #changed() {
-    if (this.engine.mustAsk && !this.#stopping.signal.aborted) {
-      this.engine.mustAsk = false;
+    if (this.engine.asking.mustAsk && !this.#stopping.signal.aborted) {
+      this.engine.asking.mustAsk = false;
       void this.#joining.settle(0);
     }
     const { status } = this.engine.sync;

@@ -96,9 +96,9 @@ export class Driver {
       behind: [...status.behind],
       unsent: engine.untold.newest?.id ?? null,
       to_catch_up: engine.toCatchUp ? this.#id(engine.toCatchUp) : null,
-      told: engine.isTold,
-      asks_again: engine.mustAskAgain,
-      must_ask: engine.mustAsk,
+      told: engine.asking.isTold,
+      asks_again: engine.asking.mustAskAgain,
+      must_ask: engine.asking.mustAsk,
       shared: Object.fromEntries(
         contexts.map(([anchor, one]) => [anchor, [one.version, one.content && Object.keys(one.content).sort()]]),
       ),
@@ -174,7 +174,7 @@ export class Driver {
     // It is time to send an own open again.
     again: (id) => {
       const event = this.#events.get(id);
-      const wanted = event !== undefined && this.engine.isNewest(event);
+      const wanted = event !== undefined && this.engine.changes.isNewest(event);
       if (event && wanted) this.engine.resending.sent(event);
       else if (event) this.engine.resending.ended(event);
       this.#said.again = wanted;
@@ -188,7 +188,7 @@ export class Driver {
     },
     // The hub is asked what is open: an open, null for nothing, or the status with which it refuses.
     asks: (answer, step) => {
-      if (typeof answer === "number") this.engine.unanswered(answer < FAILED);
+      if (typeof answer === "number") this.engine.asking.unanswered(answer < FAILED);
       else this.#ask(answer, step);
     },
     "catches up": (mode) => {
@@ -199,7 +199,7 @@ export class Driver {
 
   /** @param {string | null} answer @param {Step} step */
   #ask(answer, step) {
-    const { count: asked } = this.engine;
+    const { count: asked } = this.engine.changes;
     const { moment } = this.engine.content;
     const { event, version, content } = readCurrent(currentOf(answer, step), TOPIC);
     if (event) this.engine.content.fetched(event.anchor, version, content, moment);
@@ -207,7 +207,7 @@ export class Driver {
     const done = () => {
       this.#said.settled = this.engine.settled(event, asked, told !== null);
     };
-    const applies = () => this.engine.count === asked;
+    const applies = () => this.engine.changes.count === asked;
     if (!told) {
       done();
     } else if ("open" in told) {

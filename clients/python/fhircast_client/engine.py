@@ -6,28 +6,20 @@ is run in Python and in JavaScript: both engines are the same, file by file.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from fhircast_client.asking import DOUBT, NO_ECHO, UNCERTAIN, UNREAD, Asking
+from fhircast_client.changes import Changes
 from fhircast_client.content import Contents
 from fhircast_client.contexts import Context
 from fhircast_client.events import Event, Kind, key_of, kind_of, named
 from fhircast_client.following import Following, Verdict, says_the_same
-from fhircast_client.order import Mark, Order, Recent, trim
+from fhircast_client.order import Mark, Order, Recent
 from fhircast_client.resending import Resending
 from fhircast_client.status import Sync
 from fhircast_client.syncerrors import read_sync_errors
-from fhircast_client.timing import DAY
 from fhircast_client.untold import Untold
-
-_ASKING = "The connection is back, and what is open at the hub is being found out"
-_UNTOLD = "The connection was lost for a while, and the hub does not tell what is open: the next open will show it"
-_UNREAD = "A message of the hub could not be read, and what is open at the hub is being found out"
-_DOUBT = "Several contexts were opened or closed at once, and what is open at the hub is being found out"
-_UNCERTAIN = "The connection was lost while something was published, and what is open at the hub is being found out"
-_NO_ECHO = "The hub does not tell what is published here, and what is open at the hub is being found out"
-_OTHER = "Another context is open at the hub, which this application does not follow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,23 +42,16 @@ class Engine:
         self.resending = Resending()
         self.untold = Untold()
         self.sync = Sync(self._order.is_older, self.untold)
+        self.changes = Changes(self._order)
+        self.asking = Asking(self.sync, self._order)
         #: The names of the events that the hub sends.
         self.granted: tuple[str, ...] = ()
         #: The event that its handler is being shown.
         self.handling: Event | None = None
-        #: Grows with every open, close and Home-open that comes or is accepted.
-        self.count = 0
-        #: Whether something came since the connection was made that says what is open.
-        self.is_told = False
-        #: The hub is to be asked what is open, though the connection was not lost. The asker resets this flag.
-        self.must_ask = False
         self._name, self._handled = name, handled
         self._was_connected = False
-        self._since = 0  # the moment since which it is asked what is open
-        self._may_differ = False  # whether what is shown may have been left while the connection was lost
         self._own = Recent()
         self._on_their_way = Recent()
-        self._changes: OrderedDict[str, tuple[Event, Mark]] = OrderedDict()  # opens, closes and Home-opens, by id
         self._last_shown = Mark(0, None, 0)
 
     @property
@@ -94,20 +79,6 @@ class Engine:
         """Whether this client published the event, or tried to."""
         return event_id in self._own
 
-    def is_newest(self, event: Event) -> bool:
-        """Whether no newer open, close or Home-open came or was accepted since this one."""
-        this = self._order.mark(event)
-        return not any(
-            self._is_since(other, mark, this, event.anchor)
-            for other, mark in self._changes.values()
-            if other.id != event.id
-        )
-
-    def newest(self, now: int) -> int | None:
-        """The newest timestamp of a change of context, as an instant. A clock that is wrong by a day is nobody's to follow."""
-        times = [mark.at for _, mark in self._changes.values() if mark.at is not None]
-        return max((at for at in times if at < now + DAY), default=None)
-
     def patient_of(self, anchor: str) -> str:
         """The reference of the patient that a context was opened with, "" where it is not known."""
         event = self.following.contexts.opens.get(anchor)
@@ -122,13 +93,10 @@ class Engine:
         self.granted = granted
         self.following.connected(ordered=ordered, was_cut_short=self.content.is_joining)
         self.content.joining()
-        self._since = self._order.moment
         self.sync.connected()
+        may_differ = self._was_connected or self.following.contexts.current is not None
         follows_opens = any(kind_of(name) is Kind.OPEN for name in self._handled)
-        self._may_differ = self._was_connected or self.following.contexts.current is not None
-        self.is_told = not follows_opens
-        if self._may_differ and follows_opens:
-            self.sync.unknown(_ASKING, self._since)
+        self.asking.connected(may_differ=may_differ, follows_opens=follows_opens)
         self._was_connected = True
 
     def apart(self, why: str) -> None:
@@ -143,7 +111,7 @@ class Engine:
 
     def unread(self) -> None:
         """A message could not be read: what it said is not known."""
-        self._doubt(_UNREAD)
+        self.asking.doubt(UNREAD)
 
     # The hub is asked what is open
 
@@ -160,23 +128,13 @@ class Engine:
         return None
 
     def settled(self, event: Event | None, *, asked: int, was_handed: bool) -> bool:
-        """What was to be handed is; `asked` was `count` when the hub was asked. False where it must be asked again."""
-        if self.count != asked:
+        """What was to be handed is; `asked` was `changes.count` when the hub was asked. False where it must be asked again."""
+        if self.changes.count != asked:
             return False  # what came in the meantime is newer than the answer
         shown = self.following.contexts.current
         agrees = was_handed or event is None or shown is None or shown.anchor in [named(item) for item in event.context]
-        self.sync.unknown("" if agrees else _OTHER, self._since)
+        self.asking.settled(agrees=agrees)
         return True
-
-    def unanswered(self, *, is_final: bool) -> None:
-        """The hub does not tell what is open; `is_final`: asking again brings the same."""
-        self._may_differ |= not is_final
-        self.sync.unknown(_UNTOLD if self._may_differ else "", self._since)
-
-    @property
-    def must_ask_again(self) -> bool:
-        """Whether it matters that the hub did not tell what is open."""
-        return self._may_differ and not self.is_told
 
     # What is published here
 
@@ -184,7 +142,7 @@ class Engine:
         """The event that this application shows or is being shown, where `event`, which was not sent yet, opens exactly that, and
         everybody is in step: nobody needs to be told."""
         for known in (self.handling, self.following.contexts.current):
-            if known and says_the_same(known, event) and self.is_newest(known) and self.sync.status.in_sync:
+            if known and says_the_same(known, event) and self.changes.is_newest(known) and self.sync.status.in_sync:
                 return known
         return None
 
@@ -218,9 +176,10 @@ class Engine:
         if event.kind.opens:
             self._show(event, own_id=event.id)
             is_shown = event in (self.following.contexts.current, self.following.home)
-            self.is_told |= is_shown and self._order.mark(event).heard > self._since
+            if is_shown:
+                self.asking.accepted(self._order.mark(event))
         if event.kind.changes_context and not is_certain:
-            self._doubt(_UNCERTAIN)
+            self.asking.doubt(UNCERTAIN)
         if event.kind is Kind.CLOSE and not is_granted:
             self.content.closed(event.anchor)
         elif event.kind is Kind.OPEN and not is_granted:
@@ -229,14 +188,14 @@ class Engine:
     def not_told_back(self, event: Event) -> None:
         """An own event was accepted, and its echo has not come for long: what else is not told?"""
         if self._order.not_told_back(event):
-            self._doubt(_NO_ECHO)
+            self.asking.doubt(NO_ECHO)
 
     def accepted_late(self, event: Event) -> None:
         """The hub accepted it when it was tried again: whether the application still shows it, its handler must say."""
         self.untold.overtaken(event, by_own=True)
         self.untold.has_come(event)
         if not self._taken(event) and event.kind.changes_context:
-            self._doubt(_UNCERTAIN)
+            self.asking.doubt(UNCERTAIN)
 
     # What comes
 
@@ -244,11 +203,11 @@ class Engine:
         """An event came from the hub; in which order its handler has its turn is another matter."""
         self._order.came(event)
         self.untold.has_come(event)
-        if event.kind.opens and not self.is_told:
+        if event.kind.opens and not self.asking.is_told:
             # An older open than what is shown was open before. Whether what is shown still is open, nobody has said.
-            self.is_told = self.following.settles(event)
+            self.asking.is_told = self.following.settles(event)
         if event.kind.changes_context:
-            self._changed(event)
+            self.changes.add(event)
         match event.kind:
             case Kind.OPEN if event.anchor:
                 self.content.opened(event)
@@ -267,7 +226,7 @@ class Engine:
             is_ours = error.subscriber == self._name and error.event_id in [one.id for one in self.sync.failures]
             if not is_ours and not self._is_left(mark):
                 self.sync.told(error.subscriber, error.event_id, mark, error.why, self._order.moment)
-            if again := self.resending.named(error.event_id, self.is_newest):
+            if again := self.resending.named(error.event_id, self.changes.is_newest):
                 resend.append(again)
             # Of an own event it is known here when it is followed: it is sent again, or something newer is opened.
             if error.event_name and not self.is_granted(error.event_name) and not self.is_own(error.event_id):
@@ -294,7 +253,7 @@ class Engine:
         else:
             self.following.passed(event)
         if ended or (verdict is Verdict.OLD and self.following.is_old_by_echo(event)):
-            self._doubt(_DOUBT)
+            self.asking.doubt(DOUBT)
         return verdict
 
     def overtaken(self) -> None:
@@ -328,7 +287,7 @@ class Engine:
     def to_catch_up(self) -> Event | None:
         """The event that was not followed last, if nothing newer came."""
         failed = next(reversed(self.sync.failures), None)
-        return None if failed and failed.kind.changes_context and not self.is_newest(failed) else failed
+        return None if failed and failed.kind.changes_context and not self.changes.is_newest(failed) else failed
 
     def _repeated(self, event: Event, now: int) -> None:
         if not self.following.repeated(event, now):
@@ -338,17 +297,12 @@ class Engine:
         else:
             self._show(event)
 
-    def _doubt(self, why: str) -> None:
-        self.is_told, self._may_differ, self.must_ask = False, True, True
-        self._since = self._order.moment
-        self.sync.unknown(why, self._since)
-
     def _taken(self, event: Event) -> bool:
         """The hub has an own event. Returns whether it is certain what the hub told before that, and what after."""
         self._on_their_way.discard(event.id)
         is_certain = self._order.accepted(event, comes_back=self.is_granted(event.name))
         if event.kind.changes_context:
-            self._changed(event)
+            self.changes.add(event)
         return is_certain
 
     def _ends(self, event: Event) -> None:
@@ -366,16 +320,6 @@ class Engine:
     def _is_left(self, mark: Mark) -> bool:
         """Whether a newer open was followed since. Then nobody needs to follow this event any more."""
         return self._last_shown.place > mark.place and not self._order.is_older(self._last_shown, mark)
-
-    def _is_since(self, other: Event, mark: Mark, this: Mark, anchor: str) -> bool:
-        closes = other.kind is Kind.CLOSE and other.anchor == anchor
-        return mark.place > this.place and (closes or self._order.is_older(this, mark))
-
-    def _changed(self, event: Event) -> None:
-        self.count += 1
-        if event.id not in self._changes:
-            self._changes[event.id] = (event, self._order.mark(event))
-            trim(self._changes)
 
     def _context(self, event: Event) -> Context:
         shared = self.content.get(event.anchor)

@@ -31,23 +31,23 @@ class Joining:
         await asyncio.sleep(seconds)
         self._engine.content.joined()
         backoff = Backoff(max(seconds, _FIRST_DELAY), _MOST_DELAY)
-        while not self._engine.is_told and not await self._ask():
+        while not self._engine.asking.is_told and not await self._ask():
             self._changed()
             await asyncio.sleep(backoff.next())
         self._changed()
 
     async def _ask(self) -> bool:
         """Ask. Whether there is nothing more to be asked."""
-        asked = self._engine.count
+        asked = self._engine.changes.count
         try:
             event, _, _ = await self._updates.current()
         except HubError as error:
             _log.info("the hub does not tell what is open (%s)", error.status)
             is_final = error.status in _NEVER and error.is_hubs
-            self._engine.unanswered(is_final=is_final)
-            return is_final or not self._engine.must_ask_again
+            self._engine.asking.unanswered(is_final=is_final)
+            return is_final or not self._engine.asking.must_ask_again
         is_over = False
-        delivery = self._difference(event, lambda: not is_over and self._engine.count == asked)
+        delivery = self._difference(event, lambda: not is_over and self._engine.changes.count == asked)
         if delivery is not None:
             self._inbox.deliver(delivery)
             try:
@@ -68,5 +68,5 @@ class Joining:
     def _close(self, shown: Event) -> Event:
         """The close that nobody told, of what is shown."""
         name = f"{shown.anchor.partition('/')[0]}-close"
-        stamp = timestamp_now(self._engine.newest(now()))
+        stamp = timestamp_now(self._engine.changes.newest(now()))
         return make_event(shown.topic, name, shown.context, timestamp=stamp, own=False)

@@ -110,7 +110,7 @@ class Publisher:
     async def _sent_again(self, event: Event) -> bool | None:
         """Whether it was worth it: not once something newer came, or the hub says no. None where it did not get there."""
         async with self.free.here:
-            if not self._engine.is_newest(event):
+            if not self._engine.changes.is_newest(event):
                 return False
             self._engine.resending.sent(event)
             try:
@@ -149,7 +149,7 @@ class Publisher:
 
     def _stamped(self, event: Event) -> Event:
         """An own event whose turn it is, newer than all that came."""
-        return parse_event({**event.body, "timestamp": timestamp_now(self._engine.newest(now()))}, own=True)
+        return parse_event({**event.body, "timestamp": timestamp_now(self._engine.changes.newest(now()))}, own=True)
 
     def _notice(self, event: Event) -> None:
         if self._engine.is_shown_again(event) and event.name.lower() not in self._said:

@@ -77,8 +77,8 @@ class Session:
 
     def changed(self) -> None:
         """Report the status if it is another one."""
-        if self.engine.must_ask:
-            self.engine.must_ask = False
+        if self.engine.asking.must_ask:
+            self.engine.asking.must_ask = False
             self._settle(0.0)
         status = self.engine.sync.status
         if status != self._status:

@@ -1,0 +1,78 @@
+/**
+ * What is open at the hub, where nobody has told: the hub is asked until that is known (FHIRcast 3.0.0, 2.9). No I/O, no
+ * clock.
+ */
+
+export const UNREAD = "A message of the hub could not be read, and what is open at the hub is being found out";
+export const DOUBT = "Several contexts were opened or closed at once, and what is open at the hub is being found out";
+export const UNCERTAIN =
+  "The connection was lost while something was published, and what is open at the hub is being found out";
+export const NO_ECHO = "The hub does not tell what is published here, and what is open at the hub is being found out";
+const ASKING = "The connection is back, and what is open at the hub is being found out";
+const UNTOLD = "The connection was lost for a while, and the hub does not tell what is open: the next open will show it";
+const OTHER = "Another context is open at the hub, which this application does not follow";
+
+/** Whether the hub has told what is open, and whether it must be asked. */
+export class Asking {
+  /** Whether something came since the connection was made that says what is open. */
+  isTold = false;
+  /** The hub is to be asked, though the connection was not lost. The asker resets this flag. */
+  mustAsk = false;
+  #sync;
+  #order;
+  /** The moment since which it is asked. */
+  #since = 0;
+  /** Whether what is shown may have been left while the connection was lost. */
+  #mayDiffer = false;
+
+  /**
+   * @param {import("./status.js").Sync} sync Learns of doubts and of their end.
+   * @param {import("./order.js").Order} order
+   */
+  constructor(sync, order) {
+    this.#sync = sync;
+    this.#order = order;
+  }
+
+  /**
+   * The connection was made.
+   * @param {boolean} mayDiffer Whether what is shown may have been left meanwhile.
+   * @param {boolean} followsOpens
+   */
+  connected(mayDiffer, followsOpens) {
+    this.#since = this.#order.moment;
+    this.#mayDiffer = mayDiffer;
+    this.isTold = !followsOpens;
+    if (mayDiffer && followsOpens) this.#sync.unknown(ASKING, this.#since);
+  }
+
+  /** What is open is not known any more. @param {string} why A sentence. */
+  doubt(why) {
+    this.isTold = false;
+    this.#mayDiffer = true;
+    this.mustAsk = true;
+    this.#since = this.#order.moment;
+    this.#sync.unknown(why, this.#since);
+  }
+
+  /** The hub accepted what is shown here. @param {import("./order.js").Mark} mark */
+  accepted(mark) {
+    this.isTold ||= mark.heard > this.#since;
+  }
+
+  /** The hub said what is open. @param {boolean} agrees Whether this application shows that, or was handed it. */
+  settled(agrees) {
+    this.#sync.unknown(agrees ? "" : OTHER, this.#since);
+  }
+
+  /** The hub does not tell what is open. @param {boolean} isFinal Whether asking again brings the same. */
+  unanswered(isFinal) {
+    this.#mayDiffer ||= !isFinal;
+    this.#sync.unknown(this.#mayDiffer ? UNTOLD : "", this.#since);
+  }
+
+  /** Whether it matters that the hub did not tell what is open. */
+  get mustAskAgain() {
+    return this.#mayDiffer && !this.isTold;
+  }
+}

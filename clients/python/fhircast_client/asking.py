@@ -1,0 +1,57 @@
+"""What is open at the hub, where nobody has told: the hub is asked until that is known (FHIRcast 3.0.0, 2.9). No I/O, no clock."""
+
+from __future__ import annotations
+
+from fhircast_client.order import Mark, Order
+from fhircast_client.status import Sync
+
+UNREAD = "A message of the hub could not be read, and what is open at the hub is being found out"
+DOUBT = "Several contexts were opened or closed at once, and what is open at the hub is being found out"
+UNCERTAIN = "The connection was lost while something was published, and what is open at the hub is being found out"
+NO_ECHO = "The hub does not tell what is published here, and what is open at the hub is being found out"
+_ASKING = "The connection is back, and what is open at the hub is being found out"
+_UNTOLD = "The connection was lost for a while, and the hub does not tell what is open: the next open will show it"
+_OTHER = "Another context is open at the hub, which this application does not follow"
+
+
+class Asking:
+    """Whether the hub has told what is open, and whether it must be asked. `sync` learns of doubts and of their end."""
+
+    def __init__(self, sync: Sync, order: Order) -> None:
+        self._sync, self._order = sync, order
+        #: Whether something came since the connection was made that says what is open.
+        self.is_told = False
+        #: The hub is to be asked, though the connection was not lost. The asker resets this flag.
+        self.must_ask = False
+        self._since = 0  # the moment since which it is asked
+        self._may_differ = False  # whether what is shown may have been left while the connection was lost
+
+    def connected(self, *, may_differ: bool, follows_opens: bool) -> None:
+        """The connection was made. `may_differ`: what is shown may have been left meanwhile."""
+        self._since, self._may_differ, self.is_told = self._order.moment, may_differ, not follows_opens
+        if may_differ and follows_opens:
+            self._sync.unknown(_ASKING, self._since)
+
+    def doubt(self, why: str) -> None:
+        """What is open is not known any more; `why` is a sentence."""
+        self.is_told, self._may_differ, self.must_ask = False, True, True
+        self._since = self._order.moment
+        self._sync.unknown(why, self._since)
+
+    def accepted(self, mark: Mark) -> None:
+        """The hub accepted what is shown here."""
+        self.is_told |= mark.heard > self._since
+
+    def settled(self, *, agrees: bool) -> None:
+        """The hub said what is open; whether that is what this application shows, or was handed."""
+        self._sync.unknown("" if agrees else _OTHER, self._since)
+
+    def unanswered(self, *, is_final: bool) -> None:
+        """The hub does not tell what is open; `is_final`: asking again brings the same."""
+        self._may_differ |= not is_final
+        self._sync.unknown(_UNTOLD if self._may_differ else "", self._since)
+
+    @property
+    def must_ask_again(self) -> bool:
+        """Whether it matters that the hub did not tell what is open."""
+        return self._may_differ and not self.is_told

@@ -1,0 +1,44 @@
+"""The changes of context: every open, close and Home-open that came, or that the hub accepted. No I/O, no clock."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from fhircast_client.events import Event, Kind
+from fhircast_client.order import Mark, Order, trim
+from fhircast_client.timing import DAY
+
+
+class Changes:
+    """The newest changes, in their order."""
+
+    def __init__(self, order: Order) -> None:
+        self._order = order
+        self._known: OrderedDict[str, tuple[Event, Mark]] = OrderedDict()  # by id
+        #: Grows with every change, repeats among them.
+        self.count = 0
+
+    def add(self, event: Event) -> None:
+        """It came, or the hub accepted it."""
+        self.count += 1
+        if event.id not in self._known:
+            self._known[event.id] = (event, self._order.mark(event))
+            trim(self._known)
+
+    def is_newest(self, event: Event) -> bool:
+        """Whether no newer change came or was accepted since this one."""
+        this = self._order.mark(event)
+        return not any(
+            self._is_since(other, mark, this, event.anchor)
+            for other, mark in self._known.values()
+            if other.id != event.id
+        )
+
+    def newest(self, now: int) -> int | None:
+        """The newest timestamp of a change, as an instant. A clock that is wrong by a day is nobody's to follow."""
+        times = [mark.at for _, mark in self._known.values() if mark.at is not None]
+        return max((at for at in times if at < now + DAY), default=None)
+
+    def _is_since(self, other: Event, mark: Mark, this: Mark, anchor: str) -> bool:
+        closes = other.kind is Kind.CLOSE and other.anchor == anchor
+        return mark.place > this.place and (closes or self._order.is_older(this, mark))
