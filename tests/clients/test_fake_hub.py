@@ -7,6 +7,7 @@ import gc
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -202,6 +203,18 @@ def test_a_lease_ends_when_the_hub_says() -> None:
                 assert client.status.in_sync
 
     virtual_time.run(play())
+
+
+@pytest.mark.req("CLT-27")
+async def test_a_hub_goes_by_the_clock_of_its_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with FakeHub() as hub:
+        later = datetime.now(UTC) + timedelta(hours=1)
+        event = make_event(hub.topic, "Patient-open", context_of([patient("p1")]), timestamp=later.isoformat())
+        with pytest.raises(HubError, match="ahead of the hub's clock"):
+            await hub.publish(event)
+        monkeypatch.setattr("time.time", later.timestamp)
+        await hub.publish(event)
+        assert hub.current == P1
 
 
 # STU2

@@ -169,9 +169,9 @@ class FakeHub:
 
         Raises HubError where the hub refuses it.
         """
+        await asyncio.sleep(0)  # what was begun comes first: a cut, a denial
         made = make_event(self.topic, event, context_of(resources), own=False) if isinstance(event, str) else event
         body = self._readable(made.body if isinstance(made, Event) else made)
-        await asyncio.sleep(0)  # what was begun comes first: a cut, a denial
         before = len(self.messages)
         status, said = await post(self._others, _PATH, encode(body), _ADDRESS)
         if status != _ACCEPTED:
@@ -343,11 +343,11 @@ class FakeHub:
         self._news.set()
 
     def _clock(self) -> float:
-        """The hub's time goes as that of the loop, which a test may let go as it likes."""
-        moment = asyncio.get_running_loop().time()
+        """The hub's time goes as that of the loop, or of the world where that is ahead: a test may let either go as it likes."""
+        now, moment = time.time(), asyncio.get_running_loop().time()
         if self._began is None:
-            self._began = time.time() - moment
-        return self._began + moment
+            self._began = now - moment
+        return max(self._began + moment, now)
 
 
 def _rules(lease_seconds: int, *, derives: bool) -> Rules:
