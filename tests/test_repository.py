@@ -43,8 +43,11 @@ MAY_SEE: dict[str, set[str]] = {
     "ws": {"core", "ports", "service", "following", "endpoints", "legacy"},
     "webhook": {"core", "ports", "service"},
 }
-# The three that put it together: each sees all that stands before it.
-MAY_SEE["app"] = {*MAY_SEE}
+# Those that put it together: `local` sees what needs no server; the others see all that stands before them.
+MAY_SEE["local"] = {
+    *("core", "ports", "service", "following", "usage", "endpoints", "storage", "telemetry", "api", "ws"),
+}
+MAY_SEE["app"] = {*MAY_SEE} - {"local"}
 MAY_SEE["server"] = {"app"}
 MAY_SEE["dev"] = {"core", "settings"}
 MAY_SEE["cli"] = {*MAY_SEE}

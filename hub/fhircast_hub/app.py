@@ -7,7 +7,6 @@ import functools
 import itertools
 import secrets
 import time
-import uuid
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
@@ -38,7 +37,7 @@ from fhircast_hub.legacy import Legacy
 from fhircast_hub.ports import Clock, SessionStore
 from fhircast_hub.proxies import ProxiedTransport
 from fhircast_hub.revocation import Revocation
-from fhircast_hub.service import Service
+from fhircast_hub.service import RandomIds, Service
 from fhircast_hub.settings import Settings
 from fhircast_hub.storage.memory import MemoryStore
 from fhircast_hub.storage.sqlite import SqliteStore
@@ -55,14 +54,6 @@ from fhircast_hub.ws.socket import HubSocket, SocketContext
 _log = structlog.get_logger()
 #: Hosts that are asked directly, whatever proxy the environment names.
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
-
-class RandomIds:
-    """Identifiers as the world has them."""
-
-    def uuid(self) -> str:
-        """A version 4 UUID."""
-        return str(uuid.uuid4())
 
 
 def _request_ids() -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from fhircast_hub.core.effects import Effect
 from fhircast_hub.core.principal import Principal, SessionKey
@@ -14,6 +14,14 @@ Clock = Callable[[], float]
 
 #: Called with the effects of every committed change, in the order of the commits.
 Deliver = Callable[[Sequence[Effect]], None]
+
+
+class Log(Protocol):
+    """Takes events as literals and fields; structlog's loggers do."""
+
+    def info(self, event: str, **fields: Any) -> Any: ...
+
+    def error(self, event: str, **fields: Any) -> Any: ...
 
 
 class Stale(Exception):

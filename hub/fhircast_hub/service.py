@@ -6,6 +6,7 @@ load(topic) -> decide -> commit(topic, revision) -> on conflict again
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
 
@@ -33,7 +34,7 @@ from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.principal import Principal, SessionKey, check_scoped
 from fhircast_hub.core.session import Ids, Outcome, Session, Subscription
 from fhircast_hub.deadlines import Deadlines
-from fhircast_hub.ports import Clock, Deliver, SessionStore, Stale
+from fhircast_hub.ports import Clock, Deliver, Log, SessionStore, Stale
 from fhircast_hub.usage import RETRY_AFTER, Usage
 
 _log = structlog.get_logger()
@@ -48,6 +49,14 @@ LOOK_SECONDS = 30.0
 STOP_SECONDS = 3.0
 
 
+class RandomIds:
+    """Identifiers as the world has them."""
+
+    def uuid(self) -> str:
+        """A version 4 UUID."""
+        return str(uuid.uuid4())
+
+
 class Service:
     """Everything that happens to sessions goes through here. `hashed` makes of a topic what may be logged of it."""
 
@@ -60,6 +69,7 @@ class Service:
         usage: Usage,
         hashed: Callable[[str], str],
         audit: Callable[[Entry], None] = lambda entry: None,
+        log: Log = _log,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -67,6 +77,7 @@ class Service:
         self._rules = rules
         self._hashed = hashed
         self._audit = audit
+        self._log = log
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._deadlines = Deadlines()
@@ -81,12 +92,12 @@ class Service:
 
     async def stop(self) -> None:
         """Finish what was begun, within a few seconds, and close the store."""
-        if self._timer:
-            self._timer.cancel()
+        self._disarm()
         if self._tasks:
             _, unfinished = await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
             for task in unfinished:
                 task.cancel()
+        self._disarm()  # what was finished may have set it anew
         await self._store.close()
 
     async def submit(self, key: SessionKey, command: Command) -> object:
@@ -196,7 +207,7 @@ class Service:
                 await self.submit(key, Tick())
             except Exception as error:
                 if not isinstance(error, HubError):
-                    _log.error("tick failed", topic=self._hashed(key.topic), exc_info=error)
+                    self._log.error("tick failed", topic=self._hashed(key.topic), exc_info=error)
                 self._deadlines.set(key, self._clock())  # due, and tried again when the timer is
 
     def _overdue(self, session: Session | None) -> bool:
@@ -230,7 +241,7 @@ class Service:
         event = "session begun" if before is None else "session forgotten" if after is None else "session changed"
         count = len(after.subscriptions) if after else 0
         topic = self._hashed(key.topic)
-        _log.info(event, request_id=REQUEST_ID.get(), topic=topic, subscriptions=count)
+        self._log.info(event, request_id=REQUEST_ID.get(), topic=topic, subscriptions=count)
         self._audit(Entry(Act.SESSION, self._clock(), topic, reason=event))
 
     def _follow(self, key: SessionKey, before: Session | None, after: Session | None) -> None:
@@ -249,16 +260,19 @@ class Service:
                     return
                 await asyncio.sleep(RETRY_SECONDS)
             except Exception as error:
-                _log.error("command failed", topic=self._hashed(key.topic), exc_info=error)
+                self._log.error("command failed", topic=self._hashed(key.topic), exc_info=error)
                 return
             else:
                 return
 
-    def _arm(self) -> None:
-        """Set the one timer to the next deadline."""
+    def _disarm(self) -> None:
         if self._timer:
             self._timer.cancel()
         self._timer = None
+
+    def _arm(self) -> None:
+        """Set the one timer to the next deadline."""
+        self._disarm()
         if (at := self._deadlines.next()) is not None:
             # What is overdue is so because the store failed: that is not tried again in haste.
             wait = at - self._clock()

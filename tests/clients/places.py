@@ -8,13 +8,13 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import httpx
 from websockets.asyncio.client import connect
 
 from clients.proxy import Proxy
-from fhircast_client import FHIRcastClient
+from fhircast_client import FHIRcastClient, HubError
 from fhircast_client.testing import FakeHub
 from process.hub_process import HubProcess, command, hub_process
 
@@ -82,10 +82,10 @@ class RealPlace:
 
 
 class FakePlace:
-    """A session at a fake hub in the manner of STU2. Use it with `async with`."""
+    """A session at a fake hub. Use it with `async with`."""
 
-    def __init__(self) -> None:
-        self.hub = FakeHub("STU2")
+    def __init__(self, version: Literal["STU3", "STU2"]) -> None:
+        self.hub = FakeHub(version)
 
     async def __aenter__(self) -> Self:
         return self
@@ -99,7 +99,10 @@ class FakePlace:
 
     async def post(self, message: dict[str, Any]) -> int:
         """As at a real hub."""
-        await self.hub.publish(message)
+        try:
+            await self.hub.publish(message)
+        except HubError as error:
+            return error.status
         return ACCEPTED
 
     async def cut(self, name: str, *, silently: bool = False) -> None:

@@ -23,13 +23,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clients.fakes import patient
+from clients.fakes import HangsUp, Sockets, Through, patient
 from clients.places import DevHub
 from fhircast_client.check import Step, _Hub, check
 from fhircast_client.cli import main
-from fhircast_client.fake_sockets import FakeSocket
 from fhircast_client.names import CATALOGUE, meant, never_matches, shown
 from fhircast_client.printing import event_line
+from fhircast_client.socket import Socket
 from fhircast_client.socket import connect as open_channel
 from fhircast_client.testing import Answer, FakeHub
 from fhircast_hub.core.names import NAMES_OF_2018
@@ -344,8 +344,7 @@ GOOD = {"iss": "https://issuer.example", "aud": "hub", "exp": time.time() + 3600
 
 async def checked(hub: FakeHub, token: str | None = None, **options: Any) -> dict[str, Step]:
     """The steps of a check at a fake hub, by name."""
-    client: Any = hub.client("check")
-    given = {"http": client._hub._http, "connect": client._connect, **options}
+    given: dict[str, Any] = {"http": hub.http("check"), "connect": hub.connector("check"), **options}
     steps = [step async for step in check(hub.url, hub.topic, token or jwt(**GOOD), "check", "Patient-open", **given)]
     return {step.name: step for step in steps}
 
@@ -442,20 +441,19 @@ async def test_a_socket_that_does_not_open_and_never_shows_its_endpoint(failure:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda socket: socket.shut(1011), "closed the socket (code 1011)"),
-        (lambda socket: socket.put("no JSON"), "not JSON"),
-        (lambda socket: socket.put("[]"), "no JSON object"),
-        (lambda socket: socket.put('{"id": "1"}'), "no confirmation"),
-        (lambda socket: None, "nothing came"),
+        (lambda socket: HangsUp(socket, frames=0), "closed the socket (code 1011)"),
+        (lambda socket: Through(socket, "no JSON"), "not JSON"),
+        (lambda socket: Through(socket, "[]"), "no JSON object"),
+        (lambda socket: Through(socket, '{"id": "1"}'), "no confirmation"),
+        (lambda socket: Through(socket, also=False), "nothing came"),
     ],
 )
 async def test_a_confirmation_that_does_not_come(
-    change: Callable[[FakeSocket], None], said: str, monkeypatch: pytest.MonkeyPatch
+    change: Callable[[Socket], Socket], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fhircast_client.check.PATIENCE", 0.2)
     async with FakeHub() as hub:
-        hub._confirm = lambda subscription: change(subscription.socket)  # type: ignore[method-assign, arg-type]
-        steps = await checked(hub)
+        steps = await checked(hub, connect=Sockets(hub.connector("check"), change))
     assert (steps["confirmation"].good, said in steps["confirmation"].text) == (False, True)
     assert list(steps)[-1] == "confirmation"
 
@@ -547,14 +545,9 @@ async def test_a_hub_that_takes_only_the_names_of_the_catalogue_can_be_checked()
 
 async def test_events_that_are_not_granted_are_named() -> None:
     async with FakeHub() as hub:
-        confirm = hub._confirm
-
-        def less(subscription: Any) -> None:
-            subscription.events = ["org.fhircast.check"]
-            confirm(subscription)
-
-        hub._confirm = less  # type: ignore[method-assign]
-        assert "not granted: Patient-open" in (await checked(hub))["confirmation"].text
+        less = '{"hub.mode": "subscribe", "hub.events": "org.fhircast.check", "hub.lease_seconds": 60}'
+        sockets = Sockets(hub.connector("check"), lambda socket: Through(socket, less, also=False))
+        assert "not granted: Patient-open" in (await checked(hub, connect=sockets))["confirmation"].text
 
 
 async def test_what_others_sent_cannot_move_the_cursor_or_stop_the_listener() -> None:

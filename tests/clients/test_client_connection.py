@@ -6,14 +6,26 @@ import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import parse_qsl
 
 import httpx
 import pytest
 
 from clients import virtual_time
-from clients.fakes import FAST, PATIENCE, Heard, Wire, patient, until
+from clients.fakes import (
+    FAST,
+    PATIENCE,
+    HangsUp,
+    Heard,
+    Sockets,
+    Through,
+    Wire,
+    http_through,
+    patient,
+    until,
+)
 from fhircast_client import FHIRcastClient, HubError, Timings, TokenError
-from fhircast_client.fake_sockets import FakeSocket, Line
+from fhircast_client.events import decode, encode
 from fhircast_client.socket import connect
 from fhircast_client.testing import Answer, FakeHub
 
@@ -137,13 +149,14 @@ async def test_a_denial_that_was_not_asked_for_is_followed_by_a_new_subscription
 @pytest.mark.req("CLT-9")
 async def test_who_was_taken_over_subscribes_anew() -> None:
     async with FakeHub() as hub:
-        client, _, wire = viewer(hub)
+        sockets = Sockets(hub.connector("viewer"))
+        client, _, wire = viewer(hub, connect=sockets)
         async with client:
-            (endpoint,) = hub._subscriptions
-            usurper = hub._connect(endpoint)
+            usurper = await hub.connector("usurper")(sockets.endpoints[0])
             await until(lambda: len(wire.of("out", "subscribe")) == 2)
             await back_again(client)
-            assert usurper.alive
+            assert decode(await usurper.recv())["hub.mode"] == "subscribe"
+            assert usurper.close_code is None
 
 
 @pytest.mark.req("CLT-9")
@@ -164,9 +177,8 @@ async def test_a_socket_is_pinged_before_cloud_gateways_cut_it(monkeypatch: pyte
     """Those cut what is idle for 20 s."""
     given: dict[str, Any] = {}
 
-    async def opened(endpoint: str, **options: Any) -> FakeSocket:
+    async def opened(endpoint: str, **options: Any) -> None:
         given.update(options)
-        return FakeSocket(Line(), lambda text: None, lambda socket: None)
 
     monkeypatch.setattr("fhircast_client.socket.open_websocket", opened)
     await connect("wss://hub.example/ws/x")
@@ -256,8 +268,6 @@ async def test_frames_that_make_no_sense_hold_up_nothing() -> None:
     async with FakeHub() as hub:
         client, heard, _ = viewer(hub)
         async with client:
-            (subscription,) = hub._subscriptions.values()
-            assert subscription.socket
             frames = (
                 "",
                 "no JSON",
@@ -271,7 +281,7 @@ async def test_frames_that_make_no_sense_hold_up_nothing() -> None:
             )
             odd = '{"id": "1", "timestamp": 5, "event": {"hub.event": "Patient-open", "context": [3, {"key": 4, "resource": 5}]}}'
             for frame in (*frames, odd):
-                subscription.socket.put(frame)
+                hub.send_frame(frame, "viewer")
             await hub.publish("Patient-open", patient("p1"))
             await until(lambda: heard.anchors == ["Patient/p1"])
             await until(lambda: client.status.in_sync)
@@ -280,16 +290,10 @@ async def test_frames_that_make_no_sense_hold_up_nothing() -> None:
 @pytest.mark.req("CLT-9")
 async def test_events_before_the_confirmation_are_heard() -> None:
     async with FakeHub() as hub:
-        client, heard, _ = viewer(hub)
-        confirm = hub._confirm
-
-        def late(subscription: Any) -> None:
-            hub._send(subscription, event.body)
-            confirm(subscription)
-
         event = await hub.publish("Patient-open", patient("p1"))
         hub.replays = False
-        hub._confirm = late  # type: ignore[method-assign]
+        early = Sockets(hub.connector("viewer"), lambda socket: Through(socket, encode(event.body).decode()))
+        client, heard, _ = viewer(hub, connect=early)
         async with client:
             await until(lambda: heard.anchors == ["Patient/p1"])
 
@@ -298,12 +302,12 @@ async def test_events_before_the_confirmation_are_heard() -> None:
 async def test_a_hub_that_does_not_confirm_is_asked_for_another_endpoint() -> None:
     async with FakeHub() as hub:
         timings = Timings(backoff_first=0.01, backoff_most=0.02, settle=0.05, confirmation=0.05)
-        client, _, wire = viewer(hub, timings=timings)
-        confirm, hub._confirm = hub._confirm, lambda subscription: None  # type: ignore[method-assign]
+        sockets = Sockets(hub.connector("viewer"), lambda socket: Through(socket, also=False))
+        client, _, wire = viewer(hub, timings=timings, connect=sockets)
         start = asyncio.create_task(client.start())
         await until(lambda: len(wire.of("out", "subscribe")) >= 2)
         assert "did not confirm" in client.status.why
-        hub._confirm = confirm  # type: ignore[method-assign]
+        sockets.made = Through
         await asyncio.wait_for(start, PATIENCE)
         await client.stop()
 
@@ -319,14 +323,8 @@ async def test_reconnections_never_spin(monkeypatch: pytest.MonkeyPatch) -> None
         return await sleep(min(seconds, 0.001), *more)
 
     async with FakeHub() as hub:
-        client, _, wire = viewer(hub, timings=Timings(settle=1000))
-        confirm = hub._confirm
-
-        def hang_up(subscription: Any) -> None:
-            confirm(subscription)
-            subscription.socket.shut(1011)
-
-        hub._confirm = hang_up  # type: ignore[method-assign]
+        sockets = Sockets(hub.connector("viewer"), lambda socket: HangsUp(socket, frames=1))
+        client, _, wire = viewer(hub, timings=Timings(settle=1000), connect=sockets)
         monkeypatch.setattr("fhircast_client.connection.asyncio.sleep", noted)
         await client.start()
         await until(lambda: len(wire.of("in", "confirmation")) >= 10)
@@ -345,12 +343,13 @@ def test_a_lease_is_renewed_on_its_endpoint_with_a_fresh_token(version: Any) -> 
     async def play() -> None:
         numbers = iter(range(1000))
         async with FakeHub(version) as hub:
-            client, heard, wire = viewer(hub, lease_seconds=3600, token=lambda: f"token-{next(numbers)}")
+            sockets = Sockets(hub.connector("viewer"))
+            token: Any = lambda: f"token-{next(numbers)}"  # noqa: E731
+            client, heard, wire = viewer(hub, lease_seconds=3600, token=token, connect=sockets)
             async with client:
-                (endpoint,) = hub._subscriptions
                 await asyncio.sleep(3 * 3600)
                 assert len(wire.of("in", "subscribe")) == 4
-                assert list(hub._subscriptions) == [endpoint]
+                assert len(sockets.endpoints) == 1
                 await hub.publish("Patient-open", patient("p1"))
                 await until(lambda: heard.events)
                 assert not wire.of("in", "denial")
@@ -374,14 +373,17 @@ async def test_a_renewal_that_fails_is_tried_again_and_the_end_of_the_lease_is_s
 @pytest.mark.req("CLT-10")
 async def test_an_endpoint_that_the_hub_moved_is_followed() -> None:
     async with FakeHub() as hub:
-        client, heard, wire = viewer(hub, lease_seconds=1)
-        subscribe = hub._subscribe
 
-        def anew(form: dict[str, Any], *more: Any) -> str:
-            return subscribe({name: value for name, value in form.items() if name != "hub.channel.endpoint"}, *more)
+        async def anew(usual: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
+            form = dict(parse_qsl(request.content.decode()))
+            if form.get("hub.mode") != "subscribe":
+                return await usual.send(request)
+            given = {name: value for name, value in form.items() if name != "hub.channel.endpoint"}
+            return await usual.post(request.url, data=given)
 
-        hub._subscribe = anew  # type: ignore[assignment, method-assign]
-        async with client:
+        http = http_through(hub, "viewer", anew)
+        client, heard, wire = viewer(hub, lease_seconds=1, http=http)
+        async with http, client:
             await until(lambda: len(wire.of("in", "confirmation")) >= 2)
             await back_again(client)
             await hub.publish("Patient-open", patient("p1"))
@@ -500,10 +502,11 @@ async def test_retry_after_is_read_as_seconds_or_a_date(value: str, expected: fl
 async def test_no_token_endpoint_or_patient_is_logged_or_shown(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "fhircast_client")
     async with FakeHub() as hub:
-        client, heard, wire = viewer(hub, token="a-secret-token", lease_seconds=1)
+        sockets = Sockets(hub.connector("viewer"))
+        client, heard, wire = viewer(hub, token="a-secret-token", lease_seconds=1, connect=sockets)
         heard.then = lambda event: dict[str, Any]()[event.anchor]
         async with client:
-            (endpoint,) = hub._subscriptions
+            (endpoint,) = sockets.endpoints
             await hub.publish("Patient-open", patient("patient-4711"))
             await until(lambda: len(wire.of("in", "subscribe")) >= 2)
             hub.cut()

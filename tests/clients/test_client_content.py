@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+import httpx
 import pytest
 
-from clients.fakes import FAST, Heard, observation, report, until
+from clients.fakes import FAST, Heard, http_through, observation, patient, report, until
 from clients.test_client_engine import NOW, engine_with_report, event, opened, shared_at, sync_error, update
 from fhircast_client import FHIRcastClient
 from fhircast_client.content import Contents
 from fhircast_client.contexts import MOST_CONTEXTS
 from fhircast_client.engine import Engine
+from fhircast_client.events import encode
 from fhircast_client.sharing import Entries
 from fhircast_client.testing import FakeHub
 
 R1 = "DiagnosticReport/r1"
 
 
-def late_answer(hub: FakeHub, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Any]) -> None:
-    """The hub's next answer to what is current is made, and arrives when `meanwhile` is done."""
-    handle = hub._handle
+class LateAnswers:
+    """An answer to what is current is made, and arrives when `meanwhile` is done."""
 
-    def answered(kind: str, *more: Any) -> Any:
-        answer = handle(kind, *more)
-        if kind == "context":
-            monkeypatch.undo()
-            meanwhile()
+    def __init__(self, hub: FakeHub) -> None:
+        self.http = http_through(hub, "viewer", self._pass)
+        self.meanwhile: Callable[[], Awaitable[Any]] | None = None
+
+    async def _pass(self, usual: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
+        answer = await usual.send(request)
+        if request.url.path == "/hub/session" and self.meanwhile:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            await meanwhile()
         return answer
-
-    monkeypatch.setattr(hub, "_handle", answered)
 
 
 def content(client: FHIRcastClient) -> Any:
@@ -39,30 +41,30 @@ def content(client: FHIRcastClient) -> Any:
     return client.contexts[R1].content
 
 
-async def reporting(hub: FakeHub) -> FHIRcastClient:
+async def reporting(hub: FakeHub, late: LateAnswers) -> FHIRcastClient:
     """A client that follows a report in which o1 is shared."""
-    client = hub.client("viewer", timings=FAST)
+    client = hub.client("viewer", timings=FAST, http=late.http)
     for name in ("open", "update", "close"):
         client.on(f"DiagnosticReport-{name}", Heard())
     await client.start()
-    await client.open(report("r1"))
+    await client.open(report("r1"), patient("p1"))
     await client.update([observation("o1")])
     await until(lambda: content(client) == {"Observation/o1": observation("o1")}, lambda: client.contexts)
     return client
 
 
 @pytest.mark.req("CLT-6")
-async def test_an_answer_that_an_update_overtook_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_answer_that_an_update_overtook_changes_nothing() -> None:
     async with FakeHub() as hub:
-        client = await reporting(hub)
+        late = LateAnswers(hub)
+        client = await reporting(hub, late)
 
-        def update_it() -> None:
+        async def update_it() -> None:
             version = client.contexts[R1].version
             told = update(str(version), "newer", observation("o2"))
-            subscription = next(iter(hub._subscriptions.values()))
-            hub._send(subscription, told.body)
+            hub.send_frame(encode(told.body).decode())
 
-        late_answer(hub, monkeypatch, update_it)
+        late.meanwhile = update_it
         await client.fetch()
         await until(lambda: client.contexts[R1].version == "newer", lambda: client.contexts[R1])
         assert content(client) == {"Observation/o1": observation("o1"), "Observation/o2": observation("o2")}
@@ -70,21 +72,14 @@ async def test_an_answer_that_an_update_overtook_changes_nothing(monkeypatch: py
 
 
 @pytest.mark.req("CLT-6")
-async def test_an_answer_that_a_close_overtook_is_not_shown_when_it_is_opened_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_an_answer_that_a_close_overtook_is_not_shown_when_it_is_opened_again() -> None:
     async with FakeHub() as hub:
-        client = await reporting(hub)
-        closing: list[asyncio.Task[Any]] = []
-        late_answer(
-            hub,
-            monkeypatch,
-            lambda: closing.append(asyncio.ensure_future(hub.publish("DiagnosticReport-close", report("r1")))),
-        )
+        late = LateAnswers(hub)
+        client = await reporting(hub, late)
+        late.meanwhile = lambda: hub.publish("DiagnosticReport-close", report("r1"))
         await client.fetch()
-        await asyncio.gather(*closing)
         await until(lambda: not client.contexts)
-        await client.open(report("r1"))
+        await client.open(report("r1"), patient("p1"))
         await until(lambda: content(client) is not None, lambda: client.contexts)
         assert content(client) == {}
         await client.stop()

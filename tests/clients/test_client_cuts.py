@@ -13,6 +13,7 @@ import pytest
 from clients import virtual_time
 from clients.fakes import Heard, patient, study
 from fhircast_client import Event, FHIRcastClient, Refuse, Status
+from fhircast_client.socket import Connect
 from fhircast_client.testing import FakeHub
 
 #: Seconds: of the cuts, of the lease that the longest outlives, and until the client must have come back.
@@ -43,8 +44,7 @@ class Follower:
     def right(self) -> list[str | None]:
         """What it may show: what is current at the hub; where nothing is, also what the hub tells those who join, which is the
         newest that is open still."""
-        contexts = self.hub._contexts
-        return [contexts._current] if contexts._current else [None, *list(contexts._opens)[-1:]]
+        return [self.hub.current] if self.hub.current else [None, *self.hub.opened[-1:]]
 
     def _told(self, status: Status) -> None:
         if status.in_sync and self.shown not in self.right:
@@ -127,27 +127,28 @@ def test_a_cut_from_a_hub_that_tells_nothing_ends_in_a_status_that_says_so(cut: 
 def test_a_hub_that_is_away_is_asked_ever_more_seldom_and_not_by_all_at_once() -> None:
     async def play() -> None:
         moments: dict[str, list[float]] = {}
+        loop = asyncio.get_running_loop()
+
+        def noted(name: str, connect: Connect) -> Connect:
+            async def attempt(endpoint: str) -> Any:
+                moments.setdefault(name, []).append(loop.time())
+                return await connect(endpoint)
+
+            return attempt
+
         async with FakeHub() as hub:
-            clients = [hub.client(f"viewer {number}") for number in range(20)]
+            names = [f"viewer {number}" for number in range(20)]
+            clients = [hub.client(name, connect=noted(name, hub.connector(name))) for name in names]
             for client in clients:
                 await client.start()
-            line_up = asyncio.get_running_loop().time()
-
-            def noted(name: str) -> Any:
-                async def refuse() -> None:
-                    moments.setdefault(name, []).append(asyncio.get_running_loop().time() - line_up)
-                    raise OSError("the line is cut")
-
-                return refuse
-
+            moments.clear()
+            cut_at = loop.time()
             hub.cut()
-            for name, line in hub._lines.items():
-                line.pass_handshake = noted(name)  # type: ignore[method-assign]
             await asyncio.sleep(600)
             for client in clients:
                 await client.stop()
         assert all(len(attempts) <= 50 for attempts in moments.values())
-        first = sorted(attempts[0] for attempts in moments.values())
+        first = sorted(attempts[0] - cut_at for attempts in moments.values())
         assert 0.25 <= first[0] < first[-1] <= 0.5
         assert len({round(moment, 3) for moment in first}) > 10
         waits = [after - before for attempts in moments.values() for before, after in pairwise(attempts)]

@@ -6,9 +6,10 @@ import asyncio
 import logging
 from typing import Any
 
+import httpx
 import pytest
 
-from clients.fakes import FAST, Heard, Wire, observation, patient, report, study, until
+from clients.fakes import FAST, Heard, Wire, http_through, observation, patient, report, study, until
 from fhircast_client import Event, HubError, Refuse, Status, Timings
 from fhircast_client.events import context_of, make_event
 from fhircast_client.inbox import MOST_WAITING
@@ -230,10 +231,10 @@ async def test_an_update_that_is_refused_is_nobodys_failure() -> None:
         viewer.on("DiagnosticReport-open", Heard())
         other = hub.client("other", timings=FAST)
         async with viewer, other:
-            await other.open(report("r1"))
+            await other.open(report("r1"), patient("p1"))
             event = await other.update([observation("o1")], report("r1"))
             assert (await hub.acknowledged(event, "viewer")).status == 202
-            done = await hub.publish("DiagnosticReport-open", report("r2"))
+            done = await hub.publish("DiagnosticReport-open", report("r2"), patient("p1"))
             await hub.acknowledged(done, "viewer")
             await until(lambda: viewer.context and viewer.context.anchor == "DiagnosticReport/r2")
             assert viewer.status.in_sync
@@ -259,7 +260,7 @@ async def test_more_events_than_can_wait_are_answered_503() -> None:
 
 @pytest.mark.req("CLT-26")
 async def test_an_older_open_is_acknowledged_and_not_followed() -> None:
-    async with FakeHub() as hub:
+    async with FakeHub("STU2") as hub:
         client = hub.client("viewer", timings=FAST)
         heard = Heard()
         client.on("Patient-open", heard)
@@ -276,16 +277,18 @@ async def test_an_older_open_is_acknowledged_and_not_followed() -> None:
 @pytest.mark.req("CLT-4")
 async def test_what_comes_while_an_own_open_is_on_its_way_waits_for_the_answer() -> None:
     async with FakeHub() as hub:
-        client = hub.client("ehr", timings=FAST)
+        before = make_event(hub.topic, "Patient-open", context_of([patient("before")]), timestamp=_EARLIER)
+
+        async def first_another(usual: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
+            if b"Patient-open" in request.content and b"hub.mode" not in request.content:
+                await hub.publish(before)
+            return await usual.send(request)
+
+        http = http_through(hub, "ehr", first_another)
+        client = hub.client("ehr", timings=FAST, http=http)
         heard = Heard()
         client.on("Patient-open", heard)
-        async with client:
-            before = make_event(hub.topic, "Patient-open", context_of([patient("before")]), timestamp=_EARLIER)
-            client.on_wire(
-                lambda message: (
-                    hub._accept(before.body) if (message.direction, message.kind) == ("out", "publish") else None
-                )
-            )
+        async with http, client:
             own = await client.open(patient("p1"))
             assert (await hub.acknowledged(own)).status == 200
             assert heard.events == [], "what came first is older than what the application shows"
@@ -324,7 +327,7 @@ async def test_a_handler_may_publish_and_share() -> None:
         client.on("DiagnosticReport-open", follow)
         client.on("DiagnosticReport-update", Heard())
         async with client:
-            event = await hub.publish("DiagnosticReport-open", report("r1"))
+            event = await hub.publish("DiagnosticReport-open", report("r1"), patient("p1"))
             assert (await hub.acknowledged(event)).status == 200
             assert client.context
             assert client.context.anchor == "ImagingStudy/s1", "it is newer than what the handler was called for"
@@ -416,7 +419,7 @@ async def test_content_is_fetched_where_an_update_does_not_fit() -> None:
         client.on("DiagnosticReport-update", lambda event: seen.append(client.context and client.context.content))
         other = hub.client("other", timings=FAST)
         async with client, other:
-            await other.open(report("r1"))
+            await other.open(report("r1"), patient("p1"))
             await until(lambda: client.context)
             hub.lose_next(1)
             await other.update([observation("o1")], report("r1"))

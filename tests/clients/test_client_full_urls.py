@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from clients.fakes import FAST, Heard, observation, report, until
+from clients.fakes import FAST, Heard, observation, patient, report, until
 from clients.test_client_engine import engine_with_report, shared_at
 from fhircast_client import FHIRcastClient
 from fhircast_client.events import Event, make_event, parse_event
@@ -140,7 +140,7 @@ async def test_what_is_changed_keeps_its_full_url() -> None:
         for name in ("open", "update"):
             client.on(f"DiagnosticReport-{name}", Heard())
         async with client:
-            await client.open(report("r1"))
+            await client.open(report("r1"), patient("p1"))
             await shares(hub, client, put(UUID), put(None, "o2"))
             made = await client.update([observation("o1", status="final"), observation("o2"), observation("o3")])
             assert entries_of(made) == [
@@ -163,7 +163,7 @@ async def test_who_joins_later_knows_the_full_urls_and_so_does_who_follows_no_up
             client.on("DiagnosticReport-open", Heard())
         first.on("DiagnosticReport-update", Heard())
         async with first:
-            await first.open(report("r1"))
+            await first.open(report("r1"), patient("p1"))
             await shares(hub, first, put(UUID), put("urn:uuid:2", "o2"))
             async with other:
                 await until(lambda: R1 in other.contexts)
@@ -179,7 +179,7 @@ async def test_full_urls_are_no_part_of_the_content_that_applications_see() -> N
         for name in ("open", "update"):
             client.on(f"DiagnosticReport-{name}", Heard())
         async with client:
-            await client.open(report("r1"))
+            await client.open(report("r1"), patient("p1"))
             await shares(hub, client, put(UUID))
             fetched = await client.fetch()
             assert fetched

@@ -7,7 +7,7 @@ import asyncio
 import httpx
 import pytest
 
-from clients.fakes import FAST, PATIENCE, Heard, Wire, patient, until
+from clients.fakes import FAST, PATIENCE, Heard, Sockets, Wire, patient, until
 from fhircast_client import Event, FHIRcastClient, HubError, Refuse, Status, Timings
 from fhircast_client.testing import Answer, FakeHub
 
@@ -17,17 +17,15 @@ pytestmark = pytest.mark.usefixtures("nothing_left")
 @pytest.mark.req("CLT-14")
 async def test_stop_unsubscribes_and_closes_with_1000() -> None:
     async with FakeHub() as hub:
-        client = hub.client("viewer", timings=FAST)
+        sockets = Sockets(hub.connector("viewer"))
+        client = hub.client("viewer", timings=FAST, connect=sockets)
         client.on("Patient-open", Heard())
         wire = Wire(client)
         await client.start()
-        (subscription,) = hub._subscriptions.values()
-        socket = subscription.socket
-        assert socket
         await client.stop()
         assert [message.status for message in wire.of("in", "unsubscribe")] == [202]
         assert hub.subscribed("viewer") == ()
-        assert socket.close_code == 1000
+        assert [socket.close_code for socket in sockets.opened] == [1000]
         assert (client.status.connection, client.status.why) == ("ended", "Stopped")
         await client.stop()
 
@@ -35,14 +33,12 @@ async def test_stop_unsubscribes_and_closes_with_1000() -> None:
 @pytest.mark.req("CLT-14")
 async def test_a_hub_that_is_away_does_not_keep_it_from_stopping_with_1000() -> None:
     async with FakeHub() as hub:
-        client = hub.client("viewer", timings=FAST)
+        sockets = Sockets(hub.connector("viewer"))
+        client = hub.client("viewer", timings=FAST, connect=sockets)
         await client.start()
-        (subscription,) = hub._subscriptions.values()
-        socket = subscription.socket
-        assert socket
         hub.answer_next("unsubscribe", Answer(500))
         await client.stop()
-        assert socket.close_code == 1000
+        assert [socket.close_code for socket in sockets.opened] == [1000]
 
 
 @pytest.mark.req("CLT-14")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -104,8 +105,8 @@ async def test_an_open_is_newer_than_what_the_user_saw_though_another_clock_is_a
         client = hub.client("ehr", timings=FAST)
         client.on("Patient-open", Heard())
         async with client:
-            hour_ahead = (await client.open(patient("p0"))).timestamp
-            ahead = hour_ahead[:11] + "23:59:59.500Z"
+            await client.open(patient("p0"))
+            ahead = (datetime.now(UTC) + timedelta(seconds=50)).isoformat()
             await hub.publish(
                 {
                     "id": "ahead",
@@ -157,7 +158,7 @@ async def test_a_function_is_called_again_after_a_409_five_times_at_most_with_th
     async with FakeHub() as hub:
         client, other = reporting(hub), reporting(hub, "other")
         async with client, other:
-            await client.open(report("r1"))
+            await client.open(report("r1"), patient("p1"))
             seen: list[list[str]] = []
 
             async def add(shared: dict[str, Any]) -> list[Any]:
@@ -188,7 +189,7 @@ async def test_changes_that_are_no_function_are_not_made_again() -> None:
     async with FakeHub() as hub:
         client = reporting(hub)
         async with client:
-            await client.open(report("r1"))
+            await client.open(report("r1"), patient("p1"))
             hub.answer_next("publish", Answer(409, "somebody was faster"))
             with pytest.raises(HubError) as failed:
                 await client.update([observation("o1")])
@@ -202,7 +203,7 @@ async def test_a_function_may_change_what_it_is_given() -> None:
     async with FakeHub() as hub:
         client = reporting(hub)
         async with client:
-            await client.open(report("r1"))
+            await client.open(report("r1"), patient("p1"))
             await client.update([observation("o1", status="preliminary")])
 
             def finish(shared: dict[str, Any]) -> list[Any]:
@@ -220,7 +221,7 @@ async def test_updates_at_the_same_time_are_made_one_after_the_other() -> None:
     async with FakeHub() as hub:
         client = reporting(hub)
         async with client:
-            await client.open(report("r1"))
+            await client.open(report("r1"), patient("p1"))
             await asyncio.gather(*(client.update([observation(f"o{number}")]) for number in range(5)))
             assert len(content(client) or ()) == 5
 
@@ -229,7 +230,7 @@ async def test_updates_at_the_same_time_are_made_one_after_the_other() -> None:
 async def test_who_follows_no_updates_can_share_and_so_can_who_is_not_connected() -> None:
     async with FakeHub() as hub:
         client = hub.client("ehr", timings=FAST)
-        await client.open(report("r1"))
+        await client.open(report("r1"), patient("p1"))
         for number in range(2):
             await client.update([observation(f"o{number}")])
         current = await client.fetch()
@@ -243,7 +244,7 @@ async def test_who_follows_no_updates_can_share_and_so_can_who_is_not_connected(
 async def test_a_function_is_not_given_a_content_that_nobody_knows() -> None:
     async with FakeHub("STU2") as hub:
         client = hub.client("ehr", timings=FAST)
-        await client.open(report("r1"))
+        await client.open(report("r1"), patient("p1"))
         with pytest.raises(HubError, match="not known"):
             await client.update(lambda shared: [observation("o1")])
         await client.update([observation("o1")])
@@ -255,16 +256,9 @@ async def test_an_update_of_what_is_open_and_not_current_waits_for_what_it_misse
     async with FakeHub() as hub:
         client, other = reporting(hub), reporting(hub, "other")
         async with client, other:
-            await client.open(report("r1"))
-            await client.open(report("r2"))
-            accept = hub._accept
-
-            def first_another(message: dict[str, Any]) -> dict[str, Any]:
-                hub._accept = accept  # type: ignore[method-assign]
-                asyncio.get_running_loop().call_later(0.05, lambda: None)
-                raise HubError(409, "somebody was faster")
-
-            hub._accept = first_another  # type: ignore[method-assign]
+            await client.open(report("r1"), patient("p1"))
+            await client.open(report("r2"), patient("p1"))
+            hub.answer_next("publish", Answer(409, "somebody was faster"))
             late = asyncio.create_task(client.update(lambda shared: [observation("mine")], R1))
             await asyncio.sleep(0.1)
             await other.update([observation("theirs")], R1)

@@ -11,7 +11,7 @@ import pytest
 from clients import virtual_time
 from clients.fakes import FAST, Heard, Wire, patient, report, study, until
 from fhircast_client import Event, FHIRcastClient, HubError, Refuse, Timings
-from fhircast_client.events import context_of, make_event
+from fhircast_client.events import context_of, encode, make_event
 from fhircast_client.testing import Answer, FakeHub
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -145,12 +145,11 @@ async def test_a_message_that_cannot_be_read_is_not_passed_over() -> None:
         client, heard = ehr(hub)
         wire = Wire(client)
         async with client:
-            (subscription,) = hub._subscriptions.values()
-            assert subscription.socket
             statuses: list[str] = []
             client.on_status(lambda status: statuses.append(status.why))
-            hub._contexts.accept(make_event(hub.topic, "Patient-open", context_of([patient("p2")])).body)
-            subscription.socket.put('{"timestamp": "2026-01-01T00:00:00Z", "id": "e1", "event": ' + '{"a":' * 100_000)
+            hub.lose_next(1)
+            await hub.publish("Patient-open", patient("p2"))
+            hub.send_frame('{"timestamp": "2026-01-01T00:00:00Z", "id": "e1", "event": ' + '{"a":' * 100_000)
             await until(lambda: heard.anchors == ["Patient/p2"], lambda: statuses)
             await until(lambda: client.status.in_sync)
             assert "could not be read" in statuses[0]
@@ -162,10 +161,8 @@ async def test_a_number_of_any_size_is_read() -> None:
     async with FakeHub() as hub:
         client, heard = ehr(hub)
         async with client:
-            (subscription,) = hub._subscriptions.values()
-            assert subscription.socket
             body = make_event(hub.topic, "Patient-open", context_of([{**patient("p1"), "x": 12}]), own=False).body
-            subscription.socket.put(json.dumps(body).replace("12}", "9" * 5000 + "}"))
+            hub.send_frame(json.dumps(body).replace("12}", "9" * 5000 + "}"))
             await until(lambda: heard.anchors == ["Patient/p1"])
 
 
@@ -288,10 +285,13 @@ async def test_deep_resources_end_no_client() -> None:
         deep = {"x": [deep]}
     async with FakeHub() as hub:
         client, heard = ehr(hub)
+        wire = Wire(client)
         async with client:
             for _ in range(2):
-                event = await hub.publish("Patient-open", {**patient("p1"), "x": deep})
-                assert (await hub.acknowledged(event)).status == 200
+                event = make_event(hub.topic, "Patient-open", context_of([{**patient("p1"), "x": deep}]), own=False)
+                hub.send_frame(encode(event.body).decode())
+            await until(lambda: len(wire.of("out", "acknowledgement")) == 2)
+            assert [message.status for message in wire.of("out", "acknowledgement")] == [200, 200]
             assert heard.anchors == ["Patient/p1"], "they are equal"
 
 
@@ -300,10 +300,8 @@ async def test_an_event_of_another_session_is_not_followed() -> None:
     async with FakeHub() as hub:
         client, heard = ehr(hub)
         async with client:
-            (subscription,) = hub._subscriptions.values()
-            assert subscription.socket
             foreign = make_event("another session", "Patient-open", context_of([patient("p9")]), own=False)
-            subscription.socket.put(foreign.body)
+            hub.send_frame(encode(foreign.body).decode())
             await hub.acknowledged(await hub.publish("Patient-open", patient("p1")))
             assert heard.anchors == ["Patient/p1"]
 

@@ -1,11 +1,11 @@
-"""clients/scenarios.json, which the libraries of both languages play: at a real hub, and at a fake one in the manner of STU2."""
+"""clients/scenarios.json, which the libraries of both languages play: at a real hub, and at the fake one in both manners."""
 
 from __future__ import annotations
 
 import asyncio
 import copy
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -16,6 +16,8 @@ from clients.places import DevHub, FakePlace, RealPlace, scenarios
 from clients.player import Place, Player
 
 _ALL = scenarios()
+#: Makes a session for the clients of one scenario.
+Meet = Callable[[], AbstractAsyncContextManager[Place]]
 #: Scenarios that are played at the same time: they mostly wait.
 _AT_ONCE = 8
 #: Seconds until all of them must be over.
@@ -33,8 +35,8 @@ def _cases(*, stu2: bool) -> list[Any]:
 class Plays:
     """Plays scenarios at one kind of hub, several at once, in a thread of its own."""
 
-    def __init__(self, names: list[str], hub: DevHub | None) -> None:
-        self._hub = hub
+    def __init__(self, names: list[str], meet: Meet, *, tells: bool) -> None:
+        self._meet, self._tells = meet, tells
         self._steps = {one["name"]: one["steps"] for one in _ALL["scenarios"] if one["name"] in names}
         self._outcomes: dict[str, Future[None]] = {name: Future() for name in self._steps}
         self._turns = asyncio.Semaphore(_AT_ONCE)
@@ -53,10 +55,9 @@ class Plays:
         await asyncio.gather(*(self._play(name) for name in self._steps))
 
     async def _play(self, name: str) -> None:
-        place: AbstractAsyncContextManager[Place] = RealPlace(self._hub) if self._hub else FakePlace()
         try:
-            async with self._turns, place as there:
-                player = Player(there, copy.deepcopy(_ALL["resources"]), tells=self._hub is not None)
+            async with self._turns, self._meet() as there:
+                player = Player(there, copy.deepcopy(_ALL["resources"]), tells=self._tells)
                 await player.play(self._steps[name])
         except BaseException as error:
             self._outcomes[name].set_exception(error)
@@ -72,14 +73,21 @@ def _chosen(request: pytest.FixtureRequest, test: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def at_a_real_hub(request: pytest.FixtureRequest, hub: DevHub) -> Iterator[Plays]:
-    plays = Plays(_chosen(request, "test_at_a_real_hub"), hub)
+    plays = Plays(_chosen(request, "test_at_a_real_hub"), lambda: RealPlace(hub), tells=True)
+    yield plays
+    plays.end()
+
+
+@pytest.fixture(scope="module")
+def at_the_fake_hub(request: pytest.FixtureRequest) -> Iterator[Plays]:
+    plays = Plays(_chosen(request, "test_at_the_fake_hub"), lambda: FakePlace("STU3"), tells=True)
     yield plays
     plays.end()
 
 
 @pytest.fixture(scope="module")
 def at_a_hub_of_stu2(request: pytest.FixtureRequest) -> Iterator[Plays]:
-    plays = Plays(_chosen(request, "test_at_a_hub_of_stu2"), None)
+    plays = Plays(_chosen(request, "test_at_a_hub_of_stu2"), lambda: FakePlace("STU2"), tells=False)
     yield plays
     plays.end()
 
@@ -87,6 +95,11 @@ def at_a_hub_of_stu2(request: pytest.FixtureRequest) -> Iterator[Plays]:
 @pytest.mark.parametrize("name", _cases(stu2=False))
 def test_at_a_real_hub(name: str, at_a_real_hub: Plays) -> None:
     at_a_real_hub.outcome(name)
+
+
+@pytest.mark.parametrize("name", _cases(stu2=False))
+def test_at_the_fake_hub(name: str, at_the_fake_hub: Plays) -> None:
+    at_the_fake_hub.outcome(name)
 
 
 @pytest.mark.parametrize("name", _cases(stu2=True))

@@ -1,15 +1,16 @@
 /** What a fake hub knows: which contexts are open, at which version, with which content. No I/O. */
 
 import { HubError } from "./errors.js";
-import { Event, uuid } from "./events.js";
-import { changed, fullUrlIn } from "./sharing.js";
+import { Event, referenceIn, uuid } from "./events.js";
+import { changed, givenUrlIn } from "./sharing.js";
 
 /** @typedef {import("./events.js").Message} Message */
 /** @typedef {import("./sharing.js").Content} Content */
 
+const BAD = 400;
 const CONFLICT = 409;
 
-/** The open contexts of one session. */
+/** The open contexts of one session. tests/clients/test_fake_contexts.py holds them to what the hub's core decides. */
 export class FakeContexts {
   #hasVersions;
   /** By anchor, in the order in which they were opened. @type {Map<string, Message>} */
@@ -17,10 +18,17 @@ export class FakeContexts {
   /** @type {Map<string, Content>} */
   #content = new Map();
   #current = "";
+  /** Of what is current, or of there being nothing. */
+  #version = "0";
   /** @type {Message | null} */
   #home = null;
-  /** The id of the newest change. */
-  #newest = "";
+  /** How many changes were accepted, and how many of them when the context changed last. */
+  #order = 0;
+  #changed = 0;
+  /** When each change was accepted, by its text. @type {Map<string, number>} */
+  #recent = new Map();
+  /** The texts of updates. @type {Set<string>} */
+  #updates = new Set();
 
   /** @param {boolean} hasVersions Whether the hub gives contexts versions (STU3). */
   constructor(hasVersions) {
@@ -31,21 +39,24 @@ export class FakeContexts {
    * Take an event.
    * @param {Message} message
    * @returns {Message | null} What is distributed; null for a repeat of what is not the newest any more.
-   * @throws {HubError} 409 for an update of another version than the current one.
+   * @throws {HubError} 409 for an update of another version than the current one, and for a select of what is not current; 400
+   * where an update deletes what is not shared.
    */
   accept(message) {
     const event = new Event(message);
-    if (event.kind === "open") return this.#open(event, message);
     if (event.kind === "update" && this.#hasVersions) return this.#update(event, message);
-    if (event.kind === "close") {
-      this.#opens.delete(event.anchor);
-      this.#content.delete(event.anchor);
-      if (this.#current === event.anchor) this.#current = "";
-    } else if (event.kind === "home") {
-      this.#current = "";
-      this.#home = message;
+    if (event.kind === "select" && this.#hasVersions) this.#checkSelect(event);
+    if (!event.changes) return message;
+    const text = JSON.stringify(message);
+    const seen = this.#recent.get(text);
+    if (seen !== undefined) {
+      const newest = event.kind === "open" ? (this.#opens.get(event.anchor) ?? message) : message;
+      return seen >= this.#changed ? newest : null;
     }
-    if (event.changes) this.#newest = event.id;
+    this.#recent.set(text, (this.#order += 1));
+    if (event.kind === "open") return this.#open(event, message);
+    if (event.kind === "close") this.#close(event);
+    else this.#goHome(message);
     return message;
   }
 
@@ -59,14 +70,15 @@ export class FakeContexts {
   /** @returns {Record<string, any>} The answer to "Get Current Context". */
   current() {
     const opened = this.#opens.get(this.#current);
-    if (!opened) return { "context.type": "", "context.versionId": "0", "context": [] };
+    if (!opened) return { "context.type": "", "context.versionId": this.#version, "context": [] };
     const { "context.versionId": version, context } = opened.event;
     const content = this.#content.get(this.#current) ?? {};
     const entry = Object.entries(content).map(([ref, resource]) => {
-      const fullUrl = fullUrlIn(content, ref);
-      return fullUrl === ref ? { resource } : { fullUrl, resource };
+      const fullUrl = givenUrlIn(content, ref);
+      return fullUrl ? { fullUrl, resource } : { resource };
     });
-    const bundle = { resourceType: "Bundle", id: version, type: "collection", entry };
+    // FHIR's JSON has no empty arrays.
+    const bundle = { resourceType: "Bundle", id: version, type: "collection", ...(entry.length > 0 ? { entry } : {}) };
     return {
       "context.type": this.#current.split("/", 1)[0],
       "context.versionId": version,
@@ -80,29 +92,58 @@ export class FakeContexts {
   }
 
   /** @param {Event} event @param {Message} message */
-  #open({ anchor, id }, message) {
-    const before = this.#opens.get(anchor);
-    if (before?.id === id) return this.#newest === id ? before : null;
+  #open({ anchor }, message) {
     const opened = this.#versioned(message);
     this.#opens.delete(anchor);
     this.#opens.set(anchor, opened);
     this.#content.set(anchor, this.#content.get(anchor) ?? {});
     this.#current = anchor;
     this.#home = null;
-    this.#newest = id;
+    this.#changed = this.#order;
     return opened;
   }
 
-  /** @param {Event} event @param {Message} message */
+  /** @param {Event} event */
+  #close({ anchor }) {
+    if (this.#opens.delete(anchor)) this.#changed = this.#order;
+    this.#content.delete(anchor);
+    if (this.#current !== anchor) return;
+    this.#current = "";
+    this.#version = uuid();
+  }
+
+  /** @param {Message} message */
+  #goHome(message) {
+    this.#current = "";
+    this.#version = uuid();
+    this.#home = message;
+    this.#changed = this.#order;
+  }
+
+  /** @param {Event} event */
+  #checkSelect({ anchor }) {
+    if (!this.#opens.has(anchor)) throw new HubError(CONFLICT, "expected an open context, and this one is not open");
+    if (this.#current !== anchor) throw new HubError(CONFLICT, "expected a select in the current context");
+  }
+
+  /** @param {Event} event @param {Message} message @returns {Message | null} */
   #update(event, message) {
+    const text = JSON.stringify(message);
     const opened = this.#opens.get(event.anchor);
-    if (!opened) throw new HubError(CONFLICT, "expected an open context");
+    if (!opened) throw new HubError(CONFLICT, "expected an open context, and this one is not open");
+    if (this.#updates.has(text)) return null;
     const version = opened.event["context.versionId"];
     if (event.version !== version) throw new HubError(CONFLICT, `expected the current version ${version}`);
-    this.#content.set(event.anchor, changed(this.#content.get(event.anchor) ?? {}, event));
+    const content = this.#content.get(event.anchor) ?? {};
+    for (const entry of event.resource("updates")?.entry ?? []) {
+      if (entry.request?.method === "DELETE") checkDelete(content, entry);
+    }
+    this.#updates.add(text);
+    this.#content.set(event.anchor, changed(content, event));
     const updated = this.#versioned(message, version);
     const inner = { ...opened.event, "context.versionId": updated.event["context.versionId"] };
     this.#opens.set(event.anchor, { ...opened, event: inner });
+    this.#changed = this.#order += 1;
     return updated;
   }
 
@@ -113,4 +154,12 @@ export class FakeContexts {
     const given = { "context.versionId": uuid(), ...(prior ? { "context.priorVersionId": prior } : {}) };
     return { ...message, event: /** @type {import("./events.js").Body} */ ({ ...inner, ...given }) };
   }
+}
+
+/** @param {Content} content @param {any} entry @throws {HubError} Where it names two resources, or one that is not shared. */
+function checkDelete(content, { fullUrl, request: { url } }) {
+  const owner = Object.keys(content).find((ref) => fullUrl && givenUrlIn(content, ref) === fullUrl);
+  const [one, other] = [owner ?? referenceIn(fullUrl), referenceIn(url)];
+  if (one && other && one !== other) throw new HubError(BAD, `updates: expected one resource, got ${one} and ${other}`);
+  if (!content[one || other]) throw new HubError(BAD, "updates: expected a resource that is shared");
 }

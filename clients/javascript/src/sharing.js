@@ -98,7 +98,12 @@ export function changed(content, event) {
  * @returns {string} The fullUrl under which it is shared; the reference where it has none.
  */
 export function fullUrlIn(content, ref) {
-  return (content && URLS.get(content)?.get(ref)) || ref;
+  return (content && givenUrlIn(content, ref)) || ref;
+}
+
+/** @param {Content} content @param {string} ref @returns {string} The fullUrl under which it was shared; "" where it has none. */
+export function givenUrlIn(content, ref) {
+  return URLS.get(content)?.get(ref) ?? "";
 }
 
 /** What is shared, while it changes. */

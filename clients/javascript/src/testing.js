@@ -258,7 +258,8 @@ export class FakeHub {
     const common = { websocketSupport: true, webhookSupport: false };
     if (!this.#isStu3)
       return { ...common, eventsSupported: EVENTS.map((name) => name.toLowerCase()), fhircastVersion: "STU2" };
-    const capabilities = { supportsGetCurrentContext: true };
+    // As CFG-4: what is published here is told to all in one order, whatever the timestamps say.
+    const capabilities = { supportsGetCurrentContext: true, ordersEvents: true };
     return { ...common, eventsSupported: [...EVENTS, "heartbeat"], fhircastVersion: "3.0.0", capabilities };
   }
 

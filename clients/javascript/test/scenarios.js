@@ -5,7 +5,7 @@ import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { makeEvent } from "../src/events.js";
-import { FHIRcastClient, Refuse } from "../src/index.js";
+import { FHIRcastClient, HubError, Refuse } from "../src/index.js";
 import { updateContext } from "../src/sharing.js";
 import { FakeHub } from "../src/testing.js";
 import { Network, PATIENCE, until } from "./hub.js";
@@ -48,19 +48,23 @@ export function realPlace({ port, token }) {
   };
 }
 
-/** A fake hub in the manner of STU2. @returns {Place} */
-export function fakePlace() {
-  const hub = new FakeHub({ version: "STU2" });
+/** A fake hub. @param {"STU3" | "STU2"} version In whose manner. @returns {Place} */
+export function fakePlace(version) {
+  const hub = new FakeHub({ version });
   return {
     topic: hub.topic,
-    tells: false,
+    tells: version === "STU3",
     client: async (name, options) => ({
       client: hub.client(name, options),
       network: { cut: (how) => hub.cut(name, how), restore: () => hub.restore(name), stop: () => {} },
     }),
     post: async (message) => {
-      await hub.publish(/** @type {any} */ (message));
-      return ACCEPTED;
+      try {
+        await hub.publish(/** @type {any} */ (message));
+        return ACCEPTED;
+      } catch (error) {
+        return /** @type {HubError} */ (error).status;
+      }
     },
     stop: () => hub.stop(),
   };

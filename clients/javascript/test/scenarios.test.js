@@ -22,8 +22,11 @@ describe("scenarios at the real hub", { concurrency: 8 }, () => {
   }
 });
 
-describe("scenarios at a hub in the manner of STU2", { concurrency: 8 }, () => {
-  for (const { name, proves, steps, stu2 } of scenarios) {
-    if (stu2) it(`${proves.join(" ")} ${name}`, () => new Run(fakePlace(), resources).run(steps));
-  }
-});
+for (const version of /** @type {const} */ (["STU3", "STU2"])) {
+  describe(`scenarios at the fake hub in the manner of ${version}`, { concurrency: 8 }, () => {
+    for (const { name, proves, steps, ...plays } of scenarios) {
+      const run = () => new Run(fakePlace(version), resources).run(steps);
+      if (plays[version.toLowerCase()]) it(`${proves.join(" ")} ${name}`, run);
+    }
+  });
+}

@@ -1,15 +1,26 @@
-"""The network between a fake hub and its clients: lines that can be cut, and the sockets on them."""
+"""The network between a fake hub and its clients: lines that can be cut, and the sockets on them.
+
+Both ends are real: what a client sends and gets are WebSocket frames, from and for the hub's own protocol. Only the transport
+between the ends is made up.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import json
+import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import httpx
+from websockets.client import ClientProtocol
+from websockets.frames import Frame, Opcode
+from websockets.protocol import OPEN
+from websockets.uri import parse_uri
 
-_ABNORMAL = 1006
+#: Seconds that the hub has to answer a close, as in `socket.py`.
+_CLOSE_SECONDS = 2.0
+#: The logger that `socket.py` keeps quiet: frames hold endpoints and patients.
+_QUIET = logging.getLogger("fhircast_client.websockets")
 
 
 class FakeClosed(Exception):
@@ -17,20 +28,42 @@ class FakeClosed(Exception):
 
 
 class FakeSocket:
-    """The client's end of a WebSocket. `heard` is called with what it sends, `closed` with it when either side closes."""
+    """The client's end of a WebSocket to `hub`, the protocol at the other end. `heard` is called with each text that the hub gets."""
 
-    def __init__(self, line: Line, heard: Callable[[str], None], closed: Callable[[FakeSocket], None]) -> None:
-        self._line, self._heard, self._closed = line, heard, closed
+    def __init__(self, endpoint: str, line: Line, hub: asyncio.Protocol, heard: Callable[[str], None]) -> None:
+        self._line, self._heard = line, heard
+        self._hub: asyncio.Protocol | None = hub  # as long as the hub takes the connection for one
+        self._loop = asyncio.get_running_loop()
+        self._websocket = ClientProtocol(parse_uri(endpoint), max_size=None, logger=_QUIET)
         self._frames: asyncio.Queue[str | None] = asyncio.Queue()
-        self._open = True
+        self._answered: asyncio.Future[None] = self._loop.create_future()
+        self._gone = asyncio.Event()
         self._dead = False  # cut silently: nothing passes any more
-        self.close_code: int | None = None
         line.sockets.add(self)
+        hub.connection_made(_HubsEnd(self))
+
+    @classmethod
+    async def connect(cls, endpoint: str, line: Line, hub: asyncio.Protocol, heard: Callable[[str], None]) -> Self:
+        """Make a handshake. Raises as websockets does."""
+        socket = cls(endpoint, line, hub, heard)
+        socket._websocket.send_request(socket._websocket.connect())
+        socket._pass_on()
+        try:
+            await socket._answered
+        except BaseException:
+            socket.lose()
+            raise
+        return socket
 
     @property
     def alive(self) -> bool:
         """Whether what is sent arrives."""
-        return self._open and not self._dead
+        return not (self._dead or self._gone.is_set())
+
+    @property
+    def close_code(self) -> int | None:
+        """The code with which the hub closed, None where it just went."""
+        return self._websocket.close_rcvd.code if self._websocket.close_rcvd else None
 
     async def recv(self) -> str:
         """The next frame. Raises FakeClosed."""
@@ -42,33 +75,114 @@ class FakeSocket:
 
     async def send(self, message: str) -> None:
         """Send a frame. Raises FakeClosed."""
-        if not self._open:
+        if self._gone.is_set() or self._websocket.state is not OPEN:
             raise FakeClosed
         if self.alive:
             self._heard(message)
+            self._websocket.send_text(message.encode())
+            self._pass_on()
 
     async def close(self, code: int = 1000) -> None:
-        """Close it from the client's side."""
-        if self._open:
-            self.shut(code)
+        """Close it from the client's side. A hub to which nothing passes is not told."""
+        if self._dead:
+            self._lose_here()
+        elif self._websocket.state is OPEN:
+            self._websocket.send_close(code)
+            self._pass_on()
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self._gone.wait()
+        except TimeoutError:
+            self.lose()
 
-    def put(self, message: dict[str, Any] | str) -> None:
-        """The hub sends a message, or a text that is none."""
+    def put(self, text: str) -> None:
+        """A frame comes that the hub did not send."""
         if self.alive:
-            self._frames.put_nowait(message if isinstance(message, str) else json.dumps(message))
+            self._frames.put_nowait(text)
 
-    def shut(self, code: int) -> None:
-        """It is closed; what was sent before still arrives."""
-        if not self._open:
+    def came(self, data: bytes) -> None:
+        """The hub wrote this."""
+        if not self.alive:
             return
-        self._open, self.close_code = False, None if code == _ABNORMAL else code
+        self._websocket.receive_data(data)
+        for event in self._websocket.events_received():
+            if isinstance(event, Frame):
+                if event.opcode is Opcode.TEXT:
+                    self._frames.put_nowait(bytes(event.data).decode())
+            elif not self._answered.done():
+                self._answer(self._websocket.handshake_exc)
+        self._pass_on()
+
+    def lose(self) -> None:
+        """The connection is over, for both ends; what came before can still be read."""
+        self._lose_here()
+        self.lose_there()
+
+    def lose_there(self) -> None:
+        """The connection is over for the hub. The client notices it too, unless nothing passes."""
+        if not self._dead:
+            self._lose_here()
+        hub, self._hub = self._hub, None
         self._line.sockets.discard(self)
-        self._frames.put_nowait(None)
-        self._closed(self)
+        if hub is not None:
+            hub.connection_lost(None)
+
+    def _lose_here(self) -> None:
+        if not self._gone.is_set():
+            self._gone.set()
+            self._frames.put_nowait(None)
+            self._answer(OSError("the line is cut"))
 
     def silence(self) -> None:
         """Nothing passes any more, and nobody is told."""
         self._dead = True
+
+    def _answer(self, error: Exception | None) -> None:
+        if self._answered.done():
+            return
+        if error is None:
+            self._answered.set_result(None)
+        else:
+            self._answered.set_exception(error)
+
+    def _pass_on(self) -> None:
+        """Hand to the hub what the client's end has to send, as soon as the hub is done with what it does."""
+        for data in self._websocket.data_to_send():
+            self._loop.call_soon(self._arrive, data)
+
+    def _arrive(self, data: bytes) -> None:
+        if data and self._hub is not None and not self._dead:
+            self._hub.data_received(data)
+
+
+class _HubsEnd(asyncio.Transport):
+    """What the hub's end of a socket writes to."""
+
+    def __init__(self, socket: FakeSocket) -> None:
+        super().__init__()
+        self._socket = socket
+        self._closing = False
+
+    def write(self, data: Any) -> None:
+        if not self._closing:
+            self._socket.came(bytes(data))
+
+    def close(self) -> None:
+        if not self._closing:
+            self._closing = True
+            asyncio.get_running_loop().call_soon(self._socket.lose_there)
+
+    def abort(self) -> None:
+        self.close()
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Nothing ever waits here."""
+
+    def get_write_buffer_size(self) -> int:
+        return 0
 
 
 class Line:
@@ -88,7 +202,7 @@ class Line:
             if silently:
                 socket.silence()
             else:
-                socket.shut(_ABNORMAL)
+                socket.lose()
 
     def restore(self) -> None:
         """What is new passes."""

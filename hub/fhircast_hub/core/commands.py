@@ -37,13 +37,17 @@ class Renew(msgspec.Struct, frozen=True):
 
 
 class Unsubscribe(msgspec.Struct, frozen=True):
-    """The end of the subscription `sid`, or of that with this `callback`, or else of the principal's only one (of that name)."""
+    """The end of the subscription `sid`, or of that with this `callback`, or else of the principal's only one (of that name).
+
+    `reason` is what its socket is told.
+    """
 
     principal: Principal
     topic: str
     sid: str | None = None
     name: str | None = None
     callback: str | None = None
+    reason: str = "unsubscribed"
 
 
 class Publish(msgspec.Struct, frozen=True):

@@ -109,7 +109,7 @@ def unsubscribe(session: Session | None, command: Unsubscribe, now: float, rules
         subscription = _only(session, command, now, rules)
     assert session is not None
     check_access(command.principal, command.topic, session.owner)
-    session, effects = end(session, subscription, "unsubscribed")
+    session, effects = end(session, subscription, command.reason)
     return Outcome(session, effects)
 
 

@@ -25,7 +25,7 @@ from fhircast_hub.core.effects import ABNORMAL, GOING_AWAY, POLICY_VIOLATION, SE
 from fhircast_hub.core.errors import HubError, NotFound
 from fhircast_hub.core.principal import SessionKey
 from fhircast_hub.following import Following
-from fhircast_hub.ports import Clock
+from fhircast_hub.ports import Clock, Log
 from fhircast_hub.service import REQUEST_ID, Service
 from fhircast_hub.ws.frames import end_of_frame, payload
 from fhircast_hub.ws.registry import Counters, Registry
@@ -69,6 +69,7 @@ class SocketContext:
         queue_bytes: int,
         queue_messages: int,
         ping_seconds: float,
+        log: Log = _log,
     ) -> None:
         self.service = service
         self.following = following
@@ -81,6 +82,7 @@ class SocketContext:
         self.queue_bytes = queue_bytes
         self.queue_messages = queue_messages
         self.ping_seconds = ping_seconds
+        self.log = log
 
 
 class HubSocket(asyncio.Protocol):
@@ -245,7 +247,7 @@ class HubSocket(asyncio.Protocol):
 
     def _answered(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("socket failed", request_id=self._request_id, exc_info=error)
+            self._context.log.error("socket failed", request_id=self._request_id, exc_info=error)
             self._transport.abort()
 
     async def _subscription(self, path: str) -> tuple[SessionKey, str]:
@@ -272,7 +274,7 @@ class HubSocket(asyncio.Protocol):
 
     def _log(self, event: str, **fields: str | int | None) -> None:
         topic = self._context.hashed(self._session[0].topic) if self._session else None
-        _log.info(event, request_id=self._request_id, topic=topic, **fields)
+        self._context.log.info(event, request_id=self._request_id, topic=topic, **fields)
 
     def _resume(self) -> None:
         """Write what waited, as far as the peer reads; and close after it, if that waited too."""

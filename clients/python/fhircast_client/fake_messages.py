@@ -1,0 +1,83 @@
+"""Messages of a fake hub, beside those that the hub itself writes: what nobody was told of, and what a hub of STU2 says.
+
+A hub of STU2 gives no versions and asks for none. It writes names in lower case, and confirms no renewal.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from fhircast_client.events import Kind, encode, parse_event
+from fhircast_hub.core.effects import Send
+from fhircast_hub.core.names import CATALOGUE
+from fhircast_hub.core.session import OpenContext, Session
+
+#: What a hub of STU2 declares.
+CONFIGURATION_OF_STU2 = {
+    "eventsSupported": [name.lower() for name in CATALOGUE if name != "heartbeat"],
+    "websocketSupport": True,
+    "webhookSupport": False,
+    "fhircastVersion": "STU2",
+}
+_VERSION, _PRIOR = "context.versionId", "context.priorVersionId"
+
+
+def spelled(context: OpenContext) -> str:
+    """`Patient/p1` of an open context."""
+    return f"{context.type}/{context.ref.partition('/')[2]}"
+
+
+def accepted(message: dict[str, Any], session: Session | None) -> dict[str, Any]:
+    """A posted event as it would have been distributed, had anybody asked for it."""
+    event, context = parse_event(message), _context_of(message, session)
+    inner = {name: value for name, value in message["event"].items() if name not in (_VERSION, _PRIOR)}
+    if context is not None and event.kind in (Kind.OPEN, Kind.UPDATE):
+        inner[_VERSION] = context.version
+    if event.kind is Kind.UPDATE:
+        inner[_PRIOR] = event.version
+    return {**message, "event": inner}
+
+
+def is_overtaken(message: dict[str, Any], session: Session | None) -> bool:
+    """Whether an accepted event is an open that was repeated after something newer: the hub tells it to nobody (EVT-17)."""
+    current = session.contexts.get(session.current) if session else None
+    return parse_event(message).kind is Kind.OPEN and (current is None or current.id != message["id"])
+
+
+def from_stu2(message: Any, session: Session | None) -> Any:
+    """What was posted to a hub of STU2, for one of STU3: an update says on which version it was made."""
+    try:
+        is_update = parse_event(message).kind is Kind.UPDATE
+    except ValueError:
+        return message
+    context = _context_of(message, session) if is_update else None
+    return message if context is None else {**message, "event": {**message["event"], _VERSION: context.version}}
+
+
+def to_stu2(message: dict[str, Any]) -> dict[str, Any]:
+    """An event as a hub of STU2 tells it."""
+    inner = {name: value for name, value in message["event"].items() if name not in (_VERSION, _PRIOR)}
+    if inner["hub.event"] == "SyncError":
+        inner["hub.event"] = "syncerror"
+    return {**message, "event": inner}
+
+
+class ConfirmationsOfStu2:
+    """The first one of each socket."""
+
+    def __init__(self) -> None:
+        self._confirmed: set[str] = set()
+
+    def told(self, send: Send, message: dict[str, Any]) -> Send | None:
+        """A confirmation as it is sent; None for that of a renewal."""
+        if self._confirmed.issuperset(send.to):
+            return None
+        self._confirmed.update(send.to)
+        return replace(send, frame=encode({**message, "hub.events": message["hub.events"].lower()}))
+
+
+def _context_of(message: dict[str, Any], session: Session | None) -> OpenContext | None:
+    type_, _, id_ = parse_event(message).anchor.partition("/")
+    return session.contexts.get(f"{type_.lower()}/{id_}") if session else None

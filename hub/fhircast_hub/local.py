@@ -1,0 +1,174 @@
+"""A hub inside of another program, without a server: for the tests of applications (CLT-27).
+
+What it accepts, refuses and says is decided by the same code as in a hub that is served. Its sessions are in memory. Its caller
+says who asks, for no token is looked at, and what time it is. It serves neither webhooks nor the session API.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
+
+from fhircast_hub.api.http import Receive, Scope, Send
+from fhircast_hub.api.hub import HubApi
+from fhircast_hub.api.log import FIELDS, TRAIL, Trail
+from fhircast_hub.core.commands import Unsubscribe
+from fhircast_hub.core.delivery import Deliveries, Policy
+from fhircast_hub.core.effects import Effect
+from fhircast_hub.core.limits import Rules
+from fhircast_hub.core.principal import Principal, SessionKey
+from fhircast_hub.core.scopes import ANY, Scopes
+from fhircast_hub.core.session import Session, Subscription
+from fhircast_hub.endpoints import Endpoints
+from fhircast_hub.following import Following
+from fhircast_hub.ports import Clock
+from fhircast_hub.service import RandomIds, Service
+from fhircast_hub.storage.memory import MemoryStore
+from fhircast_hub.telemetry import Metrics
+from fhircast_hub.usage import Usage
+from fhircast_hub.ws.registry import Registry
+from fhircast_hub.ws.socket import HubSocket, SocketContext
+
+#: The defaults of the settings that are no rules of the core. tests/test_local.py compares them.
+ACK_POLICY = Policy.LENIENT
+PING_SECONDS = 15
+QUEUE_BYTES, QUEUE_MESSAGES = 1 << 20, 256
+MAX_BODY = 1 << 20
+MAX_SUBSCRIPTIONS, MAX_TOPICS = 256, 1000
+
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_REALM, _USER = "local", "user"
+_EVERYTHING = Scopes(frozenset((ANY,)), frozenset((ANY,)))
+#: Requests and sessions are no news to whoever runs the tests of an application; failures of the hub are.
+_WARNINGS: Any = structlog.wrap_logger(None, wrapper_class=structlog.make_filtering_bound_logger("warning"))
+
+
+class LocalHub:
+    """One session at one hub, `topic`, of one user. `url` is hub.url.
+
+    `passes` is called with the effects of each commit, and says which of them are done.
+    """
+
+    def __init__(
+        self, url: str, topic: str, clock: Clock, rules: Rules, passes: Callable[[Sequence[Effect]], Sequence[Effect]]
+    ) -> None:
+        self._url, self._path = url, urlsplit(url).path
+        self._key, self._passes = SessionKey(_REALM, topic), passes
+        self._started = False
+        self._metrics, self._store = Metrics(), MemoryStore()
+        self._endpoints = Endpoints("ws" + url.removeprefix("http"), self._path)
+        usage = Usage(MAX_SUBSCRIPTIONS, MAX_TOPICS)
+        self._service = Service(self._store, clock, RandomIds(), rules, usage, _no_hash, log=_WARNINGS)
+        following = Following(self._service, Deliveries(ACK_POLICY, rules.ack_timeout), clock, self._metrics)
+        self._following, self._registry = following, Registry(following, self._metrics, lambda effect: None)
+        self._sockets = SocketContext(
+            service=self._service,
+            following=following,
+            registry=self._registry,
+            resolve=self._endpoints.resolve,
+            hashed=_no_hash,
+            request_ids=map(str, itertools.count(1)),
+            clock=clock,
+            counters=self._metrics,
+            queue_bytes=QUEUE_BYTES,
+            queue_messages=QUEUE_MESSAGES,
+            ping_seconds=PING_SECONDS,
+            log=_WARNINGS,
+        )
+        self._connections: set[HubSocket] = set()
+
+    @property
+    def session(self) -> Session | None:
+        """The session as it is now, None where there is none."""
+        return next((one for one in self._store.sessions() if one.topic == self._key.topic), None)
+
+    def subscriptions(self, client: str | None = None) -> list[Subscription]:
+        """Those of the application that is called so, or of all, oldest first."""
+        found = self.session.subscriptions.values() if self.session else ()
+        return [one for one in found if client in (None, one.client)]
+
+    def api(self, client: str) -> Application:
+        """The ASGI application under hub.url, for the requests of the application that is called so."""
+        principal = self._principal(client)
+        api = HubApi(
+            service=self._service,
+            verifier=_Believing(principal),
+            endpoints=self._endpoints,
+            hub_url=self._url,
+            path=self._path,
+            max_body=MAX_BODY,
+            fhir_version=None,
+            counters=self._metrics,
+            hashed=_no_hash,
+            callbacks=None,
+            watch=lambda sid, key, token: None,
+            anonymous=principal,
+        )
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            await self._start()
+            scope[FIELDS], scope[TRAIL] = {}, Trail()
+            await api(scope, receive, send)
+
+        return answer
+
+    def socket(self) -> HubSocket:
+        """The hub's end of a new WebSocket: a protocol for a transport. There must be a running loop."""
+        return HubSocket(self._sockets, self._connections)
+
+    def send(self, effects: Sequence[Effect]) -> None:
+        """Send what nobody asked for."""
+        self._registry.deliver(effects)
+
+    def end(self, subscription: Subscription, reason: str) -> None:
+        """End a subscription, soon; its socket is told the reason."""
+        principal = self._principal(subscription.client)
+        command = Unsubscribe(principal, self._key.topic, subscription.sid, reason=reason)
+        self._service.submit_soon(self._key, command)
+
+    def leave(self) -> None:
+        """Tell every socket that the hub stops."""
+        for connection in list(self._connections):
+            connection.shutdown()
+
+    async def stop(self) -> None:
+        """Finish what was begun, and forget all. Transports of sockets are closed by whoever made them, before."""
+        self._following.stop()
+        await self._service.stop()
+
+    async def _start(self) -> None:
+        if not self._started:
+            self._started = True
+            await self._service.start(lambda effects: self._registry.deliver(self._passes(effects)))
+
+    def _principal(self, client: str) -> Principal:
+        return Principal(
+            realm=_REALM,
+            user=_USER,
+            client=client,
+            scopes=_EVERYTHING,
+            expires=math.inf,
+            topics=frozenset((self._key.topic,)),
+        )
+
+
+class _Believing:
+    """A TokenVerifier: whatever the token is, it is this principal's."""
+
+    def __init__(self, principal: Principal) -> None:
+        self._principal = principal
+
+    async def verify(self, token: str) -> Principal:
+        """See ports.TokenVerifier."""
+        return self._principal
+
+
+def _no_hash(topic: str) -> str:
+    """Of a topic nothing is logged."""
+    return ""
