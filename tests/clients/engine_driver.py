@@ -282,7 +282,9 @@ class Driver:
 
     def _end(self, delivery: Delivery, mode: str) -> None:
         if mode == "ok":
-            self.engine.followed(delivery.event, self._now(), told=delivery.told)
+            if opened := self.engine.followed(delivery.event, self._now(), told=delivery.told):
+                applies = lambda: self.engine.may_be_shown(opened)  # noqa: E731  # it is short
+                self._waiting.append(Delivery(opened, "ok", applies=applies, again=True))
         else:
             self.engine.refused(delivery.event, "unsaved notes")
         delivery.done()

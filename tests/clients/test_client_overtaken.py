@@ -55,3 +55,30 @@ async def test_what_is_closed_meanwhile_takes_nobody_elses_place() -> None:
             ids.may.set()
             await until(lambda: heard.anchors == ["Patient/p1"])
             await until(lambda: client.context and client.context.anchor == "Patient/p1")
+
+
+@pytest.mark.req("CLT-32")
+async def test_an_own_open_is_shown_again_where_a_slow_handler_showed_something_older_after_it() -> None:
+    """The user chooses another patient while the handler still fetches the one before."""
+    screen: list[str] = []
+    asked, fetched = asyncio.Event(), asyncio.Event()
+
+    async def show(event: Event) -> None:
+        if event.anchor == "Patient/p1":
+            asked.set()
+            await fetched.wait()
+        screen.append(event.anchor)
+
+    async with FakeHub() as hub:
+        client = hub.client("viewer")
+        client.on("Patient-open", show)
+        async with client:
+            await hub.publish("Patient-open", patient("p1"))
+            await asked.wait()
+            await client.open(patient("p2"))
+            screen.append("Patient/p2")
+            fetched.set()
+            await until(lambda: screen[-2:] == ["Patient/p1", "Patient/p2"], lambda: screen)
+            await until(lambda: client.status.in_sync, lambda: client.status)
+            assert client.context is not None
+            assert client.context.anchor == "Patient/p2"

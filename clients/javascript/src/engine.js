@@ -10,7 +10,7 @@ import { Changes } from "./changes.js";
 import { Contents } from "./content.js";
 import { Context } from "./contexts.js";
 import { anchorKey, kindOf, named } from "./events.js";
-import { Following, saysTheSame } from "./following.js";
+import { belongs, Following, saysTheSame } from "./following.js";
 import { Recent } from "./order.js";
 import { Resending } from "./resending.js";
 import { Sync } from "./status.js";
@@ -39,6 +39,8 @@ export class Engine {
   granted = Object.freeze([]);
   /** The event that its handler is being shown. @type {Event | null} */
   handling = null;
+  /** An own open that was accepted while a handler showed something else. @type {Event | null} */
+  #openedMeanwhile = null;
   #name;
   #handled;
   #order;
@@ -209,9 +211,11 @@ export class Engine {
     this.untold.overtaken(event, true);
     this.following.followed(event, now);
     if (event.opens) this.#show(event, event.id);
+    const { handling } = this;
     const { contexts, home } = this.following;
     const isShown = event === contexts.current || event === home;
     if (event.opens && isShown) this.asking.accepted(this.#order.mark(event));
+    if (event.opens && handling && !handling.own && !belongs(event, handling)) this.#openedMeanwhile = event;
     if (event.changes && !isCertain) this.asking.doubt(UNCERTAIN);
     if (isGranted) return;
     if (event.kind === "close") this.content.closed(event.anchor);
@@ -289,6 +293,7 @@ export class Engine {
     const verdict = again ? "follow" : this.verdict(event);
     if (verdict === "follow") {
       this.handling = event;
+      this.#openedMeanwhile = null;
       this.untold.overtaken(event, false);
       return verdict;
     }
@@ -310,6 +315,8 @@ export class Engine {
    * @param {Event} event
    * @param {bigint} now
    * @param {boolean} [isTold] The hub only named it when it was asked, and gave no timestamp.
+   * @returns {Event | null} An own open that the application must be handed again: the handler ended after the hub had
+   *     accepted that, and so may have shown the older context over the newer.
    */
   followed(event, now, isTold = false) {
     this.#ends(event);
@@ -317,11 +324,22 @@ export class Engine {
       this.following.told(event);
       this.sync.recoveredAll();
       this.#show(event);
-      return;
+    } else {
+      this.following.followed(event, now);
+      if (event.opens) this.#show(event);
+      this.sync.recovered(event.id);
     }
-    this.following.followed(event, now);
-    if (event.opens) this.#show(event);
-    this.sync.recovered(event.id);
+    const own = this.#openedMeanwhile;
+    this.#openedMeanwhile = null;
+    if (!own || !event.changes) return null;
+    this.sync.failed(own, this.#order.mark(own), `${event.name} was shown here after the newer ${own.name}`);
+    return this.#handled.has(own.name.toLowerCase()) ? own : null;
+  }
+
+  /** @param {Event} event @returns {boolean} Whether an own open is what this application shows, or should: nothing newer came. */
+  mayBeShown(event) {
+    const shown = this.following.contexts.current ?? this.following.home;
+    return shown?.id === event.id || this.changes.isNewest(event);
   }
 
   /** Its handler refused or failed. @param {Event} event @param {string} why A part of a sentence. */

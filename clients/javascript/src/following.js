@@ -332,3 +332,8 @@ export function saysTheSame(one, other) {
     sameJson(one.context, other.context)
   );
 }
+
+/** @param {Event} opened @param {Event} shown @returns {boolean} Whether the first belongs to the other, as a study of that patient does. */
+export function belongs(opened, shown) {
+  return opened.context.some((item) => named(item) === shown.anchor);
+}

@@ -193,11 +193,16 @@ export class Inbox {
       delivery.answer(OK);
       return;
     }
-    if (status === OK) engine.followed(event, now(), delivery.told);
+    if (status === OK) this.#handAgain(engine.followed(event, now(), delivery.told));
     else engine.refused(event, reason);
     const inTime = delivery.answer(status, status === CONFLICT ? reason : "");
     delivery.finish(status === OK);
     if (status !== OK && !inTime && !delivery.isGivenUp) this.#refuseLate(event, reason);
+  }
+
+  /** @param {Event | null} opened An own open that an older context may have been shown over. */
+  #handAgain(opened) {
+    if (opened) this.deliver(new Delivery(opened, { applies: () => this.#parts.engine.mayBeShown(opened), again: true }));
   }
 
   /** @param {Delivery} delivery */

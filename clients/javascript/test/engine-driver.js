@@ -272,8 +272,9 @@ export class Driver {
 
   /** @param {Delivery} delivery @param {string} mode */
   #end({ event, told, done }, mode) {
-    if (mode === "ok") this.engine.followed(event, this.#now, told);
-    else this.engine.refused(event, "unsaved notes");
+    const opened = mode === "ok" ? this.engine.followed(event, this.#now, told) : null;
+    if (opened) this.#wait(opened, "ok", { applies: () => this.engine.mayBeShown(opened), again: true });
+    if (mode !== "ok") this.engine.refused(event, "unsaved notes");
     done();
   }
 

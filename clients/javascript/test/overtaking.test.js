@@ -214,3 +214,23 @@ test("CLT-26 what is closed here meanwhile takes nobody else's place", async (t)
   assert.deepEqual(heard, ["Patient/p1"]);
   assert.equal(client.context?.anchor, "Patient/p1");
 });
+
+test("CLT-32 an own open is shown again where a slow handler showed something older after it", async (t) => {
+  /** @type {string[]} */
+  const screen = [];
+  const { calls, act } = slow();
+  const show = async (/** @type {any} */ { anchor }) => {
+    if (anchor === "Patient/p1") await act();
+    screen.push(anchor);
+  };
+  const { hub, client } = setUp(t, { handlers: { "Patient-open": show } });
+  await client.start();
+  hub.socket.tell(event("Patient-open", [PATIENT]));
+  await flush();
+  await client.open(OTHER);
+  screen.push("Patient/p2");
+  calls[0]?.end();
+  await flush();
+  assert.deepEqual(screen, ["Patient/p2", "Patient/p1", "Patient/p2"]);
+  assert.deepEqual([client.status.inSync, client.context?.anchor], [true, "Patient/p2"]);
+});

@@ -14,7 +14,7 @@ from fhircast_client.changes import Changes
 from fhircast_client.content import Contents
 from fhircast_client.contexts import Context
 from fhircast_client.events import Event, Kind, key_of, kind_of, named
-from fhircast_client.following import Following, Verdict, says_the_same
+from fhircast_client.following import Following, Verdict, belongs, says_the_same
 from fhircast_client.order import Mark, Order, Recent
 from fhircast_client.resending import Resending
 from fhircast_client.status import Sync
@@ -53,6 +53,9 @@ class Engine:
         self._own = Recent()
         self._on_their_way = Recent()
         self._last_shown = Mark(0, None, 0)
+        self._opened_meanwhile: Event | None = (
+            None  # an own open that was accepted while a handler showed something else
+        )
 
     @property
     def _order(self) -> Order:
@@ -175,9 +178,10 @@ class Engine:
         self.following.followed(event, now)
         if event.kind.opens:
             self._show(event, own_id=event.id)
-            is_shown = event in (self.following.contexts.current, self.following.home)
-            if is_shown:
+            if event in (self.following.contexts.current, self.following.home):
                 self.asking.accepted(self._order.mark(event))
+            if self.handling is not None and not self.handling.own and not belongs(event, self.handling):
+                self._opened_meanwhile = event
         if event.kind.changes_context and not is_certain:
             self.asking.doubt(UNCERTAIN)
         if event.kind is Kind.CLOSE and not is_granted:
@@ -243,7 +247,7 @@ class Engine:
         """An event has its turn; `again`: neither its age nor that it is a repeat counts. What is not followed is taken in."""
         verdict = Verdict.FOLLOW if again else self.verdict(event)
         if verdict is Verdict.FOLLOW:
-            self.handling = event
+            self.handling, self._opened_meanwhile = event, None
             self.untold.overtaken(event, by_own=False)
             return verdict
         self.untold.settled(event)
@@ -260,18 +264,32 @@ class Engine:
         """The event that has its turn is not to be followed any more."""
         self.handling = None
 
-    def followed(self, event: Event, now: int, *, told: bool = False) -> None:
-        """Its handler followed it; `told`: the hub only named it when it was asked, and gave no timestamp."""
+    def followed(self, event: Event, now: int, *, told: bool = False) -> Event | None:
+        """Its handler followed it; `told`: the hub only named it when it was asked, and gave no timestamp.
+
+        Returns an own open that the application must be handed again: the handler ended after the hub had accepted that, and so may
+        have shown the older context over the newer.
+        """
         self._ends(event)
         if told:
             self.following.told(event)
             self.sync.recovered_all()
             self._show(event)
-            return
-        self.following.followed(event, now)
-        if event.kind.opens:
-            self._show(event)
-        self.sync.recovered(event.id)
+        else:
+            self.following.followed(event, now)
+            if event.kind.opens:
+                self._show(event)
+            self.sync.recovered(event.id)
+        own, self._opened_meanwhile = self._opened_meanwhile, None
+        if own is None or not event.kind.changes_context:
+            return None
+        self.sync.failed(own, self._order.mark(own), f"{event.name} was shown here after the newer {own.name}")
+        return own if own.name.lower() in self._handled else None
+
+    def may_be_shown(self, event: Event) -> bool:
+        """Whether an own open is what this application shows, or should: nothing newer came."""
+        shown = self.following.contexts.current or self.following.home
+        return (shown is not None and shown.id == event.id) or self.changes.is_newest(event)
 
     def refused(self, event: Event, why: str) -> None:
         """Its handler refused or failed; `why` is a part of a sentence."""

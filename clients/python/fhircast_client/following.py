@@ -260,3 +260,8 @@ def says_the_same(one: Event, other: Event) -> bool:
         and one.name.lower() == other.name.lower()
         and same_json(one.context, other.context)
     )
+
+
+def belongs(opened: Event, shown: Event) -> bool:
+    """Whether what was opened belongs to what is shown, as a study of that patient does."""
+    return shown.anchor in [named(item) for item in opened.context]

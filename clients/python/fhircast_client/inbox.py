@@ -207,7 +207,8 @@ class Inbox:
             delivery.answer(_OK)
             return
         if status == _OK:
-            self._engine.followed(event, now(), told=delivery.told)
+            if opened := self._engine.followed(event, now(), told=delivery.told):
+                self.deliver(Delivery(opened, applies=lambda: self._engine.may_be_shown(opened), again=True))
         else:
             self._engine.refused(event, reason)
         in_time = delivery.answer(status, reason if status == _CONFLICT else None)
