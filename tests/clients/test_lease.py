@@ -13,6 +13,7 @@ from fhircast_client.connection import Connection
 from fhircast_client.errors import HubError
 from fhircast_client.frames import Confirmation
 from fhircast_client.hub import Configuration
+from fhircast_client.lease import Lease
 from fhircast_client.socket import Channel
 from fhircast_client.timing import Timings
 
@@ -73,7 +74,20 @@ class _Listener:
 @pytest.mark.req("CLT-10")
 @pytest.mark.parametrize(("status", "tries"), [(403, 1), (503, 3)])
 def test_a_lease_that_is_not_renewed_ends_the_connection(status: int, tries: int) -> None:
-    hub, listener = _Hub(HubError(status, "no")), _Listener()
+    listener = _Listener()
+    hub = played(status, listener)
+    renewals = [at for at, endpoint in hub.asked if endpoint == "ws://hub.invalid/1"]
+    assert len(renewals) >= tries
+    assert 75 <= renewals[0] < 80
+    (lost, why), *_ = listener.lost
+    assert why == "the hub did not renew the subscription"
+    assert lost == pytest.approx(LEASE, abs=1)
+    assert next(endpoint for at, endpoint in hub.asked if at >= lost) is None, "it subscribes anew"
+
+
+def played(status: int, listener: _Listener | None = None) -> _Hub:
+    """A hub that answered renewals so, for one and a half leases."""
+    hub = _Hub(HubError(status, "no"))
 
     async def connect(endpoint: str) -> _Socket:
         return _Socket()
@@ -81,7 +95,7 @@ def test_a_lease_that_is_not_renewed_ends_the_connection(status: int, tries: int
     async def play() -> None:
         connection = Connection(
             hub,  # type: ignore[arg-type]
-            listener,
+            listener or _Listener(),
             connect,
             Timings(),
             events=["x"],
@@ -95,10 +109,44 @@ def test_a_lease_that_is_not_renewed_ends_the_connection(status: int, tries: int
         await asyncio.gather(running, return_exceptions=True)
 
     virtual_time.run(play())
+    return hub
+
+
+@pytest.mark.req("CLT-10")
+def test_a_confirmation_that_comes_meanwhile_prolongs_the_lease() -> None:
+    lasted: list[bool] = []
+
+    async def play() -> None:
+        loop = asyncio.get_running_loop()
+        lease = Lease(loop.time)
+        lease.granted(100, new_socket=True)
+        loop.call_later(80, lambda: lease.granted(100, new_socket=False))
+        await asyncio.sleep(76)
+        lasted.append(await lease.lasts(60))
+        await lease.over()
+        assert loop.time() == pytest.approx(180)
+
+    virtual_time.run(play())
+    assert lasted == [True]
+
+
+@pytest.mark.req("CLT-10")
+def test_a_hub_that_does_not_say_gives_what_was_asked_for_or_given_before() -> None:
+    lease = Lease(lambda: 1000.0, asked=100)
+    lease.granted(None, new_socket=True)
+    assert lease.renew_at is not None
+    assert 1070 < lease.renew_at < 1080
+    lease.asking()
+    lease.granted(50, new_socket=False)
+    lease.granted(None, new_socket=False)
+    assert lease.renew_at < 1050
+    silent = Lease(lambda: 1000.0)
+    silent.granted(None, new_socket=True)
+    assert silent.renew_at is None
+
+
+@pytest.mark.req("CLT-10")
+def test_renewals_are_tried_less_and_less_often() -> None:
+    hub = played(503)
     renewals = [at for at, endpoint in hub.asked if endpoint == "ws://hub.invalid/1"]
-    assert len(renewals) >= tries
-    assert 75 <= renewals[0] < 80
-    (lost, why), *_ = listener.lost
-    assert why == "the hub did not renew the subscription"
-    assert lost == pytest.approx(LEASE, abs=1)
-    assert next(endpoint for at, endpoint in hub.asked if at >= lost) is None, "it subscribes anew"
+    assert len(renewals) < 9, renewals

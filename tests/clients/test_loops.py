@@ -8,11 +8,12 @@ import uuid
 import warnings
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from clients.fakes import Heard, patient
 from clients.places import DevHub
-from fhircast_client import FHIRcastClient
+from fhircast_client import FHIRcastClient, HubError
 
 
 @pytest.fixture
@@ -27,8 +28,14 @@ def client(hub: DevHub) -> Iterator[FHIRcastClient]:
 
 @pytest.mark.req("CLT-29")
 def test_call_after_call_of_asyncio_run(client: FHIRcastClient) -> None:
+    numbers = iter(range(100))
+
+    def change(content: object) -> list[dict[str, str]]:
+        return [{"resourceType": "Observation", "id": f"o{next(numbers)}"}]
+
     async def both() -> None:
         await asyncio.gather(client.open(patient("p1")), client.open(patient("p2")), client.fetch())
+        await asyncio.gather(client.update(change), client.update(change))
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a connection that is left open would be one
@@ -91,3 +98,47 @@ def test_calls_that_another_thread_hands_over(client: FHIRcastClient) -> None:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+@pytest.mark.req("CLT-29")
+def test_tokens_are_asked_for_in_each_loop(hub: DevHub) -> None:
+    async def get_token() -> str:
+        await asyncio.sleep(0)
+        return "expired" if next(numbers) < 3 else hub.token
+
+    numbers = iter(range(100))
+    client = FHIRcastClient(f"http://127.0.0.1:{hub.process.port}/api/hub", f"loops-{uuid.uuid4()}", token=get_token)
+
+    async def both() -> None:
+        await asyncio.gather(client.fetch(), client.fetch())
+
+    for _ in range(2):
+        with pytest.raises(HubError):
+            asyncio.run(both())  # both wait for the one who asks for a token
+    asyncio.run(both())
+
+
+@pytest.mark.req("CLT-29")
+def test_a_client_that_was_left_running_says_so(client: FHIRcastClient) -> None:
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(client.start())
+    for call in (client.stop, client.start, client.fetch):
+        with pytest.raises(RuntimeError, match="stopped before its event loop was left"):
+            asyncio.run(call())
+    loop.run_until_complete(client.stop())
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
+    asyncio.run(client.open(patient("p1")))
+
+
+@pytest.mark.req("CLT-29")
+def test_connections_that_are_given_are_of_one_loop(hub: DevHub) -> None:
+    http = httpx.AsyncClient(trust_env=False)
+    url = f"http://127.0.0.1:{hub.process.port}/api/hub"
+    client = FHIRcastClient(url, f"loops-{uuid.uuid4()}", token=hub.token, http=http)
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(client.fetch())
+    with pytest.raises(RuntimeError, match="another loop used it before: leave the option out"):
+        asyncio.run(client.fetch())
+    loop.run_until_complete(http.aclose())
+    loop.close()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -177,6 +179,75 @@ async def test_a_proxy_at_which_nothing_listens(ask: Ask, monkeypatch: pytest.Mo
 
 
 @pytest.mark.req("CLT-28")
+@EITHER
+async def test_a_proxy_whose_certificate_is_not_trusted(
+    ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with https(tmp_path) as (origin, _):
+        say_of_proxies(monkeypatch, HTTPS_PROXY=origin)
+        said = await ask("https://hub.example")
+    assert said.startswith("the hub cannot be reached: the certificate of the proxy in HTTPS_PROXY is not trusted (")
+
+
+@pytest.mark.req("CLT-28")
+async def test_a_proxy_is_trusted_as_the_hub_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proxy answers CONNECT with 404: it was reached."""
+    async with https(tmp_path) as (origin, certificate):
+        say_of_proxies(monkeypatch, HTTPS_PROXY=origin)
+        tls = ssl.create_default_context(cafile=certificate)
+        client = FHIRcastClient("https://hub.example/api/hub", "t", tls=tls)
+        with pytest.raises(HubError) as error:
+            await client.fetch()
+        await client.stop()
+        with pytest.raises(Exception, match=r"CONNECT|proxy") as closed:
+            await connect("wss://hub.example/e", tls)
+    assert "certificate" not in error.value.message + str(closed.value)
+
+
+@pytest.mark.req("CLT-28")
+async def test_a_proxy_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        say_of_proxies(monkeypatch, HTTPS_PROXY=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        said = await over_http("https://hub.example")
+    assert said == "the hub cannot be reached: the proxy in HTTPS_PROXY answered 407 to CONNECT"
+
+
+@pytest.mark.req("CLT-28")
+async def test_what_the_application_was_handling_is_not_the_reason() -> None:
+    port = free_port()
+    try:
+        raise socket.gaierror("of the application's own")
+    except socket.gaierror:
+        said = await over_http(f"http://127.0.0.1:{port}")
+    assert said == f"the hub cannot be reached: nothing listens at 127.0.0.1:{port}"
+
+
+@pytest.mark.req("CLT-28")
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ExceptionGroup("all", [OSError(errno.ECONNREFUSED, "refused")]), "nothing listens at hub.example:443"),
+        (OSError(errno.EHOSTUNREACH, "no route"), "there is no way to hub.example from this machine"),
+        (TimeoutError(), "no answer came in time"),
+        (
+            ssl.SSLCertVerificationError("without a code"),
+            "the certificate of hub.example is not valid (no reason given)",
+        ),
+        (ssl.SSLError(1, "odd"), "TLS with hub.example failed (SSLError)"),
+        (ValueError("wss://hub.example/secret"), "ValueError"),
+    ],
+)
+def test_odd_errors_are_said_without_the_endpoint(error: Exception, said: str) -> None:
+    assert why_unreachable(error, "wss://hub.example/secret") == said
+    assert why_unreachable(error, "wss://\ud83d/secret") == type(error).__name__
+
+
+@pytest.mark.req("CLT-28")
 async def test_every_try_says_why_and_no_endpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     async with https(tmp_path) as (origin, _):
@@ -219,7 +290,21 @@ async def test_the_hubs_own_words_are_shown_and_not_logged(caplog: pytest.LogCap
     "url",
     ["", "hub.example.org/api/hub", "localhost:8080/api/hub", "wss://hub.example.org", "https:///api", "/api/hub"],
 )
-def test_a_hub_url_that_is_none_is_an_error_at_once(url: str) -> None:
+def test_a_hub_url_that_is_none_is_an_error_at_once(url: Any) -> None:
     with pytest.raises(ValueError, match=r"^expected hub\.url to be a URL such as https://") as error:
         FHIRcastClient(url, "t")
     assert repr(url) in str(error.value)
+
+
+@pytest.mark.req("CLT-28")
+def test_a_hub_url_with_a_password_is_not_shown() -> None:
+    with pytest.raises(ValueError, match="without a user and a password") as error:
+        FHIRcastClient("https://me:s3cret@hub.example.org/api/hub", "t")
+    assert "s3cret" not in str(error.value)
+
+
+@pytest.mark.req("CLT-28")
+@pytest.mark.parametrize("topic", [None, "", 7])
+def test_a_topic_that_is_none_is_an_error_at_once(topic: Any) -> None:
+    with pytest.raises(ValueError, match=r"^expected hub\.topic to be a text that is not empty, got "):
+        FHIRcastClient("https://hub.example.org/api/hub", topic)

@@ -9,7 +9,7 @@ from fhircast_client.loops import PerLoop
 
 
 class Arrivals:
-    """Who waits for something is woken whenever an event came."""
+    """Wakes those who wait, whenever an event came."""
 
     def __init__(self) -> None:
         self._news = PerLoop(asyncio.Event)

@@ -42,7 +42,7 @@ class FHIRcastClient:
     hub's heartbeats where it has some. `tls` says which certificates are trusted, by default those that the system trusts. `http` and
     `connect` (from an endpoint to a WebSocket) replace the client's own.
 
-    Raises ValueError for a hub.url without scheme or host, and for a token that cannot be sent.
+    Raises ValueError for a hub.url without scheme or host, an empty topic, and a token that cannot be sent.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class FHIRcastClient:
 
         Raises HubError when the hub says never, TokenError when no token is good, RuntimeError when it runs already.
         """
-        self._loop.enter()
+        self._enter()
         if self._main is not None:
             raise RuntimeError("expected a client that does not run")
         self._error = None
@@ -142,7 +142,7 @@ class FHIRcastClient:
 
     async def stop(self) -> None:
         """Unsubscribe, close, and end whatever runs; a handler that calls it is let finish. It may be called at any time."""
-        self._loop.enter()
+        self._enter()
         main, inside = self._main, self._session.inbox.inside
         if main is None:
             await self._hub.close()
@@ -160,7 +160,7 @@ class FHIRcastClient:
 
     async def run(self) -> None:
         """Until `stop`, or until the client cannot go on; it starts where it does not run. Raises HubError and TokenError."""
-        self._loop.enter()
+        self._enter()
         if self._main is None and self._error is None:
             await self.start()
         if self._main is not None:
@@ -178,12 +178,12 @@ class FHIRcastClient:
 
         Raises HubError, and ValueError for what is no FHIR resource with an id.
         """
-        self._loop.enter()
+        self._enter()
         return await self._session.publisher.open(*_about("open", resources))
 
     async def close(self, *resources: Resource) -> Event:
         """Close a context for everybody; as `open`."""
-        self._loop.enter()
+        self._enter()
         return await self._session.publisher.publish(*_about("close", resources))
 
     async def publish(
@@ -196,7 +196,7 @@ class FHIRcastClient:
     ) -> Event:
         """Publish any event; `context` is the array of `{"key", "resource"}` items. `id` is a new UUID and `timestamp` now unless
         given. Returns when the hub has accepted. Raises HubError."""
-        self._loop.enter()
+        self._enter()
         return await self._session.publisher.publish(name, context, id=id, timestamp=timestamp)
 
     async def update(self, changes: Changes, anchor: Change | None = None) -> Event:
@@ -206,17 +206,17 @@ class FHIRcastClient:
 
         Raises HubError, with status 409 where somebody else was faster; ValueError where there is no context.
         """
-        self._loop.enter()
+        self._enter()
         return await self._session.updates.update(changes, self._anchor(anchor))
 
     async def select(self, items: Iterable[Change], anchor: Change | None = None) -> Event:
         """Tell what is selected in a context, by default the current one: resources or references; none clears the selection."""
-        self._loop.enter()
+        self._enter()
         return await self._session.updates.select(items, self._anchor(anchor))
 
     async def fetch(self) -> Context | None:
         """Ask the hub what is current; None for nothing. No handler is called. Raises HubError, 404 where the hub does not tell."""
-        self._loop.enter()
+        self._enter()
         return await self._session.updates.fetch()
 
     async def catch_up(self) -> bool:
@@ -224,7 +224,7 @@ class FHIRcastClient:
 
         Raises RuntimeError within a handler, which it would wait for, and where the client does not run.
         """
-        self._loop.enter()
+        self._enter()
         if self._session.inbox.inside or self._main is None:
             raise RuntimeError("expected a client that runs, and no handler that waits for itself")
         event = self._session.engine.to_catch_up()
@@ -313,6 +313,16 @@ class FHIRcastClient:
         beside.close()
         work.close()
         return None
+
+    def _enter(self) -> None:
+        """Raises RuntimeError where the client is in use in another event loop, or runs still in one that stands still."""
+        self._loop.enter()
+        if self._main is None or self._main.get_loop() is asyncio.get_running_loop():
+            return
+        if not self._main.get_loop().is_closed():
+            raise RuntimeError("expected a client that was stopped before its event loop was left: await stop() there")
+        self._main = self._connection = self._group = None
+        self._session.ended("Its event loop was closed")
 
     def _anchor(self, anchor: Change | None) -> str:
         if anchor is not None:

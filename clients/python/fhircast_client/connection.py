@@ -85,7 +85,7 @@ class Connection:
         self._was_confirmed = False
         self._leaving = False
         self._confirmed = asyncio.Event()
-        self._lease, self._beats = Lease(), Heartbeats()
+        self._lease, self._beats = Lease(asked=lease_seconds), Heartbeats()
         #: The endpoint of the subscription, a secret; None where there is none.
         self.endpoint: str | None = None
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -15,14 +17,18 @@ import httpx
 
 from fhircast_client.errors import HubError, TokenError, in_one_line
 from fhircast_client.events import WireMessage, decode, encode
-from fhircast_client.loops import PerLoop
-from fhircast_client.proxies import UnusableProxy, http_client
+from fhircast_client.pool import Pool
+from fhircast_client.proxies import UnusableProxy
 from fhircast_client.tokens import Tokens
 from fhircast_client.unreachable import why_unreachable
 
 _FORM = "application/x-www-form-urlencoded"
 _ENDPOINT = "hub.channel.endpoint"
 _UNAUTHORIZED = 401
+_HUB_URL = re.compile(
+    r"https?://(?P<user>[^/?#\s]*@)?(?:\[[0-9a-f:.]+\]|[^/?#\s:@%]+)(?::(?P<port>\d{1,5}))?(?:[/?#]\S*)?", re.IGNORECASE
+)
+_MOST_PORT = 65535
 _NO_REASON = "no reason given"
 _BUSY = frozenset((429, 503))
 
@@ -37,7 +43,7 @@ class Configuration:
 
 class Hub:
     """One session at one hub. `timeout` is in seconds, for one answer; `wire` is told each message, without tokens and endpoints;
-    `tls` says whom the client trusts. Raises ValueError for a hub.url that is none.
+    `tls` says whom the client trusts. Raises ValueError for a hub.url and a hub.topic that are none.
 
     All calls raise HubError, with status 0 where there was no answer, and TokenError after a second 401.
     """
@@ -53,10 +59,9 @@ class Hub:
         http: httpx.AsyncClient | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._url, self._topic = checked_url(url).rstrip("/"), topic
+        self._url, self._topic = checked_url(url).rstrip("/"), _checked_topic(topic)
         self._tokens, self._timeout, self._wire = tokens, timeout, wire
-        self._http = http
-        self._pool = PerLoop(lambda: _Pool(timeout, tls))
+        self._pool = Pool(http, timeout, tls)
 
     async def subscribe(
         self,
@@ -111,7 +116,7 @@ class Hub:
 
     async def close(self) -> None:
         """Close the connections that are its own."""
-        await self._pool.here.close()
+        await self._pool.close()
 
     def _form(self, mode: str, name: str, endpoint: str | None) -> dict[str, str]:
         form = {"hub.channel.type": "websocket", "hub.mode": mode, "hub.topic": self._topic}
@@ -141,6 +146,10 @@ class Hub:
         reason = (is_hubs and words(response)) or httpx.codes.get_reason_phrase(response.status_code) or _NO_REASON
         if response.status_code == _UNAUTHORIZED:
             raise TokenError(reason, is_hubs=is_hubs)
+        if response.is_success and _is_page(response):
+            raise HubError(
+                0, f"something else than the hub answered, with a page ({response.status_code})", is_hubs=False
+            )
         if not response.is_success:
             raise HubError(response.status_code, reason, _retry_after(response), is_hubs=is_hubs)
         return response
@@ -174,7 +183,7 @@ class Hub:
         content = None
         if event is not None:
             headers["Content-Type"], content = "application/json", encode(event)
-        http = self._http or await self._pool.here.http()
+        http, outer = await self._pool.http(), sys.exception()
         try:
             async with asyncio.timeout(self._timeout):
                 return await http.request(
@@ -185,47 +194,30 @@ class Hub:
         except UnusableProxy as error:
             raise HubError(0, f"the hub cannot be reached: {error}") from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, RuntimeError) as error:
-            raise HubError(0, f"the hub cannot be reached: {why_unreachable(error, self._url)}") from None
+            raise HubError(0, f"the hub cannot be reached: {why_unreachable(error, self._url, outer)}") from None
 
 
-class _Pool:
-    """The connections of one event loop, which `asyncio.run` closes when it ends its generators."""
-
-    def __init__(self, timeout: float, tls: ssl.SSLContext | None) -> None:
-        self._timeout, self._tls = timeout, tls
-        self._http: httpx.AsyncClient | None = None
-        self._held = self._hold()
-
-    async def http(self) -> httpx.AsyncClient:
-        """The pool, open."""
-        if self._http is None:
-            self._held = self._hold()
-            self._http = await anext(self._held)
-        return self._http
-
-    async def close(self) -> None:
-        """Close it; it may be opened again."""
-        await self._held.aclose()
-
-    async def _hold(self) -> AsyncGenerator[httpx.AsyncClient]:
-        http = http_client(self._timeout, self._tls)
-        try:
-            yield http
-        finally:
-            self._http = None
-            await http.aclose()
-
-
-def checked_url(url: str) -> str:
-    """hub.url as it was given. Raises ValueError for what is no URL of http or https with a host."""
-    try:
-        found = httpx.URL(url)
-        is_one = found.scheme in ("http", "https") and bool(found.host)
-    except (httpx.InvalidURL, TypeError):
-        is_one = False
-    if not is_one:
+def checked_url(url: object) -> str:
+    """hub.url as it was given. Raises ValueError for what is no URL of http or https, and for one with a password in it."""
+    parts = _HUB_URL.fullmatch(url) if isinstance(url, str) else None
+    if not isinstance(url, str) or parts is None or not _is_url(url) or int(parts["port"] or 0) > _MOST_PORT:
         raise ValueError(f"expected hub.url to be a URL such as https://hub.example.org/api/hub, got {url!r}")
+    if parts["user"]:
+        raise ValueError("expected hub.url without a user and a password: the token says who asks")
     return url
+
+
+def _checked_topic(topic: object) -> str:
+    if not isinstance(topic, str) or not topic:
+        raise ValueError(f"expected hub.topic to be a text that is not empty, got {topic!r}")
+    return topic
+
+
+def _is_url(url: str) -> bool:
+    try:
+        return bool(httpx.URL(url).host)
+    except (ValueError, httpx.InvalidURL):
+        return False
 
 
 def _json(response: httpx.Response) -> Any:
@@ -261,8 +253,17 @@ def _is_hubs(response: httpx.Response) -> bool:
 
 
 def _is_text(response: httpx.Response) -> bool:
+    return _media_type(response) == "text/plain"
+
+
+def _is_page(response: httpx.Response) -> bool:
+    """Whether a browser is meant to read it: a page of maintenance, or of a portal's login, comes with 200 too."""
+    return _media_type(response) == "text/html"
+
+
+def _media_type(response: httpx.Response) -> str:
     kind: str = response.headers.get("content-type", "")
-    return kind.partition(";")[0].strip().lower() == "text/plain"
+    return kind.partition(";")[0].strip().lower()
 
 
 def _retry_after(response: httpx.Response) -> float | None:

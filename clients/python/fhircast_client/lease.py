@@ -12,6 +12,8 @@ _LEFT, _MOST_LEFT = 0.2, 60.0
 #: A little before that, for the request takes time too.
 _EARLY = 0.95
 _MISSED = 3
+#: Seconds of the longest wait at a time.
+_LONGEST = 86400.0
 
 
 def _now() -> float:
@@ -21,11 +23,12 @@ def _now() -> float:
 class Lease:
     """A subscription's time, in seconds of `clock`, which only grows."""
 
-    def __init__(self, clock: Callable[[], float] = _now) -> None:
+    def __init__(self, clock: Callable[[], float] = _now, *, asked: float | None = None) -> None:
+        """`asked`: how many seconds the hub is asked for, which hold until the hub says another number."""
         self._clock = clock
-        self._granted = 0.0
+        self._granted = asked or 0.0
         self._asking = False
-        self._ends_at: float | None = None
+        self._ends_at = math.inf
         self.renew_at: float | None = None
         self._since = clock()
         self._changed = asyncio.Event()
@@ -46,22 +49,30 @@ class Lease:
             self._schedule(self._granted)
 
     def granted(self, seconds: float | None, *, new_socket: bool) -> None:
-        """The hub says how long it lasts from now on; None where it does not, and then it lasts."""
+        """The hub says how long the lease lasts from now on; None where it does not say: as long as the last."""
         if new_socket:
             self._since = self._clock()
+        if seconds is None:
+            seconds = self._granted or None
         self._granted = (seconds or 0.0) if self._asking else max(self._granted, seconds or 0.0)
         self._asking = False
         self._schedule(seconds)
 
     async def over(self) -> None:
-        """Wait until it ends, for the hub does not renew it."""
+        """Wait for the end of the lease, which the hub does not renew."""
         await self.lasts(math.inf)
 
     async def lasts(self, seconds: float) -> bool:
-        """Wait so long, or until it ends; whether it lasts still."""
-        left = math.inf if self._ends_at is None else max(0.0, self._ends_at - self._clock())
-        await asyncio.sleep(min(seconds, left))
-        return seconds < left
+        """Wait so many seconds, or for the end of the lease. Returns whether the lease lasts still."""
+        until = self._clock() + seconds
+        while (now := self._clock()) < min(until, self._ends_at):
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(min(until, self._ends_at, now + _LONGEST) - now):
+                    await self._changed.wait()  # a confirmation may come meanwhile
+            except TimeoutError:
+                pass
+        return until < self._ends_at
 
     async def due(self) -> None:
         """Wait until it is time to renew."""
@@ -76,7 +87,7 @@ class Lease:
 
     def _schedule(self, seconds: float | None) -> None:
         left = min(self._granted * _LEFT, _MOST_LEFT)
-        self._ends_at = None if seconds is None else self._clock() + seconds
+        self._ends_at = math.inf if seconds is None else self._clock() + seconds
         self.renew_at = None if seconds is None else self._clock() + max(0.0, seconds - left) * _EARLY
         self._changed.set()
 

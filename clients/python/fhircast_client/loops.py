@@ -10,7 +10,7 @@ _T = TypeVar("_T")
 
 
 class PerLoop(Generic[_T]):
-    """What belongs to one event loop, such as a lock: in another loop it is made anew."""
+    """A thing of one event loop, such as a lock. Each other loop has one of its own."""
 
     def __init__(self, make: Callable[[], _T]) -> None:
         self._make = make
@@ -19,7 +19,7 @@ class PerLoop(Generic[_T]):
 
     @property
     def here(self) -> _T:
-        """That of the loop that runs."""
+        """The one of the loop that runs."""
         loop = asyncio.get_running_loop()
         if self._made is None or self._loop is not loop:
             self._loop, self._made = loop, self._make()
@@ -37,7 +37,7 @@ class OneLoop:
         loop = asyncio.get_running_loop()
         if self._loop is not None and self._loop is not loop and self._loop.is_running():
             raise RuntimeError(
-                "expected a client that is used in one event loop at a time, and another one runs still: make a client for each "
-                "thread, or hand the call over with asyncio.run_coroutine_threadsafe"
+                "expected a client in one event loop at a time; it is in use in another one. Make a client for each thread, or hand "
+                "the call over: asyncio.run_coroutine_threadsafe"
             )
         self._loop = loop

@@ -80,6 +80,15 @@ def websocket_proxy(endpoint: str) -> str | None:
     return whole
 
 
+def is_tls_proxy(url: str) -> bool:
+    """Whether `url` is reached by way of a proxy that speaks TLS itself, which is met before the hub."""
+    try:
+        found = _Proxies().of(httpx.URL(url))
+    except httpx.InvalidURL:
+        return False
+    return found is not None and _with_scheme(*found).startswith("https://")
+
+
 class _Exempt(NamedTuple):
     """An entry of NO_PROXY. An empty `host` is every one; no `port` is every one."""
 
@@ -146,7 +155,8 @@ class _ProxiedTransport(httpx.AsyncBaseTransport):
 
 def _through(variable: str, address: str, tls: ssl.SSLContext) -> httpx.AsyncHTTPTransport:
     try:
-        proxy = httpx.Proxy(_with_scheme(variable, address))
+        whole = _with_scheme(variable, address)
+        proxy = httpx.Proxy(whole, ssl_context=tls if whole.startswith("https://") else None)
         # httpx takes any text for a host, and any number for a port.
         if _is_odd(proxy.url.host) or (proxy.url.port or 1) > 65535:
             raise ValueError

@@ -53,11 +53,14 @@ async def connect(endpoint: str, tls: ssl.SSLContext | None = None) -> Socket:
 
     Raises as websockets does, and UnusableProxy.
     """
+    proxy = websocket_proxy(endpoint)
+    options: dict[str, Any] = {"proxy_ssl": tls} if tls and proxy and proxy.startswith("https://") else {}
     try:
         return await open_websocket(
             endpoint,
             ssl=(tls or True) if endpoint.lower().startswith("wss:") else None,
-            proxy=websocket_proxy(endpoint),
+            proxy=proxy,
+            **options,
             ping_interval=_PING_SECONDS,
             close_timeout=_CLOSE_SECONDS,
             max_size=_MOST_BYTES,

@@ -18,7 +18,9 @@ class Tokens:
     """The token in use. Several requests that are refused at once ask for a new one once."""
 
     def __init__(self, source: TokenSource | None) -> None:
-        """Raises ValueError for a text that cannot be sent as a token."""
+        """Raises TypeError for what is neither a text nor a function, ValueError for a text that cannot be sent as a token."""
+        if source is not None and not isinstance(source, str) and not callable(source):
+            raise TypeError(f"expected a token, or a function that returns one, got {type(source).__name__}")
         if isinstance(source, str) and not can_be_sent(source):
             raise ValueError("expected a token of visible ASCII characters")
         self._source = source
@@ -58,7 +60,7 @@ class Tokens:
         except Exception as error:
             # Only its type: the text may hold what is secret.
             _log.warning("the token function failed: %s", type(error).__name__)
-            raise HubError(0, f"no access token could be had: {type(error).__name__}") from error
+            raise HubError(0, f"no access token could be had: {type(error).__name__}") from None
         if not isinstance(token, str) or not can_be_sent(token):
             raise HubError(0, "no access token could be had: the function returned none that can be sent")
         return token

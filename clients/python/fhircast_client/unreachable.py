@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import httpx
 
-from fhircast_client.proxies import proxy_variable
+from fhircast_client.proxies import is_tls_proxy, proxy_variable
 
 #: OpenSSL's codes for a chain that ends at a CA which this machine does not know: its verify(1) lists them.
 _UNKNOWN_CA = frozenset((2, 18, 19, 20, 21))
@@ -18,56 +18,70 @@ _UNKNOWN_CA = frozenset((2, 18, 19, 20, 21))
 _NO_TLS = frozenset(("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"))
 _NO_WAY = frozenset((errno.EHOSTUNREACH, errno.ENETUNREACH))
 _PORTS = {"https": 443, "wss": 443}
+_STATUS = re.compile(r"\d{3}")
 #: asyncio puts the errors of several addresses into one text.
 _ERRNO = re.compile(r"\[Errno (\d+)\]")
 
 
-def why_unreachable(error: BaseException, url: str) -> str:
-    """What an exception of httpx or websockets says of `url`, in words without its path: an endpoint is a secret."""
-    if isinstance(error, TimeoutError):
-        return "no answer came in time"
+def why_unreachable(error: BaseException, url: str, outer: BaseException | None = None) -> str:
+    """What an exception of httpx or websockets says of `url`, in words without its path: an endpoint is a secret.
+
+    `outer` is the exception that the caller was handling already when the request began.
+    """
     try:
         target = httpx.URL(url)
-    except httpx.InvalidURL:
+        return _of_causes(list(_causes(error, outer)), target, proxy_variable(url), is_tls_proxy(url))
+    except (ValueError, httpx.InvalidURL):  # the URL is none
         return type(error).__name__
-    host, port = target.host, target.port or _PORTS.get(target.scheme, 80)
-    causes = list(_causes(error))
+
+
+def _of_causes(causes: list[BaseException], target: httpx.URL, variable: str | None, tls_proxy: bool) -> str:
+    """The first of the causes that says enough: certificates before names, names before ports."""
+    proxy = f"the proxy in {variable}"
+    peer = proxy if tls_proxy else target.host
+    port = target.port or _PORTS.get(target.scheme, 80)
+    address = proxy if tls_proxy else f"{target.host}:{port}"
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return _of_certificate(cause, host)
+            return _of_certificate(cause, peer)
     for cause in causes:
         if isinstance(cause, ssl.SSLError):
-            said = cause.reason or type(cause).__name__
-            return f"{host}:{port} does not speak TLS" if said in _NO_TLS else f"TLS with {host} failed ({said})"
-    variable = proxy_variable(url)
-    if any(isinstance(cause, socket.gaierror) for cause in causes):
-        name = f"the proxy in {variable}" if variable else f"the name {host}"
-        return f"no address is known for {name}"
-    if any(errno.ECONNREFUSED in _numbers(cause) for cause in causes):
-        return f"nothing listens at {f'the proxy in {variable}' if variable else f'{host}:{port}'}"
-    if any(_NO_WAY & _numbers(cause) for cause in causes):
-        return f"there is no way to {host} from this machine"
-    return type(error).__name__
+            said = getattr(cause, "reason", None) or type(cause).__name__
+            return f"{address} does not speak TLS" if said in _NO_TLS else f"TLS with {peer} failed ({said})"
+    for cause in causes:
+        if isinstance(cause, httpx.ProxyError) and (status := _STATUS.match(str(cause))):
+            return f"{proxy} answered {status[0]} to CONNECT"
+        if isinstance(cause, socket.gaierror):
+            return f"no address is known for {proxy if variable else f'the name {target.host}'}"
+    for cause in causes:
+        if errno.ECONNREFUSED in _numbers(cause):
+            return f"nothing listens at {proxy if variable else f'{target.host}:{port}'}"
+        if _NO_WAY & _numbers(cause):
+            return f"there is no way to {proxy if variable else target.host} from this machine"
+    if isinstance(causes[0], TimeoutError):
+        return "no answer came in time"
+    return type(causes[0]).__name__
 
 
 def _of_certificate(error: ssl.SSLCertVerificationError, host: str) -> str:
-    if error.verify_code in _UNKNOWN_CA:
+    said = getattr(error, "verify_message", "") or "no reason given"
+    if getattr(error, "verify_code", 0) in _UNKNOWN_CA:
         known = "a hospital's own CA is trusted where SSL_CERT_FILE names its file"
-        return f"the certificate of {host} is not trusted ({error.verify_message}); {known}"
-    return f"the certificate of {host} is not valid ({error.verify_message})"
+        return f"the certificate of {host} is not trusted ({said}); {known}"
+    return f"the certificate of {host} is not valid ({said})"
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, and all that led to it."""
+def _causes(error: BaseException, outer: BaseException | None) -> Iterator[BaseException]:
+    """The error, and all that led to it; `outer` did not."""
     waiting: list[BaseException | None] = [error]
-    seen: set[int] = set()
+    seen = {id(outer)}
     while waiting:
         found = waiting.pop(0)
         if found is None or id(found) in seen:
             continue
         seen.add(id(found))
         yield found
-        waiting += [found.__cause__, found.__context__]
+        waiting += [found.__cause__, found.__context__]  # httpcore raises "from None", and so hides what it was told
         if isinstance(found, BaseExceptionGroup):
             waiting += found.exceptions
 
