@@ -104,7 +104,8 @@ def test_calls_that_another_thread_hands_over(client: FHIRcastClient) -> None:
 def test_tokens_are_asked_for_in_each_loop(hub: DevHub) -> None:
     async def get_token() -> str:
         await asyncio.sleep(0)
-        return "expired" if next(numbers) < 3 else hub.token
+        number = next(numbers)
+        return f"expired-{number}" if number < 3 else hub.token
 
     numbers = iter(range(100))
     client = FHIRcastClient(f"http://127.0.0.1:{hub.process.port}/api/hub", f"loops-{uuid.uuid4()}", token=get_token)
