@@ -65,9 +65,11 @@ export class FHIRcastClient {
    * @param {{ids?: Ids | null}} [options] `ids` (an `IdentityMap`) finds what the event is about here; the handler
    *     reads `event.local`.
    * @returns {this}
-   * @throws {Error} When that event has a handler, or the client has been started.
+   * @throws {Error} When that event has a handler, or the client has been started; TypeError for what is no handler.
    */
   on(name, handler, { ids = null } = {}) {
+    if (typeof handler !== "function") throw new TypeError(`expected a handler for ${name}, got ${typeof handler}`);
+    if (ids !== null && typeof ids?.find !== "function") throw new TypeError("expected ids with a method find");
     if (this.#session.isStarted) throw new Error("Handlers are given before the client is started.");
     this.#session.inbox.add({ name, act: handler, ids });
     return this;
@@ -95,9 +97,11 @@ export class FHIRcastClient {
   /**
    * Subscribe and connect. While the hub is away it is tried again and again; `status` tells.
    * @returns {Promise<void>} When the hub has confirmed. From then on the client keeps the connection by itself.
-   * @throws {import("./errors.js").HubError} When the hub says never; TokenError when no token is good.
+   * @throws {import("./errors.js").HubError} When the hub says never; TokenError when no token is good; Error where the client
+   *     was stopped.
    */
-  start() {
+  async start() {
+    if (this.#session.isStopped) throw new Error("expected a client that was not stopped: make a new one");
     this.#session.start();
     return this.#session.started.promise;
   }

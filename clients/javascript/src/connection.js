@@ -72,10 +72,11 @@ export class Connection {
     const unwatch = watchNetwork(() => this.#hurry?.abort());
     try {
       for (;;) {
-        const { why, retryAfter } = await this.#once();
+        const { why, told, retryAfter } = await this.#once();
         if (this.#stop.signal.aborted) return null;
         this.#tries += 1;
-        this.#options.listener.connecting(tryingAgain(why));
+        console.warn(`fhircast-client: ${tryingAgain(why)}`);
+        this.#options.listener.connecting(tryingAgain(told));
         await this.#pause(retryAfter);
         if (this.#stop.signal.aborted) return null;
       }
@@ -98,17 +99,18 @@ export class Connection {
     this.#life?.end("", NORMAL);
   }
 
-  /** One connection, from the first request to its end. */
+  /**
+   * One connection, from the first request to its end.
+   * @returns {Promise<import("./life.js").Loss & {retryAfter: number}>}
+   */
   async #once() {
     try {
       const life = await this.#connect();
-      return { why: await life.over.promise, retryAfter: 0 };
+      return { ...(await life.over.promise), retryAfter: 0 };
     } catch (error) {
       if (!(error instanceof HubError) || this.#isFinal(error)) throw error;
-      // Not the hub's own words, which may name a patient.
-      const said = error.status ? `The hub answered ${error.status}` : error.message;
-      if (!this.#stop.signal.aborted) console.warn(`fhircast-client: ${said}`);
-      return { why: error.message, retryAfter: error.retryAfter };
+      const why = error.status ? `The hub answered ${error.status}` : error.message;
+      return { why, told: error.message, retryAfter: error.retryAfter };
     }
   }
 
@@ -117,21 +119,21 @@ export class Connection {
     return error.isFinal && (error.isFromHub || !this.#wasConfirmed);
   }
 
+  /** @returns {Promise<Life>} Confirmed, or over. @throws {HubError} */
   async #connect() {
     if (this.#endpoint && this.#lease.left > 0) {
-      try {
-        return await this.#open(this.#endpoint);
-      } catch {
-        // Whether the network or the endpoint is gone cannot be told apart here; the hub can tell.
-      }
+      const life = await this.#open(this.#endpoint);
+      // Whether the network or the endpoint is gone cannot be told apart here; the hub can tell.
+      if (life.isConfirmed || this.#stop.signal.aborted) return life;
     }
     const { hub, leaseSeconds: lease, name } = this.#options;
     const events = (this.#names = await this.#wanted());
     this.#endpoint = await hub.subscribe({ events, lease, name, endpoint: null, signal: this.#stop.signal });
+    this.#lease.begin();
     return this.#open(this.#endpoint);
   }
 
-  /** @param {string} endpoint @returns {Promise<Life>} Confirmed. @throws {HubError} */
+  /** @param {string} endpoint @returns {Promise<Life>} Confirmed, or over. @throws {HubError} */
   async #open(endpoint) {
     const { timings, WebSocket } = this.#options;
     if (this.#stop.signal.aborted) throw new HubError(0, "Stopped.");
@@ -139,7 +141,7 @@ export class Connection {
       heard: (message) => this.#heard(life, message),
       unread: (frame) => this.#options.listener.unread(idIn(frame), life.channel),
       closed: (code, error) => this.#closed(life, code, knownCause(error, endpoint)),
-      ended: (why) => this.#ended(life, why),
+      ended: ({ told }) => this.#ended(life, told),
     });
     this.#life = life;
     life.after("confirmation", timings.confirmation, () =>
@@ -147,7 +149,6 @@ export class Connection {
     );
     life.channel.open(WebSocket, endpoint);
     await Promise.race([life.confirmed.promise, life.over.promise]);
-    if (!life.isConfirmed) throw new HubError(0, await life.over.promise);
     return life;
   }
 
@@ -160,8 +161,7 @@ export class Connection {
     } else if (isDenial(message)) {
       this.#options.listener.wire({ direction: "in", kind: "denial", body: message, status: null });
       this.#endpoint = null;
-      const reason = denialReason(message);
-      life.end(`The hub ended the subscription${reason && `: ${reason}`}.`);
+      life.end("The hub ended the subscription.", undefined, denialReason(message));
     } else {
       this.#period = this.#options.listener.heard(message, life.channel) || this.#period;
     }
@@ -180,16 +180,19 @@ export class Connection {
 
   /** @param {Life} life @param {number} code @param {string} cause "" where it is not known. */
   #closed(life, code, cause) {
-    // Somebody else has the endpoint now; they would take it from each other without end.
-    if (code === TAKEN_OVER) this.#endpoint = null;
-    const isTaken = code === TAKEN_OVER;
-    if (cause && !life.isConfirmed) life.end(`The hub was not reached: ${cause}.`);
-    else life.end(isTaken ? "Another connection took the subscription over." : `The connection to the hub was lost (${code}).`);
+    if (code === TAKEN_OVER) {
+      this.#endpoint = null; // somebody else has it now; they would take it from each other without end
+      life.end("Another connection took the subscription over.");
+    } else if (cause && !life.isConfirmed) {
+      life.end(`The hub was not reached: ${cause}.`);
+    } else {
+      life.end(`The connection to the hub was lost (${code}).`);
+    }
   }
 
-  /** @param {Life} life @param {string} why */
-  #ended(life, why) {
-    if (life.isConfirmed && !this.#stop.signal.aborted) this.#options.listener.connecting(tryingAgain(why));
+  /** @param {Life} life @param {string} told */
+  #ended(life, told) {
+    if (life.isConfirmed && !this.#stop.signal.aborted) this.#options.listener.connecting(tryingAgain(told));
   }
 
   /** @param {Life} life @param {number | null} seconds What the hub says; null where it does not. */

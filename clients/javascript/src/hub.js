@@ -12,7 +12,7 @@ import { whyUnreachable } from "./unreachable.js";
  * endpoint.
  * @typedef {object} WireMessage
  * @property {"in" | "out"} direction
- * @property {string} kind subscribe, unsubscribe, confirmation, denial, event, acknowledgement, publish, context.
+ * @property {string} kind discovery, subscribe, unsubscribe, confirmation, denial, event, acknowledgement, publish, context.
  * @property {object} body
  * @property {number | null} status The HTTP status of an answer or of an acknowledgement; null elsewhere.
  */
@@ -27,7 +27,7 @@ import { whyUnreachable } from "./unreachable.js";
  * @property {object} [shown] The body as it may be shown.
  * @property {AbortSignal} [signal]
  */
-/** @typedef {{status: number, ok: boolean, text: string, isHubs: boolean, isText: boolean, retryAfter: number}} Answer */
+/** @typedef {{status: number, ok: boolean, text: string, isHubs: boolean, isText: boolean, isPage: boolean, retryAfter: number}} Answer */
 /**
  * What a hub declares (2.7): the names of its events in lower case, and whether it tells all events to all in one order
  * (CFG-4).
@@ -35,6 +35,7 @@ import { whyUnreachable } from "./unreachable.js";
  */
 
 const UNAUTHORIZED = 401;
+const HUB_URL = /^https?:\/\/[^/?#\s][^\s\ud800-\udfff]*$/iu;
 /** Statuses that mean: later. */
 const BUSY = new Set([429, 503]);
 
@@ -56,11 +57,11 @@ export class Hub {
    * @param {typeof globalThis.fetch} options.fetch
    * @param {Timings} options.timings
    * @param {Wire} options.wire Told of each request and its answer.
-   * @throws {TypeError} For a hub.url that is none, and for a token that cannot be sent.
+   * @throws {TypeError} For a hub.url and a topic that are none, and for a token that cannot be sent.
    */
   constructor({ url, topic, token, fetch, timings, wire }) {
     this.#url = checkedUrl(url).replace(/\/+$/, "");
-    this.#topic = topic;
+    this.#topic = checkedTopic(topic);
     this.#fetch = fetch;
     this.#timings = timings;
     this.#wire = wire;
@@ -185,6 +186,9 @@ export class Hub {
       answer = await this.#exchange(call, await this.#token.instead(token));
     if (answer.status === UNAUTHORIZED) throw new TokenError(explained(answer), answer.isHubs);
     if (!answer.ok) throw new HubError(answer.status, explained(answer), answer.retryAfter, answer.isHubs);
+    if (answer.isPage) {
+      throw new HubError(0, `Something else than the hub answered, with a page (${answer.status})`, 0, false);
+    }
     return answer;
   }
 
@@ -222,6 +226,7 @@ export class Hub {
         text,
         isHubs: isHubs(response, text),
         isText: isText(response),
+        isPage: isPage(response),
         retryAfter: seconds(response.headers.get("Retry-After")),
       };
     } catch (error) {
@@ -235,23 +240,40 @@ export class Hub {
   }
 }
 
-/** @param {string} url @returns {string} hub.url as it was given. @throws {TypeError} For what is no URL of http or https. */
+/**
+ * @param {string} url
+ * @returns {string} hub.url as it was given.
+ * @throws {TypeError} For what is no URL of http or https, and for one with a password in it.
+ */
 function checkedUrl(url) {
   // A relative one would be resolved against the page, and `localhost:8080` is a URL of the scheme `localhost`.
-  if (typeof url === "string" && /^https?:\/\/[^/]/i.test(url) && canParse(url)) return url;
-  throw new TypeError(`expected hub.url to be a URL such as https://hub.example.org/api/hub, got ${JSON.stringify(url)}`);
+  const found = typeof url === "string" && HUB_URL.test(url) ? parsed(url) : null;
+  if (!found) {
+    const shown = typeof url === "string" ? JSON.stringify(url) : String(url);
+    throw new TypeError(`expected hub.url to be a URL such as https://hub.example.org/api/hub, got ${shown}`);
+  }
+  if (found.username || found.password) {
+    throw new TypeError("expected hub.url without a user and a password: the token says who asks");
+  }
+  return url;
 }
 
 /** @param {string} url */
-function canParse(url) {
+function parsed(url) {
   try {
-    return Boolean(new URL(url));
+    return new URL(url);
   } catch {
-    return false;
+    return null;
   }
 }
 
-/** A refusal in words: the `message` of a JSON object, or the text's first line. @param {Answer} answer */
+/** @param {string} topic */
+function checkedTopic(topic) {
+  if (typeof topic === "string" && topic) return topic;
+  throw new TypeError(`expected hub.topic to be a text that is not empty, got ${topic === "" ? '""' : String(topic)}`);
+}
+
+/** A refusal in words: the `message` of a JSON object, or the text. @param {Answer} answer */
 function explained({ status, text, isText, isHubs: isOwn }) {
   const object = parse(text);
   if (!isOwn) return `The hub answered ${status}`;
@@ -276,6 +298,11 @@ function isHubs({ status, headers }, text) {
 /** @param {{headers: Headers}} response */
 function isText({ headers }) {
   return /^text\/plain\b/i.test(headers.get("Content-Type") ?? "");
+}
+
+/** Whether a page is meant: of maintenance, or of a portal's login. These come with 200 too. @param {Response} response */
+function isPage({ headers }) {
+  return /^text\/html\b/i.test(headers.get("Content-Type") ?? "");
 }
 
 /** @param {string} kind @param {string} text */

@@ -11,7 +11,7 @@ const LEAST = 0.5;
 /** "Three heartbeats missed count as lost", and half a one for what is on its way. */
 const MISSED = 3.5;
 
-/** A subscription's time. */
+/** The time of a subscription. */
 export class Lease {
   /** What was granted last, in seconds; null where none was said. @type {number | null} */
   #granted;
@@ -27,6 +27,11 @@ export class Lease {
   granted(seconds = null) {
     this.#granted = seconds ?? this.#granted;
     if (this.#granted !== null) this.#endsAt = Date.now() + this.#granted * 1000;
+  }
+
+  /** There is a new subscription, and the hub has not said how long it lasts. */
+  begin() {
+    this.#endsAt = Infinity;
   }
 
   /** Seconds until it ends; Infinity where it does not. */

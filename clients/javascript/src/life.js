@@ -4,12 +4,19 @@ import { silence } from "./lease.js";
 import { Channel, GIVEN_UP } from "./socket.js";
 import { deferred, later } from "./timing.js";
 
+/**
+ * Why a connection is over.
+ * @typedef {object} Loss
+ * @property {string} why A sentence for the console.
+ * @property {string} told The same for the user, with the hub's own words, which no log may have.
+ */
+
 export class Life {
   /** Settled with the first confirmation. @type {import("./timing.js").Deferred<void>} */
   confirmed = deferred();
   /**
-   * Settled with why it ended, a sentence; rejected when the hub will never have the client.
-   * @type {import("./timing.js").Deferred<string>}
+   * Settled with why it ended; rejected when the hub will never have the client.
+   * @type {import("./timing.js").Deferred<Loss>}
    */
   over = deferred();
   isConfirmed = false;
@@ -25,7 +32,7 @@ export class Life {
    * @param {(message: unknown) => void} listener.heard
    * @param {(frame: string) => void} listener.unread
    * @param {(code: number, error: unknown) => void} listener.closed Called when the socket has ended by itself.
-   * @param {(why: string) => void} listener.ended Called at the end, before anything else happens.
+   * @param {(loss: Loss) => void} listener.ended Called at the end, before anything else happens.
    */
   constructor({ heard, unread, closed, ended }) {
     this.channel = new Channel(heard, unread, closed);
@@ -60,12 +67,13 @@ export class Life {
     this.confirmed.resolve();
   }
 
-  /** @param {string} why A sentence. @param {number} [code] */
-  end(why, code = GIVEN_UP) {
+  /** @param {string} why A sentence. @param {number} [code] @param {string} [said] What the hub says of it, in its own words. */
+  end(why, code = GIVEN_UP, said = "") {
     if (this.isOver) return;
     this.#finish(code);
-    this.#ended(why);
-    this.over.resolve(why);
+    const loss = { why, told: said ? `${why.replace(/\.$/, "")}: ${said}.` : why };
+    this.#ended(loss);
+    this.over.resolve(loss);
   }
 
   /** @param {Error} error For which it cannot go on. */

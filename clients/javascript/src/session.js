@@ -112,6 +112,10 @@ export class Session {
     return this.#isStarted;
   }
 
+  get isStopped() {
+    return this.#stopped !== null;
+  }
+
   start() {
     if (this.#isStarted || this.#stopped) return;
     this.#isStarted = true;

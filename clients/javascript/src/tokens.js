@@ -20,6 +20,9 @@ export class Token {
 
   /** @param {TokenSource} source The token, a function that returns one, or null for none. */
   constructor(source) {
+    if (!["string", "function"].includes(typeof source) && source !== null && source !== undefined) {
+      throw new TypeError(`expected a token, or a function that returns one, got ${typeof source}`);
+    }
     if (typeof source === "string" && source !== "" && !CAN_BE_SENT.test(source)) throw new TypeError(UNSENDABLE);
     this.#source = source;
   }

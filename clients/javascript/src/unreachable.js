@@ -1,6 +1,6 @@
 /** Why a hub cannot be reached, in words: its certificate, its name, its port, or what stands between. */
 
-import { said } from "./errors.js";
+import { nameOf } from "./errors.js";
 
 /** What Node says of a certificate that leads to a CA which it does not know. */
 const UNKNOWN_CA = new Set([
@@ -19,7 +19,7 @@ const HOW_TO_TRUST = "a hospital's own CA is trusted where NODE_EXTRA_CA_CERTS n
 const PORTS = { "https:": "443", "wss:": "443" };
 
 /**
- * @param {unknown} error What `fetch` raised.
+ * @param {unknown} error What `fetch` raised. Its text is not repeated: it may hold what is secret.
  * @param {string} url
  * @returns {string} What it says of the URL, in words without the URL's path: an endpoint is a secret.
  */
@@ -27,8 +27,8 @@ export function whyUnreachable(error, url) {
   const known = knownCause(error, url);
   if (known) return known;
   // A page is told nothing, lest it explore the network behind its user.
-  const more = "document" in globalThis ? "the browser's console says more" : codesOf(error)[0];
-  return more ? `${said(error)} (${more})` : said(error);
+  if ("document" in globalThis) return "the request failed, and the browser's console says why";
+  return `the request failed (${codesOf(causes(error))[0] ?? nameOf(error)})`;
 }
 
 /**
@@ -37,35 +37,45 @@ export function whyUnreachable(error, url) {
  * @returns {string} Its certificate, its name, its port or the way there; "" where the error says none of these.
  */
 export function knownCause(error, url) {
-  const codes = codesOf(error);
-  if (codes.length === 0) return "";
-  const { hostname: host, port, protocol } = new URL(url);
-  const address = `${host}:${port || (PORTS[protocol] ?? "80")}`;
-  const found = (/** @type {(code: string) => boolean} */ matches) => codes.find(matches);
-  const unknown = found((code) => UNKNOWN_CA.has(code));
-  if (unknown) return `the certificate of ${host} is not trusted (${unknown}); ${HOW_TO_TRUST}`;
-  const invalid = found((code) => INVALID.test(code));
-  if (invalid) return `the certificate of ${host} is not valid (${invalid})`;
-  if (found((code) => NO_TLS.has(code))) return `${address} does not speak TLS`;
-  if (found((code) => NO_NAME.has(code))) return `no address is known for the name ${host}`;
-  if (found((code) => code === "ECONNREFUSED")) return `nothing listens at ${address}`;
-  if (found((code) => NO_WAY.has(code))) return `there is no way to ${host} from this machine`;
-  return "";
+  const found = causes(error);
+  if (codesOf(found).length === 0) return "";
+  const { hostname, port, protocol } = new URL(url);
+  return inWords(found, hostname, port || (PORTS[protocol] ?? "80"));
 }
 
-/** @param {unknown} error @returns {string[]} */
-function codesOf(error) {
-  return [...causes(error)].map((cause) => cause.code).filter((code) => typeof code === "string");
+/** @param {any[]} found The causes. @param {string} host @param {string} port @returns {string} */
+function inWords(found, host, port) {
+  const by = (/** @type {(code: string) => boolean} */ matches) => found.find(({ code }) => matches(String(code ?? "")));
+  const address = `${host}:${port}`;
+  const unknown = by((code) => UNKNOWN_CA.has(code));
+  if (unknown) return `the certificate of ${host} is not trusted (${unknown.code}); ${HOW_TO_TRUST}`;
+  const invalid = by((code) => INVALID.test(code));
+  if (invalid) return `the certificate of ${host} is not valid (${invalid.code})`;
+  if (by((code) => NO_TLS.has(code))) return `${address} does not speak TLS`;
+  // Where Node goes by way of a proxy, the error names the proxy.
+  const unnamed = by((code) => NO_NAME.has(code));
+  if (unnamed) return `no address is known for the name ${unnamed.hostname ?? host}`;
+  const refused = by((code) => code === "ECONNREFUSED");
+  const isOther = refused?.port && String(refused.port) !== port;
+  if (refused) return `nothing listens at ${isOther ? `${refused.address}:${refused.port}` : address}`;
+  return by((code) => NO_WAY.has(code)) ? `there is no way to ${host} from this machine` : "";
 }
 
-/** @param {unknown} error @returns {Generator<any>} The error, and all that led to it. */
-function* causes(error) {
+/** @param {any[]} found @returns {string[]} */
+function codesOf(found) {
+  return found.map(({ code }) => code).filter((code) => typeof code === "string");
+}
+
+/** @param {unknown} error @returns {any[]} The error, and all that led to it. */
+function causes(error) {
+  /** @type {any[]} */
   const waiting = [error];
-  const seen = new Set();
-  for (let next = waiting.shift(); next instanceof Object && !seen.has(next); next = waiting.shift()) {
-    seen.add(next);
-    yield next;
-    const { cause, errors } = /** @type {any} */ (next);
-    waiting.push(...(cause ? [cause] : []), ...(Array.isArray(errors) ? errors : []));
+  const found = new Set();
+  while (waiting.length > 0) {
+    const next = waiting.shift();
+    if (typeof next !== "object" || next === null || found.has(next)) continue;
+    found.add(next);
+    waiting.push(next.cause, ...(Array.isArray(next.errors) ? next.errors : []));
   }
+  return [...found];
 }

@@ -74,6 +74,17 @@ test("CLT-10 a renewal that is refused lets the lease last, and then subscribes 
   assert.deepEqual([hub.sockets.length, client.status.inSync], [2, true]);
 });
 
+test("CLT-9 CLT-10 after a lease that was not renewed, the new endpoint is tried again like any other", async (t) => {
+  const { hub, client, pass } = setUp(t);
+  hub.lease = 10;
+  await client.start();
+  hub.answers.subscribe = [{ status: 403, text: "not your session" }];
+  hub.onSocket = (socket) => socket.lose();
+  await pass(12);
+  const [, second, third] = hub.sockets.map(({ url }) => url);
+  assert.deepEqual([second, third], ["ws://hub.example/ws/2", "ws://hub.example/ws/2"]);
+});
+
 for (const how of ["at once", "later"]) {
   test(`CLT-10 CLT-9 a renewal that is answered ${how} after its socket was lost changes nothing`, async (t) => {
     const { hub, client, pass } = setUp(t);

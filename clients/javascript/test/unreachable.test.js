@@ -123,17 +123,54 @@ test("CLT-28 every try says why, also that a socket's certificate is not trusted
   await client.stop();
 });
 
-test("CLT-28 what the system says else is named, and what a page is told points to its console", () => {
-  const reset = new TypeError("fetch failed", { cause: Object.assign(new Error(), { code: "ECONNRESET" }) });
-  assert.equal(whyUnreachable(reset, "https://hub.example/secret"), "fetch failed (ECONNRESET)");
-  const failed = new TypeError("Failed to fetch");
-  assert.equal(whyUnreachable(failed, "https://hub.example"), "Failed to fetch");
+test("CLT-28 what the system says else is named, and a page is sent to its console", () => {
+  const coded = (/** @type {string} */ code, more = {}) => Object.assign(new Error("s3cret"), { code, ...more });
+  const failed = (/** @type {unknown} */ cause) => new TypeError("fetch failed: s3cret", { cause });
+  const why = (/** @type {unknown} */ cause) => whyUnreachable(failed(cause), "https://hub.example/s3cret");
+  assert.equal(why(coded("ECONNRESET")), "the request failed (ECONNRESET)");
+  assert.equal(why(null), "the request failed (TypeError)");
+  assert.equal(why(coded("EHOSTUNREACH")), "there is no way to hub.example from this machine");
+  const refused = coded("ECONNREFUSED", { address: "10.0.0.1", port: 443 });
+  assert.equal(why({ cause: "x", errors: [refused, refused] }), "nothing listens at hub.example:443");
+  const proxy = { address: "10.0.0.2", port: 3128 };
+  assert.equal(why(coded("ECONNREFUSED", proxy)), "nothing listens at 10.0.0.2:3128", "Node goes by way of a proxy");
+  assert.equal(why(coded("ENOTFOUND", { hostname: "proxy.example" })), "no address is known for the name proxy.example");
   Object.assign(globalThis, { document: {} });
   try {
-    assert.equal(whyUnreachable(failed, "https://hub.example"), "Failed to fetch (the browser's console says more)");
+    assert.equal(why(null), "the request failed, and the browser's console says why");
   } finally {
     Reflect.deleteProperty(globalThis, "document");
   }
+});
+
+test("CLT-28 the hub's own words are shown, and are not on the console", async (t) => {
+  const warned = t.mock.method(console, "warn", () => {});
+  const { hub, client, pass } = setUp(t, { handlers: { "Patient-open": () => {} } });
+  hub.onSocket = (socket) => socket.tell({ "hub.mode": "denied", "hub.reason": "Åse Nordmann is locked" });
+  client.start().catch(() => {});
+  await flush();
+  assert.equal(client.status.why, "The hub ended the subscription: Åse Nordmann is locked. Trying again.");
+  hub.always.subscribe = () => ({ status: 503, text: "Åse Nordmann has too many" });
+  await pass(1);
+  assert.match(client.status.why, /503: Åse Nordmann has too many/);
+  hub.always = {};
+  hub.onSocket = (socket) => hub.confirm(socket);
+  await pass(30);
+  hub.socket.lose();
+  await flush();
+  const said = warned.mock.calls.map(({ arguments: [text] }) => String(text));
+  assert.equal(said[0], "fhircast-client: The hub ended the subscription. Trying again.");
+  assert.ok(said.includes("fhircast-client: The hub answered 503. Trying again."));
+  assert.equal(said.at(-1), "fhircast-client: The connection to the hub was lost (1006). Trying again.");
+  assert.ok(!said.join().includes("Nordmann"));
+});
+
+test("CLT-20 CLT-24 a page with status 200 is not the hub's", async (t) => {
+  const { hub, client } = setUp(t);
+  await client.start();
+  hub.answers.publish = [{ status: 200, text: "<h1>Log in</h1>", headers: { "Content-Type": "text/html; charset=utf-8" } }];
+  await assert.rejects(client.open(PATIENT), { status: 0, message: "Something else than the hub answered, with a page (200)" });
+  assert.match(client.status.why, /^The others were not told of Patient-open/);
 });
 
 test("CLT-28 a denial says why", async (t) => {
@@ -147,7 +184,11 @@ test("CLT-28 a denial says why", async (t) => {
   assert.equal(whys[0], `The hub ended the subscription: the session ended ${"x".repeat(282)}. Trying again.`);
 });
 
-for (const url of ["", "hub.example.org/api/hub", "localhost:8080/api/hub", "wss://hub.example.org", "https:///", "/api/hub"]) {
+for (const url of /** @type {any[]} */ ([
+  ...["", "hub.example.org/api/hub", "localhost:8080/api/hub", "wss://hub.example.org", "https:///api", "/api/hub"],
+  ...["https://a b/", "https://%zz/", "https://hub.example.org:99999/", "https://hub.example.org/\n", "https://\ud83d.org"],
+  ...[null, 7],
+])) {
   test(`CLT-28 a hub.url that is none is an error at once: ${JSON.stringify(url)}`, () => {
     assert.throws(() => new FHIRcastClient(url, "t", { WebSocket }), {
       name: "TypeError",
@@ -155,6 +196,26 @@ for (const url of ["", "hub.example.org/api/hub", "localhost:8080/api/hub", "wss
     });
   });
 }
+
+test("CLT-28 a hub.url with a password is not shown", () => {
+  const made = () => new FHIRcastClient("https://me:s3cret@hub.example.org/api/hub", "t", { WebSocket });
+  assert.throws(made, { name: "TypeError", message: "expected hub.url without a user and a password: the token says who asks" });
+});
+
+for (const topic of /** @type {any[]} */ ([undefined, null, "", 7])) {
+  test(`CLT-28 a topic that is none is an error at once: ${topic}`, () => {
+    const made = () => new FHIRcastClient("https://hub.example.org/api/hub", topic, { WebSocket });
+    assert.throws(made, { name: "TypeError", message: /^expected hub\.topic to be a text that is not empty, got / });
+  });
+}
+
+test("what is no token, no handler and no identity map is an error at once", () => {
+  const url = "https://hub.example.org/api/hub";
+  assert.throws(() => new FHIRcastClient(url, "t", { WebSocket, token: /** @type {any} */ (7) }), TypeError);
+  const client = new FHIRcastClient(url, "t", { WebSocket });
+  assert.throws(() => client.on("Patient-open", /** @type {any} */ (undefined)), /expected a handler for Patient-open/);
+  assert.throws(() => client.on("Patient-open", () => {}, { ids: /** @type {any} */ ({}) }), /with a method find/);
+});
 
 for (const debug of [false, true]) {
   test(`CLT-30 a handler's error is printed ${debug ? "whole with debug" : "by its name only"}`, async (t) => {
