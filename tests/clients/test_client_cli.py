@@ -596,3 +596,35 @@ async def test_nobody_reads_what_a_command_prints(terminal: Terminal, arguments:
         _, said = await process.communicate()
     assert said.decode() == ""
     assert process.returncode == 0
+
+
+@pytest.mark.req("CLT-31")
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("fhircast open nofile.json 2>&1 | true; exit ${PIPESTATUS[0]}", 2),
+        ("FHIRCAST_TOKEN=wrong fhircast context 2>&1 | true; exit ${PIPESTATUS[0]}", 1),
+        ("FHIRCAST_TOKEN=wrong fhircast check | true; exit ${PIPESTATUS[0]}", 1),
+        ("fhircast context >&-", 0),
+        ("fhircast --version >&-", 0),
+        ("fhircast nothing 2>&-", 2),
+        ("fhircast listen 2>&1 | head -1 >/dev/null; exit ${PIPESTATUS[0]}", 0),
+    ],
+)
+async def test_a_command_keeps_its_exit_code_whoever_reads(terminal: Terminal, command: str, code: int) -> None:
+    """A script must not read success where the pipe was closed first."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    shell = await asyncio.create_subprocess_exec(
+        "bash", "-c", command, env={"PATH": path, **terminal.environ}, stderr=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(PATIENCE):
+        if "listen" in command:  # a second line, for which nobody is there
+            code_of_open, _, _ = await terminal.run("open", terminal.file(NYGARD))
+            assert code_of_open == 0
+            while shell.returncode is None:
+                await terminal.run("open", terminal.file({**NYGARD, "active": True}))
+                await terminal.run("close", terminal.file(NYGARD))
+        _, said = await shell.communicate()
+    assert "Traceback" not in said.decode()
+    assert "Exception ignored" not in said.decode()
+    assert shell.returncode == code

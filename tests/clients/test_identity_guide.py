@@ -6,6 +6,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clients.identity_cases import patient
+from fhircast_identity import IdentityMap, NoMatch, System, Table
 
 FOLDER = Path(__file__).parents[2] / "clients" / "identity" / "python"
 #: Seconds until an example must be done.
@@ -28,3 +34,31 @@ def test_the_example_runs() -> None:
         "Birth date differs between the patient that was sent and the patient found here.",
         "[{'system': 'urn:oid:2.16.578.1.12.4.1.4.1', 'value': '13057000001'}]",
     ], done.stderr
+
+
+async def test_the_csv_of_the_page_is_one(tmp_path: Path) -> None:
+    page = (FOLDER / "README.md").read_text(encoding="utf-8")
+    (rows,) = re.findall(r"^```\n(local_id.*?)^```", page, re.DOTALL | re.MULTILINE)
+    (call,) = re.findall(r"`Table\.from_csv\(path, (.*?)\)`", page)
+    path = tmp_path / "patients.csv"
+    path.write_text(rows, encoding="utf-8")
+    table = eval(f"Table.from_csv(path, {call})", {"Table": Table, "System": System, "path": path})
+    ids = IdentityMap({"Patient": [System("urn:oid:2.999.19.5")]}, [table])
+    assert (await ids.find_resource(patient("4438001", "urn:oid:2.999.19.5"))).id == "local-17"
+
+
+@pytest.mark.req("IDM-1")
+@pytest.mark.parametrize(
+    "rules", [{"Patient": "MR"}, {"Patient": System("urn:oid:1")}, {"Patient": ["MR"]}, {"Patient": []}]
+)
+def test_what_are_no_rules_is_an_error_at_once(rules: Any) -> None:
+    with pytest.raises(TypeError, match="expected a list of rules for Patient"):
+        IdentityMap(rules, [])
+
+
+@pytest.mark.req("IDM-2", "IDM-4")
+async def test_what_is_no_resolver_is_an_error_at_once_and_what_is_not_sent_is_refused() -> None:
+    with pytest.raises(TypeError, match="expected resolvers with a method find"):
+        IdentityMap({}, [7])  # type: ignore[list-item]
+    with pytest.raises(NoMatch, match="The message lacks what is looked up here"):
+        await IdentityMap({}, []).find_resource(None)

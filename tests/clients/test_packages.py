@@ -69,15 +69,9 @@ def test_a_tarball_has_license_readme_types_and_no_tests(name: str, npm_packages
         names = {member.name.removeprefix("package/") for member in tarball}
     sources = {each.relative_to(JAVASCRIPT[name]).as_posix() for each in (JAVASCRIPT[name] / "src").glob("*.js")}
     types = {each.replace("src/", "types/").replace(".js", ".d.ts") for each in sources}
-    assert {"LICENSE", "README.md", "package.json"} | sources | types <= names
-    assert {each.partition("/")[0] for each in names} <= {
-        "LICENSE",
-        "README.md",
-        "package.json",
-        "src",
-        "types",
-        "example",
-    }
+    maps = {f"{each}.map" for each in types}
+    examples = {each for each in names if each.startswith("example/")}
+    assert names == {"LICENSE", "README.md", "package.json"} | sources | types | maps | examples
 
 
 @pytest.mark.parametrize("name", PYTHON)

@@ -60,6 +60,11 @@ async def check(
     `http` and `connect` (from an endpoint to a WebSocket) replace its own; an `http` that is given is closed at the end.
     """
     async with http or http_client(PATIENCE) as http:
+        try:
+            checked_url(hub_url)
+        except ValueError as error:
+            yield Step("discovery", False, str(error))
+            return
         yield await _tried("discovery", _discovery(http, hub_url), hub_url)
         yield await _tried("token", _token(token), hub_url)
         if token and not can_be_sent(token):
@@ -100,10 +105,6 @@ class _NotTried(Exception):
 
 
 async def _discovery(http: httpx.AsyncClient, hub_url: str) -> str:
-    try:
-        checked_url(hub_url)
-    except ValueError as error:
-        raise _Failed(str(error)) from None
     answer = await http.get(f"{hub_url.rstrip('/')}/.well-known/fhircast-configuration")
     if answer.status_code != httpx.codes.OK:
         raise _Failed(
@@ -298,7 +299,7 @@ _USUAL = {
     400: "the hub does not accept the request",
     401: "the hub does not take the token: expired, another audience, or an issuer that the hub does not know",
     403: "the token's scopes do not allow it, or the session (hub.topic) is another user's",
-    404: "nothing is there: is this hub.url, without the topic?",
+    404: "nothing is there; hub.url may be another, or have the topic at its end",
     415: "the hub expects another Content-Type",
     429: "too many subscriptions or requests",
     503: "the hub cannot reach the token's issuer, or is starting",

@@ -44,23 +44,20 @@ class UsageError(Exception):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0; 1 where the hub or a step of `check` says no; 2 for what is asked wrongly."""
     try:
-        try:
-            return _run(_parser().parse_args(arguments))
-        finally:
-            sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has seen enough
-        _close_output()
-        return 0
+        return _run(_parser().parse_args(arguments))
+    finally:
+        for stream in ("stdout", "stderr"):
+            _say("", stream, end="")  # what argparse has printed
 
 
 def _run(options: argparse.Namespace) -> int:
     try:
         return asyncio.run(_COMMANDS[options.command](options))
     except UsageError as error:
-        print(f"fhircast: {error}", file=sys.stderr)
+        _say(f"fhircast: {error}", "stderr")
         return 2
     except HubError as error:
-        print(f"fhircast: {error}", file=sys.stderr)
+        _say(f"fhircast: {error}", "stderr")
         return 1
     except KeyboardInterrupt:
         return 130
@@ -82,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     listen.add_argument("events", nargs="*", metavar="EVENT", help=f"by default {', '.join(EVENTS)}")
     listen.add_argument("--refuse", metavar="REASON", help="answer every event with 409 and this reason")
     for verb in ("open", "close"):
-        command = commands.add_parser(verb, parents=[every], help=f"publish an {verb} event")
+        command = commands.add_parser(verb, parents=[every], help=f"{verb} a context for everybody")
         command.add_argument(
             "files",
             nargs="+",
@@ -103,7 +100,7 @@ async def _listen(options: argparse.Namespace) -> int:
     assert task
     for name in {name.lower(): name for name in options.events or EVENTS}.values():
         client.on(name, _printer(options, task.cancel))
-    client.on_status(lambda status: print(status_line(status), file=sys.stderr, flush=True))
+    client.on_status(lambda status: _say(status_line(status), "stderr") or task.cancel())
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     try:
@@ -116,10 +113,7 @@ async def _listen(options: argparse.Namespace) -> int:
 
 def _printer(options: argparse.Namespace, end: Callable[[], object]) -> Handler:
     def show(event: Event) -> None:
-        try:
-            print(json.dumps(event.body, ensure_ascii=False) if options.json else event_line(event), flush=True)
-        except BrokenPipeError:
-            _close_output()
+        if not _say(json.dumps(event.body, ensure_ascii=False) if options.json else event_line(event)):
             end()
         if options.refuse:
             raise Refuse(options.refuse)
@@ -127,9 +121,18 @@ def _printer(options: argparse.Namespace, end: Callable[[], object]) -> Handler:
     return show
 
 
-def _close_output() -> None:
-    """Nobody reads what is printed any more: neither this nor Python's last flush may fail."""
-    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # until the end
+def _say(text: str, stream: str = "stdout", end: str = "\n") -> bool:
+    """Print a line; whether anybody reads still. `| head` has seen enough, and `>&-` has closed the stream."""
+    file = getattr(sys, stream)
+    if file is None:
+        return False
+    try:
+        print(text, file=file, flush=True, end=end)
+    except BrokenPipeError:
+        # Python flushes once more at its end, which must not fail.
+        setattr(sys, stream, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # until the end
+        return False
+    return True
 
 
 async def _publish(options: argparse.Namespace) -> int:
@@ -139,7 +142,7 @@ async def _publish(options: argparse.Namespace) -> int:
         event = await (client.open if options.command == "open" else client.close)(*resources)
     finally:
         await client.stop()
-    print(json.dumps(event.body, ensure_ascii=False) if options.json else event_line(event))
+    _say(json.dumps(event.body, ensure_ascii=False) if options.json else event_line(event))
     return 0
 
 
@@ -149,10 +152,8 @@ async def _context(options: argparse.Namespace) -> int:
         context = await client.fetch()
     finally:
         await client.stop()
-    if options.json:
-        print(json.dumps(context.event.body if context else None, ensure_ascii=False))
-    else:
-        print(context_line(context))
+    body = context.event.body if context else None
+    _say(json.dumps(body, ensure_ascii=False) if options.json else context_line(context))
     return 0
 
 
@@ -161,10 +162,8 @@ async def _check(options: argparse.Namespace) -> int:
     failed = False
     async for step in check(hub, topic, token, options.name, options.events):
         failed |= step.good is False
-        if options.json:
-            print(json.dumps({"step": step.name, "good": step.good, "text": step.text}, ensure_ascii=False), flush=True)
-        else:
-            print(f"{ {True: 'ok', False: 'FAILED', None: '-'}[step.good]:<7} {step.name:<13} {step.text}", flush=True)
+        line = f"{ {True: 'ok', False: 'FAILED', None: '-'}[step.good]:<7} {step.name:<13} {step.text}"
+        _say(json.dumps(step._asdict(), ensure_ascii=False) if options.json else line)
     return int(failed)
 
 

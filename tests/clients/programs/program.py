@@ -38,6 +38,8 @@ async def main() -> None:
         if patient is None:
             raise Refuse("no patient")
         local: Local = event.local
+        study: Local = await ids.find_resource(event.resource("study"), patient)
+        print(study.id)
         print(patient["id"], local.id, event.anchor, event.at)
 
     client.on("Patient-close", lambda event: None)

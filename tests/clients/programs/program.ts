@@ -24,6 +24,8 @@ client
     const patient: Resource | null = event.resource("patient");
     if (!patient) throw new Refuse("no patient");
     const local: Local = event.local;
+    const study: Local = await ids.findResource(event.resource("study"), patient);
+    console.log(study.id);
     console.log(patient.resourceType, patient.id, local.id, event.anchor, event.at);
   }, { ids: fits })
   .on("Patient-close", ({ anchor }) => client.context?.anchor === anchor);
@@ -42,7 +44,8 @@ try {
   const context: Context | null = await client.fetch();
   const followed: boolean = await client.catchUp();
   console.log(event.id, context?.version, context?.content, client.contexts.size, followed);
-  for (const resource of await ids.publishable("Patient", "local-17")) await client.close(resource as Resource);
+  await client.open(...(await ids.publishable("Patient", "local-17")));
+  for (const resource of await ids.publishable("Patient", "local-17")) await client.close(resource);
 } catch (error) {
   if (error instanceof TokenError) console.log("log in again");
   else if (error instanceof HubError) console.log(error.status, error.isFinal);

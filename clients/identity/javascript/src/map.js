@@ -10,6 +10,7 @@ import { choose } from "./rules.js";
 
 /** @typedef {import("./local.js").Json} Json */
 /** @typedef {import("./local.js").Query} Query */
+/** A resource as `client.open` takes it. @typedef {{resourceType: string, id?: string, [member: string]: any}} Published */
 /** @typedef {import("./local.js").LocalFields} LocalFields */
 /** @typedef {import("./rules.js").Rule} Rule */
 /** @typedef {Iterable<Local | LocalFields> | null | undefined} Told */
@@ -45,10 +46,15 @@ export class IdentityMap {
    * @param {(Resolver | Lookup)[]} resolvers A Table, FhirSearch, PixManager, QidoRs or any async function from a Query
    *   to a list of Local, asked in order until one knows the identifier. All of them give ids of this one application.
    * @param {Options} [options]
+   * @throws {TypeError} For what are no rules or resolvers.
    */
   constructor(rules, resolvers, { cacheSeconds = 300, cacheSize = 1000, askSeconds = 5, clock = seconds } = {}) {
-    this.#rules = new Map(Object.entries(rules));
+    this.#rules = new Map(Object.entries(rules).map(([type, found]) => [type, checked(type, found)]));
     this.#resolvers = [...resolvers];
+    for (const each of this.#resolvers) {
+      if (typeof each !== "function" && typeof each?.find !== "function")
+        throw new TypeError(`expected resolvers with a method find, or functions, got ${typeof each}`);
+    }
     this.#answers = new Answers(cacheSeconds, cacheSize, clock);
     this.#askSeconds = askSeconds;
   }
@@ -68,13 +74,14 @@ export class IdentityMap {
   }
 
   /**
-   * @param {Json} resource
+   * @param {Json | null} resource Null is refused: the event has no such resource.
    * @param {Json | null} [patient] Whose study it is, for the check.
    * @param {{url?: string}} [options] The resource's absolute address, where it is known.
    * @returns {Promise<Local>} The local id of a resource.
    * @throws {import("./refusals.js").Refusal} As `find` does.
    */
   async findResource(resource, patient = null, { url = "" } = {}) {
+    if (!resource) throw refusals.notSent();
     const type = text(resource.resourceType);
     const rules = this.#rules.get(type);
     const now = new Date();
@@ -97,7 +104,7 @@ export class IdentityMap {
   /**
    * @param {string} type
    * @param {string} localId
-   * @returns {Promise<Json[]>} The resources to publish for a local id, the anchor first, with every identifier that
+   * @returns {Promise<Published[]>} The resources to publish for a local id, the anchor first, with every identifier that
    *   any resolver knows. For a study its patient follows.
    * @throws {import("./refusals.js").Refusal} NoMatch where nobody knows the id, Mismatch where those who do disagree about whom it names, and
    *   LookupFailed where one of them cannot be asked.
@@ -107,9 +114,10 @@ export class IdentityMap {
     const locals = await this.#known(type, localId, now);
     const resource = await anchor(locals, now);
     const patient = type === "Patient" ? null : subject(locals, now);
-    if (!patient) return [resource];
+    if (!patient) return [/** @type {Published} */ (resource)];
     const identified = await withId(await this.#withAllIdentifiers(patient, now), `${type}/${localId}`);
-    return [{ ...resource, subject: { reference: `Patient/${identified.id}` } }, identified];
+    const study = { ...resource, subject: { reference: `Patient/${identified.id}` } };
+    return /** @type {Published[]} */ ([study, identified]);
   }
 
   /**
@@ -206,6 +214,13 @@ function localOf(told, type) {
   const local = told instanceof Local ? told : new Local(told);
   if (local.type !== type) throw new TypeError(`a resolver answers with Local objects of type ${type}`);
   return local;
+}
+
+/** @param {string} type @param {Rule[]} rules @returns {Rule[]} @throws {TypeError} For what are none. */
+function checked(type, rules) {
+  const isList = Array.isArray(rules) && rules.length > 0;
+  if (isList && rules.every((rule) => typeof rule?.select === "function")) return rules;
+  throw new TypeError(`expected a list of rules for ${type}, such as [new StudyUid()], got ${typeof rules}`);
 }
 
 /**

@@ -76,6 +76,10 @@ export function notNamed(type) {
   return new NoMatch(`The message names no ${noun(type)}.`);
 }
 
+export function notSent() {
+  return new NoMatch("The message lacks what is looked up here.");
+}
+
 /** @param {string} type */
 export function severalNamed(type) {
   return new SeveralMatches(`The message names several ${nouns(type)}. ${UNCERTAIN}`);

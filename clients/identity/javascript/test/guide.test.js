@@ -6,6 +6,9 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
+import { IdentityMap, System, Table } from "../src/index.js";
+import { patient, refusal } from "./cases.js";
+
 test("the example runs", () => {
   const page = readFileSync(new URL("../README.md", import.meta.url), "utf-8");
   const [, example = ""] = /^```js\n([^]*?)^```/m.exec(page) ?? [];
@@ -16,4 +19,21 @@ test("the example runs", () => {
     "Birth date differs between the patient that was sent and the patient found here.",
     "[ { system: 'urn:oid:2.16.578.1.12.4.1.4.1', value: '13057000001' } ]",
   ], done.stderr);
+});
+
+test("the CSV of the page is one", async () => {
+  const page = readFileSync(new URL("../README.md", import.meta.url), "utf-8");
+  const [, rows = ""] = /^```\n(local_id[^]*?)^```/m.exec(page) ?? [];
+  const [, call = ""] = /`Table\.fromCsv\(text, (.*?)\)`/.exec(page) ?? [];
+  const table = new Function("Table", "System", "text", `return Table.fromCsv(text, ${call});`)(Table, System, rows);
+  const ids = new IdentityMap({ Patient: [new System("urn:oid:2.999.19.5")] }, [table]);
+  assert.equal((await ids.findResource(patient("4438001", "urn:oid:2.999.19.5"))).id, "local-17");
+});
+
+test("IDM-1 IDM-2 IDM-4 what are no rules or resolvers is an error at once, and what is not sent is refused", async () => {
+  for (const rules of /** @type {any[]} */ (["MR", new System("urn:oid:1"), ["MR"], []])) {
+    assert.throws(() => new IdentityMap({ Patient: rules }, []), /expected a list of rules for Patient/);
+  }
+  assert.throws(() => new IdentityMap({}, /** @type {any} */ ([7])), /expected resolvers with a method find/);
+  await assert.rejects(new IdentityMap({}, []).findResource(null), refusal("NoMatch", /lacks what is looked up here/));
 });

@@ -60,7 +60,8 @@ describe("an image archive", () => {
   });
 
   test("IDM-5 publishing a study", async () => {
-    const [resource = {}, patient = {}] = await ids.publishable("ImagingStudy", "1.2.840.99.1");
+    /** @type {any[]} */
+    const [resource, patient] = await ids.publishable("ImagingStudy", "1.2.840.99.1");
     const values = resource.identifier.map((/** @type {any} */ each) => each.value);
     assert.deepEqual(values, ["urn:oid:1.2.840.99.1", "ACC1"]);
     assert.deepEqual(resource.subject, { reference: `Patient/${patient.id}` });

@@ -279,7 +279,8 @@ test("IDM-5 publishing with the identifiers of all", async (context) => {
   server.resources = [patient(undefined, { id: "17", ...secret })];
   server.links[`${OWN}|17`] = [identifier(NIN, "13057000001"), identifier(MRN, "4438001")];
   const ids = mapOf(new FhirSearch(server.base), new PixManager(server.base, undefined, { targetSystem: OWN }));
-  const [resource = {}] = await ids.publishable("Patient", "17");
+  /** @type {any[]} */
+  const [resource] = await ids.publishable("Patient", "17");
   assert.deepEqual(Object.keys(resource).sort(), ["id", "identifier", "name", "resourceType"]);
   assert.equal(resource.id, "17");
   assert.deepEqual(resource.identifier, [

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fhircast_client.errors import Refuse
+from fhircast_client import Refuse
 from fhircast_identity import publish, refusals
 from fhircast_identity.cache import Answer, Answers
 from fhircast_identity.check import differences, local_person, person
@@ -39,7 +39,7 @@ class IdentityMap:
 
     `rules`: for each type of resource the rules that choose its identifiers; the first that selects anything decides.
     `resolvers`: a Table, FhirSearch, PixManager, QidoRs or any async function from a Query to a list of Local, asked in
-    order until one knows the identifier. All of them give ids of this one application.
+    order until one knows the identifier. All of them give ids of this one application. Raises TypeError for other things.
     `cache_seconds`: how long an answer is kept, of at most `cache_size`; one that led to a refusal 3 s at most.
     `ask_seconds`: how long a resolver may take. `clock`: seconds that only grow.
     """
@@ -54,7 +54,12 @@ class IdentityMap:
         ask_seconds: float = 5,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._rules, self._resolvers = dict(rules), list(resolvers)
+        self._rules, self._resolvers = {kind: _checked(kind, found) for kind, found in rules.items()}, list(resolvers)
+        for resolver in self._resolvers:
+            if not callable(getattr(resolver, "find", resolver)):
+                raise TypeError(
+                    f"expected resolvers with a method find, or async functions, got {type(resolver).__name__}"
+                )
         self._answers, self._ask_seconds = Answers(cache_seconds, cache_size, clock), ask_seconds
 
     async def find(self, event: Event) -> Local:
@@ -71,13 +76,15 @@ class IdentityMap:
         return await self.find_resource(resource, patient, url=url)
 
     async def find_resource(
-        self, resource: Mapping[str, Any], patient: Mapping[str, Any] | None = None, *, url: str = ""
+        self, resource: Mapping[str, Any] | None, patient: Mapping[str, Any] | None = None, *, url: str = ""
     ) -> Local:
         """The local id of a resource. `patient`: whose study it is, for the check. `url`: its absolute address, if
         known.
 
-        Raises as `find` does.
+        Raises as `find` does, NoMatch for None too: the event has no such resource.
         """
+        if resource is None:
+            raise refusals.not_sent()
         kind = text(resource.get("resourceType"))
         rules, now = self._rules.get(kind), datetime.now(UTC)
         if not rules:
@@ -164,6 +171,14 @@ class IdentityMap:
             log.warning("%s gave no usable answer: %s", source, type(error).__name__)
             raise refusals.failed(kind, source) from error
         return answer
+
+
+def _checked(kind: str, rules: object) -> list[Rule]:
+    """The rules of a type of resource. Raises TypeError for what are none."""
+    found = list(rules) if isinstance(rules, Iterable) and not isinstance(rules, str) else []
+    if not found or not all(hasattr(rule, "select") for rule in found):
+        raise TypeError(f"expected a list of rules for {kind}, such as [StudyUid()], got {type(rules).__name__}")
+    return found
 
 
 def _certain(kind: str, label: str, answers: Sequence[Answer]) -> Local:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from fhircast_client.errors import Refuse
+from fhircast_client import Refuse
 
 _NOUNS = {"Patient": ("patient", "patients"), "ImagingStudy": ("study", "studies")}
 _UNCERTAIN = "It is not certain which one is meant."
@@ -41,6 +41,10 @@ def no_rule(kind: str) -> NoMatch:
 
 def not_named(kind: str) -> NoMatch:
     return NoMatch(f"The message names no {noun(kind)}.")
+
+
+def not_sent() -> NoMatch:
+    return NoMatch("The message lacks what is looked up here.")
 
 
 def several_named(kind: str) -> SeveralMatches:
