@@ -1,7 +1,7 @@
 # The wheel and everything it needs go into a venv here; nothing of what builds them goes further.
 FROM python:3.11-slim AS builder
 WORKDIR /src
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml constraints.txt LICENSE ./
 COPY hub ./hub
 RUN python -m venv /venv \
  && python -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . \

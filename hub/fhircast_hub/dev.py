@@ -212,6 +212,10 @@ def banner(hub_url: str, token: str, port: int, *, legacy: bool) -> str:
         "# What is open now?",
         'curl -s $HUB/demo -H "Authorization: Bearer $TOKEN"',
         "",
+        "# With the client library, `fhircast check` and `fhircast listen` work after this:",
+        "export FHIRCAST_HUB=$HUB FHIRCAST_TOPIC=demo FHIRCAST_TOKEN=$TOKEN",
+        "",
         f"Another token: fhircast-hub token --port {port} --user clinician-2 --scope 'fhircast/*.read'",
+        "A hub that is started again has a new key, and takes new tokens only.",
     ]
     return "\n".join(lines)

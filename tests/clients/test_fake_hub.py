@@ -17,7 +17,7 @@ from clients import virtual_time
 from clients.fakes import FAST, Heard, Sockets, Through, Wire, observation, patient, report, study, until
 from fhircast_client import Event, FHIRcastClient, HubError, Refuse, Timings
 from fhircast_client.events import context_of, make_event
-from fhircast_client.testing import FakeHub
+from fhircast_client.testing import Answer, FakeHub
 
 P1, P2 = "Patient/p1", "Patient/p2"
 
@@ -394,7 +394,7 @@ async def test_a_cut_comes_at_any_moment_of_a_subscription() -> None:
 
 PLAIN = """
 import asyncio
-from fhircast_client.testing import FakeHub
+from fhircast_client.testing import Answer, FakeHub
 
 hub = FakeHub()
 
@@ -439,3 +439,17 @@ def test_without_the_hub_installed_it_says_what_to_install() -> None:
     assert "pip install 'fhircast-client[testing]'" in result.stderr.splitlines()[-1]
     assert result.stderr.splitlines()[-1].startswith("ImportError")
     assert "ModuleNotFoundError" in result.stderr
+
+
+@pytest.mark.req("CLT-27")
+async def test_mistakes_of_a_test_are_errors_at_once() -> None:
+    with pytest.raises(ValueError, match="expected the version STU2 or STU3, got 'STU9'"):
+        FakeHub("STU9")  # type: ignore[arg-type]
+    async with FakeHub() as hub:
+        hub.client("viewer")
+        with pytest.raises(ValueError, match=r"expected a kind of request \(subscribe, .*\), got 'foo'"):
+            hub.answer_next("foo", Answer(503))
+        with pytest.raises(TypeError, match=r"expected answers such as Answer\(503\)"):
+            hub.answer_next("publish", 503)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=r"expected a client of this hub \(viewer\), got 'Nobody'"):
+            hub.cut("Nobody")

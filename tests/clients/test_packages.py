@@ -17,12 +17,17 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CLIENTS = ROOT / "clients"
-PYTHON = {"fhircast_client": CLIENTS / "python", "fhircast_identity": CLIENTS / "identity" / "python"}
+PYTHON = {
+    "fhircast_client": CLIENTS / "python",
+    "fhircast_identity": CLIENTS / "identity" / "python",
+    "fhircast_hub": ROOT,
+}
 JAVASCRIPT = {
     "fhircast-client": CLIENTS / "javascript",
     "fhircast-identity": CLIENTS / "identity" / "javascript",
 }
-FOLDERS = [*PYTHON.values(), *JAVASCRIPT.values()]
+#: What has a README and a LICENSE of its own.
+FOLDERS = [PYTHON["fhircast_client"], PYTHON["fhircast_identity"], *JAVASCRIPT.values()]
 PROGRAMS = Path(__file__).parent / "programs"
 LICENSE = (ROOT / "LICENSE").read_bytes()
 #: Seconds that a tool may take.
@@ -87,10 +92,11 @@ def test_a_wheel_and_an_sdist_have_the_license_and_who_made_them(name: str, pyth
         assert f"\n{field}" in metadata
     with tarfile.open(next(python_packages.glob(f"{name}-*.tar.gz"))) as sdist:
         names = {member.name.partition("/")[2] for member in sdist}
-    assert {"LICENSE", "README.md", "pyproject.toml", f"{name}/__init__.py"} <= names
+    source, readme = (f"hub/{name}", "hub/README.md") if name == "fhircast_hub" else (name, "README.md")
+    assert {"LICENSE", readme, "pyproject.toml", f"{source}/__init__.py"} <= names
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(CLIENTS)))
+@pytest.mark.parametrize("folder", [*FOLDERS, ROOT / "hub"], ids=lambda folder: str(folder.relative_to(ROOT)))
 def test_a_readme_links_to_nothing_outside_its_package(folder: Path) -> None:
     text = (folder / "README.md").read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)\s]+)\)", text):

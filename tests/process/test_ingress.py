@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ NGINX = shutil.which("nginx", path=PATH)
 NODE = Path(sys.executable).parent / "node"
 FOLLOW = Path(__file__).parent / "follow.mjs"
 TOPIC = "ingress"
+#: Requests that an ingress answers for the hub, before the hub is back: some of each client.
+_TRIES = 10
 #: What an ingress answers while no hub is there: its status, and its page.
 ANSWERS = {
     "404 of an ingress": "error_page 502 =404 @away; location @away { default_type text/html; return 404 '<h1>nothing</h1>'; }",
@@ -68,7 +70,7 @@ def configuration(folder: Path, ports: dict[str, int], hub_port: int) -> Path:
     main = folder / "nginx.conf"
     main.write_text(
         f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log; events {{}} http {{"
-        f" access_log off; {temporary} map $http_upgrade $to_hub {{ default upgrade; '' close; }} {servers} }}"
+        f" log_format port $server_port; access_log {folder}/access.log port; {temporary} map $http_upgrade $to_hub {{ default upgrade; '' close; }} {servers} }}"
     )
     return main
 
@@ -153,6 +155,13 @@ async def in_javascript(label: str, port: int, token: str) -> AsyncIterator[Clie
         await reading
 
 
+def access_log(folder: Path) -> Callable[[int], int]:
+    """How often something at a port of nginx was asked for from now on."""
+    log = folder / "access.log"
+    before = len(log.read_text().splitlines())
+    return lambda port: log.read_text().splitlines()[before:].count(str(port))
+
+
 async def all_of(clients: list[Client], what: str, condition: Any) -> None:
     """Wait until something is so for each client."""
     await within(PATIENCE, lambda: all(condition(each) for each in clients), lambda: f"{what}: {clients}")
@@ -181,8 +190,15 @@ async def test_a_restart_behind_an_ingress_ends_no_client(
             await all_of(clients, "shows", lambda each: each.shows == "Patient/p1" and each.in_step)
             first.stop(signal.SIGKILL)
             before = {each.label: len(each.statuses) for each in clients}
+            publisher = FHIRcastClient(
+                f"http://127.0.0.1:{ports['200 with a page']}/api/hub", TOPIC, token=visitor.token(), name="publisher"
+            )
+            stack.push_async_callback(publisher.stop)
             await all_of(clients, "away", lambda each: not each.in_step)
-            await asyncio.sleep(2)  # real tries against a real nginx, ten of each client
+            with pytest.raises(HubError, match=r"something else than the hub answered, with a page \(200\)"):
+                await publisher.open({"resourceType": "Patient", "id": "p9"})
+            asked = access_log(tmp_path)
+            await within(PATIENCE, lambda: all(asked(port) >= _TRIES for port in ports.values()), lambda: clients)
         with hub():
             await all_of(clients, "back", lambda each: each.in_step)
             answer = await visitor.publish(event("Patient-open", "p2", topic=TOPIC))

@@ -40,6 +40,7 @@ import { later } from "./timing.js";
  * @property {Message[] | null} missed Null before its first socket.
  */
 
+const KINDS = ["subscribe", "unsubscribe", "publish", "context", "configuration"];
 const ENDPOINT = "hub.channel.endpoint";
 const URL_OF_HUB = "http://hub.invalid/hub";
 const NORMAL = 1000;
@@ -80,8 +81,12 @@ export class FakeHub {
   #waiting = new Set();
   #toLose = 0;
 
-  /** @param {{version?: "STU3" | "STU2", topic?: string, leaseSeconds?: number}} [options] */
-  constructor({ version = "STU3", topic = "session", leaseSeconds = 3600 } = {}) {
+  /** @param {{version?: "STU3" | "STU2", topic?: string, leaseSeconds?: number}} [options] @throws {TypeError} For another version. */
+  constructor(options = {}) {
+    const { version = "STU3", topic = "session", leaseSeconds = 3600 } = options;
+    if (!isObject(options) || !["STU2", "STU3"].includes(version)) {
+      throw new TypeError(`expected { version: "STU2" } or "STU3", got ${JSON.stringify(isObject(options) ? version : options)}`);
+    }
     this.#isStu3 = version === "STU3";
     /** Whether who joins is told what is open. */
     this.replays = this.#isStu3;
@@ -193,8 +198,10 @@ export class FakeHub {
     }
   }
 
-  /** Give these answers to the next requests of a kind. @param {Kind} kind @param {...Answer} answers */
+  /** Give these answers to the next requests of a kind. @param {Kind} kind @param {...Answer} answers @throws {TypeError} */
   answerNext(kind, ...answers) {
+    if (!KINDS.includes(kind)) throw new TypeError(`expected a kind of request (${KINDS.join(", ")}), got ${kind}`);
+    if (!answers.every(isObject)) throw new TypeError("expected answers such as { status: 503 }");
     this.#answers.set(kind, [...(this.#answers.get(kind) ?? []), ...answers]);
   }
 

@@ -81,3 +81,12 @@ async function until(isSo) {
     if (Date.now() > end) throw new Error(`expected that ${isSo}`);
   }
 }
+
+test("CLT-27 mistakes of a test are errors at once", () => {
+  assert.throws(() => new FakeHub(/** @type {any} */ ("STU2")), /expected \{ version: "STU2" \} or "STU3", got "STU2"/);
+  assert.throws(() => new FakeHub(/** @type {any} */ ({ version: "STU9" })), /got "STU9"/);
+  const hub = new FakeHub();
+  assert.throws(() => hub.answerNext(/** @type {any} */ ("foo"), { status: 503 }), /expected a kind of request \(subscribe,/);
+  assert.throws(() => hub.answerNext("publish", /** @type {any} */ (503)), /expected answers such as/);
+  assert.throws(() => hub.cut("Nobody"), /expected a client of this hub, got Nobody/);
+});

@@ -58,6 +58,7 @@ _WELL_KNOWN = "/.well-known/fhircast-configuration"
 _ACCEPTED = 202
 #: Seconds that an answer is on its way: as with most hubs, what an application publishes comes back sooner than the answer.
 _LATENCY = 0.001
+_KINDS = ("subscribe", "unsubscribe", "publish", "context", "configuration")
 #: Seconds that `acknowledged` waits.
 _PATIENCE = 15.0
 #: Events whose acknowledgements say nothing.
@@ -99,6 +100,8 @@ class FakeHub:
     def __init__(
         self, version: Literal["STU3", "STU2"] = "STU3", *, topic: str = "session", lease_seconds: int = 3600
     ) -> None:
+        if version not in ("STU2", "STU3"):
+            raise ValueError(f"expected the version STU2 or STU3, got {version!r}")
         self._stu2 = fake_messages.ConfirmationsOfStu2() if version == "STU2" else None
         self.topic = topic
         self.acknowledgements: list[Acknowledgement] = []
@@ -204,7 +207,12 @@ class FakeHub:
             self._hub.end(subscription, reason)
 
     def answer_next(self, kind: str, *answers: Answer) -> None:
-        """Give these answers to the next requests of a kind: subscribe, unsubscribe, publish, context or configuration."""
+        """Give these answers to the next requests of a kind: subscribe, unsubscribe, publish, context or configuration. Raises
+        ValueError for another kind, TypeError for what is no Answer."""
+        if kind not in _KINDS:
+            raise ValueError(f"expected a kind of request ({', '.join(_KINDS)}), got {kind!r}")
+        if not all(isinstance(answer, Answer) for answer in answers):
+            raise TypeError("expected answers such as Answer(503)")
         self._answers.setdefault(kind, []).extend(answers)
 
     def lose_next(self, count: int) -> None:
@@ -230,6 +238,10 @@ class FakeHub:
                 socket.lose()
 
     def _chosen(self, name: str | None) -> list[Line]:
+        if name is not None and name not in self._lines:
+            raise ValueError(
+                f"expected a client of this hub ({', '.join(self._lines) or 'there is none'}), got {name!r}"
+            )
         return list(self._lines.values()) if name is None else [self._lines[name]]
 
     # What can be seen of it
@@ -253,13 +265,16 @@ class FakeHub:
 
     async def acknowledged(self, event: Event, by: str | None = None) -> Acknowledgement:
         """Wait for the acknowledgement of an event, by a client of this name or by any. Raises TimeoutError after 15 s."""
-        async with asyncio.timeout(_PATIENCE):
-            while True:
-                for found in self.acknowledgements:
-                    if found.event_id == event.id and by in (None, found.client):
-                        return found
-                self._news.clear()
-                await self._news.wait()
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                while True:
+                    for found in self.acknowledgements:
+                        if found.event_id == event.id and by in (None, found.client):
+                            return found
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            raise TimeoutError(f"expected an acknowledgement of {event.name} within {_PATIENCE:g} s") from None
 
     # Requests
 
