@@ -31,6 +31,7 @@ _DEEDS = {
     "update": Text("{} is changed", "{} endres"),
     "select": Text("something is selected in {}", "noe velges i {}"),
 }
+_NAMED = {"userlogout": Text("you log out", "du logger ut")}
 _EVERYTHING = Text("something happens in the session", "noe skjer i økten")
 _EVENT = Text("{} happens", "{} skjer")
 _HEAR = Text("be told when {}", "få vite når {}")
@@ -118,7 +119,7 @@ def _event(name: str, language: Language) -> str:
         return _EVERYTHING.to(language)
     if thing in _THINGS and deed in _DEEDS:
         return _DEEDS[deed].to(language).format(_THINGS[thing].to(language))
-    return _EVENT.to(language).format(name)
+    return _NAMED.get(thing, _EVENT).to(language).format(name)
 
 
 def _access(rights: str) -> Text:

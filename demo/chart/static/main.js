@@ -5,7 +5,7 @@ import { chartNumbers } from "./identity.js";
 import { messages } from "./messages.js";
 import { Notes } from "./notes.js";
 
-const EVENTS = "Patient-open Patient-close Home-open SyncError heartbeat";
+const EVENTS = "Patient-open Patient-close Home-open SyncError UserLogout heartbeat";
 const HUB_SCOPE = EVENTS.split(" ").map((name) => `fhircast/${name}.read`);
 
 /** Answers to the session: which patient to show, and when not to. */
@@ -17,9 +17,7 @@ function setUp(app) {
   app.client.on("Patient-open", (event) => following.open(event), { ids: numbers });
   app.client.on("Patient-close", (event) => following.close(event));
   app.client.on("Home-open", (event) => following.leave(event));
-  addEventListener("beforeunload", (event) => {
-    if (notes.anyUnsaved) event.preventDefault();
-  });
+  app.unsaved = () => notes.anyUnsaved;
   page.render();
 }
 

@@ -9,6 +9,7 @@ const BOTH = [
   "DiagnosticReport-update",
   "DiagnosticReport-select",
   "SyncError",
+  "UserLogout",
 ];
 const SCOPE = [
   ..."openid fhirUser online_access launch user/*.read".split(" "),
@@ -29,9 +30,7 @@ function setUp(app) {
   app.client.on("DiagnosticReport-update", () => page.render());
   app.client.on("DiagnosticReport-select", (event) => desk.select(event));
   app.client.on("Home-open", () => desk.clear());
-  addEventListener("beforeunload", (event) => {
-    if (page.drafts.any) event.preventDefault();
-  });
+  app.unsaved = () => page.drafts.any;
   page.render();
 }
 

@@ -21,10 +21,11 @@ const READ = [
     "DiagnosticReport-select",
     "Home-open",
     "SyncError",
+    "UserLogout",
     "heartbeat",
   ],
 ];
-const WRITTEN = ["DiagnosticReport-update", "DiagnosticReport-select", "SyncError"];
+const WRITTEN = ["DiagnosticReport-update", "DiagnosticReport-select", "SyncError", "UserLogout"];
 const SCOPE = [
   ...["openid", "fhirUser", "online_access", "launch"],
   ...READ.map((name) => `fhircast/${name}.read`),
