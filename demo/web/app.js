@@ -26,7 +26,7 @@ const LANGUAGE_MESSAGE = "fhircast-demo.language";
  * @property {"en"|"no"} language what is shown now
  * @property {{name: string, hpr: string, fhirUser: string}} user
  * @property {{patient?: string, encounter?: string}} launch
- * @property {HTMLElement & {actions: object[]}} [syncStatus] the `<sync-status>` of the header, once the page is set up
+ * @property {HTMLElement & {actions: object[], untold: object|null}} syncStatus the `<sync-status>` of the header
  * @property {(name: string) => string} titled a participant's name in the language that is shown, where it is of the demo
  * @property {(problem: Error|string) => void} problem shows a sentence, with a button to try again
  * @property {() => boolean} unsaved whether anything would be lost with the page; a page that has such sets it
@@ -132,6 +132,7 @@ function appOf({ config, smart, hubSmart, t, name, page }) {
     launch: { patient: context.patient, encounter: context.encounter },
     titled: (name) => config.titles.find(({ en }) => en === name)?.[currentLanguage()] ?? name,
     problem: page.problem,
+    syncStatus: element("sync-status"),
     unsaved: () => false,
   };
 }
@@ -287,14 +288,13 @@ function switchLanguage(code, languages) {
 
 /** What needs a login and a client: in step or not, the messages, the user. */
 function joinHeader(header, app) {
-  const status = element("sync-status");
+  const status = app.syncStatus;
   const wire = element("wire-panel");
   header.querySelector(".header-sync").replaceChildren(status);
   header.querySelector(".languages").after(wire);
   status.titled = app.titled;
   status.client = app.client;
   wire.client = app.client;
-  app.syncStatus = status;
   const user = header.querySelector(".header-user");
   const show = () => {
     const name =

@@ -6,6 +6,7 @@ import asyncio
 
 from playwright.async_api import Browser, Route, expect
 
+from browser.test_access import is_fit
 from browser.test_story import AASE, HEAD, HEAD_UID, IRIS, REPORT, measure
 from browsing import Record, RunningDemo, Window, clinician, take_picture
 
@@ -114,6 +115,7 @@ async def test_a_logout_that_is_not_told_is_not_said_to_be(browser: Browser, dem
         await is_blank(ehr)
         await pacs.sees("patient-banner", "Åse")
         await take_picture("logout-untold", ehr)
+        await is_fit(ehr.page, "logged out, and the others do not know")
         await ehr.page.unroute("**/api/hub")
         await is_blank(pacs)
         await expect(ehr.by("logged-out")).not_to_contain_text("other windows")

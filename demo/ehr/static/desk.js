@@ -1,7 +1,10 @@
 /** What the clinician has open here: own choices are published, those made elsewhere are followed. */
 
 import { Refuse } from "/fhircast-client/index.js";
+import { hubWords } from "/shared/hub-words.js";
+import { Untold } from "./untold.js";
 
+const NOT_SHARED = "not-shared";
 const PARTS = ["Encounter", "ImagingStudy", "DiagnosticReport"];
 
 /** @param {{resourceType: string, id: string}} resource @returns {string} "Patient/p1" */
@@ -27,6 +30,8 @@ export class Desk extends EventTarget {
   parts = null;
   /** What did not come about, as a text and its values, or null. @type {{key: string, values: object} | null} */
   trouble = null;
+  /** What the others were not told of. */
+  untold;
   #app;
   /** What the status of a report became in the session, by reference: the FHIR server does not hear of it. */
   #statuses = new Map();
@@ -35,13 +40,15 @@ export class Desk extends EventTarget {
   constructor(app) {
     super();
     this.#app = app;
+    this.untold = new Untold(app.user.fhirUser);
   }
 
-  /** Read the patients. Throws FhirError. */
+  /** Read the patients, and show whom this window showed before it was loaded again, if nobody else knows. Throws FhirError. */
   async load() {
     const found = await this.#app.fhir.search("Patient");
     const family = (patient) => patient.name?.[0]?.family ?? patient.name?.[0]?.text ?? "";
     this.patients = found.sort((a, b) => family(a).localeCompare(family(b), "nb"));
+    if (this.untold.isHeld) this.#show(this.patients.find(({ id }) => id === this.untold.patient) ?? null);
   }
 
   /** @returns {boolean} whether the session has this resource open */
@@ -56,52 +63,78 @@ export class Desk extends EventTarget {
 
   /** The clinician chooses a patient. */
   async openPatient(patient) {
-    await Promise.all([this.#show(patient), this.#share((client) => client.open(patient))]);
+    await Promise.all([this.#show(patient), this.#share("Patient-open", (client) => client.open(patient))]);
   }
 
   /** Everything that is open is closed, patients last: who joins later is told of nobody. */
   async closePatient() {
     const open = [...this.#app.client.contexts].toReversed().sort(([one], [other]) => isPatient(one) - isPatient(other));
     await this.#show(null);
-    await this.#share(async (client) => {
-      for (const [anchor, { event }] of open) {
-        const resources = event.context.map((item) => item.resource).filter(Boolean);
-        await client.close(...resources.sort((one, other) => isAt(anchor, other) - isAt(anchor, one)));
-      }
-    });
+    await this.#share("Patient-close", (client) =>
+      Promise.all(
+        open.map(([anchor, { event }]) => {
+          const resources = event.context.map((item) => item.resource).filter(Boolean);
+          return client.close(...resources.sort((one, other) => isAt(anchor, other) - isAt(anchor, one)));
+        }),
+      ),
+    );
   }
 
   /** Open an encounter, a study or a report of the patient shown. */
   openPart(part) {
     const around = this.#around(part, this.patient);
-    return this.#share((client) => client.open(part, ...around));
+    return this.#share(`${part.resourceType}-open`, (client) => client.open(part, ...around));
   }
 
   closePart(part) {
     const around = this.#around(part, this.patient);
-    return this.#share((client) => client.close(part, ...around));
+    return this.#share(`${part.resourceType}-close`, (client) => client.close(part, ...around));
   }
 
   /** Nobody is the subject any more. */
   async goHome() {
     await this.#show(null);
-    await this.#share((client) => client.publish("Home-open", []));
+    await this.#share("Home-open", (client) => client.publish("Home-open", []));
   }
 
   /** What is current once more, as a new event, for those who did not follow. */
   openAgain() {
     const resources = this.#app.client.context?.event.context.map((item) => item.resource).filter(Boolean) ?? [];
-    return resources.length ? this.#share((client) => client.open(...resources)) : undefined;
+    return resources.length ? this.#share(`${resources[0].resourceType}-open`, (client) => client.open(...resources)) : undefined;
+  }
+
+  /** The others are told once more what they were not told of. */
+  tellOthers() {
+    const { event, tell } = this.untold;
+    // after a reload it is the patient that counts
+    const shown = (client) => (this.patient ? client.open(this.patient) : client.publish("Home-open", []));
+    return this.#share(event, tell ?? shown);
+  }
+
+  /**
+   * What the others were not told of is given up: this window shows what they show. They think that it does not, until an
+   * event proves the contrary.
+   */
+  async followOthers() {
+    const { client } = this.#app;
+    this.#settled();
+    await client.catchUp();
+    const event = client.context?.event;
+    if (event) await this.#share(event.name, () => client.publish(event.name, event.context));
+    else await this.#show(null);
   }
 
   /** Another application opened a patient, or something of one. Raises Refuse for whom the record does not know. */
   async follow(event) {
     const patient = this.#known(event);
+    this.#refuseWhileHeld(patient);
+    this.#settled();
     if (patient.id !== this.patient?.id) await this.#show(patient);
   }
 
-  /** Another application closed the patient. */
+  /** Another application closed the patient, or the hub has heard of an own close at last. */
   async followClose(event) {
+    if (event.own) this.#settled();
     if (event.anchor === (this.patient && referenceTo(this.patient))) await this.#show(null);
   }
 
@@ -116,6 +149,8 @@ export class Desk extends EventTarget {
   }
 
   async followHome() {
+    this.#refuseWhileHeld(null);
+    this.#settled();
     await this.#show(null);
   }
 
@@ -167,14 +202,29 @@ export class Desk extends EventTarget {
     return { ...parts, DiagnosticReport: parts.DiagnosticReport.map(known) };
   }
 
-  async #share(publish) {
+  /** @param {string} name of the event that `publish` tells */
+  async #share(name, publish) {
     this.failed(null);
     try {
       await publish(this.#app.client);
-      this.changed();
+      this.#settled();
     } catch (error) {
-      this.failed("not-shared", { why: error.message });
+      const why = hubWords(error.message);
+      this.untold.failed(name, why, publish, this.patient?.id ?? "");
+      this.failed(NOT_SHARED, { why });
     }
+  }
+
+  /** This window shows what the others were told of. */
+  #settled() {
+    this.untold.settled();
+    if (this.trouble?.key === NOT_SHARED) this.trouble = null;
+    this.changed();
+  }
+
+  /** A reload must not change whom this window shows without a word: the clinician decides. */
+  #refuseWhileHeld(patient) {
+    if (this.untold.isHeld && patient?.id !== this.patient?.id) throw new Refuse(this.#app.t("held"));
   }
 
   /** The resources that go with an anchor: the patient, and for a report its study. */
