@@ -56,9 +56,10 @@ export class Desk extends EventTarget {
     return this.#app.client.contexts.has(referenceTo(resource));
   }
 
-  /** @returns {boolean} whether it is what the session is about now */
+  /** @returns {boolean} whether it is what the session is about now, as far as this window knows */
   isCurrent(resource) {
-    return this.#app.client.context?.anchor === referenceTo(resource);
+    const { context, status } = this.#app.client;
+    return status.connection === "connected" && context?.anchor === referenceTo(resource);
   }
 
   /** The clinician chooses a patient. */

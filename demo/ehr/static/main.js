@@ -22,6 +22,7 @@ async function setUp(app) {
   client.on("Home-open", () => desk.followHome());
   // what is open is known only when an event has been followed, which its acknowledgement tells
   client.onWire(({ kind }) => kind === "acknowledgement" && desk.changed());
+  client.onStatus(() => desk.changed());
 
   const participants = new Participants(app);
   showPatients(app, desk);
