@@ -176,10 +176,13 @@ export class Smart {
     const { ending, clientId, idToken } = this.#kept;
     const body = new URLSearchParams({ client_id: clientId, id_token_hint: idToken });
     const options = { method: "POST", body, keepalive: true, signal: AbortSignal.timeout(ENDING) };
-    return fetch(ending, options).then(
-      ({ ok }) => ok,
-      () => false,
-    );
+    try {
+      const answer = await fetch(ending, options);
+      await answer.text(); // else the browser counts the request as aborted once the page has gone
+      return answer.ok;
+    } catch {
+      return false;
+    }
   }
 
   async #renew() {

@@ -15,11 +15,12 @@ const UNTOLD = /^The others were not told of (\S+): (.*)$/s;
  * How a status reads.
  * @param {{connection: string, inSync: boolean, why: string, behind: string[]}} status
  * @param {(name: string) => string} [titled] what a participant is called here
- * @param {{event: string, why: string} | null} [untold] what the others were not told of, where the page knows better
+ * @param {{untold?: {event: string, why: string} | null, isAway?: boolean}} [page] what the page itself knows: what the
+ *   others were not told of, and that the hub does not answer
  * @returns {{state: "ok"|"busy"|"warn"|"bad", icon: string, word: string, why: string}} `why` is "" where there is
  *   nothing to say
  */
-export function inWords(status, titled = (name) => name, untold = null) {
+export function inWords(status, titled = (name) => name, { untold = null, isAway = false } = {}) {
   if (status.connection === "connecting") {
     return { state: "busy", icon: "wait", word: t("sync.connecting"), why: t("sync.connecting-why") };
   }
@@ -28,7 +29,9 @@ export function inWords(status, titled = (name) => name, untold = null) {
   const [, event, why] = UNTOLD.exec(status.why) ?? [null, untold?.event, untold?.why];
   if (event) return outOfStep("sync.untold", event, hubWords(why));
   const isOwn = OWN.exec(status.why);
-  if (status.behind?.length && !isOwn) {
+  if (isOwn) return outOfStep("sync.own", isOwn[1], isOwn[2]);
+  if (isAway) return { state: "busy", icon: "question", word: t("sync.away"), why: t("sync.away-why") };
+  if (status.behind?.length) {
     return {
       state: "warn",
       icon: "warn",
@@ -36,7 +39,6 @@ export function inWords(status, titled = (name) => name, untold = null) {
       why: t("sync.behind-why", { names: status.behind.map(titled).join(", ") }),
     };
   }
-  if (isOwn) return outOfStep("sync.own", isOwn[1], isOwn[2]);
   if (!status.inSync) return { state: "busy", icon: "wait", word: t("sync.checking"), why: status.why };
   return { state: "ok", icon: "check", word: t("sync.ok"), why: "" };
 }
@@ -53,7 +55,7 @@ class SyncStatus extends HTMLElement {
   /** What a participant is called here. @type {((name: string) => string) | undefined} */
   titled = undefined;
   #client = null;
-  #untold = null;
+  #page = { untold: null, isAway: false };
   #remove = () => {};
   #actions = [];
   // both live regions are there from the start: screen readers do not speak what arrives together with its region
@@ -83,7 +85,14 @@ class SyncStatus extends HTMLElement {
 
   /** @param {{event: string, why: string} | null} untold as of inWords */
   set untold(untold) {
-    this.#untold = untold;
+    this.#page.untold = untold;
+    this.#show();
+  }
+
+  /** @param {boolean} isAway as of inWords */
+  set isAway(isAway) {
+    if (isAway === this.#page.isAway) return;
+    this.#page.isAway = isAway;
     this.#show();
   }
 
@@ -94,7 +103,7 @@ class SyncStatus extends HTMLElement {
 
   #show() {
     if (!this.isConnected || !this.#client) return;
-    const said = inWords(this.#client.status, this.titled, this.#untold);
+    const said = inWords(this.#client.status, this.titled, this.#page);
     this.dataset.state = said.state;
     this.dataset.connection = this.#client.status.connection;
     if (this.#said.textContent !== said.word)

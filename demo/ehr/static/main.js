@@ -34,7 +34,6 @@ async function setUp(app) {
   showChart(app, desk);
   showHelp(app);
   document.querySelector("[data-test=home]").addEventListener("click", () => desk.goHome());
-  participants.start();
 }
 
 function showHelp(app) {

@@ -50,7 +50,7 @@ export function showRefusals(app, desk, participants) {
   let shown = "";
 
   const isBack = (name, at) => {
-    const named = participants.asked > at ? (participants.all ?? []).filter((one) => one.name === name) : [];
+    const named = participants.asked > at ? participants.all.filter((one) => one.name === name) : [];
     return named.length > 0 && named.every((one) => stateOf(one.state).follows);
   };
   const render = () => {
