@@ -47,6 +47,10 @@ _WHOSE = {
     "user": Text("that you may see", "som du har tilgang til"),
 }
 _EVERY_RESOURCE = Text("everything", "alt")
+_RESOURCES = {
+    "DiagnosticReport": Text("reports", "rapporter"),
+    "Observation": Text("measurements and findings", "målinger og funn"),
+}
 
 
 def parse(text: str) -> tuple[str, ...]:
@@ -108,7 +112,8 @@ def _in_words(scope: str, language: Language) -> str:
         sentence = {"read": _HEAR, "write": _TELL}.get(found[2].lower(), _HEAR_AND_TELL)
         return sentence.to(language).format(_event(found[1], language))
     if found := _FHIR.fullmatch(scope):
-        what = _EVERY_RESOURCE.to(language) if found[2] == "*" else found[2]
+        known = _EVERY_RESOURCE if found[2] == "*" else _RESOURCES.get(found[2])
+        what = known.to(language) if known else found[2]
         return _access(found[3]).to(language).format(what=what, whose=_WHOSE[found[1]].to(language))
     return scope
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Route, expect
 
 from browser.test_access import is_fit
-from browser.test_story import AASE, HEAD, HEAD_UID, REPORT
-from browsing import Record, RunningDemo, clinician, take_picture
+from browser.test_story import AASE, HEAD, HEAD_UID, REPORT, measure
+from browser.test_untold import GATEWAY, unheard
+from browsing import Clinician, Record, RunningDemo, Window, clinician, take_picture
 
 OTHER = "ImagingStudy/study-9"
 
@@ -93,3 +94,109 @@ async def test_only_what_is_current_is_shown_now(browser: Browser, demo: Running
         await expect(ehr.by("part", reference=OTHER, open="false")).to_be_visible()
         await shows(ehr, HEAD, REPORT)
         await ehr.close_patient()
+
+
+async def reporting_on_head(who: Clinician, name: str) -> tuple[Record, Window, Window]:
+    """The record, PACS and Reporting with the report on Åse's head."""
+    ehr = await who.log_in(name)
+    await ehr.open_patient(AASE)
+    pacs, reporting = await who.launch(ehr, "pacs"), await who.launch(ehr, "reporting")
+    await ehr.open_part(HEAD)
+    await expect(pacs.by("image")).to_have_attribute("data-ready", HEAD_UID)
+    await ehr.open_part(REPORT)
+    await expect(reporting.by("report")).to_be_visible()
+    return ehr, pacs, reporting
+
+
+async def test_a_signed_report_is_kept(browser: Browser, own_demo: RunningDemo) -> None:
+    """The record shows its text and what was measured, the viewers show that at the study; also to the next user."""
+    async with clinician(browser, own_demo) as at_desk:
+        ehr, pacs, reporting = await reporting_on_head(at_desk, "Samuel Okafor")
+        await measure(pacs)
+        await expect(reporting.by("measurement")).to_have_count(1)
+        await reporting.by("findings").fill("A small bleeding.")
+        await reporting.by("conclusion").fill("Bleeding, to be watched.")
+        await reporting.by("sign").click()
+        await reporting.sees("said", "The record keeps it.")
+        row = ehr.by("part", reference=REPORT, open="false")
+        for text in ("final", "A small bleeding.", "Bleeding, to be watched."):
+            await expect(row).to_contain_text(text)
+        await expect(row.locator('[data-test="result"]')).to_contain_text("Length")
+        await expect(pacs.by("measurement", state="signed")).to_have_count(1)
+        await expect(pacs.by("measurement-delete")).to_have_count(0)
+        await take_picture("signed", ehr)
+        await take_picture("signed-viewer", pacs)
+        await is_fit(ehr.page, "the record, a signed report")
+        await is_fit(pacs.page, "the viewer, a signed measurement")
+        await ehr.close_patient()
+        await ehr.by("logout").click()
+        await ehr.by("logout-sure-yes").click()
+        await ehr.by("log-in").click()
+        await ehr.page.get_by_role("button", name="Mei-Lin Chen").click()
+        await ehr.open_patient(AASE)
+        await expect(ehr.by("part", reference=REPORT)).to_contain_text("A small bleeding.")
+        await ehr.by("launch-pacs").click()  # into the window of the one before, which was logged out
+        await pacs.page.get_by_role("button", name="Allow", exact=True).click()
+        await pacs.in_step()
+        await ehr.open_part(HEAD)
+        await expect(pacs.by("measurement", state="signed")).to_have_count(1)
+        await ehr.close_patient()
+
+
+async def test_a_report_that_is_not_kept_stays_open_and_is_not_signed(browser: Browser, own_demo: RunningDemo) -> None:
+    """Whether the record refuses or gives no answer. What was kept though no answer came is signed by the second try."""
+    async with clinician(browser, own_demo) as samuel:
+        ehr, _, reporting = await reporting_on_head(samuel, "Samuel Okafor")
+        page = reporting.page
+        await reporting.by("findings").fill("A small bleeding.")
+        await page.route("**/fhir/", lambda route: route.fulfill(status=500, json={"resourceType": "OperationOutcome"}))
+        await reporting.by("sign").click()
+        await reporting.sees("failure", "The report is not signed, for the record did not keep it.")
+        await expect(reporting.by("findings")).to_have_value("A small bleeding.")
+        await expect(ehr.by("part", reference=REPORT, open="true")).to_contain_text("preliminary")
+        await is_fit(page, "reporting, a report that is not kept")
+        await page.unroute("**/fhir/")
+
+        async def lose_the_answer(route: Route) -> None:
+            await route.fetch()
+            await route.abort()
+
+        await page.route("**/fhir/", lose_the_answer)
+        await reporting.by("sign").click()
+        await reporting.sees("failure", "The record server did not answer.")
+        await page.unroute("**/fhir/")
+        await reporting.by("sign").click()
+        await reporting.sees("said", "The record keeps it.")
+        await expect(ehr.by("part", reference=REPORT, open="false")).to_contain_text("final")
+
+
+async def test_of_two_who_sign_a_report_the_second_is_told(browser: Browser, own_demo: RunningDemo) -> None:
+    """The second one's text stays where it is."""
+    async with clinician(browser, own_demo) as samuel, clinician(browser, own_demo) as mei:
+        _, _, first = await reporting_on_head(samuel, "Samuel Okafor")
+        _, _, second = await reporting_on_head(mei, "Mei-Lin Chen")
+        await first.by("findings").fill("A small bleeding.")
+        await second.by("findings").fill("No bleeding.")
+        await first.by("sign").click()
+        await first.sees("said", "The record keeps it.")
+        await second.by("sign").click()
+        await second.sees("failure", "it is signed already")
+        await expect(second.by("findings")).to_have_value("No bleeding.")
+
+
+async def test_a_report_that_is_kept_and_not_told_is_closed_later(browser: Browser, own_demo: RunningDemo) -> None:
+    """Also after a reload the page knows that it is signed."""
+    async with clinician(browser, own_demo) as samuel:
+        samuel.may_complain = True
+        ehr, _, reporting = await reporting_on_head(samuel, "Samuel Okafor")
+        await reporting.by("findings").fill("A small bleeding.")
+        async with unheard(reporting.page, **GATEWAY):
+            await reporting.by("sign").click()
+            await reporting.sees("failure", "The report is signed, and the record keeps it.")
+            await expect(reporting.by("sign")).to_be_hidden()
+            await reporting.page.reload()
+            await expect(reporting.by("findings")).to_have_value("A small bleeding.")
+            await expect(reporting.by("sign")).to_be_hidden()
+        await reporting.by("close-report").click()
+        await reporting.sees("said", "The record keeps it.")
+        await expect(ehr.by("part", reference=REPORT, open="false")).to_contain_text("A small bleeding.")

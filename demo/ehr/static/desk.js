@@ -5,7 +5,9 @@ import { hubWords } from "/shared/hub-words.js";
 import { Untold } from "./untold.js";
 
 const NOT_SHARED = "not-shared";
-const PARTS = ["Encounter", "ImagingStudy", "DiagnosticReport"];
+const PARTS = ["Encounter", "ImagingStudy", "DiagnosticReport", "Observation"];
+/** What the record server keeps: no status of the session comes before this one. */
+const SIGNED = "final";
 
 /** @param {{resourceType: string, id: string}} resource @returns {string} "Patient/p1" */
 export function referenceTo(resource) {
@@ -33,7 +35,7 @@ export class Desk extends EventTarget {
   /** What the others were not told of. */
   untold;
   #app;
-  /** What the status of a report became in the session, by reference: the FHIR server does not hear of it. */
+  /** What the status of a report became in the session, by reference: the FHIR server hears of it once it is signed. */
   #statuses = new Map();
 
   /** @param {import("/shared/app.js").App} app */
@@ -145,6 +147,7 @@ export class Desk extends EventTarget {
     const report = entries.map(({ resource }) => resource).find((each) => each && isAt(event.anchor, each));
     if (!report?.status) return;
     this.#statuses.set(event.anchor, report.status);
+    if (report.status === SIGNED) return this.#read(this.patient); // it was kept before
     if (this.parts) this.parts = this.#asInSession(this.parts);
     this.changed();
   }
@@ -185,6 +188,10 @@ export class Desk extends EventTarget {
     this.patient = patient;
     this.parts = null;
     this.changed();
+    await this.#read(patient);
+  }
+
+  async #read(patient) {
     if (!patient) return;
     let parts;
     try {
@@ -199,7 +206,8 @@ export class Desk extends EventTarget {
   }
 
   #asInSession(parts) {
-    const known = (report) => ({ ...report, status: this.#statuses.get(referenceTo(report)) ?? report.status });
+    const inSession = (report) => report.status !== SIGNED && this.#statuses.get(referenceTo(report));
+    const known = (report) => ({ ...report, status: inSession(report) || report.status });
     return { ...parts, DiagnosticReport: parts.DiagnosticReport.map(known) };
   }
 

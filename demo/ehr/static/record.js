@@ -4,6 +4,7 @@
 
 import { button, element, icon } from "/shared/dom.js";
 import { conceptText, dateText, identifier } from "/shared/fhir.js";
+import { isFindings, measurementsOf, sentence, whoMeasured } from "/shared/observations.js";
 import { referenceTo } from "./desk.js";
 
 /** Between facts: where a line is too long it breaks behind the dot. */
@@ -31,6 +32,7 @@ const PARTS = {
       dateText(report.issued ?? report.effectiveDateTime),
       conceptText(report.category),
     ],
+    more: reportText,
   },
   Encounter: {
     icon: "visit",
@@ -108,6 +110,7 @@ function row(resource, part, app, desk) {
       { class: "list-text" },
       element("span", {}, name),
       element("span", {}, facts),
+      part.more?.(resource, app, desk),
       current && element("span", {}, element("span", { class: "badge badge-accent" }, icon("check"), app.t("is-shown"))),
     ),
     element("div", { class: "row-choices" }, ...choices(resource, name, app, desk)),
@@ -124,6 +127,23 @@ function choices(resource, name, app, desk) {
   if (!desk.isOpen(resource)) return [choice("open", open)];
   const close = choice("close", () => desk.closePart(resource));
   return desk.isCurrent(resource) ? [close] : [choice("show", open), close];
+}
+
+/** What the record keeps of a report: its text, and what was measured for it. */
+function reportText(report, app, desk) {
+  const results = (report.result ?? []).map(({ reference }) => desk.parts.Observation.find((each) => referenceTo(each) === reference)).filter(Boolean);
+  const findings = results.find(isFindings)?.valueString;
+  const measured = measurementsOf(results).map((each) =>
+    element("li", { "data-test": "result" }, [sentence(each, app.t), whoMeasured(each)].filter(Boolean).join(BETWEEN)),
+  );
+  if (!findings && !report.conclusion && !measured.length) return null;
+  return element(
+    "div",
+    { "class": "report-text", "data-test": "report-text" },
+    findings && element("p", {}, findings),
+    report.conclusion && element("p", {}, report.conclusion),
+    measured.length > 0 && element("ul", {}, ...measured),
+  );
 }
 
 function classText(encounter, app) {

@@ -12,7 +12,7 @@ const BOTH = [
   "UserLogout",
 ];
 const SCOPE = [
-  ..."openid fhirUser online_access launch user/*.read".split(" "),
+  ..."openid fhirUser online_access launch user/*.read user/DiagnosticReport.cu user/Observation.cu".split(" "),
   ...[...READS, ...BOTH, "heartbeat"].map((name) => `fhircast/${name}.read`),
   ...BOTH.map((name) => `fhircast/${name}.write`),
 ];
