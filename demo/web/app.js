@@ -5,15 +5,13 @@
 import { FHIRcastClient } from "/fhircast-client/index.js";
 import { button, element, heightAs, icon } from "./dom.js";
 import { fhirServer } from "./fhir.js";
+import { followLanguageAround, isEmbedded, tellFrames } from "./frames.js";
 import { currentLanguage, merged, setLanguage, translatePage, translator } from "./i18n.js";
 import { forgetWhoLeft, leftCard, Logout, whoLeft } from "./logout.js";
 import { shared } from "./messages.js";
 import { LoginError, beginLogin, finishLogin, forgetLogins, keptLogin } from "./smart.js";
 import "./sync.js";
 import "./wire.js";
-
-/** Between windows of the demo: the frame's page follows the language of the page around it. */
-const LANGUAGE_MESSAGE = "fhircast-demo.language";
 
 /**
  * @typedef {object} App
@@ -172,14 +170,12 @@ function pageOf(t) {
   header.after(place);
   heightAs("--header", header);
   place.setAttribute("role", "main"); // until the page's own is shown
-  if (window.parent !== window) document.documentElement.classList.add("embedded");
+  if (isEmbedded()) document.documentElement.classList.add("embedded");
   document.addEventListener("language", () => {
     translatePage(t);
     told?.();
   });
-  addEventListener("message", (event) => {
-    if (event.source === window.parent && event.data?.kind === LANGUAGE_MESSAGE) setLanguage(event.data.language);
-  });
+  followLanguageAround();
   translatePage(t);
 
   const problem = (error, before = "") => {
@@ -281,9 +277,7 @@ function mountHeader(header, title, t) {
 function switchLanguage(code, languages) {
   setLanguage(code);
   languages.querySelector(`[data-test=language-${code}]`).focus();
-  for (const frame of document.querySelectorAll("iframe")) {
-    frame.contentWindow?.postMessage({ kind: LANGUAGE_MESSAGE, language: code }, new URL(frame.src).origin);
-  }
+  tellFrames(code);
 }
 
 /** What needs a login and a client: in step or not, the messages, the user. */

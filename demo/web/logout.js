@@ -2,6 +2,7 @@
 
 import { confirmed } from "./dialog.js";
 import { button, element, icon } from "./dom.js";
+import { isEmbedded } from "./frames.js";
 import { hubWords } from "./hub-words.js";
 import { endLogins } from "./smart.js";
 
@@ -153,6 +154,6 @@ export function leftCard(t, left) {
       element("h2", { "data-test": "who-left" }, t("left.title", { name: left.name || t("left.somebody") })),
       ...says.filter(Boolean).map((text) => element("p", {}, text)),
     ),
-    window.parent === window && button(t("left.in"), again, { kind: "primary", test: "log-in" }),
+    !isEmbedded() && button(t("left.in"), again, { kind: "primary", test: "log-in" }),
   );
 }

@@ -200,3 +200,39 @@ async def test_a_report_that_is_kept_and_not_told_is_closed_later(browser: Brows
         await reporting.by("close-report").click()
         await reporting.sees("said", "The record keeps it.")
         await expect(ehr.by("part", reference=REPORT, open="false")).to_contain_text("A small bleeding.")
+
+
+async def test_the_chart_is_not_loaded_again_over_notes_without_a_question(browser: Browser, demo: RunningDemo) -> None:
+    """Saved or not, they are gone with its page. Without notes nobody is asked."""
+    async with clinician(browser, demo) as ingrid:
+        ehr = await ingrid.log_in()
+        await ehr.open_patient(AASE)
+        chart = ehr.chart()
+        await chart.in_step()
+        await chart.by("notes").fill("Slow wake-up")
+        await ehr.by("chart-again").click()
+        await ehr.sees("chart-sure", "throws them away, saved or not")
+        await is_fit(ehr.page, "whether to load the chart again")
+        await ehr.by("chart-sure-no").click()
+        await expect(chart.by("notes")).to_have_value("Slow wake-up")
+        await chart.by("notes-save").click()
+        await ehr.by("chart-again").click()
+        await ehr.by("chart-sure-yes").click()
+        await expect(chart.by("notes")).to_have_value("")
+        await chart.in_step()
+        await ehr.by("chart-again").click()
+        await expect(ehr.by("chart-sure")).to_have_count(0)
+        await chart.in_step()
+        await ehr.close_patient()
+
+
+async def test_the_record_knows_of_notes_in_the_chart_when_it_logs_out(browser: Browser, demo: RunningDemo) -> None:
+    """They are in a frame of another origin, which says so."""
+    async with clinician(browser, demo) as ingrid:
+        ehr = await ingrid.log_in()
+        await ehr.open_patient(AASE)
+        await ehr.chart().by("notes").fill("Slow wake-up")
+        await ehr.by("logout").click()
+        await ehr.sees("logout-sure", "Something here is not saved.")
+        await ehr.by("logout-sure-yes").click()
+        await ehr.sees("logged-out", "What was not saved in it is gone.")
