@@ -24,7 +24,7 @@ import "./wire.js";
  * @property {"en"|"no"} language what is shown now
  * @property {{name: string, hpr: string, fhirUser: string}} user
  * @property {{patient?: string, encounter?: string}} launch
- * @property {HTMLElement & {actions: object[], untold: object|null, isAway: boolean}} syncStatus the `<sync-status>` of the header
+ * @property {HTMLElement & {actions: object[], untold: object|null, isAway: boolean}} syncStatus of the header
  * @property {(name: string) => string} titled a participant's name in the language that is shown, where it is of the demo
  * @property {(problem: Error|string) => void} problem shows a sentence, with a button to try again
  * @property {() => boolean} unsaved whether anything would be lost with the page; a page that has such sets it

@@ -8,7 +8,13 @@ const t = translator(shared);
 const MEDICAL_RECORD_NUMBER = "MR";
 /** What a status of the server means to the user. */
 const REFUSALS = { 401: "fhir.unauthorized", 404: "fhir.none" };
-const NOT_KEPT = { 0: "fhir.no-answer", 401: "fhir.unauthorized", 403: "fhir.not-allowed", 409: "fhir.conflict", 412: "fhir.conflict" };
+const NOT_KEPT = {
+  0: "fhir.no-answer",
+  401: "fhir.unauthorized",
+  403: "fhir.not-allowed",
+  409: "fhir.conflict",
+  412: "fhir.conflict",
+};
 /** Milliseconds that the server has to keep something. */
 const PATIENCE = 10_000;
 const DAY = 24 * 3600 * 1000;
@@ -46,8 +52,8 @@ export function fhirServer(base, smart) {
     read: (reference) => get(reference),
     /**
      * Keep all of it, or nothing. What is kept already, word for word, is no fault.
-     * @param {{resource: object, before?: object|null}[]} changes `before` is what a resource is made of: null for nothing,
-     *   and without it whatever is there counts
+     * @param {{resource: object, before?: object|null}[]} changes `before` is what a resource is made of, null for
+     *   nothing; without it whatever is there counts
      * @throws {FhirError}
      */
     async keep(changes) {

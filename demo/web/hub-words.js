@@ -9,8 +9,12 @@ const SAID = [
   [/hub was not reached: it did not answer in time/i, () => t("hub.silent")],
   [/hub was not reached/i, () => t("hub.away")],
   [/no access token could be had/i, () => t("hub.no-token")],
-  [/hub answered (\d{3})(?::\s*(.+))?/is, ([, status, said]) => [t("hub.answered", { status }), said].filter(Boolean).join(": ")],
+  [/hub answered (\d{3})(?::\s*(.+))?/is, ([, status, said]) => join(t("hub.answered", { status }), said)],
 ];
+
+function join(...parts) {
+  return parts.filter(Boolean).join(": ");
+}
 
 /** @param {string} why the client's, whole or part of a sentence. @returns {string} part of a sentence */
 export function hubWords(why) {

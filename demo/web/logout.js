@@ -9,6 +9,7 @@ import { endLogins } from "./smart.js";
 /** Under this name the window remembers who has left, until somebody logs in. */
 const LEFT = "logged-out";
 const KEPT = ["language", "smart.logged-out"];
+const LOGOUT = "UserLogout";
 const REASONS = "http://fhircast.hl7.org/CodeSystem/fhircast-codesystem";
 const PROFILE = "http://fhircast.hl7.org/StructureDefinition/fhircast-logout";
 /** Milliseconds for the acknowledgement, and for the hub's denial of all subscriptions. */
@@ -41,6 +42,7 @@ export class Logout {
   /** @type {Left|null} */
   #left = null;
   #ended = null;
+  #isEnding = false;
   #warn = (event) => event.preventDefault();
 
   /**
@@ -51,7 +53,9 @@ export class Logout {
     this.#app = app;
     this.#page = page;
     this.#client = app.client;
-    app.client.on("UserLogout", () => this.follow());
+    app.client.on(LOGOUT, () => this.follow());
+    // its handler may have to wait for others, such as that of a study which is long in coming
+    app.client.onWire(({ kind, body }) => kind === "event" && isLogout(body) && this.follow());
     document.addEventListener("logged-out", () => this.#left || this.follow());
     addEventListener("beforeunload", (event) => this.#left || (app.unsaved() && event.preventDefault()));
   }
@@ -60,13 +64,13 @@ export class Logout {
   async ask() {
     const { t, user, unsaved } = this.#app;
     const texts = [t("logout.all", { name: user.name }), t(unsaved() ? "logout.unsaved" : "logout.lost")];
-    const question = { title: t("logout.title"), texts, yes: t("logout.yes"), no: t("logout.no"), test: "logout-sure" };
-    if ((await confirmed(question)) && !this.#left) await this.#leave();
+    const [title, yes, no] = ["title", "yes", "no"].map((part) => t(`logout.${part}`));
+    if ((await confirmed({ title, texts, yes, no, test: "logout-sure" })) && !this.#left) await this.#leave();
   }
 
   /**
-   * "Upon receiving a UserLogout event, the Subscriber SHOULD logout the user or respond with a SyncError" (3.2.2): a page
-   * that stayed would show patients to whoever comes next. An own event comes here once the hub has it at last.
+   * "Upon receiving a UserLogout event, the Subscriber SHOULD logout the user or respond with a SyncError" (3.2.2).
+   * A page that stayed would show patients to whoever comes next. An own event comes here once the hub has it at last.
    */
   follow() {
     if (!this.#left) this.#begin();
@@ -76,7 +80,7 @@ export class Logout {
 
   async #leave() {
     this.#begin();
-    const failure = await this.#client.publish("UserLogout", context()).then(
+    const failure = await this.#client.publish(LOGOUT, context()).then(
       () => null,
       (error) => error,
     );
@@ -93,15 +97,19 @@ export class Logout {
 
   /** The page begins anew, so that nothing of the former user is left in its memory. */
   async #end() {
+    if (this.#isEnding) return;
+    this.#isEnding = true;
     removeEventListener("beforeunload", this.#warn);
     await this.#remember();
     await new Promise((over) => setTimeout(over, FAREWELL));
+    this.#page.empty(); // a frame in it must not ask whether to stay
     await this.#client.stop();
     location.replace(location.pathname);
   }
 
   /** The client tells the others again and again; meanwhile nobody may think that they know. */
   async #stayUntilTold(error) {
+    if (this.#isEnding) return; // the answer was lost, and the hub has told the event back
     Object.assign(this.#left, { untold: hubWords(error.message), trying: !error.isRefusal });
     this.#page.empty();
     addEventListener("beforeunload", this.#warn);
@@ -115,6 +123,10 @@ export class Logout {
     // whoever reloads stops the trying
     sessionStorage.setItem(LEFT, JSON.stringify({ ...this.#left, trying: false }));
   }
+}
+
+function isLogout(message) {
+  return message.event["hub.event"].toLowerCase() === LOGOUT.toLowerCase();
 }
 
 /** "The context SHOULD contain a Parameters resource according to the following profile Logout Context" (3.2.2). */

@@ -1,4 +1,4 @@
-/** The notes of each patient, by local number, for as long as the page lives. Tells of each change by the event "change". */
+/** The notes of each patient, by local number, for as long as the page lives. Each change is an event "change". */
 export class Notes extends EventTarget {
   #drafts = new Map();
   #saved = new Map();

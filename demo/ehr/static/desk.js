@@ -45,7 +45,7 @@ export class Desk extends EventTarget {
     this.untold = new Untold(app.user.fhirUser);
   }
 
-  /** Read the patients, and show whom this window showed before it was loaded again, if nobody else knows. Throws FhirError. */
+  /** Read the patients, and show again whom this window showed and the others do not know of. Throws FhirError. */
   async load() {
     const found = await this.#app.fhir.search("Patient");
     const family = (patient) => patient.name?.[0]?.family ?? patient.name?.[0]?.text ?? "";
@@ -103,7 +103,8 @@ export class Desk extends EventTarget {
   /** What is current once more, as a new event, for those who did not follow. */
   openAgain() {
     const resources = this.#app.client.context?.event.context.map((item) => item.resource).filter(Boolean) ?? [];
-    return resources.length ? this.#share(`${resources[0].resourceType}-open`, (client) => client.open(...resources)) : undefined;
+    const name = `${resources[0]?.resourceType}-open`;
+    return resources.length ? this.#share(name, (client) => client.open(...resources)) : undefined;
   }
 
   /** The others are told once more what they were not told of. */

@@ -131,10 +131,11 @@ function choices(resource, name, app, desk) {
 
 /** What the record keeps of a report: its text, and what was measured for it. */
 function reportText(report, app, desk) {
-  const results = (report.result ?? []).map(({ reference }) => desk.parts.Observation.find((each) => referenceTo(each) === reference)).filter(Boolean);
+  const belongs = (each) => report.result?.some(({ reference }) => reference === referenceTo(each));
+  const results = desk.parts.Observation.filter(belongs);
   const findings = results.find(isFindings)?.valueString;
   const measured = measurementsOf(results).map((each) =>
-    element("li", { "data-test": "result" }, [sentence(each, app.t), whoMeasured(each)].filter(Boolean).join(BETWEEN)),
+    element("li", {}, [sentence(each, app.t), whoMeasured(each)].filter(Boolean).join(BETWEEN)),
   );
   if (!findings && !report.conclusion && !measured.length) return null;
   return element(

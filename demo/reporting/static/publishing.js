@@ -1,7 +1,7 @@
 import { studyIds } from "./record.js";
 import { newReport, written } from "./report.js";
 
-/** What this page tells the session, and what it has the record keep. Every method raises HubError when the hub does not take it. */
+/** What this page tells the session, and has the record keep. Every method raises HubError when the hub refuses. */
 export class Publishing {
   #app;
   #desk;

@@ -1,4 +1,4 @@
-/** The measurements of this window: those of the report that is open, those that are only here, and those that were signed. */
+/** The measurements of this window: those of the report that is open, those only here, and those that were signed. */
 
 import { fromObservation, toObservation } from "./observation.js";
 

@@ -116,8 +116,8 @@ export class Page {
     const shared = measurements.isCurrent ? "in" : "aside";
     const state = following.report ? shared : following.anyReport ? "other" : "local";
     this.at("sharing").dataset.state = state;
-    const { unread } = measurements;
-    setText(this.at("sharing"), [t(`measurements.${state}`), unread && t("measurements.unread", { why: unread })].filter(Boolean).join(" "));
+    const unread = measurements.unread && t("measurements.unread", { why: measurements.unread });
+    setText(this.at("sharing"), [t(`measurements.${state}`), unread].filter(Boolean).join(" "));
     this.at("no-measurements").hidden = measurements.items.length > 0;
     this.#list.render();
     this.#picture.draw();
