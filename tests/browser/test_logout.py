@@ -103,6 +103,7 @@ async def test_a_window_that_is_busy_is_blank_at_once(browser: Browser, demo: Ru
         await pacs.page.route("**/dicomweb/studies/**", lambda _: asyncio.sleep(0))
         await ehr.open_part(HEAD)
         await pacs.sees("empty", "Fetching the study")
+        await pacs.page.route("**/token", lambda route: route.abort())  # nor does the login server tell it
         await ehr.chart().by("notes").fill("Slow wake-up")
         await leave(ehr)
         await asyncio.gather(is_blank(ehr), is_blank(pacs))
