@@ -33,11 +33,14 @@ VIEWERS = ("pacs", "second-opinion")
 
 _LOGIN = ("openid", "profile", "fhirUser", "online_access", "launch")
 _FOLLOWING = ("fhircast/*.read", "fhircast/SyncError.write")
+#: Who signs reports has them kept; nobody else writes.
+_SIGNING = ("user/DiagnosticReport.cu", "user/Observation.cu")
+_LEAVING = "fhircast/UserLogout.write"
 _SCOPES = {
     "ehr": (*_LOGIN, "user/*.read", "user/*.rs", "fhircast/*.*", "fhircast/*.read", "fhircast/*.write"),
-    "pacs": (*_LOGIN, "user/*.read", "user/*.rs", *_FOLLOWING, "fhircast/DiagnosticReport-update.write", "fhircast/DiagnosticReport-select.write"),
+    "pacs": (*_LOGIN, "user/*.read", "user/*.rs", *_FOLLOWING, _LEAVING, "fhircast/DiagnosticReport-update.write", "fhircast/DiagnosticReport-select.write"),
     "chart": (*_LOGIN, "user/*.read", "user/*.rs", "fhircast/*.read"),
-    "reporting": (*_LOGIN, "user/*.read", "user/*.rs", "fhircast/*.read", "fhircast/*.write", "fhircast/*.*"),
+    "reporting": (*_LOGIN, "user/*.read", "user/*.rs", *_SIGNING, "fhircast/*.read", "fhircast/*.write", "fhircast/*.*"),
 }  # fmt: skip
 _SCOPES["second-opinion"] = _SCOPES["pacs"]
 

@@ -21,6 +21,8 @@ import httpx
 from demo import DemoError
 from demo.places import Places
 
+#: What the demo's story needs of its hub.
+SETTINGS = {"FHIRCAST_LOGOUT_ENDS_SESSION": "true"}
 #: Seconds that the hub has to start, and to stop.
 PATIENCE = 15
 #: Seconds between the death of the hub and the start of the next.
@@ -56,6 +58,7 @@ def _environ(places: Places, host: str, issuers: Sequence[Mapping[str, Any]], st
         "FHIRCAST_PUBLIC_URL": places.hub_url,
         "FHIRCAST_ISSUERS": json.dumps(issuers),
         "FHIRCAST_STORE": store,
+        **SETTINGS,
         "FHIRCAST_LOG_FORMAT": "json",
         # Nor by way of a proxy.
         **dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1"),

@@ -164,6 +164,14 @@ class Window:
         """Until the page says that it shows what the session shows, and that so do the others."""
         await expect(self.by("sync-status")).to_have_attribute("data-state", "ok")
 
+    async def consent(self) -> None:
+        """Where it is asked for; then until the page is in step."""
+        allow, step = self.page.get_by_role("button", name="Allow", exact=True), self.by("sync-status", state="ok")
+        await expect(allow.or_(step)).to_be_visible()
+        if await allow.is_visible():
+            await allow.click()
+        await self.in_step()
+
 
 class Record(Window):
     """The hospital record's window."""
@@ -227,11 +235,7 @@ class Clinician:
         async with self.context.expect_page() as opening:
             await ehr.by(f"launch-{name}").click()
         window = Window(await opening.value)
-        allow, step = window.page.get_by_role("button", name="Allow", exact=True), window.by("sync-status", state="ok")
-        await expect(allow.or_(step)).to_be_visible()
-        if await allow.is_visible():
-            await allow.click()
-        await window.in_step()
+        await window.consent()
         return window
 
 

@@ -23,7 +23,7 @@ from demo.auth.launch import launch
 from demo.auth.pages import PageError, language_of, page_error, page_form, stylesheet, switches_page
 from demo.auth.server import AuthServer
 from demo.auth.switches import Switches
-from demo.auth.token import introspect, revoke, token
+from demo.auth.token import end_session, introspect, revoke, token
 
 MAX_BODY = 64 * 1024
 #: What answers also while the server is down.
@@ -45,6 +45,7 @@ def make_app(server: AuthServer) -> Starlette:
         Route("/token", token, methods=["POST"]),
         Route("/introspect", introspect, methods=["POST"]),
         Route("/revoke", revoke, methods=["POST"]),
+        Route("/end-session", end_session, methods=["POST"]),
         Route("/launch", launch, methods=["POST"]),
     ]
     # Any origin and no credentials: nothing here looks at cookies.

@@ -119,6 +119,7 @@ def _code(server: AuthServer, pending: Pending) -> str:
     """A code; the launch is used up by it. Raises PageError where another tab used it first."""
     asked = pending.asked
     assert pending.clinician
+    assert pending.browser.login
     if asked.launch_id and server.launches.take(asked.launch_id) is None:
         raise PageError("too_old")
     grant = Grant(
@@ -127,6 +128,7 @@ def _code(server: AuthServer, pending: Pending) -> str:
         scopes=asked.scopes,
         launch=asked.launch,
         signed_in_at=pending.browser.signed_in_at,
+        login=pending.browser.login,
         nonce=asked.nonce,
     )
     code = Code(grant, asked.redirect_uri, asked.challenge, expires=server.clock() + CODE_SECONDS)

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from demo.auth.expiring import new_secret
 from demo.auth.http import server_of
-from demo.auth.model import Browser, Clinician
+from demo.auth.model import Browser, Clinician, Login
 from demo.auth.server import BROWSER_SECONDS
 
 
@@ -17,12 +17,21 @@ def browser_of(request: Request) -> Browser:
     """The browser that asks; one that is not known yet gets its cookie by `remember`."""
     server = server_of(request)
     found = server.browsers.get(request.cookies.get(server.cookie, ""))
-    return found or Browser(csrf=new_secret())
+    if found is None or (found.login and found.login.over):
+        return Browser(csrf=new_secret())
+    return found
 
 
 def sign_in(request: Request, clinician: Clinician) -> Browser:
-    """A new identity for this browser, so that nobody's knowledge of the old one is worth anything."""
-    return Browser(csrf=new_secret(), clinician=clinician, signed_in_at=int(server_of(request).clock()))
+    """A new identity for this browser, so that nobody's knowledge of the old one is worth anything.
+
+    Who signs in once more is logged out by one logout.
+    """
+    server, before = server_of(request), browser_of(request)
+    login = before.login if before.clinician == clinician else None
+    login = login or Login(sid=new_secret())
+    server.logins.put(login.sid, login, BROWSER_SECONDS)
+    return Browser(csrf=new_secret(), clinician=clinician, signed_in_at=int(server.clock()), login=login)
 
 
 def remember(request: Request, response: Response, browser: Browser) -> Response:

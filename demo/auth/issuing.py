@@ -79,7 +79,7 @@ def _refresh_token(server: AuthServer, grant: Grant) -> str | None:
 
 
 def _id_token(server: AuthServer, grant: Grant, scopes: tuple[str, ...], nonce: str | None) -> str:
-    """OpenID Connect Core section 2; SMART's fhirUser."""
+    """OpenID Connect Core section 2; SMART's fhirUser; `sid` of OpenID Connect Front-Channel Logout 1.0."""
     now = int(server.clock())
     claims: dict[str, Any] = {
         "iss": server.issuer,
@@ -88,6 +88,7 @@ def _id_token(server: AuthServer, grant: Grant, scopes: tuple[str, ...], nonce: 
         "iat": now,
         "exp": now + server.token_seconds,
         "auth_time": grant.signed_in_at,
+        "sid": grant.login.sid,
     }
     if nonce is not None:
         claims["nonce"] = nonce

@@ -66,6 +66,14 @@ class Launch:
 
 
 @dataclass(eq=False)
+class Login:
+    """That a user signed in, in one browser. `sid` names the login in id tokens; `over` is whether the user has logged out."""
+
+    sid: str
+    over: bool = False
+
+
+@dataclass(eq=False)
 class Grant:
     """What one user allowed one client, and all tokens that came of it. `refresh_token` is the one that counts now."""
 
@@ -74,9 +82,15 @@ class Grant:
     scopes: tuple[str, ...]
     launch: Launch | None
     signed_in_at: int
+    login: Login
     nonce: str | None = None
     refresh_token: str = field(default="", repr=False)
     revoked: bool = False
+
+    @property
+    def is_left(self) -> bool:
+        """Whether the user has logged out. `offline_access` lasts beyond that."""
+        return self.login.over and "offline_access" not in self.scopes
 
 
 @dataclass(eq=False)
@@ -98,6 +112,7 @@ class Browser:
     clinician: Clinician | None = None
     signed_in_at: int = 0
     known: bool = False
+    login: Login | None = None
 
 
 @dataclass(frozen=True)

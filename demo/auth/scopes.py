@@ -31,6 +31,7 @@ _DEEDS = {
     "update": Text("{} is changed", "{} endres"),
     "select": Text("something is selected in {}", "noe velges i {}"),
 }
+_NAMED = {"userlogout": Text("you log out", "du logger ut")}
 _EVERYTHING = Text("something happens in the session", "noe skjer i økten")
 _EVENT = Text("{} happens", "{} skjer")
 _HEAR = Text("be told when {}", "få vite når {}")
@@ -46,6 +47,10 @@ _WHOSE = {
     "user": Text("that you may see", "som du har tilgang til"),
 }
 _EVERY_RESOURCE = Text("everything", "alt")
+_RESOURCES = {
+    "DiagnosticReport": Text("reports", "rapporter"),
+    "Observation": Text("measurements and findings", "målinger og funn"),
+}
 
 
 def parse(text: str) -> tuple[str, ...]:
@@ -107,7 +112,8 @@ def _in_words(scope: str, language: Language) -> str:
         sentence = {"read": _HEAR, "write": _TELL}.get(found[2].lower(), _HEAR_AND_TELL)
         return sentence.to(language).format(_event(found[1], language))
     if found := _FHIR.fullmatch(scope):
-        what = _EVERY_RESOURCE.to(language) if found[2] == "*" else found[2]
+        known = _EVERY_RESOURCE if found[2] == "*" else _RESOURCES.get(found[2])
+        what = known.to(language) if known else found[2]
         return _access(found[3]).to(language).format(what=what, whose=_WHOSE[found[1]].to(language))
     return scope
 
@@ -118,7 +124,7 @@ def _event(name: str, language: Language) -> str:
         return _EVERYTHING.to(language)
     if thing in _THINGS and deed in _DEEDS:
         return _DEEDS[deed].to(language).format(_THINGS[thing].to(language))
-    return _EVENT.to(language).format(name)
+    return _NAMED.get(thing, _EVENT).to(language).format(name)
 
 
 def _access(rights: str) -> Text:

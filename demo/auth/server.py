@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from demo.auth.expiring import Expiring
-from demo.auth.model import Browser, Client, Clinician, Code, Grant, HubSessions, Launch, Pending
+from demo.auth.model import Browser, Client, Clinician, Code, Grant, HubSessions, Launch, Login, Pending
 from demo.auth.signing import InvalidToken, Signer
 from demo.auth.switches import Switches
 from demo.auth.texts import Text
@@ -78,6 +78,8 @@ class AuthServer:
         self.defaults = Switches(single_sign_on=self.single_sign_on)
         self.switches = replace(self.defaults)
         self.browsers: Expiring[Browser] = Expiring(self.clock)
+        #: By sid: who is signed in somewhere.
+        self.logins: Expiring[Login] = Expiring(self.clock)
         self.pending: Expiring[Pending] = Expiring(self.clock)
         self.launches: Expiring[Launch] = Expiring(self.clock)
         self.codes: Expiring[Code] = Expiring(self.clock)
@@ -109,6 +111,6 @@ class AuthServer:
         """The claims of an access token that a user got here, and that is good now. Raises InvalidToken."""
         claims = self.signer.read(token, self.issuer, self.clock())
         grant = self.access_tokens.get(str(claims["jti"]))
-        if grant is None or grant.revoked:
+        if grant is None or grant.revoked or grant.is_left:
             raise InvalidToken
         return claims

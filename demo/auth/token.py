@@ -1,4 +1,4 @@
-"""/token, /introspect and /revoke (RFC 6749, RFC 7636, RFC 7662, RFC 7009)."""
+"""/token, /introspect, /revoke and /end-session (RFC 6749, RFC 7636, RFC 7662, RFC 7009, OpenID Connect RP-Initiated Logout 1.0)."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from demo.auth.scopes import parse
 from demo.auth.server import AuthServer
 from demo.auth.signing import InvalidToken
 
+#: What an application is told whose user has logged out.
+LEFT = "the user has logged out"
 _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}", re.ASCII)
 #: What /introspect says of a token, beside `active`.
 _TOLD = ("iss", "sub", "aud", "client_id", "scope", "iat", "exp", "jti", "name", "hpr_number", "fhirUser")
@@ -51,7 +53,7 @@ def _redeem(server: AuthServer, client: Client, params: dict[str, str]) -> Grant
         code.grant.revoked = True
         raise _bad_grant("code: used before")
     code.used = True
-    if server.clock() >= code.expires:
+    if server.clock() >= code.expires or code.grant.is_left:
         raise _bad_grant("code: too old")
     if redirect_uri != code.redirect_uri:
         raise _bad_grant("redirect_uri: not the one of the authorization request")
@@ -73,6 +75,8 @@ def _refresh(server: AuthServer, client: Client, params: dict[str, str]) -> tupl
     grant = server.refresh_tokens.get(given)
     if grant is None or grant.revoked or grant.client is not client:
         raise _bad_grant("refresh_token: unknown, over, or another client's")
+    if grant.is_left:
+        raise _bad_grant(LEFT)
     if not compare_digest(grant.refresh_token.encode(), given.encode()):
         # RFC 9700 section 4.14.2: an old one in use means that somebody has stolen one of them.
         grant.revoked = True
@@ -118,6 +122,21 @@ async def revoke(request: Request) -> Response:
         server.access_tokens.take(jti)
     elif grant:
         grant.revoked = True
+    return Response()
+
+
+async def end_session(request: Request) -> Response:
+    """POST /end-session: the user logs out of the browser in which this id token came about, and of all that was allowed there.
+
+    A page that leaves asks, and is sent nowhere: "post_logout_redirect_uri" is optional.
+    """
+    server, params = server_of(request), await form(request)
+    try:
+        sid = server.signer.read_hint(needed(params, "id_token_hint"), server.issuer)
+    except InvalidToken:
+        raise OAuthError("invalid_request", "id_token_hint: not an id token of this server") from None
+    if login := server.logins.take(sid):
+        login.over = True
     return Response()
 
 

@@ -1,4 +1,4 @@
-"""The hospital's records: a dozen invented patients, and a FHIR R4 server that reads them out. It takes nothing in."""
+"""The hospital's records: a dozen invented patients, and a FHIR R4 server that reads them out. It takes in what was signed."""
 
 from demo.records.server import make_app
 

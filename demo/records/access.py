@@ -1,18 +1,21 @@
-"""Who may ask: a bearer token in the Authorization header (RFC 6750), checked by whoever made the server."""
+"""Who may ask for what: a bearer token in the Authorization header (RFC 6750), checked by whoever made the server, and its scopes."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-#: The token's claims; raises whatever it likes for a token that is not good.
+from demo.auth.scopes import allowed
+
+#: The token's claims, `scope` among them; raises whatever it likes for a token that is not good.
 Verify = Callable[[str], Awaitable[Any]]
 #: The answer to who may not ask, with status 401, from a reason for people and its headers.
 Refuse = Callable[[str, dict[str, str]], Response]
@@ -30,28 +33,36 @@ class Bearer:
         """One request."""
         app = self._app
         if scope["type"] == "http" and scope["path"].removeprefix(scope.get("root_path", "")) not in self._free:
-            app = await self._refusal(Headers(scope=scope).get("authorization", "")) or app
+            app = await self._refusal(scope) or app
         await app(scope, receive, send)
 
-    async def _refusal(self, authorization: str) -> Response | None:
-        scheme, _, token = authorization.partition(" ")
+    async def _refusal(self, scope: Scope) -> Response | None:
+        scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             return self._refuse("a bearer token is needed", {"WWW-Authenticate": "Bearer"})
         try:
-            await self._verify(token.strip())
+            claims = await self._verify(token.strip())
+            scope.setdefault("state", {})["scopes"] = str(claims.get("scope", "")).split()
         except Exception as error:  # whatever went wrong, nobody is let in by it
             _log.info("a token was refused: %s", type(error).__name__)
             return self._refuse("this token is not good", {"WWW-Authenticate": 'Bearer error="invalid_token"'})
         return None
 
 
-def guarded(verify: Verify, refuse: Refuse, free: frozenset[str] = frozenset()) -> list[Middleware]:
+def may(request: Request, type_: str, rights: str) -> bool:
+    """Whether the token's scopes allow its user this, such as "rs" (SMART App Launch 2.2, "Scopes for requesting FHIR Resources")."""
+    return bool(allowed([f"user/{type_}.{rights}"], request.state.scopes))
+
+
+def guarded(
+    verify: Verify, refuse: Refuse, free: frozenset[str] = frozenset(), methods: Sequence[str] = ("GET",)
+) -> list[Middleware]:
     """Any page may ask, with a token that it holds: no cookie is sent or read. Preflights need no token."""
     anybody = Middleware(
         CORSMiddleware,
         allow_origins=["*"],
-        allow_methods=["GET"],
-        allow_headers=["Authorization", "Prefer"],
+        allow_methods=methods,
+        allow_headers=["Authorization", "Content-Type", "Prefer"],
         expose_headers=["WWW-Authenticate"],
     )
     return [anybody, Middleware(Bearer, verify=verify, refuse=refuse, free=free)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from demo.records.parameters import PARAMETERS
-from demo.records.store import Resource
+from demo.records.store import WRITABLE, Resource
 
 _PIX = {"name": "ihe-pix", "definition": "https://profiles.ihe.net/ITI/PIXm/OperationDefinition/IHE.PIXm.pix"}
 _SMART = {"system": "http://terminology.hl7.org/CodeSystem/restful-security-service", "code": "SMART-on-FHIR"}
@@ -21,7 +21,14 @@ def capability(base: str) -> Resource:
         "implementation": {"description": "Invented patients of a hospital that does not exist", "url": base},
         "fhirVersion": "4.0.1",
         "format": ["application/fhir+json"],
-        "rest": [{"mode": "server", "security": security, "resource": [_type(each) for each in sorted(PARAMETERS)]}],
+        "rest": [
+            {
+                "mode": "server",
+                "security": security,
+                "resource": [_type(each) for each in sorted(PARAMETERS)],
+                "interaction": [{"code": "transaction"}],
+            }
+        ],
     }
 
 
@@ -31,6 +38,9 @@ def _type(type_: str) -> Resource:
         "interaction": [{"code": "read"}, {"code": "search-type"}],
         "searchParam": [{"name": name, "type": known.kind} for name, known in PARAMETERS[type_].items()],
     }
+    if type_ in WRITABLE:
+        said["interaction"].append({"code": "update"})
+        said |= {"versioning": "versioned-update", "updateCreate": True}
     if type_ == "Patient":
         said["operation"] = [_PIX]
     return said

@@ -74,6 +74,16 @@ def refers(element: str, type_: str) -> Matches:
     return matches
 
 
+def refers_among(element: str, type_: str) -> Matches:
+    """The same, of several."""
+
+    def matches(resource: Resource, value: str) -> bool:
+        wanted = value if "/" in value else f"{type_}/{value}"
+        return any(each["reference"] == wanted for each in resource.get(element, []))
+
+    return matches
+
+
 def is_code(element: str) -> Matches:
     """The code alone, or behind its system."""
     return lambda resource, token: resource.get(element) == token.rpartition("|")[2]
@@ -107,4 +117,7 @@ PARAMETERS: dict[str, dict[str, Parameter]] = {
     "Encounter": _COMMON | _ABOUT_PATIENT,
     "ImagingStudy": _COMMON | _ABOUT_PATIENT | _IN_ENCOUNTER | {"modality": Parameter("token", has_modality)},
     "DiagnosticReport": _COMMON | _ABOUT_PATIENT | _IN_ENCOUNTER,
+    "Observation": _COMMON
+    | _ABOUT_PATIENT
+    | {"derived-from": Parameter("reference", refers_among("derivedFrom", "ImagingStudy"))},
 }

@@ -1,4 +1,4 @@
-"""The FHIR server: read, search and `$ihe-pix`, for whoever has a token that `verify` finds good."""
+"""The FHIR server: read, search, `$ihe-pix` and transactions, for whoever has a token that `verify` finds good."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from demo.records.access import Verify, guarded
+from demo.records.access import Verify, guarded, may
 from demo.records.address import service_url
 from demo.records.capability import capability
 from demo.records.outcome import FhirError, FhirResponse, refusal
@@ -16,6 +16,7 @@ from demo.records.parameters import PARAMETERS
 from demo.records.pix import cross_reference
 from demo.records.search import read_query, search
 from demo.records.store import Store, load
+from demo.records.writing import MAX_BODY, etag, read_changes, read_json, transaction
 
 _JSON = {"json", "application/json", "application/fhir+json"}
 _ANYTHING = {"*/*", "application/*"}
@@ -23,17 +24,18 @@ _ANYTHING = {"*/*", "application/*"}
 
 def make_app(verify: Verify, store: Store | None = None) -> Starlette:
     """An ASGI app with [base] at its root, to be mounted at /fhir. `verify` takes a token and raises where it is not
-    good; `store` replaces the demo's records.
+    good; `store` replaces the demo's records, of which each app has a copy.
     """
-    server = _Server(store or load())
+    server = _Server(store or load().copy())
     return Starlette(
         routes=[
+            Route("/", server.transaction, methods=["POST"]),
             Route("/metadata", server.metadata),
             Route("/Patient/$ihe-pix", server.pix),
             Route("/{type}", server.search),
             Route("/{type}/{id}", server.read),
         ],
-        middleware=guarded(verify, _unauthorized, free=frozenset({"/metadata"})),
+        middleware=guarded(verify, _unauthorized, free=frozenset({"/metadata"}), methods=("GET", "POST")),
         exception_handlers={FhirError: _fhir_error, HTTPException: _http_error},
     )
 
@@ -52,15 +54,25 @@ class _Server:
         found = self._store.get(type_, id_)
         if found is None:
             raise FhirError(404, "not-found", f"there is no {type_} with this id")
-        return FhirResponse(found)
+        return FhirResponse(found, headers={"ETag": etag(found.get("meta", {}))})
 
     async def search(self, request: Request) -> Response:
         _check_format(request)
         query = read_query(_known_type(request), request.query_params.multi_items(), strict=_is_strict(request))
         return FhirResponse(search(self._store, query, service_url(request)))
 
+    async def transaction(self, request: Request) -> Response:
+        _check_format(request)
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() not in _JSON:
+            raise FhirError(415, "not-supported", "expected Content-Type: application/fhir+json")
+        changes = read_changes(read_json(await _body(request)))
+        for type_ in {change.resource["resourceType"] for change in changes}:
+            _check_scope(request, type_, "cu")
+        return FhirResponse(transaction(self._store, changes))
+
     async def pix(self, request: Request) -> Response:
         _check_format(request)
+        _check_scope(request, "Patient", "rs")
         asked = request.query_params
         if len(sources := asked.getlist("sourceIdentifier")) != 1:
             raise FhirError(400, "required", "exactly one sourceIdentifier is needed")
@@ -69,11 +81,27 @@ class _Server:
         )
 
 
+async def _body(request: Request) -> bytes:
+    """Raises FhirError for one that is too long, before all of it has come."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_BODY:
+            raise FhirError(413, "too-costly", f"expected at most {MAX_BODY} bytes")
+    return bytes(body)
+
+
 def _known_type(request: Request) -> str:
     type_ = str(request.path_params["type"])
     if type_ not in PARAMETERS:
         raise FhirError(404, "not-supported", "there are no resources of this type here")
+    _check_scope(request, type_, "rs")
     return type_
+
+
+def _check_scope(request: Request, type_: str, rights: str) -> None:
+    if not may(request, type_, rights):
+        raise FhirError(403, "forbidden", f"the token lacks the scope user/{type_}.{rights}")
 
 
 def _check_format(request: Request) -> None:

@@ -1,4 +1,4 @@
-"""The resources, as data/ has them."""
+"""The resources: as data/ has them, and what was written since. It is all in memory."""
 
 from __future__ import annotations
 
@@ -13,11 +13,17 @@ Resource = dict[str, Any]
 DATA = Path(__file__).parent / "data"
 
 
+#: The types that can be written.
+WRITABLE = ("DiagnosticReport", "Observation")
+
+
 class Store:
     """Resources by type and id. Whoever reads one must not change it."""
 
     def __init__(self, resources: Iterable[Resource]) -> None:
-        self._types: dict[str, dict[str, Resource]] = {}
+        self._types: dict[str, dict[str, Resource]] = {type_: {} for type_ in WRITABLE}
+        #: How often something was written.
+        self.written = 0
         for resource in resources:
             self._types.setdefault(resource["resourceType"], {})[resource["id"]] = resource
 
@@ -33,6 +39,20 @@ class Store:
     def get(self, type_: str, id_: str) -> Resource | None:
         """One resource, or None. Raises KeyError for a type that is not here."""
         return self._types[type_].get(id_)
+
+    def find(self, name: str) -> Resource | None:
+        """By type and id, such as "Patient/patient-1"; None for whatever is not here."""
+        type_, _, id_ = name.partition("/")
+        return self._types.get(type_, {}).get(id_)
+
+    def put(self, resource: Resource) -> None:
+        """Keep it, in the place of the one with this type and id."""
+        self._types[resource["resourceType"]][resource["id"]] = resource
+        self.written += 1
+
+    def copy(self) -> Store:
+        """Another one, with the same in it."""
+        return Store(resource for type_ in self._types.values() for resource in type_.values())
 
     def resolve(self, reference: dict[str, str]) -> Resource:
         """What a resource refers to: {"reference": "Patient/patient-1"}. Raises KeyError where there is no such."""

@@ -5,14 +5,13 @@
 import { FHIRcastClient } from "/fhircast-client/index.js";
 import { button, element, heightAs, icon } from "./dom.js";
 import { fhirServer } from "./fhir.js";
+import { followLanguageAround, isEmbedded, tellFrames } from "./frames.js";
 import { currentLanguage, merged, setLanguage, translatePage, translator } from "./i18n.js";
+import { forgetWhoLeft, leftCard, Logout, whoLeft } from "./logout.js";
 import { shared } from "./messages.js";
 import { LoginError, beginLogin, finishLogin, forgetLogins, keptLogin } from "./smart.js";
 import "./sync.js";
 import "./wire.js";
-
-/** Between windows of the demo: the frame's page follows the language of the page around it. */
-const LANGUAGE_MESSAGE = "fhircast-demo.language";
 
 /**
  * @typedef {object} App
@@ -25,9 +24,11 @@ const LANGUAGE_MESSAGE = "fhircast-demo.language";
  * @property {"en"|"no"} language what is shown now
  * @property {{name: string, hpr: string, fhirUser: string}} user
  * @property {{patient?: string, encounter?: string}} launch
- * @property {HTMLElement & {actions: object[]}} [syncStatus] the `<sync-status>` of the header, once the page is set up
+ * @property {HTMLElement & {actions: object[], untold: object|null, isAway: boolean}} syncStatus of the header
  * @property {(name: string) => string} titled a participant's name in the language that is shown, where it is of the demo
  * @property {(problem: Error|string) => void} problem shows a sentence, with a button to try again
+ * @property {() => boolean} unsaved whether anything would be lost with the page; a page that has such sets it
+ * @property {Logout} logout
  */
 
 /**
@@ -48,8 +49,14 @@ export async function startApp({ messages, scope, hubScope = "", name, setUp }) 
     page.starting();
     const config = await settings(t);
     page.titled(config);
+    const left = !new URLSearchParams(location.search).has("launch") && whoLeft();
+    if (left) {
+      page.left(() => leftCard(t, left));
+      return new Promise(() => {});
+    }
     const { smart, hubSmart } = await loggedIn(config, scope, hubScope, t);
     const app = appOf({ config, smart, hubSmart, t, name, page });
+    app.logout = new Logout(app, page);
     await setUp?.(app);
     page.ready(app);
     join(app, page);
@@ -74,6 +81,7 @@ async function loggedIn(config, scope, hubScope, t) {
     // a launch from elsewhere would send the login to a server of its choosing
     if (![config.fhir, config.issuer].includes(server)) throw new LoginError(t("login.foreign", { server }));
     forgetLogins();
+    forgetWhoLeft();
   } else {
     await finishLogin();
   }
@@ -122,12 +130,15 @@ function appOf({ config, smart, hubSmart, t, name, page }) {
     launch: { patient: context.patient, encounter: context.encounter },
     titled: (name) => config.titles.find(({ en }) => en === name)?.[currentLanguage()] ?? name,
     problem: page.problem,
+    syncStatus: element("sync-status"),
+    unsaved: () => false,
   };
 }
 
 /** The client connects in the background: a page whose hub is away is still a page. */
 async function join(app, page) {
   addEventListener("pagehide", (event) => event.persisted || app.client.stop());
+  askAfterReturns(app);
   try {
     await app.client.start();
     await app.client.run();
@@ -136,27 +147,39 @@ async function join(app, page) {
   }
 }
 
+/** Whoever was away may have missed the logout. The login server knows of it, and `Logout` hears. */
+function askAfterReturns({ client, smart }) {
+  let before = "";
+  let wasHere = false;
+  client.onStatus(({ connection }) => {
+    if (connection === before) return;
+    if (connection === "connected" && wasHere) smart.freshToken().catch(() => {});
+    wasHere ||= connection === "connected";
+    before = connection;
+  });
+}
+
 /** The page's frame: header, and the place where problems are told. */
 function pageOf(t) {
   const header = document.querySelector("body > header") ?? element("header");
   const place = element("div", { "class": "problem", "data-test": "problem" });
   let told = null;
+  let isLeft = false;
   if (!header.isConnected) document.body.prepend(header);
   header.classList.add("header");
   header.after(place);
   heightAs("--header", header);
   place.setAttribute("role", "main"); // until the page's own is shown
-  if (window.parent !== window) document.documentElement.classList.add("embedded");
+  if (isEmbedded()) document.documentElement.classList.add("embedded");
   document.addEventListener("language", () => {
     translatePage(t);
     told?.();
   });
-  addEventListener("message", (event) => {
-    if (event.source === window.parent && event.data?.kind === LANGUAGE_MESSAGE) setLanguage(event.data.language);
-  });
+  followLanguageAround();
   translatePage(t);
 
   const problem = (error, before = "") => {
+    if (isLeft) return;
     const text = error instanceof Error ? error.message : String(error);
     told = () => place.replaceChildren(problemCard(t, [before, text].filter(Boolean).join(" "), error));
     told();
@@ -175,7 +198,19 @@ function pageOf(t) {
       document.addEventListener("language", show);
       show();
     },
+    left(card) {
+      isLeft = true;
+      document.body.classList.add("left");
+      place.setAttribute("role", "main");
+      told = () => place.replaceChildren(card());
+      told();
+    },
+    empty() {
+      for (const each of [...document.body.children]) if (each !== header && each !== place) each.remove();
+      for (const each of header.querySelectorAll(".header-sync, .header-user, wire-panel")) each.replaceChildren();
+    },
     ready(app) {
+      if (isLeft) return;
       place.replaceChildren();
       place.removeAttribute("role");
       document.documentElement.dataset.ready = "yes";
@@ -242,21 +277,18 @@ function mountHeader(header, title, t) {
 function switchLanguage(code, languages) {
   setLanguage(code);
   languages.querySelector(`[data-test=language-${code}]`).focus();
-  for (const frame of document.querySelectorAll("iframe")) {
-    frame.contentWindow?.postMessage({ kind: LANGUAGE_MESSAGE, language: code }, new URL(frame.src).origin);
-  }
+  tellFrames(code);
 }
 
 /** What needs a login and a client: in step or not, the messages, the user. */
 function joinHeader(header, app) {
-  const status = element("sync-status");
+  const status = app.syncStatus;
   const wire = element("wire-panel");
   header.querySelector(".header-sync").replaceChildren(status);
   header.querySelector(".languages").after(wire);
   status.titled = app.titled;
   status.client = app.client;
   wire.client = app.client;
-  app.syncStatus = status;
   const user = header.querySelector(".header-user");
   const show = () => {
     const name =
@@ -271,16 +303,10 @@ function joinHeader(header, app) {
     user.replaceChildren(
       ...[
         name,
-        !app.smart.launched && button(app.t("app.logout"), () => logOut(app), { kind: "quiet", test: "logout" }),
+        !app.smart.launched && button(app.t("app.logout"), () => app.logout.ask(), { kind: "quiet", test: "logout" }),
       ].filter(Boolean),
     );
   };
   document.addEventListener("language", show);
   show();
-}
-
-async function logOut(app) {
-  forgetLogins({ ask: true });
-  await app.client.stop().catch(() => {}); // the hub may be away; the tokens are gone all the same
-  location.replace(location.pathname);
 }

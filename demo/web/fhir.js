@@ -1,4 +1,4 @@
-/** Reading FHIR R4, and saying who a patient is as clinicians read it. */
+/** Reading FHIR R4, keeping what is signed, and saying who a patient is as clinicians read it. */
 
 import { element } from "./dom.js";
 import { currentLanguage, htmlLanguage, translator } from "./i18n.js";
@@ -8,6 +8,15 @@ const t = translator(shared);
 const MEDICAL_RECORD_NUMBER = "MR";
 /** What a status of the server means to the user. */
 const REFUSALS = { 401: "fhir.unauthorized", 404: "fhir.none" };
+const NOT_KEPT = {
+  0: "fhir.no-answer",
+  401: "fhir.unauthorized",
+  403: "fhir.not-allowed",
+  409: "fhir.conflict",
+  412: "fhir.conflict",
+};
+/** Milliseconds that the server has to keep something. */
+const PATIENCE = 10_000;
 const DAY = 24 * 3600 * 1000;
 /** Days up to which an age is told in days. */
 const NEWBORN = 31;
@@ -27,9 +36,12 @@ export class FhirError extends Error {
  * @param {{accessToken(): Promise<string>, freshToken(): Promise<string>}} smart
  */
 export function fhirServer(base, smart) {
+  const ask = async (path, options) => {
+    const answer = await asked(`${base}/${path}`, await smart.accessToken(), options);
+    return answer.status === 401 ? asked(`${base}/${path}`, await smart.freshToken(), options) : answer;
+  };
   const get = async (path) => {
-    let answer = await asked(`${base}/${path}`, await smart.accessToken());
-    if (answer.status === 401) answer = await asked(`${base}/${path}`, await smart.freshToken());
+    const answer = await ask(path);
     if (!answer.ok)
       throw new FhirError(answer.status, t(REFUSALS[answer.status] ?? "fhir.refused", { status: answer.status }));
     return answer.json();
@@ -38,6 +50,22 @@ export function fhirServer(base, smart) {
     base,
     /** @param {string} reference "Patient/p1". @returns {Promise<object>} Throws FhirError. */
     read: (reference) => get(reference),
+    /**
+     * Keep all of it, or nothing. What is kept already, word for word, is no fault.
+     * @param {{resource: object, before?: object|null}[]} changes `before` is what a resource is made of, null for
+     *   nothing; without it whatever is there counts
+     * @throws {FhirError}
+     */
+    async keep(changes) {
+      const body = JSON.stringify({ resourceType: "Bundle", type: "transaction", entry: changes.map(entryOf) });
+      const headers = { "Content-Type": "application/fhir+json" };
+      const answer = await ask("", { method: "POST", body, headers, signal: AbortSignal.timeout(PATIENCE) }).catch(
+        (error) => {
+          throw error instanceof FhirError ? new FhirError(0, t(NOT_KEPT[0])) : error;
+        },
+      );
+      if (!answer.ok) throw await notKept(answer);
+    },
     /**
      * @param {string} type @param {Record<string, string>} [parameters]
      * @returns {Promise<object[]>} the resources that match, of all pages. Throws FhirError.
@@ -56,9 +84,24 @@ export function fhirServer(base, smart) {
   };
 }
 
-async function asked(url, token) {
+function entryOf({ resource, before }) {
+  const request = { method: "PUT", url: `${resource.resourceType}/${resource.id}` };
+  if (before) request.ifMatch = `W/"${before.meta?.versionId ?? 1}"`;
+  else if (before === null) request.ifNoneMatch = "*";
+  return { resource, request };
+}
+
+async function notKept(answer) {
+  const { status } = answer;
+  const outcome = await answer.json().catch(() => null);
+  const why = outcome?.issue?.[0]?.diagnostics ?? "";
+  return new FhirError(status, t(NOT_KEPT[status] ?? "fhir.not-kept", { status, why }));
+}
+
+async function asked(url, token, { headers = {}, ...options } = {}) {
   try {
-    return await fetch(url, { headers: { Accept: "application/fhir+json", Authorization: `Bearer ${token}` } });
+    const added = { Accept: "application/fhir+json", Authorization: `Bearer ${token}`, ...headers };
+    return await fetch(url, { ...options, headers: added });
   } catch {
     throw new FhirError(0, t("fhir.away"));
   }

@@ -12,6 +12,11 @@ const t = translator(shared);
 const REMAINING = 60;
 const PENDING = "smart.pending.";
 const KEPT = "smart.kept.";
+const ASK = "smart.logged-out";
+/** How a server of this demo says why it renews no token. */
+const LEFT = "the user has logged out";
+/** Milliseconds that a login server has to end a login. */
+const ENDING = 3000;
 
 /** The login did not come about. `message` is a sentence for the user; `final`: only a new login helps. */
 export class LoginError extends Error {
@@ -49,6 +54,7 @@ export async function beginLogin(login) {
     clientId,
     issuer: found.issuer,
     tokens: found.token_endpoint,
+    ending: found.end_session_endpoint,
     nonce,
     verifier,
     redirectUri,
@@ -69,7 +75,7 @@ export async function beginLogin(login) {
   };
   if (login.launch) query.launch = login.launch;
   if (login.loginHint) query.login_hint = login.loginHint;
-  if (sessionStorage.getItem("smart.logged-out")) query.prompt = "login";
+  if (sessionStorage.getItem(ASK)) query.prompt = "login";
   location.assign(`${found.authorization_endpoint}?${new URLSearchParams(query)}`);
   return new Promise(() => {});
 }
@@ -98,20 +104,29 @@ export async function finishLogin() {
   });
   const claims = claimsOf(answer.id_token);
   if (answer.id_token && claims.nonce !== pending.nonce) throw new LoginError(t("login.unknown"));
-  sessionStorage.removeItem("smart.logged-out");
+  sessionStorage.removeItem(ASK);
   // the HPR number, which names the user at the second login, stands in the access token alone
-  keep({ ...pending, claims: { ...claimsOf(answer.access_token), ...claims } }, answer);
+  keep(kept({ ...pending, claims: { ...claimsOf(answer.access_token), ...claims } }, answer));
 }
 
-/**
- * Forget all tokens of this window.
- * @param {{ask?: boolean}} [options] `ask`: the next login asks who it is, whoever the server remembers
- */
-export function forgetLogins({ ask = false } = {}) {
+/** Forget all tokens of this window. */
+export function forgetLogins() {
   for (const name of Object.keys(sessionStorage)) {
     if (name.startsWith(KEPT) || name.startsWith(PENDING)) sessionStorage.removeItem(name);
   }
-  if (ask) sessionStorage.setItem("smart.logged-out", "yes");
+}
+
+/**
+ * The user logs out of this window, and of all applications in this browser.
+ * @param {...Smart} logins
+ * @returns {Promise<boolean>} whether their servers have ended them. Else this window's next login asks who it is,
+ *   whoever the server remembers.
+ */
+export async function endLogins(...logins) {
+  forgetLogins();
+  const ended = await Promise.all([...new Set(logins)].map((login) => login.end()));
+  if (!ended.every(Boolean)) sessionStorage.setItem(ASK, "yes");
+  return ended.every(Boolean);
 }
 
 /** @param {string} key @returns {Smart|null} the login that is kept under this key */
@@ -156,36 +171,56 @@ export class Smart {
     return this.#renewing;
   }
 
+  /** @returns {Promise<boolean>} whether the server has ended this login (OpenID Connect RP-Initiated Logout 1.0) */
+  async end() {
+    const { ending, clientId, idToken } = this.#kept;
+    const body = new URLSearchParams({ client_id: clientId, id_token_hint: idToken });
+    const options = { method: "POST", body, keepalive: true, signal: AbortSignal.timeout(ENDING) };
+    try {
+      const answer = await fetch(ending, options);
+      await answer.text(); // else the browser counts the request as aborted once the page has gone
+      return answer.ok;
+    } catch {
+      return false;
+    }
+  }
+
   async #renew() {
     if (!this.#kept.refreshToken) throw new LoginError(t("login.ended"));
     const answer = await tokens(this.#kept, { grant_type: "refresh_token", refresh_token: this.#kept.refreshToken });
-    this.#kept = keep(this.#kept, answer);
+    this.#kept = kept(this.#kept, answer);
+    // whoever has logged out meanwhile leaves nothing behind
+    if (sessionStorage.getItem(KEPT + this.#kept.key)) keep(this.#kept);
     return this.#kept.accessToken;
   }
 }
 
-function keep(before, answer) {
+function keep(login) {
+  sessionStorage.setItem(KEPT + login.key, JSON.stringify(login));
+}
+
+function kept(before, answer) {
   const {
     access_token: accessToken,
     refresh_token: refreshToken,
-    id_token: _,
+    id_token: idToken,
     expires_in: seconds,
     ...context
   } = answer;
-  const { key, clientId, tokens: endpoint, launched, claims } = before;
-  const kept = {
+  const { key, clientId, tokens: endpoint, ending, launched, claims } = before;
+  return {
     key,
     clientId,
     tokens: endpoint,
+    ending,
     launched,
     claims,
     accessToken,
+    idToken: idToken ?? before.idToken,
     refreshToken: refreshToken ?? before.refreshToken,
     expiresAt: Date.now() + (seconds ?? 300) * 1000,
     context: { ...before.context, ...context },
   };
-  sessionStorage.setItem(KEPT + key, JSON.stringify(kept));
-  return kept;
 }
 
 async function discovered(server) {
@@ -209,6 +244,7 @@ async function tokens({ tokens: endpoint, clientId }, form) {
   const body = await answer.json().catch(() => ({}));
   if (answer.ok) return body;
   const why = body.error_description ?? body.error ?? String(answer.status);
+  if (why === LEFT) document.dispatchEvent(new Event("logged-out"));
   if (form.grant_type === "refresh_token" && body.error === "invalid_grant") throw new LoginError(t("login.ended"));
   throw new LoginError(t("login.token", { why }), answer.status < 500);
 }

@@ -1,28 +1,37 @@
 /** `<sync-status>`: whether this page shows what the session shows, in words, with an icon beside them. */
 
 import { button, element, icon } from "./dom.js";
+import { hubWords } from "./hub-words.js";
 import { translator } from "./i18n.js";
 import { shared } from "./messages.js";
 
 const t = translator(shared);
 /** How the client says that it is this page itself that did not follow: worse than any other that did not. */
 const OWN = /^This application \w[\w ]*? follow (\S+): (.*)$/s;
+/** How the client says that this page shows what the others do not know of. It goes on telling them. */
+const UNTOLD = /^The others were not told of (\S+): (.*)$/s;
 
 /**
  * How a status reads.
  * @param {{connection: string, inSync: boolean, why: string, behind: string[]}} status
  * @param {(name: string) => string} [titled] what a participant is called here
+ * @param {{untold?: {event: string, why: string} | null, isAway?: boolean}} [page] what the page itself knows: what the
+ *   others were not told of, and that the hub does not answer
  * @returns {{state: "ok"|"busy"|"warn"|"bad", icon: string, word: string, why: string}} `why` is "" where there is
  *   nothing to say
  */
-export function inWords(status, titled = (name) => name) {
+export function inWords(status, titled = (name) => name, { untold = null, isAway = false } = {}) {
   if (status.connection === "connecting") {
     return { state: "busy", icon: "wait", word: t("sync.connecting"), why: t("sync.connecting-why") };
   }
   if (status.connection === "ended")
     return { state: "bad", icon: "off", word: t("sync.ended"), why: status.why || t("sync.ended-why") };
+  const [, event, why] = UNTOLD.exec(status.why) ?? [null, untold?.event, untold?.why];
+  if (event) return outOfStep("sync.untold", event, hubWords(why));
   const isOwn = OWN.exec(status.why);
-  if (status.behind?.length && !isOwn) {
+  if (isOwn) return outOfStep("sync.own", isOwn[1], isOwn[2]);
+  if (isAway) return { state: "busy", icon: "question", word: t("sync.away"), why: t("sync.away-why") };
+  if (status.behind?.length) {
     return {
       state: "warn",
       icon: "warn",
@@ -30,15 +39,12 @@ export function inWords(status, titled = (name) => name) {
       why: t("sync.behind-why", { names: status.behind.map(titled).join(", ") }),
     };
   }
-  if (isOwn)
-    return {
-      state: "bad",
-      icon: "warn",
-      word: t("sync.out"),
-      why: t("sync.own", { event: isOwn[1], reason: isOwn[2] }),
-    };
   if (!status.inSync) return { state: "busy", icon: "wait", word: t("sync.checking"), why: status.why };
   return { state: "ok", icon: "check", word: t("sync.ok"), why: "" };
+}
+
+function outOfStep(key, event, reason) {
+  return { state: "bad", icon: "warn", word: t("sync.out"), why: t(key, { event, reason }) };
 }
 
 /**
@@ -49,6 +55,7 @@ class SyncStatus extends HTMLElement {
   /** What a participant is called here. @type {((name: string) => string) | undefined} */
   titled = undefined;
   #client = null;
+  #page = { untold: null, isAway: false };
   #remove = () => {};
   #actions = [];
   // both live regions are there from the start: screen readers do not speak what arrives together with its region
@@ -76,6 +83,19 @@ class SyncStatus extends HTMLElement {
     this.#show();
   }
 
+  /** @param {{event: string, why: string} | null} untold as of inWords */
+  set untold(untold) {
+    this.#page.untold = untold;
+    this.#show();
+  }
+
+  /** @param {boolean} isAway as of inWords */
+  set isAway(isAway) {
+    if (isAway === this.#page.isAway) return;
+    this.#page.isAway = isAway;
+    this.#show();
+  }
+
   set actions(actions) {
     this.#actions = actions;
     this.#show();
@@ -83,16 +103,22 @@ class SyncStatus extends HTMLElement {
 
   #show() {
     if (!this.isConnected || !this.#client) return;
-    const said = inWords(this.#client.status, this.titled);
+    const said = inWords(this.#client.status, this.titled, this.#page);
     this.dataset.state = said.state;
     this.dataset.connection = this.#client.status.connection;
     if (this.#said.textContent !== said.word)
       this.#said.replaceChildren(icon(said.icon), element("span", {}, said.word));
     if (this.#alarm.textContent !== said.why) this.#alarm.textContent = said.why;
-    const actions = said.state === "bad" ? this.#actions : [];
+    this.#showActions(said.state === "bad" ? this.#actions : []);
+  }
+
+  /** Whoever works by keyboard stays at the button. */
+  #showActions(actions) {
+    const held = this.#buttons.contains(document.activeElement) ? document.activeElement.dataset.test : "";
     this.#buttons.replaceChildren(
       ...actions.map((each) => button(each.label(), each.run, { test: each.test ?? "sync-action" })),
     );
+    if (held) this.#buttons.querySelector(`[data-test="${held}"]`)?.focus();
   }
 }
 

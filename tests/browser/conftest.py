@@ -18,6 +18,13 @@ def demo() -> Iterator[RunningDemo]:
 
 
 @pytest.fixture
+def own_demo() -> Iterator[RunningDemo]:
+    """For a test that signs a report: the record keeps it, and no other test may find it signed."""
+    with running_demo() as demo:
+        yield demo
+
+
+@pytest.fixture
 async def playwright() -> AsyncIterator[Playwright]:
     async with playing() as playwright:
         yield playwright

@@ -36,7 +36,7 @@ async def broken(frame: Frame) -> list[str]:
 async def test_no_page_keeps_anybody_out(
     browser: Browser, demo: RunningDemo, locale: str, viewport: dict[str, int]
 ) -> None:
-    """Logging in, consent, and each application with all that it can show: studies, measurements, messages, a refusal."""
+    """Logging in and out, consent, and each application with all that it can show: studies, measurements, a refusal."""
     async with clinician(browser, demo, locale=locale, viewport=viewport) as ingrid:
         page = await ingrid.context.new_page()
         await page.goto(demo.apps["ehr"])
@@ -68,7 +68,12 @@ async def test_no_page_keeps_anybody_out(
             await expect(window.by("wire-item").first).to_be_visible()
             await is_fit(window.page, f"{what} with its messages")
         await ehr.by("wire-close").first.click()
-        await ehr.close_patient()
+        await ehr.by("logout").click()
+        await is_fit(ehr.page, "whether to log out")
+        await ehr.by("logout-sure-yes").click()
+        for window, what in ((ehr, "record"), (pacs, "viewer"), (reporting, "reporting")):
+            await expect(window.by("who-left")).to_be_visible()
+            await is_fit(window.page, f"{what}, logged out")
 
 
 @pytest.mark.parametrize(("locale", "viewport"), LANGUAGES)

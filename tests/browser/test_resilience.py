@@ -48,9 +48,10 @@ async def test_every_window_is_in_step_after_the_hub_was_killed(browser: Browser
 
 
 async def test_nobody_goes_back_to_a_refused_study_after_the_hub_was_killed(
-    browser: Browser, demo: RunningDemo
+    browser: Browser, own_demo: RunningDemo
 ) -> None:
     """The hub tells again that a study of another patient is open: PACS had refused it, and everybody has left it."""
+    demo = own_demo
     async with clinician(browser, demo) as ingrid:
         ehr = await ingrid.log_in()
         await ehr.open_patient(AASE)

@@ -137,8 +137,9 @@ async def test_a_study_that_a_viewer_does_not_have_is_refused(browser: Browser, 
         await ehr.close_patient()
 
 
-async def test_a_measurement_is_in_the_report_and_in_both_viewers(browser: Browser, demo: RunningDemo) -> None:
+async def test_a_measurement_is_in_the_report_and_in_both_viewers(browser: Browser, own_demo: RunningDemo) -> None:
     """As it is made; what is selected in one place is highlighted in all; signing closes the report everywhere."""
+    demo = own_demo
     async with clinician(browser, demo) as samuel:
         ehr = await samuel.log_in("Samuel Okafor")
         await ehr.open_patient(AASE)

@@ -303,6 +303,52 @@ async def test_revoked_tokens_are_over(server: AuthServer, user: User) -> None:
     assert await revoke("unknown") == 200
 
 
+async def test_who_logs_out_is_logged_out_of_all_applications_of_the_browser(
+    server: AuthServer, user: User, clock: Clock
+) -> None:
+    """By any id token of that login, be it old. The cookie is worth nothing then, and the user is asked again."""
+    first = await user.tokens(scope="openid online_access fhircast/*.*")
+    again = await user.tokens(scope="openid online_access", prompt="login")
+    offline = await user.tokens(scope=EVERYTHING)
+    clock.now += 1000
+    assert (await end(user, first["id_token"])).status_code == 200
+    for tokens in (first, again):
+        refused = await user.refresh(tokens["refresh_token"])
+        assert refused.json() == {"error": "invalid_grant", "error_description": "the user has logged out"}
+    assert (await user.refresh(offline["refresh_token"])).status_code == 200
+    assert (await user.ask(prompt="none")).headers["location"].count("error=login_required") == 1
+    assert (await end(user, first["id_token"])).status_code == 200
+
+
+async def test_a_logout_ends_access_tokens_and_codes_and_nobody_elses_login(server: AuthServer, user: User) -> None:
+    async with User(server) as other:
+        theirs = await other.tokens(scope="openid online_access")
+        tokens = await user.tokens()
+        code = (await user.agree())["code"]
+        assert (await end(user, tokens["id_token"])).status_code == 200
+        with pytest.raises(InvalidToken):
+            server.read_token(tokens["access_token"])
+        assert (await user.redeem(code)).json()["error"] == "invalid_grant"
+        assert (await other.refresh(theirs["refresh_token"])).status_code == 200
+
+
+async def test_a_logout_needs_an_id_token_of_this_server(user: User) -> None:
+    tokens = await user.tokens()
+    for hint in (tokens["access_token"], "nonsense", "a.b.c"):
+        assert (await end(user, hint)).json()["error"] == "invalid_request"
+    assert (await user.http.post("/end-session", data={"x": "y"})).status_code == 400
+    await user.switch("unknown_key")
+    assert (await end(user, (await user.tokens())["id_token"])).status_code == 200
+
+
+async def end(user: User, hint: str) -> httpx.Response:
+    """POST /end-session, from a page of another origin."""
+    headers = {"Origin": "http://localhost:9"}
+    answer = await user.http.post("/end-session", data={"id_token_hint": hint}, headers=headers)
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    return answer
+
+
 @pytest.mark.parametrize(
     ("rule", "covered", "not_covered"),
     [

@@ -19,6 +19,7 @@ import yaml
 
 from demo import DemoError
 from demo.apps import issuers
+from demo.hub import SETTINGS
 from demo.places import PORTS, Places, find_places
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -141,6 +142,7 @@ def test_compose_runs_the_same() -> None:
     usual = Places(PORTS)
     assert hub["environment"]["FHIRCAST_PUBLIC_URL"] == usual.hub_url
     assert json.loads(hub["environment"]["FHIRCAST_ISSUERS"]) == issuers(usual)
+    assert hub["environment"].items() >= SETTINGS.items()
     assert hub["ports"] == [f"127.0.0.1:{min(PORTS.values())}-{max(PORTS.values())}:{min(PORTS.values())}-{max(PORTS.values())}"]  # fmt: skip
     assert sorted(PORTS.values()) == list(range(min(PORTS.values()), max(PORTS.values()) + 1))
     assert demo["network_mode"] == "service:hub"

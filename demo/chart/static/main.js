@@ -1,25 +1,27 @@
 import { startApp } from "/shared/app.js";
+import { tellLosses } from "/shared/frames.js";
 import { ChartPage } from "./chart-page.js";
 import { Following } from "./following.js";
 import { chartNumbers } from "./identity.js";
 import { messages } from "./messages.js";
 import { Notes } from "./notes.js";
 
-const EVENTS = "Patient-open Patient-close Home-open SyncError heartbeat";
+const EVENTS = "Patient-open Patient-close Home-open SyncError UserLogout heartbeat";
 const HUB_SCOPE = EVENTS.split(" ").map((name) => `fhircast/${name}.read`);
 
 /** Answers to the session: which patient to show, and when not to. */
 function setUp(app) {
   const notes = new Notes();
+  const tell = () => tellLosses({ unsaved: notes.anyUnsaved, any: notes.any }, app.config.apps.ehr);
+  notes.addEventListener("change", tell);
   const following = new Following(notes, () => page.render());
   const page = new ChartPage(app, following, notes);
   const numbers = chartNumbers((event, refusal) => following.unknown(event, refusal));
   app.client.on("Patient-open", (event) => following.open(event), { ids: numbers });
   app.client.on("Patient-close", (event) => following.close(event));
   app.client.on("Home-open", (event) => following.leave(event));
-  addEventListener("beforeunload", (event) => {
-    if (notes.anyUnsaved) event.preventDefault();
-  });
+  app.unsaved = () => notes.anyUnsaved;
+  tell();
   page.render();
 }
 

@@ -1,5 +1,5 @@
-/** The notes of each patient, by local number, for as long as the page lives. */
-export class Notes {
+/** The notes of each patient, by local number, for as long as the page lives. Each change is an event "change". */
+export class Notes extends EventTarget {
   #drafts = new Map();
   #saved = new Map();
 
@@ -12,6 +12,7 @@ export class Notes {
   write(number, text) {
     if (text === (this.#saved.get(number)?.text ?? "")) this.#drafts.delete(number);
     else this.#drafts.set(number, text);
+    this.#changed();
   }
 
   /** @param {string} number @returns {boolean} */
@@ -29,15 +30,26 @@ export class Notes {
     if (!this.unsaved(number)) return;
     this.#saved.set(number, { text: this.text(number), at });
     this.#drafts.delete(number);
+    this.#changed();
   }
 
   /** @param {string} number */
   discard(number) {
     this.#drafts.delete(number);
+    this.#changed();
   }
 
   /** @returns {boolean} whether any patient's notes would be lost with the page */
   get anyUnsaved() {
     return this.#drafts.size > 0;
+  }
+
+  /** @returns {boolean} whether there are any, saved or not */
+  get any() {
+    return this.anyUnsaved || this.#saved.size > 0;
+  }
+
+  #changed() {
+    this.dispatchEvent(new Event("change"));
   }
 }

@@ -1,8 +1,13 @@
 /** What the clinician has open here: own choices are published, those made elsewhere are followed. */
 
 import { Refuse } from "/fhircast-client/index.js";
+import { hubWords } from "/shared/hub-words.js";
+import { Untold } from "./untold.js";
 
-const PARTS = ["Encounter", "ImagingStudy", "DiagnosticReport"];
+const NOT_SHARED = "not-shared";
+const PARTS = ["Encounter", "ImagingStudy", "DiagnosticReport", "Observation"];
+/** What the record server keeps: no status of the session comes before this one. */
+const SIGNED = "final";
 
 /** @param {{resourceType: string, id: string}} resource @returns {string} "Patient/p1" */
 export function referenceTo(resource) {
@@ -27,21 +32,25 @@ export class Desk extends EventTarget {
   parts = null;
   /** What did not come about, as a text and its values, or null. @type {{key: string, values: object} | null} */
   trouble = null;
+  /** What the others were not told of. */
+  untold;
   #app;
-  /** What the status of a report became in the session, by reference: the FHIR server does not hear of it. */
+  /** What the status of a report became in the session, by reference: the FHIR server hears of it once it is signed. */
   #statuses = new Map();
 
   /** @param {import("/shared/app.js").App} app */
   constructor(app) {
     super();
     this.#app = app;
+    this.untold = new Untold(app.user.fhirUser);
   }
 
-  /** Read the patients. Throws FhirError. */
+  /** Read the patients, and show again whom this window showed and the others do not know of. Throws FhirError. */
   async load() {
     const found = await this.#app.fhir.search("Patient");
     const family = (patient) => patient.name?.[0]?.family ?? patient.name?.[0]?.text ?? "";
     this.patients = found.sort((a, b) => family(a).localeCompare(family(b), "nb"));
+    if (this.untold.isHeld) this.#show(this.patients.find(({ id }) => id === this.untold.patient) ?? null);
   }
 
   /** @returns {boolean} whether the session has this resource open */
@@ -49,59 +58,87 @@ export class Desk extends EventTarget {
     return this.#app.client.contexts.has(referenceTo(resource));
   }
 
-  /** @returns {boolean} whether it is what the session is about now */
+  /** @returns {boolean} whether it is what the session is about now, as far as this window knows */
   isCurrent(resource) {
-    return this.#app.client.context?.anchor === referenceTo(resource);
+    const { context, status } = this.#app.client;
+    return status.connection === "connected" && context?.anchor === referenceTo(resource);
   }
 
   /** The clinician chooses a patient. */
   async openPatient(patient) {
-    await Promise.all([this.#show(patient), this.#share((client) => client.open(patient))]);
+    await Promise.all([this.#show(patient), this.#share("Patient-open", (client) => client.open(patient))]);
   }
 
   /** Everything that is open is closed, patients last: who joins later is told of nobody. */
   async closePatient() {
     const open = [...this.#app.client.contexts].toReversed().sort(([one], [other]) => isPatient(one) - isPatient(other));
     await this.#show(null);
-    await this.#share(async (client) => {
-      for (const [anchor, { event }] of open) {
-        const resources = event.context.map((item) => item.resource).filter(Boolean);
-        await client.close(...resources.sort((one, other) => isAt(anchor, other) - isAt(anchor, one)));
-      }
-    });
+    await this.#share("Patient-close", (client) =>
+      Promise.all(
+        open.map(([anchor, { event }]) => {
+          const resources = event.context.map((item) => item.resource).filter(Boolean);
+          return client.close(...resources.sort((one, other) => isAt(anchor, other) - isAt(anchor, one)));
+        }),
+      ),
+    );
   }
 
   /** Open an encounter, a study or a report of the patient shown. */
   openPart(part) {
     const around = this.#around(part, this.patient);
-    return this.#share((client) => client.open(part, ...around));
+    return this.#share(`${part.resourceType}-open`, (client) => client.open(part, ...around));
   }
 
   closePart(part) {
     const around = this.#around(part, this.patient);
-    return this.#share((client) => client.close(part, ...around));
+    return this.#share(`${part.resourceType}-close`, (client) => client.close(part, ...around));
   }
 
   /** Nobody is the subject any more. */
   async goHome() {
     await this.#show(null);
-    await this.#share((client) => client.publish("Home-open", []));
+    await this.#share("Home-open", (client) => client.publish("Home-open", []));
   }
 
   /** What is current once more, as a new event, for those who did not follow. */
   openAgain() {
     const resources = this.#app.client.context?.event.context.map((item) => item.resource).filter(Boolean) ?? [];
-    return resources.length ? this.#share((client) => client.open(...resources)) : undefined;
+    const name = `${resources[0]?.resourceType}-open`;
+    return resources.length ? this.#share(name, (client) => client.open(...resources)) : undefined;
+  }
+
+  /** The others are told once more what they were not told of. */
+  tellOthers() {
+    const { event, tell } = this.untold;
+    // after a reload it is the patient that counts
+    const shown = (client) => (this.patient ? client.open(this.patient) : client.publish("Home-open", []));
+    return this.#share(event, tell ?? shown);
+  }
+
+  /**
+   * What the others were not told of is given up: this window shows what they show. They think that it does not, until an
+   * event proves the contrary.
+   */
+  async followOthers() {
+    const { client } = this.#app;
+    this.#settled();
+    await client.catchUp();
+    const event = client.context?.event;
+    if (event) await this.#share(event.name, () => client.publish(event.name, event.context));
+    else await this.#show(null);
   }
 
   /** Another application opened a patient, or something of one. Raises Refuse for whom the record does not know. */
   async follow(event) {
     const patient = this.#known(event);
+    this.#refuseWhileHeld(patient);
+    this.#settled();
     if (patient.id !== this.patient?.id) await this.#show(patient);
   }
 
-  /** Another application closed the patient. */
+  /** Another application closed the patient, or the hub has heard of an own close at last. */
   async followClose(event) {
+    if (event.own) this.#settled();
     if (event.anchor === (this.patient && referenceTo(this.patient))) await this.#show(null);
   }
 
@@ -111,11 +148,14 @@ export class Desk extends EventTarget {
     const report = entries.map(({ resource }) => resource).find((each) => each && isAt(event.anchor, each));
     if (!report?.status) return;
     this.#statuses.set(event.anchor, report.status);
+    if (report.status === SIGNED) return this.#read(this.patient); // it was kept before
     if (this.parts) this.parts = this.#asInSession(this.parts);
     this.changed();
   }
 
   async followHome() {
+    this.#refuseWhileHeld(null);
+    this.#settled();
     await this.#show(null);
   }
 
@@ -149,6 +189,10 @@ export class Desk extends EventTarget {
     this.patient = patient;
     this.parts = null;
     this.changed();
+    await this.#read(patient);
+  }
+
+  async #read(patient) {
     if (!patient) return;
     let parts;
     try {
@@ -163,18 +207,34 @@ export class Desk extends EventTarget {
   }
 
   #asInSession(parts) {
-    const known = (report) => ({ ...report, status: this.#statuses.get(referenceTo(report)) ?? report.status });
+    const inSession = (report) => report.status !== SIGNED && this.#statuses.get(referenceTo(report));
+    const known = (report) => ({ ...report, status: inSession(report) || report.status });
     return { ...parts, DiagnosticReport: parts.DiagnosticReport.map(known) };
   }
 
-  async #share(publish) {
+  /** @param {string} name of the event that `publish` tells */
+  async #share(name, publish) {
     this.failed(null);
     try {
       await publish(this.#app.client);
-      this.changed();
+      this.#settled();
     } catch (error) {
-      this.failed("not-shared", { why: error.message });
+      const why = hubWords(error.message);
+      this.untold.failed(name, why, publish, this.patient?.id ?? "");
+      this.failed(NOT_SHARED, { why });
     }
+  }
+
+  /** This window shows what the others were told of. */
+  #settled() {
+    this.untold.settled();
+    if (this.trouble?.key === NOT_SHARED) this.trouble = null;
+    this.changed();
+  }
+
+  /** A reload must not change whom this window shows without a word: the clinician decides. */
+  #refuseWhileHeld(patient) {
+    if (this.untold.isHeld && patient?.id !== this.patient?.id) throw new Refuse(this.#app.t("held"));
   }
 
   /** The resources that go with an anchor: the patient, and for a report its study. */

@@ -1,6 +1,8 @@
 /** Other applications, launched by the EHR (SMART App Launch 2.2): in windows of their own, the chart in a frame. */
 
+import { confirmed } from "/shared/dialog.js";
 import { button, element } from "/shared/dom.js";
+import { FrameLosses } from "/shared/frames.js";
 
 const WINDOWS = [
   { app: "pacs", icon: "image", title: { en: "PACS", no: "PACS" } },
@@ -70,6 +72,7 @@ export function showChart(app, desk) {
   const [place, said, again] = ["chart-place", "chart-said", "chart-again"].map((name) =>
     document.querySelector(`[data-test=${name}]`),
   );
+  const losses = new FrameLosses(app.config.apps.chart);
   let launched = false;
 
   const tell = (text) => {
@@ -86,13 +89,23 @@ export function showChart(app, desk) {
         "title": app.t("chart.title"),
       });
       place.replaceChildren(frame);
+      losses.watch(frame);
       tell("");
     } catch (error) {
       launched = false;
       tell(app.t("launch.failed", { app: app.t("chart.title"), why: error.message }));
     }
   };
-  again.addEventListener("click", launch);
+  again.addEventListener("click", async () => {
+    if (!losses.any || (await mayBeLost(app))) await launch();
+  });
+  app.unsaved = () => losses.unsaved;
   desk.addEventListener("change", () => desk.patient && !launched && launch());
   document.addEventListener("language", () => place.firstElementChild?.setAttribute("title", app.t("chart.title")));
+}
+
+/** The chart keeps its notes in its page alone. */
+function mayBeLost({ t }) {
+  const [title, text, yes, no] = ["title", "text", "yes", "no"].map((part) => t(`chart.again-${part}`));
+  return confirmed({ title, texts: [text], yes, no, test: "chart-sure" });
 }

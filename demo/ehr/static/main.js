@@ -8,30 +8,32 @@ import { showPatients } from "./patients.js";
 import { showRecord } from "./record.js";
 import { showRefusals } from "./refusals.js";
 import { Participants, showParticipants } from "./session.js";
+import { showUntold } from "./untold.js";
 
 async function setUp(app) {
   const { client } = app;
   const desk = new Desk(app);
   await desk.load();
-  for (const name of ["Patient-open", "Encounter-open", "ImagingStudy-open", "DiagnosticReport-open"]) {
-    client.on(name, (event) => desk.follow(event));
+  for (const type of ["Patient", "Encounter", "ImagingStudy", "DiagnosticReport"]) {
+    client.on(`${type}-open`, (event) => desk.follow(event));
+    client.on(`${type}-close`, (event) => desk.followClose(event));
   }
   client.on("DiagnosticReport-update", (event) => desk.followUpdate(event));
-  client.on("Patient-close", (event) => desk.followClose(event));
   client.on("Home-open", () => desk.followHome());
   // what is open is known only when an event has been followed, which its acknowledgement tells
   client.onWire(({ kind }) => kind === "acknowledgement" && desk.changed());
+  client.onStatus(() => desk.changed());
 
   const participants = new Participants(app);
   showPatients(app, desk);
   showRecord(app, desk);
   showParticipants(app, participants);
   showRefusals(app, desk, participants);
+  showUntold(app, desk);
   showLaunches(app, desk);
   showChart(app, desk);
   showHelp(app);
   document.querySelector("[data-test=home]").addEventListener("click", () => desk.goHome());
-  participants.start();
 }
 
 function showHelp(app) {

@@ -4,6 +4,7 @@
 
 import { button, element, icon } from "/shared/dom.js";
 import { conceptText, dateText, identifier } from "/shared/fhir.js";
+import { isFindings, measurementsOf, sentence, whoMeasured } from "/shared/observations.js";
 import { referenceTo } from "./desk.js";
 
 /** Between facts: where a line is too long it breaks behind the dot. */
@@ -31,6 +32,7 @@ const PARTS = {
       dateText(report.issued ?? report.effectiveDateTime),
       conceptText(report.category),
     ],
+    more: reportText,
   },
   Encounter: {
     icon: "visit",
@@ -92,15 +94,13 @@ function section(type, app, desk) {
 
 function row(resource, part, app, desk) {
   const open = desk.isOpen(resource);
+  const current = desk.isCurrent(resource);
   const name = part.name(resource, app);
-  const act = () => (open ? desk.closePart(resource) : desk.openPart(resource));
-  const says = app.t(open ? "close" : "open");
-  const toggle = button(says, act, { label: `${says} ${name}`, test: open ? "close-part" : "open-part" });
   const facts = part.facts(resource, app).filter(Boolean).join(BETWEEN);
   return element(
     "li",
     {
-      "class": desk.isCurrent(resource) ? "list-item current" : "list-item",
+      "class": current ? "list-item current" : "list-item",
       "data-test": "part",
       "data-reference": referenceTo(resource),
       "data-open": open,
@@ -110,9 +110,40 @@ function row(resource, part, app, desk) {
       { class: "list-text" },
       element("span", {}, name),
       element("span", {}, facts),
-      open && element("span", {}, element("span", { class: "badge badge-accent" }, icon("check"), app.t("is-open"))),
+      part.more?.(resource, app, desk),
+      current && element("span", {}, element("span", { class: "badge badge-accent" }, icon("check"), app.t("is-shown"))),
     ),
-    toggle,
+    element("div", { class: "row-choices" }, ...choices(resource, name, app, desk)),
+  );
+}
+
+/** What is open in the session and not shown can be shown again. */
+function choices(resource, name, app, desk) {
+  const choice = (what, run) => {
+    const says = app.t(what);
+    return button(says, run, { label: `${says} ${name}`, test: `${what}-part` });
+  };
+  const open = () => desk.openPart(resource);
+  if (!desk.isOpen(resource)) return [choice("open", open)];
+  const close = choice("close", () => desk.closePart(resource));
+  return desk.isCurrent(resource) ? [close] : [choice("show", open), close];
+}
+
+/** What the record keeps of a report: its text, and what was measured for it. */
+function reportText(report, app, desk) {
+  const belongs = (each) => report.result?.some(({ reference }) => reference === referenceTo(each));
+  const results = desk.parts.Observation.filter(belongs);
+  const findings = results.find(isFindings)?.valueString;
+  const measured = measurementsOf(results).map((each) =>
+    element("li", {}, [sentence(each, app.t), whoMeasured(each)].filter(Boolean).join(BETWEEN)),
+  );
+  if (!findings && !report.conclusion && !measured.length) return null;
+  return element(
+    "div",
+    { "class": "report-text", "data-test": "report-text" },
+    findings && element("p", {}, findings),
+    report.conclusion && element("p", {}, report.conclusion),
+    measured.length > 0 && element("ul", {}, ...measured),
   );
 }
 
@@ -127,9 +158,12 @@ function statusText(resource, app) {
   return said === `status.${resource.status}` ? resource.status : said;
 }
 
-/** Rows are made anew when something opens; whoever works by keyboard stays in theirs. */
+/** Rows are made anew when something opens; whoever works by keyboard stays at the button, or at the first of the row. */
 function keepingFocus(lists, render) {
-  const held = document.activeElement?.closest?.("[data-reference]")?.dataset.reference;
+  const held = document.activeElement;
+  const reference = held?.closest?.("[data-reference]")?.dataset.reference;
   render();
-  if (held) lists.querySelector(`[data-reference="${CSS.escape(held)}"] button`)?.focus();
+  if (!reference) return;
+  const row = lists.querySelector(`[data-reference="${CSS.escape(reference)}"]`);
+  (row?.querySelector(`[data-test="${held.dataset.test}"]`) ?? row?.querySelector("button"))?.focus();
 }

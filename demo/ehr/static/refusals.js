@@ -50,7 +50,7 @@ export function showRefusals(app, desk, participants) {
   let shown = "";
 
   const isBack = (name, at) => {
-    const named = participants.asked > at ? (participants.all ?? []).filter((one) => one.name === name) : [];
+    const named = participants.asked > at ? participants.all.filter((one) => one.name === name) : [];
     return named.length > 0 && named.every((one) => stateOf(one.state).follows);
   };
   const render = () => {
@@ -108,7 +108,8 @@ function sentence(app, { name, kind, reason }) {
 function shownByOthers(app, desk) {
   const event = app.client.context?.event;
   if (!event) return "";
-  const patient = humanName(desk.patient ?? event.resource("patient"));
+  const sent = event.resource("patient");
+  const patient = humanName(desk.patients.find(({ id }) => id === sent?.id) ?? sent);
   const part = event.resource("report") ?? event.resource("study");
   if (!part) return patient;
   return app.t("refusal.study", { study: part.description ?? conceptText(part.code ?? part.modality), patient });

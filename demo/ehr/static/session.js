@@ -3,6 +3,8 @@
 import { element, icon } from "/shared/dom.js";
 
 const EVERY = 3000;
+/** Milliseconds that the hub has to answer. */
+const PATIENCE = 2000;
 /** Milliseconds after an event in which the others have acknowledged it, mostly. */
 const SOON = 400;
 
@@ -16,6 +18,9 @@ const STATES = [
   { begins: "not connected yet", key: "joining", icon: "wait", badge: "", follows: true },
 ];
 
+/** Of somebody about whom the hub does not say anything now. */
+const UNKNOWN = { key: "unknown", icon: "question", badge: "" };
+
 /** @param {string} state @returns {typeof STATES[number]} what is not known counts as not connected yet */
 export function stateOf(state) {
   return STATES.find((each) => state.startsWith(each.begins)) ?? STATES.at(-1);
@@ -23,10 +28,14 @@ export function stateOf(state) {
 
 /** Asks the hub, again and again. Tells of each answer by the event "change". */
 export class Participants extends EventTarget {
-  /** As the hub lists them; null while it does not answer. @type {{name: string, state: string}[] | null} */
+  /** As the hub listed them last. @type {{name: string, state: string}[]} */
   all = [];
-  /** Whether the last question reached no hub. */
-  away = false;
+  /**
+   * Whether that is so now. "waiting": nobody could be asked yet; "away": the hub does not answer, or this page is not
+   * connected; "untold": the hub does not say.
+   * @type {"waiting" | "known" | "away" | "untold"}
+   */
+  state = "waiting";
   /** When the question was put that `all` is the answer to, in milliseconds of performance.now(). */
   asked = 0;
   #app;
@@ -39,12 +48,12 @@ export class Participants extends EventTarget {
     const { "hub.url": hubUrl, "hub.topic": topic } = app.smart.context;
     this.url = `${new URL(hubUrl).origin}/sessions/${encodeURIComponent(topic)}/participants`;
     app.client.onWire(({ kind }) => kind !== "discovery" && this.#plan(SOON));
+    app.client.onStatus(() => this.#isConnected || this.#turned("away"));
     document.addEventListener("visibilitychange", () => document.hidden || this.#plan(0));
   }
 
-  /** The first question; the others follow. */
-  start() {
-    this.#plan(0);
+  get #isConnected() {
+    return this.#app.client.status.connection === "connected";
   }
 
   #plan(after) {
@@ -52,34 +61,55 @@ export class Participants extends EventTarget {
     this.#timer = setTimeout(() => this.#ask(), after);
   }
 
+  /** The hub tells only those who take part themselves: while this page does not, there is nothing to ask. */
   async #ask() {
+    if (!this.#isConnected) return;
     const asked = performance.now();
+    const [state, all] = await this.#answer();
+    if (all) Object.assign(this, { all, asked });
+    this.#turned(this.#isConnected ? state : "away");
+    this.#plan(EVERY);
+  }
+
+  /** @returns {Promise<["known" | "away" | "untold", object[]?]>} */
+  async #answer() {
     try {
       const headers = { Authorization: `Bearer ${await this.#app.smart.accessToken()}` };
-      const answer = await fetch(this.url, { headers, cache: "no-store" }).catch(() => null);
-      this.away = !answer;
-      this.all = answer?.ok ? await answer.json() : null;
+      const signal = AbortSignal.timeout(PATIENCE);
+      const answer = await fetch(this.url, { headers, signal, cache: "no-store" }).catch(() => null);
+      if (!answer) return ["away"];
+      return answer.ok ? ["known", await answer.json()] : ["untold", []];
     } catch {
-      this.all = null;
+      return ["untold", []];
     }
-    this.asked = asked;
+  }
+
+  #turned(state) {
+    if (state === "away" && this.state === "waiting") return; // it is only about to connect
+    this.state = state;
     this.dispatchEvent(new Event("change"));
-    this.#plan(EVERY);
   }
 }
 
-/** Shows the strip. */
+/** What is said beside the list, or in its place. */
+const SAID = { away: "session.away", untold: "session.untold" };
+
+/** Shows the strip. While the hub is away nobody in it is said to be in step. */
 export function showParticipants(app, participants) {
   const [list, none] = ["participants", "participants-none"].map((name) =>
     document.querySelector(`[data-test=${name}]`),
   );
   let shown = "";
   const render = () => {
-    const all = [...(participants.all ?? [])].sort((a, b) => a.name.localeCompare(b.name));
-    const nobody = participants.all ? "session.none" : participants.away ? "session.away" : "session.untold";
-    const said = all.length ? "" : app.t(nobody);
+    const isKnown = participants.state === "known";
+    const all = [...participants.all]
+      .sort((a, b) => a.name.localeCompare(b.name))
+      .map(({ name, state }) => ({ name, how: isKnown ? stateOf(state) : UNKNOWN }));
+    const key = SAID[participants.state] ?? (isKnown && !all.length && "session.none");
+    const said = key ? app.t(key) : "";
     if (none.textContent !== said) none.textContent = said;
-    const now = JSON.stringify([app.language, all.map(({ name, state }) => [name, state])]);
+    app.syncStatus.isAway = participants.state === "away";
+    const now = JSON.stringify([app.language, all]);
     if (now === shown) return;
     shown = now;
     list.replaceChildren(...all.map((one) => participant(one, app)));
@@ -89,8 +119,7 @@ export function showParticipants(app, participants) {
   render();
 }
 
-function participant({ name, state }, app) {
-  const how = stateOf(state);
+function participant({ name, how }, app) {
   return element(
     "li",
     { "class": "participant", "data-test": "participant", "data-name": name, "data-state": how.key },

@@ -9,9 +9,10 @@ const BOTH = [
   "DiagnosticReport-update",
   "DiagnosticReport-select",
   "SyncError",
+  "UserLogout",
 ];
 const SCOPE = [
-  ..."openid fhirUser online_access launch user/*.read".split(" "),
+  ..."openid fhirUser online_access launch user/*.read user/DiagnosticReport.cu user/Observation.cu".split(" "),
   ...[...READS, ...BOTH, "heartbeat"].map((name) => `fhircast/${name}.read`),
   ...BOTH.map((name) => `fhircast/${name}.write`),
 ];
@@ -29,9 +30,7 @@ function setUp(app) {
   app.client.on("DiagnosticReport-update", () => page.render());
   app.client.on("DiagnosticReport-select", (event) => desk.select(event));
   app.client.on("Home-open", () => desk.clear());
-  addEventListener("beforeunload", (event) => {
-    if (page.drafts.any) event.preventDefault();
-  });
+  app.unsaved = () => page.drafts.any;
   page.render();
 }
 

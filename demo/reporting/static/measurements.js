@@ -1,5 +1,5 @@
 import { button, element } from "/shared/dom.js";
-import { measurementsOf, nameOf, sentence, valueText, whenMeasured, whoMeasured } from "./measurement.js";
+import { measurementsOf, nameOf, sentence, valueText, whenMeasured, whoMeasured } from "/shared/observations.js";
 import { replaceItems } from "./replacing.js";
 
 /** The measurements that were shared in the open report, newest last; which are selected; new ones are announced. */

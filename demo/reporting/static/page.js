@@ -1,3 +1,5 @@
+import { FhirError } from "/shared/fhir.js";
+import { hubWords } from "/shared/hub-words.js";
 import { Desk } from "./desk.js";
 import { Drafts } from "./drafts.js";
 import { Editor } from "./editor.js";
@@ -107,10 +109,14 @@ export class ReportingPage {
     this.#say("shared");
   }
 
+  /** A report that the record does not keep is not signed, and stays open; one that it keeps may be closed later. */
   async #sign() {
-    const { report } = this.desk;
-    await this.#share("final");
-    await this.#publishing.close(report);
+    const { report, anchor } = this.desk;
+    const { text } = this.#editor;
+    await saying("notSaved", this.#publishing.sign(report, text));
+    this.drafts.shared(report.resource.id, text);
+    this.#status = { anchor, status: "final" };
+    await saying("notTold", this.#publishing.close(report));
     this.#say("signed");
   }
 
@@ -133,7 +139,8 @@ export class ReportingPage {
     try {
       await what();
     } catch (error) {
-      this.#failure = this.#t("notTaken", { reason: error.message });
+      const reason = error instanceof FhirError ? error.message : hubWords(error.message);
+      this.#failure = this.#t(error.key ?? "notTaken", { reason });
     }
     this.#busy = false;
     this.render();
@@ -143,6 +150,13 @@ export class ReportingPage {
   #say(key, values) {
     this.#said = () => this.#t(key, values);
   }
+}
+
+/** What is to be said where it fails. */
+function saying(key, attempt) {
+  return attempt.catch((error) => {
+    throw Object.assign(error, { key });
+  });
 }
 
 function place(test) {

@@ -6,6 +6,7 @@ export class Record {
   patient = null;
   /** @type {object[]} */ studies = [];
   #reports = [];
+  #observations = [];
   #made = new Map();
   #fhir;
   #told;
@@ -20,7 +21,7 @@ export class Record {
   async turnTo(patientId) {
     if (patientId === this.patientId && this.state !== "failed") return;
     Object.assign(this, { patientId, patient: null, studies: [], state: patientId ? "reading" : "none" });
-    this.#reports = [];
+    this.#reports = this.#observations = [];
     if (!patientId) return;
     let read = null;
     try {
@@ -30,7 +31,7 @@ export class Record {
     }
     // Whoever asked before somebody else was opened gets an answer that nobody waits for
     if (this.patientId !== patientId) return;
-    if (read) [this.patient, this.studies, this.#reports] = read;
+    if (read) [this.patient, this.studies, this.#reports, this.#observations] = read;
     this.state = read ? "ready" : "failed";
     this.#told();
   }
@@ -40,7 +41,8 @@ export class Record {
     return Promise.all([
       this.#fhir.read(`Patient/${patientId}`),
       this.#fhir.search("ImagingStudy", { patient }),
-      this.#fhir.search("DiagnosticReport", { patient, status: "preliminary" }),
+      this.#fhir.search("DiagnosticReport", { patient }),
+      this.#fhir.search("Observation", { patient }),
     ]);
   }
 
@@ -49,7 +51,17 @@ export class Record {
     return this.studies.find((each) => each.id === id) ?? this.#fhir.read(`ImagingStudy/${id}`);
   }
 
-  /** @param {object} report as it was opened or shared from here: the FHIR server does not hear of it */
+  /** @param {string} id @returns {object|null|undefined} the report as the server has it; undefined where nobody knows */
+  kept(id) {
+    return this.state === "ready" ? (this.#reports.find((report) => report.id === id) ?? null) : undefined;
+  }
+
+  /** @param {object} report that the server has @returns {object[]} the Observations that belong to it */
+  resultsOf({ result = [] }) {
+    return this.#observations.filter(({ id }) => result.some(({ reference }) => reference === `Observation/${id}`));
+  }
+
+  /** @param {object} report as it was opened, shared or signed from here */
   remember(report) {
     this.#made.set(report.id, report);
   }

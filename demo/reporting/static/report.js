@@ -3,8 +3,9 @@
  * the findings, for which the resource has no member, as an Observation of its own.
  */
 
+import { FINDINGS, isFindings } from "/shared/observations.js";
+
 const LOINC = "http://loinc.org";
-const FINDINGS = { system: LOINC, code: "59776-5", display: "Procedure findings Narrative" };
 const ACCESSION = "ACSN";
 
 /**
@@ -82,11 +83,6 @@ function findingsOf(report, { status, findings, at, user }) {
 
 function interpreter({ name, fhirUser }) {
   return { ...(fhirUser && { reference: fhirUser }), display: name };
-}
-
-/** @returns {boolean} whether the Observation is the text of the findings */
-export function isFindings(observation) {
-  return Boolean(observation.code?.coding?.some(({ system, code }) => system === LOINC && code === FINDINGS.code));
 }
 
 /**

@@ -21,12 +21,13 @@ const READ = [
     "DiagnosticReport-select",
     "Home-open",
     "SyncError",
+    "UserLogout",
     "heartbeat",
   ],
 ];
-const WRITTEN = ["DiagnosticReport-update", "DiagnosticReport-select", "SyncError"];
+const WRITTEN = ["DiagnosticReport-update", "DiagnosticReport-select", "SyncError", "UserLogout"];
 const SCOPE = [
-  ...["openid", "fhirUser", "online_access", "launch"],
+  ...["openid", "fhirUser", "online_access", "launch", "user/Observation.rs"],
   ...READ.map((name) => `fhircast/${name}.read`),
   ...WRITTEN.map((name) => `fhircast/${name}.write`),
 ].join(" ");
@@ -49,7 +50,10 @@ function setUp(app) {
   };
   const studies = new Studies(app.config.dicomweb, fetch, { began: begin, refused: told.refuse });
   const following = new Following(archive, studies, told);
-  const measurements = new Measurements(app.client, following, { user: app.user, device: app.config.title.en });
+  const measurements = new Measurements(app.client, following, app.fhir, {
+    user: app.user,
+    device: app.config.title.en,
+  });
   const hands = new Hands(viewport, { stack, sheet, tool, overlay, cine, pick: (id) => measurements.select(id) });
   const page = new Page(app, { stack, sheet, tool, overlay, hands, cine, frames, archive, measurements, following });
   tool.addEventListener("done", ({ detail }) => measurements.add(measured(detail, stack.painted)));

@@ -63,7 +63,7 @@ export class MeasurementList {
         "data-state": state,
       },
       choose,
-      this.#delete(item, length),
+      state !== "signed" && this.#delete(item, length),
       state !== "shared" && this.#unshared(item, length),
       problem && element("p", { class: "alert", role: "alert" }, this.#t("measurement.failed", { why: problem })),
     );
@@ -73,7 +73,11 @@ export class MeasurementList {
     return element(
       "div",
       { class: "measurement-unshared" },
-      element("span", { class: "badge badge-warn" }, this.#t(`measurement.${item.state}`)),
+      element(
+        "span",
+        { class: `badge ${item.state === "signed" ? "badge-ok" : "badge-warn"}` },
+        this.#t(`measurement.${item.state}`),
+      ),
       this.#share(item, length),
     );
   }

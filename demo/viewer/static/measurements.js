@@ -1,4 +1,4 @@
-/** The measurements of this window: those of the report that is open, and those that are only here. */
+/** The measurements of this window: those of the report that is open, those only here, and those that were signed. */
 
 import { fromObservation, toObservation } from "./observation.js";
 
@@ -7,7 +7,7 @@ const PAUSE = 50;
 
 /**
  * @typedef {import("./observation.js").Measurement & {
- *   state: "local"|"sharing"|"shared", problem: string, study: string}} Item `study` is a reference
+ *   state: "local"|"sharing"|"shared"|"signed", problem: string, study: string}} Item `study` is a reference
  */
 
 /**
@@ -24,16 +24,25 @@ export class Measurements extends EventTarget {
   #own = new Map();
   /** By id. @type {Map<string, Item>} */
   #shared = new Map();
+  /** Those that the record keeps, by id. @type {Map<string, Item>} */
+  #signed = new Map();
+  /** Why those could not be read, as a sentence; "" where they were. */
+  unread = "";
+  /** For which study, and which open report, those were read. */
+  #recalled = { study: null, report: null };
+  #fhir;
   #report = null;
   #read = null;
 
   /**
    * @param {import("/fhircast-client/index.js").FHIRcastClient} client
    * @param {import("./following.js").Following} following
+   * @param {ReturnType<typeof import("/shared/fhir.js").fhirServer>} fhir the record's
    * @param {{user: {name: string, fhirUser: string}, device: string}} about whose measurements these are
    */
-  constructor(client, following, about) {
+  constructor(client, following, fhir, about) {
     super();
+    this.#fhir = fhir;
     this.#client = client;
     this.#following = following;
     this.#about = about;
@@ -43,7 +52,8 @@ export class Measurements extends EventTarget {
   get items() {
     const study = this.#following.shown.study?.reference;
     const own = [...this.#own.values()].filter((each) => each.study === study && !this.#shared.has(each.id));
-    return [...this.#shared.values(), ...own];
+    const signed = [...this.#signed.values()].filter((each) => !this.#shared.has(each.id));
+    return [...signed, ...this.#shared.values(), ...own];
   }
 
   /** Whether the report is what the session is at: the hub takes selections in nothing else. */
@@ -91,7 +101,7 @@ export class Measurements extends EventTarget {
   /** @param {string} id */
   async remove(id) {
     const item = this.item(id);
-    if (!item) return;
+    if (!item || item.state === "signed") return;
     if (item.state !== "shared") {
       this.#own.delete(id);
       return this.#changed();
@@ -143,9 +153,33 @@ export class Measurements extends EventTarget {
       this.#read = null;
       this.#changed();
     }
+    this.#recall();
     if (!report) return;
     const content = await this.#content(report);
     if (content && report === this.#report && content !== this.#read) this.#take(content);
+  }
+
+  /** What the record keeps of the study, read when it is shown, and when a report was opened or closed. */
+  async #recall() {
+    const { study: shown, patientReference: patient } = this.#following.shown;
+    const asked = { study: shown?.reference ?? null, report: this.#report };
+    const before = this.#recalled;
+    if (asked.study === before.study && asked.report === before.report) return;
+    if (asked.study !== before.study) this.#signed.clear();
+    this.#recalled = asked;
+    this.unread = "";
+    if (!asked.study) return this.#changed();
+    try {
+      const found = await this.#fhir.search("Observation", { "derived-from": asked.study });
+      if (asked !== this.#recalled) return; // another study is shown
+      const ours = found.filter((each) => isMeasurement(each) && each.subject?.reference === patient);
+      this.#signed = new Map(ours.map((each) => [each.id, { ...sharedItem(each), state: "signed" }]));
+    } catch (error) {
+      if (asked !== this.#recalled) return;
+      this.unread = error.message;
+      this.#recalled = { study: asked.study, report: undefined }; // asked again at the next occasion
+    }
+    this.#changed();
   }
 
   /** The client asks the hub by itself after an open; what it did not get is asked for here. */

@@ -1,8 +1,17 @@
-import { conceptText } from "/shared/fhir.js";
-import { htmlLanguage } from "/shared/i18n.js";
-import { isFindings } from "./report.js";
+/** Observations as clinicians read them: measurements, and the findings of a report. */
+
+import { conceptText } from "./fhir.js";
+import { htmlLanguage } from "./i18n.js";
 
 const DECIMALS = 1;
+const LOINC = "http://loinc.org";
+/** A report's findings, for which the resource has no member, are an Observation of their own. */
+export const FINDINGS = { system: LOINC, code: "59776-5", display: "Procedure findings Narrative" };
+
+/** @returns {boolean} whether the Observation is the text of the findings */
+export function isFindings(observation) {
+  return Boolean(observation.code?.coding?.some(({ system, code }) => system === LOINC && code === FINDINGS.code));
+}
 
 /** @param {object[]} content @returns {object[]} the Observations with a measured value, in the order they came */
 export function measurementsOf(content) {

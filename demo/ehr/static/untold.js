@@ -1,0 +1,56 @@
+/** What this window shows and the others were not told of, also after it was loaded again. */
+
+const KEPT = "ehr.untold";
+
+export class Untold {
+  /** The name of the event that did not get through; "" where the others know all. */
+  event = "";
+  /** Why, as part of a sentence. */
+  why = "";
+  /** The id of the patient who is shown, "" for nobody. */
+  patient = "";
+  /** Tells the others; null after a reload. @type {((client: object) => Promise<unknown>) | null} */
+  tell = null;
+  /** Whether the window was loaded again since: the client then knows nothing of it. */
+  isHeld = false;
+  #user;
+
+  /** @param {string} user whose window it is: nobody else's is taken up again */
+  constructor(user) {
+    this.#user = user;
+    const kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "null");
+    if (kept?.user !== user) return;
+    const { event, why, patient } = kept;
+    Object.assign(this, { event, why, patient, isHeld: true });
+  }
+
+  /**
+   * @param {string} event its name
+   * @param {string} why
+   * @param {(client: object) => Promise<unknown>} tell
+   * @param {string} patient
+   */
+  failed(event, why, tell, patient) {
+    Object.assign(this, { event, why, tell, patient });
+    sessionStorage.setItem(KEPT, JSON.stringify({ user: this.#user, event, why, patient }));
+  }
+
+  /** The others know, or it is given up. */
+  settled() {
+    Object.assign(this, { event: "", why: "", tell: null, patient: "", isHeld: false });
+    sessionStorage.removeItem(KEPT);
+  }
+}
+
+/** The status of the header says so, and what can be done. */
+export function showUntold(app, desk) {
+  const tell = { label: () => app.t("tell-others"), run: () => desk.tellOthers(), test: "tell-others" };
+  const follow = { label: () => app.t("follow-others"), run: () => desk.followOthers(), test: "follow-others" };
+  const render = () => {
+    const { event, why, isHeld } = desk.untold;
+    app.syncStatus.untold = event ? { event, why } : null;
+    app.syncStatus.actions = event ? [tell, ...(isHeld ? [follow] : [])] : [];
+  };
+  desk.addEventListener("change", render);
+  render();
+}

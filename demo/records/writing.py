@@ -1,0 +1,199 @@
+"""POST [base]: what somebody has signed is kept, all of it or nothing (FHIR R4, "transaction")."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from demo.records.outcome import FhirError
+from demo.records.store import WRITABLE, Resource, Store
+
+#: Bytes of a body; entries of a Bundle; resources that are kept beside the demo's own.
+MAX_BODY, MAX_ENTRIES, MAX_KEPT = 1 << 20, 200, 5000
+
+_ID = re.compile(r"[A-Za-z0-9.-]{1,64}", re.ASCII)
+#: What is signed changes by an amendment alone, never silently.
+_SIGNED = {"final", "amended", "corrected", "appended"}
+_AMENDMENTS = _SIGNED - {"final"} | {"entered-in-error", "cancelled"}
+_STATUSES = _SIGNED | _AMENDMENTS | {"registered", "partial", "preliminary", "unknown"}
+
+
+@dataclass(frozen=True)
+class Change:
+    """One PUT. `expected` is the version that it is made on: 0 for none yet, None for any."""
+
+    resource: Resource
+    expected: int | None
+
+    @property
+    def name(self) -> str:
+        """Such as "Observation/o1"."""
+        return f"{self.resource['resourceType']}/{self.resource['id']}"
+
+
+def read_json(body: bytes) -> Any:
+    """The body. Raises FhirError for what could not be given out again as it came."""
+    try:
+        found = json.loads(body, parse_constant=_no_number)
+        json.dumps(found, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        raise FhirError(400, "structure", "expected JSON in UTF-8") from None
+    return found
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(text)
+
+
+def read_changes(bundle: Any) -> list[Change]:
+    """The changes of a transaction. Raises FhirError for anything that is none."""
+    if not isinstance(bundle, dict) or (bundle.get("resourceType"), bundle.get("type")) != ("Bundle", "transaction"):
+        raise FhirError(400, "structure", "expected a Bundle of type transaction")
+    entries = bundle.get("entry")
+    if not isinstance(entries, list) or not entries:
+        raise FhirError(400, "required", "Bundle.entry: expected at least one")
+    if len(entries) > MAX_ENTRIES:
+        raise FhirError(413, "too-costly", f"Bundle.entry: expected at most {MAX_ENTRIES}")
+    changes = [_change(entry, f"Bundle.entry[{index}]") for index, entry in enumerate(entries)]
+    if len({change.name for change in changes}) < len(changes):
+        raise FhirError(400, "duplicate", "Bundle.entry: a resource comes twice")
+    return changes
+
+
+def _change(entry: Any, place: str) -> Change:
+    request, resource = (_member(entry, name, place) for name in ("request", "resource"))
+    if request.get("method") != "PUT":
+        raise FhirError(400, "not-supported", f"{place}.request.method: only PUT is supported")
+    type_, id_ = resource.get("resourceType"), resource.get("id")
+    if type_ not in WRITABLE:
+        raise FhirError(400, "not-supported", f"{place}.resource: only {' and '.join(WRITABLE)} can be written")
+    if not isinstance(id_, str) or not _ID.fullmatch(id_) or request.get("url") != f"{type_}/{id_}":
+        raise FhirError(400, "value", f"{place}.request.url: expected {type_}/ and the id of the resource")
+    _check(resource, place)
+    return Change(resource, _expected(request, place))
+
+
+def _member(entry: Any, name: str, place: str) -> dict[str, Any]:
+    found = entry.get(name) if isinstance(entry, dict) else None
+    if not isinstance(found, dict):
+        raise FhirError(400, "required", f"{place}.{name}: expected an object")
+    return found
+
+
+def _check(resource: Resource, place: str) -> None:
+    """What the demo's pages rely on."""
+    if resource.get("status") not in _STATUSES:
+        raise FhirError(422, "value", f"{place}.resource.status: expected a status of FHIR R4")
+    if not isinstance(resource.get("code"), dict):
+        raise FhirError(422, "required", f"{place}.resource.code is missing")
+    if not _subject(resource):
+        raise FhirError(422, "required", f"{place}.resource.subject is missing")
+    identifiers = resource.get("identifier", [])
+    if not isinstance(identifiers, list) or not all(isinstance(each, dict) for each in identifiers):
+        raise FhirError(422, "structure", f"{place}.resource.identifier: expected identifiers")
+    if not isinstance(resource.get("encounter", {}), dict):
+        raise FhirError(422, "structure", f"{place}.resource.encounter: expected a reference")
+
+
+def _subject(resource: Resource) -> str:
+    subject = resource.get("subject")
+    reference = subject.get("reference") if isinstance(subject, dict) else None
+    return reference if isinstance(reference, str) else ""
+
+
+def _expected(request: Mapping[str, Any], place: str) -> int | None:
+    if request.get("ifNoneMatch") == "*":
+        return 0
+    if "ifMatch" not in request:
+        return None
+    found = re.fullmatch(r'(?:W/)?"([0-9]{1,9})"', str(request["ifMatch"]), re.ASCII)
+    if not found:
+        raise FhirError(400, "value", f'{place}.request.ifMatch: expected W/"version"')
+    return int(found[1])
+
+
+def transaction(store: Store, changes: list[Change], now: datetime | None = None) -> Resource:
+    """Keep all of them; the answer. What is here already, word for word, is as good as kept. Raises FhirError, and keeps nothing."""
+    _check_references(store, changes)
+    new = [change for change in changes if not _is_here(store, change)]
+    for change in new:
+        _check_version(store, change)
+    if store.written + len(new) > MAX_KEPT:
+        raise FhirError(507, "no-store", "there is no room for more")
+    updated = (now or datetime.now(UTC)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    created = {change.name for change in new if store.find(change.name) is None}
+    for change in new:
+        version = str(_version(store, change) + 1)
+        meta = {**_meta(change.resource), "versionId": version, "lastUpdated": updated}
+        store.put({**change.resource, "meta": meta})
+    entries = [_answer(store, change, created) for change in changes]
+    return {"resourceType": "Bundle", "type": "transaction-response", "entry": entries}
+
+
+def _answer(store: Store, change: Change, created: set[str]) -> Resource:
+    kept = _meta(store.find(change.name) or {})
+    response = {"status": "201 Created" if change.name in created else "200 OK", "etag": etag(kept)}
+    return {"response": response | ({"lastModified": kept["lastUpdated"]} if "lastUpdated" in kept else {})}
+
+
+def etag(meta: Mapping[str, Any]) -> str:
+    """Of a resource with this meta; the demo's own have version 1 and do not say so."""
+    return f'W/"{meta.get("versionId", 1)}"'
+
+
+def _check_references(store: Store, changes: list[Change]) -> None:
+    """One transaction is about one patient, who is known here; so are the results of a report. Nothing of another patient gets in."""
+    coming = {change.name: change.resource for change in changes}
+    subjects = {_subject(change.resource) for change in changes}
+    (subject,) = subjects if len(subjects) == 1 else ("",)
+    if not subject.startswith("Patient/") or store.find(subject) is None:
+        raise FhirError(422, "business-rule", "subject: expected one patient, who is known here, for all of it")
+    for change in changes:
+        for name in _references(change.resource, "result", "imagingStudy", "derivedFrom", "partOf"):
+            found = coming.get(name) or store.find(name)
+            if found is None and name.startswith("Observation/"):
+                raise FhirError(422, "business-rule", f"{change.name}: a result is neither here nor in the Bundle")
+            if found is not None and _subject(found) != subject:
+                raise FhirError(422, "business-rule", f"{change.name} refers to something of another patient")
+
+
+def _references(resource: Resource, *members: str) -> Iterator[str]:
+    for member in members:
+        items = resource.get(member, [])
+        for item in items if isinstance(items, list) else [None]:
+            reference = item.get("reference") if isinstance(item, dict) else None
+            if not isinstance(reference, str):
+                raise FhirError(422, "structure", f"{member}: expected a list of references")
+            yield reference
+
+
+def _is_here(store: Store, change: Change) -> bool:
+    """A repeat, such as that of somebody who got no answer."""
+    found = store.find(change.name)
+    return found is not None and _bare(found) == _bare(change.resource)
+
+
+def _bare(resource: Resource) -> Resource:
+    return {name: value for name, value in resource.items() if name != "meta"}
+
+
+def _check_version(store: Store, change: Change) -> None:
+    found = store.find(change.name)
+    if found and found.get("status") in _SIGNED and change.resource["status"] not in _AMENDMENTS:
+        raise FhirError(409, "conflict", f"{change.name} is signed already")
+    if change.expected not in (None, _version(store, change)):
+        raise FhirError(412, "conflict", f"{change.name} has another version here")
+
+
+def _version(store: Store, change: Change) -> int:
+    found = store.find(change.name)
+    return int(_meta(found).get("versionId", 1)) if found else 0
+
+
+def _meta(resource: Resource) -> dict[str, Any]:
+    meta = resource.get("meta")
+    return meta if isinstance(meta, dict) else {}

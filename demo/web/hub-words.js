@@ -1,0 +1,23 @@
+/** What the client says of the hub, in the user's language. */
+
+import { translator } from "./i18n.js";
+import { shared } from "./messages.js";
+
+const t = translator(shared);
+/** The client's own sentences. What it cites of the hub stays as it is. */
+const SAID = [
+  [/hub was not reached: it did not answer in time/i, () => t("hub.silent")],
+  [/hub was not reached/i, () => t("hub.away")],
+  [/no access token could be had/i, () => t("hub.no-token")],
+  [/hub answered (\d{3})(?::\s*(.+))?/is, ([, status, said]) => join(t("hub.answered", { status }), said)],
+];
+
+function join(...parts) {
+  return parts.filter(Boolean).join(": ");
+}
+
+/** @param {string} why the client's, whole or part of a sentence. @returns {string} part of a sentence */
+export function hubWords(why) {
+  const [known, words] = SAID.map(([pattern, say]) => [pattern.exec(why), say]).find(([found]) => found) ?? [];
+  return known ? words(known) : why.replace(/\.$/, "");
+}

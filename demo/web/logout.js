@@ -1,0 +1,171 @@
+/** Logging out, which ends the session in every window: how it is told and followed, and what is seen afterwards. */
+
+import { confirmed } from "./dialog.js";
+import { button, element, icon } from "./dom.js";
+import { isEmbedded } from "./frames.js";
+import { hubWords } from "./hub-words.js";
+import { endLogins } from "./smart.js";
+
+/** Under this name the window remembers who has left, until somebody logs in. */
+const LEFT = "logged-out";
+const KEPT = ["language", "smart.logged-out"];
+const LOGOUT = "UserLogout";
+const REASONS = "http://fhircast.hl7.org/CodeSystem/fhircast-codesystem";
+const PROFILE = "http://fhircast.hl7.org/StructureDefinition/fhircast-logout";
+/** Milliseconds for the acknowledgement, and for the hub's denial of all subscriptions. */
+const FAREWELL = 100;
+
+/**
+ * @typedef {object} Left
+ * @property {string} name who has logged out
+ * @property {boolean} lost whether something was not saved here
+ * @property {string} [untold] why the others do not know; "" where they do
+ * @property {boolean} [trying] whether they are told again
+ * @property {boolean} [open] whether the login server may take the next user for this one
+ */
+
+/** @returns {Left|null} who has logged out in this window, if nobody has logged in since */
+export function whoLeft() {
+  return JSON.parse(sessionStorage.getItem(LEFT) ?? "null");
+}
+
+/** Somebody begins. */
+export function forgetWhoLeft() {
+  sessionStorage.removeItem(LEFT);
+}
+
+/** How the user of a page leaves: by this page, by another one, or by the login server's word. */
+export class Logout {
+  #app;
+  #page;
+  #client;
+  /** @type {Left|null} */
+  #left = null;
+  #ended = null;
+  #isEnding = false;
+  #warn = (event) => event.preventDefault();
+
+  /**
+   * @param {import("./app.js").App} app
+   * @param {{left(card: () => HTMLElement): void, empty(): void}} page shows the card alone; and throws all else away
+   */
+  constructor(app, page) {
+    this.#app = app;
+    this.#page = page;
+    this.#client = app.client;
+    app.client.on(LOGOUT, () => this.follow());
+    // its handler may have to wait for others, such as that of a study which is long in coming
+    app.client.onWire(({ kind, body }) => kind === "event" && isLogout(body) && this.follow());
+    document.addEventListener("logged-out", () => this.#left || this.follow());
+    addEventListener("beforeunload", (event) => this.#left || (app.unsaved() && event.preventDefault()));
+  }
+
+  /** The user is asked first: nobody can refuse, and what is not saved is lost. */
+  async ask() {
+    const { t, user, unsaved } = this.#app;
+    const texts = [t("logout.all", { name: user.name }), t(unsaved() ? "logout.unsaved" : "logout.lost")];
+    const [title, yes, no] = ["title", "yes", "no"].map((part) => t(`logout.${part}`));
+    if ((await confirmed({ title, texts, yes, no, test: "logout-sure" })) && !this.#left) await this.#leave();
+  }
+
+  /**
+   * "Upon receiving a UserLogout event, the Subscriber SHOULD logout the user or respond with a SyncError" (3.2.2).
+   * A page that stayed would show patients to whoever comes next. An own event comes here once the hub has it at last.
+   */
+  follow() {
+    if (!this.#left) this.#begin();
+    this.#left.untold = "";
+    this.#end(); // not awaited: the hub waits for the acknowledgement
+  }
+
+  async #leave() {
+    this.#begin();
+    const failure = await this.#client.publish(LOGOUT, context()).then(
+      () => null,
+      (error) => error,
+    );
+    await (failure ? this.#stayUntilTold(failure) : this.#end());
+  }
+
+  /** Nothing is to be seen from now on. The login ends even where the hub is away. */
+  #begin() {
+    const { t, user, unsaved } = this.#app;
+    this.#left = { name: user.name, lost: unsaved() };
+    this.#ended = endLogins(this.#app.smart, this.#app.hubSmart);
+    this.#page.left(() => leavingCard(t));
+  }
+
+  /** The page begins anew, so that nothing of the former user is left in its memory. */
+  async #end() {
+    if (this.#isEnding) return;
+    this.#isEnding = true;
+    removeEventListener("beforeunload", this.#warn);
+    await this.#remember();
+    await new Promise((over) => setTimeout(over, FAREWELL));
+    this.#page.empty(); // a frame in it must not ask whether to stay
+    await this.#client.stop();
+    location.replace(location.pathname);
+  }
+
+  /** The client tells the others again and again; meanwhile nobody may think that they know. */
+  async #stayUntilTold(error) {
+    if (this.#isEnding) return; // the answer was lost, and the hub has told the event back
+    Object.assign(this.#left, { untold: hubWords(error.message), trying: !error.isRefusal });
+    this.#page.empty();
+    addEventListener("beforeunload", this.#warn);
+    await this.#remember();
+    if (this.#left.untold) this.#page.left(() => leftCard(this.#app.t, this.#left));
+  }
+
+  async #remember() {
+    this.#left.open = !(await this.#ended);
+    for (const name of Object.keys(sessionStorage)) if (!KEPT.includes(name)) sessionStorage.removeItem(name);
+    // whoever reloads stops the trying
+    sessionStorage.setItem(LEFT, JSON.stringify({ ...this.#left, trying: false }));
+  }
+}
+
+function isLogout(message) {
+  return message.event["hub.event"].toLowerCase() === LOGOUT.toLowerCase();
+}
+
+/** "The context SHOULD contain a Parameters resource according to the following profile Logout Context" (3.2.2). */
+function context() {
+  const parameter = [{ name: "code", valueCoding: { system: REASONS, code: "user-initiated" } }];
+  return [{ key: "parameters", resource: { resourceType: "Parameters", meta: { profile: [PROFILE] }, parameter } }];
+}
+
+function leavingCard(t) {
+  return element("p", { role: "status", class: "starting" }, icon("wait"), t("logout.leaving"));
+}
+
+/**
+ * Who has left, and what the next user must know.
+ * @param {(key: string, values?: object) => string} t
+ * @param {Left} left
+ */
+export function leftCard(t, left) {
+  const says = [
+    t("left.text"),
+    left.lost && t("left.lost"),
+    left.untold && t(left.trying ? "left.trying" : "left.untold", { why: left.untold }),
+    left.open && t("left.open", left),
+  ];
+  const again = () => {
+    forgetWhoLeft();
+    location.replace(location.pathname);
+  };
+  const isAlert = left.untold || left.open;
+  return element(
+    "div",
+    { "class": isAlert ? "alert" : "card left-card", "role": isAlert ? "alert" : "status", "data-test": "logged-out" },
+    icon(isAlert ? "warn" : "user"),
+    element(
+      "div",
+      { class: "alert-text" },
+      element("h2", { "data-test": "who-left" }, t("left.title", { name: left.name || t("left.somebody") })),
+      ...says.filter(Boolean).map((text) => element("p", {}, text)),
+    ),
+    !isEmbedded() && button(t("left.in"), again, { kind: "primary", test: "log-in" }),
+  );
+}

@@ -1,0 +1,184 @@
+"""Logging out, in a real browser: nothing of the former user is left in any window, and no window says what is not so."""
+
+from __future__ import annotations
+
+import asyncio
+
+from playwright.async_api import Browser, Route, expect
+
+from browser.test_access import is_fit
+from browser.test_story import AASE, HEAD, HEAD_UID, IRIS, REPORT, measure
+from browsing import Record, RunningDemo, Window, clinician, take_picture
+
+#: What would be left of a patient somewhere: a name, a number, a note.
+TRACES = ("Bjørnstad", "Åse", "ANE-20407", "Slow wake-up", "No bleeding", "patient-1")
+#: All that a window holds, beside what is seen: attributes, values of fields, and what it keeps for a reload.
+HELD = """() => [document.title, document.documentElement.outerHTML, JSON.stringify(sessionStorage),
+  ...[...document.querySelectorAll("input, textarea")].map(({ value }) => value)].join(" ")"""
+
+
+async def is_blank(window: Window, name: str = "Ingrid Nygård") -> None:
+    """It says who has logged out, and nothing of the patient is in it or in a frame of it."""
+    await window.sees("who-left", f"{name} has logged out")
+    await expect(window.by("log-in")).to_be_visible()
+    assert await window.page.locator("iframe").count() == 0
+    held = await window.page.evaluate(HELD)
+    assert [trace for trace in TRACES if trace in held] == []
+    assert "accessToken" not in held
+
+
+async def leave(window: Window) -> None:
+    """Log out, and say yes."""
+    await window.by("logout").click()
+    await window.by("logout-sure-yes").click()
+
+
+async def test_logging_out_blanks_every_window_and_the_next_user_begins_afresh(
+    browser: Browser, demo: RunningDemo
+) -> None:
+    """Also what was written and not saved is gone. Who comes next has to say who it is, in whichever window."""
+    async with clinician(browser, demo) as at_desk:
+        ehr = await at_desk.log_in()
+        await ehr.open_patient(AASE)
+        chart = ehr.chart()
+        await chart.in_step()
+        windows = [ehr, *[await at_desk.launch(ehr, name) for name in ("pacs", "second-opinion", "reporting")]]
+        _, pacs, second, reporting = windows
+        await ehr.open_part(HEAD)
+        await ehr.open_part(REPORT)
+        await expect(pacs.by("image")).to_have_attribute("data-ready", HEAD_UID)
+        await measure(pacs)
+        await expect(reporting.by("measurement")).to_have_count(1)
+        await reporting.by("findings").fill("No bleeding.")
+        await chart.by("notes").fill("Slow wake-up")
+        await second.by("wire-toggle").click()
+        await ehr.by("logout").click()
+        await expect(ehr.by("logout-sure")).to_contain_text("logs Ingrid Nygård out of all applications")
+        await ehr.by("logout-sure-no").click()
+        await reporting.in_step()
+        await leave(ehr)
+        await asyncio.gather(*(is_blank(window) for window in windows))
+        await reporting.sees("logged-out", "What was not saved in it is gone.")
+        await take_picture("logout", *windows)
+        await ehr.page.reload()
+        await is_blank(ehr)
+
+        await ehr.by("log-in").click()
+        await ehr.page.get_by_role("button", name="Samuel Okafor").click()
+        await ehr.sees("user", "Samuel Okafor")
+        await ehr.in_step()
+        await expect(ehr.by("welcome")).to_be_visible()
+        await expect(ehr.by("participant")).to_have_count(1)
+        await ehr.open_patient(IRIS)
+        await ehr.chart().sees("local-number", "ANE-20414")
+        await pacs.by("log-in").click()
+        await pacs.consent()
+        await pacs.sees("user", "Samuel Okafor")
+        await pacs.sees("patient-banner", "Sokki")
+        await is_blank(reporting)
+        await leave(pacs)
+        await is_blank(ehr, "Samuel Okafor")
+
+
+async def test_whoever_opens_a_new_window_after_a_logout_has_to_log_in(browser: Browser, demo: RunningDemo) -> None:
+    """The login server does not take the next user for the one before."""
+    async with clinician(browser, demo) as at_desk:
+        ehr = await at_desk.log_in()
+        again = await at_desk.context.new_page()
+        await again.goto(demo.apps["ehr"])
+        await Window(again).sees("user", "Ingrid Nygård")
+        await leave(Window(again))
+        await is_blank(ehr)
+        page = await at_desk.context.new_page()
+        await page.goto(demo.apps["ehr"])
+        await expect(page.get_by_role("button", name="Mei-Lin Chen")).to_be_visible()
+
+
+async def test_a_window_that_is_busy_is_blank_at_once(browser: Browser, demo: RunningDemo) -> None:
+    """Events wait for those before them, here for a study that never comes; a logout does not. Nor do unsaved notes hold it."""
+    async with clinician(browser, demo) as at_desk:
+        ehr = await at_desk.log_in()
+        await ehr.open_patient(AASE)
+        pacs = await at_desk.launch(ehr, "pacs")
+        await pacs.page.route("**/dicomweb/studies/**", lambda _: asyncio.sleep(0))
+        await ehr.open_part(HEAD)
+        await pacs.sees("empty", "Fetching the study")
+        await pacs.page.route("**/token", lambda route: route.abort())  # nor does the login server tell it
+        await ehr.chart().by("notes").fill("Slow wake-up")
+        await leave(ehr)
+        await asyncio.gather(is_blank(ehr), is_blank(pacs))
+
+
+async def refuse(route: Route) -> None:
+    """As a gateway whose hub is away, to whoever publishes."""
+    if "json" in (route.request.headers.get("content-type") or ""):
+        await route.fulfill(status=502, content_type="text/html", body="<h1>Bad gateway</h1>")
+    else:
+        await route.continue_()
+
+
+async def test_a_logout_that_is_not_told_is_not_said_to_be(browser: Browser, demo: RunningDemo) -> None:
+    """The page is blank at once, and says that the others may still show patients, until they are told."""
+    async with clinician(browser, demo) as at_desk:
+        at_desk.may_complain = True
+        ehr = await at_desk.log_in()
+        await ehr.open_patient(AASE)
+        pacs = await at_desk.launch(ehr, "pacs")
+        await ehr.page.route("**/api/hub", refuse)
+        await leave(ehr)
+        await ehr.sees("logged-out", "could not be told, and may still show patients: the hub answered with status 502")
+        await is_blank(ehr)
+        await pacs.sees("patient-banner", "Åse")
+        await take_picture("logout-untold", ehr)
+        await is_fit(ehr.page, "logged out, and the others do not know")
+        await ehr.page.unroute("**/api/hub")
+        await is_blank(pacs)
+        await expect(ehr.by("logged-out")).not_to_contain_text("other windows")
+        await is_blank(ehr)
+
+
+async def test_a_reload_before_the_others_are_told_does_not_make_it_well(browser: Browser, demo: RunningDemo) -> None:
+    """The page says that the others were not told. They ask the login server as soon as they have to connect again."""
+    async with clinician(browser, demo) as at_desk:
+        at_desk.may_complain = True
+        ehr = await at_desk.log_in()
+        await ehr.open_patient(AASE)
+        pacs = await at_desk.launch(ehr, "pacs")
+        await ehr.page.route("**/api/hub", refuse)
+        await leave(ehr)
+        await ehr.sees("logged-out", "tries again")
+        ehr.page.on("dialog", lambda dialog: dialog.accept())
+        await ehr.page.reload()
+        await ehr.sees("logged-out", "were not told, and may still show patients")
+        await is_blank(ehr)
+        await pacs.in_step()
+        demo.kill_hub()
+        await is_blank(pacs)
+
+
+async def test_a_window_that_was_away_learns_of_the_logout(browser: Browser, demo: RunningDemo) -> None:
+    """The hub dies, the user leaves meanwhile, and the session is gone before the other window is back."""
+    async with clinician(browser, demo) as at_desk:
+        at_desk.may_complain = True
+        ehr = await at_desk.log_in()
+        await ehr.open_patient(AASE)
+        pacs = await at_desk.launch(ehr, "pacs")
+        demo.kill_hub()
+        await leave(ehr)
+        await asyncio.gather(is_blank(ehr), is_blank(pacs))
+
+
+async def test_a_login_server_that_does_not_answer_is_told_of(browser: Browser, demo: RunningDemo) -> None:
+    """Then it may take the next user for this one; this window asks anew all the same."""
+    async with clinician(browser, demo) as at_desk:
+        at_desk.may_complain = True
+        ehr = await at_desk.log_in()
+        await ehr.page.route("**/end-session", lambda route: route.abort())
+        await leave(ehr)
+        await ehr.sees("logged-out", "may take the next user for Ingrid Nygård")
+        await ehr.by("log-in").click()
+        await expect(ehr.page.get_by_role("button", name="Mei-Lin Chen")).to_be_visible()
+        record = Record(ehr.page)
+        await record.page.get_by_role("button", name="Ingrid Nygård").click()
+        await leave(record)
+        await is_blank(record)

@@ -1,0 +1,121 @@
+"""What the record opens and the hub does not take: the record says so, tries again, and shows nobody else without a word."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from playwright.async_api import Browser, Page, Route, expect
+
+from browser.test_access import is_fit
+from browser.test_story import AASE, IRIS
+from browsing import Record, RunningDemo, Window, clinician, take_picture
+
+HUB = "**/api/hub"
+#: What comes in the hub's place: a gateway's page, which is tried again, and the hub's own no, which is not.
+GATEWAY = {"status": 502, "content_type": "text/html", "body": "<h1>Bad gateway</h1>"}
+REFUSAL = {"status": 403, "content_type": "text/plain", "body": "not now"}
+
+
+@asynccontextmanager
+async def unheard(page: Page, **answer: object) -> AsyncIterator[None]:
+    """Whatever the page publishes within the block is answered so."""
+
+    async def reply(route: Route) -> None:
+        if "json" in (route.request.headers.get("content-type") or ""):
+            await route.fulfill(**answer)  # type: ignore[arg-type]
+        else:
+            await route.continue_()
+
+    await page.route(HUB, reply)
+    yield
+    await page.unroute(HUB)
+
+
+@asynccontextmanager
+async def at_desk(browser: Browser, demo: RunningDemo) -> AsyncIterator[tuple[Record, Window]]:
+    """The record and PACS, both at Åse; at the end nobody is open."""
+    async with clinician(browser, demo) as ingrid:
+        ingrid.may_complain = True
+        ehr = await ingrid.log_in()
+        await ehr.open_patient(AASE)
+        pacs = await ingrid.launch(ehr, "pacs")
+        await ehr.chart().in_step()
+        yield ehr, pacs
+        await ehr.open_patient(AASE)
+        await ehr.in_step()
+        await ehr.close_patient()
+
+
+async def is_out_of_step(ehr: Record, name: str) -> None:
+    """It shows this patient, and says that nobody else does."""
+    await ehr.sees("patient-banner", name)
+    await expect(ehr.by("sync-status")).to_have_attribute("data-state", "bad")
+    await ehr.sees(
+        "sync-why", "The others were not told of Patient-open, and may show something else: the hub answered"
+    )
+
+
+@pytest.mark.parametrize("answer", [GATEWAY, REFUSAL], ids=["gateway", "refusal"])
+async def test_tell_the_others_tries_again(browser: Browser, demo: RunningDemo, answer: dict[str, object]) -> None:
+    async with at_desk(browser, demo) as (ehr, pacs):
+        async with unheard(ehr.page, **answer):
+            await ehr.open_patient(IRIS)
+            await is_out_of_step(ehr, "Sokki")
+            await ehr.by("tell-others").click()
+            await ehr.sees("trouble", "The others were not told")
+            await is_out_of_step(ehr, "Sokki")
+            await pacs.sees("patient-banner", "Åse")
+            await take_picture("untold", ehr)
+        await ehr.by("tell-others").click()
+        await pacs.sees("patient-banner", "Sokki")
+        await ehr.in_step()
+        await expect(ehr.by("tell-others")).to_have_count(0)
+        await expect(ehr.by("trouble")).to_be_hidden()
+
+
+async def test_the_others_are_told_without_a_click_once_the_hub_is_there(browser: Browser, demo: RunningDemo) -> None:
+    async with at_desk(browser, demo) as (ehr, pacs):
+        async with unheard(ehr.page, **GATEWAY):
+            await ehr.open_patient(IRIS)
+            await is_out_of_step(ehr, "Sokki")
+        await pacs.sees("patient-banner", "Sokki")
+        await ehr.in_step()
+        await expect(ehr.by("trouble")).to_be_hidden()
+
+
+@pytest.mark.parametrize(("choice", "name"), [("tell-others", "Sokki"), ("follow-others", "Åse")])
+async def test_a_reload_does_not_jump(browser: Browser, demo: RunningDemo, choice: str, name: str) -> None:
+    """The window shows whom it showed, says that the others do not, and lets the clinician choose."""
+    async with at_desk(browser, demo) as (ehr, pacs):
+        async with unheard(ehr.page, **GATEWAY):
+            await ehr.open_patient(IRIS)
+            await is_out_of_step(ehr, "Sokki")
+            await ehr.page.reload()
+            await is_out_of_step(ehr, "Sokki")
+            await expect(pacs.by("sync-status")).to_have_attribute("data-state", "warn")
+            await pacs.sees("sync-why", "Hospital record")
+            await is_out_of_step(ehr, "Sokki")
+            await take_picture("untold-reload", ehr)
+            await is_fit(ehr.page, "the record, out of step")
+        await ehr.by(choice).click()
+        for window in (ehr, pacs):
+            await window.sees("patient-banner", name)
+            await window.in_step()
+        await ehr.page.reload()
+        await ehr.sees("patient-banner", name)
+        await ehr.in_step()
+
+
+async def test_a_close_that_is_not_told_leaves_nobody_here_and_says_so(browser: Browser, demo: RunningDemo) -> None:
+    async with at_desk(browser, demo) as (ehr, pacs):
+        async with unheard(ehr.page, **REFUSAL):
+            await ehr.close_patient()
+            await ehr.sees("sync-why", "The others were not told of Patient-close")
+            await ehr.page.reload()
+            await ehr.sees("sync-why", "The others were not told of Patient-close")
+            await expect(ehr.by("welcome")).to_be_visible()
+            await pacs.sees("patient-banner", "Åse")
+        await ehr.by("follow-others").click()
+        await ehr.sees("patient-banner", "Åse")
