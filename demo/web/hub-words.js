@@ -6,8 +6,8 @@ import { shared } from "./messages.js";
 const t = translator(shared);
 /** The client's own sentences. What it cites of the hub stays as it is. */
 const SAID = [
-  [/hub was not reached: it did not answer in time/i, () => t("hub.silent")],
-  [/hub was not reached/i, () => t("hub.away")],
+  [/hub was not reached: no answer came in time/i, () => t("hub.silent")],
+  [/hub was not reached|something else than the hub answered/i, () => t("hub.away")],
   [/no access token could be had/i, () => t("hub.no-token")],
   [/hub answered (\d{3})(?::\s*(.+))?/is, ([, status, said]) => join(t("hub.answered", { status }), said)],
 ];
