@@ -213,12 +213,9 @@ class Clinician:
         context.on("weberror", lambda error: self.problems.append(str(error.error)))
 
     def _note(self, kind: str, text: str) -> None:
-        # A browser itself reports each request that fails, also those that are expected to.
-        if (
-            kind in ("error", "warning")
-            and "Failed to load resource" not in text
-            and "WebSocket connection" not in text
-        ):
+        # A browser itself reports each request that fails, and the client each connection that it makes anew.
+        expected = ("Failed to load resource", "WebSocket connection", "Trying again.")
+        if kind in ("error", "warning") and not any(words in text for words in expected):
             self.problems.append(text)
 
     async def log_in(self, name: str = "Ingrid Nygård") -> Record:

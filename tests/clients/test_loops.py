@@ -139,7 +139,8 @@ def test_connections_that_are_given_are_of_one_loop(hub: DevHub) -> None:
     client = FHIRcastClient(url, f"loops-{uuid.uuid4()}", token=hub.token, http=http)
     loop = asyncio.new_event_loop()
     loop.run_until_complete(client.fetch())
-    with pytest.raises(RuntimeError, match="another loop used it before: leave the option out"):
-        asyncio.run(client.fetch())
+    for call in (client.fetch, client.start):
+        with pytest.raises(RuntimeError, match="another loop used it before: leave the option out"):
+            asyncio.run(call())
     loop.run_until_complete(http.aclose())
     loop.close()

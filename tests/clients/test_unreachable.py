@@ -239,6 +239,7 @@ async def test_what_the_application_was_handling_is_not_the_reason() -> None:
             "the certificate of hub.example is not valid (no reason given)",
         ),
         (ssl.SSLError(1, "odd"), "TLS with hub.example failed (SSLError)"),
+        (ssl.SSLWantReadError(2, "the ordinary course"), "SSLWantReadError"),
         (ValueError("wss://hub.example/secret"), "ValueError"),
     ],
 )
@@ -298,9 +299,15 @@ def test_a_hub_url_that_is_none_is_an_error_at_once(url: Any) -> None:
 
 @pytest.mark.req("CLT-28")
 def test_a_hub_url_with_a_password_is_not_shown() -> None:
-    with pytest.raises(ValueError, match="without a user and a password") as error:
-        FHIRcastClient("https://me:s3cret@hub.example.org/api/hub", "t")
-    assert "s3cret" not in str(error.value)
+    for url in (
+        "https://me:s3cret@hub.example.org/",
+        "https://me:s3cret@h:99999/",
+        "me:s3cret@h/api",
+        " ws://me:s3cret@h",
+    ):
+        with pytest.raises(ValueError, match=r"without a user and a password|got a text with @") as error:
+            FHIRcastClient(url, "t")
+        assert "s3cret" not in str(error.value)
 
 
 @pytest.mark.req("CLT-28")

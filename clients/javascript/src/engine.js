@@ -120,6 +120,7 @@ export class Engine {
   ended(why) {
     this.granted = Object.freeze([]);
     this.#wasConnected = false;
+    this.handling = this.#openedMeanwhile = null;
     this.untold.clear();
     this.sync.apart("ended", why);
   }
@@ -215,7 +216,8 @@ export class Engine {
     const { contexts, home } = this.following;
     const isShown = event === contexts.current || event === home;
     if (event.opens && isShown) this.asking.accepted(this.#order.mark(event));
-    if (event.opens && handling && !handling.own && !belongs(event, handling)) this.#openedMeanwhile = event;
+    if (event.opens && handling && !handling.own)
+      this.#openedMeanwhile = handling.opens && belongs(event, handling) ? null : event;
     if (event.changes && !isCertain) this.asking.doubt(UNCERTAIN);
     if (isGranted) return;
     if (event.kind === "close") this.content.closed(event.anchor);
@@ -355,8 +357,9 @@ export class Engine {
 
   /** @returns {Event | null} The event that was not followed last, if nothing newer came. */
   get toCatchUp() {
-    const failed = this.sync.failures.at(-1) ?? null;
-    return failed?.changes && !this.changes.isNewest(failed) ? null : failed;
+    const failed = this.sync.failures.at(-1);
+    if (!failed || !this.#handled.has(failed.name.toLowerCase())) return null;
+    return failed.changes && !this.changes.isNewest(failed) ? null : failed;
   }
 
   /** @param {Event} event @param {bigint} now */

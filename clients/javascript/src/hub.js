@@ -249,7 +249,8 @@ function checkedUrl(url) {
   // A relative one would be resolved against the page, and `localhost:8080` is a URL of the scheme `localhost`.
   const found = typeof url === "string" && HUB_URL.test(url) ? parsed(url) : null;
   if (!found) {
-    const shown = typeof url === "string" ? JSON.stringify(url) : String(url);
+    // Before an @ there may be a password.
+    const shown = String(url).includes("@") ? "a text with @" : typeof url === "string" ? JSON.stringify(url) : String(url);
     throw new TypeError(`expected hub.url to be a URL such as https://hub.example.org/api/hub, got ${shown}`);
   }
   if (found.username || found.password) {

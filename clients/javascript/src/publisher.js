@@ -62,7 +62,9 @@ export class Publisher {
         return known;
       }
       const unsent = engine.untold.newest;
-      return this.post(unsent && saysTheSame(unsent, event) ? unsent : event);
+      // What nobody tries again is stamped anew: others may have opened something since.
+      const isTried = unsent && this.#telling.has(unsent.id) && saysTheSame(unsent, event);
+      return this.post(isTried ? unsent : event);
     });
   }
 

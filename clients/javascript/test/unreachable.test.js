@@ -198,8 +198,10 @@ for (const url of /** @type {any[]} */ ([
 }
 
 test("CLT-28 a hub.url with a password is not shown", () => {
-  const made = () => new FHIRcastClient("https://me:s3cret@hub.example.org/api/hub", "t", { WebSocket });
-  assert.throws(made, { name: "TypeError", message: "expected hub.url without a user and a password: the token says who asks" });
+  for (const url of ["https://me:s3cret@hub.example.org/", "https://me:s3cret@h:99999/", "me:s3cret@h/api", " ws://me:s3cret@h"]) {
+    const made = () => new FHIRcastClient(url, "t", { WebSocket });
+    assert.throws(made, (error) => error instanceof TypeError && !error.message.includes("s3cret"));
+  }
 });
 
 for (const topic of /** @type {any[]} */ ([undefined, null, "", 7])) {

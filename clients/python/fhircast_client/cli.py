@@ -122,10 +122,10 @@ def _printer(options: argparse.Namespace, end: Callable[[], object]) -> Handler:
 
 
 def _say(text: str, stream: str = "stdout", end: str = "\n") -> bool:
-    """Print a line; whether anybody reads still. `| head` has seen enough, and `>&-` has closed the stream."""
+    """Print a line; False once the reader has seen enough, as `| head` has. A stream that was never open (`>&-`) misses nothing."""
     file = getattr(sys, stream)
     if file is None:
-        return False
+        return True
     try:
         print(text, file=file, flush=True, end=end)
     except BrokenPipeError:

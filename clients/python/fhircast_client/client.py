@@ -317,6 +317,7 @@ class FHIRcastClient:
     def _enter(self) -> None:
         """Raises RuntimeError where the client is in use in another event loop, or runs still in one that stands still."""
         self._loop.enter()
+        self._hub.enter()
         if self._main is None or self._main.get_loop() is asyncio.get_running_loop():
             return
         if not self._main.get_loop().is_closed():

@@ -109,6 +109,7 @@ class Engine:
     def ended(self, why: str) -> None:
         """The client is stopped, or cannot go on."""
         self.granted, self._was_connected = (), False
+        self.handling = self._opened_meanwhile = None
         self.untold.clear()
         self.sync.apart("ended", why)
 
@@ -180,8 +181,9 @@ class Engine:
             self._show(event, own_id=event.id)
             if event in (self.following.contexts.current, self.following.home):
                 self.asking.accepted(self._order.mark(event))
-            if self.handling is not None and not self.handling.own and not belongs(event, self.handling):
-                self._opened_meanwhile = event
+            if self.handling is not None and not self.handling.own:
+                is_part = self.handling.kind.opens and belongs(event, self.handling)
+                self._opened_meanwhile = None if is_part else event
         if event.kind.changes_context and not is_certain:
             self.asking.doubt(UNCERTAIN)
         if event.kind is Kind.CLOSE and not is_granted:
@@ -305,7 +307,9 @@ class Engine:
     def to_catch_up(self) -> Event | None:
         """The event that was not followed last, if nothing newer came."""
         failed = next(reversed(self.sync.failures), None)
-        return None if failed and failed.kind.changes_context and not self.changes.is_newest(failed) else failed
+        if failed is None or failed.name.lower() not in self._handled:
+            return None
+        return None if failed.kind.changes_context and not self.changes.is_newest(failed) else failed
 
     def _repeated(self, event: Event, now: int) -> None:
         if not self.following.repeated(event, now):

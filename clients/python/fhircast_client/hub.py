@@ -114,6 +114,10 @@ class Hub:
         orders = isinstance(capabilities, dict) and capabilities.get("ordersEvents") is True
         return Configuration(frozenset(events), orders)
 
+    def enter(self) -> None:
+        """Raises RuntimeError where the HTTP client that was given belongs to another event loop."""
+        self._pool.enter()
+
     async def close(self) -> None:
         """Close the connections that are its own."""
         await self._pool.close()
@@ -201,7 +205,8 @@ def checked_url(url: object) -> str:
     """hub.url as it was given. Raises ValueError for what is no URL of http or https, and for one with a password in it."""
     parts = _HUB_URL.fullmatch(url) if isinstance(url, str) else None
     if not isinstance(url, str) or parts is None or not _is_url(url) or int(parts["port"] or 0) > _MOST_PORT:
-        raise ValueError(f"expected hub.url to be a URL such as https://hub.example.org/api/hub, got {url!r}")
+        shown = "a text with @" if "@" in str(url) else repr(url)  # before it there may be a password
+        raise ValueError(f"expected hub.url to be a URL such as https://hub.example.org/api/hub, got {shown}")
     if parts["user"]:
         raise ValueError("expected hub.url without a user and a password: the token says who asks")
     return url

@@ -23,8 +23,8 @@ class Pool:
         self._http: httpx.AsyncClient | None = None
         self._held: AsyncGenerator[httpx.AsyncClient] | None = None
 
-    async def http(self) -> httpx.AsyncClient:
-        """The connections of the loop that runs. Raises RuntimeError where a given client was used in another one."""
+    def enter(self) -> None:
+        """Raises RuntimeError where a given client was used in another loop than the one that runs."""
         loop = asyncio.get_running_loop()
         if self._given is not None:
             if self._loop not in (None, loop):
@@ -32,7 +32,13 @@ class Pool:
                     "expected http in one event loop, and another loop used it before: leave the option out"
                 )
             self._loop = loop
+
+    async def http(self) -> httpx.AsyncClient:
+        """The connections of the loop that runs. Raises RuntimeError as `enter`."""
+        self.enter()
+        if self._given is not None:
             return self._given
+        loop = asyncio.get_running_loop()
         if self._http is None or self._loop is not loop:
             self._loop, self._held = loop, self._hold()
             self._http = await anext(self._held)

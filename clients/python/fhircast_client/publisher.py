@@ -61,7 +61,11 @@ class Publisher:
                 self._notice(event)
                 return known
             unsent = self._engine.untold.newest
-            return await self.post(unsent if unsent and says_the_same(unsent, event) else event)
+            if unsent and unsent.id in self._telling and says_the_same(unsent, event):
+                return await self.post(unsent)
+            return await self.post(
+                event
+            )  # what nobody tries again is stamped anew: others may have opened something since
 
     async def publish(
         self,

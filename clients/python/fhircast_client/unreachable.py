@@ -45,7 +45,7 @@ def _of_causes(causes: list[BaseException], target: httpx.URL, variable: str | N
         if isinstance(cause, ssl.SSLCertVerificationError):
             return _of_certificate(cause, peer)
     for cause in causes:
-        if isinstance(cause, ssl.SSLError):
+        if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLWantReadError | ssl.SSLWantWriteError):
             said = getattr(cause, "reason", None) or type(cause).__name__
             return f"{address} does not speak TLS" if said in _NO_TLS else f"TLS with {peer} failed ({said})"
     for cause in causes:
