@@ -39,7 +39,7 @@ def read_json(body: bytes) -> Any:
     """The body. Raises FhirError for what could not be given out again as it came."""
     try:
         found = json.loads(body, parse_constant=_no_number)
-        json.dumps(found, ensure_ascii=False).encode()
+        json.dumps(found, ensure_ascii=False, allow_nan=False).encode()  # 1e999 is read as infinite
     except (ValueError, RecursionError):
         raise FhirError(400, "structure", "expected JSON in UTF-8") from None
     return found
@@ -86,7 +86,7 @@ def _member(entry: Any, name: str, place: str) -> dict[str, Any]:
 
 def _check(resource: Resource, place: str) -> None:
     """What the demo's pages rely on."""
-    if resource.get("status") not in _STATUSES:
+    if not isinstance(resource.get("status"), str) or resource["status"] not in _STATUSES:
         raise FhirError(422, "value", f"{place}.resource.status: expected a status of FHIR R4")
     if not isinstance(resource.get("code"), dict):
         raise FhirError(422, "required", f"{place}.resource.code is missing")
@@ -153,6 +153,9 @@ def _check_references(store: Store, changes: list[Change]) -> None:
     if not subject.startswith("Patient/") or store.find(subject) is None:
         raise FhirError(422, "business-rule", "subject: expected one patient, who is known here, for all of it")
     for change in changes:
+        kept = store.find(change.name)
+        if kept is not None and _subject(kept) != subject:
+            raise FhirError(422, "business-rule", f"{change.name} is of another patient")
         for name in _references(change.resource, "result", "imagingStudy", "derivedFrom", "partOf"):
             found = coming.get(name) or store.find(name)
             if found is None and name.startswith("Observation/"):

@@ -166,6 +166,7 @@ export function leftCard(t, left) {
       element("h2", { "data-test": "who-left" }, t("left.title", { name: left.name || t("left.somebody") })),
       ...says.filter(Boolean).map((text) => element("p", {}, text)),
     ),
-    !isEmbedded() && button(t("left.in"), again, { kind: "primary", test: "log-in" }),
+    // whoever logs in here ends the trying, and the others would never be told
+    !isEmbedded() && !left.trying && button(t("left.in"), again, { kind: "primary", test: "log-in" }),
   );
 }

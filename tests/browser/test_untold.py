@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import Browser, Page, Route, expect
 
 from browser.test_access import is_fit
-from browser.test_story import AASE, IRIS
+from browser.test_story import AASE, HEAD, IRIS
 from browsing import Record, RunningDemo, Window, clinician, take_picture
 
 HUB = "**/api/hub"
@@ -119,3 +119,37 @@ async def test_a_close_that_is_not_told_leaves_nobody_here_and_says_so(browser: 
             await pacs.sees("patient-banner", "Åse")
         await ehr.by("follow-others").click()
         await ehr.sees("patient-banner", "Åse")
+
+
+async def test_a_part_that_is_closed_tells_nobody_who_is_shown(browser: Browser, demo: RunningDemo) -> None:
+    """The hub takes the close, and the others go on showing another patient than the record."""
+    async with at_desk(browser, demo) as (ehr, pacs):
+        await ehr.open_part(HEAD)
+        await ehr.open_patient(IRIS)
+        await pacs.sees("patient-banner", "Sokki")
+        async with unheard(ehr.page, **REFUSAL):
+            await ehr.open_patient(AASE)
+            await is_out_of_step(ehr, "Åse")
+        await ehr.by("part", reference=HEAD).get_by_role("button", name="Close").click()
+        await expect(ehr.by("part", reference=HEAD, open="false")).to_be_visible()
+        await is_out_of_step(ehr, "Åse")
+        await pacs.sees("patient-banner", "Sokki")
+
+
+async def test_open_again_opens_whom_the_record_shows(browser: Browser, demo: RunningDemo) -> None:
+    """The chart did not follow, and then the record could not tell whom it shows: both are mended by one click."""
+    async with at_desk(browser, demo) as (ehr, pacs):
+        await ehr.chart().by("notes").fill("Slow wake-up")
+        await ehr.open_patient(IRIS)
+        await expect(ehr.by("refusal-panel")).to_have_count(1)
+        await ehr.chart().by("moved-discard").click()
+        await ehr.chart().by("notes").fill("Slow wake-up")
+        await ehr.open_patient(AASE)
+        await expect(ehr.by("refusal-panel")).to_have_count(1)
+        async with unheard(ehr.page, **REFUSAL):
+            await ehr.open_patient(IRIS)
+            await is_out_of_step(ehr, "Sokki")
+        await ehr.by("refusal-again").click()
+        await pacs.sees("patient-banner", "Sokki")
+        await ehr.chart().by("moved-discard").click()
+        await ehr.in_step()

@@ -115,7 +115,12 @@ _MUTANTS: list[tuple[str, Callable[..., Any], str, str]] = [
     ("what was closed beside is not handed again", Engine.may_be_shown, "shown.id == event.id", "False"),
     ("what is not shown is not handed again", Engine.may_be_shown, "self.changes.is_newest(event)", "False"),
     ("the handler of an update shows a context", Engine.followed, " or not event.kind.changes_context", ""),
-    ("a study of the patient is handed again", Engine.accepted, "self.handling.kind.opens and belongs(event, self.handling)", "False"),
+    (
+        "a study of the patient is handed again",
+        Engine.accepted,
+        "self.handling.kind.opens and belongs(event, self.handling)",
+        "False",
+    ),
     ("an own open makes another handed again", Engine.accepted, " and not self.handling.own", ""),
     ("what is handed again is in step before", Engine.followed, "self.sync.failed(", "(lambda *_: None)("),
     (

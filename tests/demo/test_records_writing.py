@@ -252,3 +252,20 @@ async def test_any_page_may_write_with_a_token_of_its_own(client: httpx.AsyncCli
     preflight = await client.options("/fhir/", headers=asked | {"Authorization": ""})
     assert preflight.status_code == 200
     assert "POST" in preflight.headers["access-control-allow-methods"]
+
+
+async def test_nothing_changes_its_patient(client: httpx.AsyncClient) -> None:
+    """Neither what the demo brought, nor a signed report, nor a result of one."""
+    await saved(client, put(report()), put(observation()))
+    nothing: dict[str, Any] = {"subject": {"reference": "Patient/patient-2"}, "imagingStudy": [], "derivedFrom": []}
+    for resource in (report(status="amended"), observation(status="amended"), report("report-1")):
+        answer = await save(client, put({**resource, **nothing}))
+        assert (answer.status_code, "is of another patient" in answer.text) == (422, True), answer.text
+
+
+async def test_numbers_and_statuses_that_could_not_be_given_out_again(client: httpx.AsyncClient) -> None:
+    bundle = {"resourceType": "Bundle", "type": "transaction", "entry": [put(observation(valueInteger=1))]}
+    odd = json.dumps(bundle).replace('"valueInteger": 1', '"valueInteger": 1e999')
+    headers = {"Content-Type": "application/fhir+json"}
+    assert (await client.post("/fhir/", content=odd, headers=headers)).status_code == 400
+    assert "status" in await refused(client, 422, put(observation(status=["final"])))

@@ -91,7 +91,7 @@ export class Desk extends EventTarget {
 
   closePart(part) {
     const around = this.#around(part, this.patient);
-    return this.#share(`${part.resourceType}-close`, (client) => client.close(part, ...around));
+    return this.#share(`${part.resourceType}-close`, (client) => client.close(part, ...around), { tellsAll: false });
   }
 
   /** Nobody is the subject any more. */
@@ -102,6 +102,7 @@ export class Desk extends EventTarget {
 
   /** What is current once more, as a new event, for those who did not follow. */
   openAgain() {
+    if (this.untold.event) return this.tellOthers(); // what is current is not what is shown here
     const resources = this.#app.client.context?.event.context.map((item) => item.resource).filter(Boolean) ?? [];
     const name = `${resources[0]?.resourceType}-open`;
     return resources.length ? this.#share(name, (client) => client.open(...resources)) : undefined;
@@ -212,15 +213,19 @@ export class Desk extends EventTarget {
     return { ...parts, DiagnosticReport: parts.DiagnosticReport.map(known) };
   }
 
-  /** @param {string} name of the event that `publish` tells */
-  async #share(name, publish) {
-    this.failed(null);
+  /**
+   * @param {string} name of the event that `publish` tells
+   * @param {(client: object) => Promise<unknown>} publish
+   * @param {{tellsAll?: boolean}} [what] whether the others know after it what this window shows: not of a part that is closed
+   */
+  async #share(name, publish, { tellsAll = true } = {}) {
+    if (tellsAll) this.failed(null);
     try {
       await publish(this.#app.client);
-      this.#settled();
+      if (tellsAll) this.#settled();
     } catch (error) {
       const why = hubWords(error.message);
-      this.untold.failed(name, why, publish, this.patient?.id ?? "");
+      if (tellsAll || !this.untold.event) this.untold.failed(name, why, publish, this.patient?.id ?? "");
       this.failed(NOT_SHARED, { why });
     }
   }
