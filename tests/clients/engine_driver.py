@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from fhircast_client.engine import Engine
@@ -32,7 +33,7 @@ _HANDLED = (
 
 
 class Delivery:
-    """An event on its way to its handler. `mode` is what the handler does: ok, refuse, or slow until a step ends it."""
+    """An event on its way to its handler. `mode` is what the handler does: ok, refuse, fail, or slow until a step ends it."""
 
     def __init__(
         self,
@@ -60,6 +61,8 @@ class Driver:
         self._busy: Delivery | None = None
         self._on_their_way: set[str] = set()
         self._said: dict[str, Any] = {}
+        #: What stands on the screen of an application that shows what is posted before the hub's answer: "Patient/p1", or "".
+        self.screen = ""
 
     @property
     def is_busy(self) -> bool:
@@ -127,10 +130,15 @@ class Driver:
         self.engine.came(event)
         self._waiting.append(Delivery(event, step.get("handler", "ok")))
 
-    def _ends(self, mode: str, _: dict[str, Any]) -> None:
+    def _ends(self, mode: str, step: dict[str, Any]) -> None:
         if self._busy:
             delivery, self._busy = self._busy, None
-            self._end(delivery, mode)
+            self._end(delivery, mode, step.get("again", "ok"))
+
+    def _gives_up(self, *_: Any) -> None:
+        """The handler takes too long, and goes on."""
+        if self._busy and self.engine.verdict(self._busy.event) is Verdict.FOLLOW:
+            self.engine.refused(self._busy.event, "it was not done within 10 s", is_over=False)
 
     def _found(self, *_: Any) -> None:
         """Whom the event is about was found out, before its handler is called."""
@@ -167,11 +175,13 @@ class Driver:
         self._events[event.id] = event
         self.engine.sending(event)
         self._on_their_way.add(event.id)
+        self._show(event)
 
     def _accepted(self, id_: str, _: dict[str, Any]) -> None:
         if id_ in self._on_their_way:
             self._on_their_way.discard(id_)
             self.engine.accepted(self._events[id_], self._now())
+            self._show(self._events[id_])
 
     def _refused(self, id_: str, _: dict[str, Any]) -> None:
         self._not_sent(id_, is_final=True)
@@ -280,14 +290,24 @@ class Driver:
         self._said["verdicts"].append(f"{self._id(delivery.event)} {verdict.value}")
         return verdict
 
-    def _end(self, delivery: Delivery, mode: str) -> None:
+    def _end(self, delivery: Delivery, mode: str, again: str = "ok") -> None:
+        if mode != "refuse":
+            self._show(delivery.event)
         if mode == "ok":
-            if opened := self.engine.followed(delivery.event, self._now(), told=delivery.told):
-                applies = lambda: self.engine.may_be_shown(opened)  # noqa: E731  # it is short
-                self._waiting.append(Delivery(opened, "ok", applies=applies, again=True))
+            opened = self.engine.followed(delivery.event, self._now(), told=delivery.told)
         else:
-            self.engine.refused(delivery.event, "unsaved notes")
+            opened = self.engine.refused(delivery.event, "unsaved notes", shows=mode == "fail")
+        if opened is not None:
+            applies = partial(self.engine.may_be_shown, opened)
+            self._waiting.append(Delivery(opened, again, applies=applies, again=True))
         delivery.done()
+
+    def _show(self, event: Event) -> None:
+        """An application shows what is opened, and nothing once that is closed."""
+        if event.kind.opens:
+            self.screen = event.anchor
+        elif event.kind is Kind.CLOSE and self.screen == event.anchor:
+            self.screen = ""
 
     def _now(self) -> int:
         return instant(str(_timestamp(self._clock))) or 0

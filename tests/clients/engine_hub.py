@@ -44,6 +44,7 @@ class SimpleHub:
         else:
             acts += [partial(self._step, {"settles": True}), partial(self._step, {"asks": 503})]
         acts += [partial(self._step, {"ends": "ok"}), partial(self._step, {"ends": "refuse"})]
+        acts += [partial(self._step, {"ends": "fail"}), partial(self._step, {"gives up": True})]
         if self._posted is None and not self._answer:
             acts += [partial(self._post, text) for text in _EVERYTHING]
             if self._driver.engine.untold.newest and (self._ordered or not self._frames):
@@ -62,6 +63,9 @@ class SimpleHub:
         assert shown == self._current, (
             f"in step with {shown or 'nothing'}, and the hub shows {self._current or 'nothing'}"
         )
+        screen = self._driver.screen
+        # s1 is a study of p1: to show the one or the other is no other patient.
+        assert not shown or screen[-1:] in ("", shown[-1:]), f"in step with {shown}, and {screen} stands on the screen"
 
     def finish(self) -> None:
         """All arrives that is on its way, and the engine asks where it must."""

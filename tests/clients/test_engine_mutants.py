@@ -13,6 +13,7 @@ from fhircast_client.asking import Asking
 from fhircast_client.changes import Changes
 from fhircast_client.engine import Engine
 from fhircast_client.following import Following
+from fhircast_client.screen import Screen
 from fhircast_client.untold import Untold
 from simulation.mutants import Mutant, mutated
 
@@ -105,30 +106,29 @@ _MUTANTS: list[tuple[str, Callable[..., Any], str, str]] = [
     ("what is current is opened again", Engine.shows, "says_the_same(known, event)", "False"),
     ("who is out of step opens nothing", Engine.shows, " and self.sync.status.in_sync", ""),
     ("what is overtaken is not opened again", Engine.shows, " and self.changes.is_newest(known)", ""),
-    ("an own open is not handed again", Engine.followed, "if own is None or", "if True or"),
-    (
-        "what was left is handed again",
-        Engine.may_be_shown,
-        "(shown is not None and shown.id == event.id) or self.changes.is_newest(event)",
-        "True",
-    ),
-    ("what was closed beside is not handed again", Engine.may_be_shown, "shown.id == event.id", "False"),
-    ("what is not shown is not handed again", Engine.may_be_shown, "self.changes.is_newest(event)", "False"),
-    ("the handler of an update shows a context", Engine.followed, " or not event.kind.changes_context", ""),
+    ("an own open is not handed again", Screen.ends, "chosen if self._times", "None if self._times"),
+    ("what has no handler is shown", Engine.followed, "if event.name.lower() in self._handled:", "if True:"),
+    ("what was left is handed again", Engine.may_be_shown, "(is_shown or self.changes.is_newest(event))", "True"),
+    ("what is not accepted is handed again", Engine.may_be_shown, "self.changes.has(event) and", ""),
+    ("what others opened equally is not handed again", Engine.may_be_shown, "says_the_same(shown, event)", "False"),
+    ("what was left is in doubt for ever", Engine._left, "self.screen.settled(again)", "pass"),
+    ("a handler that failed has shown nothing", Engine.refused, "shows=shows", "shows=False"),
+    ("a handler that was given up has ended", Engine.refused, "if is_over else None", ""),
     (
         "a study of the patient is handed again",
-        Engine.accepted,
-        "self.handling.kind.opens and belongs(event, self.handling)",
-        "False",
+        Screen.chosen,
+        "None if belongs(event, self.handling) else event",
+        "event",
     ),
-    ("an own open makes another handed again", Engine.accepted, " and not self.handling.own", ""),
-    ("what is handed again is in step before", Engine.followed, "self.sync.failed(", "(lambda *_: None)("),
-    (
-        "what has no handler is handed again",
-        Engine.followed,
-        "own if own.name.lower() in self._handled else None",
-        "own",
-    ),
+    ("what a handler showed before it failed is forgotten", Engine.refused, "self.screen.failed = [event]", "pass"),
+    ("what the application may not show is a repeat", Engine.verdict, "self._may_show_another(event)", "False"),
+    ("a repeat is followed while something is unsent", Engine._may_show_another, "is_new and", ""),
+    ("the handler of an update shows a context", Screen.ends, " or not event.kind.opens", ""),
+    ("a handler that refused has shown something", Screen.ends, " or not shows", ""),
+    ("what the hub refused is shown again", Screen.withdrawn, "self._chosen = None", "pass"),
+    ("what the hub refused is in doubt for ever", Screen.withdrawn, "self.settled(event)", "pass"),
+    ("what is handed again is handed without end", Screen.ends, "self._times <= _MOST_AGAIN", "True"),
+    ("a stopped client has a handler at work", Engine.ended, "self.screen.ended()", "pass"),
     ("after a cut all is well", Asking.connected, "if may_differ and follows_opens:", "if False:"),
     (
         "who follows no opens is out of step",

@@ -27,6 +27,11 @@ export class Changes {
     trim(this.#known);
   }
 
+  /** @param {Event} event @returns {boolean} Whether it came or was accepted. */
+  has({ id }) {
+    return this.#known.has(id);
+  }
+
   /** @param {Event} event @returns {boolean} Whether no newer change came or was accepted since this one. */
   isNewest(event) {
     const mark = this.#order.mark(event);

@@ -10,9 +10,10 @@ import { Changes } from "./changes.js";
 import { Contents } from "./content.js";
 import { Context } from "./contexts.js";
 import { anchorKey, kindOf, named } from "./events.js";
-import { belongs, Following, saysTheSame } from "./following.js";
+import { Following, saysTheSame } from "./following.js";
 import { Recent } from "./order.js";
 import { Resending } from "./resending.js";
+import { Screen } from "./screen.js";
 import { Sync } from "./status.js";
 import { readSyncErrors } from "./syncerrors.js";
 import { Untold } from "./untold.js";
@@ -37,10 +38,7 @@ export class Engine {
   asking;
   /** The names of the events that the hub sends. @type {readonly string[]} */
   granted = Object.freeze([]);
-  /** The event that its handler is being shown. @type {Event | null} */
-  handling = null;
-  /** An own open that was accepted while a handler showed something else. @type {Event | null} */
-  #openedMeanwhile = null;
+  screen = new Screen();
   #name;
   #handled;
   #order;
@@ -59,7 +57,7 @@ export class Engine {
     this.#name = name;
     this.#handled = handled;
     const order = (this.#order = this.following.order);
-    this.sync = new Sync((one, other) => order.isOlder(one, other), this.untold);
+    this.sync = new Sync((one, other) => order.isOlder(one, other), this.untold, this.screen);
     this.changes = new Changes(order);
     this.asking = new Asking(this.sync, order);
   }
@@ -120,7 +118,7 @@ export class Engine {
   ended(why) {
     this.granted = Object.freeze([]);
     this.#wasConnected = false;
-    this.handling = this.#openedMeanwhile = null;
+    this.screen.ended();
     this.untold.clear();
     this.sync.apart("ended", why);
   }
@@ -168,7 +166,7 @@ export class Engine {
    *     step: nobody needs to be told.
    */
   shows(event) {
-    for (const known of [this.handling, this.following.contexts.current]) {
+    for (const known of [this.screen.handling, this.following.contexts.current]) {
       if (known && saysTheSame(known, event) && this.changes.isNewest(known) && this.sync.status.inSync) return known;
     }
     return null;
@@ -176,7 +174,7 @@ export class Engine {
 
   /** @param {Event} event @returns {boolean} Whether a handler publishes what it is just being shown. */
   isShownAgain(event) {
-    return this.handling !== null && saysTheSame(this.handling, event);
+    return this.screen.handling !== null && saysTheSame(this.screen.handling, event);
   }
 
   /** An own event is about to be posted. @param {Event} event */
@@ -185,6 +183,7 @@ export class Engine {
     this.#onTheirWay.add(event.id);
     this.#order.sending(event);
     this.resending.sending(event);
+    if (event.opens) this.screen.chosen(event);
   }
 
   /**
@@ -196,7 +195,10 @@ export class Engine {
    */
   notSent(event, why, isFinal) {
     this.#onTheirWay.discard(event.id);
-    if (isFinal) this.resending.refused(event);
+    if (isFinal) {
+      this.resending.refused(event);
+      this.screen.withdrawn(event);
+    }
     this.untold.failed(event, why, isFinal);
   }
 
@@ -212,12 +214,10 @@ export class Engine {
     this.untold.overtaken(event, true);
     this.following.followed(event, now);
     if (event.opens) this.#show(event, event.id);
-    const { handling } = this;
     const { contexts, home } = this.following;
     const isShown = event === contexts.current || event === home;
     if (event.opens && isShown) this.asking.accepted(this.#order.mark(event));
-    if (event.opens && handling && !handling.own)
-      this.#openedMeanwhile = handling.opens && belongs(event, handling) ? null : event;
+    if (event.opens) this.#left();
     if (event.changes && !isCertain) this.asking.doubt(UNCERTAIN);
     if (isGranted) return;
     if (event.kind === "close") this.content.closed(event.anchor);
@@ -237,6 +237,7 @@ export class Engine {
    * @param {Event} event
    */
   acceptedLate(event) {
+    if (event.opens) this.screen.chosen(event);
     this.untold.overtaken(event, true);
     this.untold.hasCome(event);
     if (!this.#taken(event) && event.changes) this.asking.doubt(UNCERTAIN);
@@ -281,7 +282,19 @@ export class Engine {
   /** @param {Event} event @returns {Verdict} What is to be done with it. */
   verdict(event) {
     if (this.#onTheirWay.has(event.id) && !event.changes) return "repeat";
-    return this.following.verdict(event);
+    const verdict = this.following.verdict(event);
+    return verdict === "repeat" && event.opens && this.#mayShowAnother(event) ? "follow" : verdict;
+  }
+
+  /**
+   * @param {Event} event
+   * @returns {boolean} Whether it is a new event, and an own open or a handler of something else failed: the application may
+   *     show that.
+   */
+  #mayShowAnother(event) {
+    const isNew = this.following.contexts.current?.id !== event.id;
+    const failed = [...this.untold.tried, ...this.screen.failed];
+    return isNew && failed.some((one) => one.opens && !saysTheSame(one, event));
   }
 
   /**
@@ -294,8 +307,7 @@ export class Engine {
   turn(event, now, again = false) {
     const verdict = again ? "follow" : this.verdict(event);
     if (verdict === "follow") {
-      this.handling = event;
-      this.#openedMeanwhile = null;
+      this.screen.begins(event);
       this.untold.overtaken(event, false);
       return verdict;
     }
@@ -309,7 +321,7 @@ export class Engine {
 
   /** The event that has its turn is not to be followed any more. */
   overtaken() {
-    this.handling = null;
+    if (this.screen.handling) this.screen.ends(this.screen.handling, false);
   }
 
   /**
@@ -317,48 +329,66 @@ export class Engine {
    * @param {Event} event
    * @param {bigint} now
    * @param {boolean} [isTold] The hub only named it when it was asked, and gave no timestamp.
-   * @returns {Event | null} An own open that the application must be handed again: the handler ended after the hub had
-   *     accepted that, and so may have shown the older context over the newer.
+   * @returns {Event | null} An own open that the application must be handed again: the handler may have shown the older
+   *     context over the newer.
    */
   followed(event, now, isTold = false) {
-    this.#ends(event);
+    this.untold.settled(event);
     if (isTold) {
       this.following.told(event);
       this.sync.recoveredAll();
       this.#show(event);
     } else {
       this.following.followed(event, now);
-      if (event.opens) this.#show(event);
+      if (event.opens) {
+        this.#show(event);
+        this.screen.failed = [];
+      }
       this.sync.recovered(event.id);
     }
-    const own = this.#openedMeanwhile;
-    this.#openedMeanwhile = null;
-    if (!own || !event.changes) return null;
-    this.sync.failed(own, this.#order.mark(own), `${event.name} was shown here after the newer ${own.name}`);
-    return this.#handled.has(own.name.toLowerCase()) ? own : null;
+    // What no handler is called with is shown by nobody.
+    if (this.#handled.has(event.name.toLowerCase())) this.screen.settled(event);
+    this.#left();
+    return this.screen.ends(event, true);
   }
 
-  /** @param {Event} event @returns {boolean} Whether an own open is what this application shows, or should: nothing newer came. */
+  /**
+   * @param {Event} event
+   * @returns {boolean} Whether an own open that the hub has is what this application shows, or should: nothing newer came.
+   */
   mayBeShown(event) {
     const shown = this.following.contexts.current ?? this.following.home;
-    return shown?.id === event.id || this.changes.isNewest(event);
+    const isShown = shown !== null && saysTheSame(shown, event);
+    return this.changes.has(event) && (isShown || this.changes.isNewest(event));
   }
 
-  /** Its handler refused or failed. @param {Event} event @param {string} why A part of a sentence. */
-  refused(event, why) {
-    this.#ends(event);
+  /**
+   * Its handler refused or failed.
+   * @param {Event} event
+   * @param {string} why A part of a sentence.
+   * @param {{shows?: boolean, isOver?: boolean}} [how] `shows`: it failed, and may have shown the event. Not `isOver`: it is at
+   *     work still.
+   * @returns {Event | null} As `followed`.
+   */
+  refused(event, why, { shows = false, isOver = true } = {}) {
+    this.untold.settled(event);
     this.following.refused(event);
     const mark = this.#order.mark(event);
     if (event.opens) this.sync.known(mark);
     const shown = this.following.contexts.current ?? this.following.home;
-    if (!event.matters || (event.changes && shown && this.#isLeft(mark))) return;
-    this.sync.failed(event, mark, `This application did not follow ${event.name}: ${why}`);
+    if (event.matters && !(event.changes && shown && this.#isLeft(mark))) {
+      this.sync.failed(event, mark, `This application did not follow ${event.name}: ${why}`);
+    }
+    if (shows) this.screen.failed = [event];
+    return isOver ? this.screen.ends(event, shows) : null;
   }
 
   /** @returns {Event | null} The event that was not followed last, if nothing newer came. */
   get toCatchUp() {
-    const failed = this.sync.failures.at(-1);
+    const { again } = this.screen;
+    const failed = again ?? this.sync.failures.at(-1);
     if (!failed || !this.#handled.has(failed.name.toLowerCase())) return null;
+    if (failed === again) return this.mayBeShown(failed) ? failed : null;
     return failed.changes && !this.changes.isNewest(failed) ? null : failed;
   }
 
@@ -381,10 +411,10 @@ export class Engine {
     return isCertain;
   }
 
-  /** The turn of an event is over. @param {Event} event */
-  #ends(event) {
-    if (this.handling?.id === event.id) this.handling = null;
-    this.untold.settled(event);
+  /** Something was opened: what was to be shown again may be left behind. */
+  #left() {
+    const { again } = this.screen;
+    if (again && this.changes.has(again) && !this.mayBeShown(again)) this.screen.settled(again);
   }
 
   /** @param {Event} event @param {string} [ownId] */

@@ -132,7 +132,7 @@ export class Inbox {
     if (this.#isClosed) return delivery.finish(false);
     if (this.#waiting.length >= MOST_WAITING) {
       const why = "too many events wait for their handlers";
-      engine.refused(delivery.event, why);
+      engine.refused(delivery.event, why, { isOver: false });
       delivery.answer(OVERLOADED, why);
       delivery.finish(false);
       return changed();
@@ -193,16 +193,14 @@ export class Inbox {
       delivery.answer(OK);
       return;
     }
-    if (status === OK) this.#handAgain(engine.followed(event, now(), delivery.told));
-    else engine.refused(event, reason);
+    const opened =
+      status === OK
+        ? engine.followed(event, now(), delivery.told)
+        : engine.refused(event, reason, { shows: status !== CONFLICT });
+    if (opened) this.deliver(new Delivery(opened, { applies: () => engine.mayBeShown(opened), again: true }));
     const inTime = delivery.answer(status, status === CONFLICT ? reason : "");
     delivery.finish(status === OK);
     if (status !== OK && !inTime && !delivery.isGivenUp) this.#refuseLate(event, reason);
-  }
-
-  /** @param {Event | null} opened An own open that an older context may have been shown over. */
-  #handAgain(opened) {
-    if (opened) this.deliver(new Delivery(opened, { applies: () => this.#parts.engine.mayBeShown(opened), again: true }));
   }
 
   /** @param {Delivery} delivery */
@@ -234,7 +232,7 @@ export class Inbox {
     if (engine.verdict(event) !== "follow") return;
     const why = `it was not done within ${timings.giveUp} s`;
     delivery.isGivenUp = true;
-    engine.refused(event, why);
+    engine.refused(event, why, { isOver: false });
     this.#refuseLate(event, why);
     changed();
   }

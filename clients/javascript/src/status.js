@@ -25,6 +25,7 @@ export class Sync {
   /** The moment since which it is not known. */
   #since = 0;
   #untold;
+  #screen;
   /** Why each is not followed here, by id. @type {Map<string, {event: Event, mark: Mark, why: string}>} */
   #failed = new Map();
   /** By name of the subscriber. @type {Map<string, Failure>} */
@@ -33,10 +34,12 @@ export class Sync {
   /**
    * @param {(one: Mark, other: Mark) => boolean} isOlder Compares the marks of two events.
    * @param {import("./untold.js").Untold} untold What the others were not told of.
+   * @param {import("./screen.js").Screen} screen What this application may show instead.
    */
-  constructor(isOlder, untold) {
+  constructor(isOlder, untold, screen) {
     this.#isOlder = isOlder;
     this.#untold = untold;
+    this.#screen = screen;
   }
 
   /** @returns {Status} How it is now. */
@@ -48,7 +51,8 @@ export class Sync {
 
   /** Why this application itself is out of step; "" where it is not. */
   get ownWhy() {
-    return this.#trouble || ([...this.#failed.values()].at(-1)?.why ?? "") || this.#untold.why || this.#unknown;
+    const failed = [...this.#failed.values()].at(-1)?.why ?? "";
+    return this.#trouble || failed || this.#screen.why || this.#untold.why || this.#unknown;
   }
 
   /** @returns {Event[]} The events that were not followed here, the newest last, as long as nothing newer is. */

@@ -37,7 +37,7 @@ const HANDLED = [
  * An event on its way to its handler.
  * @typedef {object} Delivery
  * @property {Event} event
- * @property {string} mode What the handler does: ok, refuse, or slow until a step ends it.
+ * @property {string} mode What the handler does: ok, refuse, fail, or slow until a step ends it.
  * @property {() => boolean} applies
  * @property {boolean} told
  * @property {boolean} again
@@ -128,10 +128,16 @@ export class Driver {
       this.engine.came(event);
       this.#wait(event, step.handler);
     },
-    ends: (mode) => {
+    ends: (mode, { again }) => {
       const delivery = this.#busy;
       this.#busy = null;
-      if (delivery) this.#end(delivery, mode);
+      if (delivery) this.#end(delivery, mode, again);
+    },
+    // The handler takes too long, and goes on.
+    "gives up": () => {
+      const { event } = this.#busy ?? {};
+      if (event && this.engine.verdict(event) === "follow")
+        this.engine.refused(event, "it was not done within 10 s", { isOver: false });
     },
     // Whom the event is about was found out, before its handler is called.
     found: () => {
@@ -270,11 +276,13 @@ export class Driver {
     return verdict;
   }
 
-  /** @param {Delivery} delivery @param {string} mode */
-  #end({ event, told, done }, mode) {
-    const opened = mode === "ok" ? this.engine.followed(event, this.#now, told) : null;
-    if (opened) this.#wait(opened, "ok", { applies: () => this.engine.mayBeShown(opened), again: true });
-    if (mode !== "ok") this.engine.refused(event, "unsaved notes");
+  /** @param {Delivery} delivery @param {string} mode @param {string} [again] What the handler does with what is handed again. */
+  #end({ event, told, done }, mode, again = "ok") {
+    const opened =
+      mode === "ok"
+        ? this.engine.followed(event, this.#now, told)
+        : this.engine.refused(event, "unsaved notes", { shows: mode === "fail" });
+    if (opened) this.#wait(opened, again, { applies: () => this.engine.mayBeShown(opened), again: true });
     done();
   }
 

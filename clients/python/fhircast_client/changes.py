@@ -25,6 +25,10 @@ class Changes:
             self._known[event.id] = (event, self._order.mark(event))
             trim(self._known)
 
+    def has(self, event: Event) -> bool:
+        """Whether it came or was accepted."""
+        return event.id in self._known
+
     def is_newest(self, event: Event) -> bool:
         """Whether no newer change came or was accepted since this one."""
         this = self._order.mark(event)

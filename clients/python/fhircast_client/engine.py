@@ -14,9 +14,10 @@ from fhircast_client.changes import Changes
 from fhircast_client.content import Contents
 from fhircast_client.contexts import Context
 from fhircast_client.events import Event, Kind, key_of, kind_of, named
-from fhircast_client.following import Following, Verdict, belongs, says_the_same
+from fhircast_client.following import Following, Verdict, says_the_same
 from fhircast_client.order import Mark, Order, Recent
 from fhircast_client.resending import Resending
+from fhircast_client.screen import Screen
 from fhircast_client.status import Sync
 from fhircast_client.syncerrors import read_sync_errors
 from fhircast_client.untold import Untold
@@ -41,21 +42,17 @@ class Engine:
         self.content = Contents()
         self.resending = Resending()
         self.untold = Untold()
-        self.sync = Sync(self._order.is_older, self.untold)
+        self.screen = Screen()
+        self.sync = Sync(self._order.is_older, self.untold, self.screen)
         self.changes = Changes(self._order)
         self.asking = Asking(self.sync, self._order)
         #: The names of the events that the hub sends.
         self.granted: tuple[str, ...] = ()
-        #: The event that its handler is being shown.
-        self.handling: Event | None = None
         self._name, self._handled = name, handled
         self._was_connected = False
         self._own = Recent()
         self._on_their_way = Recent()
         self._last_shown = Mark(0, None, 0)
-        self._opened_meanwhile: Event | None = (
-            None  # an own open that was accepted while a handler showed something else
-        )
 
     @property
     def _order(self) -> Order:
@@ -109,7 +106,7 @@ class Engine:
     def ended(self, why: str) -> None:
         """The client is stopped, or cannot go on."""
         self.granted, self._was_connected = (), False
-        self.handling = self._opened_meanwhile = None
+        self.screen.ended()
         self.untold.clear()
         self.sync.apart("ended", why)
 
@@ -145,14 +142,14 @@ class Engine:
     def shows(self, event: Event) -> Event | None:
         """The event that this application shows or is being shown, where `event`, which was not sent yet, opens exactly that, and
         everybody is in step: nobody needs to be told."""
-        for known in (self.handling, self.following.contexts.current):
+        for known in (self.screen.handling, self.following.contexts.current):
             if known and says_the_same(known, event) and self.changes.is_newest(known) and self.sync.status.in_sync:
                 return known
         return None
 
     def is_shown_again(self, event: Event) -> bool:
         """Whether a handler publishes what it is just being shown."""
-        return self.handling is not None and says_the_same(self.handling, event)
+        return self.screen.handling is not None and says_the_same(self.screen.handling, event)
 
     def sending(self, event: Event) -> None:
         """An own event is about to be posted."""
@@ -160,6 +157,8 @@ class Engine:
         self._on_their_way.add(event.id)
         self._order.sending(event)
         self.resending.sending(event)
+        if event.kind.opens:
+            self.screen.chosen(event)
 
     def not_sent(self, event: Event, why: str, *, is_final: bool) -> None:
         """The hub refused it (`is_final`), or nobody knows whether the hub has it; `why` is a part of a sentence.
@@ -169,6 +168,7 @@ class Engine:
         self._on_their_way.discard(event.id)
         if is_final:
             self.resending.refused(event)
+            self.screen.withdrawn(event)
         self.untold.failed(event, why, is_final=is_final)
 
     def accepted(self, event: Event, now: int) -> None:
@@ -181,9 +181,7 @@ class Engine:
             self._show(event, own_id=event.id)
             if event in (self.following.contexts.current, self.following.home):
                 self.asking.accepted(self._order.mark(event))
-            if self.handling is not None and not self.handling.own:
-                is_part = self.handling.kind.opens and belongs(event, self.handling)
-                self._opened_meanwhile = None if is_part else event
+            self._left()
         if event.kind.changes_context and not is_certain:
             self.asking.doubt(UNCERTAIN)
         if event.kind is Kind.CLOSE and not is_granted:
@@ -198,6 +196,8 @@ class Engine:
 
     def accepted_late(self, event: Event) -> None:
         """The hub accepted it when it was tried again: whether the application still shows it, its handler must say."""
+        if event.kind.opens:
+            self.screen.chosen(event)
         self.untold.overtaken(event, by_own=True)
         self.untold.has_come(event)
         if not self._taken(event) and event.kind.changes_context:
@@ -243,13 +243,23 @@ class Engine:
         """What is to be done with an event."""
         if event.id in self._on_their_way and not event.kind.changes_context:
             return Verdict.REPEAT
-        return self.following.verdict(event)
+        verdict = self.following.verdict(event)
+        if verdict is Verdict.REPEAT and event.kind.opens and self._may_show_another(event):
+            return Verdict.FOLLOW
+        return verdict
+
+    def _may_show_another(self, event: Event) -> bool:
+        """Whether it is a new event, and an own open or a handler of something else failed: the application may show that."""
+        current = self.following.contexts.current
+        is_new = current is None or current.id != event.id
+        failed = [*self.untold.tried, *self.screen.failed]
+        return is_new and any(one.kind.opens and not says_the_same(one, event) for one in failed)
 
     def turn(self, event: Event, now: int, *, again: bool = False) -> Verdict:
         """An event has its turn; `again`: neither its age nor that it is a repeat counts. What is not followed is taken in."""
         verdict = Verdict.FOLLOW if again else self.verdict(event)
         if verdict is Verdict.FOLLOW:
-            self.handling, self._opened_meanwhile = event, None
+            self.screen.begins(event)
             self.untold.overtaken(event, by_own=False)
             return verdict
         self.untold.settled(event)
@@ -264,15 +274,15 @@ class Engine:
 
     def overtaken(self) -> None:
         """The event that has its turn is not to be followed any more."""
-        self.handling = None
+        if self.screen.handling is not None:
+            self.screen.ends(self.screen.handling, shows=False)
 
     def followed(self, event: Event, now: int, *, told: bool = False) -> Event | None:
         """Its handler followed it; `told`: the hub only named it when it was asked, and gave no timestamp.
 
-        Returns an own open that the application must be handed again: the handler ended after the hub had accepted that, and so may
-        have shown the older context over the newer.
+        Returns an own open that the application must be handed again: the handler may have shown the older context over the newer.
         """
-        self._ends(event)
+        self.untold.settled(event)
         if told:
             self.following.told(event)
             self.sync.recovered_all()
@@ -281,21 +291,23 @@ class Engine:
             self.following.followed(event, now)
             if event.kind.opens:
                 self._show(event)
+                self.screen.failed = []
             self.sync.recovered(event.id)
-        own, self._opened_meanwhile = self._opened_meanwhile, None
-        if own is None or not event.kind.changes_context:
-            return None
-        self.sync.failed(own, self._order.mark(own), f"{event.name} was shown here after the newer {own.name}")
-        return own if own.name.lower() in self._handled else None
+        if event.name.lower() in self._handled:
+            self.screen.settled(event)  # what no handler is called with is shown by nobody
+        self._left()
+        return self.screen.ends(event, shows=True)
 
     def may_be_shown(self, event: Event) -> bool:
-        """Whether an own open is what this application shows, or should: nothing newer came."""
+        """Whether an own open that the hub has is what this application shows, or should: nothing newer came."""
         shown = self.following.contexts.current or self.following.home
-        return (shown is not None and shown.id == event.id) or self.changes.is_newest(event)
+        is_shown = shown is not None and says_the_same(shown, event)
+        return self.changes.has(event) and (is_shown or self.changes.is_newest(event))
 
-    def refused(self, event: Event, why: str) -> None:
-        """Its handler refused or failed; `why` is a part of a sentence."""
-        self._ends(event)
+    def refused(self, event: Event, why: str, *, shows: bool = False, is_over: bool = True) -> Event | None:
+        """Its handler refused or failed; `why` is a part of a sentence. `shows`: it failed, and may have shown the event; not
+        `is_over`: it is at work still. Returns as `followed`."""
+        self.untold.settled(event)
         self.following.refused(event)
         mark = self._order.mark(event)
         if event.kind.opens:
@@ -303,12 +315,17 @@ class Engine:
         shown = self.following.contexts.current or self.following.home
         if event.matters and not (event.kind.changes_context and shown and self._is_left(mark)):
             self.sync.failed(event, mark, f"This application did not follow {event.name}: {why}")
+        if shows:
+            self.screen.failed = [event]
+        return self.screen.ends(event, shows=shows) if is_over else None
 
     def to_catch_up(self) -> Event | None:
         """The event that was not followed last, if nothing newer came."""
-        failed = next(reversed(self.sync.failures), None)
+        failed = self.screen.again or next(reversed(self.sync.failures), None)
         if failed is None or failed.name.lower() not in self._handled:
             return None
+        if failed is self.screen.again:
+            return failed if self.may_be_shown(failed) else None
         return None if failed.kind.changes_context and not self.changes.is_newest(failed) else failed
 
     def _repeated(self, event: Event, now: int) -> None:
@@ -327,11 +344,11 @@ class Engine:
             self.changes.add(event)
         return is_certain
 
-    def _ends(self, event: Event) -> None:
-        """The turn of an event is over."""
-        if self.handling is not None and self.handling.id == event.id:
-            self.handling = None
-        self.untold.settled(event)
+    def _left(self) -> None:
+        """Something was opened: what was to be shown again may be left behind."""
+        again = self.screen.again
+        if again is not None and self.changes.has(again) and not self.may_be_shown(again):
+            self.screen.settled(again)
 
     def _show(self, event: Event, own_id: str = "") -> None:
         mark = self._order.mark(event)

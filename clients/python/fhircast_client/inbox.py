@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from fhircast_client.engine import Engine
@@ -149,7 +150,7 @@ class Inbox:
         if self._waiting.here.qsize() >= MOST_WAITING:
             if delivery.event.kind is not Kind.SYNC_ERROR:
                 why = "too many events wait for their handlers"
-                self._engine.refused(delivery.event, why)
+                self._engine.refused(delivery.event, why, is_over=False)
                 delivery.answer(_OVERLOADED, why)
                 self._changed()
             delivery.finish(False)
@@ -207,10 +208,11 @@ class Inbox:
             delivery.answer(_OK)
             return
         if status == _OK:
-            if opened := self._engine.followed(event, now(), told=delivery.told):
-                self.deliver(Delivery(opened, applies=lambda: self._engine.may_be_shown(opened), again=True))
+            opened = self._engine.followed(event, now(), told=delivery.told)
         else:
-            self._engine.refused(event, reason)
+            opened = self._engine.refused(event, reason, shows=status != _CONFLICT)
+        if opened is not None:
+            self.deliver(Delivery(opened, applies=partial(self._engine.may_be_shown, opened), again=True))
         in_time = delivery.answer(status, reason if status == _CONFLICT else None)
         delivery.finish(status == _OK)
         if status != _OK and not in_time and not delivery.given_up:
@@ -256,7 +258,7 @@ class Inbox:
             return
         why = f"it was not done within {self._timings.give_up:g} s"
         delivery.given_up = True
-        self._engine.refused(event, why)
+        self._engine.refused(event, why, is_over=False)
         self._refuse_late(event, why)
         self._changed()
 

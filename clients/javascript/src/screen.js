@@ -1,0 +1,79 @@
+/**
+ * What may stand on the application's screen: a slow handler may show something older over what was opened here. No I/O, no
+ * clock.
+ */
+
+import { belongs } from "./following.js";
+
+/** @typedef {import("./events.js").Event} Event */
+
+/** Own opens that are handed again one after the other, where each handler is overtaken by the next own open. */
+const MOST_AGAIN = 3;
+
+/** Which handler is at work, what the application opened meanwhile, and what its handler must show again. */
+export class Screen {
+  /** The event that its handler is being shown. @type {Event | null} */
+  handling = null;
+  /** The own open that the application must be shown again. @type {Event | null} */
+  again = null;
+  /** What a handler may have shown before it failed; nothing was shown since. @type {Event[]} */
+  failed = [];
+  /** What was shown over it. @type {Event | null} */
+  #over = null;
+  /** The own open that was posted last since the handler began. @type {Event | null} */
+  #chosen = null;
+  #times = 0;
+
+  /** Why the screen may be wrong; "" where it is not. */
+  get why() {
+    if (!this.again || !this.#over) return "";
+    return `${this.#over.name} was shown here after the newer ${this.again.name}`;
+  }
+
+  /** A handler is called. @param {Event} event */
+  begins(event) {
+    this.handling = event;
+    this.#chosen = null;
+    if (!event.own) this.#times = 0;
+  }
+
+  /** An own open is posted: the application shows that, before or after the hub's answer. @param {Event} event */
+  chosen(event) {
+    const { handling } = this;
+    if (handling) this.#chosen = belongs(event, handling) ? null : event;
+  }
+
+  /** The hub refused an own open. @param {Event} event */
+  withdrawn(event) {
+    if (this.#chosen === event) this.#chosen = null;
+    this.settled(event);
+  }
+
+  /**
+   * The handler has ended.
+   * @param {Event} event
+   * @param {boolean} shows Whether it may have shown what it was called with.
+   * @returns {Event | null} What is to be shown again.
+   */
+  ends(event, shows) {
+    const chosen = this.#chosen;
+    this.#chosen = null;
+    if (this.handling?.id === event.id) this.handling = null;
+    if (!chosen || !shows || !event.opens) return null;
+    this.again = chosen;
+    this.#over = event;
+    this.#times += 1;
+    return this.#times <= MOST_AGAIN ? chosen : null;
+  }
+
+  /** It is shown, or need not be any more. @param {Event} event */
+  settled(event) {
+    if (this.again?.id === event.id) this.again = this.#over = null;
+  }
+
+  /** The client is stopped: no handler is at work. */
+  ended() {
+    this.handling = this.again = this.#over = this.#chosen = null;
+    this.failed = [];
+  }
+}

@@ -1,0 +1,67 @@
+"""What may stand on the application's screen: a slow handler may show something older over what was opened here. No I/O, no clock."""
+
+from __future__ import annotations
+
+from fhircast_client.events import Event
+from fhircast_client.following import belongs
+
+#: Own opens that are handed again one after the other, where each handler is overtaken by the next own open.
+_MOST_AGAIN = 3
+
+
+class Screen:
+    """Which handler is at work, what the application opened meanwhile, and what its handler must show again."""
+
+    def __init__(self) -> None:
+        #: The event that its handler is being shown.
+        self.handling: Event | None = None
+        #: The own open that the application must be shown again.
+        self.again: Event | None = None
+        #: What a handler may have shown before it failed; nothing was shown since.
+        self.failed: list[Event] = []
+        self._over: Event | None = None  # what was shown over it
+        self._chosen: Event | None = None  # the own open that was posted last since the handler began
+        self._times = 0
+
+    @property
+    def why(self) -> str:
+        """Why the screen may be wrong, "" where it is not."""
+        if self.again is None or self._over is None:
+            return ""
+        return f"{self._over.name} was shown here after the newer {self.again.name}"
+
+    def begins(self, event: Event) -> None:
+        """A handler is called."""
+        self.handling, self._chosen = event, None
+        self._times = self._times if event.own else 0
+
+    def chosen(self, event: Event) -> None:
+        """An own open is posted: the application shows that, before or after the hub's answer."""
+        if self.handling is not None:
+            self._chosen = None if belongs(event, self.handling) else event
+
+    def withdrawn(self, event: Event) -> None:
+        """The hub refused an own open."""
+        if self._chosen is event:
+            self._chosen = None
+        self.settled(event)
+
+    def ends(self, event: Event, *, shows: bool) -> Event | None:
+        """The handler has ended; `shows`: it may have shown what it was called with. Returns what is to be shown again."""
+        chosen, self._chosen = self._chosen, None
+        if self.handling is not None and self.handling.id == event.id:
+            self.handling = None
+        if chosen is None or not shows or not event.kind.opens:
+            return None
+        self.again, self._over, self._times = chosen, event, self._times + 1
+        return chosen if self._times <= _MOST_AGAIN else None
+
+    def settled(self, event: Event) -> None:
+        """It is shown, or need not be any more."""
+        if self.again is not None and self.again.id == event.id:
+            self.again = self._over = None
+
+    def ended(self) -> None:
+        """The client is stopped: no handler is at work."""
+        self.handling = self.again = self._over = self._chosen = None
+        self.failed = []
