@@ -1,4 +1,4 @@
-"""Who may ask for what: a bearer token in the Authorization header (RFC 6750), checked by whoever made the server, and its scopes."""
+"""Access by bearer tokens (RFC 6750): the maker of the server checks the token; its scopes say what may be asked."""
 
 from __future__ import annotations
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,10 +17,9 @@ from websockets.asyncio.client import connect
 from clients.places import within
 from fhircast_client import Event, FHIRcastClient, HubError, Status, Timings
 from process.hub_process import PATIENCE, HubProcess, IssuerThread, Visitor, free_port, hub_process
+from process.nginx import needs_nginx, nginx
 from running import event
-from tools.packages import PATH
 
-NGINX = shutil.which("nginx", path=PATH)
 NODE = Path(sys.executable).parent / "node"
 FOLLOW = Path(__file__).parent / "follow.mjs"
 TOPIC = "ingress"
@@ -37,7 +34,7 @@ ANSWERS = {
     "200 with a page": "error_page 502 =200 @away; location @away { default_type text/html; return 200 '<h1>back soon</h1>'; }",
 }
 
-pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is missing; make test installs it")
+pytestmark = needs_nginx
 
 
 class Client:
@@ -57,36 +54,25 @@ class Client:
         return f"{self.label}: shows {self.shows}, {self.ended or self.statuses[-3:]}"
 
 
-def configuration(folder: Path, ports: dict[str, int], hub_port: int) -> Path:
+def configuration(folder: Path, ports: dict[str, int], hub_port: int) -> str:
     """An ingress for each answer."""
     servers = "".join(
         f"server {{ listen 127.0.0.1:{port}; {ANSWERS[answer]} location / {{ proxy_pass http://127.0.0.1:{hub_port};"
         " proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $to_hub; } }"
         for answer, port in ports.items()
     )
-    temporary = "".join(
-        f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    return (
+        f"log_format port $server_port; access_log {folder}/access.log port;"
+        f" map $http_upgrade $to_hub {{ default upgrade; '' close; }} {servers}"
     )
-    main = folder / "nginx.conf"
-    main.write_text(
-        f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log; events {{}} http {{"
-        f" log_format port $server_port; access_log {folder}/access.log port; {temporary} map $http_upgrade $to_hub {{ default upgrade; '' close; }} {servers} }}"
-    )
-    return main
 
 
 @pytest.fixture
 def ingresses(tmp_path: Path) -> Iterator[tuple[dict[str, int], int]]:
     """The ports of the ingresses, and that of the hub to which all of them lead."""
-    assert NGINX
     ports, hub_port = {answer: free_port() for answer in ANSWERS}, free_port()
-    main = configuration(tmp_path, ports, hub_port)
-    process = subprocess.Popen([NGINX, "-c", str(main), "-e", f"{tmp_path}/error.log"], stderr=subprocess.DEVNULL)
-    try:
+    with nginx(tmp_path, configuration(tmp_path, ports, hub_port)):
         yield ports, hub_port
-    finally:
-        process.terminate()
-        process.wait(PATIENCE)
 
 
 @asynccontextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import ssl
 import subprocess
 import time
@@ -17,18 +16,17 @@ from websockets.exceptions import InvalidStatus
 
 from certificates import make_certificate
 from process.hub_process import PATIENCE, HubProcess, IssuerThread, Visitor, free_port, hub_process
+from process.nginx import needs_nginx, nginx
 from running import TOPIC, event, until
-from tools.packages import PATH
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "nginx.conf.example"
-NGINX = shutil.which("nginx", path=PATH)
 #: nginx gives up on a socket that nothing came from for so long; the hub pings more often.
 READ_TIMEOUT, PING_SECONDS = 2, 1
 
-pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is missing; make test installs it")
+pytestmark = needs_nginx
 
 
-def configuration(folder: Path, port: int, hub_port: int) -> Path:
+def configuration(folder: Path, port: int, hub_port: int) -> str:
     """A whole configuration around the example, whose ports, files and patience are the test's."""
     certificate, key = make_certificate(folder)
     text = EXAMPLE.read_text(encoding="utf-8")
@@ -44,15 +42,7 @@ def configuration(folder: Path, port: int, hub_port: int) -> Path:
         assert text.count(of_example) == 1, of_example
         text = text.replace(of_example, of_test)
     (folder / "site.conf").write_text(text)
-    temporary = "".join(
-        f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    main = folder / "nginx.conf"
-    main.write_text(
-        f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;"
-        f"events {{}} http {{ access_log {folder}/access.log; {temporary} include {folder}/site.conf; }}"
-    )
-    return main
+    return f"access_log {folder}/access.log; include {folder}/site.conf;"
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes], trust: ssl.SSLContext) -> None:
@@ -91,7 +81,6 @@ class ProxyVisitor(Visitor):
 @pytest.fixture(scope="module")
 def proxy(tmp_path_factory: pytest.TempPathFactory, issuer: IssuerThread) -> Iterator[Proxy]:
     """nginx with the example, and a hub that trusts it."""
-    assert NGINX
     folder = tmp_path_factory.mktemp("nginx")
     port = free_port()
     settings = {
@@ -103,15 +92,11 @@ def proxy(tmp_path_factory: pytest.TempPathFactory, issuer: IssuerThread) -> Ite
         "audit": (folder / "trail").as_uri(),
     }
     with hub_process(folder, **settings) as hub:
-        main = configuration(folder, port, hub.port)
+        http = configuration(folder, port, hub.port)
         trust = ssl.create_default_context(cafile=str(folder / "hub.pem"))
-        process = subprocess.Popen([NGINX, "-c", str(main), "-e", f"{folder}/error.log"], stderr=subprocess.DEVNULL)
-        try:
+        with nginx(folder, http) as process:
             wait_for(port, process, trust)
             yield Proxy(hub, folder, port, trust)
-        finally:
-            process.terminate()
-            process.wait(PATIENCE)
 
 
 @pytest.mark.req("SUB-1", "EVT-1")

@@ -60,7 +60,7 @@ export class Asking {
     this.isTold ||= mark.heard > this.#since;
   }
 
-  /** The hub said what is open. @param {boolean} agrees Whether this application shows that, or was handed it. */
+  /** The hub said what is open. @param {boolean} agrees Whether this application shows the same, or was handed the same. */
   settled(agrees) {
     this.#sync.unknown(agrees ? "" : OTHER, this.#since);
   }

@@ -220,7 +220,7 @@ function tell(listeners, what, debug = false) {
     try {
       listener(what);
     } catch (error) {
-      // Whoever only listens must not stop what is followed.
+      // A listener that fails must not stop the events.
       complain("a listener failed", error, debug);
     }
   }

@@ -43,7 +43,7 @@ class Asking:
         self.is_told |= mark.heard > self._since
 
     def settled(self, *, agrees: bool) -> None:
-        """The hub said what is open; whether that is what this application shows, or was handed."""
+        """The hub said what is open. `agrees`: this application shows the same, or was handed the same."""
         self._sync.unknown("" if agrees else _OTHER, self._since)
 
     def unanswered(self, *, is_final: bool) -> None:

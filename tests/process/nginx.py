@@ -1,0 +1,38 @@
+"""nginx as a process of a test: one worker, whose files are all in the test's folder."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from process.hub_process import PATIENCE
+from tools.packages import PATH
+
+NGINX = shutil.which("nginx", path=PATH)
+
+needs_nginx = pytest.mark.skipif(NGINX is None, reason="nginx is missing; make test installs it")
+
+
+@contextmanager
+def nginx(folder: Path, http: str) -> Iterator[subprocess.Popen[bytes]]:
+    """nginx with these directives in its `http` block, until the block ends."""
+    assert NGINX
+    temporary = "".join(
+        f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    main = folder / "nginx.conf"
+    main.write_text(
+        f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log; events {{}}"
+        f" http {{ {temporary} {http} }}"
+    )
+    process = subprocess.Popen([NGINX, "-c", str(main), "-e", f"{folder}/error.log"], stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
