@@ -75,7 +75,8 @@ export async function beginLogin(login) {
   };
   if (login.launch) query.launch = login.launch;
   if (login.loginHint) query.login_hint = login.loginHint;
-  if (sessionStorage.getItem(ASK)) query.prompt = "login";
+  // a launch names its user, and the login server takes nobody else for it
+  if (!login.launch && sessionStorage.getItem(ASK)) query.prompt = "login";
   location.assign(`${found.authorization_endpoint}?${new URLSearchParams(query)}`);
   return new Promise(() => {});
 }
@@ -124,8 +125,9 @@ export function forgetLogins() {
  */
 export async function endLogins(...logins) {
   forgetLogins();
+  sessionStorage.setItem(ASK, "yes"); // also where the page is gone before they answer
   const ended = await Promise.all([...new Set(logins)].map((login) => login.end()));
-  if (!ended.every(Boolean)) sessionStorage.setItem(ASK, "yes");
+  if (ended.every(Boolean)) sessionStorage.removeItem(ASK);
   return ended.every(Boolean);
 }
 

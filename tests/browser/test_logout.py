@@ -184,3 +184,21 @@ async def test_a_login_server_that_does_not_answer_is_told_of(browser: Browser, 
         await record.page.get_by_role("button", name="Ingrid Nygård").click()
         await leave(record)
         await is_blank(record)
+
+
+async def test_an_application_that_the_record_launches_asks_nobody_again(browser: Browser, demo: RunningDemo) -> None:
+    """A launch names its user, also where the login server did not answer when the former user left."""
+    async with clinician(browser, demo) as at_desk:
+        at_desk.may_complain = True
+        ehr = await at_desk.log_in()
+        await ehr.open_patient(AASE)
+        await ehr.chart().in_step()
+        await at_desk.context.route("**/end-session", lambda route: route.abort())
+        await leave(ehr)
+        await ehr.sees("logged-out", "may take the next user for Ingrid Nygård")
+        await ehr.by("log-in").click()
+        await ehr.page.get_by_role("button", name="Samuel Okafor").click()
+        await ehr.open_patient(IRIS)
+        await ehr.chart().sees("local-number", "ANE-20414")
+        await ehr.chart().in_step()
+        await leave(ehr)
