@@ -45,7 +45,7 @@ def make_app(server: AuthServer) -> Starlette:
         Route("/token", token, methods=["POST"]),
         Route("/introspect", introspect, methods=["POST"]),
         Route("/revoke", revoke, methods=["POST"]),
-        Route("/end-session", end_session, methods=["POST"]),
+        Route("/end-session", end_session, methods=["GET", "POST"]),
         Route("/launch", launch, methods=["POST"]),
     ]
     # Any origin and no credentials: nothing here looks at cookies.

@@ -54,15 +54,21 @@ def parameters(encoded: str) -> dict[str, str]:
 
 
 async def form(request: Request) -> dict[str, str]:
-    """The body of a POST. Raises OAuthError."""
+    """The body of a POST, the query of a GET. Raises OAuthError."""
+    if request.method == "GET":
+        return _parameters(request.scope["query_string"], "the query")
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
         raise OAuthError("invalid_request", f"Content-Type: expected {FORM}")
+    return _parameters(await request.body(), "the body")
+
+
+def _parameters(encoded: bytes, place: str) -> dict[str, str]:
     try:
-        return parameters((await request.body()).decode("ascii"))
+        return parameters(encoded.decode("ascii"))
     except Repeated:
         raise OAuthError("invalid_request", "a parameter came twice") from None
     except ValueError:
-        raise OAuthError("invalid_request", "the body: expected a form") from None
+        raise OAuthError("invalid_request", f"{place}: expected a form") from None
 
 
 def needed(params: dict[str, str], name: str) -> str:

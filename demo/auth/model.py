@@ -75,7 +75,10 @@ class Login:
 
 @dataclass(eq=False)
 class Grant:
-    """What one user allowed one client, and all tokens that came of it. `refresh_token` is the one that counts now."""
+    """What one user allowed one client, and all tokens that came of it.
+
+    `refresh_token` is the one that counts now. `used_token` is the one before, used at `used_at` (epoch seconds).
+    """
 
     client: Client
     clinician: Clinician
@@ -85,6 +88,8 @@ class Grant:
     login: Login
     nonce: str | None = None
     refresh_token: str = field(default="", repr=False)
+    used_token: str = field(default="", repr=False)
+    used_at: float = 0
     revoked: bool = False
 
     @property

@@ -49,15 +49,15 @@ class Signer:
             raise InvalidToken from None
         return claims
 
-    def read_hint(self, token: str, issuer: str) -> str:
-        """The `sid` of an id token of this issuer: "The OP SHOULD accept ID Tokens [...] even when the exp time has passed".
+    def read_hint(self, token: str, issuer: str) -> dict[str, Any]:
+        """The claims of an id token of this issuer, `sid` among them: "The OP SHOULD accept ID Tokens [...] even when the exp time has passed".
 
         A switch may have had it signed by the other key. Raises InvalidToken.
         """
         claims = self._read(token, (self._key, self._unpublished), ID_TOKEN)
         if claims.get("iss") != issuer or not isinstance(claims.get("sid"), str):
             raise InvalidToken
-        return str(claims["sid"])
+        return claims
 
     @staticmethod
     def _read(token: str, keys: Iterable[ECKey], typ: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from demo.auth.http import OAuthError, authenticate, form, needed, server_of
 from demo.auth.issuing import token_response
 from demo.auth.model import Client, Code, Grant
 from demo.auth.scopes import parse
-from demo.auth.server import AuthServer
+from demo.auth.server import AGAIN_SECONDS, AuthServer
 from demo.auth.signing import InvalidToken
 
 #: What an application is told whose user has logged out.
@@ -73,14 +73,13 @@ def _refresh(server: AuthServer, client: Client, params: dict[str, str]) -> tupl
     """The grant, and the scopes of the new access token. Raises OAuthError."""
     given = needed(params, "refresh_token")
     grant = server.refresh_tokens.get(given)
-    if grant is None or grant.revoked or grant.client is not client:
-        raise _bad_grant("refresh_token: unknown, over, or another client's")
+    if grant is None or grant.client is not client:
+        raise _bad_grant("refresh_token: unknown, or another client's")
     if grant.is_left:
         raise _bad_grant(LEFT)
-    if not compare_digest(grant.refresh_token.encode(), given.encode()):
-        # RFC 9700 section 4.14.2: an old one in use means that somebody has stolen one of them.
-        grant.revoked = True
-        raise _bad_grant("refresh_token: used before; all that came of it is over")
+    if grant.revoked:
+        raise _bad_grant("refresh_token: revoked")
+    _use(grant, given, server.clock())
     try:
         scopes = parse(params["scope"]) if "scope" in params else grant.scopes
     except ValueError as error:
@@ -88,6 +87,16 @@ def _refresh(server: AuthServer, client: Client, params: dict[str, str]) -> tupl
     if not set(scopes) <= set(grant.scopes):
         raise OAuthError("invalid_scope", "scope: more than was granted")
     return grant, scopes
+
+
+def _use(grant: Grant, given: str, now: float) -> None:
+    """Each refresh token counts once, or twice within AGAIN_SECONDS. Raises OAuthError."""
+    if compare_digest(grant.refresh_token.encode(), given.encode()):
+        grant.used_token, grant.used_at = given, now
+    elif not compare_digest(grant.used_token.encode(), given.encode()) or now > grant.used_at + AGAIN_SECONDS:
+        # RFC 9700 section 4.14.2: an old one in use means that somebody has stolen one of them.
+        grant.revoked = True
+        raise _bad_grant("refresh_token: used before; all that came of it is over")
 
 
 def _bad_grant(description: str) -> OAuthError:
@@ -126,16 +135,19 @@ async def revoke(request: Request) -> Response:
 
 
 async def end_session(request: Request) -> Response:
-    """POST /end-session: the user logs out of the browser in which this id token came about, and of all that was allowed there.
+    """GET or POST /end-session: the user logs out of the browser in which this id token came about, and of all that was allowed there.
 
     A page that leaves asks, and is sent nowhere: "post_logout_redirect_uri" is optional.
     """
     server, params = server_of(request), await form(request)
     try:
-        sid = server.signer.read_hint(needed(params, "id_token_hint"), server.issuer)
+        hint = server.signer.read_hint(needed(params, "id_token_hint"), server.issuer)
     except InvalidToken:
         raise OAuthError("invalid_request", "id_token_hint: not an id token of this server") from None
-    if login := server.logins.take(sid):
+    if params.get("client_id", hint["aud"]) != hint["aud"]:
+        # "the OP MUST verify that the Client Identifier matches the one used when issuing the ID Token" (section 2)
+        raise OAuthError("invalid_request", "client_id: not the client of the id token")
+    if login := server.logins.take(hint["sid"]):
         login.over = True
     return Response()
 

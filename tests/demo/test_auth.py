@@ -262,6 +262,30 @@ async def test_refresh_tokens_are_rotated_and_an_old_one_ends_the_family(user: U
     assert await user.introspect(second["access_token"]) == {"active": False}
 
 
+async def test_a_refresh_token_whose_answer_was_lost_may_be_used_once_more(user: User, clock: Clock) -> None:
+    """As by a page that is loaded again before the answer is there. Later such a use is a theft."""
+    first = await user.tokens(scope=EVERYTHING)
+    lost = (await user.refresh(first["refresh_token"])).json()
+    clock.now += 10
+    second = (await user.refresh(first["refresh_token"])).json()
+    assert (await user.refresh(second["refresh_token"])).status_code == 200
+    assert (await user.refresh(lost["refresh_token"])).json()["error"] == "invalid_grant"
+    first = await user.tokens(scope=EVERYTHING)
+    await user.refresh(first["refresh_token"])
+    clock.now += 11
+    assert (await user.refresh(first["refresh_token"])).json()["error"] == "invalid_grant"
+
+
+async def test_who_left_is_said_to_have_left_also_of_a_revoked_login(user: User) -> None:
+    """Its windows must be blank, and not merely out of order."""
+    tokens = await user.tokens(scope="openid online_access")
+    await user.http.post("/revoke", data={"token": tokens["refresh_token"], "client_id": "viewer"})
+    assert (await user.refresh(tokens["refresh_token"])).json()["error_description"] == "refresh_token: revoked"
+    assert (await end(user, tokens["id_token"])).status_code == 200
+    refused = await user.refresh(tokens["refresh_token"])
+    assert refused.json()["error_description"] == "the user has logged out"
+
+
 async def test_online_access_lasts_as_long_as_the_user_is_signed_in(user: User, clock: Clock) -> None:
     assert "refresh_token" not in await user.tokens()
     tokens = await user.tokens(scope="openid online_access")
@@ -333,18 +357,30 @@ async def test_a_logout_ends_access_tokens_and_codes_and_nobody_elses_login(serv
 
 
 async def test_a_logout_needs_an_id_token_of_this_server(user: User) -> None:
-    tokens = await user.tokens()
+    tokens = await user.tokens(scope="openid online_access")
     for hint in (tokens["access_token"], "nonsense", "a.b.c"):
         assert (await end(user, hint)).json()["error"] == "invalid_request"
     assert (await user.http.post("/end-session", data={"x": "y"})).status_code == 400
+    foreign = await end(user, tokens["id_token"], client_id="ehr")
+    assert foreign.json()["error_description"] == "client_id: not the client of the id token"
+    assert (await user.refresh(tokens["refresh_token"])).status_code == 200
     await user.switch("unknown_key")
     assert (await end(user, (await user.tokens())["id_token"])).status_code == 200
 
 
-async def end(user: User, hint: str) -> httpx.Response:
+async def test_a_logout_may_also_come_by_a_link(user: User) -> None:
+    """OpenID Connect RP-Initiated Logout 1.0, section 2: "OpenID Providers MUST support the use of the HTTP GET and POST methods"."""
+    tokens = await user.tokens(scope="openid online_access")
+    asked = {"id_token_hint": tokens["id_token"], "client_id": "viewer"}
+    assert (await user.http.get("/end-session", params=asked)).status_code == 200
+    assert (await user.refresh(tokens["refresh_token"])).status_code == 400
+    assert (await user.http.get("/end-session?client_id=a&client_id=b")).status_code == 400
+
+
+async def end(user: User, hint: str, **members: str) -> httpx.Response:
     """POST /end-session, from a page of another origin."""
     headers = {"Origin": "http://localhost:9"}
-    answer = await user.http.post("/end-session", data={"id_token_hint": hint}, headers=headers)
+    answer = await user.http.post("/end-session", data={"id_token_hint": hint, **members}, headers=headers)
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
     return answer
 
