@@ -110,7 +110,7 @@ def _auth(places: Places, token_seconds: int) -> AuthServer:
 
 def _login(places: Places, token_seconds: int) -> AuthServer:
     """The login of the house, to which the chart belongs: it knows nothing of the hub's sessions."""
-    scopes = ("openid", "profile", "fhirUser", "online_access", *_FOLLOWING)
+    scopes = ("openid", "profile", "fhirUser", "online_access", *_FOLLOWING, _LEAVING)
     chart = Client("chart-login", TITLES["chart"], _redirect(places, "chart"), scopes, asks_consent=False)
     return AuthServer(
         places.origin("login"),

@@ -3,15 +3,19 @@
  */
 
 import { FHIRcastClient } from "/fhircast-client/index.js";
-import { button, element, heightAs, icon } from "./dom.js";
+import { element } from "./dom.js";
 import { fhirServer } from "./fhir.js";
-import { followLanguageAround, isEmbedded, tellFrames } from "./frames.js";
-import { currentLanguage, merged, setLanguage, translatePage, translator } from "./i18n.js";
+import { followLogoutAround } from "./frames.js";
+import { currentLanguage, merged, translator } from "./i18n.js";
 import { forgetWhoLeft, leftCard, Logout, whoLeft } from "./logout.js";
 import { shared } from "./messages.js";
+import { Page } from "./page.js";
 import { LoginError, beginLogin, finishLogin, forgetLogins, keptLogin } from "./smart.js";
 import "./sync.js";
 import "./wire.js";
+
+/** Milliseconds between two questions to a login server that gives no answer. */
+const AGAIN = 2000;
 
 /**
  * @typedef {object} App
@@ -44,7 +48,7 @@ import "./wire.js";
  */
 export async function startApp({ messages, scope, hubScope = "", name, setUp }) {
   const t = translator(merged(shared, messages));
-  const page = pageOf(t);
+  const page = new Page(t);
   try {
     page.starting();
     const config = await settings(t);
@@ -52,11 +56,13 @@ export async function startApp({ messages, scope, hubScope = "", name, setUp }) 
     const left = !new URLSearchParams(location.search).has("launch") && whoLeft();
     if (left) {
       page.left(() => leftCard(t, left));
+      followLogoutAround(config.apps.ehr, async () => {});
       return new Promise(() => {});
     }
     const { smart, hubSmart } = await loggedIn(config, scope, hubScope, t);
     const app = appOf({ config, smart, hubSmart, t, name, page });
     app.logout = new Logout(app, page);
+    addEventListener("pageshow", ({ persisted }) => persisted && location.reload()); // who is in it may have left since
     await setUp?.(app);
     page.ready(app);
     join(app, page);
@@ -106,17 +112,21 @@ async function loggedIn(config, scope, hubScope, t) {
 function appOf({ config, smart, hubSmart, t, name, page }) {
   const { context } = smart;
   let asked = false;
+  const giveUp = (error) => {
+    page.problem(error);
+    app.logout.giveUp();
+  };
   const token = async () => {
     const isAgain = asked;
     asked = true; // asked again, the token before was refused or is to outlive a new lease
     try {
       return await (isAgain ? hubSmart.freshToken() : hubSmart.accessToken());
     } catch (error) {
-      if (error.final) page.problem(error); // the client goes on trying, which will not help
+      if (error.final) giveUp(error); // the client goes on trying, which will not help
       throw error;
     }
   };
-  return {
+  const app = {
     config,
     smart,
     hubSmart,
@@ -129,184 +139,44 @@ function appOf({ config, smart, hubSmart, t, name, page }) {
     user: { name: context.name ?? "", hpr: context.hpr_number ?? "", fhirUser: context.fhirUser ?? "" },
     launch: { patient: context.patient, encounter: context.encounter },
     titled: (name) => config.titles.find(({ en }) => en === name)?.[currentLanguage()] ?? name,
-    problem: page.problem,
+    problem: (problem) => page.problem(problem),
     syncStatus: element("sync-status"),
     unsaved: () => false,
   };
+  return app;
 }
 
 /** The client connects in the background: a page whose hub is away is still a page. */
 async function join(app, page) {
   addEventListener("pagehide", (event) => event.persisted || app.client.stop());
-  askAfterReturns(app);
+  askWhenConnected(app);
   try {
     await app.client.start();
     await app.client.run();
   } catch (error) {
-    if (!page.hasProblem()) page.problem(error, app.t("app.hub-refused"));
+    if (!page.hasProblem) page.problem(error, app.t("app.hub-refused"));
   }
 }
 
-/** Whoever was away may have missed the logout. The login server knows of it, and `Logout` hears. */
-function askAfterReturns({ client, smart }) {
+/**
+ * Whoever was away may have missed the logout. The login server knows of it, and `Logout` hears. Until it has answered,
+ * nothing is said to be in step.
+ */
+function askWhenConnected({ client, smart, syncStatus, problem }) {
   let before = "";
-  let wasHere = false;
+  let turn = 0;
+  const ask = async (own) => {
+    syncStatus.isAsking = true;
+    try {
+      await smart.freshToken();
+      if (own === turn) syncStatus.isAsking = false;
+    } catch (error) {
+      if (error.final) return problem(error);
+      setTimeout(() => own === turn && ask(own), AGAIN);
+    }
+  };
   client.onStatus(({ connection }) => {
-    if (connection === before) return;
-    if (connection === "connected" && wasHere) smart.freshToken().catch(() => {});
-    wasHere ||= connection === "connected";
+    if (connection === "connected" && before !== connection) ask(++turn);
     before = connection;
   });
-}
-
-/** The page's frame: header, and the place where problems are told. */
-function pageOf(t) {
-  const header = document.querySelector("body > header") ?? element("header");
-  const place = element("div", { "class": "problem", "data-test": "problem" });
-  let told = null;
-  let isLeft = false;
-  if (!header.isConnected) document.body.prepend(header);
-  header.classList.add("header");
-  header.after(place);
-  heightAs("--header", header);
-  place.setAttribute("role", "main"); // until the page's own is shown
-  if (isEmbedded()) document.documentElement.classList.add("embedded");
-  document.addEventListener("language", () => {
-    translatePage(t);
-    told?.();
-  });
-  followLanguageAround();
-  translatePage(t);
-
-  const problem = (error, before = "") => {
-    if (isLeft) return;
-    const text = error instanceof Error ? error.message : String(error);
-    told = () => place.replaceChildren(problemCard(t, [before, text].filter(Boolean).join(" "), error));
-    told();
-  };
-  return {
-    problem,
-    hasProblem: () => Boolean(told),
-    starting: () =>
-      place.replaceChildren(element("p", { role: "status", class: "starting" }, icon("wait"), t("app.starting"))),
-    titled(config) {
-      const show = () => {
-        const title = config.title[currentLanguage()];
-        document.title = title;
-        mountHeader(header, title, t);
-      };
-      document.addEventListener("language", show);
-      show();
-    },
-    left(card) {
-      isLeft = true;
-      document.body.classList.add("left");
-      place.setAttribute("role", "main");
-      told = () => place.replaceChildren(card());
-      told();
-    },
-    empty() {
-      for (const each of [...document.body.children]) if (each !== header && each !== place) each.remove();
-      for (const each of header.querySelectorAll(".header-sync, .header-user, wire-panel")) each.replaceChildren();
-    },
-    ready(app) {
-      if (isLeft) return;
-      place.replaceChildren();
-      place.removeAttribute("role");
-      document.documentElement.dataset.ready = "yes";
-      joinHeader(header, app);
-    },
-  };
-}
-
-function problemCard(t, text, error) {
-  const relogin = error instanceof LoginError ? error.final : [401, 403].includes(error?.status);
-  const again = () => {
-    if (relogin) forgetLogins();
-    location.replace(location.pathname);
-  };
-  return element(
-    "div",
-    { class: "alert", role: "alert" },
-    icon("warn"),
-    element(
-      "div",
-      { class: "alert-text" },
-      element("strong", {}, t("app.problem")),
-      element("p", { "data-test": "problem-text" }, text),
-    ),
-    button(t(relogin ? "app.login-again" : "app.again"), again, { kind: "primary", test: "try-again" }),
-  );
-}
-
-/** Title and language, which need no login. */
-function mountHeader(header, title, t) {
-  const parts = header.querySelector(".header-title")
-    ? null
-    : [
-        element("div", { class: "header-title" }),
-        element("div", { class: "header-sync" }),
-        element(
-          "div",
-          { class: "header-tools" },
-          element("div", { class: "languages", role: "group" }),
-          element("div", { class: "header-user" }),
-        ),
-      ];
-  if (parts) header.replaceChildren(...parts);
-  // the page may have a heading of its own; there is but one h1
-  const heading = document.querySelector("main h1") ? "p" : "h1";
-  header.querySelector(".header-title").replaceChildren(icon("logo"), element(heading, { class: "title" }, title));
-  const languages = header.querySelector(".languages");
-  languages.setAttribute("aria-label", t("app.language"));
-  languages.replaceChildren(
-    ...[
-      ["en", "EN", "English"],
-      ["no", "NO", "Norsk"],
-    ].map(([code, short, whole]) =>
-      button(short, () => switchLanguage(code, languages), {
-        kind: "quiet",
-        label: `${short} ${whole}`,
-        pressed: currentLanguage() === code,
-        test: `language-${code}`,
-      }),
-    ),
-  );
-}
-
-function switchLanguage(code, languages) {
-  setLanguage(code);
-  languages.querySelector(`[data-test=language-${code}]`).focus();
-  tellFrames(code);
-}
-
-/** What needs a login and a client: in step or not, the messages, the user. */
-function joinHeader(header, app) {
-  const status = app.syncStatus;
-  const wire = element("wire-panel");
-  header.querySelector(".header-sync").replaceChildren(status);
-  header.querySelector(".languages").after(wire);
-  status.titled = app.titled;
-  status.client = app.client;
-  wire.client = app.client;
-  const user = header.querySelector(".header-user");
-  const show = () => {
-    const name =
-      app.user.name &&
-      element(
-        "span",
-        { "class": "user-name", "data-test": "user" },
-        icon("user"),
-        element("span", { class: "visually-hidden" }, `${app.t("app.user")}: `),
-        app.user.name,
-      );
-    user.replaceChildren(
-      ...[
-        name,
-        !app.smart.launched && button(app.t("app.logout"), () => app.logout.ask(), { kind: "quiet", test: "logout" }),
-      ].filter(Boolean),
-    );
-  };
-  document.addEventListener("language", show);
-  show();
 }

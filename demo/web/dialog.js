@@ -10,15 +10,16 @@ import { element } from "./dom.js";
  */
 export function confirmed({ title, texts, yes, no, test }) {
   const heading = element("h2", { id: `${test}-title` }, title);
+  const said = element("div", { id: `${test}-said` }, ...texts.map((text) => element("p", {}, text)));
   const answers = [
     element("button", { "value": "yes", "class": "button button-primary", "data-test": `${test}-yes` }, yes),
     element("button", { "value": "no", "class": "button", "autofocus": true, "data-test": `${test}-no` }, no),
   ];
   const dialog = element(
     "dialog",
-    { "aria-labelledby": heading.id, "data-test": test },
+    { "aria-labelledby": heading.id, "aria-describedby": said.id, "data-test": test },
     heading,
-    ...texts.map((text) => element("p", {}, text)),
+    said,
     element("form", { method: "dialog", class: "toolbar" }, ...answers),
   );
   document.body.append(dialog);

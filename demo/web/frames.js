@@ -1,8 +1,9 @@
-/** Between a page and the frame in it, each of an origin of its own: the language, and what would be lost with it. */
+/** Between a page and the frame in it, each of an origin of its own: the language, the logout, and what would be lost. */
 
 import { setLanguage } from "./i18n.js";
 
 const LANGUAGE = "fhircast-demo.language";
+const LOGOUT = "fhircast-demo.logout";
 const LOSSES = "fhircast-demo.losses";
 
 /** @returns {boolean} whether this page is in a frame of another one */
@@ -19,9 +20,43 @@ export function followLanguageAround() {
 
 /** @param {string} language of all frames in this page */
 export function tellFrames(language) {
+  post({ kind: LANGUAGE, language });
+}
+
+/**
+ * The user of this page has left, and so has that of its frames: they may not hear of it from the hub.
+ * @param {number} patience milliseconds that a frame has to answer
+ * @returns {Promise<void>} once the logins of all frames have ended
+ */
+export async function logOutFrames(patience) {
+  const answers = [...document.querySelectorAll("iframe")].map(
+    ({ contentWindow }) =>
+      new Promise((answered) => {
+        addEventListener("message", ({ source, data }) => source === contentWindow && data?.kind === LOGOUT && answered());
+      }),
+  );
+  post({ kind: LOGOUT });
+  await Promise.race([Promise.all(answers), new Promise((over) => setTimeout(over, patience))]);
+}
+
+function post(message) {
   for (const frame of document.querySelectorAll("iframe")) {
-    frame.contentWindow?.postMessage({ kind: LANGUAGE, language }, new URL(frame.src).origin);
+    frame.contentWindow?.postMessage(message, new URL(frame.src).origin);
   }
+}
+
+/**
+ * The user of a page in a frame leaves with that of the page around it.
+ * @param {string} around the origin of that page; no other one is heard
+ * @param {() => Promise<unknown>} follow until the logins have ended
+ */
+export function followLogoutAround(around, follow) {
+  if (!isEmbedded()) return;
+  addEventListener("message", async ({ source, origin, data }) => {
+    if (source !== window.parent || origin !== around || data?.kind !== LOGOUT) return;
+    await follow();
+    window.parent.postMessage({ kind: LOGOUT }, around);
+  });
 }
 
 /**

@@ -2,9 +2,9 @@
 
 import { confirmed } from "./dialog.js";
 import { button, element, icon } from "./dom.js";
-import { isEmbedded } from "./frames.js";
+import { followLogoutAround, isEmbedded, logOutFrames } from "./frames.js";
 import { hubWords } from "./hub-words.js";
-import { endLogins } from "./smart.js";
+import { ENDING, endLogins } from "./smart.js";
 
 /** Under this name the window remembers who has left, until somebody logs in. */
 const LEFT = "logged-out";
@@ -19,9 +19,9 @@ const FAREWELL = 100;
  * @typedef {object} Left
  * @property {string} name who has logged out
  * @property {boolean} lost whether something was not saved here
- * @property {string} [untold] why the others do not know; "" where they do
+ * @property {string} untold why the others do not know; "" where they do
  * @property {boolean} [trying] whether they are told again
- * @property {boolean} [open] whether the login server may take the next user for this one
+ * @property {boolean} open whether the login server may take the next user for this one
  */
 
 /** @returns {Left|null} who has logged out in this window, if nobody has logged in since */
@@ -57,6 +57,10 @@ export class Logout {
     // its handler may have to wait for others, such as that of a study which is long in coming
     app.client.onWire(({ kind, body }) => kind === "event" && isLogout(body) && this.follow());
     document.addEventListener("logged-out", () => this.#left || this.follow());
+    followLogoutAround(app.config.apps.ehr, () => {
+      if (!this.#left) this.follow();
+      return this.#ended;
+    });
     addEventListener("beforeunload", (event) => this.#left || (app.unsaved() && event.preventDefault()));
   }
 
@@ -73,13 +77,18 @@ export class Logout {
    * A page that stayed would show patients to whoever comes next. An own event comes here once the hub has it at last.
    */
   follow() {
-    if (!this.#left) this.#begin();
-    this.#left.untold = "";
+    if (!this.#left) this.#begin("");
     this.#end(); // not awaited: the hub waits for the acknowledgement
   }
 
+  /** The login has ended, and with it the client's means to tell anybody. */
+  giveUp() {
+    if (this.#left?.trying) this.#tellUntold(false);
+  }
+
   async #leave() {
-    this.#begin();
+    this.#begin(this.#app.t("hub.silent"));
+    addEventListener("beforeunload", this.#warn);
     const failure = await this.#client.publish(LOGOUT, context()).then(
       () => null,
       (error) => error,
@@ -88,10 +97,12 @@ export class Logout {
   }
 
   /** Nothing is to be seen from now on. The login ends even where the hub is away. */
-  #begin() {
+  #begin(untold) {
     const { t, user, unsaved } = this.#app;
-    this.#left = { name: user.name, lost: unsaved() };
-    this.#ended = endLogins(this.#app.smart, this.#app.hubSmart);
+    this.#left = { name: user.name, lost: unsaved(), untold, open: true };
+    const own = endLogins(this.#app.smart, this.#app.hubSmart).then((all) => (this.#left.open = !all));
+    this.#ended = Promise.all([own, logOutFrames(ENDING)]);
+    this.#remember();
     this.#page.left(() => leavingCard(t));
   }
 
@@ -99,8 +110,10 @@ export class Logout {
   async #end() {
     if (this.#isEnding) return;
     this.#isEnding = true;
+    this.#left.untold = "";
     removeEventListener("beforeunload", this.#warn);
-    await this.#remember();
+    await this.#ended;
+    this.#remember();
     await new Promise((over) => setTimeout(over, FAREWELL));
     this.#page.empty(); // a frame in it must not ask whether to stay
     await this.#client.stop();
@@ -110,15 +123,20 @@ export class Logout {
   /** The client tells the others again and again; meanwhile nobody may think that they know. */
   async #stayUntilTold(error) {
     if (this.#isEnding) return; // the answer was lost, and the hub has told the event back
-    Object.assign(this.#left, { untold: hubWords(error.message), trying: !error.isRefusal });
+    this.#left.untold = hubWords(error.message);
+    await this.#ended;
     this.#page.empty();
-    addEventListener("beforeunload", this.#warn);
-    await this.#remember();
-    if (this.#left.untold) this.#page.left(() => leftCard(this.#app.t, this.#left));
+    this.#remember();
+    if (this.#left.untold) this.#tellUntold(!error.isRefusal);
   }
 
-  async #remember() {
-    this.#left.open = !(await this.#ended);
+  #tellUntold(trying) {
+    this.#left.trying = trying;
+    if (!trying) removeEventListener("beforeunload", this.#warn);
+    this.#page.left(() => leftCard(this.#app.t, this.#left));
+  }
+
+  #remember() {
     for (const name of Object.keys(sessionStorage)) if (!KEPT.includes(name)) sessionStorage.removeItem(name);
     // whoever reloads stops the trying
     sessionStorage.setItem(LEFT, JSON.stringify({ ...this.#left, trying: false }));
@@ -163,7 +181,7 @@ export function leftCard(t, left) {
     element(
       "div",
       { class: "alert-text" },
-      element("h2", { "data-test": "who-left" }, t("left.title", { name: left.name || t("left.somebody") })),
+      element("h2", { "data-test": "who-left", "tabindex": "-1" }, t("left.title", { name: left.name || t("left.somebody") })),
       ...says.filter(Boolean).map((text) => element("p", {}, text)),
     ),
     // whoever logs in here ends the trying, and the others would never be told

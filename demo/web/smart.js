@@ -16,7 +16,7 @@ const ASK = "smart.logged-out";
 /** How a server of this demo says why it renews no token. */
 const LEFT = "the user has logged out";
 /** Milliseconds that a login server has to end a login. */
-const ENDING = 3000;
+export const ENDING = 3000;
 
 /** The login did not come about. `message` is a sentence for the user; `final`: only a new login helps. */
 export class LoginError extends Error {
@@ -190,7 +190,10 @@ export class Smart {
   async #renew() {
     if (!this.#kept.refreshToken) throw new LoginError(t("login.ended"));
     const answer = await tokens(this.#kept, { grant_type: "refresh_token", refresh_token: this.#kept.refreshToken });
+    const topic = this.context["hub.topic"];
     this.#kept = kept(this.#kept, answer);
+    // the session of this page has ended, by a logout that did not come here
+    if (this.context["hub.topic"] !== topic) document.dispatchEvent(new Event("logged-out"));
     // whoever has logged out meanwhile leaves nothing behind
     if (sessionStorage.getItem(KEPT + this.#kept.key)) keep(this.#kept);
     return this.#kept.accessToken;

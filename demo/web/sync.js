@@ -15,12 +15,13 @@ const UNTOLD = /^The others were not told of (\S+): (.*)$/s;
  * How a status reads.
  * @param {{connection: string, inSync: boolean, why: string, behind: string[]}} status
  * @param {(name: string) => string} [titled] what a participant is called here
- * @param {{untold?: {event: string, why: string} | null, isAway?: boolean}} [page] what the page itself knows: what the
- *   others were not told of, and that the hub does not answer
+ * @param {{untold?: {event: string, why: string} | null, isAway?: boolean, isAsking?: boolean}} [page] what the page
+ *   itself knows: what the others were not told of, that the hub does not answer, that the login server has not said yet
+ *   whether the user is still logged in
  * @returns {{state: "ok"|"busy"|"warn"|"bad", icon: string, word: string, why: string}} `why` is "" where there is
  *   nothing to say
  */
-export function inWords(status, titled = (name) => name, { untold = null, isAway = false } = {}) {
+export function inWords(status, titled = (name) => name, { untold = null, isAway = false, isAsking = false } = {}) {
   if (status.connection === "connecting") {
     return { state: "busy", icon: "wait", word: t("sync.connecting"), why: t("sync.connecting-why") };
   }
@@ -31,6 +32,7 @@ export function inWords(status, titled = (name) => name, { untold = null, isAway
   const isOwn = OWN.exec(status.why);
   if (isOwn) return outOfStep("sync.own", isOwn[1], isOwn[2]);
   if (isAway) return { state: "busy", icon: "question", word: t("sync.away"), why: t("sync.away-why") };
+  if (isAsking) return { state: "busy", icon: "wait", word: t("sync.checking"), why: t("sync.asking-why") };
   if (status.behind?.length) {
     return {
       state: "warn",
@@ -55,7 +57,7 @@ class SyncStatus extends HTMLElement {
   /** What a participant is called here. @type {((name: string) => string) | undefined} */
   titled = undefined;
   #client = null;
-  #page = { untold: null, isAway: false };
+  #page = { untold: null, isAway: false, isAsking: false };
   #remove = () => {};
   #actions = [];
   // both live regions are there from the start: screen readers do not speak what arrives together with its region
@@ -93,6 +95,12 @@ class SyncStatus extends HTMLElement {
   set isAway(isAway) {
     if (isAway === this.#page.isAway) return;
     this.#page.isAway = isAway;
+    this.#show();
+  }
+
+  /** @param {boolean} isAsking as of inWords */
+  set isAsking(isAsking) {
+    this.#page.isAsking = isAsking;
     this.#show();
   }
 

@@ -19,7 +19,7 @@ def demo() -> Iterator[RunningDemo]:
 
 @pytest.fixture
 def own_demo() -> Iterator[RunningDemo]:
-    """For a test that signs a report: the record keeps it, and no other test may find it signed."""
+    """For a test that leaves something behind: a signed report, a patient who is open."""
     with running_demo() as demo:
         yield demo
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from playwright.async_api import Browser, Route, expect
 
 from browser.test_access import is_fit
 from browser.test_story import AASE, HEAD, HEAD_UID, IRIS, REPORT, measure
-from browsing import Record, RunningDemo, Window, clinician, take_picture
+from browsing import Clinician, Record, RunningDemo, Window, clinician, take_picture
 
 #: What would be left of a patient somewhere: a name, a number, a note.
 TRACES = ("Bjørnstad", "Åse", "ANE-20407", "Slow wake-up", "No bleeding", "patient-1")
@@ -53,11 +56,12 @@ async def test_logging_out_blanks_every_window_and_the_next_user_begins_afresh(
         await chart.by("notes").fill("Slow wake-up")
         await second.by("wire-toggle").click()
         await ehr.by("logout").click()
-        await expect(ehr.by("logout-sure")).to_contain_text("logs Ingrid Nygård out of all applications")
+        await expect(ehr.by("logout-sure")).to_have_accessible_description(re.compile("logs Ingrid Nygård out of all"))
         await ehr.by("logout-sure-no").click()
         await reporting.in_step()
         await leave(ehr)
         await asyncio.gather(*(is_blank(window) for window in windows))
+        await expect(ehr.by("who-left")).to_be_focused()
         await reporting.sees("logged-out", "What was not saved in it is gone.")
         await take_picture("logout", *windows)
         await ehr.page.reload()
@@ -119,16 +123,30 @@ async def refuse(route: Route) -> None:
         await route.continue_()
 
 
-async def test_a_logout_that_is_not_told_is_not_said_to_be(browser: Browser, demo: RunningDemo) -> None:
-    """The page is blank at once, and says that the others may still show patients, until they are told."""
+@asynccontextmanager
+async def unheard(browser: Browser, demo: RunningDemo) -> AsyncIterator[tuple[Clinician, Record, Window]]:
+    """A record and a PACS that show a patient. Nothing that the record publishes gets through to the hub."""
     async with clinician(browser, demo) as at_desk:
         at_desk.may_complain = True
         ehr = await at_desk.log_in()
         await ehr.open_patient(AASE)
+        await ehr.chart().in_step()
         pacs = await at_desk.launch(ehr, "pacs")
         await ehr.page.route("**/api/hub", refuse)
+        yield at_desk, ehr, pacs
+
+
+async def test_a_logout_that_is_not_told_is_not_said_to_be(browser: Browser, demo: RunningDemo) -> None:
+    """The page is blank at once, and says that the others may still show patients, until they are told."""
+    async with unheard(browser, demo) as (at_desk, ehr, pacs):
+        ended: list[str] = []
+        at_desk.context.on(
+            "response", lambda answer: ended.append(answer.url) if answer.url.endswith("/end-session") else None
+        )
         await leave(ehr)
         await ehr.sees("logged-out", "could not be told, and may still show patients: the hub answered with status 502")
+        # the chart in the record's frame has a login of its own
+        assert {f"{demo.apps[name]}/end-session" for name in ("auth", "login")} <= set(ended)
         await is_blank(ehr, tries=True)
         await pacs.sees("patient-banner", "Åse")
         await take_picture("logout-untold", ehr)
@@ -141,12 +159,7 @@ async def test_a_logout_that_is_not_told_is_not_said_to_be(browser: Browser, dem
 
 async def test_a_reload_before_the_others_are_told_does_not_make_it_well(browser: Browser, demo: RunningDemo) -> None:
     """The page says that the others were not told. They ask the login server as soon as they have to connect again."""
-    async with clinician(browser, demo) as at_desk:
-        at_desk.may_complain = True
-        ehr = await at_desk.log_in()
-        await ehr.open_patient(AASE)
-        pacs = await at_desk.launch(ehr, "pacs")
-        await ehr.page.route("**/api/hub", refuse)
+    async with unheard(browser, demo) as (_, ehr, pacs):
         await leave(ehr)
         await ehr.sees("logged-out", "tries again")
         ehr.page.on("dialog", lambda dialog: dialog.accept())
@@ -156,6 +169,47 @@ async def test_a_reload_before_the_others_are_told_does_not_make_it_well(browser
         await pacs.in_step()
         demo.kill_hub()
         await is_blank(pacs)
+
+
+async def test_a_reload_before_the_hub_has_answered_says_so(browser: Browser, own_demo: RunningDemo) -> None:
+    """Nobody may think that the others know."""
+    async with unheard(browser, own_demo) as (_, ehr, _):
+        await ehr.page.route("**/api/hub", lambda _: asyncio.sleep(0))
+        await leave(ehr)
+        await expect(ehr.page.get_by_text("Logging out …")).to_be_visible()
+        kept = await ehr.page.evaluate("sessionStorage.getItem('logged-out')")
+        assert "the hub does not answer" in kept  # for a tab that dies now
+        ehr.page.on("dialog", lambda dialog: dialog.accept())
+        await ehr.page.reload()
+        await ehr.sees("logged-out", "were not told, and may still show patients")
+        await is_blank(ehr)
+
+
+async def test_a_page_whose_login_has_ended_says_that_it_tells_nobody_any_more(
+    browser: Browser, own_demo: RunningDemo
+) -> None:
+    """Once its token is over, it gets no other one."""
+    async with unheard(browser, own_demo) as (_, ehr, _):
+        await leave(ehr)
+        await ehr.sees("logged-out", "tries again")
+
+        async def expired(route: Route) -> None:
+            await route.fulfill(status=401, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
+
+        await ehr.page.route("**/api/hub", expired)
+        await ehr.sees("logged-out", "were not told, and may still show patients")
+        await is_blank(ehr)
+
+
+async def test_the_chart_in_a_window_of_its_own_logs_out_like_any_other(browser: Browser, demo: RunningDemo) -> None:
+    """Its token for the hub comes from the login of the house, and allows that."""
+    async with clinician(browser, demo) as at_desk:
+        ehr = await at_desk.log_in()
+        chart = Window(await at_desk.context.new_page())
+        await chart.page.goto(demo.apps["chart"])
+        await chart.in_step()
+        await leave(chart)
+        await asyncio.gather(is_blank(ehr), is_blank(chart))
 
 
 async def test_a_window_that_was_away_learns_of_the_logout(browser: Browser, demo: RunningDemo) -> None:
@@ -168,6 +222,40 @@ async def test_a_window_that_was_away_learns_of_the_logout(browser: Browser, dem
         demo.kill_hub()
         await leave(ehr)
         await asyncio.gather(is_blank(ehr), is_blank(pacs))
+
+
+async def test_a_window_in_another_browser_learns_of_the_logout_too(browser: Browser, demo: RunningDemo) -> None:
+    """Its own login goes on. The session that it showed has ended, and whoever logs in now has another one."""
+    async with clinician(browser, demo) as at_desk, clinician(browser, demo) as at_home:
+        at_desk.may_complain = at_home.may_complain = True
+        ehr, other = await at_desk.log_in(), await at_home.log_in()
+        await other.open_patient(AASE)
+        await other.in_step()
+        await other.page.route("**/api/hub", lambda route: route.abort())
+        demo.kill_hub()
+        await ehr.in_step()
+        await leave(ehr)
+        await is_blank(ehr)
+        await other.sees("patient-banner", "Åse")
+        await other.page.unroute("**/api/hub")
+        await is_blank(other)
+
+
+async def test_nobody_is_in_step_before_the_login_server_has_said_who_is_logged_in(
+    browser: Browser, demo: RunningDemo
+) -> None:
+    """A window that comes back may have missed the logout. It asks until it is answered."""
+    async with clinician(browser, demo) as at_desk:
+        at_desk.may_complain = True
+        ehr = await at_desk.log_in()
+        await ehr.in_step()
+        await ehr.page.route("**/token", lambda route: route.abort())
+        demo.kill_hub()
+        await ehr.sees("sync-why", "The login server has not said yet")
+        await ehr.page.reload()
+        await ehr.sees("sync-why", "The login server has not said yet")
+        await ehr.page.unroute("**/token")
+        await ehr.in_step()
 
 
 async def test_a_login_server_that_does_not_answer_is_told_of(browser: Browser, demo: RunningDemo) -> None:

@@ -7,6 +7,7 @@ import { messages } from "./messages.js";
 import { Notes } from "./notes.js";
 
 const EVENTS = "Patient-open Patient-close Home-open SyncError UserLogout heartbeat";
+const WRITTEN = ["fhircast/SyncError.write", "fhircast/UserLogout.write"];
 const HUB_SCOPE = EVENTS.split(" ").map((name) => `fhircast/${name}.read`);
 
 /** Answers to the session: which patient to show, and when not to. */
@@ -29,6 +30,6 @@ await startApp({
   messages,
   name: "Anaesthesia chart",
   scope: ["openid", "fhirUser", "online_access", "launch", "user/*.read", ...HUB_SCOPE].join(" "),
-  hubScope: ["openid", "fhirUser", "online_access", ...HUB_SCOPE, "fhircast/SyncError.write"].join(" "),
+  hubScope: ["openid", "fhirUser", "online_access", ...HUB_SCOPE, ...WRITTEN].join(" "),
   setUp,
 });

@@ -1,0 +1,185 @@
+/** What stands around each page: its header, and the place where is told why the page cannot go on, or who has left. */
+
+import { button, element, heightAs, icon } from "./dom.js";
+import { followLanguageAround, isEmbedded, tellFrames } from "./frames.js";
+import { currentLanguage, setLanguage, translatePage } from "./i18n.js";
+import { LoginError, forgetLogins } from "./smart.js";
+
+/** The frame of a page. What is told is told again when the language changes. */
+export class Page {
+  #t;
+  #header = document.querySelector("body > header") ?? element("header");
+  #place = element("div", { "class": "problem", "data-test": "problem" });
+  #told = null;
+  #isLeft = false;
+
+  /** @param {(key: string, values?: object) => string} t the texts of the page */
+  constructor(t) {
+    this.#t = t;
+    if (!this.#header.isConnected) document.body.prepend(this.#header);
+    this.#header.classList.add("header");
+    this.#header.after(this.#place);
+    heightAs("--header", this.#header);
+    this.#place.setAttribute("role", "main"); // until the page's own is shown
+    if (isEmbedded()) document.documentElement.classList.add("embedded");
+    document.addEventListener("language", () => {
+      translatePage(t);
+      this.#told?.();
+    });
+    followLanguageAround();
+    translatePage(t);
+  }
+
+  /** Whether a problem was told. */
+  get hasProblem() {
+    return Boolean(this.#told);
+  }
+
+  /** The login is on its way. */
+  starting() {
+    const text = this.#t("app.starting");
+    this.#place.replaceChildren(element("p", { role: "status", class: "starting" }, icon("wait"), text));
+  }
+
+  /** @param {{title: {en: string, no: string}}} config */
+  titled({ title }) {
+    const show = () => {
+      document.title = title[currentLanguage()];
+      mountHeader(this.#header, document.title, this.#t);
+    };
+    document.addEventListener("language", show);
+    show();
+  }
+
+  /** The page can be used. @param {import("./app.js").App} app */
+  ready(app) {
+    if (this.#isLeft) return;
+    this.#place.replaceChildren();
+    this.#place.removeAttribute("role");
+    document.documentElement.dataset.ready = "yes";
+    joinHeader(this.#header, app);
+  }
+
+  /**
+   * The page cannot go on.
+   * @param {Error|string} error
+   * @param {string} [before] a sentence that goes before the error's own
+   */
+  problem(error, before = "") {
+    if (this.#isLeft) return;
+    const text = error instanceof Error ? error.message : String(error);
+    this.#tell(() => problemCard(this.#t, [before, text].filter(Boolean).join(" "), error));
+  }
+
+  /** The user has left: nothing but the card is seen. @param {() => HTMLElement} card */
+  left(card) {
+    this.#isLeft = true;
+    document.body.classList.add("left");
+    this.#place.setAttribute("role", "main");
+    this.#tell(card);
+    if (!isEmbedded()) this.#place.querySelector("[tabindex]")?.focus(); // what had the focus is gone
+  }
+
+  /** Throws away all but the header's title and what is told. */
+  empty() {
+    for (const each of [...document.body.children]) if (![this.#header, this.#place].includes(each)) each.remove();
+    for (const each of this.#header.querySelectorAll(".header-sync, .header-user, wire-panel")) each.replaceChildren();
+  }
+
+  #tell(card) {
+    this.#told = () => this.#place.replaceChildren(card());
+    this.#told();
+  }
+}
+
+function problemCard(t, text, error) {
+  const relogin = error instanceof LoginError ? error.final : [401, 403].includes(error?.status);
+  const again = () => {
+    if (relogin) forgetLogins();
+    location.replace(location.pathname);
+  };
+  return element(
+    "div",
+    { class: "alert", role: "alert" },
+    icon("warn"),
+    element(
+      "div",
+      { class: "alert-text" },
+      element("strong", {}, t("app.problem")),
+      element("p", { "data-test": "problem-text" }, text),
+    ),
+    button(t(relogin ? "app.login-again" : "app.again"), again, { kind: "primary", test: "try-again" }),
+  );
+}
+
+/** Title and language, which need no login. */
+function mountHeader(header, title, t) {
+  const parts = header.querySelector(".header-title")
+    ? null
+    : [
+        element("div", { class: "header-title" }),
+        element("div", { class: "header-sync" }),
+        element(
+          "div",
+          { class: "header-tools" },
+          element("div", { class: "languages", role: "group" }),
+          element("div", { class: "header-user" }),
+        ),
+      ];
+  if (parts) header.replaceChildren(...parts);
+  // the page may have a heading of its own; there is but one h1
+  const heading = document.querySelector("main h1") ? "p" : "h1";
+  header.querySelector(".header-title").replaceChildren(icon("logo"), element(heading, { class: "title" }, title));
+  const languages = header.querySelector(".languages");
+  languages.setAttribute("aria-label", t("app.language"));
+  languages.replaceChildren(
+    ...[
+      ["en", "EN", "English"],
+      ["no", "NO", "Norsk"],
+    ].map(([code, short, whole]) =>
+      button(short, () => switchLanguage(code, languages), {
+        kind: "quiet",
+        label: `${short} ${whole}`,
+        pressed: currentLanguage() === code,
+        test: `language-${code}`,
+      }),
+    ),
+  );
+}
+
+function switchLanguage(code, languages) {
+  setLanguage(code);
+  languages.querySelector(`[data-test=language-${code}]`).focus();
+  tellFrames(code);
+}
+
+/** What needs a login and a client: in step or not, the messages, the user. */
+function joinHeader(header, app) {
+  const status = app.syncStatus;
+  const wire = element("wire-panel");
+  header.querySelector(".header-sync").replaceChildren(status);
+  header.querySelector(".languages").after(wire);
+  status.titled = app.titled;
+  status.client = app.client;
+  wire.client = app.client;
+  const user = header.querySelector(".header-user");
+  const show = () => {
+    const name =
+      app.user.name &&
+      element(
+        "span",
+        { "class": "user-name", "data-test": "user" },
+        icon("user"),
+        element("span", { class: "visually-hidden" }, `${app.t("app.user")}: `),
+        app.user.name,
+      );
+    user.replaceChildren(
+      ...[
+        name,
+        !app.smart.launched && button(app.t("app.logout"), () => app.logout.ask(), { kind: "quiet", test: "logout" }),
+      ].filter(Boolean),
+    );
+  };
+  document.addEventListener("language", show);
+  show();
+}
