@@ -40,6 +40,8 @@ export class Participants extends EventTarget {
   asked = 0;
   #app;
   #timer = 0;
+  /** When the question was put that was answered last, in whatever way. */
+  #answered = 0;
 
   /** @param {import("/shared/app.js").App} app */
   constructor(app) {
@@ -66,6 +68,8 @@ export class Participants extends EventTarget {
     if (!this.#isConnected) return;
     const asked = performance.now();
     const [state, all] = await this.#answer();
+    if (asked < this.#answered) return; // a later question was answered before
+    this.#answered = asked;
     if (all) Object.assign(this, { all, asked });
     this.#turned(this.#isConnected ? state : "away");
     this.#plan(EVERY);
