@@ -111,21 +111,11 @@ async function loggedIn(config, scope, hubScope, t) {
 /** @returns {App} */
 function appOf({ config, smart, hubSmart, t, name, page }) {
   const { context } = smart;
-  let asked = false;
   const giveUp = (error) => {
     page.problem(error);
     app.logout.giveUp();
   };
-  const token = async () => {
-    const isAgain = asked;
-    asked = true; // asked again, the token before was refused or is to outlive a new lease
-    try {
-      return await (isAgain ? hubSmart.freshToken() : hubSmart.accessToken());
-    } catch (error) {
-      if (error.final) giveUp(error); // the client goes on trying, which will not help
-      throw error;
-    }
-  };
+  const token = hubToken(hubSmart, giveUp);
   const app = {
     config,
     smart,
@@ -144,6 +134,21 @@ function appOf({ config, smart, hubSmart, t, name, page }) {
     unsaved: () => false,
   };
   return app;
+}
+
+/** The client's token function. `giveUp` hears of a login that has ended: the client goes on trying, which will not help. */
+function hubToken(hubSmart, giveUp) {
+  let asked = false;
+  return async () => {
+    const isAgain = asked;
+    asked = true; // asked again, the token before was refused or is to outlive a new lease
+    try {
+      return await (isAgain ? hubSmart.freshToken() : hubSmart.accessToken());
+    } catch (error) {
+      if (error.final) giveUp(error);
+      throw error;
+    }
+  };
 }
 
 /** The client connects in the background: a page whose hub is away is still a page. */

@@ -5,6 +5,12 @@ import { followLanguageAround, isEmbedded, tellFrames } from "./frames.js";
 import { currentLanguage, setLanguage, translatePage } from "./i18n.js";
 import { LoginError, forgetLogins } from "./smart.js";
 
+/** Code, short name, whole name. */
+const LANGUAGES = [
+  ["en", "EN", "English"],
+  ["no", "NO", "Norsk"],
+];
+
 /** The frame of a page. What is told is told again when the language changes. */
 export class Page {
   #t;
@@ -114,37 +120,35 @@ function problemCard(t, text, error) {
 
 /** Title and language, which need no login. */
 function mountHeader(header, title, t) {
-  const parts = header.querySelector(".header-title")
-    ? null
-    : [
-        element("div", { class: "header-title" }),
-        element("div", { class: "header-sync" }),
-        element(
-          "div",
-          { class: "header-tools" },
-          element("div", { class: "languages", role: "group" }),
-          element("div", { class: "header-user" }),
-        ),
-      ];
-  if (parts) header.replaceChildren(...parts);
+  if (!header.querySelector(".header-title")) header.replaceChildren(...headerParts());
   // the page may have a heading of its own; there is but one h1
   const heading = document.querySelector("main h1") ? "p" : "h1";
   header.querySelector(".header-title").replaceChildren(icon("logo"), element(heading, { class: "title" }, title));
   const languages = header.querySelector(".languages");
   languages.setAttribute("aria-label", t("app.language"));
-  languages.replaceChildren(
-    ...[
-      ["en", "EN", "English"],
-      ["no", "NO", "Norsk"],
-    ].map(([code, short, whole]) =>
-      button(short, () => switchLanguage(code, languages), {
-        kind: "quiet",
-        label: `${short} ${whole}`,
-        pressed: currentLanguage() === code,
-        test: `language-${code}`,
-      }),
+  languages.replaceChildren(...LANGUAGES.map((language) => languageButton(language, languages)));
+}
+
+function headerParts() {
+  return [
+    element("div", { class: "header-title" }),
+    element("div", { class: "header-sync" }),
+    element(
+      "div",
+      { class: "header-tools" },
+      element("div", { class: "languages", role: "group" }),
+      element("div", { class: "header-user" }),
     ),
-  );
+  ];
+}
+
+function languageButton([code, short, whole], languages) {
+  return button(short, () => switchLanguage(code, languages), {
+    kind: "quiet",
+    label: `${short} ${whole}`,
+    pressed: currentLanguage() === code,
+    test: `language-${code}`,
+  });
 }
 
 function switchLanguage(code, languages) {
@@ -162,24 +166,15 @@ function joinHeader(header, app) {
   status.titled = app.titled;
   status.client = app.client;
   wire.client = app.client;
-  const user = header.querySelector(".header-user");
-  const show = () => {
-    const name =
-      app.user.name &&
-      element(
-        "span",
-        { "class": "user-name", "data-test": "user" },
-        icon("user"),
-        element("span", { class: "visually-hidden" }, `${app.t("app.user")}: `),
-        app.user.name,
-      );
-    user.replaceChildren(
-      ...[
-        name,
-        !app.smart.launched && button(app.t("app.logout"), () => app.logout.ask(), { kind: "quiet", test: "logout" }),
-      ].filter(Boolean),
-    );
-  };
+  const show = () => header.querySelector(".header-user").replaceChildren(...userParts(app));
   document.addEventListener("language", show);
   show();
+}
+
+/** Who is logged in, and the way out. Whom the record launches leaves with the record. */
+function userParts({ t, user, smart, logout }) {
+  const before = element("span", { class: "visually-hidden" }, `${t("app.user")}: `);
+  const name = element("span", { "class": "user-name", "data-test": "user" }, icon("user"), before, user.name);
+  const leave = button(t("app.logout"), () => logout.ask(), { kind: "quiet", test: "logout" });
+  return [user.name && name, !smart.launched && leave].filter(Boolean);
 }

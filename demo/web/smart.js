@@ -61,24 +61,30 @@ export async function beginLogin(login) {
     launched: Boolean(login.launch),
   };
   sessionStorage.setItem(PENDING + state, JSON.stringify(pending));
-  const query = {
+  const query = authorizationRequest(login, { state, nonce, redirectUri, proof: await challenge(verifier) });
+  location.assign(`${found.authorization_endpoint}?${query}`);
+  return new Promise(() => {});
+}
+
+/** The authorization request of SMART App Launch 2.2. @returns {URLSearchParams} */
+function authorizationRequest({ clientId, scope, aud, launch, loginHint }, { state, nonce, redirectUri, proof }) {
+  const query = new URLSearchParams({
     response_type: "code",
-    client_id: login.clientId,
+    client_id: clientId,
     redirect_uri: redirectUri,
-    scope: login.scope,
+    scope,
     state,
     nonce,
-    aud: login.aud,
-    code_challenge: await challenge(verifier),
+    aud,
+    code_challenge: proof,
     code_challenge_method: "S256",
     ui_locales: htmlLanguage(currentLanguage()).slice(0, 2),
-  };
-  if (login.launch) query.launch = login.launch;
-  if (login.loginHint) query.login_hint = login.loginHint;
+  });
+  if (launch) query.set("launch", launch);
+  if (loginHint) query.set("login_hint", loginHint);
   // a launch names its user, and the login server takes nobody else for it
-  if (!login.launch && sessionStorage.getItem(ASK)) query.prompt = "login";
-  location.assign(`${found.authorization_endpoint}?${new URLSearchParams(query)}`);
-  return new Promise(() => {});
+  if (!launch && sessionStorage.getItem(ASK)) query.set("prompt", "login");
+  return query;
 }
 
 /**
