@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from playwright.async_api import Browser, Playwright, expect
+from playwright.async_api import Browser, Playwright, Route, expect
 
 from browsing import RunningDemo, asleep, clinician, launch_browser
 
@@ -98,3 +98,25 @@ async def test_a_lid_that_was_closed_for_a_minute(browser: Browser, demo: Runnin
         assert await pacs.page.evaluate("window.neverReloaded")
         await desk.close_patient()
     await laptop.close()
+
+
+async def test_an_older_list_of_participants_does_not_take_the_place_of_a_newer_one(
+    browser: Browser, demo: RunningDemo
+) -> None:
+    """Two questions may be on their way at once, and be answered the other way round."""
+    async with clinician(browser, demo) as ingrid:
+        ehr = await ingrid.log_in()
+        await ehr.participant("Hospital record", "in-step")
+        held: asyncio.Queue[Route] = asyncio.Queue()
+        await ehr.page.route("**/participants", held.put)
+        older = await held.get()
+        await ehr.open_patient(AASE)  # at every event the hub is asked anew
+        newer = await held.get()
+        newest = [{"name": "Newest", "state": "in sync"}]
+        await newer.fulfill(json=newest)
+        await ehr.participant("Newest", "in-step")
+        await older.fulfill(json=[{"name": "Older", "state": "in sync"}])
+        await held.get()  # the next question: the older answer was read long before
+        await expect(ehr.by("participant", name="Older")).to_have_count(0)
+        await ehr.page.unroute("**/participants")
+        await ehr.close_patient()
