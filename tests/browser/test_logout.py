@@ -290,3 +290,17 @@ async def test_an_application_that_the_record_launches_asks_nobody_again(browser
         await ehr.chart().sees("local-number", "ANE-20414")
         await ehr.chart().in_step()
         await leave(ehr)
+
+
+async def test_a_page_that_comes_back_out_of_the_browsers_memory_begins_anew(
+    browser: Browser, demo: RunningDemo
+) -> None:
+    """The user may have left since. Playwright's Chromium keeps no such page, so that the event is made here."""
+    async with clinician(browser, demo) as at_desk:
+        ehr = await at_desk.log_in()
+        await ehr.in_step()
+        await ehr.page.evaluate("window.neverReloaded = true")
+        async with ehr.page.expect_navigation():
+            await ehr.page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+        await ehr.in_step()
+        assert not await ehr.page.evaluate("window.neverReloaded")
