@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from clients.engine_driver import Driver
+from node import NODE
 
 _PLAYER = Path(__file__).parents[2] / "clients" / "javascript" / "test" / "engine-player.js"
 _MOST_STEPS = 24
@@ -186,9 +187,9 @@ def played_here(sequence: Sequence) -> list[Step]:
 class JavaScript:
     """The engine of JavaScript, in a process of its own."""
 
-    def __init__(self, node: str = "node") -> None:
+    def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [node, str(_PLAYER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+            [NODE, _PLAYER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
         )
 
     def __enter__(self) -> JavaScript:
@@ -238,10 +239,10 @@ def shrunk(sequence: Sequence, javascript: JavaScript) -> Sequence:
     return sequence
 
 
-def differences(seeds: range, node: str = "node") -> list[str]:
+def differences(seeds: range) -> list[str]:
     """Of the sequences of these seeds those that the engines play differently, as texts."""
     found = []
-    with JavaScript(node) as javascript:
+    with JavaScript() as javascript:
         for seed in seeds:
             if difference(random_sequence(seed), javascript):
                 fewest = shrunk(random_sequence(seed), javascript)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from clients.hub_contexts import HubContexts, RandomEvents
+from node import NODE
 
 _PLAYER = Path(__file__).parents[2] / "clients" / "javascript" / "test" / "contexts-player.js"
 _SEQUENCES, _EVENTS = 200, 40
@@ -23,7 +24,7 @@ _ACCEPTED, _MALFORMED, _CONFLICT = 202, 400, 409
 def played() -> Iterator[Callable[[Any], Any]]:
     """What JavaScript makes of a message; of None a new session."""
     process = subprocess.Popen(
-        ["node", str(_PLAYER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+        [NODE, _PLAYER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
     )
     assert process.stdin
     assert process.stdout

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -16,11 +15,11 @@ from websockets.asyncio.client import connect
 
 from clients.places import within
 from fhircast_client import Event, FHIRcastClient, HubError, Status, Timings
+from node import NODE
 from process.hub_process import PATIENCE, HubProcess, IssuerThread, Visitor, free_port, hub_process
 from process.nginx import needs_nginx, nginx
 from running import event
 
-NODE = Path(sys.executable).parent / "node"
 FOLLOW = Path(__file__).parent / "follow.mjs"
 TOPIC = "ingress"
 #: Requests that an ingress answers for the hub, before the hub is back: some of each client.

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from node import NODE
 from tools.reports import MOST, Report, read, reason
-
-NODE = Path(__file__).resolve().parents[2] / ".venv" / "bin" / "node"
 
 FINE = "def test_fine():\n    pass\n"
 FAILS = "def test_sum():\n    assert 1 + 1 == 3\n"
