@@ -16,6 +16,14 @@ from demo.records.store import WRITABLE, Resource, Store
 MAX_BODY, MAX_ENTRIES, MAX_KEPT = 1 << 20, 200, 5000
 
 _ID = re.compile(r"[A-Za-z0-9.-]{1,64}", re.ASCII)
+#: Type and id of a literal reference (FHIR R4, "Reference"). This server has several names: an absolute URL counts by its end.
+_LITERAL = re.compile(
+    r"(?:https?://[^\s?#]+/)?([A-Za-z]+/[A-Za-z0-9.-]{1,64})(?:/_history/[A-Za-z0-9.-]{1,64})?", re.ASCII
+)
+#: What names nothing of any server: an entry of the Bundle by its fullUrl, and what the resource contains.
+_WITHIN = ("urn:", "#")
+#: Lists of references, as the demo's pages and searches read them.
+_LISTS = ("result", "imagingStudy", "derivedFrom", "partOf")
 #: What is signed changes by an amendment alone, never silently.
 _SIGNED = {"final", "amended", "corrected", "appended"}
 _AMENDMENTS = _SIGNED - {"final"} | {"entered-in-error", "cancelled"}
@@ -97,6 +105,10 @@ def _check(resource: Resource, place: str) -> None:
         raise FhirError(422, "structure", f"{place}.resource.identifier: expected identifiers")
     if not isinstance(resource.get("encounter", {}), dict):
         raise FhirError(422, "structure", f"{place}.resource.encounter: expected a reference")
+    for member in _LISTS:
+        items = resource.get(member, [])
+        if not isinstance(items, list) or not all(isinstance(each, dict) and "reference" in each for each in items):
+            raise FhirError(422, "structure", f"{place}.resource.{member}: expected a list of references")
 
 
 def _subject(resource: Resource) -> str:
@@ -146,7 +158,7 @@ def etag(meta: Mapping[str, Any]) -> str:
 
 
 def _check_references(store: Store, changes: list[Change]) -> None:
-    """One transaction is about one patient, who is known here; so are the results of a report. Nothing of another patient gets in."""
+    """One transaction is about one patient, who is known here; so is all that it refers to. Nothing of another patient gets in."""
     coming = {change.name: change.resource for change in changes}
     subjects = {_subject(change.resource) for change in changes}
     (subject,) = subjects if len(subjects) == 1 else ("",)
@@ -156,22 +168,40 @@ def _check_references(store: Store, changes: list[Change]) -> None:
         kept = store.find(change.name)
         if kept is not None and _subject(kept) != subject:
             raise FhirError(422, "business-rule", f"{change.name} is of another patient")
-        for name in _references(change.resource, "result", "imagingStudy", "derivedFrom", "partOf"):
+        for name in _references(change):
             found = coming.get(name) or store.find(name)
             if found is None and name.startswith("Observation/"):
                 raise FhirError(422, "business-rule", f"{change.name}: a result is neither here nor in the Bundle")
-            if found is not None and _subject(found) != subject:
+            if found is not None and _patient(found) not in ("", subject):
                 raise FhirError(422, "business-rule", f"{change.name} refers to something of another patient")
 
 
-def _references(resource: Resource, *members: str) -> Iterator[str]:
-    for member in members:
-        items = resource.get(member, [])
-        for item in items if isinstance(items, list) else [None]:
-            reference = item.get("reference") if isinstance(item, dict) else None
-            if not isinstance(reference, str):
-                raise FhirError(422, "structure", f"{member}: expected a list of references")
-            yield reference
+def _patient(resource: Resource) -> str:
+    """Whom it is about; "" for nobody, such as a practitioner."""
+    return f"Patient/{resource['id']}" if resource["resourceType"] == "Patient" else _subject(resource)
+
+
+def _references(change: Change) -> Iterator[str]:
+    """Type and id of all that it refers to, at whatever depth. Raises FhirError for what is no reference."""
+    rest: list[Any] = [change.resource]
+    while rest:
+        each = rest.pop()
+        if isinstance(each, dict) and not isinstance(each.get("reference", {}), dict):
+            name = _literal(each["reference"])
+            if name is None:
+                raise FhirError(422, "value", f"{change.name}: expected a reference by type and id, or by URL")
+            yield name
+        rest.extend(each.values() if isinstance(each, dict) else each if isinstance(each, list) else ())
+
+
+def _literal(reference: Any) -> str | None:
+    """Such as "ImagingStudy/study-1"; "" for what names nothing of any server, None for what is no reference."""
+    if not isinstance(reference, str):
+        return None
+    if reference.startswith(_WITHIN):
+        return ""
+    found = _LITERAL.fullmatch(reference)
+    return found[1] if found else None
 
 
 def _is_here(store: Store, change: Change) -> bool:

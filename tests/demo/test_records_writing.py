@@ -189,11 +189,52 @@ OTHER = {"reference": "Patient/patient-2"}
         (report(subject=None), "subject"),
         (report(identifier=["R1"]), "identifier"),
         (report(encounter=[]), "encounter"),
+        (report(encounter={"reference": 7}), "expected a reference"),
+        (report(encounter={"reference": "Encounter?identifier=7"}), "expected a reference"),
     ],
 )
 async def test_what_does_not_fit_is_not_kept(client: httpx.AsyncClient, resource: Any, reason: str) -> None:
     """Nor is what comes with it."""
     assert reason in await refused(client, 422, put(observation()), put(resource))
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"encounter": {"reference": "Encounter/encounter-3"}},
+        {"imagingStudy": [{"reference": "http://records.example/fhir/ImagingStudy/study-7"}]},
+        {"imagingStudy": [{"reference": "http://127.0.0.1:8000/fhir/ImagingStudy/study-7"}]},
+        {"imagingStudy": [{"reference": "ImagingStudy/study-7/_history/1"}]},
+        {"performer": [{"reference": "Patient/patient-2"}]},
+        {"basedOn": [{"reference": "DiagnosticReport/report-2"}]},
+        {"extension": [{"url": "urn:x", "extension": [{"url": "urn:y", "valueReference": OTHER}]}]},
+        {"contained": [{"resourceType": "Media", "id": "m1", "subject": OTHER}]},
+    ],
+)
+async def test_nothing_of_another_patient_gets_in_by_any_reference(
+    client: httpx.AsyncClient, members: dict[str, Any]
+) -> None:
+    """Of whatever member, at whatever depth, and in whichever of its forms."""
+    assert "another patient" in await refused(client, 422, put(observation()), put(report(**members)))
+
+
+async def test_an_observation_that_is_kept_belongs_to_its_patient(client: httpx.AsyncClient) -> None:
+    theirs = observation("o2", subject=OTHER, derivedFrom=[{"reference": "ImagingStudy/study-7"}])
+    await saved(client, put(theirs))
+    panel = observation(hasMember=[{"reference": "Observation/o2"}])
+    assert "another patient" in await refused(client, 422, put(panel))
+
+
+async def test_what_is_of_nobody_and_what_is_elsewhere_may_be_referred_to(client: httpx.AsyncClient) -> None:
+    signed = report(
+        encounter={"reference": "http://records.example/fhir/Encounter/encounter-1"},
+        performer=[{"reference": "Practitioner/practitioner-1"}, {"display": "A department"}],
+        resultsInterpreter=[{"reference": "https://elsewhere.example/fhir/Practitioner/p9"}],
+        basedOn=[{"identifier": {"value": "A-1"}}],
+        specimen=[{"reference": "#s1"}],
+        media=[{"link": {"reference": "urn:uuid:c757873d-ec9a-4326-a141-556f43239520"}}],
+    )
+    await saved(client, put(signed | {"contained": [{"resourceType": "Specimen", "id": "s1"}]}))
 
 
 async def test_two_patients_are_never_in_one_transaction(client: httpx.AsyncClient) -> None:
