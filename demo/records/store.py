@@ -22,8 +22,8 @@ class Store:
 
     def __init__(self, resources: Iterable[Resource]) -> None:
         self._types: dict[str, dict[str, Resource]] = {type_: {} for type_ in WRITABLE}
-        #: How often something was written.
-        self.written = 0
+        #: The bytes of each resource that was written, by type and id.
+        self.written: dict[str, int] = {}
         for resource in resources:
             self._types.setdefault(resource["resourceType"], {})[resource["id"]] = resource
 
@@ -48,7 +48,7 @@ class Store:
     def put(self, resource: Resource) -> None:
         """Keep it, in the place of the one with this type and id."""
         self._types[resource["resourceType"]][resource["id"]] = resource
-        self.written += 1
+        self.written[f"{resource['resourceType']}/{resource['id']}"] = size(resource)
 
     def copy(self) -> Store:
         """Another one, with the same in it."""
@@ -58,6 +58,11 @@ class Store:
         """What a resource refers to: {"reference": "Patient/patient-1"}. Raises KeyError where there is no such."""
         type_, _, id_ = reference["reference"].partition("/")
         return self._types[type_][id_]
+
+
+def size(resource: Resource) -> int:
+    """Its bytes as JSON."""
+    return len(json.dumps(resource, ensure_ascii=False).encode())
 
 
 @cache

@@ -10,10 +10,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from demo.records.outcome import FhirError
-from demo.records.store import WRITABLE, Resource, Store
+from demo.records.store import WRITABLE, Resource, Store, size
 
-#: Bytes of a body; entries of a Bundle; resources that are kept beside the demo's own.
-MAX_BODY, MAX_ENTRIES, MAX_KEPT = 1 << 20, 200, 5000
+#: Bytes of a body; entries of a Bundle.
+MAX_BODY, MAX_ENTRIES = 1 << 20, 200
+#: Resources that are kept beside the demo's own, and their bytes.
+MAX_KEPT, MAX_KEPT_BYTES = 5000, 64 << 20
 
 _ID = re.compile(r"[A-Za-z0-9.-]{1,64}", re.ASCII)
 #: Type and id of a literal reference (FHIR R4, "Reference"). This server has several names: an absolute URL counts by its end.
@@ -134,16 +136,22 @@ def transaction(store: Store, changes: list[Change], now: datetime | None = None
     new = [change for change in changes if not _is_here(store, change)]
     for change in new:
         _check_version(store, change)
-    if store.written + len(new) > MAX_KEPT:
-        raise FhirError(507, "no-store", "there is no room for more")
     updated = (now or datetime.now(UTC)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     created = {change.name for change in new if store.find(change.name) is None}
-    for change in new:
-        version = str(_version(store, change) + 1)
-        meta = {**_meta(change.resource), "versionId": version, "lastUpdated": updated}
-        store.put({**change.resource, "meta": meta})
+    kept = {change.name: _next(store, change, updated) for change in new}
+    written = store.written | {name: size(resource) for name, resource in kept.items()}
+    if len(written) > MAX_KEPT or sum(written.values()) > MAX_KEPT_BYTES:
+        raise FhirError(507, "no-store", "there is no room for more")
+    for resource in kept.values():
+        store.put(resource)
     entries = [_answer(store, change, created) for change in changes]
     return {"resourceType": "Bundle", "type": "transaction-response", "entry": entries}
+
+
+def _next(store: Store, change: Change, updated: str) -> Resource:
+    """The resource as the next version of what is here."""
+    version = str(_version(store, change) + 1)
+    return {**change.resource, "meta": {**_meta(change.resource), "versionId": version, "lastUpdated": updated}}
 
 
 def _answer(store: Store, change: Change, created: set[str]) -> Resource:

@@ -281,10 +281,20 @@ async def test_what_is_no_transaction_is_refused(client: httpx.AsyncClient) -> N
 
 
 async def test_there_is_an_end_to_what_is_kept(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What replaces its earlier version takes no more room."""
     monkeypatch.setattr(writing, "MAX_KEPT", 1)
     assert "no room" in await refused(client, 507, put(report()), put(observation()))
-    await saved(client, put(report()))
+    for text in ("one", "two", "three"):
+        await saved(client, put(report(status="preliminary", conclusion=text)))
     assert (await save(client, put(observation()))).status_code == 507
+
+
+async def test_there_is_an_end_to_its_bytes(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "MAX_KEPT_BYTES", 1000)
+    for text in ("x" * 600, "y" * 600):
+        await saved(client, put(report(status="preliminary", conclusion=text)))
+    assert "no room" in await refused(client, 507, put(observation(note=[{"text": "z" * 600}])))
+    assert "no room" in await refused(client, 507, put(report(status="preliminary", conclusion="é" * 600)))
 
 
 async def test_any_page_may_write_with_a_token_of_its_own(client: httpx.AsyncClient) -> None:
