@@ -166,7 +166,7 @@ class Window:
 
     async def consent(self) -> None:
         """Where it is asked for; then until the page is in step."""
-        allow, step = self.page.get_by_role("button", name="Allow", exact=True), self.by("sync-status", state="ok")
+        allow, step = self.page.locator("button[value=allow]"), self.by("sync-status", state="ok")
         await expect(allow.or_(step)).to_be_visible()
         if await allow.is_visible():
             await allow.click()

@@ -15,13 +15,17 @@ const UNTOLD = /^The others were not told of (\S+): (.*)$/s;
  * How a status reads.
  * @param {{connection: string, inSync: boolean, why: string, behind: string[]}} status
  * @param {(name: string) => string} [titled] what a participant is called here
- * @param {{untold?: {event: string, why: string} | null, isAway?: boolean, isAsking?: boolean}} [page] what the page
- *   itself knows: what the others were not told of, that the hub does not answer, that the login server has not said yet
- *   whether the user is still logged in
+ * @param {object} [page] what the page itself knows
+ * @param {{event: string, why: string} | null} [page.untold] what the others were not told of
+ * @param {boolean} [page.isAway] whether the hub does not answer
+ * @param {boolean} [page.isAsking] whether the login server has not said yet if the user is still logged in
+ * @param {(reason: string) => string} [page.reworded] why the page did not follow, in the user's language; "" where the
+ *   page has no words for that, and the wire is quoted
  * @returns {{state: "ok"|"busy"|"warn"|"bad", icon: string, word: string, why: string}} `why` is "" where there is
  *   nothing to say
  */
-export function inWords(status, titled = (name) => name, { untold = null, isAway = false, isAsking = false } = {}) {
+export function inWords(status, titled = (name) => name, page = {}) {
+  const { untold = null, isAway = false, isAsking = false, reworded } = page;
   if (status.connection === "connecting") {
     return { state: "busy", icon: "wait", word: t("sync.connecting"), why: t("sync.connecting-why") };
   }
@@ -30,7 +34,7 @@ export function inWords(status, titled = (name) => name, { untold = null, isAway
   const [, event, why] = UNTOLD.exec(status.why) ?? [null, untold?.event, untold?.why];
   if (event) return outOfStep("sync.untold", event, hubWords(why));
   const isOwn = OWN.exec(status.why);
-  if (isOwn) return outOfStep("sync.own", isOwn[1], isOwn[2]);
+  if (isOwn) return outOfStep("sync.own", isOwn[1], reworded?.(isOwn[2]) || t("sync.wire", { reason: isOwn[2] }));
   if (isAway) return { state: "busy", icon: "question", word: t("sync.away"), why: t("sync.away-why") };
   if (isAsking) return { state: "busy", icon: "wait", word: t("sync.checking"), why: t("sync.asking-why") };
   if (status.behind?.length) {
@@ -57,7 +61,7 @@ class SyncStatus extends HTMLElement {
   /** What a participant is called here. @type {((name: string) => string) | undefined} */
   titled = undefined;
   #client = null;
-  #page = { untold: null, isAway: false, isAsking: false };
+  #page = { untold: null, isAway: false, isAsking: false, reworded: undefined };
   #remove = () => {};
   #actions = [];
   // both live regions are there from the start: screen readers do not speak what arrives together with its region
@@ -101,6 +105,12 @@ class SyncStatus extends HTMLElement {
   /** @param {boolean} isAsking as of inWords */
   set isAsking(isAsking) {
     this.#page.isAsking = isAsking;
+    this.#show();
+  }
+
+  /** @param {(reason: string) => string} reworded as of inWords */
+  set reworded(reworded) {
+    this.#page.reworded = reworded;
     this.#show();
   }
 

@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import Browser, Page, Route, expect
 
 from browser.test_access import is_fit
-from browser.test_story import AASE, HEAD, IRIS
+from browser.test_story import AASE, HEAD, IRIS, SPINE, WOJCIECH
 from browsing import Record, RunningDemo, Window, clinician, take_picture
 
 HUB = "**/api/hub"
@@ -106,6 +106,37 @@ async def test_a_reload_does_not_jump(browser: Browser, demo: RunningDemo, choic
         await ehr.page.reload()
         await ehr.sees("patient-banner", name)
         await ehr.in_step()
+
+
+async def test_a_refusal_is_in_english_on_the_wire_and_in_the_users_language_in_the_own_window(
+    browser: Browser, demo: RunningDemo
+) -> None:
+    """Another application quotes what came over the wire."""
+    async with clinician(browser, demo, locale="nb-NO") as ingrid:
+        ehr = await ingrid.log_in()
+        await ehr.open_patient(AASE)
+        other = Record(await ingrid.context.new_page())
+        await other.page.route("**/fhir/Patient?**", without_iris)
+        await other.page.goto(demo.apps["ehr"])
+        await other.sees("patient-banner", "Åse")
+        await ehr.open_patient(IRIS)
+        await other.sees("sync-why", "journalen kjenner ikke denne pasienten")
+        await ehr.sees("refusals", "fulgte ikke: «the record does not know this patient»")
+        await ehr.open_patient(WOJCIECH)
+        await other.sees("patient-banner", "Wojciech")
+        pacs = await ingrid.launch(ehr, "pacs")
+        await ehr.open_part(SPINE)
+        await pacs.sees("sync-why", "arkivet har ikke undersøkelsen")
+        await ehr.sees("refusals", "fulgte ikke: «No study here")
+        await ehr.close_patient()
+
+
+async def without_iris(route: Route) -> None:
+    """As a record that does not know her."""
+    answer = await route.fetch()
+    found = await answer.json()
+    found["entry"] = [entry for entry in found["entry"] if entry["resource"]["id"] != IRIS]
+    await route.fulfill(response=answer, json=found)
 
 
 async def test_a_close_that_is_not_told_leaves_nobody_here_and_says_so(browser: Browser, demo: RunningDemo) -> None:

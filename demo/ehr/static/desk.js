@@ -6,6 +6,9 @@ import { Untold } from "./untold.js";
 
 const NOT_SHARED = "not-shared";
 const PARTS = ["Encounter", "ImagingStudy", "DiagnosticReport", "Observation"];
+/** Why this window does not follow, in the language of the wire: other applications show it. */
+const UNKNOWN = "the record does not know this patient";
+const HELD = "another patient is shown, and the others were not told";
 /** What the record server keeps: no status of the session comes before this one. */
 const SIGNED = "final";
 
@@ -182,7 +185,7 @@ export class Desk extends EventTarget {
       ? (this.patients.find((one) => share(one, sent, same)) ?? this.patients.find((one) => one.id === sent.id))
       : this.patients.find((one) => subject.endsWith(`/${one.id}`));
     // an id alone may be another server's: numbers that differ say that it is another patient
-    if (!known || (sent && share(known, sent, differs))) throw new Refuse(this.#app.t("patient.unknown"));
+    if (!known || (sent && share(known, sent, differs))) throw new Refuse(UNKNOWN);
     return known;
   }
 
@@ -239,7 +242,7 @@ export class Desk extends EventTarget {
 
   /** A reload must not change whom this window shows without a word: the clinician decides. */
   #refuseWhileHeld(patient) {
-    if (this.untold.isHeld && patient?.id !== this.patient?.id) throw new Refuse(this.#app.t("held"));
+    if (this.untold.isHeld && patient?.id !== this.patient?.id) throw new Refuse(HELD);
   }
 
   /** The resources that go with an anchor: the patient, and for a report its study. */

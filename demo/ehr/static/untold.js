@@ -46,6 +46,10 @@ export class Untold {
 export function showUntold(app, desk) {
   const tell = { label: () => app.t("tell-others"), run: () => desk.tellOthers(), test: "tell-others" };
   const follow = { label: () => app.t("follow-others"), run: () => desk.followOthers(), test: "follow-others" };
+  app.syncStatus.reworded = (reason) => {
+    const [key, said] = [`own.${reason}`, app.t(`own.${reason}`)];
+    return said === key ? "" : said;
+  };
   const render = () => {
     const { event, why, isHeld } = desk.untold;
     app.syncStatus.untold = event ? { event, why } : null;

@@ -1,6 +1,7 @@
 /** The list of measurements beside the image. */
 
 import { button, element, icon } from "/shared/dom.js";
+import { hubWords } from "/shared/hub-words.js";
 
 export class MeasurementList {
   #list;
@@ -65,7 +66,7 @@ export class MeasurementList {
       choose,
       state !== "signed" && this.#delete(item, length),
       state !== "shared" && this.#unshared(item, length),
-      problem && element("p", { class: "alert", role: "alert" }, this.#t("measurement.failed", { why: problem })),
+      problem && element("p", { class: "alert", role: "alert" }, this.#t("measurement.failed", { why: hubWords(problem) })),
     );
   }
 

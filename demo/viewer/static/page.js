@@ -6,7 +6,7 @@ import { translatePage } from "/shared/i18n.js";
 import { lessMotion } from "./cine.js";
 import { MeasurementList } from "./measurement-list.js";
 import { Picture } from "./picture.js";
-import { refusalText } from "./refusal.js";
+import { refusalText, refusalWords } from "./refusal.js";
 import { SeriesList } from "./series-list.js";
 import { setText } from "./text.js";
 import { Tools } from "./tools.js";
@@ -58,6 +58,7 @@ export class Page {
       heading: document.getElementById("measurements-title"),
     });
     this.#listen();
+    app.syncStatus.reworded = (said) => this.#reworded(said);
     document.addEventListener("language", () => {
       this.#hush();
       this.render();
@@ -210,6 +211,12 @@ export class Page {
     if (text === (region.querySelector("p")?.textContent ?? "")) return; // an alert that comes again is read again
     const again = reason && MAY_PASS.includes(reason.name) && (() => this.#app.client.catchUp());
     region.replaceChildren(...(text ? [refusalCard(t, text, again)] : []));
+  }
+
+  /** The status of the header gives the reason in the words of the page. */
+  #reworded(said) {
+    const { reason } = this.#instead;
+    return reason?.message === said ? refusalWords(this.#app.t, reason) : "";
   }
 
   #sayOf(what, item) {

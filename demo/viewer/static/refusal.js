@@ -4,11 +4,20 @@
  * @param {(key: string, values?: object) => string} t
  * @param {Error & {differing?: string[]}} reason
  * @param {string} viewer the name of this viewer
- * @returns {string}
+ * @returns {string} a sentence
  */
 export function refusalText(t, reason, viewer) {
-  if (reason.name === "Mismatch" && !reason.differing?.length) return t("refused.subject", { viewer });
+  return t("refused.said", { viewer, why: refusalWords(t, reason) });
+}
+
+/**
+ * @param {(key: string, values?: object) => string} t
+ * @param {Error & {differing?: string[]}} reason
+ * @returns {string} the part of a sentence that says why; what nobody has words for is quoted
+ */
+export function refusalWords(t, reason) {
+  if (reason.name === "Mismatch" && !reason.differing?.length) return t("refused.subject");
   const key = `refused.${reason.name}`;
   const what = (reason.differing ?? []).map((each) => t(`what.${each}`)).join(t("what.and"));
-  return t(t(key) === key ? "refused.other" : key, { viewer, what, reason: reason.message });
+  return t(t(key) === key ? "refused.wire" : key, { what, reason: reason.message });
 }
