@@ -17,6 +17,14 @@ HUB = "**/api/hub"
 GATEWAY = {"status": 502, "content_type": "text/html", "body": "<h1>Bad gateway</h1>"}
 REFUSAL = {"status": 403, "content_type": "text/plain", "body": "not now"}
 
+#: Keeps the ids of all patients that are shown from now on.
+WATCH = """() => {
+  const banner = document.querySelector("patient-banner");
+  window.shown = [];
+  const keep = () => window.shown.push(banner.dataset.patient);
+  new MutationObserver(keep).observe(banner, { attributes: true });
+}"""
+
 
 @asynccontextmanager
 async def unheard(page: Page, **answer: object) -> AsyncIterator[None]:
@@ -85,6 +93,21 @@ async def test_the_others_are_told_without_a_click_once_the_hub_is_there(browser
         await expect(ehr.by("trouble")).to_be_hidden()
 
 
+async def test_whoever_goes_back_before_the_hub_is_there_has_told_the_others(
+    browser: Browser, demo: RunningDemo
+) -> None:
+    """What this window and the others show already is given to no handler."""
+    async with at_desk(browser, demo) as (ehr, pacs):
+        async with unheard(ehr.page, **GATEWAY):
+            await ehr.open_patient(IRIS)
+            await is_out_of_step(ehr, "Sokki")
+            await ehr.open_patient(AASE)
+            await is_out_of_step(ehr, "Åse")
+        await ehr.in_step()
+        await expect(ehr.by("trouble")).to_be_hidden()
+        await pacs.sees("patient-banner", "Åse")
+
+
 @pytest.mark.parametrize(("choice", "name"), [("tell-others", "Sokki"), ("follow-others", "Åse")])
 async def test_a_reload_does_not_jump(browser: Browser, demo: RunningDemo, choice: str, name: str) -> None:
     """The window shows whom it showed, says that the others do not, and lets the clinician choose."""
@@ -106,6 +129,45 @@ async def test_a_reload_does_not_jump(browser: Browser, demo: RunningDemo, choic
         await ehr.page.reload()
         await ehr.sees("patient-banner", name)
         await ehr.in_step()
+
+
+@pytest.mark.parametrize("answer", [GATEWAY, REFUSAL], ids=["gateway", "refusal"])
+async def test_what_was_not_told_can_be_given_up(
+    browser: Browser, demo: RunningDemo, answer: dict[str, object]
+) -> None:
+    """Without a reload, and while the hub takes nothing: what was given up is never told afterwards."""
+    async with at_desk(browser, demo) as (ehr, pacs):
+        await ehr.open_part(HEAD)
+        await expect(pacs.by("viewer")).to_have_attribute("data-study", HEAD)
+        await pacs.page.evaluate(WATCH)
+        async with unheard(ehr.page, **answer):
+            await ehr.open_patient(IRIS)
+            await is_out_of_step(ehr, "Sokki")
+            await is_fit(ehr.page, "the record, what was not told can be given up")
+            await ehr.by("follow-others").click()
+            await ehr.sees("sync-why", "The others were not told of ImagingStudy-open")
+            await ehr.sees("patient-banner", "Åse")
+        if answer is REFUSAL:
+            await ehr.by("follow-others").click()
+        for window in (ehr, pacs):
+            await window.sees("patient-banner", "Åse")
+            await window.in_step()
+        await expect(ehr.by("follow-others")).to_have_count(0)
+        assert "patient-2" not in await pacs.page.evaluate("window.shown")
+
+
+async def test_what_was_not_told_can_be_given_up_where_nobody_is_open(browser: Browser, demo: RunningDemo) -> None:
+    async with at_desk(browser, demo) as (ehr, pacs):
+        await ehr.close_patient()
+        await pacs.sees("patient-banner", "No patient is open")
+        async with unheard(ehr.page, **GATEWAY):
+            await ehr.open_patient(IRIS)
+            await is_out_of_step(ehr, "Sokki")
+            await ehr.by("follow-others").click()
+            await expect(ehr.by("welcome")).to_be_visible()
+        for window in (ehr, pacs):
+            await window.in_step()
+            await window.sees("patient-banner", "No patient is open")
 
 
 async def test_a_refusal_is_in_english_on_the_wire_and_in_the_users_language_in_the_own_window(

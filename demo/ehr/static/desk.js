@@ -9,6 +9,8 @@ const PARTS = ["Encounter", "ImagingStudy", "DiagnosticReport", "Observation"];
 /** Why this window does not follow, in the language of the wire: other applications show it. */
 const UNKNOWN = "the record does not know this patient";
 const HELD = "another patient is shown, and the others were not told";
+/** How the client's status says that the others may not know yet, and what hides that. */
+const NOT_TOLD = /^The others were not told of |^This application |was shown here after the newer /;
 /** What the record server keeps: no status of the session comes before this one. */
 const SIGNED = "final";
 
@@ -46,6 +48,7 @@ export class Desk extends EventTarget {
     super();
     this.#app = app;
     this.untold = new Untold(app.user.fhirUser);
+    app.client.onStatus((status) => this.#noteTold(status));
   }
 
   /** Read the patients, and show again whom this window showed and the others do not know of. Throws FhirError. */
@@ -120,21 +123,24 @@ export class Desk extends EventTarget {
   }
 
   /**
-   * What the others were not told of is given up: this window shows what they show. They think that it does not, until an
-   * event proves the contrary.
+   * What the others were not told of is given up: this window shows what they show, and publishes that. An own event that is
+   * newer ends the client's repeating of the older, and proves to the others that this window follows.
    */
   async followOthers() {
-    const { client } = this.#app;
-    this.#settled();
-    await client.catchUp();
-    const event = client.context?.event;
-    if (event) await this.#share(event.name, () => client.publish(event.name, event.context));
-    else await this.#show(null);
+    const { untold } = this;
+    const current = await this.#app.client.fetch().catch(() => this.#app.client.context);
+    if (!untold.event) return; // told meanwhile, or something else was followed
+    const { name, context } = current?.event ?? { name: "Home-open", context: [] };
+    const patient = current && this.#known(current.event);
+    if (current && !patient) return this.failed("patient.unknown");
+    untold.isHeld = false;
+    await Promise.all([this.#show(patient), this.#share(name, (client) => client.publish(name, context))]);
   }
 
   /** Another application opened a patient, or something of one. Raises Refuse for whom the record does not know. */
   async follow(event) {
     const patient = this.#known(event);
+    if (!patient) throw new Refuse(UNKNOWN);
     this.#refuseWhileHeld(patient);
     this.#settled();
     if (patient.id !== this.patient?.id) await this.#show(patient);
@@ -178,6 +184,7 @@ export class Desk extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
+  /** @returns {object | null} the patient of an open, as the record has them; null where it is not certain who that is */
   #known(event) {
     const sent = event.resource("patient");
     const subject = event.context.map((item) => item.resource?.subject?.reference).find(Boolean) ?? "";
@@ -185,8 +192,7 @@ export class Desk extends EventTarget {
       ? (this.patients.find((one) => share(one, sent, same)) ?? this.patients.find((one) => one.id === sent.id))
       : this.patients.find((one) => subject.endsWith(`/${one.id}`));
     // an id alone may be another server's: numbers that differ say that it is another patient
-    if (!known || (sent && share(known, sent, differs))) throw new Refuse(UNKNOWN);
-    return known;
+    return known && !(sent && share(known, sent, differs)) ? known : null;
   }
 
   async #show(patient) {
@@ -228,9 +234,15 @@ export class Desk extends EventTarget {
       if (tellsAll) this.#settled();
     } catch (error) {
       const why = hubWords(error.message);
-      if (tellsAll || !this.untold.event) this.untold.failed(name, why, publish, this.patient?.id ?? "");
+      const failure = { event: name, why, tell: publish, isTried: error.isRefusal === false };
+      if (tellsAll || !this.untold.event) this.untold.failed({ ...failure, patient: this.patient?.id ?? "" });
       this.failed(NOT_SHARED, { why });
     }
+  }
+
+  /** The client tells what it tries again by itself. No handler is called where this window shows that already. */
+  #noteTold({ connection, why }) {
+    if (this.untold.isTried && connection === "connected" && !NOT_TOLD.test(why)) this.#settled();
   }
 
   /** This window shows what the others were told of. */

@@ -11,6 +11,8 @@ export class Untold {
   patient = "";
   /** Tells the others; null after a reload. @type {((client: object) => Promise<unknown>) | null} */
   tell = null;
+  /** Whether the client tells it again by itself. */
+  isTried = false;
   /** Whether the window was loaded again since: the client then knows nothing of it. */
   isHeld = false;
   #user;
@@ -24,20 +26,15 @@ export class Untold {
     Object.assign(this, { event, why, patient, isHeld: true });
   }
 
-  /**
-   * @param {string} event its name
-   * @param {string} why
-   * @param {(client: object) => Promise<unknown>} tell
-   * @param {string} patient
-   */
-  failed(event, why, tell, patient) {
-    Object.assign(this, { event, why, tell, patient });
+  /** @param {Pick<Untold, "event" | "why" | "patient" | "tell" | "isTried">} failure */
+  failed({ event, why, patient, tell, isTried }) {
+    Object.assign(this, { event, why, patient, tell, isTried });
     sessionStorage.setItem(KEPT, JSON.stringify({ user: this.#user, event, why, patient }));
   }
 
   /** The others know, or it is given up. */
   settled() {
-    Object.assign(this, { event: "", why: "", tell: null, patient: "", isHeld: false });
+    Object.assign(this, { event: "", why: "", tell: null, patient: "", isTried: false, isHeld: false });
     sessionStorage.removeItem(KEPT);
   }
 }
@@ -51,9 +48,9 @@ export function showUntold(app, desk) {
     return said === key ? "" : said;
   };
   const render = () => {
-    const { event, why, isHeld } = desk.untold;
+    const { event, why } = desk.untold;
     app.syncStatus.untold = event ? { event, why } : null;
-    app.syncStatus.actions = event ? [tell, ...(isHeld ? [follow] : [])] : [];
+    app.syncStatus.actions = event ? [tell, follow] : [];
   };
   desk.addEventListener("change", render);
   render();
