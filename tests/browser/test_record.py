@@ -205,6 +205,25 @@ async def test_a_report_that_is_kept_and_not_told_is_closed_later(browser: Brows
         await expect(ehr.by("part", reference=REPORT, open="false")).to_contain_text("A small bleeding.")
 
 
+async def test_a_report_that_is_kept_is_shown_once_it_is_closed(browser: Browser, own_demo: RunningDemo) -> None:
+    """Whoever closes it, and though nobody was told that it is signed."""
+    async with clinician(browser, own_demo) as samuel:
+        samuel.may_complain = True
+        ehr, _, reporting = await reporting_on_head(samuel, "Samuel Okafor")
+        other = Record(await samuel.context.new_page())
+        await other.page.goto(own_demo.apps["ehr"])
+        await expect(other.by("part", reference=REPORT, open="true")).to_contain_text("preliminary")
+        await reporting.by("findings").fill("A small bleeding.")
+        async with unheard(reporting.page, **GATEWAY):
+            await reporting.by("sign").click()
+            await reporting.sees("failure", "The report is signed, and the record keeps it.")
+            await ehr.by("part", reference=REPORT).get_by_role("button", name="Close").click()
+            for record in (ehr, other):
+                row = record.by("part", reference=REPORT, open="false")
+                await expect(row).to_contain_text("A small bleeding.")
+                await expect(row).to_contain_text("final")
+
+
 async def test_the_chart_is_not_loaded_again_over_notes_without_a_question(browser: Browser, demo: RunningDemo) -> None:
     """Saved or not, they are gone with its page. Without notes nobody is asked."""
     async with clinician(browser, demo) as ingrid:

@@ -95,9 +95,10 @@ export class Desk extends EventTarget {
     return this.#share(`${part.resourceType}-open`, (client) => client.open(part, ...around));
   }
 
-  closePart(part) {
+  async closePart(part) {
     const around = this.#around(part, this.patient);
-    return this.#share(`${part.resourceType}-close`, (client) => client.close(part, ...around), { tellsAll: false });
+    await this.#share(`${part.resourceType}-close`, (client) => client.close(part, ...around), { tellsAll: false });
+    this.#readClosed(referenceTo(part));
   }
 
   /** Nobody is the subject any more. */
@@ -150,6 +151,12 @@ export class Desk extends EventTarget {
   async followClose(event) {
     if (event.own) this.#settled();
     if (event.anchor === (this.patient && referenceTo(this.patient))) await this.#show(null);
+    else this.#readClosed(event.anchor);
+  }
+
+  /** A report that is closed may be kept, though nobody was told that it is signed. The others need not wait for the answer. */
+  #readClosed(anchor) {
+    if (anchor.startsWith("DiagnosticReport/")) this.#read(this.patient);
   }
 
   /** A report that is open here was signed or shared elsewhere. */
