@@ -15,7 +15,9 @@ const NOT_KEPT = {
   409: "fhir.conflict",
   412: "fhir.conflict",
 };
-/** Milliseconds that the server has to keep something. */
+/** The first status of a failure. */
+const FAILURE = 500;
+/** Milliseconds that the server has to answer. */
 const PATIENCE = 10_000;
 const DAY = 24 * 3600 * 1000;
 /** Days up to which an age is told in days. */
@@ -31,57 +33,66 @@ export class FhirError extends Error {
   }
 }
 
+class FhirServer {
+  #smart;
+
+  constructor(base, smart) {
+    this.base = base;
+    this.#smart = smart;
+  }
+
+  /** @param {string} reference "Patient/p1". @returns {Promise<object>} Throws FhirError. */
+  async read(reference) {
+    const answer = await this.#ask(reference);
+    if (!answer.ok)
+      throw new FhirError(answer.status, t(REFUSALS[answer.status] ?? "fhir.refused", { status: answer.status }));
+    return answer.json();
+  }
+
+  /**
+   * Keep all of it, or nothing. What is kept already, word for word, is no fault.
+   * @param {{resource: object, before?: object|null}[]} changes `before` is what a resource is made of, null for
+   *   nothing; without it whatever is there counts
+   * @throws {FhirError} with status 0 where nobody knows whether it is kept
+   */
+  async keep(changes) {
+    const body = JSON.stringify({ resourceType: "Bundle", type: "transaction", entry: changes.map(entryOf) });
+    const headers = { "Content-Type": "application/fhir+json" };
+    const answer = await this.#ask("", { method: "POST", body, headers }).catch((error) => {
+      throw error instanceof FhirError ? new FhirError(0, t(NOT_KEPT[0])) : error;
+    });
+    if (!answer.ok) throw await notKept(answer);
+  }
+
+  /**
+   * @param {string} type @param {Record<string, string>} [parameters]
+   * @returns {Promise<object[]>} the resources that match, of all pages. Throws FhirError.
+   */
+  async search(type, parameters = {}) {
+    const found = [];
+    let path = `${type}?${new URLSearchParams(parameters)}`;
+    while (path) {
+      const bundle = await this.read(path);
+      found.push(...(bundle.entry ?? []).map((entry) => entry.resource).filter((each) => each.resourceType === type));
+      const next = bundle.link?.find((link) => link.relation === "next")?.url;
+      path = next?.startsWith(`${this.base}/`) ? next.slice(this.base.length + 1) : "";
+    }
+    return found;
+  }
+
+  async #ask(path, options) {
+    const url = `${this.base}/${path}`;
+    const answer = await asked(url, await this.#smart.accessToken(), options);
+    return answer.status === 401 ? asked(url, await this.#smart.freshToken(), options) : answer;
+  }
+}
+
 /**
  * @param {string} base the server's URL
  * @param {{accessToken(): Promise<string>, freshToken(): Promise<string>}} smart
  */
 export function fhirServer(base, smart) {
-  const ask = async (path, options) => {
-    const answer = await asked(`${base}/${path}`, await smart.accessToken(), options);
-    return answer.status === 401 ? asked(`${base}/${path}`, await smart.freshToken(), options) : answer;
-  };
-  const get = async (path) => {
-    const answer = await ask(path);
-    if (!answer.ok)
-      throw new FhirError(answer.status, t(REFUSALS[answer.status] ?? "fhir.refused", { status: answer.status }));
-    return answer.json();
-  };
-  return {
-    base,
-    /** @param {string} reference "Patient/p1". @returns {Promise<object>} Throws FhirError. */
-    read: (reference) => get(reference),
-    /**
-     * Keep all of it, or nothing. What is kept already, word for word, is no fault.
-     * @param {{resource: object, before?: object|null}[]} changes `before` is what a resource is made of, null for
-     *   nothing; without it whatever is there counts
-     * @throws {FhirError}
-     */
-    async keep(changes) {
-      const body = JSON.stringify({ resourceType: "Bundle", type: "transaction", entry: changes.map(entryOf) });
-      const headers = { "Content-Type": "application/fhir+json" };
-      const answer = await ask("", { method: "POST", body, headers, signal: AbortSignal.timeout(PATIENCE) }).catch(
-        (error) => {
-          throw error instanceof FhirError ? new FhirError(0, t(NOT_KEPT[0])) : error;
-        },
-      );
-      if (!answer.ok) throw await notKept(answer);
-    },
-    /**
-     * @param {string} type @param {Record<string, string>} [parameters]
-     * @returns {Promise<object[]>} the resources that match, of all pages. Throws FhirError.
-     */
-    async search(type, parameters = {}) {
-      const found = [];
-      let path = `${type}?${new URLSearchParams(parameters)}`;
-      while (path) {
-        const bundle = await get(path);
-        found.push(...(bundle.entry ?? []).map((entry) => entry.resource).filter((each) => each.resourceType === type));
-        const next = bundle.link?.find((link) => link.relation === "next")?.url;
-        path = next?.startsWith(`${base}/`) ? next.slice(base.length + 1) : "";
-      }
-      return found;
-    },
-  };
+  return new FhirServer(base, smart);
 }
 
 function entryOf({ resource, before }) {
@@ -91,9 +102,11 @@ function entryOf({ resource, before }) {
   return { resource, request };
 }
 
+/** A failure on the way, such as a gateway's, is no word of the server: it may have kept all of it. */
 async function notKept(answer) {
   const { status } = answer;
   const outcome = await answer.json().catch(() => null);
+  if (status >= FAILURE && outcome?.resourceType !== "OperationOutcome") return new FhirError(0, t(NOT_KEPT[0]));
   const why = outcome?.issue?.[0]?.diagnostics ?? "";
   return new FhirError(status, t(NOT_KEPT[status] ?? "fhir.not-kept", { status, why }));
 }
@@ -101,7 +114,7 @@ async function notKept(answer) {
 async function asked(url, token, { headers = {}, ...options } = {}) {
   try {
     const added = { Accept: "application/fhir+json", Authorization: `Bearer ${token}`, ...headers };
-    return await fetch(url, { ...options, headers: added });
+    return await fetch(url, { signal: AbortSignal.timeout(PATIENCE), ...options, headers: added });
   } catch {
     throw new FhirError(0, t("fhir.away"));
   }
