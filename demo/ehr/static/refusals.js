@@ -41,43 +41,66 @@ function reasonIn(diagnostics) {
   return own.replace(/\.$/, ""); // it becomes part of a sentence
 }
 
+/** What SyncErrors said of those who are behind, and which of it was dismissed. */
+class Behind {
+  #client;
+  #participants;
+  /** By name of the subscriber. @type {Map<string, {id: string, kind: string, reason: string, at: number}>} */
+  #reports = new Map();
+  #dismissed = new Set();
+
+  constructor(client, participants) {
+    this.#client = client;
+    this.#participants = participants;
+  }
+
+  /** @param {object|null} outcome as of reportsOf */
+  report(outcome) {
+    for (const { name, ...report } of reportsOf(outcome)) this.#reports.set(name, { ...report, at: performance.now() });
+  }
+
+  dismiss() {
+    for (const { name, id } of this.all) this.#dismissed.add(`${name} ${id}`);
+  }
+
+  /** Those of whom the user is to read. */
+  get all() {
+    const unsaid = { id: "", kind: "refused", reason: "", at: Infinity };
+    return this.#client.status.behind
+      .map((name) => ({ name, ...(this.#reports.get(name) ?? unsaid) }))
+      .filter(({ name, id, at }) => !this.#dismissed.has(`${name} ${id}`) && !this.#isBack(name, at));
+  }
+
+  #isBack(name, at) {
+    const { all, asked } = this.#participants;
+    const named = asked > at ? all.filter((one) => one.name === name) : [];
+    return named.length > 0 && named.every((one) => stateOf(one.state).follows);
+  }
+}
+
 /** The panel. It shows who is behind, as the client knows it, until they follow or it is dismissed. */
 export function showRefusals(app, desk, participants) {
   const place = document.querySelector("[data-test=refusals]");
-  /** By name of the subscriber. @type {Map<string, {id: string, kind: string, reason: string, at: number}>} */
-  const reports = new Map();
-  const dismissed = new Set();
+  const behind = new Behind(app.client, participants);
   let shown = "";
-
-  const isBack = (name, at) => {
-    const named = participants.asked > at ? participants.all.filter((one) => one.name === name) : [];
-    return named.length > 0 && named.every((one) => stateOf(one.state).follows);
-  };
   const render = () => {
-    const behind = app.client.status.behind
-      .map((name) => ({ name, ...(reports.get(name) ?? { id: "", kind: "refused", reason: "", at: Infinity }) }))
-      .filter(({ name, id, at }) => !dismissed.has(`${name} ${id}`) && !isBack(name, at));
-    const what = shownByOthers(app, desk);
-    const now = JSON.stringify([app.language, behind, what]);
+    const [all, what] = [behind.all, shownByOthers(app, desk)];
+    const now = JSON.stringify([app.language, all, what]);
     if (now === shown) return; // said once, not at every look
     shown = now;
-    const dismiss = () => {
-      for (const { name, id } of behind) dismissed.add(`${name} ${id}`);
-      render();
-      document.querySelector("[data-test=search]").focus();
-    };
-    place.replaceChildren(...(behind.length ? [panel(app, desk, behind, what, dismiss)] : []));
+    place.replaceChildren(...(all.length ? [panel(app, desk, all, what, dismiss)] : []));
   };
-
+  const dismiss = () => {
+    behind.dismiss();
+    render();
+    document.querySelector("[data-test=search]").focus();
+  };
   app.client.on("SyncError", (event) => {
-    for (const { name, ...report } of reportsOf(event.resource("operationoutcome"))) {
-      reports.set(name, { ...report, at: performance.now() });
-    }
+    behind.report(event.resource("operationoutcome"));
     render();
   });
   app.client.onStatus(render);
-  participants.addEventListener("change", render);
-  desk.addEventListener("change", render);
+  for (const each of [participants, desk]) each.addEventListener("change", render);
   document.addEventListener("language", render);
 }
 

@@ -40,38 +40,13 @@ export class Tools {
   }
 
   render() {
-    const t = this.#t;
-    const tool = (name, run) => button(t(`tools.${name}`), run, { test: name });
-    const small = (name, sign, run) => this.#small(t(`tools.${name}`), sign, name, run);
     const hands = this.#hands;
     this.#bar.replaceChildren(
-      button(t("tools.length"), () => hands.toggle("length"), {
-        icon: "ruler",
-        test: "length",
-        pressed: hands.mode === "length",
-      }),
+      this.#length(),
       this.#presets(),
-      element(
-        "span",
-        { class: "pair", "data-grey": true },
-        small("darker", "−", () => hands.window(-STEP, 0)),
-        element("span", { class: "pair-sign", "aria-hidden": "true" }, "☀"),
-        small("brighter", "+", () => hands.window(STEP, 0)),
-      ),
-      element(
-        "span",
-        { class: "pair", "data-grey": true },
-        small("less", "−", () => hands.window(0, -STEP)),
-        element("span", { class: "pair-sign", "aria-hidden": "true" }, "◐"),
-        small("more", "+", () => hands.window(0, STEP)),
-      ),
-      element(
-        "span",
-        { class: "pair" },
-        small("out", "−", () => this.#sheet.scale(-1)),
-        tool("fit", () => this.#sheet.fit()),
-        small("in", "+", () => this.#sheet.scale(1)),
-      ),
+      this.#window("☀", ["darker", () => hands.window(-STEP, 0)], ["brighter", () => hands.window(STEP, 0)]),
+      this.#window("◐", ["less", () => hands.window(0, -STEP)], ["more", () => hands.window(0, STEP)]),
+      this.#zoom(),
     );
     this.#step("previous", "stack.previous", "‹");
     this.#step("next", "stack.next", "›");
@@ -79,8 +54,35 @@ export class Tools {
     this.#place();
   }
 
-  #small(label, sign, test, run) {
-    const made = button(sign, run, { label, test });
+  #length() {
+    const options = { icon: "ruler", test: "length", pressed: this.#hands.mode === "length" };
+    return button(this.#t("tools.length"), () => this.#hands.toggle("length"), options);
+  }
+
+  /** Two buttons that change the window, with a sign between them. */
+  #window(sign, [lesser, lessen], [greater, raise]) {
+    return element(
+      "span",
+      { "class": "pair", "data-grey": true },
+      this.#small(lesser, "−", lessen),
+      element("span", { "class": "pair-sign", "aria-hidden": "true" }, sign),
+      this.#small(greater, "+", raise),
+    );
+  }
+
+  #zoom() {
+    return element(
+      "span",
+      { class: "pair" },
+      this.#small("out", "−", () => this.#sheet.scale(-1)),
+      button(this.#t("tools.fit"), () => this.#sheet.fit(), { test: "fit" }),
+      this.#small("in", "+", () => this.#sheet.scale(1)),
+    );
+  }
+
+  #small(name, sign, run) {
+    const label = this.#t(`tools.${name}`);
+    const made = button(sign, run, { label, test: name });
     made.title = label;
     return made;
   }
