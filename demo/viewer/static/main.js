@@ -84,7 +84,7 @@ function follow(client, studies, following, measurements, render) {
   on("ImagingStudy-close", (event) => following.closeStudy(event));
   on("DiagnosticReport-open", (event) => following.openReport(event));
   on("DiagnosticReport-close", (event) => following.closeReport(event));
-  on("DiagnosticReport-update", () => {});
+  on("DiagnosticReport-update", (event) => measurements.updated(event));
   on("DiagnosticReport-select", (event) => measurements.chosen(event));
   on("Home-open", () => following.closeAll());
   client.onStatus(refresh);

@@ -34,27 +34,9 @@ export class MeasurementList {
   }
 
   #row(item) {
-    const { id, state, by, problem } = item;
+    const { id, state, problem } = item;
     const selected = id === this.#measurements.selected;
     const length = this.#words.length(item);
-    const choose = element(
-      "button",
-      {
-        type: "button",
-        class: "measurement-choice",
-        "aria-pressed": String(selected),
-        "data-key": `select ${id}`,
-        "data-test": "measurement-select",
-        click: () => this.#measurements.select(selected ? "" : id),
-      },
-      element(
-        "span",
-        { class: "list-text" },
-        element("span", { "data-test": "measurement-length" }, length),
-        element("span", {}, this.#words.place(item)),
-        by && element("span", {}, by),
-      ),
-    );
     return element(
       "li",
       {
@@ -63,10 +45,32 @@ export class MeasurementList {
         "data-id": id,
         "data-state": state,
       },
-      choose,
+      this.#choice(item, selected, length),
       state !== "signed" && this.#delete(item, length),
-      state !== "shared" && this.#unshared(item, length),
-      problem && element("p", { class: "alert", role: "alert" }, this.#t("measurement.failed", { why: hubWords(problem) })),
+      (state !== "shared" || item.isLate) && this.#unshared(item, length),
+      problem &&
+        element("p", { class: "alert", role: "alert" }, this.#t("measurement.failed", { why: hubWords(problem) })),
+    );
+  }
+
+  #choice(item, selected, length) {
+    return element(
+      "button",
+      {
+        type: "button",
+        class: "measurement-choice",
+        "aria-pressed": String(selected),
+        "data-key": `select ${item.id}`,
+        "data-test": "measurement-select",
+        click: () => this.#measurements.select(selected ? "" : item.id),
+      },
+      element(
+        "span",
+        { class: "list-text" },
+        element("span", { "data-test": "measurement-length" }, length),
+        element("span", {}, this.#words.place(item)),
+        item.by && element("span", {}, item.by),
+      ),
     );
   }
 
@@ -77,10 +81,17 @@ export class MeasurementList {
       element(
         "span",
         { class: `badge ${item.state === "signed" ? "badge-ok" : "badge-warn"}` },
-        this.#t(`measurement.${item.state}`),
+        this.#t(`measurement.${this.#stateOf(item)}`),
       ),
       this.#share(item, length),
     );
+  }
+
+  /** Of what was shared and is only here now, it is known that no record has it, unless the record could not be read. */
+  #stateOf({ state, isLate, wasShared }) {
+    if (isLate) return "late";
+    if (state !== "local" || !wasShared) return state;
+    return this.#measurements.unread ? "unknown" : "left";
   }
 
   #share({ id, state }, length) {

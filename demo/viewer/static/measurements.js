@@ -7,8 +7,11 @@ const PAUSE = 50;
 
 /**
  * @typedef {import("./observation.js").Measurement & {
- *   state: "local"|"sharing"|"shared"|"signed", problem: string, study: string}} Item `study` is a reference
+ *   state: "local"|"sharing"|"shared"|"signed", problem: string, study: string, isLate?: boolean, wasShared?: boolean}} Item
+ *   `study` is a reference. `isLate`: the report is signed without it. `wasShared`: in a report, though it is only here now
  */
+
+const SIGNED = ["final", "amended", "corrected", "appended"];
 
 /**
  * Events: "change"; with a measurement as `detail`: "added" (here, by hand), "arrived" and "gone" (another did it), and
@@ -20,7 +23,7 @@ export class Measurements extends EventTarget {
   #client;
   #following;
   #about;
-  /** By id. @type {Map<string, Item>} */
+  /** Those made here and in no record, by id: also what is shared, until the record keeps it. @type {Map<string, Item>} */
   #own = new Map();
   /** By id. @type {Map<string, Item>} */
   #shared = new Map();
@@ -30,6 +33,7 @@ export class Measurements extends EventTarget {
   unread = "";
   /** For which study, and which open report, those were read. */
   #recalled = { study: null, report: null };
+  #isRecalling = false;
   #fhir;
   #report = null;
   #read = null;
@@ -51,9 +55,14 @@ export class Measurements extends EventTarget {
   /** Those of the shown study and of its report. @returns {Item[]} */
   get items() {
     const study = this.#following.shown.study?.reference;
-    const own = [...this.#own.values()].filter((each) => each.study === study && !this.#shared.has(each.id));
+    const own = [...this.#own.values()].filter((each) => each.study === study && this.#isOnlyHere(each));
     const signed = [...this.#signed.values()].filter((each) => !this.#shared.has(each.id));
     return [...signed, ...this.#shared.values(), ...own];
+  }
+
+  /** What was shared may be kept: until the record has said so, nothing is said of it. */
+  #isOnlyHere({ id, wasShared }) {
+    return !this.#shared.has(id) && !this.#signed.has(id) && !(wasShared && this.#isRecalling);
   }
 
   /** Whether the report is what the session is at: the hub takes selections in nothing else. */
@@ -91,7 +100,7 @@ export class Measurements extends EventTarget {
     });
     try {
       await this.#client.update(() => [observation], { anchor: report });
-      this.#own.delete(id);
+      this.#own.set(id, { ...item, state: "local", problem: "", wasShared: true });
       this.#keep(report, observation);
     } catch (error) {
       this.#mark(id, "local", error.message);
@@ -110,6 +119,7 @@ export class Measurements extends EventTarget {
     try {
       await this.#client.update(() => [reference], { anchor: this.#report });
       this.#shared.delete(id);
+      this.#own.delete(id);
     } catch (error) {
       if (this.#shared.has(id)) this.#shared.set(id, { ...item, problem: error.message });
     }
@@ -144,16 +154,24 @@ export class Measurements extends EventTarget {
     this.#choose(id ?? "");
   }
 
+  /** Another window has deleted some. @param {object} event a DiagnosticReport-update */
+  updated(event) {
+    for (const { request } of event.resource("updates")?.entry ?? []) {
+      if (request?.method === "DELETE") this.#own.delete(request.url?.split("/").at(-1));
+    }
+  }
+
   /** Read again what the report that counts here holds; silently where it is another report than before. */
   async refresh() {
     const report = this.#following.report;
-    if (report !== this.#report) {
+    const isOther = report !== this.#report;
+    if (isOther) {
       this.#report = report;
       this.#shared.clear();
       this.#read = null;
-      this.#changed();
     }
     this.#recall();
+    if (isOther) this.#changed();
     if (!report) return;
     const content = await this.#content(report);
     if (content && report === this.#report && content !== this.#read) this.#take(content);
@@ -168,18 +186,24 @@ export class Measurements extends EventTarget {
     if (asked.study !== before.study) this.#signed.clear();
     this.#recalled = asked;
     this.unread = "";
-    if (!asked.study) return this.#changed();
+    this.#isRecalling = Boolean(asked.study);
+    if (asked.study) await this.#recallSigned(asked, patient);
+    if (asked !== this.#recalled) return; // another study is shown
+    if (this.unread) this.#recalled = { study: asked.study, report: undefined }; // asked again at the next occasion
+    this.#isRecalling = false;
+    this.#changed();
+  }
+
+  async #recallSigned(asked, patient) {
     try {
       const found = await this.#fhir.search("Observation", { "derived-from": asked.study });
-      if (asked !== this.#recalled) return; // another study is shown
+      if (asked !== this.#recalled) return;
       const ours = found.filter((each) => isMeasurement(each) && each.subject?.reference === patient);
       this.#signed = new Map(ours.map((each) => [each.id, { ...sharedItem(each), state: "signed" }]));
+      for (const id of this.#signed.keys()) this.#own.delete(id);
     } catch (error) {
-      if (asked !== this.#recalled) return;
-      this.unread = error.message;
-      this.#recalled = { study: asked.study, report: undefined }; // asked again at the next occasion
+      if (asked === this.#recalled) this.unread = error.message;
     }
-    this.#changed();
   }
 
   /** The client asks the hub by itself after an open; what it did not get is asked for here. */
@@ -198,7 +222,8 @@ export class Measurements extends EventTarget {
     const before = this.#shared;
     this.#read = content;
     const found = Object.values(content).filter(isMeasurement);
-    this.#shared = new Map(found.map((each) => [each.id, sharedItem(each)]));
+    const isLate = lateFor(content[this.#report]);
+    this.#shared = new Map(found.map((each) => [each.id, { ...sharedItem(each), isLate: isLate(each) }]));
     for (const id of this.#shared.keys()) {
       if (!first && !before.has(id) && !this.#own.has(id)) this.#tell("arrived", this.#shared.get(id));
     }
@@ -209,7 +234,8 @@ export class Measurements extends EventTarget {
 
   /** What the hub has taken is shown as shared, before its broadcast is back. */
   #keep(report, observation) {
-    if (report === this.#report) this.#shared.set(observation.id, sharedItem(observation));
+    const isLate = lateFor(this.#read?.[report])(observation);
+    if (report === this.#report) this.#shared.set(observation.id, { ...sharedItem(observation), isLate });
     this.#changed();
   }
 
@@ -236,6 +262,12 @@ export class Measurements extends EventTarget {
 /** Others share findings in words too. */
 function isMeasurement(resource) {
   return resource.resourceType === "Observation" && Number.isFinite(resource.valueQuantity?.value);
+}
+
+/** @param {object} [report] as it is shared @returns {(observation: object) => boolean} whether it is signed without that */
+function lateFor(report) {
+  const results = new Set((report?.result ?? []).map(({ reference }) => reference));
+  return ({ id }) => SIGNED.includes(report?.status) && !results.has(`Observation/${id}`);
 }
 
 function sharedItem(observation) {
