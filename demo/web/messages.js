@@ -46,7 +46,7 @@ const en = {
   "fhir.unauthorized":
     "The record server does not accept this login: its token has expired, or is signed by somebody the server does not know.",
   "fhir.refused": "The record server did not give the record (status {status}).",
-  "fhir.no-answer": "The record server did not answer. It may have kept the report all the same: sign again.",
+  "fhir.no-answer": "The record server gave no answer.",
   "fhir.not-allowed": "This application may not write to the record.",
   "fhir.conflict": "The record has a newer version of it, or it is signed already.",
   "fhir.not-kept": "The record server refused (status {status}): {why}",
@@ -149,7 +149,7 @@ const no = {
   "fhir.unauthorized":
     "Journaltjeneren godtar ikke innloggingen: tokenet er utløpt, eller signert av noen tjeneren ikke kjenner.",
   "fhir.refused": "Journaltjeneren ga ikke ut dokumentet (status {status}).",
-  "fhir.no-answer": "Journaltjeneren svarte ikke. Den kan ha tatt vare på rapporten likevel: signer en gang til.",
+  "fhir.no-answer": "Journaltjeneren ga ikke noe svar.",
   "fhir.not-allowed": "Dette programmet får ikke skrive i journalen.",
   "fhir.conflict": "Journalen har en nyere utgave, eller den er signert allerede.",
   "fhir.not-kept": "Journaltjeneren avslo (status {status}): {why}",

@@ -166,7 +166,7 @@ async def test_a_report_that_is_not_kept_stays_open_and_is_not_signed(browser: B
 
         await page.route("**/fhir/", lose_the_answer)
         await reporting.by("sign").click()
-        await reporting.sees("failure", "The record server did not answer.")
+        await reporting.sees("failure", "Nobody knows whether the report is signed: the record server gave no answer.")
         await page.unroute("**/fhir/")
         await reporting.by("sign").click()
         await reporting.sees("said", "The record keeps it.")
@@ -174,7 +174,7 @@ async def test_a_report_that_is_not_kept_stays_open_and_is_not_signed(browser: B
 
 
 async def test_of_two_who_sign_a_report_the_second_is_told(browser: Browser, own_demo: RunningDemo) -> None:
-    """The second one's text stays where it is."""
+    """The second one's text is kept apart."""
     async with clinician(browser, own_demo) as samuel, clinician(browser, own_demo) as mei:
         _, _, first = await reporting_on_head(samuel, "Samuel Okafor")
         _, _, second = await reporting_on_head(mei, "Mei-Lin Chen")
@@ -183,8 +183,9 @@ async def test_of_two_who_sign_a_report_the_second_is_told(browser: Browser, own
         await first.by("sign").click()
         await first.sees("said", "The record keeps it.")
         await second.by("sign").click()
-        await second.sees("failure", "it is signed already")
-        await expect(second.by("findings")).to_have_value("No bleeding.")
+        await second.sees("failure", "The record keeps the report as Samuel Okafor signed it")
+        await expect(second.by("findings")).to_have_value("A small bleeding.")
+        await expect(second.by("unsigned-text")).to_have_value("No bleeding.")
 
 
 async def test_a_report_that_is_kept_and_not_told_is_closed_later(browser: Browser, own_demo: RunningDemo) -> None:

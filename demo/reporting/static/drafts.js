@@ -27,6 +27,23 @@ export class Drafts {
     else this.#texts.delete(id);
   }
 
+  /** @returns {string[]} the ids of the reports that have one */
+  get ids() {
+    return [...this.#texts.keys()];
+  }
+
+  /**
+   * A report is signed: nothing can be added to it.
+   * @param {string} id
+   * @param {Text} signed its text
+   * @returns {string[]} what was written and is not in it
+   */
+  setAside(id, signed) {
+    const written = Object.entries(this.#texts.get(id) ?? {});
+    this.#texts.delete(id);
+    return written.filter(([name, text]) => text.trim() !== signed[name].trim()).map(([, text]) => text);
+  }
+
   /** @param {string} id @returns {boolean} */
   has(id) {
     return this.#texts.has(id);

@@ -1,5 +1,5 @@
 import { dateText, humanName } from "/shared/fhir.js";
-import { sharedText } from "./report.js";
+import { isSigned, sharedText } from "./report.js";
 
 const FIELDS = ["findings", "conclusion"];
 
@@ -30,22 +30,24 @@ export class Editor {
    * @param {import("./desk.js").OpenReport | null} open
    * @param {object} current the report as it was shared last
    * @param {object[]} content what is shared in it
+   * @param {{isHeld: boolean, isUnsure: boolean}} how `isHeld`: the text is on its way, and cannot be changed. `isUnsure`:
+   *   nobody knows whether the report is signed
    */
-  render(open, current, content) {
+  render(open, current, content, { isHeld, isUnsure }) {
     place("report").hidden = !open;
     place("no-report").hidden = Boolean(open);
     this.#renderStatus(open && current.status);
     this.#id = open?.resource.id ?? "";
     if (!open) return;
-    const signed = current.status === "final";
+    const signed = isSigned(current);
     place("sign").hidden = place("save-preliminary").hidden = signed;
-    place("close-report").textContent = this.#t(signed ? "closeSigned" : "closeReport");
-    place("report-about").textContent = this.#about(open);
+    place("close-report").textContent = this.#t(signed || isUnsure ? "closeSigned" : "closeReport");
+    place("report-about").textContent = this.about(open);
     const text = this.#drafts.text(this.#id, sharedText(current, content));
     for (const name of FIELDS) {
       // Setting the value moves the cursor: only where the text is another
       if (this.#fields[name].value !== text[name]) this.#fields[name].value = text[name];
-      this.#fields[name].readOnly = signed;
+      this.#fields[name].readOnly = signed || isHeld;
     }
   }
 
@@ -57,6 +59,7 @@ export class Editor {
   /** @param {string} text goes to where the cursor was last, with blanks around it */
   insert(text) {
     const field = this.#last;
+    if (field.readOnly) return;
     const { selectionStart: start, selectionEnd: end, value } = field;
     const before = /\S$/.test(value.slice(0, start)) ? " " : "";
     const after = /^\S/.test(value.slice(end)) ? " " : "";
@@ -65,7 +68,8 @@ export class Editor {
     this.#drafts.write(this.#id, field.id, field.value);
   }
 
-  #about({ resource, studies, patient }) {
+  /** @param {import("./desk.js").OpenReport} open @returns {string} which study, when, and whose */
+  about({ resource, studies, patient }) {
     const study = studies.map((each) => [each.description, dateText(each.started)].filter(Boolean).join(", "));
     return [study.join("; ") || resource.code?.text, patient && humanName(patient)].filter(Boolean).join(" · ");
   }
@@ -75,7 +79,7 @@ export class Editor {
     badge.hidden = !status;
     badge.dataset.status = status || "";
     badge.textContent = status ? this.#t(`status.${status}`) : "";
-    badge.classList.toggle("badge-ok", status === "final");
+    badge.classList.toggle("badge-ok", isSigned({ status }));
     badge.classList.toggle("badge-warn", status === "partial" || status === "preliminary");
   }
 }

@@ -26,11 +26,14 @@ function setUp(app) {
   app.client.on("ImagingStudy-open", (event) => desk.openStudy(event));
   app.client.on("ImagingStudy-close", (event) => desk.closeStudy(event));
   app.client.on("DiagnosticReport-open", (event) => desk.openReport(event));
-  app.client.on("DiagnosticReport-close", (event) => desk.closeReport(event));
+  app.client.on("DiagnosticReport-close", (event) => {
+    desk.closeReport(event);
+    page.reportClosed();
+  });
   app.client.on("DiagnosticReport-update", () => page.render());
   app.client.on("DiagnosticReport-select", (event) => desk.select(event));
   app.client.on("Home-open", () => desk.clear());
-  app.unsaved = () => page.drafts.any;
+  app.unsaved = () => page.unsaved;
   page.render();
 }
 

@@ -1,5 +1,6 @@
 import { button, element } from "/shared/dom.js";
 import { measurementsOf, nameOf, sentence, valueText, whenMeasured, whoMeasured } from "/shared/observations.js";
+import { isResult } from "./report.js";
 import { replaceItems } from "./replacing.js";
 
 /** The measurements that were shared in the open report, newest last; which are selected; new ones are announced. */
@@ -28,15 +29,16 @@ export class Measurements {
    * @param {string} anchor of the open report; "" for none
    * @param {object[]} content what is shared in it
    * @param {Set<string>} selected references
+   * @param {object|null} signed the report, once it is signed
    */
-  render(anchor, content, selected) {
+  render(anchor, content, selected, signed) {
     const shown = anchor ? measurementsOf(content) : [];
     this.#announce(anchor, shown);
     this.#hint.textContent = this.#t(anchor ? "noMeasurements" : "measurementsNeedReport");
     this.#hint.hidden = shown.length > 0;
     replaceItems(
       this.#list,
-      shown.map((each) => this.#item(each, selected)),
+      shown.map((each) => this.#item(each, selected, signed)),
     );
   }
 
@@ -61,10 +63,13 @@ export class Measurements {
     this.#announced.textContent = "";
   }
 
-  #item(observation, selected) {
+  #item(observation, selected, signed) {
     const reference = `Observation/${observation.id}`;
     const pressed = selected.has(reference);
     const measurement = sentence(observation, this.#t);
+    const isLate = signed && !isResult(signed, observation);
+    const marked = { "class": "badge badge-warn", "data-test": "measurement-late" };
+    const late = isLate && element("span", marked, this.#t("late"));
     const insert = button(this.#t("insert"), () => this.#act.insert(measurement), {
       test: "measurement-insert",
       label: this.#t("insertThis", { measurement }),
@@ -78,7 +83,8 @@ export class Measurements {
         "data-selected": pressed ? "yes" : "no",
       },
       this.#choice(observation, pressed, () => this.#act.select(pressed ? [] : [reference])),
-      insert,
+      late,
+      !signed && insert,
     );
   }
 

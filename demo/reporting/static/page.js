@@ -1,11 +1,14 @@
-import { FhirError } from "/shared/fhir.js";
+import { conceptText, dateText, FhirError } from "/shared/fhir.js";
 import { hubWords } from "/shared/hub-words.js";
+import { measurementsOf, sentence, whenMeasured } from "/shared/observations.js";
 import { Desk } from "./desk.js";
 import { Drafts } from "./drafts.js";
 import { Editor } from "./editor.js";
 import { Measurements } from "./measurements.js";
 import { Publishing } from "./publishing.js";
 import { Record } from "./record.js";
+import { isResult, isSigned, sharedText } from "./report.js";
+import { Unsigned } from "./unsigned.js";
 import { Worklist } from "./worklist.js";
 
 /** The page: what lies on the desk is shown, what the user does is published. */
@@ -19,10 +22,15 @@ export class ReportingPage {
   #worklist;
   #measurements;
   #editor;
+  #unsigned;
   #busy = false;
+  /** Whether the text is on its way to the record or to the others. */
+  #isSaving = false;
+  /** What was measured too late for the report that is signed, and closed by now. @type {object[]} */
+  #late = [];
   /** What the report's status was when it was shown last. */
   #status = { anchor: "", status: "" };
-  #failure = "";
+  #failure = () => "";
   #said = () => "";
 
   /** @param {object} app of startApp */
@@ -40,14 +48,25 @@ export class ReportingPage {
       insert: (text) => this.#editor.insert(text),
     });
     this.#editor = new Editor(app.t, this.drafts);
+    this.#unsigned = new Unsigned(app.t, () => this.render());
     this.#buttons();
     document.addEventListener("language", () => this.render());
   }
 
   #buttons() {
-    place("sign").addEventListener("click", () => this.#attempt(() => this.#sign()));
-    place("save-preliminary").addEventListener("click", () => this.#attempt(() => this.#share("preliminary")));
-    place("close-report").addEventListener("click", () => this.#attempt(() => this.#close()));
+    place("sign").addEventListener("click", () => this.#save(() => this.#sign()));
+    place("save-preliminary").addEventListener("click", () => this.#save(() => this.#share("preliminary")));
+    place("close-report").addEventListener("click", () => this.#save(() => this.#close()));
+  }
+
+  /** @returns {boolean} whether anything would be lost with the page */
+  get unsaved() {
+    return this.#isSaving || this.drafts.any || this.#unsigned.any;
+  }
+
+  /** A report was closed, here or elsewhere: the record may keep it as signed. */
+  reportClosed() {
+    this.#record.readAgain().catch(() => {}); // it is read again with the next patient
   }
 
   /** Shows all that is known now. */
@@ -55,14 +74,35 @@ export class ReportingPage {
     const { report, anchor, selected } = this.desk;
     const content = this.#publishing.content(anchor);
     const current = report && this.#publishing.current(report.resource);
+    const signed = isSigned(current) ? current : null;
     this.#noteStatus(anchor, current?.status ?? "");
+    if (report) this.#late = signed ? measurementsOf(content).filter((each) => !isResult(signed, each)) : [];
+    this.#setAside();
     place("patient-banner").patient = this.#patient();
     this.#worklist.render();
-    this.#measurements.render(anchor, content, selected);
-    this.#editor.render(report, current, content);
+    this.#measurements.render(anchor, content, selected, signed);
+    const isUnsure = Boolean(report) && this.#publishing.isUnsure(report.resource);
+    this.#editor.render(report, current, content, { isHeld: this.#isSaving, isUnsure });
+    this.#unsigned.render(this.desk.patient ? `Patient/${this.desk.patient.id}` : "");
+    this.#renderSaid();
+  }
+
+  #renderSaid() {
+    const failure = this.#failure();
     say(place("said"), this.#said());
-    say(place("failure"), this.#failure);
-    place("failure").hidden = !this.#failure;
+    say(place("failure"), failure);
+    place("failure").hidden = !failure;
+  }
+
+  /** What is signed is shown as it is signed. What else was written here is shown apart. */
+  #setAside() {
+    for (const id of this.drafts.ids) {
+      const report = this.#publishing.current({ id });
+      if (!isSigned(report)) continue;
+      const texts = this.drafts.setAside(id, sharedText(report, this.#publishing.content(`DiagnosticReport/${id}`)));
+      const about = [conceptText(report.code), dateText(report.issued)].filter(Boolean).join(", ");
+      if (texts.length) this.#unsigned.add(report, about, texts);
+    }
   }
 
   /** The record server knows more of a patient than an event must say. */
@@ -113,19 +153,43 @@ export class ReportingPage {
   async #sign() {
     const { report, anchor } = this.desk;
     const { text } = this.#editor;
-    await saying("notSaved", this.#publishing.sign(report, text));
+    const found = await saying("notSaved", this.#publishing.sign(report, text));
+    if (found.by !== "this") return this.#sayKept(found);
     this.drafts.shared(report.resource.id, text);
     this.#status = { anchor, status: "final" };
+    this.render();
     await saying("notTold", this.#publishing.close(report));
-    this.#say("signed");
+    this.#saySigned();
+  }
+
+  /** The record keeps another text than the one that was to be signed. The report stays open, so that both can be read. */
+  #sayKept({ report, by }) {
+    const { issued, resultsInterpreter } = report;
+    if (by === "earlier") return this.#fail(() => this.#t("keptEarlier", { when: whenMeasured(report) }));
+    const name = () => resultsInterpreter?.[0]?.display ?? this.#t("somebody");
+    this.#fail(() => this.#t("keptOther", { name: name(), when: dateText(issued) }));
+  }
+
+  #saySigned() {
+    const late = this.#late;
+    const measurements = () => late.map((each) => sentence(each, this.#t)).join(", ");
+    this.#said = () => this.#t(late.length ? "signedWithout" : "signed", { measurements: measurements() });
   }
 
   async #close() {
-    const { report } = this.desk;
-    const signed = this.#publishing.current(report.resource).status === "final";
-    await this.#publishing.close(report);
-    this.drafts.forget(report.resource.id);
-    this.#say(signed ? "signed" : "closed");
+    const { resource } = this.desk.report;
+    await this.#publishing.close(this.desk.report);
+    if (isSigned(this.#publishing.current(resource))) return this.#saySigned();
+    if (this.#publishing.isUnsure(resource)) return this.#say("closedUnsure");
+    this.drafts.forget(resource.id);
+    this.#say("closed");
+  }
+
+  /** Nothing is written while the text is on its way: it would be neither in what is signed nor left. */
+  async #save(what) {
+    if (this.#busy) return;
+    this.#isSaving = true;
+    await this.#attempt(() => what().finally(() => (this.#isSaving = false)));
   }
 
   /** One thing at a time; what the hub does not take is told in a sentence. */
@@ -133,18 +197,27 @@ export class ReportingPage {
     if (this.#busy) return;
     const { anchor } = this.desk;
     this.#busy = true;
-    this.#failure = "";
+    this.#failure = () => "";
     this.#said = () => "";
     this.render();
     try {
       await what();
     } catch (error) {
-      const reason = error instanceof FhirError ? error.message : hubWords(error.message);
-      this.#failure = this.#t(error.key ?? "notTaken", { reason });
+      this.#fail(() => this.#reason(error));
     }
     this.#busy = false;
     this.render();
     if (this.desk.anchor !== anchor) this.#editor.focus();
+  }
+
+  #reason(error) {
+    const reason = error instanceof FhirError ? error.message : hubWords(error.message);
+    if (!error.isUnsure) return this.#t(error.key ?? "notTaken", { reason });
+    return [error.status !== 0 && reason, this.#t("notKnown")].filter(Boolean).join(" ");
+  }
+
+  #fail(says) {
+    this.#failure = says;
   }
 
   #say(key, values) {

@@ -1,5 +1,6 @@
 import { studyIds } from "./record.js";
-import { newReport, written } from "./report.js";
+import { isSigned, newReport, written } from "./report.js";
+import { Signing } from "./signing.js";
 
 /** What this page tells the session, and has the record keep. Every method raises HubError when the hub refuses. */
 export class Publishing {
@@ -8,10 +9,7 @@ export class Publishing {
   #record;
   /** What the hub said at the opening, or what was shared here last: for when the client does not know the content. */
   #read = { anchor: "", content: {} };
-  /** What was to be kept last, by the report's id: after no answer the same is sent again, word for word. */
-  #prepared = new Map();
-  /** What the record keeps, by the report's id: the others may not know yet. */
-  #signed = new Map();
+  #signing;
 
   /**
    * @param {object} app of startApp
@@ -22,6 +20,7 @@ export class Publishing {
     this.#app = app;
     this.#desk = desk;
     this.#record = record;
+    this.#signing = new Signing(app.fhir, record);
   }
 
   /** @param {object} study ImagingStudy @param {object} patient */
@@ -66,45 +65,34 @@ export class Publishing {
    * Sign a report that is open: the record keeps it and all that was measured, before anybody is told.
    * @param {import("./desk.js").OpenReport} open
    * @param {{findings: string, conclusion: string}} text
-   * @throws {import("/shared/fhir.js").FhirError} Then nothing is signed.
+   * @returns {ReturnType<Signing["sign"]>} Throws as `Signing.sign` does.
    */
   async sign({ resource }, text) {
-    const prepared = this.#prepare(resource, text);
-    const [report, ...results] = prepared.kept;
-    const before = this.#record.kept(resource.id);
-    await this.#app.fhir.keep([{ resource: report, before }, ...results.map((each) => ({ resource: each }))]);
-    this.#signed.set(resource.id, prepared);
-    this.#record.remember(report);
+    const content = this.content(`DiagnosticReport/${resource.id}`);
+    const found = await this.#signing.sign(resource.id, JSON.stringify([text, content]), () => {
+      const said = { ...text, status: "final", at: new Date(), user: this.#app.user };
+      const { report, changes } = written(this.current(resource), said, content);
+      return { changes, kept: [report, ...resultsOf(report, [...content, ...changes])] };
+    });
+    this.#record.remember(found.report);
+    return found;
   }
 
-  #prepare(resource, text) {
-    const content = this.content(`DiagnosticReport/${resource.id}`);
-    const key = JSON.stringify([text, content]);
-    const last = this.#prepared.get(resource.id);
-    if (last?.key === key) return last;
-    const said = { ...text, status: "final", at: new Date(), user: this.#app.user };
-    const { report, changes } = written(this.current(resource), said, content);
-    const prepared = { key, changes, kept: [report, ...resultsOf(report, [...content, ...changes])] };
-    this.#prepared.set(resource.id, prepared);
-    return prepared;
+  /** @param {object} report @returns {boolean} whether nobody knows if it is signed */
+  isUnsure({ id }) {
+    return this.#signing.isUnsure(id);
   }
 
   /** What is signed is shared as such before it is closed. */
   async #tellSigned(resource) {
-    const signed = this.#signedOf(resource);
-    if (!signed || this.#shared(resource).status === "final") return;
+    const signed = this.#signing.of(resource.id);
+    if (!signed || isSigned(this.#shared(resource))) return;
     await this.#app.client.update(() => signed.changes, { anchor: `DiagnosticReport/${resource.id}` });
-  }
-
-  /** @returns {{kept: object[], changes: object[]}|null} the report as the record keeps it, with its results */
-  #signedOf({ id }) {
-    const kept = this.#record.kept(id);
-    if (this.#signed.has(id) || kept?.status !== "final") return this.#signed.get(id) ?? null;
-    return { kept: [kept, ...this.#record.resultsOf(kept)], changes: [kept] };
   }
 
   /** Close a report that is open, with the status that was shared last. @param {import("./desk.js").OpenReport} open */
   async close({ resource, studies, patient }) {
+    if (this.isUnsure(resource)) await this.#signing.readBack(resource.id).catch(() => null);
     await this.#tellSigned(resource);
     const event = await this.#app.client.close(this.current(resource), ...studies, patient);
     this.#desk.closeReport(event);
@@ -124,13 +112,13 @@ export class Publishing {
 
   /** @param {string} anchor of a report @returns {object[]} what is shared in it, as far as it is known */
   content(anchor) {
-    const signed = this.#signedOf({ id: anchor.split("/").at(-1) })?.kept ?? [];
+    const signed = this.#signing.of(anchor.split("/").at(-1))?.kept ?? [];
     return Object.values(changed(this.#sharedContent(anchor), signed));
   }
 
   /** @param {object} report as it was opened @returns {object} as it was signed, else as it was shared last */
   current(report) {
-    return this.#signedOf(report)?.kept[0] ?? this.#shared(report);
+    return this.#signing.of(report.id)?.kept[0] ?? this.#shared(report);
   }
 
   #shared(report) {

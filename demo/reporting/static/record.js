@@ -1,3 +1,5 @@
+import { isResult, isSigned } from "./report.js";
+
 /** What the FHIR server has on the session's patient: studies, and reports that may be worked on. */
 export class Record {
   /** @type {"none" | "reading" | "ready" | "failed"} */ state = "none";
@@ -22,18 +24,25 @@ export class Record {
     if (patientId === this.patientId && this.state !== "failed") return;
     Object.assign(this, { patientId, patient: null, studies: [], state: patientId ? "reading" : "none" });
     this.#reports = this.#observations = [];
+    if (patientId) await this.readAgain().catch(() => {}); // the state tells
+  }
+
+  /** Reads all of it anew; meanwhile what was read before is there. Throws FhirError. */
+  async readAgain() {
+    const { patientId } = this;
     if (!patientId) return;
-    let read = null;
     try {
-      read = await this.#read(patientId);
+      const read = await this.#read(patientId);
+      if (this.patientId !== patientId) return; // somebody else was opened meanwhile
+      [this.patient, this.studies, this.#reports, this.#observations] = read;
+      this.state = "ready";
     } catch (error) {
-      this.failure = error.message;
+      const isNeeded = this.patientId === patientId && this.state !== "ready";
+      if (isNeeded) Object.assign(this, { state: "failed", failure: error.message });
+      throw error;
+    } finally {
+      this.#told();
     }
-    // Whoever asked before somebody else was opened gets an answer that nobody waits for
-    if (this.patientId !== patientId) return;
-    if (read) [this.patient, this.studies, this.#reports, this.#observations] = read;
-    this.state = read ? "ready" : "failed";
-    this.#told();
   }
 
   #read(patientId) {
@@ -57,8 +66,8 @@ export class Record {
   }
 
   /** @param {object} report that the server has @returns {object[]} the Observations that belong to it */
-  resultsOf({ result = [] }) {
-    return this.#observations.filter(({ id }) => result.some(({ reference }) => reference === `Observation/${id}`));
+  resultsOf(report) {
+    return this.#observations.filter((each) => isResult(report, each));
   }
 
   /** @param {object} report as it was opened, shared or signed from here */
@@ -69,7 +78,7 @@ export class Record {
   /** @param {object} study @returns {object[]} its reports, those made here too */
   reportsOn(study) {
     const reports = new Map(this.#reports.map((each) => [each.id, each]));
-    for (const [id, report] of this.#made) reports.set(id, report);
+    for (const [id, report] of this.#made) if (!isSigned(reports.get(id))) reports.set(id, report);
     return [...reports.values()].filter((report) => studyIds(report).includes(study.id));
   }
 }

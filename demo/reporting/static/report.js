@@ -7,6 +7,17 @@ import { FINDINGS, isFindings } from "/shared/observations.js";
 
 const LOINC = "http://loinc.org";
 const ACCESSION = "ACSN";
+const SIGNED = ["final", "amended", "corrected", "appended"];
+
+/** @param {object|null|undefined} report @returns {boolean} whether somebody has signed it */
+export function isSigned(report) {
+  return SIGNED.includes(report?.status);
+}
+
+/** @param {object} report @param {object} observation @returns {boolean} whether it is one of the report's results */
+export function isResult({ result = [] }, { id }) {
+  return result.some(({ reference }) => reference === `Observation/${id}`);
+}
 
 /**
  * A report that nobody has yet. Its status is "partial" until it is shared or signed.

@@ -1,5 +1,6 @@
 import { button, element } from "/shared/dom.js";
 import { dateText } from "/shared/fhir.js";
+import { isSigned } from "./report.js";
 import { replaceItems } from "./replacing.js";
 
 /** The patient's studies, each with its reports, and the buttons that open them. */
@@ -80,7 +81,7 @@ export class Worklist {
     const status = element("span", { class: "badge" }, this.#t(`status.${report.status}`));
     const choice = open
       ? element("span", { class: "badge badge-ok" }, this.#t("reportIsOpen"))
-      : report.status !== "final" && this.#button("openReport", "open-report", name, () => this.#open.existing(report));
+      : !isSigned(report) && this.#button("openReport", "open-report", name, () => this.#open.existing(report));
     return element(
       "div",
       { class: "study-report", "data-test": "patient-report", "data-id": report.id },

@@ -1,0 +1,120 @@
+/** Having reports kept by the record, and knowing what it keeps, also where its answer was lost. */
+
+import { FhirError } from "/shared/fhir.js";
+import { isResult, isSigned } from "./report.js";
+
+/** The record has another version, or one that is signed. */
+const CONFLICTS = [409, 412];
+const NOT_FOUND = 404;
+
+/**
+ * @typedef {object} Prepared
+ * @property {string} key what it was made of: after no answer the same is sent again, word for word
+ * @property {object[]} kept the report, and the Observations that belong to it
+ * @property {(object | string)[]} changes what the others are told, as of `client.update`
+ */
+
+export class Signing {
+  #fhir;
+  #record;
+  /** What was to be kept, by the report's id, in the order of the tries. @type {Map<string, Prepared[]>} */
+  #tries = new Map();
+  /** What the record keeps of it, by the report's id: the others may not know yet. @type {Map<string, Prepared>} */
+  #signed = new Map();
+  /** The ids of reports that the record may keep: a try had no answer. @type {Set<string>} */
+  #unsure = new Set();
+
+  /** @param {object} fhir of startApp @param {import("./record.js").Record} record */
+  constructor(fhir, record) {
+    this.#fhir = fhir;
+    this.#record = record;
+  }
+
+  /** @param {string} id of a report @returns {{kept: object[], changes: object[]}|null} as the record keeps it; null: unsigned */
+  of(id) {
+    const signed = this.#signed.get(id);
+    if (signed) return signed;
+    const kept = this.#record.kept(id);
+    if (!isSigned(kept)) return null;
+    const results = this.#record.resultsOf(kept);
+    return { kept: [kept, ...results], changes: [...results, kept] };
+  }
+
+  /** @param {string} id of a report @returns {boolean} whether nobody knows if it is signed */
+  isUnsure(id) {
+    return this.#unsure.has(id) && !this.of(id);
+  }
+
+  /**
+   * Have a report kept as signed.
+   * @param {string} id
+   * @param {string} key
+   * @param {() => Omit<Prepared, "key">} make is called where nothing of this key was tried before
+   * @returns {Promise<{report: object, by: "this" | "earlier" | "other"}>} the report that the record keeps, and what made it:
+   *   this try, an earlier one of this page, or somebody else
+   * @throws {FhirError | Error} `isUnsure`: nobody knows whether the report is signed. Else it is not.
+   */
+  async sign(id, key, make) {
+    const prepared = this.#prepared(id, key, make);
+    const [report, ...results] = prepared.kept;
+    const before = this.#record.kept(id);
+    try {
+      await this.#fhir.keep([{ resource: report, before }, ...results.map((each) => ({ resource: each }))]);
+    } catch (error) {
+      const found = CONFLICTS.includes(error.status) && (await this.readBack(id));
+      if (found) return found;
+      if (error instanceof FhirError && error.status === 0) this.#unsure.add(id);
+      throw Object.assign(error, { isUnsure: this.isUnsure(id) });
+    }
+    this.#is(id, prepared);
+    return { report, by: "this" };
+  }
+
+  /**
+   * Ask the record whether a report is signed.
+   * @param {string} id
+   * @returns {Promise<{report: object, by: "earlier" | "other"}|null>} as of `sign`; null: it is not
+   * @throws {FhirError} `isUnsure`
+   */
+  async readBack(id) {
+    const kept = await this.#kept(id).catch((error) => {
+      this.#unsure.add(id);
+      throw Object.assign(error, { isUnsure: true });
+    });
+    const [report, ...results] = kept;
+    const ours = report && this.#tries.get(id)?.find((each) => isSame(each.kept[0], report));
+    this.#is(id, report && (ours ?? { kept, changes: [...results, report] }));
+    await this.#record.readAgain().catch(() => {}); // the next try is made on the version that is there now
+    return report ? { report, by: ours ? "earlier" : "other" } : null;
+  }
+
+  /** The report that the record keeps as signed, and its results; nothing where it does not. Throws FhirError. */
+  async #kept(id) {
+    const report = await this.#fhir.read(`DiagnosticReport/${id}`).catch((error) => {
+      if (error.status !== NOT_FOUND) throw error;
+    });
+    if (!isSigned(report)) return [];
+    const found = await this.#fhir.search("Observation", { patient: report.subject.reference });
+    return [report, ...found.filter((each) => isResult(report, each))];
+  }
+
+  #prepared(id, key, make) {
+    const tries = this.#tries.get(id) ?? [];
+    const before = tries.find((each) => each.key === key);
+    if (before) return before;
+    const prepared = { key, ...make() };
+    this.#tries.set(id, [...tries, prepared]);
+    return prepared;
+  }
+
+  #is(id, prepared) {
+    this.#unsure.delete(id);
+    if (prepared) this.#signed.set(id, prepared);
+  }
+}
+
+/** Whether it is the same but for what the server adds. */
+function isSame(one, other) {
+  const bare = (resource) => JSON.stringify({ ...resource, meta: null });
+  return bare(one) === bare(other);
+}
