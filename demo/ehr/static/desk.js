@@ -154,7 +154,7 @@ export class Desk extends EventTarget {
     else this.#readClosed(event.anchor);
   }
 
-  /** A report that is closed may be kept, though nobody was told that it is signed. The others need not wait for the answer. */
+  /** The record may keep a closed report as signed, though nobody was told so. Nobody waits for the answer. */
   #readClosed(anchor) {
     if (anchor.startsWith("DiagnosticReport/")) this.#read(this.patient);
   }

@@ -94,7 +94,7 @@ export class ReportingPage {
     place("failure").hidden = !failure;
   }
 
-  /** What is signed is shown as it is signed. What else was written here is shown apart. */
+  /** A signed report is shown as the record keeps it. What else was written here is shown apart. */
   #setAside() {
     for (const id of this.drafts.ids) {
       const report = this.#publishing.current({ id });
@@ -185,7 +185,7 @@ export class ReportingPage {
     this.#say("closed");
   }
 
-  /** Nothing is written while the text is on its way: it would be neither in what is signed nor left. */
+  /** Nobody writes while the text is on its way: what is written then would be lost. */
   async #save(what) {
     if (this.#busy) return;
     this.#isSaving = true;

@@ -52,7 +52,7 @@ export class Signing {
    * @param {() => Omit<Prepared, "key">} make is called where nothing of this key was tried before
    * @returns {Promise<{report: object, by: "this" | "earlier" | "other"}>} the report that the record keeps, and what made it:
    *   this try, an earlier one of this page, or somebody else
-   * @throws {FhirError | Error} `isUnsure`: nobody knows whether the report is signed. Else it is not.
+   * @throws {FhirError | Error} `isUnsure`: nobody knows whether the report is signed. Else it is unsigned.
    */
   async sign(id, key, make) {
     const prepared = this.#prepared(id, key, make);
@@ -73,7 +73,7 @@ export class Signing {
   /**
    * Ask the record whether a report is signed.
    * @param {string} id
-   * @returns {Promise<{report: object, by: "earlier" | "other"}|null>} as of `sign`; null: it is not
+   * @returns {Promise<{report: object, by: "earlier" | "other"}|null>} as of `sign`; null: it is unsigned
    * @throws {FhirError} `isUnsure`
    */
   async readBack(id) {
@@ -88,7 +88,7 @@ export class Signing {
     return report ? { report, by: ours ? "earlier" : "other" } : null;
   }
 
-  /** The report that the record keeps as signed, and its results; nothing where it does not. Throws FhirError. */
+  /** @returns {Promise<object[]>} the signed report that the record keeps, and its results; nothing for none. Throws FhirError. */
   async #kept(id) {
     const report = await this.#fhir.read(`DiagnosticReport/${id}`).catch((error) => {
       if (error.status !== NOT_FOUND) throw error;

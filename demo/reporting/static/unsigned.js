@@ -2,7 +2,7 @@ import { button, element } from "/shared/dom.js";
 import { replaceItems } from "./replacing.js";
 
 /**
- * What was written here and is not in the report that was signed: to be copied, for as long as the page lives. It is shown
+ * Texts that were written here and are not in the signed report: to be copied, for as long as the page lives. Each is shown
  * with its patient alone.
  */
 export class Unsigned {
