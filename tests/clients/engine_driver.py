@@ -236,28 +236,33 @@ class Driver:
         event, version, content = read_current(_current(answer, step), TOPIC)
         if event is not None:
             self.engine.content.fetched(event.anchor, version, content, asked=moment)
-        told = self.engine.told(event)
+        told = self.engine.told(event, version)
+        to_settle = len(told)
 
         def settle() -> None:
-            self._said["settled"] = self.engine.settled(event, asked=asked, was_handed=told is not None)
+            nonlocal to_settle
+            to_settle -= 1
+            if to_settle <= 0:
+                self._said["settled"] = self.engine.settled(event, asked=asked, was_handed=bool(told))
 
-        if told is None:
+        if not told:
             settle()
-            return
-        kind, shown = told
-        if kind is Kind.CLOSE:
-            name = f"{shown.anchor.partition('/')[0]}-close"
-            shown = make_event(TOPIC, name, shown.context, timestamp=_timestamp(self._clock), own=False)
-        self._waiting.append(
-            Delivery(
-                shown,
-                step.get("handler", "ok"),
-                applies=lambda: self.engine.changes.count == asked,
-                told=kind is Kind.OPEN,
-                again=True,
-                done=settle,
+        for opened in told:
+            self._waiting.append(
+                Delivery(
+                    self._close(opened) if event is None else opened,
+                    step.get("handler", "ok"),
+                    applies=lambda: self.engine.changes.count == asked,
+                    told=event is not None,
+                    again=True,
+                    done=settle,
+                )
             )
-        )
+
+    def _close(self, opened: Event) -> Event:
+        """The close that nobody told."""
+        name = f"{opened.anchor.partition('/')[0]}-close"
+        return make_event(TOPIC, name, opened.context, timestamp=_timestamp(self._clock), own=False)
 
     def _catches_up(self, mode: str, _: dict[str, Any]) -> None:
         event = self.engine.to_catch_up()
@@ -352,15 +357,15 @@ def _reference(thing: str) -> str:
 
 def _current(answer: str | None, step: dict[str, Any]) -> dict[str, Any]:
     """What the hub answers when it is asked what is open."""
+    version = {"context.versionId": step["version"]} if "version" in step else {}
     if answer is None:
-        return {"context.type": "", "context": []}
+        return {"context.type": "", **version, "context": []}
     name, *things = answer.split()
     content = [{"resource": _resource(thing)} for thing in step.get("content", ())]
     context = context_of(name, things)
     if "content" in step:
         context.append({"key": "content", "resource": {"resourceType": "Bundle", "entry": content}})
-    found: dict[str, Any] = {"context.type": name.partition("-")[0], "context": context}
-    return {**found, "context.versionId": step["version"]} if "version" in step else found
+    return {"context.type": name.partition("-")[0], **version, "context": context}
 
 
 def _timestamp(at: int | str | None) -> str | None:

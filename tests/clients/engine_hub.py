@@ -26,6 +26,7 @@ class SimpleHub:
         self._made: Any = None  # the timestamp of what made the current context
         self._known: set[str] = set()
         self._newest = ""
+        self._is_new = True  # nothing was opened yet
         self._frames: list[Message] = []  # on their way to the engine
         self._posted: Message | None = None  # the own event that is on its way to the hub
         self._answer = ""  # the own event whose acceptance is on its way back
@@ -38,7 +39,7 @@ class SimpleHub:
         """What may happen next."""
         if self._posted and not self._ordered:
             return [self._reach]  # else what was stamped first might be accepted last
-        acts: list[Callable[[], None]] = [self._cut, *(partial(self._others, text) for text in _EVERYTHING)]
+        acts: list[Callable[[], None]] = [self._cut, self._end, *(partial(self._others, text) for text in _EVERYTHING)]
         if self._frames:
             acts += [self._tell] * 6 + [partial(self._tell, "slow"), partial(self._tell, "refuse")]
         else:
@@ -63,6 +64,7 @@ class SimpleHub:
         assert shown == self._current, (
             f"in step with {shown or 'nothing'}, and the hub shows {self._current or 'nothing'}"
         )
+        assert not (self._is_new and self.seen["open"]), f"nothing is open, and here {self.seen['open']}"
         screen = self._driver.screen
         # s1 is a study of p1: to show the one or the other is no other patient.
         assert not shown or screen[-1:] in ("", shown[-1:]), f"in step with {shown}, and {screen} stands on the screen"
@@ -110,14 +112,14 @@ class SimpleHub:
         self._frames.append(message)
         is_old = not self._ordered and self._made is not None and message["at"] < self._made
         if name == "Home-open" and not is_old:
-            self._current, self._home, self._made = "", message, None
+            self._current, self._home, self._made, self._is_new = "", message, None, False
         elif name.endswith("-close") and not (is_old and anchor == self._current):
             self._open.pop(anchor, None)
             if self._current == anchor:
                 self._current, self._made = "", None
         elif name.endswith("-open") and name != "Home-open":
             self._open.pop(anchor, None)
-            self._open[anchor] = message
+            self._open[anchor], self._is_new = message, False
             if is_old:
                 self._open[self._current] = self._open.pop(self._current)
             else:
@@ -160,6 +162,11 @@ class SimpleHub:
         self._step({"lost": "The connection was lost"})
         self._connect()
 
+    def _end(self) -> None:
+        """The hub ends the session, and the next one has the same topic."""
+        self._open, self._current, self._home, self._made, self._is_new = {}, "", None, None, True
+        self._cut()
+
     def _connect(self) -> None:
         self._step({"connected": self._ordered})
         newest = {anchor.partition("/")[0]: message for anchor, message in self._open.items()}
@@ -171,7 +178,7 @@ class SimpleHub:
 
     def _ask(self) -> None:
         opened = self._open.get(self._current)
-        self._step({"asks": opened["comes"] if opened else None})
+        self._step({"asks": opened["comes"]} if opened else {"asks": None, "version": "0" if self._is_new else "v1"})
 
     def _step(self, step: Message) -> None:
         self.seen = self._driver.step(step)

@@ -145,7 +145,7 @@ class _Maker:
     def _asks(self) -> Step:
         answer = self._chance.choice(
             [
-                None,
+                *[None] * 2,
                 404,
                 503,
                 "Patient-open p1",
@@ -155,7 +155,9 @@ class _Maker:
             ]
         )
         step: Step = {"asks": answer}
-        if isinstance(answer, str) and self._chance.random() < 0.5:
+        if answer is None and self._chance.random() < 0.5:
+            step["version"] = "0"
+        elif isinstance(answer, str) and self._chance.random() < 0.5:
             step |= {"version": f"v{self._chance.randint(0, 3)}", "content": self._chance.sample(["o1", "o2", "o3"], 2)}
         return {**step, "handler": "refuse"} if self._chance.random() < 0.15 else step
 

@@ -9,10 +9,11 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from clients import virtual_time
 from clients.fakes import Heard, patient, study
-from fhircast_client import Event, FHIRcastClient, Refuse, Status
+from fhircast_client import Event, FHIRcastClient, Refuse, Status, testing
 from fhircast_client.socket import Connect
 from fhircast_client.testing import FakeHub
 
@@ -121,6 +122,62 @@ def test_a_cut_from_a_hub_that_tells_nothing_ends_in_a_status_that_says_so(cut: 
     for seed in SEEDS:
         random.seed(seed)
         virtual_time.run(_named(play(seed), seed))
+
+
+async def _shows_a_study_of_a_patient(hub: FakeHub, heard: Heard) -> FHIRcastClient:
+    """A client that follows patients and studies, and shows one of each."""
+    viewer: FHIRcastClient = hub.client("viewer")
+    for name in ("Patient-open", "ImagingStudy-open"):
+        viewer.on(name, lambda _: None)
+    for name in ("Patient-close", "ImagingStudy-close"):
+        viewer.on(name, heard)
+    await viewer.start()
+    await hub.publish("Patient-open", patient("p1"))
+    await hub.publish("ImagingStudy-open", study("s1"), patient("p1"))
+    await asyncio.sleep(1)
+    assert list(viewer.contexts) == hub.opened == ["Patient/p1", "ImagingStudy/s1"]
+    return viewer
+
+
+@pytest.mark.req("CLT-5", "CLT-9", "GET-1")
+def test_where_the_hub_ended_the_session_all_that_is_open_here_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = testing._rules
+    monkeypatch.setattr(
+        testing, "_rules", lambda *given, **more: replace(rules(*given, **more), logout_ends_session=True)
+    )
+
+    async def play() -> None:
+        async with FakeHub() as hub:
+            heard = Heard()
+            viewer = await _shows_a_study_of_a_patient(hub, heard)
+            await hub.publish("UserLogout")
+            await asyncio.sleep(BACK)
+            assert heard.anchors == ["ImagingStudy/s1", "Patient/p1"]
+            assert (viewer.context, viewer.contexts, viewer.status) == (None, {}, Status("connected", True, ""))
+            await viewer.stop()
+
+    virtual_time.run(play())
+
+
+@pytest.mark.req("CLT-5", "CLT-9", "GET-4")
+def test_where_nothing_is_current_what_else_is_open_stays_open_here() -> None:
+    """What the hub says when it is asked is the same, whether something else is open at the hub or not."""
+
+    async def play() -> None:
+        async with FakeHub() as hub:
+            hub.replays, heard = False, Heard()
+            viewer = await _shows_a_study_of_a_patient(hub, heard)
+            hub.cut()
+            await hub.publish("ImagingStudy-close", study("s1"))
+            hub.restore()
+            await asyncio.sleep(BACK)
+            assert (hub.current, hub.opened) == ("", ["Patient/p1"])
+            assert heard.anchors == ["ImagingStudy/s1"]
+            assert (viewer.context, list(viewer.contexts)) == (None, ["Patient/p1"])
+            assert viewer.status == Status("connected", True, "")
+            await viewer.stop()
+
+    virtual_time.run(play())
 
 
 @pytest.mark.req("CLT-9")

@@ -144,9 +144,11 @@ _MUTANTS: list[tuple[str, Callable[..., Any], str, str]] = [
     (
         "nothing is closed that is closed at the hub",
         Engine.told,
-        "return (Kind.CLOSE, shown) if shown else None",
-        "return None",
+        "return [opened for opened in ends if opened]",
+        "return []",
     ),
+    ("a new session leaves open what was", Engine.told, "version == NOTHING_OPENED", "False"),
+    ("what is not current is closed", Engine.told, "version == NOTHING_OPENED", "True"),
     ("a message that cannot be read is passed over", Engine.unread, "self.asking.doubt(UNREAD)", "pass"),
     ("a SyncError about what was left is news", Engine.sync_error, "not self._is_left(mark)", "True"),
     ("an own SyncError is news", Engine.sync_error, "if not is_ours and", "if"),

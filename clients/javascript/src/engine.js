@@ -14,6 +14,7 @@ import { Following, saysTheSame } from "./following.js";
 import { Recent } from "./order.js";
 import { Resending } from "./resending.js";
 import { Screen } from "./screen.js";
+import { NOTHING_OPENED } from "./sharing.js";
 import { Sync } from "./status.js";
 import { readSyncErrors } from "./syncerrors.js";
 import { Untold } from "./untold.js";
@@ -133,14 +134,19 @@ export class Engine {
   /**
    * The hub says what made the current context.
    * @param {Event | null} event Null for nothing.
-   * @returns {{open: Event} | {close: Event} | null} What this application must be handed: that open, or a close of what it
-   *     shows. Null where it shows the same.
+   * @param {string | null} version
+   * @returns {Event[]} What this application must be handed: that open, or, where it is null, the opens whose close it must be
+   *     handed.
    */
-  told(event) {
-    const { current: shown } = this.following.contexts;
-    if (!event) return shown ? { close: shown } : null;
-    const isOther = !this.following.contexts.isCurrent(event.anchor);
-    return isOther && this.#handled.has(event.name.toLowerCase()) ? { open: event } : null;
+  told(event, version) {
+    const { contexts } = this.following;
+    if (!event) {
+      // What is open beside what was current may be open still: of that the hub says nothing (2.9).
+      if (version === NOTHING_OPENED) return [...contexts.opens.values()].reverse();
+      return contexts.current ? [contexts.current] : [];
+    }
+    const isOther = !contexts.isCurrent(event.anchor);
+    return isOther && this.#handled.has(event.name.toLowerCase()) ? [event] : [];
   }
 
   /**

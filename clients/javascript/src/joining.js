@@ -62,8 +62,9 @@ export class Joining {
     const { engine, inbox, updates } = this.#parts;
     const { count: asked } = engine.changes;
     let event;
+    let version;
     try {
-      ({ event } = await updates.current());
+      ({ event, version } = await updates.current());
     } catch (error) {
       if (signal.aborted) return true;
       const isFinal = error instanceof HubError ? NEVER.has(error.status) && error.isHubs : true;
@@ -71,28 +72,25 @@ export class Joining {
       return isFinal || !engine.asking.mustAskAgain;
     }
     if (signal.aborted) return true;
-    const delivery = this.#difference(event, () => !signal.aborted && engine.changes.count === asked);
-    if (delivery) {
-      inbox.deliver(delivery);
-      await delivery.done.promise;
-      if (signal.aborted) return true;
-    }
-    return engine.settled(event, asked, delivery !== null);
+    const applies = () => !signal.aborted && engine.changes.count === asked;
+    const isOpen = event !== null;
+    const deliveries = engine.told(event, version).map((opened) => this.#delivery(opened, applies, isOpen));
+    for (const delivery of deliveries) inbox.deliver(delivery);
+    for (const { done } of deliveries) await done.promise;
+    return signal.aborted || engine.settled(event, asked, deliveries.length > 0);
   }
 
   /**
-   * @param {Event | null} event That made the hub's current context.
+   * @param {Event} opened
    * @param {() => boolean} applies
-   * @returns {Delivery | null} What the application has to be handed.
+   * @param {boolean} isOpen
+   * @returns {Delivery} What the application has to be handed: what is open at the hub, or the close of what is not.
    */
-  #difference(event, applies) {
-    const told = this.#parts.engine.told(event);
-    if (!told) return null;
-    if ("open" in told) return new Delivery(told.open, { applies, told: true, again: true });
-    return new Delivery(this.#close(told.close), { applies, again: true });
+  #delivery(opened, applies, isOpen) {
+    return new Delivery(isOpen ? opened : this.#close(opened), { applies, told: isOpen, again: true });
   }
 
-  /** @param {Event} shown @returns {Event} The close that nobody told, of what is shown. */
+  /** @param {Event} shown @returns {Event} The close that nobody told, of what is open here. */
   #close(shown) {
     const { engine, topic } = this.#parts;
     const timestamp = timestampNow(engine.changes.newest(now()));

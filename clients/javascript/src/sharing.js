@@ -14,6 +14,12 @@ import { anchorKey, isObject, makeEvent, named, reference, referenceIn, uuid } f
  */
 
 /**
+ * The version of a session in which nothing was opened yet (GET-1). "Each time the context changes, a different versionId is
+ * generated" (2.9): no session that has something open is at it.
+ */
+export const NOTHING_OPENED = "0";
+
+/**
  * The fullUrls of what is shared, by reference: "the `fullUrl` attribute ... enables Subscribers to consistently identify
  * content" (4.4). They are no part of the content that applications see.
  * @type {WeakMap<Content, Map<string, string>>}

@@ -209,21 +209,24 @@ export class Driver {
     const { moment } = this.engine.content;
     const { event, version, content } = readCurrent(currentOf(answer, step), TOPIC);
     if (event) this.engine.content.fetched(event.anchor, version, content, moment);
-    const told = this.engine.told(event);
+    const told = this.engine.told(event, version);
+    let toSettle = told.length;
     const done = () => {
-      this.#said.settled = this.engine.settled(event, asked, told !== null);
+      toSettle -= 1;
+      if (toSettle <= 0) this.#said.settled = this.engine.settled(event, asked, told.length > 0);
     };
     const applies = () => this.engine.changes.count === asked;
-    if (!told) {
-      done();
-    } else if ("open" in told) {
-      this.#wait(told.open, step.handler, { applies, done, told: true, again: true });
-    } else {
-      const name = `${told.close.anchor.split("/", 1)[0]}-close`;
-      const timestamp = timestampOf(this.#clock);
-      const close = makeEvent(TOPIC, name, told.close.context, { timestamp, own: false });
-      this.#wait(close, step.handler, { applies, done, again: true });
+    if (told.length === 0) done();
+    for (const opened of told) {
+      const handed = event ? opened : this.#close(opened);
+      this.#wait(handed, step.handler, { applies, done, told: event !== null, again: true });
     }
+  }
+
+  /** @param {Event} opened @returns {Event} The close that nobody told. */
+  #close({ anchor, context }) {
+    const timestamp = timestampOf(this.#clock);
+    return makeEvent(TOPIC, `${anchor.split("/", 1)[0]}-close`, context, { timestamp, own: false });
   }
 
   /** @param {Event} event */
@@ -349,14 +352,14 @@ function referenceOf(thing) {
 
 /** @param {string | null} answer @param {Step} step What the hub answers when it is asked what is open. */
 function currentOf(answer, step) {
-  if (answer === null) return { "context.type": "", context: [] };
+  const version = "version" in step ? { "context.versionId": step.version } : {};
+  if (answer === null) return { "context.type": "", ...version, context: [] };
   const [name = "", ...things] = answer.split(" ");
   const context = contextOf(name, things);
   if (step.content) {
     const entry = step.content.map((/** @type {string} */ thing) => ({ resource: resourceOf(thing) }));
     context.push({ key: "content", resource: { resourceType: "Bundle", entry } });
   }
-  const version = "version" in step ? { "context.versionId": step.version } : {};
   return { "context.type": name.split("-", 1)[0], ...version, context };
 }
 

@@ -247,6 +247,29 @@ test("CLT-5 CLT-9 what was closed while the connection was lost is closed, also 
   assert.equal(client.status.inSync, true);
 });
 
+for (const [version, closed] of /** @type {[string, string[]][]} */ ([
+  ["0", ["ImagingStudy-close ImagingStudy/s1", "Patient-close Patient/p1"]],
+  ["v7", ["ImagingStudy-close ImagingStudy/s1"]],
+])) {
+  test(`CLT-5 CLT-9 nothing is current, at version ${version} of the hub: ${closed.length} closed`, async (t) => {
+    const names = ["Patient-open", "ImagingStudy-open", "Patient-close", "ImagingStudy-close"];
+    const { hub, client, heard, pass } = setUp(t, {
+      handlers: Object.fromEntries(names.map((name) => [name, nothing])),
+    });
+    await client.start();
+    hub.socket.tell(event("Patient-open", [PATIENT]));
+    hub.socket.tell(event("ImagingStudy-open", [STUDY, PATIENT], { id: "e2" }));
+    await pass(2);
+    hub.always.context = () => ({ body: { "context.type": "", "context.versionId": version, context: [] } });
+    hub.socket.lose();
+    await pass(2);
+    assert.deepEqual(heard.slice(2), closed);
+    assert.equal(client.context, null);
+    assert.deepEqual([...client.contexts.keys()], version === "0" ? [] : ["Patient/p1"]);
+    assert.equal(client.status.inSync, true);
+  });
+}
+
 test("CLT-9 what is told again after a connection was lost does not call the handlers again", async (t) => {
   const { hub, client, heard, pass } = setUp(t, {
     handlers: { "Patient-open": nothing, "ImagingStudy-open": nothing },

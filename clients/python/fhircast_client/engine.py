@@ -18,6 +18,7 @@ from fhircast_client.following import Following, Verdict, says_the_same
 from fhircast_client.order import Mark, Order, Recent
 from fhircast_client.resending import Resending
 from fhircast_client.screen import Screen
+from fhircast_client.sharing import NOTHING_OPENED
 from fhircast_client.status import Sync
 from fhircast_client.syncerrors import read_sync_errors
 from fhircast_client.untold import Untold
@@ -116,17 +117,17 @@ class Engine:
 
     # The hub is asked what is open
 
-    def told(self, event: Event | None) -> tuple[Kind, Event] | None:
-        """The hub says that `event` made the current context, None for nothing.
+    def told(self, event: Event | None, version: str | None) -> list[Event]:
+        """The hub says that `event` made the current context, None for nothing, at a version.
 
-        Returns what this application must be handed: that open, or a close of what it shows. None where it shows the same.
+        Returns what this application must be handed: that open, or, where it is None, the opens whose close it must be handed.
         """
-        shown = self.following.contexts.current
+        contexts = self.following.contexts
         if event is None:
-            return (Kind.CLOSE, shown) if shown else None
-        if not self.following.contexts.is_current(event.anchor) and event.name.lower() in self._handled:
-            return Kind.OPEN, event
-        return None
+            # What is open beside what was current may be open still: of that the hub says nothing (2.9).
+            ends = reversed(contexts.opens.values()) if version == NOTHING_OPENED else (contexts.current,)
+            return [opened for opened in ends if opened]
+        return [event] if not contexts.is_current(event.anchor) and event.name.lower() in self._handled else []
 
     def settled(self, event: Event | None, *, asked: int, was_handed: bool) -> bool:
         """What was to be handed is; `asked` was `changes.count` when the hub was asked. False where it must be asked again."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from fhircast_client.engine import Engine
 from fhircast_client.errors import HubError
-from fhircast_client.events import Event, Kind, make_event
+from fhircast_client.events import Event, make_event
 from fhircast_client.inbox import Delivery, Inbox
 from fhircast_client.timing import Backoff, now, timestamp_now
 from fhircast_client.updates import Updates
@@ -40,33 +40,30 @@ class Joining:
         """Ask. Whether there is nothing more to be asked."""
         asked = self._engine.changes.count
         try:
-            event, _, _ = await self._updates.current()
+            event, version, _ = await self._updates.current()
         except HubError as error:
             _log.info("the hub does not tell what is open (%s)", error.status)
             is_final = error.status in _NEVER and error.is_hubs
             self._engine.asking.unanswered(is_final=is_final)
             return is_final or not self._engine.asking.must_ask_again
         is_over = False
-        delivery = self._difference(event, lambda: not is_over and self._engine.changes.count == asked)
-        if delivery is not None:
+        applies = lambda: not is_over and self._engine.changes.count == asked  # noqa: E731  # it is short
+        differences = self._engine.told(event, version)
+        deliveries = [self._delivery(opened, applies, is_open=event is not None) for opened in differences]
+        for delivery in deliveries:
             self._inbox.deliver(delivery)
-            try:
-                await delivery.done
-            finally:
-                is_over = True  # another connection has an answer of its own
-        return self._engine.settled(event, asked=asked, was_handed=delivery is not None)
+        try:
+            await asyncio.gather(*(delivery.done for delivery in deliveries))
+        finally:
+            is_over = True  # another connection has an answer of its own
+        return self._engine.settled(event, asked=asked, was_handed=bool(deliveries))
 
-    def _difference(self, event: Event | None, applies: Callable[[], bool]) -> Delivery | None:
-        """What the application has to be handed, for `event` is what made the hub's current context."""
-        match self._engine.told(event):
-            case (Kind.OPEN, opened):
-                return Delivery(opened, applies=applies, told=True, again=True)
-            case (Kind.CLOSE, shown):
-                return Delivery(self._close(shown), applies=applies, again=True)
-        return None
+    def _delivery(self, opened: Event, applies: Callable[[], bool], *, is_open: bool) -> Delivery:
+        """What the application has to be handed: what is open at the hub, or the close of what is not."""
+        return Delivery(opened if is_open else self._close(opened), applies=applies, told=is_open, again=True)
 
     def _close(self, shown: Event) -> Event:
-        """The close that nobody told, of what is shown."""
+        """The close that nobody told, of what is open here."""
         name = f"{shown.anchor.partition('/')[0]}-close"
         stamp = timestamp_now(self._engine.changes.newest(now()))
         return make_event(shown.topic, name, shown.context, timestamp=stamp, own=False)

@@ -12,6 +12,9 @@ from fhircast_client.events import Event, Resource, anchor_of, key_of, make_even
 Change = Resource | str
 #: What is shared, by reference.
 Content = dict[str, dict[str, Any]]
+#: The version of a session in which nothing was opened yet (GET-1). "Each time the context changes, a different versionId is
+#: generated" (2.9): no session that has something open is at it.
+NOTHING_OPENED = "0"
 
 
 class Entries(Content):
