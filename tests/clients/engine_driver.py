@@ -279,7 +279,7 @@ class Driver:
                 delivery.done()
                 continue
             if delivery.event.name.lower() not in self.engine._handled:
-                self._end(delivery, "ok")
+                self._end(delivery, "unhandled")
                 continue
             self._said["handlers"].append(f"{delivery.event.name} {delivery.event.anchor}".strip())
             if delivery.mode == "slow":
@@ -296,9 +296,9 @@ class Driver:
         return verdict
 
     def _end(self, delivery: Delivery, mode: str, again: str = "ok") -> None:
-        if mode != "refuse":
+        if mode in ("ok", "fail"):
             self._show(delivery.event)
-        if mode == "ok":
+        if mode in ("ok", "unhandled"):
             opened = self.engine.followed(delivery.event, self._now(), told=delivery.told)
         else:
             opened = self.engine.refused(delivery.event, "unsaved notes", shows=mode == "fail")

@@ -16,10 +16,14 @@ Message = dict[str, Any]
 
 class SimpleHub:
     """A session of one engine and of others. `ordered`: the hub declares its order, and the clocks of the others are wrong; else
-    clocks are right, and the hub goes by timestamps as its subscribers do. `replays`: who joins is told what is open."""
+    clocks are right, and the hub goes by timestamps as its subscribers do. `replays`: who joins is told what is open. Where it tells
+    no `closes`, only the engine's application closes anything."""
 
-    def __init__(self, driver: Driver, *, ordered: bool, replays: bool) -> None:
-        self._driver, self._ordered, self._replays = driver, ordered, replays
+    def __init__(self, *, ordered: bool, replays: bool, closes: bool) -> None:
+        opens = ("Patient-open", "ImagingStudy-open", "Home-open")
+        handled = (*opens, "Patient-close", "ImagingStudy-close")
+        self._driver = Driver({"handled": handled, "granted": handled if closes else opens})
+        self._ordered, self._replays, self._closes = ordered, replays, closes
         self._open: dict[str, Message] = {}  # by anchor, oldest first
         self._current = ""
         self._home: Message | None = None
@@ -30,6 +34,7 @@ class SimpleHub:
         self._frames: list[Message] = []  # on their way to the engine
         self._posted: Message | None = None  # the own event that is on its way to the hub
         self._answer = ""  # the own event whose acceptance is on its way back
+        self._sent = ""  # what the last own event says
         self._times: dict[str, int] = {}  # of own events
         self._count = 0
         self.seen: dict[str, Any] = {}
@@ -37,9 +42,14 @@ class SimpleHub:
 
     def possible(self) -> list[Callable[[], None]]:
         """What may happen next."""
-        if self._posted and not self._ordered:
+        if self._posted and (not self._ordered or self._is_alone):
             return [self._reach]  # else what was stamped first might be accepted last
-        acts: list[Callable[[], None]] = [self._cut, self._end, *(partial(self._others, text) for text in _EVERYTHING)]
+        if self._answer and self._is_alone:
+            return [self._accepted]
+        acts: list[Callable[[], None]] = [self._cut]
+        if self._ordered or not (self._answer or self._driver.engine.untold.newest):
+            acts.append(self._end)  # else what was stamped in the former session might be accepted in this
+        acts += [partial(self._others, text) for text in _EVERYTHING if self._closes or text not in _CLOSES]
         if self._frames:
             acts += [self._tell] * 6 + [partial(self._tell, "slow"), partial(self._tell, "refuse")]
         else:
@@ -47,7 +57,8 @@ class SimpleHub:
         acts += [partial(self._step, {"ends": "ok"}), partial(self._step, {"ends": "refuse"})]
         acts += [partial(self._step, {"ends": "fail"}), partial(self._step, {"gives up": True})]
         if self._posted is None and not self._answer:
-            acts += [partial(self._post, text) for text in _EVERYTHING]
+            alone = () if self._closes or not self._frames else _CLOSES
+            acts += [partial(self._post, text) for text in _EVERYTHING if text not in alone]
             if self._driver.engine.untold.newest and (self._ordered or not self._frames):
                 acts += [self._retry] * 4
         if self._posted:
@@ -55,6 +66,11 @@ class SimpleHub:
         if self._answer:
             acts += [self._accepted] * 4 + [self._fail]
         return acts
+
+    @property
+    def _is_alone(self) -> bool:
+        """Whether an own close is on its way that is not told back: nobody could say what comes before it, and what after."""
+        return not self._closes and self._sent in _CLOSES
 
     def check(self) -> None:
         """Nothing is on its way: who says that all is well shows what the hub shows."""
@@ -66,8 +82,11 @@ class SimpleHub:
         )
         assert not (self._is_new and self.seen["open"]), f"nothing is open, and here {self.seen['open']}"
         screen = self._driver.screen
-        # s1 is a study of p1: to show the one or the other is no other patient.
-        assert not shown or screen[-1:] in ("", shown[-1:]), f"in step with {shown}, and {screen} stands on the screen"
+        # s1 is a study of p1: to show the one or the other is no other patient. Who closes the study may go back to the patient.
+        may_show = [shown] if shown or self._home else self._open
+        assert screen[-1:] in ("", *(one[-1:] for one in may_show)), (
+            f"in step with {shown or 'nothing'}, and {screen} stands on the screen"
+        )
 
     def finish(self) -> None:
         """All arrives that is on its way, and the engine asks where it must."""
@@ -102,14 +121,14 @@ class SimpleHub:
         """The hub takes an event, and tells it to the engine. One that it knows already is only told again if it is the newest."""
         text, id_ = message["comes"], message["id"]
         if id_ in self._known:
-            if id_ == self._newest:
+            if id_ == self._newest and (self._closes or text not in _CLOSES):
                 self._frames.append(message)
             return
         self._known.add(id_)
         self._newest = id_
         name, *things = text.split()
         anchor = f"{name.partition('-')[0]}/{things[0]}" if things else ""
-        self._frames.append(message)
+        self._frames += [message] if self._closes or text not in _CLOSES else []
         is_old = not self._ordered and self._made is not None and message["at"] < self._made
         if name == "Home-open" and not is_old:
             self._current, self._home, self._made, self._is_new = "", message, None, False
@@ -129,7 +148,7 @@ class SimpleHub:
         self._step({**self._frames.pop(0), "handler": handler})
 
     def _post(self, text: str) -> None:
-        message = self._message(text)
+        message, self._sent = self._message(text), text
         self._step({**{"sends": text}, "id": message["id"], "at": message["at"]})
         self._times[message["id"]] = message["at"]
         self._posted = message
@@ -165,6 +184,7 @@ class SimpleHub:
     def _end(self) -> None:
         """The hub ends the session, and the next one has the same topic."""
         self._open, self._current, self._home, self._made, self._is_new = {}, "", None, None, True
+        self._known, self._newest = set(), ""
         self._cut()
 
     def _connect(self) -> None:

@@ -163,8 +163,13 @@ class _Maker:
 
     def _handler(self) -> Step:
         if self._is_slow and self._chance.random() < 0.7:
+            if self._chance.random() < 0.15:
+                return {"gives up": True}
             self._is_slow = False
-            return {"ends": self._chance.choice(["ok", "ok", "refuse"])}
+            return {
+                "ends": self._chance.choice(["ok", "ok", "refuse", "fail"]),
+                "again": self._chance.choice(["ok", "slow"]),
+            }
         return self._chance.choice([{"found": True}, {"catches up": "ok"}, {"catches up": "refuse"}])
 
     def _resends(self) -> Step:

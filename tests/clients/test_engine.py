@@ -62,11 +62,13 @@ def test_what_can_be_seen_agrees_with_itself(seed: int) -> None:
 
 
 @pytest.mark.req("CLT-5", "CLT-9", "CLT-13", "CLT-18", "CLT-20")
-@given(st.data(), st.booleans(), st.booleans())
+@given(st.data(), st.booleans(), st.booleans(), st.booleans())
 @settings(max_examples=400, deadline=None)
-def test_who_is_in_step_shows_what_the_hub_shows(data: st.DataObject, ordered: bool, replays: bool) -> None:
+def test_who_is_in_step_shows_what_the_hub_shows(
+    data: st.DataObject, ordered: bool, replays: bool, closes: bool
+) -> None:
     """Whatever is opened, lost and cut: once nothing is on its way, the client shows the hub's current context, or says that it may not."""
-    hub = SimpleHub(Driver({}), ordered=ordered, replays=replays)
+    hub = SimpleHub(ordered=ordered, replays=replays, closes=closes)
     for _ in range(data.draw(st.integers(1, 25))):
         data.draw(st.sampled_from(hub.possible()))()
         hub.check()

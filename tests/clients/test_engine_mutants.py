@@ -20,7 +20,7 @@ from simulation.mutants import Mutant, mutated
 _NOBODY: tuple[str, ...] = ()
 #: Each is the mistake, the function, and what its text becomes.
 _MUTANTS: list[tuple[str, Callable[..., Any], str, str]] = [
-    ("a late repeat brings back what was closed", Following._is_repeat, "self._was_closed(event) or ", ""),
+    ("a late repeat brings back what was closed", Following._is_repeat, "self.was_closed(event) or ", ""),
     ("an equal open calls the handler again", Following._says_the_same, " or says_the_same(current, event)", ""),
     ("what was only told is shown twice", Following._says_the_same, " or self._is_told(current, event)", ""),
     ("two Home-opens are two", Following._is_repeat, "return self.home is not None", "return False"),
@@ -36,9 +36,16 @@ _MUTANTS: list[tuple[str, Callable[..., Any], str, str]] = [
     ("an open of the same time is old", Following._is_old, "event.at < self._made_at", "event.at <= self._made_at"),
     ("the order of the hub does not count", Following._is_old, "if self.order.is_kept:", "if False:"),
     ("a close of something else is old", Following._is_before, "event.kind is Kind.CLOSE and", "False and"),
-    ("what was closed meanwhile is shown", Following._is_gone, "(close, close)", "(None, None)"),
-    ("what was left for Home meanwhile is shown", Following._is_gone, "(home, home)", "(None, None)"),
-    ("what was opened before what was closed is shown", Following._is_gone, "self._made_before or ", ""),
+    ("what was closed meanwhile is shown", Following._closed_since, "close if event.kind", "None if event.kind"),
+    ("what was left for Home meanwhile is shown", Following._left_since, "(home, home)", "(None, None)"),
+    ("what was opened before what was closed is shown", Following._left_since, "self._made_before or ", ""),
+    (
+        "what was left while its handler was at work is current",
+        Following.is_overtaken,
+        " or self._left_since(event)",
+        "",
+    ),
+    ("what was closed while its handler was at work is open", Following.followed, "if close is not None:", "if False:"),
     ("a clock of the future keeps everybody out", Following._made_current, "min(event.at, now + MINUTE)", "event.at"),
     ("no clock of the future is believed", Following._made_current, "now + MINUTE", "now"),
     (
@@ -53,7 +60,12 @@ _MUTANTS: list[tuple[str, Callable[..., Any], str, str]] = [
         "is_old and self.contexts.is_current(event.anchor)",
         "False",
     ),
-    ("what is closed stays open", Following.passed, "self._close(event)", "pass"),
+    (
+        "what is closed stays open",
+        Following.passed,
+        "self._close(event.anchor, self.order.mark(event))",
+        "pass",
+    ),
     (
         "a close older than its open closes it",
         Following.passed,
@@ -67,7 +79,7 @@ _MUTANTS: list[tuple[str, Callable[..., Any], str, str]] = [
         "self.opens.move_to_end(self.current.anchor)",
         "pass",
     ),
-    ("an echo is not waited for", order.Order.accepted, "_LAST if mark.is_awaited else self.moment", "self.moment"),
+    ("an echo is not waited for", order.Order.accepted, "_LAST if mark.is_awaited else 0", "0"),
     ("an echo has no place", order.Order.came, "if is_first and self.is_kept:", "if False:"),
     (
         "an echo is waited for on another connection",
@@ -111,6 +123,17 @@ _MUTANTS: list[tuple[str, Callable[..., Any], str, str]] = [
     ("what was left is handed again", Engine.may_be_shown, "(is_shown or self.changes.is_newest(event))", "True"),
     ("what is not accepted is handed again", Engine.may_be_shown, "self.changes.has(event) and", ""),
     ("what others opened equally is not handed again", Engine.may_be_shown, "says_the_same(shown, event)", "False"),
+    ("what is not to be shown again is", Engine.may_be_shown, "event is self.screen.again and", ""),
+    ("an own close is not handed", Screen.chosen, "event.kind is Kind.CLOSE and", "False and"),
+    ("an own close of something else is handed", Screen.chosen, "event.anchor == self.handling.anchor", "True"),
+    ("an own close takes the place of an own open", Screen.chosen, " and self._chosen is None", ""),
+    ("what overtook a handler is not handed", Screen.ends, "self._chosen or newer", "self._chosen"),
+    ("a study of the patient overtook its handler", Engine._newer, "and not belongs(shown, event)", ""),
+    ("what the hub told when it was asked is overtaken", Engine.followed, "None if told else self", "self"),
+    ("a close ends the doubt", Engine.followed, "if event.kind.opens:\n        self._left()", "self._left()"),
+    ("what is closed is shown again", Engine.verdict, "not self.following.was_closed(event) and", ""),
+    ("what is overtaken left the screen", Engine.turn, "self.screen.may_show(*self.untold.tried)", "pass"),
+    ("what is refused was never shown", Engine.refused, "elif event.own and event.kind.opens:", "elif False:"),
     ("what was left is in doubt for ever", Engine._left, "self.screen.settled(again)", "pass"),
     ("a handler that failed has shown nothing", Engine.refused, "shows=shows", "shows=False"),
     ("a handler that was given up has ended", Engine.refused, "if is_over else None", ""),
@@ -154,7 +177,7 @@ _MUTANTS: list[tuple[str, Callable[..., Any], str, str]] = [
     ("an own SyncError is news", Engine.sync_error, "if not is_ours and", "if"),
     ("the end of what is not subscribed to is not awaited", Engine.sync_error, "unseen.append(error.event_id)", "pass"),
     ("a refused update makes out of step", Engine.refused, "event.matters and", ""),
-    ("what was overtaken is a failure", Engine.refused, "and shown and self._is_left(mark)", "and False"),
+    ("what was overtaken is a failure", Engine.refused, "and self._shown and self._is_left(mark)", "and False"),
     ("an own echo proves something", Engine._repeated, "if event.own:", "if False:"),
     (
         "what was caught up with stays failed",

@@ -10,7 +10,7 @@ import { Changes } from "./changes.js";
 import { Contents } from "./content.js";
 import { Context } from "./contexts.js";
 import { anchorKey, kindOf, named } from "./events.js";
-import { Following, saysTheSame } from "./following.js";
+import { belongs, Following, saysTheSame } from "./following.js";
 import { Recent } from "./order.js";
 import { Resending } from "./resending.js";
 import { Screen } from "./screen.js";
@@ -189,7 +189,7 @@ export class Engine {
     this.#onTheirWay.add(event.id);
     this.#order.sending(event);
     this.resending.sending(event);
-    if (event.opens) this.screen.chosen(event);
+    this.screen.chosen(event);
   }
 
   /**
@@ -243,7 +243,7 @@ export class Engine {
    * @param {Event} event
    */
   acceptedLate(event) {
-    if (event.opens) this.screen.chosen(event);
+    this.screen.chosen(event);
     this.untold.overtaken(event, true);
     this.untold.hasCome(event);
     if (!this.#taken(event) && event.changes) this.asking.doubt(UNCERTAIN);
@@ -289,7 +289,8 @@ export class Engine {
   verdict(event) {
     if (this.#onTheirWay.has(event.id) && !event.changes) return "repeat";
     const verdict = this.following.verdict(event);
-    return verdict === "repeat" && event.opens && this.#mayShowAnother(event) ? "follow" : verdict;
+    if (verdict !== "repeat" || this.following.wasClosed(event)) return verdict;
+    return this.#mayShowAnother(event) ? "follow" : verdict;
   }
 
   /**
@@ -298,7 +299,7 @@ export class Engine {
    *     show that.
    */
   #mayShowAnother(event) {
-    const isNew = this.following.contexts.current?.id !== event.id;
+    const isNew = event.opens && this.following.contexts.current?.id !== event.id;
     const failed = [...this.untold.tried, ...this.screen.failed];
     return isNew && failed.some((one) => one.opens && !saysTheSame(one, event));
   }
@@ -314,6 +315,7 @@ export class Engine {
     const verdict = again ? "follow" : this.verdict(event);
     if (verdict === "follow") {
       this.screen.begins(event);
+      this.screen.mayShow(...this.untold.tried);
       this.untold.overtaken(event, false);
       return verdict;
     }
@@ -335,10 +337,11 @@ export class Engine {
    * @param {Event} event
    * @param {bigint} now
    * @param {boolean} [isTold] The hub only named it when it was asked, and gave no timestamp.
-   * @returns {Event | null} An own open that the application must be handed again: the handler may have shown the older
-   *     context over the newer.
+   * @returns {Event | null} What the application must be handed again: the handler may have shown an older context over a
+   *     newer, or what is closed.
    */
   followed(event, now, isTold = false) {
+    const newer = isTold ? null : this.#newer(event);
     this.untold.settled(event);
     if (isTold) {
       this.following.told(event);
@@ -354,18 +357,18 @@ export class Engine {
     }
     // What no handler is called with is shown by nobody.
     if (this.#handled.has(event.name.toLowerCase())) this.screen.settled(event);
-    this.#left();
-    return this.screen.ends(event, true);
+    if (event.opens) this.#left();
+    return this.screen.ends(event, true, newer);
   }
 
   /**
    * @param {Event} event
-   * @returns {boolean} Whether an own open that the hub has is what this application shows, or should: nothing newer came.
+   * @returns {boolean} Whether the application must be shown it again still: the hub has it, and nothing newer came.
    */
   mayBeShown(event) {
-    const shown = this.following.contexts.current ?? this.following.home;
+    const shown = this.#shown;
     const isShown = shown !== null && saysTheSame(shown, event);
-    return this.changes.has(event) && (isShown || this.changes.isNewest(event));
+    return event === this.screen.again && this.changes.has(event) && (isShown || this.changes.isNewest(event));
   }
 
   /**
@@ -381,11 +384,11 @@ export class Engine {
     this.following.refused(event);
     const mark = this.#order.mark(event);
     if (event.opens) this.sync.known(mark);
-    const shown = this.following.contexts.current ?? this.following.home;
-    if (event.matters && !(event.changes && shown && this.#isLeft(mark))) {
+    if (event.matters && !(event.changes && this.#shown && this.#isLeft(mark))) {
       this.sync.failed(event, mark, `This application did not follow ${event.name}: ${why}`);
     }
     if (shows) this.screen.failed = [event];
+    else if (event.own && event.opens) this.screen.mayShow(event); // since it was posted
     return isOver ? this.screen.ends(event, shows) : null;
   }
 
@@ -421,6 +424,20 @@ export class Engine {
   #left() {
     const { again } = this.screen;
     if (again && this.changes.has(again) && !this.mayBeShown(again)) this.screen.settled(again);
+  }
+
+  get #shown() {
+    return this.following.contexts.current ?? this.following.home;
+  }
+
+  /**
+   * @param {Event} event
+   * @returns {Event | null} What has overtaken an open while its handler was at work, and does not belong to it.
+   */
+  #newer(event) {
+    const shown = this.#shown;
+    const isLeft = this.#handled.has(event.name.toLowerCase()) && this.following.isOvertaken(event);
+    return shown && isLeft && !belongs(shown, event) ? shown : null;
   }
 
   /** @param {Event} event @param {string} [ownId] */

@@ -72,7 +72,8 @@ export class Following {
    *     at most.
    */
   followed(event, now) {
-    const isOld = this.#isOld(event);
+    const isOld = this.isOvertaken(event);
+    const close = this.#closedSince(event);
     this.#noteHanded(event);
     this.#refused.discard(event.id);
     if (event.kind === "open") {
@@ -80,7 +81,7 @@ export class Following {
       this.contexts.opened(event, isOld);
     } else if (event.kind === "close") {
       this.#done.add(event.id);
-      if (!(isOld && this.contexts.isCurrent(event.anchor))) this.#close(event);
+      if (!(isOld && this.contexts.isCurrent(event.anchor))) this.#close(event.anchor, this.order.mark(event));
     } else if (event.kind !== "home") {
       this.#done.add(event.id);
     } else if (!isOld) {
@@ -88,6 +89,7 @@ export class Following {
       this.home = event;
     }
     if (event.opens && !isOld) this.#madeCurrent(event, now);
+    if (close) this.#close(event.anchor, close);
   }
 
   /**
@@ -112,7 +114,7 @@ export class Following {
       this.home = event;
       return true;
     }
-    if (event.kind !== "open" || this.#wasClosed(event)) return false;
+    if (event.kind !== "open" || this.wasClosed(event)) return false;
     if (this.#saysTheSame(event) && !this.#isOld(event)) {
       this.#noteRepeated(event);
       this.contexts.opened(event, false);
@@ -141,7 +143,7 @@ export class Following {
    *     what is shown: at the hub that is not current any more.
    */
   endedWhatIsShown(event) {
-    const isClosed = event.kind === "open" && (this.#wasClosed(event) || this.#isGone(event));
+    const isClosed = event.kind === "open" && (this.wasClosed(event) || this.#isGone(event));
     if (!isClosed || !this.contexts.current || this.contexts.isCurrent(event.anchor)) return false;
     return !this.#isOld(event) && !this.#isLeftBehind(event);
   }
@@ -154,7 +156,8 @@ export class Following {
     const open = this.contexts.opens.get(event.anchor);
     if (event.kind !== "close" || !open || this.contexts.isCurrent(event.anchor)) return;
     this.#done.add(event.id);
-    if (!this.order.isOlder(this.order.mark(event), this.order.mark(open))) this.#close(event);
+    const mark = this.order.mark(event);
+    if (!this.order.isOlder(mark, this.order.mark(open))) this.#close(event.anchor, mark);
   }
 
   /** The application did not follow. @param {Event} event */
@@ -165,7 +168,7 @@ export class Following {
 
   /** @param {Event} event */
   #isRepeat(event) {
-    if (event.kind === "open") return this.#wasClosed(event) || this.#saysTheSame(event) || this.#isImplied(event);
+    if (event.kind === "open") return this.wasClosed(event) || this.#saysTheSame(event) || this.#isImplied(event);
     if (event.kind === "home") return this.home !== null;
     return this.#done.has(event.id) && !this.#closesStill(event);
   }
@@ -175,7 +178,7 @@ export class Following {
    * @returns {boolean} Whether it is an open whose context was closed here, by a close that is not older where the hub keeps an
    *     order.
    */
-  #wasClosed(event) {
+  wasClosed(event) {
     const close = this.order.isKept && this.#closes.get(event.anchor);
     return this.#closed.has(event.id) && !(close && this.order.isOlder(close, this.order.mark(event)));
   }
@@ -236,24 +239,51 @@ export class Following {
    *     opened after it was closed.
    */
   #isGone(event) {
-    if (event.kind !== "open") return false;
-    const mark = this.order.mark(event);
+    return this.#closedSince(event) !== null || this.#leftSince(event);
+  }
+
+  /**
+   * @param {Event} event
+   * @returns {Mark | null} Of the close that closed what an open opens, where the open waited here meanwhile, or its handler was
+   *     at work.
+   */
+  #closedSince(event) {
     const close = this.#closes.get(event.anchor);
+    return event.kind === "open" && close && this.#cameBefore(this.order.mark(event), close, close) ? close : null;
+  }
+
+  /**
+   * @param {Event} event
+   * @returns {boolean} Whether Home was opened while an open waited here, or what was opened after it was closed.
+   */
+  #leftSince(event) {
+    const mark = this.order.mark(event);
     const home = this.home && this.order.mark(this.home);
-    const limits = [close ? [close, close] : null, home ? [home, home] : null, this.#madeBefore];
-    return limits.some((limit) => {
+    const limits = [home ? [home, home] : null, this.#madeBefore];
+    return event.kind === "open" && limits.some((limit) => {
       const [newer, since] = limit ?? [];
-      return newer && since && this.order.isOlder(mark, newer) && this.#cameBefore(mark, since);
+      return newer && since && this.#cameBefore(mark, newer, since);
     });
   }
 
   /**
    * @param {Mark} mark
+   * @param {Mark} newer
    * @param {Mark} since Of a close or Home-open.
-   * @returns {boolean} Whether it came before that, or would have: clocks alone prove nothing of what comes later.
+   * @returns {boolean} Whether it is older than `newer`, and came before `since`, or would have: clocks alone prove nothing of
+   *     what comes later.
    */
-  #cameBefore(mark, since) {
-    return this.order.isKept || since.isAwaited || mark.heard <= since.heard;
+  #cameBefore(mark, newer, since) {
+    const isBefore = this.order.isKept || since.isAwaited || mark.heard <= since.heard;
+    return isBefore && this.order.isOlder(mark, newer);
+  }
+
+  /**
+   * @param {Event} event
+   * @returns {boolean} Whether something newer is current, or was, than an event whose handler has ended.
+   */
+  isOvertaken(event) {
+    return this.#isOld(event) || this.#leftSince(event);
   }
 
   /**
@@ -307,17 +337,16 @@ export class Following {
     this.#moved = true;
   }
 
-  /** @param {Event} event */
-  #close(event) {
-    const mark = this.order.mark(event);
-    if (this.contexts.isCurrent(event.anchor)) {
+  /** @param {string} anchor @param {Mark} mark Of the close. */
+  #close(anchor, mark) {
+    if (this.contexts.isCurrent(anchor)) {
       this.#madeBefore = this.#made && [this.#made, mark];
       this.#forgetMade();
     }
-    const known = this.#closes.get(event.anchor);
-    if (!known || !this.order.isOlder(mark, known)) this.#closes.set(event.anchor, mark);
+    const known = this.#closes.get(anchor);
+    if (!known || !this.order.isOlder(mark, known)) this.#closes.set(anchor, mark);
     if (this.#closes.size > MOST_CONTEXTS) this.#closes.delete(/** @type {string} */ (this.#closes.keys().next().value));
-    const closed = this.contexts.closed(event.anchor);
+    const closed = this.contexts.closed(anchor);
     if (closed) this.#closed.add(closed.id);
   }
 }

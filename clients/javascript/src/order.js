@@ -12,8 +12,8 @@
 
 /** Events that are remembered of each sort. */
 export const REMEMBERED = 512;
-/** The place of an own event that the hub has accepted and not told back yet: all that is told before its echo is older. */
-const LAST = Infinity;
+/** Places of own events that the hub has accepted and not told back yet begin here: all that is told before the echo is older. */
+const LAST = 2 ** 50;
 
 /** The ids of events, the newest of them. */
 export class Recent {
@@ -103,7 +103,7 @@ export class Order {
     if (!mark || (isCertain && !this.#sent.has(id))) return isCertain; // it was told back already
     mark.heard = this.moment;
     mark.isAwaited = comesBack && isCertain;
-    if (this.isKept) mark.place = mark.isAwaited ? LAST : this.moment;
+    if (this.isKept) mark.place = this.moment + (mark.isAwaited ? LAST : 0);
     this.#sentBefore.discard(id);
     this.#sent.set(id, mark);
     return isCertain;

@@ -9,18 +9,25 @@ import { belongs } from "./following.js";
 
 /** Own opens that are handed again one after the other, where each handler is overtaken by the next own open. */
 const MOST_AGAIN = 3;
+const MOST_FAILED = 8;
 
 /** Which handler is at work, what the application opened meanwhile, and what its handler must show again. */
 export class Screen {
   /** The event that its handler is being shown. @type {Event | null} */
   handling = null;
-  /** The own open that the application must be shown again. @type {Event | null} */
+  /** What the application must be shown again: an open, or an own close of what was shown over it. @type {Event | null} */
   again = null;
-  /** What a handler may have shown before it failed; nothing was shown since. @type {Event[]} */
+  /**
+   * What the application may show though it is not followed: a handler that failed, or an own open; nothing was shown since.
+   * @type {Event[]}
+   */
   failed = [];
   /** What was shown over it. @type {Event | null} */
   #over = null;
-  /** The own open that was posted last since the handler began. @type {Event | null} */
+  /**
+   * Since the handler began: the own open that was posted last, or an own close of what the handler is called with.
+   * @type {Event | null}
+   */
   #chosen = null;
   #times = 0;
 
@@ -34,16 +41,26 @@ export class Screen {
   begins(event) {
     this.handling = event;
     this.#chosen = null;
-    if (!event.own) this.#times = 0;
+    if (!event.own && event !== this.again) this.#times = 0;
   }
 
-  /** An own open is posted: the application shows that, before or after the hub's answer. @param {Event} event */
+  /**
+   * An own event is posted: the application shows what it opens, before or after the hub's answer, and not what it closes.
+   * @param {Event} event
+   */
   chosen(event) {
     const { handling } = this;
-    if (handling) this.#chosen = belongs(event, handling) ? null : event;
+    if (!handling) return;
+    if (event.opens) this.#chosen = belongs(event, handling) ? null : event;
+    else if (event.kind === "close" && event.anchor === handling.anchor) this.#chosen ??= event;
   }
 
-  /** The hub refused an own open. @param {Event} event */
+  /** The application may show these, though they are not followed. @param {...Event} events */
+  mayShow(...events) {
+    this.failed = [...this.failed, ...events].slice(-MOST_FAILED);
+  }
+
+  /** The hub refused an own event. @param {Event} event */
   withdrawn(event) {
     if (this.#chosen === event) this.#chosen = null;
     this.settled(event);
@@ -53,10 +70,11 @@ export class Screen {
    * The handler has ended.
    * @param {Event} event
    * @param {boolean} shows Whether it may have shown what it was called with.
+   * @param {Event | null} [newer] What has overtaken that.
    * @returns {Event | null} What is to be shown again.
    */
-  ends(event, shows) {
-    const chosen = this.#chosen;
+  ends(event, shows, newer = null) {
+    const chosen = this.#chosen ?? newer;
     this.#chosen = null;
     if (this.handling?.id === event.id) this.handling = null;
     if (!chosen || !shows || !event.opens) return null;

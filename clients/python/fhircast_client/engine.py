@@ -14,7 +14,7 @@ from fhircast_client.changes import Changes
 from fhircast_client.content import Contents
 from fhircast_client.contexts import Context
 from fhircast_client.events import Event, Kind, key_of, kind_of, named
-from fhircast_client.following import Following, Verdict, says_the_same
+from fhircast_client.following import Following, Verdict, belongs, says_the_same
 from fhircast_client.order import Mark, Order, Recent
 from fhircast_client.resending import Resending
 from fhircast_client.screen import Screen
@@ -158,8 +158,7 @@ class Engine:
         self._on_their_way.add(event.id)
         self._order.sending(event)
         self.resending.sending(event)
-        if event.kind.opens:
-            self.screen.chosen(event)
+        self.screen.chosen(event)
 
     def not_sent(self, event: Event, why: str, *, is_final: bool) -> None:
         """The hub refused it (`is_final`), or nobody knows whether the hub has it; `why` is a part of a sentence.
@@ -197,8 +196,7 @@ class Engine:
 
     def accepted_late(self, event: Event) -> None:
         """The hub accepted it when it was tried again: whether the application still shows it, its handler must say."""
-        if event.kind.opens:
-            self.screen.chosen(event)
+        self.screen.chosen(event)
         self.untold.overtaken(event, by_own=True)
         self.untold.has_come(event)
         if not self._taken(event) and event.kind.changes_context:
@@ -245,14 +243,14 @@ class Engine:
         if event.id in self._on_their_way and not event.kind.changes_context:
             return Verdict.REPEAT
         verdict = self.following.verdict(event)
-        if verdict is Verdict.REPEAT and event.kind.opens and self._may_show_another(event):
+        if verdict is Verdict.REPEAT and not self.following.was_closed(event) and self._may_show_another(event):
             return Verdict.FOLLOW
         return verdict
 
     def _may_show_another(self, event: Event) -> bool:
         """Whether it is a new event, and an own open or a handler of something else failed: the application may show that."""
         current = self.following.contexts.current
-        is_new = current is None or current.id != event.id
+        is_new = event.kind.opens and (current is None or current.id != event.id)
         failed = [*self.untold.tried, *self.screen.failed]
         return is_new and any(one.kind.opens and not says_the_same(one, event) for one in failed)
 
@@ -261,6 +259,7 @@ class Engine:
         verdict = Verdict.FOLLOW if again else self.verdict(event)
         if verdict is Verdict.FOLLOW:
             self.screen.begins(event)
+            self.screen.may_show(*self.untold.tried)
             self.untold.overtaken(event, by_own=False)
             return verdict
         self.untold.settled(event)
@@ -281,8 +280,9 @@ class Engine:
     def followed(self, event: Event, now: int, *, told: bool = False) -> Event | None:
         """Its handler followed it; `told`: the hub only named it when it was asked, and gave no timestamp.
 
-        Returns an own open that the application must be handed again: the handler may have shown the older context over the newer.
+        Returns what the application must be handed again: the handler may have shown an older context over a newer, or what is closed.
         """
+        newer = None if told else self._newer(event)
         self.untold.settled(event)
         if told:
             self.following.told(event)
@@ -296,14 +296,15 @@ class Engine:
             self.sync.recovered(event.id)
         if event.name.lower() in self._handled:
             self.screen.settled(event)  # what no handler is called with is shown by nobody
-        self._left()
-        return self.screen.ends(event, shows=True)
+        if event.kind.opens:
+            self._left()
+        return self.screen.ends(event, shows=True, newer=newer)
 
     def may_be_shown(self, event: Event) -> bool:
-        """Whether an own open that the hub has is what this application shows, or should: nothing newer came."""
-        shown = self.following.contexts.current or self.following.home
+        """Whether the application must be shown it again still: the hub has it, and nothing newer came."""
+        shown = self._shown
         is_shown = shown is not None and says_the_same(shown, event)
-        return self.changes.has(event) and (is_shown or self.changes.is_newest(event))
+        return event is self.screen.again and self.changes.has(event) and (is_shown or self.changes.is_newest(event))
 
     def refused(self, event: Event, why: str, *, shows: bool = False, is_over: bool = True) -> Event | None:
         """Its handler refused or failed; `why` is a part of a sentence. `shows`: it failed, and may have shown the event; not
@@ -313,11 +314,12 @@ class Engine:
         mark = self._order.mark(event)
         if event.kind.opens:
             self.sync.known(mark)
-        shown = self.following.contexts.current or self.following.home
-        if event.matters and not (event.kind.changes_context and shown and self._is_left(mark)):
+        if event.matters and not (event.kind.changes_context and self._shown and self._is_left(mark)):
             self.sync.failed(event, mark, f"This application did not follow {event.name}: {why}")
         if shows:
             self.screen.failed = [event]
+        elif event.own and event.kind.opens:
+            self.screen.may_show(event)  # since it was posted
         return self.screen.ends(event, shows=shows) if is_over else None
 
     def to_catch_up(self) -> Event | None:
@@ -350,6 +352,16 @@ class Engine:
         again = self.screen.again
         if again is not None and self.changes.has(again) and not self.may_be_shown(again):
             self.screen.settled(again)
+
+    @property
+    def _shown(self) -> Event | None:
+        return self.following.contexts.current or self.following.home
+
+    def _newer(self, event: Event) -> Event | None:
+        """What has overtaken an open while its handler was at work, and does not belong to it."""
+        shown = self._shown
+        is_left = shown is not None and event.name.lower() in self._handled and self.following.is_overtaken(event)
+        return shown if shown and is_left and not belongs(shown, event) else None
 
     def _show(self, event: Event, own_id: str = "") -> None:
         mark = self._order.mark(event)

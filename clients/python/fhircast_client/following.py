@@ -67,7 +67,7 @@ class Following:
 
         `now` is the own clock as an instant: a timestamp of the future keeps others from being followed for a minute at most.
         """
-        is_old = self._is_old(event)
+        is_old, close = self.is_overtaken(event), self._closed_since(event)
         self._note_handed(event)
         self._refused.discard(event.id)
         match event.kind:
@@ -77,7 +77,7 @@ class Following:
             case Kind.CLOSE:
                 self._done.add(event.id)
                 if not (is_old and self.contexts.is_current(event.anchor)):
-                    self._close(event)
+                    self._close(event.anchor, self.order.mark(event))
             case Kind.HOME if not is_old:
                 self.contexts.left()
                 self.home = event
@@ -87,6 +87,8 @@ class Following:
                 self._done.add(event.id)
         if event.kind.opens and not is_old:
             self._made_current(event, now)
+        if close is not None:
+            self._close(event.anchor, close)
 
     def told(self, event: Event) -> None:
         """The hub answered, when asked, that `event` made the current context; when it was made is not known."""
@@ -99,7 +101,7 @@ class Following:
         if event.kind is Kind.HOME:
             self.home = event
             return True
-        if event.kind is not Kind.OPEN or self._was_closed(event):
+        if event.kind is not Kind.OPEN or self.was_closed(event):
             return False
         if self._says_the_same(event) and not self._is_old(event):
             self._note_repeated(event)
@@ -119,7 +121,7 @@ class Following:
     def ended_what_is_shown(self, event: Event) -> bool:
         """Whether it is an open that is not followed, for it was closed while it waited here, and it is newer than what is shown: at
         the hub that is not current any more."""
-        is_closed = event.kind is Kind.OPEN and (self._was_closed(event) or self._is_gone(event))
+        is_closed = event.kind is Kind.OPEN and (self.was_closed(event) or self._is_gone(event))
         if not is_closed or self.contexts.current is None or self.contexts.is_current(event.anchor):
             return False
         return not self._is_old(event) and not self._is_left_behind(event)
@@ -130,7 +132,7 @@ class Following:
         if event.kind is Kind.CLOSE and opened is not None and not self.contexts.is_current(event.anchor):
             self._done.add(event.id)
             if not self.order.is_older(self.order.mark(event), self.order.mark(opened)):
-                self._close(event)
+                self._close(event.anchor, self.order.mark(event))
 
     def refused(self, event: Event) -> None:
         """The application did not follow."""
@@ -139,12 +141,12 @@ class Following:
 
     def _is_repeat(self, event: Event) -> bool:
         if event.kind is Kind.OPEN:
-            return self._was_closed(event) or self._says_the_same(event) or self._is_implied(event)
+            return self.was_closed(event) or self._says_the_same(event) or self._is_implied(event)
         if event.kind is Kind.HOME:
             return self.home is not None
         return event.id in self._done and not self._closes_still(event)
 
-    def _was_closed(self, event: Event) -> bool:
+    def was_closed(self, event: Event) -> bool:
         """Whether it is an open whose context was closed here, by a close that is not older where the hub keeps an order."""
         close = self._closes.get(event.anchor) if self.order.is_kept else None
         return event.id in self._closed and not (close and self.order.is_older(close, self.order.mark(event)))
@@ -189,19 +191,30 @@ class Following:
     def _is_gone(self, event: Event) -> bool:
         """Whether it is an open that waited here while what it opens was closed, Home was opened, or what was opened after it was
         closed."""
-        if event.kind is not Kind.OPEN:
-            return False
+        return self._closed_since(event) is not None or self._left_since(event)
+
+    def _closed_since(self, event: Event) -> Mark | None:
+        """The mark of the close that closed what an open opens, where the open waited here meanwhile, or its handler was at work."""
         mark, close = self.order.mark(event), self._closes.get(event.anchor)
-        home = self.home and self.order.mark(self.home)
-        limits = ((close, close), (home, home), self._made_before or (None, None))
-        return any(
-            newer and since and self.order.is_older(mark, newer) and self._came_before(mark, since)
-            for newer, since in limits
+        return close if event.kind is Kind.OPEN and close and self._came_before(mark, close, close) else None
+
+    def _left_since(self, event: Event) -> bool:
+        """Whether Home was opened while an open waited here, or what was opened after it was closed."""
+        mark, home = self.order.mark(event), self.home and self.order.mark(self.home)
+        limits = ((home, home), self._made_before or (None, None))
+        return event.kind is Kind.OPEN and any(
+            newer and since and self._came_before(mark, newer, since) for newer, since in limits
         )
 
-    def _came_before(self, mark: Mark, since: Mark) -> bool:
-        """Whether it came before the close or Home-open `since`, or would have: clocks alone prove nothing of what comes later."""
-        return self.order.is_kept or since.is_awaited or mark.heard <= since.heard
+    def _came_before(self, mark: Mark, newer: Mark, since: Mark) -> bool:
+        """Whether it is older than `newer`, and came before the close or Home-open `since`, or would have: clocks alone prove nothing
+        of what comes later."""
+        is_before = self.order.is_kept or since.is_awaited or mark.heard <= since.heard
+        return is_before and self.order.is_older(mark, newer)
+
+    def is_overtaken(self, event: Event) -> bool:
+        """Whether something newer is current, or was, than an event whose handler has ended."""
+        return self._is_old(event) or self._left_since(event)
 
     def _is_old(self, event: Event) -> bool:
         """Whether it is older than what made the current context. A close of another context is not, where the hub keeps an order."""
@@ -237,16 +250,16 @@ class Following:
             self._handed.add(event.id)
             self._last_handed, self._moved = event.id, True
 
-    def _close(self, event: Event) -> None:
-        if self.contexts.is_current(event.anchor):
-            self._made_before = None if self._made is None else (self._made, self.order.mark(event))
+    def _close(self, anchor: str, mark: Mark) -> None:
+        if self.contexts.is_current(anchor):
+            self._made_before = None if self._made is None else (self._made, mark)
             self._forget_made()
-        mark, known = self.order.mark(event), self._closes.get(event.anchor)
+        known = self._closes.get(anchor)
         if known is None or not self.order.is_older(mark, known):
-            self._closes[event.anchor] = mark
+            self._closes[anchor] = mark
         if len(self._closes) > MOST_CONTEXTS:
             self._closes.popitem(last=False)
-        closed = self.contexts.closed(event.anchor)
+        closed = self.contexts.closed(anchor)
         if closed is not None:
             self._closed.add(closed.id)
 

@@ -5,7 +5,6 @@ No I/O, no clock.
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +13,8 @@ from fhircast_client.events import Event
 
 #: Events that are remembered of each sort.
 REMEMBERED = 512
-#: The place of an own event that the hub has accepted and not told back yet: all that is told before its echo is older.
-_LAST = math.inf
+#: Places of own events that the hub has accepted and not told back yet begin here: all that is told before the echo is older.
+_LAST = 1 << 50
 
 
 class Recent:
@@ -43,7 +42,7 @@ class Mark:
     """Where an event stands: its place among those that came, and its timestamp as an instant, None where it has none. `heard` is the
     moment when it came last, and `connection` the one on which; `is_awaited`: the hub accepted it, and will tell it back."""
 
-    place: float
+    place: int
     at: int | None
     heard: int
     connection: int = 0
@@ -104,7 +103,7 @@ class Order:
             return is_certain  # it was told back already
         mark.heard, mark.is_awaited = self.moment, comes_back and is_certain
         if self.is_kept:
-            mark.place = _LAST if mark.is_awaited else self.moment
+            mark.place = self.moment + (_LAST if mark.is_awaited else 0)
         self._sent_before.discard(event.id)
         self._sent[event.id] = mark
         return is_certain

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from fhircast_client.events import Event
+from fhircast_client.events import Event, Kind
 from fhircast_client.following import belongs
 
 #: Own opens that are handed again one after the other, where each handler is overtaken by the next own open.
 _MOST_AGAIN = 3
+_MOST_FAILED = 8
 
 
 class Screen:
@@ -15,12 +16,13 @@ class Screen:
     def __init__(self) -> None:
         #: The event that its handler is being shown.
         self.handling: Event | None = None
-        #: The own open that the application must be shown again.
+        #: What the application must be shown again: an open, or an own close of what was shown over it.
         self.again: Event | None = None
-        #: What a handler may have shown before it failed; nothing was shown since.
+        #: What the application may show though it is not followed: a handler that failed, or an own open; nothing was shown since.
         self.failed: list[Event] = []
         self._over: Event | None = None  # what was shown over it
-        self._chosen: Event | None = None  # the own open that was posted last since the handler began
+        #: Since the handler began: the own open that was posted last, or an own close of what the handler is called with.
+        self._chosen: Event | None = None
         self._times = 0
 
     @property
@@ -33,22 +35,31 @@ class Screen:
     def begins(self, event: Event) -> None:
         """A handler is called."""
         self.handling, self._chosen = event, None
-        self._times = self._times if event.own else 0
+        self._times = self._times if event.own or event is self.again else 0
 
     def chosen(self, event: Event) -> None:
-        """An own open is posted: the application shows that, before or after the hub's answer."""
-        if self.handling is not None:
+        """An own event is posted: the application shows what it opens, before or after the hub's answer, and not what it closes."""
+        if self.handling is None:
+            return
+        if event.kind.opens:
             self._chosen = None if belongs(event, self.handling) else event
+        elif event.kind is Kind.CLOSE and event.anchor == self.handling.anchor and self._chosen is None:
+            self._chosen = event
+
+    def may_show(self, *events: Event) -> None:
+        """The application may show these, though they are not followed."""
+        self.failed = [*self.failed, *events][-_MOST_FAILED:]
 
     def withdrawn(self, event: Event) -> None:
-        """The hub refused an own open."""
+        """The hub refused an own event."""
         if self._chosen is event:
             self._chosen = None
         self.settled(event)
 
-    def ends(self, event: Event, *, shows: bool) -> Event | None:
-        """The handler has ended; `shows`: it may have shown what it was called with. Returns what is to be shown again."""
-        chosen, self._chosen = self._chosen, None
+    def ends(self, event: Event, *, shows: bool, newer: Event | None = None) -> Event | None:
+        """The handler has ended; `shows`: it may have shown what it was called with, though `newer` has overtaken that. Returns what is
+        to be shown again."""
+        chosen, self._chosen = self._chosen or newer, None
         if self.handling is not None and self.handling.id == event.id:
             self.handling = None
         if chosen is None or not shows or not event.kind.opens:
