@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
-from clients.fakes import FAST, Heard, patient, until
+from clients.fakes import FAST, Heard, Wire, patient, until
 from fhircast_client import Event
+from fhircast_client.events import parse_event
 from fhircast_client.testing import FakeHub
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -82,3 +83,32 @@ async def test_an_own_open_is_shown_again_where_a_slow_handler_showed_something_
             await until(lambda: client.status.in_sync, lambda: client.status)
             assert client.context is not None
             assert client.context.anchor == "Patient/p2"
+
+
+@pytest.mark.req("CLT-32")
+async def test_what_a_handler_itself_opens_is_handed_to_it_once_more() -> None:
+    async with FakeHub() as hub:
+        client = hub.client("viewer", timings=FAST)
+        heard = Heard(lambda event: client.open(patient("p2")) if event.anchor == "Patient/p1" else None)
+        client.on("Patient-open", heard)
+        async with client:
+            await hub.publish("Patient-open", patient("p1"))
+            await until(lambda: heard.anchors == ["Patient/p1", "Patient/p2"] and client.status.in_sync)
+            assert [event.own for event in heard.events] == [False, True]
+
+
+@pytest.mark.req("CLT-32")
+async def test_handlers_that_open_each_others_patients_make_no_storm() -> None:
+    async with FakeHub() as hub:
+        client = hub.client("viewer", timings=FAST)
+        wire = Wire(client)
+        heard = Heard(lambda event: client.open(patient("p2" if event.anchor == "Patient/p1" else "p1")))
+        client.on("Patient-open", heard)
+        async with client:
+            await hub.publish("Patient-open", patient("p1"))
+            await until(lambda: len(heard.events) == 4)
+            echo = hub.messages[-1]
+            await until(lambda: any(message.body == echo for message in wire.of("in", "event")))
+            await hub.acknowledged(parse_event(echo), "viewer")
+            assert len(heard.events) == 4
+            assert "was shown here after the newer" in client.status.why

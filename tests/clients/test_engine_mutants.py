@@ -151,6 +151,8 @@ _MUTANTS: list[tuple[str, Callable[..., Any], str, str]] = [
     ("what the hub refused is shown again", Screen.withdrawn, "self._chosen = None", "pass"),
     ("what the hub refused is in doubt for ever", Screen.withdrawn, "self.settled(event)", "pass"),
     ("what is handed again is handed without end", Screen.ends, "self._times <= _MOST_AGAIN", "True"),
+    ("an update makes more of what is handed again", Screen.begins, "event.kind.opens and", ""),
+    ("what others open counts as what is handed again", Screen.begins, "self._times = 0", "pass"),
     ("a stopped client has a handler at work", Engine.ended, "self.screen.ended()", "pass"),
     ("after a cut all is well", Asking.connected, "if may_differ and follows_opens:", "if False:"),
     (

@@ -41,7 +41,7 @@ export class Screen {
   begins(event) {
     this.handling = event;
     this.#chosen = null;
-    if (!event.own && event !== this.again) this.#times = 0;
+    if (event.opens && !event.own && event !== this.again) this.#times = 0;
   }
 
   /**

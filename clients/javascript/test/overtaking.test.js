@@ -234,3 +234,34 @@ test("CLT-32 an own open is shown again where a slow handler showed something ol
   assert.deepEqual(screen, ["Patient/p2", "Patient/p1", "Patient/p2"]);
   assert.deepEqual([client.status.inSync, client.context?.anchor], [true, "Patient/p2"]);
 });
+
+test("CLT-32 handlers that open each other's patients make no storm", async (t) => {
+  /** @type {string[]} */
+  const shown = [];
+  const { hub, client, pass } = setUp(t);
+  client.on("Patient-open", async ({ anchor, own }) => {
+    shown.push(`${anchor} ${own}`);
+    await client.open(anchor === "Patient/p1" ? OTHER : PATIENT);
+  });
+  await client.start();
+  hub.socket.tell(event("Patient-open", [PATIENT]));
+  await pass(2);
+  assert.deepEqual(shown, ["Patient/p1 false", "Patient/p2 true", "Patient/p1 true", "Patient/p2 true"]);
+  assert.equal(hub.sent("publish").length, 4);
+  assert.match(client.status.why, /was shown here after the newer/);
+});
+
+test("CLT-32 what a handler itself opens is handed to it once more", async (t) => {
+  /** @type {string[]} */
+  const shown = [];
+  const { hub, client, pass } = setUp(t);
+  client.on("Patient-open", async ({ anchor, own }) => {
+    shown.push(`${anchor} ${own}`);
+    if (anchor === "Patient/p1") await client.open(OTHER);
+  });
+  await client.start();
+  hub.socket.tell(event("Patient-open", [PATIENT]));
+  await pass(2);
+  assert.deepEqual(shown, ["Patient/p1 false", "Patient/p2 true"]);
+  assert.equal(client.status.inSync, true);
+});

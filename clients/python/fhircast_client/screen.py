@@ -35,7 +35,8 @@ class Screen:
     def begins(self, event: Event) -> None:
         """A handler is called."""
         self.handling, self._chosen = event, None
-        self._times = self._times if event.own or event is self.again else 0
+        if event.kind.opens and not event.own and event is not self.again:
+            self._times = 0
 
     def chosen(self, event: Event) -> None:
         """An own event is posted: the application shows what it opens, before or after the hub's answer, and not what it closes."""
