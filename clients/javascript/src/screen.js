@@ -37,11 +37,12 @@ export class Screen {
     return `${this.#over.name} was shown here after the newer ${this.again.name}`;
   }
 
-  /** A handler is called. @param {Event} event */
+  /** A handler is called; only those of opens show something else. @param {Event} event */
   begins(event) {
+    if (!event.opens) return;
     this.handling = event;
     this.#chosen = null;
-    if (event.opens && !event.own && event !== this.again) this.#times = 0;
+    if (!event.own && event !== this.again) this.#times = 0;
   }
 
   /**
@@ -74,10 +75,10 @@ export class Screen {
    * @returns {Event | null} What is to be shown again.
    */
   ends(event, shows, newer = null) {
+    if (!event.opens) return null;
     const chosen = this.#chosen ?? newer;
-    this.#chosen = null;
-    if (this.handling?.id === event.id) this.handling = null;
-    if (!chosen || !shows || !event.opens) return null;
+    this.handling = this.#chosen = null;
+    if (!chosen || !shows) return null;
     this.again = chosen;
     this.#over = event;
     this.#times += 1;

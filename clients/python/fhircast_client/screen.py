@@ -33,9 +33,11 @@ class Screen:
         return f"{self._over.name} was shown here after the newer {self.again.name}"
 
     def begins(self, event: Event) -> None:
-        """A handler is called."""
+        """A handler is called; only those of opens show something else."""
+        if not event.kind.opens:
+            return
         self.handling, self._chosen = event, None
-        if event.kind.opens and not event.own and event is not self.again:
+        if not event.own and event is not self.again:
             self._times = 0
 
     def chosen(self, event: Event) -> None:
@@ -60,10 +62,10 @@ class Screen:
     def ends(self, event: Event, *, shows: bool, newer: Event | None = None) -> Event | None:
         """The handler has ended; `shows`: it may have shown what it was called with, though `newer` has overtaken that. Returns what is
         to be shown again."""
-        chosen, self._chosen = self._chosen or newer, None
-        if self.handling is not None and self.handling.id == event.id:
-            self.handling = None
-        if chosen is None or not shows or not event.kind.opens:
+        if not event.kind.opens:
+            return None
+        chosen, self.handling, self._chosen = self._chosen or newer, None, None
+        if chosen is None or not shows:
             return None
         self.again, self._over, self._times = chosen, event, self._times + 1
         return chosen if self._times <= _MOST_AGAIN else None
