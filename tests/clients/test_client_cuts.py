@@ -247,3 +247,32 @@ def test_who_does_not_see_that_others_follow_again_believes_it_when_nobody_says_
                 assert [client.status.in_sync for client in (ehr, chart)] == [True] * 2
 
     virtual_time.run(play())
+
+
+@pytest.mark.req("CLT-12", "CLT-14")
+def test_the_others_see_who_catches_up_when_the_open_is_sent_again() -> None:
+    """No event of FHIRcast says that sync is restored: others assume so when an event comes that nobody refuses (4.2.1)."""
+
+    async def play() -> None:
+        refuses = True
+
+        def show(_: Event) -> None:
+            if refuses:
+                raise Refuse("unsaved notes")
+
+        async with FakeHub() as hub:
+            ehr, viewer, chart = hub.client("ehr"), hub.client("viewer"), hub.client("chart")
+            viewer.on("Patient-open", lambda _: None)
+            chart.on("Patient-open", show)
+            async with ehr, viewer, chart:
+                await ehr.open(patient("p1"))
+                await asyncio.sleep(5)
+                refuses = False
+                assert await chart.catch_up()
+                assert chart.status.in_sync
+                assert [client.status.behind for client in (ehr, viewer)] == [("chart",)] * 2
+                await asyncio.sleep(10 + 12 + 1)
+                assert [client.status.in_sync for client in (ehr, viewer)] == [True] * 2
+                assert [one.refused for one in hub._hub.subscriptions("chart")] == [""]
+
+    virtual_time.run(play())
