@@ -79,7 +79,10 @@ class Terminal:
         """`fhircast listen` once it has joined; after the block it ends by Ctrl-C, with exit code 0."""
         process = await self.start("listen", *arguments)
         try:
-            assert "connected, in sync" in await line(process.stderr)
+            said = await line(process.stderr)
+            if "did you mean" in said:
+                said = await line(process.stderr)
+            assert "connected, in sync" in said
             yield process
             process.send_signal(signal.SIGINT)
             async with asyncio.timeout(PATIENCE):

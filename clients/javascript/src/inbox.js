@@ -3,6 +3,7 @@
  */
 
 import { complain, isRefusal, nameOf, said } from "./errors.js";
+import { misspelt } from "./names.js";
 import { deferred, later, now } from "./timing.js";
 
 /** @typedef {import("./events.js").Event} Event */
@@ -126,6 +127,8 @@ export class Inbox {
   add(handling) {
     const key = handling.name.toLowerCase();
     if (this.#parts.handlings.has(key)) throw new Error(`expected one handler for ${handling.name}, got a second`);
+    const wrong = misspelt(handling.name);
+    if (wrong) console.warn(`fhircast-client: ${wrong}`);
     this.#parts.handlings.set(key, handling);
   }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -16,8 +17,10 @@ from fhircast_client.events import Event, Kind
 from fhircast_client.failures import log_failure
 from fhircast_client.following import Verdict
 from fhircast_client.loops import PerLoop
+from fhircast_client.names import misspelt
 from fhircast_client.timing import Timings, now
 
+_log = logging.getLogger("fhircast_client")
 #: Events that may wait for their handlers; what comes beyond them is answered with 503.
 MOST_WAITING = 256
 _OVERTAKEN = 0
@@ -144,6 +147,8 @@ class Inbox:
         """Raises ValueError where there is one already."""
         if name.lower() in self._handlings:
             raise ValueError(f"expected one handler for {name}, got a second")
+        if wrong := misspelt(name):
+            _log.warning("%s", wrong)
         self._handlings[name.lower()] = Handling(name, handler, ids)
 
     def handles(self, name: str) -> bool:
