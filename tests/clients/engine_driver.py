@@ -178,7 +178,7 @@ class Driver:
         """The application opens something: posted unless everybody shows that already."""
         event = self._event(text, step, own=True, keep=False)
         unsent = self.engine.untold.newest
-        self._said["shown_again"] = self.engine.is_shown_again(event)
+        self._said["shown_again"] = self.engine.screen.is_shown_again(event)
         if self.engine.shows(event) is not None:
             self._said["posted"] = None
         else:
@@ -320,7 +320,7 @@ class Driver:
         else:
             opened = self.engine.refused(delivery.event, "unsaved notes", shows=mode == "fail")
         if opened is not None:
-            applies = partial(self.engine.may_be_shown, opened)
+            applies = partial(self.engine.screen.may_be_shown, opened)
             self._waiting.append(Delivery(opened, again, applies=applies, again=True))
         delivery.done()
 

@@ -132,6 +132,6 @@ async def test_it_waits_for_no_publication_and_what_waits_for_one_is_not_shown()
             logout = await hub.publish("UserLogout")
             assert (await hub.acknowledged(logout)).status == 200
             may.set()
-            await opening
-            await until(lambda: client.status.in_sync, lambda: client.status)
+            own = await opening
+            await hub.acknowledged(own)
             assert [event.name for event in heard.events] == ["UserLogout"]

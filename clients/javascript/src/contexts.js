@@ -1,5 +1,7 @@
 /** Which contexts are open here, and which of them is current (FHIRcast 3.0.0, 2.5). No I/O, no clock. */
 
+import { anchorKey } from "./events.js";
+
 /** @typedef {import("./events.js").Event} Event */
 /** @typedef {import("./events.js").Resource} Resource */
 /** @typedef {import("./sharing.js").Content} Content */
@@ -41,6 +43,12 @@ export class Contexts {
   /** @param {string} anchor @returns {boolean} Whether the current context is about it. */
   isCurrent(anchor) {
     return this.current?.anchor === anchor;
+  }
+
+  /** @param {string} anchor @returns {string} The patient that it was opened with, "Patient/p1"; "" where it is not known. */
+  patientOf(anchor) {
+    const id = this.opens.get(anchor)?.resource(anchorKey("Patient"))?.id;
+    return typeof id === "string" ? `Patient/${id}` : "";
   }
 
   /** A context is open. @param {Event} event @param {boolean} isOld Whether another one that is newer is current. */

@@ -9,8 +9,8 @@ import { Asking, DOUBT, NO_ECHO, UNCERTAIN, UNREAD } from "./asking.js";
 import { Changes } from "./changes.js";
 import { Contents } from "./content.js";
 import { Context } from "./contexts.js";
-import { anchorKey, kindOf, named } from "./events.js";
-import { belongs, Following, saysTheSame } from "./following.js";
+import { kindOf, named } from "./events.js";
+import { Following } from "./following.js";
 import { Recent } from "./order.js";
 import { Resending } from "./resending.js";
 import { Screen } from "./screen.js";
@@ -21,12 +21,7 @@ import { Untold } from "./untold.js";
 
 /** @typedef {import("./events.js").Event} Event */
 /** @typedef {import("./following.js").Verdict} Verdict */
-/** @typedef {import("./order.js").Mark} Mark */
-/**
- * What follows from a SyncError: the own opens that are to be sent again from now on, and the ids of the events whose end is
- * not seen here.
- * @typedef {{resend: Event[], unseen: string[]}} Reported
- */
+/** @typedef {import("./syncerrors.js").Reported} Reported */
 
 /** Everything that follows from what comes and what is published, in the order in which the engine is told. */
 export class Engine {
@@ -39,15 +34,13 @@ export class Engine {
   asking;
   /** The names of the events that the hub sends. @type {readonly string[]} */
   granted = Object.freeze([]);
-  screen = new Screen();
+  screen;
   #name;
   #handled;
   #order;
   #wasConnected = false;
   #own = new Recent();
   #onTheirWay = new Recent();
-  /** @type {Mark} */
-  #lastShown = { place: 0, at: null, heard: 0, connection: 0, isAwaited: false };
 
   /**
    * @param {string} [name] This application's.
@@ -58,8 +51,9 @@ export class Engine {
     this.#name = name;
     this.#handled = handled;
     const order = (this.#order = this.following.order);
-    this.sync = new Sync((one, other) => order.isOlder(one, other), this.untold, this.screen);
     this.changes = new Changes(order);
+    this.screen = new Screen(this.following, this.changes);
+    this.sync = new Sync((one, other) => order.isOlder(one, other), this.untold, this.screen);
     this.asking = new Asking(this.sync, order);
   }
 
@@ -84,12 +78,6 @@ export class Engine {
   /** @param {string} id @returns {boolean} Whether this client published that event, or tried to. */
   isOwn(id) {
     return this.#own.has(id);
-  }
-
-  /** @param {string} anchor @returns {string} The patient that it was opened with, "Patient/p1"; "" where it is not known. */
-  patientOf(anchor) {
-    const id = this.following.contexts.opens.get(anchor)?.resource(anchorKey("Patient"))?.id;
-    return typeof id === "string" ? `Patient/${id}` : "";
   }
 
   // The connection
@@ -172,15 +160,7 @@ export class Engine {
    *     step: nobody needs to be told.
    */
   shows(event) {
-    for (const known of [this.screen.handling, this.following.contexts.current]) {
-      if (known && saysTheSame(known, event) && this.changes.isNewest(known) && this.sync.status.inSync) return known;
-    }
-    return null;
-  }
-
-  /** @param {Event} event @returns {boolean} Whether a handler publishes what it is just being shown. */
-  isShownAgain(event) {
-    return this.screen.handling !== null && saysTheSame(this.screen.handling, event);
+    return this.sync.status.inSync ? this.screen.shows(event) : null;
   }
 
   /** An own event is about to be posted. @param {Event} event */
@@ -219,11 +199,11 @@ export class Engine {
     this.untold.settled(event);
     this.untold.overtaken(event, true);
     this.following.followed(event, now);
-    if (event.opens) this.#show(event, event.id);
+    if (event.opens) this.sync.followed(this.#order.mark(event), event.id);
     const { contexts, home } = this.following;
     const isShown = event === contexts.current || event === home;
     if (event.opens && isShown) this.asking.accepted(this.#order.mark(event));
-    if (event.opens) this.#left();
+    if (event.opens) this.screen.left();
     if (event.changes && !isCertain) this.asking.doubt(UNCERTAIN);
     if (isGranted) return;
     if (event.kind === "close") this.content.closed(event.anchor);
@@ -276,7 +256,7 @@ export class Engine {
     for (const { id, name, subscriber, why } of readSyncErrors(event)) {
       const mark = this.#order.markOf(id) ?? this.#order.mark(event);
       const isOurs = subscriber === this.#name && this.sync.failures.some((one) => one.id === id);
-      if (!isOurs && !this.#isLeft(mark)) this.sync.told(subscriber, id, mark, why, this.#order.moment);
+      if (!isOurs && !this.sync.isLeft(mark)) this.sync.told(subscriber, id, mark, why, this.#order.moment);
       const again = this.resending.named(id, (one) => this.changes.isNewest(one));
       if (again) reported.resend.push(again);
       // Of an own event it is known here when it is followed: it is sent again, or something newer is opened.
@@ -289,19 +269,7 @@ export class Engine {
   verdict(event) {
     if (this.#onTheirWay.has(event.id) && !event.changes) return "repeat";
     const verdict = this.following.verdict(event);
-    if (verdict !== "repeat" || this.following.wasClosed(event)) return verdict;
-    return this.#mayShowAnother(event) ? "follow" : verdict;
-  }
-
-  /**
-   * @param {Event} event
-   * @returns {boolean} Whether it is a new event, and an own open or a handler of something else failed: the application may
-   *     show that.
-   */
-  #mayShowAnother(event) {
-    const isNew = event.opens && this.following.contexts.current?.id !== event.id;
-    const failed = [...this.untold.tried, ...this.screen.failed];
-    return isNew && failed.some((one) => one.opens && !saysTheSame(one, event));
+    return verdict === "repeat" && this.screen.mayShowAnother(event, this.untold.tried) ? "follow" : verdict;
   }
 
   /**
@@ -353,34 +321,25 @@ export class Engine {
    *     newer, or what is closed.
    */
   followed(event, now, isTold = false) {
-    const newer = isTold ? null : this.#newer(event);
+    const isHandled = this.#handled.has(event.name.toLowerCase());
+    const newer = isTold || !isHandled ? null : this.screen.newer(event);
     this.untold.settled(event);
     if (isTold) {
       this.following.told(event);
       this.sync.recoveredAll();
-      this.#show(event);
+      this.sync.followed(this.#order.mark(event));
     } else {
       this.following.followed(event, now);
       if (event.opens) {
-        this.#show(event);
+        this.sync.followed(this.#order.mark(event));
         this.screen.failed = [];
       }
       this.sync.recovered(event.id);
     }
     // What no handler is called with is shown by nobody.
-    if (this.#handled.has(event.name.toLowerCase())) this.screen.settled(event);
-    if (event.opens) this.#left();
+    if (isHandled) this.screen.settled(event);
+    if (event.opens) this.screen.left();
     return this.screen.ends(event, true, newer);
-  }
-
-  /**
-   * @param {Event} event
-   * @returns {boolean} Whether the application must be shown it again still: the hub has it, and nothing newer came.
-   */
-  mayBeShown(event) {
-    const shown = this.#shown;
-    const isShown = shown !== null && saysTheSame(shown, event);
-    return event === this.screen.again && this.changes.has(event) && (isShown || this.changes.isNewest(event));
   }
 
   /**
@@ -396,7 +355,7 @@ export class Engine {
     this.following.refused(event);
     const mark = this.#order.mark(event);
     if (event.opens) this.sync.known(mark);
-    if (event.matters && !(event.changes && this.#shown && this.#isLeft(mark))) {
+    if (event.matters && !(event.changes && this.following.shown && this.sync.isLeft(mark))) {
       this.sync.failed(event, mark, `This application did not follow ${event.name}: ${why}`);
     }
     if (shows) this.screen.failed = [event];
@@ -409,7 +368,7 @@ export class Engine {
     const { again } = this.screen;
     const failed = again ?? this.sync.failures.at(-1);
     if (!failed || !this.#handled.has(failed.name.toLowerCase())) return null;
-    if (failed === again) return this.mayBeShown(failed) ? failed : null;
+    if (failed === again) return this.screen.mayBeShown(failed) ? failed : null;
     return failed.changes && !this.changes.isNewest(failed) ? null : failed;
   }
 
@@ -417,7 +376,7 @@ export class Engine {
   #repeated(event, now) {
     if (!this.following.repeated(event, now)) return;
     if (event.own) this.sync.known(this.#order.mark(event));
-    else this.#show(event);
+    else this.sync.followed(this.#order.mark(event));
   }
 
   /**
@@ -430,41 +389,6 @@ export class Engine {
     const isCertain = this.#order.accepted(event, this.isGranted(event.name));
     if (event.changes) this.changes.add(event);
     return isCertain;
-  }
-
-  /** Something was opened: what was to be shown again may be left behind. */
-  #left() {
-    const { again } = this.screen;
-    if (again && this.changes.has(again) && !this.mayBeShown(again)) this.screen.settled(again);
-  }
-
-  get #shown() {
-    return this.following.contexts.current ?? this.following.home;
-  }
-
-  /**
-   * @param {Event} event
-   * @returns {Event | null} What has overtaken an open while its handler was at work, and does not belong to it.
-   */
-  #newer(event) {
-    const shown = this.#shown;
-    const isLeft = this.#handled.has(event.name.toLowerCase()) && this.following.isOvertaken(event);
-    return shown && isLeft && !belongs(shown, event) ? shown : null;
-  }
-
-  /** @param {Event} event @param {string} [ownId] */
-  #show(event, ownId = "") {
-    const mark = this.#order.mark(event);
-    if (mark.place >= this.#lastShown.place) this.#lastShown = mark;
-    this.sync.followed(mark, ownId);
-  }
-
-  /**
-   * @param {Mark} mark
-   * @returns {boolean} Whether a newer open was followed since. Then nobody needs to follow this event any more.
-   */
-  #isLeft(mark) {
-    return this.#lastShown.place > mark.place && !this.#order.isOlder(this.#lastShown, mark);
   }
 
   /** @param {Event} event */

@@ -39,6 +39,11 @@ export class Following {
   /** Whether one was before the last connection was made. */
   #knewOpens = false;
 
+  /** The open or Home-open that made what is current. @returns {Event | null} */
+  get shown() {
+    return this.contexts.current ?? this.home;
+  }
+
   /**
    * "Subscribers SHALL ignore messages with older timestamps than the message that established the current context" (2.5).
    * @param {Event} event

@@ -242,7 +242,7 @@ export class Inbox {
       status === OK
         ? engine.followed(event, now(), delivery.told)
         : engine.refused(event, reason, { shows: status !== CONFLICT });
-    if (opened) this.deliver(new Delivery(opened, { applies: () => engine.mayBeShown(opened), again: true }));
+    if (opened) this.deliver(new Delivery(opened, { applies: () => engine.screen.mayBeShown(opened), again: true }));
     const inTime = delivery.answer(status, status === CONFLICT ? reason : "");
     delivery.finish(status === OK);
     if (status !== OK && !inTime && !delivery.isGivenUp) this.#refuseLate(event, reason);

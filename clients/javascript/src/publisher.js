@@ -193,7 +193,7 @@ export class Publisher {
   /** @param {Event} event */
   #notice(event) {
     const name = event.name.toLowerCase();
-    if (!this.#parts.engine.isShownAgain(event) || this.#noticed.has(name)) return;
+    if (!this.#parts.engine.screen.isShownAgain(event) || this.#noticed.has(name)) return;
     this.#noticed.add(name);
     console.warn(`fhircast-client: the handler of ${event.name} publishes what it is shown`);
   }

@@ -3,7 +3,7 @@
  * clock.
  */
 
-import { belongs } from "./following.js";
+import { belongs, saysTheSame } from "./following.js";
 
 /** @typedef {import("./events.js").Event} Event */
 
@@ -30,11 +30,68 @@ export class Screen {
    */
   #chosen = null;
   #times = 0;
+  #following;
+  #changes;
+
+  /**
+   * @param {import("./following.js").Following} following What the application follows.
+   * @param {import("./changes.js").Changes} changes What came and was accepted.
+   */
+  constructor(following, changes) {
+    this.#following = following;
+    this.#changes = changes;
+  }
 
   /** Why the screen may be wrong; "" where it is not. */
   get why() {
     if (!this.again || !this.#over) return "";
     return `${this.#over.name} was shown here after the newer ${this.again.name}`;
+  }
+
+  /**
+   * @param {Event} event
+   * @returns {Event | null} What the application shows, or is being shown, where `event` opens exactly that and nothing newer
+   *     came.
+   */
+  shows(event) {
+    const known = [this.handling, this.#following.contexts.current];
+    return known.find((one) => one && saysTheSame(one, event) && this.#changes.isNewest(one)) ?? null;
+  }
+
+  /** @param {Event} event @returns {boolean} Whether a handler publishes what it is just being shown. */
+  isShownAgain(event) {
+    return this.handling !== null && saysTheSame(this.handling, event);
+  }
+
+  /**
+   * @param {Event} event
+   * @param {Event[]} untold Own events that failed.
+   * @returns {boolean} Whether it is a new event, and not closed, and an own open or a handler of something else failed: the
+   *     application may show that.
+   */
+  mayShowAnother(event, untold) {
+    const isNew = event.opens && this.#following.contexts.current?.id !== event.id;
+    const mayShow = [...untold, ...this.failed].some((one) => one.opens && !saysTheSame(one, event));
+    return isNew && mayShow && !this.#following.wasClosed(event);
+  }
+
+  /**
+   * @param {Event} event
+   * @returns {boolean} Whether the application must be shown it again still: the hub has it, and nothing newer came.
+   */
+  mayBeShown(event) {
+    const { shown } = this.#following;
+    const isShown = shown !== null && saysTheSame(shown, event);
+    return event === this.again && this.#changes.has(event) && (isShown || this.#changes.isNewest(event));
+  }
+
+  /**
+   * @param {Event} event
+   * @returns {Event | null} What has overtaken an open while its handler was at work, and does not belong to it.
+   */
+  newer(event) {
+    const { shown } = this.#following;
+    return shown && this.#following.isOvertaken(event) && !belongs(shown, event) ? shown : null;
   }
 
   /** A handler is called; only those of opens show something else. @param {Event} event */
@@ -88,6 +145,12 @@ export class Screen {
   /** It is shown, or need not be any more. @param {Event} event */
   settled(event) {
     if (this.again?.id === event.id) this.again = this.#over = null;
+  }
+
+  /** Something was opened: what was to be shown again may be left behind. */
+  left() {
+    const { again } = this;
+    if (again && this.#changes.has(again) && !this.mayBeShown(again)) this.settled(again);
   }
 
   /** The client is stopped: no handler is at work. */

@@ -24,6 +24,8 @@ export class Sync {
   #unknown = "";
   /** The moment since which it is not known. */
   #since = 0;
+  /** Of the open that was followed last. @type {Mark} */
+  #last = { place: 0, at: null, heard: 0, connection: 0, isAwaited: false };
   #untold;
   #screen;
   /** Why each is not followed here, by id. @type {Map<string, {event: Event, mark: Mark, why: string}>} */
@@ -108,12 +110,21 @@ export class Sync {
   }
 
   /**
+   * @param {Mark} mark Of an event.
+   * @returns {boolean} Whether a newer open was followed since. Then nobody needs to follow that event any more.
+   */
+  isLeft(mark) {
+    return this.#last.place > mark.place && !this.#isOlder(this.#last, mark);
+  }
+
+  /**
    * An open is followed. "When an event is received with a timestamp equal or newer than the event that caused the SyncError,
    * it assumes sync is restored" (4.2.1). What came before the SyncError proves nothing.
    * @param {Mark} mark
    * @param {string} [ownId] Of an own open: it proves nothing of those who did not follow it.
    */
   followed(mark, ownId = "") {
+    if (mark.place >= this.#last.place) this.#last = mark;
     this.known(mark);
     for (const [id, one] of this.#failed) if (!this.#isOlder(mark, one.mark)) this.#failed.delete(id);
     for (const [name, one] of this.#behind) {

@@ -4,6 +4,11 @@ import { isObject, makeEvent } from "./events.js";
 
 /** @typedef {import("./events.js").Event} Event */
 /**
+ * What follows from a SyncError: the own opens that are to be sent again from now on, and the ids of the events whose end is
+ * not seen here.
+ * @typedef {{resend: Event[], unseen: string[]}} Reported
+ */
+/**
  * @typedef {object} SyncError What one says.
  * @property {string} id Of the event.
  * @property {string} name Of the event.

@@ -60,7 +60,7 @@ export class Updates {
   /** Post what is selected in a context. @param {Changes} items @param {string} anchor @returns {Promise<Event>} */
   async select(items, anchor) {
     const { engine, post, topic } = this.#parts;
-    const context = selectContext(anchor, items, engine.patientOf(anchor));
+    const context = selectContext(anchor, items, engine.following.contexts.patientOf(anchor));
     return post(makeEvent(topic, eventOf(anchor, "select"), context));
   }
 
@@ -150,7 +150,7 @@ export class Updates {
   async #update(anchor, changes, version, content) {
     const { engine, post, timings, topic } = this.#parts;
     const name = eventOf(anchor, "update");
-    const context = updateContext(anchor, changes, engine.patientOf(anchor), content);
+    const context = updateContext(anchor, changes, engine.following.contexts.patientOf(anchor), content);
     const event = makeEvent(topic, name, context, { version });
     /** @type {import("./timing.js").Deferred<boolean>} */
     const echo = deferred();

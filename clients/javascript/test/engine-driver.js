@@ -160,7 +160,7 @@ export class Driver {
     opens: (text, step) => {
       const event = this.#event(text, step, true, false);
       const unsent = this.engine.untold.newest;
-      this.#said.shown_again = this.engine.isShownAgain(event);
+      this.#said.shown_again = this.engine.screen.isShownAgain(event);
       if (this.engine.shows(event)) this.#said.posted = null;
       else this.#post(unsent && saysTheSame(unsent, event) ? unsent : event);
     },
@@ -303,7 +303,7 @@ export class Driver {
       mode === "ok"
         ? this.engine.followed(event, this.#now, told)
         : this.engine.refused(event, "unsaved notes", { shows: mode === "fail" });
-    if (opened) this.#wait(opened, again, { applies: () => this.engine.mayBeShown(opened), again: true });
+    if (opened) this.#wait(opened, again, { applies: () => this.engine.screen.mayBeShown(opened), again: true });
     done();
   }
 

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
-from fhircast_client.events import Event
+from fhircast_client.events import Event, key_of
 from fhircast_client.sharing import Content
 
 #: Contexts that are kept, as many as the hub keeps; of those that nobody closes the oldest goes.
@@ -38,6 +38,13 @@ class Contexts:
     def is_current(self, anchor: str) -> bool:
         """Whether the current context is about this anchor."""
         return self.current is not None and self.current.anchor == anchor
+
+    def patient_of(self, anchor: str) -> str:
+        """The reference of the patient that a context was opened with, "" where it is not known."""
+        event = self.opens.get(anchor)
+        patient = event.resource(key_of("Patient")) if event else None
+        id_ = patient.get("id") if patient else None
+        return f"Patient/{id_}" if isinstance(id_, str) else ""
 
     def opened(self, event: Event, *, is_old: bool) -> None:
         """A context is open; `is_old`: another one that is newer is current."""

@@ -7,29 +7,20 @@ is run in Python and in JavaScript: both engines are the same, file by file.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from fhircast_client.asking import DOUBT, NO_ECHO, UNCERTAIN, UNREAD, Asking
 from fhircast_client.changes import Changes
 from fhircast_client.content import Contents
 from fhircast_client.contexts import Context
-from fhircast_client.events import Event, Kind, key_of, kind_of, named
-from fhircast_client.following import Following, Verdict, belongs, says_the_same
-from fhircast_client.order import Mark, Order, Recent
+from fhircast_client.events import Event, Kind, kind_of, named
+from fhircast_client.following import Following, Verdict
+from fhircast_client.order import Order, Recent
 from fhircast_client.resending import Resending
 from fhircast_client.screen import Screen
 from fhircast_client.sharing import NOTHING_OPENED
 from fhircast_client.status import Sync
-from fhircast_client.syncerrors import read_sync_errors
+from fhircast_client.syncerrors import Reported, read_sync_errors
 from fhircast_client.untold import Untold
-
-
-@dataclass(frozen=True, slots=True)
-class Reported:
-    """What follows from a SyncError: the own opens that are to be sent again from now on, and the events whose end is not seen here."""
-
-    resend: tuple[Event, ...] = ()
-    unseen: tuple[str, ...] = ()
 
 
 class Engine:
@@ -43,9 +34,9 @@ class Engine:
         self.content = Contents()
         self.resending = Resending()
         self.untold = Untold()
-        self.screen = Screen()
-        self.sync = Sync(self._order.is_older, self.untold, self.screen)
         self.changes = Changes(self._order)
+        self.screen = Screen(self.following, self.changes)
+        self.sync = Sync(self._order.is_older, self.untold, self.screen)
         self.asking = Asking(self.sync, self._order)
         #: The names of the events that the hub sends.
         self.granted: tuple[str, ...] = ()
@@ -53,7 +44,6 @@ class Engine:
         self._was_connected = False
         self._own = Recent()
         self._on_their_way = Recent()
-        self._last_shown = Mark(0, None, 0)
 
     @property
     def _order(self) -> Order:
@@ -79,13 +69,6 @@ class Engine:
     def is_own(self, event_id: str) -> bool:
         """Whether this client published the event, or tried to."""
         return event_id in self._own
-
-    def patient_of(self, anchor: str) -> str:
-        """The reference of the patient that a context was opened with, "" where it is not known."""
-        event = self.following.contexts.opens.get(anchor)
-        patient = event.resource(key_of("Patient")) if event else None
-        id_ = patient.get("id") if patient else None
-        return f"Patient/{id_}" if isinstance(id_, str) else ""
 
     # The connection
 
@@ -143,14 +126,7 @@ class Engine:
     def shows(self, event: Event) -> Event | None:
         """The event that this application shows or is being shown, where `event`, which was not sent yet, opens exactly that, and
         everybody is in step: nobody needs to be told."""
-        for known in (self.screen.handling, self.following.contexts.current):
-            if known and says_the_same(known, event) and self.changes.is_newest(known) and self.sync.status.in_sync:
-                return known
-        return None
-
-    def is_shown_again(self, event: Event) -> bool:
-        """Whether a handler publishes what it is just being shown."""
-        return self.screen.handling is not None and says_the_same(self.screen.handling, event)
+        return self.screen.shows(event) if self.sync.status.in_sync else None
 
     def sending(self, event: Event) -> None:
         """An own event is about to be posted."""
@@ -178,10 +154,10 @@ class Engine:
         self.untold.overtaken(event, by_own=True)
         self.following.followed(event, now)
         if event.kind.opens:
-            self._show(event, own_id=event.id)
+            self.sync.followed(self._order.mark(event), event.id)
             if event in (self.following.contexts.current, self.following.home):
                 self.asking.accepted(self._order.mark(event))
-            self._left()
+            self.screen.left()
         if event.kind.changes_context and not is_certain:
             self.asking.doubt(UNCERTAIN)
         if event.kind is Kind.CLOSE and not is_granted:
@@ -229,7 +205,7 @@ class Engine:
         for error in read_sync_errors(event):
             mark = self._order.mark_of(error.event_id) or self._order.mark(event)
             is_ours = error.subscriber == self._name and error.event_id in [one.id for one in self.sync.failures]
-            if not is_ours and not self._is_left(mark):
+            if not is_ours and not self.sync.is_left(mark):
                 self.sync.told(error.subscriber, error.event_id, mark, error.why, self._order.moment)
             if again := self.resending.named(error.event_id, self.changes.is_newest):
                 resend.append(again)
@@ -243,16 +219,9 @@ class Engine:
         if event.id in self._on_their_way and not event.kind.changes_context:
             return Verdict.REPEAT
         verdict = self.following.verdict(event)
-        if verdict is Verdict.REPEAT and not self.following.was_closed(event) and self._may_show_another(event):
+        if verdict is Verdict.REPEAT and self.screen.may_show_another(event, self.untold.tried):
             return Verdict.FOLLOW
         return verdict
-
-    def _may_show_another(self, event: Event) -> bool:
-        """Whether it is a new event, and an own open or a handler of something else failed: the application may show that."""
-        current = self.following.contexts.current
-        is_new = event.kind.opens and (current is None or current.id != event.id)
-        failed = [*self.untold.tried, *self.screen.failed]
-        return is_new and any(one.kind.opens and not says_the_same(one, event) for one in failed)
 
     def turn(self, event: Event, now: int, *, again: bool = False) -> Verdict:
         """An event has its turn; `again`: neither its age nor that it is a repeat counts. What is not followed is taken in."""
@@ -292,29 +261,24 @@ class Engine:
 
         Returns what the application must be handed again: the handler may have shown an older context over a newer, or what is closed.
         """
-        newer = None if told else self._newer(event)
+        is_handled = event.name.lower() in self._handled
+        newer = None if told or not is_handled else self.screen.newer(event)
         self.untold.settled(event)
         if told:
             self.following.told(event)
             self.sync.recovered_all()
-            self._show(event)
+            self.sync.followed(self._order.mark(event))
         else:
             self.following.followed(event, now)
             if event.kind.opens:
-                self._show(event)
+                self.sync.followed(self._order.mark(event))
                 self.screen.failed = []
             self.sync.recovered(event.id)
-        if event.name.lower() in self._handled:
+        if is_handled:
             self.screen.settled(event)  # what no handler is called with is shown by nobody
         if event.kind.opens:
-            self._left()
+            self.screen.left()
         return self.screen.ends(event, shows=True, newer=newer)
-
-    def may_be_shown(self, event: Event) -> bool:
-        """Whether the application must be shown it again still: the hub has it, and nothing newer came."""
-        shown = self._shown
-        is_shown = shown is not None and says_the_same(shown, event)
-        return event is self.screen.again and self.changes.has(event) and (is_shown or self.changes.is_newest(event))
 
     def refused(self, event: Event, why: str, *, shows: bool = False, is_over: bool = True) -> Event | None:
         """Its handler refused or failed; `why` is a part of a sentence. `shows`: it failed, and may have shown the event; not
@@ -324,7 +288,7 @@ class Engine:
         mark = self._order.mark(event)
         if event.kind.opens:
             self.sync.known(mark)
-        if event.matters and not (event.kind.changes_context and self._shown and self._is_left(mark)):
+        if event.matters and not (event.kind.changes_context and self.following.shown and self.sync.is_left(mark)):
             self.sync.failed(event, mark, f"This application did not follow {event.name}: {why}")
         if shows:
             self.screen.failed = [event]
@@ -338,7 +302,7 @@ class Engine:
         if failed is None or failed.name.lower() not in self._handled:
             return None
         if failed is self.screen.again:
-            return failed if self.may_be_shown(failed) else None
+            return failed if self.screen.may_be_shown(failed) else None
         return None if failed.kind.changes_context and not self.changes.is_newest(failed) else failed
 
     def _repeated(self, event: Event, now: int) -> None:
@@ -347,7 +311,7 @@ class Engine:
         if event.own:
             self.sync.known(self._order.mark(event))
         else:
-            self._show(event)
+            self.sync.followed(self._order.mark(event))
 
     def _taken(self, event: Event) -> bool:
         """The hub has an own event. Returns whether it is certain what the hub told before that, and what after."""
@@ -356,32 +320,6 @@ class Engine:
         if event.kind.changes_context:
             self.changes.add(event)
         return is_certain
-
-    def _left(self) -> None:
-        """Something was opened: what was to be shown again may be left behind."""
-        again = self.screen.again
-        if again is not None and self.changes.has(again) and not self.may_be_shown(again):
-            self.screen.settled(again)
-
-    @property
-    def _shown(self) -> Event | None:
-        return self.following.contexts.current or self.following.home
-
-    def _newer(self, event: Event) -> Event | None:
-        """What has overtaken an open while its handler was at work, and does not belong to it."""
-        shown = self._shown
-        is_left = shown is not None and event.name.lower() in self._handled and self.following.is_overtaken(event)
-        return shown if shown and is_left and not belongs(shown, event) else None
-
-    def _show(self, event: Event, own_id: str = "") -> None:
-        mark = self._order.mark(event)
-        if mark.place >= self._last_shown.place:
-            self._last_shown = mark
-        self.sync.followed(mark, own_id)
-
-    def _is_left(self, mark: Mark) -> bool:
-        """Whether a newer open was followed since. Then nobody needs to follow this event any more."""
-        return self._last_shown.place > mark.place and not self._order.is_older(self._last_shown, mark)
 
     def _context(self, event: Event) -> Context:
         shared = self.content.get(event.anchor)

@@ -41,6 +41,11 @@ class Following:
         self._moved_before = False  # whether that was on a connection that was cut short
         self._knew_opens = False  # whether one was before the last connection was made
 
+    @property
+    def shown(self) -> Event | None:
+        """The open or Home-open that made what is current."""
+        return self.contexts.current or self.home
+
     def verdict(self, event: Event) -> Verdict:
         """Whether the application is to follow `event`.
 

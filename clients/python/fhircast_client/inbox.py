@@ -262,7 +262,7 @@ class Inbox:
         else:
             opened = self._engine.refused(event, reason, shows=status != _CONFLICT)
         if opened is not None:
-            self.deliver(Delivery(opened, applies=partial(self._engine.may_be_shown, opened), again=True))
+            self.deliver(Delivery(opened, applies=partial(self._engine.screen.may_be_shown, opened), again=True))
         in_time = delivery.answer(status, reason if status == _CONFLICT else None)
         delivery.finish(status == _OK)
         if status != _OK and not in_time and not delivery.given_up:

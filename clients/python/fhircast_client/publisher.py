@@ -156,7 +156,7 @@ class Publisher:
         return parse_event({**event.body, "timestamp": timestamp_now(self._engine.changes.newest(now()))}, own=True)
 
     def _notice(self, event: Event) -> None:
-        if self._engine.is_shown_again(event) and event.name.lower() not in self._said:
+        if self._engine.screen.is_shown_again(event) and event.name.lower() not in self._said:
             self._said.add(event.name.lower())
             _log.warning("the handler of %s publishes what it is shown", event.name)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from fhircast_client.changes import Changes
 from fhircast_client.events import Event, Kind
-from fhircast_client.following import belongs
+from fhircast_client.following import Following, belongs, says_the_same
 
 #: Own opens that are handed again one after the other, where each handler is overtaken by the next own open.
 _MOST_AGAIN = 3
@@ -11,9 +14,13 @@ _MOST_FAILED = 8
 
 
 class Screen:
-    """Which handler is at work, what the application opened meanwhile, and what its handler must show again."""
+    """Which handler is at work, what the application opened meanwhile, and what its handler must show again.
 
-    def __init__(self) -> None:
+    `following` is what the application follows, `changes` what came and was accepted.
+    """
+
+    def __init__(self, following: Following, changes: Changes) -> None:
+        self._following, self._changes = following, changes
         #: The event that its handler is being shown.
         self.handling: Event | None = None
         #: What the application must be shown again: an open, or an own close of what was shown over it.
@@ -31,6 +38,34 @@ class Screen:
         if self.again is None or self._over is None:
             return ""
         return f"{self._over.name} was shown here after the newer {self.again.name}"
+
+    def shows(self, event: Event) -> Event | None:
+        """What the application shows, or is being shown, where `event` opens exactly that and nothing newer came."""
+        known = (self.handling, self._following.contexts.current)
+        return next((one for one in known if one and says_the_same(one, event) and self._changes.is_newest(one)), None)
+
+    def is_shown_again(self, event: Event) -> bool:
+        """Whether a handler publishes what it is just being shown."""
+        return self.handling is not None and says_the_same(self.handling, event)
+
+    def may_show_another(self, event: Event, untold: Iterable[Event]) -> bool:
+        """Whether it is a new event, and not closed, and an own open (`untold`) or a handler of something else failed: the application
+        may show that."""
+        current = self._following.contexts.current
+        is_new = event.kind.opens and (current is None or current.id != event.id)
+        may_show = any(one.kind.opens and not says_the_same(one, event) for one in [*untold, *self.failed])
+        return is_new and may_show and not self._following.was_closed(event)
+
+    def may_be_shown(self, event: Event) -> bool:
+        """Whether the application must be shown it again still: the hub has it, and nothing newer came."""
+        shown = self._following.shown
+        is_shown = shown is not None and says_the_same(shown, event)
+        return event is self.again and self._changes.has(event) and (is_shown or self._changes.is_newest(event))
+
+    def newer(self, event: Event) -> Event | None:
+        """What has overtaken an open while its handler was at work, and does not belong to it."""
+        shown = self._following.shown
+        return shown if shown and self._following.is_overtaken(event) and not belongs(shown, event) else None
 
     def begins(self, event: Event) -> None:
         """A handler is called; only those of opens show something else."""
@@ -74,6 +109,11 @@ class Screen:
         """It is shown, or need not be any more."""
         if self.again is not None and self.again.id == event.id:
             self.again = self._over = None
+
+    def left(self) -> None:
+        """Something was opened: what was to be shown again may be left behind."""
+        if self.again is not None and self._changes.has(self.again) and not self.may_be_shown(self.again):
+            self.settled(self.again)
 
     def ended(self) -> None:
         """The client is stopped: no handler is at work."""

@@ -44,6 +44,7 @@ class Sync:
         self._connection: Connection = "connecting"
         self._trouble = "Not connected to the hub yet"
         self._unknown, self._since = "", 0
+        self._last = Mark(0, None, 0)  # of the open that was followed last
         self._failed: dict[str, tuple[Event, Mark, str]] = {}  # why each is not followed here, by id
         self._behind: dict[str, _Failure] = {}
 
@@ -98,10 +99,16 @@ class Sync:
         if len(self._behind) > _MOST_BEHIND:
             del self._behind[next(iter(self._behind))]
 
+    def is_left(self, mark: Mark) -> bool:
+        """Whether a newer open was followed since. Then nobody needs to follow that event any more."""
+        return self._last.place > mark.place and not self._is_older(self._last, mark)
+
     def followed(self, mark: Mark, own_id: str = "") -> None:
         """An open is followed. "When an event is received with a timestamp equal or newer than the event that caused the SyncError,
         it assumes sync is restored" (4.2.1). What came before the SyncError proves nothing, nor does an own open (`own_id`) of those
         who did not follow it."""
+        if mark.place >= self._last.place:
+            self._last = mark
         self.known(mark)
         self._failed = {id_: one for id_, one in self._failed.items() if self._is_older(mark, one[1])}
         self._behind = {

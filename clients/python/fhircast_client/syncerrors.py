@@ -21,6 +21,14 @@ class SyncError:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What follows from a SyncError: the own opens that are to be sent again from now on, and the events whose end is not seen here."""
+
+    resend: tuple[Event, ...] = ()
+    unseen: tuple[str, ...] = ()
+
+
 def make_sync_error(topic: str, about: Event, subscriber: str, reason: str) -> Event:
     """The SyncError by which a subscriber says that it does not follow after all what it had answered with 202."""
     who = subscriber or UNNAMED

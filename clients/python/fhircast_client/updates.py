@@ -66,7 +66,7 @@ class Updates:
 
     async def select(self, items: Iterable[Change], anchor: str) -> Event:
         """Post what is selected in a context."""
-        context = select_context(anchor, items, self._engine.patient_of(anchor))
+        context = select_context(anchor, items, self._engine.following.contexts.patient_of(anchor))
         return await self._post(make_event(self._topic, f"{anchor.partition('/')[0]}-select", context))
 
     async def fetch(self) -> Context | None:
@@ -123,7 +123,7 @@ class Updates:
         self, anchor: str, changes: Iterable[Change], version: str | None, urls: Mapping[str, str]
     ) -> Event:
         name = _update(anchor)
-        context = update_context(anchor, changes, self._engine.patient_of(anchor), urls)
+        context = update_context(anchor, changes, self._engine.following.contexts.patient_of(anchor), urls)
         event = make_event(self._topic, name, context, version=version)
         echo = self._echoes[event.id] = asyncio.Event()
         try:
