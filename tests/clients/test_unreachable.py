@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import logging
 import socket
 import ssl
@@ -12,15 +13,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from certificates import make_certificate
-from clients.fakes import FAST, until
+from clients.fakes import FAST, http_through, until
 from clients.test_client_readme import example
-from fhircast_client import FHIRcastClient, HubError
+from fhircast_client import FHIRcastClient, HubError, TokenError
 from fhircast_client.socket import connect
 from fhircast_client.testing import Answer, FakeHub
 from fhircast_client.unreachable import why_unreachable
@@ -265,6 +267,42 @@ async def test_every_try_says_why_and_no_endpoint(tmp_path: Path, caplog: pytest
             with pytest.raises(HubError, match="stopped before"):
                 await running
     assert "secret" not in caplog.text
+
+
+_WORDS = 'the token is not for the audience "hub-7"'
+_CHALLENGE = {"WWW-Authenticate": 'Bearer error="invalid_token", error_description="it expired at noon"'}
+_PAGE = "<p>Åse Nordmann, log in</p>"
+_HTML = {"Content-Type": "text/html"}
+
+
+@pytest.mark.req("CLT-11", "CLT-28")
+@pytest.mark.parametrize(
+    ("body", "headers", "words"),
+    [
+        (json.dumps({"message": _WORDS}), {"Content-Type": "application/json"}, _WORDS),
+        ('the token is not for\nthe audience "hub-7"\n', {"Content-Type": "text/plain"}, _WORDS),
+        (json.dumps({"message": _WORDS}), _CHALLENGE, _WORDS),
+        ("", _CHALLENGE, "it expired at noon"),
+        (_PAGE, _HTML | _CHALLENGE, "it expired at noon"),
+        (_PAGE, _HTML | {"WWW-Authenticate": "Bearer"}, "Unauthorized"),
+        (_PAGE, _HTML, "Unauthorized"),
+    ],
+)
+async def test_a_401_is_explained_in_the_hubs_own_words(body: str, headers: dict[str, str], words: str) -> None:
+    async def refused(usual: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return await usual.send(request)
+        return httpx.Response(401, text=body, headers=headers)
+
+    async with FakeHub() as hub, http_through(hub, "viewer", refused) as http:
+        client = hub.client("viewer", http=http, timings=FAST)
+        with pytest.raises(TokenError) as error:
+            await client.start()
+        said = f"the hub answered 401: {words}"
+        assert (str(error.value), client.status.connection, client.status.why) == (said, "ended", said)
+        with pytest.raises(TokenError) as error:
+            await client.publish("org.example.zoom", [])
+        assert str(error.value) == said
 
 
 @pytest.mark.req("CLT-28")

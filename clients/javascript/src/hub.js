@@ -27,7 +27,7 @@ import { whyUnreachable } from "./unreachable.js";
  * @property {object} [shown] The body as it may be shown.
  * @property {AbortSignal} [signal]
  */
-/** @typedef {{status: number, ok: boolean, text: string, isHubs: boolean, isText: boolean, isPage: boolean, retryAfter: number}} Answer */
+/** @typedef {{status: number, ok: boolean, text: string, isHubs: boolean, isText: boolean, isPage: boolean, challenge: string, retryAfter: number}} Answer */
 /**
  * What a hub declares (2.7): the names of its events in lower case, and whether it tells all events to all in one order
  * (CFG-4).
@@ -36,6 +36,8 @@ import { whyUnreachable } from "./unreachable.js";
 
 const UNAUTHORIZED = 401;
 const HUB_URL = /^https?:\/\/[^/?#\s][^\s\ud800-\udfff]*$/iu;
+/** "Values for the "error_description" attribute MUST NOT include characters outside the set %x20-21 / %x23-5B / %x5D-7E" */
+const DESCRIPTION = /\berror_description="([^"\\]*)"/i;
 /** Statuses that mean: later. */
 const BUSY = new Set([429, 503]);
 
@@ -227,6 +229,7 @@ export class Hub {
         isHubs: isHubs(response, text),
         isText: isText(response),
         isPage: isPage(response),
+        challenge: response.headers.get("WWW-Authenticate") ?? "",
         retryAfter: seconds(response.headers.get("Retry-After")),
       };
     } catch (error) {
@@ -274,12 +277,15 @@ function checkedTopic(topic) {
   throw new TypeError(`expected hub.topic to be a text that is not empty, got ${topic === "" ? '""' : String(topic)}`);
 }
 
-/** A refusal in words: the `message` of a JSON object, or the text. @param {Answer} answer */
-function explained({ status, text, isText, isHubs: isOwn }) {
+/**
+ * A refusal in words: the `message` of a JSON object, the text, or the `error_description` of its challenge (RFC 6750, 3).
+ * @param {Answer} answer
+ */
+function explained({ status, text, isText, isHubs: isOwn, challenge }) {
   const object = parse(text);
   if (!isOwn) return `The hub answered ${status}`;
   const given = object ? object.message : isText ? text : "";
-  const words = typeof given === "string" ? inOneLine(given) : "";
+  const words = inOneLine(typeof given === "string" ? given : "") || inOneLine(DESCRIPTION.exec(challenge)?.[1] ?? "");
   return `The hub answered ${status}${words && `: ${words}`}`;
 }
 

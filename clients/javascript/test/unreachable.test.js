@@ -143,6 +143,43 @@ test("CLT-28 what the system says else is named, and a page is sent to its conso
   }
 });
 
+const JSON_BODY = { "Content-Type": "application/json" };
+const WORDS = 'the token is not for the audience "hub-7"';
+const CHALLENGE = { "WWW-Authenticate": 'Bearer error="invalid_token", error_description="it expired at noon"' };
+const PAGE = "<p>Åse Nordmann, log in</p>";
+for (const [text, headers, words] of /** @type {[string, Record<string, string>, string][]} */ ([
+  [JSON.stringify({ message: WORDS }), JSON_BODY, `: ${WORDS}`],
+  [`the token is not for\nthe audience "hub-7"\n`, {}, `: ${WORDS}`],
+  [JSON.stringify({ message: WORDS }), { ...JSON_BODY, ...CHALLENGE }, `: ${WORDS}`],
+  ["", CHALLENGE, ": it expired at noon"],
+  [PAGE, { "Content-Type": "text/html", ...CHALLENGE }, ": it expired at noon"],
+  [PAGE, { "Content-Type": "text/html", "WWW-Authenticate": "Bearer" }, ""],
+  [PAGE, { "Content-Type": "text/html" }, ""],
+])) {
+  test(`CLT-11 CLT-28 a 401 is explained in the hub's own words: ${text.trim()} ${Object.values(headers)}`, async (t) => {
+    const { hub, client } = setUp(t);
+    hub.answers.subscribe = [{ status: 401, text, headers }];
+    const message = `The hub answered 401${words}`;
+    await assert.rejects(client.start(), { name: "TokenError", message });
+    assert.equal(client.status.connection, "ended");
+    assert.equal(client.status.why, message);
+    hub.answers.publish = [{ status: 401, text, headers }];
+    await assert.rejects(client.publish("org.example.zoom", []), { name: "TokenError", message });
+  });
+}
+
+for (const [text, words] of [
+  ['{"message": "the anchor is missing"}', ": the anchor is missing"],
+  ["the anchor is missing\n", ": the anchor is missing"],
+  ['{"error": "invalid"}', ""],
+]) {
+  test(`SUB-24 the hub's words are shown without the JSON around them: ${text}`, async (t) => {
+    const { hub, client } = setUp(t);
+    hub.answers.publish = [{ status: 400, text: text ?? "" }];
+    await assert.rejects(client.open(PATIENT), { status: 400, message: `The hub answered 400${words}` });
+  });
+}
+
 test("CLT-28 the hub's own words are shown, and are not on the console", async (t) => {
   const warned = t.mock.method(console, "warn", () => {});
   const { hub, client, pass } = setUp(t, { handlers: { "Patient-open": () => {} } });

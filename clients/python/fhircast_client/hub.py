@@ -30,6 +30,8 @@ _HUB_URL = re.compile(
 )
 _MOST_PORT = 65535
 _NO_REASON = "no reason given"
+#: "Values for the "error_description" attribute MUST NOT include characters outside the set %x20-21 / %x23-5B / %x5D-7E"
+_DESCRIPTION = re.compile(r'\berror_description="([^"\\]*)"', re.IGNORECASE)
 _BUSY = frozenset((429, 503))
 
 
@@ -239,11 +241,14 @@ def _shown(body: Any) -> dict[str, Any]:
 
 
 def words(response: httpx.Response) -> str:
-    """What the hub says of a refusal, in one line: the `message` of a JSON object, or its text; "" where it says nothing."""
+    """What the hub says of a refusal, in one line: the `message` of a JSON object, its text, or the `error_description` of its
+    challenge (RFC 6750, 3); "" where it says nothing."""
     answer = _json(response)
     text = answer.get("message") if isinstance(answer, dict) else None
     if not isinstance(text, str):
         text = response.text if _is_text(response) and not isinstance(answer, dict) else ""
+    if not text.strip() and (described := _DESCRIPTION.search(response.headers.get("www-authenticate", ""))):
+        text = described[1]
     return in_one_line(text)
 
 
