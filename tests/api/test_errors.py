@@ -215,6 +215,26 @@ async def test_every_refusal_of_a_request_in_json_is_json(monkeypatch: pytest.Mo
         await refuses(503, "POST", "/api/hub", one, opened)
 
 
+@pytest.mark.req("SUB-24")
+@pytest.mark.parametrize(
+    ("public_url", "method", "path", "expected"),
+    [
+        ("https://hub.example/api/hub", "GET", "/API/hub/?hub.topic=Nordmann", "(/api/hub)"),
+        ("https://hub.example/api/hub", "POST", "/nordmann/%C3%A5se", "(/api/hub)"),
+        ("https://hub.example", "OPTIONS", "*", "(/)"),
+    ],
+)
+async def test_a_path_that_is_not_served_is_told_where_the_hub_is(
+    public_url: str, method: str, path: str, expected: str
+) -> None:
+    """What came is not repeated, for a path may hold a topic."""
+    async with running_hub(public_url=public_url) as hub:
+        answer = await ask(hub, method, path, {})
+    length = len(path.partition("?")[0])
+    said = f"the path: expected that of hub.url {expected}, or one that /openapi.json lists, got one of length {length}"
+    assert (answer.status, answer.body.decode().strip()) == (404, said)
+
+
 @pytest.mark.req("SUB-24", "SES-1")
 async def test_refusals_of_the_session_api_are_json_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server's body that is wrong, one too large, and a failure of the hub's own."""

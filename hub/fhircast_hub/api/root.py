@@ -62,7 +62,9 @@ def root_app(
         if error.status_code == MethodNotAllowed.status:
             allow = (error.headers or {}).get("Allow", "")
             return await refuse(request, MethodNotAllowed(f"expected {allow}, got another method", allow=allow))
-        return await refuse(request, NotFound("the path: expected hub.url or one that this server has, got another"))
+        expected = f"that of hub.url ({hub_path or '/'}), or one that /openapi.json lists"
+        length = len(request.scope["raw_path"])
+        return await refuse(request, NotFound(f"the path: expected {expected}, got one of length {length}"))
 
     @app.exception_handler(Exception)
     async def fail(request: Request, _: Exception) -> Response:
