@@ -48,45 +48,50 @@ def http_client(timeout: float, tls: ssl.SSLContext | None = None) -> httpx.Asyn
     return httpx.AsyncClient(transport=_ProxiedTransport(tls or ssl.create_default_context()), timeout=timeout)
 
 
-def proxy_variable(url: str) -> str | None:
-    """The variable that names the proxy by way of which `url` is reached, None where there is none."""
+class Proxy(NamedTuple):
+    """A proxy of the environment: the variable that names it, and the address there, as it was written."""
+
+    variable: str
+    address: str
+
+    @property
+    def url(self) -> str:
+        """The address with a scheme."""
+        address = self.address.removeprefix("http://") if self.variable == _SOCKS else self.address
+        return address if "://" in address else f"{'socks5h' if self.variable == _SOCKS else 'http'}://{address}"
+
+    @property
+    def speaks_tls(self) -> bool:
+        """Whether its certificate is met before the hub's."""
+        return self.url.startswith("https://")
+
+
+def proxy_of(url: str) -> Proxy | None:
+    """The proxy by way of which `url` is reached, None where there is none."""
     try:
-        found = _Proxies().of(httpx.URL(url))
+        return _Proxies().of(httpx.URL(url))
     except httpx.InvalidURL:
-        return None
-    return found[0] if found else None
+        return None  # whoever connects to it says so
 
 
 def websocket_proxy(endpoint: str) -> str | None:
     """The address of the proxy by way of which a WebSocket reaches `endpoint`, None for directly. Raises UnusableProxy."""
-    try:
-        url = httpx.URL(endpoint)
-    except httpx.InvalidURL:
-        return None  # whoever connects to it says so
-    found = _Proxies().of(url)
-    # As websockets does, the exceptions of an operating system count too.
-    if found is None or proxy_bypass(f"{url.host}:{url.port or _PORTS.get(url.scheme)}"):
+    found = proxy_of(endpoint)
+    if found is None:
         return None
-    variable, address = found
+    url = httpx.URL(endpoint)
+    # As websockets does, the exceptions of an operating system count too.
+    if proxy_bypass(f"{url.host}:{url.port or _PORTS.get(url.scheme)}"):
+        return None
     try:
-        whole = _with_scheme(variable, address)
-        proxy = parse_proxy(whole)
+        proxy = parse_proxy(found.url)
         if _is_odd(proxy.host):
             raise ValueError
     except (InvalidProxy, ValueError):
-        raise _no_proxy(variable, address) from None
+        raise _no_proxy(found) from None
     if proxy.scheme.startswith("socks") and find_spec("python_socks") is None:
-        raise _missing(variable, "python-socks")
-    return whole
-
-
-def is_tls_proxy(url: str) -> bool:
-    """Whether `url` is reached by way of a proxy that speaks TLS itself, which is met before the hub."""
-    try:
-        found = _Proxies().of(httpx.URL(url))
-    except httpx.InvalidURL:
-        return False
-    return found is not None and _with_scheme(*found).startswith("https://")
+        raise _missing(found, "python-socks")
+    return found.url
 
 
 class _Exempt(NamedTuple):
@@ -118,13 +123,13 @@ class _Proxies:
         self._found = getproxies()
         self._exempt = [exempt for exempt in map(_read, self._found.get("no", "").split(",")) if exempt]
 
-    def of(self, url: httpx.URL) -> tuple[str, str] | None:
-        """The variable that names the proxy for `url`, and what it says; None where the host is asked directly."""
+    def of(self, url: httpx.URL) -> Proxy | None:
+        """The proxy for `url`; None where the host is asked directly."""
         if any(exempt.covers(url) for exempt in self._exempt):
             return None
         for scheme in _VARIABLES.get(url.scheme, ()):
             if address := self._found.get(scheme, "").strip():
-                return f"{scheme.upper()}_PROXY", address
+                return Proxy(f"{scheme.upper()}_PROXY", address)
         return None
 
 
@@ -147,43 +152,35 @@ class _ProxiedTransport(httpx.AsyncBaseTransport):
         found = self._proxies.of(url)
         if found is None:
             return self._direct
-        variable, address = found
-        if variable not in self._by_way_of:
-            self._by_way_of[variable] = _through(variable, address, self._tls)
-        return self._by_way_of[variable]
+        if found.variable not in self._by_way_of:
+            self._by_way_of[found.variable] = _through(found, self._tls)
+        return self._by_way_of[found.variable]
 
 
-def _through(variable: str, address: str, tls: ssl.SSLContext) -> httpx.AsyncHTTPTransport:
+def _through(found: Proxy, tls: ssl.SSLContext) -> httpx.AsyncHTTPTransport:
     try:
-        whole = _with_scheme(variable, address)
-        proxy = httpx.Proxy(whole, ssl_context=tls if whole.startswith("https://") else None)
+        proxy = httpx.Proxy(found.url, ssl_context=tls if found.speaks_tls else None)
         # httpx takes any text for a host, and any number for a port.
         if _is_odd(proxy.url.host) or (proxy.url.port or 1) > 65535:
             raise ValueError
         return httpx.AsyncHTTPTransport(verify=tls, proxy=proxy)
     except ImportError:
-        raise _missing(variable, "socksio") from None
+        raise _missing(found, "socksio") from None
     except (ValueError, httpx.InvalidURL):
-        raise _no_proxy(variable, address) from None
-
-
-def _with_scheme(variable: str, address: str) -> str:
-    if variable == _SOCKS:
-        address = address.removeprefix("http://")
-    return address if "://" in address else f"{'socks5h' if variable == _SOCKS else 'http'}://{address}"
+        raise _no_proxy(found) from None
 
 
 def _is_odd(host: str) -> bool:
     return not host or bool({" ", "%"}.intersection(host))
 
 
-def _missing(variable: str, package: str) -> UnusableProxy:
-    return UnusableProxy(f"{variable} names a SOCKS proxy, and the Python package {package} is not installed")
+def _missing(found: Proxy, package: str) -> UnusableProxy:
+    return UnusableProxy(f"{found.variable} names a SOCKS proxy, and the Python package {package} is not installed")
 
 
-def _no_proxy(variable: str, address: str) -> UnusableProxy:
+def _no_proxy(found: Proxy) -> UnusableProxy:
     expected = "the URL of a proxy (http, https, socks5 or socks5h)"
-    return UnusableProxy(f"{variable}: expected {expected}, got a text of length {len(address)}")
+    return UnusableProxy(f"{found.variable}: expected {expected}, got a text of length {len(found.address)}")
 
 
 def _read(entry: str) -> _Exempt | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import httpx
 
-from fhircast_client.proxies import is_tls_proxy, proxy_variable
+from fhircast_client.proxies import Proxy, proxy_of
 
 #: OpenSSL's codes for a chain that ends at a CA which this machine does not know: its verify(1) lists them.
 _UNKNOWN_CA = frozenset((2, 18, 19, 20, 21))
@@ -29,35 +29,35 @@ def why_unreachable(error: BaseException, url: str, outer: BaseException | None 
     `outer` is the exception that the caller was handling already when the request began.
     """
     try:
-        target = httpx.URL(url)
-        return _of_causes(list(_causes(error, outer)), target, proxy_variable(url), is_tls_proxy(url))
+        return _of_causes(list(_causes(error, outer)), httpx.URL(url), proxy_of(url))
     except (ValueError, httpx.InvalidURL):  # the URL is none
         return type(error).__name__
 
 
-def _of_causes(causes: list[BaseException], target: httpx.URL, variable: str | None, tls_proxy: bool) -> str:
+def _of_causes(causes: list[BaseException], target: httpx.URL, proxy: Proxy | None) -> str:
     """The first of the causes that says enough: certificates before names, names before ports."""
-    proxy = f"the proxy in {variable}"
-    peer = proxy if tls_proxy else target.host
-    port = target.port or _PORTS.get(target.scheme, 80)
-    address = proxy if tls_proxy else f"{target.host}:{port}"
+    by = f"the proxy in {proxy.variable}" if proxy else ""
+    met = by if proxy and proxy.speaks_tls else ""
+    host, address = target.host, f"{target.host}:{target.port or _PORTS.get(target.scheme, 80)}"
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return _of_certificate(cause, peer)
+            return _of_certificate(cause, met or host)
     for cause in causes:
         if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLWantReadError | ssl.SSLWantWriteError):
             said = getattr(cause, "reason", None) or type(cause).__name__
-            return f"{address} does not speak TLS" if said in _NO_TLS else f"TLS with {peer} failed ({said})"
+            return (
+                f"{met or address} does not speak TLS" if said in _NO_TLS else f"TLS with {met or host} failed ({said})"
+            )
     for cause in causes:
         if isinstance(cause, httpx.ProxyError) and (status := _STATUS.match(str(cause))):
-            return f"{proxy} answered {status[0]} to CONNECT"
+            return f"{by or 'the proxy'} answered {status[0]} to CONNECT"
         if isinstance(cause, socket.gaierror):
-            return f"no address is known for {proxy if variable else f'the name {target.host}'}"
+            return f"no address is known for {by or f'the name {host}'}"
     for cause in causes:
         if errno.ECONNREFUSED in _numbers(cause):
-            return f"nothing listens at {proxy if variable else f'{target.host}:{port}'}"
+            return f"nothing listens at {by or address}"
         if _NO_WAY & _numbers(cause):
-            return f"there is no way to {proxy if variable else target.host} from this machine"
+            return f"there is no way to {by or host} from this machine"
     if isinstance(causes[0], TimeoutError):
         return "no answer came in time"
     return type(causes[0]).__name__
