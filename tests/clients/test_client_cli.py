@@ -34,6 +34,7 @@ from fhircast_client.socket import connect as open_channel
 from fhircast_client.testing import Answer, FakeHub
 from fhircast_hub.core.names import NAMES_OF_2018
 from fhircast_hub.core.names import never_matches as hubs_never_matches
+from process.hub_process import free_port
 from proxy_environment import ODD, say_of_proxies
 
 #: Seconds until a process must have said what is expected.
@@ -61,7 +62,7 @@ class Terminal:
         """Run a command to its end: its exit code and what it printed."""
         for name, value in (self.environ | environ).items():
             self._patch.setenv(name, value)
-        self._patch.setattr("sys.stdin", io.StringIO(stdin))
+        self._patch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()), "ascii"))
         async with asyncio.timeout(PATIENCE):
             code = await asyncio.to_thread(main, arguments)
         printed = self._printed.readouterr()
@@ -120,7 +121,7 @@ async def test_listen_prints_what_open_and_close_publish(terminal: Terminal) -> 
 
 async def test_listen_prints_messages_as_lines_and_refuses_where_it_is_told_to(terminal: Terminal) -> None:
     async with terminal.listening("patient-OPEN", "Patient-open", "--json", "--refuse", "unsaved notes") as listener:
-        code, out, _ = await terminal.run("open", "-", "--json", stdin=json.dumps(NYGARD))
+        code, out, _ = await terminal.run("open", "-", "--json", stdin=json.dumps(NYGARD, ensure_ascii=False))
         published = json.loads(out)
         heard = json.loads(await line(listener.stdout))
         assert code == 0
@@ -291,7 +292,8 @@ async def test_what_the_hub_refuses_ends_with_1_and_its_words_and_no_token(termi
         await terminal.run("context", FHIRCAST_TOKEN="a-bad-token"),
     ):
         assert (code, printed) == (1, "")
-        assert "401" in said
+        assert said.count("401") == 1, "a failure is said once"
+        assert len(said.splitlines()) == 1
         assert "a-bad-token" not in said
         assert "Traceback" not in said
 
@@ -632,3 +634,53 @@ async def test_a_command_keeps_its_exit_code_whoever_reads(terminal: Terminal, c
     assert "Traceback" not in said.decode()
     assert "Exception ignored" not in said.decode()
     assert shell.returncode == code
+
+
+@pytest.mark.req("CLT-31")
+@pytest.mark.parametrize("command", ["open FILE", "context --json", "check", "listen", "--help", "--version"])
+async def test_a_full_disk_is_a_sentence_and_exit_code_1(terminal: Terminal, command: str) -> None:
+    file = terminal.file(NYGARD)
+    assert (await terminal.run("open", file))[0] == 0, "something to listen to"
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    process = await asyncio.create_subprocess_shell(
+        f"exec fhircast {command.replace('FILE', file)} >/dev/full",
+        env={"PATH": path, **terminal.environ},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(PATIENCE):
+            _, said = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    lines = [each for each in said.decode().splitlines() if not each.startswith("-- ")]
+    assert lines == ["fhircast: stdout cannot be written: No space left on device"]
+    assert process.returncode == 1
+
+
+_ASCII = [
+    {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+    {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+]
+
+
+@pytest.mark.req("CLT-31")
+@pytest.mark.parametrize("environ", _ASCII, ids=["by the environment", "by the locale"])
+async def test_a_terminal_in_ascii_shows_every_name(terminal: Terminal, environ: dict[str, str]) -> None:
+    """And what is JSON stays JSON."""
+    file = terminal.file({**NYGARD, "name": [{"family": "Nygård \N{FACE WITH TEARS OF JOY}"}]})
+    opened = await terminal.start("open", file, **environ)
+    assert b"Nyg\\xe5rd \\U0001f602" in (await opened.communicate())[0]
+    asked = await terminal.start("context", "--json", **environ)
+    printed = json.loads((await asked.communicate())[0].decode("ascii"))
+    assert printed["event"]["context"][0]["resource"]["name"] == [{"family": "Nygård \N{FACE WITH TEARS OF JOY}"}]
+
+
+async def test_listen_says_once_that_the_hub_is_away(terminal: Terminal) -> None:
+    process = await terminal.start("listen", "--hub", f"http://127.0.0.1:{free_port()}/api/hub")
+    first = await line(process.stderr)
+    assert "nothing listens" in first
+    await asyncio.sleep(1)  # it is tried again
+    process.send_signal(signal.SIGINT)
+    _, rest = await process.communicate()
+    assert (process.returncode, rest) == (0, b"")

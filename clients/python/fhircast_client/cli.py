@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import json
+import logging
 import os
 import signal
 import sys
@@ -23,8 +25,8 @@ from fhircast_client.check import check
 from fhircast_client.client import FHIRcastClient
 from fhircast_client.errors import HubError, Refuse
 from fhircast_client.events import Event
-from fhircast_client.inbox import Handler
 from fhircast_client.printing import context_line, event_line, status_line
+from fhircast_client.status import Status
 
 #: What is listened to unless names are given: the catalogue's events that people cause.
 EVENTS = (
@@ -41,13 +43,23 @@ class UsageError(Exception):
     """What was asked for cannot be done; the text says why."""
 
 
+class Unwritten(Exception):
+    """What is printed cannot be written, as on a full disk; the text says why."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 0; 1 where the hub or a step of `check` says no; 2 for what is asked wrongly."""
+    """Exit code 0; 1 where the hub or a step of `check` says no, or what is printed cannot be written; 2 for what is asked wrongly."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal in ASCII shows names all the same
     try:
-        return _run(_parser().parse_args(arguments))
-    finally:
-        for stream in ("stdout", "stderr"):
-            _say("", stream, end="")  # what argparse has printed
+        try:
+            return _run(_parser().parse_args(arguments))
+        finally:
+            for stream in ("stdout", "stderr"):
+                _say("", stream, end="")  # what argparse has printed
+    except Unwritten as error:
+        _say(f"fhircast: {error}", "stderr")
+        return 1
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -94,13 +106,43 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _Listener:
+    """Prints what comes, until that cannot be written or nobody reads it; then `end` is called. `unwritten` says why."""
+
+    def __init__(self, options: argparse.Namespace, end: Callable[[], object]) -> None:
+        self._options, self._end = options, end
+        self.unwritten: Unwritten | None = None
+
+    def event(self, event: Event) -> None:
+        """Raises Refuse where that is asked for."""
+        self._tell(lambda: _print(self._options, event.body, event_line(event)))
+        if self._options.refuse:
+            raise Refuse(self._options.refuse)
+
+    def status(self, status: Status) -> None:
+        """Why it has ended is said at the end."""
+        if status.connection != "ended":
+            self._tell(lambda: _say(status_line(status), "stderr"))
+
+    def _tell(self, say: Callable[[], bool]) -> None:
+        """An exception of a handler would be told to the hub."""
+        try:
+            if say():
+                return
+        except Unwritten as error:
+            self.unwritten = error
+        self._end()
+
+
 async def _listen(options: argparse.Namespace) -> int:
     client = _client(options)
     task = asyncio.current_task()
     assert task
+    listener = _Listener(options, task.cancel)
     for name in {name.lower(): name for name in options.events or EVENTS}.values():
-        client.on(name, _printer(options, task.cancel))
-    client.on_status(lambda status: _say(status_line(status), "stderr") or task.cancel())
+        client.on(name, listener.event)
+    client.on_status(listener.status)
+    logging.getLogger("fhircast_client.connection").setLevel(logging.ERROR)  # the status says the same
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     try:
@@ -108,30 +150,33 @@ async def _listen(options: argparse.Namespace) -> int:
             await client.run()
     except asyncio.CancelledError:
         task.uncancel()
+    if listener.unwritten:
+        raise listener.unwritten
     return 0
 
 
-def _printer(options: argparse.Namespace, end: Callable[[], object]) -> Handler:
-    def show(event: Event) -> None:
-        if not _say(json.dumps(event.body, ensure_ascii=False) if options.json else event_line(event)):
-            end()
-        if options.refuse:
-            raise Refuse(options.refuse)
-
-    return show
+def _print(options: argparse.Namespace, body: object, line: str) -> bool:
+    """Print JSON, which stays JSON in any encoding, or a line; as `_say`."""
+    is_unicode = getattr(sys.stdout, "encoding", "").lower().startswith("utf")
+    return _say(json.dumps(body, ensure_ascii=not is_unicode) if options.json else line)
 
 
 def _say(text: str, stream: str = "stdout", end: str = "\n") -> bool:
-    """Print a line; False once the reader has seen enough, as `| head` has. A stream that was never open (`>&-`) misses nothing."""
+    """Print a line; False once the reader has seen enough, as `| head` has. A stream that was never open (`>&-`) misses nothing.
+
+    Raises Unwritten.
+    """
     file = getattr(sys, stream)
     if file is None:
         return True
     try:
         print(text, file=file, flush=True, end=end)
-    except BrokenPipeError:
+    except OSError as error:
         # Python flushes once more at its end, which must not fail.
         setattr(sys, stream, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # until the end
-        return False
+        if isinstance(error, BrokenPipeError):
+            return False
+        raise Unwritten(f"{stream} cannot be written: {error.strerror}") from None
     return True
 
 
@@ -142,7 +187,7 @@ async def _publish(options: argparse.Namespace) -> int:
         event = await (client.open if options.command == "open" else client.close)(*resources)
     finally:
         await client.stop()
-    _say(json.dumps(event.body, ensure_ascii=False) if options.json else event_line(event))
+    _print(options, event.body, event_line(event))
     return 0
 
 
@@ -152,8 +197,7 @@ async def _context(options: argparse.Namespace) -> int:
         context = await client.fetch()
     finally:
         await client.stop()
-    body = context.event.body if context else None
-    _say(json.dumps(body, ensure_ascii=False) if options.json else context_line(context))
+    _print(options, context.event.body if context else None, context_line(context))
     return 0
 
 
@@ -163,7 +207,7 @@ async def _check(options: argparse.Namespace) -> int:
     async for step in check(hub, topic, token, options.name, options.events):
         failed |= step.good is False
         line = f"{ {True: 'ok', False: 'FAILED', None: '-'}[step.good]:<7} {step.name:<13} {step.text}"
-        _say(json.dumps(step._asdict(), ensure_ascii=False) if options.json else line)
+        _print(options, step._asdict(), line)
     return int(failed)
 
 
@@ -200,7 +244,8 @@ def _resource(file: str) -> dict[str, Any]:
 
 def _read(file: str) -> str:
     try:
-        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        # RFC 8259, 8.1: "MUST be encoded using UTF-8", whatever the terminal's encoding is
+        return sys.stdin.buffer.read().decode() if file == "-" else Path(file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
 

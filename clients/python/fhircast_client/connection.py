@@ -17,7 +17,7 @@ from fhircast_client.socket import Channel, Connect, Socket
 from fhircast_client.timing import Backoff, Timings
 from fhircast_client.unreachable import why_unreachable
 
-_log = logging.getLogger("fhircast_client")
+_log = logging.getLogger("fhircast_client.connection")
 #: Statuses of a handshake that say that there is no such endpoint any more.
 _GONE = frozenset((400, 401, 403, 404, 410))
 _TAKEN_OVER = 1008
