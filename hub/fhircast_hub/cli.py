@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import json
 import os
 import socket
 import ssl
@@ -11,7 +14,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, NoReturn
 
-import msgspec
 import structlog
 import typer
 
@@ -23,6 +25,9 @@ from fhircast_hub.settings import Settings, SettingsError, load, require_issuers
 from fhircast_hub.telemetry import configure_logging
 
 _log = structlog.get_logger()
+
+#: A disk, or a user's part of it, is full; nobody reads any more; a terminal is gone.
+_UNWRITTEN = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EPIPE, errno.EIO))
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="A FHIRcast hub.", pretty_exceptions_enable=False)
 
@@ -108,7 +113,8 @@ def token(
 def check_config(config: Config = None) -> None:
     """Print the effective settings, secrets masked, and where each comes from; exit code 2 if one of them is wrong."""
     settings = _settings(config)
-    print(msgspec.json.format(msgspec.json.encode(settings.masked()), indent=2).decode())
+    is_unicode = getattr(sys.stdout, "encoding", "").lower().startswith("utf")
+    print(json.dumps(settings.masked(), indent=2, ensure_ascii=not is_unicode))
     try:
         require_issuers(settings)
     except SettingsError as error:
@@ -177,5 +183,21 @@ def _run(hub: Hub, settings: Settings, listener: socket.socket, tls: Tls | None 
 
 
 def main() -> None:
-    """The console script."""
-    app()
+    """The console script. Exit code 1 where output cannot be written; the command's own where nobody reads it."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal in ASCII shows the rest
+    try:
+        try:
+            app()
+        finally:
+            if sys.stdout:
+                sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in _UNWRITTEN:
+            raise
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # Python flushes once more at its end
+        ended = error.__context__
+        if isinstance(error, BrokenPipeError):
+            sys.exit(ended.code if isinstance(ended, SystemExit) else 1)
+        print(f"fhircast-hub: cannot write: {error.strerror}", file=sys.stderr)
+        sys.exit(1)

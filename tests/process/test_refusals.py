@@ -6,14 +6,15 @@ import json
 import re
 import socket
 import sqlite3
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from subprocess import CompletedProcess
+from subprocess import CompletedProcess, run
 from typing import Any
 
 import pytest
 
-from process.hub_process import HubProcess, IssuerThread, command, environment, free_port
+from process.hub_process import PATIENCE, HubProcess, IssuerThread, command, environment, free_port
 
 ISSUER = {"issuer": "https://login.example", "audience": "hub"}
 #: Settings that are wrong, and the name that the line must begin with.
@@ -141,3 +142,37 @@ def test_check_config_fails_where_serve_would(tmp_path: Path) -> None:
     done = command(tmp_path, "check-config", environ=environment(tmp_path))
     assert one_line(done).startswith("FHIRCAST_ISSUERS: ")
     assert json.loads(done.stdout)["FHIRCAST_ISSUERS"] == {"value": [], "from": "default"}
+
+
+@pytest.mark.req("CLT-31")
+@pytest.mark.parametrize(
+    ("shell", "code", "said"),
+    [
+        ("check-config >/dev/full", 1, "fhircast-hub: cannot write: No space left on device\n"),
+        ("dev --port 0 >/dev/full", 1, "fhircast-hub: cannot write: No space left on device\n"),
+        ("--version >/dev/full", 1, "fhircast-hub: cannot write: No space left on device\n"),
+        ("--help >/dev/full", 1, "fhircast-hub: cannot write: No space left on device\n"),
+        ("check-config | true; exit ${PIPESTATUS[0]}", 0, ""),
+        ("--version >&-", 0, ""),
+    ],
+)
+def test_output_that_cannot_be_written(tmp_path: Path, shell: str, code: int, said: str) -> None:
+    """A full disk is one line and exit code 1; a reader that has seen enough is neither."""
+    environ = environment(tmp_path, issuers=[ISSUER])
+    done = run(
+        ["bash", "-c", f"{sys.executable} -m fhircast_hub {shell}"],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert (done.returncode, done.stderr) == (code, said)
+
+
+@pytest.mark.req("CLT-31")
+def test_check_config_is_json_in_a_terminal_of_ascii(tmp_path: Path) -> None:
+    environ = environment(tmp_path, issuers=[ISSUER], store=f"sqlite:///{tmp_path}/Åse.db")
+    done = command(tmp_path, "check-config", environ=environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
+    assert (done.returncode, done.stderr, done.stdout.isascii()) == (0, "", True)
+    assert json.loads(done.stdout)["FHIRCAST_STORE"]["value"].endswith("/Åse.db")
