@@ -127,6 +127,22 @@ def test_who_is_silent_is_named_to_the_others_by_the_hub() -> None:
 
 
 @pytest.mark.req("CLT-27")
+def test_who_waits_for_an_acknowledgement_of_what_nobody_is_subscribed_to_is_told_so() -> None:
+    async def play() -> None:
+        async with FakeHub() as hub, viewer(hub, "chart"):
+            for name, resources, said in (
+                ("DiagnosticReport-open", [report("r1"), patient("p1")], "within 15 s, and nobody is subscribed to it"),
+                ("patient-OPEN", [patient("p1")], "within 15 s"),
+            ):
+                hub.lose_next(1)
+                event = await hub.publish(name, *resources)
+                with pytest.raises(TimeoutError, match=f"{said}$"):
+                    await hub.acknowledged(event)
+
+    virtual_time.run(play())
+
+
+@pytest.mark.req("CLT-27")
 @pytest.mark.parametrize(("silently", "seconds"), [(False, 4), (True, 40)])
 def test_who_is_cut_off_is_named_to_the_others_by_the_hub(silently: bool, seconds: float) -> None:
     async def play() -> None:

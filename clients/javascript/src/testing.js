@@ -38,6 +38,7 @@ import { later } from "./timing.js";
  * @property {number} ends In milliseconds of the epoch.
  * @property {() => void} cancel Calls off its end.
  * @property {Message[] | null} missed Null before its first socket.
+ * @property {Set<string>} told Ids of the events that it was told, and has not refused.
  */
 
 const KINDS = ["subscribe", "unsubscribe", "publish", "context", "configuration"];
@@ -156,7 +157,9 @@ export class FakeHub {
     return new Promise((resolve, reject) => {
       const cancel = later(PATIENCE, () => {
         this.#waiting.delete(look);
-        reject(new Error(`expected an acknowledgement of ${event.name} within ${PATIENCE} s`));
+        const isKnown = [...this.#subscriptions.values()].some(({ events }) => isAsked(events, event.name));
+        const why = isKnown ? "" : ", and nobody is subscribed to it";
+        reject(new Error(`expected an acknowledgement of ${event.name} within ${PATIENCE} s${why}`));
       });
       const look = () => {
         const found = this.acknowledgements.find(isIt);
@@ -304,6 +307,7 @@ export class FakeHub {
       ends: 0,
       cancel: () => {},
       missed: null,
+      told: new Set(),
     });
     return endpoint;
   }
@@ -380,11 +384,13 @@ export class FakeHub {
   }
 
   /** @param {Subscription} subscription @param {Message} message */
-  #send({ events, missed, socket }, message) {
+  #send({ events, missed, socket, told }, message) {
     const name = message.event["hub.event"];
-    if (!events.some((one) => one.toLowerCase() === name.toLowerCase())) return;
-    if (socket?.isAlive) socket.put(message);
-    else if (["close", "update"].includes(kindOf(name))) missed?.push(message);
+    if (!isAsked(events, name)) return;
+    if (socket?.isAlive) {
+      told.add(message.id);
+      socket.put(message);
+    } else if (["close", "update"].includes(kindOf(name))) missed?.push(message);
   }
 
   /** An acknowledgement came; one that says no is told to the others. @param {string} endpoint @param {string} text */
@@ -398,6 +404,7 @@ export class FakeHub {
     this.acknowledgements.push({ client: subscription.client, eventId, event, status, reason });
     for (const look of [...this.#waiting]) look();
     if (Math.floor(status / 100) === 2 || kind === "update" || kind === "select") return;
+    if (!subscription.told.delete(eventId)) return; // it refuses what it was told, and that once
     const about = makeEvent(this.topic, event, [], { id: eventId });
     this.#distribute(this.#syncError(about, subscription.client, reason).body, subscription);
   }
@@ -407,6 +414,11 @@ export class FakeHub {
     const { body } = makeSyncError(this.topic, about, subscriber, reason);
     return new Event(this.#isStu3 ? body : { ...body, event: { ...body.event, "hub.event": "syncerror" } });
   }
+}
+
+/** @param {string[]} events @param {string} name @returns {boolean} Whether the event is subscribed to. */
+function isAsked(events, name) {
+  return events.some((one) => one.toLowerCase() === name.toLowerCase());
 }
 
 /**

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Refuse } from "../src/index.js";
+import { FakeSocket } from "../src/fake-sockets.js";
 import { FakeHub } from "../src/testing.js";
 import { OBSERVATION, OTHER, PATIENT, REPORT } from "./fake.js";
 
@@ -52,6 +53,45 @@ test("CLT-27 the fake hub tells who did not follow, and content by versions", as
   await ehr.update([OBSERVATION]);
   assert.deepEqual(Object.keys((await ehr.fetch())?.content ?? {}), ["Observation/o1"]);
   await Promise.all([chart.stop(), ehr.stop()]);
+});
+
+test("CLT-27 SYN-3 only who was told an event refuses it, and once, as at a hub", async (t) => {
+  /** @type {FakeSocket[]} */
+  const sockets = [];
+  const { send } = FakeSocket.prototype;
+  t.mock.method(FakeSocket.prototype, "send", /** @this {FakeSocket} @param {string} text */ function (text) {
+    sockets.push(this);
+    send.call(this, text);
+  });
+  const hub = hubOf(t);
+  const client = hub.client("viewer", { heartbeat: false });
+  t.after(() => client.stop());
+  client.on("Patient-open", () => {});
+  await client.start();
+  const [patient, report] = [await hub.publish("Patient-open", PATIENT), await hub.publish("DiagnosticReport-open", REPORT)];
+  await hub.acknowledged(patient);
+  const refuse = (/** @type {string} */ id) => sockets[0]?.send(JSON.stringify({ id, status: 409, reason: "no" }));
+  for (const id of [report.id, patient.id, patient.id]) refuse(id);
+  const about = hub.messages.filter(({ event }) => event["hub.event"] === "SyncError");
+  assert.equal(about.length, 1);
+  assert.ok(JSON.stringify(about).includes(patient.id));
+});
+
+test("CLT-27 who waits for an acknowledgement of what nobody is subscribed to is told so", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const hub = hubOf(t);
+  const client = hub.client("viewer");
+  t.after(() => client.stop());
+  client.on("Patient-open", () => {});
+  await client.start();
+  const waits = async (/** @type {string} */ name, /** @type {import("../src/index.js").Resource} */ resource) => {
+    hub.loseNext(1);
+    const acknowledged = hub.acknowledged(await hub.publish(name, resource));
+    t.mock.timers.tick(15_000);
+    return acknowledged;
+  };
+  await assert.rejects(waits("DiagnosticReport-open", REPORT), { message: /within 15 s, and nobody is subscribed to it$/ });
+  await assert.rejects(waits("patient-OPEN", PATIENT), { message: /within 15 s$/ });
 });
 
 test("CLT-27 what is lost and cut at the fake hub is caught up with", async (t) => {

@@ -274,7 +274,13 @@ class FakeHub:
                     self._news.clear()
                     await self._news.wait()
         except TimeoutError:
-            raise TimeoutError(f"expected an acknowledgement of {event.name} within {_PATIENCE:g} s") from None
+            session = self._hub.session
+            why = (
+                ""
+                if session and subscribed(session.audiences, event.name.lower())
+                else ", and nobody is subscribed to it"
+            )
+            raise TimeoutError(f"expected an acknowledgement of {event.name} within {_PATIENCE:g} s{why}") from None
 
     # Requests
 
