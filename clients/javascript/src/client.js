@@ -6,10 +6,16 @@ import { Delivery } from "./inbox.js";
 import { Session } from "./session.js";
 
 /** @typedef {import("./contexts.js").Context} Context */
-/** @typedef {import("./events.js").Event} Event */
+/**
+ * @template [Found=unknown]
+ * @typedef {import("./events.js").Event<Found>} Event
+ */
+/**
+ * @template [Found=unknown]
+ * @typedef {import("./events.js").Ids<Found>} Ids
+ */
 /** @typedef {import("./events.js").Item} Item */
 /** @typedef {import("./events.js").Resource} Resource */
-/** @typedef {import("./inbox.js").Ids} Ids */
 /** @typedef {import("./hub.js").WireMessage} WireMessage */
 /** @typedef {import("./updates.js").Changes} Changes */
 /** @typedef {import("./updates.js").ToChanges} ToChanges */
@@ -60,9 +66,10 @@ export class FHIRcastClient {
 
   /**
    * Follow an event. The handler may take its time and return a promise; it refuses by raising `Refuse`.
+   * @template [Found=unknown]
    * @param {string} name "Patient-open", in any case.
-   * @param {(event: Event) => unknown} handler Called for one event after the other.
-   * @param {{ids?: Ids | null}} [options] `ids` (an `IdentityMap`) finds what the event is about here; the handler
+   * @param {(event: Event<Found>) => unknown} handler Called for one event after the other.
+   * @param {{ids?: Ids<Found> | null}} [options] `ids` (an `IdentityMap`) finds what the event is about here; the handler
    *     reads `event.local`.
    * @returns {this}
    * @throws {Error} When that event has a handler, or the client has been started; TypeError for what is no handler.
@@ -71,7 +78,7 @@ export class FHIRcastClient {
     if (typeof handler !== "function") throw new TypeError(`expected a handler for ${name}, got ${typeof handler}`);
     if (ids !== null && typeof ids?.find !== "function") throw new TypeError("expected ids with a method find");
     if (this.#session.isStarted) throw new Error("Handlers are given before the client is started.");
-    this.#session.inbox.add({ name, act: handler, ids });
+    this.#session.inbox.add({ name, act: /** @type {(event: Event) => unknown} */ (handler), ids });
     return this;
   }
 

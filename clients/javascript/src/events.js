@@ -20,6 +20,11 @@ import { instant, timestampNow } from "./timing.js";
  * @typedef {{timestamp: string, id: string, event: Body}} Message
  */
 /** @typedef {"open" | "close" | "update" | "select" | "home" | "syncerror" | "heartbeat" | "other"} Kind */
+/**
+ * Finds what an event is about here, for `event.local`, as the `IdentityMap` does; it refuses by raising a refusal.
+ * @template [Found=unknown]
+ * @typedef {{find: (event: Event) => Found | Promise<Found>}} Ids
+ */
 
 /**
  * Keys of a context item that differ from the lower-case type: "due to legacy reasons" (2.3).
@@ -34,13 +39,16 @@ const HALVES = /\p{Surrogate}/gu;
 const VERSION_4 = 0x40;
 const VARIANT = 0x80;
 
-/** An event that came from the hub, or goes to it. */
+/**
+ * An event that came from the hub, or goes to it.
+ * @template [Found=unknown] What the `ids` of its handler find: `Local` for an `IdentityMap`.
+ */
 export class Event {
   /**
-   * What the `IdentityMap` (or whatever else was given as `ids`) found for it, else null.
-   * @type {any}
+   * What the `IdentityMap` (or whatever else was given as `ids`) found for it; null without `ids`.
+   * @type {Found}
    */
-  local = null;
+  local = /** @type {any} */ (null);
 
   /**
    * @param {Message} body The whole message.

@@ -10,7 +10,10 @@ export { TIMINGS } from "./timing.js";
 /** @typedef {import("./events.js").Item} Item */
 /** @typedef {import("./events.js").Resource} Resource */
 /** @typedef {import("./hub.js").WireMessage} WireMessage */
-/** @typedef {import("./inbox.js").Ids} Ids */
+/**
+ * @template [Found=unknown]
+ * @typedef {import("./events.js").Ids<Found>} Ids
+ */
 /** @typedef {import("./status.js").Status} Status */
 /** @typedef {import("./timing.js").Timings} Timings */
 /** @typedef {import("./tokens.js").TokenSource} TokenSource */

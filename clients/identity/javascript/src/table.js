@@ -7,6 +7,7 @@ import { DICOM_UID, withoutOid } from "./rules.js";
 /** @typedef {import("./local.js").Json} Json */
 /** @typedef {import("./local.js").Query} Query */
 /** @typedef {{localId: string, family?: string, birthDate?: string, gender?: string}} StoredRecord */
+/** What an identifier leads to. @typedef {string | StoredRecord | (string | StoredRecord)[]} Stored */
 /** @typedef {{value: string, system: string, code: string, record: Local}} Row One identifier of one record. */
 /** @typedef {{system: string, code: string}} Named The kind of identifier in a column: System, TypeCode or StudyUid. */
 /**
@@ -38,7 +39,7 @@ export class Table {
    * The keys of `records` are values, each one of whatever system, or in a Map also `[system, value]`. What they lead
    * to is a local id, a record or a list of those. A Study Instance UID is written without `urn:oid:`, the id of a
    * resource on a FHIR server as `[its base address, "Patient/123"]`.
-   * @param {Record<string, any> | Map<string | [string, string], any>} records
+   * @param {Record<string, Stored> | Map<string | [string, string], Stored>} records
    * @param {{type?: string}} [options]
    * @throws {RangeError} For a record that cannot be read.
    */
