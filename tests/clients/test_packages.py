@@ -9,11 +9,14 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import uuid
 import venv
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from clients.places import DevHub
 
 ROOT = Path(__file__).parents[2]
 CLIENTS = ROOT / "clients"
@@ -104,6 +107,26 @@ def test_a_readme_links_to_nothing_outside_its_package(folder: Path) -> None:
         assert target.startswith(("https://", "#")) or (folder / target).exists(), target
 
 
+# What the two programs print, at a hub
+
+PRINTED = """\
+["the FHIR server"]
+["opened","Patient/d25d57a2-1cad-5e20-8ade-d80f726e11ab","local-17","Østby",true]
+["Observation/o2",1,false]
+["closed","Patient/d25d57a2-1cad-5e20-8ade-d80f726e11ab",null]
+["connected",true,"Patient/p1"]
+[400,true]
+["ended",false,"Stopped"]
+[true,true]
+[409]
+"""
+
+
+def session(hub: DevHub) -> tuple[str, str, str]:
+    """The arguments of a program: hub.url, a topic of its own, and a token."""
+    return f"http://127.0.0.1:{hub.process.port}/api/hub", str(uuid.uuid4()), hub.token
+
+
 # TypeScript
 
 
@@ -126,14 +149,16 @@ NODE = {"module": "nodenext", "moduleResolution": "nodenext", "jsx": "react-jsx"
 
 
 @pytest.mark.parametrize("options", [VITE, NODE], ids=["vite", "node"])
-def test_a_program_in_typescript_is_checked_strictly(options: dict[str, object], consumer: Path) -> None:
+def test_a_program_in_typescript_is_checked_strictly_and_runs(
+    options: dict[str, object], consumer: Path, hub: DevHub
+) -> None:
     strict = {
         "strict": True,
         "noUncheckedIndexedAccess": True,
         "exactOptionalPropertyTypes": True,
         "erasableSyntaxOnly": True,
         "skipLibCheck": False,
-        "noEmit": True,
+        "outDir": "made",
         "target": "es2023",
         "lib": ["es2023", "dom"],
         "types": ["node"],
@@ -144,6 +169,7 @@ def test_a_program_in_typescript_is_checked_strictly(options: dict[str, object],
         (consumer / name).write_text(source, encoding="utf-8")
     (consumer / "tsconfig.json").write_text(json.dumps({"compilerOptions": strict, "files": list(sources)}))
     run(CLIENTS / "node_modules" / ".bin" / "tsc", "--project", consumer, cwd=consumer)
+    assert run("node", "made/program.js", *session(hub), cwd=consumer) == PRINTED
 
 
 def hook() -> str:
@@ -155,7 +181,7 @@ def hook() -> str:
 # Python
 
 
-def test_a_program_in_python_is_checked_strictly(python_packages: Path, tmp_path: Path) -> None:
+def test_a_program_in_python_is_checked_strictly_and_runs(python_packages: Path, tmp_path: Path, hub: DevHub) -> None:
     venv.create(tmp_path, with_pip=False)
     site = next((tmp_path / "lib").glob("python*/site-packages"))
     for wheel in python_packages.glob("*.whl"):
@@ -173,3 +199,4 @@ def test_a_program_in_python_is_checked_strictly(python_packages: Path, tmp_path
     assert Path(found.strip()).is_relative_to(tmp_path)
     command = (sys.executable, "-m", "mypy", "--config-file", config, "--python-executable", python)
     run(*command, "--cache-dir", tmp_path / "cache", PROGRAMS / "program.py", cwd=tmp_path)
+    assert run(python, PROGRAMS / "program.py", *session(hub), cwd=tmp_path) == PRINTED
