@@ -16,11 +16,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 from websockets.exceptions import InvalidProxy
-
-try:
-    from websockets.proxy import parse_proxy
-except ImportError:  # where websockets 15 has it
-    from websockets.uri import parse_proxy  # type: ignore[attr-defined, no-redef]
+from websockets.proxy import parse_proxy
 
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 #: Whose proxy is taken: the first that is named. RFC 6455, 4.1: "use ... a SOCKS5 proxy if available, else favor the proxy for
