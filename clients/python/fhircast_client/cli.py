@@ -51,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0; 1 where the hub or a step of `check` says no, or what is printed cannot be written; 2 for what is asked wrongly."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal in ASCII shows names all the same
+    if not sys.stderr:  # argparse of Debian 12 writes to it, be it closed or not
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
         try:
             return _run(_parser().parse_args(arguments))
