@@ -325,10 +325,10 @@ class Driver:
         delivery.done()
 
     def _show(self, event: Event) -> None:
-        """An application shows what is opened, and nothing once that is closed."""
+        """An application shows what is opened, and nothing once that is closed, or the user has left."""
         if event.kind.opens:
             self.screen = event.anchor
-        elif event.kind is Kind.CLOSE and self.screen == event.anchor:
+        elif event.logs_out or (event.kind is Kind.CLOSE and self.screen == event.anchor):
             self.screen = ""
 
     def _now(self) -> int:

@@ -59,7 +59,8 @@ export class Asking {
   /** The user has logged out, and is shown nothing that was opened before. */
   left() {
     this.isTold = true;
-    this.#sync.unknown(LEFT, this.#order.moment);
+    this.#since = this.#order.moment;
+    this.#sync.unknown(LEFT, this.#since);
   }
 
   /** The hub accepted what is shown here. @param {import("./order.js").Mark} mark */

@@ -41,8 +41,8 @@ class Asking:
 
     def left(self) -> None:
         """The user has logged out, and is shown nothing that was opened before."""
-        self.is_told = True
-        self._sync.unknown(_LEFT, self._order.moment)
+        self.is_told, self._since = True, self._order.moment
+        self._sync.unknown(_LEFT, self._since)
 
     def accepted(self, mark: Mark) -> None:
         """The hub accepted what is shown here."""
