@@ -14,6 +14,7 @@
 import { FHIRcastClient } from "./client.js";
 import { HubError } from "./errors.js";
 import { contextOf, Event, isEvent, isObject, kindOf, makeEvent, uuid } from "./events.js";
+import { FakeAnswers, isNamed, requested } from "./fake-answers.js";
 import { FakeContexts } from "./fake-contexts.js";
 import { FakeSocket, Line } from "./fake-sockets.js";
 import { makeSyncError } from "./syncerrors.js";
@@ -25,11 +26,8 @@ import { later } from "./timing.js";
  * What an application answered: its name, the event by id and name, the status, and the reason of a refusal.
  * @typedef {{client: string, eventId: string, event: string, status: number, reason: string}} Acknowledgement
  */
-/**
- * An answer instead of the hub's own. An ingress would answer with `text/html`.
- * @typedef {{status: number, body?: string, retryAfter?: number, contentType?: string}} Answer
- */
-/** @typedef {"subscribe" | "unsubscribe" | "publish" | "context" | "configuration"} Kind Of a request. */
+/** @typedef {import("./fake-answers.js").Answer} Answer */
+/** @typedef {import("./fake-answers.js").Kind} Kind */
 /**
  * @typedef {object} Subscription
  * @property {string} client
@@ -41,7 +39,6 @@ import { later } from "./timing.js";
  * @property {Set<string>} told Ids of the events that it was told, and has not refused.
  */
 
-const KINDS = ["subscribe", "unsubscribe", "publish", "context", "configuration"];
 const ENDPOINT = "hub.channel.endpoint";
 const URL_OF_HUB = "http://hub.invalid/hub";
 const NORMAL = 1000;
@@ -74,8 +71,7 @@ export class FakeHub {
   #subscriptions = new Map();
   /** By name of the client. @type {Map<string, Line>} */
   #lines = new Map();
-  /** @type {Map<string, Answer[]>} */
-  #answers = new Map();
+  #answers = new FakeAnswers();
   /** Of events, by id. @type {Map<string, string>} */
   #names = new Map();
   /** @type {Set<() => void>} */
@@ -157,7 +153,7 @@ export class FakeHub {
     return new Promise((resolve, reject) => {
       const cancel = later(PATIENCE, () => {
         this.#waiting.delete(look);
-        const isKnown = [...this.#subscriptions.values()].some(({ events }) => isAsked(events, event.name));
+        const isKnown = [...this.#subscriptions.values()].some(({ events }) => isNamed(events, event.name));
         const why = isKnown ? "" : ", and nobody is subscribed to it";
         reject(new Error(`expected an acknowledgement of ${event.name} within ${PATIENCE} s${why}`));
       });
@@ -203,9 +199,7 @@ export class FakeHub {
 
   /** Give these answers to the next requests of a kind. @param {Kind} kind @param {...Answer} answers @throws {TypeError} */
   answerNext(kind, ...answers) {
-    if (!KINDS.includes(kind)) throw new TypeError(`expected a kind of request (${KINDS.join(", ")}), got ${kind}`);
-    if (!answers.every(isObject)) throw new TypeError("expected answers such as { status: 503 }");
-    this.#answers.set(kind, [...(this.#answers.get(kind) ?? []), ...answers]);
+    this.#answers.give(kind, answers);
   }
 
   /** Lose the next messages on their way to all who are subscribed. @param {number} count */
@@ -232,20 +226,7 @@ export class FakeHub {
     const given = /** @type {Record<string, string>} */ (headers);
     const { kind, sent } = requested(url, method ?? "GET", given["Content-Type"] ?? "", String(body ?? ""));
     if (kind !== "configuration") this.tokens.push((given.Authorization ?? "").replace("Bearer ", ""));
-    const answer = this.#answers.get(kind)?.shift();
-    if (answer) {
-      const { status, body: text = "", retryAfter, contentType = "text/plain" } = answer;
-      const wait = retryAfter === undefined ? {} : { "Retry-After": `${retryAfter}` };
-      return { status, body: text, headers: { "Content-Type": contentType, ...wait } };
-    }
-    const json = { "Content-Type": "application/json" };
-    try {
-      const [status, found] = this.#handle(kind, sent, client);
-      return { status, body: JSON.stringify(found), headers: json };
-    } catch (error) {
-      if (!(error instanceof HubError)) throw error;
-      return { status: error.status, body: JSON.stringify({ message: error.message }), headers: json };
-    }
+    return this.#answers.next(kind, () => this.#handle(kind, sent, client));
   }
 
   /** @param {string} kind @param {any} sent @param {string} client @returns {[number, object]} */
@@ -386,7 +367,7 @@ export class FakeHub {
   /** @param {Subscription} subscription @param {Message} message */
   #send({ events, missed, socket, told }, message) {
     const name = message.event["hub.event"];
-    if (!isAsked(events, name)) return;
+    if (!isNamed(events, name)) return;
     if (socket?.isAlive) {
       told.add(message.id);
       socket.put(message);
@@ -414,24 +395,4 @@ export class FakeHub {
     const { body } = makeSyncError(this.topic, about, subscriber, reason);
     return new Event(this.#isStu3 ? body : { ...body, event: { ...body.event, "hub.event": "syncerror" } });
   }
-}
-
-/** @param {string[]} events @param {string} name @returns {boolean} Whether the event is subscribed to. */
-function isAsked(events, name) {
-  return events.some((one) => one.toLowerCase() === name.toLowerCase());
-}
-
-/**
- * @param {string} url
- * @param {string} method
- * @param {string} type
- * @param {string} body
- * @returns {{kind: string, sent: any}} What a request asks for, and its body.
- */
-function requested(url, method, type, body) {
-  if (method === "GET")
-    return { kind: url.endsWith("fhircast-configuration") ? "configuration" : "context", sent: {} };
-  if (type.includes("json")) return { kind: "publish", sent: JSON.parse(body) };
-  const sent = Object.fromEntries(new URLSearchParams(body));
-  return { kind: sent["hub.mode"] ?? "", sent };
 }
