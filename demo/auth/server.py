@@ -32,7 +32,7 @@ LAUNCH_SECONDS = 300
 PENDING_SECONDS = 900
 #: Seconds that a browser stays signed in, and so an `online_access` refresh token lasts.
 BROWSER_SECONDS = 8 * 3600
-#: Seconds in which a refresh token may be used again: a page that is loaded again never read the answer.
+#: Seconds in which a refresh token may be used again: the answer to its last use may have been lost.
 AGAIN_SECONDS = 10
 #: Seconds that an unused `offline_access` refresh token lasts.
 OFFLINE_SECONDS = 30 * 86400

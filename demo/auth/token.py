@@ -90,13 +90,14 @@ def _refresh(server: AuthServer, client: Client, params: dict[str, str]) -> tupl
 
 
 def _use(grant: Grant, given: str, now: float) -> None:
-    """Each refresh token counts once, or twice within AGAIN_SECONDS. Raises OAuthError."""
-    if compare_digest(grant.refresh_token.encode(), given.encode()):
-        grant.used_token, grant.used_at = given, now
-    elif not compare_digest(grant.used_token.encode(), given.encode()) or now > grant.used_at + AGAIN_SECONDS:
+    """Each refresh token counts once, and again AGAIN_SECONDS after its last use. Raises OAuthError."""
+    is_newest = compare_digest(grant.refresh_token.encode(), given.encode())
+    is_repeated = compare_digest(grant.used_token.encode(), given.encode()) and now <= grant.used_at + AGAIN_SECONDS
+    if not (is_newest or is_repeated):
         # RFC 9700 section 4.14.2: an old one in use means that somebody has stolen one of them.
         grant.revoked = True
         raise _bad_grant("refresh_token: used before; all that came of it is over")
+    grant.used_token, grant.used_at = given, now
 
 
 def _bad_grant(description: str) -> OAuthError:

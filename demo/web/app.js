@@ -31,6 +31,7 @@ const AGAIN = 2000;
  * @property {HTMLElement & {actions: object[], untold: object|null, isAway: boolean}} syncStatus of the header
  * @property {(name: string) => string} titled a participant's name in the language that is shown, where it is of the demo
  * @property {(problem: Error|string) => void} problem shows a sentence, with a button to try again
+ * @property {(error: Error) => void} giveUp the login has ended
  * @property {() => boolean} unsaved whether anything would be lost with the page; a page that has such sets it
  * @property {Logout} logout
  */
@@ -112,8 +113,9 @@ async function loggedIn(config, scope, hubScope, t) {
 function appOf({ config, smart, hubSmart, t, name, page }) {
   const { context } = smart;
   const giveUp = (error) => {
+    if (app.logout.hasBegun) return app.logout.giveUp();
     page.problem(error);
-    app.logout.giveUp();
+    app.client.stop(); // it cannot follow any more
   };
   const token = hubToken(hubSmart, giveUp);
   const app = {
@@ -130,13 +132,14 @@ function appOf({ config, smart, hubSmart, t, name, page }) {
     launch: { patient: context.patient, encounter: context.encounter },
     titled: (name) => config.titles.find(({ en }) => en === name)?.[currentLanguage()] ?? name,
     problem: (problem) => page.problem(problem),
+    giveUp,
     syncStatus: element("sync-status"),
     unsaved: () => false,
   };
   return app;
 }
 
-/** The client's token function. `giveUp` hears of a login that has ended: the client goes on trying, which will not help. */
+/** The client's token function. `giveUp` hears of a login that has ended. */
 function hubToken(hubSmart, giveUp) {
   let asked = false;
   return async () => {
@@ -167,18 +170,20 @@ async function join(app, page) {
  * Whoever was away may have missed the logout. The login server knows of it, and `Logout` hears. Until it has answered,
  * nothing is said to be in step.
  */
-function askWhenConnected({ client, smart, syncStatus, problem }) {
+function askWhenConnected({ client, smart, syncStatus, giveUp }) {
   let before = "";
   let turn = 0;
   const ask = async (own) => {
     syncStatus.isAsking = true;
     try {
-      await smart.freshToken();
-      if (own === turn) syncStatus.isAsking = false;
+      if (await smart.namesSession()) {
+        if (own === turn) syncStatus.isAsking = false;
+        return;
+      }
     } catch (error) {
-      if (error.final) return problem(error);
-      setTimeout(() => own === turn && ask(own), AGAIN);
+      if (error.final) return giveUp(error);
     }
+    setTimeout(() => own === turn && ask(own), AGAIN);
   };
   client.onStatus(({ connection }) => {
     if (connection === "connected" && before !== connection) ask(++turn);

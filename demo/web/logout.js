@@ -10,6 +10,7 @@ import { ENDING, endLogins } from "./smart.js";
 const LEFT = "logged-out";
 const KEPT = ["language", "smart.logged-out"];
 const LOGOUT = "UserLogout";
+const UNAUTHORIZED = 401;
 const REASONS = "http://fhircast.hl7.org/CodeSystem/fhircast-codesystem";
 const PROFILE = "http://fhircast.hl7.org/StructureDefinition/fhircast-logout";
 /** Milliseconds for the acknowledgement, and for the hub's denial of all subscriptions. */
@@ -18,6 +19,7 @@ const FAREWELL = 100;
 /**
  * @typedef {object} Left
  * @property {string} name who has logged out
+ * @property {boolean} [session] whether all that is known is that the session has ended
  * @property {boolean} lost whether something was not saved here
  * @property {string} untold why the others do not know; "" where they do
  * @property {boolean} [trying] whether they are told again
@@ -43,6 +45,8 @@ export class Logout {
   #left = null;
   #ended = null;
   #isEnding = false;
+  /** Whether the hub did not take the token. */
+  #isRefused = false;
   #warn = (event) => event.preventDefault();
 
   /**
@@ -55,6 +59,7 @@ export class Logout {
     this.#client = app.client;
     app.client.on(LOGOUT, () => this.follow());
     document.addEventListener("logged-out", () => this.#left || this.follow());
+    document.addEventListener("session-ended", () => this.#left || this.follow({ session: true }));
     followLogoutAround(app.config.apps.ehr, () => {
       if (!this.#left) this.follow();
       return this.#ended;
@@ -73,19 +78,28 @@ export class Logout {
   /**
    * "Upon receiving a UserLogout event, the Subscriber SHOULD logout the user or respond with a SyncError" (3.2.2).
    * A page that stayed would show patients to whoever comes next. An own event comes here once the hub has it at last.
+   * @param {{session?: boolean}} [how]
    */
-  follow() {
-    if (!this.#left) this.#begin("");
+  follow(how = {}) {
+    if (!this.#left) this.#begin({ untold: "", ...how });
     this.#end(); // not awaited: the hub waits for the acknowledgement
   }
 
-  /** The login has ended, and with it the client's means to tell anybody. */
+  /** Whether the user is about to leave, or has left. */
+  get hasBegun() {
+    return Boolean(this.#left);
+  }
+
+  /** No new token is to be had. The client tells the others as long as the hub takes the last one. */
   giveUp() {
-    if (this.#left?.trying) this.#tellUntold(false);
+    if (this.#left.trying && this.#isRefused) this.#tellUntold(false);
   }
 
   async #leave() {
-    this.#begin(this.#app.t("hub.silent"));
+    this.#begin({ untold: this.#app.t("hub.silent") });
+    this.#client.onWire(({ kind, status }) => {
+      if (kind === "publish") this.#isRefused = status === UNAUTHORIZED;
+    });
     addEventListener("beforeunload", this.#warn);
     const failure = await this.#client.publish(LOGOUT, context()).then(
       () => null,
@@ -95,9 +109,9 @@ export class Logout {
   }
 
   /** Nothing is to be seen from now on. The login ends even where the hub is away. */
-  #begin(untold) {
+  #begin(how) {
     const { t, user, unsaved } = this.#app;
-    this.#left = { name: user.name, lost: unsaved(), untold, open: true };
+    this.#left = { name: user.name, lost: unsaved(), open: true, ...how };
     const own = endLogins(this.#app.smart, this.#app.hubSmart).then((all) => (this.#left.open = !all));
     this.#ended = Promise.all([own, logOutFrames(ENDING)]);
     this.#remember();
@@ -167,6 +181,7 @@ export function leftCard(t, left) {
     forgetWhoLeft();
     location.replace(location.pathname);
   };
+  const title = left.session ? t("left.session") : t("left.title", { name: left.name || t("left.somebody") });
   const isAlert = left.untold || left.open;
   return element(
     "div",
@@ -175,7 +190,7 @@ export function leftCard(t, left) {
     element(
       "div",
       { class: "alert-text" },
-      element("h2", { "data-test": "who-left", "tabindex": "-1" }, t("left.title", { name: left.name || t("left.somebody") })),
+      element("h2", { "data-test": "who-left", "tabindex": "-1" }, title),
       ...says.filter(Boolean).map((text) => element("p", {}, text)),
     ),
     // whoever logs in here ends the trying, and the others would never be told

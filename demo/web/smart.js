@@ -147,6 +147,8 @@ export function keptLogin(key) {
 export class Smart {
   #kept;
   #renewing = null;
+  /** Whether the last answer named a session. */
+  #namesSession = false;
 
   constructor(kept) {
     this.#kept = kept;
@@ -179,6 +181,16 @@ export class Smart {
     return this.#renewing;
   }
 
+  /**
+   * Asks the server now: an answer that is on its way may be older than a logout.
+   * @returns {Promise<boolean>} whether it names the user's session. Raises LoginError.
+   */
+  async namesSession() {
+    await this.#renewing?.catch(() => {});
+    await this.freshToken();
+    return this.#namesSession;
+  }
+
   /** @returns {Promise<boolean>} whether the server has ended this login (OpenID Connect RP-Initiated Logout 1.0) */
   async end() {
     const { ending, clientId, idToken } = this.#kept;
@@ -198,8 +210,9 @@ export class Smart {
     const answer = await tokens(this.#kept, { grant_type: "refresh_token", refresh_token: this.#kept.refreshToken });
     const topic = this.context["hub.topic"];
     this.#kept = kept(this.#kept, answer);
-    // the session of this page has ended, by a logout that did not come here
-    if (this.context["hub.topic"] !== topic) document.dispatchEvent(new Event("logged-out"));
+    this.#namesSession = "hub.topic" in answer;
+    // the session of this page has ended, mostly by a logout that did not come here
+    if (this.context["hub.topic"] !== topic) document.dispatchEvent(new Event("session-ended"));
     // whoever has logged out meanwhile leaves nothing behind
     if (sessionStorage.getItem(KEPT + this.#kept.key)) keep(this.#kept);
     return this.#kept.accessToken;

@@ -7,11 +7,11 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from playwright.async_api import Browser, Route, expect
+from playwright.async_api import Browser, Response, Route, expect
 
 from browser.test_access import is_fit
 from browser.test_story import AASE, HEAD, HEAD_UID, IRIS, REPORT, measure
-from browsing import Clinician, Record, RunningDemo, Window, clinician, take_picture
+from browsing import PATIENCE, Clinician, Record, RunningDemo, Window, clinician, take_picture
 
 #: What would be left of a patient somewhere: a name, a number, a note.
 TRACES = ("Bjørnstad", "Åse", "ANE-20407", "Slow wake-up", "No bleeding", "patient-1")
@@ -20,9 +20,9 @@ HELD = """() => [document.title, document.documentElement.outerHTML, JSON.string
   ...[...document.querySelectorAll("input, textarea")].map(({ value }) => value)].join(" ")"""
 
 
-async def is_blank(window: Window, name: str = "Ingrid Nygård", *, tries: bool = False) -> None:
+async def is_blank(window: Window, said: str = "Ingrid Nygård has logged out", *, tries: bool = False) -> None:
     """It says who has logged out, and nothing of the patient is in it or in a frame of it. Nobody logs in while it `tries` still."""
-    await window.sees("who-left", f"{name} has logged out")
+    await window.sees("who-left", said)
     await expect(window.by("log-in")).to_have_count(0 if tries else 1)
     assert await window.page.locator("iframe").count() == 0
     held = await window.page.evaluate(HELD)
@@ -83,7 +83,7 @@ async def test_logging_out_blanks_every_window_and_the_next_user_begins_afresh(
         await pacs.sees("patient-banner", "Sokki")
         await is_blank(reporting)
         await leave(pacs)
-        await is_blank(ehr, "Samuel Okafor")
+        await is_blank(ehr, "Samuel Okafor has logged out")
 
 
 async def test_whoever_opens_a_new_window_after_a_logout_has_to_log_in(browser: Browser, demo: RunningDemo) -> None:
@@ -139,14 +139,18 @@ async def unheard(browser: Browser, demo: RunningDemo) -> AsyncIterator[tuple[Cl
 async def test_a_logout_that_is_not_told_is_not_said_to_be(browser: Browser, demo: RunningDemo) -> None:
     """The page is blank at once, and says that the others may still show patients, until they are told."""
     async with unheard(browser, demo) as (at_desk, ehr, pacs):
-        ended: list[str] = []
-        at_desk.context.on(
-            "response", lambda answer: ended.append(answer.url) if answer.url.endswith("/end-session") else None
-        )
+        needed = {f"{demo.apps[name]}/end-session" for name in ("auth", "login")}  # the chart has a login of its own
+        ended = asyncio.Event()
+
+        def note(answer: Response) -> None:
+            needed.discard(answer.url)
+            if not needed:
+                ended.set()
+
+        at_desk.context.on("response", note)
         await leave(ehr)
         await ehr.sees("logged-out", "could not be told, and may still show patients: the hub answered with status 502")
-        # the chart in the record's frame has a login of its own
-        assert {f"{demo.apps[name]}/end-session" for name in ("auth", "login")} <= set(ended)
+        await asyncio.wait_for(ended.wait(), PATIENCE / 1000)
         await is_blank(ehr, tries=True)
         await pacs.sees("patient-banner", "Åse")
         await take_picture("logout-untold", ehr)
@@ -176,9 +180,8 @@ async def test_a_reload_before_the_hub_has_answered_says_so(browser: Browser, ow
     async with unheard(browser, own_demo) as (_, ehr, _):
         await ehr.page.route("**/api/hub", lambda _: asyncio.sleep(0))
         await leave(ehr)
-        await expect(ehr.page.get_by_text("Logging out …")).to_be_visible()
-        kept = await ehr.page.evaluate("sessionStorage.getItem('logged-out')")
-        assert "the hub does not answer" in kept  # for a tab that dies now
+        kept = "sessionStorage.getItem('logged-out')?.includes('the hub does not answer')"
+        await ehr.page.wait_for_function(kept)  # for a tab that dies now
         ehr.page.on("dialog", lambda dialog: dialog.accept())
         await ehr.page.reload()
         await ehr.sees("logged-out", "were not told, and may still show patients")
@@ -224,21 +227,46 @@ async def test_a_window_that_was_away_learns_of_the_logout(browser: Browser, dem
         await asyncio.gather(is_blank(ehr), is_blank(pacs))
 
 
-async def test_a_window_in_another_browser_learns_of_the_logout_too(browser: Browser, demo: RunningDemo) -> None:
+async def test_a_window_in_another_browser_learns_of_the_logout_too(browser: Browser, own_demo: RunningDemo) -> None:
     """Its own login goes on. The session that it showed has ended, and whoever logs in now has another one."""
-    async with clinician(browser, demo) as at_desk, clinician(browser, demo) as at_home:
+    async with clinician(browser, own_demo) as at_desk, clinician(browser, own_demo) as at_home:
         at_desk.may_complain = at_home.may_complain = True
         ehr, other = await at_desk.log_in(), await at_home.log_in()
         await other.open_patient(AASE)
         await other.in_step()
+
+        async def unnamed(route: Route) -> None:
+            """As of a login server whose hub gave no session in time."""
+            answer = await route.fetch()
+            named = await answer.json()
+            await route.fulfill(response=answer, json={name: named[name] for name in named if name != "hub.topic"})
+
         await other.page.route("**/api/hub", lambda route: route.abort())
-        demo.kill_hub()
+        await other.page.route("**/token", unnamed)
+        own_demo.kill_hub()
+        await expect(ehr.by("sync-status", state="busy")).to_be_visible()
         await ehr.in_step()
         await leave(ehr)
         await is_blank(ehr)
+        await expect(ehr.by("logged-out")).not_to_contain_text("other windows")
         await other.sees("patient-banner", "Åse")
         await other.page.unroute("**/api/hub")
-        await is_blank(other)
+        await other.sees("sync-why", "The login server has not said yet")
+        await other.page.unroute("**/token")
+        await is_blank(other, "This session has ended")
+
+
+async def test_a_page_whose_login_is_over_follows_nobody(browser: Browser, demo: RunningDemo) -> None:
+    """It says so, and is not in step, be the patient still there."""
+    async with clinician(browser, demo) as at_desk:
+        at_desk.may_complain = True
+        ehr = await at_desk.log_in()
+        await ehr.in_step()
+        over = {"error": "invalid_grant", "error_description": "refresh_token: revoked"}
+        await ehr.page.route("**/token", lambda route: route.fulfill(status=400, json=over))
+        demo.kill_hub()
+        await ehr.sees("problem-text", "The login has ended.")
+        await expect(ehr.by("sync-status", connection="ended")).to_be_visible()
 
 
 async def test_nobody_is_in_step_before_the_login_server_has_said_who_is_logged_in(
@@ -290,6 +318,7 @@ async def test_an_application_that_the_record_launches_asks_nobody_again(browser
         await ehr.chart().sees("local-number", "ANE-20414")
         await ehr.chart().in_step()
         await leave(ehr)
+        await is_blank(ehr, "Samuel Okafor has logged out")
 
 
 async def test_a_page_that_comes_back_out_of_the_browsers_memory_begins_anew(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -81,6 +82,55 @@ async def test_tell_the_others_tries_again(browser: Browser, demo: RunningDemo, 
         await ehr.in_step()
         await expect(ehr.by("tell-others")).to_have_count(0)
         await expect(ehr.by("trouble")).to_be_hidden()
+
+
+async def test_tell_the_others_tells_what_is_shown(browser: Browser, demo: RunningDemo) -> None:
+    """Not the patient before, whom the others were not told of either, while the hub takes its time with the newer one."""
+    async with at_desk(browser, demo) as (ehr, pacs), unheard(ehr.page, **GATEWAY):
+        await ehr.open_patient(IRIS)
+        await is_out_of_step(ehr, "Sokki")
+        waiting: asyncio.Queue[Route] = asyncio.Queue()
+        is_slow = True
+
+        async def hold(route: Route) -> None:
+            if is_slow and AASE in (route.request.post_data or ""):
+                await waiting.put(route)
+            elif is_slow:
+                await route.fallback()
+            else:
+                await route.continue_()
+
+        await ehr.page.route(HUB, hold)
+        await ehr.open_patient(AASE)
+        held = await waiting.get()
+        is_slow = False
+        await ehr.by("tell-others").click()
+        await ehr.in_step()
+        await held.abort()
+        for window in (ehr, pacs):
+            await window.sees("patient-banner", "Åse")
+            await window.in_step()
+
+
+async def test_who_asks_for_what_the_others_show_closes_nothing_for_them(browser: Browser, demo: RunningDemo) -> None:
+    """A hub that does not answer says of nobody that nobody is open."""
+    async with at_desk(browser, demo) as (ehr, pacs):
+        async with unheard(ehr.page, **GATEWAY):
+            await ehr.open_patient(IRIS)
+            await is_out_of_step(ehr, "Sokki")
+            await ehr.page.reload()
+            await is_out_of_step(ehr, "Sokki")
+        await ehr.page.route(
+            f"{HUB}/*", lambda route: route.abort() if route.request.method == "GET" else route.continue_()
+        )
+        await ehr.by("follow-others").click()
+        await ehr.sees("trouble", "The others were not told")
+        await ehr.sees("patient-banner", "Sokki")
+        await pacs.sees("patient-banner", "Åse")
+        await ehr.page.unroute(f"{HUB}/*")
+        await ehr.by("follow-others").click()
+        await ehr.sees("patient-banner", "Åse")
+        await ehr.in_step()
 
 
 async def test_the_others_are_told_without_a_click_once_the_hub_is_there(browser: Browser, demo: RunningDemo) -> None:

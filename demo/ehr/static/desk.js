@@ -40,6 +40,8 @@ export class Desk extends EventTarget {
   /** What the others were not told of. */
   untold;
   #app;
+  /** How often this window has told the others what it shows: an answer to an older word counts no more. */
+  #turn = 0;
   /** What the status of a report became in the session, by reference: the FHIR server hears of it once it is signed. */
   #statuses = new Map();
 
@@ -117,10 +119,13 @@ export class Desk extends EventTarget {
 
   /** The others are told once more what they were not told of. */
   tellOthers() {
-    const { event, tell } = this.untold;
-    // after a reload it is the patient that counts
-    const shown = (client) => (this.patient ? client.open(this.patient) : client.publish("Home-open", []));
-    return this.#share(event, tell ?? shown);
+    const { patient, untold } = this;
+    const isShown = untold.patient === (patient?.id ?? "");
+    if (isShown && untold.tell) return this.#share(untold.event, untold.tell);
+    // after a reload, or while somebody newer is on the way, it is the patient that counts
+    return patient
+      ? this.#share("Patient-open", (client) => client.open(patient))
+      : this.#share("Home-open", (client) => client.publish("Home-open", []));
   }
 
   /**
@@ -129,8 +134,15 @@ export class Desk extends EventTarget {
    */
   async followOthers() {
     const { untold } = this;
-    const current = await this.#app.client.fetch().catch(() => this.#app.client.context);
-    if (!untold.event) return; // told meanwhile, or something else was followed
+    const [turn, { client }] = [this.#turn, this.#app];
+    let current;
+    try {
+      current = await client.fetch();
+    } catch (error) {
+      current = client.context; // as far as it is known
+      if (!current) return this.failed(NOT_SHARED, { why: hubWords(error.message) });
+    }
+    if (!untold.event || turn !== this.#turn) return; // told meanwhile, or something else was chosen
     const { name, context } = current?.event ?? { name: "Home-open", context: [] };
     const patient = current && this.#known(current.event);
     if (current && !patient) return this.failed("patient.unknown");
@@ -235,14 +247,20 @@ export class Desk extends EventTarget {
    * @param {{tellsAll?: boolean}} [what] whether the others know after it what this window shows: not of a part that is closed
    */
   async #share(name, publish, { tellsAll = true } = {}) {
-    if (tellsAll) this.failed(null);
+    const patient = this.patient?.id ?? "";
+    if (tellsAll) {
+      this.#turn += 1;
+      this.failed(null);
+    }
+    const turn = this.#turn;
     try {
       await publish(this.#app.client);
-      if (tellsAll) this.#settled();
+      if (tellsAll && turn === this.#turn) this.#settled();
     } catch (error) {
+      if (turn !== this.#turn) return; // something newer was chosen, and is told
       const why = hubWords(error.message);
       const failure = { event: name, why, tell: publish, isTried: error.isRefusal === false };
-      if (tellsAll || !this.untold.event) this.untold.failed({ ...failure, patient: this.patient?.id ?? "" });
+      if (tellsAll || !this.untold.event) this.untold.failed({ ...failure, patient });
       this.failed(NOT_SHARED, { why });
     }
   }
