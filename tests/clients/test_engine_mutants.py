@@ -124,6 +124,7 @@ _MUTANTS: list[tuple[str, Callable[..., Any], str, str]] = [
     ("what is not accepted is handed again", Screen.may_be_shown, "self._changes.has(event) and", ""),
     ("what others opened equally is not handed again", Screen.may_be_shown, "says_the_same(shown, event)", "False"),
     ("what is not to be shown again is", Screen.may_be_shown, "event is self.again and", ""),
+    ("what an own open was overtaken by is known", Following.doubted, "self._knew_opens = True", "pass"),
     ("an own close is not handed", Screen.chosen, "event.kind is Kind.CLOSE and", "False and"),
     ("an own close of something else is handed", Screen.chosen, "event.anchor == self.handling.anchor", "True"),
     ("an own close takes the place of an own open", Screen.chosen, " and self._chosen is None", ""),

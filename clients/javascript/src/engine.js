@@ -200,20 +200,15 @@ export class Engine {
     this.untold.overtaken(event, true);
     this.following.followed(event, now);
     if (event.opens) this.sync.followed(this.#order.mark(event), event.id);
-    const { contexts, home } = this.following;
-    const isShown = event === contexts.current || event === home;
-    if (event.opens && isShown) this.asking.accepted(this.#order.mark(event));
+    if (event === this.following.shown) this.asking.accepted(this.#order.mark(event));
     if (event.opens) this.screen.left();
-    if (event.changes && !isCertain) this.asking.doubt(UNCERTAIN);
+    if (event.changes && !isCertain) this.#doubt();
     if (isGranted) return;
     if (event.kind === "close") this.content.closed(event.anchor);
     else if (event.kind === "open") this.content.forget(event.anchor);
   }
 
-  /**
-   * An own event was accepted, and its echo has not come for long: what else is not told?
-   * @param {Event} event
-   */
+  /** An own event was accepted, and its echo has not come for long: what else is not told? @param {Event} event */
   notToldBack(event) {
     if (this.#order.notToldBack(event)) this.asking.doubt(NO_ECHO);
   }
@@ -226,7 +221,7 @@ export class Engine {
     this.screen.chosen(event);
     this.untold.overtaken(event, true);
     this.untold.hasCome(event);
-    if (!this.#taken(event) && event.changes) this.asking.doubt(UNCERTAIN);
+    if (!this.#taken(event) && event.changes) this.#doubt();
   }
 
   // What comes
@@ -365,11 +360,16 @@ export class Engine {
 
   /** @returns {Event | null} The event that was not followed last, if nothing newer came. */
   get toCatchUp() {
-    const { again } = this.screen;
-    const failed = again ?? this.sync.failures.at(-1);
+    const failed = this.screen.again ?? this.sync.failures.at(-1);
     if (!failed || !this.#handled.has(failed.name.toLowerCase())) return null;
-    if (failed === again) return this.screen.mayBeShown(failed) ? failed : null;
+    if (failed === this.screen.again) return this.screen.mayBeShown(failed) ? failed : null;
     return failed.changes && !this.changes.isNewest(failed) ? null : failed;
+  }
+
+  /** The place of an own event is not certain. */
+  #doubt() {
+    this.following.doubted();
+    this.asking.doubt(UNCERTAIN);
   }
 
   /** @param {Event} event @param {bigint} now */

@@ -128,6 +128,11 @@ export class Following {
     return true;
   }
 
+  /** What else was opened before or after an own open is not certain: the next connection may tell what is newer. */
+  doubted() {
+    this.#knewOpens = true;
+  }
+
   /**
    * @param {Event} event An open or Home-open.
    * @returns {boolean} Whether it says what is open at the hub: not one that was left, or that may have been.

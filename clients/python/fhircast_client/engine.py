@@ -155,11 +155,11 @@ class Engine:
         self.following.followed(event, now)
         if event.kind.opens:
             self.sync.followed(self._order.mark(event), event.id)
-            if event in (self.following.contexts.current, self.following.home):
+            if event is self.following.shown:
                 self.asking.accepted(self._order.mark(event))
             self.screen.left()
         if event.kind.changes_context and not is_certain:
-            self.asking.doubt(UNCERTAIN)
+            self._doubt()
         if event.kind is Kind.CLOSE and not is_granted:
             self.content.closed(event.anchor)
         elif event.kind is Kind.OPEN and not is_granted:
@@ -176,7 +176,7 @@ class Engine:
         self.untold.overtaken(event, by_own=True)
         self.untold.has_come(event)
         if not self._taken(event) and event.kind.changes_context:
-            self.asking.doubt(UNCERTAIN)
+            self._doubt()
 
     # What comes
 
@@ -304,6 +304,11 @@ class Engine:
         if failed is self.screen.again:
             return failed if self.screen.may_be_shown(failed) else None
         return None if failed.kind.changes_context and not self.changes.is_newest(failed) else failed
+
+    def _doubt(self) -> None:
+        """The place of an own event is not certain."""
+        self.following.doubted()
+        self.asking.doubt(UNCERTAIN)
 
     def _repeated(self, event: Event, now: int) -> None:
         if not self.following.repeated(event, now):

@@ -114,6 +114,10 @@ class Following:
             self._made_current(event, now)
         return True
 
+    def doubted(self) -> None:
+        """What else was opened before or after an own open is not certain: the next connection may tell what is newer."""
+        self._knew_opens = True
+
     def settles(self, event: Event) -> bool:
         """Whether an open or Home-open says what is open at the hub: not one that was left, or that may have been."""
         may_be_left = self._moved_before and event.id in self._handed
