@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import re
 import signal
 import sys
 import textwrap
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,32 @@ async def program(hub: DevHub, topic: str, before: str, code: str, after: str = 
     source = before + code.replace("https://hub.example.org/api/hub", url) + textwrap.dedent(after)
     pipe = asyncio.subprocess.PIPE
     return await asyncio.create_subprocess_exec(sys.executable, "-u", "-c", source, stdout=pipe, stderr=pipe)
+
+
+async def test_the_first_program(hub: DevHub, tmp_path: Path) -> None:
+    """With the environment that `fhircast-hub dev` prints, and the commands that the section has."""
+    section = README.partition("\n## Try\n")[2].partition("\n## ")[0]
+    commands = next(part for part in section.split("```sh\n") if part.startswith("echo")).partition("```")[0]
+    (tmp_path / "follow.py").write_text(example("Try"), encoding="utf-8")
+    environ = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "FHIRCAST_HUB": f"http://127.0.0.1:{hub.process.port}/api/hub",
+        "FHIRCAST_TOPIC": str(uuid.uuid4()),
+        "FHIRCAST_TOKEN": hub.token,
+    }
+    pipe = asyncio.subprocess.PIPE
+    options: dict[str, Any] = {"cwd": tmp_path, "env": environ, "stdout": pipe, "stderr": pipe}
+    program = await asyncio.create_subprocess_exec(sys.executable, "-u", "follow.py", **options)
+    assert program.stdout
+    async with asyncio.timeout(PATIENCE):
+        first = await program.stdout.readline()
+        other = await asyncio.create_subprocess_shell(commands, **options)
+        assert (await other.communicate())[1] == b""
+        said = [first, await program.stdout.readline(), await program.stdout.readline()]
+        assert [line.decode().strip() for line in said] == ["in sync", "shows Patient/p1", "shows nobody"]
+        program.send_signal(signal.SIGINT)
+        out, err = await program.communicate()
+    assert (program.returncode, out, err) == (0, b"Stopped\n", b"")
 
 
 @pytest.mark.req("CLT-2", "CLT-13", "CLT-14")

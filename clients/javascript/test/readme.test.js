@@ -19,6 +19,9 @@ import { startHub, until } from "./hub.js";
 const README = readFileSync(new URL("../README.md", import.meta.url), "utf-8");
 const FOLDER = fileURLToPath(new URL("..", import.meta.url));
 const MODULES = fileURLToPath(new URL("../../node_modules", import.meta.url));
+/** What this Node runs as it is: since 22 it has a WebSocket, since 22.18 it takes TypeScript. */
+const { typescript } = /** @type {any} */ (process.features);
+const RUNS = [...("WebSocket" in globalThis ? ["follow.mjs"] : []), ...(typescript ? ["follow.mts"] : [])];
 const TSC = path.join(MODULES, ".bin", "tsc");
 
 /** @param {string} section @returns {string} The JavaScript of a section. */
@@ -46,9 +49,14 @@ function project(t, files) {
   return folder;
 }
 
-/** @param {import("node:test").TestContext} t @param {string[]} given Arguments of Node. @param {string} cwd */
-function running(t, given, cwd) {
-  const run = spawn(process.execPath, given, { cwd });
+/**
+ * @param {import("node:test").TestContext} t
+ * @param {string[]} given Arguments of Node.
+ * @param {string} cwd
+ * @param {NodeJS.ProcessEnv} [env]
+ */
+function running(t, given, cwd, env = process.env) {
+  const run = spawn(process.execPath, given, { cwd, env });
   t.after(() => run.kill("SIGKILL"));
   const said = { out: "", err: "" };
   run.stdout.on("data", (data) => (said.out += data));
@@ -85,6 +93,32 @@ describe("the examples of the README", () => {
     const source = `${given}\n${example(section).replace("https://hub.example.org/api/hub", url)}`;
     return running(t, ["--input-type=module", "--eval", source], FOLDER);
   }
+
+  for (const name of RUNS) {
+    it(`the first program, as ${name}`, async (t) => {
+      const topic = randomUUID();
+      const folder = project(t, { [name]: example("Try") });
+      const env = { ...process.env, FHIRCAST_HUB: `http://127.0.0.1:${hub.port}/api/hub`, FHIRCAST_TOPIC: topic, FHIRCAST_TOKEN: hub.token };
+      const { run, said, lines } = running(t, ["--no-warnings", name], folder, env);
+      await until("it is in sync", () => lines().length > 1 || said.err);
+      const ehr = clientOf(topic, "ehr");
+      t.after(() => ehr.stop());
+      await ehr.open(PATIENT);
+      await ehr.close(PATIENT);
+      await until("it follows", () => lines().length > 3 || said.err);
+      run.kill("SIGINT");
+      assert.deepEqual(await once(run, "exit"), [0, null]);
+      assert.equal(said.err, "");
+      assert.deepEqual(lines(), ["Connecting to the hub", "in sync", "shows Patient/p1", "shows nobody", "Stopped"]);
+    });
+  }
+
+  it("the first program is TypeScript", async (t) => {
+    const folder = project(t, { "follow.mts": example("Try") });
+    const command = /^npx tsc (.*)$/m.exec(README)?.[1] ?? "";
+    const { run, said } = running(t, [TSC, ...command.split(" ")], folder);
+    assert.deepEqual(await once(run, "exit"), [0, null], said.out);
+  });
 
   it("CLT-2 CLT-13 the one that follows", async (t) => {
     const topic = randomUUID();
