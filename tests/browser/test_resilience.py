@@ -107,6 +107,7 @@ async def test_an_older_list_of_participants_does_not_take_the_place_of_a_newer_
     async with clinician(browser, demo) as ingrid:
         ehr = await ingrid.log_in()
         await ehr.participant("Hospital record", "in-step")
+        await ehr.page.evaluate("AbortSignal.timeout = () => new AbortController().signal")  # the page waits for both
         held: asyncio.Queue[Route] = asyncio.Queue()
         await ehr.page.route("**/participants", held.put)
         older = await held.get()

@@ -10,7 +10,7 @@ from playwright.async_api import Browser, Dialog, Page, Route, expect
 
 from browser.test_access import is_fit
 from browser.test_record import reporting_on_head
-from browser.test_story import REPORT, measure
+from browser.test_story import AASE, IRIS, REPORT, measure
 from browser.test_untold import HUB
 from browsing import RunningDemo, Window, clinician, take_picture
 
@@ -85,7 +85,7 @@ async def test_what_was_kept_is_signed_and_what_was_written_since_is_not(
         assert await asks_before_it_closes(reporting.page)
         await ehr.close_patient()
         await expect(reporting.by("unsigned")).to_be_hidden()
-        await ehr.open_patient("patient-1")
+        await ehr.open_patient(AASE)
         await reporting.by("unsigned-throw-away").click()
         await expect(reporting.by("unsigned")).to_be_hidden()
 
@@ -186,3 +186,17 @@ async def test_what_is_shared_in_a_report_that_is_closed_unsigned_stays_where_it
         await reporting.sees("said", "not signed")
         await expect(second.by("measurement")).to_have_count(0)
         await expect(pacs.by("measurement", state="local")).to_have_count(1)
+
+
+async def test_what_was_signed_is_not_said_of_the_next_patient(browser: Browser, own_demo: RunningDemo) -> None:
+    """The session moves on while the report is saved."""
+    async with clinician(browser, own_demo) as samuel:
+        ehr, _, reporting = await reporting_on_head(samuel, "Samuel Okafor")
+        await reporting.by("findings").fill("A small bleeding.")
+        async with saving(reporting):
+            await ehr.open_patient(IRIS)
+            await reporting.sees("patient-banner", "Sokki")
+        await reporting.sees("said", "of the patient before. The report is signed and closed.")
+        await ehr.open_patient(AASE)
+        await expect(reporting.by("said")).to_be_empty()
+        await ehr.close_patient()

@@ -26,8 +26,8 @@ export class ReportingPage {
   #busy = false;
   /** Whether the text is on its way to the record or to the others. */
   #isSaving = false;
-  /** What was measured too late for the report that is signed, and closed by now. @type {object[]} */
-  #late = [];
+  /** Measurements that came too late for the signed report, by its id. */
+  #late = new Map();
   /** What the report's status was when it was shown last. */
   #status = { anchor: "", status: "" };
   #failure = () => "";
@@ -76,7 +76,7 @@ export class ReportingPage {
     const current = report && this.#publishing.current(report.resource);
     const signed = isSigned(current) ? current : null;
     this.#noteStatus(anchor, current?.status ?? "");
-    if (report) this.#late = signed ? measurementsOf(content).filter((each) => !isResult(signed, each)) : [];
+    if (report) this.#noteLate(report);
     this.#setAside();
     place("patient-banner").patient = this.#patient();
     this.#worklist.render();
@@ -129,8 +129,7 @@ export class ReportingPage {
   }
 
   #leftBehind(report) {
-    const study = report.studies[0]?.description ?? report.resource.code?.text ?? "";
-    if (this.drafts.has(report.resource.id)) this.#say("draftKept", { study });
+    if (this.drafts.has(report.resource.id)) this.#say("draftKept", { study: studyOf(report) });
   }
 
   #noteStatus(anchor, status) {
@@ -157,9 +156,10 @@ export class ReportingPage {
     if (found.by !== "this") return this.#sayKept(found);
     this.drafts.shared(report.resource.id, text);
     this.#status = { anchor, status: "final" };
+    this.#noteLate(report);
     this.render();
     await saying("notTold", this.#publishing.close(report));
-    this.#saySigned();
+    this.#saySigned(report);
   }
 
   /** The record keeps another text than the one that was to be signed. The report stays open, so that both can be read. */
@@ -170,16 +170,32 @@ export class ReportingPage {
     this.#fail(() => this.#t("keptOther", { name: name(), when: dateText(issued) }));
   }
 
-  #saySigned() {
-    const late = this.#late;
-    const measurements = () => late.map((each) => sentence(each, this.#t)).join(", ");
-    this.#said = () => this.#t(late.length ? "signedWithout" : "signed", { measurements: measurements() });
+  /** Measurements of a signed report that came too late for it: once it is closed, nobody knows of them here. */
+  #noteLate({ resource }) {
+    const signed = this.#publishing.current(resource);
+    const late = isSigned(signed) ? this.#publishing.content(`DiagnosticReport/${resource.id}`) : [];
+    this.#late.set(
+      resource.id,
+      measurementsOf(late).filter((each) => !isResult(signed, each)),
+    );
+  }
+
+  /** The session may have moved on to another patient meanwhile. */
+  #saySigned({ resource, studies, patient }) {
+    const late = this.#late.get(resource.id) ?? [];
+    const isBefore = patient?.id !== this.desk.patient?.id;
+    this.#said = () => {
+      const measurements = late.map((each) => sentence(each, this.#t)).join(", ");
+      const before = isBefore && this.#t("before", { study: studyOf({ resource, studies }) });
+      return [before, this.#t(late.length ? "signedWithout" : "signed", { measurements })].filter(Boolean).join(" ");
+    };
   }
 
   async #close() {
-    const { resource } = this.desk.report;
-    await this.#publishing.close(this.desk.report);
-    if (isSigned(this.#publishing.current(resource))) return this.#saySigned();
+    const { report } = this.desk;
+    const { resource } = report;
+    await this.#publishing.close(report);
+    if (isSigned(this.#publishing.current(resource))) return this.#saySigned(report);
     if (this.#publishing.isUnsure(resource)) return this.#say("closedUnsure");
     this.drafts.forget(resource.id);
     this.#say("closed");
@@ -223,6 +239,11 @@ export class ReportingPage {
   #say(key, values) {
     this.#said = () => this.#t(key, values);
   }
+}
+
+/** @returns {string} what the report is about */
+function studyOf({ resource, studies }) {
+  return studies[0]?.description ?? resource.code?.text ?? "";
 }
 
 /** What is to be said where it fails. */
