@@ -58,6 +58,8 @@ export class Logout {
     this.#page = page;
     this.#client = app.client;
     app.client.on(LOGOUT, () => this.follow());
+    // its handler may have to wait for others, such as that of a study which is long in coming
+    app.client.onWire(({ kind, body }) => kind === "event" && isLogout(body) && this.follow());
     document.addEventListener("logged-out", () => this.#left || this.follow());
     document.addEventListener("session-ended", () => this.#left || this.follow({ session: true }));
     followLogoutAround(app.config.apps.ehr, () => {
@@ -153,6 +155,10 @@ export class Logout {
     // whoever reloads stops the trying
     sessionStorage.setItem(LEFT, JSON.stringify({ ...this.#left, trying: false }));
   }
+}
+
+function isLogout(message) {
+  return message.event["hub.event"].toLowerCase() === LOGOUT.toLowerCase();
 }
 
 /** "The context SHOULD contain a Parameters resource according to the following profile Logout Context" (3.2.2). */

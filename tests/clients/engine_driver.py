@@ -128,24 +128,7 @@ class Driver:
     def _comes(self, text: str, step: dict[str, Any]) -> None:
         event = self._event(text, step, own=self.engine.is_own(step["id"]))
         self.engine.came(event)
-        self._deliver(Delivery(event, step.get("handler", "ok")))
-
-    def _deliver(self, delivery: Delivery) -> None:
-        """A logout has its turn at once, and nothing that waits has."""
-        event = delivery.event
-        is_handled = event.name.lower() in self.engine._handled
-        if not (event.logs_out and is_handled and self.engine.verdict(event) is Verdict.FOLLOW):
-            self._waiting.append(delivery)
-            return
-        dropped, self._waiting = self._waiting, []
-        for waiting in dropped:
-            self.engine.dropped(waiting.event)
-            waiting.done()
-        self._verdict(delivery)
-        self._said["handlers"].append(event.name)
-        self._end(delivery, "ok" if delivery.mode == "slow" else delivery.mode)
-        if dropped and delivery.mode == "refuse":
-            self.engine.stays()
+        self._waiting.append(Delivery(event, step.get("handler", "ok")))
 
     def _ends(self, mode: str, step: dict[str, Any]) -> None:
         if self._busy:
@@ -161,7 +144,7 @@ class Driver:
         """Whom the event is about was found out, before its handler is called."""
         if self._busy and not self._on_their_way and self._verdict(self._busy) is not Verdict.FOLLOW:
             delivery, self._busy = self._busy, None
-            self.engine.overtaken(delivery.event)
+            self.engine.overtaken()
             delivery.done()
 
     def _sync_error(self, subscriber: str, step: dict[str, Any]) -> None:
@@ -225,7 +208,7 @@ class Driver:
         ):
             return
         self.engine.accepted_late(event)
-        self._deliver(Delivery(event, step.get("handler", "ok")))
+        self._waiting.append(Delivery(event, step.get("handler", "ok")))
 
     def _again(self, id_: str, _: dict[str, Any]) -> None:
         """It is time to send an own open again."""
@@ -325,10 +308,10 @@ class Driver:
         delivery.done()
 
     def _show(self, event: Event) -> None:
-        """An application shows what is opened, and nothing once that is closed, or the user has left."""
+        """An application shows what is opened, and nothing once that is closed."""
         if event.kind.opens:
             self.screen = event.anchor
-        elif event.logs_out or (event.kind is Kind.CLOSE and self.screen == event.anchor):
+        elif event.kind is Kind.CLOSE and self.screen == event.anchor:
             self.screen = ""
 
     def _now(self) -> int:

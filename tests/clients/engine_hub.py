@@ -11,7 +11,6 @@ from clients.engine_driver import Driver
 _OPENS = ("Patient-open p1", "Patient-open p2", "ImagingStudy-open s1 p1", "ImagingStudy-open s2 p2")
 _CLOSES = ("Patient-close p1", "Patient-close p2", "ImagingStudy-close s1", "ImagingStudy-close s2")
 _EVERYTHING = (*_OPENS, *_CLOSES, "Home-open")
-_LOGOUT = "UserLogout"
 Message = dict[str, Any]
 
 
@@ -22,8 +21,8 @@ class SimpleHub:
 
     def __init__(self, *, ordered: bool, replays: bool, closes: bool) -> None:
         opens = ("Patient-open", "ImagingStudy-open", "Home-open")
-        handled = (*opens, "Patient-close", "ImagingStudy-close", _LOGOUT)
-        self._driver = Driver({"handled": handled, "granted": handled if closes else (*opens, _LOGOUT)})
+        handled = (*opens, "Patient-close", "ImagingStudy-close")
+        self._driver = Driver({"handled": handled, "granted": handled if closes else opens})
         self._ordered, self._replays, self._closes = ordered, replays, closes
         self._open: dict[str, Message] = {}  # by anchor, oldest first
         self._current = ""
@@ -50,7 +49,7 @@ class SimpleHub:
         acts: list[Callable[[], None]] = [self._cut]
         if self._ordered or not (self._answer or self._driver.engine.untold.newest):
             acts.append(self._end)  # else what was stamped in the former session might be accepted in this
-        acts += [partial(self._others, text) for text in (*_EVERYTHING, _LOGOUT) if self._closes or text not in _CLOSES]
+        acts += [partial(self._others, text) for text in _EVERYTHING if self._closes or text not in _CLOSES]
         if self._frames:
             acts += [self._tell] * 6 + [partial(self._tell, "slow"), partial(self._tell, "refuse")]
         else:

@@ -9,7 +9,7 @@ import pytest
 from clients.fakes import Heard
 from fhircast_client.testing import FakeHub
 
-pytestmark = pytest.mark.req("CLT-34")
+pytestmark = pytest.mark.req("CLT-33")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ export const UNCERTAIN =
 export const NO_ECHO = "The hub does not tell what is published here, and what is open at the hub is being found out";
 const ASKING = "The connection is back, and what is open at the hub is being found out";
 const UNTOLD = "The connection was lost for a while, and the hub does not tell what is open: the next open will show it";
-const LEFT = "The user has logged out while something waited to be shown: the next open will show it";
 const OTHER = "Another context is open at the hub, which this application does not follow";
 
 /** Whether the hub has told what is open, and whether it must be asked. */
@@ -54,13 +53,6 @@ export class Asking {
     this.mustAsk = true;
     this.#since = this.#order.moment;
     this.#sync.unknown(why, this.#since);
-  }
-
-  /** The user has logged out, and is shown nothing that was opened before. */
-  left() {
-    this.isTold = true;
-    this.#since = this.#order.moment;
-    this.#sync.unknown(LEFT, this.#since);
   }
 
   /** The hub accepted what is shown here. @param {import("./order.js").Mark} mark */

@@ -57,8 +57,6 @@ export class Changes {
   /** @param {{event: Event, mark: Mark}} other @param {Mark} mark @param {string} anchor */
   #isSince({ event, mark: its }, mark, anchor) {
     const closes = event.kind === "close" && event.anchor === anchor;
-    const isAfter = its.place > mark.place;
-    const isNewer = this.#order.isOlder(mark, its);
-    return closes ? isAfter || isNewer : isAfter && isNewer;
+    return its.place > mark.place && (closes || this.#order.isOlder(mark, its));
   }
 }

@@ -290,21 +290,9 @@ export class Engine {
     return verdict;
   }
 
-  /** The event that has its turn is not to be followed any more. @param {Event} event */
-  overtaken(event) {
-    this.screen.ends(event, false);
-  }
-
-  /** It waited for its turn when the user logged out: it is handed to nobody. @param {Event} event */
-  dropped(event) {
-    this.untold.settled(event);
-    this.changes.count += 1;
-    if (event.changes) this.asking.left();
-  }
-
-  /** The user did not log out after all: what was dropped is to be found out. */
-  stays() {
-    this.asking.doubt(DOUBT);
+  /** The event that has its turn is not to be followed any more. */
+  overtaken() {
+    if (this.screen.handling) this.screen.ends(this.screen.handling, false);
   }
 
   /**

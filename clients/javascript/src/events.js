@@ -93,11 +93,6 @@ export class Event {
     return this.changes || ["userlogout", "userhibernate"].includes(this.name.toLowerCase());
   }
 
-  /** Whether the user leaves: "the Subscriber SHOULD logout the user" (3.2.2). */
-  get logsOut() {
-    return this.name.toLowerCase() === "userlogout";
-  }
-
   /**
    * Whether the others are told when it is not followed: "SyncError is not used when a Subscriber responds to an *-update
    * or *-select event" (3.2.1).

@@ -42,7 +42,6 @@ export class Delivery {
   done = deferred();
   isAccepted = false;
   isGivenUp = false;
-  isOver = false;
   #answer;
   /** @type {(() => void)[]} */
   #timers = [];
@@ -78,16 +77,13 @@ export class Delivery {
   /** @param {number} status @param {string} [reason] @returns {boolean} False when it had been answered with 202 before. */
   answer(status, reason = "") {
     this.#stopTimers();
-    if (this.isAccepted) return false;
-    this.#answer?.(status, reason);
-    this.#answer = null;
-    return true;
+    if (!this.isAccepted) this.#answer?.(status, reason);
+    return !this.isAccepted;
   }
 
   /** Its turn is over. @param {boolean} followed */
   finish(followed) {
     this.#stopTimers();
-    this.isOver = true;
     this.done.resolve(followed);
   }
 
@@ -101,15 +97,11 @@ export class Delivery {
   }
 }
 
-/** Hands events to their handlers, one after the other, in the order in which they came. A logout waits for nobody. */
+/** Hands events to their handlers, one after the other, in the order in which they came. */
 export class Inbox {
   #parts;
   /** @type {Delivery[]} */
   #waiting = [];
-  /** The one whose turn it is, until its handler is called. @type {Delivery | null} */
-  #next = null;
-  /** Settled when a logout was handled. @type {Promise<void>} */
-  #leaving = Promise.resolve();
   #isAtWork = false;
   #isClosed = false;
 
@@ -140,12 +132,10 @@ export class Inbox {
   /** Let it have its turn. @param {Delivery} delivery */
   deliver(delivery) {
     const { changed, engine, timings } = this.#parts;
-    const { event } = delivery;
     if (this.#isClosed) return delivery.finish(false);
-    if (event.logsOut && this.handles(event.name) && engine.verdict(event) === "follow") return this.#logOut(delivery);
     if (this.#waiting.length >= MOST_WAITING) {
       const why = "too many events wait for their handlers";
-      engine.refused(event, why, { isOver: false });
+      engine.refused(delivery.event, why, { isOver: false });
       delivery.answer(OVERLOADED, why);
       delivery.finish(false);
       return changed();
@@ -164,55 +154,24 @@ export class Inbox {
   async #run() {
     this.#isAtWork = true;
     for (let next = this.#waiting.shift(); next; next = this.#waiting.shift()) {
-      this.#next = next;
-      await this.#leaving;
-      await this.#take(next);
-      this.#next = null;
+      await this.#handle(next).catch((error) => {
+        // Of the engine's: the next event must have its turn.
+        complain("an event could not be handled", error, this.#parts.debug);
+        this.#parts.engine.unread();
+        next.answer(FAILED);
+      });
+      next.finish(false);
+      this.#parts.changed();
     }
     this.#isAtWork = false;
   }
 
   /** @param {Delivery} delivery */
-  async #take(delivery) {
-    await this.#handle(delivery).catch((error) => {
-      // Of the engine's: the next event must have its turn.
-      complain("an event could not be handled", error, this.#parts.debug);
-      this.#parts.engine.unread();
-      delivery.answer(FAILED);
-    });
-    delivery.finish(false);
-    this.#parts.changed();
-  }
-
-  /**
-   * Nothing that waits is shown any more, and the handler is called though another one may be at work.
-   * @param {Delivery} delivery
-   */
-  #logOut(delivery) {
-    const { changed, engine, timings } = this.#parts;
-    const dropped = [...(this.#next ? [this.#next] : []), ...this.#waiting.splice(0)];
-    for (const waiting of dropped) {
-      engine.dropped(waiting.event);
-      waiting.answer(OK);
-      waiting.finish(false);
-    }
-    delivery.start(timings, (late) => this.#giveUp(late));
-    this.#leaving = this.#take(delivery);
-    void delivery.done.promise.then((isFollowed) => {
-      if (isFollowed || dropped.length === 0) return;
-      engine.stays();
-      changed();
-    });
-  }
-
-  /** @param {Delivery} delivery */
   async #handle(delivery) {
-    const { event } = delivery;
-    if (event.kind === "update") await this.#parts.known(event.anchor);
     const verdict = await this.#verdict(delivery);
     if (this.#isClosed) return;
     if (verdict === "follow") await this.#follow(delivery);
-    else delivery.answer(OK);
+    else if (verdict) delivery.answer(OK);
   }
 
   /**
@@ -221,20 +180,19 @@ export class Inbox {
    *     not apply any more.
    */
   async #verdict(delivery) {
-    const { engine, free } = this.#parts;
-    if (!delivery.event.logsOut) await free();
-    if (delivery.isOver || !delivery.applies()) return null;
-    return engine.turn(delivery.event, now(), delivery.again);
+    await this.#parts.free();
+    return delivery.applies() ? this.#parts.engine.turn(delivery.event, now(), delivery.again) : null;
   }
 
   /** @param {Delivery} delivery */
   async #follow(delivery) {
-    const { engine } = this.#parts;
+    const { engine, known } = this.#parts;
     const { event } = delivery;
+    if (event.kind === "update") await known(event.anchor);
     const { status, reason } = await this.#call(delivery);
     if (this.#isClosed) return;
     if (status === OVERTAKEN) {
-      engine.overtaken(event);
+      engine.overtaken();
       delivery.answer(OK);
       return;
     }
@@ -258,7 +216,6 @@ export class Inbox {
         // It must go on showing what the application opened meanwhile.
         if ((await this.#verdict(delivery)) !== "follow") return { status: OVERTAKEN, reason: "" };
       }
-      if (this.#next === delivery) this.#next = null;
       await handling?.act(event);
       return { status: OK, reason: "" };
     } catch (error) {

@@ -94,12 +94,11 @@ export class Screen {
     return shown && this.#following.isOvertaken(event) && !belongs(shown, event) ? shown : null;
   }
 
-  /** A handler is called; only those of opens show something else. @param {Event} event */
+  /** A handler is called. @param {Event} event */
   begins(event) {
-    if (!event.opens) return;
     this.handling = event;
     this.#chosen = null;
-    if (!event.own && event !== this.again) this.#times = 0;
+    if (event.opens && !event.own && event !== this.again) this.#times = 0;
   }
 
   /**
@@ -132,10 +131,10 @@ export class Screen {
    * @returns {Event | null} What is to be shown again.
    */
   ends(event, shows, newer = null) {
-    if (!event.opens) return null;
     const chosen = this.#chosen ?? newer;
-    this.handling = this.#chosen = null;
-    if (!chosen || !shows) return null;
+    this.#chosen = null;
+    if (this.handling?.id === event.id) this.handling = null;
+    if (!chosen || !shows || !event.opens) return null;
     this.again = chosen;
     this.#over = event;
     this.#times += 1;

@@ -126,7 +126,7 @@ export class Driver {
     comes: (text, step) => {
       const event = this.#event(text, step, this.engine.isOwn(step.id));
       this.engine.came(event);
-      this.#deliver(event, step.handler);
+      this.#wait(event, step.handler);
     },
     ends: (mode, { again }) => {
       const delivery = this.#busy;
@@ -144,7 +144,7 @@ export class Driver {
       const delivery = this.#busy;
       if (!delivery || this.#onTheirWay.size > 0 || this.#verdict(delivery) === "follow") return;
       this.#busy = null;
-      this.engine.overtaken(delivery.event);
+      this.engine.overtaken();
       delivery.done();
     },
     "sync error": (subscriber, step) => {
@@ -175,7 +175,7 @@ export class Driver {
       const event = this.#events.get(id);
       if (!event || !this.engine.untold.isTried(event) || this.engine.untold.mustWait(event) || this.#onTheirWay.size > 0) return;
       this.engine.acceptedLate(event);
-      this.#deliver(event, handler);
+      this.#wait(event, handler);
     },
     // It is time to send an own open again.
     again: (id) => {
@@ -246,24 +246,6 @@ export class Driver {
   }
 
   // One event after the other has its turn, while no handler runs and no own change is on its way
-
-  /** A logout has its turn at once, and nothing that waits has. @param {Event} event @param {string} [mode] */
-  #deliver(event, mode) {
-    const isHandled = this.#handled.has(event.name.toLowerCase());
-    const dropped = this.#waiting;
-    if (!event.logsOut || !isHandled || this.engine.verdict(event) !== "follow") return this.#wait(event, mode);
-    this.#waiting = [];
-    for (const waiting of dropped) {
-      this.engine.dropped(waiting.event);
-      waiting.done();
-    }
-    this.#wait(event, mode === "slow" ? "ok" : mode);
-    const delivery = /** @type {Delivery} */ (this.#waiting.pop());
-    this.#verdict(delivery);
-    this.#said.handlers.push(event.name);
-    this.#end(delivery, delivery.mode);
-    if (dropped.length > 0 && mode === "refuse") this.engine.stays();
-  }
 
   /** @param {Event} event @param {string} [mode] @param {Partial<Delivery>} [other] */
   #wait(event, mode = "ok", other = {}) {

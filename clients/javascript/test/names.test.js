@@ -21,7 +21,7 @@ for (const [name, meant] of /** @type {[string, string][]} */ ([
   ["Condition-opened", ""],
   ["org.example.my-own", ""],
 ])) {
-  test(`CLT-34 a misspelt name is said when the handler is given: "${name}"`, (t) => {
+  test(`CLT-33 a misspelt name is said when the handler is given: "${name}"`, (t) => {
     const better = meant && `: did you mean ${meant}?`;
     const said = `fhircast-client: expected an event name such as Patient-open, got "${name}"${better}`;
     assert.deepEqual(warned(t, name), [said]);
@@ -33,7 +33,7 @@ for (const name of [
   ...["userlogout", "UserHibernate", "SyncError", "heartbeat", "com.example.zoomed"],
   ...["Parameters-open", "Media-open", "ResearchStudy-open", "ImagingSelection-select", "Person-update"],
 ]) {
-  test(`CLT-34 a name that events may have is not mentioned: ${name}`, (t) => {
+  test(`CLT-33 a name that events may have is not mentioned: ${name}`, (t) => {
     assert.deepEqual(warned(t, name), []);
   });
 }

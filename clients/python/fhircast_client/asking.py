@@ -11,7 +11,6 @@ UNCERTAIN = "The connection was lost while something was published, and what is 
 NO_ECHO = "The hub does not tell what is published here, and what is open at the hub is being found out"
 _ASKING = "The connection is back, and what is open at the hub is being found out"
 _UNTOLD = "The connection was lost for a while, and the hub does not tell what is open: the next open will show it"
-_LEFT = "The user has logged out while something waited to be shown: the next open will show it"
 _OTHER = "Another context is open at the hub, which this application does not follow"
 
 
@@ -38,11 +37,6 @@ class Asking:
         self.is_told, self._may_differ, self.must_ask = False, True, True
         self._since = self._order.moment
         self._sync.unknown(why, self._since)
-
-    def left(self) -> None:
-        """The user has logged out, and is shown nothing that was opened before."""
-        self.is_told, self._since = True, self._order.moment
-        self._sync.unknown(_LEFT, self._since)
 
     def accepted(self, mark: Mark) -> None:
         """The hub accepted what is shown here."""

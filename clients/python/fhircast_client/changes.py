@@ -45,5 +45,4 @@ class Changes:
 
     def _is_since(self, other: Event, mark: Mark, this: Mark, anchor: str) -> bool:
         closes = other.kind is Kind.CLOSE and other.anchor == anchor
-        is_after, is_newer = mark.place > this.place, self._order.is_older(this, mark)
-        return (is_after or is_newer) if closes else (is_after and is_newer)
+        return mark.place > this.place and (closes or self._order.is_older(this, mark))

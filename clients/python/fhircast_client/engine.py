@@ -241,20 +241,10 @@ class Engine:
             self.asking.doubt(DOUBT)
         return verdict
 
-    def overtaken(self, event: Event) -> None:
+    def overtaken(self) -> None:
         """The event that has its turn is not to be followed any more."""
-        self.screen.ends(event, shows=False)
-
-    def dropped(self, event: Event) -> None:
-        """It waited for its turn when the user logged out: it is handed to nobody."""
-        self.untold.settled(event)
-        self.changes.count += 1
-        if event.kind.changes_context:
-            self.asking.left()
-
-    def stays(self) -> None:
-        """The user did not log out after all: what was dropped is to be found out."""
-        self.asking.doubt(DOUBT)
+        if self.screen.handling is not None:
+            self.screen.ends(self.screen.handling, shows=False)
 
     def followed(self, event: Event, now: int, *, told: bool = False) -> Event | None:
         """Its handler followed it; `told`: the hub only named it when it was asked, and gave no timestamp.

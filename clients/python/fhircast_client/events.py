@@ -92,11 +92,6 @@ class Event:
         return self.kind.changes_context or self.name.lower() in ("userlogout", "userhibernate")
 
     @property
-    def logs_out(self) -> bool:
-        """Whether the user leaves: "the Subscriber SHOULD logout the user" (3.2.2)."""
-        return self.name.lower() == "userlogout"
-
-    @property
     def matters(self) -> bool:
         """Whether the others are told when it is not followed.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
@@ -85,7 +85,6 @@ class Delivery:
         self._stop_timers()
         if self._answer is not None and not self.accepted:
             self._answer(status, reason)
-            self._answer = None
         return not self.accepted
 
     def finish(self, followed: bool) -> None:
@@ -105,11 +104,11 @@ class Delivery:
 
 
 class Inbox:
-    """Hands events to their handlers, one after the other, in the order in which they came. A logout waits for nobody.
+    """Hands events to their handlers, one after the other, in the order in which they came.
 
     `handlings` are the handlers by name in lower case. `free` is held while an own open or close is on its way; `tell` posts a
     SyncError, `changed` learns that the status may be another one; `known` waits until what is shared in a context is known, if it is
-    on its way; `spawn` runs the handler of a logout.
+    on its way.
     """
 
     def __init__(
@@ -122,15 +121,11 @@ class Inbox:
         tell: Callable[[Event, str], None],
         changed: Callable[[], None],
         known: Callable[[str], Awaitable[None]],
-        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None] | None],
     ) -> None:
         self._engine, self._handlings, self._timings = engine, handlings, timings
-        self._free, self._tell, self._changed, self._known, self._spawn = free, tell, changed, known, spawn
+        self._free, self._tell, self._changed, self._known = free, tell, changed, known
         self._waiting: PerLoop[asyncio.Queue[Delivery]] = PerLoop(asyncio.Queue)
-        self._next: Delivery | None = None  # the one whose turn it is, until its handler is called
-        self._worker: asyncio.Task[None] | None = None
-        self._leaving: asyncio.Task[None] | None = None  # in which a logout is handled
-        self._at_work = 0
+        self._at_work = False
         self._last = False
 
     @property
@@ -141,7 +136,7 @@ class Inbox:
     @property
     def inside(self) -> bool:
         """Whether the caller is a handler, or was called by one."""
-        return self._at_work > 0 and self in _INSIDE.get()
+        return self._at_work and self in _INSIDE.get()
 
     def add(self, name: str, handler: Handler, ids: Ids | None) -> None:
         """Raises ValueError where there is one already."""
@@ -157,14 +152,10 @@ class Inbox:
 
     def deliver(self, delivery: Delivery) -> None:
         """Let it have its turn."""
-        event = delivery.event
-        if event.logs_out and self.handles(event.name) and self._engine.verdict(event) is Verdict.FOLLOW:
-            self._log_out(delivery)
-            return
         if self._waiting.here.qsize() >= MOST_WAITING:
-            if event.kind is not Kind.SYNC_ERROR:
+            if delivery.event.kind is not Kind.SYNC_ERROR:
                 why = "too many events wait for their handlers"
-                self._engine.refused(event, why, is_over=False)
+                self._engine.refused(delivery.event, why, is_over=False)
                 delivery.answer(_OVERLOADED, why)
                 self._changed()
             delivery.finish(False)
@@ -174,9 +165,20 @@ class Inbox:
 
     async def run(self) -> None:
         """Until `end` was called, or cancelled."""
-        self._last, self._next, self._leaving = False, None, None
-        self._worker = asyncio.create_task(self._work())
-        await self._worker
+        self._last = False
+        while not self._last:
+            delivery = await self._waiting.here.get()
+            self._at_work = True
+            try:
+                await self._handle(delivery)
+            except Exception as error:  # of the engine's: the next event must have its turn
+                log_failure("an event could not be handled", error)
+                self._engine.unread()
+                delivery.answer(_FAILED)
+            finally:
+                self._at_work = False
+                delivery.finish(False)
+                self._changed()
 
     def end(self) -> None:
         """The handler that runs, if one does, is the last."""
@@ -184,77 +186,30 @@ class Inbox:
 
     def clear(self) -> None:
         """Nothing waits any more."""
-        for delivery in self._taken():
-            delivery.finish(False)
-
-    def _taken(self) -> list[Delivery]:
-        return [self._waiting.here.get_nowait() for _ in range(self._waiting.here.qsize())]
-
-    async def _work(self) -> None:
-        while not self._last:
-            self._next = await self._waiting.here.get()
-            if self._leaving is not None:
-                await asyncio.wait((self._leaving,))
-            await self._take(self._next)
-
-    async def _take(self, delivery: Delivery) -> None:
-        self._at_work += 1
-        try:
-            await self._handle(delivery)
-        except Exception as error:  # of the engine's: the next event must have its turn
-            log_failure("an event could not be handled", error)
-            self._engine.unread()
-            delivery.answer(_FAILED)
-        finally:
-            self._at_work -= 1
-            self._begun(delivery)
-            delivery.finish(False)
-            self._changed()
-
-    def _begun(self, delivery: Delivery) -> None:
-        if self._next is delivery:
-            self._next = None
-
-    def _log_out(self, delivery: Delivery) -> None:
-        """Nothing that waits is shown any more, and the handler is called though another one may be at work."""
-        dropped = [*([self._next] if self._next else []), *self._taken()]
-        for waiting in dropped:
-            self._engine.dropped(waiting.event)
-            waiting.answer(_OK)
-            waiting.finish(False)
-        delivery.start(self._timings, self._give_up)
-        self._leaving = self._spawn(self._leave(delivery, is_alone=not dropped))
-
-    async def _leave(self, delivery: Delivery, *, is_alone: bool) -> None:
-        await self._take(delivery)
-        if not is_alone and not delivery.done.result():
-            self._engine.stays()
-            self._changed()
-        if self._last and self._worker is not None:
-            self._worker.cancel()
+        while not self._waiting.here.empty():
+            self._waiting.here.get_nowait().finish(False)
 
     async def _handle(self, delivery: Delivery) -> None:
-        if delivery.event.kind is Kind.UPDATE:
-            await self._known(delivery.event.anchor)
-        if await self._verdict(delivery) is Verdict.FOLLOW:
+        verdict = await self._verdict(delivery)
+        if verdict is Verdict.FOLLOW:
             await self._follow(delivery)
-        else:
+        elif verdict is not None:
             delivery.answer(_OK)
 
     async def _verdict(self, delivery: Delivery) -> Verdict | None:
         """What is to be done with it, once no own open or close is on its way; None where it does not apply any more."""
-        if delivery.event.logs_out:
-            return self._engine.turn(delivery.event, now())
         async with self._free.here:
-            if delivery.done.done() or not delivery.applies():
+            if not delivery.applies():
                 return None
             return self._engine.turn(delivery.event, now(), again=delivery.again)
 
     async def _follow(self, delivery: Delivery) -> None:
         event = delivery.event
+        if event.kind is Kind.UPDATE:
+            await self._known(event.anchor)
         status, reason = await self._call(delivery)
         if status == _OVERTAKEN:
-            self._engine.overtaken(event)
+            self._engine.overtaken()
             delivery.answer(_OK)
             return
         if status == _OK:
@@ -280,7 +235,6 @@ class Inbox:
                 event = event.with_local(await handling.ids.find(event))
                 if await self._was_overtaken(delivery):
                     return _OVERTAKEN, ""
-            self._begun(delivery)
             result = handling.handler(event)
             if inspect.isawaitable(result):
                 await result

@@ -68,11 +68,9 @@ class Screen:
         return shown if shown and self._following.is_overtaken(event) and not belongs(shown, event) else None
 
     def begins(self, event: Event) -> None:
-        """A handler is called; only those of opens show something else."""
-        if not event.kind.opens:
-            return
+        """A handler is called."""
         self.handling, self._chosen = event, None
-        if not event.own and event is not self.again:
+        if event.kind.opens and not event.own and event is not self.again:
             self._times = 0
 
     def chosen(self, event: Event) -> None:
@@ -97,10 +95,10 @@ class Screen:
     def ends(self, event: Event, *, shows: bool, newer: Event | None = None) -> Event | None:
         """The handler has ended; `shows`: it may have shown what it was called with, though `newer` has overtaken that. Returns what is
         to be shown again."""
-        if not event.kind.opens:
-            return None
-        chosen, self.handling, self._chosen = self._chosen or newer, None, None
-        if chosen is None or not shows:
+        chosen, self._chosen = self._chosen or newer, None
+        if self.handling is not None and self.handling.id == event.id:
+            self.handling = None
+        if chosen is None or not shows or not event.kind.opens:
             return None
         self.again, self._over, self._times = chosen, event, self._times + 1
         return chosen if self._times <= _MOST_AGAIN else None

@@ -62,7 +62,6 @@ class Session:
             tell=self._tell,
             changed=self.changed,
             known=self.updates.known,
-            spawn=spawn,
         )
         self._timings, self._topic = timings, topic
         self._joining = Joining(self.engine, self.updates, self.inbox, changed=self.changed)
