@@ -159,6 +159,36 @@ def test_where_the_hub_ended_the_session_all_that_is_open_here_is_closed(monkeyp
     virtual_time.run(play())
 
 
+@pytest.mark.req("CLT-5", "CLT-9")
+def test_what_a_slow_handler_shows_at_last_is_closed_where_the_hub_has_nothing_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The hub is asked once the handlers have ended: of what they were called with its answer would say nothing."""
+    rules = testing._rules
+    monkeypatch.setattr(
+        testing, "_rules", lambda *given, **more: replace(rules(*given, **more), logout_ends_session=True)
+    )
+
+    async def play() -> None:
+        async with FakeHub() as hub:
+            shown, heard = asyncio.Event(), Heard()
+            viewer: FHIRcastClient = hub.client("viewer")
+            viewer.on("Patient-open", lambda _: shown.wait())
+            viewer.on("Patient-close", heard)
+            await viewer.start()
+            await hub.publish("Patient-open", patient("p1"))
+            await hub.publish("UserLogout")
+            await asyncio.sleep(BACK)
+            assert not viewer.status.in_sync
+            shown.set()
+            await asyncio.sleep(BACK)
+            assert heard.anchors == ["Patient/p1"]
+            assert (viewer.context, viewer.contexts, viewer.status) == (None, {}, Status("connected", True, ""))
+            await viewer.stop()
+
+    virtual_time.run(play())
+
+
 @pytest.mark.req("CLT-5", "CLT-9", "GET-4")
 def test_where_nothing_is_current_what_else_is_open_stays_open_here() -> None:
     """What the hub says when it is asked is the same, whether something else is open at the hub or not."""

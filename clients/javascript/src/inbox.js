@@ -3,6 +3,7 @@
  */
 
 import { complain, isRefusal, nameOf, said } from "./errors.js";
+import { makeEvent } from "./events.js";
 import { misspelt } from "./names.js";
 import { deferred, later, now } from "./timing.js";
 
@@ -135,12 +136,27 @@ export class Inbox {
     if (this.#isClosed) return delivery.finish(false);
     if (this.#waiting.length >= MOST_WAITING) {
       const why = "too many events wait for their handlers";
-      engine.refused(delivery.event, why, { isOver: false });
-      delivery.answer(OVERLOADED, why);
-      delivery.finish(false);
-      return changed();
+      if (delivery.event.kind !== "syncerror") {
+        engine.refused(delivery.event, why, { isOver: false });
+        delivery.answer(OVERLOADED, why);
+        changed();
+      }
+      return delivery.finish(false);
     }
     delivery.start(timings, (late) => this.#giveUp(late));
+    this.#push(delivery);
+  }
+
+  /** @returns {Promise<void>} Resolves once all that came before now has had its turn. */
+  async idle() {
+    if (this.#isClosed) return;
+    const nothing = new Delivery(makeEvent("", "heartbeat", []), { applies: () => false });
+    this.#push(nothing);
+    await nothing.done.promise;
+  }
+
+  /** @param {Delivery} delivery */
+  #push(delivery) {
     this.#waiting.push(delivery);
     if (!this.#isAtWork) void this.#run();
   }
@@ -201,6 +217,7 @@ export class Inbox {
         ? engine.followed(event, now(), delivery.told)
         : engine.refused(event, reason, { shows: status !== CONFLICT });
     if (opened) this.deliver(new Delivery(opened, { applies: () => engine.screen.mayBeShown(opened), again: true }));
+    this.#parts.changed();
     const inTime = delivery.answer(status, status === CONFLICT ? reason : "");
     delivery.finish(status === OK);
     if (status !== OK && !inTime && !delivery.isGivenUp) this.#refuseLate(event, reason);

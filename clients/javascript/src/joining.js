@@ -60,6 +60,8 @@ export class Joining {
   /** @param {AbortSignal} signal @returns {Promise<boolean>} Whether there is nothing more to be asked. */
   async #ask(signal) {
     const { engine, inbox, updates } = this.#parts;
+    await inbox.idle(); // a handler at work would show its event over the answer
+    if (signal.aborted || engine.asking.isTold) return true;
     const { count: asked } = engine.changes;
     let event;
     let version;

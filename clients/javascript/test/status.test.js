@@ -180,3 +180,34 @@ test("CLT-13 a SyncError about an event that is not subscribed to counts until n
   await flush();
   await client.stop();
 });
+
+test("CLT-5 CLT-9 the hub is asked what is open once the handlers have ended", async (t) => {
+  const { calls, act } = slow();
+  const handlers = { "Patient-open": act, "Patient-close": nothing };
+  const { hub, client, heard, pass } = setUp(t, { handlers });
+  await client.start();
+  hub.socket.tell(event("Patient-open", [PATIENT], { id: "e1", timestamp: at(1) }));
+  await pass(2);
+  hub.socket.lose();
+  await pass(20);
+  const asked = hub.sent("context").length;
+  assert.equal(client.status.inSync, false);
+  calls[0]?.end();
+  await pass(20);
+  assert.equal(hub.sent("context").length > asked, true);
+  assert.deepEqual(heard, ["Patient-open Patient/p1", "Patient-close Patient/p1"]);
+  assert.equal(client.context, null);
+  assert.deepEqual(client.status, { connection: "connected", inSync: true, why: "", behind: [] });
+});
+
+test("CLT-13 CLT-2 the status is told before the hub is", async (t) => {
+  const { hub, client } = setUp(t, { handlers: { "Patient-open": () => Promise.reject(new Refuse("busy")) } });
+  /** @type {string[]} */
+  const order = [];
+  await client.start();
+  client.onStatus(({ inSync }) => order.push(`in step ${inSync}`));
+  client.onWire(({ kind }) => kind === "acknowledgement" && order.push(kind));
+  hub.socket.tell(event("Patient-open", [PATIENT]));
+  await flush();
+  assert.deepEqual(order, ["in step false", "acknowledgement"]);
+});

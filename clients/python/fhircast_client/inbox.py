@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from fhircast_client.engine import Engine
 from fhircast_client.errors import Refuse
-from fhircast_client.events import Event, Kind
+from fhircast_client.events import Event, Kind, make_event
 from fhircast_client.failures import log_failure
 from fhircast_client.following import Verdict
 from fhircast_client.loops import PerLoop
@@ -163,6 +163,12 @@ class Inbox:
         delivery.start(self._timings, self._give_up)
         self._waiting.here.put_nowait(delivery)
 
+    async def idle(self) -> None:
+        """Until all that came before now has had its turn."""
+        nothing = Delivery(make_event("", "heartbeat", ()), applies=lambda: False)
+        self._waiting.here.put_nowait(nothing)
+        await nothing.done
+
     async def run(self) -> None:
         """Until `end` was called, or cancelled."""
         self._last = False
@@ -218,6 +224,7 @@ class Inbox:
             opened = self._engine.refused(event, reason, shows=status != _CONFLICT)
         if opened is not None:
             self.deliver(Delivery(opened, applies=partial(self._engine.screen.may_be_shown, opened), again=True))
+        self._changed()
         in_time = delivery.answer(status, reason if status == _CONFLICT else None)
         delivery.finish(status == _OK)
         if status != _OK and not in_time and not delivery.given_up:

@@ -38,6 +38,9 @@ class Joining:
 
     async def _ask(self) -> bool:
         """Ask. Whether there is nothing more to be asked."""
+        await self._inbox.idle()  # a handler at work would show its event over the answer
+        if self._engine.asking.is_told:
+            return True
         asked = self._engine.changes.count
         try:
             event, version, _ = await self._updates.current()
