@@ -173,7 +173,7 @@ def test_what_a_slow_handler_shows_at_last_is_closed_where_the_hub_has_nothing_o
         async with FakeHub() as hub:
             shown, heard = asyncio.Event(), Heard()
             viewer: FHIRcastClient = hub.client("viewer")
-            viewer.on("Patient-open", lambda _: shown.wait())
+            viewer.on("Patient-open", Heard(lambda _: shown.wait()))
             viewer.on("Patient-close", heard)
             await viewer.start()
             await hub.publish("Patient-open", patient("p1"))
