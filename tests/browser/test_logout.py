@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from playwright.async_api import Browser, Response, Route, expect
+from playwright.async_api import Browser, Response, Route, WebSocketRoute, expect
 
 from browser.test_access import is_fit
 from browser.test_story import AASE, HEAD, HEAD_UID, IRIS, REPORT, measure
@@ -180,8 +180,10 @@ async def test_a_reload_before_the_hub_has_answered_says_so(browser: Browser, ow
     async with unheard(browser, own_demo) as (_, ehr, _):
         await ehr.page.route("**/api/hub", lambda _: asyncio.sleep(0))
         await leave(ehr)
-        kept = "sessionStorage.getItem('logged-out')?.includes('the hub does not answer')"
-        await ehr.page.wait_for_function(kept)  # for a tab that dies now
+        kept = None
+        while kept is None:  # at once, for a tab that dies now
+            kept = await ehr.page.evaluate("sessionStorage.getItem('logged-out')")
+        assert "the hub does not answer" in kept
         ehr.page.on("dialog", lambda dialog: dialog.accept())
         await ehr.page.reload()
         await ehr.sees("logged-out", "were not told, and may still show patients")
@@ -231,6 +233,12 @@ async def test_a_window_in_another_browser_learns_of_the_logout_too(browser: Bro
     """Its own login goes on. The session that it showed has ended, and whoever logs in now has another one."""
     async with clinician(browser, own_demo) as at_desk, clinician(browser, own_demo) as at_home:
         at_desk.may_complain = at_home.may_complain = True
+        is_away = False
+
+        async def connect(socket: WebSocketRoute) -> None:
+            await socket.close() if is_away else socket.connect_to_server()
+
+        await at_home.context.route_web_socket("**/*", connect)
         ehr, other = await at_desk.log_in(), await at_home.log_in()
         await other.open_patient(AASE)
         await other.in_step()
@@ -241,7 +249,7 @@ async def test_a_window_in_another_browser_learns_of_the_logout_too(browser: Bro
             named = await answer.json()
             await route.fulfill(response=answer, json={name: named[name] for name in named if name != "hub.topic"})
 
-        await other.page.route("**/api/hub", lambda route: route.abort())
+        is_away = True
         await other.page.route("**/token", unnamed)
         own_demo.kill_hub()
         await expect(ehr.by("sync-status", state="busy")).to_be_visible()
@@ -250,7 +258,7 @@ async def test_a_window_in_another_browser_learns_of_the_logout_too(browser: Bro
         await is_blank(ehr)
         await expect(ehr.by("logged-out")).not_to_contain_text("other windows")
         await other.sees("patient-banner", "Åse")
-        await other.page.unroute("**/api/hub")
+        is_away = False
         await other.sees("sync-why", "The login server has not said yet")
         await other.page.unroute("**/token")
         await is_blank(other, "This session has ended")
