@@ -86,6 +86,7 @@ async def test_unsaved_notes_hold_the_chart_back(browser: Browser, demo: Running
         await ehr.open_patient(IRIS)
         await ehr.sees("refusals", "Anaesthesia chart")
         await ehr.sees("refusals", "unsaved notes")
+        await chart.sees("sync-why", "its notes are not saved")
         await ehr.participant("Anaesthesia chart", "refused")
         await chart.sees("local-number", "ANE-20407")
         for kept_in_view in ("patient-name", "local-number", "moved-text", "moved-save", "moved-discard"):

@@ -1,5 +1,8 @@
 import { Refuse } from "/fhircast-client/index.js";
 
+/** What other applications show to whoever asks why the chart stayed behind: in the language of the wire. */
+export const UNSAVED = "unsaved notes";
+
 /**
  * @typedef {object} Shown the patient on the screen
  * @property {string} anchor of the FHIRcast context, such as "Patient/p1"
@@ -70,8 +73,7 @@ export class Following {
     if (!this.shown || !this.#notes.unsaved(this.shown.number)) return;
     this.behind = { anchor, patient, why: "notes", refusal: null };
     this.#changed();
-    // Other applications show this to whoever asks why the chart stayed behind: in the language of the wire.
-    throw new Refuse("unsaved notes");
+    throw new Refuse(UNSAVED);
   }
 
   #inStep() {

@@ -1,7 +1,7 @@
 import { startApp } from "/shared/app.js";
 import { tellLosses } from "/shared/frames.js";
 import { ChartPage } from "./chart-page.js";
-import { Following } from "./following.js";
+import { Following, UNSAVED } from "./following.js";
 import { chartNumbers } from "./identity.js";
 import { messages } from "./messages.js";
 import { Notes } from "./notes.js";
@@ -22,6 +22,7 @@ function setUp(app) {
   app.client.on("Patient-close", (event) => following.close(event));
   app.client.on("Home-open", (event) => following.leave(event));
   app.unsaved = () => notes.anyUnsaved;
+  app.syncStatus.reworded = (reason) => (reason === UNSAVED ? app.t("notesHold") : "");
   tell();
   page.render();
 }
