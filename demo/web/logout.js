@@ -60,10 +60,12 @@ export class Logout {
     app.client.on(LOGOUT, () => this.follow());
     // its handler may have to wait for others, such as that of a study which is long in coming
     app.client.onWire(({ kind, body }) => kind === "event" && isLogout(body) && this.follow());
-    document.addEventListener("logged-out", () => this.#left || this.follow());
-    document.addEventListener("session-ended", () => this.#left || this.follow({ session: true }));
+    // of a logout that has begun here, only the hub says that the others know
+    const follow = (how) => this.#left || this.follow(how);
+    document.addEventListener("logged-out", () => follow());
+    document.addEventListener("session-ended", () => follow({ session: true }));
     followLogoutAround(app.config.apps.ehr, () => {
-      if (!this.#left) this.follow();
+      follow();
       return this.#ended;
     });
     addEventListener("beforeunload", (event) => this.#left || (app.unsaved() && event.preventDefault()));
@@ -199,7 +201,7 @@ export function leftCard(t, left) {
       element("h2", { "data-test": "who-left", "tabindex": "-1" }, title),
       ...says.filter(Boolean).map((text) => element("p", {}, text)),
     ),
-    // whoever logs in here ends the trying, and the others would never be told
+    // a login here would end the client's tries, and the others would never be told
     !isEmbedded() && !left.trying && button(t("left.in"), again, { kind: "primary", test: "log-in" }),
   );
 }

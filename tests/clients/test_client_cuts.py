@@ -124,6 +124,15 @@ def test_a_cut_from_a_hub_that_tells_nothing_ends_in_a_status_that_says_so(cut: 
         virtual_time.run(_named(play(seed), seed))
 
 
+@pytest.fixture
+def _logout_ends_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fake hub has this setting."""
+    rules = testing._rules
+    monkeypatch.setattr(
+        testing, "_rules", lambda *given, **more: replace(rules(*given, **more), logout_ends_session=True)
+    )
+
+
 async def _shows_a_study_of_a_patient(hub: FakeHub, heard: Heard) -> FHIRcastClient:
     """A client that follows patients and studies, and shows one of each."""
     viewer: FHIRcastClient = hub.client("viewer")
@@ -140,12 +149,8 @@ async def _shows_a_study_of_a_patient(hub: FakeHub, heard: Heard) -> FHIRcastCli
 
 
 @pytest.mark.req("CLT-5", "CLT-9", "GET-1")
-def test_where_the_hub_ended_the_session_all_that_is_open_here_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    rules = testing._rules
-    monkeypatch.setattr(
-        testing, "_rules", lambda *given, **more: replace(rules(*given, **more), logout_ends_session=True)
-    )
-
+@pytest.mark.usefixtures("_logout_ends_session")
+def test_where_the_hub_ended_the_session_all_that_is_open_here_is_closed() -> None:
     async def play() -> None:
         async with FakeHub() as hub:
             heard = Heard()
@@ -160,14 +165,9 @@ def test_where_the_hub_ended_the_session_all_that_is_open_here_is_closed(monkeyp
 
 
 @pytest.mark.req("CLT-5", "CLT-9")
-def test_what_a_slow_handler_shows_at_last_is_closed_where_the_hub_has_nothing_open(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.mark.usefixtures("_logout_ends_session")
+def test_what_a_slow_handler_shows_at_last_is_closed_where_the_hub_has_nothing_open() -> None:
     """The hub is asked once the handlers have ended: of what they were called with its answer would say nothing."""
-    rules = testing._rules
-    monkeypatch.setattr(
-        testing, "_rules", lambda *given, **more: replace(rules(*given, **more), logout_ends_session=True)
-    )
 
     async def play() -> None:
         async with FakeHub() as hub:
