@@ -63,7 +63,7 @@ export async function startApp({ messages, scope, hubScope = "", name, setUp }) 
     const { smart, hubSmart } = await loggedIn(config, scope, hubScope, t);
     const app = appOf({ config, smart, hubSmart, t, name, page });
     app.logout = new Logout(app, page);
-    addEventListener("pageshow", ({ persisted }) => persisted && location.reload()); // who is in it may have left since
+    addEventListener("pageshow", ({ persisted }) => persisted && location.reload()); // its user may have left since
     await setUp?.(app);
     page.ready(app);
     join(app, page);
@@ -167,8 +167,8 @@ async function join(app, page) {
 }
 
 /**
- * Whoever was away may have missed the logout. The login server knows of it, and `Logout` hears. Until it has answered,
- * nothing is said to be in step.
+ * A page that was away may have missed the logout. The login server knows of it, and `Logout` hears. Until that server has
+ * answered, the page does not say "in step".
  */
 function askWhenConnected({ client, smart, syncStatus, giveUp }) {
   let before = "";

@@ -1,4 +1,4 @@
-/** What stands around each page: its header, and the place where is told why the page cannot go on, or who has left. */
+/** What stands around each page: its header, and a place for its problem, or for the user's logout. */
 
 import { button, element, heightAs, icon } from "./dom.js";
 import { followLanguageAround, isEmbedded, tellFrames } from "./frames.js";
@@ -83,7 +83,7 @@ export class Page {
     document.body.classList.add("left");
     this.#place.setAttribute("role", "main");
     this.#tell(card);
-    if (!isEmbedded()) this.#place.querySelector("[tabindex]")?.focus(); // what had the focus is gone
+    if (!isEmbedded()) this.#place.querySelector("[tabindex]")?.focus(); // the focused element is gone
   }
 
   /** Throws away all but the header's title and what is told. */
@@ -171,7 +171,7 @@ function joinHeader(header, app) {
   show();
 }
 
-/** Who is logged in, and the way out. Whom the record launches leaves with the record. */
+/** Who is logged in, and the way out. An application that the record launches leaves with the record. */
 function userParts({ t, user, smart, logout }) {
   const before = element("span", { class: "visually-hidden" }, `${t("app.user")}: `);
   const name = element("span", { "class": "user-name", "data-test": "user" }, icon("user"), before, user.name);

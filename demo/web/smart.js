@@ -131,7 +131,7 @@ export function forgetLogins() {
  */
 export async function endLogins(...logins) {
   forgetLogins();
-  sessionStorage.setItem(ASK, "yes"); // also where the page is gone before they answer
+  sessionStorage.setItem(ASK, "yes"); // the page may be gone before the servers answer
   const ended = await Promise.all([...new Set(logins)].map((login) => login.end()));
   if (ended.every(Boolean)) sessionStorage.removeItem(ASK);
   return ended.every(Boolean);

@@ -67,7 +67,7 @@ def proxy_of(url: str) -> Proxy | None:
     try:
         return _Proxies().of(httpx.URL(url))
     except httpx.InvalidURL:
-        return None  # whoever connects to it says so
+        return None  # the attempt to connect reports the fault
 
 
 def websocket_proxy(endpoint: str) -> str | None:

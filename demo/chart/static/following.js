@@ -1,6 +1,6 @@
 import { Refuse } from "/fhircast-client/index.js";
 
-/** What other applications show to whoever asks why the chart stayed behind: in the language of the wire. */
+/** Why the chart stays behind. Other applications show this text, in the language of the wire. */
 export const UNSAVED = "unsaved notes";
 
 /**

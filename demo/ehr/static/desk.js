@@ -122,7 +122,7 @@ export class Desk extends EventTarget {
     const { patient, untold } = this;
     const isShown = untold.patient === (patient?.id ?? "");
     if (isShown && untold.tell) return this.#share(untold.event, untold.tell);
-    // after a reload, or while somebody newer is on the way, it is the patient that counts
+    // after a reload, or while a newer open is on its way, the shown patient counts
     return patient
       ? this.#share("Patient-open", (client) => client.open(patient))
       : this.#share("Home-open", (client) => client.publish("Home-open", []));
@@ -139,7 +139,7 @@ export class Desk extends EventTarget {
     try {
       current = await client.fetch();
     } catch (error) {
-      current = client.context; // as far as it is known
+      current = client.context; // the last that is known
       if (!current) return this.failed(NOT_SHARED, { why: hubWords(error.message) });
     }
     if (!untold.event || turn !== this.#turn) return; // told meanwhile, or something else was chosen

@@ -40,7 +40,7 @@ export class Unsigned {
   render(patient) {
     const texts = [...this.#texts].filter(([, each]) => each.patient === patient);
     const now = JSON.stringify([this.#t("unsigned"), texts]);
-    if (now === this.#shown) return; // whoever copies keeps the selection
+    if (now === this.#shown) return; // a new rendering would clear the user's selection
     this.#shown = now;
     this.#place.hidden = !texts.length;
     replaceItems(
