@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from urllib.parse import urlsplit
 
 from hardening.attacks.lines import Line, form_post, head, json_post
 
+#: For attacks of which each request is one that the hub serves.
+NEVER = math.inf
 #: Statuses from which on the hub has said no.
 REFUSED = 400
 
@@ -123,7 +126,7 @@ class Attack:
     """One attack: what it does once `begin` returns, until it is cancelled.
 
     `settings` are the hub's. `held` are bytes that the attacker's user may go on holding by right. `told_after` are the seconds
-    after which the attacker must have been refused or closed; before that waiting is enough.
+    after which the attacker must have been refused or closed; before that waiting is enough, and with NEVER always.
     """
 
     run: Callable[[Attacker], Awaitable[None]]
