@@ -1,6 +1,6 @@
 """The process of the attackers, which waits for nobody's turn but its own: `python -m hardening.attacks`, from tests/.
 
-One line on stdin says what to do: `{"port": ..., "attackers": [{"attack": ["row", "variant"], "user", "token", "bare"}]}`. It prints
+One line on stdin says what to do: `{"port": ..., "attackers": [{"attack": ["row", "variant"], "user", "tokens"}]}`. It prints
 `ready` once all are prepared. Each further line lets it go on: to attack, to stop but keep its connections, and to end. Then it
 prints how its connections ended, as JSON.
 """
@@ -39,7 +39,7 @@ async def attack(reader: asyncio.StreamReader) -> None:
 
     attackers, tasks = [], []
     for each in plan["attackers"]:
-        attacker = Attacker(each["user"], plan["port"], each["token"], each["bare"], begin)
+        attacker = Attacker(each["user"], plan["port"], each["tokens"], begin)
         row, variant = each["attack"]
         attackers.append(attacker)
         tasks.append(asyncio.ensure_future(ATTACKS[row][variant].run(attacker)))

@@ -24,11 +24,13 @@ REFUSED = 400
 class Attacker:
     """One user who means harm.
 
-    `token` is good for all of fhircast, `bare` for none of it. `begin` waits until all attackers are ready.
+    `tokens` are by name: `all` is good for all of fhircast, `little` for reading heartbeats, `none` for none of it. `begin` waits
+    until all attackers are ready.
     """
 
-    def __init__(self, user: str, port: int, token: str, bare: str, begin: Callable[[], Awaitable[None]]) -> None:
-        self.user, self.port, self.token, self.bare, self.begin = user, port, token, bare, begin
+    def __init__(self, user: str, port: int, tokens: dict[str, str], begin: Callable[[], Awaitable[None]]) -> None:
+        self.user, self.port, self.tokens, self.begin = user, port, tokens, begin
+        self.token = tokens["all"]
         self.path = "/api/hub"
         self.ends: Counter[str] = Counter()
         self.lines: list[Line] = []
@@ -116,7 +118,7 @@ class Attacker:
     def settle(self) -> dict[str, int]:
         """How it all ended: answers by status, closes by code, connections that the hub cut off or left open."""
         for line in self.lines:
-            self.ends["cut off" if line.ended() else "left open"] += 1
+            self.ends["cut off" if line.ended() else line.unread() or "left open"] += 1
             line.close()
         return dict(self.ends)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from urllib.parse import urlencode
 
@@ -14,6 +15,7 @@ _READ = 65536
 _CLOSE, _MASKED = 0x88, 0x80
 #: State of a TCP connection that neither side has ended (Linux's TCP_ESTABLISHED).
 _ESTABLISHED = 1
+_STATUS = re.compile(rb"HTTP/1\.1 (\d{3})")
 
 
 def head(method: str, path: str, token: str | None = None, **headers: str) -> bytes:
@@ -128,6 +130,14 @@ class Line:
     def ended(self) -> bool:
         """Whether the hub has ended it, also where what came before is still unread."""
         return self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _ESTABLISHED
+
+    def unread(self) -> str:
+        """The status of an answer that came and was not read, such as `http 401`; "" without one."""
+        try:
+            found = _STATUS.match(self._came or self.sock.recv(64, socket.MSG_PEEK))
+        except OSError:
+            return ""
+        return f"http {found[1].decode()}" if found else ""
 
     def close(self) -> None:
         """Hang up."""

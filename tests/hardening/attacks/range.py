@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hardening.attacks.__main__ import NICE
+from hardening.attacks.attacker import NEVER
 from hardening.attacks.catalogue import ATTACKS
 from hardening.attacks.victim import LATE, Sample, Victim, percentile
 from process.hub_process import HubProcess
@@ -28,6 +29,8 @@ TIMES, SECONDS = 10, 0.25
 NEAR, RETURN_SECONDS = 50 << 20, 30.0
 #: Questions that a user's callbacks may be asked in a minute.
 MAX_ASKED = 256
+#: What the attackers' tokens are good for.
+SCOPES = {"all": "fhircast/*.*", "little": "openid fhircast/heartbeat.read", "none": "openid profile"}
 #: Seconds until the attackers are ready, or have stopped.
 _PATIENCE = 60
 _MIB = 1 << 20
@@ -89,7 +92,8 @@ class Result:
         if self.after > self.allowed:
             found.append(f"memory is {self.after // _MIB} MiB, at most {self.allowed // _MIB} MiB are allowed")
         for name, ends in zip(self.names, self.ends, strict=True):
-            if self.seconds >= ATTACKS[name[0]][name[1]].told_after and not any(map(_is_told, ends)):
+            told_after = ATTACKS[name[0]][name[1]].told_after if len(self.names) == 1 else NEVER
+            if self.seconds >= told_after and not any(map(_is_told, ends)):
                 found.append(f"{': '.join(name)}: the attacker was neither told nor closed")
             if ends.get("asked a callback", 0) > MAX_ASKED * max(1.0, self.seconds / 60):
                 found.append(
@@ -167,12 +171,14 @@ class Range:
             await asyncio.sleep(0.1)
         return memory
 
-    def _token(self, user: str, scope: str = "fhircast/*.*", **claims: Any) -> str:
+    def _token(self, user: str, scope: str, **claims: Any) -> str:
         return self._idp.token(user, scope, exp=int(time.time()) + 86400, **claims)
 
     @asynccontextmanager
     async def _victim(self) -> AsyncIterator[Victim]:
-        async with Victim(self.hub.port, [self._token("victim", jti=f"{n}") for n in range(4)]) as victim:
+        async with Victim(
+            self.hub.port, [self._token("victim", SCOPES["all"], jti=f"{n}") for n in range(4)]
+        ) as victim:
             yield victim
 
     @asynccontextmanager
@@ -180,7 +186,7 @@ class Range:
         """The attackers' process, ready; killed behind the block."""
         users = [f"{row}-{variant}".replace(" ", "-") for row, variant in names]
         attackers = [
-            {"attack": name, "user": user, "token": self._token(user), "bare": self._token(user, "openid profile")}
+            {"attack": name, "user": user, "tokens": {each: self._token(user, scope) for each, scope in SCOPES.items()}}
             for name, user in zip(names, users, strict=True)
         ]
         plan = json.dumps({"port": self.hub.port, "attackers": attackers})

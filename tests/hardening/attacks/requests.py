@@ -109,7 +109,7 @@ def cheap(*paths: str) -> Callable[[Attacker], Awaitable[None]]:
         refused = [
             head("GET", topic),
             head("GET", topic, forged),
-            head("GET", topic, attacker.bare),
+            head("GET", topic, attacker.tokens["none"]),
             head("GET", "/nowhere", attacker.token),
             head("GET", topic, attacker.token),
             form_post(path, attacker.token, nothing="x"),

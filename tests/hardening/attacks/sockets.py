@@ -166,6 +166,6 @@ HANDSHAKES = {
     "made-up endpoints": Attack(handshakes(known=False)),
 }
 UNREAD = {
-    "one socket": Attack(unread(1), held=1 << 20),
-    "sixty-four sockets": Attack(unread(64), held=1 << 20),
+    "one socket": Attack(unread(1), held=1 << 20, told_after=30),
+    "sixty-four sockets": Attack(unread(64), held=1 << 20, told_after=30),
 }

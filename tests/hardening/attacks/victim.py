@@ -81,7 +81,7 @@ class Victim:
             samples.append(self._open())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
-                while self._waiting:  # noqa: ASYNC110  # what comes last is known only by waiting
+                while self._waiting or self._posts:  # noqa: ASYNC110  # what comes last is known only by waiting
                     await asyncio.sleep(0.02)
         self._waiting.clear()
         return samples
