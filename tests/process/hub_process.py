@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import httpx
 
+import fhircast_hub
 from auth.issuer_server import JWKS, IssuerServer
 from running import Clock, RunningHub
 from tokens import Idp
@@ -26,6 +27,9 @@ from tokens import Idp
 PATIENCE = 15
 #: What a child process is given of this one's environment: no proxy, nobody's settings.
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "SYSTEMROOT", "TMPDIR")
+
+#: Where this process has the hub from: the child runs the same, whichever checkout is installed.
+_CODE = str(Path(fhircast_hub.__path__[0]).parent)
 
 
 def free_port() -> int:
@@ -42,6 +46,7 @@ def environment(folder: Path, **settings: Any) -> dict[str, str]:
         if value is not None
     }
     inherited = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    inherited["PYTHONPATH"] = _CODE
     return {**inherited, "XDG_RUNTIME_DIR": str(folder), **given}
 
 
