@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from typing import Any
 
@@ -133,6 +134,16 @@ async def test_one_token_is_one_however_it_is_written() -> None:
         ):
             await statuses(hub, 1, Authorization=authorization)
         assert await statuses(hub, 1, **hub.headers(token)) == [429]
+
+
+@pytest.mark.req("RAT-1")
+async def test_a_jwt_is_one_whatever_its_header_begins_with() -> None:
+    """Behind the brace of a header there may be white space."""
+    async with running_hub(rate_limit_token=1) as hub:
+        for header in ('{ "alg":"ES256"}', '{\n"alg":"ES256"}', '{\r\n "alg":"ES256"}', '{"alg":"ES256"}'):
+            signed = f"{base64.urlsafe_b64encode(header.encode()).decode().rstrip('=')}.e30"
+            for signature, status in {"AAAA": 401, "AAAB": 429}.items():
+                assert await statuses(hub, 1, Authorization=f"Bearer {signed}.{signature}") == [status]
 
 
 @pytest.mark.req("RAT-1")

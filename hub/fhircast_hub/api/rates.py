@@ -21,6 +21,8 @@ from fhircast_hub.ports import Clock
 #: Buckets held at a time, of tokens and addresses each; the one not used for longest goes, and is full when it comes back.
 MAX_BUCKETS = 100_000
 _MINUTE = 60.0
+#: How base64 of a text that begins with { begins.
+_BRACE = ("ew", "ex", "ey", "ez")
 
 
 class Buckets:
@@ -96,4 +98,5 @@ def _bearer(authorization: str) -> bytes:
     """What counts as one token, however scheme and spaces are written: of a JWT what is signed, for signatures can be spelt anew."""
     token = authorization.partition(" ")[2].strip()
     signed = token.rpartition(".")[0]
-    return (signed if token.startswith("eyJ") and signed.count(".") == 1 else token).encode(errors="replace")
+    is_jwt = token[:2] in _BRACE and signed.count(".") == 1
+    return (signed if is_jwt else token).encode(errors="replace")
