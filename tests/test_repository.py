@@ -35,12 +35,13 @@ MAY_SEE: dict[str, set[str]] = {
     "auth": {"core", "ports"},
     "setting_types": set(),
     "proxies": set(),
+    "addresses": set(),
     "audit": {"core"},
     "revocation": {"core", "ports", "service"},
     "settings": {"core", "setting_types"},
     "telemetry": {"core", "ports"},
-    "api": {"core", "ports", "service", "endpoints", "legacy"},
-    "ws": {"core", "ports", "service", "following", "endpoints", "legacy"},
+    "api": {"core", "ports", "service", "endpoints", "legacy", "addresses"},
+    "ws": {"core", "ports", "service", "following", "endpoints", "legacy", "addresses"},
     "webhook": {"core", "ports", "service"},
 }
 # Those that put it together: `local` sees what needs no server; the others see all that stands before them.

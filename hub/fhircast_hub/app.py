@@ -19,6 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from fhircast_hub.addresses import Addresses
 from fhircast_hub.api.http import Receive, Scope, Send
 from fhircast_hub.api.hub import HubApi
 from fhircast_hub.api.log import RequestLog
@@ -50,6 +51,7 @@ from fhircast_hub.webhook.secrets import Sealer
 from fhircast_hub.ws.legacy import LegacySocket
 from fhircast_hub.ws.registry import Registry
 from fhircast_hub.ws.socket import HubSocket, SocketContext
+from fhircast_hub.ws.trail import Handshakes
 
 _log = structlog.get_logger()
 #: Hosts that are asked directly, whatever proxy the environment names.
@@ -77,6 +79,7 @@ class Hub:
         usage = Usage(settings.max_subscriptions_per_user, settings.max_topics_per_user)
         self.metrics = Metrics()
         self._client = httpx.AsyncClient(transport=ProxiedTransport(_LOOPBACK))
+        self._addresses = Addresses(settings.trusted_proxies)
         self.audit = Auditor(make_sink(settings.audit, self._client), settings.public_url)
         self.service = Service(_store(settings), clock, RandomIds(), settings.rules(), usage, hashed, self.audit.record)
         deliveries = Deliveries(Policy(settings.ack_policy), settings.ack_timeout)
@@ -123,7 +126,6 @@ class Hub:
         self.rates = Rates(settings.rate_limit_token, settings.rate_limit_address, clock)
         self._limited_api = RateLimit(self._api, self.rates)
         self._limited_root = RateLimit(self.root, self.rates)
-        self.trusted_proxies = settings.trusted_proxies
         origins = settings.cors_origins
         self._api_of_browsers = _shared_with(origins, self._limited_api, ["GET", "POST", "OPTIONS"])
         # Pages show who takes part; sessions are begun and ended by servers.
@@ -140,7 +142,9 @@ class Hub:
             queue_bytes=settings.queue_bytes,
             queue_messages=settings.queue_messages,
             ping_seconds=settings.ping_seconds,
+            handshakes=Handshakes(self.audit.record, self._addresses.of),
         )
+        self.metrics.audit_lost = lambda: self.audit.lost
         self.metrics.queued_posts = self._webhooks.queued
         self.metrics.sessions = lambda: usage.topics
         self.metrics.subscriptions = lambda: usage.subscriptions
@@ -158,6 +162,9 @@ class Hub:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         else:
+            if client := scope.get("client"):
+                forwarded = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
+                scope["client"] = (self._addresses.of(str(client[0]), forwarded), client[1])
             await self._http(scope, receive, send)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -33,6 +33,7 @@ from fhircast_hub.telemetry import Metrics
 from fhircast_hub.usage import Usage
 from fhircast_hub.ws.registry import Registry
 from fhircast_hub.ws.socket import HubSocket, SocketContext
+from fhircast_hub.ws.trail import Handshakes
 
 #: The defaults of the settings that are no rules of the core. tests/test_local.py compares them.
 ACK_POLICY = Policy.LENIENT
@@ -79,6 +80,7 @@ class LocalHub:
             queue_bytes=QUEUE_BYTES,
             queue_messages=QUEUE_MESSAGES,
             ping_seconds=PING_SECONDS,
+            handshakes=Handshakes(lambda entry: None, lambda peer, forwarded: peer),
             log=_WARNINGS,
         )
         self._connections: set[HubSocket] = set()

@@ -112,9 +112,7 @@ def make_server(hub: Hub, tls: Tls | None = None) -> Server:
         access_log=False,  # its lines would hold endpoints
         log_config=None,
         server_header=False,
-        # X-Forwarded-* count only from these, and only for who asks, never for where the hub is (SUB-1).
-        proxy_headers=bool(hub.trusted_proxies),
-        forwarded_allow_ips=list(hub.trusted_proxies),
+        proxy_headers=False,  # see addresses.py; nothing a request says counts for where the hub is (SUB-1)
         ssl_certfile=tls.certificate if tls else None,
         ssl_keyfile=tls.key if tls else None,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,

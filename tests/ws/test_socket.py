@@ -370,6 +370,8 @@ class Stuck:
         self.held_back = 0
         self.aborted = False
 
+    def get_extra_info(self, name: str) -> None: ...
+
     def set_write_buffer_limits(self, high: int) -> None: ...
 
     def get_write_buffer_size(self) -> int:

@@ -5,12 +5,12 @@ A bucket that fills evenly: a burst of a minute's worth is taken, and then as ma
 
 from __future__ import annotations
 
-import ipaddress
 import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from hashlib import blake2b
 
+from fhircast_hub.addresses import place
 from fhircast_hub.api.errors import to_response
 from fhircast_hub.api.http import Headers, Receive, Scope, Send, respond
 from fhircast_hub.api.log import FIELDS, TRAIL
@@ -55,7 +55,7 @@ class Rates:
         """0 for a request that may pass; else the seconds until one may."""
         now = self._clock()
         client = scope.get("client")
-        wait = self._addresses.take(_place(str(client[0])), now) if self._addresses and client else 0.0
+        wait = self._addresses.take(place(str(client[0])), now) if self._addresses and client else 0.0
         if wait:
             return wait
         if self._tokens and (token := headers.get(b"authorization")):
@@ -81,17 +81,6 @@ class RateLimit:
         scope[FIELDS]["reason"] = type(error).__name__
         scope[TRAIL].act = Act.OTHER
         await respond(send, to_response(error, headers))
-
-
-def _place(address: str) -> bytes:
-    """What counts as one address: of IPv6 the 64 bits that name a network, for a client has the others to choose from."""
-    if ":" in address:
-        try:
-            parsed = ipaddress.IPv6Address(address.partition("%")[0])
-        except ValueError:
-            return address.encode()
-        return parsed.ipv4_mapped.exploded.encode() if parsed.ipv4_mapped else parsed.packed[:8]
-    return address.encode()
 
 
 def _bearer(authorization: str) -> bytes:

@@ -24,11 +24,13 @@ from fhircast_hub.core.commands import Disconnected
 from fhircast_hub.core.effects import ABNORMAL, GOING_AWAY, POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER, Notice
 from fhircast_hub.core.errors import HubError, NotFound
 from fhircast_hub.core.principal import SessionKey
+from fhircast_hub.core.session import Subscription
 from fhircast_hub.following import Following
 from fhircast_hub.ports import Clock, Log
 from fhircast_hub.service import REQUEST_ID, Service
 from fhircast_hub.ws.frames import end_of_frame, payload
 from fhircast_hub.ws.registry import Counters, Registry
+from fhircast_hub.ws.trail import Handshakes
 
 #: Bytes in a client's frame (SYN-15): an acknowledgement takes a hundred, and a long reason may come with it.
 MAX_FRAME = 65536
@@ -69,6 +71,7 @@ class SocketContext:
         queue_bytes: int,
         queue_messages: int,
         ping_seconds: float,
+        handshakes: Handshakes,
         log: Log = _log,
     ) -> None:
         self.service = service
@@ -82,6 +85,7 @@ class SocketContext:
         self.queue_bytes = queue_bytes
         self.queue_messages = queue_messages
         self.ping_seconds = ping_seconds
+        self.handshakes = handshakes
         self.log = log
 
 
@@ -223,11 +227,16 @@ class HubSocket(asyncio.Protocol):
         """Accept the handshake, or refuse it (SUB-11). By then the confirmation and the replay wait in the queue."""
         REQUEST_ID.set(self._request_id)
         response = self._protocol.accept(request)
+        subscription: Subscription | None = None
         if response.status_code == _SWITCHING_PROTOCOLS:
             try:
-                self._session = await self._subscription(request.path)
+                key, subscription = await self._subscription(request.path)
+                self._session = key, subscription.sid
             except HubError as error:
                 response = self._protocol.reject(error.status, f"{error}\n")
+        address = self._context.handshakes.address(request, self._transport)
+        topic = self._context.hashed(self._session[0].topic) if self._session else ""
+        self._context.handshakes.record(self._context.clock(), address, response.status_code, topic, subscription)
         if self._lost:
             self._disconnected()
             return
@@ -250,11 +259,11 @@ class HubSocket(asyncio.Protocol):
             self._context.log.error("socket failed", request_id=self._request_id, exc_info=error)
             self._transport.abort()
 
-    async def _subscription(self, path: str) -> tuple[SessionKey, str]:
+    async def _subscription(self, path: str) -> tuple[SessionKey, Subscription]:
         sid = self._context.resolve(path)
         if sid is None:
             raise NotFound("there is no such endpoint")
-        return await self._context.following.connected(sid, self._name), sid
+        return await self._context.following.connected(sid, self._name)
 
     def _disconnected(self) -> None:
         if self._session is not None:
