@@ -377,7 +377,8 @@ async def test_http_to_a_public_address_is_refused(
 async def test_a_public_address_at_another_port_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """400 that names the port; also where the name cannot be resolved now, for no network is allowed."""
     async with running_hub() as hub:
-        Names(monkeypatch, **{"app.example": [["8.8.8.8"]], "later.example": [[]]})
+        addresses: dict[str, list[list[str]]] = {"app.example": [["8.8.8.8"]], "later.example": [[]]}
+        Names(monkeypatch, **addresses)
         for name in ("app.example", "later.example", "8.8.8.8"):
             for port in (22, 80, 444, 8080, 9200):
                 refused = await ask(hub, f"https://{name}:{port}/")
