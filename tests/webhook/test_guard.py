@@ -566,3 +566,18 @@ async def test_an_ipv6_address_is_in_brackets_in_the_host_header() -> None:
         port = server.sockets[0].getsockname()[1]
         assert (await posting.request("GET", f"http://[::1]:{port}/", 5.0)).status == 200
     assert f"Host: [::1]:{port}\r\n".encode() in heads[0]
+
+
+@pytest.mark.req("WHK-14")
+@pytest.mark.parametrize(
+    ("spellings", "name"),
+    [
+        (["8.8.8.8", "8.8.2056", "0x08080808", "010.8.8.8", "::ffff:8.8.8.8", "64:ff9b::808:808"], "8.8.8.8"),
+        (["2001:4860::1", "2001:4860:0:0::0001"], "2001:4860::1"),
+        (["app.example", "APP.Example", "app.example."], "app.example"),
+        (["a" * 70 + ".example"], "a" * 70 + ".example"),
+    ],
+)
+def test_a_host_has_one_name_however_it_is_spelled(spellings: list[str], name: str) -> None:
+    """Else one host could be asked many questions at once."""
+    assert {resolver.one_name(spelling) for spelling in spellings} == {name}
