@@ -18,7 +18,7 @@ PYTEST = $(RUN) -m pytest --junitxml=$(CHECKS)/$@.xml
 
 .NOTPARALLEL: # `make test` itself knows what may run beside what
 .PHONY: help build-venv demo test test-demo test-others test-some lint types javascript pictures requirements \
-  requirements-check simulate attack fuzz-clients lowest bench fresh clean
+  requirements-check simulate attack fuzz-clients lowest hashes bench fresh clean
 
 help:
 	@echo 'make demo          an EHR, two viewers, a chart and a report, in step in your browser, until Ctrl-C'
@@ -32,6 +32,7 @@ help:
 	@echo 'make attack        one user against a hub, an attack a minute, and how another user fares: SECONDS=5, ARGS="--only frames"'
 	@echo 'make fuzz-clients  random sequences to the client engines of both languages, which must not differ: N=2000 of them'
 	@echo 'make lowest        the tests of the Python clients, with the oldest packages that these promise to work with'
+	@echo 'make hashes        writes requirements/*.txt, the versions and hashes of all that the image is made of'
 	@echo 'make bench         the hub beside a bare uvicorn and a bare node; ARGS=--quick for a short look'
 	@echo 'make fresh         make demo and make test in a Debian made for it, as root; SUITES="bookworm trixie"'
 	@echo 'make build-venv    only makes $(VENV)'
@@ -119,6 +120,9 @@ fuzz-clients: $(TESTING)
 
 lowest: $(TESTING)
 	@$(RUN) -m tools.lowest
+
+hashes: $(TESTING)
+	@$(RUN) -m tools.hashes
 
 bench: needs-bench $(TESTING)
 	@$(MAKE) --quiet --no-print-directory -C tests/bench/loadgen loadgen

@@ -446,3 +446,5 @@ def test_by_default_no_network_is_open_to_webhooks() -> None:
     """None of ours, and http to none."""
     assert Settings().webhook_networks == ()
     assert from_env(WEBHOOK_ALLOWED_NETWORKS=["10.1.0.0/16"]).webhook_networks == (ip_network("10.1.0.0/16"),)
+    assert Settings().no_webhook_networks == ()
+    assert from_env(WEBHOOK_FORBIDDEN_NETWORKS=["8.8.0.0/16"]).no_webhook_networks == (ip_network("8.8.0.0/16"),)

@@ -53,6 +53,7 @@ export async function beginLogin(login) {
     key,
     clientId,
     issuer: found.issuer,
+    saysIssuer: found.authorization_response_iss_parameter_supported === true,
     tokens: found.token_endpoint,
     ending: found.end_session_endpoint,
     nonce,
@@ -98,8 +99,7 @@ export async function finishLogin() {
   history.replaceState(null, "", location.pathname);
   const pending = JSON.parse(sessionStorage.getItem(PENDING + state) ?? "null");
   sessionStorage.removeItem(PENDING + state);
-  // RFC 9207: with two login servers, an answer must come from the one that was asked
-  if (!pending || (query.get("iss") ?? pending.issuer) !== pending.issuer) throw new LoginError(t("login.unknown"));
+  if (!pending || !isFrom(pending, query.get("iss"))) throw new LoginError(t("login.unknown"));
   if (query.has("error")) {
     throw new LoginError(t("login.refused", { why: query.get("error_description") ?? query.get("error") }));
   }
@@ -114,6 +114,16 @@ export async function finishLogin() {
   sessionStorage.removeItem(ASK);
   // the HPR number, which names the user at the second login, stands in the access token alone
   keep(kept({ ...pending, claims: { ...claimsOf(answer.access_token), ...claims } }, answer));
+}
+
+/**
+ * With two login servers, an answer must come from the one that was asked: "clients MUST reject authorization responses
+ * without the iss parameter from authorization servers which do support the parameter" (RFC 9207, 2.4).
+ * @param {{issuer: string, saysIssuer: boolean}} pending
+ * @param {string|null} iss
+ */
+function isFrom({ issuer, saysIssuer }, iss) {
+  return iss === null ? !saysIssuer : iss === issuer;
 }
 
 /** Forget all tokens of this window. */

@@ -158,6 +158,7 @@ class Hub:
         )
         self.metrics.audit_lost = lambda: self.audit.lost
         self.metrics.queued_posts = self._webhooks.queued
+        self.metrics.questions = self._webhooks.questions
         self.metrics.sessions = lambda: usage.topics
         self.metrics.subscriptions = lambda: usage.subscriptions
         self.metrics.sockets = lambda: len(self.registry)
@@ -165,7 +166,8 @@ class Hub:
         self.metrics.queued_bytes = lambda: self.registry.queued()[1]
 
     def _callbacks(self, settings: Settings, hashed: KeyedHash) -> Webhooks:
-        guard = Guard(settings.webhook_networks, allow_insecure=settings.allow_insecure)
+        allowed, forbidden = settings.webhook_networks, settings.no_webhook_networks
+        guard = Guard(allowed, allow_insecure=settings.allow_insecure, forbidden=forbidden)
         client = Client(guard, http2=find_spec("h2") is not None)
         sealer = Sealer(settings.secret_key.get_secret_value() if settings.secret_key else None)
         return Webhooks(self.service, guard, client, sealer, settings.ack_timeout, self.metrics, hashed)

@@ -116,6 +116,7 @@ class Settings(BaseSettings):
     cors_origins: Origins = ("*",)
     webhooks: Switch = True
     webhook_allowed_networks: Networks = ()
+    webhook_forbidden_networks: Networks = ()
     secret_key: SecretKey | None = None
     derive_opens: Switch = True
     derive_closes: Switch = True
@@ -186,6 +187,11 @@ class Settings(BaseSettings):
         """Where callbacks may be beside the public internet."""
         return tuple(map(ip_network, self.webhook_allowed_networks))
 
+    @property
+    def no_webhook_networks(self) -> tuple[Network, ...]:
+        """Where callbacks may not be, public or not."""
+        return tuple(map(ip_network, self.webhook_forbidden_networks))
+
     def rules(self) -> Rules:
         """The settings that the core's decisions depend on."""
         return Rules(
@@ -220,7 +226,9 @@ class Settings(BaseSettings):
 #: The full names, and the field of each.
 NAMES = {PREFIX + field.upper(): field for field in Settings.model_fields}
 #: Settings that are JSON in the environment.
-LISTS = frozenset({"issuers", "cors_origins", "webhook_allowed_networks", "trusted_proxies"})
+LISTS = frozenset(
+    {"issuers", "cors_origins", "webhook_allowed_networks", "webhook_forbidden_networks", "trusted_proxies"}
+)
 
 
 def _check_issuers(issuers: tuple[IssuerSettings, ...]) -> None:

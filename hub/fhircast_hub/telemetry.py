@@ -246,6 +246,11 @@ COUNTERS = (
     ("unanswered", "fhircast_unanswered", "Times that a subscriber did not acknowledge what it was told"),
     ("posts", "fhircast_posts", "Events that callbacks answered, or failed to in time"),
     ("posts_failed", "fhircast_posts_failed", "Those of them that were not answered by 2xx"),
+    (
+        "callbacks_refused",
+        "fhircast_callbacks_refused",
+        "Subscriptions refused because their user brought many new callbacks",
+    ),
     ("sockets_opened", "fhircast_sockets_opened", "WebSocket handshakes that were asked for"),
     ("sockets_closed", "fhircast_sockets_closed", "WebSockets ended, by whomever"),
     ("slow_readers_closed", "fhircast_slow_readers_closed", "WebSockets closed because their queue was full"),
@@ -258,6 +263,7 @@ GAUGES = (
     ("sockets", "fhircast_sockets", "Open WebSockets"),
     ("queued_messages", "fhircast_queue_messages", "Frames waiting for a socket to take them"),
     ("queued_posts", "fhircast_queue_posts", "Events waiting for callbacks"),
+    ("questions", "fhircast_callback_questions", "Callbacks that are being asked whether they want to be subscribed"),
     ("queued_bytes", "fhircast_queue_bytes", "Bytes of the frames that wait"),
 )
 #: Upper bounds in seconds, each about twice the one before; a person notices nothing below the middle.
@@ -306,6 +312,7 @@ class Metrics(Collector):
         self.unanswered = 0
         self.posts = 0
         self.posts_failed = 0
+        self.callbacks_refused = 0
         self.sockets_opened = 0
         self.sockets_closed = 0
         self.slow_readers_closed = 0
@@ -319,6 +326,7 @@ class Metrics(Collector):
         self.sockets: Gauge = int
         self.queued_messages: Gauge = int
         self.queued_posts: Gauge = int
+        self.questions: Gauge = int
         self.queued_bytes: Gauge = int
         self._registry = CollectorRegistry()
         self._registry.register(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fhircast_hub.core.callbacks import place_of
 from fhircast_hub.core.errors import TooMany
 from fhircast_hub.core.principal import CLAIMED, Application, SessionKey
 from fhircast_hub.core.session import Session, Subscription
@@ -56,6 +57,12 @@ class Usage:
             raise TooMany(f"this user has {len(owned)} subscriptions, as many as one may have", retry_after=RETRY_AFTER)
         sid = min(absent, key=lambda subscription: subscription.since).sid
         return self._sessions[sid], sid
+
+    def has_agreed(self, realm: str, application: Application, place: str) -> bool:
+        """Whether a callback of this application at this place (core.callbacks.place_of) was verified, and its lease runs (WHK-13)."""
+        owned = self._subscriptions.get((realm, application.subscriber), {}).values()
+        verified = (each for each in owned if each.callback and not each.fresh and each.application == application)
+        return any(place_of(each.callback) == place for each in verified)
 
     def follow(self, key: SessionKey, before: Session | None, after: Session | None) -> None:
         """A session changed from `before` to `after`."""

@@ -111,12 +111,12 @@ def test_a_session_that_is_ended_is_gone() -> None:
     chart = world.join("chart", PATIENT)
     world.subscribe("late", PATIENT)
     world.subscribe("hook", PATIENT, callback="https://viewer.example/hook")
-    world.publish("Patient-open", patient("p1"))
+    world.do(Connected("hook", "hook-hook"))
     world.news("chart")
     assert world.session is not None
     hook = world.session.subscriptions["hook"]
     world.do(EndSession("it is over"))
-    assert world.hooked[-1] == Drop(KEY, "hook", frozenset(), hook.callback, hook.events, "it is over")
+    assert world.hooked[-1] == Drop(KEY, "hook", frozenset(), hook.callback, hook.events, "it is over", hook.subscriber)
     assert not world.alive()
     (denied,) = world.read("chart")
     assert (denied["hub.mode"], denied["hub.reason"]) == ("denied", "it is over")

@@ -65,6 +65,7 @@ async def test_discovery_names_what_there_is(server: AuthServer, user: User) -> 
         found = (await user.http.get(f"/.well-known/{name}", headers={"Origin": "https://app.example"})).json()
         assert found["issuer"] == server.issuer
         assert found["code_challenge_methods_supported"] == ["S256"]
+        assert found["authorization_response_iss_parameter_supported"] is True
         assert {"launch-ehr", "launch-standalone", "client-public", "sso-openid-connect"} <= {*found["capabilities"]}
     jwks = await user.http.get(found["jwks_uri"], headers={"Origin": "https://app.example"})
     (key,) = jwks.json()["keys"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -146,6 +147,28 @@ def test_compose_runs_the_same() -> None:
     assert hub["ports"] == [f"127.0.0.1:{min(PORTS.values())}-{max(PORTS.values())}:{min(PORTS.values())}-{max(PORTS.values())}"]  # fmt: skip
     assert sorted(PORTS.values()) == list(range(min(PORTS.values()), max(PORTS.values()) + 1))
     assert demo["network_mode"] == "service:hub"
+
+
+@pytest.mark.req("OPS-6")
+def test_composed_services_may_do_no_more_than_they_need() -> None:
+    """They write to /tmp and their volumes alone, and have no privilege of root's, nor a way to one."""
+    for name, service in composed().items():
+        rights = {key: service[key] for key in ("read_only", "tmpfs", "cap_drop", "security_opt")}
+        expected = {"read_only": True, "tmpfs": ["/tmp"], "cap_drop": ["ALL"]}
+        assert rights == {**expected, "security_opt": ["no-new-privileges:true"]}, name
+        assert not service.keys() & {"privileged", "cap_add", "user", "pid", "ipc", "devices", "volumes"}, name
+
+
+@pytest.mark.req("OPS-6")
+def test_the_image_is_made_of_what_has_a_hash() -> None:
+    """Each pip either demands hashes or reaches no index; both stages begin with the image that the builder may pin by digest."""
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    commands = re.findall(r"\bpip(?: --python \S+)? (?:install|wheel|download) .*", dockerfile)
+    assert len(commands) == 5
+    assert all(" --require-hashes " in each or " --no-index " in each for each in commands)
+    outside = {line.split()[1] for line in dockerfile.splitlines() if line.startswith("FROM ")} - {"builder"}
+    assert outside == {"${PYTHON_IMAGE}"}
+    assert re.search(r"^ARG PYTHON_IMAGE=python:3[.]11-slim$", dockerfile, re.MULTILINE)
 
 
 def test_the_image_has_what_compose_builds() -> None:

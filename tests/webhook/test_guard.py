@@ -16,7 +16,7 @@ import httpcore
 import pytest
 
 from certificates import make_certificate
-from fhircast_hub.webhook import resolver
+from fhircast_hub.webhook import guard, resolver
 from fhircast_hub.webhook.client import Client
 from fhircast_hub.webhook.guard import ForbiddenAddress, Guard, GuardedBackend
 from running import event, running_hub, until
@@ -109,10 +109,12 @@ class Names:
 
 
 @contextlib.asynccontextmanager
-async def client(networks: Iterable[str] = (), *, allow_insecure: bool = False) -> AsyncIterator[Client]:
+async def client(
+    networks: Iterable[str] = (), *, allow_insecure: bool = False, forbidden: Iterable[str] = ()
+) -> AsyncIterator[Client]:
     """What posts to callbacks, without a hub."""
-    guard = Guard([ipaddress.ip_network(network) for network in networks], allow_insecure=allow_insecure)
-    made = Client(guard, http2=False)
+    allowed, none = ([ipaddress.ip_network(network) for network in given] for given in (networks, forbidden))
+    made = Client(Guard(allowed, allow_insecure=allow_insecure, forbidden=none), http2=False)
     try:
         yield made
     finally:
@@ -139,19 +141,19 @@ async def test_no_spelling_of_a_forbidden_address_is_taken() -> None:
 @pytest.mark.req("SEC-5")
 async def test_no_spelling_of_a_forbidden_address_is_connected_to() -> None:
     """Should one get that far."""
-    async with client() as posting:
+    async with client(allow_insecure=True) as posting:
         for host in SPELLINGS:
             for scheme in ("http", "https"):
-                with pytest.raises(ForbiddenAddress):
-                    await posting.request("POST", f"{scheme}://{host}:9/", 2.0)
+                with pytest.raises(ForbiddenAddress, match="not public"):
+                    await posting.request("POST", f"{scheme}://{host}/", 2.0)
 
 
 @pytest.mark.req("SEC-5", "WHK-10")
 async def test_what_only_some_resolvers_understand_is_refused_or_not_connected_to() -> None:
     """What this one does not understand is taken, as any name that cannot be resolved now, and leads nowhere."""
-    async with CallbackServer() as server, running_hub() as hub, client() as posting:
+    async with CallbackServer() as server, running_hub() as hub, client(["192.0.2.1"]) as posting:
         for host in ODD:
-            assert (await ask(hub, f"https://{host}:{server.port}/x")).status_code in (202, 400), host
+            assert (await ask(hub, f"https://{host}/x")).status_code in (202, 400), host
             with contextlib.suppress(ForbiddenAddress):
                 assert (await posting.request("GET", f"http://{host}:{server.port}/x", 2.0)).status == 0, host
         assert server._connections == 0
@@ -203,6 +205,7 @@ async def test_a_network_that_is_allowed_is_so_in_any_spelling(host: str) -> Non
 async def test_a_name_that_changes_its_address_is_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Public when it is checked, private when it is connected to: nobody is asked, and the subscription is gone."""
     async with CallbackServer() as server, running_hub() as hub:
+        monkeypatch.setattr(guard, "SECURE_PORTS", (443, server.port))
         names = Names(monkeypatch, **{"rebinding.example": [["8.8.8.8"], ["127.0.0.1"]]})
         assert (await ask(hub, f"https://rebinding.example:{server.port}/callback")).status_code == 202
         await until(lambda: not hub.hub.service.usage.subscriptions)
@@ -249,6 +252,7 @@ async def test_a_name_that_cannot_be_resolved_is_taken_and_checked_later(
     """202: it may be a bad moment; where it then leads to a forbidden address, nobody is asked."""
     monkeypatch.setattr("fhircast_hub.webhook.channel.FIRST_WAIT", 0.001)
     async with CallbackServer() as server, running_hub() as hub:
+        monkeypatch.setattr(guard, "SECURE_PORTS", (443, server.port))
         Names(monkeypatch, **{"app.example": answers})
         assert (await ask(hub, f"https://app.example:{server.port}/callback")).status_code == 202
         await until(lambda: not hub.hub.service.usage.subscriptions)
@@ -274,7 +278,7 @@ async def test_a_name_that_takes_long_to_resolve_holds_up_nobody(monkeypatch: py
 @pytest.mark.req("WHK-7")
 async def test_silent_names_are_asked_so_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each on one thread, however many wait for it; the others wait, but for those whose names were found before."""
-    monkeypatch.setattr(resolver, "AT_ONCE", 4)
+    monkeypatch.setattr(resolver, "AT_ONCE", 20)  # of which one user has four
     resolving = resolver.Resolver()
     Names(monkeypatch, **{"app.example": [["8.8.8.8"]], "new.example": [["8.8.8.8"]]})
     assert await resolving.addresses("app.example", 443) == ["8.8.8.8"]
@@ -369,6 +373,94 @@ async def test_http_to_a_public_address_is_refused(
         assert (await ask(hub, "https://inside.example/")).status_code == 400
 
 
+@pytest.mark.req("WHK-10", "SEC-5")
+async def test_a_public_address_at_another_port_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """400 that names the port; also where the name cannot be resolved now, for no network is allowed."""
+    async with running_hub() as hub:
+        addresses: dict[str, list[list[str]]] = {"app.example": [["8.8.8.8"]], "later.example": [[]]}
+        Names(monkeypatch, **addresses)
+        for name in ("app.example", "later.example", "8.8.8.8"):
+            for port in (22, 80, 444, 8080, 9200):
+                refused = await ask(hub, f"https://{name}:{port}/")
+                assert refused.status_code == 400, (name, port)
+                assert f"got port {port} and not 443 or 8443, outside FHIRCAST_WEBHOOK" in refused.text
+
+
+@pytest.mark.req("WHK-10", "SEC-5")
+@pytest.mark.parametrize("networks", [(), ("192.0.2.0/24",)], ids=["none allowed", "another allowed"])
+@pytest.mark.parametrize("insecure", [False, True])
+async def test_public_addresses_are_asked_at_the_ports_of_their_scheme(
+    insecure: bool, networks: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """443 and 8443 by https; 80 and 8080 by http, with ALLOW_INSECURE alone."""
+    Names(monkeypatch, **{"app.example": [["8.8.8.8"]]})
+    guarding = Guard([ipaddress.ip_network(network) for network in networks], allow_insecure=insecure)
+    open_: dict[bool, list[int]] = {True: [], False: []}
+    for secure, ports in open_.items():
+        for port in (1, 22, 80, 443, 444, 8080, 8443, 65535):
+            with contextlib.suppress(ForbiddenAddress):
+                assert await guarding.addresses("app.example", port, secure=secure) == ["8.8.8.8"]
+                ports.append(port)
+    assert open_ == {True: [443, 8443], False: [80, 8080] if insecure else []}
+
+
+@pytest.mark.req("WHK-10", "SEC-5")
+async def test_other_ports_are_not_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Should one get that far; a network that is allowed is so at any port, though others are not."""
+    async with CallbackServer() as server, client(["127.0.0.1"]) as posting:
+        Names(monkeypatch, **{"app.example": [["8.8.8.8"]]})
+        with pytest.raises(ForbiddenAddress, match="port 25"):
+            await posting.request("POST", "https://app.example:25/", 2.0)
+        assert (await posting.request("POST", server.url(), 2.0)).status == 200
+
+
+# --- networks that are forbidden ---
+
+
+@pytest.mark.req("WHK-10", "SEC-5")
+@pytest.mark.parametrize("network", ["8.8.0.0/16", "::ffff:8.8.0.0/112", "64:ff9b::808:0/112"])
+async def test_a_forbidden_network_is_so_in_any_spelling(network: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hospital's inside may have public addresses: 400, naming the setting, by whichever version of IP."""
+    async with running_hub(webhook_forbidden_networks=[network]) as hub:
+        Names(monkeypatch, **{"app.example": [["1.1.1.1", "8.8.8.8"]]})
+        for host in ("8.8.8.8", "8.8.2056", "0x08080808", "[::ffff:8.8.8.8]", "[64:ff9b::808:808]", "app.example"):
+            refused = await ask(hub, f"https://{host}/")
+            assert refused.status_code == 400, host
+            assert "FHIRCAST_WEBHOOK_FORBIDDEN_NETWORKS" in refused.text
+            assert "8.8" not in refused.text
+
+
+@pytest.mark.req("SEC-5")
+async def test_a_forbidden_network_is_not_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Should one get that far: the name had another address before."""
+    async with client(forbidden=["8.8.0.0/16"]) as posting:
+        Names(monkeypatch, **{"app.example": [["8.8.8.8"]]})
+        with pytest.raises(ForbiddenAddress, match="FORBIDDEN_NETWORKS"):
+            await posting.request("POST", "https://app.example/", 2.0)
+
+
+@pytest.mark.req("SEC-5", "WHK-10")
+@pytest.mark.parametrize(
+    ("allowed", "forbidden", "status"),
+    [
+        (["127.0.0.0/8"], ["127.0.0.1/32"], 0),
+        (["127.0.0.1/32"], ["127.0.0.0/8"], 200),
+        (["127.0.0.0/8"], ["127.0.0.0/8"], 0),
+        (["127.0.0.0/8"], ["::ffff:127.0.0.1/128"], 0),
+        (["::ffff:127.0.0.1/128"], ["127.0.0.0/8"], 200),
+        (["127.0.0.0/8"], ["128.0.0.0/8", "::/0"], 200),
+    ],
+)
+async def test_of_two_networks_the_narrower_counts(allowed: list[str], forbidden: list[str], status: int) -> None:
+    """Of two that are the same, the forbidden one."""
+    async with CallbackServer() as server, client(allowed, forbidden=forbidden) as posting:
+        try:
+            answer = (await posting.request("POST", server.url(), 2.0)).status
+        except ForbiddenAddress:
+            answer = 0
+        assert (answer, server._connections) == (status, bool(status))
+
+
 @pytest.mark.req("WHK-7", "WHK-8")
 async def test_connections_that_are_kept_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of the callbacks that were asked last; who subscribes ever new ones leaves the hub its files."""
@@ -376,7 +468,7 @@ async def test_connections_that_are_kept_have_an_end(monkeypatch: pytest.MonkeyP
     async with CallbackServer() as server, client(LOOPBACK) as posting:
         for path in ("/1", "/2", "/3", "/4", "/5", "/5"):
             assert (await posting.request("POST", server.url(path), 5.0)).status == 200
-        assert list(posting._pools) == [server.url(path) for path in ("/4", "/5")]
+        assert [callback for _, callback in posting._pools] == [server.url(path) for path in ("/4", "/5")]
         assert server._connections == 5
 
 
@@ -474,3 +566,18 @@ async def test_an_ipv6_address_is_in_brackets_in_the_host_header() -> None:
         port = server.sockets[0].getsockname()[1]
         assert (await posting.request("GET", f"http://[::1]:{port}/", 5.0)).status == 200
     assert f"Host: [::1]:{port}\r\n".encode() in heads[0]
+
+
+@pytest.mark.req("WHK-14")
+@pytest.mark.parametrize(
+    ("spellings", "name"),
+    [
+        (["8.8.8.8", "8.8.2056", "0x08080808", "010.8.8.8", "::ffff:8.8.8.8", "64:ff9b::808:808"], "8.8.8.8"),
+        (["2001:4860::1", "2001:4860:0:0::0001"], "2001:4860::1"),
+        (["app.example", "APP.Example", "app.example."], "app.example"),
+        (["a" * 70 + ".example"], "a" * 70 + ".example"),
+    ],
+)
+def test_a_host_has_one_name_however_it_is_spelled(spellings: list[str], name: str) -> None:
+    """Else one host could be asked many questions at once."""
+    assert {resolver.one_name(spelling) for spelling in spellings} == {name}

@@ -82,8 +82,8 @@ class Counters(Protocol):
 class Callbacks(Protocol):
     """What there is to be known of a webhook's callback."""
 
-    async def check(self, callback: str) -> None:
-        """Raise BadRequest if it may not be posted to."""
+    async def check(self, callback: str, principal: Principal) -> None:
+        """Raise BadRequest if it may not be posted to, TooMany if `principal` brings too many."""
         ...
 
     def seal(self, secret: str | None) -> bytes:
@@ -307,7 +307,7 @@ class HubApi:
         if form.subscribe:
             if self._callbacks is None:
                 raise BadRequest("hub.channel.type: expected websocket, got webhook, which this hub does not serve")
-            await self._callbacks.check(callback)
+            await self._callbacks.check(callback, principal)
             sid, secret = secrets.token_hex(16), self._callbacks.seal(form.secret)
             asked = Subscribe(principal, key.topic, sid, form.events, form.lease, form.name or "", callback, secret)
             await self._service.subscribe(key, asked)

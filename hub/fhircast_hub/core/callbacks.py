@@ -59,24 +59,47 @@ def with_query(callback: str, parameters: dict[str, str]) -> str:
     return f"{callback}{mark}{urlencode(parameters)}"
 
 
-def is_allowed(address: Address, networks: Iterable[Network]) -> bool:
-    """Whether an address is of one of the networks that the settings allow."""
-    real = _real(address)
-    return any(real in network or address in network for network in networks)
+def place_of(callback: str) -> str:
+    """Scheme, host and port of a callback, in lower case: one server, whatever it is asked for."""
+    return re.split("[/?]", callback.replace("://", ":", 1), maxsplit=1)[0].lower()
+
+
+def is_allowed(address: Address, allowed: Iterable[Network], forbidden: Iterable[Network] = ()) -> bool:
+    """Whether the settings allow an address by name. Of networks of both kinds the narrowest counts; of equal ones the forbidden."""
+    return _narrowest(address, allowed) > _narrowest(address, forbidden)
+
+
+def _narrowest(address: Address, networks: Iterable[Network]) -> int:
+    """The bits, counted as of IPv6, that fix the narrowest of the networks which the address is of; -1 where it is of none."""
+    spellings = address, real_address(address)
+    bits = [
+        network.prefixlen + 128 - network.max_prefixlen
+        for network in map(_real_network, networks)
+        if any(each in network for each in spellings)
+    ]
+    return max(bits, default=-1)
 
 
 def is_public(address: Address) -> bool:
     """Whether an address may be posted to by anybody's wish: one of the public internet, whatever its spelling."""
-    real = _real(address)
+    real = real_address(address)
     if isinstance(real, ipaddress.IPv4Address):
         return not any(real in network for network in _FORBIDDEN_4)
     return real in _GLOBAL_6 and not any(real in network for network in _FORBIDDEN_6)
 
 
-def _real(address: Address) -> Address:
+def real_address(address: Address) -> Address:
     """The IPv4 address that an IPv6 address stands for, or the address itself."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
     if address in _NAT64:
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return address.ipv4_mapped or address
+
+
+def _real_network(network: Network) -> Network:
+    """The network of IPv4 addresses that a network of IPv6 addresses stands for, or the network itself."""
+    real = real_address(network.network_address)
+    if network.version == real.version or network.prefixlen < _NAT64.prefixlen:
+        return network
+    return ipaddress.IPv4Network((int(real), network.prefixlen - _NAT64.prefixlen))

@@ -48,13 +48,17 @@ class Close(msgspec.Struct, frozen=True):
 
 
 class Verify(msgspec.Struct, frozen=True):
-    """Ask the callback of the subscription `sid` whether it wants these events for `lease` seconds."""
+    """Ask the callback of the subscription `sid` whether it wants these events for `lease` seconds.
+
+    `user` is whose subscription it is (Principal.subscriber), here and below.
+    """
 
     key: SessionKey
     sid: str
     callback: str
     events: tuple[str, ...]
     lease: int
+    user: str = ""
 
 
 class Post(msgspec.Struct, frozen=True):
@@ -69,6 +73,7 @@ class Post(msgspec.Struct, frozen=True):
     callback: str
     secret: bytes
     frame: bytes
+    user: str = ""
 
 
 class Drop(msgspec.Struct, frozen=True):
@@ -81,6 +86,7 @@ class Drop(msgspec.Struct, frozen=True):
     callback: str = ""
     events: tuple[str, ...] = ()
     reason: str = ""
+    user: str = ""
 
 
 #: What sockets do, and what callbacks are done to.

@@ -30,7 +30,8 @@ def connection(sid: str) -> str:
 def verify(session: Session, subscription: Subscription, now: float) -> Verify:
     """Ask the callback: "the Hub SHALL verify the intent of the subscriber" (STU2)."""
     lease = max(1, int(subscription.expires - now))
-    return Verify(_key(session), subscription.sid, subscription.callback, subscription.events, lease)
+    who = subscription.subscriber
+    return Verify(_key(session), subscription.sid, subscription.callback, subscription.events, lease, who)
 
 
 def predecessors(session: Session, newcomer: Subscription) -> list[Subscription]:
@@ -51,9 +52,14 @@ def inherited(session: Session, active: Subscription) -> Session:
 
 
 def drop(session: Session, subscription: Subscription, reason: str = "") -> Drop:
-    """What ends the posts of `subscription`, which is about to go."""
+    """What ends the posts of `subscription`, which is about to go.
+
+    A callback that never said that it wants the subscription is not told of its end (WHK-3).
+    """
     numbers = frozenset(session.outbox.get(subscription.sid, NOTHING).posts)
-    return Drop(_key(session), subscription.sid, numbers, subscription.callback, subscription.events, reason)
+    reason = "" if subscription.fresh else reason
+    callback, who = subscription.callback, subscription.subscriber
+    return Drop(_key(session), subscription.sid, numbers, callback, subscription.events, reason, who)
 
 
 def unasked(before: Session | None, after: Session | None, effects: tuple[Effect, ...]) -> tuple[Drop, ...]:
@@ -157,7 +163,8 @@ def _in_order(session: Session, sids: Iterable[str]) -> list[tuple[int, Outgoing
 
 def _post(session: Session, number: int, post: Outgoing) -> Post:
     subscription = session.subscriptions[post.sid]
-    return Post(_key(session), number, post.sid, subscription.callback, subscription.secret, post.frame)
+    callback, secret, who = subscription.callback, subscription.secret, subscription.subscriber
+    return Post(_key(session), number, post.sid, callback, secret, post.frame, who)
 
 
 def _key(session: Session) -> SessionKey:

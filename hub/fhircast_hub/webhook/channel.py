@@ -1,33 +1,40 @@
 """The webhook channel: callbacks are asked whether they want to be subscribed, posted to in order, and told when it is over.
 
-Each callback has a queue and at most one request under way; a number of them are at work at once. What a callback answers is its
-acknowledgement, and becomes a command; what it has not answered stays in the session's outbox.
+Each callback of a user has a queue and at most one request under way; a number of them are at work at once, shared out by user.
+What a callback answers is its acknowledgement, and becomes a command; what it has not answered stays in the session's outbox.
+
+A question goes to whoever a subscriber names, and so do its retries and denials: each host is asked one at a time (WHK-14).
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import secrets
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Protocol
 from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 import structlog
 
-from fhircast_hub.core.callbacks import with_query
+from fhircast_hub.core.callbacks import place_of, with_query
 from fhircast_hub.core.commands import Answered, Connected, Undeliverable, Unverified
 from fhircast_hub.core.effects import Drop, HookEffect, Post, Verify
-from fhircast_hub.core.errors import BadRequest
+from fhircast_hub.core.errors import BadRequest, TooMany
 from fhircast_hub.core.hooks import connection
+from fhircast_hub.core.principal import Principal
 from fhircast_hub.service import REQUEST_ID, Service
 from fhircast_hub.webhook.client import NONE, Answer, Client
 from fhircast_hub.webhook.guard import ForbiddenAddress, Guard
+from fhircast_hub.webhook.resolver import one_name
 from fhircast_hub.webhook.secrets import Sealer, signature
+from fhircast_hub.webhook.shares import BURST, SECONDS_EACH, Newcomers, Shares, User
 
 #: Requests to callbacks that are under way at once: of posts, of questions, and of denials so many each, so that those who only
-#: ask to be asked do not keep the others' events waiting.
+#: ask to be asked do not keep the others' events waiting. Each user has a share of each (WHK-15).
 AT_WORK = 512
 #: Denials that wait or are under way; beyond it a callback is not told, and learns by the silence.
 MAX_DENIALS = 2048
@@ -35,6 +42,8 @@ MAX_DENIALS = 2048
 FIRST_WAIT, LONGEST_WAIT = 0.25, 4.0
 #: Seconds and attempts for asking a callback, and for telling it that it is over.
 VERIFY_SECONDS, VERIFY_ATTEMPTS = 10.0, 3
+#: Seconds after which a denial that still waits is not said any more.
+DENIAL_SECONDS = 60.0
 #: Seconds that a subscription waits for its callback's name to be resolved (WHK-10).
 RESOLVE_SECONDS = 1.0
 #: Seconds for what is under way when the hub stops.
@@ -55,6 +64,7 @@ class Counters(Protocol):
 
     posts: int
     posts_failed: int
+    callbacks_refused: int
 
 
 class Webhooks:
@@ -77,23 +87,44 @@ class Webhooks:
         self._timeout = timeout
         self._counters = counters
         self._hashed = hashed
-        self._slots = {kind: asyncio.Semaphore(AT_WORK) for kind in (Verify, Post, Drop)}
+        self._places = {kind: Shares(AT_WORK) for kind in (Verify, Post, Drop)}
+        self._newcomers = Newcomers()
+        self._turns: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
         self._verifying: dict[str, asyncio.Task[None]] = {}
-        self._denials = 0
-        self._queues: dict[str, deque[Post]] = {}
+        self._denials = Shares(MAX_DENIALS)
+        self._queues: dict[tuple[User, str], deque[Post]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def check(self, callback: str) -> None:
-        """Raise BadRequest if the callback's host is, or soon resolves to, an address that may not be posted to (WHK-10)."""
+    async def check(self, callback: str, principal: Principal) -> None:
+        """Raise BadRequest if the callback's host is, or soon resolves to, an address that may not be posted to (WHK-10), and TooMany
+        if `principal` brings more new callbacks than one may (WHK-13)."""
+        user = principal.realm, principal.subscriber
+        is_new = not self._service.usage.has_agreed(principal.realm, principal.application, place_of(callback))
+        if is_new:
+            self._check_newcomer(user)
         parts = urlsplit(callback)
         secure = parts.scheme == "https"
+        port = parts.port or (443 if secure else 80)
         try:
             async with asyncio.timeout(RESOLVE_SECONDS):
-                await self._guard.addresses(parts.hostname or "", parts.port or (443 if secure else 80), secure=secure)
+                await self._guard.addresses(parts.hostname or "", port, secure=secure, user=user)
         except ForbiddenAddress as error:
             raise BadRequest(f"hub.callback: expected a public https URL, got {error}") from None
         except (TimeoutError, OSError):
             pass  # it is checked again at every connection
+        if is_new:
+            self._check_newcomer(user)  # others may have come meanwhile
+            self._newcomers.take(user, asyncio.get_running_loop().time())
+
+    def _check_newcomer(self, user: User) -> None:
+        wait = self._newcomers.wait(user, asyncio.get_running_loop().time())
+        if wait:
+            self._counters.callbacks_refused += 1
+            raise TooMany(
+                f"hub.callback: expected at most {BURST} new callbacks of one user at once, and one more each"
+                f" {SECONDS_EACH:g} seconds, got more",
+                retry_after=math.ceil(wait),
+            )
 
     def seal(self, secret: str | None) -> bytes:
         """What may be stored of a secret."""
@@ -106,24 +137,28 @@ class Webhooks:
                 asking = self._verifying[effect.sid] = self._spawn(self._verify(effect))
                 asking.add_done_callback(lambda _: self._verifying.pop(effect.sid, None))
             case Post():
-                if (queue := self._queues.get(effect.callback)) is None:
-                    queue = self._queues[effect.callback] = deque()
-                    self._spawn(self._work(effect.callback, queue))
+                to = _user(effect), effect.callback
+                if (queue := self._queues.get(to)) is None:
+                    queue = self._queues[to] = deque()
+                    self._spawn(self._work(to, queue))
                 queue.append(effect)
             case Drop():
                 if (asked := self._verifying.pop(effect.sid, None)) is not None:
                     asked.cancel()
-                if (queue := self._queues.get(effect.callback)) is not None:
+                if (queue := self._queues.get((_user(effect), effect.callback))) is not None:
                     gone = [post for post in queue if post.key == effect.key and post.number in effect.numbers]
                     for post in gone:
                         queue.remove(post)
-                if effect.reason and self._denials < MAX_DENIALS:
-                    self._denials += 1
+                if effect.reason and self._denials.take(_user(effect)):
                     self._spawn(self._deny(effect))
 
     def queued(self) -> int:
         """Posts that wait for their callbacks."""
         return sum(map(len, self._queues.values()))
+
+    def questions(self) -> int:
+        """Callbacks that are being asked whether they want to be subscribed, or wait to be."""
+        return len(self._verifying)
 
     async def stop(self) -> None:
         """Finish what is under way, within a few seconds. What is not is in the outbox."""
@@ -147,7 +182,7 @@ class Webhooks:
                 "hub.lease_seconds": str(asked.lease),
             },
         )
-        answer = await self._ask(Verify, url)
+        answer = await self._ask(asked, url)
         if answer.status // 100 == _SUCCESS and answer.body.strip() == challenge.encode():
             self._service.submit_soon(asked.key, Connected(asked.sid, connection(asked.sid)))
         else:
@@ -163,22 +198,32 @@ class Webhooks:
             "hub.reason": ended.reason,
         }
         try:
-            await self._ask(Drop, with_query(ended.callback, parameters))
+            async with asyncio.timeout(DENIAL_SECONDS):
+                await self._ask(ended, with_query(ended.callback, parameters))
+        except TimeoutError:
+            pass  # the callback learns by the silence
         finally:
-            self._denials -= 1
+            self._denials.release(_user(ended))
 
-    async def _ask(self, kind: type[HookEffect], url: str) -> Answer:
-        """GET, again for a server that fails or does not answer."""
+    async def _ask(self, why: Verify | Drop, url: str) -> Answer:
+        """GET, again for a server that fails or does not answer; one request at a time to each host (WHK-14)."""
+        user, kind, host = _user(why), type(why), one_name(urlsplit(url).hostname or "")
         answer, wait = NONE, FIRST_WAIT
         for attempt in range(VERIFY_ATTEMPTS):
             if attempt:
                 await asyncio.sleep(_uneven(wait := wait * 2))
-            answer = await self._request(kind, "GET", url, VERIFY_SECONDS)
+            # A user takes one place at most to wait for a host, so that other hosts need not wait for this one.
+            async with self._turn(user, kind, host), self._places[kind].of(user), self._turn(host):
+                answer = await self._request(user, "GET", url, VERIFY_SECONDS)
             if answer is FORBIDDEN or 0 < answer.status < _FAILURES:
                 break
         return answer
 
-    async def _work(self, callback: str, queue: deque[Post]) -> None:
+    def _turn(self, *key: object) -> asyncio.Lock:
+        """What one task at a time has; it is gone when no task wants it."""
+        return self._turns.setdefault(key, asyncio.Lock())
+
+    async def _work(self, to: tuple[User, str], queue: deque[Post]) -> None:
         """Post what is in the queue, one after the other, until nothing is."""
         while queue:
             post = queue[0]
@@ -195,7 +240,7 @@ class Webhooks:
             self._counters.posts += 1
             self._counters.posts_failed += status // 100 != _SUCCESS
             self._service.submit_soon(post.key, Answered(post.number, status))
-        del self._queues[callback]
+        del self._queues[to]
 
     async def _deliver(self, post: Post, queue: deque[Post]) -> int | None:
         """The status that a callback answers in the end, 0 without an answer (WHK-6); None if nothing can be posted to it."""
@@ -208,12 +253,13 @@ class Webhooks:
         headers = {"Content-Type": "application/json"}
         if secret:
             headers["X-Hub-Signature"] = signature(secret, post.frame)
-        loop = asyncio.get_running_loop()
+        user, loop = _user(post), asyncio.get_running_loop()
         end, wait, status = loop.time() + self._timeout, FIRST_WAIT, 0
         while True:
             # One that hangs has a second chance within the time.
             seconds = min(end - loop.time(), max(self._timeout / 2, 1.0))
-            answer = await self._request(Post, "POST", post.callback, seconds, post.frame, headers)
+            async with self._places[Post].of(user):
+                answer = await self._request(user, "POST", post.callback, seconds, post.frame, headers)
             status = answer.status or status  # what it said says more than that it was too slow to say it again
             pause = max(_uneven(wait), answer.retry_after or 0.0)
             if not _may_change(answer) or loop.time() + pause >= end:
@@ -225,19 +271,18 @@ class Webhooks:
 
     async def _request(
         self,
-        kind: type[HookEffect],
+        user: User,
         method: str,
         url: str,
         seconds: float,
         body: bytes = b"",
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """One attempt, when its turn has come; a forbidden address is as one that does not answer."""
-        async with self._slots[kind]:
-            try:
-                return await self._client.request(method, url, seconds, body, headers)
-            except ForbiddenAddress:
-                return FORBIDDEN
+        """One attempt; a forbidden address is as one that does not answer."""
+        try:
+            return await self._client.request(method, url, seconds, body, headers, user)
+        except ForbiddenAddress:
+            return FORBIDDEN
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(self._without_request(work))
@@ -253,6 +298,10 @@ class Webhooks:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("webhook failed", exc_info=error)
+
+
+def _user(effect: HookEffect) -> User:
+    return effect.key.realm, effect.user
 
 
 def _may_change(answer: Answer) -> bool:

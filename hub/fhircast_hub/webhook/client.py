@@ -7,7 +7,7 @@ import itertools
 import re
 import ssl
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
@@ -17,6 +17,7 @@ import httpcore
 import httpx
 
 from fhircast_hub.webhook.guard import Guard, GuardedBackend
+from fhircast_hub.webhook.shares import NOBODY, User
 
 #: Bytes of an answer that are read: a challenge takes fifty.
 MAX_ANSWER = 4096
@@ -41,20 +42,26 @@ NONE = Answer(0)
 class Client:
     """Sends requests to callbacks. `http2` needs the package h2.
 
-    Each callback has connections of its own: one pool for all would look through all of them at each request.
+    Each callback of each user has connections of its own: one pool for all would look through all of them at each request.
     """
 
     def __init__(self, guard: Guard, *, http2: bool) -> None:
-        self._backends = {scheme: GuardedBackend(guard, secure=scheme == "https") for scheme in ("http", "https")}
+        self._guard = guard
         self._http2 = http2
         self._tls: ssl.SSLContext | None = None
-        self._pools: OrderedDict[str, tuple[httpcore.AsyncConnectionPool, float]] = OrderedDict()
+        self._pools: OrderedDict[tuple[User, str], tuple[httpcore.AsyncConnectionPool, float]] = OrderedDict()
         self._closing: set[asyncio.Task[None]] = set()
 
     async def request(
-        self, method: str, url: str, seconds: float, body: bytes = b"", headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        url: str,
+        seconds: float,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        user: User = NOBODY,
     ) -> Answer:
-        """One attempt, of at most so many seconds. Raises ForbiddenAddress; all else that can go wrong is no answer."""
+        """One attempt for `user`, of at most so many seconds. Raises ForbiddenAddress; all else that can go wrong is no answer."""
         limits = {"connect": min(CONNECT_SECONDS, seconds), "read": seconds, "write": seconds, "pool": seconds}
         status, retry_after = 0, None
         try:
@@ -62,7 +69,7 @@ class Client:
             given = [("Host", authority), ("User-Agent", "fhircast-hub"), *(headers or {}).items()]
             async with (
                 asyncio.timeout(seconds),
-                self._pool(url.partition("?")[0]).stream(
+                self._pool(user, url.partition("?")[0]).stream(
                     method, target, headers=given, content=body, extensions={"timeout": limits}
                 ) as response,
             ):
@@ -78,20 +85,20 @@ class Client:
         for pool, _ in self._pools.values():
             await pool.aclose()
 
-    def _pool(self, callback: str) -> httpcore.AsyncConnectionPool:
+    def _pool(self, user: User, callback: str) -> httpcore.AsyncConnectionPool:
         now = time.monotonic()
         self._forget(now)
-        pool, _ = self._pools.pop(callback, (None, now))
+        pool, _ = self._pools.pop((user, callback), (None, now))
         if pool is None:
-            scheme = callback.partition(":")[0].lower()
+            secure = callback[:6].lower() == "https:"
             pool = httpcore.AsyncConnectionPool(
-                ssl_context=self._context() if scheme == "https" else None,
+                ssl_context=self._context() if secure else None,
                 max_keepalive_connections=1,
                 keepalive_expiry=KEPT_SECONDS,
                 http2=self._http2,
-                network_backend=self._backends[scheme],
+                network_backend=GuardedBackend(self._guard, secure=secure, user=user),
             )
-        self._pools[callback] = pool, now
+        self._pools[user, callback] = pool, now
         return pool
 
     def _context(self) -> ssl.SSLContext:
@@ -104,14 +111,22 @@ class Client:
         return self._tls
 
     def _forget(self, now: float) -> None:
-        """Let the pools go that were not used for a while, or are too many, unless they are in use."""
-        for callback, (pool, at) in list(itertools.islice(self._pools.items(), 4)):
-            old = now - at > KEPT_SECONDS or len(self._pools) > KEPT_CALLBACKS
-            if old and all(connection.is_idle() for connection in pool.connections):
-                del self._pools[callback]
-                task = asyncio.get_running_loop().create_task(pool.aclose())
-                self._closing.add(task)
-                task.add_done_callback(self._closing.discard)
+        """Let pools go that are not in use: those that were not used for a while, and of too many the oldest of who has the most."""
+        first = itertools.islice(self._pools.items(), 4)
+        old = [key for key, (pool, at) in first if now - at > KEPT_SECONDS and _is_idle(pool)]
+        if len(self._pools) > KEPT_CALLBACKS:
+            ((most, _),) = Counter(user for user, _ in self._pools).most_common(1)
+            theirs = (key for key, (pool, _) in self._pools.items() if key[0] == most and _is_idle(pool))
+            old += itertools.islice((key for key in theirs if key not in old), 1)
+        for key in old:
+            pool, _ = self._pools.pop(key)
+            task = asyncio.get_running_loop().create_task(pool.aclose())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+
+def _is_idle(pool: httpcore.AsyncConnectionPool) -> bool:
+    return all(connection.is_idle() for connection in pool.connections)
 
 
 def _target(url: str) -> tuple[httpcore.URL, str]:

@@ -16,6 +16,12 @@ import httpcore
 
 from fhircast_hub.core.callbacks import Address, Network, is_allowed, is_public
 from fhircast_hub.webhook.resolver import Resolver
+from fhircast_hub.webhook.shares import NOBODY, User
+
+#: Ports of public addresses: those of https, and with ALLOW_INSECURE those of http. Behind others are services that nobody meant
+#: to be asked.
+SECURE_PORTS, INSECURE_PORTS = (443, 8443), (80, 8080)
+_ALLOWED, _FORBIDDEN = "FHIRCAST_WEBHOOK_ALLOWED_NETWORKS", "FHIRCAST_WEBHOOK_FORBIDDEN_NETWORKS"
 
 
 class ForbiddenAddress(Exception):
@@ -23,38 +29,52 @@ class ForbiddenAddress(Exception):
 
 
 class Guard:
-    """Which addresses may be connected to: public ones by https, those of `networks` also by http."""
+    """Which addresses may be connected to: public ones by https at its ports, those of `networks` in any case, those of `forbidden`
+    in none. Where an address is of both, the narrower network counts."""
 
-    def __init__(self, networks: Sequence[Network], *, allow_insecure: bool) -> None:
-        self._networks = networks
+    def __init__(self, networks: Sequence[Network], *, allow_insecure: bool, forbidden: Sequence[Network] = ()) -> None:
+        self._allowed = networks
+        self._forbidden = forbidden
         self._allow_insecure = allow_insecure
         self._resolver = Resolver()
 
-    async def addresses(self, host: str, port: int, *, secure: bool) -> list[str]:
+    async def addresses(self, host: str, port: int, *, secure: bool, user: User = NOBODY) -> list[str]:
         """The addresses of `host`, all of which may be connected to.
 
         Raises ForbiddenAddress when one may not, and OSError when the name cannot be resolved.
         """
-        addresses = await self._resolver.addresses(host, port)
-        self._check((ipaddress.ip_address(address.partition("%")[0]) for address in addresses), secure=secure)
+        if not self._allowed:
+            self._check_port(port, secure=secure)  # no need to ask where that is
+        addresses = await self._resolver.addresses(host, port, user)
+        for address in addresses:
+            self._check(ipaddress.ip_address(address.partition("%")[0]), port, secure=secure)
         return addresses
 
-    def _check(self, addresses: Iterable[Address], *, secure: bool) -> None:
-        for address in addresses:
-            if is_allowed(address, self._networks):
-                continue
-            if not is_public(address):
-                raise ForbiddenAddress("an address that is not public, and not of FHIRCAST_WEBHOOK_ALLOWED_NETWORKS")
-            if not secure and not self._allow_insecure:
-                raise ForbiddenAddress("http, outside FHIRCAST_WEBHOOK_ALLOWED_NETWORKS")
+    def _check(self, address: Address, port: int, *, secure: bool) -> None:
+        if is_allowed(address, self._allowed, self._forbidden):
+            return
+        if is_allowed(address, self._forbidden):
+            raise ForbiddenAddress(f"an address of {_FORBIDDEN}")
+        if not is_public(address):
+            raise ForbiddenAddress(f"an address that is not public, and not of {_ALLOWED}")
+        self._check_port(port, secure=secure)
+
+    def _check_port(self, port: int, *, secure: bool) -> None:
+        if not secure and not self._allow_insecure:
+            raise ForbiddenAddress(f"http, outside {_ALLOWED}")
+        ports = SECURE_PORTS if secure else INSECURE_PORTS
+        if port not in ports:
+            raise ForbiddenAddress(f"port {port} and not {ports[0]} or {ports[1]}, outside {_ALLOWED}")
 
 
 class GuardedBackend(httpcore.AsyncNetworkBackend):
-    """Connects to addresses that the guard let pass, and to nothing else. `secure` is whether TLS will follow."""
+    """Connects to addresses that the guard let pass, and to nothing else. `secure` is whether TLS will follow; the callbacks are those
+    of `user`."""
 
-    def __init__(self, guard: Guard, *, secure: bool) -> None:
+    def __init__(self, guard: Guard, *, secure: bool, user: User = NOBODY) -> None:
         self._guard = guard
         self._secure = secure
+        self._user = user
         self._backend = httpcore.AnyIOBackend()
 
     async def connect_tcp(
@@ -68,7 +88,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         """Raises ForbiddenAddress, or httpcore.ConnectError as any backend does."""
         try:
             async with asyncio.timeout(timeout):
-                addresses = await self._guard.addresses(host, port, secure=self._secure)
+                addresses = await self._guard.addresses(host, port, secure=self._secure, user=self._user)
         except TimeoutError:
             raise httpcore.ConnectTimeout from None
         except OSError as error:

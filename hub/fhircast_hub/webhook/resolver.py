@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import socket
 import threading
 from collections import OrderedDict
 from typing import Any
 
+from fhircast_hub.core.callbacks import real_address
+from fhircast_hub.webhook.shares import NOBODY, Shares, User
+
 #: Names that are resolved at once: of those that were found before, and of those that were not, so many each. Who brings ever new
-#: names whose servers are silent keeps no callback waiting that has been posted to.
+#: names whose servers are silent keeps no callback waiting that has been posted to. Each user has a share of both.
 AT_ONCE = 128
 #: Names that are known to have been found, the last ones.
 MAX_FOUND = 10_000
@@ -27,40 +31,43 @@ class Resolver:
     """Resolves names of callbacks, each once for all who want to know at the same time."""
 
     def __init__(self) -> None:
-        self._strangers, self._known = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(AT_ONCE)
+        self._strangers, self._known = Shares(AT_ONCE), Shares(AT_ONCE)
         self._found: OrderedDict[str, None] = OrderedDict()
         self._asked: dict[tuple[str, int], asyncio.Future[_Found | Exception]] = {}
 
-    async def addresses(self, host: str, port: int) -> list[str]:
-        """The addresses of `host`, in the resolver's order; one of link scope with its zone. Raises OSError where there are none."""
+    async def addresses(self, host: str, port: int, user: User = NOBODY) -> list[str]:
+        """The addresses of `host`, in the resolver's order; one of link scope with its zone. Raises OSError where there are none.
+
+        A name takes a thread out of the share of `user`.
+        """
         try:
             # What is an address, however it is spelled, is known at once.
             found = _look_up(host, port, socket.AI_NUMERICHOST)
         except OSError:
-            answer = await self._resolve(host, port)
+            answer = await self._resolve(host, port, user)
             if isinstance(answer, Exception):
                 raise OSError(f"not resolved: {type(answer).__name__}") from None
             found = answer
         return list(dict.fromkeys(str(where[0]) for *_, where in found))
 
-    async def _resolve(self, host: str, port: int) -> _Found | Exception:
+    async def _resolve(self, host: str, port: int, user: User) -> _Found | Exception:
         """What came of it. Whoever waits may be cancelled; a place stays taken for as long as its thread is at work."""
         key = host, port
         if key not in self._asked:
             slots = self._known if host in self._found else self._strangers
-            await slots.acquire()
+            await slots.acquire(user)
             if key in self._asked:  # somebody else came first
-                slots.release()
+                slots.release(user)
             else:
-                self._begin(key, slots)
+                self._begin(key, slots, user)
         return await asyncio.shield(self._asked[key])
 
-    def _begin(self, key: tuple[str, int], slots: asyncio.Semaphore) -> None:
+    def _begin(self, key: tuple[str, int], slots: Shares, user: User) -> None:
         loop = asyncio.get_running_loop()
         asked = self._asked[key] = loop.create_future()
 
         def done(answer: _Found | Exception) -> None:
-            slots.release()
+            slots.release(user)
             del self._asked[key]
             if not isinstance(answer, Exception):
                 self._found[key[0]] = None
@@ -78,6 +85,14 @@ class Resolver:
                 loop.call_soon_threadsafe(done, answer)
 
         threading.Thread(target=work, name="resolver", daemon=True).start()
+
+
+def one_name(host: str) -> str:
+    """One name for all spellings of a host: an address as itself, a name in lower case and without the dot at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        *_, where = _look_up(host, 0, socket.AI_NUMERICHOST)[0]
+        return str(real_address(ipaddress.ip_address(where[0].partition("%")[0])))
+    return host.lower().removesuffix(".")
 
 
 def _look_up(host: str, port: int, flags: int = 0) -> _Found:
