@@ -6,6 +6,7 @@ import asyncio
 import functools
 import itertools
 import time
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +30,7 @@ from fhircast_hub.budgets import (
 from fhircast_hub.core.errors import TooMany
 from fhircast_hub.core.principal import Principal
 from fhircast_hub.core.scopes import Scopes
+from fhircast_hub.settings import NAMES
 from running import Clock, event, running_hub
 
 NOBODY = Scopes(frozenset(), frozenset())
@@ -220,3 +222,11 @@ async def test_bodies_of_one_user_leave_others_alone(monkeypatch: pytest.MonkeyP
         account.bodies = 0
         assert (await hub.publish(event("Patient-open"))).status_code == 202
         assert account.bodies == 0
+
+
+def test_the_table_is_in_security() -> None:
+    """Word for word, and nothing else is under its heading; each setting that it names is one."""
+    text = (Path(__file__).parents[1] / "SECURITY.md").read_text(encoding="utf-8")
+    section = text.partition("\n## Budgets\n")[2].partition("\n## ")[0]
+    assert [line for line in section.splitlines() if line.startswith("|")][2:] == budgets.rows()
+    assert {f"FHIRCAST_{setting}" for _, _, setting, _ in budgets.SETTINGS} <= NAMES.keys()

@@ -44,7 +44,7 @@ MAY_SEE: dict[str, set[str]] = {
     "telemetry": {"core", "ports"},
     "api": {"core", "ports", "service", "endpoints", "legacy", "addresses", "budgets"},
     "ws": {"core", "ports", "service", "following", "endpoints", "legacy", "addresses", "budgets"},
-    "webhook": {"core", "ports", "service"},
+    "webhook": {"core", "ports", "service", "budgets"},
 }
 # Those that put it together: `local` sees what needs no server; the others see all that stands before them.
 MAY_SEE["local"] = {

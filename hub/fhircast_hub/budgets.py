@@ -54,7 +54,28 @@ BODY_BYTES = Budget("a user", "bytes of bodies", 4 << 20, "a second", "requests 
 BIG_ANSWERS = Budget("a user", "answers of more than 64 KiB that are under way", 16, "", "429")
 QUEUED = Budget("a user", "bytes that wait for all sockets", 64 << 20, "", "closed with 1013")
 
+NEW_CALLBACKS = Budget("a user", "new callbacks at once", 60, "", "429")
+MORE_CALLBACKS = Budget("a user", "new callbacks beyond these", 30, "a minute", "429")
+QUESTIONS = Budget("a host of callbacks", "questions under way", 1, "", "others wait")
+AT_WORK = Budget("the hub", "posts, questions and denials to callbacks under way, each", 512, "", "others wait")
+RESOLVED = Budget("the hub", "names of new callbacks, and of known ones, that are looked up", 128, "", "others wait")
+SHARE = Budget("a user", "of the free places of these two", 0.25, "", "others go first")
+
 TABLE = tuple(value for value in list(globals().values()) if isinstance(value, Budget))
+#: Budgets that settings say: who, what, the setting's name, and what happens beyond it.
+SETTINGS = (
+    ("a token", "requests a minute", "RATE_LIMIT_TOKEN", "429"),
+    ("an address", "requests a minute, handshakes of sockets too", "RATE_LIMIT_ADDRESS", "429"),
+    ("a request", "bytes of a body", "MAX_BODY_BYTES", "413"),
+    ("a request", "entries of an update", "MAX_BUNDLE_ENTRIES", "413"),
+    ("a socket", "bytes that wait", "QUEUE_BYTES", "closed with 1013"),
+    ("a socket", "frames that wait", "QUEUE_MESSAGES", "closed with 1013"),
+    ("a topic", "subscriptions", "MAX_SUBSCRIPTIONS_PER_TOPIC", "429"),
+    ("a user", "subscriptions", "MAX_SUBSCRIPTIONS_PER_USER", "the application's longest absent goes, else 429"),
+    ("a user", "topics", "MAX_TOPICS_PER_USER", "those that are abandoned go, else 429"),
+    ("a user", "bytes of sessions", "MAX_BYTES_PER_USER", "sessions that nobody follows go, else 413"),
+    ("the hub", "bytes of sessions", "MAX_BYTES", "sessions that nobody follows go, else 503"),
+)
 
 #: Seconds that a request waits for its user's budget at most; clients give up after five.
 PATIENCE = 5.0
@@ -68,6 +89,22 @@ MAX_HELD = 100_000
 STORE_SECONDS = 5e-9
 
 Monotonic = Callable[[], float]
+
+
+def rows() -> list[str]:
+    """The table in Markdown, as SECURITY.md has it."""
+    own = [(each.who, each.what, f"{_shown(each)} {each.unit}".strip(), each.then) for each in TABLE]
+    chosen = [(who, what, f"`FHIRCAST_{setting}`", then) for who, what, setting, then in SETTINGS]
+    return [f"| {who} | {what} | {most} | {then} |" for who, what, most, then in (*own, *chosen)]
+
+
+def _shown(budget: Budget) -> str:
+    """A number for people: bytes in KiB or MiB."""
+    if budget.what.startswith("bytes") and budget.most >= 1 << 20:
+        return f"{budget.most / (1 << 20):g} MiB"
+    if budget.what.startswith("bytes"):
+        return f"{budget.most / (1 << 10):g} KiB"
+    return f"{budget.most:g}"
 
 
 def check_wait(seconds: float, what: str) -> None:

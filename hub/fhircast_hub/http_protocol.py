@@ -7,7 +7,7 @@ import functools
 import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -37,16 +37,25 @@ _TURNED_AWAY = (
 )
 
 
+class Counters(Protocol):
+    """What connections count."""
+
+    connections_cut: int
+
+
 class Sharing:
     """What all connections of a server share.
 
     `who` says of a request's ASGI scope whose turn it takes.
     """
 
-    def __init__(self, turns: Turns, who: Callable[[Mapping[str, Any]], Hashable], addresses: Addresses) -> None:
+    def __init__(
+        self, turns: Turns, who: Callable[[Mapping[str, Any]], Hashable], addresses: Addresses, counters: Counters
+    ) -> None:
         self.turns = turns
         self.who = who
         self.addresses = addresses
+        self.counters = counters
         #: connections that are no sockets, by place of their address
         self.connections: Counter[bytes] = Counter()
 
@@ -89,7 +98,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._place = place(address)
             self._sharing.connections[self._place] += 1
             if self._sharing.connections[self._place] > CONNECTIONS.most:
-                transport.abort()
+                self._cut()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
@@ -124,7 +133,7 @@ class HttpProtocol(HttpToolsProtocol):
         # Trailers come here too, behind the body.
         self._header_bytes += len(name) + len(value)
         if self._header_bytes > HEADER_BYTES.most or len(self.headers) > HEADERS.most:
-            self.transport.abort()
+            self._cut()
         else:
             super().on_header(name, value)
 
@@ -135,7 +144,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._check_host()
         super().on_headers_complete()
         if len(self.pipeline) > PIPELINED.most:
-            self.transport.abort()
+            self._cut()
 
     def on_chunk_header(self) -> None:
         """A chunk begins: each costs a call, however short it is."""
@@ -150,6 +159,7 @@ class HttpProtocol(HttpToolsProtocol):
         if turns.begins():
             super()._start_asgi_task(cycle, app)
         elif not turns.waits(self._sharing.who(cycle.scope), functools.partial(self._begin, cycle, app)):
+            self._sharing.counters.connections_cut += 1
             self.transport.write(_TURNED_AWAY)
             self.transport.close()
 
@@ -162,12 +172,12 @@ class HttpProtocol(HttpToolsProtocol):
         if self.cycle.more_body:  # the rest of a body that nobody reads has an end, as headers have
             self._await_headers()
         if self.transport.is_closing() and self._stalled is None:  # what is left of the answer has an end too
-            self._stalled = self.loop.call_later(STALLED.most, self.transport.abort)
+            self._stalled = self.loop.call_later(STALLED.most, self._cut)
 
     def timeout_keep_alive_handler(self) -> None:
         """Nothing came for a while. A client that has not even taken its answer is cut off."""
         if self.transport.get_write_buffer_size():
-            self.transport.abort()
+            self._cut()
         elif self.timeout_keep_alive < KEEP_ALIVE_SECONDS:
             rest = KEEP_ALIVE_SECONDS - self.timeout_keep_alive
             self.timeout_keep_alive_task = self.loop.call_later(rest, super().timeout_keep_alive_handler)
@@ -191,7 +201,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._in_headers:
             self._header_bytes += len(data)
             if self._header_bytes > HEADER_BYTES.most:
-                self.transport.abort()
+                self._cut()
 
     def _next_slice(self) -> None:
         """Read a part of what came, and leave the rest to the next turn, or until it can be taken."""
@@ -227,9 +237,14 @@ class HttpProtocol(HttpToolsProtocol):
         self._refusal = reason
         raise ValueError(reason)
 
+    def _cut(self) -> None:
+        """The connection went beyond a budget."""
+        self._sharing.counters.connections_cut += 1
+        self.transport.abort()
+
     def _await_headers(self) -> None:
         self._stop_waiting()
-        self._patience = self.loop.call_later(HEADER_SECONDS.most, self.transport.abort)
+        self._patience = self.loop.call_later(HEADER_SECONDS.most, self._cut)
 
     def _stop_waiting(self) -> None:
         if self._patience is not None:
@@ -240,7 +255,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Cut the connection off once its client has taken nothing for a while."""
         left = self.transport.get_write_buffer_size()
         if before is not None and left >= before:
-            self.transport.abort()
+            self._cut()
         else:
             self._unwatch()
             self._stalled = self.loop.call_later(STALLED.most, self._watch, left)

@@ -47,7 +47,7 @@ class Tls(NamedTuple):
 
 def make_server(hub: Hub, tls: Tls | None = None) -> Server:
     """The server of this hub, to be started on sockets that listen. Raises OSError or ssl.SSLError for files that it cannot use."""
-    sharing = Sharing(hub.turns, hub.who, hub.addresses)
+    sharing = Sharing(hub.turns, hub.who, hub.addresses, hub.metrics)
     config = uvicorn.Config(
         hub,
         loop="uvloop",

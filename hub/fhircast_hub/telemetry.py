@@ -254,6 +254,8 @@ COUNTERS = (
     ("sockets_opened", "fhircast_sockets_opened", "WebSocket handshakes that were asked for"),
     ("sockets_closed", "fhircast_sockets_closed", "WebSockets ended, by whomever"),
     ("slow_readers_closed", "fhircast_slow_readers_closed", "WebSockets closed because their queue was full"),
+    ("floods_closed", "fhircast_floods_closed", "WebSockets closed for frames that acknowledge nothing"),
+    ("connections_cut", "fhircast_connections_cut", "HTTP connections ended because they went beyond a budget"),
     ("pings_unanswered", "fhircast_pings_unanswered", "WebSockets given up because they did not answer a ping"),
 )
 #: Attributes of Metrics that are asked when the numbers are read.
@@ -316,6 +318,8 @@ class Metrics(Collector):
         self.sockets_opened = 0
         self.sockets_closed = 0
         self.slow_readers_closed = 0
+        self.floods_closed = 0
+        self.connections_cut = 0
         self.pings_unanswered = 0
         #: by (route, status); the route is a word of ours or the template of a path, never the path
         self.requests: Counter[tuple[str, int]] = Counter()

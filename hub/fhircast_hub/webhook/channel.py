@@ -20,6 +20,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 
+from fhircast_hub import budgets
 from fhircast_hub.core.callbacks import place_of, with_query
 from fhircast_hub.core.commands import Answered, Connected, Undeliverable, Unverified
 from fhircast_hub.core.effects import Drop, HookEffect, Post, Verify
@@ -35,7 +36,7 @@ from fhircast_hub.webhook.shares import BURST, SECONDS_EACH, Newcomers, Shares, 
 
 #: Requests to callbacks that are under way at once: of posts, of questions, and of denials so many each, so that those who only
 #: ask to be asked do not keep the others' events waiting. Each user has a share of each (WHK-15).
-AT_WORK = 512
+AT_WORK = int(budgets.AT_WORK.most)
 #: Denials that wait or are under way; beyond it a callback is not told, and learns by the silence.
 MAX_DENIALS = 2048
 #: Seconds until the first and the longest wait between two attempts; each is made uneven by half.

@@ -15,12 +15,13 @@ import threading
 from collections import OrderedDict
 from typing import Any
 
+from fhircast_hub.budgets import RESOLVED
 from fhircast_hub.core.callbacks import real_address
 from fhircast_hub.webhook.shares import NOBODY, Shares, User
 
 #: Names that are resolved at once: of those that were found before, and of those that were not, so many each. Who brings ever new
 #: names whose servers are silent keeps no callback waiting that has been posted to. Each user has a share of both.
-AT_ONCE = 128
+AT_ONCE = int(RESOLVED.most)
 #: Names that are known to have been found, the last ones.
 MAX_FOUND = 10_000
 

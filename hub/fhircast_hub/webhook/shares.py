@@ -7,6 +7,8 @@ from collections import OrderedDict, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from fhircast_hub.budgets import MORE_CALLBACKS, NEW_CALLBACKS, SHARE
+
 #: A realm, and a subscriber in it (Principal.subscriber).
 User = tuple[str, str]
 #: Who subscribes nothing.
@@ -14,7 +16,7 @@ NOBODY: User = ("", "")
 
 #: New callbacks that a user may bring at once, and seconds until there may be one more. An application that starts subscribes
 #: some dozen; at the rate of 30 a minute a scan of somebody else's hosts takes weeks.
-BURST, SECONDS_EACH = 60, 2.0
+BURST, SECONDS_EACH = int(NEW_CALLBACKS.most), 60 / MORE_CALLBACKS.most
 #: Users whose new callbacks are counted, the last ones.
 MAX_USERS = 10_000
 
@@ -78,7 +80,7 @@ class Shares:
             self.release(user)
 
     def _may(self, user: User) -> bool:
-        return self._free > 0 and self._held.get(user, 0) < max(1, self._free // 4)
+        return self._free > 0 and self._held.get(user, 0) < max(1, int(self._free * SHARE.most))
 
     def _remove(self, user: User, turn: asyncio.Future[None]) -> None:
         self._waiting[user].remove(turn)

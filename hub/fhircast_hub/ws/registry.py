@@ -38,6 +38,7 @@ class Counters(Protocol):
     frames_ignored: int
     slow_readers_closed: int
     pings_unanswered: int
+    floods_closed: int
 
 
 class Registry:

@@ -341,6 +341,7 @@ class HubSocket(asyncio.Protocol):
         self._odd.use(1 + size // _WEIGHT, now)
         if self._odd.wait(now):
             self._deaf, self._rest = True, b""
+            self._context.counters.floods_closed += 1
             self._transport.pause_reading()
             self._end(POLICY_VIOLATION, "more frames came than acknowledge what was sent", DEAF_SECONDS)
 
