@@ -794,7 +794,7 @@ def test_no_sync_error_is_due_for_an_update_or_select() -> None:
 
 RAW = (
     b'{ "x" : 1.10, "id":"o1","resourceType" :"Observation","n":123456789012345678901234567890,"e":-1.50E+02,'
-    b'"s":"\\u00e9\\/\\u2028 \xc3\xa9\xf0\x9d\x84\x9e","extension":[{"b":null,"a":[ ]}],"x":1.10}'
+    b'"s":"\\u00e9\\/\\u2028 \xc3\xa9\xf0\x9d\x84\x9e","extension":[{"b":null,"a":[ ],"b":1}]}'
 )
 
 
@@ -809,7 +809,7 @@ def raw_update(version: str, resource_: bytes) -> bytes:
 
 @pytest.mark.req("EVT-15", "CON-4")
 def test_a_shared_resource_is_the_bytes_that_came() -> None:
-    """In GET's content and in the broadcast: member order, unknown members, numbers, escapes, white space, even a member twice."""
+    """In GET's content and in the broadcast: member order, unknown members, numbers, escapes, white space, even a member twice further in."""
     world = Reading()
     world.post(raw_update(world.version(), RAW))
     assert b'"entry":[{"resource":%b}]' % RAW in world.raw()
