@@ -59,7 +59,7 @@ _TEXT = msgspec.json.Decoder(str)
 
 def read_changes(item: bytes, what: str, max_entries: int = Rules().max_entries) -> tuple[Change, ...]:
     """The entries of the context item `item`, which holds the Bundle; `what` names the item. Raises as `read_entries` does."""
-    ((looked,), _) = look_into(b"[%b]" % item, ("resource",), what, 1, TooLarge)
+    ((looked,), _) = look_into(b"[%b]" % item, ("resource",), what, 1, lambda _: TooLarge(what))
     return read_entries(object_in(looked, "resource", what) or {}, f"{what}.resource", max_entries)
 
 

@@ -155,7 +155,7 @@ def _at_once(array: bytes | msgspec.Raw) -> list[Members] | None:
     names = _Names(_FEW)
     try:
         if len(memoryview(array)) <= SMALL:
-            found = _OBJECTS.decode(array)
+            found: list[Members] = _OBJECTS.decode(array)
             return found if _are_all(bytes(array), found) else None
         objects = msgspec.json.Decoder(list[dict[_Name, msgspec.Raw]], dec_hook=names).decode(array)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, _TooMany):
