@@ -53,7 +53,7 @@ class _Entry(msgspec.Struct):
     resource: msgspec.Raw = msgspec.Raw(b"null")
 
 
-_ENTRIES = msgspec.json.Decoder(list[_Entry])
+_ENTRY, _ENTRIES = msgspec.json.Decoder(_Entry), msgspec.json.Decoder(list[_Entry])
 _TEXT = msgspec.json.Decoder(str)
 
 
@@ -105,6 +105,11 @@ def full_url_of(entry: bytes) -> str:
     """The fullUrl of what `entry_of` made; "" without one."""
     found = _WITH_FULL_URL.match(entry)
     return _TEXT.decode(found[1]) if found else ""
+
+
+def resource_of(entry: bytes) -> bytes:
+    """The resource in what `entry_of` made."""
+    return bytes(_ENTRY.decode(entry).resource)
 
 
 def _change(looked: Looked, entry: Members, where: str) -> Change:

@@ -14,6 +14,8 @@ MAX_ID = 256
 MAX_EVENTS = 256
 #: Characters of a callback (WHK-10), and bytes of a secret: "hub.secret ... SHALL be less than 200 bytes" (STU2).
 MAX_CALLBACK, MAX_SECRET = 2048, 199
+#: Bytes of identifiers in an update of what its context was opened with (CON-17).
+MAX_IDENTITY = 64 << 10
 #: Nesting of a JSON body (EVT-6): FHIR's deepest resources stay under twenty.
 MAX_DEPTH = 64
 #: Members of an object that the hub looks into (EVT-6); FHIR's largest resources have some sixty, and one more for each with `_` before it.
