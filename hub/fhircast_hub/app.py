@@ -121,6 +121,7 @@ class Hub:
             hub_url=settings.public_url,
             path=self._path,
             max_body=settings.max_body_bytes,
+            max_entries=settings.max_bundle_entries,
             fhir_version=settings.fhir_version,
             counters=self.metrics,
             accounts=self.accounts,

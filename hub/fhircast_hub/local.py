@@ -63,7 +63,7 @@ class LocalHub:
     ) -> None:
         self._url, self._path = url, urlsplit(url).path
         self._key, self._passes = SessionKey(_REALM, topic), passes
-        self._started = False
+        self._started, self._max_entries = False, rules.max_entries
         self._metrics, self._store = Metrics(), MemoryStore()
         self._endpoints = Endpoints("ws" + url.removeprefix("http"), self._path)
         usage = Usage(MAX_SUBSCRIPTIONS, MAX_TOPICS)
@@ -110,6 +110,7 @@ class LocalHub:
             hub_url=self._url,
             path=self._path,
             max_body=MAX_BODY,
+            max_entries=self._max_entries,
             fhir_version=None,
             counters=self._metrics,
             accounts=Accounts(),

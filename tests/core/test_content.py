@@ -719,6 +719,32 @@ def test_too_many_entries_are_refused() -> None:
     assert len(world.shared()) == 6
 
 
+@pytest.mark.req("CON-17")
+def test_identifiers_of_64_kib_at_most_are_compared() -> None:
+    """413 for more, in all entries together; of what the open did not bring none is compared."""
+    world = Reading()
+    many = [{"system": "urn:x", "value": f"{number:050}"} for number in range(300)]
+    world.share(put("Observation", "o1", identifier=many * 9))
+    world.share(put("Patient", "p1", identifier=many))
+    reason = world.refuses(world.update(put("Patient", "p1", identifier=many * 3)), TooLarge)
+    assert "entry[0]: expected at most 65536 bytes of identifiers" in reason
+    half = many + many[:150]
+    both = world.update(put("Patient", "p1", identifier=half), put("DiagnosticReport", "r1", identifier=half))
+    assert "entry[1]: expected at most 65536 bytes" in world.refuses(both, TooLarge)
+
+
+@pytest.mark.req("CON-17")
+def test_a_copy_that_is_too_much_to_compare_goes_when_the_context_is_opened_again() -> None:
+    """As one that contradicts the open."""
+    world = Reading()
+    many = [{"system": "urn:x", "value": f"{number:050}"} for number in range(500)]
+    world.share(put("Patient", "p1", identifier=many))
+    for count, left in ((1, 1), (500, 0)):
+        again = item("patient", "Patient", "p1", identifier=many[:count])
+        world.publish("DiagnosticReport-open", report("r1"), again)
+        assert len(world.shared()) == left
+
+
 @pytest.mark.req("CON-2", "CON-6", "CON-9", "CON-12")
 @pytest.mark.parametrize("type_", ["Patient", "ImagingStudy", "MedicationRequest"])
 def test_any_anchor_has_content(type_: str) -> None:
@@ -794,7 +820,7 @@ def test_no_sync_error_is_due_for_an_update_or_select() -> None:
 
 RAW = (
     b'{ "x" : 1.10, "id":"o1","resourceType" :"Observation","n":123456789012345678901234567890,"e":-1.50E+02,'
-    b'"s":"\\u00e9\\/\\u2028 \xc3\xa9\xf0\x9d\x84\x9e","extension":[{"b":null,"a":[ ]}],"x":1.10}'
+    b'"s":"\\u00e9\\/\\u2028 \xc3\xa9\xf0\x9d\x84\x9e","extension":[{"b":null,"a":[ ],"b":1}]}'
 )
 
 
@@ -809,7 +835,7 @@ def raw_update(version: str, resource_: bytes) -> bytes:
 
 @pytest.mark.req("EVT-15", "CON-4")
 def test_a_shared_resource_is_the_bytes_that_came() -> None:
-    """In GET's content and in the broadcast: member order, unknown members, numbers, escapes, white space, even a member twice."""
+    """In GET's content and in the broadcast: member order, unknown members, numbers, escapes, white space, even a member twice further in."""
     world = Reading()
     world.post(raw_update(world.version(), RAW))
     assert b'"entry":[{"resource":%b}]' % RAW in world.raw()

@@ -277,7 +277,7 @@ def test_the_current_context_is_the_newest_open(name: str) -> None:
 @pytest.mark.req("GET-2", "EVT-15")
 def test_the_context_array_is_untouched() -> None:
     """White space, order, repeated members, 1.10: byte for byte."""
-    array = b'[ {"key" : "patient","resource":{"id":"p1","resourceType":"Patient","x":[1.10,1e9999 ],"x":"\\u00e9"}}\n]'
+    array = b'[ {"key" : "patient","resource":{"id":"p1","resourceType":"Patient","x":[1.10,1e9999,{"y":1,"y":"\\u00e9"} ]}}\n]'
     world = World()
     world.post(body(message("Patient-open", 0)).replace(b"[0]", array))
     assert b'"context":' + array[:-2] + b',{"key":"content",' in current_context(

@@ -194,6 +194,23 @@ def test_a_refusal_counts_whatever_else_the_frame_holds(message: bytes, reason: 
     assert node.says("a", message) == [Acknowledged("a", followed=False), refused]
 
 
+@pytest.mark.req("SYN-15")
+@pytest.mark.parametrize(("before", "counts"), [(62, True), (63, False)])
+def test_of_what_is_no_json_the_first_64_members_count(before: int, counts: bool) -> None:
+    """Id and status behind them are not looked for."""
+    odd = b"{" + b'"x":0,' * before + b'"id":"e","status":409,'
+    assert (read_acknowledgement(odd) is not None) is counts
+    assert read_acknowledgement(odd[:-1] + b"}") is not None
+
+
+@pytest.mark.req("SYN-15")
+def test_of_what_is_no_json_the_first_24_kib_count() -> None:
+    """So much, and no more, may stand before id and status."""
+    for size, counts in ((24_000, True), (25_000, False)):
+        odd = b'{"x":NaN,"reason":"%b","id":"e","status":409}' % (b"x" * size)
+        assert (read_acknowledgement(odd) is not None) is counts
+
+
 @pytest.mark.req("SYN-15", "SYN-1")
 @pytest.mark.parametrize(
     "message", [b'{"id":"e","status":NaN}', b'{"id":"e","status":null,"x":"\xff"}', b'{"id":"e","status":[],"x":NaN}']

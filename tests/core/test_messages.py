@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.world import NOON, SPEC, TOPIC, body, item, message, patient, report, spec, study
-from fhircast_hub.core.errors import BadRequest
+from fhircast_hub.core.errors import BadRequest, TooLarge
 from fhircast_hub.core.messages import (
     check_topic,
     confirmation,
@@ -361,6 +361,147 @@ def test_a_member_of_the_event_twice_is_refused(name: str) -> None:
     parse_event(text)
     refused(text.replace(b'"event": {', b'"event": {"%b": [], ' % name.encode()))
     refused(text[:-2] + b', "%b": []}}' % name.encode())
+
+
+OF_AN_UPDATE = [
+    b'"resourceType": "Bundle"',
+    b'"type": "transaction"',
+    b'"request": {"method": "PUT"}',
+    b'"method": "PUT"',
+    b'"fullUrl": "urn:uuid:1"',
+    b'"resource": {"resourceType": "Observation"',
+    b'"status": "final"',
+    b'"key": "updates"',
+    b'"reference": "DiagnosticReport/r1"',
+]
+OF_A_SELECT = [
+    b'"reference": "Observation/o1"',
+    b'"id": "o2"',
+    b'"id": "o3"',
+    b'"reference": {"reference": "DiagnosticReport/r1"',
+]
+SHARED = {
+    "fullUrl": "urn:uuid:1",
+    "request": {"method": "PUT"},
+    "resource": {"resourceType": "Observation", "id": "o1", "status": "final"},
+}
+UPDATE = message(
+    "DiagnosticReport-update",
+    {"key": "report", "reference": {"reference": "DiagnosticReport/r1"}},
+    {"key": "updates", "resource": {"resourceType": "Bundle", "type": "transaction", "entry": [SHARED]}},
+)
+SELECT = message(
+    "DiagnosticReport-select",
+    {"key": "report", "reference": {"reference": "DiagnosticReport/r1"}},
+    {"key": "select", "reference": [{"reference": "Observation/o1"}]},
+    {"key": "select", "resource": [{"resourceType": "Observation", "id": "o2"}]},
+    {"key": "select", "resources": [1, {"resourceType": "Observation", "id": "o3"}]},
+)
+#: What makes a text so long that it is read in another way; beside it, a member whose value is neither text nor object.
+FILLED = ["", "x" * 40_000, 1]
+
+
+def with_another(text: bytes, member: bytes, name: bytes) -> bytes:
+    """The text with one more member of that name before this member."""
+    assert text.count(member) == 1
+    return text.replace(member, b'"%b": null, %b' % (name, member))
+
+
+@pytest.mark.req("EVT-6")
+@pytest.mark.parametrize("filled", FILLED)
+@pytest.mark.parametrize(
+    ("posted", "member"),
+    [
+        *((UPDATE, member) for member in OF_AN_UPDATE),
+        *((SELECT, member) for member in OF_A_SELECT),
+        *((changed(), member) for member in (b'"key": "patient"', b'"resourceType": "Patient"', b'"id": "p1"')),
+    ],
+)
+def test_a_member_twice_is_refused_wherever_the_hub_looks(
+    posted: dict[str, Any], member: bytes, filled: object
+) -> None:
+    """In an item, at the top of its resource or reference, and so in each entry of an update, however it is spelled."""
+    posted = copy.deepcopy(posted)
+    posted["event"]["context"] += [{"key": "x", "y": filled}]
+    text = body(posted)
+    name = json.loads(
+        b"{" + member.rstrip(b"{}") + (b"null}" if member.endswith(b"{") else b"}" * (1 + member.count(b"{")))
+    ).popitem()[0]
+    parse_event(with_another(text, member, b'a\\"\\u0022b'))
+    for spelled in (name, f"\\u{ord(name[0]):04x}{name[1:]}"):
+        assert "once" in refused(with_another(text, member, spelled.encode()))
+
+
+@pytest.mark.req("EVT-6")
+@pytest.mark.parametrize("padding", [b"", b"y" * 40_000])
+def test_a_member_twice_further_in_is_not_looked_for(padding: bytes) -> None:
+    """A resource is the business of those who read it."""
+    parse_event(raw('{"a":1,"a":[{"b":1,"b":"' + padding.decode() + '"}]}'))
+    parse_event(body(UPDATE).replace(b'"final"', b'[{"a":1,"a":"%b"}]' % padding))
+
+
+@pytest.mark.req("EVT-6")
+@pytest.mark.parametrize("padding", ["", "y" * 40_000])
+def test_an_object_has_at_most_128_members(padding: str) -> None:
+    """The envelope, the event, an item and a resource; the rest is as it is."""
+
+    def more(members: dict[str, Any], count: int) -> None:
+        members.update((f"{number}{padding if number == 1 else ''}", number) for number in range(count - len(members)))
+
+    for path in ((), ("event",), ("event", "context", 0), ("event", "context", 0, "resource")):
+        for count in (128, 129):
+            posted = changed()
+            members: Any = posted
+            for step in path:
+                members = members[step]
+            more(members, count)
+            if count == 128:
+                parse_event(body(posted))
+            else:
+                assert "128 members" in refused(body(posted))
+    parse_event(
+        raw(json.dumps({str(number): padding for number in range(9)} | {f"x{number}": 1 for number in range(999)}))
+    )
+
+
+@pytest.mark.req("EVT-6")
+def test_a_body_has_at_most_65536_objects_and_arrays() -> None:
+    """Or one for each sixteen bytes, where that is more; brackets in texts are none."""
+
+    def holding(count: int, padding: str = "") -> bytes:
+        return raw("[" + ",".join(["[]"] * (count - 6)) + f',"{padding}"]')
+
+    parse_event(holding(65_536, "[" * 99))
+    assert "at most 65536 objects and arrays, got 65537" in refused(holding(65_537))
+    parse_event(holding(65_537, "x" * 900_000))
+
+
+@pytest.mark.req("EVT-6")
+def test_thousands_of_quotation_marks_in_names_are_refused() -> None:
+    """FHIR has none there, and they are slow to read."""
+    entries = [
+        SHARED
+        | {
+            "fullUrl": f"urn:uuid:{n}",
+            "resource": {"resourceType": "Observation", "id": f"o{n}"} | {f'"{m}': m for m in range(100)},
+        }
+        for n in range(100)
+    ]
+    posted = copy.deepcopy(UPDATE)
+    posted["event"]["context"][1]["resource"]["entry"] = entries
+    assert "quotation marks" in refused(body(posted))
+    posted["event"]["context"][1]["resource"]["entry"] = entries[:70]
+    assert len(parse_event(body(posted)).changes) == 70
+
+
+@pytest.mark.req("CON-15")
+def test_too_many_entries_are_not_read() -> None:
+    """They are counted, and no more, though none is what it should be."""
+    posted = copy.deepcopy(UPDATE)
+    posted["event"]["context"][1]["resource"]["entry"] = [{}] * 4
+    with pytest.raises(TooLarge, match="at most 3 entries, got 4"):
+        parse_event(body(posted), max_entries=3)
+    assert "request" in refused(body(posted))
 
 
 @pytest.mark.req("EVT-5")

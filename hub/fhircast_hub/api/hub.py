@@ -113,6 +113,7 @@ class HubApi:
         hub_url: str,
         path: str,
         max_body: int,
+        max_entries: int,
         fhir_version: str | None,
         counters: Counters,
         accounts: Accounts,
@@ -128,6 +129,7 @@ class HubApi:
         self._endpoints = endpoints
         self._prefix = path.encode()
         self._max_body = max_body
+        self._max_entries = max_entries
         self._counters = counters
         self._accounts = accounts
         self._turns = turns
@@ -259,7 +261,7 @@ class HubApi:
             return await self._subscribe(key, principal, form, headers, trail.address)
         told["route"] = "publish"
         trail.act = Act.PUBLISH
-        event = parse_event(body)
+        event = parse_event(body, self._max_entries)
         trail.event, trail.patients = event.name, patients(event.ref, event.implied)
         told["topic"] = self._hashed(_agreed(event.topic, in_path))
         told["name"] = spelling(event.name) if event.key in KNOWN else "other"

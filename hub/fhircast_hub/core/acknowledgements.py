@@ -10,6 +10,7 @@ import contextlib
 import json
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import msgspec
@@ -28,6 +29,8 @@ _BEFORE = re.compile(r"[\s,]*")
 _COLON = re.compile(r"\s*:\s*")
 #: Takes line ends in texts, and numbers of any length.
 _lenient = json.JSONDecoder(strict=False, parse_int=str, parse_float=str).raw_decode
+#: Members and bytes of what is no JSON that are looked at: a millisecond's work, whatever is in them.
+_MAX_MEMBERS, _MAX_LENIENT = 64, 24 << 10
 #: Characters of a status that are looked at.
 _MAX_STATUS = 32
 
@@ -63,9 +66,9 @@ def _read_leniently(message: bytes) -> Acknowledgement | None:
     for what is no UTF-8. An acknowledgement must have an id and a status there."""
     if b"id" not in message or b"status" not in message:
         return None
-    text = message.decode("utf-8-sig", "replace").lstrip(" \t\r\n[")
+    text = message[:_MAX_LENIENT].decode("utf-8-sig", "replace").lstrip(" \t\r\n[")
     found: dict[str, tuple[str, object]] = {}
-    for name, written, value in _members(text):
+    for name, written, value in islice(_members(text), _MAX_MEMBERS):
         found.setdefault(name, (written, value))
     (_, id_), (status, _), (_, reason) = (found.get(name, ("", None)) for name in ("id", "status", "reason"))
     if not isinstance(id_, str) or not found["id"][0].startswith('"') or "status" not in found:

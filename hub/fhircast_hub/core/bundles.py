@@ -9,9 +9,19 @@ import re
 
 import msgspec
 
-from fhircast_hub.core.errors import BadRequest
-from fhircast_hub.core.limits import MAX_ID
-from fhircast_hub.core.reading import Stub, decoded, ref_of
+from fhircast_hub.core.errors import BadRequest, TooLarge
+from fhircast_hub.core.limits import MAX_ID, Rules
+from fhircast_hub.core.reading import (
+    NULL,
+    Looked,
+    Members,
+    look_into,
+    object_in,
+    ref_of,
+    stub_of,
+    text_in,
+    text_or_none,
+)
 
 _REF = rf"([A-Z][A-Za-z]*)/([^/?#\s\x00-\x1f\x7f-\x9f\ud800-\udfff]{{1,{MAX_ID}}})"
 _IS_REF = re.compile(_REF, re.ASCII)
@@ -33,43 +43,49 @@ class Change(msgspec.Struct, frozen=True):
     full_url: str = ""
 
 
-class _Request(msgspec.Struct):
-    method: str
-    url: str | None = None
+#: The members of an entry that are looked into.
+_LOOKED_INTO = ("request", "resource")
 
 
 class _Entry(msgspec.Struct):
-    request: _Request
-    fullUrl: str | None = None
+    """Of an entry, the resource as it came."""
+
     resource: msgspec.Raw = msgspec.Raw(b"null")
 
 
-class _Bundle(msgspec.Struct):
-    entry: list[_Entry] | None = None
-
-
-class _Item(msgspec.Struct):
-    resource: _Bundle
-
-
-_ITEM = msgspec.json.Decoder(_Item)
-_STUB = msgspec.json.Decoder(Stub | None)
+_ENTRY, _ENTRIES = msgspec.json.Decoder(_Entry), msgspec.json.Decoder(list[_Entry])
 _TEXT = msgspec.json.Decoder(str)
 
 
-def read_changes(item: bytes, what: str) -> tuple[Change, ...]:
-    """The entries of the context item `item`, which holds the Bundle; `what` names the item.
+def read_changes(item: bytes, what: str, max_entries: int = Rules().max_entries) -> tuple[Change, ...]:
+    """The entries of the context item `item`, which holds the Bundle; `what` names the item. Raises as `read_entries` does."""
+    ((looked,), _) = look_into(b"[%b]" % item, ("resource",), what, 1, lambda _: TooLarge(what))
+    return read_entries(object_in(looked, "resource", what) or {}, f"{what}.resource", max_entries)
 
-    Raises BadRequest naming the entry's index: "No resource SHALL appear multiple times in the update Bundle" (2.10), "the
-    bundle can only contain requests of type PUT and DELETE" (profile FHIRcastContentUpdateBundle), and "FullUrl must be unique
-    in a bundle" (FHIR's bdl-7).
+
+def read_entries(bundle: Members, what: str, max_entries: int) -> tuple[Change, ...]:
+    """The entries of a Bundle with these members; `what` names it.
+
+    Raises TooLarge for more than `max_entries`, before it reads them. Raises BadRequest naming the entry's index: "No resource
+    SHALL appear multiple times in the update Bundle" (2.10), "the bundle can only contain requests of type PUT and DELETE"
+    (profile FHIRcastContentUpdateBundle), and "FullUrl must be unique in a bundle" (FHIR's bdl-7).
     """
+
+    def too_many(count: int) -> TooLarge:
+        return TooLarge(f"updates: expected at most {max_entries} entries, got {count}")
+
+    array = bundle.get("entry", NULL)
+    if array == NULL:
+        return ()
+    found, entries = look_into(array, _LOOKED_INTO, f"{what}.entry", max_entries, too_many)
+    if entries is None:
+        entries = [{"resource": entry.resource} for entry in _ENTRIES.decode(array)]
     changes: list[Change] = []
     refs: set[str] = set()
     urls: set[str] = set()
-    for index, entry in enumerate(decoded(_ITEM, item, what).resource.entry or ()):
-        where = f"{what}.resource.entry[{index}]"
-        change = _change(entry, where)
+    for index, (looked, entry) in enumerate(zip(found, entries, strict=True)):
+        where = f"{what}.entry[{index}]"
+        change = _change(looked, entry, where)
         if change.ref and change.ref in refs:
             raise BadRequest(f"{where}: expected each resource once, got one that an entry before has")
         if change.full_url and change.full_url in urls:
@@ -91,32 +107,41 @@ def full_url_of(entry: bytes) -> str:
     return _TEXT.decode(found[1]) if found else ""
 
 
-def _change(entry: _Entry, where: str) -> Change:
-    method = entry.request.method
+def resource_of(entry: bytes) -> bytes:
+    """The resource in what `entry_of` made."""
+    return bytes(_ENTRY.decode(entry).resource)
+
+
+def _change(looked: Looked, entry: Members, where: str) -> Change:
+    request, full_url = object_in(looked, "request", where), text_or_none(looked, "fullUrl", where) or ""
+    if request is None:
+        raise BadRequest(f"{where}.request: expected an object, got none")
+    method = text_in(request, "method", f"{where}.request")
     if method == "DELETE":
-        return Change(_target(entry, where), None, entry.fullUrl or "")
+        url = text_or_none(request, "url", f"{where}.request") or ""
+        return Change(_target(full_url, url, where), None, full_url)
     if method != "PUT":
         came = method if _METHOD.fullmatch(method) else f"a method of {len(method)} characters"
         raise BadRequest(
             f"{where}.request.method: expected PUT or DELETE, got {came}; PUT adds and replaces, DELETE removes"
         )
-    resource = bytes(entry.resource)
-    stub = decoded(_STUB, resource, f"{where}.resource")
+    members = object_in(looked, "resource", where)
+    stub = stub_of(members, f"{where}.resource") if members is not None else None
     # What no DELETE could name would stay for good.
-    if stub is None or not stub.id or not _IS_REF.fullmatch(f"{stub.resourceType}/{stub.id}"):
+    if stub is None or not stub.id or not _IS_REF.fullmatch(named := f"{stub.resourceType}/{stub.id}"):
         raise BadRequest(f"{where}.resource: expected a resource whose Type/id is one of FHIR, got none")
     ref = ref_of(stub)
-    if _named(entry.fullUrl or "") not in ("", ref):
+    if full_url and not full_url.endswith(f"/{named}") and _named(full_url) not in ("", ref):
         raise BadRequest(f"{where}: expected fullUrl to end in the Type/id of the resource, got that of another")
-    return Change(ref, resource, entry.fullUrl or "")
+    return Change(ref, bytes(entry["resource"]), full_url)
 
 
-def _target(entry: _Entry, where: str) -> str:
+def _target(full_url: str, url: str, where: str) -> str:
     """The ref that a DELETE names by itself (CON-16); "" where only what is shared can say what has its fullUrl."""
-    targets = {_named(entry.fullUrl or ""), _named(entry.request.url or "")} - {""}
+    targets = {_named(full_url), _named(url)} - {""}
     if len(targets) > 1:
         raise BadRequest(f"{where}: expected fullUrl and request.url to name one resource, got two that differ")
-    if not targets and not entry.fullUrl:
+    if not targets and not full_url:
         raise BadRequest(
             f"{where}: expected fullUrl, or request.url that ends in the Type/id of what is deleted, got neither"
         )

@@ -6,16 +6,15 @@ exactly one is accepted.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 
 from msgspec.structs import replace
 
-from fhircast_hub.core.bundles import Change, entry_of, full_url_of
+from fhircast_hub.core.bundles import Change, entry_of, full_url_of, resource_of
 from fhircast_hub.core.errors import BadRequest, Conflict, TooLarge
-from fhircast_hub.core.identity import changed_identity
+from fhircast_hub.core.identity import changed_identity, identity_size
 from fhircast_hub.core.items import raw_items
-from fhircast_hub.core.limits import MAX_CONTENT_BYTES, REMEMBERED_UPDATES, Rules
+from fhircast_hub.core.limits import MAX_CONTENT_BYTES, MAX_IDENTITY, REMEMBERED_UPDATES, Rules
 from fhircast_hub.core.messages import Event, at_version, encode
 from fhircast_hub.core.session import Content, OpenContext, Session, Shared
 
@@ -58,9 +57,12 @@ def check_select(session: Session, event: Event) -> None:
 def bundle(content: Content | None, version: str) -> bytes:
     """What is shared, as the item that GET adds to the context (2.9): "one and only one Bundle resource which SHALL have a type
     of collection"."""
-    resources = sorted((content or Content()).resources.values(), key=lambda shared: shared.number)
+    resources = list((content or Content()).resources.values())
+    numbers = [shared.number for shared in resources]
+    if numbers != sorted(numbers):  # as the store gave them
+        resources.sort(key=lambda shared: shared.number)
     # FHIR's JSON has no empty arrays.
-    entry = b',"entry":[%b]' % b",".join(shared.entry for shared in resources) if resources else b""
+    entry = b',"entry":[%b]' % b",".join([shared.entry for shared in resources]) if resources else b""
     return b'{"key":"content","resource":{"resourceType":"Bundle","id":%b,"type":"collection"%b}}' % (
         encode(version),
         entry,
@@ -94,6 +96,7 @@ def _applied(context: OpenContext, content: Content, changes: tuple[Change, ...]
     number = max((shared.number for shared in resources.values()), default=0)
     opened_with = _opened_with(context) if changes else {}
     changed: set[str] = set()
+    identified = 0  # bytes of identifiers that were compared
     for index, change in enumerate(changes):
         where = f"updates: entry[{index}]"
         ref = _ref(change, urls, where)
@@ -108,7 +111,9 @@ def _applied(context: OpenContext, content: Content, changes: tuple[Change, ...]
             _check_delete(before, ref in opened_with, where)
             del resources[ref]
             continue
-        _check_identity(opened_with.get(ref, ()), change.resource, where)
+        if (items := opened_with.get(ref)) is not None:
+            identified += identity_size(items, change.resource)
+            _check_identity(items, change.resource, where, identified)
         number += 1
         url = change.full_url or url  # who gives none has taken none away
         resources[ref] = Shared(before.number if before else number, entry_of(change.resource, url))
@@ -120,10 +125,13 @@ def _applied(context: OpenContext, content: Content, changes: tuple[Change, ...]
 def without_contradicted(content: Content, context: OpenContext) -> Content:
     """What is shared after the context was opened again: no copy of a resource to which the open gives another identity (CON-17)."""
     opened = _opened_with(context)
-    copies = {
-        ref: json.loads(content.resources[ref].entry)["resource"] for ref in opened.keys() & content.resources.keys()
-    }
-    gone = {ref for ref, copy in copies.items() if changed_identity(opened[ref], encode(copy))}
+    gone: set[str] = set()
+    identified = 0  # bytes of identifiers that were compared; what is too much to compare contradicts
+    for ref in filter(content.resources.__contains__, opened):
+        copy = resource_of(content.resources[ref].entry)
+        identified += identity_size(opened[ref], copy)
+        if identified > MAX_IDENTITY or changed_identity(opened[ref], copy):
+            gone.add(ref)
     if not gone:
         return content
     return replace(
@@ -168,10 +176,12 @@ def _check_delete(shared: Shared | None, is_opened_with: bool, where: str) -> No
     raise BadRequest(f"{where}: expected what was shared, got a DELETE of what is not there")
 
 
-def _check_identity(opened: Collection[bytes], resource: bytes, where: str) -> None:
+def _check_identity(opened: Collection[bytes], resource: bytes, where: str, size: int) -> None:
     """ "The Subscriber should close the report context and open a new report context with the correct patient and/or study
     context, rather than using a DiagnosticReport-update event to correct the context" (IHE IRA, RAD-150)."""
-    if opened and (member := changed_identity(opened, resource)):
+    if size > MAX_IDENTITY:
+        raise TooLarge(f"{where}: expected at most {MAX_IDENTITY} bytes of identifiers to compare, got {size}")
+    if member := changed_identity(opened, resource):
         raise BadRequest(
             f"{where}.resource.{member}: expected the values that the open gave, got others;"
             " close the context and open the right one instead"

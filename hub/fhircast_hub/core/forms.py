@@ -12,13 +12,19 @@ from fhircast_hub.core.acknowledgements import readable
 from fhircast_hub.core.callbacks import check_callback
 from fhircast_hub.core.errors import BadRequest, TooLarge
 from fhircast_hub.core.limits import MAX_FORM, MAX_NAME, MAX_PARAMETERS, MAX_SECRET
-from fhircast_hub.core.messages import PAIRS, JsonObject, check_topic
+from fhircast_hub.core.messages import check_topic
 from fhircast_hub.core.names import parse_events
-from fhircast_hub.core.reading import check_controls, unmarked
+from fhircast_hub.core.reading import check_controls, decoded, pairs_of, unmarked
 
 _LEASE = re.compile(r"0*[1-9][0-9]*", re.ASCII)
 #: Any lease of more digits than this is beyond every maximum; Python need not make an int of it.
 _MAX_LEASE_DIGITS = 18
+#: Half of a surrogate pair, as JSON may write it: no text, and so in no value (SUB-5).
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+_TEXT = msgspec.json.Decoder(str | None)
+_TEXTS = msgspec.json.Decoder(str | list[str] | None)
+#: How a number begins in JSON.
+_NUMBER = b"-0123456789"
 #: Names of the channel that posts to a callback (WHK-2).
 _WEBHOOKS = frozenset(("webhook", "rest-hook", "websub"))
 
@@ -62,22 +68,25 @@ def parse_json_form(body: bytes) -> Form | None:
     if b'"hub.mode"' not in body or len(body) > MAX_FORM:
         return None
     try:
-        pairs = PAIRS.decode(unmarked(body).decode())
-    except (ValueError, RecursionError):
+        body.decode()
+        pairs = pairs_of(unmarked(body), "the body")
+    except (UnicodeDecodeError, BadRequest):
+        if _HALF.search(body):
+            raise BadRequest("the form: expected whole characters, got half of one") from None
         return None
-    if not isinstance(pairs, JsonObject) or all(name != "hub.mode" for name, _ in pairs):
+    if all(name != "hub.mode" for name, _ in pairs):
         return None
-    return _form((name, _text(name, value)) for name, value in pairs)
+    return _form((name, _text(name, raw)) for name, raw in pairs)
 
 
-def _text(name: str, value: object) -> str:
-    if type(value) is list and name == "hub.events" and all(isinstance(item, str) for item in value):
-        return ",".join(value)
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return ""
-    raise BadRequest(f"{name}: expected a string, got {type(value).__name__}")
+def _text(name: str, raw: msgspec.Raw) -> str:
+    """The value of a parameter: a text or number, "" for null, and of hub.events the names in an array too."""
+    if memoryview(raw)[0] in _NUMBER:
+        return bytes(raw).decode()
+    if name == "hub.events":
+        names = decoded(_TEXTS, raw, name)
+        return ",".join(names) if isinstance(names, list) else names or ""
+    return decoded(_TEXT, raw, _shown(name)) or ""
 
 
 def _form(pairs: Iterable[tuple[str, str]]) -> Form:

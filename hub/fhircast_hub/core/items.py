@@ -7,11 +7,20 @@ from __future__ import annotations
 
 import msgspec
 
-from fhircast_hub.core.bundles import Change, read_changes
+from fhircast_hub.core.bundles import Change, read_entries
 from fhircast_hub.core.errors import BadRequest
 from fhircast_hub.core.limits import MAX_ID, MAX_ITEMS
 from fhircast_hub.core.names import Kind, anchor_keys
-from fhircast_hub.core.reading import Stub, check_controls, decoded, ref_of
+from fhircast_hub.core.reading import (
+    Looked,
+    Members,
+    Stub,
+    check_controls,
+    object_in,
+    ref_of,
+    stub_of,
+    text_in,
+)
 
 #: The context keys from which opens are derived, by the type they carry.
 DERIVED_KEYS = {"patient": "patient", "encounter": "encounter", "study": "imagingstudy", "imagingstudy": "imagingstudy"}
@@ -19,50 +28,56 @@ DERIVED_KEYS = {"patient": "patient", "encounter": "encounter", "study": "imagin
 _OF_A_PATIENT = ("encounter", "diagnosticreport")
 
 
-class _Reference(msgspec.Struct):
-    reference: str
-
-
 class Item(msgspec.Struct):
+    """An item of a context: its key, what the hub looks at in its resource, and the members of that and of its reference."""
+
     key: str
     resource: Stub | None = None
-    reference: msgspec.Raw = msgspec.Raw(b"")
+    members: Members = {}
+    reference: Members | None = None
 
 
-class _SelectItem(msgspec.Struct):
+class _Kept(msgspec.Struct):
+    """An item of a context that was accepted."""
+
     key: str
-    resource: Stub | list[msgspec.Raw] | None = None
-    reference: msgspec.Raw = msgspec.Raw(b"")
+    resource: Stub | None = None
 
 
-_ITEMS = msgspec.json.Decoder(list[Item])
-_SELECT_ITEMS = msgspec.json.Decoder(list[_SelectItem])
+_KEPT_ITEMS = msgspec.json.Decoder(list[_Kept])
 _RAW_ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
-_REFERENCE = msgspec.json.Decoder(_Reference)
+_ARRAY = ord("[")
+#: The members of an item that the hub looks into; `resources` is what some write in a select (CON-21).
+LOOKED_INTO = ("resource", "reference", "resources")
 
 
 def raw_items(context: bytes) -> list[tuple[str, str, bytes]]:
     """The items of a context array that was accepted: key, ref of the resource ("" where it has none), bytes."""
-    stubs = _ITEMS.decode(context)
+    stubs = _KEPT_ITEMS.decode(context)
     return [
         (stub.key, ref_of(stub.resource), bytes(raw))
         for stub, raw in zip(stubs, _RAW_ITEMS.decode(context), strict=True)
     ]
 
 
-def read_items(context: bytes, kind: Kind) -> list[Item]:
+def too_many_items(count: int) -> BadRequest:
+    """What refuses a context of more than MAX_ITEMS."""
+    return BadRequest(f"event.context: expected at most {MAX_ITEMS} items, got {count}")
+
+
+def read_items(found: list[Looked], kind: Kind) -> list[Item]:
     """The items of a context. Of a select, `resource` may be an array too, as `reference` may (IHE RAD-149)."""
-    if kind is Kind.SELECT:
-        selected = decoded(_SELECT_ITEMS, context, "event.context")
-        items = [
-            Item(item.key, item.resource if isinstance(item.resource, Stub) else None, item.reference)
-            for item in selected
-        ]
-    else:
-        items = decoded(_ITEMS, context, "event.context")
-    if len(items) > MAX_ITEMS:
-        raise BadRequest(f"event.context: expected at most {MAX_ITEMS} items, got {len(items)}")
-    return items
+    return [_item(looked, kind, f"event.context[{at}]") for at, looked in enumerate(found)]
+
+
+def _item(looked: Looked, kind: Kind, what: str) -> Item:
+    key, resource, reference = text_in(looked, "key", what), looked.get("resource"), looked.get("reference")
+    named = reference if isinstance(reference, dict) else None
+    if kind is Kind.SELECT and isinstance(resource, msgspec.Raw) and memoryview(resource)[0] == _ARRAY:
+        return Item(key, reference=named)
+    members = object_in(looked, "resource", what)
+    stub = stub_of(members, f"{what}.resource") if members is not None else None
+    return Item(key, stub, members or {}, named)
 
 
 def check_required(items: list[Item], kind: Kind, type_: str, name: str) -> None:
@@ -115,14 +130,14 @@ def read_anchor(items: list[Item], kind: Kind, type_: str) -> tuple[str, str]:
 
 def _reference(item: Item) -> tuple[str, str]:
     """Type and id of the item's reference: its last two segments, whatever server it names."""
-    if not bytes(item.reference):
+    if item.reference is None:
         raise BadRequest(f"event.context: expected a reference in the item with the key {item.key}, got none")
-    reference = decoded(_REFERENCE, bytes(item.reference), f"event.context: the reference of {item.key}").reference
+    reference = text_in(item.reference, "reference", f"event.context: the reference of {item.key}")
     type_, _, id_ = reference.rpartition("/")
     return type_.rpartition("/")[2], id_
 
 
-def read_update(items: list[Item], context: bytes) -> tuple[Change, ...]:
+def read_update(items: list[Item], max_entries: int) -> tuple[Change, ...]:
     """What an update changes: "one named `updates` holding a single `Bundle`" (2.3)."""
     places = [place for place, item in enumerate(items) if item.key == "updates"]
     resource = items[places[0]].resource if len(places) == 1 else None
@@ -130,8 +145,7 @@ def read_update(items: list[Item], context: bytes) -> tuple[Change, ...]:
         raise BadRequest(
             f"event.context: expected exactly one item with the key updates, a Bundle, got {len(places)} or another resource"
         )
-    raw = bytes(_RAW_ITEMS.decode(context)[places[0]])
-    return read_changes(raw, f"event.context[{places[0]}]")
+    return read_entries(items[places[0]].members, f"event.context[{places[0]}].resource", max_entries)
 
 
 def implied_by(items: list[Item], kind: Kind, anchor: str) -> dict[str, str]:
@@ -152,7 +166,7 @@ def _of_resource(item: Item) -> str:
 
 def _named(item: Item) -> str:
     """The ref of what an item holds or refers to, if that can be read."""
-    if item.resource is not None or not bytes(item.reference):
+    if item.resource is not None or item.reference is None:
         return ref_of(item.resource)
     try:
         type_, id_ = _reference(item)

@@ -14,8 +14,14 @@ MAX_ID = 256
 MAX_EVENTS = 256
 #: Characters of a callback (WHK-10), and bytes of a secret: "hub.secret ... SHALL be less than 200 bytes" (STU2).
 MAX_CALLBACK, MAX_SECRET = 2048, 199
+#: Bytes of identifiers in an update of what its context was opened with (CON-17).
+MAX_IDENTITY = 64 << 10
 #: Nesting of a JSON body (EVT-6): FHIR's deepest resources stay under twenty.
 MAX_DEPTH = 64
+#: Members of an object that the hub looks into (EVT-6); FHIR's largest resources have some sixty, and one more for each with `_` before it.
+MAX_MEMBERS = 128
+#: Objects and arrays of a body (EVT-6), and the bytes of a longer one that allow another: FHIR takes thirty and more for each.
+MAX_NODES, NODE_BYTES = 65536, 16
 #: Bytes and parameters of a subscription form; the specification knows eight parameters.
 MAX_FORM, MAX_PARAMETERS = 64 << 10, 64
 #: Items of a context: a report, its patient, its studies.

@@ -80,7 +80,7 @@ def parse_events(items: Iterable[str]) -> tuple[str, ...]:
     Raises BadRequest for a name outside the alphabet, too many of them, or none (SUB-5).
     """
     names: dict[str, str] = {}
-    for item in items:
+    for item in dict.fromkeys(items):  # thousands of the same are one
         if name := item.strip():
             if not _NAME.fullmatch(name):
                 raise BadRequest(
