@@ -205,7 +205,7 @@ class Settings(BaseSettings):
             heartbeat_seconds=self.heartbeat_seconds,
             held_bytes=self.queue_bytes,
             held_messages=self.queue_messages,
-            hold_seconds=max(60, 3 * self.ping_seconds),
+            hold_seconds=max(45, 3 * self.ping_seconds),
         )
 
     def masked(self) -> dict[str, dict[str, Any]]:
