@@ -74,8 +74,9 @@ class Hub:
         #: why the hub did not start, in one line for its operator
         self.failure = ""
         hashed, request_ids = KeyedHash(), _request_ids()
-        usage = Usage(settings.max_subscriptions_per_user, settings.max_topics_per_user)
         self.metrics = Metrics()
+        limits = settings.max_subscriptions_per_user, settings.max_topics_per_user, settings.max_bytes_per_user
+        usage = Usage(*limits, settings.all_bytes, self.metrics)
         self._client = httpx.AsyncClient(transport=ProxiedTransport(_LOOPBACK))
         self.audit = Auditor(make_sink(settings.audit, self._client), settings.public_url)
         self.service = Service(_store(settings), clock, RandomIds(), settings.rules(), usage, hashed, self.audit.record)
@@ -143,6 +144,8 @@ class Hub:
         )
         self.metrics.queued_posts = self._webhooks.queued
         self.metrics.sessions = lambda: usage.topics
+        self.metrics.session_bytes = lambda: usage.bytes
+        self.metrics.max_session_bytes = lambda: usage.max_bytes
         self.metrics.subscriptions = lambda: usage.subscriptions
         self.metrics.sockets = lambda: len(self.registry)
         self.metrics.queued_messages = lambda: self.registry.queued()[0]

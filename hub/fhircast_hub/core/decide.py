@@ -120,7 +120,7 @@ def _decide(session: Session | None, command: Command, now: float, ids: Ids, rul
         case EndSession():
             return administration.end_session(session, command.reason)
         case MakeRoom():
-            return _abandoned(session, now, rules)
+            return _abandoned(session, command, now, rules)
         case Restarted():
             return Outcome(None) if session is None else _restarted(session, now, rules)
         case _:
@@ -175,11 +175,11 @@ def _logged_out(outcome: Outcome) -> Outcome:
     return Outcome(None, (*outcome.effects, *effects))
 
 
-def _abandoned(session: Session | None, now: float, rules: Rules) -> Outcome:
+def _abandoned(session: Session | None, command: MakeRoom, now: float, rules: Rules) -> Outcome:
     """An EHR that makes a topic for each login and never closes must not lock its user out, so these go when room is needed."""
-    if session is not None and _is_unused(session, now, rules):
-        return Outcome(None)
-    return Outcome(session)
+    if session is None or session.subscriptions:
+        return Outcome(session)
+    return Outcome(None if command.at_once or _is_unused(session, now, rules) else session)
 
 
 def _is_unused(session: Session, now: float, rules: Rules) -> bool:

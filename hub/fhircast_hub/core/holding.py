@@ -34,12 +34,7 @@ def hold(session: Session, news: Sequence[Held], rules: Rules) -> Session:
     while held and (size > rules.held_bytes or len(held) > rules.held_messages):
         other = held.pop(too_long.pop() if too_long else next(iter(held)))
         size -= len(other.frame)
-        if other.closes:
-            context = f"{other.type}/{other.ref.partition('/')[2]}"
-            lost.pop(context, None)
-            lost[context] = other.at
-    while len(lost) > REMEMBERED_CLOSES:
-        del lost[next(iter(lost))]
+        _remember(lost, other)
     if [*lost.items()] == [*session.lost.items()]:
         lost = session.lost  # and is not written again
     return replace(session, held=held, lost=lost)
@@ -55,6 +50,14 @@ def forgotten(session: Session, now: float, rules: Rules) -> Session:
     return replace(session, held=held, lost=lost)
 
 
+def let_go(session: Session) -> Session:
+    """The session holding nothing: of closes the contexts are remembered, as of those that were too many (LIM-2)."""
+    lost = dict(session.lost)
+    for other in session.held.values():
+        _remember(lost, other)
+    return replace(session, held={}, lost=lost)
+
+
 def forgets_at(session: Session, rules: Rules) -> float:
     """When `forgotten` is to be asked again (epoch seconds); infinity where somebody has to come back, or to go, before that."""
     held, lost = (other.at for other in session.held.values()), session.lost.values()
@@ -64,6 +67,16 @@ def forgets_at(session: Session, rules: Rules) -> float:
         if oldest >= handed_over(subscription.sure):
             at = max(at, subscription.since if subscription.connection else math.inf)
     return at + hold + FORGETTING_SECONDS
+
+
+def _remember(lost: dict[str, float], gone: Held) -> None:
+    """Of a close that is not held any more, the context."""
+    if gone.closes:
+        context = f"{gone.type}/{gone.ref.partition('/')[2]}"
+        lost.pop(context, None)
+        lost[context] = gone.at
+        if len(lost) > REMEMBERED_CLOSES:
+            del lost[next(iter(lost))]
 
 
 def _missed_since(session: Session, now: float, rules: Rules) -> float:
