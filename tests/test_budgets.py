@@ -62,7 +62,7 @@ def test_drains_are_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
     assert drains.take("a", 0.5) == 0
 
 
-@pytest.mark.req("LIM-2")
+@pytest.mark.req("LIM-3")
 async def test_a_user_who_costs_too_much_waits() -> None:
     """Until the budget is there again; where that takes too long, 429 says when to come back."""
     clock = Clock(0)
@@ -82,7 +82,7 @@ async def test_a_user_who_costs_too_much_waits() -> None:
     await account.admitted()
 
 
-@pytest.mark.req("LIM-2")
+@pytest.mark.req("LIM-3")
 async def test_bodies_and_answers_of_a_user_are_bounded() -> None:
     """At a time, and in time."""
     clock = Clock(0)
@@ -128,7 +128,7 @@ def test_accounts_are_of_users(monkeypatch: pytest.MonkeyPatch) -> None:
     assert accounts.of(principal("a")) is not one
 
 
-@pytest.mark.req("LIM-2")
+@pytest.mark.req("LIM-3")
 async def test_all_steps_of_a_request_are_paid() -> None:
     """What it took before its user was known too, and not what it waited for; what is thrown at it arrives."""
     meter, account, seen = Meter(), Account(Clock(0)), list[str]()
@@ -154,7 +154,7 @@ async def test_all_steps_of_a_request_are_paid() -> None:
     assert seen == ["cancelled"]
 
 
-@pytest.mark.req("LIM-2")
+@pytest.mark.req("LIM-3")
 async def test_keys_take_turns() -> None:
     """So many begin at once; of what waits, each key's first comes first, then each key's second."""
     turns, begun = Turns(2), list[str]()
@@ -174,7 +174,7 @@ async def test_keys_take_turns() -> None:
     assert turns.begins()
 
 
-@pytest.mark.req("LIM-2")
+@pytest.mark.req("LIM-3")
 async def test_a_heavy_one_has_a_turn_of_its_own() -> None:
     """Nothing else begins in its turn, and of those that wait one begins in each."""
     turns, begun = Turns(2), list[int]()
@@ -193,7 +193,7 @@ async def test_a_heavy_one_has_a_turn_of_its_own() -> None:
     await asyncio.gather(*tasks)
 
 
-@pytest.mark.req("LIM-2")
+@pytest.mark.req("LIM-3")
 async def test_what_waits_has_an_end() -> None:
     """More of one key are turned away; whoever went away meanwhile takes nothing along."""
     turns = Turns(1)
@@ -209,7 +209,7 @@ async def test_what_waits_has_an_end() -> None:
     gone.cancel()
 
 
-@pytest.mark.req("LIM-2")
+@pytest.mark.req("LIM-3")
 async def test_bodies_of_one_user_leave_others_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Too many bytes at a time are 429, and are given back; the user's next request, and others', are taken."""
     async with running_hub() as hub:

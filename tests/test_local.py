@@ -14,6 +14,7 @@ from fhircast_hub.api.posting import post
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.local import LocalHub
 from fhircast_hub.settings import Settings
+from fhircast_hub.usage import MAX_USER_BYTES
 
 URL, ADDRESS = "http://hub.invalid/hub", ("127.0.0.1", 0)
 EVENT = b"""{"timestamp": "2026-01-31T09:30:00Z", "id": "1", "event": {"hub.topic": "topic", "hub.event": "UserLogout",
@@ -34,6 +35,7 @@ def test_it_has_the_defaults_of_a_hub_that_is_served() -> None:
     assert (settings.queue_bytes, settings.queue_messages) == (local.QUEUE_BYTES, local.QUEUE_MESSAGES)
     limits = settings.max_subscriptions_per_user, settings.max_topics_per_user
     assert limits == (local.MAX_SUBSCRIPTIONS, local.MAX_TOPICS)
+    assert settings.max_bytes_per_user == MAX_USER_BYTES
 
 
 @pytest.mark.req("CLT-27")

@@ -99,7 +99,7 @@ async def test_no_browser_guesses_a_type(path: str) -> None:
         assert "strict-transport-security" not in answer.headers
 
 
-@pytest.mark.req("LIM-2")
+@pytest.mark.req("LIM-3")
 async def test_chunks_have_an_end() -> None:
     """A body in a thousand pieces is taken, one in ever more is not."""
     async with running_hub() as hub, opened(hub) as (reader, writer):
@@ -114,7 +114,7 @@ async def test_chunks_have_an_end() -> None:
         assert b"the body: expected at most 1024 chunks, got more" in answer
 
 
-@pytest.mark.req("LIM-2")
+@pytest.mark.req("LIM-3")
 async def test_a_large_read_is_shared_out_over_turns() -> None:
     """A body that came at once is taken whole, whatever it is cut into."""
     async with running_hub() as hub, opened(hub) as (reader, writer):
@@ -127,7 +127,7 @@ async def test_a_large_read_is_shared_out_over_turns() -> None:
         assert (await hub.context()).json()["context"][1]["data"] == "x" * 900_000
 
 
-@pytest.mark.req("LIM-2")
+@pytest.mark.req("LIM-3")
 async def test_an_answer_that_nobody_takes_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also one that closes its connection; a client that takes something now and then has its time."""
     monkeypatch.setattr(http_protocol, "STALLED", STALLED._replace(most=0.2))
@@ -143,7 +143,7 @@ async def test_an_answer_that_nobody_takes_is_cut(monkeypatch: pytest.MonkeyPatc
         writer.transport.abort()
 
 
-@pytest.mark.req("LIM-2")
+@pytest.mark.req("LIM-3")
 async def test_the_connections_of_an_address_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sockets are not counted, and those of a proxy that the settings name are not either."""
     monkeypatch.setattr(http_protocol, "CONNECTIONS", CONNECTIONS._replace(most=3))

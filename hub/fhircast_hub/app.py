@@ -82,8 +82,9 @@ class Hub:
         self.failure = ""
         hashed, request_ids = KeyedHash(), _request_ids()
         self.accounts, self.turns = Accounts(), Turns()
-        usage = Usage(settings.max_subscriptions_per_user, settings.max_topics_per_user)
         self.metrics = Metrics()
+        limits = settings.max_subscriptions_per_user, settings.max_topics_per_user, settings.max_bytes_per_user
+        usage = Usage(*limits, settings.all_bytes, self.metrics)
         self._client = httpx.AsyncClient(transport=ProxiedTransport(_LOOPBACK))
         self.addresses = Addresses(settings.trusted_proxies)
         self.audit = Auditor(make_sink(settings.audit, self._client), settings.public_url)
@@ -161,6 +162,8 @@ class Hub:
         self.metrics.queued_posts = self._webhooks.queued
         self.metrics.questions = self._webhooks.questions
         self.metrics.sessions = lambda: usage.topics
+        self.metrics.session_bytes = lambda: usage.bytes
+        self.metrics.max_session_bytes = lambda: usage.max_bytes
         self.metrics.subscriptions = lambda: usage.subscriptions
         self.metrics.sockets = lambda: len(self.registry)
         self.metrics.queued_messages = lambda: self.registry.queued()[0]

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 
 import structlog
 
+from fhircast_hub.answers import Answers
 from fhircast_hub.core.administration import Participant, check_owned, participants
 from fhircast_hub.core.audit import Act, Entry, patients
 from fhircast_hub.core.commands import (
@@ -21,16 +22,20 @@ from fhircast_hub.core.commands import (
     EndSession,
     Evict,
     MakeRoom,
+    Publish,
+    Renew,
     Restarted,
     Subscribe,
     Tick,
 )
-from fhircast_hub.core.context import current_context
+from fhircast_hub.core.context import seen
 from fhircast_hub.core.decide import decide
 from fhircast_hub.core.effects import Effect
 from fhircast_hub.core.errors import HubError, NotFound, TooMany
+from fhircast_hub.core.holding import let_go
 from fhircast_hub.core.hooks import predecessors
 from fhircast_hub.core.limits import Rules
+from fhircast_hub.core.names import Kind
 from fhircast_hub.core.principal import Principal, SessionKey, check_scoped
 from fhircast_hub.core.session import Ids, Outcome, Session, Subscription
 from fhircast_hub.deadlines import Deadlines
@@ -47,6 +52,10 @@ RETRY_SECONDS = 1.0
 LOOK_SECONDS = 30.0
 #: Seconds that `stop` waits for what was begun.
 STOP_SECONDS = 3.0
+#: Sessions that are begun anew at the start, or are forgotten to make room, at a time.
+TOGETHER = 64
+#: What somebody asks for, and may be refused for want of bytes. All else makes less, or is the hub's own.
+_REFUSABLE = Publish | Subscribe | Renew | BeginSession
 
 
 class RandomIds:
@@ -81,14 +90,20 @@ class Service:
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._deadlines = Deadlines()
+        self._answers = Answers()
         self.usage = usage
 
     async def start(self, deliver: Deliver) -> None:
         """Open the store and take up every session where the last process left it."""
         await self._store.open(deliver)
-        for session in self._store.sessions():
+        sessions = sorted(self._store.sessions(), key=lambda session: session.used)
+        for session in sessions:
             self._follow(_key(session), None, session)
-        await asyncio.gather(*(self.submit(_key(session), Restarted()) for session in self._store.sessions()))
+        for start in range(0, len(sessions), TOGETHER):
+            some = sessions[start : start + TOGETHER]
+            await asyncio.gather(*(self.submit(_key(session), Restarted()) for session in some))
+        if self.usage.bytes > self.usage.max_bytes:
+            self._log.error("more bytes are held than may be, and no more are taken", bytes=self.usage.bytes)
 
     async def stop(self) -> None:
         """Finish what was begun, within a few seconds, and close the store."""
@@ -114,11 +129,13 @@ class Service:
                 await self.submit(key, Tick())
                 continue
             outcome = self._decide(session, command)
-            if session is None and outcome.session and not self.usage.may_begin(key.realm, outcome.session.owner):
-                await self._make_room(key.realm, outcome.session.owner)
-                continue
             if outcome.session is session and not outcome.effects:
                 return outcome.reply
+            if isinstance(command, _REFUSABLE):
+                fitting = await self._fitting(key, session, outcome, command)
+                if fitting is None:
+                    continue
+                outcome = fitting
             try:
                 await self._commit(key, revision, session, outcome.session, outcome.effects)
             except Stale:
@@ -127,11 +144,13 @@ class Service:
 
     async def subscribe(self, key: SessionKey, command: Subscribe) -> None:
         """Submit a Subscribe, within what its user may have in all sessions together (SUB-22)."""
-        session, _ = await self._store.load(key)
         # What will be refused, or replaces one of its own, must not cost another subscription its place.
-        after = self._decide(session, command).session
-        if session is None and after and not self.usage.may_begin(key.realm, after.owner):
-            await self._make_room(key.realm, after.owner)
+        while True:
+            session, _ = await self._store.load(key)
+            fitting = await self._fitting(key, session, self._decide(session, command), command)
+            if fitting is not None:
+                break
+        after = fitting.session
         grows = after is not None and len(after.subscriptions) > (len(session.subscriptions) if session else 0)
         # A callback that subscribes again has its place already.
         if grows and after and not predecessors(after, after.subscriptions[command.sid]):
@@ -167,13 +186,8 @@ class Service:
 
     async def session_for(self, realm: str, user: str, *, new: bool) -> tuple[str, bool]:
         """The topic of the user's live session that a system client began last, or of a new one; and whether it is new (SES-2)."""
-        made: list[tuple[float, str]] = []
-        for key in self.usage.owned(realm, user) if not new else ():
-            session, _ = await self._store.load(key)
-            if session is not None and session.made:
-                made.append((session.made, key.topic))
-        if made:
-            return max(made)[1], False
+        if not new and (made := self.usage.made_last(realm, user)) is not None:
+            return made, False
         topic = self._ids.uuid()
         await self.submit(SessionKey(realm, topic), BeginSession(realm, topic, user))
         return topic, True
@@ -192,10 +206,9 @@ class Service:
         await self.submit(key, EndSession("the session was ended"))
 
     async def current_context(self, key: SessionKey, principal: Principal) -> tuple[bytes, tuple[str, ...]]:
-        """The JSON answer to GET hub.url/{topic}, and the patients it is about; see core.context.current_context for what it
-        raises."""
+        """The JSON answer to GET hub.url/{topic}, and the patients it is about; see core.context.seen for what it raises."""
         session, _ = await self._store.load(key)
-        answer = current_context(session, principal, key.topic, self._rules)
+        answer = self._answers.of(key, seen(session, principal, key.topic, self._rules))
         current = session.contexts.get(session.current) if session else None
         return answer, patients(current.ref, current.implied) if current else ()
 
@@ -224,13 +237,32 @@ class Service:
     def _decide(self, session: Session | None, command: Command) -> Outcome:
         return decide(session, command, self._clock(), self._ids, self._rules)
 
+    async def _fitting(
+        self, key: SessionKey, session: Session | None, outcome: Outcome, command: Command
+    ) -> Outcome | None:
+        """The outcome, where there is room for it; None where room was made for another try.
+
+        Raises TooMany (LIM-1), TooLarge or Unavailable (LIM-2).
+        """
+        after = outcome.session
+        if session is None and after and not self.usage.may_begin(key.realm, after.owner):
+            await self._make_room(key.realm, after.owner)
+            return None
+        closes = isinstance(command, Publish) and command.event.kind is Kind.CLOSE
+        if closes and after and not self.usage.fits(key, session, after):
+            outcome = Outcome(let_go(after), outcome.effects, outcome.reply)
+        gone = self.usage.room(key, session, outcome.session, closes=closes)
+        if not gone:
+            return outcome
+        await asyncio.gather(*(self.submit(other, MakeRoom(at_once=True)) for other in gone[:TOGETHER]))
+        return None
+
     async def _make_room(self, realm: str, owner: str) -> None:
-        """Let one of the user's abandoned sessions go, or raise TooMany (LIM-1)."""
-        for key in self.usage.owned(realm, owner):
+        """Let the user's session go that nobody uses for longest, if it is abandoned, or raise TooMany (LIM-1)."""
+        if (key := self.usage.longest_unused(realm, owner)) is not None:
             await self.submit(key, MakeRoom())
-            if self.usage.may_begin(realm, owner):
-                return
-        raise TooMany("this user has as many topics as one may have", retry_after=RETRY_AFTER)
+        if not self.usage.may_begin(realm, owner):
+            raise TooMany("this user has as many topics as one may have", retry_after=RETRY_AFTER)
 
     async def _commit(
         self, key: SessionKey, revision: int, before: Session | None, after: Session | None, effects: tuple[Effect, ...]
@@ -253,8 +285,9 @@ class Service:
         self._audit(Entry(Act.SESSION, self._clock(), topic, reason=event))
 
     def _follow(self, key: SessionKey, before: Session | None, after: Session | None) -> None:
-        if before is None or after is None or before.subscriptions is not after.subscriptions:
-            self.usage.follow(key, before, after)
+        self.usage.follow(key, before, after)
+        if before is None or after is None or before.contexts is not after.contexts or before.current != after.current:
+            self._answers.forget(key)
         deadline = after.deadline if after else None
         if self._deadlines.set(key, deadline):
             self._arm()

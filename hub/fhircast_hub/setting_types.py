@@ -118,6 +118,7 @@ Host = Annotated[str, _matching(_HOST, "the IP address (without brackets) or the
 Port = Annotated[int, _whole(0, 65535)]
 Count = Annotated[int, _whole(1, MOST)]
 Number = Annotated[int, _whole(0, MOST)]
+Memory = Annotated[int, _whole(0, 2**40 - 1)]
 Switch = Annotated[bool, _reader(lambda value: {"true": True, "false": False}.get(str(value).lower()), "true or false")]
 Text = Annotated[str, _reader(_text, "text that is not empty, without white space around it")]
 Url = Annotated[str, _url()]

@@ -23,6 +23,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from fhircast_hub.core.callbacks import Network
 from fhircast_hub.core.limits import Rules
+from fhircast_hub.memory import available
 from fhircast_hub.setting_types import (
     Audience,
     AuditSink,
@@ -33,6 +34,7 @@ from fhircast_hub.setting_types import (
     Host,
     HubUrl,
     KeysUrl,
+    Memory,
     Networks,
     Number,
     Origins,
@@ -111,6 +113,8 @@ class Settings(BaseSettings):
     max_subscriptions_per_topic: Count = 64
     max_subscriptions_per_user: Count = 256
     max_topics_per_user: Count = 1000
+    max_bytes_per_user: Count = 64 << 20
+    max_bytes: Memory = 0
     session_ttl: Count = 86400
     logout_ends_session: Switch = False
     cors_origins: Origins = ("*",)
@@ -183,6 +187,11 @@ class Settings(BaseSettings):
         return None if self.store == "memory:" else Path(self.store.removeprefix("sqlite:///"))
 
     @property
+    def all_bytes(self) -> int:
+        """The bytes that all sessions may hold: those of the setting, else half of the memory that the process may take."""
+        return self.max_bytes or available() // 2
+
+    @property
     def webhook_networks(self) -> tuple[Network, ...]:
         """Where callbacks may be beside the public internet."""
         return tuple(map(ip_network, self.webhook_allowed_networks))
@@ -211,16 +220,14 @@ class Settings(BaseSettings):
             heartbeat_seconds=self.heartbeat_seconds,
             held_bytes=self.queue_bytes,
             held_messages=self.queue_messages,
-            hold_seconds=max(60, 3 * self.ping_seconds),
+            hold_seconds=max(45, 3 * self.ping_seconds),
         )
 
     def masked(self) -> dict[str, dict[str, Any]]:
         """All settings by their full name as `{"value", "from"}`, fit to be shown; from is env, file, default or code."""
         origin = dict.fromkeys(self.model_fields_set, "code") | self._origin
-        return {
-            name: {"value": value, "from": origin.get(field, "default")}
-            for (name, field), value in zip(NAMES.items(), self.model_dump(mode="json").values(), strict=True)
-        }
+        shown = self.model_dump(mode="json") | {"max_bytes": self.all_bytes}
+        return {name: {"value": shown[field], "from": origin.get(field, "default")} for name, field in NAMES.items()}
 
 
 #: The full names, and the field of each.

@@ -257,10 +257,14 @@ COUNTERS = (
     ("floods_closed", "fhircast_floods_closed", "WebSockets closed for frames that acknowledge nothing"),
     ("connections_cut", "fhircast_connections_cut", "HTTP connections ended because they went beyond a budget"),
     ("pings_unanswered", "fhircast_pings_unanswered", "WebSockets given up because they did not answer a ping"),
+    ("refused_by_user_bytes", "fhircast_refused_by_user_bytes", "Requests refused for the bytes of their user"),
+    ("refused_by_hub_bytes", "fhircast_refused_by_hub_bytes", "Requests refused for the bytes of all users"),
 )
 #: Attributes of Metrics that are asked when the numbers are read.
 GAUGES = (
     ("sessions", "fhircast_topics", "Sessions that are held"),
+    ("session_bytes", "fhircast_session_bytes", "Bytes that sessions take of the memory, counted from above"),
+    ("max_session_bytes", "fhircast_max_session_bytes", "Bytes that they may take (MAX_BYTES)"),
     ("subscriptions", "fhircast_subscriptions", "Subscriptions whose lease runs"),
     ("sockets", "fhircast_sockets", "Open WebSockets"),
     ("queued_messages", "fhircast_queue_messages", "Frames waiting for a socket to take them"),
@@ -321,11 +325,15 @@ class Metrics(Collector):
         self.floods_closed = 0
         self.connections_cut = 0
         self.pings_unanswered = 0
+        self.refused_by_user_bytes = 0
+        self.refused_by_hub_bytes = 0
         #: by (route, status); the route is a word of ours or the template of a path, never the path
         self.requests: Counter[tuple[str, int]] = Counter()
         self.accepted_to_written = Histogram()
         self.audit_lost: Gauge = int
         self.sessions: Gauge = int
+        self.session_bytes: Gauge = int
+        self.max_session_bytes: Gauge = int
         self.subscriptions: Gauge = int
         self.sockets: Gauge = int
         self.queued_messages: Gauge = int

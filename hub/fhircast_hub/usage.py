@@ -2,24 +2,108 @@
 
 from __future__ import annotations
 
+import sys
+from collections import OrderedDict
+from typing import NamedTuple, Protocol
+
 from fhircast_hub.core.callbacks import place_of
-from fhircast_hub.core.errors import TooMany
+from fhircast_hub.core.errors import HubError, TooLarge, TooMany, Unavailable
 from fhircast_hub.core.principal import CLAIMED, Application, SessionKey
 from fhircast_hub.core.session import Session, Subscription
+from fhircast_hub.weights import growth
 
 #: Seconds after which a user over a limit may have room again.
 RETRY_AFTER = 60
+#: Bytes of a user's sessions, unless a setting says otherwise (LIM-2).
+MAX_USER_BYTES = 64 << 20
+#: The last part of the hub's bytes is for users who have no more bytes than these: a few large ones lock nobody out.
+SMALL, SMALL_PART = 1 << 20, 8
+#: What closes may take beyond a limit, as a part of it: they make room in the end.
+CLOSES_PART = 8
+
+
+class Counters(Protocol):
+    """What is counted of refusals."""
+
+    refused_by_user_bytes: int
+    refused_by_hub_bytes: int
+
+
+class Uncounted:
+    """Nobody asks for these."""
+
+    refused_by_user_bytes = 0
+    refused_by_hub_bytes = 0
+
+
+class _Account(NamedTuple):
+    """Whose bytes these are: a user's, or those of a session that no user owns."""
+
+    realm: str
+    owner: str
+    topic: str = ""
+
+
+class _Unfollowed:
+    """The bytes of sessions that have no subscription, the longest unused first."""
+
+    def __init__(self) -> None:
+        self.weights: OrderedDict[SessionKey, int] = OrderedDict()
+        self.bytes = 0
+
+    def put(self, key: SessionKey, weight: int | None) -> None:
+        """It was used just now; None takes it out."""
+        self.bytes -= self.weights.pop(key, 0)
+        if weight is not None:
+            self.weights[key] = weight
+            self.bytes += weight
+
+    def oldest(self, size: int, but: SessionKey) -> list[SessionKey]:
+        """Those that have so many bytes together, without one; none where all together have fewer."""
+        found: list[SessionKey] = []
+        if self.bytes - self.weights.get(but, 0) < size:
+            return found
+        for key, weight in self.weights.items():
+            if key != but and size > 0:
+                found.append(key)
+                size -= weight
+            if size <= 0:
+                break
+        return found
+
+
+class _Owner:
+    """One account's sessions: `made` are those that a system client began, by topic, and when."""
+
+    def __init__(self) -> None:
+        self.topics: set[str] = set()
+        self.made: dict[str, float] = {}
+        self.bytes = 0
+        self.unfollowed = _Unfollowed()
 
 
 class Usage:
-    """Counts by user; kept in step with every committed change of a session."""
+    """Counts by user; kept in step with every committed change of a session. Limits in bytes are of the process's memory."""
 
-    def __init__(self, max_subscriptions: int, max_topics: int) -> None:
+    def __init__(
+        self,
+        max_subscriptions: int,
+        max_topics: int,
+        max_user_bytes: int = MAX_USER_BYTES,
+        max_bytes: int = sys.maxsize,
+        counters: Counters | None = None,
+    ) -> None:
         self._max_subscriptions = max_subscriptions
         self._max_topics = max_topics
+        self._max_user_bytes = max_user_bytes
+        self.max_bytes = max_bytes
+        self._counters: Counters = counters or Uncounted()
         self._sessions: dict[str, SessionKey] = {}
         self._subscriptions: dict[tuple[str, str], dict[str, Subscription]] = {}
-        self._topics: dict[tuple[str, str], set[str]] = {}
+        self._owners: dict[_Account, _Owner] = {}
+        self._weighed: dict[SessionKey, tuple[Session, int]] = {}
+        self._unfollowed = _Unfollowed()
+        self.bytes = 0
 
     @property
     def subscriptions(self) -> int:
@@ -29,7 +113,7 @@ class Usage:
     @property
     def topics(self) -> int:
         """How many sessions there are."""
-        return sum(map(len, self._topics.values()))
+        return len(self._weighed)
 
     def find(self, sid: str) -> SessionKey | None:
         """The session that the subscription `sid` is of."""
@@ -37,11 +121,35 @@ class Usage:
 
     def may_begin(self, realm: str, owner: str) -> bool:
         """Whether this user may own one session more (LIM-1)."""
-        return owner == CLAIMED or len(self._topics.get((realm, owner), ())) < self._max_topics
+        return owner == CLAIMED or len(self._owner(_Account(realm, owner)).topics) < self._max_topics
 
-    def owned(self, realm: str, owner: str) -> list[SessionKey]:
-        """The sessions that this user owns."""
-        return [SessionKey(realm, topic) for topic in self._topics.get((realm, owner), ())]
+    def longest_unused(self, realm: str, owner: str) -> SessionKey | None:
+        """The session of this user that nobody follows, for longest."""
+        return next(iter(self._owner(_Account(realm, owner)).unfollowed.weights), None)
+
+    def made_last(self, realm: str, owner: str) -> str | None:
+        """The topic of the user's session that a system client began last (SES-2)."""
+        made = self._owner(_Account(realm, owner)).made
+        return max(made, key=lambda topic: (made[topic], topic)) if made else None
+
+    def fits(self, key: SessionKey, before: Session | None, after: Session | None, *, closes: bool = False) -> bool:
+        """Whether there are bytes for a session to become `after`, whoever has to go for them; always where it does not grow."""
+        return after is None or self._shortage(key, growth(before, after), after, closes) is None
+
+    def room(
+        self, key: SessionKey, before: Session | None, after: Session | None, *, closes: bool = False
+    ) -> list[SessionKey]:
+        """The sessions that are to go so that one may become `after` (LIM-2): nobody follows them, and they are unused for longest.
+
+        Raises TooLarge where the user has too many bytes, Unavailable where the hub has.
+        """
+        grown = growth(before, after)
+        if after is None or (short := self._shortage(key, grown, after, closes)) is None:
+            return []
+        unfollowed, size = short
+        if gone := unfollowed.oldest(size, key):
+            return gone
+        raise self._refused(key, after, grown, unfollowed is self._unfollowed)
 
     def to_evict(self, realm: str, application: Application) -> tuple[SessionKey, str] | None:
         """None if this application's user may have one subscription more; else which of the application's own is to be evicted first:
@@ -66,14 +174,11 @@ class Usage:
 
     def follow(self, key: SessionKey, before: Session | None, after: Session | None) -> None:
         """A session changed from `before` to `after`."""
-        was, now = before.owner if before else None, after.owner if after else None
-        if was != now:
-            if was is not None:
-                _discard(self._topics, (key.realm, was), key.topic)
-            if now is not None:
-                self._topics.setdefault((key.realm, now), set()).add(key.topic)
+        self._weigh(key, after)
         old = before.subscriptions if before else {}
         new = after.subscriptions if after else {}
+        if old is new:
+            return
         for sid in old.keys() - new.keys():
             owner = key.realm, old[sid].subscriber
             self._sessions.pop(sid, None)
@@ -85,9 +190,66 @@ class Usage:
                 self._sessions[sid] = key
                 self._subscriptions.setdefault((key.realm, subscription.subscriber), {})[sid] = subscription
 
+    def _owner(self, account: _Account) -> _Owner:
+        return self._owners.get(account) or _Owner()
 
-def _discard(sets: dict[tuple[str, str], set[str]], key: tuple[str, str], item: str) -> None:
-    if (found := sets.get(key)) is not None:
-        found.discard(item)
-        if not found:
-            del sets[key]
+    def _shortage(self, key: SessionKey, grown: int, after: Session, closes: bool) -> tuple[_Unfollowed, int] | None:
+        """How many bytes are missing, and of which sessions some may go for them; None where none are."""
+        if grown <= 0:
+            return None
+        owner = self._owner(_account(key, after))
+        mine, all_ = self._max_user_bytes, self.max_bytes
+        if closes:
+            mine, all_ = mine + mine // CLOSES_PART, all_ + all_ // CLOSES_PART
+        elif owner.bytes + grown > SMALL:
+            all_ -= all_ // SMALL_PART
+        if owner.bytes + grown > mine:
+            return owner.unfollowed, owner.bytes + grown - mine
+        return (self._unfollowed, self.bytes + grown - all_) if self.bytes + grown > all_ else None
+
+    def _refused(self, key: SessionKey, after: Session, grown: int, by_hub: bool) -> HubError:
+        if by_hub:
+            self._counters.refused_by_hub_bytes += 1
+            return Unavailable("the sessions of this hub hold as many bytes as they may", retry_after=RETRY_AFTER)
+        self._counters.refused_by_user_bytes += 1
+        held = self._owner(_account(key, after)).bytes
+        whose = "all sessions of this user" if after.owner != CLAIMED else "a session that no user owns"
+        return TooLarge(
+            f"expected at most {self._max_user_bytes} bytes in {whose}, got {held + grown}, of which {held} are held already;"
+            " close contexts or end sessions"
+        )
+
+    def _weigh(self, key: SessionKey, after: Session | None) -> None:
+        last, weight = self._weighed.get(key, (None, 0))
+        if last is not None:
+            self._leave(key, last, weight)
+        weight += growth(last, after)
+        if after is None:
+            self._weighed.pop(key, None)
+            self._unfollowed.put(key, None)
+            return
+        self._weighed[key] = after, weight
+        self.bytes += weight
+        owner = self._owners.setdefault(_account(key, after), _Owner())
+        owner.topics.add(key.topic)
+        owner.bytes += weight
+        if after.made:
+            owner.made[key.topic] = after.made
+        unused = None if after.subscriptions else weight
+        owner.unfollowed.put(key, unused)
+        self._unfollowed.put(key, unused)
+
+    def _leave(self, key: SessionKey, last: Session, weight: int) -> None:
+        account = _account(key, last)
+        owner = self._owners[account]
+        self.bytes -= weight
+        owner.bytes -= weight
+        owner.topics.discard(key.topic)
+        owner.made.pop(key.topic, None)
+        owner.unfollowed.put(key, None)
+        if not owner.topics:
+            del self._owners[account]
+
+
+def _account(key: SessionKey, session: Session) -> _Account:
+    return _Account(key.realm, session.owner, key.topic if session.owner == CLAIMED else "")

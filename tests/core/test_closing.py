@@ -685,7 +685,7 @@ def test_a_close_shortly_before_the_last_sign_of_life_is_kept(how: str) -> None:
         world.disconnect("chart", sure=world.now, code=1006)
         world.wait(100)
     else:
-        world.wait(60)
+        world.wait(45)
     world.publish("Patient-close", patient("p2"))
     world.news("chart")
     world.connect("chart")

@@ -17,7 +17,7 @@ from fhircast_hub.core.effects import Close, Effect, Send
 from fhircast_hub.core.errors import HubError, Unavailable
 from fhircast_hub.core.principal import SessionKey
 from fhircast_hub.core.session import Outcome, Session
-from fhircast_hub.storage.sqlite import _changes, _session
+from fhircast_hub.storage.rows import changes, session_of
 from simulation.network import Clock, Link
 from simulation.posts import REALM, Post
 from simulation.script import Script
@@ -102,7 +102,7 @@ class Store:
 
     def _journal(self, topic: str, before: Session | None, after: Session | None) -> None:
         rows = self.rows.setdefault(topic, {})
-        for (_, _, kind, name), body in _changes(SessionKey(REALM, topic), before, after):
+        for (_, _, kind, name), body in changes(SessionKey(REALM, topic), before, after):
             if body is None:
                 rows.pop((kind, name), None)
             else:
@@ -113,7 +113,7 @@ class Store:
         kinds: dict[str, dict[str, bytes]] = {}
         for (kind, name), body in self.rows.get(topic, {}).items():
             kinds.setdefault(kind, {})[name] = body
-        return _session(REALM, topic, kinds) if kinds else None
+        return session_of(REALM, topic, kinds) if kinds else None
 
     def reopen(self) -> None:
         """Every process is new."""

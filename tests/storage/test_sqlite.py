@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+import tracemalloc
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -31,7 +35,9 @@ from fhircast_hub.core.session import (
     Shared,
     Subscription,
 )
-from fhircast_hub.storage.sqlite import SCHEMA_VERSION, SqliteStore, _move_log
+from fhircast_hub.storage.scrubbing import empty_log, move_log
+from fhircast_hub.storage.sqlite import SCHEMA_VERSION, SqliteStore, _made, _prepare, _statements
+from running import until
 
 KEY = SessionKey("https://idp.example", "topic ø\u2028")
 PATIENT = OpenContext(
@@ -217,6 +223,25 @@ async def test_what_waits_for_callbacks_is_written_as_it_changes(tmp_path: Path)
     await again.close()
 
 
+async def test_a_store_is_read_session_by_session(tmp_path: Path) -> None:
+    """Beside the sessions themselves there is no second copy of all that they hold."""
+    store = await opened(tmp_path / "hub.db")
+    for number in range(40):
+        key, context = SessionKey("realm", f"topic-{number}"), replace(PATIENT, frame=bytes(200_000))
+        session = Session(realm=key.realm, topic=key.topic, owner="u", contexts={PATIENT.ref: context})
+        await store.commit(key, 0, None, session, ())
+    await store.close()
+    tracemalloc.start()
+    try:
+        again = await opened(tmp_path / "hub.db")
+        held, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held > 40 * 200_000
+    assert most < held + 4 * 200_000
+    await again.close()
+
+
 def modes_in(folder: Path) -> dict[str, int]:
     return {file.name: file.stat().st_mode & 0o777 for file in folder.iterdir()}
 
@@ -321,14 +346,18 @@ async def test_a_larger_batch_is_one_transaction_too(tmp_path: Path) -> None:
 async def test_the_log_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A log beyond its bound is begun anew although writers never pause."""
     monkeypatch.setattr("fhircast_hub.storage.sqlite.MAX_LOG_PAGES", 3)
-    store = await opened(tmp_path / "hub.db")
-    for number in range(20):
-        before, revision = await store.load(KEY)
-        await store.commit(KEY, revision, before, replace(FULL, order=number), ())
-    assert (tmp_path / "hub.db-wal").stat().st_size > 0
-    _move_log(tmp_path / "hub.db")
-    assert (tmp_path / "hub.db-wal").stat().st_size == 0
-    await store.close()
+    monkeypatch.setattr("fhircast_hub.storage.sqlite.EMPTY_SECONDS", 1000.0)
+    monkeypatch.setattr("fhircast_hub.storage.sqlite.CHECKPOINT_SECONDS", 0.02)
+    sizes: list[int] = []
+
+    def shrinks() -> bool:
+        sizes.append((tmp_path / "hub.db-wal").stat().st_size)
+        return sizes[-1] < max(sizes)
+
+    async with kept(tmp_path / "hub.db") as store:
+        for _ in range(2):  # the first time is due in any case
+            await change_until(store, shrinks)
+            sizes.clear()
 
 
 async def test_effects_wait_until_the_change_is_in_the_file(tmp_path: Path) -> None:
@@ -419,3 +448,148 @@ async def test_two_names_of_one_file_have_one_lock(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="in use by another hub"):
         await opened(tmp_path / "link.db")
     await store.close()
+
+
+# --- what was deleted ---
+
+MARK = b"Q2hlcmNoZXo=" * 50
+
+
+@asynccontextmanager
+async def kept(path: Path) -> AsyncIterator[SqliteStore]:
+    """A store that has one session."""
+    store = await opened(path)
+    await store.commit(KEY, 0, None, FULL, ())
+    yield store
+    await store.close()
+
+
+async def change(store: SqliteStore, **parts: object) -> None:
+    """Commit the session with these parts."""
+    before, revision = await store.load(KEY)
+    assert before
+    await store.commit(KEY, revision, before, replace(before, order=before.order + 1, **parts), ())
+
+
+async def change_until(store: SqliteStore, is_so: Callable[[], bool]) -> None:
+    """Commits that never pause, until it is so."""
+    async with asyncio.timeout(5):
+        while not is_so():
+            await change(store)
+
+
+def marked(folder: Path, mark: bytes = MARK) -> set[str]:
+    """The names of the files that hold the mark."""
+    return {file.name for file in folder.iterdir() if mark in file.read_bytes()}
+
+
+def without_secure_delete(connect: Callable[..., sqlite3.Connection]) -> Callable[..., sqlite3.Connection]:
+    """Some builds of SQLite delete securely on their own, as Debian's does. Others connect like this."""
+
+    def connect_(*arguments: object, **options: object) -> sqlite3.Connection:
+        connection = connect(*arguments, **options)
+        connection.execute("pragma secure_delete = off")
+        return connection
+
+    return connect_
+
+
+@pytest.mark.req("OPS-7")
+@pytest.mark.parametrize("size", [1, 20], ids=["within a page", "over several pages"])
+async def test_what_was_closed_is_in_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """It was in the log and moved into the file; then it went. It is overwritten in the file, and the log is empty."""
+    monkeypatch.setattr("fhircast_hub.storage.sqlite.CHECKPOINT_SECONDS", 0.02)
+    monkeypatch.setattr("sqlite3.connect", without_secure_delete(sqlite3.connect))
+    async with kept(tmp_path / "hub.db") as store:
+        await change(store, contexts={"patient/p1": replace(PATIENT, frame=MARK * size)})
+        assert marked(tmp_path) == {"hub.db-wal"}
+        await until(lambda: marked(tmp_path) == {"hub.db"})
+        await change(store, contexts={})
+        await until(lambda: not marked(tmp_path))
+
+
+@pytest.mark.req("OPS-7")
+async def test_a_hub_that_is_never_idle_empties_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came and went far behind in the log is overwritten by nothing else."""
+    monkeypatch.setattr("fhircast_hub.storage.sqlite.CHECKPOINT_SECONDS", 0.02)
+    monkeypatch.setattr("fhircast_hub.storage.sqlite.EMPTY_SECONDS", 0.1)
+    async with kept(tmp_path / "hub.db") as store:
+        await change_until(store, lambda: (tmp_path / "hub.db").stat().st_size > 0)  # the first time is due in any case
+        await change(store, home=bytes(3_000_000))
+        await change(store, home=MARK)
+        await change(store, home=b"")
+        assert "hub.db-wal" in marked(tmp_path)
+        await change_until(store, lambda: not marked(tmp_path))
+
+
+@pytest.mark.req("OPS-7")
+async def test_what_was_closed_before_a_crash_is_in_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log of a process that was killed has what came and went; the next process empties it, though nothing happens there."""
+    async with kept(tmp_path / "hub.db") as store:
+        await change(store, home=MARK)
+        await change(store, home=b"")
+        shutil.copytree(tmp_path, tmp_path / "crashed")
+    assert marked(tmp_path / "crashed") == {"hub.db-wal"}
+    monkeypatch.setattr("fhircast_hub.storage.sqlite.CHECKPOINT_SECONDS", 0.02)
+    again = await opened(tmp_path / "crashed" / "hub.db")
+    await until(lambda: not marked(tmp_path / "crashed"))
+    await again.close()
+
+
+@pytest.mark.req("OPS-7")
+def test_what_was_moved_within_the_file_is_overwritten(tmp_path: Path) -> None:
+    """Of thousands of rows that come, change and go some are moved to other pages: what they leave behind is none of the file's."""
+    path, chance, number = tmp_path / "hub.db", random.Random(0), 0
+    living: dict[str, bytes] = {}
+    file = _made(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        _prepare(connection, path)
+        for turn in range(6000):
+            comes = chance.random() < (0.55 if turn // 500 % 2 == 0 else 0.42)
+            if comes or not living or chance.random() < 0.5:
+                number += 1
+                mark = b"mark%08d" % number
+                name = mark.decode() if comes or not living else chance.choice(list(living))
+                living[name] = mark
+                body = mark * chance.choice([1, 5, 20, 50, 100, 400])
+            else:
+                name, body = chance.choice(list(living)), None
+                del living[name]
+            for statement in _statements({("realm", f"topic-{int(name[-2:]) % 7}", "held", name): body}):
+                connection.execute(*statement)
+            if turn % 1500 == 1499:
+                assert move_log(path, file) > 0
+        assert empty_log(path, file)
+        found = set(re.findall(rb"mark[0-9]{8}", path.read_bytes()))
+        assert found <= {*living.values(), *map(str.encode, living)}
+        assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
+    os.close(file)
+
+
+async def test_who_reads_the_file_for_long_holds_up_no_commit(tmp_path: Path) -> None:
+    """As a backup does: the log is emptied later, and what is committed meanwhile is written."""
+    async with kept(tmp_path / "hub.db") as store:
+        with closing(sqlite3.connect(tmp_path / "hub.db", isolation_level=None)) as backup:
+            backup.execute("begin")
+            backup.execute("select * from part").fetchone()
+            await change(store)
+            await store._empty()
+            assert (tmp_path / "hub.db-wal").stat().st_size > 0
+            await change(store)
+        await store._empty()
+        assert (tmp_path / "hub.db-wal").stat().st_size == 0
+
+
+async def test_a_commit_waits_while_the_log_is_emptied(tmp_path: Path) -> None:
+    """It is written behind that, though the file is closed then, and who waits for it is told."""
+    async with kept(tmp_path / "hub.db") as store:
+        emptying = asyncio.create_task(store._empty())
+        await asyncio.sleep(0)
+        committed = asyncio.create_task(change(store, owner="another"))
+        await asyncio.sleep(0)
+        assert store._waits
+        assert not committed.done()
+        await asyncio.gather(emptying, committed)
+    again = await opened(tmp_path / "hub.db")
+    assert [session.owner for session in again.sessions()] == ["another"]
+    await again.close()

@@ -164,7 +164,12 @@ class Evict(msgspec.Struct, frozen=True):
 
 
 class MakeRoom(msgspec.Struct, frozen=True):
-    """The user wants a topic more than one may have: forget this one, if nobody listens and it was not used for SESSION_TTL."""
+    """A user wants more than one may have: forget this session, if nobody follows it and it was not used for SESSION_TTL.
+
+    `at_once` is however lately it was used (LIM-2).
+    """
+
+    at_once: bool = False
 
 
 class Tick(msgspec.Struct, frozen=True):

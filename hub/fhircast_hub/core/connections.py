@@ -42,7 +42,14 @@ def connected(session: Session | None, command: Connected, now: float, ids: Ids,
     # What it is told now may get lost like all before: only an answer makes that sure.
     sure = now if subscription.fresh else sure
     back = replace(
-        subscription, connection=command.connection, since=now, fresh=False, sure=sure, back_by=0.0, refused=""
+        subscription,
+        connection=command.connection,
+        since=now,
+        fresh=False,
+        sure=sure,
+        back_by=0.0,
+        refused="",
+        shown=(),
     )
     session = placed(with_subscription(session, back), back, known)
     return Outcome(session, (*effects, confirmed(session, back, now), *sends(back, before), *sends(back, frames)), back)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from msgspec.structs import replace
 
 from fhircast_hub.core.content import bundle
@@ -12,7 +14,7 @@ from fhircast_hub.core.limits import MAX_CONTEXT_BYTES, MAX_CONTEXTS, Rules
 from fhircast_hub.core.messages import Event, encode, with_version
 from fhircast_hub.core.names import spelling
 from fhircast_hub.core.principal import Principal, check_access
-from fhircast_hub.core.session import OpenContext, Session
+from fhircast_hub.core.session import Content, OpenContext, Session
 
 
 def opened(event: Event, version: str, order: int) -> OpenContext:
@@ -68,33 +70,65 @@ def without(contexts: dict[str, OpenContext], ref: str) -> dict[str, OpenContext
     }
 
 
+class View(NamedTuple):
+    """What a reader sees of a session: its `context` is None where none is current. `kind` says which readers see the same.
+
+    That is "" for those who read the open alone, "content" for those who may also read what was shared (`content`), else the type
+    whose derived open they read.
+    """
+
+    version: str
+    context: OpenContext | None = None
+    kind: str = ""
+    content: Content | None = None
+
+    def is_same(self, other: View) -> bool:
+        """Whether both are answered alike, which costs no look at what they hold."""
+        return self.kind == other.kind and self.context is other.context and self.content is other.content
+
+
 def current_context(session: Session | None, principal: Principal, topic: str, rules: Rules) -> bytes:
-    """The answer to GET hub.url/{topic} (2.9), as JSON.
+    """The answer to GET hub.url/{topic} (2.9), as JSON. Raises what `seen` raises."""
+    return written(seen(session, principal, topic, rules))
+
+
+def seen(session: Session | None, principal: Principal, topic: str, rules: Rules) -> View:
+    """What the principal may read of the current context.
 
     Raises Forbidden or Conflict where the topic is not the principal's, and InsufficientScope where neither the newest open
     nor one derived from it may be read (GET-8).
     """
     check_access(principal, topic, session.owner if session else None)
     if session is None or not session.current:
-        return _answer("", session.version if session else "0", b"[]")
+        return View(session.version if session else "0")
     context = session.contexts[session.current]
     if principal.scopes.may_read(context.key):
-        return _answer(context.type, context.version, _with_content(session, context, principal))
+        # What was shared is for whoever may read the updates that it came by (EVT-12).
+        if principal.scopes.may_read(context.key.removesuffix("open") + "update"):
+            return View(context.version, context, "content", session.contents.get(context.ref))
+        return View(context.version, context)
     for open_ in reversed(derive(context) if rules.derive_opens else []):
         if principal.scopes.may_read(open_.key):
-            return _answer(spelling(open_.key).removesuffix("-open"), context.version, open_.context)
+            return View(context.version, context, open_.type)
     name = spelling(context.key)
     raise InsufficientScope(
         f"the current context was opened by {name}, which this token may not read", scope=f"fhircast/{name}.read"
     )
 
 
-def _with_content(session: Session, context: OpenContext, principal: Principal) -> bytes:
-    """The context array with what was shared behind it, for whoever may read the updates that it came by (EVT-12)."""
-    if not principal.scopes.may_read(context.key.removesuffix("open") + "update"):
-        return context.context
-    content = bundle(session.contents.get(context.ref), context.version)
-    return b"%b,%b]" % (_without_content(context.context)[:-1].rstrip(), content)
+def written(view: View) -> bytes:
+    """The answer for whoever sees this, as JSON."""
+    context = view.context
+    if context is None:
+        return _answer("", view.version, b"[]")
+    if view.kind == "content":
+        content = bundle(view.content, context.version)
+        shown = b"%b,%b]" % (_without_content(context.context)[:-1].rstrip(), content)
+        return _answer(context.type, view.version, shown)
+    for open_ in derive(context) if view.kind else ():
+        if open_.type == view.kind:
+            return _answer(spelling(open_.key).removesuffix("-open"), view.version, open_.context)
+    return _answer(context.type, view.version, context.context)
 
 
 def _without_content(context: bytes) -> bytes:

@@ -12,7 +12,7 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
-from fhircast_hub.core import administration, connections, heartbeat, hooks, subscriptions, syncerror
+from fhircast_hub.core import administration, connections, heartbeat, holding, hooks, subscriptions, syncerror
 from fhircast_hub.core.commands import (
     Acknowledged,
     Answered,
@@ -53,7 +53,7 @@ def decide(session: Session | None, command: Command, now: float, ids: Ids, rule
         return outcome
     if session is not None and after.subscriptions and _waits_alike(session, after):
         return outcome
-    after = heartbeat.planned(replace(after, used=now), now, rules)
+    after = holding.forgotten(heartbeat.planned(replace(after, used=now), now, rules), now, rules)
     return Outcome(replace(after, deadline=_deadline(after, rules)), outcome.effects, outcome.reply)
 
 
@@ -73,7 +73,9 @@ def _with_posts(outcome: Outcome, now: float, ids: Ids, rules: Rules) -> Outcome
 
 
 def _waits_alike(before: Session, after: Session) -> bool:
-    """Whether no lease, no socket and no heartbeat changed: then the deadline stands."""
+    """Whether no lease, no socket, no heartbeat and nothing that is held changed: then the deadline stands."""
+    if after.held is not before.held or after.lost is not before.lost:
+        return False
     return after.subscriptions is before.subscriptions and after.beat == before.beat
 
 
@@ -118,7 +120,7 @@ def _decide(session: Session | None, command: Command, now: float, ids: Ids, rul
         case EndSession():
             return administration.end_session(session, command.reason)
         case MakeRoom():
-            return _abandoned(session, now, rules)
+            return _abandoned(session, command, now, rules)
         case Restarted():
             return Outcome(None) if session is None else _restarted(session, now, rules)
         case _:
@@ -132,7 +134,7 @@ def _tick(session: Session | None, now: float, ids: Ids, rules: Rules) -> Outcom
     for subscription in connections.unreturned(after, now):
         after = connections.given_up(after, subscription)
         effects += syncerror.lost(after, subscription, now, ids)
-    after, beating = heartbeat.beat(after, now, ids, rules)
+    after, beating = heartbeat.beat(holding.forgotten(after, now, rules), now, ids, rules)
     effects += beating
     # "A session without subscribers and open contexts is forgotten after SESSION_TTL" (LIM-1).
     if after is session and not session.contexts and _is_unused(session, now, rules):
@@ -173,11 +175,11 @@ def _logged_out(outcome: Outcome) -> Outcome:
     return Outcome(None, (*outcome.effects, *effects))
 
 
-def _abandoned(session: Session | None, now: float, rules: Rules) -> Outcome:
+def _abandoned(session: Session | None, command: MakeRoom, now: float, rules: Rules) -> Outcome:
     """An EHR that makes a topic for each login and never closes must not lock its user out, so these go when room is needed."""
-    if session is not None and _is_unused(session, now, rules):
-        return Outcome(None)
-    return Outcome(session)
+    if session is None or session.subscriptions:
+        return Outcome(session)
+    return Outcome(None if command.at_once or _is_unused(session, now, rules) else session)
 
 
 def _is_unused(session: Session, now: float, rules: Rules) -> bool:
@@ -186,6 +188,6 @@ def _is_unused(session: Session, now: float, rules: Rules) -> bool:
 
 def _deadline(session: Session, rules: Rules) -> float | None:
     if session.subscriptions:
-        expiry = subscriptions.next_expiry(session, rules)
+        expiry = min(subscriptions.next_expiry(session, rules), holding.forgets_at(session, rules))
         return expiry if session.beat is None else min(expiry, session.beat)
     return None if session.contexts else session.used + rules.session_ttl

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 from msgspec.structs import replace
 
 from fhircast_hub.core.audiences import PLACE
 from fhircast_hub.core.effects import Message, Notice
 from fhircast_hub.core.joining import implied
-from fhircast_hub.core.limits import HANDOVER_SECONDS, REMEMBERED_CLOSES, Rules
+from fhircast_hub.core.limits import FORGETTING_SECONDS, HANDOVER_SECONDS, REMEMBERED_CLOSES, Rules
 from fhircast_hub.core.messages import encode, made_event
 from fhircast_hub.core.names import anchor_keys, spelling
 from fhircast_hub.core.session import Held, Ids, Session, Subscription, Told
@@ -21,11 +22,9 @@ def hold(session: Session, news: Sequence[Held], rules: Rules) -> Session:
 
     Of a close that is too much to hold the context is remembered; what nobody can have missed is forgotten.
     """
-    # A socket that is older than this has answered a ping, or was found dead.
-    since = young = handed_over(news[0].at - rules.hold_seconds)
-    for subscription in session.subscriptions.values():
-        if not subscription.fresh and (not subscription.connection or subscription.since > young):
-            since = min(since, handed_over(subscription.sure))
+    since = _missed_since(session, news[0].at, rules)
+    if since == math.inf:
+        return replace(session, held={}, lost={}) if session.held or session.lost else session
     number = next(reversed(session.held), 0) + 1
     held = {order: other for order, other in session.held.items() if other.at >= since} | dict(enumerate(news, number))
     lost = {context: at for context, at in session.lost.items() if at >= since}
@@ -35,13 +34,66 @@ def hold(session: Session, news: Sequence[Held], rules: Rules) -> Session:
     while held and (size > rules.held_bytes or len(held) > rules.held_messages):
         other = held.pop(too_long.pop() if too_long else next(iter(held)))
         size -= len(other.frame)
-        if other.closes:
-            context = f"{other.type}/{other.ref.partition('/')[2]}"
-            lost.pop(context, None)
-            lost[context] = other.at
-    while len(lost) > REMEMBERED_CLOSES:
-        del lost[next(iter(lost))]
+        _remember(lost, other)
+    if [*lost.items()] == [*session.lost.items()]:
+        lost = session.lost  # and is not written again
     return replace(session, held=held, lost=lost)
+
+
+def forgotten(session: Session, now: float, rules: Rules) -> Session:
+    """The session without what nobody can have missed any more (OPS-5)."""
+    since = _missed_since(session, now, rules) if session.held or session.lost else -math.inf
+    held = {order: other for order, other in session.held.items() if other.at >= since}
+    lost = {context: at for context, at in session.lost.items() if at >= since}
+    if (len(held), len(lost)) == (len(session.held), len(session.lost)):
+        return session
+    return replace(session, held=held, lost=lost)
+
+
+def let_go(session: Session) -> Session:
+    """The session holding nothing: of closes the contexts are remembered, as of those that were too many (LIM-2)."""
+    lost = dict(session.lost)
+    for other in session.held.values():
+        _remember(lost, other)
+    return replace(session, held={}, lost=lost)
+
+
+def forgets_at(session: Session, rules: Rules) -> float:
+    """When `forgotten` is to be asked again (epoch seconds); infinity where somebody has to come back, or to go, before that."""
+    held, lost = (other.at for other in session.held.values()), session.lost.values()
+    oldest = min(next(iter(held), math.inf), next(iter(lost), math.inf))
+    at, hold = oldest, HANDOVER_SECONDS + rules.hold_seconds
+    for subscription in _followers(session):
+        if oldest >= handed_over(subscription.sure):
+            at = max(at, subscription.since if subscription.connection else math.inf)
+    return at + hold + FORGETTING_SECONDS
+
+
+def _remember(lost: dict[str, float], gone: Held) -> None:
+    """Of a close that is not held any more, the context."""
+    if gone.closes:
+        context = f"{gone.type}/{gone.ref.partition('/')[2]}"
+        lost.pop(context, None)
+        lost[context] = gone.at
+        if len(lost) > REMEMBERED_CLOSES:
+            del lost[next(iter(lost))]
+
+
+def _missed_since(session: Session, now: float, rules: Rules) -> float:
+    """What was accepted before that time nobody can have missed; infinity where nobody can have missed anything."""
+    # A socket that is older than this has answered a ping, or was found dead.
+    since = young = handed_over(now - rules.hold_seconds)
+    followers = 0
+    for subscription in _followers(session):
+        followers += 1
+        if not subscription.connection or subscription.since > young:
+            since = min(since, handed_over(subscription.sure))
+    return since if followers else math.inf
+
+
+def _followers(session: Session) -> Iterator[Subscription]:
+    """Who is told on return what was missed: who had a socket once. Posts to callbacks wait elsewhere (hooks.py)."""
+    return (other for other in session.subscriptions.values() if not (other.fresh or other.callback))
 
 
 def handed_over(sure: float) -> float:

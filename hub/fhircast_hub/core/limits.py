@@ -34,6 +34,8 @@ MAX_CONTENT_BYTES, REMEMBERED_UPDATES = 8 << 20, 256
 REMEMBERED_CHANGES = 64
 #: Seconds between the acceptance of an event and the last of its frames that is handed to a socket.
 HANDOVER_SECONDS = 1.0
+#: Seconds that what nobody can have missed may stay, so that all of this time goes at once (OPS-5).
+FORGETTING_SECONDS = 5.0
 #: Closes beyond those held of which at least the context is remembered, so that a close can be made (SUB-12).
 REMEMBERED_CLOSES = 1024
 #: Seconds every subscription has to come back after the hub was restarted (SUB-23).
@@ -68,4 +70,4 @@ class Rules(msgspec.Struct, frozen=True):
     held_bytes: int = 1 << 20
     held_messages: int = 256
     #: how long a socket may have been dead before that is noticed: two pings, and some
-    hold_seconds: int = 60
+    hold_seconds: int = 45
