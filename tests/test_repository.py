@@ -35,20 +35,22 @@ MAY_SEE: dict[str, set[str]] = {
     "auth": {"core", "ports"},
     "setting_types": set(),
     "proxies": set(),
+    "budgets": {"core"},
+    "http_protocol": {"budgets"},
     "audit": {"core"},
     "revocation": {"core", "ports", "service"},
     "settings": {"core", "setting_types"},
     "telemetry": {"core", "ports"},
-    "api": {"core", "ports", "service", "endpoints", "legacy"},
-    "ws": {"core", "ports", "service", "following", "endpoints", "legacy"},
+    "api": {"core", "ports", "service", "endpoints", "legacy", "budgets"},
+    "ws": {"core", "ports", "service", "following", "endpoints", "legacy", "budgets"},
     "webhook": {"core", "ports", "service"},
 }
 # Those that put it together: `local` sees what needs no server; the others see all that stands before them.
 MAY_SEE["local"] = {
-    *("core", "ports", "service", "following", "usage", "endpoints", "storage", "telemetry", "api", "ws"),
+    *("core", "ports", "service", "following", "usage", "endpoints", "storage", "telemetry", "api", "ws", "budgets"),
 }
 MAY_SEE["app"] = {*MAY_SEE} - {"local"}
-MAY_SEE["server"] = {"app"}
+MAY_SEE["server"] = {"app", "budgets", "http_protocol"}
 MAY_SEE["dev"] = {"core", "settings"}
 MAY_SEE["cli"] = {*MAY_SEE}
 MAY_SEE["__main__"] = {"cli"}

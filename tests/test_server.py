@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
-from fhircast_hub import server
+from fhircast_hub import http_protocol
 from fhircast_hub.api import http
-from running import event, opened, running_hub, to_the_end
+from fhircast_hub.budgets import BODY_SECONDS, CHUNKS, CONNECTIONS, HEADER_SECONDS, STALLED
+from running import TOPIC, event, opened, running_hub, to_the_end, until
+
+UPGRADE = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 
 
 @pytest.mark.parametrize(
     "start",
     [
-        pytest.param(b"GET /health/live HTTP/1.1\r\n", id="headers"),
-        pytest.param(b"POST /health/live HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", id="trailers"),
+        pytest.param(b"GET /health/live HTTP/1.1\r\nHost: x\r\n", id="headers"),
+        pytest.param(
+            b"POST /health/live HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", id="trailers"
+        ),
     ],
 )
 async def test_headers_have_an_end(start: bytes) -> None:
@@ -27,7 +33,7 @@ async def test_headers_have_an_end(start: bytes) -> None:
 
 async def test_a_connection_that_asks_nothing_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a request is not waited for; a connection kept alive between two requests is."""
-    monkeypatch.setattr(server, "HEADER_SECONDS", 0.1)
+    monkeypatch.setattr(http_protocol, "HEADER_SECONDS", HEADER_SECONDS._replace(most=0.1))
     async with running_hub() as hub, opened(hub) as (reader, writer):
         writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
         assert b"200 OK" in await reader.readuntil(b"live\n")
@@ -38,9 +44,9 @@ async def test_a_connection_that_asks_nothing_is_ended(monkeypatch: pytest.Monke
 
 async def test_a_body_that_does_not_come_is_answered_with_408(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever declares a body and does not send it is told so."""
-    monkeypatch.setattr(http, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(http, "BODY_SECONDS", BODY_SECONDS._replace(most=0.1))
     async with running_hub() as hub, opened(hub) as (reader, writer):
-        head = f"POST /api/hub HTTP/1.1\r\nAuthorization: Bearer {hub.token()}\r\nContent-Type: application/json\r\n"
+        head = f"POST /api/hub HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {hub.token()}\r\nContent-Type: application/json\r\n"
         writer.write(f"{head}Content-Length: 10\r\n\r\n{{".encode())
         assert b" 408 " in await to_the_end(reader)
 
@@ -51,3 +57,106 @@ async def test_pipelined_requests_have_an_end() -> None:
         writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n" * 2000)
         assert (await hub.publish(event("Patient-open"))).status_code == 202
         assert (await to_the_end(reader)).count(b"200 OK") < 2000
+
+
+@pytest.mark.req("SEC-7")
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        pytest.param("", id="none"),
+        pytest.param("Host: x\r\nHost: x\r\n", id="two"),
+        pytest.param("Host: x\r\nhost: y\r\n", id="two that differ"),
+        pytest.param("Host: x/y\r\n", id="a path"),
+        pytest.param("Host: x y\r\n", id="a space"),
+        pytest.param("Host: x@y\r\n", id="a user"),
+    ],
+)
+@pytest.mark.parametrize("start", ["GET /health/live HTTP/1.1\r\n", "GET /api/hub/ws/x HTTP/1.1\r\n" + UPGRADE])
+async def test_one_host(hosts: str, start: str) -> None:
+    """HTTP/1.1 without exactly one Host that can be one is refused, in words; so is a WebSocket's handshake."""
+    async with running_hub() as hub, opened(hub) as (reader, writer):
+        writer.write(f"{start}{hosts}\r\n".encode())
+        answer = await to_the_end(reader)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"Host: expected " in answer
+
+
+@pytest.mark.req("SEC-7")
+async def test_older_http_needs_no_host() -> None:
+    """As probes of load balancers speak."""
+    async with running_hub() as hub, opened(hub) as (reader, writer):
+        writer.write(b"GET /health/live HTTP/1.0\r\n\r\n")
+        assert b" 200 OK" in await to_the_end(reader)
+
+
+@pytest.mark.req("SEC-7")
+@pytest.mark.parametrize("path", ["/health/live", "/api/hub/metadata", "/nothing", "/api/hub/ws/x"])
+async def test_no_browser_guesses_a_type(path: str) -> None:
+    """Every answer says nosniff; without TLS none says that TLS is to be used."""
+    async with running_hub() as hub:
+        answer = await hub.client.get(hub.origin + path)
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert "strict-transport-security" not in answer.headers
+
+
+@pytest.mark.req("LIM-2")
+async def test_chunks_have_an_end() -> None:
+    """A body in a thousand pieces is taken, one in ever more is not."""
+    async with running_hub() as hub, opened(hub) as (reader, writer):
+        head = f"POST /api/hub HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {hub.token()}\r\nContent-Type: application/json\r\n"
+        writer.write(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
+        body = json.dumps(event("Patient-open")).encode().ljust(int(CHUNKS.most) - 1)
+        writer.write(b"".join(b"1\r\n%b\r\n" % bytes((byte,)) for byte in body) + b"0\r\n\r\n")
+        assert b" 202 " in await reader.readuntil(b"{}")
+        writer.write(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + b"1\r\n \r\n" * 100_000)
+        answer = await to_the_end(reader)
+        assert b" 400 " in answer
+        assert b"the body: expected at most 1024 chunks, got more" in answer
+
+
+@pytest.mark.req("LIM-2")
+async def test_a_large_read_is_shared_out_over_turns() -> None:
+    """A body that came at once is taken whole, whatever it is cut into."""
+    async with running_hub() as hub, opened(hub) as (reader, writer):
+        message = json.dumps(event("Patient-open", also=[{"key": "extension", "data": "x" * 900_000}])).encode()
+        head = f"POST /api/hub HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {hub.token()}\r\nContent-Type: application/json\r\n"
+        request = f"{head}Content-Length: {len(message)}\r\n\r\n".encode() + message
+        writer.write(request * 3)
+        for _ in range(3):
+            assert b" 202 " in await reader.readuntil(b"{}")
+        assert (await hub.context()).json()["context"][1]["data"] == "x" * 900_000
+
+
+@pytest.mark.req("LIM-2")
+async def test_an_answer_that_nobody_takes_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that closes its connection; a client that takes something now and then has its time."""
+    monkeypatch.setattr(http_protocol, "STALLED", STALLED._replace(most=0.2))
+    async with running_hub(max_body_bytes=16 << 20) as hub, opened(hub) as (_, writer):
+        await hub.publish(event("Patient-open", also=[{"key": "extension", "data": "x" * (7 << 20)}]))
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # it is one that reads too
+        request = f"GET /api/hub/{TOPIC} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {hub.token()}\r\n"
+        writer.write(f"{request}Connection: close\r\n\r\n".encode())
+        account = hub.hub.accounts.named(hub.idp.issuer, "user:user-1")
+        await until(lambda: account.answers == 1)
+        await until(lambda: account.answers == 0)
+        assert (await hub.publish(event("Patient-open"))).status_code == 202
+        writer.transport.abort()
+
+
+@pytest.mark.req("LIM-2")
+async def test_the_connections_of_an_address_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sockets are not counted, and those of a proxy that the settings name are not either."""
+    monkeypatch.setattr(http_protocol, "CONNECTIONS", CONNECTIONS._replace(most=3))
+    async with running_hub() as hub, hub.follow(await hub.subscribe()), hub.follow(await hub.subscribe()):
+        await hub.client.aclose()
+        async with opened(hub), opened(hub), opened(hub), opened(hub) as (reader, _):
+            assert await to_the_end(reader) == b""
+    async with (
+        running_hub(trusted_proxies=["127.0.0.1"]) as hub,
+        opened(hub),
+        opened(hub),
+        opened(hub),
+        opened(hub) as (reader, writer),
+    ):
+        writer.write(b"GET /health/live HTTP/1.0\r\n\r\n")
+        assert b" 200 OK" in await to_the_end(reader)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import itertools
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
 
@@ -19,7 +20,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from fhircast_hub.api.http import Receive, Scope, Send
+from fhircast_hub.api.http import Headers as RawHeaders
+from fhircast_hub.api.http import Receive, Scope, Send, bearer_token
 from fhircast_hub.api.hub import HubApi
 from fhircast_hub.api.log import RequestLog
 from fhircast_hub.api.posting import post
@@ -29,7 +31,9 @@ from fhircast_hub.api.sessions import session_routes
 from fhircast_hub.audit import Auditor, make_sink
 from fhircast_hub.auth.issuers import Issuer
 from fhircast_hub.auth.verifier import Verifier
+from fhircast_hub.budgets import Accounts, Turns, place_of
 from fhircast_hub.core.delivery import Deliveries, Policy
+from fhircast_hub.core.errors import Unauthenticated
 from fhircast_hub.core.principal import Principal
 from fhircast_hub.endpoints import Endpoints
 from fhircast_hub.following import Following
@@ -47,9 +51,10 @@ from fhircast_hub.webhook.channel import Webhooks
 from fhircast_hub.webhook.client import Client
 from fhircast_hub.webhook.guard import Guard
 from fhircast_hub.webhook.secrets import Sealer
+from fhircast_hub.ws.context import SocketContext
 from fhircast_hub.ws.legacy import LegacySocket
 from fhircast_hub.ws.registry import Registry
-from fhircast_hub.ws.socket import HubSocket, SocketContext
+from fhircast_hub.ws.socket import HubSocket
 
 _log = structlog.get_logger()
 #: Hosts that are asked directly, whatever proxy the environment names.
@@ -74,6 +79,7 @@ class Hub:
         #: why the hub did not start, in one line for its operator
         self.failure = ""
         hashed, request_ids = KeyedHash(), _request_ids()
+        self.accounts, self.turns = Accounts(), Turns()
         usage = Usage(settings.max_subscriptions_per_user, settings.max_topics_per_user)
         self.metrics = Metrics()
         self._client = httpx.AsyncClient(transport=ProxiedTransport(_LOOPBACK))
@@ -96,6 +102,7 @@ class Hub:
             self.following.acknowledged_at,
             settings.public_url,
             hashed,
+            self.accounts,
         )
         self.root: FastAPI = root_app(
             sessions,
@@ -113,6 +120,8 @@ class Hub:
             max_body=settings.max_body_bytes,
             fhir_version=settings.fhir_version,
             counters=self.metrics,
+            accounts=self.accounts,
+            turns=self.turns,
             hashed=hashed,
             watch=self._revocation.watch,
             callbacks=self._webhooks if settings.webhooks else None,
@@ -137,6 +146,9 @@ class Hub:
             request_ids=request_ids,
             clock=clock,
             counters=self.metrics,
+            accounts=self.accounts,
+            turns=self.turns,
+            wait=self.rates.wait_at,
             queue_bytes=settings.queue_bytes,
             queue_messages=settings.queue_messages,
             ping_seconds=settings.ping_seconds,
@@ -178,6 +190,13 @@ class Hub:
             return HubSocket(self.sockets, server_state.connections)
         post_here = functools.partial(post, self._http, self._path or "/")
         return LegacySocket(self.sockets, server_state.connections, self._legacy, post_here)
+
+    def who(self, scope: Mapping[str, Any]) -> Hashable:
+        """Whose turn a request takes: that of the user whom a known token names, else that of its address."""
+        with contextlib.suppress(Unauthenticated):
+            if (principal := self._verifier.known(bearer_token(RawHeaders(scope["headers"])))) is not None:
+                return principal.realm, principal.subscriber
+        return place_of(str(scope["client"][0])) if scope["client"] else b""
 
     def _is_hub(self, path: str) -> bool:
         """Whether this path, as it came and not decoded, is hub.url or under it."""

@@ -16,7 +16,8 @@ import structlog
 
 from fhircast_hub.api.http import Receive, Scope, Send
 from fhircast_hub.api.hub import HubApi
-from fhircast_hub.api.log import FIELDS, TRAIL, Trail
+from fhircast_hub.api.log import FIELDS, METER, TRAIL, Trail
+from fhircast_hub.budgets import Accounts, Meter, Turns
 from fhircast_hub.core.commands import Unsubscribe
 from fhircast_hub.core.delivery import Deliveries, Policy
 from fhircast_hub.core.effects import Effect
@@ -31,8 +32,9 @@ from fhircast_hub.service import RandomIds, Service
 from fhircast_hub.storage.memory import MemoryStore
 from fhircast_hub.telemetry import Metrics
 from fhircast_hub.usage import Usage
+from fhircast_hub.ws.context import SocketContext
 from fhircast_hub.ws.registry import Registry
-from fhircast_hub.ws.socket import HubSocket, SocketContext
+from fhircast_hub.ws.socket import HubSocket
 
 #: The defaults of the settings that are no rules of the core. tests/test_local.py compares them.
 ACK_POLICY = Policy.LENIENT
@@ -76,6 +78,9 @@ class LocalHub:
             request_ids=map(str, itertools.count(1)),
             clock=clock,
             counters=self._metrics,
+            accounts=Accounts(),
+            turns=Turns(),
+            wait=lambda address: 0.0,
             queue_bytes=QUEUE_BYTES,
             queue_messages=QUEUE_MESSAGES,
             ping_seconds=PING_SECONDS,
@@ -105,6 +110,8 @@ class LocalHub:
             max_body=MAX_BODY,
             fhir_version=None,
             counters=self._metrics,
+            accounts=Accounts(),
+            turns=Turns(),
             hashed=_no_hash,
             callbacks=None,
             watch=lambda sid, key, token: None,
@@ -113,7 +120,7 @@ class LocalHub:
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             await self._start()
-            scope[FIELDS], scope[TRAIL] = {}, Trail()
+            scope[FIELDS], scope[TRAIL], scope[METER] = {}, Trail(), Meter()
             await api(scope, receive, send)
 
         return answer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import resource
 import signal
 import socket
@@ -12,75 +13,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.middleware.proxy_headers import _TrustedHosts
 
 from fhircast_hub.app import Hub
+from fhircast_hub.budgets import STALLED
+from fhircast_hub.http_protocol import HttpProtocol, Sharing
 
 #: Seconds that requests and sockets have to end before they are ended.
 GRACE_SECONDS = 6
-#: Bytes of a request's line and headers; a token has at most 16 KiB of them.
-MAX_HEADER_BYTES, MAX_HEADERS = 64 << 10, 256
-#: Seconds that they may take.
-HEADER_SECONDS = 15
-#: Requests that may wait on one connection for the answers to those before them.
-MAX_PIPELINE = 16
-#: Seconds that a client may reuse its connection after a request; longer than a proxy's own patience of a minute.
-KEEP_ALIVE_SECONDS = 65
+#: On every answer: no browser guesses another type, and none comes back without TLS for a year where the hub serves it (RFC 6797).
+_NOSNIFF = ("X-Content-Type-Options", "nosniff")
+_HSTS = ("Strict-Transport-Security", "max-age=31536000")
 #: Connections that may wait to be accepted while the hub is busy: a hospital's clients come back all at once.
 BACKLOG = 4096
-
-
-class HttpProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP, which of itself takes headers and pipelined requests without end, and waits for ever."""
-
-    _header_bytes = 0
-    _in_headers = True
-    _patience: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        super().connection_made(transport)
-        self._await_headers()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_waiting()
-        super().connection_lost(exc)
-
-    def on_message_begin(self) -> None:
-        self._header_bytes = 0
-        self._in_headers = True
-        self._await_headers()
-        super().on_message_begin()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        # Trailers come here too, behind the body.
-        self._header_bytes += len(name) + len(value)
-        if self._header_bytes > MAX_HEADER_BYTES or len(self.headers) > MAX_HEADERS:
-            self.transport.abort()
-        else:
-            super().on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        self._in_headers = False
-        self._stop_waiting()
-        super().on_headers_complete()
-        if len(self.pipeline) > MAX_PIPELINE:
-            self.transport.abort()
-
-    def _await_headers(self) -> None:
-        self._stop_waiting()
-        self._patience = self.loop.call_later(HEADER_SECONDS, self.transport.abort)
-
-    def _stop_waiting(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._in_headers:
-            self._header_bytes += len(data)
-            if self._header_bytes > MAX_HEADER_BYTES:
-                self.transport.abort()
 
 
 class Server(uvicorn.Server):
@@ -103,10 +48,12 @@ class Tls(NamedTuple):
 
 def make_server(hub: Hub, tls: Tls | None = None) -> Server:
     """The server of this hub, to be started on sockets that listen. Raises OSError or ssl.SSLError for files that it cannot use."""
+    is_proxy = _TrustedHosts(list(hub.trusted_proxies)).__contains__
+    sharing = Sharing(hub.turns, hub.who, is_proxy)
     config = uvicorn.Config(
         hub,
         loop="uvloop",
-        http=HttpProtocol,
+        http=functools.partial(HttpProtocol, sharing),  # type: ignore[arg-type]  # called as a class would be
         ws=hub.socket,  # type: ignore[arg-type]  # called as a class would be
         lifespan="on",
         access_log=False,  # its lines would hold endpoints
@@ -117,7 +64,8 @@ def make_server(hub: Hub, tls: Tls | None = None) -> Server:
         forwarded_allow_ips=list(hub.trusted_proxies),
         ssl_certfile=tls.certificate if tls else None,
         ssl_keyfile=tls.key if tls else None,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        headers=[_NOSNIFF, _HSTS] if tls else [_NOSNIFF],
+        timeout_keep_alive=int(STALLED.most),  # and then the rest of KEEP_ALIVE_SECONDS
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     return Server(config)

@@ -148,6 +148,14 @@ class Service:
         assert isinstance(subscription, Subscription)
         return key, subscription
 
+    async def subscriber(self, sid: str) -> tuple[str, str]:
+        """Whose subscription this is: realm, and Principal.subscriber. Raises NotFound when there is none."""
+        if (key := self.usage.find(sid)) is not None:
+            session, _ = await self._store.load(key)
+            if session is not None and (subscription := session.subscriptions.get(sid)) is not None:
+                return key.realm, subscription.subscriber
+        raise NotFound("there is no such endpoint")
+
     async def find(self, realm: str, topics: Sequence[str]) -> SessionKey:
         """The first of these topics that has a session; where none has one, the first of all."""
         keys = [SessionKey(realm, topic) for topic in topics]

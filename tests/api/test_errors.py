@@ -13,6 +13,7 @@ import pytest
 
 from api.wire import Reply, ask, request, wire
 from fhircast_hub.api import http
+from fhircast_hub.budgets import BODY_SECONDS
 from fhircast_hub.core.errors import Unavailable
 from running import TOPIC, RunningHub, event, running_hub
 
@@ -258,7 +259,7 @@ async def test_refusals_of_the_session_api_are_json_too(monkeypatch: pytest.Monk
 @pytest.mark.req("SUB-24", "EVT-7")
 async def test_a_body_that_does_not_end_is_refused_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
     """408 to who said that JSON would come."""
-    monkeypatch.setattr(http, "BODY_SECONDS", 0.01)
+    monkeypatch.setattr(http, "BODY_SECONDS", BODY_SECONDS._replace(most=0.01))
     async with running_hub() as hub, wire(hub) as connection:
         await connection.send(request("POST", "/api/hub", hub.headers(**AS_JSON) | {"Content-Length": "9"}))
         answer = await connection.reply()

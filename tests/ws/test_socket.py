@@ -13,6 +13,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from fhircast_hub.budgets import FRAMES_A_TURN, HANDSHAKES, QUEUED, Account
+from fhircast_hub.ws import outbox
 from fhircast_hub.ws.socket import HubSocket
 from running import TOPIC, Follower, RunningHub, event, running_hub, until
 
@@ -357,7 +359,7 @@ async def test_a_flood_of_pings_ends_its_socket_only() -> None:
     async with running_hub() as hub, hub.follow(await hub.subscribe()) as other:
         async with hub.follow(await hub.subscribe()) as follower:
             follower.connection.transport.write(b"\x89\x80\x00\x00\x00\x00" * 40_000)
-            assert await follower.closed() == 1006
+            assert await follower.closed() == 1008
         await hub.publish(event("Patient-open"))
         assert await other.names(1) == ["Patient-open"]
 
@@ -377,6 +379,12 @@ class Stuck:
 
     def write(self, data: bytes) -> None:
         self.written.append(data)
+
+    def get_extra_info(self, name: str) -> None: ...
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
 
     def close(self) -> None: ...
 
@@ -442,12 +450,13 @@ async def test_a_socket_that_is_taken_over_keeps_nothing() -> None:
 
 @pytest.mark.req("SYN-15")
 async def test_a_message_in_empty_frames_without_end_takes_no_memory() -> None:
-    """A few at a time are no flood, and the message that they make is as long as it was."""
+    """Slow enough they are no flood, and the message that they make is as long as it was."""
     async with stuck_socket() as (hub, socket, transport):
         socket.data_received(b"\x01\x80\x00\x00\x00\x00")
         tracemalloc.start()
-        for _ in range(40):
-            socket.data_received(b"\x00\x80\x00\x00\x00\x00" * 200)
+        for second in range(400):
+            socket._odd.use(-1000, second)  # a long time passes
+            socket.data_received(b"\x00\x80\x00\x00\x00\x00" * 10)
         grown, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         socket.data_received(b"\x80\x80\x00\x00\x00\x00")
@@ -455,11 +464,103 @@ async def test_a_message_in_empty_frames_without_end_takes_no_memory() -> None:
         assert grown < 30_000
 
 
-@pytest.mark.req("SYN-15")
-async def test_a_thousand_acknowledgements_at_once_are_no_flood() -> None:
-    """A client that was busy answers everything in one write; long ids make its frames long."""
+@pytest.mark.req("SYN-17")
+async def test_as_many_acknowledgements_as_events_are_no_flood() -> None:
+    """A client that was busy answers everything in one write, late or not; other sockets are read in between."""
     async with running_hub() as hub, hub.follow(await hub.subscribe()) as follower:
+        for number in range(100):
+            await hub.publish(event("Patient-open", event_id=str(number)))
+            await follower.next()
+        hub.clock.now += 60  # nobody waits for these any more
+        hub.hub.following.look()
         frame = b"\x81\xfe\x01\x2c" + bytes(4) + b"x" * 300
-        follower.connection.transport.write(frame * 1000)
+        follower.connection.transport.write(frame * 101)
         await asyncio.wait_for(await follower.connection.ping(), 5)
-        assert hub.hub.metrics.frames_ignored == 1000
+        assert hub.hub.metrics.frames_ignored == 101
+
+
+@pytest.mark.req("SYN-17")
+async def test_acknowledging_more_than_was_sent_ends_the_socket() -> None:
+    """One event can be acknowledged once; a repeated acknowledgement is a frame like any other."""
+    async with running_hub() as hub, hub.follow(await hub.subscribe()) as follower:
+        await hub.publish(event("Patient-open"))
+        await follower.next()
+        text = b'{"id":"Patient-open-1","status":200}'
+        follower.connection.transport.write((b"\x81" + bytes((0x80 | len(text),)) + bytes(4) + text) * 1000)
+        assert await follower.closed() == 1008
+        assert hub.hub.metrics.acknowledgements < 100
+
+
+@pytest.mark.req("SYN-17")
+async def test_long_frames_weigh_more() -> None:
+    """Frames of 64 KiB that acknowledge nothing are few a second."""
+    async with running_hub() as hub, hub.follow(await hub.subscribe()) as follower:
+        follower.connection.transport.write((b"\x81\xfe\xff\xff" + bytes(4) + b"x" * 65535) * 20)
+        assert await follower.closed() == 1008
+        assert hub.hub.metrics.frames_ignored < 8
+
+
+@pytest.mark.req("SYN-17")
+async def test_frames_of_one_read_are_shared_out_over_turns() -> None:
+    """A read with many frames is left after a few of them, and read on in the next turn."""
+    async with stuck_socket() as (hub, socket, _):
+        socket._credit = 100
+        socket.data_received(b"\x81\x82\x00\x00\x00\x00{}" * 100)
+        heard = [hub.hub.metrics.frames_ignored]
+        await asyncio.sleep(0)
+        heard.append(hub.hub.metrics.frames_ignored)
+        await until(lambda: hub.hub.metrics.frames_ignored == 100)
+        assert heard[0] == FRAMES_A_TURN.most < heard[1] < 100
+
+
+@pytest.mark.req("SYN-17")
+async def test_a_text_that_is_no_utf8_closes_with_1007() -> None:
+    """In whatever framing; an acknowledgement in it counts before."""
+    text = b'{"id":"Patient-open-1","status":200,"reason":"\xff"}'
+    whole = b"\x81" + bytes((0x80 | len(text),)) + bytes(4) + text
+    parts = b"\x01\x8a" + bytes(4) + text[:10] + b"\x80" + bytes((0x80 | (len(text) - 10),)) + bytes(4) + text[10:]
+    async with running_hub() as hub:
+        for count, frames in enumerate((whole, parts), 1):
+            async with hub.follow(await hub.subscribe()) as follower:
+                await hub.publish(event("Patient-open"))
+                follower.connection.transport.write(frames)
+                assert await follower.closed() == 1007
+                assert hub.hub.metrics.acknowledgements == count
+
+
+@pytest.mark.req("SUB-11")
+async def test_handshakes_have_a_limit() -> None:
+    """Of one endpoint; the answer says when to come again."""
+    async with running_hub() as hub:
+        endpoint, other = await hub.subscribe(), await hub.subscribe()
+        for _ in range(int(HANDSHAKES.most)):
+            async with hub.follow(endpoint):
+                pass
+        with pytest.raises(InvalidStatus) as refusal:
+            async with connect(endpoint, proxy=None):
+                pass
+        answer = refusal.value.response
+        assert (answer.status_code, answer.headers["Retry-After"]) == (429, "1")
+        async with hub.follow(other):
+            pass
+        hub.clock.now += 1
+        async with hub.follow(endpoint):
+            pass
+
+
+@pytest.mark.req("SYN-14")
+async def test_all_sockets_of_a_user_share_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each within its own queue, together too much: the one that goes beyond it is closed."""
+    monkeypatch.setattr(outbox, "QUEUED", QUEUED._replace(most=10_000))
+    account = Account(lambda: 0.0)
+    boxes = [outbox.Outbox((256, 1 << 20)) for _ in range(3)]
+    for box in boxes:
+        box.opened(account)
+        box.put(bytes(2000), None)
+        box.put(bytes(1500), None)
+    assert [box.over for box in boxes] == [True, True, True]
+    boxes[0].clear()
+    assert account.queued == 7000
+    assert not boxes[1].over
+    boxes[1].take()
+    assert account.queued == 5000

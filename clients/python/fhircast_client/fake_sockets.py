@@ -184,6 +184,12 @@ class _HubsEnd(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return 0
 
+    def pause_reading(self) -> None:
+        """What comes, comes in a turn of the loop of its own."""
+
+    def resume_reading(self) -> None:
+        """The same."""
+
 
 class Line:
     """A client's connection to the hub."""

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from fhircast_hub.budgets import BIG_ANSWER, BODY_SECONDS, Account
 from fhircast_hub.core.errors import BadRequest, RequestTimeout, TooLarge, Unauthenticated
 
 Scope = MutableMapping[str, Any]
@@ -14,8 +15,6 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-#: Seconds that a body may take.
-BODY_SECONDS = 30
 #: Bytes and seconds that a body that is refused is still read for, and thrown away: a client that is cut off while it sends
 #: never sees why.
 _DRAIN_BYTES, _DRAIN_SECONDS = 64 << 20, 5.0
@@ -88,10 +87,11 @@ def topics_in(rest: bytes) -> tuple[str, ...]:
         raise BadRequest("the path: expected UTF-8 after percent-decoding, got something else") from None
 
 
-async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
+async def read_body(headers: Headers, receive: Receive, limit: int, account: Account) -> bytes:
     """The request's body. Raises TooLarge as soon as it is known to be over `limit` bytes, and keeps none of it (EVT-7).
 
-    Raises RequestTimeout when it takes longer than BODY_SECONDS.
+    `account` is charged for it as it comes, and is to be given it back: `account.bodies -= len(body)`. Raises RequestTimeout when it
+    takes longer than BODY_SECONDS, and TooMany where the account's bodies are too many bytes.
     """
     declared = headers.get(b"content-length")
     if declared.isdigit() and int(declared) > limit:
@@ -99,32 +99,32 @@ async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
             await _drain(receive)
         raise _too_large(limit)
     try:
-        async with asyncio.timeout(BODY_SECONDS):
-            message = await _next(receive)
-            body: bytes = message.get("body", b"")
-            if message.get("more_body"):
-                return await _read_on(body, receive, limit)
+        async with asyncio.timeout(BODY_SECONDS.most):
+            return await _read(receive, limit, account)
     except TimeoutError:
-        raise RequestTimeout(f"the body: expected it within {BODY_SECONDS} seconds, and it did not end") from None
-    if len(body) > limit:
-        raise _too_large(limit)
-    return body
+        raise RequestTimeout(f"the body: expected it within {BODY_SECONDS.most} seconds, and it did not end") from None
 
 
-async def _read_on(first: bytes, receive: Receive, limit: int) -> bytes:
-    parts, size, more = [first], len(first), True
-    while more:
-        message = await _next(receive)
-        part = message.get("body", b"")
-        more = message.get("more_body", False)
-        size += len(part)
-        if size > limit:
-            parts.clear()
-            if more:
-                await _drain(receive)
-            raise _too_large(limit)
-        parts.append(part)
-    return b"".join(parts)
+async def _read(receive: Receive, limit: int, account: Account) -> bytes:
+    parts: list[bytes] = []
+    size, more = 0, True
+    try:
+        while more:
+            message = await _next(receive)
+            part = message.get("body", b"")
+            more = message.get("more_body", False)
+            if size + len(part) > limit:
+                parts.clear()
+                if more:
+                    await _drain(receive)
+                raise _too_large(limit)
+            account.came(len(part))
+            size += len(part)
+            parts.append(part)
+    except BaseException:
+        account.bodies -= size
+        raise
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 async def _next(receive: Receive) -> Message:
@@ -163,4 +163,9 @@ async def respond(send: Send, response: Response) -> None:
     if response.status in (RequestTimeout.status, TooLarge.status):
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    await send({"type": "http.response.body", "body": response.body})
+    body, start = response.body, 0
+    while len(body) - start > BIG_ANSWER:
+        await send({"type": "http.response.body", "body": body[start : start + BIG_ANSWER], "more_body": True})
+        await asyncio.sleep(0)  # others have their turn
+        start += BIG_ANSWER
+    await send({"type": "http.response.body", "body": body[start:]})

@@ -30,7 +30,8 @@ from fhircast_hub.api.http import (
     respond,
     topics_in,
 )
-from fhircast_hub.api.log import FIELDS, TRAIL, Trail
+from fhircast_hub.api.log import FIELDS, METER, TRAIL, Trail
+from fhircast_hub.budgets import BIG_ANSWER, BIG_BODY, STARTED, STORE_SECONDS, Accounts, Meter, Turns
 from fhircast_hub.core.audit import Act, patients
 from fhircast_hub.core.commands import Publish, Renew, Subscribe, Unsubscribe
 from fhircast_hub.core.errors import (
@@ -97,7 +98,7 @@ Watch = Callable[[str, SessionKey, str], None]
 class HubApi:
     """The ASGI application under hub.url. `path` is that of hub.url, without a slash at the end; sizes in bytes.
 
-    `hashed` makes of a topic what may be logged of it;
+    `accounts` are what users cost; `turns` shares out the turns of the loop; `hashed` makes of a topic what may be logged of it;
     `callbacks` is None where webhooks are not served;
     `anonymous` is who a request without a token is (dev --legacy), None where a token is needed;
     `legacy` knows the names of 2018 there, None elsewhere.
@@ -114,6 +115,8 @@ class HubApi:
         max_body: int,
         fhir_version: str | None,
         counters: Counters,
+        accounts: Accounts,
+        turns: Turns,
         hashed: Callable[[str], str],
         callbacks: Callbacks | None,
         watch: Watch,
@@ -126,6 +129,8 @@ class HubApi:
         self._prefix = path.encode()
         self._max_body = max_body
         self._counters = counters
+        self._accounts = accounts
+        self._turns = turns
         self._hashed = hashed
         self._anonymous = anonymous
         self._legacy = legacy
@@ -137,8 +142,13 @@ class HubApi:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope["headers"])
         told: dict[str, object] = scope[FIELDS]
+        meter: Meter = scope[METER]
+        big = False
         try:
-            response = await self._answer(scope, headers, receive, told, scope[TRAIL])
+            response = await self._answer(scope, headers, receive, told, scope[TRAIL], meter)
+            if meter.account and len(response.body) > BIG_ANSWER:
+                meter.account.answering()
+                big = True
         except HubError as error:
             response = to_response(error, headers)
             told["reason"] = type(error).__name__
@@ -147,15 +157,19 @@ class HubApi:
         except Exception as error:
             _log.error("request failed", request_id=REQUEST_ID.get(), exc_info=error)
             response = to_response(HubError("the hub failed; its log says where"), headers)
-        await respond(send, response)
+        try:
+            await respond(send, response)
+        finally:
+            if big and meter.account:
+                meter.account.answers -= 1
 
     async def _answer(
-        self, scope: Scope, headers: Headers, receive: Receive, told: dict[str, object], trail: Trail
+        self, scope: Scope, headers: Headers, receive: Receive, told: dict[str, object], trail: Trail, meter: Meter
     ) -> Response:
         method = scope["method"]
         rest = scope["raw_path"][len(self._prefix) :]
         if method == "POST":
-            return await self._post(rest, headers, receive, told, trail)
+            return await self._post(rest, headers, receive, told, trail, meter)
         if method in ("GET", "HEAD"):
             if self._endpoints.is_path(scope["raw_path"].decode("latin-1")):
                 told["route"] = "socket"
@@ -164,14 +178,16 @@ class HubApi:
                     "expected a WebSocket's handshake, got a request without Upgrade: a proxy on the way must pass on the headers"
                     " Upgrade and Connection"
                 )
-            return await self._get(rest, headers, told, trail)
+            return await self._get(rest, headers, told, trail, meter)
         if method == "OPTIONS":
             return Response(204, headers=[(b"allow", b"GET, POST, OPTIONS")])
         trail.act = Act.OTHER
-        trail.principal = await self._principal(headers)
+        trail.principal = await self._principal(headers, meter)
         raise MethodNotAllowed(f"expected GET or POST, got {method}", allow="GET, POST, OPTIONS")
 
-    async def _get(self, rest: bytes, headers: Headers, told: dict[str, object], trail: Trail) -> Response:
+    async def _get(
+        self, rest: bytes, headers: Headers, told: dict[str, object], trail: Trail, meter: Meter
+    ) -> Response:
         named = rest.strip(b"/")
         below = named.removeprefix(_WELL_KNOWN).lstrip(b"/") if named.startswith(_WELL_KNOWN) else b""
         if below == b"fhircast-configuration":
@@ -182,7 +198,7 @@ class HubApi:
             return Response(200, self._capabilities, b"application/fhir+json")
         told["route"] = "context"
         trail.act = Act.READ
-        principal = trail.principal = await self._principal(headers)
+        principal = trail.principal = await self._principal(headers, meter)
         if below:
             raise NotFound("expected fhircast-configuration below .well-known, got another name")
         topics = topics_in(rest)
@@ -194,20 +210,41 @@ class HubApi:
         return Response(200, body, b"application/json")
 
     async def _post(
-        self, rest: bytes, headers: Headers, receive: Receive, told: dict[str, object], trail: Trail
+        self, rest: bytes, headers: Headers, receive: Receive, told: dict[str, object], trail: Trail, meter: Meter
     ) -> Response:
         told["route"] = "post"
         trail.act = Act.OTHER
-        principal = trail.principal = await self._principal(headers)
+        principal = trail.principal = await self._principal(headers, meter)
         self._service.check_scoped(principal)
         sent = media_type(headers)
         if sent != _FORM and sent not in _JSON:
             raise UnsupportedMediaType(
                 f"Content-Type: expected {_FORM}, application/json or application/fhir+json, got another or none"
             )
-        body = await read_body(headers, receive, self._max_body)
+        account = meter.account
+        assert account is not None  # _principal has opened it
+        body = await read_body(headers, receive, self._max_body, account)
+        try:
+            big = len(body) > BIG_BODY.most
+            await self._turns.turn((principal.realm, principal.subscriber), int(STARTED.most) if big else 1)
+            if big:
+                account.spent(len(body) * STORE_SECONDS)
+            return await self._read(principal, sent, body, topics_in(rest), headers, told, trail)
+        finally:
+            account.bodies -= len(body)
+
+    async def _read(
+        self,
+        principal: Principal,
+        sent: str,
+        body: bytes,
+        in_path: tuple[str, ...],
+        headers: Headers,
+        told: dict[str, object],
+        trail: Trail,
+    ) -> Response:
+        """What a body of this media type asks for."""
         body = self._legacy.published(body) if self._legacy else body
-        in_path = topics_in(rest)
         form = parse_form(body) if sent == _FORM else parse_json_form(body)
         if form is not None:
             told["route"] = "subscribe" if form.subscribe else "unsubscribe"
@@ -278,10 +315,15 @@ class HubApi:
         if principal.opaque:
             self._watch(sid, key, bearer_token(headers))
 
-    async def _principal(self, headers: Headers) -> Principal:
+    async def _principal(self, headers: Headers, meter: Meter) -> Principal:
+        """Who asks, once that user's budgets allow it."""
         if self._anonymous is not None and not headers.get(b"authorization"):
-            return self._anonymous
-        return await self._verifier.verify(bearer_token(headers))
+            principal = self._anonymous
+        else:
+            principal = await self._verifier.verify(bearer_token(headers))
+        meter.account = self._accounts.of(principal)
+        await meter.account.admitted()
+        return principal
 
 
 def _endpoint(endpoint: str | None) -> Response:

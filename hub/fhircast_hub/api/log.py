@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from typing import Any, Protocol
 
 import structlog
 
 from fhircast_hub.api.http import Message, Receive, Scope, Send
+from fhircast_hub.budgets import Meter, Metered
 from fhircast_hub.core.audit import Act, Entry
 from fhircast_hub.core.principal import Principal
 from fhircast_hub.ports import Clock
@@ -18,8 +19,8 @@ from fhircast_hub.service import REQUEST_ID
 _log = structlog.get_logger()
 #: Where in its ASGI scope a request's log fields are; whoever answers it adds what it learns.
 FIELDS = "fhircast.log"
-#: And where its Trail is.
-TRAIL = "fhircast.trail"
+#: And where its Trail is, and its Meter.
+TRAIL, METER = "fhircast.trail", "fhircast.meter"
 
 
 class Counters(Protocol):
@@ -62,7 +63,7 @@ class RequestLog:
 
     def __init__(
         self,
-        app: Callable[[Scope, Receive, Send], Awaitable[None]],
+        app: Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]],
         request_ids: Iterator[str],
         counters: Counters,
         clock: Clock,
@@ -80,6 +81,7 @@ class RequestLog:
         REQUEST_ID.set(request_id)
         scope[FIELDS] = {"route": "other"}
         scope[TRAIL] = Trail()
+        scope[METER] = meter = Meter()
         status = 0
 
         async def send_with_id(message: Message) -> None:
@@ -90,7 +92,7 @@ class RequestLog:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_id)
+            await Metered(self._app(scope, receive, send_with_id), meter)
         finally:
             self._tell(scope, started, status)
 

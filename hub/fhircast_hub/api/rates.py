@@ -5,7 +5,6 @@ A bucket that fills evenly: a burst of a minute's worth is taken, and then as ma
 
 from __future__ import annotations
 
-import ipaddress
 import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -14,6 +13,7 @@ from hashlib import blake2b
 from fhircast_hub.api.errors import to_response
 from fhircast_hub.api.http import Headers, Receive, Scope, Send, respond
 from fhircast_hub.api.log import FIELDS, TRAIL
+from fhircast_hub.budgets import place_of
 from fhircast_hub.core.audit import Act
 from fhircast_hub.core.errors import TooMany
 from fhircast_hub.ports import Clock
@@ -53,13 +53,16 @@ class Rates:
         """0 for a request that may pass; else the seconds until one may."""
         now = self._clock()
         client = scope.get("client")
-        wait = self._addresses.take(_place(str(client[0])), now) if self._addresses and client else 0.0
-        if wait:
+        if client and (wait := self.wait_at(str(client[0]))):
             return wait
         if self._tokens and (token := headers.get(b"authorization")):
             # Held as a digest: raw tokens are kept nowhere.
             return self._tokens.take(blake2b(_bearer(token), digest_size=16).digest(), now)
         return 0.0
+
+    def wait_at(self, address: str) -> float:
+        """0 for a request from this address that may pass; else the seconds until one may."""
+        return self._addresses.take(place_of(address), self._clock()) if self._addresses else 0.0
 
 
 class RateLimit:
@@ -79,17 +82,6 @@ class RateLimit:
         scope[FIELDS]["reason"] = type(error).__name__
         scope[TRAIL].act = Act.OTHER
         await respond(send, to_response(error, headers))
-
-
-def _place(address: str) -> bytes:
-    """What counts as one address: of IPv6 the 64 bits that name a network, for a client has the others to choose from."""
-    if ":" in address:
-        try:
-            parsed = ipaddress.IPv6Address(address.partition("%")[0])
-        except ValueError:
-            return address.encode()
-        return parsed.ipv4_mapped.exploded.encode() if parsed.ipv4_mapped else parsed.packed[:8]
-    return address.encode()
 
 
 def _bearer(authorization: str) -> bytes:

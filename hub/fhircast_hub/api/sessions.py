@@ -13,7 +13,8 @@ from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fhircast_hub.api.http import ClientGone, Headers, bearer_token, media_type, read_body, topics_in
-from fhircast_hub.api.log import FIELDS, TRAIL, Trail
+from fhircast_hub.api.log import FIELDS, METER, TRAIL, Trail
+from fhircast_hub.budgets import Account, Accounts, Meter
 from fhircast_hub.core.administration import check_administrator
 from fhircast_hub.core.audit import Act
 from fhircast_hub.core.commands import BeginSession
@@ -80,6 +81,7 @@ def session_routes(
     heard: Callable[[str], float | None],
     hub_url: str,
     hashed: Callable[[str], str],
+    accounts: Accounts,
 ) -> APIRouter:
     """The routes. `heard` is when a subscription acknowledged last (epoch seconds); `hashed` makes a topic fit for logs."""
     router = APIRouter(dependencies=[Depends(HTTPBearer(auto_error=False)), Depends(_not_cached)])
@@ -89,6 +91,9 @@ def session_routes(
         trail.act = Act.OTHER
         trail.principal = await verifier.verify(bearer_token(Headers(request.scope["headers"])))
         trail.act = Act.SESSION
+        meter: Meter = request.scope[METER]
+        meter.account = accounts.of(trail.principal)
+        await meter.account.admitted()
         return trail.principal
 
     asking = Depends(principal_of)  # a name of this function's, which an annotation could not find
@@ -98,7 +103,7 @@ def session_routes(
         """A session for a user: the live one that was made here before, or a new one."""
         request.scope[FIELDS]["route"] = "sessions"
         check_administrator(principal)
-        asked = await _asked(request)
+        asked = await _asked(request, accounts.of(principal))
         try:
             user = normal_user(principal, asked.user)
         except ValueError as error:
@@ -158,15 +163,18 @@ def _named(request: Request, behind: bytes = b"") -> tuple[str, ...]:
     return topics
 
 
-async def _asked(request: Request) -> NewSession:
+async def _asked(request: Request, account: Account) -> NewSession:
     """The body, of which no refusal says more than the place. Raises BadRequest, TooLarge or UnsupportedMediaType."""
     headers = Headers(request.scope["headers"])
     if media_type(headers) != "application/json":
         raise UnsupportedMediaType("Content-Type: expected application/json, got another or none")
     try:
-        return NewSession.model_validate_json(unmarked(await read_body(headers, request.receive, MAX_FORM)))
+        body = await read_body(headers, request.receive, MAX_FORM, account)
     except ClientGone:
         raise BadRequest("the body: it did not end") from None
+    account.bodies -= len(body)
+    try:
+        return NewSession.model_validate_json(unmarked(body))
     except ValidationError as error:
         fault = error.errors(include_input=False)[0]
         if fault["type"] == "extra_forbidden":  # its place is what the client called it

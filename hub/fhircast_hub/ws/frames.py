@@ -40,3 +40,12 @@ def payload(data: bytes, start: int, end: int) -> bytes:
 def text_of(frame: bytes) -> bytes:
     """The text of a frame that `text_frame` built."""
     return frame[2 if frame[1] < 126 else 4 if frame[1] == 126 else 10 :]
+
+
+def is_utf8(text: bytes) -> bool:
+    """Whether a text message is what it must be (section 5.6: "The "Payload data" is text data encoded as UTF-8")."""
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -18,8 +18,9 @@ from fhircast_hub.core.principal import SessionKey
 from fhircast_hub.core.reading import unmarked
 from fhircast_hub.endpoints import BIND, without_empty_segments
 from fhircast_hub.legacy import Legacy
+from fhircast_hub.ws.context import SocketContext
 from fhircast_hub.ws.frames import text_frame, text_of
-from fhircast_hub.ws.socket import HubSocket, SocketContext
+from fhircast_hub.ws.socket import HubSocket
 
 #: Events of one socket that wait to be published.
 MAX_WAITING = 16

@@ -9,80 +9,40 @@ Everything else, in whatever pieces it comes, is fed to it in whole frames, so i
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections import deque
-from collections.abc import Callable, Iterator
+import functools
+import math
+from collections.abc import Callable
 from typing import Any, cast
 
-import structlog
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
+from fhircast_hub.budgets import FRAMES_A_TURN, ODD_FRAMES, Drain, Meter, metered, place_of
 from fhircast_hub.core.commands import Disconnected
 from fhircast_hub.core.effects import ABNORMAL, GOING_AWAY, POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER, Notice
-from fhircast_hub.core.errors import HubError, NotFound
+from fhircast_hub.core.errors import HubError, NotFound, TooMany
 from fhircast_hub.core.principal import SessionKey
-from fhircast_hub.following import Following
-from fhircast_hub.ports import Clock, Log
-from fhircast_hub.service import REQUEST_ID, Service
-from fhircast_hub.ws.frames import end_of_frame, payload
-from fhircast_hub.ws.registry import Counters, Registry
+from fhircast_hub.service import REQUEST_ID
+from fhircast_hub.ws.context import QUIET, SocketContext
+from fhircast_hub.ws.frames import end_of_frame, is_utf8, payload
+from fhircast_hub.ws.outbox import Outbox
 
 #: Bytes in a client's frame (SYN-15): an acknowledgement takes a hundred, and a long reason may come with it.
 MAX_FRAME = 65536
-#: Frames other than acknowledgements that one read may bring: a flood of pings would keep everybody else waiting.
-MAX_ODD_FRAMES = 256
-#: Seconds a peer has to answer a close before its connection is cut.
-CLOSE_SECONDS = 5.0
+#: Seconds a peer has to answer a close before its connection is cut; and one that is closed for what it sends.
+CLOSE_SECONDS, DEAF_SECONDS = 5.0, 1.0
+#: Bytes of a frame beyond its owner's acknowledgements that count as another frame.
+_WEIGHT = 4096
+#: "When an endpoint is to interpret a byte stream as UTF-8 but finds that the byte stream is not, in fact, a valid UTF-8 stream, that
+#: endpoint MUST _Fail the WebSocket Connection_" (RFC 6455, 8.1), with 1007 (7.4.1).
+_INVALID_DATA = 1007
 
-_log = structlog.get_logger()
 _SWITCHING_PROTOCOLS = 101
 #: Bytes of the longest frame header; first byte of a final text frame; second byte's mask bit, and its value where a longer length follows.
 _MAX_HEADER = 14
 _FINAL_TEXT, _MASKED, _LONGER = 0x81, 0x80, 0xFE
-#: websockets would log handshakes and frames, with endpoints and patients in them (SEC-1).
-_QUIET = logging.getLogger("fhircast_hub.websockets")
-_QUIET.addHandler(logging.NullHandler())
-_QUIET.propagate = False
-_QUIET.setLevel(logging.CRITICAL)
-
-
-class SocketContext:
-    """What all sockets of a hub share. Sizes in bytes, times in seconds.
-
-    `resolve` finds the digest of the endpoint in a request's path, or None; `hashed` makes of a topic what may be logged of it.
-    """
-
-    def __init__(
-        self,
-        *,
-        service: Service,
-        following: Following,
-        registry: Registry,
-        resolve: Callable[[str], str | None],
-        hashed: Callable[[str], str],
-        request_ids: Iterator[str],
-        clock: Clock,
-        counters: Counters,
-        queue_bytes: int,
-        queue_messages: int,
-        ping_seconds: float,
-        log: Log = _log,
-    ) -> None:
-        self.service = service
-        self.following = following
-        self.registry = registry
-        self.resolve = resolve
-        self.hashed = hashed
-        self.request_ids = request_ids
-        self.clock = clock
-        self.counters = counters
-        self.queue_bytes = queue_bytes
-        self.queue_messages = queue_messages
-        self.ping_seconds = ping_seconds
-        self.log = log
 
 
 class HubSocket(asyncio.Protocol):
@@ -90,10 +50,9 @@ class HubSocket(asyncio.Protocol):
 
     def __init__(self, context: SocketContext, connections: set[Any]) -> None:
         self._context = context
-        self._connections = (
-            connections  # uvicorn's: it calls shutdown() of each when the server stops, and waits for them
-        )
-        self._protocol = ServerProtocol(max_size=MAX_FRAME, logger=_QUIET)
+        # uvicorn's: it calls shutdown() of each when the server stops, and waits for them
+        self._connections = connections
+        self._protocol = ServerProtocol(max_size=MAX_FRAME, logger=QUIET)
         self._loop = asyncio.get_running_loop()
         self._rest = b""  # of a request or frame that has not all come
         self._name = ""  # in the registry, once the request has come
@@ -101,9 +60,11 @@ class HubSocket(asyncio.Protocol):
         self._paused = False  # the transport holds what the peer does not read
         self._ready = False  # frames may go to the transport: accepted, not paused, not closing
         self._lost = False
-        self._queue: deque[tuple[bytes, Notice | None]] = deque()  # what waits until it is ready
-        self._queued = 0  # bytes in it
-        self._replay = (0, 0)  # messages and bytes that waited for the handshake: they are as many as they are
+        self._outbox = Outbox((context.queue_messages, context.queue_bytes))  # what waits until it is ready
+        self._credit = 0  # frames that it was sent, and may acknowledge
+        self._odd = Drain(ODD_FRAMES.most, ODD_FRAMES.most)  # the frames that it sends beyond that
+        self._again = False  # reads on in the next turn
+        self._deaf = False  # nothing more is read
         self._owed = 0  # bytes that websockets answered while the peer did not read
         self._closing: tuple[int, str] | None = None
         self._stopping = False  # the server stops, and that is why it is closing
@@ -112,6 +73,7 @@ class HubSocket(asyncio.Protocol):
         self._pings = 0
         self._held_back = 0  # bytes that the peer had not read at the last ping
         self._asked = 0.0  # when the last ping was sent
+        self._meter = Meter()  # of the handshake
         self._begun: bytearray | None = None  # what has come of a text message in several frames
 
     # asyncio.Protocol
@@ -127,7 +89,7 @@ class HubSocket(asyncio.Protocol):
         self._ready = False
         self._connections.discard(self)
         self._set_timer(None)
-        self._drop_queue()
+        self._outbox.clear()
         self._context.registry.remove(self._name)
         self._disconnected()
 
@@ -145,8 +107,12 @@ class HubSocket(asyncio.Protocol):
             self._rest = data if self._name else self._request(data)
             if len(self._rest) > MAX_FRAME:
                 self._transport.abort()
-            return
-        position, size, odd = 0, len(data), 0
+        elif not self._deaf:
+            self._rest = data[self._read(data) :]
+
+    def _read(self, data: bytes) -> int:
+        """Read the whole frames of `data`, as many as a turn may bring; how many bytes they are."""
+        position, size, left = 0, len(data), FRAMES_A_TURN.most
         while size - position >= 2:
             first, second = data[position], data[position + 1]
             short = _MASKED <= second < _LONGER
@@ -154,17 +120,35 @@ class HubSocket(asyncio.Protocol):
             longest = position + MAX_FRAME + _MAX_HEADER
             if end is None or size < end <= longest:
                 break  # it has not all come; one that is too long goes on at once, to be refused
+            if not left:
+                self._read_on()
+                return position
+            left -= 1
             if first == _FINAL_TEXT and second & _MASKED and end <= longest and self._protocol.current_size is None:
-                self._hear(payload(data, position, end))
+                self._text(payload(data, position, end))
             else:
                 end = min(end, size)
-                self._feed(data[position:end])
-                odd += 1
-                if odd > MAX_ODD_FRAMES:
-                    self._transport.abort()
-                    return
+                self._weigh(end - position)
+                if not self._deaf:
+                    self._feed(data[position:end])
             position = end
-        self._rest = data[position:]
+            if self._deaf:
+                return size
+        return position
+
+    def _read_on(self) -> None:
+        """Let others have their turn before the next frames are read."""
+
+        def read() -> None:
+            self._again = False
+            self.data_received(b"")
+            if not self._again and not self._deaf:
+                self._transport.resume_reading()
+
+        if not self._again:
+            self._transport.pause_reading()
+            self._again = True
+            self._loop.call_soon(read)
 
     def eof_received(self) -> None:
         self._protocol.receive_eof()
@@ -172,14 +156,13 @@ class HubSocket(asyncio.Protocol):
     # registry.Connection
 
     def write(self, frame: bytes, notice: Notice | None) -> bool:
-        if self._ready and not self._queue:
+        self._credit += 1
+        if self._ready and not self._outbox:
             self._transport.write(frame)
             return True
         if self._closing is None and not self._lost:
-            self._queue.append((frame, notice))
-            self._queued += len(frame)
-            # One frame is as long as it is.
-            if self._session and len(self._queue) > 1 and self._over():
+            self._outbox.put(frame, notice)
+            if self._session and self._outbox.over:
                 self._too_slow()
         return False
 
@@ -187,7 +170,7 @@ class HubSocket(asyncio.Protocol):
         if self._closing is None and not self._lost:
             self._closing = code, reason
             if code == POLICY_VIOLATION:
-                self._drop_queue()  # whoever took over is told anew
+                self._outbox.clear()  # whoever took over is told anew
             self._set_timer(CLOSE_SECONDS, self._transport.abort)
             self._resume()
 
@@ -199,7 +182,7 @@ class HubSocket(asyncio.Protocol):
     @property
     def queued(self) -> tuple[int, int]:
         """Messages and bytes that wait for the peer to read."""
-        return len(self._queue), self._queued
+        return len(self._outbox), self._outbox.size
 
     # The rest
 
@@ -215,9 +198,17 @@ class HubSocket(asyncio.Protocol):
         else:
             self._name = self._context.registry.add(self)
             self._request_id = next(self._context.request_ids)
-            self._task = self._loop.create_task(self._answer(request))
-            self._task.add_done_callback(self._answered)
+            self._address = str((self._transport.get_extra_info("peername") or ("",))[0])
+            begin, turns = functools.partial(self._begin, request), self._context.turns
+            if turns.begins():
+                begin()
+            elif not turns.waits(place_of(self._address), begin):
+                self._transport.abort()
         return rest
+
+    def _begin(self, request: Request) -> None:
+        self._task = self._loop.create_task(metered(self._answer(request), self._meter))
+        self._task.add_done_callback(self._answered)
 
     async def _answer(self, request: Request) -> None:
         """Accept the handshake, or refuse it (SUB-11). By then the confirmation and the replay wait in the queue."""
@@ -225,9 +216,12 @@ class HubSocket(asyncio.Protocol):
         response = self._protocol.accept(request)
         if response.status_code == _SWITCHING_PROTOCOLS:
             try:
+                _check(self._context.wait(self._address))
                 self._session = await self._subscription(request.path)
             except HubError as error:
                 response = self._protocol.reject(error.status, f"{error}\n")
+                if error.retry_after is not None:
+                    response.headers["Retry-After"] = str(error.retry_after)
         if self._lost:
             self._disconnected()
             return
@@ -241,7 +235,6 @@ class HubSocket(asyncio.Protocol):
             return
         if self._closing is None:
             self._set_timer(self._context.ping_seconds, self._send_ping)
-        self._replay = self.queued
         self._resume()
         self.data_received(b"")
 
@@ -254,7 +247,13 @@ class HubSocket(asyncio.Protocol):
         sid = self._context.resolve(path)
         if sid is None:
             raise NotFound("there is no such endpoint")
-        return await self._context.following.connected(sid, self._name), sid
+        account = self._context.accounts.named(*await self._context.service.subscriber(sid))
+        self._meter.account = account
+        _check(self._context.handshakes.take(sid, self._context.clock()))
+        await account.admitted()
+        key = await self._context.following.connected(sid, self._name)
+        self._outbox.opened(account)
+        return key, sid
 
     def _disconnected(self) -> None:
         if self._session is not None:
@@ -279,14 +278,11 @@ class HubSocket(asyncio.Protocol):
     def _resume(self) -> None:
         """Write what waited, as far as the peer reads; and close after it, if that waited too."""
         self._ready = self._session is not None and not self._paused and self._protocol.state is OPEN
-        while self._queue and self._ready:
-            frame, notice = self._queue.popleft()
-            self._queued -= len(frame)
+        while self._outbox and self._ready:
+            frame, notice = self._outbox.take()
             self._transport.write(frame)
             if notice is not None:
                 self._context.following.sent(notice, (self._name,))
-        if not self._queue:
-            self._replay = (0, 0)
         if self._ready and self._closing is not None:
             self._ready = False
             self._protocol.send_close(*self._closing)
@@ -307,7 +303,7 @@ class HubSocket(asyncio.Protocol):
         if self._protocol.state is not OPEN and self._closing is None:
             self._closing = (0, "")  # websockets is closing by itself: nothing more is written
             self._ready = False
-            self._drop_queue()
+            self._outbox.clear()
             self._set_timer(CLOSE_SECONDS, self._transport.abort)
 
     def _part(self, frame: Frame) -> None:
@@ -317,8 +313,32 @@ class HubSocket(asyncio.Protocol):
         if self._begun is not None:
             self._begun += frame.data  # and no list of frames: those that are empty may be as many as they like
         if frame.fin:
-            self._hear(bytes(self._begun or b""))
-            self._begun = None
+            message, self._begun = self._begun, None
+            if message is None:
+                self._hear(b"")
+            else:
+                self._text(bytes(message), weighed=True)
+
+    def _text(self, message: bytes, *, weighed: bool = False) -> None:
+        """A whole text came. What can be read of it counts, also where a part of it is no UTF-8 (SYN-15)."""
+        if not weighed:
+            self._weigh(len(message))
+        if not self._deaf:
+            self._hear(message)
+            if not message.isascii() and not is_utf8(message):
+                self.close(_INVALID_DATA, "expected UTF-8 in a text frame, got something else")
+
+    def _weigh(self, size: int) -> None:
+        """A frame of this many bytes came. One for each that was sent is an acknowledgement; who sends too many others is not read."""
+        if self._credit:
+            self._credit -= 1
+            return
+        now = self._loop.time()
+        self._odd.use(1 + size // _WEIGHT, now)
+        if self._odd.wait(now):
+            self._deaf, self._rest = True, b""
+            self._transport.pause_reading()
+            self._end(POLICY_VIOLATION, "more frames came than acknowledge what was sent", DEAF_SECONDS)
 
     def _hear(self, message: bytes) -> None:
         """A whole message came; of one that is not text nothing is left."""
@@ -335,19 +355,18 @@ class HubSocket(asyncio.Protocol):
         if self._owed > MAX_FRAME:
             self._transport.abort()  # it asks for pongs and does not read them
 
-    def _over(self) -> bool:
-        messages, size = self._replay
-        context = self._context
-        return self._queued > context.queue_bytes + size or len(self._queue) > context.queue_messages + messages
-
     def _too_slow(self) -> None:
         """The peer does not read: what waits for it is dropped, and it is told to come back (SYN-14)."""
         self._context.counters.slow_readers_closed += 1
-        self._drop_queue()
-        self._closing = TRY_AGAIN_LATER, "too slow"
-        self._set_timer(CLOSE_SECONDS, self._transport.abort)
+        self._end(TRY_AGAIN_LATER, "too slow", CLOSE_SECONDS)
+
+    def _end(self, code: int, reason: str, seconds: float) -> None:
+        """Close at once, without what waits."""
+        self._outbox.clear()
+        self._closing, self._ready = (code, reason), False
+        self._set_timer(seconds, self._transport.abort)
         if self._protocol.state is OPEN:
-            self._protocol.send_close(*self._closing)
+            self._protocol.send_close(code, reason)
             self._flush()
 
     def _send_ping(self) -> None:
@@ -366,11 +385,13 @@ class HubSocket(asyncio.Protocol):
             self._flush()
         self._set_timer(self._context.ping_seconds, self._send_ping)
 
-    def _drop_queue(self) -> None:
-        self._queue.clear()
-        self._queued = 0
-
     def _set_timer(self, seconds: float | None, then: Callable[[], None] = lambda: None) -> None:
         if self._timer:
             self._timer.cancel()
         self._timer = self._loop.call_later(seconds, then) if seconds is not None else None
+
+
+def _check(wait: float) -> None:
+    """Raise TooMany unless there is nothing to wait for (seconds)."""
+    if wait:
+        raise TooMany("more handshakes came than one may send", retry_after=math.ceil(wait))

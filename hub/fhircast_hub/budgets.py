@@ -1,0 +1,307 @@
+"""Budgets: what a socket, a connection, an address and a user may cost, so that no holder of a token stops the hub (LIM-2).
+
+One event loop serves everybody. So each turn of it is shared out, and what lasts is bounded. `TABLE` is read by the code, and
+SECURITY.md shows it. To charge somebody is arithmetic: no lock, no task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import ipaddress
+import time
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Hashable
+from typing import Any, NamedTuple
+
+from fhircast_hub.core.errors import TooMany
+from fhircast_hub.core.principal import Principal
+
+
+class Budget(NamedTuple):
+    """What somebody may cost: `most` of `what`, in `unit`; `then` is what happens beyond it."""
+
+    who: str
+    what: str
+    most: float
+    unit: str
+    then: str
+
+
+ODD_FRAMES = Budget(
+    *("a socket", "frames beyond one for each that it was sent; 4 KiB more count as one more", 64, "a second"),
+    "closed with 1008",
+)
+FRAMES_A_TURN = Budget("a socket", "frames that are read", 16, "a turn", "the rest is read in the next turn")
+HANDSHAKES = Budget("an endpoint", "handshakes", 60, "a minute", "429")
+PIPELINED = Budget("a connection", "requests that wait for the answers before them", 16, "", "closed")
+HEADER_BYTES = Budget("a connection", "bytes of a request's line and headers", 64 << 10, "", "closed")
+HEADERS = Budget("a connection", "headers of a request", 256, "", "closed")
+HEADER_SECONDS = Budget("a connection", "seconds for a request's line and headers", 15, "", "closed")
+BODY_SECONDS = Budget("a connection", "seconds for a body", 30, "", "408")
+CHUNKS = Budget("a connection", "chunks of a body", 1024, "", "400, and closed")
+SLICE = Budget("a connection", "bytes that are read", 16 << 10, "a turn", "the rest is read in the next turn")
+STALLED = Budget("a connection", "seconds in which nothing of an answer is taken", 20, "", "cut")
+CONNECTIONS = Budget("an address", "connections that are no sockets", 1024, "", "cut")
+STARTED = Budget("the hub", "steps of requests that are begun", 32, "a turn", "tokens and addresses take turns")
+BIG_BODY = Budget("the hub", "bytes of a body that counts as all steps of a turn", 64 << 10, "", "one a turn")
+WAITING = Budget("a token", "requests that wait for their turn", 256, "", "503, and closed")
+CPU_BURST = Budget("a user", "seconds of CPU at once", 0.25, "", "requests wait")
+CPU = Budget("a user", "seconds of CPU", 0.25, "a second", "requests wait; after 5 seconds 429")
+BODIES = Budget("a user", "bytes of bodies that are under way", 8 << 20, "", "429, and closed")
+BODY_BURST = Budget("a user", "bytes of bodies at once", 32 << 20, "", "requests wait")
+BODY_BYTES = Budget("a user", "bytes of bodies", 4 << 20, "a second", "requests wait; after 5 seconds 429")
+BIG_ANSWERS = Budget("a user", "answers of more than 64 KiB that are under way", 16, "", "429")
+QUEUED = Budget("a user", "bytes that wait for all sockets", 64 << 20, "", "closed with 1013")
+
+TABLE = tuple(value for value in list(globals().values()) if isinstance(value, Budget))
+
+#: Seconds that a request waits for its user's budget at most; clients give up after five.
+PATIENCE = 5.0
+#: Seconds until one who is over a budget may try again.
+RETRY_AFTER = 5
+#: Bytes of an answer from which on it counts as a big one, and in which it is written.
+BIG_ANSWER = 64 << 10
+#: Accounts and buckets that are held; the one not used for longest goes.
+MAX_HELD = 100_000
+#: Seconds of CPU that the store takes for each byte of a body: it writes in turns of its own, for all users together.
+STORE_SECONDS = 5e-9
+
+Monotonic = Callable[[], float]
+
+
+def place_of(address: str) -> bytes:
+    """What counts as one address: of IPv6 the 64 bits that name a network, for a client has the others to choose from."""
+    if ":" in address:
+        try:
+            parsed = ipaddress.IPv6Address(address.partition("%")[0])
+        except ValueError:
+            return address.encode()
+        return parsed.ipv4_mapped.exploded.encode() if parsed.ipv4_mapped else parsed.packed[:8]
+    return address.encode()
+
+
+class Drain:
+    """A budget that is used in pieces and comes back evenly: `burst` at once, and then `rate` a second."""
+
+    __slots__ = ("_at", "_burst", "_rate", "_used")
+
+    def __init__(self, burst: float, rate: float) -> None:
+        self._burst, self._rate = burst, rate
+        self._used, self._at = 0.0, 0.0
+
+    def use(self, much: float, now: float) -> None:
+        """Use so much of it, whatever is left; `now` is in seconds."""
+        self._used = max(0.0, self._used - max(0.0, now - self._at) * self._rate) + much
+        self._at = now
+
+    def wait(self, now: float) -> float:
+        """Seconds until some of it is left; 0 where some is."""
+        over = self._used - max(0.0, now - self._at) * self._rate - self._burst
+        return over / self._rate if over > 0 else 0.0
+
+
+class Drains:
+    """A Drain for each name, the newest of them."""
+
+    def __init__(self, burst: float, rate: float) -> None:
+        self._new = functools.partial(Drain, burst, rate)
+        self._held: OrderedDict[Hashable, Drain] = OrderedDict()
+
+    def take(self, name: Hashable, now: float) -> float:
+        """Use one of this name's: 0, or the seconds until there will be one again."""
+        drain = self._held.pop(name, None) or self._new()
+        self._held[name] = drain
+        if len(self._held) > MAX_HELD:
+            self._held.popitem(last=False)
+        drain.use(1, now)
+        if wait := drain.wait(now):
+            drain.use(-1, now)
+        return wait
+
+
+class Account:
+    """What one user costs now, over all of that user's tokens, connections and sockets.
+
+    `bodies` are the bytes of bodies that are under way, `answers` the big answers that are, `queued` the bytes that wait for sockets.
+    """
+
+    __slots__ = ("_bytes", "_clock", "_cpu", "answers", "bodies", "queued")
+
+    def __init__(self, clock: Monotonic) -> None:
+        self._clock = clock
+        self._cpu = Drain(CPU_BURST.most, CPU.most)
+        self._bytes = Drain(BODY_BURST.most, BODY_BYTES.most)
+        self.bodies = self.answers = self.queued = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of it is under way."""
+        return not (self.bodies or self.answers or self.queued)
+
+    def spent(self, seconds: float) -> None:
+        """So many seconds of CPU went into its requests."""
+        self._cpu.use(seconds, self._clock())
+
+    async def admitted(self) -> None:
+        """Wait until its budgets of CPU and bytes allow a request. Raises TooMany where that takes longer than PATIENCE."""
+        now = self._clock()
+        while (wait := max(self._cpu.wait(now), self._bytes.wait(now))) > 0:
+            if wait > PATIENCE:
+                raise TooMany(
+                    "this user's requests took more of the hub's time than one user has", retry_after=RETRY_AFTER
+                )
+            await asyncio.sleep(wait)
+            now = self._clock()
+
+    def came(self, size: int) -> None:
+        """So many bytes of a body came, and are held. Raises TooMany where that is more than may be; then they are not."""
+        if self.bodies + size > BODIES.most:
+            raise TooMany(
+                f"expected at most {BODIES.most} bytes of this user's bodies at a time, got more",
+                retry_after=RETRY_AFTER,
+            )
+        self.bodies += size
+        self._bytes.use(size, self._clock())
+
+    def answering(self) -> None:
+        """A big answer begins. Raises TooMany where as many are under way as may be."""
+        if self.answers >= BIG_ANSWERS.most:
+            raise TooMany(
+                f"expected at most {BIG_ANSWERS.most} large answers to this user at a time, got more",
+                retry_after=RETRY_AFTER,
+            )
+        self.answers += 1
+
+
+class Accounts:
+    """The accounts of users, by realm and Principal.subscriber. System clients act for everybody: each request has one of its own."""
+
+    def __init__(self, clock: Monotonic = time.monotonic) -> None:
+        self._clock = clock
+        self._held: OrderedDict[tuple[str, str], Account] = OrderedDict()
+
+    def of(self, principal: Principal) -> Account:
+        """The account of a principal."""
+        return Account(self._clock) if principal.system else self.named(principal.realm, principal.subscriber)
+
+    def named(self, realm: str, subscriber: str) -> Account:
+        """The account of a user."""
+        key = realm, subscriber
+        account = self._held.get(key)
+        if account is None:
+            account = self._held[key] = Account(self._clock)
+            if len(self._held) > MAX_HELD:
+                oldest, its = self._held.popitem(last=False)
+                if not its.idle:
+                    self._held[oldest] = its
+        else:
+            self._held.move_to_end(key)
+        return account
+
+
+class Meter:
+    """How much CPU one request has cost, in seconds; from `account` on, its user pays."""
+
+    __slots__ = ("account", "seconds")
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.account: Account | None = None
+
+    def add(self, seconds: float) -> None:
+        """So many more."""
+        self.seconds += seconds
+        if self.account is not None:
+            self.account.spent(self.seconds)
+            self.seconds = 0.0
+
+
+class Metered(Awaitable[None]):
+    """A coroutine, whose every step is timed."""
+
+    __slots__ = ("_meter", "_work")
+
+    def __init__(self, work: Coroutine[Any, Any, None], meter: Meter) -> None:
+        self._work, self._meter = work, meter
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        work, meter, clock = self._work, self._meter, time.perf_counter
+        step: Callable[[Any], Any] = work.send
+        value: Any = None
+        while True:
+            began = clock()
+            try:
+                waits_for = step(value)
+            except StopIteration:
+                return
+            finally:
+                meter.add(clock() - began)
+            try:
+                step, value = work.send, (yield waits_for)
+            except BaseException as error:
+                step, value = work.throw, error
+
+
+async def metered(work: Coroutine[Any, Any, None], meter: Meter) -> None:
+    """`work`, timed."""
+    await Metered(work, meter)
+
+
+class Turns:
+    """So much is begun in one turn of the loop. Beyond it, each key has its turn: who asks most waits most."""
+
+    def __init__(self, most: int = int(STARTED.most)) -> None:
+        self._most = self._left = most
+        self._armed = False
+        self._waiting: OrderedDict[Hashable, deque[tuple[int, Callable[[], object]]]] = OrderedDict()
+
+    def begins(self, weight: int = 1) -> bool:
+        """Whether something of this weight may begin at once; else it must wait."""
+        if self._left <= 0 or self._waiting:
+            return False
+        self._take(weight)
+        return True
+
+    def waits(self, key: Hashable, begin: Callable[[], object], weight: int = 1) -> bool:
+        """Call `begin` when the key's turn has come. False where too many of the key wait already."""
+        queue = self._waiting.setdefault(key, deque())
+        if len(queue) >= WAITING.most:
+            return False
+        queue.append((weight, begin))
+        self._arm()
+        return True
+
+    async def turn(self, key: Hashable, weight: int) -> None:
+        """Wait for a turn. Raises TooMany where too many of the key wait already."""
+        if self.begins(weight):
+            return
+        come: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if not self.waits(key, functools.partial(_arrive, come), weight):
+            raise TooMany("more requests of this token wait for their turn than may", retry_after=RETRY_AFTER)
+        await come
+
+    def _take(self, weight: int) -> None:
+        self._left -= weight
+        self._arm()
+
+    def _arm(self) -> None:
+        if not self._armed:
+            self._armed = True
+            asyncio.get_running_loop().call_soon(self._next)
+
+    def _next(self) -> None:
+        self._armed = False
+        self._left = self._most
+        while self._waiting and self._left > 0:
+            key, queue = self._waiting.popitem(last=False)
+            weight, begin = queue.popleft()
+            if queue:
+                self._waiting[key] = queue
+            self._take(weight)
+            begin()
+
+
+def _arrive(come: asyncio.Future[None]) -> None:
+    if not come.done():
+        come.set_result(None)

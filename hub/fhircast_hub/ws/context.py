@@ -1,0 +1,65 @@
+"""What the sockets of a hub share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+
+import structlog
+
+from fhircast_hub.budgets import HANDSHAKES, Accounts, Drains, Turns
+from fhircast_hub.following import Following
+from fhircast_hub.ports import Clock, Log
+from fhircast_hub.service import Service
+from fhircast_hub.ws.registry import Counters, Registry
+
+_log = structlog.get_logger()
+#: websockets would log handshakes and frames, with endpoints and patients in them (SEC-1).
+QUIET = logging.getLogger("fhircast_hub.websockets")
+QUIET.addHandler(logging.NullHandler())
+QUIET.propagate = False
+QUIET.setLevel(logging.CRITICAL)
+
+
+class SocketContext:
+    """What all sockets of a hub share. Sizes in bytes, times in seconds.
+
+    `resolve` finds the digest of the endpoint in a request's path, or None; `hashed` makes of a topic what may be logged of it.
+    `wait` is how many seconds an address has to wait for its next handshake.
+    """
+
+    def __init__(
+        self,
+        *,
+        service: Service,
+        following: Following,
+        registry: Registry,
+        resolve: Callable[[str], str | None],
+        hashed: Callable[[str], str],
+        request_ids: Iterator[str],
+        clock: Clock,
+        counters: Counters,
+        accounts: Accounts,
+        turns: Turns,
+        wait: Callable[[str], float],
+        queue_bytes: int,
+        queue_messages: int,
+        ping_seconds: float,
+        log: Log = _log,
+    ) -> None:
+        self.service = service
+        self.following = following
+        self.registry = registry
+        self.resolve = resolve
+        self.hashed = hashed
+        self.request_ids = request_ids
+        self.clock = clock
+        self.counters = counters
+        self.accounts = accounts
+        self.turns = turns
+        self.wait = wait
+        self.handshakes = Drains(HANDSHAKES.most, HANDSHAKES.most / 60)
+        self.queue_bytes = queue_bytes
+        self.queue_messages = queue_messages
+        self.ping_seconds = ping_seconds
+        self.log = log

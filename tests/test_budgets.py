@@ -1,0 +1,222 @@
+"""Budgets: arithmetic over time, whose turn comes when, and what a request costs whom."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+import time
+
+import pytest
+
+from fhircast_hub import budgets
+from fhircast_hub.budgets import (
+    BIG_ANSWERS,
+    BODIES,
+    BODY_BURST,
+    BODY_BYTES,
+    CPU,
+    CPU_BURST,
+    WAITING,
+    Account,
+    Accounts,
+    Drain,
+    Drains,
+    Meter,
+    Metered,
+    Turns,
+)
+from fhircast_hub.core.errors import TooMany
+from fhircast_hub.core.principal import Principal
+from fhircast_hub.core.scopes import Scopes
+from running import Clock, event, running_hub
+
+NOBODY = Scopes(frozenset(), frozenset())
+
+
+def principal(user: str | None, client: str = "app", *, system: bool = False) -> Principal:
+    return Principal("realm", user, client, NOBODY, expires=0, system=system)
+
+
+def test_a_drain_fills_evenly() -> None:
+    """A burst at once, then as much as the rate gives; a clock that was set back gives nothing."""
+    drain = Drain(10, 2)
+    drain.use(10, 100)
+    assert drain.wait(100) == 0
+    drain.use(4, 100)
+    assert (drain.wait(100), drain.wait(101), drain.wait(102), drain.wait(90)) == (2, 1, 0, 2)
+    drain.use(0, 200)
+    drain.use(10, 200)
+    assert drain.wait(200) == 0
+
+
+def test_drains_are_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name that was not used for longest is forgotten; a refusal costs nothing."""
+    monkeypatch.setattr(budgets, "MAX_HELD", 2)
+    drains = Drains(1, 1)
+    assert [drains.take(name, 0) for name in "aab"] == [0, 1, 0]
+    assert [drains.take(name, 0.5) for name in "ab"] == [0.5, 0.5]
+    assert drains.take("c", 0.5) == 0
+    assert drains.take("a", 0.5) == 0
+
+
+@pytest.mark.req("LIM-2")
+async def test_a_user_who_costs_too_much_waits() -> None:
+    """Until the budget is there again; where that takes too long, 429 says when to come back."""
+    clock = Clock(0)
+    account = Account(clock)
+    account.spent(CPU_BURST.most)
+    await account.admitted()
+    account.spent(CPU.most * 4)
+    waiting = asyncio.ensure_future(account.admitted())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    waiting.cancel()
+    account.spent(CPU.most * 4)
+    with pytest.raises(TooMany) as refusal:
+        await account.admitted()
+    assert refusal.value.retry_after == 5
+    clock.now += 8
+    await account.admitted()
+
+
+@pytest.mark.req("LIM-2")
+async def test_bodies_and_answers_of_a_user_are_bounded() -> None:
+    """At a time, and in time."""
+    clock = Clock(0)
+    account = Account(clock)
+    account.came(int(BODIES.most))
+    with pytest.raises(TooMany, match="bytes of this user's bodies at a time"):
+        account.came(1)
+    account.bodies -= int(BODIES.most)
+    assert account.idle
+    for _ in range(int(BODY_BURST.most / BODIES.most) - 1):
+        account.came(int(BODIES.most))
+        account.bodies = 0
+    await account.admitted()
+    account.came(int(BODIES.most))
+    with_more = asyncio.ensure_future(account.admitted())
+    await asyncio.sleep(0)
+    assert not with_more.done()
+    with_more.cancel()
+    clock.now += BODIES.most / BODY_BYTES.most
+    await account.admitted()
+    for _ in range(int(BIG_ANSWERS.most)):
+        account.answering()
+    with pytest.raises(TooMany, match="large answers"):
+        account.answering()
+
+
+def test_accounts_are_of_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the application; a client without a user is one; a system client pays nothing. Who has something under way stays."""
+    monkeypatch.setattr(budgets, "MAX_HELD", 2)
+    accounts = Accounts(Clock(0))
+    one = accounts.of(principal("a", "app"))
+    assert accounts.of(principal("a", "other")) is one
+    assert accounts.of(principal(None, "a")) is not one
+    system = principal(None, "engine", system=True)
+    assert accounts.of(system) is not accounts.of(system)
+    one.came(1)
+    for user in "bcd":
+        accounts.of(principal(user))
+    assert accounts.of(principal("a")) is one
+    one.bodies = 0
+    for user in "bcd":
+        accounts.of(principal(user))
+    assert accounts.of(principal("a")) is not one
+
+
+@pytest.mark.req("LIM-2")
+async def test_all_steps_of_a_request_are_paid() -> None:
+    """What it took before its user was known too, and not what it waited for; what is thrown at it arrives."""
+    meter, account, seen = Meter(), Account(Clock(0)), list[str]()
+
+    async def work() -> None:
+        time.sleep(0.002)  # noqa: ASYNC251  # it is busy
+        meter.account = account
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+
+    async def run() -> None:
+        await Metered(work(), meter)
+
+    task = asyncio.ensure_future(run())
+    await asyncio.sleep(0)
+    assert 0.002 <= account._cpu._used < 1
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert task.cancelled()
+    assert seen == ["cancelled"]
+
+
+@pytest.mark.req("LIM-2")
+async def test_keys_take_turns() -> None:
+    """So many begin at once; of what waits, each key's first comes first, then each key's second."""
+    turns, begun = Turns(2), list[str]()
+    assert [turns.begins(), turns.begins(), turns.begins()] == [True, True, False]
+    for name in ("a1", "a2", "a3", "a4", "b1", "c1"):
+        assert turns.waits(name[0], functools.partial(begun.append, name))
+    assert begun == []
+    await asyncio.sleep(0)
+    assert begun == ["a1", "b1"]
+    assert not turns.begins()  # what comes now is behind those who wait
+    await asyncio.sleep(0)
+    assert begun == ["a1", "b1", "c1", "a2"]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert begun[4:] == ["a3", "a4"]
+    await asyncio.sleep(0)
+    assert turns.begins()
+
+
+@pytest.mark.req("LIM-2")
+async def test_a_heavy_one_has_a_turn_of_its_own() -> None:
+    """Nothing else begins in its turn, and of those that wait one begins in each."""
+    turns, begun = Turns(2), list[int]()
+
+    async def heavy(number: int) -> None:
+        await turns.turn("a", 2)
+        begun.append(number)
+
+    tasks = [asyncio.ensure_future(heavy(number)) for number in range(3)]
+    counts = []
+    for _ in range(8):
+        await asyncio.sleep(0)
+        counts.append(len(begun))
+    assert counts[-1] == 3
+    assert all(later - before <= 1 for before, later in itertools.pairwise(counts))
+    await asyncio.gather(*tasks)
+
+
+@pytest.mark.req("LIM-2")
+async def test_what_waits_has_an_end() -> None:
+    """More of one key are turned away; whoever went away meanwhile takes nothing along."""
+    turns = Turns(1)
+    assert turns.begins()
+    gone = asyncio.ensure_future(turns.turn("a", 1))
+    await asyncio.sleep(0)
+    turns = Turns(1)
+    turns.begins()
+    assert all(turns.waits("a", int) for _ in range(int(WAITING.most)))
+    with pytest.raises(TooMany):
+        await turns.turn("a", 1)
+    assert turns.waits("b", int)
+    gone.cancel()
+
+
+@pytest.mark.req("LIM-2")
+async def test_bodies_of_one_user_leave_others_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too many bytes at a time are 429, and are given back; the user's next request, and others', are taken."""
+    async with running_hub() as hub:
+        account = hub.hub.accounts.named(hub.idp.issuer, "user:user-1")
+        account.bodies = int(BODIES.most)
+        answer = await hub.publish(event("Patient-open"))
+        assert answer.status_code == 429
+        assert answer.headers["retry-after"] == "5"
+        assert (await hub.publish(event("Patient-open", topic="other"), hub.token("user-2"))).status_code == 202
+        account.bodies = 0
+        assert (await hub.publish(event("Patient-open"))).status_code == 202
+        assert account.bodies == 0
