@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import os
 import stat
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +18,17 @@ import httpx
 import pytest
 from fhir.resources.R4B.auditevent import AuditEvent
 from structlog.testing import capture_logs
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from auth.issuer_server import IssuerServer
 from fhircast_hub import audit
 from fhircast_hub.audit import Auditor, FhirServer, Lines, make_sink
 from fhircast_hub.core.audit import Act, Entry
-from running import TOPIC, RunningHub, event, issuer_setting, running_hub, until
+from running import TOPIC, Clock, RunningHub, event, issuer_setting, opened, running_hub, until
 from tokens import Idp
 
+PUBLIC_URL = "http://localhost:8080/api/hub"
 SESSIONS = "fhircast-hub/sessions.write"
 
 
@@ -160,6 +165,105 @@ async def test_a_stranger_leaves_an_entry(tmp_path: Path, token: str) -> None:
             assert (line["outcome"], line["outcomeDesc"]) == ("4", "Unauthenticated")
             stranger = next(agent for agent in line["agent"] if agent["requestor"])
             assert stranger["network"]["address"] == "127.0.0.1"
+
+
+@pytest.mark.req("AUD-3")
+async def test_a_socket_leaves_an_entry(tmp_path: Path) -> None:
+    """Who subscribed, with which application and to what; from where the socket came. Also when it comes again."""
+    async with audited(tmp_path) as (hub, asked):
+        endpoint = await hub.subscribe("Patient-open,Patient-close")
+        for _ in range(2):
+            async with hub.follow(endpoint):
+                pass
+        for connected in await asked.of("connect", 2):
+            assert {"user-1", "app", hub.url} == set(who(connected).values())
+            assert (connected["outcome"], connected["action"]) == ("0", "E")
+            assert connected["subtype"][2]["code"] == "Patient-open,Patient-close"
+            assert [agent["network"]["address"] for agent in connected["agent"][1:2]] == ["127.0.0.1"]
+            [subscribed] = await asked.of("subscribe")
+            assert connected["entity"] == subscribed["entity"]
+        assert endpoint.rpartition("/")[2] not in json.dumps(asked.lines())
+        assert not [line for line in asked.lines() if line["subtype"][1]["code"] == "socket-from-elsewhere"]
+
+
+@pytest.mark.req("AUD-3")
+async def test_a_refused_socket_leaves_an_entry(tmp_path: Path) -> None:
+    """An endpoint that is none, or no more, and a handshake that is none: only the address is known."""
+    async with audited(tmp_path) as (hub, asked):
+        endpoint = await hub.subscribe()
+        await hub.form(hub__mode="unsubscribe", **{"hub__channel.endpoint": endpoint})
+        for count, path in enumerate((endpoint, endpoint + "x", hub.url.replace("http", "ws") + "/ws/"), 1):
+            with pytest.raises(InvalidStatus):
+                await connect(path, proxy=None)
+            *_, refused = await asked.of("connect", count)
+            assert set(who(refused).values()) == {hub.url}
+            assert refused["outcome"] == "4"
+            assert [agent["network"]["address"] for agent in refused["agent"] if agent["requestor"]] == ["127.0.0.1"]
+        async with opened(hub) as (reader, writer):
+            writer.write(b"GET /api/hub/ws/x HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+            assert (await reader.readline()).startswith(b"HTTP/1.1 400")
+        assert [line["outcome"] for line in await asked.of("connect", 4)] == ["4"] * 4
+
+
+@pytest.mark.req("AUD-3", "AUT-9")
+async def test_a_socket_from_elsewhere_leaves_an_entry_of_its_own(tmp_path: Path) -> None:
+    """An endpoint is a ticket: whoever comes with it from another address than it was given to may have found it."""
+    home, away = {"X-Forwarded-For": "2001:db8:0:1::7"}, {"X-Forwarded-For": "198.51.100.9"}
+    async with keeping(tmp_path) as started:
+        async with started() as (hub, asked):
+            hub.client.headers.update(home)
+            endpoint = await hub.subscribe()
+            beside = {"X-Forwarded-For": "2001:db8:0:1:ffff::8"}
+            for headers in (home, beside, {"X-Forwarded-For": "203.0.113.1, [2001:0db8:0:1::7]:5050"}):
+                async with hub.follow(here(hub, endpoint), additional_headers=headers):
+                    pass
+            assert len(await asked.of("connect", 3)) == 3
+            async with hub.follow(here(hub, endpoint), additional_headers=away):
+                [line] = await asked.of("socket-from-elsewhere")
+        assert set(who(line).values()) == {"user-1", "app", PUBLIC_URL}
+        assert line["agent"][1]["network"]["address"] == "198.51.100.9"
+        assert (line["outcome"], line["outcomeDesc"]) == ("0", "the subscription was made from 2001:db8:0:1::7")
+        async with started() as (hub, asked):
+            async with hub.follow(here(hub, endpoint), additional_headers=away):
+                await asked.of("socket-from-elsewhere", 2)
+            hub.client.headers.update(away)
+            await hub.subscribe(**{"hub__channel.endpoint": endpoint})  # renewed, with a token, from there
+            async with hub.follow(here(hub, endpoint), additional_headers=away):
+                await asked.of("connect", 6)
+            await asked.of("socket-from-elsewhere", 2)
+
+
+@pytest.mark.req("AUD-3")
+async def test_nobody_says_where_their_socket_comes_from(tmp_path: Path) -> None:
+    """X-Forwarded-For counts from trusted proxies only, for sockets as for requests; of the first is told in the log, once."""
+    with capture_logs() as logs:
+        async with audited(tmp_path, trusted_proxies=["192.0.2.1"]) as (hub, asked):
+            endpoint = await hub.subscribe()
+            for _ in range(2):
+                async with hub.follow(endpoint, additional_headers={"X-Forwarded-For": "198.51.100.9"}):
+                    pass
+            for line in await asked.of("connect", 2):
+                assert line["agent"][1]["network"]["address"] == "127.0.0.1"
+    [warned] = [line for line in logs if line["log_level"] == "warning"]
+    assert (warned["host"], "FHIRCAST_TRUSTED_PROXIES" in warned["reason"]) == ("127.0.0.1", True)
+
+
+@asynccontextmanager
+async def keeping(folder: Path) -> AsyncIterator[Callable[[], AbstractAsyncContextManager[tuple[RunningHub, Asked]]]]:
+    """Starts a hub that keeps its sessions, behind a proxy, as often as one likes."""
+    clock = Clock()
+    async with IssuerServer() as keys:
+        settings: dict[str, Any] = {
+            "store": f"sqlite:///{folder}/hub.db",
+            "public_url": PUBLIC_URL,
+            "trusted_proxies": ["127.0.0.1"],
+        }
+        yield partial(audited, folder, clock=clock, issuer=keys, idp=Idp(keys.url), **settings)
+
+
+def here(hub: RunningHub, endpoint: str) -> str:
+    """The endpoint as it is reached in this run."""
+    return f"ws://127.0.0.1:{hub.port}/api/hub/ws/{endpoint.rpartition('/')[2]}"
 
 
 @pytest.mark.req("AUD-1", "RAT-1")
@@ -455,6 +559,7 @@ class FhirStub:
         self.open.set()
         self.statuses: Callable[[int], list[str]] = lambda count: ["201 Created"] * count
         self.status = 200
+        self.encode: Callable[[bytes], tuple[bytes, bytes]] = lambda body: (b"identity", body)
         #: an answer without end: so many bytes at a time, and the seconds between them
         self.endless: tuple[int, float] | None = None
         self.requests: list[tuple[str, dict[str, Any]]] = []
@@ -483,8 +588,9 @@ class FhirStub:
                 await asyncio.sleep(self.endless[1])
             entries = [{"response": {"status": status}} for status in self.statuses(len(bundle["entry"]))]
             body = json.dumps({"resourceType": "Bundle", "type": "batch-response", "entry": entries}).encode()
-            writer.write(b"HTTP/1.1 %d X\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % (self.status, len(body)))
-            writer.write(body)
+            encoding, body = self.encode(body)
+            writer.write(b"HTTP/1.1 %d X\r\nConnection: close\r\nContent-Encoding: %b\r\n" % (self.status, encoding))
+            writer.write(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
             await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
@@ -571,6 +677,31 @@ async def test_an_answer_without_end_is_not_read() -> None:
         await auditor.stop()
         stub.endless = None
     assert (auditor.lost, len(stub.requests)) == (0, 1)
+
+
+@pytest.mark.req("AUD-2")
+async def test_an_answer_is_not_inflated() -> None:
+    """No encoding is asked for, and an encoded answer is not read: few bytes may stand for many. The batch was taken."""
+    stub = FhirStub()
+    stub.statuses = lambda count: ["422"] * count
+    stub.encode = lambda body: (b"gzip", gzip.compress(body))
+    async with stub.running() as base, httpx.AsyncClient(trust_env=False) as client:
+        assert await FhirServer(base, client).write([b"{}"]) == 0
+        stub.encode = lambda body: (b"identity", body)
+        assert await FhirServer(base, client).write([b"{}"]) == 1
+    assert all("accept-encoding: identity\r\n" in head for head, _ in stub.requests)
+
+
+@pytest.mark.req("AUD-2", "OPS-1")
+async def test_what_is_lost_is_a_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that somebody is woken up by it."""
+    (tmp_path / "trail.jsonl").mkdir()  # nothing can be written there
+    monkeypatch.setattr(audit, "MAX_WAITING", 2)
+    async with audited(tmp_path) as (hub, _):
+        for _ in range(5):
+            await hub.context()
+        metrics = (await hub.client.get(f"{hub.origin}/metrics")).text
+        assert "\nfhircast_audit_lost_total 3.0\n" in metrics
 
 
 @pytest.mark.req("AUD-2")

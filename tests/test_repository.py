@@ -36,13 +36,14 @@ MAY_SEE: dict[str, set[str]] = {
     "setting_types": set(),
     "proxies": set(),
     "budgets": {"core"},
-    "http_protocol": {"budgets"},
+    "http_protocol": {"addresses", "budgets"},
+    "addresses": set(),
     "audit": {"core"},
     "revocation": {"core", "ports", "service"},
     "settings": {"core", "setting_types"},
     "telemetry": {"core", "ports"},
-    "api": {"core", "ports", "service", "endpoints", "legacy", "budgets"},
-    "ws": {"core", "ports", "service", "following", "endpoints", "legacy", "budgets"},
+    "api": {"core", "ports", "service", "endpoints", "legacy", "addresses", "budgets"},
+    "ws": {"core", "ports", "service", "following", "endpoints", "legacy", "addresses", "budgets"},
     "webhook": {"core", "ports", "service"},
 }
 # Those that put it together: `local` sees what needs no server; the others see all that stands before them.

@@ -42,7 +42,7 @@ class Bearer:
             return self._refuse("a bearer token is needed", {"WWW-Authenticate": "Bearer"})
         try:
             claims = await self._verify(token.strip())
-            scope.setdefault("state", {})["scopes"] = str(claims.get("scope", "")).split()
+            scope.setdefault("state", {})["scopes"] = str(claims.get("scope", "")).split(" ")
         except Exception as error:  # whatever went wrong, nobody is let in by it
             _log.info("a token was refused: %s", type(error).__name__)
             return self._refuse("this token is not good", {"WWW-Authenticate": 'Bearer error="invalid_token"'})

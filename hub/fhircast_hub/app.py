@@ -20,6 +20,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from fhircast_hub.addresses import Addresses, place
 from fhircast_hub.api.http import Headers as RawHeaders
 from fhircast_hub.api.http import Receive, Scope, Send, bearer_token
 from fhircast_hub.api.hub import HubApi
@@ -31,7 +32,7 @@ from fhircast_hub.api.sessions import session_routes
 from fhircast_hub.audit import Auditor, make_sink
 from fhircast_hub.auth.issuers import Issuer
 from fhircast_hub.auth.verifier import Verifier
-from fhircast_hub.budgets import Accounts, Turns, place_of
+from fhircast_hub.budgets import Accounts, Turns
 from fhircast_hub.core.delivery import Deliveries, Policy
 from fhircast_hub.core.errors import Unauthenticated
 from fhircast_hub.core.principal import Principal
@@ -55,6 +56,7 @@ from fhircast_hub.ws.context import SocketContext
 from fhircast_hub.ws.legacy import LegacySocket
 from fhircast_hub.ws.registry import Registry
 from fhircast_hub.ws.socket import HubSocket
+from fhircast_hub.ws.trail import Handshakes
 
 _log = structlog.get_logger()
 #: Hosts that are asked directly, whatever proxy the environment names.
@@ -83,6 +85,7 @@ class Hub:
         usage = Usage(settings.max_subscriptions_per_user, settings.max_topics_per_user)
         self.metrics = Metrics()
         self._client = httpx.AsyncClient(transport=ProxiedTransport(_LOOPBACK))
+        self.addresses = Addresses(settings.trusted_proxies)
         self.audit = Auditor(make_sink(settings.audit, self._client), settings.public_url)
         self.service = Service(_store(settings), clock, RandomIds(), settings.rules(), usage, hashed, self.audit.record)
         deliveries = Deliveries(Policy(settings.ack_policy), settings.ack_timeout)
@@ -132,7 +135,6 @@ class Hub:
         self.rates = Rates(settings.rate_limit_token, settings.rate_limit_address, clock)
         self._limited_api = RateLimit(self._api, self.rates)
         self._limited_root = RateLimit(self.root, self.rates)
-        self.trusted_proxies = settings.trusted_proxies
         origins = settings.cors_origins
         self._api_of_browsers = _shared_with(origins, self._limited_api, ["GET", "POST", "OPTIONS"])
         # Pages show who takes part; sessions are begun and ended by servers.
@@ -152,7 +154,9 @@ class Hub:
             queue_bytes=settings.queue_bytes,
             queue_messages=settings.queue_messages,
             ping_seconds=settings.ping_seconds,
+            trail=Handshakes(self.audit.record, self.addresses.of, clock),
         )
+        self.metrics.audit_lost = lambda: self.audit.lost
         self.metrics.queued_posts = self._webhooks.queued
         self.metrics.sessions = lambda: usage.topics
         self.metrics.subscriptions = lambda: usage.subscriptions
@@ -170,6 +174,8 @@ class Hub:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
         else:
+            if client := scope.get("client"):
+                scope["client"] = (self._address(scope), client[1])
             await self._http(scope, receive, send)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -196,7 +202,12 @@ class Hub:
         with contextlib.suppress(Unauthenticated):
             if (principal := self._verifier.known(bearer_token(RawHeaders(scope["headers"])))) is not None:
                 return principal.realm, principal.subscriber
-        return place_of(str(scope["client"][0])) if scope["client"] else b""
+        return place(self._address(scope))
+
+    def _address(self, scope: Mapping[str, Any]) -> str:
+        """Where a request comes from."""
+        forwarded = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
+        return self.addresses.of(str(scope["client"][0]) if scope["client"] else "", forwarded)
 
     def _is_hub(self, path: str) -> bool:
         """Whether this path, as it came and not decoded, is hub.url or under it."""

@@ -84,11 +84,14 @@ class FhirServer:
         entry = b",".join(b'{"resource":%b,"request":{"method":"POST","url":"AuditEvent"}}' % event for event in events)
         body = b'{"resourceType":"Bundle","type":"batch","entry":[%b]}' % entry
         headers = {"Content-Type": "application/fhir+json", "Accept": "application/fhir+json"}
+        headers["Accept-Encoding"] = "identity"
         async with (
             asyncio.timeout(ANSWER_SECONDS),
             self._client.stream("POST", self._base, content=body, headers=headers, follow_redirects=False) as answer,
         ):
             answer.raise_for_status()
+            if answer.headers.get("content-encoding", "identity").strip().lower() != "identity":
+                return 0  # nothing is inflated
             text = bytearray()
             async for chunk in answer.aiter_bytes():
                 text += chunk

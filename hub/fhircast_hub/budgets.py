@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import ipaddress
+import math
 import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Hashable
@@ -70,15 +70,10 @@ STORE_SECONDS = 5e-9
 Monotonic = Callable[[], float]
 
 
-def place_of(address: str) -> bytes:
-    """What counts as one address: of IPv6 the 64 bits that name a network, for a client has the others to choose from."""
-    if ":" in address:
-        try:
-            parsed = ipaddress.IPv6Address(address.partition("%")[0])
-        except ValueError:
-            return address.encode()
-        return parsed.ipv4_mapped.exploded.encode() if parsed.ipv4_mapped else parsed.packed[:8]
-    return address.encode()
+def check_wait(seconds: float, what: str) -> None:
+    """Raise TooMany unless there is nothing to wait for; `what` are the things of which too many came."""
+    if seconds:
+        raise TooMany(f"more {what} came than one may send", retry_after=math.ceil(seconds))
 
 
 class Drain:

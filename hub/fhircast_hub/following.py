@@ -10,6 +10,7 @@ from fhircast_hub.core.commands import Refused
 from fhircast_hub.core.delivery import Deliveries
 from fhircast_hub.core.effects import Notice
 from fhircast_hub.core.principal import SessionKey
+from fhircast_hub.core.session import Subscription
 from fhircast_hub.ports import Clock
 from fhircast_hub.service import LOOK_SECONDS, REQUEST_ID, Service
 
@@ -36,11 +37,11 @@ class Following:
         self._counters = counters
         self._timer: asyncio.TimerHandle | None = None
 
-    async def connected(self, sid: str, connection: str) -> SessionKey:
-        """A socket came for the endpoint whose digest is `sid`; its session. Raises NotFound when there is none."""
+    async def connected(self, sid: str, connection: str) -> tuple[SessionKey, Subscription]:
+        """A socket came for the endpoint whose digest is `sid`; its session and subscription. Raises NotFound when there is none."""
         key, subscription = await self._service.connected(sid, connection, self._deliveries.sure(sid))
         self._deliveries.connected(key, subscription, connection, self._clock())
-        return key
+        return key, subscription
 
     def disconnected(self, connection: str) -> float:
         """A connection went; until when all that was sent to it has arrived."""

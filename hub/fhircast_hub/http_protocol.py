@@ -13,6 +13,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from fhircast_hub.addresses import Addresses, place
 from fhircast_hub.budgets import (
     CHUNKS,
     CONNECTIONS,
@@ -23,7 +24,6 @@ from fhircast_hub.budgets import (
     SLICE,
     STALLED,
     Turns,
-    place_of,
 )
 
 #: Seconds that a client may reuse its connection after a request; longer than a proxy's own patience of a minute.
@@ -40,16 +40,14 @@ _TURNED_AWAY = (
 class Sharing:
     """What all connections of a server share.
 
-    `who` says of a request's ASGI scope whose turn it takes. `is_proxy` says whether an address is that of many clients.
+    `who` says of a request's ASGI scope whose turn it takes.
     """
 
-    def __init__(
-        self, turns: Turns, who: Callable[[Mapping[str, Any]], Hashable], is_proxy: Callable[[str], bool]
-    ) -> None:
+    def __init__(self, turns: Turns, who: Callable[[Mapping[str, Any]], Hashable], addresses: Addresses) -> None:
         self.turns = turns
         self.who = who
-        self.is_proxy = is_proxy
-        #: connections that are no sockets, by place_of their address
+        self.addresses = addresses
+        #: connections that are no sockets, by place of their address
         self.connections: Counter[bytes] = Counter()
 
 
@@ -87,8 +85,8 @@ class HttpProtocol(HttpToolsProtocol):
         self.flow = _Flow(transport, self._read_on)
         self._await_headers()
         address = self.client[0] if self.client else ""
-        if not self._sharing.is_proxy(address):
-            self._place = place_of(address)
+        if not self._sharing.addresses.trusts(address):
+            self._place = place(address)
             self._sharing.connections[self._place] += 1
             if self._sharing.connections[self._place] > CONNECTIONS.most:
                 transport.abort()

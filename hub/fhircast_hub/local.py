@@ -35,6 +35,7 @@ from fhircast_hub.usage import Usage
 from fhircast_hub.ws.context import SocketContext
 from fhircast_hub.ws.registry import Registry
 from fhircast_hub.ws.socket import HubSocket
+from fhircast_hub.ws.trail import Handshakes
 
 #: The defaults of the settings that are no rules of the core. tests/test_local.py compares them.
 ACK_POLICY = Policy.LENIENT
@@ -84,6 +85,7 @@ class LocalHub:
             queue_bytes=QUEUE_BYTES,
             queue_messages=QUEUE_MESSAGES,
             ping_seconds=PING_SECONDS,
+            trail=Handshakes(lambda entry: None, lambda peer, forwarded: peer, clock),
             log=_WARNINGS,
         )
         self._connections: set[HubSocket] = set()

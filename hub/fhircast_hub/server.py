@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import uvicorn
-from uvicorn.middleware.proxy_headers import _TrustedHosts
 
 from fhircast_hub.app import Hub
 from fhircast_hub.budgets import STALLED
@@ -48,8 +47,7 @@ class Tls(NamedTuple):
 
 def make_server(hub: Hub, tls: Tls | None = None) -> Server:
     """The server of this hub, to be started on sockets that listen. Raises OSError or ssl.SSLError for files that it cannot use."""
-    is_proxy = _TrustedHosts(list(hub.trusted_proxies)).__contains__
-    sharing = Sharing(hub.turns, hub.who, is_proxy)
+    sharing = Sharing(hub.turns, hub.who, hub.addresses)
     config = uvicorn.Config(
         hub,
         loop="uvloop",
@@ -59,9 +57,7 @@ def make_server(hub: Hub, tls: Tls | None = None) -> Server:
         access_log=False,  # its lines would hold endpoints
         log_config=None,
         server_header=False,
-        # X-Forwarded-* count only from these, and only for who asks, never for where the hub is (SUB-1).
-        proxy_headers=bool(hub.trusted_proxies),
-        forwarded_allow_ips=list(hub.trusted_proxies),
+        proxy_headers=False,  # see addresses.py; nothing a request says counts for where the hub is (SUB-1)
         ssl_certfile=tls.certificate if tls else None,
         ssl_keyfile=tls.key if tls else None,
         headers=[_NOSNIFF, _HSTS] if tls else [_NOSNIFF],

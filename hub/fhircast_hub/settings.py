@@ -121,8 +121,8 @@ class Settings(BaseSettings):
     derive_closes: Switch = True
     fhir_version: FhirVersion = None
     audit: AuditSink | None = None
-    rate_limit_token: Number = 0
-    rate_limit_address: Number = 0
+    rate_limit_token: Number = 600
+    rate_limit_address: Number = 6000
     trusted_proxies: Networks = ()
     allow_insecure: Switch = False
     log_format: Annotated[str, one_of("json", "console")] = "json"

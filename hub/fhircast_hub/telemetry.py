@@ -313,6 +313,7 @@ class Metrics(Collector):
         #: by (route, status); the route is a word of ours or the template of a path, never the path
         self.requests: Counter[tuple[str, int]] = Counter()
         self.accepted_to_written = Histogram()
+        self.audit_lost: Gauge = int
         self.sessions: Gauge = int
         self.subscriptions: Gauge = int
         self.sockets: Gauge = int
@@ -327,6 +328,9 @@ class Metrics(Collector):
         """What prometheus_client calls."""
         for attribute, name, text in COUNTERS:
             yield CounterMetricFamily(name, text, value=getattr(self, attribute))
+        yield CounterMetricFamily(
+            "fhircast_audit_lost", "Audit entries that did not reach their sink", value=self.audit_lost()
+        )
         for attribute, name, text in GAUGES:
             yield GaugeMetricFamily(name, text, value=getattr(self, attribute)())
         yield self._requests()

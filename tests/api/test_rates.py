@@ -1,8 +1,9 @@
-"""Rate limits: of one token, of one address, and of nobody unless a setting says so."""
+"""Rate limits: of one token, of one address, and of nobody where a setting says so."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from api.wire import ask
 from fhircast_hub.api import rates
 from fhircast_hub.api.rates import Buckets
+from fhircast_hub.dev import environment
 from running import TOPIC, RunningHub, event, running_hub
 
 CONFIGURATION = "/.well-known/fhircast-configuration"
@@ -22,6 +24,16 @@ async def statuses(hub: RunningHub, count: int, url: str = "", **headers: str) -
     """What so many requests, by default for the context, are answered with."""
     url = url or f"{hub.url}/{TOPIC}"
     return [(await hub.client.get(url, headers=headers)).status_code for _ in range(count)]
+
+
+@pytest.mark.req("RAT-1", "OPS-4")
+def test_a_dev_hub_limits_nobody() -> None:
+    """Unless its environment says otherwise: tests of applications are faster than clinicians."""
+    limits = ("FHIRCAST_RATE_LIMIT_TOKEN", "FHIRCAST_RATE_LIMIT_ADDRESS")
+    ours, _ = environment({}, None)
+    assert [ours[name] for name in limits] == ["0", "0"]
+    theirs, _ = environment(dict.fromkeys(limits, "7"), None)
+    assert [theirs[name] for name in limits] == ["7", "7"]
 
 
 # --- buckets ---
@@ -87,10 +99,21 @@ def test_memory_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.req("RAT-1")
-async def test_nobody_is_limited_by_default() -> None:
-    """Not by token and not by address."""
+async def test_everybody_is_limited_by_default() -> None:
+    """600 requests a minute of one token are taken, and ten times as many of one address."""
     async with running_hub() as hub:
-        assert set(await statuses(hub, 300, **hub.headers())) == {200}
+        assert await statuses(hub, 601, **hub.headers()) == [200] * 600 + [429]
+        assert await statuses(hub, 1, **hub.headers(hub.token(jti="other"))) == [200]
+        assert hub.hub.rates._addresses is not None
+        assert hub.hub.rates._addresses._rate == 6000
+
+
+@pytest.mark.req("RAT-1")
+async def test_nobody_is_limited_where_a_setting_says_so() -> None:
+    """Not by token and not by address."""
+    async with running_hub(rate_limit_token=0, rate_limit_address=0) as hub:
+        assert await statuses(hub, 2, **hub.headers()) == [200, 200]
+        assert (hub.hub.rates._tokens, hub.hub.rates._addresses) == (None, None)
 
 
 @pytest.mark.req("RAT-1")
@@ -133,6 +156,16 @@ async def test_one_token_is_one_however_it_is_written() -> None:
         ):
             await statuses(hub, 1, Authorization=authorization)
         assert await statuses(hub, 1, **hub.headers(token)) == [429]
+
+
+@pytest.mark.req("RAT-1")
+async def test_a_jwt_is_one_whatever_its_header_begins_with() -> None:
+    """Behind the brace of a header there may be white space."""
+    async with running_hub(rate_limit_token=1) as hub:
+        for header in ('{ "alg":"ES256"}', '{\n"alg":"ES256"}', '{\r\n "alg":"ES256"}', '{"alg":"ES256"}'):
+            signed = f"{base64.urlsafe_b64encode(header.encode()).decode().rstrip('=')}.e30"
+            for signature, status in {"AAAA": 401, "AAAB": 429}.items():
+                assert await statuses(hub, 1, Authorization=f"Bearer {signed}.{signature}") == [status]
 
 
 @pytest.mark.req("RAT-1")

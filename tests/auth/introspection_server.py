@@ -31,6 +31,7 @@ class IntrospectionServer(IssuerServer):
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            self.heads.append(head)
             method, path, _ = head.split(" ", 2)
             self.asked[path] += 1
             self.arrived.release()

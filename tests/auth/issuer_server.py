@@ -23,12 +23,13 @@ class Answer(NamedTuple):
 class IssuerServer:
     """Answers GET with what `publish` and `answer` put at a path, else 404.
 
-    `asked` counts requests by path; while `open` is cleared, requests are counted and then kept waiting.
+    `asked` counts requests by path, `heads` are their first lines and headers; while `open` is cleared, requests are counted and then kept waiting.
     """
 
     def __init__(self) -> None:
         self.answers: dict[str, Answer] = {}
         self.asked: Counter[str] = Counter()
+        self.heads: list[str] = []
         self.open = asyncio.Event()
         self.open.set()
         self.arrived = asyncio.Semaphore(0)
@@ -68,7 +69,9 @@ class IssuerServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            path = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1].decode()
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            self.heads.append(head)
+            path = head.split(" ")[1]
             self.asked[path] += 1
             self.arrived.release()
             await self.open.wait()

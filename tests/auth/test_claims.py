@@ -84,6 +84,27 @@ def test_no_scope() -> None:
     assert read_principal(claims(scope="fhircast/* xfhircast/*.* fhircast/*.*x"), PLAIN).scopes == Scopes()
 
 
+@pytest.mark.req("AUT-6")
+@pytest.mark.parametrize(
+    "space", ["\xa0", "\t", "\n", "\r\n", "\x0b", "\x0c", "\x1c", "\x85", "\u2003", "\u2028", "\u3000", ","]
+)
+def test_scopes_are_parted_by_spaces_only(space: str) -> None:
+    """RFC 6749 section 3.3 knows U+0020: what another character parts is one scope, and none of ours."""
+    for granted in (f"a{space}fhircast/*.*", f"fhircast/*.*{space}", f"fhircast-hub/sessions.write{space}a"):
+        assert read_principal(claims(scope=granted), PLAIN).scopes == Scopes()
+        assert read_principal(claims(scope=[granted, granted.replace(space, " ")]), PLAIN).scopes == Scopes()
+
+
+@pytest.mark.req("AUT-24")
+@pytest.mark.parametrize(
+    "cnf", [{"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}, {"x5t#S256": "bw"}, {}, None, "", 0]
+)
+def test_a_token_that_is_bound_to_a_key(cnf: object) -> None:
+    """It is not its bearer's, whatever it is bound by: the hub asks for no proof, so it cannot take such a token."""
+    with pytest.raises(Unauthenticated, match=r"^cnf: expected a bearer token, got one that is bound to a key"):
+        read_principal({**claims(), "cnf": cnf}, PLAIN)
+
+
 @pytest.mark.req("AUT-7")
 @pytest.mark.parametrize("granted", [{"scope": 7}, {"scope": ["a", 1]}, {"scope": None, "scp": {"a": "b"}}])
 def test_scope_of_another_type(granted: dict[str, Any]) -> None:

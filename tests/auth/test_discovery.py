@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import httpx
@@ -112,6 +113,24 @@ async def test_bad_answers(server: IssuerServer, client: httpx.AsyncClient, answ
     server.answers[JWKS] = answer
     with pytest.raises(FetchError, match=reason):
         await fetch_jwks(Issuer(server.url, "hub", jwks_uri=server.url + JWKS), client)
+
+
+@pytest.mark.req("AUT-12")
+async def test_nothing_is_inflated(server: IssuerServer, client: httpx.AsyncClient) -> None:
+    """No encoding is asked for, of either document, and an encoded answer is refused as it came: few bytes may stand for many."""
+    server.publish_keys(SET)
+    await fetch_jwks(Issuer(server.url, "hub"), client)
+    for head in server.heads:
+        assert [line for line in head.lower().splitlines() if line.startswith("accept-encoding")] == [
+            "accept-encoding: identity"
+        ]
+    text = json.dumps(SET).encode()
+    server.answers[JWKS] = Answer(200, text, ("Content-Encoding: Identity",))
+    assert await fetch_jwks(Issuer(server.url, "hub"), client) == SET
+    for encoding in ("gzip", "identity, gzip", "x-unknown"):
+        server.answers[JWKS] = Answer(200, gzip.compress(text), (f"Content-Encoding: {encoding}",))
+        with pytest.raises(FetchError, match="answered with a Content-Encoding"):
+            await fetch_jwks(Issuer(server.url, "hub"), client)
 
 
 @pytest.mark.req("SEC-4")

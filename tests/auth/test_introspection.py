@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
 import logging
 import socket
 from collections.abc import AsyncIterator
@@ -134,6 +136,41 @@ async def test_an_answer_means_what_a_token_means(world: World) -> None:
 async def test_what_an_answer_may_leave_out_or_add(world: World, claims: dict[str, Any]) -> None:
     """RFC 7662 makes iss optional; audiences may be several; clocks may differ by half a minute."""
     assert (await world.verifier.verify(world.knows(**claims))).user == "user-1"
+
+
+@pytest.mark.req("AUT-24")
+async def test_an_answer_about_a_token_that_is_not_its_bearers(world: World) -> None:
+    """Bound to a key, or registered as another type; an issuer's own word for the type means nothing."""
+    bound = world.knows("bound", cnf={"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"})
+    assert (await refused(world.verifier, bound)).startswith("cnf: expected a bearer token")
+    for type_ in ("DPoP", "dpop", "PoP", "N_A"):
+        assert await refused(world.verifier, world.knows(type_, token_type=type_)) == (
+            "token_type: expected a bearer token, got one of another type"
+        )
+    for type_ in ("Bearer", "bearer", "access_token", ""):
+        assert (await world.verifier.verify(world.knows(f"good {type_}", token_type=type_))).user == "user-1"
+
+
+@pytest.mark.req("AUT-6", "AUT-14")
+async def test_scopes_of_an_answer_are_parted_by_spaces_only(world: World) -> None:
+    """As those of a signed token."""
+    principal = await world.verifier.verify(world.knows(scope="openid\xa0fhircast/*.* fhircast/Patient-open.read"))
+    assert (principal.scopes.read, principal.scopes.write) == (frozenset({"patient-open"}), frozenset())
+
+
+@pytest.mark.req("AUT-14", "AUT-22")
+async def test_an_answer_is_not_inflated(world: World) -> None:
+    """No encoding is asked for; an encoded answer is none, and neither is one that says something twice."""
+    token = world.knows()
+    await world.verifier.verify(token)
+    assert "accept-encoding: identity\r\n" in world.server.heads[-1].lower()
+    text = json.dumps({"active": True, **world.claims()}).encode()
+    world.server.instead = Answer(200, gzip.compress(text), ("Content-Encoding: gzip",))
+    await unavailable(world.verifier, "another")
+    world.server.instead = Answer(200, text[:-1] + b',"sub":"user-2"}')
+    await unavailable(world.verifier, "another")
+    world.server.instead = Answer(200, text)
+    assert (await world.verifier.verify("another")).user == "user-1"
 
 
 # AUT-1 in an answer

@@ -32,6 +32,15 @@ def segment(value: object) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
+UNREADABLE = "token: expected a JWT, got something that cannot be decoded"
+
+
+def part_of(token: str, number: int) -> bytes:
+    """The text of its header (0) or of its claims (1)."""
+    part = token.split(".")[number]
+    return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+
+
 async def refused(verifier: TokenVerifier, token: str) -> str:
     """Why this token is not believed."""
     with pytest.raises(Unauthenticated) as error:
@@ -171,19 +180,14 @@ async def test_key_in_header(verifier: JwtVerifier, server: IssuerServer, idp: I
 
 @pytest.mark.req("AUT-1")
 @pytest.mark.parametrize(
-    ("headers", "reason"),
-    [
-        ({"crit": ["exp"], "exp": 1}, "token: its header"),
-        ({"crit": ["b64"], "b64": False}, "token: expected a JWT"),
-    ],
+    "headers",
+    [{"crit": ["exp"], "exp": 1}, {"crit": ["b64"], "b64": False}, {"crit": ["b64"], "b64": True}, {"crit": []}],
 )
-async def test_critical_headers(
-    verifier: JwtVerifier, idp: Idp, clock: FakeClock, headers: dict[str, Any], reason: str
-) -> None:
+async def test_critical_headers(verifier: JwtVerifier, idp: Idp, clock: FakeClock, headers: dict[str, Any]) -> None:
     """A header that must be understood and is not, spoils the token (RFC 7515 section 4.1.11)."""
     _, body, signature = idp.token(now=clock.now).split(".")
     token = f"{segment({'alg': 'ES256', 'kid': 'key-1', **headers})}.{body}.{signature}"
-    assert (await refused(verifier, token)).startswith(reason)
+    assert (await refused(verifier, token)).startswith("token: its header")
 
 
 @pytest.mark.req("AUT-1")
@@ -245,6 +249,90 @@ async def test_malformed(verifier: JwtVerifier, idp: Idp, clock: FakeClock) -> N
         f"{segment({'alg': 'ES256', 'kid': 7})}.{body}.{signature}",
     ):
         assert (await refused(verifier, token)).startswith("token: ")
+
+
+def signed(idp: Idp, header: bytes, claims: bytes) -> str:
+    """A token of the issuer's, whatever its parts are."""
+    text = f"{segment(header)}.{segment(claims)}"
+    return f"{text}.{segment(pyjwt.get_algorithm_by_name(idp.alg).sign(text.encode(), idp.key))}"
+
+
+@pytest.mark.req("AUT-22")
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32-be"])
+async def test_another_encoding(verifier: JwtVerifier, idp: Idp, clock: FakeClock, encoding: str) -> None:
+    """Header and claims are UTF-8 without a byte order mark, also where the issuer signed another encoding."""
+    header, claims = (part_of(idp.token(now=clock.now), number) for number in (0, 1))
+    assert (await verifier.verify(signed(idp, header, claims))).user == "user-1"
+    for parts in ((header.decode().encode(encoding), claims), (header, claims.decode().encode(encoding))):
+        assert await refused(verifier, signed(idp, *parts)) == UNREADABLE
+
+
+@pytest.mark.req("AUT-22")
+async def test_a_name_twice(verifier: JwtVerifier, idp: Idp, clock: FakeClock) -> None:
+    """Two readers may take one of them each, so neither counts."""
+    header, claims = (part_of(idp.token(now=clock.now), number) for number in (0, 1))
+    for parts in (
+        (header[:-1] + b',"alg":"ES256"}', claims),
+        (header, claims[:-1] + b',"sub":"user-2"}'),
+        (header, claims[:-1] + b',"s\\u0075b":"user-2"}'),
+        (header, claims[:-1] + b',"act":{"sub":"a","sub":"b"}}'),
+    ):
+        assert await refused(verifier, signed(idp, *parts)) == UNREADABLE
+
+
+@pytest.mark.req("AUT-22")
+async def test_what_json_has_no_number_for(verifier: JwtVerifier, idp: Idp, clock: FakeClock) -> None:
+    """NaN and Infinity are no JSON."""
+    header, claims = (part_of(idp.token(now=clock.now), number) for number in (0, 1))
+    for number in (b"NaN", b"Infinity", b"-Infinity"):
+        assert await refused(verifier, signed(idp, header, claims[:-1] + b',"n":' + number + b"}")) == UNREADABLE
+
+
+@pytest.mark.req("AUT-22")
+async def test_a_token_has_one_spelling(verifier: JwtVerifier, idp: Idp, clock: FakeClock) -> None:
+    """Its signature, which nothing protects, is base64url without padding, and unused bits are zero."""
+    token = idp.token(now=clock.now)
+    assert (await verifier.verify(token)).user == "user-1"
+    last = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    spelt = token[:-1] + last[last.index(token[-1]) + 1]
+    for other in (token + "==", token + "=", spelt, token + "\n", token[:-4] + "." + token[-4:]):
+        assert await refused(verifier, other) == UNREADABLE
+    assert verifier.remembered == 1
+
+
+@pytest.mark.req("AUT-23")
+@pytest.mark.parametrize(
+    "typ", ["JWT", "jwt", "at+jwt", "AT+JWT", "application/at+jwt", "Application/AT+jwt", "application/jwt", ""]
+)
+async def test_kinds_of_jwt(verifier: JwtVerifier, idp: Idp, clock: FakeClock, typ: str) -> None:
+    """A token without typ (here ""), a JWT, or an access token, in any case."""
+    token = idp.token(now=clock.now, headers={"typ": typ})
+    assert json.loads(part_of(token, 0)).get("typ", "") == typ
+    assert (await verifier.verify(token)).user == "user-1"
+
+
+@pytest.mark.req("AUT-23")
+@pytest.mark.parametrize(
+    ("typ", "came"),
+    [
+        ("logout+jwt", "a string of length 10"),
+        ("dpop+jwt", "a string of length 8"),
+        ("application/okta-internal-at+jwt", "a string of length 32"),
+        ("text/jwt", "a string of length 8"),
+        ("at+jwt ", "a string of length 7"),
+        (" JWT", "a string of length 4"),
+        ("application/application/at+jwt", "a string of length 30"),
+        ("", "a string of length 0"),
+        (7, "a number"),
+        (["JWT"], "an array of length 1"),
+        (None, "null"),
+    ],
+)
+async def test_a_jwt_of_another_kind(verifier: JwtVerifier, idp: Idp, clock: FakeClock, typ: object, came: str) -> None:
+    """A JWT that its issuer made for something else is no access token."""
+    claims = part_of(idp.token(now=clock.now), 1)
+    token = signed(idp, json.dumps({"alg": "ES256", "kid": "key-1", "typ": typ}).encode(), claims)
+    assert await refused(verifier, token) == f"typ: expected JWT, at+jwt or application/at+jwt, got {came}"
 
 
 @pytest.mark.req("AUT-1")

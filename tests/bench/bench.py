@@ -101,6 +101,8 @@ def environment(issuers: str, store: str, log_level: str) -> dict[str, str]:
         "FHIRCAST_MAX_SUBSCRIPTIONS_PER_TOPIC": "2000",
         "FHIRCAST_MAX_SUBSCRIPTIONS_PER_USER": "20000",
         "FHIRCAST_MAX_TOPICS_PER_USER": "10000",
+        "FHIRCAST_RATE_LIMIT_TOKEN": "0",
+        "FHIRCAST_RATE_LIMIT_ADDRESS": "0",
     }
 
 

@@ -52,6 +52,8 @@ def test_every_kind_is_a_valid_auditevent(act: Act, about: dict[str, Any], asked
         (Act.PUBLISH, "C", "create"),
         (Act.READ, "R", "read"),
         (Act.SESSION, "U", "update"),
+        (Act.CONNECT, "E", "operation"),
+        (Act.ELSEWHERE, "E", "operation"),
         (Act.OTHER, "E", "operation"),
     ],
 )
@@ -133,7 +135,7 @@ def test_the_pattern_is_claimed_of_what_keeps_it(act: Act, pattern: str) -> None
 
 
 @pytest.mark.req("AUD-1")
-@pytest.mark.parametrize("act", [Act.UNSUBSCRIBE, Act.OTHER])
+@pytest.mark.parametrize("act", [Act.UNSUBSCRIBE, Act.CONNECT, Act.ELSEWHERE, Act.OTHER])
 def test_no_pattern_is_claimed_where_none_fits(act: Act) -> None:
     """Delete has no room for a second subtype, and what could not be read follows none."""
     assert "meta" not in made(act, **ASKED)

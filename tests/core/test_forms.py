@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from fhircast_hub.core.acknowledgements import readable
 from fhircast_hub.core.errors import BadRequest, TooLarge
 from fhircast_hub.core.forms import Form, parse_form, parse_json_form
 
@@ -225,6 +226,29 @@ def test_a_json_number_of_any_length_is_only_a_long_lease(digits: int) -> None:
     assert form.lease > 10**9
 
 
+@pytest.mark.req("SUB-13")
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("PACS\u202e draob", "PACS draob"),
+        ("PACS\u2066\u2069", "PACS"),
+        ("PA\u200bCS", "PA CS"),
+        ("\ufeffPACS", "PACS"),
+        ("PACS\u061c\u200e\u200f 2", "PACS 2"),
+        ("Ward\xa0\u20037\u3000  B", "Ward 7 B"),
+        ("PACS\U000e0041\U000e007f", "PACS"),
+        ("\u2060\u200b", ""),
+        ("Avdeling Å · 👩\u200d⚕️ · a\u200cb", "Avdeling Å · 👩\u200d⚕️ · a\u200cb"),
+    ],
+)
+def test_a_name_is_kept_as_people_are_shown_it(name: str, shown: str) -> None:
+    """Two names that look alike are alike, as far as white space and what cannot be seen go; no name turns a line around."""
+    assert parse_form(urlencode(GOOD | {"subscriber.name": name}).encode()).name == shown
+    form = as_json({**GOOD, "subscriber.name": name})
+    assert form is not None
+    assert form.name == shown
+
+
 @pytest.mark.req("SUB-6")
 @pytest.mark.parametrize("name", [*GOOD, "subscriber.name", "anything"])
 def test_a_parameter_twice_is_refused(name: str) -> None:
@@ -342,7 +366,7 @@ def test_forms_round_trip(topic: str, name: str, lease: int, events: list[str]) 
     """What was read and is written again is read the same, in both notations."""
     given_ = GOOD | {"hub.topic": topic, "subscriber.name": name, "hub.lease_seconds": str(lease)}
     form = parse_form(urlencode(given_ | {"hub.events": " ,".join(events)}).encode())
-    assert (form.topic, form.name, form.lease) == (topic, name, lease)
+    assert (form.topic, form.name, form.lease) == (topic, readable(name), lease)
     again = given_ | {"hub.events": ",".join(form.events)}
     assert parse_form(urlencode(again).encode()) == form
     assert as_json({**again, "hub.events": list(form.events), "hub.lease_seconds": lease}) == form

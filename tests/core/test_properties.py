@@ -15,6 +15,7 @@ from hypothesis import settings as of_hypothesis
 from hypothesis import strategies as st
 
 from core.world import CLOSES, OPENS, TOPIC, World, body, frozen, message, patient, report, resource, spec, token
+from fhircast_hub.core.acknowledgements import readable
 from fhircast_hub.core.context import current_context
 from fhircast_hub.core.errors import BadRequest, Conflict, HubError
 from fhircast_hub.core.forms import Form, parse_form, parse_json_form
@@ -181,7 +182,7 @@ def test_a_form_is_read_as_it_was_meant(given_: Given, random: Any, space: str) 
         topic=given_.topic.strip(),
         events=parse_events(given_.events) if given_.subscribe else (),
         lease=given_.lease if given_.subscribe else None,
-        name=None if given_.name is None else given_.name.strip(),
+        name=None if given_.name is None else readable(given_.name.strip()),
         endpoint=given_.endpoint,
     )
     spaced = [(name, f"{space}{value}{space}") for name, value in parameters]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -22,6 +25,8 @@ from running import TOPIC, event, until
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "nginx.conf.example"
 #: nginx gives up on a socket that nothing came from for so long; the hub pings more often.
 READ_TIMEOUT, PING_SECONDS = 2, 1
+#: What nginx takes of one address in a burst, and at the same time.
+BURST, CONNECTIONS = 150, 20
 
 pytestmark = needs_nginx
 
@@ -32,17 +37,20 @@ def configuration(folder: Path, port: int, hub_port: int) -> str:
     text = EXAMPLE.read_text(encoding="utf-8")
     for of_example, of_test in {
         "server 127.0.0.1:8080;": f"server 127.0.0.1:{hub_port};",
-        "listen 443 ssl;": f"listen 127.0.0.1:{port} ssl;",
+        "listen 443 ssl;": f"listen 127.0.0.1:{port} ssl sndbuf=16k;",
         "/etc/ssl/certs/hub.pem": str(certificate),
         "/etc/ssl/private/hub.key": str(key),
         "proxy_read_timeout 75s;": f"proxy_read_timeout {READ_TIMEOUT}s;",
+        "rate=100r/s;": "rate=1r/s;",
+        "burst=1000 ": f"burst={BURST} ",
+        "limit_conn fhircast_connections 1000;": f"limit_conn fhircast_connections {CONNECTIONS};",
         "    location / {": "    location /plain/ { proxy_set_header Host $host; proxy_pass http://fhircast/api/hub/; }\n"
         "    location / {",
     }.items():
         assert text.count(of_example) == 1, of_example
         text = text.replace(of_example, of_test)
     (folder / "site.conf").write_text(text)
-    return f"access_log {folder}/access.log; include {folder}/site.conf;"
+    return f"error_log {folder}/warnings.log warn; access_log {folder}/access.log; include {folder}/site.conf;"
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes], trust: ssl.SSLContext) -> None:
@@ -144,12 +152,71 @@ async def test_the_hub_knows_who_asks(proxy: Proxy, issuer: IssuerThread) -> Non
     assert "203.0.113" not in trail.read_text()
 
 
+@pytest.mark.req("RAT-1")
+async def test_one_address_has_its_requests(proxy: Proxy, issuer: IssuerThread) -> None:
+    """What is more than a burst gets 429 in words, from nginx, and is no news to the hub; another address is another."""
+    async with (
+        ProxyVisitor(proxy, issuer, "127.0.0.4") as greedy,
+        ProxyVisitor(proxy, issuer, "127.0.0.5") as modest,
+    ):
+        configuration = "/.well-known/fhircast-configuration"
+        answers = [await greedy.client.get(f"{greedy.url}{configuration}") for _ in range(BURST + 20)]
+        assert [answer.status_code for answer in answers[:90]] == [200] * 90  # the hub of this test takes a hundred
+        refused = answers[-1]
+        assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
+        assert refused.text == "too many requests, or too many connections, come from this address\n"
+        assert (refused.headers["Content-Type"], "x-request-id" in refused.headers) == ("text/plain", False)
+        assert (await modest.context()).status_code == 200
+
+
+@pytest.mark.req("RAT-1")
+async def test_one_address_has_its_sockets(proxy: Proxy, issuer: IssuerThread) -> None:
+    """Each open one counts; the next is refused until one has gone, and another address is another."""
+    async with ProxyVisitor(proxy, issuer, "127.0.0.6") as visitor, AsyncExitStack() as sockets:
+        ours: dict[str, Any] = {"ssl": proxy.trust, "local_addr": ("127.0.0.6", 0)}
+        endpoints = [await visitor.subscribe(hub__topic="many") for _ in range(CONNECTIONS + 1)]
+        last = await sockets.enter_async_context(visitor.follow(endpoints[0], **ours))
+        for endpoint in endpoints[1:-1]:
+            await sockets.enter_async_context(visitor.follow(endpoint, **ours))
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(endpoints[-1], proxy=None, **ours)
+        assert refused.value.response.status_code == 429
+        async with visitor.follow(endpoints[-1], ssl=proxy.trust):
+            pass
+        await last.connection.close()
+        await sockets.enter_async_context(visitor.follow(endpoints[-1], **ours))
+
+
+@pytest.mark.req("SEC-1")
+async def test_patients_stay_off_nginxs_disk(proxy: Proxy, issuer: IssuerThread) -> None:
+    """A body as large as the hub takes, and a context that is read slowly, are in memory only."""
+    async with ProxyVisitor(proxy, issuer, "127.0.0.7") as visitor:
+        opening = event("Patient-open", topic="large")
+        opening["event"]["context"][0]["resource"]["photo"] = "x" * (1000 << 10)
+        assert (await visitor.publish(opening)).status_code == 202
+        with socket.socket() as slow:
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            slow.connect(("127.0.0.1", proxy.port))
+            reader, writer = await asyncio.open_connection(
+                sock=slow, ssl=proxy.trust, server_hostname="127.0.0.1", limit=1024
+            )
+            head = f"GET /api/hub/large HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {visitor.token()}\r\n\r\n"
+            writer.write(head.encode())
+            await asyncio.sleep(0.2)  # in which nginx gets more than it gets rid of
+            assert len(await reader.read(-1)) > 1000 << 10
+            writer.close()
+    assert "is buffered to a temporary file" not in (proxy.folder / "warnings.log").read_text()
+
+
 @pytest.mark.req("EVT-7")
 async def test_the_hubs_words_reach_the_client(proxy: Proxy, issuer: IssuerThread) -> None:
-    """413 and 426 are the hub's, with its request id."""
+    """413 and 426 are the hub's, with its request id; of bodies that are far too large nginx says the same."""
     async with ProxyVisitor(proxy, issuer) as visitor:
-        large = await visitor.publish(b" " * (3 << 20))
+        large = await visitor.publish(b" " * (3 << 19))
         assert (large.status_code, "x-request-id" in large.headers) == (413, True)
+        larger = await visitor.publish(b" " * (3 << 20))
+        assert (larger.status_code, larger.text) == (413, "the body: expected at most 2 MiB, got more\n")
+        assert larger.headers["Content-Type"] == "text/plain"
         absent = await visitor.client.get(f"{visitor.url}/ws/none", headers=visitor.headers())
         assert (absent.status_code, "x-request-id" in absent.headers) == (426, True)
 

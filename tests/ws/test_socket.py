@@ -372,6 +372,8 @@ class Stuck:
         self.held_back = 0
         self.aborted = False
 
+    def get_extra_info(self, name: str) -> None: ...
+
     def set_write_buffer_limits(self, high: int) -> None: ...
 
     def get_write_buffer_size(self) -> int:
@@ -379,8 +381,6 @@ class Stuck:
 
     def write(self, data: bytes) -> None:
         self.written.append(data)
-
-    def get_extra_info(self, name: str) -> None: ...
 
     def pause_reading(self) -> None: ...
 

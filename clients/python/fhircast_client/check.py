@@ -137,7 +137,7 @@ async def _token(token: str | None) -> str:
     if left <= 0:
         raise _Failed(f"it expired {-left:.0f} seconds ago")
     scopes = claims.get("scope") or claims.get("scp")
-    given = scopes.split() if isinstance(scopes, str) else map(str, scopes if isinstance(scopes, list) else ())
+    given = scopes.split(" ") if isinstance(scopes, str) else map(str, scopes if isinstance(scopes, list) else ())
     fhircast = [scope for scope in given if scope.lower().startswith("fhircast/")]
     if not fhircast:
         raise _Failed("it has no fhircast/ scope")

@@ -256,7 +256,7 @@ class HubApi:
                 return await self._webhook(key, principal, form, form.callback, headers)
             if not form.subscribe:
                 return await self._unsubscribe(key, principal, form)
-            return await self._subscribe(key, principal, form, headers)
+            return await self._subscribe(key, principal, form, headers, trail.address)
         told["route"] = "publish"
         trail.act = Act.PUBLISH
         event = parse_event(body)
@@ -269,23 +269,28 @@ class HubApi:
         self._counters.accepted_to_written.observe(time.perf_counter() - accepted)
         return _PUBLISHED
 
-    async def _subscribe(self, key: SessionKey, principal: Principal, form: Form, headers: Headers) -> Response:
+    async def _subscribe(
+        self, key: SessionKey, principal: Principal, form: Form, headers: Headers, address: str
+    ) -> Response:
         if form.endpoint is not None and self._legacy:
             with self._legacy.subscribed(self._endpoints.named(form.endpoint)[1], form.events) as events:
-                return await self._subscribe_at(key, principal, replace(form, events=events), headers)
-        return await self._subscribe_at(key, principal, form, headers)
+                return await self._subscribe_at(key, principal, replace(form, events=events), headers, address)
+        return await self._subscribe_at(key, principal, form, headers, address)
 
-    async def _subscribe_at(self, key: SessionKey, principal: Principal, form: Form, headers: Headers) -> Response:
+    async def _subscribe_at(
+        self, key: SessionKey, principal: Principal, form: Form, headers: Headers, address: str
+    ) -> Response:
         if form.endpoint is not None:
             url, sid = self._endpoints.named(form.endpoint)
             if not self._endpoints.legacy or self._service.usage.find(sid):
-                await self._service.submit(key, Renew(principal, key.topic, sid, form.events, form.lease, form.name))
+                renewal = Renew(principal, key.topic, sid, form.events, form.lease, form.name, address)
+                await self._service.submit(key, renewal)
                 self._granted(key, sid, principal, headers)
                 return _endpoint(url)
         else:
             url, sid = self._endpoints.new()
         await self._service.subscribe(
-            key, Subscribe(principal, key.topic, sid, form.events, form.lease, form.name or "")
+            key, Subscribe(principal, key.topic, sid, form.events, form.lease, form.name or "", address=address)
         )
         self._granted(key, sid, principal, headers)
         return _endpoint(url)

@@ -32,13 +32,14 @@ class Counters(Protocol):
 class Trail:
     """What the audit trail will say of a request; whoever answers it adds what it learns."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "") -> None:
+        self.address = address
         self.act: Act | None = None
         self.principal: Principal | None = None
         self.event = ""
         self.patients: tuple[str, ...] = ()
 
-    def entry(self, at: float, status: int, address: str, fields: Mapping[str, object]) -> Entry | None:
+    def entry(self, at: float, status: int, fields: Mapping[str, object]) -> Entry | None:
         """The entry, if there is one: of whatever was done here, and of every refusal."""
         if self.act is None:
             return None
@@ -50,7 +51,7 @@ class Trail:
             issuer=principal.issuer if principal else "",
             user=(principal.user or "") if principal else "",
             client=principal.client if principal else "",
-            address=address,
+            address=self.address,
             event=self.event,
             patients=self.patients,
             status=status,
@@ -80,7 +81,7 @@ class RequestLog:
         request_id = next(self._request_ids)
         REQUEST_ID.set(request_id)
         scope[FIELDS] = {"route": "other"}
-        scope[TRAIL] = Trail()
+        scope[TRAIL] = Trail(str(scope["client"][0]) if scope.get("client") else "")
         scope[METER] = meter = Meter()
         status = 0
 
@@ -104,7 +105,6 @@ class RequestLog:
             _log.info(
                 "request", request_id=REQUEST_ID.get(), method=scope["method"], status=status, ms=milliseconds, **fields
             )
-            address = str(scope["client"][0]) if scope.get("client") else ""
             trail: Trail = scope[TRAIL]
-            if (entry := trail.entry(self._clock(), status, address, fields)) is not None:
+            if (entry := trail.entry(self._clock(), status, fields)) is not None:
                 self._audit(entry)

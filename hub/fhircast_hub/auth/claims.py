@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
-from typing import Any, TypeGuard
+from typing import Any, NoReturn, TypeGuard
 
 from fhircast_hub.auth.issuers import Issuer
 from fhircast_hub.core.errors import Unauthenticated
@@ -34,6 +35,18 @@ _KINDS = {
 Claims = Mapping[str, Any]
 
 
+def read_object(text: bytes) -> dict[str, Any]:
+    """The JSON object that somebody signed, or said of a token. Raises ValueError or RecursionError for anything else.
+
+    "Use UTF-8" (RFC 8725 section 3.7), and no other encoding, nor a byte order mark. A name that stands twice is refused,
+    wherever it stands: "The Claim Names within a JWT Claims Set MUST be unique" (RFC 7519 section 4). So is NaN.
+    """
+    found: object = _READER.decode(text.decode())
+    if not isinstance(found, dict):
+        raise ValueError("no object")
+    return found
+
+
 def check_times(claims: Claims, now: float) -> None:
     """Raise Unauthenticated unless the token is valid at `now`, in seconds since the epoch (RFC 7519 section 4.1).
 
@@ -50,6 +63,9 @@ def check_times(claims: Claims, now: float) -> None:
 
 def read_principal(claims: Claims, issuer: Issuer) -> Principal:
     """The bearer as the rules see him (AUT-7 to AUT-11). Raises Unauthenticated for a claim that cannot be read."""
+    if "cnf" in claims:
+        # RFC 7800 section 3.1; RFC 9449 section 6 and RFC 8705 section 3.1 bind access tokens by it.
+        raise Unauthenticated("cnf: expected a bearer token, got one that is bound to a key (DPoP or mutual TLS)")
     client = next((claims[name] for name in CLIENT_CLAIMS if _is_text(claims.get(name))), "")
     topics = _topics(claims)
     # RFC 9068 section 2.2: without a resource owner, sub "SHOULD correspond to ... the client application".
@@ -96,7 +112,7 @@ def _user(claims: Claims, issuer: Issuer) -> str:
     name = issuer.user_claim
     value = claims.get(name)
     if not _is_text(value):
-        raise Unauthenticated(f"{name}: expected the user's id, got {_kind(claims, name)}")
+        raise Unauthenticated(f"{name}: expected the user's id, got {kind(claims, name)}")
     try:
         return normal_user(value, issuer)
     except ValueError as error:
@@ -107,10 +123,11 @@ def _scopes(claims: Claims) -> Scopes:
     name = "scope" if "scope" in claims else "scp"
     granted = claims.get(name, "")
     if isinstance(granted, str):
-        return Scopes.parse(granted.split())
+        # RFC 6749 section 3.3: scope = scope-token *( SP scope-token ). No other white space parts two of them.
+        return Scopes.parse(granted.split(" "))
     if _is_strings(granted):
         return Scopes.parse(granted)
-    raise Unauthenticated(f"{name}: expected a string or an array of strings, got {_kind(claims, name)}")
+    raise Unauthenticated(f"{name}: expected a string or an array of strings, got {kind(claims, name)}")
 
 
 def _topics(claims: Claims) -> frozenset[str] | None:
@@ -122,14 +139,14 @@ def _topics(claims: Claims) -> frozenset[str] | None:
         return frozenset({topics})
     if _is_strings(topics):
         return frozenset(topics)
-    raise Unauthenticated(f"hub.topic: expected a string or an array of strings, got {_kind(claims, 'hub.topic')}")
+    raise Unauthenticated(f"hub.topic: expected a string or an array of strings, got {kind(claims, 'hub.topic')}")
 
 
 def _date(claims: Claims, name: str) -> int | float:
     """A NumericDate, seconds since the epoch (RFC 7519 section 2)."""
     value = claims.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Unauthenticated(f"{name}: expected a number of seconds, got {_kind(claims, name)}")
+        raise Unauthenticated(f"{name}: expected a number of seconds, got {kind(claims, name)}")
     if not -MAX_DATE <= value <= MAX_DATE:  # so that NaN is refused too
         raise Unauthenticated(f"{name}: expected seconds since 1970, got a number beyond the year 9999")
     return value
@@ -144,10 +161,24 @@ def _is_strings(value: object) -> TypeGuard[list[str]]:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
-def _kind(claims: Claims, name: str) -> str:
+def kind(claims: Claims, name: str) -> str:
     """How a claim is named in a refusal: by type and length, never by value."""
     if name not in claims:
         return "nothing"
     value = claims[name]
     size = f" of length {len(value)}" if isinstance(value, str | list) else ""
     return _KINDS.get(type(value), "an object") + size
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a name stands twice")
+    return members
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
+
+
+_READER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse)

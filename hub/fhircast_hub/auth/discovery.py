@@ -17,6 +17,9 @@ from fhircast_hub.core.reading import unmarked
 #: Bytes of one answer. A key set of a hundred RSA keys has 50 KiB.
 MAX_BYTES = 256 * 1024
 
+#: A few bytes that are to be inflated may stand for very many.
+HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}
+
 #: SMART App Launch 2.2, "Conformance", and OpenID Connect Discovery 1.0 section 4: the first to name the keys counts.
 WELL_KNOWN = ("/.well-known/smart-configuration", "/.well-known/openid-configuration")
 
@@ -68,32 +71,28 @@ async def _get_object(url: str, client: httpx.AsyncClient, allow_insecure: bool)
         raise FetchError("not an https address")
     try:
         # A redirect would move the trust elsewhere, so it is an answer like any other that is not 200.
-        async with client.stream(
-            "GET", url, headers={"accept": "application/json"}, follow_redirects=False
-        ) as response:
-            return await read_object(response)
+        async with client.stream("GET", url, headers=HEADERS, follow_redirects=False) as response:
+            document = await read_body(response)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise FetchError(type(error).__name__) from error
-
-
-async def read_object(response: httpx.Response) -> dict[str, Any]:
-    """The JSON object of an answer. Raises FetchError for any other answer, or one that is too long."""
-    if response.status_code != httpx.codes.OK:
-        raise FetchError(f"answered {response.status_code}")
-    body = await _read(response)
     try:
-        return msgspec.json.decode(unmarked(body), type=dict[str, Any])
+        return msgspec.json.decode(document, type=dict[str, Any])
     except (ValueError, RecursionError):
         raise FetchError("answered no JSON object") from None
 
 
-async def _read(response: httpx.Response) -> bytes:
+async def read_body(response: httpx.Response) -> bytes:
+    """The text of an answer, without a byte order mark. Raises FetchError for an answer that is not 200, encoded, or too long."""
+    if response.status_code != httpx.codes.OK:
+        raise FetchError(f"answered {response.status_code}")
+    if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise FetchError("answered with a Content-Encoding, which was not asked for")  # and is not inflated
     body = bytearray()
     async for chunk in response.aiter_bytes():
         body += chunk
         if len(body) > MAX_BYTES:
             raise FetchError(f"answered more than {MAX_BYTES} bytes")
-    return bytes(body)
+    return unmarked(bytes(body))
 
 
 def _is_loopback(host: str) -> bool:

@@ -15,8 +15,8 @@ import httpx
 import msgspec
 from msgspec.structs import replace
 
-from fhircast_hub.auth.claims import SKEW_SECONDS, check_times, read_principal
-from fhircast_hub.auth.discovery import FetchError, read_object
+from fhircast_hub.auth.claims import SKEW_SECONDS, check_times, read_object, read_principal
+from fhircast_hub.auth.discovery import HEADERS, FetchError, read_body
 from fhircast_hub.auth.issuers import Issuer
 from fhircast_hub.core.errors import Unauthenticated, Unavailable
 from fhircast_hub.core.principal import Principal
@@ -31,6 +31,9 @@ MAX_REMEMBERED = 10_000
 AT_ONCE = 16
 #: Seconds for an answer, with the wait for a place: longer ones come from an issuer that is away, too (AUT-16).
 ANSWER_SECONDS = 5.0
+#: The registered types of tokens that are not for the bearer (IANA, "OAuth Access Token Types"), in lower case. Some issuers say a
+#: word of their own there, which means nothing.
+OTHER_TYPES = frozenset({"dpop", "pop", "n_a"})
 #: Seconds after which a client may try again while the issuer does not answer.
 RETRY_AFTER = 5
 
@@ -111,16 +114,21 @@ class Introspector:
         assert issuer.introspection_endpoint is not None
         auth = httpx.BasicAuth(issuer.introspection_client_id or "", issuer.introspection_client_secret or "")
         form = {"token": token, "token_type_hint": "access_token"}
-        headers = {"Accept": "application/json"}
         async with self._client.stream(
-            "POST", issuer.introspection_endpoint, data=form, headers=headers, auth=auth, follow_redirects=False
+            "POST", issuer.introspection_endpoint, data=form, headers=HEADERS, auth=auth, follow_redirects=False
         ) as response:
-            return await read_object(response)
+            answer = await read_body(response)
+        try:
+            return read_object(answer)
+        except (ValueError, RecursionError):
+            raise FetchError("answered no JSON object") from None
 
     def _principal(self, claims: dict[str, Any]) -> Principal:
         """An answer must say all that a signed token says (AUT-1). Raises Unauthenticated naming what does not fit."""
         if claims.get("active") is not True:
             raise Unauthenticated("token: its issuer says that it is not active")
+        if str(claims.get("token_type", "")).lower() in OTHER_TYPES:
+            raise Unauthenticated("token_type: expected a bearer token, got one of another type")
         if claims.get("iss", self._issuer.issuer) != self._issuer.issuer:
             raise Unauthenticated("iss: expected the issuer that was asked, got another")
         expected, given = self._issuer.audience, claims.get("aud")

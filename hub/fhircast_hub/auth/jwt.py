@@ -8,6 +8,7 @@ issuer's own key is for, and the key comes from the issuer's key set, never from
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 import httpx
 import jwt
 
-from fhircast_hub.auth.claims import SKEW_SECONDS, check_times, read_principal
+from fhircast_hub.auth.claims import SKEW_SECONDS, check_times, kind, read_object, read_principal
 from fhircast_hub.auth.discovery import is_secure
 from fhircast_hub.auth.issuers import Issuer
 from fhircast_hub.auth.jwks import ALGORITHMS, Key, KeySet
@@ -30,6 +31,9 @@ MAX_TOKEN_BYTES = 16 * 1024
 
 #: What may be an algorithm's name, and so be quoted in a refusal: "none", "HS256" and their like.
 ALG = re.compile(r"[A-Za-z0-9]{1,6}", re.ASCII)
+
+#: What `typ` may say, in lower case and without "application/": a JWT of no kind in particular, or an access token (RFC 9068 section 2.1).
+TYPES = frozenset({"jwt", "at+jwt"})
 
 #: Verified tokens held at a time, a kilobyte each; beyond it the oldest is verified again when it comes.
 MAX_REMEMBERED = 10_000
@@ -90,6 +94,7 @@ class JwtVerifier:
             return principal
         header, claims = _unverified(token)
         alg, keys = _algorithm(header), self._keys_of(claims)
+        _check_type(header)
         key, claims = await keys.find(header.get("kid"), alg, lambda key: _signed_with(key, token, keys.issuer))
         check_times(claims, self._clock())
         principal = read_principal(claims, keys.issuer)
@@ -142,12 +147,35 @@ def _encoded(token: str) -> bytes:
 def _unverified(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Header and claims, good for nothing but to find out by whose keys the token is to be checked."""
     try:
-        parts = jwt.decode_complete(token, options={"verify_signature": False})
-    except jwt.DecodeError:
+        header, claims, _ = map(_decoded, token.split("."))
+        read = read_object(header), read_object(claims)
+    except (ValueError, RecursionError):
         raise Unauthenticated("token: expected a JWT, got something that cannot be decoded") from None
-    except jwt.InvalidTokenError:
-        raise Unauthenticated("token: its header has a kid that is no string, or a crit unknown to this hub") from None
-    return parts["header"], parts["payload"]
+    # RFC 7515 section 4.1.11: what is critical must be understood, and this hub understands no extension.
+    if not isinstance(read[0].get("kid", ""), str) or "crit" in read[0]:
+        raise Unauthenticated("token: its header has a kid that is no string, or a crit unknown to this hub")
+    return read
+
+
+def _decoded(part: str) -> bytes:
+    """A part of a JWT, which can be written in one way: base64url "with all trailing '=' characters omitted" (RFC 7515 section 2).
+
+    Raises ValueError for another way: whoever has a token could spell its signature anew, and have many of one.
+    """
+    decoded = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    if base64.urlsafe_b64encode(decoded).rstrip(b"=").decode() != part:
+        raise ValueError("not in its one spelling")
+    return decoded
+
+
+def _check_type(header: dict[str, Any]) -> None:
+    """Raise Unauthenticated for a JWT that says to be of another kind than an access token, such as a logout token.
+
+    RFC 8725 section 3.11. Types are compared without regard to case, and "application/" may be left out (RFC 7515 section 4.1.9).
+    """
+    typ = header.get("typ", "JWT")
+    if not isinstance(typ, str) or typ.lower().removeprefix("application/") not in TYPES:
+        raise Unauthenticated(f"typ: expected JWT, at+jwt or application/at+jwt, got {kind(header, 'typ')}")
 
 
 def _algorithm(header: dict[str, Any]) -> str:

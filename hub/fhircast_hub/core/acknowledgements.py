@@ -18,8 +18,11 @@ import msgspec
 MAX_REASON = 256
 
 _STATUS = re.compile(rb'"?\s*([1-5]\d\d)(?!\d)', re.ASCII)
-#: What would begin a new line, or cannot be seen, in the reason as others are shown it.
-_UNSEEN = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+#: What would begin a new line, turn a line around, or cannot be seen, in a text of a client's as others are shown it: every white
+#: space and control, and what Unicode calls a format, but the joiners that scripts and emoji are written with.
+_UNSEEN = re.compile(
+    r"[\s\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]+"
+)
 #: What stands before the next member, and between its name and its value.
 _BEFORE = re.compile(r"[\s,]*")
 _COLON = re.compile(r"\s*:\s*")
@@ -67,7 +70,7 @@ def _read_leniently(message: bytes) -> Acknowledgement | None:
     (_, id_), (status, _), (_, reason) = (found.get(name, ("", None)) for name in ("id", "status", "reason"))
     if not isinstance(id_, str) or not found["id"][0].startswith('"') or "status" not in found:
         return None
-    return Acknowledgement(id_, _status(status.encode(errors="replace")), _shown(reason))
+    return Acknowledgement(id_, _status(status.encode(errors="replace")), readable(reason))
 
 
 def _members(text: str) -> Iterator[tuple[str, str, object]]:
@@ -98,11 +101,11 @@ def _reason(written: msgspec.Raw) -> str:
     """The reason as it was written in JSON, for people to read."""
     if not bytes(written).startswith(b'"'):
         return ""
-    return _shown(_lenient(bytes(written).decode(errors="replace"))[0])
+    return readable(_lenient(bytes(written).decode(errors="replace"))[0])
 
 
-def _shown(reason: object) -> str:
-    """On one line, with U+FFFD for halves of a character; "" where there is none that is text."""
+def readable(reason: object) -> str:
+    """A client's text as people are shown it: on one line, with U+FFFD for halves of a character; "" where there is none that is text."""
     if not isinstance(reason, str):
         return ""
     whole = reason[: MAX_REASON + 1].encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -36,6 +36,8 @@ class Act(enum.Enum):
     PUBLISH = "publish", "C", "create", "Create"
     READ = "read", "R", "read", "Read"
     SESSION = "session", "U", "update", "Update"
+    CONNECT = "connect", "E", "operation", ""
+    ELSEWHERE = "socket-from-elsewhere", "E", "operation", ""
     OTHER = "other", "E", "operation", ""
 
     def __init__(self, code: str, action: str, interaction: str, pattern: str) -> None:
@@ -43,7 +45,7 @@ class Act(enum.Enum):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One thing that was done, or refused. `at` is in epoch seconds; `status` is the HTTP status, 0 for the hub's own doing.
+    """One thing that was done, or refused. `at` is in epoch seconds; `status` is the HTTP status (101 of a WebSocket), 0 for the hub's own doing.
 
     `address` is where the request came from. `topic` is a keyed hash; `event` the event's name; `patients` are references such as Patient/1; `reason` a text of the hub's.
     """

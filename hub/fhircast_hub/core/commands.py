@@ -13,6 +13,7 @@ class Subscribe(msgspec.Struct, frozen=True):
     """A new subscription `sid` (the digest of its endpoint), asking for `events` for `lease` seconds (None: the default).
 
     With a `callback` it is a webhook's, and what is posted there is signed with the sealed `secret`, if there is one.
+    `address` is where the request came from.
     """
 
     principal: Principal
@@ -23,6 +24,7 @@ class Subscribe(msgspec.Struct, frozen=True):
     name: str = ""
     callback: str = ""
     secret: bytes = b""
+    address: str = ""
 
 
 class Renew(msgspec.Struct, frozen=True):
@@ -34,6 +36,7 @@ class Renew(msgspec.Struct, frozen=True):
     events: tuple[str, ...]
     lease: int | None = None
     name: str | None = None
+    address: str = ""
 
 
 class Unsubscribe(msgspec.Struct, frozen=True):

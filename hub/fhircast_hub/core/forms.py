@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from fhircast_hub.core.acknowledgements import readable
 from fhircast_hub.core.callbacks import check_callback
 from fhircast_hub.core.errors import BadRequest, TooLarge
 from fhircast_hub.core.limits import MAX_FORM, MAX_NAME, MAX_PARAMETERS, MAX_SECRET
@@ -97,7 +98,7 @@ def _form(pairs: Iterable[tuple[str, str]]) -> Form:
         topic=topic,
         events=parse_events(_required(given, "hub.events").split(",")) if subscribe else (),
         lease=_lease(given) if subscribe else None,
-        name=name,
+        name=None if name is None else readable(name),
         # Medplum's client says `endpoint` when it unsubscribes (UNS-5).
         endpoint=given.get("hub.channel.endpoint") or (None if subscribe else given.get("endpoint")) or None,
         callback=check_callback(_required(given, "hub.callback")) if webhook else None,

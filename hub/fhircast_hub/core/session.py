@@ -29,6 +29,7 @@ class Subscription(msgspec.Struct, frozen=True):
     refused last, if it has not followed another since. `shown` are the refs of the opens of names.DERIVED that its last socket
     was told, or may have been told before a crash (DER-9). A webhook has a `callback` and perhaps a sealed `secret`; verified,
     its `connection` is a name too. `opaque` is whether its token may be revoked (AUT-14).
+    `address` is from where it was made, or renewed last (AUD-3).
     """
 
     sid: str
@@ -50,6 +51,7 @@ class Subscription(msgspec.Struct, frozen=True):
     issuer: str = ""
     client: str = ""
     shown: tuple[str, ...] = ()
+    address: str = ""
 
     @property
     def application(self) -> Application:

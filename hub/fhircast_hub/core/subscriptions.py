@@ -54,6 +54,7 @@ def subscribe(session: Session | None, command: Subscribe, now: float, rules: Ru
         opaque=principal.opaque,
         issuer=principal.issuer,
         client=principal.client,
+        address=command.address,
     )
     others = {sid: other for sid, other in session.subscriptions.items() if not _comes_anew(subscription, other)}
     # A callback renews its lease by subscribing again: the one whose place it will take makes room for it already.
@@ -81,6 +82,7 @@ def renew(session: Session | None, command: Renew, now: float, ids: Ids, rules: 
         expires=_expires(command.principal, command.lease, now, rules),
         name=subscription.name if command.name is None else command.name,
         opaque=command.principal.opaque,
+        address=command.address,
     )
     session = with_subscription(session, renewed)
     if not renewed.connection:

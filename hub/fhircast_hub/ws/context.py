@@ -12,6 +12,7 @@ from fhircast_hub.following import Following
 from fhircast_hub.ports import Clock, Log
 from fhircast_hub.service import Service
 from fhircast_hub.ws.registry import Counters, Registry
+from fhircast_hub.ws.trail import Handshakes
 
 _log = structlog.get_logger()
 #: websockets would log handshakes and frames, with endpoints and patients in them (SEC-1).
@@ -45,6 +46,7 @@ class SocketContext:
         queue_bytes: int,
         queue_messages: int,
         ping_seconds: float,
+        trail: Handshakes,
         log: Log = _log,
     ) -> None:
         self.service = service
@@ -62,4 +64,5 @@ class SocketContext:
         self.queue_bytes = queue_bytes
         self.queue_messages = queue_messages
         self.ping_seconds = ping_seconds
+        self.trail = trail
         self.log = log

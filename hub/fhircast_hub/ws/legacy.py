@@ -16,6 +16,7 @@ import msgspec
 from fhircast_hub.core.effects import Notice
 from fhircast_hub.core.principal import SessionKey
 from fhircast_hub.core.reading import unmarked
+from fhircast_hub.core.session import Subscription
 from fhircast_hub.endpoints import BIND, without_empty_segments
 from fhircast_hub.legacy import Legacy
 from fhircast_hub.ws.context import SocketContext
@@ -53,7 +54,7 @@ class LegacySocket(HubSocket):
         self._events: set[asyncio.Task[None]] = set()  # tasks of those that came and are not published yet
         self._publishing = asyncio.Lock()  # held by one task at a time, in the order of the events
 
-    async def _subscription(self, path: str) -> tuple[SessionKey, str]:
+    async def _subscription(self, path: str) -> tuple[SessionKey, Subscription]:
         bound = without_empty_segments(path.partition("?")[0])
         if bound.startswith(BIND):
             self._sid = self._context.resolve(path) or ""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -19,11 +18,13 @@ from websockets.http11 import Request
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
-from fhircast_hub.budgets import FRAMES_A_TURN, ODD_FRAMES, Drain, Meter, metered, place_of
+from fhircast_hub.addresses import place
+from fhircast_hub.budgets import FRAMES_A_TURN, ODD_FRAMES, Drain, Meter, check_wait, metered
 from fhircast_hub.core.commands import Disconnected
 from fhircast_hub.core.effects import ABNORMAL, GOING_AWAY, POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER, Notice
-from fhircast_hub.core.errors import HubError, NotFound, TooMany
+from fhircast_hub.core.errors import HubError, NotFound
 from fhircast_hub.core.principal import SessionKey
+from fhircast_hub.core.session import Subscription
 from fhircast_hub.service import REQUEST_ID
 from fhircast_hub.ws.context import QUIET, SocketContext
 from fhircast_hub.ws.frames import end_of_frame, is_utf8, payload
@@ -35,8 +36,7 @@ MAX_FRAME = 65536
 CLOSE_SECONDS, DEAF_SECONDS = 5.0, 1.0
 #: Bytes of a frame beyond its owner's acknowledgements that count as another frame.
 _WEIGHT = 4096
-#: "When an endpoint is to interpret a byte stream as UTF-8 but finds that the byte stream is not, in fact, a valid UTF-8 stream, that
-#: endpoint MUST _Fail the WebSocket Connection_" (RFC 6455, 8.1), with 1007 (7.4.1).
+#: Text that is no UTF-8: the "endpoint MUST _Fail the WebSocket Connection_" (RFC 6455, 8.1).
 _INVALID_DATA = 1007
 
 _SWITCHING_PROTOCOLS = 101
@@ -198,11 +198,11 @@ class HubSocket(asyncio.Protocol):
         else:
             self._name = self._context.registry.add(self)
             self._request_id = next(self._context.request_ids)
-            self._address = str((self._transport.get_extra_info("peername") or ("",))[0])
+            self._address = self._context.trail.address(request, self._transport)
             begin, turns = functools.partial(self._begin, request), self._context.turns
             if turns.begins():
                 begin()
-            elif not turns.waits(place_of(self._address), begin):
+            elif not turns.waits(place(self._address), begin):
                 self._transport.abort()
         return rest
 
@@ -214,14 +214,18 @@ class HubSocket(asyncio.Protocol):
         """Accept the handshake, or refuse it (SUB-11). By then the confirmation and the replay wait in the queue."""
         REQUEST_ID.set(self._request_id)
         response = self._protocol.accept(request)
+        subscription: Subscription | None = None
         if response.status_code == _SWITCHING_PROTOCOLS:
             try:
-                _check(self._context.wait(self._address))
-                self._session = await self._subscription(request.path)
+                check_wait(self._context.wait(self._address), "handshakes")
+                key, subscription = await self._subscription(request.path)
+                self._session = key, subscription.sid
             except HubError as error:
                 response = self._protocol.reject(error.status, f"{error}\n")
                 if error.retry_after is not None:
                     response.headers["Retry-After"] = str(error.retry_after)
+        topic = self._context.hashed(self._session[0].topic) if self._session else ""
+        self._context.trail.record(self._address, response.status_code, topic, subscription)
         if self._lost:
             self._disconnected()
             return
@@ -243,17 +247,17 @@ class HubSocket(asyncio.Protocol):
             self._context.log.error("socket failed", request_id=self._request_id, exc_info=error)
             self._transport.abort()
 
-    async def _subscription(self, path: str) -> tuple[SessionKey, str]:
+    async def _subscription(self, path: str) -> tuple[SessionKey, Subscription]:
         sid = self._context.resolve(path)
         if sid is None:
             raise NotFound("there is no such endpoint")
         account = self._context.accounts.named(*await self._context.service.subscriber(sid))
         self._meter.account = account
-        _check(self._context.handshakes.take(sid, self._context.clock()))
+        check_wait(self._context.handshakes.take(sid, self._context.clock()), "handshakes")
         await account.admitted()
-        key = await self._context.following.connected(sid, self._name)
+        key, subscription = await self._context.following.connected(sid, self._name)
         self._outbox.opened(account)
-        return key, sid
+        return key, subscription
 
     def _disconnected(self) -> None:
         if self._session is not None:
@@ -389,9 +393,3 @@ class HubSocket(asyncio.Protocol):
         if self._timer:
             self._timer.cancel()
         self._timer = self._loop.call_later(seconds, then) if seconds is not None else None
-
-
-def _check(wait: float) -> None:
-    """Raise TooMany unless there is nothing to wait for (seconds)."""
-    if wait:
-        raise TooMany("more handshakes came than one may send", retry_after=math.ceil(wait))
