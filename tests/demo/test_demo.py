@@ -149,7 +149,7 @@ def test_compose_runs_the_same() -> None:
     assert demo["network_mode"] == "service:hub"
 
 
-@pytest.mark.req("OPS-6")
+@pytest.mark.req("OPS-5")
 def test_composed_services_may_do_no_more_than_they_need() -> None:
     """They write to /tmp and their volumes alone, and have no privilege of root's, nor a way to one."""
     for name, service in composed().items():
@@ -159,7 +159,7 @@ def test_composed_services_may_do_no_more_than_they_need() -> None:
         assert not service.keys() & {"privileged", "cap_add", "user", "pid", "ipc", "devices", "volumes"}, name
 
 
-@pytest.mark.req("OPS-6")
+@pytest.mark.req("OPS-5")
 def test_the_image_is_made_of_what_has_a_hash() -> None:
     """Each pip either demands hashes or reaches no index; both stages begin with the image that the builder may pin by digest."""
     dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")

@@ -76,77 +76,77 @@ def check(ground: Ground, *names: Name) -> None:
     assert not complaints, "\n".join((*complaints, result.told()))
 
 
-@pytest.mark.req("OPS-5")
+@pytest.mark.req("OPS-6")
 @pytest.mark.parametrize("variant", ATTACKS["frames"])
 def test_frames_without_end(ground: Ground, variant: str) -> None:
     """What is no acknowledgement, as fast as the hub reads."""
     check(ground, ("frames", variant))
 
 
-@pytest.mark.req("OPS-5")
+@pytest.mark.req("OPS-6")
 @pytest.mark.parametrize("variant", ATTACKS["unread answers"])
 def test_answers_that_nobody_reads(ground: Ground, variant: str) -> None:
     """Two hundred connections ask for megabytes."""
     check(ground, ("unread answers", variant))
 
 
-@pytest.mark.req("OPS-5")
+@pytest.mark.req("OPS-6")
 @pytest.mark.parametrize("variant", ATTACKS["bodies slow to parse"])
 def test_bodies_slow_to_parse(ground: Ground, variant: str) -> None:
     """Ten connections post the slowest JSON that is known."""
     check(ground, ("bodies slow to parse", variant))
 
 
-@pytest.mark.req("OPS-5")
+@pytest.mark.req("OPS-6")
 @pytest.mark.parametrize("variant", ATTACKS["topics of a megabyte"])
 def test_topics_of_a_megabyte(ground: Ground, variant: str) -> None:
     """One user opens as much as a thousand sessions take."""
     check(ground, ("topics of a megabyte", variant))
 
 
-@pytest.mark.req("OPS-5")
+@pytest.mark.req("OPS-6")
 @pytest.mark.parametrize("variant", ATTACKS["slow bodies"])
 def test_bodies_that_never_end(ground: Ground, variant: str) -> None:
     """Six hundred connections send most of a megabyte and stop; or a byte a chunk."""
     check(ground, ("slow bodies", variant))
 
 
-@pytest.mark.req("OPS-5")
+@pytest.mark.req("OPS-6")
 @pytest.mark.parametrize("variant", ATTACKS["callbacks"])
 def test_callbacks_without_end(ground: Ground, variant: str) -> None:
     """Thousands of callbacks are subscribed; few are asked."""
     check(ground, ("callbacks", variant))
 
 
-@pytest.mark.req("OPS-5")
+@pytest.mark.req("OPS-6")
 @pytest.mark.parametrize("variant", ATTACKS["cheap requests"])
 def test_cheap_requests_without_end(ground: Ground, variant: str) -> None:
     """Fifty connections ask for what is refused, or for what needs no token."""
     check(ground, ("cheap requests", variant))
 
 
-@pytest.mark.req("OPS-5")
+@pytest.mark.req("OPS-6")
 @pytest.mark.parametrize("variant", ATTACKS["handshakes"])
 def test_handshakes_without_end(ground: Ground, variant: str) -> None:
     """A WebSocket after the other takes over an endpoint, or guesses one."""
     check(ground, ("handshakes", variant))
 
 
-@pytest.mark.req("OPS-5")
+@pytest.mark.req("OPS-6")
 @pytest.mark.parametrize("variant", ATTACKS["subscriptions"])
 def test_subscriptions_and_updates_without_end(ground: Ground, variant: str) -> None:
     """Subscribing, renewing and unsubscribing on sixteen connections; updates of a large report on eight."""
     check(ground, ("subscriptions", variant))
 
 
-@pytest.mark.req("OPS-5", "SYN-14")
+@pytest.mark.req("OPS-6", "SYN-14")
 @pytest.mark.parametrize("variant", ATTACKS["unread sockets"])
 def test_sockets_that_read_nothing(ground: Ground, variant: str) -> None:
     """Their user opens megabytes meanwhile."""
     check(ground, ("unread sockets", variant))
 
 
-@pytest.mark.req("OPS-5")
+@pytest.mark.req("OPS-6")
 def test_all_attackers_at_once(ground: Ground) -> None:
     """One of each row, ten users."""
     check(ground, *together())

@@ -57,7 +57,7 @@ def closure(requirements: list[str], machine: str) -> set[str]:
     return {name for name, _ in seen}
 
 
-@pytest.mark.req("OPS-6")
+@pytest.mark.req("OPS-5")
 @pytest.mark.parametrize("name", WHAT)
 def test_a_file_has_the_versions_that_the_tests_run_with(name: str) -> None:
     """Those of constraints.txt."""
@@ -67,7 +67,7 @@ def test_a_file_has_the_versions_that_the_tests_run_with(name: str) -> None:
     assert found_ == {each: constrained[canonicalize_name(each)] for each in found_}
 
 
-@pytest.mark.req("OPS-6")
+@pytest.mark.req("OPS-5")
 @pytest.mark.parametrize("machine", MACHINES)
 def test_the_files_have_all_that_is_needed_and_no_more(machine: str) -> None:
     """What the hub, the demo and the hub's wheel need, and what these need in turn."""

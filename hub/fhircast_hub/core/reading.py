@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from itertools import chain
-from typing import NoReturn, TypeVar
+from typing import NoReturn, TypeVar, cast
 
 import msgspec
 
@@ -260,8 +260,10 @@ def text_or_none(members: Members | Looked, name: str, what: str) -> str | None:
 def object_in(looked: Looked, name: str, what: str) -> Members | None:
     """The object that is a member of what `what` names; None where it is missing, or null. Raises BadRequest for another value."""
     value = looked.get(name)
-    if value is None or isinstance(value, dict):
-        return value
+    if value is None:
+        return None
+    if isinstance(value, dict):
+        return cast(Members, value)
     if isinstance(value, str):
         raise BadRequest(f"{what}.{name}: expected object or null, got str")
     return decoded(_WRONG, value, f"{what}.{name}")

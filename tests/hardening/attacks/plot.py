@@ -9,7 +9,7 @@ from hardening.attacks.range import Result
 from hardening.attacks.victim import LATE, PATIENCE
 
 #: Pixels of a panel, and around it; panels side by side.
-_WIDTH, _HEIGHT, _LEFT, _TOP, _BESIDE = 360, 130, 50, 34, 3
+_WIDTH, _HEIGHT, _LEFT, _TOP, _BESIDE = 360, 130, 60, 34, 3
 #: Seconds at the bottom and the top of the axis, which is logarithmic.
 _LEAST, _MOST = 0.001, PATIENCE
 _TICKS = (0.001, 0.01, 0.1, 1.0, 10.0)

@@ -27,8 +27,8 @@ TESTS = Path(__file__).resolve().parents[2]
 TIMES, SECONDS = 10, 0.25
 #: Bytes to which memory returns, above what it was before and what the attackers may hold; and seconds that it may take.
 NEAR, RETURN_SECONDS = 50 << 20, 30.0
-#: Questions that a user's callbacks may be asked in a minute.
-MAX_ASKED = 256
+#: Questions that a user's callbacks may be asked in a minute: ninety new ones, each of them three times.
+MAX_ASKED = 300
 #: What the attackers' tokens are good for.
 SCOPES = {"all": "fhircast/*.*", "little": "openid fhircast/heartbeat.read", "none": "openid profile"}
 #: Seconds until the attackers are ready, or have stopped.
