@@ -115,8 +115,8 @@ async def test_chunks_have_an_end() -> None:
 
 
 @pytest.mark.req("LIM-3")
-async def test_a_large_read_is_shared_out_over_turns() -> None:
-    """A body that came at once is taken whole, whatever it is cut into."""
+async def test_large_bodies_one_after_the_other() -> None:
+    """What came at once is taken whole, each request in its turn."""
     async with running_hub() as hub, opened(hub) as (reader, writer):
         message = json.dumps(event("Patient-open", also=[{"key": "extension", "data": "x" * 900_000}])).encode()
         head = f"POST /api/hub HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {hub.token()}\r\nContent-Type: application/json\r\n"

@@ -10,7 +10,6 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Protocol
 
 from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from fhircast_hub.addresses import Addresses, place
@@ -21,7 +20,6 @@ from fhircast_hub.budgets import (
     HEADER_SECONDS,
     HEADERS,
     PIPELINED,
-    SLICE,
     STALLED,
     Turns,
 )
@@ -60,19 +58,6 @@ class Sharing:
         self.connections: Counter[bytes] = Counter()
 
 
-class _Flow(FlowControl):
-    """uvicorn's, which tells its connection when it may read again."""
-
-    def __init__(self, transport: asyncio.Transport, resumed: Callable[[], None]) -> None:
-        super().__init__(transport)
-        self._resumed = resumed
-
-    def resume_reading(self) -> None:
-        if self.read_paused:
-            self.read_paused = False
-            self._resumed()
-
-
 class HttpProtocol(HttpToolsProtocol):
     """One connection, until it is upgraded to a WebSocket."""
 
@@ -83,7 +68,6 @@ class HttpProtocol(HttpToolsProtocol):
         self._header_bytes = self._chunks = 0
         self._in_headers = True
         self._patience: asyncio.TimerHandle | None = None  # for headers that do not end
-        self._rest = b""  # of what was read, and is for the next turns
         self._stalled: asyncio.TimerHandle | None = None  # for an answer of which nothing is taken
         self._refusal = ""  # why a request is no HTTP, where uvicorn does not say it
 
@@ -91,7 +75,6 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
-        self.flow = _Flow(transport, self._read_on)
         self._await_headers()
         address = self.client[0] if self.client else ""
         if not self._sharing.addresses.trusts(address):
@@ -105,13 +88,11 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._rest:
-            self._rest += data
-        elif len(data) <= SLICE.most:
-            self._feed(data)
-        else:
-            self._rest = data
-            self._next_slice()
+        super().data_received(data)
+        if self._in_headers:
+            self._header_bytes += len(data)
+            if self._header_bytes > HEADER_BYTES.most:
+                self._cut()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -186,42 +167,12 @@ class HttpProtocol(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         self._leave()
-        if self._rest:
-            self._rest = b""  # "the client MUST wait for a response from the server before sending any further data" (RFC 6455, 4.1)
-            self.transport.resume_reading()
         super().handle_websocket_upgrade()
 
     def send_400_response(self, msg: str) -> None:
         super().send_400_response(self._refusal or msg)
 
     # The rest
-
-    def _feed(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._in_headers:
-            self._header_bytes += len(data)
-            if self._header_bytes > HEADER_BYTES.most:
-                self._cut()
-
-    def _next_slice(self) -> None:
-        """Read a part of what came, and leave the rest to the next turn, or until it can be taken."""
-        if self.transport.is_closing():
-            self._rest = b""
-        elif self._rest and not self.flow.read_paused:
-            data, self._rest = self._rest[: int(SLICE.most)], self._rest[int(SLICE.most) :]
-            self._feed(data)
-            if self._rest:
-                self.transport.pause_reading()
-                self.loop.call_soon(self._next_slice)
-            elif not self.flow.read_paused:
-                self.transport.resume_reading()
-
-    def _read_on(self) -> None:
-        """What was read before is taken now."""
-        if self._rest:
-            self.loop.call_soon(self._next_slice)
-        else:
-            self.transport.resume_reading()
 
     def _check_host(self) -> None:
         """ "A server MUST respond with a 400 […] to any HTTP/1.1 request message that lacks a Host header field and to any request

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from itertools import chain
-from typing import NoReturn, TypeVar, cast
+from typing import NoReturn, TypeVar
 
 import msgspec
 
@@ -38,7 +38,7 @@ _TEXT = msgspec.json.Decoder(str)
 _TEXT_OR_NONE = msgspec.json.Decoder(str | None)
 #: The value of a member that says none.
 NULL = msgspec.Raw(b"null")
-_WRONG = msgspec.json.Decoder(Members | None)
+_WRONG: msgspec.json.Decoder[Members | None] = msgspec.json.Decoder(Members | None)
 
 
 class _Name:
@@ -263,7 +263,7 @@ def object_in(looked: Looked, name: str, what: str) -> Members | None:
     if value is None:
         return None
     if isinstance(value, dict):
-        return cast(Members, value)
+        return value
     if isinstance(value, str):
         raise BadRequest(f"{what}.{name}: expected object or null, got str")
     return decoded(_WRONG, value, f"{what}.{name}")
