@@ -20,7 +20,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from fhircast_hub.addresses import Addresses, place
+from fhircast_hub.addresses import Addresses
 from fhircast_hub.api.http import Headers as RawHeaders
 from fhircast_hub.api.http import Receive, Scope, Send, bearer_token
 from fhircast_hub.api.hub import HubApi
@@ -203,12 +203,12 @@ class Hub:
         post_here = functools.partial(post, self._http, self._path or "/")
         return LegacySocket(self.sockets, server_state.connections, self._legacy, post_here)
 
-    def who(self, scope: Mapping[str, Any]) -> Hashable:
-        """Whose turn a request takes: that of the user whom a known token names, else that of its address."""
+    def who(self, scope: Mapping[str, Any]) -> Hashable | None:
+        """The user whom a request's token names, if that was found good before."""
         with contextlib.suppress(Unauthenticated):
             if (principal := self._verifier.known(bearer_token(RawHeaders(scope["headers"])))) is not None:
                 return principal.realm, principal.subscriber
-        return place(self._address(scope))
+        return None
 
     def _address(self, scope: Mapping[str, Any]) -> str:
         """Where a request comes from."""

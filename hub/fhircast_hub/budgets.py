@@ -42,9 +42,9 @@ BODY_SECONDS = Budget("a connection", "seconds for a body", 30, "", "408")
 CHUNKS = Budget("a connection", "chunks of a body", 1024, "", "400, and closed")
 STALLED = Budget("a connection", "seconds in which nothing of an answer is taken", 20, "", "cut")
 CONNECTIONS = Budget("an address", "connections that are no sockets", 1024, "", "cut")
-STARTED = Budget("the hub", "steps of requests that are begun", 32, "a turn", "tokens and addresses take turns")
-BIG_BODY = Budget("the hub", "bytes of a body that counts as all steps of a turn", 64 << 10, "", "one a turn")
-WAITING = Budget("a token", "requests that wait for their turn", 256, "", "503, and closed")
+STARTED = Budget("the hub", "steps of requests that are begun", 32, "a turn", "users and connections take turns")
+BIG_BODY = Budget("the hub", "bytes of a body, of those of which one a turn is read", 64 << 10, "", "users take turns")
+WAITING = Budget("a user", "requests that wait for their turn", 256, "", "503, and closed")
 CPU_BURST = Budget("a user", "seconds of CPU at once", 0.25, "", "requests wait")
 CPU = Budget("a user", "seconds of CPU", 0.25, "a second", "requests wait; after 5 seconds 429")
 BODIES = Budget("a user", "bytes of bodies that are under way", 8 << 20, "", "429, and closed")
@@ -257,7 +257,7 @@ class Metered(Awaitable[None]):
         self._work, self._meter = work, meter
 
     def __await__(self) -> Generator[Any, Any, None]:
-        work, meter, clock = self._work, self._meter, time.perf_counter
+        work, meter, clock = self._work, self._meter, time.thread_time
         step: Callable[[Any], Any] = work.send
         value: Any = None
         while True:
@@ -279,42 +279,66 @@ async def metered(work: Coroutine[Any, Any, None], meter: Meter) -> None:
     await Metered(work, meter)
 
 
-class Turns:
-    """So much is begun in one turn of the loop. Beyond it, each key has its turn: who asks most waits most."""
+class _Ring:
+    """What waits, by key, in the order in which the keys take turns."""
 
-    def __init__(self, most: int = int(STARTED.most)) -> None:
-        self._most = self._left = most
-        self._armed = False
-        self._waiting: OrderedDict[Hashable, deque[tuple[int, Callable[[], object]]]] = OrderedDict()
+    def __init__(self) -> None:
+        self._waiting: OrderedDict[Hashable, deque[Callable[[], object]]] = OrderedDict()
 
-    def begins(self, weight: int = 1) -> bool:
-        """Whether something of this weight may begin at once; else it must wait."""
-        if self._left <= 0 or self._waiting:
-            return False
-        self._take(weight)
-        return True
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
 
-    def waits(self, key: Hashable, begin: Callable[[], object], weight: int = 1) -> bool:
-        """Call `begin` when the key's turn has come. False where too many of the key wait already."""
+    def put(self, key: Hashable, begin: Callable[[], object]) -> bool:
         queue = self._waiting.setdefault(key, deque())
         if len(queue) >= WAITING.most:
             return False
-        queue.append((weight, begin))
-        self._arm()
+        queue.append(begin)
         return True
 
-    async def turn(self, key: Hashable, weight: int) -> None:
-        """Wait for a turn. Raises TooMany where too many of the key wait already."""
-        if self.begins(weight):
+    def begin(self) -> None:
+        """Begin the first of the key whose turn it is."""
+        key, queue = self._waiting.popitem(last=False)
+        begin = queue.popleft()
+        if queue:
+            self._waiting[key] = queue
+        begin()
+
+
+class Turns:
+    """So many steps, and one with a big body, begin in one turn of the loop. Beyond it each key has its turn: who asks most waits most.
+
+    Half of the steps are for known users, where some wait.
+    """
+
+    def __init__(self, steps: int = int(STARTED.most)) -> None:
+        self._steps = self._left = steps
+        self._big_left = True
+        self._armed = False
+        self._known, self._strangers, self._big = _Ring(), _Ring(), _Ring()
+
+    def begins(self, *, big: bool = False) -> bool:
+        """Whether a step may begin at once; else it must wait."""
+        if big:
+            free, self._big_left = self._big_left and not self._big, False
+        else:
+            free = self._left > 0 and not (self._known or self._strangers)
+            self._left -= free
+        self._arm()
+        return free
+
+    def waits(self, key: Hashable, begin: Callable[[], object], *, known: bool) -> bool:
+        """Call `begin` when the turn of this key has come. False where too many of the key wait already."""
+        self._arm()
+        return (self._known if known else self._strangers).put(key, begin)
+
+    async def turn(self, key: Hashable, *, big: bool) -> None:
+        """Wait for a turn of a known user. Raises TooMany where too many of the key wait already."""
+        if self.begins(big=big):
             return
         come: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if not self.waits(key, functools.partial(_arrive, come), weight):
+        if not (self._big if big else self._known).put(key, functools.partial(_arrive, come)):
             raise TooMany("more requests of this token wait for their turn than may", retry_after=RETRY_AFTER)
         await come
-
-    def _take(self, weight: int) -> None:
-        self._left -= weight
-        self._arm()
 
     def _arm(self) -> None:
         if not self._armed:
@@ -323,14 +347,16 @@ class Turns:
 
     def _next(self) -> None:
         self._armed = False
-        self._left = self._most
-        while self._waiting and self._left > 0:
-            key, queue = self._waiting.popitem(last=False)
-            weight, begin = queue.popleft()
-            if queue:
-                self._waiting[key] = queue
-            self._take(weight)
-            begin()
+        self._left, self._big_left = self._steps, not self._big
+        if self._big:
+            self._big.begin()
+            self._arm()
+        while self._left > 0 and (self._known or self._strangers):
+            for ring in (self._known, self._strangers):
+                if ring:
+                    ring.begin()
+                    self._left -= 1
+            self._arm()
 
 
 def _arrive(come: asyncio.Future[None]) -> None:

@@ -44,11 +44,15 @@ class Counters(Protocol):
 class Sharing:
     """What all connections of a server share.
 
-    `who` says of a request's ASGI scope whose turn it takes.
+    `who` says of a request's ASGI scope which known user's turn it takes; None for a stranger, whose connection has turns of its own.
     """
 
     def __init__(
-        self, turns: Turns, who: Callable[[Mapping[str, Any]], Hashable], addresses: Addresses, counters: Counters
+        self,
+        turns: Turns,
+        who: Callable[[Mapping[str, Any]], Hashable | None],
+        addresses: Addresses,
+        counters: Counters,
     ) -> None:
         self.turns = turns
         self.who = who
@@ -139,7 +143,9 @@ class HttpProtocol(HttpToolsProtocol):
         turns = self._sharing.turns
         if turns.begins():
             super()._start_asgi_task(cycle, app)
-        elif not turns.waits(self._sharing.who(cycle.scope), functools.partial(self._begin, cycle, app)):
+            return
+        who = self._sharing.who(cycle.scope)
+        if not turns.waits(who or self, functools.partial(self._begin, cycle, app), known=who is not None):
             self._sharing.counters.connections_cut += 1
             self.transport.write(_TURNED_AWAY)
             self.transport.close()

@@ -31,7 +31,7 @@ from fhircast_hub.api.http import (
     topics_in,
 )
 from fhircast_hub.api.log import FIELDS, METER, TRAIL, Trail
-from fhircast_hub.budgets import BIG_ANSWER, BIG_BODY, STARTED, STORE_SECONDS, Accounts, Meter, Turns
+from fhircast_hub.budgets import BIG_ANSWER, BIG_BODY, STORE_SECONDS, Accounts, Meter, Turns
 from fhircast_hub.core.audit import Act, patients
 from fhircast_hub.core.commands import Publish, Renew, Subscribe, Unsubscribe
 from fhircast_hub.core.errors import (
@@ -228,7 +228,7 @@ class HubApi:
         body = await read_body(headers, receive, self._max_body, account)
         try:
             big = len(body) > BIG_BODY.most
-            await self._turns.turn((principal.realm, principal.subscriber), int(STARTED.most) if big else 1)
+            await self._turns.turn((principal.realm, principal.subscriber), big=big)
             if big:
                 account.spent(len(body) * STORE_SECONDS)
             return await self._read(principal, sent, body, topics_in(rest), headers, told, trail)

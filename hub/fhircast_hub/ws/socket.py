@@ -18,7 +18,6 @@ from websockets.http11 import Request
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
-from fhircast_hub.addresses import place
 from fhircast_hub.budgets import FRAMES_A_TURN, ODD_FRAMES, Drain, Meter, check_wait, metered
 from fhircast_hub.core.commands import Disconnected
 from fhircast_hub.core.effects import ABNORMAL, GOING_AWAY, POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER, Notice
@@ -202,7 +201,7 @@ class HubSocket(asyncio.Protocol):
             begin, turns = functools.partial(self._begin, request), self._context.turns
             if turns.begins():
                 begin()
-            elif not turns.waits(place(self._address), begin):
+            elif not turns.waits(self, begin, known=False):
                 self._transport.abort()
         return rest
 
