@@ -432,6 +432,29 @@ def test_a_member_twice_is_refused_wherever_the_hub_looks(
         assert "once" in refused(with_another(text, member, spelled.encode()))
 
 
+@pytest.mark.req("EVT-5")
+@pytest.mark.parametrize("filled", FILLED)
+def test_null_says_as_much_as_nothing(filled: object) -> None:
+    """Where a resource, its id, a fullUrl or the URL of a request may be absent."""
+    none = {"key": "x", "resource": None, "reference": None}
+    parse_event(
+        body(
+            changed(
+                context=[patient("p1"), none, {"key": "y", "resource": {"resourceType": "A", "id": None}, "z": filled}]
+            )
+        )
+    )
+    entry = {
+        "fullUrl": None,
+        "request": {"method": "PUT", "url": None},
+        "resource": {"resourceType": "A", "id": "1", "y": filled},
+    }
+    posted = copy.deepcopy(UPDATE)
+    for entries in ([entry], None):
+        posted["event"]["context"][1]["resource"]["entry"] = entries
+        assert len(parse_event(body(posted)).changes) == len(entries or ())
+
+
 @pytest.mark.req("EVT-6")
 @pytest.mark.parametrize("padding", [b"", b"y" * 40_000])
 def test_a_member_twice_further_in_is_not_looked_for(padding: bytes) -> None:

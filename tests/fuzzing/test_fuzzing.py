@@ -1,4 +1,4 @@
-"""A short round of the fuzzer, the inputs that were slow once, and whether it would find them. `make fuzz` looks for longer."""
+"""A short round of the fuzzer, inputs that are made to be slow, and whether it would find them. `make fuzz` looks for longer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def within(text: bytes, before: bytes, unit: bytes, after: bytes) -> Shape:
     return Shape(start + before, unit, after + end)
 
 
-SLOW_ONCE = {
+MADE_TO_BE_SLOW = {
     "escaped quotes in a name, and objects": ("envelope", within(_IN_THE_ENVELOPE, b"[", b"{},", b"1]")),
     "the same, beside more bytes than objects": (
         "envelope",
@@ -78,17 +78,18 @@ def test_nothing_makes_a_parser_fail_or_slow(name: str, judge: Judge) -> None:
 
 
 @pytest.mark.req("EVT-6", "SUB-5", "CON-19", "SYN-15")
-@pytest.mark.parametrize("what", SLOW_ONCE)
-def test_what_was_slow_once_is_not(what: str, judge: Judge) -> None:
+@pytest.mark.parametrize("what", MADE_TO_BE_SLOW)
+def test_what_is_made_to_be_slow_is_not(what: str, judge: Judge) -> None:
     """The longest that may come, in time that is in proportion."""
-    name, shape = SLOW_ONCE[what]
+    name, shape = MADE_TO_BE_SLOW[what]
     assert judge.of_shape(PARSERS[name], shape) == ""
 
 
 def test_the_inputs_are_what_they_should_be() -> None:
     """Long, and no nonsense from the start."""
     assert all(
-        len(shape.grown(PARSERS[name].longest)) > PARSERS[name].longest * 0.9 for name, shape in SLOW_ONCE.values()
+        len(shape.grown(PARSERS[name].longest)) > PARSERS[name].longest * 0.9
+        for name, shape in MADE_TO_BE_SLOW.values()
     )
     assert (PARSERS["envelope"].longest, PARSERS["acknowledgement"].longest) == (BODY, SMALL)
     for parser in PARSERS.values():

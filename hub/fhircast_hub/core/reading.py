@@ -264,12 +264,13 @@ def object_in(looked: Looked, name: str, what: str) -> Members | None:
         return value
     if isinstance(value, str):
         raise BadRequest(f"{what}.{name}: expected object or null, got str")
-    return decoded(_WRONG, value, f"{what}.{name}")
+    none: Members | None = decoded(_WRONG, value, f"{what}.{name}")
+    return none
 
 
 def stub_of(resource: Members, what: str) -> Stub:
     """The type and id of a resource. Raises BadRequest where they are none; `what` names the resource."""
-    return Stub(text_in(resource, "resourceType", what), text_in(resource, "id", what) if "id" in resource else None)
+    return Stub(text_in(resource, "resourceType", what), text_or_none(resource, "id", what))
 
 
 def unmarked(raw: bytes) -> bytes:
