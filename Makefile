@@ -18,7 +18,7 @@ PYTEST = $(RUN) -m pytest --junitxml=$(CHECKS)/$@.xml
 
 .NOTPARALLEL: # `make test` itself knows what may run beside what
 .PHONY: help build-venv demo test test-demo test-others test-some lint types javascript pictures requirements \
-  requirements-check simulate attack fuzz-clients lowest hashes bench fresh clean
+  requirements-check simulate attack fuzz fuzz-clients lowest hashes bench fresh clean
 
 help:
 	@echo 'make demo          an EHR, two viewers, a chart and a report, in step in your browser, until Ctrl-C'
@@ -30,6 +30,7 @@ help:
 	@echo 'make requirements  the behaviours of docs/behaviour.md and how many tests prove each'
 	@echo 'make simulate      the core against clients and networks of all tempers: SEEDS=1000 of them, or one SEED=123'
 	@echo 'make attack        one user against a hub, an attack a minute, and how another user fares: SECONDS=5, ARGS="--only frames"'
+	@echo 'make fuzz          inputs that make the parsers of bodies, forms and frames fail, or slow: N=5000 rounds, of seeds from FIRST=0 on'
 	@echo 'make fuzz-clients  random sequences to the client engines of both languages, which must not differ: N=2000 of them'
 	@echo 'make lowest        the tests of the Python clients, with the oldest packages that these promise to work with'
 	@echo 'make hashes        writes requirements/*.txt, the versions and hashes of all that the image is made of'
@@ -114,6 +115,8 @@ simulate: $(TESTING)
 
 attack: $(TESTING)
 	@PYTHONPATH=tests $(RUN) -m hardening.attacks.run --seconds $(or $(SECONDS),60) $(ARGS)
+fuzz: $(TESTING)
+	@PYTHONPATH=tests $(RUN) -m fuzzing.run $(or $(N),5000) --first $(or $(FIRST),0)
 
 fuzz-clients: $(TESTING)
 	@PYTHONPATH=tests $(WITH_NODE) $(RUN) -m clients.fuzz $(or $(N),2000)

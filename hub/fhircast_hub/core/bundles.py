@@ -29,6 +29,7 @@ _IS_REF = re.compile(_REF, re.ASCII)
 _ENDS_IN_REF = re.compile(rf"(?:^|[/:]){_REF}(?:/_history/[^/?#\s]{{1,{MAX_ID}}})?\Z", re.ASCII)
 #: What `entry_of` writes, up to the end of the fullUrl.
 _WITH_FULL_URL = re.compile(rb'\{"fullUrl":("(?:[^"\\]|\\.)*")')
+_PUT = msgspec.Raw(b'"PUT"')
 _METHOD = re.compile(r"[A-Za-z]{1,16}")
 
 
@@ -79,13 +80,15 @@ def read_entries(bundle: Members, what: str, max_entries: int) -> tuple[Change, 
         return ()
     found, entries = look_into(array, _LOOKED_INTO, f"{what}.entry", max_entries, too_many)
     if entries is None:
-        entries = [{"resource": entry.resource} for entry in _ENTRIES.decode(array)]
+        resources = [entry.resource for entry in _ENTRIES.decode(array)]
+    else:
+        resources = [entry.get("resource", NULL) for entry in entries]
     changes: list[Change] = []
     refs: set[str] = set()
     urls: set[str] = set()
-    for index, (looked, entry) in enumerate(zip(found, entries, strict=True)):
+    for index, (looked, resource) in enumerate(zip(found, resources, strict=True)):
         where = f"{what}.entry[{index}]"
-        change = _change(looked, entry, where)
+        change = _change(looked, resource, where)
         if change.ref and change.ref in refs:
             raise BadRequest(f"{where}: expected each resource once, got one that an entry before has")
         if change.full_url and change.full_url in urls:
@@ -112,11 +115,11 @@ def resource_of(entry: bytes) -> bytes:
     return bytes(_ENTRY.decode(entry).resource)
 
 
-def _change(looked: Looked, entry: Members, where: str) -> Change:
+def _change(looked: Looked, resource: msgspec.Raw, where: str) -> Change:
     request, full_url = object_in(looked, "request", where), text_or_none(looked, "fullUrl", where) or ""
     if request is None:
         raise BadRequest(f"{where}.request: expected an object, got none")
-    method = text_in(request, "method", f"{where}.request")
+    method = "PUT" if request.get("method") == _PUT else text_in(request, "method", f"{where}.request")
     if method == "DELETE":
         url = text_or_none(request, "url", f"{where}.request") or ""
         return Change(_target(full_url, url, where), None, full_url)
@@ -126,14 +129,14 @@ def _change(looked: Looked, entry: Members, where: str) -> Change:
             f"{where}.request.method: expected PUT or DELETE, got {came}; PUT adds and replaces, DELETE removes"
         )
     members = object_in(looked, "resource", where)
-    stub = stub_of(members, f"{where}.resource") if members is not None else None
+    stub = stub_of(members, where) if members is not None else None
     # What no DELETE could name would stay for good.
     if stub is None or not stub.id or not _IS_REF.fullmatch(named := f"{stub.resourceType}/{stub.id}"):
         raise BadRequest(f"{where}.resource: expected a resource whose Type/id is one of FHIR, got none")
     ref = ref_of(stub)
     if full_url and not full_url.endswith(f"/{named}") and _named(full_url) not in ("", ref):
         raise BadRequest(f"{where}: expected fullUrl to end in the Type/id of the resource, got that of another")
-    return Change(ref, bytes(entry["resource"]), full_url)
+    return Change(ref, bytes(resource), full_url)
 
 
 def _target(full_url: str, url: str, where: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
@@ -49,15 +49,14 @@ def parse_form(body: bytes) -> Form:
     """Read an application/x-www-form-urlencoded body. Raises BadRequest (SUB-4 to SUB-6) or TooLarge."""
     if len(body) > MAX_FORM:
         raise TooLarge(f"the form: expected at most {MAX_FORM} bytes, got {len(body)}")
+    if body.count(b"&") >= MAX_PARAMETERS:
+        raise BadRequest(f"the form: expected at most {MAX_PARAMETERS} parameters, got more")
+    # urllib's parse_qsl takes ten times as long where a client escapes no characters.
+    pairs = (parameter.partition(b"=") for parameter in body.replace(b"+", b" ").split(b"&") if parameter)
     try:
-        pairs = parse_qsl(
-            body.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS, separator="&"
-        )
+        return _form([(unquote_to_bytes(name).decode(), unquote_to_bytes(value).decode()) for name, _, value in pairs])
     except UnicodeDecodeError as error:
-        raise BadRequest(f"the form: expected UTF-8, got a byte that is not at {error.start}") from None
-    except ValueError:
-        raise BadRequest(f"the form: expected at most {MAX_PARAMETERS} parameters, got more") from None
-    return _form(pairs)
+        raise BadRequest(f"the form: expected UTF-8, got a byte that is not at {error.start} of a value") from None
 
 
 def parse_json_form(body: bytes) -> Form | None:

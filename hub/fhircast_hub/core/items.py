@@ -67,7 +67,14 @@ def too_many_items(count: int) -> BadRequest:
 
 def read_items(found: list[Looked], kind: Kind) -> list[Item]:
     """The items of a context. Of a select, `resource` may be an array too, as `reference` may (IHE RAD-149)."""
-    return [_item(looked, kind, f"event.context[{at}]") for at, looked in enumerate(found)]
+    items = []
+    for at, looked in enumerate(found):
+        key, resource, reference = looked.get("key"), looked.get("resource"), looked.get("reference")
+        if isinstance(key, str) and isinstance(resource, dict) and reference is None:  # as nearly all are
+            items.append(Item(key, stub_of(resource, "event.context", at), resource))
+        else:
+            items.append(_item(looked, kind, f"event.context[{at}]"))
+    return items
 
 
 def _item(looked: Looked, kind: Kind, what: str) -> Item:
@@ -76,7 +83,7 @@ def _item(looked: Looked, kind: Kind, what: str) -> Item:
     if kind is Kind.SELECT and isinstance(resource, msgspec.Raw) and memoryview(resource)[0] == _ARRAY:
         return Item(key, reference=named)
     members = object_in(looked, "resource", what)
-    stub = stub_of(members, f"{what}.resource") if members is not None else None
+    stub = stub_of(members, what) if members is not None else None
     return Item(key, stub, members or {}, named)
 
 

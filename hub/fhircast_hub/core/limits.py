@@ -21,7 +21,7 @@ MAX_DEPTH = 64
 #: Members of an object that the hub looks into (EVT-6); FHIR's largest resources have some sixty, and one more for each with `_` before it.
 MAX_MEMBERS = 128
 #: Objects and arrays of a body (EVT-6), and the bytes of a longer one that allow another: FHIR takes thirty and more for each.
-MAX_NODES, NODE_BYTES = 65536, 16
+MAX_NODES, NODE_BYTES = 50_000, 20
 #: Bytes and parameters of a subscription form; the specification knows eight parameters.
 MAX_FORM, MAX_PARAMETERS = 64 << 10, 64
 #: Items of a context: a report, its patient, its studies.
