@@ -185,3 +185,15 @@ async def test_a_new_process_knows_who_was_unused_for_longest(tmp_path: Path) ->
     async with running_hub(**common) as again:
         await again.publish(large("Patient-open", "p1", topic="new"))
         assert [topic for topic in "abcd" if not await is_open(again, topic)] == ["b"]
+
+
+@pytest.mark.req("LIM-2")
+async def test_a_session_that_the_store_does_not_have_makes_room_once() -> None:
+    """Its write failed after whoever waited for it was gone: it is counted no more, and nobody waits for ever."""
+    async with running_hub(max_bytes_per_user=60_000) as hub:
+        await hub.publish(large("Patient-open", "p1", topic="ghost"))
+        hub.hub.service._store._sessions.clear()  # type: ignore[attr-defined]
+        async with asyncio.timeout(2):
+            for _ in range(2):
+                assert (await hub.publish(large("Patient-open", "p1", 50_000))).status_code in (202, 413)
+        assert hub.hub.service.usage.topics == 1

@@ -254,13 +254,20 @@ class Service:
         gone = self.usage.room(key, session, outcome.session, closes=closes)
         if not gone:
             return outcome
-        await asyncio.gather(*(self.submit(other, MakeRoom(at_once=True)) for other in gone[:TOGETHER]))
+        await asyncio.gather(*(self._forget(other, MakeRoom(at_once=True)) for other in gone[:TOGETHER]))
         return None
+
+    async def _forget(self, key: SessionKey, command: MakeRoom) -> None:
+        """Let a session go that nobody follows. One that the store does not have is counted no more."""
+        await self.submit(key, command)
+        session, _ = await self._store.load(key)
+        if session is None:
+            self._follow(key, None, None)
 
     async def _make_room(self, realm: str, owner: str) -> None:
         """Let the user's session go that nobody uses for longest, if it is abandoned, or raise TooMany (LIM-1)."""
         if (key := self.usage.longest_unused(realm, owner)) is not None:
-            await self.submit(key, MakeRoom())
+            await self._forget(key, MakeRoom())
         if not self.usage.may_begin(realm, owner):
             raise TooMany("this user has as many topics as one may have", retry_after=RETRY_AFTER)
 
