@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 KINDS = [
     *("Spoofing", "Tampering", "Repudiation", "Information disclosure", "Denial of service", "Elevation of privilege"),
 ]
-#: Tables of what is promised, and of standards; and the column that says whether a row of the latter holds.
-PROMISES = "What is promised"
+#: Tables of what is promised, of budgets (`tests/test_budgets.py` compares them), and of standards; and the column that says whether a row of the latter holds.
+PROMISES, BUDGETS = "What is promised", "Budgets"
 STANDARDS = {
     "Measured by OWASP ASVS 5.0": 17,
     "Measured by RFC 8725 (JSON Web Tokens)": 12,
@@ -98,7 +98,7 @@ def test_no_point_of_a_standard_is_left_out() -> None:
     """Each has as many rows as the standard has points, of RFC 9700 those that were chosen."""
     found = [row.heading for row in rows()]
     assert {standard: found.count(standard) for standard in STANDARDS} == STANDARDS
-    assert set(found) == {PROMISES, *KINDS, *STANDARDS}
+    assert set(found) == {PROMISES, BUDGETS, *KINDS, *STANDARDS}
 
 
 def test_each_attack_has_a_row() -> None:

@@ -121,6 +121,27 @@ def cheap(*paths: str) -> Callable[[Attacker], Awaitable[None]]:
     return run
 
 
+async def connections(attacker: Attacker) -> None:
+    """Sixty-four connections after another ask once, and are gone."""
+    request = head("GET", "/health/live")
+    await attacker.begin()
+
+    async def one(_: int) -> None:
+        while True:
+            try:
+                line = await attacker.dial()
+                try:
+                    status, _body = await line.ask(request)
+                    attacker.ends[f"http {status}"] += 1
+                finally:
+                    attacker.drop(line)
+            except OSError:
+                attacker.ends["cut off"] += 1
+                await asyncio.sleep(0)
+
+    await swarm(64, one)
+
+
 async def subscriptions(attacker: Attacker) -> None:
     """Subscribes, renews and unsubscribes as fast as it can, on sixteen connections."""
     first = json.loads(await attacker.accepted(attacker.form()))["hub.channel.endpoint"]
@@ -180,5 +201,6 @@ CALLBACKS = {"thousands": Attack(callbacks)}
 CHEAP = {
     "refused": Attack(cheap()),
     "open doors": Attack(cheap("/metrics", "/health/ready", "/openapi.json"), told_after=NEVER),
+    "new connections": Attack(connections, told_after=NEVER),
 }
 SUBSCRIBING = {"on and off": Attack(subscriptions), "updates": Attack(updates, held=16 << 20)}

@@ -19,6 +19,8 @@ from hardening.attacks.lines import form_post, json_post
 
 #: Seconds between two opens, and those after which an event counts as late.
 EVERY, LATE = 0.05, 1.0
+#: Of so many opens one is on a connection of its own.
+NEWCOMER = 20
 #: Seconds that are waited for the last events.
 PATIENCE = 10.0
 _ADDRESS = "127.0.0.1"
@@ -37,7 +39,7 @@ class Victim:
     """One user with a subscriber on a WebSocket and a publisher on keep-alive connections. Use it as `async with`.
 
     The publisher takes turns with `tokens`: twenty opens a second are more than RATE_LIMIT_TOKEN gives one. It waits for no answer
-    before the next open.
+    before the next open. Each NEWCOMER-th is on a new connection, as applications come and go.
     """
 
     def __init__(self, port: int, tokens: list[str]) -> None:
@@ -100,19 +102,21 @@ class Victim:
         sample = Sample(time.monotonic())
         self._waiting[f"victim-{number}"] = sample
         request = json_post(self._path, next(self._tokens), json.dumps(event).encode())
-        post = asyncio.create_task(self._post(request, sample))
+        post = asyncio.create_task(self._post(request, sample, new=number % NEWCOMER == NEWCOMER - 1))
         self._posts.add(post)
         post.add_done_callback(self._posts.discard)
         return sample
 
-    async def _post(self, request: bytes, sample: Sample) -> None:
+    async def _post(self, request: bytes, sample: Sample, new: bool) -> None:
         with contextlib.suppress(OSError, EOFError):  # then it has no status
-            sample.status, _ = await self._ask(request)
+            sample.status, _ = await self._ask(request, new)
         if sample.status != 202:
             self._waiting = {id_: waiting for id_, waiting in self._waiting.items() if waiting is not sample}
 
-    async def _ask(self, request: bytes) -> tuple[int, bytes]:
-        reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection(_ADDRESS, self._port)
+    async def _ask(self, request: bytes, new: bool = False) -> tuple[int, bytes]:
+        reader, writer = (
+            self._idle.pop() if self._idle and not new else await asyncio.open_connection(_ADDRESS, self._port)
+        )
         try:
             writer.write(request)
             head = await reader.readuntil(b"\r\n\r\n")
