@@ -145,7 +145,9 @@ class HttpProtocol(HttpToolsProtocol):
             super()._start_asgi_task(cycle, app)
             return
         who = self._sharing.who(cycle.scope)
-        if not turns.waits(who or self, functools.partial(self._begin, cycle, app), known=who is not None):
+        if not turns.waits(
+            self if who is None else who, functools.partial(self._begin, cycle, app), known=who is not None
+        ):
             self._sharing.counters.connections_cut += 1
             self.transport.write(_TURNED_AWAY)
             self.transport.close()
@@ -156,7 +158,10 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.cycle.more_body:  # the rest of a body that nobody reads has an end, as headers have
+        # The newest request may be one that was pipelined behind this. Of a body that nobody reads nothing is kept, and its rest has
+        # an end, as headers have.
+        if self.cycle.response_complete and self.cycle.more_body:
+            self.cycle.body = bytearray()
             self._await_headers()
         if self.transport.is_closing() and self._stalled is None:  # what is left of the answer has an end too
             self._stalled = self.loop.call_later(STALLED.most, self._cut)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import resource
 import signal
 import socket
@@ -15,7 +16,7 @@ from typing import NamedTuple
 import uvicorn
 
 from fhircast_hub.app import Hub
-from fhircast_hub.budgets import STALLED
+from fhircast_hub.budgets import ACCEPTED, STALLED
 from fhircast_hub.http_protocol import HttpProtocol, Sharing
 
 #: Seconds that requests and sockets have to end before they are ended.
@@ -78,8 +79,12 @@ def serve(hub: Hub, listener: socket.socket, tls: Tls | None = None) -> bool:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each application is a file to the system
     server = make_server(hub, tls)
+    # What is there by now stays: the collector of garbage would look at it again and again, for a tenth of a second.
+    gc.collect()
+    gc.freeze()
     try:
-        server.run([listener])
+        # uvloop accepts one connection of each listener in a turn: who comes in a crowd would wait for seconds.
+        server.run([listener, *(listener.dup() for _ in range(int(ACCEPTED.most) - 1))])
     except SystemExit:  # uvicorn's answer to a failure it has logged
         return False
     return server.started
