@@ -160,3 +160,13 @@ async def test_the_connections_of_an_address_have_an_end(monkeypatch: pytest.Mon
     ):
         writer.write(b"GET /health/live HTTP/1.0\r\n\r\n")
         assert b" 200 OK" in await to_the_end(reader)
+
+
+@pytest.mark.req("SEC-7")
+async def test_a_refused_handshake_says_so_too() -> None:
+    """A WebSocket's answers are not uvicorn's."""
+    async with running_hub() as hub, opened(hub) as (reader, writer):
+        writer.write(f"GET /api/hub/ws/x HTTP/1.1\r\nHost: x\r\n{UPGRADE}\r\n".encode())
+        answer = await to_the_end(reader)
+        assert answer.startswith(b"HTTP/1.1 404 ")
+        assert b"x-content-type-options: nosniff" in answer.lower()

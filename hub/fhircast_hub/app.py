@@ -198,10 +198,11 @@ class Hub:
 
     def socket(self, *, server_state: Any, **_: object) -> asyncio.Protocol:
         """The protocol of one WebSocket, as uvicorn asks for it when a connection is upgraded."""
+        headers = [header for header in server_state.default_headers if header[0] != b"date"]
         if self._legacy is None:
-            return HubSocket(self.sockets, server_state.connections)
+            return HubSocket(self.sockets, server_state.connections, headers)
         post_here = functools.partial(post, self._http, self._path or "/")
-        return LegacySocket(self.sockets, server_state.connections, self._legacy, post_here)
+        return LegacySocket(self.sockets, server_state.connections, headers, self._legacy, post_here)
 
     def who(self, scope: Mapping[str, Any]) -> Hashable | None:
         """The user whom a request's token names, if that was found good before."""

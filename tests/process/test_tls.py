@@ -63,14 +63,15 @@ def tls_hub(tmp_path_factory: pytest.TempPathFactory, issuer: IssuerThread) -> I
         assert hub.stderr == ""
 
 
-@pytest.mark.req("SUB-1", "EVT-1")
+@pytest.mark.req("SUB-1", "EVT-1", "SEC-7")
 async def test_a_session_over_tls(tls_hub: TlsHub, issuer: IssuerThread) -> None:
     """An endpoint with wss, a confirmation, an event, an orderly end."""
     async with TlsVisitor(tls_hub, issuer) as visitor:
         endpoint = await visitor.subscribe()
         assert endpoint.startswith(f"wss://127.0.0.1:{visitor.port}/api/hub/")
         async with visitor.follow(endpoint, ssl=tls_hub.trust) as follower:
-            assert (await visitor.publish(event("Patient-open"))).status_code == 202
+            answer = await visitor.publish(event("Patient-open"))
+            assert (answer.status_code, answer.headers["strict-transport-security"]) == (202, "max-age=31536000")
             assert (await follower.next())["id"] == "Patient-open-1"
             await visitor.form(hub__mode="unsubscribe", **{"hub__channel.endpoint": endpoint})
             assert (await follower.next())["hub.mode"] == "denied"

@@ -7,7 +7,7 @@ HL7's React client and sandbox.js's page publish events on their socket. The Rea
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 from urllib.parse import unquote
 
@@ -44,8 +44,15 @@ _encode = msgspec.json.Encoder().encode
 class LegacySocket(HubSocket):
     """A socket of `dev --legacy`. Outside of /bind/ it does what a HubSocket does."""
 
-    def __init__(self, context: SocketContext, connections: set[Any], legacy: Legacy, post: Post) -> None:
-        super().__init__(context, connections)
+    def __init__(
+        self,
+        context: SocketContext,
+        connections: set[Any],
+        headers: Iterable[tuple[bytes, bytes]],
+        legacy: Legacy,
+        post: Post,
+    ) -> None:
+        super().__init__(context, connections, headers)
         self._legacy = legacy
         self._post = post
         # Its subscription, and the endpoint as the client named it; "" outside of /bind/.

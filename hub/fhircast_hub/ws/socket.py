@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from websockets.frames import Frame, Opcode
@@ -47,8 +47,11 @@ _FINAL_TEXT, _MASKED, _LONGER = 0x81, 0x80, 0xFE
 class HubSocket(asyncio.Protocol):
     """The server's end of one WebSocket."""
 
-    def __init__(self, context: SocketContext, connections: set[Any]) -> None:
+    def __init__(
+        self, context: SocketContext, connections: set[Any], headers: Iterable[tuple[bytes, bytes]] = ()
+    ) -> None:
         self._context = context
+        self._headers = headers  # of every answer of this server
         # uvicorn's: it calls shutdown() of each when the server stops, and waits for them
         self._connections = connections
         self._protocol = ServerProtocol(max_size=MAX_FRAME, logger=QUIET)
@@ -228,6 +231,8 @@ class HubSocket(asyncio.Protocol):
         if self._lost:
             self._disconnected()
             return
+        for name, value in self._headers:
+            response.headers[name.decode()] = value.decode()
         response.headers["X-Request-Id"] = self._request_id
         self._protocol.send_response(response)
         self._flush()
