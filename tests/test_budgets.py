@@ -69,7 +69,9 @@ async def test_a_user_who_costs_too_much_waits() -> None:
     account = Account(clock)
     account.spent(CPU_BURST.most)
     await account.admitted()
+    assert not account.over
     account.spent(CPU.most * 4)
+    assert account.over
     waiting = asyncio.ensure_future(account.admitted())
     await asyncio.sleep(0)
     assert not waiting.done()
@@ -191,6 +193,23 @@ async def test_strangers_leave_known_users_their_half() -> None:
     assert begun == ["a", "stranger", "b", "stranger"]
     await asyncio.sleep(0)
     assert begun[4:] == ["c", "stranger", "stranger", "stranger"]
+
+
+@pytest.mark.req("LIM-3")
+async def test_who_is_over_budget_comes_last() -> None:
+    """With one step in any case, and with all that the others leave."""
+    turns, begun = Turns(4), list[str]()
+
+    async def step(name: str, *, over: bool) -> None:
+        await turns.turn(name, over=over)
+        begun.append(name)
+
+    tasks = [asyncio.ensure_future(step(name, over=False)) for name in "abcdefgh"]
+    tasks += [asyncio.ensure_future(step("over", over=True)) for _ in range(6)]
+    for _ in range(6):
+        await asyncio.sleep(0)
+    assert begun == [*"abcd", "over", *"efgh", *["over"] * 5]
+    await asyncio.gather(*tasks)
 
 
 @pytest.mark.req("LIM-3")

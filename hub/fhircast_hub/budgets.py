@@ -46,11 +46,11 @@ ACCEPTED = Budget("the hub", "connections that are accepted", 64, "a turn", "oth
 STARTED = Budget("the hub", "steps of requests that are begun", 16, "a turn", "users and connections take turns")
 BIG_BODY = Budget("the hub", "bytes of a body, of those of which one a turn is read", 64 << 10, "", "users take turns")
 WAITING = Budget("a user", "requests that wait for their turn", 256, "", "503, and closed")
-CPU_BURST = Budget("a user", "seconds of CPU at once", 0.25, "", "requests wait")
-CPU = Budget("a user", "seconds of CPU", 0.25, "a second", "requests wait; after 5 seconds 429")
+CPU_BURST = Budget("a user", "seconds of CPU at once", 0.25, "", "others go first, and big bodies wait")
+CPU = Budget("a user", "seconds of CPU", 0.25, "a second", "the same; big bodies that wait for 5 seconds: 429")
 BODIES = Budget("a user", "bytes of bodies that are under way", 8 << 20, "", "429, and closed")
-BODY_BURST = Budget("a user", "bytes of bodies at once", 16 << 20, "", "requests wait")
-BODY_BYTES = Budget("a user", "bytes of bodies", 2 << 20, "a second", "requests wait; after 5 seconds 429")
+BODY_BURST = Budget("a user", "bytes of bodies at once", 16 << 20, "", "the same")
+BODY_BYTES = Budget("a user", "bytes of bodies", 2 << 20, "a second", "the same")
 BIG_ANSWERS = Budget("a user", "answers of more than 64 KiB that are under way", 16, "", "429")
 QUEUED = Budget("a user", "bytes that wait for all sockets", 64 << 20, "", "closed with 1013")
 
@@ -175,16 +175,23 @@ class Account:
         """So many seconds of CPU went into its requests."""
         self._cpu.use(seconds, self._clock())
 
+    @property
+    def over(self) -> bool:
+        """Whether its budgets of CPU and bytes are used up: then others go first."""
+        return self._wait() > 0
+
     async def admitted(self) -> None:
-        """Wait until its budgets of CPU and bytes allow a request. Raises TooMany where that takes longer than PATIENCE."""
-        now = self._clock()
-        while (wait := max(self._cpu.wait(now), self._bytes.wait(now))) > 0:
+        """Wait until its budgets of CPU and bytes allow something big. Raises TooMany where that takes longer than PATIENCE."""
+        while (wait := self._wait()) > 0:
             if wait > PATIENCE:
                 raise TooMany(
                     "this user's requests took more of the hub's time than one user has", retry_after=RETRY_AFTER
                 )
             await asyncio.sleep(wait)
-            now = self._clock()
+
+    def _wait(self) -> float:
+        now = self._clock()
+        return max(self._cpu.wait(now), self._bytes.wait(now))
 
     def came(self, size: int) -> None:
         """So many bytes of a body came, and are held. Raises TooMany where that is more than may be; then they are not."""
@@ -308,21 +315,21 @@ class _Ring:
 class Turns:
     """So many steps, and one with a big body, begin in one turn of the loop. Beyond it each key has its turn: who asks most waits most.
 
-    Half of the steps are for known users, where some wait.
+    Half of the steps are for known users, where some wait. A user who is over budget has what they leave, and one step.
     """
 
     def __init__(self, steps: int = int(STARTED.most)) -> None:
         self._steps = self._left = steps
         self._big_left = True
         self._armed = False
-        self._known, self._strangers, self._big = _Ring(), _Ring(), _Ring()
+        self._known, self._strangers, self._over, self._big = _Ring(), _Ring(), _Ring(), _Ring()
 
     def begins(self, *, big: bool = False) -> bool:
         """Whether a step may begin at once; else it must wait."""
         if big:
             free, self._big_left = self._big_left and not self._big, False
         else:
-            free = self._left > 0 and not (self._known or self._strangers)
+            free = self._left > 0 and not (self._known or self._strangers or self._over)
             self._left -= free
         self._arm()
         return free
@@ -332,12 +339,13 @@ class Turns:
         self._arm()
         return (self._known if known else self._strangers).put(key, begin)
 
-    async def turn(self, key: Hashable, *, big: bool) -> None:
-        """Wait for a turn of a known user. Raises TooMany where too many of the key wait already."""
+    async def turn(self, key: Hashable, *, big: bool = False, over: bool = False) -> None:
+        """Wait for a turn of a known user, who may be over budget. Raises TooMany where too many of the key wait already."""
         if self.begins(big=big):
             return
         come: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if not (self._big if big else self._known).put(key, functools.partial(_arrive, come)):
+        ring = self._big if big else self._over if over else self._known
+        if not ring.put(key, functools.partial(_arrive, come)):
             raise TooMany("more requests of this token wait for their turn than may", retry_after=RETRY_AFTER)
         await come
 
@@ -349,11 +357,13 @@ class Turns:
     def _next(self) -> None:
         self._armed = False
         self._left, self._big_left = self._steps, not self._big
-        if self._big:
-            self._big.begin()
-            self._arm()
-        while self._left > 0 and (self._known or self._strangers):
-            for ring in (self._known, self._strangers):
+        for ring in (self._big, self._over):
+            if ring:
+                ring.begin()
+                self._arm()
+        while self._left > 0 and (self._known or self._strangers or self._over):
+            # Who is over budget has what the others leave.
+            for ring in (self._known, self._strangers) if self._known or self._strangers else (self._over,):
                 if ring:
                     ring.begin()
                     self._left -= 1

@@ -228,7 +228,9 @@ class HubApi:
         body = await read_body(headers, receive, self._max_body, account)
         try:
             big = len(body) > BIG_BODY.most
-            await self._turns.turn((principal.realm, principal.subscriber), big=big)
+            if big:
+                await account.admitted()
+            await self._turns.turn(_whose(principal), big=big, over=account.over)
             if big:
                 account.spent(len(body) * STORE_SECONDS)
             return await self._read(principal, sent, body, topics_in(rest), headers, told, trail)
@@ -323,14 +325,20 @@ class HubApi:
             self._watch(sid, key, bearer_token(headers))
 
     async def _principal(self, headers: Headers, meter: Meter) -> Principal:
-        """Who asks, once that user's budgets allow it."""
+        """Who asks, when that user's turn has come."""
         if self._anonymous is not None and not headers.get(b"authorization"):
             principal = self._anonymous
         else:
             principal = await self._verifier.verify(bearer_token(headers))
-        meter.account = self._accounts.of(principal)
-        await meter.account.admitted()
+        account = meter.account = self._accounts.of(principal)
+        if account.over:
+            await self._turns.turn(_whose(principal), over=True)
         return principal
+
+
+def _whose(principal: Principal) -> tuple[str, str]:
+    """Whose turn a request takes."""
+    return principal.realm, principal.subscriber
 
 
 def _endpoint(endpoint: str | None) -> Response:

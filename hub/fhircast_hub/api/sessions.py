@@ -93,7 +93,6 @@ def session_routes(
         trail.act = Act.SESSION
         meter: Meter = request.scope[METER]
         meter.account = accounts.of(trail.principal)
-        await meter.account.admitted()
         return trail.principal
 
     asking = Depends(principal_of)  # a name of this function's, which an annotation could not find

@@ -65,8 +65,7 @@ class HubSocket(asyncio.Protocol):
         self._outbox = Outbox((context.queue_messages, context.queue_bytes))  # what waits until it is ready
         self._credit = 0  # frames that it was sent, and may acknowledge
         self._odd = Drain(ODD_FRAMES.most, ODD_FRAMES.most)  # the frames that it sends beyond that
-        self._again = False  # reads on in the next turn
-        self._deaf = False  # nothing more is read
+        self._again = self._deaf = False  # reads on in the next turn; reads nothing any more
         self._owed = 0  # bytes that websockets answered while the peer did not read
         self._closing: tuple[int, str] | None = None
         self._stopping = False  # the server stops, and that is why it is closing
@@ -255,10 +254,11 @@ class HubSocket(asyncio.Protocol):
         sid = self._context.resolve(path)
         if sid is None:
             raise NotFound("there is no such endpoint")
-        account = self._context.accounts.named(*await self._context.service.subscriber(sid))
-        self._meter.account = account
+        whose = await self._context.service.subscriber(sid)
+        account = self._meter.account = self._context.accounts.named(*whose)
         check_wait(self._context.handshakes.take(sid, self._context.clock()), "handshakes")
-        await account.admitted()
+        if account.over:
+            await self._context.turns.turn(whose, over=True)
         key, subscription = await self._context.following.connected(sid, self._name)
         self._outbox.opened(account)
         return key, subscription
