@@ -459,7 +459,7 @@ async def test_random_bytes_are_a_client_error() -> None:
     noise = random.Random(4711)
     good = json.dumps(event("Patient-open", also=[{"key": "x", "resource": PATIENT}])).encode()
     form = str(httpx.QueryParams(FORM)).encode()
-    async with running_hub() as hub:
+    async with running_hub(rate_limit_token=0) as hub:
         for number in range(300):
             body = noise.randbytes(noise.randrange(200))
             bad = bytearray(form if number % 3 else good)
