@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 
 import pytest
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from fhircast_hub import http_protocol
 from fhircast_hub.api import http
 from fhircast_hub.budgets import BODY_SECONDS, CHUNKS, CONNECTIONS, HEADER_SECONDS, STALLED
+from fhircast_hub.http_protocol import HttpProtocol
 from running import TOPIC, event, opened, running_hub, to_the_end, until
 
 UPGRADE = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -101,7 +104,7 @@ async def test_no_browser_guesses_a_type(path: str) -> None:
 
 @pytest.mark.req("LIM-3")
 async def test_chunks_have_an_end() -> None:
-    """A body in a thousand pieces is taken, one in ever more is not."""
+    """A body in thousands of pieces is taken, one in ever more is not."""
     async with running_hub() as hub, opened(hub) as (reader, writer):
         head = f"POST /api/hub HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {hub.token()}\r\nContent-Type: application/json\r\n"
         writer.write(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
@@ -111,7 +114,7 @@ async def test_chunks_have_an_end() -> None:
         writer.write(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + b"1\r\n \r\n" * 100_000)
         answer = await to_the_end(reader)
         assert b" 400 " in answer
-        assert b"the body: expected at most 1024 chunks, got more" in answer
+        assert b"the body: expected at most %d chunks, got more" % CHUNKS.most in answer
 
 
 @pytest.mark.req("LIM-3")
@@ -137,29 +140,10 @@ async def test_an_answer_that_nobody_takes_is_cut(monkeypatch: pytest.MonkeyPatc
         request = f"GET /api/hub/{TOPIC} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {hub.token()}\r\n"
         writer.write(f"{request}Connection: close\r\n\r\n".encode())
         account = hub.hub.accounts.named(hub.idp.issuer, "user:user-1")
-        await until(lambda: account.answers == 1)
+        await until(lambda: account.answers > 0)
         await until(lambda: account.answers == 0)
         assert (await hub.publish(event("Patient-open"))).status_code == 202
         writer.transport.abort()
-
-
-@pytest.mark.req("LIM-3")
-async def test_the_connections_of_an_address_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sockets are not counted, and those of a proxy that the settings name are not either."""
-    monkeypatch.setattr(http_protocol, "CONNECTIONS", CONNECTIONS._replace(most=3))
-    async with running_hub() as hub, hub.follow(await hub.subscribe()), hub.follow(await hub.subscribe()):
-        await hub.client.aclose()
-        async with opened(hub), opened(hub), opened(hub), opened(hub) as (reader, _):
-            assert await to_the_end(reader) == b""
-    async with (
-        running_hub(trusted_proxies=["127.0.0.1"]) as hub,
-        opened(hub),
-        opened(hub),
-        opened(hub),
-        opened(hub) as (reader, writer),
-    ):
-        writer.write(b"GET /health/live HTTP/1.0\r\n\r\n")
-        assert b" 200 OK" in await to_the_end(reader)
 
 
 @pytest.mark.req("SEC-7")
@@ -170,3 +154,64 @@ async def test_a_refused_handshake_says_so_too() -> None:
         answer = await to_the_end(reader)
         assert answer.startswith(b"HTTP/1.1 404 ")
         assert b"x-content-type-options: nosniff" in answer.lower()
+
+
+@pytest.mark.req("LIM-3")
+@pytest.mark.parametrize(
+    "between", [b"X: " + b"a" * 1000, b"1;" + b"x" * 1000 + b"\r\nx"], ids=["trailers", "extensions"]
+)
+async def test_what_is_no_body_has_an_end(between: bytes) -> None:
+    """Trailers, and extensions of chunks, are parsed as slowly as one likes to send them."""
+    async with running_hub() as hub, opened(hub) as (reader, writer):
+        head = f"POST /api/hub HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {hub.token()}\r\nContent-Type: application/json\r\n"
+        last = b"0\r\n" if between.startswith(b"X") else b""
+        writer.write(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + last)
+        writer.write((between + b"\r\n") * 2000)
+        await to_the_end(reader)
+        assert hub.hub.metrics.connections_cut >= 1
+
+
+@pytest.mark.req("LIM-3")
+async def test_line_ends_keep_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes behind an answer is the start of a request, and must become one in time."""
+    monkeypatch.setattr(http_protocol, "HEADER_SECONDS", HEADER_SECONDS._replace(most=0.1))
+    async with running_hub() as hub, opened(hub) as (reader, writer):
+        writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"200 OK" in await reader.readuntil(b"live\n")
+        writer.write(b"\r\n")
+        assert await to_the_end(reader) == b""
+
+
+@pytest.mark.req("LIM-3")
+async def test_connections_that_went_leave_nothing() -> None:
+    """However they ended; nothing waits for the collector of garbage."""
+    async with running_hub() as hub:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                async with opened(hub) as (reader, writer):
+                    writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n" * 18)
+                    await to_the_end(reader)
+            await until(lambda: not hub.hub.metrics.sockets() and count(HttpProtocol) <= 1)
+            assert count(RequestResponseCycle) <= 1
+        finally:
+            gc.enable()
+
+
+def count(kind: type) -> int:
+    """How many there are, garbage too."""
+    return sum(isinstance(each, kind) for each in gc.get_objects())
+
+
+@pytest.mark.req("LIM-3")
+async def test_of_an_addresss_connections_the_longest_idle_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who comes is served, whoever came before."""
+    monkeypatch.setattr(http_protocol, "CONNECTIONS", CONNECTIONS._replace(most=3))
+    async with running_hub() as hub, opened(hub) as (first, _), opened(hub) as (_, asks), opened(hub):
+        asks.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        await asyncio.sleep(0.05)
+        async with opened(hub) as (reader, writer):
+            writer.write(b"GET /health/live HTTP/1.0\r\n\r\n")
+            assert b" 200 OK" in await to_the_end(reader)
+        assert await to_the_end(first) == b""

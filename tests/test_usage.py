@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from fhircast_hub.core.errors import TooLarge, TooMany, Unavailable
 from fhircast_hub.core.principal import CLAIMED, Application, SessionKey
 from fhircast_hub.core.session import Session, Subscription
-from fhircast_hub.usage import Uncounted, Usage
+from fhircast_hub.usage import ABANDONED, Uncounted, Usage
 from fhircast_hub.weights import growth
 
 ONE, TWO = SessionKey("realm", "one"), SessionKey("realm", "two")
@@ -263,11 +263,26 @@ def test_of_all_users_the_longest_unused_make_room_for_the_hub() -> None:
     usage = Usage(10, 10, max_bytes=40_000, counters=counters)
     followed(usage, holding(ONE, 10_000, owner="bob"), holding(TWO, 10_000, subscription("s")))
     new = key_of("new")
-    assert usage.room(new, None, holding(new, 15_000)) == [ONE]
+    with pytest.raises(Unavailable):  # bob was there a moment ago, and has little
+        usage.room(new, None, holding(new, 15_000))
+    assert usage.room(new, None, holding(new, 15_000), now=ABANDONED + 1) == [ONE]
     with pytest.raises(Unavailable) as refusal:
         usage.room(new, None, holding(new, 35_000))
     assert refusal.value.retry_after
-    assert (counters.refused_by_user_bytes, counters.refused_by_hub_bytes) == (0, 1)
+    assert (counters.refused_by_user_bytes, counters.refused_by_hub_bytes) == (0, 2)
+
+
+@pytest.mark.req("LIM-2")
+def test_for_the_hub_those_with_much_go_first() -> None:
+    """One's own sessions, and those of users with more than 1 MiB."""
+    usage = Usage(10, 10, max_bytes=4 << 20)
+    small, large, own, new = (key_of(name) for name in ("small", "large", "own", "new"))
+    followed(usage, holding(small, 1000, owner="bob"), holding(large, 3 << 20, owner="eve"), holding(own, 400_000))
+    assert usage.room(new, None, holding(new, 700_000)) == [large]
+    usage.follow(own, holding(own, 400_000), holding(own, 400_000, subscription("s")))
+    usage.follow(large, holding(large, 3 << 20, owner="eve"), holding(large, 3 << 20, subscription("s"), owner="eve"))
+    with pytest.raises(Unavailable):
+        usage.room(new, None, holding(new, 700_000))
 
 
 @pytest.mark.req("LIM-2")

@@ -32,7 +32,7 @@ from fhircast_hub.api.sessions import session_routes
 from fhircast_hub.audit import Auditor, make_sink
 from fhircast_hub.auth.issuers import Issuer
 from fhircast_hub.auth.verifier import Verifier
-from fhircast_hub.budgets import Accounts, Turns
+from fhircast_hub.budgets import Accounts
 from fhircast_hub.core.delivery import Deliveries, Policy
 from fhircast_hub.core.errors import Unauthenticated
 from fhircast_hub.core.principal import Principal
@@ -47,6 +47,7 @@ from fhircast_hub.settings import Settings
 from fhircast_hub.storage.memory import MemoryStore
 from fhircast_hub.storage.sqlite import SqliteStore
 from fhircast_hub.telemetry import CONTENT_TYPE, KeyedHash, Metrics
+from fhircast_hub.turns import Turns
 from fhircast_hub.usage import Usage
 from fhircast_hub.webhook.channel import Webhooks
 from fhircast_hub.webhook.client import Client
@@ -81,7 +82,7 @@ class Hub:
         #: why the hub did not start, in one line for its operator
         self.failure = ""
         hashed, request_ids = KeyedHash(), _request_ids()
-        self.accounts, self.turns = Accounts(), Turns()
+        self.accounts, self.turns = Accounts(settings.max_body_bytes), Turns()
         self.metrics = Metrics()
         limits = settings.max_subscriptions_per_user, settings.max_topics_per_user, settings.max_bytes_per_user
         usage = Usage(*limits, settings.all_bytes, self.metrics)
@@ -133,8 +134,8 @@ class Hub:
             anonymous=anonymous,
             legacy=self._legacy,
         )
-        self._http = RequestLog(self._route, request_ids, self.metrics, clock, self.audit.record)
-        self.rates = Rates(settings.rate_limit_token, settings.rate_limit_address, clock)
+        self._http = RequestLog(self._route, request_ids, self.metrics, clock, self.audit.record, self.turns.took)
+        self.rates = Rates(settings.rate_limit_token, settings.rate_limit_address, clock, self._is_system)
         self._limited_api = RateLimit(self._api, self.rates)
         self._limited_root = RateLimit(self.root, self.rates)
         origins = settings.cors_origins
@@ -204,11 +205,17 @@ class Hub:
         post_here = functools.partial(post, self._http, self._path or "/")
         return LegacySocket(self.sockets, server_state.connections, headers, self._legacy, post_here)
 
+    def _is_system(self, token: str) -> bool:
+        """Whether this is a known token of a system client."""
+        principal = self._verifier.known(token)
+        return principal is not None and principal.system
+
     def who(self, scope: Mapping[str, Any]) -> Hashable | None:
         """The user whom a request's token names, if that was found good before."""
         with contextlib.suppress(Unauthenticated):
             if (principal := self._verifier.known(bearer_token(RawHeaders(scope["headers"])))) is not None:
-                return principal.realm, principal.subscriber
+                # A system client acts for everybody: each of its connections has turns of its own.
+                return principal.realm, principal.subscriber, scope["client"] if principal.system else None
         return None
 
     def _address(self, scope: Mapping[str, Any]) -> str:

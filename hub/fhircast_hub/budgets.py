@@ -10,7 +10,7 @@ import asyncio
 import functools
 import math
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Hashable
 from typing import Any, NamedTuple
 
@@ -28,8 +28,14 @@ class Budget(NamedTuple):
     then: str
 
 
-ODD_FRAMES = Budget(
-    *("a socket", "frames beyond one for each that it was sent; 4 KiB more count as one more", 64, "a second"),
+REFUSALS = Budget("a session", "refusals of events", 64, "and 16 a second", "no SyncError tells of more")
+UNMATCHED_FRAMES = Budget(
+    *(
+        "a socket",
+        "frames beyond two for each that the hub sent; each further 4 KiB count as one frame",
+        64,
+        "a second",
+    ),
     "closed with 1008",
 )
 FRAMES_A_TURN = Budget("a socket", "frames that are read", 16, "a turn", "the rest is read in the next turn")
@@ -39,28 +45,49 @@ HEADER_BYTES = Budget("a connection", "bytes of a request's line and headers", 6
 HEADERS = Budget("a connection", "headers of a request", 256, "", "closed")
 HEADER_SECONDS = Budget("a connection", "seconds for a request's line and headers", 15, "", "closed")
 BODY_SECONDS = Budget("a connection", "seconds for a body", 30, "", "408")
-CHUNKS = Budget("a connection", "chunks of a body", 1024, "", "400, and closed")
+CHUNKS = Budget("a connection", "chunks of a body", 32768, "", "400, and closed")
+OVERHEAD = Budget(
+    "a connection",
+    "bytes of a request that are neither head nor body: chunks' sizes, trailers",
+    256 << 10,
+    "",
+    "closed",
+)
+SLICE = Budget("a connection", "bytes of heads or chunks that are read", 4096, "a step", "the rest waits for its turn")
 STALLED = Budget("a connection", "seconds in which nothing of an answer is taken", 20, "", "cut")
-CONNECTIONS = Budget("an address", "connections that are no sockets", 1024, "", "cut")
+CONNECTIONS = Budget(
+    "an address",
+    "HTTP connections, unless it is a trusted proxy's",
+    2048,
+    "",
+    "that which is idle for longest is closed",
+)
 ACCEPTED = Budget("the hub", "connections that are accepted", 64, "a turn", "others wait")
+TURN = Budget("the hub", "seconds of steps in a turn, beyond which the next turn has fewer", 0.005, "", "others wait")
 STARTED = Budget("the hub", "steps of requests that are begun", 16, "a turn", "users and connections take turns")
-BIG_BODY = Budget("the hub", "bytes of a body, of those of which one a turn is read", 64 << 10, "", "users take turns")
-WAITING = Budget("a user", "requests that wait for their turn", 256, "", "503, and closed")
+BIG_FRAME = Budget(
+    "a socket", "bytes from which on a frame is written in a step of its own", 64 << 10, "", "users take turns"
+)
+BIG_BODY = Budget("the hub", "bytes from which on a body has a turn of its own", 64 << 10, "", "users take turns")
+WAITING = Budget("a user", "requests that wait for their turn", 256, "", "429, or 503 and closed")
 CPU_BURST = Budget("a user", "seconds of CPU at once", 0.25, "", "others go first, and big bodies wait")
 CPU = Budget("a user", "seconds of CPU", 0.25, "a second", "the same; big bodies that wait for 5 seconds: 429")
-BODIES = Budget("a user", "bytes of bodies that are under way", 8 << 20, "", "429, and closed")
+BODIES = Budget("a user", "bytes of bodies that are under way, or two of MAX_BODY_BYTES", 16 << 20, "", "429")
 BODY_BURST = Budget("a user", "bytes of bodies at once", 16 << 20, "", "the same")
 BODY_BYTES = Budget("a user", "bytes of bodies", 2 << 20, "a second", "the same")
-BIG_ANSWERS = Budget("a user", "answers of more than 64 KiB that are under way", 16, "", "429")
+BIG_ANSWERS = Budget("a user", "bytes of answers of more than 64 KiB each that are under way", 64 << 20, "", "429")
 QUEUED = Budget("a user", "bytes that wait for all sockets", 64 << 20, "", "closed with 1013")
 
 NEW_CALLBACKS = Budget("a user", "new callbacks at once", 60, "", "429")
 MORE_CALLBACKS = Budget("a user", "new callbacks beyond these", 30, "a minute", "429")
 QUESTIONS = Budget("a host of callbacks", "questions under way", 1, "", "others wait")
-AT_WORK = Budget("the hub", "posts, questions and denials to callbacks under way, each", 512, "", "others wait")
+AT_WORK = Budget("the hub", "posts to callbacks; questions; denials: of each under way", 512, "", "others wait")
 RESOLVED = Budget("the hub", "names of new callbacks, and of known ones, that are looked up", 128, "", "others wait")
-SHARE = Budget("a user", "of the free places of these two", 0.25, "", "others go first")
+SHARE = Budget(
+    "a user", "places among those of these two, as a part of those that are free", 0.25, "", "others go first"
+)
 
+#: All of the above, in this order.
 TABLE = tuple(value for value in list(globals().values()) if isinstance(value, Budget))
 #: Budgets that settings say: who, what, the setting's name, and what happens beyond it.
 SETTINGS = (
@@ -114,7 +141,7 @@ def check_wait(seconds: float, what: str) -> None:
 
 
 class Drain:
-    """A budget that is used in pieces and comes back evenly: `burst` at once, and then `rate` a second."""
+    """A leaky bucket: `burst` at once, and then `rate` a second."""
 
     __slots__ = ("_at", "_burst", "_rate", "_used")
 
@@ -155,13 +182,14 @@ class Drains:
 class Account:
     """What one user costs now, over all of that user's tokens, connections and sockets.
 
-    `bodies` are the bytes of bodies that are under way, `answers` the big answers that are, `queued` the bytes that wait for sockets.
+    `bodies` are the bytes of bodies that are under way, `answers` those of big answers that are, `queued` the bytes that wait for sockets.
     """
 
-    __slots__ = ("_bytes", "_clock", "_cpu", "answers", "bodies", "queued")
+    __slots__ = ("_bytes", "_clock", "_cpu", "_most_bodies", "answers", "bodies", "queued")
 
-    def __init__(self, clock: Monotonic) -> None:
+    def __init__(self, clock: Monotonic, most_bodies: float = BODIES.most) -> None:
         self._clock = clock
+        self._most_bodies = most_bodies
         self._cpu = Drain(CPU_BURST.most, CPU.most)
         self._bytes = Drain(BODY_BURST.most, BODY_BYTES.most)
         self.bodies = self.answers = self.queued = 0
@@ -195,41 +223,41 @@ class Account:
 
     def came(self, size: int) -> None:
         """So many bytes of a body came, and are held. Raises TooMany where that is more than may be; then they are not."""
-        if self.bodies + size > BODIES.most:
+        if self.bodies + size > self._most_bodies:
             raise TooMany(
-                f"expected at most {BODIES.most} bytes of this user's bodies at a time, got more",
+                f"expected at most {self._most_bodies} bytes of this user's bodies at a time, got more",
                 retry_after=RETRY_AFTER,
             )
         self.bodies += size
         self._bytes.use(size, self._clock())
 
-    def answering(self) -> None:
-        """A big answer begins. Raises TooMany where as many are under way as may be."""
-        if self.answers >= BIG_ANSWERS.most:
+    def answering(self, size: int) -> None:
+        """A big answer of so many bytes begins. Raises TooMany where that is more than may be under way."""
+        if self.answers + size > BIG_ANSWERS.most:
             raise TooMany(
-                f"expected at most {BIG_ANSWERS.most} large answers to this user at a time, got more",
+                f"expected at most {BIG_ANSWERS.most} bytes of large answers to this user at a time, got more",
                 retry_after=RETRY_AFTER,
             )
-        self.answers += 1
+        self.answers += size
 
 
 class Accounts:
     """The accounts of users, by realm and Principal.subscriber. System clients act for everybody: each request has one of its own."""
 
-    def __init__(self, clock: Monotonic = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, max_body: int = 0, clock: Monotonic = time.monotonic) -> None:
+        self._new = functools.partial(Account, clock, max(BODIES.most, 2 * max_body))
         self._held: OrderedDict[tuple[str, str], Account] = OrderedDict()
 
     def of(self, principal: Principal) -> Account:
         """The account of a principal."""
-        return Account(self._clock) if principal.system else self.named(principal.realm, principal.subscriber)
+        return self._new() if principal.system else self.named(principal.realm, principal.subscriber)
 
     def named(self, realm: str, subscriber: str) -> Account:
         """The account of a user."""
         key = realm, subscriber
         account = self._held.get(key)
         if account is None:
-            account = self._held[key] = Account(self._clock)
+            account = self._held[key] = self._new()
             if len(self._held) > MAX_HELD:
                 oldest, its = self._held.popitem(last=False)
                 if not its.idle:
@@ -242,14 +270,16 @@ class Accounts:
 class Meter:
     """How much CPU one request has cost, in seconds; from `account` on, its user pays."""
 
-    __slots__ = ("account", "seconds")
+    __slots__ = ("_told", "account", "seconds")
 
-    def __init__(self) -> None:
+    def __init__(self, told: Callable[[float], None] = lambda seconds: None) -> None:
+        self._told = told  # of every step, whoever pays
         self.seconds = 0.0
         self.account: Account | None = None
 
     def add(self, seconds: float) -> None:
-        """So many more."""
+        """Charge so many seconds of CPU."""
+        self._told(seconds)
         self.seconds += seconds
         if self.account is not None:
             self.account.spent(self.seconds)
@@ -265,7 +295,8 @@ class Metered(Awaitable[None]):
         self._work, self._meter = work, meter
 
     def __await__(self) -> Generator[Any, Any, None]:
-        work, meter, clock = self._work, self._meter, time.thread_time
+        # As `yield from` does, but with a look at the clock before and after each step.
+        work, meter, clock = self._work, self._meter, time.perf_counter
         step: Callable[[Any], Any] = work.send
         value: Any = None
         while True:
@@ -285,91 +316,3 @@ class Metered(Awaitable[None]):
 async def metered(work: Coroutine[Any, Any, None], meter: Meter) -> None:
     """`work`, timed."""
     await Metered(work, meter)
-
-
-class _Ring:
-    """What waits, by key, in the order in which the keys take turns."""
-
-    def __init__(self) -> None:
-        self._waiting: OrderedDict[Hashable, deque[Callable[[], object]]] = OrderedDict()
-
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
-
-    def put(self, key: Hashable, begin: Callable[[], object]) -> bool:
-        queue = self._waiting.setdefault(key, deque())
-        if len(queue) >= WAITING.most:
-            return False
-        queue.append(begin)
-        return True
-
-    def begin(self) -> None:
-        """Begin the first of the key whose turn it is."""
-        key, queue = self._waiting.popitem(last=False)
-        begin = queue.popleft()
-        if queue:
-            self._waiting[key] = queue
-        begin()
-
-
-class Turns:
-    """So many steps, and one with a big body, begin in one turn of the loop. Beyond it each key has its turn: who asks most waits most.
-
-    Half of the steps are for known users, where some wait. A user who is over budget has what they leave, and one step.
-    """
-
-    def __init__(self, steps: int = int(STARTED.most)) -> None:
-        self._steps = self._left = steps
-        self._big_left = True
-        self._armed = False
-        self._known, self._strangers, self._over, self._big = _Ring(), _Ring(), _Ring(), _Ring()
-
-    def begins(self, *, big: bool = False) -> bool:
-        """Whether a step may begin at once; else it must wait."""
-        if big:
-            free, self._big_left = self._big_left and not self._big, False
-        else:
-            free = self._left > 0 and not (self._known or self._strangers or self._over)
-            self._left -= free
-        self._arm()
-        return free
-
-    def waits(self, key: Hashable, begin: Callable[[], object], *, known: bool) -> bool:
-        """Call `begin` when the turn of this key has come. False where too many of the key wait already."""
-        self._arm()
-        return (self._known if known else self._strangers).put(key, begin)
-
-    async def turn(self, key: Hashable, *, big: bool = False, over: bool = False) -> None:
-        """Wait for a turn of a known user, who may be over budget. Raises TooMany where too many of the key wait already."""
-        if self.begins(big=big):
-            return
-        come: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        ring = self._big if big else self._over if over else self._known
-        if not ring.put(key, functools.partial(_arrive, come)):
-            raise TooMany("more requests of this token wait for their turn than may", retry_after=RETRY_AFTER)
-        await come
-
-    def _arm(self) -> None:
-        if not self._armed:
-            self._armed = True
-            asyncio.get_running_loop().call_soon(self._next)
-
-    def _next(self) -> None:
-        self._armed = False
-        self._left, self._big_left = self._steps, not self._big
-        for ring in (self._big, self._over):
-            if ring:
-                ring.begin()
-                self._arm()
-        while self._left > 0 and (self._known or self._strangers or self._over):
-            # Who is over budget has what the others leave.
-            for ring in (self._known, self._strangers) if self._known or self._strangers else (self._over,):
-                if ring:
-                    ring.begin()
-                    self._left -= 1
-            self._arm()
-
-
-def _arrive(come: asyncio.Future[None]) -> None:
-    if not come.done():
-        come.set_result(None)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
+from fhircast_hub.budgets import REFUSALS, Drains
 from fhircast_hub.core.commands import Refused
 from fhircast_hub.core.delivery import Deliveries
 from fhircast_hub.core.effects import Notice
@@ -36,6 +37,7 @@ class Following:
         self._clock = clock
         self._counters = counters
         self._timer: asyncio.TimerHandle | None = None
+        self._refusals = Drains(REFUSALS.most, REFUSALS.most / 4)
 
     async def connected(self, sid: str, connection: str) -> tuple[SessionKey, Subscription]:
         """A socket came for the endpoint whose digest is `sid`; its session and subscription. Raises NotFound when there is none."""
@@ -66,7 +68,10 @@ class Following:
         self._counters.acknowledgements += 1
         key, commands = answer
         for command in commands:
-            self._counters.refusals += isinstance(command, Refused)
+            if isinstance(command, Refused):
+                self._counters.refusals += 1
+                if self._refusals.take(key, self._clock()):
+                    continue  # each is told to all others: a crowd that refuses everything would be told of without end
             self._service.submit_soon(key, command)
 
     def acknowledged_at(self, sid: str) -> float | None:

@@ -17,7 +17,7 @@ import structlog
 from fhircast_hub.api.http import Receive, Scope, Send
 from fhircast_hub.api.hub import HubApi
 from fhircast_hub.api.log import FIELDS, METER, TRAIL, Trail
-from fhircast_hub.budgets import Accounts, Meter, Turns
+from fhircast_hub.budgets import Accounts, Meter
 from fhircast_hub.core.commands import Unsubscribe
 from fhircast_hub.core.delivery import Deliveries, Policy
 from fhircast_hub.core.effects import Effect
@@ -31,6 +31,7 @@ from fhircast_hub.ports import Clock
 from fhircast_hub.service import RandomIds, Service
 from fhircast_hub.storage.memory import MemoryStore
 from fhircast_hub.telemetry import Metrics
+from fhircast_hub.turns import Turns
 from fhircast_hub.usage import Usage
 from fhircast_hub.ws.context import SocketContext
 from fhircast_hub.ws.registry import Registry

@@ -251,7 +251,7 @@ class Service:
         closes = isinstance(command, Publish) and command.event.kind is Kind.CLOSE
         if closes and after and not self.usage.fits(key, session, after):
             outcome = Outcome(let_go(after), outcome.effects, outcome.reply)
-        gone = self.usage.room(key, session, outcome.session, closes=closes)
+        gone = self.usage.room(key, session, outcome.session, closes=closes, now=self._clock())
         if not gone:
             return outcome
         await asyncio.gather(*(self._forget(other, MakeRoom(at_once=True)) for other in gone[:TOGETHER]))

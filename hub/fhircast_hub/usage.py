@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from fhircast_hub.core.callbacks import place_of
@@ -18,6 +19,8 @@ RETRY_AFTER = 60
 MAX_USER_BYTES = 64 << 20
 #: The last part of the hub's bytes is for users who have no more bytes than these: a few large ones lock nobody out.
 SMALL, SMALL_PART = 1 << 20, 8
+#: Seconds after which a session that nobody follows may go for anybody's.
+ABANDONED = 86400
 #: What closes may take beyond a limit, as a part of it: they make room in the end.
 CLOSES_PART = 8
 
@@ -58,18 +61,18 @@ class _Unfollowed:
             self.weights[key] = weight
             self.bytes += weight
 
-    def oldest(self, size: int, but: SessionKey) -> list[SessionKey]:
-        """Those that have so many bytes together, without one; none where all together have fewer."""
+    def oldest(self, size: int, may_go: Callable[[SessionKey], bool]) -> list[SessionKey]:
+        """The longest unused of those that may go, which have so many bytes together; none where all together have fewer."""
         found: list[SessionKey] = []
-        if self.bytes - self.weights.get(but, 0) < size:
+        if self.bytes < size:
             return found
         for key, weight in self.weights.items():
-            if key != but and size > 0:
+            if may_go(key):
                 found.append(key)
                 size -= weight
-            if size <= 0:
-                break
-        return found
+                if size <= 0:
+                    return found
+        return []
 
 
 class _Owner:
@@ -103,6 +106,7 @@ class Usage:
         self._owners: dict[_Account, _Owner] = {}
         self._weighed: dict[SessionKey, tuple[Session, int]] = {}
         self._unfollowed = _Unfollowed()
+        self._grown: tuple[Session | None, Session | None, int] = (None, None, 0)  # what was found last
         self.bytes = 0
 
     @property
@@ -134,20 +138,35 @@ class Usage:
 
     def fits(self, key: SessionKey, before: Session | None, after: Session | None, *, closes: bool = False) -> bool:
         """Whether there are bytes for a session to become `after`, whoever has to go for them; always where it does not grow."""
-        return after is None or self._shortage(key, growth(before, after), after, closes) is None
+        return after is None or self._shortage(key, self._growth(before, after), after, closes) is None
 
     def room(
-        self, key: SessionKey, before: Session | None, after: Session | None, *, closes: bool = False
+        self,
+        key: SessionKey,
+        before: Session | None,
+        after: Session | None,
+        *,
+        closes: bool = False,
+        now: float = 0.0,
     ) -> list[SessionKey]:
         """The sessions that are to go so that one may become `after` (LIM-2): nobody follows them, and they are unused for longest.
 
-        Raises TooLarge where the user has too many bytes, Unavailable where the hub has.
+        For the hub's bytes only those go that are the user's own, that are of a user with more than SMALL, or that nobody has used for
+        ABANDONED seconds: nobody loses a patient because somebody else has many. `now` is in epoch seconds. Raises TooLarge where the user has too many bytes, Unavailable where the hub has.
         """
-        grown = growth(before, after)
+        grown = self._growth(before, after)
         if after is None or (short := self._shortage(key, grown, after, closes)) is None:
             return []
         unfollowed, size = short
-        if gone := unfollowed.oldest(size, key):
+        mine = _account(key, after)
+
+        def may_go(other: SessionKey) -> bool:
+            session = self._weighed[other][0]
+            owner = _account(other, session)
+            large = self._owner(owner).bytes > SMALL
+            return other != key and (owner == mine or large or session.used < now - ABANDONED)
+
+        if gone := unfollowed.oldest(size, may_go):
             return gone
         raise self._refused(key, after, grown, unfollowed is self._unfollowed)
 
@@ -219,11 +238,24 @@ class Usage:
             " close contexts or end sessions"
         )
 
+    def _growth(self, before: Session | None, after: Session | None) -> int:
+        """See weights.growth: a change is asked about twice, before its commit and after."""
+        if self._grown[0] is not before or self._grown[1] is not after:
+            self._grown = before, after, growth(before, after)
+        return self._grown[2]
+
     def _weigh(self, key: SessionKey, after: Session | None) -> None:
         last, weight = self._weighed.get(key, (None, 0))
+        grown = self._growth(last, after)
+        if last and after and last.subscriptions and after.subscriptions and last.owner == after.owner:
+            # Nearly every change is one of these: only the bytes differ.
+            self._weighed[key] = after, weight + grown
+            self._owners[_account(key, after)].bytes += grown
+            self.bytes += grown
+            return
         if last is not None:
             self._leave(key, last, weight)
-        weight += growth(last, after)
+        weight += grown
         if after is None:
             self._weighed.pop(key, None)
             self._unfollowed.put(key, None)

@@ -308,7 +308,7 @@ async def test_a_peer_that_answers_pings_stays() -> None:
         endpoint = await hub.subscribe()
         async with hub.follow(endpoint) as follower:
             (connection,) = hub.hub.registry._connections.values()
-            await until(lambda: connection._pings >= 3)  # type: ignore[attr-defined]
+            await until(lambda: connection._pings._number >= 3)  # type: ignore[attr-defined]
             await hub.publish(event("Patient-open"))
             assert await follower.names(1) == ["Patient-open"]
 
@@ -455,7 +455,7 @@ async def test_a_message_in_empty_frames_without_end_takes_no_memory() -> None:
         socket.data_received(b"\x01\x80\x00\x00\x00\x00")
         tracemalloc.start()
         for second in range(400):
-            socket._odd.use(-1000, second)  # a long time passes
+            socket._allowance.others.use(-1000, second)  # a long time passes
             socket.data_received(b"\x00\x80\x00\x00\x00\x00" * 10)
         grown, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
@@ -504,7 +504,7 @@ async def test_long_frames_weigh_more() -> None:
 async def test_frames_of_one_read_are_shared_out_over_turns() -> None:
     """A read with many frames is left after a few of them, and read on in the next turn."""
     async with stuck_socket() as (hub, socket, _):
-        socket._credit = 100
+        socket._allowance.credit = 100
         socket.data_received(b"\x81\x82\x00\x00\x00\x00{}" * 100)
         heard = [hub.hub.metrics.frames_ignored]
         await asyncio.sleep(0)

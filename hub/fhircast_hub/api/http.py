@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from fhircast_hub.budgets import BIG_ANSWER, BODY_SECONDS, Account
-from fhircast_hub.core.errors import BadRequest, RequestTimeout, TooLarge, Unauthenticated
+from fhircast_hub.core.errors import BadRequest, RequestTimeout, TooLarge, TooMany, Unauthenticated
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -118,7 +118,15 @@ async def _read(receive: Receive, limit: int, account: Account) -> bytes:
                 if more:
                     await _drain(receive)
                 raise _too_large(limit)
-            account.came(len(part))
+            try:
+                account.came(len(part))
+            except TooMany:
+                account.bodies -= size
+                size = 0
+                parts.clear()
+                if more:
+                    await _drain(receive)  # a client that is cut off while it sends never sees why
+                raise
             size += len(part)
             parts.append(part)
     except BaseException:

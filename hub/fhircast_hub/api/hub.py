@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Protocol
 
 import msgspec
@@ -31,7 +31,7 @@ from fhircast_hub.api.http import (
     topics_in,
 )
 from fhircast_hub.api.log import FIELDS, METER, TRAIL, Trail
-from fhircast_hub.budgets import BIG_ANSWER, BIG_BODY, STORE_SECONDS, Accounts, Meter, Turns
+from fhircast_hub.budgets import BIG_ANSWER, BIG_BODY, STORE_SECONDS, Accounts, Meter
 from fhircast_hub.core.audit import Act, patients
 from fhircast_hub.core.commands import Publish, Renew, Subscribe, Unsubscribe
 from fhircast_hub.core.errors import (
@@ -50,6 +50,7 @@ from fhircast_hub.endpoints import Endpoints
 from fhircast_hub.legacy import Legacy
 from fhircast_hub.ports import TokenVerifier
 from fhircast_hub.service import REQUEST_ID, Service
+from fhircast_hub.turns import Turns
 
 _log = structlog.get_logger()
 _JSON = frozenset(("application/json", "application/fhir+json"))
@@ -145,12 +146,12 @@ class HubApi:
         headers = Headers(scope["headers"])
         told: dict[str, object] = scope[FIELDS]
         meter: Meter = scope[METER]
-        big = False
+        big = 0
         try:
             response = await self._answer(scope, headers, receive, told, scope[TRAIL], meter)
             if meter.account and len(response.body) > BIG_ANSWER:
-                meter.account.answering()
-                big = True
+                meter.account.answering(len(response.body))
+                big = len(response.body)
         except HubError as error:
             response = to_response(error, headers)
             told["reason"] = type(error).__name__
@@ -163,7 +164,7 @@ class HubApi:
             await respond(send, response)
         finally:
             if big and meter.account:
-                meter.account.answers -= 1
+                meter.account.answers -= big
 
     async def _answer(
         self, scope: Scope, headers: Headers, receive: Receive, told: dict[str, object], trail: Trail, meter: Meter
@@ -336,9 +337,9 @@ class HubApi:
         return principal
 
 
-def _whose(principal: Principal) -> tuple[str, str]:
-    """Whose turn a request takes."""
-    return principal.realm, principal.subscriber
+def _whose(principal: Principal) -> Hashable:
+    """Whose turn a request takes: of a system client, which acts for everybody, each has one of its own."""
+    return object() if principal.system else (principal.realm, principal.subscriber, None)
 
 
 def _endpoint(endpoint: str | None) -> Response:

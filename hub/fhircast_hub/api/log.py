@@ -69,8 +69,10 @@ class RequestLog:
         counters: Counters,
         clock: Clock,
         audit: Callable[[Entry], None],
+        took: Callable[[float], None],
     ) -> None:
         self._app = app
+        self._took = took
         self._request_ids = request_ids
         self._counters = counters
         self._clock = clock
@@ -82,7 +84,7 @@ class RequestLog:
         REQUEST_ID.set(request_id)
         scope[FIELDS] = {"route": "other"}
         scope[TRAIL] = Trail(str(scope["client"][0]) if scope.get("client") else "")
-        scope[METER] = meter = Meter()
+        scope[METER] = meter = Meter(self._took)
         status = 0
 
         async def send_with_id(message: Message) -> None:

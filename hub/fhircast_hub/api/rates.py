@@ -44,9 +44,15 @@ class Buckets:
 
 
 class Rates:
-    """What each token and address may send, and has; a rate of 0 is none."""
+    """What each token and address may send, and has; a rate of 0 is none.
 
-    def __init__(self, per_token: int, per_address: int, clock: Clock) -> None:
+    `is_system` says of a token whether it is a known one of a system client, which acts for everybody: only its address has a limit.
+    """
+
+    def __init__(
+        self, per_token: int, per_address: int, clock: Clock, is_system: Callable[[str], bool] = lambda token: False
+    ) -> None:
+        self._is_system = is_system
         self._tokens = Buckets(per_token) if per_token else None
         self._addresses = Buckets(per_address) if per_address else None
         self._clock = clock
@@ -59,7 +65,8 @@ class Rates:
             return wait
         if self._tokens and (token := headers.get(b"authorization")):
             # Held as a digest: raw tokens are kept nowhere.
-            return self._tokens.take(blake2b(_bearer(token), digest_size=16).digest(), now)
+            wait = self._tokens.take(blake2b(_bearer(token), digest_size=16).digest(), now)
+            return wait if wait and not self._is_system(token.partition(" ")[2].strip()) else 0.0
         return 0.0
 
     def wait_at(self, address: str) -> float:

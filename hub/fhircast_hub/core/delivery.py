@@ -20,7 +20,7 @@ from fhircast_hub.core.session import Subscription
 #: Events of a session that wait for acknowledgements; more are not published within any timeout by people.
 MAX_WAITING = 4096
 #: Repeats of one event (EVT-17) that wait beside the first; a sender is to wait ten seconds before each.
-MAX_REPEATS = 8
+MAX_REPEATS = 80
 #: Seconds after its time for which a silence waits for others, so that what was sent together is reported together (SYN-4).
 TOGETHER = 0.1
 

@@ -41,7 +41,7 @@ def hold(session: Session, news: Sequence[Held], rules: Rules) -> Session:
 
 
 def forgotten(session: Session, now: float, rules: Rules) -> Session:
-    """The session without what nobody can have missed any more (OPS-5)."""
+    """The session without what nobody can have missed any more (OPS-7)."""
     since = _missed_since(session, now, rules) if session.held or session.lost else -math.inf
     held = {order: other for order, other in session.held.items() if other.at >= since}
     lost = {context: at for context, at in session.lost.items() if at >= since}

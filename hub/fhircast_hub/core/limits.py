@@ -34,7 +34,7 @@ MAX_CONTENT_BYTES, REMEMBERED_UPDATES = 8 << 20, 256
 REMEMBERED_CHANGES = 64
 #: Seconds between the acceptance of an event and the last of its frames that is handed to a socket.
 HANDOVER_SECONDS = 1.0
-#: Seconds that what nobody can have missed may stay, so that all of this time goes at once (OPS-5).
+#: Seconds that what nobody can have missed may stay, so that all of this time goes at once (OPS-7).
 FORGETTING_SECONDS = 5.0
 #: Closes beyond those held of which at least the context is remembered, so that a close can be made (SUB-12).
 REMEMBERED_CLOSES = 1024

@@ -104,6 +104,7 @@ def anchor_keys(type_: str) -> tuple[str, str]:
     return ANCHOR_KEYS.get(type_, type_), type_
 
 
+@functools.lru_cache(16384)  # a session may have so many
 def never_matches(name: str) -> bool:
     """Whether no event can ever be published under this name, though it may be subscribed to (SUB-5)."""
     if name.lower() in KNOWN:  # heartbeat among them, which the hub itself sends

@@ -6,7 +6,7 @@ because it does not wait for the disk: WAL mode with synchronous=NORMAL survives
 the death of the machine, a thread moves the log into the file every second and waits for the disk there; a power cut can cost
 that second, never the file's consistency.
 
-What was deleted is not left behind (OPS-5). It is overwritten in the file (`secure_delete`), and the log is emptied where nothing
+What was deleted is not left behind (OPS-7). It is overwritten in the file (`secure_delete`), and the log is emptied where nothing
 was written for a second, or for five seconds without that. Commits wait meanwhile, some milliseconds, and the event loop goes on.
 """
 

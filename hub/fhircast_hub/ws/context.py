@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import structlog
 
-from fhircast_hub.budgets import HANDSHAKES, Accounts, Drains, Turns
+from fhircast_hub.addresses import place
+from fhircast_hub.budgets import HANDSHAKES, Accounts, Drains
 from fhircast_hub.following import Following
 from fhircast_hub.ports import Clock, Log
 from fhircast_hub.service import Service
+from fhircast_hub.turns import Turns
 from fhircast_hub.ws.registry import Counters, Registry
 from fhircast_hub.ws.trail import Handshakes
 
@@ -20,6 +22,9 @@ QUIET = logging.getLogger("fhircast_hub.websockets")
 QUIET.addHandler(logging.NullHandler())
 QUIET.propagate = False
 QUIET.setLevel(logging.CRITICAL)
+
+#: Names and values.
+Headers = Iterable[tuple[bytes, bytes]]
 
 
 class SocketContext:
@@ -66,3 +71,14 @@ class SocketContext:
         self.ping_seconds = ping_seconds
         self.trail = trail
         self.log = log
+
+    def begins(self, begin: Callable[[], object], path: str, address: str) -> bool:
+        """Begin to answer a handshake for this path: at once, or in the turn of the session that its endpoint is of, else of its address.
+
+        False where too many wait already.
+        """
+        if self.turns.try_begin():
+            begin()
+            return True
+        key = self.service.usage.find(self.resolve(path) or "")
+        return self.turns.wait(key or begin, begin, place=None if key else place(address))

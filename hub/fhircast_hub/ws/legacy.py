@@ -7,7 +7,7 @@ HL7's React client and sandbox.js's page publish events on their socket. The Rea
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import unquote
 
@@ -19,7 +19,7 @@ from fhircast_hub.core.reading import unmarked
 from fhircast_hub.core.session import Subscription
 from fhircast_hub.endpoints import BIND, without_empty_segments
 from fhircast_hub.legacy import Legacy
-from fhircast_hub.ws.context import SocketContext
+from fhircast_hub.ws.context import Headers, SocketContext
 from fhircast_hub.ws.frames import text_frame, text_of
 from fhircast_hub.ws.socket import HubSocket
 
@@ -45,12 +45,7 @@ class LegacySocket(HubSocket):
     """A socket of `dev --legacy`. Outside of /bind/ it does what a HubSocket does."""
 
     def __init__(
-        self,
-        context: SocketContext,
-        connections: set[Any],
-        headers: Iterable[tuple[bytes, bytes]],
-        legacy: Legacy,
-        post: Post,
+        self, context: SocketContext, connections: set[Any], headers: Headers, legacy: Legacy, post: Post
     ) -> None:
         super().__init__(context, connections, headers)
         self._legacy = legacy

@@ -35,6 +35,11 @@ class Outbox:
         too_many = self._size > size + more_size or len(self._frames) > messages + more_messages
         return too_many or (self._account is not None and self._account.queued > QUEUED.most)
 
+    @property
+    def first(self) -> int:
+        """Bytes of the frame that waits longest."""
+        return len(self._frames[0][0])
+
     def opened(self, account: Account) -> None:
         """The handshake was accepted, for a user with this account. What waits by now was to be sent at once."""
         self._account = account

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import itertools
 import secrets
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from fhircast_hub.budgets import BIG_FRAME
 from fhircast_hub.core.effects import Close, Effect, HookEffect, Notice, Send
 from fhircast_hub.following import Following
 from fhircast_hub.ws.frames import text_frame
+
+#: Big frames that are kept for the next socket that is told the same.
+MAX_BIG = 16
 
 
 class Connection(Protocol):
@@ -51,6 +56,7 @@ class Registry:
         self._counters = counters
         self._sent = following.sent
         self._others = others  # does what is not for sockets
+        self._big: OrderedDict[int, tuple[bytes, bytes]] = OrderedDict()  # by id: what was framed last, and its frame
 
     def __len__(self) -> int:
         return len(self._connections)
@@ -72,12 +78,24 @@ class Registry:
         if self._connections.pop(name, None) is not None:
             self._counters.sockets_closed += 1
 
+    def _framed(self, payload: bytes) -> bytes:
+        """The frame of a message. Of a big one that many are told one after the other there is one."""
+        if len(payload) <= BIG_FRAME.most:
+            return text_frame(payload)
+        known, frame = self._big.pop(id(payload), (b"", b""))
+        if known is not payload:
+            frame = text_frame(payload)
+        self._big[id(payload)] = payload, frame
+        if len(self._big) > MAX_BIG:
+            self._big.popitem(last=False)
+        return frame
+
     def deliver(self, effects: Sequence[Effect]) -> None:
         """Do what was decided, in order: each frame is framed once and written to each of its sockets."""
         connections = self._connections
         for effect in effects:
             if isinstance(effect, Send):
-                frame, notice = text_frame(effect.frame), effect.notice
+                frame, notice = self._framed(effect.frame), effect.notice
                 later = [
                     name
                     for name in effect.to

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, cast
 
 from websockets.frames import Frame, Opcode
@@ -18,23 +18,23 @@ from websockets.http11 import Request
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
-from fhircast_hub.budgets import FRAMES_A_TURN, ODD_FRAMES, Drain, Meter, check_wait, metered
+from fhircast_hub.budgets import BIG_FRAME, FRAMES_A_TURN, Meter, check_wait, metered
 from fhircast_hub.core.commands import Disconnected
 from fhircast_hub.core.effects import ABNORMAL, GOING_AWAY, POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER, Notice
 from fhircast_hub.core.errors import HubError, NotFound
 from fhircast_hub.core.principal import SessionKey
 from fhircast_hub.core.session import Subscription
 from fhircast_hub.service import REQUEST_ID
-from fhircast_hub.ws.context import QUIET, SocketContext
+from fhircast_hub.ws.allowance import Allowance, Parts
+from fhircast_hub.ws.context import QUIET, Headers, SocketContext
 from fhircast_hub.ws.frames import end_of_frame, is_utf8, payload
+from fhircast_hub.ws.keepalive import Pings
 from fhircast_hub.ws.outbox import Outbox
 
 #: Bytes in a client's frame (SYN-15): an acknowledgement takes a hundred, and a long reason may come with it.
 MAX_FRAME = 65536
 #: Seconds a peer has to answer a close before its connection is cut; and one that is closed for what it sends.
 CLOSE_SECONDS, DEAF_SECONDS = 5.0, 1.0
-#: Bytes of a frame beyond its owner's acknowledgements that count as another frame.
-_WEIGHT = 4096
 #: Text that is no UTF-8: the "endpoint MUST _Fail the WebSocket Connection_" (RFC 6455, 8.1).
 _INVALID_DATA = 1007
 
@@ -47,9 +47,7 @@ _FINAL_TEXT, _MASKED, _LONGER = 0x81, 0x80, 0xFE
 class HubSocket(asyncio.Protocol):
     """The server's end of one WebSocket."""
 
-    def __init__(
-        self, context: SocketContext, connections: set[Any], headers: Iterable[tuple[bytes, bytes]] = ()
-    ) -> None:
+    def __init__(self, context: SocketContext, connections: set[Any], headers: Headers = ()) -> None:
         self._context = context
         self._headers = headers  # of every answer of this server
         # uvicorn's: it calls shutdown() of each when the server stops, and waits for them
@@ -63,19 +61,16 @@ class HubSocket(asyncio.Protocol):
         self._ready = False  # frames may go to the transport: accepted, not paused, not closing
         self._lost = False
         self._outbox = Outbox((context.queue_messages, context.queue_bytes))  # what waits until it is ready
-        self._credit = 0  # frames that it was sent, and may acknowledge
-        self._odd = Drain(ODD_FRAMES.most, ODD_FRAMES.most)  # the frames that it sends beyond that
+        self._allowance, self._parts = Allowance(), Parts()  # what it may send, and a message that has not all come
+        self._whose: tuple[str, str, None] = ("", "", None)  # whose turns it takes
+        self._later = False  # it waits for a step in which a big frame is written
         self._again = self._deaf = False  # reads on in the next turn; reads nothing any more
         self._owed = 0  # bytes that websockets answered while the peer did not read
         self._closing: tuple[int, str] | None = None
         self._stopping = False  # the server stops, and that is why it is closing
         self._timer: asyncio.TimerHandle | None = None  # of the next ping; when closing, of the end of patience
-        self._ping: bytes | None = None  # that was sent and not answered
-        self._pings = 0
-        self._held_back = 0  # bytes that the peer had not read at the last ping
-        self._asked = 0.0  # when the last ping was sent
+        self._pings = Pings()
         self._meter = Meter()  # of the handshake
-        self._begun: bytearray | None = None  # what has come of a text message in several frames
 
     # asyncio.Protocol
 
@@ -125,16 +120,15 @@ class HubSocket(asyncio.Protocol):
                 self._read_on()
                 return position
             left -= 1
+            self._weigh(min(end, size) - position)
+            if self._deaf:
+                return size
             if first == _FINAL_TEXT and second & _MASKED and end <= longest and self._protocol.current_size is None:
                 self._text(payload(data, position, end))
             else:
                 end = min(end, size)
-                self._weigh(end - position)
-                if not self._deaf:
-                    self._feed(data[position:end])
+                self._feed(data[position:end])
             position = end
-            if self._deaf:
-                return size
         return position
 
     def _read_on(self) -> None:
@@ -157,14 +151,16 @@ class HubSocket(asyncio.Protocol):
     # registry.Connection
 
     def write(self, frame: bytes, notice: Notice | None) -> bool:
-        self._credit += 1
-        if self._ready and not self._outbox:
+        self._allowance.sent()
+        if self._ready and not self._outbox and (len(frame) <= BIG_FRAME.most or self._context.turns.try_begin()):
             self._transport.write(frame)
             return True
         if self._closing is None and not self._lost:
             self._outbox.put(frame, notice)
             if self._session and self._outbox.over:
                 self._too_slow()
+            elif self._ready:
+                self._resume_later()
         return False
 
     def close(self, code: int, reason: str) -> None:
@@ -200,10 +196,8 @@ class HubSocket(asyncio.Protocol):
             self._name = self._context.registry.add(self)
             self._request_id = next(self._context.request_ids)
             self._address = self._context.trail.address(request, self._transport)
-            begin, turns = functools.partial(self._begin, request), self._context.turns
-            if turns.begins():
-                begin()
-            elif not turns.waits(self, begin, known=False):
+            if not self._context.begins(functools.partial(self._begin, request), request.path, self._address):
+                self._context.trail.record(self._address, 503, "", None)
                 self._transport.abort()
         return rest
 
@@ -255,12 +249,15 @@ class HubSocket(asyncio.Protocol):
         if sid is None:
             raise NotFound("there is no such endpoint")
         whose = await self._context.service.subscriber(sid)
+        self._whose = *whose, None
         account = self._meter.account = self._context.accounts.named(*whose)
         check_wait(self._context.handshakes.take(sid, self._context.clock()), "handshakes")
         if account.over:
-            await self._context.turns.turn(whose, over=True)
+            await self._context.turns.turn(self._whose, over=True)
         key, subscription = await self._context.following.connected(sid, self._name)
         self._outbox.opened(account)
+        if self._outbox.over:
+            self._too_slow()
         return key, subscription
 
     def _disconnected(self) -> None:
@@ -287,6 +284,9 @@ class HubSocket(asyncio.Protocol):
         """Write what waited, as far as the peer reads; and close after it, if that waited too."""
         self._ready = self._session is not None and not self._paused and self._protocol.state is OPEN
         while self._outbox and self._ready:
+            if self._outbox.first > BIG_FRAME.most and not self._context.turns.try_begin():
+                self._resume_later()
+                return
             frame, notice = self._outbox.take()
             self._transport.write(frame)
             if notice is not None:
@@ -296,15 +296,26 @@ class HubSocket(asyncio.Protocol):
             self._protocol.send_close(*self._closing)
             self._flush()
 
+    def _resume_later(self) -> None:
+        """A big frame is a step of its own: one event for many sockets would keep all others waiting."""
+
+        def resume() -> None:
+            self._later = False
+            self._resume()
+
+        if not self._later:
+            self._later = True
+            if not self._context.turns.wait(self._whose, resume):
+                self._too_slow()
+
     def _feed(self, data: bytes) -> None:
         """Give websockets a whole frame, or the start of one that is too long, and do what it makes of it."""
         self._protocol.receive_data(data)
         for event in self._protocol.events_received():
             assert isinstance(event, Frame)
             if event.opcode is Opcode.PONG:
-                if event.data == self._ping:
-                    self._ping = None
-                    self._context.following.alive(self._name, self._asked)
+                if (asked := self._pings.answered(event.data)) is not None:
+                    self._context.following.alive(self._name, asked)
             elif event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
                 self._part(event)
         self._flush()
@@ -317,33 +328,24 @@ class HubSocket(asyncio.Protocol):
     def _part(self, frame: Frame) -> None:
         """A message that is not text, or comes in several frames."""
         if frame.opcode is not Opcode.CONT:
-            self._begun = bytearray() if frame.opcode is Opcode.TEXT else None
-        if self._begun is not None:
-            self._begun += frame.data  # and no list of frames: those that are empty may be as many as they like
+            self._parts.begin(text=frame.opcode is Opcode.TEXT)
+        self._parts.add(frame.data)
         if frame.fin:
-            message, self._begun = self._begun, None
-            if message is None:
+            text = self._parts.end()
+            if text is None:
                 self._hear(b"")
             else:
-                self._text(bytes(message), weighed=True)
+                self._text(text)
 
-    def _text(self, message: bytes, *, weighed: bool = False) -> None:
+    def _text(self, message: bytes) -> None:
         """A whole text came. What can be read of it counts, also where a part of it is no UTF-8 (SYN-15)."""
-        if not weighed:
-            self._weigh(len(message))
-        if not self._deaf:
-            self._hear(message)
-            if not message.isascii() and not is_utf8(message):
-                self.close(_INVALID_DATA, "expected UTF-8 in a text frame, got something else")
+        self._hear(message)
+        if not message.isascii() and not is_utf8(message):
+            self.close(_INVALID_DATA, "expected UTF-8 in a text frame, got something else")
 
     def _weigh(self, size: int) -> None:
-        """A frame of this many bytes came. One for each that was sent is an acknowledgement; who sends too many others is not read."""
-        if self._credit:
-            self._credit -= 1
-            return
-        now = self._loop.time()
-        self._odd.use(1 + size // _WEIGHT, now)
-        if self._odd.wait(now):
+        """A frame of this many bytes came. A peer that sends more than it may is not read any more."""
+        if self._allowance.exceeds(size, self._loop.time()):
             self._deaf, self._rest = True, b""
             self._context.counters.floods_closed += 1
             self._transport.pause_reading()
@@ -380,17 +382,12 @@ class HubSocket(asyncio.Protocol):
 
     def _send_ping(self) -> None:
         """Ping (SYN-13). A peer that did not answer the last one, or read nothing since, is gone."""
-        held_back = self._transport.get_write_buffer_size()
-        if self._ping is not None or (held_back and held_back == self._held_back):
+        if self._pings.is_gone(self._transport.get_write_buffer_size()):
             self._context.counters.pings_unanswered += 1
             self._transport.abort()
             return
-        self._held_back = held_back
         if self._ready:
-            self._pings += 1
-            self._ping = self._pings.to_bytes(4)
-            self._asked = self._context.clock()
-            self._protocol.send_ping(self._ping)
+            self._protocol.send_ping(self._pings.next(self._context.clock()))
             self._flush()
         self._set_timer(self._context.ping_seconds, self._send_ping)
 
