@@ -214,7 +214,7 @@ def refusal(error: Exception) -> HubError | None:
     status, body = getattr(answer, "status_code", None), getattr(answer, "body", None)
     if not isinstance(status, int):
         return None
-    given = getattr(getattr(answer, "headers", None), "raw_items", tuple)()
+    given: Iterable[tuple[str, str]] = getattr(getattr(answer, "headers", None), "raw_items", tuple)()
     headers = [
         (name.encode(), value.encode(errors="surrogateescape")) for name, value in given if name.lower() in _TELLING
     ]
