@@ -85,6 +85,10 @@ class Through:
     def close_code(self) -> int | None:
         return self._socket.close_code
 
+    @property
+    def close_reason(self) -> str | None:
+        return getattr(self._socket, "close_reason", None)
+
     async def recv(self) -> str | bytes:
         if not self._also:
             await self._socket.recv()
@@ -100,15 +104,19 @@ class Through:
 
 
 class HangsUp(Through):
-    """A socket that the hub closes after its first frame, or before it."""
+    """A socket that the hub closes after its first frame, or before it; `said` are the code and the reason."""
 
-    def __init__(self, socket: Socket, *, frames: int) -> None:
+    def __init__(self, socket: Socket, *, frames: int, said: tuple[int, str | None] = (1011, None)) -> None:
         super().__init__(socket)
-        self._frames = frames
+        self._frames, self._said = frames, said
 
     @property
     def close_code(self) -> int | None:
-        return 1011
+        return self._said[0]
+
+    @property
+    def close_reason(self) -> str | None:
+        return self._said[1]
 
     async def recv(self) -> str | bytes:
         self._frames -= 1

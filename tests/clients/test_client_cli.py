@@ -447,6 +447,7 @@ async def test_a_socket_that_does_not_open_and_never_shows_its_endpoint(failure:
     ("change", "said"),
     [
         (lambda socket: HangsUp(socket, frames=0), "closed the socket (code 1011)"),
+        (lambda socket: HangsUp(socket, frames=0, said=(1008, "too\nmany")), "closed the socket (code 1008): too many"),
         (lambda socket: Through(socket, "no JSON"), "not JSON"),
         (lambda socket: Through(socket, "[]"), "no JSON object"),
         (lambda socket: Through(socket, '{"id": "1"}'), "no confirmation"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,9 @@ from urllib.parse import parse_qsl
 
 import httpx
 import pytest
+from websockets.datastructures import Headers
+from websockets.exceptions import InvalidStatus
+from websockets.http11 import Response
 
 from clients import virtual_time
 from clients.fakes import (
@@ -26,6 +30,7 @@ from clients.fakes import (
 )
 from fhircast_client import FHIRcastClient, HubError, Timings, TokenError
 from fhircast_client.events import decode, encode
+from fhircast_client.fake_sockets import FakeClosed
 from fhircast_client.socket import connect
 from fhircast_client.testing import Answer, FakeHub
 
@@ -157,6 +162,77 @@ async def test_who_was_taken_over_subscribes_anew() -> None:
             await back_again(client)
             assert decode(await usurper.recv())["hub.mode"] == "subscribe"
             assert usurper.close_code is None
+
+
+@pytest.mark.req("CLT-9")
+async def test_who_sent_more_than_acknowledges_comes_back_to_its_endpoint(caplog: pytest.LogCaptureFixture) -> None:
+    """The hub closes with 1008 then too (SYN-17), and says why."""
+    why = "the hub closed the connection: more frames came than acknowledge what was sent"
+    whys: list[str] = []
+    async with FakeHub() as hub:
+        sockets = Sockets(hub.connector("viewer"))
+        client, _, wire = viewer(hub, connect=sockets)
+        client.on_status(lambda status: whys.append(status.why))
+        async with client:
+            for _ in range(200):
+                with contextlib.suppress(FakeClosed):
+                    await sockets.opened[0].send("{}")
+            await until(lambda: len(sockets.endpoints) == 2)
+            await back_again(client)
+            assert len(set(sockets.endpoints)) == 1
+            assert len(wire.of("out", "subscribe")) == 1
+            assert why in whys
+            assert f"{why}; it is tried again" in caplog.text
+
+
+@pytest.mark.req("CLT-9", "CLT-28")
+@pytest.mark.parametrize(
+    ("code", "reason", "why", "subscriptions"),
+    [
+        (1008, "", "another connection took over the subscription", 2),
+        (1008, "Åse  is not\nwelcome", "the hub closed the connection (1008): Åse is not welcome", 2),
+        (1001, "Åse is stopping", "the connection to the hub was lost: Åse is stopping", 1),
+        (1001, None, "the connection to the hub was lost", 1),
+    ],
+)
+async def test_what_the_hub_says_when_it_closes_is_shown_and_not_logged(
+    code: int, reason: str | None, why: str, subscriptions: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    whys: list[str] = []
+    async with FakeHub() as hub:
+        sockets = Sockets(hub.connector("viewer"), lambda socket: HangsUp(socket, frames=1, said=(code, reason)))
+        client, _, wire = viewer(hub, connect=sockets)
+        client.on_status(lambda status: whys.append(status.why))
+        async with client:
+            sockets.made = Through
+            await until(lambda: len(sockets.endpoints) == 2)
+            await back_again(client)
+        assert why in whys, whys
+        assert len(wire.of("out", "subscribe")) == subscriptions
+        assert "Åse" not in caplog.text
+
+
+class Unheard(Through):
+    """A socket that the hub closed with 1008, which only who writes notices."""
+
+    @property
+    def close_code(self) -> int | None:
+        return 1008
+
+    async def send(self, message: str) -> None:
+        raise FakeClosed
+
+
+@pytest.mark.req("CLT-9")
+async def test_who_was_taken_over_may_notice_by_writing() -> None:
+    async with FakeHub() as hub:
+        sockets = Sockets(hub.connector("viewer"), Unheard)
+        client, _, wire = viewer(hub, connect=sockets)
+        async with client:
+            sockets.made = Through
+            await hub.publish("Patient-open", patient("p1"))  # which is acknowledged
+            await until(lambda: len(wire.of("out", "subscribe")) == 2)
+            await back_again(client)
 
 
 @pytest.mark.req("CLT-9")
@@ -483,6 +559,52 @@ async def test_retry_after_is_waited_for(status: int, monkeypatch: pytest.Monkey
             await client.open(patient("p1"))
         assert failed.value.retry_after == 17
         await client.stop()
+
+
+def refused(status: int, body: bytes = b"", *headers: tuple[str, str]) -> InvalidStatus:
+    """How websockets says that a handshake was refused."""
+    return InvalidStatus(Response(status, "", Headers(headers), body))
+
+
+@pytest.mark.req("CLT-9", "CLT-11")
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("retry_after", ["17", None])
+async def test_an_endpoint_of_a_hub_that_is_busy_is_kept(
+    status: int, retry_after: str | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    delays: list[float] = []
+    whys: list[str] = []
+    sleep = asyncio.sleep
+
+    async def noted(seconds: float, *more: Any) -> Any:
+        delays.append(seconds)
+        return await sleep(min(seconds, 0.01), *more)
+
+    headers = [("Content-Type", "text/plain"), *([("Retry-After", retry_after)] if retry_after else [])]
+    errors = [refused(status, "handshakes: expected 60, Åse".encode(), *headers) for _ in range(5)]
+
+    async with FakeHub() as hub:
+        usual, endpoints = hub.connector("viewer"), set[str]()
+
+        async def connect(endpoint: str) -> Any:
+            endpoints.add(endpoint)
+            if wire.of("in", "confirmation") and errors:
+                raise errors.pop()
+            return await usual(endpoint)
+
+        client, _, wire = viewer(hub, connect=connect)
+        client.on_status(lambda status: whys.append(status.why))
+        monkeypatch.setattr("fhircast_client.connection.asyncio.sleep", noted)
+        async with client:
+            hub.cut()
+            hub.restore()
+            await until(lambda: not errors)
+            await back_again(client)
+        assert len(endpoints) == len(wire.of("out", "subscribe")) == 1
+        assert delays.count(17) == (5 if retry_after else 0)
+        assert f"the hub refused the connection ({status}): handshakes: expected 60, Åse" in whys
+        assert f"the hub refused the connection ({status}); it is tried again" in caplog.text
+        assert "Åse" not in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from fhircast_client.errors import HubError
 from fhircast_client.frames import Confirmation
 from fhircast_client.hub import Configuration
 from fhircast_client.lease import Lease
-from fhircast_client.socket import Channel
+from fhircast_client.socket import Channel, Connect
 from fhircast_client.timing import Timings
 
 LEASE = 100
@@ -85,12 +85,42 @@ def test_a_lease_that_is_not_renewed_ends_the_connection(status: int, tries: int
     assert next(endpoint for at, endpoint in hub.asked if at >= lost) is None, "it subscribes anew"
 
 
-def played(status: int, listener: _Listener | None = None) -> _Hub:
-    """A hub that answered renewals so, for one and a half leases."""
-    hub = _Hub(HubError(status, "no"))
+@pytest.mark.req("CLT-9", "CLT-11")
+def test_an_endpoint_of_a_hub_that_is_busy_is_kept_as_long_as_its_lease_lasts() -> None:
+    """After that, what answers may be something else in the hub's place, which will not say that the endpoint is gone."""
+    tries: list[float] = []
 
     async def connect(endpoint: str) -> _Socket:
-        return _Socket()
+        if not endpoint.endswith("/1"):
+            return _Socket()
+        tries.append(asyncio.get_running_loop().time())
+        if len(tries) > 1:
+            raise HubError(503, "busy")
+        return _Lost()
+
+    hub = played(503, connect=connect, leases=3)
+    moments = [at for at, _ in hub.asked]
+    assert len([at for at in tries if at < LEASE]) > 4
+    assert len([at for at in tries if at > LEASE]) == 3
+    assert moments[1] > tries[-1]
+
+
+class _Lost(_Socket):
+    """Confirms, and is lost."""
+
+    async def recv(self) -> str:
+        if not self.frames:
+            raise ConnectionError
+        return self.frames.pop()
+
+
+async def _always(endpoint: str) -> _Socket:
+    return _Socket()
+
+
+def played(status: int, listener: _Listener | None = None, *, connect: Connect = _always, leases: float = 1.5) -> _Hub:
+    """A hub that answered renewals so, for so many leases."""
+    hub = _Hub(HubError(status, "no"))
 
     async def play() -> None:
         connection = Connection(
@@ -104,7 +134,7 @@ def played(status: int, listener: _Listener | None = None) -> _Hub:
             heartbeat=False,
         )
         running = asyncio.create_task(connection.run())
-        await asyncio.sleep(LEASE * 1.5)
+        await asyncio.sleep(LEASE * leases)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 

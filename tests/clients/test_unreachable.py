@@ -17,12 +17,14 @@ import httpx
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
+from websockets.exceptions import InvalidStatus
 from websockets.http11 import Request, Response
 
 from certificates import make_certificate
 from clients.fakes import FAST, http_through, until
 from clients.test_client_readme import example
 from fhircast_client import FHIRcastClient, HubError, TokenError
+from fhircast_client.hub import refusal
 from fhircast_client.socket import connect
 from fhircast_client.testing import Answer, FakeHub
 from fhircast_client.unreachable import why_unreachable
@@ -303,6 +305,36 @@ async def test_a_401_is_explained_in_the_hubs_own_words(body: str, headers: dict
         with pytest.raises(TokenError) as error:
             await client.publish("org.example.zoom", [])
         assert str(error.value) == said
+
+
+@pytest.mark.req("CLT-11", "CLT-28")
+@pytest.mark.parametrize(
+    ("headers", "body", "wait", "words"),
+    [
+        ({"Content-Type": "text/plain; charset=utf-8", "Retry-After": "7"}, "too many\nÅ", 7, "too many Å"),
+        ({"Content-Type": "text/html", "Retry-After": "7"}, "<h1>Away</h1>", 7, ""),
+        ({"Content-Type": "text/plain", "Retry-After": "Å"}, "", None, ""),
+        ({}, "?", None, ""),
+    ],
+)
+async def test_a_handshake_that_is_refused_says_why_and_for_how_long(
+    headers: dict[str, str], body: str, wait: float | None, words: str
+) -> None:
+    """As a server says it, and websockets raises it."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        length = len(body.encode())
+        writer.write(f"HTTP/1.1 429 Too Many Requests\r\n{head}Content-Length: {length}\r\n\r\n{body}".encode())
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1") as server:
+        with pytest.raises(InvalidStatus) as raised:
+            await connect(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/secret")
+    error = refusal(raised.value)
+    assert error is not None
+    assert (error.status, error.retry_after, error.message) == (429, wait, words)
 
 
 @pytest.mark.req("CLT-28")

@@ -7,7 +7,7 @@ import { kindOf } from "./events.js";
 import { denialReason, idIn, isDenial, readConfirmation } from "./frames.js";
 import { Lease } from "./lease.js";
 import { Life } from "./life.js";
-import { NORMAL, TAKEN_OVER } from "./socket.js";
+import { NORMAL, POLICY_VIOLATION } from "./socket.js";
 import { backoff, sleep } from "./timing.js";
 import { knownCause } from "./unreachable.js";
 
@@ -38,6 +38,9 @@ import { knownCause } from "./unreachable.js";
 
 /** Seconds for which a connection lasts that is not counted as another failed try. */
 const STEADY = 5;
+/** What this project's hub says when it closes with 1008. The endpoint of who sent too much is good still. */
+const TAKEN_OVER = "another socket took over this endpoint";
+const TOO_MUCH = "more frames came than acknowledge what was sent";
 /** Statuses that say of a renewal that there is no such subscription any more. */
 const ENDED = new Set([404, 410]);
 
@@ -140,7 +143,7 @@ export class Connection {
     const life = new Life({
       heard: (message) => this.#heard(life, message),
       unread: (frame) => this.#options.listener.unread(idIn(frame), life.channel),
-      closed: (code, error) => this.#closed(life, code, knownCause(error, endpoint)),
+      closed: (code, error, said) => this.#closed(life, code, knownCause(error, endpoint), said),
       ended: ({ told }) => this.#ended(life, told),
     });
     this.#life = life;
@@ -178,15 +181,18 @@ export class Connection {
     this.#options.listener.confirmed(confirmation, isFirst, this.#isOrdered);
   }
 
-  /** @param {Life} life @param {number} code @param {string} cause "" where it is not known. */
-  #closed(life, code, cause) {
-    if (code === TAKEN_OVER) {
+  /** @param {Life} life @param {number} code @param {string} cause "" where it is not known. @param {string} said By the hub. */
+  #closed(life, code, cause, said) {
+    if (code === POLICY_VIOLATION && said === TOO_MUCH) {
+      life.end(`The hub closed the connection: ${said}.`);
+    } else if (code === POLICY_VIOLATION) {
       this.#endpoint = null; // somebody else has it now; they would take it from each other without end
-      life.end("Another connection took the subscription over.");
+      if (!said || said === TAKEN_OVER) life.end("Another connection took the subscription over.");
+      else life.end(`The hub closed the connection (${code}).`, undefined, said);
     } else if (cause && !life.isConfirmed) {
       life.end(`The hub was not reached: ${cause}.`);
     } else {
-      life.end(`The connection to the hub was lost (${code}).`);
+      life.end(`The connection to the hub was lost (${code}).`, undefined, said);
     }
   }
 

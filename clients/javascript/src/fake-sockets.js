@@ -92,13 +92,13 @@ export class FakeSocket {
     queueMicrotask(() => this.isAlive && this.onmessage?.({ data }));
   }
 
-  /** It is closed; what was sent before still arrives. @param {number} code */
-  shut(code) {
+  /** It is closed; what was sent before still arrives. @param {number} code @param {string} [reason] What the hub says. */
+  shut(code, reason = "") {
     this.#line.sockets.delete(this);
     queueMicrotask(() => {
       if (this.readyState === CLOSED) return;
       this.readyState = CLOSED;
-      this.onclose?.({ code });
+      this.onclose?.({ code, reason });
     });
   }
 

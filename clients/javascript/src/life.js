@@ -31,7 +31,7 @@ export class Life {
    * @param {object} listener
    * @param {(message: unknown) => void} listener.heard
    * @param {(frame: string) => void} listener.unread
-   * @param {(code: number, error: unknown) => void} listener.closed Called when the socket has ended by itself.
+   * @param {(code: number, error: unknown, reason: string) => void} listener.closed Called when the socket has ended by itself.
    * @param {(loss: Loss) => void} listener.ended Called at the end, before anything else happens.
    */
   constructor({ heard, unread, closed, ended }) {

@@ -1,5 +1,6 @@
 /** One socket's life (FHIRcast 3.0.0, 2.4 "Subscription Confirmation" and 2.5). */
 
+import { inOneLine } from "./errors.js";
 import { encoded } from "./events.js";
 import { later } from "./timing.js";
 
@@ -23,7 +24,7 @@ const MOST_STUCK = 30;
 /** The application closes because it stops, or because it has given this socket up. */
 export const NORMAL = 1000;
 export const GIVEN_UP = 4000;
-export const TAKEN_OVER = 1008;
+export const POLICY_VIOLATION = 1008;
 
 export class Channel {
   /** @type {Socket | null} */
@@ -41,8 +42,8 @@ export class Channel {
   /**
    * @param {(message: unknown) => void} heard Called with each frame that is JSON.
    * @param {(frame: string) => void} unread Called with one that cannot be read.
-   * @param {(code: number, error: unknown) => void} closed Called once when the socket has ended, unless `close` was called before.
-   *     `error` is what was raised, where the page or Node knows.
+   * @param {(code: number, error: unknown, reason: string) => void} closed Called once when the socket has ended, unless `close`
+   *     was called before. `error` is what was raised, where the page or Node knows; `reason` is what the hub said, in one line.
    */
   constructor(heard, unread, closed) {
     this.#heard = heard;
@@ -59,7 +60,7 @@ export class Channel {
       const socket = new WebSocket(endpoint);
       this.#socket = socket;
       socket.onmessage = ({ data }) => this.#read(data);
-      socket.onclose = (event) => this.#end(Number(event?.code) || ABNORMAL);
+      socket.onclose = (event) => this.#end(Number(event?.code) || ABNORMAL, event?.reason);
       // A close follows. A page may not know why a connection failed, but Node does.
       socket.onerror = (event) => void (this.#error = event?.error);
     } catch {
@@ -89,7 +90,7 @@ export class Channel {
       if (Date.now() - this.#takenAt < MOST_STUCK * 1000) return this.#watch();
       const closed = this.#closed;
       this.close(GIVEN_UP);
-      closed(ABNORMAL, null);
+      closed(ABNORMAL, null, "");
     });
   }
 
@@ -121,12 +122,12 @@ export class Channel {
     this.#heard(message);
   }
 
-  /** @param {number} code */
-  #end(code) {
+  /** @param {number} code @param {unknown} [reason] */
+  #end(code, reason) {
     const closed = this.#closed;
     this.#unwatch?.();
     this.#socket = null;
     this.#closed = () => {};
-    closed(code, this.#error);
+    closed(code, this.#error, typeof reason === "string" ? inOneLine(reason) : "");
   }
 }

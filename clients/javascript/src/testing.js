@@ -307,7 +307,7 @@ export class FakeHub {
   #joined(endpoint, socket) {
     const subscription = this.#subscriptions.get(endpoint);
     if (!subscription) return socket.shut(ABNORMAL);
-    subscription.socket?.shut(TAKEN_OVER);
+    subscription.socket?.shut(TAKEN_OVER, "another socket took over this endpoint");
     subscription.socket = socket;
     socket.opened();
     this.#confirm(subscription);

@@ -80,11 +80,11 @@ export class FakeSocket {
     this.onmessage?.({ data });
   }
 
-  /** @param {number} [code] */
-  lose(code = 1006) {
+  /** @param {number} [code] @param {string} [reason] */
+  lose(code = 1006, reason = "") {
     this.readyState = 3;
     this.onerror?.({});
-    this.onclose?.({ code });
+    this.onclose?.({ code, reason });
   }
 }
 

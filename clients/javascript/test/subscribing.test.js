@@ -92,6 +92,64 @@ test("CLT-9 an endpoint that somebody took over, or that was denied, is not used
   assert.equal(client.status.connection, "connected");
 });
 
+test("CLT-9 who sent more than the hub waits for comes back to the same endpoint, after a pause", async (t) => {
+  const warned = t.mock.method(console, "warn", () => {});
+  const { hub, client, pass } = setUp(t);
+  await client.start();
+  hub.socket.lose(1008, "more frames came than acknowledge what was sent");
+  const why = "The hub closed the connection: more frames came than acknowledge what was sent. Trying again.";
+  assert.equal(client.status.why, why);
+  await pass(0.1);
+  assert.equal(hub.sockets.length, 1);
+  await pass(0.5);
+  assert.equal(hub.sockets.length, 2);
+  assert.equal(hub.sockets[1]?.url, hub.sockets[0]?.url);
+  assert.equal(hub.sent("subscribe").length, 1);
+  assert.deepEqual(warned.mock.calls.map((call) => call.arguments), [[`fhircast-client: ${why}`]]);
+});
+
+for (const [reason, why] of [
+  ["", "Another connection took the subscription over. Trying again."],
+  ["another socket took over this endpoint", "Another connection took the subscription over. Trying again."],
+  ["Åse  is not\nwelcome", "The hub closed the connection (1008): Åse is not welcome. Trying again."],
+]) {
+  test(`CLT-9 any other 1008 costs the endpoint, and its reason is shown: ${JSON.stringify(reason)}`, async (t) => {
+    const warned = t.mock.method(console, "warn", () => {});
+    const { hub, client, pass } = setUp(t);
+    await client.start();
+    hub.socket.lose(1008, reason);
+    assert.equal(client.status.why, why);
+    await pass(0.6);
+    assert.equal(hub.sent("subscribe").length, 2);
+    assert.notEqual(hub.sockets[1]?.url, hub.sockets[0]?.url);
+    assert.doesNotMatch(String(warned.mock.calls[0]?.arguments), /Åse/);
+  });
+}
+
+test("CLT-28 what the hub says when it closes is shown", async (t) => {
+  const { hub, client } = setUp(t);
+  await client.start();
+  hub.socket.lose(1001, "the hub is stopping");
+  assert.equal(client.status.why, "The connection to the hub was lost (1001): the hub is stopping. Trying again.");
+});
+
+test("CLT-11 a handshake that a busy hub refuses costs the endpoint only once the hub grants another", async (t) => {
+  const { hub, client, pass } = setUp(t);
+  await client.start();
+  const url = hub.sockets[0]?.url;
+  hub.onSocket = (socket) => socket.lose();
+  hub.answers.subscribe = [{ status: 429, headers: { "Retry-After": "20" } }];
+  hub.socket.lose();
+  await pass(19);
+  assert.equal(hub.sent("subscribe").length, 2);
+  assert.equal(hub.sockets.length, 2);
+  hub.onSocket = (socket) => hub.confirm(socket);
+  await pass(3);
+  assert.equal(hub.socket.url, url);
+  assert.equal(hub.sent("subscribe").length, 2);
+  assert.equal(client.status.connection, "connected");
+});
+
 test("CLT-9 tries are further and further apart, and 30 s at most", async (t) => {
   const { hub, client, pass } = setUp(t);
   await client.start();

@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 import httpx
 
+from fhircast_client.errors import in_one_line
 from fhircast_client.hub import checked_url, words
 from fhircast_client.names import never_matches, shown
 from fhircast_client.proxies import UnusableProxy, http_client
@@ -261,7 +262,9 @@ class _Hub:
                 frame = await self._socket.recv()
             except Exception:
                 code = self._socket.close_code
-                raise _Failed("the hub closed the socket" + (f" (code {code})" if code else "")) from None
+                said = in_one_line(getattr(self._socket, "close_reason", None) or "")
+                why = "the hub closed the socket" + (f" (code {code})" if code else "")
+                raise _Failed(f"{why}: {said}" if said else why) from None
         try:
             message = json.loads(frame)
         except (ValueError, RecursionError):

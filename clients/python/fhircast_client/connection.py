@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from fhircast_client.errors import HubError, TokenError
 from fhircast_client.frames import Confirmation, denial_reason, id_in, is_denial, read_confirmation
-from fhircast_client.hub import Hub
+from fhircast_client.hub import BUSY, Hub, refusal
 from fhircast_client.lease import Heartbeats, Lease
 from fhircast_client.proxies import UnusableProxy
 from fhircast_client.socket import Channel, Connect, Socket
@@ -20,7 +20,9 @@ from fhircast_client.unreachable import why_unreachable
 _log = logging.getLogger("fhircast_client.connection")
 #: Statuses of a handshake that say that there is no such endpoint any more.
 _GONE = frozenset((400, 401, 403, 404, 410))
-_TAKEN_OVER = 1008
+_POLICY_VIOLATION = 1008
+#: What this project's hub says when it closes with 1008. The endpoint of who sent too much is good still.
+_TAKEN_OVER, _TOO_MUCH = "another socket took over this endpoint", "more frames came than acknowledge what was sent"
 #: A connection that lasted this many first delays begins with the first delay again.
 _STABLE = 10
 #: Failures of an endpoint that answers, after which another one is asked for.
@@ -50,12 +52,13 @@ class Listener(Protocol):
 @dataclass(frozen=True, slots=True)
 class _Loss:
     """Why a connection is over; `gone` when its endpoint is no use any more, `at_once` when nothing was wrong. `said` are the hub's own
-    words, which the user is shown and no log."""
+    words, which the user is shown and no log; `wait` is the number of seconds that the hub asks to wait."""
 
     why: str
     gone: bool = False
     at_once: bool = False
     said: str = ""
+    wait: float = 0.0
 
     @property
     def sentence(self) -> str:
@@ -94,13 +97,12 @@ class Connection:
         while True:
             self._confirmed.clear()
             known = self.endpoint is not None
-            delay = 0.0
             try:
                 loss = await self._connected(await self._open())
             except HubError as error:
                 if self._is_final(error):
                     raise
-                loss, delay = _of_answer(error), error.retry_after or 0.0
+                loss = _of_answer(error)
             if self._leaving:
                 await asyncio.Event().wait()
             self._listener.apart(loss.sentence)
@@ -108,7 +110,7 @@ class Connection:
             if loss.at_once or (loss.gone and known and not self._confirmed.is_set()):
                 continue  # the new subscription is another attempt, which waits where it fails
             _log.warning("no connection to the hub: %s; it is tried again", loss.why)
-            await asyncio.sleep(max(self._backoff.next(), delay))
+            await asyncio.sleep(max(self._backoff.next(), loss.wait))
 
     def leave(self) -> str | None:
         """The endpoint to unsubscribe from; whatever happens to it now, it is not tried again, until `run` is cancelled."""
@@ -140,12 +142,18 @@ class Connection:
         except UnusableProxy as error:
             return _Loss(f"the hub cannot be reached: {error}")
         except Exception as error:
-            status = _status(error)
-            if status or not _is_network(error):
+            if refused := refusal(error):
+                return self._refused(refused)
+            if not _is_network(error):
                 self._failures += 1
-            if status:
-                return _Loss(f"the hub refused the connection ({status})", gone=status in _GONE)
             return _Loss(f"the hub cannot be reached: {why_unreachable(error, self.endpoint)}")
+
+    def _refused(self, answer: HubError) -> _Loss:
+        """The hub refused the handshake. An endpoint of a hub that is busy is good as long as its lease lasts."""
+        if answer.status not in BUSY or self._lease.is_over:
+            self._failures += 1
+        why, gone = f"the hub refused the connection ({answer.status})", answer.status in _GONE
+        return _Loss(why, gone, said=answer.message, wait=answer.retry_after or 0.0)
 
     async def _discover(self) -> None:
         """Ask what the hub declares, which another version of it may do differently; what it declared last holds while it is away."""
@@ -186,13 +194,11 @@ class Connection:
         await channel.read(receive, lambda frame: self._listener.unread(channel, id_in(frame)))
         if denial is not None:
             return _Loss("the hub ended the subscription", gone=True, said=denial_reason(denial))
-        if channel.close_code == _TAKEN_OVER:
-            return _Loss("another connection took over the subscription", gone=True)
-        return _Loss("the connection to the hub was lost")
+        return _of_close(channel)
 
     async def _write(self, channel: Channel) -> _Loss:
         await channel.write()
-        return _Loss("the connection to the hub was lost")
+        return _of_close(channel)
 
     def _confirm(self, confirmation: Confirmation) -> None:
         first = not self._confirmed.is_set()
@@ -254,15 +260,19 @@ class Connection:
 def _of_answer(error: HubError) -> _Loss:
     if not error.status:
         return _Loss(error.message)
-    return _Loss(f"the hub answered {error.status}", said=error.message)
+    return _Loss(f"the hub answered {error.status}", said=error.message, wait=error.retry_after or 0.0)
 
 
-def _status(error: Exception) -> int:
-    """The HTTP status with which a handshake was refused, 0 where there was none."""
-    if isinstance(error, HubError):
-        return error.status
-    status = getattr(getattr(error, "response", None), "status_code", 0)
-    return status if isinstance(status, int) else 0
+def _of_close(channel: Channel) -> _Loss:
+    """Who was taken over gives the endpoint up: two would take it from each other without end."""
+    said = channel.close_reason
+    if channel.close_code != _POLICY_VIOLATION:
+        return _Loss("the connection to the hub was lost", said=said)
+    if said == _TOO_MUCH:
+        return _Loss(f"the hub closed the connection: {_TOO_MUCH}")
+    if said in ("", _TAKEN_OVER):
+        return _Loss("another connection took over the subscription", gone=True)
+    return _Loss(f"the hub closed the connection ({_POLICY_VIOLATION})", gone=True, said=said)
 
 
 def _is_network(error: Exception) -> bool:

@@ -65,6 +65,11 @@ class FakeSocket:
         """The code with which the hub closed, None where it just went."""
         return self._websocket.close_rcvd.code if self._websocket.close_rcvd else None
 
+    @property
+    def close_reason(self) -> str | None:
+        """What the hub said when it closed."""
+        return self._websocket.close_rcvd.reason if self._websocket.close_rcvd else None
+
     async def recv(self) -> str:
         """The next frame. Raises FakeClosed."""
         frame = await self._frames.get()

@@ -32,7 +32,9 @@ _MOST_PORT = 65535
 _NO_REASON = "no reason given"
 #: "Values for the "error_description" attribute MUST NOT include characters outside the set %x20-21 / %x23-5B / %x5D-7E"
 _DESCRIPTION = re.compile(r'\berror_description="([^"\\]*)"', re.IGNORECASE)
-_BUSY = frozenset((429, 503))
+BUSY = frozenset((429, 503))
+#: The headers that say what is meant by a refusal.
+_TELLING = frozenset(("content-type", "www-authenticate", "retry-after"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ class Hub:
         try:
             await self._send("publish", "POST", "", event=body)
         except HubError as error:
-            wait = error.retry_after if error.status in _BUSY else None
+            wait = error.retry_after if error.status in BUSY else None
             if not wait or wait > self._timeout:
                 raise
             await asyncio.sleep(wait)
@@ -201,6 +203,26 @@ class Hub:
             raise HubError(0, f"the hub cannot be reached: {error}") from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, RuntimeError) as error:
             raise HubError(0, f"the hub cannot be reached: {why_unreachable(error, self._url, outer)}") from None
+
+
+def refusal(error: Exception) -> HubError | None:
+    """The answer with which a handshake was refused, `message` "" where the hub said nothing; None where there was no answer.
+    `error` is what websockets raised, or a HubError."""
+    if isinstance(error, HubError):
+        return error if error.status else None
+    answer = getattr(error, "response", None)
+    status, body = getattr(answer, "status_code", None), getattr(answer, "body", None)
+    if not isinstance(status, int):
+        return None
+    given: Iterable[tuple[str, str]] = getattr(getattr(answer, "headers", None), "raw_items", tuple)()
+    headers = [
+        (name.encode(), value.encode(errors="surrogateescape")) for name, value in given if name.lower() in _TELLING
+    ]
+    response = httpx.Response(
+        status, headers=headers, content=bytes(body) if isinstance(body, bytes | bytearray) else b""
+    )
+    is_hubs = _is_hubs(response)
+    return HubError(status, words(response) if is_hubs else "", _retry_after(response), is_hubs=is_hubs)
 
 
 def checked_url(url: object) -> str:

@@ -38,6 +38,11 @@ class Lease:
         """Seconds since the socket that is open now, or was last, was confirmed."""
         return self._clock() - self._since
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the last that was granted has ended."""
+        return self._clock() >= self._ends_at
+
     def asking(self) -> None:
         """A new lease is asked for."""
         self._asking = True

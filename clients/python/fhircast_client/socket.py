@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from websockets.asyncio.client import connect as open_websocket
 from websockets.exceptions import InvalidProxyStatus
 
+from fhircast_client.errors import in_one_line
 from fhircast_client.events import decode, encode
 from fhircast_client.proxies import UnusableProxy, websocket_proxy
 
@@ -32,7 +33,8 @@ _QUIET.setLevel(logging.CRITICAL + 1)
 
 
 class Socket(Protocol):
-    """What a channel needs of a WebSocket. `recv` and `send` raise when it is closed; `close_code` is then the peer's, or None."""
+    """What a channel needs of a WebSocket. `recv` and `send` raise when it is closed; `close_code` is then the peer's, or None.
+    A socket may have a `close_reason` too, as those of websockets do."""
 
     @property
     def close_code(self) -> int | None: ...
@@ -82,6 +84,12 @@ class Channel:
     def close_code(self) -> int | None:
         """The code with which the hub closed, None where it just went."""
         return self._socket.close_code
+
+    @property
+    def close_reason(self) -> str:
+        """What the hub said when it closed, in one line; "" where it said nothing."""
+        reason = getattr(self._socket, "close_reason", None)
+        return in_one_line(reason) if isinstance(reason, str) else ""
 
     def send(self, message: dict[str, Any]) -> None:
         """Write a message when the hub reads; nobody waits for it."""
