@@ -64,7 +64,7 @@ CONNECTIONS = Budget(
 )
 ACCEPTED = Budget("the hub", "connections that are accepted", 64, "a turn", "others wait")
 TURN = Budget("the hub", "seconds of steps in a turn, beyond which the next turn has fewer", 0.005, "", "others wait")
-STARTED = Budget("the hub", "steps of requests that are begun", 16, "a turn", "users and connections take turns")
+STARTED = Budget("the hub", "steps of requests that are begun", 48, "a turn", "users and connections take turns")
 BIG_FRAME = Budget(
     "a socket", "bytes from which on a frame is written in a step of its own", 64 << 10, "", "users take turns"
 )

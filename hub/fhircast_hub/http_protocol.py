@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Protocol
@@ -128,7 +129,11 @@ class HttpProtocol(HttpToolsProtocol):
             self._rest += data
             return
         self._rest, self._at = data, 0
-        self._read()
+        if self._sharing.turns.try_begin():
+            self._read()
+        else:
+            self.transport.pause_reading()
+            self._wait()
 
     def _step(self) -> None:
         """The turn of this connection has come."""
@@ -137,7 +142,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _read(self) -> None:
         """Parse what was read: a small request at once, and what is left of a long one in steps of its own (LIM-3)."""
-        free = True
+        began, free = time.perf_counter(), True
         while self._at < len(self._rest) and not (self._ended or self.flow.read_paused):
             if not (free or self._sharing.turns.try_begin()):
                 break
@@ -147,6 +152,7 @@ class HttpProtocol(HttpToolsProtocol):
             data = self._rest[self._at : self._at + many]
             self._at += len(data)
             self._feed(data)
+        self._sharing.turns.took(time.perf_counter() - began)
         if self._at < len(self._rest) and not self._ended:
             self.transport.pause_reading()
             if not self.flow.read_paused:
@@ -170,8 +176,9 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _await_turn(self, begin: Callable[[], object]) -> bool:
         """Wait for the turn of the user who asks, or of this connection. False where too many wait already."""
+        # Who asked last on this connection asks again.
         cycle: RequestResponseCycle | None = self.cycle
-        if cycle is not None and not cycle.response_complete and (who := self._sharing.who(cycle.scope)) is not None:
+        if cycle is not None and (who := self._sharing.who(cycle.scope)) is not None:
             return self._sharing.turns.wait(who, begin)
         return self._sharing.turns.wait(self, begin, place=self._place or b"proxy")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import functools
 import gc
 import resource
@@ -24,6 +25,8 @@ GRACE_SECONDS = 6
 #: On every answer: no browser guesses another type, and none comes back without TLS for a year where the hub serves it (RFC 6797).
 _NOSNIFF = ("X-Content-Type-Options", "nosniff")
 _HSTS = ("Strict-Transport-Security", "max-age=31536000")
+#: mallopt(3): its parameter, and the bytes from which on something is large.
+_M_MMAP_THRESHOLD, _LARGE = -3, 32 << 10
 #: Connections that may wait to be accepted while the hub is busy: a hospital's clients come back all at once.
 BACKLOG = 4096
 
@@ -74,11 +77,18 @@ def listen(host: str, port: int) -> socket.socket:
     return socket.create_server(address[:2], family=family, backlog=BACKLOG)
 
 
+def _give_memory_back() -> None:
+    """Let what is large go back to the system when it is freed: of itself glibc keeps it, once something as large was freed."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
+
+
 def serve(hub: Hub, listener: socket.socket, tls: Tls | None = None) -> bool:
     """Run the hub until it is told to stop. False if it could not start."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each application is a file to the system
     server = make_server(hub, tls)
+    _give_memory_back()
     # What is there by now stays: the collector of garbage would look at it again and again, for a tenth of a second.
     gc.collect()
     gc.freeze()

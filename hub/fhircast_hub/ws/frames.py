@@ -2,17 +2,56 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import NamedTuple
+
 from websockets.frames import apply_mask  # type: ignore[attr-defined]  # the fast one, where there is one
 
 
 def text_frame(payload: bytes) -> bytes:
     """The frame of a text message; built once, whatever the number of sockets it is written to."""
-    size = len(payload)
+    return text_header(len(payload)) + payload
+
+
+def text_header(size: int) -> bytes:
+    """What stands before a text message of so many bytes."""
     if size < 126:
-        return bytes((0x81, size)) + payload
+        return bytes((0x81, size))
     if size < 65536:
-        return b"\x81\x7e" + size.to_bytes(2) + payload
-    return b"\x81\x7f" + size.to_bytes(8) + payload
+        return b"\x81\x7e" + size.to_bytes(2)
+    return b"\x81\x7f" + size.to_bytes(8)
+
+
+class Long(NamedTuple):
+    """The frame of a long message, in two parts: the message is not copied for it."""
+
+    header: bytes
+    message: bytes
+
+
+#: A frame as it is written.
+Frame = bytes | Long
+
+
+def size_of(frame: Frame) -> int:
+    """Bytes of a frame."""
+    return len(frame) if isinstance(frame, bytes) else len(frame.header) + len(frame.message)
+
+
+def frame_of(message: bytes, longest: int) -> Frame:
+    """The frame of a text message, in one part up to so many bytes."""
+    if len(message) <= longest:
+        return text_frame(message)
+    return Long(text_header(len(message)), message)
+
+
+def put(transport: asyncio.WriteTransport, frame: Frame) -> None:
+    """Write a frame."""
+    if isinstance(frame, bytes):
+        transport.write(frame)
+    else:
+        transport.write(frame.header)
+        transport.write(frame.message)
 
 
 def end_of_frame(data: bytes, start: int) -> int | None:
@@ -37,8 +76,10 @@ def payload(data: bytes, start: int, end: int) -> bytes:
     return apply_mask(data[mask + 4 : end], data[mask : mask + 4])
 
 
-def text_of(frame: bytes) -> bytes:
-    """The text of a frame that `text_frame` built."""
+def text_of(frame: Frame) -> bytes:
+    """The text of a frame that `frame_of` built."""
+    if isinstance(frame, Long):
+        return frame.message
     return frame[2 if frame[1] < 126 else 4 if frame[1] == 126 else 10 :]
 
 

@@ -20,7 +20,7 @@ from fhircast_hub.core.session import Subscription
 from fhircast_hub.endpoints import BIND, without_empty_segments
 from fhircast_hub.legacy import Legacy
 from fhircast_hub.ws.context import Headers, SocketContext
-from fhircast_hub.ws.frames import text_frame, text_of
+from fhircast_hub.ws.frames import Frame, text_frame, text_of
 from fhircast_hub.ws.socket import HubSocket
 
 #: Events of one socket that wait to be published.
@@ -63,7 +63,7 @@ class LegacySocket(HubSocket):
             self._bound = unquote(bound.removeprefix(BIND).rstrip("/"))
         return await super()._subscription(path)
 
-    def write(self, frame: bytes, notice: Notice | None) -> bool:
+    def write(self, frame: Frame, notice: Notice | None) -> bool:
         if self._bound:
             frame = text_frame(self._legacy.written(self._sid, self._bound, text_of(frame)))
         return super().write(frame, notice)

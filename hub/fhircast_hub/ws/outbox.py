@@ -6,6 +6,7 @@ from collections import deque
 
 from fhircast_hub.budgets import QUEUED, Account
 from fhircast_hub.core.effects import Notice
+from fhircast_hub.ws.frames import Frame, size_of
 
 
 class Outbox:
@@ -13,7 +14,7 @@ class Outbox:
 
     def __init__(self, most: tuple[int, int]) -> None:
         self._most = most
-        self._frames: deque[tuple[bytes, Notice | None]] = deque()
+        self._frames: deque[tuple[Frame, Notice | None]] = deque()
         self._size = 0
         self._at_once = (0, 0)  # messages and bytes that waited for the handshake: they are as many as they are
         self._account: Account | None = None
@@ -38,7 +39,7 @@ class Outbox:
     @property
     def first(self) -> int:
         """Bytes of the frame that waits longest."""
-        return len(self._frames[0][0])
+        return size_of(self._frames[0][0])
 
     def opened(self, account: Account) -> None:
         """The handshake was accepted, for a user with this account. What waits by now was to be sent at once."""
@@ -46,15 +47,15 @@ class Outbox:
         account.queued += self._size
         self._at_once = len(self._frames), self._size
 
-    def put(self, frame: bytes, notice: Notice | None) -> None:
+    def put(self, frame: Frame, notice: Notice | None) -> None:
         """Let a frame wait."""
         self._frames.append((frame, notice))
-        self._charge(len(frame))
+        self._charge(size_of(frame))
 
-    def take(self) -> tuple[bytes, Notice | None]:
+    def take(self) -> tuple[Frame, Notice | None]:
         """The frame that waited longest."""
         frame, notice = self._frames.popleft()
-        self._charge(-len(frame))
+        self._charge(-size_of(frame))
         if not self._frames:
             self._at_once = (0, 0)
         return frame, notice

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from fhircast_hub.budgets import BIG_FRAME
 from fhircast_hub.core.effects import Close, Effect, HookEffect, Notice, Send
 from fhircast_hub.following import Following
-from fhircast_hub.ws.frames import text_frame
-
-#: Big frames that are kept for the next socket that is told the same.
-MAX_BIG = 16
+from fhircast_hub.ws.frames import Frame, frame_of
 
 
 class Connection(Protocol):
     """What a socket can be told."""
 
-    def write(self, frame: bytes, notice: Notice | None) -> bool:
+    def write(self, frame: Frame, notice: Notice | None) -> bool:
         """Write a whole WebSocket frame, which tells of `notice`: now (true), or when the peer reads again. Never raises."""
         ...
 
@@ -56,7 +52,6 @@ class Registry:
         self._counters = counters
         self._sent = following.sent
         self._others = others  # does what is not for sockets
-        self._big: OrderedDict[int, tuple[bytes, bytes]] = OrderedDict()  # by id: what was framed last, and its frame
 
     def __len__(self) -> int:
         return len(self._connections)
@@ -78,24 +73,12 @@ class Registry:
         if self._connections.pop(name, None) is not None:
             self._counters.sockets_closed += 1
 
-    def _framed(self, payload: bytes) -> bytes:
-        """The frame of a message. Of a big one that many are told one after the other there is one."""
-        if len(payload) <= BIG_FRAME.most:
-            return text_frame(payload)
-        known, frame = self._big.pop(id(payload), (b"", b""))
-        if known is not payload:
-            frame = text_frame(payload)
-        self._big[id(payload)] = payload, frame
-        if len(self._big) > MAX_BIG:
-            self._big.popitem(last=False)
-        return frame
-
     def deliver(self, effects: Sequence[Effect]) -> None:
         """Do what was decided, in order: each frame is framed once and written to each of its sockets."""
         connections = self._connections
         for effect in effects:
             if isinstance(effect, Send):
-                frame, notice = self._framed(effect.frame), effect.notice
+                frame, notice = frame_of(effect.frame, int(BIG_FRAME.most)), effect.notice
                 later = [
                     name
                     for name in effect.to

@@ -27,7 +27,8 @@ from fhircast_hub.core.session import Subscription
 from fhircast_hub.service import REQUEST_ID
 from fhircast_hub.ws.allowance import Allowance, Parts
 from fhircast_hub.ws.context import QUIET, Headers, SocketContext
-from fhircast_hub.ws.frames import end_of_frame, is_utf8, payload
+from fhircast_hub.ws.frames import Frame as WrittenFrame
+from fhircast_hub.ws.frames import end_of_frame, is_utf8, payload, put
 from fhircast_hub.ws.keepalive import Pings
 from fhircast_hub.ws.outbox import Outbox
 
@@ -150,10 +151,10 @@ class HubSocket(asyncio.Protocol):
 
     # registry.Connection
 
-    def write(self, frame: bytes, notice: Notice | None) -> bool:
+    def write(self, frame: WrittenFrame, notice: Notice | None) -> bool:
         self._allowance.sent()
-        if self._ready and not self._outbox and (len(frame) <= BIG_FRAME.most or self._context.turns.try_begin()):
-            self._transport.write(frame)
+        if self._ready and not self._outbox and (isinstance(frame, bytes) or self._context.turns.try_begin()):
+            put(self._transport, frame)
             return True
         if self._closing is None and not self._lost:
             self._outbox.put(frame, notice)
@@ -288,7 +289,7 @@ class HubSocket(asyncio.Protocol):
                 self._resume_later()
                 return
             frame, notice = self._outbox.take()
-            self._transport.write(frame)
+            put(self._transport, frame)
             if notice is not None:
                 self._context.following.sent(notice, (self._name,))
         if self._ready and self._closing is not None:
