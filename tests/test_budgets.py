@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
+import json
 import time
 from pathlib import Path
 
@@ -266,3 +267,29 @@ def test_the_table_is_in_security() -> None:
     section = text.partition("\n## Budgets\n")[2].partition("\n## ")[0]
     assert [line for line in section.splitlines() if line.startswith("|")][2:] == budgets.rows()
     assert {f"FHIRCAST_{setting}" for _, _, setting, _ in budgets.SETTINGS} <= NAMES.keys()
+
+
+@pytest.mark.req("EVT-7", "LIM-3")
+async def test_a_setting_for_large_bodies_is_kept() -> None:
+    """A user has room for two of the largest, whatever the table says."""
+    async with running_hub(max_body_bytes=20 << 20) as hub:
+        large = event("Patient-open", also=[{"key": "extension", "data": "x" * (7 << 20)}])
+        assert (await hub.publish(json.dumps(large).encode() + b" " * (12 << 20))).status_code == 202
+
+
+@pytest.mark.req("LIM-3")
+async def test_a_step_may_let_another_wait() -> None:
+    """A request that was read is to be answered: in the place of the first step there are others still."""
+    turns, begun = Turns(2), list[int]()
+
+    def read(number: int) -> None:
+        begun.append(number)
+        assert turns.wait(number, functools.partial(begun.append, -number), place=b"here")
+
+    while turns.try_begin():
+        pass
+    for number in range(1, 20):
+        assert turns.wait(number, functools.partial(read, number), place=b"here")
+    for _ in range(40):
+        await asyncio.sleep(0)
+    assert sorted(begun) == sorted([*range(1, 20), *range(-19, 0)])

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from fhircast_hub import following
+from fhircast_hub.budgets import REFUSALS
 from fhircast_hub.core.commands import Acknowledged, Command, Refused, Silence, Unanswered
 from fhircast_hub.core.delivery import TOGETHER, Deliveries, Policy
 from fhircast_hub.core.effects import Notice
@@ -166,3 +167,19 @@ def test_what_waits_for_the_socket_is_not_timed(bench: Bench) -> None:
     bench.clock.now += 10
     bench.following.look()
     assert len(bench.submitted) == 1
+
+
+@pytest.mark.req("SYN-17")
+def test_refusals_without_end_are_counted_and_not_told(bench: Bench) -> None:
+    """A crowd that refuses everything is told of for a while, and then as often as people can read."""
+    for number in range(100):
+        bench.send(f"e{number}")
+        bench.following.heard("a'", b'{"id":"e%d","status":409}' % number)
+    told = [command for _, command in bench.submitted if isinstance(command, Refused)]
+    assert (len(told), bench.metrics.refusals) == (REFUSALS.most, 100)
+    bench.clock.now += 1
+    for number in range(100):
+        bench.send(f"f{number}")
+        bench.following.heard("a'", b'{"id":"f%d","status":409}' % number)
+    told = [command for _, command in bench.submitted if isinstance(command, Refused)]
+    assert len(told) == REFUSALS.most + REFUSALS.most // 4

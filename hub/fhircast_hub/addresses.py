@@ -25,7 +25,7 @@ class Addresses:
     def of(self, peer: str, forwarded: Sequence[str]) -> str:
         """The address of who asks, by the connection's `peer` and the values of its headers X-Forwarded-For.
 
-        A proxy appends who asked it, so the last counts, as long as who wrote it is trusted. What is no address is no proxy's word.
+        A proxy appends who asked it, so the last counts, as long as who wrote it is trusted. Reading stops at a text that is no address.
         """
         if not forwarded:
             return peer

@@ -320,9 +320,10 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _cut(self) -> None:
         """The connection went beyond a budget."""
+        if not self._ended:
+            self._sharing.counters.connections_cut += 1
         self._ended = True
         self._busy()
-        self._sharing.counters.connections_cut += 1
         self.transport.abort()
 
     def _await_headers(self) -> None:

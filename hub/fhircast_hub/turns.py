@@ -30,13 +30,13 @@ class _Ring:
         queue.append(begin)
         return True
 
-    def begin(self) -> None:
-        """Begin the first of the key whose turn it is."""
+    def take(self) -> Begin:
+        """The first of the key whose turn it is. It is to be called once all is in its place: it may let more wait."""
         key, queue = self._waiting.popitem(last=False)
         begin = queue.popleft()
         if queue:
             self._waiting[key] = queue
-        begin()
+        return begin
 
 
 class _Strangers:
@@ -51,11 +51,13 @@ class _Strangers:
     def put(self, place: bytes, key: Hashable, begin: Begin) -> bool:
         return self._places.setdefault(place, _Ring()).put(key, begin)
 
-    def begin(self) -> None:
+    def take(self) -> Begin:
+        """See _Ring.take."""
         place, ring = self._places.popitem(last=False)
-        ring.begin()
+        begin = ring.take()
         if ring:
             self._places[place] = ring
+        return begin
 
 
 class Turns:
@@ -117,18 +119,18 @@ class Turns:
         self._left, self._big_left = steps, not self._big
         for ring in (self._big, self._over):
             if ring:
-                ring.begin()
+                ring.take()()
                 self._arm()
         while self._left > 0 and (self._known or self._strangers or self._over):
             # Who is over budget has what the others leave.
             if not (self._known or self._strangers):
-                self._over.begin()
+                self._over.take()()
                 self._left -= 1
             if self._known:
-                self._known.begin()
+                self._known.take()()
                 self._left -= 1
             if self._strangers:
-                self._strangers.begin()
+                self._strangers.take()()
                 self._left -= 1
             self._arm()
 

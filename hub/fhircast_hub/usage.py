@@ -137,7 +137,7 @@ class Usage:
         return max(made, key=lambda topic: (made[topic], topic)) if made else None
 
     def fits(self, key: SessionKey, before: Session | None, after: Session | None, *, closes: bool = False) -> bool:
-        """Whether there are bytes for a session to become `after`, whoever has to go for them; always where it does not grow."""
+        """Whether a session may become `after`: also where other sessions must go for it, and always where it does not grow."""
         return after is None or self._shortage(key, self._growth(before, after), after, closes) is None
 
     def room(
@@ -217,14 +217,14 @@ class Usage:
         if grown <= 0:
             return None
         owner = self._owner(_account(key, after))
-        mine, all_ = self._max_user_bytes, self.max_bytes
+        user_limit, hub_limit = self._max_user_bytes, self.max_bytes
         if closes:
-            mine, all_ = mine + mine // CLOSES_PART, all_ + all_ // CLOSES_PART
+            user_limit, hub_limit = user_limit + user_limit // CLOSES_PART, hub_limit + hub_limit // CLOSES_PART
         elif owner.bytes + grown > SMALL:
-            all_ -= all_ // SMALL_PART
-        if owner.bytes + grown > mine:
-            return owner.unfollowed, owner.bytes + grown - mine
-        return (self._unfollowed, self.bytes + grown - all_) if self.bytes + grown > all_ else None
+            hub_limit -= hub_limit // SMALL_PART
+        if owner.bytes + grown > user_limit:
+            return owner.unfollowed, owner.bytes + grown - user_limit
+        return (self._unfollowed, self.bytes + grown - hub_limit) if self.bytes + grown > hub_limit else None
 
     def _refused(self, key: SessionKey, after: Session, grown: int, by_hub: bool) -> HubError:
         if by_hub:

@@ -116,6 +116,15 @@ async def test_nobody_is_limited_where_a_setting_says_so() -> None:
         assert (hub.hub.rates._tokens, hub.hub.rates._addresses) == (None, None)
 
 
+@pytest.mark.req("RAT-1", "AUT-11")
+async def test_a_system_client_acts_for_everybody() -> None:
+    """Its token has no limit once it is known; its address has."""
+    async with running_hub(rate_limit_token=3, rate_limit_address=10, own={"system_clients": ["engine"]}) as hub:
+        headers = hub.headers(hub.token("engine", client_id="engine"))
+        assert set(await statuses(hub, 10, **headers)) == {409}
+        assert await statuses(hub, 1, **headers) == [429]
+
+
 @pytest.mark.req("RAT-1")
 async def test_a_token_has_its_limit() -> None:
     """The next gets 429 with Retry-After in whole seconds; another token of the same user is another."""

@@ -16,7 +16,7 @@ class Outbox:
         self._most = most
         self._frames: deque[tuple[Frame, Notice | None]] = deque()
         self._size = 0
-        self._at_once = (0, 0)  # messages and bytes that waited for the handshake: they are as many as they are
+        self._exempt = (0, 0)  # messages and bytes that waited for the handshake: they do not count against the limits
         self._account: Account | None = None
 
     def __len__(self) -> int:
@@ -29,8 +29,8 @@ class Outbox:
 
     @property
     def over(self) -> bool:
-        """Whether more waits than may. One frame is as long as it is."""
-        (messages, size), (more_messages, more_size) = self._most, self._at_once
+        """Whether more waits than may. A single frame may exceed the limit."""
+        (messages, size), (more_messages, more_size) = self._most, self._exempt
         if len(self._frames) < 2:
             return False
         too_many = self._size > size + more_size or len(self._frames) > messages + more_messages
@@ -45,7 +45,7 @@ class Outbox:
         """The handshake was accepted, for a user with this account. What waits by now was to be sent at once."""
         self._account = account
         account.queued += self._size
-        self._at_once = len(self._frames), self._size
+        self._exempt = len(self._frames), self._size
 
     def put(self, frame: Frame, notice: Notice | None) -> None:
         """Let a frame wait."""
@@ -57,7 +57,7 @@ class Outbox:
         frame, notice = self._frames.popleft()
         self._charge(-size_of(frame))
         if not self._frames:
-            self._at_once = (0, 0)
+            self._exempt = (0, 0)
         return frame, notice
 
     def clear(self) -> None:
