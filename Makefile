@@ -17,7 +17,7 @@ CHECKS := build/checks
 PYTEST = $(RUN) -m pytest --junitxml=$(CHECKS)/$@.xml
 
 .NOTPARALLEL: # `make test` itself knows what may run beside what
-.PHONY: help build-venv demo test test-demo test-others test-some lint types javascript pictures requirements \
+.PHONY: help build-venv demo test test-demo test-others test-attacks test-some lint types javascript pictures requirements \
   requirements-check simulate attack fuzz fuzz-clients lowest hashes bench fresh clean
 
 help:
@@ -83,7 +83,11 @@ test-demo: needs-browser $(TESTING)
 	@$(PYTEST) tests/demo tests/browser
 
 test-others: needs-test $(TESTING)
-	@$(PYTEST) --ignore=tests/demo --ignore=tests/browser
+	@$(PYTEST) --ignore=tests/demo --ignore=tests/browser --ignore=tests/hardening/test_attacks.py
+
+# They measure, and keep both processors busy: nothing else runs beside them.
+test-attacks: needs-test $(TESTING)
+	@$(PYTEST) tests/hardening/test_attacks.py
 
 test-some: needs-test $(TESTING)
 	@$(PYTEST) $(ARGS)

@@ -4,7 +4,7 @@
     python -m tools.checks --some    the quick ones, and the tests that ARGS of `make test` names
 
 The quick parts come first; where one of them fails, the others are not run. These others run two at a time, for the browser's
-tests mostly wait. The output of a part comes when the part has ended; until then, build/checks has it.
+tests mostly wait; what measures comes last, alone. The output of a part comes when the part has ended; until then, build/checks has it.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ AT_ONCE = 2
 
 @dataclass(frozen=True)
 class Part:
-    """A part, as the summary calls it, and its target in the Makefile."""
+    """A part, as the summary calls it, and its target in the Makefile. What it measures may need a machine that does nothing else."""
 
     name: str
     target: str
+    undisturbed: bool = False
 
     @property
     def log(self) -> Path:
@@ -49,7 +50,12 @@ class Part:
 
 
 QUICK = (Part("lint", "lint"), Part("types", "types"), Part("requirements", "requirements-check"))
-REST = (Part("demo and browser", "test-demo"), Part("tests", "test-others"), Part("JavaScript", "javascript"))
+REST = (
+    Part("demo and browser", "test-demo"),
+    Part("tests", "test-others"),
+    Part("JavaScript", "javascript"),
+    Part("attacks", "test-attacks", undisturbed=True),
+)
 SOME = (Part("tests", "test-some"),)
 
 
@@ -100,7 +106,10 @@ class Checks:
         names = ", ".join(part.name for part in rest)
         print(f"running {names}; their output is in {FOLDER} until they end", flush=True)
         with ThreadPoolExecutor(AT_ONCE) as executor:
-            list(executor.map(self._run, rest))
+            list(executor.map(self._run, [part for part in rest if not part.undisturbed]))
+        for part in rest:
+            if part.undisturbed:
+                self._run(part)
 
     def stop(self, *, terminate: bool) -> None:
         """Starts nothing more. What runs is ended, or ends by itself: a terminal sends its Ctrl-C to all."""

@@ -58,7 +58,7 @@ def summarised(output: str) -> dict[str, str]:
 def test_each_part_is_said_to_have_passed(tmp_path: Path) -> None:
     code, parts, last = Repository(tmp_path).run()
     assert (code, set(parts.values())) == (0, {"passed"})
-    assert list(parts) == ["lint", "types", "requirements", "demo and browser", "tests", "JavaScript"]
+    assert list(parts) == ["lint", "types", "requirements", "demo and browser", "tests", "JavaScript", "attacks"]
     assert re.fullmatch(r"all passed, \d+ s", last)
 
 
@@ -70,7 +70,7 @@ def test_where_a_quick_part_fails_the_long_ones_are_not_run(tmp_path: Path) -> N
     assert parts["types"] == "failed: a.py:1: error: no"
     assert (parts["lint"], parts["requirements"]) == ("passed", "passed")
     assert {parts[part.name] for part in REST} == {"not run: types failed"}
-    assert last.startswith("not passed: types, demo and browser, tests, JavaScript, ")
+    assert last.startswith("not passed: types, demo and browser, tests, JavaScript, attacks, ")
     assert not (tmp_path / "was-run").exists()
 
 
