@@ -100,15 +100,23 @@ class Attacker:
 
     async def repeat(self, request: Callable[[], bytes], pipelined: int = 1) -> None:
         """Ask over and over on one connection, a new one whenever the hub hangs up; so many requests in each write."""
+
+        async def ask(line: Line) -> None:
+            while True:
+                await line.send(b"".join(request() for _ in range(pipelined)))
+                for _ in range(pipelined):
+                    status, _ = await line.answer()
+                    self.ends[f"http {status}"] += 1
+
+        await self.again(ask)
+
+    async def again(self, work: Callable[[Line], Awaitable[None]]) -> None:
+        """Work on one connection after the other, each until the work ends or the hub hangs up."""
         while True:
             try:
                 line = await self.dial()
                 try:
-                    while True:
-                        await line.send(b"".join(request() for _ in range(pipelined)))
-                        for _ in range(pipelined):
-                            status, _ = await line.answer()
-                            self.ends[f"http {status}"] += 1
+                    await work(line)
                 finally:
                     self.drop(line)
             except OSError:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from hardening.attacks.attacker import NEVER, Attack, Attacker, swarm
-from hardening.attacks.lines import head
+from hardening.attacks.lines import Line, head
 
 #: Bytes of the largest body (MAX_BODY_BYTES), less what stands around it.
 LARGE = (1 << 20) - 4096
@@ -125,21 +125,12 @@ async def byte_chunks(attacker: Attacker) -> None:
     chunks = b"1\r\n \r\n" * 20_000
     await attacker.begin()
 
-    async def one(_: int) -> None:
+    async def send(line: Line) -> None:
+        await line.send(start)
         while True:
-            try:
-                line = await attacker.dial()
-                try:
-                    await line.send(start)
-                    while True:
-                        await line.send(chunks)
-                finally:
-                    attacker.drop(line)
-            except OSError:
-                attacker.ends["cut off"] += 1
-                await asyncio.sleep(0)
+            await line.send(chunks)
 
-    await swarm(10, one)
+    await swarm(10, lambda _: attacker.again(send))
 
 
 PARSING = {

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import json
 from collections.abc import Awaitable, Callable
 
 from hardening.attacks.attacker import NEVER, Attack, Attacker, swarm
-from hardening.attacks.lines import form_post, head
+from hardening.attacks.lines import Line, form_post, head
 
 #: Requests in each write: as many as may wait on a connection.
 _PIPELINED = 16
@@ -126,20 +127,11 @@ async def connections(attacker: Attacker) -> None:
     request = head("GET", "/health/live")
     await attacker.begin()
 
-    async def one(_: int) -> None:
-        while True:
-            try:
-                line = await attacker.dial()
-                try:
-                    status, _body = await line.ask(request)
-                    attacker.ends[f"http {status}"] += 1
-                finally:
-                    attacker.drop(line)
-            except OSError:
-                attacker.ends["cut off"] += 1
-                await asyncio.sleep(0)
+    async def ask(line: Line) -> None:
+        status, _ = await line.ask(request)
+        attacker.ends[f"http {status}"] += 1
 
-    await swarm(64, one)
+    await swarm(64, lambda _: attacker.again(ask))
 
 
 async def subscriptions(attacker: Attacker) -> None:
@@ -170,25 +162,16 @@ async def updates(attacker: Attacker) -> None:
     read = head("GET", f"{attacker.path}/{attacker.user}", attacker.token)
     await attacker.begin()
 
-    async def one(number: int) -> None:
+    async def share(number: int, line: Line) -> None:
         while True:
-            try:
-                line = await attacker.dial()
-                try:
-                    while True:
-                        status, body = await line.ask(read)
-                        attacker.ends[f"http {status}"] += 1
-                        version = str(json.loads(body).get("context.versionId")) if status == 200 else ""
-                        resource = {"resourceType": "Basic", "id": f"c{number}"}
-                        status, _ = await line.ask(attacker.post(update(attacker, version, resource)))
-                        attacker.ends[f"http {status}"] += 1
-                finally:
-                    attacker.drop(line)
-            except OSError:
-                attacker.ends["cut off"] += 1
-                await asyncio.sleep(0)
+            status, body = await line.ask(read)
+            attacker.ends[f"http {status}"] += 1
+            version = str(json.loads(body).get("context.versionId")) if status == 200 else ""
+            resource = {"resourceType": "Basic", "id": f"c{number}"}
+            status, _ = await line.ask(attacker.post(update(attacker, version, resource)))
+            attacker.ends[f"http {status}"] += 1
 
-    await swarm(8, one)
+    await swarm(8, lambda number: attacker.again(functools.partial(share, number)))
 
 
 #: A context of seven megabytes is the user's to hold, in the store and in the answer that was made last.

@@ -112,20 +112,11 @@ def handshakes(known: bool) -> Callable[[Attacker], Awaitable[None]]:
         request = handshake(endpoint if known else f"{attacker.path}/ws/{'x' * 43}")
         await attacker.begin()
 
-        async def one(number: int) -> None:
-            while True:
-                try:
-                    line = await attacker.dial()
-                    try:
-                        status, _ = await line.ask(request)
-                        attacker.ends[f"handshake {status}"] += 1
-                    finally:
-                        attacker.drop(line)
-                except OSError:
-                    attacker.ends["cut off"] += 1
-                    await asyncio.sleep(0)
+        async def ask(line: Line) -> None:
+            status, _ = await line.ask(request)
+            attacker.ends[f"handshake {status}"] += 1
 
-        await swarm(32, one)
+        await swarm(32, lambda _: attacker.again(ask))
 
     return run
 
