@@ -20,7 +20,7 @@ class Answers:
         self.bytes = 0
 
     def of(self, key: SessionKey, view: View) -> bytes:
-        """The answer for whoever sees this of the session."""
+        """The answer for readers of this view of the session."""
         if view.context is None:
             return written(view)
         kept = self._kept.setdefault(key, {})

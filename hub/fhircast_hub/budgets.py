@@ -1,7 +1,7 @@
 """Budgets: what a socket, a connection, an address and a user may cost, so that no holder of a token stops the hub (LIM-3).
 
-One event loop serves everybody. So each turn of it is shared out, and what lasts is bounded. `TABLE` is read by the code, and
-SECURITY.md shows it. To charge somebody is arithmetic: no lock, no task.
+One event loop serves everybody. So each turn of it is shared out, and what lasts is bounded. The code reads these budgets, and
+SECURITY.md shows `TABLE`. To charge somebody is arithmetic: no lock, no task.
 """
 
 from __future__ import annotations

@@ -113,14 +113,11 @@ async def _read(receive: Receive, limit: int, account: Account) -> bytes:
             message = await _next(receive)
             part = message.get("body", b"")
             more = message.get("more_body", False)
-            if size + len(part) > limit:
-                parts.clear()
-                if more:
-                    await _drain(receive)
-                raise _too_large(limit)
             try:
+                if size + len(part) > limit:
+                    raise _too_large(limit)
                 account.came(len(part))
-            except TooMany:
+            except (TooLarge, TooMany):
                 account.bodies -= size
                 size = 0
                 parts.clear()

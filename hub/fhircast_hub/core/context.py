@@ -117,7 +117,7 @@ def seen(session: Session | None, principal: Principal, topic: str, rules: Rules
 
 
 def written(view: View) -> bytes:
-    """The answer for whoever sees this, as JSON."""
+    """The answer for readers of this view, as JSON."""
     context = view.context
     if context is None:
         return _answer("", view.version, b"[]")
