@@ -109,21 +109,21 @@ pictures: needs-browser $(TESTING)
 	@PICTURES=$(CURDIR)/docs/pictures $(RUN) -m pytest -q tests/browser/test_story.py -k 'measurement or hold_the_chart_back'
 
 requirements: $(TESTING)
-	@$(RUN) tests/requirements.py
+	@$(RUN) -m tests.requirements
 
 requirements-check: $(TESTING)
-	@$(RUN) tests/requirements.py --check
+	@$(RUN) -m tests.requirements --check
 
 simulate: $(TESTING)
-	@PYTHONPATH=tests $(RUN) -m simulation.run $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000))
+	@$(RUN) -m tests.simulation.run $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000))
 
 attack: $(TESTING)
-	@PYTHONPATH=tests $(RUN) -m hardening.attacks.run --seconds $(or $(SECONDS),60) $(ARGS)
+	@$(RUN) -m tests.hardening.attacks.run --seconds $(or $(SECONDS),60) $(ARGS)
 fuzz: $(TESTING)
-	@PYTHONPATH=tests $(RUN) -m fuzzing.run $(or $(N),5000) --first $(or $(FIRST),0)
+	@$(RUN) -m tests.fuzzing.run $(or $(N),5000) --first $(or $(FIRST),0)
 
 fuzz-clients: $(TESTING)
-	@PYTHONPATH=tests $(WITH_NODE) $(RUN) -m clients.fuzz $(or $(N),2000)
+	@$(WITH_NODE) $(RUN) -m tests.clients.fuzz $(or $(N),2000)
 
 lowest: $(TESTING)
 	@$(RUN) -m tools.lowest

@@ -1,7 +1,7 @@
 """Which behaviours of docs/behaviour.md have a test, and which have none.
 
-    python tests/requirements.py            a table
-    python tests/requirements.py --check    only what is wrong, and exit code 1 if anything is
+    python -m tests.requirements            a table
+    python -m tests.requirements --check    only what is wrong, and exit code 1 if anything is
 
 A test names what it proves: `@pytest.mark.req("SUB-4")`.
 """

@@ -13,12 +13,12 @@ from typing import Any
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
 
-from auth.issuer_server import JWKS, IssuerServer
 from fhircast_hub.app import Hub
-from fhircast_hub.core.principal import Principal
+from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.server import make_server
-from fhircast_hub.settings import load
-from tokens import Idp
+from fhircast_hub.settings.settings import load
+from tests.auth.issuer_server import JWKS, IssuerServer
+from tests.tokens import Idp
 
 SPEC = Path(__file__).parent / "spec"
 TOPIC = "fdb2f928-5546-4f52-87a0-0648e9ded065"

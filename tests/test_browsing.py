@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
-from running import shell_program
+from tests.running import shell_program
 
 ROOT = Path(__file__).resolve().parents[1]
 #: What a Node without libatomic1 says, which no test can take away from this machine.
@@ -37,7 +36,7 @@ def test_a_library_that_the_browsers_driver_lacks_is_named(
     node.parent.mkdir()
     shell_program(node, f"echo $0: {LOADER} >&2\nexit 127")
     monkeypatch.setenv("PLAYWRIGHT_NODEJS_PATH", str(node))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     pytester.makepyfile(WITH_A_BROWSER)
     result = pytester.runpytest_subprocess("-o", "asyncio_mode=auto", "-p", "no:cacheprovider", "-q")
     result.assert_outcomes(errors=3)

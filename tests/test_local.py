@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from fhircast_hub import local
-from fhircast_hub.api.posting import post
 from fhircast_hub.core.limits import Rules
+from fhircast_hub.http.posting import post
 from fhircast_hub.local import LocalHub
-from fhircast_hub.settings import Settings
-from fhircast_hub.usage import MAX_USER_BYTES
+from fhircast_hub.service.usage import MAX_USER_BYTES
+from fhircast_hub.settings.settings import Settings
 
 URL, ADDRESS = "http://hub.invalid/hub", ("127.0.0.1", 0)
 EVENT = b"""{"timestamp": "2026-01-31T09:30:00Z", "id": "1", "event": {"hub.topic": "topic", "hub.event": "UserLogout",

@@ -7,7 +7,7 @@ from itertools import groupby
 
 import pytest
 
-import requirements
+from tests import requirements
 
 
 def test_the_page_numbers_its_behaviours_without_a_gap() -> None:

@@ -9,11 +9,10 @@ import json
 import pytest
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from fhircast_hub import http_protocol
-from fhircast_hub.api import http
-from fhircast_hub.budgets import BODY_SECONDS, CHUNKS, CONNECTIONS, HEADER_SECONDS, STALLED
-from fhircast_hub.http_protocol import HttpProtocol
-from running import TOPIC, event, opened, running_hub, to_the_end, until
+from fhircast_hub.budgets.table import BODY_SECONDS, CHUNKS, CONNECTIONS, HEADER_SECONDS, STALLED
+from fhircast_hub.http import protocol, request
+from fhircast_hub.http.protocol import HttpProtocol
+from tests.running import TOPIC, event, opened, running_hub, to_the_end, until
 
 UPGRADE = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 
@@ -36,7 +35,7 @@ async def test_headers_have_an_end(start: bytes) -> None:
 
 async def test_a_connection_that_asks_nothing_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a request is not waited for; a connection kept alive between two requests is."""
-    monkeypatch.setattr(http_protocol, "HEADER_SECONDS", HEADER_SECONDS._replace(most=0.1))
+    monkeypatch.setattr(protocol, "HEADER_SECONDS", HEADER_SECONDS._replace(most=0.1))
     async with running_hub() as hub, opened(hub) as (reader, writer):
         writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
         assert b"200 OK" in await reader.readuntil(b"live\n")
@@ -47,7 +46,7 @@ async def test_a_connection_that_asks_nothing_is_ended(monkeypatch: pytest.Monke
 
 async def test_a_body_that_does_not_come_is_answered_with_408(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever declares a body and does not send it is told so."""
-    monkeypatch.setattr(http, "BODY_SECONDS", BODY_SECONDS._replace(most=0.1))
+    monkeypatch.setattr(request, "BODY_SECONDS", BODY_SECONDS._replace(most=0.1))
     async with running_hub() as hub, opened(hub) as (reader, writer):
         head = f"POST /api/hub HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {hub.token()}\r\nContent-Type: application/json\r\n"
         writer.write(f"{head}Content-Length: 10\r\n\r\n{{".encode())
@@ -134,7 +133,7 @@ async def test_large_bodies_one_after_the_other() -> None:
 @pytest.mark.parametrize("how", ["1.1\r\nHost: x", "1.1\r\nHost: x\r\nConnection: close", "1.0"])
 async def test_an_answer_that_nobody_takes_is_cut(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     """Whether or not its connection would be closed behind it."""
-    monkeypatch.setattr(http_protocol, "STALLED", STALLED._replace(most=0.2))
+    monkeypatch.setattr(protocol, "STALLED", STALLED._replace(most=0.2))
     async with running_hub(max_body_bytes=16 << 20) as hub, opened(hub) as (_, writer):
         await hub.publish(event("Patient-open", also=[{"key": "extension", "data": "x" * (7 << 20)}]))
         writer.transport.pause_reading()  # type: ignore[attr-defined]  # it is one that reads too
@@ -174,7 +173,7 @@ async def test_what_is_no_body_has_an_end(between: bytes) -> None:
 @pytest.mark.req("LIM-3")
 async def test_line_ends_keep_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """What comes behind an answer is the start of a request, and must become one in time."""
-    monkeypatch.setattr(http_protocol, "HEADER_SECONDS", HEADER_SECONDS._replace(most=0.1))
+    monkeypatch.setattr(protocol, "HEADER_SECONDS", HEADER_SECONDS._replace(most=0.1))
     async with running_hub() as hub, opened(hub) as (reader, writer):
         writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
         assert b"200 OK" in await reader.readuntil(b"live\n")
@@ -207,7 +206,7 @@ def count(kind: type) -> int:
 @pytest.mark.req("LIM-3")
 async def test_of_an_addresss_connections_the_longest_idle_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who comes is served, whoever came before."""
-    monkeypatch.setattr(http_protocol, "CONNECTIONS", CONNECTIONS._replace(most=3))
+    monkeypatch.setattr(protocol, "CONNECTIONS", CONNECTIONS._replace(most=3))
     async with running_hub() as hub, opened(hub) as (first, _), opened(hub) as (_, asks), opened(hub):
         asks.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
         await asyncio.sleep(0.05)

@@ -20,44 +20,45 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from fhircast_hub.addresses import Addresses
-from fhircast_hub.api.http import Headers as RawHeaders
-from fhircast_hub.api.http import Receive, Scope, Send, bearer_token
-from fhircast_hub.api.hub import HubApi
-from fhircast_hub.api.log import RequestLog
-from fhircast_hub.api.posting import post
-from fhircast_hub.api.rates import RateLimit, Rates
-from fhircast_hub.api.root import root_app
-from fhircast_hub.api.sessions import session_routes
-from fhircast_hub.audit import Auditor, make_sink
+from fhircast_hub.acknowledgements.timer import Following
+from fhircast_hub.acknowledgements.tracker import Deliveries, Policy
+from fhircast_hub.audit.sink import Auditor, make_sink
 from fhircast_hub.auth.issuers import Issuer
 from fhircast_hub.auth.verifier import Verifier
-from fhircast_hub.budgets import Accounts
-from fhircast_hub.core.delivery import Deliveries, Policy
+from fhircast_hub.budgets.accounts import Accounts
+from fhircast_hub.budgets.turns import Turns
+from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.core.errors import Unauthenticated
-from fhircast_hub.core.principal import Principal
-from fhircast_hub.endpoints import Endpoints
-from fhircast_hub.following import Following
-from fhircast_hub.legacy import Legacy
-from fhircast_hub.ports import Clock, SessionStore
-from fhircast_hub.proxies import ProxiedTransport
-from fhircast_hub.revocation import Revocation
-from fhircast_hub.service import RandomIds, Service
-from fhircast_hub.settings import Settings
+from fhircast_hub.edge.client_addresses import Addresses
+from fhircast_hub.edge.endpoints import Endpoints
+from fhircast_hub.edge.names_of_2018 import Legacy
+from fhircast_hub.http.hub import HubApi
+from fhircast_hub.http.posting import post
+from fhircast_hub.http.rate_limit import RateLimit, Rates
+from fhircast_hub.http.request import Headers as RawHeaders
+from fhircast_hub.http.request import Receive, Scope, Send, bearer_token
+from fhircast_hub.http.request_log import RequestLog
+from fhircast_hub.http.root import root_app
+from fhircast_hub.http.sessions import session_routes
+from fhircast_hub.service.ports import Clock, SessionStore
+from fhircast_hub.service.revocation import Revocation
+from fhircast_hub.service.service import RandomIds, Service
+from fhircast_hub.service.usage import Usage
+from fhircast_hub.settings.outbound_proxies import ProxiedTransport
+from fhircast_hub.settings.settings import Settings
 from fhircast_hub.storage.memory import MemoryStore
 from fhircast_hub.storage.sqlite import SqliteStore
-from fhircast_hub.telemetry import CONTENT_TYPE, KeyedHash, Metrics
-from fhircast_hub.turns import Turns
-from fhircast_hub.usage import Usage
-from fhircast_hub.webhook.channel import Webhooks
+from fhircast_hub.telemetry.logs import KeyedHash
+from fhircast_hub.telemetry.metrics import CONTENT_TYPE, Metrics
+from fhircast_hub.webhook.address_guard import Guard
 from fhircast_hub.webhook.client import Client
-from fhircast_hub.webhook.guard import Guard
-from fhircast_hub.webhook.secrets import Sealer
+from fhircast_hub.webhook.deliver import Webhooks
+from fhircast_hub.webhook.sealing import Sealer
 from fhircast_hub.ws.context import SocketContext
+from fhircast_hub.ws.handshake_audit import Handshakes
 from fhircast_hub.ws.legacy import LegacySocket
 from fhircast_hub.ws.registry import Registry
 from fhircast_hub.ws.socket import HubSocket
-from fhircast_hub.ws.trail import Handshakes
 
 _log = structlog.get_logger()
 #: Hosts that are asked directly, whatever proxy the environment names.

@@ -21,8 +21,8 @@ from fhircast_hub import dev as development
 from fhircast_hub.app import Hub
 from fhircast_hub.server import Tls, listen
 from fhircast_hub.server import serve as serve_on
-from fhircast_hub.settings import Settings, SettingsError, load, require_issuers
-from fhircast_hub.telemetry import configure_logging
+from fhircast_hub.settings.settings import Settings, SettingsError, load, require_issuers
+from fhircast_hub.telemetry.logs import configure_logging
 
 _log = structlog.get_logger()
 

@@ -24,8 +24,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
-from fhircast_hub.core.principal import Principal
-from fhircast_hub.core.scopes import Scopes
+from fhircast_hub.core.access.principal import Principal
+from fhircast_hub.core.access.scopes import Scopes
 
 AUDIENCE = "fhircast-hub-dev"
 #: Who the tokens name unless asked otherwise, and who a legacy client is.

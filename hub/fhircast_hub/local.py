@@ -14,29 +14,30 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from fhircast_hub.api.http import Receive, Scope, Send
-from fhircast_hub.api.hub import HubApi
-from fhircast_hub.api.log import FIELDS, METER, TRAIL, Trail
-from fhircast_hub.budgets import Accounts, Meter
-from fhircast_hub.core.commands import Unsubscribe
-from fhircast_hub.core.delivery import Deliveries, Policy
-from fhircast_hub.core.effects import Effect
+from fhircast_hub.acknowledgements.timer import Following
+from fhircast_hub.acknowledgements.tracker import Deliveries, Policy
+from fhircast_hub.budgets.accounts import Accounts
+from fhircast_hub.budgets.meter import Meter
+from fhircast_hub.budgets.turns import Turns
+from fhircast_hub.core.access.principal import Principal, SessionKey
+from fhircast_hub.core.access.scopes import ANY, Scopes
 from fhircast_hub.core.limits import Rules
-from fhircast_hub.core.principal import Principal, SessionKey
-from fhircast_hub.core.scopes import ANY, Scopes
-from fhircast_hub.core.session import Session, Subscription
-from fhircast_hub.endpoints import Endpoints
-from fhircast_hub.following import Following
-from fhircast_hub.ports import Clock
-from fhircast_hub.service import RandomIds, Service
+from fhircast_hub.core.state.commands import Unsubscribe
+from fhircast_hub.core.state.effects import Effect
+from fhircast_hub.core.state.session import Session, Subscription
+from fhircast_hub.edge.endpoints import Endpoints
+from fhircast_hub.http.hub import HubApi
+from fhircast_hub.http.request import Receive, Scope, Send
+from fhircast_hub.http.request_log import FIELDS, METER, TRAIL, Trail
+from fhircast_hub.service.ports import Clock
+from fhircast_hub.service.service import RandomIds, Service
+from fhircast_hub.service.usage import Usage
 from fhircast_hub.storage.memory import MemoryStore
-from fhircast_hub.telemetry import Metrics
-from fhircast_hub.turns import Turns
-from fhircast_hub.usage import Usage
+from fhircast_hub.telemetry.metrics import Metrics
 from fhircast_hub.ws.context import SocketContext
+from fhircast_hub.ws.handshake_audit import Handshakes
 from fhircast_hub.ws.registry import Registry
 from fhircast_hub.ws.socket import HubSocket
-from fhircast_hub.ws.trail import Handshakes
 
 #: The defaults of the settings that are no rules of the core. tests/test_local.py compares them.
 ACK_POLICY = Policy.LENIENT

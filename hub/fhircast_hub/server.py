@@ -17,8 +17,8 @@ from typing import NamedTuple
 import uvicorn
 
 from fhircast_hub.app import Hub
-from fhircast_hub.budgets import ACCEPTED, STALLED
-from fhircast_hub.http_protocol import HttpProtocol, Sharing
+from fhircast_hub.budgets.table import ACCEPTED, STALLED
+from fhircast_hub.http.protocol import HttpProtocol, Sharing
 
 #: Seconds that requests and sockets have to end before they are ended.
 GRACE_SECONDS = 6
@@ -61,7 +61,7 @@ def make_server(hub: Hub, tls: Tls | None = None) -> Server:
         access_log=False,  # its lines would hold endpoints
         log_config=None,
         server_header=False,
-        proxy_headers=False,  # see addresses.py; nothing a request says counts for where the hub is (SUB-1)
+        proxy_headers=False,  # see edge/client_addresses.py; nothing a request says counts for where the hub is (SUB-1)
         ssl_certfile=tls.certificate if tls else None,
         ssl_keyfile=tls.key if tls else None,
         headers=[_NOSNIFF, _HSTS] if tls else [_NOSNIFF],

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 import httpx
 import pytest
 
-from auth.issuer_server import IssuerServer
 from fhircast_hub.auth.issuers import Issuer
 from fhircast_hub.auth.jwt import JwtVerifier
-from tokens import Idp
+from tests.auth.issuer_server import IssuerServer
+from tests.tokens import Idp
 
 
 class FakeClock:

@@ -8,7 +8,7 @@ import json
 from typing import Any
 from urllib.parse import parse_qs
 
-from auth.issuer_server import Answer, IssuerServer
+from tests.auth.issuer_server import Answer, IssuerServer
 
 INTROSPECT = "/introspect"
 

@@ -8,8 +8,8 @@ import pytest
 
 from fhircast_hub.auth.claims import MAX_DATE, check_times, normal_user, read_principal
 from fhircast_hub.auth.issuers import Issuer
+from fhircast_hub.core.access.scopes import Scopes
 from fhircast_hub.core.errors import Unauthenticated
-from fhircast_hub.core.scopes import Scopes
 
 NOW = 1_800_000_000.0
 PLAIN = Issuer("https://idp.example", "hub", system_clients=frozenset({"ehr"}))

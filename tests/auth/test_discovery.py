@@ -8,9 +8,9 @@ import json
 import httpx
 import pytest
 
-from auth.issuer_server import JWKS, OPENID, SMART, Answer, IssuerServer
 from fhircast_hub.auth.discovery import MAX_BYTES, FetchError, fetch_jwks, is_secure
 from fhircast_hub.auth.issuers import Issuer
+from tests.auth.issuer_server import JWKS, OPENID, SMART, Answer, IssuerServer
 
 SET = {"keys": [{"kty": "EC"}]}
 

@@ -14,20 +14,20 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from auth.conftest import FakeClock
-from auth.introspection_server import INTROSPECT, IntrospectionServer
-from auth.issuer_server import JWKS, Answer
-from auth.test_jwt import refused, segment
 from fhircast_hub.auth import introspection
 from fhircast_hub.auth.introspection import Introspector, is_opaque
 from fhircast_hub.auth.issuers import Issuer
 from fhircast_hub.auth.jwt import MAX_TOKEN_BYTES
 from fhircast_hub.auth.verifier import Verifier
+from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.core.errors import Unavailable
-from fhircast_hub.core.principal import Principal
-from fhircast_hub.ports import TokenVerifier
-from running import until
-from tokens import Idp
+from fhircast_hub.service.ports import TokenVerifier
+from tests.auth.conftest import FakeClock
+from tests.auth.introspection_server import INTROSPECT, IntrospectionServer
+from tests.auth.issuer_server import JWKS, Answer
+from tests.auth.test_jwt import refused, segment
+from tests.running import until
+from tests.tokens import Idp
 
 OPAQUE = "sesame-0123456789"
 AUDIENCE = "hub"

@@ -11,14 +11,14 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
 
-from auth.conftest import FakeClock
-from auth.issuer_server import JWKS, IssuerServer
 from fhircast_hub.auth import jwks
 from fhircast_hub.auth.discovery import FetchError
 from fhircast_hub.auth.issuers import Issuer
 from fhircast_hub.auth.jwks import MAX_TRIED, Key, KeySet, read_keys
 from fhircast_hub.core.errors import Unauthenticated, Unavailable
-from tokens import Idp
+from tests.auth.conftest import FakeClock
+from tests.auth.issuer_server import JWKS, IssuerServer
+from tests.tokens import Idp
 
 GOOD = Idp().jwk()
 

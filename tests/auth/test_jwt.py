@@ -15,15 +15,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from auth.conftest import FakeClock, MakeVerifier
-from auth.issuer_server import JWKS, IssuerServer
 from fhircast_hub.auth import jwt
 from fhircast_hub.auth.issuers import Issuer
 from fhircast_hub.auth.jwt import MAX_TOKEN_BYTES, JwtVerifier
+from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.core.errors import Unauthenticated, Unavailable
-from fhircast_hub.core.principal import Principal
-from fhircast_hub.ports import TokenVerifier
-from tokens import Idp, make_key
+from fhircast_hub.service.ports import TokenVerifier
+from tests.auth.conftest import FakeClock, MakeVerifier
+from tests.auth.issuer_server import JWKS, IssuerServer
+from tests.tokens import Idp, make_key
 
 
 def segment(value: object) -> str:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from playwright.async_api import Browser, Playwright
 
-from browsing import RunningDemo, launch_browser, playing, running_demo
+from tests.browsing import RunningDemo, launch_browser, playing, running_demo
 
 
 @pytest.fixture(scope="session")

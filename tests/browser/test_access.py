@@ -8,8 +8,8 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Frame, Page, expect
 
-from browser.test_story import AASE, HEAD, IRIS, REPORT, measure
-from browsing import Record, RunningDemo, Window, clinician
+from tests.browser.test_story import AASE, HEAD, IRIS, REPORT, measure
+from tests.browsing import Record, RunningDemo, Window, clinician
 
 LAPTOP, TABLET = {"width": 1280, "height": 800}, {"width": 820, "height": 1180}
 LANGUAGES = [pytest.param("en-GB", LAPTOP, id="english, laptop"), pytest.param("nb-NO", TABLET, id="norwegian, tablet")]

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from browser.test_story import AASE, IRIS
-from browsing import RunningDemo, Window, clinician, running_demo
+from tests.browser.test_story import AASE, IRIS
+from tests.browsing import RunningDemo, Window, clinician, running_demo
 
 #: Seconds that access tokens last where renewal is to be seen.
 SHORT = 20

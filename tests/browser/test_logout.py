@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 
 from playwright.async_api import Browser, Response, Route, WebSocketRoute, expect
 
-from browser.test_access import is_fit
-from browser.test_story import AASE, HEAD, HEAD_UID, IRIS, REPORT, measure
-from browsing import PATIENCE, Clinician, Record, RunningDemo, Window, clinician, take_picture
+from tests.browser.test_access import is_fit
+from tests.browser.test_story import AASE, HEAD, HEAD_UID, IRIS, REPORT, measure
+from tests.browsing import PATIENCE, Clinician, Record, RunningDemo, Window, clinician, take_picture
 
 #: What would be left of a patient somewhere: a name, a number, a note.
 TRACES = ("Bjørnstad", "Åse", "ANE-20407", "Slow wake-up", "No bleeding", "patient-1")

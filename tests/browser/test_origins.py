@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.async_api import Browser
 
-from running import TOPIC, event, running_hub
+from tests.running import TOPIC, event, running_hub
 
 #: Posts an event, with headers that the page's libraries add, and reads the context; a refused preflight raises.
 _SCRIPT = """async ([hub, topic, token, event]) => {

@@ -6,7 +6,7 @@ import asyncio
 
 from playwright.async_api import Browser, Playwright, Route, expect
 
-from browsing import RunningDemo, asleep, clinician, launch_browser
+from tests.browsing import RunningDemo, asleep, clinician, launch_browser
 
 AASE, SOKKI, WOJCIECH = "patient-1", "patient-2", "patient-5"
 HEAD, EAR, SPINE = "ImagingStudy/study-1", "ImagingStudy/study-7", "ImagingStudy/study-8"

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 
 from playwright.async_api import Browser, Dialog, Page, Route, expect
 
-from browser.test_access import is_fit
-from browser.test_record import reporting_on_head
-from browser.test_story import AASE, IRIS, REPORT, measure
-from browser.test_untold import HUB
-from browsing import RunningDemo, Window, clinician, take_picture
+from tests.browser.test_access import is_fit
+from tests.browser.test_record import reporting_on_head
+from tests.browser.test_story import AASE, IRIS, REPORT, measure
+from tests.browser.test_untold import HUB
+from tests.browsing import RunningDemo, Window, clinician, take_picture
 
 UNKNOWN = "Nobody knows whether the report is signed: the record server gave no answer."
 

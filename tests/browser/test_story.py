@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from playwright.async_api import Browser, expect
 
-from browsing import RunningDemo, Window, clinician, take_picture
+from tests.browsing import RunningDemo, Window, clinician, take_picture
 
 #: Who has two studies; who is neither in the chart's table nor, with that study, in PACS; whose birth date the chart has otherwise.
 AASE, WOJCIECH, MARIA, IRIS = "patient-1", "patient-5", "patient-9", "patient-2"

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 import pytest
 from playwright.async_api import Browser, Page, Route, expect
 
-from browser.test_access import is_fit
-from browser.test_story import AASE, HEAD, IRIS, SPINE, WOJCIECH
-from browsing import Record, RunningDemo, Window, clinician, take_picture
+from tests.browser.test_access import is_fit
+from tests.browser.test_story import AASE, HEAD, IRIS, SPINE, WOJCIECH
+from tests.browsing import Record, RunningDemo, Window, clinician, take_picture
 
 HUB = "**/api/hub"
 #: What comes in the hub's place: a gateway's page, which is tried again, and the hub's own no, which is not.

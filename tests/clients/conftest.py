@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from clients.places import DevHub, dev_hub, scenarios, within
+from tests.clients.places import DevHub, dev_hub, scenarios, within
 
 
 @pytest.fixture(scope="package")

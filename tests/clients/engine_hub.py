@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from clients.engine_driver import Driver
+from tests.clients.engine_driver import Driver
 
 _OPENS = ("Patient-open p1", "Patient-open p2", "ImagingStudy-open s1 p1", "ImagingStudy-open s2 p2")
 _CLOSES = ("Patient-close p1", "Patient-close p2", "ImagingStudy-close s1", "ImagingStudy-close s2")

@@ -7,10 +7,10 @@ from typing import Any
 
 import httpx
 
-from clients.places import within
 from fhircast_client import Event, FHIRcastClient, Timings, WireMessage
 from fhircast_client.socket import Connect, Socket
 from fhircast_client.testing import FakeHub
+from tests.clients.places import within
 
 #: Reconnects at once; all that has to do with people takes as long as ever.
 FAST = Timings(backoff_first=0.01, backoff_most=0.05, settle=0.05)

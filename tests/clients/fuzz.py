@@ -1,6 +1,6 @@
 """Plays random sequences to the engines of both languages: whatever can be seen of them must be the same after every step.
 
-    python -m clients.fuzz 2000 [--first SEED]
+    python -m tests.clients.fuzz 2000 [--first SEED]
 
 A sequence that they play differently is printed, with as few steps as show it.
 """
@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from clients.engine_driver import Driver
-from node import NODE
+from tests.clients.engine_driver import Driver
+from tests.node import NODE
 
 _PLAYER = Path(__file__).parents[2] / "clients" / "javascript" / "test" / "engine-player.js"
 _MOST_STEPS = 24

@@ -11,17 +11,17 @@ from typing import Any
 from fhircast_client.events import context_of, make_event
 from fhircast_client.events import parse_event as parse_message
 from fhircast_client.sharing import update_context
-from fhircast_hub.core.commands import Connected, Publish, Subscribe
-from fhircast_hub.core.context import current_context
+from fhircast_hub.core.access.principal import Principal
+from fhircast_hub.core.access.scopes import Scopes
 from fhircast_hub.core.decide import decide
-from fhircast_hub.core.effects import Send
 from fhircast_hub.core.errors import HubError
-from fhircast_hub.core.joining import replay
 from fhircast_hub.core.limits import Rules
-from fhircast_hub.core.messages import parse_event
-from fhircast_hub.core.names import CATALOGUE
-from fhircast_hub.core.principal import Principal
-from fhircast_hub.core.scopes import Scopes
+from fhircast_hub.core.rules.contexts import current_context
+from fhircast_hub.core.rules.joining import replay
+from fhircast_hub.core.state.commands import Connected, Publish, Subscribe
+from fhircast_hub.core.state.effects import Send
+from fhircast_hub.core.wire.event import parse_event
+from fhircast_hub.core.wire.event_names import CATALOGUE
 
 TOPIC, NOW = "session", 1_769_851_800.0
 _VERSION = "context.versionId"

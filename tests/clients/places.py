@@ -13,10 +13,10 @@ from typing import Any, Literal, Self
 import httpx
 from websockets.asyncio.client import connect
 
-from clients.proxy import Proxy
 from fhircast_client import FHIRcastClient, HubError
 from fhircast_client.testing import FakeHub
-from process.hub_process import HubProcess, command, hub_process
+from tests.clients.proxy import Proxy
+from tests.process.hub_process import HubProcess, command, hub_process
 
 ACCEPTED = 202
 SCENARIOS = Path(__file__).parents[2] / "clients" / "scenarios.json"

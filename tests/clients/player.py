@@ -11,10 +11,10 @@ from typing import Any, Protocol
 
 import pytest
 
-from clients.places import ACCEPTED, within
 from fhircast_client import Event, FHIRcastClient, HubError, Refuse, Timings, WireMessage
 from fhircast_client.events import context_of, make_event, reference_of
 from fhircast_client.sharing import update_context
+from tests.clients.places import ACCEPTED, within
 
 #: Seconds that an expectation is waited for unless it says otherwise, and in which nothing may follow what was heard.
 _WITHIN, _QUIET = 5.0, 0.3

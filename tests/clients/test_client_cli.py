@@ -23,8 +23,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clients.fakes import HangsUp, Sockets, Through, patient
-from clients.places import DevHub
 from fhircast_client.check import Step, _Hub, check
 from fhircast_client.cli import main
 from fhircast_client.names import CATALOGUE, meant, never_matches, shown
@@ -32,10 +30,12 @@ from fhircast_client.printing import event_line
 from fhircast_client.socket import Socket
 from fhircast_client.socket import connect as open_channel
 from fhircast_client.testing import Answer, FakeHub
-from fhircast_hub.core.names import NAMES_OF_2018
-from fhircast_hub.core.names import never_matches as hubs_never_matches
-from process.hub_process import free_port
-from proxy_environment import ODD, say_of_proxies
+from fhircast_hub.core.wire.event_names import NAMES_OF_2018
+from fhircast_hub.core.wire.event_names import never_matches as hubs_never_matches
+from tests.clients.fakes import HangsUp, Sockets, Through, patient
+from tests.clients.places import DevHub
+from tests.process.hub_process import free_port
+from tests.proxy_environment import ODD, say_of_proxies
 
 #: Seconds until a process must have said what is expected.
 PATIENCE = 30

@@ -15,24 +15,13 @@ from websockets.datastructures import Headers
 from websockets.exceptions import InvalidStatus
 from websockets.http11 import Response
 
-from clients import virtual_time
-from clients.fakes import (
-    FAST,
-    PATIENCE,
-    HangsUp,
-    Heard,
-    Sockets,
-    Through,
-    Wire,
-    http_through,
-    patient,
-    until,
-)
 from fhircast_client import FHIRcastClient, HubError, Timings, TokenError
 from fhircast_client.events import decode, encode
 from fhircast_client.fake_sockets import FakeClosed
 from fhircast_client.socket import connect
 from fhircast_client.testing import Answer, FakeHub
+from tests.clients import virtual_time
+from tests.clients.fakes import FAST, PATIENCE, HangsUp, Heard, Sockets, Through, Wire, http_through, patient, until
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 

@@ -8,8 +8,6 @@ from typing import Any
 import httpx
 import pytest
 
-from clients.fakes import FAST, Heard, http_through, observation, patient, report, until
-from clients.test_client_engine import NOW, engine_with_report, event, opened, shared_at, sync_error, update
 from fhircast_client import FHIRcastClient
 from fhircast_client.content import Contents
 from fhircast_client.contexts import MOST_CONTEXTS
@@ -17,6 +15,8 @@ from fhircast_client.engine import Engine
 from fhircast_client.events import encode
 from fhircast_client.sharing import Entries
 from fhircast_client.testing import FakeHub
+from tests.clients.fakes import FAST, Heard, http_through, observation, patient, report, until
+from tests.clients.test_client_engine import NOW, engine_with_report, event, opened, shared_at, sync_error, update
 
 R1 = "DiagnosticReport/r1"
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from clients import virtual_time
-from clients.fakes import Heard, patient, study
 from fhircast_client import Event, FHIRcastClient, Refuse, Status, testing
 from fhircast_client.socket import Connect
 from fhircast_client.testing import FakeHub
+from tests.clients import virtual_time
+from tests.clients.fakes import Heard, patient, study
 
 #: Seconds: of the cuts, of the lease that the longest outlives, and until the client must have come back.
 CUTS = {"a second": 1, "half a minute": 30, "past the lease": 150}

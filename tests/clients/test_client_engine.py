@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from clients.fakes import patient, report, study
 from fhircast_client.engine import Engine
 from fhircast_client.events import Event, Kind, context_of, kind_of, make_event, parse_event, reference_in
 from fhircast_client.frames import heartbeat_period, read_confirmation
@@ -14,6 +13,7 @@ from fhircast_client.lease import Lease
 from fhircast_client.sharing import update_context
 from fhircast_client.syncerrors import make_sync_error
 from fhircast_client.timing import Backoff, instant, timestamp_now
+from tests.clients.fakes import patient, report, study
 
 #: The own clock, long after what is told here.
 NOW = instant("2026-11-23T00:00:00Z") or 0

@@ -9,11 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
-from clients.fakes import FAST, Heard, Wire, http_through, observation, patient, report, study, until
 from fhircast_client import Event, HubError, Refuse, Status, Timings
 from fhircast_client.events import context_of, make_event
 from fhircast_client.inbox import MOST_WAITING
 from fhircast_client.testing import Answer, FakeHub
+from tests.clients.fakes import FAST, Heard, Wire, http_through, observation, patient, report, study, until
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 

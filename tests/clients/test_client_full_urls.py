@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from clients.fakes import FAST, Heard, observation, patient, report, until
-from clients.test_client_engine import engine_with_report, shared_at
 from fhircast_client import FHIRcastClient
 from fhircast_client.events import Event, make_event, parse_event
 from fhircast_client.sharing import Entries, changed, read_current, reference, update_context
 from fhircast_client.testing import FakeHub
+from tests.clients.fakes import FAST, Heard, observation, patient, report, until
+from tests.clients.test_client_engine import engine_with_report, shared_at
 
 R1, O1, O2 = "DiagnosticReport/r1", "Observation/o1", "Observation/o2"
 UUID = "urn:uuid:1"

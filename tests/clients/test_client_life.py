@@ -7,9 +7,9 @@ import asyncio
 import httpx
 import pytest
 
-from clients.fakes import FAST, PATIENCE, Heard, Sockets, Wire, patient, until
 from fhircast_client import Event, FHIRcastClient, HubError, Refuse, Status, Timings
 from fhircast_client.testing import Answer, FakeHub
+from tests.clients.fakes import FAST, PATIENCE, Heard, Sockets, Wire, patient, until
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 

@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from clients.fakes import Heard
 from fhircast_client.testing import FakeHub
+from tests.clients.fakes import Heard
 
 pytestmark = pytest.mark.req("CLT-33")
 

@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from clients.fakes import FAST, Heard, Wire, patient, until
 from fhircast_client import Event
 from fhircast_client.events import parse_event
 from fhircast_client.testing import FakeHub
+from tests.clients.fakes import FAST, Heard, Wire, patient, until
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from clients import virtual_time
-from clients.fakes import FAST, Heard, Wire, observation, patient, report, study, until
 from fhircast_client import Event, FHIRcastClient, HubError, Refuse, Timings
 from fhircast_client.testing import Answer, FakeHub
 from fhircast_client.timing import instant
+from tests.clients import virtual_time
+from tests.clients.fakes import FAST, Heard, Wire, observation, patient, report, study, until
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 

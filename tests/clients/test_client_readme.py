@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from clients.fakes import Heard, patient, until
-from clients.places import DevHub, RealPlace
 from fhircast_client import Event, FHIRcastClient
 from fhircast_client.cli import _parser
+from tests.clients.fakes import Heard, patient, until
+from tests.clients.places import DevHub, RealPlace
 
 README = (Path(__file__).parents[2] / "clients" / "python" / "README.md").read_text(encoding="utf-8")
 #: Seconds until a program must have done what is expected.

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients.engine_driver import Driver
-from clients.engine_hub import SimpleHub
-from clients.fuzz import differences, random_sequence
+from tests.clients.engine_driver import Driver
+from tests.clients.engine_hub import SimpleHub
+from tests.clients.fuzz import differences, random_sequence
 
 _TABLE = json.loads((Path(__file__).parents[2] / "clients" / "following.json").read_text(encoding="utf-8"))
 #: Random sequences that both engines play in each run of the tests; `make fuzz-clients` plays more.

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from clients.test_engine import differs, table
 from fhircast_client import content, contexts, order, resending, status
 from fhircast_client.asking import Asking
 from fhircast_client.changes import Changes
@@ -15,7 +14,8 @@ from fhircast_client.engine import Engine
 from fhircast_client.following import Following
 from fhircast_client.screen import Screen
 from fhircast_client.untold import Untold
-from simulation.mutants import Mutant, mutated
+from tests.clients.test_engine import differs, table
+from tests.simulation.mutants import Mutant, mutated
 
 _NOBODY: tuple[str, ...] = ()
 #: Each is the mistake, the function, and what its text becomes.

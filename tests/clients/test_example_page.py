@@ -12,9 +12,9 @@ from urllib.parse import urlencode
 import pytest
 from playwright.async_api import Page, WebSocketRoute, expect
 
-from browsing import launch_browser, playing
-from clients.fakes import patient
-from clients.places import DevHub, RealPlace
+from tests.browsing import launch_browser, playing
+from tests.clients.fakes import patient
+from tests.clients.places import DevHub, RealPlace
 
 LIBRARY = Path(__file__).parents[2] / "clients" / "javascript"
 #: Closes a WebSocket as a hub that fails would.

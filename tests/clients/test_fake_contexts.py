@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from clients.hub_contexts import HubContexts, RandomEvents
-from node import NODE
+from tests.clients.hub_contexts import HubContexts, RandomEvents
+from tests.node import NODE
 
 _PLAYER = Path(__file__).parents[2] / "clients" / "javascript" / "test" / "contexts-player.js"
 _SEQUENCES, _EVENTS = 200, 40

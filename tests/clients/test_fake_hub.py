@@ -13,11 +13,11 @@ from typing import Any
 import httpx
 import pytest
 
-from clients import virtual_time
-from clients.fakes import FAST, Heard, Sockets, Through, Wire, observation, patient, report, study, until
 from fhircast_client import Event, FHIRcastClient, HubError, Refuse, Timings
 from fhircast_client.events import context_of, make_event
 from fhircast_client.testing import Answer, FakeHub
+from tests.clients import virtual_time
+from tests.clients.fakes import FAST, Heard, Sockets, Through, Wire, observation, patient, report, study, until
 
 P1, P2 = "Patient/p1", "Patient/p2"
 

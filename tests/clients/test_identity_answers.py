@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
-from clients.identity_cases import CASES, MRN, patient, rule
-from clients.test_identity_cases import KINDS, cases
 from fhircast_client.errors import Refuse
 from fhircast_identity import FhirSearch, IdentityMap, LookupFailed, PixManager, QidoRs, System
+from tests.clients.identity_cases import CASES, MRN, patient, rule
+from tests.clients.test_identity_cases import KINDS, cases
 
 BASE = "https://fhir.example/fhir"
 RESOLVERS: dict[str, Any] = {"fhir": FhirSearch, "pix": PixManager, "qido": QidoRs}

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from clients.identity_cases import CASES, rule, tables
 from fhircast_client.errors import Refuse
 from fhircast_identity import IdentityMap, Local, LookupFailed, Mismatch, NoMatch, Query, SeveralMatches, Table
 from fhircast_identity.names import spellings
 from fhircast_identity.rules import in_force
+from tests.clients.identity_cases import CASES, rule, tables
 
 KINDS = {kind.__name__: kind for kind in (NoMatch, SeveralMatches, Mismatch, LookupFailed)}
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from clients.identity_cases import patient
 from fhircast_identity import IdentityMap, NoMatch, System, Table
+from tests.clients.identity_cases import patient
 
 FOLDER = Path(__file__).parents[2] / "clients" / "identity" / "python"
 #: Seconds until an example must be done.

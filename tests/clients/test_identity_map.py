@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from clients.identity_cases import MRN, patient
 from fhircast_client.errors import Refuse
 from fhircast_identity import IdentityMap, Local, LookupFailed, NoMatch, Query, SeveralMatches, System, Table
-from running import Clock
+from tests.clients.identity_cases import MRN, patient
+from tests.running import Clock
 
 RULES = {"Patient": [System(MRN, "number")]}
 

@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator, Iterator
 import httpx
 import pytest
 
-from clients.identity_cases import MRN, NIN, accession, study
-from clients.orthanc import Archive, archive
 from fhircast_identity import (
     IdentityMap,
     Mismatch,
@@ -20,6 +18,8 @@ from fhircast_identity import (
     Table,
     TypeCode,
 )
+from tests.clients.identity_cases import MRN, NIN, accession, study
+from tests.clients.orthanc import Archive, archive
 
 OSTBY = {"PatientName": "Østby^Kari", "PatientID": "4438001", "PatientBirthDate": "19700513", "PatientSex": "F"}
 HAAS = {"PatientName": "HAAS^Ola", "PatientID": "4438002", "PatientBirthDate": "19810102", "PatientSex": "M"}

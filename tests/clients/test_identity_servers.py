@@ -10,8 +10,6 @@ from typing import Any
 import httpx
 import pytest
 
-from clients.identity_cases import MRN, NIN, patient, study
-from clients.identity_server import Hospital, hospital, outcome
 from fhircast_identity import (
     FhirSearch,
     IdentityMap,
@@ -28,6 +26,8 @@ from fhircast_identity import (
     System,
     Table,
 )
+from tests.clients.identity_cases import MRN, NIN, patient, study
+from tests.clients.identity_server import Hospital, hospital, outcome
 
 RULES: dict[str, list[Rule]] = {"Patient": [System(MRN, "number")], "ImagingStudy": [StudyUid()]}
 OWN = "urn:oid:2.999.1"

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from clients import virtual_time
 from fhircast_client.connection import Connection
 from fhircast_client.errors import HubError
 from fhircast_client.frames import Confirmation
@@ -16,6 +15,7 @@ from fhircast_client.hub import Configuration
 from fhircast_client.lease import Lease
 from fhircast_client.socket import Channel, Connect
 from fhircast_client.timing import Timings
+from tests.clients import virtual_time
 
 LEASE = 100
 

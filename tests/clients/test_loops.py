@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from clients.fakes import Heard, patient
-from clients.places import DevHub
 from fhircast_client import FHIRcastClient, HubError
+from tests.clients.fakes import Heard, patient
+from tests.clients.places import DevHub
 
 
 @pytest.fixture

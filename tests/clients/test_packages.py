@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from clients.places import DevHub
+from tests.clients.places import DevHub
 
 ROOT = Path(__file__).parents[2]
 CLIENTS = ROOT / "clients"

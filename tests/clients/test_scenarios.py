@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from clients.places import DevHub, FakePlace, RealPlace, scenarios
-from clients.player import Place, Player
+from tests.clients.places import DevHub, FakePlace, RealPlace, scenarios
+from tests.clients.player import Place, Player
 
 _ALL = scenarios()
 #: Makes a session for the clients of one scenario.

@@ -20,16 +20,16 @@ from websockets.datastructures import Headers
 from websockets.exceptions import InvalidStatus
 from websockets.http11 import Request, Response
 
-from certificates import make_certificate
-from clients.fakes import FAST, http_through, until
-from clients.test_client_readme import example
 from fhircast_client import FHIRcastClient, HubError, TokenError
 from fhircast_client.hub import refusal
 from fhircast_client.socket import connect
 from fhircast_client.testing import Answer, FakeHub
 from fhircast_client.unreachable import why_unreachable
-from process.hub_process import free_port
-from proxy_environment import say_of_proxies
+from tests.certificates import make_certificate
+from tests.clients.fakes import FAST, http_through, until
+from tests.clients.test_client_readme import example
+from tests.process.hub_process import free_port
+from tests.proxy_environment import say_of_proxies
 
 Ask = Callable[[str], Awaitable[str]]
 

@@ -9,7 +9,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from core.world import (
+from fhircast_hub.core.access.principal import Principal
+from fhircast_hub.core.decide import decide
+from fhircast_hub.core.errors import Conflict, Forbidden, HubError, NotFound
+from fhircast_hub.core.limits import MAX_CONTEXTS, Rules
+from fhircast_hub.core.state.commands import Connected, Disconnected, Evict, MakeRoom, Restarted, Tick
+from tests.core.world import (
     CLOSES,
     NOON,
     OPENS,
@@ -24,11 +29,6 @@ from core.world import (
     study,
     token,
 )
-from fhircast_hub.core.commands import Connected, Disconnected, Evict, MakeRoom, Restarted, Tick
-from fhircast_hub.core.decide import decide
-from fhircast_hub.core.errors import Conflict, Forbidden, HubError, NotFound
-from fhircast_hub.core.limits import MAX_CONTEXTS, Rules
-from fhircast_hub.core.principal import Principal
 
 EVENTS = f"{OPENS},{CLOSES},Home-open"
 TTL = 86400

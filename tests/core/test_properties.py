@@ -14,15 +14,15 @@ from hypothesis import example, given
 from hypothesis import settings as of_hypothesis
 from hypothesis import strategies as st
 
-from core.world import CLOSES, OPENS, TOPIC, World, body, frozen, message, patient, report, resource, spec, token
-from fhircast_hub.core.acknowledgements import readable
-from fhircast_hub.core.context import current_context
+from fhircast_hub.core.access.scopes import Scopes
 from fhircast_hub.core.errors import BadRequest, Conflict, HubError
-from fhircast_hub.core.forms import Form, parse_form, parse_json_form
-from fhircast_hub.core.messages import parse_event
-from fhircast_hub.core.names import Kind, classify, parse_events
-from fhircast_hub.core.scopes import Scopes
-from fhircast_hub.core.timestamps import instant
+from fhircast_hub.core.rules.contexts import current_context
+from fhircast_hub.core.wire.acknowledgement import readable
+from fhircast_hub.core.wire.event import parse_event
+from fhircast_hub.core.wire.event_names import Kind, classify, parse_events
+from fhircast_hub.core.wire.subscription_request import Form, parse_form, parse_json_form
+from fhircast_hub.core.wire.timestamps import instant
+from tests.core.world import CLOSES, OPENS, TOPIC, World, body, frozen, message, patient, report, resource, spec, token
 
 settings: Callable[..., of_hypothesis] = partial(of_hypothesis, deadline=None, derandomize=True)
 

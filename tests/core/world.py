@@ -13,7 +13,13 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from fhircast_hub.core.commands import (
+from fhircast_hub.acknowledgements.tracker import Deliveries, Policy
+from fhircast_hub.core.access.principal import Principal, SessionKey
+from fhircast_hub.core.access.scopes import Scopes
+from fhircast_hub.core.decide import decide
+from fhircast_hub.core.limits import Rules
+from fhircast_hub.core.rules.contexts import current_context
+from fhircast_hub.core.state.commands import (
     Command,
     Connected,
     Disconnected,
@@ -24,16 +30,11 @@ from fhircast_hub.core.commands import (
     Tick,
     Unsubscribe,
 )
-from fhircast_hub.core.context import current_context
-from fhircast_hub.core.decide import decide
-from fhircast_hub.core.delivery import Deliveries, Policy
-from fhircast_hub.core.effects import NORMAL, Close, Drop, Effect, HookEffect, Post, Verify
-from fhircast_hub.core.limits import Rules
-from fhircast_hub.core.messages import parse_event
-from fhircast_hub.core.names import parse_events
-from fhircast_hub.core.principal import Principal, SessionKey
-from fhircast_hub.core.scopes import Scopes
-from fhircast_hub.core.session import Outcome, Session, Subscription
+from fhircast_hub.core.state.effects import Close, Drop, Effect, HookEffect, Post, Verify
+from fhircast_hub.core.state.session import Outcome, Session, Subscription
+from fhircast_hub.core.wire.close_codes import NORMAL
+from fhircast_hub.core.wire.event import parse_event
+from fhircast_hub.core.wire.event_names import parse_events
 
 TOPIC = "a-topic"
 #: 2023-04-01T12:00:00Z

@@ -14,8 +14,8 @@ from joserfc.util import urlsafe_b64encode
 
 from demo.auth import AuthServer, Client, InvalidToken, Text
 from demo.auth.scopes import allowed
-from running import Clock
-from smart_client import AUDIENCE, BACK, CLIENTS, SECRET, User, answer, auth_server, listen, serving
+from tests.running import Clock
+from tests.smart_client import AUDIENCE, BACK, CLIENTS, SECRET, User, answer, auth_server, listen, serving
 
 EVERYTHING = "openid profile fhirUser offline_access fhircast/*.*"
 

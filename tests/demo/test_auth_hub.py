@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from demo.auth import AuthServer, HubSessions
-from process.hub_process import HubProcess, Visitor, free_port, hub_process
-from running import event
-from smart_client import AUDIENCE, User, auth_server, listen, origin, serving
-from tokens import Idp
+from tests.process.hub_process import HubProcess, Visitor, free_port, hub_process
+from tests.running import event
+from tests.smart_client import AUDIENCE, User, auth_server, listen, origin, serving
+from tests.tokens import Idp
 
 SYSTEM = "auth-server"
 FHIRCAST = "openid fhircast/*.*"

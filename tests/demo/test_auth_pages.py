@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from demo.auth import AuthServer
-from running import Clock
-from smart_client import BACK, User, answer, auth_server, listen, serving
+from tests.running import Clock
+from tests.smart_client import BACK, User, answer, auth_server, listen, serving
 
 FRAME = "http://localhost:8081"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from node import NODE
+from tests.node import NODE
 
 SMART = Path(__file__).parents[2] / "demo" / "web" / "smart.js"
 ISSUER = "http://localhost:8082"

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fhircast_hub.core.acknowledgements import read_acknowledgement
 from fhircast_hub.core.errors import HubError
-from fhircast_hub.core.forms import parse_form, parse_json_form
-from fhircast_hub.core.messages import parse_event
+from fhircast_hub.core.wire.acknowledgement import read_acknowledgement
+from fhircast_hub.core.wire.event import parse_event
+from fhircast_hub.core.wire.subscription_request import parse_form, parse_json_form
 from fhircast_hub.ws.frames import end_of_frame, payload
 
 _SPEC = Path(__file__).resolve().parents[1] / "spec"

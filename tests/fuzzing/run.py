@@ -1,6 +1,6 @@
 """Looks for inputs that make a parser fail, or that it reads slowly.
 
-    python -m fuzzing.run 2000 [--first SEED]
+    python -m tests.fuzzing.run 2000 [--first SEED]
 
 Slow is what takes longer than ordinary JSON of the same size would take Python's json, many times over; or far more than four
 times as long as a quarter of it. All times are of the processor, the best of some.
@@ -15,8 +15,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from fuzzing.inputs import Shape, changed, shape
-from fuzzing.parsers import PARSERS, Parser
+from tests.fuzzing.inputs import Shape, changed, shape
+from tests.fuzzing.parsers import PARSERS, Parser
 
 #: How many times longer than Python's json an input may take, and seconds that any may.
 ALLOWED, FREE = 8.0, 0.002

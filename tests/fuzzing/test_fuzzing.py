@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from core.world import body, message, patient
-from fuzzing.inputs import Shape
-from fuzzing.parsers import BODY, PARSERS, SMALL, Parser
-from fuzzing.run import Judge, wrong_with
+from tests.core.world import body, message, patient
+from tests.fuzzing.inputs import Shape
+from tests.fuzzing.parsers import BODY, PARSERS, SMALL, Parser
+from tests.fuzzing.run import Judge, wrong_with
 
 _ROUNDS = 60
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from hardening.attacks.catalogue import ATTACKS
-from hardening.attacks.range import Name, Range, Result, together
-from process.hub_process import IssuerThread, hub_process, issuer_thread
+from tests.hardening.attacks.catalogue import ATTACKS
+from tests.hardening.attacks.range import Name, Range, Result, together
+from tests.process.hub_process import IssuerThread, hub_process, issuer_thread
 
 #: Seconds of each attack, and of the measurement without one.
 SECONDS, QUIET_SECONDS = 2.0, 3.0

@@ -10,7 +10,7 @@ import zlib
 import pytest
 from websockets.frames import Frame, Opcode
 
-from running import TOPIC, event, running_hub
+from tests.running import TOPIC, event, running_hub
 
 MEGABYTE = 1 << 20
 

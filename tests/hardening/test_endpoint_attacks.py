@@ -9,8 +9,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from api.wire import ask, request, wire
-from running import TOPIC, RunningHub, event, running_hub
+from tests.http.wire import ask, request, wire
+from tests.running import TOPIC, RunningHub, event, running_hub
 
 INJECTED = "x\r\nX-Injected: 1\r\n\r\n<script>"
 

@@ -6,10 +6,9 @@ import asyncio
 
 import pytest
 
-from fhircast_hub import http_protocol
-from fhircast_hub.api import http
-from fhircast_hub.budgets import BODY_SECONDS, HEADER_SECONDS
-from running import RunningHub, event, opened, running_hub, to_the_end
+from fhircast_hub.budgets.table import BODY_SECONDS, HEADER_SECONDS
+from fhircast_hub.http import protocol, request
+from tests.running import RunningHub, event, opened, running_hub, to_the_end
 
 #: Connections of a flood: more than any application has, fewer than a process may have files.
 MANY = 300
@@ -25,7 +24,7 @@ async def works(hub: RunningHub) -> None:
 @pytest.mark.req("SEC-2")
 async def test_slow_headers(monkeypatch: pytest.MonkeyPatch) -> None:
     """A byte now and then does not keep a connection: the time is for all of them."""
-    monkeypatch.setattr(http_protocol, "HEADER_SECONDS", HEADER_SECONDS._replace(most=0.2))
+    monkeypatch.setattr(protocol, "HEADER_SECONDS", HEADER_SECONDS._replace(most=0.2))
     async with running_hub() as hub, opened(hub) as (reader, writer):
         writer.write(b"GET /health/live HTTP/1.1\r\nX-Slow: ")
         ended = asyncio.create_task(to_the_end(reader))
@@ -39,7 +38,7 @@ async def test_slow_headers(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.req("SEC-2")
 async def test_slow_body(monkeypatch: pytest.MonkeyPatch) -> None:
     """Likewise the bytes of a body, of a known user too."""
-    monkeypatch.setattr(http, "BODY_SECONDS", BODY_SECONDS._replace(most=0.2))
+    monkeypatch.setattr(request, "BODY_SECONDS", BODY_SECONDS._replace(most=0.2))
     async with running_hub() as hub, opened(hub) as (reader, writer):
         head = f"POST /api/hub HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {hub.token()}\r\nContent-Type: application/json\r\n"
         writer.write(f"{head}Content-Length: 100000\r\n\r\n{{".encode())

@@ -10,8 +10,8 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from process.hub_process import IssuerThread, Visitor, hub_process, issuer_thread
-from running import event
+from tests.process.hub_process import IssuerThread, Visitor, hub_process, issuer_thread
+from tests.running import event
 
 FORGED = '\n{"timestamp":"2026-01-01T00:00:00Z","level":"info","event":"forged"}\n\x1b[2Jforged\r\u2028forged'
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KINDS = [
     *("Spoofing", "Tampering", "Repudiation", "Information disclosure", "Denial of service", "Elevation of privilege"),
 ]
-#: Tables of what is promised, of budgets (`tests/test_budgets.py` compares them), and of standards; and the column that says whether a row of the latter holds.
+#: Tables of what is promised, of budgets (`tests/budgets/test_table.py` compares them), and of standards; and the column that says whether a row of the latter holds.
 PROMISES, BUDGETS = "What is promised", "Budgets"
 STANDARDS = {
     "Measured by OWASP ASVS 5.0": 17,

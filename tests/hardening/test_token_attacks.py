@@ -10,9 +10,9 @@ import jwt as pyjwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from auth.issuer_server import JWKS, IssuerServer
-from running import TOPIC, RunningHub, event, issuer_setting, running_hub
-from tokens import Idp
+from tests.auth.issuer_server import JWKS, IssuerServer
+from tests.running import TOPIC, RunningHub, event, issuer_setting, running_hub
+from tests.tokens import Idp
 
 
 def part(value: object) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from process.hub_process import HubProcess, IssuerThread, hub_process, issuer_thread
+from tests.process.hub_process import HubProcess, IssuerThread, hub_process, issuer_thread
 
 
 @pytest.fixture(scope="package")

@@ -19,9 +19,9 @@ from typing import Any, Self
 import httpx
 
 import fhircast_hub
-from auth.issuer_server import JWKS, IssuerServer
-from running import Clock, RunningHub
-from tokens import Idp
+from tests.auth.issuer_server import JWKS, IssuerServer
+from tests.running import Clock, RunningHub
+from tests.tokens import Idp
 
 #: Seconds until a process must answer, or be gone.
 PATIENCE = 15

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from process.hub_process import PATIENCE
+from tests.process.hub_process import PATIENCE
 from tools.packages import PATH
 
 NGINX = shutil.which("nginx", path=PATH)

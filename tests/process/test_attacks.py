@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from process.hub_process import HubProcess, IssuerThread, Visitor, hub_process
-from running import TOPIC, event
+from tests.process.hub_process import HubProcess, IssuerThread, Visitor, hub_process
+from tests.running import TOPIC, event
 
 MEGABYTE = 1 << 20
 JSON = {"Content-Type": "application/json"}

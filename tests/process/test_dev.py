@@ -19,9 +19,9 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from process.hub_process import PATIENCE, HubProcess, command, environment, free_port, hub_process
-from running import Follower, event
-from webhook.callback_server import CallbackServer
+from tests.process.hub_process import PATIENCE, HubProcess, command, environment, free_port, hub_process
+from tests.running import Follower, event
+from tests.webhook.callback_server import CallbackServer
 
 #: Where `fhircast-hub` and `websockets` are, for a shell that has activated the environment.
 BIN = Path(sys.executable).parent

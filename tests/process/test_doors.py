@@ -7,8 +7,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from process.hub_process import HubProcess, IssuerThread, Visitor
-from running import TOPIC, event
+from tests.process.hub_process import HubProcess, IssuerThread, Visitor
+from tests.running import TOPIC, event
 
 #: The only doors that are open: CFG-1, CFG-6, CFG-3, OPS-1.
 OPEN = {

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 
-from clients.places import within
 from fhircast_client import Event, FHIRcastClient, HubError, Status, Timings
-from node import NODE
-from process.hub_process import PATIENCE, HubProcess, IssuerThread, Visitor, free_port, hub_process
-from process.nginx import needs_nginx, nginx
-from running import event
+from tests.clients.places import within
+from tests.node import NODE
+from tests.process.hub_process import PATIENCE, HubProcess, IssuerThread, Visitor, free_port, hub_process
+from tests.process.nginx import needs_nginx, nginx
+from tests.running import event
 
 FOLLOW = Path(__file__).parent / "follow.mjs"
 TOPIC = "ingress"

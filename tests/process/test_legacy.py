@@ -20,8 +20,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.frames import Frame, Opcode
 
-from process.hub_process import HubProcess, command, hub_process
-from running import Follower, event
+from tests.process.hub_process import HubProcess, command, hub_process
+from tests.running import Follower, event
 
 PATIENT = {"key": "patient", "resource": {"resourceType": "Patient", "id": "ewUbXT9RWEbSj5wPEdgRaBw3"}}
 STUDY = {

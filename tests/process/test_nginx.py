@@ -17,10 +17,10 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from certificates import make_certificate
-from process.hub_process import PATIENCE, HubProcess, IssuerThread, Visitor, free_port, hub_process
-from process.nginx import needs_nginx, nginx
-from running import TOPIC, event, until
+from tests.certificates import make_certificate
+from tests.process.hub_process import PATIENCE, HubProcess, IssuerThread, Visitor, free_port, hub_process
+from tests.process.nginx import needs_nginx, nginx
+from tests.running import TOPIC, event, until
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "nginx.conf.example"
 #: nginx gives up on a socket that nothing came from for so long; the hub pings more often.

@@ -14,8 +14,8 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
-from process.hub_process import HubProcess, IssuerThread, Visitor, free_port, hub_process
-from running import TOPIC, Follower, event, until
+from tests.process.hub_process import HubProcess, IssuerThread, Visitor, free_port, hub_process
+from tests.running import TOPIC, Follower, event, until
 
 #: Seconds that the hub has to end (OPS-3).
 END = 10

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from process.hub_process import HubProcess, IssuerThread, Visitor, command, environment, free_port
-from proxy_environment import ODD
-from running import TOPIC, until
-from tokens import Idp
+from tests.process.hub_process import HubProcess, IssuerThread, Visitor, command, environment, free_port
+from tests.proxy_environment import ODD
+from tests.running import TOPIC, until
+from tests.tokens import Idp
 
 AFAR = Idp("https://login.invalid")
 

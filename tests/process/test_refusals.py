@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from process.hub_process import PATIENCE, HubProcess, IssuerThread, command, environment, free_port
+from tests.process.hub_process import PATIENCE, HubProcess, IssuerThread, command, environment, free_port
 
 ISSUER = {"issuer": "https://login.example", "audience": "hub"}
 #: Settings that are wrong, and the name that the line must begin with.

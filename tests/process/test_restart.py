@@ -13,8 +13,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from process.hub_process import HubProcess, IssuerThread, Visitor, hub_process
-from running import Follower, event
+from tests.process.hub_process import HubProcess, IssuerThread, Visitor, hub_process
+from tests.running import Follower, event
 
 EVENTS = "Patient-open,Patient-close,ImagingStudy-open,ImagingStudy-close"
 

@@ -16,8 +16,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidHandshake
 
-from process.hub_process import HubProcess, IssuerThread, Visitor, hub_process
-from running import event
+from tests.process.hub_process import HubProcess, IssuerThread, Visitor, hub_process
+from tests.running import event
 
 #: What a patient, a place, a session or somebody's secret is called here. Each is one word, whatever it is wrapped in.
 FAMILY, GIVEN, NUMBER = "Quastenflosser", "Nepomuk", "mrn7712000193"

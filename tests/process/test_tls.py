@@ -14,9 +14,9 @@ import pytest
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from websockets.exceptions import ConnectionClosedError
 
-from certificates import make_certificate
-from process.hub_process import PATIENCE, HubProcess, IssuerThread, Visitor, command, environment, free_port
-from running import Follower, event
+from tests.certificates import make_certificate
+from tests.process.hub_process import PATIENCE, HubProcess, IssuerThread, Visitor, command, environment, free_port
+from tests.running import Follower, event
 
 
 class TlsHub(HubProcess):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from process.hub_process import IssuerThread, Visitor, hub_process
-from running import event
-from webhook.callback_server import LOOPBACK, Answer, CallbackServer
+from tests.process.hub_process import IssuerThread, Visitor, hub_process
+from tests.running import event
+from tests.webhook.callback_server import LOOPBACK, Answer, CallbackServer
 
 SETTINGS = {"webhook_allowed_networks": LOOPBACK, "secret_key": "k" * 32}
 

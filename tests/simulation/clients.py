@@ -8,14 +8,14 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from fhircast_hub.core.commands import Publish, Renew, Subscribe, Unsubscribe
 from fhircast_hub.core.errors import HubError, Unavailable
-from fhircast_hub.core.names import parse_events
-from simulation.hub import Node
-from simulation.network import Clock, Link
-from simulation.posts import FULL_URLS, Post, Token
-from simulation.script import Temper
-from simulation.shown import Last, closes, opens
+from fhircast_hub.core.state.commands import Publish, Renew, Subscribe, Unsubscribe
+from fhircast_hub.core.wire.event_names import parse_events
+from tests.simulation.hub import Node
+from tests.simulation.network import Clock, Link
+from tests.simulation.posts import FULL_URLS, Post, Token
+from tests.simulation.script import Temper
+from tests.simulation.shown import Last, closes, opens
 
 _decode = msgspec.json.Decoder().decode
 _KEYS = {"study": "imagingstudy", "report": "diagnosticreport"}

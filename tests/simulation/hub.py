@@ -1,6 +1,6 @@
 """The shell that the core runs in here: one store with compare-and-set, and nodes that load, decide, commit and follow.
 
-It does what service.py, following.py and ws/ do, on virtual time.
+It does what service/, acknowledgements/ and ws/ do, on virtual time.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import random
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
+from fhircast_hub.acknowledgements.tracker import Deliveries
 from fhircast_hub.core import decide as core
-from fhircast_hub.core.commands import Command, Connected, Publish, Restarted, Tick
-from fhircast_hub.core.delivery import Deliveries
-from fhircast_hub.core.effects import Close, Effect, Send
+from fhircast_hub.core.access.principal import SessionKey
 from fhircast_hub.core.errors import HubError, Unavailable
-from fhircast_hub.core.principal import SessionKey
-from fhircast_hub.core.session import Outcome, Session
+from fhircast_hub.core.state.commands import Command, Connected, Publish, Restarted, Tick
+from fhircast_hub.core.state.effects import Close, Effect, Send
+from fhircast_hub.core.state.session import Outcome, Session
 from fhircast_hub.storage.rows import changes, session_of
-from simulation.network import Clock, Link
-from simulation.posts import REALM, Post
-from simulation.script import Script
-from simulation.sockets import Socket
+from tests.simulation.network import Clock, Link
+from tests.simulation.posts import REALM, Post
+from tests.simulation.script import Script
+from tests.simulation.sockets import Socket
 
 #: What came of a command: the reply, or why it was refused.
 Then = Callable[[object], None]

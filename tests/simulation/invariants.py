@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from fhircast_hub.acknowledgements.tracker import Policy
 from fhircast_hub.core import limits
-from fhircast_hub.core.commands import Connected, Publish, Refused, Tick, Unanswered
-from fhircast_hub.core.delivery import Policy
-from fhircast_hub.core.effects import Close, Effect, Send
-from fhircast_hub.core.session import Session
-from simulation.clients import anchor
-from simulation.model import Label, Topic
-from simulation.oracle import LOST, Heard, Told
-from simulation.shown import it_does_not_matter_when_one_joined
-from simulation.violation import Violation
+from fhircast_hub.core.state.commands import Connected, Publish, Refused, Tick, Unanswered
+from fhircast_hub.core.state.effects import Close, Effect, Send
+from fhircast_hub.core.state.session import Session
+from tests.simulation.clients import anchor
+from tests.simulation.model import Label, Topic
+from tests.simulation.oracle import LOST, Heard, Told
+from tests.simulation.shown import it_does_not_matter_when_one_joined
+from tests.simulation.violation import Violation
 
 if TYPE_CHECKING:
-    from simulation.hub import Asked
-    from simulation.world import World
+    from tests.simulation.hub import Asked
+    from tests.simulation.world import World
 
 _decode = msgspec.json.Decoder().decode
 #: A UUID made of a name (version 5), as the hub gives to what it derives.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from simulation.posts import DERIVED, Post
+from tests.simulation.posts import DERIVED, Post
 
 #: What a frame says: class, event name or code, ref or id, and more.
 Label = tuple[object, ...]

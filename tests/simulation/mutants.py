@@ -9,21 +9,21 @@ from collections.abc import Callable, Iterator
 from types import CodeType
 from typing import Any, NamedTuple
 
-from fhircast_hub.core import (
+from fhircast_hub.acknowledgements import tracker
+from fhircast_hub.core.rules import (
     audiences,
     closing,
     connections,
     content,
-    context,
-    delivery,
-    derived,
+    contexts,
+    derived_opens,
     heartbeat,
-    holding,
+    missed_events,
     publishing,
     subscriptions,
-    syncerror,
+    sync_errors,
 )
-from simulation import hub
+from tests.simulation import hub
 
 
 class Mutant(NamedTuple):
@@ -61,7 +61,7 @@ MUTANTS = (
     Mutant(
         "an update's version is not checked",
         content._check_version,
-        "context.version in event.versions",
+        "contexts.version in event.versions",
         "event.versions",
         ("answers_are_as_promised",),
     ),
@@ -76,7 +76,7 @@ MUTANTS = (
         "a repeated update is applied and sent again",
         content.updated,
         "return None",
-        "event = replace(event, versions=(context.version,))",
+        "event = replace(event, versions=(contexts.version,))",
         ("events_reach_who_asked", "one_order"),
     ),
     Mutant(
@@ -109,7 +109,7 @@ MUTANTS = (
     ),
     Mutant(
         "a strike is forgotten",
-        syncerror._silent,
+        sync_errors._silent,
         "strikes = subscription.strikes + 1",
         "strikes = subscription.strikes",
         ("subscriptions_are_who_asked", "the_end_is_told"),
@@ -123,7 +123,7 @@ MUTANTS = (
     ),
     Mutant(
         "the refuser is told of its own refusal",
-        syncerror._send,
+        sync_errors._send,
         "if other != but",
         "if other",
         ("who_cannot_follow_is_reported",),
@@ -166,7 +166,7 @@ MUTANTS = (
     Mutant(
         "a derived open goes to who is sent the event itself",
         publishing._send_open,
-        " or context.key in audience.keys",
+        " or contexts.key in audience.keys",
         "",
         ("opens_are_derived",),
     ),
@@ -193,21 +193,21 @@ MUTANTS = (
     ),
     Mutant(
         "a derived open leaves out what it carries with it",
-        derived.derive,
+        derived_opens.derive,
         "for type_ in DERIVED",
         "for type_ in reversed(DERIVED)",
         ("one_order", "opens_are_derived"),
     ),
     Mutant(
         "joiners are told contexts that were closed",
-        context.without,
+        contexts.without,
         "if other.ref != ref",
         "if other.ref",
         ("contexts_are_what_was_opened", "joiners_are_told_what_is_open"),
     ),
     Mutant(
         "what a closed context implied is told still",
-        context.without,
+        contexts.without,
         "if k != type_",
         "if k",
         ("joiners_are_told_what_is_open", "what_was_missed_is_told", "opens_are_derived"),
@@ -221,14 +221,14 @@ MUTANTS = (
     ),
     Mutant(
         "missed closes and updates are not held",
-        holding.hold,
+        missed_events.hold,
         "return replace(session, held=held, lost=lost)",
         "return session",
         ("what_was_missed_is_told",),
     ),
     Mutant(
         "closes that were on their way to a socket that broke are not told again",
-        holding.missed,
+        missed_events.missed,
         "since if other.closes else arrived",
         "left if other.closes else arrived",
         ("nothing_closed_is_shown",),
@@ -284,28 +284,28 @@ MUTANTS = (
     ),
     Mutant(
         "nobody is missed under the lenient policy",
-        delivery.Deliveries._is_missed,
+        tracker.Deliveries._is_missed,
         "peer.since <= sent.at",
         "self._policy is Policy.STRICT",
         ("silence_is_reported",),
     ),
     Mutant(
         "everybody is missed under the lenient policy",
-        delivery.Deliveries.connected,
+        tracker.Deliveries.connected,
         "if subscription.acknowledges or self._policy is Policy.STRICT",
         "if True",
         ("reports_are_true",),
     ),
     Mutant(
         "an answer is taken for silence",
-        delivery.Deliveries.acknowledged,
+        tracker.Deliveries.acknowledged,
         "sent.answered.add(connection)",
         "pass",
         ("reports_are_true",),
     ),
     Mutant(
         "a refusal is taken for an answer",
-        delivery.Deliveries.acknowledged,
+        tracker.Deliveries.acknowledged,
         "read.status // 100 == _SUCCESS",
         "True",
         ("refusals_are_reported",),

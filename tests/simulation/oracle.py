@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from fhircast_hub.core.commands import (
+from fhircast_hub.core.limits import Rules
+from fhircast_hub.core.state.commands import (
     Acknowledged,
     Command,
     Connected,
@@ -20,9 +21,8 @@ from fhircast_hub.core.commands import (
     Unanswered,
     Unsubscribe,
 )
-from fhircast_hub.core.limits import Rules
-from simulation.model import Change, Context, Label, Opened, Sub, Topic
-from simulation.posts import DERIVED, Post, Token
+from tests.simulation.model import Change, Context, Label, Opened, Sub, Topic
+from tests.simulation.posts import DERIVED, Post, Token
 
 #: Seconds to come back after a restart (SUB-23).
 RESTART = 30

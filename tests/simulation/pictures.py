@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fhircast_hub.core.context import current_context
-from fhircast_hub.core.delivery import Policy
-from simulation.posts import FULL, TYPES, rfc3339
-from simulation.shown import is_blind
-from simulation.violation import Violation
+from fhircast_hub.acknowledgements.tracker import Policy
+from fhircast_hub.core.rules.contexts import current_context
+from tests.simulation.posts import FULL, TYPES, rfc3339
+from tests.simulation.shown import is_blind
+from tests.simulation.violation import Violation
 
 if TYPE_CHECKING:
-    from simulation.clients import Client
-    from simulation.network import Link
-    from simulation.sockets import Socket
-    from simulation.world import World
+    from tests.simulation.clients import Client
+    from tests.simulation.network import Link
+    from tests.simulation.sockets import Socket
+    from tests.simulation.world import World
 
 #: Seconds that a report may take from when it is due: the hub collects silences, and nodes decide anew.
 SLACK = 2.0

@@ -7,9 +7,9 @@ import json
 import math
 from typing import Any, NamedTuple
 
-from fhircast_hub.core.messages import Event, parse_event
-from fhircast_hub.core.principal import Principal
-from fhircast_hub.core.scopes import Scopes
+from fhircast_hub.core.access.principal import Principal
+from fhircast_hub.core.access.scopes import Scopes
+from fhircast_hub.core.wire.event import Event, parse_event
 
 REALM = "a-realm"
 #: 2023-04-01T12:00:00Z

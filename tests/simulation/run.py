@@ -1,7 +1,7 @@
 """Run seeds; print, shrink and replay those that fail.
 
-python -m simulation.run --seeds 1000      seeds 0 to 999, on all cores
-python -m simulation.run --seed 123        one, with all that led to its failure
+python -m tests.simulation.run --seeds 1000      seeds 0 to 999, on all cores
+python -m tests.simulation.run --seed 123        one, with all that led to its failure
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from simulation.script import Op, Script, script
-from simulation.violation import Violation
-from simulation.world import World
+from tests.simulation.script import Op, Script, script
+from tests.simulation.violation import Violation
+from tests.simulation.world import World
 
 
 class Failure(NamedTuple):

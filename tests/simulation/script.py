@@ -8,9 +8,9 @@ from __future__ import annotations
 import random
 from typing import NamedTuple
 
-from fhircast_hub.core.delivery import Policy
+from fhircast_hub.acknowledgements.tracker import Policy
 from fhircast_hub.core.limits import Rules
-from simulation.posts import INTERESTS, TOKENS, Token
+from tests.simulation.posts import INTERESTS, TOKENS, Token
 
 #: Operations of a run, and how often each is drawn.
 WEIGHTS = {

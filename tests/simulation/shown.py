@@ -5,13 +5,13 @@ from __future__ import annotations
 from itertools import combinations
 from typing import TYPE_CHECKING, NamedTuple
 
-from fhircast_hub.core.commands import Connected, Renew
-from simulation.model import Label, Sub
-from simulation.posts import DERIVED, TYPES, Post
-from simulation.violation import Violation
+from fhircast_hub.core.state.commands import Connected, Renew
+from tests.simulation.model import Label, Sub
+from tests.simulation.posts import DERIVED, TYPES, Post
+from tests.simulation.violation import Violation
 
 if TYPE_CHECKING:
-    from simulation.invariants import Step
+    from tests.simulation.invariants import Step
 
 
 class Last(NamedTuple):

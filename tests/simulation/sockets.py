@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fhircast_hub.core.commands import Disconnected
-from fhircast_hub.core.effects import (
+from fhircast_hub.core.access.principal import SessionKey
+from fhircast_hub.core.errors import NotFound
+from fhircast_hub.core.state.commands import Disconnected
+from fhircast_hub.core.state.effects import Notice
+from fhircast_hub.core.state.session import Subscription
+from fhircast_hub.core.wire.close_codes import (
     ABNORMAL,
     GOING_AWAY,
     NORMAL,
     POLICY_VIOLATION,
     SERVICE_RESTART,
     TRY_AGAIN_LATER,
-    Notice,
 )
-from fhircast_hub.core.errors import NotFound
-from fhircast_hub.core.principal import SessionKey
-from fhircast_hub.core.session import Subscription
-from simulation.network import Link
-from simulation.posts import REALM
+from tests.simulation.network import Link
+from tests.simulation.posts import REALM
 
 if TYPE_CHECKING:
-    from simulation.hub import Node
+    from tests.simulation.hub import Node
 
 PING_SECONDS = 15.0
 #: Seconds a peer has to answer a close.

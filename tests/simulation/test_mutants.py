@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from simulation.mutants import MUTANTS, Mutant, mutated
-from simulation.run import check
+from tests.simulation.mutants import MUTANTS, Mutant, mutated
+from tests.simulation.run import check
 
 #: The same that test_simulation.py runs.
 SEEDS = 300

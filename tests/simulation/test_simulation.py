@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
-from fhircast_hub.core import closing, holding, joining
-from fhircast_hub.core.commands import Unanswered
-from fhircast_hub.core.delivery import Policy
+from fhircast_hub.acknowledgements.tracker import Policy
 from fhircast_hub.core.limits import Rules
-from simulation import pictures, run
-from simulation import world as world_of_a_run
-from simulation.mutants import MUTANTS, Mutant, mutated
-from simulation.pictures import nobody_stays_with_what_was_derived
-from simulation.posts import FULL, INTERESTS, NOON
-from simulation.run import check, failure, report, shrunk
-from simulation.script import Op, Script, Temper, script
-from simulation.shown import it_does_not_matter_when_one_joined
-from simulation.world import World
+from fhircast_hub.core.rules import closing, joining, missed_events
+from fhircast_hub.core.state.commands import Unanswered
+from tests.simulation import pictures, run
+from tests.simulation import world as world_of_a_run
+from tests.simulation.mutants import MUTANTS, Mutant, mutated
+from tests.simulation.pictures import nobody_stays_with_what_was_derived
+from tests.simulation.posts import FULL, INTERESTS, NOON
+from tests.simulation.run import check, failure, report, shrunk
+from tests.simulation.script import Op, Script, Temper, script
+from tests.simulation.shown import it_does_not_matter_when_one_joined
+from tests.simulation.world import World
 
 #: Dice of a cut that the hub hears of at once.
 HEARD = 1
@@ -194,7 +194,7 @@ def test_a_seed_is_one_run() -> None:
 
 def test_a_failure_is_shrunk() -> None:
     """Of many operations those are left that the failure needs, and they are enough for it."""
-    with mutated(MUTANTS[0]._replace(function=holding.hold, text="held=held, lost=lost", by="held={}, lost={}")):
+    with mutated(MUTANTS[0]._replace(function=missed_events.hold, text="held=held, lost=lost", by="held={}, lost={}")):
         found = next(failed for seed in range(SEEDS) if (failed := check(seed)) is not None)
         small = shrunk(script(found.seed), found)
         assert small.invariant == found.invariant == "what_was_missed_is_told"

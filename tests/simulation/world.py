@@ -9,20 +9,20 @@ from typing import Any
 
 import msgspec
 
-from fhircast_hub.core.commands import Evict
 from fhircast_hub.core.errors import HubError
-from fhircast_hub.core.session import Outcome, Session
-from simulation import pictures
-from simulation.clients import Client
-from simulation.hub import Asked, Commit, Ids, Node, Store
-from simulation.invariants import AFTER_EACH_DECISION, Step, said
-from simulation.network import Clock, Link
-from simulation.oracle import Oracle
-from simulation.posts import INTERESTS, NOON, REFS, SHARED, TYPES, Post, post, token_of
-from simulation.script import Op, Script
-from simulation.shown import Shown
-from simulation.sockets import Socket
-from simulation.violation import Violation
+from fhircast_hub.core.state.commands import Evict
+from fhircast_hub.core.state.session import Outcome, Session
+from tests.simulation import pictures
+from tests.simulation.clients import Client
+from tests.simulation.hub import Asked, Commit, Ids, Node, Store
+from tests.simulation.invariants import AFTER_EACH_DECISION, Step, said
+from tests.simulation.network import Clock, Link
+from tests.simulation.oracle import Oracle
+from tests.simulation.posts import INTERESTS, NOON, REFS, SHARED, TYPES, Post, post, token_of
+from tests.simulation.script import Op, Script
+from tests.simulation.shown import Shown
+from tests.simulation.sockets import Socket
+from tests.simulation.violation import Violation
 
 #: Of so many decisions one is checked for leaving its input alone.
 SAMPLE = 8

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from fhircast_hub.core.effects import Effect, Send
-from fhircast_hub.core.principal import SessionKey
-from fhircast_hub.core.session import Session
-from fhircast_hub.ports import SessionStore, Stale
+from fhircast_hub.core.access.principal import SessionKey
+from fhircast_hub.core.state.effects import Effect, Send
+from fhircast_hub.core.state.session import Session
+from fhircast_hub.service.ports import SessionStore, Stale
 from fhircast_hub.storage.memory import MemoryStore
 from fhircast_hub.storage.sqlite import SqliteStore
 

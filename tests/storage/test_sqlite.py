@@ -19,12 +19,12 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from fhircast_hub.core.audiences import NOTHING
-from fhircast_hub.core.content import bundle
-from fhircast_hub.core.effects import Notice, Send
+from fhircast_hub.core.access.principal import SessionKey
 from fhircast_hub.core.errors import Unavailable
-from fhircast_hub.core.principal import SessionKey
-from fhircast_hub.core.session import (
+from fhircast_hub.core.rules.audiences import NOTHING
+from fhircast_hub.core.rules.content import bundle
+from fhircast_hub.core.state.effects import Notice, Send
+from fhircast_hub.core.state.session import (
     Audience,
     Content,
     Held,
@@ -37,7 +37,7 @@ from fhircast_hub.core.session import (
 )
 from fhircast_hub.storage.scrubbing import empty_log, move_log
 from fhircast_hub.storage.sqlite import SCHEMA_VERSION, SqliteStore, _made, _prepare, _statements
-from running import until
+from tests.running import until
 
 KEY = SessionKey("https://idp.example", "topic ø\u2028")
 PATIENT = OpenContext(

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from running import shell_program
+from tests.running import shell_program
 from tools import debian
 from tools.debian import (
     Debian,

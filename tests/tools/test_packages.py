@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from running import shell_program
+from tests.running import shell_program
 from tools import packages
 from tools.packages import CHECKS, NEEDED, Check, lies, loads, makes_environments, provide, starts
 

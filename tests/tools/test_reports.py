@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from node import NODE
+from tests.node import NODE
 from tools.reports import MOST, Report, read, reason
 
 FINE = "def test_fine():\n    pass\n"

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 import httpx
 
-from running import TOPIC, RunningHub, running_hub, until
+from tests.running import TOPIC, RunningHub, running_hub, until
 
 LOOPBACK = ["127.0.0.0/8"]
 PATIENT = "Patient-open,Patient-close"

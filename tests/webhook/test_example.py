@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from demo.webhook.subscriber import Subscriber, make_app
-from running import TOPIC, event, running_hub, until
-from webhook.callback_server import LOOPBACK, active, quiet
+from tests.running import TOPIC, event, running_hub, until
+from tests.webhook.callback_server import LOOPBACK, active, quiet
 
 ROOT = Path(__file__).resolve().parents[2]
 CHALLENGE = {"hub.mode": "subscribe", "hub.topic": TOPIC, "hub.events": "Patient-open", "hub.challenge": "a-challenge"}

@@ -6,11 +6,20 @@ import asyncio
 
 import pytest
 
-from fhircast_hub.webhook import channel, resolver, shares
+from fhircast_hub.webhook import deliver, resolver, shares
 from fhircast_hub.webhook.shares import SECONDS_EACH
-from running import event, running_hub, until
-from webhook.callback_server import LOOPBACK, Answer, CallbackServer, active, ask, hub_and_callbacks, quiet, subscribe
-from webhook.test_guard import client, silent_names
+from tests.running import event, running_hub, until
+from tests.webhook.callback_server import (
+    LOOPBACK,
+    Answer,
+    CallbackServer,
+    active,
+    ask,
+    hub_and_callbacks,
+    quiet,
+    subscribe,
+)
+from tests.webhook.test_address_guard import client, silent_names
 
 ANN, EVE = ("realm", "user:ann"), ("realm", "user:eve")
 
@@ -22,7 +31,7 @@ ANN, EVE = ("realm", "user:ann"), ("realm", "user:eve")
 async def test_a_user_brings_so_many_new_callbacks(monkeypatch: pytest.MonkeyPatch) -> None:
     """More: 429 with Retry-After, in words, and nobody is asked. Other users may bring theirs."""
     monkeypatch.setattr(shares, "BURST", 2)
-    monkeypatch.setattr(channel, "BURST", 2)
+    monkeypatch.setattr(deliver, "BURST", 2)
     async with hub_and_callbacks() as (hub, server):
         gate = asyncio.Event()
         for path in ("/1", "/2", "/3"):
@@ -72,7 +81,7 @@ async def test_a_refused_callback_is_none(monkeypatch: pytest.MonkeyPatch) -> No
 async def test_who_may_bring_no_more_has_no_more_names_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor has who came in the same moment as the last that was taken."""
     monkeypatch.setattr(shares, "BURST", 1)
-    monkeypatch.setattr(channel, "RESOLVE_SECONDS", 0.1)
+    monkeypatch.setattr(deliver, "RESOLVE_SECONDS", 0.1)
     async with running_hub() as hub:
         with silent_names(monkeypatch) as asked:
             answers = await asyncio.gather(*(ask(hub, f"https://{each}.slow.example/") for each in range(3)))
@@ -108,7 +117,7 @@ async def test_a_host_is_asked_one_at_a_time() -> None:
 @pytest.mark.req("WHK-14")
 async def test_a_retry_waits_for_its_turn_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """And lets others of the same host pass before."""
-    monkeypatch.setattr(channel, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(deliver, "FIRST_WAIT", 0.01)
     async with hub_and_callbacks() as (hub, server):
         gate, other = asyncio.Event(), asyncio.Event()
         server.say("GET", "/fails", Answer(500, gate=gate), Answer(body=None))
@@ -142,7 +151,7 @@ async def test_users_of_a_host_take_turns() -> None:
 @pytest.mark.req("WHK-14", "WHK-15")
 async def test_who_waits_for_a_host_keeps_no_other_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Questions to a host that hangs take one place of their user's."""
-    monkeypatch.setattr(channel, "AT_WORK", 9)  # of which one user has two
+    monkeypatch.setattr(deliver, "AT_WORK", 9)  # of which one user has two
     async with hub_and_callbacks() as (hub, server), CallbackServer("127.0.0.2") as other:
         gate = asyncio.Event()
         for number in range(5):
@@ -157,7 +166,7 @@ async def test_who_waits_for_a_host_keeps_no_other_waiting(monkeypatch: pytest.M
 @pytest.mark.req("WHK-14", "WHK-11")
 async def test_a_denial_that_waits_too_long_is_not_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host that hangs leaves the hub no heap of them."""
-    monkeypatch.setattr(channel, "DENIAL_SECONDS", 0.1)
+    monkeypatch.setattr(deliver, "DENIAL_SECONDS", 0.1)
     async with hub_and_callbacks() as (hub, server):
         gate = asyncio.Event()
         for path in ("/1", "/2"):
@@ -177,7 +186,7 @@ async def test_a_denial_that_waits_too_long_is_not_said(monkeypatch: pytest.Monk
 @pytest.mark.req("WHK-15", "WHK-7")
 async def test_two_users_hanging_callbacks_delay_no_third(monkeypatch: pytest.MonkeyPatch) -> None:
     """They hold their shares of the places, and no more."""
-    monkeypatch.setattr(channel, "AT_WORK", 4)
+    monkeypatch.setattr(deliver, "AT_WORK", 4)
     async with hub_and_callbacks() as (hub, server):
         gate = asyncio.Event()
         for user in ("user-2", "user-3"):

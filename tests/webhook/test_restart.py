@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from auth.issuer_server import IssuerServer
-from fhircast_hub.webhook import channel
-from fhircast_hub.webhook.secrets import Sealer, signature
-from running import Clock, RunningHub, event, running_hub, until
-from tokens import Idp
-from webhook.callback_server import (
+from fhircast_hub.webhook import deliver
+from fhircast_hub.webhook.sealing import Sealer, signature
+from tests.auth.issuer_server import IssuerServer
+from tests.running import Clock, RunningHub, event, running_hub, until
+from tests.tokens import Idp
+from tests.webhook.callback_server import (
     HANG,
     LOOPBACK,
     OK,
@@ -37,7 +37,7 @@ Again = Callable[..., AbstractAsyncContextManager[RunningHub]]
 @pytest.fixture
 async def again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Again]:
     """Runs a hub on a file, and another, and another, for one issuer; each stops without waiting for callbacks."""
-    monkeypatch.setattr(channel, "STOP_SECONDS", 0.0)
+    monkeypatch.setattr(deliver, "STOP_SECONDS", 0.0)
     clock, idp = Clock(), Idp()
 
     @asynccontextmanager

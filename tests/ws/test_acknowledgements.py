@@ -16,9 +16,9 @@ from structlog.testing import capture_logs
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from fhircast_hub.core.session import Subscription
-from running import Clock, Follower, RunningHub, event, running_hub, until
-from tokens import Idp
+from fhircast_hub.core.state.session import Subscription
+from tests.running import Clock, Follower, RunningHub, event, running_hub, until
+from tests.tokens import Idp
 
 MASK = b"\x5a\x01\xff\x80"
 

@@ -13,10 +13,11 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from fhircast_hub.budgets import FRAMES_A_TURN, HANDSHAKES, QUEUED, Account
+from fhircast_hub.budgets.accounts import Account
+from fhircast_hub.budgets.table import FRAMES_A_TURN, HANDSHAKES, QUEUED
 from fhircast_hub.ws import outbox
 from fhircast_hub.ws.socket import HubSocket
-from running import TOPIC, Follower, RunningHub, event, running_hub, until
+from tests.running import TOPIC, Follower, RunningHub, event, running_hub, until
 
 
 async def refused(endpoint: str) -> int:

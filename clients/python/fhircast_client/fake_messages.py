@@ -10,9 +10,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from fhircast_client.events import Kind, encode, parse_event
-from fhircast_hub.core.effects import Send
-from fhircast_hub.core.names import CATALOGUE
-from fhircast_hub.core.session import OpenContext, Session
+from fhircast_hub.core.state.effects import Send
+from fhircast_hub.core.state.session import OpenContext, Session
+from fhircast_hub.core.wire.event_names import CATALOGUE
 
 #: What a hub of STU2 declares.
 CONFIGURATION_OF_STU2 = {

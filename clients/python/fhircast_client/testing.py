@@ -42,11 +42,11 @@ try:
     from msgspec.structs import replace
 
     from fhircast_client import fake_messages
-    from fhircast_hub.api.posting import post
-    from fhircast_hub.core.acknowledgements import read_acknowledgement
-    from fhircast_hub.core.audiences import subscribed
-    from fhircast_hub.core.effects import Effect, Notice, Send
     from fhircast_hub.core.limits import Rules
+    from fhircast_hub.core.rules.audiences import subscribed
+    from fhircast_hub.core.state.effects import Effect, Notice, Send
+    from fhircast_hub.core.wire.acknowledgement import read_acknowledgement
+    from fhircast_hub.http.posting import post
     from fhircast_hub.local import LocalHub
 except ModuleNotFoundError as error:
     raise ImportError(

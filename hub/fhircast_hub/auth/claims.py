@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any, NoReturn, TypeGuard
 
 from fhircast_hub.auth.issuers import Issuer
+from fhircast_hub.core.access.principal import Principal
+from fhircast_hub.core.access.scopes import Scopes
 from fhircast_hub.core.errors import Unauthenticated
-from fhircast_hub.core.principal import Principal
-from fhircast_hub.core.scopes import Scopes
 
 #: Seconds that the issuer's clock and ours may be apart. RFC 7519 section 4.1.4: "some small leeway".
 SKEW_SECONDS = 30.0

@@ -12,7 +12,7 @@ import httpx
 import msgspec
 
 from fhircast_hub.auth.issuers import Issuer
-from fhircast_hub.core.reading import unmarked
+from fhircast_hub.core.wire.json import unmarked
 
 #: Bytes of one answer. A key set of a hundred RSA keys has 50 KiB.
 MAX_BYTES = 256 * 1024

@@ -18,9 +18,9 @@ from msgspec.structs import replace
 from fhircast_hub.auth.claims import SKEW_SECONDS, check_times, read_object, read_principal
 from fhircast_hub.auth.discovery import HEADERS, FetchError, read_body
 from fhircast_hub.auth.issuers import Issuer
+from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.core.errors import Unauthenticated, Unavailable
-from fhircast_hub.core.principal import Principal
-from fhircast_hub.ports import Clock
+from fhircast_hub.service.ports import Clock
 
 #: Seconds for which an answer counts. AUT-14 allows 60; whoever looks for revoked tokens looks every few seconds.
 CACHE_SECONDS = 30.0

@@ -21,7 +21,7 @@ from fhircast_hub.auth.budget import Budget
 from fhircast_hub.auth.discovery import FetchError, fetch_jwks
 from fhircast_hub.auth.issuers import Issuer
 from fhircast_hub.core.errors import Unauthenticated, Unavailable
-from fhircast_hub.ports import Clock
+from fhircast_hub.service.ports import Clock
 
 #: Seconds between two refreshes: within the hour, with room for a failed one.
 REFRESH_SECONDS = 3000.0

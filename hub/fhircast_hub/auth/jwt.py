@@ -22,9 +22,9 @@ from fhircast_hub.auth.claims import SKEW_SECONDS, check_times, kind, read_objec
 from fhircast_hub.auth.discovery import is_secure
 from fhircast_hub.auth.issuers import Issuer
 from fhircast_hub.auth.jwks import ALGORITHMS, Key, KeySet
+from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.core.errors import Unauthenticated
-from fhircast_hub.core.principal import Principal
-from fhircast_hub.ports import Clock
+from fhircast_hub.service.ports import Clock
 
 #: Bytes of a token. Headers are bounded to 64 KiB by the server; real access tokens have one to four.
 MAX_TOKEN_BYTES = 16 * 1024

@@ -11,9 +11,9 @@ from fhircast_hub.auth.discovery import is_secure
 from fhircast_hub.auth.introspection import Introspector, is_opaque
 from fhircast_hub.auth.issuers import Issuer
 from fhircast_hub.auth.jwt import MAX_TOKEN_BYTES, JwtVerifier
+from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.core.errors import Unauthenticated
-from fhircast_hub.core.principal import Principal
-from fhircast_hub.ports import Clock
+from fhircast_hub.service.ports import Clock
 
 
 class Verifier:

@@ -12,8 +12,19 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
-from fhircast_hub.core import administration, connections, heartbeat, holding, hooks, subscriptions, syncerror
-from fhircast_hub.core.commands import (
+from fhircast_hub.core.access.principal import Application
+from fhircast_hub.core.limits import Rules
+from fhircast_hub.core.rules import (
+    administration,
+    connections,
+    heartbeat,
+    missed_events,
+    subscriptions,
+    sync_errors,
+    webhook_outbox,
+)
+from fhircast_hub.core.rules.publishing import publish
+from fhircast_hub.core.state.commands import (
     Acknowledged,
     Answered,
     BeginSession,
@@ -35,11 +46,8 @@ from fhircast_hub.core.commands import (
     Unsubscribe,
     Unverified,
 )
-from fhircast_hub.core.effects import Drop, Effect
-from fhircast_hub.core.limits import Rules
-from fhircast_hub.core.principal import Application
-from fhircast_hub.core.publishing import publish
-from fhircast_hub.core.session import Ids, Outcome, Session
+from fhircast_hub.core.state.effects import Drop, Effect
+from fhircast_hub.core.state.session import Ids, Outcome, Session
 
 
 def decide(session: Session | None, command: Command, now: float, ids: Ids, rules: Rules) -> Outcome:
@@ -47,13 +55,13 @@ def decide(session: Session | None, command: Command, now: float, ids: Ids, rule
     outcome = _with_posts(_decide(session, command, now, ids, rules), now, ids, rules)
     after = outcome.session
     # Unverified is what came of the question itself.
-    if not isinstance(command, Unverified) and (unasked := hooks.unasked(session, after, outcome.effects)):
+    if not isinstance(command, Unverified) and (unasked := webhook_outbox.unasked(session, after, outcome.effects)):
         outcome = Outcome(after, outcome.effects + unasked, outcome.reply)
     if after is None or after is session:
         return outcome
     if session is not None and after.subscriptions and _waits_alike(session, after):
         return outcome
-    after = holding.forgotten(heartbeat.planned(replace(after, used=now), now, rules), now, rules)
+    after = missed_events.forgotten(heartbeat.planned(replace(after, used=now), now, rules), now, rules)
     return Outcome(replace(after, deadline=_deadline(after, rules)), outcome.effects, outcome.reply)
 
 
@@ -62,9 +70,9 @@ def _with_posts(outcome: Outcome, now: float, ids: Ids, rules: Rules) -> Outcome
     session, effects = outcome.session, outcome.effects
     if session is None or not session.hooks or not effects:
         return outcome
-    session, effects = hooks.posted(session, effects)
-    for subscription in hooks.overflowing(session, rules):
-        ended = syncerror.undeliverable(session, subscription.sid, "too much waits for its callback", now, ids)
+    session, effects = webhook_outbox.posted(session, effects)
+    for subscription in webhook_outbox.overflowing(session, rules):
+        ended = sync_errors.undeliverable(session, subscription.sid, "too much waits for its callback", now, ids)
         assert ended.session is not None
         ended = _with_posts(ended, now, ids, rules)
         assert ended.session is not None
@@ -100,17 +108,17 @@ def _decide(session: Session | None, command: Command, now: float, ids: Ids, rul
         case Acknowledged():
             return connections.acknowledged(session, command)
         case Refused():
-            return syncerror.refused(session, command, now, ids)
+            return sync_errors.refused(session, command, now, ids)
         case Unanswered():
-            return syncerror.unanswered(session, command, now, ids, rules)
+            return sync_errors.unanswered(session, command, now, ids, rules)
         case Unverified():
             return connections.unverified(session, command)
         case Revoked():
             return subscriptions.revoked(session, command)
         case Answered():
-            return syncerror.answered(session, command, now, ids, rules)
+            return sync_errors.answered(session, command, now, ids, rules)
         case Undeliverable():
-            return syncerror.undeliverable(session, command.sid, command.reason, now, ids)
+            return sync_errors.undeliverable(session, command.sid, command.reason, now, ids)
         case Evict():
             return _with_evicted(session, subscriptions.evict(session, command), None, now, ids)
         case Tick():
@@ -133,8 +141,8 @@ def _tick(session: Session | None, now: float, ids: Ids, rules: Rules) -> Outcom
     after, effects = subscriptions.expired(session, now, rules)
     for subscription in connections.unreturned(after, now):
         after = connections.given_up(after, subscription)
-        effects += syncerror.lost(after, subscription, now, ids)
-    after, beating = heartbeat.beat(holding.forgotten(after, now, rules), now, ids, rules)
+        effects += sync_errors.lost(after, subscription, now, ids)
+    after, beating = heartbeat.beat(missed_events.forgotten(after, now, rules), now, ids, rules)
     effects += beating
     # "A session without subscribers and open contexts is forgotten after SESSION_TTL" (LIM-1).
     if after is session and not session.contexts and _is_unused(session, now, rules):
@@ -153,7 +161,7 @@ def _with_evicted(
     for sid, subscription in before.subscriptions.items():
         is_back = subscription.name and (subscription.application, subscription.name) == anew
         if subscription.back_by and not is_back and sid not in after.subscriptions:
-            effects += syncerror.lost(after, subscription, now, ids)
+            effects += sync_errors.lost(after, subscription, now, ids)
     return Outcome(after, effects)
 
 
@@ -188,6 +196,6 @@ def _is_unused(session: Session, now: float, rules: Rules) -> bool:
 
 def _deadline(session: Session, rules: Rules) -> float | None:
     if session.subscriptions:
-        expiry = min(subscriptions.next_expiry(session, rules), holding.forgets_at(session, rules))
+        expiry = min(subscriptions.next_expiry(session, rules), missed_events.forgets_at(session, rules))
         return expiry if session.beat is None else min(expiry, session.beat)
     return None if session.contexts else session.used + rules.session_ttl

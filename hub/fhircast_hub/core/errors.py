@@ -1,6 +1,6 @@
 """What can be wrong with a request, split by whose fault it is.
 
-Each kind of error is a class with the HTTP status that fits it; `api/errors.py` is the one place that puts it on the wire.
+Each kind of error is a class with the HTTP status that fits it; `http/errors.py` is the one place that puts it on the wire.
 A message says what was expected and what came, and is safe to show: it names values by type and length, and quotes only
 modes, channel types, event names, numbers and versions (FHIRcast 3.0.0, 2.4 Subscribing: "SHOULD return a description of
 the error in the response body as plain text").

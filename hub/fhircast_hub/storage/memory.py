@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from fhircast_hub.core.effects import Effect
-from fhircast_hub.core.principal import SessionKey
-from fhircast_hub.core.session import Session
-from fhircast_hub.ports import Deliver, Stale
+from fhircast_hub.core.access.principal import SessionKey
+from fhircast_hub.core.state.effects import Effect
+from fhircast_hub.core.state.session import Session
+from fhircast_hub.service.ports import Deliver, Stale
 
 
 class MemoryStore:

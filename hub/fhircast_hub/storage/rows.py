@@ -13,9 +13,9 @@ from typing import TypeVar
 
 import msgspec
 
-from fhircast_hub.core.bundles import full_url_of
-from fhircast_hub.core.principal import SessionKey
-from fhircast_hub.core.session import Content, Held, OpenContext, Outgoing, Queue, Session, Shared, Subscription
+from fhircast_hub.core.access.principal import SessionKey
+from fhircast_hub.core.state.session import Content, Held, OpenContext, Outgoing, Queue, Session, Shared, Subscription
+from fhircast_hub.core.wire.update_bundle import full_url_of
 
 _encode = msgspec.msgpack.Encoder().encode
 _Part = TypeVar("_Part", Subscription, OpenContext)

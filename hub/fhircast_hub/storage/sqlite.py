@@ -26,11 +26,11 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 
-from fhircast_hub.core.effects import Effect
+from fhircast_hub.core.access.principal import SessionKey
 from fhircast_hub.core.errors import Unavailable
-from fhircast_hub.core.principal import SessionKey
-from fhircast_hub.core.session import Session
-from fhircast_hub.ports import Deliver, Stale
+from fhircast_hub.core.state.effects import Effect
+from fhircast_hub.core.state.session import Session
+from fhircast_hub.service.ports import Deliver, Stale
 from fhircast_hub.storage.memory import MemoryStore
 from fhircast_hub.storage.rows import Row, changes, sessions_of
 from fhircast_hub.storage.scrubbing import empty_log, move_log

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import httpcore
 import httpx
 
-from fhircast_hub.webhook.guard import Guard, GuardedBackend
+from fhircast_hub.webhook.address_guard import Guard, GuardedBackend
 from fhircast_hub.webhook.shares import NOBODY, User
 
 #: Bytes of an answer that are read: a challenge takes fifty.

@@ -15,8 +15,8 @@ import threading
 from collections import OrderedDict
 from typing import Any
 
-from fhircast_hub.budgets import RESOLVED
-from fhircast_hub.core.callbacks import real_address
+from fhircast_hub.budgets.table import RESOLVED
+from fhircast_hub.core.wire.callback_url import real_address
 from fhircast_hub.webhook.shares import NOBODY, Shares, User
 
 #: Names that are resolved at once: of those that were found before, and of those that were not, so many each. Who brings ever new

@@ -7,7 +7,7 @@ from collections import OrderedDict, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fhircast_hub.budgets import MORE_CALLBACKS, NEW_CALLBACKS, SHARE
+from fhircast_hub.budgets.table import MORE_CALLBACKS, NEW_CALLBACKS, SHARE
 
 #: A realm, and a subscriber in it (Principal.subscriber).
 User = tuple[str, str]

@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterable, Iterator
 
 import structlog
 
-from fhircast_hub.addresses import place
-from fhircast_hub.budgets import HANDSHAKES, Accounts, Drains
-from fhircast_hub.following import Following
-from fhircast_hub.ports import Clock, Log
-from fhircast_hub.service import Service
-from fhircast_hub.turns import Turns
+from fhircast_hub.acknowledgements.timer import Following
+from fhircast_hub.budgets.accounts import Accounts
+from fhircast_hub.budgets.leaky_bucket import Drains
+from fhircast_hub.budgets.table import HANDSHAKES
+from fhircast_hub.budgets.turns import Turns
+from fhircast_hub.edge.client_addresses import place
+from fhircast_hub.service.ports import Clock, Log
+from fhircast_hub.service.service import Service
+from fhircast_hub.ws.handshake_audit import Handshakes
 from fhircast_hub.ws.registry import Counters, Registry
-from fhircast_hub.ws.trail import Handshakes
 
 _log = structlog.get_logger()
 #: websockets would log handshakes and frames, with endpoints and patients in them (SEC-1).

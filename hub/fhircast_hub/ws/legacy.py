@@ -13,12 +13,12 @@ from urllib.parse import unquote
 
 import msgspec
 
-from fhircast_hub.core.effects import Notice
-from fhircast_hub.core.principal import SessionKey
-from fhircast_hub.core.reading import unmarked
-from fhircast_hub.core.session import Subscription
-from fhircast_hub.endpoints import BIND, without_empty_segments
-from fhircast_hub.legacy import Legacy
+from fhircast_hub.core.access.principal import SessionKey
+from fhircast_hub.core.state.effects import Notice
+from fhircast_hub.core.state.session import Subscription
+from fhircast_hub.core.wire.json import unmarked
+from fhircast_hub.edge.endpoints import BIND, without_empty_segments
+from fhircast_hub.edge.names_of_2018 import Legacy
 from fhircast_hub.ws.context import Headers, SocketContext
 from fhircast_hub.ws.frames import Frame, text_frame, text_of
 from fhircast_hub.ws.socket import HubSocket

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 
-from fhircast_hub.budgets import QUEUED, Account
-from fhircast_hub.core.effects import Notice
+from fhircast_hub.budgets.accounts import Account
+from fhircast_hub.budgets.table import QUEUED
+from fhircast_hub.core.state.effects import Notice
 from fhircast_hub.ws.frames import Frame, size_of
 
 

@@ -7,9 +7,9 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from fhircast_hub.budgets import BIG_FRAME
-from fhircast_hub.core.effects import Close, Effect, HookEffect, Notice, Send
-from fhircast_hub.following import Following
+from fhircast_hub.acknowledgements.timer import Following
+from fhircast_hub.budgets.table import BIG_FRAME
+from fhircast_hub.core.state.effects import Close, Effect, HookEffect, Notice, Send
 from fhircast_hub.ws.frames import Frame, frame_of
 
 

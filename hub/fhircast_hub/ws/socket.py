@@ -18,15 +18,18 @@ from websockets.http11 import Request
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
-from fhircast_hub.budgets import BIG_FRAME, FRAMES_A_TURN, Meter, check_wait, metered
-from fhircast_hub.core.commands import Disconnected
-from fhircast_hub.core.effects import ABNORMAL, GOING_AWAY, POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER, Notice
+from fhircast_hub.budgets.leaky_bucket import check_wait
+from fhircast_hub.budgets.meter import Meter, metered
+from fhircast_hub.budgets.table import BIG_FRAME, FRAMES_A_TURN
+from fhircast_hub.core.access.principal import SessionKey
 from fhircast_hub.core.errors import HubError, NotFound
-from fhircast_hub.core.principal import SessionKey
-from fhircast_hub.core.session import Subscription
-from fhircast_hub.service import REQUEST_ID
-from fhircast_hub.ws.allowance import Allowance, Parts
+from fhircast_hub.core.state.commands import Disconnected
+from fhircast_hub.core.state.effects import Notice
+from fhircast_hub.core.state.session import Subscription
+from fhircast_hub.core.wire.close_codes import ABNORMAL, GOING_AWAY, POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER
+from fhircast_hub.service.service import REQUEST_ID
 from fhircast_hub.ws.context import QUIET, Headers, SocketContext
+from fhircast_hub.ws.frame_allowance import Allowance, Parts
 from fhircast_hub.ws.frames import Frame as WrittenFrame
 from fhircast_hub.ws.frames import end_of_frame, is_utf8, payload, put
 from fhircast_hub.ws.keepalive import Pings
@@ -38,7 +41,6 @@ MAX_FRAME = 65536
 CLOSE_SECONDS, DEAF_SECONDS = 5.0, 1.0
 #: Text that is no UTF-8: the "endpoint MUST _Fail the WebSocket Connection_" (RFC 6455, 8.1).
 _INVALID_DATA = 1007
-
 _SWITCHING_PROTOCOLS = 101
 #: Bytes of the longest frame header; first byte of a final text frame; second byte's mask bit, and its value where a longer length follows.
 _MAX_HEADER = 14

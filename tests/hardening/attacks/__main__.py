@@ -1,4 +1,4 @@
-"""The process of the attackers, which waits for nobody's turn but its own: `python -m hardening.attacks`, from tests/.
+"""The process of the attackers, which waits for nobody's turn but its own: `python -m tests.hardening.attacks`, from tests/.
 
 One line on stdin says what to do: `{"port": ..., "attackers": [{"attack": ["row", "variant"], "user", "tokens"}]}`. It prints
 `ready` once all are prepared. Each further line lets it go on: to attack, to stop but keep its connections, and to end. Then it
@@ -16,8 +16,8 @@ import traceback
 
 import uvloop
 
-from hardening.attacks.attacker import Attacker
-from hardening.attacks.catalogue import ATTACKS
+from tests.hardening.attacks.attacker import Attacker
+from tests.hardening.attacks.catalogue import ATTACKS
 
 #: How much this process gives way to the hub and the victim.
 NICE = 15

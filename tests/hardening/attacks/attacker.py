@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from hardening.attacks.lines import Line, form_post, head, json_post
+from tests.hardening.attacks.lines import Line, form_post, head, json_post
 
 #: For attacks of which each request is one that the hub serves.
 NEVER = math.inf

@@ -8,8 +8,8 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from hardening.attacks.attacker import NEVER, Attack, Attacker, swarm
-from hardening.attacks.lines import Line, head
+from tests.hardening.attacks.attacker import NEVER, Attack, Attacker, swarm
+from tests.hardening.attacks.lines import Line, head
 
 #: Bytes of the largest body (MAX_BODY_BYTES), less what stands around it.
 LARGE = (1 << 20) - 4096

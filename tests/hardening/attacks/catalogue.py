@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hardening.attacks import bodies, requests, sockets
-from hardening.attacks.attacker import Attack
+from tests.hardening.attacks import bodies, requests, sockets
+from tests.hardening.attacks.attacker import Attack
 
 ATTACKS: dict[str, dict[str, Attack]] = {
     "frames": sockets.FRAMES,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from xml.sax.saxutils import escape
 
-from hardening.attacks.range import Result
-from hardening.attacks.victim import LATE, PATIENCE
+from tests.hardening.attacks.range import Result
+from tests.hardening.attacks.victim import LATE, PATIENCE
 
 #: Pixels of a panel, and around it; panels side by side.
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BESIDE = 360, 130, 60, 34, 3

@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hardening.attacks.__main__ import NICE
-from hardening.attacks.attacker import NEVER
-from hardening.attacks.catalogue import ATTACKS
-from hardening.attacks.victim import LATE, Sample, Victim, percentile
-from process.hub_process import HubProcess
-from tokens import Idp
+from tests.hardening.attacks.__main__ import NICE
+from tests.hardening.attacks.attacker import NEVER
+from tests.hardening.attacks.catalogue import ATTACKS
+from tests.hardening.attacks.victim import LATE, Sample, Victim, percentile
+from tests.process.hub_process import HubProcess
+from tests.tokens import Idp
 
-TESTS = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 #: The victim's p99 is at most so many times its quiet p99, or so many seconds, whichever is more.
 TIMES, SECONDS = 10, 0.25
 #: Bytes to which memory returns, above what it was before and what the attackers may hold; and seconds that it may take.
@@ -191,9 +191,9 @@ class Range:
         ]
         plan = json.dumps({"port": self.hub.port, "attackers": attackers})
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "hardening.attacks"),
-            cwd=TESTS,
-            env={**os.environ, "PYTHONPATH": str(TESTS)},
+            *(sys.executable, "-m", "tests.hardening.attacks"),
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdin=PIPE,
             stdout=PIPE,
         )

@@ -8,8 +8,8 @@ import itertools
 import json
 from collections.abc import Awaitable, Callable
 
-from hardening.attacks.attacker import NEVER, Attack, Attacker, swarm
-from hardening.attacks.lines import Line, form_post, head
+from tests.hardening.attacks.attacker import NEVER, Attack, Attacker, swarm
+from tests.hardening.attacks.lines import Line, form_post, head
 
 #: Requests in each write: as many as may wait on a connection.
 _PIPELINED = 16

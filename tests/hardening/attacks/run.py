@@ -8,10 +8,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from hardening.attacks.plot import plot
-from hardening.attacks.range import Name, Range, Result, every, together
-from hardening.attacks.victim import percentile
-from process.hub_process import IssuerThread, hub_process, issuer_thread
+from tests.hardening.attacks.plot import plot
+from tests.hardening.attacks.range import Name, Range, Result, every, together
+from tests.hardening.attacks.victim import percentile
+from tests.process.hub_process import IssuerThread, hub_process, issuer_thread
 
 #: The hub's settings beside the defaults, by what they are called in the table. Callbacks lead to this machine.
 LIMITS: dict[str, dict[str, int]] = {

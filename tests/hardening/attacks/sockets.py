@@ -7,8 +7,8 @@ import json
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
-from hardening.attacks.attacker import NEVER, Attack, Attacker, handshake, swarm
-from hardening.attacks.lines import Line, frame
+from tests.hardening.attacks.attacker import NEVER, Attack, Attacker, handshake, swarm
+from tests.hardening.attacks.lines import Line, frame
 
 #: Bytes in each write of a flood, at least one frame.
 _WRITE = 1 << 18

@@ -15,7 +15,7 @@ from typing import Self
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from hardening.attacks.lines import form_post, json_post
+from tests.hardening.attacks.lines import form_post, json_post
 
 #: Seconds between two opens, and those after which an event counts as late.
 EVERY, LATE = 0.05, 1.0

@@ -1,0 +1,60 @@
+"""How much CPU a request takes, step by step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import Any
+
+from fhircast_hub.budgets.accounts import Account
+
+
+class Meter:
+    """How much CPU one request has cost, in seconds; from `account` on, its user pays."""
+
+    __slots__ = ("_told", "account", "seconds")
+
+    def __init__(self, told: Callable[[float], None] = lambda seconds: None) -> None:
+        self._told = told  # of every step, whoever pays
+        self.seconds = 0.0
+        self.account: Account | None = None
+
+    def add(self, seconds: float) -> None:
+        """Charge so many seconds of CPU."""
+        self._told(seconds)
+        self.seconds += seconds
+        if self.account is not None:
+            self.account.spent(self.seconds)
+            self.seconds = 0.0
+
+
+class Metered(Awaitable[None]):
+    """A coroutine, whose every step is timed."""
+
+    __slots__ = ("_meter", "_work")
+
+    def __init__(self, work: Coroutine[Any, Any, None], meter: Meter) -> None:
+        self._work, self._meter = work, meter
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        # As `yield from` does, but with a look at the clock before and after each step.
+        work, meter, clock = self._work, self._meter, time.perf_counter
+        step: Callable[[Any], Any] = work.send
+        value: Any = None
+        while True:
+            began = clock()
+            try:
+                waits_for = step(value)
+            except StopIteration:
+                return
+            finally:
+                meter.add(clock() - began)
+            try:
+                step, value = work.send, (yield waits_for)
+            except BaseException as error:
+                step, value = work.throw, error
+
+
+async def metered(work: Coroutine[Any, Any, None], meter: Meter) -> None:
+    """`work`, timed."""
+    await Metered(work, meter)

@@ -1,0 +1,75 @@
+"""The one map from an error to what goes over the wire (FHIRcast 3.0.0, 2.4; RFC 6750 section 3)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from fhircast_hub.core.errors import HubError, InsufficientScope, MethodNotAllowed, Unauthenticated, UpgradeRequired
+from fhircast_hub.http.request import Headers, Response, media_type
+
+
+def to_response(error: HubError, request: Headers) -> Response:
+    """Status, headers and one line of reason: `{"message": ...}` or `text/plain`, as the request's headers ask for (SUB-24)."""
+    message = str(error)
+    headers: list[tuple[bytes, bytes]] = []
+    if challenge := _challenge(error):
+        headers.append((b"www-authenticate", challenge.encode("ascii", "replace")))
+    if isinstance(error, MethodNotAllowed):
+        headers.append((b"allow", error.allow.encode()))
+    if isinstance(error, UpgradeRequired):
+        # "A sender of Upgrade MUST also send an "Upgrade" connection option in the Connection header field" (9110, 7.8)
+        headers += [(b"upgrade", b"websocket"), (b"connection", b"Upgrade")]
+    if error.retry_after is not None:
+        headers.append((b"retry-after", b"%d" % error.retry_after))
+    if _is_json(request):
+        return Response(error.status, msgspec.json.encode({"message": message}), b"application/json", headers)
+    return Response(error.status, message.encode() + b"\n", b"text/plain; charset=utf-8", headers)
+
+
+def _challenge(error: HubError) -> str:
+    if isinstance(error, Unauthenticated):
+        # "If the request lacks any authentication information […] the resource server SHOULD NOT include an error code" (6750, 3.1)
+        return 'Bearer error="invalid_token"' if error.presented else "Bearer"
+    if isinstance(error, InsufficientScope):
+        return f'Bearer error="insufficient_scope", scope="{error.scope}"'
+    return ""
+
+
+def _is_json(request: Headers) -> bool:
+    """Whether the reason goes out as JSON. Who sends JSON is taken to read JSON, unless Accept prefers text."""
+    json, text, other, json_first = _accepted(request.get(b"accept"))
+    if not media_type(request).endswith(("/json", "+json")):
+        return json > 0 and (json > text or (json == text and json_first))
+    if json < 0:
+        json = other  # it is not named, and so is what all others are
+    if json == 0 and text != 0:
+        return False  # "a quality value of 0 means not acceptable" (RFC 9110, 12.4.2)
+    return text <= max(json, 0)
+
+
+def _accepted(accept: str) -> tuple[float, float, float, bool]:
+    """The quality of JSON, of text, and of whatever else JSON might be, each -1 where it is not named; whether JSON is named before text."""
+    json = text = other = -1.0
+    json_first = False
+    for item in accept.lower().split(","):
+        kind, _, parameters = item.strip().partition(";")
+        kind, quality = kind.strip(), _quality(parameters)
+        if kind in ("application/json", "application/fhir+json"):
+            json_first = json_first or text < 0
+            json = max(json, quality)
+        elif kind in ("text/plain", "text/*"):
+            text = max(text, quality)
+        elif kind in ("application/*", "*/*"):
+            other = max(other, quality)
+    return json, text, other, json_first
+
+
+def _quality(parameters: str) -> float:
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0.0
+    return 1.0

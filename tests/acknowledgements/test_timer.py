@@ -1,0 +1,185 @@
+"""Following: what is heard and not heard becomes commands and numbers, and the one timer is set and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from fhircast_hub.acknowledgements import timer
+from fhircast_hub.acknowledgements.timer import MIN_WAIT, Following
+from fhircast_hub.acknowledgements.tracker import TOGETHER, Deliveries, Policy
+from fhircast_hub.budgets.table import REFUSALS
+from fhircast_hub.core.access.principal import SessionKey
+from fhircast_hub.core.state.commands import Acknowledged, Command, Refused, Silence, Unanswered
+from fhircast_hub.core.state.effects import Notice
+from fhircast_hub.core.state.session import Subscription
+from fhircast_hub.service.service import REQUEST_ID, Service
+from fhircast_hub.telemetry.metrics import Metrics
+from tests.running import Clock
+
+KEY = SessionKey("a-realm", "a-topic")
+
+
+class Timer:
+    """A call that was asked for in this many seconds."""
+
+    def __init__(self, wait: float, then: Callable[[], None]) -> None:
+        self.wait, self.then, self.off = wait, then, False
+
+    def cancel(self) -> None:
+        self.off = True
+
+
+class Bench:
+    """Following under a strict policy, with a service that takes note, and a loop that does nothing by itself."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clock, self.metrics = Clock(1000.0), Metrics()
+        self.submitted: list[tuple[SessionKey, Command]] = []
+        self.requests: list[str | None] = []
+        self.timers: list[Timer] = []
+        self.sures: list[tuple[str, float]] = []
+        deliveries = Deliveries(Policy.STRICT, 10)
+        self.following = Following(cast(Service, self), deliveries, self.clock, self.metrics)
+        monkeypatch.setattr(timer, "asyncio", self)
+        asyncio.run(self.following.connected("a", "a'"))
+
+    # what stands for the service, for asyncio, and for its loop
+
+    async def connected(self, sid: str, connection: str, sure: float) -> tuple[SessionKey, Subscription]:
+        self.sures.append((connection, sure))
+        return KEY, Subscription(sid, "ann", sid, ("Patient-open",), 9e9, 0)
+
+    def submit_soon(self, key: SessionKey, command: Command) -> None:
+        self.submitted.append((key, command))
+        self.requests.append(REQUEST_ID.get())
+
+    def get_running_loop(self) -> Any:
+        return self
+
+    def call_later(self, wait: float, then: Callable[[], None]) -> Timer:
+        self.timers.append(Timer(wait, then))
+        return self.timers[-1]
+
+    # what a test does
+
+    def send(self, id_: str, *, later: bool = False) -> Notice:
+        notice = Notice(id_, id_, "Patient-open")
+        self.following.sent(notice, ("a'",), ["a'"] if later else [])
+        return notice
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    return Bench(monkeypatch)
+
+
+@pytest.mark.req("SYN-4")
+def test_there_is_one_timer_for_what_was_sent_first(bench: Bench) -> None:
+    """It is set by the first, stays when more is sent, goes off for that, and is set again for what is due next."""
+    bench.send("one")
+    bench.clock.now += 4
+    bench.send("two")
+    (timer,) = bench.timers
+    assert timer.wait == pytest.approx(10 + TOGETHER)
+    bench.clock.now += 6 + TOGETHER
+    timer.then()
+    assert [command for _, command in bench.submitted] == [
+        Unanswered((Silence("a", "a'", Notice("one", "one", "Patient-open")),))
+    ]
+    assert bench.timers[1].wait == pytest.approx(4)
+    bench.clock.now += 4
+    bench.timers[1].then()
+    assert len(bench.submitted) == 2
+    assert len(bench.timers) == 2, "nothing waits, so nobody looks"
+    bench.send("three")
+    assert len(bench.timers) == 3
+    assert bench.metrics.unanswered == 2
+
+
+def test_a_clock_that_was_set_makes_no_haste(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is overdue after a look, because the clock went on meanwhile, is looked at a little later."""
+    bench.send("one")
+
+    def slow_look() -> None:
+        bench.clock.now += 3600
+
+    monkeypatch.setattr(bench.following, "look", slow_look)
+    bench.timers[0].then()
+    assert bench.timers[1].wait == MIN_WAIT
+
+
+@pytest.mark.req("OPS-3")
+def test_after_its_stop_there_is_no_timer(bench: Bench) -> None:
+    """Whether one was set before or not; and what is sent then sets none."""
+    bench.following.stop()
+    bench.send("one")
+    bench.following.stop()
+    bench.send("two")
+    assert [timer.off for timer in bench.timers] == [True]
+
+
+@pytest.mark.req("SYN-1", "SYN-15")
+def test_what_is_heard_is_counted(bench: Bench) -> None:
+    """Acknowledgements, the refusals among them, and what means nothing; each command goes to its session."""
+    notice = bench.send("one")
+    for said in (b'{"id":"one","status":202}', b'{"id":"one","status":409}', b'{"id":"two"}', b""):
+        bench.following.heard("a'", said)
+    assert bench.submitted == [(KEY, Acknowledged("a")), (KEY, Refused("a", "a'", notice, 409))]
+    metrics = bench.metrics
+    assert (metrics.acknowledgements, metrics.refusals, metrics.frames_ignored) == (2, 1, 2)
+
+
+@pytest.mark.req("OPS-2")
+def test_silence_is_nobodys_request(bench: Bench) -> None:
+    """The request that set the timer is not named in the lines of what the timer finds."""
+    token = REQUEST_ID.set("a-1")
+    try:
+        bench.send("one")
+        bench.clock.now += 11
+        bench.timers[0].then()
+    finally:
+        REQUEST_ID.reset(token)
+    assert bench.requests == [None]
+
+
+@pytest.mark.req("SUB-12", "SUB-11")
+def test_what_has_arrived_is_told_to_who_takes_over(bench: Bench) -> None:
+    """By a pong; the connection's end says it too."""
+    bench.clock.now += 5
+    bench.following.alive("a'", bench.clock.now - 1)
+    asyncio.run(bench.following.connected("a", "a''"))
+    assert bench.sures == [("a'", 0), ("a''", 1004.0)]
+    assert bench.following.disconnected("a'") == 1004.0
+
+
+@pytest.mark.req("SYN-4")
+def test_what_waits_for_the_socket_is_not_timed(bench: Bench) -> None:
+    """Until it is handed over."""
+    bench.send("one", later=True)
+    bench.clock.now += 11
+    bench.following.look()
+    assert bench.submitted == []
+    bench.send("one")
+    bench.clock.now += 10
+    bench.following.look()
+    assert len(bench.submitted) == 1
+
+
+@pytest.mark.req("SYN-17")
+def test_refusals_without_end_are_counted_and_not_told(bench: Bench) -> None:
+    """A crowd that refuses everything is told of for a while, and then as often as people can read."""
+    for number in range(100):
+        bench.send(f"e{number}")
+        bench.following.heard("a'", b'{"id":"e%d","status":409}' % number)
+    told = [command for _, command in bench.submitted if isinstance(command, Refused)]
+    assert (len(told), bench.metrics.refusals) == (REFUSALS.most, 100)
+    bench.clock.now += 1
+    for number in range(100):
+        bench.send(f"f{number}")
+        bench.following.heard("a'", b'{"id":"f%d","status":409}' % number)
+    told = [command for _, command in bench.submitted if isinstance(command, Refused)]
+    assert len(told) == REFUSALS.most + REFUSALS.most // 4

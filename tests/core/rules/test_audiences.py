@@ -1,0 +1,126 @@
+"""Audiences: connections that are decided for together, and who is in which."""
+
+from __future__ import annotations
+
+import pytest
+
+from fhircast_hub.core.rules import audiences
+from fhircast_hub.core.rules.audiences import NOTHING
+from fhircast_hub.core.state.session import Audience, Last, Told
+from tests.core.world import OPENS, World, encounter, patient, study
+
+PATIENT = frozenset({"patient-open"})
+STUDY = frozenset({"imagingstudy-open"})
+P1, S1 = Last("patient/p1"), Last("imagingstudy/s1")
+TOLD: Told = (P1, Last(), Last())
+
+
+def members(of: tuple[Audience, ...]) -> list[set[str]]:
+    return [set(audience.members) for audience in of]
+
+
+@pytest.mark.req("EVT-12")
+def test_those_who_asked_for_the_same_are_one_audience() -> None:
+    """Two who were granted the same and told the same are together, others apart."""
+    one = audiences.join((), "a", PATIENT, NOTHING)
+    two = audiences.join(one, "b", PATIENT, NOTHING)
+    three = audiences.join(two, "c", STUDY, NOTHING)
+    assert members(audiences.join(three, "d", PATIENT, TOLD)) == [{"a", "b"}, {"c"}, {"d"}]
+
+
+@pytest.mark.req("EVT-12")
+def test_an_event_is_for_those_who_were_granted_it() -> None:
+    """Of all audiences those whose events it is among, each member once."""
+    of = audiences.join(
+        audiences.join(audiences.join((), "a", PATIENT, NOTHING), "b", PATIENT | STUDY, TOLD), "c", STUDY, TOLD
+    )
+    assert audiences.subscribed(of, "patient-open") == ("a", "b")
+    assert audiences.subscribed(of, "imagingstudy-open") == ("b", "c")
+    assert audiences.subscribed(of, "home-open") == ()
+
+
+@pytest.mark.req("SUB-23")
+def test_who_left_is_in_none() -> None:
+    """Leaving takes a connection out, and an audience with its last member; who is not there cannot leave."""
+    of = audiences.join(audiences.join((), "a", PATIENT, NOTHING), "b", STUDY, NOTHING)
+    assert members(audiences.leave(of, "a")) == [{"b"}]
+    assert audiences.leave(audiences.leave(of, "a"), "b") == ()
+    assert audiences.leave(of, "c") == audiences.leave(of, "") == of
+
+
+@pytest.mark.req("DER-3")
+def test_what_was_told_is_kept_by_type() -> None:
+    """A type's newest replaces its last and leaves the others."""
+    told = audiences.named(TOLD, "imagingstudy", {"imagingstudy": "imagingstudy/s1"})
+    assert told == (P1, Last(), S1)
+    assert audiences.named(told, "patient", {"patient": "patient/p2"}) == (Last("patient/p2"), Last(), S1)
+    assert audiences.told_to(audiences.join((), "a", PATIENT, told), "a") == told
+    assert audiences.told_to((), "a") == NOTHING
+
+
+@pytest.mark.req("DER-3", "DER-7")
+def test_what_an_event_names_counts_until_the_next_of_its_type() -> None:
+    """A study names its patient; the next study names none, and so nothing says any more who is shown."""
+    told = audiences.named(NOTHING, "imagingstudy", {"imagingstudy": "imagingstudy/s1", "patient": "patient/p1"})
+    assert told == (Last("patient/p1", by="imagingstudy"), Last(), S1)
+    assert audiences.named(told, "imagingstudy", {"imagingstudy": "imagingstudy/s1"}) == (Last(), Last(), S1)
+    assert audiences.named(told, "encounter", {"patient": "patient/p2"})[0] == Last("patient/p2", by="encounter")
+    assert audiences.named(TOLD, "encounter", {"patient": "patient/p1"})[0] == P1, "its own open told it already"
+    stale = audiences.before_home(TOLD, PATIENT)
+    assert audiences.named(stale, "encounter", {"patient": "patient/p1"}) == stale, "it may be shown, or not"
+    assert audiences.named(stale, "encounter", {"patient": "patient/p2"})[0] == Last("patient/p2", by="encounter")
+
+
+@pytest.mark.req("DER-9")
+def test_what_a_closed_study_named_counts_no_more() -> None:
+    """Unless another study is known."""
+    told: Told = (Last("patient/p1", by="imagingstudy"), Last(), S1)
+    of = audiences.join((), "a", PATIENT, told)
+    assert audiences.orphaned(of, "imagingstudy") == of
+    assert audiences.orphaned(of, "observation") == of
+    closed = audiences.orphaned(audiences.forget(of, "imagingstudy/s1"), "imagingstudy")
+    assert audiences.told_to(closed, "a") == NOTHING
+
+
+@pytest.mark.req("DER-3")
+def test_a_close_is_forgotten_by_all() -> None:
+    """Audiences that become alike are one again; a close of something else forgets nothing."""
+    of = audiences.join(audiences.join((), "a", PATIENT, NOTHING), "b", PATIENT, TOLD)
+    assert members(of) == [{"a"}, {"b"}]
+    assert audiences.forget(of, "patient/p2") == of
+    assert audiences.forget(of, "observation/o1") == of
+    assert members(audiences.forget(of, "patient/p1")) == [{"a", "b"}]
+    other: Told = (Last("patient/p2"), Last(), Last())
+    left = audiences.forget(audiences.join(of, "c", PATIENT, other), "patient/p1")
+    assert audiences.told_to(left, "c") == other
+
+
+@pytest.mark.req("DER-3", "DER-9")
+def test_a_home_open_makes_everything_news() -> None:
+    """Who was told of it shows nothing; who was not goes on showing what came before, and may be told that anew."""
+    home = audiences.join((), "a", PATIENT | {"home-open"}, TOLD)
+    of = audiences.forget_all(audiences.join(home, "b", PATIENT, TOLD))
+    assert audiences.told_to(of, "a") == NOTHING
+    stale = Last("patient/p1", stale=True), Last(), Last()
+    assert audiences.told_to(of, "b") == audiences.told_to(audiences.forget_all(of), "b") == stale
+    assert audiences.told_to(audiences.forget(of, "patient/p1"), "b") == NOTHING
+    assert audiences.untold(of, "b", ["patient/p1"]) == of
+    assert (
+        audiences.told_to(audiences.untold(audiences.join((), "c", PATIENT, TOLD), "c", ["patient/p1"]), "c") == stale
+    )
+
+
+@pytest.mark.req("DER-3", "EVT-1")
+def test_audiences_meet_again() -> None:
+    """Somebody who came late is told the same next time, and is decided for together with the others from then on."""
+    world = World()
+    world.join("early", OPENS)
+    world.publish("Patient-open", patient("p1"))
+    world.publish("ImagingStudy-open", study("s1"), patient("p1"))
+    world.publish("Home-open")
+    world.join("late", OPENS)
+    world.publish("ImagingStudy-open", study("s2"), patient("p2"))
+    world.publish("Patient-open", patient("p3"))
+    world.publish("Encounter-open", encounter("e1"), patient("p3"))
+    assert world.session is not None
+    assert len(world.session.audiences) == 1

@@ -1,0 +1,513 @@
+"""Contexts: what is current, what a joiner is told, and how many may be open."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fhircast_hub.core.errors import Forbidden, InsufficientScope
+from fhircast_hub.core.limits import MAX_CONTEXT_BYTES
+from fhircast_hub.core.rules.contexts import current_context
+from tests.core.world import (
+    CLOSES,
+    OPENS,
+    TOPIC,
+    World,
+    body,
+    encounter,
+    item,
+    message,
+    outcome,
+    patient,
+    report,
+    resource,
+    spec,
+    study,
+    token,
+)
+
+EMPTY = {"context.type": "", "context": []}
+
+
+def joined(world: World, events: str = f"{OPENS},{CLOSES},Home-open") -> list[str]:
+    """What somebody who joins now is told after the confirmation."""
+    world.subscribe("joiner", events)
+    world.connect("joiner")
+    first, *others = world.news("joiner")
+    assert first == "subscribe"
+    return others
+
+
+# CTX
+
+
+@pytest.mark.req("CTX-1")
+def test_a_joiner_is_told_the_newest_open_of_each_type() -> None:
+    """Oldest first, and of each type only the newest."""
+    world = World()
+    world.publish("Patient-open", patient("p1"))
+    world.publish("ImagingStudy-open", study("s1"))
+    world.publish("Observation-open", item("observation", "Observation", "o1"))
+    world.publish("Patient-open", patient("p2"))
+    world.publish("Encounter-open", encounter("e1"), patient("p1"))
+    assert joined(world, f"{OPENS},Observation-open") == [
+        "ImagingStudy-open s1",
+        "Observation-open o1",
+        "Patient-open p2",
+        "Encounter-open e1",
+    ]
+
+
+@pytest.mark.req("CTX-1")
+def test_it_is_the_same_message_as_when_it_happened() -> None:
+    """Original id, timestamp, spelling, resources and version: byte for byte what the others were sent."""
+    world = World()
+    world.join("early", "Patient-open")
+    world.post(spec("Patient-open"))
+    world.wait(1000)
+    world.subscribe("late", "Patient-open")
+    world.connect("late")
+    assert world.heard("late")[1:] == world.heard("early")
+
+
+@pytest.mark.req("CTX-1", "GET-6")
+def test_its_version_is_the_current_one() -> None:
+    """After the same context was opened again, a joiner is told the new open with the version that GET tells."""
+    world = World()
+    world.publish("Patient-open", patient("p1"))
+    again = world.publish("Patient-open", patient("p1"))
+    world.subscribe("late", "Patient-open")
+    world.connect("late")
+    _, told = world.read("late")
+    assert told["id"] == again["id"]
+    assert told["event"]["context.versionId"] == world.get()["context.versionId"]
+
+
+@pytest.mark.req("CTX-2")
+def test_a_joiner_is_told_nothing_closed() -> None:
+    """When the newest of a type is closed, the next older one that is open counts."""
+    world = World()
+    for id_ in ("p1", "p2", "p3"):
+        world.publish("Patient-open", patient(id_))
+    world.publish("Patient-close", patient("p2"))
+    world.publish("Patient-close", patient("p3"))
+    assert joined(world) == ["Patient-open p1"]
+    world.publish("patient-CLOSE", patient("p1"))
+    assert joined(world) == []
+
+
+@pytest.mark.req("CTX-2")
+def test_what_was_closed_before_the_first_socket_is_no_news() -> None:
+    """Between the 202 and the connection a patient was opened and closed: the joiner never knew of it."""
+    world = World()
+    world.subscribe("chart", f"{OPENS},{CLOSES}")
+    world.wait(1)
+    world.publish("Patient-open", patient("p1"))
+    world.publish("Patient-close", patient("p1"))
+    world.connect("chart")
+    assert world.news("chart") == ["subscribe"]
+
+
+@pytest.mark.req("CTX-2", "CTX-7")
+def test_a_closed_patient_is_not_derived() -> None:
+    """A study implies its patient until that patient is closed."""
+    world = World()
+    world.publish("ImagingStudy-open", study("s1"), patient("p1"))
+    assert joined(world, "Patient-open") == ["Patient-open p1"]
+    world.publish("Patient-close", patient("p1"))
+    assert joined(world, "Patient-open") == []
+    world.publish("ImagingStudy-open", study("s1"), patient("p1"))
+    assert joined(world, "Patient-open") == ["Patient-open p1"]
+
+
+@pytest.mark.req("CTX-2", "CTX-7")
+def test_a_closed_study_implies_nothing() -> None:
+    """What is closed implies no more; an older context that is open may."""
+    world = World()
+    world.publish("ImagingStudy-open", study("s1"), patient("p1"))
+    world.publish("Encounter-open", encounter("e1"), patient("p2"))
+    world.publish("Encounter-close", encounter("e1"))
+    assert joined(world, "Patient-open") == ["Patient-open p1"]
+    world.publish("ImagingStudy-close", study("s1"))
+    assert joined(world, "Patient-open") == []
+
+
+@pytest.mark.req("CTX-2")
+def test_references_match_by_type_and_id() -> None:
+    """The same id of another type is another context; the case of an event's name does not matter, that of an id does."""
+    world = World()
+    world.publish("Patient-open", patient("x"))
+    world.publish("Encounter-close", encounter("x"))
+    world.publish("Patient-close", patient("X"))
+    assert joined(world) == ["Patient-open x"]
+
+
+@pytest.mark.req("CTX-3", "EVT-12")
+def test_a_joiner_is_told_nothing_they_did_not_ask_for() -> None:
+    """Only the subscribed names, and not what the token may not read."""
+    world = World()
+    world.publish("ImagingStudy-open", study("s1"), patient("p1"))
+    world.publish("Home-open")
+    assert joined(world, "Encounter-open,Patient-close,ImagingStudy-close") == []
+    world.subscribe("limited", "Patient-open,ImagingStudy-open", by=token(read=["Patient-open"]))
+    world.connect("limited")
+    assert world.news("limited") == ["subscribe", "Patient-open p1"]
+
+
+@pytest.mark.req("CTX-7")
+def test_the_newer_of_stored_and_derived_is_told() -> None:
+    """One per type, whichever was last."""
+    world = World()
+    world.publish("Patient-open", patient("p1"))
+    world.publish("ImagingStudy-open", study("s1"), patient("p2"))
+    assert joined(world, "Patient-open") == ["Patient-open p2"]
+    world.publish("Patient-open", patient("p3"))
+    assert joined(world, "Patient-open") == ["Patient-open p3"]
+    assert joined(world) == ["ImagingStudy-open s1", "Patient-open p3"]
+
+
+@pytest.mark.req("CTX-7")
+def test_the_stored_one_is_told_when_both_are_the_same() -> None:
+    """It says more: its own id, its version, all of its context."""
+    world = World()
+    opened = world.publish("Patient-open", {"key": "extension", "data": 1}, patient("p1"))
+    world.publish("ImagingStudy-open", study("s1"), patient("p1"))
+    world.subscribe("chart", "Patient-open")
+    world.connect("chart")
+    assert [told["id"] for told in world.read("chart")[1:]] == [opened["id"]]
+
+
+@pytest.mark.req("CTX-7", "CTX-1")
+def test_derived_and_stored_opens_come_oldest_first() -> None:
+    """A derived open stands where its source does, before it."""
+    world = World()
+    world.publish("Observation-open", item("observation", "Observation", "o1"))
+    world.publish("DiagnosticReport-open", report("r1"), study("s1"), patient("p1"), encounter("e1"))
+    world.publish("Encounter-open", encounter("e2"), patient("p1"))
+    assert joined(world, "Patient-open,Encounter-open,ImagingStudy-open,Observation-open") == [
+        "Observation-open o1",
+        "Patient-open p1",
+        "ImagingStudy-open s1",
+        "Encounter-open e2",
+    ]
+
+
+@pytest.mark.req("CTX-7", "DER-7")
+def test_a_joiner_is_told_nothing_that_a_told_event_names() -> None:
+    """Whoever is sent the study reads its patient there; the patient that was opened before comes before."""
+    world = World()
+    world.publish("ImagingStudy-open", study("s1"), patient("p1"))
+    assert joined(world, OPENS) == ["ImagingStudy-open s1"]
+    world.publish("Patient-open", patient("p0"))
+    world.publish("ImagingStudy-open", study("s2"), patient("p2"))
+    assert joined(world, OPENS) == ["Patient-open p0", "ImagingStudy-open s2"]
+    world.publish("DiagnosticReport-open", report("r1"), patient("p2"))
+    three = "Patient-open,Encounter-open,ImagingStudy-open"
+    assert joined(world, three) == ["Patient-open p0", "ImagingStudy-open s2"], "the study says p2 already"
+    world.publish("DiagnosticReport-open", report("r2"), patient("p0"))
+    assert joined(world, three) == ["ImagingStudy-open s2", "Patient-open p0"], "a derived one, for p2 came between"
+
+
+@pytest.mark.req("CTX-5")
+def test_there_is_no_gap_and_no_double_between_replay_and_live() -> None:
+    """Everybody has heard of every open once, whenever they joined: the newest from the replay, later ones live."""
+    for joins in range(4):
+        world = World()
+        for number in range(4):
+            if number == joins:
+                world.subscribe("joiner", "Patient-open")
+                world.publish("Patient-open", patient("between"))
+                world.connect("joiner")
+            world.publish("Patient-open", patient(f"p{number}"))
+        live = [f"Patient-open p{number}" for number in range(joins, 4)]
+        assert world.news("joiner") == ["subscribe", "Patient-open between", *live]
+
+
+@pytest.mark.req("CTX-6")
+def test_home_comes_last_while_it_is_the_newest() -> None:
+    """Contexts stay open under Home-open; the next open takes its place."""
+    world = World()
+    world.publish("Patient-open", patient("p1"))
+    world.post(spec("Home-open"))
+    assert joined(world) == ["Patient-open p1", "home-open"]
+    world.publish("Patient-close", patient("p1"))
+    assert joined(world) == ["home-open"]
+    world.publish("ImagingStudy-open", study("s1"))
+    assert joined(world) == ["ImagingStudy-open s1"]
+    world.publish("ImagingStudy-close", study("s1"))
+    assert joined(world) == []
+
+
+# GET
+
+
+@pytest.mark.req("GET-1")
+def test_a_session_that_does_not_exist_has_no_context() -> None:
+    """Version "0", and none is created by looking."""
+    world = World()
+    assert world.get() == EMPTY | {"context.versionId": "0"}
+    assert world.session is None
+
+
+@pytest.mark.req("GET-1")
+def test_a_session_without_context_says_so() -> None:
+    """Somebody has subscribed, nothing was opened."""
+    world = World()
+    world.join("chart")
+    answer = world.get()
+    assert isinstance(answer.pop("context.versionId"), str)
+    assert answer == EMPTY
+
+
+@pytest.mark.req("GET-2")
+@pytest.mark.parametrize("name", ["Patient", "Encounter", "ImagingStudy", "DiagnosticReport"])
+def test_the_current_context_is_the_newest_open(name: str) -> None:
+    """Its type, its version, and the context array as it came."""
+    world = World()
+    world.join("chart", OPENS)
+    world.publish("Observation-open", item("observation", "Observation", "o1"))
+    text = spec(f"{name}-open").replace(b'"hub.event": "', b'"hub.event": "').replace(b"-open", b"-OPEN")
+    world.post(text)
+    version = world.read("chart")[-1]["event"]["context.versionId"]
+    posted = json.loads(text)["event"]["context"]
+    assert world.get() == {"context.type": name, "context.versionId": version, "context": posted}
+
+
+@pytest.mark.req("GET-2", "EVT-15")
+def test_the_context_array_is_untouched() -> None:
+    """White space, order, repeated members, 1.10: byte for byte."""
+    array = b'[ {"key" : "patient","resource":{"id":"p1","resourceType":"Patient","x":[1.10,1e9999,{"y":1,"y":"\\u00e9"} ]}}\n]'
+    world = World()
+    world.post(body(message("Patient-open", 0)).replace(b"[0]", array))
+    assert b'"context":' + array[:-2] + b',{"key":"content",' in current_context(
+        world.session, token(), TOPIC, world.rules
+    )
+
+
+@pytest.mark.req("GET-3")
+@pytest.mark.parametrize("name", ["Patient-close", "patient-close"])
+def test_what_is_closed_is_not_current(name: str) -> None:
+    """After the only context was closed there is none."""
+    world = World()
+    world.publish("Patient-open", patient("p1"))
+    world.publish(name, {"key": "patient", "resource": resource("Patient", "p1", active=False)})
+    assert world.current() == ""
+
+
+@pytest.mark.req("GET-4")
+def test_closing_the_newest_leaves_nothing_current() -> None:
+    """The older ones stay open, and none of them becomes current by itself."""
+    world = World()
+    world.publish("Patient-open", patient("p1"))
+    world.publish("ImagingStudy-open", study("s1"))
+    world.publish("ImagingStudy-close", study("s1"))
+    assert world.current() == ""
+    assert joined(world) == ["Patient-open p1"]
+
+
+@pytest.mark.req("GET-5")
+def test_closing_another_changes_nothing() -> None:
+    """Type, version and context are what they were."""
+    world = World()
+    world.publish("Patient-open", patient("p1"))
+    world.publish("ImagingStudy-open", study("s1"))
+    before = world.get()
+    world.publish("Patient-close", patient("p1"))
+    assert world.get() == before
+
+
+@pytest.mark.req("GET-6", "GET-7")
+def test_every_change_has_a_new_version() -> None:
+    """Opening, opening again, closing, going home: no version comes twice."""
+    world = World()
+    versions = [world.get()["context.versionId"]]
+    for name, item_ in [
+        ("Patient-open", patient("p1")),
+        ("Patient-open", patient("p1")),
+        ("ImagingStudy-open", study("s1")),
+        ("ImagingStudy-close", study("s1")),
+        ("Patient-open", patient("p1")),
+        ("Home-open", {"key": "x"}),
+        ("Patient-open", patient("p1")),
+        ("Patient-close", patient("p1")),
+    ]:
+        world.publish(name, item_)
+        versions.append(world.get()["context.versionId"])
+    assert len(set(versions)) == len(versions)
+
+
+@pytest.mark.req("GET-6")
+@pytest.mark.parametrize("name", ["SyncError", "UserHibernate", "org.example.thing"])
+def test_what_changes_no_context_changes_no_version(name: str) -> None:
+    """Events that are only passed on leave the answer as it was."""
+    world = World()
+    world.publish("Patient-open", patient("p1"))
+    before = world.get()
+    world.publish(name, outcome())
+    assert world.get() == before
+
+
+@pytest.mark.req("GET-7")
+def test_home_is_no_context() -> None:
+    """After Home-open nothing is current, though contexts stay open."""
+    world = World()
+    world.publish("Patient-open", patient("p1"))
+    world.publish("Home-open")
+    assert world.current() == ""
+    assert joined(world, OPENS) == ["Patient-open p1"]
+
+
+@pytest.mark.req("GET-8")
+def test_who_may_not_read_the_newest_gets_what_it_implies() -> None:
+    """A chart that may read patients gets the study's patient, and nothing of the study."""
+    world = World()
+    world.publish("ImagingStudy-open", study("s1"), patient("p1"))
+    answer = world.get(by=token(read=["Patient-open"]))
+    assert (answer["context.type"], answer["context"]) == ("Patient", [patient("p1")])
+    assert world.get(by=token(read=["ImagingStudy-open", "Patient-open"]))["context.type"] == "ImagingStudy"
+
+
+@pytest.mark.req("GET-8")
+@pytest.mark.parametrize("read", [(), ("Encounter-open",), ("ImagingStudy-close",), ("Patient-close",)])
+def test_who_may_read_nothing_of_it_is_refused(read: tuple[str, ...]) -> None:
+    """403 insufficient_scope, rather than an empty answer that says that nothing is open."""
+    world = World()
+    world.publish("ImagingStudy-open", study("s1"), patient("p1"))
+    with pytest.raises(InsufficientScope):
+        world.get(by=token(read=read))
+
+
+@pytest.mark.req("GET-8")
+def test_an_older_context_is_no_answer() -> None:
+    """Only what the newest implies counts: an older patient may be another one."""
+    world = World()
+    world.publish("Patient-open", patient("p1"))
+    world.publish("ImagingStudy-open", study("s1"))
+    with pytest.raises(InsufficientScope):
+        world.get(by=token(read=["Patient-open"]))
+
+
+@pytest.mark.req("GET-8", "AUT-9")
+def test_the_owner_is_asked_before_the_scope() -> None:
+    """Another user is not told which scope would help."""
+    world = World()
+    world.publish("Patient-open", patient("p1"))
+    with pytest.raises(Forbidden) as refused:
+        world.get(by=token("bob", read=()))
+    assert not isinstance(refused.value, InsufficientScope)
+
+
+# LIM
+
+
+@pytest.mark.req("LIM-1")
+def test_at_most_64_contexts_are_open() -> None:
+    """For the 65th the oldest goes, and everybody who listens to closes is told, with the resource it had."""
+    world = World()
+    world.join("chart", CLOSES)
+    for number in range(64):
+        world.publish("Patient-open", patient(f"p{number}"))
+    assert world.news("chart") == []
+    world.publish("Patient-open", patient("p64"))
+    (close,) = world.read("chart")
+    assert close["event"] == {"hub.topic": TOPIC, "hub.event": "Patient-close", "context": [patient("p0")]}
+    assert world.session is not None
+    assert len(world.session.contexts) == 64
+    assert world.current() == "Patient p64"
+
+
+@pytest.mark.req("LIM-1")
+def test_the_newest_of_a_type_does_not_go() -> None:
+    """A study opened first is the newest study, and stays while patients come and go."""
+    world = World()
+    world.publish("ImagingStudy-open", study("s1"))
+    for number in range(70):
+        world.publish("Patient-open", patient(f"p{number}"))
+    assert joined(world) == ["ImagingStudy-open s1", "Patient-open p69"]
+
+
+@pytest.mark.req("LIM-1")
+def test_opening_again_needs_no_room() -> None:
+    """The 65th open of 64 contexts closes nothing, and makes its context the youngest."""
+    world = World()
+    world.join("chart", CLOSES)
+    for number in [*range(64), 0]:
+        world.publish("Patient-open", patient(f"p{number}"))
+    assert world.news("chart") == []
+    world.publish("Patient-open", patient("new"))
+    assert world.news("chart") == ["Patient-close p1"]
+
+
+@pytest.mark.req("LIM-1")
+def test_64_types_are_no_way_around_it() -> None:
+    """When each is the newest of its type, the oldest goes; its close names its type as it was spelled."""
+    world = World()
+    names = [f"Type{chr(97 + number // 26)}{chr(97 + number % 26)}" for number in range(65)]
+    world.join("chart", f"{names[0]}-close")
+    for name in names:
+        world.publish(f"{name}-open", item(name.lower(), name, "x"))
+    assert world.session is not None
+    assert len(world.session.contexts) == 64
+    assert [frame["event"]["hub.event"] for frame in world.read("chart")] == [f"{names[0]}-close"]
+
+
+@pytest.mark.req("LIM-1")
+def test_what_went_is_closed() -> None:
+    """Its close changes nothing any more, and opening it again opens it."""
+    world = World()
+    for number in range(65):
+        world.publish("Patient-open", patient(f"p{number}"))
+    before = world.get()
+    world.publish("Patient-close", patient("p0"))
+    assert world.get() == before
+    world.publish("Patient-open", patient("p0"))
+    assert world.current() == "Patient p0"
+
+
+@pytest.mark.req("LIM-1")
+def test_contexts_are_bounded_in_bytes_too() -> None:
+    """Opens of a megabyte each: those that fit stay, the oldest go, the newest is current."""
+    world = World()
+    world.join("chart", CLOSES)
+    for number in range(12):
+        world.publish("Patient-open", patient(f"p{number}"), {"key": "extension", "data": "x" * 1_000_000})
+    assert world.session is not None
+    assert sum(len(context.frame) for context in world.session.contexts.values()) <= MAX_CONTEXT_BYTES
+    assert world.current() == "Patient p11"
+    assert world.news("chart") == [f"Patient-close p{number}" for number in range(4)]
+
+
+@pytest.mark.req("LIM-1", "DER-7")
+def test_the_patient_of_the_current_study_does_not_go() -> None:
+    """64 patients are open; the study of the oldest is opened: a chart shows that patient, and a joiner is told the same."""
+    world = World()
+    for number in range(64):
+        world.publish("Patient-open", patient(f"p{number}"))
+    world.join("chart", "Patient-open,Patient-close")
+    world.publish("ImagingStudy-open", study("s1"), patient("p0"))
+    assert world.news("chart") == ["Patient-open p0", "Patient-close p1"]
+    assert joined(world, "Patient-open") == ["Patient-open p0"]
+
+
+@pytest.mark.req("DER-3", "CTX-6")
+def test_whoever_joins_at_home_is_told_the_next_patient_again() -> None:
+    """Home-open makes everybody forget what they were told, those who hear it on joining too."""
+    world = World()
+    world.publish("Patient-open", patient("p1"))
+    world.publish("Home-open")
+    world.join("chart", "Patient-open,Home-open")
+    world.publish("ImagingStudy-open", study("s1"), patient("p1"))
+    assert world.news("chart") == ["Patient-open p1"]
+
+
+@pytest.mark.req("SUB-20", "CTX-6")
+def test_a_renewal_at_home_leaves_the_application_at_home() -> None:
+    """What the new names add is not current: Home-open comes behind it again."""
+    world = World()
+    world.publish("Patient-open", patient("p1"))
+    world.join("chart", "Home-open")
+    world.publish("Home-open")
+    world.news("chart")
+    world.renew("chart", "Patient-open,Home-open")
+    assert world.news("chart") == ["subscribe", "Patient-open p1", "Home-open"]

@@ -1,0 +1,115 @@
+"""What is held for somebody without a socket goes when nobody can have missed it any more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fhircast_hub.core.rules.webhook_outbox import connection
+from fhircast_hub.core.state.commands import Connected
+from fhircast_hub.core.state.session import Session
+from tests.core.world import World, patient
+
+PATIENT = "Patient-open,Patient-close"
+
+
+def session(world: World) -> Session:
+    assert world.session
+    return world.session
+
+
+def close_one(world: World) -> None:
+    """A patient comes and goes."""
+    world.publish("Patient-open", patient("p1"))
+    world.publish("Patient-close", patient("p1"))
+
+
+def rests(world: World) -> bool:
+    """Whether nothing that was closed is left."""
+    return b"p1" not in repr(session(world)).encode()
+
+
+@pytest.mark.req("OPS-7", "SUB-12")
+@pytest.mark.parametrize("rules", [{}, {"held_messages": 0}], ids=["held", "lost"])
+@pytest.mark.parametrize("age", [0, 100])
+def test_what_all_have_heard_is_forgotten_within_a_minute(age: int, rules: dict[str, Any]) -> None:
+    """By itself, though nothing else happens. Meanwhile a socket may turn out to be dead, and its subscriber to have missed it."""
+    world = World(**rules)
+    world.join("chart", PATIENT)
+    world.wait(age)
+    close_one(world)
+    world.wait(45)
+    assert not rests(world)
+    world.wait(10)
+    assert rests(world)
+
+
+@pytest.mark.req("OPS-7", "SUB-12")
+def test_what_somebody_missed_is_forgotten_with_the_lease() -> None:
+    """It is held as long as its subscriber may come back, and no longer, whoever else is there."""
+    world = World()
+    world.join("chart", PATIENT, lease=1000)
+    world.join("viewer", PATIENT, lease=5000)
+    world.publish("Patient-open", patient("p1"))
+    world.disconnect("chart")
+    world.wait(1)
+    world.publish("Patient-close", patient("p1"))
+    world.wait(900)
+    assert not rests(world)
+    world.wait(100)
+    assert list(session(world).subscriptions) == ["viewer"]
+    assert rests(world)
+
+
+@pytest.mark.req("OPS-7", "SUB-12")
+def test_what_was_missed_is_forgotten_once_it_was_told() -> None:
+    """The subscriber is back, with what it had missed and may show: a minute later nothing of that is left."""
+    world = World()
+    world.join("chart", PATIENT)
+    world.publish("Patient-open", patient("p1"))
+    world.disconnect("chart")
+    world.wait(1000)
+    world.publish("Patient-close", patient("p1"))
+    world.connect("chart")
+    assert world.news("chart") == ["subscribe", "Patient-close p1"]
+    world.wait(55)
+    assert rests(world)
+
+
+@pytest.mark.req("OPS-7")
+@pytest.mark.parametrize("how", ["nobody came", "unsubscribed", "a callback"])
+def test_where_nobody_can_come_back_nothing_is_held(how: str) -> None:
+    """A subscriber that never had a socket has missed nothing, and posts to callbacks wait in a place of their own."""
+    world = World()
+    if how == "a callback":
+        world.subscribe("hook", "Patient-close", callback="https://example.org/callback")
+        world.do(Connected("hook", connection("hook")))
+    else:
+        world.subscribe("new", PATIENT)
+    if how == "unsubscribed":
+        world.join("chart", PATIENT)
+    close_one(world)
+    assert bool(session(world).held) is (how == "unsubscribed")
+    if how == "unsubscribed":
+        world.unsubscribe("chart")
+    assert not session(world).held
+    assert not session(world).lost
+
+
+@pytest.mark.req("OPS-7", "SUB-12")
+def test_a_socket_that_was_dead_is_told_what_it_missed_before_it_is_forgotten() -> None:
+    """Its pings said so 30 s after the close at most."""
+    world = World()
+    world.join("chart", PATIENT)
+    world.wait(100)
+    sure = world.now
+    world.wait(2)
+    world.publish("Patient-open", patient("p1"))
+    world.publish("Patient-close", patient("p1"))
+    world.wait(30)
+    world.disconnect("chart", sure=sure, code=1006)
+    world.wait(500)
+    world.news("chart")
+    world.connect("chart")
+    assert world.news("chart") == ["subscribe", "Patient-close p1"]

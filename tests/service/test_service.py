@@ -1,0 +1,401 @@
+"""The loop around the core: conflicts, a store that fails, deadlines, and what a new process takes up."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from fhircast_hub.core.access.principal import SessionKey
+from fhircast_hub.core.errors import Unavailable
+from fhircast_hub.core.state.commands import Command
+from fhircast_hub.core.state.effects import Effect
+from fhircast_hub.core.state.session import Session
+from fhircast_hub.service import service
+from fhircast_hub.service.ports import Deliver, SessionStore, Stale
+from fhircast_hub.storage.sqlite import SqliteStore
+from tests.auth.issuer_server import IssuerServer
+from tests.running import Clock, Follower, RunningHub, event, running_hub, until
+from tests.tokens import Idp
+
+#: An issuer whose realm is the same in each process, though its port is not.
+REALM = {"realm": "hospital", "user_claim": "sub"}
+
+
+class Moody:
+    """A store whose commits first do what `moods` say, one for each; while `down` they fail, while `slow` loads let others in."""
+
+    def __init__(self, store: SessionStore) -> None:
+        self._store = store
+        self.moods: list[Callable[[], object]] = []
+        self.down = self.slow = False
+        self.commits = 0
+
+    async def open(self, deliver: Deliver) -> None:
+        await self._store.open(deliver)
+
+    def sessions(self) -> Iterable[Session]:
+        return self._store.sessions()
+
+    async def load(self, key: SessionKey) -> tuple[Session | None, int]:
+        loaded = await self._store.load(key)
+        if self.slow:
+            await asyncio.sleep(0)
+        return loaded
+
+    async def commit(
+        self, key: SessionKey, revision: int, before: Session | None, after: Session | None, effects: Sequence[Effect]
+    ) -> None:
+        self.commits += 1
+        if self.down:
+            raise Unavailable("the store is down", retry_after=5)
+        if self.moods:
+            self.moods.pop(0)()
+        await self._store.commit(key, revision, before, after, effects)
+
+    async def close(self) -> None:
+        await self._store.close()
+
+
+def stale() -> None:
+    raise Stale
+
+
+def moody(hub: RunningHub) -> Moody:
+    """Put a moody store between the hub and its own."""
+    store = Moody(hub.hub.service._store)
+    hub.hub.service._store = store
+    return store
+
+
+async def is_refused(endpoint: str) -> bool:
+    """Whether the endpoint is dead."""
+    try:
+        async with connect(endpoint, proxy=None):
+            return False
+    except InvalidStatus as refusal:
+        return refusal.response.status_code == 404
+
+
+# --- conflicts ---
+
+
+@pytest.mark.req("EVT-13")
+async def test_a_conflict_is_decided_again() -> None:
+    """A commit that was overtaken is repeated until it is not: the client sees 202, the subscriber one event."""
+    async with running_hub() as hub, hub.follow(await hub.subscribe()) as follower:
+        store = moody(hub)
+        store.moods = [stale, stale, stale]
+        assert (await hub.publish(event("Patient-open"))).status_code == 202
+        assert store.commits == 4
+        assert await follower.names(1) == ["Patient-open"]
+        assert await follower.silent()
+
+
+@pytest.mark.req("SUB-22", "LIM-1")
+async def test_a_conflict_is_counted_once() -> None:
+    """A subscription that had to be decided again is one subscription of one topic, with one deadline."""
+    async with running_hub() as hub:
+        moody(hub).moods = [stale, stale]
+        endpoint = await hub.subscribe(hub__lease_seconds="40")
+        assert (hub.hub.service.usage.subscriptions, hub.hub.service.usage.topics) == (1, 1)
+        async with hub.follow(endpoint) as follower:
+            hub.clock.now += 41
+            await hub.hub.service.tick()
+            assert (await follower.next())["hub.mode"] == "denied"
+        assert hub.hub.service.usage.subscriptions == 0
+
+
+@pytest.mark.req("EVT-13", "EVT-14")
+async def test_what_happens_at_once_happens_one_after_the_other() -> None:
+    """With a store that lets others in between load and commit: all is accepted, each once, and all see one order."""
+    async with running_hub() as hub:
+        endpoints = [await hub.subscribe("Patient-open"), await hub.subscribe("Patient-open")]
+        async with hub.follow(endpoints[0]) as one, hub.follow(endpoints[1]) as two:
+            moody(hub).slow = True
+            publishing = [
+                hub.publish(event("Patient-open", f"p{number}", event_id=str(number))) for number in range(20)
+            ]
+            subscribing = [hub.form(hub__events="Patient-close") for _ in range(5)]
+            answers = await asyncio.gather(*publishing, *subscribing)
+            assert {answer.status_code for answer in answers} == {202}
+            seen = [[(await follower.next())["id"] for _ in range(20)] for follower in (one, two)]
+            assert seen[0] == seen[1]
+            assert sorted(map(int, seen[0])) == list(range(20))
+            assert hub.hub.service.usage.subscriptions == 7
+            current = (await hub.context()).json()["context"][0]["resource"]["id"]
+            assert current == f"p{seen[0][-1]}"
+
+
+@pytest.mark.req("AUT-9", "LIM-1")
+async def test_of_two_who_are_first_at_once_one_owns_the_topic() -> None:
+    """Whoever is overtaken is refused, and is not counted as having that topic."""
+    async with running_hub(max_topics_per_user=1) as hub:
+        moody(hub).slow = True
+        users = {name: hub.token(name) for name in ("ann", "bob", "cy", "dee")}
+        answers = await asyncio.gather(*(hub.publish(event("Patient-open"), user) for user in users.values()))
+        assert sorted(answer.status_code for answer in answers) == [202, 403, 403, 403]
+        for (name, user), answer in zip(users.items(), answers, strict=True):
+            if answer.status_code == 403:
+                assert (await hub.publish(event("Patient-open", topic=f"{name}'s"), user)).status_code == 202
+
+
+# --- a store that fails ---
+
+
+def write_protected(hub: RunningHub, on: bool) -> None:
+    """Let every write of the hub's real store fail, as a full disk would."""
+    hub.hub.service._store._connection.execute(f"pragma query_only = {int(on)}")  # type: ignore[attr-defined]
+
+
+async def test_a_failed_write_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    """503 with Retry-After on every verb that changes; counts, deadline, context and sockets as before; then all goes on."""
+    async with running_hub(store=f"sqlite:///{tmp_path / 'hub.db'}") as hub:
+        endpoint = await hub.subscribe(hub__lease_seconds="100")
+        async with hub.follow(endpoint) as follower:
+            await hub.publish(event("Patient-open", "p1"))
+            await follower.next()
+            usage, deadlines = hub.hub.service.usage, hub.hub.service._deadlines
+            before = usage.subscriptions, usage.topics, deadlines.next(), (await hub.context()).json()
+            write_protected(hub, True)
+            renewal = {"hub__events": "Patient-close", "hub__channel.endpoint": endpoint, "hub__lease_seconds": "10"}
+            for answer in await asyncio.gather(
+                hub.form(hub__events="Patient-open", hub__lease_seconds="10"),
+                hub.form(hub__events="Patient-open", hub__topic="new", hub__lease_seconds="10"),
+                hub.form(**renewal),
+                hub.form(hub__mode="unsubscribe", **{"hub__channel.endpoint": endpoint}),
+                hub.publish(event("Patient-open", "p2")),
+                hub.publish(event("Patient-close", "p1")),
+                hub.publish(event("Patient-open", topic="new")),
+            ):
+                assert answer.status_code == 503
+                assert int(answer.headers["Retry-After"]) > 0
+            assert (usage.subscriptions, usage.topics, deadlines.next(), (await hub.context()).json()) == before
+            assert await follower.silent()
+            write_protected(hub, False)
+            await hub.publish(event("Patient-open", "p2"))
+            assert (await follower.next())["id"] == "Patient-open-p2"
+            assert (await hub.form(hub__events="Patient-open", hub__topic="new")).status_code == 202
+
+
+@pytest.mark.req("SUB-23", "SUB-12")
+async def test_a_lost_socket_is_noted_when_the_store_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It went while nothing could be written; afterwards its place counts as empty, and what it missed waits for it."""
+    monkeypatch.setattr(service, "RETRY_SECONDS", 0.01)
+    async with running_hub(max_subscriptions_per_topic=1) as hub:
+        endpoint = await hub.subscribe()
+        store = moody(hub)
+        async with hub.follow(endpoint) as follower:
+            await hub.publish(event("Patient-open", "p1"))
+            await follower.next()
+            store.down = True
+        await until(lambda: store.commits >= 4)
+        (session,) = store.sessions()
+        assert [bool(each.connection) for each in session.subscriptions.values()] == [True]
+        store.down = False
+        await until(lambda: not hub.hub.service._tasks)
+        (session,) = store.sessions()
+        assert [bool(each.connection) for each in session.subscriptions.values()] == [False]
+        hub.clock.now += 5
+        await hub.publish(event("Patient-close", "p1"))
+        async with hub.follow(endpoint) as follower:
+            assert await follower.names(1) == ["Patient-close"]
+
+
+@pytest.mark.req("LEA-4")
+async def test_a_deadline_waits_for_the_store_without_haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is due while nothing can be written is tried again after a pause, not all the time, and done once it can be."""
+    monkeypatch.setattr(service, "RETRY_SECONDS", 0.2)
+    async with running_hub() as hub, hub.follow(await hub.subscribe(hub__lease_seconds="30")) as follower:
+        store = moody(hub)
+        store.down = True
+        hub.clock.now += 31
+        due = asyncio.create_task(hub.hub.service.tick())
+        await until(lambda: store.commits > 0)
+        await asyncio.sleep(0.1)  # half a pause
+        attempts, tasks = store.commits, len(hub.hub.service._tasks)
+        store.down = False
+        await due
+        assert (await follower.next())["hub.mode"] == "denied"
+        assert await follower.closed() == 1000
+        assert attempts <= 2, f"{attempts} attempts and {tasks} tasks in a tenth of a second"
+
+
+async def test_what_cannot_be_written_does_not_stop_what_can(tmp_path: Path) -> None:
+    """A session whose text no file can hold is refused; what was accepted with it and after it is in the file."""
+    async with running_hub(store=f"sqlite:///{tmp_path / 'hub.db'}", own=REALM) as hub:
+        store = hub.hub.service._store
+        await hub.publish(event("Patient-open", topic="one"))
+        key = SessionKey("hospital", "one")
+        session, revision = await store.load(key)
+        odd = store.commit(
+            SessionKey("hospital", "\ud800"), 0, None, Session(realm="hospital", topic="\ud800", owner="u"), ()
+        )
+        forget = store.commit(key, revision, session, None, ())
+        async with asyncio.timeout(2):
+            refused, forgotten = await asyncio.gather(odd, forget, return_exceptions=True)
+        assert isinstance(refused, Exception)
+        assert forgotten is None or isinstance(forgotten, Unavailable)
+        assert (await hub.publish(event("Patient-open", topic="two"))).status_code == 202
+    async with running_hub(store=f"sqlite:///{tmp_path / 'hub.db'}", own=REALM) as hub:
+        assert (await hub.context(topic="two")).json()["context.type"] == "Patient"
+
+
+# --- a new process ---
+
+
+async def test_a_new_process_takes_up_where_the_last_one_was(tmp_path: Path) -> None:
+    """Sessions with their owners, contexts with their versions, subscriptions under their endpoints, limits and deadlines."""
+    store, clock, idp = f"sqlite:///{tmp_path / 'hub.db'}", Clock(), Idp()
+    limits: dict[str, Any] = {"max_topics_per_user": 1, "max_subscriptions_per_user": 2}
+    async with running_hub(store=store, clock=clock, idp=idp, own=REALM, **limits) as hub:
+        endpoint = await hub.subscribe(hub__lease_seconds="500", subscriber__name="Viewer")
+        async with hub.follow(endpoint) as follower:
+            await hub.publish(event("Patient-open", "p1"))
+            message = await follower.next()
+            before = (await hub.context()).json()
+    clock.now += 100
+    async with running_hub(store=store, clock=clock, idp=idp, own=REALM, **limits) as again:
+        assert (await again.context()).json() == before
+        assert (await again.context(again.token("user-2"))).status_code == 403
+        assert (await again.publish(event("Patient-open", topic="second"))).status_code == 429
+        assert again.hub.service.usage.subscriptions == 1
+        moved = endpoint.replace(str(hub.port), str(again.port))
+        async with connect(moved, proxy=None) as connection:
+            back = Follower(connection)
+            confirmation = await back.next()
+            assert confirmation["hub.lease_seconds"] == 400
+            assert confirmation["hub.events"] == "Patient-open,Patient-close"
+            assert await back.next() == message
+            await again.publish(event("Patient-close", "p1"))
+            assert await back.names(1) == ["Patient-close"]
+            clock.now += 401
+            await again.hub.service.tick()
+            assert (await back.next())["hub.mode"] == "denied"
+        assert await is_refused(moved)
+
+
+@pytest.mark.req("LEA-4", "SUB-14", "LIM-1")
+async def test_what_fell_due_while_no_process_ran_is_done_at_the_start(tmp_path: Path) -> None:
+    """A lease that ended meanwhile is over, an endpoint nobody came for is gone, an old session is forgotten, by itself."""
+    store, clock, idp = f"sqlite:///{tmp_path / 'hub.db'}", Clock(), Idp()
+    async with running_hub(store=store, clock=clock, idp=idp, own=REALM, session_ttl=1000) as hub:
+        ended = await hub.subscribe(hub__topic="one", hub__lease_seconds="100")
+        async with hub.follow(ended):
+            pass
+        never = await hub.subscribe(hub__topic="two")
+        await hub.publish(event("UserLogout", topic="three"))
+    clock.now += 2000
+    async with running_hub(store=store, clock=clock, idp=idp, own=REALM, session_ttl=1000) as again:
+        for endpoint in (ended, never):
+            assert await is_refused(endpoint.replace(str(hub.port), str(again.port)))
+        await until(lambda: again.hub.service.usage.subscriptions == 0)
+        await until(lambda: not any(session.topic == "three" for session in again.hub.service._store.sessions()))
+
+
+@pytest.mark.req("SUB-23", "SUB-22")
+async def test_after_a_crash_who_had_a_socket_has_time_to_come_back(tmp_path: Path) -> None:
+    """When room is needed, who was absent before the crash goes before whose socket died with the process."""
+    clock, idp, crashed = Clock(), Idp(), tmp_path.with_name(f"{tmp_path.name}-crashed")
+    rules: dict[str, Any] = {"own": REALM, "max_subscriptions_per_topic": 2, "clock": clock, "idp": idp}
+    async with IssuerServer() as issuer:
+        rules["issuer"] = issuer
+        async with running_hub(store=f"sqlite:///{tmp_path / 'hub.db'}", **rules) as hub:
+            connected = await hub.subscribe()
+            named = await hub.subscribe(subscriber__name="Viewer", hub__topic="another")
+            async with hub.follow(connected), hub.follow(named):
+                clock.now += 1
+                absent = await hub.subscribe()
+                shutil.copytree(tmp_path, crashed)
+        clock.now += 5
+        async with running_hub(store=f"sqlite:///{crashed / 'hub.db'}", **rules) as again:
+            await again.subscribe()
+            assert await is_refused(absent.replace(str(hub.port), str(again.port)))
+            assert not await is_refused(connected.replace(str(hub.port), str(again.port)))
+            await again.subscribe(subscriber__name="Viewer", hub__topic="another")
+            assert await is_refused(named.replace(str(hub.port), str(again.port))), (
+                "its socket is gone, so it is replaced"
+            )
+
+
+@pytest.mark.req("OPS-3", "SUB-23")
+async def test_stopping_notes_every_socket_before_the_store_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an orderly end the file says of nobody that a socket is there, though the store was away when it began."""
+    monkeypatch.setattr(service, "RETRY_SECONDS", 0.05)
+    path = tmp_path / "hub.db"
+    async with AsyncExitStack() as sockets:
+        async with running_hub(store=f"sqlite:///{path}") as hub:
+            followers = [await sockets.enter_async_context(hub.follow(await hub.subscribe())) for _ in range(5)]
+            away = moody(hub)
+            away.down = True
+            asyncio.get_running_loop().call_later(1, setattr, away, "down", False)
+        assert [await follower.closed() for follower in followers] == [1001] * 5
+    store = SqliteStore(path)
+    await store.open(lambda effects: None)
+    (session,) = store.sessions()
+    await store.close()
+    assert [subscription.connection for subscription in session.subscriptions.values()] == [""] * 5
+
+
+@pytest.mark.req("OPS-3")
+async def test_a_store_that_is_down_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be written by then is given up, and taken up by the next process."""
+    monkeypatch.setattr(service, "STOP_SECONDS", 0.05)
+    async with asyncio.timeout(4), running_hub() as hub:
+        async with hub.follow(await hub.subscribe()):
+            moody(hub).down = True
+        await until(lambda: len(hub.hub.service._tasks) > 0)
+
+
+@pytest.mark.req("LEA-4")
+async def test_a_clock_that_is_set_lets_no_lease_live_longer() -> None:
+    """The machine slept for an hour; the first event after that is not sent to whose lease has ended meanwhile."""
+    async with running_hub() as hub, hub.follow(await hub.subscribe(hub__lease_seconds="60")) as follower:
+        hub.clock.now += 3600
+        assert (await hub.publish(event("Patient-open"))).status_code == 202
+        assert (await follower.next())["hub.mode"] == "denied"
+        assert await follower.closed() == 1000
+
+
+async def test_a_failure_of_ours_does_not_stop_the_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the Tick of one session raises what nobody expected, it is tried again, and the others have theirs."""
+    async with running_hub() as hub, hub.follow(await hub.subscribe(hub__lease_seconds="60")) as follower:
+        await hub.subscribe(hub__topic="odd", hub__lease_seconds="30")
+        submit = hub.hub.service.submit
+
+        async def failing(key: SessionKey, command: Command) -> object:
+            if key.topic == "odd":
+                raise RuntimeError
+            return await submit(key, command)
+
+        monkeypatch.setattr(hub.hub.service, "submit", failing)
+        hub.clock.now += 61
+        await hub.hub.service.tick()
+        assert (await follower.next())["hub.mode"] == "denied"
+        monkeypatch.undo()
+        await hub.hub.service.tick()
+        assert hub.hub.service.usage.subscriptions == 0
+
+
+async def test_who_gives_up_waiting_takes_nobody_along(tmp_path: Path) -> None:
+    """Three commits share a transaction; one of the three is cancelled, and the others have what they wanted."""
+    async with running_hub(store=f"sqlite:///{tmp_path / 'hub.db'}") as hub:
+        store = hub.hub.service._store
+        keys = [SessionKey("r", f"topic-{number}") for number in range(3)]
+        tasks = [
+            asyncio.ensure_future(store.commit(key, 0, None, Session(realm="r", topic=key.topic, owner="u"), ()))
+            for key in keys
+        ]
+        await asyncio.sleep(0)
+        tasks[1].cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [result is None for result in results] == [True, False, True]

@@ -1,0 +1,400 @@
+"""Telemetry: what a log line holds and what it never holds, and the numbers as Prometheus reads them."""
+
+from __future__ import annotations
+
+import ast
+import http
+import json
+import logging
+import os
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import structlog
+import uvicorn
+from prometheus_client.parser import text_string_to_metric_families
+
+from fhircast_hub.telemetry import logs
+from fhircast_hub.telemetry.logs import ALLOWED, HIDDEN, KeyedHash, configure_logging
+from fhircast_hub.telemetry.metrics import BOUNDS, CONTENT_TYPE, COUNTERS, GAUGES, Metrics
+
+PACKAGE = Path(logs.__file__).parent
+
+LOG = structlog.get_logger
+LOG_CALL = r"(.*\.)?_?log\.(debug|info|warning|error|critical|exception)"
+
+SECRET = "eyJhbGciOiJFUzI1NiJ9.hunter2"
+ENDPOINT = "wss://hub.example/api/hub/ws/hunter2"
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """What configure_logging changes belongs to the process, and other tests live in it too."""
+    root = logging.getLogger()
+    before = (root.handlers, root.level, sys.excepthook, sys.unraisablehook, threading.excepthook)
+    yield
+    root.handlers, level, sys.excepthook, sys.unraisablehook, threading.excepthook = before
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+class Lines:
+    """What was written to stdout."""
+
+    def __init__(self, capture: pytest.CaptureFixture[bytes]) -> None:
+        self._capture = capture
+        self.raw = ""
+
+    def all(self) -> list[dict[str, Any]]:
+        written = self._capture.readouterr()
+        assert written.err == b""
+        self.raw = written.out.decode()
+        return [json.loads(line) for line in self.raw.splitlines()]
+
+    def one(self) -> dict[str, Any]:
+        (line,) = self.all()
+        return line
+
+
+@pytest.fixture
+def lines(capsysbinary: pytest.CaptureFixture[bytes]) -> Lines:
+    configure_logging("json", "info")
+    return Lines(capsysbinary)
+
+
+@pytest.mark.req("OPS-2")
+def test_a_request_is_one_line_of_json(lines: Lines) -> None:
+    LOG().info("request", request_id="a-1", method="POST", route="publish", status=202, ms=0.25)
+    written = {"request_id": "a-1", "method": "POST", "route": "publish", "status": 202, "ms": 0.25}
+    line = lines.one()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", line.pop("timestamp"))
+    assert line == {"level": "info", "event": "request"} | written
+
+
+@pytest.mark.req("SEC-1")
+def test_nothing_of_a_dict_full_of_secrets_is_written(lines: Lines) -> None:
+    secrets = dict.fromkeys(
+        (
+            *(
+                "token",
+                "authorization",
+                "headers",
+                "endpoint",
+                "hub_channel_endpoint",
+                "path",
+                "query",
+                "body",
+                "secret",
+            ),
+            *(
+                "context",
+                "resource",
+                "patient",
+                "user",
+                "sub",
+                "client",
+                "subscriber_name",
+                "claims",
+                "args",
+                "message",
+            ),
+        ),
+        SECRET,
+    )
+    LOG().info("request", status=200, **secrets)
+    assert set(lines.one()) == {"timestamp", "level", "event", "status"}
+    assert "hunter2" not in lines.raw
+
+
+@pytest.mark.req("SEC-1")
+def test_no_allowed_name_invites_a_secret() -> None:
+    dangerous = (
+        r"token|auth|secret|key|password|endpoint|header|cookie|body|payload|param|query|path|uri|context|resource|patient"
+        r"|user|sub$|client|claim|scope|callback|exc|stack|trace|args|message|data|value"
+    )
+    assert not [name for name in ALLOWED if re.search(dangerous, name)]
+
+
+@pytest.mark.req("SEC-1")
+def test_bound_values_are_left_out_too(lines: Lines) -> None:
+    LOG().bind(token=SECRET, request_id="a-1").info("request")
+    assert lines.one()["request_id"] == "a-1"
+    assert "hunter2" not in lines.raw
+
+
+@pytest.mark.req("SEC-1")
+@pytest.mark.parametrize("name", ["topic", "subscriber"])
+def test_topics_and_names_are_written_only_as_keyed_hashes(lines: Lines, name: str) -> None:
+    hashed = KeyedHash()
+    LOG().info("request", **{name: "room-12"})
+    assert lines.one()[name] == HIDDEN
+    LOG().info("request", **{name: hashed("room-12")})
+    assert lines.one()[name] == hashed("room-12")
+
+
+@pytest.mark.req("SEC-1")
+@pytest.mark.parametrize(
+    ("name", "value", "written"),
+    [
+        ("url", ENDPOINT, "wss://hub.example"),
+        ("url", "https://me:hunter2@hub.example:8443/a?b#c", "https://hub.example:8443"),
+        ("reason", f"no answer from {ENDPOINT}?x=1 in 3 s", "no answer from wss://hub.example in 3 s"),
+        ("issuer", "https://login.example/realms/clinical", "https://login.example/realms/clinical"),
+        ("store", "sqlite:////var/lib/hub.db", "sqlite:////var/lib/hub.db"),
+        ("reason", {"token": "hunter2"}, HIDDEN),
+        ("reason", ["hunter2"], HIDDEN),
+        ("reason", b"hunter2", HIDDEN),
+        ("reason", ValueError("hunter2"), HIDDEN),
+        ("reason", "x" * 5000, "x" * logs.MAX_TEXT),
+        ("reason", "half \udc80 a pair", "half ? a pair"),
+        ("reason", None, None),
+        ("status", http.HTTPStatus.OK, 200),
+        ("count", 2**80, 2**80),
+        ("ms", float("nan"), None),
+        ("ms", True, True),
+    ],
+)
+def test_a_value_is_short_text_without_a_path_or_a_number(
+    lines: Lines, name: str, value: object, written: object
+) -> None:
+    LOG().info("request", **{name: value})
+    assert lines.one()[name] == written
+    assert "hunter2" not in lines.raw
+
+
+@pytest.mark.req("SEC-1")
+@pytest.mark.parametrize("event", [f"request {SECRET}", ENDPOINT, "topic fdb2f928-5546", "x" * 200, "", {"a": 1}, None])
+def test_an_event_that_is_no_plain_text_of_ours_is_hidden(lines: Lines, event: Any) -> None:
+    LOG().info(event)
+    assert lines.one()["event"] in (HIDDEN, "None")
+
+
+def is_plain(said: ast.expr) -> bool:
+    """A literal as lines take it, a choice among such, or a name for one; not something put together."""
+    if isinstance(said, ast.IfExp):
+        return is_plain(said.body) and is_plain(said.orelse)
+    return isinstance(said, ast.Name) or (isinstance(said, ast.Constant) and logs._event(said.value) == said.value)
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_each_log_call_of_the_hub_says_a_plain_text_and_uses_allowed_fields(path: Path) -> None:
+    """What the line would lose is found here, before an operator misses it."""
+    for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(call, ast.Call) and re.fullmatch(LOG_CALL, ast.unparse(call.func)):
+            assert [is_plain(said) for said in call.args] == [True], f"line {call.lineno}"
+            unknown = {keyword.arg for keyword in call.keywords if keyword.arg} - ALLOWED - {"exc_info"}
+            assert not unknown, f"line {call.lineno}: {unknown}"
+
+
+@pytest.mark.req("SEC-1")
+def test_an_exception_is_its_type_and_place_and_not_its_message(lines: Lines) -> None:
+    metrics = Metrics()
+    metrics.sockets = lambda: int(SECRET)  # fails here, called from our package, called by a library, called by us
+    try:
+        metrics.render()
+    except ValueError as error:
+        LOG().exception("request failed", exc_info=ExceptionGroup(SECRET, [error]))
+    line = lines.one()
+    assert line["level"] == "error"
+    assert line["error"] == "ValueError"
+    assert re.fullmatch(r"telemetry/metrics\.py:\d+", line["where"])
+    assert "hunter2" not in lines.raw
+
+
+@pytest.mark.req("SEC-1")
+def test_an_exception_names_the_type_of_its_cause(lines: Lines) -> None:
+    error = KeyError("hunter2")
+    error.__cause__ = OSError("hunter2")
+    LOG().error("request failed", exc_info=error)
+    assert lines.one()["error"] == "KeyError from OSError"
+    LOG().error("request failed", exc_info=(ValueError, ValueError("hunter2"), None))
+    assert lines.one()["error"] == "ValueError"
+    LOG().error("request failed", exc_info=True)
+    assert "error" not in lines.one()
+
+
+def test_an_error_of_the_system_says_what_the_system_calls_it(lines: Lines) -> None:
+    error = PermissionError(13, "hunter2", "/var/lib/hunter2.db")
+    LOG().error("store not opened", exc_info=error)
+    line = lines.one()
+    assert (line["error"], line["reason"]) == ("PermissionError", os.strerror(13))
+    assert "hunter2" not in lines.raw
+
+
+@pytest.mark.req("SEC-1")
+@pytest.mark.parametrize(
+    ("message", "args"),
+    [
+        ('%s - "WebSocket %s" [accepted]', ("10.0.0.1", f"/ws/{SECRET}")),
+        (f"Traceback (most recent call last): {SECRET}", ()),
+        ("HTTP Request: %s", (ENDPOINT,)),
+    ],
+)
+def test_a_library_says_who_and_where_and_nothing_else(lines: Lines, message: str, args: tuple[object, ...]) -> None:
+    logging.getLogger("uvicorn.error").error(message, *args)
+    line = lines.one()
+    assert (line["level"], line["event"], line["logger"]) == ("error", "library message", "uvicorn.error")
+    assert re.fullmatch(r"test_telemetry/metrics\.py:\d+", line["where"])
+    assert "reason" not in line
+    assert "hunter2" not in lines.raw
+
+
+@pytest.mark.req("SEC-1")
+def test_libraries_are_silent_below_warning_even_where_the_hub_is_not(lines: Lines) -> None:
+    configure_logging("json", "debug")
+    library = logging.getLogger("websockets.server")
+    library.setLevel(logging.DEBUG)
+    library.debug("< TEXT '%s'", SECRET)
+    library.info("connection open")
+    assert lines.all() == []
+    library.warning("something")
+    assert lines.one()["level"] == "warning"
+    library.setLevel(logging.NOTSET)
+
+
+def test_a_library_that_logs_an_exception_is_given_its_type(lines: Lines) -> None:
+    logging.getLogger("uvicorn.error").error(OSError(98, "hunter2"))
+    line = lines.one()
+    assert (line["error"], line["reason"]) == ("OSError", os.strerror(98))
+    try:
+        raise LookupError(SECRET)
+    except LookupError:
+        logging.getLogger("asyncio").exception("Task exception was never retrieved: %s", SECRET)
+    assert lines.one()["error"] == "LookupError"
+    assert "hunter2" not in lines.raw
+
+
+def test_what_uvicorn_says_of_itself_is_kept(lines: Lines) -> None:
+    logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
+    assert lines.one()["reason"] == "Invalid HTTP request received."
+
+
+@pytest.mark.parametrize("text", sorted(logs.LIBRARY_TEXTS))
+def test_uvicorn_still_says_it_that_way(text: str) -> None:
+    sources = "".join(path.read_text(encoding="utf-8") for path in Path(uvicorn.__file__).parent.rglob("*.py"))
+    assert f'"{text}"'.replace("\n", "\\n") in sources
+
+
+@pytest.mark.req("SEC-1")
+def test_an_uncaught_exception_leaves_no_traceback(lines: Lines) -> None:
+    def fail() -> None:
+        raise LookupError(SECRET)
+
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+    sys.excepthook(LookupError, LookupError(SECRET), None)
+    sys.unraisablehook(SimpleNamespace(exc_value=LookupError(SECRET)))
+    assert [(line["event"], line["error"]) for line in lines.all()] == [("uncaught exception", "LookupError")] * 3
+    assert "hunter2" not in lines.raw
+
+
+def test_lines_below_the_level_are_not_written(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    configure_logging("json", "warning")
+    LOG().info("request")
+    LOG().warning("slow reader closed")
+    assert Lines(capsysbinary).one()["event"] == "slow reader closed"
+
+
+def test_a_closed_stdout_fails_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    configure_logging("json", "info")
+    with Path(os.devnull).open("w", encoding="utf-8") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+    LOG().info("request")
+
+
+@pytest.mark.req("SEC-1")
+def test_the_console_format_is_for_people_and_keeps_the_same_secrets(
+    capsysbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    configure_logging("console", "info")
+    LOG().info("request", token=SECRET, status=202, reason="a\x1b[2Jb\nc", url=ENDPOINT)
+    text = capsysbinary.readouterr().out.decode()
+    assert re.fullmatch(
+        r"\d\d:\d\d:\d\d info     request +status=202 reason='a\\x1b\[2Jb\\nc' url='wss://hub\.example'\n", text
+    )
+
+
+def test_the_console_format_has_colours_on_a_terminal_only(
+    capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure_logging("console", "info")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    LOG().error("request failed")
+    assert b"\x1b[31merror   \x1b[0m" in capsysbinary.readouterr().out
+    monkeypatch.setenv("NO_COLOR", "1")
+    LOG().error("request failed")
+    assert b"\x1b" not in capsysbinary.readouterr().out
+
+
+@pytest.mark.req("SEC-1")
+def test_a_keyed_hash_is_the_same_within_a_process_and_another_in_the_next() -> None:
+    one, two = KeyedHash(), KeyedHash()
+    assert re.fullmatch("[0-9a-f]{12}", one("topic"))
+    assert one("topic") == one("topic") != one("Topic")
+    assert one("topic") != two("topic")
+    assert KeyedHash(b"key")("topic") == KeyedHash(b"key")("topic")
+    assert one("half \udc80 a pair")
+
+
+def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """By name and labels, as Prometheus reads them."""
+    families = text_string_to_metric_families(metrics.render().decode())
+    read = [sample for family in families for sample in family.samples]
+    return {(sample.name, tuple(sorted(sample.labels.items()))): sample.value for sample in read}
+
+
+@pytest.mark.req("OPS-1")
+def test_each_counter_and_gauge_is_read_as_it_is_counted() -> None:
+    metrics = Metrics()
+    for number, (attribute, _, _) in enumerate(COUNTERS, 1):
+        setattr(metrics, attribute, number)
+    for number, (attribute, _, _) in enumerate(GAUGES, 100):
+        setattr(metrics, attribute, lambda number=number: number)
+    read = samples(metrics)
+    assert [read[f"{name}_total", ()] for _, name, _ in COUNTERS] == [*range(1, len(COUNTERS) + 1)]
+    assert [read[name, ()] for _, name, _ in GAUGES] == [*range(100, 100 + len(GAUGES))]
+    assert CONTENT_TYPE.startswith("text/plain; version=0.0.4")
+
+
+@pytest.mark.req("OPS-1")
+def test_metrics_without_anything_counted_are_zero() -> None:
+    read = samples(Metrics())
+    assert {value for (name, _), value in read.items() if name.startswith("fhircast_")} == {0.0}
+    assert read["process_open_fds", ()] > 0
+
+
+@pytest.mark.req("SEC-1")
+def test_a_path_does_not_become_a_label() -> None:
+    metrics = Metrics()
+    metrics.requests["/api/hub/{topic}", 200] += 2
+    metrics.requests["publish", http.HTTPStatus.ACCEPTED] += 3
+    metrics.requests["/api/hub/fdb2f928-5546", 200] += 1
+    metrics.requests["/api/hub/room-12", 200] += 1
+    counted = {labels: value for (name, labels), value in samples(metrics).items() if name == "fhircast_requests_total"}
+    assert counted == {
+        (("route", "/api/hub/{topic}"), ("status", "200")): 2,
+        (("route", "publish"), ("status", "202")): 3,
+        (("route", HIDDEN), ("status", "200")): 2,
+    }
+
+
+def test_the_histogram_counts_a_time_in_its_bucket_and_all_above() -> None:
+    metrics = Metrics()
+    for seconds in (0.0, 5e-05, 6e-05, 1.0, 1.5):
+        metrics.accepted_to_written.observe(seconds)
+    read = samples(metrics)
+    name = "fhircast_accepted_to_written_seconds"
+    assert read[f"{name}_bucket", (("le", "5e-05"),)] == 2
+    assert read[f"{name}_bucket", (("le", "0.0001"),)] == 3
+    assert read[f"{name}_bucket", (("le", "1.0"),)] == 4
+    assert read[f"{name}_bucket", (("le", "+Inf"),)] == read[f"{name}_count", ()] == 5
+    assert read[f"{name}_sum", ()] == pytest.approx(2.50011)
+    assert sorted(BOUNDS) == list(BOUNDS)
