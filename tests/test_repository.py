@@ -28,11 +28,12 @@ NAMES = {"fhircast_hub." + ".".join(path.relative_to(PACKAGE).with_suffix("").pa
 CORE: dict[str, set[str]] = {
     "core.errors": set(),
     "core.limits": set(),
+    "core.env": {"core.limits"},
     "core.access": {"core.errors"},
     "core.wire": {"core.errors", "core.limits"},
     "core.state": {"core.limits", "core.access", "core.wire"},
-    "core.rules": {"core.errors", "core.limits", "core.access", "core.wire", "core.state"},
-    "core.decide": {"core.limits", "core.access", "core.state", "core.rules"},
+    "core.rules": {"core.errors", "core.limits", "core.env", "core.access", "core.wire", "core.state"},
+    "core.decide": {"core.limits", "core.env", "core.access", "core.state", "core.rules"},
 }
 MAY_SEE: dict[str, set[str]] = {
     **CORE,

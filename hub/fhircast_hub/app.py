@@ -20,8 +20,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from fhircast_hub.acknowledgements.timer import Following
-from fhircast_hub.acknowledgements.tracker import Deliveries, Policy
+from fhircast_hub.acknowledgements.timer import AckTimer
+from fhircast_hub.acknowledgements.tracker import AckTracker, Policy
 from fhircast_hub.audit.sink import Auditor, make_sink
 from fhircast_hub.auth.issuers import Issuer
 from fhircast_hub.auth.verifier import Verifier
@@ -82,7 +82,7 @@ class Hub:
         self._ready = False
         #: why the hub did not start, in one line for its operator
         self.failure = ""
-        hashed, request_ids = KeyedHash(), _request_ids()
+        log_hash, request_ids = KeyedHash(), _request_ids()
         self.accounts, self.turns = Accounts(settings.max_body_bytes), Turns()
         self.metrics = Metrics()
         limits = settings.max_subscriptions_per_user, settings.max_topics_per_user, settings.max_bytes_per_user
@@ -90,12 +90,14 @@ class Hub:
         self._client = httpx.AsyncClient(transport=ProxiedTransport(_LOOPBACK))
         self.addresses = Addresses(settings.trusted_proxies)
         self.audit = Auditor(make_sink(settings.audit, self._client), settings.public_url)
-        self.service = Service(_store(settings), clock, RandomIds(), settings.rules(), usage, hashed, self.audit.record)
-        deliveries = Deliveries(Policy(settings.ack_policy), settings.ack_timeout)
-        self.following = Following(self.service, deliveries, clock, self.metrics)
-        self._webhooks = self._callbacks(settings, hashed)
+        self.service = Service(
+            _store(settings), clock, RandomIds(), settings.rules(), usage, log_hash, self.audit.record
+        )
+        tracker = AckTracker(Policy(settings.ack_policy), settings.ack_timeout)
+        self.ack_timer = AckTimer(self.service, tracker, clock, self.metrics)
+        self._webhooks = self._callbacks(settings, log_hash)
         self._forgets_secrets = settings.webhooks and settings.secret_key is None and settings.store_path is not None
-        self.registry = Registry(self.following, self.metrics, self._webhooks.do)
+        self.registry = Registry(self.ack_timer, self.metrics, self._webhooks.do)
         self._verifier = Verifier(_issuers(settings), self._client, clock, allow_insecure=settings.allow_insecure)
         self._revocation = Revocation(self.service, self._verifier)
         self._legacy = Legacy() if anonymous else None
@@ -105,9 +107,9 @@ class Hub:
             self.service,
             self._verifier,
             self._verifier.normal_user,
-            self.following.acknowledged_at,
+            self.ack_timer.acknowledged_at,
             settings.public_url,
-            hashed,
+            log_hash,
             self.accounts,
         )
         self.root: FastAPI = root_app(
@@ -129,7 +131,7 @@ class Hub:
             counters=self.metrics,
             accounts=self.accounts,
             turns=self.turns,
-            hashed=hashed,
+            log_hash=log_hash,
             watch=self._revocation.watch,
             callbacks=self._webhooks if settings.webhooks else None,
             anonymous=anonymous,
@@ -145,10 +147,10 @@ class Hub:
         self._sessions_of_browsers = _shared_with(origins, self._limited_root, ["GET", "OPTIONS"])
         self.sockets = SocketContext(
             service=self.service,
-            following=self.following,
+            ack_timer=self.ack_timer,
             registry=self.registry,
             resolve=endpoints.resolve,
-            hashed=hashed,
+            log_hash=log_hash,
             request_ids=request_ids,
             clock=clock,
             counters=self.metrics,
@@ -171,12 +173,12 @@ class Hub:
         self.metrics.queued_messages = lambda: self.registry.queued()[0]
         self.metrics.queued_bytes = lambda: self.registry.queued()[1]
 
-    def _callbacks(self, settings: Settings, hashed: KeyedHash) -> Webhooks:
+    def _callbacks(self, settings: Settings, log_hash: KeyedHash) -> Webhooks:
         allowed, forbidden = settings.webhook_networks, settings.no_webhook_networks
         guard = Guard(allowed, allow_insecure=settings.allow_insecure, forbidden=forbidden)
         client = Client(guard, http2=find_spec("h2") is not None)
         sealer = Sealer(settings.secret_key.get_secret_value() if settings.secret_key else None)
-        return Webhooks(self.service, guard, client, sealer, settings.ack_timeout, self.metrics, hashed)
+        return Webhooks(self.service, guard, client, sealer, settings.ack_timeout, self.metrics, log_hash)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -247,7 +249,7 @@ class Hub:
         await send({"type": "lifespan.startup.complete"})
         await receive()
         self._ready = False
-        self.following.stop()
+        self.ack_timer.stop()
         await self._revocation.stop()
         await self._webhooks.stop()
         await self.service.stop()

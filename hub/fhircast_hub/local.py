@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from fhircast_hub.acknowledgements.timer import Following
-from fhircast_hub.acknowledgements.tracker import Deliveries, Policy
+from fhircast_hub.acknowledgements.timer import AckTimer
+from fhircast_hub.acknowledgements.tracker import AckTracker, Policy
 from fhircast_hub.budgets.accounts import Accounts
 from fhircast_hub.budgets.meter import Meter
 from fhircast_hub.budgets.turns import Turns
@@ -70,14 +70,14 @@ class LocalHub:
         self._endpoints = Endpoints("ws" + url.removeprefix("http"), self._path)
         usage = Usage(MAX_SUBSCRIPTIONS, MAX_TOPICS)
         self._service = Service(self._store, clock, RandomIds(), rules, usage, _no_hash, log=_WARNINGS)
-        following = Following(self._service, Deliveries(ACK_POLICY, rules.ack_timeout), clock, self._metrics)
-        self._following, self._registry = following, Registry(following, self._metrics, lambda effect: None)
+        ack_timer = AckTimer(self._service, AckTracker(ACK_POLICY, rules.ack_timeout), clock, self._metrics)
+        self._ack_timer, self._registry = ack_timer, Registry(ack_timer, self._metrics, lambda effect: None)
         self._sockets = SocketContext(
             service=self._service,
-            following=following,
+            ack_timer=ack_timer,
             registry=self._registry,
             resolve=self._endpoints.resolve,
-            hashed=_no_hash,
+            log_hash=_no_hash,
             request_ids=map(str, itertools.count(1)),
             clock=clock,
             counters=self._metrics,
@@ -117,9 +117,9 @@ class LocalHub:
             counters=self._metrics,
             accounts=Accounts(),
             turns=Turns(),
-            hashed=_no_hash,
+            log_hash=_no_hash,
             callbacks=None,
-            watch=lambda sid, key, token: None,
+            watch=lambda subscription_id, key, token: None,
             anonymous=principal,
         )
 
@@ -141,7 +141,7 @@ class LocalHub:
     def end(self, subscription: Subscription, reason: str) -> None:
         """End a subscription, soon; its socket is told the reason."""
         principal = self._principal(subscription.client)
-        command = Unsubscribe(principal, self._key.topic, subscription.sid, reason=reason)
+        command = Unsubscribe(principal, self._key.topic, subscription.subscription_id, reason=reason)
         self._service.submit_soon(self._key, command)
 
     def leave(self) -> None:
@@ -151,7 +151,7 @@ class LocalHub:
 
     async def stop(self) -> None:
         """Finish what was begun, and forget all. Transports of sockets are closed by whoever made them, before."""
-        self._following.stop()
+        self._ack_timer.stop()
         await self._service.stop()
 
     async def _start(self) -> None:

@@ -9,12 +9,12 @@ from typing import Any, cast
 import pytest
 
 from fhircast_hub.acknowledgements import timer
-from fhircast_hub.acknowledgements.timer import MIN_WAIT, Following
-from fhircast_hub.acknowledgements.tracker import TOGETHER, Deliveries, Policy
+from fhircast_hub.acknowledgements.timer import MIN_WAIT, AckTimer
+from fhircast_hub.acknowledgements.tracker import TOGETHER, AckTracker, Policy
 from fhircast_hub.budgets.table import REFUSALS
 from fhircast_hub.core.access.principal import SessionKey
-from fhircast_hub.core.state.commands import Acknowledged, Command, Refused, Silence, Unanswered
-from fhircast_hub.core.state.effects import Notice
+from fhircast_hub.core.state.commands import Acknowledged, AcksTimedOut, Command, MissedAck, Rejected
+from fhircast_hub.core.state.effects import EventRef
 from fhircast_hub.core.state.session import Subscription
 from fhircast_hub.service.service import REQUEST_ID, Service
 from fhircast_hub.telemetry.metrics import Metrics
@@ -42,16 +42,18 @@ class Bench:
         self.requests: list[str | None] = []
         self.timers: list[Timer] = []
         self.sures: list[tuple[str, float]] = []
-        deliveries = Deliveries(Policy.STRICT, 10)
-        self.following = Following(cast(Service, self), deliveries, self.clock, self.metrics)
+        tracker = AckTracker(Policy.STRICT, 10)
+        self.ack_timer = AckTimer(cast(Service, self), tracker, self.clock, self.metrics)
         monkeypatch.setattr(timer, "asyncio", self)
-        asyncio.run(self.following.connected("a", "a'"))
+        asyncio.run(self.ack_timer.connected("a", "a'"))
 
     # what stands for the service, for asyncio, and for its loop
 
-    async def connected(self, sid: str, connection: str, sure: float) -> tuple[SessionKey, Subscription]:
-        self.sures.append((connection, sure))
-        return KEY, Subscription(sid, "ann", sid, ("Patient-open",), 9e9, 0)
+    async def connected(
+        self, subscription_id: str, connection: str, delivered_until: float
+    ) -> tuple[SessionKey, Subscription]:
+        self.sures.append((connection, delivered_until))
+        return KEY, Subscription(subscription_id, "ann", subscription_id, ("Patient-open",), 9e9, 0)
 
     def submit_soon(self, key: SessionKey, command: Command) -> None:
         self.submitted.append((key, command))
@@ -66,10 +68,10 @@ class Bench:
 
     # what a test does
 
-    def send(self, id_: str, *, later: bool = False) -> Notice:
-        notice = Notice(id_, id_, "Patient-open")
-        self.following.sent(notice, ("a'",), ["a'"] if later else [])
-        return notice
+    def send(self, id_: str, *, later: bool = False) -> EventRef:
+        event_ref = EventRef(id_, id_, "Patient-open")
+        self.ack_timer.sent(event_ref, ("a'",), ["a'"] if later else [])
+        return event_ref
 
 
 @pytest.fixture
@@ -88,7 +90,7 @@ def test_there_is_one_timer_for_what_was_sent_first(bench: Bench) -> None:
     bench.clock.now += 6 + TOGETHER
     timer.then()
     assert [command for _, command in bench.submitted] == [
-        Unanswered((Silence("a", "a'", Notice("one", "one", "Patient-open")),))
+        AcksTimedOut((MissedAck("a", "a'", EventRef("one", "one", "Patient-open")),))
     ]
     assert bench.timers[1].wait == pytest.approx(4)
     bench.clock.now += 4
@@ -107,7 +109,7 @@ def test_a_clock_that_was_set_makes_no_haste(bench: Bench, monkeypatch: pytest.M
     def slow_look() -> None:
         bench.clock.now += 3600
 
-    monkeypatch.setattr(bench.following, "look", slow_look)
+    monkeypatch.setattr(bench.ack_timer, "look", slow_look)
     bench.timers[0].then()
     assert bench.timers[1].wait == MIN_WAIT
 
@@ -115,9 +117,9 @@ def test_a_clock_that_was_set_makes_no_haste(bench: Bench, monkeypatch: pytest.M
 @pytest.mark.req("OPS-3")
 def test_after_its_stop_there_is_no_timer(bench: Bench) -> None:
     """Whether one was set before or not; and what is sent then sets none."""
-    bench.following.stop()
+    bench.ack_timer.stop()
     bench.send("one")
-    bench.following.stop()
+    bench.ack_timer.stop()
     bench.send("two")
     assert [timer.off for timer in bench.timers] == [True]
 
@@ -125,10 +127,10 @@ def test_after_its_stop_there_is_no_timer(bench: Bench) -> None:
 @pytest.mark.req("SYN-1", "SYN-15")
 def test_what_is_heard_is_counted(bench: Bench) -> None:
     """Acknowledgements, the refusals among them, and what means nothing; each command goes to its session."""
-    notice = bench.send("one")
+    event_ref = bench.send("one")
     for said in (b'{"id":"one","status":202}', b'{"id":"one","status":409}', b'{"id":"two"}', b""):
-        bench.following.heard("a'", said)
-    assert bench.submitted == [(KEY, Acknowledged("a")), (KEY, Refused("a", "a'", notice, 409))]
+        bench.ack_timer.heard("a'", said)
+    assert bench.submitted == [(KEY, Acknowledged("a")), (KEY, Rejected("a", "a'", event_ref, 409))]
     metrics = bench.metrics
     assert (metrics.acknowledgements, metrics.refusals, metrics.frames_ignored) == (2, 1, 2)
 
@@ -150,10 +152,10 @@ def test_silence_is_nobodys_request(bench: Bench) -> None:
 def test_what_has_arrived_is_told_to_who_takes_over(bench: Bench) -> None:
     """By a pong; the connection's end says it too."""
     bench.clock.now += 5
-    bench.following.alive("a'", bench.clock.now - 1)
-    asyncio.run(bench.following.connected("a", "a''"))
+    bench.ack_timer.alive("a'", bench.clock.now - 1)
+    asyncio.run(bench.ack_timer.connected("a", "a''"))
     assert bench.sures == [("a'", 0), ("a''", 1004.0)]
-    assert bench.following.disconnected("a'") == 1004.0
+    assert bench.ack_timer.disconnected("a'") == 1004.0
 
 
 @pytest.mark.req("SYN-4")
@@ -161,11 +163,11 @@ def test_what_waits_for_the_socket_is_not_timed(bench: Bench) -> None:
     """Until it is handed over."""
     bench.send("one", later=True)
     bench.clock.now += 11
-    bench.following.look()
+    bench.ack_timer.check()
     assert bench.submitted == []
     bench.send("one")
     bench.clock.now += 10
-    bench.following.look()
+    bench.ack_timer.check()
     assert len(bench.submitted) == 1
 
 
@@ -174,12 +176,12 @@ def test_refusals_without_end_are_counted_and_not_told(bench: Bench) -> None:
     """A crowd that refuses everything is told of for a while, and then as often as people can read."""
     for number in range(100):
         bench.send(f"e{number}")
-        bench.following.heard("a'", b'{"id":"e%d","status":409}' % number)
-    told = [command for _, command in bench.submitted if isinstance(command, Refused)]
+        bench.ack_timer.heard("a'", b'{"id":"e%d","status":409}' % number)
+    told = [command for _, command in bench.submitted if isinstance(command, Rejected)]
     assert (len(told), bench.metrics.refusals) == (REFUSALS.most, 100)
     bench.clock.now += 1
     for number in range(100):
         bench.send(f"f{number}")
-        bench.following.heard("a'", b'{"id":"f%d","status":409}' % number)
-    told = [command for _, command in bench.submitted if isinstance(command, Refused)]
+        bench.ack_timer.heard("a'", b'{"id":"f%d","status":409}' % number)
+    told = [command for _, command in bench.submitted if isinstance(command, Rejected)]
     assert len(told) == REFUSALS.most + REFUSALS.most // 4

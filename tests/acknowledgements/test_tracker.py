@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fhircast_hub.acknowledgements import tracker
-from fhircast_hub.acknowledgements.tracker import TOGETHER, Deliveries, Policy
+from fhircast_hub.acknowledgements.tracker import TOGETHER, AckTracker, Policy
 from fhircast_hub.core.access.principal import SessionKey
-from fhircast_hub.core.state.commands import Acknowledged, Command, Refused, Silence, Unanswered
-from fhircast_hub.core.state.effects import Notice
+from fhircast_hub.core.state.commands import Acknowledged, AcksTimedOut, Command, MissedAck, Rejected
+from fhircast_hub.core.state.effects import EventRef
 from fhircast_hub.core.state.session import Subscription
 from fhircast_hub.core.wire.acknowledgement import MAX_REASON, read_acknowledgement
 
@@ -23,16 +23,26 @@ TIMEOUT = 10.0
 HERE, THERE = SessionKey("a-realm", "here"), SessionKey("a-realm", "there")
 
 
-def subscription(sid: str, sure: float = 0, *, acknowledges: bool = False, strikes: int = 0) -> Subscription:
+def subscription(
+    subscription_id: str, delivered_until: float = 0, *, acknowledges: bool = False, missed_acks: int = 0
+) -> Subscription:
     """The least that a subscription may be; its first socket came."""
     return Subscription(
-        sid, "ann", sid, ("Patient-open",), 9e9, 0, sure=sure, acknowledges=acknowledges, strikes=strikes
+        subscription_id,
+        "ann",
+        subscription_id,
+        ("Patient-open",),
+        9e9,
+        0,
+        delivered_until=delivered_until,
+        acknowledges=acknowledges,
+        missed_acks=missed_acks,
     )
 
 
-def notice(id_: str = "e", *, matters: bool = True) -> Notice:
+def event_ref(id_: str = "e", *, reportable: bool = True) -> EventRef:
     """What the event of this id tells of."""
-    return Notice(id_, id_, "Patient-open", "patient/p1", matters=matters)
+    return EventRef(id_, id_, "Patient-open", "patient/p1", reportable=reportable)
 
 
 def reply(id_: str = "e", status: object = 200) -> bytes:
@@ -40,29 +50,38 @@ def reply(id_: str = "e", status: object = 200) -> bytes:
     return json.dumps({"id": id_, "status": status}).encode()
 
 
-class Node(Deliveries):
+class Node(AckTracker):
     """Deliveries under the default policy unless told otherwise; a connection is called as its subscription, with a stroke."""
 
     def __init__(self, *present: str, policy: Policy = Policy.LENIENT) -> None:
         super().__init__(policy, TIMEOUT)
-        for sid in present:
-            self.comes(sid)
+        for subscription_id in present:
+            self.comes(subscription_id)
 
-    def comes(self, sid: str, at: float = 0, *, as_: str = "", key: SessionKey = HERE, **more: Any) -> None:
-        self.connected(key, subscription(sid, at, **more), as_ or f"{sid}'", at)
+    def comes(self, subscription_id: str, at: float = 0, *, as_: str = "", key: SessionKey = HERE, **more: Any) -> None:
+        self.connected(key, subscription(subscription_id, at, **more), as_ or f"{subscription_id}'", at)
 
-    def says(self, sid: str, message: bytes, at: float = 0) -> list[Command] | None:
+    def says(self, subscription_id: str, message: bytes, at: float = 0) -> list[Command] | None:
         """What follows from this text on its connection; None if it acknowledges nothing."""
-        answer = self.acknowledged(f"{sid}'", message, at)
+        answer = self.acknowledged(f"{subscription_id}'", message, at)
         return answer[1] if answer else None
 
-    def tells(self, of: Notice, *sids: str, at: float = 0, later: Sequence[str] = ()) -> None:
-        self.sent(of, tuple(f"{sid}'" for sid in sids), at, [f"{sid}'" for sid in later])
+    def tells(self, of: EventRef, *subscription_ids: str, at: float = 0, later: Sequence[str] = ()) -> None:
+        self.sent(
+            of,
+            tuple(f"{subscription_id}'" for subscription_id in subscription_ids),
+            at,
+            [f"{subscription_id}'" for subscription_id in later],
+        )
 
     def missing(self, at: float) -> list[tuple[str, str]]:
         """Who is missed at this time, and which event."""
         found = self.unanswered(at)
-        return [(silence.sid, silence.notice.id) for _, command in found for silence in command.silences]
+        return [
+            (missed_ack.subscription_id, missed_ack.event_ref.id)
+            for _, command in found
+            for missed_ack in command.missed
+        ]
 
     @property
     def memory(self) -> int:
@@ -91,9 +110,9 @@ class Node(Deliveries):
 def test_a_status_of_any_shape_is_an_acknowledgement(status: str, code: int | None) -> None:
     """What can be read and is not 2xx refuses; everything else was received."""
     node = Node("a")
-    node.tells(notice(), "a")
+    node.tells(event_ref(), "a")
     told = [Acknowledged("a", followed=code is None)]
-    refused = [] if code is None else [Refused("a", "a'", notice(), code)]
+    refused = [] if code is None else [Rejected("a", "a'", event_ref(), code)]
     assert node.says("a", b'{"id": "e", "status": %b}' % status.encode()) == told + refused
 
 
@@ -111,7 +130,7 @@ def test_a_status_of_any_shape_is_an_acknowledgement(status: str, code: int | No
 def test_the_id_alone_acknowledges(message: bytes) -> None:
     """Without a status, among other members, in any order."""
     node = Node("a")
-    node.tells(notice(), "a")
+    node.tells(event_ref(), "a")
     assert node.says("a", message) == [Acknowledged("a")]
 
 
@@ -154,7 +173,7 @@ def test_the_id_alone_acknowledges(message: bytes) -> None:
 def test_an_odd_text_acknowledges_nothing(message: bytes) -> None:
     """Whatever it is, it is no error, and its sender is the same as before."""
     node = Node("a")
-    node.tells(notice(), "a")
+    node.tells(event_ref(), "a")
     assert node.says("a", message) is None
     assert node.says("a", reply()) == [Acknowledged("a")]
 
@@ -189,8 +208,8 @@ def test_an_odd_text_acknowledges_nothing(message: bytes) -> None:
 def test_a_refusal_counts_whatever_else_the_frame_holds(message: bytes, reason: str) -> None:
     """Where id and status can be read; a reason that is not text in UTF-8 is shown as far as it is."""
     node = Node("a")
-    node.tells(notice(), "a")
-    refused = Refused("a", "a'", notice(), 409, reason)
+    node.tells(event_ref(), "a")
+    refused = Rejected("a", "a'", event_ref(), 409, reason)
     assert node.says("a", message) == [Acknowledged("a", followed=False), refused]
 
 
@@ -218,7 +237,7 @@ def test_of_what_is_no_json_the_first_24_kib_count() -> None:
 def test_a_status_that_cannot_be_read_counts_as_received(message: bytes) -> None:
     """As where there is none."""
     node = Node("a")
-    node.tells(notice(), "a")
+    node.tells(event_ref(), "a")
     assert node.says("a", message) == [Acknowledged("a")]
 
 
@@ -250,10 +269,10 @@ def test_no_frame_takes_long_to_read(message: bytes) -> None:
 def test_the_longest_acknowledgement_is_heard() -> None:
     """256 characters outside the basic plane, all of them escaped."""
     node, id_ = Node("a"), "\U0001f600" * 256
-    node.tells(notice(id_), "a")
+    node.tells(event_ref(id_), "a")
     message = json.dumps({"id": id_, "status": "409 Conflict", "timestamp": "2023-04-01T12:00:00.000Z"}).encode()
     assert len(message) > 3000
-    assert node.says("a", message) == [Acknowledged("a", followed=False), Refused("a", "a'", notice(id_), 409)]
+    assert node.says("a", message) == [Acknowledged("a", followed=False), Rejected("a", "a'", event_ref(id_), 409)]
 
 
 @pytest.mark.req("SYN-1", "SYN-15")
@@ -261,9 +280,9 @@ def test_the_longest_acknowledgement_is_heard() -> None:
 def test_a_refusal_with_a_long_reason_is_heard(size: int) -> None:
     """Somebody's stack trace: as long as a frame may be, it must not cost the others the news; they read the start of it."""
     node = Node("a")
-    node.tells(notice(), "a")
+    node.tells(event_ref(), "a")
     message = json.dumps({"id": "e", "status": 500, "reason": "Traceback:\n" + "x" * size}).encode()
-    refused = Refused("a", "a'", notice(), 500, "Traceback: " + "x" * (MAX_REASON - 11))
+    refused = Rejected("a", "a'", event_ref(), 500, "Traceback: " + "x" * (MAX_REASON - 11))
     assert node.says("a", message) == [Acknowledged("a", followed=False), refused]
 
 
@@ -275,17 +294,17 @@ def test_an_event_of_another_session_cannot_be_acknowledged() -> None:
     """Though its id be known, and even the same as one of ours."""
     node = Node("a")
     node.comes("b", key=THERE)
-    node.tells(notice("theirs"), "b")
+    node.tells(event_ref("theirs"), "b")
     assert node.says("a", reply("theirs", 409)) is None
-    node.tells(notice("both"), "a")
-    node.tells(notice("both"), "b", at=1)
+    node.tells(event_ref("both"), "a")
+    node.tells(event_ref("both"), "b", at=1)
     assert node.acknowledged("a'", reply("both", 409), 2) == (
         HERE,
-        [Acknowledged("a", followed=False), Refused("a", "a'", notice("both"), 409)],
+        [Acknowledged("a", followed=False), Rejected("a", "a'", event_ref("both"), 409)],
     )
     assert node.acknowledged("b'", reply("both", 500), 2) == (
         THERE,
-        [Acknowledged("b", followed=False), Refused("b", "b'", notice("both"), 500)],
+        [Acknowledged("b", followed=False), Rejected("b", "b'", event_ref("both"), 500)],
     )
 
 
@@ -293,30 +312,30 @@ def test_an_event_of_another_session_cannot_be_acknowledged() -> None:
 def test_what_one_was_not_told_cannot_be_refused() -> None:
     """Neither what only others were told, nor what still waits for the socket to take it."""
     node = Node("a", "b")
-    node.tells(notice(), "b")
+    node.tells(event_ref(), "b")
     assert node.says("a", reply(status=409)) == [Acknowledged("a", followed=False)]
-    node.tells(notice("waiting"), "a", "b", later=["a"])
+    node.tells(event_ref("waiting"), "a", "b", later=["a"])
     assert node.says("a", reply("waiting", 409)) == []
-    node.tells(notice("waiting"), "a", at=1)
-    assert node.says("a", reply("waiting", 409)) == [Refused("a", "a'", notice("waiting"), 409)]
+    node.tells(event_ref("waiting"), "a", at=1)
+    assert node.says("a", reply("waiting", 409)) == [Rejected("a", "a'", event_ref("waiting"), 409)]
 
 
 def test_who_is_not_connected_acknowledges_nothing() -> None:
     """Nobody of that name, or nobody any more; and nothing is sent to them either."""
     node = Node("a", "b")
-    node.tells(notice(), "a", "b", "stranger")
+    node.tells(event_ref(), "a", "b", "stranger")
     node.disconnected("a'")
     assert node.says("a", reply(status=409)) is None
     assert node.says("stranger", reply(status=409)) is None
     node = Node("a")
-    node.tells(notice(), "stranger", "another")
+    node.tells(event_ref(), "stranger", "another")
     assert node.deadline() is None
 
 
 def test_connections_of_other_nodes_do_not_count() -> None:
     """A frame goes to those of several nodes at once; this one remembers it for its own, wherever they stand."""
     node = Node("a", policy=Policy.STRICT)
-    node.tells(notice(), "elsewhere", "a", "elsewhere too")
+    node.tells(event_ref(), "elsewhere", "a", "elsewhere too")
     assert node.missing(TIMEOUT) == [("a", "e")]
 
 
@@ -324,7 +343,7 @@ def test_connections_of_other_nodes_do_not_count() -> None:
 def test_a_connection_cannot_refuse_what_the_one_before_was_told() -> None:
     """It is told again what it needs; who was there all along may refuse."""
     node = Node("a", "b")
-    node.tells(notice(), "a", "b")
+    node.tells(event_ref(), "a", "b")
     node.disconnected("a'")
     node.comes("a", 1)
     node.disconnected("a'")
@@ -334,7 +353,7 @@ def test_a_connection_cannot_refuse_what_the_one_before_was_told() -> None:
     assert answer[1] == [Acknowledged("a", followed=False)]
     assert node.says("b", reply(status=409), 2) == [
         Acknowledged("b", followed=False),
-        Refused("b", "b'", notice(), 409),
+        Rejected("b", "b'", event_ref(), 409),
     ]
 
 
@@ -356,34 +375,37 @@ def test_a_connection_cannot_refuse_what_the_one_before_was_told() -> None:
 def test_what_is_refused_is_refused_once(statuses: list[object], refusals: list[int]) -> None:
     """However often it is answered; who first says that it will see, may refuse then."""
     node = Node("a", "b")
-    node.tells(notice(), "a", "b")
+    node.tells(event_ref(), "a", "b")
     found = [command for status in statuses for command in node.says("a", reply(status=status)) or ()]
-    assert [each.status for each in found if isinstance(each, Refused)] == refusals
+    assert [each.status for each in found if isinstance(each, Rejected)] == refusals
     told = [each.followed for each in found if isinstance(each, Acknowledged)]
     assert told == ([False, True] if statuses == [409, 200, 409] else [statuses[0] not in (409, 500)])
-    assert node.says("b", reply(status=409)) == [Acknowledged("b", followed=False), Refused("b", "b'", notice(), 409)]
+    assert node.says("b", reply(status=409)) == [
+        Acknowledged("b", followed=False),
+        Rejected("b", "b'", event_ref(), 409),
+    ]
 
 
 @pytest.mark.req("SYN-1", "EVT-17")
 def test_a_repeat_may_be_refused_anew() -> None:
     """One refusal for each time that it was sent, and only to whom."""
     node = Node("a", "b")
-    node.tells(notice(), "a", "b")
-    refused = Refused("a", "a'", notice(), 409)
+    node.tells(event_ref(), "a", "b")
+    refused = Rejected("a", "a'", event_ref(), 409)
     assert node.says("a", reply(status=409)) == [Acknowledged("a", followed=False), refused]
-    node.tells(notice(), "b", at=1)
+    node.tells(event_ref(), "b", at=1)
     assert node.says("a", reply(status=409)) == []
-    node.tells(notice(), "a", "b", at=2)
+    node.tells(event_ref(), "a", "b", at=2)
     assert [node.says("a", reply(status=409)) for _ in range(2)] == [[refused], []]
 
 
 @pytest.mark.req("SYN-1")
 def test_of_several_events_with_one_id_the_last_is_refused() -> None:
     """A sender that uses an id again for something else: whoever answers has heard of that."""
-    node, close = Node("a"), Notice("e", "e", "Patient-close")
-    node.tells(notice(), "a")
+    node, close = Node("a"), EventRef("e", "e", "Patient-close")
+    node.tells(event_ref(), "a")
     node.tells(close, "a", at=1)
-    assert node.says("a", reply(status=409), 2) == [Acknowledged("a", followed=False), Refused("a", "a'", close, 409)]
+    assert node.says("a", reply(status=409), 2) == [Acknowledged("a", followed=False), Rejected("a", "a'", close, 409)]
 
 
 @pytest.mark.req("SYN-4", "EVT-17")
@@ -391,11 +413,11 @@ def test_one_answer_is_for_all_repeats_before_it() -> None:
     """An id names them all; a repeat after the answer is to be answered again, and may be while it is waited for."""
     node = Node("a", policy=Policy.STRICT)
     for at in (0, 4):
-        node.tells(notice(), "a", at=at)
+        node.tells(event_ref(), "a", at=at)
     node.says("a", reply(), 5)
-    node.tells(notice(), "a", at=6)
+    node.tells(event_ref(), "a", at=6)
     assert node.missing(15.9) == []
-    assert node.says("a", reply(status=409), 15.9) == [Refused("a", "a'", notice(), 409)]
+    assert node.says("a", reply(status=409), 15.9) == [Rejected("a", "a'", event_ref(), 409)]
     assert node.missing(16) == []
     assert node.says("a", reply(), 16) is None
 
@@ -405,7 +427,7 @@ def test_a_repeat_is_timed_by_itself() -> None:
     """Each from when it was sent."""
     node = Node("a", policy=Policy.STRICT)
     for at in (0, 4):
-        node.tells(notice(), "a", at=at)
+        node.tells(event_ref(), "a", at=at)
     assert [node.missing(at) for at in (9, 10, 13, 14, 15)] == [[], [("a", "e")], [], [("a", "e")], []]
 
 
@@ -414,11 +436,11 @@ def test_only_what_matters_is_followed() -> None:
     """Who refused an open and is content with a select is as far behind as before; the next open says otherwise, and that once."""
     node = Node("a")
     for id_ in ("open", "other"):
-        node.tells(notice(id_), "a")
-    node.tells(notice("select", matters=False), "a")
+        node.tells(event_ref(id_), "a")
+    node.tells(event_ref("select", reportable=False), "a")
     assert node.says("a", reply("select")) == [Acknowledged("a", followed=False)]
     assert node.says("a", reply("other")) == []
-    assert node.says("a", reply("open", 409)) == [Refused("a", "a'", notice("open"), 409)]
+    assert node.says("a", reply("open", 409)) == [Rejected("a", "a'", event_ref("open"), 409)]
     assert node.says("a", reply("select")) == []
     assert node.says("a", reply("other")) == [Acknowledged("a")]
 
@@ -427,7 +449,7 @@ def test_only_what_matters_is_followed() -> None:
 def test_when_somebody_was_heard_last_is_known() -> None:
     """By an acknowledgement, of whatever status; never of who has said nothing, or is not here."""
     node = Node("a", "b")
-    node.tells(notice(), "a", "b")
+    node.tells(event_ref(), "a", "b")
     for status, at in ((200, 3), (409, 5)):
         node.says("a", reply(status=status), at)
         assert node.acknowledged_at("a") == at
@@ -447,17 +469,20 @@ def test_the_policy_says_who_is_missed(policy: Policy, missed: list[str]) -> Non
     """Everybody, who has acknowledged before, or nobody."""
     node = Node("new", policy=policy)
     node.comes("used to", acknowledges=True)
-    node.tells(notice(), "new", "used to")
-    assert node.missing(TIMEOUT) == [(sid, "e") for sid in missed]
+    node.tells(event_ref(), "new", "used to")
+    assert node.missing(TIMEOUT) == [(subscription_id, "e") for subscription_id in missed]
 
 
 @pytest.mark.req("SYN-1", "SYN-6")
 def test_without_a_policy_refusals_count_still() -> None:
     """Nobody is timed, and who answers is heard."""
     node = Node("a", policy=Policy.OFF)
-    node.tells(notice(), "a")
-    assert node.says("a", reply(status=409)) == [Acknowledged("a", followed=False), Refused("a", "a'", notice(), 409)]
-    node.tells(notice("f"), "a", at=1)
+    node.tells(event_ref(), "a")
+    assert node.says("a", reply(status=409)) == [
+        Acknowledged("a", followed=False),
+        Rejected("a", "a'", event_ref(), 409),
+    ]
+    node.tells(event_ref("f"), "a", at=1)
     assert node.missing(99) == []
 
 
@@ -465,10 +490,10 @@ def test_without_a_policy_refusals_count_still() -> None:
 def test_who_begins_to_acknowledge_is_missed_from_then_on() -> None:
     """Not for what was sent before its first answer."""
     node = Node("a")
-    node.tells(notice("before"), "a", at=1)
-    node.tells(notice("first"), "a", at=2)
+    node.tells(event_ref("before"), "a", at=1)
+    node.tells(event_ref("first"), "a", at=2)
     assert node.says("a", reply("first"), 3) == [Acknowledged("a")]
-    node.tells(notice("after"), "a", at=3)
+    node.tells(event_ref("after"), "a", at=3)
     assert [node.missing(at) for at in (12, 12.9, 13)] == [[], [], [("a", "after")]]
 
 
@@ -476,11 +501,11 @@ def test_who_begins_to_acknowledge_is_missed_from_then_on() -> None:
 def test_who_acknowledged_is_missed_for_good() -> None:
     """A later answer, also the one that ends its strikes, does not put off since when it is."""
     node = Node("a")
-    node.comes("b", acknowledges=True, strikes=1)
-    node.tells(notice("one"), "a", "b", at=1)
+    node.comes("b", acknowledges=True, missed_acks=1)
+    node.tells(event_ref("one"), "a", "b", at=1)
     node.says("a", reply("one"), 2)
     for number, at in enumerate((3, 4)):
-        node.tells(notice(f"{number}"), "a", "b", at=at)
+        node.tells(event_ref(f"{number}"), "a", "b", at=at)
     assert node.says("a", reply("1"), 5) == []
     assert node.says("b", reply("1"), 5) == [Acknowledged("b")]
     assert sorted(node.missing(13)) == [("a", "0"), ("b", "0")]
@@ -490,9 +515,9 @@ def test_who_acknowledged_is_missed_for_good() -> None:
 def test_time_runs_from_when_the_socket_took_it() -> None:
     """What waits for a slow reader is not timed, and what was never handed to it never is."""
     node = Node("a", "b", policy=Policy.STRICT)
-    node.tells(notice(), "a", "b", later=["a"])
-    node.tells(notice("dropped"), "a", "b", later=["a", "b"])
-    node.tells(notice(), "a", at=7)
+    node.tells(event_ref(), "a", "b", later=["a"])
+    node.tells(event_ref("dropped"), "a", "b", later=["a", "b"])
+    node.tells(event_ref(), "a", at=7)
     assert [node.missing(at) for at in (9.9, 10, 16.9, 17, 99)] == [[], [("b", "e")], [], [("a", "e")], []]
 
 
@@ -500,7 +525,7 @@ def test_time_runs_from_when_the_socket_took_it() -> None:
 def test_nobody_is_missed_who_answered_or_went() -> None:
     """Answered in time with any status, gone, or back as another connection."""
     node = Node("a", "b", "c", "d", policy=Policy.STRICT)
-    node.tells(notice(), "a", "b", "c", "d")
+    node.tells(event_ref(), "a", "b", "c", "d")
     node.says("a", reply(status=500), 9)
     node.disconnected("b'")
     node.disconnected("c'")
@@ -512,7 +537,7 @@ def test_nobody_is_missed_who_answered_or_went() -> None:
 def test_who_came_afterwards_is_not_missed() -> None:
     """A name that is used again by somebody who came later than the frame."""
     node = Node("a", "b", policy=Policy.STRICT)
-    node.tells(notice(), "a", "b")
+    node.tells(event_ref(), "a", "b")
     node.disconnected("a'")
     node.comes("a", 5)
     assert node.missing(TIMEOUT) == [("b", "e")]
@@ -522,9 +547,9 @@ def test_who_came_afterwards_is_not_missed() -> None:
 def test_what_does_not_matter_is_neither_missed_nor_refused() -> None:
     """But who answers it acknowledges, and what it was sent has arrived."""
     node = Node("a", "b", policy=Policy.STRICT)
-    node.tells(notice(matters=False), "a", "b", at=2)
+    node.tells(event_ref(reportable=False), "a", "b", at=2)
     assert node.says("a", reply(status=409), 3) == [Acknowledged("a", followed=False)]
-    assert node.sure("a") == 2
+    assert node.delivered_until("a") == 2
     assert node.missing(99) == []
 
 
@@ -532,20 +557,20 @@ def test_what_does_not_matter_is_neither_missed_nor_refused() -> None:
 def test_what_expires_together_is_one_silence() -> None:
     """Of each connection, about the last event that it left unanswered and that matters."""
     node = Node("a", "b", "c", policy=Policy.STRICT)
-    node.tells(notice("one"), "a", "b", "c")
-    node.tells(notice("two"), "a", "b", at=0.05)
-    node.tells(notice("three"), "a", "b", "c", at=0.06)
-    node.tells(notice("select", matters=False), "a", "b", "c", at=0.07)
+    node.tells(event_ref("one"), "a", "b", "c")
+    node.tells(event_ref("two"), "a", "b", at=0.05)
+    node.tells(event_ref("three"), "a", "b", "c", at=0.06)
+    node.tells(event_ref("select", reportable=False), "a", "b", "c", at=0.07)
     node.says("b", reply("three"), 1)
     node.says("c", reply("one"), 1)
     (found,) = node.unanswered(TIMEOUT + 0.1)
     assert found == (
         HERE,
-        Unanswered(
+        AcksTimedOut(
             (
-                Silence("a", "a'", notice("three")),
-                Silence("b", "b'", notice("two")),
-                Silence("c", "c'", notice("three")),
+                MissedAck("a", "a'", event_ref("three")),
+                MissedAck("b", "b'", event_ref("two")),
+                MissedAck("c", "c'", event_ref("three")),
             )
         ),
     )
@@ -556,11 +581,11 @@ def test_each_session_has_its_own_silence() -> None:
     """Also of events with the same id."""
     node = Node("a", policy=Policy.STRICT)
     node.comes("b", key=THERE)
-    node.tells(notice(), "a")
-    node.tells(notice(), "b")
+    node.tells(event_ref(), "a")
+    node.tells(event_ref(), "b")
     assert node.unanswered(TIMEOUT) == [
-        (HERE, Unanswered((Silence("a", "a'", notice()),))),
-        (THERE, Unanswered((Silence("b", "b'", notice()),))),
+        (HERE, AcksTimedOut((MissedAck("a", "a'", event_ref()),))),
+        (THERE, AcksTimedOut((MissedAck("b", "b'", event_ref()),))),
     ]
 
 
@@ -570,7 +595,7 @@ def test_it_is_asked_for_when_something_is_due() -> None:
     node = Node("a", policy=Policy.STRICT)
     assert node.deadline() is None
     for at in (1, 1.05, 5):
-        node.tells(notice(str(at)), "a", at=at)
+        node.tells(event_ref(str(at)), "a", at=at)
     assert node.deadline() == 1 + TIMEOUT + TOGETHER
     assert node.missing(1 + TIMEOUT + TOGETHER) == [("a", "1.05")]
     assert node.deadline() == 5 + TIMEOUT + TOGETHER
@@ -586,16 +611,16 @@ def test_it_is_asked_for_when_something_is_due() -> None:
 def test_an_answer_after_a_silence_is_told() -> None:
     """Of any status and to any event, once: it ends the strikes."""
     node = Node("a", "b")
-    for sid in ("a", "b"):
-        node.tells(notice(sid), sid)
-        node.says(sid, reply(sid))
-    node.tells(notice("one"), "a")
-    node.tells(notice("two"), "a", at=1)
+    for subscription_id in ("a", "b"):
+        node.tells(event_ref(subscription_id), subscription_id)
+        node.says(subscription_id, reply(subscription_id))
+    node.tells(event_ref("one"), "a")
+    node.tells(event_ref("two"), "a", at=1)
     assert node.missing(TIMEOUT) == [("a", "one")]
     assert node.says("b", reply("two"), 10) == []
     assert node.says("a", reply("two", 409), 10) == [
         Acknowledged("a", followed=False),
-        Refused("a", "a'", notice("two"), 409),
+        Rejected("a", "a'", event_ref("two"), 409),
     ]
     assert node.says("a", reply("two"), 10) == [Acknowledged("a")]  # now it followed
     assert node.says("a", reply("two"), 10) == []
@@ -605,9 +630,9 @@ def test_an_answer_after_a_silence_is_told() -> None:
 def test_strikes_outlive_the_connection() -> None:
     """Who comes back with some, and answers, is told to have none."""
     node = Node()
-    node.comes("a", acknowledges=True, strikes=2)
+    node.comes("a", acknowledges=True, missed_acks=2)
     node.comes("b", acknowledges=True)
-    node.tells(notice(), "a", "b")
+    node.tells(event_ref(), "a", "b")
     assert node.says("a", reply()) == [Acknowledged("a")]
     assert node.says("b", reply()) == []
 
@@ -620,30 +645,30 @@ def test_what_has_arrived_is_known_from_answers() -> None:
     """Since the connection came; by an acknowledgement, of a repeat as of the first; by a pong; never backwards."""
     node = Node()
     node.comes("a", 3)
-    seen = [node.sure("a")]
-    node.tells(notice("one"), "a", at=5)
-    node.tells(notice("two"), "a", at=6)
-    node.tells(notice("two"), "a", at=8)
+    seen = [node.delivered_until("a")]
+    node.tells(event_ref("one"), "a", at=5)
+    node.tells(event_ref("two"), "a", at=6)
+    node.tells(event_ref("two"), "a", at=8)
     for id_ in ("two", "one"):
         node.says("a", reply(id_), 9)
-        seen.append(node.sure("a"))
+        seen.append(node.delivered_until("a"))
     for at in (7, 4):
         node.alive("a'", at)
-        seen.append(node.sure("a"))
+        seen.append(node.delivered_until("a"))
     assert seen == [3, 6, 6, 7, 7]
     assert node.disconnected("a'") == 7
-    assert (node.disconnected("a'"), node.sure("a")) == (0, 0)
+    assert (node.disconnected("a'"), node.delivered_until("a")) == (0, 0)
     node.alive("a'", 9)  # of somebody who went
-    assert node.sure("a") == 0
+    assert node.delivered_until("a") == 0
 
 
 @pytest.mark.req("SUB-12")
 def test_what_only_another_was_told_says_nothing() -> None:
     """An answer to it shows that nothing has arrived."""
     node = Node("a", "b")
-    node.tells(notice("theirs"), "b", at=5)
+    node.tells(event_ref("theirs"), "b", at=5)
     node.says("a", reply("theirs"), 6)
-    assert node.sure("a") == 0
+    assert node.delivered_until("a") == 0
 
 
 @pytest.mark.req("SUB-11", "SUB-12")
@@ -651,9 +676,9 @@ def test_of_two_connections_the_newer_counts() -> None:
     """The one that was taken over goes later, and takes nothing along."""
     node = Node("a")
     node.comes("a", 4, as_="a''")
-    assert node.sure("a") == 4
+    assert node.delivered_until("a") == 4
     assert node.disconnected("a'") == 0
-    assert node.sure("a") == 4
+    assert node.delivered_until("a") == 4
     assert node.disconnected("a''") == 4
     assert node.memory == 0
 
@@ -666,9 +691,9 @@ def test_a_flood_of_events_is_not_remembered(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(tracker, "MAX_WAITING", 3)
     node = Node("a", policy=Policy.STRICT)
     node.comes("b", key=THERE)
-    node.tells(notice("other"), "b")
+    node.tells(event_ref("other"), "b")
     for number in range(5):
-        node.tells(notice(f"{number}"), "a", at=number)
+        node.tells(event_ref(f"{number}"), "a", at=number)
     assert [node.says("a", reply(f"{number}")) is not None for number in range(5)] == [False, False, True, True, True]
     assert node.says("b", reply("other")) == [Acknowledged("b")]
     assert [node.missing(10 + at) for at in range(5)] == [[]] * 5
@@ -679,10 +704,10 @@ def test_an_id_that_went_in_a_flood_may_come_again(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(tracker, "MAX_WAITING", 1)
     node = Node("a", policy=Policy.STRICT)
     for at, id_ in enumerate(("e", "f", "e")):
-        node.tells(notice(id_), "a", at=at)
+        node.tells(event_ref(id_), "a", at=at)
     assert [node.missing(10), node.missing(11)] == [[], []]
     assert node.says("a", reply("e"), 11) is not None
-    node.tells(notice("e"), "a", at=11.5)
+    node.tells(event_ref("e"), "a", at=11.5)
     assert [node.missing(12), node.missing(22)] == [[], [("a", "e")]]
 
 
@@ -692,14 +717,14 @@ def test_nothing_is_remembered_for_ever() -> None:
         node = Node("a", "b", policy=Policy.STRICT)
         node.comes("c", key=THERE)
         for number in range(100):
-            node.tells(notice(f"{number % 30}"), "a", "b", later=["b"] if number % 2 else [], at=number)
-            node.tells(notice(f"{number}"), "c", at=number)
+            node.tells(event_ref(f"{number % 30}"), "a", "b", later=["b"] if number % 2 else [], at=number)
+            node.tells(event_ref(f"{number}"), "c", at=number)
             node.says("a", reply(f"{number % 30}"), number)
         if first == "timeout":
             node.unanswered(999)
             assert all(not topic.sent for topic in node._topics.values())
-        for sid in ("a", "b", "c"):
-            node.disconnected(f"{sid}'")
+        for subscription_id in ("a", "b", "c"):
+            node.disconnected(f"{subscription_id}'")
         node.unanswered(999)
         assert node.memory == 0
 
@@ -719,28 +744,28 @@ def test_whatever_happens_the_books_are_straight(steps: list[tuple[str, int, int
     """Nobody is missed who is not there, was not told, or answered; and in the end there is nothing left."""
     node, present, owed = Node(policy=policy), set[str](), set[tuple[str, str]]()
     for now, (what, who, which) in enumerate(steps):
-        sid, id_ = f"s{who}", f"e{which}"
+        subscription_id, id_ = f"s{who}", f"e{which}"
         key = THERE if who == 3 else HERE
-        if what == "come" and sid not in present:
-            node.comes(sid, now, key=key)
-            present.add(sid)
+        if what == "come" and subscription_id not in present:
+            node.comes(subscription_id, now, key=key)
+            present.add(subscription_id)
         elif what == "go":
-            node.disconnected(f"{sid}'")
-            present.discard(sid)
-            owed = {(whose, event) for whose, event in owed if whose != sid}
+            node.disconnected(f"{subscription_id}'")
+            present.discard(subscription_id)
+            owed = {(whose, event) for whose, event in owed if whose != subscription_id}
         elif what in ("tell", "later"):
-            node.tells(notice(id_), sid, at=now, later=[sid] if what == "later" else ())
-            if what == "tell" and sid in present:
-                owed.add((sid, id_))
+            node.tells(event_ref(id_), subscription_id, at=now, later=[subscription_id] if what == "later" else ())
+            if what == "tell" and subscription_id in present:
+                owed.add((subscription_id, id_))
         elif what in ("answer", "refuse"):
-            node.says(sid, reply(id_, 200 if what == "answer" else 409), now)
-            owed.discard((sid, id_))
+            node.says(subscription_id, reply(id_, 200 if what == "answer" else 409), now)
+            owed.discard((subscription_id, id_))
         elif what == "look":
             missed = set(node.missing(now))
             assert missed <= owed
             assert not missed or policy is not Policy.OFF
-    for sid in present:
-        node.disconnected(f"{sid}'")
+    for subscription_id in present:
+        node.disconnected(f"{subscription_id}'")
     node.unanswered(999)
     assert node.memory == 0
 
@@ -754,8 +779,8 @@ def test_a_clock_that_is_set_back_begins_the_time_anew() -> None:
     node = Node()
     node.comes("pacs", 5000, acknowledges=True)
     node.comes("mute", 5000)
-    node.tells(notice("before"), "pacs", "mute", at=5000)
-    node.tells(notice("after"), "pacs", "mute", at=1000)
+    node.tells(event_ref("before"), "pacs", "mute", at=5000)
+    node.tells(event_ref("after"), "pacs", "mute", at=1000)
     assert node.missing(1000 + TIMEOUT - 1) == []
     assert node.missing(1000 + TIMEOUT) == [("pacs", "after")], "who never acknowledges is not missed for it"
     assert node.deadline() is None
@@ -766,7 +791,7 @@ def test_a_clock_that_is_set_back_is_noticed_when_somebody_looks() -> None:
     """Though nothing else is sent."""
     node = Node()
     node.comes("pacs", 5000, acknowledges=True)
-    node.tells(notice(), "pacs", at=5000)
+    node.tells(event_ref(), "pacs", at=5000)
     assert [node.missing(at) for at in (1000, 1000 + TIMEOUT - 1, 1000 + TIMEOUT)] == [[], [], [("pacs", "e")]]
 
 
@@ -776,11 +801,11 @@ def test_a_thousand_repeats_are_a_few_to_remember() -> None:
     node = Node("ehr")
     node.comes("pacs", acknowledges=True)
     for number in range(1000):
-        node.tells(notice(), "pacs", at=number / 1000)
+        node.tells(event_ref(), "pacs", at=number / 1000)
     assert node.missing(TIMEOUT) == [("pacs", "e")]
     assert [type(command) for command in node.says("pacs", reply(status=409), at=TIMEOUT) or ()] == [
         Acknowledged,
-        Refused,
+        Rejected,
     ]
     (repeats,) = node._topics[HERE].sent.values()
     assert len(repeats) <= tracker.MAX_REPEATS

@@ -14,6 +14,7 @@ from fhircast_client.sharing import update_context
 from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.core.access.scopes import Scopes
 from fhircast_hub.core.decide import decide
+from fhircast_hub.core.env import Env
 from fhircast_hub.core.errors import HubError
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.rules.contexts import current_context
@@ -52,8 +53,8 @@ class HubContexts:
         everything = Scopes(frozenset("*"), frozenset("*"))
         self._principal = Principal("realm", "user", "client", everything, math.inf)
         self._versions: list[str] = []
-        self._session = decide(None, Subscribe(self._principal, TOPIC, "sid", _EVENTS), NOW, Ids(), _RULES).session
-        self._session = decide(self._session, Connected("sid", "socket"), NOW, Ids(), _RULES).session
+        self._session = decide(None, Subscribe(self._principal, TOPIC, "sid", _EVENTS), Env(NOW, Ids(), _RULES)).session
+        self._session = decide(self._session, Connected("sid", "socket"), Env(NOW, Ids(), _RULES)).session
 
     def accept(self, message: Message) -> Message:
         """The status with which it is answered, what is told then, what is current and what somebody who joins is told."""
@@ -61,7 +62,7 @@ class HubContexts:
         status = 202
         try:
             posted = parse_event(json.dumps(self._with_version(message)).encode())
-            outcome = decide(self._session, Publish(self._principal, posted), NOW, Ids(), _RULES)
+            outcome = decide(self._session, Publish(self._principal, posted), Env(NOW, Ids(), _RULES))
         except HubError as error:
             status = error.status
         else:

@@ -303,6 +303,6 @@ def test_the_others_see_who_catches_up_when_the_open_is_sent_again() -> None:
                 assert [client.status.behind for client in (ehr, viewer)] == [("chart",)] * 2
                 await asyncio.sleep(10 + 12 + 1)
                 assert [client.status.in_sync for client in (ehr, viewer)] == [True] * 2
-                assert [one.refused for one in hub._hub.subscriptions("chart")] == [""]
+                assert [one.refused_event for one in hub._hub.subscriptions("chart")] == [""]
 
     virtual_time.run(play())

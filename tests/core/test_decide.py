@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.core.decide import decide
+from fhircast_hub.core.env import Env
 from fhircast_hub.core.errors import Conflict, Forbidden, HubError, NotFound
 from fhircast_hub.core.limits import MAX_CONTEXTS, Rules
 from fhircast_hub.core.state.commands import Connected, Disconnected, Evict, MakeRoom, Restarted, Tick
@@ -129,15 +130,15 @@ def test_use_keeps_a_session() -> None:
 @pytest.mark.req("LIM-1")
 def test_early_and_late_ticks_do_no_harm() -> None:
     """The timer may fire at any time, for any session or none."""
-    assert decide(None, Tick(), NOON, World().ids, Rules()).session is None
+    assert decide(None, Tick(), Env(NOON, World().ids, Rules())).session is None
     world = World(session_ttl=100)
     world.join("chart", EVENTS)
     before = world.session
     world.now += 500
     assert world.do(Tick()).session is before
-    assert decide(None, Disconnected("chart", "socket", NOON, 1006), NOON, world.ids, Rules()).session is None
-    assert decide(None, Evict("chart"), NOON, world.ids, Rules()).session is None
-    assert decide(None, Restarted(), NOON, world.ids, Rules()).session is None
+    assert decide(None, Disconnected("chart", "socket", NOON, 1006), Env(NOON, world.ids, Rules())).session is None
+    assert decide(None, Evict("chart"), Env(NOON, world.ids, Rules())).session is None
+    assert decide(None, Restarted(), Env(NOON, world.ids, Rules())).session is None
 
 
 # The owner (AUT-9)
@@ -230,7 +231,9 @@ class Anything(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World(max_subscriptions=3, held_messages=2, default_lease=500, connect_timeout=60, session_ttl=100)
+        self.world = World(
+            max_subscriptions=3, retained_messages=2, default_lease=500, connect_timeout=60, session_ttl=100
+        )
         self.live: dict[str, str] = {}
         self.versions: set[str] = set()
         self.posted: list[object] = []
@@ -247,7 +250,9 @@ class Anything(RuleBasedStateMachine):
         finally:
             assert frozen(before) == value
             ended = set(self.world.closed) - closed
-            self.live = {sid: socket for sid, socket in self.live.items() if socket not in ended}
+            self.live = {
+                subscription_id: socket for subscription_id, socket in self.live.items() if socket not in ended
+            }
         return True
 
     @initialize()
@@ -255,35 +260,35 @@ class Anything(RuleBasedStateMachine):
         self.attempt(lambda: self.world.join("a", EVENTS))
         self.live["a"] = "a/1"
 
-    @rule(sid=SIDS, events=SETS, by=WHO, name=st.sampled_from(["", "OHIF"]))
-    def subscribe(self, sid: str, events: str, by: Principal, name: str) -> None:
-        if not self.world.session or sid not in self.world.session.subscriptions:
-            self.attempt(lambda: self.world.subscribe(sid, events, by, name=name))
+    @rule(subscription_id=SIDS, events=SETS, by=WHO, name=st.sampled_from(["", "OHIF"]))
+    def subscribe(self, subscription_id: str, events: str, by: Principal, name: str) -> None:
+        if not self.world.session or subscription_id not in self.world.session.subscriptions:
+            self.attempt(lambda: self.world.subscribe(subscription_id, events, by, name=name))
 
-    @rule(sid=SIDS, events=SETS, by=WHO)
-    def renew(self, sid: str, events: str, by: Principal) -> None:
-        self.attempt(lambda: self.world.renew(sid, events, by))
+    @rule(subscription_id=SIDS, events=SETS, by=WHO)
+    def renew(self, subscription_id: str, events: str, by: Principal) -> None:
+        self.attempt(lambda: self.world.renew(subscription_id, events, by))
 
-    @rule(sid=SIDS, by=WHO)
-    def unsubscribe(self, sid: str, by: Principal) -> None:
-        self.attempt(lambda: self.world.unsubscribe(sid, by))
+    @rule(subscription_id=SIDS, by=WHO)
+    def unsubscribe(self, subscription_id: str, by: Principal) -> None:
+        self.attempt(lambda: self.world.unsubscribe(subscription_id, by))
 
-    @rule(sid=SIDS)
-    def connect(self, sid: str) -> None:
+    @rule(subscription_id=SIDS)
+    def connect(self, subscription_id: str) -> None:
         made: list[str] = []
-        if self.attempt(lambda: made.append(self.world.connect(sid))):
-            self.live[sid] = made[0]
-            assert self.world.news(sid)[0] == "subscribe"
+        if self.attempt(lambda: made.append(self.world.connect(subscription_id))):
+            self.live[subscription_id] = made[0]
+            assert self.world.news(subscription_id)[0] == "subscribe"
 
-    @rule(sid=SIDS, unsure=st.sampled_from([0, 0, 5]))
-    def disconnect(self, sid: str, unsure: float) -> None:
-        if sid in self.live:
-            socket = self.live.pop(sid)
-            self.attempt(lambda: self.world.do(Disconnected(sid, socket, self.world.now - unsure, 1000)))
+    @rule(subscription_id=SIDS, unsure=st.sampled_from([0, 0, 5]))
+    def disconnect(self, subscription_id: str, unsure: float) -> None:
+        if subscription_id in self.live:
+            socket = self.live.pop(subscription_id)
+            self.attempt(lambda: self.world.do(Disconnected(subscription_id, socket, self.world.now - unsure, 1000)))
 
-    @rule(sid=SIDS)
-    def evict(self, sid: str) -> None:
-        self.attempt(lambda: self.world.do(Evict(sid)))
+    @rule(subscription_id=SIDS)
+    def evict(self, subscription_id: str) -> None:
+        self.attempt(lambda: self.world.do(Evict(subscription_id)))
 
     @rule(verb=st.sampled_from(["open", "close"]), type_=st.sampled_from("PESRO"), ids=st.tuples(IDS, IDS, IDS), by=WHO)
     def publish(self, verb: str, type_: str, ids: tuple[str, str, str], by: Principal) -> None:
@@ -332,7 +337,7 @@ class Anything(RuleBasedStateMachine):
         if session:
             assert len(session.contexts) <= MAX_CONTEXTS
             assert len(session.subscriptions) <= 3
-            assert sum(bool(close.frame) for close in session.held.values()) <= 2
+            assert sum(bool(close.frame) for close in session.retained.values()) <= 2
             assert session.current == "" or session.current == list(session.contexts)[-1]
             assert not (session.current and session.home)
             if session.subscriptions or not session.contexts:

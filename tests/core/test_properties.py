@@ -20,7 +20,7 @@ from fhircast_hub.core.rules.contexts import current_context
 from fhircast_hub.core.wire.acknowledgement import readable
 from fhircast_hub.core.wire.event import parse_event
 from fhircast_hub.core.wire.event_names import Kind, classify, parse_events
-from fhircast_hub.core.wire.subscription_request import Form, parse_form, parse_json_form
+from fhircast_hub.core.wire.subscription_request import SubscriptionRequest, parse_form, parse_json_form
 from fhircast_hub.core.wire.timestamps import instant
 from tests.core.world import CLOSES, OPENS, TOPIC, World, body, frozen, message, patient, report, resource, spec, token
 
@@ -177,7 +177,7 @@ def test_a_form_is_read_as_it_was_meant(given_: Given, random: Any, space: str) 
     """In either notation, in any order of its parameters, escaped as much as one likes, with white space at the ends."""
     parameters = list(given_.parameters().items())
     random.shuffle(parameters)
-    expected = Form(
+    expected = SubscriptionRequest(
         subscribe=given_.subscribe,
         topic=given_.topic.strip(),
         events=parse_events(given_.events) if given_.subscribe else (),
@@ -242,7 +242,7 @@ def test_any_json_is_a_form_or_none_or_refused(form: bytes) -> None:
     except HubError as error:
         check_reason(error)
     else:
-        assert read is None or isinstance(read, Form)
+        assert read is None or isinstance(read, SubscriptionRequest)
 
 
 # Events

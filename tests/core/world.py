@@ -13,10 +13,11 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from fhircast_hub.acknowledgements.tracker import Deliveries, Policy
+from fhircast_hub.acknowledgements.tracker import AckTracker, Policy
 from fhircast_hub.core.access.principal import Principal, SessionKey
 from fhircast_hub.core.access.scopes import Scopes
 from fhircast_hub.core.decide import decide
+from fhircast_hub.core.env import Env
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.rules.contexts import current_context
 from fhircast_hub.core.state.commands import (
@@ -30,7 +31,7 @@ from fhircast_hub.core.state.commands import (
     Tick,
     Unsubscribe,
 )
-from fhircast_hub.core.state.effects import Close, Drop, Effect, HookEffect, Post, Verify
+from fhircast_hub.core.state.effects import Close, Effect, EndWebhook, Post, Verify, WebhookEffect
 from fhircast_hub.core.state.session import Outcome, Session, Subscription
 from fhircast_hub.core.wire.close_codes import NORMAL
 from fhircast_hub.core.wire.event import parse_event
@@ -137,21 +138,21 @@ class Counting:
 class World:
     """One session and what the world saw of it. Subscriptions are called by a short name, which is their sid.
 
-    Beside it stands what its node remembers of deliveries, under the default policy unless told otherwise.
+    Beside it stands what its node remembers of tracker, under the default policy unless told otherwise.
     """
 
     def __init__(self, policy: Policy = Policy.LENIENT, /, **rules: Any) -> None:
         self.rules = Rules(**rules)
         self.session: Session | None = None
         self._policy = policy
-        self.deliveries = Deliveries(policy, self.rules.ack_timeout)
+        self.tracker = AckTracker(policy, self.rules.ack_timeout)
         self.now = NOON
         self.ids = Counting()
         #: all frames that were sent, and the close code, by connection
         self.frames: defaultdict[str, list[bytes]] = defaultdict(list)
         self.closed: dict[str, int] = {}
         #: what callbacks were to be done to
-        self.hooked: list[HookEffect] = []
+        self.hooked: list[WebhookEffect] = []
         self._sockets: dict[str, str] = {}
         self._read: defaultdict[str, int] = defaultdict(int)
         self._events = self._connections = 0
@@ -160,65 +161,74 @@ class World:
 
     def do(self, command: Command) -> Outcome:
         """Decide, and do what was decided. A refusal is raised and changes nothing."""
-        outcome = decide(self.session, command, self.now, self.ids, self.rules)
+        outcome = decide(self.session, command, Env(self.now, self.ids, self.rules))
         self.session = outcome.session
         if isinstance(command, Connected) and outcome.reply is not None:
             assert isinstance(outcome.reply, Subscription)
-            self.deliveries.connected(KEY, outcome.reply, command.connection, self.now)
+            self.tracker.connected(KEY, outcome.reply, command.connection, self.now)
         elif isinstance(command, Disconnected):
-            self.deliveries.disconnected(command.connection)
+            self.tracker.disconnected(command.connection)
         for effect in outcome.effects:
             self._happens(effect)
         return outcome
 
     def _happens(self, effect: Effect) -> None:
-        if isinstance(effect, Verify | Post | Drop):
+        if isinstance(effect, Verify | Post | EndWebhook):
             self.hooked.append(effect)
             return
         if isinstance(effect, Close):
             assert effect.connection not in self.closed, "closed twice"
             self.closed[effect.connection] = effect.code
-            self.deliveries.disconnected(effect.connection)
+            self.tracker.disconnected(effect.connection)
             return
         assert effect.to, "a frame for nobody"
         for connection in effect.to:
             assert connection not in self.closed, "a frame after the close"
             self.frames[connection].append(effect.frame)
-        if effect.notice is not None:
-            self.deliveries.sent(effect.notice, effect.to, self.now)
+        if effect.event_ref is not None:
+            self.tracker.sent(effect.event_ref, effect.to, self.now)
 
-    def subscribe(self, sid: str, events: str, by: Principal | None = None, **more: Any) -> None:
+    def subscribe(self, subscription_id: str, events: str, by: Principal | None = None, **more: Any) -> None:
         asked = parse_events(events.split(","))
-        self.do(Subscribe(by or token(), TOPIC, sid, asked, **more))
+        self.do(Subscribe(by or token(), TOPIC, subscription_id, asked, **more))
 
-    def renew(self, sid: str, events: str, by: Principal | None = None, **more: Any) -> None:
-        self.do(Renew(by or token(), TOPIC, sid, parse_events(events.split(",")), **more))
+    def renew(self, subscription_id: str, events: str, by: Principal | None = None, **more: Any) -> None:
+        self.do(Renew(by or token(), TOPIC, subscription_id, parse_events(events.split(",")), **more))
 
-    def unsubscribe(self, sid: str | None, by: Principal | None = None, **more: Any) -> Outcome:
-        return self.do(Unsubscribe(by or token(), TOPIC, sid, **more))
+    def unsubscribe(self, subscription_id: str | None, by: Principal | None = None, **more: Any) -> Outcome:
+        return self.do(Unsubscribe(by or token(), TOPIC, subscription_id, **more))
 
-    def connect(self, sid: str) -> str:
+    def connect(self, subscription_id: str) -> str:
         """A new socket for this subscription; its name."""
         self._connections += 1
-        connection = f"{sid}/{self._connections}"
-        self.do(Connected(sid, connection, self.deliveries.sure(sid)))
-        self._sockets[sid] = connection
+        connection = f"{subscription_id}/{self._connections}"
+        self.do(Connected(subscription_id, connection, self.tracker.delivered_until(subscription_id)))
+        self._sockets[subscription_id] = connection
         return connection
 
-    def disconnect(self, sid: str, sure: float | None = None, code: int = NORMAL) -> None:
-        """Its socket goes; all that was sent until `sure`, or until now, is known to have arrived."""
-        self.do(Disconnected(sid, self._sockets[sid], self.now if sure is None else sure, code))
+    def disconnect(self, subscription_id: str, delivered_until: float | None = None, code: int = NORMAL) -> None:
+        """Its socket goes; all that was sent until `delivered_until`, or until now, is known to have arrived."""
+        self.do(
+            Disconnected(
+                subscription_id,
+                self._sockets[subscription_id],
+                self.now if delivered_until is None else delivered_until,
+                code,
+            )
+        )
 
-    def join(self, sid: str, events: str = f"{OPENS},{CLOSES}", by: Principal | None = None, **more: Any) -> str:
+    def join(
+        self, subscription_id: str, events: str = f"{OPENS},{CLOSES}", by: Principal | None = None, **more: Any
+    ) -> str:
         """Subscribe, connect, and take note of all that was said at the beginning; the socket's name."""
-        self.subscribe(sid, events, by, **more)
-        connection = self.connect(sid)
-        self.news(sid)
+        self.subscribe(subscription_id, events, by, **more)
+        connection = self.connect(subscription_id)
+        self.news(subscription_id)
         return connection
 
     def restart(self) -> None:
         """The hub's process is new, and its node remembers nothing; what is stored of a session has no audiences."""
-        self.deliveries = Deliveries(self._policy, self.rules.ack_timeout)
+        self.tracker = AckTracker(self._policy, self.rules.ack_timeout)
         if self.session is not None:
             self.session = replace(self.session, audiences=())
         self.do(Restarted())
@@ -235,28 +245,28 @@ class World:
         self.post(posted, by)
         return posted
 
-    def say(self, sid: str, said: object) -> bool:
+    def say(self, subscription_id: str, said: object) -> bool:
         """A text on its socket, given as it is or as what to make it of; whether it acknowledges anything."""
         text = said if isinstance(said, bytes) else body(said)
-        answer = self.deliveries.acknowledged(self._sockets[sid], text, self.now)
+        answer = self.tracker.acknowledged(self._sockets[subscription_id], text, self.now)
         for command in answer[1] if answer else ():
             self.do(command)
         return answer is not None
 
-    def answer(self, sid: str, status: object = 200) -> None:
+    def answer(self, subscription_id: str, status: object = 200) -> None:
         """It answers the last message that its socket was sent."""
-        last = json.loads(self.frames[self._sockets[sid]][-1])
-        assert self.say(sid, {"id": last["id"], "status": status})
+        last = json.loads(self.frames[self._sockets[subscription_id]][-1])
+        assert self.say(subscription_id, {"id": last["id"], "status": status})
 
     def wait(self, seconds: float) -> None:
         """Time passes, and the timers go off whenever the session, or what was not acknowledged, wants them to."""
         end = self.now + seconds
-        while (due := min(self.deadline() or math.inf, self.deliveries.deadline() or math.inf)) <= end:
+        while (due := min(self.deadline() or math.inf, self.tracker.deadline() or math.inf)) <= end:
             self.now = max(self.now, due)
             if (deadline := self.deadline()) is not None and deadline <= self.now:
                 self.do(Tick())
                 assert self.deadline() != deadline, "the timer would never rest"
-            for _, command in self.deliveries.unanswered(self.now):
+            for _, command in self.tracker.unanswered(self.now):
                 self.do(command)
         self.now = end
 
@@ -266,20 +276,20 @@ class World:
 
     # What the world saw
 
-    def heard(self, sid: str) -> list[bytes]:
+    def heard(self, subscription_id: str) -> list[bytes]:
         """The frames on its socket since this was last asked."""
-        connection = self._sockets[sid]
+        connection = self._sockets[subscription_id]
         new = self.frames[connection][self._read[connection] :]
         self._read[connection] += len(new)
         return new
 
-    def read(self, sid: str) -> list[dict[str, Any]]:
+    def read(self, subscription_id: str) -> list[dict[str, Any]]:
         """As `heard`, decoded."""
-        return [json.loads(frame) for frame in self.heard(sid)]
+        return [json.loads(frame) for frame in self.heard(subscription_id)]
 
-    def news(self, sid: str) -> list[str]:
+    def news(self, subscription_id: str) -> list[str]:
         """As `heard`, each in short."""
-        return [label(frame) for frame in self.heard(sid)]
+        return [label(frame) for frame in self.heard(subscription_id)]
 
     def get(self, by: Principal | None = None) -> dict[str, Any]:
         """The answer to GET hub.url/{topic}, without what was shared."""

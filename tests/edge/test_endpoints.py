@@ -32,23 +32,23 @@ def test_each_endpoint_is_new_and_long_enough(endpoints: Endpoints) -> None:
 @pytest.mark.req("SEC-1")
 def test_the_digest_does_not_hold_the_endpoint(endpoints: Endpoints) -> None:
     """What the hub keeps is a digest of fixed form, in which nothing of the endpoint is found."""
-    url, sid = endpoints.new()
-    assert re.fullmatch("[0-9a-f]{32}", sid)
-    assert sid not in url
-    assert url.rpartition("/")[2][:6] not in sid
+    url, subscription_id = endpoints.new()
+    assert re.fullmatch("[0-9a-f]{32}", subscription_id)
+    assert subscription_id not in url
+    assert url.rpartition("/")[2][:6] not in subscription_id
 
 
 @pytest.mark.req("SUB-20", "SUB-11")
 def test_an_endpoint_is_found_however_it_comes_back(endpoints: Endpoints) -> None:
     """In a form: with another host or path before it, a slash or a query behind. In a handshake: by its path."""
-    url, sid = endpoints.new()
+    url, subscription_id = endpoints.new()
     token = url.rpartition("/")[2]
     for spelled in (url, url + "/", url + "?a=b", f"ws://10.0.0.1:8080/ws/{token}", f"https://proxy/x/{token}", token):
-        assert endpoints.named(spelled)[1] == sid
+        assert endpoints.named(spelled)[1] == subscription_id
     for path in (f"/api/hub/ws/{token}", f"/api/hub/ws/{token}/", f"/api/hub/ws/{token}?access_token=x/y"):
-        assert endpoints.resolve(path) == sid
+        assert endpoints.resolve(path) == subscription_id
     escaped = "".join(f"%{ord(letter):02x}" for letter in token)
-    assert endpoints.resolve(f"/api/hub/ws/{escaped}") == sid
+    assert endpoints.resolve(f"/api/hub/ws/{escaped}") == subscription_id
 
 
 @pytest.mark.req("SUB-11")
@@ -74,9 +74,9 @@ def test_whatever_a_client_calls_its_endpoint_has_a_digest(endpoints: Endpoints,
 def test_at_the_root_of_a_server_too() -> None:
     """Where hub.url has no path, endpoints are under /ws/."""
     endpoints = Endpoints("ws://localhost:8080", "")
-    url, sid = endpoints.new()
+    url, subscription_id = endpoints.new()
     assert url.startswith("ws://localhost:8080/ws/")
-    assert endpoints.resolve(url.removeprefix("ws://localhost:8080")) == sid
+    assert endpoints.resolve(url.removeprefix("ws://localhost:8080")) == subscription_id
 
 
 @pytest.mark.req("AUT-17")
@@ -86,9 +86,9 @@ def test_at_the_root_of_a_server_too() -> None:
 def test_a_legacy_client_chooses_its_endpoint(chosen: str) -> None:
     """Under /bind/ it finds what it chose; its own ones too; without `legacy` /bind/ is nothing."""
     endpoints = Endpoints(BASE, PATH, legacy=True)
-    url, sid = endpoints.named(chosen)
+    url, subscription_id = endpoints.named(chosen)
     assert url.startswith("wss://hub.example/bind/")
-    assert endpoints.resolve(url.removeprefix("wss://hub.example")) == sid == endpoints.named(url)[1]
+    assert endpoints.resolve(url.removeprefix("wss://hub.example")) == subscription_id == endpoints.named(url)[1]
     made, its = endpoints.new()
     assert endpoints.resolve(made.removeprefix("wss://hub.example")) == its
     assert Endpoints(BASE, PATH).resolve(url.removeprefix("wss://hub.example")) is None

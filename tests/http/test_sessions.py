@@ -335,10 +335,10 @@ class Watched:
         message = await follower.next()
         await follower.connection.send(json.dumps({"id": message["id"], "status": status}))
 
-    async def silence(self) -> None:
+    async def missed_ack(self) -> None:
         """The time for acknowledgements passes."""
         self.hub.clock.now += 11
-        self.hub.hub.following.look()
+        self.hub.hub.ack_timer.check()
 
 
 @asynccontextmanager
@@ -403,7 +403,7 @@ async def test_who_is_not_there_and_who_never_answers() -> None:
             assert await session.state("Viewer") == "does not acknowledge"
             await session.publish()
             assert await follower.names(1) == ["Patient-open"]
-            await session.silence()
+            await session.missed_ack()
             assert await session.state("Viewer") == "does not acknowledge"
         await session.comes_to("Viewer", "lost")
         async with session.hub.follow(endpoint):
@@ -436,13 +436,13 @@ async def test_who_follows_refuses_and_falls_silent() -> None:
             await session.publish()
             for _ in range(4):  # what it has not answered so far
                 await session.answer(other, 200)
-            await session.silence()
+            await session.missed_ack()
             await session.comes_to("Chart", "silent")
             await follower.next()
             await session.publish()
             await session.answer(follower, 200)
             await session.comes_to("Chart", "in sync")
-            await session.silence()
+            await session.missed_ack()
             await session.comes_to("Viewer", "silent")
             assert await session.state("Chart") == "in sync"
 

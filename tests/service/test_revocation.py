@@ -42,10 +42,10 @@ class World:
         """The issuer calls it inactive from now on."""
         del self.server.tokens[token]
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """Half a minute passes, and the hub asks."""
         self.hub.clock.now += introspection.CACHE_SECONDS
-        await self.revocation.look()
+        await self.revocation.check()
 
     @property
     def live(self) -> int:
@@ -103,9 +103,9 @@ async def test_a_revoked_token_ends_its_subscriptions() -> None:
         absent = await hub.subscribe(token=token)
         async with hub.follow(endpoint) as follower, hub.follow(await hub.subscribe(token=other)) as still:
             world.revoke(token)
-            await world.revocation.look()
+            await world.revocation.check()
             assert await follower.silent()  # the answer of a moment ago counts
-            await world.look()
+            await world.check()
             denied = await follower.next()
             assert (denied["hub.mode"], denied["hub.reason"]) == ("denied", "the token was revoked")
             assert denied["hub.topic"] == TOPIC
@@ -121,8 +121,8 @@ async def test_a_revoked_token_ends_its_subscriptions() -> None:
 @pytest.mark.req("AUT-14")
 async def test_it_is_noticed_within_a_minute_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """The looks and the time for which an answer counts are together less than a minute; nobody needs to ask."""
-    assert revocation.LOOK_SECONDS + introspection.CACHE_SECONDS + introspection.ANSWER_SECONDS < 60
-    monkeypatch.setattr(revocation, "LOOK_SECONDS", 0.01)
+    assert revocation.POLL_SECONDS + introspection.CACHE_SECONDS + introspection.ANSWER_SECONDS < 60
+    monkeypatch.setattr(revocation, "POLL_SECONDS", 0.01)
     async with running() as world:
         token = world.knows("opaque-1")
         async with world.hub.follow(await world.hub.subscribe(token=token)) as follower:
@@ -140,9 +140,9 @@ async def test_an_issuer_that_does_not_answer_ends_nothing() -> None:
             world.revoke(token)
             world.server.instead = Answer(500)
             for _ in range(5):
-                await world.look()
+                await world.check()
             await world.server.stop()
-            await world.look()
+            await world.check()
             assert await follower.silent()
             answer = await world.hub.context(token)
             assert answer.status_code == 503
@@ -150,7 +150,7 @@ async def test_an_issuer_that_does_not_answer_ends_nothing() -> None:
             assert (await world.hub.context()).status_code == 200
             world.server.instead = None
             await world.server.start()
-            await world.look()
+            await world.check()
             assert (await follower.next())["hub.mode"] == "denied"
 
 
@@ -164,10 +164,10 @@ async def test_a_subscription_depends_on_the_token_it_was_renewed_with() -> None
             await hub.subscribe(token=second, **{"hub.channel.endpoint": endpoint})
             assert (await follower.next())["hub.mode"] == "subscribe"
             world.revoke(first)
-            await world.look()
+            await world.check()
             assert await follower.silent()
             world.revoke(second)
-            await world.look()
+            await world.check()
             assert (await follower.next())["hub.mode"] == "denied"
 
 
@@ -181,7 +181,7 @@ async def test_a_subscription_that_was_renewed_with_a_signed_token_depends_on_no
             await hub.subscribe(**{"hub.channel.endpoint": endpoint})
             assert (await follower.next())["hub.mode"] == "subscribe"
             world.revoke(token)
-            await world.look()
+            await world.check()
             assert await follower.silent()
 
 
@@ -195,7 +195,7 @@ async def test_signed_tokens_are_not_watched() -> None:
             endpoint = await hub.subscribe(token=world.knows("opaque-1"))
             assert len(world.revocation._tokens) == 1
             await hub.form(hub__mode="unsubscribe", **{"hub.channel.endpoint": endpoint})
-            await world.look()
+            await world.check()
             assert world.revocation._tokens == {}
             assert world.server.asked[INTROSPECT] == 1
 
@@ -241,7 +241,7 @@ async def restarted(options: dict[str, Any], tmp_path: Path, clock: Clock) -> li
             for each in (*endpoints, signed):
                 async with hub.follow(each.replace(":1/", f":{hub.port}/")):
                     pass
-            await world.look()
+            await world.check()
         assert b"sesame" not in stored(tmp_path)
         async with running(**options) as world:
             hub, token = world.hub, world.knows("sesame-1")
@@ -258,7 +258,7 @@ async def restarted(options: dict[str, Any], tmp_path: Path, clock: Clock) -> li
             assert UNVOUCHED_SECONDS <= 60
             assert world.live == 2
             world.revoke(token)
-            await world.look()
+            await world.check()
             assert world.live == 1
     return list(logs)
 
@@ -299,12 +299,12 @@ async def watching(count: int) -> AsyncIterator[tuple[RunningHub, Judge, Revocat
         for _ in range(count):
             await hub.subscribe()
         usage = hub.hub.service.usage
-        sids = list(usage._sessions)
-        for number, sid in enumerate(sids):
-            key = usage.find(sid)
+        subscription_ids = list(usage._sessions)
+        for number, subscription_id in enumerate(subscription_ids):
+            key = usage.find(subscription_id)
             assert key is not None
-            watched.watch(sid, key, f"token-{number}")
-        yield hub, judge, watched, sids
+            watched.watch(subscription_id, key, f"token-{number}")
+        yield hub, judge, watched, subscription_ids
         await watched.stop()
 
 
@@ -316,7 +316,7 @@ async def test_many_tokens_are_asked_about_together() -> None:
     """A look does not take so many times as long, and the issuer is not flooded."""
     async with watching(20) as (_, judge, watched, _):
         judge.gate.clear()
-        look = asyncio.create_task(watched.look())
+        look = asyncio.create_task(watched.check())
         await until(lambda: judge.now == revocation.AT_ONCE)
         judge.gate.set()
         await look
@@ -326,40 +326,40 @@ async def test_many_tokens_are_asked_about_together() -> None:
 
 async def test_a_token_that_was_replaced_while_it_was_asked_about_ends_nothing() -> None:
     """The answer is about the old one."""
-    async with watching(1) as (hub, judge, watched, (sid,)):
+    async with watching(1) as (hub, judge, watched, (subscription_id,)):
         judge.bad.add("token-0")
         judge.gate.clear()
-        look = asyncio.create_task(watched.look())
+        look = asyncio.create_task(watched.check())
         await until(lambda: judge.now == 1)
-        watched.watch(sid, SessionKey(hub.idp.issuer, TOPIC), "another")
+        watched.watch(subscription_id, SessionKey(hub.idp.issuer, TOPIC), "another")
         judge.gate.set()
         await look
-        assert opaque(hub) == {sid}
-        await watched.look()
+        assert opaque(hub) == {subscription_id}
+        await watched.check()
         assert judge.asked == ["token-0", "another"]
 
 
 async def test_a_store_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The subscription ends at the next look; what else was to end has ended."""
-    async with watching(2) as (_, judge, watched, sids):
+    async with watching(2) as (_, judge, watched, subscription_ids):
         judge.bad |= {"token-0", "token-1"}
         submitted: list[str] = []
 
         async def fails(key: SessionKey, command: Any) -> None:
-            submitted.append(command.sid)
+            submitted.append(command.subscription_id)
             if len(submitted) == 1:
                 raise Unavailable("the store is down")
 
         monkeypatch.setattr(watched._service, "submit", fails)
-        await watched.look()
-        assert submitted == sids
-        await watched.look()
-        assert submitted == [*sids, sids[0]]
+        await watched.check()
+        assert submitted == subscription_ids
+        await watched.check()
+        assert submitted == [*subscription_ids, subscription_ids[0]]
 
 
 async def test_a_look_that_fails_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is logged, and the hub looks again."""
-    monkeypatch.setattr(revocation, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(revocation, "POLL_SECONDS", 0.001)
     looks = 0
 
     async def fails() -> None:
@@ -368,9 +368,9 @@ async def test_a_look_that_fails_is_not_the_last(monkeypatch: pytest.MonkeyPatch
         raise OSError
 
     async with watching(0) as (hub, _, watched, _):
-        monkeypatch.setattr(watched, "look", fails)
+        monkeypatch.setattr(watched, "check", fails)
         with capture_logs() as logs:
-            watched.watch("sid", SessionKey(hub.idp.issuer, TOPIC), "sesame")
+            watched.watch("subscription_id", SessionKey(hub.idp.issuer, TOPIC), "sesame")
             await until(lambda: looks > 1)
         assert logs[0]["event"] == "revocation failed"
         assert "sesame" not in repr(logs)

@@ -50,7 +50,7 @@ class Moody:
             await asyncio.sleep(0)
         return loaded
 
-    async def commit(
+    async def commit_and_deliver(
         self, key: SessionKey, revision: int, before: Session | None, after: Session | None, effects: Sequence[Effect]
     ) -> None:
         self.commits += 1
@@ -58,7 +58,7 @@ class Moody:
             raise Unavailable("the store is down", retry_after=5)
         if self.moods:
             self.moods.pop(0)()
-        await self._store.commit(key, revision, before, after, effects)
+        await self._store.commit_and_deliver(key, revision, before, after, effects)
 
     async def close(self) -> None:
         await self._store.close()
@@ -235,10 +235,10 @@ async def test_what_cannot_be_written_does_not_stop_what_can(tmp_path: Path) -> 
         await hub.publish(event("Patient-open", topic="one"))
         key = SessionKey("hospital", "one")
         session, revision = await store.load(key)
-        odd = store.commit(
+        odd = store.commit_and_deliver(
             SessionKey("hospital", "\ud800"), 0, None, Session(realm="hospital", topic="\ud800", owner="u"), ()
         )
-        forget = store.commit(key, revision, session, None, ())
+        forget = store.commit_and_deliver(key, revision, session, None, ())
         async with asyncio.timeout(2):
             refused, forgotten = await asyncio.gather(odd, forget, return_exceptions=True)
         assert isinstance(refused, Exception)
@@ -392,7 +392,9 @@ async def test_who_gives_up_waiting_takes_nobody_along(tmp_path: Path) -> None:
         store = hub.hub.service._store
         keys = [SessionKey("r", f"topic-{number}") for number in range(3)]
         tasks = [
-            asyncio.ensure_future(store.commit(key, 0, None, Session(realm="r", topic=key.topic, owner="u"), ()))
+            asyncio.ensure_future(
+                store.commit_and_deliver(key, 0, None, Session(realm="r", topic=key.topic, owner="u"), ())
+            )
             for key in keys
         ]
         await asyncio.sleep(0)

@@ -15,11 +15,13 @@ ONE, TWO = SessionKey("realm", "one"), SessionKey("realm", "two")
 ANN = Application("issuer", "user:ann", "an-app")
 
 
-def subscription(sid: str, since: float = 0.0, *, connection: str = "", of: Application = ANN) -> Subscription:
+def subscription(
+    subscription_id: str, since: float = 0.0, *, connection: str = "", of: Application = ANN
+) -> Subscription:
     return Subscription(
-        *(sid, of.subscriber, "", ("Patient-open",)),
+        *(subscription_id, of.subscriber, "", ("Patient-open",)),
         expires=99.0,
-        since=since,
+        connected_or_lost_at=since,
         connection=connection,
         issuer=of.issuer,
         client=of.client,
@@ -28,7 +30,10 @@ def subscription(sid: str, since: float = 0.0, *, connection: str = "", of: Appl
 
 def session(key: SessionKey, *subscriptions: Subscription, owner: str = "ann") -> Session:
     return Session(
-        realm=key.realm, topic=key.topic, owner=owner, subscriptions={each.sid: each for each in subscriptions}
+        realm=key.realm,
+        topic=key.topic,
+        owner=owner,
+        subscriptions={each.subscription_id: each for each in subscriptions},
     )
 
 
@@ -324,7 +329,7 @@ def test_each_session_that_no_user_owns_has_a_users_bytes() -> None:
 def test_the_session_that_was_made_last_is_found() -> None:
     """Of those that live, by the time when each was made."""
     usage = Usage(10, 10)
-    one, two = (replace(session(key), made=made) for key, made in ((ONE, 2.0), (TWO, 1.0)))
+    one, two = (replace(session(key), created_at=made) for key, made in ((ONE, 2.0), (TWO, 1.0)))
     followed(usage, session(key_of("other")))
     assert usage.made_last("realm", "ann") is None
     followed(usage, one, two)

@@ -8,8 +8,17 @@ import pytest
 from msgspec.structs import replace
 
 from fhircast_hub.core.access.principal import SessionKey
-from fhircast_hub.core.state.effects import Notice
-from fhircast_hub.core.state.session import Content, Held, OpenContext, Outgoing, Queue, Session, Shared, Subscription
+from fhircast_hub.core.state.effects import EventRef
+from fhircast_hub.core.state.session import (
+    Content,
+    OpenContext,
+    Outgoing,
+    Queue,
+    RetainedEvent,
+    Session,
+    Shared,
+    Subscription,
+)
 from fhircast_hub.service.weights import growth
 from fhircast_hub.storage.rows import changes, session_of
 
@@ -39,8 +48,8 @@ def content(count: int, url: str) -> Content:
     return Content(resources, size, tuple(bytes([number]) * 32 for number in range(200)), urls)
 
 
-def notice(id_: str) -> Notice:
-    return Notice(id_, id_, "Patient-close")
+def event_ref(id_: str) -> EventRef:
+    return EventRef(id_, id_, "Patient-close")
 
 
 SESSIONS = {
@@ -49,24 +58,24 @@ SESSIONS = {
     "large": replace(EMPTY, contexts=contexts(2, 500_000), home=bytes(100_000)),
     "content": replace(EMPTY, contexts=contexts(1), contents={"patient/0": content(1000, "urn:uuid:")}),
     "wide urls": replace(EMPTY, contexts=contexts(1), contents={"patient/0": content(500, WIDE)}),
-    "held": replace(EMPTY, held={n: Held(1.5, notice(f"{n}"), "Patient", f"patient/{n}", bytes(300)) for n in range(256)}),
-    "wide held": replace(EMPTY, held={n: Held(1.5, notice(f"{WIDE}{n}"), "A", f"a/{n}", b"{}") for n in range(256)}),
-    "lost": replace(EMPTY, lost={f"Patient/{n}": n + 0.5 for n in range(1024)}),
+    "held": replace(EMPTY, retained={n: RetainedEvent(1.5, event_ref(f"{n}"), "Patient", f"patient/{n}", bytes(300)) for n in range(256)}),
+    "wide held": replace(EMPTY, retained={n: RetainedEvent(1.5, event_ref(f"{WIDE}{n}"), "A", f"a/{n}", b"{}") for n in range(256)}),
+    "lost": replace(EMPTY, dropped_closes={f"Patient/{n}": n + 0.5 for n in range(1024)}),
     "outbox": replace(
         EMPTY,
         outbox={
-            f"{sid:064}": Queue({n: Outgoing(f"{sid:064}", notice(f"{WIDE}{n}"), bytes(99)) for n in range(sid, 999, 9)}, 10989)
-            for sid in range(9)
+            f"{subscription_id:064}": Queue({n: Outgoing(f"{subscription_id:064}", event_ref(f"{WIDE}{n}"), bytes(99)) for n in range(subscription_id, 999, 9)}, 10989)
+            for subscription_id in range(9)
         },
     ),
     "subscriptions": replace(
         EMPTY,
         subscriptions={
-            f"{sid:064}": Subscription(
-                *(f"{sid:064}", "user:user-1", "Viewer", tuple(f"Type{n:03}-open" for n in range(256)), 1.5, 2.5),
+            f"{subscription_id:064}": Subscription(
+                *(f"{subscription_id:064}", "user:user-1", "Viewer", tuple(f"Type{n:03}-open" for n in range(256)), 1.5, 2.5),
                 callback="https://example.org/" + "x" * 2000,
             )
-            for sid in range(20)
+            for subscription_id in range(20)
         },
     ),
 }  # fmt: skip

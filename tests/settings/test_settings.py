@@ -53,7 +53,7 @@ def test_without_anything_the_defaults_hold() -> None:
 def test_rules_are_the_cores_own_defaults_unless_set() -> None:
     assert Settings().rules() == Rules()
     changed = from_env(QUEUE_BYTES="5000", QUEUE_MESSAGES="7", MAX_SUBSCRIPTIONS_PER_TOPIC="3", DERIVE_OPENS="false")
-    assert changed.rules() == Rules(held_bytes=5000, held_messages=7, max_subscriptions=3, derive_opens=False)
+    assert changed.rules() == Rules(retained_bytes=5000, retained_messages=7, max_subscriptions=3, derive_opens=False)
 
 
 @pytest.mark.req("SYN-4", "SYN-5", "SYN-7", "SYN-13", "CON-15")
@@ -72,14 +72,14 @@ def test_who_follows_is_decided_by_rules_that_can_be_set() -> None:
 @pytest.mark.req("SUB-12", "SYN-13")
 @pytest.mark.parametrize(("ping", "hold"), [("1", 45), ("15", 45), ("16", 48), ("100", 300)])
 def test_what_a_dead_socket_may_have_missed_is_held_until_its_pings_tell(ping: str, hold: int) -> None:
-    assert from_env(PING_SECONDS=ping).rules() == Rules(hold_seconds=hold)
+    assert from_env(PING_SECONDS=ping).rules() == Rules(dead_socket_seconds=hold)
 
 
 @pytest.mark.req("SYN-16")
 def test_idle_sockets_are_kept_by_a_ping_before_cloud_gateways_cut_them() -> None:
     """Those cut after 20 s."""
     assert from_env().ping_seconds == 15
-    assert from_env().rules() == Rules(hold_seconds=45)
+    assert from_env().rules() == Rules(dead_socket_seconds=45)
 
 
 @pytest.mark.req("SYN-6")

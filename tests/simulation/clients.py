@@ -162,7 +162,7 @@ class Client:
         self.number = number
         self.temper = temper
         self.clock = clock
-        self.sid = ""
+        self.subscription_id = ""
         self.link: Link | None = None
         self.links: list[Link] = []  # of this subscription
         self.picture = Picture()
@@ -190,23 +190,30 @@ class Client:
         """Subscribe, and connect."""
         if self.joining or self.link is not None:
             return
-        self.joining, self.crashed, self.sid = True, False, ""
+        self.joining, self.crashed, self.subscription_id = True, False, ""
         self.subscribed += 1
-        sid = f"c{self.number}-{self.subscribed}"
+        subscription_id = f"c{self.number}-{self.subscribed}"
         temper = self.temper
         command = Subscribe(
-            self.token.principal(), temper.topic, sid, parse_events(temper.events), temper.lease, temper.name
+            self.token.principal(),
+            temper.topic,
+            subscription_id,
+            parse_events(temper.events),
+            temper.lease,
+            temper.name,
         )
-        self._request(lambda node: node.submit(temper.topic, command, lambda reply: self._subscribed(sid, reply)))
+        self._request(
+            lambda node: node.submit(temper.topic, command, lambda reply: self._subscribed(subscription_id, reply))
+        )
 
     def connect(self) -> None:
         """Open a socket to the endpoint; a second one, if there is one already."""
-        if not self.sid or self.crashed:
+        if not self.subscription_id or self.crashed:
             return
         link = self.link = Link(self.clock, self.rng, self)
         self.links.append(link)
-        sid = self.sid
-        self._request(lambda node: node.connect(self.temper.topic, sid, link) if not link.broken else None)
+        subscription_id = self.subscription_id
+        self._request(lambda node: node.connect(self.temper.topic, subscription_id, link) if not link.broken else None)
 
     def leave(self, code: int) -> None:
         """Close the socket as one should."""
@@ -219,23 +226,25 @@ class Client:
     def crash(self, hub_learns: float | None) -> None:
         """It is gone, and forgets everything."""
         self.crashed, self.joining = True, False
-        self.sid = ""
+        self.subscription_id = ""
         if self.link is not None:
             self.link.cut(hub_learns, None)
             self.link = None
         self._come_back()
 
     def renew(self, events: tuple[str, ...], lease: int | None) -> None:
-        if self.sid:
+        if self.subscription_id:
             self.asked.update(map(str.lower, events))
-            command = Renew(self.token.principal(), self.temper.topic, self.sid, parse_events(events), lease)
+            command = Renew(
+                self.token.principal(), self.temper.topic, self.subscription_id, parse_events(events), lease
+            )
             self._request(lambda node: node.submit(self.temper.topic, command))
 
     def unsubscribe(self, *, by_name: bool) -> None:
-        sid = None if by_name else self.sid
-        if self.sid:
+        subscription_id = None if by_name else self.subscription_id
+        if self.subscription_id:
             name = self.temper.name if by_name else None
-            command = Unsubscribe(self.token.principal(), self.temper.topic, sid, name)
+            command = Unsubscribe(self.token.principal(), self.temper.topic, subscription_id, name)
             self._request(lambda node: node.submit(self.temper.topic, command))
 
     def publish(self, post: Post) -> None:
@@ -249,21 +258,21 @@ class Client:
         node = self.node()
         self.clock.after(latency * (0.5 + self.rng.random()), lambda: ask(node))
 
-    def _subscribed(self, sid: str, reply: object) -> None:
-        if sid != f"c{self.number}-{self.subscribed}":
+    def _subscribed(self, subscription_id: str, reply: object) -> None:
+        if subscription_id != f"c{self.number}-{self.subscribed}":
             return  # it crashed since, and asked again
         self.joining = False
         if self.crashed or isinstance(reply, HubError):
             if isinstance(reply, Unavailable):
                 self._come_back()
             return
-        self.sid = sid
+        self.subscription_id = subscription_id
         self.picture = Picture()
         self.links = []
-        self.clock.after(self.rng.choice((0.01, 0.05, 1.0)), self._connect, sid)
+        self.clock.after(self.rng.choice((0.01, 0.05, 1.0)), self._connect, subscription_id)
 
-    def _connect(self, sid: str) -> None:
-        if self.sid == sid and self.link is None:
+    def _connect(self, subscription_id: str) -> None:
+        if self.subscription_id == subscription_id and self.link is None:
             self.connect()
 
     # What happens to it
@@ -286,12 +295,12 @@ class Client:
             if link is self.link:
                 self.link = None
                 if payload == 1000:  # the subscription is over
-                    self.sid = ""
+                    self.subscription_id = ""
                 self._come_back()
         elif what == "refused" and link is self.link:
             self.link = None
             if payload:
-                self.sid = ""
+                self.subscription_id = ""
             self._come_back()
 
     def ended(self, link: Link) -> None:
@@ -334,14 +343,14 @@ class Client:
 
     def _come_back(self) -> None:
         how = self.temper.returns
-        if how == "same" and self.sid and not self.crashed:
-            self.clock.after(self.rng.choice((0.05, 1.0, 2.0, 8.0)), self._connect, self.sid)
+        if how == "same" and self.subscription_id and not self.crashed:
+            self.clock.after(self.rng.choice((0.05, 1.0, 2.0, 8.0)), self._connect, self.subscription_id)
         elif how != "never" or self.well:
             self.clock.after(self.rng.choice((0.1, 2.0, 10.0)), self._anew)
 
     def _anew(self) -> None:
         if self.link is None:
-            self.sid = ""
+            self.subscription_id = ""
             self.join()
 
 

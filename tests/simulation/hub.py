@@ -10,9 +10,10 @@ import random
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from fhircast_hub.acknowledgements.tracker import Deliveries
+from fhircast_hub.acknowledgements.tracker import AckTracker
 from fhircast_hub.core import decide as core
 from fhircast_hub.core.access.principal import SessionKey
+from fhircast_hub.core.env import Env
 from fhircast_hub.core.errors import HubError, Unavailable
 from fhircast_hub.core.state.commands import Command, Connected, Publish, Restarted, Tick
 from fhircast_hub.core.state.effects import Close, Effect, Send
@@ -122,7 +123,7 @@ class Store:
 
 
 class Node:
-    """One process of the hub: its sockets, its deliveries, its place in the order of commits."""
+    """One process of the hub: its sockets, its tracker, its place in the order of commits."""
 
     def __init__(self, number: int, script: Script, clock: Clock, store: Store, ids: Ids, witness: Witness) -> None:
         self.clock = clock
@@ -139,7 +140,7 @@ class Node:
         self._begin(len(store.commits))
 
     def _begin(self, followed: int) -> None:
-        self.deliveries = Deliveries(self.script.policy, self.script.rules.ack_timeout)
+        self.tracker = AckTracker(self.script.policy, self.script.rules.ack_timeout)
         self.sockets: dict[str, Socket] = {}
         self.followed = followed  # commits that were done here
         self._told = followed  # commits that are on their way here
@@ -182,7 +183,7 @@ class Node:
             self.clock.after(self._random() * 0.02, self._commit, asked, session, outcome)
 
     def _decide(self, session: Session | None, asked: Asked) -> Outcome:
-        return core.decide(session, asked.command, asked.at, self._ids, self.script.rules)
+        return core.decide(session, asked.command, Env(asked.at, self._ids, self.script.rules))
 
     def _commit(self, asked: Asked, before: Session | None, outcome: Outcome) -> None:
         if not self.up:
@@ -225,10 +226,10 @@ class Node:
                     name
                     for name in effect.to
                     if (socket := self.sockets.get(name)) is not None
-                    and not socket.write((number, effect.frame), effect.notice)
+                    and not socket.write((number, effect.frame), effect.event_ref)
                 ]
-                if effect.notice is not None:
-                    self.deliveries.sent(effect.notice, effect.to, self.clock.now, later)
+                if effect.event_ref is not None:
+                    self.tracker.sent(effect.event_ref, effect.to, self.clock.now, later)
                     self.look_later()
             elif isinstance(effect, Close) and (closing := self.sockets.get(effect.connection)) is not None:
                 closing.close(effect.code)
@@ -247,7 +248,7 @@ class Node:
     # Acknowledgements
 
     def look_later(self) -> None:
-        if not self._looking and (at := self.deliveries.deadline()) is not None:
+        if not self._looking and (at := self.tracker.deadline()) is not None:
             self._looking = True
             self.clock.at(max(at, self.clock.now + 0.1), self._look, self.life)
 
@@ -255,13 +256,13 @@ class Node:
         if self.life is not life:
             return
         self._looking = False
-        for key, command in self.deliveries.unanswered(self.clock.now):
+        for key, command in self.tracker.unanswered(self.clock.now):
             self.submit(key.topic, command)
         self.look_later()
 
     def heard(self, connection: str, text: bytes) -> None:
         """A client's frame."""
-        answer = self.deliveries.acknowledged(connection, text, self.clock.now)
+        answer = self.tracker.acknowledged(connection, text, self.clock.now)
         if answer is not None:
             key, commands = answer
             for command in commands:
@@ -269,13 +270,17 @@ class Node:
 
     # Sockets
 
-    def connect(self, topic: str, sid: str, link: Link) -> Socket:
-        """A client asks for a socket of the subscription `sid`."""
+    def connect(self, topic: str, subscription_id: str, link: Link) -> Socket:
+        """A client asks for a socket of the subscription `subscription_id`."""
         self._names += 1
-        socket = Socket(self, f"n{self.number}-{self._names}", topic, sid, link)
+        socket = Socket(self, f"n{self.number}-{self._names}", topic, subscription_id, link)
         link.hub, link.told_first = socket, math.inf
         self.sockets[socket.name] = self._witness.sockets[socket.name] = socket
-        self.submit(topic, Connected(sid, socket.name, self.deliveries.sure(sid)), socket.answer)
+        self.submit(
+            topic,
+            Connected(subscription_id, socket.name, self.tracker.delivered_until(subscription_id)),
+            socket.answer,
+        )
         return socket
 
     def publish(self, post: Post, command: Publish, then: Then) -> None:

@@ -11,7 +11,7 @@ import msgspec
 
 from fhircast_hub.acknowledgements.tracker import Policy
 from fhircast_hub.core import limits
-from fhircast_hub.core.state.commands import Connected, Publish, Refused, Tick, Unanswered
+from fhircast_hub.core.state.commands import AcksTimedOut, Connected, Publish, Rejected, Tick
 from fhircast_hub.core.state.effects import Close, Effect, Send
 from fhircast_hub.core.state.session import Session
 from tests.simulation.clients import anchor
@@ -250,7 +250,11 @@ def one_update_per_version(step: Step) -> None:
     post = step.asked.post
     if post is None or post.kind != "update" or not isinstance(step.asked.command, Publish):
         return
-    if step.after is not None and step.before is not None and step.after.changed != step.before.changed:
+    if (
+        step.after is not None
+        and step.before is not None
+        and step.after.last_change_order != step.before.last_change_order
+    ):
         taken = step.world.taken
         if (post.ref, post.version) in taken or not post.version:
             raise Violation("one_update_per_version", f"a second one on {post.version} of {post.ref}")
@@ -263,9 +267,13 @@ def subscriptions_are_who_asked(step: Step) -> None:
     if after is None or topic is None or (step.before is not None and step.before.subscriptions is after.subscriptions):
         return
     found = {
-        s.sid: (s.connection, s.keys, s.name, round(s.expires, 3), s.strikes) for s in after.subscriptions.values()
+        s.subscription_id: (s.connection, s.keys, s.name, round(s.expires, 3), s.missed_acks)
+        for s in after.subscriptions.values()
     }
-    expected = {s.sid: (s.connection, s.events, s.name, round(s.expires, 3), s.strikes) for s in topic.subs.values()}
+    expected = {
+        s.subscription_id: (s.connection, s.events, s.name, round(s.expires, 3), s.missed_acks)
+        for s in topic.subs.values()
+    }
     if found != expected:
         raise Violation("subscriptions_are_who_asked", f"{found}; should be {expected}")
 
@@ -282,9 +290,9 @@ def memory_is_bounded(step: Step) -> None:
         "contents": (len(after.contents), len(after.contexts)),
         "recent": (len(after.recent), limits.REMEMBERED_CHANGES),
         "updates": (max((len(c.updates) for c in after.contents.values()), default=0), limits.REMEMBERED_UPDATES),
-        "held": (len(after.held), rules.held_messages),
-        "held bytes": (sum(len(held.frame) for held in after.held.values()), rules.held_bytes),
-        "lost": (len(after.lost), limits.REMEMBERED_CLOSES),
+        "held": (len(after.retained), rules.retained_messages),
+        "held bytes": (sum(len(held.frame) for held in after.retained.values()), rules.retained_bytes),
+        "lost": (len(after.dropped_closes), limits.REMEMBERED_CLOSES),
         "subscriptions": (len(after.subscriptions), rules.max_subscriptions),
         "sockets": (len(members), sum(1 for sub in after.subscriptions.values() if sub.connection)),
     }
@@ -315,17 +323,17 @@ def the_timer_rests(step: Step) -> None:
 def reports_are_true(step: Step) -> None:
     """SYN-1, SYN-4, SYN-6, SYN-10, SYN-11: who is reported did refuse, or did not answer in time and is one who is missed."""
     command, sockets = step.asked.command, step.world.sockets
-    if isinstance(command, Refused):
+    if isinstance(command, Rejected):
         socket = sockets[command.connection]
-        told = [told for told in socket.ledger if told.notice.id == command.notice.id]
-        if not any(each.refused is not None for each in told) or not _matters(command.notice.name):
-            raise Violation("reports_are_true", f"{command.connection} did not refuse {command.notice.name}")
+        told = [told for told in socket.ledger if told.event_ref.id == command.event_ref.id]
+        if not any(each.refused is not None for each in told) or not _matters(command.event_ref.name):
+            raise Violation("reports_are_true", f"{command.connection} did not refuse {command.event_ref.name}")
         for each in told:
             each.reported = True
-        _once(step, (command.connection, command.notice.id), len(told))
-    if isinstance(command, Unanswered):
-        for silence in command.silences:
-            _check_silence(step, silence.connection, silence.notice.id, silence.notice.name)
+        _once(step, (command.connection, command.event_ref.id), len(told))
+    if isinstance(command, AcksTimedOut):
+        for missed_ack in command.missed:
+            _check_silence(step, missed_ack.connection, missed_ack.event_ref.id, missed_ack.event_ref.name)
 
 
 def _check_silence(step: Step, connection: str, id_: str, name: str) -> None:
@@ -335,15 +343,15 @@ def _check_silence(step: Step, connection: str, id_: str, name: str) -> None:
     told = [
         told
         for told in socket.ledger
-        if told.notice.id == id_ and told.at <= latest and (told.answered is None or told.answered > now - 1)
+        if told.event_ref.id == id_ and told.at <= latest and (told.answered is None or told.answered > now - 1)
     ]
     if not told or not _matters(name) or script.policy is Policy.OFF:
         raise Violation("reports_are_true", f"{connection} was not silent about {name}, {id_}")
     since = socket.first_answer if script.policy is Policy.LENIENT and not socket.acknowledged_before else 0.0
     if since is None or all(each.at < since for each in told):
         raise Violation("reports_are_true", f"{connection} never acknowledges and is reported silent about {name}")
-    socket.silences.append(now)
-    _once(step, (connection, "silence", id_), sum(each.notice.id == id_ for each in socket.ledger))
+    socket.missed_acks.append(now)
+    _once(step, (connection, "silence", id_), sum(each.event_ref.id == id_ for each in socket.ledger))
 
 
 def _once(step: Step, cause: tuple[str, ...], bound: int) -> None:

@@ -44,7 +44,7 @@ class Context:
 class Sub:
     """A subscription; `heard` counts the changes that were accepted before its last socket came, `left` before that went."""
 
-    sid: str
+    subscription_id: str
     app: tuple[str, str]  # the user, and the client
     name: str
     events: frozenset[str]
@@ -56,13 +56,13 @@ class Sub:
         default_factory=dict
     )  # by type: the context, and the type of the event that named it
     stale: set[str] = field(default_factory=set)  # the types of which it may show something else
-    back_by: float = 0.0
+    reconnect_deadline: float = 0.0
     acknowledges: bool = False
-    strikes: int = 0
+    missed_acks: int = 0
     heard: int = 0
     left: int = 0
     refused: bool = False  # an open, since its socket came
-    sure: float = 0.0  # what was sent until then has arrived
+    delivered_until: float = 0.0  # what was sent until then has arrived
     shown: set[str] = field(default_factory=set)  # what its last socket was told an open of
 
     def leave(self) -> None:

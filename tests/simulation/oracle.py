@@ -8,17 +8,17 @@ from typing import NamedTuple
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.state.commands import (
     Acknowledged,
+    AcksTimedOut,
     Command,
     Connected,
     Disconnected,
     Evict,
     Publish,
-    Refused,
+    Rejected,
     Renew,
     Restarted,
     Subscribe,
     Tick,
-    Unanswered,
     Unsubscribe,
 )
 from tests.simulation.model import Change, Context, Label, Opened, Sub, Topic
@@ -60,7 +60,7 @@ class Oracle:
         """The HTTP status of the answer."""
         topic = self.topics.get(name)
         if isinstance(command, Connected):
-            sub = topic.subs.get(command.sid) if topic else None
+            sub = topic.subs.get(command.subscription_id) if topic else None
             return 101 if sub and self._ends(sub) > now else 404
         if token is None:
             return 200
@@ -89,9 +89,15 @@ class Oracle:
         """Whether the subscription meant is there (SUB-21, UNS-2 to UNS-7)."""
         subs = [s for s in topic.subs.values() if s.app[0] == token.user and self._ends(s) > now] if topic else []
         mine = [sub for sub in subs if sub.app == token.app]
-        if command.sid is not None:
+        if command.subscription_id is not None:
             # Who knows an endpoint may end it; it is renewed by the application that made it.
-            return 202 if any(s.sid == command.sid for s in (mine if isinstance(command, Renew) else subs)) else 404
+            return (
+                202
+                if any(
+                    s.subscription_id == command.subscription_id for s in (mine if isinstance(command, Renew) else subs)
+                )
+                else 404
+            )
         return 202 if sum(command.name in (None, sub.name) for sub in mine) == 1 else 400
 
     def _posted(self, topic: Topic | None, post: Post, token: Token) -> int:
@@ -138,11 +144,11 @@ class Oracle:
             case Disconnected():
                 self._disconnected(topic, command, now)
             case Acknowledged():
-                if (sub := topic.subs.get(command.sid)) is not None:
-                    sub.acknowledges, sub.strikes = True, 0
-            case Refused():
+                if (sub := topic.subs.get(command.subscription_id)) is not None:
+                    sub.acknowledges, sub.missed_acks = True, 0
+            case Rejected():
                 return Heard(self._refused(topic, command))
-            case Unanswered():
+            case AcksTimedOut():
                 return Heard(self._unanswered(topic, command))
             case Evict():
                 return Heard(self._evict(topic, command))
@@ -287,20 +293,22 @@ class Oracle:
     def _subscribe(self, topic: Topic, command: Subscribe, token: Token, now: float) -> Told:
         told: Told = []
         for ghost in self._ghosts(topic, command, token):
-            del topic.subs[ghost.sid]
+            del topic.subs[ghost.subscription_id]
         while len(topic.subs) >= self.rules.max_subscriptions:
             absent = [sub for sub in topic.subs.values() if not sub.connection and sub.app == token.app]
             gone = min(absent, key=lambda sub: sub.since)
-            del topic.subs[gone.sid]
-            if gone.back_by:
+            del topic.subs[gone.subscription_id]
+            if gone.reconnect_deadline:
                 told += _lost(topic, gone)
         granted = frozenset(event.lower() for event in command.events if token.reads(event.lower()))
         expires = self._lease(command, token, now)
-        topic.subs[command.sid] = Sub(command.sid, token.app, command.name, granted, expires, now)
+        topic.subs[command.subscription_id] = Sub(
+            command.subscription_id, token.app, command.name, granted, expires, now
+        )
         return told
 
     def _renew(self, topic: Topic, command: Renew, token: Token, now: float) -> Told:
-        sub = topic.subs[command.sid]
+        sub = topic.subs[command.subscription_id]
         before = sub.events
         sub.events = frozenset(event.lower() for event in command.events if token.reads(event.lower()))
         sub.expires = self._lease(command, token, now)
@@ -321,8 +329,8 @@ class Oracle:
         return [(sub.connection, label) for label in (_confirmation(sub), *labels)]
 
     def _meant(self, topic: Topic, command: Unsubscribe, token: Token, now: float) -> Sub:
-        if command.sid is not None:
-            return topic.subs[command.sid]
+        if command.subscription_id is not None:
+            return topic.subs[command.subscription_id]
         return next(
             sub
             for sub in topic.subs.values()
@@ -330,17 +338,17 @@ class Oracle:
         )
 
     def _end(self, topic: Topic, sub: Sub) -> Told:
-        del topic.subs[sub.sid]
+        del topic.subs[sub.subscription_id]
         return [(sub.connection, ("denied",)), (sub.connection, ("close", NORMAL))] if sub.connection else []
 
     def _connected(self, topic: Topic, command: Connected, now: float) -> Heard:
-        sub = topic.subs[command.sid]
+        sub = topic.subs[command.subscription_id]
         told: Told = [(sub.connection, ("close", TAKEN_OVER))] if sub.connection else []
         may, must, must_close = self._missed(topic, sub, now) if not sub.fresh else ([], [], [])
-        sub.sure = now if sub.fresh else max(sub.sure, command.sure)
+        sub.delivered_until = now if sub.fresh else max(sub.delivered_until, command.delivered_until)
         fresh, unheard = sub.fresh, self._unheard(topic, sub, now)
         sub.leave()
-        sub.connection, sub.fresh, sub.back_by, sub.since = command.connection, False, 0.0, now
+        sub.connection, sub.fresh, sub.reconnect_deadline, sub.since = command.connection, False, 0.0, now
         sub.heard = len(topic.changes)
         labels, known, sub.stale = topic.replay(sub.events)
         sub.told = known
@@ -354,7 +362,7 @@ class Oracle:
         """What it may be told, must be told, and the contexts of which it must be told a close (SUB-12)."""
         absent = len(topic.changes) if sub.connection else sub.left
         may = [change for change in topic.changes if change.key in sub.events]
-        kept = max(0, len(topic.changes) - self.rules.held_messages)
+        kept = max(0, len(topic.changes) - self.rules.retained_messages)
         missed = [(place, c) for place, c in enumerate(topic.changes) if place >= absent and c.key in sub.events]
         again = {c.ref: place for place, c in missed if c.closes}  # of several closes the last is enough
         told = topic.replay(sub.events)[1]
@@ -388,27 +396,29 @@ class Oracle:
 
     def _unheard(self, topic: Topic, sub: Sub, now: float) -> set[str]:
         """The contexts whose closes it may not have heard."""
-        heard = max(sub.sure, now - HOLD) if sub.connection and sub.since < now - HOLD else sub.sure
+        heard = (
+            max(sub.delivered_until, now - HOLD) if sub.connection and sub.since < now - HOLD else sub.delivered_until
+        )
         return {change.ref for change in topic.changes if change.closes and change.at > heard - HANDOVER}
 
     def _disconnected(self, topic: Topic, command: Disconnected, now: float) -> None:
-        sub = topic.subs.get(command.sid)
+        sub = topic.subs.get(command.subscription_id)
         if sub is None or sub.connection != command.connection:
             return
         if command.code in (NORMAL, GOING_AWAY):
-            sub.back_by = 0.0
-        elif self._came_anew(topic, sub, command.sure):
-            del topic.subs[sub.sid]
+            sub.reconnect_deadline = 0.0
+        elif self._came_anew(topic, sub, command.delivered_until):
+            del topic.subs[sub.subscription_id]
         else:
-            sub.back_by = now + (RESTART if command.code == RESTARTING else self.rules.reconnect_grace)
+            sub.reconnect_deadline = now + (RESTART if command.code == RESTARTING else self.rules.reconnect_grace)
         sub.leave()
-        sub.sure = command.sure
+        sub.delivered_until = command.delivered_until
         sub.connection, sub.since, sub.left = "", now, len(topic.changes)
 
-    def _came_anew(self, topic: Topic, lost: Sub, sure: float) -> bool:
+    def _came_anew(self, topic: Topic, lost: Sub, delivered_until: float) -> bool:
         """Whether the app of a broken connection has subscribed anew before that was noticed (SUB-23)."""
         return bool(lost.name) and any(
-            (sub.name, sub.app) == (lost.name, lost.app) and sub is not lost and sub.since > sure
+            (sub.name, sub.app) == (lost.name, lost.app) and sub is not lost and sub.since > delivered_until
             for sub in topic.connected()
         )
 
@@ -427,41 +437,41 @@ class Oracle:
                 }
                 sub.told, sub.shown = {}, {told.get(t, (last.get(t, ""), ""))[0] for t in DERIVED} - {""}
                 sub.connection, sub.since, sub.left = "", now, len(topic.changes)
-                sub.back_by = now + RESTART
-            elif sub.back_by:
-                sub.back_by = now + RESTART
+                sub.reconnect_deadline = now + RESTART
+            elif sub.reconnect_deadline:
+                sub.reconnect_deadline = now + RESTART
 
     def _evict(self, topic: Topic, command: Evict) -> Told:
-        sub = topic.subs.get(command.sid)
+        sub = topic.subs.get(command.subscription_id)
         if sub is None or sub.connection:
             return []
-        del topic.subs[sub.sid]
-        return _lost(topic, sub) if sub.back_by else []
+        del topic.subs[sub.subscription_id]
+        return _lost(topic, sub) if sub.reconnect_deadline else []
 
     # Following
 
-    def _refused(self, topic: Topic, command: Refused) -> Told:
-        sub = topic.subs.get(command.sid)
+    def _refused(self, topic: Topic, command: Rejected) -> Told:
+        sub = topic.subs.get(command.subscription_id)
         if sub is None:
             return []
-        notice = command.notice
-        if sub.connection == command.connection and notice.ref:
+        event_ref = command.event_ref
+        if sub.connection == command.connection and event_ref.ref:
             sub.refused = True
-            opened = topic.contexts.get(notice.ref)
-            for ref in (notice.ref, *(opened.implied.values() if opened else ())):
+            opened = topic.contexts.get(event_ref.ref)
+            for ref in (event_ref.ref, *(opened.implied.values() if opened else ())):
                 if sub.last(ref.partition("/")[0]) == ref:
                     sub.stale.add(ref.partition("/")[0])
-        return _sync_error(topic, sub.connection, notice.event, notice.name, sub.name)
+        return _sync_error(topic, sub.connection, event_ref.event, event_ref.name, sub.name)
 
-    def _unanswered(self, topic: Topic, command: Unanswered) -> Told:
+    def _unanswered(self, topic: Topic, command: AcksTimedOut) -> Told:
         told: Told = []
-        for silence in command.silences:
-            sub = topic.subs.get(silence.sid)
-            if sub is None or sub.connection != silence.connection:
+        for missed_ack in command.missed:
+            sub = topic.subs.get(missed_ack.subscription_id)
+            if sub is None or sub.connection != missed_ack.connection:
                 continue
-            sub.strikes += 1
-            told += _sync_error(topic, sub.connection, silence.notice.event, silence.notice.name, sub.name)
-            if sub.strikes >= self.rules.ack_strikes:
+            sub.missed_acks += 1
+            told += _sync_error(topic, sub.connection, missed_ack.event_ref.event, missed_ack.event_ref.name, sub.name)
+            if sub.missed_acks >= self.rules.ack_strikes:
                 told += self._end(topic, sub)
         return told
 
@@ -471,10 +481,10 @@ class Oracle:
             if sub.expires <= now:
                 told += self._end(topic, sub)
             elif self._ends(sub) <= now:
-                del topic.subs[sub.sid]
+                del topic.subs[sub.subscription_id]
         for sub in topic.subs.values():
-            if sub.back_by and sub.back_by <= now:
-                sub.back_by = 0.0
+            if sub.reconnect_deadline and sub.reconnect_deadline <= now:
+                sub.reconnect_deadline = 0.0
                 told += _lost(topic, sub)
         return told
 

@@ -72,7 +72,7 @@ ON_EACH_FRAME: tuple[Callable[[Client, Link, int, dict[str, Any]], None], ...] =
 def who_follows_shows_the_current_context(world: World, client: Client, socket: Socket) -> None:
     """CTX, SUB-12, EVT-1, GET: whoever is connected and has all that was sent to it shows what the hub says is current."""
     topic = world.oracle.topics[client.temper.topic]
-    events = topic.subs[socket.sid].events
+    events = topic.subs[socket.subscription_id].events
     picture, current = client.picture, topic.current
     everything = (
         all(f"{type_}-{verb}" in events for type_ in TYPES for verb in ("open", "close")) and "home-open" in events
@@ -107,7 +107,7 @@ def nobody_stays_with_what_was_derived(world: World, client: Client, socket: Soc
     of a type and no opens, for which the source's close says all (DER-9).
     """
     topic = world.oracle.topics[client.temper.topic]
-    sub = topic.subs[socket.sid]
+    sub = topic.subs[socket.subscription_id]
     if sub.refused or client.picture.has_renewed or is_blind(sub.events):
         return
     for type_, last in client.picture.last.items():
@@ -123,7 +123,7 @@ def shared_content_is_the_same(world: World, client: Client, socket: Socket) -> 
         context = topic.contexts.get(ref)
         if context is None or seen.version is None:
             continue
-        if seen.version not in context.since_open or len(topic.changes) > world.script.rules.held_messages:
+        if seen.version not in context.since_open or len(topic.changes) > world.script.rules.retained_messages:
             continue  # it was opened again, and that was missed; or an update was, and is not held any more (SUB-12)
         if seen.version != context.version:
             raise Violation(
@@ -155,15 +155,15 @@ def silence_is_reported(world: World) -> None:
         gone = socket.gone[0] if socket.gone else now
         for told in socket.ledger:
             due = told.at + timeout
-            if not told.notice.matters or since is None or told.at < since or due + SLACK > min(gone, now):
+            if not told.event_ref.reportable or since is None or told.at < since or due + SLACK > min(gone, now):
                 continue
             if told.answered is not None and told.answered <= due + 0.2:
                 continue
             if socket.left_out_at is not None and socket.left_out_at <= due + SLACK:
                 continue
-            if not any(due <= at <= due + SLACK for at in socket.silences):
+            if not any(due <= at <= due + SLACK for at in socket.missed_acks):
                 raise Violation(
-                    "silence_is_reported", f"{socket.name} did not answer {told.notice.name} at {told.at:.3f}"
+                    "silence_is_reported", f"{socket.name} did not answer {told.event_ref.name} at {told.at:.3f}"
                 )
 
 
@@ -171,10 +171,10 @@ def refusals_are_reported(world: World) -> None:
     """SYN-1: whoever answers with a status that is not 2xx is reported."""
     for socket in world.sockets.values():
         for told in socket.ledger:
-            if told.refused is None or told.reported or not told.notice.matters or socket.left_out_at is not None:
+            if told.refused is None or told.reported or not told.event_ref.reportable or socket.left_out_at is not None:
                 continue
             if told.refused <= told.at + world.script.rules.ack_timeout and told.refused + SLACK < world.clock.now:
-                raise Violation("refusals_are_reported", f"{socket.name} refused {told.notice.name}")
+                raise Violation("refusals_are_reported", f"{socket.name} refused {told.event_ref.name}")
 
 
 def nothing_is_overdue(world: World) -> None:
@@ -183,9 +183,15 @@ def nothing_is_overdue(world: World) -> None:
     for name, topic in world.oracle.topics.items():
         for sub in topic.subs.values():
             connect_by = sub.since + world.script.rules.connect_timeout if sub.fresh else sub.expires
-            for what, at in (("lease", sub.expires), ("grace", sub.back_by or now), ("connection", connect_by)):
+            for what, at in (
+                ("lease", sub.expires),
+                ("grace", sub.reconnect_deadline or now),
+                ("connection", connect_by),
+            ):
                 if at + SLACK < now:
-                    raise Violation("nothing_is_overdue", f"{name}: the {what} of {sub.sid} was due at {rfc3339(at)}")
+                    raise Violation(
+                        "nothing_is_overdue", f"{name}: the {what} of {sub.subscription_id} was due at {rfc3339(at)}"
+                    )
 
 
 def nobody_is_forgotten(world: World) -> None:
@@ -194,9 +200,9 @@ def nobody_is_forgotten(world: World) -> None:
         if socket.gone is None or socket.gone[0] + SLACK > world.clock.now:
             continue
         topic = world.oracle.topics.get(socket.topic)
-        sub = topic.subs.get(socket.sid) if topic else None
+        sub = topic.subs.get(socket.subscription_id) if topic else None
         if sub is not None and sub.connection == socket.name:
-            raise Violation("nobody_is_forgotten", f"{socket.name} is gone, and {sub.sid} has it still")
+            raise Violation("nobody_is_forgotten", f"{socket.name} is gone, and {sub.subscription_id} has it still")
 
 
 def get_says_what_is_open(world: World) -> None:
@@ -252,7 +258,7 @@ def check_at_rest(world: World) -> None:
         if link is None or socket is None or link.broken or not link.idle or socket.queue or not link.reading:
             continue
         topic = world.oracle.topics.get(socket.topic)
-        sub = topic.subs.get(socket.sid) if topic else None
+        sub = topic.subs.get(socket.subscription_id) if topic else None
         if sub is not None and sub.connection == socket.name and socket.gone is None and link.granted == sub.events:
             for follows in OF_EACH_WHO_FOLLOWS:
                 follows(world, client, socket)

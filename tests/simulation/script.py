@@ -83,7 +83,7 @@ def script(seed: int) -> Script:
         connect_timeout=20,
         max_subscriptions=rng.choice((64, 64, 3)),
         session_ttl=rng.choice((86400, 40)),
-        held_messages=rng.choice((256, 256, 2)),
+        retained_messages=rng.choice((256, 256, 2)),
     )
     operations = tuple(_operation(rng, len(tempers)) for _ in range(OPERATIONS))
     return Script(

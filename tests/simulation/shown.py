@@ -39,7 +39,9 @@ class Shown:
             self.told[command.connection] = {}
             self.closes[command.connection] = set()
         if isinstance(command, Renew) and step.before and step.after:
-            before, after = (session.subscriptions.get(command.sid) for session in (step.before, step.after))
+            before, after = (
+                session.subscriptions.get(command.subscription_id) for session in (step.before, step.after)
+            )
             if before and after and before.keys != after.keys:
                 self.renewed.add(after.connection)
         for connection, label in step.said:

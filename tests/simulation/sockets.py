@@ -10,7 +10,7 @@ import msgspec
 from fhircast_hub.core.access.principal import SessionKey
 from fhircast_hub.core.errors import NotFound
 from fhircast_hub.core.state.commands import Disconnected
-from fhircast_hub.core.state.effects import Notice
+from fhircast_hub.core.state.effects import EventRef
 from fhircast_hub.core.state.session import Subscription
 from fhircast_hub.core.wire.close_codes import (
     ABNORMAL,
@@ -34,10 +34,10 @@ CLOSE_SECONDS = 5.0
 class Told:
     """A frame that was handed to the transport `at` a time, and when the first answer and refusal of its id came after that."""
 
-    __slots__ = ("answered", "at", "notice", "refused", "reported")
+    __slots__ = ("answered", "at", "event_ref", "refused", "reported")
 
-    def __init__(self, notice: Notice, at: float) -> None:
-        self.notice = notice
+    def __init__(self, event_ref: EventRef, at: float) -> None:
+        self.event_ref = event_ref
         self.at = at
         self.answered: float | None = None
         self.refused: float | None = None
@@ -47,21 +47,21 @@ class Told:
 class Socket:
     """One socket of a node."""
 
-    def __init__(self, node: Node, name: str, topic: str, sid: str, link: Link) -> None:
+    def __init__(self, node: Node, name: str, topic: str, subscription_id: str, link: Link) -> None:
         self.name = name
-        self.sid = sid
+        self.subscription_id = subscription_id
         self.topic = topic
         self.link = link
         self.node = node
         self.accepted = False
         self.closing: int | None = None
         self.gone: tuple[float, int] | None = None  # when, and by which code
-        self.queue: deque[tuple[Any, Notice | None]] = deque()
+        self.queue: deque[tuple[Any, EventRef | None]] = deque()
         self.ledger: list[Told] = []
         self.first_answer: float | None = None
         self.answers_since: float | None = None  # certainly: what comes about when time is up may come too late
         self.acknowledged_before = False  # by another socket of its subscription
-        self.silences: list[float] = []  # when it was reported silent
+        self.missed_acks: list[float] = []  # when it was reported silent
         self.left_out_at: float | None = None  # when its subscription ended, or had another socket
         self._beyond = 0  # what waited for the handshake does not count as a slow reader's
         self._stopping = False
@@ -74,12 +74,12 @@ class Socket:
 
     # What the node asks of it
 
-    def write(self, frame: Any, notice: Notice | None) -> bool:
+    def write(self, frame: Any, event_ref: EventRef | None) -> bool:
         if self.ready and not self.queue:
-            self._hand_over(frame, notice)
+            self._hand_over(frame, event_ref)
             return True
         if self.closing is None and self.gone is None:
-            self.queue.append((frame, notice))
+            self.queue.append((frame, event_ref))
             limit = self.node.script.queue_messages + self._beyond
             if self.accepted and len(self.queue) > max(1, limit):
                 self._close(TRY_AGAIN_LATER)
@@ -115,7 +115,7 @@ class Socket:
             self.link.told_first = 0
             self.link.down("refused", isinstance(reply, NotFound))
             return
-        node.deliveries.connected(SessionKey(REALM, self.topic), reply, self.name, node.clock.now)
+        node.tracker.connected(SessionKey(REALM, self.topic), reply, self.name, node.clock.now)
         self.accepted, self.acknowledged_before = True, reply.acknowledges
         if self.gone is not None:
             self._disconnected()
@@ -129,13 +129,13 @@ class Socket:
 
     def resume(self) -> None:
         while self.queue and self.ready:
-            frame, notice = self.queue.popleft()
+            frame, event_ref = self.queue.popleft()
             if frame[0] == "close":
                 self._close(frame[1])
                 return
-            self._hand_over(frame, notice)
-            if notice is not None:
-                self.node.deliveries.sent(notice, (self.name,), self.node.clock.now)
+            self._hand_over(frame, event_ref)
+            if event_ref is not None:
+                self.node.tracker.sent(event_ref, (self.name,), self.node.clock.now)
                 self.node.look_later()
         if not self.queue:
             self._beyond = 0
@@ -147,7 +147,7 @@ class Socket:
             self._heard(payload)
         elif what == "pong" and payload == self._ping:
             self._ping = None
-            self.node.deliveries.alive(self.name, payload)
+            self.node.tracker.alive(self.name, payload)
         elif what == "close":
             self.end(payload if self.closing is None else self.closing)
 
@@ -165,9 +165,9 @@ class Socket:
             if self.accepted:
                 self._disconnected()
 
-    def _hand_over(self, frame: Any, notice: Notice | None) -> None:
-        if notice is not None:
-            self.ledger.append(Told(notice, self.node.clock.now))
+    def _hand_over(self, frame: Any, event_ref: EventRef | None) -> None:
+        if event_ref is not None:
+            self.ledger.append(Told(event_ref, self.node.clock.now))
         self.link.down("frame", frame)
 
     def _heard(self, text: bytes) -> None:
@@ -175,7 +175,7 @@ class Socket:
         said = msgspec.json.decode(text)
         timeout = self.node.script.rules.ack_timeout
         for told in self.ledger:
-            if told.notice.id == said["id"]:
+            if told.event_ref.id == said["id"]:
                 if self.first_answer is None:
                     self.first_answer = now
                 if self.answers_since is None and now <= told.at + timeout:
@@ -188,8 +188,8 @@ class Socket:
 
     def _disconnected(self) -> None:
         assert self.gone is not None
-        sure = self.node.deliveries.disconnected(self.name)
-        self.node.submit(self.topic, Disconnected(self.sid, self.name, sure, self.gone[1]))
+        delivered_until = self.node.tracker.disconnected(self.name)
+        self.node.submit(self.topic, Disconnected(self.subscription_id, self.name, delivered_until, self.gone[1]))
 
     def _close(self, code: int) -> None:
         self.closing = code

@@ -12,7 +12,7 @@ import pytest
 from fhircast_hub.acknowledgements.tracker import Policy
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.rules import closing, joining, missed_events
-from fhircast_hub.core.state.commands import Unanswered
+from fhircast_hub.core.state.commands import AcksTimedOut
 from tests.simulation import pictures, run
 from tests.simulation import world as world_of_a_run
 from tests.simulation.mutants import MUTANTS, Mutant, mutated
@@ -81,7 +81,7 @@ def test_a_viewer_that_never_acknowledges_works_for_an_hour() -> None:
     world = World(script(1)._replace(nodes=2, rules=Rules(), policy=Policy.LENIENT, tempers=tempers, operations=opens))
     world.run()
     assert world.clock.now - NOON > 3600
-    assert not [commit for commit in world.store.commits if isinstance(commit.asked.command, Unanswered)]
+    assert not [commit for commit in world.store.commits if isinstance(commit.asked.command, AcksTimedOut)]
     assert len(world.oracle.topics["a-topic"].connected()) == 2
 
 
@@ -104,7 +104,7 @@ def test_clients_that_are_cut_every_second_leave_no_ghosts() -> None:
     assert len(sessions) > 500
     assert max(len(session.subscriptions) for session in sessions) <= 2 * len(tempers)
     assert len(sessions[-1].subscriptions) == len(tempers)
-    assert len(sessions[-1].held) + len(sessions[-1].recent) + len(sessions[-1].contexts) == 0
+    assert len(sessions[-1].retained) + len(sessions[-1].recent) + len(sessions[-1].contexts) == 0
 
 
 @pytest.mark.req("DER-9", "CTX-7")
@@ -113,7 +113,7 @@ def test_clients_that_are_cut_every_second_leave_no_ghosts() -> None:
     [
         (closing.closed, "if gone is not None", "if False"),
         (closing.Ended._left_with, "back.opens.append(joiner.where[type_])", "pass"),
-        (joining.replayed, "not _is_news(told, derived, context.implied[derived])", "True"),
+        (joining.replayed, "not _is_news(last_opened, derived, context.implied[derived])", "True"),
     ],
 )
 def test_frames_alone_tell_that_it_matters_when_one_joined(
@@ -152,7 +152,7 @@ def coming_and_going(seed: int) -> Script:
     ("function", "text", "by"),
     [
         (closing.closed, "if gone is not None", "if False"),
-        (closing.take_back, "hold(session, held, rules)", "session"),
+        (closing.take_back, "retain(session, held, rules)", "session"),
     ],
 )
 def test_frames_alone_tell_who_stays_with_what_was_derived(
@@ -194,7 +194,9 @@ def test_a_seed_is_one_run() -> None:
 
 def test_a_failure_is_shrunk() -> None:
     """Of many operations those are left that the failure needs, and they are enough for it."""
-    with mutated(MUTANTS[0]._replace(function=missed_events.hold, text="held=held, lost=lost", by="held={}, lost={}")):
+    with mutated(
+        MUTANTS[0]._replace(function=missed_events.retain, text="retained=held, dropped_closes=lost", by="retained={}, dropped_closes={}")
+    ):
         found = next(failed for seed in range(SEEDS) if (failed := check(seed)) is not None)
         small = shrunk(script(found.seed), found)
         assert small.invariant == found.invariant == "what_was_missed_is_told"

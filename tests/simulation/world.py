@@ -77,10 +77,10 @@ class World:
             client.well = True
             if client.link is not None:
                 client.link.read()
-            elif not client.sid:
+            elif not client.subscription_id:
                 self.clock.after(1.0, client.join)
             else:
-                self.clock.after(1.0, client._connect, client.sid)
+                self.clock.after(1.0, client._connect, client.subscription_id)
 
     # Operations
 
@@ -142,7 +142,7 @@ class World:
     def _join(self, client: Client, dice: random.Random) -> None:
         if client.link is not None and dice.random() < 0.5:
             client.connect()  # a second socket to the same endpoint
-        elif client.link is None and client.sid and dice.random() < 0.5:
+        elif client.link is None and client.subscription_id and dice.random() < 0.5:
             client.connect()
         else:
             client.join()
@@ -170,8 +170,8 @@ class World:
         client.unsubscribe(by_name=dice.random() < 0.4)
 
     def _evict(self, client: Client, dice: random.Random) -> None:
-        if client.sid:
-            client.node().submit(client.temper.topic, Evict(client.sid))
+        if client.subscription_id:
+            client.node().submit(client.temper.topic, Evict(client.subscription_id))
 
     def _stop(self, client: Client, dice: random.Random) -> None:
         """One node is stopped as it should be; another process takes its place."""
@@ -198,7 +198,7 @@ class World:
         """Every committed session survives in its rows, but for what no process survives."""
         for topic, (session, _) in self.store.sessions.items():
             found = self.store.read(topic)
-            expected = msgspec.structs.replace(session, audiences=(), beat=None) if session else None
+            expected = msgspec.structs.replace(session, audiences=(), next_heartbeat=None) if session else None
             if found != expected:
                 raise Violation("rows_hold_the_session", f"{found}; should be {expected}")
 
@@ -264,8 +264,8 @@ class World:
         old = before.subscriptions if before else {}
         new = after.subscriptions if after else {}
         if old is not new:
-            for sid, sub in old.items():
-                left = sid not in new or new[sid].connection != sub.connection
+            for subscription_id, sub in old.items():
+                left = subscription_id not in new or new[subscription_id].connection != sub.connection
                 if left and sub.connection in self.sockets and self.sockets[sub.connection].left_out_at is None:
                     self.sockets[sub.connection].left_out_at = self.clock.now
 

@@ -48,7 +48,7 @@ async def test_a_session_that_was_never_committed_is_not_there(opened: Opened) -
 
 async def test_what_was_committed_is_loaded(opened: Opened) -> None:
     """A committed session is there, at another revision."""
-    await opened.store.commit(KEY, 0, None, SESSION, ())
+    await opened.store.commit_and_deliver(KEY, 0, None, SESSION, ())
     session, revision = await opened.store.load(KEY)
     assert session == SESSION
     assert revision != 0
@@ -56,27 +56,27 @@ async def test_what_was_committed_is_loaded(opened: Opened) -> None:
 
 async def test_a_commit_on_an_old_revision_is_refused_and_changes_nothing(opened: Opened) -> None:
     """Of two commits on one revision the second is stale, and its effects are not delivered."""
-    await opened.store.commit(KEY, 0, None, SESSION, said("first"))
+    await opened.store.commit_and_deliver(KEY, 0, None, SESSION, said("first"))
     with pytest.raises(Stale):
-        await opened.store.commit(KEY, 0, None, replace(SESSION, owner="other"), said("second"))
+        await opened.store.commit_and_deliver(KEY, 0, None, replace(SESSION, owner="other"), said("second"))
     assert (await opened.store.load(KEY))[0] == SESSION
     assert opened.delivered == list(said("first"))
 
 
 async def test_an_unchanged_session_delivers_and_keeps_its_revision(opened: Opened) -> None:
     """A commit of the very same session only delivers its effects."""
-    await opened.store.commit(KEY, 0, None, SESSION, ())
+    await opened.store.commit_and_deliver(KEY, 0, None, SESSION, ())
     session, revision = await opened.store.load(KEY)
-    await opened.store.commit(KEY, revision, session, session, said("again"))
+    await opened.store.commit_and_deliver(KEY, revision, session, session, said("again"))
     assert await opened.store.load(KEY) == (session, revision)
     assert opened.delivered == list(said("again"))
 
 
 async def test_none_forgets(opened: Opened) -> None:
     """A session committed as None is gone."""
-    await opened.store.commit(KEY, 0, None, SESSION, ())
+    await opened.store.commit_and_deliver(KEY, 0, None, SESSION, ())
     _, revision = await opened.store.load(KEY)
-    await opened.store.commit(KEY, revision, SESSION, None, ())
+    await opened.store.commit_and_deliver(KEY, revision, SESSION, None, ())
     assert await opened.store.load(KEY) == (None, 0)
 
 
@@ -87,7 +87,7 @@ async def test_effects_are_delivered_in_the_order_of_the_commits(opened: Opened)
     async def change(number: int) -> None:
         session, revision = await opened.store.load(KEY)
         after = replace(session, order=number) if session else SESSION
-        await opened.store.commit(KEY, revision, session, after, said(str(number)))
+        await opened.store.commit_and_deliver(KEY, revision, session, after, said(str(number)))
 
     await asyncio.gather(*(change(number) for number in range(50)))
     assert opened.delivered == [effect for number in range(50) for effect in said(str(number))]
@@ -96,8 +96,8 @@ async def test_effects_are_delivered_in_the_order_of_the_commits(opened: Opened)
 async def test_realm_and_topic_are_not_confused(opened: Opened) -> None:
     """The same topic in two realms is two sessions."""
     other = SessionKey("realm-2", "topic")
-    await opened.store.commit(KEY, 0, None, SESSION, ())
-    await opened.store.commit(other, 0, None, replace(SESSION, realm="realm-2", owner="somebody"), ())
+    await opened.store.commit_and_deliver(KEY, 0, None, SESSION, ())
+    await opened.store.commit_and_deliver(other, 0, None, replace(SESSION, realm="realm-2", owner="somebody"), ())
     session, _ = await opened.store.load(KEY)
     assert session is not None
     assert session.owner == "user"

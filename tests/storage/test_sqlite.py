@@ -23,14 +23,14 @@ from fhircast_hub.core.access.principal import SessionKey
 from fhircast_hub.core.errors import Unavailable
 from fhircast_hub.core.rules.audiences import NOTHING
 from fhircast_hub.core.rules.content import bundle
-from fhircast_hub.core.state.effects import Notice, Send
+from fhircast_hub.core.state.effects import EventRef, Send
 from fhircast_hub.core.state.session import (
     Audience,
     Content,
-    Held,
     OpenContext,
     Outgoing,
     Queue,
+    RetainedEvent,
     Session,
     Shared,
     Subscription,
@@ -60,14 +60,14 @@ FULL = Session(
     version="11111111-1111-4111-8111-111111111111",
     current="patient/p1",
     home=b"{}",
-    changed=8,
-    lost={"Patient/p9": 1.5},
-    used=2.5,
+    last_change_order=8,
+    dropped_closes={"Patient/p9": 1.5},
+    last_used_at=2.5,
     recent={b"\xaa\xff": 7, b"bb": 8},
     contexts={"study/s": replace(PATIENT, ref="study/s", order=3), "patient/p1": PATIENT},
-    held={
-        5: Held(1.0, Notice("e1", "e1", "Patient-close"), "Patient", "patient/p0", b"close"),
-        11: Held(2.0, Notice("e2", "e2", "Patient-close"), "Patient", "patient/x", b"c"),
+    retained={
+        5: RetainedEvent(1.0, EventRef("e1", "e1", "Patient-close"), "Patient", "patient/p0", b"close"),
+        11: RetainedEvent(2.0, EventRef("e2", "e2", "Patient-close"), "Patient", "patient/x", b"c"),
     },
     contents={
         "study/s": Content(
@@ -75,7 +75,11 @@ FULL = Session(
         ),
         "patient/p1": Content({}, 0, (b"c",)),
     },
-    subscriptions={"sid": Subscription("sid", "user:user-1", "Viewer", ("Patient-open",), expires=99.5, since=1.0)},
+    subscriptions={
+        "subscription_id": Subscription(
+            "subscription_id", "user:user-1", "Viewer", ("Patient-open",), expires=99.5, connected_or_lost_at=1.0
+        )
+    },
     deadline=99.5,
 )
 
@@ -90,7 +94,7 @@ async def test_every_part_of_a_session_survives(tmp_path: Path) -> None:
     """A session read back is equal to the one written, but for the audiences, whose sockets are gone."""
     store = await opened(tmp_path / "hub.db")
     audience = Audience(frozenset({"patient-open"}), NOTHING, ("c-1",))
-    await store.commit(KEY, 0, None, replace(FULL, audiences=(audience,)), ())
+    await store.commit_and_deliver(KEY, 0, None, replace(FULL, audiences=(audience,)), ())
     await store.close()
     again = await opened(tmp_path / "hub.db")
     assert list(again.sessions()) == [FULL]
@@ -101,15 +105,15 @@ async def test_every_part_of_a_session_survives(tmp_path: Path) -> None:
 async def test_only_what_differs_is_written_and_what_went_is_deleted(tmp_path: Path) -> None:
     """A commit writes the head and the parts that changed; parts that are gone are gone from the file."""
     store = await opened(tmp_path / "hub.db")
-    await store.commit(KEY, 0, None, FULL, ())
+    await store.commit_and_deliver(KEY, 0, None, FULL, ())
     _, revision = await store.load(KEY)
-    less = replace(FULL, contexts={"patient/p1": PATIENT}, held={}, contents={}, subscriptions={})
-    await store.commit(KEY, revision, FULL, less, ())
+    less = replace(FULL, contexts={"patient/p1": PATIENT}, retained={}, contents={}, subscriptions={})
+    await store.commit_and_deliver(KEY, revision, FULL, less, ())
     await store.close()
     with sqlite3.connect(tmp_path / "hub.db") as connection:
         rows = connection.execute("select kind, name from part").fetchall()
     connection.close()
-    assert sorted(rows) == [("context", "patient/p1"), ("head", ""), ("home", ""), ("lost", "")]
+    assert sorted(rows) == [("context", "patient/p1"), ("dropped_closes", ""), ("head", ""), ("home", "")]
 
 
 @pytest.mark.req("CON-6")
@@ -122,10 +126,10 @@ async def test_an_update_writes_the_resources_that_it_changes(tmp_path: Path) ->
     after = Content(resources, 8, (b"1", b"2"))
     other = Content({"a/other": Shared(1, b"{o}")}, 3, (b"o",))
     sessions = [replace(FULL, contents={"patient/p1": content, "study/s": other}) for content in (before, after)]
-    await store.commit(KEY, 0, None, sessions[0], ())
+    await store.commit_and_deliver(KEY, 0, None, sessions[0], ())
     statements: list[str] = []
     store._connection.set_trace_callback(statements.append)
-    await store.commit(KEY, 1, sessions[0], sessions[1], ())
+    await store.commit_and_deliver(KEY, 1, sessions[0], sessions[1], ())
     _, put, delete, _ = statements
     assert re.findall(r"'(head|updates|shared|context)', '([^']*)'", put) == [
         ("head", ""),
@@ -144,9 +148,9 @@ async def test_an_update_writes_the_resources_that_it_changes(tmp_path: Path) ->
 async def test_the_rows_of_a_closed_context_go(tmp_path: Path) -> None:
     """Its resources and what is known of its updates; those of the others stay."""
     store = await opened(tmp_path / "hub.db")
-    await store.commit(KEY, 0, None, FULL, ())
+    await store.commit_and_deliver(KEY, 0, None, FULL, ())
     less = replace(FULL, contexts={"patient/p1": PATIENT}, contents={"patient/p1": FULL.contents["patient/p1"]})
-    await store.commit(KEY, 1, FULL, less, ())
+    await store.commit_and_deliver(KEY, 1, FULL, less, ())
     await store.close()
     with sqlite3.connect(tmp_path / "hub.db") as connection:
         rows = connection.execute("select kind, name from part where kind in ('shared', 'updates')").fetchall()
@@ -163,7 +167,7 @@ async def test_shared_resources_keep_their_order(tmp_path: Path) -> None:
     content = Content(dict(sorted(resources.items())), sum(len(each.entry) for each in resources.values()), (b"1",))
     shown = bundle(content, "1")
     assert re.findall(rb'"n":"([^"]*)"', shown) == [ref.encode() for ref in refs]
-    await store.commit(KEY, 0, None, replace(FULL, contents={"patient/p1": content}), ())
+    await store.commit_and_deliver(KEY, 0, None, replace(FULL, contents={"patient/p1": content}), ())
     await store.close()
     again = await opened(tmp_path / "hub.db")
     (session,) = again.sessions()
@@ -184,7 +188,7 @@ async def test_full_urls_are_read_from_the_entries(tmp_path: Path) -> None:
     resources = {f"observation/{place}": Shared(place, entry) for place, entry in enumerate(entries)}
     urls = {"urn:uuid:1": "observation/0", 'a"b': "observation/1"}
     content = Content(resources, sum(map(len, entries)), (b"1",), urls)
-    await store.commit(KEY, 0, None, replace(FULL, contents={"patient/p1": content}), ())
+    await store.commit_and_deliver(KEY, 0, None, replace(FULL, contents={"patient/p1": content}), ())
     await store.close()
     again = await opened(tmp_path / "hub.db")
     (session,) = again.sessions()
@@ -197,21 +201,22 @@ async def test_what_waits_for_callbacks_is_written_as_it_changes(tmp_path: Path)
     """One has answered, one waits for more, and what waited for a third is its successor's: the row of each post, no other."""
     store = await opened(tmp_path / "hub.db")
 
-    def queue(sid: str, *numbers: int) -> Queue:
+    def queue(subscription_id: str, *numbers: int) -> Queue:
         frames = {number: b"frame %d" % number for number in numbers}
-        notice = Notice("e", "e", "Patient-open")
+        event_ref = EventRef("e", "e", "Patient-open")
         return Queue(
-            {number: Outgoing(sid, notice, frame) for number, frame in frames.items()}, sum(map(len, frames.values()))
+            {number: Outgoing(subscription_id, event_ref, frame) for number, frame in frames.items()},
+            sum(map(len, frames.values())),
         )
 
     before = {"answers": queue("answers", 1, 4), "hangs": queue("hangs", 2, 5), "old": queue("old", 3, 10)}
     after = {"answers": queue("answers", 4), "hangs": before["hangs"], "new": queue("new", 3, 10, 11)}
     after["answers"].posts[4] = before["answers"].posts[4]
-    sessions = [replace(FULL, outbox=outbox, posts=11) for outbox in (before, after)]
-    await store.commit(KEY, 0, None, sessions[0], ())
+    sessions = [replace(FULL, outbox=outbox, last_post_number=11) for outbox in (before, after)]
+    await store.commit_and_deliver(KEY, 0, None, sessions[0], ())
     statements: list[str] = []
     store._connection.set_trace_callback(statements.append)
-    await store.commit(KEY, 1, sessions[0], sessions[1], ())
+    await store.commit_and_deliver(KEY, 1, sessions[0], sessions[1], ())
     _, put, delete, _ = statements
     assert sorted(re.findall(r"'outgoing', '([^']*)'", put)) == ["10", "11", "3"]
     assert "name = '1'" in delete
@@ -229,7 +234,7 @@ async def test_a_store_is_read_session_by_session(tmp_path: Path) -> None:
     for number in range(40):
         key, context = SessionKey("realm", f"topic-{number}"), replace(PATIENT, frame=bytes(200_000))
         session = Session(realm=key.realm, topic=key.topic, owner="u", contexts={PATIENT.ref: context})
-        await store.commit(key, 0, None, session, ())
+        await store.commit_and_deliver(key, 0, None, session, ())
     await store.close()
     tracemalloc.start()
     try:
@@ -254,7 +259,7 @@ async def test_nobody_else_can_read_the_file(tmp_path: Path, umask: int) -> None
     try:
         path.touch(0o666)
         store = await opened(path)
-        await store.commit(KEY, 0, None, FULL, ())
+        await store.commit_and_deliver(KEY, 0, None, FULL, ())
         modes = modes_in(tmp_path)
     finally:
         os.umask(before)
@@ -270,6 +275,62 @@ async def test_a_second_hub_is_refused(tmp_path: Path) -> None:
         await opened(tmp_path / "hub.db")
     await store.close()
     await (await opened(tmp_path / "hub.db")).close()
+
+
+async def test_a_file_of_the_schema_before_is_upgraded(tmp_path: Path) -> None:
+    """A session is the one that the hub before wrote, now and when the file is opened again."""
+    connection = sqlite3.connect(tmp_path / "hub.db")
+    connection.executescript((Path(__file__).parent / "schema-2.sql").read_text(encoding="utf-8"))
+    connection.close()
+    first = await opened(tmp_path / "hub.db")
+    (session,) = first.sessions()
+    await first.close()
+    chart = Subscription(
+        "hook",
+        *("user:user-1", "Chart", ("Patient-close",)),
+        expires=88.5,
+        connected_or_lost_at=1.5,
+        connection="hook-hook",
+        never_connected=False,
+        delivered_until=1.5,
+        reconnect_deadline=3.5,
+        callback="https://chart.example/",
+        secret=b"sealed",
+        opaque=True,
+        acknowledges=True,
+        missed_acks=2,
+        refused_event="Patient-open",
+        issuer="https://issuer.example",
+        client="chart",
+        shown_opens=("patient/p1",),
+        address="192.0.2.1",
+    )
+    viewer = replace(FULL.subscriptions["subscription_id"], subscription_id="sid")
+    post = Outgoing("hook", EventRef("e3", "e3", "Patient-open", "patient/p1"), b"post")
+    assert session == replace(
+        FULL,
+        created_at=1.25,
+        last_post_number=4,
+        outbox={"hook": Queue({4: post}, 4)},
+        subscriptions={"hook": chart, "sid": viewer},
+    )
+    second = await opened(tmp_path / "hub.db")
+    assert list(second.sessions()) == [session]
+    await second.close()
+
+
+async def test_an_upgrade_that_fails_changes_nothing(tmp_path: Path) -> None:
+    """A row that cannot be read stops the upgrade, and the older hub still opens the file."""
+    connection = sqlite3.connect(tmp_path / "hub.db")
+    connection.executescript((Path(__file__).parent / "schema-2.sql").read_text(encoding="utf-8"))
+    connection.execute("update part set body = x'c1' where kind = 'outgoing'")
+    connection.commit()
+    before = list(connection.iterdump())
+    with pytest.raises(ValueError, match="cannot be read as a hub's store"):
+        await opened(tmp_path / "hub.db")
+    assert list(connection.iterdump()) == before
+    assert connection.execute("pragma user_version").fetchone() == (2,)
+    connection.close()
 
 
 async def test_a_file_of_another_schema_is_refused(tmp_path: Path) -> None:
@@ -319,7 +380,10 @@ async def test_concurrent_commits_share_a_transaction(tmp_path: Path) -> None:
     store._connection.set_trace_callback(statements.append)
     keys = [SessionKey("realm", f"topic-{number}") for number in range(100)]
     await asyncio.gather(
-        *(store.commit(key, 0, None, Session(realm=key.realm, topic=key.topic, owner="u"), ()) for key in keys)
+        *(
+            store.commit_and_deliver(key, 0, None, Session(realm=key.realm, topic=key.topic, owner="u"), ())
+            for key in keys
+        )
     )
     assert len(statements) == 1
     assert statements[0].count("topic-") == 100
@@ -329,12 +393,14 @@ async def test_concurrent_commits_share_a_transaction(tmp_path: Path) -> None:
 async def test_a_larger_batch_is_one_transaction_too(tmp_path: Path) -> None:
     """What does not fit one statement, puts and deletes, is all there or not at all."""
     store = await opened(tmp_path / "hub.db")
-    await store.commit(KEY, 0, None, FULL, ())
+    await store.commit_and_deliver(KEY, 0, None, FULL, ())
     statements: list[str] = []
     store._connection.set_trace_callback(statements.append)
     keys = [SessionKey("realm", f"topic-{number}") for number in range(250)]
-    new = [store.commit(key, 0, None, Session(realm=key.realm, topic=key.topic, owner="u"), ()) for key in keys]
-    await asyncio.gather(*new, store.commit(KEY, 1, FULL, None, ()))
+    new = [
+        store.commit_and_deliver(key, 0, None, Session(realm=key.realm, topic=key.topic, owner="u"), ()) for key in keys
+    ]
+    await asyncio.gather(*new, store.commit_and_deliver(KEY, 1, FULL, None, ()))
     assert (statements[0], statements[-1]) == ("begin immediate", "commit")
     assert statements.count("commit") == 1
     await store.close()
@@ -371,11 +437,11 @@ async def test_effects_wait_until_the_change_is_in_the_file(tmp_path: Path) -> N
 
     store = SqliteStore(tmp_path / "hub.db")
     await store.open(look)
-    await store.commit(
+    await store.commit_and_deliver(
         KEY,
         0,
         None,
-        replace(FULL, contexts={}, held={}, contents={}, subscriptions={}, home=b"", lost={}),
+        replace(FULL, contexts={}, retained={}, contents={}, subscriptions={}, home=b"", dropped_closes={}),
         (Send(("c",), b"x"),),
     )
     assert seen == [1]
@@ -385,28 +451,28 @@ async def test_effects_wait_until_the_change_is_in_the_file(tmp_path: Path) -> N
 async def test_a_failed_write_leaves_everything_as_it_was(tmp_path: Path) -> None:
     """When the file cannot be written, every commit of the batch raises Unavailable and memory says what the file says."""
     store = await opened(tmp_path / "hub.db")
-    await store.commit(KEY, 0, None, FULL, ())
+    await store.commit_and_deliver(KEY, 0, None, FULL, ())
     before = await store.load(KEY)
     store._connection.execute("pragma query_only = on")
     new = SessionKey("realm", "new")
     results = await asyncio.gather(
-        store.commit(KEY, before[1], FULL, replace(FULL, owner="x"), (Send(("c",), b"x"),)),
-        store.commit(new, 0, None, replace(FULL, topic="new"), ()),
+        store.commit_and_deliver(KEY, before[1], FULL, replace(FULL, owner="x"), (Send(("c",), b"x"),)),
+        store.commit_and_deliver(new, 0, None, replace(FULL, topic="new"), ()),
         return_exceptions=True,
     )
     assert [type(result) for result in results] == [Unavailable, Unavailable]
     assert await store.load(KEY) == before
     assert await store.load(new) == (None, 0)
     store._connection.execute("pragma query_only = off")
-    await store.commit(KEY, before[1], FULL, replace(FULL, owner="y"), ())
+    await store.commit_and_deliver(KEY, before[1], FULL, replace(FULL, owner="y"), ())
     await store.close()
 
 
 _WRITER = """
 import asyncio, sys
 from pathlib import Path
-from fhircast_hub.core.principal import SessionKey
-from fhircast_hub.core.session import Session
+from fhircast_hub.core.access.principal import SessionKey
+from fhircast_hub.core.state.session import Session
 from fhircast_hub.storage.sqlite import SqliteStore
 
 async def main():
@@ -414,7 +480,7 @@ async def main():
     await store.open(lambda effects: None)
     for number in range(1_000_000):
         topic = f"topic-{number}"
-        await store.commit(SessionKey("r", topic), 0, None, Session(realm="r", topic=topic, owner="u"), ())
+        await store.commit_and_deliver(SessionKey("r", topic), 0, None, Session(realm="r", topic=topic, owner="u"), ())
         print(number, flush=True)
 
 asyncio.run(main())
@@ -459,7 +525,7 @@ MARK = b"Q2hlcmNoZXo=" * 50
 async def kept(path: Path) -> AsyncIterator[SqliteStore]:
     """A store that has one session."""
     store = await opened(path)
-    await store.commit(KEY, 0, None, FULL, ())
+    await store.commit_and_deliver(KEY, 0, None, FULL, ())
     yield store
     await store.close()
 
@@ -468,7 +534,7 @@ async def change(store: SqliteStore, **parts: object) -> None:
     """Commit the session with these parts."""
     before, revision = await store.load(KEY)
     assert before
-    await store.commit(KEY, revision, before, replace(before, order=before.order + 1, **parts), ())
+    await store.commit_and_deliver(KEY, revision, before, replace(before, order=before.order + 1, **parts), ())
 
 
 async def change_until(store: SqliteStore, is_so: Callable[[], bool]) -> None:

@@ -131,11 +131,11 @@ def test_bound_values_are_left_out_too(lines: Lines) -> None:
 @pytest.mark.req("SEC-1")
 @pytest.mark.parametrize("name", ["topic", "subscriber"])
 def test_topics_and_names_are_written_only_as_keyed_hashes(lines: Lines, name: str) -> None:
-    hashed = KeyedHash()
+    log_hash = KeyedHash()
     LOG().info("request", **{name: "room-12"})
     assert lines.one()[name] == HIDDEN
-    LOG().info("request", **{name: hashed("room-12")})
-    assert lines.one()[name] == hashed("room-12")
+    LOG().info("request", **{name: log_hash("room-12")})
+    assert lines.one()[name] == log_hash("room-12")
 
 
 @pytest.mark.req("SEC-1")

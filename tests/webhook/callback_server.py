@@ -212,7 +212,7 @@ async def subscribe(hub: RunningHub, server: CallbackServer, target: str = "/cal
 def active(hub: RunningHub) -> set[str]:
     """The sids of the webhooks that are verified."""
     return {
-        other.sid
+        other.subscription_id
         for session in hub.hub.service._store.sessions()
         for other in session.subscriptions.values()
         if other.callback and other.connection

@@ -250,7 +250,7 @@ async def test_a_name_that_cannot_be_resolved_is_taken_and_checked_later(
     answers: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """202: it may be a bad moment; where it then leads to a forbidden address, nobody is asked."""
-    monkeypatch.setattr("fhircast_hub.webhook.channel.FIRST_WAIT", 0.001)
+    monkeypatch.setattr("fhircast_hub.webhook.deliver.FIRST_WAIT", 0.001)
     async with CallbackServer() as server, running_hub() as hub:
         monkeypatch.setattr(address_guard, "SECURE_PORTS", (443, server.port))
         Names(monkeypatch, **{"app.example": answers})

@@ -389,7 +389,7 @@ async def test_a_retry_after_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> N
         await subscribe(hub, server)
         server.say("POST", "/callback", Answer(503, headers=("Retry-After: 7",)), OK)
         with monkeypatch.context() as patched:
-            patched.setattr("fhircast_hub.webhook.channel.asyncio.sleep", noted)
+            patched.setattr("fhircast_hub.webhook.deliver.asyncio.sleep", noted)
             await publish(hub, 1)
             await server.posted(2)
         assert 7.0 in slept
@@ -515,7 +515,9 @@ async def test_who_subscribes_without_end_has_no_more_questions_than_subscriptio
             await ask(hub, server.url(f"/hangs{number}"))
         await until(lambda: server.gets("/hangs9") != [] and len(hub.hub._webhooks._tasks) == 3)
         assert hub.hub._webhooks._verifying.keys() == {
-            sid for session in hub.hub.service._store.sessions() for sid in session.subscriptions
+            subscription_id
+            for session in hub.hub.service._store.sessions()
+            for subscription_id in session.subscriptions
         }
         await unsubscribe(hub, server.url("/hangs9"))
         await until(lambda: len(hub.hub._webhooks._tasks) == 2 and server.gets("/hangs10") != [])

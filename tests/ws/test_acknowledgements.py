@@ -62,13 +62,13 @@ def subscriptions(hub: RunningHub) -> dict[str, Subscription]:
 async def gone(hub: RunningHub, name: str = "Viewer") -> float:
     """Until the hub has noted that this one has no socket; by when it must be back (0: it is not waited for)."""
     await until(lambda: not subscriptions(hub)[name].connection)
-    return subscriptions(hub)[name].back_by
+    return subscriptions(hub)[name].reconnect_deadline
 
 
 async def passes(hub: RunningHub, seconds: float) -> None:
     """Time passes, and the hub does what was due by then."""
     hub.clock.now += seconds
-    hub.hub.following.look()
+    hub.hub.ack_timer.check()
     await asyncio.gather(*hub.hub.service._tasks)
     await hub.hub.service.tick()
 
@@ -492,7 +492,7 @@ async def test_a_stop_is_no_storm() -> None:
             "Patient-open",
         ]
         assert socket.close_code == 1001
-    timer = hub.hub.following._timer
+    timer = hub.hub.ack_timer._timer
     assert timer is not None
     assert timer.cancelled()
 
@@ -503,13 +503,13 @@ async def test_after_its_stop_a_hub_reports_nothing() -> None:
     async with watched_hub(ack_timeout=1, ack_policy="strict") as (hub, monitor), viewer(hub):
         await hub.publish(event("Patient-open"))
         hub.clock.now += 2
-        hub.hub.following.stop()
+        hub.hub.ack_timer.stop()
         assert await monitor.silent()
-        timer = hub.hub.following._timer
+        timer = hub.hub.ack_timer._timer
         assert timer is not None
         assert timer.cancelled()
         await hub.publish(event("Patient-open", "p2"))
-        assert hub.hub.following._timer is timer
+        assert hub.hub.ack_timer._timer is timer
 
 
 class Places:
@@ -588,16 +588,16 @@ async def test_after_a_restart_who_acknowledged_is_missed(tmp_path: Path) -> Non
 
 def size(hub: RunningHub) -> list[int]:
     """How much is remembered of subscriptions and their sockets, anywhere."""
-    deliveries, usage = hub.hub.following._deliveries, hub.hub.service.usage
-    waiting = sum(len(sent) for topic in deliveries._topics.values() for sent in topic.sent.values())
+    tracker, usage = hub.hub.ack_timer._tracker, hub.hub.service.usage
+    waiting = sum(len(sent) for topic in tracker._topics.values() for sent in topic.sent.values())
     counts = usage.subscriptions, usage.topics, len(usage._sessions), len(hub.hub.registry)
     return [
         *counts,
-        len(deliveries._topics),
-        len(deliveries._peers),
-        len(deliveries._latest),
+        len(tracker._topics),
+        len(tracker._peers),
+        len(tracker._latest),
         waiting,
-        len(deliveries._waiting),
+        len(tracker._waiting),
     ]
 
 
@@ -626,5 +626,5 @@ async def test_who_reconnects_every_second_leaves_nothing_behind() -> None:
         await passes(hub, 2)
         assert sorted([(await error(monitor)).who for _ in range(2)]) == ["Medplum", "OHIF"]
     await until(lambda: not len(hub.hub.registry))
-    hub.hub.following._deliveries.unanswered(hub.clock.now + 99)
+    hub.hub.ack_timer._tracker.unanswered(hub.clock.now + 99)
     assert size(hub)[3:] == [0] * 6

@@ -473,7 +473,7 @@ async def test_as_many_acknowledgements_as_events_are_no_flood() -> None:
             await hub.publish(event("Patient-open", event_id=str(number)))
             await follower.next()
         hub.clock.now += 60  # nobody waits for these any more
-        hub.hub.following.look()
+        hub.hub.ack_timer.check()
         frame = b"\x81\xfe\x01\x2c" + bytes(4) + b"x" * 300
         follower.connection.transport.write(frame * 101)
         await asyncio.wait_for(await follower.connection.ping(), 5)

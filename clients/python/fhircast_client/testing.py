@@ -44,7 +44,7 @@ try:
     from fhircast_client import fake_messages
     from fhircast_hub.core.limits import Rules
     from fhircast_hub.core.rules.audiences import subscribed
-    from fhircast_hub.core.state.effects import Effect, Notice, Send
+    from fhircast_hub.core.state.effects import Effect, EventRef, Send
     from fhircast_hub.core.wire.acknowledgement import read_acknowledgement
     from fhircast_hub.http.posting import post
     from fhircast_hub.local import LocalHub
@@ -192,8 +192,8 @@ class FakeHub:
         session = self._hub.session
         event = make_event(self.topic, "heartbeat", [{"key": "period", "decimal": str(period)}])
         to = subscribed(session.audiences, "heartbeat") if session else ()
-        notice = Notice(event.id, event.id, event.name, matters=False)
-        self._hub.send(self._passes([Send(to, encode(event.body), notice)]))
+        event_ref = EventRef(event.id, event.id, event.name, reportable=False)
+        self._hub.send(self._passes([Send(to, encode(event.body), event_ref)]))
 
     def send_frame(self, text: str, name: str | None = None) -> None:
         """Send a text, whatever it is, to a client, or to all."""
@@ -335,7 +335,7 @@ class FakeHub:
     def _pass(self, send: Send, *, joins: bool) -> Send | None:
         """What is sent to clients; None for nothing."""
         message = decode(send.frame)
-        if send.notice is None:
+        if send.event_ref is None:
             return self._stu2.told(send, message) if self._stu2 and _is_confirmation(send) else send
         if self._stu2:
             message = fake_messages.to_stu2(message)
@@ -377,7 +377,7 @@ def _rules(lease_seconds: int, *, derives: bool) -> Rules:
 
 
 def _is_confirmation(send: Send) -> bool:
-    return send.notice is None and decode(send.frame)["hub.mode"] == "subscribe"
+    return send.event_ref is None and decode(send.frame)["hub.mode"] == "subscribe"
 
 
 def _response(answer: Answer) -> httpx.Response:

@@ -1,6 +1,6 @@
 """Deliveries: which connection was told what and has not answered yet (FHIRcast 3.0.0, 2.5 "Event Notification Response").
 
-Each node keeps this for its own connections, beside the sessions: acknowledgements are as many as deliveries, and nearly all of
+Each node keeps this for its own connections, beside the sessions: acknowledgements are as many as tracker, and nearly all of
 them change nothing. What does becomes a command. Pure as `decide` is: time is an argument, and what time is to be told is
 `deadline()`. To remember an event costs the same for one connection as for a thousand.
 """
@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Collection, Sequence
 
 from fhircast_hub.core.access.principal import SessionKey
-from fhircast_hub.core.state.commands import Acknowledged, Command, Refused, Silence, Unanswered
-from fhircast_hub.core.state.effects import Notice
+from fhircast_hub.core.state.commands import Acknowledged, AcksTimedOut, Command, MissedAck, Rejected
+from fhircast_hub.core.state.effects import EventRef
 from fhircast_hub.core.state.session import Subscription
 from fhircast_hub.core.wire.acknowledgement import read_acknowledgement
 
@@ -48,11 +48,13 @@ class _Topic:
 class _Sent:
     """A frame that was handed `at` a time to the connections `to`, but to those of `later` it was not yet."""
 
-    __slots__ = ("answered", "at", "later", "notice", "refused", "to", "topic")
+    __slots__ = ("answered", "at", "event_ref", "later", "refused", "to", "topic")
 
-    def __init__(self, topic: _Topic, notice: Notice, to: Sequence[str], at: float, later: Collection[str]) -> None:
+    def __init__(
+        self, topic: _Topic, event_ref: EventRef, to: Sequence[str], at: float, later: Collection[str]
+    ) -> None:
         self.topic = topic
-        self.notice = notice
+        self.event_ref = event_ref
         self.to = to
         self.at = at
         self.later = later
@@ -61,23 +63,33 @@ class _Sent:
 
 
 class _Peer:
-    """A connection: `since` is when it began to be missed when it is silent, `sure` until when all that it was sent has arrived."""
+    """A connection: `missed_since` is when it began to be missed when it is silent, `delivered_until` until when all that it was sent has arrived."""
 
-    __slots__ = ("acknowledges", "connection", "heard", "refused", "sid", "since", "strikes", "sure", "topic")
+    __slots__ = (
+        "acknowledged_at",
+        "acknowledges",
+        "connection",
+        "delivered_until",
+        "missed_acks",
+        "missed_since",
+        "refused",
+        "subscription_id",
+        "topic",
+    )
 
     def __init__(self, topic: _Topic, subscription: Subscription, connection: str, since: float) -> None:
         self.topic = topic
-        self.sid = subscription.sid
+        self.subscription_id = subscription.subscription_id
         self.connection = connection
         self.acknowledges = subscription.acknowledges
-        self.strikes = subscription.strikes
+        self.missed_acks = subscription.missed_acks
         self.refused = False
-        self.heard: float | None = None
-        self.since = since
-        self.sure = subscription.sure
+        self.acknowledged_at: float | None = None
+        self.missed_since = since
+        self.delivered_until = subscription.delivered_until
 
 
-class Deliveries:
+class AckTracker:
     """All of one node's. `timeout` is in seconds, `policy` says who is missed when silent."""
 
     def __init__(self, policy: Policy, timeout: float) -> None:
@@ -94,43 +106,43 @@ class Deliveries:
         topic.connections += 1
         since = now if subscription.acknowledges or self._policy is Policy.STRICT else _NEVER
         self._peers[connection] = _Peer(topic, subscription, connection, since)
-        self._latest[subscription.sid] = connection
+        self._latest[subscription.subscription_id] = connection
 
     def disconnected(self, connection: str) -> float:
         """A connection went: until when all that was sent to it has arrived (epoch seconds; 0 for one that never was here)."""
         peer = self._peers.pop(connection, None)
         if peer is None:
             return 0.0
-        if self._latest.get(peer.sid) == connection:
-            del self._latest[peer.sid]
+        if self._latest.get(peer.subscription_id) == connection:
+            del self._latest[peer.subscription_id]
         peer.topic.connections -= 1
         if not peer.topic.connections:
             del self._topics[peer.topic.key]
-        return peer.sure
+        return peer.delivered_until
 
-    def sure(self, sid: str) -> float:
-        """As `disconnected`, for the connection that the subscription `sid` still has."""
-        peer = self._peers.get(self._latest.get(sid, ""))
-        return peer.sure if peer else 0.0
+    def delivered_until(self, subscription_id: str) -> float:
+        """As `disconnected`, for the connection that the subscription `subscription_id` still has."""
+        peer = self._peers.get(self._latest.get(subscription_id, ""))
+        return peer.delivered_until if peer else 0.0
 
-    def acknowledged_at(self, sid: str) -> float | None:
-        """When the connection that the subscription `sid` has acknowledged last (epoch seconds); None if it never did."""
-        peer = self._peers.get(self._latest.get(sid, ""))
-        return peer.heard if peer else None
+    def acknowledged_at(self, subscription_id: str) -> float | None:
+        """When the connection that the subscription `subscription_id` has acknowledged last (epoch seconds); None if it never did."""
+        peer = self._peers.get(self._latest.get(subscription_id, ""))
+        return peer.acknowledged_at if peer else None
 
     def alive(self, connection: str, at: float) -> None:
         """All that was sent to this connection until `at` has arrived: it answered a ping."""
         if (peer := self._peers.get(connection)) is not None:
-            peer.sure = max(peer.sure, at)
+            peer.delivered_until = max(peer.delivered_until, at)
 
-    def sent(self, notice: Notice, to: Sequence[str], now: float, later: Collection[str] = ()) -> None:
+    def sent(self, event_ref: EventRef, to: Sequence[str], now: float, later: Collection[str] = ()) -> None:
         """A frame was handed to these connections, but to those of `later` it was not yet. Those of other nodes do not count."""
         topic = next((peer.topic for name in to if (peer := self._peers.get(name)) is not None), None)
         if topic is None:
             return
         self._follow_clock(now)
-        sent = _Sent(topic, notice, to, now, later)
-        repeats = topic.sent.setdefault(notice.id, [])
+        sent = _Sent(topic, event_ref, to, now, later)
+        repeats = topic.sent.setdefault(event_ref.id, [])
         repeats.append(sent)
         if len(repeats) > MAX_REPEATS:
             repeats.pop(1).to = ()
@@ -153,15 +165,15 @@ class Deliveries:
         for sent in found:
             sent.answered.add(connection)
         # What was handed to one connection alone says nothing of another.
-        told = [sent.at for sent in found if len(sent.to) > 1 or peer.connection in sent.to]
-        peer.sure, peer.heard = max(peer.sure, min(told, default=0.0)), now
+        received = [sent.at for sent in found if len(sent.to) > 1 or peer.connection in sent.to]
+        peer.delivered_until, peer.acknowledged_at = max(peer.delivered_until, min(received, default=0.0)), now
         success = read.status is None or read.status // 100 == _SUCCESS
-        followed = success and found[-1].notice.matters
+        followed = success and found[-1].event_ref.reportable
         commands: list[Command] = []
-        if not peer.acknowledges or peer.strikes or (peer.refused and followed):
-            peer.acknowledges, peer.strikes, peer.since = True, 0, min(peer.since, now)
+        if not peer.acknowledges or peer.missed_acks or (peer.refused and followed):
+            peer.acknowledges, peer.missed_acks, peer.missed_since = True, 0, min(peer.missed_since, now)
             peer.refused = peer.refused and not followed
-            commands.append(Acknowledged(peer.sid, followed=followed))
+            commands.append(Acknowledged(peer.subscription_id, followed=followed))
         if read.status is not None and not success:
             commands += _refusal(peer, found, read.status, read.reason)
         return peer.topic.key, commands
@@ -170,21 +182,21 @@ class Deliveries:
         """When `unanswered` is to be asked."""
         return self._waiting[0].at + self._timeout + TOGETHER if self._waiting else None
 
-    def unanswered(self, now: float) -> list[tuple[SessionKey, Unanswered]]:
+    def unanswered(self, now: float) -> list[tuple[SessionKey, AcksTimedOut]]:
         """What was not acknowledged in time, by session. Of what a connection left unanswered together the last is named."""
         self._follow_clock(now)
         silent: dict[str, _Sent] = {}
         while self._waiting and self._waiting[0].at + self._timeout <= now:
             sent = self._waiting.popleft()
             _forget(sent)
-            if sent.notice.matters and self._policy is not Policy.OFF:
+            if sent.event_ref.reportable and self._policy is not Policy.OFF:
                 silent |= {name: sent for name in sent.to if self._is_missed(name, sent)}
-        silences: dict[SessionKey, list[Silence]] = {}
+        missed_acks: dict[SessionKey, list[MissedAck]] = {}
         for name, sent in silent.items():
             peer = self._peers[name]
-            peer.strikes += 1
-            silences.setdefault(sent.topic.key, []).append(Silence(peer.sid, name, sent.notice))
-        return [(key, Unanswered(tuple(found))) for key, found in silences.items()]
+            peer.missed_acks += 1
+            missed_acks.setdefault(sent.topic.key, []).append(MissedAck(peer.subscription_id, name, sent.event_ref))
+        return [(key, AcksTimedOut(tuple(found))) for key, found in missed_acks.items()]
 
     def _follow_clock(self, now: float) -> None:
         """A clock that was set back begins the time of what waits anew; else nobody would be missed until it is as late again."""
@@ -192,26 +204,28 @@ class Deliveries:
             for sent in self._waiting:
                 sent.at = min(sent.at, now)
             for peer in self._peers.values():
-                peer.since = now if now < peer.since < _NEVER else peer.since
+                peer.missed_since = now if now < peer.missed_since < _NEVER else peer.missed_since
 
     def _is_missed(self, name: str, sent: _Sent) -> bool:
         peer = self._peers.get(name)
-        return peer is not None and peer.since <= sent.at and name not in sent.answered and name not in sent.later
+        return (
+            peer is not None and peer.missed_since <= sent.at and name not in sent.answered and name not in sent.later
+        )
 
 
 def _refusal(peer: _Peer, found: list[_Sent], status: int, reason: str) -> list[Command]:
     """The refusal of the last of these that the connection was told, unless it refused that before."""
-    told = [sent for sent in found if peer.connection in sent.to and peer.connection not in sent.later]
-    if not told or not told[-1].notice.matters or peer.connection in told[-1].refused:
+    received = [sent for sent in found if peer.connection in sent.to and peer.connection not in sent.later]
+    if not received or not received[-1].event_ref.reportable or peer.connection in received[-1].refused:
         return []
-    told[-1].refused.add(peer.connection)
+    received[-1].refused.add(peer.connection)
     peer.refused = True
-    return [Refused(peer.sid, peer.connection, told[-1].notice, status, reason)]
+    return [Rejected(peer.subscription_id, peer.connection, received[-1].event_ref, status, reason)]
 
 
 def _forget(sent: _Sent) -> None:
-    others = sent.topic.sent.get(sent.notice.id)
+    others = sent.topic.sent.get(sent.event_ref.id)
     if others and others[0] is sent:
         others.pop(0)
         if not others:
-            del sent.topic.sent[sent.notice.id]
+            del sent.topic.sent[sent.event_ref.id]

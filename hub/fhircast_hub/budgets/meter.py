@@ -12,16 +12,16 @@ from fhircast_hub.budgets.accounts import Account
 class Meter:
     """How much CPU one request has cost, in seconds; from `account` on, its user pays."""
 
-    __slots__ = ("_told", "account", "seconds")
+    __slots__ = ("_on_step", "account", "seconds")
 
-    def __init__(self, told: Callable[[float], None] = lambda seconds: None) -> None:
-        self._told = told  # of every step, whoever pays
+    def __init__(self, on_step: Callable[[float], None] = lambda seconds: None) -> None:
+        self._on_step = on_step  # of every step, whoever pays
         self.seconds = 0.0
         self.account: Account | None = None
 
     def add(self, seconds: float) -> None:
         """Charge so many seconds of CPU."""
-        self._told(seconds)
+        self._on_step(seconds)
         self.seconds += seconds
         if self.account is not None:
             self.account.spent(self.seconds)

@@ -13,6 +13,7 @@ from typing import assert_never
 from msgspec.structs import replace
 
 from fhircast_hub.core.access.principal import Application
+from fhircast_hub.core.env import Env
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.rules import (
     administration,
@@ -26,7 +27,7 @@ from fhircast_hub.core.rules import (
 from fhircast_hub.core.rules.publishing import publish
 from fhircast_hub.core.state.commands import (
     Acknowledged,
-    Answered,
+    AcksTimedOut,
     BeginSession,
     Command,
     Connected,
@@ -34,168 +35,188 @@ from fhircast_hub.core.state.commands import (
     EndSession,
     Evict,
     MakeRoom,
+    PostFinished,
     Publish,
-    Refused,
+    Rejected,
     Renew,
     Restarted,
     Revoked,
     Subscribe,
     Tick,
-    Unanswered,
     Undeliverable,
     Unsubscribe,
-    Unverified,
+    VerificationFailed,
 )
-from fhircast_hub.core.state.effects import Drop, Effect
-from fhircast_hub.core.state.session import Ids, Outcome, Session
+from fhircast_hub.core.state.effects import Effect, EndWebhook
+from fhircast_hub.core.state.session import Outcome, Session
 
 
-def decide(session: Session | None, command: Command, now: float, ids: Ids, rules: Rules) -> Outcome:
-    """What `command` leads to. `session` is None where the topic has none yet. Raises HubError when it is refused."""
-    outcome = _with_posts(_decide(session, command, now, ids, rules), now, ids, rules)
-    after = outcome.session
-    # Unverified is what came of the question itself.
-    if not isinstance(command, Unverified) and (unasked := webhook_outbox.unasked(session, after, outcome.effects)):
-        outcome = Outcome(after, outcome.effects + unasked, outcome.reply)
-    if after is None or after is session:
+def decide(session: Session | None, command: Command, env: Env) -> Outcome:
+    """What `command` leads to. `session` is None where the topic has none yet. Raises HubError when the command is refused."""
+    return _settle(session, command, _decide(session, command, env), env)
+
+
+def _settle(before: Session | None, command: Command, outcome: Outcome, env: Env) -> Outcome:
+    """The end of every decision: effects first, then the times of the session that is left."""
+    outcome = _post_to_callbacks(outcome, env)
+    outcome = _cancel_open_verifications(before, command, outcome)
+    session = outcome.session
+    if session is None or session is before or _waits_alike(before, session):
         return outcome
-    if session is not None and after.subscriptions and _waits_alike(session, after):
-        return outcome
-    after = missed_events.forgotten(heartbeat.planned(replace(after, used=now), now, rules), now, rules)
-    return Outcome(replace(after, deadline=_deadline(after, rules)), outcome.effects, outcome.reply)
+    for step in (_mark_used, heartbeat.plan, missed_events.drop_delivered, _set_deadline):
+        session = step(session, env)
+    return Outcome(session, outcome.effects, outcome.reply)
 
 
-def _with_posts(outcome: Outcome, now: float, ids: Ids, rules: Rules) -> Outcome:
-    """What was to be sent to callbacks is posted; one for which too much waits is unsubscribed."""
+def _post_to_callbacks(outcome: Outcome, env: Env) -> Outcome:
+    """Effects for callbacks become posts in the outbox. A callback for which too much waits is unsubscribed."""
     session, effects = outcome.session, outcome.effects
-    if session is None or not session.hooks or not effects:
+    if session is None or not session.webhook_connections or not effects:
         return outcome
-    session, effects = webhook_outbox.posted(session, effects)
-    for subscription in webhook_outbox.overflowing(session, rules):
-        ended = sync_errors.undeliverable(session, subscription.sid, "too much waits for its callback", now, ids)
+    session, effects = webhook_outbox.post(session, effects)
+    for subscription in webhook_outbox.overflowing(session, env.rules):
+        ended = sync_errors.undeliverable(session, subscription.subscription_id, "too much waits for its callback", env)
         assert ended.session is not None
-        ended = _with_posts(ended, now, ids, rules)
+        ended = _post_to_callbacks(ended, env)
         assert ended.session is not None
         session, effects = ended.session, effects + ended.effects
     return Outcome(session, effects, outcome.reply)
 
 
-def _waits_alike(before: Session, after: Session) -> bool:
+def _cancel_open_verifications(before: Session | None, command: Command, outcome: Outcome) -> Outcome:
+    """Callbacks whose subscriptions went before their verification are not asked any more."""
+    if isinstance(command, VerificationFailed):
+        return outcome  # the command answers the verification, so none is left to cancel
+    cancelled = webhook_outbox.cancel_open_verifications(before, outcome.session, outcome.effects)
+    return Outcome(outcome.session, outcome.effects + cancelled, outcome.reply) if cancelled else outcome
+
+
+def _mark_used(session: Session, env: Env) -> Session:
+    return replace(session, last_used_at=env.now)
+
+
+def _set_deadline(session: Session, env: Env) -> Session:
+    return replace(session, deadline=_deadline(session, env.rules))
+
+
+def _waits_alike(before: Session | None, after: Session) -> bool:
     """Whether no lease, no socket, no heartbeat and nothing that is held changed: then the deadline stands."""
-    if after.held is not before.held or after.lost is not before.lost:
+    if before is None or not after.subscriptions:
         return False
-    return after.subscriptions is before.subscriptions and after.beat == before.beat
+    if after.retained is not before.retained or after.dropped_closes is not before.dropped_closes:
+        return False
+    return after.subscriptions is before.subscriptions and after.next_heartbeat == before.next_heartbeat
 
 
-def _decide(session: Session | None, command: Command, now: float, ids: Ids, rules: Rules) -> Outcome:
+def _decide(session: Session | None, command: Command, env: Env) -> Outcome:
     match command:
         case Publish():
-            outcome = publish(session, command, now, ids, rules)
-            if rules.logout_ends_session and command.event.key == "userlogout":
-                return _logged_out(_with_posts(outcome, now, ids, rules))
+            outcome = publish(session, command, env)
+            if env.rules.logout_ends_session and command.event.key == "userlogout":
+                return _logged_out(_post_to_callbacks(outcome, env))
             return outcome
         case Subscribe():
-            anew = command.principal.application, command.name
-            return _with_evicted(session, subscriptions.subscribe(session, command, now, rules), anew, now, ids)
+            newcomer = command.principal.application, command.name
+            return _with_evicted(session, subscriptions.subscribe(session, command, env), newcomer, env)
         case Renew():
-            return subscriptions.renew(session, command, now, ids, rules)
+            return subscriptions.renew(session, command, env)
         case Unsubscribe():
-            return subscriptions.unsubscribe(session, command, now, rules)
+            return subscriptions.unsubscribe(session, command, env)
         case Connected():
-            return connections.connected(session, command, now, ids, rules)
+            return connections.connected(session, command, env)
         case Disconnected():
-            return connections.disconnected(session, command, now, rules)
+            return connections.disconnected(session, command, env)
         case Acknowledged():
             return connections.acknowledged(session, command)
-        case Refused():
-            return sync_errors.refused(session, command, now, ids)
-        case Unanswered():
-            return sync_errors.unanswered(session, command, now, ids, rules)
-        case Unverified():
+        case Rejected():
+            return sync_errors.refused(session, command, env)
+        case AcksTimedOut():
+            return sync_errors.unanswered(session, command, env)
+        case VerificationFailed():
             return connections.unverified(session, command)
         case Revoked():
             return subscriptions.revoked(session, command)
-        case Answered():
-            return sync_errors.answered(session, command, now, ids, rules)
+        case PostFinished():
+            return sync_errors.answered(session, command, env)
         case Undeliverable():
-            return sync_errors.undeliverable(session, command.sid, command.reason, now, ids)
+            return sync_errors.undeliverable(session, command.subscription_id, command.reason, env)
         case Evict():
-            return _with_evicted(session, subscriptions.evict(session, command), None, now, ids)
+            return _with_evicted(session, subscriptions.evict(session, command), None, env)
         case Tick():
-            return _tick(session, now, ids, rules)
+            return _tick(session, env)
         case BeginSession():
-            return administration.begin(session, command, now)
+            return administration.begin(session, command, env.now)
         case EndSession():
             return administration.end_session(session, command.reason)
         case MakeRoom():
-            return _abandoned(session, command, now, rules)
+            return _abandoned(session, command, env)
         case Restarted():
-            return Outcome(None) if session is None else _restarted(session, now, rules)
+            return Outcome(None) if session is None else _restarted(session, env)
         case _:
             assert_never(command)
 
 
-def _tick(session: Session | None, now: float, ids: Ids, rules: Rules) -> Outcome:
+def _tick(session: Session | None, env: Env) -> Outcome:
     if session is None:
         return Outcome(None)
-    after, effects = subscriptions.expired(session, now, rules)
-    for subscription in connections.unreturned(after, now):
+    after, effects = subscriptions.expired(session, env)
+    for subscription in connections.unreturned(after, env.now):
         after = connections.given_up(after, subscription)
-        effects += sync_errors.lost(after, subscription, now, ids)
-    after, beating = heartbeat.beat(missed_events.forgotten(after, now, rules), now, ids, rules)
+        effects += sync_errors.lost(after, subscription, env)
+    after, beating = heartbeat.beat(missed_events.drop_delivered(after, env), env)
     effects += beating
     # "A session without subscribers and open contexts is forgotten after SESSION_TTL" (LIM-1).
-    if after is session and not session.contexts and _is_unused(session, now, rules):
+    if after is session and not session.contexts and _is_unused(session, env):
         return Outcome(None, effects)
     return Outcome(after, effects)
 
 
 def _with_evicted(
-    before: Session | None, outcome: Outcome, anew: tuple[Application, str] | None, now: float, ids: Ids
+    before: Session | None, outcome: Outcome, newcomer: tuple[Application, str] | None, env: Env
 ) -> Outcome:
-    """The outcome, and a SyncError for each lost subscription that had to make room. One of the application and name `anew` came back
+    """The outcome, and a SyncError for each lost subscription that had to make room. One of the application and name `newcomer` came back
     in another way (SUB-23)."""
     after, effects = outcome.session, outcome.effects
     if before is None or after is None:
         return outcome
-    for sid, subscription in before.subscriptions.items():
-        is_back = subscription.name and (subscription.application, subscription.name) == anew
-        if subscription.back_by and not is_back and sid not in after.subscriptions:
-            effects += sync_errors.lost(after, subscription, now, ids)
+    for subscription_id, subscription in before.subscriptions.items():
+        is_back = subscription.name and (subscription.application, subscription.name) == newcomer
+        if subscription.reconnect_deadline and not is_back and subscription_id not in after.subscriptions:
+            effects += sync_errors.lost(after, subscription, env)
     return Outcome(after, effects)
 
 
-def _restarted(session: Session, now: float, rules: Rules) -> Outcome:
+def _restarted(session: Session, env: Env) -> Outcome:
     """Nobody is lost because the hub was away (SUB-23). A callback whose lease ended meanwhile is posted nothing more."""
     effects: tuple[Effect, ...] = ()
     for subscription in session.subscriptions.values():
-        if subscription.callback and subscription.expires <= now:
+        if subscription.callback and subscription.expires <= env.now:
             session, ended = subscriptions.end(session, subscription, "the lease has ended")
             effects += ended
-    outcome = connections.restarted(session, now, rules)
+    outcome = connections.restarted(session, env)
     return Outcome(outcome.session, effects + outcome.effects)
 
 
 def _logged_out(outcome: Outcome) -> Outcome:
     """The session ends, once the logout was distributed: to callbacks too, of which this was the last post (SES-5)."""
     ended = administration.end_session(outcome.session, "the user has logged out")
-    effects = [replace(each, numbers=frozenset()) if isinstance(each, Drop) else each for each in ended.effects]
+    effects = [replace(each, numbers=frozenset()) if isinstance(each, EndWebhook) else each for each in ended.effects]
     return Outcome(None, (*outcome.effects, *effects))
 
 
-def _abandoned(session: Session | None, command: MakeRoom, now: float, rules: Rules) -> Outcome:
+def _abandoned(session: Session | None, command: MakeRoom, env: Env) -> Outcome:
     """An EHR that makes a topic for each login and never closes must not lock its user out, so these go when room is needed."""
     if session is None or session.subscriptions:
         return Outcome(session)
-    return Outcome(None if command.at_once or _is_unused(session, now, rules) else session)
+    return Outcome(None if command.at_once or _is_unused(session, env) else session)
 
 
-def _is_unused(session: Session, now: float, rules: Rules) -> bool:
-    return not session.subscriptions and session.used + rules.session_ttl <= now
+def _is_unused(session: Session, env: Env) -> bool:
+    return not session.subscriptions and session.last_used_at + env.rules.session_ttl <= env.now
 
 
 def _deadline(session: Session, rules: Rules) -> float | None:
     if session.subscriptions:
         expiry = min(subscriptions.next_expiry(session, rules), missed_events.forgets_at(session, rules))
-        return expiry if session.beat is None else min(expiry, session.beat)
-    return None if session.contexts else session.used + rules.session_ttl
+        return expiry if session.next_heartbeat is None else min(expiry, session.next_heartbeat)
+    return None if session.contexts else session.last_used_at + rules.session_ttl

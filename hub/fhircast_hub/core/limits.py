@@ -67,7 +67,7 @@ class Rules(msgspec.Struct, frozen=True):
     reconnect_grace: int = 3
     heartbeat_seconds: int = 30
     #: what a lost subscription may find waiting when it is back (SUB-12)
-    held_bytes: int = 1 << 20
-    held_messages: int = 256
+    retained_bytes: int = 1 << 20
+    retained_messages: int = 256
     #: how long a socket may have been dead before that is noticed: two pings, and some
-    hold_seconds: int = 45
+    dead_socket_seconds: int = 45

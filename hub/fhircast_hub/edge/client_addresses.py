@@ -20,7 +20,7 @@ class Addresses:
         self._networks = tuple(map(ip_network, trusted))
         #: whether an address is a proxy's
         self.trusts = functools.lru_cache(_REMEMBERED)(self._is_proxy)
-        self._told = False
+        self._warned = False
 
     def of(self, peer: str, forwarded: Sequence[str]) -> str:
         """The address of who asks, by the connection's `peer` and the values of its headers X-Forwarded-For.
@@ -29,8 +29,8 @@ class Addresses:
         """
         if not forwarded:
             return peer
-        if not self._told and not self.trusts(peer):
-            self._told = True
+        if not self._warned and not self.trusts(peer):
+            self._warned = True
             _log.warning("X-Forwarded-For is not believed", host=peer, reason=_UNTRUSTED)
         address = peer
         for said in reversed(",".join(forwarded).split(",")):

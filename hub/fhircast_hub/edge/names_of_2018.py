@@ -46,17 +46,17 @@ class Legacy:
         self._published: dict[tuple[str, str], str] = {}
 
     @contextmanager
-    def subscribed(self, sid: str, events: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-        """Yield today's names of `events`, for which the block is to make or renew the subscription `sid`.
+    def subscribed(self, subscription_id: str, events: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        """Yield today's names of `events`, for which the block is to make or renew the subscription `subscription_id`.
 
         From now on its frames bear the names as asked. If the block raises, they bear the names from before.
         """
-        before = self._asked.get(sid, ())
-        _remember(self._asked, sid, events)
+        before = self._asked.get(subscription_id, ())
+        _remember(self._asked, subscription_id, events)
         try:
             yield tuple({today.lower(): today for today in map(todays, events)}.values())
         except BaseException:
-            _remember(self._asked, sid, before)
+            _remember(self._asked, subscription_id, before)
             raise
 
     def published(self, body: bytes) -> bytes:
@@ -72,13 +72,13 @@ class Legacy:
             _remember(self._published, (stamp.id, stamp.timestamp), name)
         return _NAMED.sub(rb'\1%b"' % todays(name).encode(), body)
 
-    def written(self, sid: str, bound: str, message: bytes) -> bytes:
-        """The hub's `message` as the subscription `sid` is sent it; `bound` is the endpoint as its client named it.
+    def written(self, subscription_id: str, bound: str, message: bytes) -> bytes:
+        """The hub's `message` as the subscription `subscription_id` is sent it; `bound` is the endpoint as its client named it.
 
         The clients take a message without the member `bound` for an event, so every message but an event gets it.
         """
         members = _MEMBERS.decode(message)
-        asked = self._asked.get(sid, ())
+        asked = self._asked.get(subscription_id, ())
         if "event" in members:
             event = _MEMBERS.decode(members["event"])
             name = _TEXT.decode(event["hub.event"])

@@ -32,7 +32,7 @@ from fhircast_hub.core.errors import (
 from fhircast_hub.core.state.commands import Publish, Renew, Subscribe, Unsubscribe
 from fhircast_hub.core.wire.event import check_topic, parse_event
 from fhircast_hub.core.wire.event_names import KNOWN, spelling
-from fhircast_hub.core.wire.subscription_request import Form, parse_form, parse_json_form
+from fhircast_hub.core.wire.subscription_request import SubscriptionRequest, parse_form, parse_json_form
 from fhircast_hub.edge.endpoints import Endpoints
 from fhircast_hub.edge.names_of_2018 import Legacy
 from fhircast_hub.http.errors import to_response
@@ -101,7 +101,7 @@ Watch = Callable[[str, SessionKey, str], None]
 class HubApi:
     """The ASGI application under hub.url. `path` is that of hub.url, without a slash at the end; sizes in bytes.
 
-    `accounts` are what users cost; `turns` shares out the turns of the loop; `hashed` makes of a topic what may be logged of it;
+    `accounts` are what users cost; `turns` shares out the turns of the loop; `log_hash` makes of a topic what may be logged of it;
     `callbacks` is None where webhooks are not served;
     `anonymous` is who a request without a token is (dev --legacy), None where a token is needed;
     `legacy` knows the names of 2018 there, None elsewhere.
@@ -121,7 +121,7 @@ class HubApi:
         counters: Counters,
         accounts: Accounts,
         turns: Turns,
-        hashed: Callable[[str], str],
+        log_hash: Callable[[str], str],
         callbacks: Callbacks | None,
         watch: Watch,
         anonymous: Principal | None = None,
@@ -136,7 +136,7 @@ class HubApi:
         self._counters = counters
         self._accounts = accounts
         self._turns = turns
-        self._hashed = hashed
+        self._log_hash = log_hash
         self._anonymous = anonymous
         self._legacy = legacy
         self._callbacks = callbacks
@@ -146,17 +146,17 @@ class HubApi:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope["headers"])
-        told: dict[str, object] = scope[FIELDS]
+        log_fields: dict[str, object] = scope[FIELDS]
         meter: Meter = scope[METER]
         big = 0
         try:
-            response = await self._answer(scope, headers, receive, told, scope[TRAIL], meter)
+            response = await self._answer(scope, headers, receive, log_fields, scope[TRAIL], meter)
             if meter.account and len(response.body) > BIG_ANSWER:
                 meter.account.answering(len(response.body))
                 big = len(response.body)
         except HubError as error:
             response = to_response(error, headers)
-            told["reason"] = type(error).__name__
+            log_fields["reason"] = type(error).__name__
         except ClientGone:
             return
         except Exception as error:
@@ -169,21 +169,27 @@ class HubApi:
                 meter.account.answers -= big
 
     async def _answer(
-        self, scope: Scope, headers: Headers, receive: Receive, told: dict[str, object], trail: Trail, meter: Meter
+        self,
+        scope: Scope,
+        headers: Headers,
+        receive: Receive,
+        log_fields: dict[str, object],
+        trail: Trail,
+        meter: Meter,
     ) -> Response:
         method = scope["method"]
         rest = scope["raw_path"][len(self._prefix) :]
         if method == "POST":
-            return await self._post(rest, headers, receive, told, trail, meter)
+            return await self._post(rest, headers, receive, log_fields, trail, meter)
         if method in ("GET", "HEAD"):
             if self._endpoints.is_path(scope["raw_path"].decode("latin-1")):
-                told["route"] = "socket"
+                log_fields["route"] = "socket"
                 trail.act = Act.OTHER
                 raise UpgradeRequired(
                     "expected a WebSocket's handshake, got a request without Upgrade: a proxy on the way must pass on the headers"
                     " Upgrade and Connection"
                 )
-            return await self._get(rest, headers, told, trail, meter)
+            return await self._get(rest, headers, log_fields, trail, meter)
         if method == "OPTIONS":
             return Response(204, headers=[(b"allow", b"GET, POST, OPTIONS")])
         trail.act = Act.OTHER
@@ -191,17 +197,17 @@ class HubApi:
         raise MethodNotAllowed(f"expected GET or POST, got {method}", allow="GET, POST, OPTIONS")
 
     async def _get(
-        self, rest: bytes, headers: Headers, told: dict[str, object], trail: Trail, meter: Meter
+        self, rest: bytes, headers: Headers, log_fields: dict[str, object], trail: Trail, meter: Meter
     ) -> Response:
         named = rest.strip(b"/")
         below = named.removeprefix(_WELL_KNOWN).lstrip(b"/") if named.startswith(_WELL_KNOWN) else b""
         if below == b"fhircast-configuration":
-            told["route"] = "discovery"
+            log_fields["route"] = "discovery"
             return Response(200, self._configuration, b"application/json")
         if named == b"metadata":
-            told["route"] = "metadata"
+            log_fields["route"] = "metadata"
             return Response(200, self._capabilities, b"application/fhir+json")
-        told["route"] = "context"
+        log_fields["route"] = "context"
         trail.act = Act.READ
         principal = trail.principal = await self._principal(headers, meter)
         if below:
@@ -210,14 +216,14 @@ class HubApi:
         if not topics:
             raise MethodNotAllowed("expected POST here; the context is at hub.url/{topic}", allow="POST, OPTIONS")
         key = await self._service.find(principal.realm, topics)
-        told["topic"] = self._hashed(check_topic(key.topic))
+        log_fields["topic"] = self._log_hash(check_topic(key.topic))
         body, trail.patients = await self._service.current_context(key, principal)
         return Response(200, body, b"application/json")
 
     async def _post(
-        self, rest: bytes, headers: Headers, receive: Receive, told: dict[str, object], trail: Trail, meter: Meter
+        self, rest: bytes, headers: Headers, receive: Receive, log_fields: dict[str, object], trail: Trail, meter: Meter
     ) -> Response:
-        told["route"] = "post"
+        log_fields["route"] = "post"
         trail.act = Act.OTHER
         principal = trail.principal = await self._principal(headers, meter)
         self._service.check_scoped(principal)
@@ -236,7 +242,7 @@ class HubApi:
             await self._turns.turn(_whose(principal), big=big, over=account.over)
             if big:
                 account.spent(len(body) * STORE_SECONDS)
-            return await self._read(principal, sent, body, topics_in(rest), headers, told, trail)
+            return await self._read(principal, sent, body, topics_in(rest), headers, log_fields, trail)
         finally:
             account.bodies -= len(body)
 
@@ -247,29 +253,29 @@ class HubApi:
         body: bytes,
         in_path: tuple[str, ...],
         headers: Headers,
-        told: dict[str, object],
+        log_fields: dict[str, object],
         trail: Trail,
     ) -> Response:
         """What a body of this media type asks for."""
         body = self._legacy.published(body) if self._legacy else body
         form = parse_form(body) if sent == _FORM else parse_json_form(body)
         if form is not None:
-            told["route"] = "subscribe" if form.subscribe else "unsubscribe"
+            log_fields["route"] = "subscribe" if form.subscribe else "unsubscribe"
             trail.act = Act.SUBSCRIBE if form.subscribe else Act.UNSUBSCRIBE
             trail.event = ",".join(form.events)
-            told["topic"] = self._hashed(_agreed(form.topic, in_path))
+            log_fields["topic"] = self._log_hash(_agreed(form.topic, in_path))
             key = SessionKey(principal.realm, form.topic)
             if form.callback is not None:
                 return await self._webhook(key, principal, form, form.callback, headers)
             if not form.subscribe:
                 return await self._unsubscribe(key, principal, form)
             return await self._subscribe(key, principal, form, headers, trail.address)
-        told["route"] = "publish"
+        log_fields["route"] = "publish"
         trail.act = Act.PUBLISH
         event = parse_event(body, self._max_entries)
         trail.event, trail.patients = event.name, patients(event.ref, event.implied)
-        told["topic"] = self._hashed(_agreed(event.topic, in_path))
-        told["name"] = spelling(event.name) if event.key in KNOWN else "other"
+        log_fields["topic"] = self._log_hash(_agreed(event.topic, in_path))
+        log_fields["name"] = spelling(event.name) if event.key in KNOWN else "other"
         accepted = time.perf_counter()
         await self._service.submit(SessionKey(principal.realm, event.topic), Publish(principal, event))
         self._counters.events_in += 1
@@ -277,7 +283,7 @@ class HubApi:
         return _PUBLISHED
 
     async def _subscribe(
-        self, key: SessionKey, principal: Principal, form: Form, headers: Headers, address: str
+        self, key: SessionKey, principal: Principal, form: SubscriptionRequest, headers: Headers, address: str
     ) -> Response:
         if form.endpoint is not None and self._legacy:
             with self._legacy.subscribed(self._endpoints.named(form.endpoint)[1], form.events) as events:
@@ -285,47 +291,50 @@ class HubApi:
         return await self._subscribe_at(key, principal, form, headers, address)
 
     async def _subscribe_at(
-        self, key: SessionKey, principal: Principal, form: Form, headers: Headers, address: str
+        self, key: SessionKey, principal: Principal, form: SubscriptionRequest, headers: Headers, address: str
     ) -> Response:
         if form.endpoint is not None:
-            url, sid = self._endpoints.named(form.endpoint)
-            if not self._endpoints.legacy or self._service.usage.find(sid):
-                renewal = Renew(principal, key.topic, sid, form.events, form.lease, form.name, address)
+            url, subscription_id = self._endpoints.named(form.endpoint)
+            if not self._endpoints.legacy or self._service.usage.find(subscription_id):
+                renewal = Renew(principal, key.topic, subscription_id, form.events, form.lease, form.name, address)
                 await self._service.submit(key, renewal)
-                self._granted(key, sid, principal, headers)
+                self._granted(key, subscription_id, principal, headers)
                 return _endpoint(url)
         else:
-            url, sid = self._endpoints.new()
+            url, subscription_id = self._endpoints.new()
         await self._service.subscribe(
-            key, Subscribe(principal, key.topic, sid, form.events, form.lease, form.name or "", address=address)
+            key,
+            Subscribe(principal, key.topic, subscription_id, form.events, form.lease, form.name or "", address=address),
         )
-        self._granted(key, sid, principal, headers)
+        self._granted(key, subscription_id, principal, headers)
         return _endpoint(url)
 
-    async def _unsubscribe(self, key: SessionKey, principal: Principal, form: Form) -> Response:
-        sid = self._endpoints.named(form.endpoint)[1] if form.endpoint is not None else None
-        await self._service.submit(key, Unsubscribe(principal, key.topic, sid, form.name))
+    async def _unsubscribe(self, key: SessionKey, principal: Principal, form: SubscriptionRequest) -> Response:
+        subscription_id = self._endpoints.named(form.endpoint)[1] if form.endpoint is not None else None
+        await self._service.submit(key, Unsubscribe(principal, key.topic, subscription_id, form.name))
         return _endpoint(form.endpoint)  # never one that the caller did not say (UNS-6)
 
     async def _webhook(
-        self, key: SessionKey, principal: Principal, form: Form, callback: str, headers: Headers
+        self, key: SessionKey, principal: Principal, form: SubscriptionRequest, callback: str, headers: Headers
     ) -> Response:
         """A webhook's subscription, which nothing slow holds up, or its end (WHK-2, WHK-5)."""
         if form.subscribe:
             if self._callbacks is None:
                 raise BadRequest("hub.channel.type: expected websocket, got webhook, which this hub does not serve")
             await self._callbacks.check(callback, principal)
-            sid, secret = secrets.token_hex(16), self._callbacks.seal(form.secret)
-            asked = Subscribe(principal, key.topic, sid, form.events, form.lease, form.name or "", callback, secret)
+            subscription_id, secret = secrets.token_hex(16), self._callbacks.seal(form.secret)
+            asked = Subscribe(
+                principal, key.topic, subscription_id, form.events, form.lease, form.name or "", callback, secret
+            )
             await self._service.subscribe(key, asked)
-            self._granted(key, sid, principal, headers)
+            self._granted(key, subscription_id, principal, headers)
         else:
             await self._service.submit(key, Unsubscribe(principal, key.topic, callback=callback))
         return _endpoint(None)
 
-    def _granted(self, key: SessionKey, sid: str, principal: Principal, headers: Headers) -> None:
+    def _granted(self, key: SessionKey, subscription_id: str, principal: Principal, headers: Headers) -> None:
         if principal.opaque:
-            self._watch(sid, key, bearer_token(headers))
+            self._watch(subscription_id, key, bearer_token(headers))
 
     async def _principal(self, headers: Headers, meter: Meter) -> Principal:
         """Who asks, when that user's turn has come."""

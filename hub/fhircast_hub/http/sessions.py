@@ -81,10 +81,10 @@ def session_routes(
     normal_user: NormalUser,
     heard: Callable[[str], float | None],
     hub_url: str,
-    hashed: Callable[[str], str],
+    log_hash: Callable[[str], str],
     accounts: Accounts,
 ) -> APIRouter:
-    """The routes. `heard` is when a subscription acknowledged last (epoch seconds); `hashed` makes a topic fit for logs."""
+    """The routes. `heard` is when a subscription acknowledged last (epoch seconds); `log_hash` makes a topic fit for logs."""
     router = APIRouter(dependencies=[Depends(HTTPBearer(auto_error=False)), Depends(_not_cached)])
 
     async def principal_of(request: Request) -> Principal:
@@ -111,7 +111,7 @@ def session_routes(
         topic, new = await service.session_for(principal.realm, user, new=asked.new)
         if not new:  # it must not end before its app has joined
             await service.submit(SessionKey(principal.realm, topic), BeginSession(principal.realm, topic, user))
-        request.scope[FIELDS]["topic"] = hashed(topic)
+        request.scope[FIELDS]["topic"] = log_hash(topic)
         return MadeSession(**{"hub.url": hub_url, "hub.topic": topic})
 
     @router.get("/sessions/{topic:path}/participants")
@@ -119,7 +119,7 @@ def session_routes(
         """Who takes part, and who is in step."""
         request.scope[TRAIL].act = Act.READ
         key = await service.find(principal.realm, _named(request, b"/participants"))
-        request.scope[FIELDS] |= {"route": "participants", "topic": hashed(check_topic(key.topic))}
+        request.scope[FIELDS] |= {"route": "participants", "topic": log_hash(check_topic(key.topic))}
         found = await service.participants(key, principal)
         return [
             ShownParticipant(
@@ -127,8 +127,8 @@ def session_routes(
                 events=list(each.events),
                 never_match=list(filter(never_matches, each.events)),
                 channel=each.channel,
-                since=rfc3339(each.since),
-                last_acknowledgement=rfc3339(at) if (at := heard(each.sid)) else None,
+                since=rfc3339(each.connected_or_lost_at),
+                last_acknowledgement=rfc3339(at) if (at := heard(each.subscription_id)) else None,
                 state=each.state,
             )
             for each in found
@@ -138,7 +138,7 @@ def session_routes(
     async def end(topic: Topic, request: Request, principal: Principal = asking) -> None:
         """End a session: its subscribers are told so."""
         key = await service.find(principal.realm, _named(request))
-        request.scope[FIELDS] |= {"route": "sessions", "topic": hashed(check_topic(key.topic))}
+        request.scope[FIELDS] |= {"route": "sessions", "topic": log_hash(check_topic(key.topic))}
         check_administrator(principal, key.topic)
         await service.end_session(key)
 

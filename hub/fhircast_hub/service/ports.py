@@ -43,7 +43,7 @@ class SessionStore(Protocol):
         """The session and its revision; (None, 0) where there is none."""
         ...
 
-    async def commit(
+    async def commit_and_deliver(
         self, key: SessionKey, revision: int, before: Session | None, after: Session | None, effects: Sequence[Effect]
     ) -> None:
         """Make `after` the session (None forgets it) if `revision` is still the newest, else raise Stale.

@@ -16,7 +16,7 @@ from fhircast_hub.service.ports import TokenVerifier
 from fhircast_hub.service.service import Service
 
 #: Seconds between two looks. With the seconds for which the verifier's answers count, less than a minute.
-LOOK_SECONDS = 15.0
+POLL_SECONDS = 15.0
 #: Tokens asked about at once, so that one look over all of them does not take much longer than one question.
 AT_ONCE = 8
 
@@ -32,20 +32,22 @@ class Revocation:
         self._tokens: dict[str, tuple[SessionKey, str]] = {}
         self._task: asyncio.Task[None] | None = None
 
-    def watch(self, sid: str, key: SessionKey, token: str) -> None:
-        """The subscription `sid` was made or renewed with this token."""
-        self._tokens[sid] = key, token
+    def watch(self, subscription_id: str, key: SessionKey, token: str) -> None:
+        """The subscription `subscription_id` was made or renewed with this token."""
+        self._tokens[subscription_id] = key, token
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._look_again())
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """End the subscriptions whose tokens are not good any more; whose issuer does not answer, they stay."""
         slots = asyncio.Semaphore(AT_ONCE)
-        await asyncio.gather(*(self._check(sid, key, token, slots) for sid, (key, token) in self._tokens.items()))
+        await asyncio.gather(
+            *(self._check(subscription_id, key, token, slots) for subscription_id, (key, token) in self._tokens.items())
+        )
 
-    async def _check(self, sid: str, key: SessionKey, token: str, slots: asyncio.Semaphore) -> None:
-        if self._service.usage.find(sid) is None:
-            self._tokens.pop(sid, None)
+    async def _check(self, subscription_id: str, key: SessionKey, token: str, slots: asyncio.Semaphore) -> None:
+        if self._service.usage.find(subscription_id) is None:
+            self._tokens.pop(subscription_id, None)
             return
         try:
             async with slots:
@@ -56,12 +58,12 @@ class Revocation:
             return
         else:
             return
-        if self._tokens.get(sid) == (key, token):  # else it was renewed meanwhile
+        if self._tokens.get(subscription_id) == (key, token):  # else it was renewed meanwhile
             try:
-                await self._service.submit(key, Revoked(sid))
+                await self._service.submit(key, Revoked(subscription_id))
             except HubError:
                 return  # the store's trouble; the next look tries again
-            self._tokens.pop(sid, None)
+            self._tokens.pop(subscription_id, None)
 
     async def stop(self) -> None:
         """Ask no more."""
@@ -71,8 +73,8 @@ class Revocation:
 
     async def _look_again(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
             try:
-                await self.look()
+                await self.check()
             except Exception as error:
                 _log.error("revocation failed", exc_info=error)

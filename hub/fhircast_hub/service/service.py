@@ -15,6 +15,7 @@ import structlog
 from fhircast_hub.audit.event import Act, Entry, patients
 from fhircast_hub.core.access.principal import Principal, SessionKey, check_scoped
 from fhircast_hub.core.decide import decide
+from fhircast_hub.core.env import Env, Ids
 from fhircast_hub.core.errors import HubError, NotFound, TooMany
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.rules.administration import Participant, check_owned, participants
@@ -35,7 +36,7 @@ from fhircast_hub.core.state.commands import (
     Tick,
 )
 from fhircast_hub.core.state.effects import Effect
-from fhircast_hub.core.state.session import Ids, Outcome, Session, Subscription
+from fhircast_hub.core.state.session import Outcome, Session, Subscription
 from fhircast_hub.core.wire.event_names import Kind
 from fhircast_hub.service.context_answers import Answers
 from fhircast_hub.service.deadlines import Deadlines
@@ -49,7 +50,7 @@ REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 #: Seconds until something the hub owes itself (a lost socket, a deadline) is tried again when the store fails.
 RETRY_SECONDS = 1.0
 #: Seconds after which the deadlines are looked at in any case: the clock may have been set.
-LOOK_SECONDS = 30.0
+POLL_SECONDS = 30.0
 #: Seconds that `stop` waits for what was begun.
 STOP_SECONDS = 3.0
 #: Sessions that are begun anew at the start, or are forgotten to make room, at a time.
@@ -67,7 +68,7 @@ class RandomIds:
 
 
 class Service:
-    """Everything that happens to sessions goes through here. `hashed` makes of a topic what may be logged of it."""
+    """Everything that happens to sessions goes through here. `log_hash` makes of a topic what may be logged of it."""
 
     def __init__(
         self,
@@ -76,7 +77,7 @@ class Service:
         ids: Ids,
         rules: Rules,
         usage: Usage,
-        hashed: Callable[[str], str],
+        log_hash: Callable[[str], str],
         audit: Callable[[Entry], None] = lambda entry: None,
         log: Log = _log,
     ) -> None:
@@ -84,7 +85,7 @@ class Service:
         self._clock = clock
         self._ids = ids
         self._rules = rules
-        self._hashed = hashed
+        self._log_hash = log_hash
         self._audit = audit
         self._log = log
         self._timer: asyncio.TimerHandle | None = None
@@ -96,9 +97,9 @@ class Service:
     async def start(self, deliver: Deliver) -> None:
         """Open the store and take up every session where the last process left it."""
         await self._store.open(deliver)
-        sessions = sorted(self._store.sessions(), key=lambda session: session.used)
+        sessions = sorted(self._store.sessions(), key=lambda session: session.last_used_at)
         for session in sessions:
-            self._follow(_key(session), None, session)
+            self._index(_key(session), None, session)
         for start in range(0, len(sessions), TOGETHER):
             some = sessions[start : start + TOGETHER]
             await asyncio.gather(*(self.submit(_key(session), Restarted()) for session in some))
@@ -153,25 +154,27 @@ class Service:
         after = fitting.session
         grows = after is not None and len(after.subscriptions) > (len(session.subscriptions) if session else 0)
         # A callback that subscribes again has its place already.
-        if grows and after and not predecessors(after, after.subscriptions[command.sid]):
+        if grows and after and not predecessors(after, after.subscriptions[command.subscription_id]):
             while (absent := self.usage.to_evict(key.realm, command.principal.application)) is not None:
                 await self.submit(absent[0], Evict(absent[1]))
         await self.submit(key, command)
 
-    async def connected(self, sid: str, connection: str, sure: float) -> tuple[SessionKey, Subscription]:
-        """A socket came for the endpoint whose digest is `sid`; its session and subscription. Raises NotFound when there is none."""
-        key = self.usage.find(sid)
+    async def connected(
+        self, subscription_id: str, connection: str, delivered_until: float
+    ) -> tuple[SessionKey, Subscription]:
+        """A socket came for the endpoint whose digest is `subscription_id`; its session and subscription. Raises NotFound when there is none."""
+        key = self.usage.find(subscription_id)
         if key is None:
             raise NotFound("there is no such endpoint")
-        subscription = await self.submit(key, Connected(sid, connection, sure))
+        subscription = await self.submit(key, Connected(subscription_id, connection, delivered_until))
         assert isinstance(subscription, Subscription)
         return key, subscription
 
-    async def subscriber(self, sid: str) -> tuple[str, str]:
+    async def subscriber(self, subscription_id: str) -> tuple[str, str]:
         """Whose subscription this is: realm, and Principal.subscriber. Raises NotFound when there is none."""
-        if (key := self.usage.find(sid)) is not None:
+        if (key := self.usage.find(subscription_id)) is not None:
             session, _ = await self._store.load(key)
-            if session is not None and (subscription := session.subscriptions.get(sid)) is not None:
+            if session is not None and (subscription := session.subscriptions.get(subscription_id)) is not None:
                 return key.realm, subscription.subscriber
         raise NotFound("there is no such endpoint")
 
@@ -228,14 +231,14 @@ class Service:
                 await self.submit(key, Tick())
             except Exception as error:
                 if not isinstance(error, HubError):
-                    self._log.error("tick failed", topic=self._hashed(key.topic), exc_info=error)
+                    self._log.error("tick failed", topic=self._log_hash(key.topic), exc_info=error)
                 self._deadlines.set(key, self._clock())  # due, and tried again when the timer is
 
     def _overdue(self, session: Session | None) -> bool:
         return session is not None and session.deadline is not None and session.deadline <= self._clock()
 
     def _decide(self, session: Session | None, command: Command) -> Outcome:
-        return decide(session, command, self._clock(), self._ids, self._rules)
+        return decide(session, command, Env(self._clock(), self._ids, self._rules))
 
     async def _fitting(
         self, key: SessionKey, session: Session | None, outcome: Outcome, command: Command
@@ -262,7 +265,7 @@ class Service:
         await self.submit(key, command)
         session, _ = await self._store.load(key)
         if session is None:
-            self._follow(key, None, None)
+            self._index(key, None, None)
 
     async def _make_room(self, realm: str, owner: str) -> None:
         """Let the user's session go that nobody uses for longest, if it is abandoned, or raise TooMany (LIM-1)."""
@@ -274,12 +277,12 @@ class Service:
     async def _commit(
         self, key: SessionKey, revision: int, before: Session | None, after: Session | None, effects: tuple[Effect, ...]
     ) -> None:
-        self._follow(key, before, after)
+        self._index(key, before, after)
         try:
-            await self._store.commit(key, revision, before, after, effects)
+            await self._store.commit_and_deliver(key, revision, before, after, effects)
         except (Stale, HubError):
             now, _ = await self._store.load(key)
-            self._follow(key, after, now)
+            self._index(key, after, now)
             raise
         if before is None or after is None or len(before.subscriptions) != len(after.subscriptions):
             self._report(key, before, after)
@@ -287,11 +290,11 @@ class Service:
     def _report(self, key: SessionKey, before: Session | None, after: Session | None) -> None:
         event = "session begun" if before is None else "session forgotten" if after is None else "session changed"
         count = len(after.subscriptions) if after else 0
-        topic = self._hashed(key.topic)
+        topic = self._log_hash(key.topic)
         self._log.info(event, request_id=REQUEST_ID.get(), topic=topic, subscriptions=count)
         self._audit(Entry(Act.SESSION, self._clock(), topic, reason=event))
 
-    def _follow(self, key: SessionKey, before: Session | None, after: Session | None) -> None:
+    def _index(self, key: SessionKey, before: Session | None, after: Session | None) -> None:
         self.usage.follow(key, before, after)
         if before is None or after is None or before.contexts is not after.contexts or before.current != after.current:
             self._answers.forget(key)
@@ -308,7 +311,7 @@ class Service:
                     return
                 await asyncio.sleep(RETRY_SECONDS)
             except Exception as error:
-                self._log.error("command failed", topic=self._hashed(key.topic), exc_info=error)
+                self._log.error("command failed", topic=self._log_hash(key.topic), exc_info=error)
                 return
             else:
                 return
@@ -324,7 +327,7 @@ class Service:
         if (at := self._deadlines.next()) is not None:
             # What is overdue is so because the store failed: that is not tried again in haste.
             wait = at - self._clock()
-            wait = min(wait, LOOK_SECONDS) if wait > 0 else RETRY_SECONDS
+            wait = min(wait, POLL_SECONDS) if wait > 0 else RETRY_SECONDS
             self._timer = asyncio.get_running_loop().call_later(wait, self._fire)
 
     def _fire(self) -> None:

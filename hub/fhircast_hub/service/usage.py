@@ -119,9 +119,9 @@ class Usage:
         """How many sessions there are."""
         return len(self._weighed)
 
-    def find(self, sid: str) -> SessionKey | None:
-        """The session that the subscription `sid` is of."""
-        return self._sessions.get(sid)
+    def find(self, subscription_id: str) -> SessionKey | None:
+        """The session that the subscription `subscription_id` is of."""
+        return self._sessions.get(subscription_id)
 
     def may_begin(self, realm: str, owner: str) -> bool:
         """Whether this user may own one session more (LIM-1)."""
@@ -164,7 +164,7 @@ class Usage:
             session = self._weighed[other][0]
             owner = _account(other, session)
             large = self._owner(owner).bytes > SMALL
-            return other != key and (owner == mine or large or session.used < now - ABANDONED)
+            return other != key and (owner == mine or large or session.last_used_at < now - ABANDONED)
 
         if gone := unfollowed.oldest(size, may_go):
             return gone
@@ -182,13 +182,15 @@ class Usage:
         absent = [each for each in owned.values() if not each.connection and each.application == application]
         if not absent:
             raise TooMany(f"this user has {len(owned)} subscriptions, as many as one may have", retry_after=RETRY_AFTER)
-        sid = min(absent, key=lambda subscription: subscription.since).sid
-        return self._sessions[sid], sid
+        subscription_id = min(absent, key=lambda subscription: subscription.connected_or_lost_at).subscription_id
+        return self._sessions[subscription_id], subscription_id
 
     def has_agreed(self, realm: str, application: Application, place: str) -> bool:
         """Whether a callback of this application at this place (core.callbacks.place_of) was verified, and its lease runs (WHK-13)."""
         owned = self._subscriptions.get((realm, application.subscriber), {}).values()
-        verified = (each for each in owned if each.callback and not each.fresh and each.application == application)
+        verified = (
+            each for each in owned if each.callback and not each.never_connected and each.application == application
+        )
         return any(place_of(each.callback) == place for each in verified)
 
     def follow(self, key: SessionKey, before: Session | None, after: Session | None) -> None:
@@ -198,16 +200,16 @@ class Usage:
         new = after.subscriptions if after else {}
         if old is new:
             return
-        for sid in old.keys() - new.keys():
-            owner = key.realm, old[sid].subscriber
-            self._sessions.pop(sid, None)
-            self._subscriptions.get(owner, {}).pop(sid, None)
+        for subscription_id in old.keys() - new.keys():
+            owner = key.realm, old[subscription_id].subscriber
+            self._sessions.pop(subscription_id, None)
+            self._subscriptions.get(owner, {}).pop(subscription_id, None)
             if not self._subscriptions.get(owner):
                 self._subscriptions.pop(owner, None)
-        for sid, subscription in new.items():
-            if old.get(sid) is not subscription:
-                self._sessions[sid] = key
-                self._subscriptions.setdefault((key.realm, subscription.subscriber), {})[sid] = subscription
+        for subscription_id, subscription in new.items():
+            if old.get(subscription_id) is not subscription:
+                self._sessions[subscription_id] = key
+                self._subscriptions.setdefault((key.realm, subscription.subscriber), {})[subscription_id] = subscription
 
     def _owner(self, account: _Account) -> _Owner:
         return self._owners.get(account) or _Owner()
@@ -265,8 +267,8 @@ class Usage:
         owner = self._owners.setdefault(_account(key, after), _Owner())
         owner.topics.add(key.topic)
         owner.bytes += weight
-        if after.made:
-            owner.made[key.topic] = after.made
+        if after.created_at:
+            owner.made[key.topic] = after.created_at
         unused = None if after.subscriptions else weight
         owner.unfollowed.put(key, unused)
         self._unfollowed.put(key, unused)

@@ -11,7 +11,7 @@ from operator import is_not
 from sys import getsizeof
 from typing import TypeVar
 
-from fhircast_hub.core.state.session import Content, Held, OpenContext, Queue, Session, Subscription
+from fhircast_hub.core.state.session import Content, OpenContext, Queue, RetainedEvent, Session, Subscription
 
 _Name = TypeVar("_Name", str, int)
 _Part = TypeVar("_Part")
@@ -35,8 +35,8 @@ def growth(before: Session | None, after: Session | None) -> int:
     grown = getsizeof(after.home) - getsizeof(before.home) + DIGEST * (len(after.recent) - len(before.recent))
     grown += _grown(before.contexts, after.contexts, _context)
     grown += _grown(before.contents, after.contents, _content)
-    grown += _grown(before.held, after.held, _held)
-    grown += _grown(before.lost, after.lost, _lost)
+    grown += _grown(before.retained, after.retained, _held)
+    grown += _grown(before.dropped_closes, after.dropped_closes, _lost)
     grown += _grown(before.outbox, after.outbox, _queue)
     return grown + _grown(before.subscriptions, after.subscriptions, _subscription)
 
@@ -72,9 +72,13 @@ def _content(ref: str, content: Content) -> int:
     return CONTENT + content.size + RESOURCE * len(content.resources) + digests + _WIDEST * characters
 
 
-def _held(_: int, held: Held) -> int:
-    notice = held.notice
-    return HELD + getsizeof(held.frame) + _texts(held.ref, held.type, held.event, notice.id, notice.event, notice.name)
+def _held(_: int, held: RetainedEvent) -> int:
+    event_ref = held.event_ref
+    return (
+        HELD
+        + getsizeof(held.frame)
+        + _texts(held.ref, held.type, held.event, event_ref.id, event_ref.event, event_ref.name)
+    )
 
 
 def _lost(context: str, _: float) -> int:
@@ -88,6 +92,6 @@ def _queue(_: str, queue: Queue) -> int:
 def _subscription(_: str, subscription: Subscription) -> int:
     names = _texts(*subscription.events)
     texts = _texts(subscription.subscriber, subscription.name, subscription.callback, subscription.issuer)
-    shown = _texts(*subscription.shown)
+    shown = _texts(*subscription.shown_opens)
     # The names in lower case stand beside those that were asked for.
     return SUBSCRIPTION + 2 * (texts + shown) + 3 * names + getsizeof(subscription.secret)

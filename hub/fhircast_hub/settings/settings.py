@@ -218,9 +218,9 @@ class Settings(BaseSettings):
             ack_timeout=self.ack_timeout,
             reconnect_grace=self.reconnect_grace,
             heartbeat_seconds=self.heartbeat_seconds,
-            held_bytes=self.queue_bytes,
-            held_messages=self.queue_messages,
-            hold_seconds=max(45, 3 * self.ping_seconds),
+            retained_bytes=self.queue_bytes,
+            retained_messages=self.queue_messages,
+            dead_socket_seconds=max(45, 3 * self.ping_seconds),
         )
 
     def masked(self) -> dict[str, dict[str, Any]]:

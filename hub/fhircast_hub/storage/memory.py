@@ -27,7 +27,7 @@ class MemoryStore:
     async def load(self, key: SessionKey) -> tuple[Session | None, int]:
         return self._sessions.get(key, (None, 0))
 
-    async def commit(
+    async def commit_and_deliver(
         self, key: SessionKey, revision: int, before: Session | None, after: Session | None, effects: Sequence[Effect]
     ) -> None:
         if self._sessions.get(key, (None, 0))[1] != revision:

@@ -14,7 +14,16 @@ from typing import TypeVar
 import msgspec
 
 from fhircast_hub.core.access.principal import SessionKey
-from fhircast_hub.core.state.session import Content, Held, OpenContext, Outgoing, Queue, Session, Shared, Subscription
+from fhircast_hub.core.state.session import (
+    Content,
+    OpenContext,
+    Outgoing,
+    Queue,
+    RetainedEvent,
+    Session,
+    Shared,
+    Subscription,
+)
 from fhircast_hub.core.wire.update_bundle import full_url_of
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -31,20 +40,20 @@ class _Head(msgspec.Struct):
     order: int
     version: str
     current: str
-    changed: int
-    used: float
+    last_change_order: int
+    last_used_at: float
     deadline: float | None
-    posts: int
-    made: float
+    last_post_number: int
+    created_at: float
     recent: dict[bytes, int]
 
 
 _HEAD = msgspec.msgpack.Decoder(_Head)
 _HOME = msgspec.msgpack.Decoder(bytes)
-_LOST = msgspec.msgpack.Decoder(dict[str, float])
+_DROPPED_CLOSES = msgspec.msgpack.Decoder(dict[str, float])
 _SUBSCRIPTION = msgspec.msgpack.Decoder(Subscription)
 _CONTEXT = msgspec.msgpack.Decoder(OpenContext)
-_HELD = msgspec.msgpack.Decoder(Held)
+_RETAINED = msgspec.msgpack.Decoder(RetainedEvent)
 _OUTGOING = msgspec.msgpack.Decoder(Outgoing)
 _SHARED = msgspec.msgpack.Decoder(Shared)
 _UPDATES = msgspec.msgpack.Decoder(tuple[bytes, ...])
@@ -54,12 +63,17 @@ def changes(key: SessionKey, before: Session | None, after: Session | None) -> I
     """The rows with which the file says `after` where it said `before`; None for one to delete."""
     yield (*key, "head", ""), _encode(_head(after)) if after else None
     yield from _differing(key, "home", _one(before.home if before else b""), _one(after.home if after else b""))
-    yield from _differing(key, "lost", _one(before.lost if before else {}), _one(after.lost if after else {}))
+    yield from _differing(
+        key,
+        "dropped_closes",
+        _one(before.dropped_closes if before else {}),
+        _one(after.dropped_closes if after else {}),
+    )
     yield from _differing(
         key, "subscription", before.subscriptions if before else {}, after.subscriptions if after else {}
     )
     yield from _differing(key, "context", before.contexts if before else {}, after.contexts if after else {})
-    yield from _differing(key, "held", before.held if before else {}, after.held if after else {})
+    yield from _differing(key, "retained", before.retained if before else {}, after.retained if after else {})
     yield from _changed_outbox(key, before.outbox if before else {}, after.outbox if after else {})
     yield from _changed_contents(key, before.contents if before else {}, after.contents if after else {})
 
@@ -82,9 +96,18 @@ def _changed_outbox(
     """A row for each post that waits. Those of a callback may have become another subscription's (WHK-12): its row is one still."""
     if before is after:
         return
-    changed = [sid for sid in before.keys() | after.keys() if before.get(sid) is not after.get(sid)]
+    changed = [
+        subscription_id
+        for subscription_id in before.keys() | after.keys()
+        if before.get(subscription_id) is not after.get(subscription_id)
+    ]
     old, new = (
-        {number: post for sid in changed if sid in outbox for number, post in outbox[sid].posts.items()}
+        {
+            number: post
+            for subscription_id in changed
+            if subscription_id in outbox
+            for number, post in outbox[subscription_id].posts.items()
+        }
         for outbox in (before, after)
     )
     yield from _differing(key, "outgoing", old, new)
@@ -101,11 +124,11 @@ def _head(session: Session) -> _Head:
         order=session.order,
         version=session.version,
         current=session.current,
-        changed=session.changed,
-        used=session.used,
+        last_change_order=session.last_change_order,
+        last_used_at=session.last_used_at,
         deadline=session.deadline,
-        posts=session.posts,
-        made=session.made,
+        last_post_number=session.last_post_number,
+        created_at=session.created_at,
         recent=session.recent,
     )
 
@@ -138,17 +161,17 @@ def session_of(realm: str, topic: str, kinds: dict[str, dict[str, bytes]]) -> Se
     """The session of these rows, by kind and name. Raises MsgspecError or KeyError where it cannot be read."""
     head = _HEAD.decode(kinds["head"][""])
     contexts = sorted(_decoded(_CONTEXT, kinds.get("context", {})), key=lambda context: context.order)
-    held = {int(number): _HELD.decode(body) for number, body in kinds.get("held", {}).items()}
+    retained = {int(number): _RETAINED.decode(body) for number, body in kinds.get("retained", {}).items()}
     return Session(
         realm=realm,
         topic=topic,
         **msgspec.structs.asdict(head),
         home=_HOME.decode(kinds["home"][""]) if "home" in kinds else b"",
-        lost=_LOST.decode(kinds["lost"][""]) if "lost" in kinds else {},
-        subscriptions={part.sid: part for part in _decoded(_SUBSCRIPTION, kinds.get("subscription", {}))},
+        dropped_closes=_DROPPED_CLOSES.decode(kinds["dropped_closes"][""]) if "dropped_closes" in kinds else {},
+        subscriptions={part.subscription_id: part for part in _decoded(_SUBSCRIPTION, kinds.get("subscription", {}))},
         contexts={context.ref: context for context in contexts},
         contents=_contents(kinds),
-        held=dict(sorted(held.items())),
+        retained=dict(sorted(retained.items())),
         outbox=_outbox(kinds.get("outgoing", {})),
     )
 
@@ -157,8 +180,11 @@ def _outbox(rows: dict[str, bytes]) -> dict[str, Queue]:
     posts: dict[str, dict[int, Outgoing]] = {}
     for number, body in sorted((int(name), body) for name, body in rows.items()):
         post = _OUTGOING.decode(body)
-        posts.setdefault(post.sid, {})[number] = post
-    return {sid: Queue(some, sum(len(post.frame) for post in some.values())) for sid, some in posts.items()}
+        posts.setdefault(post.subscription_id, {})[number] = post
+    return {
+        subscription_id: Queue(some, sum(len(post.frame) for post in some.values()))
+        for subscription_id, some in posts.items()
+    }
 
 
 def _contents(kinds: dict[str, dict[str, bytes]]) -> dict[str, Content]:

@@ -34,9 +34,10 @@ from fhircast_hub.service.ports import Deliver, Stale
 from fhircast_hub.storage.memory import MemoryStore
 from fhircast_hub.storage.rows import Row, changes, sessions_of
 from fhircast_hub.storage.scrubbing import empty_log, move_log
+from fhircast_hub.storage.upgrade import OLDEST_VERSION, upgrade
 
-#: Raised by one whenever older hubs could not read the file any more.
-SCHEMA_VERSION = 2
+#: Raised by one whenever older hubs could not read the file any more; upgrade.py then gets a step.
+SCHEMA_VERSION = 3
 #: Seconds between two moves of the log into the file, and so what a power cut may cost.
 CHECKPOINT_SECONDS = 1.0
 #: Seconds after which the log is emptied although there were commits in each second.
@@ -98,7 +99,7 @@ class SqliteStore(MemoryStore):
             undo.pop_all()
         self._checkpoints = asyncio.create_task(self._checkpoint())
 
-    async def commit(
+    async def commit_and_deliver(
         self, key: SessionKey, revision: int, before: Session | None, after: Session | None, effects: Sequence[Effect]
     ) -> None:
         if self._sessions.get(key, (None, 0))[1] != revision:
@@ -232,10 +233,11 @@ def _made(path: Path) -> int:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Make the tables of a new file; an old one's schema must be this hub's."""
+    """Make the tables of a new file, and upgrade those of an older hub. Raises ValueError for another hub's file."""
     version = connection.execute("pragma user_version").fetchone()[0]
-    if version not in (0, SCHEMA_VERSION):
-        raise ValueError(f"{path} has schema version {version}; this hub reads version {SCHEMA_VERSION}")
+    if version and not OLDEST_VERSION <= version <= SCHEMA_VERSION:
+        readable = f"{OLDEST_VERSION} to {SCHEMA_VERSION}"
+        raise ValueError(f"{path} has schema version {version}; this hub reads versions {readable}")
     connection.execute("pragma journal_mode = wal")
     connection.execute("pragma synchronous = normal")
     connection.execute("pragma wal_autocheckpoint = 0")
@@ -246,6 +248,8 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute(_SCHEMA)
         connection.execute(f"pragma user_version = {SCHEMA_VERSION}")
         connection.execute("commit")
+    elif version < SCHEMA_VERSION:
+        upgrade(connection, version, SCHEMA_VERSION)
 
 
 def _statements(rows: dict[Row, bytes | None]) -> Iterator[tuple[str, list[object]]]:

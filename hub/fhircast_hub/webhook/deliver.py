@@ -24,8 +24,8 @@ from fhircast_hub.budgets import table
 from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.core.errors import BadRequest, TooMany
 from fhircast_hub.core.rules.webhook_outbox import connection
-from fhircast_hub.core.state.commands import Answered, Connected, Undeliverable, Unverified
-from fhircast_hub.core.state.effects import Drop, HookEffect, Post, Verify
+from fhircast_hub.core.state.commands import Connected, PostFinished, Undeliverable, VerificationFailed
+from fhircast_hub.core.state.effects import EndWebhook, Post, Verify, WebhookEffect
 from fhircast_hub.core.wire.callback_url import place_of, with_query
 from fhircast_hub.service.service import REQUEST_ID, Service
 from fhircast_hub.webhook.address_guard import ForbiddenAddress, Guard
@@ -69,7 +69,7 @@ class Counters(Protocol):
 
 
 class Webhooks:
-    """All callbacks of this process. `timeout` is ACK_TIMEOUT, in seconds; `hashed` makes of a topic what may be logged of it."""
+    """All callbacks of this process. `timeout` is ACK_TIMEOUT, in seconds; `log_hash` makes of a topic what may be logged of it."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Webhooks:
         sealer: Sealer,
         timeout: float,
         counters: Counters,
-        hashed: Callable[[str], str],
+        log_hash: Callable[[str], str],
     ) -> None:
         self._service = service
         self._guard = guard
@@ -87,8 +87,8 @@ class Webhooks:
         self._sealer = sealer
         self._timeout = timeout
         self._counters = counters
-        self._hashed = hashed
-        self._places = {kind: Shares(AT_WORK) for kind in (Verify, Post, Drop)}
+        self._log_hash = log_hash
+        self._places = {kind: Shares(AT_WORK) for kind in (Verify, Post, EndWebhook)}
         self._newcomers = Newcomers()
         self._turns: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
         self._verifying: dict[str, asyncio.Task[None]] = {}
@@ -131,20 +131,20 @@ class Webhooks:
         """What may be stored of a secret."""
         return self._sealer.seal(secret)
 
-    def do(self, effect: HookEffect) -> None:
+    def do(self, effect: WebhookEffect) -> None:
         """Do what was decided; effects come in the order of the commits."""
         match effect:
             case Verify():
-                asking = self._verifying[effect.sid] = self._spawn(self._verify(effect))
-                asking.add_done_callback(lambda _: self._verifying.pop(effect.sid, None))
+                asking = self._verifying[effect.subscription_id] = self._spawn(self._verify(effect))
+                asking.add_done_callback(lambda _: self._verifying.pop(effect.subscription_id, None))
             case Post():
                 to = _user(effect), effect.callback
                 if (queue := self._queues.get(to)) is None:
                     queue = self._queues[to] = deque()
                     self._spawn(self._work(to, queue))
                 queue.append(effect)
-            case Drop():
-                if (asked := self._verifying.pop(effect.sid, None)) is not None:
+            case EndWebhook():
+                if (asked := self._verifying.pop(effect.subscription_id, None)) is not None:
                     asked.cancel()
                 if (queue := self._queues.get((_user(effect), effect.callback))) is not None:
                     gone = [post for post in queue if post.key == effect.key and post.number in effect.numbers]
@@ -185,12 +185,12 @@ class Webhooks:
         )
         answer = await self._ask(asked, url)
         if answer.status // 100 == _SUCCESS and answer.body.strip() == challenge.encode():
-            self._service.submit_soon(asked.key, Connected(asked.sid, connection(asked.sid)))
+            self._service.submit_soon(asked.key, Connected(asked.subscription_id, connection(asked.subscription_id)))
         else:
-            _log.info("callback not verified", topic=self._hashed(asked.key.topic), status=answer.status)
-            self._service.submit_soon(asked.key, Unverified(asked.sid))
+            _log.info("callback not verified", topic=self._log_hash(asked.key.topic), status=answer.status)
+            self._service.submit_soon(asked.key, VerificationFailed(asked.subscription_id))
 
-    async def _deny(self, ended: Drop) -> None:
+    async def _deny(self, ended: EndWebhook) -> None:
         """Tell a callback that its subscription is over (WHK-11)."""
         parameters = {
             "hub.mode": "denied",
@@ -206,7 +206,7 @@ class Webhooks:
         finally:
             self._denials.release(_user(ended))
 
-    async def _ask(self, why: Verify | Drop, url: str) -> Answer:
+    async def _ask(self, why: Verify | EndWebhook, url: str) -> Answer:
         """GET, again for a server that fails or does not answer; one request at a time to each host (WHK-14)."""
         user, kind, host = _user(why), type(why), one_name(urlsplit(url).hostname or "")
         answer, wait = NONE, FIRST_WAIT
@@ -240,7 +240,7 @@ class Webhooks:
                 continue
             self._counters.posts += 1
             self._counters.posts_failed += status // 100 != _SUCCESS
-            self._service.submit_soon(post.key, Answered(post.number, status))
+            self._service.submit_soon(post.key, PostFinished(post.number, status))
         del self._queues[to]
 
     async def _deliver(self, post: Post, queue: deque[Post]) -> int | None:
@@ -248,7 +248,7 @@ class Webhooks:
         secret = self._sealer.open(post.secret)
         if secret is None:
             self._service.submit_soon(
-                post.key, Undeliverable(post.sid, "its hub.secret was lost with the hub's process")
+                post.key, Undeliverable(post.subscription_id, "its hub.secret was lost with the hub's process")
             )
             return None
         headers = {"Content-Type": "application/json"}
@@ -301,7 +301,7 @@ class Webhooks:
             _log.error("webhook failed", exc_info=error)
 
 
-def _user(effect: HookEffect) -> User:
+def _user(effect: WebhookEffect) -> User:
     return effect.key.realm, effect.user
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import structlog
 
-from fhircast_hub.acknowledgements.timer import Following
+from fhircast_hub.acknowledgements.timer import AckTimer
 from fhircast_hub.budgets.accounts import Accounts
 from fhircast_hub.budgets.leaky_bucket import Drains
 from fhircast_hub.budgets.table import HANDSHAKES
@@ -32,7 +32,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 class SocketContext:
     """What all sockets of a hub share. Sizes in bytes, times in seconds.
 
-    `resolve` finds the digest of the endpoint in a request's path, or None; `hashed` makes of a topic what may be logged of it.
+    `resolve` finds the digest of the endpoint in a request's path, or None; `log_hash` makes of a topic what may be logged of it.
     `wait` is how many seconds an address has to wait for its next handshake.
     """
 
@@ -40,10 +40,10 @@ class SocketContext:
         self,
         *,
         service: Service,
-        following: Following,
+        ack_timer: AckTimer,
         registry: Registry,
         resolve: Callable[[str], str | None],
-        hashed: Callable[[str], str],
+        log_hash: Callable[[str], str],
         request_ids: Iterator[str],
         clock: Clock,
         counters: Counters,
@@ -57,10 +57,10 @@ class SocketContext:
         log: Log = _log,
     ) -> None:
         self.service = service
-        self.following = following
+        self.ack_timer = ack_timer
         self.registry = registry
         self.resolve = resolve
-        self.hashed = hashed
+        self.log_hash = log_hash
         self.request_ids = request_ids
         self.clock = clock
         self.counters = counters

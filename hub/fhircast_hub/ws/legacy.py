@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import msgspec
 
 from fhircast_hub.core.access.principal import SessionKey
-from fhircast_hub.core.state.effects import Notice
+from fhircast_hub.core.state.effects import EventRef
 from fhircast_hub.core.state.session import Subscription
 from fhircast_hub.core.wire.json import unmarked
 from fhircast_hub.edge.endpoints import BIND, without_empty_segments
@@ -63,10 +63,10 @@ class LegacySocket(HubSocket):
             self._bound = unquote(bound.removeprefix(BIND).rstrip("/"))
         return await super()._subscription(path)
 
-    def write(self, frame: Frame, notice: Notice | None) -> bool:
+    def write(self, frame: Frame, event_ref: EventRef | None) -> bool:
         if self._bound:
             frame = text_frame(self._legacy.written(self._sid, self._bound, text_of(frame)))
-        return super().write(frame, notice)
+        return super().write(frame, event_ref)
 
     def _hear(self, message: bytes) -> None:
         event = _event(message) if self._bound else None

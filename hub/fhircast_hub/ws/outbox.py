@@ -6,7 +6,7 @@ from collections import deque
 
 from fhircast_hub.budgets.accounts import Account
 from fhircast_hub.budgets.table import QUEUED
-from fhircast_hub.core.state.effects import Notice
+from fhircast_hub.core.state.effects import EventRef
 from fhircast_hub.ws.frames import Frame, size_of
 
 
@@ -15,7 +15,7 @@ class Outbox:
 
     def __init__(self, most: tuple[int, int]) -> None:
         self._most = most
-        self._frames: deque[tuple[Frame, Notice | None]] = deque()
+        self._frames: deque[tuple[Frame, EventRef | None]] = deque()
         self._size = 0
         self._exempt = (0, 0)  # messages and bytes that waited for the handshake: they do not count against the limits
         self._account: Account | None = None
@@ -48,18 +48,18 @@ class Outbox:
         account.queued += self._size
         self._exempt = len(self._frames), self._size
 
-    def put(self, frame: Frame, notice: Notice | None) -> None:
+    def put(self, frame: Frame, event_ref: EventRef | None) -> None:
         """Let a frame wait."""
-        self._frames.append((frame, notice))
+        self._frames.append((frame, event_ref))
         self._charge(size_of(frame))
 
-    def take(self) -> tuple[Frame, Notice | None]:
+    def take(self) -> tuple[Frame, EventRef | None]:
         """The frame that waited longest."""
-        frame, notice = self._frames.popleft()
+        frame, event_ref = self._frames.popleft()
         self._charge(-size_of(frame))
         if not self._frames:
             self._exempt = (0, 0)
-        return frame, notice
+        return frame, event_ref
 
     def clear(self) -> None:
         """Drop all of them."""

@@ -7,17 +7,17 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from fhircast_hub.acknowledgements.timer import Following
+from fhircast_hub.acknowledgements.timer import AckTimer
 from fhircast_hub.budgets.table import BIG_FRAME
-from fhircast_hub.core.state.effects import Close, Effect, HookEffect, Notice, Send
+from fhircast_hub.core.state.effects import Close, Effect, EventRef, Send, WebhookEffect
 from fhircast_hub.ws.frames import Frame, frame_of
 
 
 class Connection(Protocol):
     """What a socket can be told."""
 
-    def write(self, frame: Frame, notice: Notice | None) -> bool:
-        """Write a whole WebSocket frame, which tells of `notice`: now (true), or when the peer reads again. Never raises."""
+    def write(self, frame: Frame, event_ref: EventRef | None) -> bool:
+        """Write a whole WebSocket frame, which tells of `event_ref`: now (true), or when the peer reads again. Never raises."""
         ...
 
     def close(self, code: int, reason: str) -> None:
@@ -45,13 +45,13 @@ class Counters(Protocol):
 class Registry:
     """Who is connected here."""
 
-    def __init__(self, following: Following, counters: Counters, others: Callable[[HookEffect], None]) -> None:
+    def __init__(self, ack_timer: AckTimer, counters: Counters, webhooks: Callable[[WebhookEffect], None]) -> None:
         self._connections: dict[str, Connection] = {}
         self._prefix = secrets.token_hex(4)  # so that no connection of another process is called the same
         self._numbers = itertools.count()
         self._counters = counters
-        self._sent = following.sent
-        self._others = others  # does what is not for sockets
+        self._sent = ack_timer.sent
+        self._webhooks = webhooks  # handles webhook effects
 
     def __len__(self) -> int:
         return len(self._connections)
@@ -78,16 +78,16 @@ class Registry:
         connections = self._connections
         for effect in effects:
             if isinstance(effect, Send):
-                frame, notice = frame_of(effect.frame, int(BIG_FRAME.most)), effect.notice
+                frame, event_ref = frame_of(effect.frame, int(BIG_FRAME.most)), effect.event_ref
                 later = [
                     name
                     for name in effect.to
-                    if (connection := connections.get(name)) is not None and not connection.write(frame, notice)
+                    if (connection := connections.get(name)) is not None and not connection.write(frame, event_ref)
                 ]
-                if notice is not None:
-                    self._sent(notice, effect.to, later)
+                if event_ref is not None:
+                    self._sent(event_ref, effect.to, later)
                 self._counters.events_out += len(effect.to)
             elif not isinstance(effect, Close):
-                self._others(effect)
+                self._webhooks(effect)
             elif (closing := connections.get(effect.connection)) is not None:
                 closing.close(effect.code, effect.reason)

@@ -24,7 +24,7 @@ from fhircast_hub.budgets.table import BIG_FRAME, FRAMES_A_TURN
 from fhircast_hub.core.access.principal import SessionKey
 from fhircast_hub.core.errors import HubError, NotFound
 from fhircast_hub.core.state.commands import Disconnected
-from fhircast_hub.core.state.effects import Notice
+from fhircast_hub.core.state.effects import EventRef
 from fhircast_hub.core.state.session import Subscription
 from fhircast_hub.core.wire.close_codes import ABNORMAL, GOING_AWAY, POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER
 from fhircast_hub.service.service import REQUEST_ID
@@ -153,13 +153,13 @@ class HubSocket(asyncio.Protocol):
 
     # registry.Connection
 
-    def write(self, frame: WrittenFrame, notice: Notice | None) -> bool:
+    def write(self, frame: WrittenFrame, event_ref: EventRef | None) -> bool:
         self._allowance.sent()
         if self._ready and not self._outbox and (isinstance(frame, bytes) or self._context.turns.try_begin()):
             put(self._transport, frame)
             return True
         if self._closing is None and not self._lost:
-            self._outbox.put(frame, notice)
+            self._outbox.put(frame, event_ref)
             if self._session and self._outbox.over:
                 self._too_slow()
             elif self._ready:
@@ -217,12 +217,12 @@ class HubSocket(asyncio.Protocol):
             try:
                 check_wait(self._context.wait(self._address), "handshakes")
                 key, subscription = await self._subscription(request.path)
-                self._session = key, subscription.sid
+                self._session = key, subscription.subscription_id
             except HubError as error:
                 response = self._protocol.reject(error.status, f"{error}\n")
                 if error.retry_after is not None:
                     response.headers["Retry-After"] = str(error.retry_after)
-        topic = self._context.hashed(self._session[0].topic) if self._session else ""
+        topic = self._context.log_hash(self._session[0].topic) if self._session else ""
         self._context.trail.record(self._address, response.status_code, topic, subscription)
         if self._lost:
             self._disconnected()
@@ -248,16 +248,16 @@ class HubSocket(asyncio.Protocol):
             self._transport.abort()
 
     async def _subscription(self, path: str) -> tuple[SessionKey, Subscription]:
-        sid = self._context.resolve(path)
-        if sid is None:
+        subscription_id = self._context.resolve(path)
+        if subscription_id is None:
             raise NotFound("there is no such endpoint")
-        whose = await self._context.service.subscriber(sid)
+        whose = await self._context.service.subscriber(subscription_id)
         self._whose = *whose, None
         account = self._meter.account = self._context.accounts.named(*whose)
-        check_wait(self._context.handshakes.take(sid, self._context.clock()), "handshakes")
+        check_wait(self._context.handshakes.take(subscription_id, self._context.clock()), "handshakes")
         if account.over:
             await self._context.turns.turn(self._whose, over=True)
-        key, subscription = await self._context.following.connected(sid, self._name)
+        key, subscription = await self._context.ack_timer.connected(subscription_id, self._name)
         self._outbox.opened(account)
         if self._outbox.over:
             self._too_slow()
@@ -265,11 +265,11 @@ class HubSocket(asyncio.Protocol):
 
     def _disconnected(self) -> None:
         if self._session is not None:
-            key, sid = self._session
-            code, sure = self._code(), self._context.following.disconnected(self._name)
+            key, subscription_id = self._session
+            code, delivered_until = self._code(), self._context.ack_timer.disconnected(self._name)
             self._log("socket closed", code=code)
             self._session = None
-            self._context.service.submit_soon(key, Disconnected(sid, self._name, sure, code))
+            self._context.service.submit_soon(key, Disconnected(subscription_id, self._name, delivered_until, code))
 
     def _code(self) -> int:
         """How it ended: by the code of whoever closed first. What the peer answers to the hub's is not why (SYN-7)."""
@@ -280,7 +280,7 @@ class HubSocket(asyncio.Protocol):
         return first.code if first else ABNORMAL
 
     def _log(self, event: str, **fields: str | int | None) -> None:
-        topic = self._context.hashed(self._session[0].topic) if self._session else None
+        topic = self._context.log_hash(self._session[0].topic) if self._session else None
         self._context.log.info(event, request_id=self._request_id, topic=topic, **fields)
 
     def _resume(self) -> None:
@@ -290,10 +290,10 @@ class HubSocket(asyncio.Protocol):
             if self._outbox.first > BIG_FRAME.most and not self._context.turns.try_begin():
                 self._resume_later()
                 return
-            frame, notice = self._outbox.take()
+            frame, event_ref = self._outbox.take()
             put(self._transport, frame)
-            if notice is not None:
-                self._context.following.sent(notice, (self._name,))
+            if event_ref is not None:
+                self._context.ack_timer.sent(event_ref, (self._name,))
         if self._ready and self._closing is not None:
             self._ready = False
             self._protocol.send_close(*self._closing)
@@ -318,7 +318,7 @@ class HubSocket(asyncio.Protocol):
             assert isinstance(event, Frame)
             if event.opcode is Opcode.PONG:
                 if (asked := self._pings.answered(event.data)) is not None:
-                    self._context.following.alive(self._name, asked)
+                    self._context.ack_timer.alive(self._name, asked)
             elif event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
                 self._part(event)
         self._flush()
@@ -356,7 +356,7 @@ class HubSocket(asyncio.Protocol):
 
     def _hear(self, message: bytes) -> None:
         """A whole message came; of one that is not text nothing is left."""
-        self._context.following.heard(self._name, message)
+        self._context.ack_timer.heard(self._name, message)
 
     def _flush(self) -> None:
         """Write what websockets answers: pongs, closes, refusals."""

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.core.access.scopes import SESSIONS, Scopes
 from fhircast_hub.core.decide import decide
+from fhircast_hub.core.env import Env
 from fhircast_hub.core.errors import Conflict, Forbidden, InsufficientScope, NotFound
 from fhircast_hub.core.rules.administration import check_administrator, participants, state
 from fhircast_hub.core.state.commands import (
@@ -18,10 +19,10 @@ from fhircast_hub.core.state.commands import (
     Command,
     Connected,
     EndSession,
-    Refused,
+    Rejected,
     Revoked,
 )
-from fhircast_hub.core.state.effects import Drop, Notice
+from fhircast_hub.core.state.effects import EndWebhook, EventRef
 from fhircast_hub.core.wire.close_codes import NORMAL, SERVICE_RESTART
 from tests.core.world import KEY, NOON, OPENS, TOPIC, World, outcome, patient, token
 
@@ -39,7 +40,7 @@ class Hooked(World):
 
     def settle(self, command: Command) -> None:
         """A callback answered."""
-        self.session = decide(self.session, command, self.now, self.ids, self.rules).session
+        self.session = decide(self.session, command, Env(self.now, self.ids, self.rules)).session
 
 
 def begun(**rules: Any) -> Hooked:
@@ -51,7 +52,7 @@ def begun(**rules: Any) -> Hooked:
 
 def states(world: World) -> dict[str, str]:
     """What everybody's state is, by sid."""
-    return {each.sid: each.state for each in participants(world.session, token())}
+    return {each.subscription_id: each.state for each in participants(world.session, token())}
 
 
 # Begun
@@ -68,7 +69,7 @@ def test_a_session_that_was_begun_is_its_users() -> None:
     world.join("pacs", OPENS, SYSTEM)
     world.join("chart", OPENS)
     assert world.session is not None
-    assert (world.session.owner, world.session.made) == ("ann", NOON)
+    assert (world.session.owner, world.session.created_at) == ("ann", NOON)
 
 
 @pytest.mark.req("SES-1")
@@ -78,7 +79,7 @@ def test_a_topic_that_is_taken_is_not_begun_again() -> None:
         world.join("chart", PATIENT)
         before = world.session
         with pytest.raises(Conflict):
-            world.do(BeginSession("a-realm", TOPIC, "ann" if before and not before.made else "bob"))
+            world.do(BeginSession("a-realm", TOPIC, "ann" if before and not before.created_at else "bob"))
         assert world.session is before
 
 
@@ -90,7 +91,7 @@ def test_a_session_that_is_begun_again_counts_as_used() -> None:
     before = world.session
     world.do(BeginSession("a-realm", TOPIC, "ann"))
     assert before is not None
-    assert world.session == replace(before, used=NOON + 99, deadline=NOON + 199)
+    assert world.session == replace(before, last_used_at=NOON + 99, deadline=NOON + 199)
 
 
 @pytest.mark.req("SES-1", "LIM-1")
@@ -125,7 +126,9 @@ def test_a_session_that_is_ended_is_gone() -> None:
     assert world.session is not None
     hook = world.session.subscriptions["hook"]
     world.do(EndSession("it is over"))
-    assert world.hooked[-1] == Drop(KEY, "hook", frozenset(), hook.callback, hook.events, "it is over", hook.subscriber)
+    assert world.hooked[-1] == EndWebhook(
+        KEY, "hook", frozenset(), hook.callback, hook.events, "it is over", hook.subscriber
+    )
     assert not world.alive()
     (denied,) = world.read("chart")
     assert (denied["hub.mode"], denied["hub.reason"]) == ("denied", "it is over")
@@ -209,11 +212,11 @@ def test_after_a_restart_opaque_tokens_are_not_vouched_for() -> None:
     world.join("renewed", PATIENT, opaque)
     world.join("signed", PATIENT)
     world.subscribe("short", PATIENT, opaque, lease=10)
-    for sid in ("opaque", "renewed", "signed"):
-        world.disconnect(sid, code=SERVICE_RESTART)
+    for subscription_id in ("opaque", "renewed", "signed"):
+        world.disconnect(subscription_id, code=SERVICE_RESTART)
     world.restart()
-    for sid in ("opaque", "renewed", "signed"):
-        world.connect(sid)
+    for subscription_id in ("opaque", "renewed", "signed"):
+        world.connect(subscription_id)
     world.wait(30)
     world.renew("renewed", PATIENT, opaque)
     assert world.session is not None
@@ -290,7 +293,7 @@ def test_what_is_told_of_a_participant() -> None:
     world.connect("chart")
     world.subscribe("hook", "UserLogout", callback="https://viewer.example/hook", secret=b"sealed")
     chart, hook = participants(world.session, SYSTEM)
-    assert (chart.name, chart.events, chart.channel, chart.since) == (
+    assert (chart.name, chart.events, chart.channel, chart.connected_or_lost_at) == (
         "Chart",
         ("Patient-open", "Patient-close"),
         "websocket",
@@ -350,11 +353,11 @@ def test_what_is_said_first_of_several_states() -> None:
     world.join("a", PATIENT)
     assert world.session is not None
     subscription = world.session.subscriptions["a"]
-    both = replace(subscription, refused="Patient-open", strikes=1, acknowledges=True)
+    both = replace(subscription, refused_event="Patient-open", missed_acks=1, acknowledges=True)
     assert state(both) == "refused Patient-open"
-    assert state(replace(both, refused="")) == "silent"
+    assert state(replace(both, refused_event="")) == "silent"
     assert state(replace(both, connection="")) == "lost"
-    assert state(replace(both, connection="", fresh=True)) == "not connected yet"
+    assert state(replace(both, connection="", never_connected=True)) == "not connected yet"
 
 
 @pytest.mark.req("SES-3", "WHK-6")
@@ -366,5 +369,5 @@ def test_a_callback_has_a_state_too() -> None:
     assert states(world) == {"hook": "does not acknowledge"}
     world.settle(Acknowledged("hook"))
     assert states(world) == {"hook": "in sync"}
-    world.settle(Refused("hook", "webhook:hook", Notice("e", "e", "Patient-open", "patient/p1"), 409))
+    world.settle(Rejected("hook", "webhook:hook", EventRef("e", "e", "Patient-open", "patient/p1"), 409))
     assert states(world) == {"hook": "refused Patient-open"}

@@ -6,13 +6,13 @@ import pytest
 
 from fhircast_hub.core.rules import audiences
 from fhircast_hub.core.rules.audiences import NOTHING
-from fhircast_hub.core.state.session import Audience, Last, Told
+from fhircast_hub.core.state.session import Audience, LastOpen, LastOpened
 from tests.core.world import OPENS, World, encounter, patient, study
 
 PATIENT = frozenset({"patient-open"})
 STUDY = frozenset({"imagingstudy-open"})
-P1, S1 = Last("patient/p1"), Last("imagingstudy/s1")
-TOLD: Told = (P1, Last(), Last())
+P1, S1 = LastOpen("patient/p1"), LastOpen("imagingstudy/s1")
+TOLD: LastOpened = (P1, LastOpen(), LastOpen())
 
 
 def members(of: tuple[Audience, ...]) -> list[set[str]]:
@@ -52,34 +52,34 @@ def test_who_left_is_in_none() -> None:
 def test_what_was_told_is_kept_by_type() -> None:
     """A type's newest replaces its last and leaves the others."""
     told = audiences.named(TOLD, "imagingstudy", {"imagingstudy": "imagingstudy/s1"})
-    assert told == (P1, Last(), S1)
-    assert audiences.named(told, "patient", {"patient": "patient/p2"}) == (Last("patient/p2"), Last(), S1)
-    assert audiences.told_to(audiences.join((), "a", PATIENT, told), "a") == told
-    assert audiences.told_to((), "a") == NOTHING
+    assert told == (P1, LastOpen(), S1)
+    assert audiences.named(told, "patient", {"patient": "patient/p2"}) == (LastOpen("patient/p2"), LastOpen(), S1)
+    assert audiences.last_opened_of(audiences.join((), "a", PATIENT, told), "a") == told
+    assert audiences.last_opened_of((), "a") == NOTHING
 
 
 @pytest.mark.req("DER-3", "DER-7")
 def test_what_an_event_names_counts_until_the_next_of_its_type() -> None:
     """A study names its patient; the next study names none, and so nothing says any more who is shown."""
     told = audiences.named(NOTHING, "imagingstudy", {"imagingstudy": "imagingstudy/s1", "patient": "patient/p1"})
-    assert told == (Last("patient/p1", by="imagingstudy"), Last(), S1)
-    assert audiences.named(told, "imagingstudy", {"imagingstudy": "imagingstudy/s1"}) == (Last(), Last(), S1)
-    assert audiences.named(told, "encounter", {"patient": "patient/p2"})[0] == Last("patient/p2", by="encounter")
+    assert told == (LastOpen("patient/p1", by="imagingstudy"), LastOpen(), S1)
+    assert audiences.named(told, "imagingstudy", {"imagingstudy": "imagingstudy/s1"}) == (LastOpen(), LastOpen(), S1)
+    assert audiences.named(told, "encounter", {"patient": "patient/p2"})[0] == LastOpen("patient/p2", by="encounter")
     assert audiences.named(TOLD, "encounter", {"patient": "patient/p1"})[0] == P1, "its own open told it already"
     stale = audiences.before_home(TOLD, PATIENT)
     assert audiences.named(stale, "encounter", {"patient": "patient/p1"}) == stale, "it may be shown, or not"
-    assert audiences.named(stale, "encounter", {"patient": "patient/p2"})[0] == Last("patient/p2", by="encounter")
+    assert audiences.named(stale, "encounter", {"patient": "patient/p2"})[0] == LastOpen("patient/p2", by="encounter")
 
 
 @pytest.mark.req("DER-9")
 def test_what_a_closed_study_named_counts_no_more() -> None:
     """Unless another study is known."""
-    told: Told = (Last("patient/p1", by="imagingstudy"), Last(), S1)
+    told: LastOpened = (LastOpen("patient/p1", by="imagingstudy"), LastOpen(), S1)
     of = audiences.join((), "a", PATIENT, told)
     assert audiences.orphaned(of, "imagingstudy") == of
     assert audiences.orphaned(of, "observation") == of
     closed = audiences.orphaned(audiences.forget(of, "imagingstudy/s1"), "imagingstudy")
-    assert audiences.told_to(closed, "a") == NOTHING
+    assert audiences.last_opened_of(closed, "a") == NOTHING
 
 
 @pytest.mark.req("DER-3")
@@ -90,9 +90,9 @@ def test_a_close_is_forgotten_by_all() -> None:
     assert audiences.forget(of, "patient/p2") == of
     assert audiences.forget(of, "observation/o1") == of
     assert members(audiences.forget(of, "patient/p1")) == [{"a", "b"}]
-    other: Told = (Last("patient/p2"), Last(), Last())
+    other: LastOpened = (LastOpen("patient/p2"), LastOpen(), LastOpen())
     left = audiences.forget(audiences.join(of, "c", PATIENT, other), "patient/p1")
-    assert audiences.told_to(left, "c") == other
+    assert audiences.last_opened_of(left, "c") == other
 
 
 @pytest.mark.req("DER-3", "DER-9")
@@ -100,13 +100,16 @@ def test_a_home_open_makes_everything_news() -> None:
     """Who was told of it shows nothing; who was not goes on showing what came before, and may be told that anew."""
     home = audiences.join((), "a", PATIENT | {"home-open"}, TOLD)
     of = audiences.forget_all(audiences.join(home, "b", PATIENT, TOLD))
-    assert audiences.told_to(of, "a") == NOTHING
-    stale = Last("patient/p1", stale=True), Last(), Last()
-    assert audiences.told_to(of, "b") == audiences.told_to(audiences.forget_all(of), "b") == stale
-    assert audiences.told_to(audiences.forget(of, "patient/p1"), "b") == NOTHING
-    assert audiences.untold(of, "b", ["patient/p1"]) == of
+    assert audiences.last_opened_of(of, "a") == NOTHING
+    stale = LastOpen("patient/p1", stale=True), LastOpen(), LastOpen()
+    assert audiences.last_opened_of(of, "b") == audiences.last_opened_of(audiences.forget_all(of), "b") == stale
+    assert audiences.last_opened_of(audiences.forget(of, "patient/p1"), "b") == NOTHING
+    assert audiences.forget_open(of, "b", ["patient/p1"]) == of
     assert (
-        audiences.told_to(audiences.untold(audiences.join((), "c", PATIENT, TOLD), "c", ["patient/p1"]), "c") == stale
+        audiences.last_opened_of(
+            audiences.forget_open(audiences.join((), "c", PATIENT, TOLD), "c", ["patient/p1"]), "c"
+        )
+        == stale
     )
 
 

@@ -416,10 +416,10 @@ def told_by_an_encounter_that_is_closed(world: World) -> None:
     world.publish("Encounter-close", encounter("e2"))
 
 
-def breaks(world: World, how: str, sure: float) -> None:
-    """The chart's socket breaks, on which all has arrived until `sure`; the hub crashes; or another socket is about to take over."""
+def breaks(world: World, how: str, delivered_until: float) -> None:
+    """The chart's socket breaks, on which all has arrived until `delivered_until`; the hub crashes; or another socket is about to take over."""
     if how == "lost":
-        world.disconnect("chart", sure=sure, code=1006)
+        world.disconnect("chart", delivered_until=delivered_until, code=1006)
     elif how == "crash":
         world.restart()
 
@@ -456,13 +456,13 @@ def test_a_derived_close_is_told_again_that_was_sent_to_a_dead_socket(how: str) 
     world = World()
     told_by_an_encounter_that_is_closed(world)
     world.wait(1)
-    sure = world.now
+    delivered_until = world.now
     world.wait(1)
     world.news("chart")
     world.publish("DiagnosticReport-close", report("r2"))
     closes = world.news("chart")
     assert closes == ["DiagnosticReport-close r2", "Patient-close p2"]
-    breaks(world, how, sure)
+    breaks(world, how, delivered_until)
     world.wait(1)
     world.connect("chart")
     assert world.news("chart") == ["subscribe", *closes]
@@ -475,16 +475,16 @@ def test_a_close_that_was_missed_is_told_again_until_something_arrives(how: str)
     world = World()
     told_by_an_encounter_that_is_closed(world)
     world.wait(1)
-    sure = world.now
+    delivered_until = world.now
     away(world, "DiagnosticReport-close", report("r2"))
     closes = ["subscribe", "DiagnosticReport-close r2", "Patient-close p2"]
     assert world.news("chart")[-3:] == closes
     world.wait(1)
-    breaks(world, how, sure)
+    breaks(world, how, delivered_until)
     world.connect("chart")
     assert world.news("chart") == closes
     world.wait(2)
-    world.disconnect("chart", sure=world.now, code=1006)
+    world.disconnect("chart", delivered_until=world.now, code=1006)
     world.connect("chart")
     assert world.news("chart") == ["subscribe"]
 
@@ -499,7 +499,7 @@ def test_an_open_that_was_lost_hides_no_derived_close(how: str, stored: bool) ->
         world.publish("Patient-open", patient("p1"))
     told_by_an_encounter_that_is_closed(world)
     world.wait(2)
-    sure = world.now
+    delivered_until = world.now
     world.wait(1)
     world.news("chart")
     if not stored:
@@ -507,7 +507,7 @@ def test_an_open_that_was_lost_hides_no_derived_close(how: str, stored: bool) ->
     world.publish("DiagnosticReport-close", report("r2"))
     world.publish("Patient-close", patient("p1"))
     assert world.news("chart")
-    breaks(world, how, sure)
+    breaks(world, how, delivered_until)
     world.wait(1)
     world.connect("chart")
     assert world.news("chart") == ["subscribe", "DiagnosticReport-close r2", "Patient-close p2", "Patient-close p1"]
@@ -523,7 +523,7 @@ def test_an_acknowledgement_says_nothing_of_what_was_told_behind() -> None:
     world.publish("DiagnosticReport-close", report("r2"))
     first, _ = world.read("chart")
     world.say("chart", {"id": first["id"], "status": 200})
-    world.disconnect("chart", sure=world.deliveries.sure("chart"), code=1006)
+    world.disconnect("chart", delivered_until=world.tracker.delivered_until("chart"), code=1006)
     world.wait(1)
     world.connect("chart")
     assert world.news("chart") == ["subscribe", "DiagnosticReport-close r2", "Patient-close p2"]
@@ -581,7 +581,7 @@ def test_what_is_shown_is_remembered_though_a_newer_event_names_nothing(how: str
 @pytest.mark.parametrize("held", [1, 256])
 def test_a_close_is_told_of_whom_an_event_names_that_were_closed_before(held: int) -> None:
     """A report names p2, who was closed and opened by an encounter. The encounter is closed while the chart is away."""
-    world = World(held_messages=held)
+    world = World(retained_messages=held)
     world.join("chart", REPORTS)
     world.publish("DiagnosticReport-open", report("r2"), patient("p2"))
     world.publish("Patient-close", patient("p2"))
@@ -628,18 +628,18 @@ def test_what_was_refused_and_named_is_told_when_the_name_goes() -> None:
 @pytest.mark.parametrize("held", [1, 256])
 def test_a_close_that_was_not_needed_on_return_is_told_when_the_name_goes(held: int) -> None:
     """The socket was dead when the report of p1 was closed and a study of p1 opened. p1 ends with the study."""
-    world = World(held_messages=held)
+    world = World(retained_messages=held)
     world.join("viewer", VIEWER)
     world.publish("DiagnosticReport-open", report("r1"), patient("p1"))
     world.news("viewer")
     world.wait(2)
-    sure = world.now
+    delivered_until = world.now
     world.wait(1)
     world.publish("DiagnosticReport-close", report("r1"))
     world.publish("DiagnosticReport-close", report("never"))
     world.publish("ImagingStudy-open", study("s1"), patient("p1"))
     world.news("viewer")
-    world.disconnect("viewer", sure=sure, code=1006)
+    world.disconnect("viewer", delivered_until=delivered_until, code=1006)
     world.connect("viewer")
     assert world.news("viewer") == ["subscribe", "ImagingStudy-open s1"]
     world.publish("ImagingStudy-close", study("s1"))
@@ -650,7 +650,7 @@ def test_a_close_that_was_not_needed_on_return_is_told_when_the_name_goes(held: 
 @pytest.mark.parametrize("held", [1, 256])
 def test_an_acknowledgement_says_nothing_of_closes_that_were_too_much_to_hold(held: int) -> None:
     """A patient is closed, then a report. The report's close is acknowledged half a second after the patient's was accepted."""
-    world = World(held_messages=held)
+    world = World(retained_messages=held)
     world.join("chart", REPORTS)
     world.publish("Patient-open", patient("p1"))
     world.publish("DiagnosticReport-open", report("r2"), patient("p2"))
@@ -658,7 +658,7 @@ def test_an_acknowledgement_says_nothing_of_closes_that_were_too_much_to_hold(he
     world.publish("Patient-close", patient("p1"))
     world.wait(0.5)
     world.publish("DiagnosticReport-close", report("r2"))
-    world.disconnect("chart", sure=world.now, code=1006)
+    world.disconnect("chart", delivered_until=world.now, code=1006)
     world.news("chart")
     world.wait(1)
     world.connect("chart")
@@ -682,7 +682,7 @@ def test_a_close_shortly_before_the_last_sign_of_life_is_kept(how: str) -> None:
     world.publish("Patient-close", patient("p1"))
     world.wait(0.5)
     if how == "away":
-        world.disconnect("chart", sure=world.now, code=1006)
+        world.disconnect("chart", delivered_until=world.now, code=1006)
         world.wait(100)
     else:
         world.wait(45)
@@ -696,7 +696,7 @@ def test_a_close_shortly_before_the_last_sign_of_life_is_kept(how: str) -> None:
 @pytest.mark.parametrize("held", [1, 256])
 def test_no_close_is_made_of_what_is_told_or_named_still(held: int) -> None:
     """An encounter is closed while a report of the same patient is open, or a report of another patient besides."""
-    world = World(held_messages=held)
+    world = World(retained_messages=held)
     world.join("chart", REPORTS)
     world.publish("DiagnosticReport-open", report("r1"), patient("p1"))
     world.publish("Encounter-open", encounter("e1"), patient("p1"))
@@ -711,7 +711,7 @@ def test_no_close_is_made_of_what_is_told_or_named_still(held: int) -> None:
 @pytest.mark.req("DER-9", "SUB-12")
 def test_closes_that_are_made_come_in_the_order_of_the_last_ones() -> None:
     """The patient was closed before already; then a report of a study, an encounter and that patient came and went."""
-    world = World(held_messages=1)
+    world = World(retained_messages=1)
     events = f"{VIEWER},Encounter-open,Encounter-close"
     world.join("chart", events)
     world.disconnect("chart", code=1006)
@@ -767,7 +767,7 @@ def test_no_older_open_of_its_own_type_is_told_at_a_close() -> None:
 @pytest.mark.parametrize("held", [1, 256])
 def test_closes_are_told_on_return_as_they_would_have_been(held: int) -> None:
     """Of what a report named the innermost is closed first, also where the closes must be made."""
-    world = World(held_messages=held)
+    world = World(retained_messages=held)
     events = f"{VIEWER},Encounter-open,Encounter-close"
     world.join("chart", events)
     world.join("stays", events)
@@ -920,7 +920,7 @@ def test_a_close_that_was_missed_is_told_though_another_event_names_the_context(
     world.join("chart", f"{OPENS},{CLOSES}")
     world.publish("Encounter-open", encounter("e1"), patient("p1"))
     world.news("chart")
-    world.disconnect("chart", sure=world.now - 10, code=1006)
+    world.disconnect("chart", delivered_until=world.now - 10, code=1006)
     world.publish("Encounter-close", encounter("e1"))
     world.publish("DiagnosticReport-open", report("r1"), patient("p1"), encounter("e1"))
     world.connect("chart")

@@ -12,6 +12,7 @@ import pytest
 
 from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.core.decide import decide
+from fhircast_hub.core.env import Env
 from fhircast_hub.core.errors import BadRequest, Conflict, Forbidden, HubError, InsufficientScope, TooLarge
 from fhircast_hub.core.rules.contexts import current_context
 from fhircast_hub.core.state.commands import Publish
@@ -802,7 +803,11 @@ def test_an_update_is_sent_to_those_who_asked_for_it_and_may_read_it() -> None:
     world.join("b", "DiagnosticReport-open,DiagnosticReport-update", by=token(read=["DiagnosticReport-open"]))
     world.join("c", "diagnosticreport-UPDATE")
     world.share(put("Observation", "o1"))
-    assert [world.news(sid) for sid in ("a", "b", "c")] == [[], [], ["DiagnosticReport-update a-bundle"]]
+    assert [world.news(subscription_id) for subscription_id in ("a", "b", "c")] == [
+        [],
+        [],
+        ["DiagnosticReport-update a-bundle"],
+    ]
 
 
 @pytest.mark.req("SYN-11")
@@ -812,8 +817,8 @@ def test_no_sync_error_is_due_for_an_update_or_select() -> None:
     for posted in (world.update(), message("DiagnosticReport-select", anchor(R1))):
         (send,) = world.post(posted).effects
         assert isinstance(send, Send)
-        assert send.notice
-        assert not send.notice.matters
+        assert send.event_ref
+        assert not send.event_ref.reportable
 
 
 # Resources come out as they went in
@@ -1054,10 +1059,10 @@ def test_an_evicted_context_goes_with_its_content() -> None:
 # What somebody without a socket misses
 
 
-def back(world: World, sid: str = "viewer") -> list[str]:
+def back(world: World, subscription_id: str = "viewer") -> list[str]:
     """Connect again; what is told after the confirmation."""
-    world.connect(sid)
-    confirmed, *news = world.news(sid)
+    world.connect(subscription_id)
+    confirmed, *news = world.news(subscription_id)
     assert confirmed == "subscribe"
     return news
 
@@ -1122,8 +1127,8 @@ def test_missed_updates_are_not_told_to_who_did_not_subscribe_to_them() -> None:
     world = Reading()
     world.join("chart", "DiagnosticReport-open,DiagnosticReport-close,Patient-update")
     world.join("guest", "DiagnosticReport-open,DiagnosticReport-update", by=token(read=["DiagnosticReport-open"]))
-    for sid in ("chart", "guest"):
-        world.disconnect(sid)
+    for subscription_id in ("chart", "guest"):
+        world.disconnect(subscription_id)
     list(named(world, "u1"))
     assert back(world, "chart") == back(world, "guest") == ["DiagnosticReport-open r1"]
 
@@ -1131,7 +1136,7 @@ def test_missed_updates_are_not_told_to_who_did_not_subscribe_to_them() -> None:
 @pytest.mark.req("SUB-12")
 def test_missed_updates_are_bounded_in_number() -> None:
     """The newest are told, and no older one between them; a close that went with the others is made."""
-    world = Reading(held_messages=2)
+    world = Reading(retained_messages=2)
     world.publish("Patient-open", patient("p1"))
     world.heard("viewer")
     world.disconnect("viewer")
@@ -1148,7 +1153,7 @@ def test_missed_updates_are_bounded_in_bytes(room: float, told: int) -> None:
     world = Reading()
     list(named(world, "u0"))
     (frame,) = world.heard("viewer")
-    world = Reading(held_bytes=int(room * len(frame)))
+    world = Reading(retained_bytes=int(room * len(frame)))
     world.disconnect("viewer")
     expected = list(named(world, "u1", "u2", "u3"))
     assert back(world) == [*expected[3 - told :], "DiagnosticReport-open r1"]
@@ -1159,11 +1164,11 @@ def test_what_the_last_socket_may_not_have_received_is_told_again() -> None:
     """Its updates after the last sign of life; one that it had, and may apply only once, is not."""
     world = Reading()
     (arrived,) = named(world, "u1")
-    sure = world.now
+    delivered_until = world.now
     in_doubt = list(named(world, "u2", "u3"))
     world.wait(1)
     assert world.news("viewer") == [arrived, *in_doubt]
-    world.disconnect("viewer", sure=sure)
+    world.disconnect("viewer", delivered_until=delivered_until)
     in_doubt += named(world, "u4")
     assert back(world) == [*in_doubt, "DiagnosticReport-open r1"]
 
@@ -1183,14 +1188,14 @@ def test_who_takes_over_is_told_what_the_old_socket_may_not_have_received() -> N
 def test_updates_before_a_close_are_not_told_again_when_it_is_open_again() -> None:
     """Their content is gone; told behind it, they would bring it back. Those since then are told."""
     world = Reading()
-    sure = world.now
+    delivered_until = world.now
     list(named(world, "u1"))
     world.publish("DiagnosticReport-close", report("r1"))
     world.publish("DiagnosticReport-open", report("r1"), patient("p1"))
     expected = list(named(world, "u2"))
     world.wait(1)
     world.heard("viewer")
-    world.disconnect("viewer", sure=sure)
+    world.disconnect("viewer", delivered_until=delivered_until)
     assert back(world) == [*expected, "DiagnosticReport-open r1"]
 
 
@@ -1230,7 +1235,7 @@ def test_a_decision_changes_nothing_in_place() -> None:
     before = frozen(world.session)
     posted = [world.update(delete("Observation/o1")), world.update(put("Observation", "o2"))]
     commands = [Publish(token(), parse_event(body(each))) for each in posted]
-    outcomes = [decide(world.session, command, world.now, world.ids, world.rules) for command in commands]
+    outcomes = [decide(world.session, command, Env(world.now, world.ids, world.rules)) for command in commands]
     assert frozen(world.session) == before
     contents = [outcome.session.contents["diagnosticreport/r1"] for outcome in outcomes if outcome.session]
     assert [list(content.resources) for content in contents] == [[], ["observation/o1", "observation/o2"]]
@@ -1251,7 +1256,7 @@ def test_another_contexts_resources_are_its_own() -> None:
 @pytest.mark.req("SUB-12")
 def test_what_alone_is_too_much_to_hold_costs_the_others_nothing() -> None:
     """The small updates before and after it are told; by its priorVersionId the next one says that one is missing."""
-    world = Reading(held_bytes=2000)
+    world = Reading(retained_bytes=2000)
     world.disconnect("viewer")
     before = list(named(world, "u1"))
     world.share(put("Observation", "large", text="x" * 3000))

@@ -25,7 +25,7 @@ def test_implied_opens_come_before_the_event_in_their_order() -> None:
     assert world.news("three") == ["Patient-open p1", "Encounter-open e1", "ImagingStudy-open s1"]
     assert world.news("all") == ["DiagnosticReport-open r1"]
     (first, *_) = world.session.audiences if world.session else ()
-    assert [last.ref for last in first.told] == ["patient/p1", "encounter/e1", "imagingstudy/s1"]
+    assert [last.ref for last in first.last_opened] == ["patient/p1", "encounter/e1", "imagingstudy/s1"]
 
 
 @pytest.mark.req("DER-7")
@@ -167,8 +167,8 @@ def test_each_is_told_what_they_have_not_been_told() -> None:
     world.publish("Patient-open", patient("p1"))
     world.subscribe("late", "Patient-open,Encounter-open")
     world.connect("late")
-    for sid in ("early", "late"):
-        world.news(sid)
+    for subscription_id in ("early", "late"):
+        world.news(subscription_id)
     world.publish("ImagingStudy-open", study("s1"), encounter("e1"), patient("p1"))
     assert (world.news("early"), world.news("late")) == ([], ["Encounter-open e1"])
     assert world.news("studies") == ["ImagingStudy-open s1"]

@@ -40,7 +40,7 @@ def test_only_who_asked_gets_it() -> None:
     world.join("silent", "Patient-open,Patient-close")
     world.join("denied", "heartbeat,Patient-open", by=token(read=["Patient-open"]))
     world.wait(30)
-    heard = [world.news(sid) for sid in ("viewer", "chart", "silent", "denied")]
+    heard = [world.news(subscription_id) for subscription_id in ("viewer", "chart", "silent", "denied")]
     assert heard == [["heartbeat"], ["heartbeat"], [], []]
 
 
@@ -79,7 +79,7 @@ def test_it_goes_on_as_long_as_a_socket_wants_it() -> None:
     assert world.news("viewer") == ["subscribe"]
     world.disconnect("chart")
     assert world.session
-    assert world.session.beat is None
+    assert world.session.next_heartbeat is None
     world.wait(100)
     world.connect("chart")
     world.wait(29.9)
@@ -87,7 +87,7 @@ def test_it_goes_on_as_long_as_a_socket_wants_it() -> None:
     world.wait(0.1)
     assert world.news("chart") == ["heartbeat"]
     world.unsubscribe("chart")
-    assert world.session.beat is None
+    assert world.session.next_heartbeat is None
 
 
 @pytest.mark.req("SYN-13", "SUB-20")
@@ -123,7 +123,7 @@ def test_it_delays_no_deadline_and_none_delays_it() -> None:
     world.wait(40)
     assert world.news("viewer") == ["heartbeat", "denied"]
     assert world.session
-    assert world.session.beat is None
+    assert world.session.next_heartbeat is None
 
 
 @pytest.mark.req("SYN-13")

@@ -31,7 +31,7 @@ def rests(world: World) -> bool:
 
 
 @pytest.mark.req("OPS-7", "SUB-12")
-@pytest.mark.parametrize("rules", [{}, {"held_messages": 0}], ids=["held", "lost"])
+@pytest.mark.parametrize("rules", [{}, {"retained_messages": 0}], ids=["held", "lost"])
 @pytest.mark.parametrize("age", [0, 100])
 def test_what_all_have_heard_is_forgotten_within_a_minute(age: int, rules: dict[str, Any]) -> None:
     """By itself, though nothing else happens. Meanwhile a socket may turn out to be dead, and its subscriber to have missed it."""
@@ -90,11 +90,11 @@ def test_where_nobody_can_come_back_nothing_is_held(how: str) -> None:
     if how == "unsubscribed":
         world.join("chart", PATIENT)
     close_one(world)
-    assert bool(session(world).held) is (how == "unsubscribed")
+    assert bool(session(world).retained) is (how == "unsubscribed")
     if how == "unsubscribed":
         world.unsubscribe("chart")
-    assert not session(world).held
-    assert not session(world).lost
+    assert not session(world).retained
+    assert not session(world).dropped_closes
 
 
 @pytest.mark.req("OPS-7", "SUB-12")
@@ -103,12 +103,12 @@ def test_a_socket_that_was_dead_is_told_what_it_missed_before_it_is_forgotten() 
     world = World()
     world.join("chart", PATIENT)
     world.wait(100)
-    sure = world.now
+    delivered_until = world.now
     world.wait(2)
     world.publish("Patient-open", patient("p1"))
     world.publish("Patient-close", patient("p1"))
     world.wait(30)
-    world.disconnect("chart", sure=sure, code=1006)
+    world.disconnect("chart", delivered_until=delivered_until, code=1006)
     world.wait(500)
     world.news("chart")
     world.connect("chart")

@@ -133,13 +133,13 @@ def test_nobody_gets_what_they_did_not_ask_for() -> None:
     """Nor a close for an open, nor one type for another."""
     world = World()
     asked = {"a": "Patient-open", "b": "Patient-close", "c": "ImagingStudy-open", "d": "UserLogout", "e": "Patient"}
-    for sid, events in asked.items():
-        world.join(sid, events)
+    for subscription_id, events in asked.items():
+        world.join(subscription_id, events)
     world.publish("Patient-open", patient("p1"))
     world.publish("Patient-close", patient("p1"))
     world.publish("ImagingStudy-open", study("s1"))
     told = ["Patient-open p1", "Patient-close p1", "ImagingStudy-open s1"]
-    assert [world.news(sid) for sid in asked] == [*([each] for each in told), [], []]
+    assert [world.news(subscription_id) for subscription_id in asked] == [*([each] for each in told), [], []]
 
 
 @pytest.mark.req("EVT-12", "AUT-4")
@@ -172,13 +172,24 @@ def test_all_hear_one_order() -> None:
         "c": f"Patient-open,{CLOSES}",
         "d": f"{OPENS},{CLOSES}",
     }
-    for sid, of in events.items():
-        world.join(sid, of)
-        world.publish("ImagingStudy-open", study(f"s-{sid}"), patient(f"p-{sid}"), by=token(client=sid))
-        world.publish("Patient-open", patient(sid))
-        world.publish("Patient-close", patient(sid), by=token(client=sid))
-        world.publish("DiagnosticReport-open", report(f"r-{sid}"), study(f"s2-{sid}"), encounter(sid), patient("p1"))
-    heard = {sid: world.heard(sid) for sid in events}
+    for subscription_id, of in events.items():
+        world.join(subscription_id, of)
+        world.publish(
+            "ImagingStudy-open",
+            study(f"s-{subscription_id}"),
+            patient(f"p-{subscription_id}"),
+            by=token(client=subscription_id),
+        )
+        world.publish("Patient-open", patient(subscription_id))
+        world.publish("Patient-close", patient(subscription_id), by=token(client=subscription_id))
+        world.publish(
+            "DiagnosticReport-open",
+            report(f"r-{subscription_id}"),
+            study(f"s2-{subscription_id}"),
+            encounter(subscription_id),
+            patient("p1"),
+        )
+    heard = {subscription_id: world.heard(subscription_id) for subscription_id in events}
     for one in heard.values():
         for other in heard.values():
             assert [frame for frame in one if frame in other] == [frame for frame in other if frame in one]
@@ -359,8 +370,8 @@ def test_a_decision_depends_on_nothing_else() -> None:
 
     def run() -> tuple[object, object]:
         world = World()
-        for sid in ("b", "a", "c"):
-            world.join(sid, f"{OPENS},{CLOSES}" if sid == "a" else OPENS)
+        for subscription_id in ("b", "a", "c"):
+            world.join(subscription_id, f"{OPENS},{CLOSES}" if subscription_id == "a" else OPENS)
         world.do(Publish(token(), parse_event(body(message("ImagingStudy-open", study("s1"), patient("p1"))))))
         world.publish("Patient-close", patient("p1"))
         return world.session, dict(world.frames)

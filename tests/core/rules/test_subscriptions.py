@@ -25,9 +25,9 @@ from tests.core.world import CLOSES, NOON, OPENS, TOPIC, World, encounter, item,
 PATIENT = "Patient-open,Patient-close"
 
 
-def confirmed(world: World, sid: str) -> dict[str, Any]:
+def confirmed(world: World, subscription_id: str) -> dict[str, Any]:
     """The newest confirmation on its socket."""
-    return next(frame for frame in reversed(world.read(sid)) if frame.get("hub.mode") == "subscribe")
+    return next(frame for frame in reversed(world.read(subscription_id)) if frame.get("hub.mode") == "subscribe")
 
 
 # Subscribing (SUB-3, 8, 13, 14; AUT-3, 4)
@@ -256,8 +256,8 @@ def test_a_renewal_while_absent_is_confirmed_on_coming_back() -> None:
 
 
 @pytest.mark.req("SUB-21")
-@pytest.mark.parametrize("sid", ["never", "unsubscribed", "expired"])
-def test_an_endpoint_that_is_not_live_cannot_be_renewed(sid: str) -> None:
+@pytest.mark.parametrize("subscription_id", ["never", "unsubscribed", "expired"])
+def test_an_endpoint_that_is_not_live_cannot_be_renewed(subscription_id: str) -> None:
     """404 for one that never was, was ended or has run out."""
     world = World()
     world.join("chart", PATIENT)
@@ -267,7 +267,7 @@ def test_an_endpoint_that_is_not_live_cannot_be_renewed(sid: str) -> None:
     world.wait(6)
     before = world.session
     with pytest.raises(NotFound):
-        world.renew(sid, PATIENT)
+        world.renew(subscription_id, PATIENT)
     assert world.session is before
 
 
@@ -347,7 +347,7 @@ def test_a_widget_that_comes_after_a_cut_makes_nobody_a_ghost() -> None:
     world.join("viewer", PATIENT, name="Viewer")
     world.wait(1)
     world.join("widget", PATIENT, by=OTHERS[0], name="Viewer")
-    world.disconnect("viewer", sure=world.now - 1, code=1006)
+    world.disconnect("viewer", delivered_until=world.now - 1, code=1006)
     assert world.session is not None
     assert set(world.session.subscriptions) == {"viewer", "widget"}
 
@@ -588,11 +588,11 @@ def test_a_full_topic_takes_no_more() -> None:
 def test_the_longest_absent_makes_room() -> None:
     """Those without a socket go first, the longest absent before the others, and no more than needed."""
     world = World(max_subscriptions=3)
-    for sid in ("a", "b", "c"):
-        world.join(sid, PATIENT)
-    for sid in ("b", "a"):
+    for subscription_id in ("a", "b", "c"):
+        world.join(subscription_id, PATIENT)
+    for subscription_id in ("b", "a"):
         world.wait(1)
-        world.disconnect(sid)
+        world.disconnect(subscription_id)
     world.wait(1)
     world.join("d", PATIENT)
     with pytest.raises(NotFound):
@@ -629,8 +629,8 @@ def test_a_user_over_the_limit_elsewhere_loses_who_is_absent() -> None:
     world.join("here", PATIENT)
     world.join("away", PATIENT)
     world.disconnect("away")
-    for sid in ("here", "away", "unknown"):
-        world.do(Evict(sid))
+    for subscription_id in ("here", "away", "unknown"):
+        world.do(Evict(subscription_id))
     with pytest.raises(NotFound):
         world.connect("away")
     world.publish("Patient-open", patient("p1"))
@@ -749,11 +749,11 @@ def test_a_close_that_may_not_have_arrived_is_told_again() -> None:
     world.join("chart", PATIENT)
     world.publish("Patient-open", patient("p1"))
     world.wait(5)
-    sure = world.now
+    delivered_until = world.now
     world.wait(5)
     world.publish("Patient-close", patient("p1"))
     world.wait(15)
-    world.disconnect("chart", sure=sure)
+    world.disconnect("chart", delivered_until=delivered_until)
     world.connect("chart")
     assert world.news("chart") == ["subscribe", "Patient-close p1"]
 
@@ -784,7 +784,7 @@ def away(world: World, events: str = PATIENT, *, since: float = 0) -> None:
 
 
 @pytest.mark.req("SUB-12")
-@pytest.mark.parametrize("rules", [{"held_messages": 2}, {"held_bytes": 600}, {"held_messages": 0}])
+@pytest.mark.parametrize("rules", [{"retained_messages": 2}, {"retained_bytes": 600}, {"retained_messages": 0}])
 def test_where_closes_are_not_held_they_are_made(rules: dict[str, Any]) -> None:
     """A close for every context that somebody was told open and that is closed now, each once, older ones first."""
     world = World(**rules)
@@ -805,7 +805,7 @@ def test_where_closes_are_not_held_they_are_made(rules: dict[str, Any]) -> None:
 @pytest.mark.req("SUB-12")
 def test_a_made_close_is_an_event() -> None:
     """New id, the hub's time, the catalogue's spelling and key, and the resource it is about."""
-    world = World(held_messages=0)
+    world = World(retained_messages=0)
     away(world)
     world.publish("patient-CLOSE", patient("p3"))
     world.wait(1)
@@ -821,7 +821,7 @@ def test_a_made_close_is_an_event() -> None:
 @pytest.mark.req("SUB-12", "EVT-12")
 def test_no_close_is_made_that_was_not_asked_for() -> None:
     """As with those that are held."""
-    world = World(held_messages=0)
+    world = World(retained_messages=0)
     away(world, "Patient-open")
     world.publish("Patient-close", patient("p3"))
     world.connect("chart")
@@ -832,7 +832,7 @@ def test_no_close_is_made_that_was_not_asked_for() -> None:
 @pytest.mark.parametrize("type_", ["MedicationRequest", "ImagingStudy", "DiagnosticReport"])
 def test_a_made_close_names_its_type_as_it_was_spelled(type_: str) -> None:
     """FHIR's types have capitals inside, those of the catalogue and all others."""
-    world = World(held_messages=0)
+    world = World(retained_messages=0)
     key = {"ImagingStudy": "study", "DiagnosticReport": "report"}.get(type_, type_.lower())
     anchor = item(key, type_, "x1")
     world.join("chart", f"{type_}-open,{type_}-close")
@@ -848,7 +848,7 @@ def test_a_made_close_names_its_type_as_it_was_spelled(type_: str) -> None:
 @pytest.mark.req("SUB-12")
 def test_a_close_is_made_for_what_was_told_by_a_derived_open() -> None:
     """A chart that knows only patients was told p1 by a study, and missed that p1 was closed."""
-    world = World(held_messages=0)
+    world = World(retained_messages=0)
     world.join("chart", PATIENT)
     world.publish("ImagingStudy-open", study("s1"), patient("p1"))
     assert world.news("chart") == ["Patient-open p1"]
@@ -866,17 +866,17 @@ def test_what_is_told_on_coming_back_may_get_lost_too() -> None:
     world.join("chart", PATIENT)
     world.publish("Patient-open", patient("p1"))
     world.wait(5)
-    sure = world.now
+    delivered_until = world.now
     world.wait(1)
     world.publish("Patient-close", patient("p1"))
     world.news("chart")
-    world.disconnect("chart", sure=sure)
+    world.disconnect("chart", delivered_until=delivered_until)
     for _ in range(3):
         world.wait(10)
         world.connect("chart")
         assert world.news("chart") == ["subscribe", "Patient-close p1"]
         world.wait(1)
-        world.disconnect("chart", sure=world.deliveries.sure("chart"))
+        world.disconnect("chart", delivered_until=world.tracker.delivered_until("chart"))
 
 
 @pytest.mark.req("SUB-12")
@@ -890,7 +890,7 @@ def test_what_was_closed_before_the_first_socket_came_was_not_missed() -> None:
     world.wait(1)
     world.connect("chart")
     assert world.news("chart") == ["subscribe"]
-    world.disconnect("chart", sure=world.deliveries.sure("chart"))
+    world.disconnect("chart", delivered_until=world.tracker.delivered_until("chart"))
     world.connect("chart")
     assert world.news("chart") == ["subscribe"]
 
@@ -899,18 +899,18 @@ def test_what_was_closed_before_the_first_socket_came_was_not_missed() -> None:
 @pytest.mark.parametrize("end", ["noticed", "taken over"])
 def test_a_close_is_made_for_what_was_closed_before_the_end_was_noticed(end: str) -> None:
     """The socket died, p1 was closed, other closes pushed that out of what is held; then the socket is found dead."""
-    world = World(held_messages=1)
+    world = World(retained_messages=1)
     world.join("chart", PATIENT)
     world.publish("Patient-open", patient("p1"))
     world.wait(1)
-    sure = world.now
+    delivered_until = world.now
     world.wait(1)
     world.publish("Patient-close", patient("p1"))
     world.publish("Encounter-close", encounter("e1"))
     world.wait(1)
     world.news("chart")
     if end == "noticed":
-        world.disconnect("chart", sure=sure)
+        world.disconnect("chart", delivered_until=delivered_until)
     world.connect("chart")
     assert world.news("chart") == ["subscribe", "Patient-close p1"]
 
@@ -922,13 +922,13 @@ def test_a_socket_may_be_dead_for_as_long_as_pings_take_to_tell() -> None:
     world.join("chart", PATIENT)
     world.publish("Patient-open", patient("p1"))
     world.wait(1)
-    sure = world.now
+    delivered_until = world.now
     world.wait(1)
     world.publish("Patient-close", patient("p1"))
     world.wait(35)
     world.publish("Patient-close", patient("p2"))
     world.news("chart")
-    world.disconnect("chart", sure=sure)
+    world.disconnect("chart", delivered_until=delivered_until)
     world.connect("chart")
     assert world.news("chart")[:2] == ["subscribe", "Patient-close p1"]
 
@@ -936,7 +936,7 @@ def test_a_socket_may_be_dead_for_as_long_as_pings_take_to_tell() -> None:
 @pytest.mark.req("SUB-12")
 def test_what_is_held_is_not_made() -> None:
     """One close was pushed out, the other is held: each is told once, the older first."""
-    world = World(held_messages=1)
+    world = World(retained_messages=1)
     away(world)
     world.publish("Patient-close", patient("p3"))
     world.publish("Patient-close", patient("p1"))
@@ -952,14 +952,14 @@ def test_a_close_that_may_not_have_arrived_is_not_told_of_what_is_open_again(end
     world.join("chart", PATIENT)
     world.publish("Patient-open", patient("p1"))
     world.wait(5)
-    sure = world.now
+    delivered_until = world.now
     world.wait(5)
     world.publish("Patient-close", patient("p1"))
     world.publish("Patient-open", patient("p1"))
     world.wait(1)
     world.news("chart")
     if end == "noticed":
-        world.disconnect("chart", sure=sure)
+        world.disconnect("chart", delivered_until=delivered_until)
     world.connect("chart")
     assert world.news("chart") == ["subscribe", "Patient-open p1"]
 
@@ -981,7 +981,7 @@ def test_what_a_young_socket_was_told_on_coming_back_is_held() -> None:
     """It may be dead as well, and until that is noticed others are closed."""
     world = World()
     away(world)
-    sure = world.now
+    delivered_until = world.now
     world.wait(1)
     world.publish("Patient-close", patient("p1"))
     world.wait(200)
@@ -989,7 +989,7 @@ def test_what_a_young_socket_was_told_on_coming_back_is_held() -> None:
     world.wait(10)
     world.publish("Patient-close", patient("p2"))
     world.news("chart")
-    world.disconnect("chart", sure=sure)
+    world.disconnect("chart", delivered_until=delivered_until)
     world.connect("chart")
     assert world.news("chart") == ["subscribe", "Patient-close p1", "Patient-close p2", "Patient-open p3"]
 
@@ -998,18 +998,18 @@ def test_what_a_young_socket_was_told_on_coming_back_is_held() -> None:
 def test_closes_that_are_too_many_to_hold_are_not_remembered_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest are forgotten."""
     monkeypatch.setattr(missed_events, "REMEMBERED_CLOSES", 3)
-    world = World(held_messages=1)
+    world = World(retained_messages=1)
     away(world)
     for number in range(10):
         world.publish("Encounter-close", encounter(f"e{number}"))
     assert world.session
-    assert list(world.session.lost) == [f"Encounter/e{number}" for number in (6, 7, 8)]
+    assert list(world.session.dropped_closes) == [f"Encounter/e{number}" for number in (6, 7, 8)]
 
 
 @pytest.mark.req("SUB-12")
 def test_what_is_open_again_is_not_closed() -> None:
     """No close is made for a context that was closed and opened again."""
-    world = World(held_messages=0)
+    world = World(retained_messages=0)
     away(world)
     world.publish("Patient-close", patient("p3"))
     world.publish("Patient-open", patient("p3"))
@@ -1040,9 +1040,9 @@ def test_a_new_subscription_replaces_the_same_apps_ghosts() -> None:
     world.disconnect("ghost")
     world.subscribe("unborn", PATIENT, name="OHIF")
     world.join("new", PATIENT, name="OHIF")
-    for sid in ("ghost", "unborn"):
+    for subscription_id in ("ghost", "unborn"):
         with pytest.raises(NotFound):
-            world.connect(sid)
+            world.connect(subscription_id)
     world.publish("Patient-open", patient("p1"))
     assert world.news("new") == ["Patient-open p1"]
 
@@ -1125,14 +1125,14 @@ def test_a_restart_of_nothing_is_nothing() -> None:
 
 
 @pytest.mark.req("AUT-9")
-@pytest.mark.parametrize("sid", ["new", "chart"])
-def test_another_user_gets_no_subscription(sid: str) -> None:
+@pytest.mark.parametrize("subscription_id", ["new", "chart"])
+def test_another_user_gets_no_subscription(subscription_id: str) -> None:
     """403 for subscribing, whoever's scopes reach; nothing changes."""
     world = World()
     world.join("chart", PATIENT)
     before = world.session
     with pytest.raises(Forbidden):
-        world.subscribe(sid, PATIENT, by=token("bob"))
+        world.subscribe(subscription_id, PATIENT, by=token("bob"))
     assert world.session is before
 
 
@@ -1163,7 +1163,7 @@ def test_a_take_over_does_not_tell_old_closes_again() -> None:
 @pytest.mark.req("SUB-12", "LIM-1")
 def test_of_several_contexts_that_go_at_once_each_close_is_held() -> None:
     """One large open pushes out four; whoever was away is told all four."""
-    world = World(held_bytes=100_000_000)
+    world = World(retained_bytes=100_000_000)
     world.join("chart", PATIENT)
     for number in range(4):
         world.publish("Patient-open", patient(f"p{number}"), {"key": "extension", "data": "x" * 2_000_000})

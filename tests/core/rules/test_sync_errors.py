@@ -11,8 +11,8 @@ import pytest
 
 from fhircast_hub.acknowledgements.tracker import Policy
 from fhircast_hub.core.errors import NotFound
-from fhircast_hub.core.state.commands import Acknowledged, Evict, Refused, Silence, Subscribe, Unanswered
-from fhircast_hub.core.state.effects import Close, Notice, Send
+from fhircast_hub.core.state.commands import Acknowledged, AcksTimedOut, Evict, MissedAck, Rejected, Subscribe
+from fhircast_hub.core.state.effects import Close, EventRef, Send
 from tests.core.world import (
     KEY,
     NOON,
@@ -53,9 +53,9 @@ def told(message: dict[str, Any]) -> Told:
     return Told(id_, name, who, issue["diagnostics"])
 
 
-def errors(world: World, sid: str = "monitor") -> list[Told]:
+def errors(world: World, subscription_id: str = "monitor") -> list[Told]:
     """The SyncErrors that this subscription was sent since it was last asked; it subscribes to nothing else."""
-    return [told(each) for each in world.read(sid)]
+    return [told(each) for each in world.read(subscription_id)]
 
 
 def watched(policy: Policy = Policy.LENIENT, **rules: Any) -> World:
@@ -65,11 +65,11 @@ def watched(policy: Policy = Policy.LENIENT, **rules: Any) -> World:
     return world
 
 
-def opening(world: World, *sids: str, number: int = 1) -> None:
+def opening(world: World, *subscription_ids: str, number: int = 1) -> None:
     """A patient is opened, and these answer."""
     world.publish("Patient-open", patient(f"p{number}"))
-    for sid in sids:
-        world.answer(sid)
+    for subscription_id in subscription_ids:
+        world.answer(subscription_id)
 
 
 # The message
@@ -295,11 +295,16 @@ def test_only_the_others_who_asked_are_told() -> None:
     world.join("chart", OPENS)
     world.join("denied", "Patient-open,SyncError", by=token(read=["Patient-open"]))
     opening(world)
-    for sid in ("a", "twin", "chart", "denied"):
-        world.news(sid)
+    for subscription_id in ("a", "twin", "chart", "denied"):
+        world.news(subscription_id)
     world.say("a", {"id": "event-1", "status": 409})
     assert len(errors(world)) == 1
-    assert [world.news(sid) for sid in ("a", "twin", "chart", "denied")] == [[], ["SyncError"], [], []]
+    assert [world.news(subscription_id) for subscription_id in ("a", "twin", "chart", "denied")] == [
+        [],
+        ["SyncError"],
+        [],
+        [],
+    ]
 
 
 @pytest.mark.req("SYN-3")
@@ -322,12 +327,12 @@ def test_each_who_refuses_is_reported() -> None:
     """Once, whatever else it says; all get the same order."""
     world = watched()
     world.join("other", "SyncError")
-    for sid in ("a", "b"):
-        world.join(sid, name=sid)
+    for subscription_id in ("a", "b"):
+        world.join(subscription_id, name=subscription_id)
     opening(world)
     for status in (202, 409, 409, 200, 500):
-        for sid in ("b", "a"):
-            world.answer(sid, status)
+        for subscription_id in ("b", "a"):
+            world.answer(subscription_id, status)
     frames = world.heard("other")
     assert frames == world.frames["monitor/1"][-2:]
     assert [told(json.loads(frame)).who for frame in frames] == ["b", "a"]
@@ -344,8 +349,8 @@ def test_there_is_no_syncerror_about_a_syncerror() -> None:
     world.join("b", "Patient-open", name="B")
     opening(world)
     world.answer("b", 409)
-    for sid in ("a", "monitor"):
-        world.answer(sid, 409)
+    for subscription_id in ("a", "monitor"):
+        world.answer(subscription_id, 409)
     posted = json.loads(spec("SyncError"))
     posted["event"] |= {"hub.topic": TOPIC, "hub.event": "SYNCERROR"}
     world.post(posted)
@@ -399,8 +404,8 @@ def test_there_is_no_syncerror_about_updates_and_selects(name: str) -> None:
 def test_a_derived_open_that_was_refused_is_sent_again(status: int) -> None:
     """With the next event that implies it; who followed it is not told twice."""
     world = watched()
-    for sid in ("a", "b"):
-        world.join(sid, "Patient-open", name=sid)
+    for subscription_id in ("a", "b"):
+        world.join(subscription_id, "Patient-open", name=subscription_id)
     world.publish("ImagingStudy-open", study("s1"), patient("p1"))
     world.answer("a", status)
     world.answer("b")
@@ -492,13 +497,13 @@ def test_who_does_not_answer_is_reported() -> None:
 def test_the_silent_is_not_told_of_itself() -> None:
     """But of the other who was silent too."""
     world = watched(Policy.STRICT)
-    for sid in ("a", "b"):
-        world.join(sid, "Patient-open,SyncError", name=sid)
+    for subscription_id in ("a", "b"):
+        world.join(subscription_id, "Patient-open,SyncError", name=subscription_id)
     opening(world)
     world.wait(11)
     assert [error.who for error in errors(world)] == ["a", "b"]
-    for sid, other in (("a", "b"), ("b", "a")):
-        _, error = world.read(sid)
+    for subscription_id, other in (("a", "b"), ("b", "a")):
+        _, error = world.read(subscription_id)
         assert told(error).who == other
 
 
@@ -513,7 +518,7 @@ def test_events_that_expire_together_are_one() -> None:
     world.wait(11)
     assert [error.id for error in errors(world)] == ["event-5"]
     assert world.session
-    assert world.session.subscriptions["a"].strikes == 1
+    assert world.session.subscriptions["a"].missed_acks == 1
 
 
 @pytest.mark.req("SYN-5")
@@ -544,13 +549,15 @@ def test_strikes_end_a_subscription() -> None:
 def test_the_report_comes_before_the_end() -> None:
     """The others are told first, then the silent one is denied and closed; of several one after the other."""
     world = watched(Policy.STRICT, ack_strikes=1)
-    sockets = [world.join(sid, "Patient-open,SyncError", name=sid) for sid in ("a", "b")]
+    sockets = [
+        world.join(subscription_id, "Patient-open,SyncError", name=subscription_id) for subscription_id in ("a", "b")
+    ]
     opening(world)
-    silences = tuple(
-        Silence(sid, socket, Notice("event-1", "event-1", "Patient-open"))
-        for sid, socket in zip("ab", sockets, strict=True)
+    missed_acks = tuple(
+        MissedAck(subscription_id, socket, EventRef("event-1", "event-1", "Patient-open"))
+        for subscription_id, socket in zip("ab", sockets, strict=True)
     )
-    effects = world.do(Unanswered(silences)).effects
+    effects = world.do(AcksTimedOut(missed_acks)).effects
     order = [
         (type(effect), effect.to if isinstance(effect, Send) else effect.connection)
         for effect in effects
@@ -629,15 +636,15 @@ def test_a_silence_of_the_socket_before_is_nobodys() -> None:
     world = watched()
     old = world.join("a", name="A")
     world.connect("a")
-    of = Notice("e", "e", "Patient-open", "patient/p1")
+    of = EventRef("e", "e", "Patient-open", "patient/p1")
     before = frozen(world.session)
-    world.do(Unanswered((Silence("a", old, of), Silence("nobody", "x", of))))
-    world.do(Refused("nobody", "x", of, 409))
+    world.do(AcksTimedOut((MissedAck("a", old, of), MissedAck("nobody", "x", of))))
+    world.do(Rejected("nobody", "x", of, 409))
     world.do(Acknowledged("nobody"))
     assert frozen(world.session) == before
     assert errors(world) == []
     empty = World()
-    for command in (Unanswered((Silence("a", old, of),)), Refused("a", old, of, 409), Acknowledged("a")):
+    for command in (AcksTimedOut((MissedAck("a", old, of),)), Rejected("a", old, of, 409), Acknowledged("a")):
         assert empty.do(command).effects == ()
     assert empty.session is None
 
@@ -714,10 +721,10 @@ def test_who_is_taken_over_is_not_lost() -> None:
 def test_several_who_are_lost_are_reported_each() -> None:
     """A switch went down: each by its name, in its time."""
     world = watched()
-    for sid in ("a", "b", "c"):
-        world.join(sid, name=sid)
-    for sid in ("b", "a"):
-        world.disconnect(sid, code=1006)
+    for subscription_id in ("a", "b", "c"):
+        world.join(subscription_id, name=subscription_id)
+    for subscription_id in ("b", "a"):
+        world.disconnect(subscription_id, code=1006)
     world.wait(1)
     world.disconnect("c", code=1006)
     world.wait(2)
@@ -730,8 +737,8 @@ def test_several_who_are_lost_are_reported_each() -> None:
 def test_the_lost_does_not_count_as_told() -> None:
     """It is sent nothing, and hears of others when it is back."""
     world = watched()
-    for sid in ("a", "b"):
-        world.join(sid, "SyncError", name=sid)
+    for subscription_id in ("a", "b"):
+        world.join(subscription_id, "SyncError", name=subscription_id)
     world.disconnect("a", code=1006)
     world.wait(3)
     assert world.news("a") == []
@@ -747,8 +754,8 @@ def test_who_is_over_is_not_lost() -> None:
     world.join("ended", lease=10)
     world.join("left")
     world.wait(8)
-    for sid in ("ended", "left"):
-        world.disconnect(sid, code=1006)
+    for subscription_id in ("ended", "left"):
+        world.disconnect(subscription_id, code=1006)
     world.unsubscribe("left")
     world.wait(99)
     assert errors(world) == []
@@ -774,9 +781,9 @@ def test_who_comes_anew_replaces_the_lost_in_silence() -> None:
     """The same user and name: it is the same app. Another name, another user's, or no name is another."""
     world = watched()
     ann, bob = token("ann"), token(None, client="bob", system=True)
-    for sid, name in (("a", "A"), ("b", "B"), ("none", "")):
-        world.join(sid, name=name)
-        world.disconnect(sid, code=1006)
+    for subscription_id, name in (("a", "A"), ("b", "B"), ("none", "")):
+        world.join(subscription_id, name=name)
+        world.disconnect(subscription_id, code=1006)
     world.subscribe("a2", OPENS, by=ann, name="A")
     world.subscribe("b2", OPENS, by=bob, name="B")
     world.subscribe("none2", OPENS, by=ann)
@@ -844,8 +851,8 @@ def test_a_session_of_the_lost_is_not_forgotten_before_its_time() -> None:
 def test_after_a_restart_there_are_thirty_seconds() -> None:
     """For who had a socket, and for who was being waited for; who had left is not waited for."""
     world = watched()
-    for sid in ("back", "gone", "lost", "left", "reported"):
-        world.join(sid, name=sid)
+    for subscription_id in ("back", "gone", "lost", "left", "reported"):
+        world.join(subscription_id, name=subscription_id)
     world.disconnect("reported", code=1006)
     world.wait(3)
     assert len(errors(world)) == 1
@@ -1018,20 +1025,20 @@ def test_a_viewer_that_never_acknowledges_works_for_an_hour() -> None:
     assert errors(world) == []
     assert connection not in world.closed
     assert world.session
-    assert world.session.subscriptions["viewer"].strikes == 0
+    assert world.session.subscriptions["viewer"].missed_acks == 0
     world.wait(11)
-    assert world.deliveries.deadline() is None
+    assert world.tracker.deadline() is None
 
 
 def size(world: World) -> list[int]:
     """How much is remembered, in the session and beside it."""
-    session, beside = world.session, world.deliveries
+    session, beside = world.session, world.tracker
     assert session
     members = sum(len(audience.members) for audience in session.audiences)
     topics = beside._topics
     assert set(topics) <= {KEY}
     waiting = sum(len(sent) for topic in topics.values() for sent in topic.sent.values())
-    counts = len(session.subscriptions), len(session.audiences), members, len(session.contexts), len(session.held)
+    counts = len(session.subscriptions), len(session.audiences), members, len(session.contexts), len(session.retained)
     return [*counts, len(topics), len(beside._peers), len(beside._latest), len(beside._waiting), waiting]
 
 
@@ -1046,8 +1053,8 @@ def test_who_reconnects_every_second_leaves_nothing_behind() -> None:
         world.publish("Patient-open", patient("p1"))
         world.answer("medplum", "200")
         world.publish("Patient-close", patient("p1"))
-        for sid in ("medplum", f"ohif-{second}"):
-            world.disconnect(sid, code=1006)
+        for subscription_id in ("medplum", f"ohif-{second}"):
+            world.disconnect(subscription_id, code=1006)
         world.wait(1)
         world.connect("medplum")
         world.join(f"ohif-{second + 1}", name="OHIF")
@@ -1056,8 +1063,8 @@ def test_who_reconnects_every_second_leaves_nothing_behind() -> None:
     assert sizes[-1][:4] == sizes[0][:4]
     assert sizes[-1][6:8] == [3, 3]
     assert errors(world) == []
-    for sid in ("medplum", "ohif-120", "monitor"):
-        world.disconnect(sid)
+    for subscription_id in ("medplum", "ohif-120", "monitor"):
+        world.disconnect(subscription_id)
     world.wait(61)
     assert size(world)[5:] == [0] * 5
     assert world.now == NOON + 181
@@ -1071,7 +1078,7 @@ def test_who_came_anew_before_the_old_socket_was_found_dead_is_no_ghost() -> Non
     died = world.now
     world.wait(10)
     world.join("new", "Patient-open", name="OHIF")
-    world.disconnect("old", sure=died, code=1006)
+    world.disconnect("old", delivered_until=died, code=1006)
     world.wait(60)
     assert errors(world) == []
     assert world.session
@@ -1103,7 +1110,7 @@ def test_only_the_same_users_app_of_that_name_comes_anew(name: str, newcomer: st
     died = world.now
     world.wait(10)
     world.join("new", "Patient-open", by=token(user, topics=[TOPIC]), name=newcomer)
-    world.disconnect("lost", sure=died, code=1006)
+    world.disconnect("lost", delivered_until=died, code=1006)
     world.wait(60)
     assert [error.who for error in errors(world)] == [name or "unnamed"]
     world.connect("lost")
@@ -1118,7 +1125,7 @@ def test_who_came_anew_and_went_is_not_there() -> None:
     world.wait(10)
     world.join("new", "Patient-open", name="OHIF")
     world.disconnect("new", code=1000)
-    world.disconnect("old", sure=died, code=1006)
+    world.disconnect("old", delivered_until=died, code=1006)
     world.wait(60)
     assert [error.who for error in errors(world)] == ["OHIF"]
 
@@ -1129,11 +1136,11 @@ def test_who_is_back_at_its_endpoint_did_not_come_anew() -> None:
     world = watched()
     world.join("a", "Patient-open", name="Medplum")
     died = world.now
-    world.disconnect("a", sure=died, code=1006)
+    world.disconnect("a", delivered_until=died, code=1006)
     world.wait(2)
     world.connect("a")
     world.wait(1)
-    world.disconnect("a", sure=died, code=1006)
+    world.disconnect("a", delivered_until=died, code=1006)
     world.wait(60)
     assert [error.who for error in errors(world)] == ["Medplum"]
     world.connect("a")

@@ -12,16 +12,16 @@ from fhircast_hub.core.errors import NotFound
 from fhircast_hub.core.rules import audiences
 from fhircast_hub.core.rules.webhook_outbox import connection
 from fhircast_hub.core.state.commands import (
-    Answered,
     Connected,
     EndSession,
     Evict,
+    PostFinished,
     Restarted,
     Undeliverable,
     Unsubscribe,
-    Unverified,
+    VerificationFailed,
 )
-from fhircast_hub.core.state.effects import Drop, Post, Verify
+from fhircast_hub.core.state.effects import EndWebhook, Post, Verify
 from fhircast_hub.core.state.session import Subscription
 from tests.core.world import NOON, TOPIC, World, encounter, frozen, item, label, patient, study, token
 
@@ -33,16 +33,16 @@ KEY = SessionKey("a-realm", TOPIC)
 class Hooked(World):
     """A world with webhooks."""
 
-    def ask(self, sid: str, events: str = PATIENT, callback: str = CALLBACK, **more: Any) -> None:
+    def ask(self, subscription_id: str, events: str = PATIENT, callback: str = CALLBACK, **more: Any) -> None:
         """A webhook asks for a subscription."""
-        self.subscribe(sid, events, callback=callback, **more)
+        self.subscribe(subscription_id, events, callback=callback, **more)
 
-    def hook(self, sid: str, events: str = PATIENT, callback: str = CALLBACK, **more: Any) -> None:
+    def hook(self, subscription_id: str, events: str = PATIENT, callback: str = CALLBACK, **more: Any) -> None:
         """One asks, and is verified."""
-        self.ask(sid, events, callback, **more)
-        self.do(Connected(sid, connection(sid)))
+        self.ask(subscription_id, events, callback, **more)
+        self.do(Connected(subscription_id, connection(subscription_id)))
 
-    def done(self) -> list[Verify | Post | Drop]:
+    def done(self) -> list[Verify | Post | EndWebhook]:
         """What was to be done since this was last asked."""
         done, self.hooked = self.hooked, []
         return done
@@ -53,11 +53,11 @@ class Hooked(World):
 
     def posted(self) -> list[tuple[str, str]]:
         """To whom, and what."""
-        return [(post.sid, label(post.frame)) for post in self.posts()]
+        return [(post.subscription_id, label(post.frame)) for post in self.posts()]
 
-    def drops(self) -> list[Drop]:
+    def drops(self) -> list[EndWebhook]:
         """Those that are over."""
-        return [effect for effect in self.done() if isinstance(effect, Drop)]
+        return [effect for effect in self.done() if isinstance(effect, EndWebhook)]
 
     def waiting(self) -> list[tuple[str, str]]:
         """The outbox."""
@@ -66,7 +66,7 @@ class Hooked(World):
         assert [sum(len(post.frame) for post in queue.posts.values()) for queue in self.session.outbox.values()] == [
             queue.size for queue in self.session.outbox.values()
         ]
-        return [(post.sid, label(post.frame)) for _, post in sorted(posts.items())]
+        return [(post.subscription_id, label(post.frame)) for _, post in sorted(posts.items())]
 
     def subscriptions(self) -> dict[str, Subscription]:
         return self.session.subscriptions if self.session else {}
@@ -118,7 +118,7 @@ def test_an_event_is_posted_to_each_webhook_and_sent_to_each_socket() -> None:
     world.publish("Patient-open", patient("p1"))
     (frame,) = world.heard("chart")
     posts = world.posts()
-    assert [(post.sid, post.secret, post.callback, post.frame) for post in posts] == [
+    assert [(post.subscription_id, post.secret, post.callback, post.frame) for post in posts] == [
         ("a", b"one", CALLBACK, frame),
         ("b", b"two", CALLBACK + "2", frame),
     ]
@@ -136,7 +136,7 @@ def test_numbers_are_never_used_twice() -> None:
         world.publish("Patient-open", patient(f"p{time}"))
         (post,) = world.posts()
         numbers.append(post.number)
-        world.do(Answered(post.number, 200))
+        world.do(PostFinished(post.number, 200))
         if time == 1:
             world.restart()
     assert len(set(numbers)) == 4
@@ -152,10 +152,10 @@ def test_what_was_answered_leaves_the_outbox() -> None:
         world.publish("Patient-open", patient(f"p{status}"))
         (post,) = world.posts()
         assert world.waiting() == [("a", f"Patient-open p{status}")]
-        world.do(Answered(post.number, status))
+        world.do(PostFinished(post.number, status))
         assert world.waiting() == []
         before = frozen(world.session)
-        world.do(Answered(post.number, status))
+        world.do(PostFinished(post.number, status))
         assert frozen(world.session) == before
 
 
@@ -177,7 +177,7 @@ def test_what_a_callback_does_not_follow_the_others_are_told(status: int, why: s
     world.hook("a", f"{PATIENT},SyncError", name="Worklist")
     world.hook("b", "SyncError", callback=CALLBACK + "2")
     world.publish("Patient-open", patient("p1"))
-    world.do(Answered(world.posts()[0].number, status))
+    world.do(PostFinished(world.posts()[0].number, status))
     (told,) = world.read("chart")
     assert told["event"]["context"][0]["resource"]["issue"][0]["diagnostics"] == why
     assert world.posted() == [("b", "SyncError")]
@@ -192,11 +192,11 @@ def test_strikes_end_a_webhook_that_never_acknowledged_too(policy: Policy) -> No
     for number in range(3):
         world.publish("Patient-open", patient(f"p{number}"))
     one, two, three = world.posts()
-    world.do(Answered(one.number, 0))
+    world.do(PostFinished(one.number, 0))
     assert world.done() == []
-    world.do(Answered(two.number, 503))
+    world.do(PostFinished(two.number, 503))
     (drop,) = world.drops()
-    assert (drop.sid, drop.callback, drop.key.topic, drop.events) == (
+    assert (drop.subscription_id, drop.callback, drop.key.topic, drop.events) == (
         "a",
         CALLBACK,
         TOPIC,
@@ -205,7 +205,7 @@ def test_strikes_end_a_webhook_that_never_acknowledged_too(policy: Policy) -> No
     assert drop.reason
     assert world.subscriptions() == {}
     assert world.waiting() == []
-    world.do(Answered(three.number, 200))
+    world.do(PostFinished(three.number, 200))
     world.publish("Patient-open", patient("p4"))
     assert world.posts() == []
 
@@ -218,7 +218,7 @@ def test_who_answers_has_no_strikes_any_more(status: int) -> None:
     world.hook("a")
     for answer in (0, status, 0):
         world.publish("Patient-open", patient(f"p{answer}"))
-        world.do(Answered(world.posts()[0].number, answer))
+        world.do(PostFinished(world.posts()[0].number, answer))
     assert world.subscriptions().keys() == {"a"}
 
 
@@ -233,7 +233,7 @@ def test_what_does_not_matter_is_neither_reported_nor_a_strike(status: int) -> N
     world.answer("chart", 409)
     (post,) = world.posts()
     world.news("chart")
-    world.do(Answered(post.number, status))
+    world.do(PostFinished(post.number, status))
     assert world.news("chart") == []
     assert world.subscriptions().keys() == {"chart", "a"}
 
@@ -246,7 +246,7 @@ def test_a_refused_open_does_not_count_as_told() -> None:
     for status in (409, 200):
         world.publish("ImagingStudy-open", study(f"s{status}"), patient("p1"))
         (post,) = world.posts()
-        world.do(Answered(post.number, status))
+        world.do(PostFinished(post.number, status))
     world.publish("ImagingStudy-open", study("s3"), patient("p1"))
     assert world.posts() == []
 
@@ -257,9 +257,9 @@ def test_who_is_not_verified_is_gone() -> None:
     world = Hooked()
     world.ask("a")
     world.hook("b", callback=CALLBACK + "2")
-    world.do(Unverified("a"))
-    world.do(Unverified("b"))
-    world.do(Unverified("unknown"))
+    world.do(VerificationFailed("a"))
+    world.do(VerificationFailed("b"))
+    world.do(VerificationFailed("unknown"))
     assert world.subscriptions().keys() == {"b"}
     assert world.drops() == []
     with pytest.raises(NotFound):
@@ -285,7 +285,7 @@ def test_who_is_not_verified_in_time_is_gone() -> None:
     world.ask("a")
     world.done()
     world.wait(61)
-    assert [effect.reason for effect in world.done() if isinstance(effect, Drop)] == [""]
+    assert [effect.reason for effect in world.done() if isinstance(effect, EndWebhook)] == [""]
     assert world.subscriptions() == {}
 
 
@@ -300,7 +300,7 @@ def test_the_leases_end_is_told_and_ends_what_waits() -> None:
     world.wait(61)
     (drop,) = world.done()
     events = ("Patient-open", "Patient-close")
-    assert drop == Drop(KEY, "a", frozenset({1}), CALLBACK, events, "the lease has ended", "user:ann")
+    assert drop == EndWebhook(KEY, "a", frozenset({1}), CALLBACK, events, "the lease has ended", "user:ann")
     assert world.waiting() == []
     assert world.news("chart") == []
 
@@ -317,8 +317,8 @@ def test_unsubscribing_by_callback() -> None:
             world.do(Unsubscribe(by, TOPIC, callback=callback))
     world.do(Unsubscribe(token(), TOPIC, callback=CALLBACK))
     (drop,) = world.done()
-    assert isinstance(drop, Drop)
-    assert (drop.sid, drop.reason) == ("a", "")
+    assert isinstance(drop, EndWebhook)
+    assert (drop.subscription_id, drop.reason) == ("a", "")
     assert world.waiting() == []
     with pytest.raises(NotFound):
         world.do(Unsubscribe(token(), TOPIC, callback=CALLBACK))
@@ -358,10 +358,10 @@ def test_a_verified_renewal_takes_over() -> None:
     world.do(Connected("b", connection("b")))
     assert world.subscriptions().keys() == {"chart", "b"}
     assert world.posted() == [("b", "Patient-open p2")]
-    assert [sid for sid, _ in world.waiting()] == ["b"] * 3
+    assert [subscription_id for subscription_id, _ in world.waiting()] == ["b"] * 3
     world.publish("Encounter-open", encounter("e1"), patient("p1"))
     assert world.posted() == [("b", "Encounter-open e1")]
-    world.do(Answered(pending.number, 409))
+    world.do(PostFinished(pending.number, 409))
     (told,) = world.read("chart")
     assert "new refused" in told["event"]["context"][0]["resource"]["issue"][0]["diagnostics"]
 
@@ -374,9 +374,9 @@ def test_of_two_that_are_asked_the_newer_stays(first: str) -> None:
     world.ask("a", "Patient-open")
     world.now += 1
     world.ask("b", "Encounter-open")
-    for sid in (first, *({"a", "b"} - {first})):
-        if sid in world.subscriptions():
-            world.do(Connected(sid, connection(sid)))
+    for subscription_id in (first, *({"a", "b"} - {first})):
+        if subscription_id in world.subscriptions():
+            world.do(Connected(subscription_id, connection(subscription_id)))
     assert world.subscriptions().keys() == {"b"}
 
 
@@ -426,7 +426,7 @@ def test_who_goes_before_it_is_verified_is_asked_no_more(how: str) -> None:
         case "the end":
             world.do(EndSession("over"))
     (drop,) = world.drops()
-    assert (drop.sid, drop.numbers, drop.reason) == ("a", frozenset(), "")
+    assert (drop.subscription_id, drop.numbers, drop.reason) == ("a", frozenset(), "")
 
 
 @pytest.mark.req("SUB-22")
@@ -441,7 +441,7 @@ def test_who_is_not_verified_makes_room_and_who_is_does_not() -> None:
 
 
 @pytest.mark.req("WHK-7", "SYN-14")
-@pytest.mark.parametrize("rules", [{"held_messages": 2}, {"held_bytes": 700}])
+@pytest.mark.parametrize("rules", [{"retained_messages": 2}, {"retained_bytes": 700}])
 def test_too_much_waiting_ends_a_webhook(rules: dict[str, Any]) -> None:
     """Reported to the others, told to the callback, and nothing waits any more; whoever keeps up stays."""
     world = Hooked(**rules)
@@ -450,10 +450,10 @@ def test_too_much_waiting_ends_a_webhook(rules: dict[str, Any]) -> None:
     world.hook("b", callback=CALLBACK + "2")
     for number in range(3):
         world.publish("Patient-open", patient(f"p{number}"))
-        for post in [effect for effect in world.hooked if isinstance(effect, Post) and effect.sid == "b"]:
-            world.do(Answered(post.number, 200))
+        for post in [effect for effect in world.hooked if isinstance(effect, Post) and effect.subscription_id == "b"]:
+            world.do(PostFinished(post.number, 200))
     (drop,) = world.drops()
-    assert (drop.sid, drop.reason) == ("a", "too much waits for its callback")
+    assert (drop.subscription_id, drop.reason) == ("a", "too much waits for its callback")
     assert world.news("chart") == ["SyncError"]
     assert world.waiting() == []
     assert world.subscriptions().keys() == {"chart", "b"}
@@ -462,7 +462,7 @@ def test_too_much_waiting_ends_a_webhook(rules: dict[str, Any]) -> None:
 @pytest.mark.req("WHK-7")
 def test_one_large_event_is_not_too_much() -> None:
     """However few bytes may wait, one may."""
-    world = Hooked(held_bytes=10)
+    world = Hooked(retained_bytes=10)
     world.hook("a")
     world.publish("Patient-open", patient("p1"))
     assert world.subscriptions().keys() == {"a"}
@@ -473,7 +473,7 @@ def test_one_large_event_is_not_too_much() -> None:
 @pytest.mark.req("WHK-7")
 def test_the_end_of_one_may_be_the_end_of_another() -> None:
     """The SyncError about the first is what is too much for the second."""
-    world = Hooked(held_messages=1)
+    world = Hooked(retained_messages=1)
     world.join("chart", "SyncError")
     world.hook("a", f"{PATIENT},SyncError")
     world.hook("b", "Patient-close,SyncError", callback=CALLBACK + "2")
@@ -511,7 +511,7 @@ def test_after_a_restart_webhooks_go_on() -> None:
     for number in range(3):
         world.publish("Patient-open", patient(f"p{number}"))
     first, *rest = world.posts()
-    world.do(Answered(first.number, 200))
+    world.do(PostFinished(first.number, 200))
     world.restart()
     assert world.posts() == rest
     world.publish("Patient-open", patient("p4"))
@@ -538,10 +538,10 @@ def test_strikes_and_leases_survive_a_restart() -> None:
     for number in range(2):
         world.publish("Patient-open", patient(f"p{number}"))
     one, two = world.posts()
-    world.do(Answered(one.number, 0))
+    world.do(PostFinished(one.number, 0))
     world.restart()
     world.done()
-    world.do(Answered(two.number, 0))
+    world.do(PostFinished(two.number, 0))
     assert world.subscriptions() == {}
 
 
@@ -552,10 +552,10 @@ def test_a_connection_is_called_after_its_subscription() -> None:
     world.hook("a")
     assert world.session is not None
     assert audiences.subscribed(world.session.audiences, "patient-open") == (connection("a"),)
-    assert world.session.hooks == {connection("a")}
+    assert world.session.webhook_connections == {connection("a")}
     world.restart()
     assert audiences.subscribed(world.session.audiences, "patient-open") == (connection("a"),)
-    assert world.session.hooks == {connection("a")}
+    assert world.session.webhook_connections == {connection("a")}
 
 
 # Whose it is

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from fhircast_hub.core.errors import BadRequest, TooLarge
 from fhircast_hub.core.wire.acknowledgement import readable
-from fhircast_hub.core.wire.subscription_request import Form, parse_form, parse_json_form
+from fhircast_hub.core.wire.subscription_request import SubscriptionRequest, parse_form, parse_json_form
 
 GOOD = {
     "hub.channel.type": "websocket",
@@ -23,7 +23,7 @@ GOOD = {
 ENDPOINT = "wss://hub.example.com/ee30d3b9-1558-464f-a299-cbad6f8135de"
 
 
-def read(without: str = "", **changes: str) -> Form:
+def read(without: str = "", **changes: str) -> SubscriptionRequest:
     """A good form with some parameters changed (`hub_mode` for hub.mode) and one left out, read in both notations."""
     given_ = GOOD | {name.replace("_", ".", 2 if "channel" in name else 1): value for name, value in changes.items()}
     given_.pop(without, None)
@@ -32,7 +32,7 @@ def read(without: str = "", **changes: str) -> Form:
     return form
 
 
-def as_json(members: object) -> Form | None:
+def as_json(members: object) -> SubscriptionRequest | None:
     """The same form in JSON."""
     return parse_json_form(json.dumps(members).encode())
 
@@ -47,7 +47,7 @@ def refused(body: bytes) -> str:
 @pytest.mark.req("SUB-4")
 def test_the_specifications_form_is_read() -> None:
     """What is not given is None, what is given comes out."""
-    assert read() == Form(True, GOOD["hub.topic"], ("Patient-open", "Patient-close"), None, None, None)
+    assert read() == SubscriptionRequest(True, GOOD["hub.topic"], ("Patient-open", "Patient-close"), None, None, None)
 
 
 @pytest.mark.req("SUB-4")
@@ -89,7 +89,7 @@ def test_the_webhook_channel_has_three_names(type_: str) -> None:
 def test_a_webhook_is_unsubscribed_by_its_callback() -> None:
     """No events are needed."""
     form = {"hub.channel.type": "webhook", "hub.callback": "https://example.com/", "hub.mode": "unsubscribe"}
-    assert parse_form(urlencode(form | {"hub.topic": "t"}).encode()) == Form(
+    assert parse_form(urlencode(form | {"hub.topic": "t"}).encode()) == SubscriptionRequest(
         False, "t", (), None, None, None, "https://example.com/"
     )
 
@@ -129,7 +129,7 @@ def test_a_callback_beside_websocket_is_ignored(callback: str) -> None:
 def test_unsubscribing_needs_no_events() -> None:
     """hub.events is asked for on subscribe only, and not looked at otherwise."""
     form = read("hub.events", hub_mode="unsubscribe", hub_channel_endpoint=ENDPOINT)
-    assert form == Form(False, GOOD["hub.topic"], (), None, None, ENDPOINT)
+    assert form == SubscriptionRequest(False, GOOD["hub.topic"], (), None, None, ENDPOINT)
 
 
 @pytest.mark.req("SUB-5")

@@ -17,23 +17,23 @@ from fhircast_hub.core.state.session import Outcome, Session, Subscription
 
 
 class Participant(msgspec.Struct, frozen=True):
-    """A subscription as others may know of it (SES-3). `since` is in epoch seconds."""
+    """A subscription as others may know of it (SES-3). `connected_or_lost_at` is in epoch seconds."""
 
-    sid: str
+    subscription_id: str
     name: str
     events: tuple[str, ...]
     channel: Literal["websocket", "webhook"]
-    since: float
+    connected_or_lost_at: float
     state: str
 
 
 def begin(session: Session | None, command: BeginSession, now: float) -> Outcome:
     """A session for a user, that nobody has subscribed to yet; the one that was begun for the same user counts as used."""
     if session is not None:
-        if session.made and session.owner == command.owner:
+        if session.created_at and session.owner == command.owner:
             return Outcome(replace(session))
         raise Conflict("this topic has a session already")
-    return Outcome(Session(realm=command.realm, topic=command.topic, owner=command.owner, made=now))
+    return Outcome(Session(realm=command.realm, topic=command.topic, owner=command.owner, created_at=now))
 
 
 def end_session(session: Session | None, reason: str) -> Outcome:
@@ -80,11 +80,11 @@ def participants(session: Session | None, principal: Principal) -> list[Particip
         raise Forbidden("expected a subscriber of this topic or a system client, got another")
     return [
         Participant(
-            sid=each.sid,
+            subscription_id=each.subscription_id,
             name=each.name,
             events=each.events,
             channel="webhook" if each.callback else "websocket",
-            since=each.since,
+            connected_or_lost_at=each.connected_or_lost_at,
             state=state(each),
         )
         for each in session.subscriptions.values()
@@ -93,12 +93,12 @@ def participants(session: Session | None, principal: Principal) -> list[Particip
 
 def state(subscription: Subscription) -> str:
     """Whether a subscriber is in step, in a word or two."""
-    if subscription.fresh:
+    if subscription.never_connected:
         return "not connected yet"
     if not subscription.connection:
         return "lost"
-    if subscription.refused:
-        return f"refused {subscription.refused}"
-    if subscription.strikes:
+    if subscription.refused_event:
+        return f"refused {subscription.refused_event}"
+    if subscription.missed_acks:
         return "silent"
     return "in sync" if subscription.acknowledges else "does not acknowledge"

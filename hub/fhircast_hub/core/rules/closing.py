@@ -19,9 +19,9 @@ from fhircast_hub.core.rules.audiences import PLACE
 from fhircast_hub.core.rules.contexts import without
 from fhircast_hub.core.rules.derived_opens import derive
 from fhircast_hub.core.rules.joining import Opening, Replay, implied, replayed
-from fhircast_hub.core.rules.missed_events import hold
-from fhircast_hub.core.state.effects import Effect, Message, Notice, Send
-from fhircast_hub.core.state.session import Audience, Held, Last, OpenContext, Session, Told
+from fhircast_hub.core.rules.missed_events import retain
+from fhircast_hub.core.state.effects import Effect, EventRef, Message, Send
+from fhircast_hub.core.state.session import Audience, LastOpen, LastOpened, OpenContext, RetainedEvent, Session
 from fhircast_hub.core.wire.event_names import DERIVED, spelling
 from fhircast_hub.core.wire.frames import derived_id, made_event
 
@@ -40,20 +40,20 @@ class Cause(msgspec.Struct, frozen=True):
 
 
 def closed(
-    session: Session, gone: OpenContext | None, close: Held, timestamp: str, rules: Rules
+    session: Session, gone: OpenContext | None, close: RetainedEvent, timestamp: str, rules: Rules
 ) -> tuple[Session, tuple[Effect, ...]]:
     """The session after a close was accepted, and all that is sent for it. `gone` is the context, None if it was not open.
 
     Closing what is not open changes nothing (EVT-16). "The Hub should dispose of the content for the current anchor context" (2.10).
     """
     to = audiences.subscribed(session.audiences, close.key)
-    effects: tuple[Effect, ...] = (Send(to, close.frame, close.notice),) if to else ()
+    effects: tuple[Effect, ...] = (Send(to, close.frame, close.event_ref),) if to else ()
     contexts, after = without(session.contexts, close.ref), audiences.forget(session.audiences, close.ref)
     if close.ref in session.contents:
         session = replace(session, contents={ref: c for ref, c in session.contents.items() if ref != close.ref})
-    session = hold(replace(session, contexts=contexts, audiences=after), [close], rules)
+    session = retain(replace(session, contexts=contexts, audiences=after), [close], rules)
     if gone is not None:
-        cause = Cause(close.notice.id, close.notice.name, timestamp, close.at)
+        cause = Cause(close.event_ref.id, close.event_ref.name, timestamp, close.accepted_at)
         session, taken_back = take_back(session, gone, gone.implied, cause, rules)
         effects += taken_back
     return replace(session, audiences=audiences.orphaned(session.audiences, close.type.lower())), effects
@@ -83,13 +83,13 @@ def take_back(
         messages = [*map(closes.__getitem__, each.closes), *(open_.message(session.topic) for open_ in each.opens)]
         effects += (Send(each.audience.members, *message) for message in messages)
     session = replace(session, audiences=audiences.merge(after)) if after != session.audiences else session
-    held: list[Held] = []
+    held: list[RetainedEvent] = []
     for type_ in (type_ for type_ in reversed(DERIVED) if type_ in types):
-        frame, notice = closes[type_]
+        frame, event_ref = closes[type_]
         key = f"{type_}-close"
         name = spelling(key).removesuffix("-close")
-        held.append(Held(cause.at, notice, name, gone.implied[type_], frame, key))
-    return hold(session, held, rules), tuple(effects)
+        held.append(RetainedEvent(cause.at, event_ref, name, gone.implied[type_], frame, key))
+    return retain(session, held, rules), tuple(effects)
 
 
 class Back(NamedTuple):
@@ -114,14 +114,20 @@ class Ended:
     def brought_back(self, audience: Audience) -> Back:
         """Closes of what is innermost come first, then opens, the oldest first."""
         back = Back(audience, [], [])
-        told = audience.told
+        last_opened = audience.last_opened
         for type_ in self._types:
-            if told[PLACE[type_]].ref == self._gone.implied[type_]:
-                told = audiences.replaced(told, type_, self._left_with(type_, told[PLACE[type_]], back))
-        opens, told = self._behind_each_other(audience.keys, back.opens, told)
-        return Back(audience if told == audience.told else replace(audience, told=told), back.closes, opens)
+            if last_opened[PLACE[type_]].ref == self._gone.implied[type_]:
+                last_opened = audiences.replaced(
+                    last_opened, type_, self._left_with(type_, last_opened[PLACE[type_]], back)
+                )
+        opens, last_opened = self._behind_each_other(audience.keys, back.opens, last_opened)
+        return Back(
+            audience if last_opened == audience.last_opened else replace(audience, last_opened=last_opened),
+            back.closes,
+            opens,
+        )
 
-    def _left_with(self, type_: str, before: Last, back: Back) -> Last:
+    def _left_with(self, type_: str, before: LastOpen, back: Back) -> LastOpen:
         """What an audience counts as told of a type now, of which it was told what ended. What brings it back is noted in `back`."""
         keys = back.audience.keys
         knows = self._gone.key in keys
@@ -130,25 +136,25 @@ class Ended:
         if is_from_source and self._is_overtaken:
             return before
         joiner = self._joiner(keys)
-        now = joiner.told[PLACE[type_]]
+        now = joiner.last_opened[PLACE[type_]]
         if is_from_source:
             # The close says all. The open that the source kept from being derived is told now.
             if hears and now.ref == before.ref and joiner.where[type_].derived:
                 back.opens.append(joiner.where[type_])
-            return Last()
+            return LastOpen()
         if now.ref == before.ref and now.ref in self._is_open:
             return before  # another open names the context
         if hears and not knows:
-            return Last()  # "who is not sent that close" (DER-9)
+            return LastOpen()  # "who is not sent that close" (DER-9)
         if now.ref in self._is_open:
             back.opens.append(joiner.where[type_])
         elif f"{type_}-close" in keys:
             back.closes.insert(0, type_)
-        return Last()
+        return LastOpen()
 
     def _behind_each_other(
-        self, keys: frozenset[str], opens: list[Opening], before: Told
-    ) -> tuple[list[Opening], Told]:
+        self, keys: frozenset[str], opens: list[Opening], before: LastOpened
+    ) -> tuple[list[Opening], LastOpened]:
         """These opens in the order of all, each once, and what counts as told then.
 
         The newest open of a joiner's comes too. An encounter that is told again names its patient; where a joiner is told
@@ -158,16 +164,16 @@ class Ended:
             return [], before
         joiner = self._joiner(keys)
         newest = max(joiner.opens.values(), key=lambda open_: open_.place)
-        wanted = {type_: last.ref for type_, last in zip(DERIVED, joiner.told, strict=True) if last.ref}
+        wanted = {type_: last.ref for type_, last in zip(DERIVED, joiner.last_opened, strict=True) if last.ref}
         chosen = {open_.place: open_ for open_ in (*opens, newest)}
         while True:
             ordered = [open_ for _, open_ in sorted(chosen.items())]
-            told = before
+            last_opened = before
             for open_ in ordered:
-                told = open_.told(told, keys)
-            others = [joiner.where[type_] for type_, ref in wanted.items() if told[PLACE[type_]].ref != ref]
+                last_opened = open_.last_opened(last_opened, keys)
+            others = [joiner.where[type_] for type_, ref in wanted.items() if last_opened[PLACE[type_]].ref != ref]
             if all(open_.place in chosen for open_ in others):
-                return ordered, told
+                return ordered, last_opened
             chosen |= {open_.place: open_ for open_ in others}
 
     def _joiner(self, keys: frozenset[str]) -> Replay:
@@ -184,5 +190,5 @@ def _derived_closes(session: Session, gone: OpenContext, cause: Cause) -> dict[s
         name = spelling(f"{open_.type}-close")
         id_ = derived_id(cause.id, name)
         frame = made_event(session.topic, name, id_, cause.timestamp, open_.context)
-        closes[open_.type] = frame, Notice(id_, cause.id, cause.name)
+        closes[open_.type] = frame, EventRef(id_, cause.id, cause.name)
     return closes

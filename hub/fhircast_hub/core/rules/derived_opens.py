@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from fhircast_hub.core.state.effects import Message, Notice
+from fhircast_hub.core.state.effects import EventRef, Message
 from fhircast_hub.core.state.session import OpenContext
 from fhircast_hub.core.wire.context_items import DERIVED_KEYS, raw_items
 from fhircast_hub.core.wire.event_names import DERIVED, spelling
@@ -36,15 +36,15 @@ class DerivedOpen(msgspec.Struct, frozen=True):
         return f"{self.type}-open"
 
     @property
-    def notice(self) -> Notice:
+    def event_ref(self) -> EventRef:
         """What its frame tells of: "for a derived open the source's id and name" (SYN-1)."""
-        source = self.source.notice
-        return Notice(derived_id(source.id, spelling(self.key)), source.event, source.name, self.ref)
+        source = self.source.event_ref
+        return EventRef(derived_id(source.id, spelling(self.key)), source.event, source.name, self.ref)
 
     def message(self, topic: str) -> Message:
         """The message: same timestamp as its source, an id made of the source's, no version."""
-        notice = self.notice
-        return made_event(topic, spelling(self.key), notice.id, self.source.timestamp, self.context), notice
+        event_ref = self.event_ref
+        return made_event(topic, spelling(self.key), event_ref.id, self.source.timestamp, self.context), event_ref
 
 
 def names_of(source: OpenContext, derived: str) -> dict[str, str]:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from fhircast_hub.core.limits import Rules
+from fhircast_hub.core.env import Env
 from fhircast_hub.core.rules import audiences
-from fhircast_hub.core.state.effects import Effect, Notice, Send
-from fhircast_hub.core.state.session import Ids, Session
+from fhircast_hub.core.state.effects import Effect, EventRef, Send
+from fhircast_hub.core.state.session import Session
 from fhircast_hub.core.wire.frames import made_event
 from fhircast_hub.core.wire.json import encode
 from fhircast_hub.core.wire.timestamps import rfc3339
@@ -18,20 +18,20 @@ from fhircast_hub.core.wire.timestamps import rfc3339
 _NAME = "heartbeat"
 
 
-def planned(session: Session, now: float, rules: Rules) -> Session:
+def plan(session: Session, env: Env) -> Session:
     """The session with the time of its next heartbeat, if anybody who is connected wants one."""
     wanted = any(_NAME in audience.keys for audience in session.audiences)
-    if wanted == (session.beat is not None):
+    if wanted == (session.next_heartbeat is not None):
         return session
-    return replace(session, beat=now + rules.heartbeat_seconds if wanted else None)
+    return replace(session, next_heartbeat=env.now + env.rules.heartbeat_seconds if wanted else None)
 
 
-def beat(session: Session, now: float, ids: Ids, rules: Rules) -> tuple[Session, tuple[Effect, ...]]:
+def beat(session: Session, env: Env) -> tuple[Session, tuple[Effect, ...]]:
     """The heartbeat, if it is due."""
-    if session.beat is None or session.beat > now:
+    if session.next_heartbeat is None or session.next_heartbeat > env.now:
         return session, ()
-    id_ = ids.uuid()
-    context = encode([{"key": "period", "decimal": str(rules.heartbeat_seconds)}])
-    frame = made_event(session.topic, _NAME, id_, rfc3339(now), context)
-    sent = Send(audiences.subscribed(session.audiences, _NAME), frame, Notice(id_, id_, _NAME, matters=False))
-    return replace(session, beat=now + rules.heartbeat_seconds), (sent,)
+    id_ = env.ids.uuid()
+    context = encode([{"key": "period", "decimal": str(env.rules.heartbeat_seconds)}])
+    frame = made_event(session.topic, _NAME, id_, rfc3339(env.now), context)
+    sent = Send(audiences.subscribed(session.audiences, _NAME), frame, EventRef(id_, id_, _NAME, reportable=False))
+    return replace(session, next_heartbeat=env.now + env.rules.heartbeat_seconds), (sent,)

@@ -11,6 +11,7 @@ import math
 from msgspec.structs import replace
 
 from fhircast_hub.core.access.principal import check_access, new_owner
+from fhircast_hub.core.env import Env
 from fhircast_hub.core.errors import BadRequest, InsufficientScope
 from fhircast_hub.core.limits import REMEMBERED_CHANGES, Rules
 from fhircast_hub.core.rules import audiences
@@ -19,21 +20,21 @@ from fhircast_hub.core.rules.content import check_select, updated, without_contr
 from fhircast_hub.core.rules.contexts import add, opened
 from fhircast_hub.core.rules.derived_opens import derive
 from fhircast_hub.core.rules.joining import Opening
-from fhircast_hub.core.rules.missed_events import hold
+from fhircast_hub.core.rules.missed_events import retain
 from fhircast_hub.core.rules.sync_errors import overtaken
 from fhircast_hub.core.state.commands import Publish
-from fhircast_hub.core.state.effects import Effect, Notice, Send
-from fhircast_hub.core.state.session import Audience, Held, Ids, OpenContext, Outcome, Session
+from fhircast_hub.core.state.effects import Effect, EventRef, Send
+from fhircast_hub.core.state.session import Audience, OpenContext, Outcome, RetainedEvent, Session
 from fhircast_hub.core.wire.event import Event
 from fhircast_hub.core.wire.event_names import Kind, spelling
 from fhircast_hub.core.wire.frames import made_event, timestamp_of, with_versions
 from fhircast_hub.core.wire.timestamps import duration, has_zone, instant, rfc3339
 
 
-def publish(session: Session | None, command: Publish, now: float, ids: Ids, rules: Rules) -> Outcome:
+def publish(session: Session | None, command: Publish, env: Env) -> Outcome:
     """Accept an event, or raise BadRequest, Forbidden, Conflict or InsufficientScope; for an update also TooLarge."""
     event, principal = command.event, command.principal
-    _check_clock(event, now, rules)
+    _check_clock(event, env)
     check_access(principal, event.topic, session.owner if session else None)
     if not principal.scopes.may_write(event.key):
         name = spelling(event.name)
@@ -41,7 +42,7 @@ def publish(session: Session | None, command: Publish, now: float, ids: Ids, rul
     if session is None:
         session = Session(realm=principal.realm, topic=event.topic, owner=new_owner(principal))
     if event.kind is Kind.UPDATE:
-        return _update(session, event, now, ids, rules)
+        return _update(session, event, env)
     if event.kind is Kind.SELECT:
         check_select(session, event)
     if event.kind in (Kind.SELECT, Kind.PASSED_ON):
@@ -52,23 +53,23 @@ def publish(session: Session | None, command: Publish, now: float, ids: Ids, rul
         # "such resend will use the timestamp of the original event to prevent race conditions" (2.6): what is still the newest
         # change is sent again; once something newer was accepted, everybody has moved on, and so has the hub (EVT-17).
         session = replace(session, recent=_newest(session.recent, event.fingerprint, seen))
-        return _repeat(session, event, rules) if seen >= session.changed else Outcome(session)
+        return _repeat(session, event, env.rules) if seen >= session.last_change_order else Outcome(session)
     order = session.order + 1
     session = replace(session, order=order, recent=_newest(session.recent, event.fingerprint, order))
     if event.kind is Kind.OPEN:
-        return _open(session, event, now, ids, rules)
+        return _open(session, event, env)
     if event.kind is Kind.CLOSE:
-        return _close(session, event, now, ids, rules)
-    return _home(session, event, now, ids)
+        return _close(session, event, env)
+    return _home(session, event, env)
 
 
-def _check_clock(event: Event, now: float, rules: Rules) -> None:
+def _check_clock(event: Event, env: Env) -> None:
     """Refuse what is ahead of time (EVT-19): "Subscribers SHALL ignore messages with older timestamps than the message that
     established the current context" (2.5), and so would ignore all that is posted until then."""
-    ahead = math.ceil(event.at - now)
-    if event.at - now > rules.max_clock_ahead:
+    ahead = math.ceil(event.at - env.now)
+    if event.at - env.now > env.rules.max_clock_ahead:
         raise BadRequest(
-            f"timestamp: expected at most {rules.max_clock_ahead} seconds ahead of the hub's clock, got {ahead}"
+            f"timestamp: expected at most {env.rules.max_clock_ahead} seconds ahead of the hub's clock, got {ahead}"
             f" seconds ({duration(ahead)}){'' if has_zone(event.timestamp) else '; it has no zone, and so is read as UTC'}"
         )
 
@@ -77,15 +78,15 @@ def _broadcast(session: Session, event: Event) -> Outcome:
     return Outcome(session, _send(session, event.key, event.frame(), _notice(event)))
 
 
-def _send(session: Session, key: str, frame: bytes, notice: Notice) -> tuple[Effect, ...]:
+def _send(session: Session, key: str, frame: bytes, event_ref: EventRef) -> tuple[Effect, ...]:
     to = audiences.subscribed(session.audiences, key)
-    return (Send(to, frame, notice),) if to else ()
+    return (Send(to, frame, event_ref),) if to else ()
 
 
-def _notice(event: Event) -> Notice:
+def _notice(event: Event) -> EventRef:
     """ "SyncError is not used when a Subscriber responds to an *-update or *-select event" (3.2.1), nor about another one."""
     matters = event.kind not in (Kind.UPDATE, Kind.SELECT) and event.key != "syncerror"
-    return Notice(event.id, event.id, event.name, matters=matters)
+    return EventRef(event.id, event.id, event.name, reportable=matters)
 
 
 def _newest(recent: dict[bytes, int], fingerprint: bytes, order: int) -> dict[bytes, int]:
@@ -106,41 +107,50 @@ def _repeat(session: Session, event: Event, rules: Rules) -> Outcome:
     return Outcome(replace(session, audiences=after), effects)
 
 
-def _update(session: Session, event: Event, now: float, ids: Ids, rules: Rules) -> Outcome:
+def _update(session: Session, event: Event, env: Env) -> Outcome:
     """Content sharing (2.10): the event goes on with the new version "along with the context.priorVersionId"."""
-    version = ids.uuid()
-    after = updated(session, event, version, rules)
+    version = env.ids.uuid()
+    after = updated(session, event, version, env.rules)
     if after is None:
         return Outcome(session)
     order = session.order + 1
-    frame, notice = with_versions(event, version, session.contexts[event.ref].version), _notice(event)
-    after = hold(replace(after, order=order, changed=order), [Held(now, notice, event.type, event.ref, frame)], rules)
-    return Outcome(after, _send(session, event.key, frame, notice))
+    frame, event_ref = with_versions(event, version, session.contexts[event.ref].version), _notice(event)
+    after = retain(
+        replace(after, order=order, last_change_order=order),
+        [RetainedEvent(env.now, event_ref, event.type, event.ref, frame)],
+        env.rules,
+    )
+    return Outcome(after, _send(session, event.key, frame, event_ref))
 
 
-def _open(session: Session, event: Event, now: float, ids: Ids, rules: Rules) -> Outcome:
-    context, before = opened(event, ids.uuid(), session.order), _current_timestamp(session)
+def _open(session: Session, event: Event, env: Env) -> Outcome:
+    context, before = opened(event, env.ids.uuid(), session.order), _current_timestamp(session)
     former = session.contexts.get(context.ref)
     contexts, gone = add(session.contexts, context)
     session = replace(
-        session, contexts=contexts, current=context.ref, version=context.version, home=b"", changed=session.order
+        session,
+        contexts=contexts,
+        current=context.ref,
+        version=context.version,
+        home=b"",
+        last_change_order=session.order,
     )
     if (content := session.contents.get(context.ref)) is not None:
         session = replace(session, contents={**session.contents, context.ref: without_contradicted(content, context)})
-    session, effects = _opened_anew(session, event, context, former, now, rules)
-    after, opening = _send_open(session, context, rules)
+    session, effects = _opened_anew(session, event, context, former, env)
+    after, opening = _send_open(session, context, env.rules)
     session, effects = replace(session, audiences=after), effects + opening
     for other in gone:
-        name, id_, at = spelling(f"{other.type}-close"), ids.uuid(), rfc3339(now)
+        name, id_, at = spelling(f"{other.type}-close"), env.ids.uuid(), rfc3339(env.now)
         frame = made_event(session.topic, name, id_, at, other.context)
-        close = Held(now, Notice(id_, id_, name), other.type, other.ref, frame)
-        session, closing = closed(session, other, close, at, rules)
+        close = RetainedEvent(env.now, EventRef(id_, id_, name), other.type, other.ref, frame)
+        session, closing = closed(session, other, close, at, env.rules)
         effects += closing
-    return Outcome(session, effects + _overtaken(session, event, before, now, ids))
+    return Outcome(session, effects + _overtaken(session, event, before, env))
 
 
 def _opened_anew(
-    session: Session, event: Event, context: OpenContext, former: OpenContext | None, now: float, rules: Rules
+    session: Session, event: Event, context: OpenContext, former: OpenContext | None, env: Env
 ) -> tuple[Session, tuple[Effect, ...]]:
     """A context that is opened again may name others than before: opens that were derived from these are taken back (DER-9).
 
@@ -149,8 +159,8 @@ def _opened_anew(
     changed = [t for t, ref in former.implied.items() if context.implied.get(t) != ref] if former else []
     if former is None or not changed:
         return session, ()
-    cause = Cause(event.id, event.name, event.timestamp, now, closes=False)
-    return take_back(session, former, changed, cause, rules, instead=context.implied.keys())
+    cause = Cause(event.id, event.name, event.timestamp, env.now, closes=False)
+    return take_back(session, former, changed, cause, env.rules, instead=context.implied.keys())
 
 
 def _current_timestamp(session: Session) -> str:
@@ -160,12 +170,12 @@ def _current_timestamp(session: Session) -> str:
     return session.contexts[session.current].timestamp if session.current else ""
 
 
-def _overtaken(session: Session, event: Event, before: str, now: float, ids: Ids) -> tuple[Effect, ...]:
+def _overtaken(session: Session, event: Event, before: str, env: Env) -> tuple[Effect, ...]:
     """Tell when an open that was accepted is older than what it follows: the hub goes by arrival, not everybody does (EVT-20)."""
     if not before or before == event.timestamp:
         return ()
     seconds = instant(before) - event.at
-    return overtaken(session, _notice(event), seconds, now, ids) if seconds > 0 else ()
+    return overtaken(session, _notice(event), seconds, env) if seconds > 0 else ()
 
 
 def _send_open(
@@ -183,13 +193,13 @@ def _send_open(
         for place, audience in enumerate(after):
             if open_.key not in audience.keys or context.key in audience.keys:
                 continue
-            last = audience.told[audiences.PLACE[open_.type]]
+            last = audience.last_opened[audiences.PLACE[open_.type]]
             if again or last.ref != open_.ref or last.stale:
                 to += audience.members
                 after[place] = _told_of(audience, context, open_.type)
         if to:
             effects.append(Send(tuple(to), *open_.message(session.topic)))
-    effects += _send(session, context.key, context.frame, context.notice)
+    effects += _send(session, context.key, context.frame, context.event_ref)
     for place, audience in enumerate(after):
         if context.key in audience.keys:
             after[place] = _told_of(audience, context, "")
@@ -198,8 +208,8 @@ def _send_open(
 
 def _told_of(audience: Audience, context: OpenContext, derived: str) -> Audience:
     """The audience after it was sent the context's open, or that which is derived for a type."""
-    told = Opening((0, 0), context, derived).told(audience.told, audience.keys)
-    return audience if told == audience.told else replace(audience, told=told)
+    last_opened = Opening((0, 0), context, derived).last_opened(audience.last_opened, audience.keys)
+    return audience if last_opened == audience.last_opened else replace(audience, last_opened=last_opened)
 
 
 def _wanted(session: Session, context: OpenContext) -> bool:
@@ -209,25 +219,25 @@ def _wanted(session: Session, context: OpenContext) -> bool:
     return any(key in audience.keys for key in keys for audience in others)
 
 
-def _close(session: Session, event: Event, now: float, ids: Ids, rules: Rules) -> Outcome:
+def _close(session: Session, event: Event, env: Env) -> Outcome:
     if (gone := session.contexts.get(event.ref)) is not None:
-        session = replace(session, changed=session.order)
+        session = replace(session, last_change_order=session.order)
     if event.ref == session.current:
-        session = replace(session, current="", version=ids.uuid())
-    close = Held(now, _notice(event), event.type, event.ref, event.frame())
-    return Outcome(*closed(session, gone, close, event.timestamp, rules))
+        session = replace(session, current="", version=env.ids.uuid())
+    close = RetainedEvent(env.now, _notice(event), event.type, event.ref, event.frame())
+    return Outcome(*closed(session, gone, close, event.timestamp, env.rules))
 
 
-def _home(session: Session, event: Event, now: float, ids: Ids) -> Outcome:
+def _home(session: Session, event: Event, env: Env) -> Outcome:
     """Home-open: "the lack of a FHIR resource context" (3.2.5). Contexts stay open, none is current (GET-7)."""
     frame, before = event.frame(), _current_timestamp(session)
     session = replace(
         session,
         current="",
-        version=ids.uuid(),
+        version=env.ids.uuid(),
         home=frame,
-        changed=session.order,
+        last_change_order=session.order,
         audiences=audiences.forget_all(session.audiences),
     )
     effects = _send(session, event.key, frame, _notice(event))
-    return Outcome(session, effects + _overtaken(session, event, before, now, ids))
+    return Outcome(session, effects + _overtaken(session, event, before, env))

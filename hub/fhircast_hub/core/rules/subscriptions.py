@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from fhircast_hub.core.access.principal import Application, Principal, check_access, new_owner
+from fhircast_hub.core.env import Env
 from fhircast_hub.core.errors import BadRequest, InsufficientScope, NotFound, TooMany, Unauthenticated
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.rules import audiences, webhook_outbox
 from fhircast_hub.core.rules.joining import is_home, replay
 from fhircast_hub.core.state.commands import Evict, Renew, Revoked, Subscribe, Unsubscribe
 from fhircast_hub.core.state.effects import Close, Effect, Message, Send
-from fhircast_hub.core.state.session import Ids, Outcome, Session, Subscription, Told
+from fhircast_hub.core.state.session import LastOpened, Outcome, Session, Subscription
 from fhircast_hub.core.wire.close_codes import NORMAL
 from fhircast_hub.core.wire.frames import confirmation, denial
 
@@ -22,22 +23,22 @@ RETRY_AFTER = 30
 _NOT_THEIRS = "hub.channel.endpoint: expected a live endpoint of this topic and application, got none of theirs"
 
 
-def subscribe(session: Session | None, command: Subscribe, now: float, rules: Rules) -> Outcome:
+def subscribe(session: Session | None, command: Subscribe, env: Env) -> Outcome:
     """Grant a new subscription, or raise Forbidden, Conflict, InsufficientScope or TooMany."""
     principal = command.principal
-    _check_alive(principal, now)
+    _check_alive(principal, env.now)
     check_access(principal, command.topic, session.owner if session else None)
     granted = _granted(principal, command.events)
     if session is None:
         session = Session(realm=principal.realm, topic=command.topic, owner=new_owner(principal))
     subscription = Subscription(
-        sid=command.sid,
+        subscription_id=command.subscription_id,
         subscriber=principal.subscriber,
         name=command.name,
         events=granted,
-        expires=_expires(principal, command.lease, now, rules),
-        since=now,
-        sure=now,
+        expires=_expires(principal, command.lease, env),
+        connected_or_lost_at=env.now,
+        delivered_until=env.now,
         callback=command.callback,
         secret=command.secret,
         opaque=principal.opaque,
@@ -45,21 +46,25 @@ def subscribe(session: Session | None, command: Subscribe, now: float, rules: Ru
         client=principal.client,
         address=command.address,
     )
-    others = {sid: other for sid, other in session.subscriptions.items() if not _comes_anew(subscription, other)}
+    others = {
+        subscription_id: other
+        for subscription_id, other in session.subscriptions.items()
+        if not _comes_anew(subscription, other)
+    }
     # A callback renews its lease by subscribing again: the one whose place it will take makes room for it already.
-    spare = sum(not other.fresh for other in webhook_outbox.predecessors(session, subscription))
-    others = _room(others, principal.application, rules, spare)
-    session = replace(session, subscriptions={**others, subscription.sid: subscription})
-    return Outcome(session, (webhook_outbox.verify(session, subscription, now),) if subscription.callback else ())
+    spare = sum(not other.never_connected for other in webhook_outbox.predecessors(session, subscription))
+    others = _room(others, principal.application, env.rules, spare)
+    session = replace(session, subscriptions={**others, subscription.subscription_id: subscription})
+    return Outcome(session, (webhook_outbox.verify(session, subscription, env.now),) if subscription.callback else ())
 
 
-def renew(session: Session | None, command: Renew, now: float, ids: Ids, rules: Rules) -> Outcome:
+def renew(session: Session | None, command: Renew, env: Env) -> Outcome:
     """Replace events and lease ("Hubs SHALL allow subscribers to re-request subscriptions that are already activated", 2.4).
 
     Raises NotFound for an endpoint that is not a live one of this session and user, and as `subscribe` does.
     """
-    _check_alive(command.principal, now)
-    subscription = _own(session, command.principal, command.sid, now, rules)
+    _check_alive(command.principal, env.now)
+    subscription = _own(session, command.principal, command.subscription_id, env)
     if subscription.application != command.principal.application:
         raise NotFound(_NOT_THEIRS)
     assert session is not None
@@ -68,7 +73,7 @@ def renew(session: Session | None, command: Renew, now: float, ids: Ids, rules: 
     renewed = replace(
         subscription,
         events=granted,
-        expires=_expires(command.principal, command.lease, now, rules),
+        expires=_expires(command.principal, command.lease, env),
         name=subscription.name if command.name is None else command.name,
         opaque=command.principal.opaque,
         address=command.address,
@@ -77,40 +82,40 @@ def renew(session: Session | None, command: Renew, now: float, ids: Ids, rules: 
     if not renewed.connection:
         return Outcome(session)
     added = renewed.keys - subscription.keys
-    everything, told = replay(session, renewed.keys, rules)
-    frames, _ = replay(session, renewed.keys, rules, added)
+    everything, last_opened = replay(session, renewed.keys, env.rules)
+    frames, _ = replay(session, renewed.keys, env.rules, added)
     if frames and frames[-1:] != everything[-1:]:
         frames += everything[-1:]  # what is current is told again, behind what the new names add
-    before = audiences.told_to(session.audiences, renewed.connection)
-    known = audiences.renewed(before, told, added, at_home=is_home(session, renewed.keys))
+    before = audiences.last_opened_of(session.audiences, renewed.connection)
+    known = audiences.renewed(before, last_opened, added, at_home=is_home(session, renewed.keys))
     session = placed(session, renewed, known)
-    return Outcome(session, (confirmed(session, renewed, now), *sends(renewed, frames)))
+    return Outcome(session, (confirmed(session, renewed, env.now), *sends(renewed, frames)))
 
 
-def unsubscribe(session: Session | None, command: Unsubscribe, now: float, rules: Rules) -> Outcome:
+def unsubscribe(session: Session | None, command: Unsubscribe, env: Env) -> Outcome:
     """End a subscription: "the Hub SHALL send a Subscription Denial over the WebSocket" (2.4 Unsubscribe Response).
 
     Raises NotFound for an endpoint that is not the principal's, BadRequest when none is given and not exactly one fits.
     """
     if command.callback is not None:
-        return _unsubscribe_callback(session, command, now, rules)
-    if command.sid is not None:
-        subscription = _own(session, command.principal, command.sid, now, rules)
+        return _unsubscribe_callback(session, command, env)
+    if command.subscription_id is not None:
+        subscription = _own(session, command.principal, command.subscription_id, env)
     else:
-        subscription = _only(session, command, now, rules)
+        subscription = _only(session, command, env)
     assert session is not None
     check_access(command.principal, command.topic, session.owner)
     session, effects = end(session, subscription, command.reason)
     return Outcome(session, effects)
 
 
-def _unsubscribe_callback(session: Session | None, command: Unsubscribe, now: float, rules: Rules) -> Outcome:
+def _unsubscribe_callback(session: Session | None, command: Unsubscribe, env: Env) -> Outcome:
     """No verification, no denial, no more posts (WHK-5), also not for one that is being verified."""
     own = [
         subscription
         for subscription in (session.subscriptions.values() if session else ())
         if (subscription.application, subscription.callback) == (command.principal.application, command.callback)
-        and ends_at(subscription, rules) > now
+        and ends_at(subscription, env.rules) > env.now
     ]
     if session is None or not own:
         raise NotFound("hub.callback: expected one that this application has subscribed to this topic, got another")
@@ -124,7 +129,7 @@ def _unsubscribe_callback(session: Session | None, command: Unsubscribe, now: fl
 
 def revoked(session: Session | None, command: Revoked) -> Outcome:
     """The token of a subscription is not good any more: it ends as at the end of its lease (AUT-14)."""
-    subscription = session.subscriptions.get(command.sid) if session else None
+    subscription = session.subscriptions.get(command.subscription_id) if session else None
     if session is None or subscription is None or not subscription.opaque:
         return Outcome(session)
     return Outcome(*end(session, subscription, "the token was revoked"))
@@ -132,7 +137,7 @@ def revoked(session: Session | None, command: Revoked) -> Outcome:
 
 def evict(session: Session | None, command: Evict) -> Outcome:
     """Make room for another subscription of the application (SUB-22)."""
-    subscription = session.subscriptions.get(command.sid) if session else None
+    subscription = session.subscriptions.get(command.subscription_id) if session else None
     if session is None or subscription is None or subscription.connection:
         return Outcome(session)
     return Outcome(dropped(session, subscription))
@@ -149,15 +154,15 @@ def end(session: Session, subscription: Subscription, reason: str) -> tuple[Sess
     return dropped(session, subscription), effects
 
 
-def expired(session: Session, now: float, rules: Rules) -> tuple[Session, tuple[Effect, ...]]:
+def expired(session: Session, env: Env) -> tuple[Session, tuple[Effect, ...]]:
     """End what has run out: leases ("the Hub SHALL unsubscribe the Subscriber once hub.lease_seconds has expired", 2.4) and
     subscriptions that no socket ever came for (SUB-14)."""
     effects: tuple[Effect, ...] = ()
     for subscription in session.subscriptions.values():
-        if subscription.expires <= now:
+        if subscription.expires <= env.now:
             session, ending = end(session, subscription, "the lease has ended")
             effects += ending
-        elif subscription.fresh and subscription.since + rules.connect_timeout <= now:
+        elif subscription.never_connected and subscription.connected_or_lost_at + env.rules.connect_timeout <= env.now:
             session = dropped(session, subscription)
     return session, effects
 
@@ -165,14 +170,14 @@ def expired(session: Session, now: float, rules: Rules) -> tuple[Session, tuple[
 def next_expiry(session: Session, rules: Rules) -> float:
     """When `expired` or `unreturned` will next find something, in epoch seconds; there must be a subscription."""
     return min(
-        min(ends_at(other, rules), other.back_by) if other.back_by else ends_at(other, rules)
+        min(ends_at(other, rules), other.reconnect_deadline) if other.reconnect_deadline else ends_at(other, rules)
         for other in session.subscriptions.values()
     )
 
 
 def ends_at(subscription: Subscription, rules: Rules) -> float:
-    if subscription.fresh:
-        return min(subscription.expires, subscription.since + rules.connect_timeout)
+    if subscription.never_connected:
+        return min(subscription.expires, subscription.connected_or_lost_at + rules.connect_timeout)
     return subscription.expires
 
 
@@ -192,31 +197,31 @@ def _granted(principal: Principal, events: tuple[str, ...]) -> tuple[str, ...]:
     return granted
 
 
-def _expires(principal: Principal, lease: int | None, now: float, rules: Rules) -> float:
+def _expires(principal: Principal, lease: int | None, env: Env) -> float:
     """When the lease ends: "the Hub SHALL limit the subscription lease seconds to be less than or equal to the access token's
     expiration" (2.4)."""
-    return min(now + min(lease or rules.default_lease, rules.max_lease), principal.expires)
+    return min(env.now + min(lease or env.rules.default_lease, env.rules.max_lease), principal.expires)
 
 
-def _own(session: Session | None, principal: Principal, sid: str, now: float, rules: Rules) -> Subscription:
-    subscription = session.subscriptions.get(sid) if session else None
+def _own(session: Session | None, principal: Principal, subscription_id: str, env: Env) -> Subscription:
+    subscription = session.subscriptions.get(subscription_id) if session else None
     if (
         subscription is None
         or subscription.subscriber != principal.subscriber
-        or ends_at(subscription, rules) <= now  # the timer may be late, the time is not
+        or ends_at(subscription, env.rules) <= env.now  # the timer may be late, the time is not
     ):
         raise NotFound(_NOT_THEIRS)
     return subscription
 
 
-def _only(session: Session | None, command: Unsubscribe, now: float, rules: Rules) -> Subscription:
+def _only(session: Session | None, command: Unsubscribe, env: Env) -> Subscription:
     found = [
         subscription
         for subscription in (session.subscriptions.values() if session else ())
         if subscription.application == command.principal.application
         and not subscription.callback
         and command.name in (None, subscription.name)
-        and ends_at(subscription, rules) > now
+        and ends_at(subscription, env.rules) > env.now
     ]
     if len(found) != 1:
         raise BadRequest(
@@ -245,22 +250,26 @@ def _room(
         absent = [o for o in subscriptions.values() if not o.connection and o.application == application]
         if not absent:
             raise TooMany(f"this topic has its {rules.max_subscriptions} subscriptions", retry_after=RETRY_AFTER)
-        del subscriptions[min(absent, key=lambda other: other.since).sid]
+        del subscriptions[min(absent, key=lambda other: other.connected_or_lost_at).subscription_id]
     return subscriptions
 
 
 def with_subscription(session: Session, subscription: Subscription) -> Session:
-    return replace(session, subscriptions={**session.subscriptions, subscription.sid: subscription})
+    return replace(session, subscriptions={**session.subscriptions, subscription.subscription_id: subscription})
 
 
-def placed(session: Session, subscription: Subscription, told: Told) -> Session:
+def placed(session: Session, subscription: Subscription, last_opened: LastOpened) -> Session:
     """The session with the subscription's socket in the audience of those who were granted and told the same."""
     others = audiences.leave(session.audiences, subscription.connection)
-    return replace(session, audiences=audiences.join(others, subscription.connection, subscription.keys, told))
+    return replace(session, audiences=audiences.join(others, subscription.connection, subscription.keys, last_opened))
 
 
 def dropped(session: Session, subscription: Subscription) -> Session:
-    others = {sid: other for sid, other in session.subscriptions.items() if sid != subscription.sid}
+    others = {
+        subscription_id: other
+        for subscription_id, other in session.subscriptions.items()
+        if subscription_id != subscription.subscription_id
+    }
     session = replace(
         session, subscriptions=others, audiences=audiences.leave(session.audiences, subscription.connection)
     )

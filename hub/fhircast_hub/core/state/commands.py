@@ -5,12 +5,12 @@ from __future__ import annotations
 import msgspec
 
 from fhircast_hub.core.access.principal import Principal
-from fhircast_hub.core.state.effects import Notice
+from fhircast_hub.core.state.effects import EventRef
 from fhircast_hub.core.wire.event import Event
 
 
 class Subscribe(msgspec.Struct, frozen=True):
-    """A new subscription `sid` (the digest of its endpoint), asking for `events` for `lease` seconds (None: the default).
+    """A new subscription `subscription_id` (the digest of its endpoint), asking for `events` for `lease` seconds (None: the default).
 
     With a `callback` it is a webhook's, and what is posted there is signed with the sealed `secret`, if there is one.
     `address` is where the request came from.
@@ -18,7 +18,7 @@ class Subscribe(msgspec.Struct, frozen=True):
 
     principal: Principal
     topic: str
-    sid: str
+    subscription_id: str
     events: tuple[str, ...]
     lease: int | None = None
     name: str = ""
@@ -28,11 +28,11 @@ class Subscribe(msgspec.Struct, frozen=True):
 
 
 class Renew(msgspec.Struct, frozen=True):
-    """New events and lease for the live subscription `sid`; a new name too unless it is None."""
+    """New events and lease for the live subscription `subscription_id`; a new name too unless it is None."""
 
     principal: Principal
     topic: str
-    sid: str
+    subscription_id: str
     events: tuple[str, ...]
     lease: int | None = None
     name: str | None = None
@@ -40,14 +40,14 @@ class Renew(msgspec.Struct, frozen=True):
 
 
 class Unsubscribe(msgspec.Struct, frozen=True):
-    """The end of the subscription `sid`, or of that with this `callback`, or else of the principal's only one (of that name).
+    """The end of the subscription `subscription_id`, or of that with this `callback`, or else of the principal's only one (of that name).
 
     `reason` is what its socket is told.
     """
 
     principal: Principal
     topic: str
-    sid: str | None = None
+    subscription_id: str | None = None
     name: str | None = None
     callback: str | None = None
     reason: str = "unsubscribed"
@@ -61,69 +61,69 @@ class Publish(msgspec.Struct, frozen=True):
 
 
 class Connected(msgspec.Struct, frozen=True):
-    """A socket came for the subscription `sid`; it is called `connection` from now on.
+    """A socket came for the subscription `subscription_id`; it is called `connection` from now on.
 
-    What was sent to the one before until `sure` (epoch seconds, 0: nothing is known) is known to have arrived.
+    What was sent to the one before until `delivered_until` (epoch seconds, 0: nothing is known) is known to have arrived.
     """
 
-    sid: str
+    subscription_id: str
     connection: str
-    sure: float = 0.0
+    delivered_until: float = 0.0
 
 
 class Disconnected(msgspec.Struct, frozen=True):
-    """The socket `connection` of `sid` is gone, by this close code (RFC 6455 section 7.4; SERVICE_RESTART: the hub stops).
+    """The socket `connection` of `subscription_id` is gone, by this close code (RFC 6455 section 7.4; SERVICE_RESTART: the hub stops).
 
-    What was sent to it until `sure` (epoch seconds) is known to have arrived.
+    What was sent to it until `delivered_until` (epoch seconds) is known to have arrived.
     """
 
-    sid: str
+    subscription_id: str
     connection: str
-    sure: float
+    delivered_until: float
     code: int
 
 
 class Acknowledged(msgspec.Struct, frozen=True):
-    """The subscription `sid` acknowledges, for the first time or again (SYN-5, SYN-6); `followed` if it did follow this time."""
+    """The subscription `subscription_id` acknowledges, for the first time or again (SYN-5, SYN-6); `followed` if it did follow this time."""
 
-    sid: str
+    subscription_id: str
     followed: bool = True
 
 
-class Refused(msgspec.Struct, frozen=True):
-    """What `connection` of the subscription `sid` was told was not followed: the HTTP `status` is not 2xx (SYN-1).
+class Rejected(msgspec.Struct, frozen=True):
+    """What `connection` of the subscription `subscription_id` was told was not followed: the HTTP `status` is not 2xx (SYN-1).
 
     `reason` is the subscriber's own, on one line, "" where it gave none.
     """
 
-    sid: str
+    subscription_id: str
     connection: str
-    notice: Notice
+    event_ref: EventRef
     status: int
     reason: str = ""
 
 
-class Silence(msgspec.Struct, frozen=True):
-    """`connection` of the subscription `sid` did not acknowledge what it was told."""
+class MissedAck(msgspec.Struct, frozen=True):
+    """`connection` of the subscription `subscription_id` did not acknowledge what it was told."""
 
-    sid: str
+    subscription_id: str
     connection: str
-    notice: Notice
+    event_ref: EventRef
 
 
-class Unanswered(msgspec.Struct, frozen=True):
+class AcksTimedOut(msgspec.Struct, frozen=True):
     """These were not acknowledged in time (SYN-4)."""
 
-    silences: tuple[Silence, ...]
+    missed: tuple[MissedAck, ...]
 
 
-class Unverified(msgspec.Struct, frozen=True):
-    """The callback of the subscription `sid` did not say that it wants it (WHK-3)."""
+class VerificationFailed(msgspec.Struct, frozen=True):
+    """The callback of the subscription `subscription_id` did not say that it wants it (WHK-3)."""
 
-    sid: str
+    subscription_id: str
 
 
-class Answered(msgspec.Struct, frozen=True):
+class PostFinished(msgspec.Struct, frozen=True):
     """What became of the post `number`: the HTTP status, or 0 where no answer came in time (WHK-6)."""
 
     number: int
@@ -131,15 +131,15 @@ class Answered(msgspec.Struct, frozen=True):
 
 
 class Revoked(msgspec.Struct, frozen=True):
-    """The token of the subscription `sid` was revoked (AUT-14)."""
+    """The token of the subscription `subscription_id` was revoked (AUT-14)."""
 
-    sid: str
+    subscription_id: str
 
 
 class Undeliverable(msgspec.Struct, frozen=True):
-    """Nothing can be posted for the subscription `sid` any more, for this `reason`."""
+    """Nothing can be posted for the subscription `subscription_id` any more, for this `reason`."""
 
-    sid: str
+    subscription_id: str
     reason: str
 
 
@@ -158,9 +158,9 @@ class EndSession(msgspec.Struct, frozen=True):
 
 
 class Evict(msgspec.Struct, frozen=True):
-    """The user is over a limit elsewhere: forget the subscription `sid` if it has no socket (SUB-22)."""
+    """The user is over a limit elsewhere: forget the subscription `subscription_id` if it has no socket (SUB-22)."""
 
-    sid: str
+    subscription_id: str
 
 
 class MakeRoom(msgspec.Struct, frozen=True):
@@ -188,10 +188,10 @@ Command = (
     | Connected
     | Disconnected
     | Acknowledged
-    | Refused
-    | Unanswered
-    | Unverified
-    | Answered
+    | Rejected
+    | AcksTimedOut
+    | VerificationFailed
+    | PostFinished
     | Undeliverable
     | Revoked
     | BeginSession

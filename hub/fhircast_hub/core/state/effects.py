@@ -7,33 +7,33 @@ import msgspec
 from fhircast_hub.core.access.principal import SessionKey
 
 
-class Notice(msgspec.Struct, frozen=True):
+class EventRef(msgspec.Struct, frozen=True):
     """What a frame tells of. `id` is the frame's own, which an acknowledgement names.
 
     `event` and `name` are id and name of the event that a SyncError about it names (of a derived open: its source's); `ref` is
-    what it opens, if anything; `matters` is whether it is reported who refuses it or stays silent (SYN-10, SYN-11).
+    what it opens, if anything; `reportable` is whether it is reported who refuses it or stays silent (SYN-10, SYN-11).
     """
 
     id: str
     event: str
     name: str
     ref: str = ""
-    matters: bool = True
+    reportable: bool = True
 
 
 #: A frame to be sent, and what it tells of.
-Message = tuple[bytes, Notice]
+Message = tuple[bytes, EventRef]
 
 
 class Send(msgspec.Struct, frozen=True):
     """Write one frame (the JSON text of a message, UTF-8) to each of these connections; those of other nodes are theirs.
 
-    `notice` is what it tells of; None for what nobody acknowledges.
+    `event_ref` is what it tells of; None for what nobody acknowledges.
     """
 
     to: tuple[str, ...]
     frame: bytes
-    notice: Notice | None = None
+    event_ref: EventRef | None = None
 
 
 class Close(msgspec.Struct, frozen=True):
@@ -45,13 +45,13 @@ class Close(msgspec.Struct, frozen=True):
 
 
 class Verify(msgspec.Struct, frozen=True):
-    """Ask the callback of the subscription `sid` whether it wants these events for `lease` seconds.
+    """Ask the callback of the subscription `subscription_id` whether it wants these events for `lease` seconds.
 
     `user` is whose subscription it is (Principal.subscriber), here and below.
     """
 
     key: SessionKey
-    sid: str
+    subscription_id: str
     callback: str
     events: tuple[str, ...]
     lease: int
@@ -66,19 +66,19 @@ class Post(msgspec.Struct, frozen=True):
 
     key: SessionKey
     number: int
-    sid: str
+    subscription_id: str
     callback: str
     secret: bytes
     frame: bytes
     user: str = ""
 
 
-class Drop(msgspec.Struct, frozen=True):
-    """The subscription `sid` is over: ask its callback no more, post none of these numbers any more, and tell the callback so
+class EndWebhook(msgspec.Struct, frozen=True):
+    """The subscription `subscription_id` is over: ask its callback no more, post none of these numbers any more, and tell the callback so
     unless `reason` is empty."""
 
     key: SessionKey
-    sid: str
+    subscription_id: str
     numbers: frozenset[int] = frozenset()
     callback: str = ""
     events: tuple[str, ...] = ()
@@ -88,5 +88,5 @@ class Drop(msgspec.Struct, frozen=True):
 
 #: What sockets do, and what callbacks are done to.
 SocketEffect = Send | Close
-HookEffect = Verify | Post | Drop
-Effect = SocketEffect | HookEffect
+WebhookEffect = Verify | Post | EndWebhook
+Effect = SocketEffect | WebhookEffect

@@ -2,55 +2,47 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import msgspec
 
 from fhircast_hub.core.access.principal import Application
-from fhircast_hub.core.state.effects import Effect, Notice
-
-
-class Ids(Protocol):
-    """Where new identifiers come from."""
-
-    def uuid(self) -> str:
-        """A UUID that was never given before."""
-        ...
+from fhircast_hub.core.state.effects import Effect, EventRef
 
 
 class Subscription(msgspec.Struct, frozen=True):
     """One subscription of a session. Times are epoch seconds.
 
-    `sid` is the digest of its endpoint; `subscriber` whose it is (Principal.subscriber), as `client` and `issuer` say which
+    `subscription_id` is the digest of its endpoint; `subscriber` whose it is (Principal.subscriber), as `client` and `issuer` say which
     application's; `events` what was granted, as the subscriber spells it. `connection` is its socket, or "" without one, and
-    `since` when that came or went; `fresh` until the first socket came. `sure` is until when all that was sent is known to have
-    arrived (SUB-12). `back_by` is when it counts as lost unless a socket is back, or 0 (SYN-7). `acknowledges` is whether it
-    ever did (SYN-6), `strikes` how many times in a row it then did not (SYN-5); `refused` is the name of the event that it
-    refused last, if it has not followed another since. `shown` are the refs of the opens of event_names.DERIVED that its last socket
+    `connected_or_lost_at` when that came or went; `never_connected` until the first socket came. `delivered_until` is until when all that was sent is known to have
+    arrived (SUB-12). `reconnect_deadline` is when it counts as lost unless a socket is back, or 0 (SYN-7). `acknowledges` is whether it
+    ever did (SYN-6), `missed_acks` how many times in a row it then did not (SYN-5); `refused_event` is the name of the event that it
+    refused last, if it has not followed another since. `shown_opens` are the refs of the opens of event_names.DERIVED that its last socket
     was told, or may have been told before a crash (DER-9). A webhook has a `callback` and perhaps a sealed `secret`; verified,
     its `connection` is a name too. `opaque` is whether its token may be revoked (AUT-14).
     `address` is from where it was made, or renewed last (AUD-3).
     """
 
-    sid: str
+    subscription_id: str
     subscriber: str
     name: str
     events: tuple[str, ...]
     expires: float
-    since: float
+    connected_or_lost_at: float
     connection: str = ""
-    fresh: bool = True
-    sure: float = 0.0
-    back_by: float = 0.0
+    never_connected: bool = True
+    delivered_until: float = 0.0
+    reconnect_deadline: float = 0.0
     callback: str = ""
     secret: bytes = b""
     opaque: bool = False
     acknowledges: bool = False
-    strikes: int = 0
-    refused: str = ""
+    missed_acks: int = 0
+    refused_event: str = ""
     issuer: str = ""
     client: str = ""
-    shown: tuple[str, ...] = ()
+    shown_opens: tuple[str, ...] = ()
     address: str = ""
 
     @property
@@ -100,9 +92,9 @@ class OpenContext(msgspec.Struct, frozen=True):
         return self.frame[self.context_at : self.context_at + self.context_size]
 
     @property
-    def notice(self) -> Notice:
+    def event_ref(self) -> EventRef:
         """What its frame tells of."""
-        return Notice(self.id, self.id, f"{self.type}-open", self.ref)
+        return EventRef(self.id, self.id, f"{self.type}-open", self.ref)
 
 
 class Shared(msgspec.Struct, frozen=True):
@@ -122,15 +114,15 @@ class Content(msgspec.Struct, frozen=True):
     urls: dict[str, str] = {}
 
 
-class Held(msgspec.Struct, frozen=True):
+class RetainedEvent(msgspec.Struct, frozen=True):
     """A close or update that somebody without a socket may still have to be told (SUB-12).
 
-    `at` is when it was accepted, `type` the resourceType of its anchor, as spelled. A derived close (DER-9) has its own name as
+    `accepted_at` is when it was accepted, `type` the resourceType of its anchor, as spelled. A derived close (DER-9) has its own name as
     `event`, in lower case, for its notice has the source's.
     """
 
-    at: float
-    notice: Notice
+    accepted_at: float
+    event_ref: EventRef
     type: str
     ref: str
     frame: bytes
@@ -139,7 +131,7 @@ class Held(msgspec.Struct, frozen=True):
     @property
     def key(self) -> str:
         """Its event's name in lower case."""
-        return self.event or self.notice.name.lower()
+        return self.event or self.event_ref.name.lower()
 
     @property
     def closes(self) -> bool:
@@ -148,10 +140,10 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class Outgoing(msgspec.Struct, frozen=True):
-    """A frame that the callback of the subscription `sid` has not answered yet."""
+    """A frame that the callback of the subscription `subscription_id` has not answered yet."""
 
-    sid: str
-    notice: Notice
+    subscription_id: str
+    event_ref: EventRef
     frame: bytes
 
 
@@ -162,7 +154,7 @@ class Queue(msgspec.Struct, frozen=True):
     size: int = 0
 
 
-class Last(NamedTuple):
+class LastOpen(NamedTuple):
     """The last context of a type that somebody was told of: its `ref`, "" for none (DER-3).
 
     `by` is empty for an open of the type itself, else the type of the event that named the context. `stale` is whether they may
@@ -176,29 +168,29 @@ class Last(NamedTuple):
 
 
 #: One for each type of event_names.DERIVED.
-Told = tuple[Last, Last, Last]
+LastOpened = tuple[LastOpen, LastOpen, LastOpen]
 
 
 class Audience(msgspec.Struct, frozen=True):
     """Connections that were granted the same events and last told the same opens: an event is decided once for all of them."""
 
     keys: frozenset[str]
-    told: Told
+    last_opened: LastOpened
     members: tuple[str, ...]
 
 
 class Session(msgspec.Struct, frozen=True):
     """All that the hub knows of one (realm, hub.topic). Its dicts are never changed, only replaced.
 
-    `owner` is the user it belongs to (principal.CLAIMED: nobody's); `order` counts accepted events, `changed` is the count
+    `owner` is the user it belongs to (principal.CLAIMED: nobody's); `order` counts accepted events, `last_change_order` is the count
     at the last change of context, and `recent` the count at each remembered fingerprint (EVT-17). `current` is the ref of the
     current context or "", `version` the current version, "0" before any. `contexts` are the open ones, oldest first; `home`
     the Home-open's frame while that is the newest open of all. `contents` is what was shared in them, by ref; a context in which
-    nothing was has none. `held` are the last closes and updates by number, oldest first; `lost` is when those closes were accepted
-    that were too many to hold, by `type/id` as spelled. Audiences are the connected subscriptions, grouped; `hooks` are
-    those of them that are webhooks, and `outbox` by sid what their callbacks have not answered, of `posts` until now. `made` is when POST /sessions
-    began it, or 0; `used` is when it last
-    had or lost a subscriber or, without any, was published to; `beat` is when the next heartbeat is due, if anybody wants it;
+    nothing was has none. `retained` are the last closes and updates by number, oldest first; `dropped_closes` is when those closes were accepted
+    that were too many to hold, by `type/id` as spelled. Audiences are the connected subscriptions, grouped; `webhook_connections` are
+    those of them that are webhooks, and `outbox` by sid what their callbacks have not answered, of `last_post_number` until now. `created_at` is when POST /sessions
+    began it, or 0; `last_used_at` is when it last
+    had or lost a subscriber or, without any, was published to; `next_heartbeat` is when the next heartbeat is due, if anybody wants it;
     `deadline` is when it wants a Tick, if ever.
     """
 
@@ -209,20 +201,20 @@ class Session(msgspec.Struct, frozen=True):
     version: str = "0"
     current: str = ""
     home: bytes = b""
-    changed: int = 0
-    used: float = 0.0
+    last_change_order: int = 0
+    last_used_at: float = 0.0
     recent: dict[bytes, int] = {}
     contexts: dict[str, OpenContext] = {}
     contents: dict[str, Content] = {}
-    held: dict[int, Held] = {}
-    lost: dict[str, float] = {}
+    retained: dict[int, RetainedEvent] = {}
+    dropped_closes: dict[str, float] = {}
     subscriptions: dict[str, Subscription] = {}
     audiences: tuple[Audience, ...] = ()
-    hooks: frozenset[str] = frozenset()
-    made: float = 0.0
-    posts: int = 0
+    webhook_connections: frozenset[str] = frozenset()
+    created_at: float = 0.0
+    last_post_number: int = 0
     outbox: dict[str, Queue] = {}
-    beat: float | None = None
+    next_heartbeat: float | None = None
     deadline: float | None = None
 
 

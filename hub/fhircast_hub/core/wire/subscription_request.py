@@ -29,7 +29,7 @@ _NUMBER = b"-0123456789"
 _WEBHOOKS = frozenset(("webhook", "rest-hook", "websub"))
 
 
-class Form(msgspec.Struct, frozen=True):
+class SubscriptionRequest(msgspec.Struct, frozen=True):
     """A form that was read and makes sense. `events` is empty when unsubscribing; None marks what was not given.
 
     With a `callback` it is about a webhook, and `secret` is what signs what is posted there.
@@ -45,7 +45,7 @@ class Form(msgspec.Struct, frozen=True):
     secret: str | None = None
 
 
-def parse_form(body: bytes) -> Form:
+def parse_form(body: bytes) -> SubscriptionRequest:
     """Read an application/x-www-form-urlencoded body. Raises BadRequest (SUB-4 to SUB-6) or TooLarge."""
     if len(body) > MAX_FORM:
         raise TooLarge(f"the form: expected at most {MAX_FORM} bytes, got {len(body)}")
@@ -59,7 +59,7 @@ def parse_form(body: bytes) -> Form:
         raise BadRequest(f"the form: expected UTF-8, got a byte that is not at {error.start} of a value") from None
 
 
-def parse_json_form(body: bytes) -> Form | None:
+def parse_json_form(body: bytes) -> SubscriptionRequest | None:
     """Read the same parameters from a JSON object with hub.mode (SUB-16), where hub.events may be an array.
 
     None if the body is no such object: it is an event, then, or refused as one. Raises BadRequest as `parse_form` does.
@@ -88,7 +88,7 @@ def _text(name: str, raw: msgspec.Raw) -> str:
     return decoded(_TEXT, raw, _shown(name)) or ""
 
 
-def _form(pairs: Iterable[tuple[str, str]]) -> Form:
+def _form(pairs: Iterable[tuple[str, str]]) -> SubscriptionRequest:
     given: dict[str, str] = {}
     for parameter, value in pairs:
         if parameter in given:
@@ -101,7 +101,7 @@ def _form(pairs: Iterable[tuple[str, str]]) -> Form:
     name = given.get("subscriber.name")
     if name is not None and len(name) > MAX_NAME:
         raise BadRequest(f"subscriber.name: expected at most {MAX_NAME} characters, got {len(name)}")
-    return Form(
+    return SubscriptionRequest(
         subscribe=subscribe,
         topic=topic,
         events=parse_events(_required(given, "hub.events").split(",")) if subscribe else (),

@@ -1,0 +1,26 @@
+"""What a decision is given of the world: the time, new identifiers, and the settings."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from fhircast_hub.core.limits import Rules
+
+
+class Ids(Protocol):
+    """Where new identifiers come from."""
+
+    def uuid(self) -> str:
+        """A UUID that was never given before."""
+        ...
+
+
+class Env(NamedTuple):
+    """The environment of one decision."""
+
+    #: Time of the decision, in epoch seconds.
+    now: float
+    #: Source of new identifiers.
+    ids: Ids
+    #: The deployment's settings.
+    rules: Rules
