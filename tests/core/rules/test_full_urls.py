@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fhircast_hub.core.errors import BadRequest
-from tests.core.rules.test_content import R1, R2, Reading, put
+from tests.core.rules.content_world import R1, R2, Reading, put
 from tests.core.world import patient, report, resource
 
 UUID, OTHER = "urn:uuid:1", "urn:uuid:2"

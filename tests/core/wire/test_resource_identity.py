@@ -9,7 +9,7 @@ import pytest
 
 from fhircast_hub.core.errors import BadRequest
 from fhircast_hub.core.wire.resource_identity import changed_identity
-from tests.core.rules.test_content import Reading, delete, put
+from tests.core.rules.content_world import Reading, delete, put
 from tests.core.world import body, item, message, patient, report, resource, spec, study
 
 MR, ACSN, AN = "MR", "ACSN", "AN"
