@@ -15,7 +15,6 @@ from fhircast_hub.core.wire.event import parse_event
 from tests.core.wire.event_world import UPDATE, changed, refused
 from tests.core.world import body, item, message, patient, study
 
-
 NO_TEXT: list[object] = [..., None, 1, [], {}, ""]
 MISSING_OR_OTHER: dict[str, list[object]] = {
     "timestamp": NO_TEXT,
