@@ -9,6 +9,7 @@ import pytest
 from fhircast_hub.webhook import deliver, resolver, shares
 from fhircast_hub.webhook.shares import SECONDS_EACH
 from tests.running import event, running_hub, until
+from tests.webhook.address_world import client, silent_names
 from tests.webhook.callback_server import (
     LOOPBACK,
     Answer,
@@ -19,7 +20,6 @@ from tests.webhook.callback_server import (
     quiet,
     subscribe,
 )
-from tests.webhook.test_address_guard import client, silent_names
 
 ANN, EVE = ("realm", "user:ann"), ("realm", "user:eve")
 
