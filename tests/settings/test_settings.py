@@ -16,7 +16,7 @@ from fhircast_hub.core.limits import Rules
 from fhircast_hub.settings.settings import NAMES, IssuerSettings, Settings, SettingsError, load, require_issuers
 from tests.settings.settings_world import from_env, from_file, issuers
 
-DOCS = Path(__file__).resolve().parents[1] / "docs" / "settings.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "settings.md"
 
 
 def test_without_anything_the_defaults_hold() -> None:
