@@ -12,6 +12,7 @@ from tests.simulation.posts import DERIVED, Post
 
 #: What a frame says: class, event name or code, ref or id, and more.
 Label = tuple[object, ...]
+Told = list[tuple[str, Label]]
 
 
 @dataclass(slots=True)
