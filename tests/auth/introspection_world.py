@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -60,12 +59,6 @@ class World:
     @property
     def questions(self) -> int:
         return self.server.asked[INTROSPECT]
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[IntrospectionServer]:
-    async with IntrospectionServer() as server:
-        yield server
 
 
 async def unavailable(verifier: TokenVerifier, token: str = OPAQUE) -> Unavailable:

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
-import httpx
-import pytest
-
-from fhircast_hub.auth.issuers import Issuer
 from fhircast_hub.auth.jwks import Key, KeySet
-from tests.auth.conftest import FakeClock
 from tests.auth.issuer_server import JWKS, IssuerServer
 from tests.tokens import Idp
-
-
-@pytest.fixture
-async def keys(issuer: Issuer, client: httpx.AsyncClient, clock: FakeClock) -> AsyncIterator[KeySet]:
-    keys = KeySet(issuer, client, clock)
-    yield keys
-    await keys.aclose()
 
 
 async def find(keys: KeySet, kid: str | None, alg: str = "ES256", *, signed: Callable[[Key], bool] = bool) -> Key:
