@@ -16,8 +16,6 @@ from tests.running import TOPIC, event, running_hub
 FORM = {"hub.channel.type": "websocket", "hub.mode": "subscribe", "hub.topic": TOPIC, "hub.events": "Patient-open"}
 AS_JSON = {"Content-Type": "application/json"}
 MEGABYTE = 1 << 20
-
-
 PATIENT = {"resourceType": "Patient", "id": "p1"}
 
 # --- too much ---

@@ -153,9 +153,6 @@ def test_a_session_of_the_lost_is_not_forgotten_before_its_time() -> None:
     assert world.news("a") == ["subscribe"]
 
 
-# A restart
-
-
 @pytest.mark.req("SUB-23")
 def test_after_a_restart_there_are_thirty_seconds() -> None:
     """For who had a socket, and for who was being waited for; who had left is not waited for."""

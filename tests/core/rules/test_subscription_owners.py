@@ -15,8 +15,6 @@ from fhircast_hub.core.errors import (
 from tests.core.world import World, patient, token
 
 PATIENT = "Patient-open,Patient-close"
-
-
 #: Tokens of the same user that are other applications'.
 OTHERS = [token(client="a-widget"), replace(token(), issuer="another")]
 
