@@ -109,7 +109,7 @@ def test_a_clock_that_was_set_makes_no_haste(bench: Bench, monkeypatch: pytest.M
     def slow_look() -> None:
         bench.clock.now += 3600
 
-    monkeypatch.setattr(bench.ack_timer, "look", slow_look)
+    monkeypatch.setattr(bench.ack_timer, "check", slow_look)
     bench.timers[0].then()
     assert bench.timers[1].wait == MIN_WAIT
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fhircast_hub.budgets import table
+from fhircast_hub.budgets import accounts as user_accounts
+from fhircast_hub.budgets import leaky_bucket, table
 from fhircast_hub.budgets.accounts import Account, Accounts
 from fhircast_hub.budgets.leaky_bucket import Drain, Drains
 from fhircast_hub.budgets.meter import Meter, Metered
@@ -44,7 +45,7 @@ def test_a_drain_fills_evenly() -> None:
 
 def test_drains_are_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
     """The name that was not used for longest is forgotten; a refusal costs nothing."""
-    monkeypatch.setattr(table, "MAX_HELD", 2)
+    monkeypatch.setattr(leaky_bucket, "MAX_HELD", 2)
     drains = Drains(1, 1)
     assert [drains.take(name, 0) for name in "aab"] == [0, 1, 0]
     assert [drains.take(name, 0.5) for name in "ab"] == [0.5, 0.5]
@@ -100,7 +101,7 @@ async def test_bodies_and_answers_of_a_user_are_bounded() -> None:
 
 def test_accounts_are_of_users(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the application; a client without a user is one; a system client pays nothing. Who has something under way stays."""
-    monkeypatch.setattr(table, "MAX_HELD", 2)
+    monkeypatch.setattr(user_accounts, "MAX_HELD", 2)
     accounts = Accounts(clock=Clock(0))
     one = accounts.of(principal("a", "app"))
     assert accounts.of(principal("a", "other")) is one
@@ -253,7 +254,7 @@ async def test_bodies_of_one_user_leave_others_alone(monkeypatch: pytest.MonkeyP
 
 def test_the_table_is_in_security() -> None:
     """Word for word, and nothing else is under its heading; each setting that it names is one."""
-    text = (Path(__file__).parents[1] / "SECURITY.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "SECURITY.md").read_text(encoding="utf-8")
     section = text.partition("\n## Budgets\n")[2].partition("\n## ")[0]
     assert [line for line in section.splitlines() if line.startswith("|")][2:] == table.rows()
     assert {f"FHIRCAST_{setting}" for _, _, setting, _ in table.SETTINGS} <= NAMES.keys()

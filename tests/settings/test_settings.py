@@ -16,7 +16,7 @@ from fhircast_hub.auth.issuers import Issuer
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.settings.settings import NAMES, IssuerSettings, Settings, SettingsError, load, require_issuers
 
-DOCS = Path(__file__).resolve().parents[1] / "docs" / "settings.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "settings.md"
 
 ISSUER = {"issuer": "https://login.example", "audience": "hub"}
 
