@@ -27,7 +27,7 @@ help:
 	@echo 'make types         mypy, strict'
 	@echo 'make javascript    types and tests of the JavaScript libraries'
 	@echo 'make pictures      takes the pictures of docs/pictures anew, from the browser tests'
-	@echo 'make requirements  the behaviours of docs/behaviour.md and how many tests prove each'
+	@echo 'make requirements  the behaviours of docs/behaviour.md, how many tests prove each, and links'
 	@echo 'make architecture  draws the picture of the rooms in CONTRIBUTING.md anew, from the imports'
 	@echo 'make simulate      the core against clients and networks of all tempers: SEEDS=1000 of them, or one SEED=123'
 	@echo 'make attack        one user against a hub, an attack a minute, and how another user fares: SECONDS=5, ARGS="--only frames"'

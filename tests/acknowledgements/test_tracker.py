@@ -92,7 +92,7 @@ class Node(AckTracker):
 # What an acknowledgement is
 
 
-@pytest.mark.req("SYN-1")
+@pytest.mark.req("SYN-1", "SYN-18")
 @pytest.mark.parametrize(
     ("status", "code"),
     [
@@ -116,7 +116,7 @@ def test_a_status_of_any_shape_is_an_acknowledgement(status: str, code: int | No
     assert node.says("a", b'{"id": "e", "status": %b}' % status.encode()) == told + refused
 
 
-@pytest.mark.req("SYN-1")
+@pytest.mark.req("SYN-1", "SYN-18")
 @pytest.mark.parametrize(
     "message",
     [
@@ -134,7 +134,7 @@ def test_the_id_alone_acknowledges(message: bytes) -> None:
     assert node.says("a", message) == [Acknowledged("a")]
 
 
-@pytest.mark.req("SYN-15")
+@pytest.mark.req("SYN-15", "SYN-28")
 @pytest.mark.parametrize(
     "message",
     [
@@ -178,7 +178,7 @@ def test_an_odd_text_acknowledges_nothing(message: bytes) -> None:
     assert node.says("a", reply()) == [Acknowledged("a")]
 
 
-@pytest.mark.req("SYN-15")
+@pytest.mark.req("SYN-15", "SYN-27")
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
@@ -213,7 +213,7 @@ def test_a_refusal_counts_whatever_else_the_frame_holds(message: bytes, reason: 
     assert node.says("a", message) == [Acknowledged("a", followed=False), refused]
 
 
-@pytest.mark.req("SYN-15")
+@pytest.mark.req("SYN-15", "SYN-27")
 @pytest.mark.parametrize(("before", "counts"), [(62, True), (63, False)])
 def test_of_what_is_no_json_the_first_64_members_count(before: int, counts: bool) -> None:
     """Id and status behind them are not looked for."""
@@ -222,7 +222,7 @@ def test_of_what_is_no_json_the_first_64_members_count(before: int, counts: bool
     assert read_acknowledgement(odd[:-1] + b"}") is not None
 
 
-@pytest.mark.req("SYN-15")
+@pytest.mark.req("SYN-15", "SYN-27")
 def test_of_what_is_no_json_the_first_24_kib_count() -> None:
     """So much, and no more, may stand before id and status."""
     for size, counts in ((24_000, True), (25_000, False)):
@@ -230,7 +230,7 @@ def test_of_what_is_no_json_the_first_24_kib_count() -> None:
         assert (read_acknowledgement(odd) is not None) is counts
 
 
-@pytest.mark.req("SYN-15", "SYN-1")
+@pytest.mark.req("SYN-15", "SYN-1", "SYN-18")
 @pytest.mark.parametrize(
     "message", [b'{"id":"e","status":NaN}', b'{"id":"e","status":null,"x":"\xff"}', b'{"id":"e","status":[],"x":NaN}']
 )
@@ -275,7 +275,7 @@ def test_the_longest_acknowledgement_is_heard() -> None:
     assert node.says("a", message) == [Acknowledged("a", followed=False), Rejected("a", "a'", event_ref(id_), 409)]
 
 
-@pytest.mark.req("SYN-1", "SYN-15")
+@pytest.mark.req("SYN-1", "SYN-15", "SYN-22", "SYN-29")
 @pytest.mark.parametrize("size", [4096, 65_400])
 def test_a_refusal_with_a_long_reason_is_heard(size: int) -> None:
     """Somebody's stack trace: as long as a frame may be, it must not cost the others the news; they read the start of it."""
@@ -360,7 +360,7 @@ def test_a_connection_cannot_refuse_what_the_one_before_was_told() -> None:
 # Several
 
 
-@pytest.mark.req("SYN-1")
+@pytest.mark.req("SYN-1", "SYN-23")
 @pytest.mark.parametrize(
     ("statuses", "refusals"),
     [
@@ -553,7 +553,7 @@ def test_what_does_not_matter_is_neither_missed_nor_refused() -> None:
     assert node.missing(99) == []
 
 
-@pytest.mark.req("SYN-4")
+@pytest.mark.req("SYN-4", "SYN-24")
 def test_what_expires_together_is_one_silence() -> None:
     """Of each connection, about the last event that it left unanswered and that matters."""
     node = Node("a", "b", "c", policy=Policy.STRICT)
@@ -589,7 +589,7 @@ def test_each_session_has_its_own_silence() -> None:
     ]
 
 
-@pytest.mark.req("SYN-4")
+@pytest.mark.req("SYN-4", "SYN-24")
 def test_it_is_asked_for_when_something_is_due() -> None:
     """Shortly after the first that waits, so that what was sent together is reported together; never when nothing waits."""
     node = Node("a", policy=Policy.STRICT)
@@ -640,7 +640,7 @@ def test_strikes_outlive_the_connection() -> None:
 # Until when everything has arrived
 
 
-@pytest.mark.req("SUB-12")
+@pytest.mark.req("SUB-12", "SUB-36")
 def test_what_has_arrived_is_known_from_answers() -> None:
     """Since the connection came; by an acknowledgement, of a repeat as of the first; by a pong; never backwards."""
     node = Node()

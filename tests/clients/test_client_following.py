@@ -97,7 +97,7 @@ async def test_handlers_are_found_by_name_in_any_case_and_may_be_functions() -> 
         assert heard == ["patient-open"]
 
 
-@pytest.mark.req("CLT-2", "CLT-13")
+@pytest.mark.req("CLT-2", "CLT-13", "CLT-45")
 @pytest.mark.parametrize(("then", "status", "reason"), [(refuse, 409, "unsaved notes"), (fail, 500, "")])
 async def test_who_refuses_or_fails_says_so_and_is_out_of_sync(
     then: Any, status: int, reason: str, caplog: pytest.LogCaptureFixture
@@ -152,7 +152,7 @@ async def test_handlers_run_one_after_the_other_and_who_waits_is_answered_in_tim
         assert len(hub.acknowledgements) == 2, "202 is the answer"
 
 
-@pytest.mark.req("CLT-2", "CLT-13")
+@pytest.mark.req("CLT-2", "CLT-13", "CLT-34")
 async def test_who_refuses_after_202_posts_a_sync_error_with_name_and_reason() -> None:
     async with FakeHub() as hub:
         viewer = hub.client("viewer", timings=SOON)
@@ -181,7 +181,7 @@ async def test_who_refuses_after_202_posts_a_sync_error_with_name_and_reason() -
         }
 
 
-@pytest.mark.req("CLT-2")
+@pytest.mark.req("CLT-2", "CLT-34")
 async def test_a_sync_error_is_posted_in_time_once_and_what_is_done_late_is_followed() -> None:
     go_on = asyncio.Event()
 
@@ -217,7 +217,7 @@ async def test_a_sync_error_that_cannot_be_posted_at_once_is_posted_later() -> N
             await until(lambda: [message["event"]["hub.event"] for message in hub.messages][-1] == "SyncError")
 
 
-@pytest.mark.req("CLT-2")
+@pytest.mark.req("CLT-2", "CLT-45")
 async def test_an_update_that_is_refused_is_nobodys_failure() -> None:
     """ "SyncError is not used when a Subscriber responds to an *-update or *-select event" (3.2.1)."""
     async with FakeHub() as hub:
@@ -274,7 +274,7 @@ async def test_an_older_open_is_acknowledged_and_not_followed() -> None:
             assert client.context.anchor == "Patient/p1"
 
 
-@pytest.mark.req("CLT-4")
+@pytest.mark.req("CLT-4", "CLT-37")
 async def test_what_comes_while_an_own_open_is_on_its_way_waits_for_the_answer() -> None:
     async with FakeHub() as hub:
         before = make_event(hub.topic, "Patient-open", context_of([patient("before")]), timestamp=_EARLIER)
@@ -358,7 +358,7 @@ async def test_events_that_come_twice_call_the_handler_once() -> None:
         ]
 
 
-@pytest.mark.req("CLT-5")
+@pytest.mark.req("CLT-5", "CLT-38")
 async def test_a_hub_that_does_not_tell_is_asked_once() -> None:
     async with FakeHub() as hub:
         await hub.publish("Patient-open", patient("p1"))
@@ -377,7 +377,7 @@ async def test_a_hub_that_does_not_tell_is_asked_once() -> None:
         assert len(wire.of("out", "context")) == 1
 
 
-@pytest.mark.req("CLT-5")
+@pytest.mark.req("CLT-5", "CLT-38")
 async def test_a_hub_that_tells_is_not_asked() -> None:
     async with FakeHub() as hub:
         await hub.publish("Patient-open", patient("p1"))

@@ -279,7 +279,7 @@ async def test_of_simultaneous_updates_on_one_version_exactly_one_wins(
 
 
 @STORES
-@pytest.mark.req("EVT-17")
+@pytest.mark.req("EVT-17", "EVT-32")
 async def test_a_repeated_update_is_answered_as_the_first_time(stored: bool, tmp_path: Path) -> None:
     """202, also to whoever repeats it while the first is on its way; applied and sent once."""
     store = store_at(tmp_path, stored)
@@ -294,7 +294,7 @@ async def test_a_repeated_update_is_answered_as_the_first_time(stored: bool, tmp
         assert (await version(hub), await shared(hub)) == (made, ["o1"])
 
 
-@pytest.mark.req("CON-4", "EVT-12", "GET-9")
+@pytest.mark.req("CON-4", "EVT-12", "GET-9", "CON-22")
 async def test_content_is_read_by_those_who_may_read_updates() -> None:
     """Others see the open's context alone; no cache keeps either."""
     async with running_hub() as hub:

@@ -146,7 +146,7 @@ def said(answer: Reply, form: str) -> str:
     return line
 
 
-@pytest.mark.req("SUB-24")
+@pytest.mark.req("SUB-24", "SUB-28")
 @pytest.mark.parametrize(("accept", "of_json", "of_others"), ACCEPT)
 async def test_who_sends_json_is_refused_in_json_unless_text_is_preferred(
     accept: str | None, of_json: str, of_others: str
@@ -216,7 +216,7 @@ async def test_every_refusal_of_a_request_in_json_is_json(monkeypatch: pytest.Mo
         await refuses(503, "POST", "/api/hub", one, opened)
 
 
-@pytest.mark.req("SUB-24")
+@pytest.mark.req("SUB-24", "SUB-29")
 @pytest.mark.parametrize(
     ("public_url", "method", "path", "expected"),
     [
@@ -539,7 +539,7 @@ async def test_a_token_without_any_fhircast_scope_is_refused_before_the_body_is_
         assert b"no FHIRcast scope" in answer.body
 
 
-@pytest.mark.req("AUT-21", "SUB-19")
+@pytest.mark.req("AUT-21", "SUB-19", "SUB-30")
 async def test_a_token_for_openid_alone_unsubscribes_nobody() -> None:
     """Though it is the same user's, and knows the name."""
     async with running_hub() as hub, hub.follow(await hub.subscribe(subscriber__name="EHR")) as ehr:

@@ -129,7 +129,7 @@ async def test_a_form_that_makes_no_sense_is_refused_in_one_line() -> None:
         assert hub.hub.service.usage.subscriptions == 0
 
 
-@pytest.mark.req("SUB-5", "SUB-18", "SUB-13")
+@pytest.mark.req("SUB-5", "SUB-18", "SUB-13", "SUB-27")
 async def test_the_edges_of_what_is_taken() -> None:
     """Longest names, unknown events, spaces, trailing commas, a leading zero: real clients send them, and they are granted."""
     fine = [
@@ -237,7 +237,7 @@ async def test_a_renewal_replaces_events_lease_and_name() -> None:
             assert (await follower.next())["hub.mode"] == "denied"
 
 
-@pytest.mark.req("SUB-20")
+@pytest.mark.req("SUB-20", "SUB-32")
 async def test_a_renewal_that_may_read_nothing_leaves_everything() -> None:
     """403 and the old state: no confirmation, no denial, the old event still comes."""
     async with running_hub() as hub:
@@ -250,7 +250,7 @@ async def test_a_renewal_that_may_read_nothing_leaves_everything() -> None:
             assert await follower.names(1) == ["Patient-open"]
 
 
-@pytest.mark.req("SUB-20")
+@pytest.mark.req("SUB-20", "SUB-31")
 async def test_a_renewal_loses_and_doubles_nothing_in_flight() -> None:
     """Renewed again and again in a stream of events, a socket receives each of them once, in order."""
     async with running_hub() as hub:
@@ -384,7 +384,7 @@ async def test_who_replaces_a_subscription_of_their_own_is_not_over_the_limit() 
         assert await lives(other)
 
 
-@pytest.mark.req("SUB-23")
+@pytest.mark.req("SUB-23", "SUB-39")
 async def test_a_name_that_comes_anew_replaces_those_without_a_socket() -> None:
     """Same user, session and non-empty name: the absent goes, the connected lives beside; no name replaces nothing."""
     async with running_hub() as hub:
@@ -537,7 +537,7 @@ async def test_without_an_endpoint_the_only_one_of_that_name_is_meant() -> None:
         assert not await lives(one)
 
 
-@pytest.mark.req("SUB-19", "SUB-20", "UNS-6")
+@pytest.mark.req("SUB-19", "SUB-30", "SUB-20", "UNS-6")
 @pytest.mark.parametrize("claims", [{"client_id": "a-widget"}, {"client_id": None, "azp": "a-widget"}])
 async def test_an_endpoint_is_renewed_by_the_application_that_made_it(claims: dict[str, Any]) -> None:
     """Another one of the same user finds none to renew; who knows the endpoint may end it, and the answer names it again."""

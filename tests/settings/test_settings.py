@@ -378,7 +378,7 @@ def test_allow_insecure_takes_http_from_anywhere() -> None:
     assert from_env(PUBLIC_URL="http://hub.example", ISSUERS=given, ALLOW_INSECURE="true").allow_insecure
 
 
-@pytest.mark.req("AUT-9", "SEC-3")
+@pytest.mark.req("AUT-9", "SEC-3", "AUT-27")
 @pytest.mark.parametrize(
     ("first", "second", "silent"),
     [

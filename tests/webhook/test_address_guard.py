@@ -189,7 +189,7 @@ async def test_a_network_that_is_allowed_allows_no_other(host: str) -> None:
         assert (await ask(hub, "http://127.0.0.1:9/")).status_code == 202
 
 
-@pytest.mark.req("SEC-5")
+@pytest.mark.req("SEC-5", "SEC-9")
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1", "0x7f000001", "2130706433", "[::ffff:127.0.0.1]"])
 async def test_a_network_that_is_allowed_is_so_in_any_spelling(host: str) -> None:
     """The address counts; the Host header is the URL's."""
@@ -244,7 +244,7 @@ async def test_a_name_that_leads_elsewhere_after_the_verification_is_not_followe
         assert server.news() == ["Patient-open p1"]
 
 
-@pytest.mark.req("WHK-10")
+@pytest.mark.req("WHK-10", "WHK-22")
 @pytest.mark.parametrize("answers", [[[]], [[], ["127.0.0.1"]]], ids=["for ever", "at first"])
 async def test_a_name_that_cannot_be_resolved_is_taken_and_checked_later(
     answers: list[list[str]], monkeypatch: pytest.MonkeyPatch
@@ -259,7 +259,7 @@ async def test_a_name_that_cannot_be_resolved_is_taken_and_checked_later(
         assert server._connections == 0
 
 
-@pytest.mark.req("WHK-10", "WHK-7")
+@pytest.mark.req("WHK-10", "WHK-7", "WHK-22")
 async def test_a_name_that_takes_long_to_resolve_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """202 after a second, while others go on."""
     monkeypatch.setattr(resolver, "AT_ONCE", 4)
@@ -373,7 +373,7 @@ async def test_http_to_a_public_address_is_refused(
         assert (await ask(hub, "https://inside.example/")).status_code == 400
 
 
-@pytest.mark.req("WHK-10", "SEC-5")
+@pytest.mark.req("WHK-10", "SEC-5", "WHK-21")
 async def test_a_public_address_at_another_port_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """400 that names the port; also where the name cannot be resolved now, for no network is allowed."""
     async with running_hub() as hub:
@@ -386,7 +386,7 @@ async def test_a_public_address_at_another_port_is_refused(monkeypatch: pytest.M
                 assert f"got port {port} and not 443 or 8443, outside FHIRCAST_WEBHOOK" in refused.text
 
 
-@pytest.mark.req("WHK-10", "SEC-5")
+@pytest.mark.req("WHK-10", "SEC-5", "WHK-21")
 @pytest.mark.parametrize("networks", [(), ("192.0.2.0/24",)], ids=["none allowed", "another allowed"])
 @pytest.mark.parametrize("insecure", [False, True])
 async def test_public_addresses_are_asked_at_the_ports_of_their_scheme(
@@ -439,7 +439,7 @@ async def test_a_forbidden_network_is_not_connected_to(monkeypatch: pytest.Monke
             await posting.request("POST", "https://app.example/", 2.0)
 
 
-@pytest.mark.req("SEC-5", "WHK-10")
+@pytest.mark.req("SEC-5", "WHK-10", "SEC-8")
 @pytest.mark.parametrize(
     ("allowed", "forbidden", "status"),
     [
@@ -489,7 +489,7 @@ async def test_no_file_is_a_callback() -> None:
         await backend.connect_unix_socket("/run/some.sock")
 
 
-@pytest.mark.req("SEC-5", "WHK-3")
+@pytest.mark.req("SEC-5", "WHK-3", "SEC-11")
 async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy would connect to wherever it likes."""
     async with CallbackServer() as proxy:

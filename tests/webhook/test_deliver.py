@@ -331,7 +331,7 @@ async def test_no_answer_is_a_sync_error(how: str) -> None:
             assert await follower.silent()
 
 
-@pytest.mark.req("WHK-6")
+@pytest.mark.req("WHK-6", "WHK-18")
 async def test_who_did_not_answer_in_time_is_asked_again() -> None:
     """Within ACK_TIMEOUT there is time for a second attempt, and nobody is told when that works."""
     async with hub_and_callbacks(ack_timeout=3) as (hub, server):
@@ -416,7 +416,7 @@ async def test_a_large_answer_is_not_read(answer: Answer) -> None:
 # --- unresponsive callbacks ---
 
 
-@pytest.mark.req("WHK-6", "SYN-5")
+@pytest.mark.req("WHK-6", "SYN-5", "WHK-19")
 async def test_strikes_end_the_subscription_with_a_denial() -> None:
     """After ACK_STRIKES events in a row: the SyncError says so, the callback is told by GET, and nothing more is posted."""
     async with hub_and_callbacks(ack_timeout=1, ack_strikes=2) as (hub, server):
@@ -506,7 +506,7 @@ async def test_who_only_asks_to_be_asked_delays_no_event(monkeypatch: pytest.Mon
         await server.posted(3)
 
 
-@pytest.mark.req("WHK-7", "SUB-22")
+@pytest.mark.req("WHK-7", "SUB-22", "WHK-24")
 async def test_who_subscribes_without_end_has_no_more_questions_than_subscriptions() -> None:
     """The question to the callback of a subscription that went ends with it."""
     async with hub_and_callbacks(max_subscriptions_per_topic=3) as (hub, server):
@@ -537,7 +537,7 @@ async def test_denials_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(hub.hub._webhooks._tasks) == 2
 
 
-@pytest.mark.req("WHK-7", "SYN-14")
+@pytest.mark.req("WHK-7", "SYN-14", "WHK-19")
 @pytest.mark.parametrize("bound", [{"queue_messages": 3}, {"queue_bytes": 1000}])
 async def test_a_queue_over_its_bound_ends_the_subscription(bound: dict[str, int]) -> None:
     """A SyncError and a denial; what waited is not posted any more, and others are posted all."""
@@ -803,7 +803,7 @@ async def test_a_renewal_that_is_not_verified_changes_nothing() -> None:
         await server.posted(1)
 
 
-@pytest.mark.req("WHK-12")
+@pytest.mark.req("WHK-12", "WHK-20")
 async def test_of_two_that_are_being_verified_the_newer_counts() -> None:
     """Whoever changes his mind before he is asked gets what he asked for last, in whichever order he answers."""
     async with hub_and_callbacks() as (hub, server):

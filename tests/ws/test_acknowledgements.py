@@ -166,7 +166,7 @@ async def test_an_answer_in_any_framing() -> None:
         assert (hub.hub.metrics.acknowledgements, hub.hub.metrics.frames_ignored) == (9, 2)
 
 
-@pytest.mark.req("SYN-15")
+@pytest.mark.req("SYN-15", "SYN-28")
 async def test_odd_frames_are_counted_and_not_logged() -> None:
     """Whoever sends them is kept, and is told on."""
     odd = [
@@ -262,7 +262,7 @@ async def test_without_a_policy_nobody_is_timed() -> None:
         assert await monitor.silent()
 
 
-@pytest.mark.req("DER-3", "SYN-1")
+@pytest.mark.req("DER-3", "SYN-1", "DER-16", "SYN-21")
 async def test_a_derived_open_that_was_refused_is_sent_again() -> None:
     """By its own id, which nobody has posted; the report names the one that was."""
     also = [{"key": "patient", "resource": {"resourceType": "Patient", "id": "p1"}}]
@@ -322,7 +322,7 @@ async def test_who_is_back_in_time_is_not_reported() -> None:
             assert await monitor.silent()
 
 
-@pytest.mark.req("SYN-7", "SYN-8")
+@pytest.mark.req("SYN-7", "SYN-8", "SYN-25")
 @pytest.mark.parametrize(("code", "lost"), [(1000, False), (1001, False), (1011, True), (3001, True), (None, True)])
 async def test_the_peers_code_says_whether_it_left(code: int | None, lost: bool) -> None:
     """1000 and 1001 are leaving; anything else, and a close without a code, is not."""
@@ -340,7 +340,7 @@ async def test_the_peers_code_says_whether_it_left(code: int | None, lost: bool)
         assert await monitor.silent()
 
 
-@pytest.mark.req("SYN-7", "SYN-15")
+@pytest.mark.req("SYN-7", "SYN-15", "SYN-29")
 @pytest.mark.parametrize(
     ("frames", "code"),
     [
@@ -417,7 +417,7 @@ async def test_what_waits_for_a_slow_reader_is_not_timed() -> None:
             assert (await error(monitor)).id == "Patient-open-waits"
 
 
-@pytest.mark.req("SYN-14", "SYN-7", "SYN-8")
+@pytest.mark.req("SYN-14", "SYN-7", "SYN-8", "SYN-25")
 async def test_what_a_peer_answers_to_a_close_is_not_why() -> None:
     """The hub closed first, with 1013; that the peer says 1000 to that makes no leaving of it."""
     padding = [{"key": "extension", "data": "x" * 200_000}]
@@ -455,7 +455,7 @@ async def test_who_does_not_answer_pings_is_lost() -> None:
         assert (await error(monitor)).who == "Viewer"
 
 
-@pytest.mark.req("SUB-11", "SYN-7")
+@pytest.mark.req("SUB-11", "SYN-7", "SUB-33")
 async def test_who_is_taken_over_is_not_lost() -> None:
     """The newcomer's answers count, the old one's do not any more; and nobody is missed."""
     async with watched_hub() as (hub, monitor):
@@ -524,7 +524,7 @@ class Places:
         return running_hub(store=store, clock=self.clock, idp=self.idp, own={"realm": "hospital"}, **settings)
 
 
-@pytest.mark.req("SUB-23")
+@pytest.mark.req("SUB-23", "SUB-41")
 @pytest.mark.parametrize("end", ["crash", "stop"])
 @pytest.mark.parametrize("pause", [1, 100])
 async def test_after_a_restart_everybody_has_thirty_seconds(tmp_path: Path, end: str, pause: float) -> None:

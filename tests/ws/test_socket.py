@@ -92,7 +92,7 @@ async def test_an_ended_endpoint_is_refused() -> None:
         assert await refused(endpoint) == 404
 
 
-@pytest.mark.req("SUB-11")
+@pytest.mark.req("SUB-11", "SUB-33")
 async def test_a_second_socket_takes_over() -> None:
     """The first socket is closed with 1008; an event before goes to the first, one after to the second, each once."""
     async with running_hub() as hub:
@@ -193,7 +193,7 @@ async def test_an_endpoint_that_nobody_connects_to_is_gone() -> None:
         assert await refused(endpoint) == 404
 
 
-@pytest.mark.req("SUB-20")
+@pytest.mark.req("SUB-20", "SUB-31")
 async def test_renewal_keeps_the_socket() -> None:
     """A renewal answers with the same endpoint, confirms on the socket, and tells what its new names add."""
     async with running_hub() as hub:
@@ -206,7 +206,7 @@ async def test_renewal_keeps_the_socket() -> None:
             assert (await follower.next())["id"] == "Patient-open-p1"
 
 
-@pytest.mark.req("SYN-15")
+@pytest.mark.req("SYN-15", "SYN-28")
 @pytest.mark.parametrize(
     "frame",
     [
@@ -253,7 +253,7 @@ async def test_frames_that_come_byte_by_byte() -> None:
         writer.close()
 
 
-@pytest.mark.req("SYN-15")
+@pytest.mark.req("SYN-15", "SYN-29")
 async def test_a_frame_over_64_kib_closes_with_1009() -> None:
     """An acknowledgement takes a hundred bytes; whoever sends more is refused before it is all here."""
     async with running_hub() as hub, hub.follow(await hub.subscribe()) as follower:
@@ -289,7 +289,7 @@ async def test_a_slow_reader_is_cut_off_and_delays_nobody() -> None:
             slow.transport.abort()
 
 
-@pytest.mark.req("SYN-13")
+@pytest.mark.req("SYN-13", "SYN-34")
 async def test_a_peer_that_does_not_answer_pings_is_cut_off() -> None:
     """A socket whose peer is gone without a word is noticed by its pings."""
     async with running_hub() as hub:
@@ -301,7 +301,7 @@ async def test_a_peer_that_does_not_answer_pings_is_cut_off() -> None:
         assert hub.hub.metrics.pings_unanswered == 1
 
 
-@pytest.mark.req("SYN-13")
+@pytest.mark.req("SYN-13", "SYN-34")
 async def test_a_peer_that_answers_pings_stays() -> None:
     """Three pings later the socket is still there."""
     async with running_hub() as hub:
@@ -492,7 +492,7 @@ async def test_acknowledging_more_than_was_sent_ends_the_socket() -> None:
         assert hub.hub.metrics.acknowledgements < 100
 
 
-@pytest.mark.req("SYN-17")
+@pytest.mark.req("SYN-17", "SYN-30")
 async def test_long_frames_weigh_more() -> None:
     """Frames of 64 KiB that acknowledge nothing are few a second."""
     async with running_hub() as hub, hub.follow(await hub.subscribe()) as follower:
@@ -514,7 +514,7 @@ async def test_frames_of_one_read_are_shared_out_over_turns() -> None:
         assert heard[0] == FRAMES_A_TURN.most < heard[1] < 100
 
 
-@pytest.mark.req("SYN-17")
+@pytest.mark.req("SYN-17", "SYN-33")
 async def test_a_text_that_is_no_utf8_closes_with_1007() -> None:
     """In whatever framing; an acknowledgement in it counts before."""
     text = b'{"id":"Patient-open-1","status":200,"reason":"\xff"}'
@@ -529,7 +529,7 @@ async def test_a_text_that_is_no_utf8_closes_with_1007() -> None:
                 assert hub.hub.metrics.acknowledgements == count
 
 
-@pytest.mark.req("SUB-11")
+@pytest.mark.req("SUB-11", "SYN-32")
 async def test_handshakes_have_a_limit() -> None:
     """Of one endpoint; the answer says when to come again."""
     async with running_hub() as hub:

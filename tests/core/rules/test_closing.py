@@ -22,7 +22,7 @@ def joined(world: World, events: str) -> list[str]:
     return world.news("joiner")[1:]
 
 
-@pytest.mark.req("DER-9")
+@pytest.mark.req("DER-9", "DER-17", "DER-18", "DER-21")
 def test_whoever_was_told_a_derived_open_goes_back_to_what_is_open() -> None:
     """p1 is open; a report of p2 comes and goes: a chart that knows only patients is told p1 again, as a joiner is."""
     world = World()
@@ -41,7 +41,7 @@ def test_whoever_was_told_a_derived_open_goes_back_to_what_is_open() -> None:
     assert joined(world, PATIENTS) == ["Patient-open p1"]
 
 
-@pytest.mark.req("DER-9")
+@pytest.mark.req("DER-9", "DER-19")
 def test_where_nothing_else_is_open_a_close_is_derived() -> None:
     """New id made of the close's id and its own name, the close's timestamp, the items of the derived open, no version."""
     world = World()
@@ -61,7 +61,7 @@ def test_where_nothing_else_is_open_a_close_is_derived() -> None:
     assert joined(world, PATIENTS) == []
 
 
-@pytest.mark.req("DER-9")
+@pytest.mark.req("DER-9", "DER-19")
 def test_the_same_close_derives_the_same_id_on_every_node() -> None:
     """And another close another one."""
     ids = []
@@ -74,7 +74,7 @@ def test_the_same_close_derives_the_same_id_on_every_node() -> None:
     assert ids[0] == ids[1] != ids[2]
 
 
-@pytest.mark.req("DER-9")
+@pytest.mark.req("DER-9", "DER-18")
 def test_what_another_context_implies_is_told_next() -> None:
     """Of two reports the newer is closed: the patient of the older one is the newest that is open."""
     world = World()
@@ -103,7 +103,7 @@ def test_nobody_is_told_what_they_show_already(other: str) -> None:
     assert world.news("chart") == []
 
 
-@pytest.mark.req("DER-9")
+@pytest.mark.req("DER-9", "DER-17")
 @pytest.mark.parametrize(
     "events", [f"{OPENS},{CLOSES}", f"{PATIENTS},DiagnosticReport-close", f"{PATIENTS},DiagnosticReport-open"]
 )
@@ -117,7 +117,7 @@ def test_whoever_knows_the_source_is_told_nothing_besides(events: str) -> None:
     assert world.news("all") == (["DiagnosticReport-close r1"] if "DiagnosticReport-close" in events else [])
 
 
-@pytest.mark.req("DER-9")
+@pytest.mark.req("DER-9", "DER-17")
 def test_whoever_moved_on_stays_there() -> None:
     """The derived open must still be the last that was told; a close of what was never told ends nothing."""
     world = World()
@@ -135,7 +135,7 @@ def test_whoever_moved_on_stays_there() -> None:
     assert world.news("chart") == [], "p4 was closed already"
 
 
-@pytest.mark.req("DER-9", "DER-3")
+@pytest.mark.req("DER-9", "DER-3", "DER-23")
 def test_whoever_refused_it_is_brought_back_all_the_same() -> None:
     """The hub cannot know what a chart shows that refused p2: it is told what is open, which it may show already."""
     world = World()
@@ -150,7 +150,7 @@ def test_whoever_refused_it_is_brought_back_all_the_same() -> None:
     assert world.news("chart") == ["Patient-close p1"], "it stayed on p1, and must not for ever"
 
 
-@pytest.mark.req("DER-9", "DER-3")
+@pytest.mark.req("DER-9", "DER-3", "DER-23")
 def test_a_refused_study_leaves_the_patient_that_was_followed() -> None:
     """The viewer followed p2, and refused the study of p2."""
     world = World()
@@ -210,7 +210,7 @@ def test_whoever_knows_only_the_sources_close_hears_of_a_source_that_names_less(
     assert world.news("viewer") == ["Patient-open p1"]
 
 
-@pytest.mark.req("DER-9", "EVT-12")
+@pytest.mark.req("DER-9", "EVT-12", "DER-19")
 def test_nobody_is_told_a_close_who_did_not_ask_for_closes() -> None:
     """They are brought back to what is open, and told nothing where nothing is."""
     world = World()
@@ -225,7 +225,7 @@ def test_nobody_is_told_a_close_who_did_not_ask_for_closes() -> None:
     assert world.news("opens") == world.news("limited") == ["Patient-open p1", "Patient-open p2", "Patient-open p1"]
 
 
-@pytest.mark.req("DER-9")
+@pytest.mark.req("DER-9", "DER-19")
 def test_closes_come_first_and_the_innermost_before_the_others() -> None:
     """The study, then the encounter; then the patient that is open."""
     world = World()
@@ -237,7 +237,7 @@ def test_closes_come_first_and_the_innermost_before_the_others() -> None:
     assert world.news("chart") == ["ImagingStudy-close s2", "Encounter-close e2", "Patient-open p1"]
 
 
-@pytest.mark.req("DER-9", "CTX-7")
+@pytest.mark.req("DER-9", "CTX-7", "DER-18", "DER-21")
 def test_what_is_newest_is_told_last() -> None:
     """A study was opened after the report: whoever goes back to p1 is told the study again, which a joiner is told last."""
     world = World()
@@ -275,7 +275,7 @@ def test_a_joiner_is_not_left_with_whom_an_open_names_that_were_closed_since() -
     assert joined(world, VIEWER) == ["ImagingStudy-open s1", "Patient-open p1"]
 
 
-@pytest.mark.req("DER-3", "CTX-7")
+@pytest.mark.req("DER-3", "CTX-7", "DER-14")
 def test_an_open_is_told_of_whom_an_older_one_named_before_a_close() -> None:
     """Who joins is told a study that names p2, though p2 was closed. The open of p2 that is derived then is news."""
     world = World()
@@ -286,7 +286,7 @@ def test_an_open_is_told_of_whom_an_older_one_named_before_a_close() -> None:
     assert world.news("viewer") == ["Patient-open p2"]
 
 
-@pytest.mark.req("DER-9", "DER-7")
+@pytest.mark.req("DER-9", "DER-7", "DER-18")
 def test_whoever_read_the_patient_in_a_study_goes_back_to_the_study() -> None:
     """The viewer opened s1 of p1 before the report of p2 came: a joiner ends with that study, and so does the viewer."""
     world = World()
@@ -298,7 +298,7 @@ def test_whoever_read_the_patient_in_a_study_goes_back_to_the_study() -> None:
     assert world.news("viewer") == joined(world, VIEWER) == ["ImagingStudy-open s1"]
 
 
-@pytest.mark.req("DER-9", "DER-7")
+@pytest.mark.req("DER-9", "DER-7", "DER-22")
 def test_what_a_study_kept_from_being_told_is_told_at_its_close() -> None:
     """A report of the study's patient tells a viewer nothing new; when the study is closed, the patient is."""
     world = World()
@@ -335,7 +335,7 @@ def test_a_context_that_had_to_go_takes_its_derived_opens_with_it() -> None:
     assert world.news("encounters") == ["Encounter-close e1"]
 
 
-@pytest.mark.req("LIM-1", "CTX-7")
+@pytest.mark.req("LIM-1", "CTX-7", "LIM-4")
 def test_what_the_newest_open_names_does_not_go_for_it() -> None:
     """Each open context is the newest of its type, and one is too many. The patient of the study that comes is the oldest."""
     world = World()
@@ -364,7 +364,7 @@ def test_a_home_open_that_was_not_heard_takes_nothing_away(heard: bool) -> None:
     assert world.news("chart") == ([] if heard else ["Patient-close p2"])
 
 
-@pytest.mark.req("DER-9", "SUB-12")
+@pytest.mark.req("DER-9", "SUB-12", "DER-20")
 @pytest.mark.parametrize(
     ("events", "missed"),
     [
@@ -388,7 +388,7 @@ def test_whoever_was_away_hears_what_was_taken_back(events: str, missed: list[st
     assert world.news("chart") == ["subscribe", *missed]
 
 
-@pytest.mark.req("DER-9", "SUB-12")
+@pytest.mark.req("DER-9", "SUB-12", "DER-20")
 def test_what_another_context_still_names_is_not_closed_for_who_was_away() -> None:
     """p2 is open by another report: whoever is back is told p2, and no close."""
     world = World()
@@ -439,7 +439,7 @@ def test_a_source_that_names_another_while_somebody_is_away() -> None:
     assert world.news("chart") == ["subscribe", "Patient-close p1", "Patient-close p2"]
 
 
-@pytest.mark.req("DER-9", "SUB-12")
+@pytest.mark.req("DER-9", "SUB-12", "DER-20")
 def test_what_was_told_before_is_closed_on_return_though_the_last_source_is_known() -> None:
     """An encounter told p2, a report named p2 when the encounter was closed, and the report is closed while somebody is away."""
     world = World()
@@ -513,7 +513,7 @@ def test_an_open_that_was_lost_hides_no_derived_close(how: str, stored: bool) ->
     assert world.news("chart") == ["subscribe", "DiagnosticReport-close r2", "Patient-close p2", "Patient-close p1"]
 
 
-@pytest.mark.req("SUB-12")
+@pytest.mark.req("SUB-12", "SUB-37")
 def test_an_acknowledgement_says_nothing_of_what_was_told_behind() -> None:
     """A report's close and the patient's are told at once. The first is acknowledged, and the second lost."""
     world = World()
@@ -529,7 +529,7 @@ def test_an_acknowledgement_says_nothing_of_what_was_told_behind() -> None:
     assert world.news("chart") == ["subscribe", "DiagnosticReport-close r2", "Patient-close p2"]
 
 
-@pytest.mark.req("DER-9", "SUB-12")
+@pytest.mark.req("DER-9", "SUB-12", "DER-20")
 def test_who_is_told_another_hears_no_close_of_what_is_named_still() -> None:
     """Two reports are open. Whoever comes back to the second hears no close of the first's patient, as whoever stays."""
     world = World()
@@ -592,7 +592,7 @@ def test_a_close_is_told_of_whom_an_event_names_that_were_closed_before(held: in
     assert world.news("chart") == ["subscribe", "Patient-close p2", "DiagnosticReport-open r2"]
 
 
-@pytest.mark.req("DER-3", "CTX-7")
+@pytest.mark.req("DER-3", "CTX-7", "DER-16")
 def test_what_is_named_after_a_close_that_was_missed_is_told_when_the_name_goes() -> None:
     """p1 was opened and closed while the viewer was away, and a study of p1 is open. A study of nobody comes, then an encounter of p1."""
     world = World()
@@ -609,7 +609,7 @@ def test_what_is_named_after_a_close_that_was_missed_is_told_when_the_name_goes(
     assert world.news("viewer") == joined(world, VIEWER) == ["ImagingStudy-open s2", "Patient-open p1"]
 
 
-@pytest.mark.req("DER-3", "CTX-7")
+@pytest.mark.req("DER-3", "CTX-7", "DER-16")
 def test_what_was_refused_and_named_is_told_when_the_name_goes() -> None:
     """The viewer refused p1 and followed a study of p1. A study of nobody comes, then an encounter of p1."""
     world = World()
@@ -646,7 +646,7 @@ def test_a_close_that_was_not_needed_on_return_is_told_when_the_name_goes(held: 
     assert world.news("viewer") == ["ImagingStudy-close s1", "Patient-close p1"]
 
 
-@pytest.mark.req("DER-9", "SUB-12")
+@pytest.mark.req("DER-9", "SUB-12", "SUB-37")
 @pytest.mark.parametrize("held", [1, 256])
 def test_an_acknowledgement_says_nothing_of_closes_that_were_too_much_to_hold(held: int) -> None:
     """A patient is closed, then a report. The report's close is acknowledged half a second after the patient's was accepted."""
@@ -670,7 +670,7 @@ def test_an_acknowledgement_says_nothing_of_closes_that_were_too_much_to_hold(he
     }
 
 
-@pytest.mark.req("SUB-12")
+@pytest.mark.req("SUB-12", "SUB-37")
 @pytest.mark.parametrize("how", ["away", "taken over"])
 def test_a_close_shortly_before_the_last_sign_of_life_is_kept(how: str) -> None:
     """Another close comes a minute later: what somebody may still have to be told is not forgotten."""
@@ -692,7 +692,7 @@ def test_a_close_shortly_before_the_last_sign_of_life_is_kept(how: str) -> None:
     assert world.news("chart") == ["subscribe", "Patient-close p1", "Patient-close p2"]
 
 
-@pytest.mark.req("DER-9", "SUB-12")
+@pytest.mark.req("DER-9", "SUB-12", "DER-20")
 @pytest.mark.parametrize("held", [1, 256])
 def test_no_close_is_made_of_what_is_told_or_named_still(held: int) -> None:
     """An encounter is closed while a report of the same patient is open, or a report of another patient besides."""
@@ -751,7 +751,7 @@ def test_whoever_is_told_a_home_open_shows_nothing(renews: bool) -> None:
     assert world.news("chart") == ["ImagingStudy-close s1"]
 
 
-@pytest.mark.req("DER-9")
+@pytest.mark.req("DER-9", "DER-17")
 def test_no_older_open_of_its_own_type_is_told_at_a_close() -> None:
     """Two studies of p1 are open. The close of the newer says all: nobody is brought back to a stored study."""
     world = World()
@@ -780,7 +780,7 @@ def test_closes_are_told_on_return_as_they_would_have_been(held: int) -> None:
     assert world.news("stays") == closes
 
 
-@pytest.mark.req("DER-9", "CTX-7")
+@pytest.mark.req("DER-9", "CTX-7", "DER-18")
 def test_an_encounter_that_goes_back_takes_nobody_to_its_patient() -> None:
     """p2 is open, and an older encounter of p1 is told again: p2 is told behind the encounter, as to a joiner."""
     events = f"{VIEWER},Encounter-open,Encounter-close"
@@ -796,7 +796,7 @@ def test_an_encounter_that_goes_back_takes_nobody_to_its_patient() -> None:
     assert world.news("viewer") == joined(world, events) == told
 
 
-@pytest.mark.req("DER-9", "CTX-7")
+@pytest.mark.req("DER-9", "CTX-7", "DER-22")
 def test_what_a_study_kept_from_being_told_is_told_as_a_joiner_is() -> None:
     """Two reports name one encounter, the newer with a patient that was closed: the older report's encounter is told."""
     events = f"{VIEWER},Encounter-open,Encounter-close"
@@ -813,7 +813,7 @@ def test_what_a_study_kept_from_being_told_is_told_as_a_joiner_is() -> None:
     assert [each["resource"]["id"] for each in again["event"]["context"]] == ["e2", "p2"]
 
 
-@pytest.mark.req("DER-9", "DER-3")
+@pytest.mark.req("DER-9", "DER-3", "DER-16")
 def test_what_was_told_before_an_unheard_home_open_is_told_by_that_open_still() -> None:
     """A study names the encounter once more after a Home-open, then no more. The encounter ends with its report."""
     world = World()
@@ -857,7 +857,7 @@ def test_what_an_event_names_is_still_shown_by_who_was_told_an_open_of_it(crash:
         assert world.news("chart") == ["ImagingStudy-close s2", "Patient-close p2"]
 
 
-@pytest.mark.req("DER-9", "SUB-12")
+@pytest.mark.req("DER-9", "SUB-12", "DER-20")
 def test_what_a_joiner_is_not_told_does_not_keep_a_close_from_being_told() -> None:
     """An older study names p2 still, but a newer one is what is told."""
     world = World()
@@ -870,7 +870,7 @@ def test_what_a_joiner_is_not_told_does_not_keep_a_close_from_being_told() -> No
     assert world.news("chart") == ["subscribe", "Patient-close p2", "ImagingStudy-open s2"]
 
 
-@pytest.mark.req("DER-9", "SYN-1")
+@pytest.mark.req("DER-9", "SYN-1", "SYN-21")
 def test_a_refused_derived_close_is_reported_by_its_source() -> None:
     """As a derived open is: others know the source."""
     world = World()
@@ -884,7 +884,7 @@ def test_a_refused_derived_close_is_reported_by_its_source() -> None:
     assert [code["code"] for code in coding[:3]] == ["the-close", "DiagnosticReport-close", "Chart"]
 
 
-@pytest.mark.req("DER-9", "DER-8")
+@pytest.mark.req("DER-9", "DER-8", "DER-24")
 @pytest.mark.parametrize("rules", [{"derive_closes": False}, {"derive_opens": False}])
 def test_it_can_be_turned_off(rules: dict[str, bool]) -> None:
     """With DERIVE_CLOSES=false, or where no opens are derived, nothing is taken back, now or on return."""

@@ -194,7 +194,7 @@ def test_an_update_is_sent_once_to_every_subscriber() -> None:
     assert told == posted
 
 
-@pytest.mark.req("CON-2", "EVT-15")
+@pytest.mark.req("CON-2", "EVT-15", "EVT-30")
 def test_the_senders_own_versions_are_taken_out() -> None:
     """Each member is there once, and says what the hub says; others stay."""
     world = Reading()
@@ -371,7 +371,7 @@ def test_where_nothing_is_current_there_is_no_content() -> None:
     assert json.loads(world.raw())["context"] == []
 
 
-@pytest.mark.req("CON-4", "EVT-12")
+@pytest.mark.req("CON-4", "EVT-12", "CON-22")
 @pytest.mark.parametrize(
     ("read", "shown"),
     [
@@ -720,7 +720,7 @@ def test_too_many_entries_are_refused() -> None:
     assert len(world.shared()) == 6
 
 
-@pytest.mark.req("CON-17")
+@pytest.mark.req("CON-17", "CON-29")
 def test_identifiers_of_64_kib_at_most_are_compared() -> None:
     """413 for more, in all entries together; of what the open did not bring none is compared."""
     world = Reading()
@@ -734,7 +734,7 @@ def test_identifiers_of_64_kib_at_most_are_compared() -> None:
     assert "entry[1]: expected at most 65536 bytes" in world.refuses(both, TooLarge)
 
 
-@pytest.mark.req("CON-17")
+@pytest.mark.req("CON-17", "CON-30")
 def test_a_copy_that_is_too_much_to_compare_goes_when_the_context_is_opened_again() -> None:
     """As one that contradicts the open."""
     world = Reading()
@@ -905,7 +905,7 @@ def test_each_open_is_told_at_its_own_version() -> None:
 # Repeats
 
 
-@pytest.mark.req("EVT-17")
+@pytest.mark.req("EVT-17", "EVT-32")
 @pytest.mark.parametrize("between", ["nothing", "an update", "an open", "home"])
 def test_a_repeated_update_is_accepted_and_does_nothing(between: str) -> None:
     """As the first time, though its version is stale by now: neither applied nor sent, whatever has happened since."""
@@ -965,7 +965,7 @@ def test_the_last_256_updates_of_a_context_are_remembered() -> None:
     assert world.post(second).effects == ()
 
 
-@pytest.mark.req("EVT-17", "CON-9")
+@pytest.mark.req("EVT-17", "CON-9", "EVT-32")
 def test_after_a_close_an_update_is_no_repeat() -> None:
     """What it said is gone, with the memory of it."""
     world = Reading()
@@ -976,7 +976,7 @@ def test_after_a_close_an_update_is_no_repeat() -> None:
     world.refuses(posted, Conflict)
 
 
-@pytest.mark.req("EVT-17", "CON-1")
+@pytest.mark.req("EVT-17", "CON-1", "EVT-31")
 def test_after_an_update_the_open_is_not_the_newest_change() -> None:
     """Its repeat is accepted, sent to nobody, and takes the context to no other version."""
     world = Reading()
@@ -1038,7 +1038,7 @@ def test_what_is_replaced_deleted_or_closed_makes_room() -> None:
     world.share(full, of=R2)
 
 
-@pytest.mark.req("LIM-1")
+@pytest.mark.req("LIM-1", "LIM-4")
 def test_an_evicted_context_goes_with_its_content() -> None:
     """The oldest of too many is closed for all: its content is gone, the others' stays."""
     world = Reading()
@@ -1133,7 +1133,7 @@ def test_missed_updates_are_not_told_to_who_did_not_subscribe_to_them() -> None:
     assert back(world, "chart") == back(world, "guest") == ["DiagnosticReport-open r1"]
 
 
-@pytest.mark.req("SUB-12")
+@pytest.mark.req("SUB-12", "SUB-34")
 def test_missed_updates_are_bounded_in_number() -> None:
     """The newest are told, and no older one between them; a close that went with the others is made."""
     world = Reading(retained_messages=2)
@@ -1146,7 +1146,7 @@ def test_missed_updates_are_bounded_in_number() -> None:
     assert back(world) == ["Patient-close p1", *expected[-2:], "DiagnosticReport-open r1"]
 
 
-@pytest.mark.req("SUB-12")
+@pytest.mark.req("SUB-12", "SUB-34")
 @pytest.mark.parametrize(("room", "told"), [(3, 3), (2.9, 2), (1, 1), (0.9, 0)])
 def test_missed_updates_are_bounded_in_bytes(room: float, told: int) -> None:
     """Of their frames."""
@@ -1159,7 +1159,7 @@ def test_missed_updates_are_bounded_in_bytes(room: float, told: int) -> None:
     assert back(world) == [*expected[3 - told :], "DiagnosticReport-open r1"]
 
 
-@pytest.mark.req("SUB-12")
+@pytest.mark.req("SUB-12", "SUB-36")
 def test_what_the_last_socket_may_not_have_received_is_told_again() -> None:
     """Its updates after the last sign of life; one that it had, and may apply only once, is not."""
     world = Reading()
@@ -1253,7 +1253,7 @@ def test_another_contexts_resources_are_its_own() -> None:
     assert world.content()["entry"] == [{"resource": resource("Observation", "o1", value=2)}]
 
 
-@pytest.mark.req("SUB-12")
+@pytest.mark.req("SUB-12", "SUB-34")
 def test_what_alone_is_too_much_to_hold_costs_the_others_nothing() -> None:
     """The small updates before and after it are told; by its priorVersionId the next one says that one is missing."""
     world = Reading(retained_bytes=2000)

@@ -193,7 +193,7 @@ def test_derived_and_stored_opens_come_oldest_first() -> None:
     ]
 
 
-@pytest.mark.req("CTX-7", "DER-7")
+@pytest.mark.req("CTX-7", "DER-7", "DER-13")
 def test_a_joiner_is_told_nothing_that_a_told_event_names() -> None:
     """Whoever is sent the study reads its patient there; the patient that was opened before comes before."""
     world = World()
@@ -401,7 +401,7 @@ def test_the_owner_is_asked_before_the_scope() -> None:
 # LIM
 
 
-@pytest.mark.req("LIM-1")
+@pytest.mark.req("LIM-1", "LIM-4")
 def test_at_most_64_contexts_are_open() -> None:
     """For the 65th the oldest goes, and everybody who listens to closes is told, with the resource it had."""
     world = World()
@@ -417,7 +417,7 @@ def test_at_most_64_contexts_are_open() -> None:
     assert world.current() == "Patient p64"
 
 
-@pytest.mark.req("LIM-1")
+@pytest.mark.req("LIM-1", "LIM-4")
 def test_the_newest_of_a_type_does_not_go() -> None:
     """A study opened first is the newest study, and stays while patients come and go."""
     world = World()
@@ -439,7 +439,7 @@ def test_opening_again_needs_no_room() -> None:
     assert world.news("chart") == ["Patient-close p1"]
 
 
-@pytest.mark.req("LIM-1")
+@pytest.mark.req("LIM-1", "LIM-4")
 def test_64_types_are_no_way_around_it() -> None:
     """When each is the newest of its type, the oldest goes; its close names its type as it was spelled."""
     world = World()
@@ -478,7 +478,7 @@ def test_contexts_are_bounded_in_bytes_too() -> None:
     assert world.news("chart") == [f"Patient-close p{number}" for number in range(4)]
 
 
-@pytest.mark.req("LIM-1", "DER-7")
+@pytest.mark.req("LIM-1", "DER-7", "LIM-4")
 def test_the_patient_of_the_current_study_does_not_go() -> None:
     """64 patients are open; the study of the oldest is opened: a chart shows that patient, and a joiner is told the same."""
     world = World()
@@ -490,7 +490,7 @@ def test_the_patient_of_the_current_study_does_not_go() -> None:
     assert joined(world, "Patient-open") == ["Patient-open p0"]
 
 
-@pytest.mark.req("DER-3", "CTX-6")
+@pytest.mark.req("DER-3", "CTX-6", "DER-14")
 def test_whoever_joins_at_home_is_told_the_next_patient_again() -> None:
     """Home-open makes everybody forget what they were told, those who hear it on joining too."""
     world = World()
@@ -501,7 +501,7 @@ def test_whoever_joins_at_home_is_told_the_next_patient_again() -> None:
     assert world.news("chart") == ["Patient-open p1"]
 
 
-@pytest.mark.req("SUB-20", "CTX-6")
+@pytest.mark.req("SUB-20", "CTX-6", "SUB-31")
 def test_a_renewal_at_home_leaves_the_application_at_home() -> None:
     """What the new names add is not current: Home-open comes behind it again."""
     world = World()

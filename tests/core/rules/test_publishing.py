@@ -57,7 +57,7 @@ def test_the_specifications_events_arrive_as_they_were_sent(name: str) -> None:
     assert told == json.loads(spec(name))
 
 
-@pytest.mark.req("EVT-15")
+@pytest.mark.req("EVT-15", "EVT-30")
 def test_the_hubs_version_replaces_the_senders() -> None:
     """A sender who says which version it is has no say in it."""
     world = World()
@@ -238,7 +238,7 @@ def test_a_repeat_of_the_newest_change_is_sent_again(name: str, items: list[obje
     assert world.get() == before
 
 
-@pytest.mark.req("EVT-17")
+@pytest.mark.req("EVT-17", "EVT-31")
 @pytest.mark.parametrize(
     ("newer", "items"),
     [
@@ -291,7 +291,7 @@ def test_what_differs_is_no_repeat(change: dict[str, str]) -> None:
     assert world.current() == "Patient p1"
 
 
-@pytest.mark.req("EVT-17")
+@pytest.mark.req("EVT-17", "EVT-31")
 def test_who_keeps_repeating_never_takes_the_session_back() -> None:
     """A sender whose socket is lost repeats its open every ten seconds, while the others move on a hundred times."""
     world = World()
@@ -405,7 +405,7 @@ def test_what_is_ahead_of_the_hubs_clock_is_refused(name: str, at: str, ahead: s
     assert world.session is None
 
 
-@pytest.mark.req("EVT-19")
+@pytest.mark.req("EVT-19", "EVT-33")
 @pytest.mark.parametrize("at", ["2023-04-01T12:01:00Z", "2023-04-01T12:00:60.000000000Z", "0001-01-01T00:00:00+14:00"])
 def test_what_is_no_further_ahead_is_taken(at: str) -> None:
     """A minute is what clocks of one house may differ by; the past has no end."""

@@ -162,7 +162,7 @@ def test_the_time_counts_and_not_the_timer(what: str, connected: bool) -> None:
 # Renewing (SUB-20, 10; LEA-3)
 
 
-@pytest.mark.req("SUB-20", "LEA-3")
+@pytest.mark.req("SUB-20", "LEA-3", "SUB-31")
 def test_a_renewal_replaces_events_and_lease() -> None:
     """The socket stays, and a new confirmation comes on it."""
     world = World()
@@ -181,7 +181,7 @@ def test_a_renewal_replaces_events_and_lease() -> None:
     assert world.news("chart") == ["denied"]
 
 
-@pytest.mark.req("SUB-20")
+@pytest.mark.req("SUB-20", "SUB-31")
 def test_a_renewal_tells_what_is_current_for_added_names_only() -> None:
     """What was known before is not told again."""
     world = World()
@@ -219,7 +219,7 @@ def test_a_renewal_replaces_the_name_if_one_is_given(given: str | None, kept: st
     assert world.session.subscriptions["chart"].name == kept
 
 
-@pytest.mark.req("SUB-20")
+@pytest.mark.req("SUB-20", "SUB-32")
 def test_a_renewal_without_readable_event_changes_nothing() -> None:
     """403, and the old events and lease stay."""
     world = World()
@@ -242,7 +242,7 @@ def test_a_renewal_grants_what_the_new_token_may_read() -> None:
     assert confirmed(world, "chart")["hub.events"] == "Patient-open"
 
 
-@pytest.mark.req("SUB-20", "SUB-23")
+@pytest.mark.req("SUB-20", "SUB-23", "SUB-31")
 def test_a_renewal_while_absent_is_confirmed_on_coming_back() -> None:
     """Nothing is sent to nobody."""
     world = World()
@@ -290,7 +290,7 @@ def test_another_users_endpoint_cannot_be_renewed() -> None:
 OTHERS = [token(client="a-widget"), replace(token(), issuer="another")]
 
 
-@pytest.mark.req("SUB-19", "SUB-20", "SUB-21")
+@pytest.mark.req("SUB-19", "SUB-30", "SUB-20", "SUB-21")
 @pytest.mark.parametrize("other", OTHERS)
 def test_another_application_of_the_same_user_may_not_renew(other: Principal) -> None:
     """Not found, as if it were not there; the subscription keeps its events and its lease."""
@@ -302,7 +302,7 @@ def test_another_application_of_the_same_user_may_not_renew(other: Principal) ->
     assert world.session == before
 
 
-@pytest.mark.req("SUB-19", "UNS-7")
+@pytest.mark.req("SUB-19", "SUB-30", "UNS-7")
 @pytest.mark.parametrize("other", OTHERS)
 def test_another_application_of_the_same_user_may_not_unsubscribe_by_name(other: Principal) -> None:
     """A widget that knows the name, or says none, finds no subscription of its own."""
@@ -316,7 +316,7 @@ def test_another_application_of_the_same_user_may_not_unsubscribe_by_name(other:
     assert (world.news("chart"), world.news("own")) == ([], ["denied"])
 
 
-@pytest.mark.req("SUB-19", "UNS-6")
+@pytest.mark.req("SUB-19", "SUB-30", "UNS-6")
 def test_whoever_knows_the_endpoint_may_end_it() -> None:
     """An endpoint is unguessable: another application of the user that has it was given it."""
     world = World()
@@ -325,7 +325,7 @@ def test_whoever_knows_the_endpoint_may_end_it() -> None:
     assert world.news("chart") == ["denied"]
 
 
-@pytest.mark.req("SUB-19", "SUB-23", "SUB-12")
+@pytest.mark.req("SUB-19", "SUB-30", "SUB-23", "SUB-12", "SUB-39")
 @pytest.mark.parametrize("other", OTHERS)
 def test_a_name_that_another_application_takes_replaces_nobody(other: Principal) -> None:
     """The viewer's socket is being renewed; a widget that calls itself the same must not cost it the close that it missed."""
@@ -340,7 +340,7 @@ def test_a_name_that_another_application_takes_replaces_nobody(other: Principal)
     assert world.news("viewer") == ["subscribe", "Patient-close p1"]
 
 
-@pytest.mark.req("SUB-19", "SUB-23")
+@pytest.mark.req("SUB-19", "SUB-30", "SUB-23")
 def test_a_widget_that_comes_after_a_cut_makes_nobody_a_ghost() -> None:
     """A socket that is found dead is replaced by a newer one of the same application and name only."""
     world = World()
@@ -352,7 +352,7 @@ def test_a_widget_that_comes_after_a_cut_makes_nobody_a_ghost() -> None:
     assert set(world.session.subscriptions) == {"viewer", "widget"}
 
 
-@pytest.mark.req("SUB-19", "SUB-22")
+@pytest.mark.req("SUB-19", "SUB-30", "SUB-22")
 @pytest.mark.parametrize("other", OTHERS)
 def test_nobody_makes_room_for_another_application(other: Principal) -> None:
     """A topic that is full of others' is full, though some have no socket: 429."""
@@ -651,7 +651,7 @@ def test_an_unknown_endpoint_is_refused() -> None:
         world.do(Connected("other", "socket"))
 
 
-@pytest.mark.req("SUB-11")
+@pytest.mark.req("SUB-11", "SUB-33")
 def test_a_second_socket_takes_over() -> None:
     """The first is closed with 1008 and sent nothing more; the second begins as any."""
     world = World()
@@ -665,7 +665,7 @@ def test_a_second_socket_takes_over() -> None:
     assert second not in world.closed
 
 
-@pytest.mark.req("SUB-11")
+@pytest.mark.req("SUB-11", "SUB-33")
 def test_the_end_of_the_first_socket_is_not_the_seconds() -> None:
     """The old connection's end is heard of after the new one came."""
     world = World()
@@ -742,7 +742,7 @@ def test_only_closes_that_were_asked_for_are_told() -> None:
     assert world.news("chart") == ["subscribe"]
 
 
-@pytest.mark.req("SUB-12")
+@pytest.mark.req("SUB-12", "SUB-36")
 def test_a_close_that_may_not_have_arrived_is_told_again() -> None:
     """The socket was dead for a while before anybody knew."""
     world = World()
@@ -758,7 +758,7 @@ def test_a_close_that_may_not_have_arrived_is_told_again() -> None:
     assert world.news("chart") == ["subscribe", "Patient-close p1"]
 
 
-@pytest.mark.req("SUB-12")
+@pytest.mark.req("SUB-12", "SUB-34")
 def test_a_close_is_held_for_hours() -> None:
     """As long as its lease lasts, for whoever is away."""
     world = World()
@@ -783,7 +783,7 @@ def away(world: World, events: str = PATIENT, *, since: float = 0) -> None:
     world.wait(1)
 
 
-@pytest.mark.req("SUB-12")
+@pytest.mark.req("SUB-12", "SUB-35")
 @pytest.mark.parametrize("rules", [{"retained_messages": 2}, {"retained_bytes": 600}, {"retained_messages": 0}])
 def test_where_closes_are_not_held_they_are_made(rules: dict[str, Any]) -> None:
     """A close for every context that somebody was told open and that is closed now, each once, older ones first."""
@@ -802,7 +802,7 @@ def test_where_closes_are_not_held_they_are_made(rules: dict[str, Any]) -> None:
     )
 
 
-@pytest.mark.req("SUB-12")
+@pytest.mark.req("SUB-12", "SUB-35")
 def test_a_made_close_is_an_event() -> None:
     """New id, the hub's time, the catalogue's spelling and key, and the resource it is about."""
     world = World(retained_messages=0)
@@ -818,7 +818,7 @@ def test_a_made_close_is_an_event() -> None:
     }
 
 
-@pytest.mark.req("SUB-12", "EVT-12")
+@pytest.mark.req("SUB-12", "EVT-12", "SUB-35")
 def test_no_close_is_made_that_was_not_asked_for() -> None:
     """As with those that are held."""
     world = World(retained_messages=0)
@@ -933,7 +933,7 @@ def test_a_socket_may_be_dead_for_as_long_as_pings_take_to_tell() -> None:
     assert world.news("chart")[:2] == ["subscribe", "Patient-close p1"]
 
 
-@pytest.mark.req("SUB-12")
+@pytest.mark.req("SUB-12", "SUB-35")
 def test_what_is_held_is_not_made() -> None:
     """One close was pushed out, the other is held: each is told once, the older first."""
     world = World(retained_messages=1)
@@ -944,7 +944,7 @@ def test_what_is_held_is_not_made() -> None:
     assert world.news("chart") == ["subscribe", "Patient-close p3", "Patient-close p1", "Patient-open p2"]
 
 
-@pytest.mark.req("SUB-12")
+@pytest.mark.req("SUB-12", "SUB-42")
 @pytest.mark.parametrize("end", ["noticed", "taken over"])
 def test_a_close_that_may_not_have_arrived_is_not_told_of_what_is_open_again(end: str) -> None:
     """The socket was dead, or not, when p1 was closed and opened again: its close must not come after its open."""
@@ -994,7 +994,7 @@ def test_what_a_young_socket_was_told_on_coming_back_is_held() -> None:
     assert world.news("chart") == ["subscribe", "Patient-close p1", "Patient-close p2", "Patient-open p3"]
 
 
-@pytest.mark.req("SUB-12", "LIM-1")
+@pytest.mark.req("SUB-12", "LIM-1", "SUB-34")
 def test_closes_that_are_too_many_to_hold_are_not_remembered_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest are forgotten."""
     monkeypatch.setattr(missed_events, "REMEMBERED_CLOSES", 3)
@@ -1006,7 +1006,7 @@ def test_closes_that_are_too_many_to_hold_are_not_remembered_without_end(monkeyp
     assert list(world.session.dropped_closes) == [f"Encounter/e{number}" for number in (6, 7, 8)]
 
 
-@pytest.mark.req("SUB-12")
+@pytest.mark.req("SUB-12", "SUB-35")
 def test_what_is_open_again_is_not_closed() -> None:
     """No close is made for a context that was closed and opened again."""
     world = World(retained_messages=0)
@@ -1032,7 +1032,7 @@ def test_who_has_no_socket_is_sent_nothing() -> None:
     assert world.news("chart") == ["subscribe", "Patient-open p2"]
 
 
-@pytest.mark.req("SUB-23")
+@pytest.mark.req("SUB-23", "SUB-39")
 def test_a_new_subscription_replaces_the_same_apps_ghosts() -> None:
     """Same user and name, without a socket: OHIF subscribes anew after a cut, or before it ever connected."""
     world = World()
@@ -1047,7 +1047,7 @@ def test_a_new_subscription_replaces_the_same_apps_ghosts() -> None:
     assert world.news("new") == ["Patient-open p1"]
 
 
-@pytest.mark.req("SUB-23")
+@pytest.mark.req("SUB-23", "SUB-39")
 @pytest.mark.parametrize(
     ("by", "name", "new"),
     [
@@ -1068,7 +1068,7 @@ def test_others_are_no_ghosts(by: Any, name: str, new: str) -> None:
     assert world.news("other") == ["subscribe"]
 
 
-@pytest.mark.req("SUB-23")
+@pytest.mark.req("SUB-23", "SUB-39")
 def test_two_of_one_name_live_beside_each_other() -> None:
     """Two windows of one app, both connected."""
     world = World()
@@ -1078,7 +1078,7 @@ def test_two_of_one_name_live_beside_each_other() -> None:
     assert world.news("one") == world.news("two") == ["Patient-open p1"]
 
 
-@pytest.mark.req("SUB-23")
+@pytest.mark.req("SUB-23", "SUB-39")
 def test_who_is_refused_replaces_no_ghost() -> None:
     """The old subscription stays when the new one is not granted."""
     world = World()

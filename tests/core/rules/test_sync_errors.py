@@ -75,7 +75,7 @@ def opening(world: World, *subscription_ids: str, number: int = 1) -> None:
 # The message
 
 
-@pytest.mark.req("SYN-1")
+@pytest.mark.req("SYN-1", "SYN-19", "SYN-20")
 def test_a_refusal_is_a_syncerror_by_the_profile() -> None:
     """FhircastHubSyncErrorOperationOutcome, and the older system `subscriber` behind it; readable by people."""
     world = watched()
@@ -114,7 +114,7 @@ def test_a_refusal_is_a_syncerror_by_the_profile() -> None:
     }
 
 
-@pytest.mark.req("SYN-1")
+@pytest.mark.req("SYN-1", "SYN-19", "SYN-20")
 def test_a_syncerror_of_the_hub_has_the_members_of_the_specifications() -> None:
     """The same keys in the same order as the example, down to the codings."""
     world = watched()
@@ -132,7 +132,7 @@ def test_a_syncerror_of_the_hub_has_the_members_of_the_specifications() -> None:
     assert shape(sent) == shape(example)
 
 
-@pytest.mark.req("SYN-1")
+@pytest.mark.req("SYN-1", "SYN-19")
 @pytest.mark.parametrize(
     ("status", "why"),
     [
@@ -154,7 +154,7 @@ def test_the_reason_is_in_words(status: object, why: str) -> None:
     assert errors(world) == [Told("event-1", "Patient-open", "A", why)]
 
 
-@pytest.mark.req("SYN-1")
+@pytest.mark.req("SYN-1", "SYN-22")
 @pytest.mark.parametrize(
     ("reason", "shown"),
     [
@@ -180,7 +180,7 @@ def test_a_refusal_may_give_its_reason(reason: object, shown: str) -> None:
     ]
 
 
-@pytest.mark.req("SYN-1")
+@pytest.mark.req("SYN-1", "SYN-18")
 @pytest.mark.parametrize("status", [200, 202, "204", "200 OK", None, True, [409], "Conflict", 99, 600, 4090])
 def test_what_is_received_is_no_syncerror(status: object) -> None:
     """2xx, or nothing that can be read."""
@@ -192,7 +192,7 @@ def test_what_is_received_is_no_syncerror(status: object) -> None:
     assert errors(world) == []
 
 
-@pytest.mark.req("SYN-1")
+@pytest.mark.req("SYN-1", "SYN-19")
 def test_who_has_no_name_is_unnamed() -> None:
     """In the coding and in words."""
     world = watched()
@@ -238,7 +238,7 @@ def test_any_event_but_a_few_may_be_refused(name: str, items: list[object]) -> N
     assert (error.id, error.name.lower(), error.who) == (posted["id"], name.lower(), "A")
 
 
-@pytest.mark.req("SYN-1", "DER-7")
+@pytest.mark.req("SYN-1", "DER-7", "SYN-21")
 def test_of_a_derived_open_the_source_is_named() -> None:
     """Its sender knows no other id; whether it is refused or not answered, live or on joining."""
     world = watched(Policy.STRICT)
@@ -399,7 +399,7 @@ def test_there_is_no_syncerror_about_updates_and_selects(name: str) -> None:
 # Derived opens after a refusal
 
 
-@pytest.mark.req("DER-3")
+@pytest.mark.req("DER-3", "DER-16")
 @pytest.mark.parametrize("status", [409, 500])
 def test_a_derived_open_that_was_refused_is_sent_again(status: int) -> None:
     """With the next event that implies it; who followed it is not told twice."""
@@ -417,7 +417,7 @@ def test_a_derived_open_that_was_refused_is_sent_again(status: int) -> None:
     assert world.news("a") == world.news("b") == []
 
 
-@pytest.mark.req("DER-3")
+@pytest.mark.req("DER-3", "DER-16")
 def test_an_open_that_was_refused_is_derived_next_time() -> None:
     """It was not followed when it was an event of its own, either."""
     world = watched()
@@ -507,7 +507,7 @@ def test_the_silent_is_not_told_of_itself() -> None:
         assert told(error).who == other
 
 
-@pytest.mark.req("SYN-4", "SYN-5")
+@pytest.mark.req("SYN-4", "SYN-5", "SYN-24")
 def test_events_that_expire_together_are_one() -> None:
     """One SyncError, about the last, and one strike."""
     world = watched(Policy.STRICT)
@@ -652,7 +652,7 @@ def test_a_silence_of_the_socket_before_is_nobodys() -> None:
 # Lost connections
 
 
-@pytest.mark.req("SYN-1", "SYN-7")
+@pytest.mark.req("SYN-1", "SYN-7", "SYN-21")
 @pytest.mark.parametrize("code", LOST)
 def test_a_lost_connection_is_reported_once(code: int) -> None:
     """After RECONNECT_GRACE, about a new UUID and `syncerror`, to those who are there."""
@@ -703,7 +703,7 @@ def test_who_is_back_in_time_is_not_lost() -> None:
     assert len(errors(world)) == 1, "each loss that is not mended is one"
 
 
-@pytest.mark.req("SYN-7", "SUB-11")
+@pytest.mark.req("SYN-7", "SUB-11", "SUB-33")
 def test_who_is_taken_over_is_not_lost() -> None:
     """The socket that was taken over goes later, by whatever code."""
     world = watched()
@@ -793,7 +793,7 @@ def test_who_comes_anew_replaces_the_lost_in_silence() -> None:
     assert sorted(error.who for error in errors(world)) == ["B", "unnamed"]
 
 
-@pytest.mark.req("SYN-7", "SUB-22")
+@pytest.mark.req("SYN-7", "SUB-22", "SYN-26")
 @pytest.mark.parametrize("code", [1006, 1000])
 def test_the_lost_that_must_make_room_is_reported_at_once(code: int) -> None:
     """For another subscription of the topic, or of the user elsewhere; who left is not."""
@@ -812,7 +812,7 @@ def test_the_lost_that_must_make_room_is_reported_at_once(code: int) -> None:
         assert errors(world) == []
 
 
-@pytest.mark.req("SYN-7", "SUB-22")
+@pytest.mark.req("SYN-7", "SUB-22", "SYN-26")
 def test_the_unnamed_that_must_make_room_is_reported_too() -> None:
     """To have no name is not to have the same name."""
     for command in (Subscribe(token(), TOPIC, "new", ("Patient-open",)), Evict("a")):
@@ -823,7 +823,7 @@ def test_the_unnamed_that_must_make_room_is_reported_too() -> None:
         assert [error.who for error in errors(world)] == ["unnamed"]
 
 
-@pytest.mark.req("SYN-7", "SUB-22")
+@pytest.mark.req("SYN-7", "SUB-22", "SYN-26")
 def test_a_lost_one_of_another_name_is_reported_when_it_must_make_room() -> None:
     """Only one of the same name came back in another way."""
     world = watched(max_subscriptions=2)
@@ -847,7 +847,7 @@ def test_a_session_of_the_lost_is_not_forgotten_before_its_time() -> None:
 # A restart
 
 
-@pytest.mark.req("SUB-23")
+@pytest.mark.req("SUB-23", "SUB-41")
 def test_after_a_restart_there_are_thirty_seconds() -> None:
     """For who had a socket, and for who was being waited for; who had left is not waited for."""
     world = watched()
@@ -870,7 +870,7 @@ def test_after_a_restart_there_are_thirty_seconds() -> None:
     assert errors(world) == []
 
 
-@pytest.mark.req("SUB-23", "OPS-3")
+@pytest.mark.req("SUB-23", "OPS-3", "SUB-41")
 def test_an_orderly_stop_leaves_time_too() -> None:
     """Whoever the hub itself disconnected (1012) has thirty seconds, before the restart and again after it."""
     world = watched()
@@ -891,7 +891,7 @@ def test_an_orderly_stop_leaves_time_too() -> None:
 # Events that are older than the current context
 
 
-@pytest.mark.req("EVT-20")
+@pytest.mark.req("EVT-20", "EVT-34")
 @pytest.mark.parametrize(
     ("before", "after", "age"),
     [
@@ -923,7 +923,7 @@ def test_an_open_that_is_older_than_the_current_context_is_told(before: str, aft
     assert f"timestamp is {age} older than that of the current context" in error.why
 
 
-@pytest.mark.req("EVT-20")
+@pytest.mark.req("EVT-20", "EVT-25")
 def test_a_timestamp_without_a_zone_is_utc_wherever_the_hub_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """And not of the machine's zone."""
     with monkeypatch.context() as patch:
@@ -937,7 +937,7 @@ def test_a_timestamp_without_a_zone_is_utc_wherever_the_hub_runs(monkeypatch: py
     assert " 1 second older " in error.why
 
 
-@pytest.mark.req("EVT-20")
+@pytest.mark.req("EVT-20", "EVT-34")
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -958,7 +958,7 @@ def test_an_open_of_the_same_time_or_later_is_not(before: str, after: str) -> No
     assert errors(world) == []
 
 
-@pytest.mark.req("EVT-20")
+@pytest.mark.req("EVT-20", "EVT-34")
 def test_it_is_the_current_context_that_counts() -> None:
     """Not one that is open besides, nor one that was closed; a Home-open counts, as what comes first and as what follows."""
     world, early, noon, late = (
@@ -996,7 +996,7 @@ def test_a_repeat_is_not_older_than_itself() -> None:
     assert errors(world) == []
 
 
-@pytest.mark.req("EVT-20", "SYN-10")
+@pytest.mark.req("EVT-20", "SYN-10", "EVT-34")
 def test_the_warning_is_no_event_that_matters() -> None:
     """Nobody need answer it, and it is not repeated for who comes later."""
     world = watched(Policy.STRICT)
@@ -1070,7 +1070,7 @@ def test_who_reconnects_every_second_leaves_nothing_behind() -> None:
     assert world.now == NOON + 181
 
 
-@pytest.mark.req("SUB-23", "SYN-7")
+@pytest.mark.req("SUB-23", "SYN-7", "SUB-40")
 def test_who_came_anew_before_the_old_socket_was_found_dead_is_no_ghost() -> None:
     """OHIF's way over a network that broke in silence: nothing is reported, and the old subscription is gone."""
     world = watched()
@@ -1085,7 +1085,7 @@ def test_who_came_anew_before_the_old_socket_was_found_dead_is_no_ghost() -> Non
     assert "old" not in world.session.subscriptions
 
 
-@pytest.mark.req("SUB-23", "SYN-7")
+@pytest.mark.req("SUB-23", "SYN-7", "SUB-40")
 @pytest.mark.parametrize("name", ["", "OHIF"])
 def test_two_of_one_name_who_live_side_by_side_are_two(name: str) -> None:
     """One of them was heard of after the other came: when it is lost, that is reported."""
@@ -1098,7 +1098,7 @@ def test_two_of_one_name_who_live_side_by_side_are_two(name: str) -> None:
     assert len(errors(world)) == 1
 
 
-@pytest.mark.req("SUB-23", "SYN-7")
+@pytest.mark.req("SUB-23", "SYN-7", "SUB-40")
 @pytest.mark.parametrize(
     ("name", "newcomer", "user"),
     [("OHIF", "Other", "ann"), ("OHIF", "", "ann"), ("", "", "ann"), ("OHIF", "OHIF", "bob")],
@@ -1116,7 +1116,7 @@ def test_only_the_same_users_app_of_that_name_comes_anew(name: str, newcomer: st
     world.connect("lost")
 
 
-@pytest.mark.req("SUB-23", "SYN-7")
+@pytest.mark.req("SUB-23", "SYN-7", "SUB-40")
 def test_who_came_anew_and_went_is_not_there() -> None:
     """The app has no socket at all: that its old one was lost is reported."""
     world = watched()

@@ -183,7 +183,7 @@ def test_what_a_callback_does_not_follow_the_others_are_told(status: int, why: s
     assert world.posted() == [("b", "SyncError")]
 
 
-@pytest.mark.req("SYN-5", "SYN-6")
+@pytest.mark.req("SYN-5", "SYN-6", "WHK-19")
 @pytest.mark.parametrize("policy", [Policy.OFF, Policy.LENIENT])
 def test_strikes_end_a_webhook_that_never_acknowledged_too(policy: Policy) -> None:
     """An answer is what HTTP demands: ACK_POLICY is about sockets."""
@@ -366,7 +366,7 @@ def test_a_verified_renewal_takes_over() -> None:
     assert "new refused" in told["event"]["context"][0]["resource"]["issue"][0]["diagnostics"]
 
 
-@pytest.mark.req("WHK-12")
+@pytest.mark.req("WHK-12", "WHK-20")
 @pytest.mark.parametrize("first", ["a", "b"])
 def test_of_two_that_are_asked_the_newer_stays(first: str) -> None:
     """In whichever order they are verified."""
@@ -440,7 +440,7 @@ def test_who_is_not_verified_makes_room_and_who_is_does_not() -> None:
     assert world.subscriptions().keys() == {"b"}
 
 
-@pytest.mark.req("WHK-7", "SYN-14")
+@pytest.mark.req("WHK-7", "SYN-14", "WHK-19")
 @pytest.mark.parametrize("rules", [{"retained_messages": 2}, {"retained_bytes": 700}])
 def test_too_much_waiting_ends_a_webhook(rules: dict[str, Any]) -> None:
     """Reported to the others, told to the callback, and nothing waits any more; whoever keeps up stays."""
@@ -561,7 +561,7 @@ def test_a_connection_is_called_after_its_subscription() -> None:
 # Whose it is
 
 
-@pytest.mark.req("SUB-19", "WHK-12")
+@pytest.mark.req("SUB-19", "SUB-30", "WHK-12")
 def test_another_applications_callback_is_another_subscription() -> None:
     """A widget that names the callback of an EHR, with fewer events, takes nobody's place: both are posted to."""
     world = Hooked()
@@ -573,7 +573,7 @@ def test_another_applications_callback_is_another_subscription() -> None:
     assert world.posted() == [("ehr", "Patient-open p1"), ("widget", "Patient-open p1"), ("ehr", "Patient-close p1")]
 
 
-@pytest.mark.req("SUB-19", "WHK-5")
+@pytest.mark.req("SUB-19", "SUB-30", "WHK-5")
 def test_another_application_may_not_end_a_webhook() -> None:
     """By the callback it ends its own, if it has one."""
     world = Hooked()
