@@ -7,7 +7,7 @@ import pytest
 from tests.acknowledgements.tracker_world import Node, event_ref, reply
 
 
-@pytest.mark.req("SUB-12")
+@pytest.mark.req("SUB-12", "SUB-36")
 def test_what_has_arrived_is_known_from_answers() -> None:
     """Since the connection came; by an acknowledgement, of a repeat as of the first; by a pong; never backwards."""
     node = Node()

@@ -12,7 +12,7 @@ from fhircast_hub.core.wire.acknowledgement import MAX_REASON, read_acknowledgem
 from tests.acknowledgements.tracker_world import Node, event_ref, reply
 
 
-@pytest.mark.req("SYN-1")
+@pytest.mark.req("SYN-1", "SYN-18")
 @pytest.mark.parametrize(
     ("status", "code"),
     [
@@ -36,7 +36,7 @@ def test_a_status_of_any_shape_is_an_acknowledgement(status: str, code: int | No
     assert node.says("a", b'{"id": "e", "status": %b}' % status.encode()) == told + refused
 
 
-@pytest.mark.req("SYN-1")
+@pytest.mark.req("SYN-1", "SYN-18")
 @pytest.mark.parametrize(
     "message",
     [
@@ -54,7 +54,7 @@ def test_the_id_alone_acknowledges(message: bytes) -> None:
     assert node.says("a", message) == [Acknowledged("a")]
 
 
-@pytest.mark.req("SYN-15")
+@pytest.mark.req("SYN-15", "SYN-28")
 @pytest.mark.parametrize(
     "message",
     [
@@ -98,7 +98,7 @@ def test_an_odd_text_acknowledges_nothing(message: bytes) -> None:
     assert node.says("a", reply()) == [Acknowledged("a")]
 
 
-@pytest.mark.req("SYN-15")
+@pytest.mark.req("SYN-15", "SYN-27")
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
@@ -133,7 +133,7 @@ def test_a_refusal_counts_whatever_else_the_frame_holds(message: bytes, reason: 
     assert node.says("a", message) == [Acknowledged("a", followed=False), refused]
 
 
-@pytest.mark.req("SYN-15")
+@pytest.mark.req("SYN-15", "SYN-27")
 @pytest.mark.parametrize(("before", "counts"), [(62, True), (63, False)])
 def test_of_what_is_no_json_the_first_64_members_count(before: int, counts: bool) -> None:
     """Id and status behind them are not looked for."""
@@ -142,7 +142,7 @@ def test_of_what_is_no_json_the_first_64_members_count(before: int, counts: bool
     assert read_acknowledgement(odd[:-1] + b"}") is not None
 
 
-@pytest.mark.req("SYN-15")
+@pytest.mark.req("SYN-15", "SYN-27")
 def test_of_what_is_no_json_the_first_24_kib_count() -> None:
     """So much, and no more, may stand before id and status."""
     for size, counts in ((24_000, True), (25_000, False)):
@@ -150,7 +150,7 @@ def test_of_what_is_no_json_the_first_24_kib_count() -> None:
         assert (read_acknowledgement(odd) is not None) is counts
 
 
-@pytest.mark.req("SYN-15", "SYN-1")
+@pytest.mark.req("SYN-15", "SYN-1", "SYN-18")
 @pytest.mark.parametrize(
     "message", [b'{"id":"e","status":NaN}', b'{"id":"e","status":null,"x":"\xff"}', b'{"id":"e","status":[],"x":NaN}']
 )
@@ -195,7 +195,7 @@ def test_the_longest_acknowledgement_is_heard() -> None:
     assert node.says("a", message) == [Acknowledged("a", followed=False), Rejected("a", "a'", event_ref(id_), 409)]
 
 
-@pytest.mark.req("SYN-1", "SYN-15")
+@pytest.mark.req("SYN-1", "SYN-15", "SYN-22", "SYN-29")
 @pytest.mark.parametrize("size", [4096, 65_400])
 def test_a_refusal_with_a_long_reason_is_heard(size: int) -> None:
     """Somebody's stack trace: as long as a frame may be, it must not cost the others the news; they read the start of it."""

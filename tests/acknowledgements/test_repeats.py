@@ -11,7 +11,7 @@ from fhircast_hub.core.state.effects import EventRef
 from tests.acknowledgements.tracker_world import HERE, TIMEOUT, Node, event_ref, reply
 
 
-@pytest.mark.req("SYN-1")
+@pytest.mark.req("SYN-1", "SYN-23")
 @pytest.mark.parametrize(
     ("statuses", "refusals"),
     [

@@ -117,7 +117,7 @@ def test_what_does_not_matter_is_neither_missed_nor_refused() -> None:
     assert node.missing(99) == []
 
 
-@pytest.mark.req("SYN-4")
+@pytest.mark.req("SYN-4", "SYN-24")
 def test_what_expires_together_is_one_silence() -> None:
     """Of each connection, about the last event that it left unanswered and that matters."""
     node = Node("a", "b", "c", policy=Policy.STRICT)
@@ -153,7 +153,7 @@ def test_each_session_has_its_own_silence() -> None:
     ]
 
 
-@pytest.mark.req("SYN-4")
+@pytest.mark.req("SYN-4", "SYN-24")
 def test_it_is_asked_for_when_something_is_due() -> None:
     """Shortly after the first that waits, so that what was sent together is reported together; never when nothing waits."""
     node = Node("a", policy=Policy.STRICT)

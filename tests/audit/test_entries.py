@@ -151,7 +151,7 @@ async def test_a_refused_socket_leaves_an_entry(tmp_path: Path) -> None:
         assert [line["outcome"] for line in await asked.of("connect", 4)] == ["4"] * 4
 
 
-@pytest.mark.req("AUD-3", "AUT-9")
+@pytest.mark.req("AUD-3", "AUT-9", "AUD-4")
 async def test_a_socket_from_elsewhere_leaves_an_entry_of_its_own(tmp_path: Path) -> None:
     """An endpoint is a ticket: whoever comes with it from another address than it was given to may have found it."""
     home, away = {"X-Forwarded-For": "2001:db8:0:1::7"}, {"X-Forwarded-For": "198.51.100.9"}
@@ -179,7 +179,7 @@ async def test_a_socket_from_elsewhere_leaves_an_entry_of_its_own(tmp_path: Path
             await asked.of("socket-from-elsewhere", 2)
 
 
-@pytest.mark.req("AUD-3")
+@pytest.mark.req("AUD-3", "AUD-5")
 async def test_nobody_says_where_their_socket_comes_from(tmp_path: Path) -> None:
     """X-Forwarded-For counts from trusted proxies only, for sockets as for requests; of the first is told in the log, once."""
     with capture_logs() as logs:

@@ -122,7 +122,7 @@ async def test_memory_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) 
     assert not asked._asked
 
 
-@pytest.mark.req("AUT-14", "SEC-3")
+@pytest.mark.req("AUT-14", "SEC-3", "AUT-34")
 async def test_the_token_is_held_nowhere(
     world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,7 +43,7 @@ async def settled(keys: KeySet) -> None:
         await asyncio.wait({keys._fetching})
 
 
-@pytest.mark.req("AUT-19", "AUT-20")
+@pytest.mark.req("AUT-19", "AUT-20", "AUT-33")
 @pytest.mark.parametrize("kid", ["unknown", None])
 async def test_unknown_keys_are_fetched_within_a_budget(
     server: IssuerServer, keys: KeySet, idp: Idp, clock: FakeClock, kid: str | None
@@ -62,7 +62,7 @@ async def test_unknown_keys_are_fetched_within_a_budget(
     assert (await find(keys, "key-1")).kid == "key-1"
 
 
-@pytest.mark.req("AUT-19")
+@pytest.mark.req("AUT-19", "AUT-33")
 async def test_strangers_do_not_keep_a_new_key_away(
     server: IssuerServer, keys: KeySet, idp: Idp, clock: FakeClock
 ) -> None:
@@ -82,7 +82,7 @@ async def test_strangers_do_not_keep_a_new_key_away(
     assert server.asked[JWKS] == 5
 
 
-@pytest.mark.req("AUT-12", "AUT-19")
+@pytest.mark.req("AUT-12", "AUT-19", "AUT-33")
 async def test_refresh_is_no_part_of_the_budget(server: IssuerServer, keys: KeySet, idp: Idp, clock: FakeClock) -> None:
     """With nothing left of the budget the keys are refreshed all the same, and an unknown key waits for that."""
     await find(keys, "key-1")
@@ -116,7 +116,7 @@ async def test_clock_set_back(server: IssuerServer, keys: KeySet, idp: Idp, cloc
     assert (await find(keys, "key-2")).kid == "key-2"
 
 
-@pytest.mark.req("AUT-12")
+@pytest.mark.req("AUT-12", "AUT-32")
 async def test_hourly_refresh_waits_for_nobody(server: IssuerServer, keys: KeySet, idp: Idp, clock: FakeClock) -> None:
     """After an hour the keys are fetched anew, while the old ones go on working; then the vanished one is gone."""
     old = await find(keys, "key-1")
@@ -144,7 +144,7 @@ async def test_refresh_keeps_what_did_not_change(server: IssuerServer, keys: Key
     assert not keys.holds(old)
 
 
-@pytest.mark.req("AUT-12")
+@pytest.mark.req("AUT-12", "AUT-32")
 async def test_refresh_though_nobody_asks(
     server: IssuerServer, keys: KeySet, idp: Idp, monkeypatch: pytest.MonkeyPatch
 ) -> None:

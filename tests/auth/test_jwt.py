@@ -240,7 +240,7 @@ async def test_memory_is_bounded(
     assert [at_once(verifier, token).user for token in tokens[2:]] == ["user-2", "user-3", "user-4"]
 
 
-@pytest.mark.req("AUT-12")
+@pytest.mark.req("AUT-12", "AUT-32")
 async def test_vanished_key(verifier: JwtVerifier, server: IssuerServer, idp: Idp, clock: FakeClock) -> None:
     """A token whose key is published no more is forgotten when the keys are next fetched."""
     token = idp.token(now=clock.now)

@@ -28,7 +28,7 @@ def fail(event: Event) -> None:
     raise LookupError("patient p1 is not here")
 
 
-@pytest.mark.req("CLT-2", "CLT-13")
+@pytest.mark.req("CLT-2", "CLT-13", "CLT-45")
 @pytest.mark.parametrize(("then", "status", "reason"), [(refuse, 409, "unsaved notes"), (fail, 500, "")])
 async def test_who_refuses_or_fails_says_so_and_is_out_of_sync(
     then: Any, status: int, reason: str, caplog: pytest.LogCaptureFixture
@@ -59,7 +59,7 @@ async def test_without_a_handler_the_answer_is_200() -> None:
             assert (await hub.acknowledged(event)).status == 200
 
 
-@pytest.mark.req("CLT-2", "CLT-13")
+@pytest.mark.req("CLT-2", "CLT-13", "CLT-34")
 async def test_who_refuses_after_202_posts_a_sync_error_with_name_and_reason() -> None:
     async with FakeHub() as hub:
         viewer = hub.client("viewer", timings=SOON)
@@ -88,7 +88,7 @@ async def test_who_refuses_after_202_posts_a_sync_error_with_name_and_reason() -
         }
 
 
-@pytest.mark.req("CLT-2")
+@pytest.mark.req("CLT-2", "CLT-34")
 async def test_a_sync_error_is_posted_in_time_once_and_what_is_done_late_is_followed() -> None:
     go_on = asyncio.Event()
 
@@ -124,7 +124,7 @@ async def test_a_sync_error_that_cannot_be_posted_at_once_is_posted_later() -> N
             await until(lambda: [message["event"]["hub.event"] for message in hub.messages][-1] == "SyncError")
 
 
-@pytest.mark.req("CLT-2")
+@pytest.mark.req("CLT-2", "CLT-45")
 async def test_an_update_that_is_refused_is_nobodys_failure() -> None:
     """ "SyncError is not used when a Subscriber responds to an *-update or *-select event" (3.2.1)."""
     async with FakeHub() as hub:

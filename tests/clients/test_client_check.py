@@ -56,7 +56,7 @@ async def test_check_names_what_no_event_can_be_called(terminal: Terminal) -> No
     assert "Patient-open" not in failed
 
 
-@pytest.mark.req("CLT-17")
+@pytest.mark.req("CLT-17", "CLT-49")
 async def test_check_names_who_subscribed_to_what_no_event_can_be_called(terminal: Terminal) -> None:
     """The hub says so of everybody who takes part; that is no failure of this connection."""
     async with terminal.listening("DiagnosticReport-opened", "Patient-open", "--name", "Dictation"):

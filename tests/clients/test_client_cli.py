@@ -73,6 +73,7 @@ async def test_context_shows_what_is_open(terminal: Terminal) -> None:
     assert [item["resource"]["id"] for item in whole["event"]["context"]] == ["s1", "p1"]
 
 
+@pytest.mark.req("CLT-65")
 async def test_what_the_hub_refuses_ends_with_1_and_its_words_and_no_token(terminal: Terminal) -> None:
     file = terminal.file(NYGARD)
     listen = await terminal.start("listen", FHIRCAST_TOKEN="a-bad-token")
@@ -141,7 +142,7 @@ def test_the_version_of_a_command(command: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{command} {version(package)}\n", "")
 
 
-@pytest.mark.req("CLT-31")
+@pytest.mark.req("CLT-31", "CLT-63")
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -174,7 +175,7 @@ async def test_nobody_reads_what_a_command_prints(terminal: Terminal, arguments:
     assert process.returncode == 0
 
 
-@pytest.mark.req("CLT-31")
+@pytest.mark.req("CLT-31", "CLT-63")
 @pytest.mark.parametrize(
     ("command", "code"),
     [
@@ -207,7 +208,7 @@ async def test_a_command_keeps_its_exit_code_whoever_reads(terminal: Terminal, c
     assert shell.returncode == code
 
 
-@pytest.mark.req("CLT-31")
+@pytest.mark.req("CLT-31", "CLT-63")
 @pytest.mark.parametrize("command", ["open FILE", "context --json", "check", "listen", "--help", "--version"])
 async def test_a_full_disk_is_a_sentence_and_exit_code_1(terminal: Terminal, command: str) -> None:
     file = terminal.file(NYGARD)
@@ -235,7 +236,7 @@ _ASCII = [
 ]
 
 
-@pytest.mark.req("CLT-31")
+@pytest.mark.req("CLT-31", "CLT-64")
 @pytest.mark.parametrize("environ", _ASCII, ids=["by the environment", "by the locale"])
 async def test_a_terminal_in_ascii_shows_every_name(terminal: Terminal, environ: dict[str, str]) -> None:
     """And what is JSON stays JSON."""
@@ -247,6 +248,7 @@ async def test_a_terminal_in_ascii_shows_every_name(terminal: Terminal, environ:
     assert printed["event"]["context"][0]["resource"]["name"] == [{"family": "Nygård \N{FACE WITH TEARS OF JOY}"}]
 
 
+@pytest.mark.req("CLT-65")
 async def test_listen_says_once_that_the_hub_is_away(terminal: Terminal) -> None:
     process = await terminal.start("listen", "--hub", f"http://127.0.0.1:{free_port()}/api/hub")
     first = await line(process.stderr)

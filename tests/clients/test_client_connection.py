@@ -78,7 +78,7 @@ async def test_what_was_closed_while_the_subscription_was_lost_is_closed_here() 
             assert [event.name for event in heard.events] == ["Patient-open", "Patient-close"]
 
 
-@pytest.mark.req("CLT-5", "CLT-9")
+@pytest.mark.req("CLT-5", "CLT-9", "CLT-38")
 async def test_what_was_opened_at_a_hub_that_only_answers_is_followed() -> None:
     async with FakeHub() as hub:
         hub.replays = False
@@ -109,7 +109,7 @@ async def test_a_hub_that_does_not_tell_what_is_open_leaves_the_client_out_of_sy
             assert heard.anchors == ["Patient/p1", "Patient/p3"]
 
 
-@pytest.mark.req("CLT-9")
+@pytest.mark.req("CLT-9", "CLT-43")
 async def test_a_denial_that_was_not_asked_for_is_followed_by_a_new_subscription() -> None:
     async with FakeHub() as hub:
         client, heard, wire = viewer(hub)
@@ -121,7 +121,7 @@ async def test_a_denial_that_was_not_asked_for_is_followed_by_a_new_subscription
         assert wire.of("in", "denial")
 
 
-@pytest.mark.req("CLT-9")
+@pytest.mark.req("CLT-9", "CLT-43")
 async def test_who_was_taken_over_subscribes_anew() -> None:
     async with FakeHub() as hub:
         sockets = Sockets(hub.connector("viewer"))
@@ -134,7 +134,7 @@ async def test_who_was_taken_over_subscribes_anew() -> None:
             assert usurper.close_code is None
 
 
-@pytest.mark.req("CLT-9")
+@pytest.mark.req("CLT-9", "CLT-43")
 async def test_who_sent_more_than_acknowledges_comes_back_to_its_endpoint(caplog: pytest.LogCaptureFixture) -> None:
     """The hub closes with 1008 then too (SYN-17), and says why."""
     why = "the hub closed the connection: more frames came than acknowledge what was sent"
@@ -205,7 +205,7 @@ async def test_who_was_taken_over_may_notice_by_writing() -> None:
             await back_again(client)
 
 
-@pytest.mark.req("CLT-9")
+@pytest.mark.req("CLT-9", "CLT-44")
 async def test_three_heartbeats_missed_count_as_lost() -> None:
     async with FakeHub() as hub:
         client, _, wire = viewer(hub)

@@ -107,7 +107,7 @@ async def test_handlers_run_one_after_the_other_and_who_waits_is_answered_in_tim
         assert len(hub.acknowledgements) == 2, "202 is the answer"
 
 
-@pytest.mark.req("CLT-4")
+@pytest.mark.req("CLT-4", "CLT-37")
 async def test_what_comes_while_an_own_open_is_on_its_way_waits_for_the_answer() -> None:
     async with FakeHub() as hub:
         before = make_event(hub.topic, "Patient-open", context_of([patient("before")]), timestamp=_EARLIER)
@@ -191,7 +191,7 @@ async def test_events_that_come_twice_call_the_handler_once() -> None:
         ]
 
 
-@pytest.mark.req("CLT-5")
+@pytest.mark.req("CLT-5", "CLT-38")
 async def test_a_hub_that_does_not_tell_is_asked_once() -> None:
     async with FakeHub() as hub:
         await hub.publish("Patient-open", patient("p1"))
@@ -210,7 +210,7 @@ async def test_a_hub_that_does_not_tell_is_asked_once() -> None:
         assert len(wire.of("out", "context")) == 1
 
 
-@pytest.mark.req("CLT-5")
+@pytest.mark.req("CLT-5", "CLT-38")
 async def test_a_hub_that_tells_is_not_asked() -> None:
     async with FakeHub() as hub:
         await hub.publish("Patient-open", patient("p1"))

@@ -20,7 +20,7 @@ from tests.clients.fakes import PATIENCE, Sockets, Through, patient, until
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
-@pytest.mark.req("CLT-9")
+@pytest.mark.req("CLT-9", "CLT-42")
 @pytest.mark.parametrize("status", [400, 403, 404])
 async def test_a_hub_that_says_never_ends_it(status: int) -> None:
     async with FakeHub() as hub:
@@ -36,7 +36,7 @@ async def test_a_hub_that_says_never_ends_it(status: int) -> None:
             await client.run()
 
 
-@pytest.mark.req("CLT-9")
+@pytest.mark.req("CLT-9", "CLT-42")
 async def test_a_hub_that_says_never_later_is_raised_by_run() -> None:
     async with FakeHub() as hub:
         client, _, _ = viewer(hub)

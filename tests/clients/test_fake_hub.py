@@ -76,7 +76,7 @@ async def test_another_topic_is_not_this_sessions() -> None:
         assert (await hub.http("x").get("http://hub.invalid/elsewhere")).status_code == 404
 
 
-@pytest.mark.req("CLT-27")
+@pytest.mark.req("CLT-27", "CLT-59")
 async def test_who_refuses_is_named_to_the_others_by_the_hub() -> None:
     async with FakeHub() as hub:
         chart, ehr = hub.client("chart", timings=FAST), hub.client("ehr", timings=FAST)
@@ -108,7 +108,7 @@ def test_who_is_silent_is_named_to_the_others_by_the_hub() -> None:
     virtual_time.run(play())
 
 
-@pytest.mark.req("CLT-27")
+@pytest.mark.req("CLT-27", "CLT-59")
 def test_who_waits_for_an_acknowledgement_of_what_nobody_is_subscribed_to_is_told_so() -> None:
     async def play() -> None:
         async with FakeHub() as hub, viewer(hub, "chart"):
@@ -203,7 +203,7 @@ def test_a_lease_ends_when_the_hub_says() -> None:
     virtual_time.run(play())
 
 
-@pytest.mark.req("CLT-27")
+@pytest.mark.req("CLT-27", "CLT-56")
 async def test_a_hub_goes_by_the_clock_of_its_test(monkeypatch: pytest.MonkeyPatch) -> None:
     async with FakeHub() as hub:
         later = datetime.now(UTC) + timedelta(hours=1)
@@ -218,7 +218,7 @@ async def test_a_hub_goes_by_the_clock_of_its_test(monkeypatch: pytest.MonkeyPat
 # STU2
 
 
-@pytest.mark.req("CLT-27")
+@pytest.mark.req("CLT-27", "CLT-57")
 async def test_a_hub_of_stu2_tells_and_declares_less() -> None:
     async with FakeHub("STU2") as hub:
         await hub.publish("Patient-open", patient("p1"))

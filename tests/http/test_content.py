@@ -161,7 +161,7 @@ async def test_too_many_entries_are_too_large() -> None:
         assert await shared(hub) == ["o1", "o2"]
 
 
-@pytest.mark.req("CON-4", "EVT-12", "GET-9")
+@pytest.mark.req("CON-4", "EVT-12", "GET-9", "CON-22")
 async def test_content_is_read_by_those_who_may_read_updates() -> None:
     """Others see the open's context alone; no cache keeps either."""
     async with running_hub() as hub:

@@ -100,7 +100,7 @@ async def test_of_simultaneous_updates_on_one_version_exactly_one_wins(
 
 
 @STORES
-@pytest.mark.req("EVT-17")
+@pytest.mark.req("EVT-17", "EVT-32")
 async def test_a_repeated_update_is_answered_as_the_first_time(stored: bool, tmp_path: Path) -> None:
     """202, also to whoever repeats it while the first is on its way; applied and sent once."""
     store = store_at(tmp_path, stored)

@@ -67,7 +67,7 @@ def said(answer: Reply, form: str) -> str:
     return line
 
 
-@pytest.mark.req("SUB-24")
+@pytest.mark.req("SUB-24", "SUB-28")
 @pytest.mark.parametrize(("accept", "of_json", "of_others"), ACCEPT)
 async def test_who_sends_json_is_refused_in_json_unless_text_is_preferred(
     accept: str | None, of_json: str, of_others: str
@@ -137,7 +137,7 @@ async def test_every_refusal_of_a_request_in_json_is_json(monkeypatch: pytest.Mo
         await refuses(503, "POST", "/api/hub", one, opened)
 
 
-@pytest.mark.req("SUB-24")
+@pytest.mark.req("SUB-24", "SUB-29")
 @pytest.mark.parametrize(
     ("public_url", "method", "path", "expected"),
     [

@@ -44,7 +44,7 @@ async def test_what_is_told_of_participants() -> None:
         assert chart["lastAcknowledgement"] is None
 
 
-@pytest.mark.req("SES-6", "SUB-5")
+@pytest.mark.req("SES-6", "SUB-5", "SUB-27")
 async def test_names_that_no_event_can_have_are_told() -> None:
     """They are granted like all others, and stand beside the events of their subscriber; of the rest nothing is said."""
     async with watched() as session:
@@ -58,7 +58,7 @@ async def test_names_that_no_event_can_have_are_told() -> None:
             assert "no event" in shown["description"]
 
 
-@pytest.mark.req("SES-3", "SYN-6")
+@pytest.mark.req("SES-3", "SYN-6", "SES-7")
 async def test_who_is_not_there_and_who_never_answers() -> None:
     """`not connected yet`, then `does not acknowledge`, also after it was silent, for nobody misses it; then `lost`."""
     async with watched() as session:
@@ -75,7 +75,7 @@ async def test_who_is_not_there_and_who_never_answers() -> None:
             await session.comes_to("Viewer", "does not acknowledge")
 
 
-@pytest.mark.req("SES-3", "SYN-1", "SYN-5")
+@pytest.mark.req("SES-3", "SYN-1", "SYN-5", "SES-7")
 async def test_who_follows_refuses_and_falls_silent() -> None:
     """`in sync`, `refused X` until it follows another event, `silent` until it answers again; others are not touched."""
     async with watched() as session:
@@ -112,7 +112,7 @@ async def test_who_follows_refuses_and_falls_silent() -> None:
             assert await session.state("Chart") == "in sync"
 
 
-@pytest.mark.req("SES-3", "SYN-7")
+@pytest.mark.req("SES-3", "SYN-7", "SES-7")
 async def test_who_was_lost_and_came_back() -> None:
     """`lost` at once when the connection breaks, and with the state of before, but for its refusal, when it is back."""
     async with watched() as session:

@@ -270,7 +270,7 @@ async def test_a_context_comes_out_byte_by_byte_as_it_went_in() -> None:
         assert ODD[:-1].rstrip() + b",{" in (await hub.context()).content  # what was shared comes behind it
 
 
-@pytest.mark.req("EVT-15")
+@pytest.mark.req("EVT-15", "EVT-30")
 async def test_the_senders_versions_do_not_come_out() -> None:
     """Its context.versionId and priorVersionId are taken out of every broadcast; an open has the hub's, others none."""
     names = ("Patient-open", "Patient-close", "UserLogout")
@@ -315,7 +315,7 @@ async def test_closing_what_is_not_open_is_passed_on_and_changes_nothing() -> No
         assert (await hub.context()).json() == before
 
 
-@pytest.mark.req("EVT-17")
+@pytest.mark.req("EVT-17", "EVT-31")
 async def test_a_repeat_is_sent_again_only_while_it_is_the_newest() -> None:
     """The same frame, version and all, until something newer was accepted; then 202, nothing sent, nothing changed."""
     async with running_hub() as hub, hub.follow(await hub.subscribe()) as follower:

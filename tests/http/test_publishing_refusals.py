@@ -161,7 +161,7 @@ async def test_nesting_is_bounded() -> None:
         assert await status(hub, (whole % ("[" * 900_000)).encode()) == 400
 
 
-@pytest.mark.req("EVT-6")
+@pytest.mark.req("EVT-6", "EVT-28")
 async def test_a_member_of_the_envelope_twice_is_refused() -> None:
     """Also where an escape hides it: the hub and a subscriber could read different ones. Further in a resource it is theirs."""
     good = json.dumps(event("Patient-open"), separators=(",", ":")).encode()

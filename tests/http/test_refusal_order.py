@@ -98,7 +98,7 @@ async def test_a_token_without_any_fhircast_scope_is_refused_before_the_body_is_
         assert b"no FHIRcast scope" in answer.body
 
 
-@pytest.mark.req("AUT-21", "SUB-19")
+@pytest.mark.req("AUT-21", "SUB-19", "SUB-30")
 async def test_a_token_for_openid_alone_unsubscribes_nobody() -> None:
     """Though it is the same user's, and knows the name."""
     async with running_hub() as hub, hub.follow(await hub.subscribe(subscriber__name="EHR")) as ehr:

@@ -33,7 +33,7 @@ async def test_a_renewal_replaces_events_lease_and_name() -> None:
             assert (await follower.next())["hub.mode"] == "denied"
 
 
-@pytest.mark.req("SUB-20")
+@pytest.mark.req("SUB-20", "SUB-32")
 async def test_a_renewal_that_may_read_nothing_leaves_everything() -> None:
     """403 and the old state: no confirmation, no denial, the old event still comes."""
     async with running_hub() as hub:
@@ -46,7 +46,7 @@ async def test_a_renewal_that_may_read_nothing_leaves_everything() -> None:
             assert await follower.names(1) == ["Patient-open"]
 
 
-@pytest.mark.req("SUB-20")
+@pytest.mark.req("SUB-20", "SUB-31")
 async def test_a_renewal_loses_and_doubles_nothing_in_flight() -> None:
     """Renewed again and again in a stream of events, a socket receives each of them once, in order."""
     async with running_hub() as hub:
@@ -93,7 +93,7 @@ async def test_only_a_live_endpoint_of_this_session_and_user_is_renewed() -> Non
         assert (await hub.form(hub__events="Patient-open", **{ENDPOINT: mine})).status_code == 404
 
 
-@pytest.mark.req("SUB-19", "SUB-20", "UNS-6")
+@pytest.mark.req("SUB-19", "SUB-30", "SUB-20", "UNS-6")
 @pytest.mark.parametrize("claims", [{"client_id": "a-widget"}, {"client_id": None, "azp": "a-widget"}])
 async def test_an_endpoint_is_renewed_by_the_application_that_made_it(claims: dict[str, Any]) -> None:
     """Another one of the same user finds none to renew; who knows the endpoint may end it, and the answer names it again."""

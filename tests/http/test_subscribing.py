@@ -95,7 +95,7 @@ async def test_a_form_that_makes_no_sense_is_refused_in_one_line() -> None:
         assert hub.hub.service.usage.subscriptions == 0
 
 
-@pytest.mark.req("SUB-5", "SUB-18", "SUB-13")
+@pytest.mark.req("SUB-5", "SUB-18", "SUB-13", "SUB-27")
 async def test_the_edges_of_what_is_taken() -> None:
     """Longest names, unknown events, spaces, trailing commas, a leading zero: real clients send them, and they are granted."""
     fine = [

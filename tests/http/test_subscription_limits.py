@@ -101,7 +101,7 @@ async def test_who_replaces_a_subscription_of_their_own_is_not_over_the_limit() 
         assert await lives(other)
 
 
-@pytest.mark.req("SUB-23")
+@pytest.mark.req("SUB-23", "SUB-39")
 async def test_a_name_that_comes_anew_replaces_those_without_a_socket() -> None:
     """Same user, session and non-empty name: the absent goes, the connected lives beside; no name replaces nothing."""
     async with running_hub() as hub:

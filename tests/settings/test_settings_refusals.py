@@ -202,7 +202,7 @@ def test_no_parser_puts_a_value_into_its_message() -> None:
         assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.req("AUT-9", "SEC-3")
+@pytest.mark.req("AUT-9", "SEC-3", "AUT-27")
 @pytest.mark.parametrize(
     ("first", "second", "silent"),
     [

@@ -107,7 +107,7 @@ def test_clients_that_are_cut_every_second_leave_no_ghosts() -> None:
     assert len(sessions[-1].retained) + len(sessions[-1].recent) + len(sessions[-1].contexts) == 0
 
 
-@pytest.mark.req("DER-9", "CTX-7")
+@pytest.mark.req("DER-9", "CTX-7", "CTX-8")
 @pytest.mark.parametrize(
     ("function", "text", "by"),
     [
@@ -195,7 +195,11 @@ def test_a_seed_is_one_run() -> None:
 def test_a_failure_is_shrunk() -> None:
     """Of many operations those are left that the failure needs, and they are enough for it."""
     with mutated(
-        MUTANTS[0]._replace(function=missed_events.retain, text="retained=held, dropped_closes=lost", by="retained={}, dropped_closes={}")
+        MUTANTS[0]._replace(
+            function=missed_events.retain,
+            text="retained=held, dropped_closes=lost",
+            by="retained={}, dropped_closes={}",
+        )
     ):
         found = next(failed for seed in range(SEEDS) if (failed := check(seed)) is not None)
         small = shrunk(script(found.seed), found)

@@ -39,7 +39,7 @@ def without_secure_delete(connect: Callable[..., sqlite3.Connection]) -> Callabl
     return connect_
 
 
-@pytest.mark.req("OPS-7")
+@pytest.mark.req("OPS-7", "OPS-10")
 @pytest.mark.parametrize("size", [1, 20], ids=["within a page", "over several pages"])
 async def test_what_was_closed_is_in_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     """It was in the log and moved into the file; then it went. It is overwritten in the file, and the log is empty."""
@@ -53,7 +53,7 @@ async def test_what_was_closed_is_in_no_file(tmp_path: Path, monkeypatch: pytest
         await until(lambda: not marked(tmp_path))
 
 
-@pytest.mark.req("OPS-7")
+@pytest.mark.req("OPS-7", "OPS-10")
 async def test_a_hub_that_is_never_idle_empties_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What came and went far behind in the log is overwritten by nothing else."""
     monkeypatch.setattr("fhircast_hub.storage.sqlite.CHECKPOINT_SECONDS", 0.02)
@@ -81,7 +81,7 @@ async def test_what_was_closed_before_a_crash_is_in_no_file(tmp_path: Path, monk
     await again.close()
 
 
-@pytest.mark.req("OPS-7")
+@pytest.mark.req("OPS-7", "OPS-10")
 def test_what_was_moved_within_the_file_is_overwritten(tmp_path: Path) -> None:
     """Of thousands of rows that come, change and go some are moved to other pages: what they leave behind is none of the file's."""
     path, chance, number = tmp_path / "hub.db", random.Random(0), 0

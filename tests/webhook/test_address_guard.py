@@ -36,7 +36,7 @@ async def test_http_to_a_public_address_is_refused(
         assert (await ask(hub, "https://inside.example/")).status_code == 400
 
 
-@pytest.mark.req("WHK-10", "SEC-5")
+@pytest.mark.req("WHK-10", "SEC-5", "WHK-21")
 async def test_a_public_address_at_another_port_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """400 that names the port; also where the name cannot be resolved now, for no network is allowed."""
     async with running_hub() as hub:
@@ -49,7 +49,7 @@ async def test_a_public_address_at_another_port_is_refused(monkeypatch: pytest.M
                 assert f"got port {port} and not 443 or 8443, outside FHIRCAST_WEBHOOK" in refused.text
 
 
-@pytest.mark.req("WHK-10", "SEC-5")
+@pytest.mark.req("WHK-10", "SEC-5", "WHK-21")
 @pytest.mark.parametrize("networks", [(), ("192.0.2.0/24",)], ids=["none allowed", "another allowed"])
 @pytest.mark.parametrize("insecure", [False, True])
 async def test_public_addresses_are_asked_at_the_ports_of_their_scheme(
@@ -89,7 +89,7 @@ async def test_a_forbidden_network_is_not_connected_to(monkeypatch: pytest.Monke
             await posting.request("POST", "https://app.example/", 2.0)
 
 
-@pytest.mark.req("SEC-5", "WHK-10")
+@pytest.mark.req("SEC-5", "WHK-10", "SEC-8")
 @pytest.mark.parametrize(
     ("allowed", "forbidden", "status"),
     [
@@ -139,7 +139,7 @@ async def test_no_file_is_a_callback() -> None:
         await backend.connect_unix_socket("/run/some.sock")
 
 
-@pytest.mark.req("SEC-5", "WHK-3")
+@pytest.mark.req("SEC-5", "WHK-3", "SEC-11")
 async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy would connect to wherever it likes."""
     async with CallbackServer() as proxy:

@@ -136,7 +136,7 @@ async def test_a_network_that_is_allowed_allows_no_other(host: str) -> None:
         assert (await ask(hub, "http://127.0.0.1:9/")).status_code == 202
 
 
-@pytest.mark.req("SEC-5")
+@pytest.mark.req("SEC-5", "SEC-9")
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1", "0x7f000001", "2130706433", "[::ffff:127.0.0.1]"])
 async def test_a_network_that_is_allowed_is_so_in_any_spelling(host: str) -> None:
     """The address counts; the Host header is the URL's."""

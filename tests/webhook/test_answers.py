@@ -190,7 +190,7 @@ async def test_no_answer_is_a_sync_error(how: str) -> None:
             assert await follower.silent()
 
 
-@pytest.mark.req("WHK-6")
+@pytest.mark.req("WHK-6", "WHK-18")
 async def test_who_did_not_answer_in_time_is_asked_again() -> None:
     """Within ACK_TIMEOUT there is time for a second attempt, and nobody is told when that works."""
     async with hub_and_callbacks(ack_timeout=3) as (hub, server):
@@ -275,7 +275,7 @@ async def test_a_large_answer_is_not_read(answer: Answer) -> None:
 # --- unresponsive callbacks ---
 
 
-@pytest.mark.req("WHK-6", "SYN-5")
+@pytest.mark.req("WHK-6", "SYN-5", "WHK-19")
 async def test_strikes_end_the_subscription_with_a_denial() -> None:
     """After ACK_STRIKES events in a row: the SyncError says so, the callback is told by GET, and nothing more is posted."""
     async with hub_and_callbacks(ack_timeout=1, ack_strikes=2) as (hub, server):

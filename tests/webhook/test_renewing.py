@@ -69,7 +69,7 @@ async def test_a_renewal_that_is_not_verified_changes_nothing() -> None:
         await server.posted(1)
 
 
-@pytest.mark.req("WHK-12")
+@pytest.mark.req("WHK-12", "WHK-20")
 async def test_of_two_that_are_being_verified_the_newer_counts() -> None:
     """Whoever changes his mind before he is asked gets what he asked for last, in whichever order he answers."""
     async with hub_and_callbacks() as (hub, server):

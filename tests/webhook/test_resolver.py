@@ -60,7 +60,7 @@ async def test_a_name_that_leads_elsewhere_after_the_verification_is_not_followe
         assert server.news() == ["Patient-open p1"]
 
 
-@pytest.mark.req("WHK-10")
+@pytest.mark.req("WHK-10", "WHK-22")
 @pytest.mark.parametrize("answers", [[[]], [[], ["127.0.0.1"]]], ids=["for ever", "at first"])
 async def test_a_name_that_cannot_be_resolved_is_taken_and_checked_later(
     answers: list[list[str]], monkeypatch: pytest.MonkeyPatch
@@ -75,7 +75,7 @@ async def test_a_name_that_cannot_be_resolved_is_taken_and_checked_later(
         assert server._connections == 0
 
 
-@pytest.mark.req("WHK-10", "WHK-7")
+@pytest.mark.req("WHK-10", "WHK-7", "WHK-22")
 async def test_a_name_that_takes_long_to_resolve_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """202 after a second, while others go on."""
     monkeypatch.setattr(resolver, "AT_ONCE", 4)

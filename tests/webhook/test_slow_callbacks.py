@@ -81,7 +81,7 @@ async def test_who_only_asks_to_be_asked_delays_no_event(monkeypatch: pytest.Mon
         await server.posted(3)
 
 
-@pytest.mark.req("WHK-7", "SUB-22")
+@pytest.mark.req("WHK-7", "SUB-22", "WHK-24")
 async def test_who_subscribes_without_end_has_no_more_questions_than_subscriptions() -> None:
     """The question to the callback of a subscription that went ends with it."""
     async with hub_and_callbacks(max_subscriptions_per_topic=3) as (hub, server):
@@ -112,7 +112,7 @@ async def test_denials_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(hub.hub._webhooks._tasks) == 2
 
 
-@pytest.mark.req("WHK-7", "SYN-14")
+@pytest.mark.req("WHK-7", "SYN-14", "WHK-19")
 @pytest.mark.parametrize("bound", [{"queue_messages": 3}, {"queue_bytes": 1000}])
 async def test_a_queue_over_its_bound_ends_the_subscription(bound: dict[str, int]) -> None:
     """A SyncError and a denial; what waited is not posted any more, and others are posted all."""

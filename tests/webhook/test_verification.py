@@ -111,7 +111,7 @@ async def test_a_callback_without_a_path_is_asked_at_the_root() -> None:
         assert {post.target for post in await server.posted(2, "/")} == {"/", "/?a=b"}
 
 
-@pytest.mark.req("WHK-2", "SUB-4")
+@pytest.mark.req("WHK-2", "SUB-4", "WHK-16")
 @pytest.mark.parametrize("type_", ["webhook", "rest-hook", "websub", " webhook ", None, ""])
 async def test_the_channel_has_several_names(type_: str | None) -> None:
     """Without any it is told by hub.callback."""
@@ -207,7 +207,7 @@ async def test_the_challenge_and_more_does_not_activate(body: bytes) -> None:
         await until(lambda: not hub.hub.service.usage.subscriptions)
 
 
-@pytest.mark.req("WHK-2")
+@pytest.mark.req("WHK-2", "WHK-17")
 @pytest.mark.usefixtures("in_haste")
 @pytest.mark.parametrize("first", [Answer(500), Answer(503, None), RESET, HANG])
 async def test_a_callback_that_fails_is_asked_again(first: Answer) -> None:
@@ -219,7 +219,7 @@ async def test_a_callback_that_fails_is_asked_again(first: Answer) -> None:
         assert one.target == two.target
 
 
-@pytest.mark.req("WHK-3")
+@pytest.mark.req("WHK-3", "WHK-17")
 @pytest.mark.usefixtures("in_haste")
 @pytest.mark.parametrize(("answer", "times"), [(Answer(404), 1), (Answer(302), 1), (Answer(500), 3), (RESET, 3)])
 async def test_a_callback_is_asked_a_few_times_at_most(answer: Answer, times: int) -> None:

@@ -101,7 +101,7 @@ async def test_an_answer_in_any_framing() -> None:
         assert (hub.hub.metrics.acknowledgements, hub.hub.metrics.frames_ignored) == (9, 2)
 
 
-@pytest.mark.req("SYN-15")
+@pytest.mark.req("SYN-15", "SYN-28")
 async def test_odd_frames_are_counted_and_not_logged() -> None:
     """Whoever sends them is kept, and is told on."""
     odd = [
@@ -197,7 +197,7 @@ async def test_without_a_policy_nobody_is_timed() -> None:
         assert await monitor.silent()
 
 
-@pytest.mark.req("DER-3", "SYN-1")
+@pytest.mark.req("DER-3", "SYN-1", "DER-16", "SYN-21")
 async def test_a_derived_open_that_was_refused_is_sent_again() -> None:
     """By its own id, which nobody has posted; the report names the one that was."""
     also = [{"key": "patient", "resource": {"resourceType": "Patient", "id": "p1"}}]

@@ -14,7 +14,7 @@ from tests.running import event, running_hub, until
 from tests.ws.socket_world import stuck_socket
 
 
-@pytest.mark.req("SYN-15")
+@pytest.mark.req("SYN-15", "SYN-28")
 @pytest.mark.parametrize(
     "frame",
     [
@@ -61,7 +61,7 @@ async def test_frames_that_come_byte_by_byte() -> None:
         writer.close()
 
 
-@pytest.mark.req("SYN-15")
+@pytest.mark.req("SYN-15", "SYN-29")
 async def test_a_frame_over_64_kib_closes_with_1009() -> None:
     """An acknowledgement takes a hundred bytes; whoever sends more is refused before it is all here."""
     async with running_hub() as hub, hub.follow(await hub.subscribe()) as follower:
@@ -158,7 +158,7 @@ async def test_acknowledging_more_than_was_sent_ends_the_socket() -> None:
         assert hub.hub.metrics.acknowledgements < 100
 
 
-@pytest.mark.req("SYN-17")
+@pytest.mark.req("SYN-17", "SYN-30")
 async def test_long_frames_weigh_more() -> None:
     """Frames of 64 KiB that acknowledge nothing are few a second."""
     async with running_hub() as hub, hub.follow(await hub.subscribe()) as follower:
@@ -180,7 +180,7 @@ async def test_frames_of_one_read_are_shared_out_over_turns() -> None:
         assert heard[0] == FRAMES_A_TURN.most < heard[1] < 100
 
 
-@pytest.mark.req("SYN-17")
+@pytest.mark.req("SYN-17", "SYN-33")
 async def test_a_text_that_is_no_utf8_closes_with_1007() -> None:
     """In whatever framing; an acknowledgement in it counts before."""
     text = b'{"id":"Patient-open-1","status":200,"reason":"\xff"}'

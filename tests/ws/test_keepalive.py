@@ -8,7 +8,7 @@ from tests.running import event, running_hub, until
 from tests.ws.socket_world import stuck_socket
 
 
-@pytest.mark.req("SYN-13")
+@pytest.mark.req("SYN-13", "SYN-34")
 async def test_a_peer_that_does_not_answer_pings_is_cut_off() -> None:
     """A socket whose peer is gone without a word is noticed by its pings."""
     async with running_hub() as hub:
@@ -20,7 +20,7 @@ async def test_a_peer_that_does_not_answer_pings_is_cut_off() -> None:
         assert hub.hub.metrics.pings_unanswered == 1
 
 
-@pytest.mark.req("SYN-13")
+@pytest.mark.req("SYN-13", "SYN-34")
 async def test_a_peer_that_answers_pings_stays() -> None:
     """Three pings later the socket is still there."""
     async with running_hub() as hub:

@@ -57,7 +57,7 @@ async def test_who_is_back_in_time_is_not_reported() -> None:
             assert await monitor.silent()
 
 
-@pytest.mark.req("SYN-7", "SYN-8")
+@pytest.mark.req("SYN-7", "SYN-8", "SYN-25")
 @pytest.mark.parametrize(("code", "lost"), [(1000, False), (1001, False), (1011, True), (3001, True), (None, True)])
 async def test_the_peers_code_says_whether_it_left(code: int | None, lost: bool) -> None:
     """1000 and 1001 are leaving; anything else, and a close without a code, is not."""
@@ -75,7 +75,7 @@ async def test_the_peers_code_says_whether_it_left(code: int | None, lost: bool)
         assert await monitor.silent()
 
 
-@pytest.mark.req("SYN-7", "SYN-15")
+@pytest.mark.req("SYN-7", "SYN-15", "SYN-29")
 @pytest.mark.parametrize(
     ("frames", "code"),
     [
@@ -152,7 +152,7 @@ async def test_what_waits_for_a_slow_reader_is_not_timed() -> None:
             assert (await error(monitor)).id == "Patient-open-waits"
 
 
-@pytest.mark.req("SYN-14", "SYN-7", "SYN-8")
+@pytest.mark.req("SYN-14", "SYN-7", "SYN-8", "SYN-25")
 async def test_what_a_peer_answers_to_a_close_is_not_why() -> None:
     """The hub closed first, with 1013; that the peer says 1000 to that makes no leaving of it."""
     padding = [{"key": "extension", "data": "x" * 200_000}]
@@ -190,7 +190,7 @@ async def test_who_does_not_answer_pings_is_lost() -> None:
         assert (await error(monitor)).who == "Viewer"
 
 
-@pytest.mark.req("SUB-11", "SYN-7")
+@pytest.mark.req("SUB-11", "SYN-7", "SUB-33")
 async def test_who_is_taken_over_is_not_lost() -> None:
     """The newcomer's answers count, the old one's do not any more; and nobody is missed."""
     async with watched_hub() as (hub, monitor):

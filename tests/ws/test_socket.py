@@ -85,7 +85,7 @@ async def test_an_ended_endpoint_is_refused() -> None:
         assert await refused(endpoint) == 404
 
 
-@pytest.mark.req("SUB-11")
+@pytest.mark.req("SUB-11", "SUB-33")
 async def test_a_second_socket_takes_over() -> None:
     """The first socket is closed with 1008; an event before goes to the first, one after to the second, each once."""
     async with running_hub() as hub:
@@ -186,7 +186,7 @@ async def test_an_endpoint_that_nobody_connects_to_is_gone() -> None:
         assert await refused(endpoint) == 404
 
 
-@pytest.mark.req("SUB-20")
+@pytest.mark.req("SUB-20", "SUB-31")
 async def test_renewal_keeps_the_socket() -> None:
     """A renewal answers with the same endpoint, confirms on the socket, and tells what its new names add."""
     async with running_hub() as hub:
@@ -232,7 +232,7 @@ async def test_a_subscription_whose_socket_went_keeps_its_endpoint() -> None:
             assert (await follower.next())["id"] == "Patient-open-p1"
 
 
-@pytest.mark.req("SUB-11")
+@pytest.mark.req("SUB-11", "SYN-32")
 async def test_handshakes_have_a_limit() -> None:
     """Of one endpoint; the answer says when to come again."""
     async with running_hub() as hub:

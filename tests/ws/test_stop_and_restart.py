@@ -63,7 +63,7 @@ class Places:
         return running_hub(store=store, clock=self.clock, idp=self.idp, own={"realm": "hospital"}, **settings)
 
 
-@pytest.mark.req("SUB-23")
+@pytest.mark.req("SUB-23", "SUB-41")
 @pytest.mark.parametrize("end", ["crash", "stop"])
 @pytest.mark.parametrize("pause", [1, 100])
 async def test_after_a_restart_everybody_has_thirty_seconds(tmp_path: Path, end: str, pause: float) -> None:

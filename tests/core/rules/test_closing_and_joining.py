@@ -37,7 +37,7 @@ def test_a_joiner_is_not_left_with_whom_an_open_names_that_were_closed_since() -
     assert joined(world, VIEWER) == ["ImagingStudy-open s1", "Patient-open p1"]
 
 
-@pytest.mark.req("DER-3", "CTX-7")
+@pytest.mark.req("DER-3", "CTX-7", "DER-14")
 def test_an_open_is_told_of_whom_an_older_one_named_before_a_close() -> None:
     """Who joins is told a study that names p2, though p2 was closed. The open of p2 that is derived then is news."""
     world = World()
@@ -48,7 +48,7 @@ def test_an_open_is_told_of_whom_an_older_one_named_before_a_close() -> None:
     assert world.news("viewer") == ["Patient-open p2"]
 
 
-@pytest.mark.req("DER-9", "DER-7")
+@pytest.mark.req("DER-9", "DER-7", "DER-18")
 def test_whoever_read_the_patient_in_a_study_goes_back_to_the_study() -> None:
     """The viewer opened s1 of p1 before the report of p2 came: a joiner ends with that study, and so does the viewer."""
     world = World()
@@ -60,7 +60,7 @@ def test_whoever_read_the_patient_in_a_study_goes_back_to_the_study() -> None:
     assert world.news("viewer") == joined(world, VIEWER) == ["ImagingStudy-open s1"]
 
 
-@pytest.mark.req("DER-9", "DER-7")
+@pytest.mark.req("DER-9", "DER-7", "DER-22")
 def test_what_a_study_kept_from_being_told_is_told_at_its_close() -> None:
     """A report of the study's patient tells a viewer nothing new; when the study is closed, the patient is."""
     world = World()
@@ -73,7 +73,7 @@ def test_what_a_study_kept_from_being_told_is_told_at_its_close() -> None:
     assert joined(world, VIEWER) == ["Patient-open p1"]
 
 
-@pytest.mark.req("LIM-1", "CTX-7")
+@pytest.mark.req("LIM-1", "CTX-7", "LIM-4")
 def test_what_the_newest_open_names_does_not_go_for_it() -> None:
     """Each open context is the newest of its type, and one is too many. The patient of the study that comes is the oldest."""
     world = World()
@@ -126,7 +126,7 @@ def test_whoever_is_told_a_home_open_shows_nothing(renews: bool) -> None:
     assert world.news("chart") == ["ImagingStudy-close s1"]
 
 
-@pytest.mark.req("DER-9", "CTX-7")
+@pytest.mark.req("DER-9", "CTX-7", "DER-18")
 def test_an_encounter_that_goes_back_takes_nobody_to_its_patient() -> None:
     """p2 is open, and an older encounter of p1 is told again: p2 is told behind the encounter, as to a joiner."""
     events = f"{VIEWER},Encounter-open,Encounter-close"
@@ -142,7 +142,7 @@ def test_an_encounter_that_goes_back_takes_nobody_to_its_patient() -> None:
     assert world.news("viewer") == joined(world, events) == told
 
 
-@pytest.mark.req("DER-9", "CTX-7")
+@pytest.mark.req("DER-9", "CTX-7", "DER-22")
 def test_what_a_study_kept_from_being_told_is_told_as_a_joiner_is() -> None:
     """Two reports name one encounter, the newer with a patient that was closed: the older report's encounter is told."""
     events = f"{VIEWER},Encounter-open,Encounter-close"
@@ -159,7 +159,7 @@ def test_what_a_study_kept_from_being_told_is_told_as_a_joiner_is() -> None:
     assert [each["resource"]["id"] for each in again["event"]["context"]] == ["e2", "p2"]
 
 
-@pytest.mark.req("DER-9", "DER-3")
+@pytest.mark.req("DER-9", "DER-3", "DER-16")
 def test_what_was_told_before_an_unheard_home_open_is_told_by_that_open_still() -> None:
     """A study names the encounter once more after a Home-open, then no more. The encounter ends with its report."""
     world = World()
@@ -203,7 +203,7 @@ def test_what_an_event_names_is_still_shown_by_who_was_told_an_open_of_it(crash:
         assert world.news("chart") == ["ImagingStudy-close s2", "Patient-close p2"]
 
 
-@pytest.mark.req("DER-9", "SUB-12")
+@pytest.mark.req("DER-9", "SUB-12", "DER-20")
 def test_what_a_joiner_is_not_told_does_not_keep_a_close_from_being_told() -> None:
     """An older study names p2 still, but a newer one is what is told."""
     world = World()

@@ -26,7 +26,7 @@ def test_an_unknown_endpoint_is_refused() -> None:
         world.do(Connected("other", "socket"))
 
 
-@pytest.mark.req("SUB-11")
+@pytest.mark.req("SUB-11", "SUB-33")
 def test_a_second_socket_takes_over() -> None:
     """The first is closed with 1008 and sent nothing more; the second begins as any."""
     world = World()
@@ -40,7 +40,7 @@ def test_a_second_socket_takes_over() -> None:
     assert second not in world.closed
 
 
-@pytest.mark.req("SUB-11")
+@pytest.mark.req("SUB-11", "SUB-33")
 def test_the_end_of_the_first_socket_is_not_the_seconds() -> None:
     """The old connection's end is heard of after the new one came."""
     world = World()

@@ -41,7 +41,7 @@ def test_too_many_entries_are_refused() -> None:
     assert len(world.shared()) == 6
 
 
-@pytest.mark.req("CON-17")
+@pytest.mark.req("CON-17", "CON-29")
 def test_identifiers_of_64_kib_at_most_are_compared() -> None:
     """413 for more, in all entries together; of what the open did not bring none is compared."""
     world = Reading()
@@ -55,7 +55,7 @@ def test_identifiers_of_64_kib_at_most_are_compared() -> None:
     assert "entry[1]: expected at most 65536 bytes" in world.refuses(both, TooLarge)
 
 
-@pytest.mark.req("CON-17")
+@pytest.mark.req("CON-17", "CON-30")
 def test_a_copy_that_is_too_much_to_compare_goes_when_the_context_is_opened_again() -> None:
     """As one that contradicts the open."""
     world = Reading()
@@ -100,7 +100,7 @@ def test_what_is_replaced_deleted_or_closed_makes_room() -> None:
     world.share(full, of=R2)
 
 
-@pytest.mark.req("LIM-1")
+@pytest.mark.req("LIM-1", "LIM-4")
 def test_an_evicted_context_goes_with_its_content() -> None:
     """The oldest of too many is closed for all: its content is gone, the others' stays."""
     world = Reading()

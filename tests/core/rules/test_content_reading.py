@@ -91,7 +91,7 @@ def test_where_nothing_is_current_there_is_no_content() -> None:
     assert json.loads(world.raw())["context"] == []
 
 
-@pytest.mark.req("CON-4", "EVT-12")
+@pytest.mark.req("CON-4", "EVT-12", "CON-22")
 @pytest.mark.parametrize(
     ("read", "shown"),
     [

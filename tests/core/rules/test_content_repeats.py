@@ -13,7 +13,7 @@ from tests.core.world import (
 )
 
 
-@pytest.mark.req("EVT-17")
+@pytest.mark.req("EVT-17", "EVT-32")
 @pytest.mark.parametrize("between", ["nothing", "an update", "an open", "home"])
 def test_a_repeated_update_is_accepted_and_does_nothing(between: str) -> None:
     """As the first time, though its version is stale by now: neither applied nor sent, whatever has happened since."""
@@ -73,7 +73,7 @@ def test_the_last_256_updates_of_a_context_are_remembered() -> None:
     assert world.post(second).effects == ()
 
 
-@pytest.mark.req("EVT-17", "CON-9")
+@pytest.mark.req("EVT-17", "CON-9", "EVT-32")
 def test_after_a_close_an_update_is_no_repeat() -> None:
     """What it said is gone, with the memory of it."""
     world = Reading()
@@ -84,7 +84,7 @@ def test_after_a_close_an_update_is_no_repeat() -> None:
     world.refuses(posted, Conflict)
 
 
-@pytest.mark.req("EVT-17", "CON-1")
+@pytest.mark.req("EVT-17", "CON-1", "EVT-31")
 def test_after_an_update_the_open_is_not_the_newest_change() -> None:
     """Its repeat is accepted, sent to nobody, and takes the context to no other version."""
     world = Reading()

@@ -89,7 +89,7 @@ def test_an_update_is_sent_once_to_every_subscriber() -> None:
     assert told == posted
 
 
-@pytest.mark.req("CON-2", "EVT-15")
+@pytest.mark.req("CON-2", "EVT-15", "EVT-30")
 def test_the_senders_own_versions_are_taken_out() -> None:
     """Each member is there once, and says what the hub says; others stay."""
     world = Reading()

@@ -190,7 +190,7 @@ def test_the_owner_is_asked_before_the_scope() -> None:
 # LIM
 
 
-@pytest.mark.req("LIM-1")
+@pytest.mark.req("LIM-1", "LIM-4")
 def test_at_most_64_contexts_are_open() -> None:
     """For the 65th the oldest goes, and everybody who listens to closes is told, with the resource it had."""
     world = World()
@@ -206,7 +206,7 @@ def test_at_most_64_contexts_are_open() -> None:
     assert world.current() == "Patient p64"
 
 
-@pytest.mark.req("LIM-1")
+@pytest.mark.req("LIM-1", "LIM-4")
 def test_the_newest_of_a_type_does_not_go() -> None:
     """A study opened first is the newest study, and stays while patients come and go."""
     world = World()
@@ -228,7 +228,7 @@ def test_opening_again_needs_no_room() -> None:
     assert world.news("chart") == ["Patient-close p1"]
 
 
-@pytest.mark.req("LIM-1")
+@pytest.mark.req("LIM-1", "LIM-4")
 def test_64_types_are_no_way_around_it() -> None:
     """When each is the newest of its type, the oldest goes; its close names its type as it was spelled."""
     world = World()
@@ -267,7 +267,7 @@ def test_contexts_are_bounded_in_bytes_too() -> None:
     assert world.news("chart") == [f"Patient-close p{number}" for number in range(4)]
 
 
-@pytest.mark.req("LIM-1", "DER-7")
+@pytest.mark.req("LIM-1", "DER-7", "LIM-4")
 def test_the_patient_of_the_current_study_does_not_go() -> None:
     """64 patients are open; the study of the oldest is opened: a chart shows that patient, and a joiner is told the same."""
     world = World()

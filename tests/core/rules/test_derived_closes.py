@@ -15,7 +15,7 @@ REPORTS = f"{PATIENTS},DiagnosticReport-open,DiagnosticReport-close"
 VIEWER = "Patient-open,Patient-close,ImagingStudy-open,ImagingStudy-close"
 
 
-@pytest.mark.req("DER-9")
+@pytest.mark.req("DER-9", "DER-17", "DER-18", "DER-21")
 def test_whoever_was_told_a_derived_open_goes_back_to_what_is_open() -> None:
     """p1 is open; a report of p2 comes and goes: a chart that knows only patients is told p1 again, as a joiner is."""
     world = World()
@@ -34,7 +34,7 @@ def test_whoever_was_told_a_derived_open_goes_back_to_what_is_open() -> None:
     assert joined(world, PATIENTS) == ["Patient-open p1"]
 
 
-@pytest.mark.req("DER-9")
+@pytest.mark.req("DER-9", "DER-19")
 def test_where_nothing_else_is_open_a_close_is_derived() -> None:
     """New id made of the close's id and its own name, the close's timestamp, the items of the derived open, no version."""
     world = World()
@@ -54,7 +54,7 @@ def test_where_nothing_else_is_open_a_close_is_derived() -> None:
     assert joined(world, PATIENTS) == []
 
 
-@pytest.mark.req("DER-9")
+@pytest.mark.req("DER-9", "DER-19")
 def test_the_same_close_derives_the_same_id_on_every_node() -> None:
     """And another close another one."""
     ids = []
@@ -67,7 +67,7 @@ def test_the_same_close_derives_the_same_id_on_every_node() -> None:
     assert ids[0] == ids[1] != ids[2]
 
 
-@pytest.mark.req("DER-9")
+@pytest.mark.req("DER-9", "DER-18")
 def test_what_another_context_implies_is_told_next() -> None:
     """Of two reports the newer is closed: the patient of the older one is the newest that is open."""
     world = World()
@@ -96,7 +96,7 @@ def test_nobody_is_told_what_they_show_already(other: str) -> None:
     assert world.news("chart") == []
 
 
-@pytest.mark.req("DER-9")
+@pytest.mark.req("DER-9", "DER-17")
 @pytest.mark.parametrize(
     "events", [f"{OPENS},{CLOSES}", f"{PATIENTS},DiagnosticReport-close", f"{PATIENTS},DiagnosticReport-open"]
 )
@@ -110,7 +110,7 @@ def test_whoever_knows_the_source_is_told_nothing_besides(events: str) -> None:
     assert world.news("all") == (["DiagnosticReport-close r1"] if "DiagnosticReport-close" in events else [])
 
 
-@pytest.mark.req("DER-9")
+@pytest.mark.req("DER-9", "DER-17")
 def test_whoever_moved_on_stays_there() -> None:
     """The derived open must still be the last that was told; a close of what was never told ends nothing."""
     world = World()
@@ -128,7 +128,7 @@ def test_whoever_moved_on_stays_there() -> None:
     assert world.news("chart") == [], "p4 was closed already"
 
 
-@pytest.mark.req("DER-9", "DER-3")
+@pytest.mark.req("DER-9", "DER-3", "DER-23")
 def test_whoever_refused_it_is_brought_back_all_the_same() -> None:
     """The hub cannot know what a chart shows that refused p2: it is told what is open, which it may show already."""
     world = World()
@@ -143,7 +143,7 @@ def test_whoever_refused_it_is_brought_back_all_the_same() -> None:
     assert world.news("chart") == ["Patient-close p1"], "it stayed on p1, and must not for ever"
 
 
-@pytest.mark.req("DER-9", "DER-3")
+@pytest.mark.req("DER-9", "DER-3", "DER-23")
 def test_a_refused_study_leaves_the_patient_that_was_followed() -> None:
     """The viewer followed p2, and refused the study of p2."""
     world = World()
@@ -203,7 +203,7 @@ def test_whoever_knows_only_the_sources_close_hears_of_a_source_that_names_less(
     assert world.news("viewer") == ["Patient-open p1"]
 
 
-@pytest.mark.req("DER-9", "EVT-12")
+@pytest.mark.req("DER-9", "EVT-12", "DER-19")
 def test_nobody_is_told_a_close_who_did_not_ask_for_closes() -> None:
     """They are brought back to what is open, and told nothing where nothing is."""
     world = World()
@@ -218,7 +218,7 @@ def test_nobody_is_told_a_close_who_did_not_ask_for_closes() -> None:
     assert world.news("opens") == world.news("limited") == ["Patient-open p1", "Patient-open p2", "Patient-open p1"]
 
 
-@pytest.mark.req("DER-9")
+@pytest.mark.req("DER-9", "DER-19")
 def test_closes_come_first_and_the_innermost_before_the_others() -> None:
     """The study, then the encounter; then the patient that is open."""
     world = World()
@@ -230,7 +230,7 @@ def test_closes_come_first_and_the_innermost_before_the_others() -> None:
     assert world.news("chart") == ["ImagingStudy-close s2", "Encounter-close e2", "Patient-open p1"]
 
 
-@pytest.mark.req("DER-9", "CTX-7")
+@pytest.mark.req("DER-9", "CTX-7", "DER-18", "DER-21")
 def test_what_is_newest_is_told_last() -> None:
     """A study was opened after the report: whoever goes back to p1 is told the study again, which a joiner is told last."""
     world = World()
@@ -267,7 +267,7 @@ def test_a_context_that_had_to_go_takes_its_derived_opens_with_it() -> None:
     assert world.news("encounters") == ["Encounter-close e1"]
 
 
-@pytest.mark.req("DER-9")
+@pytest.mark.req("DER-9", "DER-17")
 def test_no_older_open_of_its_own_type_is_told_at_a_close() -> None:
     """Two studies of p1 are open. The close of the newer says all: nobody is brought back to a stored study."""
     world = World()
@@ -279,7 +279,7 @@ def test_no_older_open_of_its_own_type_is_told_at_a_close() -> None:
     assert world.news("viewer") == ["ImagingStudy-close s2"]
 
 
-@pytest.mark.req("DER-9", "SYN-1")
+@pytest.mark.req("DER-9", "SYN-1", "SYN-21")
 def test_a_refused_derived_close_is_reported_by_its_source() -> None:
     """As a derived open is: others know the source."""
     world = World()
@@ -293,7 +293,7 @@ def test_a_refused_derived_close_is_reported_by_its_source() -> None:
     assert [code["code"] for code in coding[:3]] == ["the-close", "DiagnosticReport-close", "Chart"]
 
 
-@pytest.mark.req("DER-9", "DER-8")
+@pytest.mark.req("DER-9", "DER-8", "DER-24")
 @pytest.mark.parametrize("rules", [{"derive_closes": False}, {"derive_opens": False}])
 def test_it_can_be_turned_off(rules: dict[str, bool]) -> None:
     """With DERIVE_CLOSES=false, or where no opens are derived, nothing is taken back, now or on return."""

@@ -13,7 +13,7 @@ REPORTS = f"{PATIENTS},DiagnosticReport-open,DiagnosticReport-close"
 VIEWER = "Patient-open,Patient-close,ImagingStudy-open,ImagingStudy-close"
 
 
-@pytest.mark.req("DER-9", "SUB-12")
+@pytest.mark.req("DER-9", "SUB-12", "DER-20")
 @pytest.mark.parametrize(
     ("events", "missed"),
     [
@@ -37,7 +37,7 @@ def test_whoever_was_away_hears_what_was_taken_back(events: str, missed: list[st
     assert world.news("chart") == ["subscribe", *missed]
 
 
-@pytest.mark.req("DER-9", "SUB-12")
+@pytest.mark.req("DER-9", "SUB-12", "DER-20")
 def test_what_another_context_still_names_is_not_closed_for_who_was_away() -> None:
     """p2 is open by another report: whoever is back is told p2, and no close."""
     world = World()
@@ -64,7 +64,7 @@ def test_a_source_that_names_another_while_somebody_is_away() -> None:
     assert world.news("chart") == ["subscribe", "Patient-close p1", "Patient-close p2"]
 
 
-@pytest.mark.req("DER-9", "SUB-12")
+@pytest.mark.req("DER-9", "SUB-12", "DER-20")
 def test_what_was_told_before_is_closed_on_return_though_the_last_source_is_known() -> None:
     """An encounter told p2, a report named p2 when the encounter was closed, and the report is closed while somebody is away."""
     world = World()
@@ -74,7 +74,7 @@ def test_what_was_told_before_is_closed_on_return_though_the_last_source_is_know
     assert world.news("chart") == ["subscribe", "DiagnosticReport-close r2", "Patient-close p2"]
 
 
-@pytest.mark.req("DER-9", "SUB-12")
+@pytest.mark.req("DER-9", "SUB-12", "DER-20")
 def test_who_is_told_another_hears_no_close_of_what_is_named_still() -> None:
     """Two reports are open. Whoever comes back to the second hears no close of the first's patient, as whoever stays."""
     world = World()
@@ -137,7 +137,7 @@ def test_a_close_is_told_of_whom_an_event_names_that_were_closed_before(held: in
     assert world.news("chart") == ["subscribe", "Patient-close p2", "DiagnosticReport-open r2"]
 
 
-@pytest.mark.req("DER-3", "CTX-7")
+@pytest.mark.req("DER-3", "CTX-7", "DER-16")
 def test_what_is_named_after_a_close_that_was_missed_is_told_when_the_name_goes() -> None:
     """p1 was opened and closed while the viewer was away, and a study of p1 is open. A study of nobody comes, then an encounter of p1."""
     world = World()
@@ -154,7 +154,7 @@ def test_what_is_named_after_a_close_that_was_missed_is_told_when_the_name_goes(
     assert world.news("viewer") == joined(world, VIEWER) == ["ImagingStudy-open s2", "Patient-open p1"]
 
 
-@pytest.mark.req("DER-3", "CTX-7")
+@pytest.mark.req("DER-3", "CTX-7", "DER-16")
 def test_what_was_refused_and_named_is_told_when_the_name_goes() -> None:
     """The viewer refused p1 and followed a study of p1. A study of nobody comes, then an encounter of p1."""
     world = World()
@@ -191,7 +191,7 @@ def test_a_close_that_was_not_needed_on_return_is_told_when_the_name_goes(held: 
     assert world.news("viewer") == ["ImagingStudy-close s1", "Patient-close p1"]
 
 
-@pytest.mark.req("DER-9", "SUB-12")
+@pytest.mark.req("DER-9", "SUB-12", "DER-20")
 @pytest.mark.parametrize("held", [1, 256])
 def test_no_close_is_made_of_what_is_told_or_named_still(held: int) -> None:
     """An encounter is closed while a report of the same patient is open, or a report of another patient besides."""

@@ -83,7 +83,7 @@ def test_an_open_that_was_lost_hides_no_derived_close(how: str, stored: bool) ->
     assert world.news("chart") == ["subscribe", "DiagnosticReport-close r2", "Patient-close p2", "Patient-close p1"]
 
 
-@pytest.mark.req("SUB-12")
+@pytest.mark.req("SUB-12", "SUB-37")
 def test_an_acknowledgement_says_nothing_of_what_was_told_behind() -> None:
     """A report's close and the patient's are told at once. The first is acknowledged, and the second lost."""
     world = World()
@@ -99,7 +99,7 @@ def test_an_acknowledgement_says_nothing_of_what_was_told_behind() -> None:
     assert world.news("chart") == ["subscribe", "DiagnosticReport-close r2", "Patient-close p2"]
 
 
-@pytest.mark.req("DER-9", "SUB-12")
+@pytest.mark.req("DER-9", "SUB-12", "SUB-37")
 @pytest.mark.parametrize("held", [1, 256])
 def test_an_acknowledgement_says_nothing_of_closes_that_were_too_much_to_hold(held: int) -> None:
     """A patient is closed, then a report. The report's close is acknowledged half a second after the patient's was accepted."""
@@ -123,7 +123,7 @@ def test_an_acknowledgement_says_nothing_of_closes_that_were_too_much_to_hold(he
     }
 
 
-@pytest.mark.req("SUB-12")
+@pytest.mark.req("SUB-12", "SUB-37")
 @pytest.mark.parametrize("how", ["away", "taken over"])
 def test_a_close_shortly_before_the_last_sign_of_life_is_kept(how: str) -> None:
     """Another close comes a minute later: what somebody may still have to be told is not forgotten."""

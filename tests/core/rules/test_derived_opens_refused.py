@@ -12,7 +12,7 @@ from tests.core.world import (
 )
 
 
-@pytest.mark.req("DER-3")
+@pytest.mark.req("DER-3", "DER-16")
 @pytest.mark.parametrize("status", [409, 500])
 def test_a_derived_open_that_was_refused_is_sent_again(status: int) -> None:
     """With the next event that implies it; who followed it is not told twice."""
@@ -30,7 +30,7 @@ def test_a_derived_open_that_was_refused_is_sent_again(status: int) -> None:
     assert world.news("a") == world.news("b") == []
 
 
-@pytest.mark.req("DER-3")
+@pytest.mark.req("DER-3", "DER-16")
 def test_an_open_that_was_refused_is_derived_next_time() -> None:
     """It was not followed when it was an event of its own, either."""
     world = watched()

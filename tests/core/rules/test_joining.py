@@ -170,7 +170,7 @@ def test_derived_and_stored_opens_come_oldest_first() -> None:
     ]
 
 
-@pytest.mark.req("CTX-7", "DER-7")
+@pytest.mark.req("CTX-7", "DER-7", "DER-13")
 def test_a_joiner_is_told_nothing_that_a_told_event_names() -> None:
     """Whoever is sent the study reads its patient there; the patient that was opened before comes before."""
     world = World()
@@ -216,7 +216,7 @@ def test_home_comes_last_while_it_is_the_newest() -> None:
     assert joined(world) == []
 
 
-@pytest.mark.req("DER-3", "CTX-6")
+@pytest.mark.req("DER-3", "CTX-6", "DER-14")
 def test_whoever_joins_at_home_is_told_the_next_patient_again() -> None:
     """Home-open makes everybody forget what they were told, those who hear it on joining too."""
     world = World()
@@ -227,7 +227,7 @@ def test_whoever_joins_at_home_is_told_the_next_patient_again() -> None:
     assert world.news("chart") == ["Patient-open p1"]
 
 
-@pytest.mark.req("SUB-20", "CTX-6")
+@pytest.mark.req("SUB-20", "CTX-6", "SUB-31")
 def test_a_renewal_at_home_leaves_the_application_at_home() -> None:
     """What the new names add is not current: Home-open comes behind it again."""
     world = World()

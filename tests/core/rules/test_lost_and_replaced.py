@@ -30,7 +30,7 @@ def test_who_comes_anew_replaces_the_lost_in_silence() -> None:
     assert sorted(error.who for error in errors(world)) == ["B", "unnamed"]
 
 
-@pytest.mark.req("SYN-7", "SUB-22")
+@pytest.mark.req("SYN-7", "SUB-22", "SYN-26")
 @pytest.mark.parametrize("code", [1006, 1000])
 def test_the_lost_that_must_make_room_is_reported_at_once(code: int) -> None:
     """For another subscription of the topic, or of the user elsewhere; who left is not."""
@@ -49,7 +49,7 @@ def test_the_lost_that_must_make_room_is_reported_at_once(code: int) -> None:
         assert errors(world) == []
 
 
-@pytest.mark.req("SYN-7", "SUB-22")
+@pytest.mark.req("SYN-7", "SUB-22", "SYN-26")
 def test_the_unnamed_that_must_make_room_is_reported_too() -> None:
     """To have no name is not to have the same name."""
     for command in (Subscribe(token(), TOPIC, "new", ("Patient-open",)), Evict("a")):
@@ -60,7 +60,7 @@ def test_the_unnamed_that_must_make_room_is_reported_too() -> None:
         assert [error.who for error in errors(world)] == ["unnamed"]
 
 
-@pytest.mark.req("SYN-7", "SUB-22")
+@pytest.mark.req("SYN-7", "SUB-22", "SYN-26")
 def test_a_lost_one_of_another_name_is_reported_when_it_must_make_room() -> None:
     """Only one of the same name came back in another way."""
     world = watched(max_subscriptions=2)
@@ -70,7 +70,7 @@ def test_a_lost_one_of_another_name_is_reported_when_it_must_make_room() -> None
     assert [error.who for error in errors(world)] == ["A"]
 
 
-@pytest.mark.req("SUB-23", "SYN-7")
+@pytest.mark.req("SUB-23", "SYN-7", "SUB-40")
 def test_who_came_anew_before_the_old_socket_was_found_dead_is_no_ghost() -> None:
     """OHIF's way over a network that broke in silence: nothing is reported, and the old subscription is gone."""
     world = watched()
@@ -85,7 +85,7 @@ def test_who_came_anew_before_the_old_socket_was_found_dead_is_no_ghost() -> Non
     assert "old" not in world.session.subscriptions
 
 
-@pytest.mark.req("SUB-23", "SYN-7")
+@pytest.mark.req("SUB-23", "SYN-7", "SUB-40")
 @pytest.mark.parametrize("name", ["", "OHIF"])
 def test_two_of_one_name_who_live_side_by_side_are_two(name: str) -> None:
     """One of them was heard of after the other came: when it is lost, that is reported."""
@@ -98,7 +98,7 @@ def test_two_of_one_name_who_live_side_by_side_are_two(name: str) -> None:
     assert len(errors(world)) == 1
 
 
-@pytest.mark.req("SUB-23", "SYN-7")
+@pytest.mark.req("SUB-23", "SYN-7", "SUB-40")
 @pytest.mark.parametrize(
     ("name", "newcomer", "user"),
     [("OHIF", "Other", "ann"), ("OHIF", "", "ann"), ("", "", "ann"), ("OHIF", "OHIF", "bob")],
@@ -116,7 +116,7 @@ def test_only_the_same_users_app_of_that_name_comes_anew(name: str, newcomer: st
     world.connect("lost")
 
 
-@pytest.mark.req("SUB-23", "SYN-7")
+@pytest.mark.req("SUB-23", "SYN-7", "SUB-40")
 def test_who_came_anew_and_went_is_not_there() -> None:
     """The app has no socket at all: that its old one was lost is reported."""
     world = watched()

@@ -18,7 +18,7 @@ from tests.core.world import (
 LOST = [1002, 1005, 1006, 1008, 1009, 1011, 1013, 3000, 4000]
 
 
-@pytest.mark.req("SYN-1", "SYN-7")
+@pytest.mark.req("SYN-1", "SYN-7", "SYN-21")
 @pytest.mark.parametrize("code", LOST)
 def test_a_lost_connection_is_reported_once(code: int) -> None:
     """After RECONNECT_GRACE, about a new UUID and `syncerror`, to those who are there."""
@@ -69,7 +69,7 @@ def test_who_is_back_in_time_is_not_lost() -> None:
     assert len(errors(world)) == 1, "each loss that is not mended is one"
 
 
-@pytest.mark.req("SYN-7", "SUB-11")
+@pytest.mark.req("SYN-7", "SUB-11", "SUB-33")
 def test_who_is_taken_over_is_not_lost() -> None:
     """The socket that was taken over goes later, by whatever code."""
     world = watched()
@@ -153,7 +153,7 @@ def test_a_session_of_the_lost_is_not_forgotten_before_its_time() -> None:
     assert world.news("a") == ["subscribe"]
 
 
-@pytest.mark.req("SUB-23")
+@pytest.mark.req("SUB-23", "SUB-41")
 def test_after_a_restart_there_are_thirty_seconds() -> None:
     """For who had a socket, and for who was being waited for; who had left is not waited for."""
     world = watched()
@@ -176,7 +176,7 @@ def test_after_a_restart_there_are_thirty_seconds() -> None:
     assert errors(world) == []
 
 
-@pytest.mark.req("SUB-23", "OPS-3")
+@pytest.mark.req("SUB-23", "OPS-3", "SUB-41")
 def test_an_orderly_stop_leaves_time_too() -> None:
     """Whoever the hub itself disconnected (1012) has thirty seconds, before the restart and again after it."""
     world = watched()

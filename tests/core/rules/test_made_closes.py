@@ -13,7 +13,7 @@ from tests.core.world import TOPIC, World, encounter, item, patient, study
 PATIENT = "Patient-open,Patient-close"
 
 
-@pytest.mark.req("SUB-12")
+@pytest.mark.req("SUB-12", "SUB-35")
 @pytest.mark.parametrize("rules", [{"retained_messages": 2}, {"retained_bytes": 600}, {"retained_messages": 0}])
 def test_where_closes_are_not_held_they_are_made(rules: dict[str, Any]) -> None:
     """A close for every context that somebody was told open and that is closed now, each once, older ones first."""
@@ -32,7 +32,7 @@ def test_where_closes_are_not_held_they_are_made(rules: dict[str, Any]) -> None:
     )
 
 
-@pytest.mark.req("SUB-12")
+@pytest.mark.req("SUB-12", "SUB-35")
 def test_a_made_close_is_an_event() -> None:
     """New id, the hub's time, the catalogue's spelling and key, and the resource it is about."""
     world = World(retained_messages=0)
@@ -48,7 +48,7 @@ def test_a_made_close_is_an_event() -> None:
     }
 
 
-@pytest.mark.req("SUB-12", "EVT-12")
+@pytest.mark.req("SUB-12", "EVT-12", "SUB-35")
 def test_no_close_is_made_that_was_not_asked_for() -> None:
     """As with those that are held."""
     world = World(retained_messages=0)
@@ -109,7 +109,7 @@ def test_a_close_is_made_for_what_was_closed_before_the_end_was_noticed(end: str
     assert world.news("chart") == ["subscribe", "Patient-close p1"]
 
 
-@pytest.mark.req("SUB-12")
+@pytest.mark.req("SUB-12", "SUB-35")
 def test_what_is_held_is_not_made() -> None:
     """One close was pushed out, the other is held: each is told once, the older first."""
     world = World(retained_messages=1)
@@ -120,7 +120,7 @@ def test_what_is_held_is_not_made() -> None:
     assert world.news("chart") == ["subscribe", "Patient-close p3", "Patient-close p1", "Patient-open p2"]
 
 
-@pytest.mark.req("SUB-12", "LIM-1")
+@pytest.mark.req("SUB-12", "LIM-1", "SUB-34")
 def test_closes_that_are_too_many_to_hold_are_not_remembered_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest are forgotten."""
     monkeypatch.setattr(missed_events, "REMEMBERED_CLOSES", 3)
@@ -132,7 +132,7 @@ def test_closes_that_are_too_many_to_hold_are_not_remembered_without_end(monkeyp
     assert list(world.session.dropped_closes) == [f"Encounter/e{number}" for number in (6, 7, 8)]
 
 
-@pytest.mark.req("SUB-12")
+@pytest.mark.req("SUB-12", "SUB-35")
 def test_what_is_open_again_is_not_closed() -> None:
     """No close is made for a context that was closed and opened again."""
     world = World(retained_messages=0)

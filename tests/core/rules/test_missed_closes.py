@@ -76,7 +76,7 @@ def test_only_closes_that_were_asked_for_are_told() -> None:
     assert world.news("chart") == ["subscribe"]
 
 
-@pytest.mark.req("SUB-12")
+@pytest.mark.req("SUB-12", "SUB-36")
 def test_a_close_that_may_not_have_arrived_is_told_again() -> None:
     """The socket was dead for a while before anybody knew."""
     world = World()
@@ -92,7 +92,7 @@ def test_a_close_that_may_not_have_arrived_is_told_again() -> None:
     assert world.news("chart") == ["subscribe", "Patient-close p1"]
 
 
-@pytest.mark.req("SUB-12")
+@pytest.mark.req("SUB-12", "SUB-34")
 def test_a_close_is_held_for_hours() -> None:
     """As long as its lease lasts, for whoever is away."""
     world = World()
@@ -161,7 +161,7 @@ def test_a_socket_may_be_dead_for_as_long_as_pings_take_to_tell() -> None:
     assert world.news("chart")[:2] == ["subscribe", "Patient-close p1"]
 
 
-@pytest.mark.req("SUB-12")
+@pytest.mark.req("SUB-12", "SUB-42")
 @pytest.mark.parametrize("end", ["noticed", "taken over"])
 def test_a_close_that_may_not_have_arrived_is_not_told_of_what_is_open_again(end: str) -> None:
     """The socket was dead, or not, when p1 was closed and opened again: its close must not come after its open."""

@@ -92,7 +92,7 @@ def test_missed_updates_are_not_told_to_who_did_not_subscribe_to_them() -> None:
     assert back(world, "chart") == back(world, "guest") == ["DiagnosticReport-open r1"]
 
 
-@pytest.mark.req("SUB-12")
+@pytest.mark.req("SUB-12", "SUB-34")
 def test_missed_updates_are_bounded_in_number() -> None:
     """The newest are told, and no older one between them; a close that went with the others is made."""
     world = Reading(retained_messages=2)
@@ -105,7 +105,7 @@ def test_missed_updates_are_bounded_in_number() -> None:
     assert back(world) == ["Patient-close p1", *expected[-2:], "DiagnosticReport-open r1"]
 
 
-@pytest.mark.req("SUB-12")
+@pytest.mark.req("SUB-12", "SUB-34")
 @pytest.mark.parametrize(("room", "told"), [(3, 3), (2.9, 2), (1, 1), (0.9, 0)])
 def test_missed_updates_are_bounded_in_bytes(room: float, told: int) -> None:
     """Of their frames."""
@@ -118,7 +118,7 @@ def test_missed_updates_are_bounded_in_bytes(room: float, told: int) -> None:
     assert back(world) == [*expected[3 - told :], "DiagnosticReport-open r1"]
 
 
-@pytest.mark.req("SUB-12")
+@pytest.mark.req("SUB-12", "SUB-36")
 def test_what_the_last_socket_may_not_have_received_is_told_again() -> None:
     """Its updates after the last sign of life; one that it had, and may apply only once, is not."""
     world = Reading()
@@ -183,7 +183,7 @@ def test_refused_updates_and_selects_are_not_missed() -> None:
     assert back(world) == ["DiagnosticReport-open r1"]
 
 
-@pytest.mark.req("SUB-12")
+@pytest.mark.req("SUB-12", "SUB-34")
 def test_what_alone_is_too_much_to_hold_costs_the_others_nothing() -> None:
     """The small updates before and after it are told; by its priorVersionId the next one says that one is missing."""
     world = Reading(retained_bytes=2000)

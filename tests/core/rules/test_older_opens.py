@@ -15,7 +15,7 @@ from tests.core.world import (
 )
 
 
-@pytest.mark.req("EVT-20")
+@pytest.mark.req("EVT-20", "EVT-34")
 @pytest.mark.parametrize(
     ("before", "after", "age"),
     [
@@ -47,7 +47,7 @@ def test_an_open_that_is_older_than_the_current_context_is_told(before: str, aft
     assert f"timestamp is {age} older than that of the current context" in error.why
 
 
-@pytest.mark.req("EVT-20")
+@pytest.mark.req("EVT-20", "EVT-25")
 def test_a_timestamp_without_a_zone_is_utc_wherever_the_hub_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """And not of the machine's zone."""
     with monkeypatch.context() as patch:
@@ -61,7 +61,7 @@ def test_a_timestamp_without_a_zone_is_utc_wherever_the_hub_runs(monkeypatch: py
     assert " 1 second older " in error.why
 
 
-@pytest.mark.req("EVT-20")
+@pytest.mark.req("EVT-20", "EVT-34")
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -82,7 +82,7 @@ def test_an_open_of_the_same_time_or_later_is_not(before: str, after: str) -> No
     assert errors(world) == []
 
 
-@pytest.mark.req("EVT-20")
+@pytest.mark.req("EVT-20", "EVT-34")
 def test_it_is_the_current_context_that_counts() -> None:
     """Not one that is open besides, nor one that was closed; a Home-open counts, as what comes first and as what follows."""
     world, early, noon, late = (
@@ -120,7 +120,7 @@ def test_a_repeat_is_not_older_than_itself() -> None:
     assert errors(world) == []
 
 
-@pytest.mark.req("EVT-20", "SYN-10")
+@pytest.mark.req("EVT-20", "SYN-10", "EVT-34")
 def test_the_warning_is_no_event_that_matters() -> None:
     """Nobody need answer it, and it is not repeated for who comes later."""
     world = watched(Policy.STRICT)

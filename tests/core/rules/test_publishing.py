@@ -52,7 +52,7 @@ def test_the_specifications_events_arrive_as_they_were_sent(name: str) -> None:
     assert told == json.loads(spec(name))
 
 
-@pytest.mark.req("EVT-15")
+@pytest.mark.req("EVT-15", "EVT-30")
 def test_the_hubs_version_replaces_the_senders() -> None:
     """A sender who says which version it is has no say in it."""
     world = World()

@@ -91,7 +91,7 @@ def test_what_is_ahead_of_the_hubs_clock_is_refused(name: str, at: str, ahead: s
     assert world.session is None
 
 
-@pytest.mark.req("EVT-19")
+@pytest.mark.req("EVT-19", "EVT-33")
 @pytest.mark.parametrize("at", ["2023-04-01T12:01:00Z", "2023-04-01T12:00:60.000000000Z", "0001-01-01T00:00:00+14:00"])
 def test_what_is_no_further_ahead_is_taken(at: str) -> None:
     """A minute is what clocks of one house may differ by; the past has no end."""

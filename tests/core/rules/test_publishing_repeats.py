@@ -34,7 +34,7 @@ def test_a_repeat_of_the_newest_change_is_sent_again(name: str, items: list[obje
     assert world.get() == before
 
 
-@pytest.mark.req("EVT-17")
+@pytest.mark.req("EVT-17", "EVT-31")
 @pytest.mark.parametrize(
     ("newer", "items"),
     [
@@ -87,7 +87,7 @@ def test_what_differs_is_no_repeat(change: dict[str, str]) -> None:
     assert world.current() == "Patient p1"
 
 
-@pytest.mark.req("EVT-17")
+@pytest.mark.req("EVT-17", "EVT-31")
 def test_who_keeps_repeating_never_takes_the_session_back() -> None:
     """A sender whose socket is lost repeats its open every ten seconds, while the others move on a hundred times."""
     world = World()

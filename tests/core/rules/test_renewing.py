@@ -20,7 +20,7 @@ def confirmed(world: World, subscription_id: str) -> dict[str, Any]:
     return next(frame for frame in reversed(world.read(subscription_id)) if frame.get("hub.mode") == "subscribe")
 
 
-@pytest.mark.req("SUB-20", "LEA-3")
+@pytest.mark.req("SUB-20", "LEA-3", "SUB-31")
 def test_a_renewal_replaces_events_and_lease() -> None:
     """The socket stays, and a new confirmation comes on it."""
     world = World()
@@ -39,7 +39,7 @@ def test_a_renewal_replaces_events_and_lease() -> None:
     assert world.news("chart") == ["denied"]
 
 
-@pytest.mark.req("SUB-20")
+@pytest.mark.req("SUB-20", "SUB-31")
 def test_a_renewal_tells_what_is_current_for_added_names_only() -> None:
     """What was known before is not told again."""
     world = World()
@@ -77,7 +77,7 @@ def test_a_renewal_replaces_the_name_if_one_is_given(given: str | None, kept: st
     assert world.session.subscriptions["chart"].name == kept
 
 
-@pytest.mark.req("SUB-20")
+@pytest.mark.req("SUB-20", "SUB-32")
 def test_a_renewal_without_readable_event_changes_nothing() -> None:
     """403, and the old events and lease stay."""
     world = World()
@@ -100,7 +100,7 @@ def test_a_renewal_grants_what_the_new_token_may_read() -> None:
     assert confirmed(world, "chart")["hub.events"] == "Patient-open"
 
 
-@pytest.mark.req("SUB-20", "SUB-23")
+@pytest.mark.req("SUB-20", "SUB-23", "SUB-31")
 def test_a_renewal_while_absent_is_confirmed_on_coming_back() -> None:
     """Nothing is sent to nobody."""
     world = World()

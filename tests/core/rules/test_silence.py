@@ -47,7 +47,7 @@ def test_the_silent_is_not_told_of_itself() -> None:
         assert told(error).who == other
 
 
-@pytest.mark.req("SYN-4", "SYN-5")
+@pytest.mark.req("SYN-4", "SYN-5", "SYN-24")
 def test_events_that_expire_together_are_one() -> None:
     """One SyncError, about the last, and one strike."""
     world = watched(Policy.STRICT)

@@ -148,7 +148,7 @@ def test_the_time_counts_and_not_the_timer(what: str, connected: bool) -> None:
         }[what]()
 
 
-@pytest.mark.req("SUB-23")
+@pytest.mark.req("SUB-23", "SUB-39")
 def test_a_new_subscription_replaces_the_same_apps_ghosts() -> None:
     """Same user and name, without a socket: OHIF subscribes anew after a cut, or before it ever connected."""
     world = World()
@@ -163,7 +163,7 @@ def test_a_new_subscription_replaces_the_same_apps_ghosts() -> None:
     assert world.news("new") == ["Patient-open p1"]
 
 
-@pytest.mark.req("SUB-23")
+@pytest.mark.req("SUB-23", "SUB-39")
 @pytest.mark.parametrize(
     ("by", "name", "new"),
     [
@@ -184,7 +184,7 @@ def test_others_are_no_ghosts(by: Any, name: str, new: str) -> None:
     assert world.news("other") == ["subscribe"]
 
 
-@pytest.mark.req("SUB-23")
+@pytest.mark.req("SUB-23", "SUB-39")
 def test_two_of_one_name_live_beside_each_other() -> None:
     """Two windows of one app, both connected."""
     world = World()
@@ -194,7 +194,7 @@ def test_two_of_one_name_live_beside_each_other() -> None:
     assert world.news("one") == world.news("two") == ["Patient-open p1"]
 
 
-@pytest.mark.req("SUB-23")
+@pytest.mark.req("SUB-23", "SUB-39")
 def test_who_is_refused_replaces_no_ghost() -> None:
     """The old subscription stays when the new one is not granted."""
     world = World()

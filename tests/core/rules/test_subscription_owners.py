@@ -19,7 +19,7 @@ PATIENT = "Patient-open,Patient-close"
 OTHERS = [token(client="a-widget"), replace(token(), issuer="another")]
 
 
-@pytest.mark.req("SUB-19", "SUB-20", "SUB-21")
+@pytest.mark.req("SUB-19", "SUB-30", "SUB-20", "SUB-21")
 @pytest.mark.parametrize("other", OTHERS)
 def test_another_application_of_the_same_user_may_not_renew(other: Principal) -> None:
     """Not found, as if it were not there; the subscription keeps its events and its lease."""
@@ -31,7 +31,7 @@ def test_another_application_of_the_same_user_may_not_renew(other: Principal) ->
     assert world.session == before
 
 
-@pytest.mark.req("SUB-19", "UNS-7")
+@pytest.mark.req("SUB-19", "SUB-30", "UNS-7")
 @pytest.mark.parametrize("other", OTHERS)
 def test_another_application_of_the_same_user_may_not_unsubscribe_by_name(other: Principal) -> None:
     """A widget that knows the name, or says none, finds no subscription of its own."""
@@ -45,7 +45,7 @@ def test_another_application_of_the_same_user_may_not_unsubscribe_by_name(other:
     assert (world.news("chart"), world.news("own")) == ([], ["denied"])
 
 
-@pytest.mark.req("SUB-19", "UNS-6")
+@pytest.mark.req("SUB-19", "SUB-30", "UNS-6")
 def test_whoever_knows_the_endpoint_may_end_it() -> None:
     """An endpoint is unguessable: another application of the user that has it was given it."""
     world = World()
@@ -54,7 +54,7 @@ def test_whoever_knows_the_endpoint_may_end_it() -> None:
     assert world.news("chart") == ["denied"]
 
 
-@pytest.mark.req("SUB-19", "SUB-23", "SUB-12")
+@pytest.mark.req("SUB-19", "SUB-30", "SUB-23", "SUB-12", "SUB-39")
 @pytest.mark.parametrize("other", OTHERS)
 def test_a_name_that_another_application_takes_replaces_nobody(other: Principal) -> None:
     """The viewer's socket is being renewed; a widget that calls itself the same must not cost it the close that it missed."""
@@ -69,7 +69,7 @@ def test_a_name_that_another_application_takes_replaces_nobody(other: Principal)
     assert world.news("viewer") == ["subscribe", "Patient-close p1"]
 
 
-@pytest.mark.req("SUB-19", "SUB-23")
+@pytest.mark.req("SUB-19", "SUB-30", "SUB-23")
 def test_a_widget_that_comes_after_a_cut_makes_nobody_a_ghost() -> None:
     """A socket that is found dead is replaced by a newer one of the same application and name only."""
     world = World()
@@ -81,7 +81,7 @@ def test_a_widget_that_comes_after_a_cut_makes_nobody_a_ghost() -> None:
     assert set(world.session.subscriptions) == {"viewer", "widget"}
 
 
-@pytest.mark.req("SUB-19", "SUB-22")
+@pytest.mark.req("SUB-19", "SUB-30", "SUB-22")
 @pytest.mark.parametrize("other", OTHERS)
 def test_nobody_makes_room_for_another_application(other: Principal) -> None:
     """A topic that is full of others' is full, though some have no socket: 429."""

@@ -22,7 +22,7 @@ from tests.core.world import (
 SYSTEM = "https://fhircast.hl7.org/events/syncerror/"
 
 
-@pytest.mark.req("SYN-1")
+@pytest.mark.req("SYN-1", "SYN-19", "SYN-20")
 def test_a_refusal_is_a_syncerror_by_the_profile() -> None:
     """FhircastHubSyncErrorOperationOutcome, and the older system `subscriber` behind it; readable by people."""
     world = watched()
@@ -61,7 +61,7 @@ def test_a_refusal_is_a_syncerror_by_the_profile() -> None:
     }
 
 
-@pytest.mark.req("SYN-1")
+@pytest.mark.req("SYN-1", "SYN-19", "SYN-20")
 def test_a_syncerror_of_the_hub_has_the_members_of_the_specifications() -> None:
     """The same keys in the same order as the example, down to the codings."""
     world = watched()
@@ -79,7 +79,7 @@ def test_a_syncerror_of_the_hub_has_the_members_of_the_specifications() -> None:
     assert shape(sent) == shape(example)
 
 
-@pytest.mark.req("SYN-1")
+@pytest.mark.req("SYN-1", "SYN-19")
 @pytest.mark.parametrize(
     ("status", "why"),
     [
@@ -101,7 +101,7 @@ def test_the_reason_is_in_words(status: object, why: str) -> None:
     assert errors(world) == [Told("event-1", "Patient-open", "A", why)]
 
 
-@pytest.mark.req("SYN-1")
+@pytest.mark.req("SYN-1", "SYN-22")
 @pytest.mark.parametrize(
     ("reason", "shown"),
     [
@@ -127,7 +127,7 @@ def test_a_refusal_may_give_its_reason(reason: object, shown: str) -> None:
     ]
 
 
-@pytest.mark.req("SYN-1")
+@pytest.mark.req("SYN-1", "SYN-18")
 @pytest.mark.parametrize("status", [200, 202, "204", "200 OK", None, True, [409], "Conflict", 99, 600, 4090])
 def test_what_is_received_is_no_syncerror(status: object) -> None:
     """2xx, or nothing that can be read."""
@@ -139,7 +139,7 @@ def test_what_is_received_is_no_syncerror(status: object) -> None:
     assert errors(world) == []
 
 
-@pytest.mark.req("SYN-1")
+@pytest.mark.req("SYN-1", "SYN-19")
 def test_who_has_no_name_is_unnamed() -> None:
     """In the coding and in words."""
     world = watched()
@@ -185,7 +185,7 @@ def test_any_event_but_a_few_may_be_refused(name: str, items: list[object]) -> N
     assert (error.id, error.name.lower(), error.who) == (posted["id"], name.lower(), "A")
 
 
-@pytest.mark.req("SYN-1", "DER-7")
+@pytest.mark.req("SYN-1", "DER-7", "SYN-21")
 def test_of_a_derived_open_the_source_is_named() -> None:
     """Its sender knows no other id; whether it is refused or not answered, live or on joining."""
     world = watched(Policy.STRICT)

@@ -97,7 +97,7 @@ def test_what_a_callback_does_not_follow_the_others_are_told(status: int, why: s
     assert world.posted() == [("b", "SyncError")]
 
 
-@pytest.mark.req("SYN-5", "SYN-6")
+@pytest.mark.req("SYN-5", "SYN-6", "WHK-19")
 @pytest.mark.parametrize("policy", [Policy.OFF, Policy.LENIENT])
 def test_strikes_end_a_webhook_that_never_acknowledged_too(policy: Policy) -> None:
     """An answer is what HTTP demands: ACK_POLICY is about sockets."""
@@ -165,7 +165,7 @@ def test_a_refused_open_does_not_count_as_told() -> None:
     assert world.posts() == []
 
 
-@pytest.mark.req("WHK-7", "SYN-14")
+@pytest.mark.req("WHK-7", "SYN-14", "WHK-19")
 @pytest.mark.parametrize("rules", [{"retained_messages": 2}, {"retained_bytes": 700}])
 def test_too_much_waiting_ends_a_webhook(rules: dict[str, Any]) -> None:
     """Reported to the others, told to the callback, and nothing waits any more; whoever keeps up stays."""

@@ -158,7 +158,7 @@ def test_a_verified_renewal_takes_over() -> None:
     assert "new refused" in told["event"]["context"][0]["resource"]["issue"][0]["diagnostics"]
 
 
-@pytest.mark.req("WHK-12")
+@pytest.mark.req("WHK-12", "WHK-20")
 @pytest.mark.parametrize("first", ["a", "b"])
 def test_of_two_that_are_asked_the_newer_stays(first: str) -> None:
     """In whichever order they are verified."""
@@ -232,7 +232,7 @@ def test_who_is_not_verified_makes_room_and_who_is_does_not() -> None:
     assert world.subscriptions().keys() == {"b"}
 
 
-@pytest.mark.req("SUB-19", "WHK-12")
+@pytest.mark.req("SUB-19", "SUB-30", "WHK-12")
 def test_another_applications_callback_is_another_subscription() -> None:
     """A widget that names the callback of an EHR, with fewer events, takes nobody's place: both are posted to."""
     world = Hooked()
@@ -244,7 +244,7 @@ def test_another_applications_callback_is_another_subscription() -> None:
     assert world.posted() == [("ehr", "Patient-open p1"), ("widget", "Patient-open p1"), ("ehr", "Patient-close p1")]
 
 
-@pytest.mark.req("SUB-19", "WHK-5")
+@pytest.mark.req("SUB-19", "SUB-30", "WHK-5")
 def test_another_application_may_not_end_a_webhook() -> None:
     """By the callback it ends its own, if it has one."""
     world = Hooked()

@@ -80,7 +80,7 @@ def test_an_extension_beside_the_anchor_is_taken() -> None:
     assert json.loads(parse_event(body(posted)).frame()) == posted
 
 
-@pytest.mark.req("EVT-5")
+@pytest.mark.req("EVT-5", "EVT-26")
 @pytest.mark.parametrize("url", ["DiagnosticReport/r1", "https://fhir.example.com/r4/DiagnosticReport/r1"])
 def test_select_and_update_name_their_anchor_by_reference(url: str) -> None:
     """The last two segments of a reference say what it means, whatever server it names."""
@@ -97,7 +97,7 @@ def test_an_id_is_any_text(id_: str) -> None:
     assert parse_event(body(changed(id=id_))).id == id_
 
 
-@pytest.mark.req("EVT-5")
+@pytest.mark.req("EVT-5", "EVT-25")
 @pytest.mark.parametrize(
     "timestamp",
     [
@@ -140,7 +140,7 @@ def test_null_says_as_much_as_nothing(filled: object) -> None:
         assert len(parse_event(body(posted)).changes) == len(entries or ())
 
 
-@pytest.mark.req("DER-7")
+@pytest.mark.req("DER-7", "DER-12")
 def test_what_a_context_implies_is_found() -> None:
     """Other types than the anchor's; of several studies the first."""
     event = parse_event(body(message("DiagnosticReport-open", report("r1"), study("s1"), study("s2"), patient("p1"))))

@@ -43,7 +43,7 @@ def test_unknown_members_of_the_envelope_come_out(outer: str, inner: str) -> Non
     assert parse_event(text).frame() == text
 
 
-@pytest.mark.req("EVT-15")
+@pytest.mark.req("EVT-15", "EVT-30")
 def test_the_hubs_version_stands_in_the_event() -> None:
     """It is a member of `event`, beside the context, and the only thing that is added."""
     posted = changed(extra={"a": 1})
@@ -55,7 +55,7 @@ def test_the_hubs_version_stands_in_the_event() -> None:
     assert frame[at:].startswith(b"[")
 
 
-@pytest.mark.req("EVT-15")
+@pytest.mark.req("EVT-15", "EVT-30")
 @pytest.mark.parametrize("name", [*VERSIONS, "context\\u002eversionId"])
 def test_the_senders_versions_are_taken_out(name: str) -> None:
     """Wherever in the event they stand, and however they are spelled."""

@@ -95,7 +95,7 @@ def test_a_megabyte_made_to_be_slow_to_read_is_refused(text: bytes) -> None:
     refused(text)
 
 
-@pytest.mark.req("EVT-6")
+@pytest.mark.req("EVT-6", "EVT-28")
 @pytest.mark.parametrize("name", ["timestamp", "id", "event", "other", "i\\u0064"])
 def test_a_member_of_the_envelope_twice_is_refused(name: str) -> None:
     """The hub and a subscriber could each read another one, however it is spelled."""
@@ -104,7 +104,7 @@ def test_a_member_of_the_envelope_twice_is_refused(name: str) -> None:
     refused(b'{"%b": 1, ' % name.encode() + once[1:])
 
 
-@pytest.mark.req("EVT-6")
+@pytest.mark.req("EVT-6", "EVT-28")
 @pytest.mark.parametrize("name", ["hub.topic", "hub.event", "context", "other", "hub\\u002etopic"])
 def test_a_member_of_the_event_twice_is_refused(name: str) -> None:
     """The same goes for what is inside of `event`."""
@@ -148,7 +148,7 @@ def with_another(text: bytes, member: bytes, name: bytes) -> bytes:
     return text.replace(member, b'"%b": null, %b' % (name, member))
 
 
-@pytest.mark.req("EVT-6")
+@pytest.mark.req("EVT-6", "EVT-28")
 @pytest.mark.parametrize("filled", FILLED)
 @pytest.mark.parametrize(
     ("posted", "member"),
@@ -173,7 +173,7 @@ def test_a_member_twice_is_refused_wherever_the_hub_looks(
         assert "once" in refused(with_another(text, member, spelled.encode()))
 
 
-@pytest.mark.req("EVT-6")
+@pytest.mark.req("EVT-6", "EVT-28")
 @pytest.mark.parametrize("padding", [b"", b"y" * 40_000])
 def test_a_member_twice_further_in_is_not_looked_for(padding: bytes) -> None:
     """A resource is the business of those who read it."""
@@ -181,7 +181,7 @@ def test_a_member_twice_further_in_is_not_looked_for(padding: bytes) -> None:
     parse_event(body(UPDATE).replace(b'"final"', b'[{"a":1,"a":"%b"}]' % padding))
 
 
-@pytest.mark.req("EVT-6")
+@pytest.mark.req("EVT-6", "EVT-28")
 @pytest.mark.parametrize("padding", ["", "y" * 40_000])
 def test_an_object_has_at_most_128_members(padding: str) -> None:
     """The envelope, the event, an item and a resource; the rest is as it is."""
@@ -217,7 +217,7 @@ def test_a_body_has_at_most_50000_objects_and_arrays() -> None:
     parse_event(holding(50_001, "x" * 1_000_000))
 
 
-@pytest.mark.req("EVT-6")
+@pytest.mark.req("EVT-6", "EVT-29")
 def test_thousands_of_quotation_marks_in_names_are_refused() -> None:
     """FHIR has none there, and they are slow to read."""
     entries = [

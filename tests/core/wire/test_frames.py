@@ -28,7 +28,7 @@ def test_a_denial_is_as_specified() -> None:
     assert json.loads(denial(of["hub.topic"], ("Patient-open", "Patient-close"), of["hub.reason"])) == of
 
 
-@pytest.mark.req("DER-7")
+@pytest.mark.req("DER-7", "DER-11")
 def test_the_id_of_a_derived_open_is_made_of_source_and_name() -> None:
     """A UUIDv5: the same on every node, another for every source and name."""
     ids = [derived_id(source, name) for source in ("a", "b") for name in ("Patient-open", "Encounter-open")]
