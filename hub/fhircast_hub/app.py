@@ -54,10 +54,10 @@ from fhircast_hub.webhook.address_guard import Guard
 from fhircast_hub.webhook.client import Client
 from fhircast_hub.webhook.deliver import Webhooks
 from fhircast_hub.webhook.sealing import Sealer
-from fhircast_hub.ws.context import SocketContext
-from fhircast_hub.ws.handshake_audit import Handshakes
+from fhircast_hub.ws.handshake_audit import HandshakeAudit
 from fhircast_hub.ws.legacy import LegacySocket
 from fhircast_hub.ws.registry import Registry
+from fhircast_hub.ws.services import SocketServices
 from fhircast_hub.ws.socket import HubSocket
 
 _log = structlog.get_logger()
@@ -145,7 +145,7 @@ class Hub:
         self._api_of_browsers = _shared_with(origins, self._limited_api, ["GET", "POST", "OPTIONS"])
         # Pages show who takes part; sessions are begun and ended by servers.
         self._sessions_of_browsers = _shared_with(origins, self._limited_root, ["GET", "OPTIONS"])
-        self.sockets = SocketContext(
+        self.sockets = SocketServices(
             service=self.service,
             ack_timer=self.ack_timer,
             registry=self.registry,
@@ -156,11 +156,11 @@ class Hub:
             counters=self.metrics,
             accounts=self.accounts,
             turns=self.turns,
-            wait=self.rates.wait_at,
+            handshake_wait=self.rates.wait_at,
             queue_bytes=settings.queue_bytes,
             queue_messages=settings.queue_messages,
             ping_seconds=settings.ping_seconds,
-            trail=Handshakes(self.audit.record, self.addresses.of, clock),
+            handshake_audit=HandshakeAudit(self.audit.record, self.addresses.of, clock),
         )
         self.metrics.audit_lost = lambda: self.audit.lost
         self.metrics.queued_posts = self._webhooks.queued
