@@ -11,7 +11,8 @@ from typing import Any
 import httpcore
 import pytest
 
-from fhircast_hub.webhook import deliver
+from fhircast_hub.webhook import deliver, verify
+from fhircast_hub.webhook.backoff import jittered
 from fhircast_hub.webhook.client import _retry_after
 from fhircast_hub.webhook.sealing import signature
 from tests.running import TOPIC, Follower, RunningHub, event, until
@@ -59,11 +60,12 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Between two attempts is no time; how long it would have been, before it was made uneven."""
     waited: list[float] = []
 
-    def uneven(seconds: float) -> float:
+    def no_pause(seconds: float) -> float:
         waited.append(seconds)
         return 0.001
 
-    monkeypatch.setattr(deliver, "_uneven", uneven)
+    for module in (deliver, verify):
+        monkeypatch.setattr(module, "jittered", no_pause)
     return waited
 
 
@@ -290,7 +292,7 @@ async def test_attempts_are_further_and_further_apart(waits: list[float]) -> Non
 @pytest.mark.req("WHK-6")
 def test_attempts_are_uneven() -> None:
     """By half of the wait at most: callbacks of one server do not come back together, nor at once."""
-    waits = {deliver._uneven(4.0) for _ in range(100)}
+    waits = {jittered(4.0) for _ in range(100)}
     assert len(waits) > 90
     assert 2.0 <= min(waits) < 2.5
     assert 5.5 < max(waits) <= 6.0
@@ -490,7 +492,8 @@ async def test_many_hanging_callbacks_delay_nobody() -> None:
 @pytest.mark.req("WHK-7")
 async def test_who_only_asks_to_be_asked_delays_no_event(monkeypatch: pytest.MonkeyPatch) -> None:
     """A subscriber whose callbacks hang when they are asked, or told that it is over, has places for that, and no other."""
-    monkeypatch.setattr(deliver, "AT_WORK", 2)
+    monkeypatch.setattr(deliver, "POSTS_AT_ONCE", 2)
+    monkeypatch.setattr(verify, "AT_ONCE", 2)
     async with hub_and_callbacks(max_subscriptions_per_topic=8) as (hub, server):
         await subscribe(hub, server)
         for number in range(4):
