@@ -42,13 +42,13 @@ class HandshakeAudit:
         if subscription is None:
             self._audit(Entry(Act.CONNECT, at, address=address, status=status))
             return
-        subscriber = subscription.subscriber
+        user = subscription.subscriber
         entry = Entry(
             act=Act.CONNECT,
             at=at,
             topic=topic,
             issuer=subscription.issuer,
-            user=subscriber.removeprefix(_USER) if subscriber.startswith(_USER) else "",
+            user=user.removeprefix(_USER) if user.startswith(_USER) else "",
             client=subscription.client,
             address=address,
             event=",".join(subscription.events),
