@@ -8,7 +8,8 @@ from typing import Any
 import httpcore
 import pytest
 
-from fhircast_hub.webhook import deliver
+from fhircast_hub.webhook import deliver, verify
+from fhircast_hub.webhook.backoff import jittered
 from fhircast_hub.webhook.client import _retry_after
 from tests.running import TOPIC, Follower, event, until
 from tests.webhook.callback_server import (
@@ -42,11 +43,12 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Between two attempts is no time; how long it would have been, before it was made uneven."""
     waited: list[float] = []
 
-    def uneven(seconds: float) -> float:
+    def no_pause(seconds: float) -> float:
         waited.append(seconds)
         return 0.001
 
-    monkeypatch.setattr(deliver, "_uneven", uneven)
+    for module in (deliver, verify):
+        monkeypatch.setattr(module, "jittered", no_pause)
     return waited
 
 
@@ -149,7 +151,7 @@ async def test_attempts_are_further_and_further_apart(waits: list[float]) -> Non
 @pytest.mark.req("WHK-6")
 def test_attempts_are_uneven() -> None:
     """By half of the wait at most: callbacks of one server do not come back together, nor at once."""
-    waits = {deliver._uneven(4.0) for _ in range(100)}
+    waits = {jittered(4.0) for _ in range(100)}
     assert len(waits) > 90
     assert 2.0 <= min(waits) < 2.5
     assert 5.5 < max(waits) <= 6.0

@@ -9,7 +9,7 @@ import json
 
 import pytest
 
-from fhircast_hub.webhook import deliver
+from fhircast_hub.webhook import deliver, verify
 from tests.running import Follower, event
 from tests.webhook.callback_server import (
     OK,
@@ -40,11 +40,12 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Between two attempts is no time; how long it would have been, before it was made uneven."""
     waited: list[float] = []
 
-    def uneven(seconds: float) -> float:
+    def no_pause(seconds: float) -> float:
         waited.append(seconds)
         return 0.001
 
-    monkeypatch.setattr(deliver, "_uneven", uneven)
+    for module in (deliver, verify):
+        monkeypatch.setattr(module, "jittered", no_pause)
     return waited
 
 

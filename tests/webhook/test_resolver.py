@@ -66,7 +66,7 @@ async def test_a_name_that_cannot_be_resolved_is_taken_and_checked_later(
     answers: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """202: it may be a bad moment; where it then leads to a forbidden address, nobody is asked."""
-    monkeypatch.setattr("fhircast_hub.webhook.deliver.FIRST_WAIT", 0.001)
+    monkeypatch.setattr("fhircast_hub.webhook.verify.FIRST_PAUSE", 0.001)
     async with CallbackServer() as server, running_hub() as hub:
         monkeypatch.setattr(address_guard, "SECURE_PORTS", (443, server.port))
         Names(monkeypatch, **{"app.example": answers})
@@ -113,7 +113,7 @@ async def test_silent_names_are_asked_so_many_at_once(monkeypatch: pytest.Monkey
     assert await waiting[-1] == ["8.8.8.8"]
     refused = await asyncio.gather(*waiting[6:-1], return_exceptions=True)
     assert {type(each) for each in refused} == {OSError}
-    assert resolving._asked == {}
+    assert resolving._pending == {}
 
 
 @pytest.mark.req("SEC-5")

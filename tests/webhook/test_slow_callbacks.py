@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from fhircast_hub.webhook import deliver
+from fhircast_hub.webhook import deliver, verify
 from tests.running import Follower, until
 from tests.webhook.callback_server import (
     ECHO,
@@ -65,7 +65,8 @@ async def test_many_hanging_callbacks_delay_nobody() -> None:
 @pytest.mark.req("WHK-7")
 async def test_who_only_asks_to_be_asked_delays_no_event(monkeypatch: pytest.MonkeyPatch) -> None:
     """A subscriber whose callbacks hang when they are asked, or told that it is over, has places for that, and no other."""
-    monkeypatch.setattr(deliver, "AT_WORK", 2)
+    monkeypatch.setattr(deliver, "POSTS_AT_ONCE", 2)
+    monkeypatch.setattr(verify, "AT_ONCE", 2)
     async with hub_and_callbacks(max_subscriptions_per_topic=8) as (hub, server):
         await subscribe(hub, server)
         for number in range(4):

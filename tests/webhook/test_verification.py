@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fhircast_hub.webhook import deliver
+from fhircast_hub.webhook import verify
 from tests.running import TOPIC, event, until
 from tests.webhook.callback_server import (
     DRIP,
@@ -42,8 +42,8 @@ QUERIES = {
 @pytest.fixture
 def in_haste(monkeypatch: pytest.MonkeyPatch) -> None:
     """Callbacks have little time for their answer, and are asked again at once."""
-    monkeypatch.setattr(deliver, "FIRST_WAIT", 0.001)
-    monkeypatch.setattr(deliver, "VERIFY_SECONDS", 0.2)
+    monkeypatch.setattr(verify, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(verify, "VERIFY_SECONDS", 0.2)
 
 
 # --- what is asked ---
