@@ -111,9 +111,9 @@ def test_clients_that_are_cut_every_second_leave_no_ghosts() -> None:
 @pytest.mark.parametrize(
     ("function", "text", "by"),
     [
-        (closing.closed, "if gone is not None", "if False"),
-        (closing.Ended._left_with, "back.opens.append(joiner.where[type_])", "pass"),
-        (joining.replayed, "not _is_news(last_opened, derived, context.implied[derived])", "True"),
+        (closing.close_context, "if context is not None", "if False"),
+        (closing.EndedSource._correct_type, "open_=plan.told_by[type_]", "open_=None"),
+        (joining.plan_replay, "is_shown(last_opened, derived_type, context.implied[derived_type])", "True"),
     ],
 )
 def test_frames_alone_tell_that_it_matters_when_one_joined(
@@ -151,8 +151,8 @@ def coming_and_going(seed: int) -> Script:
 @pytest.mark.parametrize(
     ("function", "text", "by"),
     [
-        (closing.closed, "if gone is not None", "if False"),
-        (closing.take_back, "retain(session, held, rules)", "session"),
+        (closing.close_context, "if context is not None", "if False"),
+        (closing.end_derived_opens, "retain(session, retained, rules)", "session"),
     ],
 )
 def test_frames_alone_tell_who_stays_with_what_was_derived(
@@ -195,7 +195,11 @@ def test_a_seed_is_one_run() -> None:
 def test_a_failure_is_shrunk() -> None:
     """Of many operations those are left that the failure needs, and they are enough for it."""
     with mutated(
-        MUTANTS[0]._replace(function=missed_events.retain, text="retained=held, dropped_closes=lost", by="retained={}, dropped_closes={}")
+        MUTANTS[0]._replace(
+            function=missed_events.retain,
+            text="retained=retained, dropped_closes=dropped",
+            by="retained={}, dropped_closes={}",
+        )
     ):
         found = next(failed for seed in range(SEEDS) if (failed := check(seed)) is not None)
         small = shrunk(script(found.seed), found)

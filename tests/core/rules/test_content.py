@@ -232,15 +232,15 @@ def test_the_versions_form_a_chain() -> None:
 @pytest.mark.parametrize(
     ("version", "shown"),
     [
-        ("b9574cb0-e9e5-4be1-8957-5fcb51ef33c1", "got b9574cb0-e9e5-4be1-8957-5fcb51ef33c1"),
-        ("0", "got 0"),
-        ("", "got none"),
-        (None, "got none"),
-        (..., "got none"),
-        ("x" * 64, "got " + "x" * 64),
-        ("x" * 65, "got 65 characters"),
-        ("line\n", "got 5 characters"),
-        ("é", "got 1 characters"),
+        ("b9574cb0-e9e5-4be1-8957-5fcb51ef33c1", "not b9574cb0-e9e5-4be1-8957-5fcb51ef33c1"),
+        ("0", "not 0"),
+        ("", "and the event has none"),
+        (None, "and the event has none"),
+        (..., "and the event has none"),
+        ("x" * 64, "not " + "x" * 64),
+        ("x" * 65, "not 65 characters of something else"),
+        ("line\n", "not 5 characters of something else"),
+        ("é", "not 1 characters of something else"),
     ],
 )
 def test_another_version_is_refused(version: object, shown: str) -> None:
@@ -253,7 +253,7 @@ def test_another_version_is_refused(version: object, shown: str) -> None:
     else:
         posted["event"]["context.versionId"] = version
     reason = world.refuses(posted, Conflict)
-    assert f"expected the current version {world.version()}" in reason
+    assert f"must be the current version {world.version()}" in reason
     assert reason.endswith(shown)
     assert Conflict.status == 409
 
@@ -492,7 +492,7 @@ def test_what_the_context_was_opened_with_stays() -> None:
     world.publish("DiagnosticReport-open", report("r1"), patient("p1"))
     for ref in ("Patient/p1", R1):
         reason = world.refuses(world.update(delete(ref)), BadRequest)
-        assert "opened with and nobody has shared since" in reason
+        assert "opened with this one, and nobody has shared it since" in reason
         type_, _, id_ = ref.partition("/")
         world.share(put(type_, id_, status="final"))
         assert world.shared() == [ref]
@@ -715,7 +715,7 @@ def test_too_many_entries_are_refused() -> None:
     reason = world.refuses(
         world.update(put("Patient", "p"), *(delete(f"Observation/o{n}") for n in range(3))), TooLarge
     )
-    assert "at most 3 entries, got 4" in reason
+    assert "at most 3 entries, and this Bundle has 4" in reason
     assert TooLarge.status == 413
     assert len(world.shared()) == 6
 
@@ -728,10 +728,10 @@ def test_identifiers_of_64_kib_at_most_are_compared() -> None:
     world.share(put("Observation", "o1", identifier=many * 9))
     world.share(put("Patient", "p1", identifier=many))
     reason = world.refuses(world.update(put("Patient", "p1", identifier=many * 3)), TooLarge)
-    assert "entry[0]: expected at most 65536 bytes of identifiers" in reason
+    assert "entry[0]: an update may have at most 65536 bytes of identifiers" in reason
     half = many + many[:150]
     both = world.update(put("Patient", "p1", identifier=half), put("DiagnosticReport", "r1", identifier=half))
-    assert "entry[1]: expected at most 65536 bytes" in world.refuses(both, TooLarge)
+    assert "entry[1]: an update may have at most 65536 bytes" in world.refuses(both, TooLarge)
 
 
 @pytest.mark.req("CON-17")
