@@ -4,8 +4,8 @@
 3.0.0, 2.6). The hub decides about an event once for each audience, not once for each connection.
 
 Connections share an audience when they were granted the same events and have equal last opens (last_opens.py).
-Example: two viewers with Patient-open are one audience. One of them refuses a Patient-open, and its last open is in doubt.
-The two are then two audiences. The next Patient-open that both follow makes them one again.
+Example: two viewers with Patient-open are one audience. The first viewer refuses a Patient-open, and its last open is in doubt: the two viewers are two audiences.
+The next Patient-open is sent to both and makes them one audience again.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def subscribers_of(audiences: Iterable[Audience], key: str) -> tuple[str, ...]:
 
 
 def after_close(audiences: tuple[Audience, ...], ref: str) -> tuple[Audience, ...]:
-    """The audiences after the context `ref` was closed: it is nobody's last open any more (DER-3)."""
+    """The audiences after the context `ref` was closed: the context is nobody's last open any more (DER-3)."""
     if not any(ref == last.ref for audience in audiences for last in audience.last_opened):
         return audiences
     return merge_equal(
@@ -73,7 +73,7 @@ def after_close(audiences: tuple[Audience, ...], ref: str) -> tuple[Audience, ..
 def forget_named(audiences: tuple[Audience, ...], type_: str) -> tuple[Audience, ...]:
     """The audiences after a context of `type_` was closed.
 
-    Where an audience has no last open of `type_` now, the contexts that such an open had named are no last opens either.
+    An audience may have no last open of `type_` now. Then contexts that such an open named are no last opens either.
     """
     if type_ not in TYPE_INDEX:
         return audiences

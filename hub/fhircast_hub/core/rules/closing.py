@@ -74,8 +74,8 @@ def end_derived_opens(
 ) -> tuple[Session, tuple[Effect, ...]]:
     """The session without the derived opens of these types, and everything that is sent for their end (DER-9).
 
-    `source` is the context before `event`; the session has it no more, or has it as it was opened again. Where the new open
-    names another context of a type, the derived open of that context follows. Only subscribers that are away need a close then.
+    `source` is the context before `event`. In `session`, the context is closed, or is as it was opened again. If the new open
+    names another context of a type, the derived open of that context follows. Then only subscribers that are away need a close.
     """
     if not (types and rules.derive_opens and rules.derive_closes):
         return session, ()
@@ -171,9 +171,9 @@ class EndedSource:
     def _with_following(
         self, keys: frozenset[str], opens: list[ReplayedOpen], before: LastOpened
     ) -> tuple[list[ReplayedOpen], LastOpened]:
-        """These opens with those that must follow them, in order, and the last opens after all of them.
+        """The given opens and the opens that must follow, in order. Also the last opens after all of them.
 
-        The joiner's newest open follows, as in a replay. An Encounter-open that is sent again names its patient. Where a joiner's
+        The joiner's newest open follows, as in a replay. An Encounter-open that is sent again names its patient. If a joiner's
         last open is another patient, the open of that patient follows too.
         """
         if not opens:

@@ -1,7 +1,7 @@
 """Content sharing: resources that applications share in an open context (FHIRcast 3.0.0, 2.10).
 
-"The Hub serves as the transaction coordinator." An update names the version of the context that it was made on. Of several updates
-of one version the hub accepts exactly one; the others are answered with 409 (conflicts.py). All entries of an update are applied,
+"The Hub serves as the transaction coordinator." An update names the version of the context that it was made on. Several applications
+may update one version: the hub accepts exactly one update, and answers the others with 409 (conflicts.py). All entries of an update are applied,
 or none.
 
 Example: DiagnosticReport r1 is open at version v1. An update of v1 puts Observation o1, and makes version v2. GET then answers

@@ -18,7 +18,7 @@ from fhircast_hub.core.wire.context_items import DERIVED_KEYS, raw_items
 from fhircast_hub.core.wire.event_names import DERIVED, spelling
 from fhircast_hub.core.wire.frames import derived_id, made_event
 
-#: Types of the source's items that a derived open takes over, in this order, by the type that it opens (DER-7).
+#: Opened type -> types of the source's items that the derived open has, in this order (DER-7).
 _ITEM_TYPES = {
     "patient": ("patient",),
     "encounter": ("encounter", "patient"),
@@ -57,7 +57,7 @@ class DerivedOpen(msgspec.Struct, frozen=True):
 def named_refs(source: OpenContext, derived_type: str) -> dict[str, str]:
     """The refs of the contexts that an open names, by type of event_names.DERIVED.
 
-    The open is the source's own where `derived_type` is "", else the open of that type which is derived from the source.
+    The open is the source's own if `derived_type` is "". Else the open is the derived one of that type.
     """
     refs = {**source.closed, **source.implied, source.anchor: source.ref}
     return {type_: refs[type_] for type_ in (_ITEM_TYPES[derived_type] if derived_type else DERIVED) if type_ in refs}

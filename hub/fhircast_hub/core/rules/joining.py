@@ -4,7 +4,7 @@
 event per anchor type for which no *-close event has occurred" (FHIRcast 3.0.0, 2.4 "Current context notification").
 
 A joiner is a subscriber that a socket, or a verified callback, has just come for. The hub goes through the open contexts, oldest
-first, as if the joiner had been there all the time. Of each event name, the last open that was sent to the joiner is replayed.
+first, as if the joiner had been there all the time. For each event name, the last open that was sent to the joiner is replayed.
 So a joiner shows the same as a subscriber with the same events that joined earlier (CTX-7).
 
 Example: ImagingStudy s1 with patient p1 was opened, then Patient p2. Both are open.

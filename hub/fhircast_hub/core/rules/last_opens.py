@@ -22,7 +22,7 @@ A last open is in doubt when the subscriber may show something else. The causes:
 - A Home-open was published, and was not sent to the subscriber.
 - The subscriber may have missed the close of the context.
 - The subscriber was sent an event that names the context, which was closed before.
-- After a renewal of the subscription, or a restart of the hub, the open was not sent to the subscriber.
+- The subscription was renewed, or the hub restarted, and the open was not sent again.
 
 A context in doubt is opened again by the next event that names it.
 """
@@ -96,10 +96,10 @@ def all_in_doubt(last_opened: LastOpened) -> LastOpened:
 def on_return(
     last_opened: LastOpened, shown: Collection[str], missed_closes: Collection[str], still_named: Collection[str]
 ) -> LastOpened:
-    """The last opens of a subscription that is back and was sent a replay, where those of a joiner are `last_opened`.
+    """The last opens of a subscription that is back and was sent a replay. `last_opened` are those of a joiner.
 
-    The other arguments are refs of contexts. `shown`: the subscription was sent opens of them before. `missed_closes`: their
-    closes may have been missed. `still_named`: open contexts name them, so no close tells the subscriber to hide them.
+    The other arguments are refs of contexts. `shown`: the subscription was sent opens of these contexts before. `missed_closes`:
+    their closes may have been missed. `still_named`: open contexts name them, so no close tells the subscriber to hide them.
     """
     after = []
     for type_, last in zip(DERIVED, last_opened, strict=True):
@@ -116,7 +116,7 @@ def on_return(
 def on_renewal(
     before: LastOpened, last_opened: LastOpened, added: Collection[str], *, home_is_replayed: bool
 ) -> LastOpened:
-    """The last opens of a subscription after its renewal, where they were `before`, and those of a joiner are `last_opened`.
+    """The last opens of a subscription after its renewal. They were `before`; those of a joiner are `last_opened`.
 
     Only opens whose event names are `added` are replayed. Other types are in doubt where a joiner is sent another context.
     """

@@ -1,8 +1,8 @@
 """Missed events: closes and updates that a subscription without a socket is sent on its return (SUB-12).
 
 The specification says what a new subscriber is sent: "the most recent *-open event per anchor type for which no *-close event has
-occurred" (FHIRcast 3.0.0, 2.4). A subscriber that reconnects also shows contexts from before. Without their closes it would go on
-showing them. So the hub retains closes and updates, in `Session.retained`, until each subscription has received them.
+occurred" (FHIRcast 3.0.0, 2.4). A subscriber that reconnects also shows contexts from before. Without their closes, the
+subscriber would go on showing them. So the hub retains closes and updates, in `Session.retained`, until each subscription has received them.
 
 Example: a viewer loses its socket at 10:00:05. Its last acknowledgement came at 10:00:02.
 1.  Patient-close p1 is accepted at 10:00:04 and written to the socket. Nobody knows whether the frame arrived.
@@ -12,10 +12,10 @@ Example: a viewer loses its socket at 10:00:05. Its last acknowledgement came at
 Times of delivery. `delivered_until` says: every frame written to the subscription's sockets before this time has arrived. An
 acknowledgement, or an answered ping, moves it on. A frame is written up to HANDOVER_SECONDS after the acceptance of its event.
 So a close is sent again if it was accepted later than HANDOVER_SECONDS before `delivered_until`. A close may be heard twice.
-An update must not, because some subscribers would apply it twice: it is sent again only if accepted after `delivered_until`.
+Some subscribers would apply an update twice. So an update is sent again only if it was accepted after `delivered_until`.
 
-Retained events are bounded. When they are too many, the oldest are dropped. Of a dropped close, `Session.dropped_closes` keeps
-the context. For this context the hub makes a new close when a subscription returns.
+Retained events are bounded. When they are too many, the oldest are dropped. When a close is dropped, `Session.dropped_closes`
+keeps its context. For this context the hub makes a new close when a subscription returns.
 Posts to callbacks are not retained here: they wait in the outbox (webhook_outbox.py).
 """
 
@@ -80,7 +80,7 @@ def drop_delivered(session: Session, env: Env) -> Session:
 
 
 def drop_all(session: Session) -> Session:
-    """The session without retained events. Which contexts were closed is remembered (LIM-2)."""
+    """The session without retained events. The contexts of closes are remembered (LIM-2)."""
     dropped = dict(session.dropped_closes)
     for event in session.retained.values():
         _record_dropped(dropped, event)
@@ -152,7 +152,7 @@ def missed_by(
     """The closes and updates that a returning subscription is sent before its replay, oldest first.
 
     - Events that were accepted while the subscription had no socket.
-    - Events that were written to its last socket and may not have arrived, unless the closed context is open again.
+    - Events that were written to its last socket and may not have arrived. Left out: closes of contexts that are open again.
     - For each dropped close of a context that is closed now: a new close. New closes come first.
 
     `delivered_until` is the subscription's, in epoch seconds. `last_opened` are the last opens of a joiner.

@@ -1,4 +1,4 @@
-"""Publishing: an event was posted (FHIRcast 3.0.0, 2.6). What changes in the session, and who is sent what.
+"""Publishing: the changes of a session and the broadcasts after an event was posted (FHIRcast 3.0.0, 2.6).
 
 "Once a requested context change is accepted, the Hub SHALL broadcast the context notification to all Subscribers, including
 the original requesting Subscriber."
@@ -202,8 +202,8 @@ def _send_open(
 ) -> tuple[tuple[Audience, ...], tuple[Effect, ...]]:
     """Send the derived opens, then the open itself. Returns the audiences after that, and the effects.
 
-    "Hubs SHOULD NOT generate and send duplicative events" (2.5). So a derived open is not sent to subscribers of the event
-    itself (DER-7), nor to those whose last open it is already, without doubt (DER-3). A repeat is sent to these too.
+    "Hubs SHOULD NOT generate and send duplicative events" (2.5). So subscribers of the event itself are sent no derived
+    open (DER-7). Nor are subscribers whose last open is this context, without doubt (DER-3); a repeat is sent to these too.
     """
     after = list(session.audiences)
     effects: list[Effect] = []
