@@ -7,7 +7,8 @@ the original requesting Subscriber."
 - A close ends a context (closing.py).
 - A Home-open leaves all contexts open, but none is current.
 - An update changes shared content (content.py). A stale version is answered with 409 (conflicts.py).
-- A select, and events like UserLogout, are broadcast and change nothing.
+- A select, and events like UserLogout, are broadcast and change nothing. With LOGOUT_ENDS_SESSION the session
+  ends after the broadcast of a UserLogout (decide.py).
 
 Each session counts its accepted events, in `Session.order`. The hub orders events by arrival, not by timestamp.
 """
