@@ -18,7 +18,7 @@ PYTEST = $(RUN) -m pytest --junitxml=$(CHECKS)/$@.xml
 
 .NOTPARALLEL: # `make test` itself knows what may run beside what
 .PHONY: help build-venv demo test test-demo test-others test-attacks test-some lint types javascript pictures requirements \
-  requirements-check simulate attack fuzz fuzz-clients lowest hashes bench fresh clean
+  requirements-check architecture simulate attack fuzz fuzz-clients lowest hashes bench fresh clean
 
 help:
 	@echo 'make demo          an EHR, two viewers, a chart and a report, in step in your browser, until Ctrl-C'
@@ -27,7 +27,8 @@ help:
 	@echo 'make types         mypy, strict'
 	@echo 'make javascript    types and tests of the JavaScript libraries'
 	@echo 'make pictures      takes the pictures of docs/pictures anew, from the browser tests'
-	@echo 'make requirements  the behaviours of docs/behaviour.md and how many tests prove each'
+	@echo 'make requirements  the behaviours of docs/behaviour.md, how many tests prove each, and links'
+	@echo 'make architecture  draws the picture of the rooms in CONTRIBUTING.md anew, from the imports'
 	@echo 'make simulate      the core against clients and networks of all tempers: SEEDS=1000 of them, or one SEED=123'
 	@echo 'make attack        one user against a hub, an attack a minute, and how another user fares: SECONDS=5, ARGS="--only frames"'
 	@echo 'make fuzz          inputs that make the parsers of bodies, forms and frames fail, or slow: N=5000 rounds, of seeds from FIRST=0 on'
@@ -113,6 +114,9 @@ requirements: $(TESTING)
 
 requirements-check: $(TESTING)
 	@$(RUN) -m tests.requirements --check
+
+architecture: $(TESTING)
+	@$(RUN) -m tools.architecture --write
 
 simulate: $(TESTING)
 	@$(RUN) -m tests.simulation.run $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000))

@@ -15,7 +15,7 @@ LOADER = (
 )
 WITH_A_BROWSER = """
 import pytest
-from browsing import playing
+from tests.browsing import playing
 
 @pytest.fixture
 async def playwright():

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fhircast_hub.budgets import table
+from fhircast_hub.budgets import accounts as user_accounts
+from fhircast_hub.budgets import leaky_bucket, table
 from fhircast_hub.budgets.accounts import Account, Accounts
 from fhircast_hub.budgets.leaky_bucket import Drain, Drains
 from fhircast_hub.budgets.meter import Meter, Metered
@@ -44,7 +45,7 @@ def test_a_drain_fills_evenly() -> None:
 
 def test_drains_are_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
     """The name that was not used for longest is forgotten; a refusal costs nothing."""
-    monkeypatch.setattr(table, "MAX_HELD", 2)
+    monkeypatch.setattr(leaky_bucket, "MAX_HELD", 2)
     drains = Drains(1, 1)
     assert [drains.take(name, 0) for name in "aab"] == [0, 1, 0]
     assert [drains.take(name, 0.5) for name in "ab"] == [0.5, 0.5]
@@ -98,9 +99,10 @@ async def test_bodies_and_answers_of_a_user_are_bounded() -> None:
         account.answering(1)
 
 
+@pytest.mark.req("LIM-17")
 def test_accounts_are_of_users(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the application; a client without a user is one; a system client pays nothing. Who has something under way stays."""
-    monkeypatch.setattr(table, "MAX_HELD", 2)
+    monkeypatch.setattr(user_accounts, "MAX_HELD", 2)
     accounts = Accounts(clock=Clock(0))
     one = accounts.of(principal("a", "app"))
     assert accounts.of(principal("a", "other")) is one
@@ -146,7 +148,7 @@ async def test_all_steps_of_a_request_are_paid() -> None:
     assert seen == ["cancelled"]
 
 
-@pytest.mark.req("LIM-3")
+@pytest.mark.req("LIM-3", "LIM-13", "LIM-14")
 async def test_keys_take_turns() -> None:
     """So many begin at once; of what waits, each key's first comes first, then each key's second."""
     turns, begun = Turns(2), list[str]()
@@ -166,7 +168,7 @@ async def test_keys_take_turns() -> None:
     assert turns.try_begin()
 
 
-@pytest.mark.req("LIM-3")
+@pytest.mark.req("LIM-3", "LIM-14")
 async def test_strangers_leave_known_users_their_half() -> None:
     """However many connections without a known token wait, each turn has room for users."""
     turns, begun = Turns(4), list[str]()
@@ -182,7 +184,7 @@ async def test_strangers_leave_known_users_their_half() -> None:
     assert begun[4:] == ["c", "stranger", "stranger", "stranger"]
 
 
-@pytest.mark.req("LIM-3")
+@pytest.mark.req("LIM-3", "LIM-14")
 async def test_who_is_over_budget_comes_last() -> None:
     """With one step in any case, and with all that the others leave."""
     turns, begun = Turns(4), list[str]()
@@ -199,7 +201,7 @@ async def test_who_is_over_budget_comes_last() -> None:
     await asyncio.gather(*tasks)
 
 
-@pytest.mark.req("LIM-3")
+@pytest.mark.req("LIM-3", "LIM-13")
 async def test_of_big_bodies_one_begins_in_a_turn() -> None:
     """Users take turns; small steps go on beside them."""
     turns, begun = Turns(2), list[str]()
@@ -253,7 +255,7 @@ async def test_bodies_of_one_user_leave_others_alone(monkeypatch: pytest.MonkeyP
 
 def test_the_table_is_in_security() -> None:
     """Word for word, and nothing else is under its heading; each setting that it names is one."""
-    text = (Path(__file__).parents[1] / "SECURITY.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "SECURITY.md").read_text(encoding="utf-8")
     section = text.partition("\n## Budgets\n")[2].partition("\n## ")[0]
     assert [line for line in section.splitlines() if line.startswith("|")][2:] == table.rows()
     assert {f"FHIRCAST_{setting}" for _, _, setting, _ in table.SETTINGS} <= NAMES.keys()

@@ -15,8 +15,9 @@ from fhircast_hub.core.state.commands import AcksTimedOut, Connected, Publish, R
 from fhircast_hub.core.state.effects import Close, Effect, Send
 from fhircast_hub.core.state.session import Session
 from tests.simulation.clients import anchor
-from tests.simulation.model import Label, Topic
-from tests.simulation.oracle import LOST, Heard, Told
+from tests.simulation.model import Label, Told, Topic
+from tests.simulation.oracle import Heard
+from tests.simulation.oracle_frames import LOST
 from tests.simulation.shown import last_opens_do_not_depend_on_join_time
 from tests.simulation.violation import Violation
 

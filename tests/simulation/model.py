@@ -13,6 +13,7 @@ from tests.simulation.posts import DERIVED, Post
 
 #: A frame in short: class, event name or code, ref or id, and more.
 Label = tuple[object, ...]
+Told = list[tuple[str, Label]]
 
 
 @dataclass(slots=True)

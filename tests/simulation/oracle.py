@@ -21,18 +21,15 @@ from fhircast_hub.core.state.commands import (
     Tick,
     Unsubscribe,
 )
-from tests.simulation.model import Change, Context, Label, Opened, Sub, Topic
+from tests.simulation.model import Change, Context, Label, Sub, Told, Topic
+from tests.simulation.oracle_closing import take_back
+from tests.simulation.oracle_frames import confirmation_label, event_frames, lost_frames, sync_error_frames
+from tests.simulation.oracle_missed_events import missed, still_shows, unheard_closes
 from tests.simulation.posts import DERIVED, Post, Token
 
 #: Seconds to come back after a restart (SUB-23).
 RESTART = 30
 NORMAL, GOING_AWAY, TAKEN_OVER, RESTARTING = 1000, 1001, 1008, 1012
-#: Seconds that a dead socket may have been taken for a living one.
-HOLD = 60
-#: Seconds from the acceptance of an event until its frames are handed to sockets, at the most.
-HANDOVER = 1
-
-Told = list[tuple[str, Label]]
 
 
 class Heard(NamedTuple):
@@ -164,7 +161,7 @@ class Oracle:
 
     def _publish(self, topic: Topic, post: Post, now: float, version: str) -> Told:
         if post.kind in ("select", "other"):
-            return _event(topic, post)
+            return event_frames(topic, post)
         if post.kind == "update":
             context = topic.contexts[post.ref]
             return [] if post.body in context.updates else self._update(topic, context, post, now, version)
@@ -175,30 +172,30 @@ class Oracle:
             return (
                 self._opening(topic, topic.contexts[post.ref], again=True)
                 if post.kind == "open"
-                else _event(topic, post)
+                else event_frames(topic, post)
             )
         topic.order += 1
         topic.accepted[post.body] = topic.order
         before = topic.current_at()
         if post.kind == "close":
-            told = _event(topic, post)
+            told = event_frames(topic, post)
             gone = topic.contexts.get(post.ref)
             topic.close(post.ref)
             topic.changes.append(Change(now, post.key, post.ref, ("event", post.key, post.id, "")))
-            told += self._take_back(topic, gone, gone.implied, post, now) if gone else []
+            told += take_back(self.rules, topic, gone, gone.implied, post, now) if gone else []
             topic.orphan(post.key.removesuffix("-close"))
             return told
         if post.kind == "open":
             before_it = topic.contexts.get(post.ref)
             context = topic.open(post, version)
             left = [t for t, ref in before_it.implied.items() if context.implied.get(t) != ref] if before_it else []
-            told = self._take_back(topic, before_it, left, post, now) if before_it else []
+            told = take_back(self.rules, topic, before_it, left, post, now) if before_it else []
             told += self._opening(topic, context, again=False)
         else:
-            told = _event(topic, post)
+            told = event_frames(topic, post)
             topic.go_home(post)
         if before is not None and post.at < before:
-            told += _sync_error(topic, "", post.id, post.name, "unnamed")
+            told += sync_error_frames(topic, "", post.id, post.name, "unnamed")
         return told
 
     def _update(self, topic: Topic, context: Context, post: Post, now: float, version: str) -> Told:
@@ -226,55 +223,6 @@ class Oracle:
             told += [(sub.connection, each.label) for each in opened]
         return told
 
-    def _take_back(self, topic: Topic, gone: Context, types: Iterable[str], post: Post, now: float) -> Told:
-        """Whoever was told what `gone` implied is brought to where a joiner would be (DER-9)."""
-        told: Told = []
-        if not (self.rules.derive_opens and self.rules.derive_closes):
-            return told
-        instead = topic.contexts[gone.ref].implied if gone.ref in topic.contexts else {}
-        ended = [type_ for type_ in DERIVED if type_ in types and type_ not in instead]
-        for sub in topic.connected():
-            told += [(sub.connection, label) for label in self._brought_back(topic, sub, gone, ended, post)]
-        for type_ in (type_ for type_ in reversed(DERIVED) if type_ in types):
-            label = "derived", f"{type_}-close", gone.implied[type_], post.stamp
-            topic.changes.append(Change(now, f"{type_}-close", gone.implied[type_], label, derived=True))
-        return told
-
-    def _brought_back(self, topic: Topic, sub: Sub, gone: Context, types: Iterable[str], post: Post) -> list[Label]:
-        closes: list[Label] = []
-        opens: set[Opened] = set()
-        knows = f"{gone.type}-open" in sub.events
-        hears = post.kind == "close" and f"{gone.type}-close" in sub.events
-        for type_ in types:
-            ref = gone.implied[type_]
-            if sub.last(type_) != ref:
-                continue
-            joiner, _, where = topic.joiner(sub.events)
-            now = joiner.last(type_) if topic.is_open(joiner.last(type_)) else ""
-            if knows and sub.told[type_][1] == gone.type:
-                if not topic.newer(gone):
-                    sub.untell(type_)
-                    opens |= self._withheld(topic, sub, gone, type_) if hears else set()
-            elif now != ref:
-                sub.untell(type_)
-                if hears and not knows:
-                    continue
-                if now:
-                    opens.add(where[type_])
-                elif f"{type_}-close" in sub.events:
-                    closes.append(("derived", f"{type_}-close", ref, post.stamp))
-        if opens:
-            opens.add(max(topic.joiner(sub.events)[1].values()))
-            topic.tell_again(sub, opens)
-        labels = [opened.label for opened in sorted(opens)]
-        return [*reversed(closes), *labels]
-
-    def _withheld(self, topic: Topic, sub: Sub, gone: Context, type_: str) -> set[Opened]:
-        """The derived open of a joiner's that a subscription was not told because `gone` said the same."""
-        joiner, _, where = topic.joiner(sub.events)
-        is_derived = joiner.last(type_) == gone.implied[type_] and where[type_].place < len(DERIVED)
-        return {where[type_]} if is_derived else set()
-
     # Subscriptions
 
     def _ends(self, sub: Sub) -> float:
@@ -299,7 +247,7 @@ class Oracle:
             gone = min(absent, key=lambda sub: sub.since)
             del topic.subs[gone.subscription_id]
             if gone.reconnect_deadline:
-                told += _lost(topic, gone)
+                told += lost_frames(topic, gone)
         granted = frozenset(event.lower() for event in command.events if token.reads(event.lower()))
         expires = self._lease(command, token, now)
         topic.subs[command.subscription_id] = Sub(
@@ -326,7 +274,7 @@ class Oracle:
         same = {t for t in told if sub.last(t) == told[t][0]}
         sub.stale = (stale - same) | (sub.stale & same) | kept
         sub.told = told | {t: sub.told[t] for t in same | kept}
-        return [(sub.connection, label) for label in (_confirmation(sub), *labels)]
+        return [(sub.connection, label) for label in (confirmation_label(sub), *labels)]
 
     def _meant(self, topic: Topic, command: Unsubscribe, token: Token, now: float) -> Sub:
         if command.subscription_id is not None:
@@ -344,62 +292,19 @@ class Oracle:
     def _connected(self, topic: Topic, command: Connected, now: float) -> Heard:
         sub = topic.subs[command.subscription_id]
         told: Told = [(sub.connection, ("close", TAKEN_OVER))] if sub.connection else []
-        may, must, must_close = self._missed(topic, sub, now) if not sub.fresh else ([], [], [])
+        may, must, must_close = missed(self.rules, topic, sub, now) if not sub.fresh else ([], [], [])
         sub.delivered_until = now if sub.fresh else max(sub.delivered_until, command.delivered_until)
-        fresh, unheard = sub.fresh, self._unheard(topic, sub, now)
+        fresh, unheard = sub.fresh, unheard_closes(topic, sub, now)
         sub.leave()
         sub.connection, sub.fresh, sub.reconnect_deadline, sub.since = command.connection, False, 0.0, now
         sub.heard = len(topic.changes)
         labels, known, sub.stale = topic.replay(sub.events)
         sub.told = known
         if not fresh:
-            self._still_shows(topic, sub, unheard)
+            still_shows(topic, sub, unheard)
         sub.refused = False
-        told += [(sub.connection, label) for label in (_confirmation(sub), *labels)]
+        told += [(sub.connection, label) for label in (confirmation_label(sub), *labels)]
         return Heard(told, may, must, must_close)
-
-    def _missed(self, topic: Topic, sub: Sub, now: float) -> tuple[list[Change], list[Label], list[str]]:
-        """What it may be told, must be told, and the contexts of which it must be told a close (SUB-12)."""
-        absent = len(topic.changes) if sub.connection else sub.left
-        may = [change for change in topic.changes if change.key in sub.events]
-        kept = max(0, len(topic.changes) - self.rules.retained_messages)
-        missed = [(place, c) for place, c in enumerate(topic.changes) if place >= absent and c.key in sub.events]
-        again = {c.ref: place for place, c in missed if c.closes}  # of several closes the last is enough
-        told = topic.replay(sub.events)[1]
-        must = [
-            c.label
-            for place, c in missed
-            if place >= kept and not (c.derived and (again[c.ref] > place or self._is_told(topic, c.ref, told)))
-        ]
-        gone = [c.ref for place, c in missed if place < kept and c.closes and not topic.is_open(c.ref)]
-        return may, must, gone
-
-    def _still_shows(self, topic: Topic, sub: Sub, unheard: set[str]) -> None:
-        """What it was told an open of before, it may show yet; and what is named now, though it may not have heard of its close."""
-        home = topic.home is not None and "home-open" in sub.events
-        for type_ in DERIVED:
-            ref, by = sub.told.get(type_, ("", ""))
-            own = next((ref for ref in sub.shown if ref.startswith(f"{type_}/")), "")
-            if by and ref in unheard:
-                sub.told[type_] = ref, ""
-                sub.stale.add(type_)
-            elif ref and ref == own:
-                sub.told[type_] = ref, ""
-            elif not ref and topic.is_implied(own) and not home:
-                sub.told[type_] = own, ""
-                sub.stale.add(type_)
-
-    def _is_told(self, topic: Topic, ref: str, told: dict[str, tuple[str, str]]) -> bool:
-        """Whether a replay with these opens tells of the context: the context is open or was told last, or an open context names it."""
-        last, by = told.get(ref.partition("/")[0], ("", ""))
-        return ref in topic.contexts or (last == ref and not by) or (bool(last) and topic.is_implied(ref))
-
-    def _unheard(self, topic: Topic, sub: Sub, now: float) -> set[str]:
-        """The contexts whose closes it may not have heard."""
-        heard = (
-            max(sub.delivered_until, now - HOLD) if sub.connection and sub.since < now - HOLD else sub.delivered_until
-        )
-        return {change.ref for change in topic.changes if change.closes and change.at > heard - HANDOVER}
 
     def _disconnected(self, topic: Topic, command: Disconnected, now: float) -> None:
         sub = topic.subs.get(command.subscription_id)
@@ -446,7 +351,7 @@ class Oracle:
         if sub is None or sub.connection:
             return []
         del topic.subs[sub.subscription_id]
-        return _lost(topic, sub) if sub.reconnect_deadline else []
+        return lost_frames(topic, sub) if sub.reconnect_deadline else []
 
     # Following
 
@@ -461,7 +366,7 @@ class Oracle:
             for ref in (event_ref.ref, *(opened.implied.values() if opened else ())):
                 if sub.last(ref.partition("/")[0]) == ref:
                     sub.stale.add(ref.partition("/")[0])
-        return _sync_error(topic, sub.connection, event_ref.event, event_ref.name, sub.name)
+        return sync_error_frames(topic, sub.connection, event_ref.event, event_ref.name, sub.name)
 
     def _unanswered(self, topic: Topic, command: AcksTimedOut) -> Told:
         told: Told = []
@@ -470,7 +375,9 @@ class Oracle:
             if sub is None or sub.connection != missed_ack.connection:
                 continue
             sub.missed_acks += 1
-            told += _sync_error(topic, sub.connection, missed_ack.event_ref.event, missed_ack.event_ref.name, sub.name)
+            told += sync_error_frames(
+                topic, sub.connection, missed_ack.event_ref.event, missed_ack.event_ref.name, sub.name
+            )
             if sub.missed_acks >= self.rules.ack_strikes:
                 told += self._end(topic, sub)
         return told
@@ -485,26 +392,5 @@ class Oracle:
         for sub in topic.subs.values():
             if sub.reconnect_deadline and sub.reconnect_deadline <= now:
                 sub.reconnect_deadline = 0.0
-                told += _lost(topic, sub)
+                told += lost_frames(topic, sub)
         return told
-
-
-def _event(topic: Topic, post: Post) -> Told:
-    return [(sub.connection, ("event", post.key, post.id, "")) for sub in topic.connected(post.key)]
-
-
-def _confirmation(sub: Sub) -> Label:
-    return "confirmation", sub.events
-
-
-def _sync_error(topic: Topic, but: str, event: str, name: str, subscriber: str) -> Told:
-    label = "syncerror", event, name, subscriber or "unnamed"
-    return [(sub.connection, label) for sub in topic.connected("syncerror") if sub.connection != but]
-
-
-def _lost(topic: Topic, sub: Sub) -> Told:
-    return _sync_error(topic, "", LOST, "syncerror", sub.name)
-
-
-#: Stands in a label for the new UUID of what is lost (SYN-1).
-LOST = "lost"

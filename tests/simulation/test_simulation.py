@@ -111,7 +111,7 @@ def test_clients_that_are_cut_every_second_leave_no_ghosts() -> None:
     assert len(sessions[-1].retained) + len(sessions[-1].recent) + len(sessions[-1].contexts) == 0
 
 
-@pytest.mark.req("DER-9", "CTX-7")
+@pytest.mark.req("DER-9", "CTX-7", "CTX-8")
 @pytest.mark.parametrize(
     ("function", "text", "by"),
     [

@@ -240,7 +240,7 @@ def test_a_library_says_who_and_where_and_nothing_else(lines: Lines, message: st
     logging.getLogger("uvicorn.error").error(message, *args)
     line = lines.one()
     assert (line["level"], line["event"], line["logger"]) == ("error", "library message", "uvicorn.error")
-    assert re.fullmatch(r"test_telemetry/metrics\.py:\d+", line["where"])
+    assert re.fullmatch(r"test_telemetry\.py:\d+", line["where"])
     assert "reason" not in line
     assert "hunter2" not in lines.raw
 

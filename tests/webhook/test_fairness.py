@@ -9,6 +9,7 @@ import pytest
 from fhircast_hub.webhook import deliver, resolver, shares
 from fhircast_hub.webhook.shares import SECONDS_EACH
 from tests.running import event, running_hub, until
+from tests.webhook.address_world import client, silent_names
 from tests.webhook.callback_server import (
     LOOPBACK,
     Answer,
@@ -19,7 +20,6 @@ from tests.webhook.callback_server import (
     quiet,
     subscribe,
 )
-from tests.webhook.test_address_guard import client, silent_names
 
 ANN, EVE = ("realm", "user:ann"), ("realm", "user:eve")
 
@@ -50,7 +50,7 @@ async def test_a_user_brings_so_many_new_callbacks(monkeypatch: pytest.MonkeyPat
         assert server.gets("/3") == []
 
 
-@pytest.mark.req("WHK-13", "WHK-12")
+@pytest.mark.req("WHK-13", "WHK-12", "WHK-23")
 async def test_who_has_agreed_is_not_new(monkeypatch: pytest.MonkeyPatch) -> None:
     """A renewal, another topic, another callback of a server that has verified one: none of them counts."""
     monkeypatch.setattr(shares, "BURST", 1)
@@ -66,7 +66,7 @@ async def test_who_has_agreed_is_not_new(monkeypatch: pytest.MonkeyPatch) -> Non
         assert (await ask(hub, f"http://127.0.0.1:{server.port - 1}/")).status_code == 429
 
 
-@pytest.mark.req("WHK-13", "WHK-10")
+@pytest.mark.req("WHK-13", "WHK-10", "WHK-23")
 async def test_a_refused_callback_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is 400 takes nothing from those that are not."""
     monkeypatch.setattr(shares, "BURST", 1)
@@ -163,7 +163,7 @@ async def test_who_waits_for_a_host_keeps_no_other_waiting(monkeypatch: pytest.M
         await until(lambda: len(active(hub)) == 6)
 
 
-@pytest.mark.req("WHK-14", "WHK-11")
+@pytest.mark.req("WHK-14", "WHK-11", "WHK-24")
 async def test_a_denial_that_waits_too_long_is_not_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host that hangs leaves the hub no heap of them."""
     monkeypatch.setattr(deliver, "DENIAL_SECONDS", 0.1)
@@ -202,7 +202,7 @@ async def test_two_users_hanging_callbacks_delay_no_third(monkeypatch: pytest.Mo
         assert len(server.requests) == 2 * 5
 
 
-@pytest.mark.req("WHK-15", "WHK-8")
+@pytest.mark.req("WHK-15", "WHK-8", "WHK-26")
 async def test_a_callback_of_two_users_has_a_queue_for_each() -> None:
     """What one user's event waits for delays nobody else's, though one server is told of both."""
     async with hub_and_callbacks() as (hub, server):
@@ -232,7 +232,7 @@ async def test_ones_silent_names_leave_threads_to_others(monkeypatch: pytest.Mon
     assert resolving._strangers._held == {}
 
 
-@pytest.mark.req("WHK-15")
+@pytest.mark.req("WHK-15", "WHK-25")
 async def test_who_keeps_many_connections_loses_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of others stay, though they are older."""
     monkeypatch.setattr("fhircast_hub.webhook.client.KEPT_CALLBACKS", 3)

@@ -65,7 +65,7 @@ def test_what_was_told_is_kept_by_type() -> None:
     assert audiences.last_opened_of((), "a") == NOTHING_OPENED
 
 
-@pytest.mark.req("DER-3", "DER-7")
+@pytest.mark.req("DER-3", "DER-7", "DER-15")
 def test_what_an_event_names_counts_until_the_next_of_its_type() -> None:
     """A study names its patient; the next study names none, and so nothing says any more who is shown."""
     told = last_opens.after_open(
@@ -112,7 +112,7 @@ def test_a_close_is_forgotten_by_all() -> None:
     assert audiences.last_opened_of(left, "c") == other
 
 
-@pytest.mark.req("DER-3", "DER-9")
+@pytest.mark.req("DER-3", "DER-9", "DER-16")
 def test_a_home_open_makes_everything_news() -> None:
     """Who was told of it shows nothing; who was not goes on showing what came before, and may be told that anew."""
     home = audiences.with_connection((), "a", PATIENT | {"home-open"}, TOLD)

@@ -96,7 +96,7 @@ def test_a_select_may_hold_an_array(selected: dict[str, Any]) -> None:
     assert world.read("viewer") == [posted]
 
 
-@pytest.mark.req("CON-21", "EVT-5")
+@pytest.mark.req("CON-21", "EVT-5", "EVT-26")
 @pytest.mark.parametrize(
     ("name", "anchor"),
     [
