@@ -15,8 +15,8 @@ from fhircast_hub.core.state.commands import AcksTimedOut, Connected, Publish, R
 from fhircast_hub.core.state.effects import Close, Effect, Send
 from fhircast_hub.core.state.session import Session
 from tests.simulation.clients import anchor
-from tests.simulation.model import Label, Told, Topic
-from tests.simulation.oracle import Heard
+from tests.simulation.model import Label, Messages, Topic
+from tests.simulation.oracle import Expectation
 from tests.simulation.oracle_frames import LOST
 from tests.simulation.shown import last_opens_do_not_depend_on_join_time
 from tests.simulation.violation import Violation
@@ -39,19 +39,19 @@ class Step(NamedTuple):
     after: Session | None
     effects: tuple[Effect, ...]
     topic: Topic | None
-    heard: Heard
-    said: Told
+    expectation: Expectation
+    said: Messages
 
     def expected(self, *classes: str) -> Counter[tuple[str, Label]]:
-        return Counter(told for told in self.heard.told if told[1][0] in classes)
+        return Counter(told for told in self.expectation.messages if told[1][0] in classes)
 
     def actual(self, *classes: str) -> Counter[tuple[str, Label]]:
         return Counter(told for told in self.said if told[1][0] in classes)
 
 
-def said(effects: tuple[Effect, ...]) -> Told:
+def said(effects: tuple[Effect, ...]) -> Messages:
     """The messages of these effects, by connection."""
-    told: Told = []
+    told: Messages = []
     for effect in effects:
         if isinstance(effect, Close):
             told.append((effect.connection, ("close", effect.code)))
@@ -133,7 +133,7 @@ def joiners_are_replayed_open_contexts(step: Step) -> None:
     command = step.submission.command
     if not isinstance(command, Connected):
         return
-    expected = [label for connection, label in step.heard.told if connection == command.connection][1:]
+    expected = [label for connection, label in step.expectation.messages if connection == command.connection][1:]
     actual = [label for connection, label in step.said if connection == command.connection][1:]
     if actual[len(actual) - len(expected) :] != expected:
         raise Violation("joiners_are_replayed_open_contexts", f"expected {expected}, told {actual}")
@@ -144,21 +144,21 @@ def missed_events_are_sent(step: Step) -> None:
     command = step.submission.command
     if not isinstance(command, Connected):
         return
-    replayed = len([label for connection, label in step.heard.told if connection == command.connection])
+    replayed = len([label for connection, label in step.expectation.messages if connection == command.connection])
     mine = [label for connection, label in step.said if connection == command.connection]
     missed = mine[1 : len(mine) - replayed + 1]
-    may = {change.label: place for place, change in enumerate(step.heard.may)}
-    refs = {change.label: change.ref for change in step.heard.may}
-    places = [may[label] for label in missed if label in may]
-    made = [label for label in missed if label not in may]
+    allowed = {change.label: place for place, change in enumerate(step.expectation.allowed)}
+    refs = {change.label: change.ref for change in step.expectation.allowed}
+    places = [allowed[label] for label in missed if label in allowed]
+    made = [label for label in missed if label not in allowed]
     if places != sorted(set(places)):
         raise Violation("missed_events_are_sent", f"not in order, or twice: {missed}")
-    if lacking := [label for label in step.heard.must if label not in missed]:
+    if lacking := [label for label in step.expectation.required if label not in missed]:
         raise Violation("missed_events_are_sent", f"not told: {lacking}; told: {missed}")
     if any(not str(label[1]).endswith("-close") for label in made):
         raise Violation("missed_events_are_sent", f"never happened: {made}")
     closed = {refs[label] for label in missed if label in refs}
-    if unsaid := [ref for ref in step.heard.must_close if ref not in closed]:
+    if unsaid := [ref for ref in step.expectation.required_closes if ref not in closed]:
         types = Counter(f"{ref.partition('/')[0]}-close" for ref in set(unsaid))
         if types - Counter(str(label[1]) for label in made):
             raise Violation("missed_events_are_sent", f"no close for {unsaid}; told: {missed}")
@@ -170,7 +170,7 @@ def messages_are_sent_in_order(step: Step) -> None:
         return
     expected: dict[str, list[Label]] = {}
     actual: dict[str, list[Label]] = {}
-    for connection, label in step.heard.told:
+    for connection, label in step.expectation.messages:
         expected.setdefault(connection, []).append(label)
     for connection, label in step.said:
         if label[0] != "heartbeat":

@@ -13,7 +13,7 @@ from tests.simulation.posts import DERIVED, Post
 
 #: A frame in short: class, event name or code, ref or id, and more.
 Label = tuple[object, ...]
-Told = list[tuple[str, Label]]
+Messages = list[tuple[str, Label]]
 
 
 @dataclass(slots=True)
@@ -52,12 +52,12 @@ class Sub:
     events: frozenset[str]
     expires: float
     since: float
-    fresh: bool = True
+    never_connected: bool = True
     connection: str = ""
-    told: dict[str, tuple[str, str]] = field(
+    last_opens: dict[str, tuple[str, str]] = field(
         default_factory=dict
     )  # last opens: type -> ref, and the type of the event that named the context
-    stale: set[str] = field(default_factory=set)  # types whose last open is in doubt
+    in_doubt: set[str] = field(default_factory=set)  # types whose last open is in doubt
     reconnect_deadline: float = 0.0
     acknowledges: bool = False
     missed_acks: int = 0
@@ -70,30 +70,30 @@ class Sub:
     def leave(self) -> None:
         """The socket goes, if there is one."""
         if self.connection:
-            self.shown = {ref for ref, by in self.told.values() if not by}
-            self.told = {}
+            self.shown = {ref for ref, by in self.last_opens.values() if not by}
+            self.last_opens = {}
 
     def last(self, type_: str) -> str:
         """The ref of the last open of this type, "" for none."""
-        return self.told[type_][0] if type_ in self.told else ""
+        return self.last_opens[type_][0] if type_ in self.last_opens else ""
 
-    def tell(self, by: str, refs: dict[str, str]) -> None:
+    def sent_open(self, by: str, refs: dict[str, str]) -> None:
         """An open of the type `by` was sent, which names `refs`. The previous open of the type names nothing any more."""
-        for type_ in [t for t, last in self.told.items() if last[1] == by and t not in refs]:
-            self.untell(type_)
+        for type_ in [t for t, last in self.last_opens.items() if last[1] == by and t not in refs]:
+            self.forget_last_open(type_)
         for type_, ref in refs.items():
-            own = self.told.get(type_) == (ref, "")  # an open of its own is kept, and its doubt
-            if type_ == by or self.last(type_) != ref or (type_ in self.stale and not own):
-                self.told[type_] = ref, "" if type_ == by else by
-                self.stale.discard(type_)
+            own = self.last_opens.get(type_) == (ref, "")  # an open of its own is kept, and its doubt
+            if type_ == by or self.last(type_) != ref or (type_ in self.in_doubt and not own):
+                self.last_opens[type_] = ref, "" if type_ == by else by
+                self.in_doubt.discard(type_)
 
-    def doubt(self, refs: set[str]) -> None:
+    def put_in_doubt(self, refs: set[str]) -> None:
         """Put these contexts in doubt."""
-        self.stale |= {type_ for type_, (ref, _) in self.told.items() if ref in refs}
+        self.in_doubt |= {type_ for type_, (ref, _) in self.last_opens.items() if ref in refs}
 
-    def untell(self, type_: str) -> None:
-        self.told.pop(type_, None)
-        self.stale.discard(type_)
+    def forget_last_open(self, type_: str) -> None:
+        self.last_opens.pop(type_, None)
+        self.in_doubt.discard(type_)
 
 
 class Change(NamedTuple):
@@ -166,14 +166,14 @@ class Topic:
                 del context.implied[type_]
         for sub in self.subs.values():
             if sub.last(type_) == ref:
-                sub.untell(type_)
+                sub.forget_last_open(type_)
 
     def go_home(self, post: Post) -> None:
         self.current, self.home, self.changed = "", post, self.order
         for sub in self.subs.values():
             if "home-open" in sub.events:
-                sub.told.clear()
-            sub.stale = set(sub.told)
+                sub.last_opens.clear()
+            sub.in_doubt = set(sub.last_opens)
 
     def is_open(self, ref: str) -> bool:
         """Whether the context is open, or an open context names it."""
@@ -183,7 +183,7 @@ class Topic:
         """Whether an open context names this one."""
         return any(ref in context.implied.values() for context in self.contexts.values())
 
-    def newer(self, gone: Context) -> bool:
+    def has_newer(self, gone: Context) -> bool:
         """Whether a context of the same type was opened after this one."""
         return any(other.type == gone.type and other.order > gone.order for other in self.contexts.values())
 
@@ -199,67 +199,67 @@ class Topic:
         named = {t: context.names[t] for t in DERIVED if t in context.names and f"{t}-open" in sub.events}
         closed = context.closed if later or again else set()
         if f"{context.type}-open" in sub.events:
-            sub.tell(context.type, named)
-            sub.doubt(closed)
+            sub.sent_open(context.type, named)
+            sub.put_in_doubt(closed)
             return [Opened(context.order, len(DERIVED), open_label(context))]
         opened = []
         for type_ in DERIVED if derives else ():
             ref = context.implied.get(type_)
             if ref is None or f"{type_}-open" not in sub.events:
                 continue
-            if again or sub.last(type_) != ref or type_ in sub.stale:
-                sub.tell(type_, {t: named[t] for t in named if DERIVED.index(t) <= DERIVED.index(type_)})
-                sub.doubt(closed)
+            if again or sub.last(type_) != ref or type_ in sub.in_doubt:
+                sub.sent_open(type_, {t: named[t] for t in named if DERIVED.index(t) <= DERIVED.index(type_)})
+                sub.put_in_doubt(closed)
                 opened.append(Opened(context.order, DERIVED.index(type_), derived_label(context, type_)))
         return opened
 
-    def tell_again(self, sub: Sub, opens: set[Opened]) -> None:
+    def send_again(self, sub: Sub, opens: set[Opened]) -> None:
         """Send these opens again, and the opens that must follow, so that the last opens are those of a joiner."""
-        before, stale = dict(sub.told), set(sub.stale)
-        joiner, _, where = self.joiner(sub.events)
+        before, in_doubt = dict(sub.last_opens), set(sub.in_doubt)
+        joiner, _, told_by = self.joiner(sub.events)
         while True:
             for opened in sorted(opens):
-                self._tell(sub, opened)
-            known = [type_ for type_ in joiner.told if sub.last(type_) != joiner.last(type_)]
-            more = {where[type_] for type_ in known} - opens
+                self._send_again(sub, opened)
+            known = [type_ for type_ in joiner.last_opens if sub.last(type_) != joiner.last(type_)]
+            more = {told_by[type_] for type_ in known} - opens
             if not more:
                 return
             opens |= more
-            sub.told, sub.stale = dict(before), set(stale)
+            sub.last_opens, sub.in_doubt = dict(before), set(in_doubt)
 
-    def _tell(self, sub: Sub, opened: Opened) -> None:
+    def _send_again(self, sub: Sub, opened: Opened) -> None:
         context = next(context for context in self.contexts.values() if context.order == opened.order)
         by = context.type if opened.place == len(DERIVED) else DERIVED[opened.place]
         named = context.names
         parts = DERIVED if opened.place == len(DERIVED) else DERIVED[: opened.place + 1]
-        sub.tell(by, {t: named[t] for t in parts if t in named and f"{t}-open" in sub.events})
-        sub.doubt(context.closed)
+        sub.sent_open(by, {t: named[t] for t in parts if t in named and f"{t}-open" in sub.events})
+        sub.put_in_doubt(context.closed)
 
-    def orphan(self, type_: str) -> None:
+    def forget_named(self, type_: str) -> None:
         """A context of this type was closed. Subscriptions without a last open of the type forget the contexts that it named."""
         for sub in self.subs.values():
             if type_ in DERIVED and not sub.last(type_):
-                for other in [t for t, last in sub.told.items() if last[1] == type_]:
-                    sub.untell(other)
+                for other in [t for t, last in sub.last_opens.items() if last[1] == type_]:
+                    sub.forget_last_open(other)
 
     def joiner(self, events: frozenset[str]) -> tuple[Sub, dict[object, Opened], dict[str, Opened]]:
         """A joiner, as if it had been there all the time. Also the last open of each event, and of each type the open that told it."""
         sub = Sub("", ("", ""), "", events, 0, 0)
         opens: dict[object, Opened] = {}
-        where: dict[str, Opened] = {}
+        told_by: dict[str, Opened] = {}
         newest = {context.type: context for context in self.contexts.values()}
         for context in self.contexts.values():
             if f"{context.type}-open" in events and newest[context.type] is not context:
                 continue
-            before = sub.told | dict.fromkeys(sub.stale)
+            before = sub.last_opens | dict.fromkeys(sub.in_doubt)
             for opened in self.deliver(sub, context, later=True):
                 opens[opened.label[1]] = opened
                 own = str(opened.label[1]).removesuffix("-open")
                 mine = DERIVED if opened.place == len(DERIVED) else DERIVED[: opened.place + 1]
-                news = [t for t in mine if t in sub.told and (t == own or sub.told[t] != before.get(t))]
-                where |= {t: opened for t in news if t in context.names}
-                before = sub.told | dict.fromkeys(sub.stale)
-        return sub, opens, where
+                told = [t for t in mine if t in sub.last_opens and (t == own or sub.last_opens[t] != before.get(t))]
+                told_by |= {t: opened for t in told if t in context.names}
+                before = sub.last_opens | dict.fromkeys(sub.in_doubt)
+        return sub, opens, told_by
 
     def replay(self, events: frozenset[str]) -> tuple[list[Label], dict[str, tuple[str, str]], set[str]]:
         """The replay to a joiner, oldest first; its last opens; and the types in doubt (CTX-1 to CTX-7, DER-5)."""
@@ -267,7 +267,7 @@ class Topic:
         labels = [opened.label for opened in sorted(opens.values())]
         if self.home is not None and "home-open" in events:
             return [*labels, ("event", "home-open", self.home.id, "")], {}, set()
-        return labels, sub.told, set(sub.told) if self.home else sub.stale
+        return labels, sub.last_opens, set(sub.last_opens) if self.home else sub.in_doubt
 
 
 class Opened(NamedTuple):

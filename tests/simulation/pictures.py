@@ -191,7 +191,7 @@ def nothing_is_overdue(world: World) -> None:
     now = world.clock.now
     for name, topic in world.oracle.topics.items():
         for sub in topic.subs.values():
-            connect_by = sub.since + world.script.rules.connect_timeout if sub.fresh else sub.expires
+            connect_by = sub.since + world.script.rules.connect_timeout if sub.never_connected else sub.expires
             for what, at in (
                 ("lease", sub.expires),
                 ("grace", sub.reconnect_deadline or now),
