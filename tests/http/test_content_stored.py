@@ -64,7 +64,7 @@ async def test_what_get_shows_can_be_withdrawn_as_it_stands_there(stored: bool, 
         other = {"fullUrl": "urn:uuid:1", "request": {"method": "DELETE", "url": "DiagnosticReport/r1"}}
         refused = await hub.publish(update(await version(hub), other, event_id="two"))
         assert refused.status_code == 400
-        assert "entry[0]: expected fullUrl and request.url to name one resource" in refused.text
+        assert "entry[0]: fullUrl and request.url must name the same resource" in refused.text
         if not stored:
             await withdraw(hub)
     if stored:

@@ -11,8 +11,8 @@ import pytest
 from msgspec.structs import replace
 
 from fhircast_hub.core.access.principal import SessionKey
-from fhircast_hub.core.rules.audiences import NOTHING
-from fhircast_hub.core.rules.content import bundle
+from fhircast_hub.core.rules.content import content_item
+from fhircast_hub.core.rules.last_opens import NOTHING_OPENED
 from fhircast_hub.core.state.effects import EventRef
 from fhircast_hub.core.state.session import (
     Audience,
@@ -28,7 +28,7 @@ from tests.storage.sqlite_world import FULL, KEY, PATIENT, opened
 async def test_every_part_of_a_session_survives(tmp_path: Path) -> None:
     """A session read back is equal to the one written, but for the audiences, whose sockets are gone."""
     store = await opened(tmp_path / "hub.db")
-    audience = Audience(frozenset({"patient-open"}), NOTHING, ("c-1",))
+    audience = Audience(frozenset({"patient-open"}), NOTHING_OPENED, ("c-1",))
     await store.commit_and_deliver(KEY, 0, None, replace(FULL, audiences=(audience,)), ())
     await store.close()
     again = await opened(tmp_path / "hub.db")
@@ -100,13 +100,13 @@ async def test_shared_resources_keep_their_order(tmp_path: Path) -> None:
     refs = [f"observation/{number}" for number in (9, 10, 1, 5, 3)]
     resources = {ref: Shared(place, b'{"n":"%b"}' % ref.encode()) for place, ref in enumerate(refs)}
     content = Content(dict(sorted(resources.items())), sum(len(each.entry) for each in resources.values()), (b"1",))
-    shown = bundle(content, "1")
+    shown = content_item(content, "1")
     assert re.findall(rb'"n":"([^"]*)"', shown) == [ref.encode() for ref in refs]
     await store.commit_and_deliver(KEY, 0, None, replace(FULL, contents={"patient/p1": content}), ())
     await store.close()
     again = await opened(tmp_path / "hub.db")
     (session,) = again.sessions()
-    assert bundle(session.contents["patient/p1"], "1") == shown
+    assert content_item(session.contents["patient/p1"], "1") == shown
     assert session.contents["patient/p1"].size == content.size
     await again.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from fhircast_hub.core.access.principal import SessionKey
-from fhircast_hub.core.rules.contexts import View, written
+from fhircast_hub.core.rules.contexts import View, encode_view
 
 #: Bytes of all answers that are kept, and what an answer takes beside its own.
 MAX_BYTES, OVERHEAD = 32 << 20, 512
@@ -22,14 +22,14 @@ class Answers:
     def of(self, key: SessionKey, view: View) -> bytes:
         """The answer for readers of this view of the session."""
         if view.context is None:
-            return written(view)
+            return encode_view(view)
         kept = self._kept.setdefault(key, {})
         self._kept.move_to_end(key)
         if (found := kept.get(view.kind)) is not None:
             if found[0].is_same(view):
                 return found[1]
             self.bytes -= len(found[1]) + OVERHEAD
-        answer = written(view)
+        answer = encode_view(view)
         kept[view.kind] = view, answer
         self.bytes += len(answer) + OVERHEAD
         while self.bytes > self._max_bytes:

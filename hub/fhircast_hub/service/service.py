@@ -19,8 +19,8 @@ from fhircast_hub.core.env import Env, Ids
 from fhircast_hub.core.errors import HubError, NotFound, TooMany
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.rules.administration import Participant, check_owned, participants
-from fhircast_hub.core.rules.contexts import seen
-from fhircast_hub.core.rules.missed_events import let_go
+from fhircast_hub.core.rules.contexts import view_for
+from fhircast_hub.core.rules.missed_events import drop_all
 from fhircast_hub.core.rules.webhook_outbox import predecessors
 from fhircast_hub.core.state.commands import (
     BeginSession,
@@ -209,9 +209,9 @@ class Service:
         await self.submit(key, EndSession("the session was ended"))
 
     async def current_context(self, key: SessionKey, principal: Principal) -> tuple[bytes, tuple[str, ...]]:
-        """The JSON answer to GET hub.url/{topic}, and the patients it is about; see core.context.seen for what it raises."""
+        """The JSON answer to GET hub.url/{topic}, and the patients it is about. Raises as core.rules.contexts.view_for does."""
         session, _ = await self._store.load(key)
-        answer = self._answers.of(key, seen(session, principal, key.topic, self._rules))
+        answer = self._answers.of(key, view_for(session, principal, key.topic, self._rules))
         current = session.contexts.get(session.current) if session else None
         return answer, patients(current.ref, current.implied) if current else ()
 
@@ -253,7 +253,7 @@ class Service:
             return None
         closes = isinstance(command, Publish) and command.event.kind is Kind.CLOSE
         if closes and after and not self.usage.fits(key, session, after):
-            outcome = Outcome(let_go(after), outcome.effects, outcome.reply)
+            outcome = Outcome(drop_all(after), outcome.effects, outcome.reply)
         gone = self.usage.room(key, session, outcome.session, closes=closes, now=self._clock())
         if not gone:
             return outcome

@@ -36,7 +36,7 @@ def test_too_many_entries_are_refused() -> None:
     reason = world.refuses(
         world.update(put("Patient", "p"), *(delete(f"Observation/o{n}") for n in range(3))), TooLarge
     )
-    assert "at most 3 entries, got 4" in reason
+    assert "at most 3 entries, and this Bundle has 4" in reason
     assert TooLarge.status == 413
     assert len(world.shared()) == 6
 
@@ -49,10 +49,10 @@ def test_identifiers_of_64_kib_at_most_are_compared() -> None:
     world.share(put("Observation", "o1", identifier=many * 9))
     world.share(put("Patient", "p1", identifier=many))
     reason = world.refuses(world.update(put("Patient", "p1", identifier=many * 3)), TooLarge)
-    assert "entry[0]: expected at most 65536 bytes of identifiers" in reason
+    assert "entry[0]: an update may have at most 65536 bytes of identifiers" in reason
     half = many + many[:150]
     both = world.update(put("Patient", "p1", identifier=half), put("DiagnosticReport", "r1", identifier=half))
-    assert "entry[1]: expected at most 65536 bytes" in world.refuses(both, TooLarge)
+    assert "entry[1]: an update may have at most 65536 bytes" in world.refuses(both, TooLarge)
 
 
 @pytest.mark.req("CON-17", "CON-30")

@@ -111,7 +111,7 @@ def test_what_the_context_was_opened_with_stays() -> None:
     world.publish("DiagnosticReport-open", report("r1"), patient("p1"))
     for ref in ("Patient/p1", R1):
         reason = world.refuses(world.update(delete(ref)), BadRequest)
-        assert "opened with and nobody has shared since" in reason
+        assert "opened with this one, and nobody has shared it since" in reason
         type_, _, id_ = ref.partition("/")
         world.share(put(type_, id_, status="final"))
         assert world.shared() == [ref]

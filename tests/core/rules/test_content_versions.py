@@ -127,15 +127,15 @@ def test_the_versions_form_a_chain() -> None:
 @pytest.mark.parametrize(
     ("version", "shown"),
     [
-        ("b9574cb0-e9e5-4be1-8957-5fcb51ef33c1", "got b9574cb0-e9e5-4be1-8957-5fcb51ef33c1"),
-        ("0", "got 0"),
-        ("", "got none"),
-        (None, "got none"),
-        (..., "got none"),
-        ("x" * 64, "got " + "x" * 64),
-        ("x" * 65, "got 65 characters"),
-        ("line\n", "got 5 characters"),
-        ("é", "got 1 characters"),
+        ("b9574cb0-e9e5-4be1-8957-5fcb51ef33c1", "not b9574cb0-e9e5-4be1-8957-5fcb51ef33c1"),
+        ("0", "not 0"),
+        ("", "and the event has none"),
+        (None, "and the event has none"),
+        (..., "and the event has none"),
+        ("x" * 64, "not " + "x" * 64),
+        ("x" * 65, "not 65 characters of something else"),
+        ("line\n", "not 5 characters of something else"),
+        ("é", "not 1 characters of something else"),
     ],
 )
 def test_another_version_is_refused(version: object, shown: str) -> None:
@@ -148,7 +148,7 @@ def test_another_version_is_refused(version: object, shown: str) -> None:
     else:
         posted["event"]["context.versionId"] = version
     reason = world.refuses(posted, Conflict)
-    assert f"expected the current version {world.version()}" in reason
+    assert f"must be the current version {world.version()}" in reason
     assert reason.endswith(shown)
     assert Conflict.status == 409
 

@@ -64,7 +64,7 @@ def test_a_delete_whose_full_url_and_url_name_two_is_refused(url: str) -> None:
     """The hub would drop the one, and applications that go by fullUrl the other."""
     world = world_with(under(UUID), put("Observation", "y"))
     reason = world.refuses(world.update(put("Observation", "z"), gone(UUID, url)), BadRequest)
-    assert "entry[1]: expected fullUrl and request.url to name one resource" in reason
+    assert "entry[1]: fullUrl and request.url must name the same resource" in reason
 
 
 @pytest.mark.req("CON-16", "CON-19", "CON-26")
@@ -73,7 +73,7 @@ def test_a_full_url_that_nothing_has_names_nothing(full_url: str) -> None:
     """Alone it is refused; beside a request.url that ends in a Type/id it says nothing."""
     world = world_with(under(UUID))
     reason = world.refuses(world.update(put("Observation", "z"), gone(full_url)), BadRequest)
-    assert "entry[1]: expected the fullUrl of what was shared, or its Type/id" in reason
+    assert "entry[1] must have the fullUrl of a shared resource, or its Type/id" in reason
     world.share(gone(full_url, "Observation/x"))
     assert world.shared() == []
 
@@ -84,7 +84,7 @@ def test_a_put_under_the_full_url_of_another_is_refused(id_: str) -> None:
     """Of one that is there, be it a replacement or new."""
     world = world_with(under(UUID), under(OTHER, id_="y"))
     reason = world.refuses(world.update(put("Observation", "a"), under(UUID, id_=id_)), BadRequest)
-    assert "entry[1]: expected a fullUrl of the resource's own" in reason
+    assert "entry[1].fullUrl must be the resource's own" in reason
     world.share(under(UUID, value=2))
     assert world.shared() == ["Observation/x", "Observation/y"]
 

@@ -231,8 +231,8 @@ def test_a_connection_is_called_after_its_subscription() -> None:
     world = Hooked()
     world.hook("a")
     assert world.session is not None
-    assert audiences.subscribed(world.session.audiences, "patient-open") == (connection("a"),)
+    assert audiences.subscribers_of(world.session.audiences, "patient-open") == (connection("a"),)
     assert world.session.webhook_connections == {connection("a")}
     world.restart()
-    assert audiences.subscribed(world.session.audiences, "patient-open") == (connection("a"),)
+    assert audiences.subscribers_of(world.session.audiences, "patient-open") == (connection("a"),)
     assert world.session.webhook_connections == {connection("a")}

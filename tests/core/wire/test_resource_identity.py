@@ -165,7 +165,7 @@ def test_an_update_does_not_make_another_of_what_is_open(entry: object, member: 
     """400 naming the entry and the member; nothing is applied, nobody is told, and no value is repeated."""
     world = Identified()
     reason = world.refuses(world.update(put("Observation", "o1"), entry), BadRequest)
-    assert f"entry[1].resource.{member}: expected the values that the open gave" in reason
+    assert f"entry[1].resource.{member} must have the values that the open gave" in reason
     assert "close the context" in reason
     for value in (HOSPITAL, SERIES, "a2"):
         assert value not in reason

@@ -8,8 +8,8 @@ from fhircast_hub.core.env import Env
 from fhircast_hub.core.errors import NotFound
 from fhircast_hub.core.limits import RESTART_GRACE, UNVOUCHED_SECONDS
 from fhircast_hub.core.rules import audiences, webhook_outbox
-from fhircast_hub.core.rules.joining import last_opened_on_joining, perhaps_shown, remembered, replay
-from fhircast_hub.core.rules.missed_events import known_delivered_until, missed_by, unheard
+from fhircast_hub.core.rules.joining import last_opened_on_joining, last_opened_on_return, possibly_shown, replay
+from fhircast_hub.core.rules.missed_events import known_delivered_until, missed_by, possibly_missed_closes
 from fhircast_hub.core.rules.subscriptions import confirmed, dropped, ends_at, placed, sends, with_subscription
 from fhircast_hub.core.state.commands import Acknowledged, Connected, Disconnected, VerificationFailed
 from fhircast_hub.core.state.effects import Close, Effect, Message
@@ -32,7 +32,7 @@ def connected(session: Session | None, command: Connected, env: Env) -> Outcome:
         subscription = replace(subscription, shown_opens=_opens_sent(session, subscription.connection))
         # One socket per endpoint: the newcomer takes over (SUB-11). The old one may have been dead for a while.
         effects = (Close(subscription.connection, POLICY_VIOLATION, "another socket took over this endpoint"),)
-        session = replace(session, audiences=audiences.leave(session.audiences, subscription.connection))
+        session = replace(session, audiences=audiences.without_connection(session.audiences, subscription.connection))
     delivered_until = max(subscription.delivered_until, command.delivered_until)
     frames, last_opened = replay(session, subscription.keys, env.rules)
     before: list[Message] = []
@@ -40,7 +40,9 @@ def connected(session: Session | None, command: Connected, env: Env) -> Outcome:
     if not subscription.never_connected:
         arrived = known_delivered_until(subscription, delivered_until, env)
         before = missed_by(session, subscription, arrived, last_opened, env)
-        known = remembered(session, subscription.keys, last_opened, subscription.shown_opens, unheard(session, arrived))
+        known = last_opened_on_return(
+            session, subscription.keys, last_opened, subscription.shown_opens, possibly_missed_closes(session, arrived)
+        )
     # What it is told now may get lost like all before: only an answer makes that sure.
     delivered_until = env.now if subscription.never_connected else delivered_until
     back = replace(
@@ -62,7 +64,7 @@ def connected(session: Session | None, command: Connected, env: Env) -> Outcome:
 def _opens_sent(session: Session, connection: str) -> tuple[str, ...]:
     """The refs that a connection was told an open of, and not only an event that names them."""
     return tuple(
-        last.ref for last in audiences.last_opened_of(session.audiences, connection) if last.ref and not last.by
+        last.ref for last in audiences.last_opened_of(session.audiences, connection) if last.ref and not last.named_by
     )
 
 
@@ -83,7 +85,7 @@ def _verified(session: Session, subscription: Subscription, command: Connected, 
         shown += _opens_sent(session, other.connection)
         session = dropped(session, other)
     frames, last_opened = replay(session, active.keys, env.rules)
-    last_opened = remembered(session, active.keys, last_opened, shown)
+    last_opened = last_opened_on_return(session, active.keys, last_opened, shown)
     session = placed(
         replace(session, webhook_connections=session.webhook_connections | {active.connection}), active, last_opened
     )
@@ -149,7 +151,7 @@ def restarted(session: Session, env: Env) -> Outcome:
             continue
         if subscription.connection:
             keys = subscription.keys
-            shown = perhaps_shown(session, keys, last_opened_on_joining(session, keys, env.rules))
+            shown = possibly_shown(session, keys, last_opened_on_joining(session, keys, env.rules))
             session = _gone(session, subscription, env.now, subscription.delivered_until, reconnect_deadline, shown)
         elif subscription.reconnect_deadline:
             session = with_subscription(session, replace(subscription, reconnect_deadline=reconnect_deadline))
@@ -186,7 +188,7 @@ def _gone(
         reconnect_deadline=reconnect_deadline,
         shown_opens=shown,
     )
-    session = replace(session, audiences=audiences.leave(session.audiences, subscription.connection))
+    session = replace(session, audiences=audiences.without_connection(session.audiences, subscription.connection))
     return with_subscription(session, gone)
 
 

@@ -10,8 +10,8 @@ from fhircast_hub.core.access.principal import Application, Principal, check_acc
 from fhircast_hub.core.env import Env
 from fhircast_hub.core.errors import BadRequest, InsufficientScope, NotFound, TooMany, Unauthenticated
 from fhircast_hub.core.limits import Rules
-from fhircast_hub.core.rules import audiences, webhook_outbox
-from fhircast_hub.core.rules.joining import is_home, replay
+from fhircast_hub.core.rules import audiences, last_opens, webhook_outbox
+from fhircast_hub.core.rules.joining import replay, replays_home_open
 from fhircast_hub.core.state.commands import Evict, Renew, Revoked, Subscribe, Unsubscribe
 from fhircast_hub.core.state.effects import Close, Effect, Message, Send
 from fhircast_hub.core.state.session import LastOpened, Outcome, Session, Subscription
@@ -87,7 +87,7 @@ def renew(session: Session | None, command: Renew, env: Env) -> Outcome:
     if frames and frames[-1:] != everything[-1:]:
         frames += everything[-1:]  # what is current is told again, behind what the new names add
     before = audiences.last_opened_of(session.audiences, renewed.connection)
-    known = audiences.renewed(before, last_opened, added, at_home=is_home(session, renewed.keys))
+    known = last_opens.on_renewal(before, last_opened, added, home_is_replayed=replays_home_open(session, renewed.keys))
     session = placed(session, renewed, known)
     return Outcome(session, (confirmed(session, renewed, env.now), *sends(renewed, frames)))
 
@@ -260,8 +260,10 @@ def with_subscription(session: Session, subscription: Subscription) -> Session:
 
 def placed(session: Session, subscription: Subscription, last_opened: LastOpened) -> Session:
     """The session with the subscription's socket in the audience of those who were granted and told the same."""
-    others = audiences.leave(session.audiences, subscription.connection)
-    return replace(session, audiences=audiences.join(others, subscription.connection, subscription.keys, last_opened))
+    others = audiences.without_connection(session.audiences, subscription.connection)
+    return replace(
+        session, audiences=audiences.with_connection(others, subscription.connection, subscription.keys, last_opened)
+    )
 
 
 def dropped(session: Session, subscription: Subscription) -> Session:
@@ -271,7 +273,9 @@ def dropped(session: Session, subscription: Subscription) -> Session:
         if subscription_id != subscription.subscription_id
     }
     session = replace(
-        session, subscriptions=others, audiences=audiences.leave(session.audiences, subscription.connection)
+        session,
+        subscriptions=others,
+        audiences=audiences.without_connection(session.audiences, subscription.connection),
     )
     return webhook_outbox.dropped(session, subscription) if subscription.callback else session
 

@@ -151,7 +151,9 @@ def _send(
     session: Session, except_connection: str, about: EventRef, name: str, why: str, env: Env
 ) -> tuple[Effect, ...]:
     """The SyncError, to all who asked for it, except the connection `except_connection`; none about what does not matter (SYN-10, SYN-11)."""
-    to = tuple(other for other in audiences.subscribed(session.audiences, "syncerror") if other != except_connection)
+    to = tuple(
+        other for other in audiences.subscribers_of(session.audiences, "syncerror") if other != except_connection
+    )
     if not to or not about.reportable:
         return ()
     id_ = env.ids.uuid()

@@ -157,14 +157,14 @@ class Queue(msgspec.Struct, frozen=True):
 class LastOpen(NamedTuple):
     """The last context of a type that somebody was told of: its `ref`, "" for none (DER-3).
 
-    `by` is empty for an open of the type itself, else the type of the event that named the context. `stale` is whether they may
+    `named_by` is empty for an open of the type itself, else the type of the event that named the context. `in_doubt` is whether they may
     show something else: they refused the open, a Home-open came since of which they were not told, or the context was closed
     before they were told an event that names it.
     """
 
     ref: str = ""
-    by: str = ""
-    stale: bool = False
+    named_by: str = ""
+    in_doubt: bool = False
 
 
 #: One for each type of event_names.DERIVED.
