@@ -143,7 +143,7 @@ def test_who_takes_over_is_told_what_the_old_socket_may_not_have_received() -> N
     assert back(world) == [*expected, "DiagnosticReport-open r1"]
 
 
-@pytest.mark.req("SUB-12", "CON-9")
+@pytest.mark.req("SUB-12", "CON-9", "SUB-42")
 def test_updates_before_a_close_are_not_told_again_when_it_is_open_again() -> None:
     """Their content is gone; told behind it, they would bring it back. Those since then are told."""
     world = Reading()
