@@ -68,7 +68,7 @@ def make_apps(places: Places, token_seconds: int) -> dict[str, ASGIApp]:
     viewers = {name: Mount("/dicomweb", imaging.make_app(imaging.archive_for(name), verify)) for name in VIEWERS}
     own: dict[str, list[BaseRoute]] = {
         "ehr": [_discovery(auth), Mount("/fhir", records.make_app(verify))],
-        "chart": [Route("/patients.csv", _numbers)],
+        "chart": [Route("/patients.json", _numbers)],
         **{name: [viewer] for name, viewer in viewers.items()},
     }
     sites = {
@@ -157,4 +157,4 @@ def _discovery(auth: AuthServer) -> Route:
 
 async def _numbers(_: Request) -> FileResponse:
     """The chart's own numbers of its patients."""
-    return FileResponse(_HERE / "chart" / "patients.csv", media_type="text/csv")
+    return FileResponse(_HERE / "chart" / "patients.json")

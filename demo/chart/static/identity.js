@@ -25,8 +25,8 @@ export function chartNumbers(refused) {
 }
 
 async function readNumbers() {
-  const answer = await fetch("/patients.csv").catch(() => null);
+  const answer = await fetch("/patients.json").catch(() => null);
   if (!answer?.ok) throw new Refuse("The chart's patient numbers cannot be read now.");
-  const table = Table.fromCsv(await answer.text(), { identifiers: { mrn: RECORD_NUMBER } });
+  const table = Table.fromRows(await answer.json(), { identifiers: { mrn: RECORD_NUMBER } });
   return new IdentityMap({ Patient: [RECORD_NUMBER] }, [table]);
 }

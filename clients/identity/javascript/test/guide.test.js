@@ -21,12 +21,12 @@ test("the example runs", () => {
   ], done.stderr);
 });
 
-test("the CSV of the page is one", async () => {
+test("the rows of the page make a table", async () => {
   const page = readFileSync(new URL("../README.md", import.meta.url), "utf-8");
-  const [, rows = ""] = /^```\n(local_id[^]*?)^```/m.exec(page) ?? [];
-  const [, call = ""] = /`Table\.fromCsv\(text, (.*?)\)`/.exec(page) ?? [];
-  const table = new Function("Table", "System", "text", `return Table.fromCsv(text, ${call});`)(Table, System, rows);
-  const ids = new IdentityMap({ Patient: [new System("urn:oid:2.999.19.5")] }, [table]);
+  const [, rows = ""] = /^```json\n([^]*?)^```/m.exec(page) ?? [];
+  const [, call = ""] = /Table\.fromRows\(rows, (.*?)\);/.exec(page) ?? [];
+  const read = new Function("Table", "System", "rows", `return Table.fromRows(rows, ${call});`);
+  const ids = new IdentityMap({ Patient: [new System("urn:oid:2.999.19.5")] }, [read(Table, System, JSON.parse(rows))]);
   assert.equal((await ids.findResource(patient("4438001", "urn:oid:2.999.19.5"))).id, "local-17");
 });
 

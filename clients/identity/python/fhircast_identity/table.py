@@ -1,9 +1,9 @@
-"""A table of local ids that the application keeps itself: a dict, or a CSV file."""
+"""A table of local ids that the application keeps itself: a dict, rows, or a CSV file."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any, Protocol
@@ -69,6 +69,24 @@ class Table:
         self._fill(rows, type)
 
     @classmethod
+    def from_rows(
+        cls,
+        rows: Iterable[Mapping[str, Any]],
+        *,
+        type: str = "Patient",
+        columns: Mapping[str, str] | None = None,
+        identifiers: Mapping[str, Named] | None = None,
+    ) -> Table:
+        """A table from rows of cells by column: rows of a CSV file, a database or JSON. A cell is a string, "" or None.
+
+        The columns are local_id, system, value, code, family, birth_date and gender, with one row for each identifier.
+        Each row must have local_id and value. `columns` renames columns: {"local_id": "PatNo"}. With `identifiers`, each
+        identifier has a column of its own: {"nin": System("urn:oid:...")}. Empty identifiers are left out.
+        Each row must have the columns of both. Raises ValueError with the number of the row, counted from 1.
+        """
+        return cls._of(enumerate(rows, 1), type, _Columns(columns or {}, identifiers or {}))
+
+    @classmethod
     def from_csv(
         cls,
         path: str | PathLike[str],
@@ -79,21 +97,22 @@ class Table:
         delimiter: str = ",",
         encoding: str = "utf-8-sig",
     ) -> Table:
-        """A table from a file with a header row.
+        """A table from a CSV file with a header row, whose rows are read as `from_rows` reads rows.
 
-        It has the columns local_id, system, value, code, family, birth_date and gender, of which only local_id and
-        value must be there, one row for each identifier. `columns` says where a name differs: {"local_id": "PatNo"}. Or
-        each identifier has a column of its own: `identifiers={"nin": System("urn:oid:...")}`; empty cells are left out.
-        Raises OSError, and ValueError with the line number for what cannot be read.
+        Raises OSError, and ValueError with the number of the row. The header is row 1.
         """
         with open(path, encoding=encoding, newline="") as lines:
             try:
                 cells = list(csv.reader(lines, delimiter=delimiter, strict=True))
             except csv.Error as error:
                 raise ValueError(f"this is no CSV: {error}") from None
-        rows = _rows(cells, type, columns or {}, identifiers or {})
-        table = cls({}, type=type)
-        table._fill(rows, type)
+        named = _Columns(columns or {}, identifiers or {})
+        return cls._of(_csv_rows(cells, named), type, named)
+
+    @classmethod
+    def _of(cls, numbered: Iterable[tuple[int, Mapping[str, Any]]], kind: str, columns: _Columns) -> Table:
+        table = cls({}, type=kind)
+        table._fill((row for number, cells in numbered for row in columns.rows(number, cells, kind)), kind)
         return table
 
     def _fill(self, rows: Iterable[Row], kind: str) -> None:
@@ -145,45 +164,58 @@ def _row(value: str, system: str, code: str, local: Local) -> Row:
     return Row(bare, system.strip(), code, local)
 
 
-def _rows(
-    lines: Iterable[list[str]], kind: str, columns: Mapping[str, str], identifiers: Mapping[str, Named]
-) -> Iterator[Row]:
-    numbered = enumerate(lines, 1)
-    header = [cell.strip() for cell in next(numbered, (1, []))[1]]
-    places = {name: header.index(column) for name, column in _names(columns, identifiers, header).items()}
-    for number, line in numbered:
+class _Columns:
+    """The columns that a table reads, and the identifiers in a row."""
+
+    def __init__(self, columns: Mapping[str, str], identifiers: Mapping[str, Named]) -> None:
+        self._identifiers = identifiers
+        self._names = {name: columns.get(name, name) for name in (*_RECORD, *(() if identifiers else _LONG))}
+        required = {"local_id", *columns, *(() if identifiers else ("value",))}
+        self._required = {self._names.get(name, name) for name in required} | set(identifiers)
+        self.read = {*self._names.values(), *identifiers}
+
+    def check(self, where: str, present: Collection[str]) -> None:
+        """Raises ValueError where a required column is missing."""
+        if missing := sorted(self._required.difference(present)):
+            raise ValueError(f"{where} lacks {', '.join(missing)}")
+
+    def rows(self, number: int, cells: Mapping[str, Any], kind: str) -> Iterator[Row]:
+        """The identifiers of a row. Raises ValueError with the row's number."""
+        self.check(f"row {number}", cells)
+        try:
+            texts = {column: _cell(column, cells.get(column)) for column in self.read}
+            if not any(texts.values()):
+                return
+            local = _local({name: texts[self._names[name]] for name in _RECORD}, kind)
+        except ValueError as error:
+            raise ValueError(f"row {number}: {error}") from None
+        for system, value, code in self._found(texts):
+            if value:
+                yield _row(value, system, code, local)
+
+    def _found(self, texts: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+        if not self._identifiers:
+            system, value, code = (texts[self._names[name]] for name in _LONG)
+            yield system, value, code
+        for column, rule in self._identifiers.items():
+            yield rule.system, texts[column], rule.code
+
+
+def _cell(column: str, cell: Any) -> str:
+    if cell is not None and not isinstance(cell, str):
+        raise ValueError(f"{column} must be a string")
+    return (cell or "").strip()
+
+
+def _csv_rows(lines: list[list[str]], columns: _Columns) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows of a file with their numbers. Empty rows are left out."""
+    header = [cell.strip() for cell in (lines[0] if lines else [])]
+    columns.check("the header", header)
+    if twice := sorted({column for column in columns.read if header.count(column) > 1}):
+        raise ValueError(f"the header has more than one {', '.join(twice)}")
+    for number, line in enumerate(lines[1:], 2):
         if not any(cell.strip() for cell in line):
             continue
         if len(line) != len(header):
             raise ValueError(f"row {number} has {len(line)} cells, the header {len(header)}")
-        cells = {name: line[place].strip() for name, place in places.items()}
-        try:
-            local = _local({name: cells.get(name, "") for name in _RECORD}, kind)
-        except ValueError as error:
-            raise ValueError(f"row {number}: {error}") from None
-        for system, value, code in _identifiers(cells, identifiers):
-            if value:
-                yield _row(value, system, code, local)
-
-
-def _names(columns: Mapping[str, str], identifiers: Mapping[str, Named], header: list[str]) -> dict[str, str]:
-    """The column in which each name stands; raises ValueError where one that was asked for is missing."""
-    names = {name: columns.get(name, name) for name in (*_RECORD, *(() if identifiers else _LONG))}
-    names |= {_column(column): column for column in identifiers}
-    required = {"local_id", *columns, *(map(_column, identifiers) if identifiers else ("value",))}
-    if missing := sorted(names.get(name, name) for name in required if names.get(name) not in header):
-        raise ValueError(f"the header lacks {', '.join(missing)}")
-    if twice := sorted({column for column in names.values() if header.count(column) > 1}):
-        raise ValueError(f"the header has more than one {', '.join(twice)}")
-    return {name: column for name, column in names.items() if column in header}
-
-
-def _column(column: str) -> str:
-    return f"identifier {column}"
-
-
-def _identifiers(cells: Mapping[str, str], identifiers: Mapping[str, Named]) -> Iterator[tuple[str, str, str]]:
-    if not identifiers:
-        yield cells.get("system", ""), cells.get("value", ""), cells.get("code", "")
-    for column, rule in identifiers.items():
-        yield rule.system, cells[_column(column)], rule.code
+        yield number, dict(zip(header, line, strict=True))
