@@ -13,9 +13,9 @@ from typing import Any
 from fhircast_client.engine import Engine
 from fhircast_client.events import Event, Kind, key_of, make_event, parse_event
 from fhircast_client.following import Verdict, says_the_same
-from fhircast_client.sharing import read_current
-from fhircast_client.syncerrors import make_sync_error
-from fhircast_client.timing import instant
+from fhircast_client.sync_errors import make_sync_error
+from fhircast_client.timestamps import instant
+from fhircast_client.update_bundle import read_current
 
 TOPIC = "topic"
 #: From here on a status says that the hub may answer later.
@@ -89,11 +89,11 @@ class Driver:
             "in_step": status.in_sync,
             "why": status.why,
             "behind": list(status.behind),
-            "unsent": engine.untold.newest.id if engine.untold.newest else None,
+            "unsent": engine.unsent.newest.id if engine.unsent.newest else None,
             "to_catch_up": self._id(failed) if failed else None,
-            "told": engine.asking.is_told,
-            "asks_again": engine.asking.must_ask_again,
-            "must_ask": engine.asking.must_ask,
+            "told": engine.doubt.is_told,
+            "asks_again": engine.doubt.must_ask_again,
+            "must_ask": engine.doubt.must_ask,
             "shared": {
                 anchor: [one.version, None if one.content is None else sorted(one.content)]
                 for anchor, one in contexts.items()
@@ -155,13 +155,13 @@ class Driver:
         event = parse_event({**made, "id": step["id"], "timestamp": _timestamp(step.get("at", 50))})
         self.engine.came(event)
         reported = self.engine.sync_error(event)
-        self._said |= {"resend": [one.id for one in reported.resend], "unseen": list(reported.unseen)}
+        self._said |= {"resend": [one.id for one in reported.resend], "unsubscribed": list(reported.unsubscribed)}
 
     def _opens(self, text: str, step: dict[str, Any]) -> None:
         """The application opens something: posted unless everybody shows that already."""
         event = self._event(text, step, own=True, keep=False)
-        unsent = self.engine.untold.newest
-        self._said["shown_again"] = self.engine.screen.is_shown_again(event)
+        unsent = self.engine.unsent.newest
+        self._said["shown_again"] = self.engine.races.is_shown_again(event)
         if self.engine.shows(event) is not None:
             self._said["posted"] = None
         else:
@@ -191,7 +191,7 @@ class Driver:
 
     def _not_sent(self, id_: str, *, is_final: bool) -> None:
         event = self._events.get(id_)
-        if event is not None and (id_ in self._on_their_way or self.engine.untold.is_tried(event)):
+        if event is not None and (id_ in self._on_their_way or self.engine.unsent.is_tried(event)):
             self._on_their_way.discard(id_)
             self.engine.not_sent(
                 event, "the hub answered 400" if is_final else "the hub answered 502", is_final=is_final
@@ -202,8 +202,8 @@ class Driver:
         event = self._events.get(id_)
         if (
             event is None
-            or not self.engine.untold.is_tried(event)
-            or self.engine.untold.must_wait(event)
+            or not self.engine.unsent.is_tried(event)
+            or self.engine.unsent.must_wait(event)
             or self._on_their_way
         ):
             return
@@ -231,7 +231,7 @@ class Driver:
         """The hub is asked what is open: an open, None for nothing, or the status with which it refuses."""
         asked, moment = self.engine.changes.count, self.engine.content.moment
         if isinstance(answer, int):
-            self.engine.asking.unanswered(is_final=answer < _FAILED)
+            self.engine.doubt.unanswered(is_final=answer < _FAILED)
             return
         event, version, content = read_current(_current(answer, step), TOPIC)
         if event is not None:
@@ -303,7 +303,7 @@ class Driver:
         else:
             opened = self.engine.refused(delivery.event, "unsaved notes", shows=mode == "fail")
         if opened is not None:
-            applies = partial(self.engine.screen.may_be_shown, opened)
+            applies = partial(self.engine.races.may_be_shown, opened)
             self._waiting.append(Delivery(opened, again, applies=applies, again=True))
         delivery.done()
 

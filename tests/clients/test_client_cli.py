@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from fhircast_client.check import Step, _Hub, check
 from fhircast_client.cli import main
-from fhircast_client.names import CATALOGUE, meant, never_matches, shown
+from fhircast_client.event_names import CATALOGUE, meant, never_matches, shown
 from fhircast_client.printing import event_line
 from fhircast_client.socket import Socket
 from fhircast_client.socket import connect as open_channel

@@ -13,8 +13,8 @@ from fhircast_client.content import Contents
 from fhircast_client.contexts import MOST_CONTEXTS
 from fhircast_client.engine import Engine
 from fhircast_client.events import encode
-from fhircast_client.sharing import Entries
 from fhircast_client.testing import FakeHub
+from fhircast_client.update_bundle import Entries
 from tests.clients.fakes import FAST, Heard, http_through, observation, patient, report, until
 from tests.clients.test_client_engine import NOW, engine_with_report, event, opened, shared_at, sync_error, update
 

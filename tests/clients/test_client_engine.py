@@ -10,9 +10,10 @@ from fhircast_client.engine import Engine
 from fhircast_client.events import Event, Kind, context_of, kind_of, make_event, parse_event, reference_in
 from fhircast_client.frames import heartbeat_period, read_confirmation
 from fhircast_client.lease import Lease
-from fhircast_client.sharing import update_context
-from fhircast_client.syncerrors import make_sync_error
-from fhircast_client.timing import Backoff, instant, timestamp_now
+from fhircast_client.sync_errors import make_sync_error
+from fhircast_client.timestamps import instant, timestamp_now
+from fhircast_client.timings import Backoff
+from fhircast_client.update_bundle import update_context
 from tests.clients.fakes import patient, report, study
 
 #: The own clock, long after what is told here.

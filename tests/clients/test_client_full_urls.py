@@ -8,8 +8,8 @@ import pytest
 
 from fhircast_client import FHIRcastClient
 from fhircast_client.events import Event, make_event, parse_event
-from fhircast_client.sharing import Entries, changed, read_current, reference, update_context
 from fhircast_client.testing import FakeHub
+from fhircast_client.update_bundle import Entries, changed, read_current, reference, update_context
 from tests.clients.fakes import FAST, Heard, observation, patient, report, until
 from tests.clients.test_client_engine import engine_with_report, shared_at
 

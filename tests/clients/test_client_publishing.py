@@ -11,7 +11,7 @@ import pytest
 
 from fhircast_client import Event, FHIRcastClient, HubError, Refuse, Timings
 from fhircast_client.testing import Answer, FakeHub
-from fhircast_client.timing import instant
+from fhircast_client.timestamps import instant
 from tests.clients import virtual_time
 from tests.clients.fakes import FAST, Heard, Wire, observation, patient, report, study, until
 

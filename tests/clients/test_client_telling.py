@@ -92,7 +92,7 @@ async def test_an_open_of_the_same_is_the_same_event() -> None:
             hub.answer_next("publish", Answer(502))
             with pytest.raises(HubError):
                 await client.open(patient("p2"))
-            unsent = client._session.engine.untold.newest
+            unsent = client._session.engine.unsent.newest
             assert unsent
             assert (await client.open(patient("p2"))).id == unsent.id
             assert client.status.in_sync

@@ -14,7 +14,7 @@ from fhircast_client.frames import Confirmation
 from fhircast_client.hub import Configuration
 from fhircast_client.lease import Lease
 from fhircast_client.socket import Channel, Connect
-from fhircast_client.timing import Timings
+from fhircast_client.timings import Timings
 from tests.clients import virtual_time
 
 LEASE = 100

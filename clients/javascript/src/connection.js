@@ -6,9 +6,10 @@ import { HubError, TokenError } from "./errors.js";
 import { kindOf } from "./events.js";
 import { denialReason, idIn, isDenial, readConfirmation } from "./frames.js";
 import { Lease } from "./lease.js";
-import { Life } from "./life.js";
+import { Life } from "./socket-life.js";
 import { NORMAL, POLICY_VIOLATION } from "./socket.js";
-import { backoff, sleep } from "./timing.js";
+import { sleep } from "./timers.js";
+import { backoff } from "./timings.js";
 import { knownCause } from "./unreachable.js";
 
 /** @typedef {import("./socket.js").Channel} Channel */
@@ -28,7 +29,7 @@ import { knownCause } from "./unreachable.js";
  * @typedef {object} Options
  * @property {import("./hub.js").Hub} hub
  * @property {import("./socket.js").SocketClass} WebSocket
- * @property {import("./timing.js").Timings} timings
+ * @property {import("./timings.js").Timings} timings
  * @property {() => string[]} events The names that are subscribed to, beside heartbeats.
  * @property {boolean} heartbeat Whether heartbeats are wanted where the hub has them.
  * @property {string} name
@@ -104,7 +105,7 @@ export class Connection {
 
   /**
    * One connection, from the first request to its end.
-   * @returns {Promise<import("./life.js").Loss & {retryAfter: number}>}
+   * @returns {Promise<import("./socket-life.js").Loss & {retryAfter: number}>}
    */
   async #once() {
     try {

@@ -4,10 +4,10 @@
  */
 
 import { MOST_CONTEXTS } from "./contexts.js";
-import { changed } from "./sharing.js";
+import { changed } from "./update-bundle.js";
 
 /** @typedef {import("./events.js").Event} Event */
-/** @typedef {import("./sharing.js").Content} Content */
+/** @typedef {import("./update-bundle.js").Content} Content */
 /**
  * What is known of one context.
  * @typedef {object} Shared

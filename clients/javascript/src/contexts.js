@@ -4,7 +4,7 @@ import { anchorKey } from "./events.js";
 
 /** @typedef {import("./events.js").Event} Event */
 /** @typedef {import("./events.js").Resource} Resource */
-/** @typedef {import("./sharing.js").Content} Content */
+/** @typedef {import("./update-bundle.js").Content} Content */
 
 /** Contexts that are kept, as many as the hub keeps; of those that nobody closes the oldest goes. */
 export const MOST_CONTEXTS = 64;

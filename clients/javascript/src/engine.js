@@ -5,36 +5,36 @@
  * them, and is run in Python and in JavaScript: both engines are the same, file by file.
  */
 
-import { Asking, DOUBT, NO_ECHO, UNCERTAIN, UNREAD } from "./asking.js";
-import { Changes } from "./changes.js";
+import { ContextDoubt, DOUBT, NO_ECHO, UNCERTAIN, UNREAD } from "./context-doubt.js";
+import { ContextChanges } from "./context-changes.js";
 import { Contents } from "./content.js";
 import { Context } from "./contexts.js";
 import { kindOf, named } from "./events.js";
 import { Following } from "./following.js";
-import { Recent } from "./order.js";
+import { Recent } from "./event-order.js";
 import { Resending } from "./resending.js";
-import { Screen } from "./screen.js";
-import { NOTHING_OPENED } from "./sharing.js";
+import { HandlerRaces } from "./handler-races.js";
+import { NOTHING_OPENED } from "./update-bundle.js";
 import { Sync } from "./status.js";
-import { readSyncErrors } from "./syncerrors.js";
-import { Untold } from "./untold.js";
+import { readSyncErrors } from "./sync-errors.js";
+import { UnsentEvents } from "./unsent.js";
 
 /** @typedef {import("./events.js").Event} Event */
 /** @typedef {import("./following.js").Verdict} Verdict */
-/** @typedef {import("./syncerrors.js").Reported} Reported */
+/** @typedef {import("./sync-errors.js").Reported} Reported */
 
 /** Everything that follows from what comes and what is published, in the order in which the engine is told. */
 export class Engine {
   following = new Following();
   content = new Contents();
   resending = new Resending();
-  untold = new Untold();
+  unsent = new UnsentEvents();
   sync;
   changes;
-  asking;
+  doubt;
   /** The names of the events that the hub sends. @type {readonly string[]} */
   granted = Object.freeze([]);
-  screen;
+  races;
   #name;
   #handled;
   #order;
@@ -51,10 +51,10 @@ export class Engine {
     this.#name = name;
     this.#handled = handled;
     const order = (this.#order = this.following.order);
-    this.changes = new Changes(order);
-    this.screen = new Screen(this.following, this.changes);
-    this.sync = new Sync((one, other) => order.isOlder(one, other), this.untold, this.screen);
-    this.asking = new Asking(this.sync, order);
+    this.changes = new ContextChanges(order);
+    this.races = new HandlerRaces(this.following, this.changes);
+    this.sync = new Sync((one, other) => order.isOlder(one, other), this.unsent, this.races);
+    this.doubt = new ContextDoubt(this.sync, order);
   }
 
   // What is known
@@ -94,7 +94,7 @@ export class Engine {
     this.sync.connected();
     const mayDiffer = this.#wasConnected || this.following.contexts.current !== null;
     const followsOpens = [...this.#handled.keys()].some((name) => kindOf(name) === "open");
-    this.asking.connected(mayDiffer, followsOpens);
+    this.doubt.connected(mayDiffer, followsOpens);
     this.#wasConnected = true;
   }
 
@@ -107,14 +107,14 @@ export class Engine {
   ended(why) {
     this.granted = Object.freeze([]);
     this.#wasConnected = false;
-    this.screen.ended();
-    this.untold.clear();
+    this.races.ended();
+    this.unsent.clear();
     this.sync.apart("ended", why);
   }
 
   /** A message could not be read: what it said is not known. */
   unread() {
-    this.asking.doubt(UNREAD);
+    this.doubt.doubt(UNREAD);
   }
 
   // The hub is asked what is open
@@ -148,7 +148,7 @@ export class Engine {
     if (this.changes.count !== asked) return false; // what came in the meantime is newer than the answer
     const { current: shown } = this.following.contexts;
     const agrees = wasHanded || !event || !shown || event.context.some((item) => named(item) === shown.anchor);
-    this.asking.settled(agrees);
+    this.doubt.settled(agrees);
     return true;
   }
 
@@ -160,7 +160,7 @@ export class Engine {
    *     step: nobody needs to be told.
    */
   shows(event) {
-    return this.sync.status.inSync ? this.screen.shows(event) : null;
+    return this.sync.status.inSync ? this.races.shows(event) : null;
   }
 
   /** An own event is about to be posted. @param {Event} event */
@@ -169,7 +169,7 @@ export class Engine {
     this.#onTheirWay.add(event.id);
     this.#order.sending(event);
     this.resending.sending(event);
-    this.screen.chosen(event);
+    this.races.chosen(event);
   }
 
   /**
@@ -183,9 +183,9 @@ export class Engine {
     this.#onTheirWay.discard(event.id);
     if (isFinal) {
       this.resending.refused(event);
-      this.screen.withdrawn(event);
+      this.races.withdrawn(event);
     }
-    this.untold.failed(event, why, isFinal);
+    this.unsent.failed(event, why, isFinal);
   }
 
   /**
@@ -196,13 +196,13 @@ export class Engine {
   accepted(event, now) {
     const isGranted = this.isGranted(event.name);
     const isCertain = this.#taken(event);
-    this.untold.settled(event);
-    this.untold.overtaken(event, true);
+    this.unsent.settled(event);
+    this.unsent.overtaken(event, true);
     this.following.followed(event, now);
     if (event.opens) this.sync.followed(this.#order.mark(event), event.id);
-    if (event === this.following.shown) this.asking.accepted(this.#order.mark(event));
-    if (event.opens) this.screen.left();
-    if (event.changes && !isCertain) this.#doubt();
+    if (event === this.following.shown) this.doubt.accepted(this.#order.mark(event));
+    if (event.opens) this.races.left();
+    if (event.changes && !isCertain) this.#placeUncertain();
     if (isGranted) return;
     if (event.kind === "close") this.content.closed(event.anchor);
     else if (event.kind === "open") this.content.forget(event.anchor);
@@ -210,7 +210,7 @@ export class Engine {
 
   /** An own event was accepted, and its echo has not come for long: what else is not told? @param {Event} event */
   notToldBack(event) {
-    if (this.#order.notToldBack(event)) this.asking.doubt(NO_ECHO);
+    if (this.#order.notToldBack(event)) this.doubt.doubt(NO_ECHO);
   }
 
   /**
@@ -218,10 +218,10 @@ export class Engine {
    * @param {Event} event
    */
   acceptedLate(event) {
-    this.screen.chosen(event);
-    this.untold.overtaken(event, true);
-    this.untold.hasCome(event);
-    if (!this.#taken(event) && event.changes) this.#doubt();
+    this.races.chosen(event);
+    this.unsent.overtaken(event, true);
+    this.unsent.hasCome(event);
+    if (!this.#taken(event) && event.changes) this.#placeUncertain();
   }
 
   // What comes
@@ -230,9 +230,9 @@ export class Engine {
   came(event) {
     const { kind, anchor } = event;
     this.#order.came(event);
-    this.untold.hasCome(event);
+    this.unsent.hasCome(event);
     // An older open than what is shown was open before. Whether what is shown still is open, nobody has said.
-    if (event.opens) this.asking.isTold ||= this.following.settles(event);
+    if (event.opens) this.doubt.isTold ||= this.following.settles(event);
     if (event.changes) this.changes.add(event);
     if (kind === "open" && anchor) this.content.opened(event);
     else if (kind === "update" && anchor) this.content.updated(event);
@@ -246,7 +246,7 @@ export class Engine {
    */
   syncError(event) {
     /** @type {Reported} */
-    const reported = { resend: [], unseen: [] };
+    const reported = { resend: [], unsubscribed: [] };
     if (event.own) return reported;
     for (const { id, name, subscriber, why } of readSyncErrors(event)) {
       const mark = this.#order.markOf(id) ?? this.#order.mark(event);
@@ -255,7 +255,7 @@ export class Engine {
       const again = this.resending.named(id, (one) => this.changes.isNewest(one));
       if (again) reported.resend.push(again);
       // Of an own event it is known here when it is followed: it is sent again, or something newer is opened.
-      if (name && !this.isGranted(name) && !this.isOwn(id)) reported.unseen.push(id);
+      if (name && !this.isGranted(name) && !this.isOwn(id)) reported.unsubscribed.push(id);
     }
     return reported;
   }
@@ -264,7 +264,7 @@ export class Engine {
   verdict(event) {
     if (this.#onTheirWay.has(event.id) && !event.changes) return "repeat";
     const verdict = this.following.verdict(event);
-    return verdict === "repeat" && this.screen.mayShowAnother(event, this.untold.tried) ? "follow" : verdict;
+    return verdict === "repeat" && this.races.mayShowAnother(event, this.unsent.tried) ? "follow" : verdict;
   }
 
   /**
@@ -277,22 +277,22 @@ export class Engine {
   turn(event, now, again = false) {
     const verdict = again ? "follow" : this.verdict(event);
     if (verdict === "follow") {
-      this.screen.begins(event);
-      this.screen.mayShow(...this.untold.tried);
-      this.untold.overtaken(event, false);
+      this.races.begins(event);
+      this.races.mayShow(...this.unsent.tried);
+      this.unsent.overtaken(event, false);
       return verdict;
     }
-    this.untold.settled(event);
+    this.unsent.settled(event);
     const ended = this.following.endedWhatIsShown(event);
     if (verdict === "repeat") this.#repeated(event, now);
     else this.following.passed(event);
-    if (ended || (verdict === "old" && this.following.isOldByEcho(event))) this.asking.doubt(DOUBT);
+    if (ended || (verdict === "old" && this.following.isOldByEcho(event))) this.doubt.doubt(DOUBT);
     return verdict;
   }
 
   /** The event that has its turn is not to be followed any more. */
   overtaken() {
-    if (this.screen.handling) this.screen.ends(this.screen.handling, false);
+    if (this.races.handling) this.races.ends(this.races.handling, false);
   }
 
   /**
@@ -305,8 +305,8 @@ export class Engine {
    */
   followed(event, now, isTold = false) {
     const isHandled = this.#handled.has(event.name.toLowerCase());
-    const newer = isTold || !isHandled ? null : this.screen.newer(event);
-    this.untold.settled(event);
+    const newer = isTold || !isHandled ? null : this.races.newer(event);
+    this.unsent.settled(event);
     if (isTold) {
       this.following.told(event);
       this.sync.recoveredAll();
@@ -315,14 +315,14 @@ export class Engine {
       this.following.followed(event, now);
       if (event.opens) {
         this.sync.followed(this.#order.mark(event));
-        this.screen.failed = [];
+        this.races.failed = [];
       }
       this.sync.recovered(event.id);
     }
     // What no handler is called with is shown by nobody.
-    if (isHandled) this.screen.settled(event);
-    if (event.opens) this.screen.left();
-    return this.screen.ends(event, true, newer);
+    if (isHandled) this.races.settled(event);
+    if (event.opens) this.races.left();
+    return this.races.ends(event, true, newer);
   }
 
   /**
@@ -334,30 +334,30 @@ export class Engine {
    * @returns {Event | null} As `followed`.
    */
   refused(event, why, { shows = false, isOver = true } = {}) {
-    this.untold.settled(event);
+    this.unsent.settled(event);
     this.following.refused(event);
     const mark = this.#order.mark(event);
     if (event.opens) this.sync.known(mark);
     if (event.matters && !(event.changes && this.following.shown && this.sync.isLeft(mark))) {
       this.sync.failed(event, mark, `This application did not follow ${event.name}: ${why}`);
     }
-    if (shows) this.screen.failed = [event];
-    else if (event.own && event.opens) this.screen.mayShow(event); // since it was posted
-    return isOver ? this.screen.ends(event, shows) : null;
+    if (shows) this.races.failed = [event];
+    else if (event.own && event.opens) this.races.mayShow(event); // since it was posted
+    return isOver ? this.races.ends(event, shows) : null;
   }
 
   /** @returns {Event | null} The event that was not followed last, if nothing newer came. */
   get toCatchUp() {
-    const failed = this.screen.again ?? this.sync.failures.at(-1);
+    const failed = this.races.again ?? this.sync.failures.at(-1);
     if (!failed || !this.#handled.has(failed.name.toLowerCase())) return null;
-    if (failed === this.screen.again) return this.screen.mayBeShown(failed) ? failed : null;
+    if (failed === this.races.again) return this.races.mayBeShown(failed) ? failed : null;
     return failed.changes && !this.changes.isNewest(failed) ? null : failed;
   }
 
   /** The place of an own event is not certain. */
-  #doubt() {
+  #placeUncertain() {
     this.following.doubted();
-    this.asking.doubt(UNCERTAIN);
+    this.doubt.doubt(UNCERTAIN);
   }
 
   /** @param {Event} event @param {bigint} now */

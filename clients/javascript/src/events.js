@@ -2,7 +2,7 @@
  * Events (FHIRcast 3.0.0, 2.3 and 2.5): read from messages, made from resources, and the names of things in them. No I/O.
  */
 
-import { instant, timestampNow } from "./timing.js";
+import { instant, timestampNow } from "./timestamps.js";
 
 /**
  * A FHIR resource, as JSON.

@@ -2,10 +2,10 @@
 
 import { HubError } from "./errors.js";
 import { Event, referenceIn, uuid } from "./events.js";
-import { changed, givenUrlIn } from "./sharing.js";
+import { changed, givenUrlIn } from "./update-bundle.js";
 
 /** @typedef {import("./events.js").Message} Message */
-/** @typedef {import("./sharing.js").Content} Content */
+/** @typedef {import("./update-bundle.js").Content} Content */
 
 const BAD = 400;
 const CONFLICT = 409;

@@ -2,11 +2,11 @@
 
 import { Contexts, MOST_CONTEXTS } from "./contexts.js";
 import { named, sameJson } from "./events.js";
-import { Order, Recent } from "./order.js";
-import { MINUTE } from "./timing.js";
+import { Order, Recent } from "./event-order.js";
+import { MINUTE } from "./timestamps.js";
 
 /** @typedef {import("./events.js").Event} Event */
-/** @typedef {import("./order.js").Mark} Mark */
+/** @typedef {import("./event-order.js").Mark} Mark */
 /** What is to be done with an event: hand it to its handler, or only acknowledge it. @typedef {"follow" | "repeat" | "old"} Verdict */
 
 /** What this application follows. */

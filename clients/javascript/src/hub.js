@@ -2,11 +2,11 @@
 
 import { HubError, inOneLine, TokenError } from "./errors.js";
 import { encoded, isObject } from "./events.js";
-import { later, sleep } from "./timing.js";
+import { later, sleep } from "./timers.js";
 import { Token } from "./tokens.js";
 import { whyUnreachable } from "./unreachable.js";
 
-/** @typedef {import("./timing.js").Timings} Timings */
+/** @typedef {import("./timings.js").Timings} Timings */
 /**
  * A message that came or went, for whoever wants to show or log it. It holds data of patients, and neither token nor
  * endpoint.

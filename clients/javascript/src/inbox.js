@@ -4,12 +4,13 @@
 
 import { complain, isRefusal, nameOf, said } from "./errors.js";
 import { makeEvent } from "./events.js";
-import { misspelt } from "./names.js";
-import { deferred, later, now } from "./timing.js";
+import { misspelt } from "./event-names.js";
+import { deferred, later } from "./timers.js";
+import { now } from "./timestamps.js";
 
 /** @typedef {import("./events.js").Event} Event */
 /** @typedef {import("./following.js").Verdict} Verdict */
-/** @typedef {import("./timing.js").Timings} Timings */
+/** @typedef {import("./timings.js").Timings} Timings */
 /**
  * Finds what an event is about here; it refuses by raising a refusal.
  * @typedef {{find: (event: Event) => any}} Ids
@@ -39,7 +40,7 @@ const OVERLOADED = 503;
 
 /** An event on its way to its handler, answered once, where `answer` is given. */
 export class Delivery {
-  /** Whether it was followed. @type {import("./timing.js").Deferred<boolean>} */
+  /** Whether it was followed. @type {import("./timers.js").Deferred<boolean>} */
   done = deferred();
   isAccepted = false;
   isGivenUp = false;
@@ -216,7 +217,7 @@ export class Inbox {
       status === OK
         ? engine.followed(event, now(), delivery.told)
         : engine.refused(event, reason, { shows: status !== CONFLICT });
-    if (opened) this.deliver(new Delivery(opened, { applies: () => engine.screen.mayBeShown(opened), again: true }));
+    if (opened) this.deliver(new Delivery(opened, { applies: () => engine.races.mayBeShown(opened), again: true }));
     this.#parts.changed();
     const inTime = delivery.answer(status, status === CONFLICT ? reason : "");
     delivery.finish(status === OK);

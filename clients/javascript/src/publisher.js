@@ -3,8 +3,10 @@
 import { HubError, said } from "./errors.js";
 import { Event, makeEvent } from "./events.js";
 import { saysTheSame } from "./following.js";
-import { makeSyncError } from "./syncerrors.js";
-import { backoff, now, sleep, timestampNow } from "./timing.js";
+import { makeSyncError } from "./sync-errors.js";
+import { sleep } from "./timers.js";
+import { now, timestampNow } from "./timestamps.js";
+import { backoff } from "./timings.js";
 
 /** @typedef {import("./events.js").Item} Item */
 /**
@@ -13,8 +15,8 @@ import { backoff, now, sleep, timestampNow } from "./timing.js";
  * @property {string} name Of this application.
  * @property {import("./hub.js").Hub} hub
  * @property {import("./engine.js").Engine} engine
- * @property {import("./timing.js").Timings} timings
- * @property {import("./arrivals.js").Arrivals} arrivals
+ * @property {import("./timings.js").Timings} timings
+ * @property {import("./event-signal.js").EventSignal} eventSignal
  * @property {() => void} changed Learns that the status may be another one.
  * @property {(event: Event) => void} hand Lets an own event have its turn like any other.
  * @property {() => boolean} isRunning Whether the client was started, and has not ended.
@@ -61,7 +63,7 @@ export class Publisher {
         this.#notice(event);
         return known;
       }
-      const unsent = engine.untold.newest;
+      const unsent = engine.unsent.newest;
       // What nobody tries again is stamped anew: others may have opened something since.
       const isTried = unsent && this.#telling.has(unsent.id) && saysTheSame(unsent, event);
       return this.post(isTried ? unsent : event);
@@ -82,7 +84,7 @@ export class Publisher {
 
   /** The client runs: what could not be told before is told from now on. */
   tellUntold() {
-    for (const event of this.#parts.engine.untold.tried) void this.#tell(event, 0);
+    for (const event of this.#parts.engine.unsent.tried) void this.#tell(event, 0);
   }
 
   /** @returns {Promise<void>} Done when no own open or close is on its way. */
@@ -115,13 +117,13 @@ export class Publisher {
    * @param {Event} event
    */
   async resend(event) {
-    const { arrivals, changed, engine, signal, timings } = this.#parts;
+    const { eventSignal, changed, engine, signal, timings } = this.#parts;
     const interval = timings.resend ?? 0;
     await sleep(interval, signal);
     while (!signal.aborted) {
       const isSent = await this.#sentAgain(event);
       if (isSent === false) break;
-      if (isSent && !(await arrivals.until(() => engine.resending.goesOn(event), interval + QUIET))) {
+      if (isSent && !(await eventSignal.until(() => engine.resending.goesOn(event), interval + QUIET))) {
         engine.sync.quiet(event.id);
         if (!signal.aborted) changed();
         break;
@@ -168,8 +170,8 @@ export class Publisher {
     for (let tries = 1; ; tries += 1) {
       await sleep(Math.max(backoff(tries, timings), wait), signal);
       const isSent = await this.#inTurn(async () => {
-        if (signal.aborted || !engine.untold.isTried(event)) return false;
-        if (engine.untold.mustWait(event)) return null;
+        if (signal.aborted || !engine.unsent.isTried(event)) return false;
+        if (engine.unsent.mustWait(event)) return null;
         try {
           await hub.publish(event.body, signal);
           engine.acceptedLate(event);
@@ -193,7 +195,7 @@ export class Publisher {
   /** @param {Event} event */
   #notice(event) {
     const name = event.name.toLowerCase();
-    if (!this.#parts.engine.screen.isShownAgain(event) || this.#noticed.has(name)) return;
+    if (!this.#parts.engine.races.isShownAgain(event) || this.#noticed.has(name)) return;
     this.#noticed.add(name);
     console.warn(`fhircast-client: the handler of ${event.name} publishes what it is shown`);
   }
@@ -207,7 +209,7 @@ export class Publisher {
       await hub.publish(event.body, signal);
     } catch (error) {
       const wait = this.#notSent(event, error);
-      if (engine.untold.isTried(event) && isRunning()) void this.#tell(event, wait);
+      if (engine.unsent.isTried(event) && isRunning()) void this.#tell(event, wait);
       changed();
       throw error;
     }

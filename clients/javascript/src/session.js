@@ -1,16 +1,17 @@
 /** One client's life in a session: puts the parts together, starts them and stops them. */
 
-import { Arrivals } from "./arrivals.js";
+import { EventSignal } from "./event-signal.js";
 import { Connection } from "./connection.js";
 import { Engine } from "./engine.js";
 import { Event, isEvent, isObject, kindOf } from "./events.js";
 import { heartbeatPeriod } from "./frames.js";
 import { Hub } from "./hub.js";
 import { Delivery, Inbox } from "./inbox.js";
-import { Joining } from "./joining.js";
+import { ContextCheck } from "./context-check.js";
 import { Publisher } from "./publisher.js";
-import { deferred, TIMINGS } from "./timing.js";
-import { Unseen } from "./unseen.js";
+import { deferred } from "./timers.js";
+import { TIMINGS } from "./timings.js";
+import { SyncErrorExpiry } from "./sync-error-expiry.js";
 import { Updates } from "./updates.js";
 
 /** @typedef {import("./frames.js").Confirmation} Confirmation */
@@ -28,7 +29,7 @@ import { Updates } from "./updates.js";
  *     left out.
  * @property {boolean} [heartbeat] Whether to ask for heartbeats where the hub has them, to notice a dead connection;
  *     default true.
- * @property {Partial<import("./timing.js").Timings>} [timings] In seconds.
+ * @property {Partial<import("./timings.js").Timings>} [timings] In seconds.
  * @property {boolean} [debug] Print a handler's error whole, with its stack; its text may name a patient. Default false.
  * @property {typeof globalThis.fetch} [fetch]
  * @property {import("./socket.js").SocketClass} [WebSocket]
@@ -44,9 +45,9 @@ export class Session {
   publisher;
   updates;
   inbox;
-  /** Settled when the first subscription is confirmed. @type {import("./timing.js").Deferred<void>} */
+  /** Settled when the first subscription is confirmed. @type {import("./timers.js").Deferred<void>} */
   started = deferred();
-  /** Settled when it has ended; rejected with the error that ended it. @type {import("./timing.js").Deferred<void>} */
+  /** Settled when it has ended; rejected with the error that ended it. @type {import("./timers.js").Deferred<void>} */
   over = deferred();
   #topic;
   #timings;
@@ -54,10 +55,10 @@ export class Session {
   #report;
   /** @type {Status} */
   #status;
-  #arrivals;
+  #eventSignal;
   #connection;
   #joining;
-  #unseen;
+  #syncErrorExpiry;
   #isStarted = false;
   #stopping = new AbortController();
   /** @type {Promise<void> | null} */
@@ -82,8 +83,8 @@ export class Session {
     const changed = () => this.#changed();
     const hand = (/** @type {Event} */ event) => this.inbox.deliver(new Delivery(event));
     const isRunning = () => this.#isStarted && !signal.aborted;
-    const arrivals = (this.#arrivals = new Arrivals(signal));
-    const common = { topic, hub, engine, timings, arrivals, signal };
+    const eventSignal = (this.#eventSignal = new EventSignal(signal));
+    const common = { topic, hub, engine, timings, eventSignal, signal };
     const publisher = (this.publisher = new Publisher({ ...common, name, changed, hand, isRunning }));
     const updates = (this.updates = new Updates({ ...common, post: (event) => publisher.post(event) }));
     const inbox = (this.inbox = new Inbox({
@@ -96,8 +97,8 @@ export class Session {
       tell: (event, reason) => void publisher.refuse(event, reason),
       known: (anchor) => updates.known(anchor),
     }));
-    this.#joining = new Joining({ topic, engine, updates, inbox, changed });
-    this.#unseen = new Unseen(timings.unseen, (id) => this.#quiet(id));
+    this.#joining = new ContextCheck({ topic, engine, updates, inbox, changed });
+    this.#syncErrorExpiry = new SyncErrorExpiry(timings.syncErrorExpiry, (id) => this.#quiet(id));
     this.#topic = topic;
     this.#wire = onWire;
     this.#report = onStatus;
@@ -141,7 +142,7 @@ export class Session {
   #end(why, error) {
     this.#stopping.abort();
     this.#joining.stop();
-    this.#unseen.stop();
+    this.#syncErrorExpiry.stop();
     this.inbox.close();
     this.started.reject(error ?? new Error("Stopped before the hub had confirmed the subscription."));
     if (error) this.over.reject(error);
@@ -231,7 +232,7 @@ export class Session {
       this.#syncError(event);
     }
     this.updates.came(event);
-    this.#arrivals.came();
+    this.#eventSignal.came();
     if (event.kind === "syncerror") {
       if (this.inbox.handles(event.name)) this.inbox.deliver(new Delivery(event));
       return;
@@ -253,9 +254,9 @@ export class Session {
 
   /** @param {Event} event */
   #syncError(event) {
-    const { resend, unseen } = this.engine.syncError(event);
+    const { resend, unsubscribed } = this.engine.syncError(event);
     if (this.#timings.resend) for (const again of resend) void this.publisher.resend(again);
-    for (const id of unseen) this.#unseen.named(id);
+    for (const id of unsubscribed) this.#syncErrorExpiry.named(id);
   }
 
   /** @param {string} id */
@@ -265,8 +266,8 @@ export class Session {
   }
 
   #changed() {
-    if (this.engine.asking.mustAsk && !this.#stopping.signal.aborted) {
-      this.engine.asking.mustAsk = false;
+    if (this.engine.doubt.mustAsk && !this.#stopping.signal.aborted) {
+      this.engine.doubt.mustAsk = false;
       void this.#joining.settle(0);
     }
     const { status } = this.engine.sync;

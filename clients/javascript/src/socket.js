@@ -2,7 +2,7 @@
 
 import { inOneLine } from "./errors.js";
 import { encoded } from "./events.js";
-import { later } from "./timing.js";
+import { later } from "./timers.js";
 
 /**
  * What the library needs of a WebSocket, in browsers and in Node.

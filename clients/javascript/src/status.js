@@ -1,7 +1,7 @@
 /** Whether the application shows what the others show, for people to see (FHIRcast 3.0.0, 4.2.1). No I/O, no clock. */
 
 /** @typedef {import("./events.js").Event} Event */
-/** @typedef {import("./order.js").Mark} Mark */
+/** @typedef {import("./event-order.js").Mark} Mark */
 /** @typedef {"connecting" | "connected" | "ended"} Connection */
 /**
  * @typedef {object} Status
@@ -26,8 +26,8 @@ export class Sync {
   #since = 0;
   /** Of the open that was followed last. @type {Mark} */
   #last = { place: 0, at: null, heard: 0, connection: 0, isAwaited: false };
-  #untold;
-  #screen;
+  #unsent;
+  #races;
   /** Why each is not followed here, by id. @type {Map<string, {event: Event, mark: Mark, why: string}>} */
   #failed = new Map();
   /** By name of the subscriber. @type {Map<string, Failure>} */
@@ -35,13 +35,13 @@ export class Sync {
 
   /**
    * @param {(one: Mark, other: Mark) => boolean} isOlder Compares the marks of two events.
-   * @param {import("./untold.js").Untold} untold What the others were not told of.
-   * @param {import("./screen.js").Screen} screen What this application may show instead.
+   * @param {import("./unsent.js").UnsentEvents} unsent What the others were not told of.
+   * @param {import("./handler-races.js").HandlerRaces} races What this application may show instead.
    */
-  constructor(isOlder, untold, screen) {
+  constructor(isOlder, unsent, races) {
     this.#isOlder = isOlder;
-    this.#untold = untold;
-    this.#screen = screen;
+    this.#unsent = unsent;
+    this.#races = races;
   }
 
   /** @returns {Status} How it is now. */
@@ -54,7 +54,7 @@ export class Sync {
   /** Why this application itself is out of step; "" where it is not. */
   get ownWhy() {
     const failed = [...this.#failed.values()].at(-1)?.why ?? "";
-    return this.#trouble || failed || this.#screen.why || this.#untold.why || this.#unknown;
+    return this.#trouble || failed || this.#races.why || this.#unsent.why || this.#unknown;
   }
 
   /** @returns {Event[]} The events that were not followed here, the newest last, as long as nothing newer is. */

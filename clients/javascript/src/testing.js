@@ -17,8 +17,8 @@ import { contextOf, Event, isEvent, isObject, kindOf, makeEvent, uuid } from "./
 import { FakeAnswers, isNamed, requested } from "./fake-answers.js";
 import { FakeContexts } from "./fake-contexts.js";
 import { FakeSocket, Line } from "./fake-sockets.js";
-import { makeSyncError } from "./syncerrors.js";
-import { later } from "./timing.js";
+import { makeSyncError } from "./sync-errors.js";
+import { later } from "./timers.js";
 
 /** @typedef {import("./events.js").Message} Message */
 /** @typedef {import("./events.js").Resource} Resource */

@@ -3,13 +3,13 @@
 import { Context } from "./contexts.js";
 import { HubError, TokenError } from "./errors.js";
 import { copied, makeEvent } from "./events.js";
-import { readCurrent, selectContext, updateContext } from "./sharing.js";
-import { deferred, later } from "./timing.js";
+import { readCurrent, selectContext, updateContext } from "./update-bundle.js";
+import { deferred, later } from "./timers.js";
 
 /** @typedef {import("./content.js").Shared} Shared */
 /** @typedef {import("./events.js").Event} Event */
 /** @typedef {import("./events.js").Resource} Resource */
-/** @typedef {import("./sharing.js").Content} Content */
+/** @typedef {import("./update-bundle.js").Content} Content */
 /** @typedef {(Resource | string)[]} Changes Resources are put, references ("Observation/o1") deleted. */
 /** @typedef {(content: Record<string, Resource>) => Changes | Promise<Changes>} ToChanges */
 /**
@@ -17,8 +17,8 @@ import { deferred, later } from "./timing.js";
  * @property {string} topic
  * @property {import("./hub.js").Hub} hub
  * @property {import("./engine.js").Engine} engine
- * @property {import("./timing.js").Timings} timings
- * @property {import("./arrivals.js").Arrivals} arrivals
+ * @property {import("./timings.js").Timings} timings
+ * @property {import("./event-signal.js").EventSignal} eventSignal
  * @property {(event: Event) => Promise<Event>} post Posts an event.
  * @property {AbortSignal} signal Aborts when the client ends.
  */
@@ -72,7 +72,7 @@ export class Updates {
     return new Context(known ?? event, version, content && copied(content));
   }
 
-  /** @returns {Promise<import("./sharing.js").Current>} @throws {HubError} Also for an answer that cannot be read. */
+  /** @returns {Promise<import("./update-bundle.js").Current>} @throws {HubError} Also for an answer that cannot be read. */
   async current() {
     const { engine, hub, signal, topic } = this.#parts;
     const { moment } = engine.content;
@@ -152,7 +152,7 @@ export class Updates {
     const name = eventOf(anchor, "update");
     const context = updateContext(anchor, changes, engine.following.contexts.patientOf(anchor), content);
     const event = makeEvent(topic, name, context, { version });
-    /** @type {import("./timing.js").Deferred<boolean>} */
+    /** @type {import("./timers.js").Deferred<boolean>} */
     const echo = deferred();
     this.#echoes.set(event.id, () => echo.resolve(true));
     try {
@@ -192,9 +192,9 @@ export class Updates {
    *     the missing update will come.
    */
   async #told(anchor) {
-    const { arrivals, engine, timings } = this.#parts;
+    const { eventSignal, engine, timings } = this.#parts;
     const isMissing = () => engine.content.get(anchor)?.isSure === false && engine.isGranted(eventOf(anchor, "update"));
-    await arrivals.until(() => !isMissing(), timings.echo);
+    await eventSignal.until(() => !isMissing(), timings.echo);
     return engine.content.get(anchor);
   }
 

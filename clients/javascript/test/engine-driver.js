@@ -6,9 +6,9 @@
 import { Engine } from "../src/engine.js";
 import { anchorKey, Event, makeEvent } from "../src/events.js";
 import { saysTheSame } from "../src/following.js";
-import { readCurrent } from "../src/sharing.js";
-import { makeSyncError } from "../src/syncerrors.js";
-import { instant } from "../src/timing.js";
+import { readCurrent } from "../src/update-bundle.js";
+import { makeSyncError } from "../src/sync-errors.js";
+import { instant } from "../src/timestamps.js";
 
 const TOPIC = "topic";
 /** From here on a status says that the hub may answer later. */
@@ -94,11 +94,11 @@ export class Driver {
       in_step: status.inSync,
       why: status.why,
       behind: [...status.behind],
-      unsent: engine.untold.newest?.id ?? null,
+      unsent: engine.unsent.newest?.id ?? null,
       to_catch_up: engine.toCatchUp ? this.#id(engine.toCatchUp) : null,
-      told: engine.asking.isTold,
-      asks_again: engine.asking.mustAskAgain,
-      must_ask: engine.asking.mustAsk,
+      told: engine.doubt.isTold,
+      asks_again: engine.doubt.mustAskAgain,
+      must_ask: engine.doubt.mustAsk,
       shared: Object.fromEntries(
         contexts.map(([anchor, one]) => [anchor, [one.version, one.content && Object.keys(one.content).sort()]]),
       ),
@@ -153,14 +153,14 @@ export class Driver {
       const timestamp = /** @type {string} */ (timestampOf(step.at === undefined ? SYNC_ERROR : step.at));
       const event = new Event({ ...made, id: step.id, timestamp });
       this.engine.came(event);
-      const { resend, unseen } = this.engine.syncError(event);
-      Object.assign(this.#said, { resend: resend.map(({ id }) => id), unseen });
+      const { resend, unsubscribed } = this.engine.syncError(event);
+      Object.assign(this.#said, { resend: resend.map(({ id }) => id), unsubscribed });
     },
     // The application opens something: posted unless everybody shows that already.
     opens: (text, step) => {
       const event = this.#event(text, step, true, false);
-      const unsent = this.engine.untold.newest;
-      this.#said.shown_again = this.engine.screen.isShownAgain(event);
+      const unsent = this.engine.unsent.newest;
+      this.#said.shown_again = this.engine.races.isShownAgain(event);
       if (this.engine.shows(event)) this.#said.posted = null;
       else this.#post(unsent && saysTheSame(unsent, event) ? unsent : event);
     },
@@ -173,7 +173,7 @@ export class Driver {
     // It was tried again, and accepted.
     late: (id, { handler }) => {
       const event = this.#events.get(id);
-      if (!event || !this.engine.untold.isTried(event) || this.engine.untold.mustWait(event) || this.#onTheirWay.size > 0) return;
+      if (!event || !this.engine.unsent.isTried(event) || this.engine.unsent.mustWait(event) || this.#onTheirWay.size > 0) return;
       this.engine.acceptedLate(event);
       this.#wait(event, handler);
     },
@@ -194,7 +194,7 @@ export class Driver {
     },
     // The hub is asked what is open: an open, null for nothing, or the status with which it refuses.
     asks: (answer, step) => {
-      if (typeof answer === "number") this.engine.asking.unanswered(answer < FAILED);
+      if (typeof answer === "number") this.engine.doubt.unanswered(answer < FAILED);
       else this.#ask(answer, step);
     },
     "catches up": (mode) => {
@@ -240,7 +240,7 @@ export class Driver {
   /** @param {string} id @param {boolean} isFinal */
   #notSent(id, isFinal) {
     const event = this.#events.get(id);
-    if (!event || !(this.#onTheirWay.has(id) || this.engine.untold.isTried(event))) return;
+    if (!event || !(this.#onTheirWay.has(id) || this.engine.unsent.isTried(event))) return;
     this.#onTheirWay.delete(id);
     this.engine.notSent(event, isFinal ? "the hub answered 400" : "the hub answered 502", isFinal);
   }
@@ -285,7 +285,7 @@ export class Driver {
       mode === "ok"
         ? this.engine.followed(event, this.#now, told)
         : this.engine.refused(event, "unsaved notes", { shows: mode === "fail" });
-    if (opened) this.#wait(opened, again, { applies: () => this.engine.screen.mayBeShown(opened), again: true });
+    if (opened) this.#wait(opened, again, { applies: () => this.engine.races.mayBeShown(opened), again: true });
     done();
   }
 

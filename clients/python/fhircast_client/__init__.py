@@ -5,6 +5,6 @@ from fhircast_client.contexts import Context
 from fhircast_client.errors import HubError, Refuse, TokenError
 from fhircast_client.events import Event, WireMessage
 from fhircast_client.status import Status
-from fhircast_client.timing import Timings
+from fhircast_client.timings import Timings
 
 __all__ = ["Context", "Event", "FHIRcastClient", "HubError", "Refuse", "Status", "Timings", "TokenError", "WireMessage"]

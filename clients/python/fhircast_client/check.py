@@ -20,8 +20,8 @@ from urllib.parse import quote
 import httpx
 
 from fhircast_client.errors import in_one_line
+from fhircast_client.event_names import never_matches, shown
 from fhircast_client.hub import checked_url, words
-from fhircast_client.names import never_matches, shown
 from fhircast_client.proxies import UnusableProxy, http_client
 from fhircast_client.socket import Connect, Socket
 from fhircast_client.socket import connect as open_channel

@@ -14,18 +14,18 @@ import httpx
 from fhircast_client.connection import Connection
 from fhircast_client.contexts import Context
 from fhircast_client.errors import HubError
+from fhircast_client.event_loops import OneLoop
 from fhircast_client.events import Event, Resource, WireMessage, context_of
 from fhircast_client.failures import log_failure
 from fhircast_client.hub import Hub
 from fhircast_client.inbox import Delivery, Handler, Ids
-from fhircast_client.loops import OneLoop
 from fhircast_client.session import Session
-from fhircast_client.sharing import Change, reference
 from fhircast_client.socket import Connect
 from fhircast_client.socket import connect as open_channel
 from fhircast_client.status import Status
-from fhircast_client.timing import Timings
+from fhircast_client.timings import Timings
 from fhircast_client.tokens import Tokens, TokenSource
+from fhircast_client.update_bundle import Change, reference
 from fhircast_client.updates import Changes
 
 _log = logging.getLogger("fhircast_client")

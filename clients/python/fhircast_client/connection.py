@@ -14,7 +14,7 @@ from fhircast_client.hub import BUSY, Hub, refusal
 from fhircast_client.lease import Heartbeats, Lease
 from fhircast_client.proxies import UnusableProxy
 from fhircast_client.socket import Channel, Connect, Socket
-from fhircast_client.timing import Backoff, Timings
+from fhircast_client.timings import Backoff, Timings
 from fhircast_client.unreachable import why_unreachable
 
 _log = logging.getLogger("fhircast_client.connection")

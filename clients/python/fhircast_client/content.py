@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from fhircast_client.contexts import MOST_CONTEXTS
 from fhircast_client.events import Event
-from fhircast_client.sharing import Entries, changed
+from fhircast_client.update_bundle import Entries, changed
 
 #: Updates that wait for the content of one context to be fetched.
 _MOST_WAITING = 64

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fhircast_client.events import Event, key_of
-from fhircast_client.sharing import Content
+from fhircast_client.update_bundle import Content
 
 #: Contexts that are kept, as many as the hub keeps; of those that nobody closes the oldest goes.
 MOST_CONTEXTS = 64

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from fhircast_client.asking import DOUBT, NO_ECHO, UNCERTAIN, UNREAD, Asking
-from fhircast_client.changes import Changes
 from fhircast_client.content import Contents
+from fhircast_client.context_changes import ContextChanges
+from fhircast_client.context_doubt import DOUBT, NO_ECHO, UNCERTAIN, UNREAD, ContextDoubt
 from fhircast_client.contexts import Context
+from fhircast_client.event_order import Order, Recent
 from fhircast_client.events import Event, Kind, kind_of, named
 from fhircast_client.following import Following, Verdict
-from fhircast_client.order import Order, Recent
+from fhircast_client.handler_races import HandlerRaces
 from fhircast_client.resending import Resending
-from fhircast_client.screen import Screen
-from fhircast_client.sharing import NOTHING_OPENED
 from fhircast_client.status import Sync
-from fhircast_client.syncerrors import Reported, read_sync_errors
-from fhircast_client.untold import Untold
+from fhircast_client.sync_errors import Reported, read_sync_errors
+from fhircast_client.unsent import UnsentEvents
+from fhircast_client.update_bundle import NOTHING_OPENED
 
 
 class Engine:
@@ -33,11 +33,11 @@ class Engine:
         self.following = Following()
         self.content = Contents()
         self.resending = Resending()
-        self.untold = Untold()
-        self.changes = Changes(self._order)
-        self.screen = Screen(self.following, self.changes)
-        self.sync = Sync(self._order.is_older, self.untold, self.screen)
-        self.asking = Asking(self.sync, self._order)
+        self.unsent = UnsentEvents()
+        self.changes = ContextChanges(self._order)
+        self.races = HandlerRaces(self.following, self.changes)
+        self.sync = Sync(self._order.is_older, self.unsent, self.races)
+        self.doubt = ContextDoubt(self.sync, self._order)
         #: The names of the events that the hub sends.
         self.granted: tuple[str, ...] = ()
         self._name, self._handled = name, handled
@@ -80,7 +80,7 @@ class Engine:
         self.sync.connected()
         may_differ = self._was_connected or self.following.contexts.current is not None
         follows_opens = any(kind_of(name) is Kind.OPEN for name in self._handled)
-        self.asking.connected(may_differ=may_differ, follows_opens=follows_opens)
+        self.doubt.connected(may_differ=may_differ, follows_opens=follows_opens)
         self._was_connected = True
 
     def apart(self, why: str) -> None:
@@ -90,13 +90,13 @@ class Engine:
     def ended(self, why: str) -> None:
         """The client is stopped, or cannot go on."""
         self.granted, self._was_connected = (), False
-        self.screen.ended()
-        self.untold.clear()
+        self.races.ended()
+        self.unsent.clear()
         self.sync.apart("ended", why)
 
     def unread(self) -> None:
         """A message could not be read: what it said is not known."""
-        self.asking.doubt(UNREAD)
+        self.doubt.doubt(UNREAD)
 
     # The hub is asked what is open
 
@@ -118,7 +118,7 @@ class Engine:
             return False  # what came in the meantime is newer than the answer
         shown = self.following.contexts.current
         agrees = was_handed or event is None or shown is None or shown.anchor in [named(item) for item in event.context]
-        self.asking.settled(agrees=agrees)
+        self.doubt.settled(agrees=agrees)
         return True
 
     # What is published here
@@ -126,7 +126,7 @@ class Engine:
     def shows(self, event: Event) -> Event | None:
         """The event that this application shows or is being shown, where `event`, which was not sent yet, opens exactly that, and
         everybody is in step: nobody needs to be told."""
-        return self.screen.shows(event) if self.sync.status.in_sync else None
+        return self.races.shows(event) if self.sync.status.in_sync else None
 
     def sending(self, event: Event) -> None:
         """An own event is about to be posted."""
@@ -134,7 +134,7 @@ class Engine:
         self._on_their_way.add(event.id)
         self._order.sending(event)
         self.resending.sending(event)
-        self.screen.chosen(event)
+        self.races.chosen(event)
 
     def not_sent(self, event: Event, why: str, *, is_final: bool) -> None:
         """The hub refused it (`is_final`), or nobody knows whether the hub has it; `why` is a part of a sentence.
@@ -144,22 +144,22 @@ class Engine:
         self._on_their_way.discard(event.id)
         if is_final:
             self.resending.refused(event)
-            self.screen.withdrawn(event)
-        self.untold.failed(event, why, is_final=is_final)
+            self.races.withdrawn(event)
+        self.unsent.failed(event, why, is_final=is_final)
 
     def accepted(self, event: Event, now: int) -> None:
         """The hub accepted it: the application shows it. `now` is the own clock, as an instant."""
         is_granted, is_certain = self.is_granted(event.name), self._taken(event)
-        self.untold.settled(event)
-        self.untold.overtaken(event, by_own=True)
+        self.unsent.settled(event)
+        self.unsent.overtaken(event, by_own=True)
         self.following.followed(event, now)
         if event.kind.opens:
             self.sync.followed(self._order.mark(event), event.id)
             if event is self.following.shown:
-                self.asking.accepted(self._order.mark(event))
-            self.screen.left()
+                self.doubt.accepted(self._order.mark(event))
+            self.races.left()
         if event.kind.changes_context and not is_certain:
-            self._doubt()
+            self._place_uncertain()
         if event.kind is Kind.CLOSE and not is_granted:
             self.content.closed(event.anchor)
         elif event.kind is Kind.OPEN and not is_granted:
@@ -168,25 +168,25 @@ class Engine:
     def not_told_back(self, event: Event) -> None:
         """An own event was accepted, and its echo has not come for long: what else is not told?"""
         if self._order.not_told_back(event):
-            self.asking.doubt(NO_ECHO)
+            self.doubt.doubt(NO_ECHO)
 
     def accepted_late(self, event: Event) -> None:
         """The hub accepted it when it was tried again: whether the application still shows it, its handler must say."""
-        self.screen.chosen(event)
-        self.untold.overtaken(event, by_own=True)
-        self.untold.has_come(event)
+        self.races.chosen(event)
+        self.unsent.overtaken(event, by_own=True)
+        self.unsent.has_come(event)
         if not self._taken(event) and event.kind.changes_context:
-            self._doubt()
+            self._place_uncertain()
 
     # What comes
 
     def came(self, event: Event) -> None:
         """An event came from the hub; in which order its handler has its turn is another matter."""
         self._order.came(event)
-        self.untold.has_come(event)
-        if event.kind.opens and not self.asking.is_told:
+        self.unsent.has_come(event)
+        if event.kind.opens and not self.doubt.is_told:
             # An older open than what is shown was open before. Whether what is shown still is open, nobody has said.
-            self.asking.is_told = self.following.settles(event)
+            self.doubt.is_told = self.following.settles(event)
         if event.kind.changes_context:
             self.changes.add(event)
         match event.kind:
@@ -201,7 +201,7 @@ class Engine:
         """A SyncError came. One about what everybody has left behind since is no news."""
         if event.own:
             return Reported()
-        resend, unseen = [], []
+        resend, unsubscribed = [], []
         for error in read_sync_errors(event):
             mark = self._order.mark_of(error.event_id) or self._order.mark(event)
             is_ours = error.subscriber == self._name and error.event_id in [one.id for one in self.sync.failures]
@@ -211,15 +211,15 @@ class Engine:
                 resend.append(again)
             # Of an own event it is known here when it is followed: it is sent again, or something newer is opened.
             if error.event_name and not self.is_granted(error.event_name) and not self.is_own(error.event_id):
-                unseen.append(error.event_id)
-        return Reported(tuple(resend), tuple(unseen))
+                unsubscribed.append(error.event_id)
+        return Reported(tuple(resend), tuple(unsubscribed))
 
     def verdict(self, event: Event) -> Verdict:
         """What is to be done with an event."""
         if event.id in self._on_their_way and not event.kind.changes_context:
             return Verdict.REPEAT
         verdict = self.following.verdict(event)
-        if verdict is Verdict.REPEAT and self.screen.may_show_another(event, self.untold.tried):
+        if verdict is Verdict.REPEAT and self.races.may_show_another(event, self.unsent.tried):
             return Verdict.FOLLOW
         return verdict
 
@@ -227,24 +227,24 @@ class Engine:
         """An event has its turn; `again`: neither its age nor that it is a repeat counts. What is not followed is taken in."""
         verdict = Verdict.FOLLOW if again else self.verdict(event)
         if verdict is Verdict.FOLLOW:
-            self.screen.begins(event)
-            self.screen.may_show(*self.untold.tried)
-            self.untold.overtaken(event, by_own=False)
+            self.races.begins(event)
+            self.races.may_show(*self.unsent.tried)
+            self.unsent.overtaken(event, by_own=False)
             return verdict
-        self.untold.settled(event)
+        self.unsent.settled(event)
         ended = self.following.ended_what_is_shown(event)
         if verdict is Verdict.REPEAT:
             self._repeated(event, now)
         else:
             self.following.passed(event)
         if ended or (verdict is Verdict.OLD and self.following.is_old_by_echo(event)):
-            self.asking.doubt(DOUBT)
+            self.doubt.doubt(DOUBT)
         return verdict
 
     def overtaken(self) -> None:
         """The event that has its turn is not to be followed any more."""
-        if self.screen.handling is not None:
-            self.screen.ends(self.screen.handling, shows=False)
+        if self.races.handling is not None:
+            self.races.ends(self.races.handling, shows=False)
 
     def followed(self, event: Event, now: int, *, told: bool = False) -> Event | None:
         """Its handler followed it; `told`: the hub only named it when it was asked, and gave no timestamp.
@@ -252,8 +252,8 @@ class Engine:
         Returns what the application must be handed again: the handler may have shown an older context over a newer, or what is closed.
         """
         is_handled = event.name.lower() in self._handled
-        newer = None if told or not is_handled else self.screen.newer(event)
-        self.untold.settled(event)
+        newer = None if told or not is_handled else self.races.newer(event)
+        self.unsent.settled(event)
         if told:
             self.following.told(event)
             self.sync.recovered_all()
@@ -262,18 +262,18 @@ class Engine:
             self.following.followed(event, now)
             if event.kind.opens:
                 self.sync.followed(self._order.mark(event))
-                self.screen.failed = []
+                self.races.failed = []
             self.sync.recovered(event.id)
         if is_handled:
-            self.screen.settled(event)  # what no handler is called with is shown by nobody
+            self.races.settled(event)  # what no handler is called with is shown by nobody
         if event.kind.opens:
-            self.screen.left()
-        return self.screen.ends(event, shows=True, newer=newer)
+            self.races.left()
+        return self.races.ends(event, shows=True, newer=newer)
 
     def refused(self, event: Event, why: str, *, shows: bool = False, is_over: bool = True) -> Event | None:
         """Its handler refused or failed; `why` is a part of a sentence. `shows`: it failed, and may have shown the event; not
         `is_over`: it is at work still. Returns as `followed`."""
-        self.untold.settled(event)
+        self.unsent.settled(event)
         self.following.refused(event)
         mark = self._order.mark(event)
         if event.kind.opens:
@@ -281,24 +281,24 @@ class Engine:
         if event.matters and not (event.kind.changes_context and self.following.shown and self.sync.is_left(mark)):
             self.sync.failed(event, mark, f"This application did not follow {event.name}: {why}")
         if shows:
-            self.screen.failed = [event]
+            self.races.failed = [event]
         elif event.own and event.kind.opens:
-            self.screen.may_show(event)  # since it was posted
-        return self.screen.ends(event, shows=shows) if is_over else None
+            self.races.may_show(event)  # since it was posted
+        return self.races.ends(event, shows=shows) if is_over else None
 
     def to_catch_up(self) -> Event | None:
         """The event that was not followed last, if nothing newer came."""
-        failed = self.screen.again or next(reversed(self.sync.failures), None)
+        failed = self.races.again or next(reversed(self.sync.failures), None)
         if failed is None or failed.name.lower() not in self._handled:
             return None
-        if failed is self.screen.again:
-            return failed if self.screen.may_be_shown(failed) else None
+        if failed is self.races.again:
+            return failed if self.races.may_be_shown(failed) else None
         return None if failed.kind.changes_context and not self.changes.is_newest(failed) else failed
 
-    def _doubt(self) -> None:
+    def _place_uncertain(self) -> None:
         """The place of an own event is not certain."""
         self.following.doubted()
-        self.asking.doubt(UNCERTAIN)
+        self.doubt.doubt(UNCERTAIN)
 
     def _repeated(self, event: Event, now: int) -> None:
         if not self.following.repeated(event, now):

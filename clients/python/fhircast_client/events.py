@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Literal
 
-from fhircast_client.timing import instant, timestamp_now
+from fhircast_client.timestamps import instant, timestamp_now
 
 Resource = Mapping[str, Any]
 

@@ -6,9 +6,9 @@ from collections import OrderedDict
 from enum import Enum
 
 from fhircast_client.contexts import MOST_CONTEXTS, Contexts
+from fhircast_client.event_order import Mark, Order, Recent
 from fhircast_client.events import Event, Kind, named, same_json
-from fhircast_client.order import Mark, Order, Recent
-from fhircast_client.timing import MINUTE
+from fhircast_client.timestamps import MINUTE
 
 
 class Verdict(Enum):

@@ -13,12 +13,13 @@ from typing import Any, Protocol
 
 from fhircast_client.engine import Engine
 from fhircast_client.errors import Refuse
+from fhircast_client.event_loops import PerLoop
+from fhircast_client.event_names import misspelt
 from fhircast_client.events import Event, Kind, make_event
 from fhircast_client.failures import log_failure
 from fhircast_client.following import Verdict
-from fhircast_client.loops import PerLoop
-from fhircast_client.names import misspelt
-from fhircast_client.timing import Timings, now
+from fhircast_client.timestamps import now
+from fhircast_client.timings import Timings
 
 _log = logging.getLogger("fhircast_client")
 #: Events that may wait for their handlers; what comes beyond them is answered with 503.
@@ -223,7 +224,7 @@ class Inbox:
         else:
             opened = self._engine.refused(event, reason, shows=status != _CONFLICT)
         if opened is not None:
-            self.deliver(Delivery(opened, applies=partial(self._engine.screen.may_be_shown, opened), again=True))
+            self.deliver(Delivery(opened, applies=partial(self._engine.races.may_be_shown, opened), again=True))
         self._changed()
         in_time = delivery.answer(status, reason if status == _CONFLICT else None)
         delivery.finish(status == _OK)

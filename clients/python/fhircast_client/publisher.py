@@ -7,15 +7,16 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
-from fhircast_client.arrivals import Arrivals
 from fhircast_client.engine import Engine
 from fhircast_client.errors import HubError
+from fhircast_client.event_loops import PerLoop
+from fhircast_client.event_signal import EventSignal
 from fhircast_client.events import Event, make_event, parse_event
 from fhircast_client.following import says_the_same
 from fhircast_client.hub import Hub
-from fhircast_client.loops import PerLoop
-from fhircast_client.syncerrors import make_sync_error
-from fhircast_client.timing import Backoff, Timings, now, timestamp_now
+from fhircast_client.sync_errors import make_sync_error
+from fhircast_client.timestamps import now, timestamp_now
+from fhircast_client.timings import Backoff, Timings
 
 _log = logging.getLogger("fhircast_client")
 #: How often a SyncError is posted.
@@ -39,7 +40,7 @@ class Publisher:
         engine: Engine,
         topic: str,
         timings: Timings,
-        arrivals: Arrivals,
+        event_signal: EventSignal,
         *,
         name: str,
         changed: Callable[[], None],
@@ -47,7 +48,7 @@ class Publisher:
         hand: Callable[[Event], None],
     ) -> None:
         self._hub, self._engine, self._topic, self._timings, self._name = hub, engine, topic, timings, name
-        self._arrivals, self._changed, self._spawn, self._hand = arrivals, changed, spawn, hand
+        self._event_signal, self._changed, self._spawn, self._hand = event_signal, changed, spawn, hand
         self.free = PerLoop(asyncio.Lock)
         self._telling: set[str] = set()  # ids of own events that are tried again
         self._said: set[str] = set()  # names of events whose handlers publish what they are shown
@@ -60,7 +61,7 @@ class Publisher:
             if known := self._engine.shows(event):
                 self._notice(event)
                 return known
-            unsent = self._engine.untold.newest
+            unsent = self._engine.unsent.newest
             if unsent and unsent.id in self._telling and says_the_same(unsent, event):
                 return await self.post(unsent)
             return await self.post(
@@ -103,7 +104,7 @@ class Publisher:
         try:
             await asyncio.sleep(interval)
             while (is_sent := await self._sent_again(event)) is not False:
-                if is_sent and not await self._arrivals.until(lambda: resending.goes_on(event), interval + _QUIET):
+                if is_sent and not await self._event_signal.until(lambda: resending.goes_on(event), interval + _QUIET):
                     self._engine.sync.quiet(event.id)
                     self._changed()
                     return
@@ -135,9 +136,9 @@ class Publisher:
         while True:
             await asyncio.sleep(max(backoff.next(), delay))
             async with self.free.here:
-                if not self._engine.untold.is_tried(event):
+                if not self._engine.unsent.is_tried(event):
                     return
-                if self._engine.untold.must_wait(event):
+                if self._engine.unsent.must_wait(event):
                     continue
                 try:
                     await self._hub.publish(event.body)
@@ -156,7 +157,7 @@ class Publisher:
         return parse_event({**event.body, "timestamp": timestamp_now(self._engine.changes.newest(now()))}, own=True)
 
     def _notice(self, event: Event) -> None:
-        if self._engine.screen.is_shown_again(event) and event.name.lower() not in self._said:
+        if self._engine.races.is_shown_again(event) and event.name.lower() not in self._said:
             self._said.add(event.name.lower())
             _log.warning("the handler of %s publishes what it is shown", event.name)
 
@@ -183,13 +184,13 @@ class Publisher:
 
     def _not_sent(self, event: Event, why: str, *, is_final: bool, delay: float = 0.0) -> None:
         self._engine.not_sent(event, why, is_final=is_final)
-        if self._engine.untold.is_tried(event):
+        if self._engine.unsent.is_tried(event):
             self._begin_telling(event, delay)
         self._changed()
 
     def tell_untold(self) -> None:
         """The client runs: what could not be told before is told from now on."""
-        for event in self._engine.untold.tried:
+        for event in self._engine.unsent.tried:
             self._begin_telling(event, 0.0)
 
     def _begin_telling(self, event: Event, delay: float) -> None:

@@ -7,19 +7,19 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fhircast_client.arrivals import Arrivals
+from fhircast_client.context_check import ContextCheck
 from fhircast_client.engine import Engine
+from fhircast_client.event_loops import PerLoop
+from fhircast_client.event_signal import EventSignal
 from fhircast_client.events import Event, Kind, WireMessage, kind_of, parse_event
 from fhircast_client.frames import Confirmation, heartbeat_period
 from fhircast_client.hub import Hub
 from fhircast_client.inbox import Delivery, Handling, Inbox
-from fhircast_client.joining import Joining
-from fhircast_client.loops import PerLoop
 from fhircast_client.publisher import Publisher
 from fhircast_client.socket import Channel
 from fhircast_client.status import Status
-from fhircast_client.timing import Timings
-from fhircast_client.unseen import Unseen
+from fhircast_client.sync_error_expiry import SyncErrorExpiry
+from fhircast_client.timings import Timings
 from fhircast_client.updates import Updates
 
 _log = logging.getLogger("fhircast_client")
@@ -50,8 +50,8 @@ class Session:
         self.joined = PerLoop(asyncio.Event)
         self._spawn, self._report, self._wire = spawn, changed, wire
         self._status = self.engine.sync.status
-        self._arrivals = Arrivals()
-        common = hub, self.engine, topic, timings, self._arrivals
+        self._event_signal = EventSignal()
+        common = hub, self.engine, topic, timings, self._event_signal
         self.publisher = Publisher(*common, name=name, changed=self.changed, spawn=spawn, hand=self._hand)
         self.updates = Updates(*common, post=self.publisher.post, spawn=spawn)
         self.inbox = Inbox(
@@ -64,8 +64,8 @@ class Session:
             known=self.updates.known,
         )
         self._timings, self._topic = timings, topic
-        self._joining = Joining(self.engine, self.updates, self.inbox, changed=self.changed)
-        self._unseen = Unseen(timings.unseen, spawn=spawn, quiet=self._quiet)
+        self._joining = ContextCheck(self.engine, self.updates, self.inbox, changed=self.changed)
+        self._sync_error_expiry = SyncErrorExpiry(timings.sync_error_expiry, spawn=spawn, quiet=self._quiet)
         self._settling: asyncio.Task[None] | None = None
 
     @property
@@ -77,8 +77,8 @@ class Session:
 
     def changed(self) -> None:
         """Report the status if it is another one."""
-        if self.engine.asking.must_ask:
-            self.engine.asking.must_ask = False
+        if self.engine.doubt.must_ask:
+            self.engine.doubt.must_ask = False
             self._settle(0.0)
         status = self.engine.sync.status
         if status != self._status:
@@ -147,7 +147,7 @@ class Session:
         """The client is stopped, or cannot go on."""
         self.joined.here.clear()
         self._stop_settling()
-        self._unseen.stop()
+        self._sync_error_expiry.stop()
         self.inbox.clear()
         self.engine.ended(why)
         self.changed()
@@ -157,7 +157,7 @@ class Session:
         if event.kind is Kind.SYNC_ERROR:
             self._sync_error(event)
         self.updates.came(event)
-        self._arrivals.came()
+        self._event_signal.came()
         if event.kind is Kind.SYNC_ERROR:
             if self.inbox.handles(event.name):
                 self.inbox.deliver(Delivery(event))
@@ -170,8 +170,8 @@ class Session:
         reported = self.engine.sync_error(event)
         for again in reported.resend if self._timings.resend else ():
             self._spawn(self.publisher.resend(again))
-        for event_id in reported.unseen:
-            self._unseen.named(event_id)
+        for event_id in reported.unsubscribed:
+            self._sync_error_expiry.named(event_id)
 
     def _quiet(self, event_id: str) -> None:
         self.engine.sync.quiet(event_id)

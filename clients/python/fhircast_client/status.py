@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from fhircast_client.event_order import Mark
 from fhircast_client.events import Event
-from fhircast_client.order import Mark
-from fhircast_client.screen import Screen
-from fhircast_client.untold import Untold
+from fhircast_client.handler_races import HandlerRaces
+from fhircast_client.unsent import UnsentEvents
 
 #: Applications that are remembered as behind: a hub has no more subscribers.
 _MOST_BEHIND = 64
@@ -36,11 +36,11 @@ class _Failure:
 
 
 class Sync:
-    """What is known to be out of step. `is_older` compares the marks of two events; `untold` is what the others were not told of,
-    `screen` what this application may show instead of it."""
+    """What is known to be out of step. `is_older` compares the marks of two events; `unsent` is what the others were not told of,
+    `races` what this application may show instead of it."""
 
-    def __init__(self, is_older: Callable[[Mark, Mark], bool], untold: Untold, screen: Screen) -> None:
-        self._is_older, self._untold, self._screen = is_older, untold, screen
+    def __init__(self, is_older: Callable[[Mark, Mark], bool], unsent: UnsentEvents, races: HandlerRaces) -> None:
+        self._is_older, self._unsent, self._races = is_older, unsent, races
         self._connection: Connection = "connecting"
         self._trouble = "Not connected to the hub yet"
         self._unknown, self._since = "", 0
@@ -57,7 +57,7 @@ class Sync:
     @property
     def own_why(self) -> str:
         """Why this application itself is out of step, "" where it is not."""
-        return self._trouble or self._own_failure or self._screen.why or self._untold.why or self._unknown
+        return self._trouble or self._own_failure or self._races.why or self._unsent.why or self._unknown
 
     @property
     def _own_failure(self) -> str:

@@ -36,7 +36,7 @@ from fhircast_client.events import (
 )
 from fhircast_client.fake_sockets import FakeSocket, Line
 from fhircast_client.socket import Connect
-from fhircast_client.syncerrors import make_sync_error
+from fhircast_client.sync_errors import make_sync_error
 
 try:
     from msgspec.structs import replace

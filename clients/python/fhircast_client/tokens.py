@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from fhircast_client.errors import HubError, TokenError
-from fhircast_client.loops import PerLoop
+from fhircast_client.event_loops import PerLoop
 
 TokenSource = str | Callable[[], str | Awaitable[str]]
 _log = logging.getLogger("fhircast_client")

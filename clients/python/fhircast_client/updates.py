@@ -9,16 +9,16 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from copy import deepcopy
 from typing import Any
 
-from fhircast_client.arrivals import Arrivals
 from fhircast_client.content import Shared
 from fhircast_client.contexts import Context
 from fhircast_client.engine import Engine
 from fhircast_client.errors import HubError, TokenError
+from fhircast_client.event_loops import PerLoop
+from fhircast_client.event_signal import EventSignal
 from fhircast_client.events import Event, make_event
 from fhircast_client.hub import Hub
-from fhircast_client.loops import PerLoop
-from fhircast_client.sharing import Change, Content, Entries, read_current, select_context, update_context
-from fhircast_client.timing import Timings
+from fhircast_client.timings import Timings
+from fhircast_client.update_bundle import Change, Content, Entries, read_current, select_context, update_context
 
 Changes = Iterable[Change] | Callable[[Content], Iterable[Change] | Awaitable[Iterable[Change]]]
 _log = logging.getLogger("fhircast_client")
@@ -36,12 +36,18 @@ class Updates:
         engine: Engine,
         topic: str,
         timings: Timings,
-        arrivals: Arrivals,
+        event_signal: EventSignal,
         *,
         post: Callable[[Event], Awaitable[Event]],
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None] | None],
     ) -> None:
-        self._hub, self._engine, self._topic, self._timings, self._arrivals = hub, engine, topic, timings, arrivals
+        self._hub, self._engine, self._topic, self._timings, self._event_signal = (
+            hub,
+            engine,
+            topic,
+            timings,
+            event_signal,
+        )
         self._post, self._spawn = post, spawn
         self._one = PerLoop(asyncio.Lock)
         self._echoes: dict[str, asyncio.Event] = {}
@@ -160,7 +166,7 @@ class Updates:
             shared = self._engine.content.get(anchor)
             return shared is None or shared.sure or not self._engine.is_granted(_update(anchor))
 
-        await self._arrivals.until(is_known, self._timings.echo)
+        await self._event_signal.until(is_known, self._timings.echo)
         return self._engine.content.get(anchor)
 
     def _follows(self, anchor: str, shared: Shared) -> bool:

@@ -1,6 +1,6 @@
 /** SyncErrors about events that are not subscribed to: how they end. */
 
-import { later } from "./timing.js";
+import { later } from "./timers.js";
 
 /** Events whose end is waited for: a hub has no more subscribers that could be behind. */
 const MOST = 64;
@@ -9,7 +9,7 @@ const MOST = 64;
  * That somebody follows after all is not seen here, so it is assumed when nobody has said otherwise for a while: whoever sent
  * the event sends it again meanwhile, and is refused again.
  */
-export class Unseen {
+export class SyncErrorExpiry {
   #seconds;
   #quiet;
   /** By id of the event, what calls its timer off. @type {Map<string, () => void>} */

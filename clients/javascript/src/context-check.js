@@ -3,7 +3,9 @@
 import { HubError } from "./errors.js";
 import { makeEvent } from "./events.js";
 import { Delivery } from "./inbox.js";
-import { backoff, now, sleep, timestampNow } from "./timing.js";
+import { sleep } from "./timers.js";
+import { now, timestampNow } from "./timestamps.js";
+import { backoff } from "./timings.js";
 
 /** @typedef {import("./events.js").Event} Event */
 /**
@@ -22,7 +24,7 @@ const FIRST_DELAY = 1;
 const MOST_DELAY = 30;
 
 /** Asks the hub what is open where it does not tell by itself, and has the application follow the answer. */
-export class Joining {
+export class ContextCheck {
   #parts;
   /** Ends the question that is being asked. */
   #asking = new AbortController();
@@ -49,7 +51,7 @@ export class Joining {
     if (signal.aborted) return;
     engine.content.joined();
     const delays = { backoffFirst: Math.max(seconds, FIRST_DELAY), backoffMost: MOST_DELAY };
-    for (let tries = 1; !engine.asking.isTold && !(await this.#ask(signal)); tries += 1) {
+    for (let tries = 1; !engine.doubt.isTold && !(await this.#ask(signal)); tries += 1) {
       changed();
       await sleep(backoff(tries, delays), signal);
       if (signal.aborted) return;
@@ -61,7 +63,7 @@ export class Joining {
   async #ask(signal) {
     const { engine, inbox, updates } = this.#parts;
     await inbox.idle(); // a handler at work would show its event over the answer
-    if (signal.aborted || engine.asking.isTold) return true;
+    if (signal.aborted || engine.doubt.isTold) return true;
     const { count: asked } = engine.changes;
     let event;
     let version;
@@ -70,8 +72,8 @@ export class Joining {
     } catch (error) {
       if (signal.aborted) return true;
       const isFinal = error instanceof HubError ? NEVER.has(error.status) && error.isHubs : true;
-      engine.asking.unanswered(isFinal);
-      return isFinal || !engine.asking.mustAskAgain;
+      engine.doubt.unanswered(isFinal);
+      return isFinal || !engine.doubt.mustAskAgain;
     }
     if (signal.aborted) return true;
     const applies = () => !signal.aborted && engine.changes.count === asked;

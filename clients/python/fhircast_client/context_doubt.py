@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fhircast_client.order import Mark, Order
+from fhircast_client.event_order import Mark, Order
 from fhircast_client.status import Sync
 
 UNREAD = "A message of the hub could not be read, and what is open at the hub is being found out"
@@ -14,7 +14,7 @@ _UNTOLD = "The connection was lost for a while, and the hub does not tell what i
 _OTHER = "Another context is open at the hub, which this application does not follow"
 
 
-class Asking:
+class ContextDoubt:
     """Whether the hub has told what is open, and whether it must be asked. `sync` learns of doubts and of their end."""
 
     def __init__(self, sync: Sync, order: Order) -> None:

@@ -1,8 +1,8 @@
 /** Waiting for what comes from the hub: an echo, a SyncError, an update that was missed. */
 
-import { sleep } from "./timing.js";
+import { sleep } from "./timers.js";
 
-export class Arrivals {
+export class EventSignal {
   /** Called when something came. @type {Set<() => void>} */
   #waiting = new Set();
   #signal;

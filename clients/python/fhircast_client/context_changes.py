@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+from fhircast_client.event_order import Mark, Order, trim
 from fhircast_client.events import Event, Kind
-from fhircast_client.order import Mark, Order, trim
-from fhircast_client.timing import DAY
+from fhircast_client.timestamps import DAY
 
 
-class Changes:
+class ContextChanges:
     """The newest changes, in their order."""
 
     def __init__(self, order: Order) -> None:

@@ -12,7 +12,7 @@ const MOST_AGAIN = 3;
 const MOST_FAILED = 8;
 
 /** Which handler is at work, what the application opened meanwhile, and what its handler must show again. */
-export class Screen {
+export class HandlerRaces {
   /** The event that its handler is being shown. @type {Event | null} */
   handling = null;
   /** What the application must be shown again: an open, or an own close of what was shown over it. @type {Event | null} */
@@ -35,7 +35,7 @@ export class Screen {
 
   /**
    * @param {import("./following.js").Following} following What the application follows.
-   * @param {import("./changes.js").Changes} changes What came and was accepted.
+   * @param {import("./context-changes.js").ContextChanges} changes What came and was accepted.
    */
   constructor(following, changes) {
     this.#following = following;

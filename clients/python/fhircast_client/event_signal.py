@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from fhircast_client.loops import PerLoop
+from fhircast_client.event_loops import PerLoop
 
 
-class Arrivals:
+class EventSignal:
     """Wakes those who wait, whenever an event came."""
 
     def __init__(self) -> None:

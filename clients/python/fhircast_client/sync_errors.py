@@ -26,7 +26,7 @@ class Reported:
     """What follows from a SyncError: the own opens that are to be sent again from now on, and the events whose end is not seen here."""
 
     resend: tuple[Event, ...] = ()
-    unseen: tuple[str, ...] = ()
+    unsubscribed: tuple[str, ...] = ()
 
 
 def make_sync_error(topic: str, about: Event, subscriber: str, reason: str) -> Event:

@@ -10,17 +10,17 @@ from fhircast_client.events import Event, Kind
 
 
 @dataclass(slots=True)
-class _Untold:
+class _Unsent:
     event: Event
     why: str
     is_tried: bool
 
 
-class Untold:
+class UnsentEvents:
     """In the order in which they were sent."""
 
     def __init__(self) -> None:
-        self._events: OrderedDict[str, _Untold] = OrderedDict()
+        self._events: OrderedDict[str, _Unsent] = OrderedDict()
 
     @property
     def why(self) -> str:
@@ -50,7 +50,7 @@ class Untold:
     def failed(self, event: Event, why: str, *, is_final: bool) -> None:
         """The hub refused an event that failed before (`is_final`), or nobody knows whether the hub has it."""
         if event.announces and (event.id in self._events or not is_final):
-            self._events[event.id] = _Untold(event, f"The others were not told of {event.name}: {why}", not is_final)
+            self._events[event.id] = _Unsent(event, f"The others were not told of {event.name}: {why}", not is_final)
 
     def has_come(self, event: Event) -> None:
         """The hub has it. Whether the application shows it, its turn will say."""

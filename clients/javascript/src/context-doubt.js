@@ -13,7 +13,7 @@ const UNTOLD = "The connection was lost for a while, and the hub does not tell w
 const OTHER = "Another context is open at the hub, which this application does not follow";
 
 /** Whether the hub has told what is open, and whether it must be asked. */
-export class Asking {
+export class ContextDoubt {
   /** Whether something came since the connection was made that says what is open. */
   isTold = false;
   /** The hub is to be asked, though the connection was not lost. The asker resets this flag. */
@@ -27,7 +27,7 @@ export class Asking {
 
   /**
    * @param {import("./status.js").Sync} sync Learns of doubts and of their end.
-   * @param {import("./order.js").Order} order
+   * @param {import("./event-order.js").Order} order
    */
   constructor(sync, order) {
     this.#sync = sync;
@@ -55,7 +55,7 @@ export class Asking {
     this.#sync.unknown(why, this.#since);
   }
 
-  /** The hub accepted what is shown here. @param {import("./order.js").Mark} mark */
+  /** The hub accepted what is shown here. @param {import("./event-order.js").Mark} mark */
   accepted(mark) {
     this.isTold ||= mark.heard > this.#since;
   }

@@ -10,7 +10,8 @@ from fhircast_client.engine import Engine
 from fhircast_client.errors import HubError
 from fhircast_client.events import Event, make_event
 from fhircast_client.inbox import Delivery, Inbox
-from fhircast_client.timing import Backoff, now, timestamp_now
+from fhircast_client.timestamps import now, timestamp_now
+from fhircast_client.timings import Backoff
 from fhircast_client.updates import Updates
 
 _log = logging.getLogger("fhircast_client")
@@ -20,7 +21,7 @@ _NEVER = frozenset((400, 401, 403, 404, 405, 501))
 _FIRST_DELAY, _MOST_DELAY = 1.0, 30.0
 
 
-class Joining:
+class ContextCheck:
     """Asks the hub what is open where it does not tell by itself, and has the application follow the answer."""
 
     def __init__(self, engine: Engine, updates: Updates, inbox: Inbox, *, changed: Callable[[], None]) -> None:
@@ -31,7 +32,7 @@ class Joining:
         await asyncio.sleep(seconds)
         self._engine.content.joined()
         backoff = Backoff(max(seconds, _FIRST_DELAY), _MOST_DELAY)
-        while not self._engine.asking.is_told and not await self._ask():
+        while not self._engine.doubt.is_told and not await self._ask():
             self._changed()
             await asyncio.sleep(backoff.next())
         self._changed()
@@ -39,7 +40,7 @@ class Joining:
     async def _ask(self) -> bool:
         """Ask. Whether there is nothing more to be asked."""
         await self._inbox.idle()  # a handler at work would show its event over the answer
-        if self._engine.asking.is_told:
+        if self._engine.doubt.is_told:
             return True
         asked = self._engine.changes.count
         try:
@@ -47,8 +48,8 @@ class Joining:
         except HubError as error:
             _log.info("the hub does not tell what is open (%s)", error.status)
             is_final = error.status in _NEVER and error.is_hubs
-            self._engine.asking.unanswered(is_final=is_final)
-            return is_final or not self._engine.asking.must_ask_again
+            self._engine.doubt.unanswered(is_final=is_final)
+            return is_final or not self._engine.doubt.must_ask_again
         is_over = False
         applies = lambda: not is_over and self._engine.changes.count == asked  # noqa: E731  # it is short
         differences = self._engine.told(event, version)

@@ -1,20 +1,20 @@
 /** The changes of context: every open, close and Home-open that came, or that the hub accepted. No I/O, no clock. */
 
-import { trim } from "./order.js";
-import { DAY } from "./timing.js";
+import { trim } from "./event-order.js";
+import { DAY } from "./timestamps.js";
 
 /** @typedef {import("./events.js").Event} Event */
-/** @typedef {import("./order.js").Mark} Mark */
+/** @typedef {import("./event-order.js").Mark} Mark */
 
 /** The newest changes, in their order. */
-export class Changes {
+export class ContextChanges {
   /** Grows with every change, repeats among them. */
   count = 0;
   #order;
   /** By id. @type {Map<string, {event: Event, mark: Mark}>} */
   #known = new Map();
 
-  /** @param {import("./order.js").Order} order */
+  /** @param {import("./event-order.js").Order} order */
   constructor(order) {
     this.#order = order;
   }

@@ -6,7 +6,7 @@ import { isObject, makeEvent } from "./events.js";
 /**
  * What follows from a SyncError: the own opens that are to be sent again from now on, and the ids of the events whose end is
  * not seen here.
- * @typedef {{resend: Event[], unseen: string[]}} Reported
+ * @typedef {{resend: Event[], unsubscribed: string[]}} Reported
  */
 /**
  * @typedef {object} SyncError What one says.

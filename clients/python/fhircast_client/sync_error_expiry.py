@@ -10,7 +10,7 @@ from typing import Any
 _MOST = 64
 
 
-class Unseen:
+class SyncErrorExpiry:
     """That somebody follows after all is not seen here, so it is assumed when nobody has said otherwise for `seconds`: whoever sent
     the event sends it again meanwhile, and is refused again. `quiet` is called with its id."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fhircast_client.changes import Changes
+from fhircast_client.context_changes import ContextChanges
 from fhircast_client.events import Event, Kind
 from fhircast_client.following import Following, belongs, says_the_same
 
@@ -13,13 +13,13 @@ _MOST_AGAIN = 3
 _MOST_FAILED = 8
 
 
-class Screen:
+class HandlerRaces:
     """Which handler is at work, what the application opened meanwhile, and what its handler must show again.
 
     `following` is what the application follows, `changes` what came and was accepted.
     """
 
-    def __init__(self, following: Following, changes: Changes) -> None:
+    def __init__(self, following: Following, changes: ContextChanges) -> None:
         self._following, self._changes = following, changes
         #: The event that its handler is being shown.
         self.handling: Event | None = None

@@ -3,7 +3,7 @@
 /** @typedef {import("./events.js").Event} Event */
 
 /** In the order in which they were sent. */
-export class Untold {
+export class UnsentEvents {
   /** By id. @type {Map<string, {event: Event, why: string, isTried: boolean}>} */
   #events = new Map();
 

@@ -2,7 +2,7 @@
 
 import { silence } from "./lease.js";
 import { Channel, GIVEN_UP } from "./socket.js";
-import { deferred, later } from "./timing.js";
+import { deferred, later } from "./timers.js";
 
 /**
  * Why a connection is over.
@@ -12,11 +12,11 @@ import { deferred, later } from "./timing.js";
  */
 
 export class Life {
-  /** Settled with the first confirmation. @type {import("./timing.js").Deferred<void>} */
+  /** Settled with the first confirmation. @type {import("./timers.js").Deferred<void>} */
   confirmed = deferred();
   /**
    * Settled with why it ended; rejected when the hub will never have the client.
-   * @type {import("./timing.js").Deferred<Loss>}
+   * @type {import("./timers.js").Deferred<Loss>}
    */
   over = deferred();
   isConfirmed = false;
