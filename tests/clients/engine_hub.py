@@ -102,7 +102,7 @@ class SimpleHub:
                 self._retry()
             elif self.seen["to_catch_up"]:
                 self._step({"catches up": "ok"})
-            elif not self._driver.engine.doubt.is_told or not self.seen["in_step"]:
+            elif not self._driver.engine.doubt.is_answered or not self.seen["in_step"]:
                 self._ask()
             else:
                 return

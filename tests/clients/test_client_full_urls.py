@@ -128,7 +128,7 @@ def test_the_full_urls_of_the_answer_to_what_is_current_are_known() -> None:
     engine.content.fetched(R1, "v7", content, asked=engine.content.moment)
     told = update("v7", gone(UUID)).body
     told["event"] |= {"context.priorVersionId": "v7", "context.versionId": "v8"}
-    engine.came(parse_event(told))
+    engine.received(parse_event(told))
     assert shared_at(engine) == ("v8", ["Observation/o2", "Observation/o3"])
 
 

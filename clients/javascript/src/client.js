@@ -203,7 +203,7 @@ export class FHIRcastClient {
     const { engine, inbox } = this.#session;
     const event = engine.toCatchUp;
     if (!event) return false;
-    const delivery = new Delivery(event, { applies: () => engine.toCatchUp === event, again: true });
+    const delivery = new Delivery(event, { applies: () => engine.toCatchUp === event, retry: true });
     inbox.deliver(delivery);
     return delivery.done.promise;
   }

@@ -76,11 +76,11 @@ export class Connection {
     const unwatch = watchNetwork(() => this.#hurry?.abort());
     try {
       for (;;) {
-        const { why, told, retryAfter } = await this.#once();
+        const { why, sentence, retryAfter } = await this.#once();
         if (this.#stop.signal.aborted) return null;
         this.#tries += 1;
         console.warn(`fhircast-client: ${tryingAgain(why)}`);
-        this.#options.listener.connecting(tryingAgain(told));
+        this.#options.listener.connecting(tryingAgain(sentence));
         await this.#pause(retryAfter);
         if (this.#stop.signal.aborted) return null;
       }
@@ -114,7 +114,7 @@ export class Connection {
     } catch (error) {
       if (!(error instanceof HubError) || this.#isFinal(error)) throw error;
       const why = error.status ? `The hub answered ${error.status}` : error.message;
-      return { why, told: error.message, retryAfter: error.retryAfter };
+      return { why, sentence: error.message, retryAfter: error.retryAfter };
     }
   }
 
@@ -145,7 +145,7 @@ export class Connection {
       heard: (message) => this.#heard(life, message),
       unread: (frame) => this.#options.listener.unread(idIn(frame), life.channel),
       closed: (code, error, said) => this.#closed(life, code, knownCause(error, endpoint), said),
-      ended: ({ told }) => this.#ended(life, told),
+      ended: ({ sentence }) => this.#ended(life, sentence),
     });
     this.#life = life;
     life.after("confirmation", timings.confirmation, () =>
@@ -197,9 +197,9 @@ export class Connection {
     }
   }
 
-  /** @param {Life} life @param {string} told */
-  #ended(life, told) {
-    if (life.isConfirmed && !this.#stop.signal.aborted) this.#options.listener.connecting(tryingAgain(told));
+  /** @param {Life} life @param {string} sentence */
+  #ended(life, sentence) {
+    if (life.isConfirmed && !this.#stop.signal.aborted) this.#options.listener.connecting(tryingAgain(sentence));
   }
 
   /** @param {Life} life @param {number | null} seconds What the hub says; null where it does not. */

@@ -30,7 +30,7 @@ export class Contents {
   /** @type {Map<string, Shared>} */
   #shared = new Map();
   /** Whether what comes may tell of what was opened before. */
-  isJoining = true;
+  isReplaying = true;
   /** Types of which a context was open before. @type {Set<string>} */
   #openBefore = new Set();
   /** The moment of the close, by anchor. @type {Map<string, number>} */
@@ -42,14 +42,14 @@ export class Contents {
   }
 
   /** A connection was made: what comes until `joined` may tell of what was opened before. */
-  joining() {
-    this.isJoining = true;
+  replayBegins() {
+    this.isReplaying = true;
     for (const shared of this.#shared.values()) Object.assign(shared, { isSure: false, waiting: [] });
   }
 
   /** What comes from now on happens now. */
-  joined() {
-    this.isJoining = false;
+  replayEnded() {
+    this.isReplaying = false;
   }
 
   /** An open came: it brings a version, and the content is kept where it is known. @param {Event} event */
@@ -59,8 +59,8 @@ export class Contents {
     const known = this.#shared.get(anchor);
     if (!known) {
       // Of the contexts of one type that were open before, only the newest is told to those who join.
-      const isUnknown = this.isJoining || this.#openBefore.has(type);
-      if (this.isJoining) this.#openBefore.add(type);
+      const isUnknown = this.isReplaying || this.#openBefore.has(type);
+      if (this.isReplaying) this.#openBefore.add(type);
       this.#put(anchor, { version, content: isUnknown ? null : {}, openedBy: id, heard: this.moment });
       return;
     }
@@ -112,7 +112,7 @@ export class Contents {
   }
 
   /** The version may be another one by now, if it is still this one. @param {string} anchor @param {string | null} version */
-  doubt(anchor, version) {
+  markUncertain(anchor, version) {
     const known = this.#shared.get(anchor);
     if (known && known.version === version) known.isSure = false;
   }

@@ -49,9 +49,9 @@ export class ContextCheck {
     const { signal } = (this.#asking = new AbortController());
     await sleep(seconds, signal);
     if (signal.aborted) return;
-    engine.content.joined();
+    engine.content.replayEnded();
     const delays = { backoffFirst: Math.max(seconds, FIRST_DELAY), backoffMost: MOST_DELAY };
-    for (let tries = 1; !engine.doubt.isTold && !(await this.#ask(signal)); tries += 1) {
+    for (let tries = 1; !engine.doubt.isAnswered && !(await this.#ask(signal)); tries += 1) {
       changed();
       await sleep(backoff(tries, delays), signal);
       if (signal.aborted) return;
@@ -63,7 +63,7 @@ export class ContextCheck {
   async #ask(signal) {
     const { engine, inbox, updates } = this.#parts;
     await inbox.idle(); // a handler at work would show its event over the answer
-    if (signal.aborted || engine.doubt.isTold) return true;
+    if (signal.aborted || engine.doubt.isAnswered) return true;
     const { count: asked } = engine.changes;
     let event;
     let version;
@@ -78,10 +78,10 @@ export class ContextCheck {
     if (signal.aborted) return true;
     const applies = () => !signal.aborted && engine.changes.count === asked;
     const isOpen = event !== null;
-    const deliveries = engine.told(event, version).map((opened) => this.#delivery(opened, applies, isOpen));
+    const deliveries = engine.differences(event, version).map((opened) => this.#delivery(opened, applies, isOpen));
     for (const delivery of deliveries) inbox.deliver(delivery);
     for (const { done } of deliveries) await done.promise;
-    return signal.aborted || engine.settled(event, asked, deliveries.length > 0);
+    return signal.aborted || engine.contextChecked(event, asked, deliveries.length > 0);
   }
 
   /**
@@ -91,7 +91,7 @@ export class ContextCheck {
    * @returns {Delivery} What the application has to be handed: what is open at the hub, or the close of what is not.
    */
   #delivery(opened, applies, isOpen) {
-    return new Delivery(isOpen ? opened : this.#close(opened), { applies, told: isOpen, again: true });
+    return new Delivery(isOpen ? opened : this.#close(opened), { applies, queried: isOpen, retry: true });
   }
 
   /** @param {Event} shown @returns {Event} The close that nobody told, of what is open here. */

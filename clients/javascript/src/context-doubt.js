@@ -15,13 +15,13 @@ const OTHER = "Another context is open at the hub, which this application does n
 /** Whether the hub has told what is open, and whether it must be asked. */
 export class ContextDoubt {
   /** Whether something came since the connection was made that says what is open. */
-  isTold = false;
+  isAnswered = false;
   /** The hub is to be asked, though the connection was not lost. The asker resets this flag. */
   mustAsk = false;
   #sync;
   #order;
   /** The moment since which it is asked. */
-  #since = 0;
+  #askedAt = 0;
   /** Whether what is shown may have been left while the connection was lost. */
   #mayDiffer = false;
 
@@ -40,39 +40,39 @@ export class ContextDoubt {
    * @param {boolean} followsOpens
    */
   connected(mayDiffer, followsOpens) {
-    this.#since = this.#order.moment;
+    this.#askedAt = this.#order.moment;
     this.#mayDiffer = mayDiffer;
-    this.isTold = !followsOpens;
-    if (mayDiffer && followsOpens) this.#sync.unknown(ASKING, this.#since);
+    this.isAnswered = !followsOpens;
+    if (mayDiffer && followsOpens) this.#sync.contextUnknown(ASKING, this.#askedAt);
   }
 
   /** What is open is not known any more. @param {string} why A sentence. */
-  doubt(why) {
-    this.isTold = false;
+  raiseDoubt(why) {
+    this.isAnswered = false;
     this.#mayDiffer = true;
     this.mustAsk = true;
-    this.#since = this.#order.moment;
-    this.#sync.unknown(why, this.#since);
+    this.#askedAt = this.#order.moment;
+    this.#sync.contextUnknown(why, this.#askedAt);
   }
 
   /** The hub accepted what is shown here. @param {import("./event-order.js").Mark} mark */
   accepted(mark) {
-    this.isTold ||= mark.heard > this.#since;
+    this.isAnswered ||= mark.heard > this.#askedAt;
   }
 
   /** The hub said what is open. @param {boolean} agrees Whether this application shows the same, or was handed the same. */
-  settled(agrees) {
-    this.#sync.unknown(agrees ? "" : OTHER, this.#since);
+  resolved(agrees) {
+    this.#sync.contextUnknown(agrees ? "" : OTHER, this.#askedAt);
   }
 
   /** The hub does not tell what is open. @param {boolean} isFinal Whether asking again brings the same. */
   unanswered(isFinal) {
     this.#mayDiffer ||= !isFinal;
-    this.#sync.unknown(this.#mayDiffer ? UNTOLD : "", this.#since);
+    this.#sync.contextUnknown(this.#mayDiffer ? UNTOLD : "", this.#askedAt);
   }
 
   /** Whether it matters that the hub did not tell what is open. */
   get mustAskAgain() {
-    return this.#mayDiffer && !this.isTold;
+    return this.#mayDiffer && !this.isAnswered;
   }
 }

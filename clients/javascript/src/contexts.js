@@ -73,7 +73,7 @@ export class Contexts {
   }
 
   /** Home: no context is current. Those that are open stay open. */
-  left() {
+  homeOpened() {
     this.current = null;
   }
 

@@ -40,7 +40,7 @@ export class Engine {
   #order;
   #wasConnected = false;
   #own = new Recent();
-  #onTheirWay = new Recent();
+  #inFlight = new Recent();
 
   /**
    * @param {string} [name] This application's.
@@ -89,8 +89,8 @@ export class Engine {
    */
   connected(granted, ordered) {
     this.granted = Object.freeze(granted);
-    this.following.connected(ordered, this.content.isJoining);
-    this.content.joining();
+    this.following.connected(ordered, this.content.isReplaying);
+    this.content.replayBegins();
     this.sync.connected();
     const mayDiffer = this.#wasConnected || this.following.contexts.current !== null;
     const followsOpens = [...this.#handled.keys()].some((name) => kindOf(name) === "open");
@@ -100,7 +100,7 @@ export class Engine {
 
   /** The connection is lost, and is being made again. @param {string} why */
   apart(why) {
-    this.sync.apart("connecting", why);
+    this.sync.disconnected("connecting", why);
   }
 
   /** The client is stopped, or cannot go on. @param {string} why */
@@ -109,12 +109,12 @@ export class Engine {
     this.#wasConnected = false;
     this.races.ended();
     this.unsent.clear();
-    this.sync.apart("ended", why);
+    this.sync.disconnected("ended", why);
   }
 
   /** A message could not be read: what it said is not known. */
   unread() {
-    this.doubt.doubt(UNREAD);
+    this.doubt.raiseDoubt(UNREAD);
   }
 
   // The hub is asked what is open
@@ -126,7 +126,7 @@ export class Engine {
    * @returns {Event[]} What this application must be handed: that open, or, where it is null, the opens whose close it must be
    *     handed.
    */
-  told(event, version) {
+  differences(event, version) {
     const { contexts } = this.following;
     if (!event) {
       // What is open beside what was current may be open still: of that the hub says nothing (2.9).
@@ -144,11 +144,11 @@ export class Engine {
    * @param {boolean} wasHanded
    * @returns {boolean} False where it must be asked again.
    */
-  settled(event, asked, wasHanded) {
+  contextChecked(event, asked, wasHanded) {
     if (this.changes.count !== asked) return false; // what came in the meantime is newer than the answer
     const { current: shown } = this.following.contexts;
     const agrees = wasHanded || !event || !shown || event.context.some((item) => named(item) === shown.anchor);
-    this.doubt.settled(agrees);
+    this.doubt.resolved(agrees);
     return true;
   }
 
@@ -159,17 +159,17 @@ export class Engine {
    * @returns {Event | null} What this application shows or is being shown, where it opens exactly that and everybody is in
    *     step: nobody needs to be told.
    */
-  shows(event) {
-    return this.sync.status.inSync ? this.races.shows(event) : null;
+  alreadyShown(event) {
+    return this.sync.status.inSync ? this.races.alreadyShown(event) : null;
   }
 
   /** An own event is about to be posted. @param {Event} event */
   sending(event) {
     this.#own.add(event.id);
-    this.#onTheirWay.add(event.id);
+    this.#inFlight.add(event.id);
     this.#order.sending(event);
     this.resending.sending(event);
-    this.races.chosen(event);
+    this.races.ownPosted(event);
   }
 
   /**
@@ -179,11 +179,11 @@ export class Engine {
    * @param {string} why A part of a sentence.
    * @param {boolean} isFinal Whether the hub refused it.
    */
-  notSent(event, why, isFinal) {
-    this.#onTheirWay.discard(event.id);
+  publishFailed(event, why, isFinal) {
+    this.#inFlight.discard(event.id);
     if (isFinal) {
       this.resending.refused(event);
-      this.races.withdrawn(event);
+      this.races.ownRefused(event);
     }
     this.unsent.failed(event, why, isFinal);
   }
@@ -195,13 +195,13 @@ export class Engine {
    */
   accepted(event, now) {
     const isGranted = this.isGranted(event.name);
-    const isCertain = this.#taken(event);
-    this.unsent.settled(event);
+    const isCertain = this.#noteAccepted(event);
+    this.unsent.resolved(event);
     this.unsent.overtaken(event, true);
     this.following.followed(event, now);
     if (event.opens) this.sync.followed(this.#order.mark(event), event.id);
     if (event === this.following.shown) this.doubt.accepted(this.#order.mark(event));
-    if (event.opens) this.races.left();
+    if (event.opens) this.races.anotherOpened();
     if (event.changes && !isCertain) this.#placeUncertain();
     if (isGranted) return;
     if (event.kind === "close") this.content.closed(event.anchor);
@@ -209,8 +209,8 @@ export class Engine {
   }
 
   /** An own event was accepted, and its echo has not come for long: what else is not told? @param {Event} event */
-  notToldBack(event) {
-    if (this.#order.notToldBack(event)) this.doubt.doubt(NO_ECHO);
+  echoMissing(event) {
+    if (this.#order.echoMissing(event)) this.doubt.raiseDoubt(NO_ECHO);
   }
 
   /**
@@ -218,21 +218,21 @@ export class Engine {
    * @param {Event} event
    */
   acceptedLate(event) {
-    this.races.chosen(event);
+    this.races.ownPosted(event);
     this.unsent.overtaken(event, true);
-    this.unsent.hasCome(event);
-    if (!this.#taken(event) && event.changes) this.#placeUncertain();
+    this.unsent.reachedHub(event);
+    if (!this.#noteAccepted(event) && event.changes) this.#placeUncertain();
   }
 
   // What comes
 
   /** An event came from the hub; in which order its handler has its turn is another matter. @param {Event} event */
-  came(event) {
+  received(event) {
     const { kind, anchor } = event;
-    this.#order.came(event);
-    this.unsent.hasCome(event);
+    this.#order.received(event);
+    this.unsent.reachedHub(event);
     // An older open than what is shown was open before. Whether what is shown still is open, nobody has said.
-    if (event.opens) this.doubt.isTold ||= this.following.settles(event);
+    if (event.opens) this.doubt.isAnswered ||= this.following.tellsCurrent(event);
     if (event.changes) this.changes.add(event);
     if (kind === "open" && anchor) this.content.opened(event);
     else if (kind === "update" && anchor) this.content.updated(event);
@@ -251,9 +251,9 @@ export class Engine {
     for (const { id, name, subscriber, why } of readSyncErrors(event)) {
       const mark = this.#order.markOf(id) ?? this.#order.mark(event);
       const isOurs = subscriber === this.#name && this.sync.failures.some((one) => one.id === id);
-      if (!isOurs && !this.sync.isLeft(mark)) this.sync.told(subscriber, id, mark, why, this.#order.moment);
-      const again = this.resending.named(id, (one) => this.changes.isNewest(one));
-      if (again) reported.resend.push(again);
+      if (!isOurs && !this.sync.isSuperseded(mark)) this.sync.otherFailed(subscriber, id, mark, why, this.#order.moment);
+      const ownOpen = this.resending.reported(id, (one) => this.changes.isNewest(one));
+      if (ownOpen) reported.resend.push(ownOpen);
       // Of an own event it is known here when it is followed: it is sent again, or something newer is opened.
       if (name && !this.isGranted(name) && !this.isOwn(id)) reported.unsubscribed.push(id);
     }
@@ -262,67 +262,67 @@ export class Engine {
 
   /** @param {Event} event @returns {Verdict} What is to be done with it. */
   verdict(event) {
-    if (this.#onTheirWay.has(event.id) && !event.changes) return "repeat";
+    if (this.#inFlight.has(event.id) && !event.changes) return "repeat";
     const verdict = this.following.verdict(event);
-    return verdict === "repeat" && this.races.mayShowAnother(event, this.unsent.tried) ? "follow" : verdict;
+    return verdict === "repeat" && this.races.mayShowAnother(event, this.unsent.retried) ? "follow" : verdict;
   }
 
   /**
    * An event has its turn. What is not followed is taken in.
    * @param {Event} event
    * @param {bigint} now
-   * @param {boolean} [again] Neither its age nor that it is a repeat counts.
+   * @param {boolean} [retry] Neither its age nor that it is a repeat counts.
    * @returns {Verdict}
    */
-  turn(event, now, again = false) {
-    const verdict = again ? "follow" : this.verdict(event);
+  beginTurn(event, now, retry = false) {
+    const verdict = retry ? "follow" : this.verdict(event);
     if (verdict === "follow") {
-      this.races.begins(event);
-      this.races.mayShow(...this.unsent.tried);
+      this.races.handlerBegins(event);
+      this.races.mayShow(...this.unsent.retried);
       this.unsent.overtaken(event, false);
       return verdict;
     }
-    this.unsent.settled(event);
-    const ended = this.following.endedWhatIsShown(event);
-    if (verdict === "repeat") this.#repeated(event, now);
-    else this.following.passed(event);
-    if (ended || (verdict === "old" && this.following.isOldByEcho(event))) this.doubt.doubt(DOUBT);
+    this.unsent.resolved(event);
+    const ended = this.following.missedEnd(event);
+    if (verdict === "repeat") this.#repeat(event, now);
+    else this.following.ignored(event);
+    if (ended || (verdict === "old" && this.following.isOldByEcho(event))) this.doubt.raiseDoubt(DOUBT);
     return verdict;
   }
 
   /** The event that has its turn is not to be followed any more. */
   overtaken() {
-    if (this.races.handling) this.races.ends(this.races.handling, false);
+    if (this.races.handling) this.races.handlerEnds(this.races.handling, false);
   }
 
   /**
    * Its handler followed it.
    * @param {Event} event
    * @param {bigint} now
-   * @param {boolean} [isTold] The hub only named it when it was asked, and gave no timestamp.
+   * @param {boolean} [queried] The hub only named it when it was asked, and gave no timestamp.
    * @returns {Event | null} What the application must be handed again: the handler may have shown an older context over a
    *     newer, or what is closed.
    */
-  followed(event, now, isTold = false) {
+  followed(event, now, queried = false) {
     const isHandled = this.#handled.has(event.name.toLowerCase());
-    const newer = isTold || !isHandled ? null : this.races.newer(event);
-    this.unsent.settled(event);
-    if (isTold) {
-      this.following.told(event);
+    const newer = queried || !isHandled ? null : this.races.newerThan(event);
+    this.unsent.resolved(event);
+    if (queried) {
+      this.following.adopted(event);
       this.sync.recoveredAll();
       this.sync.followed(this.#order.mark(event));
     } else {
       this.following.followed(event, now);
       if (event.opens) {
         this.sync.followed(this.#order.mark(event));
-        this.races.failed = [];
+        this.races.maybeShown = [];
       }
       this.sync.recovered(event.id);
     }
     // What no handler is called with is shown by nobody.
-    if (isHandled) this.races.settled(event);
-    if (event.opens) this.races.left();
-    return this.races.ends(event, true, newer);
+    if (isHandled) this.races.resolved(event);
+    if (event.opens) this.races.anotherOpened();
+    return this.races.handlerEnds(event, true, newer);
   }
 
   /**
@@ -334,36 +334,36 @@ export class Engine {
    * @returns {Event | null} As `followed`.
    */
   refused(event, why, { shows = false, isOver = true } = {}) {
-    this.unsent.settled(event);
+    this.unsent.resolved(event);
     this.following.refused(event);
     const mark = this.#order.mark(event);
-    if (event.opens) this.sync.known(mark);
-    if (event.matters && !(event.changes && this.following.shown && this.sync.isLeft(mark))) {
+    if (event.opens) this.sync.contextKnown(mark);
+    if (event.matters && !(event.changes && this.following.shown && this.sync.isSuperseded(mark))) {
       this.sync.failed(event, mark, `This application did not follow ${event.name}: ${why}`);
     }
-    if (shows) this.races.failed = [event];
+    if (shows) this.races.maybeShown = [event];
     else if (event.own && event.opens) this.races.mayShow(event); // since it was posted
-    return isOver ? this.races.ends(event, shows) : null;
+    return isOver ? this.races.handlerEnds(event, shows) : null;
   }
 
   /** @returns {Event | null} The event that was not followed last, if nothing newer came. */
   get toCatchUp() {
-    const failed = this.races.again ?? this.sync.failures.at(-1);
+    const failed = this.races.toReshow ?? this.sync.failures.at(-1);
     if (!failed || !this.#handled.has(failed.name.toLowerCase())) return null;
-    if (failed === this.races.again) return this.races.mayBeShown(failed) ? failed : null;
+    if (failed === this.races.toReshow) return this.races.mayBeShown(failed) ? failed : null;
     return failed.changes && !this.changes.isNewest(failed) ? null : failed;
   }
 
   /** The place of an own event is not certain. */
   #placeUncertain() {
-    this.following.doubted();
-    this.doubt.doubt(UNCERTAIN);
+    this.following.placeUncertain();
+    this.doubt.raiseDoubt(UNCERTAIN);
   }
 
   /** @param {Event} event @param {bigint} now */
-  #repeated(event, now) {
+  #repeat(event, now) {
     if (!this.following.repeated(event, now)) return;
-    if (event.own) this.sync.known(this.#order.mark(event));
+    if (event.own) this.sync.contextKnown(this.#order.mark(event));
     else this.sync.followed(this.#order.mark(event));
   }
 
@@ -372,8 +372,8 @@ export class Engine {
    * @param {Event} event
    * @returns {boolean} Whether it is certain what the hub told before that, and what after.
    */
-  #taken(event) {
-    this.#onTheirWay.discard(event.id);
+  #noteAccepted(event) {
+    this.#inFlight.discard(event.id);
     const isCertain = this.#order.accepted(event, this.isGranted(event.name));
     if (event.changes) this.changes.add(event);
     return isCertain;

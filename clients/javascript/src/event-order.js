@@ -69,7 +69,7 @@ export class Order {
   }
 
   /** An event came from the hub. One that is told again on the same connection keeps its place. @param {Event} event */
-  came(event) {
+  received(event) {
     this.moment += 1;
     const isOwn = this.#sent.has(event.id) || this.#sentBefore.has(event.id);
     this.#sent.delete(event.id);
@@ -110,7 +110,7 @@ export class Order {
   }
 
   /** An echo is not waited for any more. @param {Event} event @returns {boolean} Whether it was. */
-  notToldBack(event) {
+  echoMissing(event) {
     const mark = this.markOf(event.id);
     if (!mark?.isAwaited) return false;
     mark.place = Math.min(mark.place, this.moment);

@@ -13,7 +13,7 @@ export class EventSignal {
   }
 
   /** An event came. */
-  came() {
+  notify() {
     for (const look of [...this.#waiting]) look();
   }
 

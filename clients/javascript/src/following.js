@@ -16,12 +16,12 @@ export class Following {
   /** The Home-open that nothing has followed since. @type {Event | null} */
   home = null;
   /** The mark of what made the current context; null where anything is newer. @type {Mark | null} */
-  #made = null;
+  #currentMark = null;
   /** Its timestamp as an instant, as far as it counts. @type {bigint | null} */
-  #madeAt = null;
-  #toldWithoutTimestamp = false;
+  #currentAt = null;
+  #isAdopted = false;
   /** As `made`, of what was current until a close, and the close. @type {[Mark, Mark] | null} */
-  #madeBefore = null;
+  #closedMark = null;
   /** Of what was closed and not opened since, by anchor. @type {Map<string, Mark>} */
   #closes = new Map();
   /** Events other than opens that were followed or published. */
@@ -33,9 +33,9 @@ export class Following {
   #handed = new Recent();
   #lastHanded = "";
   /** Whether one was since the last connection was made. */
-  #moved = false;
+  #handedOne = false;
   /** Whether that was on a connection that was cut short. */
-  #movedBefore = false;
+  #handedBeforeCut = false;
   /** Whether one was before the last connection was made. */
   #knewOpens = false;
 
@@ -51,7 +51,7 @@ export class Following {
    */
   verdict(event) {
     if (this.#isRepeat(event)) return "repeat";
-    if (this.#isLeftBehind(event) || this.#isGone(event)) return "old";
+    if (this.#isLeftBehind(event) || this.#endedWhileWaiting(event)) return "old";
     return event.changes && this.#isOld(event) ? "old" : "follow";
   }
 
@@ -61,12 +61,12 @@ export class Following {
    * @param {boolean} [wasCutShort] Whether the last connection was lost before the hub may have told everything.
    */
   connected(ordered, wasCutShort = false) {
-    this.#moved &&= wasCutShort && this.#knewOpens;
-    this.#movedBefore = this.#moved;
+    this.#handedOne &&= wasCutShort && this.#knewOpens;
+    this.#handedBeforeCut = this.#handedOne;
     this.#knewOpens = this.#lastHanded !== "";
-    this.#made = null;
-    this.#madeAt = null;
-    this.#madeBefore = null;
+    this.#currentMark = null;
+    this.#currentAt = null;
+    this.#closedMark = null;
     this.order.connected(ordered);
   }
 
@@ -90,10 +90,10 @@ export class Following {
     } else if (event.kind !== "home") {
       this.#done.add(event.id);
     } else if (!isOld) {
-      this.contexts.left();
+      this.contexts.homeOpened();
       this.home = event;
     }
-    if (event.opens && !isOld) this.#madeCurrent(event, now);
+    if (event.opens && !isOld) this.#setCurrentMark(event, now);
     if (close) this.#close(event.anchor, close);
   }
 
@@ -101,11 +101,11 @@ export class Following {
    * The hub answered, when asked, that an event made the current context; when it was made is not known.
    * @param {Event} event
    */
-  told(event) {
+  adopted(event) {
     this.contexts.opened(event, false);
-    this.#forgetMade();
+    this.#forgetCurrentMark();
     this.home = null;
-    this.#toldWithoutTimestamp = true;
+    this.#isAdopted = true;
   }
 
   /**
@@ -123,13 +123,13 @@ export class Following {
     if (this.#saysTheSame(event) && !this.#isOld(event)) {
       this.#noteRepeated(event);
       this.contexts.opened(event, false);
-      this.#madeCurrent(event, now);
+      this.#setCurrentMark(event, now);
     }
     return true;
   }
 
   /** What else was opened before or after an own open is not certain: the next connection may tell what is newer. */
-  doubted() {
+  placeUncertain() {
     this.#knewOpens = true;
   }
 
@@ -137,14 +137,14 @@ export class Following {
    * @param {Event} event An open or Home-open.
    * @returns {boolean} Whether it says what is open at the hub: not one that was left, or that may have been.
    */
-  settles(event) {
-    const mayBeLeft = this.#movedBefore && this.#handed.has(event.id);
+  tellsCurrent(event) {
+    const mayBeLeft = this.#handedBeforeCut && this.#handed.has(event.id);
     return !mayBeLeft && this.verdict(event) !== "old";
   }
 
   /** @param {Event} event @returns {boolean} Whether an open is old only because the echo of an own one has not come yet. */
   isOldByEcho({ kind }) {
-    return kind === "open" && this.order.isKept && this.#made !== null && this.#made.isAwaited;
+    return kind === "open" && this.order.isKept && this.#currentMark !== null && this.#currentMark.isAwaited;
   }
 
   /**
@@ -152,8 +152,8 @@ export class Following {
    * @returns {boolean} Whether it is an open that is not followed, for it was closed while it waited here, and it is newer than
    *     what is shown: at the hub that is not current any more.
    */
-  endedWhatIsShown(event) {
-    const isClosed = event.kind === "open" && (this.wasClosed(event) || this.#isGone(event));
+  missedEnd(event) {
+    const isClosed = event.kind === "open" && (this.wasClosed(event) || this.#endedWhileWaiting(event));
     if (!isClosed || !this.contexts.current || this.contexts.isCurrent(event.anchor)) return false;
     return !this.#isOld(event) && !this.#isLeftBehind(event);
   }
@@ -162,7 +162,7 @@ export class Following {
    * An old event came. It changes nothing that is shown; a context that is not current may be closed by it.
    * @param {Event} event
    */
-  passed(event) {
+  ignored(event) {
     const open = this.contexts.opens.get(event.anchor);
     if (event.kind !== "close" || !open || this.contexts.isCurrent(event.anchor)) return;
     this.#done.add(event.id);
@@ -203,7 +203,7 @@ export class Following {
   #saysTheSame(event) {
     const { current } = this.contexts;
     if (!current) return false;
-    return current.id === event.id || this.#isTold(current, event) || saysTheSame(current, event);
+    return current.id === event.id || this.#isAdoptedOpen(current, event) || saysTheSame(current, event);
   }
 
   /**
@@ -212,9 +212,9 @@ export class Following {
    * @returns {boolean} Whether it is the event of which the hub only told, when it was asked, that it made the current
    *     context.
    */
-  #isTold(current, event) {
+  #isAdoptedOpen(current, event) {
     const isSame = current.anchor === event.anchor && (event.version === null || event.version === current.version);
-    return isSame && this.#toldWithoutTimestamp;
+    return isSame && this.#isAdopted;
   }
 
   /**
@@ -240,7 +240,7 @@ export class Following {
    * @returns {boolean} Whether it is an open that was followed or refused here, and another came after it.
    */
   #isLeftBehind({ kind, id }) {
-    return kind === "open" && this.#handed.has(id) && !this.#moved && id !== this.#lastHanded;
+    return kind === "open" && this.#handed.has(id) && !this.#handedOne && id !== this.#lastHanded;
   }
 
   /**
@@ -248,7 +248,7 @@ export class Following {
    * @returns {boolean} Whether it is an open that waited here while what it opens was closed, Home was opened, or what was
    *     opened after it was closed.
    */
-  #isGone(event) {
+  #endedWhileWaiting(event) {
     return this.#closedSince(event) !== null || this.#leftSince(event);
   }
 
@@ -259,7 +259,7 @@ export class Following {
    */
   #closedSince(event) {
     const close = this.#closes.get(event.anchor);
-    return event.kind === "open" && close && this.#cameBefore(this.order.mark(event), close, close) ? close : null;
+    return event.kind === "open" && close && this.#arrivedBefore(this.order.mark(event), close, close) ? close : null;
   }
 
   /**
@@ -269,10 +269,10 @@ export class Following {
   #leftSince(event) {
     const mark = this.order.mark(event);
     const home = this.home && this.order.mark(this.home);
-    const limits = [home ? [home, home] : null, this.#madeBefore];
+    const limits = [home ? [home, home] : null, this.#closedMark];
     return event.kind === "open" && limits.some((limit) => {
       const [newer, since] = limit ?? [];
-      return newer && since && this.#cameBefore(mark, newer, since);
+      return newer && since && this.#arrivedBefore(mark, newer, since);
     });
   }
 
@@ -283,7 +283,7 @@ export class Following {
    * @returns {boolean} Whether it is older than `newer`, and came before `since`, or would have: clocks alone prove nothing of
    *     what comes later.
    */
-  #cameBefore(mark, newer, since) {
+  #arrivedBefore(mark, newer, since) {
     const isBefore = this.order.isKept || since.isAwaited || mark.heard <= since.heard;
     return isBefore && this.order.isOlder(mark, newer);
   }
@@ -301,8 +301,8 @@ export class Following {
    * @param {Event} event
    */
   #isOld(event) {
-    if (this.order.isKept) return this.#made !== null && this.#isBefore(event, this.#made);
-    return event.at !== null && this.#madeAt !== null && event.at < this.#madeAt;
+    if (this.order.isKept) return this.#currentMark !== null && this.#isBefore(event, this.#currentMark);
+    return event.at !== null && this.#currentAt !== null && event.at < this.#currentAt;
   }
 
   /** @param {Event} event @param {Mark} made */
@@ -312,26 +312,26 @@ export class Following {
   }
 
   /** @param {Event} event @param {bigint} now */
-  #madeCurrent(event, now) {
-    this.#forgetMade();
-    this.#made = this.order.mark(event);
-    this.#madeBefore = null;
+  #setCurrentMark(event, now) {
+    this.#forgetCurrentMark();
+    this.#currentMark = this.order.mark(event);
+    this.#closedMark = null;
     if (event.kind !== "open") return;
     this.home = null;
     const most = now + MINUTE;
-    this.#madeAt = event.at !== null && event.at > most ? most : event.at;
+    this.#currentAt = event.at !== null && event.at > most ? most : event.at;
   }
 
   /** Whatever is opened next is newer. */
-  #forgetMade() {
-    this.#made = null;
-    this.#madeAt = null;
-    this.#toldWithoutTimestamp = false;
+  #forgetCurrentMark() {
+    this.#currentMark = null;
+    this.#currentAt = null;
+    this.#isAdopted = false;
   }
 
   /** @param {Event} event */
   #noteRepeated(event) {
-    if (this.#toldWithoutTimestamp) {
+    if (this.#isAdopted) {
       this.#handed.add(event.id);
       this.#lastHanded = event.id;
     } else if (!this.#handed.has(event.id)) {
@@ -344,14 +344,14 @@ export class Following {
     if (!opens) return;
     this.#handed.add(id);
     this.#lastHanded = id;
-    this.#moved = true;
+    this.#handedOne = true;
   }
 
   /** @param {string} anchor @param {Mark} mark Of the close. */
   #close(anchor, mark) {
     if (this.contexts.isCurrent(anchor)) {
-      this.#madeBefore = this.#made && [this.#made, mark];
-      this.#forgetMade();
+      this.#closedMark = this.#currentMark && [this.#currentMark, mark];
+      this.#forgetCurrentMark();
     }
     const known = this.#closes.get(anchor);
     if (!known || !this.order.isOlder(mark, known)) this.#closes.set(anchor, mark);

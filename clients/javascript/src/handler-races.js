@@ -8,28 +8,28 @@ import { belongs, saysTheSame } from "./following.js";
 /** @typedef {import("./events.js").Event} Event */
 
 /** Own opens that are handed again one after the other, where each handler is overtaken by the next own open. */
-const MOST_AGAIN = 3;
-const MOST_FAILED = 8;
+const MOST_RESHOWS = 3;
+const MOST_MAYBE_SHOWN = 8;
 
 /** Which handler is at work, what the application opened meanwhile, and what its handler must show again. */
 export class HandlerRaces {
   /** The event that its handler is being shown. @type {Event | null} */
   handling = null;
   /** What the application must be shown again: an open, or an own close of what was shown over it. @type {Event | null} */
-  again = null;
+  toReshow = null;
   /**
    * What the application may show though it is not followed: a handler that failed, or an own open; nothing was shown since.
    * @type {Event[]}
    */
-  failed = [];
+  maybeShown = [];
   /** What was shown over it. @type {Event | null} */
-  #over = null;
+  #shownOver = null;
   /**
    * Since the handler began: the own open that was posted last, or an own close of what the handler is called with.
    * @type {Event | null}
    */
-  #chosen = null;
-  #times = 0;
+  #ownEvent = null;
+  #reshows = 0;
   #following;
   #changes;
 
@@ -44,8 +44,8 @@ export class HandlerRaces {
 
   /** Why the screen may be wrong; "" where it is not. */
   get why() {
-    if (!this.again || !this.#over) return "";
-    return `${this.#over.name} was shown here after the newer ${this.again.name}`;
+    if (!this.toReshow || !this.#shownOver) return "";
+    return `${this.#shownOver.name} was shown here after the newer ${this.toReshow.name}`;
   }
 
   /**
@@ -53,25 +53,25 @@ export class HandlerRaces {
    * @returns {Event | null} What the application shows, or is being shown, where `event` opens exactly that and nothing newer
    *     came.
    */
-  shows(event) {
+  alreadyShown(event) {
     const known = [this.handling, this.#following.contexts.current];
     return known.find((one) => one && saysTheSame(one, event) && this.#changes.isNewest(one)) ?? null;
   }
 
   /** @param {Event} event @returns {boolean} Whether a handler publishes what it is just being shown. */
-  isShownAgain(event) {
+  isEchoedByHandler(event) {
     return this.handling !== null && saysTheSame(this.handling, event);
   }
 
   /**
    * @param {Event} event
-   * @param {Event[]} untold Own events that failed.
+   * @param {Event[]} unsent Own events that failed.
    * @returns {boolean} Whether it is a new event, and not closed, and an own open or a handler of something else failed: the
    *     application may show that.
    */
-  mayShowAnother(event, untold) {
+  mayShowAnother(event, unsent) {
     const isNew = event.opens && this.#following.contexts.current?.id !== event.id;
-    const mayShow = [...untold, ...this.failed].some((one) => one.opens && !saysTheSame(one, event));
+    const mayShow = [...unsent, ...this.maybeShown].some((one) => one.opens && !saysTheSame(one, event));
     return isNew && mayShow && !this.#following.wasClosed(event);
   }
 
@@ -82,45 +82,45 @@ export class HandlerRaces {
   mayBeShown(event) {
     const { shown } = this.#following;
     const isShown = shown !== null && saysTheSame(shown, event);
-    return event === this.again && this.#changes.has(event) && (isShown || this.#changes.isNewest(event));
+    return event === this.toReshow && this.#changes.has(event) && (isShown || this.#changes.isNewest(event));
   }
 
   /**
    * @param {Event} event
    * @returns {Event | null} What has overtaken an open while its handler was at work, and does not belong to it.
    */
-  newer(event) {
+  newerThan(event) {
     const { shown } = this.#following;
     return shown && this.#following.isOvertaken(event) && !belongs(shown, event) ? shown : null;
   }
 
   /** A handler is called. @param {Event} event */
-  begins(event) {
+  handlerBegins(event) {
     this.handling = event;
-    this.#chosen = null;
-    if (event.opens && !event.own && event !== this.again) this.#times = 0;
+    this.#ownEvent = null;
+    if (event.opens && !event.own && event !== this.toReshow) this.#reshows = 0;
   }
 
   /**
    * An own event is posted: the application shows what it opens, before or after the hub's answer, and not what it closes.
    * @param {Event} event
    */
-  chosen(event) {
+  ownPosted(event) {
     const { handling } = this;
     if (!handling) return;
-    if (event.opens) this.#chosen = belongs(event, handling) ? null : event;
-    else if (event.kind === "close" && event.anchor === handling.anchor) this.#chosen ??= event;
+    if (event.opens) this.#ownEvent = belongs(event, handling) ? null : event;
+    else if (event.kind === "close" && event.anchor === handling.anchor) this.#ownEvent ??= event;
   }
 
   /** The application may show these, though they are not followed. @param {...Event} events */
   mayShow(...events) {
-    this.failed = [...this.failed, ...events].slice(-MOST_FAILED);
+    this.maybeShown = [...this.maybeShown, ...events].slice(-MOST_MAYBE_SHOWN);
   }
 
   /** The hub refused an own event. @param {Event} event */
-  withdrawn(event) {
-    if (this.#chosen === event) this.#chosen = null;
-    this.settled(event);
+  ownRefused(event) {
+    if (this.#ownEvent === event) this.#ownEvent = null;
+    this.resolved(event);
   }
 
   /**
@@ -130,31 +130,31 @@ export class HandlerRaces {
    * @param {Event | null} [newer] What has overtaken that.
    * @returns {Event | null} What is to be shown again.
    */
-  ends(event, shows, newer = null) {
-    const chosen = this.#chosen ?? newer;
-    this.#chosen = null;
+  handlerEnds(event, shows, newer = null) {
+    const newerEvent = this.#ownEvent ?? newer;
+    this.#ownEvent = null;
     if (this.handling?.id === event.id) this.handling = null;
-    if (!chosen || !shows || !event.opens) return null;
-    this.again = chosen;
-    this.#over = event;
-    this.#times += 1;
-    return this.#times <= MOST_AGAIN ? chosen : null;
+    if (!newerEvent || !shows || !event.opens) return null;
+    this.toReshow = newerEvent;
+    this.#shownOver = event;
+    this.#reshows += 1;
+    return this.#reshows <= MOST_RESHOWS ? newerEvent : null;
   }
 
   /** It is shown, or need not be any more. @param {Event} event */
-  settled(event) {
-    if (this.again?.id === event.id) this.again = this.#over = null;
+  resolved(event) {
+    if (this.toReshow?.id === event.id) this.toReshow = this.#shownOver = null;
   }
 
   /** Something was opened: what was to be shown again may be left behind. */
-  left() {
-    const { again } = this;
-    if (again && this.#changes.has(again) && !this.mayBeShown(again)) this.settled(again);
+  anotherOpened() {
+    const { toReshow } = this;
+    if (toReshow && this.#changes.has(toReshow) && !this.mayBeShown(toReshow)) this.resolved(toReshow);
   }
 
   /** The client is stopped: no handler is at work. */
   ended() {
-    this.handling = this.again = this.#over = this.#chosen = null;
-    this.failed = [];
+    this.handling = this.toReshow = this.#shownOver = this.#ownEvent = null;
+    this.maybeShown = [];
   }
 }

@@ -53,14 +53,14 @@ export class Delivery {
    * @param {object} [options]
    * @param {Answer | null} [options.answer]
    * @param {() => boolean} [options.applies] Asked when its turn has come.
-   * @param {boolean} [options.told] The hub only named it when it was asked what is open.
-   * @param {boolean} [options.again] Neither its age nor that it is a repeat counts.
+   * @param {boolean} [options.queried] The hub only named it when it was asked what is open.
+   * @param {boolean} [options.retry] Neither its age nor that it is a repeat counts.
    */
-  constructor(event, { answer = null, applies = () => true, told = false, again = false } = {}) {
+  constructor(event, { answer = null, applies = () => true, queried = false, retry = false } = {}) {
     this.event = event;
     this.applies = applies;
-    this.told = told;
-    this.again = again;
+    this.queried = queried;
+    this.retry = retry;
     this.#answer = answer;
   }
 
@@ -198,7 +198,7 @@ export class Inbox {
    */
   async #verdict(delivery) {
     await this.#parts.free();
-    return delivery.applies() ? this.#parts.engine.turn(delivery.event, now(), delivery.again) : null;
+    return delivery.applies() ? this.#parts.engine.beginTurn(delivery.event, now(), delivery.retry) : null;
   }
 
   /** @param {Delivery} delivery */
@@ -215,9 +215,9 @@ export class Inbox {
     }
     const opened =
       status === OK
-        ? engine.followed(event, now(), delivery.told)
+        ? engine.followed(event, now(), delivery.queried)
         : engine.refused(event, reason, { shows: status !== CONFLICT });
-    if (opened) this.deliver(new Delivery(opened, { applies: () => engine.races.mayBeShown(opened), again: true }));
+    if (opened) this.deliver(new Delivery(opened, { applies: () => engine.races.mayBeShown(opened), retry: true }));
     this.#parts.changed();
     const inTime = delivery.answer(status, status === CONFLICT ? reason : "");
     delivery.finish(status === OK);

@@ -58,7 +58,7 @@ export class Publisher {
     const made = makeEvent(topic, name, context);
     return this.#inTurn(async () => {
       const event = this.#stamped(made);
-      const known = engine.shows(event);
+      const known = engine.alreadyShown(event);
       if (known) {
         this.#notice(event);
         return known;
@@ -84,7 +84,7 @@ export class Publisher {
 
   /** The client runs: what could not be told before is told from now on. */
   tellUntold() {
-    for (const event of this.#parts.engine.unsent.tried) void this.#tell(event, 0);
+    for (const event of this.#parts.engine.unsent.retried) void this.#tell(event, 0);
   }
 
   /** @returns {Promise<void>} Done when no own open or close is on its way. */
@@ -123,8 +123,8 @@ export class Publisher {
     while (!signal.aborted) {
       const isSent = await this.#sentAgain(event);
       if (isSent === false) break;
-      if (isSent && !(await eventSignal.until(() => engine.resending.goesOn(event), interval + QUIET))) {
-        engine.sync.quiet(event.id);
+      if (isSent && !(await eventSignal.until(() => engine.resending.isDue(event), interval + QUIET))) {
+        engine.sync.assumeRecovered(event.id);
         if (!signal.aborted) changed();
         break;
       }
@@ -170,7 +170,7 @@ export class Publisher {
     for (let tries = 1; ; tries += 1) {
       await sleep(Math.max(backoff(tries, timings), wait), signal);
       const isSent = await this.#inTurn(async () => {
-        if (signal.aborted || !engine.unsent.isTried(event)) return false;
+        if (signal.aborted || !engine.unsent.isRetried(event)) return false;
         if (engine.unsent.mustWait(event)) return null;
         try {
           await hub.publish(event.body, signal);
@@ -195,7 +195,7 @@ export class Publisher {
   /** @param {Event} event */
   #notice(event) {
     const name = event.name.toLowerCase();
-    if (!this.#parts.engine.races.isShownAgain(event) || this.#noticed.has(name)) return;
+    if (!this.#parts.engine.races.isEchoedByHandler(event) || this.#noticed.has(name)) return;
     this.#noticed.add(name);
     console.warn(`fhircast-client: the handler of ${event.name} publishes what it is shown`);
   }
@@ -209,7 +209,7 @@ export class Publisher {
       await hub.publish(event.body, signal);
     } catch (error) {
       const wait = this.#notSent(event, error);
-      if (engine.unsent.isTried(event) && isRunning()) void this.#tell(event, wait);
+      if (engine.unsent.isRetried(event) && isRunning()) void this.#tell(event, wait);
       changed();
       throw error;
     }
@@ -224,14 +224,14 @@ export class Publisher {
     const { changed, engine, signal } = this.#parts;
     await sleep(ECHO_SECONDS, signal);
     if (signal.aborted) return;
-    engine.notToldBack(event);
+    engine.echoMissing(event);
     changed();
   }
 
   /** @param {Event} event @param {unknown} error @returns {number} The seconds that the hub asks to wait. */
   #notSent(event, error) {
     const why = said(error).replace(/^The/, "the");
-    this.#parts.engine.notSent(event, why, !(error instanceof HubError) || error.isRefusal);
+    this.#parts.engine.publishFailed(event, why, !(error instanceof HubError) || error.isRefusal);
     return error instanceof HubError ? error.retryAfter : 0;
   }
 

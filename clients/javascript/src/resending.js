@@ -12,22 +12,22 @@ export class Resending {
   /** @type {Event | null} */
   #last = null;
   /** @type {Event | null} */
-  #before = null;
+  #previous = null;
   /** @type {Event | null} */
   #resent = null;
   /** By a SyncError, since it was sent last. */
-  #isNamed = false;
+  #isReported = false;
 
   /** An own event is about to be posted. @param {Event} event */
   sending(event) {
     if (!event.opens) return;
-    this.#before = this.#last;
+    this.#previous = this.#last;
     this.#last = event;
   }
 
   /** The hub refused it: what was open before still is. @param {Event} event */
   refused(event) {
-    if (this.#last === event) this.#last = this.#before;
+    if (this.#last === event) this.#last = this.#previous;
   }
 
   /**
@@ -36,25 +36,25 @@ export class Resending {
    * @param {(event: Event) => boolean} isNewest
    * @returns {Event | null} The own open that is to be sent again from now on.
    */
-  named(id, isNewest) {
+  reported(id, isNewest) {
     if (this.#resent?.id === id) {
-      this.#isNamed = true;
+      this.#isReported = true;
       return null;
     }
     if (this.#last?.id !== id || !isNewest(this.#last)) return null;
     this.#resent = this.#last;
-    this.#isNamed = true;
+    this.#isReported = true;
     return this.#resent;
   }
 
   /** It is sent again. Who refuses at once may be heard of sooner than the hub's answer. @param {Event} event */
   sent(event) {
-    if (this.#resent === event) this.#isNamed = false;
+    if (this.#resent === event) this.#isReported = false;
   }
 
   /** @param {Event} event @returns {boolean} Whether it is to be sent once more: a SyncError has named it since. */
-  goesOn(event) {
-    return this.#resent === event && this.#isNamed;
+  isDue(event) {
+    return this.#resent === event && this.#isReported;
   }
 
   /** It is not sent again any more. @param {Event} event */

@@ -226,13 +226,13 @@ export class Session {
   #event(event, channel) {
     const answer = (/** @type {number} */ status, /** @type {string} */ reason) =>
       this.#answer(event, channel, status, reason);
-    this.engine.came(event);
+    this.engine.received(event);
     if (event.kind === "syncerror") {
       answer(OK, "");
       this.#syncError(event);
     }
-    this.updates.came(event);
-    this.#eventSignal.came();
+    this.updates.received(event);
+    this.#eventSignal.notify();
     if (event.kind === "syncerror") {
       if (this.inbox.handles(event.name)) this.inbox.deliver(new Delivery(event));
       return;
@@ -255,13 +255,13 @@ export class Session {
   /** @param {Event} event */
   #syncError(event) {
     const { resend, unsubscribed } = this.engine.syncError(event);
-    if (this.#timings.resend) for (const again of resend) void this.publisher.resend(again);
+    if (this.#timings.resend) for (const ownOpen of resend) void this.publisher.resend(ownOpen);
     for (const id of unsubscribed) this.#syncErrorExpiry.named(id);
   }
 
   /** @param {string} id */
   #quiet(id) {
-    this.engine.sync.quiet(id);
+    this.engine.sync.assumeRecovered(id);
     this.#changed();
   }
 

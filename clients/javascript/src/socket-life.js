@@ -8,7 +8,7 @@ import { deferred, later } from "./timers.js";
  * Why a connection is over.
  * @typedef {object} Loss
  * @property {string} why A sentence for the console.
- * @property {string} told The same for the user, with the hub's own words, which no log may have.
+ * @property {string} sentence The same for the user, with the hub's own words, which no log may have.
  */
 
 export class Life {
@@ -71,7 +71,7 @@ export class Life {
   end(why, code = GIVEN_UP, said = "") {
     if (this.isOver) return;
     this.#finish(code);
-    const loss = { why, told: said ? `${why.replace(/\.$/, "")}: ${said}.` : why };
+    const loss = { why, sentence: said ? `${why.replace(/\.$/, "")}: ${said}.` : why };
     this.#ended(loss);
     this.over.resolve(loss);
   }

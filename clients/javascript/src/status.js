@@ -25,7 +25,7 @@ export class Sync {
   /** The moment since which it is not known. */
   #since = 0;
   /** Of the open that was followed last. @type {Mark} */
-  #last = { place: 0, at: null, heard: 0, connection: 0, isAwaited: false };
+  #lastFollowed = { place: 0, at: null, heard: 0, connection: 0, isAwaited: false };
   #unsent;
   #races;
   /** Why each is not followed here, by id. @type {Map<string, {event: Event, mark: Mark, why: string}>} */
@@ -69,13 +69,13 @@ export class Sync {
   }
 
   /** There is no connection. @param {Connection} connection @param {string} trouble Why, as a sentence. */
-  apart(connection, trouble) {
+  disconnected(connection, trouble) {
     this.#connection = connection;
     this.#trouble = trouble;
   }
 
   /** What is open at the hub is not known. @param {string} why "" when it is. @param {number} [since] The moment. */
-  unknown(why, since = 0) {
+  contextUnknown(why, since = 0) {
     this.#unknown = why;
     this.#since = since;
   }
@@ -84,7 +84,7 @@ export class Sync {
    * What is shown was told, or is told again: if it came after all that is not known, that is known.
    * @param {Mark} mark
    */
-  known(mark) {
+  contextKnown(mark) {
     if (mark.heard > this.#since) this.#unknown = "";
   }
 
@@ -103,7 +103,7 @@ export class Sync {
    * @param {string} why
    * @param {number} since The moment.
    */
-  told(subscriber, id, mark, why, since) {
+  otherFailed(subscriber, id, mark, why, since) {
     this.#behind.delete(subscriber);
     this.#behind.set(subscriber, { id, mark, why, since });
     bound(this.#behind);
@@ -113,8 +113,8 @@ export class Sync {
    * @param {Mark} mark Of an event.
    * @returns {boolean} Whether a newer open was followed since. Then nobody needs to follow that event any more.
    */
-  isLeft(mark) {
-    return this.#last.place > mark.place && !this.#isOlder(this.#last, mark);
+  isSuperseded(mark) {
+    return this.#lastFollowed.place > mark.place && !this.#isOlder(this.#lastFollowed, mark);
   }
 
   /**
@@ -124,8 +124,8 @@ export class Sync {
    * @param {string} [ownId] Of an own open: it proves nothing of those who did not follow it.
    */
   followed(mark, ownId = "") {
-    if (mark.place >= this.#last.place) this.#last = mark;
-    this.known(mark);
+    if (mark.place >= this.#lastFollowed.place) this.#lastFollowed = mark;
+    this.contextKnown(mark);
     for (const [id, one] of this.#failed) if (!this.#isOlder(mark, one.mark)) this.#failed.delete(id);
     for (const [name, one] of this.#behind) {
       const isProof = mark.heard >= one.since && !(ownId && one.id === ownId);
@@ -144,7 +144,7 @@ export class Sync {
   }
 
   /** The event was sent again, and nobody complained. @param {string} id */
-  quiet(id) {
+  assumeRecovered(id) {
     for (const [name, one] of this.#behind) {
       if (one.id === id) this.#behind.delete(name);
     }

@@ -14,16 +14,16 @@ export class UnsentEvents {
 
   /** @returns {Event | null} The newest of those that are tried again. */
   get newest() {
-    return this.tried.at(-1) ?? null;
+    return this.retried.at(-1) ?? null;
   }
 
   /** @returns {Event[]} Those that are tried again, oldest first. */
-  get tried() {
+  get retried() {
     return [...this.#events.values()].filter(({ isTried }) => isTried).map(({ event }) => event);
   }
 
   /** @param {Event} event @returns {boolean} Whether it is tried again: the hub may not have it. */
-  isTried({ id }) {
+  isRetried({ id }) {
     return this.#events.get(id)?.isTried ?? false;
   }
 
@@ -49,13 +49,13 @@ export class UnsentEvents {
   }
 
   /** The hub has it. Whether the application shows it, its turn will say. @param {Event} event */
-  hasCome({ id }) {
+  reachedHub({ id }) {
     const known = this.#events.get(id);
     if (known) known.isTried = false;
   }
 
   /** What the application makes of an event is known now. @param {Event} event */
-  settled({ id }) {
+  resolved({ id }) {
     this.#events.delete(id);
   }
 
@@ -69,7 +69,7 @@ export class UnsentEvents {
     for (const { event: one } of [...this.#events.values()]) {
       if (one.id === id) continue;
       const isOpen = opens && (byOwn || one.changes);
-      if (isOpen || (kind === "close" && anchor === one.anchor)) this.settled(one);
+      if (isOpen || (kind === "close" && anchor === one.anchor)) this.resolved(one);
     }
   }
 

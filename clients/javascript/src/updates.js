@@ -90,7 +90,7 @@ export class Updates {
   }
 
   /** An event came: perhaps an own update. @param {Event} event */
-  came(event) {
+  received(event) {
     this.#echoes.get(event.id)?.();
   }
 
@@ -132,16 +132,16 @@ export class Updates {
   async #updateInTurn(changes, anchor) {
     const { content: contents } = this.#parts.engine;
     for (let attempt = 1; ; attempt += 1) {
-      const isMade = typeof changes === "function";
-      const { version, content } = await this.#newest(anchor, isMade);
-      if (isMade && !content) throw new HubError(0, "what is shared in the context is not known: the hub does not tell");
-      const made = isMade ? await changes(copied(content ?? {})) : changes;
+      const isFunction = typeof changes === "function";
+      const { version, content } = await this.#newest(anchor, isFunction);
+      if (isFunction && !content) throw new HubError(0, "what is shared in the context is not known: the hub does not tell");
+      const wanted = isFunction ? await changes(copied(content ?? {})) : changes;
       try {
-        return await this.#update(anchor, made, version, content);
+        return await this.#update(anchor, wanted, version, content);
       } catch (error) {
         if (!(error instanceof HubError) || error.status !== CONFLICT) throw error;
-        contents.doubt(anchor, version);
-        if (attempt === MOST_ATTEMPTS || !isMade) throw error;
+        contents.markUncertain(anchor, version);
+        if (attempt === MOST_ATTEMPTS || !isFunction) throw error;
       }
     }
   }
@@ -158,7 +158,7 @@ export class Updates {
     try {
       await post(event);
       const cancel = later(timings.echo, () => echo.resolve(false));
-      if (!engine.isGranted(name) || !(await echo.promise)) engine.content.doubt(anchor, version);
+      if (!engine.isGranted(name) || !(await echo.promise)) engine.content.markUncertain(anchor, version);
       cancel();
       return event;
     } finally {
@@ -181,7 +181,7 @@ export class Updates {
       } catch (error) {
         if (!(error instanceof HubError) || error instanceof TokenError) throw error;
       }
-      shared = await this.#told(anchor);
+      shared = await this.#afterQuery(anchor);
     }
     return { version: shared?.version ?? null, content: shared?.content ?? null };
   }
@@ -191,7 +191,7 @@ export class Updates {
    * @returns {Promise<Shared | null>} What is known after the hub was asked. Of a context that is not current it says nothing:
    *     the missing update will come.
    */
-  async #told(anchor) {
+  async #afterQuery(anchor) {
     const { eventSignal, engine, timings } = this.#parts;
     const isMissing = () => engine.content.get(anchor)?.isSure === false && engine.isGranted(eventOf(anchor, "update"));
     await eventSignal.until(() => !isMissing(), timings.echo);

@@ -230,7 +230,7 @@ class FHIRcastClient:
         event = self._session.engine.to_catch_up()
         if event is None:
             return False
-        delivery = Delivery(event, applies=lambda: self._session.engine.to_catch_up() is event, again=True)
+        delivery = Delivery(event, applies=lambda: self._session.engine.to_catch_up() is event, retry=True)
         self._session.inbox.deliver(delivery)
         return await delivery.done
 
@@ -348,11 +348,11 @@ def _about(verb: str, resources: tuple[Resource, ...]) -> tuple[str, list[dict[s
     return f"{type_}-{verb}", context_of(resources)
 
 
-def _call_all(listeners: Iterable[Callable[[Any], object]], told: Any) -> None:
+def _call_all(listeners: Iterable[Callable[[Any], object]], value: Any) -> None:
     """A listener that fails keeps nobody else from listening."""
     for listener in tuple(listeners):
         try:
-            listener(told)
+            listener(value)
         except Exception as error:
             log_failure("a listener failed", error)
 

@@ -36,7 +36,7 @@ class Contents:
     def __init__(self) -> None:
         self._shared: OrderedDict[str, Shared] = OrderedDict()
         #: Whether what comes may tell of what was opened before.
-        self.is_joining = True
+        self.is_replaying = True
         self._open_before: set[str] = set()
         self._closed: OrderedDict[str, int] = OrderedDict()  # the moment of the close, by anchor
         #: Grows with all that comes: what the hub is asked for at one moment it may answer after another.
@@ -46,16 +46,16 @@ class Contents:
         """What is known of a context; None for one that was not opened while this client listened."""
         return self._shared.get(anchor)
 
-    def joining(self) -> None:
+    def replay_begins(self) -> None:
         """A connection was made: what comes until `joined` may tell of what was opened before."""
-        self.is_joining = True
+        self.is_replaying = True
         for shared in self._shared.values():
             shared.sure = False
             shared.waiting.clear()
 
-    def joined(self) -> None:
+    def replay_ended(self) -> None:
         """What comes from now on happens now."""
-        self.is_joining = False
+        self.is_replaying = False
 
     def opened(self, event: Event) -> None:
         """An open came: it brings a version, and the content is kept where it is known."""
@@ -64,8 +64,8 @@ class Contents:
         known = self._shared.get(event.anchor)
         if known is None:
             # Of the contexts of one type that were open before, only the newest is told to those who join.
-            unknown = self.is_joining or type_ in self._open_before
-            if self.is_joining:
+            unknown = self.is_replaying or type_ in self._open_before
+            if self.is_replaying:
                 self._open_before.add(type_)
             self._put(event.anchor, Shared(event.version, None if unknown else Entries(), event.id, heard=self.moment))
             return
@@ -118,7 +118,7 @@ class Contents:
             if known.content is not None and event.prior_version == known.version and event.version != known.version:
                 known.content, known.version = changed(known.content, event), event.version
 
-    def doubt(self, anchor: str, version: str | None) -> None:
+    def mark_uncertain(self, anchor: str, version: str | None) -> None:
         """The version may be another one by now, if it is still this one."""
         if (known := self._shared.get(anchor)) and known.version == version:
             known.sure = False

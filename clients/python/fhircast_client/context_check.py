@@ -30,9 +30,9 @@ class ContextCheck:
     async def settle(self, seconds: float) -> None:
         """After `seconds`, ask the hub if it told nothing that settles it."""
         await asyncio.sleep(seconds)
-        self._engine.content.joined()
+        self._engine.content.replay_ended()
         backoff = Backoff(max(seconds, _FIRST_DELAY), _MOST_DELAY)
-        while not self._engine.doubt.is_told and not await self._ask():
+        while not self._engine.doubt.is_answered and not await self._ask():
             self._changed()
             await asyncio.sleep(backoff.next())
         self._changed()
@@ -40,7 +40,7 @@ class ContextCheck:
     async def _ask(self) -> bool:
         """Ask. Whether there is nothing more to be asked."""
         await self._inbox.idle()  # a handler at work would show its event over the answer
-        if self._engine.doubt.is_told:
+        if self._engine.doubt.is_answered:
             return True
         asked = self._engine.changes.count
         try:
@@ -52,7 +52,7 @@ class ContextCheck:
             return is_final or not self._engine.doubt.must_ask_again
         is_over = False
         applies = lambda: not is_over and self._engine.changes.count == asked  # noqa: E731  # it is short
-        differences = self._engine.told(event, version)
+        differences = self._engine.differences(event, version)
         deliveries = [self._delivery(opened, applies, is_open=event is not None) for opened in differences]
         for delivery in deliveries:
             self._inbox.deliver(delivery)
@@ -60,11 +60,11 @@ class ContextCheck:
             await asyncio.gather(*(delivery.done for delivery in deliveries))
         finally:
             is_over = True  # another connection has an answer of its own
-        return self._engine.settled(event, asked=asked, was_handed=bool(deliveries))
+        return self._engine.context_checked(event, asked=asked, was_handed=bool(deliveries))
 
     def _delivery(self, opened: Event, applies: Callable[[], bool], *, is_open: bool) -> Delivery:
         """What the application has to be handed: what is open at the hub, or the close of what is not."""
-        return Delivery(opened if is_open else self._close(opened), applies=applies, told=is_open, again=True)
+        return Delivery(opened if is_open else self._close(opened), applies=applies, queried=is_open, retry=True)
 
     def _close(self, shown: Event) -> Event:
         """The close that nobody told, of what is open here."""

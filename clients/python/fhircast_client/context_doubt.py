@@ -20,38 +20,38 @@ class ContextDoubt:
     def __init__(self, sync: Sync, order: Order) -> None:
         self._sync, self._order = sync, order
         #: Whether something came since the connection was made that says what is open.
-        self.is_told = False
+        self.is_answered = False
         #: The hub is to be asked, though the connection was not lost. The asker resets this flag.
         self.must_ask = False
-        self._since = 0  # the moment since which it is asked
+        self._asked_at = 0  # the moment since which it is asked
         self._may_differ = False  # whether what is shown may have been left while the connection was lost
 
     def connected(self, *, may_differ: bool, follows_opens: bool) -> None:
         """The connection was made. `may_differ`: what is shown may have been left meanwhile."""
-        self._since, self._may_differ, self.is_told = self._order.moment, may_differ, not follows_opens
+        self._asked_at, self._may_differ, self.is_answered = self._order.moment, may_differ, not follows_opens
         if may_differ and follows_opens:
-            self._sync.unknown(_ASKING, self._since)
+            self._sync.context_unknown(_ASKING, self._asked_at)
 
-    def doubt(self, why: str) -> None:
+    def raise_doubt(self, why: str) -> None:
         """What is open is not known any more; `why` is a sentence."""
-        self.is_told, self._may_differ, self.must_ask = False, True, True
-        self._since = self._order.moment
-        self._sync.unknown(why, self._since)
+        self.is_answered, self._may_differ, self.must_ask = False, True, True
+        self._asked_at = self._order.moment
+        self._sync.context_unknown(why, self._asked_at)
 
     def accepted(self, mark: Mark) -> None:
         """The hub accepted what is shown here."""
-        self.is_told |= mark.heard > self._since
+        self.is_answered |= mark.heard > self._asked_at
 
-    def settled(self, *, agrees: bool) -> None:
+    def resolved(self, *, agrees: bool) -> None:
         """The hub said what is open. `agrees`: this application shows the same, or was handed the same."""
-        self._sync.unknown("" if agrees else _OTHER, self._since)
+        self._sync.context_unknown("" if agrees else _OTHER, self._asked_at)
 
     def unanswered(self, *, is_final: bool) -> None:
         """The hub does not tell what is open; `is_final`: asking again brings the same."""
         self._may_differ |= not is_final
-        self._sync.unknown(_UNTOLD if self._may_differ else "", self._since)
+        self._sync.context_unknown(_UNTOLD if self._may_differ else "", self._asked_at)
 
     @property
     def must_ask_again(self) -> bool:
         """Whether it matters that the hub did not tell what is open."""
-        return self._may_differ and not self.is_told
+        return self._may_differ and not self.is_answered

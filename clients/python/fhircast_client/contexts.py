@@ -65,6 +65,6 @@ class Contexts:
             self.current = None
         return self.opens.pop(anchor, None)
 
-    def left(self) -> None:
+    def home_opened(self) -> None:
         """Home: no context is current. Those that are open stay open."""
         self.current = None

@@ -73,7 +73,7 @@ class Order:
                 del self._sent[id_]
                 self._sent_before.add(id_)
 
-    def came(self, event: Event) -> None:
+    def received(self, event: Event) -> None:
         """An event came from the hub. One that is told again on the same connection keeps its place."""
         self.moment += 1
         is_first = event.id in self._sent or event.id in self._sent_before
@@ -108,7 +108,7 @@ class Order:
         self._sent[event.id] = mark
         return is_certain
 
-    def not_told_back(self, event: Event) -> bool:
+    def echo_missing(self, event: Event) -> bool:
         """An echo is not waited for any more. Returns whether it was."""
         mark = self.mark_of(event.id)
         if mark is None or not mark.is_awaited:

@@ -14,7 +14,7 @@ class EventSignal:
     def __init__(self) -> None:
         self._news = PerLoop(asyncio.Event)
 
-    def came(self) -> None:
+    def notify(self) -> None:
         """An event came."""
         self._news.here.set()
 

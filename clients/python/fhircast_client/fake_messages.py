@@ -70,7 +70,7 @@ class ConfirmationsOfStu2:
     def __init__(self) -> None:
         self._confirmed: set[str] = set()
 
-    def told(self, send: Send, message: dict[str, Any]) -> Send | None:
+    def convert(self, send: Send, message: dict[str, Any]) -> Send | None:
         """A confirmation as it is sent; None for that of a renewal."""
         if self._confirmed.issuperset(send.to):
             return None

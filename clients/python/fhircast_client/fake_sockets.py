@@ -40,7 +40,7 @@ class FakeSocket:
         self._gone = asyncio.Event()
         self._dead = False  # cut silently: nothing passes any more
         line.sockets.add(self)
-        hub.connection_made(_HubsEnd(self))
+        hub.connection_made(_HubSide(self))
 
     @classmethod
     async def connect(cls, endpoint: str, line: Line, hub: asyncio.Protocol, heard: Callable[[str], None]) -> Self:
@@ -105,7 +105,7 @@ class FakeSocket:
         if self.alive:
             self._frames.put_nowait(text)
 
-    def came(self, data: bytes) -> None:
+    def receive(self, data: bytes) -> None:
         """The hub wrote this."""
         if not self.alive:
             return
@@ -160,7 +160,7 @@ class FakeSocket:
             self._hub.data_received(data)
 
 
-class _HubsEnd(asyncio.Transport):
+class _HubSide(asyncio.Transport):
     """What the hub's end of a socket writes to."""
 
     def __init__(self, socket: FakeSocket) -> None:
@@ -170,7 +170,7 @@ class _HubsEnd(asyncio.Transport):
 
     def write(self, data: Any) -> None:
         if not self._closing:
-            self._socket.came(bytes(data))
+            self._socket.receive(bytes(data))
 
     def close(self) -> None:
         if not self._closing:

@@ -27,18 +27,18 @@ class Following:
         self.order = Order()
         self.home: Event | None = None
         #: The mark of what made the current context, and its timestamp as far as it counts: None where anything is newer.
-        self._made: Mark | None = None
-        self._made_at: int | None = None
-        self._told_without_timestamp = False
-        self._made_before: tuple[Mark, Mark] | None = None  # as `_made`, of what was current until this close
+        self._current_mark: Mark | None = None
+        self._current_at: int | None = None
+        self._is_adopted = False
+        self._closed_mark: tuple[Mark, Mark] | None = None  # as `_made`, of what was current until this close
         self._closes: OrderedDict[str, Mark] = OrderedDict()  # of what was closed and not opened since, by anchor
         self._done = Recent()  # events other than opens that were followed or published
         self._closed = Recent()  # opens whose context was closed
         self._refused = Recent()
         self._handed = Recent()  # opens that were followed, refused or published
         self._last_handed = ""
-        self._moved = False  # whether one was since the last connection was made
-        self._moved_before = False  # whether that was on a connection that was cut short
+        self._handed_one = False  # whether one was since the last connection was made
+        self._handed_before_cut = False  # whether that was on a connection that was cut short
         self._knew_opens = False  # whether one was before the last connection was made
 
     @property
@@ -53,7 +53,7 @@ class Following:
         """
         if self._is_repeat(event):
             return Verdict.REPEAT
-        if self._is_left_behind(event) or self._is_gone(event):
+        if self._is_left_behind(event) or self._ended_while_waiting(event):
             return Verdict.OLD
         return Verdict.OLD if event.kind.changes_context and self._is_old(event) else Verdict.FOLLOW
 
@@ -62,9 +62,9 @@ class Following:
 
         `was_cut_short`: the last connection was lost before the hub may have told everything.
         """
-        self._moved = self._moved_before = self._moved and was_cut_short and self._knew_opens
+        self._handed_one = self._handed_before_cut = self._handed_one and was_cut_short and self._knew_opens
         self._knew_opens = self._last_handed != ""
-        self._made = self._made_at = self._made_before = None
+        self._current_mark = self._current_at = self._closed_mark = None
         self.order.connected(is_kept=ordered)
 
     def followed(self, event: Event, now: int) -> None:
@@ -84,22 +84,22 @@ class Following:
                 if not (is_old and self.contexts.is_current(event.anchor)):
                     self._close(event.anchor, self.order.mark(event))
             case Kind.HOME if not is_old:
-                self.contexts.left()
+                self.contexts.home_opened()
                 self.home = event
             case Kind.HOME:
                 pass
             case _:
                 self._done.add(event.id)
         if event.kind.opens and not is_old:
-            self._made_current(event, now)
+            self._set_current_mark(event, now)
         if close is not None:
             self._close(event.anchor, close)
 
-    def told(self, event: Event) -> None:
+    def adopted(self, event: Event) -> None:
         """The hub answered, when asked, that `event` made the current context; when it was made is not known."""
         self.contexts.opened(event, is_old=False)
-        self._forget_made()
-        self.home, self._told_without_timestamp = None, True
+        self._forget_current_mark()
+        self.home, self._is_adopted = None, True
 
     def repeated(self, event: Event, now: int) -> bool:
         """A repeat came; whether it is what the application shows. One that says the same anew counts from now on."""
@@ -111,31 +111,36 @@ class Following:
         if self._says_the_same(event) and not self._is_old(event):
             self._note_repeated(event)
             self.contexts.opened(event, is_old=False)
-            self._made_current(event, now)
+            self._set_current_mark(event, now)
         return True
 
-    def doubted(self) -> None:
+    def place_uncertain(self) -> None:
         """What else was opened before or after an own open is not certain: the next connection may tell what is newer."""
         self._knew_opens = True
 
-    def settles(self, event: Event) -> bool:
+    def tells_current(self, event: Event) -> bool:
         """Whether an open or Home-open says what is open at the hub: not one that was left, or that may have been."""
-        may_be_left = self._moved_before and event.id in self._handed
+        may_be_left = self._handed_before_cut and event.id in self._handed
         return not may_be_left and self.verdict(event) is not Verdict.OLD
 
     def is_old_by_echo(self, event: Event) -> bool:
         """Whether an open is old only because the echo of an own one has not come yet."""
-        return event.kind is Kind.OPEN and self.order.is_kept and self._made is not None and self._made.is_awaited
+        return (
+            event.kind is Kind.OPEN
+            and self.order.is_kept
+            and self._current_mark is not None
+            and self._current_mark.is_awaited
+        )
 
-    def ended_what_is_shown(self, event: Event) -> bool:
+    def missed_end(self, event: Event) -> bool:
         """Whether it is an open that is not followed, for it was closed while it waited here, and it is newer than what is shown: at
         the hub that is not current any more."""
-        is_closed = event.kind is Kind.OPEN and (self.was_closed(event) or self._is_gone(event))
+        is_closed = event.kind is Kind.OPEN and (self.was_closed(event) or self._ended_while_waiting(event))
         if not is_closed or self.contexts.current is None or self.contexts.is_current(event.anchor):
             return False
         return not self._is_old(event) and not self._is_left_behind(event)
 
-    def passed(self, event: Event) -> None:
+    def ignored(self, event: Event) -> None:
         """An old event came. It changes nothing that is shown; a context that is not current may be closed by it."""
         opened = self.contexts.opens.get(event.anchor)
         if event.kind is Kind.CLOSE and opened is not None and not self.contexts.is_current(event.anchor):
@@ -170,12 +175,12 @@ class Following:
         current = self.contexts.current
         if current is None:
             return False
-        return current.id == event.id or self._is_told(current, event) or says_the_same(current, event)
+        return current.id == event.id or self._is_adopted_open(current, event) or says_the_same(current, event)
 
-    def _is_told(self, current: Event, event: Event) -> bool:
+    def _is_adopted_open(self, current: Event, event: Event) -> bool:
         """Whether it is the event of which the hub only told, when it was asked, that it made the current context."""
         same = current.anchor == event.anchor and event.version in (None, current.version)
-        return same and self._told_without_timestamp
+        return same and self._is_adopted
 
     def _is_implied(self, event: Event) -> bool:
         """Whether an open says no more than the current one: hubs send the opens of the resources in an open too (2.5)."""
@@ -195,9 +200,9 @@ class Following:
         has left it too. Only when something that was missed was followed since is what comes after that newer.
         """
         known = event.kind is Kind.OPEN and event.id in self._handed
-        return known and not self._moved and event.id != self._last_handed
+        return known and not self._handed_one and event.id != self._last_handed
 
-    def _is_gone(self, event: Event) -> bool:
+    def _ended_while_waiting(self, event: Event) -> bool:
         """Whether it is an open that waited here while what it opens was closed, Home was opened, or what was opened after it was
         closed."""
         return self._closed_since(event) is not None or self._left_since(event)
@@ -205,17 +210,17 @@ class Following:
     def _closed_since(self, event: Event) -> Mark | None:
         """The mark of the close that closed what an open opens, where the open waited here meanwhile, or its handler was at work."""
         mark, close = self.order.mark(event), self._closes.get(event.anchor)
-        return close if event.kind is Kind.OPEN and close and self._came_before(mark, close, close) else None
+        return close if event.kind is Kind.OPEN and close and self._arrived_before(mark, close, close) else None
 
     def _left_since(self, event: Event) -> bool:
         """Whether Home was opened while an open waited here, or what was opened after it was closed."""
         mark, home = self.order.mark(event), self.home and self.order.mark(self.home)
-        limits = ((home, home), self._made_before or (None, None))
+        limits = ((home, home), self._closed_mark or (None, None))
         return event.kind is Kind.OPEN and any(
-            newer and since and self._came_before(mark, newer, since) for newer, since in limits
+            newer and since and self._arrived_before(mark, newer, since) for newer, since in limits
         )
 
-    def _came_before(self, mark: Mark, newer: Mark, since: Mark) -> bool:
+    def _arrived_before(self, mark: Mark, newer: Mark, since: Mark) -> bool:
         """Whether it is older than `newer`, and came before the close or Home-open `since`, or would have: clocks alone prove nothing
         of what comes later."""
         is_before = self.order.is_kept or since.is_awaited or mark.heard <= since.heard
@@ -228,27 +233,27 @@ class Following:
     def _is_old(self, event: Event) -> bool:
         """Whether it is older than what made the current context. A close of another context is not, where the hub keeps an order."""
         if self.order.is_kept:
-            return self._made is not None and self._is_before(event, self._made)
-        return event.at is not None and self._made_at is not None and event.at < self._made_at
+            return self._current_mark is not None and self._is_before(event, self._current_mark)
+        return event.at is not None and self._current_at is not None and event.at < self._current_at
 
     def _is_before(self, event: Event, made: Mark) -> bool:
         if event.kind is Kind.CLOSE and not self.contexts.is_current(event.anchor):
             return False
         return self.order.is_older(self.order.mark(event), made)
 
-    def _made_current(self, event: Event, now: int) -> None:
-        self._forget_made()
-        self._made, self._made_before = self.order.mark(event), None
+    def _set_current_mark(self, event: Event, now: int) -> None:
+        self._forget_current_mark()
+        self._current_mark, self._closed_mark = self.order.mark(event), None
         if event.kind is Kind.OPEN:
             self.home = None
-            self._made_at = None if event.at is None else min(event.at, now + MINUTE)
+            self._current_at = None if event.at is None else min(event.at, now + MINUTE)
 
-    def _forget_made(self) -> None:
+    def _forget_current_mark(self) -> None:
         """Whatever is opened next is newer."""
-        self._made, self._made_at, self._told_without_timestamp = None, None, False
+        self._current_mark, self._current_at, self._is_adopted = None, None, False
 
     def _note_repeated(self, event: Event) -> None:
-        if self._told_without_timestamp:
+        if self._is_adopted:
             self._handed.add(event.id)
             self._last_handed = event.id
         elif event.id not in self._handed:
@@ -257,12 +262,12 @@ class Following:
     def _note_handed(self, event: Event) -> None:
         if event.kind.opens:
             self._handed.add(event.id)
-            self._last_handed, self._moved = event.id, True
+            self._last_handed, self._handed_one = event.id, True
 
     def _close(self, anchor: str, mark: Mark) -> None:
         if self.contexts.is_current(anchor):
-            self._made_before = None if self._made is None else (self._made, mark)
-            self._forget_made()
+            self._closed_mark = None if self._current_mark is None else (self._current_mark, mark)
+            self._forget_current_mark()
         known = self._closes.get(anchor)
         if known is None or not self.order.is_older(mark, known):
             self._closes[anchor] = mark

@@ -62,10 +62,10 @@ class Delivery:
         answer: Answer | None = None,
         *,
         applies: Callable[[], bool] = lambda: True,
-        told: bool = False,
-        again: bool = False,
+        queried: bool = False,
+        retry: bool = False,
     ) -> None:
-        self.event, self.applies, self.told, self.again = event, applies, told, again
+        self.event, self.applies, self.queried, self.retry = event, applies, queried, retry
         self.done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._answer = answer
         self._timers: list[asyncio.TimerHandle] = []
@@ -208,7 +208,7 @@ class Inbox:
         async with self._free.here:
             if not delivery.applies():
                 return None
-            return self._engine.turn(delivery.event, now(), again=delivery.again)
+            return self._engine.begin_turn(delivery.event, now(), retry=delivery.retry)
 
     async def _follow(self, delivery: Delivery) -> None:
         event = delivery.event
@@ -220,11 +220,11 @@ class Inbox:
             delivery.answer(_OK)
             return
         if status == _OK:
-            opened = self._engine.followed(event, now(), told=delivery.told)
+            opened = self._engine.followed(event, now(), queried=delivery.queried)
         else:
             opened = self._engine.refused(event, reason, shows=status != _CONFLICT)
         if opened is not None:
-            self.deliver(Delivery(opened, applies=partial(self._engine.races.may_be_shown, opened), again=True))
+            self.deliver(Delivery(opened, applies=partial(self._engine.races.may_be_shown, opened), retry=True))
         self._changed()
         in_time = delivery.answer(status, reason if status == _CONFLICT else None)
         delivery.finish(status == _OK)

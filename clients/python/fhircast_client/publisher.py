@@ -58,7 +58,7 @@ class Publisher:
         made = make_event(self._topic, name, context)
         async with self.free.here:
             event = self._stamped(made)
-            if known := self._engine.shows(event):
+            if known := self._engine.already_shown(event):
                 self._notice(event)
                 return known
             unsent = self._engine.unsent.newest
@@ -104,8 +104,8 @@ class Publisher:
         try:
             await asyncio.sleep(interval)
             while (is_sent := await self._sent_again(event)) is not False:
-                if is_sent and not await self._event_signal.until(lambda: resending.goes_on(event), interval + _QUIET):
-                    self._engine.sync.quiet(event.id)
+                if is_sent and not await self._event_signal.until(lambda: resending.is_due(event), interval + _QUIET):
+                    self._engine.sync.assume_recovered(event.id)
                     self._changed()
                     return
                 await asyncio.sleep(interval)
@@ -136,7 +136,7 @@ class Publisher:
         while True:
             await asyncio.sleep(max(backoff.next(), delay))
             async with self.free.here:
-                if not self._engine.unsent.is_tried(event):
+                if not self._engine.unsent.is_retried(event):
                     return
                 if self._engine.unsent.must_wait(event):
                     continue
@@ -144,7 +144,7 @@ class Publisher:
                     await self._hub.publish(event.body)
                 except HubError as error:
                     delay = error.retry_after or 0.0
-                    self._engine.not_sent(event, str(error), is_final=error.is_refusal)
+                    self._engine.publish_failed(event, str(error), is_final=error.is_refusal)
                     self._changed()
                     continue
                 self._engine.accepted_late(event)
@@ -157,7 +157,7 @@ class Publisher:
         return parse_event({**event.body, "timestamp": timestamp_now(self._engine.changes.newest(now()))}, own=True)
 
     def _notice(self, event: Event) -> None:
-        if self._engine.races.is_shown_again(event) and event.name.lower() not in self._said:
+        if self._engine.races.is_echoed_by_handler(event) and event.name.lower() not in self._said:
             self._said.add(event.name.lower())
             _log.warning("the handler of %s publishes what it is shown", event.name)
 
@@ -183,14 +183,14 @@ class Publisher:
         return event
 
     def _not_sent(self, event: Event, why: str, *, is_final: bool, delay: float = 0.0) -> None:
-        self._engine.not_sent(event, why, is_final=is_final)
-        if self._engine.unsent.is_tried(event):
+        self._engine.publish_failed(event, why, is_final=is_final)
+        if self._engine.unsent.is_retried(event):
             self._begin_telling(event, delay)
         self._changed()
 
     def tell_untold(self) -> None:
         """The client runs: what could not be told before is told from now on."""
-        for event in self._engine.unsent.tried:
+        for event in self._engine.unsent.retried:
             self._begin_telling(event, 0.0)
 
     def _begin_telling(self, event: Event, delay: float) -> None:
@@ -199,5 +199,5 @@ class Publisher:
 
     async def _await_echo(self, event: Event) -> None:
         await asyncio.sleep(_ECHO_SECONDS)
-        self._engine.not_told_back(event)
+        self._engine.echo_missing(event)
         self._changed()

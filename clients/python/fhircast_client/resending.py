@@ -16,38 +16,38 @@ class Resending:
 
     def __init__(self) -> None:
         self._last: Event | None = None
-        self._before: Event | None = None
+        self._previous: Event | None = None
         self._resent: Event | None = None
-        self._is_named = False  # by a SyncError, since it was sent last
+        self._is_reported = False  # by a SyncError, since it was sent last
 
     def sending(self, event: Event) -> None:
         """An own event is about to be posted."""
         if event.kind.opens:
-            self._before, self._last = self._last, event
+            self._previous, self._last = self._last, event
 
     def refused(self, event: Event) -> None:
         """The hub refused it: what was open before still is."""
         if self._last is event:
-            self._last = self._before
+            self._last = self._previous
 
-    def named(self, event_id: str, is_newest: Callable[[Event], bool]) -> Event | None:
+    def reported(self, event_id: str, is_newest: Callable[[Event], bool]) -> Event | None:
         """A SyncError names an event. Returns the own open that is to be sent again from now on."""
         if self._resent is not None and self._resent.id == event_id:
-            self._is_named = True
+            self._is_reported = True
             return None
         if self._last is None or self._last.id != event_id or not is_newest(self._last):
             return None
-        self._resent, self._is_named = self._last, True
+        self._resent, self._is_reported = self._last, True
         return self._resent
 
     def sent(self, event: Event) -> None:
         """It is sent again. Who refuses at once may be heard of sooner than the hub's answer."""
         if self._resent is event:
-            self._is_named = False
+            self._is_reported = False
 
-    def goes_on(self, event: Event) -> bool:
+    def is_due(self, event: Event) -> bool:
         """Whether it is to be sent once more: a SyncError has named it since."""
-        return self._resent is event and self._is_named
+        return self._resent is event and self._is_reported
 
     def ended(self, event: Event) -> None:
         """It is not sent again any more."""

@@ -153,11 +153,11 @@ class Session:
         self.changed()
 
     def _event(self, channel: Channel, event: Event) -> None:
-        self.engine.came(event)
+        self.engine.received(event)
         if event.kind is Kind.SYNC_ERROR:
             self._sync_error(event)
-        self.updates.came(event)
-        self._event_signal.came()
+        self.updates.received(event)
+        self._event_signal.notify()
         if event.kind is Kind.SYNC_ERROR:
             if self.inbox.handles(event.name):
                 self.inbox.deliver(Delivery(event))
@@ -168,13 +168,13 @@ class Session:
 
     def _sync_error(self, event: Event) -> None:
         reported = self.engine.sync_error(event)
-        for again in reported.resend if self._timings.resend else ():
-            self._spawn(self.publisher.resend(again))
+        for own_open in reported.resend if self._timings.resend else ():
+            self._spawn(self.publisher.resend(own_open))
         for event_id in reported.unsubscribed:
             self._sync_error_expiry.named(event_id)
 
     def _quiet(self, event_id: str) -> None:
-        self.engine.sync.quiet(event_id)
+        self.engine.sync.assume_recovered(event_id)
         self.changed()
 
     def _hand(self, event: Event) -> None:

@@ -44,7 +44,7 @@ class Sync:
         self._connection: Connection = "connecting"
         self._trouble = "Not connected to the hub yet"
         self._unknown, self._since = "", 0
-        self._last = Mark(0, None, 0)  # of the open that was followed last
+        self._last_followed = Mark(0, None, 0)  # of the open that was followed last
         self._failed: dict[str, tuple[Event, Mark, str]] = {}  # why each is not followed here, by id
         self._behind: dict[str, _Failure] = {}
 
@@ -72,15 +72,15 @@ class Sync:
         """The hub confirmed."""
         self._connection, self._trouble = "connected", ""
 
-    def apart(self, connection: Connection, trouble: str) -> None:
+    def disconnected(self, connection: Connection, trouble: str) -> None:
         """There is no connection, and `trouble` says why."""
         self._connection, self._trouble = connection, trouble
 
-    def unknown(self, why: str, since: int = 0) -> None:
+    def context_unknown(self, why: str, since: int = 0) -> None:
         """What is open at the hub is not known since that moment; "" when it is."""
         self._unknown, self._since = why, since
 
-    def known(self, mark: Mark) -> None:
+    def context_known(self, mark: Mark) -> None:
         """What is shown was told, or is told again: if it came after all that is not known, that is known."""
         if mark.heard > self._since:
             self._unknown = ""
@@ -92,24 +92,24 @@ class Sync:
         if len(self._failed) > _MOST_BEHIND:
             del self._failed[next(iter(self._failed))]
 
-    def told(self, subscriber: str, event_id: str, mark: Mark, why: str, since: int) -> None:
+    def other_failed(self, subscriber: str, event_id: str, mark: Mark, why: str, since: int) -> None:
         """A SyncError came at the moment `since`: somebody else did not follow the event, or nobody knows."""
         self._behind.pop(subscriber, None)
         self._behind[subscriber] = _Failure(event_id, mark, why, since)
         if len(self._behind) > _MOST_BEHIND:
             del self._behind[next(iter(self._behind))]
 
-    def is_left(self, mark: Mark) -> bool:
+    def is_superseded(self, mark: Mark) -> bool:
         """Whether a newer open was followed since. Then nobody needs to follow that event any more."""
-        return self._last.place > mark.place and not self._is_older(self._last, mark)
+        return self._last_followed.place > mark.place and not self._is_older(self._last_followed, mark)
 
     def followed(self, mark: Mark, own_id: str = "") -> None:
         """An open is followed. "When an event is received with a timestamp equal or newer than the event that caused the SyncError,
         it assumes sync is restored" (4.2.1). What came before the SyncError proves nothing, nor does an own open (`own_id`) of those
         who did not follow it."""
-        if mark.place >= self._last.place:
-            self._last = mark
-        self.known(mark)
+        if mark.place >= self._last_followed.place:
+            self._last_followed = mark
+        self.context_known(mark)
         self._failed = {id_: one for id_, one in self._failed.items() if self._is_older(mark, one[1])}
         self._behind = {
             name: failure
@@ -127,6 +127,6 @@ class Sync:
         """What the hub shows is followed now."""
         self._failed.clear()
 
-    def quiet(self, event_id: str) -> None:
+    def assume_recovered(self, event_id: str) -> None:
         """The event was sent again, and nobody complained."""
         self._behind = {name: failure for name, failure in self._behind.items() if failure.event_id != event_id}

@@ -318,8 +318,8 @@ class FakeHub:
 
     def _accepted(self, body: dict[str, Any], before: int) -> dict[str, Any]:
         """A posted event as it was distributed: one of the messages since `before`. What nobody was told is noted here."""
-        if told := [message for message in self.messages[before:] if message["id"] == body["id"]]:
-            return told[-1]
+        if sent := [message for message in self.messages[before:] if message["id"] == body["id"]]:
+            return sent[-1]
         message = fake_messages.accepted(body, self._hub.session)
         message = fake_messages.to_stu2(message) if self._stu2 else message
         return message if fake_messages.is_overtaken(message, self._hub.session) else self._noted(message)
@@ -336,7 +336,7 @@ class FakeHub:
         """What is sent to clients; None for nothing."""
         message = decode(send.frame)
         if send.event_ref is None:
-            return self._stu2.told(send, message) if self._stu2 and _is_confirmation(send) else send
+            return self._stu2.convert(send, message) if self._stu2 and _is_confirmation(send) else send
         if self._stu2:
             message = fake_messages.to_stu2(message)
             send = replace(send, frame=encode(message))

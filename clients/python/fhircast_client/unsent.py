@@ -33,11 +33,11 @@ class UnsentEvents:
         return next((one.event for one in reversed(self._events.values()) if one.is_tried), None)
 
     @property
-    def tried(self) -> list[Event]:
+    def retried(self) -> list[Event]:
         """Those that are tried again, oldest first."""
         return [one.event for one in self._events.values() if one.is_tried]
 
-    def is_tried(self, event: Event) -> bool:
+    def is_retried(self, event: Event) -> bool:
         """Whether an event is tried again: the hub may not have it."""
         known = self._events.get(event.id)
         return known is not None and known.is_tried
@@ -52,12 +52,12 @@ class UnsentEvents:
         if event.announces and (event.id in self._events or not is_final):
             self._events[event.id] = _Unsent(event, f"The others were not told of {event.name}: {why}", not is_final)
 
-    def has_come(self, event: Event) -> None:
+    def reached_hub(self, event: Event) -> None:
         """The hub has it. Whether the application shows it, its turn will say."""
         if event.id in self._events:
             self._events[event.id].is_tried = False
 
-    def settled(self, event: Event) -> None:
+    def resolved(self, event: Event) -> None:
         """What the application makes of an event is known now."""
         self._events.pop(event.id, None)
 
@@ -69,7 +69,7 @@ class UnsentEvents:
         for one in [one.event for one in self._events.values() if one.event.id != event.id]:
             is_open = event.kind.opens and (by_own or one.kind.changes_context)
             if is_open or (event.kind is Kind.CLOSE and event.anchor == one.anchor):
-                self.settled(one)
+                self.resolved(one)
 
     def clear(self) -> None:
         """Nothing is told any more."""

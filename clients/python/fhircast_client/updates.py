@@ -59,13 +59,13 @@ class Updates:
         async with self._one.here:
             for attempt in range(1, _MOST_ATTEMPTS + 1):
                 version, content = await self._newest(anchor, needs_content=callable(changes))
-                made = await _made(changes, content)
+                wanted = await _changes_for(changes, content)
                 try:
-                    return await self._update(anchor, made, version, content.urls if content else {})
+                    return await self._update(anchor, wanted, version, content.urls if content else {})
                 except HubError as error:
                     if error.status != _CONFLICT:
                         raise
-                    self._engine.content.doubt(anchor, version)
+                    self._engine.content.mark_uncertain(anchor, version)
                     if attempt == _MOST_ATTEMPTS or not callable(changes):
                         raise
         raise AssertionError  # the loop returns or raises
@@ -94,7 +94,7 @@ class Updates:
             self._engine.content.fetched(event.anchor, version, content, asked=asked)
         return event, version, content
 
-    def came(self, event: Event) -> None:
+    def received(self, event: Event) -> None:
         """An event came: perhaps an own update."""
         if echo := self._echoes.get(event.id):
             echo.set()
@@ -135,13 +135,13 @@ class Updates:
         try:
             await self._post(event)
             if not self._engine.is_granted(name):
-                self._engine.content.doubt(anchor, version)
+                self._engine.content.mark_uncertain(anchor, version)
                 return event
             try:
                 async with asyncio.timeout(self._timings.echo):
                     await echo.wait()
             except TimeoutError:
-                self._engine.content.doubt(anchor, version)
+                self._engine.content.mark_uncertain(anchor, version)
             return event
         finally:
             del self._echoes[event.id]
@@ -156,10 +156,10 @@ class Updates:
                 raise
             except HubError as error:
                 _log.info("what is shared could not be fetched (%s)", error.status)
-            shared = await self._told(anchor)
+            shared = await self._after_query(anchor)
         return (shared.version, shared.content) if shared else (None, None)
 
-    async def _told(self, anchor: str) -> Shared | None:
+    async def _after_query(self, anchor: str) -> Shared | None:
         """What is known after the hub was asked. Of a context that is not current it says nothing: the missing update will come."""
 
         def is_known() -> bool:
@@ -182,7 +182,7 @@ def _copied(content: Content) -> Content:
     return deepcopy(dict(content))
 
 
-async def _made(changes: Changes, content: Content | None) -> list[Change]:
+async def _changes_for(changes: Changes, content: Content | None) -> list[Change]:
     """The changes; a function is given a content of its own. Raises HubError where there is none to give."""
     if not callable(changes):
         return list(changes)
