@@ -123,14 +123,14 @@ class Driver:
         self.engine.content.replay_ended()
 
     def _lost(self, why: str, _: dict[str, Any]) -> None:
-        self.engine.apart(why)
+        self.engine.disconnected(why)
 
     def _ended(self, why: str, _: dict[str, Any]) -> None:
         self.engine.ended(why)
         self._waiting.clear()
 
     def _unread(self, *_: Any) -> None:
-        self.engine.unread()
+        self.engine.unreadable()
 
     def _comes(self, text: str, step: dict[str, Any]) -> None:
         event = self._event(text, step, own=self.engine.is_own(step["id"]))

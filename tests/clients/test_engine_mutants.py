@@ -128,7 +128,12 @@ _MUTANTS: list[tuple[str, Callable[..., Any], str, str]] = [
     ("what is current is opened again", HandlerRaces.already_shown, "says_the_same(one, event)", "False"),
     ("who is out of step opens nothing", Engine.already_shown, "if self.sync.status.in_sync else None", ""),
     ("what is overtaken is not opened again", HandlerRaces.already_shown, " and self._changes.is_newest(one)", ""),
-    ("an own open is not handed again", HandlerRaces.handler_ends, "chosen if self._reshows", "None if self._reshows"),
+    (
+        "an own open is not handed again",
+        HandlerRaces.handler_ends,
+        "newer_event if self._reshows",
+        "None if self._reshows",
+    ),
     ("what has no handler is shown", Engine.followed, "if is_handled:", "if True:"),
     (
         "what was left is handed again",
@@ -191,7 +196,7 @@ _MUTANTS: list[tuple[str, Callable[..., Any], str, str]] = [
     ("a handler that refused has shown something", HandlerRaces.handler_ends, " or not shows", ""),
     ("what the hub refused is shown again", HandlerRaces.own_refused, "self._own_event = None", "pass"),
     ("what the hub refused is in doubt for ever", HandlerRaces.own_refused, "self.resolved(event)", "pass"),
-    ("what is handed again is handed without end", HandlerRaces.handler_ends, "self._reshows <= _MOST_AGAIN", "True"),
+    ("what is handed again is handed without end", HandlerRaces.handler_ends, "self._reshows <= _MOST_RESHOWS", "True"),
     ("an update makes more of what is handed again", HandlerRaces.handler_begins, "event.kind.opens and", ""),
     ("what others open counts as what is handed again", HandlerRaces.handler_begins, "self._reshows = 0", "pass"),
     ("a stopped client has a handler at work", Engine.ended, "self.races.ended()", "pass"),
@@ -230,7 +235,7 @@ _MUTANTS: list[tuple[str, Callable[..., Any], str, str]] = [
     ),
     ("a new session leaves open what was", Engine.differences, "version == NOTHING_OPENED", "False"),
     ("what is not current is closed", Engine.differences, "version == NOTHING_OPENED", "True"),
-    ("a message that cannot be read is passed over", Engine.unread, "self.doubt.raise_doubt(UNREAD)", "pass"),
+    ("a message that cannot be read is passed over", Engine.unreadable, "self.doubt.raise_doubt(UNREAD)", "pass"),
     ("a SyncError about what was left is news", Engine.sync_error, "not self.sync.is_superseded(mark)", "True"),
     ("an own SyncError is news", Engine.sync_error, "if not is_ours and", "if"),
     (
@@ -275,7 +280,7 @@ _MUTANTS: list[tuple[str, Callable[..., Any], str, str]] = [
     ),
     ("what was refused is resent", resending.Resending.refused, "self._last = self._previous", "pass"),
     ("an own open proves something", status.Sync.followed, "(own_id and failure.event_id == own_id)", "False"),
-    ("what came before a SyncError proves something", status.Sync.followed, "or mark.heard < failure.since", ""),
+    ("what came before a SyncError proves something", status.Sync.followed, "or mark.last_seen < failure.since", ""),
     ("any open undoes a refusal", status.Sync.followed, "self._is_older(mark, one[1])", "False"),
     ("any open restores sync", status.Sync.followed, "self._is_older(mark, failure.mark)\n", "False\n"),
     (

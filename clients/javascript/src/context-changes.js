@@ -1,4 +1,4 @@
-/** The changes of context: every open, close and Home-open that came, or that the hub accepted. No I/O, no clock. */
+/** Changes of context: every open, close and Home-open that was received, or accepted by the hub. No I/O, no clock. */
 
 import { trim } from "./event-order.js";
 import { DAY } from "./timestamps.js";
@@ -6,9 +6,9 @@ import { DAY } from "./timestamps.js";
 /** @typedef {import("./events.js").Event} Event */
 /** @typedef {import("./event-order.js").Mark} Mark */
 
-/** The newest changes, in their order. */
+/** The newest changes, in the order in which they came. */
 export class ContextChanges {
-  /** Grows with every change, repeats among them. */
+  /** Grows with every change, also with repeats. */
   count = 0;
   #order;
   /** By id. @type {Map<string, {event: Event, mark: Mark}>} */
@@ -19,7 +19,7 @@ export class ContextChanges {
     this.#order = order;
   }
 
-  /** It came, or the hub accepted it. @param {Event} event */
+  /** The change was received, or the hub accepted it. @param {Event} event */
   add(event) {
     this.count += 1;
     if (this.#known.has(event.id)) return;
@@ -27,12 +27,12 @@ export class ContextChanges {
     trim(this.#known);
   }
 
-  /** @param {Event} event @returns {boolean} Whether it came or was accepted. */
+  /** @param {Event} event @returns {boolean} Whether the change was received or accepted. */
   has({ id }) {
     return this.#known.has(id);
   }
 
-  /** @param {Event} event @returns {boolean} Whether no newer change came or was accepted since this one. */
+  /** @param {Event} event @returns {boolean} Whether no newer change was received or accepted since. */
   isNewest(event) {
     const mark = this.#order.mark(event);
     for (const other of this.#known.values()) {
@@ -43,7 +43,7 @@ export class ContextChanges {
 
   /**
    * @param {bigint} now
-   * @returns {bigint | null} The newest timestamp of a change. A clock that is wrong by a day is nobody's to follow.
+   * @returns {bigint | null} The newest timestamp of a change. Clocks that are ahead by a day or more are ignored.
    */
   newest(now) {
     /** @type {bigint | null} */

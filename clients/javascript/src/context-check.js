@@ -1,4 +1,4 @@
-/** After joining: is what the application shows what is open at the hub? (FHIRcast 3.0.0, 2.4 and 2.9) */
+/** After a connection is made: does the application show the hub's current context? (FHIRcast 3.0.0, 2.4 and 2.9) */
 
 import { HubError } from "./errors.js";
 import { makeEvent } from "./events.js";
@@ -14,19 +14,19 @@ import { backoff } from "./timings.js";
  * @property {import("./engine.js").Engine} engine
  * @property {import("./updates.js").Updates} updates
  * @property {import("./inbox.js").Inbox} inbox
- * @property {() => void} changed Learns that the status may be another one.
+ * @property {() => void} changed Called when the status may have changed.
  */
 
-/** Statuses of a hub that has no current context to tell. */
+/** Statuses of a hub that does not tell its current context. */
 const NEVER = new Set([400, 401, 403, 404, 405, 501]);
-/** Seconds between two questions: at first, and at most. */
+/** Seconds between two requests: the first delay, and the longest. */
 const FIRST_DELAY = 1;
 const MOST_DELAY = 30;
 
-/** Asks the hub what is open where it does not tell by itself, and has the application follow the answer. */
+/** Asks the hub for its current context where no event tells it, and hands differences to the application. */
 export class ContextCheck {
   #parts;
-  /** Ends the question that is being asked. */
+  /** Cancels the request that is under way. */
   #asking = new AbortController();
 
   /** @param {Parts} parts */
@@ -34,13 +34,13 @@ export class ContextCheck {
     this.#parts = parts;
   }
 
-  /** The connection is lost, or nobody is interested any more. */
+  /** The connection is lost, or the client stops. */
   stop() {
     this.#asking.abort();
   }
 
   /**
-   * After a while, ask the hub if it told nothing that settles it. It never rejects.
+   * After a while, ask the hub if no event told the current context. Never rejects.
    * @param {number} seconds
    */
   async settle(seconds) {
@@ -59,10 +59,10 @@ export class ContextCheck {
     if (!signal.aborted) changed();
   }
 
-  /** @param {AbortSignal} signal @returns {Promise<boolean>} Whether there is nothing more to be asked. */
+  /** @param {AbortSignal} signal @returns {Promise<boolean>} Whether the client is done asking. */
   async #ask(signal) {
     const { engine, inbox, updates } = this.#parts;
-    await inbox.idle(); // a handler at work would show its event over the answer
+    await inbox.idle(); // the running handler would show its event over the answer
     if (signal.aborted || engine.doubt.isAnswered) return true;
     const { count: asked } = engine.changes;
     let event;
@@ -88,13 +88,13 @@ export class ContextCheck {
    * @param {Event} opened
    * @param {() => boolean} applies
    * @param {boolean} isOpen
-   * @returns {Delivery} What the application has to be handed: what is open at the hub, or the close of what is not.
+   * @returns {Delivery} The hub's open, or the close of a context that the hub does not have open.
    */
   #delivery(opened, applies, isOpen) {
     return new Delivery(isOpen ? opened : this.#close(opened), { applies, queried: isOpen, retry: true });
   }
 
-  /** @param {Event} shown @returns {Event} The close that nobody told, of what is open here. */
+  /** @param {Event} shown @returns {Event} The missing close of a context that is open here. */
   #close(shown) {
     const { engine, topic } = this.#parts;
     const timestamp = timestampNow(engine.changes.newest(now()));

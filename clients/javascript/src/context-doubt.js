@@ -1,6 +1,6 @@
 /**
- * What is open at the hub, where nobody has told: the hub is asked until that is known (FHIRcast 3.0.0, 2.9). No I/O, no
- * clock.
+ * Whether the hub's current context is known here, and whether the client must ask for it (FHIRcast 3.0.0, 2.9). No
+ * I/O, no clock.
  */
 
 export const UNREAD = "A message of the hub could not be read, and what is open at the hub is being found out";
@@ -12,21 +12,24 @@ const ASKING = "The connection is back, and what is open at the hub is being fou
 const UNTOLD = "The connection was lost for a while, and the hub does not tell what is open: the next open will show it";
 const OTHER = "Another context is open at the hub, which this application does not follow";
 
-/** Whether the hub has told what is open, and whether it must be asked. */
+/** Whether the hub's current context is known, and whether the client must ask for it. */
 export class ContextDoubt {
-  /** Whether something came since the connection was made that says what is open. */
+  /** Whether an event since the connection was made tells the current context. */
   isAnswered = false;
-  /** The hub is to be asked, though the connection was not lost. The asker resets this flag. */
+  /**
+   * Whether to send "Get Current Context", though the connection was not lost. The sender of the request resets this
+   * flag.
+   */
   mustAsk = false;
   #sync;
   #order;
-  /** The moment since which it is asked. */
+  /** The moment of the request. */
   #askedAt = 0;
-  /** Whether what is shown may have been left while the connection was lost. */
+  /** Whether the shown context may have been left while the connection was lost. */
   #mayDiffer = false;
 
   /**
-   * @param {import("./status.js").Sync} sync Learns of doubts and of their end.
+   * @param {import("./status.js").Sync} sync Shows doubts to the user.
    * @param {import("./event-order.js").Order} order
    */
   constructor(sync, order) {
@@ -36,7 +39,7 @@ export class ContextDoubt {
 
   /**
    * The connection was made.
-   * @param {boolean} mayDiffer Whether what is shown may have been left meanwhile.
+   * @param {boolean} mayDiffer Whether the shown context may have been left meanwhile.
    * @param {boolean} followsOpens
    */
   connected(mayDiffer, followsOpens) {
@@ -46,7 +49,7 @@ export class ContextDoubt {
     if (mayDiffer && followsOpens) this.#sync.contextUnknown(ASKING, this.#askedAt);
   }
 
-  /** What is open is not known any more. @param {string} why A sentence. */
+  /** The current context is not known any more. @param {string} why A sentence. */
   raiseDoubt(why) {
     this.isAnswered = false;
     this.#mayDiffer = true;
@@ -55,23 +58,29 @@ export class ContextDoubt {
     this.#sync.contextUnknown(why, this.#askedAt);
   }
 
-  /** The hub accepted what is shown here. @param {import("./event-order.js").Mark} mark */
+  /** The hub accepted the context that is shown here. @param {import("./event-order.js").Mark} mark */
   accepted(mark) {
-    this.isAnswered ||= mark.heard > this.#askedAt;
+    this.isAnswered ||= mark.lastSeen > this.#askedAt;
   }
 
-  /** The hub said what is open. @param {boolean} agrees Whether this application shows the same, or was handed the same. */
+  /**
+   * The hub's answer came.
+   * @param {boolean} agrees Whether this application shows the hub's context, or was handed it.
+   */
   resolved(agrees) {
     this.#sync.contextUnknown(agrees ? "" : OTHER, this.#askedAt);
   }
 
-  /** The hub does not tell what is open. @param {boolean} isFinal Whether asking again brings the same. */
+  /**
+   * The hub does not tell the current context.
+   * @param {boolean} isFinal Whether another request gets the same answer.
+   */
   unanswered(isFinal) {
     this.#mayDiffer ||= !isFinal;
     this.#sync.contextUnknown(this.#mayDiffer ? UNTOLD : "", this.#askedAt);
   }
 
-  /** Whether it matters that the hub did not tell what is open. */
+  /** Whether the missing answer matters. */
   get mustAskAgain() {
     return this.#mayDiffer && !this.isAnswered;
   }

@@ -1,8 +1,8 @@
 /**
- * The session as one client knows it: what to follow, what is current, what is shared, who is out of step. No I/O, no clock.
+ * The session as one client knows it: contexts, shared content, and who is out of step. No I/O, no clock.
  *
- * The engine is told what comes, what is published, and what came of both. clients/following.json says what it must make of
- * them, and is run in Python and in JavaScript: both engines are the same, file by file.
+ * The client reports received frames, published events and their results to the engine. clients/following.json lists
+ * what the engine must answer. Python and JavaScript run the same table; both engines are alike, file by file.
  */
 
 import { ContextDoubt, DOUBT, NO_ECHO, UNCERTAIN, UNREAD } from "./context-doubt.js";
@@ -23,7 +23,7 @@ import { UnsentEvents } from "./unsent.js";
 /** @typedef {import("./following.js").Verdict} Verdict */
 /** @typedef {import("./sync-errors.js").Reported} Reported */
 
-/** Everything that follows from what comes and what is published, in the order in which the engine is told. */
+/** State of the session. Calls must come in the order in which frames arrive and events are published. */
 export class Engine {
   following = new Following();
   content = new Contents();
@@ -43,9 +43,9 @@ export class Engine {
   #inFlight = new Recent();
 
   /**
-   * @param {string} [name] This application's.
-   * @param {{has: (name: string) => boolean, keys: () => Iterable<string>}} [handled] The names in lower case of the events
-   *     that have a handler.
+   * @param {string} [name] The subscriber.name of this application.
+   * @param {{has: (name: string) => boolean, keys: () => Iterable<string>}} [handled] Lower-case names of the events
+   *   that have a handler.
    */
   constructor(name = "", handled = new Set()) {
     this.#name = name;
@@ -59,23 +59,23 @@ export class Engine {
 
   // What is known
 
-  /** @returns {Context | null} The newest open that is not closed and was followed or published here. */
+  /** @returns {Context | null} The newest open that was followed or published here and is not closed. */
   get current() {
     const { current } = this.following.contexts;
     return current ? this.#context(current) : null;
   }
 
-  /** @returns {Map<string, Context>} All that are open, by anchor, in the order in which they were opened. */
+  /** @returns {Map<string, Context>} All open contexts by anchor, in the order of their opens. */
   get contexts() {
     return new Map([...this.following.contexts.opens].map(([anchor, event]) => [anchor, this.#context(event)]));
   }
 
-  /** @param {string} name Of an event. @returns {boolean} Whether the hub sends events of this name. */
+  /** @param {string} name Of an event. @returns {boolean} Whether the hub grants events of this name. */
   isGranted(name) {
     return this.granted.some((one) => one.toLowerCase() === name.toLowerCase());
   }
 
-  /** @param {string} id @returns {boolean} Whether this client published that event, or tried to. */
+  /** @param {string} id @returns {boolean} Whether this client published the event, or tried to. */
   isOwn(id) {
     return this.#own.has(id);
   }
@@ -83,9 +83,9 @@ export class Engine {
   // The connection
 
   /**
-   * The hub confirmed on a new socket.
+   * The hub confirmed the subscription on a new socket.
    * @param {string[]} granted
-   * @param {boolean} ordered Whether it declares that it tells all events in one order (CFG-4).
+   * @param {boolean} ordered Whether the hub declares one order for all events (CFG-4).
    */
   connected(granted, ordered) {
     this.granted = Object.freeze(granted);
@@ -98,8 +98,8 @@ export class Engine {
     this.#wasConnected = true;
   }
 
-  /** The connection is lost, and is being made again. @param {string} why */
-  apart(why) {
+  /** The connection is lost. The client reconnects. @param {string} why */
+  disconnected(why) {
     this.sync.disconnected("connecting", why);
   }
 
@@ -112,24 +112,24 @@ export class Engine {
     this.sync.disconnected("ended", why);
   }
 
-  /** A message could not be read: what it said is not known. */
-  unread() {
+  /** A frame could not be read, so its event is unknown. */
+  unreadable() {
     this.doubt.raiseDoubt(UNREAD);
   }
 
-  // The hub is asked what is open
+  // Get Current Context
 
   /**
-   * The hub says what made the current context.
-   * @param {Event | null} event Null for nothing.
+   * Compares the answer to "Get Current Context" with the contexts here.
+   * @param {Event | null} event The open of the current context, null for none.
    * @param {string | null} version
-   * @returns {Event[]} What this application must be handed: that open, or, where it is null, the opens whose close it must be
-   *     handed.
+   * @returns {Event[]} The opens to hand to the application. Where `event` is null, their closes are to be handed
+   *   instead.
    */
   differences(event, version) {
     const { contexts } = this.following;
     if (!event) {
-      // What is open beside what was current may be open still: of that the hub says nothing (2.9).
+      // The answer names only the current context (2.9). Other contexts here may be open still.
       if (version === NOTHING_OPENED) return [...contexts.opens.values()].reverse();
       return contexts.current ? [contexts.current] : [];
     }
@@ -138,32 +138,32 @@ export class Engine {
   }
 
   /**
-   * What was to be handed is.
-   * @param {Event | null} event That the hub told of.
-   * @param {number} asked What `changes.count` was when the hub was asked.
+   * The differences were handed to the application.
+   * @param {Event | null} event The open in the hub's answer.
+   * @param {number} asked `changes.count` when the hub was asked.
    * @param {boolean} wasHanded
-   * @returns {boolean} False where it must be asked again.
+   * @returns {boolean} False where the hub must be asked again.
    */
   contextChecked(event, asked, wasHanded) {
-    if (this.changes.count !== asked) return false; // what came in the meantime is newer than the answer
+    if (this.changes.count !== asked) return false; // an event received meanwhile is newer than the answer
     const { current: shown } = this.following.contexts;
     const agrees = wasHanded || !event || !shown || event.context.some((item) => named(item) === shown.anchor);
     this.doubt.resolved(agrees);
     return true;
   }
 
-  // What is published here
+  // Publishing
 
   /**
-   * @param {Event} event That was not sent yet.
-   * @returns {Event | null} What this application shows or is being shown, where it opens exactly that and everybody is in
-   *     step: nobody needs to be told.
+   * @param {Event} event Not sent yet.
+   * @returns {Event | null} The event that is shown here already, where `event` would open the same and all
+   *   applications are in sync. `event` need not be sent.
    */
   alreadyShown(event) {
     return this.sync.status.inSync ? this.races.alreadyShown(event) : null;
   }
 
-  /** An own event is about to be posted. @param {Event} event */
+  /** The client is about to post an own event. @param {Event} event */
   sending(event) {
     this.#own.add(event.id);
     this.#inFlight.add(event.id);
@@ -173,11 +173,11 @@ export class Engine {
   }
 
   /**
-   * The hub refused it, or nobody knows whether the hub has it. Should it come back, it is followed like any other. A change
-   * of context is tried again until the others were told.
+   * The hub refused an own event, or did not answer, so the hub may have the event. An echo of the event is followed
+   * like any other event. A change of context is retried until the other applications were told.
    * @param {Event} event
    * @param {string} why A part of a sentence.
-   * @param {boolean} isFinal Whether the hub refused it.
+   * @param {boolean} isFinal Whether the hub refused the event.
    */
   publishFailed(event, why, isFinal) {
     this.#inFlight.discard(event.id);
@@ -189,9 +189,9 @@ export class Engine {
   }
 
   /**
-   * The hub accepted it: the application shows it.
+   * The hub accepted an own event, which the application shows.
    * @param {Event} event
-   * @param {bigint} now The own clock, as an instant.
+   * @param {bigint} now The local clock, as an instant.
    */
   accepted(event, now) {
     const isGranted = this.isGranted(event.name);
@@ -208,13 +208,13 @@ export class Engine {
     else if (event.kind === "open") this.content.forget(event.anchor);
   }
 
-  /** An own event was accepted, and its echo has not come for long: what else is not told? @param {Event} event */
+  /** The echo of an accepted event did not come in time. Other events may be missing too. @param {Event} event */
   echoMissing(event) {
     if (this.#order.echoMissing(event)) this.doubt.raiseDoubt(NO_ECHO);
   }
 
   /**
-   * The hub accepted it when it was tried again: whether the application still shows it, its handler must say.
+   * A retry of an own event was accepted. Its handler decides whether the application still shows the event.
    * @param {Event} event
    */
   acceptedLate(event) {
@@ -224,14 +224,14 @@ export class Engine {
     if (!this.#noteAccepted(event) && event.changes) this.#placeUncertain();
   }
 
-  // What comes
+  // Receiving
 
-  /** An event came from the hub; in which order its handler has its turn is another matter. @param {Event} event */
+  /** An event came from the hub. Its handler is called later, in the event's turn. @param {Event} event */
   received(event) {
     const { kind, anchor } = event;
     this.#order.received(event);
     this.unsent.reachedHub(event);
-    // An older open than what is shown was open before. Whether what is shown still is open, nobody has said.
+    // An open older than the current one was open before. Whether the current context is still open is unknown.
     if (event.opens) this.doubt.isAnswered ||= this.following.tellsCurrent(event);
     if (event.changes) this.changes.add(event);
     if (kind === "open" && anchor) this.content.opened(event);
@@ -240,7 +240,7 @@ export class Engine {
   }
 
   /**
-   * A SyncError came. One about what everybody has left behind since is no news.
+   * A SyncError came. A SyncError about an event that everybody has left is ignored.
    * @param {Event} event
    * @returns {Reported}
    */
@@ -254,13 +254,13 @@ export class Engine {
       if (!isOurs && !this.sync.isSuperseded(mark)) this.sync.otherFailed(subscriber, id, mark, why, this.#order.moment);
       const ownOpen = this.resending.reported(id, (one) => this.changes.isNewest(one));
       if (ownOpen) reported.resend.push(ownOpen);
-      // Of an own event it is known here when it is followed: it is sent again, or something newer is opened.
+      // For an own event, recovery is noticed here: the event is resent, or a newer context opened.
       if (name && !this.isGranted(name) && !this.isOwn(id)) reported.unsubscribed.push(id);
     }
     return reported;
   }
 
-  /** @param {Event} event @returns {Verdict} What is to be done with it. */
+  /** @param {Event} event @returns {Verdict} Whether to call the handler with the event. */
   verdict(event) {
     if (this.#inFlight.has(event.id) && !event.changes) return "repeat";
     const verdict = this.following.verdict(event);
@@ -268,10 +268,10 @@ export class Engine {
   }
 
   /**
-   * An event has its turn. What is not followed is taken in.
+   * An event has its turn. Events that are not to be handled are taken in here.
    * @param {Event} event
    * @param {bigint} now
-   * @param {boolean} [retry] Neither its age nor that it is a repeat counts.
+   * @param {boolean} [retry] Skip the checks for age and repeats.
    * @returns {Verdict}
    */
   beginTurn(event, now, retry = false) {
@@ -290,18 +290,18 @@ export class Engine {
     return verdict;
   }
 
-  /** The event that has its turn is not to be followed any more. */
+  /** The event whose handler is about to be called is not to be followed any more. */
   overtaken() {
     if (this.races.handling) this.races.handlerEnds(this.races.handling, false);
   }
 
   /**
-   * Its handler followed it.
+   * The handler followed the event.
    * @param {Event} event
    * @param {bigint} now
-   * @param {boolean} [queried] The hub only named it when it was asked, and gave no timestamp.
-   * @returns {Event | null} What the application must be handed again: the handler may have shown an older context over a
-   *     newer, or what is closed.
+   * @param {boolean} [queried] The event is the answer to "Get Current Context", without a timestamp.
+   * @returns {Event | null} The event to hand to the application again: the handler may have shown an older context
+   *   over a newer one, or a closed one.
    */
   followed(event, now, queried = false) {
     const isHandled = this.#handled.has(event.name.toLowerCase());
@@ -319,19 +319,19 @@ export class Engine {
       }
       this.sync.recovered(event.id);
     }
-    // What no handler is called with is shown by nobody.
+    // Without a handler, nothing is shown.
     if (isHandled) this.races.resolved(event);
     if (event.opens) this.races.anotherOpened();
     return this.races.handlerEnds(event, true, newer);
   }
 
   /**
-   * Its handler refused or failed.
+   * The handler refused or failed.
    * @param {Event} event
    * @param {string} why A part of a sentence.
-   * @param {{shows?: boolean, isOver?: boolean}} [how] `shows`: it failed, and may have shown the event. Not `isOver`: it is at
-   *     work still.
-   * @returns {Event | null} As `followed`.
+   * @param {{shows?: boolean, isOver?: boolean}} [how] `shows`: the handler failed and may have shown the event. Not
+   *   `isOver`: the handler is still at work.
+   * @returns {Event | null} The same as `followed`.
    */
   refused(event, why, { shows = false, isOver = true } = {}) {
     this.unsent.resolved(event);
@@ -342,11 +342,11 @@ export class Engine {
       this.sync.failed(event, mark, `This application did not follow ${event.name}: ${why}`);
     }
     if (shows) this.races.maybeShown = [event];
-    else if (event.own && event.opens) this.races.mayShow(event); // since it was posted
+    else if (event.own && event.opens) this.races.mayShow(event); // since the event was posted
     return isOver ? this.races.handlerEnds(event, shows) : null;
   }
 
-  /** @returns {Event | null} The event that was not followed last, if nothing newer came. */
+  /** @returns {Event | null} The last event that was not followed, if no newer change came. */
   get toCatchUp() {
     const failed = this.races.toReshow ?? this.sync.failures.at(-1);
     if (!failed || !this.#handled.has(failed.name.toLowerCase())) return null;
@@ -354,7 +354,7 @@ export class Engine {
     return failed.changes && !this.changes.isNewest(failed) ? null : failed;
   }
 
-  /** The place of an own event is not certain. */
+  /** The order of an own event among the others is not certain. */
   #placeUncertain() {
     this.following.placeUncertain();
     this.doubt.raiseDoubt(UNCERTAIN);
@@ -370,7 +370,7 @@ export class Engine {
   /**
    * The hub has an own event.
    * @param {Event} event
-   * @returns {boolean} Whether it is certain what the hub told before that, and what after.
+   * @returns {boolean} Whether its order among received events is certain.
    */
   #noteAccepted(event) {
     this.#inFlight.discard(event.id);

@@ -1,21 +1,22 @@
 /**
- * Which of two events is newer: by the order in which the hub tells, where it keeps one, else by timestamps (FHIRcast 3.0.0,
+ * Which of two events is newer: by the hub's order where the hub declares one, else by timestamps (FHIRcast 3.0.0,
  * 2.5). No I/O, no clock.
  */
 
 /** @typedef {import("./events.js").Event} Event */
 /**
- * Where an event stands: its place among those that came, and its timestamp as an instant, null where it has none. `heard`
- * is the moment when it came last, and `connection` the one on which; `isAwaited`: the hub accepted it, and will tell it back.
- * @typedef {{place: number, at: bigint | null, heard: number, connection: number, isAwaited: boolean}} Mark
+ * The rank of an event. `place`: its place in the order of arrival. `at`: its timestamp as an instant, null where the
+ * event has none. `lastSeen`: the moment at which the event came last, on `connection`. `isAwaited`: the hub accepted
+ * the event, and its echo is due.
+ * @typedef {{place: number, at: bigint | null, lastSeen: number, connection: number, isAwaited: boolean}} Mark
  */
 
-/** Events that are remembered of each sort. */
+/** Events that are remembered, for changes of context and for other events each. */
 export const REMEMBERED = 512;
-/** Places of own events that the hub has accepted and not told back yet begin here: all that is told before the echo is older. */
+/** First place of accepted own events that await their echo. Every event that comes before the echo is older. */
 const LAST = 2 ** 50;
 
-/** The ids of events, the newest of them. */
+/** Ids of events, as many as are remembered. */
 export class Recent {
   /** @type {Set<string>} */
   #ids = new Set();
@@ -38,23 +39,23 @@ export class Recent {
   }
 }
 
-/** The marks of the events that came and were sent. */
+/** Marks of the events that were received or sent. */
 export class Order {
-  /** Whether the hub tells everybody all events in one order (CFG-4). */
+  /** Whether the hub declares one order for all events (CFG-4). */
   isKept = false;
-  /** Of opens, closes and Home-opens, by id. @type {Map<string, Mark>} */
+  /** Marks of opens, closes and Home-opens, by id. @type {Map<string, Mark>} */
   #changes = new Map();
   /** @type {Map<string, Mark>} */
   #others = new Map();
-  /** Of own events that were not told back yet. @type {Map<string, Mark>} */
+  /** Marks of own events without an echo yet. @type {Map<string, Mark>} */
   #sent = new Map();
-  /** Own events that were sent and not answered before this connection was made. */
+  /** Own events without an answer when this connection was made. */
   #sentBefore = new Recent();
-  /** Grows with all that comes, is sent and is accepted. */
+  /** Counts events that are received, sent and accepted. */
   moment = 0;
   #connection = 0;
 
-  /** A connection was made: the echoes that did not come on the last one may never come. @param {boolean} isKept */
+  /** A connection was made. Echoes that were due on the last connection may never come. @param {boolean} isKept */
   connected(isKept) {
     this.isKept = isKept;
     this.#connection += 1;
@@ -68,7 +69,7 @@ export class Order {
     }
   }
 
-  /** An event came from the hub. One that is told again on the same connection keeps its place. @param {Event} event */
+  /** An event came from the hub. A repeat on the same connection keeps its place. @param {Event} event */
   received(event) {
     this.moment += 1;
     const isOwn = this.#sent.has(event.id) || this.#sentBefore.has(event.id);
@@ -81,7 +82,7 @@ export class Order {
     if (isFirst && this.isKept) mark.place = this.moment;
   }
 
-  /** An own event is about to be posted. @param {Event} event */
+  /** The client is about to post an own event. @param {Event} event */
   sending(event) {
     this.moment += 1;
     if (this.markOf(event.id)) return;
@@ -92,16 +93,16 @@ export class Order {
   /**
    * The hub accepted an own event.
    * @param {Event} event
-   * @param {boolean} comesBack Whether it tells it to this client too.
-   * @returns {boolean} Whether its place is certain: not where it was sent before a connection was lost, on which it may have
-   *     been told.
+   * @param {boolean} comesBack Whether the hub also sends the event to this client.
+   * @returns {boolean} Whether its place is certain. An event that was sent before a cut may have been broadcast on the
+   *     lost connection.
    */
   accepted({ id }, comesBack) {
     this.moment += 1;
     const isCertain = !this.#sentBefore.has(id);
     const mark = this.markOf(id);
-    if (!mark || (isCertain && !this.#sent.has(id))) return isCertain; // it was told back already
-    mark.heard = this.moment;
+    if (!mark || (isCertain && !this.#sent.has(id))) return isCertain; // the echo came before the answer
+    mark.lastSeen = this.moment;
     mark.isAwaited = comesBack && isCertain;
     if (this.isKept) mark.place = this.moment + (mark.isAwaited ? LAST : 0);
     this.#sentBefore.discard(id);
@@ -109,7 +110,7 @@ export class Order {
     return isCertain;
   }
 
-  /** An echo is not waited for any more. @param {Event} event @returns {boolean} Whether it was. */
+  /** Stop waiting for an echo. @param {Event} event @returns {boolean} Whether the client waited for one. */
   echoMissing(event) {
     const mark = this.markOf(event.id);
     if (!mark?.isAwaited) return false;
@@ -118,15 +119,15 @@ export class Order {
     return true;
   }
 
-  /** @param {Event} event @returns {Mark} Where it stands; one that never came is the newest. */
+  /** @param {Event} event @returns {Mark} The mark of the event. An event that never came is the newest. */
   mark(event) {
     const { moment } = this;
     return (
-      this.markOf(event.id) ?? { place: moment, at: event.at, heard: moment, connection: 0, isAwaited: false }
+      this.markOf(event.id) ?? { place: moment, at: event.at, lastSeen: moment, connection: 0, isAwaited: false }
     );
   }
 
-  /** @param {string} id Of an event. @returns {Mark | null} Null for one that never came. */
+  /** @param {string} id Of an event. @returns {Mark | null} Null for an event that never came. */
   markOf(id) {
     return this.#changes.get(id) ?? this.#others.get(id) ?? null;
   }
@@ -134,7 +135,7 @@ export class Order {
   /**
    * @param {Mark} one
    * @param {Mark} other
-   * @returns {boolean} Whether one is older than the other. What has no timestamp is as old as its place says.
+   * @returns {boolean} Whether the first is older than the second. Without timestamps, the places decide.
    */
   isOlder(one, other) {
     return this.isKept || one.at === null || other.at === null ? one.place < other.place : one.at < other.at;
@@ -144,14 +145,14 @@ export class Order {
   #note(event) {
     const marks = event.changes ? this.#changes : this.#others;
     const mark = this.mark(event);
-    mark.heard = this.moment;
+    mark.lastSeen = this.moment;
     marks.set(event.id, mark);
     trim(marks);
     return mark;
   }
 }
 
-/** @param {Set<string> | Map<string, unknown>} remembered The oldest goes where there are too many. */
+/** @param {Set<string> | Map<string, unknown>} remembered Loses its oldest entries beyond the limit. */
 export function trim(remembered) {
   if (remembered.size > REMEMBERED) remembered.delete(/** @type {string} */ (remembered.keys().next().value));
 }

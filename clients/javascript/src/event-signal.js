@@ -1,13 +1,13 @@
-/** Waiting for what comes from the hub: an echo, a SyncError, an update that was missed. */
+/** Waiting for an event: an echo, a SyncError, or a missed update. */
 
 import { sleep } from "./timers.js";
 
 export class EventSignal {
-  /** Called when something came. @type {Set<() => void>} */
+  /** Called at every event. @type {Set<() => void>} */
   #waiting = new Set();
   #signal;
 
-  /** @param {AbortSignal} signal Aborts when the client ends, and with it all waiting. */
+  /** @param {AbortSignal} signal Aborts all waiting when the client ends. */
   constructor(signal) {
     this.#signal = signal;
   }
@@ -18,9 +18,9 @@ export class EventSignal {
   }
 
   /**
-   * @param {() => boolean} condition Looked at whenever something came.
+   * @param {() => boolean} condition Checked at every event.
    * @param {number} seconds
-   * @returns {Promise<boolean>} Whether it has come true in time.
+   * @returns {Promise<boolean>} Whether the condition became true in time.
    */
   async until(condition, seconds) {
     const over = new AbortController();

@@ -1,31 +1,31 @@
 /**
- * What may stand on the application's screen: a slow handler may show something older over what was opened here. No I/O, no
- * clock.
+ * Handlers that overlap with own events: a slow handler may show an older context over a newer one. No I/O, no clock.
  */
 
 import { belongs, saysTheSame } from "./following.js";
 
 /** @typedef {import("./events.js").Event} Event */
 
-/** Own opens that are handed again one after the other, where each handler is overtaken by the next own open. */
+/** Re-shown events in a row, where each handler is overtaken by the next own open. */
 const MOST_RESHOWS = 3;
 const MOST_MAYBE_SHOWN = 8;
 
-/** Which handler is at work, what the application opened meanwhile, and what its handler must show again. */
+/** Which handler runs, what the application published meanwhile, and which event must be shown again. */
 export class HandlerRaces {
-  /** The event that its handler is being shown. @type {Event | null} */
+  /** The event whose handler is running. @type {Event | null} */
   handling = null;
-  /** What the application must be shown again: an open, or an own close of what was shown over it. @type {Event | null} */
+  /** The event to show again: an open, or an own close of a context that was shown over it. @type {Event | null} */
   toReshow = null;
   /**
-   * What the application may show though it is not followed: a handler that failed, or an own open; nothing was shown since.
+   * Events that the application may show without following them: a failed handler's event, or an own open. Empty once
+   * an event was followed.
    * @type {Event[]}
    */
   maybeShown = [];
-  /** What was shown over it. @type {Event | null} */
+  /** The event that was shown over it. @type {Event | null} */
   #shownOver = null;
   /**
-   * Since the handler began: the own open that was posted last, or an own close of what the handler is called with.
+   * Since the handler began: the last own open, or an own close of the handler's context.
    * @type {Event | null}
    */
   #ownEvent = null;
@@ -35,14 +35,14 @@ export class HandlerRaces {
 
   /**
    * @param {import("./following.js").Following} following What the application follows.
-   * @param {import("./context-changes.js").ContextChanges} changes What came and was accepted.
+   * @param {import("./context-changes.js").ContextChanges} changes Events that were received or accepted.
    */
   constructor(following, changes) {
     this.#following = following;
     this.#changes = changes;
   }
 
-  /** Why the screen may be wrong; "" where it is not. */
+  /** Why the application may show the wrong context; "" where all is well. */
   get why() {
     if (!this.toReshow || !this.#shownOver) return "";
     return `${this.#shownOver.name} was shown here after the newer ${this.toReshow.name}`;
@@ -50,24 +50,24 @@ export class HandlerRaces {
 
   /**
    * @param {Event} event
-   * @returns {Event | null} What the application shows, or is being shown, where `event` opens exactly that and nothing newer
-   *     came.
+   * @returns {Event | null} The shown event, or the event of the running handler, that opens the same and is the
+   *   newest.
    */
   alreadyShown(event) {
     const known = [this.handling, this.#following.contexts.current];
     return known.find((one) => one && saysTheSame(one, event) && this.#changes.isNewest(one)) ?? null;
   }
 
-  /** @param {Event} event @returns {boolean} Whether a handler publishes what it is just being shown. */
+  /** @param {Event} event @returns {boolean} Whether a handler publishes the event that it was called with. */
   isEchoedByHandler(event) {
     return this.handling !== null && saysTheSame(this.handling, event);
   }
 
   /**
    * @param {Event} event
-   * @param {Event[]} unsent Own events that failed.
-   * @returns {boolean} Whether it is a new event, and not closed, and an own open or a handler of something else failed: the
-   *     application may show that.
+   * @param {Event[]} unsent Own events that are retried.
+   * @returns {boolean} Whether the event is a new open, and the application may show another context: of an own open,
+   *   or of a failed handler.
    */
   mayShowAnother(event, unsent) {
     const isNew = event.opens && this.#following.contexts.current?.id !== event.id;
@@ -77,7 +77,7 @@ export class HandlerRaces {
 
   /**
    * @param {Event} event
-   * @returns {boolean} Whether the application must be shown it again still: the hub has it, and nothing newer came.
+   * @returns {boolean} Whether the event must still be shown again: the hub has the event, and no newer change came.
    */
   mayBeShown(event) {
     const { shown } = this.#following;
@@ -87,7 +87,8 @@ export class HandlerRaces {
 
   /**
    * @param {Event} event
-   * @returns {Event | null} What has overtaken an open while its handler was at work, and does not belong to it.
+   * @returns {Event | null} The context that overtook an open while its handler ran, unless that context belongs to the
+   *   open.
    */
   newerThan(event) {
     const { shown } = this.#following;
@@ -102,7 +103,8 @@ export class HandlerRaces {
   }
 
   /**
-   * An own event is posted: the application shows what it opens, before or after the hub's answer, and not what it closes.
+   * An own event is posted. The application shows an own open before or after the hub's answer, and hides the context
+   * of an own close.
    * @param {Event} event
    */
   ownPosted(event) {
@@ -112,7 +114,7 @@ export class HandlerRaces {
     else if (event.kind === "close" && event.anchor === handling.anchor) this.#ownEvent ??= event;
   }
 
-  /** The application may show these, though they are not followed. @param {...Event} events */
+  /** The application may show these events without following them. @param {...Event} events */
   mayShow(...events) {
     this.maybeShown = [...this.maybeShown, ...events].slice(-MOST_MAYBE_SHOWN);
   }
@@ -126,9 +128,9 @@ export class HandlerRaces {
   /**
    * The handler has ended.
    * @param {Event} event
-   * @param {boolean} shows Whether it may have shown what it was called with.
-   * @param {Event | null} [newer] What has overtaken that.
-   * @returns {Event | null} What is to be shown again.
+   * @param {boolean} shows Whether the application may show the event.
+   * @param {Event | null} [newer] The context that has overtaken the event.
+   * @returns {Event | null} The event to show again.
    */
   handlerEnds(event, shows, newer = null) {
     const newerEvent = this.#ownEvent ?? newer;
@@ -141,18 +143,18 @@ export class HandlerRaces {
     return this.#reshows <= MOST_RESHOWS ? newerEvent : null;
   }
 
-  /** It is shown, or need not be any more. @param {Event} event */
+  /** The event is shown, or need not be shown again. @param {Event} event */
   resolved(event) {
     if (this.toReshow?.id === event.id) this.toReshow = this.#shownOver = null;
   }
 
-  /** Something was opened: what was to be shown again may be left behind. */
+  /** A context was opened, which may replace the event that was to be shown again. */
   anotherOpened() {
     const { toReshow } = this;
     if (toReshow && this.#changes.has(toReshow) && !this.mayBeShown(toReshow)) this.resolved(toReshow);
   }
 
-  /** The client is stopped: no handler is at work. */
+  /** The client is stopped. No handler is at work. */
   ended() {
     this.handling = this.toReshow = this.#shownOver = this.#ownEvent = null;
     this.maybeShown = [];

@@ -174,7 +174,7 @@ export class Inbox {
       await this.#handle(next).catch((error) => {
         // Of the engine's: the next event must have its turn.
         complain("an event could not be handled", error, this.#parts.debug);
-        this.#parts.engine.unread();
+        this.#parts.engine.unreadable();
         next.answer(FAILED);
       });
       next.finish(false);

@@ -174,7 +174,7 @@ export class Session {
 
   /** @param {string} why */
   #apart(why) {
-    this.engine.apart(why);
+    this.engine.disconnected(why);
     this.#changed();
   }
 
@@ -218,7 +218,7 @@ export class Session {
   #unread(id, channel) {
     const body = { id, status: FAILED };
     if (id && channel.send(body)) this.#wire({ direction: "out", kind: "acknowledgement", body, status: FAILED });
-    this.engine.unread();
+    this.engine.unreadable();
     this.#changed();
   }
 

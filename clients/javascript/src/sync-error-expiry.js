@@ -1,21 +1,25 @@
-/** SyncErrors about events that are not subscribed to: how they end. */
+/** When SyncErrors about events end that this client is not subscribed to. */
 
 import { later } from "./timers.js";
 
-/** Events whose end is waited for: a hub has no more subscribers that could be behind. */
+/** Events that are waited for: a hub has no more subscribers that could be behind. */
 const MOST = 64;
 
 /**
- * That somebody follows after all is not seen here, so it is assumed when nobody has said otherwise for a while: whoever sent
- * the event sends it again meanwhile, and is refused again.
+ * The client does not receive these events, so it does not see that a subscriber follows after all. Where no SyncError
+ * names the event for a while, the client assumes so: the publisher resends the event meanwhile, and would be refused
+ * again.
  */
 export class SyncErrorExpiry {
   #seconds;
   #quiet;
-  /** By id of the event, what calls its timer off. @type {Map<string, () => void>} */
+  /** Cancels the timer of an event, by id. @type {Map<string, () => void>} */
   #waiting = new Map();
 
-  /** @param {number} seconds Without a SyncError about an event. @param {(id: string) => void} quiet Called then. */
+  /**
+   * @param {number} seconds Without a SyncError about an event.
+   * @param {(id: string) => void} quiet Called with the event's id after that time.
+   */
   constructor(seconds, quiet) {
     this.#seconds = seconds;
     this.#quiet = quiet;
@@ -28,7 +32,7 @@ export class SyncErrorExpiry {
     if (this.#waiting.size < MOST) this.#waiting.set(id, later(this.#seconds, () => this.#end(id)));
   }
 
-  /** Nothing is waited for any more. */
+  /** Stop all waiting. */
   stop() {
     for (const cancel of this.#waiting.values()) cancel();
     this.#waiting.clear();

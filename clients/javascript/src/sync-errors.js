@@ -1,19 +1,18 @@
-/** SyncErrors (FHIRcast 3.0.0, 3.2.1): who did not follow what, and why. No I/O. */
+/** SyncErrors (FHIRcast 3.0.0, 3.2.1): which subscriber did not follow which event, and why. No I/O. */
 
 import { isObject, makeEvent } from "./events.js";
 
 /** @typedef {import("./events.js").Event} Event */
 /**
- * What follows from a SyncError: the own opens that are to be sent again from now on, and the ids of the events whose end is
- * not seen here.
+ * Consequences of a SyncError: own opens to resend, and ids of events that this client is not subscribed to.
  * @typedef {{resend: Event[], unsubscribed: string[]}} Reported
  */
 /**
  * @typedef {object} SyncError What one says.
- * @property {string} id Of the event.
- * @property {string} name Of the event.
- * @property {string} subscriber Who did not follow.
- * @property {string} why For people.
+ * @property {string} id Id of the event.
+ * @property {string} name Name of the event.
+ * @property {string} subscriber The subscriber that did not follow.
+ * @property {string} why The reason, for users.
  */
 
 const SYSTEM = "https://fhircast.hl7.org/events/syncerror/";
@@ -21,10 +20,10 @@ const UNNAMED = "unnamed";
 
 /**
  * @param {string} topic
- * @param {Event} about That is not followed after all, though it was answered with 202.
+ * @param {Event} about The event, which was answered with 202 and is not followed.
  * @param {string} subscriber
  * @param {string} reason
- * @returns {Event} As "Operation outcome for Subscriber generated sync-errors" has it (3.2.1).
+ * @returns {Event} As in "Operation outcome for Subscriber generated sync-errors" (3.2.1).
  */
 export function makeSyncError(topic, about, subscriber, reason) {
   const who = subscriber || UNNAMED;
@@ -38,7 +37,7 @@ export function makeSyncError(topic, about, subscriber, reason) {
 
 /**
  * @param {Event} event A SyncError.
- * @returns {SyncError[]} What it says, as far as it can be read: one for each issue.
+ * @returns {SyncError[]} Its issues, as far as they can be read.
  */
 export function readSyncErrors(event) {
   const issues = event.resource("operationoutcome")?.issue;

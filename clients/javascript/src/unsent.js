@@ -1,35 +1,36 @@
-/** Own events that the others were not told of, and which of them are tried again. No I/O, no clock. */
+/** Own events that other applications may not have received, and which are retried. No I/O, no clock. */
 
 /** @typedef {import("./events.js").Event} Event */
 
-/** In the order in which they were sent. */
+/** Own events, in the order in which they were sent. */
 export class UnsentEvents {
   /** By id. @type {Map<string, {event: Event, why: string, isTried: boolean}>} */
   #events = new Map();
 
-  /** Why the newest of them was not told, as a sentence; "" where there is none. */
+  /** Why the newest event was not delivered, as a sentence; "" where there is none. */
   get why() {
     return [...this.#events.values()].at(-1)?.why ?? "";
   }
 
-  /** @returns {Event | null} The newest of those that are tried again. */
+  /** @returns {Event | null} The newest event that is retried. */
   get newest() {
     return this.retried.at(-1) ?? null;
   }
 
-  /** @returns {Event[]} Those that are tried again, oldest first. */
+  /** @returns {Event[]} The events that are retried, oldest first. */
   get retried() {
     return [...this.#events.values()].filter(({ isTried }) => isTried).map(({ event }) => event);
   }
 
-  /** @param {Event} event @returns {boolean} Whether it is tried again: the hub may not have it. */
+  /** @param {Event} event @returns {boolean} Whether the event is retried: the hub may not have the event. */
   isRetried({ id }) {
     return this.#events.get(id)?.isTried ?? false;
   }
 
   /**
    * @param {Event} event
-   * @returns {boolean} Whether something newer was opened here: the event is not told unless the hub does not take that.
+   * @returns {boolean} Whether a newer own open is retried. The older event is then sent only if the hub refuses the
+   *   newer one.
    */
   mustWait({ id, changes }) {
     const all = [...this.#events.values()];
@@ -40,7 +41,7 @@ export class UnsentEvents {
   /**
    * @param {Event} event
    * @param {string} why A part of a sentence.
-   * @param {boolean} isFinal Whether the hub refused an event that failed before; else nobody knows whether the hub has it.
+   * @param {boolean} isFinal Whether the hub refused an event that failed before. False: the hub may have the event.
    */
   failed(event, why, isFinal) {
     if (!event.announces || (isFinal && !this.#events.has(event.id))) return;
@@ -48,20 +49,20 @@ export class UnsentEvents {
     this.#events.set(event.id, { event, why: sentence, isTried: !isFinal });
   }
 
-  /** The hub has it. Whether the application shows it, its turn will say. @param {Event} event */
+  /** The hub has the event. Its turn decides whether the application shows the event. @param {Event} event */
   reachedHub({ id }) {
     const known = this.#events.get(id);
     if (known) known.isTried = false;
   }
 
-  /** What the application makes of an event is known now. @param {Event} event */
+  /** Whether the application follows the event is known now. @param {Event} event */
   resolved({ id }) {
     this.#events.delete(id);
   }
 
   /**
-   * The application is shown an event, or the hub has an own one. What it overtakes needs not be told any more. A logout is
-   * overtaken by an own open only: nothing that others do undoes it.
+   * The application is shown an event, or the hub has an own one. Events that are overtaken need not be sent any more.
+   * Only an own open overtakes a logout: events of other applications do not undo a logout.
    * @param {Event} event
    * @param {boolean} byOwn
    */
@@ -73,7 +74,7 @@ export class UnsentEvents {
     }
   }
 
-  /** Nothing is told any more. */
+  /** Nothing is retried any more. */
   clear() {
     this.#events.clear();
   }

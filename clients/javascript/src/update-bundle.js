@@ -1,7 +1,4 @@
-/**
- * What is shared in a context (FHIRcast 3.0.0, 2.10): changes, selections, and the answer to "Get Current Context" (2.9). No
- * I/O.
- */
+/** Update bundles, selects, and the answer to "Get Current Context" (FHIRcast 3.0.0, 2.9 and 2.10). No I/O. */
 
 import { anchorKey, isObject, makeEvent, named, reference, referenceIn, uuid } from "./events.js";
 
@@ -9,26 +6,27 @@ import { anchorKey, isObject, makeEvent, named, reference, referenceIn, uuid } f
 /** @typedef {import("./events.js").Item} Item */
 /** @typedef {import("./events.js").Resource} Resource */
 /**
- * What is shared, by reference ("Observation/o1").
+ * Shared resources, by reference ("Observation/o1").
  * @typedef {Readonly<Record<string, Resource>>} Content
  */
 
 /**
- * The version of a session in which nothing was opened yet (GET-1). "Each time the context changes, a different versionId is
- * generated" (2.9): no session that has something open is at it.
+ * Version of a session without any open yet (GET-1). "Each time the context changes, a different versionId is
+ * generated" (2.9), so no later session has this version.
  */
 export const NOTHING_OPENED = "0";
 
 /**
- * The fullUrls of what is shared, by reference: "the `fullUrl` attribute ... enables Subscribers to consistently identify
- * content" (4.4). They are no part of the content that applications see.
+ * fullUrls of shared resources, by reference: "the `fullUrl` attribute ... enables Subscribers to consistently identify
+ * content" (4.4). Applications do not see them in the content.
  * @type {WeakMap<Content, Map<string, string>>}
  */
 const URLS = new WeakMap();
 
 /**
- * The answer to GET hub.url/{topic}: the open that it amounts to (null where nothing is open; its id and timestamp are made
- * up, for the answer has none), its version, and the content (null where the hub says nothing of it).
+ * The answer to GET hub.url/{topic} as an open event, with its version and content. The event is null where no context
+ * is open. Its id and timestamp are made up, because the answer has none. The content is null where the hub does not
+ * tell it.
  * @typedef {{event: Event | null, version: string | null, content: Content | null}} Current
  */
 
@@ -54,9 +52,9 @@ export function readCurrent(answer, topic) {
 /**
  * @param {string} anchor "DiagnosticReport/r1"
  * @param {(Resource | string)[]} changes Resources are put, references deleted.
- * @param {string} patient The reference of whom the anchor is about; "" where that is not known.
- * @param {Content | null} [content] What is shared already, as far as that is known: what has a fullUrl keeps it, so that
- *     those who go by it change the same.
+ * @param {string} patient Reference of the anchor's patient; "" where unknown.
+ * @param {Content | null} [content] Known shared content. Resources keep their fullUrls, so that applications that use
+ *     fullUrls change the same resource.
  * @returns {Item[]} The context of an update: "one and only one Bundle SHALL be present" (2.10).
  */
 export function updateContext(anchor, changes, patient, content = null) {
@@ -74,7 +72,7 @@ export function updateContext(anchor, changes, patient, content = null) {
 /**
  * @param {string} anchor
  * @param {(Resource | string)[]} selected Resources or references; none clears the selection.
- * @param {string} patient The reference of whom the anchor is about; "" where that is not known.
+ * @param {string} patient Reference of the anchor's patient; "" where unknown.
  * @returns {Item[]} The context of a select (3.6.4).
  */
 export function selectContext(anchor, selected, patient) {
@@ -87,7 +85,7 @@ export function selectContext(anchor, selected, patient) {
 /**
  * @param {Content} content
  * @param {Event} event An update.
- * @returns {Content} The content after it; the one given is not changed.
+ * @returns {Content} The content after the update. The given content is not changed.
  */
 export function changed(content, event) {
   const entries = new Entries(content);
@@ -101,18 +99,18 @@ export function changed(content, event) {
 /**
  * @param {Content | null} content
  * @param {string} ref "Observation/o1"
- * @returns {string} The fullUrl under which it is shared; the reference where it has none.
+ * @returns {string} Its fullUrl; the reference where it has none.
  */
 export function fullUrlIn(content, ref) {
   return (content && givenUrlIn(content, ref)) || ref;
 }
 
-/** @param {Content} content @param {string} ref @returns {string} The fullUrl under which it was shared; "" where it has none. */
+/** @param {Content} content @param {string} ref @returns {string} Its fullUrl until now; "" where it had none. */
 export function givenUrlIn(content, ref) {
   return URLS.get(content)?.get(ref) ?? "";
 }
 
-/** What is shared, while it changes. */
+/** Shared content while an update is applied. */
 class Entries {
   /** @type {Record<string, Resource>} */
   content;
@@ -120,7 +118,7 @@ class Entries {
   /** References by fullUrl. @type {Map<string, string>} */
   #owners = new Map();
 
-  /** @param {Content} before It is not changed. */
+  /** @param {Content} before Is not changed. */
   constructor(before) {
     this.content = { ...before };
     this.#urls = new Map(URLS.get(before));
@@ -128,7 +126,7 @@ class Entries {
     URLS.set(this.content, this.#urls);
   }
 
-  /** @param {any} entry That adds or replaces a resource. Where it has no fullUrl, it takes none away. */
+  /** @param {any} entry Adds or replaces a resource, which keeps its fullUrl where the entry has none. */
   put({ resource, fullUrl }) {
     const ref = isObject(resource) ? named({ resource }) : "";
     if (!ref) return;
@@ -139,7 +137,10 @@ class Entries {
     this.#owners.set(fullUrl, ref);
   }
 
-  /** @param {any} entry That deletes what fullUrl names: what has it, or its end; else what request.url ends in. */
+  /**
+   * @param {any} entry Deletes the resource that fullUrl names, by itself or by its end; else the reference in which
+   *     request.url ends.
+   */
   drop({ fullUrl, request }) {
     const ref = this.#owners.get(text(fullUrl)) ?? (referenceIn(fullUrl) || referenceIn(request.url));
     this.#forget(ref);

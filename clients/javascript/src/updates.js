@@ -1,4 +1,4 @@
-/** What is shared in a context: updates, selects, and what the hub says of it (FHIRcast 3.0.0, 2.9 and 2.10). */
+/** Updates and selects of shared content, and fetching of that content (FHIRcast 3.0.0, 2.9 and 2.10). */
 
 import { Context } from "./contexts.js";
 import { HubError, TokenError } from "./errors.js";
@@ -24,17 +24,17 @@ import { deferred, later } from "./timers.js";
  */
 
 const CONFLICT = 409;
-/** How often a function makes its changes. */
+/** Calls of a function that makes the changes, at most. */
 const MOST_ATTEMPTS = 5;
 
-/** Changes what is shared, and asks the hub for it. */
+/** Changes and fetches shared content. */
 export class Updates {
   #parts;
   /** @type {Promise<unknown>} */
   #last = Promise.resolve();
-  /** Own updates whose echo is waited for, by id. @type {Map<string, () => void>} */
+  /** Own updates that await their echo, by id. @type {Map<string, () => void>} */
   #echoes = new Map();
-  /** Contexts whose content is not known. @type {Set<string>} */
+  /** Contexts with unknown content. @type {Set<string>} */
   #unknown = new Set();
   /** @type {Promise<void> | null} */
   #fetching = null;
@@ -45,26 +45,27 @@ export class Updates {
   }
 
   /**
-   * Post an update of what is shared in a context. A function is called again where somebody else was faster.
+   * Post an update of a context. A function is called again where another update came first.
    * @param {Changes | ToChanges} changes
    * @param {string} anchor
-   * @returns {Promise<Event>} @throws {HubError}
+   * @returns {Promise<Event>}
+   * @throws {HubError}
    */
   update(changes, anchor) {
-    // One after the other: two at once would be made on one version, and the hub takes only the first.
+    // One update at a time: two updates of one version would make the hub refuse the second.
     const mine = this.#last.then(() => this.#updateInTurn(changes, anchor));
     this.#last = mine.catch(() => {});
     return mine;
   }
 
-  /** Post what is selected in a context. @param {Changes} items @param {string} anchor @returns {Promise<Event>} */
+  /** Post a selection. @param {Changes} items @param {string} anchor @returns {Promise<Event>} */
   async select(items, anchor) {
     const { engine, post, topic } = this.#parts;
     const context = selectContext(anchor, items, engine.following.contexts.patientOf(anchor));
     return post(makeEvent(topic, eventOf(anchor, "select"), context));
   }
 
-  /** @returns {Promise<Context | null>} What the hub says is current; its content is known from now on. @throws {HubError} */
+  /** @returns {Promise<Context | null>} The hub's current context. Its content is kept. @throws {HubError} */
   async fetch() {
     const { event, version, content } = await this.current();
     if (!event) return null;
@@ -89,12 +90,12 @@ export class Updates {
     return current;
   }
 
-  /** An event came: perhaps an own update. @param {Event} event */
+  /** An event came, perhaps the echo of an own update. @param {Event} event */
   received(event) {
     this.#echoes.get(event.id)?.();
   }
 
-  /** Ask for what is shared in a context, where that is not known. @param {string} anchor */
+  /** Fetch the content of a context, where it is unknown. @param {string} anchor */
   fetchUnknown(anchor) {
     const shared = this.#parts.engine.content.get(anchor);
     if (!shared || shared.content || shared.isContentless) return;
@@ -105,7 +106,7 @@ export class Updates {
   }
 
   /**
-   * A handler that is told of an update finds it in the content, where the hub tells that in time.
+   * Wait until the content is fetched, so that a handler of an update finds it, up to the time of a request.
    * @param {string} anchor
    */
   async known(anchor) {
@@ -169,8 +170,8 @@ export class Updates {
   /**
    * @param {string} anchor
    * @param {boolean} needsContent
-   * @returns {Promise<{version: string | null, content: Content | null}>} Of a context now; the hub is asked where they are not
-   *     known.
+   * @returns {Promise<{version: string | null, content: Content | null}>} Version and content of a context now. Asks
+   *     the hub where they are unknown.
    */
   async #newest(anchor, needsContent) {
     const { engine } = this.#parts;
@@ -188,19 +189,19 @@ export class Updates {
 
   /**
    * @param {string} anchor
-   * @returns {Promise<Shared | null>} What is known after the hub was asked. Of a context that is not current it says nothing:
-   *     the missing update will come.
+   * @returns {Promise<Shared | null>} The content after a request. The answer tells only the current context: for
+   *     another one, wait for the missing update.
    */
   async #afterQuery(anchor) {
     const { eventSignal, engine, timings } = this.#parts;
-    const isMissing = () => engine.content.get(anchor)?.isSure === false && engine.isGranted(eventOf(anchor, "update"));
+    const isMissing = () => engine.content.get(anchor)?.isCertain === false && engine.isGranted(eventOf(anchor, "update"));
     await eventSignal.until(() => !isMissing(), timings.echo);
     return engine.content.get(anchor);
   }
 
   /** @param {string} anchor @param {Shared} shared */
   #follows(anchor, shared) {
-    return shared.isSure && shared.version !== null && this.#parts.engine.isGranted(eventOf(anchor, "update"));
+    return shared.isCertain && shared.version !== null && this.#parts.engine.isGranted(eventOf(anchor, "update"));
   }
 }
 

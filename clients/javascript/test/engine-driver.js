@@ -117,12 +117,12 @@ export class Driver {
     },
     connected: (ordered, { granted }) => this.engine.connected(granted ?? this.#granted, ordered),
     settles: () => this.engine.content.replayEnded(),
-    lost: (why) => this.engine.apart(why),
+    lost: (why) => this.engine.disconnected(why),
     ended: (why) => {
       this.engine.ended(why);
       this.#waiting = [];
     },
-    unread: () => this.engine.unread(),
+    unread: () => this.engine.unreadable(),
     comes: (text, step) => {
       const event = this.#event(text, step, this.engine.isOwn(step.id));
       this.engine.received(event);

@@ -36,13 +36,13 @@ class Listener(Protocol):
     def confirmed(self, confirmation: Confirmation, *, first: bool, ordered: bool) -> None:
         """The hub confirmed: on a new socket (`first`), or a renewal; `ordered`: it declares that it tells all events in one order."""
 
-    def unread(self, channel: Channel, event_id: str) -> None:
+    def unreadable(self, channel: Channel, event_id: str) -> None:
         """A message came that could not be read, but perhaps the id of its event, "" where it has none."""
 
-    def heard(self, channel: Channel, message: Any) -> float | None:
+    def received(self, channel: Channel, message: Any) -> float | None:
         """A message came that is no confirmation. For a heartbeat: the seconds until the next, 0 where it does not say."""
 
-    def apart(self, why: str) -> None:
+    def disconnected(self, why: str) -> None:
         """There is no connection, and it is tried again."""
 
     def denied(self, message: dict[str, Any]) -> None:
@@ -105,7 +105,7 @@ class Connection:
                 loss = _of_answer(error)
             if self._leaving:
                 await asyncio.Event().wait()
-            self._listener.apart(loss.sentence)
+            self._listener.disconnected(loss.sentence)
             self._judge(loss)
             if loss.at_once or (loss.gone and known and not self._confirmed.is_set()):
                 continue  # the new subscription is another attempt, which waits where it fails
@@ -188,10 +188,10 @@ class Connection:
             elif confirmation := read_confirmation(message):
                 self._confirm(confirmation)
             else:
-                self._beats.expect(self._listener.heard(channel, message))
+                self._beats.expect(self._listener.received(channel, message))
             return denial is not None
 
-        await channel.read(receive, lambda frame: self._listener.unread(channel, id_in(frame)))
+        await channel.read(receive, lambda frame: self._listener.unreadable(channel, id_in(frame)))
         if denial is not None:
             return _Loss("the hub ended the subscription", gone=True, said=denial_reason(denial))
         return _of_close(channel)

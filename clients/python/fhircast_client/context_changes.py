@@ -1,4 +1,4 @@
-"""The changes of context: every open, close and Home-open that came, or that the hub accepted. No I/O, no clock."""
+"""Changes of context: every open, close and Home-open that was received, or accepted by the hub. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from fhircast_client.timestamps import DAY
 
 
 class ContextChanges:
-    """The newest changes, in their order."""
+    """The newest changes, in the order in which they came."""
 
     def __init__(self, order: Order) -> None:
         self._order = order
         self._known: OrderedDict[str, tuple[Event, Mark]] = OrderedDict()  # by id
-        #: Grows with every change, repeats among them.
+        #: Grows with every change, also with repeats.
         self.count = 0
 
     def add(self, event: Event) -> None:
-        """It came, or the hub accepted it."""
+        """The change was received, or the hub accepted it."""
         self.count += 1
         if event.id not in self._known:
             self._known[event.id] = (event, self._order.mark(event))
             trim(self._known)
 
     def has(self, event: Event) -> bool:
-        """Whether it came or was accepted."""
+        """Whether the change was received or accepted."""
         return event.id in self._known
 
     def is_newest(self, event: Event) -> bool:
-        """Whether no newer change came or was accepted since this one."""
+        """Whether no newer change was received or accepted since."""
         this = self._order.mark(event)
         return not any(
             self._is_since(other, mark, this, event.anchor)
@@ -39,7 +39,7 @@ class ContextChanges:
         )
 
     def newest(self, now: int) -> int | None:
-        """The newest timestamp of a change, as an instant. A clock that is wrong by a day is nobody's to follow."""
+        """The newest timestamp of a change, as an instant. Clocks that are ahead by a day or more are ignored."""
         times = [mark.at for _, mark in self._known.values() if mark.at is not None]
         return max((at for at in times if at < now + DAY), default=None)
 

@@ -1,4 +1,4 @@
-"""After joining: is what the application shows what is open at the hub? (FHIRcast 3.0.0, 2.4 and 2.9)"""
+"""After a connection is made: does the application show the hub's current context? (FHIRcast 3.0.0, 2.4 and 2.9)"""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from fhircast_client.timings import Backoff
 from fhircast_client.updates import Updates
 
 _log = logging.getLogger("fhircast_client")
-#: Statuses of a hub that has no current context to tell.
+#: Statuses of a hub that does not tell its current context.
 _NEVER = frozenset((400, 401, 403, 404, 405, 501))
-#: Seconds between two questions: at first, and at most.
+#: Seconds between two requests: the first delay, and the longest.
 _FIRST_DELAY, _MOST_DELAY = 1.0, 30.0
 
 
 class ContextCheck:
-    """Asks the hub what is open where it does not tell by itself, and has the application follow the answer."""
+    """Asks the hub for its current context where no event tells it, and hands differences to the application."""
 
     def __init__(self, engine: Engine, updates: Updates, inbox: Inbox, *, changed: Callable[[], None]) -> None:
         self._engine, self._updates, self._inbox, self._changed = engine, updates, inbox, changed
 
     async def settle(self, seconds: float) -> None:
-        """After `seconds`, ask the hub if it told nothing that settles it."""
+        """After `seconds`, ask the hub if no event told the current context."""
         await asyncio.sleep(seconds)
         self._engine.content.replay_ended()
         backoff = Backoff(max(seconds, _FIRST_DELAY), _MOST_DELAY)
@@ -38,8 +38,8 @@ class ContextCheck:
         self._changed()
 
     async def _ask(self) -> bool:
-        """Ask. Whether there is nothing more to be asked."""
-        await self._inbox.idle()  # a handler at work would show its event over the answer
+        """Ask once. Returns whether the client is done asking."""
+        await self._inbox.idle()  # the running handler would show its event over the answer
         if self._engine.doubt.is_answered:
             return True
         asked = self._engine.changes.count
@@ -59,15 +59,15 @@ class ContextCheck:
         try:
             await asyncio.gather(*(delivery.done for delivery in deliveries))
         finally:
-            is_over = True  # another connection has an answer of its own
+            is_over = True  # the next connection asks again
         return self._engine.context_checked(event, asked=asked, was_handed=bool(deliveries))
 
     def _delivery(self, opened: Event, applies: Callable[[], bool], *, is_open: bool) -> Delivery:
-        """What the application has to be handed: what is open at the hub, or the close of what is not."""
+        """Hands the hub's open to the application, or the close of a context that the hub does not have open."""
         return Delivery(opened if is_open else self._close(opened), applies=applies, queried=is_open, retry=True)
 
     def _close(self, shown: Event) -> Event:
-        """The close that nobody told, of what is open here."""
+        """The missing close of a context that is open here."""
         name = f"{shown.anchor.partition('/')[0]}-close"
         stamp = timestamp_now(self._engine.changes.newest(now()))
         return make_event(shown.topic, name, shown.context, timestamp=stamp, own=False)

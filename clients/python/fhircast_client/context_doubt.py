@@ -1,4 +1,5 @@
-"""What is open at the hub, where nobody has told: the hub is asked until that is known (FHIRcast 3.0.0, 2.9). No I/O, no clock."""
+"""Whether the hub's current context is known here, and whether the client must ask for it (FHIRcast 3.0.0, 2.9). No
+I/O, no clock."""
 
 from __future__ import annotations
 
@@ -15,43 +16,45 @@ _OTHER = "Another context is open at the hub, which this application does not fo
 
 
 class ContextDoubt:
-    """Whether the hub has told what is open, and whether it must be asked. `sync` learns of doubts and of their end."""
+    """Whether the hub's current context is known, and whether the client must ask for it. Reports doubts, and their
+    end, to `sync`."""
 
     def __init__(self, sync: Sync, order: Order) -> None:
         self._sync, self._order = sync, order
-        #: Whether something came since the connection was made that says what is open.
+        #: Whether an event since the connection was made tells the current context.
         self.is_answered = False
-        #: The hub is to be asked, though the connection was not lost. The asker resets this flag.
+        #: Whether to send "Get Current Context", though the connection was not lost. The sender of the request resets
+        #: this flag.
         self.must_ask = False
-        self._asked_at = 0  # the moment since which it is asked
-        self._may_differ = False  # whether what is shown may have been left while the connection was lost
+        self._asked_at = 0  # the moment of the request
+        self._may_differ = False  # whether the shown context may have been left while the connection was lost
 
     def connected(self, *, may_differ: bool, follows_opens: bool) -> None:
-        """The connection was made. `may_differ`: what is shown may have been left meanwhile."""
+        """The connection was made. `may_differ`: the shown context may have been left meanwhile."""
         self._asked_at, self._may_differ, self.is_answered = self._order.moment, may_differ, not follows_opens
         if may_differ and follows_opens:
             self._sync.context_unknown(_ASKING, self._asked_at)
 
     def raise_doubt(self, why: str) -> None:
-        """What is open is not known any more; `why` is a sentence."""
+        """The current context is not known any more. `why` is a sentence."""
         self.is_answered, self._may_differ, self.must_ask = False, True, True
         self._asked_at = self._order.moment
         self._sync.context_unknown(why, self._asked_at)
 
     def accepted(self, mark: Mark) -> None:
-        """The hub accepted what is shown here."""
-        self.is_answered |= mark.heard > self._asked_at
+        """The hub accepted the context that is shown here."""
+        self.is_answered |= mark.last_seen > self._asked_at
 
     def resolved(self, *, agrees: bool) -> None:
-        """The hub said what is open. `agrees`: this application shows the same, or was handed the same."""
+        """The hub's answer came. `agrees`: this application shows the hub's context, or was handed it."""
         self._sync.context_unknown("" if agrees else _OTHER, self._asked_at)
 
     def unanswered(self, *, is_final: bool) -> None:
-        """The hub does not tell what is open; `is_final`: asking again brings the same."""
+        """The hub does not tell the current context. `is_final`: another request gets the same answer."""
         self._may_differ |= not is_final
         self._sync.context_unknown(_UNTOLD if self._may_differ else "", self._asked_at)
 
     @property
     def must_ask_again(self) -> bool:
-        """Whether it matters that the hub did not tell what is open."""
+        """Whether the missing answer matters."""
         return self._may_differ and not self.is_answered

@@ -1,4 +1,5 @@
-"""Which of two events is newer: by the order in which the hub tells, where it keeps one, else by timestamps (FHIRcast 3.0.0, 2.5).
+"""Which of two events is newer: by the hub's order where the hub declares one, else by timestamps (FHIRcast 3.0.0,
+2.5).
 
 No I/O, no clock.
 """
@@ -11,14 +12,14 @@ from typing import Any
 
 from fhircast_client.events import Event
 
-#: Events that are remembered of each sort.
+#: Events that are remembered, for changes of context and for other events each.
 REMEMBERED = 512
-#: Places of own events that the hub has accepted and not told back yet begin here: all that is told before the echo is older.
+#: First place of accepted own events that await their echo. Every event that comes before the echo is older.
 _LAST = 1 << 50
 
 
 class Recent:
-    """The ids of events, the newest of them."""
+    """Ids of events, as many as are remembered."""
 
     def __init__(self) -> None:
         self._ids: OrderedDict[str, None] = OrderedDict()
@@ -39,31 +40,32 @@ class Recent:
 
 @dataclass(eq=False, slots=True)
 class Mark:
-    """Where an event stands: its place among those that came, and its timestamp as an instant, None where it has none. `heard` is the
-    moment when it came last, and `connection` the one on which; `is_awaited`: the hub accepted it, and will tell it back."""
+    """The rank of an event. `place`: its place in the order of arrival. `at`: its timestamp as an instant, None where
+    the event has none. `last_seen`: the moment at which the event came last, on `connection`. `is_awaited`: the hub
+    accepted the event, and its echo is due."""
 
     place: int
     at: int | None
-    heard: int
+    last_seen: int
     connection: int = 0
     is_awaited: bool = False
 
 
 class Order:
-    """The marks of the events that came and were sent. `is_kept`: the hub tells everybody all events in one order (CFG-4)."""
+    """Marks of the events that were received or sent. `is_kept`: the hub declares one order for all events (CFG-4)."""
 
     def __init__(self) -> None:
         self.is_kept = False
-        self._changes: OrderedDict[str, Mark] = OrderedDict()  # of opens, closes and Home-opens, by id
+        self._changes: OrderedDict[str, Mark] = OrderedDict()  # marks of opens, closes and Home-opens, by id
         self._others: OrderedDict[str, Mark] = OrderedDict()
-        self._sent: OrderedDict[str, Mark] = OrderedDict()  # of own events that were not told back yet
-        self._sent_before = Recent()  # own events that were sent and not answered before this connection was made
-        #: The moment: grows with all that comes, is sent and is accepted.
+        self._sent: OrderedDict[str, Mark] = OrderedDict()  # marks of own events without an echo yet
+        self._sent_before = Recent()  # own events without an answer when this connection was made
+        #: Counts events that are received, sent and accepted.
         self.moment = 0
         self._connection = 0
 
     def connected(self, *, is_kept: bool) -> None:
-        """A connection was made: the echoes that did not come on the last one may never come."""
+        """A connection was made. Echoes that were due on the last connection may never come."""
         self.is_kept = is_kept
         self._connection += 1
         for id_, mark in list(self._sent.items()):
@@ -74,7 +76,7 @@ class Order:
                 self._sent_before.add(id_)
 
     def received(self, event: Event) -> None:
-        """An event came from the hub. One that is told again on the same connection keeps its place."""
+        """An event came from the hub. A repeat on the same connection keeps its place."""
         self.moment += 1
         is_first = event.id in self._sent or event.id in self._sent_before
         self._sent.pop(event.id, None)
@@ -86,22 +88,23 @@ class Order:
             mark.place = self.moment
 
     def sending(self, event: Event) -> None:
-        """An own event is about to be posted."""
+        """The client is about to post an own event."""
         self.moment += 1
         if self.mark_of(event.id) is None:
             self._sent[event.id] = self._note(event)
             trim(self._sent)
 
     def accepted(self, event: Event, *, comes_back: bool) -> bool:
-        """The hub accepted an own event; `comes_back`: it tells the event to this client too.
+        """The hub accepted an own event. `comes_back`: the hub also sends the event to this client.
 
-        Returns whether its place is certain: not where it was sent before a connection was lost, on which it may have been told.
+        Returns whether its place is certain. An event that was sent before a cut may have been broadcast on the lost
+        connection.
         """
         self.moment += 1
         is_certain, mark = event.id not in self._sent_before, self.mark_of(event.id)
         if mark is None or (is_certain and event.id not in self._sent):
-            return is_certain  # it was told back already
-        mark.heard, mark.is_awaited = self.moment, comes_back and is_certain
+            return is_certain  # the echo came before the answer
+        mark.last_seen, mark.is_awaited = self.moment, comes_back and is_certain
         if self.is_kept:
             mark.place = self.moment + (_LAST if mark.is_awaited else 0)
         self._sent_before.discard(event.id)
@@ -109,7 +112,7 @@ class Order:
         return is_certain
 
     def echo_missing(self, event: Event) -> bool:
-        """An echo is not waited for any more. Returns whether it was."""
+        """Stop waiting for an echo. Returns whether the client waited for one."""
         mark = self.mark_of(event.id)
         if mark is None or not mark.is_awaited:
             return False
@@ -117,15 +120,15 @@ class Order:
         return True
 
     def mark(self, event: Event) -> Mark:
-        """Where an event stands; one that never came is the newest."""
+        """The mark of an event. An event that never came is the newest."""
         return self.mark_of(event.id) or Mark(self.moment, event.at, self.moment)
 
     def mark_of(self, event_id: str) -> Mark | None:
-        """Where the event of this id stands; None for one that never came."""
+        """The mark of the event with this id, None for an event that never came."""
         return self._changes.get(event_id) or self._others.get(event_id)
 
     def is_older(self, one: Mark, other: Mark) -> bool:
-        """Whether `one` is older than `other`. What has no timestamp is as old as its place says."""
+        """Whether `one` is older than `other`. Without timestamps, the places decide."""
         if self.is_kept or one.at is None or other.at is None:
             return one.place < other.place
         return one.at < other.at
@@ -133,12 +136,12 @@ class Order:
     def _note(self, event: Event) -> Mark:
         marks = self._changes if event.kind.changes_context else self._others
         mark = marks.setdefault(event.id, Mark(self.moment, event.at, self.moment))
-        mark.heard = self.moment
+        mark.last_seen = self.moment
         trim(marks)
         return mark
 
 
 def trim(remembered: OrderedDict[str, Any]) -> None:
-    """Forget the oldest where there are too many."""
+    """Forget the oldest beyond the limit."""
     if len(remembered) > REMEMBERED:
         remembered.popitem(last=False)

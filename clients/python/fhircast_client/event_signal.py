@@ -1,4 +1,4 @@
-"""Waiting for what comes from the hub: an echo, a SyncError, an update that was missed."""
+"""Waiting for an event: an echo, a SyncError, or a missed update."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fhircast_client.event_loops import PerLoop
 
 
 class EventSignal:
-    """Wakes those who wait, whenever an event came."""
+    """Wakes waiting tasks at every event."""
 
     def __init__(self) -> None:
         self._news = PerLoop(asyncio.Event)
@@ -19,7 +19,7 @@ class EventSignal:
         self._news.here.set()
 
     async def until(self, condition: Callable[[], bool], seconds: float) -> bool:
-        """Whether the condition has come true within so many seconds."""
+        """Whether the condition became true within `seconds`."""
         news = self._news.here
         try:
             async with asyncio.timeout(seconds):

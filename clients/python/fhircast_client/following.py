@@ -1,4 +1,4 @@
-"""Which events are followed, and what they make current (FHIRcast 3.0.0, 2.5): no I/O, no clock."""
+"""Which events to follow, and which context becomes current (FHIRcast 3.0.0, 2.5). No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fhircast_client.timestamps import MINUTE
 
 
 class Verdict(Enum):
-    """What is to be done with an event: hand it to its handler, or only acknowledge it."""
+    """Whether to call the handler with an event, or only to acknowledge the event."""
 
     FOLLOW = "follow"
     REPEAT = "repeat"
@@ -20,36 +20,39 @@ class Verdict(Enum):
 
 
 class Following:
-    """What this application follows. `home` is the Home-open that nothing has followed since, else None."""
+    """The contexts that this application follows. `home`: the last Home-open, None once a context was opened after it."""
 
     def __init__(self) -> None:
         self.contexts = Contexts()
         self.order = Order()
         self.home: Event | None = None
-        #: The mark of what made the current context, and its timestamp as far as it counts: None where anything is newer.
+        #: Mark of the open that made the current context, and its timestamp. None: any event counts as newer.
         self._current_mark: Mark | None = None
         self._current_at: int | None = None
         self._is_adopted = False
-        self._closed_mark: tuple[Mark, Mark] | None = None  # as `_made`, of what was current until this close
-        self._closes: OrderedDict[str, Mark] = OrderedDict()  # of what was closed and not opened since, by anchor
-        self._done = Recent()  # events other than opens that were followed or published
-        self._closed = Recent()  # opens whose context was closed
+        # `_current_mark` of the last current context, and the mark of its close
+        self._closed_mark: tuple[Mark, Mark] | None = None
+        # marks of closes, by anchor, until the anchor is opened again
+        self._closes: OrderedDict[str, Mark] = OrderedDict()
+        self._done = Recent()  # ids of other events that were followed or published
+        self._closed = Recent()  # ids of opens whose context was closed
         self._refused = Recent()
-        self._handed = Recent()  # opens that were followed, refused or published
+        self._handed = Recent()  # ids of opens that were followed, refused or published
         self._last_handed = ""
-        self._handed_one = False  # whether one was since the last connection was made
-        self._handed_before_cut = False  # whether that was on a connection that was cut short
-        self._knew_opens = False  # whether one was before the last connection was made
+        self._handed_one = False  # whether an open was handed since the last connection was made
+        self._handed_before_cut = False  # whether an open was handed on a connection that was cut short
+        self._knew_opens = False  # whether an open was handed before the last connection was made
 
     @property
     def shown(self) -> Event | None:
-        """The open or Home-open that made what is current."""
+        """The open or Home-open of the current context."""
         return self.contexts.current or self.home
 
     def verdict(self, event: Event) -> Verdict:
         """Whether the application is to follow `event`.
 
-        "Subscribers SHALL ignore messages with older timestamps than the message that established the current context" (2.5).
+        "Subscribers SHALL ignore messages with older timestamps than the message that established the current context"
+        (2.5).
         """
         if self._is_repeat(event):
             return Verdict.REPEAT
@@ -58,9 +61,10 @@ class Following:
         return Verdict.OLD if event.kind.changes_context and self._is_old(event) else Verdict.FOLLOW
 
     def connected(self, *, ordered: bool, was_cut_short: bool = False) -> None:
-        """A connection was made: the hub tells again what is open. What it tells now is newer than what it told before.
+        """A connection was made, and the hub replays the open contexts. The replay is newer than everything received
+        before.
 
-        `was_cut_short`: the last connection was lost before the hub may have told everything.
+        `was_cut_short`: the last connection was lost before its replay may have ended.
         """
         self._handed_one = self._handed_before_cut = self._handed_one and was_cut_short and self._knew_opens
         self._knew_opens = self._last_handed != ""
@@ -68,9 +72,9 @@ class Following:
         self.order.connected(is_kept=ordered)
 
     def followed(self, event: Event, now: int) -> None:
-        """The application follows, or published, `event`; one that something newer overtook meanwhile is not current.
+        """The application followed or published `event`. An event that was overtaken meanwhile does not become current.
 
-        `now` is the own clock as an instant: a timestamp of the future keeps others from being followed for a minute at most.
+        `now`: the local clock as an instant. A timestamp in the future keeps other events out for a minute at most.
         """
         is_old, close = self.is_overtaken(event), self._closed_since(event)
         self._note_handed(event)
@@ -96,13 +100,14 @@ class Following:
             self._close(event.anchor, close)
 
     def adopted(self, event: Event) -> None:
-        """The hub answered, when asked, that `event` made the current context; when it was made is not known."""
+        """`event` is the answer to "Get Current Context". The time of the open is unknown."""
         self.contexts.opened(event, is_old=False)
         self._forget_current_mark()
         self.home, self._is_adopted = None, True
 
     def repeated(self, event: Event, now: int) -> bool:
-        """A repeat came; whether it is what the application shows. One that says the same anew counts from now on."""
+        """A repeat came. Returns whether the application shows its context. A new open of the same context counts from
+        now on."""
         if event.kind is Kind.HOME:
             self.home = event
             return True
@@ -115,16 +120,17 @@ class Following:
         return True
 
     def place_uncertain(self) -> None:
-        """What else was opened before or after an own open is not certain: the next connection may tell what is newer."""
+        """The order around an own open is not certain: the next replay may hold newer contexts."""
         self._knew_opens = True
 
     def tells_current(self, event: Event) -> bool:
-        """Whether an open or Home-open says what is open at the hub: not one that was left, or that may have been."""
+        """Whether an open or Home-open tells the hub's current context: not where the application left that context, or
+        may have left it."""
         may_be_left = self._handed_before_cut and event.id in self._handed
         return not may_be_left and self.verdict(event) is not Verdict.OLD
 
     def is_old_by_echo(self, event: Event) -> bool:
-        """Whether an open is old only because the echo of an own one has not come yet."""
+        """Whether an open is old only because the echo of an own open is still missing."""
         return (
             event.kind is Kind.OPEN
             and self.order.is_kept
@@ -133,15 +139,15 @@ class Following:
         )
 
     def missed_end(self, event: Event) -> bool:
-        """Whether it is an open that is not followed, for it was closed while it waited here, and it is newer than what is shown: at
-        the hub that is not current any more."""
+        """Whether an open was closed before its turn, and is newer than the current context. The current context is
+        then not current at the hub."""
         is_closed = event.kind is Kind.OPEN and (self.was_closed(event) or self._ended_while_waiting(event))
         if not is_closed or self.contexts.current is None or self.contexts.is_current(event.anchor):
             return False
         return not self._is_old(event) and not self._is_left_behind(event)
 
     def ignored(self, event: Event) -> None:
-        """An old event came. It changes nothing that is shown; a context that is not current may be closed by it."""
+        """An old event was ignored. A late close still closes a context that is not current."""
         opened = self.contexts.opens.get(event.anchor)
         if event.kind is Kind.CLOSE and opened is not None and not self.contexts.is_current(event.anchor):
             self._done.add(event.id)
@@ -149,7 +155,7 @@ class Following:
                 self._close(event.anchor, self.order.mark(event))
 
     def refused(self, event: Event) -> None:
-        """The application did not follow."""
+        """The application did not follow the event."""
         self._refused.add(event.id)
         self._note_handed(event)
 
@@ -161,29 +167,29 @@ class Following:
         return event.id in self._done and not self._closes_still(event)
 
     def was_closed(self, event: Event) -> bool:
-        """Whether it is an open whose context was closed here, by a close that is not older where the hub keeps an order."""
+        """Whether the context of an open was closed here. Where the hub orders events, the close must not be older."""
         close = self._closes.get(event.anchor) if self.order.is_kept else None
         return event.id in self._closed and not (close and self.order.is_older(close, self.order.mark(event)))
 
     def _closes_still(self, event: Event) -> bool:
-        """Whether it is a close, and what it closes was shown since, though it is older."""
+        """Whether the event is a close of a context that was shown since, though the close is newer than its open."""
         opened = self.contexts.opens.get(event.anchor) if event.kind is Kind.CLOSE else None
         return opened is not None and self.order.is_older(self.order.mark(opened), self.order.mark(event))
 
     def _says_the_same(self, event: Event) -> bool:
-        """Whether it is the current open, told again, or another open of exactly what is current."""
+        """Whether the event is the current open, or opens exactly the current context."""
         current = self.contexts.current
         if current is None:
             return False
         return current.id == event.id or self._is_adopted_open(current, event) or says_the_same(current, event)
 
     def _is_adopted_open(self, current: Event, event: Event) -> bool:
-        """Whether it is the event of which the hub only told, when it was asked, that it made the current context."""
+        """Whether the event is the open that was learnt from "Get Current Context"."""
         same = current.anchor == event.anchor and event.version in (None, current.version)
         return same and self._is_adopted
 
     def _is_implied(self, event: Event) -> bool:
-        """Whether an open says no more than the current one: hubs send the opens of the resources in an open too (2.5)."""
+        """Whether the current open implies this one: hubs also send opens for the resources in an open (2.5)."""
         current = self.contexts.current
         return (
             current is not None
@@ -194,26 +200,26 @@ class Following:
         )
 
     def _is_left_behind(self, event: Event) -> bool:
-        """Whether it is an open that was followed or refused here, and another came after it.
+        """Whether an open was handed here before, and another open was handed after it.
 
-        Of each type the hub tells the newest open that is not closed, also one that everybody has left for another type: who knows it
-        has left it too. Only when something that was missed was followed since is what comes after that newer.
+        The replay holds the newest open of each type, even where everybody moved on to another type. Ignore such opens
+        until an open that was missed is followed: later events are then newer.
         """
         known = event.kind is Kind.OPEN and event.id in self._handed
         return known and not self._handed_one and event.id != self._last_handed
 
     def _ended_while_waiting(self, event: Event) -> bool:
-        """Whether it is an open that waited here while what it opens was closed, Home was opened, or what was opened after it was
-        closed."""
+        """Whether the context of an open ended while the open waited: by its close, by Home-open, or by the close of a
+        newer context."""
         return self._closed_since(event) is not None or self._left_since(event)
 
     def _closed_since(self, event: Event) -> Mark | None:
-        """The mark of the close that closed what an open opens, where the open waited here meanwhile, or its handler was at work."""
+        """Mark of the close that ended the context of an open, where the open waited or its handler was at work."""
         mark, close = self.order.mark(event), self._closes.get(event.anchor)
         return close if event.kind is Kind.OPEN and close and self._arrived_before(mark, close, close) else None
 
     def _left_since(self, event: Event) -> bool:
-        """Whether Home was opened while an open waited here, or what was opened after it was closed."""
+        """Whether Home-open, or the close of a newer context, came while an open waited."""
         mark, home = self.order.mark(event), self.home and self.order.mark(self.home)
         limits = ((home, home), self._closed_mark or (None, None))
         return event.kind is Kind.OPEN and any(
@@ -221,17 +227,18 @@ class Following:
         )
 
     def _arrived_before(self, mark: Mark, newer: Mark, since: Mark) -> bool:
-        """Whether it is older than `newer`, and came before the close or Home-open `since`, or would have: clocks alone prove nothing
-        of what comes later."""
-        is_before = self.order.is_kept or since.is_awaited or mark.heard <= since.heard
+        """Whether `mark` is older than `newer`, and came before the close or Home-open `since`, or belongs there.
+        Clocks prove nothing about later arrivals."""
+        is_before = self.order.is_kept or since.is_awaited or mark.last_seen <= since.last_seen
         return is_before and self.order.is_older(mark, newer)
 
     def is_overtaken(self, event: Event) -> bool:
-        """Whether something newer is current, or was, than an event whose handler has ended."""
+        """Whether a newer context became current before the handler ended."""
         return self._is_old(event) or self._left_since(event)
 
     def _is_old(self, event: Event) -> bool:
-        """Whether it is older than what made the current context. A close of another context is not, where the hub keeps an order."""
+        """Whether the event is older than the current context. Where the hub orders events, a close of another context
+        is not old."""
         if self.order.is_kept:
             return self._current_mark is not None and self._is_before(event, self._current_mark)
         return event.at is not None and self._current_at is not None and event.at < self._current_at
@@ -249,7 +256,7 @@ class Following:
             self._current_at = None if event.at is None else min(event.at, now + MINUTE)
 
     def _forget_current_mark(self) -> None:
-        """Whatever is opened next is newer."""
+        """The next open counts as newer, whatever its timestamp is."""
         self._current_mark, self._current_at, self._is_adopted = None, None, False
 
     def _note_repeated(self, event: Event) -> None:
@@ -290,5 +297,5 @@ def says_the_same(one: Event, other: Event) -> bool:
 
 
 def belongs(opened: Event, shown: Event) -> bool:
-    """Whether what was opened belongs to what is shown, as a study of that patient does."""
+    """Whether `opened` belongs to `shown`, as a study belongs to its patient."""
     return shown.anchor in [named(item) for item in opened.context]

@@ -180,7 +180,7 @@ class Inbox:
                 await self._handle(delivery)
             except Exception as error:  # of the engine's: the next event must have its turn
                 log_failure("an event could not be handled", error)
-                self._engine.unread()
+                self._engine.unreadable()
                 delivery.answer(_FAILED)
             finally:
                 self._at_work = False

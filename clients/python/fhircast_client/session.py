@@ -99,20 +99,20 @@ class Session:
         self.joined.here.set()
         self.changed()
 
-    def heard(self, channel: Channel, message: Any) -> float | None:
+    def received(self, channel: Channel, message: Any) -> float | None:
         """A message came; for a heartbeat the seconds until the next."""
         try:
             event = parse_event(message)
         except ValueError:
             if isinstance(message, dict) and "event" in message:
-                self.unread(channel, message["id"] if isinstance(message.get("id"), str) else "")
+                self.unreadable(channel, message["id"] if isinstance(message.get("id"), str) else "")
             return None
         if event.topic and event.topic != self._topic:
             return None  # another session's must not be followed
         if event.kind is not Kind.HEARTBEAT:
             self._wire(WireMessage("in", "event", event.body))
         if event.kind in (Kind.OPEN, Kind.CLOSE) and not event.anchor:
-            self.unread(channel, event.id)
+            self.unreadable(channel, event.id)
             return None
         if event.kind in (Kind.HEARTBEAT, Kind.SYNC_ERROR):
             self._acknowledge(channel, event, _OK)
@@ -124,19 +124,19 @@ class Session:
         self.changed()
         return None
 
-    def unread(self, channel: Channel, event_id: str) -> None:
+    def unreadable(self, channel: Channel, event_id: str) -> None:
         """A message came that could not be read."""
         if event_id:
             body = {"id": event_id, "status": _FAILED}
             self._wire(WireMessage("out", "acknowledgement", body, _FAILED))
             channel.send(body)
-        self.engine.unread()
+        self.engine.unreadable()
         self.changed()
 
-    def apart(self, why: str) -> None:
+    def disconnected(self, why: str) -> None:
         """The connection is lost."""
         self._stop_settling()
-        self.engine.apart(why)
+        self.engine.disconnected(why)
         self.changed()
 
     def denied(self, message: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""SyncErrors about events that are not subscribed to: how they end."""
+"""When SyncErrors about events end that this client is not subscribed to."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-#: Events whose end is waited for: a hub has no more subscribers that could be behind.
+#: Events that are waited for: a hub has no more subscribers that could be behind.
 _MOST = 64
 
 
 class SyncErrorExpiry:
-    """That somebody follows after all is not seen here, so it is assumed when nobody has said otherwise for `seconds`: whoever sent
-    the event sends it again meanwhile, and is refused again. `quiet` is called with its id."""
+    """The client does not receive these events, so it does not see that a subscriber follows after all. Where no
+    SyncError names the event for `seconds`, the client assumes so: the publisher resends the event meanwhile, and
+    would be refused again. `quiet` is then called with the event's id."""
 
     def __init__(
         self,
@@ -32,7 +33,7 @@ class SyncErrorExpiry:
             self._waiting[event_id] = task
 
     def stop(self) -> None:
-        """Nothing is waited for any more."""
+        """Stop all waiting."""
         for waiting in self._waiting.values():
             waiting.cancel()
         self._waiting.clear()

@@ -1,4 +1,4 @@
-"""SyncErrors (FHIRcast 3.0.0, 3.2.1): who did not follow what, and why."""
+"""SyncErrors (FHIRcast 3.0.0, 3.2.1): which subscriber did not follow which event, and why."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ UNNAMED = "unnamed"
 
 @dataclass(frozen=True, slots=True)
 class SyncError:
-    """What a SyncError says: the event by id and name, the subscriber that did not follow, and the reason as a text."""
+    """One issue of a SyncError: the event, the subscriber that did not follow, and the reason as text."""
 
     event_id: str
     event_name: str
@@ -23,14 +23,14 @@ class SyncError:
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """What follows from a SyncError: the own opens that are to be sent again from now on, and the events whose end is not seen here."""
+    """Consequences of a SyncError: own opens to resend, and ids of events that this client is not subscribed to."""
 
     resend: tuple[Event, ...] = ()
     unsubscribed: tuple[str, ...] = ()
 
 
 def make_sync_error(topic: str, about: Event, subscriber: str, reason: str) -> Event:
-    """The SyncError by which a subscriber says that it does not follow after all what it had answered with 202."""
+    """The SyncError of a subscriber that answered an event with 202 and does not follow."""
     who = subscriber or UNNAMED
     codes = {"eventid": about.id, "eventname": about.name, "subscribername": who, "subscriber": who}
     issue = {
@@ -44,7 +44,7 @@ def make_sync_error(topic: str, about: Event, subscriber: str, reason: str) -> E
 
 
 def read_sync_errors(event: Event) -> list[SyncError]:
-    """What a SyncError says, as far as it can be read: one for each issue."""
+    """The issues of a SyncError, as far as they can be read."""
     resource = event.resource("operationoutcome") or {}
     issues = resource.get("issue")
     return [_read(issue) for issue in issues if isinstance(issue, dict)] if isinstance(issues, list) else []

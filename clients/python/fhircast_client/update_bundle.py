@@ -1,4 +1,4 @@
-"""What is shared in a context (FHIRcast 3.0.0, 2.10): changes, selections, and the answer to "Get Current Context" (2.9)."""
+"""Update bundles, selects, and the answer to "Get Current Context" (FHIRcast 3.0.0, 2.9 and 2.10)."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 
 from fhircast_client.events import Event, Resource, anchor_of, key_of, make_event, named, reference_in, reference_of
 
-#: A resource is added or replaced, the reference of one is removed.
+#: A resource to add or replace, or the reference of a resource to remove.
 Change = Resource | str
-#: What is shared, by reference.
+#: Shared resources, by reference.
 Content = dict[str, dict[str, Any]]
-#: The version of a session in which nothing was opened yet (GET-1). "Each time the context changes, a different versionId is
-#: generated" (2.9): no session that has something open is at it.
+#: Version of a session without any open yet (GET-1). "Each time the context changes, a different versionId is
+#: generated" (2.9), so no later session has this version.
 NOTHING_OPENED = "0"
 
 
 class Entries(Content):
-    """What is shared, by reference, and `urls`, the fullUrls of those that have one, by reference too. "The `fullUrl` attribute
-    ... enables Subscribers to consistently identify content" (4.4): others go by it."""
+    """Shared resources by reference, with their fullUrls in `urls`. "The `fullUrl` attribute ... enables Subscribers to
+    consistently identify content" (4.4), so other applications may use fullUrls."""
 
     def __init__(self, content: Mapping[str, dict[str, Any]] | None = None) -> None:
         super().__init__(content or {})
@@ -27,7 +27,7 @@ class Entries(Content):
         self._owners = {url: ref for ref, url in self.urls.items()}
 
     def put(self, ref: str, resource: dict[str, Any], url: str) -> None:
-        """Add or replace a resource; `url` is its fullUrl from now on, "" where none is given: that takes none away."""
+        """Add or replace a resource. `url` becomes its fullUrl. Where `url` is "", the resource keeps its fullUrl."""
         self[ref] = resource
         if url:
             self._forget(ref)
@@ -39,7 +39,7 @@ class Entries(Content):
         self.pop(ref, None)
 
     def owner(self, url: str) -> str:
-        """The reference of what has this fullUrl, "" where nothing has."""
+        """Reference of the resource with this fullUrl, "" where there is none."""
         return self._owners.get(url, "")
 
     def _forget(self, ref: str) -> None:
@@ -51,8 +51,8 @@ class Entries(Content):
 def update_context(
     anchor: str, changes: Iterable[Change], patient: str = "", urls: Mapping[str, str] | None = None
 ) -> list[dict[str, Any]]:
-    """The context of an update: "one named `updates` holding a single `Bundle`" (2.3). `anchor`, `patient`: references.
-    `urls` are the fullUrls under which something is shared already, by reference.
+    """The context of an update: "one named `updates` holding a single `Bundle`" (2.3). `anchor` and `patient` are
+    references. `urls`: fullUrls of resources that are shared already, by reference.
 
     Raises ValueError for a change that is neither a resource with an id nor a reference.
     """
@@ -67,7 +67,7 @@ def update_context(
 
 
 def select_context(anchor: str, items: Iterable[Change], patient: str = "") -> list[dict[str, Any]]:
-    """The context of a select; no items: nothing is selected any more."""
+    """The context of a select. Without items, the selection is cleared."""
     selected = [{"key": "select", "reference": {"reference": reference(item)}} for item in items]
     return [*_about(anchor, patient), *selected]
 
@@ -83,7 +83,7 @@ def reference(thing: Change) -> str:
 
 
 def changed(content: Entries, update: Event) -> Entries:
-    """The content after an update; what in it cannot be read changes nothing."""
+    """The content after an update. Entries that cannot be read are ignored."""
     after = Entries(content)
     for entry in _entries(update.resource("updates")):
         request, resource = entry.get("request"), entry.get("resource")
@@ -96,10 +96,10 @@ def changed(content: Entries, update: Event) -> Entries:
 
 
 def read_current(answer: Any, topic: str) -> tuple[Event | None, str | None, Entries | None]:
-    """The answer to GET hub.url/{topic}: the open event that it amounts to, its version, and the content.
+    """The answer to GET hub.url/{topic} as an open event, with its version and content.
 
-    The event is None where nothing is open; its id and timestamp are made up, for the answer has none. The content is None where
-    the hub says nothing of it. Raises ValueError for an answer that cannot be read.
+    The event is None where no context is open. Its id and timestamp are made up, because the answer has none. The
+    content is None where the hub does not tell it. Raises ValueError for an answer that cannot be read.
     """
     type_ = answer.get("context.type") if isinstance(answer, dict) else None
     items = answer.get("context") if isinstance(answer, dict) else None
@@ -127,7 +127,7 @@ def _about(anchor: str, patient: str) -> list[dict[str, Any]]:
 
 
 def _entry(change: Change, urls: Mapping[str, str]) -> dict[str, Any]:
-    """Under the fullUrl that the resource has, so that those who go by it change the same."""
+    """Keeps the resource's fullUrl, so that applications that use fullUrls change the same resource."""
     ref = reference(change)
     url = urls.get(ref, ref)
     if isinstance(change, str):
@@ -149,7 +149,8 @@ def _entries(bundle: Any) -> list[Mapping[str, Any]]:
 
 
 def _target(entry: Mapping[str, Any], content: Entries) -> str:
-    """What a DELETE deletes: fullUrl says, by what was shared under it or by its end, else request.url by its end."""
+    """The reference that a DELETE removes. fullUrl decides: by the resource shared under it, or by its end. Else
+    request.url decides, by its end."""
     full_url, url = _url(entry), entry["request"].get("url")
     return content.owner(full_url) or reference_in(full_url) or (reference_in(url) if isinstance(url, str) else "")
 

@@ -1,4 +1,4 @@
-"""What is shared in a context: updates, selects, and what the hub says of it (FHIRcast 3.0.0, 2.9 and 2.10)."""
+"""Updates and selects of shared content, and fetching of that content (FHIRcast 3.0.0, 2.9 and 2.10)."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from fhircast_client.update_bundle import Change, Content, Entries, read_current
 Changes = Iterable[Change] | Callable[[Content], Iterable[Change] | Awaitable[Iterable[Change]]]
 _log = logging.getLogger("fhircast_client")
 _CONFLICT = 409
-#: How often a function makes its changes.
+#: Calls of a function that makes the changes, at most.
 _MOST_ATTEMPTS = 5
 
 
 class Updates:
-    """Changes what is shared, and asks the hub for it. `post` posts an event; `spawn` runs what goes on when a call has returned."""
+    """Changes and fetches shared content. `post` posts an event. `spawn` runs background tasks."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Updates:
         self._fetching: asyncio.Task[None] | None = None
 
     async def update(self, changes: Changes, anchor: str) -> Event:
-        """Post an update of what is shared in a context. A function is called again where somebody else was faster."""
+        """Post an update of a context. A function is called again where another update came first."""
         async with self._one.here:
             for attempt in range(1, _MOST_ATTEMPTS + 1):
                 version, content = await self._newest(anchor, needs_content=callable(changes))
@@ -71,12 +71,12 @@ class Updates:
         raise AssertionError  # the loop returns or raises
 
     async def select(self, items: Iterable[Change], anchor: str) -> Event:
-        """Post what is selected in a context."""
+        """Post a selection."""
         context = select_context(anchor, items, self._engine.following.contexts.patient_of(anchor))
         return await self._post(make_event(self._topic, f"{anchor.partition('/')[0]}-select", context))
 
     async def fetch(self) -> Context | None:
-        """What the hub says is current, None for nothing; its content is known from now on."""
+        """The hub's current context, None for none. Its content is kept."""
         event, version, content = await self.current()
         if event is None:
             return None
@@ -84,7 +84,7 @@ class Updates:
         return Context(event.anchor, known, version, None if content is None else _copied(content))
 
     async def current(self) -> tuple[Event | None, str | None, Entries | None]:
-        """As `read_current`. Raises HubError, also for an answer that cannot be read."""
+        """The same as `read_current`. Raises HubError, also for an answer that cannot be read."""
         asked = self._engine.content.moment
         try:
             event, version, content = read_current(await self._hub.context(), self._topic)
@@ -95,21 +95,21 @@ class Updates:
         return event, version, content
 
     def received(self, event: Event) -> None:
-        """An event came: perhaps an own update."""
+        """An event came, perhaps the echo of an own update."""
         if echo := self._echoes.get(event.id):
             echo.set()
 
     def fetch_unknown(self, anchor: str) -> None:
-        """Ask for what is shared in a context, where that is not known."""
+        """Fetch the content of a context, where it is unknown."""
         shared = self._engine.content.get(anchor)
-        if shared is None or shared.content is not None or shared.contentless:
+        if shared is None or shared.content is not None or shared.is_contentless:
             return
         self._unknown.add(anchor)
         if self._fetching is None or self._fetching.done():
             self._fetching = self._spawn(self._fetch())
 
     async def known(self, anchor: str) -> None:
-        """A handler that is told of an update finds it in the content, where the hub tells that in time."""
+        """Wait until the content is fetched, so that a handler of an update finds it, up to the time of a request."""
         shared = self._engine.content.get(anchor)
         if shared and shared.content is None and self._fetching is not None:
             await asyncio.wait((self._fetching,), timeout=self._timings.request)
@@ -147,7 +147,7 @@ class Updates:
             del self._echoes[event.id]
 
     async def _newest(self, anchor: str, *, needs_content: bool) -> tuple[str | None, Entries | None]:
-        """Version and content of a context now; the hub is asked where they are not known."""
+        """Version and content of a context now. Asks the hub where they are unknown."""
         shared = self._engine.content.get(anchor)
         if not (shared and self._follows(anchor, shared) and (shared.content is not None or not needs_content)):
             try:
@@ -160,17 +160,18 @@ class Updates:
         return (shared.version, shared.content) if shared else (None, None)
 
     async def _after_query(self, anchor: str) -> Shared | None:
-        """What is known after the hub was asked. Of a context that is not current it says nothing: the missing update will come."""
+        """The content after a request. The answer tells only the current context: for another one, wait for the missing
+        update."""
 
         def is_known() -> bool:
             shared = self._engine.content.get(anchor)
-            return shared is None or shared.sure or not self._engine.is_granted(_update(anchor))
+            return shared is None or shared.is_certain or not self._engine.is_granted(_update(anchor))
 
         await self._event_signal.until(is_known, self._timings.echo)
         return self._engine.content.get(anchor)
 
     def _follows(self, anchor: str, shared: Shared) -> bool:
-        return shared.sure and shared.version is not None and self._engine.is_granted(_update(anchor))
+        return shared.is_certain and shared.version is not None and self._engine.is_granted(_update(anchor))
 
 
 def _update(anchor: str) -> str:
@@ -178,12 +179,12 @@ def _update(anchor: str) -> str:
 
 
 def _copied(content: Content) -> Content:
-    """For the application, which may do with it as it likes."""
+    """A copy that the application may change."""
     return deepcopy(dict(content))
 
 
 async def _changes_for(changes: Changes, content: Content | None) -> list[Change]:
-    """The changes; a function is given a content of its own. Raises HubError where there is none to give."""
+    """The changes, from a function with its own copy of the content. Raises HubError where the content is unknown."""
     if not callable(changes):
         return list(changes)
     if content is None:
