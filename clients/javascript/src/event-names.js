@@ -1,15 +1,15 @@
-/** Event names that no event has: a hub may grant them, and then nothing ever comes (FHIRcast 3.0.0, 2.3). No I/O. */
+/** Event names that can never match: a hub may grant them, but no event will come (FHIRcast 3.0.0, 2.3). No I/O. */
 
 const TYPES = ["Patient", "Encounter", "ImagingStudy", "DiagnosticReport"];
-/** The catalogue, and the hub's own heartbeat. */
+/** The catalogue of events, and the hub's own heartbeat. */
 export const CATALOGUE = [
   ...TYPES.flatMap((type) => ["open", "close", "update", "select"].map((verb) => `${type}-${verb}`)),
   ...["SyncError", "UserLogout", "UserHibernate", "Home-open", "heartbeat"],
 ];
 const KNOWN = new Map(CATALOGUE.map((name) => [name.toLowerCase(), name]));
-/** A name is taken for a slip of the pen where at most this share of its letters is wrong. */
+/** A name counts as misspelt where at most this share of its letters is wrong. */
 const WRONG = 0.4;
-/** So many letters may be wrong in a type: no other type of FHIR is as like one of the catalogue. */
+/** Wrong letters in a type that count as misspelt. No other FHIR type is as similar to one of the catalogue. */
 const WRONG_IN_TYPE = 2;
 
 /**
@@ -17,17 +17,17 @@ const WRONG_IN_TYPE = 2;
  * contain a dash" (2.3).
  */
 const NAME = /^([a-z]+-(open|close|update|select)|[a-z0-9_]+(\.[a-z0-9_]+)+)$/i;
-/** How events were called in 2018, and what stood for the resource. */
+/** Event names of 2018, and the resource type for each. */
 const OF_2018 = /^(open|switch|close)-(patient-chart|imaging-study)$/;
 const RESOURCES = /** @type {Record<string, string>} */ ({ "patient-chart": "Patient", "imaging-study": "ImagingStudy" });
 const USER = /** @type {Record<string, string>} */ ({ "logout-user": "UserLogout", "hibernate-user": "UserHibernate" });
 
-/** @param {string} name @returns {boolean} Whether no event can ever be published under it. */
+/** @param {string} name @returns {boolean} Whether no event can ever have this name. */
 export function neverMatches(name) {
   return !KNOWN.has(name.toLowerCase()) && !NAME.test(name);
 }
 
-/** @param {string} name @returns {string} That of the catalogue which was probably meant; "" where none is like it. */
+/** @param {string} name @returns {string} The similar name of the catalogue; "" where none is similar. */
 export function meant(name) {
   const lower = name.toLowerCase();
   const [, verb, resource = ""] = OF_2018.exec(lower) ?? [];
@@ -41,7 +41,10 @@ export function meant(name) {
   return USER[lower] ?? (isLike ? (KNOWN.get(near) ?? "") : "");
 }
 
-/** @param {string} name @returns {string} What is wrong with the name of a handler, as a sentence; "" where events may have it. */
+/**
+ * @param {string} name
+ * @returns {string} The fault in the name of a handler, as a sentence; "" where events may have the name.
+ */
 export function misspelt(name) {
   const type = name.toLowerCase().split("-", 1)[0] ?? "";
   const isNear = TYPES.map((known) => wrong(type, known.toLowerCase())).some((one) => one > 0 && one <= WRONG_IN_TYPE);
@@ -53,7 +56,7 @@ export function misspelt(name) {
 /**
  * @param {string} one
  * @param {string} other
- * @returns {number} How many letters must be changed, added or taken away to make the one of the other (Levenshtein).
+ * @returns {number} Letters to change, add or remove to turn one text into the other (Levenshtein).
  */
 function wrong(one, other) {
   let row = Array.from({ length: other.length + 1 }, (_, place) => place);

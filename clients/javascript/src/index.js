@@ -1,4 +1,4 @@
-/** The FHIRcast client library: what an application needs. It runs in browsers as it is, and in Node. */
+/** The FHIRcast client library. Runs in browsers without a build, and in Node. */
 
 export { FHIRcastClient } from "./client.js";
 export { Context } from "./contexts.js";

@@ -1,4 +1,4 @@
-/** One client's life in a session: puts the parts together, starts them and stops them. */
+/** One client's session: makes the parts, starts them and stops them. */
 
 import { EventSignal } from "./event-signal.js";
 import { Connection } from "./connection.js";
@@ -21,23 +21,21 @@ import { Updates } from "./updates.js";
 /** @typedef {import("./status.js").Status} Status */
 /**
  * @typedef {object} Options
- * @property {import("./tokens.js").TokenSource} [token] The access token, or a function that returns one (or a promise
- *     of one): it is called for the first request, when the hub does not take the token, and at each renewal. Without
- *     it none is sent.
- * @property {string} [name] Of this application, for people: others are shown it when it does not follow.
- * @property {number | null} [leaseSeconds] How long to subscribe for, until it is renewed; the hub decides where it is
- *     left out.
- * @property {boolean} [heartbeat] Whether to ask for heartbeats where the hub has them, to notice a dead connection;
- *     default true.
+ * @property {import("./tokens.js").TokenSource} [token] The access token, or a function that returns one or a promise.
+ *     The function is called for the first request, after a 401 and for every renewal. Left out: no token is sent.
+ * @property {string} [name] subscriber.name: other users read it when this application does not follow.
+ * @property {number | null} [leaseSeconds] The lease to ask for, in seconds. Left out: the hub decides.
+ * @property {boolean} [heartbeat] Whether to subscribe to heartbeats where the hub has them, to notice a dead
+ *     connection. Default true.
  * @property {Partial<import("./timings.js").Timings>} [timings] In seconds.
- * @property {boolean} [debug] Print a handler's error whole, with its stack; its text may name a patient. Default false.
+ * @property {boolean} [debug] Print errors of handlers with text and stack. The text may name a patient. Default false.
  * @property {typeof globalThis.fetch} [fetch]
  * @property {import("./socket.js").SocketClass} [WebSocket]
  */
 
 const OK = 200;
 const FAILED = 500;
-/** Seconds between two heartbeats of a hub that does not say. */
+/** Seconds between two heartbeats, where the hub does not tell them. */
 const HEARTBEAT_SECONDS = 30;
 
 export class Session {
@@ -47,7 +45,10 @@ export class Session {
   inbox;
   /** Settled when the first subscription is confirmed. @type {import("./timers.js").Deferred<void>} */
   started = deferred();
-  /** Settled when it has ended; rejected with the error that ended it. @type {import("./timers.js").Deferred<void>} */
+  /**
+   * Settled at the end; rejected with the error that ended the session.
+   * @type {import("./timers.js").Deferred<void>}
+   */
   over = deferred();
   #topic;
   #timings;
@@ -126,7 +127,7 @@ export class Session {
     });
   }
 
-  /** @returns {Promise<void>} It never rejects. */
+  /** @returns {Promise<void>} Never rejects. */
   stop() {
     this.#stopped ??= this.#stop();
     return this.#stopped;
@@ -150,7 +151,7 @@ export class Session {
     this.#changed();
   }
 
-  /** The events to subscribe to: those with a handler, the closes of the opens among them, and SyncError. */
+  /** The event names to subscribe to: those with a handler, the closes that belong to opens, and SyncError. */
   #wanted() {
     const { names } = this.inbox;
     const closes = names.filter((name) => kindOf(name) === "open").map((name) => name.replace(/open$/i, "close"));
@@ -193,7 +194,11 @@ export class Session {
     this.started.resolve();
   }
 
-  /** @param {unknown} message @param {Channel} channel @returns {number} Of a heartbeat: the seconds until the next. */
+  /**
+   * @param {unknown} message
+   * @param {Channel} channel
+   * @returns {number} Seconds until the next heartbeat, for a heartbeat.
+   */
   #heard(message, channel) {
     if (!isObject(message) || !("event" in message)) return 0;
     if (!isEvent(message)) {
@@ -201,7 +206,7 @@ export class Session {
       return 0;
     }
     const event = new Event(message, this.engine.isOwn(String(message.id)));
-    if (event.topic && event.topic !== this.#topic) return 0; // another session's must not be followed
+    if (event.topic && event.topic !== this.#topic) return 0; // events of another session must not be followed
     this.#wire({ direction: "in", kind: "event", body: message, status: null });
     if (event.kind === "heartbeat") {
       this.#answer(event, channel, OK, "");
@@ -214,7 +219,7 @@ export class Session {
     return 0;
   }
 
-  /** @param {string} id Of the event; "" where it cannot be read. @param {Channel} channel */
+  /** @param {string} id Id of the event; "" where it cannot be read. @param {Channel} channel */
   #unread(id, channel) {
     const body = { id, status: FAILED };
     if (id && channel.send(body)) this.#wire({ direction: "out", kind: "acknowledgement", body, status: FAILED });
@@ -241,7 +246,7 @@ export class Session {
     this.inbox.deliver(new Delivery(event, { answer }));
   }
 
-  /** Where it matters what is shared in a context. @param {string} anchor */
+  /** Fetch unknown content where a handler of updates needs it. @param {string} anchor */
   #fetchUnknown(anchor) {
     if (this.inbox.handles(`${anchor.split("/", 1)[0]}-update`)) this.updates.fetchUnknown(anchor);
   }

@@ -1,21 +1,21 @@
-/** From the opening of a socket to its end: what is waited for meanwhile, and why it ended. */
+/** One socket, from its opening to its end: its timers, and the reason of its end. */
 
 import { silence } from "./lease.js";
 import { Channel, GIVEN_UP } from "./socket.js";
 import { deferred, later } from "./timers.js";
 
 /**
- * Why a connection is over.
+ * Why a connection ended.
  * @typedef {object} Loss
  * @property {string} why A sentence for the console.
- * @property {string} sentence The same for the user, with the hub's own words, which no log may have.
+ * @property {string} sentence The same for the user, with the hub's text, which must not be logged.
  */
 
 export class Life {
-  /** Settled with the first confirmation. @type {import("./timers.js").Deferred<void>} */
+  /** Settled at the first confirmation. @type {import("./timers.js").Deferred<void>} */
   confirmed = deferred();
   /**
-   * Settled with why it ended; rejected when the hub will never have the client.
+   * Settled with the reason of the end; rejected when the hub refuses for good.
    * @type {import("./timers.js").Deferred<Loss>}
    */
   over = deferred();
@@ -24,15 +24,16 @@ export class Life {
   channel;
   #ended;
   #abort = new AbortController();
-  /** What to call off at the end, by name. @type {Map<string, () => void>} */
+  /** Functions that cancel the timers, by name. @type {Map<string, () => void>} */
   #timers = new Map();
 
   /**
    * @param {object} listener
    * @param {(message: unknown) => void} listener.heard
    * @param {(frame: string) => void} listener.unread
-   * @param {(code: number, error: unknown, reason: string) => void} listener.closed Called when the socket has ended by itself.
-   * @param {(loss: Loss) => void} listener.ended Called at the end, before anything else happens.
+   * @param {(code: number, error: unknown, reason: string) => void} listener.closed Called when the socket has ended by
+   *     itself.
+   * @param {(loss: Loss) => void} listener.ended Called first at the end.
    */
   constructor({ heard, unread, closed, ended }) {
     this.channel = new Channel(heard, unread, closed);
@@ -45,7 +46,7 @@ export class Life {
   }
 
   /**
-   * Set a timer that ends with this life. One of the same name is called off.
+   * Set a timer, which ends with the socket. Replaces a timer of the same name.
    * @param {"confirmation" | "renewal" | "heartbeat" | "steady"} name
    * @param {number} seconds
    * @param {() => void} act
@@ -55,19 +56,19 @@ export class Life {
     if (!this.isOver) this.#timers.set(name, later(seconds, act));
   }
 
-  /** Something was heard. @param {number} period Seconds between two heartbeats; 0 where there are none. */
+  /** A frame came. @param {number} period Seconds between two heartbeats; 0 without heartbeats. */
   alive(period) {
     if (period > 0) this.after("heartbeat", silence(period), () => this.end("The hub has fallen silent."));
   }
 
-  /** The first or another confirmation has come. */
+  /** A confirmation came. */
   confirm() {
     this.#timers.get("confirmation")?.();
     this.isConfirmed = true;
     this.confirmed.resolve();
   }
 
-  /** @param {string} why A sentence. @param {number} [code] @param {string} [said] What the hub says of it, in its own words. */
+  /** @param {string} why A sentence. @param {number} [code] @param {string} [said] The hub's text. */
   end(why, code = GIVEN_UP, said = "") {
     if (this.isOver) return;
     this.#finish(code);
@@ -76,7 +77,7 @@ export class Life {
     this.over.resolve(loss);
   }
 
-  /** @param {Error} error For which it cannot go on. */
+  /** @param {Error} error The error that ends the client. */
   fail(error) {
     if (this.isOver) return;
     this.#finish(GIVEN_UP);

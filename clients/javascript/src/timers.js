@@ -1,12 +1,12 @@
-/** Timers, and promises that others settle. */
+/** Timers, and deferred promises. */
 
-/** Milliseconds; a timer that is set longer than this fires at once. */
+/** The longest timer in milliseconds. Longer ones would fire at once. */
 const LONGEST = 2 ** 31 - 1;
 
 /**
  * @param {number} seconds
- * @param {() => void} act Called then.
- * @returns {() => void} Calls it off.
+ * @param {() => void} act Called after that time.
+ * @returns {() => void} Cancels the timer.
  */
 export function later(seconds, act) {
   const timer = setTimeout(act, Math.min(Math.max(seconds, 0) * 1000, LONGEST));
@@ -16,7 +16,7 @@ export function later(seconds, act) {
 /**
  * @param {number} seconds
  * @param {AbortSignal} signal
- * @returns {Promise<void>} Done after so long, or when the signal aborts; it never rejects.
+ * @returns {Promise<void>} Settled after that time, or when the signal aborts. Never rejects.
  */
 export function sleep(seconds, signal) {
   return new Promise((resolve) => {
@@ -37,7 +37,7 @@ export function sleep(seconds, signal) {
  */
 /**
  * @template T
- * @returns {Deferred<T>} A promise that others settle. Nobody needs to wait for it: its rejection is never unhandled.
+ * @returns {Deferred<T>} A promise with its resolve and reject. A rejection is never reported as unhandled.
  */
 export function deferred() {
   /** @type {any} */

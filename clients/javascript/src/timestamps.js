@@ -2,7 +2,7 @@
 
 const SECOND = 1_000_000_000_000n;
 const MILLISECOND = 1_000_000_000n;
-/** As the difference of two instants. */
+/** Differences of two instants. */
 export const MINUTE = 60n * SECOND;
 export const DAY = 1440n * MINUTE;
 const DECIMALS = 12;
@@ -12,8 +12,8 @@ const MOST_HOURS = 23;
 const MOST_MINUTES = 59;
 
 /**
- * @param {string} timestamp An ISO 8601 date and time; without a zone it is UTC.
- * @returns {bigint | null} Null for what is none.
+ * @param {string} timestamp An ISO 8601 date and time, in UTC where the zone is missing.
+ * @returns {bigint | null} Null where the timestamp cannot be read.
  */
 export function instant(timestamp) {
   const found = TIMESTAMP.exec(timestamp);
@@ -30,15 +30,15 @@ export function instant(timestamp) {
   return BigInt(date.getTime()) * MILLISECOND + BigInt(fraction.slice(0, DECIMALS).padEnd(DECIMALS, "0"));
 }
 
-/** @returns {bigint} The own clock, as an instant. */
+/** @returns {bigint} The local clock, as an instant. */
 export function now() {
   return BigInt(Date.now()) * MILLISECOND;
 }
 
 /**
- * @param {bigint | null} [after] The instant of what this follows: where another machine's clock is ahead, by up to a day,
- *     the next millisecond is taken, for what is older than the current context is ignored by everybody ("SHALL ignore
- *     messages with older timestamps", 2.5).
+ * @param {bigint | null} [after] The instant of the previous event. Another machine's clock may be ahead, and everybody
+ *     "SHALL ignore messages with older timestamps" (2.5). The result is then one millisecond after `after`, if `after`
+ *     is ahead by at most a day.
  * @returns {string} The time in UTC.
  */
 export function timestampNow(after = null) {

@@ -1,18 +1,19 @@
-/** How long the client waits, in seconds: its timings, and the backoff between attempts. */
+/** Timings in seconds, and the backoff between attempts. */
 
 /**
  * @typedef {object} Timings In seconds.
- * @property {number} backoffFirst About how long to wait before the first try to reconnect; each next wait is twice as
+ * @property {number} backoffFirst Delay before the first attempt to reconnect, roughly. Each next delay is twice as
  *     long.
- * @property {number} backoffMost The longest wait between two tries.
- * @property {number} request How long a request to the hub may take.
- * @property {number} confirmation How long a socket may take to open and confirm the subscription.
- * @property {number} acceptAfter After which a handler that is not done is answered for with 202.
- * @property {number} giveUp After which others are told that an event is not followed, since it came.
- * @property {number | null} resend How long after a SyncError an own open is sent again; 0 or null: never.
- * @property {number} syncErrorExpiry How long a SyncError about an event that is not subscribed to counts, unless another one comes.
- * @property {number} settle How long after the confirmation the hub is given to tell what is open.
- * @property {number} echo How long an own update may take to come back.
+ * @property {number} backoffMost Longest delay between two attempts.
+ * @property {number} request For the answer to a request.
+ * @property {number} confirmation For a socket to open and to be confirmed.
+ * @property {number} acceptAfter Until an event is answered with 202 while its handler runs.
+ * @property {number} giveUp Until a SyncError tells that an event is not followed.
+ * @property {number | null} resend After a SyncError, until an own open is sent again. 0 or null: never.
+ * @property {number} syncErrorExpiry How long a SyncError about an event without a subscription counts, unless another
+ *     one comes.
+ * @property {number} settle After the confirmation, until a hub that has told no context is asked for it.
+ * @property {number} echo For the echo of an own update.
  */
 
 /**
@@ -32,13 +33,14 @@ export const TIMINGS = Object.freeze({
   echo: 2,
 });
 
-/** Seconds: whatever the timings are, a hub is not asked without end. */
+/** The shortest delay, whatever the timings are: protects the hub. */
 const LEAST_BACKOFF = 0.05;
 
 /**
- * @param {number} tries That have failed in a row, at least one.
+ * @param {number} tries Failed attempts in a row, at least one.
  * @param {Pick<Timings, "backoffFirst" | "backoffMost">} timings
- * @returns {number} Seconds until the next, differing so that not all clients of a hub come at once.
+ * @returns {number} Seconds until the next attempt, with a random part so that the clients of a hub do not reconnect
+ *     together.
  */
 export function backoff(tries, { backoffFirst, backoffMost }) {
   const most = Math.min(backoffFirst * 2 ** (tries - 1), backoffMost);

@@ -1,10 +1,10 @@
-/** The access token: asked for when it is needed, and once more when the hub does not take it. */
+/** The access token: asked for when it is needed, and again after a 401. */
 
 import { HubError, TokenError } from "./errors.js";
 
 /** @typedef {string | null | (() => string | Promise<string>)} TokenSource */
 
-/** What a header can hold; fetch, given anything else, may complain with the token in its text. */
+/** Characters that a header can hold. fetch may quote other tokens in its error. */
 const CAN_BE_SENT = /^[\x21-\x7e]+$/;
 const UNSENDABLE = "expected a token of visible ASCII characters";
 
@@ -13,7 +13,7 @@ export class Token {
   /** @type {string | null} */
   #current = null;
   /**
-   * The question on its way: whoever asks meanwhile waits for the same answer.
+   * The pending request for a token, shared by all callers.
    * @type {Promise<string | null> | null}
    */
   #asking = null;
@@ -27,15 +27,15 @@ export class Token {
     this.#source = source;
   }
 
-  /** @returns {Promise<string | null>} @throws {HubError} As `fresh`. */
+  /** @returns {Promise<string | null>} @throws {HubError} The same as `fresh`. */
   async get() {
     return this.#current ?? this.fresh();
   }
 
   /**
-   * @returns {Promise<string | null>} A new one, if the source is a function.
-   * @throws {HubError} TokenError when the function says that there will be none; with status 0 when it fails, which
-   *     may pass.
+   * @returns {Promise<string | null>} A new token, if the source is a function.
+   * @throws {HubError} TokenError when the function says that there will be no token. Status 0 when the function failed
+   *     for another reason.
    */
   fresh() {
     this.#asking ??= this.#ask().finally(() => {
@@ -44,15 +44,15 @@ export class Token {
     return this.#asking;
   }
 
-  /** Whether there may be another token than the one in use. */
+  /** Whether the source may give another token. */
   get changes() {
     return typeof this.#source === "function";
   }
 
   /**
-   * @param {string | null} refused That the hub did not take.
-   * @returns {Promise<string | null>} Another one, where there is one.
-   * @throws {HubError} As `fresh`.
+   * @param {string | null} refused The token that got a 401.
+   * @returns {Promise<string | null>} Another token, where there is one.
+   * @throws {HubError} The same as `fresh`.
    */
   async instead(refused) {
     return this.#current === refused ? this.fresh() : this.#current;
@@ -66,7 +66,7 @@ export class Token {
       return (this.#current = token);
     } catch (error) {
       if (error instanceof TokenError) throw error;
-      // Its text may hold what is secret.
+      // The text may contain secrets.
       throw new HubError(0, `No access token could be had: ${error instanceof Error ? error.name : typeof error}`);
     }
   }

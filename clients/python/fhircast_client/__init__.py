@@ -1,4 +1,4 @@
-"""A FHIRcast client: follows and drives a session, and says whether everybody shows the same."""
+"""A FHIRcast client: follows and drives a session, and tells whether all applications show the same context."""
 
 from fhircast_client.client import FHIRcastClient
 from fhircast_client.contexts import Context

@@ -17,12 +17,18 @@ _MOST_WAITING = 64
 class Shared:
     """The shared content of one context."""
 
+    #: None where unknown, also the content.
     version: str | None
     content: Entries | None
+    #: Id of the open.
     opened_by: str = ""
+    #: False where the hub may have a newer version.
     is_certain: bool = True
+    #: Whether the hub's answer had no content.
     is_contentless: bool = False
+    #: `Contents.moment` at the last event about the context.
     last_seen: int = 0
+    #: Updates that wait until the content is fetched.
     waiting: list[Event] = field(default_factory=list)
 
 
@@ -34,7 +40,8 @@ class Contents:
         #: Whether the hub may still be replaying opens from before the connection.
         self.is_replaying = True
         self._open_before: set[str] = set()
-        self._closed: OrderedDict[str, int] = OrderedDict()  # the moment of the close, by anchor
+        #: The moment of the close, by anchor.
+        self._closed: OrderedDict[str, int] = OrderedDict()
         #: Counts events. An answer of the hub is compared with the moment of the request.
         self.moment = 0
 

@@ -14,7 +14,8 @@ class ContextChanges:
 
     def __init__(self, order: Order) -> None:
         self._order = order
-        self._known: OrderedDict[str, tuple[Event, Mark]] = OrderedDict()  # by id
+        #: By id.
+        self._known: OrderedDict[str, tuple[Event, Mark]] = OrderedDict()
         #: Grows with every change, also with repeats.
         self.count = 0
 

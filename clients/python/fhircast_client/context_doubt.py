@@ -26,8 +26,10 @@ class ContextDoubt:
         #: Whether to send "Get Current Context", though the connection was not lost. The sender of the request resets
         #: this flag.
         self.must_ask = False
-        self._asked_at = 0  # the moment of the request
-        self._may_differ = False  # whether the shown context may have been left while the connection was lost
+        #: The moment of the request.
+        self._asked_at = 0
+        #: Whether the shown context may have been left while the connection was lost.
+        self._may_differ = False
 
     def connected(self, *, may_differ: bool, follows_opens: bool) -> None:
         """The connection was made. `may_differ`: the shown context may have been left meanwhile."""

@@ -1,4 +1,4 @@
-"""A client in one event loop after the other, as several calls of `asyncio.run` make them."""
+"""Use of one client in several event loops, one after the other, as several calls of `asyncio.run` do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _T = TypeVar("_T")
 
 
 class PerLoop(Generic[_T]):
-    """A thing of one event loop, such as a lock. Each other loop has one of its own."""
+    """A value that belongs to one event loop, such as a lock. Each loop gets its own value."""
 
     def __init__(self, make: Callable[[], _T]) -> None:
         self._make = make
@@ -19,7 +19,7 @@ class PerLoop(Generic[_T]):
 
     @property
     def here(self) -> _T:
-        """The one of the loop that runs."""
+        """The value of the running loop."""
         loop = asyncio.get_running_loop()
         if self._made is None or self._loop is not loop:
             self._loop, self._made = loop, self._make()
@@ -27,13 +27,13 @@ class PerLoop(Generic[_T]):
 
 
 class OneLoop:
-    """Sees that a client is used in one event loop at a time: nothing in it is made for two threads."""
+    """Checks that a client is used in one event loop at a time: the client is not thread-safe."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def enter(self) -> None:
-        """Raises RuntimeError where another loop, in which the client was used, runs still."""
+        """Raises RuntimeError where the client was used in another loop that is still running."""
         loop = asyncio.get_running_loop()
         if self._loop is not None and self._loop is not loop and self._loop.is_running():
             raise RuntimeError(

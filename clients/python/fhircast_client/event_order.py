@@ -40,14 +40,16 @@ class Recent:
 
 @dataclass(eq=False, slots=True)
 class Mark:
-    """The rank of an event. `place`: its place in the order of arrival. `at`: its timestamp as an instant, None where
-    the event has none. `last_seen`: the moment at which the event came last, on `connection`. `is_awaited`: the hub
-    accepted the event, and its echo is due."""
+    """The rank of an event among others."""
 
+    #: Its place in the order of arrival.
     place: int
+    #: Its timestamp as an instant, None where the event has none.
     at: int | None
+    #: The moment at which the event came last, and the number of that connection.
     last_seen: int
     connection: int = 0
+    #: Whether the hub accepted the event and its echo is due.
     is_awaited: bool = False
 
 
@@ -56,10 +58,13 @@ class Order:
 
     def __init__(self) -> None:
         self.is_kept = False
-        self._changes: OrderedDict[str, Mark] = OrderedDict()  # marks of opens, closes and Home-opens, by id
+        #: Marks of opens, closes and Home-opens, by id.
+        self._changes: OrderedDict[str, Mark] = OrderedDict()
         self._others: OrderedDict[str, Mark] = OrderedDict()
-        self._sent: OrderedDict[str, Mark] = OrderedDict()  # marks of own events without an echo yet
-        self._sent_before = Recent()  # own events without an answer when this connection was made
+        #: Marks of own events without an echo yet.
+        self._sent: OrderedDict[str, Mark] = OrderedDict()
+        #: Own events without an answer when this connection was made.
+        self._sent_before = Recent()
         #: Counts events that are received, sent and accepted.
         self.moment = 0
         self._connection = 0

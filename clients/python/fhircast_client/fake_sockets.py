@@ -32,13 +32,15 @@ class FakeSocket:
 
     def __init__(self, endpoint: str, line: Line, hub: asyncio.Protocol, heard: Callable[[str], None]) -> None:
         self._line, self._heard = line, heard
-        self._hub: asyncio.Protocol | None = hub  # as long as the hub takes the connection for one
+        #: As long as the hub takes the connection for one.
+        self._hub: asyncio.Protocol | None = hub
         self._loop = asyncio.get_running_loop()
         self._websocket = ClientProtocol(parse_uri(endpoint), max_size=None, logger=_QUIET)
         self._frames: asyncio.Queue[str | None] = asyncio.Queue()
         self._answered: asyncio.Future[None] = self._loop.create_future()
         self._gone = asyncio.Event()
-        self._dead = False  # cut silently: nothing passes any more
+        #: Cut silently: nothing passes any more.
+        self._dead = False
         line.sockets.add(self)
         hub.connection_made(_HubSide(self))
 

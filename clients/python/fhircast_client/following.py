@@ -30,18 +30,24 @@ class Following:
         self._current_mark: Mark | None = None
         self._current_at: int | None = None
         self._is_adopted = False
-        # `_current_mark` of the last current context, and the mark of its close
+        #: `_current_mark` of the last current context, and the mark of its close.
         self._closed_mark: tuple[Mark, Mark] | None = None
-        # marks of closes, by anchor, until the anchor is opened again
+        #: Marks of closes, by anchor, until the anchor is opened again.
         self._closes: OrderedDict[str, Mark] = OrderedDict()
-        self._done = Recent()  # ids of other events that were followed or published
-        self._closed = Recent()  # ids of opens whose context was closed
+        #: Ids of other events that were followed or published.
+        self._done = Recent()
+        #: Ids of opens whose context was closed.
+        self._closed = Recent()
         self._refused = Recent()
-        self._handed = Recent()  # ids of opens that were followed, refused or published
+        #: Ids of opens that were followed, refused or published.
+        self._handed = Recent()
         self._last_handed = ""
-        self._handed_one = False  # whether an open was handed since the last connection was made
-        self._handed_before_cut = False  # whether an open was handed on a connection that was cut short
-        self._knew_opens = False  # whether an open was handed before the last connection was made
+        #: Whether an open was handed since the last connection was made.
+        self._handed_one = False
+        #: Whether an open was handed on a connection that was cut short.
+        self._handed_before_cut = False
+        #: Whether an open was handed before the last connection was made.
+        self._knew_opens = False
 
     @property
     def shown(self) -> Event | None:

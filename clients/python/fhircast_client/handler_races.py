@@ -28,7 +28,8 @@ class HandlerRaces:
         #: Events that the application may show without following them: a failed handler's event, or an own open. Empty
         #: once an event was followed.
         self.maybe_shown: list[Event] = []
-        self._shown_over: Event | None = None  # the event that was shown over it
+        #: The event that was shown over it.
+        self._shown_over: Event | None = None
         #: Since the handler began: the last own open, or an own close of the handler's context.
         self._own_event: Event | None = None
         self._reshows = 0

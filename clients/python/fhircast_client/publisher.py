@@ -1,4 +1,4 @@
-"""What this application publishes (FHIRcast 3.0.0, 2.6), one open or close at a time, and what is sent again."""
+"""Publishing events, one open or close at a time, and sending them again (FHIRcast 3.0.0, 2.6)."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from fhircast_client.timestamps import now, timestamp_now
 from fhircast_client.timings import Backoff, Timings
 
 _log = logging.getLogger("fhircast_client")
-#: How often a SyncError is posted.
+#: Attempts to post a SyncError.
 _MOST_POSTS = 3
-#: Seconds after which an open that was sent again and named by no SyncError counts as followed, beyond `resend`.
+#: Seconds beyond `resend` after which a resent open counts as followed, unless a SyncError names it.
 _QUIET = 2.0
-#: Two pings: the hub tells an own event back long before.
+#: Two pings: an echo comes much sooner.
 _ECHO_SECONDS = 30.0
 
 
 class Publisher:
-    """Posts events, and tells the engine what the hub made of them. `changed` learns that the status may be another one.
+    """Posts events and reports the hub's answer to the engine. `changed` is called when the status may have changed.
 
-    `free` is held while an own open or close is on its way, so that what comes in the meantime waits for the hub's answer. `spawn` runs
-    what goes on when a call has returned. `hand` lets an own event have its turn like any other.
+    `free`: a lock, held while an own open or close is being posted. Received events wait for it. `spawn` runs
+    background tasks. `hand` puts an own event into the queue of the handlers.
     """
 
     def __init__(
@@ -50,11 +50,14 @@ class Publisher:
         self._hub, self._engine, self._topic, self._timings, self._name = hub, engine, topic, timings, name
         self._event_signal, self._changed, self._spawn, self._hand = event_signal, changed, spawn, hand
         self.free = PerLoop(asyncio.Lock)
-        self._telling: set[str] = set()  # ids of own events that are tried again
-        self._said: set[str] = set()  # names of events whose handlers publish what they are shown
+        #: Ids of own events that are being retried.
+        self._telling: set[str] = set()
+        #: Names of events whose handlers publish the event that they were called with.
+        self._said: set[str] = set()
 
     async def open(self, name: str, context: Iterable[Mapping[str, Any]]) -> Event:
-        """Post an open; the event, when the hub has accepted it. What everybody shows is not posted again."""
+        """Post an open. Returns the event once the hub has accepted it. A context that all applications show is not
+        posted again."""
         made = make_event(self._topic, name, context)
         async with self.free.here:
             event = self._stamped(made)
@@ -66,7 +69,9 @@ class Publisher:
                 return await self.post(unsent)
             return await self.post(
                 event
-            )  # what nobody tries again is stamped anew: others may have opened something since
+                # an event that is not being retried gets a new timestamp: other applications may have opened a
+                # context since
+            )
 
     async def publish(
         self,
@@ -76,7 +81,7 @@ class Publisher:
         id: str | None = None,
         timestamp: str | None = None,
     ) -> Event:
-        """Post an event; the event, when the hub has accepted it."""
+        """Post an event. Returns the event once the hub has accepted it."""
         event = make_event(self._topic, name, context, id=id, timestamp=timestamp)
         if not event.kind.changes_context:
             return await self.post(event)
@@ -84,7 +89,7 @@ class Publisher:
             return await self.post(event if timestamp else self._stamped(event))
 
     async def refuse(self, about: Event, reason: str) -> None:
-        """Tell the others that an event which was answered with 202 is not followed."""
+        """Post a SyncError about an event that was answered with 202 and is not followed."""
         event = make_sync_error(self._topic, about, self._name, reason)
         backoff = Backoff(self._timings.backoff_first, self._timings.backoff_most)
         for _ in range(_MOST_POSTS):
@@ -99,7 +104,8 @@ class Publisher:
         _log.warning("the others could not be told that an event is not followed")
 
     async def resend(self, event: Event) -> None:
-        """Post an own open again, at regular intervals, until no SyncError names it any more or something newer came (2.6)."""
+        """Post an own open again at regular intervals, until no SyncError names it any more or a newer change came
+        (2.6)."""
         resending, interval = self._engine.resending, self._timings.resend or 0.0
         try:
             await asyncio.sleep(interval)
@@ -113,7 +119,8 @@ class Publisher:
             resending.ended(event)
 
     async def _sent_again(self, event: Event) -> bool | None:
-        """Whether it was worth it: not once something newer came, or the hub says no. None where it did not get there."""
+        """Post once more. Returns True if the hub accepted, False to stop (a newer change came, or the hub refused),
+        None to try again."""
         async with self.free.here:
             if not self._engine.changes.is_newest(event):
                 return False
@@ -125,7 +132,8 @@ class Publisher:
         return True
 
     async def _tell(self, event: Event, delay: float) -> None:
-        """Post an own event again that the hub may not have, with backoff, until the others were told or something overtook it."""
+        """Retry an own event that the hub may not have, with backoff, until the hub accepts it or a newer event
+        overtakes it."""
         try:
             await self._tell_until_told(event, delay)
         finally:
@@ -153,7 +161,7 @@ class Publisher:
             return
 
     def _stamped(self, event: Event) -> Event:
-        """An own event whose turn it is, newer than all that came."""
+        """An own event with a timestamp that is newer than all received events."""
         return parse_event({**event.body, "timestamp": timestamp_now(self._engine.changes.newest(now()))}, own=True)
 
     def _notice(self, event: Event) -> None:
@@ -162,7 +170,7 @@ class Publisher:
             _log.warning("the handler of %s publishes what it is shown", event.name)
 
     async def post(self, event: Event) -> Event:
-        """Post an event that has its turn; the event, when the hub has accepted it. Raises HubError."""
+        """Post an event. Returns the event once the hub has accepted it. Raises HubError."""
         self._notice(event)
         self._engine.sending(event)
         try:
@@ -189,7 +197,7 @@ class Publisher:
         self._changed()
 
     def tell_untold(self) -> None:
-        """The client runs: what could not be told before is told from now on."""
+        """The client runs again: retry the events that were not sent before."""
         for event in self._engine.unsent.retried:
             self._begin_telling(event, 0.0)
 

@@ -18,7 +18,8 @@ class Resending:
         self._last: Event | None = None
         self._previous: Event | None = None
         self._resent: Event | None = None
-        self._is_reported = False  # a SyncError has named the event since it was last sent
+        #: A SyncError has named the event since it was last sent.
+        self._is_reported = False
 
     def sending(self, event: Event) -> None:
         """The client is about to post an own event."""

@@ -1,4 +1,4 @@
-"""What the client does with what comes: the engine, the handlers, and what is published, put together."""
+"""One session: connects the engine, the handlers and the publisher."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ from fhircast_client.timings import Timings
 from fhircast_client.updates import Updates
 
 _log = logging.getLogger("fhircast_client")
-#: Seconds between two heartbeats of a hub that does not say.
+#: Seconds between two heartbeats, where the hub does not tell them.
 _HEARTBEAT_SECONDS = 30.0
 _OK, _FAILED = 200, 500
 
 
 class Session:
-    """One session as this application takes part in it. It listens to a Connection.
+    """The session of one client. Implements the listener of its Connection.
 
-    `spawn` runs what takes longer, while the client runs; `changed` is called with every new status, `wire` with every message.
+    `spawn` runs background tasks while the client runs. `changed` is called with every new status, `wire` with every
+    message.
     """
 
     def __init__(
@@ -70,13 +71,13 @@ class Session:
 
     @property
     def wanted(self) -> list[str]:
-        """The events to subscribe to: those with a handler, the closes of the opens among them, and SyncError."""
+        """The event names to subscribe to: those with a handler, the closes that belong to opens, and SyncError."""
         names = self.inbox.names
         closes = [name[: -len("open")] + "close" for name in names if kind_of(name) is Kind.OPEN]
         return list({name.lower(): name for name in (*closes, "SyncError", *names)}.values())
 
     def changed(self) -> None:
-        """Report the status if it is another one."""
+        """Report the status if it changed."""
         if self.engine.doubt.must_ask:
             self.engine.doubt.must_ask = False
             self._settle(0.0)
@@ -100,7 +101,7 @@ class Session:
         self.changed()
 
     def received(self, channel: Channel, message: Any) -> float | None:
-        """A message came; for a heartbeat the seconds until the next."""
+        """A message came. Returns the seconds until the next heartbeat for a heartbeat."""
         try:
             event = parse_event(message)
         except ValueError:
@@ -108,7 +109,7 @@ class Session:
                 self.unreadable(channel, message["id"] if isinstance(message.get("id"), str) else "")
             return None
         if event.topic and event.topic != self._topic:
-            return None  # another session's must not be followed
+            return None  # events of another session must not be followed
         if event.kind is not Kind.HEARTBEAT:
             self._wire(WireMessage("in", "event", event.body))
         if event.kind in (Kind.OPEN, Kind.CLOSE) and not event.anchor:
@@ -125,7 +126,7 @@ class Session:
         return None
 
     def unreadable(self, channel: Channel, event_id: str) -> None:
-        """A message came that could not be read."""
+        """A frame could not be read."""
         if event_id:
             body = {"id": event_id, "status": _FAILED}
             self._wire(WireMessage("out", "acknowledgement", body, _FAILED))
@@ -200,7 +201,7 @@ class Session:
             self._settling.cancel()
 
     def _fetch_unknown(self, anchor: str) -> None:
-        """Where it matters what is shared in a context."""
+        """Fetch unknown content where a handler of updates needs it."""
         if self.inbox.handles(f"{anchor.partition('/')[0]}-update"):
             self.updates.fetch_unknown(anchor)
 

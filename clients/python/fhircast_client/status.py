@@ -19,12 +19,14 @@ Connection = Literal["connecting", "connected", "ended"]
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """`in_sync` is True only while connected; `why` says in a sentence what is wrong, "" when in sync; `behind` are the names of
-    other applications that did not follow."""
+    """Whether this application shows the same context as the others."""
 
     connection: Connection
+    #: True only while connected.
     in_sync: bool
+    #: Why not in sync, as a sentence for users. "" when in sync.
     why: str
+    #: Names of other applications that did not follow.
     behind: tuple[str, ...] = ()
 
 
@@ -45,8 +47,9 @@ class Sync:
         self._connection: Connection = "connecting"
         self._trouble = "Not connected to the hub yet"
         self._unknown, self._since = "", 0
-        self._last_followed = Mark(0, None, 0)  # the mark of the last open that was followed
-        # events that were not followed here, with mark and reason, by id
+        #: The mark of the last open that was followed.
+        self._last_followed = Mark(0, None, 0)
+        #: Events that were not followed here, with mark and reason, by id.
         self._failed: dict[str, tuple[Event, Mark, str]] = {}
         self._behind: dict[str, _Failure] = {}
 

@@ -108,13 +108,15 @@ class FakeHub:
         self.messages: list[dict[str, Any]] = []
         self.tokens: list[str] = []
         self.replays = self._stu2 is None
-        self._began: float | None = None  # the world's clock where that of the loop was 0
+        #: The world's clock where that of the loop was 0.
+        self._began: float | None = None
         self._hub = LocalHub(self.url, topic, self._clock, _rules(lease_seconds, derives=self.replays), self._passes)
         self._others = self._hub.api(_OTHERS)
         self._lines: dict[str, Line] = {}
         self._https: list[httpx.AsyncClient] = []
         self._answers: dict[str, list[Answer]] = {}
-        self._names: dict[str, str] = {}  # of events, by id
+        #: Of events, by id.
+        self._names: dict[str, str] = {}
         self._news = asyncio.Event()
         self._to_lose = 0
 

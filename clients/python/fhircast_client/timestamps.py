@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 
 _SECOND = 10**12
-#: As the difference of two instants.
+#: Differences of two instants.
 MINUTE = 60 * _SECOND
 _MILLISECOND = 10**9
 DAY = 1440 * MINUTE
@@ -16,7 +16,8 @@ _TIMESTAMP = re.compile(
 
 
 def instant(timestamp: str) -> int | None:
-    """An ISO 8601 date and time as picoseconds since 1970; without a zone it is UTC. None for what is none."""
+    """An ISO 8601 date and time as picoseconds since 1970, in UTC where the zone is missing. None where it cannot be
+    read."""
     found = _TIMESTAMP.fullmatch(timestamp)
     if found is None:
         return None
@@ -30,15 +31,16 @@ def instant(timestamp: str) -> int | None:
 
 
 def now() -> int:
-    """The own clock, as an instant."""
+    """The local clock, as an instant."""
     return int(datetime.now(UTC).timestamp() * 1000) * _MILLISECOND
 
 
 def timestamp_now(after: int | None = None) -> str:
     """The time in UTC, with milliseconds and Z.
 
-    `after` is the `instant` of what this follows: where another machine's clock is ahead, by up to a day, the next millisecond is
-    taken, for what is older than the current context is ignored by everybody ("SHALL ignore messages with older timestamps").
+    `after`: the `instant` of the previous event. Another machine's clock may be ahead, and everybody "SHALL ignore
+    messages with older timestamps". The result is then one millisecond after `after`, if `after` is ahead by at most a
+    day.
     """
     milliseconds = int(datetime.now(UTC).timestamp() * 1000)
     if after is not None and 0 <= after // _MILLISECOND - milliseconds < DAY // _MILLISECOND:

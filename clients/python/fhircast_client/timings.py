@@ -1,4 +1,4 @@
-"""How long the client waits: its timings, and the backoff between attempts."""
+"""Timings, and the backoff between attempts."""
 
 from __future__ import annotations
 
@@ -9,28 +9,32 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Timings:
-    """How long the client waits, in seconds.
+    """How long the client waits, in seconds."""
 
-    backoff_first, backoff_most: before the first attempt to reconnect, and at most between two. request: for the answer to a
-    request. confirmation: for a socket to open and confirm. accept_after: before an event is answered with 202. give_up: before
-    the others are told that an event is not followed. resend: before an own open that was not followed is sent again, None or 0
-    for never. sync_error_expiry: how long a SyncError about an event that is not subscribed to counts, unless another one comes. settle: after joining, before a hub that told nothing is asked. echo: for an own update to come back.
-    """
-
+    #: First delay before an attempt to reconnect, and the longest one.
     backoff_first: float = 0.5
     backoff_most: float = 30.0
+    #: For the answer to a request.
     request: float = 5.0
+    #: For a socket to open and to be confirmed.
     confirmation: float = 10.0
+    #: Until an event is answered with 202 while its handler runs.
     accept_after: float = 2.0
+    #: Until a SyncError tells that an event is not followed.
     give_up: float = 10.0
+    #: After a SyncError, until an own open is sent again. None or 0: never.
     resend: float | None = 10.0
+    #: How long a SyncError about an event without a subscription counts, unless another one comes.
     sync_error_expiry: float = 25.0
+    #: After the confirmation, until a hub that has told no context is asked for it.
     settle: float = 1.0
+    #: For the echo of an own update.
     echo: float = 2.0
 
 
 class Backoff:
-    """Delays that double, in seconds, each shortened by up to half so that clients of one hub do not all come at once."""
+    """Delays that double, in seconds. Each is shortened by up to half at random, so that the clients of a hub do not
+    reconnect together."""
 
     def __init__(self, first: float, most: float, chance: Callable[[], float] = random.random) -> None:
         self._first, self._most, self._chance = first, most, chance
@@ -43,5 +47,5 @@ class Backoff:
         return delay * (0.5 + self._chance() / 2)
 
     def reset(self) -> None:
-        """Begin again with the first."""
+        """Begin again with the first delay."""
         self._next = self._first
