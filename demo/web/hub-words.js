@@ -8,7 +8,7 @@ const t = translator(shared);
 const SAID = [
   [/hub was not reached: no answer came in time/i, () => t("hub.silent")],
   [/hub was not reached|something else than the hub answered/i, () => t("hub.away")],
-  [/no access token could be had/i, () => t("hub.no-token")],
+  [/there is no access token/i, () => t("hub.no-token")],
   [/what is shared in the context is not known/i, () => t("hub.no-content")],
   [/hub answered (\d{3})(?::\s*(.+))?/is, ([, status, said]) => join(t("hub.answered", { status }), said)],
 ];

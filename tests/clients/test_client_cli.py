@@ -312,7 +312,7 @@ async def test_what_is_asked_wrongly_ends_with_2_and_the_reason(
         ("context", *where, "--token-file", str(tmp_path / "none")): "No such file",
         ("open", *where, str(tmp_path / "none")): "No such file",
         ("open", *where, str(tmp_path / "bytes")): "UTF-8",
-        ("open", *where, str(tmp_path / "text")): "expected JSON",
+        ("open", *where, str(tmp_path / "text")): "is not JSON",
         ("open", *where, str(tmp_path / "list")): "FHIR resource",
         ("open", *where, str(tmp_path / "anonymous")): "FHIR resource",
         ("check", *where, "--token-file", str(tmp_path / "bytes")): "UTF-8",
@@ -331,7 +331,7 @@ async def test_a_token_that_cannot_be_sent_is_named_without_being_shown(
     shown = capsys.readouterr()
     assert codes == [2, 1]
     assert "token" in shown.err
-    assert "characters that no token has" in shown.out
+    assert "invalid characters" in shown.out
     assert "cret" not in shown.err + shown.out
 
 
@@ -365,7 +365,7 @@ async def test_check_passes_at_a_hub_of_stu2_and_leaves_nothing_behind() -> None
     ("answer", "said"),
     [
         (Answer(404), "is http://hub.invalid/hub the hub.url?"),
-        (Answer(200, "<html>"), "no JSON"),
+        (Answer(200, "<html>"), "not a JSON object"),
         (Answer(200, "{}"), "websocketSupport"),
     ],
 )
@@ -387,7 +387,7 @@ async def test_discovery_that_fails(answer: Answer, said: str) -> None:
         (jwt(**GOOD | {"scope": "openid"}), False, "no fhircast/ scope"),
         (jwt(**GOOD | {"scope": 7}), False, "no fhircast/ scope"),
         (jwt(**GOOD | {"scope": None, "scp": ["fhircast/Patient-open.read"]}), True, "Patient-open.read"),
-        ("e30.W10.c2ln", False, "no object"),
+        ("e30.W10.c2ln", False, "not a JSON object"),
     ],
 )
 async def test_a_token_that_says_too_little(token: str, good: bool | None, said: str) -> None:
@@ -403,7 +403,7 @@ async def test_a_token_that_says_too_little(token: str, good: bool | None, said:
         ([Answer(403, "another user's")], "another user's"),
         ([Answer(400), Answer(400, "hub.topic?")], "hub.topic?"),
         ([Answer(502, "<html>")], "the hub has a problem"),
-        ([Answer(202, "accepted")], "no JSON object"),
+        ([Answer(202, "accepted")], "not a JSON object"),
         ([Answer(202, '{"hub.channel.endpoint": "https://x/"}')], "no hub.channel.endpoint"),
     ],
 )
@@ -449,7 +449,7 @@ async def test_a_socket_that_does_not_open_and_never_shows_its_endpoint(failure:
         (lambda socket: HangsUp(socket, frames=0), "closed the socket (code 1011)"),
         (lambda socket: HangsUp(socket, frames=0, said=(1008, "too\nmany")), "closed the socket (code 1008): too many"),
         (lambda socket: Through(socket, "no JSON"), "not JSON"),
-        (lambda socket: Through(socket, "[]"), "no JSON object"),
+        (lambda socket: Through(socket, "[]"), "not a JSON object"),
         (lambda socket: Through(socket, '{"id": "1"}'), "no confirmation"),
         (lambda socket: Through(socket, also=False), "nothing came"),
     ],

@@ -171,7 +171,7 @@ async def test_who_sent_more_than_acknowledges_comes_back_to_its_endpoint(caplog
             assert len(set(sockets.endpoints)) == 1
             assert len(wire.of("out", "subscribe")) == 1
             assert why in whys
-            assert f"{why}; it is tried again" in caplog.text
+            assert f"{why}; the client reconnects" in caplog.text
 
 
 @pytest.mark.req("CLT-9", "CLT-28")
@@ -592,7 +592,7 @@ async def test_an_endpoint_of_a_hub_that_is_busy_is_kept(
         assert len(endpoints) == len(wire.of("out", "subscribe")) == 1
         assert delays.count(17) == (5 if retry_after else 0)
         assert f"the hub refused the connection ({status}): handshakes: expected 60, Åse" in whys
-        assert f"the hub refused the connection ({status}); it is tried again" in caplog.text
+        assert f"the hub refused the connection ({status}); the client reconnects" in caplog.text
         assert "Åse" not in caplog.text
 
 

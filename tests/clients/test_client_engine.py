@@ -178,7 +178,7 @@ def test_anchors_are_found_under_their_key_or_type_as_resource_or_reference() ->
     "body", [None, [], {}, {"id": "1"}, {"id": 1, "event": {"hub.event": "x"}}, {"event": {"hub.event": "x"}}]
 )
 def test_what_is_no_event_is_not_read(body: Any) -> None:
-    with pytest.raises(ValueError, match="expected"):
+    with pytest.raises(ValueError, match="required"):
         parse_event(body)
 
 

@@ -71,7 +71,7 @@ async def test_a_name_has_one_handler_given_before_the_start() -> None:
     async with FakeHub() as hub:
         client = hub.client("viewer", timings=FAST, heartbeat=False)
         client.on("Patient-open", Heard())
-        with pytest.raises(ValueError, match="one handler"):
+        with pytest.raises(ValueError, match="has a handler already"):
             client.on("patient-OPEN", Heard())
         async with client:
             assert "heartbeat" not in client.events

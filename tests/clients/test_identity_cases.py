@@ -12,7 +12,7 @@ import pytest
 
 from fhircast_client.errors import Refuse
 from fhircast_identity import IdentityMap, Local, LookupFailed, Mismatch, NoMatch, Query, SeveralMatches, Table
-from fhircast_identity.names import spellings
+from fhircast_identity.family_names import spellings
 from fhircast_identity.rules import in_force
 from tests.clients.identity_cases import CASES, rule, tables
 

@@ -76,9 +76,9 @@ export class FHIRcastClient {
    *     that is not a function.
    */
   on(name, handler, { ids = null } = {}) {
-    if (typeof handler !== "function") throw new TypeError(`expected a handler for ${name}, got ${typeof handler}`);
-    if (ids !== null && typeof ids?.find !== "function") throw new TypeError("expected ids with a method find");
-    if (this.#session.isStarted) throw new Error("Handlers are given before the client is started.");
+    if (typeof handler !== "function") throw new TypeError(`the handler of ${name} must be a function, not ${typeof handler}`);
+    if (ids !== null && typeof ids?.find !== "function") throw new TypeError("ids must have a method find");
+    if (this.#session.isStarted) throw new Error("add handlers before the client starts: the subscription names their events");
     this.#session.inbox.add({ name, act: /** @type {(event: Event) => unknown} */ (handler), ids });
     return this;
   }
@@ -109,7 +109,7 @@ export class FHIRcastClient {
    *     client was stopped.
    */
   async start() {
-    if (this.#session.isStopped) throw new Error("expected a client that was not stopped: make a new one");
+    if (this.#session.isStopped) throw new Error("the client was stopped: make a new one");
     this.#session.start();
     return this.#session.started.promise;
   }
@@ -213,7 +213,7 @@ export class FHIRcastClient {
   /** @param {string | Resource | null} anchor @returns {string} The current anchor, where none is given. */
   #anchor(anchor) {
     const found = anchor === null ? this.#session.engine.following.contexts.current?.anchor : reference(anchor);
-    if (!found) throw new Error("Nothing is current, and no anchor was given.");
+    if (!found) throw new Error("no context is open here, so an anchor is required");
     return found;
   }
 }

@@ -3,13 +3,13 @@
  * I/O, no clock.
  */
 
-export const UNREAD = "A message of the hub could not be read, and what is open at the hub is being found out";
-export const DOUBT = "Several contexts were opened or closed at once, and what is open at the hub is being found out";
+export const UNREAD = "A message of the hub could not be read, so the hub is asked what is open";
+export const DOUBT = "Several contexts were opened or closed at once, so the hub is asked what is open";
 export const UNCERTAIN =
-  "The connection was lost while something was published, and what is open at the hub is being found out";
-export const NO_ECHO = "The hub does not tell what is published here, and what is open at the hub is being found out";
-const ASKING = "The connection is back, and what is open at the hub is being found out";
-const UNTOLD = "The connection was lost for a while, and the hub does not tell what is open: the next open will show it";
+  "The connection was lost while an event was published, so the hub is asked what is open";
+export const NO_ECHO = "An own event did not come back from the hub, so the hub is asked what is open";
+const ASKING = "The connection is back, and the hub is asked what is open";
+const UNTOLD = "The connection was lost for a while, and the hub does not tell what is open. Wait for the next open";
 const OTHER = "Another context is open at the hub, which this application does not follow";
 
 /** Whether the hub's current context is known, and whether the client must ask for it. */

@@ -190,9 +190,9 @@ export function encoded(message) {
  * @throws {TypeError} Without a resource, or for a resource without type or id.
  */
 export function contextOf(resources) {
-  if (resources.length === 0) throw new TypeError("expected a resource to open or close, got none");
+  if (resources.length === 0) throw new TypeError("a resource is required");
   return resources.map((resource) => {
-    if (!referenceTo(resource)) throw new TypeError("expected resources with resourceType and id, got another");
+    if (!referenceTo(resource)) throw new TypeError("a resource lacks resourceType or id");
     return { key: anchorKey(resource.resourceType), resource };
   });
 }
@@ -230,7 +230,7 @@ export function named(item) {
 export function reference(one) {
   const found = typeof one === "string" ? referenceIn(one) : referenceTo(one);
   if (!found)
-    throw new TypeError('expected a resource with resourceType and id, or a reference such as "Observation/o1"');
+    throw new TypeError('a change is a resource with resourceType and id, or a reference such as "Observation/o1"');
   return found;
 }
 

@@ -187,7 +187,7 @@ export class Hub {
     if (answer.status === UNAUTHORIZED) throw new TokenError(explained(answer), answer.isHubs);
     if (!answer.ok) throw new HubError(answer.status, explained(answer), answer.retryAfter, answer.isHubs);
     if (answer.isPage) {
-      throw new HubError(0, `Something else than the hub answered, with a page (${answer.status})`, 0, false);
+      throw new HubError(0, `An HTML page came instead of the hub's answer (${answer.status})`, 0, false);
     }
     return answer;
   }
@@ -252,10 +252,10 @@ function checkedUrl(url) {
   if (!found) {
     // A password may stand before the @.
     const shown = String(url).includes("@") ? "a text with @" : typeof url === "string" ? JSON.stringify(url) : String(url);
-    throw new TypeError(`expected hub.url to be a URL such as https://hub.example.org/api/hub, got ${shown}`);
+    throw new TypeError(`hub.url must be a URL such as https://hub.example.org/api/hub, not ${shown}`);
   }
   if (found.username || found.password) {
-    throw new TypeError("expected hub.url without a user and a password: the token says who asks");
+    throw new TypeError("hub.url must not contain a user or password: the token authenticates the client");
   }
   return url;
 }
@@ -272,7 +272,7 @@ function parsed(url) {
 /** @param {string} topic */
 function checkedTopic(topic) {
   if (typeof topic === "string" && topic) return topic;
-  throw new TypeError(`expected hub.topic to be a text that is not empty, got ${topic === "" ? '""' : String(topic)}`);
+  throw new TypeError(`hub.topic must be a text that is not empty, not ${topic === "" ? '""' : String(topic)}`);
 }
 
 /**

@@ -121,7 +121,7 @@ export class Inbox {
   /** @param {Handling} handling @throws {Error} For a second handler of the event. */
   add(handling) {
     const key = handling.name.toLowerCase();
-    if (this.#parts.handlings.has(key)) throw new Error(`expected one handler for ${handling.name}, got a second`);
+    if (this.#parts.handlings.has(key)) throw new Error(`${handling.name} has a handler already`);
     const wrong = misspelt(handling.name);
     if (wrong) console.warn(`fhircast-client: ${wrong}`);
     this.#parts.handlings.set(key, handling);

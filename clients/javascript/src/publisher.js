@@ -111,7 +111,7 @@ export class Publisher {
         await sleep(Math.max(backoff(tries, timings), error.retryAfter), signal);
       }
     }
-    if (!signal.aborted) console.warn("fhircast-client: the others could not be told that an event is not followed");
+    if (!signal.aborted) console.warn("fhircast-client: no SyncError could be sent about an event that is not followed");
   }
 
   /**
@@ -199,7 +199,7 @@ export class Publisher {
     const name = event.name.toLowerCase();
     if (!this.#parts.engine.races.isEchoedByHandler(event) || this.#noticed.has(name)) return;
     this.#noticed.add(name);
-    console.warn(`fhircast-client: the handler of ${event.name} publishes what it is shown`);
+    console.warn(`fhircast-client: the handler of ${event.name} publishes the event that it was called with`);
   }
 
   /**

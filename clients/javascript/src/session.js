@@ -286,6 +286,6 @@ export class Session {
 function webSocket(options) {
   const found = options.WebSocket ?? globalThis.WebSocket;
   if (!found)
-    throw new Error("There is no WebSocket here: give one as an option, for instance that of the package ws.");
+    throw new Error("There is no WebSocket here: pass one as an option, such as that of the package ws.");
   return found;
 }

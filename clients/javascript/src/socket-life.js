@@ -58,7 +58,7 @@ export class Life {
 
   /** A frame came. @param {number} period Seconds between two heartbeats; 0 without heartbeats. */
   alive(period) {
-    if (period > 0) this.after("heartbeat", silence(period), () => this.end("The hub has fallen silent."));
+    if (period > 0) this.after("heartbeat", silence(period), () => this.end("The hub sent nothing for three heartbeats."));
   }
 
   /** A confirmation came. */

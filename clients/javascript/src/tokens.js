@@ -6,7 +6,7 @@ import { HubError, TokenError } from "./errors.js";
 
 /** Characters that a header can hold. fetch may quote other tokens in its error. */
 const CAN_BE_SENT = /^[\x21-\x7e]+$/;
-const UNSENDABLE = "expected a token of visible ASCII characters";
+const UNSENDABLE = "token must consist of visible ASCII characters";
 
 export class Token {
   #source;
@@ -21,7 +21,7 @@ export class Token {
   /** @param {TokenSource} source The token, a function that returns one, or null for none. */
   constructor(source) {
     if (!["string", "function"].includes(typeof source) && source !== null && source !== undefined) {
-      throw new TypeError(`expected a token, or a function that returns one, got ${typeof source}`);
+      throw new TypeError(`token must be a text or a function, not ${typeof source}`);
     }
     if (typeof source === "string" && source !== "" && !CAN_BE_SENT.test(source)) throw new TypeError(UNSENDABLE);
     this.#source = source;
@@ -67,7 +67,7 @@ export class Token {
     } catch (error) {
       if (error instanceof TokenError) throw error;
       // The text may contain secrets.
-      throw new HubError(0, `No access token could be had: ${error instanceof Error ? error.name : typeof error}`);
+      throw new HubError(0, `There is no access token: ${error instanceof Error ? error.name : typeof error}`);
     }
   }
 }

@@ -38,13 +38,13 @@ const URLS = new WeakMap();
  */
 export function readCurrent(answer, topic) {
   const { "context.type": type, "context.versionId": given, context } = isObject(answer) ? answer : {};
-  if (typeof type !== "string" || !Array.isArray(context)) throw new Error("expected context.type and context");
+  if (typeof type !== "string" || !Array.isArray(context)) throw new Error("context.type and context are required");
   const all = context.filter(isObject);
   const version = text(given) || null;
   if (!type || all.length === 0) return { event: null, version, content: null };
   const items = /** @type {Item[]} */ (all.filter((item) => item.key !== "content"));
   const event = makeEvent(topic, `${type}-open`, items, { version, own: false });
-  if (!event.anchor) throw new Error("expected the resource that the context is about");
+  if (!event.anchor) throw new Error("the resource of the context is missing");
   const shared = all.find((item) => item.key === "content");
   return { event, version, content: shared ? contentOf(shared.resource) : null };
 }

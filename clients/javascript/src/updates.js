@@ -135,7 +135,7 @@ export class Updates {
     for (let attempt = 1; ; attempt += 1) {
       const isFunction = typeof changes === "function";
       const { version, content } = await this.#newest(anchor, isFunction);
-      if (isFunction && !content) throw new HubError(0, "what is shared in the context is not known: the hub does not tell");
+      if (isFunction && !content) throw new HubError(0, "the content of the context is unknown: the hub does not tell it");
       const wanted = isFunction ? await changes(copied(content ?? {})) : changes;
       try {
         return await this.#update(anchor, wanted, version, content);

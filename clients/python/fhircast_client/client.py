@@ -93,7 +93,7 @@ class FHIRcastClient:
         second handler of a name, and RuntimeError once the client runs.
         """
         if self._main is not None:
-            raise RuntimeError("expected handlers before the start, for the subscription names their events")
+            raise RuntimeError("add handlers before the client starts: the subscription names their events")
         if handler is None:
             return lambda given: self.on(name, given, ids=ids)
         self._session.inbox.add(name, handler, ids)
@@ -126,7 +126,7 @@ class FHIRcastClient:
         """
         self._enter()
         if self._main is not None:
-            raise RuntimeError("expected a client that does not run")
+            raise RuntimeError("the client runs already")
         self._error = None
         self._main = main = asyncio.create_task(self._run())
         main.add_done_callback(self._ended)
@@ -235,7 +235,7 @@ class FHIRcastClient:
         """
         self._enter()
         if self._session.inbox.inside or self._main is None:
-            raise RuntimeError("expected a client that runs, and no handler that waits for itself")
+            raise RuntimeError("catch_up needs a running client, and cannot be called in a handler")
         event = self._session.engine.to_catch_up()
         if event is None:
             return False
@@ -307,7 +307,7 @@ class FHIRcastClient:
             async with asyncio.timeout(self._timings.request):
                 await self._hub.unsubscribe(endpoint, self._name)
         except (HubError, TimeoutError):
-            _log.info("the hub could not be told that this application leaves")
+            _log.info("the client could not unsubscribe")
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         """Run a background task while the client runs. Returns None where the client does not run any more."""
@@ -332,7 +332,7 @@ class FHIRcastClient:
         if self._main is None or self._main.get_loop() is asyncio.get_running_loop():
             return
         if not self._main.get_loop().is_closed():
-            raise RuntimeError("expected a client that was stopped before its event loop was left: await stop() there")
+            raise RuntimeError("the client still runs in another event loop: await stop() there first")
         self._main = self._connection = self._group = None
         self._session.ended("Its event loop was closed")
 
@@ -341,7 +341,7 @@ class FHIRcastClient:
             return reference(anchor)
         current = self._session.engine.following.contexts.current
         if current is None or not current.anchor:
-            raise ValueError("expected an anchor, for no context is open here")
+            raise ValueError("no context is open here, so an anchor is required")
         return current.anchor
 
     def _changed(self, status: Status) -> None:
@@ -354,7 +354,7 @@ class FHIRcastClient:
 def _about(verb: str, resources: tuple[Resource, ...]) -> tuple[str, list[dict[str, Any]]]:
     """Name and context of an open or close. Raises ValueError for a resource without type or id."""
     if not resources:
-        raise ValueError("expected a resource, got none")
+        raise ValueError("a resource is required")
     type_, _, _ = reference(resources[0]).partition("/")
     return f"{type_}-{verb}", context_of(resources)
 

@@ -115,7 +115,7 @@ class Connection:
             self._judge(loss)
             if loss.at_once or (loss.gone and known and not self._confirmed.is_set()):
                 continue  # a new subscription counts as an attempt of its own, with its own delay
-            _log.warning("no connection to the hub: %s; it is tried again", loss.why)
+            _log.warning("no connection to the hub: %s; the client reconnects", loss.why)
             await asyncio.sleep(max(self._backoff.next(), loss.wait))
 
     def leave(self) -> str | None:
@@ -217,7 +217,7 @@ class Connection:
     async def _silence(self) -> _Loss:
         """Three heartbeats are missing, so the connection is dead."""
         await self._beats.missed()
-        return _Loss("the hub has not been heard for three heartbeats")
+        return _Loss("the hub sent nothing for three heartbeats")
 
     async def _renewals(self) -> _Loss:
         """Renew the lease whenever a renewal is due."""

@@ -6,12 +6,12 @@ from __future__ import annotations
 from fhircast_client.event_order import Mark, Order
 from fhircast_client.status import Sync
 
-UNREAD = "A message of the hub could not be read, and what is open at the hub is being found out"
-DOUBT = "Several contexts were opened or closed at once, and what is open at the hub is being found out"
-UNCERTAIN = "The connection was lost while something was published, and what is open at the hub is being found out"
-NO_ECHO = "The hub does not tell what is published here, and what is open at the hub is being found out"
-_ASKING = "The connection is back, and what is open at the hub is being found out"
-_UNTOLD = "The connection was lost for a while, and the hub does not tell what is open: the next open will show it"
+UNREAD = "A message of the hub could not be read, so the hub is asked what is open"
+DOUBT = "Several contexts were opened or closed at once, so the hub is asked what is open"
+UNCERTAIN = "The connection was lost while an event was published, so the hub is asked what is open"
+NO_ECHO = "An own event did not come back from the hub, so the hub is asked what is open"
+_ASKING = "The connection is back, and the hub is asked what is open"
+_UNTOLD = "The connection was lost for a while, and the hub does not tell what is open. Wait for the next open"
 _OTHER = "Another context is open at the hub, which this application does not follow"
 
 

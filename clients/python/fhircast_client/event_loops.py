@@ -37,7 +37,7 @@ class OneLoop:
         loop = asyncio.get_running_loop()
         if self._loop is not None and self._loop is not loop and self._loop.is_running():
             raise RuntimeError(
-                "expected a client in one event loop at a time; it is in use in another one. Make a client for each thread, or hand "
-                "the call over: asyncio.run_coroutine_threadsafe"
+                "the client is in use in another event loop. Make a client for each thread, or call it by "
+                "asyncio.run_coroutine_threadsafe"
             )
         self._loop = loop

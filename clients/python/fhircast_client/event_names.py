@@ -47,8 +47,8 @@ def misspelt(name: str) -> str:
     if not is_near and not never_matches(name):
         return ""
     better = meant(name)
-    return f'expected an event name such as Patient-open, got "{name}"' + (
-        f": did you mean {better}?" if better else ""
+    return f'unknown event name "{name}"' + (
+        f": did you mean {better}?" if better else ", expected one such as Patient-open"
     )
 
 

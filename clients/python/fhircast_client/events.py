@@ -135,10 +135,10 @@ def parse_event(body: Any, *, own: bool = False) -> Event:
     """Read an event from its message. Raises ValueError for any other message."""
     inner = body.get("event") if isinstance(body, dict) else None
     if not isinstance(inner, dict):
-        raise ValueError("expected an object with the member event")
+        raise ValueError("the member event is required")
     id_, name, items = body.get("id"), inner.get("hub.event"), inner.get("context")
     if not isinstance(id_, str) or not id_ or not isinstance(name, str) or not name:
-        raise ValueError("expected the members id and event.hub.event, texts that are not empty")
+        raise ValueError("id and event.hub.event are required")
     context = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
     return Event(
         id=id_,
@@ -186,7 +186,7 @@ def _number(digits: str) -> float:
 
 
 def _no_json(name: str) -> None:
-    raise ValueError(f"expected JSON, got {name}")
+    raise ValueError(f"{name} is not JSON")
 
 
 def encode(body: Mapping[str, Any]) -> bytes:
@@ -219,7 +219,7 @@ def reference_of(resource: Resource) -> str:
     """`Patient/p1` of a resource. Raises ValueError for a resource without id."""
     id_ = resource.get("id")
     if not isinstance(id_, str) or not id_:
-        raise ValueError(f"expected a {_type_of(resource)} with an id")
+        raise ValueError(f"the {_type_of(resource)} has no id")
     return f"{_type_of(resource)}/{id_}"
 
 
@@ -281,7 +281,7 @@ def _item(context: Sequence[Mapping[str, Any]], names: Collection[str]) -> Mappi
 def _type_of(resource: Resource) -> str:
     type_ = resource.get("resourceType")
     if not isinstance(type_, str) or not type_:
-        raise ValueError("expected a FHIR resource, with the member resourceType")
+        raise ValueError("the resource has no resourceType")
     return type_
 
 

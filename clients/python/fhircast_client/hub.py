@@ -157,9 +157,7 @@ class Hub:
         if response.status_code == _UNAUTHORIZED:
             raise TokenError(reason, is_hubs=is_hubs)
         if response.is_success and _is_page(response):
-            raise HubError(
-                0, f"something else than the hub answered, with a page ({response.status_code})", is_hubs=False
-            )
+            raise HubError(0, f"an HTML page came instead of the hub's answer ({response.status_code})", is_hubs=False)
         if not response.is_success:
             raise HubError(response.status_code, reason, _retry_after(response), is_hubs=is_hubs)
         return response
@@ -232,15 +230,15 @@ def checked_url(url: object) -> str:
     parts = _HUB_URL.fullmatch(url) if isinstance(url, str) else None
     if not isinstance(url, str) or parts is None or not _is_url(url) or int(parts["port"] or 0) > _MOST_PORT:
         shown = "a text with @" if "@" in str(url) else repr(url)  # a password may stand before the @
-        raise ValueError(f"expected hub.url to be a URL such as https://hub.example.org/api/hub, got {shown}")
+        raise ValueError(f"hub.url must be a URL such as https://hub.example.org/api/hub, not {shown}")
     if parts["user"]:
-        raise ValueError("expected hub.url without a user and a password: the token says who asks")
+        raise ValueError("hub.url must not contain a user or password: the token authenticates the client")
     return url
 
 
 def _checked_topic(topic: object) -> str:
     if not isinstance(topic, str) or not topic:
-        raise ValueError(f"expected hub.topic to be a text that is not empty, got {topic!r}")
+        raise ValueError(f"hub.topic must be a text that is not empty, not {topic!r}")
     return topic
 
 

@@ -143,7 +143,7 @@ class Inbox:
     def add(self, name: str, handler: Handler, ids: Ids | None) -> None:
         """Raises ValueError for a second handler of the name."""
         if name.lower() in self._handlings:
-            raise ValueError(f"expected one handler for {name}, got a second")
+            raise ValueError(f"{name} has a handler already")
         if wrong := misspelt(name):
             _log.warning("%s", wrong)
         self._handlings[name.lower()] = Handling(name, handler, ids)

@@ -28,9 +28,7 @@ class Pool:
         loop = asyncio.get_running_loop()
         if self._given is not None:
             if self._loop not in (None, loop):
-                raise RuntimeError(
-                    "expected http in one event loop, and another loop used it before: leave the option out"
-                )
+                raise RuntimeError("the given http was used in another event loop: leave the option out")
             self._loop = loop
 
     async def http(self) -> httpx.AsyncClient:

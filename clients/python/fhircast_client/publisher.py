@@ -101,7 +101,7 @@ class Publisher:
                 await asyncio.sleep(max(backoff.next(), error.retry_after or 0.0))
             else:
                 return
-        _log.warning("the others could not be told that an event is not followed")
+        _log.warning("no SyncError could be sent about an event that is not followed")
 
     async def resend(self, event: Event) -> None:
         """Post an own open again at regular intervals, until no SyncError names it any more or a newer change came
@@ -167,7 +167,7 @@ class Publisher:
     def _notice(self, event: Event) -> None:
         if self._engine.races.is_echoed_by_handler(event) and event.name.lower() not in self._said:
             self._said.add(event.name.lower())
-            _log.warning("the handler of %s publishes what it is shown", event.name)
+            _log.warning("the handler of %s publishes the event that it was called with", event.name)
 
     async def post(self, event: Event) -> Event:
         """Post an event. Returns the event once the hub has accepted it. Raises HubError."""

@@ -21,9 +21,9 @@ class Tokens:
         """Raises TypeError for a source that is neither text nor function, ValueError for a text that cannot be sent as
         a token."""
         if source is not None and not isinstance(source, str) and not callable(source):
-            raise TypeError(f"expected a token, or a function that returns one, got {type(source).__name__}")
+            raise TypeError(f"token must be a text or a function, not {type(source).__name__}")
         if isinstance(source, str) and not can_be_sent(source):
-            raise ValueError("expected a token of visible ASCII characters")
+            raise ValueError("token must consist of visible ASCII characters")
         self._source = source
         self._token: str | None = source if isinstance(source, str) else None
         self._lock = PerLoop(asyncio.Lock)
@@ -61,9 +61,9 @@ class Tokens:
         except Exception as error:
             # Log only the type: the text may contain secrets.
             _log.warning("the token function failed: %s", type(error).__name__)
-            raise HubError(0, f"no access token could be had: {type(error).__name__}") from None
+            raise HubError(0, f"there is no access token: {type(error).__name__}") from None
         if not isinstance(token, str) or not can_be_sent(token):
-            raise HubError(0, "no access token could be had: the function returned none that can be sent")
+            raise HubError(0, "there is no access token: the function returned none that can be sent")
         return token
 
 

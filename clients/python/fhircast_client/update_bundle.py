@@ -78,7 +78,7 @@ def reference(thing: Change) -> str:
         return reference_of(thing)
     found = reference_in(thing)
     if not found:
-        raise ValueError("expected a reference such as Observation/o1, got a text that is none")
+        raise ValueError("the text is not a reference such as Observation/o1")
     return found
 
 
@@ -104,7 +104,7 @@ def read_current(answer: Any, topic: str) -> tuple[Event | None, str | None, Ent
     type_ = answer.get("context.type") if isinstance(answer, dict) else None
     items = answer.get("context") if isinstance(answer, dict) else None
     if not isinstance(type_, str) or not isinstance(items, list):
-        raise ValueError("expected context.type and context")
+        raise ValueError("context.type and context are required")
     items = [item for item in items if isinstance(item, dict)]
     version = answer.get("context.versionId")
     version = version if isinstance(version, str) and version else None
@@ -113,7 +113,7 @@ def read_current(answer: Any, topic: str) -> tuple[Event | None, str | None, Ent
     context = [item for item in items if item.get("key") != "content"]
     name = f"{type_}-open"
     if not anchor_of(name, context):
-        raise ValueError("expected the resource that the context is about")
+        raise ValueError("the resource of the context is missing")
     bundles = [item.get("resource") for item in items if item.get("key") == "content"]
     content = _shared(bundles[0]) if bundles else None
     return make_event(topic, name, context, version=version, own=False), version, content

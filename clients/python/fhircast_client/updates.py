@@ -120,7 +120,7 @@ class Updates:
             try:
                 await self.current()
             except HubError as error:
-                _log.info("what is shared could not be fetched (%s)", error.status)
+                _log.info("the shared content could not be fetched (%s)", error.status)
                 self._unknown.clear()
             shared = {anchor: self._engine.content.get(anchor) for anchor in self._unknown}
             self._unknown = {anchor for anchor, known in shared.items() if known and known.content is None}
@@ -155,7 +155,7 @@ class Updates:
             except TokenError:
                 raise
             except HubError as error:
-                _log.info("what is shared could not be fetched (%s)", error.status)
+                _log.info("the shared content could not be fetched (%s)", error.status)
             shared = await self._after_query(anchor)
         return (shared.version, shared.content) if shared else (None, None)
 
@@ -188,6 +188,6 @@ async def _changes_for(changes: Changes, content: Content | None) -> list[Change
     if not callable(changes):
         return list(changes)
     if content is None:
-        raise HubError(0, "what is shared in the context is not known: the hub does not tell")
+        raise HubError(0, "the content of the context is unknown: the hub does not tell it")
     found = changes(_copied(content))
     return list(await found if inspect.isawaitable(found) else found)

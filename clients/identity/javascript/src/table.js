@@ -1,4 +1,4 @@
-/** A table of local ids that the application keeps itself: an object, a Map, or rows. */
+/** A table of local ids that the application itself provides: an object, a Map, or rows. */
 
 import { Local, text } from "./local.js";
 import { DICOM_UID, withoutOid } from "./rules.js";
@@ -6,7 +6,7 @@ import { DICOM_UID, withoutOid } from "./rules.js";
 /** @typedef {import("./local.js").Json} Json */
 /** @typedef {import("./local.js").Query} Query */
 /** @typedef {{localId: string, family?: string, birthDate?: string, gender?: string}} StoredRecord */
-/** What an identifier leads to. @typedef {string | StoredRecord | (string | StoredRecord)[]} Stored */
+/** The local ids or records of an identifier. @typedef {string | StoredRecord | (string | StoredRecord)[]} Stored */
 /** @typedef {{value: string, system: string, code: string, record: Local}} Row One identifier of one record. */
 /** @typedef {{system: string, code: string}} Named The kind of identifier in a column: System, TypeCode or StudyUid. */
 /**
@@ -23,7 +23,7 @@ const NAME = "the table";
 const RECORD = { localId: "local_id", family: "family", birthDate: "birth_date", gender: "gender" };
 const LONG = { system: "system", value: "value", code: "code" };
 
-/** Local ids by identifier, of one type of resource. */
+/** Local ids by identifier, for one resource type. */
 export class Table {
   name = NAME;
   /** @type {string} */
@@ -34,9 +34,9 @@ export class Table {
   #byId = new Map();
 
   /**
-   * The keys of `records` are values, each one of whatever system, or in a Map also `[system, value]`. What they lead
-   * to is a local id, a record or a list of those. A Study Instance UID is written without `urn:oid:`, the id of a
-   * resource on a FHIR server as `[its base address, "Patient/123"]`.
+   * Keys of `records`: values, which match any system, or in a Map also `[system, value]`. Values: a local id, a record
+   * or a list of these. Write a Study Instance UID without `urn:oid:`, and a FHIR server's id as `[its base address,
+   * "Patient/123"]`.
    * @param {Record<string, Stored> | Map<string | [string, string], Stored>} records
    * @param {{type?: string}} [options]
    * @throws {RangeError} For a record that cannot be read.
@@ -52,9 +52,9 @@ export class Table {
   }
 
   /**
-   * A table from rows of cells by column: rows of a CSV file that a library has parsed, or JSON. A cell is a string, "" or
-   * null. The columns are local_id, system, value, code, family, birth_date and gender, with one row for each identifier.
-   * Each row must have local_id and value, and the columns that the options name.
+   * A table from rows, as of a CSV file that a library has parsed, or of JSON. A row maps columns to cells: a string,
+   * "" or null. The columns are local_id, system, value, code, family, birth_date and gender, with one row for each
+   * identifier. Each row must have local_id and value, and the columns that the options name.
    * @param {Iterable<Json>} rows
    * @param {RowOptions} [options]
    * @returns {Table}
@@ -109,15 +109,15 @@ export class Table {
   async known(type, localId) {
     const rows = type === this.#type ? (this.#byId.get(localId) ?? []) : [];
     const identifiers = rows.filter((row) => !row.value.startsWith(`${type}/`)).map(identifierOf);
-    // Each row was made with its own record: those of one id may differ, and then all must be seen.
+    // Each row has its own record. Records of one id may differ, and all must be compared.
     const records = new Map(rows.map(({ record }) => [JSON.stringify(record), record]));
     return [...records.values()].map((record) => new Local({ ...record, identifiers }));
   }
 }
 
 /**
- * A row without a system or a code is of whatever system or code; else they are the same. Only where the systems are may
- * an identifier leave its codes unsaid: else nothing says that the two are numbers of one kind.
+ * Whether the row matches. A row without system or code matches any. A query without codes matches a coded row only by
+ * its system: otherwise two different kinds of numbers could match.
  * @param {Row} row
  * @param {Query} asked
  */
@@ -128,7 +128,7 @@ function answers(row, asked) {
 
 /**
  * @param {Row} row
- * @returns {Json} As FHIR has it.
+ * @returns {Json} The identifier in FHIR's form.
  */
 function identifierOf({ value, system, code }) {
   return {

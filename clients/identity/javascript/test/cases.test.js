@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { IdentityMap, Refusal, Table } from "../src/index.js";
 import { query } from "../src/local.js";
-import { spellings } from "../src/names.js";
+import { spellings } from "../src/family-names.js";
 import { inForce } from "../src/rules.js";
 import { camel, CASES, refusal, rule, tables } from "./cases.js";
 

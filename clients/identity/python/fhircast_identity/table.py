@@ -1,4 +1,4 @@
-"""A table of local ids that the application keeps itself: a dict, rows, or a CSV file."""
+"""A table of local ids that the application itself provides: a dict, rows, or a CSV file."""
 
 from __future__ import annotations
 
@@ -35,26 +35,25 @@ class Row:
     record: Local
 
     def answers(self, query: Query) -> bool:
-        """A row without a system or a code is of whatever system or code; else they are the same. Only where the systems are
-        may an identifier leave its code unsaid: else nothing says that the two are numbers of one kind."""
+        """Whether the row matches. A row without system or code matches any. A query without codes matches a coded row
+        only by its system: otherwise two different kinds of numbers could match."""
         if self.value != query.value or self.system not in ("", query.system):
             return False
         return not self.code or self.code in query.codes or bool(self.system and not query.codes)
 
     def identifier(self) -> Resource:
-        """As FHIR has it."""
+        """The identifier in FHIR's form."""
         coded: Resource = {"type": {"coding": [{"system": _CODES, "code": self.code}]}} if self.code else {}
         value = f"urn:oid:{self.value}" if self.system == DICOM_UID else self.value
         return coded | ({"system": self.system} if self.system else {}) | {"value": value}
 
 
 class Table:
-    """Local ids by identifier, of one type of resource.
+    """Local ids by identifier, for one resource type.
 
-    The keys of `records` are `(system, value)`, or a value alone, which then is one of whatever system. The values are
-    a local id, a record (a dict of local_id, family, birth_date, gender) or a list of those. A Study Instance UID is
-    written without `urn:oid:`, the id of a resource on a FHIR server as `(its base address, "Patient/123")`.
-    Raises ValueError for a record that cannot be read.
+    Keys of `records`: `(system, value)`, or a value alone, which matches any system. Values: a local id, a record (a
+    dict of local_id, family, birth_date, gender) or a list of these. Write a Study Instance UID without `urn:oid:`, and
+    a FHIR server's id as `(its base address, "Patient/123")`. Raises ValueError for a record that cannot be read.
     """
 
     name = "the table"
@@ -77,12 +76,12 @@ class Table:
         columns: Mapping[str, str] | None = None,
         identifiers: Mapping[str, Named] | None = None,
     ) -> Table:
-        """A table from rows of cells by column: rows of a CSV file, a database or JSON. A cell is a string, "" or None.
+        """A table from rows, as of a CSV file, a database or JSON. A row maps columns to cells: a string, "" or None.
 
         The columns are local_id, system, value, code, family, birth_date and gender, with one row for each identifier.
-        Each row must have local_id and value. `columns` renames columns: {"local_id": "PatNo"}. With `identifiers`, each
-        identifier has a column of its own: {"nin": System("urn:oid:...")}. Empty identifiers are left out.
-        Each row must have the columns of both. Raises ValueError with the number of the row, counted from 1.
+        Each row must have local_id and value. `columns` renames columns: {"local_id": "PatNo"}. With `identifiers`,
+        each identifier has a column of its own: {"nin": System("urn:oid:...")}. Empty identifiers are left out. Each
+        row must have the columns of both. Raises ValueError with the number of the row, counted from 1.
         """
         return cls._of(enumerate(rows, 1), type, _Columns(columns or {}, identifiers or {}))
 
@@ -97,7 +96,7 @@ class Table:
         delimiter: str = ",",
         encoding: str = "utf-8-sig",
     ) -> Table:
-        """A table from a CSV file with a header row, whose rows are read as `from_rows` reads rows.
+        """A table from a CSV file with a header row. See `from_rows` for the columns.
 
         Raises OSError, and ValueError with the number of the row. The header is row 1.
         """
@@ -133,7 +132,7 @@ class Table:
         """The record of a local id with all its identifiers."""
         rows = self._by_id.get(local_id, []) if kind == self._type else []
         shown = tuple(row.identifier() for row in rows if not row.value.startswith(f"{kind}/"))
-        # Each row was made with its own record: those of one id may differ, and then all must be seen.
+        # Each row has its own record. Records of one id may differ, and all must be compared.
         return [_with(record, shown) for record in dict.fromkeys(_key(row.record) for row in rows)]
 
 

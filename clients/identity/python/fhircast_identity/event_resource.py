@@ -1,4 +1,4 @@
-"""Which resource of an event is meant."""
+"""The resource of an event that is looked up."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from fhircast_identity.local import Resource, text
 
 
 def named_in(context: Iterable[Any], kind: str) -> tuple[Resource | None, str]:
-    """The resource of a type in an event's context and its absolute address, "" where it has none.
+    """The resource of a type in an event's context, with its absolute address ("" without one).
 
-    An item that only refers to a resource gives a resource of no more than type and id. None where the context names no
-    resource of the type; raises SeveralMatches where it names more than one: ids of two servers may be the same by chance.
+    For an item with only a reference, the resource has only type and id. None where the context has no resource of the
+    type. Raises SeveralMatches where there are several: ids of two servers may be the same by chance.
     """
     found = [_resource(item) for item in context if isinstance(item, dict)]
     found = [(resource, url) for resource, url in found if resource.get("resourceType") == kind]
@@ -26,7 +26,7 @@ def named_in(context: Iterable[Any], kind: str) -> tuple[Resource | None, str]:
 
 
 def _resource(item: Resource) -> tuple[Resource, str]:
-    """An item's resource and absolute address, which it gives as `fullUrl` or as `reference`."""
+    """An item's resource, and its absolute address from `fullUrl` or `reference`."""
     reference = item.get("reference")
     address = text(reference.get("reference") if isinstance(reference, dict) else reference) or text(
         item.get("fullUrl")

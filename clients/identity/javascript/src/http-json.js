@@ -1,23 +1,23 @@
-/** One HTTP question to a server of the hospital, whose answer is JSON. */
+/** HTTP requests to servers of the hospital, with JSON answers. */
 
-/** An answer about one patient or study is smaller. */
+/** No answer about one patient or study is larger. */
 const MOST_BYTES = 8 * 1024 * 1024;
 
-/** A server's answer is none. The message holds nothing of the patient. */
-export class Unanswered extends Error {
-  name = "Unanswered";
+/** A server gave no usable answer. The message contains no patient data. */
+export class UnusableAnswer extends Error {
+  name = "UnusableAnswer";
 }
 
 /**
- * GET `address`. Redirects are not followed: an identifier is not handed on to whom nobody named.
+ * GET `address`. Redirects are not followed: identifiers go only to the configured server.
  * @param {typeof globalThis.fetch} http
  * @param {string} address
  * @param {[string, string][]} parameters
  * @param {string} accept
- * @param {AbortSignal} [signal] Ends the question.
- * @returns {Promise<{status: number, answer: any, warning: string}>} The status, what the JSON says (null where there is
- *   no JSON), and the text of the Warning headers.
- * @throws {Unanswered} For an answer without end.
+ * @param {AbortSignal} [signal] Cancels the request.
+ * @returns {Promise<{status: number, answer: any, warning: string}>} The status, the JSON (null where the answer is not
+ *   JSON), and the text of the Warning headers.
+ * @throws {UnusableAnswer} For an answer that is too large.
  */
 export async function ask(http, address, parameters, accept, signal) {
   const query = parameters.map(([name, value]) => `${encodeURIComponent(name)}=${encodeURIComponent(value)}`).join("&");
@@ -38,7 +38,7 @@ async function textOf(response) {
     content += decoder.decode(part.value, { stream: true });
     if (size > MOST_BYTES) {
       await reader.cancel();
-      throw new Unanswered(`more than ${MOST_BYTES} bytes`);
+      throw new UnusableAnswer(`more than ${MOST_BYTES} bytes`);
     }
   }
   return content + decoder.decode();
@@ -56,7 +56,7 @@ function json(content) {
 /**
  * @param {string} system
  * @param {string} value
- * @returns {string} A search token `system|value`; without a system, one that says there is none.
+ * @returns {string} A search token `system|value`. An empty system means an identifier without a system.
  */
 export function token(system, value) {
   return `${escaped(system)}|${escaped(value)}`;
@@ -64,14 +64,14 @@ export function token(system, value) {
 
 /**
  * @param {string} part
- * @returns {string} A part of a search parameter, with the escapes of FHIR search.
+ * @returns {string} A part of a search parameter, escaped as in FHIR search.
  */
 export function escaped(part) {
   return part.replace(/[\\|,$]/g, "\\$&");
 }
 
 /**
- * The browser's fetch must be called on its own object.
+ * The browser's fetch must be called as a method of the global object.
  * @returns {typeof globalThis.fetch}
  */
 export function usualFetch() {

@@ -1,15 +1,14 @@
-"""Whether two family names are spellings of one.
+"""Whether two family names are spellings of the same name.
 
-Case, diacritics, blanks, hyphens and apostrophes make no difference. A letter that is written with two where a keyboard
-lacks it may be written either way: å/aa/a, ø/ö/oe/o, æ/ä/ae, ü/ue/u. So Østby is Oestby and Ostby, while Oestby and
-Ostby, Haas and Has, stay different names.
+Case, diacritics, blanks, hyphens and apostrophes do not matter. Some letters may be written with two: å/aa/a, ø/ö/oe/o,
+æ/ä/ae, ü/ue/u. So Østby matches Oestby and Ostby. But Oestby and Ostby, or Haas and Has, do not match each other.
 """
 
 from __future__ import annotations
 
 import unicodedata
 
-#: The ways in which a letter is written; of a letter not listed, its base letter.
+#: Spellings of a letter. For other letters, the base letter is used.
 _SPELLINGS = {
     "å": ("a", "aa"),
     "ä": ("a", "ae"),
@@ -26,12 +25,12 @@ _SPELLINGS = {
     "þ": ("th",),
     "\u0131": ("i",),
 }
-#: A name comes from outside, and each letter with two spellings doubles their number. So many letters are compared.
+#: Limits for names in events: each letter with two spellings doubles the number of spellings.
 _MOST, _LETTERS = 64, 100
 
 
 def spellings(name: str) -> set[str]:
-    """All spellings of a name, folded; the empty set where it has neither letter nor digit."""
+    """All spellings of a name, folded. Empty for a name without letters and digits."""
     forms = {""}
     for letter in unicodedata.normalize("NFKC", name[:_LETTERS].casefold()):
         ways = _SPELLINGS.get(letter) or (_base(letter),)

@@ -1,4 +1,4 @@
-"""One HTTP question to a server of the hospital, whose answer is JSON. Addresses name patients: no log sees them."""
+"""HTTP requests to servers of the hospital, with JSON answers. Addresses contain patient data and must not be logged."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from urllib.parse import quote
 
 import httpx
 
-#: An answer about one patient or study is smaller.
+#: No answer about one patient or study is larger.
 _MOST_BYTES = 8 * 1024 * 1024
 _asking: ContextVar[bool] = ContextVar("asking", default=False)
-# httpx logs the address of every request, and here that is the patient's number.
+# httpx logs the address of every request, which contains the patient's number.
 logging.getLogger("httpx").addFilter(lambda record: not _asking.get())
 
 
-class Unanswered(Exception):
-    """A server's answer is none. The message holds nothing of the patient."""
+class UnusableAnswer(Exception):
+    """A server gave no usable answer. The message contains no patient data."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """An answer's status, what its JSON says (None where there is no JSON), and the text of its Warning headers."""
+class JsonAnswer:
+    """An HTTP answer: its status, its JSON (None where it is not JSON), and the text of its Warning headers."""
 
     status: int
-    said: Any
+    json: Any
     warning: str
 
 
-async def ask(http: httpx.AsyncClient, address: str, parameters: Iterable[tuple[str, str]], accept: str) -> Answered:
+async def ask(http: httpx.AsyncClient, address: str, parameters: Iterable[tuple[str, str]], accept: str) -> JsonAnswer:
     """GET `address`.
 
-    Redirects are not followed: an identifier is not handed on to whom nobody named. Raises httpx.HTTPError, and
-    Unanswered for an answer without end.
+    Redirects are not followed: identifiers go only to the configured server. Raises httpx.HTTPError, and UnusableAnswer
+    for an answer that is too large.
     """
     query = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in parameters)
     token = _asking.set(True)
@@ -49,7 +49,7 @@ async def ask(http: httpx.AsyncClient, address: str, parameters: Iterable[tuple[
             await answer.aclose()
     finally:
         _asking.reset(token)
-    return Answered(answer.status_code, _json(content), answer.headers.get("Warning", ""))
+    return JsonAnswer(answer.status_code, _json(content), answer.headers.get("Warning", ""))
 
 
 async def _content(answer: httpx.Response) -> bytes:
@@ -57,7 +57,7 @@ async def _content(answer: httpx.Response) -> bytes:
     async for part in answer.aiter_bytes():
         content += part
         if len(content) > _MOST_BYTES:
-            raise Unanswered(f"more than {_MOST_BYTES} bytes")
+            raise UnusableAnswer(f"more than {_MOST_BYTES} bytes")
     return bytes(content)
 
 
@@ -69,12 +69,12 @@ def _json(content: bytes) -> Any:
 
 
 def token(system: str, value: str) -> str:
-    """A search token `system|value`; without a system, one that says there is none."""
+    """A search token `system|value`. An empty system means an identifier without a system."""
     return f"{escaped(system)}|{escaped(value)}"
 
 
 def escaped(part: str) -> str:
-    """A part of a search parameter, with the escapes of FHIR search."""
+    """A part of a search parameter, escaped as in FHIR search."""
     for sign in ("\\", "|", ",", "$"):
         part = part.replace(sign, f"\\{sign}")
     return part

@@ -1,4 +1,4 @@
-/** Which resource of an event is meant. */
+/** The resource of an event that is looked up. */
 
 import { isObject, text } from "./local.js";
 import { severalNamed } from "./refusals.js";
@@ -6,12 +6,12 @@ import { severalNamed } from "./refusals.js";
 /** @typedef {import("./local.js").Json} Json */
 
 /**
- * An item that only refers to a resource gives a resource of no more than type and id.
+ * For an item with only a reference, the resource has only type and id.
  * @param {Json[]} context An event's context.
  * @param {string} type
- * @returns {{resource: Json | null, url: string}} The resource of a type and its absolute address, "" where it has
- *   none; null where the context names no resource of the type.
- * @throws {import("./refusals.js").SeveralMatches} Where it names more than one: ids of two servers may be the same by
+ * @returns {{resource: Json | null, url: string}} The resource of a type, with its absolute address ("" without one);
+ *   null where the context has no resource of the type.
+ * @throws {import("./refusals.js").SeveralMatches} Where there are several: ids of two servers may be the same by
  *   chance.
  */
 export function namedIn(context, type) {
@@ -28,8 +28,8 @@ export function namedIn(context, type) {
 
 /**
  * @param {Json} item
- * @returns {{resource: Json | null, url: string}} An item's resource and absolute address, which it gives as `fullUrl`
- *   or as `reference`.
+ * @returns {{resource: Json | null, url: string}} An item's resource, and its absolute address from `fullUrl` or
+ *   `reference`.
  */
 function named(item) {
   const { reference, resource } = item;
@@ -43,7 +43,7 @@ function named(item) {
 
 /**
  * @param {unknown} value
- * @returns {string} The same for the same content, in whatever order its members stand.
+ * @returns {string} JSON that does not depend on the order of members.
  */
 function canonical(value) {
   return JSON.stringify(value, (_name, inner) =>

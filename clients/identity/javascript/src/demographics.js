@@ -1,17 +1,17 @@
-/** The check: does the one who was sent look like the one who was found? */
+/** The check: does the patient in the event match the patient that was found? */
 
 import { isoDate, objects, sex, text } from "./local.js";
-import { spellings } from "./names.js";
+import { spellings } from "./family-names.js";
 import { inForce } from "./rules.js";
 
 /** @typedef {import("./local.js").Json} Json */
 /** @typedef {import("./local.js").Local} Local */
 /**
- * What is compared: the spellings of every family name, the birth date as FHIR writes it, `male` or `female`.
+ * The compared data: spellings of all family names, the birth date as in FHIR, `male` or `female`.
  * @typedef {{families: Set<string>, birthDate: string, gender: string}} Person
  */
 
-/** Uses of a name that say who somebody is. A name without a use may be any of them. */
+/** Uses of a person's current names. A name without a use may have any of them. */
 const USES = [undefined, "official", "usual"];
 
 /**
@@ -30,7 +30,7 @@ export function person(patient, now) {
 
 /**
  * @param {Json} name
- * @returns {string} The family name; DSTU2 had a list of its parts.
+ * @returns {string} The family name. In DSTU2 it is a list of parts.
  */
 function family(name) {
   return Array.isArray(name.family) ? name.family.map(text).join(" ") : text(name.family);
@@ -39,7 +39,7 @@ function family(name) {
 /**
  * @param {Local} local
  * @param {Date} now
- * @returns {Person} The person that a resolver told of, for a study its patient.
+ * @returns {Person} The person in a resolver's answer: for a study, its patient.
  */
 export function localPerson(local, now) {
   const patient = local.patient ?? (local.type === "Patient" ? local.resource : null);
@@ -54,8 +54,8 @@ export function localPerson(local, now) {
 /**
  * @param {Person} one
  * @param {Person} other
- * @returns {string[]} What both have and differs: of `family name`, `birth date`, `gender`. Dates are compared as far
- *   as both go.
+ * @returns {string[]} Differences in data that both have: `family name`, `birth date`, `gender`. Dates are compared to
+ *   the shorter precision.
  */
 export function differences(one, other) {
   const found = [];

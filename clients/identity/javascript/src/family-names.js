@@ -1,13 +1,13 @@
 /**
- * Whether two family names are spellings of one.
+ * Whether two family names are spellings of the same name.
  *
- * Case, diacritics, blanks, hyphens and apostrophes make no difference. A letter that is written with two where a
- * keyboard lacks it may be written either way: å/aa/a, ø/ö/oe/o, æ/ä/ae, ü/ue/u. So Østby is Oestby and Ostby, while
- * Oestby and Ostby, Haas and Has, stay different names.
+ * Case, diacritics, blanks, hyphens and apostrophes do not matter. Some letters may be written with two: å/aa/a,
+ * ø/ö/oe/o, æ/ä/ae, ü/ue/u. So Østby matches Oestby and Ostby. But Oestby and Ostby, or Haas and Has, do not match each
+ * other.
  */
 
 /**
- * The ways in which a letter is written; of a letter not listed, its base letter.
+ * Spellings of a letter. For other letters, the base letter is used.
  * @type {Map<string, string[]>}
  */
 const SPELLINGS = new Map([
@@ -28,15 +28,15 @@ const SPELLINGS = new Map([
   ["ß", ["ss"]],
   ["ς", ["σ"]],
 ]);
-/** A name comes from outside, and each letter with two spellings doubles their number. */
+/** Limit for names in events: each letter with two spellings doubles the number of spellings. */
 const MOST = 64;
-/** So many letters are compared. */
+/** Letters that are compared. */
 const LETTERS = 100;
 const NEITHER_LETTER_NOR_DIGIT = /[^\p{L}\p{N}]/gu;
 
 /**
  * @param {string} name
- * @returns {Set<string>} All spellings of a name, folded; the empty set where it has neither letter nor digit.
+ * @returns {Set<string>} All spellings of a name, folded. Empty for a name without letters and digits.
  */
 export function spellings(name) {
   let forms = [""];
