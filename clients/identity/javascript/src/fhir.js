@@ -87,7 +87,7 @@ export class FhirSearch {
     const address = `${this.#base}/${type}`;
     const { status, answer } = await ask(this.#http, address, parameters, "application/fhir+json", signal);
     if (status !== 200 || !isObject(answer) || answer.resourceType !== "Bundle") {
-      throw new UnusableAnswer(`status ${status}, or no Bundle`);
+      throw new UnusableAnswer(`status ${status}, expected 200 and a Bundle`);
     }
     if (objects(answer, "entry").some((entry) => isError(entry.resource))) {
       throw new UnusableAnswer("the Bundle holds an error");
@@ -123,7 +123,7 @@ export class FhirSearch {
     const own = identifiers.filter((each) => text(each.system) === this.#idSystem && inForce(each, now));
     const ids = new Set(this.#idSystem ? own.map((each) => text(each.value)) : [text(resource.id)]);
     const [id = ""] = ids;
-    if (ids.size !== 1 || !id) throw new UnusableAnswer("a resource without one local id");
+    if (ids.size !== 1 || !id) throw new UnusableAnswer("a resource has no local id, or several");
     const patient = resource.resourceType === "Patient" ? null : subjectOf(resource, people);
     return new Local({
       id,

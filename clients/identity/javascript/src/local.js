@@ -40,12 +40,12 @@ export class Local {
    *   mistake.
    */
   constructor({ id, type = "Patient", family, birthDate, gender, identifiers, source = "", resource, patient }) {
-    if (!text(id)) throw new RangeError("a local id is a string that is not empty");
+    if (!text(id)) throw new RangeError("the local id must be a string that is not empty");
     if (birthDate && isoDate(birthDate) === null) {
-      throw new RangeError("a birth date is written 1970-05-01, 1970-05, 1970 or 19700501");
+      throw new RangeError("the birth date must be written as 1970-05-01, 1970-05, 1970 or 19700501");
     }
     if (gender && !sex(gender) && !NO_GENDERS.includes(gender.trim().toLowerCase())) {
-      throw new RangeError("a gender is male, female, other, unknown, M, F, O or U");
+      throw new RangeError("the gender must be male, female, other, unknown, M, F, O or U");
     }
     this.id = id;
     this.type = type;

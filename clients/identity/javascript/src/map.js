@@ -60,7 +60,7 @@ export class IdentityMap {
     this.#resolvers = [...resolvers];
     for (const each of this.#resolvers) {
       if (typeof each !== "function" && typeof each?.find !== "function")
-        throw new TypeError(`expected resolvers with a method find, or functions, got ${typeof each}`);
+        throw new TypeError(`a resolver must be a function or have a method find, not ${typeof each}`);
     }
     this.#answers = new Answers(cacheSeconds, cacheSize, clock);
     this.#askSeconds = askSeconds;
@@ -228,7 +228,7 @@ function localOf(told, type) {
 function checked(type, rules) {
   const isList = Array.isArray(rules) && rules.length > 0;
   if (isList && rules.every((rule) => typeof rule?.select === "function")) return rules;
-  throw new TypeError(`expected a list of rules for ${type}, such as [new StudyUid()], got ${typeof rules}`);
+  throw new TypeError(`the rules for ${type} must be a list such as [new StudyUid()], not ${typeof rules}`);
 }
 
 /**

@@ -79,7 +79,7 @@ export class QidoRs {
     const accept = "application/dicom+json";
     const { status, answer, warning } = await ask(this.#http, address, [[parameter, value]], accept, signal);
     if (status === 204) return [];
-    if (status !== 200 || !Array.isArray(answer)) throw new UnusableAnswer(`status ${status}, or no list of studies`);
+    if (status !== 200 || !Array.isArray(answer)) throw new UnusableAnswer(`status ${status}, expected 200 and a list of studies`);
     const studies = answer.filter((study) => isObject(study) && first(study, tag) === value);
     if (studies.length <= 1 && MORE.some((words) => warning.toLowerCase().includes(words))) {
       throw new UnusableAnswer("the list is not complete");
@@ -90,7 +90,7 @@ export class QidoRs {
   /** @param {Json} study */
   #local(study) {
     const uid = bareUid(first(study, STUDY_UID));
-    if (!uid) throw new UnusableAnswer("a study without a Study Instance UID");
+    if (!uid) throw new UnusableAnswer("a study has no Study Instance UID");
     const accession = first(study, ACCESSION);
     const identifiers = [
       { system: DICOM_UID, value: `urn:oid:${uid}` },

@@ -77,7 +77,7 @@ export function notNamed(type) {
 }
 
 export function notSent() {
-  return new NoMatch("The message lacks what is looked up here.");
+  return new NoMatch("The message has no patient or study to look up.");
 }
 
 /** @param {string} type */

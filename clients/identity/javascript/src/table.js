@@ -145,7 +145,7 @@ function identifierOf({ value, system, code }) {
 function localOf(record, type) {
   const names = Object.keys(RECORD);
   const strange = Object.keys(record).filter((name) => !names.includes(name));
-  if (strange.length > 0) throw new RangeError(`a record has ${names.join(", ")}, not ${strange.sort().join(", ")}`);
+  if (strange.length > 0) throw new RangeError(`a record has only ${names.join(", ")}, not ${strange.sort().join(", ")}`);
   const { localId, family, birthDate, gender } = record;
   return new Local({
     id: text(localId),

@@ -32,8 +32,8 @@ test("the rows of the page make a table", async () => {
 
 test("IDM-1 IDM-2 IDM-4 what are no rules or resolvers is an error at once, and what is not sent is refused", async () => {
   for (const rules of /** @type {any[]} */ (["MR", new System("urn:oid:1"), ["MR"], []])) {
-    assert.throws(() => new IdentityMap({ Patient: rules }, []), /expected a list of rules for Patient/);
+    assert.throws(() => new IdentityMap({ Patient: rules }, []), /the rules for Patient must be a list/);
   }
-  assert.throws(() => new IdentityMap({}, /** @type {any} */ ([7])), /expected resolvers with a method find/);
-  await assert.rejects(new IdentityMap({}, []).findResource(null), refusal("NoMatch", /lacks what is looked up here/));
+  assert.throws(() => new IdentityMap({}, /** @type {any} */ ([7])), /must be a function or have a method find/);
+  await assert.rejects(new IdentityMap({}, []).findResource(null), refusal("NoMatch", /has no patient or study to look up/));
 });

@@ -56,7 +56,7 @@ class FhirSearch:
         answer = await ask(self._http, f"{self._base}/{kind}", parameters, "application/fhir+json")
         bundle: Any = answer.json
         if answer.status != httpx.codes.OK or not isinstance(bundle, dict) or bundle.get("resourceType") != "Bundle":
-            raise UnusableAnswer(f"status {answer.status}, or no Bundle")
+            raise UnusableAnswer(f"status {answer.status}, expected 200 and a Bundle")
         if any(_is_error(entry.get("resource")) for entry in dicts(bundle, "entry")):
             raise UnusableAnswer("the Bundle holds an error")
         return bundle
@@ -78,7 +78,7 @@ class FhirSearch:
             own = [each for each in dicts(resource, "identifier") if text(each.get("system")) == self._id_system]
             ids = {text(each.get("value")) for each in own if in_force(each, now)}
         if len(ids) != 1 or "" in ids:
-            raise UnusableAnswer("a resource without one local id")
+            raise UnusableAnswer("a resource has no local id, or several")
         patient = _subject(resource, people) if resource["resourceType"] != "Patient" else None
         return Local(
             ids.pop(),

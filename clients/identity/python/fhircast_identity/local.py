@@ -58,11 +58,11 @@ class Local:
 
     def __post_init__(self) -> None:
         if not text(self.id):
-            raise ValueError("a local id is a string that is not empty")
+            raise ValueError("the local id must be a string that is not empty")
         if self.birth_date and iso_date(self.birth_date) is None:
-            raise ValueError("a birth date is written 1970-05-01, 1970-05, 1970 or 19700501")
+            raise ValueError("the birth date must be written as 1970-05-01, 1970-05, 1970 or 19700501")
         if self.gender and self.gender.strip().lower() not in _GENDERS.keys() | _NO_GENDERS:
-            raise ValueError("a gender is male, female, other, unknown, M, F, O or U")
+            raise ValueError("the gender must be male, female, other, unknown, M, F, O or U")
 
 
 def sex(word: Any) -> str | None:

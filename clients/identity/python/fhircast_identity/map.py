@@ -59,7 +59,7 @@ class IdentityMap:
         for resolver in self._resolvers:
             if not callable(getattr(resolver, "find", resolver)):
                 raise TypeError(
-                    f"expected resolvers with a method find, or async functions, got {type(resolver).__name__}"
+                    f"a resolver must be an async function or have a method find, not {type(resolver).__name__}"
                 )
         self._answers, self._ask_seconds = Answers(cache_seconds, cache_size, clock), ask_seconds
 
@@ -178,7 +178,7 @@ def _checked(kind: str, rules: object) -> list[Rule]:
     """The rules of a resource type. Raises TypeError for other objects."""
     found = list(rules) if isinstance(rules, Iterable) and not isinstance(rules, str) else []
     if not found or not all(hasattr(rule, "select") for rule in found):
-        raise TypeError(f"expected a list of rules for {kind}, such as [StudyUid()], got {type(rules).__name__}")
+        raise TypeError(f"the rules for {kind} must be a list such as [StudyUid()], not {type(rules).__name__}")
     return found
 
 

@@ -80,7 +80,7 @@ class PixManager:
             or not isinstance(parameters, dict)
             or parameters.get("resourceType") != "Parameters"
         ):
-            raise UnusableAnswer(f"status {answer.status}, or no Parameters")
+            raise UnusableAnswer(f"status {answer.status}, expected 200 and Parameters")
         return dicts(parameters, "parameter")
 
 

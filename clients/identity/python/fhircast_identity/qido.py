@@ -54,7 +54,7 @@ class QidoRs:
         if answer.status == httpx.codes.NO_CONTENT:
             return []
         if answer.status != httpx.codes.OK or not isinstance(answer.json, list):
-            raise UnusableAnswer(f"status {answer.status}, or no list of studies")
+            raise UnusableAnswer(f"status {answer.status}, expected 200 and a list of studies")
         studies = [study for study in answer.json if isinstance(study, dict) and _first(study, tag) == value]
         if len(studies) <= 1 and any(words in answer.warning.lower() for words in _MORE):
             raise UnusableAnswer("the list is not complete")
@@ -63,7 +63,7 @@ class QidoRs:
     def _local(self, study: Resource) -> Local:
         uid = bare_uid(_first(study, _STUDY_UID))
         if not uid:
-            raise UnusableAnswer("a study without a Study Instance UID")
+            raise UnusableAnswer("a study has no Study Instance UID")
         patient = self._patient(study)
         resource = {"resourceType": "ImagingStudy", "identifier": self._identifiers(study, uid), "status": "unknown"}
         identifiers = tuple(resource["identifier"])

@@ -44,7 +44,7 @@ def not_named(kind: str) -> NoMatch:
 
 
 def not_sent() -> NoMatch:
-    return NoMatch("The message lacks what is looked up here.")
+    return NoMatch("The message has no patient or study to look up.")
 
 
 def several_named(kind: str) -> SeveralMatches:

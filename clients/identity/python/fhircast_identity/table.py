@@ -104,7 +104,7 @@ class Table:
             try:
                 cells = list(csv.reader(lines, delimiter=delimiter, strict=True))
             except csv.Error as error:
-                raise ValueError(f"this is no CSV: {error}") from None
+                raise ValueError(f"the file is not CSV: {error}") from None
         named = _Columns(columns or {}, identifiers or {})
         return cls._of(_csv_rows(cells, named), type, named)
 
@@ -146,7 +146,7 @@ def _with(key: tuple[str, str, str | None, str | None, str | None], identifiers:
 
 def _local(record: Mapping[str, str], kind: str) -> Local:
     if unknown := set(record) - set(_RECORD):
-        raise ValueError(f"a record has {', '.join(_RECORD)}, not {', '.join(sorted(unknown))}")
+        raise ValueError(f"a record has only {', '.join(_RECORD)}, not {', '.join(sorted(unknown))}")
     cells = {name: str(record.get(name) or "").strip() for name in _RECORD}
     return Local(
         cells["local_id"],
@@ -211,7 +211,7 @@ def _csv_rows(lines: list[list[str]], columns: _Columns) -> Iterator[tuple[int, 
     header = [cell.strip() for cell in (lines[0] if lines else [])]
     columns.check("the header", header)
     if twice := sorted({column for column in columns.read if header.count(column) > 1}):
-        raise ValueError(f"the header has more than one {', '.join(twice)}")
+        raise ValueError(f"the header repeats {', '.join(twice)}")
     for number, line in enumerate(lines[1:], 2):
         if not any(cell.strip() for cell in line):
             continue
