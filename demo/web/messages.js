@@ -1,4 +1,4 @@
-/** The texts that every page shows: header, login, status, messages, patients. A page brings its own besides. */
+/** Texts of every page: header, login, status, messages, patients. Pages add their own. */
 
 const en = {
   "app.language": "Language",

@@ -1,4 +1,4 @@
-/** `<sync-status>`: whether this page shows what the session shows, in words, with an icon beside them. */
+/** `<sync-status>`: whether this page shows the session's context, in words, with an icon. */
 
 import { button, element, icon } from "./dom.js";
 import { hubWords } from "./hub-words.js";
@@ -6,23 +6,22 @@ import { translator } from "./i18n.js";
 import { shared } from "./messages.js";
 
 const t = translator(shared);
-/** How the client says that it is this page itself that did not follow: worse than any other that did not. */
+/** The client's sentence for an event that this page itself did not follow: worse than any other subscriber. */
 const OWN = /^This application \w[\w ]*? follow (\S+): (.*)$/s;
-/** How the client says that this page shows what the others do not know of. It goes on telling them. */
+/** The client's sentence for an own event that the others do not know of. The client retries it. */
 const UNTOLD = /^The others were not told of (\S+): (.*)$/s;
 
 /**
- * How a status reads.
+ * The text of a status.
  * @param {{connection: string, inSync: boolean, why: string, behind: string[]}} status
- * @param {(name: string) => string} [titled] what a participant is called here
- * @param {object} [page] what the page itself knows
- * @param {{event: string, why: string} | null} [page.untold] what the others were not told of
+ * @param {(name: string) => string} [titled] a participant's name here
+ * @param {object} [page] state of the page itself
+ * @param {{event: string, why: string} | null} [page.untold] the event that the others were not told of
  * @param {boolean} [page.isAway] whether the hub does not answer
- * @param {boolean} [page.isAsking] whether the login server has not said yet if the user is still logged in
+ * @param {boolean} [page.isAsking] whether the login server has not answered yet if the user is still logged in
  * @param {(reason: string) => string} [page.reworded] why the page did not follow, in the user's language; "" where the
- *   page has no words for that, and the wire is quoted
- * @returns {{state: "ok"|"busy"|"warn"|"bad", icon: string, word: string, why: string}} `why` is "" where there is
- *   nothing to say
+ *   page has no text for it, and the wire's text is quoted
+ * @returns {{state: "ok"|"busy"|"warn"|"bad", icon: string, word: string, why: string}} `why` is "" without a reason
  */
 export function inWords(status, titled = (name) => name, page = {}) {
   const { untold = null, isAway = false, isAsking = false, reworded } = page;
@@ -54,17 +53,17 @@ function outOfStep(key, event, reason) {
 }
 
 /**
- * `.client` is the FHIRcastClient; `.actions` are buttons that are shown while this page itself is out of step:
+ * `.client` is the FHIRcastClient. `.actions` are buttons that are shown while this page itself is out of sync:
  * [{label: () => string, run, test?}].
  */
 class SyncStatus extends HTMLElement {
-  /** What a participant is called here. @type {((name: string) => string) | undefined} */
+  /** A participant's name here. @type {((name: string) => string) | undefined} */
   titled = undefined;
   #client = null;
   #page = { untold: null, isAway: false, isAsking: false, reworded: undefined };
   #remove = () => {};
   #actions = [];
-  // both live regions are there from the start: screen readers do not speak what arrives together with its region
+  // both live regions exist from the start: screen readers ignore text that arrives together with its region
   #said = element("span", { role: "status", class: "sync-word" });
   #alarm = element("span", { "role": "alert", "class": "sync-why", "data-test": "sync-why" });
   #buttons = element("span", { class: "sync-actions" });
@@ -89,26 +88,26 @@ class SyncStatus extends HTMLElement {
     this.#show();
   }
 
-  /** @param {{event: string, why: string} | null} untold as of inWords */
+  /** @param {{event: string, why: string} | null} untold the same as of inWords */
   set untold(untold) {
     this.#page.untold = untold;
     this.#show();
   }
 
-  /** @param {boolean} isAway as of inWords */
+  /** @param {boolean} isAway the same as of inWords */
   set isAway(isAway) {
     if (isAway === this.#page.isAway) return;
     this.#page.isAway = isAway;
     this.#show();
   }
 
-  /** @param {boolean} isAsking as of inWords */
+  /** @param {boolean} isAsking the same as of inWords */
   set isAsking(isAsking) {
     this.#page.isAsking = isAsking;
     this.#show();
   }
 
-  /** @param {(reason: string) => string} reworded as of inWords */
+  /** @param {(reason: string) => string} reworded the same as of inWords */
   set reworded(reworded) {
     this.#page.reworded = reworded;
     this.#show();
@@ -130,7 +129,7 @@ class SyncStatus extends HTMLElement {
     this.#showActions(said.state === "bad" ? this.#actions : []);
   }
 
-  /** Whoever works by keyboard stays at the button. */
+  /** The keyboard focus stays at the button. */
   #showActions(actions) {
     const held = this.#buttons.contains(document.activeElement) ? document.activeElement.dataset.test : "";
     this.#buttons.replaceChildren(

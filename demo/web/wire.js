@@ -1,4 +1,4 @@
-/** `<wire-panel>`: the messages between this page and the hub, newest first, for whoever wants to learn FHIRcast. */
+/** `<wire-panel>`: the messages between this page and the hub, newest first, for learning FHIRcast. */
 
 import { button, element, icon } from "./dom.js";
 import { htmlLanguage, translator } from "./i18n.js";
@@ -7,10 +7,10 @@ import { shared } from "./messages.js";
 const t = translator(shared);
 const MOST = 200;
 const OPEN = "wire.open";
-/** What the hub answers over HTTP; what it sends of its own accord comes over the socket. */
+/** Answers of the hub over HTTP. Its own messages come over the socket. */
 const ANSWERED = new Set(["subscribe", "unsubscribe", "publish", "context", "discovery"]);
 
-/** What a message is about, in one line: the anchor of an event, the status of an answer. @returns {string} */
+/** A message in one line: the anchor of an event, the status of an answer. @returns {string} */
 export function summary({ kind, body, status }) {
   if (kind === "acknowledgement") return [body?.status, body?.reason].filter(Boolean).join(" ");
   const context = body?.event?.context ?? body?.context;
@@ -38,11 +38,11 @@ function changed(entry) {
   return `${entry.request?.method ?? ""} ${reference(entry.resource) || entry.request?.url || entry.fullUrl}`.trim();
 }
 
-/** `.client` feeds it. It brings the button that shows and hides it. */
+/** `.client` provides the messages. The panel has a button that shows and hides it. */
 class WirePanel extends HTMLElement {
   #messages = [];
   #waiting = [];
-  /** Of the events that came, by id: an acknowledgement has the id alone. */
+  /** Names of received events, by id: an acknowledgement has only the id. */
   #names = new Map();
   #paused = false;
   #list = element("ol", { "class": "wire-list", "data-test": "wire-list" });
@@ -121,7 +121,7 @@ class WirePanel extends HTMLElement {
     this.#tools.querySelector("[data-test=wire-clear]").focus();
   }
 
-  /** All of it anew: the texts change with the language. */
+  /** Render all: the texts change with the language. */
   #frame() {
     this.#toggle.replaceChildren(icon("wire"), element("span", {}, t("wire.title")));
     this.#panel.setAttribute("aria-label", t("wire.show"));
@@ -177,7 +177,7 @@ function row(message) {
   );
   const json = element("pre", { tabindex: 0 });
   const details = element("details", {}, head, json);
-  // the JSON of two hundred messages is made only for those that are looked at
+  // the JSON of two hundred messages is made only for those that are opened
   details.addEventListener("toggle", () => (json.textContent ||= JSON.stringify(body, null, 2)));
   return element(
     "li",

@@ -270,7 +270,7 @@ async def test_a_page_whose_login_is_over_follows_nobody(browser: Browser, demo:
         at_desk.may_complain = True
         ehr = await at_desk.log_in()
         await ehr.in_step()
-        over = {"error": "invalid_grant", "error_description": "refresh_token: revoked"}
+        over = {"error": "invalid_grant", "error_description": "refresh_token is revoked"}
         await ehr.page.route("**/token", lambda route: route.fulfill(status=400, json=over))
         demo.kill_hub()
         await ehr.sees("problem-text", "The login has ended.")

@@ -1,4 +1,4 @@
-/** The EHR: the front door of the demo, where patients are chosen. */
+/** The EHR: the entry of the demo, where the user chooses patients. */
 
 import { startApp } from "/shared/app.js";
 import { Desk } from "./desk.js";
@@ -20,7 +20,7 @@ async function setUp(app) {
   }
   client.on("DiagnosticReport-update", (event) => desk.followUpdate(event));
   client.on("Home-open", () => desk.followHome());
-  // what is open is known only when an event has been followed, which its acknowledgement tells
+  // the open contexts are known once an event has been followed, which its acknowledgement shows
   client.onWire(({ kind }) => kind === "acknowledgement" && desk.changed());
   client.onStatus(() => desk.changed());
 

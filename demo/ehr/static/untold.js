@@ -1,23 +1,23 @@
-/** What this window shows and the others were not told of, also after it was loaded again. */
+/** The own event that the others were not told of, also after a reload. */
 
 const KEPT = "ehr.untold";
 
 export class Untold {
-  /** The name of the event that did not get through; "" where the others know all. */
+  /** The name of the event; "" where the others know all. */
   event = "";
-  /** Why, as part of a sentence. */
+  /** The reason, as a part of a sentence. */
   why = "";
-  /** The id of the patient who is shown, "" for nobody. */
+  /** The id of the shown patient, "" for none. */
   patient = "";
-  /** Tells the others; null after a reload. @type {((client: object) => Promise<unknown>) | null} */
+  /** Publishes the event again; null after a reload. @type {((client: object) => Promise<unknown>) | null} */
   tell = null;
-  /** Whether the client tells it again by itself. */
+  /** Whether the client retries the event by itself. */
   isTried = false;
-  /** Whether the window was loaded again since: the client then knows nothing of it. */
+  /** Whether the window was reloaded since: the client then does not know the event. */
   isHeld = false;
   #user;
 
-  /** @param {string} user whose window it is: nobody else's is taken up again */
+  /** @param {string} user of the window: entries of other users are ignored */
   constructor(user) {
     this.#user = user;
     const kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "null");
@@ -32,14 +32,14 @@ export class Untold {
     sessionStorage.setItem(KEPT, JSON.stringify({ user: this.#user, event, why, patient }));
   }
 
-  /** The others know, or it is given up. */
+  /** The others know, or the event is given up. */
   settled() {
     Object.assign(this, { event: "", why: "", tell: null, patient: "", isTried: false, isHeld: false });
     sessionStorage.removeItem(KEPT);
   }
 }
 
-/** The status of the header says so, and what can be done. */
+/** The header's status shows it, with the possible actions. */
 export function showUntold(app, desk) {
   const tell = { label: () => app.t("tell-others"), run: () => desk.tellOthers(), test: "tell-others" };
   const follow = { label: () => app.t("follow-others"), run: () => desk.followOthers(), test: "follow-others" };

@@ -5,17 +5,17 @@
  * @property {object | null} patient
  */
 
-/** What lies on the desk: the session's patient and study, and the report that is worked on. Changed by events. */
+/** The content of the desk: the session's patient and study, and the open report. Events change it. */
 export class Desk {
   /** @type {object | null} */ patient = null;
   /** @type {object | null} */ study = null;
   /** @type {OpenReport | null} */ report = null;
-  /** References of what is selected. @type {Set<string>} */ selected = new Set();
+  /** References of the selected resources. @type {Set<string>} */ selected = new Set();
   #told;
 
   /**
-   * @param {(what: "moved" | "closed" | "", report: OpenReport | null) => void} told called after every change. "moved":
-   *   the session went to another patient, "closed": somebody closed the report; `report` is the one that was left
+   * @param {(what: "moved" | "closed" | "", report: OpenReport | null) => void} told called after every change.
+   *   "moved": the session opened another patient, "closed": the report was closed; `report` is the one that was left
    */
   constructor(told) {
     this.#told = told;
@@ -34,7 +34,7 @@ export class Desk {
     if (event.anchor === `Patient/${this.patient?.id}`) this.clear();
   }
 
-  /** Home-open, or the patient's close. */
+  /** Home-open, or a close of the patient. */
   clear() {
     this.#turnTo(null);
   }
@@ -88,7 +88,7 @@ export class Desk {
   }
 }
 
-/** @param {object} resource @returns {object | null} as much of its patient as it says itself */
+/** @param {object} resource @returns {object | null} the patient in the resource itself, where it has one */
 function subjectOf(resource) {
   const [, id] = /(?:^|\/)Patient\/([^/]+)$/.exec(resource?.subject?.reference ?? "") ?? [];
   return id ? { resourceType: "Patient", id } : null;

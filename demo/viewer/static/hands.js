@@ -2,9 +2,9 @@
 
 import { changed } from "./window.js";
 
-const NOTCH = 50; // a wheel's turn for one image; a finer one is added up
-const ROUGH = 1 / 250; // of a window, for each screen pixel
-const FINE = 0.05; // of a window, for each key
+const NOTCH = 50; // wheel movement for one image; smaller ones are added up
+const ROUGH = 1 / 250; // part of a window, for each screen pixel
+const FINE = 0.05; // part of a window, for each key
 const FINGER = 24; // screen pixels for one image
 const FAR = 5;
 const STEPS = {
@@ -21,7 +21,7 @@ const WINDOW_KEYS = { ArrowUp: [FINE, 0], ArrowDown: [-FINE, 0], ArrowRight: [0,
 
 /** Event "mode" when `mode` has changed. */
 export class Hands extends EventTarget {
-  /** What the arrow keys and the left button do. @type {""|"window"|"length"} */
+  /** The action of the arrow keys and the left button. @type {""|"window"|"length"} */
   mode = "";
   #viewport;
   #stack;
@@ -31,16 +31,15 @@ export class Hands extends EventTarget {
   #cine;
   #pick;
   #turned = 0;
-  /** What the button that is held does. @type {((dx: number, dy: number, event: PointerEvent) => void)|null} */
+  /** The action of the pressed button. @type {((dx: number, dy: number, event: PointerEvent) => void)|null} */
   #drag = null;
   #last = { x: 0, y: 0 };
 
   /**
    * @param {HTMLElement} viewport
    * @param {{stack: import("./stack.js").Stack, sheet: import("./sheet.js").Sheet, cine: import("./cine.js").Cine,
-   *   tool: import("./length.js").LengthTool, overlay: import("./overlay.js").Overlay,
-   *   pick: (id: string) => void}} parts
-   *   `pick` is told which line was clicked
+   *   tool: import("./length.js").LengthTool, overlay: import("./overlay.js").Overlay, pick: (id: string) => void}}
+   *   parts `pick` gets the clicked line
    */
   constructor(viewport, { stack, sheet, tool, overlay, cine, pick }) {
     super();
@@ -60,7 +59,7 @@ export class Hands extends EventTarget {
     viewport.addEventListener("keydown", (event) => this.#key(event));
   }
 
-  /** @param {"window"|"length"} mode goes on, or off where it is on */
+  /** @param {"window"|"length"} mode is switched on, or off where it is on */
   toggle(mode) {
     this.use(mode === this.mode ? "" : mode);
   }
@@ -117,7 +116,7 @@ export class Hands extends EventTarget {
     this.#drag = null;
   }
 
-  /** Counts from where the window was when the button went down: the steps in between are rounded. */
+  /** Relative to the window at the button's press, because the steps between are rounded. */
   #windowing() {
     const from = this.#stack.window;
     let [across, down] = [0, 0];
@@ -169,7 +168,7 @@ export class Hands extends EventTarget {
     return Boolean(act);
   }
 
-  /** First the line that is being drawn, then the mode. */
+  /** Cancels the line that is being drawn, else the mode. */
   #escape() {
     if (this.#tool.draft) this.#tool.cancel();
     else this.use("");

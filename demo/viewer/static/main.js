@@ -32,7 +32,7 @@ const SCOPE = [
   ...WRITTEN.map((name) => `fhircast/${name}.write`),
 ].join(" ");
 
-/** The parts of the page, and who tells whom. */
+/** Makes the parts of the page, and connects them. */
 function setUp(app) {
   const fetch = authorized(app.smart);
   const archive = new Archive(app.config.dicomweb, fetch);
@@ -62,7 +62,7 @@ function setUp(app) {
   page.render();
 }
 
-/** The handlers. What a report holds is read when the client has taken the event in, so after its handler. */
+/** The handlers. The content of a report is read after its handler, once the client has taken in the event. */
 function follow(client, studies, following, measurements, render) {
   const refresh = () =>
     setTimeout(() => {

@@ -1,4 +1,4 @@
-/** The dark area: the image, its lines, and what is written over it. */
+/** The viewport: the image, its lines, and the texts over it. */
 
 import { lengthOf } from "./length.js";
 import { setText } from "./text.js";
@@ -12,7 +12,7 @@ export class Picture {
   /**
    * @param {(test: string) => HTMLElement} at finds the places on the page
    * @param {import("./words.js").Words} words
-   * @param {(text: string) => void} say to screen readers
+   * @param {(text: string) => void} say announces to screen readers
    * @param {object} parts stack, tool, overlay, hands, sheet, cine and measurements
    */
   constructor(at, words, say, parts) {
@@ -29,13 +29,13 @@ export class Picture {
     hands.addEventListener("mode", () => this.#renderMode());
   }
 
-  /** All texts anew. */
+  /** Render all texts. */
   render() {
     this.#renderMode();
     this.#renderImage();
   }
 
-  /** The lines of the image that is on the screen, which may not yet be the one that is wanted. */
+  /** The lines of the painted image, which may not be the wanted one yet. */
   draw() {
     const { stack, measurements, overlay, tool } = this.#parts;
     const image = stack.painted;

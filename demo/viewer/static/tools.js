@@ -3,9 +3,9 @@
 import { button, element, icon } from "/shared/dom.js";
 import { presets } from "./window.js";
 
-const STEP = 0.1; // of a window, for each press
+const STEP = 0.1; // part of a window, for each press
 
-/** Shows what the parts are at, and hands on what is pressed. `render` after the language or the series has changed. */
+/** Shows the state of the parts, and handles the buttons. Call `render` after a change of language or series. */
 export class Tools {
   #bar;
   #at;
@@ -109,7 +109,7 @@ export class Tools {
     this.#stack.setWindow(of ? of(this.#stack.image.window) : null);
   }
 
-  /** Where the stack is, and which window it has. */
+  /** The position in the stack, and its window. */
   #place() {
     const { images, index, image, chosen } = this.#stack;
     const said = this.#t("image.of", { number: index + 1, count: images.length });

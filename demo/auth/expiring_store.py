@@ -1,4 +1,4 @@
-"""What is kept for a while under a secret that only its bearer knows: codes, tokens, browsers, launches."""
+"""Values that are kept for a while under a secret: codes, tokens, browsers, launches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-#: Entries of one store; beyond it the oldest goes, so that nobody can fill the memory.
+#: Entries of one store. Beyond that, the oldest is dropped, so that nobody can fill the memory.
 MOST = 10_000
 
 
@@ -20,26 +20,26 @@ def new_secret() -> str:
 
 
 class Expiring(Generic[T]):
-    """A bounded table whose entries end by the clock. Its keys are kept as digests, so a look-up's time tells nothing of them."""
+    """A bounded table whose entries expire. Its keys are kept as digests, so the time of a look-up reveals nothing."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._entries: OrderedDict[bytes, tuple[T, float]] = OrderedDict()
 
     def add(self, value: T, seconds: float) -> str:
-        """Keep it for so many seconds; the secret to find it by."""
+        """Keep a value for so many seconds. Returns its secret."""
         secret = new_secret()
         self.put(secret, value, seconds)
         return secret
 
     def put(self, secret: str, value: T, seconds: float) -> None:
-        """Keep it under a secret of the caller's."""
+        """Keep a value under the caller's secret."""
         self._entries[_digest(secret)] = (value, self._clock() + seconds)
         if len(self._entries) > MOST:
             self._entries.popitem(last=False)
 
     def get(self, secret: str) -> T | None:
-        """What was kept, if its time is not over."""
+        """The value, if it has not expired."""
         value, expires = self._entries.get(_digest(secret), (None, 0.0))
         if self._clock() < expires:
             return value
@@ -47,7 +47,7 @@ class Expiring(Generic[T]):
         return None
 
     def take(self, secret: str) -> T | None:
-        """The same, and it is gone."""
+        """The value, which is removed."""
         value = self.get(secret)
         self._entries.pop(_digest(secret), None)
         return value

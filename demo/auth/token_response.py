@@ -1,22 +1,23 @@
-"""The token response: what is signed, and the launch parameters beside it (SMART App Launch 2.2, "Response" of the token request)."""
+"""The token response: the tokens, and the launch parameters beside them (SMART App Launch 2.2, "Response" of the token
+request)."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from demo.auth.expiring import new_secret
+from demo.auth.expiring_store import new_secret
 from demo.auth.hub import session_for
 from demo.auth.model import Grant, Launch
 from demo.auth.scopes import has_fhircast, without_writing
 from demo.auth.server import BROWSER_SECONDS, OFFLINE_SECONDS, AuthServer
 from demo.auth.signing import ACCESS_TOKEN, ID_TOKEN
 
-#: How long ago an expired token expired, in seconds: beyond any server's allowance for clocks.
+#: Seconds since an expired token expired: more than any server's tolerance for clocks.
 LONG_AGO = 600
 
 
 async def token_response(server: AuthServer, grant: Grant, asked: tuple[str, ...], nonce: str | None) -> dict[str, Any]:
-    """The members of the answer, for the scopes `asked` of those of the grant."""
+    """The members of the response, for the scopes `asked` of those of the grant."""
     scopes = without_writing(asked) if server.switches.scope_withheld else asked
     response: dict[str, Any] = {
         "access_token": _access_token(server, grant, scopes),
@@ -44,7 +45,7 @@ def _context(launch: Launch) -> dict[str, Any]:
 
 
 def _access_token(server: AuthServer, grant: Grant, scopes: tuple[str, ...]) -> str:
-    """RFC 9068. With "expired token" the client is told the usual lifetime, and learns from the hub."""
+    """RFC 9068. With "expired token" the client is told the usual lifetime, and learns the truth from the hub."""
     issued = int(server.clock())
     if server.switches.expired_token:
         issued -= server.token_seconds + LONG_AGO
@@ -67,7 +68,7 @@ def _access_token(server: AuthServer, grant: Grant, scopes: tuple[str, ...]) -> 
 
 
 def _refresh_token(server: AuthServer, grant: Grant) -> str | None:
-    """A new one takes the place of the last (RFC 9700 section 4.14.2)."""
+    """A new refresh token replaces the last one (RFC 9700 section 4.14.2)."""
     if "offline_access" in grant.scopes:
         seconds: float = OFFLINE_SECONDS
     elif "online_access" in grant.scopes:
