@@ -11,8 +11,8 @@ import { forgetWhoLeft, leftCard, Logout, whoLeft } from "./logout.js";
 import { shared } from "./messages.js";
 import { Page } from "./page.js";
 import { LoginError, beginLogin, finishLogin, forgetLogins, keptLogin } from "./smart.js";
-import "./sync.js";
-import "./wire.js";
+import "./sync-status.js";
+import "./wire-panel.js";
 
 /** Milliseconds between two requests to a login server that does not answer. */
 const AGAIN = 2000;
@@ -28,7 +28,7 @@ const AGAIN = 2000;
  * @property {"en"|"no"} language the current one
  * @property {{name: string, hpr: string, fhirUser: string}} user
  * @property {{patient?: string, encounter?: string}} launch
- * @property {HTMLElement & {actions: object[], untold: object|null, isAway: boolean}} syncStatus of the header
+ * @property {HTMLElement & {actions: object[], unsent: object|null, isAway: boolean}} syncStatus of the header
  * @property {(name: string) => string} titled a participant's name in the current language, for applications of the
  *   demo
  * @property {(problem: Error|string) => void} problem shows a sentence, with a button to try again

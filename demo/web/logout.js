@@ -21,7 +21,7 @@ const FAREWELL = 100;
  * @property {string} name of the user who has logged out
  * @property {boolean} [session] whether it is only known that the session has ended
  * @property {boolean} lost whether unsaved data was lost here
- * @property {string} untold why the others do not know; "" where they do
+ * @property {string} unsent why the others do not know; "" where they do
  * @property {boolean} [trying] whether the client retries
  * @property {boolean} open whether the login server may take the next user for this one
  */
@@ -85,7 +85,7 @@ export class Logout {
    * @param {{session?: boolean}} [how]
    */
   follow(how = {}) {
-    if (!this.#left) this.#begin({ untold: "", ...how });
+    if (!this.#left) this.#begin({ unsent: "", ...how });
     this.#end(); // not awaited: the hub waits for the acknowledgement
   }
 
@@ -96,11 +96,11 @@ export class Logout {
 
   /** There will be no new token. The client retries as long as the hub accepts the last one. */
   giveUp() {
-    if (this.#left.trying && this.#isRefused) this.#tellUntold(false);
+    if (this.#left.trying && this.#isRefused) this.#tellUnsent(false);
   }
 
   async #leave() {
-    this.#begin({ untold: this.#app.t("hub.silent") });
+    this.#begin({ unsent: this.#app.t("hub.silent") });
     this.#client.onWire(({ kind, status }) => {
       if (kind === "publish") this.#isRefused = status === UNAUTHORIZED;
     });
@@ -126,7 +126,7 @@ export class Logout {
   async #end() {
     if (this.#isEnding) return;
     this.#isEnding = true;
-    this.#left.untold = "";
+    this.#left.unsent = "";
     removeEventListener("beforeunload", this.#warn);
     await this.#ended;
     this.#remember();
@@ -139,14 +139,14 @@ export class Logout {
   /** The client retries. Until then, the card says that the others do not know. */
   async #stayUntilTold(error) {
     if (this.#isEnding) return; // the answer was lost, but the echo came
-    this.#left.untold = hubWords(error.message);
+    this.#left.unsent = hubWords(error.message);
     await this.#ended;
     this.#page.empty();
     this.#remember();
-    if (this.#left.untold) this.#tellUntold(!error.isRefusal);
+    if (this.#left.unsent) this.#tellUnsent(!error.isRefusal);
   }
 
-  #tellUntold(trying) {
+  #tellUnsent(trying) {
     this.#left.trying = trying;
     if (!trying) removeEventListener("beforeunload", this.#warn);
     this.#page.left(() => leftCard(this.#app.t, this.#left));
@@ -182,7 +182,7 @@ export function leftCard(t, left) {
   const says = [
     t("left.text"),
     left.lost && t("left.lost"),
-    left.untold && t(left.trying ? "left.trying" : "left.untold", { why: left.untold }),
+    left.unsent && t(left.trying ? "left.trying" : "left.unsent", { why: left.unsent }),
     left.open && t("left.open", left),
   ];
   const again = () => {
@@ -190,7 +190,7 @@ export function leftCard(t, left) {
     location.replace(location.pathname);
   };
   const title = left.session ? t("left.session") : t("left.title", { name: left.name || t("left.somebody") });
-  const isAlert = left.untold || left.open;
+  const isAlert = left.unsent || left.open;
   return element(
     "div",
     { "class": isAlert ? "alert" : "card left-card", "role": isAlert ? "alert" : "status", "data-test": "logged-out" },

@@ -153,7 +153,7 @@ async def test_a_logout_that_is_not_told_is_not_said_to_be(browser: Browser, dem
         await asyncio.wait_for(ended.wait(), PATIENCE / 1000)
         await is_blank(ehr, tries=True)
         await pacs.sees("patient-banner", "Åse")
-        await take_picture("logout-untold", ehr)
+        await take_picture("logout-unsent", ehr)
         await is_fit(ehr.page, "logged out, and the others do not know")
         await ehr.page.unroute("**/api/hub")
         await is_blank(pacs)

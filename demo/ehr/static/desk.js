@@ -2,7 +2,7 @@
 
 import { Refuse } from "/fhircast-client/index.js";
 import { hubWords } from "/shared/hub-words.js";
-import { Untold } from "./untold.js";
+import { Unsent } from "./unsent.js";
 
 const NOT_SHARED = "not-shared";
 const PARTS = ["Encounter", "ImagingStudy", "DiagnosticReport", "Observation"];
@@ -38,7 +38,7 @@ export class Desk extends EventTarget {
   /** A failure, as the key of a text and its values, or null. @type {{key: string, values: object} | null} */
   trouble = null;
   /** The own event that other applications were not told of. */
-  untold;
+  unsent;
   #app;
   /** Counts the events that this window published. An answer to an older one is ignored. */
   #turn = 0;
@@ -49,7 +49,7 @@ export class Desk extends EventTarget {
   constructor(app) {
     super();
     this.#app = app;
-    this.untold = new Untold(app.user.fhirUser);
+    this.unsent = new Unsent(app.user.fhirUser);
     app.client.onStatus((status) => this.#noteTold(status));
   }
 
@@ -58,7 +58,7 @@ export class Desk extends EventTarget {
     const found = await this.#app.fhir.search("Patient");
     const family = (patient) => patient.name?.[0]?.family ?? patient.name?.[0]?.text ?? "";
     this.patients = found.sort((a, b) => family(a).localeCompare(family(b), "nb"));
-    if (this.untold.isHeld) this.#show(this.patients.find(({ id }) => id === this.untold.patient) ?? null);
+    if (this.unsent.isHeld) this.#show(this.patients.find(({ id }) => id === this.unsent.patient) ?? null);
   }
 
   /** @returns {boolean} whether the session has this resource open */
@@ -111,7 +111,7 @@ export class Desk extends EventTarget {
 
   /** Publish the current context again, as a new event, for applications that did not follow. */
   openAgain() {
-    if (this.untold.event) return this.tellOthers(); // the current context is not shown here
+    if (this.unsent.event) return this.tellOthers(); // the current context is not shown here
     const resources = this.#app.client.context?.event.context.map((item) => item.resource).filter(Boolean) ?? [];
     const name = `${resources[0]?.resourceType}-open`;
     return resources.length ? this.#share(name, (client) => client.open(...resources)) : undefined;
@@ -119,9 +119,9 @@ export class Desk extends EventTarget {
 
   /** Publish again the event that the others were not told of. */
   tellOthers() {
-    const { patient, untold } = this;
-    const isShown = untold.patient === (patient?.id ?? "");
-    if (isShown && untold.tell) return this.#share(untold.event, untold.tell);
+    const { patient, unsent } = this;
+    const isShown = unsent.patient === (patient?.id ?? "");
+    if (isShown && unsent.tell) return this.#share(unsent.event, unsent.tell);
     // after a reload, or while a newer open is being posted, the shown patient counts
     return patient
       ? this.#share("Patient-open", (client) => client.open(patient))
@@ -133,7 +133,7 @@ export class Desk extends EventTarget {
    * event ends the client's retries of the older one. It also proves to the others that this window follows.
    */
   async followOthers() {
-    const { untold } = this;
+    const { unsent } = this;
     const [turn, { client }] = [this.#turn, this.#app];
     let current;
     try {
@@ -143,11 +143,11 @@ export class Desk extends EventTarget {
       if (!current) return this.failed(NOT_SHARED, { why: hubWords(error.message) });
     }
     // the event was sent meanwhile, or the clinician chose another context
-    if (!untold.event || turn !== this.#turn) return;
+    if (!unsent.event || turn !== this.#turn) return;
     const { name, context } = current?.event ?? { name: "Home-open", context: [] };
     const patient = current && this.#known(current.event);
     if (current && !patient) return this.failed("patient.unknown");
-    untold.isHeld = false;
+    unsent.isHeld = false;
     await Promise.all([this.#show(patient), this.#share(name, (client) => client.publish(name, context))]);
   }
 
@@ -265,26 +265,26 @@ export class Desk extends EventTarget {
       if (turn !== this.#turn) return; // a newer context was chosen, and is being published
       const why = hubWords(error.message);
       const failure = { event: name, why, tell: publish, isTried: error.isRefusal === false };
-      if (tellsAll || !this.untold.event) this.untold.failed({ ...failure, patient });
+      if (tellsAll || !this.unsent.event) this.unsent.failed({ ...failure, patient });
       this.failed(NOT_SHARED, { why });
     }
   }
 
   /** The client retries by itself. No handler is called where this window shows that context already. */
   #noteTold({ connection, why }) {
-    if (this.untold.isTried && connection === "connected" && !NOT_TOLD.test(why)) this.#settled();
+    if (this.unsent.isTried && connection === "connected" && !NOT_TOLD.test(why)) this.#settled();
   }
 
   /** This window shows the context that the others were told of. */
   #settled() {
-    this.untold.settled();
+    this.unsent.settled();
     if (this.trouble?.key === NOT_SHARED) this.trouble = null;
     this.changed();
   }
 
   /** After a reload, this window shows the same patient, and the clinician decides. */
   #refuseWhileHeld(patient) {
-    if (this.untold.isHeld && patient?.id !== this.patient?.id) throw new Refuse(HELD);
+    if (this.unsent.isHeld && patient?.id !== this.patient?.id) throw new Refuse(HELD);
   }
 
   /** The resources beside an anchor: the patient, and for a report its study. */

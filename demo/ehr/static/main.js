@@ -8,7 +8,7 @@ import { showPatients } from "./patients.js";
 import { showRecord } from "./record.js";
 import { showRefusals } from "./refusals.js";
 import { Participants, showParticipants } from "./session.js";
-import { showUntold } from "./untold.js";
+import { showUnsent } from "./unsent.js";
 
 async function setUp(app) {
   const { client } = app;
@@ -29,7 +29,7 @@ async function setUp(app) {
   showRecord(app, desk);
   showParticipants(app, participants);
   showRefusals(app, desk, participants);
-  showUntold(app, desk);
+  showUnsent(app, desk);
   showLaunches(app, desk);
   showChart(app, desk);
   showHelp(app);

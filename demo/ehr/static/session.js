@@ -32,8 +32,8 @@ export class Participants extends EventTarget {
   all = [];
   /**
    * Whether the list is current. "waiting": not asked yet; "away": the hub does not answer, or this page is not
-   * connected; "untold": the hub does not tell.
-   * @type {"waiting" | "known" | "away" | "untold"}
+   * connected; "unlisted": the hub does not tell.
+   * @type {"waiting" | "known" | "away" | "unlisted"}
    */
   state = "waiting";
   /** The time of the request whose answer is `all`, in milliseconds of performance.now(). */
@@ -75,16 +75,16 @@ export class Participants extends EventTarget {
     this.#plan(EVERY);
   }
 
-  /** @returns {Promise<["known" | "away" | "untold", object[]?]>} */
+  /** @returns {Promise<["known" | "away" | "unlisted", object[]?]>} */
   async #answer() {
     try {
       const headers = { Authorization: `Bearer ${await this.#app.smart.accessToken()}` };
       const signal = AbortSignal.timeout(PATIENCE);
       const answer = await fetch(this.url, { headers, signal, cache: "no-store" }).catch(() => null);
       if (!answer) return ["away"];
-      return answer.ok ? ["known", await answer.json()] : ["untold", []];
+      return answer.ok ? ["known", await answer.json()] : ["unlisted", []];
     } catch {
-      return ["untold", []];
+      return ["unlisted", []];
     }
   }
 
@@ -96,7 +96,7 @@ export class Participants extends EventTarget {
 }
 
 /** The text beside the list, or in its place. */
-const SAID = { away: "session.away", untold: "session.untold" };
+const SAID = { away: "session.away", unsent: "session.unlisted" };
 
 /** Shows the strip. While the hub is away, no participant is shown as in sync. */
 export function showParticipants(app, participants) {

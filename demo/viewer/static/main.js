@@ -3,7 +3,7 @@ import { Archive, authorized } from "./archive.js";
 import { Cine } from "./cine.js";
 import { Following } from "./following.js";
 import { Frames } from "./frames.js";
-import { Hands } from "./hands.js";
+import { Gestures } from "./gestures.js";
 import { LengthTool, lengthOf } from "./length.js";
 import { Measurements } from "./measurements.js";
 import { messages } from "./messages.js";
@@ -54,8 +54,8 @@ function setUp(app) {
     user: app.user,
     device: app.config.title.en,
   });
-  const hands = new Hands(viewport, { stack, sheet, tool, overlay, cine, pick: (id) => measurements.select(id) });
-  const page = new Page(app, { stack, sheet, tool, overlay, hands, cine, frames, archive, measurements, following });
+  const gestures = new Gestures(viewport, { stack, sheet, tool, overlay, cine, pick: (id) => measurements.select(id) });
+  const page = new Page(app, { stack, sheet, tool, overlay, gestures, cine, frames, archive, measurements, following });
   tool.addEventListener("done", ({ detail }) => measurements.add(measured(detail, stack.painted)));
   stack.addEventListener("painted", ({ detail }) => detail.first && end(detail.image.study));
   follow(app.client, studies, following, measurements, () => page.renderMeasurements());

@@ -36,7 +36,7 @@ export class Page {
 
   /**
    * @param {object} app of startApp
-   * @param {object} parts stack, sheet, tool, overlay, hands, cine, frames, archive, measurements and following
+   * @param {object} parts stack, sheet, tool, overlay, gestures, cine, frames, archive, measurements and following
    */
   constructor(app, parts) {
     this.#app = app;
@@ -161,8 +161,8 @@ export class Page {
   }
 
   #begin(series) {
-    const { stack, cine, sheet, hands } = this.#parts;
-    hands.use("");
+    const { stack, cine, sheet, gestures } = this.#parts;
+    gestures.use("");
     sheet.fit();
     stack.show(series[0]);
     if (series[0].multiFrame && !lessMotion()) cine.play();

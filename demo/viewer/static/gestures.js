@@ -20,7 +20,7 @@ const STEPS = {
 const WINDOW_KEYS = { ArrowUp: [FINE, 0], ArrowDown: [-FINE, 0], ArrowRight: [0, FINE], ArrowLeft: [0, -FINE] };
 
 /** Event "mode" when `mode` has changed. */
-export class Hands extends EventTarget {
+export class Gestures extends EventTarget {
   /** The action of the arrow keys and the left button. @type {""|"window"|"length"} */
   mode = "";
   #viewport;

@@ -1,8 +1,8 @@
 /** The own event that the others were not told of, also after a reload. */
 
-const KEPT = "ehr.untold";
+const KEPT = "ehr.unsent";
 
-export class Untold {
+export class Unsent {
   /** The name of the event; "" where the others know all. */
   event = "";
   /** The reason, as a part of a sentence. */
@@ -26,7 +26,7 @@ export class Untold {
     Object.assign(this, { event, why, patient, isHeld: true });
   }
 
-  /** @param {Pick<Untold, "event" | "why" | "patient" | "tell" | "isTried">} failure */
+  /** @param {Pick<Unsent, "event" | "why" | "patient" | "tell" | "isTried">} failure */
   failed({ event, why, patient, tell, isTried }) {
     Object.assign(this, { event, why, patient, tell, isTried });
     sessionStorage.setItem(KEPT, JSON.stringify({ user: this.#user, event, why, patient }));
@@ -40,7 +40,7 @@ export class Untold {
 }
 
 /** The header's status shows it, with the possible actions. */
-export function showUntold(app, desk) {
+export function showUnsent(app, desk) {
   const tell = { label: () => app.t("tell-others"), run: () => desk.tellOthers(), test: "tell-others" };
   const follow = { label: () => app.t("follow-others"), run: () => desk.followOthers(), test: "follow-others" };
   app.syncStatus.reworded = (reason) => {
@@ -48,8 +48,8 @@ export function showUntold(app, desk) {
     return said === key ? "" : said;
   };
   const render = () => {
-    const { event, why } = desk.untold;
-    app.syncStatus.untold = event ? { event, why } : null;
+    const { event, why } = desk.unsent;
+    app.syncStatus.unsent = event ? { event, why } : null;
     app.syncStatus.actions = event ? [tell, follow] : [];
   };
   desk.addEventListener("change", render);

@@ -9,14 +9,14 @@ const t = translator(shared);
 /** The client's sentence for an event that this page itself did not follow: worse than any other subscriber. */
 const OWN = /^This application \w[\w ]*? follow (\S+): (.*)$/s;
 /** The client's sentence for an own event that the others do not know of. The client retries it. */
-const UNTOLD = /^The others were not told of (\S+): (.*)$/s;
+const UNSENT = /^The others were not told of (\S+): (.*)$/s;
 
 /**
  * The text of a status.
  * @param {{connection: string, inSync: boolean, why: string, behind: string[]}} status
  * @param {(name: string) => string} [titled] a participant's name here
  * @param {object} [page] state of the page itself
- * @param {{event: string, why: string} | null} [page.untold] the event that the others were not told of
+ * @param {{event: string, why: string} | null} [page.unsent] the event that the others were not told of
  * @param {boolean} [page.isAway] whether the hub does not answer
  * @param {boolean} [page.isAsking] whether the login server has not answered yet if the user is still logged in
  * @param {(reason: string) => string} [page.reworded] why the page did not follow, in the user's language; "" where the
@@ -24,14 +24,14 @@ const UNTOLD = /^The others were not told of (\S+): (.*)$/s;
  * @returns {{state: "ok"|"busy"|"warn"|"bad", icon: string, word: string, why: string}} `why` is "" without a reason
  */
 export function inWords(status, titled = (name) => name, page = {}) {
-  const { untold = null, isAway = false, isAsking = false, reworded } = page;
+  const { unsent = null, isAway = false, isAsking = false, reworded } = page;
   if (status.connection === "connecting") {
     return { state: "busy", icon: "wait", word: t("sync.connecting"), why: t("sync.connecting-why") };
   }
   if (status.connection === "ended")
     return { state: "bad", icon: "off", word: t("sync.ended"), why: status.why || t("sync.ended-why") };
-  const [, event, why] = UNTOLD.exec(status.why) ?? [null, untold?.event, untold?.why];
-  if (event) return outOfStep("sync.untold", event, hubWords(why));
+  const [, event, why] = UNSENT.exec(status.why) ?? [null, unsent?.event, unsent?.why];
+  if (event) return outOfStep("sync.unsent", event, hubWords(why));
   const isOwn = OWN.exec(status.why);
   if (isOwn) return outOfStep("sync.own", isOwn[1], reworded?.(isOwn[2]) || t("sync.wire", { reason: isOwn[2] }));
   if (isAway) return { state: "busy", icon: "question", word: t("sync.away"), why: t("sync.away-why") };
@@ -60,7 +60,7 @@ class SyncStatus extends HTMLElement {
   /** A participant's name here. @type {((name: string) => string) | undefined} */
   titled = undefined;
   #client = null;
-  #page = { untold: null, isAway: false, isAsking: false, reworded: undefined };
+  #page = { unsent: null, isAway: false, isAsking: false, reworded: undefined };
   #remove = () => {};
   #actions = [];
   // both live regions exist from the start: screen readers ignore text that arrives together with its region
@@ -88,9 +88,9 @@ class SyncStatus extends HTMLElement {
     this.#show();
   }
 
-  /** @param {{event: string, why: string} | null} untold the same as of inWords */
-  set untold(untold) {
-    this.#page.untold = untold;
+  /** @param {{event: string, why: string} | null} unsent the same as of inWords */
+  set unsent(unsent) {
+    this.#page.unsent = unsent;
     this.#show();
   }
 

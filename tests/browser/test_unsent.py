@@ -76,7 +76,7 @@ async def test_tell_the_others_tries_again(browser: Browser, demo: RunningDemo, 
             await ehr.sees("trouble", "The others were not told")
             await is_out_of_step(ehr, "Sokki")
             await pacs.sees("patient-banner", "Åse")
-            await take_picture("untold", ehr)
+            await take_picture("unsent", ehr)
         await ehr.by("tell-others").click()
         await pacs.sees("patient-banner", "Sokki")
         await ehr.in_step()
@@ -170,7 +170,7 @@ async def test_a_reload_does_not_jump(browser: Browser, demo: RunningDemo, choic
             await expect(pacs.by("sync-status")).to_have_attribute("data-state", "warn")
             await pacs.sees("sync-why", "Hospital record")
             await is_out_of_step(ehr, "Sokki")
-            await take_picture("untold-reload", ehr)
+            await take_picture("unsent-reload", ehr)
             await is_fit(ehr.page, "the record, out of step")
         await ehr.by(choice).click()
         for window in (ehr, pacs):
