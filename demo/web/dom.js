@@ -61,6 +61,11 @@ export function button(label, run, options = {}) {
   );
 }
 
+/** @param {string} test a name in data-test @returns {HTMLElement|null} the place in the page */
+export function place(test) {
+  return document.querySelector(`[data-test="${test}"]`);
+}
+
 /**
  * Keep the height of an element in a custom property of the page, for elements that stick below it.
  * @param {string} property such as "--header"

@@ -3,6 +3,7 @@
  */
 
 import { MOST_CONTEXTS } from "./contexts.js";
+import { trim } from "./event-order.js";
 import { changed } from "./update-bundle.js";
 
 /** @typedef {import("./events.js").Event} Event */
@@ -89,7 +90,7 @@ export class Contents {
     this.#shared.delete(anchor);
     this.#closed.delete(anchor);
     this.#closed.set(anchor, this.moment);
-    bound(this.#closed);
+    trim(this.#closed, MOST_CONTEXTS);
   }
 
   /**
@@ -134,7 +135,7 @@ export class Contents {
     const nothing = { version: null, content: null, openedBy: "", isCertain: true, isContentless: false, lastSeen: 0, waiting: [] };
     const shared = { ...nothing, ...given };
     this.#shared.set(anchor, shared);
-    bound(this.#shared);
+    trim(this.#shared, MOST_CONTEXTS);
     return shared;
   }
 }
@@ -152,9 +153,4 @@ function apply(known, event) {
     const waiting = [...known.waiting, event].slice(-MOST_WAITING);
     Object.assign(known, { content: null, version: event.version, waiting });
   }
-}
-
-/** @param {Map<string, unknown>} map Loses its oldest entries beyond the limit. */
-function bound(map) {
-  if (map.size > MOST_CONTEXTS) map.delete(/** @type {string} */ (map.keys().next().value));
 }

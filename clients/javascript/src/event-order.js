@@ -152,7 +152,7 @@ export class Order {
   }
 }
 
-/** @param {Set<string> | Map<string, unknown>} remembered Loses its oldest entries beyond the limit. */
-export function trim(remembered) {
-  if (remembered.size > REMEMBERED) remembered.delete(/** @type {string} */ (remembered.keys().next().value));
+/** @param {Set<string> | Map<string, unknown>} remembered Loses its oldest entry beyond the limit. @param {number} [most] */
+export function trim(remembered, most = REMEMBERED) {
+  if (remembered.size > most) remembered.delete(/** @type {string} */ (remembered.keys().next().value));
 }

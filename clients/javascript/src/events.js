@@ -305,8 +305,8 @@ function items(context) {
   return Array.isArray(context) ? context.filter(isObject).map((item) => /** @type {Item} */ (item)) : [];
 }
 
-/** @param {unknown} value */
-function text(value) {
+/** @param {unknown} value @returns {string | null} A text that is not empty; null for any other value. */
+export function text(value) {
   return typeof value === "string" && value ? value : null;
 }
 

@@ -2,7 +2,7 @@
 
 import { Contexts, MOST_CONTEXTS } from "./contexts.js";
 import { named, sameJson } from "./events.js";
-import { Order, Recent } from "./event-order.js";
+import { Order, Recent, trim } from "./event-order.js";
 import { MINUTE } from "./timestamps.js";
 
 /** @typedef {import("./events.js").Event} Event */
@@ -367,7 +367,7 @@ export class Following {
     }
     const known = this.#closes.get(anchor);
     if (!known || !this.order.isOlder(mark, known)) this.#closes.set(anchor, mark);
-    if (this.#closes.size > MOST_CONTEXTS) this.#closes.delete(/** @type {string} */ (this.#closes.keys().next().value));
+    trim(this.#closes, MOST_CONTEXTS);
     const closed = this.contexts.closed(anchor);
     if (closed) this.#closed.add(closed.id);
   }

@@ -3,6 +3,8 @@
  * clock.
  */
 
+import { trim } from "./event-order.js";
+
 /** @typedef {import("./events.js").Event} Event */
 /** @typedef {import("./event-order.js").Mark} Mark */
 /** @typedef {"connecting" | "connected" | "ended"} Connection */
@@ -104,7 +106,7 @@ export class Sync {
   failed(event, mark, why) {
     this.#failed.delete(event.id);
     this.#failed.set(event.id, { event, mark, why });
-    bound(this.#failed);
+    trim(this.#failed, MOST_BEHIND);
   }
 
   /**
@@ -118,7 +120,7 @@ export class Sync {
   otherFailed(subscriber, id, mark, why, since) {
     this.#behind.delete(subscriber);
     this.#behind.set(subscriber, { id, mark, why, since });
-    bound(this.#behind);
+    trim(this.#behind, MOST_BEHIND);
   }
 
   /**
@@ -161,9 +163,4 @@ export class Sync {
       if (one.id === id) this.#behind.delete(name);
     }
   }
-}
-
-/** @param {Map<string, unknown>} map Loses its oldest entries beyond the limit. */
-function bound(map) {
-  if (map.size > MOST_BEHIND) map.delete(/** @type {string} */ (map.keys().next().value));
 }

@@ -1,6 +1,6 @@
 /** Update bundles, selects, and the answer to "Get Current Context" (FHIRcast 3.0.0, 2.9 and 2.10). No I/O. */
 
-import { anchorKey, isObject, makeEvent, named, reference, referenceIn, uuid } from "./events.js";
+import { anchorKey, isObject, makeEvent, named, reference, referenceIn, text, uuid } from "./events.js";
 
 /** @typedef {import("./events.js").Event} Event */
 /** @typedef {import("./events.js").Item} Item */
@@ -40,7 +40,7 @@ export function readCurrent(answer, topic) {
   const { "context.type": type, "context.versionId": given, context } = isObject(answer) ? answer : {};
   if (typeof type !== "string" || !Array.isArray(context)) throw new Error("context.type and context are required");
   const all = context.filter(isObject);
-  const version = text(given) || null;
+  const version = text(given);
   if (!type || all.length === 0) return { event: null, version, content: null };
   const items = /** @type {Item[]} */ (all.filter((item) => item.key !== "content"));
   const event = makeEvent(topic, `${type}-open`, items, { version, own: false });
@@ -142,7 +142,7 @@ class Entries {
    *     request.url ends.
    */
   drop({ fullUrl, request }) {
-    const ref = this.#owners.get(text(fullUrl)) ?? (referenceIn(fullUrl) || referenceIn(request.url));
+    const ref = this.#owners.get(text(fullUrl) ?? "") ?? (referenceIn(fullUrl) || referenceIn(request.url));
     this.#forget(ref);
     delete this.content[ref];
   }
@@ -165,11 +165,6 @@ function contentOf(bundle) {
 /** @param {any} bundle @returns {any[]} */
 function entriesOf(bundle) {
   return Array.isArray(bundle?.entry) ? bundle.entry.filter(isObject) : [];
-}
-
-/** @param {unknown} value */
-function text(value) {
-  return typeof value === "string" ? value : "";
 }
 
 /** @param {string} anchor @param {string} patient @returns {Item[]} */

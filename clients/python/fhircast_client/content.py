@@ -6,6 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from fhircast_client.contexts import MOST_CONTEXTS
+from fhircast_client.event_order import trim
 from fhircast_client.events import Event
 from fhircast_client.update_bundle import Entries, changed
 
@@ -105,8 +106,7 @@ class Contents:
         self._shared.pop(anchor, None)
         self._closed.pop(anchor, None)
         self._closed[anchor] = self.moment
-        if len(self._closed) > MOST_CONTEXTS:
-            self._closed.popitem(last=False)
+        trim(self._closed, MOST_CONTEXTS)
 
     def fetched(self, anchor: str, version: str | None, content: Entries | None, *, asked: int) -> None:
         """The answer to a request at the moment `asked`. Later updates are applied where they fit. The answer is
@@ -135,5 +135,4 @@ class Contents:
 
     def _put(self, anchor: str, shared: Shared) -> None:
         self._shared[anchor] = shared
-        while len(self._shared) > MOST_CONTEXTS:
-            self._shared.popitem(last=False)
+        trim(self._shared, MOST_CONTEXTS)

@@ -146,7 +146,7 @@ class Order:
         return mark
 
 
-def trim(remembered: OrderedDict[str, Any]) -> None:
-    """Forget the oldest beyond the limit."""
-    if len(remembered) > REMEMBERED:
-        remembered.popitem(last=False)
+def trim(remembered: dict[str, Any], most: int = REMEMBERED) -> None:
+    """Forget the oldest entry beyond the limit."""
+    if len(remembered) > most:
+        del remembered[next(iter(remembered))]

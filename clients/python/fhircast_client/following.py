@@ -6,7 +6,7 @@ from collections import OrderedDict
 from enum import Enum
 
 from fhircast_client.contexts import MOST_CONTEXTS, Contexts
-from fhircast_client.event_order import Mark, Order, Recent
+from fhircast_client.event_order import Mark, Order, Recent, trim
 from fhircast_client.events import Event, Kind, named, same_json
 from fhircast_client.timestamps import MINUTE
 
@@ -284,8 +284,7 @@ class Following:
         known = self._closes.get(anchor)
         if known is None or not self.order.is_older(mark, known):
             self._closes[anchor] = mark
-        if len(self._closes) > MOST_CONTEXTS:
-            self._closes.popitem(last=False)
+        trim(self._closes, MOST_CONTEXTS)
         closed = self.contexts.closed(anchor)
         if closed is not None:
             self._closed.add(closed.id)

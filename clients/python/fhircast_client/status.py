@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from fhircast_client.event_order import Mark
+from fhircast_client.event_order import Mark, trim
 from fhircast_client.events import Event
 from fhircast_client.handler_races import HandlerRaces
 from fhircast_client.unsent import UnsentEvents
@@ -94,15 +94,13 @@ class Sync:
         """This application did not follow an event."""
         self._failed.pop(event.id, None)
         self._failed[event.id] = (event, mark, why)
-        if len(self._failed) > _MOST_BEHIND:
-            del self._failed[next(iter(self._failed))]
+        trim(self._failed, _MOST_BEHIND)
 
     def other_failed(self, subscriber: str, event_id: str, mark: Mark, why: str, since: int) -> None:
         """A SyncError came at the moment `since`: the subscriber did not follow the event, or did not answer."""
         self._behind.pop(subscriber, None)
         self._behind[subscriber] = _Failure(event_id, mark, why, since)
-        if len(self._behind) > _MOST_BEHIND:
-            del self._behind[next(iter(self._behind))]
+        trim(self._behind, _MOST_BEHIND)
 
     def is_superseded(self, mark: Mark) -> bool:
         """Whether a newer open was followed since. No application needs to follow the older event then."""

@@ -1,7 +1,7 @@
 /** Launches of other applications (SMART App Launch 2.2): in windows of their own, the chart in a frame. */
 
 import { confirmed } from "/shared/dialog.js";
-import { button, element } from "/shared/dom.js";
+import { button, element, place } from "/shared/dom.js";
 import { FrameLosses } from "/shared/frames.js";
 
 const WINDOWS = [
@@ -36,7 +36,7 @@ async function launchId(app, desk) {
 
 /** The buttons that open windows. A window that is open is brought to the front. */
 export function showLaunches(app, desk) {
-  const place = document.querySelector("[data-test=launches]");
+  const launches = place("launches");
   /** @type {Map<string, Window>} */
   const opened = new Map();
 
@@ -57,7 +57,7 @@ export function showLaunches(app, desk) {
     }
   };
   const render = () => {
-    place.replaceChildren(
+    launches.replaceChildren(
       ...WINDOWS.map((each) =>
         button(each.title[app.language], () => launch(each), { icon: "window", test: `launch-${each.app}` }),
       ),
@@ -69,9 +69,7 @@ export function showLaunches(app, desk) {
 
 /** The chart in its frame, launched with the first patient. Later it follows the session like any application. */
 export function showChart(app, desk) {
-  const [place, said, again] = ["chart-place", "chart-said", "chart-again"].map((name) =>
-    document.querySelector(`[data-test=${name}]`),
-  );
+  const [around, said, again] = ["chart-place", "chart-said", "chart-again"].map(place);
   const losses = new FrameLosses(app.config.apps.chart);
   let launched = false;
 
@@ -88,7 +86,7 @@ export function showChart(app, desk) {
         "data-test": "chart-frame",
         "title": app.t("chart.title"),
       });
-      place.replaceChildren(frame);
+      around.replaceChildren(frame);
       losses.watch(frame);
       tell("");
     } catch (error) {
@@ -101,7 +99,7 @@ export function showChart(app, desk) {
   });
   app.unsaved = () => losses.unsaved;
   desk.addEventListener("change", () => desk.patient && !launched && launch());
-  document.addEventListener("language", () => place.firstElementChild?.setAttribute("title", app.t("chart.title")));
+  document.addEventListener("language", () => around.firstElementChild?.setAttribute("title", app.t("chart.title")));
 }
 
 /** The chart keeps its notes only in its page. */

@@ -1,6 +1,6 @@
 /** The list of patients, with its search. */
 
-import { element } from "/shared/dom.js";
+import { element, place } from "/shared/dom.js";
 import { age, birthDate, humanName, identifier } from "/shared/fhir.js";
 
 /** A separator of facts: long lines break behind the dot. */
@@ -33,9 +33,7 @@ export function isFound(patient, wanted) {
 
 /** Shows the list, and updates it with the desk. */
 export function showPatients(app, desk) {
-  const [list, found, search] = ["patients", "patients-found", "search"].map((name) =>
-    document.querySelector(`[data-test=${name}]`),
-  );
+  const [list, found, search] = ["patients", "patients-found", "search"].map(place);
   let choices = [];
 
   const mark = () => {

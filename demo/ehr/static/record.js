@@ -1,6 +1,6 @@
 /** The record of the open patient: encounters, studies and reports, each with a button that opens it in the session. */
 
-import { button, element, icon } from "/shared/dom.js";
+import { button, element, icon, place } from "/shared/dom.js";
 import { conceptText, dateText, identifier } from "/shared/fhir.js";
 import { isFindings, measurementsOf, sentence, whoMeasured } from "/shared/observations.js";
 import { referenceTo } from "./desk.js";
@@ -53,7 +53,7 @@ export function showRecord(app, desk) {
     "parts",
     "lists",
     "trouble",
-  ].map((name) => document.querySelector(`[data-test=${name}]`));
+  ].map(place);
 
   const render = () => {
     const { patient } = desk;

@@ -1,6 +1,6 @@
 /** The participants of the session and their state, from the hub. */
 
-import { element, icon } from "/shared/dom.js";
+import { element, icon, place } from "/shared/dom.js";
 
 const EVERY = 3000;
 /** Milliseconds that the hub has to answer. */
@@ -100,9 +100,7 @@ const SAID = { away: "session.away", unsent: "session.unlisted" };
 
 /** Shows the strip. While the hub is away, no participant is shown as in sync. */
 export function showParticipants(app, participants) {
-  const [list, none] = ["participants", "participants-none"].map((name) =>
-    document.querySelector(`[data-test=${name}]`),
-  );
+  const [list, none] = ["participants", "participants-none"].map(place);
   let shown = "";
   const render = () => {
     const isKnown = participants.state === "known";

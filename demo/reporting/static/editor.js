@@ -1,3 +1,4 @@
+import { place } from "/shared/dom.js";
 import { dateText, humanName } from "/shared/fhir.js";
 import { isSigned, sharedText } from "./report.js";
 
@@ -82,8 +83,4 @@ export class Editor {
     badge.classList.toggle("badge-ok", isSigned({ status }));
     badge.classList.toggle("badge-warn", status === "partial" || status === "preliminary");
   }
-}
-
-function place(test) {
-  return document.querySelector(`[data-test="${test}"]`);
 }

@@ -1,3 +1,4 @@
+import { place } from "/shared/dom.js";
 import { conceptText, dateText, FhirError } from "/shared/fhir.js";
 import { hubWords } from "/shared/hub-words.js";
 import { measurementsOf, sentence, whenMeasured } from "/shared/observations.js";
@@ -251,10 +252,6 @@ function saying(key, attempt) {
   return attempt.catch((error) => {
     throw Object.assign(error, { key });
   });
-}
-
-function place(test) {
-  return document.querySelector(`[data-test="${test}"]`);
 }
 
 /** Screen readers repeat a live region whenever it is written: write it only after a change. */

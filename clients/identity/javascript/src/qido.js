@@ -1,13 +1,12 @@
 /** An image archive over DICOMweb: QIDO-RS, DICOM PS3.18 section 10.6. */
 
 import { isObject, isoDate, Local, sex } from "./local.js";
-import { bareUid, DICOM_UID } from "./rules.js";
+import { bareUid, DICOM_UID, fhirIdentifier } from "./rules.js";
 import { ask, trimmed, UnusableAnswer, usualFetch } from "./http-json.js";
 
 /** @typedef {import("./local.js").Json} Json */
 /** @typedef {import("./local.js").Query} Query */
 
-const CODES = "http://terminology.hl7.org/CodeSystem/v2-0203";
 /**
  * Warnings of an archive that leaves out studies: "There are <remaining> additional results that can be requested"
  * (PS3.18 8.3.4.4), and before 2021 "The number of results exceeded the maximum supported by the server".
@@ -93,8 +92,8 @@ export class QidoRs {
     if (!uid) throw new UnusableAnswer("a study has no Study Instance UID");
     const accession = first(study, ACCESSION);
     const identifiers = [
-      { system: DICOM_UID, value: `urn:oid:${uid}` },
-      ...(accession ? [coded("ACSN", this.#accessionSystem, accession)] : []),
+      fhirIdentifier(uid, DICOM_UID),
+      ...(accession ? [fhirIdentifier(accession, this.#accessionSystem, "ACSN")] : []),
     ];
     const resource = { resourceType: "ImagingStudy", identifier: identifiers, status: "unknown" };
     const patient = this.#patient(study);
@@ -111,7 +110,7 @@ export class QidoRs {
     const birthDate = isoDate(first(study, PATIENT.birthDate));
     /** @type {Json} */
     const patient = { resourceType: "Patient" };
-    if (number) patient.identifier = [coded("MR", this.#patientSystem, number)];
+    if (number) patient.identifier = [fhirIdentifier(number, this.#patientSystem, "MR")];
     if (family || given.length > 0) {
       patient.name = [{ ...(family ? { family } : {}), ...(given.length > 0 ? { given } : {}) }];
     }
@@ -131,14 +130,4 @@ function first(study, tag) {
   const value = Array.isArray(values) ? values[0] : null;
   const plain = isObject(value) ? value.Alphabetic : value;
   return typeof plain === "string" ? plain.replace(PADDING, "") : "";
-}
-
-/**
- * @param {string} code
- * @param {string} system
- * @param {string} value
- * @returns {Json}
- */
-function coded(code, system, value) {
-  return { type: { coding: [{ system: CODES, code }] }, ...(system ? { system } : {}), value };
 }

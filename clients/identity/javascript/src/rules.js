@@ -15,6 +15,8 @@ import { objects, query, text } from "./local.js";
  */
 
 export const DICOM_UID = "urn:dicom:uid";
+/** The code system of identifier types. */
+const TYPES = "http://terminology.hl7.org/CodeSystem/v2-0203";
 const UID = /^[0-9]+(\.[0-9]+)+$/;
 const PADDING = /^[ \0]+|[ \0]+$/g;
 const ZONE = /(Z|[+-][0-9]{2}:?[0-9]{2})$/i;
@@ -78,6 +80,20 @@ export function bareUid(value) {
 /** @param {string} value */
 export function withoutOid(value) {
   return value.startsWith("urn:oid:") ? value.slice("urn:oid:".length) : value;
+}
+
+/**
+ * @param {string} value Without `urn:oid:`.
+ * @param {string} [system]
+ * @param {string} [code] A type such as MR.
+ * @returns {Json} An Identifier of FHIR.
+ */
+export function fhirIdentifier(value, system = "", code = "") {
+  return {
+    ...(code ? { type: { coding: [{ system: TYPES, code }] } } : {}),
+    ...(system ? { system } : {}),
+    value: system === DICOM_UID ? `urn:oid:${value}` : value,
+  };
 }
 
 /** @param {Query} asked */

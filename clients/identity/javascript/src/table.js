@@ -1,7 +1,7 @@
 /** A table of local ids that the application itself provides: an object, a Map, or rows. */
 
 import { Local, text } from "./local.js";
-import { DICOM_UID, withoutOid } from "./rules.js";
+import { DICOM_UID, fhirIdentifier, withoutOid } from "./rules.js";
 
 /** @typedef {import("./local.js").Json} Json */
 /** @typedef {import("./local.js").Query} Query */
@@ -17,7 +17,6 @@ import { DICOM_UID, withoutOid } from "./rules.js";
  *   `{ nin: new System("urn:oid:...") }`. Empty identifiers are left out.
  */
 
-const CODES = "http://terminology.hl7.org/CodeSystem/v2-0203";
 const NAME = "the table";
 /** The usual columns, by the names that `columns` and records have for them. */
 const RECORD = { localId: "local_id", family: "family", birthDate: "birth_date", gender: "gender" };
@@ -108,7 +107,7 @@ export class Table {
    */
   async known(type, localId) {
     const rows = type === this.#type ? (this.#byId.get(localId) ?? []) : [];
-    const identifiers = rows.filter((row) => !row.value.startsWith(`${type}/`)).map(identifierOf);
+    const identifiers = rows.filter((row) => !row.value.startsWith(`${type}/`)).map(({ value, system, code }) => fhirIdentifier(value, system, code));
     // Each row has its own record. Records of one id may differ, and all must be compared.
     const records = new Map(rows.map(({ record }) => [JSON.stringify(record), record]));
     return [...records.values()].map((record) => new Local({ ...record, identifiers }));
@@ -124,18 +123,6 @@ export class Table {
 function answers(row, asked) {
   if (row.value !== asked.value || !["", asked.system].includes(row.system)) return false;
   return !row.code || asked.codes.includes(row.code) || (row.system !== "" && asked.codes.length === 0);
-}
-
-/**
- * @param {Row} row
- * @returns {Json} The identifier in FHIR's form.
- */
-function identifierOf({ value, system, code }) {
-  return {
-    ...(code ? { type: { coding: [{ system: CODES, code }] } } : {}),
-    ...(system ? { system } : {}),
-    value: system === DICOM_UID ? `urn:oid:${value}` : value,
-  };
 }
 
 /**

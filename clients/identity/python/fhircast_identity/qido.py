@@ -8,9 +8,8 @@ import httpx
 
 from fhircast_identity.http_json import UnusableAnswer, ask
 from fhircast_identity.local import Local, Query, Resource, iso_date, sex
-from fhircast_identity.rules import DICOM_UID, bare_uid
+from fhircast_identity.rules import DICOM_UID, bare_uid, fhir_identifier
 
-_CODES = "http://terminology.hl7.org/CodeSystem/v2-0203"
 #: Warnings of an archive that leaves out studies: "There are <remaining> additional results that can be requested"
 #: (PS3.18 8.3.4.4), and before 2021 "The number of results exceeded the maximum supported by the server".
 _MORE = ("additional results", "exceeded")
@@ -70,15 +69,15 @@ class QidoRs:
         return Local(uid, "ImagingStudy", source=self.name, identifiers=identifiers, resource=resource, patient=patient)
 
     def _identifiers(self, study: Resource, uid: str) -> Any:
-        identifiers: list[Resource] = [{"system": DICOM_UID, "value": f"urn:oid:{uid}"}]
+        identifiers = [fhir_identifier(uid, DICOM_UID)]
         if accession := _first(study, _ACCESSION):
-            identifiers.append(_coded("ACSN", self._accession_system, accession))
+            identifiers.append(fhir_identifier(accession, self._accession_system, "ACSN"))
         return identifiers
 
     def _patient(self, study: Resource) -> Resource:
         patient: Resource = {"resourceType": "Patient"}
         if number := _first(study, _PATIENT_ID):
-            patient["identifier"] = [_coded("MR", self._patient_system, number)]
+            patient["identifier"] = [fhir_identifier(number, self._patient_system, "MR")]
         family, *others = [part.strip() for part in _first(study, _PATIENT_NAME).split("=")[0].split("^")]
         given = [part for part in others[:2] if part]
         if family or given:
@@ -98,8 +97,3 @@ def _first(study: Resource, tag: str) -> str:
     if isinstance(value, dict):
         value = value.get("Alphabetic")
     return value.strip(" \0") if isinstance(value, str) else ""
-
-
-def _coded(code: str, system: str, value: str) -> Resource:
-    coded: Resource = {"type": {"coding": [{"system": _CODES, "code": code}]}}
-    return coded | ({"system": system} if system else {}) | {"value": value}

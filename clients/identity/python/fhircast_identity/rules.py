@@ -14,6 +14,8 @@ from typing import Protocol
 from fhircast_identity.local import Query, Resource, dicts, text
 
 DICOM_UID = "urn:dicom:uid"
+#: The code system of identifier types.
+_TYPES = "http://terminology.hl7.org/CodeSystem/v2-0203"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 _LABELS = {
     "MR": "medical record number",
@@ -72,6 +74,13 @@ def bare_uid(value: str) -> str:
     """A UID without `urn:oid:` and padding. "" for other texts."""
     uid = value.strip(" \0").removeprefix("urn:oid:")
     return uid if _UID.fullmatch(uid) else ""
+
+
+def fhir_identifier(value: str, system: str = "", code: str = "") -> Resource:
+    """An Identifier of FHIR. `value` is without `urn:oid:`, `code` is a type such as MR."""
+    coded: Resource = {"type": {"coding": [{"system": _TYPES, "code": code}]}} if code else {}
+    written = f"urn:oid:{value}" if system == DICOM_UID else value
+    return coded | ({"system": system} if system else {}) | {"value": written}
 
 
 def distinct(queries: Iterable[Query]) -> list[Query]:

@@ -9,9 +9,8 @@ from os import PathLike
 from typing import Any, Protocol
 
 from fhircast_identity.local import Local, Query, Resource
-from fhircast_identity.rules import DICOM_UID
+from fhircast_identity.rules import DICOM_UID, fhir_identifier
 
-_CODES = "http://terminology.hl7.org/CodeSystem/v2-0203"
 _RECORD = ("local_id", "family", "birth_date", "gender")
 _LONG = ("system", "value", "code")
 
@@ -40,12 +39,6 @@ class Row:
         if self.value != query.value or self.system not in ("", query.system):
             return False
         return not self.code or self.code in query.codes or bool(self.system and not query.codes)
-
-    def identifier(self) -> Resource:
-        """The identifier in FHIR's form."""
-        coded: Resource = {"type": {"coding": [{"system": _CODES, "code": self.code}]}} if self.code else {}
-        value = f"urn:oid:{self.value}" if self.system == DICOM_UID else self.value
-        return coded | ({"system": self.system} if self.system else {}) | {"value": value}
 
 
 class Table:
@@ -131,7 +124,9 @@ class Table:
     async def known(self, kind: str, local_id: str) -> list[Local]:
         """The record of a local id with all its identifiers."""
         rows = self._by_id.get(local_id, []) if kind == self._type else []
-        shown = tuple(row.identifier() for row in rows if not row.value.startswith(f"{kind}/"))
+        shown = tuple(
+            fhir_identifier(row.value, row.system, row.code) for row in rows if not row.value.startswith(f"{kind}/")
+        )
         # Each row has its own record. Records of one id may differ, and all must be compared.
         return [_with(record, shown) for record in dict.fromkeys(_key(row.record) for row in rows)]
 
