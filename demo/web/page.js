@@ -16,7 +16,7 @@ export class Page {
   #t;
   #header = document.querySelector("body > header") ?? element("header");
   #place = element("div", { "class": "problem", "data-test": "problem" });
-  #told = null;
+  #renderProblem = null;
   #isLeft = false;
 
   /** @param {(key: string, values?: object) => string} t the texts of the page */
@@ -30,7 +30,7 @@ export class Page {
     if (isEmbedded()) document.documentElement.classList.add("embedded");
     document.addEventListener("language", () => {
       translatePage(t);
-      this.#told?.();
+      this.#renderProblem?.();
     });
     followLanguageAround();
     translatePage(t);
@@ -38,7 +38,7 @@ export class Page {
 
   /** Whether a problem is shown. */
   get hasProblem() {
-    return Boolean(this.#told);
+    return Boolean(this.#renderProblem);
   }
 
   /** The login is under way. */
@@ -93,8 +93,8 @@ export class Page {
   }
 
   #tell(card) {
-    this.#told = () => this.#place.replaceChildren(card());
-    this.#told();
+    this.#renderProblem = () => this.#place.replaceChildren(card());
+    this.#renderProblem();
   }
 }
 

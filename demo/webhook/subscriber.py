@@ -57,7 +57,7 @@ class Subscriber:
         self._say(f"subscribed to {query['hub.events']} for {query.get('hub.lease_seconds', '?')} seconds")
         return Response(query.get("hub.challenge", ""), media_type="text/plain")
 
-    def told(self, body: bytes, signature: str) -> Response:
+    def received(self, body: bytes, signature: str) -> Response:
         """An event of the hub. The signature is over exactly these bytes: verify first, then read them."""
         expected = "sha256=" + hmac.new(self._secret.encode(), body, hashlib.sha256).hexdigest()
         if not hmac.compare_digest(signature.encode(), expected.encode()):
@@ -82,7 +82,7 @@ def make_app(subscriber: Subscriber) -> FastAPI:
         return subscriber.asked(dict(request.query_params))
 
     async def tell(request: Request) -> Response:
-        return subscriber.told(await request.body(), request.headers.get("X-Hub-Signature", ""))
+        return subscriber.received(await request.body(), request.headers.get("X-Hub-Signature", ""))
 
     app = FastAPI(lifespan=lifespan, openapi_url=None)
     app.add_api_route("/callback", ask, methods=["GET"], response_model=None)

@@ -19,9 +19,9 @@ import { knownCause } from "./unreachable.js";
  * @property {(why: string) => void} connecting
  * @property {(confirmation: Confirmation, isFirst: boolean, ordered: boolean) => void} confirmed On a new socket
  *     (`isFirst`), or for a renewal. `ordered`: the hub declares one order for all events.
- * @property {(message: unknown, channel: Channel) => number} heard A message came that is not a confirmation. Returns
+ * @property {(message: unknown, channel: Channel) => number} received A message came that is not a confirmation. Returns
  *     the seconds until the next heartbeat for a heartbeat, else 0.
- * @property {(id: string, channel: Channel) => void} unread A frame could not be read. `id` is "" where the frame has
+ * @property {(id: string, channel: Channel) => void} unreadable A frame could not be read. `id` is "" where the frame has
  *     no id.
  * @property {import("./hub.js").Wire} wire
  */
@@ -143,8 +143,8 @@ export class Connection {
     const { timings, WebSocket } = this.#options;
     if (this.#stop.signal.aborted) throw new HubError(0, "Stopped.");
     const life = new Life({
-      heard: (message) => this.#heard(life, message),
-      unread: (frame) => this.#options.listener.unread(idIn(frame), life.channel),
+      received: (message) => this.#received(life, message),
+      unreadable: (frame) => this.#options.listener.unreadable(idIn(frame), life.channel),
       closed: (code, error, said) => this.#closed(life, code, knownCause(error, endpoint), said),
       ended: ({ sentence }) => this.#ended(life, sentence),
     });
@@ -158,7 +158,7 @@ export class Connection {
   }
 
   /** @param {Life} life @param {unknown} message */
-  #heard(life, message) {
+  #received(life, message) {
     if (this.#stop.signal.aborted) return;
     const confirmation = readConfirmation(message);
     if (confirmation) {
@@ -168,7 +168,7 @@ export class Connection {
       this.#endpoint = null;
       life.end("The hub ended the subscription.", undefined, denialReason(message));
     } else {
-      this.#period = this.#options.listener.heard(message, life.channel) || this.#period;
+      this.#period = this.#options.listener.received(message, life.channel) || this.#period;
     }
     life.alive(this.#period);
   }

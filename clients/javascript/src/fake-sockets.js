@@ -51,17 +51,17 @@ export class FakeSocket {
   /** @type {((event: any) => void) | null} */
   onerror = null;
   #line;
-  #heard;
+  #received;
   /** Cut silently: no data passes any more. */
   #isDead = false;
 
   /**
    * @param {Line} line
-   * @param {(text: string) => void} heard Called with each text that the client sends.
+   * @param {(text: string) => void} received Called with each text that the client sends.
    */
-  constructor(line, heard) {
+  constructor(line, received) {
     this.#line = line;
-    this.#heard = heard;
+    this.#received = received;
     line.sockets.add(this);
   }
 
@@ -77,7 +77,7 @@ export class FakeSocket {
 
   /** @param {string} text */
   send(text) {
-    if (this.isAlive) this.#heard(text);
+    if (this.isAlive) this.#received(text);
   }
 
   /** Close from the client's side. */

@@ -121,7 +121,7 @@ export class Session {
   start() {
     if (this.#isStarted || this.#stopped) return;
     this.#isStarted = true;
-    this.#apart("Connecting to the hub");
+    this.#disconnected("Connecting to the hub");
     void this.#connection.run().then((error) => {
       if (error && !this.#stopped) this.#end(error.message, error);
     });
@@ -165,16 +165,16 @@ export class Session {
       wire: (message) => this.#wire(message),
       connecting: (why) => {
         this.#joining.stop();
-        this.#apart(why);
+        this.#disconnected(why);
       },
       confirmed: (confirmation, isFirst, ordered) => this.#confirmed(confirmation, isFirst, ordered),
-      heard: (message, channel) => this.#heard(message, channel),
-      unread: (id, channel) => this.#unread(id, channel),
+      received: (message, channel) => this.#received(message, channel),
+      unreadable: (id, channel) => this.#unreadable(id, channel),
     };
   }
 
   /** @param {string} why */
-  #apart(why) {
+  #disconnected(why) {
     this.engine.disconnected(why);
     this.#changed();
   }
@@ -199,10 +199,10 @@ export class Session {
    * @param {Channel} channel
    * @returns {number} Seconds until the next heartbeat, for a heartbeat.
    */
-  #heard(message, channel) {
+  #received(message, channel) {
     if (!isObject(message) || !("event" in message)) return 0;
     if (!isEvent(message)) {
-      this.#unread(typeof message.id === "string" ? message.id : "", channel);
+      this.#unreadable(typeof message.id === "string" ? message.id : "", channel);
       return 0;
     }
     const event = new Event(message, this.engine.isOwn(String(message.id)));
@@ -213,14 +213,14 @@ export class Session {
       if (this.inbox.handles(event.name)) this.inbox.deliver(new Delivery(event));
       return heartbeatPeriod(event) ?? HEARTBEAT_SECONDS;
     }
-    if ((event.kind === "open" || event.kind === "close") && !event.anchor) this.#unread(event.id, channel);
+    if ((event.kind === "open" || event.kind === "close") && !event.anchor) this.#unreadable(event.id, channel);
     else this.#event(event, channel);
     this.#changed();
     return 0;
   }
 
   /** @param {string} id Id of the event; "" where it cannot be read. @param {Channel} channel */
-  #unread(id, channel) {
+  #unreadable(id, channel) {
     const body = { id, status: FAILED };
     if (id && channel.send(body)) this.#wire({ direction: "out", kind: "acknowledgement", body, status: FAILED });
     this.engine.unreadable();

@@ -29,14 +29,14 @@ export class Life {
 
   /**
    * @param {object} listener
-   * @param {(message: unknown) => void} listener.heard
-   * @param {(frame: string) => void} listener.unread
+   * @param {(message: unknown) => void} listener.received
+   * @param {(frame: string) => void} listener.unreadable
    * @param {(code: number, error: unknown, reason: string) => void} listener.closed Called when the socket has ended by
    *     itself.
    * @param {(loss: Loss) => void} listener.ended Called first at the end.
    */
-  constructor({ heard, unread, closed, ended }) {
-    this.channel = new Channel(heard, unread, closed);
+  constructor({ received, unreadable, closed, ended }) {
+    this.channel = new Channel(received, unreadable, closed);
     this.#ended = ended;
   }
 

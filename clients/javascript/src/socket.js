@@ -35,20 +35,20 @@ export class Channel {
   #unwatch = null;
   /** @type {unknown} */
   #error = null;
-  #heard;
-  #unread;
+  #received;
+  #unreadable;
   #closed;
 
   /**
-   * @param {(message: unknown) => void} heard Called with each frame that is JSON.
-   * @param {(frame: string) => void} unread Called with frames that cannot be read.
+   * @param {(message: unknown) => void} received Called with each frame that is JSON.
+   * @param {(frame: string) => void} unreadable Called with frames that cannot be read.
    * @param {(code: number, error: unknown, reason: string) => void} closed Called once when the socket has ended,
    *     unless `close` was called before. `error`: the error, where the page or Node tells it. `reason`: the hub's
    *     reason, in one line.
    */
-  constructor(heard, unread, closed) {
-    this.#heard = heard;
-    this.#unread = unread;
+  constructor(received, unreadable, closed) {
+    this.#received = received;
+    this.#unreadable = unreadable;
     this.#closed = closed;
   }
 
@@ -101,8 +101,8 @@ export class Channel {
     this.#unwatch?.();
     this.#socket = null;
     this.#closed = () => {};
-    this.#heard = () => {};
-    this.#unread = () => {};
+    this.#received = () => {};
+    this.#unreadable = () => {};
     try {
       socket?.close(code, reason);
     } catch {
@@ -117,10 +117,10 @@ export class Channel {
     try {
       message = JSON.parse(frame);
     } catch {
-      this.#unread(frame);
+      this.#unreadable(frame);
       return;
     }
-    this.#heard(message);
+    this.#received(message);
   }
 
   /** @param {number} code @param {unknown} [reason] */

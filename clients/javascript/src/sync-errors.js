@@ -26,10 +26,10 @@ const UNNAMED = "unnamed";
  * @returns {Event} As in "Operation outcome for Subscriber generated sync-errors" (3.2.1).
  */
 export function makeSyncError(topic, about, subscriber, reason) {
-  const who = subscriber || UNNAMED;
-  const codes = { eventid: about.id, eventname: about.name, subscribername: who, subscriber: who };
+  const named = subscriber || UNNAMED;
+  const codes = { eventid: about.id, eventname: about.name, subscribername: named, subscriber: named };
   const coding = Object.entries(codes).map(([system, code]) => ({ system: SYSTEM + system, code }));
-  const diagnostics = `${who} did not follow ${about.name}: ${reason}`;
+  const diagnostics = `${named} did not follow ${about.name}: ${reason}`;
   const issue = { severity: "warning", code: "processing", diagnostics, details: { coding } };
   const resource = { resourceType: "OperationOutcome", issue: [issue] };
   return makeEvent(topic, "SyncError", [{ key: "operationoutcome", resource }]);

@@ -36,7 +36,7 @@ import { later } from "./timers.js";
  * @property {number} ends Milliseconds since 1970.
  * @property {() => void} cancel Cancels its end.
  * @property {Message[] | null} missed Null before its first socket.
- * @property {Set<string>} told Ids of the events that the client received, and has not refused.
+ * @property {Set<string>} sent Ids of the events that the client received, and has not refused.
  */
 
 const ENDPOINT = "hub.channel.endpoint";
@@ -289,14 +289,14 @@ export class FakeHub {
       ends: 0,
       cancel: () => {},
       missed: null,
-      told: new Set(),
+      sent: new Set(),
     });
     return endpoint;
   }
 
   /** @param {string} endpoint @param {Line} line @returns {FakeSocket} */
   #connect(endpoint, line) {
-    const socket = new FakeSocket(line, (text) => this.#heard(endpoint, text));
+    const socket = new FakeSocket(line, (text) => this.#received(endpoint, text));
     void line.pass().then(
       () => this.#joined(endpoint, socket),
       () => socket.shut(ABNORMAL),
@@ -366,17 +366,17 @@ export class FakeHub {
   }
 
   /** @param {Subscription} subscription @param {Message} message */
-  #send({ events, missed, socket, told }, message) {
+  #send({ events, missed, socket, sent }, message) {
     const name = message.event["hub.event"];
     if (!isNamed(events, name)) return;
     if (socket?.isAlive) {
-      told.add(message.id);
+      sent.add(message.id);
       socket.put(message);
     } else if (["close", "update"].includes(kindOf(name))) missed?.push(message);
   }
 
   /** An acknowledgement came. A refusal becomes a SyncError. @param {string} endpoint @param {string} text */
-  #heard(endpoint, text) {
+  #received(endpoint, text) {
     const { id: eventId, status: given, reason = "" } = JSON.parse(text);
     const event = this.#names.get(eventId) ?? "";
     const kind = kindOf(event);
@@ -386,7 +386,7 @@ export class FakeHub {
     this.acknowledgements.push({ client: subscription.client, eventId, event, status, reason });
     for (const look of [...this.#waiting]) look();
     if (Math.floor(status / 100) === 2 || kind === "update" || kind === "select") return;
-    if (!subscription.told.delete(eventId)) return; // a refusal counts once, and only for an event that was sent
+    if (!subscription.sent.delete(eventId)) return; // a refusal counts once, and only for an event that was sent
     const about = makeEvent(this.topic, event, [], { id: eventId });
     this.#distribute(this.#syncError(about, subscription.client, reason).body, subscription);
   }

@@ -31,12 +31,12 @@ class Reported:
 
 def make_sync_error(topic: str, about: Event, subscriber: str, reason: str) -> Event:
     """The SyncError of a subscriber that answered an event with 202 and does not follow."""
-    who = subscriber or UNNAMED
-    codes = {"eventid": about.id, "eventname": about.name, "subscribername": who, "subscriber": who}
+    named = subscriber or UNNAMED
+    codes = {"eventid": about.id, "eventname": about.name, "subscribername": named, "subscriber": named}
     issue = {
         "severity": "warning",
         "code": "processing",
-        "diagnostics": f"{who} did not follow {about.name}: {reason}",
+        "diagnostics": f"{named} did not follow {about.name}: {reason}",
         "details": {"coding": [{"system": _SYSTEM + system, "code": code} for system, code in codes.items()]},
     }
     outcome = {"resourceType": "OperationOutcome", "issue": [issue]}

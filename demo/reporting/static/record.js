@@ -11,12 +11,12 @@ export class Record {
   #observations = [];
   #made = new Map();
   #fhir;
-  #told;
+  #changed;
 
-  /** @param {object} fhir of startApp @param {() => void} told called after every change */
-  constructor(fhir, told) {
+  /** @param {object} fhir of startApp @param {() => void} changed called after every change */
+  constructor(fhir, changed) {
     this.#fhir = fhir;
-    this.#told = told;
+    this.#changed = changed;
   }
 
   /** @param {string} patientId "" for none */
@@ -41,7 +41,7 @@ export class Record {
       if (isNeeded) Object.assign(this, { state: "failed", failure: error.message });
       throw error;
     } finally {
-      this.#told();
+      this.#changed();
     }
   }
 

@@ -43,13 +43,13 @@ function setUp(app) {
   const overlay = new Overlay(viewport.querySelector(".overlay"));
   const cine = new Cine(stack);
   const tool = new LengthTool(() => stack.painted);
-  const told = {
+  const callbacks = {
     show: (shown) => page.show(shown),
     loading: (event) => page.loading(event),
     refuse: (event, reason) => page.refuse(event, reason),
   };
-  const studies = new Studies(app.config.dicomweb, fetch, { began: begin, refused: told.refuse });
-  const following = new Following(archive, studies, told);
+  const studies = new Studies(app.config.dicomweb, fetch, { began: begin, refused: callbacks.refuse });
+  const following = new Following(archive, studies, callbacks);
   const measurements = new Measurements(app.client, following, app.fhir, {
     user: app.user,
     device: app.config.title.en,

@@ -91,7 +91,7 @@ export class MeasurementList {
   #stateOf({ state, isLate, wasShared }) {
     if (isLate) return "late";
     if (state !== "local" || !wasShared) return state;
-    return this.#measurements.unread ? "unknown" : "left";
+    return this.#measurements.unreadable ? "unknown" : "left";
   }
 
   #share({ id, state }, length) {

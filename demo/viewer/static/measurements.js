@@ -33,7 +33,7 @@ export class Measurements extends EventTarget {
   /** Those in the record, by id. @type {Map<string, Item>} */
   #signed = new Map();
   /** Why the record could not be read, as a sentence; "" where it was. */
-  unread = "";
+  unreadable = "";
   /** The study, and the open report, for which the record was read. */
   #recalled = { study: null, report: null };
   #isRecalling = false;
@@ -188,11 +188,11 @@ export class Measurements extends EventTarget {
     if (asked.study === before.study && asked.report === before.report) return;
     if (asked.study !== before.study) this.#signed.clear();
     this.#recalled = asked;
-    this.unread = "";
+    this.unreadable = "";
     this.#isRecalling = Boolean(asked.study);
     if (asked.study) await this.#recallSigned(asked, patient);
     if (asked !== this.#recalled) return; // another study is shown
-    if (this.unread) this.#recalled = { study: asked.study, report: undefined }; // tried again at the next occasion
+    if (this.unreadable) this.#recalled = { study: asked.study, report: undefined }; // tried again at the next occasion
     this.#isRecalling = false;
     this.#changed();
   }
@@ -205,7 +205,7 @@ export class Measurements extends EventTarget {
       this.#signed = new Map(ours.map((each) => [each.id, { ...sharedItem(each), state: "signed" }]));
       for (const id of this.#signed.keys()) this.#own.delete(id);
     } catch (error) {
-      if (asked === this.#recalled) this.unread = error.message;
+      if (asked === this.#recalled) this.unreadable = error.message;
     }
   }
 

@@ -117,8 +117,8 @@ export class Page {
     const shared = measurements.isCurrent ? "in" : "aside";
     const state = following.report ? shared : following.anyReport ? "other" : "local";
     this.at("sharing").dataset.state = state;
-    const unread = measurements.unread && t("measurements.unread", { why: measurements.unread });
-    setText(this.at("sharing"), [t(`measurements.${state}`), unread].filter(Boolean).join(" "));
+    const unreadable = measurements.unreadable && t("measurements.unread", { why: measurements.unreadable });
+    setText(this.at("sharing"), [t(`measurements.${state}`), unreadable].filter(Boolean).join(" "));
     this.at("no-measurements").hidden = measurements.items.length > 0;
     this.#list.render();
     this.#picture.draw();

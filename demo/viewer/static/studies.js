@@ -16,7 +16,7 @@ export class Studies {
   /**
    * @param {string} dicomweb the archive
    * @param {typeof fetch} fetch with the user's token
-   * @param {{began: (event: object) => void, refused: (event: object, reason: Error) => void}} told callbacks
+   * @param {{began: (event: object) => void, refused: (event: object, reason: Error) => void}} callbacks
    */
   constructor(dicomweb, fetch, { began, refused }) {
     this.#map = new IdentityMap({ ImagingStudy: [new StudyUid(), new TypeCode("ACSN", HOSPITAL_ACCESSION)] }, [
@@ -28,15 +28,15 @@ export class Studies {
 
   /** @param {object} event an ImagingStudy-open */
   find(event) {
-    return this.#told(event, () => this.#map.find(event));
+    return this.#found(event, () => this.#map.find(event));
   }
 
   /** @param {object} event with a study in its context */
   findStudy(event) {
-    return this.#told(event, () => this.#map.findResource(event.resource("study"), event.resource("patient")));
+    return this.#found(event, () => this.#map.findResource(event.resource("study"), event.resource("patient")));
   }
 
-  async #told(event, find) {
+  async #found(event, find) {
     this.#began(event);
     try {
       return await find();

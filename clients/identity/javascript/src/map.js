@@ -19,13 +19,13 @@ import { choose } from "./rules.js";
  */
 /** @typedef {import("./local.js").LocalFields} LocalFields */
 /** @typedef {import("./rules.js").Rule} Rule */
-/** @typedef {Iterable<Local | LocalFields> | null | undefined} Told */
-/** @typedef {(query: Query, signal: AbortSignal) => Promise<Told>} Lookup */
+/** @typedef {Iterable<Local | LocalFields> | null | undefined} Answer */
+/** @typedef {(query: Query, signal: AbortSignal) => Promise<Answer>} Lookup */
 /**
  * Looks up identifiers. Optional: `known` for a local id, with the same kind of answer.
  * @typedef {object} Resolver
  * @property {Lookup} find
- * @property {(type: string, localId: string, signal: AbortSignal) => Promise<Told>} [known]
+ * @property {(type: string, localId: string, signal: AbortSignal) => Promise<Answer>} [known]
  * @property {string} [name]
  */
 /**
@@ -152,11 +152,11 @@ export class IdentityMap {
    * @returns {Promise<Local[]>} The resolvers' answers for a local id, all about the same patient or study.
    */
   async #known(type, localId, now) {
-    const told = this.#resolvers.map(async (resolver) => {
+    const asked = this.#resolvers.map(async (resolver) => {
       if (typeof resolver === "function" || !resolver.known) return [];
       return this.#ask(resolver, type, async (signal) => resolver.known?.(type, localId, signal));
     });
-    const locals = (await Promise.all(told)).flat();
+    const locals = (await Promise.all(asked)).flat();
     if (locals.length === 0) throw refusals.notHere(type);
     if (locals.some((local) => local.id !== localId)) throw refusals.severalKnown(type);
     const people = locals.map((local) => localPerson(local, now));
@@ -186,7 +186,7 @@ export class IdentityMap {
    * A failure of a resolver is not an answer, and must never count as "not known".
    * @param {Resolver | Lookup} resolver
    * @param {string} type
-   * @param {(signal: AbortSignal) => Promise<Told>} question
+   * @param {(signal: AbortSignal) => Promise<Answer>} question
    * @returns {Promise<Local[]>}
    */
   async #ask(resolver, type, question) {
@@ -196,8 +196,8 @@ export class IdentityMap {
       const late = new Promise((_, reject) => {
         timer = setTimeout(() => reject(new Error("no answer in time")), this.#askSeconds * 1000);
       });
-      const told = await Promise.race([question(limit.signal), late]);
-      return [...(told ?? [])].map((each) => localOf(each, type));
+      const answer = await Promise.race([question(limit.signal), late]);
+      return [...(answer ?? [])].map((each) => localOf(each, type));
     } catch (error) {
       if (refusals.isRefusal(error)) throw error;
       const source = typeof resolver === "function" ? "the lookup" : (resolver.name ?? "the lookup");
@@ -214,12 +214,12 @@ function seconds() {
 }
 
 /**
- * @param {any} told
+ * @param {any} given
  * @param {string} type
  * @returns {Local}
  */
-function localOf(told, type) {
-  const local = told instanceof Local ? told : new Local(told);
+function localOf(given, type) {
+  const local = given instanceof Local ? given : new Local(given);
   if (local.type !== type) throw new TypeError(`a resolver answers with Local objects of type ${type}`);
   return local;
 }
