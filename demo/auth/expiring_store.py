@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-#: Entries of one store. Beyond that, the oldest is dropped, so that nobody can fill the memory.
+#: Entries of one store. Beyond that, the oldest is dropped, so that requests cannot fill the memory.
 MOST = 10_000
 
 

@@ -177,7 +177,7 @@ export class FHIRcastClient {
 
   /**
    * Publish what is selected in a context.
-   * @param {Changes} items Resources or references. None of them clears the selection.
+   * @param {Changes} items Resources or references. An empty list clears the selection.
    * @param {{anchor?: string | Resource | null}} [options] Default: the current context.
    * @returns {Promise<Event>} The event, once the hub has accepted it.
    * @throws {import("./errors.js").HubError} Where the hub has not accepted the event.

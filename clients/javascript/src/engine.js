@@ -57,7 +57,7 @@ export class Engine {
     this.doubt = new ContextDoubt(this.sync, order);
   }
 
-  // What is known
+  // State
 
   /** @returns {Context | null} The newest open that was followed or published here and is not closed. */
   get current() {

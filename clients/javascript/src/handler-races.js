@@ -34,7 +34,7 @@ export class HandlerRaces {
   #changes;
 
   /**
-   * @param {import("./following.js").Following} following What the application follows.
+   * @param {import("./following.js").Following} following The contexts that the application follows.
    * @param {import("./context-changes.js").ContextChanges} changes Events that were received or accepted.
    */
   constructor(following, changes) {

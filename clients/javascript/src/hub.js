@@ -75,7 +75,7 @@ export class Hub {
    * @param {readonly string[]} what.events
    * @param {number | null} what.lease In seconds; null: the hub decides.
    * @param {string} what.name
-   * @param {string | null} what.endpoint The endpoint to renew, with a new token; null subscribes anew.
+   * @param {string | null} what.endpoint The endpoint to renew, with a new token; null makes a new subscription.
    * @param {AbortSignal} what.signal
    * @returns {Promise<string>} The endpoint.
    * @throws {HubError} TokenError among them.

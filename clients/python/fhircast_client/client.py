@@ -216,7 +216,7 @@ class FHIRcastClient:
         return await self._session.updates.update(changes, self._anchor(anchor))
 
     async def select(self, items: Iterable[Change], anchor: Change | None = None) -> Event:
-        """Publish what is selected in a context, by default in the current one: resources or references. None of them
+        """Publish what is selected in a context, by default in the current one: resources or references. An empty list
         clears the selection."""
         self._enter()
         return await self._session.updates.select(items, self._anchor(anchor))

@@ -25,7 +25,7 @@ _POLICY_VIOLATION = 1008
 _TAKEN_OVER, _TOO_MUCH = "another socket took over this endpoint", "more frames came than acknowledge what was sent"
 #: After a connection of this many first delays, the backoff begins again.
 _STABLE = 10
-#: Failures of an endpoint that answers, until the client subscribes anew.
+#: Failures of an endpoint that answers, until the client makes a new subscription.
 _MOST_FAILURES = 3
 _HEARTBEAT = "heartbeat"
 

@@ -49,7 +49,7 @@ class Engine:
     def _order(self) -> Order:
         return self.following.order
 
-    # What is known
+    # State
 
     @property
     def current(self) -> Context | None:

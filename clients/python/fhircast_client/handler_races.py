@@ -16,7 +16,7 @@ _MOST_MAYBE_SHOWN = 8
 class HandlerRaces:
     """Which handler runs, what the application published meanwhile, and which event must be shown again.
 
-    `following`: what the application follows. `changes`: events that were received or accepted.
+    `following`: the contexts that the application follows. `changes`: events that were received or accepted.
     """
 
     def __init__(self, following: Following, changes: ContextChanges) -> None:

@@ -73,7 +73,7 @@ def select_context(anchor: str, items: Iterable[Change], patient: str = "") -> l
 
 
 def reference(thing: Change) -> str:
-    """`Observation/o1` of a resource or a reference. Raises ValueError for what is neither."""
+    """`Observation/o1` of a resource or a reference. Raises ValueError for any other value."""
     if not isinstance(thing, str):
         return reference_of(thing)
     found = reference_in(thing)

@@ -156,7 +156,7 @@ function statusText(resource, app) {
   return said === `status.${resource.status}` ? resource.status : said;
 }
 
-/** Rows are made anew when a context opens. The keyboard focus stays at its button, or at the first of the row. */
+/** Rows are rendered again when a context opens. The keyboard focus stays at its button, or at the first of the row. */
 function keepingFocus(lists, render) {
   const held = document.activeElement;
   const reference = held?.closest?.("[data-reference]")?.dataset.reference;

@@ -124,7 +124,7 @@ export class ReportingPage {
 
   async #readContent() {
     if (!this.desk.anchor) return;
-    // What cannot be read now comes with the next update
+    // content that cannot be read now comes with the next update
     await this.#publishing.readContent().catch(() => null);
     this.render();
   }

@@ -2,7 +2,7 @@ import { studyIds } from "./record.js";
 import { isSigned, newReport, written } from "./report.js";
 import { Signing } from "./signing.js";
 
-/** What this page publishes, and what the record keeps. Every method throws HubError when the hub refuses. */
+/** Publishes for this page, and signs reports in the record. Every method throws HubError when the hub refuses. */
 export class Publishing {
   #app;
   #desk;

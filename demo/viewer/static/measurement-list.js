@@ -126,7 +126,7 @@ export class MeasurementList {
   }
 }
 
-/** Identifies a button after the list was made anew. */
+/** Identifies a button after the list was rendered again. */
 function keyed(made, key) {
   made.dataset.key = key;
   return made;
