@@ -7,7 +7,7 @@ const t = translator(shared);
 /** The client's own sentences. Quoted text of the hub stays as it is. */
 const SAID = [
   [/hub was not reached: no answer came in time/i, () => t("hub.silent")],
-  [/hub was not reached|instead of the hub's answer/i, () => t("hub.away")],
+  [/hub was not reached|something else than the hub answered/i, () => t("hub.away")],
   [/there is no access token/i, () => t("hub.no-token")],
   [/content of the context is unknown/i, () => t("hub.no-content")],
   [/hub answered (\d{3})(?::\s*(.+))?/is, ([, status, said]) => join(t("hub.answered", { status }), said)],

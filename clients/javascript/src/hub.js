@@ -187,7 +187,7 @@ export class Hub {
     if (answer.status === UNAUTHORIZED) throw new TokenError(explained(answer), answer.isHubs);
     if (!answer.ok) throw new HubError(answer.status, explained(answer), answer.retryAfter, answer.isHubs);
     if (answer.isPage) {
-      throw new HubError(0, `An HTML page came instead of the hub's answer (${answer.status})`, 0, false);
+      throw new HubError(0, `Something else than the hub answered, with a page (${answer.status})`, 0, false);
     }
     return answer;
   }

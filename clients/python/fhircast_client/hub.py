@@ -157,7 +157,9 @@ class Hub:
         if response.status_code == _UNAUTHORIZED:
             raise TokenError(reason, is_hubs=is_hubs)
         if response.is_success and _is_page(response):
-            raise HubError(0, f"an HTML page came instead of the hub's answer ({response.status_code})", is_hubs=False)
+            raise HubError(
+                0, f"something else than the hub answered, with a page ({response.status_code})", is_hubs=False
+            )
         if not response.is_success:
             raise HubError(response.status_code, reason, _retry_after(response), is_hubs=is_hubs)
         return response
