@@ -1,7 +1,8 @@
-"""A session to look at: an EHR drives, a viewer, a chart and a late reporting application follow. `python -m demo`"""
+"""The demo: an EHR that drives the session, with viewers, a chart and a reporting application that follow. `python -m
+demo`"""
 
 from __future__ import annotations
 
 
 class DemoError(Exception):
-    """The demo cannot go on, or somebody is out of step. `str(error)` is what its user reads."""
+    """The demo cannot go on, or an application is out of sync. `str(error)` is shown to the user."""

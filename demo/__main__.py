@@ -1,4 +1,5 @@
-"""`python -m demo`: a hub, two authorization servers, an EHR, two viewers, a chart and a reporting application, until Ctrl-C."""
+"""`python -m demo`: runs a hub, two authorization servers, an EHR, two viewers, a chart and a reporting application,
+until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from demo.places import Places, find_places
 
 
 def main() -> int:
-    """Exit code 0 after Ctrl-C or a signal to stop, 1 where something could not be started."""
+    """Returns exit code 0 after Ctrl-C or a signal to stop, 1 where a part could not be started."""
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on; browsers come to localhost")
     parser.add_argument(
@@ -41,7 +42,7 @@ def main() -> int:
 
 
 async def demo(options: argparse.Namespace) -> None:
-    """Runs until a signal comes. Raises DemoError where something does not start."""
+    """Runs until a signal comes. Raises DemoError where a part does not start."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -56,7 +57,7 @@ async def demo(options: argparse.Namespace) -> None:
 
 
 class _Server(uvicorn.Server):
-    """One of several in this process: signals are not its own."""
+    """One of several servers in this process, which handles signals itself."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -65,7 +66,7 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def _serving(apps: Mapping[str, ASGIApp], sockets: Mapping[str, socket]) -> AsyncIterator[None]:
-    """All applications, each on its socket, answering within the block."""
+    """Runs all applications, each on its socket, within the block."""
     servers = {
         name: _Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1))
         for name, app in apps.items()

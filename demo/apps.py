@@ -1,4 +1,4 @@
-"""The applications of the demo, and how they are known to each other: titles, clients, scopes, and what each is served."""
+"""The applications of the demo: their titles, clients, scopes, and the routes of each."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from demo.places import Places
 from demo.site import make_site
 
 _HERE = Path(__file__).parent
-#: The realm that both authorization servers share, and the claim that names the user in the tokens of both.
+#: The realm of both authorization servers, and the claim with the user's name in their tokens.
 REALM, USER_CLAIM = "hospital", "hpr_number"
-#: As which system client the EHR's authorization server asks the hub for sessions.
+#: The system client as which the EHR's authorization server asks the hub for sessions.
 LAUNCHER = "ehr-launcher"
 
 TITLES = {
@@ -33,7 +33,7 @@ VIEWERS = ("pacs", "second-opinion")
 
 _LOGIN = ("openid", "profile", "fhirUser", "online_access", "launch")
 _FOLLOWING = ("fhircast/*.read", "fhircast/SyncError.write")
-#: Who signs reports has them kept; nobody else writes.
+#: Only the application in which reports are signed may write to the records.
 _SIGNING = ("user/DiagnosticReport.cu", "user/Observation.cu")
 _LEAVING = "fhircast/UserLogout.write"
 _SCOPES = {
@@ -46,7 +46,8 @@ _SCOPES["second-opinion"] = _SCOPES["pacs"]
 
 
 def issuers(places: Places) -> list[dict[str, Any]]:
-    """Whom the hub trusts: the EHR's authorization server, which may begin sessions, and the login of the house."""
+    """The issuers that the hub trusts: the EHR's authorization server, which may begin sessions, and the hospital's
+    login."""
     common = {"audience": places.hub_url, "realm": REALM, "user_claim": USER_CLAIM}
     return [
         {"issuer": places.origin("auth"), **common, "system_clients": [LAUNCHER]},
@@ -59,16 +60,16 @@ def make_apps(places: Places, token_seconds: int) -> dict[str, ASGIApp]:
     auth, login = _auth(places, token_seconds), _login(places, token_seconds)
 
     async def verify(token: str) -> Mapping[str, Any]:
-        """The claims of a token that is good for the EHR's FHIR server and its archives."""
+        """The claims of a token for the EHR's FHIR server and its archives. Raises for a token for other servers."""
         claims = auth.read_token(token)
         if places.fhir not in claims["aud"]:
-            raise PermissionError("a token for somebody else")
+            raise PermissionError("the token is for another server")
         return claims
 
     viewers = {name: Mount("/dicomweb", imaging.make_app(imaging.archive_for(name), verify)) for name in VIEWERS}
     own: dict[str, list[BaseRoute]] = {
         "ehr": [_discovery(auth), Mount("/fhir", records.make_app(verify))],
-        "chart": [Route("/patients.csv", _numbers)],
+        "chart": [Route("/patients.json", _numbers)],
         **{name: [viewer] for name, viewer in viewers.items()},
     }
     sites = {
@@ -84,7 +85,8 @@ def make_apps(places: Places, token_seconds: int) -> dict[str, ASGIApp]:
 
 
 def _auth(places: Places, token_seconds: int) -> AuthServer:
-    """The EHR's own authorization server. The record, and what is in a frame of it, ask nobody for consent; the others do once."""
+    """The EHR's own authorization server. The record and the applications in its frame need no consent. Others ask for
+    consent once."""
     clients = tuple(
         Client(
             name,
@@ -109,7 +111,7 @@ def _auth(places: Places, token_seconds: int) -> AuthServer:
 
 
 def _login(places: Places, token_seconds: int) -> AuthServer:
-    """The login of the house, to which the chart belongs: it knows nothing of the hub's sessions."""
+    """The hospital's login, which the chart uses. It knows nothing about the hub's sessions."""
     scopes = ("openid", "profile", "fhirUser", "online_access", *_FOLLOWING, _LEAVING)
     chart = Client("chart-login", TITLES["chart"], _redirect(places, "chart"), scopes, asks_consent=False)
     return AuthServer(
@@ -129,7 +131,7 @@ def _redirect(places: Places, name: str) -> tuple[str, ...]:
 
 
 def _config(places: Places, name: str) -> dict[str, Any]:
-    """What a page is told of its surroundings (/config.json)."""
+    """The configuration of a page (/config.json)."""
     config = {
         "app": name,
         "title": TITLES[name]._asdict(),
@@ -147,7 +149,7 @@ def _config(places: Places, name: str) -> dict[str, Any]:
 
 
 def _discovery(auth: AuthServer) -> Route:
-    """A FHIR server says where its authorization server is (SMART App Launch 2.2, "Conformance")."""
+    """A FHIR server tells the address of its authorization server (SMART App Launch 2.2, "Conformance")."""
 
     async def tell(_: Request) -> JSONResponse:
         return JSONResponse(smart_configuration(auth), headers={"Access-Control-Allow-Origin": "*"})
@@ -156,5 +158,5 @@ def _discovery(auth: AuthServer) -> Route:
 
 
 async def _numbers(_: Request) -> FileResponse:
-    """The chart's own numbers of its patients."""
-    return FileResponse(_HERE / "chart" / "patients.csv", media_type="text/csv")
+    """The chart's own patient numbers."""
+    return FileResponse(_HERE / "chart" / "patients.json")

@@ -1,6 +1,6 @@
-"""The hub, as a process of its own: `fhircast-hub serve`, with its store and its log in a folder that goes with it.
+"""The hub, as a process of its own: `fhircast-hub serve`, with its store and its log in a temporary folder.
 
-It is started again when it dies, as a service manager would: whoever kills it sees every window come back into step.
+The hub is restarted when it dies, as a service manager would. Every window then reconnects.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ import httpx
 from demo import DemoError
 from demo.places import Places
 
-#: What the demo's story needs of its hub.
+#: The hub's settings for the demo's story.
 SETTINGS = {"FHIRCAST_LOGOUT_ENDS_SESSION": "true"}
 #: Seconds that the hub has to start, and to stop.
 PATIENCE = 15
-#: Seconds between the death of the hub and the start of the next.
+#: Seconds between the end of a hub and the start of the next.
 PAUSE = 1.0
 
 
 @asynccontextmanager
 async def running_hub(places: Places, host: str, issuers: Sequence[Mapping[str, Any]]) -> AsyncIterator[None]:
-    """A hub that trusts these issuers, ready. Raises DemoError if it does not start, or does not end well."""
+    """A running hub that trusts these issuers. Raises DemoError where the hub does not start, or does not end cleanly."""
     with TemporaryDirectory(prefix="fhircast-demo-") as folder, open(Path(folder, "hub.log"), "w+b") as log:  # noqa: ASYNC230  # a line now and then
         hub = _Hub(_environ(places, host, issuers, f"sqlite:///{folder}/hub.db"), log)
         await hub.start()
@@ -51,7 +51,7 @@ async def running_hub(places: Places, host: str, issuers: Sequence[Mapping[str, 
 
 
 def _environ(places: Places, host: str, issuers: Sequence[Mapping[str, Any]], store: str) -> dict[str, str]:
-    """The caller's environment, whose other settings of the hub count, with what the demo stands on."""
+    """The caller's environment, with its other settings of the hub, and the demo's own settings."""
     return os.environ | {
         "FHIRCAST_HOST": host,
         "FHIRCAST_PORT": str(places.ports["hub"]),
@@ -60,13 +60,13 @@ def _environ(places: Places, host: str, issuers: Sequence[Mapping[str, Any]], st
         "FHIRCAST_STORE": store,
         **SETTINGS,
         "FHIRCAST_LOG_FORMAT": "json",
-        # Nor by way of a proxy.
+        # do not use a proxy
         **dict.fromkeys(("NO_PROXY", "no_proxy"), "localhost,127.0.0.1"),
     }
 
 
 async def _ready(url: str, hub: _Hub) -> bool:
-    """Wait until it is, or has ended."""
+    """Wait until the hub is ready, or has ended."""
     async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
         for _ in range(int(PATIENCE / 0.05)):
             try:
@@ -81,7 +81,7 @@ async def _ready(url: str, hub: _Hub) -> bool:
 
 
 class _Hub:
-    """The process, and the file that keeps what it and those after it say."""
+    """The hub's process, and the file with its output and that of its successors."""
 
     def __init__(self, environ: dict[str, str], log: IO[bytes]) -> None:
         self._environ, self._log = environ, log
@@ -89,7 +89,7 @@ class _Hub:
         self._logging: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """In a process group of its own: a Ctrl-C in the terminal is for the demo, which then stops the hub."""
+        """In a process group of its own: Ctrl-C in the terminal is for the demo, which then stops the hub."""
         command = (sys.executable, "-m", "fhircast_hub", "serve")
         self._process = await asyncio.create_subprocess_exec(
             *command, env=self._environ, stdout=PIPE, stderr=STDOUT, process_group=0
@@ -106,23 +106,23 @@ class _Hub:
         return self._process is None or self._process.returncode is not None
 
     async def guard(self) -> None:
-        """Start it again whenever it ends, until this is cancelled."""
+        """Restart the hub whenever it ends, until cancelled."""
         while True:
             assert self._process
             code = await self._process.wait()
-            print(f"demo: the hub ended ({code}); it is started again", file=sys.stderr, flush=True)
+            print(f"demo: the hub ended ({code}); it is restarted", file=sys.stderr, flush=True)
             await asyncio.sleep(PAUSE)
             await self.start()
 
     def last_words(self) -> str:
-        """Why it ended: its log is JSON, a refusal is a line of text."""
+        """The reason of its end: the log is JSON, a refused start is a line of text."""
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").splitlines()
         words = [line for line in lines if line.strip() and not line.startswith("{")]
         return words[-1] if words else f"it was not ready within {PATIENCE} s"
 
     async def stop(self) -> int:
-        """End it as an operator would, by force where that does not help; its exit code."""
+        """Stop the hub, by force if needed. Returns its exit code."""
         process, logging = self._process, self._logging
         assert process
         assert logging

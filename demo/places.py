@@ -1,4 +1,4 @@
-"""Where each part of the demo is: one origin each, as in a hospital, where no two applications share one."""
+"""The address of each part of the demo. As in a hospital, no two applications share an origin."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from demo import DemoError
 
-#: The parts, and the port that each has unless somebody else has taken it.
+#: The parts, and their ports where these are free.
 PORTS = {
     "hub": 8080,
     "ehr": 8081,
@@ -23,16 +23,16 @@ PORTS = {
 
 @dataclass(frozen=True)
 class Places:
-    """The port of each part; browsers find all of them on localhost."""
+    """The port of each part on localhost."""
 
     ports: dict[str, int]
 
     def origin(self, name: str) -> str:
-        """Of a part, by its name in PORTS."""
+        """Origin of a part, by its name in PORTS."""
         return f"http://localhost:{self.ports[name]}"
 
     def origins(self) -> dict[str, str]:
-        """Of all parts."""
+        """Origins of all parts."""
         return {name: self.origin(name) for name in self.ports}
 
     @property
@@ -51,10 +51,10 @@ class Places:
 
 
 def find_places(host: str, *, own_hub: bool, usual: bool = True) -> tuple[Places, dict[str, socket.socket]]:
-    """The places, and a listening socket for each but the hub, which listens in a process of its own.
+    """The places, and a listening socket for each part but the hub, which listens in a process of its own.
 
-    Unless `usual`, all ports are free ones. A port that is taken is replaced by a free one. Not so without a hub of one's own: the one that runs already relies on all
-    of them, and a DemoError names the port.
+    Unless `usual`, all ports are free ones. A port that is taken is replaced by a free one. With a hub that runs
+    already, all ports are fixed, and a DemoError names a port that is taken.
     """
     with ExitStack() as opened:
         sockets = {
@@ -74,5 +74,5 @@ def _listen(host: str, name: str, port: int, *, movable: bool) -> socket.socket:
         return socket.create_server((host, port))
     except OSError as error:
         if not movable:
-            raise DemoError(f"port {port}, where {name} is expected: {error.strerror}") from None
+            raise DemoError(f"port {port}, for {name}: {error.strerror}") from None
         return socket.create_server((host, 0))

@@ -1,4 +1,4 @@
-"""An application's HTTP side: its pages, the modules that all share, and what it must know of the others."""
+"""The HTTP side of an application: its pages, the shared modules, and its configuration."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _HERE = Path(__file__).parent
-#: The libraries, as they are in the repository: there is nothing to build.
+#: The libraries, directly from the repository: they need no build.
 _CLIENTS = _HERE.parent / "clients"
-#: Everything comes from here and its neighbours on this machine, and no page holds a script or a style of its own.
+#: Pages load only from here and from the neighbours on this machine. No page contains scripts or styles.
 _POLICY = (
     "default-src 'self'; connect-src 'self' http://localhost:* ws://localhost:*; img-src 'self' blob: data:;"
     " frame-src http://localhost:*; base-uri 'none'; form-action 'self'; frame-ancestors {framed_by}"
@@ -27,9 +27,9 @@ _POLICY = (
 def make_site(
     pages: Path, config: Mapping[str, Any], *, more: Sequence[BaseRoute] = (), framed_by: str = "'none'"
 ) -> ASGIApp:
-    """The pages of a folder, with /config.json, /shared/ and the libraries beside them, and the routes of `more` before.
+    """Serves the pages of a folder, with /config.json, /shared/ and the libraries. The routes of `more` come first.
 
-    `framed_by` is the origin that may show the pages in a frame.
+    `framed_by`: the origin that may show the pages in a frame.
     """
 
     async def tell(_: Request) -> JSONResponse:
@@ -47,7 +47,7 @@ def make_site(
 
 
 class _Careful:
-    """Adds what keeps a page safe to answers that do not say it themselves, and lets no browser keep an old module."""
+    """Adds security headers to answers without them, and keeps browsers from caching old modules."""
 
     def __init__(self, app: ASGIApp, policy: str) -> None:
         self._app = app

@@ -1,9 +1,10 @@
-"""An authorization server as an EHR has it: SMART App Launch 2.2, a login without passwords, and failures to order.
+"""An authorization server like that of an EHR: SMART App Launch 2.2, a login without passwords, and failures on
+request.
 
     app = make_app(AuthServer(issuer="http://localhost:9001", ...))
 
-Several run side by side in one process, each with its own AuthServer. What it does is meant to be copied; that anybody may be
-any clinician, and that nothing outlives the process, is not.
+Several can run in one process, each with its own AuthServer. The code is meant to be copied, with two exceptions:
+anybody may log in as any clinician, and all state is lost with the process.
 """
 
 from __future__ import annotations

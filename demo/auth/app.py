@@ -1,4 +1,4 @@
-"""The server as an ASGI application: pages for people, and an interface that pages of any origin may call."""
+"""The server as an ASGI application: pages for users, and an API that pages of any origin may call."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from demo.auth.switches import Switches
 from demo.auth.token import end_session, introspect, revoke, token
 
 MAX_BODY = 64 * 1024
-#: What answers also while the server is down.
+#: Paths that answer also while the server is down.
 ALWAYS_UP = ("/switches", "/style.css")
 
 
@@ -48,7 +48,7 @@ def make_app(server: AuthServer) -> Starlette:
         Route("/end-session", end_session, methods=["GET", "POST"]),
         Route("/launch", launch, methods=["POST"]),
     ]
-    # Any origin and no credentials: nothing here looks at cookies.
+    # Any origin, without credentials: these routes do not read cookies.
     cors = Middleware(
         CORSMiddleware,
         allow_origins=["*"],
@@ -81,7 +81,7 @@ async def show_switches(request: Request) -> Response:
 
 
 async def set_switches(request: Request) -> Response:
-    """POST /switches: the switches as the form has them, or as they were at start. Raises PageError."""
+    """POST /switches: sets the switches to the form's values, or resets them. Raises PageError."""
     server, params = server_of(request), await page_form(request)
     if not is_from(browser_of(request), params.get("csrf", "")):
         raise PageError("bad_form")
@@ -93,7 +93,7 @@ async def set_switches(request: Request) -> Response:
 
 
 class Guard:
-    """Headers that every answer has, and the answer of a server that is down."""
+    """Headers of every answer, and the answer of a server that is down."""
 
     def __init__(self, app: ASGIApp, server: AuthServer) -> None:
         self._app, self._server = app, server
@@ -110,7 +110,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
         elif self._server.switches.down and scope["path"] not in ALWAYS_UP and scope["method"] != "OPTIONS":
-            # Readable for pages, so that they can say what is wrong.
+            # Readable for pages, so that they can show the reason.
             headers = {"Retry-After": "5", "Access-Control-Allow-Origin": "*"}
             await JSONResponse({"error": "temporarily_unavailable"}, 503, headers)(scope, receive, guarded)
         else:

@@ -1,4 +1,4 @@
-"""/authorize, /login and /consent: from an application's request to a code, with the user's leave."""
+"""/authorize, /login and /consent: from an application's request to a code, with the user's consent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from demo.auth.asking import check, read_query, trusted
+from demo.auth.authorization_request import check, read_query, trusted
 from demo.auth.browsers import browser_of, is_from, remember, sign_in
 from demo.auth.http import OAuthError, server_of
 from demo.auth.model import Asked, Browser, Clinician, Code, Grant, Pending
@@ -63,7 +63,7 @@ async def consent(request: Request) -> Response:
 
 
 def _begin(request: Request, asked: Asked) -> Response:
-    """On with whoever is signed in already. Raises OAuthError where nobody is and nobody may be asked."""
+    """Continue with the user who is signed in. Raises OAuthError where no user is, and prompt=none forbids a login."""
     server, browser = server_of(request), browser_of(request)
     clinician = _signed_in(server, asked, browser)
     if clinician and browser.clinician != clinician:
@@ -72,12 +72,13 @@ def _begin(request: Request, asked: Asked) -> Response:
     if clinician:
         return _go_on(request, pending)
     if "none" in asked.prompt:
-        raise OAuthError("login_required", "nobody is signed in, or somebody else")
+        raise OAuthError("login_required", "the user is not signed in")
     return _ask(request, pending)
 
 
 def _signed_in(server: AuthServer, asked: Asked, browser: Browser) -> Clinician | None:
-    """Who need not be asked for: the cookie's user, or with single sign-on who is hinted at; never another than is expected."""
+    """The user who needs no login: of the cookie, or with single sign-on of the hint. Never another user than the
+    expected one."""
     if asked.prompt & {"login", "select_account"}:
         return None
     hinted = server.clinician(asked.login_hint) if asked.login_hint else None
@@ -95,7 +96,7 @@ def _ask(request: Request, pending: Pending) -> Response:
 
 
 def _go_on(request: Request, pending: Pending) -> Response:
-    """The user is known: ask for consent where it is needed, else give the code. Raises OAuthError for prompt=none."""
+    """The user is known: ask for consent if needed, else give the code. Raises OAuthError for prompt=none."""
     server, asked = server_of(request), pending.asked
     assert pending.clinician
     if _must_ask(server, asked, pending.clinician):
@@ -116,7 +117,7 @@ def _must_ask(server: AuthServer, asked: Asked, clinician: Clinician) -> bool:
 
 
 def _code(server: AuthServer, pending: Pending) -> str:
-    """A code; the launch is used up by it. Raises PageError where another tab used it first."""
+    """Gives a code. The launch is used up. Raises PageError where another tab used it first."""
     asked = pending.asked
     assert pending.clinician
     assert pending.browser.login
@@ -136,7 +137,8 @@ def _code(server: AuthServer, pending: Pending) -> str:
 
 
 async def _pending(request: Request) -> tuple[Pending | None, dict[str, str]]:
-    """What the form is about, once; None where it was not made for this browser as it is now. Raises PageError."""
+    """The pending request of a form, once. None where the form was made for another state of this browser. Raises
+    PageError."""
     params = await page_form(request)
     server = server_of(request)
     pending = server.pending.get(params.get("ticket", ""))
@@ -150,7 +152,7 @@ async def _pending(request: Request) -> tuple[Pending | None, dict[str, str]]:
 
 
 def _begin_again(request: Request, params: dict[str, str]) -> Response:
-    """Two tabs that log in at once take each other's cookie; asking once more costs nothing and gives nothing away."""
+    """Two tabs that log in at once replace each other's cookie. Asking once more is harmless."""
     pending = server_of(request).pending.get(params["ticket"])
     if pending is None:
         raise PageError("too_old")
@@ -166,7 +168,7 @@ def _described(error: OAuthError) -> dict[str, str]:
 
 
 def _answer(server: AuthServer, redirect_uri: str, state: str | None, values: dict[str, str]) -> Response:
-    """Back to the application; `iss` tells it whose answer this is (RFC 9207)."""
+    """Redirect to the application. `iss` tells which server answers (RFC 9207)."""
     values = values | ({"state": state} if state is not None else {}) | {"iss": server.issuer}
     mark = "&" if "?" in redirect_uri else "?"
     return RedirectResponse(f"{redirect_uri}{mark}{urlencode(values)}", SEE_OTHER)

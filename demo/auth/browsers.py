@@ -1,4 +1,4 @@
-"""The cookie by which a browser is known again, and who is signed in there."""
+"""The cookie that identifies a browser, and the user who is signed in there."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from hmac import compare_digest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from demo.auth.expiring import new_secret
+from demo.auth.expiring_store import new_secret
 from demo.auth.http import server_of
 from demo.auth.model import Browser, Clinician, Login
 from demo.auth.server import BROWSER_SECONDS
 
 
 def browser_of(request: Request) -> Browser:
-    """The browser that asks; one that is not known yet gets its cookie by `remember`."""
+    """The browser of a request. A new browser gets its cookie by `remember`."""
     server = server_of(request)
     found = server.browsers.get(request.cookies.get(server.cookie, ""))
     if found is None or (found.login and found.login.over):
@@ -23,9 +23,9 @@ def browser_of(request: Request) -> Browser:
 
 
 def sign_in(request: Request, clinician: Clinician) -> Browser:
-    """A new identity for this browser, so that nobody's knowledge of the old one is worth anything.
+    """A new identity for this browser, so that the old cookie is worthless.
 
-    Who signs in once more is logged out by one logout.
+    After a second login, one logout ends both.
     """
     server, before = server_of(request), browser_of(request)
     login = before.login if before.clinician == clinician else None
@@ -35,7 +35,7 @@ def sign_in(request: Request, clinician: Clinician) -> Browser:
 
 
 def remember(request: Request, response: Response, browser: Browser) -> Response:
-    """The response with the browser's cookie, if it has not got it; an older one is worth nothing any more."""
+    """Sets the browser's cookie in the response where it is missing. An older cookie becomes worthless."""
     if not browser.known:
         server = server_of(request)
         browser.known = True

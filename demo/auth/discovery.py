@@ -1,4 +1,4 @@
-"""What applications and the hub read first (SMART App Launch 2.2, "Conformance"; OpenID Connect Discovery 1.0; RFC 8414)."""
+"""Discovery documents (SMART App Launch 2.2, "Conformance"; OpenID Connect Discovery 1.0; RFC 8414)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CAPABILITIES = [
 
 
 def smart_configuration(server: AuthServer) -> dict[str, Any]:
-    """The document; a FHIR server has it at its own /.well-known/smart-configuration too."""
+    """The document. A FHIR server publishes it too, at its own /.well-known/smart-configuration."""
     issuer = server.issuer
     methods = ["none", "client_secret_basic", "client_secret_post"]
     return {
@@ -54,7 +54,7 @@ def smart_configuration(server: AuthServer) -> dict[str, Any]:
 
 
 def openid_configuration(server: AuthServer) -> dict[str, Any]:
-    """The same for OpenID Connect."""
+    """The document for OpenID Connect."""
     return smart_configuration(server) | {
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["ES256"],
@@ -81,6 +81,6 @@ async def get_jwks(request: Request) -> JSONResponse:
 
 
 async def slowness(server: AuthServer) -> None:
-    """Take a while, if the switch says so."""
+    """Wait, if the switch is on."""
     if server.switches.slow:
         await server.pause(server.slow_seconds)

@@ -1,4 +1,4 @@
-"""Requests and answers as OAuth has them: parameters that come once, clients that say who they are, errors in JSON."""
+"""Requests and answers of OAuth: parameters that occur once, client authentication, errors in JSON."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Repeated(ValueError):
 
 
 class OAuthError(Exception):
-    """An error of RFC 6749 section 5.2, or of an endpoint like it. The description quotes nothing that came."""
+    """An error of RFC 6749 section 5.2, or of a similar endpoint. The description quotes no input."""
 
     def __init__(self, error: str, description: str, status: int = 400, challenge: str | None = None) -> None:
         super().__init__(error)
@@ -38,14 +38,15 @@ async def oauth_error(_: Request, error: Exception) -> JSONResponse:
 
 
 def server_of(request: Request) -> AuthServer:
-    """The server that was asked."""
+    """The server of the request."""
     server = request.app.state.server
     assert isinstance(server, AuthServer)
     return server
 
 
 def parameters(encoded: str) -> dict[str, str]:
-    """A query or form; "Parameters sent without a value MUST be treated as if they were omitted". Raises Repeated, ValueError."""
+    """A query or form; "Parameters sent without a value MUST be treated as if they were omitted". Raises Repeated,
+    ValueError."""
     pairs = parse_qsl(encoded, max_num_fields=50, errors="strict")
     found = dict(pairs)
     if len(found) != len(pairs):
@@ -54,11 +55,11 @@ def parameters(encoded: str) -> dict[str, str]:
 
 
 async def form(request: Request) -> dict[str, str]:
-    """The body of a POST, the query of a GET. Raises OAuthError."""
+    """The body of a POST, or the query of a GET. Raises OAuthError."""
     if request.method == "GET":
         return _parameters(request.scope["query_string"], "the query")
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
-        raise OAuthError("invalid_request", f"Content-Type: expected {FORM}")
+        raise OAuthError("invalid_request", f"Content-Type must be {FORM}")
     return _parameters(await request.body(), "the body")
 
 
@@ -68,24 +69,24 @@ def _parameters(encoded: bytes, place: str) -> dict[str, str]:
     except Repeated:
         raise OAuthError("invalid_request", "a parameter came twice") from None
     except ValueError:
-        raise OAuthError("invalid_request", f"{place}: expected a form") from None
+        raise OAuthError("invalid_request", f"{place} must be a form") from None
 
 
 def needed(params: dict[str, str], name: str) -> str:
-    """A parameter that must be there. Raises OAuthError."""
+    """A required parameter. Raises OAuthError."""
     if name not in params:
         raise OAuthError("invalid_request", f"{name} is missing")
     return params[name]
 
 
 def authenticate(request: Request, params: dict[str, str]) -> Client:
-    """The client, by HTTP Basic, by its secret in the form, or public by its id alone. Raises OAuthError."""
+    """The client: by HTTP Basic, by its secret in the form, or public by its id alone. Raises OAuthError."""
     basic = request.headers.get("authorization")
     if basic is not None and "client_secret" in params:
         raise OAuthError("invalid_request", "a client authenticates in one way, not in two")
     client_id, secret = _basic(basic) if basic is not None else (params.get("client_id"), params.get("client_secret"))
     if params.get("client_id", client_id) != client_id:
-        raise OAuthError("invalid_request", "client_id: not the client that authenticates")
+        raise OAuthError("invalid_request", "client_id is not the client that authenticates")
     client = server_of(request).client(client_id or "")
     if client is None or not _is_right(client, secret):
         challenge = 'Basic realm="token"' if basic is not None else None
@@ -109,7 +110,7 @@ def _basic(header: str) -> tuple[str, str]:
         if not colon:
             raise ValueError
     except (ValueError, binascii.Error):
-        raise OAuthError("invalid_client", "Authorization: expected Basic", 401, 'Basic realm="token"') from None
+        raise OAuthError("invalid_client", "Authorization must be Basic", 401, 'Basic realm="token"') from None
     return unquote_plus(client_id), unquote_plus(secret)
 
 
@@ -118,7 +119,7 @@ def bearer(request: Request) -> dict[str, Any]:
     server = server_of(request)
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
-        raise OAuthError("invalid_token", "an access token of this server is needed", 401, "Bearer")
+        raise OAuthError("invalid_token", "an access token of this server is required", 401, "Bearer")
     try:
         return server.read_token(token.strip())
     except InvalidToken:

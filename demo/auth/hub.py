@@ -1,4 +1,5 @@
-"""Asking the hub for a session, so that it goes out beside the access token (docs/issuers.md, "Sessions as launch parameters")."""
+"""Asks the hub for a session, which is given out beside the access token (docs/issuers.md, "Sessions as launch
+parameters")."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from demo.auth.expiring import new_secret
+from demo.auth.expiring_store import new_secret
 from demo.auth.model import Clinician
 from demo.auth.server import AuthServer
 from demo.auth.signing import ACCESS_TOKEN
@@ -20,7 +21,7 @@ MEMBERS = ("hub.url", "hub.topic")
 
 
 async def session_for(server: AuthServer, clinician: Clinician) -> dict[str, str]:
-    """hub.url and hub.topic of the user's session; nothing where this server has no session API, or the hub is away."""
+    """hub.url and hub.topic of the user's session. Empty where this server has no session API, or the hub is away."""
     if server.hub is None:
         return {}
     headers = {"Authorization": f"Bearer {_system_token(server, server.hub.client_id)}"}
@@ -39,7 +40,7 @@ async def session_for(server: AuthServer, clinician: Clinician) -> dict[str, str
 
 
 def _system_token(server: AuthServer, client_id: str) -> str:
-    """Of the server itself; no switch touches it, for it is the application that is to be seen failing."""
+    """A token of the server itself. Switches do not affect it, because the application is to be seen failing."""
     now = int(server.clock())
     claims: dict[str, Any] = {
         "iss": server.issuer,

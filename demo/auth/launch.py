@@ -1,4 +1,4 @@
-"""POST /launch: the EHR says what is open before it launches an application. SMART leaves it to the EHR how."""
+"""POST /launch: the EHR tells the open context before it launches an application. SMART leaves the way to the EHR."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ class NewLaunch(BaseModel):
 
 
 async def launch(request: Request) -> JSONResponse:
-    """The launch id: for one authorization of the token's user, within LAUNCH_SECONDS."""
+    """The launch id: valid for one authorization of the token's user, within LAUNCH_SECONDS."""
     server, claims = server_of(request), bearer(request)
     client, clinician = server.client(claims["client_id"]), server.clinician(claims["sub"])
     if client is None or clinician is None or not client.may_launch:
-        raise OAuthError("insufficient_scope", "this client may not launch others", 403)
+        raise OAuthError("insufficient_scope", "this client may not launch applications", 403)
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise OAuthError("invalid_request", "Content-Type: expected application/json", 415)
+        raise OAuthError("invalid_request", "Content-Type must be application/json", 415)
     try:
         asked = NewLaunch.model_validate_json(await request.body())
     except ValidationError as error:
         fault = error.errors(include_input=False)[0]
         place = "a member" if fault["type"] == "extra_forbidden" else ".".join(map(str, fault["loc"])) or "the body"
-        raise OAuthError("invalid_request", f"{place}: not as expected") from None
+        raise OAuthError("invalid_request", f"{place} is invalid") from None
     context = Launch(
         clinician=clinician,
         patient=asked.patient,

@@ -1,4 +1,4 @@
-"""Who logs in, which applications there are, and what is known of one authorization: values without behaviour."""
+"""Clinicians, applications, and the data of an authorization: values without behaviour."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from demo.auth.texts import Text
 
 @dataclass(frozen=True)
 class Clinician:
-    """A person who works here. `id` is the `sub` of the tokens, `practitioner` the id of the FHIR Practitioner."""
+    """A clinician. `id` is the `sub` of the tokens, `practitioner` the id of the FHIR Practitioner."""
 
     id: str
     name: str
@@ -21,11 +21,12 @@ class Clinician:
 
 @dataclass(frozen=True)
 class Client:
-    """A registered application. With a `secret` it is confidential, without one public.
+    """A registered application: confidential with a `secret`, public without one.
 
-    `redirect_uris` are compared letter by letter: a pattern would be an open door (RFC 9700 section 4.1). `scopes` is the most
-    that it is granted; `fhircast/*.read` there allows each event's read scope. `may_launch` lets it register launch contexts.
-    Without `asks_consent` its users are not asked: for the house's own. Raises ValueError for an unusable redirect URI.
+    `redirect_uris` are compared exactly: patterns are unsafe (RFC 9700 section 4.1). `scopes`: the most that is
+    granted. `fhircast/*.read` there allows each event's read scope. `may_launch`: whether it may register launch
+    contexts. `asks_consent` False: users are not asked, as for the hospital's own applications. Raises ValueError for
+    an unusable redirect URI.
     """
 
     client_id: str
@@ -40,14 +41,14 @@ class Client:
         for uri in self.redirect_uris:
             parts = urlsplit(uri)
             if parts.scheme not in {"http", "https"} or not parts.netloc or parts.fragment:
-                raise ValueError(f"{self.client_id}: expected a web address without a fragment as redirect URI")
+                raise ValueError(f"{self.client_id}: a redirect URI must be a web address without a fragment")
         if self.secret == "":
-            raise ValueError(f"{self.client_id}: an empty secret is none")
+            raise ValueError(f"{self.client_id}: the secret must not be empty")
 
 
 @dataclass(frozen=True)
 class HubSessions:
-    """The hub's session API: its URL (`http://localhost:8080/sessions`), and as which system client it is asked."""
+    """The hub's session API: its URL (`http://localhost:8080/sessions`), and the system client that asks."""
 
     url: str
     client_id: str
@@ -55,7 +56,7 @@ class HubSessions:
 
 @dataclass(frozen=True)
 class Launch:
-    """What was open in the EHR when it launched an application, and for whom."""
+    """The open context in the EHR when it launched an application, and its user."""
 
     clinician: Clinician
     patient: str | None
@@ -67,7 +68,7 @@ class Launch:
 
 @dataclass(eq=False)
 class Login:
-    """That a user signed in, in one browser. `sid` names the login in id tokens; `over` is whether the user has logged out."""
+    """The login of a user in one browser. `sid` names the login in id tokens. `over`: whether the user has logged out."""
 
     sid: str
     over: bool = False
@@ -75,9 +76,9 @@ class Login:
 
 @dataclass(eq=False)
 class Grant:
-    """What one user allowed one client, and all tokens that came of it.
+    """The consent of one user for one client, with all tokens that were made from it.
 
-    `refresh_token` is the one that counts now. `used_token` is the one before, used at `used_at` (epoch seconds).
+    `refresh_token`: the one that counts now. `used_token`: the one before, used at `used_at` (epoch seconds).
     """
 
     client: Client
@@ -94,13 +95,13 @@ class Grant:
 
     @property
     def is_left(self) -> bool:
-        """Whether the user has logged out. `offline_access` lasts beyond that."""
+        """Whether the user has logged out. `offline_access` lasts beyond a logout."""
         return self.login.over and "offline_access" not in self.scopes
 
 
 @dataclass(eq=False)
 class Code:
-    """An authorization code: what it stands for, and what must come with it. `expires` is in epoch seconds."""
+    """An authorization code: the grant, and the parameters that must come with the code. `expires` is in epoch seconds."""
 
     grant: Grant
     redirect_uri: str
@@ -111,7 +112,7 @@ class Code:
 
 @dataclass(eq=False)
 class Browser:
-    """A browser that was here. `csrf` stands in its forms; `known` is whether it has been given its cookie."""
+    """A browser. `csrf` stands in its forms. `known`: whether it was given its cookie."""
 
     csrf: str = field(repr=False)
     clinician: Clinician | None = None
@@ -122,7 +123,7 @@ class Browser:
 
 @dataclass(frozen=True)
 class Asked:
-    """An authorization request that was found in order. `query` is how it came, to begin again; `max_age` is in seconds."""
+    """A valid authorization request. `query`: its text, to begin again. `max_age` is in seconds."""
 
     client: Client
     redirect_uri: str
@@ -140,7 +141,7 @@ class Asked:
 
 @dataclass(eq=False)
 class Pending:
-    """An authorization request that waits for its user, in one browser. `clinician` is who logged in for it."""
+    """An authorization request that waits for its user, in one browser. `clinician`: the user who logged in for it."""
 
     asked: Asked
     browser: Browser

@@ -1,4 +1,4 @@
-"""The pages: plain forms, in the user's language, and nothing on them that a browser would run."""
+"""The pages: plain forms, in the user's language, without scripts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from demo.auth.server import AuthServer
 from demo.auth.switches import LABELS
 from demo.auth.texts import LANG, TEXTS, Language, preferred
 
-#: Bound to no server: templates hold no state.
+#: Not bound to a server: templates hold no state.
 _ENVIRONMENT = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,
@@ -28,7 +28,7 @@ _ENVIRONMENT = Environment(
 
 
 class PageError(Exception):
-    """What went wrong where there is nowhere to send the user. `text` is one of TEXTS."""
+    """An error without an application to redirect to. `text` is a key of TEXTS."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -42,7 +42,7 @@ async def page_error(request: Request, error: Exception) -> Response:
 
 
 async def page_form(request: Request) -> dict[str, str]:
-    """The form that a page sent. Raises PageError."""
+    """The form of a page. Raises PageError."""
     try:
         return await form(request)
     except OAuthError:
@@ -50,7 +50,7 @@ async def page_form(request: Request) -> dict[str, str]:
 
 
 def login_page(request: Request, pending: Pending, ticket: str) -> Response:
-    """Who is it? `ticket` is what the pending request is kept under."""
+    """The login page. `ticket`: the key of the pending request."""
     asked, server = pending.asked, server_of(request)
     hinted = server.clinician(asked.login_hint) if asked.login_hint else None
     return _page(
@@ -66,7 +66,7 @@ def login_page(request: Request, pending: Pending, ticket: str) -> Response:
 
 
 def consent_page(request: Request, pending: Pending, ticket: str) -> Response:
-    """May the application?"""
+    """The consent page."""
     assert pending.clinician
     language = language_of(request)
     return _page(
@@ -82,7 +82,7 @@ def consent_page(request: Request, pending: Pending, ticket: str) -> Response:
 
 
 def switches_page(request: Request, csrf: str) -> Response:
-    """What goes wrong?"""
+    """The error page."""
     server, language = server_of(request), language_of(request)
     switches = [
         {"name": name, "label": label.to(language), "what": what.to(language), "on": getattr(server.switches, name)}
@@ -122,7 +122,7 @@ def _page(
 
 
 def _policy(server: AuthServer, answers_to: Asked | None) -> str:
-    """Browsers hold the redirect after a form to form-action too, so the application's origin is in it."""
+    """Browsers apply form-action to the redirect after a form too, so the application's origin is added."""
     forms = ["'self'"]
     if answers_to:
         parts = urlsplit(answers_to.redirect_uri)
@@ -135,5 +135,5 @@ def _policy(server: AuthServer, answers_to: Asked | None) -> str:
 
 
 def language_of(request: Request) -> Language:
-    """A form carries the language of its page."""
+    """A form keeps the language of its page."""
     return preferred(request.query_params.get("ui_locales", "")[:200], request.headers.get("accept-language", ""))

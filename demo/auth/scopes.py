@@ -1,4 +1,4 @@
-"""Scopes: which are granted, and what they mean in words (SMART App Launch 2.2, "Scopes"; FHIRcast 3.0.0, 2.2)."""
+"""Scopes: which are granted, and their meaning in words (SMART App Launch 2.2, "Scopes"; FHIRcast 3.0.0, 2.2)."""
 
 from __future__ import annotations
 
@@ -54,15 +54,15 @@ _RESOURCES = {
 
 
 def parse(text: str) -> tuple[str, ...]:
-    """The scopes of a request, each once. Raises ValueError for characters that RFC 6749 section 3.3 does not allow."""
+    """The scopes of a request, each once. Raises ValueError for characters that RFC 6749 section 3.3 forbids."""
     scopes = tuple(dict.fromkeys(scope for scope in text.split(" ") if scope))
     if len(scopes) > 100 or not all(_TOKEN.fullmatch(scope) for scope in scopes):
-        raise ValueError("scope: expected at most 100 names with single spaces between")
+        raise ValueError("scope must have at most 100 names, separated by single spaces")
     return scopes
 
 
 def allowed(asked: Iterable[str], most: Iterable[str]) -> tuple[str, ...]:
-    """Those of `asked` that `most` covers, as they were asked for."""
+    """The scopes of `asked` that `most` covers, as they were asked for."""
     rules = tuple(most)
     return tuple(scope for scope in asked if any(_covers(rule, scope) for rule in rules))
 
@@ -79,17 +79,17 @@ def _covers(rule: str, scope: str) -> bool:
 
 
 def _rights(text: str) -> set[str]:
-    """SMART App Launch 2.2, "Scopes for requesting FHIR Resources": version 1's names as the letters of version 2."""
+    """SMART App Launch 2.2, "Scopes for requesting FHIR Resources": names of version 1 as the letters of version 2."""
     return set({"read": "rs", "write": "cud", "*": "cruds"}.get(text, text))
 
 
 def has_fhircast(scopes: Iterable[str]) -> bool:
-    """Whether a FHIRcast session is of any use with these."""
+    """Whether a FHIRcast session is of use with these scopes."""
     return any(_FHIRCAST.fullmatch(scope) for scope in scopes)
 
 
 def without_writing(scopes: Iterable[str]) -> tuple[str, ...]:
-    """The same without the right to publish events; `fhircast/*.*` becomes `fhircast/*.read`."""
+    """The scopes without the right to publish events; `fhircast/*.*` becomes `fhircast/*.read`."""
     kept = []
     for scope in scopes:
         found = _FHIRCAST.fullmatch(scope)
@@ -101,7 +101,7 @@ def without_writing(scopes: Iterable[str]) -> tuple[str, ...]:
 
 
 def in_words(scopes: Iterable[str], language: Language) -> list[str]:
-    """What they allow, each said once; a scope that is not known here as it is written."""
+    """The scopes in words, each once. Unknown scopes as written."""
     return list(dict.fromkeys(_in_words(scope, language) for scope in scopes))
 
 

@@ -14,11 +14,11 @@ ACCESS_TOKEN, ID_TOKEN = "at+jwt", "JWT"
 
 
 class InvalidToken(Exception):
-    """Not a token of this server that is good now."""
+    """Not a valid token of this server."""
 
 
 class Signer:
-    """A key pair that is published, and one that is not: what the second signs, nobody can verify."""
+    """A key pair that is published, and one that is not. Nobody can verify signatures of the second."""
 
     def __init__(self) -> None:
         self._key, self._unpublished = _new_key(), _new_key()
@@ -35,7 +35,7 @@ class Signer:
 
     def read(self, token: str, issuer: str, now: float) -> dict[str, Any]:
         """The claims of an access token of this issuer that is valid at `now` (epoch seconds). Raises InvalidToken."""
-        claims = self._read(token, (self._key,), ACCESS_TOKEN)  # RFC 9068 section 4: an id token must not pass for one
+        claims = self._read(token, (self._key,), ACCESS_TOKEN)  # RFC 9068 section 4: an id token is not an access token
         expected = jwt.JWTClaimsRegistry(
             int(now),
             iss={"essential": True, "value": issuer},
@@ -50,9 +50,10 @@ class Signer:
         return claims
 
     def read_hint(self, token: str, issuer: str) -> dict[str, Any]:
-        """The claims of an id token of this issuer, `sid` among them: "The OP SHOULD accept ID Tokens [...] even when the exp time has passed".
+        """The claims of an id token of this issuer, `sid` among them: "The OP SHOULD accept ID Tokens [...] even when
+        the exp time has passed".
 
-        A switch may have had it signed by the other key. Raises InvalidToken.
+        With a switch, the other key may have signed it. Raises InvalidToken.
         """
         claims = self._read(token, (self._key, self._unpublished), ID_TOKEN)
         if claims.get("iss") != issuer or not isinstance(claims.get("sid"), str):
@@ -63,7 +64,7 @@ class Signer:
     def _read(token: str, keys: Iterable[ECKey], typ: str) -> dict[str, Any]:
         try:
             found = jwt.decode(token, KeySet(list(keys)), [ALGORITHM])
-        except (JoseError, ValueError, TypeError):  # TypeError: joserfc 1.8 does not expect a crit that is no list
+        except (JoseError, ValueError, TypeError):  # TypeError: joserfc 1.8 fails on a crit that is not a list
             raise InvalidToken from None
         if found.header.get("typ") != typ:
             raise InvalidToken

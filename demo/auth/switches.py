@@ -1,4 +1,4 @@
-"""What goes wrong on request, as it goes wrong at real servers. One set to each server."""
+"""Failures on request, as they happen at real servers. Each server has its own switches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from demo.auth.texts import Text
 
 @dataclass
 class Switches:
-    """Which of them are on."""
+    """The switches that are on."""
 
     single_sign_on: bool = False
     expired_token: bool = False
@@ -19,7 +19,7 @@ class Switches:
     down: bool = False
 
 
-#: What each is called, and what it does.
+#: Their names, and their effects.
 LABELS: dict[str, tuple[Text, Text]] = {
     "single_sign_on": (
         Text("Single sign-on", "Felles pålogging"),

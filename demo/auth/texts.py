@@ -1,4 +1,4 @@
-"""What the pages say, in English and in Norwegian."""
+"""The texts of the pages, in English and in Norwegian."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 Language = Literal["en", "no"]
 
-#: What HTML's lang attribute calls them.
+#: Their names in HTML's lang attribute.
 LANG = {"en": "en", "no": "nb"}
 #: The tags by which users ask for them.
 TAGS: dict[str, Language] = {"en": "en", "no": "no", "nb": "no", "nn": "no"}
@@ -16,7 +16,7 @@ _WEIGHT = re.compile(r"q=([01](?:\.\d{0,3})?)", re.ASCII)
 
 
 class Text(NamedTuple):
-    """The same in both."""
+    """The same in both languages."""
 
     en: str
     no: str
@@ -66,7 +66,7 @@ TEXTS = {
 
 
 def preferred(ui_locales: str, accept_language: str) -> Language:
-    """The language that was asked for first, of those there are; the request's parameter counts before the header."""
+    """The preferred language among those that exist. The request's parameter counts before the header."""
     for tag in [*ui_locales.split(), *_by_weight(accept_language)]:
         if found := TAGS.get(tag.partition("-")[0].lower()):
             return found
@@ -74,7 +74,7 @@ def preferred(ui_locales: str, accept_language: str) -> Language:
 
 
 def _by_weight(accept_language: str) -> list[str]:
-    """The tags of an Accept-Language header (RFC 9110 section 12.5.4), the dearest first."""
+    """The tags of an Accept-Language header (RFC 9110 section 12.5.4), the preferred first."""
     weighted = []
     for item in accept_language[:200].split(","):
         tag, _, weight = item.strip().partition(";")

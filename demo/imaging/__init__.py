@@ -1,4 +1,4 @@
-"""Two image archives, and DICOMweb over them. The images come with pydicom; the patients are those of demo.records."""
+"""Two image archives, with DICOMweb. The images come with pydicom, the patients are those of demo.records."""
 
 from demo.imaging.archive import Archive, archive_for
 from demo.imaging.server import make_app

@@ -1,11 +1,11 @@
-"""What a client takes (RFC 9110, "Accept"), as far as DICOMweb needs it."""
+"""The media types that a client accepts (RFC 9110, "Accept"), as far as DICOMweb needs them."""
 
 from __future__ import annotations
 
 import re
 from typing import NamedTuple
 
-#: Between commas or semicolons, but not within quotes.
+#: Splits at commas or semicolons outside of quotes.
 _LIST = re.compile(r'(?:[^,"]|"[^"]*")+')
 _PARAMETERS = re.compile(r'(?:[^;"]|"[^"]*")+')
 
@@ -17,7 +17,8 @@ class _Range(NamedTuple):
 
 
 def best(accept: str, offered: tuple[str, ...]) -> str | None:
-    """The media type of `offered`, the server's favourite first, that the client likes best; None: takes none of them.
+    """The media type of `offered` that the client prefers; the server's preference comes first. None: the client
+    accepts none.
 
     `multipart/related` is offered with its type: 'multipart/related; type="application/dicom"'.
     """

@@ -1,4 +1,4 @@
-"""An archive: studies, series and instances, in memory. Only the headers are; pixels are made when they are asked for."""
+"""An archive: studies, series and instances. Headers are in memory, pixels are made on request."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from demo.records.store import Resource, Store, load
 
 
 class NotHere(LookupError):
-    """The archive has no such study, series, instance or frame. `str(error)` says which of these."""
+    """The archive has no such study, series, instance or frame. `str(error)` says which."""
 
 
 @dataclass(frozen=True)
 class Instance:
-    """An image. Whoever reads `header` must not change it."""
+    """An image. Do not change `header`."""
 
     header: Dataset
     recipe: Recipe
 
     @property
     def frame_count(self) -> int:
-        """How many frames it has."""
+        """The number of frames."""
         return int(self.header.get("NumberOfFrames", 1))
 
     def frames(self) -> Pixels:
-        """All frames, as they are stored. Computes for some tens of milliseconds."""
+        """All frames, as stored. Takes some tens of milliseconds."""
         return frames(self.recipe, int(self.header.InstanceNumber))
 
     def file(self) -> bytes:
-        """The image as a DICOM file, Explicit VR Little Endian. Computes as long as `frames`."""
+        """The image as a DICOM file, Explicit VR Little Endian. Takes as long as `frames`."""
         whole = Dataset()
         whole.update(self.header)
         whole.file_meta = FileMetaDataset()
@@ -52,13 +52,13 @@ class Instance:
 
 @dataclass(frozen=True)
 class Series:
-    """Its instances by SOP Instance UID, in the order of their numbers; there is at least one."""
+    """Its instances by SOP Instance UID, in the order of their numbers, at least one."""
 
     instances: dict[str, Instance]
 
     @property
     def header(self) -> Dataset:
-        """That of the first instance."""
+        """Of the first instance."""
         return next(iter(self.instances.values())).header
 
     def instance(self, uid: str) -> Instance:
@@ -70,13 +70,13 @@ class Series:
 
 @dataclass(frozen=True)
 class Study:
-    """Its series by Series Instance UID, in the order of their numbers; there is at least one."""
+    """Its series by Series Instance UID, in the order of their numbers, at least one."""
 
     series: dict[str, Series]
 
     @property
     def header(self) -> Dataset:
-        """That of the first instance."""
+        """Of the first instance."""
         return next(iter(self.series.values())).header
 
     def one_series(self, uid: str) -> Series:

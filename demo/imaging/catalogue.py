@@ -1,4 +1,4 @@
-"""Which image each study is made from, and which archive has it under which id of its own."""
+"""The image files of each study, and the archives that have the study, with their own ids."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import NamedTuple
 class Recipe(NamedTuple):
     """A series from one of pydicom's example files.
 
-    A file with a single slice becomes a stack, magnified from `zoom[0]` to `zoom[1]` on its way. `window` is centre and
-    width as a viewer shows it first (HU for CT), None for colour. `blank` counts the rows from the top that are made
-    black: what a scanner burned in there names a hospital.
+    A file with a single slice becomes a stack, magnified from `zoom[0]` to `zoom[1]`. `window`: centre and width that a
+    viewer shows first (HU for CT), None for colour. `blank`: rows at the top to make black, because a scanner wrote a
+    hospital's name there.
     """
 
     file: str
@@ -22,7 +22,7 @@ class Recipe(NamedTuple):
 
 _HEAD, _CHEST = "J2K_pixelrep_mismatch.dcm", "CT_small.dcm"
 
-#: By the id of the ImagingStudy: its series, in the order of theirs.
+#: By the id of the ImagingStudy: its series, in order.
 RECIPES: dict[str, tuple[Recipe, ...]] = {
     "study-1": (Recipe(_HEAD, 20, (1.0, 0.72), (40, 80)), Recipe(_HEAD, 20, (1.0, 0.72), (500, 2000))),
     "study-2": (Recipe(_CHEST, 16, (1.0, 1.4), (40, 400)),),
@@ -35,7 +35,7 @@ RECIPES: dict[str, tuple[Recipe, ...]] = {
     "study-9": (Recipe(_HEAD, 12, (0.92, 0.78), (40, 80)),),
 }
 
-#: By archive: the studies it has, and what it calls them. What is in no archive was ordered and not made yet.
+#: By archive: its studies, with their local ids. A study in no archive is ordered and not made yet.
 LOCAL_IDS: dict[str, dict[str, str]] = {
     "pacs": {
         "study-1": "PACS-100231",

@@ -1,4 +1,4 @@
-"""QIDO-RS: which studies, series and instances there are (PS3.18 10.6), and the headers of WADO-RS metadata."""
+"""QIDO-RS: searches for studies, series and instances (PS3.18 10.6), and the headers of WADO-RS metadata."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from demo.imaging.archive import Archive, Instance, Series, Study
 
 Json = dict[str, Any]
 
-#: What studies are looked for by, as in PS3.18: by keyword or tag.
+#: Attributes that studies can be searched by, as in PS3.18: by keyword or tag.
 MATCHED = ("StudyInstanceUID", "AccessionNumber", "PatientID", "StudyID")
 _PATIENT_AND_STUDY = (
     *("StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "TimezoneOffsetFromUTC"),
@@ -24,14 +24,14 @@ _INSTANCE = (
     *("PixelSpacing", "SamplesPerPixel", "PhotometricInterpretation", "Rows", "Columns", "BitsAllocated"),
     *("BitsStored", "WindowCenter", "WindowWidth", "RescaleIntercept", "RescaleSlope"),
 )
-#: How to answer, not what to look for. All attributes that there are come anyway, and nothing is matched fuzzily.
+#: Parameters that do not search. All attributes are returned anyway, and matching is never fuzzy.
 _ABOUT_THE_ANSWER = {"limit", "offset", "includefield", "fuzzymatching"}
 
 
 def find_studies(archive: Archive, pairs: Iterable[tuple[str, str]], base: str) -> list[Json]:
-    """The studies that match all of it. `base` is the service's URL, for RetrieveURL.
+    """The matching studies. `base`: the service's URL, for RetrieveURL.
 
-    Raises ValueError for what studies are not looked for by: to leave it out would find other patients' studies.
+    Raises ValueError for other attributes: ignoring one would find other patients' studies.
     """
     keywords = {name: name for name in MATCHED} | {f"{tag_for_keyword(name):08X}": name for name in MATCHED}
     wanted, page = [], {"limit": len(archive.studies), "offset": 0}
@@ -39,10 +39,10 @@ def find_studies(archive: Archive, pairs: Iterable[tuple[str, str]], base: str) 
         if name in page:
             page[name] = _number(name, value)
         elif name in keywords:
-            # Several UIDs may be asked for at once; no other value has a comma in it.
+            # Several UIDs may come with commas. No other value contains a comma.
             wanted.append((keywords[name], set(value.split(","))))
         elif name not in _ABOUT_THE_ANSWER:
-            raise ValueError(f"studies are looked for by {', '.join(MATCHED)}, not by {name!r}")
+            raise ValueError(f"studies can be searched by {', '.join(MATCHED)}, not by {name!r}")
     found = [
         study
         for study in archive.studies.values()
@@ -53,7 +53,7 @@ def find_studies(archive: Archive, pairs: Iterable[tuple[str, str]], base: str) 
 
 def _number(name: str, value: str) -> int:
     if not (value.isascii() and value.isdigit() and len(value) < 7):
-        raise ValueError(f"{name}: a number of studies")
+        raise ValueError(f"{name} must be a number of studies")
     return int(value)
 
 
@@ -77,7 +77,7 @@ def series_json(series: Series, base: str) -> Json:
 
 
 def instance_json(instance: Instance, base: str) -> Json:
-    """One instance, with what a viewer needs before it fetches the first image."""
+    """One instance, with the attributes that a viewer needs before the first image."""
     header = instance.header
     said = taken(header, _SERIES + _INSTANCE)
     said.NumberOfFrames = instance.frame_count
@@ -92,7 +92,7 @@ def metadata_json(instance: Instance) -> Json:
 
 
 def taken(header: Dataset, keywords: Iterable[str]) -> Dataset:
-    """A dataset with these attributes, as far as there are such."""
+    """A dataset with these attributes, where they exist."""
     said = Dataset()
     for keyword in keywords:
         if keyword in header:

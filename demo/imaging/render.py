@@ -1,4 +1,4 @@
-"""Images for people: a frame through a window of grey values, as PNG or JPEG (PS3.3 C.11.2, PS3.18 8.3.5)."""
+"""Rendering: a frame through a window of grey values, as PNG or JPEG (PS3.3 C.11.2, PS3.18 8.3.5)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from demo.imaging.archive import Instance, NotHere
 from demo.imaging.sources import Pixels
 
 FUNCTIONS = ("linear", "linear-exact", "sigmoid")
-#: What center and width can be at most; more than any image has.
+#: Largest center and width; more than any image has.
 MOST = 1_000_000
 #: Both sides of a thumbnail at most, in pixels.
 THUMBNAIL = 128
@@ -20,7 +20,7 @@ _FORMATS = {"image/png": "PNG", "image/jpeg": "JPEG"}
 
 
 class Window(NamedTuple):
-    """Centre and width in the image's units (HU for CT), and how what lies between becomes grey."""
+    """Centre and width in the image's units (HU for CT), and the function between them."""
 
     center: float
     width: float
@@ -28,8 +28,8 @@ class Window(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What a picture is to be. `window` None: as the image itself says. `quality` is JPEG's, 1 to 100. `size`: both
-    sides at most, in pixels; None: as large as the image.
+    """Rendering options. `window` None: as the image says. `quality`: JPEG's, 1 to 100. `size`: both sides at most, in
+    pixels. None: as large as the image.
     """
 
     media_type: str
@@ -39,24 +39,22 @@ class Look(NamedTuple):
 
 
 def read_window(text: str) -> Window:
-    """`40,400,linear`. Raises ValueError with what is wrong."""
+    """Reads `40,400,linear`. Raises ValueError with the fault."""
     parts = text.split(",")
     if len(parts) != 3 or parts[2] not in FUNCTIONS:
-        raise ValueError(f"window: center,width,function, and that is one of {', '.join(FUNCTIONS)}")
+        raise ValueError(f"window must be center,width,function, with a function of {', '.join(FUNCTIONS)}")
     try:
         center, width = float(parts[0]), float(parts[1])
     except ValueError:
-        raise ValueError("window: center and width are numbers") from None
+        raise ValueError("window: center and width must be numbers") from None
     least = 1 if parts[2] == "linear" else 0.001
     if not (abs(center) <= MOST and least <= width <= MOST):
-        raise ValueError(f"window: a {parts[2]} one is at least {least} wide, and no number is above {MOST}")
+        raise ValueError(f"window: width must be at least {least} for {parts[2]}, and no number may exceed {MOST}")
     return Window(center, width, parts[2])
 
 
 def render(instance: Instance, frame: int, look: Look) -> bytes:
-    """One frame, from 1. A colour image has no window, and is shown as it is. Raises NotHere. Computes for some tens
-    of milliseconds.
-    """
+    """One frame, from 1. A colour image has no window. Raises NotHere. Takes some tens of milliseconds."""
     if not 1 <= frame <= instance.frame_count:
         raise NotHere("this instance has no such frame")
     stored = instance.frames()[frame - 1]
@@ -69,7 +67,7 @@ def render(instance: Instance, frame: int, look: Look) -> bytes:
 
 
 def grey(instance: Instance, stored: Pixels, window: Window | None) -> Pixels:
-    """8 bits for the screen, from what is stored."""
+    """8 bits for the screen, from the stored values."""
     header = instance.header
     values = stored.astype(np.float64) * float(header.get("RescaleSlope", 1)) + float(header.get("RescaleIntercept", 0))
     shown = through(values, window or Window(float(header.WindowCenter), float(header.WindowWidth)))
@@ -81,10 +79,10 @@ def through(values: Pixels, window: Window) -> Pixels:
     """0 to 1, by the formulas of PS3.3 C.11.2.1.2 and C.11.2.1.3."""
     center, width, function = window
     if function == "sigmoid":
-        # Beyond 700 e is no number any more, and the grey has long been black.
+        # Above 700 the exponential overflows, and the grey is black anyway.
         shown: Pixels = 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -700, 700)))
         return shown
     if function == "linear-exact":
         return np.clip((values - center) / width + 0.5, 0, 1)
-    # A window of width 1 is a threshold: below and at its centre less a half black, above it white.
+    # A window of width 1 is a threshold: black up to its centre minus a half, white above.
     return np.clip((values - (center - 0.5)) / max(width - 1, 1e-9) + 0.5, 0, 1)

@@ -1,4 +1,4 @@
-"""DICOMweb over an archive: QIDO-RS, WADO-RS and rendered images (PS3.18), for whoever has a token."""
+"""DICOMweb over an archive: QIDO-RS, WADO-RS and rendered images (PS3.18), for requests with a token."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from demo.imaging.render import THUMBNAIL, Look, read_window, render
 from demo.records.access import Verify, guarded
 from demo.records.address import service_url
 
-#: Pictures that are kept: some 10 MiB.
+#: Pictures in the cache: some 10 MiB.
 KEPT_PICTURES = 64
 _JSON = ("application/dicom+json", "application/json")
 _PICTURES = ("image/jpeg", "image/png")
@@ -28,12 +28,12 @@ _SYNTAX = "transfer-syntax=1.2.840.10008.1.2.1"
 _FILE = f"application/dicom; {_SYNTAX}"
 _FILES = f'multipart/related; type="application/dicom"; {_SYNTAX}'
 _NOT_KEPT = {"Cache-Control": "no-store"}
-# An image never changes, but who may see it does.
+# Images never change, but permissions do.
 _KEPT = {"Cache-Control": "private, max-age=3600", "Vary": "Accept, Authorization"}
 
 
 def make_app(archive: Archive, verify: Verify) -> Starlette:
-    """An ASGI app with the service at its root: /studies... `verify` takes a token and raises where it is not good."""
+    """An ASGI app with the service at its root: /studies... `verify` takes a token and raises for an invalid one."""
     service = _Service(archive)
     series = "/studies/{study}/series"
     instance = series + "/{series}/instances/{instance}"
@@ -89,7 +89,7 @@ class _Service:
         return Response(body, headers=_NOT_KEPT, media_type=said)
 
     async def rendered(self, request: Request) -> Response:
-        """The picture of a frame, else of the first."""
+        """The picture of a frame, by default of the first."""
         self._instance(request)
         place = request.path_params
         return await self._picture(place["study"], place["series"], place["instance"], place.get("frame", 1), request)
@@ -123,10 +123,12 @@ class _Service:
 
 
 def _choose(request: Request, *offered: str) -> str:
-    """The media type that the client likes best. Raises HTTPException."""
+    """The media type that the client prefers. Raises HTTPException."""
     chosen = best(request.headers.get("accept", "*/*"), offered)
     if chosen is None:
-        raise HTTPException(406, f"there is {' or '.join(each.partition('; transfer')[0] for each in offered)}")
+        raise HTTPException(
+            406, f"Accept must allow {' or '.join(each.partition('; transfer')[0] for each in offered)}"
+        )
     return chosen
 
 
@@ -136,7 +138,7 @@ def _json(request: Request, content: list[qido.Json]) -> Response:
 
 
 def _look(request: Request, size: int | None) -> Look:
-    """What `window`, `quality` and Accept ask for. Raises HTTPException."""
+    """The options in `window`, `quality` and Accept. Raises HTTPException."""
     asked = request.query_params
     if unknown := sorted(set(asked) - {"window", "quality"}):
         raise HTTPException(400, f"a rendered image can have window and quality, not {', '.join(unknown)}")
@@ -146,12 +148,12 @@ def _look(request: Request, size: int | None) -> Look:
         raise HTTPException(400, str(error)) from None
     quality = asked.get("quality", "85")
     if not (quality.isascii() and quality.isdigit() and len(quality) <= 3 and 1 <= int(quality) <= 100):
-        raise HTTPException(400, "quality: from 1 to 100")
+        raise HTTPException(400, "quality must be from 1 to 100")
     return Look(_choose(request, *_PICTURES), window, int(quality), size)
 
 
 def _plain(status: int) -> Callable[[str, dict[str, str]], Response]:
-    """Answers with this status: the reason alone, as text."""
+    """Answers with this status, and only the reason as text."""
     return lambda reason, headers: PlainTextResponse(reason, status, _NOT_KEPT | headers)
 
 

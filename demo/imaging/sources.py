@@ -1,4 +1,4 @@
-"""The images that come with pydicom, read and decoded. Nothing is downloaded."""
+"""The example images of pydicom, read and decoded, without a download."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_color_lut
 
-#: Frames, rows, columns, and three samples of a colour image.
+#: Frames, rows, columns, and three samples for a colour image.
 Pixels = NDArray[Any]
 
 _FOLDER = Path(pydicom.__file__).parent / "data" / "test_files"
 
-#: What is taken over: how the image was made. All that names a patient, a hospital or a device stays behind.
+#: Attributes that are copied: how the image was made. Names of patients, hospitals and devices are left out.
 _TECHNICAL = (
     *(
         "SOPClassUID",
@@ -36,7 +36,7 @@ _TECHNICAL = (
 
 @cache
 def header(file: str) -> Dataset:
-    """How this image was made, as its pixels are after `pixels`. Whoever reads it must not change it."""
+    """How this image was made, with its pixels as `pixels` returns them. Do not change it."""
     read = pydicom.dcmread(_FOLDER / file, stop_before_pixels=True)
     taken = Dataset()
     for keyword in _TECHNICAL:

@@ -1,4 +1,4 @@
-"""A stack from a single slice, so that there is something to scroll through."""
+"""Makes a stack from a single slice, so that users can scroll."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from demo.imaging.sources import Pixels, pixels
 
 
 def frames(recipe: Recipe, number: int) -> Pixels:
-    """The frames of the series' slice `number`, from 1: the file's own, magnified about their middle."""
+    """The frames of slice `number`, from 1: the file's own, magnified about their middle."""
     source = pixels(recipe.file)
     if recipe.blank:
         source = source.copy()
@@ -21,13 +21,13 @@ def frames(recipe: Recipe, number: int) -> Pixels:
 
 
 def zoom_of(recipe: Recipe, number: int) -> float:
-    """From the recipe's first to its last in even steps."""
+    """From the recipe's first to its last zoom, in even steps."""
     first, last = recipe.zoom
     return first + (last - first) * (number - 1) / max(recipe.slices - 1, 1)
 
 
 def magnified(frame: Pixels, zoom: float) -> Pixels:
-    """The frame about its middle, bilinear; what comes in from outside has the frame's least value."""
+    """The frame magnified about its middle, bilinear. The outside gets the frame's least value."""
     rows, columns = frame.shape[:2]
     outside: float | tuple[int, ...] = (0, 0, 0)
     if frame.ndim == 2:

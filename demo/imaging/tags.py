@@ -1,4 +1,4 @@
-"""What DICOM calls a patient and a study of the records, and its headers."""
+"""Patients and studies of the records in DICOM: UIDs and headers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _SEX = {"male": "M", "female": "F", "other": "O"}
 
 
 def derived_uid(*names: object) -> str:
-    """The same UID for the same names, always (PS3.5 B.2, "UUID Derived UID")."""
+    """The same UID for the same names (PS3.5 B.2, "UUID Derived UID")."""
     return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, '/'.join(map(str, names))).int}"
 
 
 def person_name(patient: Resource) -> str:
-    """Family^given^middle, and after = in ideographs where the records have them (PS3.5 6.2.1)."""
+    """Family^given^middle, with ideographs after = where the records have them (PS3.5 6.2.1)."""
     groups = [_components(patient, "ABC"), _components(patient, "IDE")]
     return "=".join(groups).rstrip("=")
 
@@ -55,7 +55,7 @@ def study_uid(study: Resource) -> str:
 
 
 def study_tags(study: Resource, patient: Resource, local_id: str) -> Dataset:
-    """What all instances of a study have in common. Type 2 attributes that nobody knows are empty."""
+    """Attributes that all instances of a study share. Unknown attributes of type 2 are empty."""
     tags = Dataset()
     tags.SpecificCharacterSet = "ISO_IR 192"
     tags.PatientName, tags.PatientID = person_name(patient), identifier(patient, "MR")
@@ -88,7 +88,7 @@ def instance_tags(common: Dataset, series: Resource, recipe: Recipe, number: int
 
 
 def _place(tags: Dataset, number: int) -> None:
-    """One slice behind the other, in mm: the example has but one place, and it is nobody's."""
+    """Slices one behind the other, in mm: the example has only one position, of no real patient."""
     depth = (number - 1) * float(tags.get("SliceThickness") or 1)
     tags.FrameOfReferenceUID = derived_uid(tags.StudyInstanceUID, "frame of reference")
     tags.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]

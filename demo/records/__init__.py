@@ -1,4 +1,4 @@
-"""The hospital's records: a dozen invented patients, and a FHIR R4 server that reads them out. It takes in what was signed."""
+"""The hospital's records: a dozen invented patients, on a FHIR R4 server. Signed documents can be written."""
 
 from demo.records.server import make_app
 

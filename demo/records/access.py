@@ -1,4 +1,4 @@
-"""Access by bearer tokens (RFC 6750): the maker of the server checks the token; its scopes say what may be asked."""
+"""Access by bearer tokens (RFC 6750). The caller's `verify` checks the token; its scopes decide."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from demo.auth.scopes import allowed
 
-#: The token's claims, `scope` among them; raises whatever it likes for a token that is not good.
+#: Returns the token's claims, `scope` among them. Raises any exception for an invalid token.
 Verify = Callable[[str], Awaitable[Any]]
-#: The answer to who may not ask, with status 401, from a reason for people and its headers.
+#: Makes the 401 answer, from a reason for users and its headers.
 Refuse = Callable[[str, dict[str, str]], Response]
 
 _log = logging.getLogger("demo.access")
 
 
 class Bearer:
-    """ASGI middleware: lets requests with a good token through, and all requests for the paths in `free`."""
+    """ASGI middleware: passes requests with a valid token, and all requests for the paths in `free`."""
 
     def __init__(self, app: ASGIApp, verify: Verify, refuse: Refuse, free: frozenset[str] = frozenset()) -> None:
         self._app, self._verify, self._refuse, self._free = app, verify, refuse, free
@@ -43,21 +43,22 @@ class Bearer:
         try:
             claims = await self._verify(token.strip())
             scope.setdefault("state", {})["scopes"] = str(claims.get("scope", "")).split(" ")
-        except Exception as error:  # whatever went wrong, nobody is let in by it
+        except Exception as error:  # any failure refuses the request
             _log.info("a token was refused: %s", type(error).__name__)
             return self._refuse("this token is not good", {"WWW-Authenticate": 'Bearer error="invalid_token"'})
         return None
 
 
 def may(request: Request, type_: str, rights: str) -> bool:
-    """Whether the token's scopes allow its user this, such as "rs" (SMART App Launch 2.2, "Scopes for requesting FHIR Resources")."""
+    """Whether the token's scopes allow its user these rights, such as "rs" (SMART App Launch 2.2, "Scopes for
+    requesting FHIR Resources")."""
     return bool(allowed([f"user/{type_}.{rights}"], request.state.scopes))
 
 
 def guarded(
     verify: Verify, refuse: Refuse, free: frozenset[str] = frozenset(), methods: Sequence[str] = ("GET",)
 ) -> list[Middleware]:
-    """Any page may ask, with a token that it holds: no cookie is sent or read. Preflights need no token."""
+    """Pages of any origin may send requests with a token: cookies are neither sent nor read. Preflights need no token."""
     anybody = Middleware(
         CORSMiddleware,
         allow_origins=["*"],

@@ -1,4 +1,4 @@
-"""Where a service is for its client, mounted in another application or alone."""
+"""The address of a service for its client, mounted in another application or alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from starlette.requests import Request
 
 
 def service_url(request: Request) -> str:
-    """The URL under which the client found this service, without a slash at its end.
+    """The URL under which the client reached this service, without a slash at its end.
 
     `request.base_url` is that of the outermost application.
     """

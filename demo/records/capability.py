@@ -1,4 +1,4 @@
-"""GET [base]/metadata: what this server can do."""
+"""GET [base]/metadata: the server's abilities."""
 
 from __future__ import annotations
 

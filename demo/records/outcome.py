@@ -1,4 +1,4 @@
-"""What the server answers, and how it says no (FHIR R4, "OperationOutcome")."""
+"""Answers of the server, and its errors (FHIR R4, "OperationOutcome")."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse
 
 
 class FhirResponse(JSONResponse):
-    """A resource. Nobody keeps it: it is about patients."""
+    """A resource, which must not be cached: it contains patient data."""
 
     media_type = "application/fhir+json"
 
@@ -17,7 +17,7 @@ class FhirResponse(JSONResponse):
 
 
 class FhirError(Exception):
-    """A request that is turned away: HTTP status, issue-type code, and why, for people."""
+    """A refused request: HTTP status, issue-type code, and the reason for users."""
 
     def __init__(self, status: int, code: str, diagnostics: str) -> None:
         super().__init__(diagnostics)

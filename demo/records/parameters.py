@@ -1,4 +1,4 @@
-"""Search parameters: what each type can be searched by, and when a resource matches (FHIR R4, "Search")."""
+"""Search parameters of each type, and their matching (FHIR R4, "Search")."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Matches = Callable[[Resource, str], bool]
 
 
 class Parameter(NamedTuple):
-    """How the CapabilityStatement calls its kind, and what it does."""
+    """Its kind in the CapabilityStatement, and its matching."""
 
     kind: str
     matches: Matches
 
 
-#: Letters that Unicode does not take apart into a letter and its accent.
+#: Letters that Unicode does not split into a letter and an accent.
 _PLAIN = str.maketrans({"ø": "o", "æ": "ae", "đ": "d", "ł": "l", "ŋ": "n", "ʿ": ""})
 
 
@@ -32,7 +32,7 @@ def plain(text: str) -> str:
 
 
 def has_identifier(resource: Resource, token: str) -> bool:
-    """`value`, `system|value`, `|value` (has no system) or `system|` (any value)."""
+    """`value`, `system|value`, `|value` (without a system) or `system|` (any value)."""
     system, bar, value = token.rpartition("|")
     return any(
         (not value or identifier.get("value") == value) and (not bar or identifier.get("system", "") == system)
@@ -41,14 +41,14 @@ def has_identifier(resource: Resource, token: str) -> bool:
 
 
 def has_birth_date(resource: Resource, value: str) -> bool:
-    """The day, or all days of a month or a year. Raises FhirError for anything else."""
+    """The day, or all days of a month or a year. Raises FhirError for other texts."""
     if not re.fullmatch(r"(eq)?\d{4}(-\d\d(-\d\d)?)?", value):
-        raise FhirError(400, "value", "birthdate: YYYY, YYYY-MM or YYYY-MM-DD; ranges are not supported")
+        raise FhirError(400, "value", "birthdate must be YYYY, YYYY-MM or YYYY-MM-DD; ranges are not supported")
     return str(resource.get("birthDate", "")).startswith(value.removeprefix("eq"))
 
 
 def name_starts(*parts: str) -> Matches:
-    """Whether a word of these parts of a name begins so, or the part itself."""
+    """Whether one of these parts of a name, or a word in it, begins with the value."""
 
     def starts(resource: Resource, value: str) -> bool:
         wanted = plain(value)
@@ -75,7 +75,7 @@ def refers(element: str, type_: str) -> Matches:
 
 
 def refers_among(element: str, type_: str) -> Matches:
-    """The same, of several."""
+    """The same, for several references."""
 
     def matches(resource: Resource, value: str) -> bool:
         wanted = value if "/" in value else f"{type_}/{value}"
@@ -85,12 +85,12 @@ def refers_among(element: str, type_: str) -> Matches:
 
 
 def is_code(element: str) -> Matches:
-    """The code alone, or behind its system."""
+    """The code alone, or after its system."""
     return lambda resource, token: resource.get(element) == token.rpartition("|")[2]
 
 
 def has_modality(resource: Resource, token: str) -> bool:
-    """One of the study's."""
+    """One of the study's identifiers."""
     return any(coding["code"] == token.rpartition("|")[2] for coding in resource.get("modality", []))
 
 

@@ -10,16 +10,16 @@ from demo.records.store import Resource, Store
 
 
 def cross_reference(store: Store, base: str, source: str, targets: Sequence[str]) -> Resource:
-    """The Parameters for `sourceIdentifier` and any number of `targetSystem`; without a target all are returned.
+    """The Parameters for `sourceIdentifier` and any number of `targetSystem`. Without a target, all are returned.
 
-    The logical id is an identifier too, with this server's base as system: `http://.../fhir|Patient/patient-1`.
-    Raises FhirError with the status, code and words of ITI-83 for what is not recognized.
+    The logical id is an identifier too, with this server's base as system: `http://.../fhir|Patient/patient-1`. Raises
+    FhirError with the status, code and words of ITI-83 for unknown identifiers and systems.
     """
     system, _, value = source.partition("|")
     known = [(patient, _identities(patient, base)) for patient in store.all("Patient")]
     systems = {each for _, identities in known for each, _ in identities}
     if not value:
-        raise FhirError(400, "invalid", "sourceIdentifier: system|value")
+        raise FhirError(400, "invalid", "sourceIdentifier must be system|value")
     if system not in systems:
         raise FhirError(400, "code-invalid", "sourceIdentifier Assigning Authority not found")
     if not systems.issuperset(targets):

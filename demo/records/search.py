@@ -1,4 +1,4 @@
-"""GET [base]/Patient?identifier=...: a page of what matches, as a searchset Bundle."""
+"""GET [base]/Patient?identifier=...: a page of the matches, as a searchset Bundle."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from demo.records.outcome import FhirError
 from demo.records.parameters import PARAMETERS
 from demo.records.store import Resource, Store
 
-#: Resources of one page at most.
+#: Resources of one page, at most.
 MAX_PAGE = 50
-#: Parameters that say how to answer, not what to look for; `_offset` is our own, for the link to the next page.
+#: Parameters that do not search; `_offset` is the server's own, for the link to the next page.
 _ABOUT_THE_ANSWER = {"_count", "_offset", "_format"}
 
 
 @dataclass(frozen=True)
 class Query:
-    """What to look for, all of it, each with values of which one suffices; and which page of it."""
+    """The search: all parameters must match, each with at least one of its values. And the page of the result."""
 
     type: str
     criteria: tuple[tuple[str, str], ...]
@@ -27,13 +27,13 @@ class Query:
     offset: int = 0
 
     def url(self, base: str, offset: int) -> str:
-        """The page that begins there, by the parameters that were used."""
+        """The page that begins there, for the parameters that were used."""
         pairs = [*self.criteria, ("_count", str(self.count)), ("_offset", str(offset))]
         return f"{base}/{self.type}?{urlencode(pairs)}"
 
 
 def read_query(type_: str, pairs: Iterable[tuple[str, str]], *, strict: bool) -> Query:
-    """The query of a URL. Parameters nobody knows, and those without a value, are left out, with `strict` refused.
+    """The query of a URL. Unknown parameters, and those without a value, are ignored; with `strict` they are refused.
 
     Raises FhirError also for a modifier: "Servers SHALL reject any search request that contains a search parameter
     modifier that the server does not support for that parameter".
@@ -55,12 +55,12 @@ def read_query(type_: str, pairs: Iterable[tuple[str, str]], *, strict: bool) ->
 
 def _number(name: str, value: str) -> int:
     if not (value.isascii() and value.isdigit() and len(value) < 7):
-        raise FhirError(400, "value", f"{name}: a number of resources")
+        raise FhirError(400, "value", f"{name} must be a number of resources")
     return int(value)
 
 
 def matching(store: Store, query: Query, base: str) -> list[Resource]:
-    """All that match. `base` is this server's: references to it may be absolute."""
+    """All matches. `base` is this server's: references to it may be absolute."""
     known = PARAMETERS[query.type]
     asked = [
         (known[name].matches, [each.removeprefix(f"{base}/") for each in value.split(",")])
@@ -74,7 +74,7 @@ def matching(store: Store, query: Query, base: str) -> list[Resource]:
 
 
 def search(store: Store, query: Query, base: str) -> Resource:
-    """The Bundle: the page, how many there are in all, and where the next page is."""
+    """The Bundle: the page, the total, and the link to the next page."""
     found = matching(store, query, base)
     end = query.offset + query.count
     links = [{"relation": "self", "url": query.url(base, query.offset)}]

@@ -1,4 +1,4 @@
-"""The FHIR server: read, search, `$ihe-pix` and transactions, for whoever has a token that `verify` finds good."""
+"""The FHIR server: read, search, `$ihe-pix` and transactions, for requests with a token that `verify` accepts."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _ANYTHING = {"*/*", "application/*"}
 
 
 def make_app(verify: Verify, store: Store | None = None) -> Starlette:
-    """An ASGI app with [base] at its root, to be mounted at /fhir. `verify` takes a token and raises where it is not
-    good; `store` replaces the demo's records, of which each app has a copy.
+    """An ASGI app with [base] at its root, to be mounted at /fhir. `verify` takes a token and raises for an invalid
+    one. `store` replaces the demo's records, of which each app has a copy.
     """
     server = _Server(store or load().copy())
     return Starlette(
@@ -64,7 +64,7 @@ class _Server:
     async def transaction(self, request: Request) -> Response:
         _check_format(request)
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() not in _JSON:
-            raise FhirError(415, "not-supported", "expected Content-Type: application/fhir+json")
+            raise FhirError(415, "not-supported", "Content-Type must be application/fhir+json")
         changes = read_changes(read_json(await _body(request)))
         for type_ in {change.resource["resourceType"] for change in changes}:
             _check_scope(request, type_, "cu")
@@ -75,19 +75,19 @@ class _Server:
         _check_scope(request, "Patient", "rs")
         asked = request.query_params
         if len(sources := asked.getlist("sourceIdentifier")) != 1:
-            raise FhirError(400, "required", "exactly one sourceIdentifier is needed")
+            raise FhirError(400, "required", "exactly one sourceIdentifier is required")
         return FhirResponse(
             cross_reference(self._store, service_url(request), sources[0], asked.getlist("targetSystem"))
         )
 
 
 async def _body(request: Request) -> bytes:
-    """Raises FhirError for one that is too long, before all of it has come."""
+    """Reads the body. Raises FhirError for one that is too long, before all of it has come."""
     body = bytearray()
     async for part in request.stream():
         body += part
         if len(body) > MAX_BODY:
-            raise FhirError(413, "too-costly", f"expected at most {MAX_BODY} bytes")
+            raise FhirError(413, "too-costly", f"the body must have at most {MAX_BODY} bytes")
     return bytes(body)
 
 
@@ -105,16 +105,16 @@ def _check_scope(request: Request, type_: str, rights: str) -> None:
 
 
 def _check_format(request: Request) -> None:
-    """`_format` comes before Accept. Raises FhirError where neither takes JSON."""
-    # In a URL a plus is a space, and many forget it.
+    """`_format` counts before Accept. Raises FhirError where neither accepts JSON."""
+    # In a URL a plus is a space, and many clients forget it.
     named = request.query_params.get("_format", "").replace(" ", "+")
     asked = named or request.headers.get("accept") or "*/*"
     if not {each.partition(";")[0].strip().lower() for each in asked.split(",")} & (_JSON | _ANYTHING):
-        raise FhirError(406, "not-supported", "there is JSON only: application/fhir+json")
+        raise FhirError(406, "not-supported", "only JSON is supported: application/fhir+json")
 
 
 def _is_strict(request: Request) -> bool:
-    """`Prefer: handling=strict`, maybe among other wishes."""
+    """`Prefer: handling=strict`, perhaps with other preferences."""
     wishes = request.headers.get("prefer", "").replace(";", ",").replace(" ", "").lower()
     return "handling=strict" in wishes.split(",")
 

@@ -1,4 +1,4 @@
-"""The resources: as data/ has them, and what was written since. It is all in memory."""
+"""The resources: those of data/, and those written since. In memory."""
 
 from __future__ import annotations
 
@@ -18,50 +18,50 @@ WRITABLE = ("DiagnosticReport", "Observation")
 
 
 class Store:
-    """Resources by type and id. Whoever reads one must not change it."""
+    """Resources by type and id. Do not change a resource that was read."""
 
     def __init__(self, resources: Iterable[Resource]) -> None:
         self._types: dict[str, dict[str, Resource]] = {type_: {} for type_ in WRITABLE}
-        #: The bytes of each resource that was written, by type and id.
+        #: The bytes of each written resource, by type and id.
         self.written: dict[str, int] = {}
         for resource in resources:
             self._types.setdefault(resource["resourceType"], {})[resource["id"]] = resource
 
     @property
     def types(self) -> tuple[str, ...]:
-        """The types that there are, by name."""
+        """The known types, by name."""
         return tuple(sorted(self._types))
 
     def all(self, type_: str) -> list[Resource]:
-        """All of a type, in the order of the file. Raises KeyError for a type that is not here."""
+        """All resources of a type, in the order of the file. Raises KeyError for an unknown type."""
         return list(self._types[type_].values())
 
     def get(self, type_: str, id_: str) -> Resource | None:
-        """One resource, or None. Raises KeyError for a type that is not here."""
+        """One resource, or None. Raises KeyError for an unknown type."""
         return self._types[type_].get(id_)
 
     def find(self, name: str) -> Resource | None:
-        """By type and id, such as "Patient/patient-1"; None for whatever is not here."""
+        """By type and id, such as "Patient/patient-1". None where there is none."""
         type_, _, id_ = name.partition("/")
         return self._types.get(type_, {}).get(id_)
 
     def put(self, resource: Resource) -> None:
-        """Keep it, in the place of the one with this type and id."""
+        """Keep a resource, in the place of the one with this type and id."""
         self._types[resource["resourceType"]][resource["id"]] = resource
         self.written[f"{resource['resourceType']}/{resource['id']}"] = size(resource)
 
     def copy(self) -> Store:
-        """Another one, with the same in it."""
+        """An independent copy."""
         return Store(resource for type_ in self._types.values() for resource in type_.values())
 
     def resolve(self, reference: dict[str, str]) -> Resource:
-        """What a resource refers to: {"reference": "Patient/patient-1"}. Raises KeyError where there is no such."""
+        """The target of a reference: {"reference": "Patient/patient-1"}. Raises KeyError where there is none."""
         type_, _, id_ = reference["reference"].partition("/")
         return self._types[type_][id_]
 
 
 def size(resource: Resource) -> int:
-    """Its bytes as JSON."""
+    """The resource as JSON."""
     return len(json.dumps(resource, ensure_ascii=False).encode())
 
 

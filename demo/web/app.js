@@ -1,5 +1,5 @@
 /**
- * What every page of the demo does: read its settings, log in, join the session, show who and whether it is in step.
+ * The common part of every page: reads the configuration, logs in, joins the session, shows the user and the status.
  */
 
 import { FHIRcastClient } from "/fhircast-client/index.js";
@@ -11,10 +11,10 @@ import { forgetWhoLeft, leftCard, Logout, whoLeft } from "./logout.js";
 import { shared } from "./messages.js";
 import { Page } from "./page.js";
 import { LoginError, beginLogin, finishLogin, forgetLogins, keptLogin } from "./smart.js";
-import "./sync.js";
-import "./wire.js";
+import "./sync-status.js";
+import "./wire-panel.js";
 
-/** Milliseconds between two questions to a login server that gives no answer. */
+/** Milliseconds between two requests to a login server that does not answer. */
 const AGAIN = 2000;
 
 /**
@@ -22,30 +22,31 @@ const AGAIN = 2000;
  * @property {FHIRcastClient} client
  * @property {object} config /config.json
  * @property {import("./smart.js").Smart} smart the login for FHIR
- * @property {import("./smart.js").Smart} hubSmart the login for the hub; the same where there is but one
+ * @property {import("./smart.js").Smart} hubSmart the login for the hub; the same object where there is one login
  * @property {ReturnType<typeof fhirServer>} fhir
- * @property {(key: string, values?: object) => string} t in the language that is shown when it is called
- * @property {"en"|"no"} language what is shown now
+ * @property {(key: string, values?: object) => string} t in the language at the time of the call
+ * @property {"en"|"no"} language the current one
  * @property {{name: string, hpr: string, fhirUser: string}} user
  * @property {{patient?: string, encounter?: string}} launch
- * @property {HTMLElement & {actions: object[], untold: object|null, isAway: boolean}} syncStatus of the header
- * @property {(name: string) => string} titled a participant's name in the language that is shown, where it is of the demo
+ * @property {HTMLElement & {actions: object[], unsent: object|null, isAway: boolean}} syncStatus of the header
+ * @property {(name: string) => string} titled a participant's name in the current language, for applications of the
+ *   demo
  * @property {(problem: Error|string) => void} problem shows a sentence, with a button to try again
  * @property {(error: Error) => void} giveUp the login has ended
- * @property {() => boolean} unsaved whether anything would be lost with the page; a page that has such sets it
+ * @property {() => boolean} unsaved whether unsaved data would be lost with the page; set by pages that have such data
  * @property {Logout} logout
  */
 
 /**
- * Log in and join. Without a login the browser is sent away, and the promise never resolves; where something is wrong
- * the page says so, and it never resolves either.
+ * Log in and join. Without a login, the browser is redirected and the promise never resolves. After an error, the page
+ * shows it and the promise never resolves either.
  * @param {object} options
  * @param {{en: object, no: object}} options.messages the page's own texts
- * @param {string} options.scope of the login for FHIR, and for the hub where there is no other
+ * @param {string} options.scope of the login for FHIR, and for the hub where it has no login of its own
  * @param {string} [options.hubScope] of the second login, whose token is for the hub (config.login)
- * @param {string} options.name subscriber name that the other participants see
+ * @param {string} options.name subscriber.name
  * @param {(app: App) => unknown} [options.setUp] registers the handlers, before the client starts
- * @returns {Promise<App>} once the page is set up; the client then goes on connecting by itself
+ * @returns {Promise<App>} once the page is set up. The client connects in the background
  */
 export async function startApp({ messages, scope, hubScope = "", name, setUp }) {
   const t = translator(merged(shared, messages));
@@ -63,7 +64,8 @@ export async function startApp({ messages, scope, hubScope = "", name, setUp }) 
     const { smart, hubSmart } = await loggedIn(config, scope, hubScope, t);
     const app = appOf({ config, smart, hubSmart, t, name, page });
     app.logout = new Logout(app, page);
-    addEventListener("pageshow", ({ persisted }) => persisted && location.reload()); // its user may have left since
+    // its user may have logged out since
+    addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
     await setUp?.(app);
     page.ready(app);
     join(app, page);
@@ -80,12 +82,12 @@ async function settings(t) {
   return answer.json();
 }
 
-/** Both logins, one after the other: each leaves the page and comes back to it. */
+/** Both logins, one after the other: each redirects the page. */
 async function loggedIn(config, scope, hubScope, t) {
   const query = new URLSearchParams(location.search);
   const [launch, server] = [query.get("launch"), query.get("iss")];
   if (launch) {
-    // a launch from elsewhere would send the login to a server of its choosing
+    // a launch from another site would send the login to its own server
     if (![config.fhir, config.issuer].includes(server)) throw new LoginError(t("login.foreign", { server }));
     forgetLogins();
     forgetWhoLeft();
@@ -139,12 +141,12 @@ function appOf({ config, smart, hubSmart, t, name, page }) {
   return app;
 }
 
-/** The client's token function. `giveUp` hears of a login that has ended. */
+/** The client's token function. `giveUp` is called when a login has ended. */
 function hubToken(hubSmart, giveUp) {
   let asked = false;
   return async () => {
     const isAgain = asked;
-    asked = true; // asked again, the token before was refused or is to outlive a new lease
+    asked = true; // called again: the last token was refused, or a new lease needs a longer one
     try {
       return await (isAgain ? hubSmart.freshToken() : hubSmart.accessToken());
     } catch (error) {
@@ -154,7 +156,7 @@ function hubToken(hubSmart, giveUp) {
   };
 }
 
-/** The client connects in the background: a page whose hub is away is still a page. */
+/** The client connects in the background: a page whose hub is away is still usable. */
 async function join(app, page) {
   addEventListener("pagehide", (event) => event.persisted || app.client.stop());
   askWhenConnected(app);
@@ -167,8 +169,8 @@ async function join(app, page) {
 }
 
 /**
- * A page that was away may have missed the logout. The login server knows of it, and `Logout` hears. Until that server has
- * answered, the page does not say "in step".
+ * A page that was away may have missed the logout. The login server knows, and `Logout` asks it. Until that server has
+ * answered, the page does not show "in step".
  */
 function askWhenConnected({ client, smart, syncStatus, giveUp }) {
   let before = "";

@@ -1,11 +1,11 @@
-/** Questions that stop everything else until they are answered. */
+/** Modal questions. */
 
 import { element } from "./dom.js";
 
 /**
- * Ask, and wait. Escape is a no, and so is Enter at once.
- * @param {{title: string, texts: string[], yes: string, no: string, test: string}} question `yes` and `no` are what the
- *   buttons say
+ * Ask, and wait for the answer. Escape is a no, and so is Enter at once.
+ * @param {{title: string, texts: string[], yes: string, no: string, test: string}} question `yes` and `no` are the
+ *   labels of the buttons
  * @returns {Promise<boolean>} whether the answer is yes
  */
 export function confirmed({ title, texts, yes, no, test }) {

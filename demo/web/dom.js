@@ -1,4 +1,4 @@
-/** Making elements and icons. Text goes in as text, never as markup, so that no resource can bring markup along. */
+/** Makes elements and icons. Text is inserted as text, never as markup, so that resources cannot inject markup. */
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -6,8 +6,8 @@ const SVG = "http://www.w3.org/2000/svg";
  * A new element.
  * @param {string} tag
  * @param {Record<string, unknown>} [attributes] `class`, `data-test`, `aria-...` and so on. A function is a listener
- *   for the event of that name ("click"); true is an attribute without value, false none, but both are words for aria-
- *   and data-; null and undefined are left out.
+ *   for the event of that name ("click"). true is an attribute without value, false none, except for aria- and data-,
+ *   where both are words. null and undefined are left out.
  * @param {...(Node|string|null|undefined|false)} children
  * @returns {HTMLElement}
  */
@@ -23,7 +23,7 @@ export function element(tag, attributes = {}, ...children) {
 }
 
 /**
- * An icon of the sprite /shared/icons.svg, hidden from screen readers: the text beside it says the same.
+ * An icon of the sprite /shared/icons.svg, hidden from screen readers: the text beside it has the same meaning.
  * @param {string} name the id of a symbol
  * @returns {SVGElement}
  */
@@ -39,10 +39,10 @@ export function icon(name) {
 
 /**
  * A button.
- * @param {string} label what it says
+ * @param {string} label its text
  * @param {() => unknown} run
  * @param {{icon?: string, kind?: "primary"|"quiet"|"", test?: string, label?: string, pressed?: boolean}} [options]
- *   `label` is its name for screen readers where that must say more than what is seen
+ *   `label` is its name for screen readers, where that must be longer than the text
  */
 export function button(label, run, options = {}) {
   const kind = options.kind ? ` button-${options.kind}` : "";
@@ -61,8 +61,13 @@ export function button(label, run, options = {}) {
   );
 }
 
+/** @param {string} test a name in data-test @returns {HTMLElement|null} the place in the page */
+export function place(test) {
+  return document.querySelector(`[data-test="${test}"]`);
+}
+
 /**
- * Keep the height of an element in a custom property of the page, for what sticks below it.
+ * Keep the height of an element in a custom property of the page, for elements that stick below it.
  * @param {string} property such as "--header"
  * @param {HTMLElement} of
  */

@@ -1,4 +1,4 @@
-/** Reading FHIR R4, keeping what is signed, and saying who a patient is as clinicians read it. */
+/** Reads FHIR R4, writes signed resources, and formats a patient's data for clinicians. */
 
 import { element } from "./dom.js";
 import { currentLanguage, htmlLanguage, translator } from "./i18n.js";
@@ -6,7 +6,7 @@ import { shared } from "./messages.js";
 
 const t = translator(shared);
 const MEDICAL_RECORD_NUMBER = "MR";
-/** What a status of the server means to the user. */
+/** The text for a status of the server. */
 const REFUSALS = { 401: "fhir.unauthorized", 404: "fhir.none" };
 const NOT_KEPT = {
   0: "fhir.no-answer",
@@ -20,10 +20,10 @@ const FAILURE = 500;
 /** Milliseconds that the server has to answer. */
 const PATIENCE = 10_000;
 const DAY = 24 * 3600 * 1000;
-/** Days up to which an age is told in days. */
+/** Days up to which an age is shown in days. */
 const NEWBORN = 31;
 
-/** The FHIR server did not give what was asked for. `message` is a sentence for the user; `status` 0: not reached. */
+/** The FHIR server gave no usable answer. `message` is a sentence for the user; `status` 0: not reached. */
 export class FhirError extends Error {
   /** @param {number} status @param {string} message */
   constructor(status, message) {
@@ -50,10 +50,10 @@ class FhirServer {
   }
 
   /**
-   * Keep all of it, or nothing. What is kept already, word for word, is no fault.
-   * @param {{resource: object, before?: object|null}[]} changes `before` is what a resource is made of, null for
-   *   nothing; without it whatever is there counts
-   * @throws {FhirError} with status 0 where nobody knows whether it is kept
+   * Write all of it, or nothing. A resource that is kept already without a difference is no error.
+   * @param {{resource: object, before?: object|null}[]} changes `before`: the version that the resource is based on,
+   *   null for a new one; left out: any version
+   * @throws {FhirError} with status 0 where it is unknown whether the resources are kept
    */
   async keep(changes) {
     const body = JSON.stringify({ resourceType: "Bundle", type: "transaction", entry: changes.map(entryOf) });
@@ -65,8 +65,9 @@ class FhirServer {
   }
 
   /**
-   * @param {string} type @param {Record<string, string>} [parameters]
-   * @returns {Promise<object[]>} the resources that match, of all pages. Throws FhirError.
+   * @param {string} type
+   * @param {Record<string, string>} [parameters]
+   * @returns {Promise<object[]>} the matching resources of all pages. Throws FhirError.
    */
   async search(type, parameters = {}) {
     const found = [];
@@ -102,7 +103,7 @@ function entryOf({ resource, before }) {
   return { resource, request };
 }
 
-/** A failure on the way, such as a gateway's, is no word of the server: it may have kept all of it. */
+/** A failure of a gateway is not the server's answer: the server may have kept the resources. */
 async function notKept(answer) {
   const { status } = answer;
   const outcome = await answer.json().catch(() => null);
@@ -122,7 +123,7 @@ async function asked(url, token, { headers = {}, ...options } = {}) {
 
 /**
  * @param {object|null|undefined} patient
- * @returns {string} the official name, else the first: as it is written where that is said (family names come
+ * @returns {string} the official name, else the first. As written in its text, where it has one (family names come
  *   first in many countries), else given and family name
  */
 export function humanName(patient) {
@@ -134,7 +135,7 @@ export function humanName(patient) {
 
 /**
  * @param {string|undefined} date "1978-11-03", "1978-11" or "1978".
- * @returns {string} as the language writes it, "" for none
+ * @returns {string} in the form of the language, "" for none
  */
 export function birthDate(date, language = currentLanguage()) {
   return dateText(date?.slice(0, 10), language);
@@ -142,7 +143,7 @@ export function birthDate(date, language = currentLanguage()) {
 
 /**
  * @param {string|undefined} value a FHIR date or dateTime
- * @returns {string} as the language writes it, with the time where it has one; "" for none
+ * @returns {string} in the form of the language, with the time where it has one; "" for none
  */
 export function dateText(value, language = currentLanguage()) {
   if (!value) return "";
@@ -150,7 +151,7 @@ export function dateText(value, language = currentLanguage()) {
   const timed = value.includes("T");
   const options = { year: "numeric", month: month && "short", day: day && "numeric" };
   if (timed) Object.assign(options, { hour: "2-digit", minute: "2-digit" });
-  else options.timeZone = "UTC"; // a day is a day wherever it is read
+  else options.timeZone = "UTC"; // a day is the same in every time zone
   const date = new Date(value);
   return Number.isNaN(date.getTime()) ? value : new Intl.DateTimeFormat(htmlLanguage(language), options).format(date);
 }
@@ -158,7 +159,7 @@ export function dateText(value, language = currentLanguage()) {
 /**
  * @param {string|undefined} born
  * @param {Date} [now]
- * @returns {string} "47 years", "5 months", "4 days"; "" where it is not known
+ * @returns {string} "47 years", "5 months", "4 days"; "" where unknown
  */
 export function age(born, now = new Date()) {
   if (!born) return "";
@@ -179,18 +180,18 @@ export function identifier(resource, typeOrSystem = MEDICAL_RECORD_NUMBER) {
   return found?.value ?? "";
 }
 
-/** @returns {string} what a CodeableConcept (or the first of several, or a Coding) says to people */
+/** @returns {string} the text of a CodeableConcept (or the first of several, or a Coding) */
 export function conceptText(concept) {
   const one = Array.isArray(concept) ? concept[0] : concept;
   return one?.text ?? one?.coding?.[0]?.display ?? one?.display ?? one?.coding?.[0]?.code ?? one?.code ?? "";
 }
 
-/** @returns {string} male, female and so on in words; "" where it is not said */
+/** @returns {string} male, female and so on in words; "" where unknown */
 export function genderText(gender) {
   return gender ? t(`gender.${gender}`) : "";
 }
 
-/** `<patient-banner>`: who the patient is. `.patient` is the resource, or null for nobody. */
+/** `<patient-banner>`: identifies the patient. `.patient` is the resource, or null for none. */
 class PatientBanner extends HTMLElement {
   #patient = null;
   #render = () => this.#show();

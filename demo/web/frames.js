@@ -1,4 +1,4 @@
-/** Between a page and the frame in it, each of an origin of its own: the language, the logout, and what would be lost. */
+/** Messages between a page and the frame in it, of different origins: language, logout, and unsaved data. */
 
 import { setLanguage } from "./i18n.js";
 
@@ -11,7 +11,7 @@ export function isEmbedded() {
   return window.parent !== window;
 }
 
-/** The page in a frame follows the language of the page around it. */
+/** The page in a frame follows the language of the outer page. */
 export function followLanguageAround() {
   addEventListener("message", ({ source, data }) => {
     if (source === window.parent && data?.kind === LANGUAGE) setLanguage(data.language);
@@ -24,7 +24,7 @@ export function tellFrames(language) {
 }
 
 /**
- * The user of this page has left, and so has that of its frames: they may not hear of it from the hub.
+ * The user of this page and of its frames has logged out. The frames may not hear of it from the hub.
  * @param {number} patience milliseconds that a frame has to answer
  * @returns {Promise<void>} once the logins of all frames have ended
  */
@@ -46,9 +46,9 @@ function post(message) {
 }
 
 /**
- * The user of a page in a frame leaves with that of the page around it.
- * @param {string} around the origin of that page; no other one is heard
- * @param {() => Promise<unknown>} follow until the logins have ended
+ * The user of a page in a frame logs out with the user of the outer page.
+ * @param {string} around origin of the outer page; messages of other origins are ignored
+ * @param {() => Promise<unknown>} follow resolves once the logins have ended
  */
 export function followLogoutAround(around, follow) {
   if (!isEmbedded()) return;
@@ -60,15 +60,15 @@ export function followLogoutAround(around, follow) {
 }
 
 /**
- * Tell the page around what would be lost with this one.
- * @param {{unsaved: boolean, any: boolean}} losses whether something is not saved; whether there is anything at all
- * @param {string} around the origin of that page; no other one hears it
+ * Tell the outer page which data would be lost with this one.
+ * @param {{unsaved: boolean, any: boolean}} losses whether there is unsaved data, and whether there is any data
+ * @param {string} around origin of the outer page; no other origin receives it
  */
 export function tellLosses(losses, around) {
   if (isEmbedded()) window.parent.postMessage({ kind: LOSSES, ...losses }, around);
 }
 
-/** What would be lost with the page in a frame, as that page says. */
+/** The data that would be lost with the page in a frame, as that page reports it. */
 export class FrameLosses {
   unsaved = false;
   any = false;
@@ -82,7 +82,7 @@ export class FrameLosses {
     });
   }
 
-  /** @param {HTMLIFrameElement} frame that is new: its page has nothing yet */
+  /** @param {HTMLIFrameElement} frame a new one: its page has no data yet */
   watch(frame) {
     this.#frame = frame;
     this.#set({});

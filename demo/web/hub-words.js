@@ -1,15 +1,15 @@
-/** What the client says of the hub, in the user's language. */
+/** The client's sentences about the hub, in the user's language. */
 
 import { translator } from "./i18n.js";
 import { shared } from "./messages.js";
 
 const t = translator(shared);
-/** The client's own sentences. What it cites of the hub stays as it is. */
+/** The client's own sentences. Quoted text of the hub stays as it is. */
 const SAID = [
   [/hub was not reached: no answer came in time/i, () => t("hub.silent")],
   [/hub was not reached|something else than the hub answered/i, () => t("hub.away")],
-  [/no access token could be had/i, () => t("hub.no-token")],
-  [/what is shared in the context is not known/i, () => t("hub.no-content")],
+  [/there is no access token/i, () => t("hub.no-token")],
+  [/content of the context is unknown/i, () => t("hub.no-content")],
   [/hub answered (\d{3})(?::\s*(.+))?/is, ([, status, said]) => join(t("hub.answered", { status }), said)],
 ];
 
@@ -17,7 +17,7 @@ function join(...parts) {
   return parts.filter(Boolean).join(": ");
 }
 
-/** @param {string} why the client's, whole or part of a sentence. @returns {string} part of a sentence */
+/** @param {string} why the client's sentence, or a part of it. @returns {string} a part of a sentence */
 export function hubWords(why) {
   const [known, words] = SAID.map(([pattern, say]) => [pattern.exec(why), say]).find(([found]) => found) ?? [];
   return known ? words(known) : why.replace(/\.$/, "");

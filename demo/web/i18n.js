@@ -1,4 +1,4 @@
-/** English and Norwegian: which one is shown, and the texts in it. */
+/** English and Norwegian: the current language, and its texts. */
 
 export const LANGUAGES = ["en", "no"];
 const KEPT = "language";
@@ -6,19 +6,19 @@ const KEPT = "language";
 let language = chosen();
 document.documentElement.lang = htmlLanguage(language);
 
-/** @returns {"en"|"no"} what is shown now */
+/** @returns {"en"|"no"} the current language */
 export function currentLanguage() {
   return language;
 }
 
-/** The tag for Intl and for `lang`: the Norwegian here is bokmål. */
+/** The tag for Intl and for `lang`: Norwegian here is bokmål. */
 export function htmlLanguage(of = language) {
   return of === "no" ? "nb" : "en-GB";
 }
 
 /**
- * Show another language: `document` gets the event "language", and who shows text renders again.
- * @param {string} next one of LANGUAGES; anything else is ignored
+ * Change the language. `document` gets the event "language", and components render again.
+ * @param {string} next one of LANGUAGES; other values are ignored
  */
 export function setLanguage(next) {
   if (!LANGUAGES.includes(next) || next === language) return;
@@ -30,9 +30,9 @@ export function setLanguage(next) {
 
 /**
  * @param {{en: Record<string, string>, no: Record<string, string>}} messages
- * @param {string} [fixed] the language; without it the one that is shown when the text is asked for
+ * @param {string} [fixed] the language; left out: the current one at the time of the call
  * @returns {(key: string, values?: Record<string, unknown>) => string} "{name}" in a text is replaced by values.name. A
- *   key without text comes back as it is, so that what is missing is seen.
+ *   key without text is returned, so that missing texts are seen.
  */
 export function translator(messages, fixed) {
   return (key, values = {}) => {
@@ -41,7 +41,7 @@ export function translator(messages, fixed) {
   };
 }
 
-/** Both sets of texts in one; the later ones win. */
+/** Merges two sets of texts; the later one wins. */
 export function merged(...all) {
   return Object.fromEntries(LANGUAGES.map((each) => [each, Object.assign({}, ...all.map((one) => one?.[each]))]));
 }

@@ -1,4 +1,4 @@
-/** Logging out, which ends the session in every window: how it is told and followed, and what is seen afterwards. */
+/** Logout, which ends the session in every window: how it is published and followed, and what is shown afterwards. */
 
 import { confirmed } from "./dialog.js";
 import { button, element, icon } from "./dom.js";
@@ -6,7 +6,7 @@ import { followLogoutAround, isEmbedded, logOutFrames } from "./frames.js";
 import { hubWords } from "./hub-words.js";
 import { ENDING, endLogins } from "./smart.js";
 
-/** Under this name the window remembers who has left, until somebody logs in. */
+/** The key under which the window remembers the user who has logged out, until the next login. */
 const LEFT = "logged-out";
 const KEPT = ["language", "smart.logged-out"];
 const LOGOUT = "UserLogout";
@@ -18,25 +18,25 @@ const FAREWELL = 100;
 
 /**
  * @typedef {object} Left
- * @property {string} name who has logged out
- * @property {boolean} [session] whether all that is known is that the session has ended
- * @property {boolean} lost whether something was not saved here
- * @property {string} untold why the others do not know; "" where they do
- * @property {boolean} [trying] whether they are told again
+ * @property {string} name of the user who has logged out
+ * @property {boolean} [session] whether it is only known that the session has ended
+ * @property {boolean} lost whether unsaved data was lost here
+ * @property {string} unsent why the others do not know; "" where they do
+ * @property {boolean} [trying] whether the client retries
  * @property {boolean} open whether the login server may take the next user for this one
  */
 
-/** @returns {Left|null} who has logged out in this window, if nobody has logged in since */
+/** @returns {Left|null} the user who has logged out in this window, if no user has logged in since */
 export function whoLeft() {
   return JSON.parse(sessionStorage.getItem(LEFT) ?? "null");
 }
 
-/** Somebody begins. */
+/** A user begins. */
 export function forgetWhoLeft() {
   sessionStorage.removeItem(LEFT);
 }
 
-/** How the user of a page leaves: by this page, by another one, or by the login server's word. */
+/** Ways in which the user of a page logs out: in this page, in another one, or at the login server. */
 export class Logout {
   #app;
   #page;
@@ -45,22 +45,22 @@ export class Logout {
   #left = null;
   #ended = null;
   #isEnding = false;
-  /** Whether the hub did not take the token. */
+  /** Whether the hub refused the token. */
   #isRefused = false;
   #warn = (event) => event.preventDefault();
 
   /**
    * @param {import("./app.js").App} app
-   * @param {{left(card: () => HTMLElement): void, empty(): void}} page shows the card alone; and throws all else away
+   * @param {{left(card: () => HTMLElement): void, empty(): void}} page shows only the card, and removes everything else
    */
   constructor(app, page) {
     this.#app = app;
     this.#page = page;
     this.#client = app.client;
     app.client.on(LOGOUT, () => this.follow());
-    // its handler may have to wait for others, such as that of a study which is long in coming
+    // its handler may wait for others, such as that of a study that loads slowly
     app.client.onWire(({ kind, body }) => kind === "event" && isLogout(body) && this.follow());
-    // of a logout that has begun here, only the hub says that the others know
+    // after a logout here, only the hub tells that the others know
     const follow = (how) => this.#left || this.follow(how);
     document.addEventListener("logged-out", () => follow());
     document.addEventListener("session-ended", () => follow({ session: true }));
@@ -71,7 +71,7 @@ export class Logout {
     addEventListener("beforeunload", (event) => this.#left || (app.unsaved() && event.preventDefault()));
   }
 
-  /** The user is asked first: nobody can refuse, and what is not saved is lost. */
+  /** Asks the user first: other applications cannot refuse, and unsaved data is lost. */
   async ask() {
     const { t, user, unsaved } = this.#app;
     const texts = [t("logout.all", { name: user.name }), t(unsaved() ? "logout.unsaved" : "logout.lost")];
@@ -81,26 +81,26 @@ export class Logout {
 
   /**
    * "Upon receiving a UserLogout event, the Subscriber SHOULD logout the user or respond with a SyncError" (3.2.2).
-   * A page that stayed would show patients to whoever comes next. An own event comes here once the hub has it at last.
+   * Otherwise the page would show patients to the next user. An own event comes back here once the hub has it.
    * @param {{session?: boolean}} [how]
    */
   follow(how = {}) {
-    if (!this.#left) this.#begin({ untold: "", ...how });
+    if (!this.#left) this.#begin({ unsent: "", ...how });
     this.#end(); // not awaited: the hub waits for the acknowledgement
   }
 
-  /** Whether the user is about to leave, or has left. */
+  /** Whether the user is logging out, or has logged out. */
   get hasBegun() {
     return Boolean(this.#left);
   }
 
-  /** No new token is to be had. The client tells the others as long as the hub takes the last one. */
+  /** There will be no new token. The client retries as long as the hub accepts the last one. */
   giveUp() {
-    if (this.#left.trying && this.#isRefused) this.#tellUntold(false);
+    if (this.#left.trying && this.#isRefused) this.#tellUnsent(false);
   }
 
   async #leave() {
-    this.#begin({ untold: this.#app.t("hub.silent") });
+    this.#begin({ unsent: this.#app.t("hub.silent") });
     this.#client.onWire(({ kind, status }) => {
       if (kind === "publish") this.#isRefused = status === UNAUTHORIZED;
     });
@@ -112,7 +112,7 @@ export class Logout {
     await (failure ? this.#stayUntilTold(failure) : this.#end());
   }
 
-  /** Nothing is to be seen from now on. The login ends even where the hub is away. */
+  /** Hides everything. The login ends even where the hub is away. */
   #begin(how) {
     const { t, user, unsaved } = this.#app;
     this.#left = { name: user.name, lost: unsaved(), open: true, ...how };
@@ -122,11 +122,11 @@ export class Logout {
     this.#page.left(() => leavingCard(t));
   }
 
-  /** The page begins anew, so that nothing of the former user is left in its memory. */
+  /** The page loads again, so that no data of the former user stays in its memory. */
   async #end() {
     if (this.#isEnding) return;
     this.#isEnding = true;
-    this.#left.untold = "";
+    this.#left.unsent = "";
     removeEventListener("beforeunload", this.#warn);
     await this.#ended;
     this.#remember();
@@ -136,17 +136,17 @@ export class Logout {
     location.replace(location.pathname);
   }
 
-  /** The client tells the others again and again; meanwhile nobody may think that they know. */
+  /** The client retries. Until then, the card says that the others do not know. */
   async #stayUntilTold(error) {
-    if (this.#isEnding) return; // the answer was lost, and the hub has told the event back
-    this.#left.untold = hubWords(error.message);
+    if (this.#isEnding) return; // the answer was lost, but the echo came
+    this.#left.unsent = hubWords(error.message);
     await this.#ended;
     this.#page.empty();
     this.#remember();
-    if (this.#left.untold) this.#tellUntold(!error.isRefusal);
+    if (this.#left.unsent) this.#tellUnsent(!error.isRefusal);
   }
 
-  #tellUntold(trying) {
+  #tellUnsent(trying) {
     this.#left.trying = trying;
     if (!trying) removeEventListener("beforeunload", this.#warn);
     this.#page.left(() => leftCard(this.#app.t, this.#left));
@@ -154,7 +154,7 @@ export class Logout {
 
   #remember() {
     for (const name of Object.keys(sessionStorage)) if (!KEPT.includes(name)) sessionStorage.removeItem(name);
-    // whoever reloads stops the trying
+    // a reload stops the retries
     sessionStorage.setItem(LEFT, JSON.stringify({ ...this.#left, trying: false }));
   }
 }
@@ -174,7 +174,7 @@ function leavingCard(t) {
 }
 
 /**
- * Who has left, and what the next user must know.
+ * The user who has logged out, and information for the next user.
  * @param {(key: string, values?: object) => string} t
  * @param {Left} left
  */
@@ -182,7 +182,7 @@ export function leftCard(t, left) {
   const says = [
     t("left.text"),
     left.lost && t("left.lost"),
-    left.untold && t(left.trying ? "left.trying" : "left.untold", { why: left.untold }),
+    left.unsent && t(left.trying ? "left.trying" : "left.unsent", { why: left.unsent }),
     left.open && t("left.open", left),
   ];
   const again = () => {
@@ -190,7 +190,7 @@ export function leftCard(t, left) {
     location.replace(location.pathname);
   };
   const title = left.session ? t("left.session") : t("left.title", { name: left.name || t("left.somebody") });
-  const isAlert = left.untold || left.open;
+  const isAlert = left.unsent || left.open;
   return element(
     "div",
     { "class": isAlert ? "alert" : "card left-card", "role": isAlert ? "alert" : "status", "data-test": "logged-out" },
@@ -201,7 +201,7 @@ export function leftCard(t, left) {
       element("h2", { "data-test": "who-left", "tabindex": "-1" }, title),
       ...says.filter(Boolean).map((text) => element("p", {}, text)),
     ),
-    // a login here would end the client's tries, and the others would never be told
+    // a login here would stop the client's retries, and the others would never be told
     !isEmbedded() && !left.trying && button(t("left.in"), again, { kind: "primary", test: "log-in" }),
   );
 }

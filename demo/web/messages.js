@@ -1,4 +1,4 @@
-/** The texts that every page shows: header, login, status, messages, patients. A page brings its own besides. */
+/** Texts of every page: header, login, status, messages, patients. Pages add their own. */
 
 const en = {
   "app.language": "Language",
@@ -32,7 +32,7 @@ const en = {
   "left.text": "This window shows nothing of the former session.",
   "left.lost": "What was not saved in it is gone.",
   "left.trying": "The other windows could not be told, and may still show patients: {why}. This page tries again until they are told. Leave it open, or close the others yourself.",
-  "left.untold": "The other windows were not told, and may still show patients: {why}. Close them yourself.",
+  "left.unsent": "The other windows were not told, and may still show patients: {why}. Close them yourself.",
   "left.open": "The login server did not answer, and may take the next user for {name}. Close the browser before you leave.",
   "left.in": "Log in",
   "login.away": "The login server at {server} does not answer.",
@@ -72,7 +72,7 @@ const en = {
   "sync.behind": "Others not in step",
   "sync.behind-why": "Not in step: {names}",
   "sync.out": "Out of step",
-  "sync.untold": "The others were not told of {event}, and may show something else: {reason}",
+  "sync.unsent": "The others were not told of {event}, and may show something else: {reason}",
   "sync.own": "This window did not follow {event}: {reason}",
   "sync.wire": "“{reason}”",
   "sync.away": "Not known",
@@ -136,7 +136,7 @@ const no = {
   "left.text": "Dette vinduet viser ingenting fra økten som var.",
   "left.lost": "Det som ikke var lagret i det, er borte.",
   "left.trying": "De andre vinduene har ikke fått beskjed, og kan fortsatt vise pasienter: {why}. Siden prøver til de har fått det. La den stå åpen, eller lukk de andre selv.",
-  "left.untold": "De andre vinduene fikk ikke beskjed, og kan fortsatt vise pasienter: {why}. Lukk dem selv.",
+  "left.unsent": "De andre vinduene fikk ikke beskjed, og kan fortsatt vise pasienter: {why}. Lukk dem selv.",
   "left.open": "Innloggingstjeneren svarte ikke, og kan ta den neste for å være {name}. Lukk nettleseren før du går.",
   "left.in": "Logg inn",
   "login.away": "Innloggingstjeneren på {server} svarer ikke.",
@@ -176,7 +176,7 @@ const no = {
   "sync.behind": "Andre er ute av takt",
   "sync.behind-why": "Ikke i takt: {names}",
   "sync.out": "Ute av takt",
-  "sync.untold": "De andre fikk ikke beskjed om {event}, og kan vise noe annet: {reason}",
+  "sync.unsent": "De andre fikk ikke beskjed om {event}, og kan vise noe annet: {reason}",
   "sync.own": "Dette vinduet fulgte ikke {event}: {reason}",
   "sync.wire": "«{reason}»",
   "sync.away": "Ikke kjent",

@@ -1,11 +1,11 @@
-/** Observations as clinicians read them: measurements, and the findings of a report. */
+/** Observations for clinicians: measurements, and the findings of a report. */
 
 import { conceptText } from "./fhir.js";
 import { htmlLanguage } from "./i18n.js";
 
 const DECIMALS = 1;
 const LOINC = "http://loinc.org";
-/** A report's findings, for which the resource has no member, are an Observation of their own. */
+/** The findings of a report, for which the resource has no member, are an Observation of their own. */
 export const FINDINGS = { system: LOINC, code: "59776-5", display: "Procedure findings Narrative" };
 
 /** @returns {boolean} whether the Observation is the text of the findings */
@@ -13,12 +13,12 @@ export function isFindings(observation) {
   return Boolean(observation.code?.coding?.some(({ system, code }) => system === LOINC && code === FINDINGS.code));
 }
 
-/** @param {object[]} content @returns {object[]} the Observations with a measured value, in the order they came */
+/** @param {object[]} content @returns {object[]} the Observations with a measured value, in their order */
 export function measurementsOf(content) {
   return content.filter((each) => each.resourceType === "Observation" && !isFindings(each) && valueText(each));
 }
 
-/** @returns {string} such as "12.5 mm" or "21 × 14 mm", as the language writes numbers */
+/** @returns {string} such as "12.5 mm" or "21 × 14 mm", in the language's form */
 export function valueText(observation) {
   if (observation.valueQuantity) return quantityText(observation.valueQuantity);
   const parts = (observation.component ?? []).map((each) => each.valueQuantity).filter(Boolean);
@@ -35,7 +35,7 @@ function quantityText({ value, unit, code }) {
 /**
  * @param {object} observation
  * @param {(key: string) => string} t
- * @returns {string} what was measured, in the page's language where there is a word for the code
+ * @returns {string} the measured property, in the page's language where there is a word for the code
  */
 export function nameOf(observation, t) {
   const keys = (observation.code?.coding ?? []).map(({ code }) => `code.${code}`);
@@ -48,13 +48,13 @@ export function sentence(observation, t) {
   return [nameOf(observation, t), valueText(observation)].filter(Boolean).join(" ");
 }
 
-/** @returns {string} who measured, and in which application, as far as it is said */
+/** @returns {string} author and application, as far as known */
 export function whoMeasured(observation) {
   const names = [...(observation.performer ?? []).map((each) => each.display), observation.device?.display];
   return [...new Set(names.filter(Boolean))].join(", ");
 }
 
-/** @returns {string} the time of day at which it was made; "" where that is not said */
+/** @returns {string} its time of day; "" where unknown */
 export function whenMeasured(observation) {
   const at = new Date(observation.issued ?? observation.effectiveDateTime ?? Number.NaN);
   if (Number.isNaN(at.getTime())) return "";

@@ -1,4 +1,4 @@
-/** What stands around each page: its header, and a place for its problem, or for the user's logout. */
+/** The frame of each page: its header, and a place for problems and for the user's logout. */
 
 import { button, element, heightAs, icon } from "./dom.js";
 import { followLanguageAround, isEmbedded, tellFrames } from "./frames.js";
@@ -11,12 +11,12 @@ const LANGUAGES = [
   ["no", "NO", "Norsk"],
 ];
 
-/** The frame of a page. What is told is told again when the language changes. */
+/** The frame of a page. Its texts are rendered again when the language changes. */
 export class Page {
   #t;
   #header = document.querySelector("body > header") ?? element("header");
   #place = element("div", { "class": "problem", "data-test": "problem" });
-  #told = null;
+  #renderProblem = null;
   #isLeft = false;
 
   /** @param {(key: string, values?: object) => string} t the texts of the page */
@@ -26,22 +26,22 @@ export class Page {
     this.#header.classList.add("header");
     this.#header.after(this.#place);
     heightAs("--header", this.#header);
-    this.#place.setAttribute("role", "main"); // until the page's own is shown
+    this.#place.setAttribute("role", "main"); // until the page shows its own
     if (isEmbedded()) document.documentElement.classList.add("embedded");
     document.addEventListener("language", () => {
       translatePage(t);
-      this.#told?.();
+      this.#renderProblem?.();
     });
     followLanguageAround();
     translatePage(t);
   }
 
-  /** Whether a problem was told. */
+  /** Whether a problem is shown. */
   get hasProblem() {
-    return Boolean(this.#told);
+    return Boolean(this.#renderProblem);
   }
 
-  /** The login is on its way. */
+  /** The login is under way. */
   starting() {
     const text = this.#t("app.starting");
     this.#place.replaceChildren(element("p", { role: "status", class: "starting" }, icon("wait"), text));
@@ -69,7 +69,7 @@ export class Page {
   /**
    * The page cannot go on.
    * @param {Error|string} error
-   * @param {string} [before] a sentence that goes before the error's own
+   * @param {string} [before] a sentence in front of the error's own
    */
   problem(error, before = "") {
     if (this.#isLeft) return;
@@ -77,7 +77,7 @@ export class Page {
     this.#tell(() => problemCard(this.#t, [before, text].filter(Boolean).join(" "), error));
   }
 
-  /** The user has left: nothing but the card is seen. @param {() => HTMLElement} card */
+  /** The user has logged out: only the card is shown. @param {() => HTMLElement} card */
   left(card) {
     this.#isLeft = true;
     document.body.classList.add("left");
@@ -86,15 +86,15 @@ export class Page {
     if (!isEmbedded()) this.#place.querySelector("[tabindex]")?.focus(); // the focused element is gone
   }
 
-  /** Throws away all but the header's title and what is told. */
+  /** Removes everything but the header's title and the messages. */
   empty() {
     for (const each of [...document.body.children]) if (![this.#header, this.#place].includes(each)) each.remove();
     for (const each of this.#header.querySelectorAll(".header-sync, .header-user, wire-panel")) each.replaceChildren();
   }
 
   #tell(card) {
-    this.#told = () => this.#place.replaceChildren(card());
-    this.#told();
+    this.#renderProblem = () => this.#place.replaceChildren(card());
+    this.#renderProblem();
   }
 }
 
@@ -121,7 +121,7 @@ function problemCard(t, text, error) {
 /** Title and language, which need no login. */
 function mountHeader(header, title, t) {
   if (!header.querySelector(".header-title")) header.replaceChildren(...headerParts());
-  // the page may have a heading of its own; there is but one h1
+  // the page may have its own h1, and there is only one
   const heading = document.querySelector("main h1") ? "p" : "h1";
   header.querySelector(".header-title").replaceChildren(icon("logo"), element(heading, { class: "title" }, title));
   const languages = header.querySelector(".languages");
@@ -157,7 +157,7 @@ function switchLanguage(code, languages) {
   tellFrames(code);
 }
 
-/** What needs a login and a client: in step or not, the messages, the user. */
+/** Parts that need a login and a client: status, messages, user. */
 function joinHeader(header, app) {
   const status = app.syncStatus;
   const wire = element("wire-panel");
@@ -171,7 +171,7 @@ function joinHeader(header, app) {
   show();
 }
 
-/** Who is logged in, and the way out. An application that the record launches leaves with the record. */
+/** The user, and the logout. An application that the record launched logs out with the record. */
 function userParts({ t, user, smart, logout }) {
   const before = element("span", { class: "visually-hidden" }, `${t("app.user")}: `);
   const name = element("span", { "class": "user-name", "data-test": "user" }, icon("user"), before, user.name);

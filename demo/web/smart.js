@@ -1,5 +1,5 @@
 /**
- * Login by SMART App Launch 2.2: a public client with PKCE, launched by the EHR or standing alone.
+ * Login by SMART App Launch 2.2: a public client with PKCE, launched by the EHR or standalone.
  *
  * Tokens are kept in memory and in sessionStorage, which ends with the window, so that a reload needs no new login.
  */
@@ -8,17 +8,17 @@ import { currentLanguage, htmlLanguage, translator } from "./i18n.js";
 import { shared } from "./messages.js";
 
 const t = translator(shared);
-/** Seconds that a token must still have: long enough for a request on its way. */
+/** Seconds that a token must be valid for, which is enough for a request. */
 const REMAINING = 60;
 const PENDING = "smart.pending.";
 const KEPT = "smart.kept.";
 const ASK = "smart.logged-out";
-/** How a server of this demo says why it renews no token. */
+/** The reason of a server of this demo for not renewing a token. */
 const LEFT = "the user has logged out";
 /** Milliseconds that a login server has to end a login. */
 export const ENDING = 3000;
 
-/** The login did not come about. `message` is a sentence for the user; `final`: only a new login helps. */
+/** The login failed. `message` is a sentence for the user; `final`: only a new login helps. */
 export class LoginError extends Error {
   /** @param {string} message @param {boolean} [final] */
   constructor(message, final = true) {
@@ -30,17 +30,17 @@ export class LoginError extends Error {
 
 /**
  * @typedef {object} Login
- * @property {string} key under which its tokens are kept
+ * @property {string} key for the storage of its tokens
  * @property {string} server FHIR base or issuer: the URL before /.well-known/
  * @property {string} clientId
  * @property {string} scope
- * @property {string} aud the FHIR base that the token is for
- * @property {string} [launch] the launch id, where the EHR launched
+ * @property {string} aud FHIR base of the token
+ * @property {string} [launch] the launch id of an EHR launch
  * @property {string} [loginHint]
  */
 
 /**
- * Go to the login page. The page is left: the promise never resolves. Raises LoginError where there is nowhere to go.
+ * Redirect to the login page: the promise never resolves. Throws LoginError without a login page.
  * @param {Login} login
  * @returns {Promise<never>}
  */
@@ -83,14 +83,13 @@ function authorizationRequest({ clientId, scope, aud, launch, loginHint }, { sta
   });
   if (launch) query.set("launch", launch);
   if (loginHint) query.set("login_hint", loginHint);
-  // a launch names its user, and the login server takes nobody else for it
+  // a launch names its user, and the login server accepts no other one
   if (!launch && sessionStorage.getItem(ASK)) query.set("prompt", "login");
   return query;
 }
 
 /**
- * Where the address holds the answer to a login, take it: the query leaves the address bar, and the tokens are kept.
- * Raises LoginError.
+ * Read the answer of a login from the address bar: the query is removed, and the tokens are kept. Throws LoginError.
  */
 export async function finishLogin() {
   const query = new URLSearchParams(location.search);
@@ -112,7 +111,7 @@ export async function finishLogin() {
   const claims = claimsOf(answer.id_token);
   if (answer.id_token && claims.nonce !== pending.nonce) throw new LoginError(t("login.unknown"));
   sessionStorage.removeItem(ASK);
-  // the HPR number, which names the user at the second login, stands in the access token alone
+  // the HPR number, which names the user at the second login, is only in the access token
   keep(kept({ ...pending, claims: { ...claimsOf(answer.access_token), ...claims } }, answer));
 }
 
@@ -134,10 +133,10 @@ export function forgetLogins() {
 }
 
 /**
- * The user logs out of this window, and of all applications in this browser.
+ * Log the user out of this window, and of all applications in this browser.
  * @param {...Smart} logins
- * @returns {Promise<boolean>} whether their servers have ended them. Else this window's next login asks who it is,
- *   whoever the server remembers.
+ * @returns {Promise<boolean>} whether their servers have ended the logins. If not, this window's next login asks for
+ *   the user, even if the server remembers one.
  */
 export async function endLogins(...logins) {
   forgetLogins();
@@ -147,24 +146,24 @@ export async function endLogins(...logins) {
   return ended.every(Boolean);
 }
 
-/** @param {string} key @returns {Smart|null} the login that is kept under this key */
+/** @param {string} key @returns {Smart|null} the login with this key */
 export function keptLogin(key) {
   const kept = JSON.parse(sessionStorage.getItem(KEPT + key) ?? "null");
   return kept && new Smart(kept);
 }
 
-/** A login: its token, which is renewed as needed, and what came beside it. */
+/** A login: its token, which is renewed as needed, and the parameters beside it. */
 export class Smart {
   #kept;
   #renewing = null;
-  /** Whether the last answer named a session. */
+  /** Whether the last answer contained a session. */
   #namesSession = false;
 
   constructor(kept) {
     this.#kept = kept;
   }
 
-  /** What stood beside the token (patient, encounter, "hub.url", "hub.topic", ...) and the claims of the id token. */
+  /** Parameters beside the token (patient, encounter, "hub.url", "hub.topic", ...) and the claims of the id token. */
   get context() {
     return { ...this.#kept.claims, ...this.#kept.context };
   }
@@ -174,26 +173,26 @@ export class Smart {
     return this.#kept.launched;
   }
 
-  /** The scopes that were granted. */
+  /** The granted scopes. */
   get scopes() {
     return (this.#kept.context.scope ?? "").split(" ");
   }
 
-  /** @returns {Promise<string>} a token that is good for another minute. Raises LoginError. */
+  /** @returns {Promise<string>} a token that is valid for another minute. Throws LoginError. */
   async accessToken() {
     const remaining = (this.#kept.expiresAt - Date.now()) / 1000;
     return remaining > REMAINING ? this.#kept.accessToken : this.freshToken();
   }
 
-  /** @returns {Promise<string>} a new token. Whoever asks while one is on its way gets that one. Raises LoginError. */
+  /** @returns {Promise<string>} a new token. Concurrent callers get the same one. Throws LoginError. */
   freshToken() {
     this.#renewing ??= this.#renew().finally(() => (this.#renewing = null));
     return this.#renewing;
   }
 
   /**
-   * Asks the server now: an answer that is on its way may be older than a logout.
-   * @returns {Promise<boolean>} whether it names the user's session. Raises LoginError.
+   * Asks the server now: the answer to an earlier request may be older than a logout.
+   * @returns {Promise<boolean>} whether the answer contains the user's session. Throws LoginError.
    */
   async namesSession() {
     await this.#renewing?.catch(() => {});
@@ -208,7 +207,7 @@ export class Smart {
     const options = { method: "POST", body, keepalive: true, signal: AbortSignal.timeout(ENDING) };
     try {
       const answer = await fetch(ending, options);
-      await answer.text(); // else the browser counts the request as aborted once the page has gone
+      await answer.text(); // otherwise the browser aborts the request with the page
       return answer.ok;
     } catch {
       return false;
@@ -221,9 +220,9 @@ export class Smart {
     const topic = this.context["hub.topic"];
     this.#kept = kept(this.#kept, answer);
     this.#namesSession = "hub.topic" in answer;
-    // the session of this page has ended, mostly by a logout that did not come here
+    // the session of this page has ended, usually by a logout that this page missed
     if (this.context["hub.topic"] !== topic) document.dispatchEvent(new Event("session-ended"));
-    // whoever has logged out meanwhile leaves nothing behind
+    // keep no data of a user who has logged out meanwhile
     if (sessionStorage.getItem(KEPT + this.#kept.key)) keep(this.#kept);
     return this.#kept.accessToken;
   }
@@ -284,8 +283,7 @@ async function tokens({ tokens: endpoint, clientId }, form) {
 }
 
 /**
- * The token came straight from the token endpoint, so that its signature need not be looked at (OpenID Connect Core
- * 3.1.3.7).
+ * The token came directly from the token endpoint, so its signature need not be verified (OpenID Connect Core 3.1.3.7).
  */
 function claimsOf(token) {
   try {

@@ -1,1 +1,1 @@
-"""A subscriber by webhook, as small as one can be that may be copied. `python -m demo.webhook --help`"""
+"""A subscriber by webhook, as small as a useful one can be. `python -m demo.webhook --help`"""

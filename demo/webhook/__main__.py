@@ -28,9 +28,9 @@ def _arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Run until a signal comes; 1 if the hub refuses."""
+    """Run until a signal comes. Returns 1 if the hub refuses."""
     given = _arguments()
-    with socket.create_server(("127.0.0.1", given.port)) as listener:  # before we ask: the hub calls back at once
+    with socket.create_server(("127.0.0.1", given.port)) as listener:  # before subscribing: the hub calls back at once
         callback = given.callback or f"http://127.0.0.1:{listener.getsockname()[1]}/callback"
         subscriber = Subscriber(given.hub, given.token, callback, functools.partial(print, flush=True))
         answer = asyncio.run(subscriber.subscribe(given.topic, given.events))

@@ -1,4 +1,4 @@
-"""What a subscriber must do: ask, answer only what it asked for, verify every signature, acknowledge."""
+"""The duties of a subscriber: subscribe, answer only expected challenges, verify every signature, acknowledge."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ Say = Callable[[str], None]
 
 
 class Subscriber:
-    """One callback's subscription to one topic at a time. `hub` is hub.url, `callback` where that finds us."""
+    """A callback's subscription, to one topic at a time. `hub` is hub.url, `callback` the URL of this subscriber."""
 
     def __init__(self, hub: str, token: str, callback: str, say: Say = print) -> None:
         self._hub, self._callback, self._say = hub, callback, say
         self._headers = {"Authorization": f"Bearer {token}"}
-        #: known to the hub and us: who posts without it is not the hub
+        #: shared with the hub: posts without its signature are not the hub's
         self._secret = secrets.token_urlsafe(32)
         self._topic = ""
-        #: events that we asked for and the hub has not asked us about yet
+        #: events that were asked for, until the hub's challenge
         self._pending: set[str] = set()
 
     async def subscribe(self, topic: str, events: str, lease: int = 7200) -> httpx.Response:
-        """Ask the hub. It answers 202 at once, and then asks our callback whether that was really us."""
+        """Subscribe. The hub answers 202 at once, and then sends a challenge to the callback."""
         self._topic, self._pending = topic, {name.strip().lower() for name in events.split(",")}
         form = {"hub.events": events, "hub.secret": self._secret, "hub.lease_seconds": str(lease)}
         return await self._ask("subscribe", form)
 
     async def unsubscribe(self) -> httpx.Response:
-        """Nothing comes after this."""
+        """no events come after this"""
         return await self._ask("unsubscribe", {})
 
     async def _ask(self, mode: str, form: dict[str, str]) -> httpx.Response:
         form |= {"hub.channel.type": "webhook", "hub.mode": mode, "hub.topic": self._topic}
-        # Not by way of a proxy: with a transport that is given, httpx does not read what the environment says of them.
+        # Without a proxy: with a given transport, httpx does not read the environment's proxies.
         async with httpx.AsyncClient(headers=self._headers, transport=httpx.AsyncHTTPTransport()) as http:
             return await http.post(self._hub, data=form | {"hub.callback": self._callback})
 
     def asked(self, query: dict[str, str]) -> Response:
-        """The hub asks whether we want a subscription, or says that ours is over."""
+        """The hub's challenge, or the end of the subscription."""
         mode, topic = query.get("hub.mode"), query.get("hub.topic", "")
         events = {name.lower() for name in query.get("hub.events", "").split(",")}
         ours = bool(self._topic) and hmac.compare_digest(topic.encode(), self._topic.encode())
@@ -57,8 +57,8 @@ class Subscriber:
         self._say(f"subscribed to {query['hub.events']} for {query.get('hub.lease_seconds', '?')} seconds")
         return Response(query.get("hub.challenge", ""), media_type="text/plain")
 
-    def told(self, body: bytes, signature: str) -> Response:
-        """The hub posts an event. The signature is over these very bytes: verify first, and only then read them."""
+    def received(self, body: bytes, signature: str) -> Response:
+        """An event of the hub. The signature is over exactly these bytes: verify first, then read them."""
         expected = "sha256=" + hmac.new(self._secret.encode(), body, hashlib.sha256).hexdigest()
         if not hmac.compare_digest(signature.encode(), expected.encode()):
             return Response("the signature is not the hub's", 403)
@@ -67,11 +67,11 @@ class Subscriber:
         about = [item["resource"] for item in event["context"] if "resource" in item]
         names = ", ".join(f"{one['resourceType']}/{one.get('id', '-')}" for one in about)
         self._say(f"{event['hub.event']} {names}".rstrip() + f" ({message['id']})")
-        return Response()  # 200 acknowledges; 409 would tell the others that we did not follow
+        return Response()  # 200 acknowledges; 409 would tell the other applications that this one did not follow
 
 
 def make_app(subscriber: Subscriber) -> FastAPI:
-    """The callback at /callback; when it stops it unsubscribes."""
+    """The application with the callback at /callback. It unsubscribes when it stops."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -82,7 +82,7 @@ def make_app(subscriber: Subscriber) -> FastAPI:
         return subscriber.asked(dict(request.query_params))
 
     async def tell(request: Request) -> Response:
-        return subscriber.told(await request.body(), request.headers.get("X-Hub-Signature", ""))
+        return subscriber.received(await request.body(), request.headers.get("X-Hub-Signature", ""))
 
     app = FastAPI(lifespan=lifespan, openapi_url=None)
     app.add_api_route("/callback", ask, methods=["GET"], response_model=None)

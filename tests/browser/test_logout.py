@@ -153,7 +153,7 @@ async def test_a_logout_that_is_not_told_is_not_said_to_be(browser: Browser, dem
         await asyncio.wait_for(ended.wait(), PATIENCE / 1000)
         await is_blank(ehr, tries=True)
         await pacs.sees("patient-banner", "Åse")
-        await take_picture("logout-untold", ehr)
+        await take_picture("logout-unsent", ehr)
         await is_fit(ehr.page, "logged out, and the others do not know")
         await ehr.page.unroute("**/api/hub")
         await is_blank(pacs)
@@ -270,7 +270,7 @@ async def test_a_page_whose_login_is_over_follows_nobody(browser: Browser, demo:
         at_desk.may_complain = True
         ehr = await at_desk.log_in()
         await ehr.in_step()
-        over = {"error": "invalid_grant", "error_description": "refresh_token: revoked"}
+        over = {"error": "invalid_grant", "error_description": "refresh_token is revoked"}
         await ehr.page.route("**/token", lambda route: route.fulfill(status=400, json=over))
         demo.kill_hub()
         await ehr.sees("problem-text", "The login has ended.")

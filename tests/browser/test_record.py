@@ -9,7 +9,7 @@ from playwright.async_api import Browser, Route, expect
 
 from tests.browser.test_access import is_fit
 from tests.browser.test_story import AASE, HEAD, HEAD_UID, REPORT, measure
-from tests.browser.test_untold import GATEWAY, unheard
+from tests.browser.test_unsent import GATEWAY, unheard
 from tests.browsing import Clinician, Record, RunningDemo, Window, clinician, take_picture
 
 OTHER = "ImagingStudy/study-9"

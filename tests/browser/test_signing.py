@@ -11,7 +11,7 @@ from playwright.async_api import Browser, Dialog, Page, Route, expect
 from tests.browser.test_access import is_fit
 from tests.browser.test_record import reporting_on_head
 from tests.browser.test_story import AASE, IRIS, REPORT, measure
-from tests.browser.test_untold import HUB
+from tests.browser.test_unsent import HUB
 from tests.browsing import RunningDemo, Window, clinician, take_picture
 
 UNKNOWN = "Nobody knows whether the report is signed: the record server gave no answer."

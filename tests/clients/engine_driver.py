@@ -13,9 +13,9 @@ from typing import Any
 from fhircast_client.engine import Engine
 from fhircast_client.events import Event, Kind, key_of, make_event, parse_event
 from fhircast_client.following import Verdict, says_the_same
-from fhircast_client.sharing import read_current
-from fhircast_client.syncerrors import make_sync_error
-from fhircast_client.timing import instant
+from fhircast_client.sync_errors import make_sync_error
+from fhircast_client.timestamps import instant
+from fhircast_client.update_bundle import read_current
 
 TOPIC = "topic"
 #: From here on a status says that the hub may answer later.
@@ -41,11 +41,18 @@ class Delivery:
         mode: str,
         *,
         applies: Callable[[], bool] = lambda: True,
-        told: bool = False,
-        again: bool = False,
+        queried: bool = False,
+        retry: bool = False,
         done: Callable[[], object] = lambda: None,
     ) -> None:
-        self.event, self.mode, self.applies, self.told, self.again, self.done = event, mode, applies, told, again, done
+        self.event, self.mode, self.applies, self.queried, self.retry, self.done = (
+            event,
+            mode,
+            applies,
+            queried,
+            retry,
+            done,
+        )
 
 
 class Driver:
@@ -89,11 +96,11 @@ class Driver:
             "in_step": status.in_sync,
             "why": status.why,
             "behind": list(status.behind),
-            "unsent": engine.untold.newest.id if engine.untold.newest else None,
+            "unsent": engine.unsent.newest.id if engine.unsent.newest else None,
             "to_catch_up": self._id(failed) if failed else None,
-            "told": engine.asking.is_told,
-            "asks_again": engine.asking.must_ask_again,
-            "must_ask": engine.asking.must_ask,
+            "told": engine.doubt.is_answered,
+            "asks_again": engine.doubt.must_ask_again,
+            "must_ask": engine.doubt.must_ask,
             "shared": {
                 anchor: [one.version, None if one.content is None else sorted(one.content)]
                 for anchor, one in contexts.items()
@@ -113,21 +120,21 @@ class Driver:
         self.engine.connected(tuple(step.get("granted", self._granted)), ordered=ordered)
 
     def _settles(self, *_: Any) -> None:
-        self.engine.content.joined()
+        self.engine.content.replay_ended()
 
     def _lost(self, why: str, _: dict[str, Any]) -> None:
-        self.engine.apart(why)
+        self.engine.disconnected(why)
 
     def _ended(self, why: str, _: dict[str, Any]) -> None:
         self.engine.ended(why)
         self._waiting.clear()
 
     def _unread(self, *_: Any) -> None:
-        self.engine.unread()
+        self.engine.unreadable()
 
     def _comes(self, text: str, step: dict[str, Any]) -> None:
         event = self._event(text, step, own=self.engine.is_own(step["id"]))
-        self.engine.came(event)
+        self.engine.received(event)
         self._waiting.append(Delivery(event, step.get("handler", "ok")))
 
     def _ends(self, mode: str, step: dict[str, Any]) -> None:
@@ -153,16 +160,16 @@ class Driver:
         )
         made = make_sync_error(TOPIC, about, subscriber, "unsaved notes").body
         event = parse_event({**made, "id": step["id"], "timestamp": _timestamp(step.get("at", 50))})
-        self.engine.came(event)
+        self.engine.received(event)
         reported = self.engine.sync_error(event)
-        self._said |= {"resend": [one.id for one in reported.resend], "unseen": list(reported.unseen)}
+        self._said |= {"resend": [one.id for one in reported.resend], "unsubscribed": list(reported.unsubscribed)}
 
     def _opens(self, text: str, step: dict[str, Any]) -> None:
         """The application opens something: posted unless everybody shows that already."""
         event = self._event(text, step, own=True, keep=False)
-        unsent = self.engine.untold.newest
-        self._said["shown_again"] = self.engine.screen.is_shown_again(event)
-        if self.engine.shows(event) is not None:
+        unsent = self.engine.unsent.newest
+        self._said["shown_again"] = self.engine.races.is_echoed_by_handler(event)
+        if self.engine.already_shown(event) is not None:
             self._said["posted"] = None
         else:
             self._post(unsent if unsent and says_the_same(unsent, event) else event)
@@ -191,9 +198,9 @@ class Driver:
 
     def _not_sent(self, id_: str, *, is_final: bool) -> None:
         event = self._events.get(id_)
-        if event is not None and (id_ in self._on_their_way or self.engine.untold.is_tried(event)):
+        if event is not None and (id_ in self._on_their_way or self.engine.unsent.is_retried(event)):
             self._on_their_way.discard(id_)
-            self.engine.not_sent(
+            self.engine.publish_failed(
                 event, "the hub answered 400" if is_final else "the hub answered 502", is_final=is_final
             )
 
@@ -202,8 +209,8 @@ class Driver:
         event = self._events.get(id_)
         if (
             event is None
-            or not self.engine.untold.is_tried(event)
-            or self.engine.untold.must_wait(event)
+            or not self.engine.unsent.is_retried(event)
+            or self.engine.unsent.must_wait(event)
             or self._on_their_way
         ):
             return
@@ -223,38 +230,38 @@ class Driver:
     def _quiet(self, id_: str, _: dict[str, Any]) -> None:
         """A while has passed since it was sent again."""
         event = self._events.get(id_)
-        if event is not None and not self.engine.resending.goes_on(event):
+        if event is not None and not self.engine.resending.is_due(event):
             self.engine.resending.ended(event)
-            self.engine.sync.quiet(id_)
+            self.engine.sync.assume_recovered(id_)
 
     def _asks(self, answer: Any, step: dict[str, Any]) -> None:
         """The hub is asked what is open: an open, None for nothing, or the status with which it refuses."""
         asked, moment = self.engine.changes.count, self.engine.content.moment
         if isinstance(answer, int):
-            self.engine.asking.unanswered(is_final=answer < _FAILED)
+            self.engine.doubt.unanswered(is_final=answer < _FAILED)
             return
         event, version, content = read_current(_current(answer, step), TOPIC)
         if event is not None:
             self.engine.content.fetched(event.anchor, version, content, asked=moment)
-        told = self.engine.told(event, version)
-        to_settle = len(told)
+        differences = self.engine.differences(event, version)
+        to_settle = len(differences)
 
         def settle() -> None:
             nonlocal to_settle
             to_settle -= 1
             if to_settle <= 0:
-                self._said["settled"] = self.engine.settled(event, asked=asked, was_handed=bool(told))
+                self._said["settled"] = self.engine.context_checked(event, asked=asked, was_handed=bool(differences))
 
-        if not told:
+        if not differences:
             settle()
-        for opened in told:
+        for opened in differences:
             self._waiting.append(
                 Delivery(
                     self._close(opened) if event is None else opened,
                     step.get("handler", "ok"),
                     applies=lambda: self.engine.changes.count == asked,
-                    told=event is not None,
-                    again=True,
+                    queried=event is not None,
+                    retry=True,
                     done=settle,
                 )
             )
@@ -268,7 +275,7 @@ class Driver:
         event = self.engine.to_catch_up()
         if event is not None:
             applies = lambda: self.engine.to_catch_up() is event  # noqa: E731  # it is short
-            self._waiting.append(Delivery(event, mode, applies=applies, again=True))
+            self._waiting.append(Delivery(event, mode, applies=applies, retry=True))
 
     # One event after the other has its turn, while no handler runs and no own change is on its way
 
@@ -291,7 +298,7 @@ class Driver:
         return any(self._events[id_].kind.changes_context for id_ in self._on_their_way)
 
     def _verdict(self, delivery: Delivery) -> Verdict:
-        verdict = self.engine.turn(delivery.event, self._now(), again=delivery.again)
+        verdict = self.engine.begin_turn(delivery.event, self._now(), retry=delivery.retry)
         self._said["verdicts"].append(f"{self._id(delivery.event)} {verdict.value}")
         return verdict
 
@@ -299,12 +306,12 @@ class Driver:
         if mode in ("ok", "fail"):
             self._show(delivery.event)
         if mode in ("ok", "unhandled"):
-            opened = self.engine.followed(delivery.event, self._now(), told=delivery.told)
+            opened = self.engine.followed(delivery.event, self._now(), queried=delivery.queried)
         else:
             opened = self.engine.refused(delivery.event, "unsaved notes", shows=mode == "fail")
         if opened is not None:
-            applies = partial(self.engine.screen.may_be_shown, opened)
-            self._waiting.append(Delivery(opened, again, applies=applies, again=True))
+            applies = partial(self.engine.races.may_be_shown, opened)
+            self._waiting.append(Delivery(opened, again, applies=applies, retry=True))
         delivery.done()
 
     def _show(self, event: Event) -> None:

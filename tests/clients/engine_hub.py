@@ -47,7 +47,7 @@ class SimpleHub:
         if self._answer and self._is_alone:
             return [self._accepted]
         acts: list[Callable[[], None]] = [self._cut]
-        if self._ordered or not (self._answer or self._driver.engine.untold.newest):
+        if self._ordered or not (self._answer or self._driver.engine.unsent.newest):
             acts.append(self._end)  # else what was stamped in the former session might be accepted in this
         acts += [partial(self._others, text) for text in _EVERYTHING if self._closes or text not in _CLOSES]
         if self._frames:
@@ -59,7 +59,7 @@ class SimpleHub:
         if self._posted is None and not self._answer:
             alone = () if self._closes or not self._frames else _CLOSES
             acts += [partial(self._post, text) for text in _EVERYTHING if text not in alone]
-            if self._driver.engine.untold.newest and (self._ordered or not self._frames):
+            if self._driver.engine.unsent.newest and (self._ordered or not self._frames):
                 acts += [self._retry] * 4
         if self._posted:
             acts += [self._reach] * 4 + [self._fail]
@@ -98,11 +98,11 @@ class SimpleHub:
                 self._reach()
             elif self._answer:
                 self._accepted()
-            elif self._driver.engine.untold.newest:
+            elif self._driver.engine.unsent.newest:
                 self._retry()
             elif self.seen["to_catch_up"]:
                 self._step({"catches up": "ok"})
-            elif not self._driver.engine.asking.is_told or not self.seen["in_step"]:
+            elif not self._driver.engine.doubt.is_answered or not self.seen["in_step"]:
                 self._ask()
             else:
                 return
@@ -155,7 +155,7 @@ class SimpleHub:
 
     def _retry(self) -> None:
         """What the hub may not have is posted again; it is accepted at once, and told after what is on its way."""
-        unsent = self._driver.engine.untold.newest
+        unsent = self._driver.engine.unsent.newest
         assert unsent
         things = [f"{item['resource']['id']}" for item in unsent.context]
         self._accept({"comes": " ".join([unsent.name, *things]), "id": unsent.id, "at": self._times[unsent.id]})

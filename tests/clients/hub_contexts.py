@@ -10,7 +10,7 @@ from typing import Any
 
 from fhircast_client.events import context_of, make_event
 from fhircast_client.events import parse_event as parse_message
-from fhircast_client.sharing import update_context
+from fhircast_client.update_bundle import update_context
 from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.core.access.scopes import Scopes
 from fhircast_hub.core.decide import decide

@@ -13,7 +13,7 @@ import pytest
 
 from fhircast_client import Event, FHIRcastClient, HubError, Refuse, Timings, WireMessage
 from fhircast_client.events import context_of, make_event, reference_of
-from fhircast_client.sharing import update_context
+from fhircast_client.update_bundle import update_context
 from tests.clients.places import ACCEPTED, within
 
 #: Seconds that an expectation is waited for unless it says otherwise, and in which nothing may follow what was heard.

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fhircast_client.check import Step, _Hub, check
-from fhircast_client.names import CATALOGUE, meant, never_matches, shown
+from fhircast_client.event_names import CATALOGUE, meant, never_matches, shown
 from fhircast_client.socket import Socket
 from fhircast_client.socket import connect as open_channel
 from fhircast_client.testing import Answer, FakeHub
@@ -101,7 +101,7 @@ async def test_check_passes_at_a_hub_of_stu2_and_leaves_nothing_behind() -> None
     ("answer", "said"),
     [
         (Answer(404), "is http://hub.invalid/hub the hub.url?"),
-        (Answer(200, "<html>"), "no JSON"),
+        (Answer(200, "<html>"), "not a JSON object"),
         (Answer(200, "{}"), "websocketSupport"),
     ],
 )
@@ -123,7 +123,7 @@ async def test_discovery_that_fails(answer: Answer, said: str) -> None:
         (jwt(**GOOD | {"scope": "openid"}), False, "no fhircast/ scope"),
         (jwt(**GOOD | {"scope": 7}), False, "no fhircast/ scope"),
         (jwt(**GOOD | {"scope": None, "scp": ["fhircast/Patient-open.read"]}), True, "Patient-open.read"),
-        ("e30.W10.c2ln", False, "no object"),
+        ("e30.W10.c2ln", False, "not a JSON object"),
     ],
 )
 async def test_a_token_that_says_too_little(token: str, good: bool | None, said: str) -> None:
@@ -139,7 +139,7 @@ async def test_a_token_that_says_too_little(token: str, good: bool | None, said:
         ([Answer(403, "another user's")], "another user's"),
         ([Answer(400), Answer(400, "hub.topic?")], "hub.topic?"),
         ([Answer(502, "<html>")], "the hub has a problem"),
-        ([Answer(202, "accepted")], "no JSON object"),
+        ([Answer(202, "accepted")], "not a JSON object"),
         ([Answer(202, '{"hub.channel.endpoint": "https://x/"}')], "no hub.channel.endpoint"),
     ],
 )
@@ -185,7 +185,7 @@ async def test_a_socket_that_does_not_open_and_never_shows_its_endpoint(failure:
         (lambda socket: HangsUp(socket, frames=0), "closed the socket (code 1011)"),
         (lambda socket: HangsUp(socket, frames=0, said=(1008, "too\nmany")), "closed the socket (code 1008): too many"),
         (lambda socket: Through(socket, "no JSON"), "not JSON"),
-        (lambda socket: Through(socket, "[]"), "no JSON object"),
+        (lambda socket: Through(socket, "[]"), "not a JSON object"),
         (lambda socket: Through(socket, '{"id": "1"}'), "no confirmation"),
         (lambda socket: Through(socket, also=False), "nothing came"),
     ],

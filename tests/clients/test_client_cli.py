@@ -104,7 +104,7 @@ async def test_what_is_asked_wrongly_ends_with_2_and_the_reason(
         ("context", *where, "--token-file", str(tmp_path / "none")): "No such file",
         ("open", *where, str(tmp_path / "none")): "No such file",
         ("open", *where, str(tmp_path / "bytes")): "UTF-8",
-        ("open", *where, str(tmp_path / "text")): "expected JSON",
+        ("open", *where, str(tmp_path / "text")): "is not JSON",
         ("open", *where, str(tmp_path / "list")): "FHIR resource",
         ("open", *where, str(tmp_path / "anonymous")): "FHIR resource",
         ("check", *where, "--token-file", str(tmp_path / "bytes")): "UTF-8",
@@ -123,7 +123,7 @@ async def test_a_token_that_cannot_be_sent_is_named_without_being_shown(
     shown = capsys.readouterr()
     assert codes == [2, 1]
     assert "token" in shown.err
-    assert "characters that no token has" in shown.out
+    assert "invalid characters" in shown.out
     assert "cret" not in shown.err + shown.out
 
 

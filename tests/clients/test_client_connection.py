@@ -152,7 +152,7 @@ async def test_who_sent_more_than_acknowledges_comes_back_to_its_endpoint(caplog
             assert len(set(sockets.endpoints)) == 1
             assert len(wire.of("out", "subscribe")) == 1
             assert why in whys
-            assert f"{why}; it is tried again" in caplog.text
+            assert f"{why}; the client reconnects" in caplog.text
 
 
 @pytest.mark.req("CLT-9", "CLT-28")

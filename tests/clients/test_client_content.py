@@ -13,8 +13,8 @@ from fhircast_client.content import Contents
 from fhircast_client.contexts import MOST_CONTEXTS
 from fhircast_client.engine import Engine
 from fhircast_client.events import encode
-from fhircast_client.sharing import Entries
 from fhircast_client.testing import FakeHub
+from fhircast_client.update_bundle import Entries
 from tests.clients.fakes import FAST, Heard, http_through, observation, patient, report, until
 from tests.clients.test_client_engine import NOW, engine_with_report, event, opened, shared_at, sync_error, update
 
@@ -89,7 +89,7 @@ async def test_an_answer_that_a_close_overtook_is_not_shown_when_it_is_opened_ag
 def test_an_answer_counts_where_what_came_since_did_not_fit() -> None:
     engine = engine_with_report()
     asked = engine.content.moment
-    engine.came(update("v7", "v8", observation("o8")))
+    engine.received(update("v7", "v8", observation("o8")))
     engine.content.fetched(R1, "v7", Entries({"Observation/o7": observation("o7")}), asked=asked)
     assert shared_at(engine) == ("v8", ["Observation/o7", "Observation/o8"])
 
@@ -105,7 +105,7 @@ def test_closes_that_are_remembered_are_bounded() -> None:
 def test_those_who_are_behind_are_bounded() -> None:
     engine = Engine()
     one = opened("p1", at=1)
-    engine.came(one)
+    engine.received(one)
     for number in range(100):
         sync_error(engine, one, subscriber=f"viewer {number}")
     assert len(engine.sync.status.behind) == 64

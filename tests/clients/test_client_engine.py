@@ -10,9 +10,10 @@ from fhircast_client.engine import Engine
 from fhircast_client.events import Event, Kind, context_of, kind_of, make_event, parse_event, reference_in
 from fhircast_client.frames import heartbeat_period, read_confirmation
 from fhircast_client.lease import Lease
-from fhircast_client.sharing import update_context
-from fhircast_client.syncerrors import make_sync_error
-from fhircast_client.timing import Backoff, instant, timestamp_now
+from fhircast_client.sync_errors import make_sync_error
+from fhircast_client.timestamps import instant, timestamp_now
+from fhircast_client.timings import Backoff
+from fhircast_client.update_bundle import update_context
 from tests.clients.fakes import patient, report, study
 
 #: The own clock, long after what is told here.
@@ -89,7 +90,7 @@ def test_what_is_remembered_is_bounded() -> None:
     engine = Engine()
     for number in range(2000):
         one = event("Patient-open", patient(f"p{number}"), at=1)
-        engine.came(one)
+        engine.received(one)
         engine.followed(one, NOW)
         if number % 2:
             engine.followed(closed(f"p{number}", 1), NOW)
@@ -119,9 +120,9 @@ def engine_with_report(*, told: bool = True) -> Engine:
     """A report is open at version v1; `told`: since this client listens."""
     engine = Engine()
     if told:
-        engine.content.joined()
-    engine.came(event("DiagnosticReport-open", report("r1"), version="v1"))
-    engine.content.joined()
+        engine.content.replay_ended()
+    engine.received(event("DiagnosticReport-open", report("r1"), version="v1"))
+    engine.content.replay_ended()
     return engine
 
 
@@ -129,7 +130,7 @@ def engine_with_report(*, told: bool = True) -> Engine:
 def test_the_content_of_what_was_open_before_joining_is_not_known() -> None:
     engine = engine_with_report(told=False)
     assert shared_at(engine) == ("v1", None)
-    engine.came(event("DiagnosticReport-open", report("r2"), version="w1"))
+    engine.received(event("DiagnosticReport-open", report("r2"), version="w1"))
     assert shared_at(engine, "DiagnosticReport/r2") == ("w1", None), "it may have been open before as well"
 
 
@@ -139,7 +140,7 @@ def test_the_content_of_what_was_open_before_joining_is_not_known() -> None:
 def sync_error(engine: Engine, about: Event, subscriber: str = "chart") -> None:
     """Somebody did not follow."""
     told = parse_event(make_sync_error("session", about, subscriber, "unsaved notes").body)
-    engine.came(told)
+    engine.received(told)
     engine.sync_error(told)
 
 
@@ -177,7 +178,7 @@ def test_anchors_are_found_under_their_key_or_type_as_resource_or_reference() ->
     "body", [None, [], {}, {"id": "1"}, {"id": 1, "event": {"hub.event": "x"}}, {"event": {"hub.event": "x"}}]
 )
 def test_what_is_no_event_is_not_read(body: Any) -> None:
-    with pytest.raises(ValueError, match="expected"):
+    with pytest.raises(ValueError, match="required"):
         parse_event(body)
 
 

@@ -57,7 +57,7 @@ async def test_a_name_has_one_handler_given_before_the_start() -> None:
     async with FakeHub() as hub:
         client = hub.client("viewer", timings=FAST, heartbeat=False)
         client.on("Patient-open", Heard())
-        with pytest.raises(ValueError, match="one handler"):
+        with pytest.raises(ValueError, match="has a handler already"):
             client.on("patient-OPEN", Heard())
         async with client:
             assert "heartbeat" not in client.events
@@ -141,8 +141,8 @@ async def test_an_own_open_calls_the_handler_when_something_else_is_shown() -> N
                 await client.open(patient("p1"))
             assert client.context is None
             # The hub had taken it after all.
-            assert client._session.engine.untold.newest
-            own = client._session.engine.untold.newest
+            assert client._session.engine.unsent.newest
+            own = client._session.engine.unsent.newest
             await hub.publish(own)
             await hub.acknowledged(own)
             assert [(event.anchor, event.own) for event in heard.events] == [("Patient/p1", True)]

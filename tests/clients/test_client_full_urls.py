@@ -8,8 +8,8 @@ import pytest
 
 from fhircast_client import FHIRcastClient
 from fhircast_client.events import Event, make_event, parse_event
-from fhircast_client.sharing import Entries, changed, read_current, reference, update_context
 from fhircast_client.testing import FakeHub
+from fhircast_client.update_bundle import Entries, changed, read_current, reference, update_context
 from tests.clients.fakes import FAST, Heard, observation, patient, report, until
 from tests.clients.test_client_engine import engine_with_report, shared_at
 
@@ -128,7 +128,7 @@ def test_the_full_urls_of_the_answer_to_what_is_current_are_known() -> None:
     engine.content.fetched(R1, "v7", content, asked=engine.content.moment)
     told = update("v7", gone(UUID)).body
     told["event"] |= {"context.priorVersionId": "v7", "context.versionId": "v8"}
-    engine.came(parse_event(told))
+    engine.received(parse_event(told))
     assert shared_at(engine) == ("v8", ["Observation/o2", "Observation/o3"])
 
 

@@ -32,7 +32,9 @@ async def test_a_misspelt_name_is_said_when_the_handler_is_given(
     async with FakeHub() as hub:
         hub.client("viewer").on(name, Heard())
     (record,) = [record for record in caplog.records if record.name == "fhircast_client"]
-    said = f'expected an event name such as Patient-open, got "{name}"' + (f": did you mean {meant}?" if meant else "")
+    said = f'unknown event name "{name}"' + (
+        f": did you mean {meant}?" if meant else ", expected one such as Patient-open"
+    )
     assert (record.levelno, record.getMessage()) == (logging.WARNING, said)
 
 

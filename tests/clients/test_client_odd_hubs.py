@@ -201,7 +201,7 @@ async def test_an_endpoint_of_a_hub_that_is_busy_is_kept(
         assert len(endpoints) == len(wire.of("out", "subscribe")) == 1
         assert delays.count(17) == (5 if retry_after else 0)
         assert f"the hub refused the connection ({status}): handshakes: expected 60, Åse" in whys
-        assert f"the hub refused the connection ({status}); it is tried again" in caplog.text
+        assert f"the hub refused the connection ({status}); the client reconnects" in caplog.text
         assert "Åse" not in caplog.text
 
 

@@ -92,7 +92,7 @@ async def test_an_open_of_the_same_is_the_same_event() -> None:
             hub.answer_next("publish", Answer(502))
             with pytest.raises(HubError):
                 await client.open(patient("p2"))
-            unsent = client._session.engine.untold.newest
+            unsent = client._session.engine.unsent.newest
             assert unsent
             assert (await client.open(patient("p2"))).id == unsent.id
             assert client.status.in_sync
@@ -134,7 +134,9 @@ async def test_clients_that_publish_what_they_show_make_no_storm(raw: bool, capl
             await until(lambda: all(c.context and c.context.anchor == anchor for c in clients))  # noqa: B023
         await asyncio.sleep(0.3)
         assert len(hub.messages) <= 6
-        assert caplog.text.count("the handler of Patient-open publishes what it is shown") == 2, "once in each client"
+        assert caplog.text.count("the handler of Patient-open publishes the event that it was called with") == 2, (
+            "once in each client"
+        )
         for client in clients:
             await client.stop()
 
@@ -243,7 +245,7 @@ def test_an_own_open_that_is_not_told_back_is_asked_for() -> None:
                 await asyncio.sleep(29)
                 assert client.status.in_sync
                 await asyncio.sleep(2)
-                assert statuses[0].startswith("The hub does not tell what is published here")
+                assert statuses[0].startswith("An own event did not come back from the hub")
                 assert client.status.in_sync, "the hub was asked"
 
     virtual_time.run(play())

@@ -202,13 +202,13 @@ def test_without_the_hub_installed_it_says_what_to_install() -> None:
 
 @pytest.mark.req("CLT-27")
 async def test_mistakes_of_a_test_are_errors_at_once() -> None:
-    with pytest.raises(ValueError, match="expected the version STU2 or STU3, got 'STU9'"):
+    with pytest.raises(ValueError, match="version must be STU2 or STU3, not 'STU9'"):
         FakeHub("STU9")  # type: ignore[arg-type]
     async with FakeHub() as hub:
         hub.client("viewer")
-        with pytest.raises(ValueError, match=r"expected a kind of request \(subscribe, .*\), got 'foo'"):
+        with pytest.raises(ValueError, match=r"the kind of request must be one of subscribe, .*, not 'foo'"):
             hub.answer_next("foo", Answer(503))
-        with pytest.raises(TypeError, match=r"expected answers such as Answer\(503\)"):
+        with pytest.raises(TypeError, match=r"answers must be objects such as Answer\(503\)"):
             hub.answer_next("publish", 503)  # type: ignore[arg-type]
-        with pytest.raises(ValueError, match=r"expected a client of this hub \(viewer\), got 'Nobody'"):
+        with pytest.raises(ValueError, match=r"no client of this hub is called 'Nobody', there is viewer"):
             hub.cut("Nobody")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import pytest
 
 from fhircast_client.errors import Refuse
 from fhircast_identity import IdentityMap, Local, LookupFailed, Mismatch, NoMatch, Query, SeveralMatches, Table
-from fhircast_identity.names import spellings
+from fhircast_identity.family_names import spellings
 from fhircast_identity.rules import in_force
 from tests.clients.identity_cases import CASES, rule, tables
 
@@ -80,18 +81,28 @@ def test_a_name_from_outside_has_not_endlessly_many_spellings() -> None:
     assert spellings("å" * 1000) == spellings("Å" * 1000)
 
 
+@pytest.mark.parametrize("case", cases("rows"))
+async def test_rows(case: dict[str, Any]) -> None:
+    """What a table from rows answers, or why the rows cannot be read."""
+    await check_table(case, lambda options: Table.from_rows(case["rows"], **options))
+
+
 @pytest.mark.parametrize("case", cases("csv"))
 async def test_csv(case: dict[str, Any], tmp_path: Path) -> None:
-    """What a table read from a file answers, or why it cannot be read."""
+    """What a table from a file answers, or why the file cannot be read."""
     path = tmp_path / "patients.csv"
     path.write_bytes(case["content"].encode())
+    await check_table(case, lambda options: Table.from_csv(path, **options))
+
+
+async def check_table(case: dict[str, Any], make: Callable[[dict[str, Any]], Table]) -> None:
     options = dict(case.get("options", {}))
     options["identifiers"] = {column: rule(given) for column, given in options.get("identifiers", {}).items()}
     if "error" in case:
         with pytest.raises(ValueError, match=case["error"]):
-            Table.from_csv(path, **options)
+            make(options)
         return
-    table = Table.from_csv(path, **options)
+    table = make(options)
     for ask in case["asks"]:
         query = Query("Patient", ask["value"], ask.get("system", ""), tuple(ask.get("codes", ())))
         answer = await table.find(query)

@@ -14,7 +14,7 @@ from fhircast_client.frames import Confirmation
 from fhircast_client.hub import Configuration
 from fhircast_client.lease import Lease
 from fhircast_client.socket import Channel, Connect
-from fhircast_client.timing import Timings
+from fhircast_client.timings import Timings
 from tests.clients import virtual_time
 
 LEASE = 100
@@ -61,11 +61,11 @@ class _Listener:
 
     def confirmed(self, confirmation: Confirmation, *, first: bool, ordered: bool) -> None: ...
 
-    def unread(self, channel: Channel, event_id: str) -> None: ...
+    def unreadable(self, channel: Channel, event_id: str) -> None: ...
 
-    def heard(self, channel: Channel, message: Any) -> float | None: ...
+    def received(self, channel: Channel, message: Any) -> float | None: ...
 
-    def apart(self, why: str) -> None:
+    def disconnected(self, why: str) -> None:
         self.lost.append((asyncio.get_running_loop().time(), why))
 
     def denied(self, message: dict[str, Any]) -> None: ...

@@ -74,7 +74,7 @@ async def test_who_left_is_said_to_have_left_also_of_a_revoked_login(user: User)
     """Its windows must be blank, and not merely out of order."""
     tokens = await user.tokens(scope="openid online_access")
     await user.http.post("/revoke", data={"token": tokens["refresh_token"], "client_id": "viewer"})
-    assert (await user.refresh(tokens["refresh_token"])).json()["error_description"] == "refresh_token: revoked"
+    assert (await user.refresh(tokens["refresh_token"])).json()["error_description"] == "refresh_token is revoked"
     assert (await end(user, tokens["id_token"])).status_code == 200
     refused = await user.refresh(tokens["refresh_token"])
     assert refused.json()["error_description"] == "the user has logged out"
@@ -156,7 +156,7 @@ async def test_a_logout_needs_an_id_token_of_this_server(user: User) -> None:
         assert (await end(user, hint)).json()["error"] == "invalid_request"
     assert (await user.http.post("/end-session", data={"x": "y"})).status_code == 400
     foreign = await end(user, tokens["id_token"], client_id="ehr")
-    assert foreign.json()["error_description"] == "client_id: not the client of the id token"
+    assert foreign.json()["error_description"] == "client_id is not the client of the id token"
     assert (await user.refresh(tokens["refresh_token"])).status_code == 200
     await user.switch("unknown_key")
     assert (await end(user, (await user.tokens())["id_token"])).status_code == 200

@@ -129,7 +129,7 @@ def test_free_ports_are_asked_for() -> None:
 def test_with_a_hub_of_somebody_else_no_port_may_move() -> None:
     with ExitStack() as stack:
         taken(stack)
-        with pytest.raises(DemoError, match=r"port 8081, where ehr is expected"):
+        with pytest.raises(DemoError, match=r"port 8081, for ehr"):
             find_places("127.0.0.1", own_hub=False)
 
 
@@ -192,7 +192,7 @@ def test_a_hub_that_dies_is_started_again() -> None:
         (hub,) = hubs_of(process.pid)
         os.kill(hub, signal.SIGKILL)
         assert process.stderr
-        assert "started again" in process.stderr.readline()
+        assert "restarted" in process.stderr.readline()
         transport = httpx.HTTPTransport(retries=8)
         with httpx.Client(transport=transport, trust_env=False) as client:
             assert client.get(f"{origin}/health/live").status_code == 200

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -24,7 +23,7 @@ NATIONAL = "urn:oid:2.16.578.1.12.4.1.4.1"
 BASE = "http://records.example/fhir"
 TYPES = sorted(PARAMETERS)
 GOOD = "a-good-token"
-CHART = Path(__file__).resolve().parents[2] / "demo" / "chart" / "patients.csv"
+CHART = Path(__file__).resolve().parents[2] / "demo" / "chart" / "patients.json"
 
 
 async def verify(token: str) -> dict[str, Any]:
@@ -121,8 +120,7 @@ def national_numbers() -> Iterator[tuple[str, str]]:
 
 
 def test_the_chart_misses_one_patient_and_has_another_birth_date_of_one() -> None:
-    with CHART.open(encoding="utf-8", newline="") as file:
-        rows = {row["mrn"]: row for row in csv.DictReader(file)}
+    rows = {row["mrn"]: row for row in json.loads(CHART.read_text(encoding="utf-8"))}
     assert len({row["local_id"] for row in rows.values()}) == len(rows) == 11
     missing, different = [], []
     for patient in load().all("Patient"):

@@ -177,20 +177,20 @@ OTHER = {"reference": "Patient/patient-2"}
 @pytest.mark.parametrize(
     ("resource", "reason"),
     [
-        (report(subject={"reference": "Patient/patient-99"}), "one patient"),
-        (report(subject={"reference": "http://elsewhere.example/Patient/patient-1"}), "one patient"),
-        (report(subject=OTHER), "one patient"),
+        (report(subject={"reference": "Patient/patient-99"}), "one known patient"),
+        (report(subject={"reference": "http://elsewhere.example/Patient/patient-1"}), "one known patient"),
+        (report(subject=OTHER), "one known patient"),
         (report(imagingStudy=[{"reference": "ImagingStudy/study-7"}]), "another patient"),
         (report(result=[{"reference": "Observation/o9"}]), "neither here nor"),
-        (report(result="Observation/o1"), "expected a list of references"),
-        (report(result=[{"display": "a result"}]), "expected a list of references"),
+        (report(result="Observation/o1"), "must be a list of references"),
+        (report(result=[{"display": "a result"}]), "must be a list of references"),
         (report(status="done"), "status"),
         (report(code=None), "code"),
         (report(subject=None), "subject"),
         (report(identifier=["R1"]), "identifier"),
         (report(encounter=[]), "encounter"),
-        (report(encounter={"reference": 7}), "expected a reference"),
-        (report(encounter={"reference": "Encounter?identifier=7"}), "expected a reference"),
+        (report(encounter={"reference": 7}), "a reference must have"),
+        (report(encounter={"reference": "Encounter?identifier=7"}), "a reference must have"),
     ],
 )
 async def test_what_does_not_fit_is_not_kept(client: httpx.AsyncClient, resource: Any, reason: str) -> None:
@@ -239,7 +239,7 @@ async def test_what_is_of_nobody_and_what_is_elsewhere_may_be_referred_to(client
 
 async def test_two_patients_are_never_in_one_transaction(client: httpx.AsyncClient) -> None:
     other = observation("o2", subject=OTHER, derivedFrom=[{"reference": "ImagingStudy/study-7"}])
-    assert "one patient" in await refused(client, 422, put(observation()), put(other))
+    assert "one known patient" in await refused(client, 422, put(observation()), put(other))
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ async def test_what_is_no_transaction_is_refused(client: httpx.AsyncClient) -> N
 async def test_there_is_an_end_to_what_is_kept(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """What replaces its earlier version takes no more room."""
     monkeypatch.setattr(writing, "MAX_KEPT", 1)
-    assert "no room" in await refused(client, 507, put(report()), put(observation()))
+    assert "the store is full" in await refused(client, 507, put(report()), put(observation()))
     for text in ("one", "two", "three"):
         await saved(client, put(report(status="preliminary", conclusion=text)))
     assert (await save(client, put(observation()))).status_code == 507
@@ -293,8 +293,8 @@ async def test_there_is_an_end_to_its_bytes(client: httpx.AsyncClient, monkeypat
     monkeypatch.setattr(writing, "MAX_KEPT_BYTES", 1000)
     for text in ("x" * 600, "y" * 600):
         await saved(client, put(report(status="preliminary", conclusion=text)))
-    assert "no room" in await refused(client, 507, put(observation(note=[{"text": "z" * 600}])))
-    assert "no room" in await refused(client, 507, put(report(status="preliminary", conclusion="é" * 600)))
+    assert "the store is full" in await refused(client, 507, put(observation(note=[{"text": "z" * 600}])))
+    assert "the store is full" in await refused(client, 507, put(report(status="preliminary", conclusion="é" * 600)))
 
 
 async def test_any_page_may_write_with_a_token_of_its_own(client: httpx.AsyncClient) -> None:
@@ -311,7 +311,7 @@ async def test_nothing_changes_its_patient(client: httpx.AsyncClient) -> None:
     nothing: dict[str, Any] = {"subject": {"reference": "Patient/patient-2"}, "imagingStudy": [], "derivedFrom": []}
     for resource in (report(status="amended"), observation(status="amended"), report("report-1")):
         answer = await save(client, put({**resource, **nothing}))
-        assert (answer.status_code, "is of another patient" in answer.text) == (422, True), answer.text
+        assert (answer.status_code, "has another patient" in answer.text) == (422, True), answer.text
 
 
 async def test_numbers_and_statuses_that_could_not_be_given_out_again(client: httpx.AsyncClient) -> None:

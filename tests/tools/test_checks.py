@@ -58,7 +58,16 @@ def summarised(output: str) -> dict[str, str]:
 def test_each_part_is_said_to_have_passed(tmp_path: Path) -> None:
     code, parts, last = Repository(tmp_path).run()
     assert (code, set(parts.values())) == (0, {"passed"})
-    assert list(parts) == ["lint", "types", "requirements", "browser", "demo and logins", "tests", "JavaScript", "attacks"]
+    assert list(parts) == [
+        "lint",
+        "types",
+        "requirements",
+        "browser",
+        "demo and logins",
+        "tests",
+        "JavaScript",
+        "attacks",
+    ]
     assert re.fullmatch(r"all passed, \d+ s", last)
 
 

@@ -1,4 +1,4 @@
-/** A FHIRcast client: it follows what others open, and opens what others follow. */
+/** A FHIRcast client: takes part in a session. */
 
 import { complain } from "./errors.js";
 import { contextOf, reference } from "./events.js";
@@ -42,42 +42,43 @@ export class FHIRcastClient {
   }
 
   /**
-   * @returns {Context | null} What is current: the newest open that was followed or published here, until its close or
-   *     Home-open.
+   * @returns {Context | null} The current context: the newest open that was followed or published here and is not
+   *     closed.
    */
   get context() {
     return this.#session.engine.current;
   }
 
-  /** @returns {Map<string, Context>} What is open, by anchor ("Patient/p1"), in the order in which it was opened. */
+  /** @returns {Map<string, Context>} All open contexts by anchor ("Patient/p1"), in the order of their opens. */
   get contexts() {
     return this.#session.engine.contexts;
   }
 
-  /** @returns {Status} Whether this application and the others show the same. */
+  /** @returns {Status} Whether this application shows the same context as the others. */
   get status() {
     return this.#session.engine.sync.status;
   }
 
-  /** @returns {readonly string[]} The names of the events that the hub has confirmed; none before. */
+  /** @returns {readonly string[]} Names of the events that the hub granted. Empty before the confirmation. */
   get events() {
     return this.#session.engine.granted;
   }
 
   /**
-   * Follow an event. The handler may take its time and return a promise; it refuses by raising `Refuse`.
+   * Follow an event. The handler may return a promise. It refuses by throwing `Refuse`.
    * @template [Found=unknown]
    * @param {string} name "Patient-open", in any case.
-   * @param {(event: Event<Found>) => unknown} handler Called for one event after the other.
-   * @param {{ids?: Ids<Found> | null}} [options] `ids` (an `IdentityMap`) finds what the event is about here; the handler
-   *     reads `event.local`.
+   * @param {(event: Event<Found>) => unknown} handler Called with one event after the other.
+   * @param {{ids?: Ids<Found> | null}} [options] `ids` (an `IdentityMap`) finds the local id. The handler reads
+   *     `event.local`.
    * @returns {this}
-   * @throws {Error} When that event has a handler, or the client has been started; TypeError for what is no handler.
+   * @throws {Error} For a second handler of the event, or once the client has been started. TypeError for a handler
+   *     that is not a function.
    */
   on(name, handler, { ids = null } = {}) {
-    if (typeof handler !== "function") throw new TypeError(`expected a handler for ${name}, got ${typeof handler}`);
-    if (ids !== null && typeof ids?.find !== "function") throw new TypeError("expected ids with a method find");
-    if (this.#session.isStarted) throw new Error("Handlers are given before the client is started.");
+    if (typeof handler !== "function") throw new TypeError(`the handler of ${name} must be a function, not ${typeof handler}`);
+    if (ids !== null && typeof ids?.find !== "function") throw new TypeError("ids must have a method find");
+    if (this.#session.isStarted) throw new Error("add handlers before the client starts: the subscription names their events");
     this.#session.inbox.add({ name, act: /** @type {(event: Event) => unknown} */ (handler), ids });
     return this;
   }
@@ -92,8 +93,8 @@ export class FHIRcastClient {
   }
 
   /**
-   * @param {(message: WireMessage) => void} listener Called with every message that comes or goes. They hold data of
-   *     patients.
+   * @param {(message: WireMessage) => void} listener Called with every message, without tokens and endpoints. Messages
+   *     contain patient data.
    * @returns {() => void} Removes it.
    */
   onWire(listener) {
@@ -102,46 +103,46 @@ export class FHIRcastClient {
   }
 
   /**
-   * Subscribe and connect. While the hub is away it is tried again and again; `status` tells.
-   * @returns {Promise<void>} When the hub has confirmed. From then on the client keeps the connection by itself.
-   * @throws {import("./errors.js").HubError} When the hub says never; TokenError when no token is good; Error where the client
-   *     was stopped.
+   * Subscribe and connect. The client retries while the hub is away; see `status`.
+   * @returns {Promise<void>} Settled when the hub has confirmed. The client then keeps the connection by itself.
+   * @throws {import("./errors.js").HubError} For a final refusal. TokenError when no token is good. Error where the
+   *     client was stopped.
    */
   async start() {
-    if (this.#session.isStopped) throw new Error("expected a client that was not stopped: make a new one");
+    if (this.#session.isStopped) throw new Error("the client was stopped: make a new one");
     this.#session.start();
     return this.#session.started.promise;
   }
 
   /**
-   * @returns {Promise<void>} When the client was stopped.
-   * @throws {import("./errors.js").HubError} When the hub says never.
+   * @returns {Promise<void>} Settled when the client was stopped.
+   * @throws {import("./errors.js").HubError} For a final refusal.
    */
   run() {
     this.#session.start();
     return this.#session.over.promise;
   }
 
-  /** Unsubscribe and close. @returns {Promise<void>} It never rejects. */
+  /** Unsubscribe and close. @returns {Promise<void>} Never rejects. */
   stop() {
     return this.#session.stop();
   }
 
   /**
-   * Open the first of these resources, with the others as its context.
+   * Open the first resource, with the others as its context.
    * @param {...Resource} resources
-   * @returns {Promise<Event>} When the hub has accepted it.
-   * @throws {import("./errors.js").HubError} When it has not.
+   * @returns {Promise<Event>} The event, once the hub has accepted it.
+   * @throws {import("./errors.js").HubError} Where the hub has not accepted the event.
    */
   async open(...resources) {
     return this.#session.publisher.open(`${resources[0]?.resourceType}-open`, contextOf(resources));
   }
 
   /**
-   * Close the first of these resources.
+   * Close the first resource.
    * @param {...Resource} resources
-   * @returns {Promise<Event>} When the hub has accepted it.
-   * @throws {import("./errors.js").HubError} When it has not.
+   * @returns {Promise<Event>} The event, once the hub has accepted it.
+   * @throws {import("./errors.js").HubError} Where the hub has not accepted the event.
    */
   async close(...resources) {
     return this.publish(`${resources[0]?.resourceType}-close`, contextOf(resources));
@@ -151,42 +152,43 @@ export class FHIRcastClient {
    * Publish any event.
    * @param {string} name
    * @param {Item[]} context
-   * @param {{id?: string | null, timestamp?: string | null}} [options] Without them a UUID and now.
-   * @returns {Promise<Event>} When the hub has accepted it.
-   * @throws {import("./errors.js").HubError} When it has not.
+   * @param {{id?: string | null, timestamp?: string | null}} [options] Defaults: a new UUID, and now.
+   * @returns {Promise<Event>} The event, once the hub has accepted it.
+   * @throws {import("./errors.js").HubError} Where the hub has not accepted the event.
    */
   async publish(name, context, { id = null, timestamp = null } = {}) {
     return this.#session.publisher.publish(name, context, { id, timestamp });
   }
 
   /**
-   * Change what is shared in a context.
-   * @param {Changes | ToChanges} changes Resources are put, references ("Observation/o1") deleted. A function gets what
-   *     is shared now, by reference, and returns changes; it is called again when somebody else was faster, five times
-   *     at most.
-   * @param {{anchor?: string | Resource | null}} [options] Default: what is current.
-   * @returns {Promise<Event>} When the hub has accepted it, and its echo has come where updates are subscribed to (2 s
-   *     at most).
-   * @throws {import("./errors.js").HubError} When it has not: with status 409 because somebody else was faster.
+   * Change the shared content of a context.
+   * @param {Changes | ToChanges} changes Resources are put, references ("Observation/o1") deleted. A function gets the
+   *     content by reference and returns the changes. It is called again where another update came first, five times at
+   *     most.
+   * @param {{anchor?: string | Resource | null}} [options] Default: the current context.
+   * @returns {Promise<Event>} The event, once the hub has accepted it and, with a subscription to updates, its echo
+   *     came (within 2 s).
+   * @throws {import("./errors.js").HubError} Where the hub has not accepted the event. Status 409: another update came
+   *     first.
    */
   async update(changes, { anchor = null } = {}) {
     return this.#session.updates.update(changes, this.#anchor(anchor));
   }
 
   /**
-   * Tell what is selected in a context.
-   * @param {Changes} items Resources or references; none clears the selection.
-   * @param {{anchor?: string | Resource | null}} [options] Default: what is current.
-   * @returns {Promise<Event>} When the hub has accepted it.
-   * @throws {import("./errors.js").HubError} When it has not.
+   * Publish what is selected in a context.
+   * @param {Changes} items Resources or references. An empty list clears the selection.
+   * @param {{anchor?: string | Resource | null}} [options] Default: the current context.
+   * @returns {Promise<Event>} The event, once the hub has accepted it.
+   * @throws {import("./errors.js").HubError} Where the hub has not accepted the event.
    */
   async select(items, { anchor = null } = {}) {
     return this.#session.updates.select(items, this.#anchor(anchor));
   }
 
   /**
-   * Ask the hub what is current. No handler is called.
-   * @returns {Promise<Context | null>} The id and the timestamp of the event in it are made up, where it never came here.
+   * Ask the hub for the current context. No handler is called.
+   * @returns {Promise<Context | null>} Id and timestamp of its event are made up, where the event never came here.
    * @throws {import("./errors.js").HubError}
    */
   async fetch() {
@@ -194,24 +196,24 @@ export class FHIRcastClient {
   }
 
   /**
-   * Hand the event that was not followed last to its handler again, for instance when the user has decided. Not to be
-   * awaited in a handler: it waits for its turn.
-   * @returns {Promise<boolean>} Whether it is followed now. False too when nothing was refused, or something newer has
-   *     come.
+   * Call the handler again with the last event that was not followed, for instance after the user has decided. Do not
+   * await it in a handler: it waits for its turn.
+   * @returns {Promise<boolean>} Whether the event is followed now. False too when no event was refused, or a newer
+   *     change came.
    */
   async catchUp() {
     const { engine, inbox } = this.#session;
     const event = engine.toCatchUp;
     if (!event) return false;
-    const delivery = new Delivery(event, { applies: () => engine.toCatchUp === event, again: true });
+    const delivery = new Delivery(event, { applies: () => engine.toCatchUp === event, retry: true });
     inbox.deliver(delivery);
     return delivery.done.promise;
   }
 
-  /** @param {string | Resource | null} anchor @returns {string} Of what is current, where none is given. */
+  /** @param {string | Resource | null} anchor @returns {string} The current anchor, where none is given. */
   #anchor(anchor) {
     const found = anchor === null ? this.#session.engine.following.contexts.current?.anchor : reference(anchor);
-    if (!found) throw new Error("Nothing is current, and no anchor was given.");
+    if (!found) throw new Error("no context is open here, so an anchor is required");
     return found;
   }
 }

@@ -1,14 +1,15 @@
 /**
- * Keeps a subscription and its socket: connects, renews, reconnects, until it is stopped or the hub says never (2.4).
+ * Keeps one subscription: subscribes, connects, renews, and reconnects, until it is stopped or refused for good (2.4).
  */
 
 import { HubError, TokenError } from "./errors.js";
 import { kindOf } from "./events.js";
 import { denialReason, idIn, isDenial, readConfirmation } from "./frames.js";
 import { Lease } from "./lease.js";
-import { Life } from "./life.js";
+import { Life } from "./socket-life.js";
 import { NORMAL, POLICY_VIOLATION } from "./socket.js";
-import { backoff, sleep } from "./timing.js";
+import { sleep } from "./timers.js";
+import { backoff } from "./timings.js";
 import { knownCause } from "./unreachable.js";
 
 /** @typedef {import("./socket.js").Channel} Channel */
@@ -16,52 +17,52 @@ import { knownCause } from "./unreachable.js";
 /**
  * @typedef {object} Listener Who is told.
  * @property {(why: string) => void} connecting
- * @property {(confirmation: Confirmation, isFirst: boolean, ordered: boolean) => void} confirmed On a new socket, or a renewal;
- *     `ordered`: the hub declares that it tells all events in one order.
- * @property {(message: unknown, channel: Channel) => number} heard A message came that is no confirmation. For a heartbeat: the
- *     seconds until the next, else 0.
- * @property {(id: string, channel: Channel) => void} unread A message came that could not be read, but perhaps the id of its
- *     event.
+ * @property {(confirmation: Confirmation, isFirst: boolean, ordered: boolean) => void} confirmed On a new socket
+ *     (`isFirst`), or for a renewal. `ordered`: the hub declares one order for all events.
+ * @property {(message: unknown, channel: Channel) => number} received A message came that is not a confirmation. Returns
+ *     the seconds until the next heartbeat for a heartbeat, else 0.
+ * @property {(id: string, channel: Channel) => void} unreadable A frame could not be read. `id` is "" where the frame has
+ *     no id.
  * @property {import("./hub.js").Wire} wire
  */
 /**
  * @typedef {object} Options
  * @property {import("./hub.js").Hub} hub
  * @property {import("./socket.js").SocketClass} WebSocket
- * @property {import("./timing.js").Timings} timings
- * @property {() => string[]} events The names that are subscribed to, beside heartbeats.
- * @property {boolean} heartbeat Whether heartbeats are wanted where the hub has them.
+ * @property {import("./timings.js").Timings} timings
+ * @property {() => string[]} events The event names to subscribe to, without heartbeats.
+ * @property {boolean} heartbeat Whether to subscribe to heartbeats where the hub has them.
  * @property {string} name
  * @property {number | null} leaseSeconds
  * @property {Listener} listener
  */
 
-/** Seconds for which a connection lasts that is not counted as another failed try. */
+/** After a connection of so many seconds, the backoff begins again. */
 const STEADY = 5;
-/** What this project's hub says when it closes with 1008. The endpoint of who sent too much is good still. */
+/** Close reasons that this project's hub gives with 1008. After "more frames came ...", the endpoint is still good. */
 const TAKEN_OVER = "another socket took over this endpoint";
 const TOO_MUCH = "more frames came than acknowledge what was sent";
-/** Statuses that say of a renewal that there is no such subscription any more. */
+/** Statuses of a renewal that mean that the subscription is gone. */
 const ENDED = new Set([404, 410]);
 
 export class Connection {
   #options;
   #stop = new AbortController();
-  /** Ends a wait for the next try. @type {AbortController | null} */
+  /** Ends the wait before the next attempt. @type {AbortController | null} */
   #hurry = null;
   /** @type {string | null} */
   #endpoint = null;
   /** @type {Life | null} */
   #life = null;
   #lease;
-  /** Tries that have failed in a row. */
+  /** Failed attempts in a row. */
   #tries = 0;
-  /** Seconds between two heartbeats; 0 until there was one. */
+  /** Seconds between two heartbeats; 0 before the first. */
   #period = 0;
   #wasConfirmed = false;
-  /** The names that were subscribed to. @type {string[]} */
+  /** The subscribed event names. @type {string[]} */
   #names = [];
-  /** Whether the hub declares that it tells all events in one order. */
+  /** Whether the hub declares one order for all events. */
   #isOrdered = false;
 
   /** @param {Options} options */
@@ -70,16 +71,16 @@ export class Connection {
     this.#lease = new Lease(options.leaseSeconds);
   }
 
-  /** @returns {Promise<Error | null>} When it has ended: why, or null when it was stopped. */
+  /** @returns {Promise<Error | null>} Settled at the end, with the error; null when stopped. */
   async run() {
     const unwatch = watchNetwork(() => this.#hurry?.abort());
     try {
       for (;;) {
-        const { why, told, retryAfter } = await this.#once();
+        const { why, sentence, retryAfter } = await this.#once();
         if (this.#stop.signal.aborted) return null;
         this.#tries += 1;
         console.warn(`fhircast-client: ${tryingAgain(why)}`);
-        this.#options.listener.connecting(tryingAgain(told));
+        this.#options.listener.connecting(tryingAgain(sentence));
         await this.#pause(retryAfter);
         if (this.#stop.signal.aborted) return null;
       }
@@ -90,9 +91,7 @@ export class Connection {
     }
   }
 
-  /**
-   * Unsubscribe and close: "during a normal shutdown of a Subscriber, it SHALL unsubscribe" (2.5). It never rejects.
-   */
+  /** Unsubscribe and close: "during a normal shutdown of a Subscriber, it SHALL unsubscribe" (2.5). Never rejects. */
   async stop() {
     this.#stop.abort();
     this.#hurry?.abort();
@@ -104,7 +103,7 @@ export class Connection {
 
   /**
    * One connection, from the first request to its end.
-   * @returns {Promise<import("./life.js").Loss & {retryAfter: number}>}
+   * @returns {Promise<import("./socket-life.js").Loss & {retryAfter: number}>}
    */
   async #once() {
     try {
@@ -113,20 +112,23 @@ export class Connection {
     } catch (error) {
       if (!(error instanceof HubError) || this.#isFinal(error)) throw error;
       const why = error.status ? `The hub answered ${error.status}` : error.message;
-      return { why, told: error.message, retryAfter: error.retryAfter };
+      return { why, sentence: error.message, retryAfter: error.retryAfter };
     }
   }
 
-  /** @param {HubError} error @returns {boolean} Whether the hub says never. Once it had this subscription, only the hub itself can. */
+  /**
+   * @param {HubError} error
+   * @returns {boolean} Whether a refusal is final. After the first confirmation, only the hub's own refusal is.
+   */
   #isFinal(error) {
     return error.isFinal && (error.isFromHub || !this.#wasConfirmed);
   }
 
-  /** @returns {Promise<Life>} Confirmed, or over. @throws {HubError} */
+  /** @returns {Promise<Life>} A socket that is confirmed, or closed. @throws {HubError} */
   async #connect() {
     if (this.#endpoint && this.#lease.left > 0) {
       const life = await this.#open(this.#endpoint);
-      // Whether the network or the endpoint is gone cannot be told apart here; the hub can tell.
+      // Whether the network or the endpoint is gone is unknown here. The hub tells on the next attempt.
       if (life.isConfirmed || this.#stop.signal.aborted) return life;
     }
     const { hub, leaseSeconds: lease, name } = this.#options;
@@ -136,15 +138,15 @@ export class Connection {
     return this.#open(this.#endpoint);
   }
 
-  /** @param {string} endpoint @returns {Promise<Life>} Confirmed, or over. @throws {HubError} */
+  /** @param {string} endpoint @returns {Promise<Life>} A socket that is confirmed, or closed. @throws {HubError} */
   async #open(endpoint) {
     const { timings, WebSocket } = this.#options;
     if (this.#stop.signal.aborted) throw new HubError(0, "Stopped.");
     const life = new Life({
-      heard: (message) => this.#heard(life, message),
-      unread: (frame) => this.#options.listener.unread(idIn(frame), life.channel),
+      received: (message) => this.#received(life, message),
+      unreadable: (frame) => this.#options.listener.unreadable(idIn(frame), life.channel),
       closed: (code, error, said) => this.#closed(life, code, knownCause(error, endpoint), said),
-      ended: ({ told }) => this.#ended(life, told),
+      ended: ({ sentence }) => this.#ended(life, sentence),
     });
     this.#life = life;
     life.after("confirmation", timings.confirmation, () =>
@@ -156,7 +158,7 @@ export class Connection {
   }
 
   /** @param {Life} life @param {unknown} message */
-  #heard(life, message) {
+  #received(life, message) {
     if (this.#stop.signal.aborted) return;
     const confirmation = readConfirmation(message);
     if (confirmation) {
@@ -166,7 +168,7 @@ export class Connection {
       this.#endpoint = null;
       life.end("The hub ended the subscription.", undefined, denialReason(message));
     } else {
-      this.#period = this.#options.listener.heard(message, life.channel) || this.#period;
+      this.#period = this.#options.listener.received(message, life.channel) || this.#period;
     }
     life.alive(this.#period);
   }
@@ -181,12 +183,17 @@ export class Connection {
     this.#options.listener.confirmed(confirmation, isFirst, this.#isOrdered);
   }
 
-  /** @param {Life} life @param {number} code @param {string} cause "" where it is not known. @param {string} said By the hub. */
+  /**
+   * @param {Life} life
+   * @param {number} code
+   * @param {string} cause "" where unknown.
+   * @param {string} said The hub's text.
+   */
   #closed(life, code, cause, said) {
     if (code === POLICY_VIOLATION && said === TOO_MUCH) {
       life.end(`The hub closed the connection: ${said}.`);
     } else if (code === POLICY_VIOLATION) {
-      this.#endpoint = null; // somebody else has it now; they would take it from each other without end
+      this.#endpoint = null; // another client took over the endpoint; two would take it from each other for ever
       if (!said || said === TAKEN_OVER) life.end("Another connection took the subscription over.");
       else life.end(`The hub closed the connection (${code}).`, undefined, said);
     } else if (cause && !life.isConfirmed) {
@@ -196,12 +203,12 @@ export class Connection {
     }
   }
 
-  /** @param {Life} life @param {string} told */
-  #ended(life, told) {
-    if (life.isConfirmed && !this.#stop.signal.aborted) this.#options.listener.connecting(tryingAgain(told));
+  /** @param {Life} life @param {string} sentence */
+  #ended(life, sentence) {
+    if (life.isConfirmed && !this.#stop.signal.aborted) this.#options.listener.connecting(tryingAgain(sentence));
   }
 
-  /** @param {Life} life @param {number | null} seconds What the hub says; null where it does not. */
+  /** @param {Life} life @param {number | null} seconds The granted lease; null where the hub does not tell. */
   #granted(life, seconds) {
     this.#lease.granted(seconds);
     const { renewAfter } = this.#lease;
@@ -230,7 +237,7 @@ export class Connection {
     }
   }
 
-  /** The lease ends, for the hub did not renew it. Whether there can be another one, the hub says when it is asked. @param {Life} life */
+  /** The lease ended without a renewal. The client subscribes again. @param {Life} life */
   #lapse(life) {
     this.#endpoint = null;
     life.end("The hub did not renew the subscription.");
@@ -246,7 +253,7 @@ export class Connection {
     return !isAsked && declared.includes("heartbeat") ? [...names, "heartbeat"] : names;
   }
 
-  /** @param {number} retryAfter What the hub asked for, in seconds, which nothing shortens. */
+  /** @param {number} retryAfter Seconds that the hub asks to wait. Nothing shortens this wait. */
   async #pause(retryAfter) {
     const wait = backoff(this.#tries, this.#options.timings);
     await sleep(retryAfter, this.#stop.signal);
@@ -257,14 +264,14 @@ export class Connection {
   }
 }
 
-/** @param {string} why A sentence, or one without its full stop. */
+/** @param {string} why A sentence, with or without its full stop. */
 function tryingAgain(why) {
   return `${why}${/[.!?]$/.test(why) ? "" : "."} Trying again.`;
 }
 
 /**
- * @param {() => void} back Called when the network may be back, or somebody looks at the page again.
- * @returns {() => void} Stops that.
+ * @param {() => void} back Called when the network may be back, or the page becomes visible.
+ * @returns {() => void} Removes the listeners.
  */
 function watchNetwork(back) {
   const seen = () => {

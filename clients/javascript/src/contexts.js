@@ -1,20 +1,20 @@
-/** Which contexts are open here, and which of them is current (FHIRcast 3.0.0, 2.5). No I/O, no clock. */
+/** Open contexts, and which of them is current (FHIRcast 3.0.0, 2.5). No I/O, no clock. */
 
 import { anchorKey } from "./events.js";
 
 /** @typedef {import("./events.js").Event} Event */
 /** @typedef {import("./events.js").Resource} Resource */
-/** @typedef {import("./sharing.js").Content} Content */
+/** @typedef {import("./update-bundle.js").Content} Content */
 
-/** Contexts that are kept, as many as the hub keeps; of those that nobody closes the oldest goes. */
+/** Contexts that are kept, as many as the hub keeps. Beyond that, the oldest is dropped. */
 export const MOST_CONTEXTS = 64;
 
-/** Something that is open. It does not change: what is newer is another one. */
+/** An open context. The object does not change: a newer state is a new object. */
 export class Context {
   /**
-   * @param {Event} event The open that opened it.
-   * @param {string | null} version The hub's context.versionId; null where it is not known.
-   * @param {Content | null} content What is shared in it; null where that is not known.
+   * @param {Event} event The open event.
+   * @param {string | null} version The hub's context.versionId; null where unknown.
+   * @param {Content | null} content The shared content; null where unknown.
    */
   constructor(event, version, content) {
     this.anchor = event.anchor;
@@ -26,32 +26,35 @@ export class Context {
 
   /**
    * @param {string} keyOrType "study", or "ImagingStudy".
-   * @returns {Resource | null} The resource that it was opened with.
+   * @returns {Resource | null} A resource of the open event.
    */
   resource(keyOrType) {
     return this.event.resource(keyOrType);
   }
 }
 
-/** The opens that were followed or published here and are not closed. */
+/** Opens that were followed or published here and are not closed. */
 export class Contexts {
-  /** One of the opens. @type {Event | null} */
+  /** The current open, null where no context is current. @type {Event | null} */
   current = null;
   /** By anchor, oldest first. @type {Map<string, Event>} */
   opens = new Map();
 
-  /** @param {string} anchor @returns {boolean} Whether the current context is about it. */
+  /** @param {string} anchor @returns {boolean} Whether the current context has this anchor. */
   isCurrent(anchor) {
     return this.current?.anchor === anchor;
   }
 
-  /** @param {string} anchor @returns {string} The patient that it was opened with, "Patient/p1"; "" where it is not known. */
+  /**
+   * @param {string} anchor
+   * @returns {string} Reference of the patient in a context's open, "Patient/p1"; "" where unknown.
+   */
   patientOf(anchor) {
     const id = this.opens.get(anchor)?.resource(anchorKey("Patient"))?.id;
     return typeof id === "string" ? `Patient/${id}` : "";
   }
 
-  /** A context is open. @param {Event} event @param {boolean} isOld Whether another one that is newer is current. */
+  /** A context is open. @param {Event} event @param {boolean} isOld Whether a newer context is current. */
   opened(event, isOld) {
     if (isOld && this.isCurrent(event.anchor)) return;
     this.opens.delete(event.anchor);
@@ -64,7 +67,11 @@ export class Contexts {
     }
   }
 
-  /** A context is closed. @param {string} anchor @returns {Event | null} Its open; null where none was. */
+  /**
+   * A context is closed.
+   * @param {string} anchor
+   * @returns {Event | null} Its open; null where the context was not open.
+   */
   closed(anchor) {
     const open = this.opens.get(anchor) ?? null;
     if (this.isCurrent(anchor)) this.current = null;
@@ -72,8 +79,8 @@ export class Contexts {
     return open;
   }
 
-  /** Home: no context is current. Those that are open stay open. */
-  left() {
+  /** Home-open: no context is current. Open contexts stay open. */
+  homeOpened() {
     this.current = null;
   }
 

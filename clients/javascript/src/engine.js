@@ -1,81 +1,81 @@
 /**
- * The session as one client knows it: what to follow, what is current, what is shared, who is out of step. No I/O, no clock.
+ * The session as one client knows it: contexts, shared content, and who is out of step. No I/O, no clock.
  *
- * The engine is told what comes, what is published, and what came of both. clients/following.json says what it must make of
- * them, and is run in Python and in JavaScript: both engines are the same, file by file.
+ * The client reports received frames, published events and their results to the engine. clients/following.json lists
+ * what the engine must answer. Python and JavaScript run the same table; both engines are alike, file by file.
  */
 
-import { Asking, DOUBT, NO_ECHO, UNCERTAIN, UNREAD } from "./asking.js";
-import { Changes } from "./changes.js";
+import { ContextDoubt, DOUBT, NO_ECHO, UNCERTAIN, UNREAD } from "./context-doubt.js";
+import { ContextChanges } from "./context-changes.js";
 import { Contents } from "./content.js";
 import { Context } from "./contexts.js";
 import { kindOf, named } from "./events.js";
 import { Following } from "./following.js";
-import { Recent } from "./order.js";
+import { Recent } from "./event-order.js";
 import { Resending } from "./resending.js";
-import { Screen } from "./screen.js";
-import { NOTHING_OPENED } from "./sharing.js";
+import { HandlerRaces } from "./handler-races.js";
+import { NOTHING_OPENED } from "./update-bundle.js";
 import { Sync } from "./status.js";
-import { readSyncErrors } from "./syncerrors.js";
-import { Untold } from "./untold.js";
+import { readSyncErrors } from "./sync-errors.js";
+import { UnsentEvents } from "./unsent.js";
 
 /** @typedef {import("./events.js").Event} Event */
 /** @typedef {import("./following.js").Verdict} Verdict */
-/** @typedef {import("./syncerrors.js").Reported} Reported */
+/** @typedef {import("./sync-errors.js").Reported} Reported */
 
-/** Everything that follows from what comes and what is published, in the order in which the engine is told. */
+/** State of the session. Calls must come in the order in which frames arrive and events are published. */
 export class Engine {
   following = new Following();
   content = new Contents();
   resending = new Resending();
-  untold = new Untold();
+  unsent = new UnsentEvents();
   sync;
   changes;
-  asking;
+  doubt;
   /** The names of the events that the hub sends. @type {readonly string[]} */
   granted = Object.freeze([]);
-  screen;
+  races;
   #name;
   #handled;
   #order;
   #wasConnected = false;
   #own = new Recent();
-  #onTheirWay = new Recent();
+  #inFlight = new Recent();
 
   /**
-   * @param {string} [name] This application's.
-   * @param {{has: (name: string) => boolean, keys: () => Iterable<string>}} [handled] The names in lower case of the events
-   *     that have a handler.
+   * @param {string} [name] The subscriber.name of this application.
+   * @param {{has: (name: string) => boolean, keys: () => Iterable<string>}} [handled] Lower-case names of the events
+   *   that have a handler.
    */
   constructor(name = "", handled = new Set()) {
     this.#name = name;
     this.#handled = handled;
     const order = (this.#order = this.following.order);
-    this.changes = new Changes(order);
-    this.screen = new Screen(this.following, this.changes);
-    this.sync = new Sync((one, other) => order.isOlder(one, other), this.untold, this.screen);
-    this.asking = new Asking(this.sync, order);
+    this.changes = new ContextChanges(order);
+    this.races = new HandlerRaces(this.following, this.changes);
+    this.sync = new Sync((one, other) => order.isOlder(one, other), this.unsent, this.races);
+    this.doubt = new ContextDoubt(this.sync, order);
   }
 
-  // What is known
+  // State
 
-  /** @returns {Context | null} The newest open that is not closed and was followed or published here. */
+  /** @returns {Context | null} The newest open that was followed or published here and is not closed. */
   get current() {
     const { current } = this.following.contexts;
     return current ? this.#context(current) : null;
   }
 
-  /** @returns {Map<string, Context>} All that are open, by anchor, in the order in which they were opened. */
+  /** @returns {Map<string, Context>} All open contexts by anchor, in the order of their opens. */
   get contexts() {
     return new Map([...this.following.contexts.opens].map(([anchor, event]) => [anchor, this.#context(event)]));
   }
 
-  /** @param {string} name Of an event. @returns {boolean} Whether the hub sends events of this name. */
+  /** @param {string} name Of an event. @returns {boolean} Whether the hub grants events of this name. */
   isGranted(name) {
     return this.granted.some((one) => one.toLowerCase() === name.toLowerCase());
   }
 
-  /** @param {string} id @returns {boolean} Whether this client published that event, or tried to. */
+  /** @param {string} id @returns {boolean} Whether this client published the event, or tried to. */
   isOwn(id) {
     return this.#own.has(id);
   }
@@ -83,53 +83,53 @@ export class Engine {
   // The connection
 
   /**
-   * The hub confirmed on a new socket.
+   * The hub confirmed the subscription on a new socket.
    * @param {string[]} granted
-   * @param {boolean} ordered Whether it declares that it tells all events in one order (CFG-4).
+   * @param {boolean} ordered Whether the hub declares one order for all events (CFG-4).
    */
   connected(granted, ordered) {
     this.granted = Object.freeze(granted);
-    this.following.connected(ordered, this.content.isJoining);
-    this.content.joining();
+    this.following.connected(ordered, this.content.isReplaying);
+    this.content.replayBegins();
     this.sync.connected();
     const mayDiffer = this.#wasConnected || this.following.contexts.current !== null;
     const followsOpens = [...this.#handled.keys()].some((name) => kindOf(name) === "open");
-    this.asking.connected(mayDiffer, followsOpens);
+    this.doubt.connected(mayDiffer, followsOpens);
     this.#wasConnected = true;
   }
 
-  /** The connection is lost, and is being made again. @param {string} why */
-  apart(why) {
-    this.sync.apart("connecting", why);
+  /** The connection is lost. The client reconnects. @param {string} why */
+  disconnected(why) {
+    this.sync.disconnected("connecting", why);
   }
 
   /** The client is stopped, or cannot go on. @param {string} why */
   ended(why) {
     this.granted = Object.freeze([]);
     this.#wasConnected = false;
-    this.screen.ended();
-    this.untold.clear();
-    this.sync.apart("ended", why);
+    this.races.ended();
+    this.unsent.clear();
+    this.sync.disconnected("ended", why);
   }
 
-  /** A message could not be read: what it said is not known. */
-  unread() {
-    this.asking.doubt(UNREAD);
+  /** A frame could not be read, so its event is unknown. */
+  unreadable() {
+    this.doubt.raiseDoubt(UNREAD);
   }
 
-  // The hub is asked what is open
+  // Get Current Context
 
   /**
-   * The hub says what made the current context.
-   * @param {Event | null} event Null for nothing.
+   * Compares the answer to "Get Current Context" with the contexts here.
+   * @param {Event | null} event The open of the current context, null for none.
    * @param {string | null} version
-   * @returns {Event[]} What this application must be handed: that open, or, where it is null, the opens whose close it must be
-   *     handed.
+   * @returns {Event[]} The opens to hand to the application. Where `event` is null, their closes are to be handed
+   *   instead.
    */
-  told(event, version) {
+  differences(event, version) {
     const { contexts } = this.following;
     if (!event) {
-      // What is open beside what was current may be open still: of that the hub says nothing (2.9).
+      // The answer names only the current context (2.9). Other contexts here may be open still.
       if (version === NOTHING_OPENED) return [...contexts.opens.values()].reverse();
       return contexts.current ? [contexts.current] : [];
     }
@@ -138,101 +138,101 @@ export class Engine {
   }
 
   /**
-   * What was to be handed is.
-   * @param {Event | null} event That the hub told of.
-   * @param {number} asked What `changes.count` was when the hub was asked.
+   * The differences were handed to the application.
+   * @param {Event | null} event The open in the hub's answer.
+   * @param {number} asked `changes.count` when the hub was asked.
    * @param {boolean} wasHanded
-   * @returns {boolean} False where it must be asked again.
+   * @returns {boolean} False where the hub must be asked again.
    */
-  settled(event, asked, wasHanded) {
-    if (this.changes.count !== asked) return false; // what came in the meantime is newer than the answer
+  contextChecked(event, asked, wasHanded) {
+    if (this.changes.count !== asked) return false; // an event received meanwhile is newer than the answer
     const { current: shown } = this.following.contexts;
     const agrees = wasHanded || !event || !shown || event.context.some((item) => named(item) === shown.anchor);
-    this.asking.settled(agrees);
+    this.doubt.resolved(agrees);
     return true;
   }
 
-  // What is published here
+  // Publishing
 
   /**
-   * @param {Event} event That was not sent yet.
-   * @returns {Event | null} What this application shows or is being shown, where it opens exactly that and everybody is in
-   *     step: nobody needs to be told.
+   * @param {Event} event Not sent yet.
+   * @returns {Event | null} The event that is shown here already, where `event` would open the same and all
+   *   applications are in sync. `event` need not be sent.
    */
-  shows(event) {
-    return this.sync.status.inSync ? this.screen.shows(event) : null;
+  alreadyShown(event) {
+    return this.sync.status.inSync ? this.races.alreadyShown(event) : null;
   }
 
-  /** An own event is about to be posted. @param {Event} event */
+  /** The client is about to post an own event. @param {Event} event */
   sending(event) {
     this.#own.add(event.id);
-    this.#onTheirWay.add(event.id);
+    this.#inFlight.add(event.id);
     this.#order.sending(event);
     this.resending.sending(event);
-    this.screen.chosen(event);
+    this.races.ownPosted(event);
   }
 
   /**
-   * The hub refused it, or nobody knows whether the hub has it. Should it come back, it is followed like any other. A change
-   * of context is tried again until the others were told.
+   * The hub refused an own event, or did not answer, so the hub may have the event. An echo of the event is followed
+   * like any other event. A change of context is retried until the other applications were told.
    * @param {Event} event
    * @param {string} why A part of a sentence.
-   * @param {boolean} isFinal Whether the hub refused it.
+   * @param {boolean} isFinal Whether the hub refused the event.
    */
-  notSent(event, why, isFinal) {
-    this.#onTheirWay.discard(event.id);
+  publishFailed(event, why, isFinal) {
+    this.#inFlight.discard(event.id);
     if (isFinal) {
       this.resending.refused(event);
-      this.screen.withdrawn(event);
+      this.races.ownRefused(event);
     }
-    this.untold.failed(event, why, isFinal);
+    this.unsent.failed(event, why, isFinal);
   }
 
   /**
-   * The hub accepted it: the application shows it.
+   * The hub accepted an own event, which the application shows.
    * @param {Event} event
-   * @param {bigint} now The own clock, as an instant.
+   * @param {bigint} now The local clock, as an instant.
    */
   accepted(event, now) {
     const isGranted = this.isGranted(event.name);
-    const isCertain = this.#taken(event);
-    this.untold.settled(event);
-    this.untold.overtaken(event, true);
+    const isCertain = this.#noteAccepted(event);
+    this.unsent.resolved(event);
+    this.unsent.overtaken(event, true);
     this.following.followed(event, now);
     if (event.opens) this.sync.followed(this.#order.mark(event), event.id);
-    if (event === this.following.shown) this.asking.accepted(this.#order.mark(event));
-    if (event.opens) this.screen.left();
-    if (event.changes && !isCertain) this.#doubt();
+    if (event === this.following.shown) this.doubt.accepted(this.#order.mark(event));
+    if (event.opens) this.races.anotherOpened();
+    if (event.changes && !isCertain) this.#placeUncertain();
     if (isGranted) return;
     if (event.kind === "close") this.content.closed(event.anchor);
     else if (event.kind === "open") this.content.forget(event.anchor);
   }
 
-  /** An own event was accepted, and its echo has not come for long: what else is not told? @param {Event} event */
-  notToldBack(event) {
-    if (this.#order.notToldBack(event)) this.asking.doubt(NO_ECHO);
+  /** The echo of an accepted event did not come in time. Other events may be missing too. @param {Event} event */
+  echoMissing(event) {
+    if (this.#order.echoMissing(event)) this.doubt.raiseDoubt(NO_ECHO);
   }
 
   /**
-   * The hub accepted it when it was tried again: whether the application still shows it, its handler must say.
+   * A retry of an own event was accepted. Its handler decides whether the application still shows the event.
    * @param {Event} event
    */
   acceptedLate(event) {
-    this.screen.chosen(event);
-    this.untold.overtaken(event, true);
-    this.untold.hasCome(event);
-    if (!this.#taken(event) && event.changes) this.#doubt();
+    this.races.ownPosted(event);
+    this.unsent.overtaken(event, true);
+    this.unsent.reachedHub(event);
+    if (!this.#noteAccepted(event) && event.changes) this.#placeUncertain();
   }
 
-  // What comes
+  // Receiving
 
-  /** An event came from the hub; in which order its handler has its turn is another matter. @param {Event} event */
-  came(event) {
+  /** An event came from the hub. Its handler is called later, in the event's turn. @param {Event} event */
+  received(event) {
     const { kind, anchor } = event;
-    this.#order.came(event);
-    this.untold.hasCome(event);
-    // An older open than what is shown was open before. Whether what is shown still is open, nobody has said.
-    if (event.opens) this.asking.isTold ||= this.following.settles(event);
+    this.#order.received(event);
+    this.unsent.reachedHub(event);
+    // An open older than the current one was open before. Whether the current context is still open is unknown.
+    if (event.opens) this.doubt.isAnswered ||= this.following.tellsCurrent(event);
     if (event.changes) this.changes.add(event);
     if (kind === "open" && anchor) this.content.opened(event);
     else if (kind === "update" && anchor) this.content.updated(event);
@@ -240,140 +240,140 @@ export class Engine {
   }
 
   /**
-   * A SyncError came. One about what everybody has left behind since is no news.
+   * A SyncError came. A SyncError about an event that everybody has left is ignored.
    * @param {Event} event
    * @returns {Reported}
    */
   syncError(event) {
     /** @type {Reported} */
-    const reported = { resend: [], unseen: [] };
+    const reported = { resend: [], unsubscribed: [] };
     if (event.own) return reported;
     for (const { id, name, subscriber, why } of readSyncErrors(event)) {
       const mark = this.#order.markOf(id) ?? this.#order.mark(event);
       const isOurs = subscriber === this.#name && this.sync.failures.some((one) => one.id === id);
-      if (!isOurs && !this.sync.isLeft(mark)) this.sync.told(subscriber, id, mark, why, this.#order.moment);
-      const again = this.resending.named(id, (one) => this.changes.isNewest(one));
-      if (again) reported.resend.push(again);
-      // Of an own event it is known here when it is followed: it is sent again, or something newer is opened.
-      if (name && !this.isGranted(name) && !this.isOwn(id)) reported.unseen.push(id);
+      if (!isOurs && !this.sync.isSuperseded(mark)) this.sync.otherFailed(subscriber, id, mark, why, this.#order.moment);
+      const ownOpen = this.resending.reported(id, (one) => this.changes.isNewest(one));
+      if (ownOpen) reported.resend.push(ownOpen);
+      // For an own event, recovery is noticed here: the event is resent, or a newer context opened.
+      if (name && !this.isGranted(name) && !this.isOwn(id)) reported.unsubscribed.push(id);
     }
     return reported;
   }
 
-  /** @param {Event} event @returns {Verdict} What is to be done with it. */
+  /** @param {Event} event @returns {Verdict} Whether to call the handler with the event. */
   verdict(event) {
-    if (this.#onTheirWay.has(event.id) && !event.changes) return "repeat";
+    if (this.#inFlight.has(event.id) && !event.changes) return "repeat";
     const verdict = this.following.verdict(event);
-    return verdict === "repeat" && this.screen.mayShowAnother(event, this.untold.tried) ? "follow" : verdict;
+    return verdict === "repeat" && this.races.mayShowAnother(event, this.unsent.retried) ? "follow" : verdict;
   }
 
   /**
-   * An event has its turn. What is not followed is taken in.
+   * An event has its turn. Events that are not to be handled are taken in here.
    * @param {Event} event
    * @param {bigint} now
-   * @param {boolean} [again] Neither its age nor that it is a repeat counts.
+   * @param {boolean} [retry] Skip the checks for age and repeats.
    * @returns {Verdict}
    */
-  turn(event, now, again = false) {
-    const verdict = again ? "follow" : this.verdict(event);
+  beginTurn(event, now, retry = false) {
+    const verdict = retry ? "follow" : this.verdict(event);
     if (verdict === "follow") {
-      this.screen.begins(event);
-      this.screen.mayShow(...this.untold.tried);
-      this.untold.overtaken(event, false);
+      this.races.handlerBegins(event);
+      this.races.mayShow(...this.unsent.retried);
+      this.unsent.overtaken(event, false);
       return verdict;
     }
-    this.untold.settled(event);
-    const ended = this.following.endedWhatIsShown(event);
-    if (verdict === "repeat") this.#repeated(event, now);
-    else this.following.passed(event);
-    if (ended || (verdict === "old" && this.following.isOldByEcho(event))) this.asking.doubt(DOUBT);
+    this.unsent.resolved(event);
+    const ended = this.following.missedEnd(event);
+    if (verdict === "repeat") this.#repeat(event, now);
+    else this.following.ignored(event);
+    if (ended || (verdict === "old" && this.following.isOldByEcho(event))) this.doubt.raiseDoubt(DOUBT);
     return verdict;
   }
 
-  /** The event that has its turn is not to be followed any more. */
+  /** The event whose handler is about to be called is not to be followed any more. */
   overtaken() {
-    if (this.screen.handling) this.screen.ends(this.screen.handling, false);
+    if (this.races.handling) this.races.handlerEnds(this.races.handling, false);
   }
 
   /**
-   * Its handler followed it.
+   * The handler followed the event.
    * @param {Event} event
    * @param {bigint} now
-   * @param {boolean} [isTold] The hub only named it when it was asked, and gave no timestamp.
-   * @returns {Event | null} What the application must be handed again: the handler may have shown an older context over a
-   *     newer, or what is closed.
+   * @param {boolean} [queried] The event is the answer to "Get Current Context", without a timestamp.
+   * @returns {Event | null} The event to hand to the application again: the handler may have shown an older context
+   *   over a newer one, or a closed one.
    */
-  followed(event, now, isTold = false) {
+  followed(event, now, queried = false) {
     const isHandled = this.#handled.has(event.name.toLowerCase());
-    const newer = isTold || !isHandled ? null : this.screen.newer(event);
-    this.untold.settled(event);
-    if (isTold) {
-      this.following.told(event);
+    const newer = queried || !isHandled ? null : this.races.newerThan(event);
+    this.unsent.resolved(event);
+    if (queried) {
+      this.following.adopted(event);
       this.sync.recoveredAll();
       this.sync.followed(this.#order.mark(event));
     } else {
       this.following.followed(event, now);
       if (event.opens) {
         this.sync.followed(this.#order.mark(event));
-        this.screen.failed = [];
+        this.races.maybeShown = [];
       }
       this.sync.recovered(event.id);
     }
-    // What no handler is called with is shown by nobody.
-    if (isHandled) this.screen.settled(event);
-    if (event.opens) this.screen.left();
-    return this.screen.ends(event, true, newer);
+    // Without a handler, nothing is shown.
+    if (isHandled) this.races.resolved(event);
+    if (event.opens) this.races.anotherOpened();
+    return this.races.handlerEnds(event, true, newer);
   }
 
   /**
-   * Its handler refused or failed.
+   * The handler refused or failed.
    * @param {Event} event
    * @param {string} why A part of a sentence.
-   * @param {{shows?: boolean, isOver?: boolean}} [how] `shows`: it failed, and may have shown the event. Not `isOver`: it is at
-   *     work still.
-   * @returns {Event | null} As `followed`.
+   * @param {{shows?: boolean, isOver?: boolean}} [how] `shows`: the handler failed and may have shown the event. Not
+   *   `isOver`: the handler is still at work.
+   * @returns {Event | null} The same as `followed`.
    */
   refused(event, why, { shows = false, isOver = true } = {}) {
-    this.untold.settled(event);
+    this.unsent.resolved(event);
     this.following.refused(event);
     const mark = this.#order.mark(event);
-    if (event.opens) this.sync.known(mark);
-    if (event.matters && !(event.changes && this.following.shown && this.sync.isLeft(mark))) {
+    if (event.opens) this.sync.contextKnown(mark);
+    if (event.matters && !(event.changes && this.following.shown && this.sync.isSuperseded(mark))) {
       this.sync.failed(event, mark, `This application did not follow ${event.name}: ${why}`);
     }
-    if (shows) this.screen.failed = [event];
-    else if (event.own && event.opens) this.screen.mayShow(event); // since it was posted
-    return isOver ? this.screen.ends(event, shows) : null;
+    if (shows) this.races.maybeShown = [event];
+    else if (event.own && event.opens) this.races.mayShow(event); // since the event was posted
+    return isOver ? this.races.handlerEnds(event, shows) : null;
   }
 
-  /** @returns {Event | null} The event that was not followed last, if nothing newer came. */
+  /** @returns {Event | null} The last event that was not followed, if no newer change came. */
   get toCatchUp() {
-    const failed = this.screen.again ?? this.sync.failures.at(-1);
+    const failed = this.races.toReshow ?? this.sync.failures.at(-1);
     if (!failed || !this.#handled.has(failed.name.toLowerCase())) return null;
-    if (failed === this.screen.again) return this.screen.mayBeShown(failed) ? failed : null;
+    if (failed === this.races.toReshow) return this.races.mayBeShown(failed) ? failed : null;
     return failed.changes && !this.changes.isNewest(failed) ? null : failed;
   }
 
-  /** The place of an own event is not certain. */
-  #doubt() {
-    this.following.doubted();
-    this.asking.doubt(UNCERTAIN);
+  /** The order of an own event among the others is not certain. */
+  #placeUncertain() {
+    this.following.placeUncertain();
+    this.doubt.raiseDoubt(UNCERTAIN);
   }
 
   /** @param {Event} event @param {bigint} now */
-  #repeated(event, now) {
+  #repeat(event, now) {
     if (!this.following.repeated(event, now)) return;
-    if (event.own) this.sync.known(this.#order.mark(event));
+    if (event.own) this.sync.contextKnown(this.#order.mark(event));
     else this.sync.followed(this.#order.mark(event));
   }
 
   /**
    * The hub has an own event.
    * @param {Event} event
-   * @returns {boolean} Whether it is certain what the hub told before that, and what after.
+   * @returns {boolean} Whether its order among received events is certain.
    */
-  #taken(event) {
-    this.#onTheirWay.discard(event.id);
+  #noteAccepted(event) {
+    this.#inFlight.discard(event.id);
     const isCertain = this.#order.accepted(event, this.isGranted(event.name));
     if (event.changes) this.changes.add(event);
     return isCertain;

@@ -1,8 +1,6 @@
-/**
- * Events (FHIRcast 3.0.0, 2.3 and 2.5): read from messages, made from resources, and the names of things in them. No I/O.
- */
+/** Events (FHIRcast 3.0.0, 2.3 and 2.5): reading, making, and the names in them. No I/O. */
 
-import { instant, timestampNow } from "./timing.js";
+import { instant, timestampNow } from "./timestamps.js";
 
 /**
  * A FHIR resource, as JSON.
@@ -21,7 +19,7 @@ import { instant, timestampNow } from "./timing.js";
  */
 /** @typedef {"open" | "close" | "update" | "select" | "home" | "syncerror" | "heartbeat" | "other"} Kind */
 /**
- * Finds what an event is about here, for `event.local`, as the `IdentityMap` does; it refuses by raising a refusal.
+ * Finds `event.local`, as the `IdentityMap` does. Refuses by throwing a refusal.
  * @template [Found=unknown]
  * @typedef {{find: (event: Event) => Found | Promise<Found>}} Ids
  */
@@ -33,26 +31,26 @@ import { instant, timestampNow } from "./timing.js";
 const ANCHOR_KEYS = { imagingstudy: "study", diagnosticreport: "report" };
 /** "EventName ::= FHIRresource '-' ( 'open' | 'close' | 'update' | 'select' )" (2.3). */
 const RESOURCE_EVENT = /^([a-z]+)-(open|close|update|select)$/i;
-/** The Type/id in which a URL ends, or that of the version in which it ends. */
+/** The Type/id at the end of a URL, also of a versioned one. */
 const NAMED = /(?:^|[/:])([A-Z][A-Za-z]*\/[^/?#\s]+?)(?:\/_history\/[^/?#\s]+)?$/;
 const HALVES = /\p{Surrogate}/gu;
 const VERSION_4 = 0x40;
 const VARIANT = 0x80;
 
 /**
- * An event that came from the hub, or goes to it.
- * @template [Found=unknown] What the `ids` of its handler find: `Local` for an `IdentityMap`.
+ * An event that was received from the hub, or is published here.
+ * @template [Found=unknown] The result of the handler's `ids`: `Local` for an `IdentityMap`.
  */
 export class Event {
   /**
-   * What the `IdentityMap` (or whatever else was given as `ids`) found for it; null without `ids`.
+   * The result of the handler's `ids`; null without `ids`.
    * @type {Found}
    */
   local = /** @type {any} */ (null);
 
   /**
    * @param {Message} body The whole message.
-   * @param {boolean} [own] Whether this client published it.
+   * @param {boolean} [own] Whether this client published the event.
    */
   constructor(body, own = false) {
     this.body = body;
@@ -60,14 +58,14 @@ export class Event {
     this.id = body.id;
     /** As sent. */
     this.name = body.event["hub.event"];
-    /** As sent; "" where the hub did not say. */
+    /** As sent; "" where it is missing. */
     this.timestamp = typeof body.timestamp === "string" ? body.timestamp : "";
     this.topic = text(body.event["hub.topic"]) ?? "";
     /** @type {Item[]} */
     this.context = items(body.event.context);
     this.version = text(body.event["context.versionId"]);
     this.priorVersion = text(body.event["context.priorVersionId"]);
-    /** What was opened, closed, updated: "Patient/p1"; "" where the event has none. */
+    /** The anchor, "Patient/p1"; "" where the event has none. */
     this.anchor = anchorOf(this.name, this.context);
   }
 
@@ -76,38 +74,36 @@ export class Event {
     return kindOf(this.name);
   }
 
-  /** Whether it says what is current from now on: an open, or Home-open. */
+  /** Whether the event makes a context current: an open, or Home-open. */
   get opens() {
     return this.kind === "open" || this.kind === "home";
   }
 
-  /** Whether it changes what is current. */
+  /** Whether the event may change the current context. */
   get changes() {
     return this.opens || this.kind === "close";
   }
 
-  /**
-   * Whether the others must be told, though the hub cannot be reached at once: of another context, or that the user leaves.
-   */
+  /** Whether the event is retried while the hub cannot be reached: a change of context, or a logout. */
   get announces() {
     return this.changes || ["userlogout", "userhibernate"].includes(this.name.toLowerCase());
   }
 
   /**
-   * Whether the others are told when it is not followed: "SyncError is not used when a Subscriber responds to an *-update
-   * or *-select event" (3.2.1).
+   * Whether a SyncError tells the other applications when the event is not followed: "SyncError is not used when a
+   * Subscriber responds to an *-update or *-select event" (3.2.1).
    */
   get matters() {
     return this.changes || this.kind === "other";
   }
 
-  /** When it happened, as an instant; null where the timestamp is none. */
+  /** The timestamp as an instant, null where it cannot be read. */
   get at() {
     return instant(this.timestamp);
   }
 
   /**
-   * Of a study and a report both keys count, whichever is asked for: `study` and `imagingstudy`, `report` and
+   * Studies and reports have two keys, which are the same here: `study` and `imagingstudy`, `report` and
    * `diagnosticreport`.
    *
    * @param {string} keyOrType A key ("study") or a resource type ("ImagingStudy"), in any case.
@@ -119,8 +115,8 @@ export class Event {
 }
 
 /**
- * @param {any} message What came over the socket, as JSON.
- * @returns {message is Message} Whether it can be taken for an event.
+ * @param {any} message A frame of the socket, as JSON.
+ * @returns {message is Message} Whether the message is an event.
  */
 export function isEvent(message) {
   const event = message.event;
@@ -149,7 +145,7 @@ export function anchorKey(type) {
 
 /**
  * @param {string} name A key or a type, in lower case.
- * @returns {string[]} Itself, and how else the same is called.
+ * @returns {string[]} The name and its synonyms.
  */
 function namesOf(name) {
   const pair = Object.entries(ANCHOR_KEYS).find((each) => each.includes(name));
@@ -161,8 +157,8 @@ function namesOf(name) {
  * @param {string} name
  * @param {Item[]} context
  * @param {{id?: string | null, timestamp?: string | null, version?: string | null, own?: boolean}} [options]
- * @returns {Event} To publish: its id is a new UUID and its timestamp now, where none is given. Its context is a copy: what
- *     the application changes later must not change what was sent.
+ * @returns {Event} An event to publish. Defaults: a new UUID as id, now as timestamp. Its context is a copy: later
+ *     changes of the application's resources must not change the event.
  */
 export function makeEvent(topic, name, context, { id, timestamp, version, own = true } = {}) {
   const inner = {
@@ -177,13 +173,13 @@ export function makeEvent(topic, name, context, { id, timestamp, version, own = 
 /**
  * @template T
  * @param {T} json
- * @returns {T} The same with nothing in common.
+ * @returns {T} A deep copy.
  */
 export function copied(json) {
   return JSON.parse(JSON.stringify(json));
 }
 
-/** @param {object} message @returns {string} As JSON; what is no character, such as half an emoji, is replaced. */
+/** @param {object} message @returns {string} JSON. Invalid characters, such as half an emoji, are replaced. */
 export function encoded(message) {
   return JSON.stringify(message, (_, value) => (typeof value === "string" ? value.replace(HALVES, "\ufffd") : value));
 }
@@ -191,19 +187,19 @@ export function encoded(message) {
 /**
  * @param {Resource[]} resources The first is the anchor.
  * @returns {Item[]} "Context change events SHALL include the resource the context change relates to" (2.3).
- * @throws {TypeError} When there is none, or one without type or id.
+ * @throws {TypeError} Without a resource, or for a resource without type or id.
  */
 export function contextOf(resources) {
-  if (resources.length === 0) throw new TypeError("expected a resource to open or close, got none");
+  if (resources.length === 0) throw new TypeError("a resource is required");
   return resources.map((resource) => {
-    if (!referenceTo(resource)) throw new TypeError("expected resources with resourceType and id, got another");
+    if (!referenceTo(resource)) throw new TypeError("a resource lacks resourceType or id");
     return { key: anchorKey(resource.resourceType), resource };
   });
 }
 
 /**
  * @param {unknown} url A reference, or a URL that ends in one.
- * @returns {string} "Observation/o1"; "" of another URL: one to which requests go, say.
+ * @returns {string} "Observation/o1"; "" for other URLs.
  */
 export function referenceIn(url) {
   return typeof url === "string" ? (NAMED.exec(url)?.[1] ?? "") : "";
@@ -211,15 +207,15 @@ export function referenceIn(url) {
 
 /**
  * @param {any} resource
- * @returns {string} "Patient/p1"; "" where it has no type or id.
+ * @returns {string} "Patient/p1"; "" for a resource without type or id.
  */
 export function referenceTo(resource) {
   return text(resource?.resourceType) && text(resource.id) ? `${resource.resourceType}/${resource.id}` : "";
 }
 
 /**
- * @param {any} item Of a context.
- * @returns {string} "Patient/p1" of what it holds or refers to; "" for neither.
+ * @param {any} item A context item.
+ * @returns {string} "Patient/p1", the resource or reference in the item; "" for neither.
  */
 export function named(item) {
   const { resource, reference: to } = item;
@@ -229,19 +225,19 @@ export function named(item) {
 /**
  * @param {Resource | string} one
  * @returns {string}
- * @throws {TypeError} When it names nothing.
+ * @throws {TypeError} For a value without a reference.
  */
 export function reference(one) {
   const found = typeof one === "string" ? referenceIn(one) : referenceTo(one);
   if (!found)
-    throw new TypeError('expected a resource with resourceType and id, or a reference such as "Observation/o1"');
+    throw new TypeError('a change is a resource with resourceType and id, or a reference such as "Observation/o1"');
   return found;
 }
 
 /**
  * @param {unknown} one
  * @param {unknown} other
- * @returns {boolean} Whether two values are the same JSON, members in any order.
+ * @returns {boolean} Whether two values are the same JSON. The order of members does not matter.
  */
 export function sameJson(one, other) {
   const pairs = [[one, other]];
@@ -261,7 +257,7 @@ export function sameJson(one, other) {
   return true;
 }
 
-/** @returns {string} A random UUID (version 4), also where the page did not come by https. */
+/** @returns {string} A random UUID (version 4). Works also in pages without https. */
 export function uuid() {
   if (typeof crypto.randomUUID === "function") return crypto.randomUUID();
   const bytes = crypto.getRandomValues(new Uint8Array(16));
@@ -303,14 +299,14 @@ function lower(value) {
 
 /**
  * @param {unknown} context
- * @returns {Item[]} What of it can be read.
+ * @returns {Item[]} The items that can be read.
  */
 function items(context) {
   return Array.isArray(context) ? context.filter(isObject).map((item) => /** @type {Item} */ (item)) : [];
 }
 
-/** @param {unknown} value */
-function text(value) {
+/** @param {unknown} value @returns {string | null} A text that is not empty; null for any other value. */
+export function text(value) {
   return typeof value === "string" && value ? value : null;
 }
 

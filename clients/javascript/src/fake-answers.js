@@ -1,4 +1,4 @@
-/** What a fake hub answers over HTTP: what a test gave it to say, else its own. */
+/** HTTP answers of a fake hub: those that a test has queued, else its own. */
 
 import { HubError } from "./errors.js";
 import { isObject } from "./events.js";
@@ -19,8 +19,8 @@ export class FakeAnswers {
 
   /** Give these answers to the next requests of a kind. @param {Kind} kind @param {Answer[]} answers @throws {TypeError} */
   give(kind, answers) {
-    if (!KINDS.includes(kind)) throw new TypeError(`expected a kind of request (${KINDS.join(", ")}), got ${kind}`);
-    if (!answers.every(isObject)) throw new TypeError("expected answers such as { status: 503 }");
+    if (!KINDS.includes(kind)) throw new TypeError(`the kind of request must be one of ${KINDS.join(", ")}, not ${kind}`);
+    if (!answers.every(isObject)) throw new TypeError("answers must be objects such as { status: 503 }");
     this.#given.set(kind, [...(this.#given.get(kind) ?? []), ...answers]);
   }
 
@@ -52,7 +52,7 @@ export class FakeAnswers {
  * @param {string} method
  * @param {string} type
  * @param {string} body
- * @returns {{kind: string, sent: any}} What a request asks for, and its body.
+ * @returns {{kind: string, sent: any}} The kind of a request, and its body.
  */
 export function requested(url, method, type, body) {
   if (method === "GET")
@@ -62,7 +62,7 @@ export function requested(url, method, type, body) {
   return { kind: sent["hub.mode"] ?? "", sent };
 }
 
-/** @param {string[]} events @param {string} name @returns {boolean} Whether the event is one of them. */
+/** @param {string[]} events @param {string} name @returns {boolean} Whether the event is one of the kinds. */
 export function isNamed(events, name) {
   return events.some((one) => one.toLowerCase() === name.toLowerCase());
 }

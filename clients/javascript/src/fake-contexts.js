@@ -1,28 +1,28 @@
-/** What a fake hub knows: which contexts are open, at which version, with which content. No I/O. */
+/** State of a fake hub: open contexts, their versions and their content. No I/O. */
 
 import { HubError } from "./errors.js";
 import { Event, referenceIn, uuid } from "./events.js";
-import { changed, givenUrlIn } from "./sharing.js";
+import { changed, givenUrlIn } from "./update-bundle.js";
 
 /** @typedef {import("./events.js").Message} Message */
-/** @typedef {import("./sharing.js").Content} Content */
+/** @typedef {import("./update-bundle.js").Content} Content */
 
 const BAD = 400;
 const CONFLICT = 409;
 
-/** The open contexts of one session. tests/clients/test_fake_contexts.py holds them to what the hub's core decides. */
+/** The open contexts of one session. tests/clients/test_fake_contexts.py compares them with the hub's core. */
 export class FakeContexts {
   #hasVersions;
-  /** By anchor, in the order in which they were opened. @type {Map<string, Message>} */
+  /** By anchor, in the order of their opens. @type {Map<string, Message>} */
   #opens = new Map();
   /** @type {Map<string, Content>} */
   #content = new Map();
   #current = "";
-  /** Of what is current, or of there being nothing. */
+  /** Version of the current context, or of no context. */
   #version = "0";
   /** @type {Message | null} */
   #home = null;
-  /** How many changes were accepted, and how many of them when the context changed last. */
+  /** Count of accepted changes, in all and until the last change of context. */
   #order = 0;
   #changed = 0;
   /** When each change was accepted, by its text. @type {Map<string, number>} */
@@ -30,17 +30,17 @@ export class FakeContexts {
   /** The texts of updates. @type {Set<string>} */
   #updates = new Set();
 
-  /** @param {boolean} hasVersions Whether the hub gives contexts versions (STU3). */
+  /** @param {boolean} hasVersions Whether the hub has versions (STU3). */
   constructor(hasVersions) {
     this.#hasVersions = hasVersions;
   }
 
   /**
-   * Take an event.
+   * Accept an event.
    * @param {Message} message
-   * @returns {Message | null} What is distributed; null for a repeat of what is not the newest any more.
-   * @throws {HubError} 409 for an update of another version than the current one, and for a select of what is not current; 400
-   * where an update deletes what is not shared.
+   * @returns {Message | null} The message to distribute; null for a repeated open that is no longer the newest.
+   * @throws {HubError} 409 for an update of another version than the current one, and for a select outside the current
+   *     context. 400 where an update deletes a resource that is not shared.
    */
   accept(message) {
     const event = new Event(message);
@@ -60,7 +60,7 @@ export class FakeContexts {
     return message;
   }
 
-  /** What somebody who joins is told: the newest open of each type, oldest first, and Home-open where that is newer. */
+  /** The replay for a new connection: the newest open of each type, oldest first, and Home-open where it is newer. */
   replay() {
     const newest = new Map([...this.#opens].map(([anchor, message]) => [anchor.split("/", 1)[0], message]));
     const ordered = [...this.#opens.values()].filter((message) => [...newest.values()].includes(message));
@@ -77,7 +77,7 @@ export class FakeContexts {
       const fullUrl = givenUrlIn(content, ref);
       return fullUrl ? { fullUrl, resource } : { resource };
     });
-    // FHIR's JSON has no empty arrays.
+    // JSON of FHIR has no empty arrays.
     const bundle = { resourceType: "Bundle", id: version, type: "collection", ...(entry.length > 0 ? { entry } : {}) };
     return {
       "context.type": this.#current.split("/", 1)[0],
@@ -122,18 +122,18 @@ export class FakeContexts {
 
   /** @param {Event} event */
   #checkSelect({ anchor }) {
-    if (!this.#opens.has(anchor)) throw new HubError(CONFLICT, "expected an open context, and this one is not open");
-    if (this.#current !== anchor) throw new HubError(CONFLICT, "expected a select in the current context");
+    if (!this.#opens.has(anchor)) throw new HubError(CONFLICT, "the context is not open");
+    if (this.#current !== anchor) throw new HubError(CONFLICT, "the context is not current");
   }
 
   /** @param {Event} event @param {Message} message @returns {Message | null} */
   #update(event, message) {
     const text = JSON.stringify(message);
     const opened = this.#opens.get(event.anchor);
-    if (!opened) throw new HubError(CONFLICT, "expected an open context, and this one is not open");
+    if (!opened) throw new HubError(CONFLICT, "the context is not open");
     if (this.#updates.has(text)) return null;
     const version = opened.event["context.versionId"];
-    if (event.version !== version) throw new HubError(CONFLICT, `expected the current version ${version}`);
+    if (event.version !== version) throw new HubError(CONFLICT, `the current version is ${version}`);
     const content = this.#content.get(event.anchor) ?? {};
     for (const entry of event.resource("updates")?.entry ?? []) {
       if (entry.request?.method === "DELETE") checkDelete(content, entry);
@@ -156,10 +156,14 @@ export class FakeContexts {
   }
 }
 
-/** @param {Content} content @param {any} entry @throws {HubError} Where it names two resources, or one that is not shared. */
+/**
+ * @param {Content} content
+ * @param {any} entry
+ * @throws {HubError} Where an entry names two resources, or a resource that is not shared.
+ */
 function checkDelete(content, { fullUrl, request: { url } }) {
   const owner = Object.keys(content).find((ref) => fullUrl && givenUrlIn(content, ref) === fullUrl);
   const [one, other] = [owner ?? referenceIn(fullUrl), referenceIn(url)];
-  if (one && other && one !== other) throw new HubError(BAD, `updates: expected one resource, got ${one} and ${other}`);
-  if (!content[one || other]) throw new HubError(BAD, "updates: expected a resource that is shared");
+  if (one && other && one !== other) throw new HubError(BAD, `updates: an entry names two resources, ${one} and ${other}`);
+  if (!content[one || other]) throw new HubError(BAD, "updates: the resource is not shared");
 }

@@ -13,7 +13,7 @@ export class Line {
   /** @type {(() => void)[]} */
   #waiting = [];
 
-  /** Nothing passes until it is restored. @param {boolean} silently Nobody is told. */
+  /** Let no data pass until `restore`. @param {boolean} silently Whether sockets stay open. */
   cut(silently) {
     this.#isCut = true;
     this.#isSilent = silently;
@@ -23,7 +23,7 @@ export class Line {
     }
   }
 
-  /** What is new passes. */
+  /** Let new connections pass. */
   restore() {
     this.#isCut = false;
     for (const pass of this.#waiting.splice(0)) pass();
@@ -51,48 +51,52 @@ export class FakeSocket {
   /** @type {((event: any) => void) | null} */
   onerror = null;
   #line;
-  #heard;
-  /** Cut silently: nothing passes any more. */
+  #received;
+  /** Cut silently: no data passes any more. */
   #isDead = false;
 
   /**
    * @param {Line} line
-   * @param {(text: string) => void} heard Called with what the client sends.
+   * @param {(text: string) => void} received Called with each text that the client sends.
    */
-  constructor(line, heard) {
+  constructor(line, received) {
     this.#line = line;
-    this.#heard = heard;
+    this.#received = received;
     line.sockets.add(this);
   }
 
-  /** Whether what is sent arrives. */
+  /** Whether sent data arrives. */
   get isAlive() {
     return this.readyState !== CLOSED && !this.#isDead;
   }
 
-  /** The hub took the handshake. */
+  /** The hub accepted the handshake. */
   opened() {
     this.readyState = OPEN;
   }
 
   /** @param {string} text */
   send(text) {
-    if (this.isAlive) this.#heard(text);
+    if (this.isAlive) this.#received(text);
   }
 
-  /** Close it from the client's side. */
+  /** Close from the client's side. */
   close() {
     this.readyState = CLOSED;
     this.#line.sockets.delete(this);
   }
 
-  /** The hub sends a message, or a text that is none. @param {object | string} message */
+  /** Send a message of the hub, or any text. @param {object | string} message */
   put(message) {
     const data = typeof message === "string" ? message : JSON.stringify(message);
     queueMicrotask(() => this.isAlive && this.onmessage?.({ data }));
   }
 
-  /** It is closed; what was sent before still arrives. @param {number} code @param {string} [reason] What the hub says. */
+  /**
+   * The socket is closed. Data that was sent before still arrives.
+   * @param {number} code
+   * @param {string} [reason] The hub's reason.
+   */
   shut(code, reason = "") {
     this.#line.sockets.delete(this);
     queueMicrotask(() => {
@@ -102,7 +106,7 @@ export class FakeSocket {
     });
   }
 
-  /** Nothing passes any more, and nobody is told. */
+  /** Let no data pass any more, without closing. */
   silence() {
     this.#isDead = true;
   }

@@ -1,80 +1,84 @@
-/** Which events are followed, and what they make current (FHIRcast 3.0.0, 2.5). No I/O, no clock. */
+/** Which events to follow, and which context becomes current (FHIRcast 3.0.0, 2.5). No I/O, no clock. */
 
 import { Contexts, MOST_CONTEXTS } from "./contexts.js";
 import { named, sameJson } from "./events.js";
-import { Order, Recent } from "./order.js";
-import { MINUTE } from "./timing.js";
+import { Order, Recent, trim } from "./event-order.js";
+import { MINUTE } from "./timestamps.js";
 
 /** @typedef {import("./events.js").Event} Event */
-/** @typedef {import("./order.js").Mark} Mark */
-/** What is to be done with an event: hand it to its handler, or only acknowledge it. @typedef {"follow" | "repeat" | "old"} Verdict */
+/** @typedef {import("./event-order.js").Mark} Mark */
+/**
+ * Whether to call the handler with an event, or only to acknowledge the event.
+ * @typedef {"follow" | "repeat" | "old"} Verdict
+ */
 
-/** What this application follows. */
+/** The contexts that this application follows. */
 export class Following {
   contexts = new Contexts();
   order = new Order();
-  /** The Home-open that nothing has followed since. @type {Event | null} */
+  /** The last Home-open, null once a context was opened after it. @type {Event | null} */
   home = null;
-  /** The mark of what made the current context; null where anything is newer. @type {Mark | null} */
-  #made = null;
-  /** Its timestamp as an instant, as far as it counts. @type {bigint | null} */
-  #madeAt = null;
-  #toldWithoutTimestamp = false;
-  /** As `made`, of what was current until a close, and the close. @type {[Mark, Mark] | null} */
-  #madeBefore = null;
-  /** Of what was closed and not opened since, by anchor. @type {Map<string, Mark>} */
+  /** Mark of the open that made the current context. Null: any event counts as newer. @type {Mark | null} */
+  #currentMark = null;
+  /** Timestamp of the current open, as an instant. @type {bigint | null} */
+  #currentAt = null;
+  #isAdopted = false;
+  /** `currentMark` of the last current context, and the mark of its close. @type {[Mark, Mark] | null} */
+  #closedMark = null;
+  /** Marks of closes, by anchor, until the anchor is opened again. @type {Map<string, Mark>} */
   #closes = new Map();
-  /** Events other than opens that were followed or published. */
+  /** Ids of other events that were followed or published. */
   #done = new Recent();
-  /** Opens whose context was closed. */
+  /** Ids of opens whose context was closed. */
   #closed = new Recent();
   #refused = new Recent();
-  /** Opens that were followed, refused or published. */
+  /** Ids of opens that were followed, refused or published. */
   #handed = new Recent();
   #lastHanded = "";
-  /** Whether one was since the last connection was made. */
-  #moved = false;
-  /** Whether that was on a connection that was cut short. */
-  #movedBefore = false;
-  /** Whether one was before the last connection was made. */
+  /** Whether an open was handed since the last connection was made. */
+  #handedOne = false;
+  /** Whether an open was handed on a connection that was cut short. */
+  #handedBeforeCut = false;
+  /** Whether an open was handed before the last connection was made. */
   #knewOpens = false;
 
-  /** The open or Home-open that made what is current. @returns {Event | null} */
+  /** The open or Home-open of the current context. @returns {Event | null} */
   get shown() {
     return this.contexts.current ?? this.home;
   }
 
   /**
-   * "Subscribers SHALL ignore messages with older timestamps than the message that established the current context" (2.5).
+   * "Subscribers SHALL ignore messages with older timestamps than the message that established the current context"
+   * (2.5).
    * @param {Event} event
-   * @returns {Verdict} Whether the application is to follow it.
+   * @returns {Verdict} Whether the application is to follow the event.
    */
   verdict(event) {
     if (this.#isRepeat(event)) return "repeat";
-    if (this.#isLeftBehind(event) || this.#isGone(event)) return "old";
+    if (this.#isLeftBehind(event) || this.#endedWhileWaiting(event)) return "old";
     return event.changes && this.#isOld(event) ? "old" : "follow";
   }
 
   /**
-   * A connection was made: the hub tells again what is open. What it tells now is newer than what it told before.
+   * A connection was made, and the hub replays the open contexts. The replay is newer than everything received before.
    * @param {boolean} ordered
-   * @param {boolean} [wasCutShort] Whether the last connection was lost before the hub may have told everything.
+   * @param {boolean} [wasCutShort] Whether the last connection was lost before its replay may have ended.
    */
   connected(ordered, wasCutShort = false) {
-    this.#moved &&= wasCutShort && this.#knewOpens;
-    this.#movedBefore = this.#moved;
+    this.#handedOne &&= wasCutShort && this.#knewOpens;
+    this.#handedBeforeCut = this.#handedOne;
     this.#knewOpens = this.#lastHanded !== "";
-    this.#made = null;
-    this.#madeAt = null;
-    this.#madeBefore = null;
+    this.#currentMark = null;
+    this.#currentAt = null;
+    this.#closedMark = null;
     this.order.connected(ordered);
   }
 
   /**
-   * The application follows, or published, an event; one that something newer overtook meanwhile is not current.
+   * The application followed or published an event. An event that was overtaken meanwhile does not become current.
    * @param {Event} event
-   * @param {bigint} now The own clock as an instant: a timestamp of the future keeps others from being followed for a minute
-   *     at most.
+   * @param {bigint} now The local clock as an instant. A timestamp in the future keeps other events out for a minute at
+   *   most.
    */
   followed(event, now) {
     const isOld = this.isOvertaken(event);
@@ -90,29 +94,29 @@ export class Following {
     } else if (event.kind !== "home") {
       this.#done.add(event.id);
     } else if (!isOld) {
-      this.contexts.left();
+      this.contexts.homeOpened();
       this.home = event;
     }
-    if (event.opens && !isOld) this.#madeCurrent(event, now);
+    if (event.opens && !isOld) this.#setCurrentMark(event, now);
     if (close) this.#close(event.anchor, close);
   }
 
   /**
-   * The hub answered, when asked, that an event made the current context; when it was made is not known.
+   * The event is the answer to "Get Current Context". The time of the open is unknown.
    * @param {Event} event
    */
-  told(event) {
+  adopted(event) {
     this.contexts.opened(event, false);
-    this.#forgetMade();
+    this.#forgetCurrentMark();
     this.home = null;
-    this.#toldWithoutTimestamp = true;
+    this.#isAdopted = true;
   }
 
   /**
-   * A repeat came. One that says the same anew counts from now on.
+   * A repeat came. A new open of the same context counts from now on.
    * @param {Event} event
    * @param {bigint} now
-   * @returns {boolean} Whether it is what the application shows.
+   * @returns {boolean} Whether the application shows its context.
    */
   repeated(event, now) {
     if (event.kind === "home") {
@@ -123,46 +127,50 @@ export class Following {
     if (this.#saysTheSame(event) && !this.#isOld(event)) {
       this.#noteRepeated(event);
       this.contexts.opened(event, false);
-      this.#madeCurrent(event, now);
+      this.#setCurrentMark(event, now);
     }
     return true;
   }
 
-  /** What else was opened before or after an own open is not certain: the next connection may tell what is newer. */
-  doubted() {
+  /** The order around an own open is not certain: the next replay may hold newer contexts. */
+  placeUncertain() {
     this.#knewOpens = true;
   }
 
   /**
    * @param {Event} event An open or Home-open.
-   * @returns {boolean} Whether it says what is open at the hub: not one that was left, or that may have been.
+   * @returns {boolean} Whether the event tells the hub's current context: not where the application left that context,
+   *   or may have left it.
    */
-  settles(event) {
-    const mayBeLeft = this.#movedBefore && this.#handed.has(event.id);
+  tellsCurrent(event) {
+    const mayBeLeft = this.#handedBeforeCut && this.#handed.has(event.id);
     return !mayBeLeft && this.verdict(event) !== "old";
-  }
-
-  /** @param {Event} event @returns {boolean} Whether an open is old only because the echo of an own one has not come yet. */
-  isOldByEcho({ kind }) {
-    return kind === "open" && this.order.isKept && this.#made !== null && this.#made.isAwaited;
   }
 
   /**
    * @param {Event} event
-   * @returns {boolean} Whether it is an open that is not followed, for it was closed while it waited here, and it is newer than
-   *     what is shown: at the hub that is not current any more.
+   * @returns {boolean} Whether an open is old only because the echo of an own open is still missing.
    */
-  endedWhatIsShown(event) {
-    const isClosed = event.kind === "open" && (this.wasClosed(event) || this.#isGone(event));
+  isOldByEcho({ kind }) {
+    return kind === "open" && this.order.isKept && this.#currentMark !== null && this.#currentMark.isAwaited;
+  }
+
+  /**
+   * @param {Event} event
+   * @returns {boolean} Whether an open was closed before its turn, and is newer than the current context. The current
+   *   context is then not current at the hub.
+   */
+  missedEnd(event) {
+    const isClosed = event.kind === "open" && (this.wasClosed(event) || this.#endedWhileWaiting(event));
     if (!isClosed || !this.contexts.current || this.contexts.isCurrent(event.anchor)) return false;
     return !this.#isOld(event) && !this.#isLeftBehind(event);
   }
 
   /**
-   * An old event came. It changes nothing that is shown; a context that is not current may be closed by it.
+   * An old event was ignored. A late close still closes a context that is not current.
    * @param {Event} event
    */
-  passed(event) {
+  ignored(event) {
     const open = this.contexts.opens.get(event.anchor);
     if (event.kind !== "close" || !open || this.contexts.isCurrent(event.anchor)) return;
     this.#done.add(event.id);
@@ -170,7 +178,7 @@ export class Following {
     if (!this.order.isOlder(mark, this.order.mark(open))) this.#close(event.anchor, mark);
   }
 
-  /** The application did not follow. @param {Event} event */
+  /** The application did not follow the event. @param {Event} event */
   refused(event) {
     this.#refused.add(event.id);
     this.#noteHanded(event);
@@ -185,40 +193,43 @@ export class Following {
 
   /**
    * @param {Event} event
-   * @returns {boolean} Whether it is an open whose context was closed here, by a close that is not older where the hub keeps an
-   *     order.
+   * @returns {boolean} Whether the context of an open was closed here. Where the hub orders events, the close must not
+   *   be older.
    */
   wasClosed(event) {
     const close = this.order.isKept && this.#closes.get(event.anchor);
     return this.#closed.has(event.id) && !(close && this.order.isOlder(close, this.order.mark(event)));
   }
 
-  /** @param {Event} event @returns {boolean} Whether it is a close, and what it closes was shown since, though it is older. */
+  /**
+   * @param {Event} event
+   * @returns {boolean} Whether the event is a close of a context that was shown since, though the close is newer than
+   *   its open.
+   */
   #closesStill(event) {
     const open = event.kind === "close" && this.contexts.opens.get(event.anchor);
     return Boolean(open) && this.order.isOlder(this.order.mark(/** @type {Event} */ (open)), this.order.mark(event));
   }
 
-  /** Whether it is the current open, told again, or another open of exactly what is current. @param {Event} event */
+  /** Whether the event is the current open, or opens exactly the current context. @param {Event} event */
   #saysTheSame(event) {
     const { current } = this.contexts;
     if (!current) return false;
-    return current.id === event.id || this.#isTold(current, event) || saysTheSame(current, event);
+    return current.id === event.id || this.#isAdoptedOpen(current, event) || saysTheSame(current, event);
   }
 
   /**
    * @param {Event} current
    * @param {Event} event
-   * @returns {boolean} Whether it is the event of which the hub only told, when it was asked, that it made the current
-   *     context.
+   * @returns {boolean} Whether the event is the open that was learnt from "Get Current Context".
    */
-  #isTold(current, event) {
+  #isAdoptedOpen(current, event) {
     const isSame = current.anchor === event.anchor && (event.version === null || event.version === current.version);
-    return isSame && this.#toldWithoutTimestamp;
+    return isSame && this.#isAdopted;
   }
 
   /**
-   * Whether an open says no more than the current one: hubs send the opens of the resources in an open too (2.5).
+   * Whether the current open implies this one: hubs also send opens for the resources in an open (2.5).
    * @param {Event} event
    */
   #isImplied(event) {
@@ -234,75 +245,76 @@ export class Following {
   }
 
   /**
-   * Of each type the hub tells the newest open that is not closed, also one that everybody has left for another type: who
-   * knows it has left it too. Only when something that was missed was followed since is what comes after that newer.
+   * The replay holds the newest open of each type, even where everybody moved on to another type. Ignore such opens
+   * until an open that was missed is followed: later events are then newer.
    * @param {Event} event
-   * @returns {boolean} Whether it is an open that was followed or refused here, and another came after it.
+   * @returns {boolean} Whether an open was handed here before, and another open was handed after it.
    */
   #isLeftBehind({ kind, id }) {
-    return kind === "open" && this.#handed.has(id) && !this.#moved && id !== this.#lastHanded;
+    return kind === "open" && this.#handed.has(id) && !this.#handedOne && id !== this.#lastHanded;
   }
 
   /**
    * @param {Event} event
-   * @returns {boolean} Whether it is an open that waited here while what it opens was closed, Home was opened, or what was
-   *     opened after it was closed.
+   * @returns {boolean} Whether the context of an open ended while the open waited: by its close, by Home-open, or by
+   *   the close of a newer context.
    */
-  #isGone(event) {
+  #endedWhileWaiting(event) {
     return this.#closedSince(event) !== null || this.#leftSince(event);
   }
 
   /**
    * @param {Event} event
-   * @returns {Mark | null} Of the close that closed what an open opens, where the open waited here meanwhile, or its handler was
-   *     at work.
+   * @returns {Mark | null} Mark of the close that ended the context of an open, where the open waited or its handler
+   *   was at work.
    */
   #closedSince(event) {
     const close = this.#closes.get(event.anchor);
-    return event.kind === "open" && close && this.#cameBefore(this.order.mark(event), close, close) ? close : null;
+    return event.kind === "open" && close && this.#arrivedBefore(this.order.mark(event), close, close) ? close : null;
   }
 
   /**
    * @param {Event} event
-   * @returns {boolean} Whether Home was opened while an open waited here, or what was opened after it was closed.
+   * @returns {boolean} Whether Home-open, or the close of a newer context, came while an open waited.
    */
   #leftSince(event) {
     const mark = this.order.mark(event);
     const home = this.home && this.order.mark(this.home);
-    const limits = [home ? [home, home] : null, this.#madeBefore];
+    const limits = [home ? [home, home] : null, this.#closedMark];
     return event.kind === "open" && limits.some((limit) => {
       const [newer, since] = limit ?? [];
-      return newer && since && this.#cameBefore(mark, newer, since);
+      return newer && since && this.#arrivedBefore(mark, newer, since);
     });
   }
 
   /**
    * @param {Mark} mark
    * @param {Mark} newer
-   * @param {Mark} since Of a close or Home-open.
-   * @returns {boolean} Whether it is older than `newer`, and came before `since`, or would have: clocks alone prove nothing of
-   *     what comes later.
+   * @param {Mark} since Mark of a close or Home-open.
+   * @returns {boolean} Whether `mark` is older than `newer`, and came before `since`, or belongs there. Clocks prove
+   *   nothing about later arrivals.
    */
-  #cameBefore(mark, newer, since) {
-    const isBefore = this.order.isKept || since.isAwaited || mark.heard <= since.heard;
+  #arrivedBefore(mark, newer, since) {
+    const isBefore = this.order.isKept || since.isAwaited || mark.lastSeen <= since.lastSeen;
     return isBefore && this.order.isOlder(mark, newer);
   }
 
   /**
    * @param {Event} event
-   * @returns {boolean} Whether something newer is current, or was, than an event whose handler has ended.
+   * @returns {boolean} Whether a newer context became current before the handler ended.
    */
   isOvertaken(event) {
     return this.#isOld(event) || this.#leftSince(event);
   }
 
   /**
-   * Whether it is older than what made the current context. A close of another context is not, where the hub keeps an order.
+   * Whether the event is older than the current context. Where the hub orders events, a close of another context is not
+   * old.
    * @param {Event} event
    */
   #isOld(event) {
-    if (this.order.isKept) return this.#made !== null && this.#isBefore(event, this.#made);
-    return event.at !== null && this.#madeAt !== null && event.at < this.#madeAt;
+    if (this.order.isKept) return this.#currentMark !== null && this.#isBefore(event, this.#currentMark);
+    return event.at !== null && this.#currentAt !== null && event.at < this.#currentAt;
   }
 
   /** @param {Event} event @param {Mark} made */
@@ -312,26 +324,26 @@ export class Following {
   }
 
   /** @param {Event} event @param {bigint} now */
-  #madeCurrent(event, now) {
-    this.#forgetMade();
-    this.#made = this.order.mark(event);
-    this.#madeBefore = null;
+  #setCurrentMark(event, now) {
+    this.#forgetCurrentMark();
+    this.#currentMark = this.order.mark(event);
+    this.#closedMark = null;
     if (event.kind !== "open") return;
     this.home = null;
     const most = now + MINUTE;
-    this.#madeAt = event.at !== null && event.at > most ? most : event.at;
+    this.#currentAt = event.at !== null && event.at > most ? most : event.at;
   }
 
-  /** Whatever is opened next is newer. */
-  #forgetMade() {
-    this.#made = null;
-    this.#madeAt = null;
-    this.#toldWithoutTimestamp = false;
+  /** The next open counts as newer, whatever its timestamp is. */
+  #forgetCurrentMark() {
+    this.#currentMark = null;
+    this.#currentAt = null;
+    this.#isAdopted = false;
   }
 
   /** @param {Event} event */
   #noteRepeated(event) {
-    if (this.#toldWithoutTimestamp) {
+    if (this.#isAdopted) {
       this.#handed.add(event.id);
       this.#lastHanded = event.id;
     } else if (!this.#handed.has(event.id)) {
@@ -344,24 +356,28 @@ export class Following {
     if (!opens) return;
     this.#handed.add(id);
     this.#lastHanded = id;
-    this.#moved = true;
+    this.#handedOne = true;
   }
 
-  /** @param {string} anchor @param {Mark} mark Of the close. */
+  /** @param {string} anchor @param {Mark} mark Mark of the close. */
   #close(anchor, mark) {
     if (this.contexts.isCurrent(anchor)) {
-      this.#madeBefore = this.#made && [this.#made, mark];
-      this.#forgetMade();
+      this.#closedMark = this.#currentMark && [this.#currentMark, mark];
+      this.#forgetCurrentMark();
     }
     const known = this.#closes.get(anchor);
     if (!known || !this.order.isOlder(mark, known)) this.#closes.set(anchor, mark);
-    if (this.#closes.size > MOST_CONTEXTS) this.#closes.delete(/** @type {string} */ (this.#closes.keys().next().value));
+    trim(this.#closes, MOST_CONTEXTS);
     const closed = this.contexts.closed(anchor);
     if (closed) this.#closed.add(closed.id);
   }
 }
 
-/** @param {Event} one @param {Event} other @returns {boolean} Whether two opens, or two Home-opens, open exactly the same. */
+/**
+ * @param {Event} one
+ * @param {Event} other
+ * @returns {boolean} Whether two opens, or two Home-opens, open exactly the same.
+ */
 export function saysTheSame(one, other) {
   return (
     one.kind === other.kind &&
@@ -372,7 +388,11 @@ export function saysTheSame(one, other) {
   );
 }
 
-/** @param {Event} opened @param {Event} shown @returns {boolean} Whether the first belongs to the other, as a study of that patient does. */
+/**
+ * @param {Event} opened
+ * @param {Event} shown
+ * @returns {boolean} Whether the first belongs to the second, as a study belongs to its patient.
+ */
 export function belongs(opened, shown) {
   return opened.context.some((item) => named(item) === shown.anchor);
 }

@@ -1,20 +1,20 @@
-/** The calls to the hub over HTTP (FHIRcast 3.0.0, 2.4, 2.6, 2.7 and 2.9). */
+/** Requests to the hub over HTTP (FHIRcast 3.0.0, 2.4, 2.6, 2.7 and 2.9). */
 
 import { HubError, inOneLine, TokenError } from "./errors.js";
 import { encoded, isObject } from "./events.js";
-import { later, sleep } from "./timing.js";
+import { later, sleep } from "./timers.js";
 import { Token } from "./tokens.js";
 import { whyUnreachable } from "./unreachable.js";
 
-/** @typedef {import("./timing.js").Timings} Timings */
+/** @typedef {import("./timings.js").Timings} Timings */
 /**
- * A message that came or went, for whoever wants to show or log it. It holds data of patients, and neither token nor
- * endpoint.
+ * A message on the wire, for display or logs, without tokens and endpoints. Contains patient data.
  * @typedef {object} WireMessage
  * @property {"in" | "out"} direction
- * @property {string} kind discovery, subscribe, unsubscribe, confirmation, denial, event, acknowledgement, publish, context.
+ * @property {string} kind discovery, subscribe, unsubscribe, confirmation, denial, event, acknowledgement, publish,
+ *     context.
  * @property {object} body
- * @property {number | null} status The HTTP status of an answer or of an acknowledgement; null elsewhere.
+ * @property {number | null} status Status of an HTTP answer or an acknowledgement; null for other messages.
  */
 /** @typedef {(message: WireMessage) => void} Wire */
 /**
@@ -22,15 +22,14 @@ import { whyUnreachable } from "./unreachable.js";
  * @property {string} kind
  * @property {"GET" | "POST"} method
  * @property {string} [path]
- * @property {string} [type] Of the body.
+ * @property {string} [type] Content-Type of the body.
  * @property {string} [body]
- * @property {object} [shown] The body as it may be shown.
+ * @property {object} [shown] The body without secrets.
  * @property {AbortSignal} [signal]
  */
 /** @typedef {{status: number, ok: boolean, text: string, isHubs: boolean, isText: boolean, isPage: boolean, challenge: string, retryAfter: number}} Answer */
 /**
- * What a hub declares (2.7): the names of its events in lower case, and whether it tells all events to all in one order
- * (CFG-4).
+ * A hub's configuration (2.7): its event names in lower case, and whether it declares one order for all events (CFG-4).
  * @typedef {{events: string[], ordersEvents: boolean}} Configuration
  */
 
@@ -38,7 +37,7 @@ const UNAUTHORIZED = 401;
 const HUB_URL = /^https?:\/\/[^/?#\s][^\s\ud800-\udfff]*$/iu;
 /** "Values for the "error_description" attribute MUST NOT include characters outside the set %x20-21 / %x23-5B / %x5D-7E" */
 const DESCRIPTION = /\berror_description="([^"\\]*)"/i;
-/** Statuses that mean: later. */
+/** Statuses of a busy hub. */
 const BUSY = new Set([429, 503]);
 
 export class Hub {
@@ -58,8 +57,8 @@ export class Hub {
    * @param {import("./tokens.js").TokenSource} options.token
    * @param {typeof globalThis.fetch} options.fetch
    * @param {Timings} options.timings
-   * @param {Wire} options.wire Told of each request and its answer.
-   * @throws {TypeError} For a hub.url and a topic that are none, and for a token that cannot be sent.
+   * @param {Wire} options.wire Called with each request and its answer.
+   * @throws {TypeError} For an invalid hub.url or topic, and for a token that cannot be sent.
    */
   constructor({ url, topic, token, fetch, timings, wire }) {
     this.#url = checkedUrl(url).replace(/\/+$/, "");
@@ -74,10 +73,9 @@ export class Hub {
    * Subscribe, or renew (2.4 "Subscription Request").
    * @param {object} what
    * @param {readonly string[]} what.events
-   * @param {number | null} what.lease In seconds; null leaves it to the hub.
+   * @param {number | null} what.lease In seconds; null: the hub decides.
    * @param {string} what.name
-   * @param {string | null} what.endpoint Of the subscription to renew, which is done with a new token; null makes a new
-   *     one.
+   * @param {string | null} what.endpoint The endpoint to renew, with a new token; null makes a new subscription.
    * @param {AbortSignal} what.signal
    * @returns {Promise<string>} The endpoint.
    * @throws {HubError} TokenError among them.
@@ -103,9 +101,9 @@ export class Hub {
   }
 
   /**
-   * Publish an event (2.6). A hub that is busy for a moment is asked once more.
+   * Publish an event (2.6). Retries once where a busy hub asks for a short wait.
    * @param {import("./events.js").Message} message
-   * @param {AbortSignal} [signal] It is not posted once more when this has aborted.
+   * @param {AbortSignal} [signal] Prevents the retry.
    * @throws {HubError}
    */
   async publish(message, signal = new AbortController().signal) {
@@ -130,7 +128,7 @@ export class Hub {
 
   /**
    * @param {AbortSignal} signal
-   * @returns {Promise<Record<string, any> | null>} The answer to "Get Current Context" (2.9), as it came.
+   * @returns {Promise<Record<string, any> | null>} The hub's answer to "Get Current Context" (2.9), as received.
    * @throws {HubError}
    */
   async context(signal) {
@@ -140,8 +138,8 @@ export class Hub {
 
   /**
    * @param {AbortSignal} signal
-   * @returns {Promise<Configuration>} What the hub declares of itself, which another version of it may do differently; while it is
-   *     away, what it declared last.
+   * @returns {Promise<Configuration>} The hub's configuration, which an update of the hub may change. While the hub is
+   *     away, the last one.
    */
   async configuration(signal) {
     try {
@@ -154,7 +152,7 @@ export class Hub {
       const events = Array.isArray(names) ? names.map((name) => String(name).toLowerCase()) : [];
       this.#configuration = { events, ordersEvents: capabilities?.ordersEvents === true };
     } catch {
-      // It is away.
+      // The hub is away.
     }
     return this.#configuration;
   }
@@ -167,7 +165,7 @@ export class Hub {
   /**
    * @param {string} kind
    * @param {Record<string, string>} form
-   * @param {string | null} endpoint Never shown: whoever has it reads along.
+   * @param {string | null} endpoint A secret, never shown.
    * @param {AbortSignal} [signal]
    */
   #post(kind, form, endpoint, signal) {
@@ -178,8 +176,8 @@ export class Hub {
 
   /**
    * @param {Call} call
-   * @returns {Promise<Answer>} With a status of 2xx.
-   * @throws {HubError} Else.
+   * @returns {Promise<Answer>} An answer with a status of 2xx.
+   * @throws {HubError} For any other status.
    */
   async #call(call) {
     const token = await this.#token.get();
@@ -198,7 +196,7 @@ export class Hub {
    * @param {Call} call
    * @param {string | null} token
    * @returns {Promise<Answer>}
-   * @throws {HubError} With status 0 when the hub is not reached in time.
+   * @throws {HubError} With status 0 where no answer came in time.
    */
   async #exchange({ kind, method, path = "", type, body, shown = {}, signal }, token) {
     const headers = {
@@ -245,19 +243,19 @@ export class Hub {
 
 /**
  * @param {string} url
- * @returns {string} hub.url as it was given.
- * @throws {TypeError} For what is no URL of http or https, and for one with a password in it.
+ * @returns {string} hub.url, unchanged.
+ * @throws {TypeError} For a URL that is not http or https, or that contains a password.
  */
 function checkedUrl(url) {
-  // A relative one would be resolved against the page, and `localhost:8080` is a URL of the scheme `localhost`.
+  // A relative URL would be resolved against the page, and `localhost:8080` is a URL of the scheme `localhost`.
   const found = typeof url === "string" && HUB_URL.test(url) ? parsed(url) : null;
   if (!found) {
-    // Before an @ there may be a password.
+    // A password may stand before the @.
     const shown = String(url).includes("@") ? "a text with @" : typeof url === "string" ? JSON.stringify(url) : String(url);
-    throw new TypeError(`expected hub.url to be a URL such as https://hub.example.org/api/hub, got ${shown}`);
+    throw new TypeError(`hub.url must be a URL such as https://hub.example.org/api/hub, not ${shown}`);
   }
   if (found.username || found.password) {
-    throw new TypeError("expected hub.url without a user and a password: the token says who asks");
+    throw new TypeError("hub.url must not contain a user or password: the token authenticates the client");
   }
   return url;
 }
@@ -274,11 +272,12 @@ function parsed(url) {
 /** @param {string} topic */
 function checkedTopic(topic) {
   if (typeof topic === "string" && topic) return topic;
-  throw new TypeError(`expected hub.topic to be a text that is not empty, got ${topic === "" ? '""' : String(topic)}`);
+  throw new TypeError(`hub.topic must be a text that is not empty, not ${topic === "" ? '""' : String(topic)}`);
 }
 
 /**
- * A refusal in words: the `message` of a JSON object, the text, or the `error_description` of its challenge (RFC 6750, 3).
+ * The hub's text in a refusal: the `message` of a JSON object, a plain text, or the `error_description` of the
+ * challenge (RFC 6750, 3).
  * @param {Answer} answer
  */
 function explained({ status, text, isText, isHubs: isOwn, challenge }) {
@@ -292,8 +291,8 @@ function explained({ status, text, isText, isHubs: isOwn, challenge }) {
 /**
  * @param {Response} response
  * @param {string} text
- * @returns {boolean} Whether a refusal is the hub's own: a text, JSON with a `message`, or a challenge. Ingresses answer with
- *     HTML, or with nothing.
+ * @returns {boolean} Whether the hub itself refused: by a plain text, JSON with a `message`, or a challenge. Ingresses
+ *     answer with HTML, or without a body.
  */
 function isHubs({ status, headers }, text) {
   if (status === UNAUTHORIZED && headers.has("WWW-Authenticate")) return true;
@@ -307,7 +306,7 @@ function isText({ headers }) {
   return /^text\/plain\b/i.test(headers.get("Content-Type") ?? "");
 }
 
-/** Whether a page is meant: of maintenance, or of a portal's login. These come with 200 too. @param {Response} response */
+/** Whether the answer is an HTML page. Maintenance and login pages come with 200 too. @param {Response} response */
 function isPage({ headers }) {
   return /^text\/html\b/i.test(headers.get("Content-Type") ?? "");
 }
@@ -317,7 +316,7 @@ function seen(kind, text) {
   return kind === "context" || kind === "discovery" ? (parse(text) ?? {}) : {};
 }
 
-/** @param {string} text @returns {Record<string, any> | null} Null for what is not a JSON object. */
+/** @param {string} text @returns {Record<string, any> | null} Null for a body that is not a JSON object. */
 function parse(text) {
   try {
     const value = JSON.parse(text);

@@ -1,34 +1,36 @@
-/**
- * Where events wait for their handlers, and are acknowledged in time (FHIRcast 3.0.0, 2.5): one event after the other.
- */
+/** The queue of events in front of their handlers, with their acknowledgements (FHIRcast 3.0.0, 2.5). */
 
 import { complain, isRefusal, nameOf, said } from "./errors.js";
 import { makeEvent } from "./events.js";
-import { misspelt } from "./names.js";
-import { deferred, later, now } from "./timing.js";
+import { misspelt } from "./event-names.js";
+import { deferred, later } from "./timers.js";
+import { now } from "./timestamps.js";
 
 /** @typedef {import("./events.js").Event} Event */
 /** @typedef {import("./following.js").Verdict} Verdict */
-/** @typedef {import("./timing.js").Timings} Timings */
+/** @typedef {import("./timings.js").Timings} Timings */
 /**
- * Finds what an event is about here; it refuses by raising a refusal.
+ * Finds the local id of an event's resource. Refuses by throwing a refusal.
  * @typedef {{find: (event: Event) => any}} Ids
  */
 /** @typedef {{name: string, act: (event: Event) => unknown, ids: Ids | null}} Handling */
-/** Answers an event: its status, and the reason of a refusal. @typedef {(status: number, reason: string) => void} Answer */
+/**
+ * Sends an acknowledgement: its status, and the reason of a refusal.
+ * @typedef {(status: number, reason: string) => void} Answer
+ */
 /**
  * @typedef {object} Parts
  * @property {import("./engine.js").Engine} engine
- * @property {Map<string, Handling>} handlings By name in lower case.
+ * @property {Map<string, Handling>} handlings Handlers by lower-case event name.
  * @property {Timings} timings
- * @property {boolean} debug Whether a handler's error is printed whole.
- * @property {() => Promise<void>} free Done when no own open or close is on its way.
+ * @property {boolean} debug Whether to print errors of handlers with text and stack.
+ * @property {() => Promise<void>} free Settled when no own open or close is being posted.
  * @property {(event: Event, reason: string) => void} tell Posts a SyncError.
- * @property {() => void} changed Learns that the status may be another one.
- * @property {(anchor: string) => Promise<void>} known Waits until what is shared in a context is known, if it is on its way.
+ * @property {() => void} changed Called when the status may have changed.
+ * @property {(anchor: string) => Promise<void>} known Waits for the content of a context that is being fetched.
  */
 
-/** Events that may wait for their handlers; what comes beyond them is answered with 503. */
+/** Events in the queue. Further events are answered with 503. */
 export const MOST_WAITING = 256;
 const OVERTAKEN = 0;
 const OK = 200;
@@ -37,9 +39,9 @@ const CONFLICT = 409;
 const FAILED = 500;
 const OVERLOADED = 503;
 
-/** An event on its way to its handler, answered once, where `answer` is given. */
+/** An event in the queue. `answer` sends its acknowledgement, once. */
 export class Delivery {
-  /** Whether it was followed. @type {import("./timing.js").Deferred<boolean>} */
+  /** Whether the event was followed. @type {import("./timers.js").Deferred<boolean>} */
   done = deferred();
   isAccepted = false;
   isGivenUp = false;
@@ -51,20 +53,20 @@ export class Delivery {
    * @param {Event} event
    * @param {object} [options]
    * @param {Answer | null} [options.answer]
-   * @param {() => boolean} [options.applies] Asked when its turn has come.
-   * @param {boolean} [options.told] The hub only named it when it was asked what is open.
-   * @param {boolean} [options.again] Neither its age nor that it is a repeat counts.
+   * @param {() => boolean} [options.applies] Called when the event has its turn.
+   * @param {boolean} [options.queried] The event is the answer to "Get Current Context".
+   * @param {boolean} [options.retry] Skip the checks for age and repeats.
    */
-  constructor(event, { answer = null, applies = () => true, told = false, again = false } = {}) {
+  constructor(event, { answer = null, applies = () => true, queried = false, retry = false } = {}) {
     this.event = event;
     this.applies = applies;
-    this.told = told;
-    this.again = again;
+    this.queried = queried;
+    this.retry = retry;
     this.#answer = answer;
   }
 
   /**
-   * From now on it is answered in time: "202: has successfully received the event but has not yet taken action".
+   * Start the timers that acknowledge in time: "202: has successfully received the event but has not yet taken action".
    * @param {Timings} timings
    * @param {(delivery: Delivery) => void} giveUp
    */
@@ -75,14 +77,14 @@ export class Delivery {
       this.#timers.push(later(timings.giveUp, () => giveUp(this)));
   }
 
-  /** @param {number} status @param {string} [reason] @returns {boolean} False when it had been answered with 202 before. */
+  /** @param {number} status @param {string} [reason] @returns {boolean} False where a 202 was sent before. */
   answer(status, reason = "") {
     this.#stopTimers();
     if (!this.isAccepted) this.#answer?.(status, reason);
     return !this.isAccepted;
   }
 
-  /** Its turn is over. @param {boolean} followed */
+  /** The turn of the event is over. @param {boolean} followed */
   finish(followed) {
     this.#stopTimers();
     this.done.resolve(followed);
@@ -98,7 +100,7 @@ export class Delivery {
   }
 }
 
-/** Hands events to their handlers, one after the other, in the order in which they came. */
+/** Calls the handlers, one event after the other, in the order in which the events came. */
 export class Inbox {
   #parts;
   /** @type {Delivery[]} */
@@ -111,26 +113,26 @@ export class Inbox {
     this.#parts = parts;
   }
 
-  /** @returns {string[]} The names of the events that have a handler. */
+  /** @returns {string[]} Names of the events that have a handler. */
   get names() {
     return [...this.#parts.handlings.values()].map(({ name }) => name);
   }
 
-  /** @param {Handling} handling @throws {Error} When the event has one. */
+  /** @param {Handling} handling @throws {Error} For a second handler of the event. */
   add(handling) {
     const key = handling.name.toLowerCase();
-    if (this.#parts.handlings.has(key)) throw new Error(`expected one handler for ${handling.name}, got a second`);
+    if (this.#parts.handlings.has(key)) throw new Error(`${handling.name} has a handler already`);
     const wrong = misspelt(handling.name);
     if (wrong) console.warn(`fhircast-client: ${wrong}`);
     this.#parts.handlings.set(key, handling);
   }
 
-  /** @param {string} name Of an event. @returns {boolean} Whether it has a handler. */
+  /** @param {string} name Of an event. @returns {boolean} Whether the event has a handler. */
   handles(name) {
     return this.#parts.handlings.has(name.toLowerCase());
   }
 
-  /** Let it have its turn. @param {Delivery} delivery */
+  /** Put an event into the queue. @param {Delivery} delivery */
   deliver(delivery) {
     const { changed, engine, timings } = this.#parts;
     if (this.#isClosed) return delivery.finish(false);
@@ -147,7 +149,7 @@ export class Inbox {
     this.#push(delivery);
   }
 
-  /** @returns {Promise<void>} Resolves once all that came before now has had its turn. */
+  /** @returns {Promise<void>} Resolves once all events that are in the queue now had their turn. */
   async idle() {
     if (this.#isClosed) return;
     const nothing = new Delivery(makeEvent("", "heartbeat", []), { applies: () => false });
@@ -161,7 +163,7 @@ export class Inbox {
     if (!this.#isAtWork) void this.#run();
   }
 
-  /** Nothing is handed or answered any more. A handler that runs cannot be stopped. */
+  /** No event is handed or acknowledged any more. A running handler cannot be stopped. */
   close() {
     this.#isClosed = true;
     for (const delivery of this.#waiting.splice(0)) delivery.finish(false);
@@ -171,9 +173,9 @@ export class Inbox {
     this.#isAtWork = true;
     for (let next = this.#waiting.shift(); next; next = this.#waiting.shift()) {
       await this.#handle(next).catch((error) => {
-        // Of the engine's: the next event must have its turn.
+        // A fault of the engine must not stop the queue.
         complain("an event could not be handled", error, this.#parts.debug);
-        this.#parts.engine.unread();
+        this.#parts.engine.unreadable();
         next.answer(FAILED);
       });
       next.finish(false);
@@ -192,12 +194,12 @@ export class Inbox {
 
   /**
    * @param {Delivery} delivery
-   * @returns {Promise<Verdict | null>} What is to be done with it, once no own open or close is on its way; null where it does
-   *     not apply any more.
+   * @returns {Promise<Verdict | null>} The verdict for an event, once no own open or close is being posted. Null: the
+   *     event does not apply any more.
    */
   async #verdict(delivery) {
     await this.#parts.free();
-    return delivery.applies() ? this.#parts.engine.turn(delivery.event, now(), delivery.again) : null;
+    return delivery.applies() ? this.#parts.engine.beginTurn(delivery.event, now(), delivery.retry) : null;
   }
 
   /** @param {Delivery} delivery */
@@ -214,9 +216,9 @@ export class Inbox {
     }
     const opened =
       status === OK
-        ? engine.followed(event, now(), delivery.told)
+        ? engine.followed(event, now(), delivery.queried)
         : engine.refused(event, reason, { shows: status !== CONFLICT });
-    if (opened) this.deliver(new Delivery(opened, { applies: () => engine.screen.mayBeShown(opened), again: true }));
+    if (opened) this.deliver(new Delivery(opened, { applies: () => engine.races.mayBeShown(opened), retry: true }));
     this.#parts.changed();
     const inTime = delivery.answer(status, status === CONFLICT ? reason : "");
     delivery.finish(status === OK);
@@ -230,7 +232,7 @@ export class Inbox {
     try {
       if (handling?.ids) {
         event.local = await handling.ids.find(event);
-        // It must go on showing what the application opened meanwhile.
+        // The application opened another context meanwhile, and must go on showing it.
         if ((await this.#verdict(delivery)) !== "follow") return { status: OVERTAKEN, reason: "" };
       }
       await handling?.act(event);

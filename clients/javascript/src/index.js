@@ -1,10 +1,10 @@
-/** The FHIRcast client library: what an application needs. It runs in browsers as it is, and in Node. */
+/** The FHIRcast client library. Runs in browsers without a build, and in Node. */
 
 export { FHIRcastClient } from "./client.js";
 export { Context } from "./contexts.js";
 export { HubError, isRefusal, Refuse, TokenError } from "./errors.js";
 export { Event } from "./events.js";
-export { TIMINGS } from "./timing.js";
+export { TIMINGS } from "./timings.js";
 
 /** @typedef {import("./client.js").Options} Options */
 /** @typedef {import("./events.js").Item} Item */
@@ -15,5 +15,5 @@ export { TIMINGS } from "./timing.js";
  * @typedef {import("./events.js").Ids<Found>} Ids
  */
 /** @typedef {import("./status.js").Status} Status */
-/** @typedef {import("./timing.js").Timings} Timings */
+/** @typedef {import("./timings.js").Timings} Timings */
 /** @typedef {import("./tokens.js").TokenSource} TokenSource */

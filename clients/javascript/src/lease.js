@@ -1,52 +1,58 @@
-/** When a lease is to be renewed, and when a silent hub counts as lost (FHIRcast 3.0.0, 2.4). */
+/** When to renew a lease, and when a silent hub counts as lost (FHIRcast 3.0.0, 2.4). */
 
-/**
- * A subscription is renewed when so much of its lease is left, in parts and in seconds: pages that are not seen have
- * slow timers.
- */
+/** Renew when this part of the lease is left, or this many seconds if that is less. Hidden pages have slow timers. */
 const LEFT_PART = 0.25;
 const LEFT_SECONDS = 90;
 /** Seconds between two renewals, at least. */
 const LEAST = 0.5;
-/** "Three heartbeats missed count as lost", and half a one for what is on its way. */
+/** "Three heartbeats missed count as lost", and half a period for the way of a heartbeat. */
 const MISSED = 3.5;
 
-/** The time of a subscription. */
+/** The lease of a subscription. */
 export class Lease {
-  /** What was granted last, in seconds; null where none was said. @type {number | null} */
+  /** The last granted lease in seconds; null where the hub told none. @type {number | null} */
   #granted;
-  /** In milliseconds of the epoch. */
+  /** Milliseconds since 1970. */
   #endsAt = Infinity;
 
-  /** @param {number | null} asked In seconds, which holds until the hub says another. */
+  /**
+   * @param {number | null} asked The lease that the client asks for, in seconds. It counts until the hub grants another
+   *     one.
+   */
   constructor(asked) {
     this.#granted = asked;
   }
 
-  /** The hub says how long it lasts from now on. @param {number | null} [seconds] Null where it does not: as long as the last. */
+  /**
+   * The hub granted a lease that begins now.
+   * @param {number | null} [seconds] Null: the hub did not say, and the lease is as long as the last one.
+   */
   granted(seconds = null) {
     this.#granted = seconds ?? this.#granted;
     if (this.#granted !== null) this.#endsAt = Date.now() + this.#granted * 1000;
   }
 
-  /** There is a new subscription, and the hub has not said how long it lasts. */
+  /** A new subscription begins, whose lease the hub has not told yet. */
   begin() {
     this.#endsAt = Infinity;
   }
 
-  /** Seconds until it ends; Infinity where it does not. */
+  /** Seconds until the lease ends; Infinity without an end. */
   get left() {
     return (this.#endsAt - Date.now()) / 1000;
   }
 
-  /** Seconds between its beginning and its renewal; null where it needs none. */
+  /** Seconds between the beginning of the lease and its renewal; null where none is needed. */
   get renewAfter() {
     if (this.#granted === null) return null;
     return Math.max(this.#granted - Math.min(this.#granted * LEFT_PART, LEFT_SECONDS), LEAST);
   }
 }
 
-/** @param {number} period Seconds between two heartbeats. @returns {number} Seconds of silence after which a hub is lost. */
+/**
+ * @param {number} period Seconds between two heartbeats.
+ * @returns {number} Seconds of silence after which the hub counts as lost.
+ */
 export function silence(period) {
   return MISSED * period;
 }

@@ -1,43 +1,45 @@
-/** What this application publishes (FHIRcast 3.0.0, 2.6), one open or close at a time, and what is sent again. */
+/** Publishing events, one open or close at a time, and sending them again (FHIRcast 3.0.0, 2.6). */
 
 import { HubError, said } from "./errors.js";
 import { Event, makeEvent } from "./events.js";
 import { saysTheSame } from "./following.js";
-import { makeSyncError } from "./syncerrors.js";
-import { backoff, now, sleep, timestampNow } from "./timing.js";
+import { makeSyncError } from "./sync-errors.js";
+import { sleep } from "./timers.js";
+import { now, timestampNow } from "./timestamps.js";
+import { backoff } from "./timings.js";
 
 /** @typedef {import("./events.js").Item} Item */
 /**
  * @typedef {object} Parts
  * @property {string} topic
- * @property {string} name Of this application.
+ * @property {string} name The subscriber.name of this application.
  * @property {import("./hub.js").Hub} hub
  * @property {import("./engine.js").Engine} engine
- * @property {import("./timing.js").Timings} timings
- * @property {import("./arrivals.js").Arrivals} arrivals
- * @property {() => void} changed Learns that the status may be another one.
- * @property {(event: Event) => void} hand Lets an own event have its turn like any other.
+ * @property {import("./timings.js").Timings} timings
+ * @property {import("./event-signal.js").EventSignal} eventSignal
+ * @property {() => void} changed Called when the status may have changed.
+ * @property {(event: Event) => void} hand Puts an own event into the queue of the handlers.
  * @property {() => boolean} isRunning Whether the client was started, and has not ended.
  * @property {AbortSignal} signal Aborts when the client ends.
  */
 
-/** How often a SyncError is posted. */
+/** Attempts to post a SyncError. */
 const MOST_POSTS = 3;
-/** Seconds after which an open that was sent again and named by no SyncError counts as followed, beyond `resend`. */
+/** Seconds beyond `resend` after which a resent open counts as followed, unless a SyncError names it. */
 const QUIET = 2;
-/** Two pings of a hub: it tells an own event back long before. In seconds. */
+/** Two pings of a hub, in seconds: an echo comes much sooner. */
 const ECHO_SECONDS = 30;
 
-/** Posts events, and tells the engine what the hub made of them. */
+/** Posts events and reports the hub's answer to the engine. */
 export class Publisher {
   #parts;
-  /** Own opens and closes that are on their way, or wait for those before them. */
+  /** Own opens and closes that are being posted, or wait for their turn. */
   #onTheirWay = 0;
   /** @type {Promise<unknown>} */
   #last = Promise.resolve();
-  /** Ids of own events that are tried again. @type {Set<string>} */
+  /** Ids of own events that are being retried. @type {Set<string>} */
   #telling = new Set();
-  /** Names of events whose handlers publish what they are shown. @type {Set<string>} */
+  /** Names of events whose handlers publish the event that they were called with. @type {Set<string>} */
   #noticed = new Set();
 
   /** @param {Parts} parts */
@@ -46,23 +48,24 @@ export class Publisher {
   }
 
   /**
-   * Post an open. What everybody shows is not posted again.
+   * Post an open. A context that all applications show is not posted again.
    * @param {string} name
    * @param {Item[]} context
-   * @returns {Promise<Event>} When the hub has accepted it. @throws {HubError}
+   * @returns {Promise<Event>} The event, once the hub has accepted it.
+   * @throws {HubError}
    */
   open(name, context) {
     const { engine, topic } = this.#parts;
     const made = makeEvent(topic, name, context);
     return this.#inTurn(async () => {
       const event = this.#stamped(made);
-      const known = engine.shows(event);
+      const known = engine.alreadyShown(event);
       if (known) {
         this.#notice(event);
         return known;
       }
-      const unsent = engine.untold.newest;
-      // What nobody tries again is stamped anew: others may have opened something since.
+      const unsent = engine.unsent.newest;
+      // An event that is not being retried gets a new timestamp: other applications may have opened a context since.
       const isTried = unsent && this.#telling.has(unsent.id) && saysTheSame(unsent, event);
       return this.post(isTried ? unsent : event);
     });
@@ -72,7 +75,8 @@ export class Publisher {
    * @param {string} name
    * @param {Item[]} context
    * @param {{id?: string | null, timestamp?: string | null}} [options]
-   * @returns {Promise<Event>} When the hub has accepted it. @throws {HubError}
+   * @returns {Promise<Event>} The event, once the hub has accepted it.
+   * @throws {HubError}
    */
   async publish(name, context, { id = null, timestamp = null } = {}) {
     const event = makeEvent(this.#parts.topic, name, context, { id, timestamp });
@@ -80,18 +84,18 @@ export class Publisher {
     return this.#inTurn(() => this.post(timestamp ? event : this.#stamped(event)));
   }
 
-  /** The client runs: what could not be told before is told from now on. */
+  /** The client runs again: retry the events that were not sent before. */
   tellUntold() {
-    for (const event of this.#parts.engine.untold.tried) void this.#tell(event, 0);
+    for (const event of this.#parts.engine.unsent.retried) void this.#tell(event, 0);
   }
 
-  /** @returns {Promise<void>} Done when no own open or close is on its way. */
+  /** @returns {Promise<void>} Settled when no own open or close is being posted. */
   async free() {
     while (this.#onTheirWay > 0) await this.#last;
   }
 
   /**
-   * Tell the others that an event which was answered with 202 is not followed (3.2.1).
+   * Post a SyncError about an event that was answered with 202 and is not followed (3.2.1).
    * @param {Event} about
    * @param {string} reason
    */
@@ -107,22 +111,22 @@ export class Publisher {
         await sleep(Math.max(backoff(tries, timings), error.retryAfter), signal);
       }
     }
-    if (!signal.aborted) console.warn("fhircast-client: the others could not be told that an event is not followed");
+    if (!signal.aborted) console.warn("fhircast-client: no SyncError could be sent about an event that is not followed");
   }
 
   /**
-   * Post an own open again, at regular intervals, until no SyncError names it any more or something newer came (2.6).
+   * Post an own open again at regular intervals, until no SyncError names it any more or a newer change came (2.6).
    * @param {Event} event
    */
   async resend(event) {
-    const { arrivals, changed, engine, signal, timings } = this.#parts;
+    const { eventSignal, changed, engine, signal, timings } = this.#parts;
     const interval = timings.resend ?? 0;
     await sleep(interval, signal);
     while (!signal.aborted) {
       const isSent = await this.#sentAgain(event);
       if (isSent === false) break;
-      if (isSent && !(await arrivals.until(() => engine.resending.goesOn(event), interval + QUIET))) {
-        engine.sync.quiet(event.id);
+      if (isSent && !(await eventSignal.until(() => engine.resending.isDue(event), interval + QUIET))) {
+        engine.sync.assumeRecovered(event.id);
         if (!signal.aborted) changed();
         break;
       }
@@ -133,8 +137,8 @@ export class Publisher {
 
   /**
    * @param {Event} event
-   * @returns {Promise<boolean | null>} Whether it was worth it: not once something newer came, or the hub says no. Null where it
-   *     did not get there.
+   * @returns {Promise<boolean | null>} True if the hub accepted, false to stop (a newer change came, or the hub
+   *     refused), null to try again.
    */
   #sentAgain(event) {
     const { engine, hub, signal } = this.#parts;
@@ -151,9 +155,9 @@ export class Publisher {
   }
 
   /**
-   * Post an own event again that the hub may not have, with backoff, until the others were told or something overtook it.
+   * Retry an own event that the hub may not have, with backoff, until the hub accepts it or a newer event overtakes it.
    * @param {Event} event
-   * @param {number} retryAfter What the hub asked for, in seconds.
+   * @param {number} retryAfter Seconds that the hub asks to wait.
    */
   async #tell(event, retryAfter) {
     if (this.#telling.has(event.id)) return;
@@ -168,8 +172,8 @@ export class Publisher {
     for (let tries = 1; ; tries += 1) {
       await sleep(Math.max(backoff(tries, timings), wait), signal);
       const isSent = await this.#inTurn(async () => {
-        if (signal.aborted || !engine.untold.isTried(event)) return false;
-        if (engine.untold.mustWait(event)) return null;
+        if (signal.aborted || !engine.unsent.isRetried(event)) return false;
+        if (engine.unsent.mustWait(event)) return null;
         try {
           await hub.publish(event.body, signal);
           engine.acceptedLate(event);
@@ -185,7 +189,7 @@ export class Publisher {
     }
   }
 
-  /** @param {Event} event @returns {Event} The own event whose turn it is, newer than all that came. */
+  /** @param {Event} event @returns {Event} An own event with a timestamp that is newer than all received events. */
   #stamped({ body }) {
     return new Event({ ...body, timestamp: timestampNow(this.#parts.engine.changes.newest(now())) }, true);
   }
@@ -193,12 +197,17 @@ export class Publisher {
   /** @param {Event} event */
   #notice(event) {
     const name = event.name.toLowerCase();
-    if (!this.#parts.engine.screen.isShownAgain(event) || this.#noticed.has(name)) return;
+    if (!this.#parts.engine.races.isEchoedByHandler(event) || this.#noticed.has(name)) return;
     this.#noticed.add(name);
-    console.warn(`fhircast-client: the handler of ${event.name} publishes what it is shown`);
+    console.warn(`fhircast-client: the handler of ${event.name} publishes the event that it was called with`);
   }
 
-  /** Post an event that has its turn. @param {Event} event @returns {Promise<Event>} When the hub has accepted it. @throws {HubError} */
+  /**
+   * Post an event.
+   * @param {Event} event
+   * @returns {Promise<Event>} The event, once the hub has accepted it.
+   * @throws {HubError}
+   */
   async post(event) {
     const { changed, engine, hub, isRunning, signal } = this.#parts;
     this.#notice(event);
@@ -207,7 +216,7 @@ export class Publisher {
       await hub.publish(event.body, signal);
     } catch (error) {
       const wait = this.#notSent(event, error);
-      if (engine.untold.isTried(event) && isRunning()) void this.#tell(event, wait);
+      if (engine.unsent.isRetried(event) && isRunning()) void this.#tell(event, wait);
       changed();
       throw error;
     }
@@ -222,14 +231,14 @@ export class Publisher {
     const { changed, engine, signal } = this.#parts;
     await sleep(ECHO_SECONDS, signal);
     if (signal.aborted) return;
-    engine.notToldBack(event);
+    engine.echoMissing(event);
     changed();
   }
 
-  /** @param {Event} event @param {unknown} error @returns {number} The seconds that the hub asks to wait. */
+  /** @param {Event} event @param {unknown} error @returns {number} Seconds that the hub asks to wait. */
   #notSent(event, error) {
     const why = said(error).replace(/^The/, "the");
-    this.#parts.engine.notSent(event, why, !(error instanceof HubError) || error.isRefusal);
+    this.#parts.engine.publishFailed(event, why, !(error instanceof HubError) || error.isRefusal);
     return error instanceof HubError ? error.retryAfter : 0;
   }
 

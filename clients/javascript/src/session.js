@@ -1,16 +1,17 @@
-/** One client's life in a session: puts the parts together, starts them and stops them. */
+/** One client's session: makes the parts, starts them and stops them. */
 
-import { Arrivals } from "./arrivals.js";
+import { EventSignal } from "./event-signal.js";
 import { Connection } from "./connection.js";
 import { Engine } from "./engine.js";
 import { Event, isEvent, isObject, kindOf } from "./events.js";
 import { heartbeatPeriod } from "./frames.js";
 import { Hub } from "./hub.js";
 import { Delivery, Inbox } from "./inbox.js";
-import { Joining } from "./joining.js";
+import { ContextCheck } from "./context-check.js";
 import { Publisher } from "./publisher.js";
-import { deferred, TIMINGS } from "./timing.js";
-import { Unseen } from "./unseen.js";
+import { deferred } from "./timers.js";
+import { TIMINGS } from "./timings.js";
+import { SyncErrorExpiry } from "./sync-error-expiry.js";
 import { Updates } from "./updates.js";
 
 /** @typedef {import("./frames.js").Confirmation} Confirmation */
@@ -20,23 +21,21 @@ import { Updates } from "./updates.js";
 /** @typedef {import("./status.js").Status} Status */
 /**
  * @typedef {object} Options
- * @property {import("./tokens.js").TokenSource} [token] The access token, or a function that returns one (or a promise
- *     of one): it is called for the first request, when the hub does not take the token, and at each renewal. Without
- *     it none is sent.
- * @property {string} [name] Of this application, for people: others are shown it when it does not follow.
- * @property {number | null} [leaseSeconds] How long to subscribe for, until it is renewed; the hub decides where it is
- *     left out.
- * @property {boolean} [heartbeat] Whether to ask for heartbeats where the hub has them, to notice a dead connection;
- *     default true.
- * @property {Partial<import("./timing.js").Timings>} [timings] In seconds.
- * @property {boolean} [debug] Print a handler's error whole, with its stack; its text may name a patient. Default false.
+ * @property {import("./tokens.js").TokenSource} [token] The access token, or a function that returns one or a promise.
+ *     The function is called for the first request, after a 401 and for every renewal. Left out: no token is sent.
+ * @property {string} [name] subscriber.name: other users read it when this application does not follow.
+ * @property {number | null} [leaseSeconds] The lease to ask for, in seconds. Left out: the hub decides.
+ * @property {boolean} [heartbeat] Whether to subscribe to heartbeats where the hub has them, to notice a dead
+ *     connection. Default true.
+ * @property {Partial<import("./timings.js").Timings>} [timings] In seconds.
+ * @property {boolean} [debug] Print errors of handlers with text and stack. The text may name a patient. Default false.
  * @property {typeof globalThis.fetch} [fetch]
  * @property {import("./socket.js").SocketClass} [WebSocket]
  */
 
 const OK = 200;
 const FAILED = 500;
-/** Seconds between two heartbeats of a hub that does not say. */
+/** Seconds between two heartbeats, where the hub does not tell them. */
 const HEARTBEAT_SECONDS = 30;
 
 export class Session {
@@ -44,9 +43,12 @@ export class Session {
   publisher;
   updates;
   inbox;
-  /** Settled when the first subscription is confirmed. @type {import("./timing.js").Deferred<void>} */
+  /** Settled when the first subscription is confirmed. @type {import("./timers.js").Deferred<void>} */
   started = deferred();
-  /** Settled when it has ended; rejected with the error that ended it. @type {import("./timing.js").Deferred<void>} */
+  /**
+   * Settled at the end; rejected with the error that ended the session.
+   * @type {import("./timers.js").Deferred<void>}
+   */
   over = deferred();
   #topic;
   #timings;
@@ -54,10 +56,10 @@ export class Session {
   #report;
   /** @type {Status} */
   #status;
-  #arrivals;
+  #eventSignal;
   #connection;
   #joining;
-  #unseen;
+  #syncErrorExpiry;
   #isStarted = false;
   #stopping = new AbortController();
   /** @type {Promise<void> | null} */
@@ -82,8 +84,8 @@ export class Session {
     const changed = () => this.#changed();
     const hand = (/** @type {Event} */ event) => this.inbox.deliver(new Delivery(event));
     const isRunning = () => this.#isStarted && !signal.aborted;
-    const arrivals = (this.#arrivals = new Arrivals(signal));
-    const common = { topic, hub, engine, timings, arrivals, signal };
+    const eventSignal = (this.#eventSignal = new EventSignal(signal));
+    const common = { topic, hub, engine, timings, eventSignal, signal };
     const publisher = (this.publisher = new Publisher({ ...common, name, changed, hand, isRunning }));
     const updates = (this.updates = new Updates({ ...common, post: (event) => publisher.post(event) }));
     const inbox = (this.inbox = new Inbox({
@@ -96,8 +98,8 @@ export class Session {
       tell: (event, reason) => void publisher.refuse(event, reason),
       known: (anchor) => updates.known(anchor),
     }));
-    this.#joining = new Joining({ topic, engine, updates, inbox, changed });
-    this.#unseen = new Unseen(timings.unseen, (id) => this.#quiet(id));
+    this.#joining = new ContextCheck({ topic, engine, updates, inbox, changed });
+    this.#syncErrorExpiry = new SyncErrorExpiry(timings.syncErrorExpiry, (id) => this.#quiet(id));
     this.#topic = topic;
     this.#wire = onWire;
     this.#report = onStatus;
@@ -119,13 +121,13 @@ export class Session {
   start() {
     if (this.#isStarted || this.#stopped) return;
     this.#isStarted = true;
-    this.#apart("Connecting to the hub");
+    this.#disconnected("Connecting to the hub");
     void this.#connection.run().then((error) => {
       if (error && !this.#stopped) this.#end(error.message, error);
     });
   }
 
-  /** @returns {Promise<void>} It never rejects. */
+  /** @returns {Promise<void>} Never rejects. */
   stop() {
     this.#stopped ??= this.#stop();
     return this.#stopped;
@@ -141,7 +143,7 @@ export class Session {
   #end(why, error) {
     this.#stopping.abort();
     this.#joining.stop();
-    this.#unseen.stop();
+    this.#syncErrorExpiry.stop();
     this.inbox.close();
     this.started.reject(error ?? new Error("Stopped before the hub had confirmed the subscription."));
     if (error) this.over.reject(error);
@@ -149,7 +151,7 @@ export class Session {
     this.#changed();
   }
 
-  /** The events to subscribe to: those with a handler, the closes of the opens among them, and SyncError. */
+  /** The event names to subscribe to: those with a handler, the closes that belong to opens, and SyncError. */
   #wanted() {
     const { names } = this.inbox;
     const closes = names.filter((name) => kindOf(name) === "open").map((name) => name.replace(/open$/i, "close"));
@@ -163,17 +165,17 @@ export class Session {
       wire: (message) => this.#wire(message),
       connecting: (why) => {
         this.#joining.stop();
-        this.#apart(why);
+        this.#disconnected(why);
       },
       confirmed: (confirmation, isFirst, ordered) => this.#confirmed(confirmation, isFirst, ordered),
-      heard: (message, channel) => this.#heard(message, channel),
-      unread: (id, channel) => this.#unread(id, channel),
+      received: (message, channel) => this.#received(message, channel),
+      unreadable: (id, channel) => this.#unreadable(id, channel),
     };
   }
 
   /** @param {string} why */
-  #apart(why) {
-    this.engine.apart(why);
+  #disconnected(why) {
+    this.engine.disconnected(why);
     this.#changed();
   }
 
@@ -192,32 +194,36 @@ export class Session {
     this.started.resolve();
   }
 
-  /** @param {unknown} message @param {Channel} channel @returns {number} Of a heartbeat: the seconds until the next. */
-  #heard(message, channel) {
+  /**
+   * @param {unknown} message
+   * @param {Channel} channel
+   * @returns {number} Seconds until the next heartbeat, for a heartbeat.
+   */
+  #received(message, channel) {
     if (!isObject(message) || !("event" in message)) return 0;
     if (!isEvent(message)) {
-      this.#unread(typeof message.id === "string" ? message.id : "", channel);
+      this.#unreadable(typeof message.id === "string" ? message.id : "", channel);
       return 0;
     }
     const event = new Event(message, this.engine.isOwn(String(message.id)));
-    if (event.topic && event.topic !== this.#topic) return 0; // another session's must not be followed
+    if (event.topic && event.topic !== this.#topic) return 0; // events of another session must not be followed
     this.#wire({ direction: "in", kind: "event", body: message, status: null });
     if (event.kind === "heartbeat") {
       this.#answer(event, channel, OK, "");
       if (this.inbox.handles(event.name)) this.inbox.deliver(new Delivery(event));
       return heartbeatPeriod(event) ?? HEARTBEAT_SECONDS;
     }
-    if ((event.kind === "open" || event.kind === "close") && !event.anchor) this.#unread(event.id, channel);
+    if ((event.kind === "open" || event.kind === "close") && !event.anchor) this.#unreadable(event.id, channel);
     else this.#event(event, channel);
     this.#changed();
     return 0;
   }
 
-  /** @param {string} id Of the event; "" where it cannot be read. @param {Channel} channel */
-  #unread(id, channel) {
+  /** @param {string} id Id of the event; "" where it cannot be read. @param {Channel} channel */
+  #unreadable(id, channel) {
     const body = { id, status: FAILED };
     if (id && channel.send(body)) this.#wire({ direction: "out", kind: "acknowledgement", body, status: FAILED });
-    this.engine.unread();
+    this.engine.unreadable();
     this.#changed();
   }
 
@@ -225,13 +231,13 @@ export class Session {
   #event(event, channel) {
     const answer = (/** @type {number} */ status, /** @type {string} */ reason) =>
       this.#answer(event, channel, status, reason);
-    this.engine.came(event);
+    this.engine.received(event);
     if (event.kind === "syncerror") {
       answer(OK, "");
       this.#syncError(event);
     }
-    this.updates.came(event);
-    this.#arrivals.came();
+    this.updates.received(event);
+    this.#eventSignal.notify();
     if (event.kind === "syncerror") {
       if (this.inbox.handles(event.name)) this.inbox.deliver(new Delivery(event));
       return;
@@ -240,7 +246,7 @@ export class Session {
     this.inbox.deliver(new Delivery(event, { answer }));
   }
 
-  /** Where it matters what is shared in a context. @param {string} anchor */
+  /** Fetch unknown content where a handler of updates needs it. @param {string} anchor */
   #fetchUnknown(anchor) {
     if (this.inbox.handles(`${anchor.split("/", 1)[0]}-update`)) this.updates.fetchUnknown(anchor);
   }
@@ -253,20 +259,20 @@ export class Session {
 
   /** @param {Event} event */
   #syncError(event) {
-    const { resend, unseen } = this.engine.syncError(event);
-    if (this.#timings.resend) for (const again of resend) void this.publisher.resend(again);
-    for (const id of unseen) this.#unseen.named(id);
+    const { resend, unsubscribed } = this.engine.syncError(event);
+    if (this.#timings.resend) for (const ownOpen of resend) void this.publisher.resend(ownOpen);
+    for (const id of unsubscribed) this.#syncErrorExpiry.named(id);
   }
 
   /** @param {string} id */
   #quiet(id) {
-    this.engine.sync.quiet(id);
+    this.engine.sync.assumeRecovered(id);
     this.#changed();
   }
 
   #changed() {
-    if (this.engine.asking.mustAsk && !this.#stopping.signal.aborted) {
-      this.engine.asking.mustAsk = false;
+    if (this.engine.doubt.mustAsk && !this.#stopping.signal.aborted) {
+      this.engine.doubt.mustAsk = false;
       void this.#joining.settle(0);
     }
     const { status } = this.engine.sync;
@@ -280,6 +286,6 @@ export class Session {
 function webSocket(options) {
   const found = options.WebSocket ?? globalThis.WebSocket;
   if (!found)
-    throw new Error("There is no WebSocket here: give one as an option, for instance that of the package ws.");
+    throw new Error("There is no WebSocket here: pass one as an option, such as that of the package ws.");
   return found;
 }

@@ -1,14 +1,14 @@
-/** One socket's life (FHIRcast 3.0.0, 2.4 "Subscription Confirmation" and 2.5). */
+/** One WebSocket: reading, writing, closing (FHIRcast 3.0.0, 2.4 "Subscription Confirmation" and 2.5). */
 
 import { inOneLine } from "./errors.js";
 import { encoded } from "./events.js";
-import { later } from "./timing.js";
+import { later } from "./timers.js";
 
 /**
- * What the library needs of a WebSocket, in browsers and in Node.
+ * The part of a WebSocket that the library uses, in browsers and in Node.
  * @typedef {object} Socket
  * @property {number} readyState
- * @property {number} [bufferedAmount] Bytes that were sent and not taken yet.
+ * @property {number} [bufferedAmount] Bytes that were sent and are not written yet.
  * @property {((event: any) => void) | null} onmessage
  * @property {((event: any) => void) | null} onclose
  * @property {((event: any) => void) | null} onerror
@@ -21,7 +21,7 @@ const OPEN = 1;
 const ABNORMAL = 1006;
 /** Two pings of a hub, in seconds. */
 const MOST_STUCK = 30;
-/** The application closes because it stops, or because it has given this socket up. */
+/** Close codes: the client stops, or gives up this socket. */
 export const NORMAL = 1000;
 export const GIVEN_UP = 4000;
 export const POLICY_VIOLATION = 1008;
@@ -29,25 +29,26 @@ export const POLICY_VIOLATION = 1008;
 export class Channel {
   /** @type {Socket | null} */
   #socket = null;
-  /** When the socket had taken all that was sent, in milliseconds of the epoch. */
+  /** The last time at which all sent data was written, in milliseconds since 1970. */
   #takenAt = 0;
-  /** Ends the watch over what was sent. @type {(() => void) | null} */
+  /** Stops watching the sent data. @type {(() => void) | null} */
   #unwatch = null;
   /** @type {unknown} */
   #error = null;
-  #heard;
-  #unread;
+  #received;
+  #unreadable;
   #closed;
 
   /**
-   * @param {(message: unknown) => void} heard Called with each frame that is JSON.
-   * @param {(frame: string) => void} unread Called with one that cannot be read.
-   * @param {(code: number, error: unknown, reason: string) => void} closed Called once when the socket has ended, unless `close`
-   *     was called before. `error` is what was raised, where the page or Node knows; `reason` is what the hub said, in one line.
+   * @param {(message: unknown) => void} received Called with each frame that is JSON.
+   * @param {(frame: string) => void} unreadable Called with frames that cannot be read.
+   * @param {(code: number, error: unknown, reason: string) => void} closed Called once when the socket has ended,
+   *     unless `close` was called before. `error`: the error, where the page or Node tells it. `reason`: the hub's
+   *     reason, in one line.
    */
-  constructor(heard, unread, closed) {
-    this.#heard = heard;
-    this.#unread = unread;
+  constructor(received, unreadable, closed) {
+    this.#received = received;
+    this.#unreadable = unreadable;
     this.#closed = closed;
   }
 
@@ -61,14 +62,14 @@ export class Channel {
       this.#socket = socket;
       socket.onmessage = ({ data }) => this.#read(data);
       socket.onclose = (event) => this.#end(Number(event?.code) || ABNORMAL, event?.reason);
-      // A close follows. A page may not know why a connection failed, but Node does.
+      // A close event follows. Pages do not learn why a connection failed, but Node does.
       socket.onerror = (event) => void (this.#error = event?.error);
     } catch {
-      this.#end(ABNORMAL); // the endpoint is none, or the page may not go there
+      this.#end(ABNORMAL); // invalid endpoint, or the page may not connect to it
     }
   }
 
-  /** @param {object} message @returns {boolean} Whether it could be sent. */
+  /** @param {object} message @returns {boolean} Whether the message could be sent. */
   send(message) {
     if (this.#socket?.readyState !== OPEN) return false;
     try {
@@ -81,7 +82,7 @@ export class Channel {
     }
   }
 
-  /** A socket that has taken nothing for two pings is lost, whatever it says. */
+  /** A socket that writes no data for two pings counts as lost. */
   #watch() {
     this.#unwatch ??= later(MOST_STUCK, () => {
       this.#unwatch = null;
@@ -94,18 +95,18 @@ export class Channel {
     });
   }
 
-  /** Nothing more is heard of it. @param {number} code @param {string} [reason] */
+  /** Close the socket, and ignore all further frames. @param {number} code @param {string} [reason] */
   close(code, reason = "") {
     const socket = this.#socket;
     this.#unwatch?.();
     this.#socket = null;
     this.#closed = () => {};
-    this.#heard = () => {};
-    this.#unread = () => {};
+    this.#received = () => {};
+    this.#unreadable = () => {};
     try {
       socket?.close(code, reason);
     } catch {
-      // It was never open.
+      // The socket was never open.
     }
   }
 
@@ -116,10 +117,10 @@ export class Channel {
     try {
       message = JSON.parse(frame);
     } catch {
-      this.#unread(frame);
+      this.#unreadable(frame);
       return;
     }
-    this.#heard(message);
+    this.#received(message);
   }
 
   /** @param {number} code @param {unknown} [reason] */

@@ -1,5 +1,5 @@
 /**
- * A hub for an application's tests: in the same process, without sockets and ports.
+ * A fake hub for the tests of applications: in the same process, without sockets and ports.
  *
  *     const hub = new FakeHub();
  *     const client = hub.client("viewer");
@@ -8,7 +8,7 @@
  *     assert.equal((await hub.acknowledged(event)).status, 200);
  *     hub.stop();
  *
- * It is no measure of a hub: it believes every token, knows one session, and looks at little of what it is sent.
+ * The fake hub accepts every token, has one session, and checks requests only in part. Do not test a hub against it.
  */
 
 import { FHIRcastClient } from "./client.js";
@@ -17,13 +17,13 @@ import { contextOf, Event, isEvent, isObject, kindOf, makeEvent, uuid } from "./
 import { FakeAnswers, isNamed, requested } from "./fake-answers.js";
 import { FakeContexts } from "./fake-contexts.js";
 import { FakeSocket, Line } from "./fake-sockets.js";
-import { makeSyncError } from "./syncerrors.js";
-import { later } from "./timing.js";
+import { makeSyncError } from "./sync-errors.js";
+import { later } from "./timers.js";
 
 /** @typedef {import("./events.js").Message} Message */
 /** @typedef {import("./events.js").Resource} Resource */
 /**
- * What an application answered: its name, the event by id and name, the status, and the reason of a refusal.
+ * An acknowledgement: name of the client, id and name of the event, status, and the reason of a refusal.
  * @typedef {{client: string, eventId: string, event: string, status: number, reason: string}} Acknowledgement
  */
 /** @typedef {import("./fake-answers.js").Answer} Answer */
@@ -33,10 +33,10 @@ import { later } from "./timing.js";
  * @property {string} client
  * @property {string[]} events
  * @property {FakeSocket | null} socket
- * @property {number} ends In milliseconds of the epoch.
- * @property {() => void} cancel Calls off its end.
+ * @property {number} ends Milliseconds since 1970.
+ * @property {() => void} cancel Cancels its end.
  * @property {Message[] | null} missed Null before its first socket.
- * @property {Set<string>} told Ids of the events that it was told, and has not refused.
+ * @property {Set<string>} sent Ids of the events that the client received, and has not refused.
  */
 
 const ENDPOINT = "hub.channel.endpoint";
@@ -55,14 +55,14 @@ const EVENTS = [
   ...["DiagnosticReport-update", "DiagnosticReport-select", "SyncError", "UserLogout", "UserHibernate", "Home-open"],
 ];
 
-/** A hub in the manner of STU3 (versions, content, a replay for who joins, GET, heartbeat) or STU2 (none of these). */
+/** A hub of STU3 (versions, content, replay, GET, heartbeat) or of STU2 (without these). */
 export class FakeHub {
   url = URL_OF_HUB;
-  /** What came from the clients, in order. @type {Acknowledgement[]} */
+  /** Received acknowledgements, in order. @type {Acknowledgement[]} */
   acknowledgements = [];
-  /** What was distributed, in order. @type {Message[]} */
+  /** Distributed messages, in order. @type {Message[]} */
   messages = [];
-  /** Those of the requests. @type {string[]} */
+  /** Tokens of the requests. @type {string[]} */
   tokens = [];
   #isStu3;
   #leaseSeconds;
@@ -72,7 +72,7 @@ export class FakeHub {
   /** By name of the client. @type {Map<string, Line>} */
   #lines = new Map();
   #answers = new FakeAnswers();
-  /** Of events, by id. @type {Map<string, string>} */
+  /** Event names, by event id. @type {Map<string, string>} */
   #names = new Map();
   /** @type {Set<() => void>} */
   #waiting = new Set();
@@ -82,17 +82,17 @@ export class FakeHub {
   constructor(options = {}) {
     const { version = "STU3", topic = "session", leaseSeconds = 3600 } = options;
     if (!isObject(options) || !["STU2", "STU3"].includes(version)) {
-      throw new TypeError(`expected { version: "STU2" } or "STU3", got ${JSON.stringify(isObject(options) ? version : options)}`);
+      throw new TypeError(`version must be STU2 or STU3, not ${JSON.stringify(isObject(options) ? version : options)}`);
     }
     this.#isStu3 = version === "STU3";
-    /** Whether who joins is told what is open. */
+    /** Whether new connections are told the open contexts. */
     this.replays = this.#isStu3;
     this.topic = topic;
     this.#leaseSeconds = leaseSeconds;
     this.#contexts = new FakeContexts(this.#isStu3);
   }
 
-  /** It goes away. */
+  /** Stop the hub. */
   stop() {
     for (const endpoint of [...this.#subscriptions.keys()]) this.#drop(endpoint, GOING_AWAY);
   }
@@ -112,7 +112,7 @@ export class FakeHub {
       return new Response(body, { status, headers });
     };
     const connect = (/** @type {string} */ endpoint) => this.#connect(endpoint, line);
-    // A class, for the library makes its sockets with `new`.
+    // A class, because the library makes sockets with `new`.
     const WebSocket = /** @type {any} */ (
       function FakeWebSocket(/** @type {string} */ endpoint) {
         return connect(endpoint);
@@ -122,10 +122,10 @@ export class FakeHub {
   }
 
   /**
-   * Distribute an event as if another application had published it.
-   * @param {string | Event | Message} event A name, with the resources of its context; or all of it.
+   * Publish as another application.
+   * @param {string | Event | Message} event A name, with the resources of its context; or a whole event.
    * @param {...Resource} resources
-   * @returns {Promise<Event>} As it was distributed.
+   * @returns {Promise<Event>} The event as distributed.
    */
   async publish(event, ...resources) {
     const context = resources.length > 0 ? contextOf(resources) : [];
@@ -134,7 +134,7 @@ export class FakeHub {
   }
 
   /**
-   * Distribute a SyncError: the subscriber did not follow the event.
+   * Publish a SyncError: the subscriber did not follow the event.
    * @param {Event} about
    * @param {string} [subscriber]
    * @param {string} [reason]
@@ -145,8 +145,9 @@ export class FakeHub {
 
   /**
    * @param {Event} event
-   * @param {string} [by] The client; any, where it is left out.
-   * @returns {Promise<Acknowledgement>} When it came. @throws {Error} After 15 seconds.
+   * @param {string} [by] Name of the client. Left out: any client.
+   * @returns {Promise<Acknowledgement>} The acknowledgement.
+   * @throws {Error} After 15 seconds.
    */
   async acknowledged(event, by) {
     const isIt = (/** @type {Acknowledgement} */ one) => one.eventId === event.id && (!by || one.client === by);
@@ -155,7 +156,7 @@ export class FakeHub {
         this.#waiting.delete(look);
         const isKnown = [...this.#subscriptions.values()].some(({ events }) => isNamed(events, event.name));
         const why = isKnown ? "" : ", and nobody is subscribed to it";
-        reject(new Error(`expected an acknowledgement of ${event.name} within ${PATIENCE} s${why}`));
+        reject(new Error(`no acknowledgement of ${event.name} within ${PATIENCE} s${why}`));
       });
       const look = () => {
         const found = this.acknowledgements.find(isIt);
@@ -169,7 +170,7 @@ export class FakeHub {
     });
   }
 
-  /** Send a heartbeat to who wants them. @param {number} period The seconds until the next. */
+  /** Send a heartbeat to its subscribers. @param {number} period Seconds until the next one. */
   heartbeat(period) {
     const item = /** @type {any} */ ({ key: "period", decimal: `${period}` });
     this.#distribute(makeEvent(this.topic, "heartbeat", [item]).body);
@@ -180,12 +181,12 @@ export class FakeHub {
     for (const line of this.#chosen(name)) line.cut(silently);
   }
 
-  /** Mend it. @param {string | null} [name] */
+  /** Let a client, or all, connect again. @param {string | null} [name] */
   restore(name = null) {
     for (const line of this.#chosen(name)) line.restore();
   }
 
-  /** Break the connections of a client, or of all; new ones are taken. @param {string | null} [name] */
+  /** Break the connections of a client, or of all. New ones can be made at once. @param {string | null} [name] */
   disconnect(name = null) {
     for (const line of this.#chosen(name)) for (const socket of [...line.sockets]) socket.shut(ABNORMAL);
   }
@@ -202,12 +203,12 @@ export class FakeHub {
     this.#answers.give(kind, answers);
   }
 
-  /** Lose the next messages on their way to all who are subscribed. @param {number} count */
+  /** Lose the next messages to all subscribers. @param {number} count */
   loseNext(count) {
     this.#toLose = count;
   }
 
-  /** @param {string} name @returns {string[]} The events that a client is subscribed to; none where it is not. */
+  /** @param {string} name @returns {string[]} The events that a client is subscribed to; empty where it is not. */
   subscribed(name) {
     const found = [...this.#subscriptions.values()].filter(({ client }) => client === name);
     return found.at(-1)?.events ?? [];
@@ -215,7 +216,7 @@ export class FakeHub {
 
   /** @param {string | null} name */
   #chosen(name) {
-    if (name !== null && !this.#lines.has(name)) throw new Error(`expected a client of this hub, got ${name}`);
+    if (name !== null && !this.#lines.has(name)) throw new Error(`no client of this hub is called ${name}`);
     return [...this.#lines].filter(([client]) => name === null || client === name).map(([, line]) => line);
   }
 
@@ -242,14 +243,14 @@ export class FakeHub {
       this.#drop(sent[ENDPOINT], NORMAL, "unsubscribed");
       return [202, { [ENDPOINT]: sent[ENDPOINT] }];
     }
-    throw new HubError(GONE, kind === "unsubscribe" ? "expected a live endpoint" : "there is nothing here");
+    throw new HubError(GONE, kind === "unsubscribe" ? "the endpoint does not exist" : "there is nothing here");
   }
 
   #configuration() {
     const common = { websocketSupport: true, webhookSupport: false };
     if (!this.#isStu3)
       return { ...common, eventsSupported: EVENTS.map((name) => name.toLowerCase()), fhircastVersion: "STU2" };
-    // As CFG-4: what is published here is told to all in one order, whatever the timestamps say.
+    // As CFG-4: events are sent to all subscribers in one order, whatever their timestamps are.
     const capabilities = { supportsGetCurrentContext: true, ordersEvents: true };
     return { ...common, eventsSupported: [...EVENTS, "heartbeat"], fhircastVersion: "3.0.0", capabilities };
   }
@@ -260,10 +261,10 @@ export class FakeHub {
   #subscribe(form, client) {
     const events = (form["hub.events"] ?? "").split(",").filter(Boolean);
     if (events.length === 0 || !form["hub.channel.type"])
-      throw new HubError(BAD, "hub.events: expected at least one");
+      throw new HubError(BAD, "hub.events is required");
     const endpoint = form[ENDPOINT] ?? this.#newEndpoint(client);
     const subscription = this.#subscriptions.get(endpoint);
-    if (!subscription) throw new HubError(GONE, "expected a live endpoint");
+    if (!subscription) throw new HubError(GONE, "the endpoint does not exist");
     const seconds = Number(form["hub.lease_seconds"] ?? this.#leaseSeconds);
     subscription.cancel();
     Object.assign(subscription, {
@@ -288,14 +289,14 @@ export class FakeHub {
       ends: 0,
       cancel: () => {},
       missed: null,
-      told: new Set(),
+      sent: new Set(),
     });
     return endpoint;
   }
 
   /** @param {string} endpoint @param {Line} line @returns {FakeSocket} */
   #connect(endpoint, line) {
-    const socket = new FakeSocket(line, (text) => this.#heard(endpoint, text));
+    const socket = new FakeSocket(line, (text) => this.#received(endpoint, text));
     void line.pass().then(
       () => this.#joined(endpoint, socket),
       () => socket.shut(ABNORMAL),
@@ -345,7 +346,7 @@ export class FakeHub {
 
   /** @param {unknown} message @returns {Message} */
   #accept(message) {
-    if (!isObject(message) || !isEvent(message)) throw new HubError(BAD, "expected an event");
+    if (!isObject(message) || !isEvent(message)) throw new HubError(BAD, "the body is not an event");
     const accepted = this.#contexts.accept(message);
     this.#names.set(message.id, message.event["hub.event"]);
     if (accepted) this.#distribute(accepted);
@@ -365,17 +366,17 @@ export class FakeHub {
   }
 
   /** @param {Subscription} subscription @param {Message} message */
-  #send({ events, missed, socket, told }, message) {
+  #send({ events, missed, socket, sent }, message) {
     const name = message.event["hub.event"];
     if (!isNamed(events, name)) return;
     if (socket?.isAlive) {
-      told.add(message.id);
+      sent.add(message.id);
       socket.put(message);
     } else if (["close", "update"].includes(kindOf(name))) missed?.push(message);
   }
 
-  /** An acknowledgement came; one that says no is told to the others. @param {string} endpoint @param {string} text */
-  #heard(endpoint, text) {
+  /** An acknowledgement came. A refusal becomes a SyncError. @param {string} endpoint @param {string} text */
+  #received(endpoint, text) {
     const { id: eventId, status: given, reason = "" } = JSON.parse(text);
     const event = this.#names.get(eventId) ?? "";
     const kind = kindOf(event);
@@ -385,7 +386,7 @@ export class FakeHub {
     this.acknowledgements.push({ client: subscription.client, eventId, event, status, reason });
     for (const look of [...this.#waiting]) look();
     if (Math.floor(status / 100) === 2 || kind === "update" || kind === "select") return;
-    if (!subscription.told.delete(eventId)) return; // it refuses what it was told, and that once
+    if (!subscription.sent.delete(eventId)) return; // a refusal counts once, and only for an event that was sent
     const about = makeEvent(this.topic, event, [], { id: eventId });
     this.#distribute(this.#syncError(about, subscription.client, reason).body, subscription);
   }

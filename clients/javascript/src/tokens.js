@@ -1,19 +1,19 @@
-/** The access token: asked for when it is needed, and once more when the hub does not take it. */
+/** The access token: asked for when it is needed, and again after a 401. */
 
 import { HubError, TokenError } from "./errors.js";
 
 /** @typedef {string | null | (() => string | Promise<string>)} TokenSource */
 
-/** What a header can hold; fetch, given anything else, may complain with the token in its text. */
+/** Characters that a header can hold. fetch may quote other tokens in its error. */
 const CAN_BE_SENT = /^[\x21-\x7e]+$/;
-const UNSENDABLE = "expected a token of visible ASCII characters";
+const UNSENDABLE = "token must consist of visible ASCII characters";
 
 export class Token {
   #source;
   /** @type {string | null} */
   #current = null;
   /**
-   * The question on its way: whoever asks meanwhile waits for the same answer.
+   * The pending request for a token, shared by all callers.
    * @type {Promise<string | null> | null}
    */
   #asking = null;
@@ -21,21 +21,21 @@ export class Token {
   /** @param {TokenSource} source The token, a function that returns one, or null for none. */
   constructor(source) {
     if (!["string", "function"].includes(typeof source) && source !== null && source !== undefined) {
-      throw new TypeError(`expected a token, or a function that returns one, got ${typeof source}`);
+      throw new TypeError(`token must be a text or a function, not ${typeof source}`);
     }
     if (typeof source === "string" && source !== "" && !CAN_BE_SENT.test(source)) throw new TypeError(UNSENDABLE);
     this.#source = source;
   }
 
-  /** @returns {Promise<string | null>} @throws {HubError} As `fresh`. */
+  /** @returns {Promise<string | null>} @throws {HubError} The same as `fresh`. */
   async get() {
     return this.#current ?? this.fresh();
   }
 
   /**
-   * @returns {Promise<string | null>} A new one, if the source is a function.
-   * @throws {HubError} TokenError when the function says that there will be none; with status 0 when it fails, which
-   *     may pass.
+   * @returns {Promise<string | null>} A new token, if the source is a function.
+   * @throws {HubError} TokenError when the function says that there will be no token. Status 0 when the function failed
+   *     for another reason.
    */
   fresh() {
     this.#asking ??= this.#ask().finally(() => {
@@ -44,15 +44,15 @@ export class Token {
     return this.#asking;
   }
 
-  /** Whether there may be another token than the one in use. */
+  /** Whether the source may give another token. */
   get changes() {
     return typeof this.#source === "function";
   }
 
   /**
-   * @param {string | null} refused That the hub did not take.
-   * @returns {Promise<string | null>} Another one, where there is one.
-   * @throws {HubError} As `fresh`.
+   * @param {string | null} refused The token that got a 401.
+   * @returns {Promise<string | null>} Another token, where there is one.
+   * @throws {HubError} The same as `fresh`.
    */
   async instead(refused) {
     return this.#current === refused ? this.fresh() : this.#current;
@@ -66,8 +66,8 @@ export class Token {
       return (this.#current = token);
     } catch (error) {
       if (error instanceof TokenError) throw error;
-      // Its text may hold what is secret.
-      throw new HubError(0, `No access token could be had: ${error instanceof Error ? error.name : typeof error}`);
+      // The text may contain secrets.
+      throw new HubError(0, `There is no access token: ${error instanceof Error ? error.name : typeof error}`);
     }
   }
 }

@@ -1,8 +1,8 @@
-/** Why a hub cannot be reached, in words: its certificate, its name, its port, or what stands between. */
+/** Why a hub cannot be reached, in words: its certificate, its name, its port, or the network between. */
 
 import { nameOf } from "./errors.js";
 
-/** What Node says of a certificate that leads to a CA which it does not know. */
+/** Node's error codes for a certificate of an unknown CA. */
 const UNKNOWN_CA = new Set([
   "DEPTH_ZERO_SELF_SIGNED_CERT",
   "SELF_SIGNED_CERT_IN_CHAIN",
@@ -19,22 +19,22 @@ const HOW_TO_TRUST = "a hospital's own CA is trusted where NODE_EXTRA_CA_CERTS n
 const PORTS = { "https:": "443", "wss:": "443" };
 
 /**
- * @param {unknown} error What `fetch` raised. Its text is not repeated: it may hold what is secret.
+ * @param {unknown} error The error of `fetch`. Its text is not repeated: it may contain secrets.
  * @param {string} url
- * @returns {string} What it says of the URL, in words without the URL's path: an endpoint is a secret.
+ * @returns {string} A description, without the path of the URL: an endpoint is a secret.
  */
 export function whyUnreachable(error, url) {
   const known = knownCause(error, url);
   if (known) return known;
-  // A page is told nothing, lest it explore the network behind its user.
+  // Browsers do not tell pages why, to protect the user's network.
   if ("document" in globalThis) return "the request failed, and the browser's console says why";
   return `the request failed (${codesOf(causes(error))[0] ?? nameOf(error)})`;
 }
 
 /**
- * @param {unknown} error What `fetch` or a WebSocket raised.
+ * @param {unknown} error The error of `fetch` or a WebSocket.
  * @param {string} url
- * @returns {string} Its certificate, its name, its port or the way there; "" where the error says none of these.
+ * @returns {string} The certificate, the name, the port or the network as the reason; "" for another error.
  */
 export function knownCause(error, url) {
   const found = causes(error);
@@ -52,7 +52,7 @@ function inWords(found, host, port) {
   const invalid = by((code) => INVALID.test(code));
   if (invalid) return `the certificate of ${host} is not valid (${invalid.code})`;
   if (by((code) => NO_TLS.has(code))) return `${address} does not speak TLS`;
-  // Where Node goes by way of a proxy, the error names the proxy.
+  // With a proxy, Node's error names the proxy.
   const unnamed = by((code) => NO_NAME.has(code));
   if (unnamed) return `no address is known for the name ${unnamed.hostname ?? host}`;
   const refused = by((code) => code === "ECONNREFUSED");
@@ -66,7 +66,7 @@ function codesOf(found) {
   return found.map(({ code }) => code).filter((code) => typeof code === "string");
 }
 
-/** @param {unknown} error @returns {any[]} The error, and all that led to it. */
+/** @param {unknown} error @returns {any[]} The error and all its causes. */
 function causes(error) {
   /** @type {any[]} */
   const waiting = [error];

@@ -1,15 +1,15 @@
-/** What is shared in a context: updates, selects, and what the hub says of it (FHIRcast 3.0.0, 2.9 and 2.10). */
+/** Updates and selects of shared content, and fetching of that content (FHIRcast 3.0.0, 2.9 and 2.10). */
 
 import { Context } from "./contexts.js";
 import { HubError, TokenError } from "./errors.js";
 import { copied, makeEvent } from "./events.js";
-import { readCurrent, selectContext, updateContext } from "./sharing.js";
-import { deferred, later } from "./timing.js";
+import { readCurrent, selectContext, updateContext } from "./update-bundle.js";
+import { deferred, later } from "./timers.js";
 
 /** @typedef {import("./content.js").Shared} Shared */
 /** @typedef {import("./events.js").Event} Event */
 /** @typedef {import("./events.js").Resource} Resource */
-/** @typedef {import("./sharing.js").Content} Content */
+/** @typedef {import("./update-bundle.js").Content} Content */
 /** @typedef {(Resource | string)[]} Changes Resources are put, references ("Observation/o1") deleted. */
 /** @typedef {(content: Record<string, Resource>) => Changes | Promise<Changes>} ToChanges */
 /**
@@ -17,24 +17,24 @@ import { deferred, later } from "./timing.js";
  * @property {string} topic
  * @property {import("./hub.js").Hub} hub
  * @property {import("./engine.js").Engine} engine
- * @property {import("./timing.js").Timings} timings
- * @property {import("./arrivals.js").Arrivals} arrivals
+ * @property {import("./timings.js").Timings} timings
+ * @property {import("./event-signal.js").EventSignal} eventSignal
  * @property {(event: Event) => Promise<Event>} post Posts an event.
  * @property {AbortSignal} signal Aborts when the client ends.
  */
 
 const CONFLICT = 409;
-/** How often a function makes its changes. */
+/** Calls of a function that makes the changes, at most. */
 const MOST_ATTEMPTS = 5;
 
-/** Changes what is shared, and asks the hub for it. */
+/** Changes and fetches shared content. */
 export class Updates {
   #parts;
   /** @type {Promise<unknown>} */
   #last = Promise.resolve();
-  /** Own updates whose echo is waited for, by id. @type {Map<string, () => void>} */
+  /** Own updates that await their echo, by id. @type {Map<string, () => void>} */
   #echoes = new Map();
-  /** Contexts whose content is not known. @type {Set<string>} */
+  /** Contexts with unknown content. @type {Set<string>} */
   #unknown = new Set();
   /** @type {Promise<void> | null} */
   #fetching = null;
@@ -45,26 +45,27 @@ export class Updates {
   }
 
   /**
-   * Post an update of what is shared in a context. A function is called again where somebody else was faster.
+   * Post an update of a context. A function is called again where another update came first.
    * @param {Changes | ToChanges} changes
    * @param {string} anchor
-   * @returns {Promise<Event>} @throws {HubError}
+   * @returns {Promise<Event>}
+   * @throws {HubError}
    */
   update(changes, anchor) {
-    // One after the other: two at once would be made on one version, and the hub takes only the first.
+    // One update at a time: two updates of one version would make the hub refuse the second.
     const mine = this.#last.then(() => this.#updateInTurn(changes, anchor));
     this.#last = mine.catch(() => {});
     return mine;
   }
 
-  /** Post what is selected in a context. @param {Changes} items @param {string} anchor @returns {Promise<Event>} */
+  /** Post a selection. @param {Changes} items @param {string} anchor @returns {Promise<Event>} */
   async select(items, anchor) {
     const { engine, post, topic } = this.#parts;
     const context = selectContext(anchor, items, engine.following.contexts.patientOf(anchor));
     return post(makeEvent(topic, eventOf(anchor, "select"), context));
   }
 
-  /** @returns {Promise<Context | null>} What the hub says is current; its content is known from now on. @throws {HubError} */
+  /** @returns {Promise<Context | null>} The hub's current context. Its content is kept. @throws {HubError} */
   async fetch() {
     const { event, version, content } = await this.current();
     if (!event) return null;
@@ -72,7 +73,7 @@ export class Updates {
     return new Context(known ?? event, version, content && copied(content));
   }
 
-  /** @returns {Promise<import("./sharing.js").Current>} @throws {HubError} Also for an answer that cannot be read. */
+  /** @returns {Promise<import("./update-bundle.js").Current>} @throws {HubError} Also for an answer that cannot be read. */
   async current() {
     const { engine, hub, signal, topic } = this.#parts;
     const { moment } = engine.content;
@@ -89,12 +90,12 @@ export class Updates {
     return current;
   }
 
-  /** An event came: perhaps an own update. @param {Event} event */
-  came(event) {
+  /** An event came, perhaps the echo of an own update. @param {Event} event */
+  received(event) {
     this.#echoes.get(event.id)?.();
   }
 
-  /** Ask for what is shared in a context, where that is not known. @param {string} anchor */
+  /** Fetch the content of a context, where it is unknown. @param {string} anchor */
   fetchUnknown(anchor) {
     const shared = this.#parts.engine.content.get(anchor);
     if (!shared || shared.content || shared.isContentless) return;
@@ -105,7 +106,7 @@ export class Updates {
   }
 
   /**
-   * A handler that is told of an update finds it in the content, where the hub tells that in time.
+   * Wait until the content is fetched, so that a handler of an update finds it, up to the time of a request.
    * @param {string} anchor
    */
   async known(anchor) {
@@ -132,16 +133,16 @@ export class Updates {
   async #updateInTurn(changes, anchor) {
     const { content: contents } = this.#parts.engine;
     for (let attempt = 1; ; attempt += 1) {
-      const isMade = typeof changes === "function";
-      const { version, content } = await this.#newest(anchor, isMade);
-      if (isMade && !content) throw new HubError(0, "what is shared in the context is not known: the hub does not tell");
-      const made = isMade ? await changes(copied(content ?? {})) : changes;
+      const isFunction = typeof changes === "function";
+      const { version, content } = await this.#newest(anchor, isFunction);
+      if (isFunction && !content) throw new HubError(0, "the content of the context is unknown: the hub does not tell it");
+      const wanted = isFunction ? await changes(copied(content ?? {})) : changes;
       try {
-        return await this.#update(anchor, made, version, content);
+        return await this.#update(anchor, wanted, version, content);
       } catch (error) {
         if (!(error instanceof HubError) || error.status !== CONFLICT) throw error;
-        contents.doubt(anchor, version);
-        if (attempt === MOST_ATTEMPTS || !isMade) throw error;
+        contents.markUncertain(anchor, version);
+        if (attempt === MOST_ATTEMPTS || !isFunction) throw error;
       }
     }
   }
@@ -152,13 +153,13 @@ export class Updates {
     const name = eventOf(anchor, "update");
     const context = updateContext(anchor, changes, engine.following.contexts.patientOf(anchor), content);
     const event = makeEvent(topic, name, context, { version });
-    /** @type {import("./timing.js").Deferred<boolean>} */
+    /** @type {import("./timers.js").Deferred<boolean>} */
     const echo = deferred();
     this.#echoes.set(event.id, () => echo.resolve(true));
     try {
       await post(event);
       const cancel = later(timings.echo, () => echo.resolve(false));
-      if (!engine.isGranted(name) || !(await echo.promise)) engine.content.doubt(anchor, version);
+      if (!engine.isGranted(name) || !(await echo.promise)) engine.content.markUncertain(anchor, version);
       cancel();
       return event;
     } finally {
@@ -169,8 +170,8 @@ export class Updates {
   /**
    * @param {string} anchor
    * @param {boolean} needsContent
-   * @returns {Promise<{version: string | null, content: Content | null}>} Of a context now; the hub is asked where they are not
-   *     known.
+   * @returns {Promise<{version: string | null, content: Content | null}>} Version and content of a context now. Asks
+   *     the hub where they are unknown.
    */
   async #newest(anchor, needsContent) {
     const { engine } = this.#parts;
@@ -181,26 +182,26 @@ export class Updates {
       } catch (error) {
         if (!(error instanceof HubError) || error instanceof TokenError) throw error;
       }
-      shared = await this.#told(anchor);
+      shared = await this.#afterQuery(anchor);
     }
     return { version: shared?.version ?? null, content: shared?.content ?? null };
   }
 
   /**
    * @param {string} anchor
-   * @returns {Promise<Shared | null>} What is known after the hub was asked. Of a context that is not current it says nothing:
-   *     the missing update will come.
+   * @returns {Promise<Shared | null>} The content after a request. The answer tells only the current context: for
+   *     another one, wait for the missing update.
    */
-  async #told(anchor) {
-    const { arrivals, engine, timings } = this.#parts;
-    const isMissing = () => engine.content.get(anchor)?.isSure === false && engine.isGranted(eventOf(anchor, "update"));
-    await arrivals.until(() => !isMissing(), timings.echo);
+  async #afterQuery(anchor) {
+    const { eventSignal, engine, timings } = this.#parts;
+    const isMissing = () => engine.content.get(anchor)?.isCertain === false && engine.isGranted(eventOf(anchor, "update"));
+    await eventSignal.until(() => !isMissing(), timings.echo);
     return engine.content.get(anchor);
   }
 
   /** @param {string} anchor @param {Shared} shared */
   #follows(anchor, shared) {
-    return shared.isSure && shared.version !== null && this.#parts.engine.isGranted(eventOf(anchor, "update"));
+    return shared.isCertain && shared.version !== null && this.#parts.engine.isGranted(eventOf(anchor, "update"));
   }
 }
 

@@ -6,9 +6,9 @@
 import { Engine } from "../src/engine.js";
 import { anchorKey, Event, makeEvent } from "../src/events.js";
 import { saysTheSame } from "../src/following.js";
-import { readCurrent } from "../src/sharing.js";
-import { makeSyncError } from "../src/syncerrors.js";
-import { instant } from "../src/timing.js";
+import { readCurrent } from "../src/update-bundle.js";
+import { makeSyncError } from "../src/sync-errors.js";
+import { instant } from "../src/timestamps.js";
 
 const TOPIC = "topic";
 /** From here on a status says that the hub may answer later. */
@@ -39,8 +39,8 @@ const HANDLED = [
  * @property {Event} event
  * @property {string} mode What the handler does: ok, refuse, fail, or slow until a step ends it.
  * @property {() => boolean} applies
- * @property {boolean} told
- * @property {boolean} again
+ * @property {boolean} queried
+ * @property {boolean} retry
  * @property {() => void} done
  */
 
@@ -94,11 +94,11 @@ export class Driver {
       in_step: status.inSync,
       why: status.why,
       behind: [...status.behind],
-      unsent: engine.untold.newest?.id ?? null,
+      unsent: engine.unsent.newest?.id ?? null,
       to_catch_up: engine.toCatchUp ? this.#id(engine.toCatchUp) : null,
-      told: engine.asking.isTold,
-      asks_again: engine.asking.mustAskAgain,
-      must_ask: engine.asking.mustAsk,
+      told: engine.doubt.isAnswered,
+      asks_again: engine.doubt.mustAskAgain,
+      must_ask: engine.doubt.mustAsk,
       shared: Object.fromEntries(
         contexts.map(([anchor, one]) => [anchor, [one.version, one.content && Object.keys(one.content).sort()]]),
       ),
@@ -116,16 +116,16 @@ export class Driver {
       this.#clock = seconds;
     },
     connected: (ordered, { granted }) => this.engine.connected(granted ?? this.#granted, ordered),
-    settles: () => this.engine.content.joined(),
-    lost: (why) => this.engine.apart(why),
+    settles: () => this.engine.content.replayEnded(),
+    lost: (why) => this.engine.disconnected(why),
     ended: (why) => {
       this.engine.ended(why);
       this.#waiting = [];
     },
-    unread: () => this.engine.unread(),
+    unread: () => this.engine.unreadable(),
     comes: (text, step) => {
       const event = this.#event(text, step, this.engine.isOwn(step.id));
-      this.engine.came(event);
+      this.engine.received(event);
       this.#wait(event, step.handler);
     },
     ends: (mode, { again }) => {
@@ -152,16 +152,16 @@ export class Driver {
       const made = makeSyncError(TOPIC, about, subscriber, "unsaved notes").body;
       const timestamp = /** @type {string} */ (timestampOf(step.at === undefined ? SYNC_ERROR : step.at));
       const event = new Event({ ...made, id: step.id, timestamp });
-      this.engine.came(event);
-      const { resend, unseen } = this.engine.syncError(event);
-      Object.assign(this.#said, { resend: resend.map(({ id }) => id), unseen });
+      this.engine.received(event);
+      const { resend, unsubscribed } = this.engine.syncError(event);
+      Object.assign(this.#said, { resend: resend.map(({ id }) => id), unsubscribed });
     },
     // The application opens something: posted unless everybody shows that already.
     opens: (text, step) => {
       const event = this.#event(text, step, true, false);
-      const unsent = this.engine.untold.newest;
-      this.#said.shown_again = this.engine.screen.isShownAgain(event);
-      if (this.engine.shows(event)) this.#said.posted = null;
+      const unsent = this.engine.unsent.newest;
+      this.#said.shown_again = this.engine.races.isEchoedByHandler(event);
+      if (this.engine.alreadyShown(event)) this.#said.posted = null;
       else this.#post(unsent && saysTheSame(unsent, event) ? unsent : event);
     },
     sends: (text, step) => this.#post(this.#event(text, step, true, false)),
@@ -173,7 +173,7 @@ export class Driver {
     // It was tried again, and accepted.
     late: (id, { handler }) => {
       const event = this.#events.get(id);
-      if (!event || !this.engine.untold.isTried(event) || this.engine.untold.mustWait(event) || this.#onTheirWay.size > 0) return;
+      if (!event || !this.engine.unsent.isRetried(event) || this.engine.unsent.mustWait(event) || this.#onTheirWay.size > 0) return;
       this.engine.acceptedLate(event);
       this.#wait(event, handler);
     },
@@ -188,18 +188,18 @@ export class Driver {
     // A while has passed since it was sent again.
     quiet: (id) => {
       const event = this.#events.get(id);
-      if (!event || this.engine.resending.goesOn(event)) return;
+      if (!event || this.engine.resending.isDue(event)) return;
       this.engine.resending.ended(event);
-      this.engine.sync.quiet(id);
+      this.engine.sync.assumeRecovered(id);
     },
     // The hub is asked what is open: an open, null for nothing, or the status with which it refuses.
     asks: (answer, step) => {
-      if (typeof answer === "number") this.engine.asking.unanswered(answer < FAILED);
+      if (typeof answer === "number") this.engine.doubt.unanswered(answer < FAILED);
       else this.#ask(answer, step);
     },
     "catches up": (mode) => {
       const event = this.engine.toCatchUp;
-      if (event) this.#wait(event, mode, { applies: () => this.engine.toCatchUp === event, again: true });
+      if (event) this.#wait(event, mode, { applies: () => this.engine.toCatchUp === event, retry: true });
     },
   };
 
@@ -209,17 +209,17 @@ export class Driver {
     const { moment } = this.engine.content;
     const { event, version, content } = readCurrent(currentOf(answer, step), TOPIC);
     if (event) this.engine.content.fetched(event.anchor, version, content, moment);
-    const told = this.engine.told(event, version);
-    let toSettle = told.length;
+    const differences = this.engine.differences(event, version);
+    let toSettle = differences.length;
     const done = () => {
       toSettle -= 1;
-      if (toSettle <= 0) this.#said.settled = this.engine.settled(event, asked, told.length > 0);
+      if (toSettle <= 0) this.#said.settled = this.engine.contextChecked(event, asked, differences.length > 0);
     };
     const applies = () => this.engine.changes.count === asked;
-    if (told.length === 0) done();
-    for (const opened of told) {
+    if (differences.length === 0) done();
+    for (const opened of differences) {
       const handed = event ? opened : this.#close(opened);
-      this.#wait(handed, step.handler, { applies, done, told: event !== null, again: true });
+      this.#wait(handed, step.handler, { applies, done, queried: event !== null, retry: true });
     }
   }
 
@@ -240,16 +240,16 @@ export class Driver {
   /** @param {string} id @param {boolean} isFinal */
   #notSent(id, isFinal) {
     const event = this.#events.get(id);
-    if (!event || !(this.#onTheirWay.has(id) || this.engine.untold.isTried(event))) return;
+    if (!event || !(this.#onTheirWay.has(id) || this.engine.unsent.isRetried(event))) return;
     this.#onTheirWay.delete(id);
-    this.engine.notSent(event, isFinal ? "the hub answered 400" : "the hub answered 502", isFinal);
+    this.engine.publishFailed(event, isFinal ? "the hub answered 400" : "the hub answered 502", isFinal);
   }
 
   // One event after the other has its turn, while no handler runs and no own change is on its way
 
   /** @param {Event} event @param {string} [mode] @param {Partial<Delivery>} [other] */
   #wait(event, mode = "ok", other = {}) {
-    this.#waiting.push({ event, mode, applies: () => true, told: false, again: false, done: () => {}, ...other });
+    this.#waiting.push({ event, mode, applies: () => true, queried: false, retry: false, done: () => {}, ...other });
   }
 
   #pump() {
@@ -273,19 +273,19 @@ export class Driver {
   }
 
   /** @param {Delivery} delivery */
-  #verdict({ event, again }) {
-    const verdict = this.engine.turn(event, this.#now, again);
+  #verdict({ event, retry }) {
+    const verdict = this.engine.beginTurn(event, this.#now, retry);
     this.#said.verdicts.push(`${this.#id(event)} ${verdict}`);
     return verdict;
   }
 
   /** @param {Delivery} delivery @param {string} mode @param {string} [again] What the handler does with what is handed again. */
-  #end({ event, told, done }, mode, again = "ok") {
+  #end({ event, queried, done }, mode, again = "ok") {
     const opened =
       mode === "ok"
-        ? this.engine.followed(event, this.#now, told)
+        ? this.engine.followed(event, this.#now, queried)
         : this.engine.refused(event, "unsaved notes", { shows: mode === "fail" });
-    if (opened) this.#wait(opened, again, { applies: () => this.engine.screen.mayBeShown(opened), again: true });
+    if (opened) this.#wait(opened, again, { applies: () => this.engine.races.mayBeShown(opened), retry: true });
     done();
   }
 

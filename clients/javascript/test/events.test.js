@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import { contextOf, Event, uuid } from "../src/events.js";
-import { instant } from "../src/timing.js";
+import { instant } from "../src/timestamps.js";
 import { event, OBSERVATION, PATIENT, REPORT, STUDY } from "./fake.js";
 
 test("CLT-26 timestamps are instants, whatever their form", () => {

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Event } from "../src/events.js";
-import { changed, fullUrlIn, readCurrent } from "../src/sharing.js";
+import { changed, fullUrlIn, readCurrent } from "../src/update-bundle.js";
 import { flush, OBSERVATION, REPORT } from "./fake.js";
 import { put, reporting, updated } from "./reporting.js";
 

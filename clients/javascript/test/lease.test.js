@@ -166,7 +166,7 @@ test("CLT-11 a token function that fails is asked again, until it says that ther
   });
   const started = assert.rejects(client.start(), { name: "TokenError", message: "signed out" });
   await flush();
-  assert.match(client.status.why, /No access token could be had/);
+  assert.match(client.status.why, /There is no access token/);
   assert.doesNotMatch(client.status.why, /secret/);
   await pass(1);
   await started;
@@ -201,6 +201,6 @@ test("CLT-11 a token that no header can hold is refused, and not shown", async (
   const { client } = setUp(t, { token: () => "secret\n2" });
   client.start().catch(() => {});
   await flush();
-  assert.match(client.status.why, /No access token could be had/);
+  assert.match(client.status.why, /There is no access token/);
   assert.doesNotMatch(client.status.why, /secret/);
 });

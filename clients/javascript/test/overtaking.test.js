@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { deferred } from "../src/timing.js";
+import { deferred } from "../src/timers.js";
 import { event, flush, nothing, OBSERVATION, OTHER, PATIENT, REPORT, setUp, slow } from "./fake.js";
 import { put, reporting, shared, updated } from "./reporting.js";
 

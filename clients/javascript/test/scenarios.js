@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 import { makeEvent } from "../src/events.js";
 import { FHIRcastClient, HubError, Refuse } from "../src/index.js";
-import { updateContext } from "../src/sharing.js";
+import { updateContext } from "../src/update-bundle.js";
 import { FakeHub } from "../src/testing.js";
 import { Network, PATIENCE, until } from "./hub.js";
 

@@ -142,7 +142,7 @@ test("CLT-7 an update of what is not known, or of nothing, says so", async (t) =
   assert.equal(hub.sent("publish")[0]?.message.event["context.versionId"], undefined);
   await assert.rejects(client.update([/** @type {any} */ ({ resourceType: "Observation" })]), TypeError);
   await client.close(REPORT);
-  await assert.rejects(client.update([OBSERVATION]), /Nothing is current/);
+  await assert.rejects(client.update([OBSERVATION]), /no context is open here/);
 });
 
 test("CLT-8 a select names what is selected", async (t) => {

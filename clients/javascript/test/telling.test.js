@@ -101,7 +101,7 @@ test("CLT-19 what a handler is shown is not opened by it, and the log says so on
   assert.equal(hub.sent("publish").length, 0);
   assert.deepEqual(
     logged.mock.calls.map(({ arguments: said }) => said[0]),
-    ["fhircast-client: the handler of Patient-open publishes what it is shown"],
+    ["fhircast-client: the handler of Patient-open publishes the event that it was called with"],
   );
 });
 

@@ -229,7 +229,7 @@ for (const url of /** @type {any[]} */ ([
   test(`CLT-28 a hub.url that is none is an error at once: ${JSON.stringify(url)}`, () => {
     assert.throws(() => new FHIRcastClient(url, "t", { WebSocket }), {
       name: "TypeError",
-      message: `expected hub.url to be a URL such as https://hub.example.org/api/hub, got ${JSON.stringify(url)}`,
+      message: `hub.url must be a URL such as https://hub.example.org/api/hub, not ${JSON.stringify(url)}`,
     });
   });
 }
@@ -244,7 +244,7 @@ test("CLT-28 a hub.url with a password is not shown", () => {
 for (const topic of /** @type {any[]} */ ([undefined, null, "", 7])) {
   test(`CLT-28 a topic that is none is an error at once: ${topic}`, () => {
     const made = () => new FHIRcastClient("https://hub.example.org/api/hub", topic, { WebSocket });
-    assert.throws(made, { name: "TypeError", message: /^expected hub\.topic to be a text that is not empty, got / });
+    assert.throws(made, { name: "TypeError", message: /^hub\.topic must be a text that is not empty, not / });
   });
 }
 
@@ -252,8 +252,8 @@ test("what is no token, no handler and no identity map is an error at once", () 
   const url = "https://hub.example.org/api/hub";
   assert.throws(() => new FHIRcastClient(url, "t", { WebSocket, token: /** @type {any} */ (7) }), TypeError);
   const client = new FHIRcastClient(url, "t", { WebSocket });
-  assert.throws(() => client.on("Patient-open", /** @type {any} */ (undefined)), /expected a handler for Patient-open/);
-  assert.throws(() => client.on("Patient-open", () => {}, { ids: /** @type {any} */ ({}) }), /with a method find/);
+  assert.throws(() => client.on("Patient-open", /** @type {any} */ (undefined)), /the handler of Patient-open must be a function/);
+  assert.throws(() => client.on("Patient-open", () => {}, { ids: /** @type {any} */ ({}) }), /have a method find/);
 });
 
 for (const debug of [false, true]) {

@@ -1,7 +1,8 @@
-"""`fhircast check`: joins a session step by step, and says at which step it fails and what that usually means.
+"""`fhircast check`: joins a session step by step. Tells which step fails, and the usual reason.
 
-The steps are those of the specification: discovery (FHIRcast 3.0.0, 2.7), token (2.2), subscription, socket, confirmation (2.4),
-and an event of one's own that comes back (2.5, 2.6). The event has a reverse-domain name, so that nobody's context changes.
+The steps are those of the specification: discovery (FHIRcast 3.0.0, 2.7), token (2.2), subscription, socket,
+confirmation (2.4), and the echo of an own event (2.5, 2.6). The event has a reverse-domain name, so that no context
+changes.
 """
 
 from __future__ import annotations
@@ -20,22 +21,22 @@ from urllib.parse import quote
 import httpx
 
 from fhircast_client.errors import in_one_line
+from fhircast_client.event_names import never_matches, shown
 from fhircast_client.hub import checked_url, words
-from fhircast_client.names import never_matches, shown
 from fhircast_client.proxies import UnusableProxy, http_client
 from fhircast_client.socket import Connect, Socket
 from fhircast_client.socket import connect as open_channel
 from fhircast_client.tokens import can_be_sent
 from fhircast_client.unreachable import why_unreachable
 
-#: Published and subscribed to by the check; an application that follows it would be a surprise.
+#: Published by the check, which also subscribes to it. No application should follow it.
 EVENT = "org.fhircast.check"
 #: Seconds that each step may take.
 PATIENCE = 10
 
 
 class Step(NamedTuple):
-    """How one step went: `good` is None where it says nothing of the connection; `text` says what came, or what to look at."""
+    """The result of a step. `good` is None where the step could not be tried. `text`: the result, or what to look at."""
 
     name: str
     good: bool | None
@@ -43,7 +44,7 @@ class Step(NamedTuple):
 
 
 class _Failed(Exception):
-    """A step did not succeed. The text is for people."""
+    """A step failed. The text is for users."""
 
 
 async def check(
@@ -56,9 +57,9 @@ async def check(
     http: httpx.AsyncClient | None = None,
     connect: Connect = open_channel,
 ) -> AsyncIterator[Step]:
-    """The steps, one after the other, until one fails whose result the next ones need. `events` is a list with commas.
+    """Run the steps, until a step fails that the next ones need. `events`: event names with commas.
 
-    `http` and `connect` (from an endpoint to a WebSocket) replace its own; an `http` that is given is closed at the end.
+    `http` and `connect` (from an endpoint to a WebSocket) replace the check's own. A given `http` is closed at the end.
     """
     async with http or http_client(PATIENCE) as http:
         try:
@@ -102,7 +103,7 @@ async def _tried(name: str, attempt: Awaitable[str], hub_url: str) -> Step:
 
 
 class _NotTried(Exception):
-    """A step that says nothing here."""
+    """A step that cannot be tried here."""
 
 
 async def _discovery(http: httpx.AsyncClient, hub_url: str) -> str:
@@ -120,28 +121,28 @@ async def _discovery(http: httpx.AsyncClient, hub_url: str) -> str:
 
 
 async def _token(token: str | None) -> str:
-    """What the token says of itself; whether the hub believes it is the next step."""
+    """The claims of the token. The next step shows whether the hub accepts the token."""
     if not token:
-        raise _NotTried("none given: only a hub without authorization takes that")
+        raise _NotTried("no token given: only a hub without authorization accepts that")
     if not can_be_sent(token):
-        raise _Failed("it has characters that no token has, such as spaces")
+        raise _Failed("the token has invalid characters, such as spaces")
     parts = token.split(".")
     try:
         claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
     except (IndexError, ValueError, binascii.Error):
-        raise _NotTried("opaque: it says nothing of itself, the hub asks its issuer") from None
+        raise _NotTried("an opaque token: only its issuer can read it") from None
     if not isinstance(claims, dict):
-        raise _Failed("a JWT whose claims are no object")
+        raise _Failed("the token is a JWT, but its claims are not a JSON object")
     if not isinstance(claims.get("exp"), int | float):
-        raise _Failed("it has no exp, the time at which it expires")
+        raise _Failed("the token has no exp (time of expiry)")
     left = claims["exp"] - time.time()
     if left <= 0:
-        raise _Failed(f"it expired {-left:.0f} seconds ago")
+        raise _Failed(f"the token expired {-left:.0f} seconds ago")
     scopes = claims.get("scope") or claims.get("scp")
     given = scopes.split(" ") if isinstance(scopes, str) else map(str, scopes if isinstance(scopes, list) else ())
     fhircast = [scope for scope in given if scope.lower().startswith("fhircast/")]
     if not fhircast:
-        raise _Failed("it has no fhircast/ scope")
+        raise _Failed("the token has no fhircast/ scope")
     return f"issuer {claims.get('iss')}, audience {claims.get('aud')}, {left:.0f} s left, {' '.join(fhircast)}"
 
 
@@ -168,12 +169,13 @@ class _Hub:
         ]
 
     def names(self) -> str:
-        """Which of the names asked for no event can have; "" where there is none. A hub may grant them all the same."""
+        """Requested names that no event can have, as a sentence; "" where there is none. A hub may grant them all the
+        same."""
         never = [shown(name) for name in self._asked if never_matches(name)]
-        return f"no event can have this name, so nothing will come under it: {', '.join(never)}" if never else ""
+        return f"no event can have this name, so no event will come: {', '.join(never)}" if never else ""
 
     async def others(self) -> str:
-        """Who else has subscribed to such names, as far as the hub says who takes part; most hubs do not."""
+        """Other participants with such names, where the hub lists participants. Most hubs do not."""
         try:
             url = httpx.URL(self._url).copy_with(
                 raw_path=f"/sessions/{quote(self._topic, safe='')}/participants".encode()
@@ -192,14 +194,14 @@ class _Hub:
     async def _subscribe(self) -> str:
         answer = await self._post(self._form("subscribe", ",".join([*self._asked, EVENT])))
         if answer.status_code == httpx.codes.BAD_REQUEST:
-            # Some hubs take the names of the catalogue only.
+            # Some hubs accept only the names of the catalogue.
             self._takes_any_name = False
             answer = await self._post(self._form("subscribe", ",".join(self._asked)))
         if answer.status_code != httpx.codes.ACCEPTED:
             raise _Failed(_explained(answer))
         endpoint = _object(answer).get("hub.channel.endpoint")
         if not isinstance(endpoint, str) or not endpoint.startswith(("ws://", "wss://")):
-            raise _Failed("202, but its JSON has no hub.channel.endpoint that begins with wss://")
+            raise _Failed("202, but the answer has no hub.channel.endpoint that begins with wss://")
         self._endpoint = endpoint
         return "202 Accepted, with an endpoint"
 
@@ -212,7 +214,7 @@ class _Hub:
         except OSError as error:
             raise _Failed(f"the hub cannot be reached: {why_unreachable(error, self._endpoint)}") from None
         except Exception as error:
-            # Only its type and status: the text may hold the endpoint, which is as good as a token.
+            # Only type and status: the text may contain the endpoint, which is a secret.
             status = getattr(getattr(error, "response", None), "status_code", None)
             said = f"HTTP {status}" if status else type(error).__name__
             raise _Failed(f"the WebSocket's handshake failed ({said}): does a proxy let WebSockets pass?") from None
@@ -221,7 +223,7 @@ class _Hub:
     async def _confirmation(self) -> str:
         first = await self._next()
         if str(first.get("hub.mode")) != "subscribe":
-            raise _Failed("the first frame is no confirmation (hub.mode subscribe)")
+            raise _Failed("the first frame is not a confirmation (hub.mode subscribe)")
         events = first.get("hub.events", "")
         self._granted = [name for name in (events.split(",") if isinstance(events, str) else events) if name]
         without = [name for name in self._asked if name.lower() not in {granted.lower() for granted in self._granted}]
@@ -229,9 +231,9 @@ class _Hub:
         return f"{', '.join(self._granted)}; a lease of {first.get('hub.lease_seconds')} s{missing}"
 
     async def _echo(self) -> str:
-        """Publish, and hear it: the way of an event there and back."""
+        """Publish an event, and wait for its echo."""
         if not self._takes_any_name:
-            raise _NotTried("the hub takes no event names but those of the catalogue")
+            raise _NotTried("the hub accepts only event names of the catalogue")
         if EVENT not in {name.lower() for name in self._granted}:
             raise _NotTried(f"the token may not read {EVENT}")
         event = {
@@ -268,13 +270,13 @@ class _Hub:
         try:
             message = json.loads(frame)
         except (ValueError, RecursionError):
-            raise _Failed("a frame that is not JSON") from None
+            raise _Failed("the hub sent a frame that is not JSON") from None
         if not isinstance(message, dict):
-            raise _Failed("a frame that is no JSON object")
+            raise _Failed("the hub sent a frame that is not a JSON object")
         return message
 
     async def leave(self) -> None:
-        """Unsubscribe and close, however far it came."""
+        """Unsubscribe and close, after whichever step."""
         if self._endpoint:
             form = self._form("unsubscribe") | {"hub.channel.endpoint": self._endpoint}
             try:
@@ -302,7 +304,7 @@ _USUAL = {
     400: "the hub does not accept the request",
     401: "the hub does not take the token: expired, another audience, or an issuer that the hub does not know",
     403: "the token's scopes do not allow it, or the session (hub.topic) is another user's",
-    404: "nothing is there; hub.url may be another, or have the topic at its end",
+    404: "not found: check hub.url, which may have the topic at its end",
     415: "the hub expects another Content-Type",
     429: "too many subscriptions or requests",
     503: "the hub cannot reach the token's issuer, or is starting",
@@ -310,7 +312,7 @@ _USUAL = {
 
 
 def _explained(answer: httpx.Response) -> str:
-    """Status, the usual reason, and the hub's own words."""
+    """Status, the usual reason, and the hub's text."""
     usual = _USUAL.get(answer.status_code, "the hub has a problem" if answer.is_server_error else "unexpected")
     return f"HTTP {answer.status_code}: {usual}. The hub says: {words(answer) or 'nothing'}"
 
@@ -321,5 +323,5 @@ def _object(answer: httpx.Response) -> dict[str, Any]:
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise _Failed(f"HTTP {answer.status_code}, but its body is no JSON object")
+        raise _Failed(f"HTTP {answer.status_code}, but the body is not a JSON object")
     return found

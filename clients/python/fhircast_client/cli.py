@@ -1,4 +1,4 @@
-"""`fhircast`: follow, drive and examine a session from a terminal.
+"""The command `fhircast`: follows, drives and examines a session from a terminal.
 
 export FHIRCAST_HUB=https://hub.example/api/hub FHIRCAST_TOPIC=… FHIRCAST_TOKEN=…
 fhircast check
@@ -28,7 +28,7 @@ from fhircast_client.events import Event
 from fhircast_client.printing import context_line, event_line, status_line
 from fhircast_client.status import Status
 
-#: What is listened to unless names are given: the catalogue's events that people cause.
+#: Events of `listen` by default: those of the catalogue that users cause.
 EVENTS = (
     *(
         f"{anchor}-{verb}"
@@ -40,25 +40,26 @@ EVENTS = (
 
 
 class UsageError(Exception):
-    """What was asked for cannot be done; the text says why."""
+    """The command cannot be carried out. The text says why."""
 
 
 class Unwritten(Exception):
-    """What is printed cannot be written, as on a full disk; the text says why."""
+    """The output cannot be written, as on a full disk. The text says why."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 0; 1 where the hub or a step of `check` says no, or what is printed cannot be written; 2 for what is asked wrongly."""
+    """Returns the exit code: 0; 1 where the hub refuses, a step of `check` fails, or the output cannot be written; 2
+    for wrong usage."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal in ASCII shows names all the same
-    if not sys.stderr:  # argparse of Debian 12 writes to it, be it closed or not
+    if not sys.stderr:  # argparse of Debian 12 writes to stderr, even if it is closed
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
         try:
             return _run(_parser().parse_args(arguments))
         finally:
             for stream in ("stdout", "stderr"):
-                _say("", stream, end="")  # what argparse has printed
+                _say("", stream, end="")  # the output of argparse
     except Unwritten as error:
         _say(f"fhircast: {error}", "stderr")
         return 1
@@ -109,25 +110,25 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class _Listener:
-    """Prints what comes, until that cannot be written or nobody reads it; then `end` is called. `unwritten` says why."""
+    """Prints events, until the output cannot be written or has no reader. Then `end` is called. `unwritten` says why."""
 
     def __init__(self, options: argparse.Namespace, end: Callable[[], object]) -> None:
         self._options, self._end = options, end
         self.unwritten: Unwritten | None = None
 
     def event(self, event: Event) -> None:
-        """Raises Refuse where that is asked for."""
+        """Raises Refuse with the option `--refuse`."""
         self._tell(lambda: _print(self._options, event.body, event_line(event)))
         if self._options.refuse:
             raise Refuse(self._options.refuse)
 
     def status(self, status: Status) -> None:
-        """Why it has ended is said at the end."""
+        """The reason of the end is printed at the end."""
         if status.connection != "ended":
             self._tell(lambda: _say(status_line(status), "stderr"))
 
     def _tell(self, say: Callable[[], bool]) -> None:
-        """An exception of a handler would be told to the hub."""
+        """A handler must not raise: the hub would be told."""
         try:
             if say():
                 return
@@ -158,13 +159,14 @@ async def _listen(options: argparse.Namespace) -> int:
 
 
 def _print(options: argparse.Namespace, body: object, line: str) -> bool:
-    """Print JSON, which stays JSON in any encoding, or a line; as `_say`."""
+    """Print JSON, in ASCII where the encoding is not Unicode, or a line. The same result as `_say`."""
     is_unicode = getattr(sys.stdout, "encoding", "").lower().startswith("utf")
     return _say(json.dumps(body, ensure_ascii=not is_unicode) if options.json else line)
 
 
 def _say(text: str, stream: str = "stdout", end: str = "\n") -> bool:
-    """Print a line; False once the reader has seen enough, as `| head` has. A stream that was never open (`>&-`) misses nothing.
+    """Print a line. Returns False once the reader is gone, as with `| head`. A stream that was never open (`>&-`) is
+    skipped.
 
     Raises Unwritten.
     """
@@ -225,22 +227,22 @@ def _client(options: argparse.Namespace) -> FHIRcastClient:
 
 
 def _where(options: argparse.Namespace) -> tuple[str, str, str | None]:
-    """hub.url, hub.topic and token. A token is no argument: every user of the machine can read those."""
+    """hub.url, hub.topic and token. The token is not an argument: all users of the machine can read arguments."""
     for name in ("hub", "topic"):
         if not getattr(options, name):
-            raise UsageError(f"expected --{name} or FHIRCAST_{name.upper()}, got neither")
+            raise UsageError(f"--{name} or FHIRCAST_{name.upper()} is required")
     token = _read(options.token_file).strip() if options.token_file else os.environ.get("FHIRCAST_TOKEN")
     return options.hub, options.topic, token or None
 
 
 def _resource(file: str) -> dict[str, Any]:
-    """A FHIR resource. Raises UsageError for what is none."""
+    """Read a FHIR resource. Raises UsageError for any other content."""
     try:
         found = json.loads(_read(file))
     except ValueError as error:
-        raise UsageError(f"{file}: expected JSON, and {error}") from None
+        raise UsageError(f"{file} is not JSON: {error}") from None
     if not isinstance(found, dict) or not isinstance(found.get("resourceType"), str) or not found.get("id"):
-        raise UsageError(f"{file}: expected a FHIR resource with resourceType and id")
+        raise UsageError(f"{file} is not a FHIR resource with resourceType and id")
     return found
 
 

@@ -1,4 +1,4 @@
-"""FHIRcastClient: an application's place in a FHIRcast session."""
+"""FHIRcastClient: takes part in a FHIRcast session."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import httpx
 from fhircast_client.connection import Connection
 from fhircast_client.contexts import Context
 from fhircast_client.errors import HubError
+from fhircast_client.event_loops import OneLoop
 from fhircast_client.events import Event, Resource, WireMessage, context_of
 from fhircast_client.failures import log_failure
 from fhircast_client.hub import Hub
 from fhircast_client.inbox import Delivery, Handler, Ids
-from fhircast_client.loops import OneLoop
 from fhircast_client.session import Session
-from fhircast_client.sharing import Change, reference
 from fhircast_client.socket import Connect
 from fhircast_client.socket import connect as open_channel
 from fhircast_client.status import Status
-from fhircast_client.timing import Timings
+from fhircast_client.timings import Timings
 from fhircast_client.tokens import Tokens, TokenSource
+from fhircast_client.update_bundle import Change, reference
 from fhircast_client.updates import Changes
 
 _log = logging.getLogger("fhircast_client")
@@ -35,14 +35,15 @@ _W = TypeVar("_W", bound=Callable[[WireMessage], object])
 
 
 class FHIRcastClient:
-    """Follows and drives the session `topic` of the hub at `hub_url`.
+    """A client of the session `topic` at the hub `hub_url`.
 
-    `token`: the access token, or a function that returns one, called for the first request, after a 401 and at every renewal.
-    `name` is what others read when this application does not follow. `lease_seconds` is asked for. `heartbeat`: subscribe to the
-    hub's heartbeats where it has some. `tls` says which certificates are trusted, by default those that the system trusts. `http` and
-    `connect` (from an endpoint to a WebSocket) replace the client's own.
+    `token`: the access token, or a function that returns one. The function is called for the first request, after a 401
+    and for every renewal. `name`: the subscriber.name that other users read when this application does not follow.
+    `lease_seconds`: the lease to ask for. `heartbeat`: subscribe to heartbeats where the hub has them. `tls`: the
+    trusted certificates, by default those of the system. `http` and `connect` (from an endpoint to a WebSocket) replace
+    the client's own.
 
-    Raises ValueError for a hub.url without scheme or host, an empty topic, and a token that cannot be sent.
+    Raises ValueError for a hub.url without scheme or host, an empty topic, or a token that cannot be sent.
     """
 
     def __init__(
@@ -85,13 +86,14 @@ class FHIRcastClient:
     def on(self, name: str, handler: _H, *, ids: Ids | None = None) -> _H: ...
 
     def on(self, name: str, handler: _H | None = None, *, ids: Ids | None = None) -> _H | Callable[[_H], _H]:
-        """Call `handler` with every event of this name; a decorator where none is given. With `ids`, `event.local` is what it finds.
+        """Call `handler` with every event of this name. A decorator where no handler is given. With `ids`,
+        `event.local` is what `ids.find` returned.
 
-        A handler that returns follows, one that raises Refuse does not. Raises ValueError for a second handler of a name, and
-        RuntimeError once the client runs.
+        An event is followed when its handler returns, and not when the handler raises Refuse. Raises ValueError for a
+        second handler of a name, and RuntimeError once the client runs.
         """
         if self._main is not None:
-            raise RuntimeError("expected handlers before the start, for the subscription names their events")
+            raise RuntimeError("add handlers before the client starts: the subscription names their events")
         if handler is None:
             return lambda given: self.on(name, given, ids=ids)
         self._session.inbox.add(name, handler, ids)
@@ -103,11 +105,11 @@ class FHIRcastClient:
         return listener
 
     def on_wire(self, listener: _W) -> _W:
-        """Call `listener` with every message, without tokens and endpoints; patients are in it."""
+        """Call `listener` with every message, without tokens and endpoints. Messages contain patient data."""
         self._on_wire.append(listener)
         return listener
 
-    # Life
+    # Start and stop
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -117,13 +119,14 @@ class FHIRcastClient:
         await self.stop()
 
     async def start(self) -> None:
-        """Subscribe; it returns when the hub has confirmed, and goes on trying while the hub cannot be reached.
+        """Subscribe. Returns when the hub has confirmed. Retries while the hub cannot be reached.
 
-        Raises HubError when the hub says never, TokenError when no token is good, RuntimeError when it runs already.
+        Raises HubError for a final refusal, TokenError when no token is good, RuntimeError when the client runs
+        already.
         """
         self._enter()
         if self._main is not None:
-            raise RuntimeError("expected a client that does not run")
+            raise RuntimeError("the client runs already")
         self._error = None
         self._main = main = asyncio.create_task(self._run())
         main.add_done_callback(self._ended)
@@ -141,7 +144,8 @@ class FHIRcastClient:
             raise HubError(0, "the client was stopped before the hub had confirmed")
 
     async def stop(self) -> None:
-        """Unsubscribe, close, and end whatever runs; a handler that calls it is let finish. It may be called at any time."""
+        """Unsubscribe, close, and end all tasks. May be called at any time. A handler that calls `stop` runs to its
+        end."""
         self._enter()
         main, inside = self._main, self._session.inbox.inside
         if main is None:
@@ -159,7 +163,7 @@ class FHIRcastClient:
                 await asyncio.wait((main,))
 
     async def run(self) -> None:
-        """Until `stop`, or until the client cannot go on; it starts where it does not run. Raises HubError and TokenError."""
+        """Run until `stop`, or until a final refusal. Starts the client where needed. Raises HubError and TokenError."""
         self._enter()
         if self._main is None and self._error is None:
             await self.start()
@@ -171,18 +175,19 @@ class FHIRcastClient:
                 raise
         self._raise()
 
-    # Driving
+    # Publishing
 
     async def open(self, *resources: Resource) -> Event:
-        """Open a context for everybody; the first resource is what it is about. Returns when the hub has accepted.
+        """Open a context in all applications. The first resource is the anchor. Returns the event once the hub has
+        accepted it.
 
-        Raises HubError, and ValueError for what is no FHIR resource with an id.
+        Raises HubError, and ValueError for a resource without type or id.
         """
         self._enter()
         return await self._session.publisher.open(*_about("open", resources))
 
     async def close(self, *resources: Resource) -> Event:
-        """Close a context for everybody; as `open`."""
+        """Close a context in all applications, the same way as `open`."""
         self._enter()
         return await self._session.publisher.publish(*_about("close", resources))
 
@@ -194,51 +199,55 @@ class FHIRcastClient:
         id: str | None = None,
         timestamp: str | None = None,
     ) -> Event:
-        """Publish any event; `context` is the array of `{"key", "resource"}` items. `id` is a new UUID and `timestamp` now unless
-        given. Returns when the hub has accepted. Raises HubError."""
+        """Publish any event. `context` is the array of `{"key", "resource"}` items. Defaults: a new UUID as `id`, now
+        as `timestamp`. Returns the event once the hub has accepted it. Raises HubError."""
         self._enter()
         return await self._session.publisher.publish(name, context, id=id, timestamp=timestamp)
 
     async def update(self, changes: Changes, anchor: Change | None = None) -> Event:
-        """Change what is shared in a context, by default the current one: resources are put, references such as "Observation/o1"
-        are deleted. A function is given what is shared (by reference) and returns the changes; where somebody else was faster it
-        is called again, five times in all. Returns when the hub has accepted and, where it is subscribed to, the update is back.
+        """Change the shared content of a context, by default of the current one. Resources are put, references such as
+        "Observation/o1" are deleted. A function gets the content (by reference) and returns the changes. It is
+        called again where another update came first, five times at most. Returns the event once the hub has accepted
+        it and, with a subscription to updates, its echo came.
 
-        Raises HubError, with status 409 where somebody else was faster; ValueError where there is no context.
+        Raises HubError, with status 409 where another update came first, and ValueError where there is no context.
         """
         self._enter()
         return await self._session.updates.update(changes, self._anchor(anchor))
 
     async def select(self, items: Iterable[Change], anchor: Change | None = None) -> Event:
-        """Tell what is selected in a context, by default the current one: resources or references; none clears the selection."""
+        """Publish what is selected in a context, by default in the current one: resources or references. An empty list
+        clears the selection."""
         self._enter()
         return await self._session.updates.select(items, self._anchor(anchor))
 
     async def fetch(self) -> Context | None:
-        """Ask the hub what is current; None for nothing. No handler is called. Raises HubError, 404 where the hub does not tell."""
+        """Ask the hub for the current context, None for none. No handler is called. Raises HubError, 404 where the hub
+        does not tell."""
         self._enter()
         return await self._session.updates.fetch()
 
     async def catch_up(self) -> bool:
-        """Hand the event that was refused or failed last to its handler again, if nothing newer came; whether it is followed now.
+        """Call the handler again with the last event that was refused or failed, if no newer change came. Returns
+        whether the event is followed now.
 
-        Raises RuntimeError within a handler, which it would wait for, and where the client does not run.
+        Raises RuntimeError within a handler, which would wait for itself, and where the client does not run.
         """
         self._enter()
         if self._session.inbox.inside or self._main is None:
-            raise RuntimeError("expected a client that runs, and no handler that waits for itself")
+            raise RuntimeError("catch_up needs a running client, and cannot be called in a handler")
         event = self._session.engine.to_catch_up()
         if event is None:
             return False
-        delivery = Delivery(event, applies=lambda: self._session.engine.to_catch_up() is event, again=True)
+        delivery = Delivery(event, applies=lambda: self._session.engine.to_catch_up() is event, retry=True)
         self._session.inbox.deliver(delivery)
         return await delivery.done
 
-    # What is known
+    # State
 
     @property
     def context(self) -> Context | None:
-        """The current context: the newest open that is not closed and was followed or published here."""
+        """The current context: the newest open that was followed or published here and is not closed."""
         return self._session.engine.current
 
     @property
@@ -248,16 +257,16 @@ class FHIRcastClient:
 
     @property
     def status(self) -> Status:
-        """Whether this application shows what the others show."""
+        """Whether this application shows the same context as the others."""
         return self._session.engine.sync.status
 
     @property
     def events(self) -> tuple[str, ...]:
-        """The names of the events that the hub granted; none before it did."""
+        """Names of the events that the hub granted. Empty before the confirmation."""
         return self._session.engine.granted
 
     async def _run(self) -> None:
-        """All that goes on while the client runs, until it is cancelled, a handler stops it, or the hub says never."""
+        """The client's main task, until it is cancelled, a handler stops it, or the hub refuses for good."""
         self._connection = Connection(
             self._hub,
             self._session,
@@ -290,7 +299,7 @@ class FHIRcastClient:
             raise self._error
 
     async def _unsubscribe(self) -> None:
-        """ "During a normal shutdown of a Subscriber, it SHALL unsubscribe" (2.5); a hub that is away will notice."""
+        """ "During a normal shutdown of a Subscriber, it SHALL unsubscribe" (2.5). A hub that is away notices by itself."""
         endpoint = self._connection.leave() if self._connection else None
         if endpoint is None:
             return
@@ -298,30 +307,32 @@ class FHIRcastClient:
             async with asyncio.timeout(self._timings.request):
                 await self._hub.unsubscribe(endpoint, self._name)
         except (HubError, TimeoutError):
-            _log.info("the hub could not be told that this application leaves")
+            _log.info("the client could not unsubscribe")
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
-        """Run it beside, while the client runs; None where it does not any more."""
+        """Run a background task while the client runs. Returns None where the client does not run any more."""
         beside = _beside(work)
         try:
             if self._group is not None and not self._stopping:
                 task = self._group.create_task(beside)
-                task.add_done_callback(lambda _: work.close())  # one that is cancelled before its first step never ran
+                # a task that is cancelled before its first step never ran
+                task.add_done_callback(lambda _: work.close())
                 return task
-        except RuntimeError:  # the group is ending
+        except RuntimeError:  # the task group is ending
             _log.debug("the client ends")
         beside.close()
         work.close()
         return None
 
     def _enter(self) -> None:
-        """Raises RuntimeError where the client is in use in another event loop, or runs still in one that stands still."""
+        """Raises RuntimeError where the client is in use in another event loop, or still runs in a loop that stands
+        still."""
         self._loop.enter()
         self._hub.enter()
         if self._main is None or self._main.get_loop() is asyncio.get_running_loop():
             return
         if not self._main.get_loop().is_closed():
-            raise RuntimeError("expected a client that was stopped before its event loop was left: await stop() there")
+            raise RuntimeError("the client still runs in another event loop: await stop() there first")
         self._main = self._connection = self._group = None
         self._session.ended("Its event loop was closed")
 
@@ -330,7 +341,7 @@ class FHIRcastClient:
             return reference(anchor)
         current = self._session.engine.following.contexts.current
         if current is None or not current.anchor:
-            raise ValueError("expected an anchor, for no context is open here")
+            raise ValueError("no context is open here, so an anchor is required")
         return current.anchor
 
     def _changed(self, status: Status) -> None:
@@ -341,24 +352,24 @@ class FHIRcastClient:
 
 
 def _about(verb: str, resources: tuple[Resource, ...]) -> tuple[str, list[dict[str, Any]]]:
-    """The name and the context of an open or close. Raises ValueError for what is no FHIR resource with an id."""
+    """Name and context of an open or close. Raises ValueError for a resource without type or id."""
     if not resources:
-        raise ValueError("expected a resource, got none")
+        raise ValueError("a resource is required")
     type_, _, _ = reference(resources[0]).partition("/")
     return f"{type_}-{verb}", context_of(resources)
 
 
-def _call_all(listeners: Iterable[Callable[[Any], object]], told: Any) -> None:
-    """A listener that fails keeps nobody else from listening."""
+def _call_all(listeners: Iterable[Callable[[Any], object]], value: Any) -> None:
+    """Call all listeners. A listener that fails does not stop the others."""
     for listener in tuple(listeners):
         try:
-            listener(told)
+            listener(value)
         except Exception as error:
             log_failure("a listener failed", error)
 
 
 async def _beside(work: Coroutine[Any, Any, None]) -> None:
-    """What fails beside must not end what follows the session."""
+    """A background task that fails must not stop the client."""
     try:
         await work
     except Exception as error:
@@ -366,6 +377,6 @@ async def _beside(work: Coroutine[Any, Any, None]) -> None:
 
 
 def _first(errors: BaseExceptionGroup[Any]) -> BaseException:
-    """An error of those in a group."""
+    """The first error in a group."""
     found = errors.exceptions[0]
     return _first(found) if isinstance(found, BaseExceptionGroup) else found

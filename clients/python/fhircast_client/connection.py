@@ -1,4 +1,4 @@
-"""A subscription that is kept: made, confirmed, renewed, and made again when it is lost (FHIRcast 3.0.0, 2.4)."""
+"""Keeps one subscription: subscribes, connects, renews, and reconnects (FHIRcast 3.0.0, 2.4)."""
 
 from __future__ import annotations
 
@@ -14,36 +14,38 @@ from fhircast_client.hub import BUSY, Hub, refusal
 from fhircast_client.lease import Heartbeats, Lease
 from fhircast_client.proxies import UnusableProxy
 from fhircast_client.socket import Channel, Connect, Socket
-from fhircast_client.timing import Backoff, Timings
+from fhircast_client.timings import Backoff, Timings
 from fhircast_client.unreachable import why_unreachable
 
 _log = logging.getLogger("fhircast_client.connection")
-#: Statuses of a handshake that say that there is no such endpoint any more.
+#: Handshake statuses that mean that the endpoint is gone.
 _GONE = frozenset((400, 401, 403, 404, 410))
 _POLICY_VIOLATION = 1008
-#: What this project's hub says when it closes with 1008. The endpoint of who sent too much is good still.
+#: Close reasons that this project's hub gives with 1008. After "more frames came ...", the endpoint is still good.
 _TAKEN_OVER, _TOO_MUCH = "another socket took over this endpoint", "more frames came than acknowledge what was sent"
-#: A connection that lasted this many first delays begins with the first delay again.
+#: After a connection of this many first delays, the backoff begins again.
 _STABLE = 10
-#: Failures of an endpoint that answers, after which another one is asked for.
+#: Failures of an endpoint that answers, until the client makes a new subscription.
 _MOST_FAILURES = 3
 _HEARTBEAT = "heartbeat"
 
 
 class Listener(Protocol):
-    """Who is told what happens to the connection. None of these waits."""
+    """Callbacks of a connection. None of them may block."""
 
     def confirmed(self, confirmation: Confirmation, *, first: bool, ordered: bool) -> None:
-        """The hub confirmed: on a new socket (`first`), or a renewal; `ordered`: it declares that it tells all events in one order."""
+        """The hub confirmed the subscription, on a new socket (`first`) or for a renewal. `ordered`: the hub declares
+        one order for all events."""
 
-    def unread(self, channel: Channel, event_id: str) -> None:
-        """A message came that could not be read, but perhaps the id of its event, "" where it has none."""
+    def unreadable(self, channel: Channel, event_id: str) -> None:
+        """A frame could not be read. `event_id` is "" where the frame has no id."""
 
-    def heard(self, channel: Channel, message: Any) -> float | None:
-        """A message came that is no confirmation. For a heartbeat: the seconds until the next, 0 where it does not say."""
+    def received(self, channel: Channel, message: Any) -> float | None:
+        """A message came that is not a confirmation. Returns the seconds until the next heartbeat for a heartbeat (0
+        where it does not tell them), else None."""
 
-    def apart(self, why: str) -> None:
-        """There is no connection, and it is tried again."""
+    def disconnected(self, why: str) -> None:
+        """There is no connection. The client reconnects."""
 
     def denied(self, message: dict[str, Any]) -> None:
         """The hub ended the subscription."""
@@ -51,13 +53,16 @@ class Listener(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Loss:
-    """Why a connection is over; `gone` when its endpoint is no use any more, `at_once` when nothing was wrong. `said` are the hub's own
-    words, which the user is shown and no log; `wait` is the number of seconds that the hub asks to wait."""
+    """Why a connection ended."""
 
     why: str
+    #: Whether the endpoint is of no use any more.
     gone: bool = False
+    #: Whether to reconnect without a delay.
     at_once: bool = False
+    #: The hub's text: for the user, never for a log.
     said: str = ""
+    #: Seconds that the hub asks to wait.
     wait: float = 0.0
 
     @property
@@ -66,7 +71,8 @@ class _Loss:
 
 
 class Connection:
-    """Keeps one subscription to `events`, whatever happens. `lease_seconds` is asked for; `heartbeat`: where the hub has one."""
+    """Keeps one subscription to `events`. `lease_seconds`: the lease to ask for. `heartbeat`: subscribe to heartbeats
+    where the hub has them."""
 
     def __init__(
         self,
@@ -89,11 +95,11 @@ class Connection:
         self._leaving = False
         self._confirmed = asyncio.Event()
         self._lease, self._beats = Lease(asked=lease_seconds), Heartbeats()
-        #: The endpoint of the subscription, a secret; None where there is none.
+        #: The endpoint of the subscription, which is a secret. None: not subscribed.
         self.endpoint: str | None = None
 
     async def run(self) -> None:
-        """Connect, and connect again. Raises HubError when the hub says never, TokenError when no token is good."""
+        """Connect, and reconnect for ever. Raises HubError for a final refusal, TokenError when no token is good."""
         while True:
             self._confirmed.clear()
             known = self.endpoint is not None
@@ -105,24 +111,24 @@ class Connection:
                 loss = _of_answer(error)
             if self._leaving:
                 await asyncio.Event().wait()
-            self._listener.apart(loss.sentence)
+            self._listener.disconnected(loss.sentence)
             self._judge(loss)
             if loss.at_once or (loss.gone and known and not self._confirmed.is_set()):
-                continue  # the new subscription is another attempt, which waits where it fails
-            _log.warning("no connection to the hub: %s; it is tried again", loss.why)
+                continue  # a new subscription counts as an attempt of its own, with its own delay
+            _log.warning("no connection to the hub: %s; the client reconnects", loss.why)
             await asyncio.sleep(max(self._backoff.next(), loss.wait))
 
     def leave(self) -> str | None:
-        """The endpoint to unsubscribe from; whatever happens to it now, it is not tried again, until `run` is cancelled."""
+        """Returns the endpoint to unsubscribe from. The client does not reconnect after this call."""
         self._leaving = True
         return self.endpoint
 
     def _is_final(self, error: HubError) -> bool:
-        """Whether the hub says never. Once it had this subscription, only the hub itself can."""
+        """Whether a refusal is final. After the first confirmation, only the hub's own refusal is."""
         return error.is_final and (error.is_from_hub or not self._was_confirmed)
 
     def _judge(self, loss: _Loss) -> None:
-        """Whether the endpoint is tried again, and how soon."""
+        """Decide whether to keep the endpoint, and whether the backoff begins again."""
         if self._confirmed.is_set():
             self._failures = 0
             if self._lease.age > self._timings.backoff_first * _STABLE:
@@ -131,7 +137,7 @@ class Connection:
             self.endpoint, self._failures = None, 0
 
     async def _open(self) -> Socket | _Loss:
-        """A socket to the endpoint; a new subscription where there is none."""
+        """Open a socket to the endpoint. Subscribes first where there is none."""
         if self.endpoint is None:
             await self._discover()
             self._lease.asking()
@@ -149,14 +155,15 @@ class Connection:
             return _Loss(f"the hub cannot be reached: {why_unreachable(error, self.endpoint)}")
 
     def _refused(self, answer: HubError) -> _Loss:
-        """The hub refused the handshake. An endpoint of a hub that is busy is good as long as its lease lasts."""
+        """The hub refused the handshake. A busy hub keeps the endpoint until the lease ends."""
         if answer.status not in BUSY or self._lease.is_over:
             self._failures += 1
         why, gone = f"the hub refused the connection ({answer.status})", answer.status in _GONE
         return _Loss(why, gone, said=answer.message, wait=answer.retry_after or 0.0)
 
     async def _discover(self) -> None:
-        """Ask what the hub declares, which another version of it may do differently; what it declared last holds while it is away."""
+        """Read the hub's configuration, which an update of the hub may change. While the hub is away, the last one
+        holds."""
         try:
             declared = await self._hub.configuration()
         except HubError:
@@ -166,7 +173,7 @@ class Connection:
             self._asked.append(_HEARTBEAT)
 
     async def _connected(self, socket: Socket | _Loss) -> _Loss:
-        """Until the socket is lost; why it was."""
+        """Runs until the socket is lost. Returns the reason."""
         if isinstance(socket, _Loss):
             return socket
         channel = Channel(socket)
@@ -188,10 +195,10 @@ class Connection:
             elif confirmation := read_confirmation(message):
                 self._confirm(confirmation)
             else:
-                self._beats.expect(self._listener.heard(channel, message))
+                self._beats.expect(self._listener.received(channel, message))
             return denial is not None
 
-        await channel.read(receive, lambda frame: self._listener.unread(channel, id_in(frame)))
+        await channel.read(receive, lambda frame: self._listener.unreadable(channel, id_in(frame)))
         if denial is not None:
             return _Loss("the hub ended the subscription", gone=True, said=denial_reason(denial))
         return _of_close(channel)
@@ -208,12 +215,12 @@ class Connection:
         self._listener.confirmed(confirmation, first=first, ordered=self._ordered)
 
     async def _silence(self) -> _Loss:
-        """Three heartbeats missed: the connection is dead, though nothing said so."""
+        """Three heartbeats are missing, so the connection is dead."""
         await self._beats.missed()
-        return _Loss("the hub has not been heard for three heartbeats")
+        return _Loss("the hub sent nothing for three heartbeats")
 
     async def _renewals(self) -> _Loss:
-        """Renew the lease whenever it is time."""
+        """Renew the lease whenever a renewal is due."""
         try:
             async with asyncio.timeout(self._timings.confirmation):
                 await self._confirmed.wait()
@@ -227,7 +234,7 @@ class Connection:
                 return loss
 
     async def _renew(self) -> _Loss | None:
-        """Renew on the same endpoint, with a fresh token; try again while the lease lasts. A lease that nobody renews ends."""
+        """Renew on the same endpoint, with a fresh token. Retries until the lease ends."""
         backoff = Backoff(self._timings.backoff_first, self._timings.backoff_most)
         while True:
             self._lease.asking()
@@ -264,7 +271,8 @@ def _of_answer(error: HubError) -> _Loss:
 
 
 def _of_close(channel: Channel) -> _Loss:
-    """Who was taken over gives the endpoint up: two would take it from each other without end."""
+    """A socket that was taken over gives up its endpoint. Otherwise two clients would take the endpoint from each other
+    for ever."""
     said = channel.close_reason
     if channel.close_code != _POLICY_VIOLATION:
         return _Loss("the connection to the hub was lost", said=said)
@@ -276,12 +284,13 @@ def _of_close(channel: Channel) -> _Loss:
 
 
 def _is_network(error: Exception) -> bool:
-    """Whether a connection broke or could not be made, which says nothing about the endpoint."""
+    """Whether a connection broke or could not be made. Such errors say nothing about the endpoint."""
     return isinstance(error, OSError | EOFError) or isinstance(error.__cause__, OSError | EOFError)
 
 
 async def _first(*chores: Coroutine[Any, Any, _Loss]) -> _Loss:
-    """What the first of them to end returns or raises; the others are cancelled."""
+    """Runs all coroutines until the first one ends, and cancels the others. Returns or raises the result of the first
+    one."""
     tasks = [asyncio.create_task(chore) for chore in chores]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""Content by versions (FHIRcast 3.0.0, 2.10): what is shared in each open context, in the order in which the hub sent it."""
+"""Shared content of each open context, by versions (FHIRcast 3.0.0, 2.10), in the order of the hub's updates."""
 
 from __future__ import annotations
 
@@ -6,27 +6,30 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from fhircast_client.contexts import MOST_CONTEXTS
+from fhircast_client.event_order import trim
 from fhircast_client.events import Event
-from fhircast_client.sharing import Entries, changed
+from fhircast_client.update_bundle import Entries, changed
 
-#: Updates that wait for the content of one context to be fetched.
+#: Updates kept for one context until its content is fetched.
 _MOST_WAITING = 64
 
 
 @dataclass(slots=True)
 class Shared:
-    """What is known of one context: its version and content, None where unknown.
+    """The shared content of one context."""
 
-    `sure` is False where the hub may have gone on without this client having been told. `heard`: what `Contents.moment` was when
-    something last came about it.
-    """
-
+    #: None where unknown, also the content.
     version: str | None
     content: Entries | None
+    #: Id of the open.
     opened_by: str = ""
-    sure: bool = True
-    contentless: bool = False
-    heard: int = 0
+    #: False where the hub may have a newer version.
+    is_certain: bool = True
+    #: Whether the hub's answer had no content.
+    is_contentless: bool = False
+    #: `Contents.moment` at the last event about the context.
+    last_seen: int = 0
+    #: Updates that wait until the content is fetched.
     waiting: list[Event] = field(default_factory=list)
 
 
@@ -35,45 +38,48 @@ class Contents:
 
     def __init__(self) -> None:
         self._shared: OrderedDict[str, Shared] = OrderedDict()
-        #: Whether what comes may tell of what was opened before.
-        self.is_joining = True
+        #: Whether the hub may still be replaying opens from before the connection.
+        self.is_replaying = True
         self._open_before: set[str] = set()
-        self._closed: OrderedDict[str, int] = OrderedDict()  # the moment of the close, by anchor
-        #: Grows with all that comes: what the hub is asked for at one moment it may answer after another.
+        #: The moment of the close, by anchor.
+        self._closed: OrderedDict[str, int] = OrderedDict()
+        #: Counts events. An answer of the hub is compared with the moment of the request.
         self.moment = 0
 
     def get(self, anchor: str) -> Shared | None:
-        """What is known of a context; None for one that was not opened while this client listened."""
+        """Content of a context, None for a context that was not opened while this client was connected."""
         return self._shared.get(anchor)
 
-    def joining(self) -> None:
-        """A connection was made: what comes until `joined` may tell of what was opened before."""
-        self.is_joining = True
+    def replay_begins(self) -> None:
+        """A connection was made: until `replay_ended`, events may tell about earlier opens."""
+        self.is_replaying = True
         for shared in self._shared.values():
-            shared.sure = False
+            shared.is_certain = False
             shared.waiting.clear()
 
-    def joined(self) -> None:
-        """What comes from now on happens now."""
-        self.is_joining = False
+    def replay_ended(self) -> None:
+        """The replay is over: events are new from now on."""
+        self.is_replaying = False
 
     def opened(self, event: Event) -> None:
-        """An open came: it brings a version, and the content is kept where it is known."""
+        """An open came, with a version. Known content is kept."""
         self.moment += 1
         type_ = event.anchor.partition("/")[0]
         known = self._shared.get(event.anchor)
         if known is None:
-            # Of the contexts of one type that were open before, only the newest is told to those who join.
-            unknown = self.is_joining or type_ in self._open_before
-            if self.is_joining:
+            # The hub replays only the newest open of each type.
+            unknown = self.is_replaying or type_ in self._open_before
+            if self.is_replaying:
                 self._open_before.add(type_)
-            self._put(event.anchor, Shared(event.version, None if unknown else Entries(), event.id, heard=self.moment))
+            self._put(
+                event.anchor, Shared(event.version, None if unknown else Entries(), event.id, last_seen=self.moment)
+            )
             return
         same = known.opened_by == event.id
-        if (same and event.version != known.version) or not (same or known.sure):
+        if (same and event.version != known.version) or not (same or known.is_certain):
             known.content = None
-        known.version, known.opened_by, known.sure = event.version, event.id, True
-        known.heard = self.moment
+        known.version, known.opened_by, known.is_certain = event.version, event.id, True
+        known.last_seen = self.moment
         known.waiting.clear()
 
     def updated(self, event: Event) -> None:
@@ -84,15 +90,15 @@ class Contents:
             known = Shared(event.version, None)
             self._put(event.anchor, known)
         elif event.version is not None and event.version == known.version:
-            known.sure = True
-        elif known.contentless:
+            known.is_certain = True
+        elif known.is_contentless:
             known.version = event.version
         elif known.content is not None and event.prior_version == known.version:
-            known.content, known.version, known.sure = changed(known.content, event), event.version, True
+            known.content, known.version, known.is_certain = changed(known.content, event), event.version, True
         else:
             known.content, known.version = None, event.version
             known.waiting = [*known.waiting, event][-_MOST_WAITING:]
-        known.heard = self.moment
+        known.last_seen = self.moment
 
     def closed(self, anchor: str) -> None:
         """A close came: "the Hub should dispose of the content"."""
@@ -100,35 +106,33 @@ class Contents:
         self._shared.pop(anchor, None)
         self._closed.pop(anchor, None)
         self._closed[anchor] = self.moment
-        if len(self._closed) > MOST_CONTEXTS:
-            self._closed.popitem(last=False)
+        trim(self._closed, MOST_CONTEXTS)
 
     def fetched(self, anchor: str, version: str | None, content: Entries | None, *, asked: int) -> None:
-        """The hub was asked at the moment `asked`: what came since is applied where it fits; where it was applied already, or was a
-        close, the answer may be older than what is known."""
+        """The answer to a request at the moment `asked`. Later updates are applied where they fit. The answer is
+        ignored where a later update was applied already, or a close came: it may be older than the content here."""
         known = self._shared.get(anchor)
-        if self._closed.get(anchor, 0) > asked or (known and known.heard > asked and known.content is not None):
+        if self._closed.get(anchor, 0) > asked or (known and known.last_seen > asked and known.content is not None):
             return
         if known is None:
             known = Shared(version, content)
             self._put(anchor, known)
         waiting, known.waiting = known.waiting, []
-        known.version, known.content, known.sure, known.contentless = version, content, True, content is None
+        known.version, known.content, known.is_certain, known.is_contentless = version, content, True, content is None
         for event in waiting:
             if known.content is not None and event.prior_version == known.version and event.version != known.version:
                 known.content, known.version = changed(known.content, event), event.version
 
-    def doubt(self, anchor: str, version: str | None) -> None:
-        """The version may be another one by now, if it is still this one."""
+    def mark_uncertain(self, anchor: str, version: str | None) -> None:
+        """The version may be out of date, if it is still this version."""
         if (known := self._shared.get(anchor)) and known.version == version:
-            known.sure = False
+            known.is_certain = False
 
     def forget(self, anchor: str) -> None:
-        """The hub gave the context a version that it does not tell this client."""
+        """The hub gave the context a version that it does not send to this client."""
         if known := self._shared.get(anchor):
-            known.sure, known.version, known.content = False, None, None
+            known.is_certain, known.version, known.content = False, None, None
 
     def _put(self, anchor: str, shared: Shared) -> None:
         self._shared[anchor] = shared
-        while len(self._shared) > MOST_CONTEXTS:
-            self._shared.popitem(last=False)
+        trim(self._shared, MOST_CONTEXTS)

@@ -1,4 +1,4 @@
-"""Which contexts are open here, and which of them is current (FHIRcast 3.0.0, 2.5): no I/O, no clock."""
+"""Open contexts, and which of them is current (FHIRcast 3.0.0, 2.5). No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from fhircast_client.events import Event, key_of
-from fhircast_client.sharing import Content
+from fhircast_client.update_bundle import Content
 
-#: Contexts that are kept, as many as the hub keeps; of those that nobody closes the oldest goes.
+#: Contexts that are kept, as many as the hub keeps. Beyond that, the oldest is dropped.
 MOST_CONTEXTS = 64
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Context:
-    """A context that is open. `event` opened it; `version` and `content` (by reference) are what is shared in it now, None where
-    that is not known. Resources in it are not to be changed."""
+    """An open context. `event` opened it. `version` and `content` (by reference) are the shared content now, None where
+    unknown. Do not change resources in it."""
 
     anchor: str
     event: Event
@@ -24,30 +24,31 @@ class Context:
     content: Content | None
 
     def resource(self, key_or_type: str) -> dict[str, Any] | None:
-        """A resource that it was opened with, by context key ("patient") or resourceType."""
+        """A resource of the open event, by context key ("patient") or resourceType."""
         return self.event.resource(key_or_type)
 
 
 class Contexts:
-    """The opens that were followed or published here and are not closed, by anchor, oldest first; `current` is one of them."""
+    """Opens that were followed or published here and are not closed, by anchor, oldest first. `current` is one of them,
+    or None."""
 
     def __init__(self) -> None:
         self.current: Event | None = None
         self.opens: OrderedDict[str, Event] = OrderedDict()
 
     def is_current(self, anchor: str) -> bool:
-        """Whether the current context is about this anchor."""
+        """Whether the current context has this anchor."""
         return self.current is not None and self.current.anchor == anchor
 
     def patient_of(self, anchor: str) -> str:
-        """The reference of the patient that a context was opened with, "" where it is not known."""
+        """Reference of the patient in a context's open, "" where unknown."""
         event = self.opens.get(anchor)
         patient = event.resource(key_of("Patient")) if event else None
         id_ = patient.get("id") if patient else None
         return f"Patient/{id_}" if isinstance(id_, str) else ""
 
     def opened(self, event: Event, *, is_old: bool) -> None:
-        """A context is open; `is_old`: another one that is newer is current."""
+        """A context is open. `is_old`: a newer context is current."""
         if is_old and self.is_current(event.anchor):
             return
         self.opens.pop(event.anchor, None)
@@ -60,11 +61,11 @@ class Contexts:
             del self.opens[next(anchor for anchor in self.opens if not self.is_current(anchor))]
 
     def closed(self, anchor: str) -> Event | None:
-        """A context is closed. Returns its open, None where none was."""
+        """A context is closed. Returns its open, None where the context was not open."""
         if self.is_current(anchor):
             self.current = None
         return self.opens.pop(anchor, None)
 
-    def left(self) -> None:
-        """Home: no context is current. Those that are open stay open."""
+    def home_opened(self) -> None:
+        """Home-open: no context is current. Open contexts stay open."""
         self.current = None

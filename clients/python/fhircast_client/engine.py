@@ -1,69 +1,69 @@
-"""The session as one client knows it: what to follow, what is current, what is shared, who is out of step. No I/O, no clock.
+"""The session as one client knows it: contexts, shared content, and who is out of step. No I/O, no clock.
 
-The engine is told what comes, what is published, and what came of both. clients/following.json says what it must make of them, and
-is run in Python and in JavaScript: both engines are the same, file by file.
+The client reports received frames, published events and their results to the engine. clients/following.json lists what
+the engine must answer. Python and JavaScript run the same table; both engines are alike, file by file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
-from fhircast_client.asking import DOUBT, NO_ECHO, UNCERTAIN, UNREAD, Asking
-from fhircast_client.changes import Changes
 from fhircast_client.content import Contents
+from fhircast_client.context_changes import ContextChanges
+from fhircast_client.context_doubt import DOUBT, NO_ECHO, UNCERTAIN, UNREAD, ContextDoubt
 from fhircast_client.contexts import Context
+from fhircast_client.event_order import Order, Recent
 from fhircast_client.events import Event, Kind, kind_of, named
 from fhircast_client.following import Following, Verdict
-from fhircast_client.order import Order, Recent
+from fhircast_client.handler_races import HandlerRaces
 from fhircast_client.resending import Resending
-from fhircast_client.screen import Screen
-from fhircast_client.sharing import NOTHING_OPENED
 from fhircast_client.status import Sync
-from fhircast_client.syncerrors import Reported, read_sync_errors
-from fhircast_client.untold import Untold
+from fhircast_client.sync_errors import Reported, read_sync_errors
+from fhircast_client.unsent import UnsentEvents
+from fhircast_client.update_bundle import NOTHING_OPENED
 
 
 class Engine:
-    """Everything that follows from what comes and what is published, in the order in which the engine is told.
+    """State of the session. Calls must come in the order in which frames arrive and events are published.
 
-    `name` is this application's; `handled` are the names in lower case of the events that have a handler.
+    `name` is the subscriber.name of this application. `handled`: lower-case names of the events that have a handler.
     """
 
     def __init__(self, name: str = "", handled: Collection[str] = ()) -> None:
         self.following = Following()
         self.content = Contents()
         self.resending = Resending()
-        self.untold = Untold()
-        self.changes = Changes(self._order)
-        self.screen = Screen(self.following, self.changes)
-        self.sync = Sync(self._order.is_older, self.untold, self.screen)
-        self.asking = Asking(self.sync, self._order)
+        self.unsent = UnsentEvents()
+        self.changes = ContextChanges(self._order)
+        self.races = HandlerRaces(self.following, self.changes)
+        self.sync = Sync(self._order.is_older, self.unsent, self.races)
+        self.doubt = ContextDoubt(self.sync, self._order)
         #: The names of the events that the hub sends.
         self.granted: tuple[str, ...] = ()
         self._name, self._handled = name, handled
         self._was_connected = False
         self._own = Recent()
-        self._on_their_way = Recent()
+        self._in_flight = Recent()
 
     @property
     def _order(self) -> Order:
         return self.following.order
 
-    # What is known
+    # State
 
     @property
     def current(self) -> Context | None:
-        """The newest open that is not closed and was followed or published here."""
+        """The newest open that was followed or published here and is not closed."""
         current = self.following.contexts.current
         return self._context(current) if current else None
 
     @property
     def contexts(self) -> dict[str, Context]:
-        """All that are open, by anchor, in the order in which they were opened."""
+        """All open contexts by anchor, in the order of their opens."""
         return {anchor: self._context(event) for anchor, event in self.following.contexts.opens.items()}
 
     def is_granted(self, name: str) -> bool:
-        """Whether the hub sends events of this name."""
+        """Whether the hub grants events of this name."""
         return name.lower() in (granted.lower() for granted in self.granted)
 
     def is_own(self, event_id: str) -> bool:
@@ -73,120 +73,125 @@ class Engine:
     # The connection
 
     def connected(self, granted: tuple[str, ...], *, ordered: bool) -> None:
-        """The hub confirmed on a new socket; `ordered`: it declares that it tells all events in one order (CFG-4)."""
+        """The hub confirmed the subscription on a new socket. `ordered`: the hub declares one order for all events
+        (CFG-4)."""
         self.granted = granted
-        self.following.connected(ordered=ordered, was_cut_short=self.content.is_joining)
-        self.content.joining()
+        self.following.connected(ordered=ordered, was_cut_short=self.content.is_replaying)
+        self.content.replay_begins()
         self.sync.connected()
         may_differ = self._was_connected or self.following.contexts.current is not None
         follows_opens = any(kind_of(name) is Kind.OPEN for name in self._handled)
-        self.asking.connected(may_differ=may_differ, follows_opens=follows_opens)
+        self.doubt.connected(may_differ=may_differ, follows_opens=follows_opens)
         self._was_connected = True
 
-    def apart(self, why: str) -> None:
-        """The connection is lost, and is being made again."""
-        self.sync.apart("connecting", why)
+    def disconnected(self, why: str) -> None:
+        """The connection is lost. The client reconnects."""
+        self.sync.disconnected("connecting", why)
 
     def ended(self, why: str) -> None:
         """The client is stopped, or cannot go on."""
         self.granted, self._was_connected = (), False
-        self.screen.ended()
-        self.untold.clear()
-        self.sync.apart("ended", why)
+        self.races.ended()
+        self.unsent.clear()
+        self.sync.disconnected("ended", why)
 
-    def unread(self) -> None:
-        """A message could not be read: what it said is not known."""
-        self.asking.doubt(UNREAD)
+    def unreadable(self) -> None:
+        """A frame could not be read, so its event is unknown."""
+        self.doubt.raise_doubt(UNREAD)
 
-    # The hub is asked what is open
+    # Get Current Context
 
-    def told(self, event: Event | None, version: str | None) -> list[Event]:
-        """The hub says that `event` made the current context, None for nothing, at a version.
+    def differences(self, event: Event | None, version: str | None) -> list[Event]:
+        """Compares the answer to "Get Current Context" with the contexts here. `event`: the open of the current
+        context, None for none. `version`: its versionId.
 
-        Returns what this application must be handed: that open, or, where it is None, the opens whose close it must be handed.
+        Returns the opens to hand to the application. Where `event` is None, their closes are to be handed instead.
         """
         contexts = self.following.contexts
         if event is None:
-            # What is open beside what was current may be open still: of that the hub says nothing (2.9).
+            # The answer names only the current context (2.9). Other contexts here may be open still.
             ends = reversed(contexts.opens.values()) if version == NOTHING_OPENED else (contexts.current,)
             return [opened for opened in ends if opened]
         return [event] if not contexts.is_current(event.anchor) and event.name.lower() in self._handled else []
 
-    def settled(self, event: Event | None, *, asked: int, was_handed: bool) -> bool:
-        """What was to be handed is; `asked` was `changes.count` when the hub was asked. False where it must be asked again."""
+    def context_checked(self, event: Event | None, *, asked: int, was_handed: bool) -> bool:
+        """The differences were handed to the application. `asked`: `changes.count` when the hub was asked. Returns
+        False where the hub must be asked again."""
         if self.changes.count != asked:
-            return False  # what came in the meantime is newer than the answer
+            return False  # an event received meanwhile is newer than the answer
         shown = self.following.contexts.current
         agrees = was_handed or event is None or shown is None or shown.anchor in [named(item) for item in event.context]
-        self.asking.settled(agrees=agrees)
+        self.doubt.resolved(agrees=agrees)
         return True
 
-    # What is published here
+    # Publishing
 
-    def shows(self, event: Event) -> Event | None:
-        """The event that this application shows or is being shown, where `event`, which was not sent yet, opens exactly that, and
-        everybody is in step: nobody needs to be told."""
-        return self.screen.shows(event) if self.sync.status.in_sync else None
+    def already_shown(self, event: Event) -> Event | None:
+        """The event that is shown here already, where `event` would open the same and all applications are in sync.
+        `event` was not sent yet, and need not be."""
+        return self.races.already_shown(event) if self.sync.status.in_sync else None
 
     def sending(self, event: Event) -> None:
-        """An own event is about to be posted."""
+        """The client is about to post an own event."""
         self._own.add(event.id)
-        self._on_their_way.add(event.id)
+        self._in_flight.add(event.id)
         self._order.sending(event)
         self.resending.sending(event)
-        self.screen.chosen(event)
+        self.races.own_posted(event)
 
-    def not_sent(self, event: Event, why: str, *, is_final: bool) -> None:
-        """The hub refused it (`is_final`), or nobody knows whether the hub has it; `why` is a part of a sentence.
+    def publish_failed(self, event: Event, why: str, *, is_final: bool) -> None:
+        """The hub refused an own event (`is_final`), or did not answer, so the hub may have the event. `why` is a part
+        of a sentence.
 
-        Should it come back, it is followed like any other. A change of context is tried again until the others were told.
+        An echo of the event is followed like any other event. A change of context is retried until the other
+        applications were told.
         """
-        self._on_their_way.discard(event.id)
+        self._in_flight.discard(event.id)
         if is_final:
             self.resending.refused(event)
-            self.screen.withdrawn(event)
-        self.untold.failed(event, why, is_final=is_final)
+            self.races.own_refused(event)
+        self.unsent.failed(event, why, is_final=is_final)
 
     def accepted(self, event: Event, now: int) -> None:
-        """The hub accepted it: the application shows it. `now` is the own clock, as an instant."""
-        is_granted, is_certain = self.is_granted(event.name), self._taken(event)
-        self.untold.settled(event)
-        self.untold.overtaken(event, by_own=True)
+        """The hub accepted an own event, which the application shows. `now`: the local clock as an instant."""
+        is_granted, is_certain = self.is_granted(event.name), self._note_accepted(event)
+        self.unsent.resolved(event)
+        self.unsent.overtaken(event, by_own=True)
         self.following.followed(event, now)
         if event.kind.opens:
             self.sync.followed(self._order.mark(event), event.id)
             if event is self.following.shown:
-                self.asking.accepted(self._order.mark(event))
-            self.screen.left()
+                self.doubt.accepted(self._order.mark(event))
+            self.races.another_opened()
         if event.kind.changes_context and not is_certain:
-            self._doubt()
+            self._place_uncertain()
         if event.kind is Kind.CLOSE and not is_granted:
             self.content.closed(event.anchor)
         elif event.kind is Kind.OPEN and not is_granted:
             self.content.forget(event.anchor)
 
-    def not_told_back(self, event: Event) -> None:
-        """An own event was accepted, and its echo has not come for long: what else is not told?"""
-        if self._order.not_told_back(event):
-            self.asking.doubt(NO_ECHO)
+    def echo_missing(self, event: Event) -> None:
+        """The echo of an accepted event did not come in time. Other events may be missing too."""
+        if self._order.echo_missing(event):
+            self.doubt.raise_doubt(NO_ECHO)
 
     def accepted_late(self, event: Event) -> None:
-        """The hub accepted it when it was tried again: whether the application still shows it, its handler must say."""
-        self.screen.chosen(event)
-        self.untold.overtaken(event, by_own=True)
-        self.untold.has_come(event)
-        if not self._taken(event) and event.kind.changes_context:
-            self._doubt()
+        """A retry of an own event was accepted. Its handler decides whether the application still shows the event."""
+        self.races.own_posted(event)
+        self.unsent.overtaken(event, by_own=True)
+        self.unsent.reached_hub(event)
+        if not self._note_accepted(event) and event.kind.changes_context:
+            self._place_uncertain()
 
-    # What comes
+    # Receiving
 
-    def came(self, event: Event) -> None:
-        """An event came from the hub; in which order its handler has its turn is another matter."""
-        self._order.came(event)
-        self.untold.has_come(event)
-        if event.kind.opens and not self.asking.is_told:
-            # An older open than what is shown was open before. Whether what is shown still is open, nobody has said.
-            self.asking.is_told = self.following.settles(event)
+    def received(self, event: Event) -> None:
+        """An event came from the hub. Its handler is called later, in the event's turn."""
+        self._order.received(event)
+        self.unsent.reached_hub(event)
+        if event.kind.opens and not self.doubt.is_answered:
+            # An open older than the current one was open before. Whether the current context is still open is unknown.
+            self.doubt.is_answered = self.following.tells_current(event)
         if event.kind.changes_context:
             self.changes.add(event)
         match event.kind:
@@ -198,119 +203,124 @@ class Engine:
                 self.content.closed(event.anchor)
 
     def sync_error(self, event: Event) -> Reported:
-        """A SyncError came. One about what everybody has left behind since is no news."""
+        """A SyncError came. A SyncError about an event that everybody has left is ignored."""
         if event.own:
             return Reported()
-        resend, unseen = [], []
+        resend, unsubscribed = [], []
         for error in read_sync_errors(event):
             mark = self._order.mark_of(error.event_id) or self._order.mark(event)
             is_ours = error.subscriber == self._name and error.event_id in [one.id for one in self.sync.failures]
-            if not is_ours and not self.sync.is_left(mark):
-                self.sync.told(error.subscriber, error.event_id, mark, error.why, self._order.moment)
-            if again := self.resending.named(error.event_id, self.changes.is_newest):
-                resend.append(again)
-            # Of an own event it is known here when it is followed: it is sent again, or something newer is opened.
+            if not is_ours and not self.sync.is_superseded(mark):
+                self.sync.other_failed(error.subscriber, error.event_id, mark, error.why, self._order.moment)
+            if own_open := self.resending.reported(error.event_id, self.changes.is_newest):
+                resend.append(own_open)
+            # For an own event, recovery is noticed here: the event is resent, or a newer context opened.
             if error.event_name and not self.is_granted(error.event_name) and not self.is_own(error.event_id):
-                unseen.append(error.event_id)
-        return Reported(tuple(resend), tuple(unseen))
+                unsubscribed.append(error.event_id)
+        return Reported(tuple(resend), tuple(unsubscribed))
 
     def verdict(self, event: Event) -> Verdict:
-        """What is to be done with an event."""
-        if event.id in self._on_their_way and not event.kind.changes_context:
+        """Whether to hand an event to its handler."""
+        if event.id in self._in_flight and not event.kind.changes_context:
             return Verdict.REPEAT
         verdict = self.following.verdict(event)
-        if verdict is Verdict.REPEAT and self.screen.may_show_another(event, self.untold.tried):
+        if verdict is Verdict.REPEAT and self.races.may_show_another(event, self.unsent.retried):
             return Verdict.FOLLOW
         return verdict
 
-    def turn(self, event: Event, now: int, *, again: bool = False) -> Verdict:
-        """An event has its turn; `again`: neither its age nor that it is a repeat counts. What is not followed is taken in."""
-        verdict = Verdict.FOLLOW if again else self.verdict(event)
+    def begin_turn(self, event: Event, now: int, *, retry: bool = False) -> Verdict:
+        """An event has its turn. `retry`: skip the checks for age and repeats. Events that are not to be handled are
+        taken in here."""
+        verdict = Verdict.FOLLOW if retry else self.verdict(event)
         if verdict is Verdict.FOLLOW:
-            self.screen.begins(event)
-            self.screen.may_show(*self.untold.tried)
-            self.untold.overtaken(event, by_own=False)
+            self.races.handler_begins(event)
+            self.races.may_show(*self.unsent.retried)
+            self.unsent.overtaken(event, by_own=False)
             return verdict
-        self.untold.settled(event)
-        ended = self.following.ended_what_is_shown(event)
+        self.unsent.resolved(event)
+        ended = self.following.missed_end(event)
         if verdict is Verdict.REPEAT:
-            self._repeated(event, now)
+            self._repeat(event, now)
         else:
-            self.following.passed(event)
+            self.following.ignored(event)
         if ended or (verdict is Verdict.OLD and self.following.is_old_by_echo(event)):
-            self.asking.doubt(DOUBT)
+            self.doubt.raise_doubt(DOUBT)
         return verdict
 
     def overtaken(self) -> None:
-        """The event that has its turn is not to be followed any more."""
-        if self.screen.handling is not None:
-            self.screen.ends(self.screen.handling, shows=False)
+        """The event whose handler is about to be called is not to be followed any more."""
+        if self.races.handling is not None:
+            self.races.handler_ends(self.races.handling, shows=False)
 
-    def followed(self, event: Event, now: int, *, told: bool = False) -> Event | None:
-        """Its handler followed it; `told`: the hub only named it when it was asked, and gave no timestamp.
+    def followed(self, event: Event, now: int, *, queried: bool = False) -> Event | None:
+        """The handler followed the event. `queried`: the event is the answer to "Get Current Context", without a
+        timestamp.
 
-        Returns what the application must be handed again: the handler may have shown an older context over a newer, or what is closed.
+        Returns the event to hand to the application again: the handler may have shown an older context over a newer
+        one, or a closed one.
         """
         is_handled = event.name.lower() in self._handled
-        newer = None if told or not is_handled else self.screen.newer(event)
-        self.untold.settled(event)
-        if told:
-            self.following.told(event)
+        newer = None if queried or not is_handled else self.races.newer_than(event)
+        self.unsent.resolved(event)
+        if queried:
+            self.following.adopted(event)
             self.sync.recovered_all()
             self.sync.followed(self._order.mark(event))
         else:
             self.following.followed(event, now)
             if event.kind.opens:
                 self.sync.followed(self._order.mark(event))
-                self.screen.failed = []
+                self.races.maybe_shown = []
             self.sync.recovered(event.id)
         if is_handled:
-            self.screen.settled(event)  # what no handler is called with is shown by nobody
+            self.races.resolved(event)  # without a handler, nothing is shown
         if event.kind.opens:
-            self.screen.left()
-        return self.screen.ends(event, shows=True, newer=newer)
+            self.races.another_opened()
+        return self.races.handler_ends(event, shows=True, newer=newer)
 
     def refused(self, event: Event, why: str, *, shows: bool = False, is_over: bool = True) -> Event | None:
-        """Its handler refused or failed; `why` is a part of a sentence. `shows`: it failed, and may have shown the event; not
-        `is_over`: it is at work still. Returns as `followed`."""
-        self.untold.settled(event)
+        """The handler refused or failed. `why` is a part of a sentence. `shows`: the handler failed and may have shown
+        the event. Not `is_over`: the handler is still at work. Returns the same as `followed`."""
+        self.unsent.resolved(event)
         self.following.refused(event)
         mark = self._order.mark(event)
         if event.kind.opens:
-            self.sync.known(mark)
-        if event.matters and not (event.kind.changes_context and self.following.shown and self.sync.is_left(mark)):
+            self.sync.context_known(mark)
+        if event.matters and not (
+            event.kind.changes_context and self.following.shown and self.sync.is_superseded(mark)
+        ):
             self.sync.failed(event, mark, f"This application did not follow {event.name}: {why}")
         if shows:
-            self.screen.failed = [event]
+            self.races.maybe_shown = [event]
         elif event.own and event.kind.opens:
-            self.screen.may_show(event)  # since it was posted
-        return self.screen.ends(event, shows=shows) if is_over else None
+            self.races.may_show(event)  # since the event was posted
+        return self.races.handler_ends(event, shows=shows) if is_over else None
 
     def to_catch_up(self) -> Event | None:
-        """The event that was not followed last, if nothing newer came."""
-        failed = self.screen.again or next(reversed(self.sync.failures), None)
+        """The last event that was not followed, if no newer change came."""
+        failed = self.races.to_reshow or next(reversed(self.sync.failures), None)
         if failed is None or failed.name.lower() not in self._handled:
             return None
-        if failed is self.screen.again:
-            return failed if self.screen.may_be_shown(failed) else None
+        if failed is self.races.to_reshow:
+            return failed if self.races.may_be_shown(failed) else None
         return None if failed.kind.changes_context and not self.changes.is_newest(failed) else failed
 
-    def _doubt(self) -> None:
-        """The place of an own event is not certain."""
-        self.following.doubted()
-        self.asking.doubt(UNCERTAIN)
+    def _place_uncertain(self) -> None:
+        """The order of an own event among the others is not certain."""
+        self.following.place_uncertain()
+        self.doubt.raise_doubt(UNCERTAIN)
 
-    def _repeated(self, event: Event, now: int) -> None:
+    def _repeat(self, event: Event, now: int) -> None:
         if not self.following.repeated(event, now):
             return
         if event.own:
-            self.sync.known(self._order.mark(event))
+            self.sync.context_known(self._order.mark(event))
         else:
             self.sync.followed(self._order.mark(event))
 
-    def _taken(self, event: Event) -> bool:
-        """The hub has an own event. Returns whether it is certain what the hub told before that, and what after."""
-        self._on_their_way.discard(event.id)
+    def _note_accepted(self, event: Event) -> bool:
+        """The hub has an own event. Returns whether its order among received events is certain."""
+        self._in_flight.discard(event.id)
         is_certain = self._order.accepted(event, comes_back=self.is_granted(event.name))
         if event.kind.changes_context:
             self.changes.add(event)

@@ -1,4 +1,4 @@
-"""Events (FHIRcast 3.0.0, 2.3 and 2.5): read from messages, made from resources, and the names of things in them."""
+"""Events (FHIRcast 3.0.0, 2.3 and 2.5): reading, making, and the names in them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Literal
 
-from fhircast_client.timing import instant, timestamp_now
+from fhircast_client.timestamps import instant, timestamp_now
 
 Resource = Mapping[str, Any]
 
@@ -22,12 +22,12 @@ _RESOURCE_EVENT = re.compile(r"([a-z]+)-(open|close|update|select)", re.ASCII | 
 #: Python reads longer integers only as floats.
 _MOST_DIGITS = 4300
 _SURROGATES = re.compile("[\ud800-\udfff]")
-#: The Type/id in which a URL ends, or that of the version in which it ends.
+#: The Type/id at the end of a URL, also of a versioned one.
 _NAMED = re.compile(r"(?:^|[/:])([A-Z][A-Za-z]*/[^/?#\s]+?)(?:/_history/[^/?#\s]+)?\Z", re.ASCII)
 
 
 class Kind(Enum):
-    """What an event is about, by its name."""
+    """The kind of an event, by its name."""
 
     OPEN = "open"
     CLOSE = "close"
@@ -40,17 +40,17 @@ class Kind(Enum):
 
     @property
     def opens(self) -> bool:
-        """Whether it says what is current from now on: an open, or Home-open."""
+        """Whether the event makes a context current: an open, or Home-open."""
         return self in (Kind.OPEN, Kind.HOME)
 
     @property
     def changes_context(self) -> bool:
-        """Whether it makes another context the current one."""
+        """Whether the event may change the current context."""
         return self in (Kind.OPEN, Kind.CLOSE, Kind.HOME)
 
 
 def kind_of(name: str) -> Kind:
-    """The kind of an event; "Subscribers SHALL be case insensitive for event-names" (2.6)."""
+    """The kind of an event name. "Subscribers SHALL be case insensitive for event-names" (2.6)."""
     lower = name.lower()
     if lower in ("home-open", "syncerror", "heartbeat"):
         return Kind(lower)
@@ -60,49 +60,54 @@ def kind_of(name: str) -> Kind:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Event:
-    """An event. `name` and `timestamp` are as sent, `anchor` is `Patient/p1` ("" where it has none), `version` and
-    `prior_version` are the hub's (None where it gives none), `own` is True for what this client published, `local` is what an
-    identity map found. `body` is the whole message; neither it nor `context` is to be changed."""
+    """An event. Do not change `body` and `context`."""
 
     id: str
+    #: As sent, also the timestamp.
     name: str
     timestamp: str
     topic: str
     context: list[dict[str, Any]]
+    #: The hub's context.versionId and context.priorVersionId, None where it sends none.
     version: str | None
     prior_version: str | None
+    #: `Patient/p1`, "" where the event has none.
     anchor: str
+    #: Whether this client published the event.
     own: bool
+    #: The whole message.
     body: dict[str, Any]
+    #: The result of the handler's `ids`, None without `ids`.
     local: Any = None
 
     @property
     def kind(self) -> Kind:
-        """What it is about."""
+        """The kind of the event."""
         return kind_of(self.name)
 
     @property
     def at(self) -> int | None:
-        """When it happened, as an instant; None where the timestamp is none."""
+        """The timestamp as an instant, None where it cannot be read."""
         return instant(self.timestamp)
 
     @property
     def announces(self) -> bool:
-        """Whether the others must be told, though the hub cannot be reached at once: of another context, or that the user leaves."""
+        """Whether the event is retried while the hub cannot be reached: a change of context, or a logout."""
         return self.kind.changes_context or self.name.lower() in ("userlogout", "userhibernate")
 
     @property
     def matters(self) -> bool:
-        """Whether the others are told when it is not followed.
+        """Whether a SyncError tells the other applications when the event is not followed.
 
         "SyncError is not used when a Subscriber responds to an *-update or *-select event" (3.2.1).
         """
         return self.kind.changes_context or self.kind is Kind.OTHER
 
     def resource(self, key_or_type: str) -> dict[str, Any] | None:
-        """The first resource with this context key ("patient", "study"), else of this resourceType; None where there is none.
+        """The first resource with this context key ("patient", "study"), else of this resourceType. None where there is
+        none.
 
-        Of a study and a report both keys count, whichever is asked for: `study` and `imagingstudy`, `report` and
+        Studies and reports have two keys, which are the same here: `study` and `imagingstudy`, `report` and
         `diagnosticreport`.
         """
         wanted = key_or_type.lower()
@@ -111,13 +116,14 @@ class Event:
         return found["resource"] if found else None
 
     def with_local(self, local: Any) -> Event:
-        """The event with what was found of whom it is about."""
+        """A copy of the event with `local`."""
         return replace(self, local=local)
 
 
 @dataclass(frozen=True, slots=True)
 class WireMessage:
-    """A message as it went over the wire, without tokens and endpoints. `status` is that of an HTTP answer or an acknowledgement."""
+    """A message on the wire, without tokens and endpoints. `status`: the status of an HTTP answer or an
+    acknowledgement."""
 
     direction: Literal["in", "out"]
     kind: str
@@ -126,13 +132,13 @@ class WireMessage:
 
 
 def parse_event(body: Any, *, own: bool = False) -> Event:
-    """An event from its message. Raises ValueError for what is none."""
+    """Read an event from its message. Raises ValueError for any other message."""
     inner = body.get("event") if isinstance(body, dict) else None
     if not isinstance(inner, dict):
-        raise ValueError("expected an object with the member event")
+        raise ValueError("the member event is required")
     id_, name, items = body.get("id"), inner.get("hub.event"), inner.get("context")
     if not isinstance(id_, str) or not id_ or not isinstance(name, str) or not name:
-        raise ValueError("expected the members id and event.hub.event, texts that are not empty")
+        raise ValueError("id and event.hub.event are required")
     context = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
     return Event(
         id=id_,
@@ -158,18 +164,20 @@ def make_event(
     version: str | None = None,
     own: bool = True,
 ) -> Event:
-    """An event to publish: id defaults to a new UUID, timestamp to now. Raises ValueError or TypeError for what is no JSON."""
+    """Make an event to publish. Defaults: a new UUID as id, now as timestamp. Raises ValueError or TypeError for a
+    context that cannot be JSON."""
     inner: dict[str, Any] = {"hub.topic": topic, "hub.event": name}
     if version is not None:
         inner["context.versionId"] = version
     inner["context"] = [dict(item) for item in context]
     body = {"timestamp": timestamp or timestamp_now(), "id": id or str(uuid.uuid4()), "event": inner}
-    # A copy: what the application changes in its resources later must not change what was sent.
+    # A copy: later changes of the application's resources must not change the event.
     return parse_event(json.loads(encode(body)) if own else body, own=own)
 
 
 def decode(frame: str | bytes) -> Any:
-    """What a JSON text says; integers of any size are read, if not exactly. Raises ValueError or RecursionError for what is none."""
+    """Decode JSON. Integers of any size are read, large ones as floats. Raises ValueError or RecursionError for invalid
+    JSON."""
     return json.loads(frame, parse_int=_number, parse_constant=_no_json)
 
 
@@ -178,12 +186,12 @@ def _number(digits: str) -> float:
 
 
 def _no_json(name: str) -> None:
-    raise ValueError(f"expected JSON, got {name}")
+    raise ValueError(f"{name} is not JSON")
 
 
 def encode(body: Mapping[str, Any]) -> bytes:
-    """A message as JSON in UTF-8; what is no character, such as half an emoji, is replaced. Raises ValueError or TypeError for what
-    is no JSON."""
+    """Encode a message as JSON in UTF-8. Invalid characters, such as half an emoji, are replaced. Raises ValueError or
+    TypeError for a value that cannot be JSON."""
     text = json.dumps(body, ensure_ascii=False, allow_nan=False)
     return (
         text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
@@ -197,7 +205,8 @@ def _has_halves(text: str) -> bool:
 
 
 def context_of(resources: Iterable[Resource]) -> list[dict[str, Any]]:
-    """The context array of an open or close: each resource under its key. Raises ValueError for what is no FHIR resource."""
+    """The context array of an open or close: each resource under its key. Raises ValueError for a resource without
+    type."""
     return [{"key": key_of(_type_of(resource)), "resource": resource} for resource in resources]
 
 
@@ -207,21 +216,21 @@ def key_of(type_: str) -> str:
 
 
 def reference_of(resource: Resource) -> str:
-    """`Patient/p1` of a resource. Raises ValueError for one without id."""
+    """`Patient/p1` of a resource. Raises ValueError for a resource without id."""
     id_ = resource.get("id")
     if not isinstance(id_, str) or not id_:
-        raise ValueError(f"expected a {_type_of(resource)} with an id")
+        raise ValueError(f"the {_type_of(resource)} has no id")
     return f"{_type_of(resource)}/{id_}"
 
 
 def reference_in(url: str) -> str:
-    """`Observation/o1` of a reference or a URL that ends in one; "" of another: one to which requests go, say."""
+    """`Observation/o1` of a reference, or of a URL that ends in one. "" for other URLs."""
     found = _NAMED.search(url)
     return found[1] if found else ""
 
 
 def anchor_of(name: str, context: Sequence[Mapping[str, Any]]) -> str:
-    """`Patient/p1` of what an event's context is about, "" for events without an anchor."""
+    """`Patient/p1`, the anchor of an event. "" for events without an anchor."""
     found = _RESOURCE_EVENT.fullmatch(name)
     if found is None or kind_of(name) is Kind.HOME:
         return ""
@@ -232,7 +241,7 @@ def anchor_of(name: str, context: Sequence[Mapping[str, Any]]) -> str:
 
 
 def named(item: Mapping[str, Any]) -> str:
-    """`Patient/p1` of what a context item holds or refers to; "" for neither."""
+    """`Patient/p1`, the resource or reference in a context item. "" for neither."""
     resource, reference = item.get("resource"), item.get("reference")
     if isinstance(resource, dict):
         type_, id_ = _text(resource.get("resourceType")), _text(resource.get("id"))
@@ -244,7 +253,7 @@ def named(item: Mapping[str, Any]) -> str:
 
 
 def same_json(one: Any, other: Any) -> bool:
-    """Whether two values are the same JSON, members in any order."""
+    """Whether two values are the same JSON. The order of members does not matter."""
     pairs = [(one, other)]
     while pairs:
         left, right = pairs.pop()
@@ -272,7 +281,7 @@ def _item(context: Sequence[Mapping[str, Any]], names: Collection[str]) -> Mappi
 def _type_of(resource: Resource) -> str:
     type_ = resource.get("resourceType")
     if not isinstance(type_, str) or not type_:
-        raise ValueError("expected a FHIR resource, with the member resourceType")
+        raise ValueError("the resource has no resourceType")
     return type_
 
 

@@ -1,4 +1,5 @@
-"""What a log may say of an exception: its type and its place, for its text may name a patient; in debug logging, all of it."""
+"""Logging of exceptions: only type and place, because the text may name a patient. Debug logging shows the whole
+exception."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ _log = logging.getLogger("fhircast_client")
 
 
 def log_failure(what: str, error: BaseException) -> None:
-    """Say that something failed, "the handler of Patient-open failed". With level DEBUG its traceback and text follow."""
+    """Log a failure, such as "the handler of Patient-open failed". With level DEBUG, the traceback and the text follow."""
     _log.error("%s: %s in %s", what, type(error).__name__, _place_of(error))
     _log.debug("%s", what, exc_info=error)
 

@@ -1,6 +1,6 @@
-"""Messages of a fake hub, beside those that the hub itself writes: what nobody was told of, and what a hub of STU2 says.
+"""Messages that a fake hub makes itself: events without subscribers, and messages of STU2.
 
-A hub of STU2 gives no versions and asks for none. It writes names in lower case, and confirms no renewal.
+A hub of STU2 has no versions. It writes names in lower case, and does not confirm renewals.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fhircast_hub.core.state.effects import Send
 from fhircast_hub.core.state.session import OpenContext, Session
 from fhircast_hub.core.wire.event_names import CATALOGUE
 
-#: What a hub of STU2 declares.
+#: The configuration of a hub of STU2.
 CONFIGURATION_OF_STU2 = {
     "eventsSupported": [name.lower() for name in CATALOGUE if name != "heartbeat"],
     "websocketSupport": True,
@@ -30,7 +30,7 @@ def spelled(context: OpenContext) -> str:
 
 
 def accepted(message: dict[str, Any], session: Session | None) -> dict[str, Any]:
-    """A posted event as it would have been distributed, had anybody asked for it."""
+    """A posted event without subscribers, as it would have been distributed."""
     event, context = parse_event(message), _context_of(message, session)
     inner = {name: value for name, value in message["event"].items() if name not in (_VERSION, _PRIOR)}
     if context is not None and event.kind in (Kind.OPEN, Kind.UPDATE):
@@ -41,13 +41,13 @@ def accepted(message: dict[str, Any], session: Session | None) -> dict[str, Any]
 
 
 def is_overtaken(message: dict[str, Any], session: Session | None) -> bool:
-    """Whether an accepted event is an open that was repeated after something newer: the hub tells it to nobody (EVT-17)."""
+    """Whether an accepted event repeats an open that is no longer the newest: the hub does not distribute it (EVT-17)."""
     current = session.contexts.get(session.current) if session else None
     return parse_event(message).kind is Kind.OPEN and (current is None or current.id != message["id"])
 
 
 def from_stu2(message: Any, session: Session | None) -> Any:
-    """What was posted to a hub of STU2, for one of STU3: an update says on which version it was made."""
+    """A message posted to a hub of STU2, as for STU3: updates get the current version."""
     try:
         is_update = parse_event(message).kind is Kind.UPDATE
     except ValueError:
@@ -57,7 +57,7 @@ def from_stu2(message: Any, session: Session | None) -> Any:
 
 
 def to_stu2(message: dict[str, Any]) -> dict[str, Any]:
-    """An event as a hub of STU2 tells it."""
+    """An event as a hub of STU2 sends it."""
     inner = {name: value for name, value in message["event"].items() if name not in (_VERSION, _PRIOR)}
     if inner["hub.event"] == "SyncError":
         inner["hub.event"] = "syncerror"
@@ -65,13 +65,13 @@ def to_stu2(message: dict[str, Any]) -> dict[str, Any]:
 
 
 class ConfirmationsOfStu2:
-    """The first one of each socket."""
+    """Keeps the first confirmation of each socket."""
 
     def __init__(self) -> None:
         self._confirmed: set[str] = set()
 
-    def told(self, send: Send, message: dict[str, Any]) -> Send | None:
-        """A confirmation as it is sent; None for that of a renewal."""
+    def convert(self, send: Send, message: dict[str, Any]) -> Send | None:
+        """The confirmation to send; None for a renewal."""
         if self._confirmed.issuperset(send.to):
             return None
         self._confirmed.update(send.to)

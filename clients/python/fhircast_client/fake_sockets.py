@@ -1,7 +1,7 @@
 """The network between a fake hub and its clients: lines that can be cut, and the sockets on them.
 
-Both ends are real: what a client sends and gets are WebSocket frames, from and for the hub's own protocol. Only the transport
-between the ends is made up.
+Both ends are real: clients and the hub's own protocol exchange WebSocket frames. Only the transport between them is
+fake.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from websockets.uri import parse_uri
 
 #: Seconds that the hub has to answer a close, as in `socket.py`.
 _CLOSE_SECONDS = 2.0
-#: The logger that `socket.py` keeps quiet: frames hold endpoints and patients.
+#: The logger that `socket.py` silences: frames contain endpoints and patient data.
 _QUIET = logging.getLogger("fhircast_client.websockets")
 
 
@@ -28,23 +28,26 @@ class FakeClosed(Exception):
 
 
 class FakeSocket:
-    """The client's end of a WebSocket to `hub`, the protocol at the other end. `heard` is called with each text that the hub gets."""
+    """The client's end of a WebSocket to `hub`, the protocol at the other end. `heard` is called with each text that
+    the hub receives."""
 
     def __init__(self, endpoint: str, line: Line, hub: asyncio.Protocol, heard: Callable[[str], None]) -> None:
         self._line, self._heard = line, heard
-        self._hub: asyncio.Protocol | None = hub  # as long as the hub takes the connection for one
+        #: None once the connection is lost for the hub.
+        self._hub: asyncio.Protocol | None = hub
         self._loop = asyncio.get_running_loop()
         self._websocket = ClientProtocol(parse_uri(endpoint), max_size=None, logger=_QUIET)
         self._frames: asyncio.Queue[str | None] = asyncio.Queue()
         self._answered: asyncio.Future[None] = self._loop.create_future()
         self._gone = asyncio.Event()
-        self._dead = False  # cut silently: nothing passes any more
+        #: Cut silently: no data passes any more.
+        self._dead = False
         line.sockets.add(self)
-        hub.connection_made(_HubsEnd(self))
+        hub.connection_made(_HubSide(self))
 
     @classmethod
     async def connect(cls, endpoint: str, line: Line, hub: asyncio.Protocol, heard: Callable[[str], None]) -> Self:
-        """Make a handshake. Raises as websockets does."""
+        """Make the handshake. Raises the exceptions of websockets."""
         socket = cls(endpoint, line, hub, heard)
         socket._websocket.send_request(socket._websocket.connect())
         socket._pass_on()
@@ -57,17 +60,17 @@ class FakeSocket:
 
     @property
     def alive(self) -> bool:
-        """Whether what is sent arrives."""
+        """Whether sent data arrives."""
         return not (self._dead or self._gone.is_set())
 
     @property
     def close_code(self) -> int | None:
-        """The code with which the hub closed, None where it just went."""
+        """The code with which the hub closed, None where the connection broke."""
         return self._websocket.close_rcvd.code if self._websocket.close_rcvd else None
 
     @property
     def close_reason(self) -> str | None:
-        """What the hub said when it closed."""
+        """The reason with which the hub closed."""
         return self._websocket.close_rcvd.reason if self._websocket.close_rcvd else None
 
     async def recv(self) -> str:
@@ -88,7 +91,7 @@ class FakeSocket:
             self._pass_on()
 
     async def close(self, code: int = 1000) -> None:
-        """Close it from the client's side. A hub to which nothing passes is not told."""
+        """Close from the client's side. A hub behind a silent cut is not told."""
         if self._dead:
             self._lose_here()
         elif self._websocket.state is OPEN:
@@ -101,12 +104,12 @@ class FakeSocket:
             self.lose()
 
     def put(self, text: str) -> None:
-        """A frame comes that the hub did not send."""
+        """Inject a frame that the hub did not send."""
         if self.alive:
             self._frames.put_nowait(text)
 
-    def came(self, data: bytes) -> None:
-        """The hub wrote this."""
+    def receive(self, data: bytes) -> None:
+        """Data from the hub."""
         if not self.alive:
             return
         self._websocket.receive_data(data)
@@ -119,12 +122,12 @@ class FakeSocket:
         self._pass_on()
 
     def lose(self) -> None:
-        """The connection is over, for both ends; what came before can still be read."""
+        """End the connection for both ends. Received frames can still be read."""
         self._lose_here()
         self.lose_there()
 
     def lose_there(self) -> None:
-        """The connection is over for the hub. The client notices it too, unless nothing passes."""
+        """End the connection for the hub, and for the client unless the line is cut silently."""
         if not self._dead:
             self._lose_here()
         hub, self._hub = self._hub, None
@@ -139,7 +142,7 @@ class FakeSocket:
             self._answer(OSError("the line is cut"))
 
     def silence(self) -> None:
-        """Nothing passes any more, and nobody is told."""
+        """Let no data pass any more, without closing."""
         self._dead = True
 
     def _answer(self, error: Exception | None) -> None:
@@ -151,7 +154,7 @@ class FakeSocket:
             self._answered.set_exception(error)
 
     def _pass_on(self) -> None:
-        """Hand to the hub what the client's end has to send, as soon as the hub is done with what it does."""
+        """Send the client's data to the hub, in a later turn of the event loop."""
         for data in self._websocket.data_to_send():
             self._loop.call_soon(self._arrive, data)
 
@@ -160,8 +163,8 @@ class FakeSocket:
             self._hub.data_received(data)
 
 
-class _HubsEnd(asyncio.Transport):
-    """What the hub's end of a socket writes to."""
+class _HubSide(asyncio.Transport):
+    """The transport of the hub's end."""
 
     def __init__(self, socket: FakeSocket) -> None:
         super().__init__()
@@ -170,7 +173,7 @@ class _HubsEnd(asyncio.Transport):
 
     def write(self, data: Any) -> None:
         if not self._closing:
-            self._socket.came(bytes(data))
+            self._socket.receive(bytes(data))
 
     def close(self) -> None:
         if not self._closing:
@@ -184,16 +187,16 @@ class _HubsEnd(asyncio.Transport):
         return self._closing
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Nothing ever waits here."""
+        """No data ever waits here."""
 
     def get_write_buffer_size(self) -> int:
         return 0
 
     def pause_reading(self) -> None:
-        """What comes, comes in a turn of the loop of its own."""
+        """Data arrives in a turn of the event loop of its own."""
 
     def resume_reading(self) -> None:
-        """The same."""
+        """See `pause_reading`."""
 
 
 class Line:
@@ -206,7 +209,7 @@ class Line:
         self._silent = False
 
     def cut(self, *, silently: bool) -> None:
-        """Nothing passes until it is restored."""
+        """Let no data pass until `restore`."""
         self._silent = silently
         self._whole.clear()
         for socket in list(self.sockets):
@@ -216,7 +219,7 @@ class Line:
                 socket.lose()
 
     def restore(self) -> None:
-        """What is new passes."""
+        """Let new connections pass."""
         self._whole.set()
 
     async def pass_request(self, request: httpx.Request) -> None:

@@ -1,4 +1,4 @@
-"""What else than events comes over a socket: confirmations, denials, heartbeats (FHIRcast 3.0.0, 2.4; STU2)."""
+"""Frames that are not events: confirmations, denials, heartbeats (FHIRcast 3.0.0, 2.4; STU2)."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 from fhircast_client.errors import in_one_line
 from fhircast_client.events import Event
 
-#: The id of an event stands beside the event. Within the event, resources have ids too.
+#: The id of the event. Ids of resources come later in the frame, within "event".
 _ID = re.compile(r'"id"\s*:\s*"([^"\\\x00-\x1f]+)"')
 
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """A subscription is active: the events that were granted, and the seconds that it lasts, None where the hub does not say."""
+    """A confirmed subscription: the granted events, and the lease in seconds, None where the hub does not tell."""
 
     events: tuple[str, ...]
     lease_seconds: float | None
 
 
 def read_confirmation(message: Any) -> Confirmation | None:
-    """A confirmation, None for every other message."""
+    """The confirmation in a message, None for any other message."""
     if not isinstance(message, dict) or "event" in message or is_denial(message):
         return None
     if message.get("hub.mode") != "subscribe" and ("hub.mode" in message or "hub.topic" not in message):
@@ -35,25 +35,26 @@ def read_confirmation(message: Any) -> Confirmation | None:
 
 
 def id_in(frame: str | bytes) -> str:
-    """The id of the event in a frame that cannot be read as JSON, "" where none is found."""
+    """The id of the event in a frame that is not valid JSON, "" where there is none."""
     text = frame if isinstance(frame, str) else frame.decode(errors="replace")
     found = _ID.search(text.partition('"event"')[0])
     return found[1] if found else ""
 
 
 def is_denial(message: Any) -> bool:
-    """Whether a message says that a subscription is over."""
+    """Whether a message ends the subscription."""
     return isinstance(message, dict) and message.get("hub.mode") in ("denied", "unsubscribe")
 
 
 def denial_reason(message: Mapping[str, Any]) -> str:
-    """Why the hub says that a subscription is over, in one line; "" where it does not say: `hub.reason` is "OPTIONAL" (2.4)."""
+    """The hub's reason for ending the subscription, in one line. "" where it gives none: `hub.reason` is "OPTIONAL"
+    (2.4)."""
     reason = message.get("hub.reason")
     return in_one_line(reason) if isinstance(reason, str) else ""
 
 
 def heartbeat_period(event: Event) -> float | None:
-    """The seconds between two heartbeats, as one of them says; None where it does not."""
+    """Seconds until the next heartbeat, as a heartbeat tells them. None where it does not."""
     for item in event.context:
         if item.get("key") == "period":
             return _seconds(item.get("decimal"))

@@ -1,4 +1,5 @@
-"""The hub over HTTP (FHIRcast 3.0.0, 2.4, 2.6, 2.7 and 2.9): subscribe, unsubscribe, publish, read the context, discover."""
+"""The hub over HTTP (FHIRcast 3.0.0, 2.4, 2.6, 2.7 and 2.9): subscribe, unsubscribe, publish, get the current context,
+discover."""
 
 from __future__ import annotations
 
@@ -33,23 +34,24 @@ _NO_REASON = "no reason given"
 #: "Values for the "error_description" attribute MUST NOT include characters outside the set %x20-21 / %x23-5B / %x5D-7E"
 _DESCRIPTION = re.compile(r'\berror_description="([^"\\]*)"', re.IGNORECASE)
 BUSY = frozenset((429, 503))
-#: The headers that say what is meant by a refusal.
+#: Headers of a refused handshake that are read.
 _TELLING = frozenset(("content-type", "www-authenticate", "retry-after"))
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What a hub declares: the names of its events in lower case, and whether it tells all events to all in one order (CFG-4)."""
+    """A hub's configuration: its event names in lower case, and whether it declares one order for all events (CFG-4)."""
 
     events: frozenset[str] = frozenset()
     orders_events: bool = False
 
 
 class Hub:
-    """One session at one hub. `timeout` is in seconds, for one answer; `wire` is told each message, without tokens and endpoints;
-    `tls` says whom the client trusts. Raises ValueError for a hub.url and a hub.topic that are none.
+    """The requests of one session to one hub. `timeout`: seconds for one answer. `wire` is called with each message,
+    without tokens and endpoints. `tls`: the trusted certificates. Raises ValueError for an invalid hub.url or
+    hub.topic.
 
-    All calls raise HubError, with status 0 where there was no answer, and TokenError after a second 401.
+    All requests raise HubError, with status 0 where there was no answer, and TokenError after a second 401.
     """
 
     def __init__(
@@ -76,7 +78,7 @@ class Hub:
         endpoint: str | None = None,
         fresh_token: bool = False,
     ) -> str:
-        """Subscribe, or renew the subscription of an endpoint; the endpoint, which is a secret."""
+        """Subscribe, or renew the subscription of an endpoint. Returns the endpoint, which is a secret."""
         form = self._form("subscribe", name, endpoint)
         form["hub.events"] = ",".join(events)
         if lease_seconds is not None:
@@ -90,11 +92,11 @@ class Hub:
         return found
 
     async def unsubscribe(self, endpoint: str, name: str = "") -> None:
-        """End the subscription of an endpoint."""
+        """Unsubscribe an endpoint."""
         await self._send("unsubscribe", "POST", "", form=self._form("unsubscribe", name, endpoint))
 
     async def publish(self, body: Mapping[str, Any]) -> None:
-        """Post an event. A hub that is busy for a moment is asked once more."""
+        """Post an event. Retries once where a busy hub asks for a short wait."""
         try:
             await self._send("publish", "POST", "", event=body)
         except HubError as error:
@@ -105,11 +107,11 @@ class Hub:
             await self._send("publish", "POST", "", event=body)
 
     async def context(self) -> Any:
-        """The answer to "Get Current Context", as it came."""
+        """The hub's answer to "Get Current Context", as received."""
         return _json(await self._send("context", "GET", f"/{quote(self._topic, safe='')}"))
 
     async def configuration(self) -> Configuration:
-        """What the hub declares of itself (2.7). Raises HubError, also where the answer is no JSON object."""
+        """The hub's configuration (2.7). Raises HubError, also where the answer is not a JSON object."""
         answer = _json(await self._send("configuration", "GET", "/.well-known/fhircast-configuration", token=False))
         if not isinstance(answer, dict):
             raise HubError(0, "the hub's configuration cannot be read: expected a JSON object", is_hubs=False)
@@ -119,11 +121,11 @@ class Hub:
         return Configuration(frozenset(events), orders)
 
     def enter(self) -> None:
-        """Raises RuntimeError where the HTTP client that was given belongs to another event loop."""
+        """Raises RuntimeError where the given HTTP client belongs to another event loop."""
         self._pool.enter()
 
     async def close(self) -> None:
-        """Close the connections that are its own."""
+        """Close the client's own connections."""
         await self._pool.close()
 
     def _form(self, mode: str, name: str, endpoint: str | None) -> dict[str, str]:
@@ -144,7 +146,7 @@ class Hub:
         event: Mapping[str, Any] | None = None,
         token: bool = True,
     ) -> httpx.Response:
-        """One request, and another with a new token after a 401 (RFC 6750)."""
+        """Send a request, and send it again with a new token after a 401 (RFC 6750)."""
         bearer = await self._tokens.current() if token else None
         response = await self._exchange(kind, method, path, form, event, bearer)
         if response.status_code == _UNAUTHORIZED and token and self._tokens.changes:
@@ -171,7 +173,7 @@ class Hub:
         event: Mapping[str, Any] | None,
         bearer: str | None,
     ) -> httpx.Response:
-        """One request and its answer, as whoever listens to the wire sees them."""
+        """Send one request. Reports the request and its answer to `wire`."""
         self._wire(WireMessage("out", kind, _shown(event if event is not None else form)))
         response = await self._request(method, self._url + path, form, event, bearer)
         self._wire(WireMessage("in", kind, _shown(_json(response)), response.status_code))
@@ -206,8 +208,8 @@ class Hub:
 
 
 def refusal(error: Exception) -> HubError | None:
-    """The answer with which a handshake was refused, `message` "" where the hub said nothing; None where there was no answer.
-    `error` is what websockets raised, or a HubError."""
+    """The HTTP answer that refused a handshake. `message` is "" where the hub gave no text. None where there was no
+    answer. `error`: the exception of websockets, or a HubError."""
     if isinstance(error, HubError):
         return error if error.status else None
     answer = getattr(error, "response", None)
@@ -226,19 +228,19 @@ def refusal(error: Exception) -> HubError | None:
 
 
 def checked_url(url: object) -> str:
-    """hub.url as it was given. Raises ValueError for what is no URL of http or https, and for one with a password in it."""
+    """hub.url, unchanged. Raises ValueError for a URL that is not http or https, or that contains a password."""
     parts = _HUB_URL.fullmatch(url) if isinstance(url, str) else None
     if not isinstance(url, str) or parts is None or not _is_url(url) or int(parts["port"] or 0) > _MOST_PORT:
-        shown = "a text with @" if "@" in str(url) else repr(url)  # before it there may be a password
-        raise ValueError(f"expected hub.url to be a URL such as https://hub.example.org/api/hub, got {shown}")
+        shown = "a text with @" if "@" in str(url) else repr(url)  # a password may stand before the @
+        raise ValueError(f"hub.url must be a URL such as https://hub.example.org/api/hub, not {shown}")
     if parts["user"]:
-        raise ValueError("expected hub.url without a user and a password: the token says who asks")
+        raise ValueError("hub.url must not contain a user or password: the token authenticates the client")
     return url
 
 
 def _checked_topic(topic: object) -> str:
     if not isinstance(topic, str) or not topic:
-        raise ValueError(f"expected hub.topic to be a text that is not empty, got {topic!r}")
+        raise ValueError(f"hub.topic must be a text that is not empty, not {topic!r}")
     return topic
 
 
@@ -250,7 +252,7 @@ def _is_url(url: str) -> bool:
 
 
 def _json(response: httpx.Response) -> Any:
-    """The body as JSON, None where it is none."""
+    """The body as JSON, None where it is not JSON."""
     try:
         return decode(response.content)
     except (ValueError, RecursionError):
@@ -258,13 +260,13 @@ def _json(response: httpx.Response) -> Any:
 
 
 def _shown(body: Any) -> dict[str, Any]:
-    """A body without the endpoint, which is as good as a token."""
+    """A body without the endpoint, which is a secret."""
     return {name: value for name, value in body.items() if name != _ENDPOINT} if isinstance(body, Mapping) else {}
 
 
 def words(response: httpx.Response) -> str:
-    """What the hub says of a refusal, in one line: the `message` of a JSON object, its text, or the `error_description` of its
-    challenge (RFC 6750, 3); "" where it says nothing."""
+    """The hub's text in a refusal, in one line: the `message` of a JSON object, a plain text, or the
+    `error_description` of the challenge (RFC 6750, 3). "" where there is none."""
     answer = _json(response)
     text = answer.get("message") if isinstance(answer, dict) else None
     if not isinstance(text, str):
@@ -275,7 +277,8 @@ def words(response: httpx.Response) -> str:
 
 
 def _is_hubs(response: httpx.Response) -> bool:
-    """Whether a refusal is the hub's own: a text, JSON with a `message`, or a challenge. Ingresses answer with HTML, or with nothing."""
+    """Whether the hub itself refused: by a plain text, JSON with a `message`, or a challenge. Ingresses answer with
+    HTML, or without a body."""
     if response.status_code == _UNAUTHORIZED and "www-authenticate" in response.headers:
         return True
     answer = _json(response)
@@ -289,7 +292,7 @@ def _is_text(response: httpx.Response) -> bool:
 
 
 def _is_page(response: httpx.Response) -> bool:
-    """Whether a browser is meant to read it: a page of maintenance, or of a portal's login, comes with 200 too."""
+    """Whether the answer is an HTML page. Maintenance and login pages come with 200 too."""
     return _media_type(response) == "text/html"
 
 
@@ -299,7 +302,7 @@ def _media_type(response: httpx.Response) -> str:
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds, from a number or a date (RFC 9110, 10.2.3)."""
+    """Retry-After in seconds, from a number or a date (RFC 9110, 10.2.3)."""
     value = response.headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():
         return float(value)

@@ -1,4 +1,4 @@
-"""Where events wait for their handlers, and are acknowledged in time (FHIRcast 3.0.0, 2.5): one event after the other."""
+"""The queue of events in front of their handlers, with their acknowledgements (FHIRcast 3.0.0, 2.5)."""
 
 from __future__ import annotations
 
@@ -13,35 +13,36 @@ from typing import Any, Protocol
 
 from fhircast_client.engine import Engine
 from fhircast_client.errors import Refuse
+from fhircast_client.event_loops import PerLoop
+from fhircast_client.event_names import misspelt
 from fhircast_client.events import Event, Kind, make_event
 from fhircast_client.failures import log_failure
 from fhircast_client.following import Verdict
-from fhircast_client.loops import PerLoop
-from fhircast_client.names import misspelt
-from fhircast_client.timing import Timings, now
+from fhircast_client.timestamps import now
+from fhircast_client.timings import Timings
 
 _log = logging.getLogger("fhircast_client")
-#: Events that may wait for their handlers; what comes beyond them is answered with 503.
+#: Events in the queue. Further events are answered with 503.
 MOST_WAITING = 256
 _OVERTAKEN = 0
 _OK, _ACCEPTED, _CONFLICT, _FAILED, _OVERLOADED = 200, 202, 409, 500, 503
-#: The handlers that the code that runs was called by.
+#: The inboxes whose handlers called the running code.
 _INSIDE: ContextVar[tuple[object, ...]] = ContextVar("inside", default=())
 
 Handler = Callable[[Event], Awaitable[None] | None]
-#: Answers an event: its status, and the reason of a refusal.
+#: Sends an acknowledgement: its status, and the reason of a refusal.
 Answer = Callable[[int, str | None], None]
 
 
 class Ids(Protocol):
-    """Finds whom an event is about, such as an IdentityMap; raises Refuse."""
+    """Finds the local id of an event's resource, such as an IdentityMap. Raises Refuse."""
 
     async def find(self, event: Event) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Handling:
-    """The handler of the events of a name, and who finds whom they are about."""
+    """The handler of an event name, with its `ids`."""
 
     name: str
     handler: Handler
@@ -49,10 +50,10 @@ class Handling:
 
 
 class Delivery:
-    """An event on its way to its handler, answered once, where `answer` is given.
+    """An event in the queue. `answer` sends its acknowledgement, once.
 
-    `applies` is asked when its turn has come. `told`: the hub only named it when it was asked what is open. `again`: neither its age
-    nor that it is a repeat counts. `done` is completed with whether it was followed.
+    `applies` is called when the event has its turn. `queried`: the event is the answer to "Get Current Context".
+    `retry`: skip the checks for age and repeats. `done` gets whether the event was followed.
     """
 
     def __init__(
@@ -61,10 +62,10 @@ class Delivery:
         answer: Answer | None = None,
         *,
         applies: Callable[[], bool] = lambda: True,
-        told: bool = False,
-        again: bool = False,
+        queried: bool = False,
+        retry: bool = False,
     ) -> None:
-        self.event, self.applies, self.told, self.again = event, applies, told, again
+        self.event, self.applies, self.queried, self.retry = event, applies, queried, retry
         self.done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._answer = answer
         self._timers: list[asyncio.TimerHandle] = []
@@ -72,7 +73,8 @@ class Delivery:
         self.given_up = False
 
     def start(self, timings: Timings, give_up: Callable[[Delivery], None]) -> None:
-        """From now on it is answered in time: "202: has successfully received the event but has not yet taken action"."""
+        """Start the timers that acknowledge in time: "202: has successfully received the event but has not yet taken
+        action"."""
         if self._answer is None:
             return
         loop = asyncio.get_running_loop()
@@ -81,14 +83,14 @@ class Delivery:
             self._timers.append(loop.call_later(timings.give_up, give_up, self))
 
     def answer(self, status: int, reason: str | None = None) -> bool:
-        """Answer it; False when it had been answered with 202 before."""
+        """Acknowledge the event. Returns False where a 202 was sent before."""
         self._stop_timers()
         if self._answer is not None and not self.accepted:
             self._answer(status, reason)
         return not self.accepted
 
     def finish(self, followed: bool) -> None:
-        """Its turn is over."""
+        """The turn of the event is over."""
         self._stop_timers()
         if not self.done.done():
             self.done.set_result(followed)
@@ -104,11 +106,11 @@ class Delivery:
 
 
 class Inbox:
-    """Hands events to their handlers, one after the other, in the order in which they came.
+    """Calls the handlers, one event after the other, in the order in which the events came.
 
-    `handlings` are the handlers by name in lower case. `free` is held while an own open or close is on its way; `tell` posts a
-    SyncError, `changed` learns that the status may be another one; `known` waits until what is shared in a context is known, if it is
-    on its way.
+    `handlings`: handlers by lower-case event name. `free`: a lock, held while an own open or close is being posted.
+    `tell` posts a SyncError. `changed` is called when the status may have changed. `known` waits for the content of a
+    context that is being fetched.
     """
 
     def __init__(
@@ -130,18 +132,18 @@ class Inbox:
 
     @property
     def names(self) -> list[str]:
-        """The names of the events that have a handler."""
+        """Names of the events that have a handler."""
         return [handling.name for handling in self._handlings.values()]
 
     @property
     def inside(self) -> bool:
-        """Whether the caller is a handler, or was called by one."""
+        """Whether a handler is the caller, directly or indirectly."""
         return self._at_work and self in _INSIDE.get()
 
     def add(self, name: str, handler: Handler, ids: Ids | None) -> None:
-        """Raises ValueError where there is one already."""
+        """Raises ValueError for a second handler of the name."""
         if name.lower() in self._handlings:
-            raise ValueError(f"expected one handler for {name}, got a second")
+            raise ValueError(f"{name} has a handler already")
         if wrong := misspelt(name):
             _log.warning("%s", wrong)
         self._handlings[name.lower()] = Handling(name, handler, ids)
@@ -151,7 +153,7 @@ class Inbox:
         return name.lower() in self._handlings
 
     def deliver(self, delivery: Delivery) -> None:
-        """Let it have its turn."""
+        """Put an event into the queue."""
         if self._waiting.here.qsize() >= MOST_WAITING:
             if delivery.event.kind is not Kind.SYNC_ERROR:
                 why = "too many events wait for their handlers"
@@ -164,22 +166,22 @@ class Inbox:
         self._waiting.here.put_nowait(delivery)
 
     async def idle(self) -> None:
-        """Until all that came before now has had its turn."""
+        """Wait until all events that are in the queue now had their turn."""
         nothing = Delivery(make_event("", "heartbeat", ()), applies=lambda: False)
         self._waiting.here.put_nowait(nothing)
         await nothing.done
 
     async def run(self) -> None:
-        """Until `end` was called, or cancelled."""
+        """Runs until `end` is called, or until cancelled."""
         self._last = False
         while not self._last:
             delivery = await self._waiting.here.get()
             self._at_work = True
             try:
                 await self._handle(delivery)
-            except Exception as error:  # of the engine's: the next event must have its turn
+            except Exception as error:  # a fault of the engine must not stop the queue
                 log_failure("an event could not be handled", error)
-                self._engine.unread()
+                self._engine.unreadable()
                 delivery.answer(_FAILED)
             finally:
                 self._at_work = False
@@ -187,11 +189,11 @@ class Inbox:
                 self._changed()
 
     def end(self) -> None:
-        """The handler that runs, if one does, is the last."""
+        """The handler that runs now is the last one."""
         self._last = True
 
     def clear(self) -> None:
-        """Nothing waits any more."""
+        """Drop all events in the queue."""
         while not self._waiting.here.empty():
             self._waiting.here.get_nowait().finish(False)
 
@@ -203,11 +205,11 @@ class Inbox:
             delivery.answer(_OK)
 
     async def _verdict(self, delivery: Delivery) -> Verdict | None:
-        """What is to be done with it, once no own open or close is on its way; None where it does not apply any more."""
+        """The verdict for an event, once no own open or close is being posted. None: the event does not apply any more."""
         async with self._free.here:
             if not delivery.applies():
                 return None
-            return self._engine.turn(delivery.event, now(), again=delivery.again)
+            return self._engine.begin_turn(delivery.event, now(), retry=delivery.retry)
 
     async def _follow(self, delivery: Delivery) -> None:
         event = delivery.event
@@ -219,11 +221,11 @@ class Inbox:
             delivery.answer(_OK)
             return
         if status == _OK:
-            opened = self._engine.followed(event, now(), told=delivery.told)
+            opened = self._engine.followed(event, now(), queried=delivery.queried)
         else:
             opened = self._engine.refused(event, reason, shows=status != _CONFLICT)
         if opened is not None:
-            self.deliver(Delivery(opened, applies=partial(self._engine.screen.may_be_shown, opened), again=True))
+            self.deliver(Delivery(opened, applies=partial(self._engine.races.may_be_shown, opened), retry=True))
         self._changed()
         in_time = delivery.answer(status, reason if status == _CONFLICT else None)
         delivery.finish(status == _OK)
@@ -231,7 +233,7 @@ class Inbox:
             self._refuse_late(event, reason)
 
     async def _call(self, delivery: Delivery) -> tuple[int, str]:
-        """Status and reason."""
+        """Returns status and reason."""
         event = delivery.event
         handling = self._handlings.get(event.name.lower())
         if handling is None:
@@ -260,7 +262,8 @@ class Inbox:
         return _OK, ""
 
     async def _was_overtaken(self, delivery: Delivery) -> bool:
-        """Whether the application opened something else while it was found out whom the event is about: it must go on showing that."""
+        """Whether the application opened another context while the local id was looked up. The application must go on
+        showing that context."""
         return await self._verdict(delivery) is not Verdict.FOLLOW
 
     def _give_up(self, delivery: Delivery) -> None:

@@ -1,4 +1,4 @@
-"""When a lease is to be renewed, and when a silent hub counts as lost."""
+"""When to renew a lease, and when a silent hub counts as lost."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import math
 import time
 from collections.abc import Callable
 
-#: Renewed before this part of the lease is left, and no sooner than so many seconds before its end.
+#: Renew when this part of the lease is left, or this many seconds if that is less.
 _LEFT, _MOST_LEFT = 0.2, 60.0
-#: A little before that, for the request takes time too.
+#: Renew a little earlier, because the request takes time.
 _EARLY = 0.95
 _MISSED = 3
-#: Seconds of the longest wait at a time.
+#: The longest single wait, in seconds.
 _LONGEST = 86400.0
 
 
@@ -21,10 +21,10 @@ def _now() -> float:
 
 
 class Lease:
-    """A subscription's time, in seconds of `clock`, which only grows."""
+    """The lease of a subscription, in seconds of the monotonic `clock`."""
 
     def __init__(self, clock: Callable[[], float] = _now, *, asked: float | None = None) -> None:
-        """`asked`: how many seconds the hub is asked for, which hold until the hub says another number."""
+        """`asked`: the lease that the client asks for, in seconds. It counts until the hub grants another one."""
         self._clock = clock
         self._granted = asked or 0.0
         self._asking = False
@@ -35,26 +35,26 @@ class Lease:
 
     @property
     def age(self) -> float:
-        """Seconds since the socket that is open now, or was last, was confirmed."""
+        """Seconds since the current or last socket was confirmed."""
         return self._clock() - self._since
 
     @property
     def is_over(self) -> bool:
-        """Whether the last that was granted has ended."""
+        """Whether the granted lease has ended."""
         return self._clock() >= self._ends_at
 
     def asking(self) -> None:
-        """A new lease is asked for."""
+        """The client is about to ask for a new lease."""
         self._asking = True
 
     def promised(self) -> None:
-        """The hub will give it: where no confirmation said how long it is, it is as long as the last."""
+        """The hub accepted the request. Without a confirmation, the lease is as long as the last one."""
         if self._asking and self._granted:
             self._asking = False
             self._schedule(self._granted)
 
     def granted(self, seconds: float | None, *, new_socket: bool) -> None:
-        """The hub says how long the lease lasts from now on; None where it does not say: as long as the last."""
+        """The hub granted a lease that begins now. None: the hub did not say, and the lease is as long as the last one."""
         if new_socket:
             self._since = self._clock()
         if seconds is None:
@@ -64,23 +64,23 @@ class Lease:
         self._schedule(seconds)
 
     async def over(self) -> None:
-        """Wait for the end of the lease, which the hub does not renew."""
+        """Wait for the end of a lease that the hub does not renew."""
         await self.lasts(math.inf)
 
     async def lasts(self, seconds: float) -> bool:
-        """Wait so many seconds, or for the end of the lease. Returns whether the lease lasts still."""
+        """Wait for `seconds`, or for the end of the lease. Returns whether the lease has not ended."""
         until = self._clock() + seconds
         while (now := self._clock()) < min(until, self._ends_at):
             self._changed.clear()
             try:
                 async with asyncio.timeout(min(until, self._ends_at, now + _LONGEST) - now):
-                    await self._changed.wait()  # a confirmation may come meanwhile
+                    await self._changed.wait()  # a confirmation may change the end of the lease
             except TimeoutError:
                 pass
         return until < self._ends_at
 
     async def due(self) -> None:
-        """Wait until it is time to renew."""
+        """Wait until a renewal is due."""
         while self.renew_at is None or self.renew_at > self._clock():
             self._changed.clear()
             left = None if self.renew_at is None else self.renew_at - self._clock()
@@ -98,7 +98,7 @@ class Lease:
 
 
 class Heartbeats:
-    """The hub's heartbeats: after the first it is known when the next is due."""
+    """The hub's heartbeats. The first one tells when the next one is due."""
 
     def __init__(self, clock: Callable[[], float] = _now) -> None:
         self._clock = clock
@@ -107,22 +107,22 @@ class Heartbeats:
         self._known = asyncio.Event()
 
     def start(self) -> None:
-        """A new socket."""
+        """A new socket is open."""
         self._period = None
         self._known.clear()
 
     def heard(self) -> None:
-        """Something came: the hub is there."""
+        """A frame came, so the hub is alive."""
         self._heard = self._clock()
 
     def expect(self, period: float | None) -> None:
-        """A heartbeat said after how many seconds the next comes; None for what was none."""
+        """A heartbeat told the seconds until the next one. None: the frame was not a heartbeat."""
         if period:
             self._period = period
             self._known.set()
 
     async def missed(self) -> None:
-        """Wait until three heartbeats were due, and nothing at all came."""
+        """Wait until three heartbeats are missing and no other frame came."""
         await self._known.wait()
         left = self._left()
         while left > 0:

@@ -1,4 +1,4 @@
-"""The HTTP connections of a client, in whichever event loop the client is used."""
+"""The HTTP connections of a client, for the running event loop."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from fhircast_client.proxies import http_client
 
 
 class Pool:
-    """Connections of the client's own, made anew for each event loop, or those of the httpx client that is `given`.
+    """Connections that are made for each event loop, or those of the httpx client `given` by the application.
 
-    `timeout` is in seconds. `tls` says whom they trust, by default whom the system trusts.
+    `timeout` is in seconds. `tls`: the trusted certificates, by default those of the system.
     """
 
     def __init__(self, given: httpx.AsyncClient | None, timeout: float, tls: ssl.SSLContext | None) -> None:
@@ -24,17 +24,15 @@ class Pool:
         self._held: AsyncGenerator[httpx.AsyncClient] | None = None
 
     def enter(self) -> None:
-        """Raises RuntimeError where a given client was used in another loop than the one that runs."""
+        """Raises RuntimeError where `given` was used in another event loop."""
         loop = asyncio.get_running_loop()
         if self._given is not None:
             if self._loop not in (None, loop):
-                raise RuntimeError(
-                    "expected http in one event loop, and another loop used it before: leave the option out"
-                )
+                raise RuntimeError("the given http was used in another event loop: leave the option out")
             self._loop = loop
 
     async def http(self) -> httpx.AsyncClient:
-        """The connections of the loop that runs. Raises RuntimeError as `enter`."""
+        """The httpx client of the running loop. Raises RuntimeError, the same as `enter`."""
         self.enter()
         if self._given is not None:
             return self._given
@@ -45,15 +43,15 @@ class Pool:
         return self._http
 
     async def close(self) -> None:
-        """Close the connections that are the client's own; they may be opened again."""
+        """Close the client's own connections. They can be opened again."""
         held, self._held, self._http = self._held, None, None
         if held is not None and self._loop is asyncio.get_running_loop():
             await held.aclose()
 
     async def _hold(self) -> AsyncGenerator[httpx.AsyncClient]:
-        """`asyncio.run` ends its generators, and so closes what this one holds."""
+        """`asyncio.run` closes its async generators, and so closes these connections."""
         if self._tls is None:
-            self._tls = ssl.create_default_context()  # once: loading takes as long as some requests
+            self._tls = ssl.create_default_context()  # once: loading the certificates takes as long as a request
         http = http_client(self._timeout, self._tls)
         try:
             yield http

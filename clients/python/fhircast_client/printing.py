@@ -10,14 +10,14 @@ from fhircast_client.status import Status
 
 
 def event_line(event: Event) -> str:
-    """`09:30:00 Patient-open  Patient/p1  Nygård, Ingrid`; times as the event has them."""
+    """`09:30:00 Patient-open  Patient/p1  Nygård, Ingrid`, with the event's timestamp."""
     parts = [event.timestamp, f"{event.name:<22}", event.anchor]
     parts += [text for item in event.context if (text := _described(item))]
     return _plain("  ".join(part for part in parts if part))
 
 
 def context_line(context: Context | None) -> str:
-    """What is open, or that nothing is."""
+    """The open context, or "nothing is open"."""
     if context is None:
         return "nothing is open"
     described = [text for item in context.event.context if (text := _described(item))]
@@ -27,12 +27,12 @@ def context_line(context: Context | None) -> str:
 
 
 def status_line(status: Status) -> str:
-    """`connected, in sync`, or why it is not."""
+    """`connected, in sync`, or the reason for being out of sync."""
     return _plain(f"-- {status.connection}, " + ("in sync" if status.in_sync else f"out of sync: {status.why}"))
 
 
 def _described(item: dict[str, Any]) -> str:
-    """Whom or what a resource is about, for people."""
+    """The name or description of a resource, for users."""
     resource = item.get("resource")
     if not isinstance(resource, dict):
         return ""
@@ -50,5 +50,5 @@ def _objects(value: Any) -> list[dict[str, Any]]:
 
 
 def _plain(text: str) -> str:
-    """Without what could move the cursor: the text is somebody else's."""
+    """Without control characters: the text comes from another application."""
     return "".join(character if character.isprintable() else " " for character in text)

@@ -1,8 +1,8 @@
-"""HTTP and WebSockets by way of the proxies that the environment names: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
+"""HTTP and WebSockets through the proxies of the environment: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
 
-httpx and websockets read them too, each in its own way; httpx raises at the start where others understand an entry, or where
-a package is missing. Here an entry of NO_PROXY that nobody understands is left out, both go the same way, and a proxy that
-cannot be used refuses only what would go through.
+httpx and websockets read these variables differently. httpx raises at its start for some entries of NO_PROXY, or where
+a package is missing. Here, unknown entries of NO_PROXY are ignored, and HTTP and WebSockets use the same proxy. An
+unusable proxy fails only the requests that need it.
 """
 
 from __future__ import annotations
@@ -19,64 +19,64 @@ from websockets.exceptions import InvalidProxy
 from websockets.proxy import parse_proxy
 
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
-#: Whose proxy is taken: the first that is named. RFC 6455, 4.1: "use ... a SOCKS5 proxy if available, else favor the proxy for
-#: HTTPS connections over the proxy for HTTP connections". "socks" is what an operating system calls its own.
+#: The variables to try for a scheme, in this order. RFC 6455, 4.1: "use ... a SOCKS5 proxy if available, else favor the
+#: proxy for HTTPS connections over the proxy for HTTP connections". Operating systems name their proxy "socks".
 _VARIABLES = {
     "http": ("http", "all"),
     "https": ("https", "all"),
     "ws": ("ws", "socks", "https", "http", "all"),
     "wss": ("wss", "socks", "https", "all"),
 }
-#: Where an operating system names its SOCKS proxy it calls that http, or nothing at all.
+#: Operating systems give a SOCKS proxy the scheme http, or none.
 _SOCKS = "SOCKS_PROXY"
 
 
 class UnusableProxy(httpx.ProxyError):
-    """A request would go through a proxy that cannot be used. The message is one sentence, without the proxy's address."""
+    """The request would need a proxy that cannot be used. The message is one sentence, without the proxy's address."""
 
 
 def http_client(timeout: float, tls: ssl.SSLContext | None = None) -> httpx.AsyncClient:
-    """A client that goes by way of the environment's proxies, with a timeout in seconds. `tls` says whom it trusts: by default
-    whom the system trusts, as a WebSocket does, or the file that SSL_CERT_FILE names.
+    """An httpx client that uses the environment's proxies. `timeout` is in seconds. `tls`: the trusted certificates, by
+    default those of the system, or of SSL_CERT_FILE.
 
-    Its requests raise as httpx does, and UnusableProxy.
+    Its requests raise the exceptions of httpx, and UnusableProxy.
     """
     return httpx.AsyncClient(transport=_ProxiedTransport(tls or ssl.create_default_context()), timeout=timeout)
 
 
 class Proxy(NamedTuple):
-    """A proxy of the environment: the variable that names it, and the address there, as it was written."""
+    """A proxy of the environment: the variable, and the address as written there."""
 
     variable: str
     address: str
 
     @property
     def url(self) -> str:
-        """The address with a scheme."""
+        """The address, with a scheme."""
         address = self.address.removeprefix("http://") if self.variable == _SOCKS else self.address
         return address if "://" in address else f"{'socks5h' if self.variable == _SOCKS else 'http'}://{address}"
 
     @property
     def speaks_tls(self) -> bool:
-        """Whether its certificate is met before the hub's."""
+        """Whether the connection to the proxy itself uses TLS."""
         return self.url.startswith("https://")
 
 
 def proxy_of(url: str) -> Proxy | None:
-    """The proxy by way of which `url` is reached, None where there is none."""
+    """The proxy for `url`, None for a direct connection."""
     try:
         return _Proxies().of(httpx.URL(url))
     except httpx.InvalidURL:
-        return None  # the attempt to connect reports the fault
+        return None  # connecting reports the error
 
 
 def websocket_proxy(endpoint: str) -> str | None:
-    """The address of the proxy by way of which a WebSocket reaches `endpoint`, None for directly. Raises UnusableProxy."""
+    """The proxy's address for a WebSocket to `endpoint`, None for a direct connection. Raises UnusableProxy."""
     found = proxy_of(endpoint)
     if found is None:
         return None
     url = httpx.URL(endpoint)
-    # As websockets does, the exceptions of an operating system count too.
+    # The exceptions of an operating system count too, as in websockets.
     if proxy_bypass(f"{url.host}:{url.port or _PORTS.get(url.scheme)}"):
         return None
     try:
@@ -91,14 +91,14 @@ def websocket_proxy(endpoint: str) -> str | None:
 
 
 class _Exempt(NamedTuple):
-    """An entry of NO_PROXY. An empty `host` is every one; no `port` is every one."""
+    """An entry of NO_PROXY. Empty `host`: all hosts. `port` None: all ports."""
 
     scheme: str
     host: str | IPv4Network | IPv6Network
     port: int | None
 
     def covers(self, url: httpx.URL) -> bool:
-        """Whether `url` is asked directly."""
+        """Whether `url` is reached without a proxy."""
         if self.scheme not in ("", "all", url.scheme):
             return False
         if self.port not in (None, url.port or _PORTS.get(url.scheme)):
@@ -109,18 +109,18 @@ class _Exempt(NamedTuple):
         try:
             return ip_address(host) in self.host
         except ValueError:
-            return False  # a name; what it resolves to is the proxy's business
+            return False  # a host name, which only the proxy resolves
 
 
 class _Proxies:
-    """What the environment says when this is made."""
+    """The proxies of the environment, read when the object is made."""
 
     def __init__(self) -> None:
         self._found = getproxies()
         self._exempt = [exempt for exempt in map(_read, self._found.get("no", "").split(",")) if exempt]
 
     def of(self, url: httpx.URL) -> Proxy | None:
-        """The proxy for `url`; None where the host is asked directly."""
+        """The proxy for `url`, None for a direct connection."""
         if any(exempt.covers(url) for exempt in self._exempt):
             return None
         for scheme in _VARIABLES.get(url.scheme, ()):
@@ -130,7 +130,7 @@ class _Proxies:
 
 
 class _ProxiedTransport(httpx.AsyncBaseTransport):
-    """Sends each request directly, or by way of the environment's proxy for it."""
+    """Sends each request directly, or through the environment's proxy."""
 
     def __init__(self, tls: ssl.SSLContext) -> None:
         self._proxies, self._tls = _Proxies(), tls
@@ -156,7 +156,7 @@ class _ProxiedTransport(httpx.AsyncBaseTransport):
 def _through(found: Proxy, tls: ssl.SSLContext) -> httpx.AsyncHTTPTransport:
     try:
         proxy = httpx.Proxy(found.url, ssl_context=tls if found.speaks_tls else None)
-        # httpx takes any text for a host, and any number for a port.
+        # httpx accepts any text as host, and any number as port.
         if _is_odd(proxy.url.host) or (proxy.url.port or 1) > 65535:
             raise ValueError
         return httpx.AsyncHTTPTransport(verify=tls, proxy=proxy)
@@ -180,9 +180,10 @@ def _no_proxy(found: Proxy) -> UnusableProxy:
 
 
 def _read(entry: str) -> _Exempt | None:
-    """An entry of NO_PROXY: `*`, a host (of that port) with all below it, an address or a network; None for anything else.
+    """Read an entry of NO_PROXY: `*`, a host (with port) and its subdomains, an address or a network. None for any
+    other entry.
 
-    An IPv6 address may stand in brackets, as in a URL. `.example.org` and `*.example.org` are `example.org`, as for curl.
+    IPv6 addresses may stand in brackets, as in URLs. `.example.org` and `*.example.org` mean `example.org`, as in curl.
     """
     scheme, _, rest = entry.strip().lower().rpartition("://")
     if rest == "*":

@@ -1,4 +1,4 @@
-"""What this application publishes (FHIRcast 3.0.0, 2.6), one open or close at a time, and what is sent again."""
+"""Publishing events, one open or close at a time, and sending them again (FHIRcast 3.0.0, 2.6)."""
 
 from __future__ import annotations
 
@@ -7,30 +7,31 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
-from fhircast_client.arrivals import Arrivals
 from fhircast_client.engine import Engine
 from fhircast_client.errors import HubError
+from fhircast_client.event_loops import PerLoop
+from fhircast_client.event_signal import EventSignal
 from fhircast_client.events import Event, make_event, parse_event
 from fhircast_client.following import says_the_same
 from fhircast_client.hub import Hub
-from fhircast_client.loops import PerLoop
-from fhircast_client.syncerrors import make_sync_error
-from fhircast_client.timing import Backoff, Timings, now, timestamp_now
+from fhircast_client.sync_errors import make_sync_error
+from fhircast_client.timestamps import now, timestamp_now
+from fhircast_client.timings import Backoff, Timings
 
 _log = logging.getLogger("fhircast_client")
-#: How often a SyncError is posted.
+#: Attempts to post a SyncError.
 _MOST_POSTS = 3
-#: Seconds after which an open that was sent again and named by no SyncError counts as followed, beyond `resend`.
+#: Seconds beyond `resend` after which a resent open counts as followed, unless a SyncError names it.
 _QUIET = 2.0
-#: Two pings: the hub tells an own event back long before.
+#: Two pings: an echo comes much sooner.
 _ECHO_SECONDS = 30.0
 
 
 class Publisher:
-    """Posts events, and tells the engine what the hub made of them. `changed` learns that the status may be another one.
+    """Posts events and reports the hub's answer to the engine. `changed` is called when the status may have changed.
 
-    `free` is held while an own open or close is on its way, so that what comes in the meantime waits for the hub's answer. `spawn` runs
-    what goes on when a call has returned. `hand` lets an own event have its turn like any other.
+    `free`: a lock, held while an own open or close is being posted. Received events wait for it. `spawn` runs
+    background tasks. `hand` puts an own event into the queue of the handlers.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class Publisher:
         engine: Engine,
         topic: str,
         timings: Timings,
-        arrivals: Arrivals,
+        event_signal: EventSignal,
         *,
         name: str,
         changed: Callable[[], None],
@@ -47,25 +48,30 @@ class Publisher:
         hand: Callable[[Event], None],
     ) -> None:
         self._hub, self._engine, self._topic, self._timings, self._name = hub, engine, topic, timings, name
-        self._arrivals, self._changed, self._spawn, self._hand = arrivals, changed, spawn, hand
+        self._event_signal, self._changed, self._spawn, self._hand = event_signal, changed, spawn, hand
         self.free = PerLoop(asyncio.Lock)
-        self._telling: set[str] = set()  # ids of own events that are tried again
-        self._said: set[str] = set()  # names of events whose handlers publish what they are shown
+        #: Ids of own events that are being retried.
+        self._telling: set[str] = set()
+        #: Names of events whose handlers publish the event that they were called with.
+        self._said: set[str] = set()
 
     async def open(self, name: str, context: Iterable[Mapping[str, Any]]) -> Event:
-        """Post an open; the event, when the hub has accepted it. What everybody shows is not posted again."""
+        """Post an open. Returns the event once the hub has accepted it. A context that all applications show is not
+        posted again."""
         made = make_event(self._topic, name, context)
         async with self.free.here:
             event = self._stamped(made)
-            if known := self._engine.shows(event):
+            if known := self._engine.already_shown(event):
                 self._notice(event)
                 return known
-            unsent = self._engine.untold.newest
+            unsent = self._engine.unsent.newest
             if unsent and unsent.id in self._telling and says_the_same(unsent, event):
                 return await self.post(unsent)
             return await self.post(
                 event
-            )  # what nobody tries again is stamped anew: others may have opened something since
+                # an event that is not being retried gets a new timestamp: other applications may have opened a
+                # context since
+            )
 
     async def publish(
         self,
@@ -75,7 +81,7 @@ class Publisher:
         id: str | None = None,
         timestamp: str | None = None,
     ) -> Event:
-        """Post an event; the event, when the hub has accepted it."""
+        """Post an event. Returns the event once the hub has accepted it."""
         event = make_event(self._topic, name, context, id=id, timestamp=timestamp)
         if not event.kind.changes_context:
             return await self.post(event)
@@ -83,7 +89,7 @@ class Publisher:
             return await self.post(event if timestamp else self._stamped(event))
 
     async def refuse(self, about: Event, reason: str) -> None:
-        """Tell the others that an event which was answered with 202 is not followed."""
+        """Post a SyncError about an event that was answered with 202 and is not followed."""
         event = make_sync_error(self._topic, about, self._name, reason)
         backoff = Backoff(self._timings.backoff_first, self._timings.backoff_most)
         for _ in range(_MOST_POSTS):
@@ -95,16 +101,17 @@ class Publisher:
                 await asyncio.sleep(max(backoff.next(), error.retry_after or 0.0))
             else:
                 return
-        _log.warning("the others could not be told that an event is not followed")
+        _log.warning("no SyncError could be sent about an event that is not followed")
 
     async def resend(self, event: Event) -> None:
-        """Post an own open again, at regular intervals, until no SyncError names it any more or something newer came (2.6)."""
+        """Post an own open again at regular intervals, until no SyncError names it any more or a newer change came
+        (2.6)."""
         resending, interval = self._engine.resending, self._timings.resend or 0.0
         try:
             await asyncio.sleep(interval)
             while (is_sent := await self._sent_again(event)) is not False:
-                if is_sent and not await self._arrivals.until(lambda: resending.goes_on(event), interval + _QUIET):
-                    self._engine.sync.quiet(event.id)
+                if is_sent and not await self._event_signal.until(lambda: resending.is_due(event), interval + _QUIET):
+                    self._engine.sync.assume_recovered(event.id)
                     self._changed()
                     return
                 await asyncio.sleep(interval)
@@ -112,7 +119,8 @@ class Publisher:
             resending.ended(event)
 
     async def _sent_again(self, event: Event) -> bool | None:
-        """Whether it was worth it: not once something newer came, or the hub says no. None where it did not get there."""
+        """Post once more. Returns True if the hub accepted, False to stop (a newer change came, or the hub refused),
+        None to try again."""
         async with self.free.here:
             if not self._engine.changes.is_newest(event):
                 return False
@@ -124,7 +132,8 @@ class Publisher:
         return True
 
     async def _tell(self, event: Event, delay: float) -> None:
-        """Post an own event again that the hub may not have, with backoff, until the others were told or something overtook it."""
+        """Retry an own event that the hub may not have, with backoff, until the hub accepts it or a newer event
+        overtakes it."""
         try:
             await self._tell_until_told(event, delay)
         finally:
@@ -135,15 +144,15 @@ class Publisher:
         while True:
             await asyncio.sleep(max(backoff.next(), delay))
             async with self.free.here:
-                if not self._engine.untold.is_tried(event):
+                if not self._engine.unsent.is_retried(event):
                     return
-                if self._engine.untold.must_wait(event):
+                if self._engine.unsent.must_wait(event):
                     continue
                 try:
                     await self._hub.publish(event.body)
                 except HubError as error:
                     delay = error.retry_after or 0.0
-                    self._engine.not_sent(event, str(error), is_final=error.is_refusal)
+                    self._engine.publish_failed(event, str(error), is_final=error.is_refusal)
                     self._changed()
                     continue
                 self._engine.accepted_late(event)
@@ -152,16 +161,16 @@ class Publisher:
             return
 
     def _stamped(self, event: Event) -> Event:
-        """An own event whose turn it is, newer than all that came."""
+        """An own event with a timestamp that is newer than all received events."""
         return parse_event({**event.body, "timestamp": timestamp_now(self._engine.changes.newest(now()))}, own=True)
 
     def _notice(self, event: Event) -> None:
-        if self._engine.screen.is_shown_again(event) and event.name.lower() not in self._said:
+        if self._engine.races.is_echoed_by_handler(event) and event.name.lower() not in self._said:
             self._said.add(event.name.lower())
-            _log.warning("the handler of %s publishes what it is shown", event.name)
+            _log.warning("the handler of %s publishes the event that it was called with", event.name)
 
     async def post(self, event: Event) -> Event:
-        """Post an event that has its turn; the event, when the hub has accepted it. Raises HubError."""
+        """Post an event. Returns the event once the hub has accepted it. Raises HubError."""
         self._notice(event)
         self._engine.sending(event)
         try:
@@ -182,14 +191,14 @@ class Publisher:
         return event
 
     def _not_sent(self, event: Event, why: str, *, is_final: bool, delay: float = 0.0) -> None:
-        self._engine.not_sent(event, why, is_final=is_final)
-        if self._engine.untold.is_tried(event):
+        self._engine.publish_failed(event, why, is_final=is_final)
+        if self._engine.unsent.is_retried(event):
             self._begin_telling(event, delay)
         self._changed()
 
     def tell_untold(self) -> None:
-        """The client runs: what could not be told before is told from now on."""
-        for event in self._engine.untold.tried:
+        """The client runs again: retry the events that were not sent before."""
+        for event in self._engine.unsent.retried:
             self._begin_telling(event, 0.0)
 
     def _begin_telling(self, event: Event, delay: float) -> None:
@@ -198,5 +207,5 @@ class Publisher:
 
     async def _await_echo(self, event: Event) -> None:
         await asyncio.sleep(_ECHO_SECONDS)
-        self._engine.not_told_back(event)
+        self._engine.echo_missing(event)
         self._changed()

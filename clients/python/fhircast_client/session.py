@@ -1,4 +1,4 @@
-"""What the client does with what comes: the engine, the handlers, and what is published, put together."""
+"""One session: connects the engine, the handlers and the publisher."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fhircast_client.arrivals import Arrivals
+from fhircast_client.context_check import ContextCheck
 from fhircast_client.engine import Engine
+from fhircast_client.event_loops import PerLoop
+from fhircast_client.event_signal import EventSignal
 from fhircast_client.events import Event, Kind, WireMessage, kind_of, parse_event
 from fhircast_client.frames import Confirmation, heartbeat_period
 from fhircast_client.hub import Hub
 from fhircast_client.inbox import Delivery, Handling, Inbox
-from fhircast_client.joining import Joining
-from fhircast_client.loops import PerLoop
 from fhircast_client.publisher import Publisher
 from fhircast_client.socket import Channel
 from fhircast_client.status import Status
-from fhircast_client.timing import Timings
-from fhircast_client.unseen import Unseen
+from fhircast_client.sync_error_expiry import SyncErrorExpiry
+from fhircast_client.timings import Timings
 from fhircast_client.updates import Updates
 
 _log = logging.getLogger("fhircast_client")
-#: Seconds between two heartbeats of a hub that does not say.
+#: Seconds between two heartbeats, where the hub does not tell them.
 _HEARTBEAT_SECONDS = 30.0
 _OK, _FAILED = 200, 500
 
 
 class Session:
-    """One session as this application takes part in it. It listens to a Connection.
+    """The session of one client. Implements the listener of its Connection.
 
-    `spawn` runs what takes longer, while the client runs; `changed` is called with every new status, `wire` with every message.
+    `spawn` runs background tasks while the client runs. `changed` is called with every new status, `wire` with every
+    message.
     """
 
     def __init__(
@@ -50,8 +51,8 @@ class Session:
         self.joined = PerLoop(asyncio.Event)
         self._spawn, self._report, self._wire = spawn, changed, wire
         self._status = self.engine.sync.status
-        self._arrivals = Arrivals()
-        common = hub, self.engine, topic, timings, self._arrivals
+        self._event_signal = EventSignal()
+        common = hub, self.engine, topic, timings, self._event_signal
         self.publisher = Publisher(*common, name=name, changed=self.changed, spawn=spawn, hand=self._hand)
         self.updates = Updates(*common, post=self.publisher.post, spawn=spawn)
         self.inbox = Inbox(
@@ -64,21 +65,21 @@ class Session:
             known=self.updates.known,
         )
         self._timings, self._topic = timings, topic
-        self._joining = Joining(self.engine, self.updates, self.inbox, changed=self.changed)
-        self._unseen = Unseen(timings.unseen, spawn=spawn, quiet=self._quiet)
+        self._joining = ContextCheck(self.engine, self.updates, self.inbox, changed=self.changed)
+        self._sync_error_expiry = SyncErrorExpiry(timings.sync_error_expiry, spawn=spawn, quiet=self._quiet)
         self._settling: asyncio.Task[None] | None = None
 
     @property
     def wanted(self) -> list[str]:
-        """The events to subscribe to: those with a handler, the closes of the opens among them, and SyncError."""
+        """The event names to subscribe to: those with a handler, the closes that belong to opens, and SyncError."""
         names = self.inbox.names
         closes = [name[: -len("open")] + "close" for name in names if kind_of(name) is Kind.OPEN]
         return list({name.lower(): name for name in (*closes, "SyncError", *names)}.values())
 
     def changed(self) -> None:
-        """Report the status if it is another one."""
-        if self.engine.asking.must_ask:
-            self.engine.asking.must_ask = False
+        """Report the status if it changed."""
+        if self.engine.doubt.must_ask:
+            self.engine.doubt.must_ask = False
             self._settle(0.0)
         status = self.engine.sync.status
         if status != self._status:
@@ -99,20 +100,20 @@ class Session:
         self.joined.here.set()
         self.changed()
 
-    def heard(self, channel: Channel, message: Any) -> float | None:
-        """A message came; for a heartbeat the seconds until the next."""
+    def received(self, channel: Channel, message: Any) -> float | None:
+        """A message came. Returns the seconds until the next heartbeat for a heartbeat."""
         try:
             event = parse_event(message)
         except ValueError:
             if isinstance(message, dict) and "event" in message:
-                self.unread(channel, message["id"] if isinstance(message.get("id"), str) else "")
+                self.unreadable(channel, message["id"] if isinstance(message.get("id"), str) else "")
             return None
         if event.topic and event.topic != self._topic:
-            return None  # another session's must not be followed
+            return None  # events of another session must not be followed
         if event.kind is not Kind.HEARTBEAT:
             self._wire(WireMessage("in", "event", event.body))
         if event.kind in (Kind.OPEN, Kind.CLOSE) and not event.anchor:
-            self.unread(channel, event.id)
+            self.unreadable(channel, event.id)
             return None
         if event.kind in (Kind.HEARTBEAT, Kind.SYNC_ERROR):
             self._acknowledge(channel, event, _OK)
@@ -124,19 +125,19 @@ class Session:
         self.changed()
         return None
 
-    def unread(self, channel: Channel, event_id: str) -> None:
-        """A message came that could not be read."""
+    def unreadable(self, channel: Channel, event_id: str) -> None:
+        """A frame could not be read."""
         if event_id:
             body = {"id": event_id, "status": _FAILED}
             self._wire(WireMessage("out", "acknowledgement", body, _FAILED))
             channel.send(body)
-        self.engine.unread()
+        self.engine.unreadable()
         self.changed()
 
-    def apart(self, why: str) -> None:
+    def disconnected(self, why: str) -> None:
         """The connection is lost."""
         self._stop_settling()
-        self.engine.apart(why)
+        self.engine.disconnected(why)
         self.changed()
 
     def denied(self, message: dict[str, Any]) -> None:
@@ -147,17 +148,17 @@ class Session:
         """The client is stopped, or cannot go on."""
         self.joined.here.clear()
         self._stop_settling()
-        self._unseen.stop()
+        self._sync_error_expiry.stop()
         self.inbox.clear()
         self.engine.ended(why)
         self.changed()
 
     def _event(self, channel: Channel, event: Event) -> None:
-        self.engine.came(event)
+        self.engine.received(event)
         if event.kind is Kind.SYNC_ERROR:
             self._sync_error(event)
-        self.updates.came(event)
-        self._arrivals.came()
+        self.updates.received(event)
+        self._event_signal.notify()
         if event.kind is Kind.SYNC_ERROR:
             if self.inbox.handles(event.name):
                 self.inbox.deliver(Delivery(event))
@@ -168,13 +169,13 @@ class Session:
 
     def _sync_error(self, event: Event) -> None:
         reported = self.engine.sync_error(event)
-        for again in reported.resend if self._timings.resend else ():
-            self._spawn(self.publisher.resend(again))
-        for event_id in reported.unseen:
-            self._unseen.named(event_id)
+        for own_open in reported.resend if self._timings.resend else ():
+            self._spawn(self.publisher.resend(own_open))
+        for event_id in reported.unsubscribed:
+            self._sync_error_expiry.named(event_id)
 
     def _quiet(self, event_id: str) -> None:
-        self.engine.sync.quiet(event_id)
+        self.engine.sync.assume_recovered(event_id)
         self.changed()
 
     def _hand(self, event: Event) -> None:
@@ -200,7 +201,7 @@ class Session:
             self._settling.cancel()
 
     def _fetch_unknown(self, anchor: str) -> None:
-        """Where it matters what is shared in a context."""
+        """Fetch unknown content where a handler of updates needs it."""
         if self.inbox.handles(f"{anchor.partition('/')[0]}-update"):
             self.updates.fetch_unknown(anchor)
 

@@ -1,4 +1,4 @@
-"""One WebSocket's life: messages in, messages out, the close."""
+"""One WebSocket: reading, writing, closing."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from fhircast_client.errors import in_one_line
 from fhircast_client.events import decode, encode
 from fhircast_client.proxies import UnusableProxy, websocket_proxy
 
-#: Bytes of the largest message that is read.
+#: The largest message that is read, in bytes.
 _MOST_BYTES = 16 << 20
-#: Messages that may wait to be written; a hub that reads nothing is lost.
+#: Messages that may wait to be written. Beyond that, the connection counts as lost.
 _MOST_WAITING = 1024
 _PING_SECONDS = 15
-#: Two pings: a socket that has taken nothing for so long is lost.
+#: Two pings. A socket that takes no data for so long counts as lost.
 _STUCK_SECONDS = 2 * _PING_SECONDS
-#: Seconds that a hub has to answer a close.
+#: Seconds that the hub has to answer a close.
 _CLOSE_SECONDS = 2.0
 _NORMAL = 1000
-#: websockets would log handshakes and frames, with endpoints and patients in them.
+#: The logger of websockets would write handshakes and frames, with endpoints and patient data.
 _QUIET = logging.getLogger("fhircast_client.websockets")
 _QUIET.addHandler(logging.NullHandler())
 _QUIET.propagate = False
@@ -33,8 +33,8 @@ _QUIET.setLevel(logging.CRITICAL + 1)
 
 
 class Socket(Protocol):
-    """What a channel needs of a WebSocket. `recv` and `send` raise when it is closed; `close_code` is then the peer's, or None.
-    A socket may have a `close_reason` too, as those of websockets do."""
+    """The part of a WebSocket that a channel uses. `recv` and `send` raise when the socket is closed. `close_code` is
+    then the peer's code, or None. `close_reason` is optional, and as in websockets."""
 
     @property
     def close_code(self) -> int | None: ...
@@ -50,10 +50,10 @@ Connect = Callable[[str], Awaitable[Socket]]
 
 
 async def connect(endpoint: str, tls: ssl.SSLContext | None = None) -> Socket:
-    """Open a WebSocket that finds out by pings, every 15 s, when the hub is gone. Cloud gateways cut what is idle for 20 s.
-    `tls` says whom it trusts, by default whom the system trusts.
+    """Open a WebSocket that pings every 15 s to notice a dead hub. Cloud gateways cut connections that are idle for 20
+    s. `tls`: the trusted certificates, by default those of the system.
 
-    Raises as websockets does, and UnusableProxy.
+    Raises the exceptions of websockets, and UnusableProxy.
     """
     proxy = websocket_proxy(endpoint)
     options: dict[str, Any] = {"proxy_ssl": tls} if tls and proxy and proxy.startswith("https://") else {}
@@ -68,7 +68,7 @@ async def connect(endpoint: str, tls: ssl.SSLContext | None = None) -> Socket:
             max_size=_MOST_BYTES,
             logger=_QUIET,
         )
-    except InvalidProxyStatus as error:  # which says nothing of the hub and its endpoint
+    except InvalidProxyStatus as error:  # the proxy's answer says nothing about the hub and its endpoint
         raise UnusableProxy(f"the proxy answered {error.response.status_code} to CONNECT") from None
 
 
@@ -82,25 +82,25 @@ class Channel:
 
     @property
     def close_code(self) -> int | None:
-        """The code with which the hub closed, None where it just went."""
+        """The code with which the hub closed, None where the connection broke."""
         return self._socket.close_code
 
     @property
     def close_reason(self) -> str:
-        """What the hub said when it closed, in one line; "" where it said nothing."""
+        """The reason with which the hub closed, in one line. "" where it gave none."""
         reason = getattr(self._socket, "close_reason", None)
         return in_one_line(reason) if isinstance(reason, str) else ""
 
     def send(self, message: dict[str, Any]) -> None:
-        """Write a message when the hub reads; nobody waits for it."""
+        """Write a message as soon as the hub reads. Does not wait."""
         try:
             self._waiting.put_nowait(encode(message).decode())
         except asyncio.QueueFull:
             self._stuck.set()
 
     async def read(self, receive: Callable[[Any], bool], unread: Callable[[str | bytes], None]) -> None:
-        """Hand over each message until `receive` says that it was the last, or the socket is closed; `unread` is called with a frame
-        that cannot be read."""
+        """Call `receive` with each message, until `receive` returns True or the socket is closed. `unread` is called
+        with frames that cannot be read."""
         while True:
             try:
                 frame = await self._socket.recv()
@@ -115,7 +115,7 @@ class Channel:
                 return
 
     async def write(self) -> None:
-        """Write what is sent, until the socket is closed or the hub has not read for long."""
+        """Write messages until the socket is closed, or the hub has not read for long."""
         writer = asyncio.create_task(self._write())
         stuck = asyncio.create_task(self._stuck.wait())
         try:
@@ -126,7 +126,7 @@ class Channel:
             await asyncio.gather(writer, stuck, return_exceptions=True)
 
     async def close(self) -> None:
-        """Close, as who leaves: "provide a WebSocket Connection Close Reason of 1000" (2.5)."""
+        """Close the socket: "provide a WebSocket Connection Close Reason of 1000" (2.5)."""
         try:
             async with asyncio.timeout(_CLOSE_SECONDS * 2):
                 await self._socket.close(_NORMAL)

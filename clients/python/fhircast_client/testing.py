@@ -1,4 +1,4 @@
-"""A hub for an application's tests: in the same process, without sockets and ports.
+"""A fake hub for the tests of applications: in the same process, without sockets and ports.
 
     async with FakeHub() as hub:
         client = hub.client("viewer")
@@ -6,8 +6,8 @@
         event = await hub.publish("Patient-open", {"resourceType": "Patient", "id": "p1"})
         assert (await hub.acknowledged(event)).status == 200
 
-What it takes, refuses and says is decided by the code of fhircast-hub, which the extra `testing` installs. Fake are the network,
-which can be cut, and the belief in every token. It knows one session, and its time is the event loop's.
+The code of fhircast-hub decides what the hub accepts and sends. The extra `testing` installs fhircast-hub. The network is fake
+and can be cut. Every token is accepted. The hub has one session, and its time is the event loop's.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from fhircast_client.events import (
 )
 from fhircast_client.fake_sockets import FakeSocket, Line
 from fhircast_client.socket import Connect
-from fhircast_client.syncerrors import make_sync_error
+from fhircast_client.sync_errors import make_sync_error
 
 try:
     from msgspec.structs import replace
@@ -50,25 +50,25 @@ try:
     from fhircast_hub.local import LocalHub
 except ModuleNotFoundError as error:
     raise ImportError(
-        "fhircast_client.testing is made of the hub itself, which is not installed: pip install 'fhircast-client[testing]'"
+        "fhircast_client.testing needs fhircast-hub, which is not installed: pip install 'fhircast-client[testing]'"
     ) from error
 
 _PATH = "/hub"
 _WELL_KNOWN = "/.well-known/fhircast-configuration"
 _ACCEPTED = 202
-#: Seconds that an answer is on its way: as with most hubs, what an application publishes comes back sooner than the answer.
+#: Delay of an answer in seconds. As with most hubs, the echo of an own event comes before the answer.
 _LATENCY = 0.001
 _KINDS = ("subscribe", "unsubscribe", "publish", "context", "configuration")
 #: Seconds that `acknowledged` waits.
 _PATIENCE = 15.0
-#: Events whose acknowledgements say nothing.
+#: Events whose acknowledgements are not recorded.
 _UNANSWERED = (Kind.SYNC_ERROR, Kind.HEARTBEAT)
 _OTHERS, _ADDRESS = "another application", ("127.0.0.1", 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """What an application answered: its name, the event by id and name, the status, and the reason of a refusal."""
+    """An acknowledgement: name of the client, id and name of the event, status, and the reason of a refusal."""
 
     client: str
     event_id: str
@@ -88,11 +88,11 @@ class Answer:
 
 
 class FakeHub:
-    """A hub in the manner of STU3 (versions, content, a replay for who joins, GET, heartbeat) or STU2 (none of these).
+    """A hub of STU3 (versions, content, replay, GET, heartbeat) or of STU2 (without these).
 
-    `lease_seconds` is granted to who asks for none. `acknowledgements` and `messages` are what came and what was distributed,
-    in order; `tokens` those of the requests. `replays`: whether who joins is told what is open. Clients are made by `client` and have
-    a connection each, which can be `cut`.
+    `lease_seconds`: the lease for clients that ask for none. `acknowledgements` and `messages`: received and
+    distributed messages, in order. `tokens`: those of the requests. `replays`: whether new connections are told the
+    open contexts. Clients are made by `client`. Each has a connection of its own, which can be `cut`.
     """
 
     url = f"http://hub.invalid{_PATH}"
@@ -101,20 +101,22 @@ class FakeHub:
         self, version: Literal["STU3", "STU2"] = "STU3", *, topic: str = "session", lease_seconds: int = 3600
     ) -> None:
         if version not in ("STU2", "STU3"):
-            raise ValueError(f"expected the version STU2 or STU3, got {version!r}")
+            raise ValueError(f"version must be STU2 or STU3, not {version!r}")
         self._stu2 = fake_messages.ConfirmationsOfStu2() if version == "STU2" else None
         self.topic = topic
         self.acknowledgements: list[Acknowledgement] = []
         self.messages: list[dict[str, Any]] = []
         self.tokens: list[str] = []
         self.replays = self._stu2 is None
-        self._began: float | None = None  # the world's clock where that of the loop was 0
+        #: The system's clock at time 0 of the event loop.
+        self._began: float | None = None
         self._hub = LocalHub(self.url, topic, self._clock, _rules(lease_seconds, derives=self.replays), self._passes)
         self._others = self._hub.api(_OTHERS)
         self._lines: dict[str, Line] = {}
         self._https: list[httpx.AsyncClient] = []
         self._answers: dict[str, list[Answer]] = {}
-        self._names: dict[str, str] = {}  # of events, by id
+        #: Event names, by event id.
+        self._names: dict[str, str] = {}
         self._news = asyncio.Event()
         self._to_lose = 0
 
@@ -131,14 +133,14 @@ class FakeHub:
     # Clients
 
     def client(self, name: str, **options: Any) -> FHIRcastClient:
-        """A client of this hub, with a connection of its own; `options` are those of FHIRcastClient."""
+        """A client of this hub, with a connection of its own. `options` are those of FHIRcastClient."""
         given: dict[str, Any] = {"token": "fake-token", "connect": self.connector(name), **options}
         if "http" not in given:
             given["http"] = self.http(name)
         return FHIRcastClient(self.url, self.topic, name=name, **given)
 
     def http(self, name: str) -> httpx.AsyncClient:
-        """What a client called `name` sends its requests with; closed with the hub."""
+        """The HTTP client of the client `name`. The hub closes it."""
         line = self._line(name)
         hub = httpx.ASGITransport(self._hub.api(name), client=_ADDRESS)
 
@@ -153,7 +155,7 @@ class FakeHub:
         return made
 
     def connector(self, name: str) -> Connect:
-        """What a client called `name` opens its sockets with."""
+        """The `connect` of the client `name`."""
         line = self._line(name)
 
         async def connect(endpoint: str) -> FakeSocket:
@@ -165,14 +167,15 @@ class FakeHub:
     def _line(self, name: str) -> Line:
         return self._lines.setdefault(name, Line())
 
-    # What the hub does
+    # Actions of the hub
 
     async def publish(self, event: str | Event | dict[str, Any], *resources: Resource) -> Event:
-        """Publish an event as another application: a name and resources, an Event or a message; the event as it was distributed.
+        """Publish as another application: a name and resources, an Event, or a message. Returns the event as
+        distributed.
 
         Raises HubError where the hub refuses it.
         """
-        await asyncio.sleep(0)  # what was begun comes first: a cut, a denial
+        await asyncio.sleep(0)  # pending actions come first: a cut, a denial
         made = make_event(self.topic, event, context_of(resources), own=False) if isinstance(event, str) else event
         body = self._readable(made.body if isinstance(made, Event) else made)
         before = len(self.messages)
@@ -188,7 +191,7 @@ class FakeHub:
         return await self.publish(make_sync_error(self.topic, about, subscriber, reason))
 
     def heartbeat(self, period: float) -> None:
-        """Send a heartbeat to who wants them, beside the hub's own: the next comes after `period` seconds."""
+        """Send an additional heartbeat to its subscribers: the next one comes after `period` seconds."""
         session = self._hub.session
         event = make_event(self.topic, "heartbeat", [{"key": "period", "decimal": str(period)}])
         to = subscribers_of(session.audiences, "heartbeat") if session else ()
@@ -196,7 +199,7 @@ class FakeHub:
         self._hub.send(self._passes([Send(to, encode(event.body), event_ref)]))
 
     def send_frame(self, text: str, name: str | None = None) -> None:
-        """Send a text, whatever it is, to a client, or to all."""
+        """Send any text to a client, or to all."""
         for line in self._chosen(name):
             for socket in line.sockets:
                 socket.put(text)
@@ -207,64 +210,63 @@ class FakeHub:
             self._hub.end(subscription, reason)
 
     def answer_next(self, kind: str, *answers: Answer) -> None:
-        """Give these answers to the next requests of a kind: subscribe, unsubscribe, publish, context or configuration. Raises
-        ValueError for another kind, TypeError for what is no Answer."""
+        """Give these answers to the next requests of a kind: subscribe, unsubscribe, publish, context or configuration.
+        Raises ValueError for another kind, TypeError for other objects than Answer."""
         if kind not in _KINDS:
-            raise ValueError(f"expected a kind of request ({', '.join(_KINDS)}), got {kind!r}")
+            raise ValueError(f"the kind of request must be one of {', '.join(_KINDS)}, not {kind!r}")
         if not all(isinstance(answer, Answer) for answer in answers):
-            raise TypeError("expected answers such as Answer(503)")
+            raise TypeError("answers must be objects such as Answer(503)")
         self._answers.setdefault(kind, []).extend(answers)
 
     def lose_next(self, count: int) -> None:
-        """Lose the next messages on their way to all who are subscribed."""
+        """Lose the next messages to all subscribers."""
         self._to_lose = count
 
     # The network
 
     def cut(self, name: str | None = None, *, silently: bool = False) -> None:
-        """Cut the connections of a client, or of all, until `restore`; silently: nothing is closed, and nothing passes."""
+        """Cut the connections of a client, or of all, until `restore`. `silently`: sockets stay open, but no data
+        passes."""
         for line in self._chosen(name):
             line.cut(silently=silently)
 
     def restore(self, name: str | None = None) -> None:
-        """Let a client, or all, connect again; connections that were cut stay dead."""
+        """Let a client, or all, connect again. Connections that were cut stay dead."""
         for line in self._chosen(name):
             line.restore()
 
     def disconnect(self, name: str | None = None) -> None:
-        """Break the connections of a client, or of all; new ones are taken."""
+        """Break the connections of a client, or of all. New ones can be made at once."""
         for line in self._chosen(name):
             for socket in list(line.sockets):
                 socket.lose()
 
     def _chosen(self, name: str | None) -> list[Line]:
         if name is not None and name not in self._lines:
-            raise ValueError(
-                f"expected a client of this hub ({', '.join(self._lines) or 'there is none'}), got {name!r}"
-            )
+            raise ValueError(f"no client of this hub is called {name!r}, there is {', '.join(self._lines) or 'none'}")
         return list(self._lines.values()) if name is None else [self._lines[name]]
 
-    # What can be seen of it
+    # State of the hub
 
     @property
     def current(self) -> str:
-        """What is current, "Patient/p1"; "" where nothing is."""
+        """The current context, "Patient/p1"; "" for none."""
         session = self._hub.session
         return fake_messages.spelled(session.contexts[session.current]) if session and session.current else ""
 
     @property
     def opened(self) -> list[str]:
-        """What is open, "Patient/p1", what was opened last at the end."""
+        """The open contexts, "Patient/p1", newest last."""
         session = self._hub.session
         return [fake_messages.spelled(context) for context in session.contexts.values()] if session else []
 
     def subscribed(self, name: str) -> tuple[str, ...]:
-        """The events that a client is subscribed to, () where it is not."""
+        """The events that a client is subscribed to, () for a client that is not."""
         found = self._hub.subscriptions(name)
         return found[-1].events if found else ()
 
     async def acknowledged(self, event: Event, by: str | None = None) -> Acknowledgement:
-        """Wait for the acknowledgement of an event, by a client of this name or by any. Raises TimeoutError after 15 s."""
+        """Wait for the acknowledgement of an event, by this client or by any. Raises TimeoutError after 15 s."""
         try:
             async with asyncio.timeout(_PATIENCE):
                 while True:
@@ -275,12 +277,9 @@ class FakeHub:
                     await self._news.wait()
         except TimeoutError:
             session = self._hub.session
-            why = (
-                ""
-                if session and subscribers_of(session.audiences, event.name.lower())
-                else ", and nobody is subscribed to it"
-            )
-            raise TimeoutError(f"expected an acknowledgement of {event.name} within {_PATIENCE:g} s{why}") from None
+            has_subscribers = session and subscribers_of(session.audiences, event.name.lower())
+            why = "" if has_subscribers else ", and nobody is subscribed to it"
+            raise TimeoutError(f"no acknowledgement of {event.name} within {_PATIENCE:g} s{why}") from None
 
     # Requests
 
@@ -313,13 +312,13 @@ class FakeHub:
         return response
 
     def _readable(self, body: Any) -> Any:
-        """What is posted, as the hub takes it."""
+        """A posted message, as the hub reads it."""
         return fake_messages.from_stu2(body, self._hub.session) if self._stu2 else body
 
     def _accepted(self, body: dict[str, Any], before: int) -> dict[str, Any]:
-        """A posted event as it was distributed: one of the messages since `before`. What nobody was told is noted here."""
-        if told := [message for message in self.messages[before:] if message["id"] == body["id"]]:
-            return told[-1]
+        """A posted event as distributed: a message since `before`. An event without subscribers is recorded here."""
+        if sent := [message for message in self.messages[before:] if message["id"] == body["id"]]:
+            return sent[-1]
         message = fake_messages.accepted(body, self._hub.session)
         message = fake_messages.to_stu2(message) if self._stu2 else message
         return message if fake_messages.is_overtaken(message, self._hub.session) else self._noted(message)
@@ -327,16 +326,17 @@ class FakeHub:
     # Messages
 
     def _passes(self, effects: Sequence[Effect]) -> list[Effect]:
-        """What is done of the effects of one commit; a confirmation among them says that the others are for who joins."""
+        """The effects of one commit that pass. With a confirmation, the other effects are the replay for the new
+        connection."""
         joins = any(isinstance(effect, Send) and _is_confirmation(effect) for effect in effects)
         passed = (self._pass(effect, joins=joins) if isinstance(effect, Send) else effect for effect in effects)
         return [effect for effect in passed if effect is not None]
 
     def _pass(self, send: Send, *, joins: bool) -> Send | None:
-        """What is sent to clients; None for nothing."""
+        """The effect to send; None drops it."""
         message = decode(send.frame)
         if send.event_ref is None:
-            return self._stu2.told(send, message) if self._stu2 and _is_confirmation(send) else send
+            return self._stu2.convert(send, message) if self._stu2 and _is_confirmation(send) else send
         if self._stu2:
             message = fake_messages.to_stu2(message)
             send = replace(send, frame=encode(message))
@@ -355,7 +355,7 @@ class FakeHub:
         return message
 
     def _heard(self, client: str, text: str) -> None:
-        """A client sent this."""
+        """A client sent a frame."""
         answer = read_acknowledgement(text.encode())
         name = self._names.get(answer.id, "") if answer else ""
         if answer is None or answer.status is None or not name or kind_of(name) in _UNANSWERED:
@@ -364,7 +364,7 @@ class FakeHub:
         self._news.set()
 
     def _clock(self) -> float:
-        """The hub's time goes as that of the loop, or of the world where that is ahead: a test may let either go as it likes."""
+        """The hub's clock: that of the event loop, or of the system if that is ahead. Tests may change both."""
         now, moment = time.time(), asyncio.get_running_loop().time()
         if self._began is None:
             self._began = now - moment
@@ -387,7 +387,7 @@ def _response(answer: Answer) -> httpx.Response:
 
 
 def _kind(request: httpx.Request) -> str:
-    """What a request asks for."""
+    """The kind of a request."""
     path = request.url.path
     if path != _PATH and not path.startswith(f"{_PATH}/"):
         return "other"

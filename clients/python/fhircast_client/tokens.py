@@ -1,4 +1,4 @@
-"""The access token: where it comes from, and when a new one is asked for."""
+"""The access token: its source, and when to ask for a new one."""
 
 from __future__ import annotations
 
@@ -8,36 +8,37 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from fhircast_client.errors import HubError, TokenError
-from fhircast_client.loops import PerLoop
+from fhircast_client.event_loops import PerLoop
 
 TokenSource = str | Callable[[], str | Awaitable[str]]
 _log = logging.getLogger("fhircast_client")
 
 
 class Tokens:
-    """The token in use. Several requests that are refused at once ask for a new one once."""
+    """The access token in use. Requests that get a 401 at the same time ask for one new token."""
 
     def __init__(self, source: TokenSource | None) -> None:
-        """Raises TypeError for what is neither a text nor a function, ValueError for a text that cannot be sent as a token."""
+        """Raises TypeError for a source that is neither text nor function, ValueError for a text that cannot be sent as
+        a token."""
         if source is not None and not isinstance(source, str) and not callable(source):
-            raise TypeError(f"expected a token, or a function that returns one, got {type(source).__name__}")
+            raise TypeError(f"token must be a text or a function, not {type(source).__name__}")
         if isinstance(source, str) and not can_be_sent(source):
-            raise ValueError("expected a token of visible ASCII characters")
+            raise ValueError("token must consist of visible ASCII characters")
         self._source = source
         self._token: str | None = source if isinstance(source, str) else None
         self._lock = PerLoop(asyncio.Lock)
 
     async def current(self) -> str | None:
-        """The token in use; the first is asked for. Raises as `renewed`."""
+        """The token in use. Asks for the first one. Raises the same as `renewed`."""
         if self._token is None and self._source is not None:
             return await self.renewed(None)
         return self._token
 
     async def renewed(self, instead_of: str | None) -> str | None:
-        """A new token, unless the one in use is another already.
+        """Ask for a new token, unless the token in use is no longer `instead_of`.
 
-        Raises TokenError where the function says that there will be none any more, HubError with status 0 where it failed in
-        another way, which may pass.
+        Raises TokenError where the function says that there will be no token, HubError with status 0 where the function
+        failed for another reason.
         """
         if self._source is None or isinstance(self._source, str):
             return self._token
@@ -48,7 +49,7 @@ class Tokens:
 
     @property
     def changes(self) -> bool:
-        """Whether there may be another token than the one in use."""
+        """Whether the source may give another token."""
         return callable(self._source)
 
     async def _ask(self, source: Callable[[], str | Awaitable[str]]) -> str:
@@ -58,14 +59,14 @@ class Tokens:
         except TokenError:
             raise
         except Exception as error:
-            # Only its type: the text may hold what is secret.
+            # Log only the type: the text may contain secrets.
             _log.warning("the token function failed: %s", type(error).__name__)
-            raise HubError(0, f"no access token could be had: {type(error).__name__}") from None
+            raise HubError(0, f"there is no access token: {type(error).__name__}") from None
         if not isinstance(token, str) or not can_be_sent(token):
-            raise HubError(0, "no access token could be had: the function returned none that can be sent")
+            raise HubError(0, "there is no access token: the function returned none that can be sent")
         return token
 
 
 def can_be_sent(token: str) -> bool:
-    """Whether a header can hold it; an HTTP library that is asked to send another one may complain with the token in its text."""
+    """Whether a header can hold the token. HTTP libraries may quote other tokens in their error."""
     return token != "" and token.isascii() and token.isprintable() and " " not in token

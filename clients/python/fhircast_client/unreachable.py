@@ -1,4 +1,4 @@
-"""Why a hub cannot be reached, in words: its certificate, its name, its port, or what stands between."""
+"""Why a hub cannot be reached, in words: its certificate, its name, its port, or the network between."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ import httpx
 
 from fhircast_client.proxies import Proxy, proxy_of
 
-#: OpenSSL's codes for a chain that ends at a CA which this machine does not know: its verify(1) lists them.
+#: OpenSSL's verify codes (see verify(1)) for a chain that ends at an unknown CA.
 _UNKNOWN_CA = frozenset((2, 18, 19, 20, 21))
-#: What OpenSSL says of a port that answers in the clear.
+#: OpenSSL's reasons for a port that does not speak TLS.
 _NO_TLS = frozenset(("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"))
 _NO_WAY = frozenset((errno.EHOSTUNREACH, errno.ENETUNREACH))
 _PORTS = {"https": 443, "wss": 443}
 _STATUS = re.compile(r"\d{3}")
-#: asyncio puts the errors of several addresses into one text.
+#: asyncio joins the errors of several addresses into one text.
 _ERRNO = re.compile(r"\[Errno (\d+)\]")
 
 
 def why_unreachable(error: BaseException, url: str, outer: BaseException | None = None) -> str:
-    """What an exception of httpx or websockets says of `url`, in words without its path: an endpoint is a secret.
+    """Describes an exception of httpx or websockets about `url`, without the path of the URL: an endpoint is a secret.
 
-    `outer` is the exception that the caller was handling already when the request began.
+    `outer`: the exception that the caller was already handling when the request began.
     """
     try:
         return _of_causes(list(_causes(error, outer)), httpx.URL(url), proxy_of(url))
-    except (ValueError, httpx.InvalidURL):  # the URL is none
+    except (ValueError, httpx.InvalidURL):  # invalid URL
         return type(error).__name__
 
 
 def _of_causes(causes: list[BaseException], target: httpx.URL, proxy: Proxy | None) -> str:
-    """The first of the causes that says enough: certificates before names, names before ports."""
+    """The first cause with a description: certificates before names, names before ports."""
     by = f"the proxy in {proxy.variable}" if proxy else ""
     met = by if proxy and proxy.speaks_tls else ""
     host, address = target.host, f"{target.host}:{target.port or _PORTS.get(target.scheme, 80)}"
@@ -72,7 +72,7 @@ def _of_certificate(error: ssl.SSLCertVerificationError, host: str) -> str:
 
 
 def _causes(error: BaseException, outer: BaseException | None) -> Iterator[BaseException]:
-    """The error, and all that led to it; `outer` did not."""
+    """The error and all its causes, except `outer`."""
     waiting: list[BaseException | None] = [error]
     seen = {id(outer)}
     while waiting:
@@ -81,7 +81,7 @@ def _causes(error: BaseException, outer: BaseException | None) -> Iterator[BaseE
             continue
         seen.add(id(found))
         yield found
-        waiting += [found.__cause__, found.__context__]  # httpcore raises "from None", and so hides what it was told
+        waiting += [found.__cause__, found.__context__]  # httpcore raises "from None", which hides the cause
         if isinstance(found, BaseExceptionGroup):
             waiting += found.exceptions
 

@@ -4,7 +4,7 @@ import { humanName } from "/shared/fhir.js";
 import { htmlLanguage } from "/shared/i18n.js";
 import { RecordView } from "./record-view.js";
 
-/** The page: banner, vital signs, medication, notes, and the region that says why the chart stayed behind. */
+/** The page: banner, vital signs, medication, notes, and the region with the reason for not following. */
 export class ChartPage {
   #app;
   #following;
@@ -33,7 +33,7 @@ export class ChartPage {
     heightAs("--pinned", this.#place("pinned"));
   }
 
-  /** Shows what `following` and `notes` hold now. */
+  /** Shows the state of `following` and `notes`. */
   render() {
     const { shown } = this.#following;
     this.#place("shown").hidden = this.#place("who").hidden = !shown;
@@ -58,7 +58,7 @@ export class ChartPage {
   #renderNotes() {
     const { number } = this.#following.shown;
     const field = this.#place("notes");
-    // Setting the value moves the cursor: only where another patient's notes come.
+    // Setting the value moves the cursor: set it only for another patient's notes.
     if (field.value !== this.#notes.text(number)) field.value = this.#notes.text(number);
     const unsaved = this.#notes.unsaved(number);
     this.#place("notes-save").disabled = this.#place("notes-discard").disabled = !unsaved;
@@ -100,7 +100,7 @@ export class ChartPage {
     return t("differsHere", { name, what: refusal.differing.map((each) => t(each)).join(t("and")) });
   }
 
-  /** Screen readers say a live region again whenever it is written: only where it changed. */
+  /** Screen readers repeat a live region whenever it is written: write it only after a change. */
   #say(test, text) {
     const place = this.#place(test);
     if (place.textContent !== text) place.textContent = text;

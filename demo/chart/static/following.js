@@ -1,22 +1,22 @@
 import { Refuse } from "/fhircast-client/index.js";
 
-/** Why the chart stays behind. Other applications show this text, in the language of the wire. */
+/** Reasons for not following. Other applications show these texts, so they are in the language of the wire. */
 export const UNSAVED = "unsaved notes";
 
 /**
  * @typedef {object} Shown the patient on the screen
  * @property {string} anchor of the FHIRcast context, such as "Patient/p1"
- * @property {string} number the chart's own
+ * @property {string} number the chart's own patient number
  * @property {object} patient FHIR resource
  *
  * @typedef {object} Behind where the session is, and the chart is not
  * @property {string} anchor
  * @property {object | null} patient null: the session has no patient
  * @property {"notes" | "unknown"} why
- * @property {Error | null} refusal what IdentityMap said
+ * @property {Error | null} refusal of the IdentityMap
  */
 
-/** Which patient the chart shows, and why it does not show the session's. */
+/** The patient that the chart shows, and why it does not show the session's patient. */
 export class Following {
   /** @type {Shown | null} */ shown = null;
   /** @type {Behind | null} */ behind = null;
@@ -45,7 +45,7 @@ export class Following {
   }
 
   /**
-   * Patient-close, of whichever patient.
+   * Patient-close, of any patient.
    * @throws {Refuse} while the notes are not saved
    */
   close(event) {
@@ -54,7 +54,7 @@ export class Following {
   }
 
   /**
-   * The session has no patient any more.
+   * No patient is current in the session.
    * @throws {Refuse} while the notes are not saved
    */
   leave(event) {
@@ -63,7 +63,7 @@ export class Following {
     this.#inStep();
   }
 
-  /** The session's patient is not one of the chart's. */
+  /** The session's patient is not known in the chart. */
   unknown(event, refusal) {
     this.behind = { anchor: event.anchor, patient: event.resource("patient"), why: "unknown", refusal };
     this.#changed();

@@ -3,21 +3,21 @@ import { clockTime } from "./vitals.js";
 const SVG = "http://www.w3.org/2000/svg";
 const MARGIN = { left: 40, right: 12 };
 const LABEL_MINUTES = 15;
-/** Pixels from the top: SpO₂, heart rate and pressure, and medication, each under the other. */
+/** Pixels from the top: SpO₂, heart rate and pressure, and medication, one below the other. */
 const SATURATION = { top: 10, bottom: 74, low: 85, high: 100, ticks: [85, 90, 95, 100] };
 const PRESSURE = { top: 96, bottom: 276, low: 40, high: 180, ticks: [40, 60, 80, 100, 120, 140, 160, 180] };
 const GIVEN = { middle: 298, radius: 9 };
 const AXIS_TEXT = 330;
 const HEIGHT = 338;
-/** The least room between two numbers in the medication row. */
+/** Smallest distance between two numbers in the medication row. */
 const APART = 2 * GIVEN.radius + 2;
 
 /**
  * The vital signs as a drawing: SpO₂ as diamonds, heart rate as dots, systolic and diastolic pressure as two arrowheads
- * with a bar between, medication as numbers on the time axis. Shapes tell them apart, not colours alone.
+ * with a bar between, medication as numbers on the time axis. Shapes distinguish them, not only colours.
  * @param {import("./vitals.js").Record} record
  * @param {number} width pixels
- * @param {{title: string, text: string}} words what a screen reader says
+ * @param {{title: string, text: string}} words for screen readers
  * @returns {SVGElement}
  */
 export function drawing({ points, given }, width, { title, text }) {

@@ -10,7 +10,7 @@ const EVENTS = "Patient-open Patient-close Home-open SyncError UserLogout heartb
 const WRITTEN = ["fhircast/SyncError.write", "fhircast/UserLogout.write"];
 const HUB_SCOPE = EVENTS.split(" ").map((name) => `fhircast/${name}.read`);
 
-/** Answers to the session: which patient to show, and when not to. */
+/** The chart's answers to the session's events: which patient to show, and when to refuse. */
 function setUp(app) {
   const notes = new Notes();
   const tell = () => tellLosses({ unsaved: notes.anyUnsaved, any: notes.any }, app.config.apps.ehr);

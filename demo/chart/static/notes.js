@@ -1,14 +1,14 @@
-/** The notes of each patient, by local number, for as long as the page lives. Each change is an event "change". */
+/** The notes of each patient, by local number, while the page is open. Each change is an event "change". */
 export class Notes extends EventTarget {
   #drafts = new Map();
   #saved = new Map();
 
-  /** @param {string} number @returns {string} what the field shows */
+  /** @param {string} number @returns {string} the text in the field */
   text(number) {
     return this.#drafts.get(number) ?? this.#saved.get(number)?.text ?? "";
   }
 
-  /** @param {string} number @param {string} text what was written, not saved yet */
+  /** @param {string} number @param {string} text written, and not saved yet */
   write(number, text) {
     if (text === (this.#saved.get(number)?.text ?? "")) this.#drafts.delete(number);
     else this.#drafts.set(number, text);
@@ -39,12 +39,12 @@ export class Notes extends EventTarget {
     this.#changed();
   }
 
-  /** @returns {boolean} whether any patient's notes would be lost with the page */
+  /** @returns {boolean} whether notes of any patient would be lost with the page */
   get anyUnsaved() {
     return this.#drafts.size > 0;
   }
 
-  /** @returns {boolean} whether there are any, saved or not */
+  /** @returns {boolean} whether there are notes, saved or not */
   get any() {
     return this.anyUnsaved || this.#saved.size > 0;
   }

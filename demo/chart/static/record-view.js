@@ -18,7 +18,7 @@ export class RecordView {
   #record = null;
   #key = "";
 
-  /** @param {HTMLElement} root holds the places, by data-test @param {(key: string, values?: object) => string} t */
+  /** @param {HTMLElement} root contains the places, by data-test @param {(key: string, values?: object) => string} t */
   constructor(root, t) {
     this.#root = root;
     this.#t = t;

@@ -7,7 +7,7 @@
 const STEP_MINUTES = 5;
 const STEPS = 25;
 
-/** Key of the name, minutes after the start, dose per kilogram, most that is given, unit, what it is rounded to. */
+/** Key of the name, minutes after the start, dose per kilogram, largest dose, unit, rounding. */
 const MEDICATION = [
   ["fentanyl", 5, 2, 150, "µg", 5],
   ["propofol", 7, 2, 200, "mg", 5],
@@ -20,9 +20,9 @@ const MEDICATION = [
 ];
 
 /**
- * Two hours of anaesthesia, made up, and the same every time for the same patient.
+ * Two hours of an invented anaesthesia, the same every time for the same patient.
  * @param {string} number the chart's number of the patient
- * @param {number | null} ageYears null: as an adult
+ * @param {number | null} ageYears null: an adult
  * @returns {Record}
  */
 export function madeUpRecord(number, ageYears) {
@@ -37,7 +37,7 @@ export function madeUpRecord(number, ageYears) {
   return { points, given: MEDICATION.map((each) => dose(each, start, kilograms)) };
 }
 
-/** Induction lowers the pressure, incision raises it, and the end finds the patient awake. */
+/** Induction lowers the pressure, incision raises it, and at the end the patient is awake. */
 function pointAt(start, minute, usual, random) {
   const deep = hump(minute, 16, 12);
   const incision = hump(minute, 45, 10);
@@ -62,7 +62,7 @@ function dose([drug, minute, perKilogram, most, unit, step], start, kilograms) {
   return { minute: start + minute, drug, amount: Number(amount.toFixed(1)), unit };
 }
 
-/** Numbers from 0 to 1, always the same ones for the same text. */
+/** Numbers from 0 to 1, always the same for the same text. */
 function randomFrom(text) {
   let state = 2166136261;
   for (const character of text) state = Math.imul(state ^ character.codePointAt(0), 16777619);

@@ -1,17 +1,17 @@
-/** What the clinician has open here: own choices are published, those made elsewhere are followed. */
+/** The clinician's open contexts: own choices are published, those of other applications are followed. */
 
 import { Refuse } from "/fhircast-client/index.js";
 import { hubWords } from "/shared/hub-words.js";
-import { Untold } from "./untold.js";
+import { Unsent } from "./unsent.js";
 
 const NOT_SHARED = "not-shared";
 const PARTS = ["Encounter", "ImagingStudy", "DiagnosticReport", "Observation"];
-/** Why this window does not follow, in the language of the wire: other applications show it. */
+/** Why this window does not follow. Other applications show it, so it is in the language of the wire. */
 const UNKNOWN = "the record does not know this patient";
 const HELD = "another patient is shown, and the others were not told";
-/** How the client's status says that the others may not know yet, and what hides that. */
+/** How the client's status says that other applications may not know yet, and the texts that hide this. */
 const NOT_TOLD = /^The others were not told of |^This application |was shown here after the newer /;
-/** What the record server keeps: no status of the session comes before this one. */
+/** Records of the server. No status of the session counts more. */
 const SIGNED = "final";
 
 /** @param {{resourceType: string, id: string}} resource @returns {string} "Patient/p1" */
@@ -27,38 +27,38 @@ function isAt(reference, resource) {
   return referenceTo(resource) === reference;
 }
 
-/** Tells of each change by the event "change". */
+/** Each change is an event "change". */
 export class Desk extends EventTarget {
   /** All patients of the record. */
   patients = [];
-  /** Who is shown, or null. */
+  /** The patient who is shown, or null. */
   patient = null;
-  /** Encounters, studies and reports of who is shown; null while they are read. */
+  /** Encounters, studies and reports of the shown patient; null while they are read. */
   parts = null;
-  /** What did not come about, as a text and its values, or null. @type {{key: string, values: object} | null} */
+  /** A failure, as the key of a text and its values, or null. @type {{key: string, values: object} | null} */
   trouble = null;
-  /** What the others were not told of. */
-  untold;
+  /** The own event that other applications were not told of. */
+  unsent;
   #app;
-  /** How often this window has told the others what it shows: an answer to an older word counts no more. */
+  /** Counts the events that this window published. An answer to an older one is ignored. */
   #turn = 0;
-  /** What the status of a report became in the session, by reference: the FHIR server hears of it once it is signed. */
+  /** The status of reports in the session, by reference: the FHIR server learns of it when the report is signed. */
   #statuses = new Map();
 
   /** @param {import("/shared/app.js").App} app */
   constructor(app) {
     super();
     this.#app = app;
-    this.untold = new Untold(app.user.fhirUser);
+    this.unsent = new Unsent(app.user.fhirUser);
     app.client.onStatus((status) => this.#noteTold(status));
   }
 
-  /** Read the patients, and show again whom this window showed and the others do not know of. Throws FhirError. */
+  /** Read the patients, and show the patient again whom this window showed before a reload. Throws FhirError. */
   async load() {
     const found = await this.#app.fhir.search("Patient");
     const family = (patient) => patient.name?.[0]?.family ?? patient.name?.[0]?.text ?? "";
     this.patients = found.sort((a, b) => family(a).localeCompare(family(b), "nb"));
-    if (this.untold.isHeld) this.#show(this.patients.find(({ id }) => id === this.untold.patient) ?? null);
+    if (this.unsent.isHeld) this.#show(this.patients.find(({ id }) => id === this.unsent.patient) ?? null);
   }
 
   /** @returns {boolean} whether the session has this resource open */
@@ -66,7 +66,7 @@ export class Desk extends EventTarget {
     return this.#app.client.contexts.has(referenceTo(resource));
   }
 
-  /** @returns {boolean} whether it is what the session is about now, as far as this window knows */
+  /** @returns {boolean} whether it is the current context, as far as this window knows */
   isCurrent(resource) {
     const { context, status } = this.#app.client;
     return status.connection === "connected" && context?.anchor === referenceTo(resource);
@@ -77,7 +77,7 @@ export class Desk extends EventTarget {
     await Promise.all([this.#show(patient), this.#share("Patient-open", (client) => client.open(patient))]);
   }
 
-  /** Everything that is open is closed, patients last: who joins later is told of nobody. */
+  /** Close all open contexts, patients last: applications that join later are told of no patient. */
   async closePatient() {
     const open = [...this.#app.client.contexts].toReversed().sort(([one], [other]) => isPatient(one) - isPatient(other));
     await this.#show(null);
@@ -91,7 +91,7 @@ export class Desk extends EventTarget {
     );
   }
 
-  /** Open an encounter, a study or a report of the patient shown. */
+  /** Open an encounter, a study or a report of the shown patient. */
   openPart(part) {
     const around = this.#around(part, this.patient);
     return this.#share(`${part.resourceType}-open`, (client) => client.open(part, ...around));
@@ -103,54 +103,58 @@ export class Desk extends EventTarget {
     this.#readClosed(referenceTo(part));
   }
 
-  /** Nobody is the subject any more. */
+  /** Publish Home-open: no context is current. */
   async goHome() {
     await this.#show(null);
     await this.#share("Home-open", (client) => client.publish("Home-open", []));
   }
 
-  /** What is current once more, as a new event, for those who did not follow. */
+  /** Publish the current context again, as a new event, for applications that did not follow. */
   openAgain() {
-    if (this.untold.event) return this.tellOthers(); // what is current is not what is shown here
+    if (this.unsent.event) return this.tellOthers(); // the current context is not shown here
     const resources = this.#app.client.context?.event.context.map((item) => item.resource).filter(Boolean) ?? [];
     const name = `${resources[0]?.resourceType}-open`;
     return resources.length ? this.#share(name, (client) => client.open(...resources)) : undefined;
   }
 
-  /** The others are told once more what they were not told of. */
+  /** Publish again the event that the others were not told of. */
   tellOthers() {
-    const { patient, untold } = this;
-    const isShown = untold.patient === (patient?.id ?? "");
-    if (isShown && untold.tell) return this.#share(untold.event, untold.tell);
-    // after a reload, or while a newer open is on its way, the shown patient counts
+    const { patient, unsent } = this;
+    const isShown = unsent.patient === (patient?.id ?? "");
+    if (isShown && unsent.tell) return this.#share(unsent.event, unsent.tell);
+    // after a reload, or while a newer open is being posted, the shown patient counts
     return patient
       ? this.#share("Patient-open", (client) => client.open(patient))
       : this.#share("Home-open", (client) => client.publish("Home-open", []));
   }
 
   /**
-   * What the others were not told of is given up: this window shows what they show, and publishes that. An own event that is
-   * newer ends the client's repeating of the older, and proves to the others that this window follows.
+   * Give up the event that the others were not told of: show the others' context here, and publish it. A newer own
+   * event ends the client's retries of the older one. It also proves to the others that this window follows.
    */
   async followOthers() {
-    const { untold } = this;
+    const { unsent } = this;
     const [turn, { client }] = [this.#turn, this.#app];
     let current;
     try {
       current = await client.fetch();
     } catch (error) {
-      current = client.context; // the last that is known
+      current = client.context; // the last known one
       if (!current) return this.failed(NOT_SHARED, { why: hubWords(error.message) });
     }
-    if (!untold.event || turn !== this.#turn) return; // told meanwhile, or something else was chosen
+    // the event was sent meanwhile, or the clinician chose another context
+    if (!unsent.event || turn !== this.#turn) return;
     const { name, context } = current?.event ?? { name: "Home-open", context: [] };
     const patient = current && this.#known(current.event);
     if (current && !patient) return this.failed("patient.unknown");
-    untold.isHeld = false;
+    unsent.isHeld = false;
     await Promise.all([this.#show(patient), this.#share(name, (client) => client.publish(name, context))]);
   }
 
-  /** Another application opened a patient, or something of one. Raises Refuse for whom the record does not know. */
+  /**
+   * Another application opened a patient, or a context of a patient. Throws Refuse for a patient that the record does
+   * not know.
+   */
   async follow(event) {
     const patient = this.#known(event);
     if (!patient) throw new Refuse(UNKNOWN);
@@ -159,25 +163,25 @@ export class Desk extends EventTarget {
     if (patient.id !== this.patient?.id) await this.#show(patient);
   }
 
-  /** Another application closed the patient, or the hub has heard of an own close at last. */
+  /** Another application closed the patient, or the hub has at last received an own close. */
   async followClose(event) {
     if (event.own) this.#settled();
     if (event.anchor === (this.patient && referenceTo(this.patient))) await this.#show(null);
     else this.#readClosed(event.anchor);
   }
 
-  /** The record may keep a closed report as signed, though nobody was told so. Nobody waits for the answer. */
+  /** The record may keep a closed report as signed without an event. Its answer is not awaited. */
   #readClosed(anchor) {
     if (anchor.startsWith("DiagnosticReport/")) this.#read(this.patient);
   }
 
-  /** A report that is open here was signed or shared elsewhere. */
+  /** Another application signed or shared a report that is open here. */
   followUpdate(event) {
     const entries = event.resource("updates")?.entry ?? [];
     const report = entries.map(({ resource }) => resource).find((each) => each && isAt(event.anchor, each));
     if (!report?.status) return;
     this.#statuses.set(event.anchor, report.status);
-    if (report.status === SIGNED) return this.#read(this.patient); // it was kept before
+    if (report.status === SIGNED) return this.#read(this.patient); // it was signed before
     if (this.parts) this.parts = this.#asInSession(this.parts);
     this.changed();
   }
@@ -189,8 +193,8 @@ export class Desk extends EventTarget {
   }
 
   /**
-   * Something did not come about, for the user to read.
-   * @param {string|null} key of the text; null: all is well
+   * Show a failure to the user.
+   * @param {string|null} key of the text; null: no failure
    * @param {object} [values]
    */
   failed(key, values = {}) {
@@ -198,19 +202,19 @@ export class Desk extends EventTarget {
     this.changed();
   }
 
-  /** What is open has changed. */
+  /** The open contexts have changed. */
   changed() {
     this.dispatchEvent(new Event("change"));
   }
 
-  /** @returns {object | null} the patient of an open, as the record has them; null where it is not certain who that is */
+  /** @returns {object | null} the record's patient of an open; null where the patient is not certain */
   #known(event) {
     const sent = event.resource("patient");
     const subject = event.context.map((item) => item.resource?.subject?.reference).find(Boolean) ?? "";
     const known = sent
       ? (this.patients.find((one) => share(one, sent, same)) ?? this.patients.find((one) => one.id === sent.id))
       : this.patients.find((one) => subject.endsWith(`/${one.id}`));
-    // an id alone may be another server's: numbers that differ say that it is another patient
+    // an id alone may be another server's: different numbers mean another patient
     return known && !(sent && share(known, sent, differs)) ? known : null;
   }
 
@@ -230,7 +234,7 @@ export class Desk extends EventTarget {
     } catch (error) {
       this.failed("not-read", { why: error.message });
     }
-    if (!parts || patient !== this.patient) return; // another was chosen meanwhile
+    if (!parts || patient !== this.patient) return; // another patient was chosen meanwhile
     this.parts = this.#asInSession(parts);
     this.changed();
   }
@@ -242,9 +246,10 @@ export class Desk extends EventTarget {
   }
 
   /**
-   * @param {string} name of the event that `publish` tells
+   * @param {string} name of the event that `publish` posts
    * @param {(client: object) => Promise<unknown>} publish
-   * @param {{tellsAll?: boolean}} [what] whether the others know after it what this window shows: not of a part that is closed
+   * @param {{tellsAll?: boolean}} [what] whether the others then know the whole state of this window: not after the
+   *   close of a part
    */
   async #share(name, publish, { tellsAll = true } = {}) {
     const patient = this.patient?.id ?? "";
@@ -257,32 +262,32 @@ export class Desk extends EventTarget {
       await publish(this.#app.client);
       if (tellsAll && turn === this.#turn) this.#settled();
     } catch (error) {
-      if (turn !== this.#turn) return; // something newer was chosen, and is told
+      if (turn !== this.#turn) return; // a newer context was chosen, and is being published
       const why = hubWords(error.message);
       const failure = { event: name, why, tell: publish, isTried: error.isRefusal === false };
-      if (tellsAll || !this.untold.event) this.untold.failed({ ...failure, patient });
+      if (tellsAll || !this.unsent.event) this.unsent.failed({ ...failure, patient });
       this.failed(NOT_SHARED, { why });
     }
   }
 
-  /** The client tells what it tries again by itself. No handler is called where this window shows that already. */
+  /** The client retries by itself. No handler is called where this window shows that context already. */
   #noteTold({ connection, why }) {
-    if (this.untold.isTried && connection === "connected" && !NOT_TOLD.test(why)) this.#settled();
+    if (this.unsent.isTried && connection === "connected" && !NOT_TOLD.test(why)) this.#settled();
   }
 
-  /** This window shows what the others were told of. */
+  /** This window shows the context that the others were told of. */
   #settled() {
-    this.untold.settled();
+    this.unsent.settled();
     if (this.trouble?.key === NOT_SHARED) this.trouble = null;
     this.changed();
   }
 
-  /** A reload must not change whom this window shows without a word: the clinician decides. */
+  /** After a reload, this window shows the same patient, and the clinician decides. */
   #refuseWhileHeld(patient) {
-    if (this.untold.isHeld && patient?.id !== this.patient?.id) throw new Refuse(HELD);
+    if (this.unsent.isHeld && patient?.id !== this.patient?.id) throw new Refuse(HELD);
   }
 
-  /** The resources that go with an anchor: the patient, and for a report its study. */
+  /** The resources beside an anchor: the patient, and for a report its study. */
   #around(part, patient) {
     const studies = (part.imagingStudy ?? []).map(({ reference }) =>
       this.#ofType("ImagingStudy").find((study) => reference?.endsWith(referenceTo(study))),
@@ -295,7 +300,7 @@ export class Desk extends EventTarget {
   }
 }
 
-/** Whether any two of their identifiers compare so. */
+/** Whether any two of their identifiers match in this way. */
 function share(one, other, compare) {
   return Boolean(one.identifier?.some((own) => other.identifier?.some((sent) => compare(own, sent))));
 }

@@ -1,7 +1,7 @@
-/** Other applications, launched by the EHR (SMART App Launch 2.2): in windows of their own, the chart in a frame. */
+/** Launches of other applications (SMART App Launch 2.2): in windows of their own, the chart in a frame. */
 
 import { confirmed } from "/shared/dialog.js";
-import { button, element } from "/shared/dom.js";
+import { button, element, place } from "/shared/dom.js";
 import { FrameLosses } from "/shared/frames.js";
 
 const WINDOWS = [
@@ -12,8 +12,8 @@ const WINDOWS = [
 
 /**
  * @param {string} name of the application
- * @returns {Promise<string>} the address to open. With a patient open it is an EHR launch; else the application logs in
- *   by itself, as a launch without a patient says nothing. Throws an Error with half a sentence.
+ * @returns {Promise<string>} the address to open. With an open patient it is an EHR launch. Else the application logs
+ *   in by itself, because a launch without a patient has no context. Throws an Error with a part of a sentence.
  */
 async function launchUrl(app, desk, name) {
   const query = new URLSearchParams({ lang: app.language });
@@ -34,16 +34,16 @@ async function launchId(app, desk) {
   return (await answer.json()).launch;
 }
 
-/** The buttons that open windows. A window that is open comes to the front; it follows the session anyhow. */
+/** The buttons that open windows. A window that is open is brought to the front. */
 export function showLaunches(app, desk) {
-  const place = document.querySelector("[data-test=launches]");
+  const launches = place("launches");
   /** @type {Map<string, Window>} */
   const opened = new Map();
 
   const launch = async ({ app: name, title }) => {
     const before = opened.get(name);
     if (before && !before.closed) return before.focus();
-    // opened at once, within the click: browsers block what comes after an answer
+    // opened during the click: browsers block windows that are opened after an answer
     const opening = window.open("", `fhircast-demo-${name}`);
     if (!opening) return desk.failed("launch.blocked", { app: title[app.language] });
     opened.set(name, opening);
@@ -57,7 +57,7 @@ export function showLaunches(app, desk) {
     }
   };
   const render = () => {
-    place.replaceChildren(
+    launches.replaceChildren(
       ...WINDOWS.map((each) =>
         button(each.title[app.language], () => launch(each), { icon: "window", test: `launch-${each.app}` }),
       ),
@@ -67,11 +67,9 @@ export function showLaunches(app, desk) {
   render();
 }
 
-/** The chart in its frame, launched with the first patient; after that it follows the session as everybody does. */
+/** The chart in its frame, launched with the first patient. Later it follows the session like any application. */
 export function showChart(app, desk) {
-  const [place, said, again] = ["chart-place", "chart-said", "chart-again"].map((name) =>
-    document.querySelector(`[data-test=${name}]`),
-  );
+  const [around, said, again] = ["chart-place", "chart-said", "chart-again"].map(place);
   const losses = new FrameLosses(app.config.apps.chart);
   let launched = false;
 
@@ -88,7 +86,7 @@ export function showChart(app, desk) {
         "data-test": "chart-frame",
         "title": app.t("chart.title"),
       });
-      place.replaceChildren(frame);
+      around.replaceChildren(frame);
       losses.watch(frame);
       tell("");
     } catch (error) {
@@ -101,10 +99,10 @@ export function showChart(app, desk) {
   });
   app.unsaved = () => losses.unsaved;
   desk.addEventListener("change", () => desk.patient && !launched && launch());
-  document.addEventListener("language", () => place.firstElementChild?.setAttribute("title", app.t("chart.title")));
+  document.addEventListener("language", () => around.firstElementChild?.setAttribute("title", app.t("chart.title")));
 }
 
-/** The chart keeps its notes in its page alone. */
+/** The chart keeps its notes only in its page. */
 function mayBeLost({ t }) {
   const [title, text, yes, no] = ["title", "text", "yes", "no"].map((part) => t(`chart.again-${part}`));
   return confirmed({ title, texts: [text], yes, no, test: "chart-sure" });

@@ -1,4 +1,4 @@
-/** The EHR: the front door of the demo, where patients are chosen. */
+/** The EHR: the entry of the demo, where the user chooses patients. */
 
 import { startApp } from "/shared/app.js";
 import { Desk } from "./desk.js";
@@ -8,7 +8,7 @@ import { showPatients } from "./patients.js";
 import { showRecord } from "./record.js";
 import { showRefusals } from "./refusals.js";
 import { Participants, showParticipants } from "./session.js";
-import { showUntold } from "./untold.js";
+import { showUnsent } from "./unsent.js";
 
 async function setUp(app) {
   const { client } = app;
@@ -20,7 +20,7 @@ async function setUp(app) {
   }
   client.on("DiagnosticReport-update", (event) => desk.followUpdate(event));
   client.on("Home-open", () => desk.followHome());
-  // what is open is known only when an event has been followed, which its acknowledgement tells
+  // the open contexts are known once an event has been followed, which its acknowledgement shows
   client.onWire(({ kind }) => kind === "acknowledgement" && desk.changed());
   client.onStatus(() => desk.changed());
 
@@ -29,7 +29,7 @@ async function setUp(app) {
   showRecord(app, desk);
   showParticipants(app, participants);
   showRefusals(app, desk, participants);
-  showUntold(app, desk);
+  showUnsent(app, desk);
   showLaunches(app, desk);
   showChart(app, desk);
   showHelp(app);

@@ -1,11 +1,11 @@
-/** The list of patients, and searching in it. */
+/** The list of patients, with its search. */
 
-import { element } from "/shared/dom.js";
+import { element, place } from "/shared/dom.js";
 import { age, birthDate, humanName, identifier } from "/shared/fhir.js";
 
-/** Between facts: where a line is too long it breaks behind the dot. */
+/** A separator of facts: long lines break behind the dot. */
 const BETWEEN = "\u00a0· ";
-/** Letters that Unicode does not take apart into a letter and an accent. */
+/** Letters that Unicode does not split into a letter and an accent. */
 const PLAIN = { ø: "o", æ: "ae", đ: "d", ł: "l", ŋ: "n", ʿ: "", ʾ: "" };
 
 /** @param {string} text @returns {string} without case and accents, so that "odegard" finds Ødegård */
@@ -17,7 +17,9 @@ export function plain(text) {
     .replace(/[øæđłŋʿʾ]/g, (letter) => PLAIN[letter]);
 }
 
-/** @returns {boolean} whether every word of `wanted` begins a word of the name, or is in the number or date of birth */
+/**
+ * @returns {boolean} whether every word of `wanted` begins a word of the name, or occurs in the number or date of birth
+ */
 export function isFound(patient, wanted) {
   const words = plain(`${humanName(patient)} ${(patient.name ?? []).map((name) => name.text ?? "").join(" ")}`).split(
     /[\s,-]+/,
@@ -29,11 +31,9 @@ export function isFound(patient, wanted) {
     .every((each) => words.some((word) => word.startsWith(each)) || numbers.some((number) => number.includes(each)));
 }
 
-/** Shows the list, and keeps it as the desk is. */
+/** Shows the list, and updates it with the desk. */
 export function showPatients(app, desk) {
-  const [list, found, search] = ["patients", "patients-found", "search"].map((name) =>
-    document.querySelector(`[data-test=${name}]`),
-  );
+  const [list, found, search] = ["patients", "patients-found", "search"].map(place);
   let choices = [];
 
   const mark = () => {

@@ -1,16 +1,14 @@
-/**
- * The record of the patient who is open: encounters, studies and reports, each of which can be opened for everybody.
- */
+/** The record of the open patient: encounters, studies and reports, each with a button that opens it in the session. */
 
-import { button, element, icon } from "/shared/dom.js";
+import { button, element, icon, place } from "/shared/dom.js";
 import { conceptText, dateText, identifier } from "/shared/fhir.js";
 import { isFindings, measurementsOf, sentence, whoMeasured } from "/shared/observations.js";
 import { referenceTo } from "./desk.js";
 
-/** Between facts: where a line is too long it breaks behind the dot. */
+/** A separator of facts: long lines break behind the dot. */
 const BETWEEN = "\u00a0· ";
 
-/** How each part is shown: its icon and title, what a row says first, and what below that. */
+/** How each part is shown: its icon and title, the first line of a row, and the line below. */
 const PARTS = {
   ImagingStudy: {
     icon: "image",
@@ -46,7 +44,7 @@ const PARTS = {
   },
 };
 
-/** Shows the record, and keeps it as the desk is. */
+/** Shows the record, and updates it with the desk. */
 export function showRecord(app, desk) {
   const [banner, close, welcome, parts, lists, failed] = [
     "patient-banner",
@@ -55,7 +53,7 @@ export function showRecord(app, desk) {
     "parts",
     "lists",
     "trouble",
-  ].map((name) => document.querySelector(`[data-test=${name}]`));
+  ].map(place);
 
   const render = () => {
     const { patient } = desk;
@@ -70,7 +68,7 @@ export function showRecord(app, desk) {
 
   close.addEventListener("click", async () => {
     await desk.closePatient();
-    document.querySelector("[data-test=search]").focus(); // the button has gone
+    document.querySelector("[data-test=search]").focus(); // the button is gone
   });
   document.addEventListener("language", render);
   desk.addEventListener("change", render);
@@ -117,7 +115,7 @@ function row(resource, part, app, desk) {
   );
 }
 
-/** What is open in the session and not shown can be shown again. */
+/** Open contexts that are not shown can be shown again. */
 function choices(resource, name, app, desk) {
   const choice = (what, run) => {
     const says = app.t(what);
@@ -129,7 +127,7 @@ function choices(resource, name, app, desk) {
   return desk.isCurrent(resource) ? [close] : [choice("show", open), close];
 }
 
-/** What the record keeps of a report: its text, and what was measured for it. */
+/** A report in the record: its text, and its measurements. */
 function reportText(report, app, desk) {
   const belongs = (each) => report.result?.some(({ reference }) => reference === referenceTo(each));
   const results = desk.parts.Observation.filter(belongs);
@@ -158,7 +156,7 @@ function statusText(resource, app) {
   return said === `status.${resource.status}` ? resource.status : said;
 }
 
-/** Rows are made anew when something opens; whoever works by keyboard stays at the button, or at the first of the row. */
+/** Rows are rendered again when a context opens. The keyboard focus stays at its button, or at the first of the row. */
 function keepingFocus(lists, render) {
   const held = document.activeElement;
   const reference = held?.closest?.("[data-reference]")?.dataset.reference;

@@ -1,11 +1,11 @@
-/** Who did not follow and why, as a clinician needs it: what is out of step, what the others show, what can be done. */
+/** Subscribers that did not follow, for clinicians: what is out of sync, what the others show, what can be done. */
 
 import { button, element, icon } from "/shared/dom.js";
 import { conceptText, humanName } from "/shared/fhir.js";
 import { stateOf } from "./session.js";
 
 const SYSTEM = "https://fhircast.hl7.org/events/syncerror/";
-/** By what the hub says of it. What nobody has a word for counts as refused. */
+/** By words of the hub. Reports without any of these words count as refused. */
 const KINDS = [
   { kind: "lost", said: /lost its connection|was unsubscribed/ },
   { kind: "silent", said: /did not acknowledge/ },
@@ -14,8 +14,8 @@ const KINDS = [
 
 /**
  * @param {object|null} outcome the OperationOutcome of a SyncError
- * @returns {{name: string, id: string, kind: "refused"|"failed"|"silent"|"lost", reason: string}[]} who, which event,
- *   and why in the subscriber's own words ("" where it gave none)
+ * @returns {{name: string, id: string, kind: "refused"|"failed"|"silent"|"lost", reason: string}[]} the subscriber, the
+ *   event, and the subscriber's own reason ("" without one)
  */
 export function reportsOf(outcome) {
   return (outcome?.issue ?? []).map(({ diagnostics = "", details }) => {
@@ -30,7 +30,7 @@ export function reportsOf(outcome) {
   });
 }
 
-/** The subscriber's own words stand behind the first colon, the hub's or the client's before it. */
+/** The subscriber's own words follow the first colon, after those of the hub or the client. */
 function reasonIn(diagnostics) {
   const own = diagnostics
     .replace(/: it was not delivered\b/, "")
@@ -38,10 +38,10 @@ function reasonIn(diagnostics) {
     .slice(1)
     .join(": ")
     .trim();
-  return own.replace(/\.$/, ""); // it becomes part of a sentence
+  return own.replace(/\.$/, ""); // a part of a sentence
 }
 
-/** What SyncErrors said of those who are behind, and which of it was dismissed. */
+/** Reasons in SyncErrors of subscribers that are behind, and the dismissed ones. */
 class Behind {
   #client;
   #participants;
@@ -63,7 +63,7 @@ class Behind {
     for (const { name, id } of this.all) this.#dismissed.add(`${name} ${id}`);
   }
 
-  /** Those of whom the user is to read. */
+  /** The reports to show to the user. */
   get all() {
     const unsaid = { id: "", kind: "refused", reason: "", at: Infinity };
     return this.#client.status.behind
@@ -78,7 +78,7 @@ class Behind {
   }
 }
 
-/** The panel. It shows who is behind, as the client knows it, until they follow or it is dismissed. */
+/** The panel. It shows the subscribers that are behind, until they follow or the user dismisses it. */
 export function showRefusals(app, desk, participants) {
   const place = document.querySelector("[data-test=refusals]");
   const behind = new Behind(app.client, participants);
@@ -86,7 +86,7 @@ export function showRefusals(app, desk, participants) {
   const render = () => {
     const [all, what] = [behind.all, shownByOthers(app, desk)];
     const now = JSON.stringify([app.language, all, what]);
-    if (now === shown) return; // said once, not at every look
+    if (now === shown) return; // announced once, not at every update
     shown = now;
     place.replaceChildren(...(all.length ? [panel(app, desk, all, what, dismiss)] : []));
   };
@@ -127,7 +127,7 @@ function sentence(app, { name, kind, reason }) {
   return app.t(kind === "refused" && reason ? "refusal.because" : `refusal.${kind}`, { name: app.titled(name), reason });
 }
 
-/** @returns {string} what is current, by name; "" for nothing */
+/** @returns {string} the name of the current context; "" for none */
 function shownByOthers(app, desk) {
   const event = app.client.context?.event;
   if (!event) return "";

@@ -1,14 +1,14 @@
-/** Who takes part in the session and is in step, as the hub says it. */
+/** The participants of the session and their state, from the hub. */
 
-import { element, icon } from "/shared/dom.js";
+import { element, icon, place } from "/shared/dom.js";
 
 const EVERY = 3000;
 /** Milliseconds that the hub has to answer. */
 const PATIENCE = 2000;
-/** Milliseconds after an event in which the others have acknowledged it, mostly. */
+/** Milliseconds after an event in which most applications have acknowledged it. */
 const SOON = 400;
 
-/** How the hub's words for a state are shown. The event that was refused stands behind the word. */
+/** How the hub's words for a state are shown. After "refused" follows the event. */
 const STATES = [
   { begins: "in sync", key: "in-step", icon: "check", badge: "badge-ok", follows: true },
   { begins: "does not acknowledge", key: "in-step", icon: "check", badge: "badge-ok", follows: true },
@@ -18,29 +18,29 @@ const STATES = [
   { begins: "not connected yet", key: "joining", icon: "wait", badge: "", follows: true },
 ];
 
-/** Of somebody about whom the hub does not say anything now. */
+/** A participant whose state the hub does not tell now. */
 const UNKNOWN = { key: "unknown", icon: "question", badge: "" };
 
-/** @param {string} state @returns {typeof STATES[number]} what is not known counts as not connected yet */
+/** @param {string} state @returns {typeof STATES[number]} unknown states count as not connected yet */
 export function stateOf(state) {
   return STATES.find((each) => state.startsWith(each.begins)) ?? STATES.at(-1);
 }
 
-/** Asks the hub, again and again. Tells of each answer by the event "change". */
+/** Asks the hub at intervals. Each answer is an event "change". */
 export class Participants extends EventTarget {
-  /** As the hub listed them last. @type {{name: string, state: string}[]} */
+  /** In the order of the hub's list. @type {{name: string, state: string}[]} */
   all = [];
   /**
-   * Whether that is so now. "waiting": nobody could be asked yet; "away": the hub does not answer, or this page is not
-   * connected; "untold": the hub does not say.
-   * @type {"waiting" | "known" | "away" | "untold"}
+   * Whether the list is current. "waiting": not asked yet; "away": the hub does not answer, or this page is not
+   * connected; "unlisted": the hub does not tell.
+   * @type {"waiting" | "known" | "away" | "unlisted"}
    */
   state = "waiting";
-  /** When the question was put that `all` is the answer to, in milliseconds of performance.now(). */
+  /** The time of the request whose answer is `all`, in milliseconds of performance.now(). */
   asked = 0;
   #app;
   #timer = 0;
-  /** When the question was put that was answered last, in whatever way. */
+  /** The time of the last request that was answered, in any way. */
   #answered = 0;
 
   /** @param {import("/shared/app.js").App} app */
@@ -63,46 +63,44 @@ export class Participants extends EventTarget {
     this.#timer = setTimeout(() => this.#ask(), after);
   }
 
-  /** The hub tells only those who take part themselves: while this page does not, there is nothing to ask. */
+  /** The hub tells only participants: while this page is none, it does not ask. */
   async #ask() {
     if (!this.#isConnected) return;
     const asked = performance.now();
     const [state, all] = await this.#answer();
-    if (asked < this.#answered) return; // a later question was answered before
+    if (asked < this.#answered) return; // a later request was answered before
     this.#answered = asked;
     if (all) Object.assign(this, { all, asked });
     this.#turned(this.#isConnected ? state : "away");
     this.#plan(EVERY);
   }
 
-  /** @returns {Promise<["known" | "away" | "untold", object[]?]>} */
+  /** @returns {Promise<["known" | "away" | "unlisted", object[]?]>} */
   async #answer() {
     try {
       const headers = { Authorization: `Bearer ${await this.#app.smart.accessToken()}` };
       const signal = AbortSignal.timeout(PATIENCE);
       const answer = await fetch(this.url, { headers, signal, cache: "no-store" }).catch(() => null);
       if (!answer) return ["away"];
-      return answer.ok ? ["known", await answer.json()] : ["untold", []];
+      return answer.ok ? ["known", await answer.json()] : ["unlisted", []];
     } catch {
-      return ["untold", []];
+      return ["unlisted", []];
     }
   }
 
   #turned(state) {
-    if (state === "away" && this.state === "waiting") return; // it is only about to connect
+    if (state === "away" && this.state === "waiting") return; // it is about to connect
     this.state = state;
     this.dispatchEvent(new Event("change"));
   }
 }
 
-/** What is said beside the list, or in its place. */
-const SAID = { away: "session.away", untold: "session.untold" };
+/** The text beside the list, or in its place. */
+const SAID = { away: "session.away", unsent: "session.unlisted" };
 
-/** Shows the strip. While the hub is away nobody in it is said to be in step. */
+/** Shows the strip. While the hub is away, no participant is shown as in sync. */
 export function showParticipants(app, participants) {
-  const [list, none] = ["participants", "participants-none"].map((name) =>
-    document.querySelector(`[data-test=${name}]`),
-  );
+  const [list, none] = ["participants", "participants-none"].map(place);
   let shown = "";
   const render = () => {
     const isKnown = participants.state === "known";

@@ -5,20 +5,20 @@
  * @property {object | null} patient
  */
 
-/** What lies on the desk: the session's patient and study, and the report that is worked on. Changed by events. */
+/** The content of the desk: the session's patient and study, and the open report. Events change it. */
 export class Desk {
   /** @type {object | null} */ patient = null;
   /** @type {object | null} */ study = null;
   /** @type {OpenReport | null} */ report = null;
-  /** References of what is selected. @type {Set<string>} */ selected = new Set();
-  #told;
+  /** References of the selected resources. @type {Set<string>} */ selected = new Set();
+  #changed;
 
   /**
-   * @param {(what: "moved" | "closed" | "", report: OpenReport | null) => void} told called after every change. "moved":
-   *   the session went to another patient, "closed": somebody closed the report; `report` is the one that was left
+   * @param {(what: "moved" | "closed" | "", report: OpenReport | null) => void} changed called after every change.
+   *   "moved": the session opened another patient, "closed": the report was closed; `report` is the one that was left
    */
-  constructor(told) {
-    this.#told = told;
+  constructor(changed) {
+    this.#changed = changed;
   }
 
   /** @returns {string} "DiagnosticReport/r1"; "" when no report is open */
@@ -34,7 +34,7 @@ export class Desk {
     if (event.anchor === `Patient/${this.patient?.id}`) this.clear();
   }
 
-  /** Home-open, or the patient's close. */
+  /** Home-open, or a close of the patient. */
   clear() {
     this.#turnTo(null);
   }
@@ -47,7 +47,7 @@ export class Desk {
   closeStudy(event) {
     if (event.anchor !== `ImagingStudy/${this.study?.id}`) return;
     this.study = null;
-    this.#told("", null);
+    this.#changed("", null);
   }
 
   openReport(event) {
@@ -64,14 +64,14 @@ export class Desk {
     if (event.anchor !== this.anchor) return;
     const { report } = this;
     this.#leaveReport();
-    this.#told(event.own ? "" : "closed", report);
+    this.#changed(event.own ? "" : "closed", report);
   }
 
   select(event) {
     if (event.anchor !== this.anchor) return;
     const items = event.context.filter((item) => item.key === "select");
     this.selected = new Set(items.map((item) => item.reference?.reference).filter(Boolean));
-    this.#told("", null);
+    this.#changed("", null);
   }
 
   #turnTo(patient) {
@@ -79,7 +79,7 @@ export class Desk {
     if (left) this.#leaveReport();
     if (this.study && subjectOf(this.study)?.id !== patient?.id) this.study = null;
     this.patient = patient;
-    this.#told(left ? "moved" : "", left);
+    this.#changed(left ? "moved" : "", left);
   }
 
   #leaveReport() {
@@ -88,7 +88,7 @@ export class Desk {
   }
 }
 
-/** @param {object} resource @returns {object | null} as much of its patient as it says itself */
+/** @param {object} resource @returns {object | null} the patient in the resource itself, where it has one */
 function subjectOf(resource) {
   const [, id] = /(?:^|\/)Patient\/([^/]+)$/.exec(resource?.subject?.reference ?? "") ?? [];
   return id ? { resourceType: "Patient", id } : null;

@@ -1,11 +1,11 @@
 /** @typedef {{findings: string, conclusion: string}} Text */
 
-/** What was written in each report and not shared yet, by the report's id, for as long as the page lives. */
+/** Text that was written in a report and not shared yet, by the report's id, while the page is open. */
 export class Drafts {
   /** @type {Map<string, Partial<Text>>} */
   #texts = new Map();
 
-  /** @param {string} id @param {Text} shared what the report holds already @returns {Text} */
+  /** @param {string} id @param {Text} shared the report's text already @returns {Text} */
   text(id, shared) {
     return { ...shared, ...this.#texts.get(id) };
   }
@@ -15,28 +15,28 @@ export class Drafts {
     this.#texts.set(id, { ...this.#texts.get(id), [name]: text });
   }
 
-  /** @param {string} id its text is given up */
+  /** @param {string} id of the report whose text is given up */
   forget(id) {
     this.#texts.delete(id);
   }
 
-  /** @param {string} id @param {Text} text is shared now; what was written meanwhile stays a draft */
+  /** @param {string} id @param {Text} text is shared now. Text that was written meanwhile stays a draft */
   shared(id, text) {
     const still = Object.entries(this.#texts.get(id) ?? {}).filter(([name, draft]) => draft !== text[name]);
     if (still.length) this.#texts.set(id, Object.fromEntries(still));
     else this.#texts.delete(id);
   }
 
-  /** @returns {string[]} the ids of the reports that have one */
+  /** @returns {string[]} ids of the reports with a draft */
   get ids() {
     return [...this.#texts.keys()];
   }
 
   /**
-   * A report is signed: nothing can be added to it.
+   * A report is signed: no text can be added.
    * @param {string} id
    * @param {Text} signed its text
-   * @returns {string[]} what was written and is not in it
+   * @returns {string[]} written text that is missing in it
    */
   setAside(id, signed) {
     const written = Object.entries(this.#texts.get(id) ?? {});
@@ -49,7 +49,7 @@ export class Drafts {
     return this.#texts.has(id);
   }
 
-  /** @returns {boolean} whether anything would be lost with the page */
+  /** @returns {boolean} whether text would be lost with the page */
   get any() {
     return this.#texts.size > 0;
   }

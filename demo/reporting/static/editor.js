@@ -1,9 +1,10 @@
+import { place } from "/shared/dom.js";
 import { dateText, humanName } from "/shared/fhir.js";
 import { isSigned, sharedText } from "./report.js";
 
 const FIELDS = ["findings", "conclusion"];
 
-/** The text of the open report: what was shared, or what was written here since. */
+/** The text of the open report: as shared, with changes that were written here. */
 export class Editor {
   #t;
   #drafts;
@@ -28,10 +29,10 @@ export class Editor {
 
   /**
    * @param {import("./desk.js").OpenReport | null} open
-   * @param {object} current the report as it was shared last
-   * @param {object[]} content what is shared in it
-   * @param {{isHeld: boolean, isUnsure: boolean}} how `isHeld`: the text is on its way, and cannot be changed. `isUnsure`:
-   *   nobody knows whether the report is signed
+   * @param {object} current the report as last shared
+   * @param {object[]} content shared with it
+   * @param {{isHeld: boolean, isUnsure: boolean}} how `isHeld`: the text is being sent, and cannot be changed.
+   *   `isUnsure`: it is unknown whether the report is signed
    */
   render(open, current, content, { isHeld, isUnsure }) {
     place("report").hidden = !open;
@@ -45,18 +46,18 @@ export class Editor {
     place("report-about").textContent = this.about(open);
     const text = this.#drafts.text(this.#id, sharedText(current, content));
     for (const name of FIELDS) {
-      // Setting the value moves the cursor: only where the text is another
+      // Setting the value moves the cursor: set it only for another text.
       if (this.#fields[name].value !== text[name]) this.#fields[name].value = text[name];
       this.#fields[name].readOnly = signed || isHeld;
     }
   }
 
-  /** Puts the keyboard where there is something to do: in the open report's text, else at the heading. */
+  /** Moves the keyboard focus to the open report's text, else to the heading. */
   focus() {
     (this.#id ? this.#fields.findings : document.getElementById("report-title")).focus();
   }
 
-  /** @param {string} text goes to where the cursor was last, with blanks around it */
+  /** @param {string} text is inserted at the last cursor position, with blanks around it */
   insert(text) {
     const field = this.#last;
     if (field.readOnly) return;
@@ -68,7 +69,7 @@ export class Editor {
     this.#drafts.write(this.#id, field.id, field.value);
   }
 
-  /** @param {import("./desk.js").OpenReport} open @returns {string} which study, when, and whose */
+  /** @param {import("./desk.js").OpenReport} open @returns {string} the study, its time, and its patient */
   about({ resource, studies, patient }) {
     const study = studies.map((each) => [each.description, dateText(each.started)].filter(Boolean).join(", "));
     return [study.join("; ") || resource.code?.text, patient && humanName(patient)].filter(Boolean).join(" · ");
@@ -82,8 +83,4 @@ export class Editor {
     badge.classList.toggle("badge-ok", isSigned({ status }));
     badge.classList.toggle("badge-warn", status === "partial" || status === "preliminary");
   }
-}
-
-function place(test) {
-  return document.querySelector(`[data-test="${test}"]`);
 }

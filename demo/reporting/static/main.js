@@ -17,7 +17,7 @@ const SCOPE = [
   ...BOTH.map((name) => `fhircast/${name}.write`),
 ];
 
-/** What comes from the session goes to the desk. */
+/** Events of the session change the desk. */
 function setUp(app) {
   const page = new ReportingPage(app);
   const { desk } = page;

@@ -3,12 +3,12 @@ import { measurementsOf, nameOf, sentence, valueText, whenMeasured, whoMeasured 
 import { isResult } from "./report.js";
 import { replaceItems } from "./replacing.js";
 
-/** The measurements that were shared in the open report, newest last; which are selected; new ones are announced. */
+/** The measurements that were shared in the open report, newest last, with the selection. New ones are announced. */
 export class Measurements {
   #t;
   #act;
   #known = new Set();
-  /** The ids of those that were announced last. */
+  /** The ids of the last announced ones. */
   #spokenOf = new Set();
   #anchor = "";
   #list = document.querySelector('[data-test="measurements"]');
@@ -17,7 +17,7 @@ export class Measurements {
 
   /**
    * @param {(key: string, values?: object) => string} t
-   * @param {{select(references: string[]): void, insert(text: string): void}} act what the buttons do
+   * @param {{select(references: string[]): void, insert(text: string): void}} act actions of the buttons
    */
   constructor(t, act) {
     this.#t = t;
@@ -27,7 +27,7 @@ export class Measurements {
 
   /**
    * @param {string} anchor of the open report; "" for none
-   * @param {object[]} content what is shared in it
+   * @param {object[]} content shared with it
    * @param {Set<string>} selected references
    * @param {object|null} signed the report, once it is signed
    */
@@ -57,7 +57,7 @@ export class Measurements {
     }
   }
 
-  /** What was announced is not shown any more: nobody shall find it when reading through the page. */
+  /** An announced measurement is no longer shown: remove its announcement, so that screen readers do not find it. */
   #hush() {
     this.#spokenOf.clear();
     this.#announced.textContent = "";

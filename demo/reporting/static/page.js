@@ -1,3 +1,4 @@
+import { place } from "/shared/dom.js";
 import { conceptText, dateText, FhirError } from "/shared/fhir.js";
 import { hubWords } from "/shared/hub-words.js";
 import { measurementsOf, sentence, whenMeasured } from "/shared/observations.js";
@@ -11,7 +12,7 @@ import { isResult, isSigned, sharedText } from "./report.js";
 import { Unsigned } from "./unsigned.js";
 import { Worklist } from "./worklist.js";
 
-/** The page: what lies on the desk is shown, what the user does is published. */
+/** The page: shows the desk, and publishes the user's actions. */
 export class ReportingPage {
   desk = new Desk((what, report) => this.#turned(what, report));
   drafts = new Drafts();
@@ -24,11 +25,11 @@ export class ReportingPage {
   #editor;
   #unsigned;
   #busy = false;
-  /** Whether the text is on its way to the record or to the others. */
+  /** Whether the text is being sent to the record or to the others. */
   #isSaving = false;
   /** Measurements that came too late for the signed report, by its id. */
   #late = new Map();
-  /** What the report's status was when it was shown last. */
+  /** The report's status when it was last shown. */
   #status = { anchor: "", status: "" };
   #failure = () => "";
   #said = () => "";
@@ -59,7 +60,7 @@ export class ReportingPage {
     place("close-report").addEventListener("click", () => this.#save(() => this.#close()));
   }
 
-  /** @returns {boolean} whether anything would be lost with the page */
+  /** @returns {boolean} whether text would be lost with the page */
   get unsaved() {
     return this.#isSaving || this.drafts.any || this.#unsigned.any;
   }
@@ -69,7 +70,7 @@ export class ReportingPage {
     this.#record.readAgain().catch(() => {}); // it is read again with the next patient
   }
 
-  /** Shows all that is known now. */
+  /** Shows the whole state. */
   render() {
     const { report, anchor, selected } = this.desk;
     const content = this.#publishing.content(anchor);
@@ -94,7 +95,7 @@ export class ReportingPage {
     place("failure").hidden = !failure;
   }
 
-  /** A signed report is shown as the record keeps it. What else was written here is shown apart. */
+  /** A signed report is shown as in the record. Other text that was written here is shown separately. */
   #setAside() {
     for (const id of this.drafts.ids) {
       const report = this.#publishing.current({ id });
@@ -105,7 +106,7 @@ export class ReportingPage {
     }
   }
 
-  /** The record server knows more of a patient than an event must say. */
+  /** The record server has more data of a patient than an event needs. */
   #patient() {
     const { patient } = this.desk;
     return patient?.name ? patient : (this.#record.patient ?? patient);
@@ -123,7 +124,7 @@ export class ReportingPage {
 
   async #readContent() {
     if (!this.desk.anchor) return;
-    // What cannot be read now comes with the next update
+    // content that cannot be read now comes with the next update
     await this.#publishing.readContent().catch(() => null);
     this.render();
   }
@@ -148,7 +149,7 @@ export class ReportingPage {
     this.#say("shared");
   }
 
-  /** A report that the record does not keep is not signed, and stays open; one that it keeps may be closed later. */
+  /** A report that the record does not keep is unsigned, and stays open. A signed one may be closed later. */
   async #sign() {
     const { report, anchor } = this.desk;
     const { text } = this.#editor;
@@ -162,7 +163,7 @@ export class ReportingPage {
     this.#saySigned(report);
   }
 
-  /** The record keeps another text than the one that was to be signed. The report stays open, so that both can be read. */
+  /** The record keeps another text than the one to sign. The report stays open, so that the user can read both. */
   #sayKept({ report, by }) {
     const { issued, resultsInterpreter } = report;
     if (by === "earlier") return this.#fail(() => this.#t("keptEarlier", { when: whenMeasured(report) }));
@@ -170,7 +171,7 @@ export class ReportingPage {
     this.#fail(() => this.#t("keptOther", { name: name(), when: dateText(issued) }));
   }
 
-  /** Measurements of a signed report that came too late for it: once it is closed, nobody knows of them here. */
+  /** Measurements that came too late for a signed report: after its close, this page has forgotten them. */
   #noteLate({ resource }) {
     const signed = this.#publishing.current(resource);
     const late = isSigned(signed) ? this.#publishing.content(`DiagnosticReport/${resource.id}`) : [];
@@ -180,7 +181,7 @@ export class ReportingPage {
     );
   }
 
-  /** The session may have moved on to another patient meanwhile. */
+  /** The session may have opened another patient meanwhile. */
   #saySigned({ resource, studies, patient }) {
     const late = this.#late.get(resource.id) ?? [];
     const isBefore = patient?.id !== this.desk.patient?.id;
@@ -201,14 +202,14 @@ export class ReportingPage {
     this.#say("closed");
   }
 
-  /** Nobody writes while the text is on its way: what is written then would be lost. */
+  /** The text cannot be edited while it is being sent: changes would be lost. */
   async #save(what) {
     if (this.#busy) return;
     this.#isSaving = true;
     await this.#attempt(() => what().finally(() => (this.#isSaving = false)));
   }
 
-  /** One thing at a time; what the hub does not take is told in a sentence. */
+  /** One action at a time. A refusal of the hub is shown as a sentence. */
   async #attempt(what) {
     if (this.#busy) return;
     const { anchor } = this.desk;
@@ -241,23 +242,19 @@ export class ReportingPage {
   }
 }
 
-/** @returns {string} what the report is about */
+/** @returns {string} the subject of the report */
 function studyOf({ resource, studies }) {
   return studies[0]?.description ?? resource.code?.text ?? "";
 }
 
-/** What is to be said where it fails. */
+/** The text for a failure. */
 function saying(key, attempt) {
   return attempt.catch((error) => {
     throw Object.assign(error, { key });
   });
 }
 
-function place(test) {
-  return document.querySelector(`[data-test="${test}"]`);
-}
-
-/** Screen readers say a live region again whenever it is written: only where it changed. */
+/** Screen readers repeat a live region whenever it is written: write it only after a change. */
 function say(region, text) {
   if (region.textContent !== text) region.textContent = text;
 }

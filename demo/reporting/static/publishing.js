@@ -2,12 +2,12 @@ import { studyIds } from "./record.js";
 import { isSigned, newReport, written } from "./report.js";
 import { Signing } from "./signing.js";
 
-/** What this page tells the session, and has the record keep. Every method raises HubError when the hub refuses. */
+/** Publishes for this page, and signs reports in the record. Every method throws HubError when the hub refuses. */
 export class Publishing {
   #app;
   #desk;
   #record;
-  /** What the hub said at the opening, or what was shared here last: for when the client does not know the content. */
+  /** Content at the opening, or as last shared here: used while the client does not know the content. */
   #read = { anchor: "", content: {} };
   #signing;
 
@@ -40,7 +40,7 @@ export class Publishing {
   }
 
   /**
-   * Tell the status and the text of a report that is open.
+   * Publish status and text of an open report.
    * @param {import("./desk.js").OpenReport} open
    * @param {"preliminary" | "final"} status
    * @param {{findings: string, conclusion: string}} text
@@ -62,10 +62,10 @@ export class Publishing {
   }
 
   /**
-   * Sign a report that is open: the record keeps it and all that was measured, before anybody is told.
+   * Sign an open report: the record keeps it with all its measurements, before the session is told.
    * @param {import("./desk.js").OpenReport} open
    * @param {{findings: string, conclusion: string}} text
-   * @returns {ReturnType<Signing["sign"]>} Throws as `Signing.sign` does.
+   * @returns {ReturnType<Signing["sign"]>} Throws the errors of `Signing.sign`.
    */
   async sign({ resource }, text) {
     const content = this.content(`DiagnosticReport/${resource.id}`);
@@ -78,19 +78,19 @@ export class Publishing {
     return found;
   }
 
-  /** @param {object} report @returns {boolean} whether nobody knows if it is signed */
+  /** @param {object} report @returns {boolean} whether it is unknown if the report is signed */
   isUnsure({ id }) {
     return this.#signing.isUnsure(id);
   }
 
-  /** What is signed is shared as such before it is closed. */
+  /** A signed report is shared as such before it is closed. */
   async #tellSigned(resource) {
     const signed = this.#signing.of(resource.id);
     if (!signed || isSigned(this.#shared(resource))) return;
     await this.#app.client.update(() => signed.changes, { anchor: `DiagnosticReport/${resource.id}` });
   }
 
-  /** Close a report that is open, with the status that was shared last. @param {import("./desk.js").OpenReport} open */
+  /** Close an open report, with the status that was last shared. @param {import("./desk.js").OpenReport} open */
   async close({ resource, studies, patient }) {
     if (this.isUnsure(resource)) await this.#signing.readBack(resource.id).catch(() => null);
     await this.#tellSigned(resource);
@@ -98,25 +98,25 @@ export class Publishing {
     this.#desk.closeReport(event);
   }
 
-  /** @param {string[]} references of what is selected now; none clears */
+  /** @param {string[]} references of the selected resources; none clears the selection */
   async select(references) {
     await this.#app.client.select(references, { anchor: this.#desk.anchor });
     this.#desk.selected = new Set(references);
   }
 
-  /** Ask the hub what was shared in the open report before it was opened here. Raises HubError. */
+  /** Ask the hub for the content that was shared before the report was opened here. Throws HubError. */
   async readContent() {
     const found = await this.#app.client.fetch();
     if (found) this.#read = { anchor: found.anchor, content: found.content ?? {} };
   }
 
-  /** @param {string} anchor of a report @returns {object[]} what is shared in it, as far as it is known */
+  /** @param {string} anchor of a report @returns {object[]} the shared content, as far as known */
   content(anchor) {
     const signed = this.#signing.of(anchor.split("/").at(-1))?.kept ?? [];
     return Object.values(changed(this.#sharedContent(anchor), signed));
   }
 
-  /** @param {object} report as it was opened @returns {object} as it was signed, else as it was shared last */
+  /** @param {object} report as opened @returns {object} as signed, else as last shared */
   current(report) {
     return this.#signing.of(report.id)?.kept[0] ?? this.#shared(report);
   }
@@ -132,7 +132,7 @@ export class Publishing {
   }
 }
 
-/** The Observations that belong to a report which is signed: they are as final as it is. */
+/** The Observations of a signed report: they are as final as the report. */
 function resultsOf({ result = [] }, resources) {
   const known = new Map(resources.map((each) => [`${each.resourceType}/${each.id}`, each]));
   return result.map(({ reference }) => ({ ...known.get(reference), status: "final" }));

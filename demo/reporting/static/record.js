@@ -1,6 +1,6 @@
 import { isResult, isSigned } from "./report.js";
 
-/** What the FHIR server has on the session's patient: studies, and reports that may be worked on. */
+/** The FHIR server's data about the session's patient: studies, and reports that may be edited. */
 export class Record {
   /** @type {"none" | "reading" | "ready" | "failed"} */ state = "none";
   /** A sentence, where the state is "failed". */ failure = "";
@@ -11,29 +11,29 @@ export class Record {
   #observations = [];
   #made = new Map();
   #fhir;
-  #told;
+  #changed;
 
-  /** @param {object} fhir of startApp @param {() => void} told called after every change */
-  constructor(fhir, told) {
+  /** @param {object} fhir of startApp @param {() => void} changed called after every change */
+  constructor(fhir, changed) {
     this.#fhir = fhir;
-    this.#told = told;
+    this.#changed = changed;
   }
 
-  /** @param {string} patientId "" for nobody */
+  /** @param {string} patientId "" for none */
   async turnTo(patientId) {
     if (patientId === this.patientId && this.state !== "failed") return;
     Object.assign(this, { patientId, patient: null, studies: [], state: patientId ? "reading" : "none" });
     this.#reports = this.#observations = [];
-    if (patientId) await this.readAgain().catch(() => {}); // the state tells
+    if (patientId) await this.readAgain().catch(() => {}); // the state shows it
   }
 
-  /** Reads all of it anew; meanwhile what was read before is there. Throws FhirError. */
+  /** Reads all again. Until then, the earlier data stays. Throws FhirError. */
   async readAgain() {
     const { patientId } = this;
     if (!patientId) return;
     try {
       const read = await this.#read(patientId);
-      if (this.patientId !== patientId) return; // somebody else was opened meanwhile
+      if (this.patientId !== patientId) return; // another patient was opened meanwhile
       [this.patient, this.studies, this.#reports, this.#observations] = read;
       this.state = "ready";
     } catch (error) {
@@ -41,7 +41,7 @@ export class Record {
       if (isNeeded) Object.assign(this, { state: "failed", failure: error.message });
       throw error;
     } finally {
-      this.#told();
+      this.#changed();
     }
   }
 
@@ -60,22 +60,22 @@ export class Record {
     return this.studies.find((each) => each.id === id) ?? this.#fhir.read(`ImagingStudy/${id}`);
   }
 
-  /** @param {string} id @returns {object|null|undefined} the report as the server has it; undefined where nobody knows */
+  /** @param {string} id @returns {object|null|undefined} the server's report; undefined where unknown */
   kept(id) {
     return this.state === "ready" ? (this.#reports.find((report) => report.id === id) ?? null) : undefined;
   }
 
-  /** @param {object} report that the server has @returns {object[]} the Observations that belong to it */
+  /** @param {object} report of the server @returns {object[]} the report's Observations */
   resultsOf(report) {
     return this.#observations.filter((each) => isResult(report, each));
   }
 
-  /** @param {object} report as it was opened, shared or signed from here */
+  /** @param {object} report as opened, shared or signed here */
   remember(report) {
     this.#made.set(report.id, report);
   }
 
-  /** @param {object} study @returns {object[]} its reports, those made here too */
+  /** @param {object} study @returns {object[]} its reports, with those made here */
   reportsOn(study) {
     const reports = new Map(this.#reports.map((each) => [each.id, each]));
     for (const [id, report] of this.#made) if (!isSigned(reports.get(id))) reports.set(id, report);

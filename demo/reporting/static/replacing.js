@@ -1,6 +1,6 @@
 /**
- * Puts new items into a list. Whoever is in it with the keyboard stays at the same control of the same item.
- * @param {HTMLElement} list whose items, and what they hold, are told apart by data-id, and controls by data-test
+ * Replaces the items of a list. The keyboard focus stays at the same control of the same item.
+ * @param {HTMLElement} list with items that are identified by data-id, and controls by data-test
  * @param {HTMLElement[]} items
  */
 export function replaceItems(list, items) {

@@ -1,6 +1,6 @@
 /**
- * DiagnosticReport resources as they are published (FHIR R4; FHIRcast 3.0.0, 3.6): made new, with text and status, and
- * the findings, for which the resource has no member, as an Observation of its own.
+ * DiagnosticReport resources as published (FHIR R4; FHIRcast 3.0.0, 3.6): new ones, and those with text and status. The
+ * findings, for which the resource has no member, are an Observation of their own.
  */
 
 import { FINDINGS, isFindings } from "/shared/observations.js";
@@ -9,20 +9,25 @@ const LOINC = "http://loinc.org";
 const ACCESSION = "ACSN";
 const SIGNED = ["final", "amended", "corrected", "appended"];
 
-/** @param {object|null|undefined} report @returns {boolean} whether somebody has signed it */
+/** @param {object|null|undefined} report @returns {boolean} whether the report is signed */
 export function isSigned(report) {
   return SIGNED.includes(report?.status);
 }
 
-/** @param {object} report @param {object} observation @returns {boolean} whether it is one of the report's results */
+/**
+ * @param {object} report
+ * @param {object} observation
+ * @returns {boolean} whether the Observation is one of the report's results
+ */
 export function isResult({ result = [] }, { id }) {
   return result.some(({ reference }) => reference === `Observation/${id}`);
 }
 
 /**
- * A report that nobody has yet. Its status is "partial" until it is shared or signed.
- * @param {object} study ImagingStudy @param {object} patient
- * @param {string} id globally unique: it is not stored on the FHIR server
+ * A new report. Its status is "partial" until it is shared or signed.
+ * @param {object} study ImagingStudy
+ * @param {object} patient
+ * @param {string} id globally unique: the report is not stored on the FHIR server
  */
 export function newReport(study, patient, id) {
   const accession = study.identifier?.find((each) => each.type?.coding?.some(({ code }) => code === ACCESSION));
@@ -42,18 +47,18 @@ export function newReport(study, patient, id) {
 }
 
 /**
- * What a report's new status and text are, as the resources of a DiagnosticReport-update. "A reporting application may
- * enable a clinician to sign the report. ... this change in status could become final and would be communicated through
- * a DiagnosticReport-update event prior to the DiagnosticReport context being closed" (profile for open events).
+ * A report's new status and text, as the resources of a DiagnosticReport-update. "A reporting application may enable a
+ * clinician to sign the report. ... this change in status could become final and would be communicated through a
+ * DiagnosticReport-update event prior to the DiagnosticReport context being closed" (profile for open events).
  * @param {object} report as it is now
  * @param {object} text
  * @param {string} text.status
  * @param {string} text.findings
  * @param {string} text.conclusion
- * @param {Date} text.at when it is said
- * @param {{name: string, fhirUser?: string}} text.user who says it
- * @param {object[]} content what is shared in it
- * @returns {{report: object, changes: (object | string)[]}} the report then, and what to give to `client.update`
+ * @param {Date} text.at time of the change
+ * @param {{name: string, fhirUser?: string}} text.user who makes the change
+ * @param {object[]} content shared with it
+ * @returns {{report: object, changes: (object | string)[]}} the new report, and the changes for `client.update`
  */
 export function written(report, text, content) {
   const id = findingsId(report);
@@ -74,7 +79,7 @@ export function written(report, text, content) {
   return { report: next, changes: [...findings, ...gone, next] };
 }
 
-/** The same id every time, so that a second sharing replaces the first; 64 characters at most, as FHIR says. */
+/** Always the same id, so that a second sharing replaces the first. FHIR allows 64 characters. */
 function findingsId(report) {
   return `${report.id.slice(0, 55)}-findings`;
 }
@@ -98,7 +103,7 @@ function interpreter({ name, fhirUser }) {
 
 /**
  * @param {object} report
- * @param {object[]} content what is shared in it
+ * @param {object[]} content shared with it
  * @returns {{findings: string, conclusion: string}}
  */
 export function sharedText(report, content) {

@@ -1,27 +1,30 @@
-/** Having reports kept by the record, and knowing what it keeps, also where its answer was lost. */
+/** Signing reports: the record keeps them. Also finds out what the record keeps after its answer was lost. */
 
 import { FhirError } from "/shared/fhir.js";
 import { isResult, isSigned } from "./report.js";
 
-/** The record has another version, or one that is signed. */
+/** The record has another version, or a signed one. */
 const CONFLICTS = [409, 412];
 const NOT_FOUND = 404;
 
 /**
  * @typedef {object} Prepared
- * @property {string} key what it was made of: after no answer the same is sent again, word for word
- * @property {object[]} kept the report, and the Observations that belong to it
- * @property {(object | string)[]} changes what the others are told, as of `client.update`
+ * @property {string} key of the content: after a lost answer, exactly the same is sent again
+ * @property {object[]} kept the report, and its Observations
+ * @property {(object | string)[]} changes for `client.update`
  */
 
 export class Signing {
   #fhir;
   #record;
-  /** What was to be kept, by the report's id, in the order of the tries. @type {Map<string, Prepared[]>} */
+  /** Attempts to sign, by the report's id, in their order. @type {Map<string, Prepared[]>} */
   #tries = new Map();
-  /** What the record keeps of it, by the report's id: the others may not know yet. @type {Map<string, Prepared>} */
+  /**
+   * The signed report and its results, by the report's id: the session may not know yet.
+   * @type {Map<string, Prepared>}
+   */
   #signed = new Map();
-  /** The ids of reports that the record may keep: a try had no answer. @type {Set<string>} */
+  /** Ids of reports that may be signed: an attempt had no answer. @type {Set<string>} */
   #unsure = new Set();
 
   /** @param {object} fhir of startApp @param {import("./record.js").Record} record */
@@ -30,7 +33,10 @@ export class Signing {
     this.#record = record;
   }
 
-  /** @param {string} id of a report @returns {{kept: object[], changes: object[]}|null} as the record keeps it; null: unsigned */
+  /**
+   * @param {string} id of a report
+   * @returns {{kept: object[], changes: object[]}|null} the record's version; null: unsigned
+   */
   of(id) {
     const signed = this.#signed.get(id);
     if (signed) return signed;
@@ -40,19 +46,19 @@ export class Signing {
     return { kept: [kept, ...results], changes: [...results, kept] };
   }
 
-  /** @param {string} id of a report @returns {boolean} whether nobody knows if it is signed */
+  /** @param {string} id of a report @returns {boolean} whether it is unknown if the report is signed */
   isUnsure(id) {
     return this.#unsure.has(id) && !this.of(id);
   }
 
   /**
-   * Have a report kept as signed.
+   * Sign a report.
    * @param {string} id
    * @param {string} key
-   * @param {() => Omit<Prepared, "key">} make is called where nothing of this key was tried before
-   * @returns {Promise<{report: object, by: "this" | "earlier" | "other"}>} the report that the record keeps, and what made it:
-   *   this try, an earlier one of this page, or somebody else
-   * @throws {FhirError | Error} `isUnsure`: nobody knows whether the report is signed. Else it is unsigned.
+   * @param {() => Omit<Prepared, "key">} make called where no attempt has this key
+   * @returns {Promise<{report: object, by: "this" | "earlier" | "other"}>} the record's report, and its origin: this
+   *   attempt, an earlier one of this page, or another application
+   * @throws {FhirError | Error} `isUnsure`: it is unknown whether the report is signed. Else it is unsigned.
    */
   async sign(id, key, make) {
     const prepared = this.#prepared(id, key, make);
@@ -73,7 +79,7 @@ export class Signing {
   /**
    * Ask the record whether a report is signed.
    * @param {string} id
-   * @returns {Promise<{report: object, by: "earlier" | "other"}|null>} as of `sign`; null: it is unsigned
+   * @returns {Promise<{report: object, by: "earlier" | "other"}|null>} the same as of `sign`; null: it is unsigned
    * @throws {FhirError} `isUnsure`
    */
   async readBack(id) {
@@ -84,11 +90,11 @@ export class Signing {
     const [report, ...results] = kept;
     const ours = report && this.#tries.get(id)?.find((each) => isSame(each.kept[0], report));
     this.#is(id, report && (ours ?? { kept, changes: [...results, report] }));
-    await this.#record.readAgain().catch(() => {}); // the next try is made on the version that is there now
+    await this.#record.readAgain().catch(() => {}); // the next attempt uses the record's version
     return report ? { report, by: ours ? "earlier" : "other" } : null;
   }
 
-  /** @returns {Promise<object[]>} the signed report that the record keeps, and its results; nothing for none. Throws FhirError. */
+  /** @returns {Promise<object[]>} the record's signed report, and its results; empty for none. Throws FhirError. */
   async #kept(id) {
     const report = await this.#fhir.read(`DiagnosticReport/${id}`).catch((error) => {
       if (error.status !== NOT_FOUND) throw error;
@@ -113,7 +119,7 @@ export class Signing {
   }
 }
 
-/** Whether it is the same but for what the server adds. */
+/** Whether they are the same, except for the server's additions. */
 function isSame(one, other) {
   const bare = (resource) => JSON.stringify({ ...resource, meta: null });
   return bare(one) === bare(other);

@@ -2,8 +2,8 @@ import { button, element } from "/shared/dom.js";
 import { replaceItems } from "./replacing.js";
 
 /**
- * Texts that were written here and are not in the signed report: to be copied, for as long as the page lives. Each is shown
- * with its patient alone.
+ * Text that was written here and is missing in the signed report: the user can copy it while the page is open. It is
+ * shown only with its own patient.
  */
 export class Unsigned {
   #t;
@@ -14,20 +14,23 @@ export class Unsigned {
   #list = document.querySelector('[data-test="unsigned-list"]');
   #shown = "";
 
-  /** @param {(key: string, values?: object) => string} t @param {() => void} changed called after a text was thrown away */
+  /**
+   * @param {(key: string, values?: object) => string} t
+   * @param {() => void} changed called after a text was discarded
+   */
   constructor(t, changed) {
     this.#t = t;
     this.#changed = changed;
   }
 
-  /** @returns {boolean} whether anything would be lost with the page */
+  /** @returns {boolean} whether text would be lost with the page */
   get any() {
     return this.#texts.size > 0;
   }
 
   /**
-   * @param {object} report that is signed
-   * @param {string} about the report, for people
+   * @param {object} report the signed one
+   * @param {string} about the report, for users
    * @param {string[]} texts
    */
   add(report, about, texts) {
@@ -36,11 +39,11 @@ export class Unsigned {
     this.#texts.set(report.id, { patient: report.subject.reference, about, text });
   }
 
-  /** @param {string} patient the reference of who is shown; "" for nobody */
+  /** @param {string} patient reference of the shown patient; "" for none */
   render(patient) {
     const texts = [...this.#texts].filter(([, each]) => each.patient === patient);
     const now = JSON.stringify([this.#t("unsigned"), texts]);
-    if (now === this.#shown) return; // a new rendering would clear the user's selection
+    if (now === this.#shown) return; // rendering again would clear the user's selection
     this.#shown = now;
     this.#place.hidden = !texts.length;
     replaceItems(

@@ -3,7 +3,7 @@ import { dateText } from "/shared/fhir.js";
 import { isSigned } from "./report.js";
 import { replaceItems } from "./replacing.js";
 
-/** The patient's studies, each with its reports, and the buttons that open them. */
+/** The patient's studies, with their reports and the buttons that open them. */
 export class Worklist {
   #t;
   #desk;
@@ -14,8 +14,9 @@ export class Worklist {
 
   /**
    * @param {(key: string, values?: object) => string} t
-   * @param {import("./desk.js").Desk} desk @param {import("./record.js").Record} record
-   * @param {{fresh(study: object): void, existing(report: object): void}} open what the buttons do
+   * @param {import("./desk.js").Desk} desk
+   * @param {import("./record.js").Record} record
+   * @param {{fresh(study: object): void, existing(report: object): void}} open actions of the buttons
    */
   constructor(t, desk, record, open) {
     this.#t = t;
@@ -35,7 +36,7 @@ export class Worklist {
     );
   }
 
-  /** The study in context may be one that the FHIR server does not have. */
+  /** The FHIR server may not have the current study. */
   #studies() {
     const { study } = this.#desk;
     const { studies, state } = this.#record;

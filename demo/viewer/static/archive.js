@@ -1,8 +1,8 @@
-/** The viewer's own image archive, over DICOMweb: QIDO-RS for what there is, WADO-RS for the images. */
+/** The viewer's own image archive, over DICOMweb: QIDO-RS for searches, WADO-RS for images. */
 
 import { seriesOf, seriesUid, studyOf } from "./dicom.js";
 
-/** The archive did not give what was asked for. `status` 0: it was not reached. */
+/** The archive gave no usable answer. `status` 0: it was not reached. */
 export class ArchiveError extends Error {
   /** @param {number} status */
   constructor(status) {
@@ -14,7 +14,7 @@ export class ArchiveError extends Error {
 
 /**
  * @param {import("/shared/smart.js").Smart} smart
- * @returns {typeof fetch} with the user's token, and with a new one where that is refused
+ * @returns {typeof fetch} with the user's token, and with a new one after a 401
  */
 export function authorized(smart) {
   const asked = (url, options, token) =>
@@ -52,9 +52,9 @@ export class Archive {
   }
 
   /**
-   * Where a frame is, as a picture.
+   * The address of a frame's picture.
    * @param {import("./dicom.js").Image} image
-   * @param {import("./dicom.js").Window|null} [window] null: as the image itself says
+   * @param {import("./dicom.js").Window|null} [window] null: the image's own
    */
   frameUrl({ study, series, instance, frame, grey }, window = null) {
     const query = window && grey ? `?window=${window.center},${window.width},linear` : "";

@@ -1,15 +1,15 @@
 /** Plays a stack as a film. */
 
-const USUAL = 100; // ms a frame where the images do not say
+const USUAL = 100; // ms a frame where the images do not tell
 const FASTEST = 33;
-const CALM = 500; // for people who asked their system for less motion
+const CALM = 500; // for users whose system asks for less motion
 
-/** @returns {boolean} whether the user asked their system for less motion */
+/** @returns {boolean} whether the user's system asks for less motion */
 export function lessMotion() {
   return matchMedia("(prefers-reduced-motion: reduce)").matches;
 }
 
-/** Event "playing" whenever `playing` changes. Any change of the stack by the user ends it. */
+/** Event "playing" whenever `playing` changes. The user's changes of the stack stop the film. */
 export class Cine extends EventTarget {
   playing = false;
   #stack;
@@ -49,7 +49,7 @@ export class Cine extends EventTarget {
     this.dispatchEvent(new Event("playing"));
   }
 
-  /** The next frame follows when this one is painted, so that a slow archive makes a slow film and no queue. */
+  /** The next frame follows when this one is painted, so that a slow archive causes no queue. */
   #next() {
     const step = Math.max(this.#stack.series.frameTime ?? USUAL, lessMotion() ? CALM : FASTEST);
     const now = performance.now();

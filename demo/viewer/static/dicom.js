@@ -1,22 +1,31 @@
-/** DICOM JSON (PS3.18 F) as the archive answers it: studies, series and images in the words of this page. */
+/** DICOM JSON of the archive (PS3.18 F), as studies, series and images of this page. */
 
 /**
  * @typedef {{center: number, width: number}} Window centre and width in the image's units (HU for CT)
  * @typedef {object} Image one frame
- * @property {string} study @property {string} series @property {string} instance the UIDs
+ * @property {string} study
+ * @property {string} series
+ * @property {string} instance the UIDs
  * @property {number} frame from 1
- * @property {number} rows @property {number} columns
- * @property {number[]|null} spacing mm between rows and between columns, null where it is not known
+ * @property {number} rows
+ * @property {number} columns
+ * @property {number[]|null} spacing mm between rows and between columns, null where unknown
  * @property {boolean} grey whether it has a window
- * @property {Window} window as the image itself says
+ * @property {Window} window the image's own
  * @typedef {object} Series
- * @property {string} uid @property {number} number @property {string} modality @property {string} description
+ * @property {string} uid
+ * @property {number} number
+ * @property {string} modality
+ * @property {string} description
  * @property {Image[]} images in their order
- * @property {boolean} multiFrame whether one instance holds several frames
+ * @property {boolean} multiFrame whether one instance has several frames
  * @property {number|null} frameTime ms for each frame
  * @typedef {object} Study
- * @property {string} uid @property {string} localId @property {string} description
- * @property {string} date as FHIR writes it @property {string} accession
+ * @property {string} uid
+ * @property {string} localId
+ * @property {string} description
+ * @property {string} date in FHIR's form
+ * @property {string} accession
  * @property {object} patient a FHIR Patient
  */
 
@@ -42,7 +51,7 @@ function isoDate(written) {
   return /^\d{8}$/.test(written) ? `${written.slice(0, 4)}-${written.slice(4, 6)}-${written.slice(6)}` : "";
 }
 
-/** @param {object} dataset a study. @returns {object} its patient as FHIR writes one */
+/** @param {object} dataset a study. @returns {object} its patient as a FHIR Patient */
 export function patientOf(dataset) {
   const [family, given = "", middle = ""] = (values(dataset, "00100010")[0]?.Alphabetic ?? "").split("^");
   const patient = { resourceType: "Patient", name: [{ family, given: [given, middle].filter(Boolean) }] };
@@ -55,7 +64,7 @@ export function patientOf(dataset) {
   return patient;
 }
 
-/** @param {object} dataset as QIDO-RS answers for a study. @returns {Study} */
+/** @param {object} dataset QIDO-RS's answer for a study. @returns {Study} */
 export function studyOf(dataset) {
   return {
     uid: text(dataset, "0020000D"),
@@ -67,7 +76,10 @@ export function studyOf(dataset) {
   };
 }
 
-/** @param {object[]} datasets as QIDO-RS answers for all instances of a study. @returns {Series[]} by their numbers */
+/**
+ * @param {object[]} datasets QIDO-RS's answer for all instances of a study.
+ * @returns {Series[]} in the order of their numbers
+ */
 export function seriesOf(datasets) {
   const byUid = new Map();
   for (const each of datasets) byUid.set(seriesUid(each), [...(byUid.get(seriesUid(each)) ?? []), each]);
@@ -109,7 +121,7 @@ function framesOf(dataset) {
   return Array.from({ length: count }, (_, index) => ({ ...image, frame: index + 1 }));
 }
 
-/** The image's own window, else one over all values that its bits can hold. */
+/** The image's own window, else one over all values of its bits. */
 function ownWindow(dataset) {
   const center = number(dataset, "00281050");
   const width = number(dataset, "00281051");

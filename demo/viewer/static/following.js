@@ -1,17 +1,17 @@
-/** What the session opens and closes, and what this viewer shows of it. */
+/** Open contexts of the session, and which of them this viewer shows. */
 
 import { Refuse } from "/fhircast-client/index.js";
 
 /**
- * What is shown: a patient alone, or with a study. `patientOpen`: whether the patient was not closed meanwhile.
- * @typedef {{patient: object|null, patientReference: string, patientOpen: boolean, study: null|{
- *   reference: string, study: import("./dicom.js").Study, series: import("./dicom.js").Series[]}}} Shown
+ * The shown patient, alone or with a study. `patientOpen`: whether the patient was not closed meanwhile.
+ * @typedef {{patient: object|null, patientReference: string, patientOpen: boolean, study: null|{ reference: string,
+ *   study: import("./dicom.js").Study, series: import("./dicom.js").Series[]}}} Shown
  */
 
 export class Following {
   /** @type {Shown} */
   shown = nothing();
-  /** The reports that are open, each with the studies that it is about: references. @type {Map<string, string[]>} */
+  /** The open reports, each with the references of its studies. @type {Map<string, string[]>} */
   #reports = new Map();
   #archive;
   #studies;
@@ -28,19 +28,19 @@ export class Following {
     this.#page = page;
   }
 
-  /** The report in which measurements on the shown study are shared. @returns {string|null} its reference */
+  /** The report in which measurements of the shown study are shared. @returns {string|null} its reference */
   get report() {
     const study = this.shown.study?.reference;
     const about = [...this.#reports].filter(([, studies]) => !studies.length || studies.includes(study));
     return about.at(-1)?.[0] ?? null;
   }
 
-  /** Whether a report is open, about whichever study. */
+  /** Whether any report is open. */
   get anyReport() {
     return this.#reports.size > 0;
   }
 
-  /** Nothing is shown any more: what was opened is not to be seen here, and what was there before is of another. */
+  /** Show none: the opened context cannot be shown here, and the earlier one is another's. */
   leave() {
     this.shown = nothing();
   }
@@ -53,7 +53,7 @@ export class Following {
     this.#show({ patient: event.resource("patient"), patientReference: event.anchor, patientOpen: true, study: null });
   }
 
-  /** A study stays: it is open until it is closed itself. */
+  /** A study stays open until its own close. */
   closePatient(event) {
     if (this.shown.patientReference !== event.anchor) return;
     if (this.shown.study) this.shown = { ...this.shown, patientOpen: false };
@@ -69,7 +69,7 @@ export class Following {
     this.#show(this.shown.patientOpen ? { ...this.shown, study: null } : nothing());
   }
 
-  /** A hub that derives opens has told of the study before; another has not. */
+  /** Hubs that derive opens have sent the study's open before; others have not. */
   async openReport(event) {
     const study = event.resource("study");
     if (study && `ImagingStudy/${study.id}` !== this.shown.study?.reference) {

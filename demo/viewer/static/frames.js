@@ -1,10 +1,10 @@
-/** Rendered frames, fetched once and kept; the neighbours of what is shown before anybody scrolls to them. */
+/** Rendered frames in a cache, with the neighbours of the shown frame loaded in advance. */
 
 const KEPT = 160;
 const AT_ONCE = 2;
 
 export class Frames {
-  /** By URL, the one used last at the end. @type {Map<string, Promise<ImageBitmap>>} */
+  /** By URL, the most recently used last. @type {Map<string, Promise<ImageBitmap>>} */
   #kept = new Map();
   #abort = new AbortController();
   #round = 0;
@@ -15,7 +15,7 @@ export class Frames {
     this.#archive = archive;
   }
 
-  /** @param {string} url @returns {Promise<ImageBitmap>} rejects where the archive does not give it */
+  /** @param {string} url @returns {Promise<ImageBitmap>} rejects where the archive fails */
   get(url) {
     const frame = this.#kept.get(url) ?? this.#fetched(url);
     this.#kept.delete(url);
@@ -27,7 +27,7 @@ export class Frames {
     return frame;
   }
 
-  /** Fetch these in their order, two at a time; what an earlier call asked for and has not begun is left. */
+  /** Load these in order, two at a time. Earlier requests that have not begun are dropped. */
   prefetch(urls) {
     const round = ++this.#round;
     const waiting = urls.filter((url) => !this.#kept.has(url));
@@ -37,7 +37,7 @@ export class Frames {
     for (let each = 0; each < AT_ONCE; each++) work();
   }
 
-  /** Forget all, and stop what is on its way. */
+  /** Empty the cache, and cancel all requests. */
   clear() {
     this.#abort.abort();
     this.#abort = new AbortController();

@@ -1,6 +1,6 @@
-/** The length of a line on an image, and the tool that draws one: by two clicks, by a stroke, or by the keyboard. */
+/** The length of a line on an image, and the tool that draws one: by two clicks, by a stroke, or by keys. */
 
-const STROKE = 6; // screen pixels: a press that moved further is a stroke, not a click
+const STROKE = 6; // screen pixels: a press with more movement is a stroke, not a click
 const BIG_STEP = 10;
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
@@ -25,7 +25,7 @@ export class LengthTool extends EventTarget {
   #image = () => null;
   #pressed = null;
 
-  /** @param {() => import("./dicom.js").Image|null} image what is drawn on */
+  /** @param {() => import("./dicom.js").Image|null} image to draw on */
   constructor(image) {
     super();
     this.#image = image;
@@ -39,7 +39,7 @@ export class LengthTool extends EventTarget {
     this.cancel();
   }
 
-  /** Leave the line that is being drawn. */
+  /** Discard the line that is being drawn. */
   cancel() {
     this.#pressed = null;
     if (!this.draft) return;
@@ -72,7 +72,7 @@ export class LengthTool extends EventTarget {
     this.#done();
   }
 
-  /** @param {KeyboardEvent} event @returns {boolean} whether the key meant something here */
+  /** @param {KeyboardEvent} event @returns {boolean} whether the tool handled the key */
   key(event) {
     if (!this.#image()) return false;
     if (event.key === "Enter") return this.#enter();

@@ -3,7 +3,7 @@ import { Archive, authorized } from "./archive.js";
 import { Cine } from "./cine.js";
 import { Following } from "./following.js";
 import { Frames } from "./frames.js";
-import { Hands } from "./hands.js";
+import { Gestures } from "./gestures.js";
 import { LengthTool, lengthOf } from "./length.js";
 import { Measurements } from "./measurements.js";
 import { messages } from "./messages.js";
@@ -32,7 +32,7 @@ const SCOPE = [
   ...WRITTEN.map((name) => `fhircast/${name}.write`),
 ].join(" ");
 
-/** The parts of the page, and who tells whom. */
+/** Makes the parts of the page, and connects them. */
 function setUp(app) {
   const fetch = authorized(app.smart);
   const archive = new Archive(app.config.dicomweb, fetch);
@@ -43,26 +43,26 @@ function setUp(app) {
   const overlay = new Overlay(viewport.querySelector(".overlay"));
   const cine = new Cine(stack);
   const tool = new LengthTool(() => stack.painted);
-  const told = {
+  const callbacks = {
     show: (shown) => page.show(shown),
     loading: (event) => page.loading(event),
     refuse: (event, reason) => page.refuse(event, reason),
   };
-  const studies = new Studies(app.config.dicomweb, fetch, { began: begin, refused: told.refuse });
-  const following = new Following(archive, studies, told);
+  const studies = new Studies(app.config.dicomweb, fetch, { began: begin, refused: callbacks.refuse });
+  const following = new Following(archive, studies, callbacks);
   const measurements = new Measurements(app.client, following, app.fhir, {
     user: app.user,
     device: app.config.title.en,
   });
-  const hands = new Hands(viewport, { stack, sheet, tool, overlay, cine, pick: (id) => measurements.select(id) });
-  const page = new Page(app, { stack, sheet, tool, overlay, hands, cine, frames, archive, measurements, following });
+  const gestures = new Gestures(viewport, { stack, sheet, tool, overlay, cine, pick: (id) => measurements.select(id) });
+  const page = new Page(app, { stack, sheet, tool, overlay, gestures, cine, frames, archive, measurements, following });
   tool.addEventListener("done", ({ detail }) => measurements.add(measured(detail, stack.painted)));
   stack.addEventListener("painted", ({ detail }) => detail.first && end(detail.image.study));
   follow(app.client, studies, following, measurements, () => page.renderMeasurements());
   page.render();
 }
 
-/** The handlers. What a report holds is read when the client has taken the event in, so after its handler. */
+/** The handlers. The content of a report is read after its handler, once the client has taken in the event. */
 function follow(client, studies, following, measurements, render) {
   const refresh = () =>
     setTimeout(() => {

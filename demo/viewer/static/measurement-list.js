@@ -24,7 +24,7 @@ export class MeasurementList {
     list.addEventListener("keydown", (event) => this.#key(event));
   }
 
-  /** All of it anew; the focus stays on the button that had it. */
+  /** Render all. The focus stays at its button. */
   render() {
     const focus = this.#list.contains(document.activeElement) ? document.activeElement.dataset.key : "";
     this.#list.replaceChildren(...this.#measurements.items.map((item) => this.#row(item)));
@@ -87,11 +87,11 @@ export class MeasurementList {
     );
   }
 
-  /** Of what was shared and is only here now, it is known that no record has it, unless the record could not be read. */
+  /** A shared measurement that is only here is marked as unsaved, unless the record could not be read. */
   #stateOf({ state, isLate, wasShared }) {
     if (isLate) return "late";
     if (state !== "local" || !wasShared) return state;
-    return this.#measurements.unread ? "unknown" : "left";
+    return this.#measurements.unreadable ? "unknown" : "left";
   }
 
   #share({ id, state }, length) {
@@ -126,7 +126,7 @@ export class MeasurementList {
   }
 }
 
-/** By its key a button is found again when the list was made anew. */
+/** Identifies a button after the list was rendered again. */
 function keyed(made, key) {
   made.dataset.key = key;
   return made;

@@ -1,4 +1,4 @@
-/** The measurements of this window: those of the report that is open, those only here, and those that were signed. */
+/** The measurements of this window: those of the open report, those only here, and those of signed reports. */
 
 import { fromObservation, toObservation } from "./observation.js";
 
@@ -14,24 +14,27 @@ const PAUSE = 50;
 const SIGNED = ["final", "amended", "corrected", "appended"];
 
 /**
- * Events: "change"; with a measurement as `detail`: "added" (here, by hand), "arrived" and "gone" (another did it), and
- * "selected" (null for none).
+ * Events: "change"; with a measurement as `detail`: "added" (here, by hand), "arrived" and "gone" (by other
+ * applications), and "selected" (null for none).
  */
 export class Measurements extends EventTarget {
-  /** The id of the one that is selected. */
+  /** The id of the selected measurement. */
   selected = "";
   #client;
   #following;
   #about;
-  /** Those made here and in no record, by id: also what is shared, until the record keeps it. @type {Map<string, Item>} */
+  /**
+   * Those made here and in no record, by id. Shared ones too, until the record keeps them.
+   * @type {Map<string, Item>}
+   */
   #own = new Map();
   /** By id. @type {Map<string, Item>} */
   #shared = new Map();
-  /** Those that the record keeps, by id. @type {Map<string, Item>} */
+  /** Those in the record, by id. @type {Map<string, Item>} */
   #signed = new Map();
-  /** Why those could not be read, as a sentence; "" where they were. */
-  unread = "";
-  /** For which study, and which open report, those were read. */
+  /** Why the record could not be read, as a sentence; "" where it was. */
+  unreadable = "";
+  /** The study, and the open report, for which the record was read. */
   #recalled = { study: null, report: null };
   #isRecalling = false;
   #fhir;
@@ -42,7 +45,7 @@ export class Measurements extends EventTarget {
    * @param {import("/fhircast-client/index.js").FHIRcastClient} client
    * @param {import("./following.js").Following} following
    * @param {ReturnType<typeof import("/shared/fhir.js").fhirServer>} fhir the record's
-   * @param {{user: {name: string, fhirUser: string}, device: string}} about whose measurements these are
+   * @param {{user: {name: string, fhirUser: string}, device: string}} about author of the measurements
    */
   constructor(client, following, fhir, about) {
     super();
@@ -60,12 +63,12 @@ export class Measurements extends EventTarget {
     return [...signed, ...this.#shared.values(), ...own];
   }
 
-  /** What was shared may be kept: until the record has said so, nothing is said of it. */
+  /** The record may keep a shared measurement: until the record has answered, it is not marked. */
   #isOnlyHere({ id, wasShared }) {
     return !this.#shared.has(id) && !this.#signed.has(id) && !(wasShared && this.#isRecalling);
   }
 
-  /** Whether the report is what the session is at: the hub takes selections in nothing else. */
+  /** Whether the report is current in the session: the hub accepts selects only then. */
   get isCurrent() {
     return this.#report !== null && this.#client.context?.anchor === this.#report;
   }
@@ -85,7 +88,7 @@ export class Measurements extends EventTarget {
     return this.#following.report && this.share(measured.id);
   }
 
-  /** @param {string} id of one that is only here */
+  /** @param {string} id of a measurement that is only here */
   async share(id) {
     const item = this.#own.get(id);
     const report = this.#following.report;
@@ -127,7 +130,7 @@ export class Measurements extends EventTarget {
   }
 
   /**
-   * Select one, here and, where it is shared and its report current, in every window.
+   * Select a measurement, here and, where it is shared and its report current, in every window.
    * @param {string} id "" for none
    */
   async select(id) {
@@ -144,7 +147,7 @@ export class Measurements extends EventTarget {
     }
   }
 
-  /** Another window has selected. @param {object} event a DiagnosticReport-select */
+  /** Another window has selected a measurement. @param {object} event a DiagnosticReport-select */
   chosen(event) {
     if (event.anchor !== this.#report) return;
     const references = event.context
@@ -154,14 +157,14 @@ export class Measurements extends EventTarget {
     this.#choose(id ?? "");
   }
 
-  /** Another window has deleted some. @param {object} event a DiagnosticReport-update */
+  /** Another window has deleted measurements. @param {object} event a DiagnosticReport-update */
   updated(event) {
     for (const { request } of event.resource("updates")?.entry ?? []) {
       if (request?.method === "DELETE") this.#own.delete(request.url?.split("/").at(-1));
     }
   }
 
-  /** Read again what the report that counts here holds; silently where it is another report than before. */
+  /** Read the content of the relevant report again, without announcements for another report than before. */
   async refresh() {
     const report = this.#following.report;
     const isOther = report !== this.#report;
@@ -177,7 +180,7 @@ export class Measurements extends EventTarget {
     if (content && report === this.#report && content !== this.#read) this.#take(content);
   }
 
-  /** What the record keeps of the study, read when it is shown, and when a report was opened or closed. */
+  /** The record's measurements of the study. Read when the study is shown, and when a report was opened or closed. */
   async #recall() {
     const { study: shown, patientReference: patient } = this.#following.shown;
     const asked = { study: shown?.reference ?? null, report: this.#report };
@@ -185,11 +188,11 @@ export class Measurements extends EventTarget {
     if (asked.study === before.study && asked.report === before.report) return;
     if (asked.study !== before.study) this.#signed.clear();
     this.#recalled = asked;
-    this.unread = "";
+    this.unreadable = "";
     this.#isRecalling = Boolean(asked.study);
     if (asked.study) await this.#recallSigned(asked, patient);
     if (asked !== this.#recalled) return; // another study is shown
-    if (this.unread) this.#recalled = { study: asked.study, report: undefined }; // asked again at the next occasion
+    if (this.unreadable) this.#recalled = { study: asked.study, report: undefined }; // tried again at the next occasion
     this.#isRecalling = false;
     this.#changed();
   }
@@ -202,11 +205,11 @@ export class Measurements extends EventTarget {
       this.#signed = new Map(ours.map((each) => [each.id, { ...sharedItem(each), state: "signed" }]));
       for (const id of this.#signed.keys()) this.#own.delete(id);
     } catch (error) {
-      if (asked === this.#recalled) this.unread = error.message;
+      if (asked === this.#recalled) this.unreadable = error.message;
     }
   }
 
-  /** The client asks the hub by itself after an open; what it did not get is asked for here. */
+  /** The client fetches content after an open. Ask again where it failed. */
   async #content(report) {
     for (let waited = 0; waited < PATIENCE && report === this.#report; waited += PAUSE) {
       const known = this.#client.contexts.get(report)?.content;
@@ -232,7 +235,7 @@ export class Measurements extends EventTarget {
     this.#changed();
   }
 
-  /** What the hub has taken is shown as shared, before its broadcast is back. */
+  /** Accepted measurements are shown as shared before their echo comes. */
   #keep(report, observation) {
     const isLate = lateFor(this.#read?.[report])(observation);
     if (report === this.#report) this.#shared.set(observation.id, { ...sharedItem(observation), isLate });
@@ -259,12 +262,15 @@ export class Measurements extends EventTarget {
   }
 }
 
-/** Others share findings in words too. */
+/** Other applications also share findings as text. */
 function isMeasurement(resource) {
   return resource.resourceType === "Observation" && Number.isFinite(resource.valueQuantity?.value);
 }
 
-/** @param {object} [report] as it is shared @returns {(observation: object) => boolean} whether it is signed without that */
+/**
+ * @param {object} [report] as shared
+ * @returns {(observation: object) => boolean} whether it is signed without that report
+ */
 function lateFor(report) {
   const results = new Set((report?.result ?? []).map(({ reference }) => reference));
   return ({ id }) => SIGNED.includes(report?.status) && !results.has(`Observation/${id}`);

@@ -1,4 +1,4 @@
-/** A measurement as the others get it: a FHIR Observation that says on which image its line is. */
+/** A measurement for the session: a FHIR Observation with the image of its line. */
 
 const LINE = "urn:fhircast-hub:image-line";
 const UCUM = "http://unitsofmeasure.org";
@@ -40,8 +40,8 @@ export function toObservation({ id, value, unit, line }, { study, patient, user,
 }
 
 /**
- * @param {object} observation anybody's, with a quantity
- * @returns {Measurement} `line` is null where it does not say on which image it was made
+ * @param {object} observation of any application, with a quantity
+ * @returns {Measurement} `line` is null where the Observation names no image
  */
 export function fromObservation(observation) {
   const { value, unit, code } = observation.valueQuantity;

@@ -1,4 +1,4 @@
-/** The lines over the image. Screen readers have the list instead. */
+/** The lines over the image. Screen readers use the list instead. */
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -12,14 +12,14 @@ function shape(tag, attributes, ...children) {
 export class Overlay {
   #svg;
 
-  /** @param {SVGSVGElement} svg lies over the image and is fitted as it is */
+  /** @param {SVGSVGElement} svg lies over the image, with the same size */
   constructor(svg) {
     this.#svg = svg;
   }
 
   /**
    * @param {{clientX: number, clientY: number}} event
-   * @returns {{x: number, y: number}} the place in the image, in its pixels
+   * @returns {{x: number, y: number}} the position in the image, in its pixels
    */
   place(event) {
     const { x, y } = new DOMPoint(event.clientX, event.clientY).matrixTransform(this.#svg.getScreenCTM().inverse());
@@ -34,7 +34,7 @@ export class Overlay {
   draw(image, lines, draft) {
     if (!image) return this.#svg.replaceChildren();
     this.#svg.setAttribute("viewBox", `0 0 ${image.columns} ${image.rows}`);
-    // what one pixel of the screen is here: letters keep their size
+    // size of a screen pixel here: letters keep their size
     const pixel = 1 / (this.#svg.getScreenCTM()?.a || 1);
     this.#svg.replaceChildren(
       ...lines.map(({ id, line, label, selected }) => {

@@ -1,4 +1,4 @@
-/** The page: who and which study is shown, with its series and measurements, and what is said aloud. */
+/** The page: the shown patient and study, with series and measurements, and announcements for screen readers. */
 
 import { button, element, icon } from "/shared/dom.js";
 import { dateText } from "/shared/fhir.js";
@@ -12,8 +12,8 @@ import { setText } from "./text.js";
 import { Tools } from "./tools.js";
 import { Words } from "./words.js";
 
-const SPEECH = 400; // ms of quiet before something is said, so that scrolling is not read image by image
-/** Reasons that say nothing about the study, and may be gone when it is tried again. */
+const SPEECH = 400; // ms of quiet before an announcement, so that scrolling is not read image by image
+/** Reasons that say nothing about the study, and may pass. */
 const MAY_PASS = ["LookupFailed", "ArchiveError"];
 
 export class Page {
@@ -26,17 +26,17 @@ export class Page {
   #seriesList;
   #list;
   #speech = 0;
-  /** The id of the measurement that was spoken of last; "" where it was something else. */
+  /** The id of the last announced measurement; "" after another announcement. */
   #spokenOf = "";
-  /** Whether the keys were at the image before it had to go: they go back to the next one. */
+  /** Whether the image had the keyboard focus before it was removed: the next image gets it. */
   #hadFocus = false;
-  /** What is to be seen where there is no study. @type {{key: string, reason: Error|null}} */
+  /** The content of the page without a study. @type {{key: string, reason: Error|null}} */
   #instead = { key: "empty.nothing", reason: null };
   #shown = { patient: null, patientReference: "", patientOpen: false, study: null };
 
   /**
    * @param {object} app of startApp
-   * @param {object} parts stack, sheet, tool, overlay, hands, cine, frames, archive, measurements and following
+   * @param {object} parts stack, sheet, tool, overlay, gestures, cine, frames, archive, measurements and following
    */
   constructor(app, parts) {
     this.#app = app;
@@ -83,17 +83,17 @@ export class Page {
     this.#hadFocus &&= !shown.study;
   }
 
-  /** A study is being fetched: nothing of another may be seen meanwhile. */
+  /** A study is being loaded: hide the earlier one. */
   loading(event) {
     this.#without(event, { key: "empty.loading", reason: null });
   }
 
-  /** The session moved on to a study that is not shown here. @param {Error} reason */
+  /** The session opened a study that is not shown here. @param {Error} reason */
   refuse(event, reason) {
     this.#without(event, { key: "", reason });
   }
 
-  /** All texts anew, in the language that is shown. */
+  /** Render all texts, in the current language. */
   render() {
     const { t } = this.#app;
     const { patient, patientReference, study } = this.#shown;
@@ -117,21 +117,21 @@ export class Page {
     const shared = measurements.isCurrent ? "in" : "aside";
     const state = following.report ? shared : following.anyReport ? "other" : "local";
     this.at("sharing").dataset.state = state;
-    const unread = measurements.unread && t("measurements.unread", { why: measurements.unread });
-    setText(this.at("sharing"), [t(`measurements.${state}`), unread].filter(Boolean).join(" "));
+    const unreadable = measurements.unreadable && t("measurements.unread", { why: measurements.unreadable });
+    setText(this.at("sharing"), [t(`measurements.${state}`), unreadable].filter(Boolean).join(" "));
     this.at("no-measurements").hidden = measurements.items.length > 0;
     this.#list.render();
     this.#picture.draw();
   }
 
-  /** @param {string} text is read by screen readers, once there is quiet */
+  /** @param {string} text is read by screen readers after a pause */
   say(text) {
     clearTimeout(this.#speech);
     this.#spokenOf = "";
     this.#speech = setTimeout(() => setText(this.at("announcement"), text), SPEECH);
   }
 
-  /** Go to the image on which a measurement was made, whichever series that is in. */
+  /** Go to the image of a measurement, in any series. */
   jump(item) {
     const { stack } = this.#parts;
     const found = this.#whereIs(item?.line);
@@ -153,7 +153,7 @@ export class Page {
     });
   }
 
-  /** What was said last is not there any more: nobody shall find it when reading through the page. */
+  /** The announced measurement is gone: remove the announcement, so that screen readers do not find it. */
   #hush() {
     clearTimeout(this.#speech);
     this.#spokenOf = "";
@@ -161,8 +161,8 @@ export class Page {
   }
 
   #begin(series) {
-    const { stack, cine, sheet, hands } = this.#parts;
-    hands.use("");
+    const { stack, cine, sheet, gestures } = this.#parts;
+    gestures.use("");
     sheet.fit();
     stack.show(series[0]);
     if (series[0].multiFrame && !lessMotion()) cine.play();
@@ -208,12 +208,12 @@ export class Page {
     this.at("empty").hidden = !empty || !key;
     const text = reason ? refusalText(t, reason, config.title[language]) : "";
     const region = this.at("refusal-region");
-    if (text === (region.querySelector("p")?.textContent ?? "")) return; // an alert that comes again is read again
+    if (text === (region.querySelector("p")?.textContent ?? "")) return; // an alert with the same text is read again
     const again = reason && MAY_PASS.includes(reason.name) && (() => this.#app.client.catchUp());
     region.replaceChildren(...(text ? [refusalCard(t, text, again)] : []));
   }
 
-  /** The status of the header gives the reason in the words of the page. */
+  /** The header's status gives the reason in the user's language. */
   #reworded(said) {
     const { reason } = this.#instead;
     return reason?.message === said ? refusalWords(this.#app.t, reason) : "";

@@ -1,4 +1,4 @@
-/** The dark area: the image, its lines, and what is written over it. */
+/** The viewport: the image, its lines, and the texts over it. */
 
 import { lengthOf } from "./length.js";
 import { setText } from "./text.js";
@@ -12,30 +12,30 @@ export class Picture {
   /**
    * @param {(test: string) => HTMLElement} at finds the places on the page
    * @param {import("./words.js").Words} words
-   * @param {(text: string) => void} say to screen readers
-   * @param {object} parts stack, tool, overlay, hands, sheet, cine and measurements
+   * @param {(text: string) => void} say announces to screen readers
+   * @param {object} parts stack, tool, overlay, gestures, sheet, cine and measurements
    */
   constructor(at, words, say, parts) {
     this.#at = at;
     this.#words = words;
     this.#say = say;
     this.#parts = parts;
-    const { stack, tool, sheet, hands } = parts;
+    const { stack, tool, sheet, gestures } = parts;
     stack.addEventListener("change", ({ detail }) => this.#changed(detail.by));
     stack.addEventListener("painted", () => this.#renderImage());
     stack.addEventListener("failed", () => this.#failed(true));
     tool.addEventListener("draft", () => this.#drafted());
     sheet.addEventListener("moved", () => this.draw());
-    hands.addEventListener("mode", () => this.#renderMode());
+    gestures.addEventListener("mode", () => this.#renderMode());
   }
 
-  /** All texts anew. */
+  /** Render all texts. */
   render() {
     this.#renderMode();
     this.#renderImage();
   }
 
-  /** The lines of the image that is on the screen, which may not yet be the one that is wanted. */
+  /** The lines of the painted image, which may not be the wanted one yet. */
   draw() {
     const { stack, measurements, overlay, tool } = this.#parts;
     const image = stack.painted;
@@ -63,10 +63,10 @@ export class Picture {
   }
 
   #renderMode() {
-    const { hands, stack } = this.#parts;
-    const key = hands.mode === "window" && !stack.image?.grey ? "noWindow" : hands.mode;
+    const { gestures, stack } = this.#parts;
+    const key = gestures.mode === "window" && !stack.image?.grey ? "noWindow" : gestures.mode;
     setText(this.#at("mode"), key ? this.#words.t(`mode.${key}`) : "");
-    this.#at("viewport").dataset.mode = hands.mode;
+    this.#at("viewport").dataset.mode = gestures.mode;
   }
 
   #renderImage() {

@@ -1,4 +1,4 @@
-/** Why a study is not shown, in the user's language. What goes to the others is the reason's own sentence. */
+/** Why a study is not shown, in the user's language. Other applications get the reason's own sentence. */
 
 /**
  * @param {(key: string, values?: object) => string} t
@@ -13,7 +13,7 @@ export function refusalText(t, reason, viewer) {
 /**
  * @param {(key: string, values?: object) => string} t
  * @param {Error & {differing?: string[]}} reason
- * @returns {string} the part of a sentence that says why; what nobody has words for is quoted
+ * @returns {string} the reason as a part of a sentence; an unknown reason is quoted
  */
 export function refusalWords(t, reason) {
   if (reason.name === "Mismatch" && !reason.differing?.length) return t("refused.subject");

@@ -39,7 +39,7 @@ export class SeriesList {
     this.#list.querySelectorAll("button")[focus]?.focus();
   }
 
-  /** Which one is shown. */
+  /** The shown series. */
   #mark() {
     for (const [index, each] of [...this.#list.querySelectorAll("button")].entries()) {
       each.setAttribute("aria-current", String(this.#series[index] === this.#stack.series));

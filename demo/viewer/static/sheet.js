@@ -1,16 +1,16 @@
-/** How large the image is shown in the viewport, and which part of it. */
+/** Size and position of the image in the viewport. */
 
 const LARGEST = 8;
 const STEP = 1.25;
 
-/** Event "moved" when it lies otherwise than before. */
+/** Event "moved" when size or position change. */
 export class Sheet extends EventTarget {
   zoom = 1;
   #element;
   #x = 0;
   #y = 0;
 
-  /** @param {HTMLElement} element holds the image and what lies over it; its parent is the viewport */
+  /** @param {HTMLElement} element contains the image and its overlay; its parent is the viewport */
   constructor(element) {
     super();
     this.#element = element;
@@ -24,7 +24,7 @@ export class Sheet extends EventTarget {
 
   /**
    * @param {number} direction 1 is larger, -1 smaller
-   * @param {{x: number, y: number}} [about] the place in the viewport that stays where it is
+   * @param {{x: number, y: number}} [about] the position in the viewport that stays in place
    */
   scale(direction, about = { x: this.#width / 2, y: this.#height / 2 }) {
     const before = this.zoom;
@@ -35,7 +35,7 @@ export class Sheet extends EventTarget {
     this.#lay();
   }
 
-  /** @param {number} dx @param {number} dy in screen pixels */
+  /** @param {number} dx @param {number} dy screen pixels */
   move(dx, dy) {
     this.#x += dx;
     this.#y += dy;

@@ -1,29 +1,29 @@
-/** A series as a stack of images, one of which is on the canvas. */
+/** A series as a stack of images. The canvas shows one of them. */
 
 const AHEAD = 8;
 const BEHIND = 3;
-const QUIET = 60; // ms without a change before the neighbours are fetched
+const QUIET = 60; // ms without a change before the neighbours are loaded
 
 /**
- * Events: "change" (what is wanted; `detail.by` is "series", "user", "window" or "cine"), "painted" (`detail.image` is
- * on the canvas; `detail.first`: the first of its study), "failed". The canvas has data-shown "instance/frame", and
- * data-ready with the study's UID from its first image on.
+ * Events: "change" (of the wanted image; `detail.by` is "series", "user", "window" or "cine"), "painted"
+ * (`detail.image` is on the canvas; `detail.first`: the first of its study), "failed". The canvas has data-shown
+ * "instance/frame", and from its first image on data-ready with the study's UID.
  */
 export class Stack extends EventTarget {
   /** @type {import("./dicom.js").Series|null} */
   series = null;
   index = 0;
-  /** What the user has chosen; null: each image's own. @type {import("./dicom.js").Window|null} */
+  /** The user's window; null: each image's own. @type {import("./dicom.js").Window|null} */
   chosen = null;
 
-  /** What is on the canvas; null while that is black. @type {import("./dicom.js").Image|null} */
+  /** The painted image; null while the canvas is black. @type {import("./dicom.js").Image|null} */
   painted = null;
   #canvas;
   #archive;
   #frames;
   #direction = 1;
   #timer = 0;
-  // Who loads for this series: a slow answer of the one before finds another worker here, and is not painted.
+  // The loader of this series. A late answer of the loader before it is not painted.
   #worker = { wanted: null, busy: false };
 
   /**
@@ -42,7 +42,7 @@ export class Stack extends EventTarget {
     return this.series?.images ?? [];
   }
 
-  /** What is wanted; it may not be painted yet. */
+  /** The wanted image, which may not be painted yet. */
   get image() {
     return this.images[this.index] ?? null;
   }
@@ -63,7 +63,7 @@ export class Stack extends EventTarget {
     this.#wanted("series");
   }
 
-  /** Nothing: the canvas is black, and what was fetched is forgotten. */
+  /** None: the canvas is black, and the cache is empty. */
   clear() {
     this.series = null;
     this.index = 0;
@@ -108,7 +108,7 @@ export class Stack extends EventTarget {
     if (!this.#worker.busy) this.#work(this.#worker);
   }
 
-  /** Paints what is wanted last, and leaves out what was passed over while an image was on its way. */
+  /** Paints the last wanted image, and skips those that were passed while one was loading. */
   async #work(worker) {
     worker.busy = true;
     while (worker.wanted && worker === this.#worker) {
@@ -125,7 +125,7 @@ export class Stack extends EventTarget {
     if (worker === this.#worker) this.#timer = setTimeout(() => this.#prefetch(), QUIET);
   }
 
-  /** The image before must not pass for the one that is missing. */
+  /** The image before must not be taken for the missing one. */
   #fail() {
     this.#blacken();
     this.dispatchEvent(new Event("failed"));

@@ -1,10 +1,13 @@
-/** Which of this archive's studies an event means. The viewer follows nothing that is not certain. */
+/** Finds the archive's study of an event. The viewer follows only a certain study. */
 
 import { IdentityMap, QidoRs, StudyUid, TypeCode } from "/fhircast-identity/index.js";
 
 const HOSPITAL_ACCESSION = "http://hospital.example/accession";
 
-/** For `client.on(..., {ids})`: `find` and `findStudy` give a Local, its id a Study Instance UID, or raise Refuse. */
+/**
+ * For `client.on(..., {ids})`: `find` and `findStudy` return a Local, whose id is a Study Instance UID, or throw
+ * Refuse.
+ */
 export class Studies {
   #map;
   #began;
@@ -13,7 +16,7 @@ export class Studies {
   /**
    * @param {string} dicomweb the archive
    * @param {typeof fetch} fetch with the user's token
-   * @param {{began: (event: object) => void, refused: (event: object, reason: Error) => void}} told who is told of it
+   * @param {{began: (event: object) => void, refused: (event: object, reason: Error) => void}} callbacks
    */
   constructor(dicomweb, fetch, { began, refused }) {
     this.#map = new IdentityMap({ ImagingStudy: [new StudyUid(), new TypeCode("ACSN", HOSPITAL_ACCESSION)] }, [
@@ -25,15 +28,15 @@ export class Studies {
 
   /** @param {object} event an ImagingStudy-open */
   find(event) {
-    return this.#told(event, () => this.#map.find(event));
+    return this.#found(event, () => this.#map.find(event));
   }
 
-  /** @param {object} event any that has a study in its context */
+  /** @param {object} event with a study in its context */
   findStudy(event) {
-    return this.#told(event, () => this.#map.findResource(event.resource("study"), event.resource("patient")));
+    return this.#found(event, () => this.#map.findResource(event.resource("study"), event.resource("patient")));
   }
 
-  async #told(event, find) {
+  async #found(event, find) {
     this.#began(event);
     try {
       return await find();

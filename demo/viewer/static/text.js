@@ -1,5 +1,5 @@
 /**
- * A live region that gets its old text again would be read again.
+ * Writing the same text into a live region makes screen readers repeat it.
  * @param {Element} place
  * @param {string} text
  */

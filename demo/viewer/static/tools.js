@@ -3,32 +3,32 @@
 import { button, element, icon } from "/shared/dom.js";
 import { presets } from "./window.js";
 
-const STEP = 0.1; // of a window, for each press
+const STEP = 0.1; // part of a window, for each press
 
-/** Shows what the parts are at, and hands on what is pressed. `render` after the language or the series has changed. */
+/** Shows the state of the parts, and handles the buttons. Call `render` after a change of language or series. */
 export class Tools {
   #bar;
   #at;
   #t;
   #stack;
   #sheet;
-  #hands;
+  #gestures;
   #cine;
 
   /**
    * @param {HTMLElement} bar
    * @param {(test: string) => HTMLElement} at finds the parts below the image
    * @param {(key: string, values?: object) => string} t
-   * @param {{stack: import("./stack.js").Stack, sheet: import("./sheet.js").Sheet, hands: import("./hands.js").Hands,
+   * @param {{stack: import("./stack.js").Stack, sheet: import("./sheet.js").Sheet, gestures: import("./gestures.js").Gestures,
    *   cine: import("./cine.js").Cine}} parts
    */
-  constructor(bar, at, t, { stack, sheet, hands, cine }) {
+  constructor(bar, at, t, { stack, sheet, gestures, cine }) {
     this.#bar = bar;
     this.#at = at;
     this.#t = t;
     this.#stack = stack;
     this.#sheet = sheet;
-    this.#hands = hands;
+    this.#gestures = gestures;
     this.#cine = cine;
     at("previous").addEventListener("click", () => stack.go(stack.index - 1));
     at("next").addEventListener("click", () => stack.go(stack.index + 1));
@@ -36,16 +36,16 @@ export class Tools {
     at("cine").addEventListener("click", () => cine.toggle());
     stack.addEventListener("change", ({ detail }) => (detail.by === "series" ? this.render() : this.#place()));
     cine.addEventListener("playing", () => this.#play());
-    hands.addEventListener("mode", () => this.#pressed());
+    gestures.addEventListener("mode", () => this.#pressed());
   }
 
   render() {
-    const hands = this.#hands;
+    const gestures = this.#gestures;
     this.#bar.replaceChildren(
       this.#length(),
       this.#presets(),
-      this.#window("☀", ["darker", () => hands.window(-STEP, 0)], ["brighter", () => hands.window(STEP, 0)]),
-      this.#window("◐", ["less", () => hands.window(0, -STEP)], ["more", () => hands.window(0, STEP)]),
+      this.#window("☀", ["darker", () => gestures.window(-STEP, 0)], ["brighter", () => gestures.window(STEP, 0)]),
+      this.#window("◐", ["less", () => gestures.window(0, -STEP)], ["more", () => gestures.window(0, STEP)]),
       this.#zoom(),
     );
     this.#step("previous", "stack.previous", "‹");
@@ -55,8 +55,8 @@ export class Tools {
   }
 
   #length() {
-    const options = { icon: "ruler", test: "length", pressed: this.#hands.mode === "length" };
-    return button(this.#t("tools.length"), () => this.#hands.toggle("length"), options);
+    const options = { icon: "ruler", test: "length", pressed: this.#gestures.mode === "length" };
+    return button(this.#t("tools.length"), () => this.#gestures.toggle("length"), options);
   }
 
   /** Two buttons that change the window, with a sign between them. */
@@ -109,7 +109,7 @@ export class Tools {
     this.#stack.setWindow(of ? of(this.#stack.image.window) : null);
   }
 
-  /** Where the stack is, and which window it has. */
+  /** The position in the stack, and its window. */
   #place() {
     const { images, index, image, chosen } = this.#stack;
     const said = this.#t("image.of", { number: index + 1, count: images.length });
@@ -151,6 +151,6 @@ export class Tools {
   }
 
   #pressed() {
-    this.#bar.querySelector("[data-test=length]")?.setAttribute("aria-pressed", String(this.#hands.mode === "length"));
+    this.#bar.querySelector("[data-test=length]")?.setAttribute("aria-pressed", String(this.#gestures.mode === "length"));
   }
 }

@@ -1,4 +1,4 @@
-/** Window and level: presets by modality, and the steps by which a hand changes them. */
+/** Window and level: presets by modality, and the steps of mouse and keys. */
 
 /** @typedef {import("./dicom.js").Window} Window */
 
@@ -12,14 +12,17 @@ const CT = [
   ["bone", 500, 2000],
 ].map(([name, center, width]) => ({ name, of: () => ({ center, width }) }));
 
-/** The values of the other modalities have no fixed scale: their presets start from the image's own window. */
+/** Values of other modalities have no fixed scale: their presets start from the image's own window. */
 const RELATIVE = [
   { name: "contrast", of: ({ center, width }) => tidy(center, width * 0.6) },
   { name: "flat", of: ({ center, width }) => tidy(center, width * 1.6) },
   { name: "light", of: ({ center, width }) => tidy(center - width * 0.25, width) },
 ];
 
-/** @param {string} modality @returns {{name: string, of: (own: Window) => Window}[]} besides the image's own window */
+/**
+ * @param {string} modality
+ * @returns {{name: string, of: (own: Window) => Window}[]} in addition to the image's own window
+ */
 export function presets(modality) {
   return modality === "CT" ? CT : RELATIVE;
 }

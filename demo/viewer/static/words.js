@@ -1,4 +1,4 @@
-/** What is said of an image, a window and a measurement, in the language that is shown. */
+/** Words for an image, a window and a measurement, in the current language. */
 
 import { htmlLanguage } from "/shared/i18n.js";
 
@@ -18,7 +18,7 @@ export class Words {
     return series.description || this.t("series.nameless", { number: series.number });
   }
 
-  /** @param {import("./dicom.js").Series} series @param {number} index @returns {string} in place of the image */
+  /** @param {import("./dicom.js").Series} series @param {number} index @returns {string} in place of an image */
   image(series, index) {
     const key = `modality.${series.modality}`;
     const modality = this.t(key) === key ? series.modality : this.t(key);
@@ -31,7 +31,7 @@ export class Words {
     return this.t("image.window", window);
   }
 
-  /** @param {{series: import("./dicom.js").Series, index: number}|null} found where a measurement was made */
+  /** @param {{series: import("./dicom.js").Series, index: number}|null} found the image of a measurement */
   place(found) {
     if (!found) return this.t("measurement.elsewhere");
     return this.t("measurement.place", { series: this.series(found.series), number: found.index + 1 });

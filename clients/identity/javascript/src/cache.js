@@ -1,14 +1,14 @@
-/** Answers kept for a limited time, and never asked for twice at once. */
+/** A cache of answers. Concurrent callers share one request. */
 
 import { keyOf } from "./rules.js";
 
 /** @typedef {import("./local.js").Local} Local */
 /** @typedef {import("./local.js").Query} Query */
 
-/** Seconds for which an answer is kept that leads to a refusal: somebody is about to repair it, and tries again. */
+/** Seconds for which an answer is kept that leads to a refusal: somebody may be about to correct the data. */
 export const REFUSED_SECONDS = 3;
 
-/** At most `size` answers, each for `seconds`; the one that was used longest ago goes first. A failure is not kept. */
+/** At most `size` answers, each for `seconds`. The least recently used one is dropped. Failures are not kept. */
 export class Answers {
   #seconds;
   #size;
@@ -21,7 +21,7 @@ export class Answers {
   /**
    * @param {number} seconds
    * @param {number} size
-   * @param {() => number} clock Seconds that only grow.
+   * @param {() => number} clock Monotonic seconds.
    */
   constructor(seconds, size, clock) {
     this.#seconds = seconds;
@@ -32,7 +32,7 @@ export class Answers {
   /**
    * @param {Query} query
    * @param {(query: Query) => Promise<Local[]>} ask
-   * @returns {Promise<Local[]>} The answer to `query`, by `ask` where it is not known.
+   * @returns {Promise<Local[]>} The answer to `query`. Calls `ask` where the answer is unknown.
    */
   get(query, ask) {
     const key = keyOf(query);
@@ -50,10 +50,10 @@ export class Answers {
   }
 
   /**
-   * Let this answer go soon: it has led to a refusal.
+   * Keep this answer only for a short time, because it has led to a refusal.
    * @param {Query} query
    */
-  soonAgain(query) {
+  expireSoon(query) {
     const kept = this.#kept.get(keyOf(query));
     if (kept) kept.until = Math.min(kept.until, this.#clock() + REFUSED_SECONDS);
   }

@@ -1,14 +1,14 @@
-/** The application's own ids on a FHIR server, found by identifier. */
+/** Local ids on a FHIR server, found by identifier. */
 
 import { isObject, Local, objects, query, text } from "./local.js";
 import { bareUid, codes, DICOM_UID, inForce } from "./rules.js";
-import { ask, escaped, token, trimmed, Unanswered, usualFetch } from "./web.js";
+import { ask, escaped, token, trimmed, UnusableAnswer, usualFetch } from "./http-json.js";
 
 /** @typedef {import("./local.js").Json} Json */
 /** @typedef {import("./local.js").Query} Query */
 
 /**
- * What is published of a resource that the server knows. The rest concerns nobody who follows.
+ * Members of a server's resource that are published. Other members are not for the session.
  * @type {Record<string, string[]>}
  */
 const PUBLISHED = {
@@ -19,8 +19,8 @@ const PUBLISHED = {
 /**
  * `GET base/Patient?identifier=system|value`.
  *
- * The local id is the resource's id or, with `idSystem`, the value of its identifier of that system. A resource counts
- * only if it carries the identifier that was asked for: some servers leave out a parameter that they do not know.
+ * The local id is the resource's id or, with `idSystem`, the value of its identifier of that system. Each resource must
+ * have the identifier: some servers ignore parameters that they do not know.
  */
 export class FhirSearch {
   name = "the FHIR server";
@@ -30,7 +30,7 @@ export class FhirSearch {
 
   /**
    * @param {string} base
-   * @param {typeof globalThis.fetch} [http] Adds what the server wants, such as a token.
+   * @param {typeof globalThis.fetch} [http] Adds headers that the server needs, such as a token.
    * @param {{idSystem?: string}} [options]
    */
   constructor(base, http = usualFetch(), { idSystem = "" } = {}) {
@@ -87,26 +87,26 @@ export class FhirSearch {
     const address = `${this.#base}/${type}`;
     const { status, answer } = await ask(this.#http, address, parameters, "application/fhir+json", signal);
     if (status !== 200 || !isObject(answer) || answer.resourceType !== "Bundle") {
-      throw new Unanswered(`status ${status}, or no Bundle`);
+      throw new UnusableAnswer(`status ${status}, expected 200 and a Bundle`);
     }
     if (objects(answer, "entry").some((entry) => isError(entry.resource))) {
-      throw new Unanswered("the Bundle holds an error");
+      throw new UnusableAnswer("the Bundle holds an error");
     }
     return answer;
   }
 
   /**
-   * The pages behind the first are not read: who is alone on the first may not be alone.
+   * Further pages are not read: a single match on the first page may not be the only one.
    * @param {Json} bundle
    * @param {string} type
    * @param {(resource: Json) => boolean} isWanted
-   * @returns {Local[]} The matches of a Bundle that are wanted.
+   * @returns {Local[]} The wanted matches of a Bundle.
    */
   #locals(bundle, type, isWanted) {
     const all = entries(bundle);
     const matches = all.filter(({ resource, isMatch }) => isMatch && resource.resourceType === type);
     const found = matches.filter(({ resource }) => isWanted(resource) && !isVoid(resource));
-    if (found.length <= 1 && isPartial(bundle, matches.length)) throw new Unanswered("the Bundle is not complete");
+    if (found.length <= 1 && isPartial(bundle, matches.length)) throw new UnusableAnswer("the Bundle is not complete");
     /** @type {Map<string, Json>} */
     const people = new Map();
     for (const { resource, url } of all) people.set(referenceTo(resource), resource).set(url, resource);
@@ -123,7 +123,7 @@ export class FhirSearch {
     const own = identifiers.filter((each) => text(each.system) === this.#idSystem && inForce(each, now));
     const ids = new Set(this.#idSystem ? own.map((each) => text(each.value)) : [text(resource.id)]);
     const [id = ""] = ids;
-    if (ids.size !== 1 || !id) throw new Unanswered("a resource without one local id");
+    if (ids.size !== 1 || !id) throw new UnusableAnswer("a resource has no local id, or several");
     const patient = resource.resourceType === "Patient" ? null : subjectOf(resource, people);
     return new Local({
       id,
@@ -144,8 +144,8 @@ function tokens({ system, value }) {
 
 /**
  * @param {Json} bundle
- * @returns {{resource: Json, url: string, isMatch: boolean}[]} Its resources, each with its address, and whether it is a
- *   match; a server that does not say so means that it is.
+ * @returns {{resource: Json, url: string, isMatch: boolean}[]} Its resources, with their addresses, and whether they
+ *   are matches. Entries without a search mode are matches.
  */
 function entries(bundle) {
   return objects(bundle, "entry")
@@ -169,7 +169,8 @@ function isPartial(bundle, matches) {
  * @param {Json} resource
  * @param {Query} asked
  * @param {Date} now
- * @returns {boolean} Whether the resource has the identifier exactly and still, as FHIR's search for tokens need not.
+ * @returns {boolean} Whether the resource has exactly this identifier, still in force. A token search of FHIR does not
+ *   guarantee that.
  */
 function carries(resource, asked, now) {
   return objects(resource, "identifier").some((identifier) => inForce(identifier, now) && isIt(identifier, asked));
@@ -178,8 +179,7 @@ function carries(resource, asked, now) {
 /**
  * @param {Json} identifier
  * @param {Query} asked
- * @returns {boolean} Whether it is the identifier asked for; numbers without a system are the same only where they are
- *   of one type.
+ * @returns {boolean} Whether the identifier matches the query. Numbers without a system match only with the same type.
  */
 function isIt(identifier, asked) {
   const system = text(identifier.system);
@@ -191,8 +191,8 @@ function isIt(identifier, asked) {
 
 /**
  * @param {Json} resource
- * @returns {boolean} Whether it says that it "must no longer be used": merged into another (in DSTU2 `replace`), or an
- *   error.
+ * @returns {boolean} Whether the resource "must no longer be used": merged into another one (in DSTU2 `replace`), or
+ *   entered in error.
  */
 function isVoid(resource) {
   const isMerged = objects(resource, "link").some((link) => ["replaced-by", "replace"].includes(link.type));
@@ -202,7 +202,7 @@ function isVoid(resource) {
 /**
  * @param {Json} resource
  * @param {Map<string, Json>} people
- * @returns {Json | undefined} The patient of a study, in STU3 its `patient`, where the Bundle holds the resource.
+ * @returns {Json | undefined} The patient of a study (in STU3 `patient`), where the Bundle contains the resource.
  */
 function subjectOf(resource, people) {
   const [member = {}] = ["subject", "patient"].flatMap((name) => objects(resource, name));

@@ -1,20 +1,20 @@
-/** What is asked and what is answered: the identifier looked for, and the application's own id for whom it names. */
+/** Queries and answers: an identifier, and the application's own id for its patient or study. */
 
 /**
  * A FHIR resource or a part of one, as JSON.
  * @typedef {{[member: string]: any}} Json
  */
 /**
- * One identifier to look up. `type` is the type of resource it names; `system` is "" where none was sent; `codes` are
- * the identifier's type codes. `logical`: the value is a reference such as `Patient/123` on the FHIR server whose base
- * address is `system`.
+ * One identifier to look up. `type`: the resource type. `system`: "" where none was sent. `codes`: the identifier's
+ * type codes. `logical`: the value is a reference such as `Patient/123` on the FHIR server with the base address
+ * `system`.
  * @typedef {{type: string, value: string, system: string, codes: string[], logical: boolean}} Query
  */
 /**
- * What a resolver tells. See `Local`.
+ * A resolver's answer. See `Local`.
  * @typedef {object} LocalFields
  * @property {string} id
- * @property {string} [type] "Patient" where it is left out.
+ * @property {string} [type] Default: "Patient".
  * @property {string | null} [family]
  * @property {string | null} [birthDate]
  * @property {string | null} [gender]
@@ -29,24 +29,23 @@ const DATE = /^([0-9]{4})(?:([-.]?)([0-9]{2})(?:\2([0-9]{2}))?)?$/;
 const GENDERS = { m: "male", male: "male", f: "female", female: "female" };
 const NO_GENDERS = ["", "o", "other", "u", "unknown"];
 
-/** A patient or study as the application itself knows it. */
+/** A patient or study with its id in the application. */
 export class Local {
   /**
-   * `family`, `birthDate` (1970-05-01, 1970-05, 1970 or 19700501) and `gender` (male, female, M, F; any other word of
-   * FHIR or DICOM counts as not known) are the patient's, for a study too; null where not known. `identifiers` are FHIR
-   * Identifiers. `resource` and `patient` are what to publish: the resource itself and, for a study, its patient; where
-   * they are null they are made of the other fields.
+   * `family`, `birthDate` (1970-05-01, 1970-05, 1970 or 19700501) and `gender` (male, female, M, F; other words of FHIR
+   * or DICOM count as unknown) are the patient's, also for a study. Null: unknown. `identifiers`: FHIR Identifiers.
+   * `resource` and `patient`: the resource to publish and, for a study, its patient. Null: made from the other fields.
    * @param {LocalFields} fields
-   * @throws {RangeError} For an empty id, or a date or gender that cannot be read: what cannot be compared must not
-   *   pass for compared.
+   * @throws {RangeError} For an empty id, and for a date or gender that cannot be read: a check must not be skipped by
+   *   mistake.
    */
   constructor({ id, type = "Patient", family, birthDate, gender, identifiers, source = "", resource, patient }) {
-    if (!text(id)) throw new RangeError("a local id is a string that is not empty");
+    if (!text(id)) throw new RangeError("the local id must be a string that is not empty");
     if (birthDate && isoDate(birthDate) === null) {
-      throw new RangeError("a birth date is written 1970-05-01, 1970-05, 1970 or 19700501");
+      throw new RangeError("the birth date must be written as 1970-05-01, 1970-05, 1970 or 19700501");
     }
     if (gender && !sex(gender) && !NO_GENDERS.includes(gender.trim().toLowerCase())) {
-      throw new RangeError("a gender is male, female, other, unknown, M, F, O or U");
+      throw new RangeError("the gender must be male, female, other, unknown, M, F, O or U");
     }
     this.id = id;
     this.type = type;
@@ -75,7 +74,7 @@ export function query(type, value, system = "", codes = [], logical = false) {
 
 /**
  * @param {string} written A date of FHIR (`1970-05-01`, `1970-05`, `1970`) or DICOM (`19700501`).
- * @returns {string | null} The date as FHIR writes it; null where it is neither.
+ * @returns {string | null} The date as FHIR writes it; null for other texts.
  */
 export function isoDate(written) {
   const match = DATE.exec((written.split("T")[0] ?? "").trim());
@@ -84,7 +83,7 @@ export function isoDate(written) {
 
 /**
  * @param {unknown} word A word of FHIR or DICOM.
- * @returns {string} `male` or `female`; "" for every other word, which differs from nothing.
+ * @returns {string} `male` or `female`; "" for other words, which differ from nothing.
  */
 export function sex(word) {
   return (Object.hasOwn(GENDERS, text(word).toLowerCase()) && GENDERS[text(word).toLowerCase()]) || "";
@@ -93,7 +92,7 @@ export function sex(word) {
 /**
  * @param {Json} resource
  * @param {string} name
- * @returns {Json[]} The objects in a member of a resource, which may be one object, a list or nothing.
+ * @returns {Json[]} The objects in a member of a resource: one object, a list, or none.
  */
 export function objects(resource, name) {
   const member = resource[name];
@@ -110,7 +109,7 @@ export function isObject(value) {
 
 /**
  * @param {unknown} value
- * @returns {string} A string without the blanks around it; "" for all that is no string.
+ * @returns {string} A string without blanks around it; "" for other values.
  */
 export function text(value) {
   return typeof value === "string" ? value.trim() : "";

@@ -1,39 +1,45 @@
-/** IdentityMap: whom an event names, as the application itself knows him or her. Never a guess: certain, or refused. */
+/**
+ * IdentityMap: finds the local id of the patient or study in an event. The result is certain; otherwise the map
+ * refuses.
+ */
 
 import { Answers } from "./cache.js";
-import { differences, localPerson, person } from "./check.js";
+import { differences, localPerson, person } from "./demographics.js";
 import { Local, objects, text } from "./local.js";
-import { namedIn } from "./named.js";
+import { namedIn } from "./event-resource.js";
 import { anchor, merged, ofLocal, subject, withId } from "./publish.js";
 import * as refusals from "./refusals.js";
 import { choose } from "./rules.js";
 
 /** @typedef {import("./local.js").Json} Json */
 /** @typedef {import("./local.js").Query} Query */
-/** A resource as `client.open` takes it. @typedef {{resourceType: string, id?: string, [member: string]: any}} Published */
+/**
+ * A resource, as `client.open` accepts it.
+ * @typedef {{resourceType: string, id?: string, [member: string]: any}} Published
+ */
 /** @typedef {import("./local.js").LocalFields} LocalFields */
 /** @typedef {import("./rules.js").Rule} Rule */
-/** @typedef {Iterable<Local | LocalFields> | null | undefined} Told */
-/** @typedef {(query: Query, signal: AbortSignal) => Promise<Told>} Lookup */
+/** @typedef {Iterable<Local | LocalFields> | null | undefined} Answer */
+/** @typedef {(query: Query, signal: AbortSignal) => Promise<Answer>} Lookup */
 /**
- * Looks up identifiers. `known` tells of a local id, with the same kind of answer.
+ * Looks up identifiers. Optional: `known` for a local id, with the same kind of answer.
  * @typedef {object} Resolver
  * @property {Lookup} find
- * @property {(type: string, localId: string, signal: AbortSignal) => Promise<Told>} [known]
+ * @property {(type: string, localId: string, signal: AbortSignal) => Promise<Answer>} [known]
  * @property {string} [name]
  */
 /**
  * @typedef {object} Options
- * @property {number} [cacheSeconds] How long an answer is kept; one that led to a refusal 3 s at most.
- * @property {number} [cacheSize] How many answers are kept.
- * @property {number} [askSeconds] How long a resolver may take.
- * @property {() => number} [clock] Seconds that only grow.
+ * @property {number} [cacheSeconds] How long an answer is kept. An answer that led to a refusal: 3 s at most.
+ * @property {number} [cacheSize] Answers that are kept.
+ * @property {number} [askSeconds] The time for a resolver.
+ * @property {() => number} [clock] Monotonic seconds.
  */
 
-/** A resource with more values than this of one kind is no patient's. */
+/** Values of one kind, at most. No patient has more. */
 const MOST_VALUES = 20;
 
-/** Finds the application's own id for the patient or study that a FHIR resource names. */
+/** Finds the local id of the patient or study in a FHIR resource. */
 export class IdentityMap {
   #rules;
   #resolvers;
@@ -41,19 +47,20 @@ export class IdentityMap {
   #askSeconds;
 
   /**
-   * @param {Record<string, Rule[]>} rules For each type of resource the rules that choose its identifiers; the first
-   *   that selects anything decides.
+   * @param {Record<string, Rule[]>} rules For each resource type, the rules that select identifiers. The first rule
+   *   that selects any decides.
    * @param {(Resolver | Lookup)[]} resolvers A Table, FhirSearch, PixManager, QidoRs or any async function from a Query
-   *   to a list of Local, asked in order until one knows the identifier. All of them give ids of this one application.
+   *   to a list of Local. They are asked in order until one knows the identifier. All of them must give ids of this
+   *   application.
    * @param {Options} [options]
-   * @throws {TypeError} For what are no rules or resolvers.
+   * @throws {TypeError} For other objects.
    */
   constructor(rules, resolvers, { cacheSeconds = 300, cacheSize = 1000, askSeconds = 5, clock = seconds } = {}) {
     this.#rules = new Map(Object.entries(rules).map(([type, found]) => [type, checked(type, found)]));
     this.#resolvers = [...resolvers];
     for (const each of this.#resolvers) {
       if (typeof each !== "function" && typeof each?.find !== "function")
-        throw new TypeError(`expected resolvers with a method find, or functions, got ${typeof each}`);
+        throw new TypeError(`a resolver must be a function or have a method find, not ${typeof each}`);
     }
     this.#answers = new Answers(cacheSeconds, cacheSize, clock);
     this.#askSeconds = askSeconds;
@@ -61,8 +68,9 @@ export class IdentityMap {
 
   /**
    * @param {{name: string, context: Json[]}} event
-   * @returns {Promise<Local>} The local id of what the event is about; of a study, checked against the event's patient.
-   * @throws {import("./refusals.js").Refusal} NoMatch, SeveralMatches, Mismatch or LookupFailed, with a sentence for the user.
+   * @returns {Promise<Local>} The local id for the event. A study is checked against the event's patient.
+   * @throws {import("./refusals.js").Refusal} NoMatch, SeveralMatches, Mismatch or LookupFailed, with a sentence for
+   *   the user.
    */
   async find(event) {
     const [named = ""] = event.name.split("-");
@@ -75,10 +83,10 @@ export class IdentityMap {
 
   /**
    * @param {Json | null} resource Null is refused: the event has no such resource.
-   * @param {Json | null} [patient] Whose study it is, for the check.
-   * @param {{url?: string}} [options] The resource's absolute address, where it is known.
+   * @param {Json | null} [patient] The study's patient, for the check.
+   * @param {{url?: string}} [options] The resource's absolute address, if known.
    * @returns {Promise<Local>} The local id of a resource.
-   * @throws {import("./refusals.js").Refusal} As `find` does.
+   * @throws {import("./refusals.js").Refusal} The same as `find`.
    */
   async findResource(resource, patient = null, { url = "" } = {}) {
     if (!resource) throw refusals.notSent();
@@ -96,7 +104,7 @@ export class IdentityMap {
       compare(type, resource, patient, answers.flat(), now);
       return local;
     } catch (error) {
-      for (const each of queries) this.#answers.soonAgain(each);
+      for (const each of queries) this.#answers.expireSoon(each);
       throw error;
     }
   }
@@ -104,10 +112,10 @@ export class IdentityMap {
   /**
    * @param {string} type
    * @param {string} localId
-   * @returns {Promise<Published[]>} The resources to publish for a local id, the anchor first, with every identifier that
-   *   any resolver knows. For a study its patient follows.
-   * @throws {import("./refusals.js").Refusal} NoMatch where nobody knows the id, Mismatch where those who do disagree about whom it names, and
-   *   LookupFailed where one of them cannot be asked.
+   * @returns {Promise<Published[]>} The resources to publish for a local id, the anchor first, with all identifiers
+   *   that the resolvers know. For a study, its patient follows.
+   * @throws {import("./refusals.js").Refusal} NoMatch where no resolver knows the id, Mismatch where resolvers disagree
+   *   about the person, and LookupFailed where a resolver cannot be asked.
    */
   async publishable(type, localId) {
     const now = new Date();
@@ -123,8 +131,8 @@ export class IdentityMap {
   /**
    * @param {Json} patient
    * @param {Date} now
-   * @returns {Promise<Json>} A study's patient with what the resolvers know of that patient, where it is certain which
-   *   one that is.
+   * @returns {Promise<Json>} A study's patient with the resolvers' data about that patient, where the patient is
+   *   certain.
    */
   async #withAllIdentifiers(patient, now) {
     try {
@@ -141,14 +149,14 @@ export class IdentityMap {
    * @param {string} type
    * @param {string} localId
    * @param {Date} now
-   * @returns {Promise<Local[]>} What the resolvers know of a local id, all of it about the same one.
+   * @returns {Promise<Local[]>} The resolvers' answers for a local id, all about the same patient or study.
    */
   async #known(type, localId, now) {
-    const told = this.#resolvers.map(async (resolver) => {
+    const asked = this.#resolvers.map(async (resolver) => {
       if (typeof resolver === "function" || !resolver.known) return [];
       return this.#ask(resolver, type, async (signal) => resolver.known?.(type, localId, signal));
     });
-    const locals = (await Promise.all(told)).flat();
+    const locals = (await Promise.all(asked)).flat();
     if (locals.length === 0) throw refusals.notHere(type);
     if (locals.some((local) => local.id !== localId)) throw refusals.severalKnown(type);
     const people = locals.map((local) => localPerson(local, now));
@@ -160,7 +168,7 @@ export class IdentityMap {
   }
 
   /**
-   * Ask one after the other; the first that knows the identifier answers.
+   * Ask the resolvers in order. The first one that knows the identifier decides.
    * @param {Query} query
    * @returns {Promise<Local[]>}
    */
@@ -175,10 +183,10 @@ export class IdentityMap {
   }
 
   /**
-   * Whatever goes wrong in a resolver is no answer: it must never pass for "not known".
+   * A failure of a resolver is not an answer, and must never count as "not known".
    * @param {Resolver | Lookup} resolver
    * @param {string} type
-   * @param {(signal: AbortSignal) => Promise<Told>} question
+   * @param {(signal: AbortSignal) => Promise<Answer>} question
    * @returns {Promise<Local[]>}
    */
   async #ask(resolver, type, question) {
@@ -188,8 +196,8 @@ export class IdentityMap {
       const late = new Promise((_, reject) => {
         timer = setTimeout(() => reject(new Error("no answer in time")), this.#askSeconds * 1000);
       });
-      const told = await Promise.race([question(limit.signal), late]);
-      return [...(told ?? [])].map((each) => localOf(each, type));
+      const answer = await Promise.race([question(limit.signal), late]);
+      return [...(answer ?? [])].map((each) => localOf(each, type));
     } catch (error) {
       if (refusals.isRefusal(error)) throw error;
       const source = typeof resolver === "function" ? "the lookup" : (resolver.name ?? "the lookup");
@@ -206,28 +214,28 @@ function seconds() {
 }
 
 /**
- * @param {any} told
+ * @param {any} given
  * @param {string} type
  * @returns {Local}
  */
-function localOf(told, type) {
-  const local = told instanceof Local ? told : new Local(told);
+function localOf(given, type) {
+  const local = given instanceof Local ? given : new Local(given);
   if (local.type !== type) throw new TypeError(`a resolver answers with Local objects of type ${type}`);
   return local;
 }
 
-/** @param {string} type @param {Rule[]} rules @returns {Rule[]} @throws {TypeError} For what are none. */
+/** @param {string} type @param {Rule[]} rules @returns {Rule[]} @throws {TypeError} For other objects. */
 function checked(type, rules) {
   const isList = Array.isArray(rules) && rules.length > 0;
   if (isList && rules.every((rule) => typeof rule?.select === "function")) return rules;
-  throw new TypeError(`expected a list of rules for ${type}, such as [new StudyUid()], got ${typeof rules}`);
+  throw new TypeError(`the rules for ${type} must be a list such as [new StudyUid()], not ${typeof rules}`);
 }
 
 /**
  * @param {string} type
  * @param {string} label
  * @param {Local[][]} answers
- * @returns {Local} The one that every answer names.
+ * @returns {Local} The local id on which all answers agree.
  */
 function certain(type, label, answers) {
   const ids = answers.map((answer) => new Set(answer.map((local) => local.id)));
@@ -241,7 +249,7 @@ function certain(type, label, answers) {
 }
 
 /**
- * Throws Mismatch where the patient that was sent is not who was found.
+ * Throws Mismatch where the patient in the event differs from the patient that was found.
  * @param {string} type
  * @param {Json} resource
  * @param {Json | null} patient
@@ -261,7 +269,7 @@ function compare(type, resource, patient, found, now) {
 /**
  * @param {Json} resource
  * @param {Json} patient
- * @returns {boolean} Whether a resource's subject is this patient; true too where one of them does not say.
+ * @returns {boolean} Whether the resource's subject is this patient; true too where one of them does not tell.
  */
 function belongs(resource, patient) {
   const ids = ["subject", "patient"]

@@ -2,14 +2,14 @@
 
 import { isObject, Local, objects, text } from "./local.js";
 import { inForce } from "./rules.js";
-import { ask, token, trimmed, Unanswered, usualFetch } from "./web.js";
+import { ask, token, trimmed, UnusableAnswer, usualFetch } from "./http-json.js";
 
 /** @typedef {import("./local.js").Json} Json */
 /** @typedef {import("./local.js").Query} Query */
 
 /**
  * 2:3.83.4.2.2: an unknown identifier is 404 `not-found`, an unknown source system 400 `code-invalid`. An unknown
- * target system is 403: that is our own configuration, and says nothing about the patient.
+ * target system is 403, which is a fault of the configuration here, and not an answer about the patient.
  */
 const UNKNOWN_STATUSES = [400, 404];
 const UNKNOWN_CODES = ["not-found", "code-invalid"];
@@ -17,9 +17,9 @@ const UNKNOWN_CODES = ["not-found", "code-invalid"];
 /**
  * `GET base/Patient/$ihe-pix?sourceIdentifier=system|value&targetSystem=...`.
  *
- * The local id is the identifier of `targetSystem` or, where that is a FHIR server's base address, the id of the
- * Patient there; without it the id of the Patient that the manager names. Answers have no demographics: the check needs
- * another resolver. Knows patients only, and no identifier without a system.
+ * The local id is the identifier of `targetSystem`. Where that is a FHIR server's base address, the local id is the id
+ * of the Patient there. Without `targetSystem`, it is the id of the Patient in the answer. Answers have no
+ * demographics: the check needs another resolver. Knows only patients, and only identifiers with a system.
  */
 export class PixManager {
   name = "the patient index";
@@ -29,7 +29,7 @@ export class PixManager {
 
   /**
    * @param {string} base
-   * @param {typeof globalThis.fetch} [http] Adds what the server wants, such as a token.
+   * @param {typeof globalThis.fetch} [http] Adds headers that the server needs, such as a token.
    * @param {{targetSystem?: string}} [options]
    */
   constructor(base, http = usualFetch(), { targetSystem = "" } = {}) {
@@ -81,14 +81,14 @@ export class PixManager {
       .flatMap((target) => objects(target, "valueReference"))
       .map((each) => text(each.reference).split("/_history/")[0] ?? "")
       .filter((reference) => this.#isOurs(reference));
-    // Ids of two servers may be the same by chance, so several addresses stay what they are: several.
+    // Ids of two servers may be the same by chance, so several addresses count as several ids.
     const addresses = [...new Set(references)];
     return [...found, ...(addresses.length === 1 ? addresses.map((each) => each.split("/").pop() ?? "") : addresses)];
   }
 
   /**
    * @param {string} reference
-   * @returns {boolean} Whether it refers to a Patient, on the target server where there is one.
+   * @returns {boolean} Whether the reference is a Patient, on the target server where there is one.
    */
   #isOurs(reference) {
     const [, server, id] = /^(.*)\/Patient\/([^/]+)$/.exec(`/${reference}`) ?? [];
@@ -111,7 +111,7 @@ export class PixManager {
     const { status, answer } = await ask(this.#http, address, asked, "application/fhir+json", signal);
     if (UNKNOWN_STATUSES.includes(status) && saysUnknown(answer)) return null;
     if (status !== 200 || !isObject(answer) || answer.resourceType !== "Parameters") {
-      throw new Unanswered(`status ${status}, or no Parameters`);
+      throw new UnusableAnswer(`status ${status}, expected 200 and Parameters`);
     }
     return objects(answer, "parameter");
   }

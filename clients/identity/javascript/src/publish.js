@@ -1,7 +1,4 @@
-/**
- * From what the resolvers know to the resources of a published event, with every identifier known (FHIRcast 3.3.1,
- * 3.5.1).
- */
+/** Makes the resources of a published event, with all identifiers (FHIRcast 3.3.1, 3.5.1). */
 
 import { isoDate, objects, sex, text } from "./local.js";
 import { bareUid, DICOM_UID, inForce } from "./rules.js";
@@ -11,10 +8,10 @@ import { uuid5 } from "./uuid.js";
 /** @typedef {import("./local.js").Local} Local */
 
 /**
- * @param {Local[]} locals One at least.
+ * @param {Local[]} locals At least one.
  * @param {Date} now
- * @returns {Promise<Json>} The resource that all of these tell of: the first full one, else made of their fields, with
- *   the identifiers of all.
+ * @returns {Promise<Json>} One resource of all answers: the first full resource, or made from their fields. Has the
+ *   identifiers of all.
  */
 export async function anchor(locals, now) {
   const { type = "", id = "" } = locals[0] ?? {};
@@ -27,7 +24,7 @@ export async function anchor(locals, now) {
 /**
  * @param {Local[]} locals
  * @param {Date} now
- * @returns {Json | null} The patient of a study, as far as it is known.
+ * @returns {Json | null} The patient of a study, as far as known.
  */
 export function subject(locals, now) {
   const known = locals.map((each) => each.patient).filter((each) => each !== null);
@@ -39,7 +36,7 @@ export function subject(locals, now) {
 
 /**
  * @param {Local} local
- * @returns {Json[]} The identifiers that a resolver told.
+ * @returns {Json[]} The identifiers in a resolver's answer.
  */
 export function ofLocal(local) {
   return [...local.identifiers, ...objects(local.resource ?? {}, "identifier")];
@@ -47,7 +44,7 @@ export function ofLocal(local) {
 
 /**
  * @param {Local[]} locals
- * @returns {Json} A Patient of the fields that are known.
+ * @returns {Json} A Patient with the known fields.
  */
 function demographics(locals) {
   /** @type {Json} */
@@ -63,7 +60,7 @@ function demographics(locals) {
 /**
  * @param {Json[][]} lists
  * @param {Date} now
- * @returns {Json[]} Every identifier in force once, that is once for each system and value.
+ * @returns {Json[]} All identifiers in force, once for each system and value.
  */
 export function merged(lists, now) {
   /** @type {Map<string, Json>} */
@@ -79,10 +76,10 @@ export function merged(lists, now) {
 
 /**
  * "If the resource is not stored in a FHIR server, the Subscriber [...] SHOULD use a mechanism to generate the id such
- * that it will be globally unique", and a close must name the same id, also after a restart.
+ * that it will be globally unique". A close must have the same id, also after a restart.
  * @param {Json} resource
  * @param {string} localId
- * @returns {Promise<Json>} The resource with an id: its server's, else one made of an identifier that has a system.
+ * @returns {Promise<Json>} The resource with an id: of its server, else made from an identifier with a system.
  */
 export async function withId(resource, localId) {
   if (text(resource.id)) return resource;

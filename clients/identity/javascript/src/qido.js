@@ -1,15 +1,14 @@
-/** An image archive asked over DICOMweb: QIDO-RS, DICOM PS3.18 section 10.6. */
+/** An image archive over DICOMweb: QIDO-RS, DICOM PS3.18 section 10.6. */
 
 import { isObject, isoDate, Local, sex } from "./local.js";
-import { bareUid, DICOM_UID } from "./rules.js";
-import { ask, trimmed, Unanswered, usualFetch } from "./web.js";
+import { bareUid, DICOM_UID, fhirIdentifier } from "./rules.js";
+import { ask, trimmed, UnusableAnswer, usualFetch } from "./http-json.js";
 
 /** @typedef {import("./local.js").Json} Json */
 /** @typedef {import("./local.js").Query} Query */
 
-const CODES = "http://terminology.hl7.org/CodeSystem/v2-0203";
 /**
- * What an archive warns of that keeps studies back: "There are <remaining> additional results that can be requested"
+ * Warnings of an archive that leaves out studies: "There are <remaining> additional results that can be requested"
  * (PS3.18 8.3.4.4), and before 2021 "The number of results exceeded the maximum supported by the server".
  */
 const MORE = ["additional results", "exceeded"];
@@ -21,9 +20,8 @@ const PADDING = /^[ \0]+|[ \0]+$/g;
 /**
  * `GET base/studies?StudyInstanceUID=...` or `AccessionNumber=...`; the local id is the Study Instance UID.
  *
- * A study counts only if it has exactly the value that was asked for: archives read `*` and `?` as wildcards, and some
- * compare without regard to case. Identifiers that are published are given the systems named here, where they are
- * named.
+ * A study must have exactly the requested value: archives read `*` and `?` as wildcards, and some ignore case.
+ * Published identifiers get the systems that are given here.
  */
 export class QidoRs {
   name = "the image archive";
@@ -34,7 +32,7 @@ export class QidoRs {
 
   /**
    * @param {string} base
-   * @param {typeof globalThis.fetch} [http] Adds what the server wants, such as a token.
+   * @param {typeof globalThis.fetch} [http] Adds headers that the server needs, such as a token.
    * @param {{patientSystem?: string, accessionSystem?: string}} [options]
    */
   constructor(base, http = usualFetch(), { patientSystem = "", accessionSystem = "" } = {}) {
@@ -80,10 +78,10 @@ export class QidoRs {
     const accept = "application/dicom+json";
     const { status, answer, warning } = await ask(this.#http, address, [[parameter, value]], accept, signal);
     if (status === 204) return [];
-    if (status !== 200 || !Array.isArray(answer)) throw new Unanswered(`status ${status}, or no list of studies`);
+    if (status !== 200 || !Array.isArray(answer)) throw new UnusableAnswer(`status ${status}, expected 200 and a list of studies`);
     const studies = answer.filter((study) => isObject(study) && first(study, tag) === value);
     if (studies.length <= 1 && MORE.some((words) => warning.toLowerCase().includes(words))) {
-      throw new Unanswered("the list is not complete");
+      throw new UnusableAnswer("the list is not complete");
     }
     return studies.map((study) => this.#local(study));
   }
@@ -91,11 +89,11 @@ export class QidoRs {
   /** @param {Json} study */
   #local(study) {
     const uid = bareUid(first(study, STUDY_UID));
-    if (!uid) throw new Unanswered("a study without a Study Instance UID");
+    if (!uid) throw new UnusableAnswer("a study has no Study Instance UID");
     const accession = first(study, ACCESSION);
     const identifiers = [
-      { system: DICOM_UID, value: `urn:oid:${uid}` },
-      ...(accession ? [coded("ACSN", this.#accessionSystem, accession)] : []),
+      fhirIdentifier(uid, DICOM_UID),
+      ...(accession ? [fhirIdentifier(accession, this.#accessionSystem, "ACSN")] : []),
     ];
     const resource = { resourceType: "ImagingStudy", identifier: identifiers, status: "unknown" };
     const patient = this.#patient(study);
@@ -112,7 +110,7 @@ export class QidoRs {
     const birthDate = isoDate(first(study, PATIENT.birthDate));
     /** @type {Json} */
     const patient = { resourceType: "Patient" };
-    if (number) patient.identifier = [coded("MR", this.#patientSystem, number)];
+    if (number) patient.identifier = [fhirIdentifier(number, this.#patientSystem, "MR")];
     if (family || given.length > 0) {
       patient.name = [{ ...(family ? { family } : {}), ...(given.length > 0 ? { given } : {}) }];
     }
@@ -125,21 +123,11 @@ export class QidoRs {
 /**
  * @param {Json} study
  * @param {string} tag
- * @returns {string} The first value of an attribute, of a name its alphabetic form; "" where it has none.
+ * @returns {string} The first value of an attribute, for a name its alphabetic form; "" where there is none.
  */
 function first(study, tag) {
   const values = isObject(study[tag]) ? study[tag].Value : null;
   const value = Array.isArray(values) ? values[0] : null;
   const plain = isObject(value) ? value.Alphabetic : value;
   return typeof plain === "string" ? plain.replace(PADDING, "") : "";
-}
-
-/**
- * @param {string} code
- * @param {string} system
- * @param {string} value
- * @returns {Json}
- */
-function coded(code, system, value) {
-  return { type: { coding: [{ system: CODES, code }] }, ...(system ? { system } : {}), value };
 }

@@ -1,12 +1,12 @@
-/** Why no local id was found, in sentences for the person in front of the screen. None holds a value of the patient. */
+/** Refusals: why no local id was found, in sentences for users. No sentence contains a value of the patient. */
 
 /** @type {Record<string, [string, string]>} */
 const NOUNS = { Patient: ["patient", "patients"], ImagingStudy: ["study", "studies"] };
 const UNCERTAIN = "It is not certain which one is meant.";
-/** The mark by which fhircast-client knows a refusal. A mark needs no import, so the packages need not find each other. */
+/** The mark by which fhircast-client recognizes a refusal, so that neither package imports the other. */
 const REFUSAL = Symbol.for("fhircast.refusal");
 
-/** An event that is not followed. The client answers it with 409, and its message is told to the other applications. */
+/** The event is not followed. The client answers with 409, and other applications are shown the message. */
 export class Refusal extends Error {
   name = "Refusal";
 
@@ -15,23 +15,23 @@ export class Refusal extends Error {
   }
 }
 
-/** Nothing here has the identifier, or none was sent that is understood. */
+/** No local id has the identifier, or the event has no identifier that a rule selects. */
 export class NoMatch extends Refusal {
   name = "NoMatch";
 }
 
-/** More than one is meant, or could be. */
+/** The event means several patients or studies, or may mean several. */
 export class SeveralMatches extends Refusal {
   name = "SeveralMatches";
 }
 
-/** Found by its identifier, but the demographics differ. */
+/** Found by the identifier, but the demographics differ. */
 export class Mismatch extends Refusal {
   name = "Mismatch";
 
   /**
    * @param {string} reason
-   * @param {string[]} differing Which of family name, birth date, gender.
+   * @param {string[]} differing Of family name, birth date, gender.
    */
   constructor(reason, differing) {
     super(reason);
@@ -39,7 +39,7 @@ export class Mismatch extends Refusal {
   }
 }
 
-/** The question was not answered, which says nothing about the patient. `cause` is what went wrong. */
+/** The lookup failed. This says nothing about the patient. `cause`: the error. */
 export class LookupFailed extends Refusal {
   name = "LookupFailed";
 
@@ -55,7 +55,7 @@ export class LookupFailed extends Refusal {
 
 /**
  * @param {string} type
- * @returns {string} What a clinician calls a type of resource.
+ * @returns {string} A clinician's word for a resource type.
  */
 export function noun(type) {
   return NOUNS[type]?.[0] ?? type;
@@ -77,7 +77,7 @@ export function notNamed(type) {
 }
 
 export function notSent() {
-  return new NoMatch("The message lacks what is looked up here.");
+  return new NoMatch("The message has no patient or study to look up.");
 }
 
 /** @param {string} type */
@@ -193,7 +193,11 @@ function listed(words) {
   return words.length > 1 ? `${words.slice(0, -1).join(", ")} and ${last}` : last;
 }
 
-/** @param {unknown} error @returns {boolean} Whether it is a refusal: one of these, or a resolver's own, such as the client's `Refuse`. */
+/**
+ * @param {unknown} error
+ * @returns {boolean} Whether the error is a refusal: of this package, or a resolver's own, such as the client's
+ *   `Refuse`.
+ */
 export function isRefusal(error) {
   return /** @type {any} */ (error)?.[REFUSAL] === true;
 }

@@ -1,8 +1,8 @@
 /**
- * Which of a resource's identifiers are looked up: rules, of which the first that selects anything decides.
+ * Rules: select the identifiers to look up. The first rule that selects any decides.
  *
  * FHIRcast 3.5.1: the Study Instance UID has the system `urn:dicom:uid` and the prefix `urn:oid:`, the accession number
- * the type ACSN. Older and newer resources have them elsewhere: `uid` and `accession` (DSTU2, STU3), `basedOn` (R5).
+ * the type ACSN. Other versions of FHIR have other members: `uid` and `accession` (DSTU2, STU3), `basedOn` (R5).
  */
 
 import { objects, query, text } from "./local.js";
@@ -10,12 +10,13 @@ import { objects, query, text } from "./local.js";
 /** @typedef {import("./local.js").Json} Json */
 /** @typedef {import("./local.js").Query} Query */
 /**
- * Selects identifiers of a resource, whose absolute address is `url` where that is known, else "". `label` names them
- * to a clinician.
+ * Selects identifiers of a resource. `url`: its absolute address, "" where unknown. `label`: their name for clinicians.
  * @typedef {{label: string, select: (resource: Json, url: string, now: Date) => Query[]}} Rule
  */
 
 export const DICOM_UID = "urn:dicom:uid";
+/** The code system of identifier types. */
+const TYPES = "http://terminology.hl7.org/CodeSystem/v2-0203";
 const UID = /^[0-9]+(\.[0-9]+)+$/;
 const PADDING = /^[ \0]+|[ \0]+$/g;
 const ZONE = /(Z|[+-][0-9]{2}:?[0-9]{2})$/i;
@@ -30,7 +31,7 @@ const LABELS = {
 
 /**
  * @param {Json} identifier
- * @returns {string[]} Its type codes, whatever their code system.
+ * @returns {string[]} Its type codes, of any code system.
  */
 export function codes(identifier) {
   return objects(identifier, "type")
@@ -42,7 +43,7 @@ export function codes(identifier) {
 /**
  * @param {Json} item An identifier or a name.
  * @param {Date} now
- * @returns {boolean} Whether it still counts: not of use `old`, and the last moment of its period not past.
+ * @returns {boolean} Whether it is in force: not of use `old`, and within its period.
  */
 export function inForce(item, now) {
   if (item.use === "old") return false;
@@ -55,7 +56,7 @@ export function inForce(item, now) {
 /**
  * @param {Json} resource
  * @param {Date} now
- * @returns {Json[]} The identifiers that are in force and have a value, from wherever a version of FHIR puts them.
+ * @returns {Json[]} The identifiers in force with a value, in the members of all versions of FHIR.
  */
 export function identifiers(resource, now) {
   const found = objects(resource, "identifier");
@@ -69,7 +70,7 @@ export function identifiers(resource, now) {
 
 /**
  * @param {string} value
- * @returns {string} A UID without `urn:oid:` and padding; "" where it is none.
+ * @returns {string} A UID without `urn:oid:` and padding; "" for other texts.
  */
 export function bareUid(value) {
   const uid = withoutOid(value.replace(PADDING, ""));
@@ -81,6 +82,20 @@ export function withoutOid(value) {
   return value.startsWith("urn:oid:") ? value.slice("urn:oid:".length) : value;
 }
 
+/**
+ * @param {string} value Without `urn:oid:`.
+ * @param {string} [system]
+ * @param {string} [code] A type such as MR.
+ * @returns {Json} An Identifier of FHIR.
+ */
+export function fhirIdentifier(value, system = "", code = "") {
+  return {
+    ...(code ? { type: { coding: [{ system: TYPES, code }] } } : {}),
+    ...(system ? { system } : {}),
+    value: system === DICOM_UID ? `urn:oid:${value}` : value,
+  };
+}
+
 /** @param {Query} asked */
 export function keyOf(asked) {
   return JSON.stringify([asked.type, asked.value, asked.system, asked.codes, asked.logical]);
@@ -88,7 +103,7 @@ export function keyOf(asked) {
 
 /**
  * @param {Query[]} queries
- * @returns {Query[]} Each once, in the order of their first coming.
+ * @returns {Query[]} Each query once, in the order of first occurrence.
  */
 function distinct(queries) {
   return [...new Map(queries.map((each) => [keyOf(each), each])).values()];
@@ -108,7 +123,7 @@ export class System {
 
   /**
    * @param {string} system
-   * @param {string} [label] What a clinician calls it: "national identity number".
+   * @param {string} [label] The name for clinicians, such as "national identity number".
    */
   constructor(system, label = "") {
     this.system = system.trim();
@@ -123,8 +138,8 @@ export class System {
 }
 
 /**
- * The identifiers of a type: MR, PI, ACSN, ... of one system only, where one is given. A number of this type may come
- * from another hospital: give the system wherever it is known.
+ * The identifiers of a type (MR, PI, ACSN, ...), with `system` only those of that system. Another hospital may use the
+ * same number for another patient: give the system wherever it is known.
  */
 export class TypeCode {
   /**
@@ -146,7 +161,7 @@ export class TypeCode {
   }
 }
 
-/** The Study Instance UID, with or without `urn:oid:`, among the identifiers or as the older `uid`. */
+/** The Study Instance UID, with or without `urn:oid:`, from the identifiers or from the older `uid`. */
 export class StudyUid {
   code = "";
   system = DICOM_UID;
@@ -165,11 +180,11 @@ export class StudyUid {
 }
 
 /**
- * The resource's id on the FHIR server at `base`, looked up as `Patient/123` of the system `base` (as ITI-83 does).
+ * The resource's id on the FHIR server at `base`, looked up as `Patient/123` of the system `base` (as in ITI-83).
  *
- * An id means something only on its own server: it is used where the event gives the absolute address (a reference or
- * fullUrl) on that server, or, with `assumed: true`, where it gives none. Only assume it where every application of the
- * session takes its resources from this one server.
+ * An id is valid only on its own server. The rule selects ids of events that give the absolute address (a reference or
+ * fullUrl) on that server. With `assumed: true`, it also selects ids without an address. Use that only where all
+ * applications of the session take their resources from this server.
  */
 export class LogicalId {
   /**
@@ -196,7 +211,7 @@ export class LogicalId {
  * @param {Json} resource
  * @param {string} url
  * @param {Date} now
- * @returns {{rule: Rule, queries: Query[]} | null} The first rule that selects anything, and what it selects.
+ * @returns {{rule: Rule, queries: Query[]} | null} The first rule that selects any identifiers, and these identifiers.
  */
 export function choose(rules, resource, url, now) {
   for (const rule of rules) {

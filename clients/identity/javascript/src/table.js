@@ -1,31 +1,28 @@
-/** A table of local ids that the application keeps itself: an object, a Map, or the text of a CSV file. */
+/** A table of local ids that the application itself provides: an object, a Map, or rows. */
 
-import { parse } from "./csv.js";
 import { Local, text } from "./local.js";
-import { DICOM_UID, withoutOid } from "./rules.js";
+import { DICOM_UID, fhirIdentifier, withoutOid } from "./rules.js";
 
 /** @typedef {import("./local.js").Json} Json */
 /** @typedef {import("./local.js").Query} Query */
 /** @typedef {{localId: string, family?: string, birthDate?: string, gender?: string}} StoredRecord */
-/** What an identifier leads to. @typedef {string | StoredRecord | (string | StoredRecord)[]} Stored */
+/** The local ids or records of an identifier. @typedef {string | StoredRecord | (string | StoredRecord)[]} Stored */
 /** @typedef {{value: string, system: string, code: string, record: Local}} Row One identifier of one record. */
 /** @typedef {{system: string, code: string}} Named The kind of identifier in a column: System, TypeCode or StudyUid. */
 /**
- * @typedef {object} CsvOptions
- * @property {string} [type] "Patient" where it is left out.
- * @property {Record<string, string>} [columns] Where a name differs: `{ localId: "PatNo" }`.
+ * @typedef {object} RowOptions
+ * @property {string} [type] Default: "Patient".
+ * @property {Record<string, string>} [columns] Renames columns: `{ localId: "PatNo" }`.
  * @property {Record<string, Named>} [identifiers] Where each identifier has a column of its own:
- *   `{ nin: new System("urn:oid:...") }`; empty cells are left out.
- * @property {string} [delimiter] A comma where it is left out.
+ *   `{ nin: new System("urn:oid:...") }`. Empty identifiers are left out.
  */
 
-const CODES = "http://terminology.hl7.org/CodeSystem/v2-0203";
 const NAME = "the table";
-/** The columns of a file, by the name that an option gives them here. */
+/** The usual columns, by the names that `columns` and records have for them. */
 const RECORD = { localId: "local_id", family: "family", birthDate: "birth_date", gender: "gender" };
 const LONG = { system: "system", value: "value", code: "code" };
 
-/** Local ids by identifier, of one type of resource. */
+/** Local ids by identifier, for one resource type. */
 export class Table {
   name = NAME;
   /** @type {string} */
@@ -36,9 +33,9 @@ export class Table {
   #byId = new Map();
 
   /**
-   * The keys of `records` are values, each one of whatever system, or in a Map also `[system, value]`. What they lead
-   * to is a local id, a record or a list of those. A Study Instance UID is written without `urn:oid:`, the id of a
-   * resource on a FHIR server as `[its base address, "Patient/123"]`.
+   * Keys of `records`: values, which match any system, or in a Map also `[system, value]`. Values: a local id, a record
+   * or a list of these. Write a Study Instance UID without `urn:oid:`, and a FHIR server's id as `[its base address,
+   * "Patient/123"]`.
    * @param {Record<string, Stored> | Map<string | [string, string], Stored>} records
    * @param {{type?: string}} [options]
    * @throws {RangeError} For a record that cannot be read.
@@ -54,30 +51,30 @@ export class Table {
   }
 
   /**
-   * A table from a file with a header row. It has the columns local_id, system, value, code, family, birth_date and
-   * gender, of which only local_id and value must be there, one row for each identifier.
-   * @param {string} content The text of the file.
-   * @param {CsvOptions} [options]
+   * A table from rows, as of a CSV file that a library has parsed, or of JSON. A row maps columns to cells: a string,
+   * "" or null. The columns are local_id, system, value, code, family, birth_date and gender, with one row for each
+   * identifier. Each row must have local_id and value, and the columns that the options name.
+   * @param {Iterable<Json>} rows
+   * @param {RowOptions} [options]
    * @returns {Table}
-   * @throws {RangeError} With the row number for what cannot be read.
+   * @throws {RangeError} With the number of the row, counted from 1.
    */
-  static fromCsv(content, { type = "Patient", columns = {}, identifiers = {}, delimiter = "," } = {}) {
+  static fromRows(rows, { type = "Patient", columns = {}, identifiers = {} } = {}) {
     const table = new Table({}, { type });
-    const [first = [], ...rows] = parse(content, delimiter);
-    const header = first.map((cell) => cell.trim());
-    const places = placesOf(header, columns, identifiers);
-    rows.forEach((row, index) => {
-      if (row.every((cell) => !cell.trim())) return;
-      const number = index + 2;
-      if (row.length !== header.length) {
-        throw new RangeError(`row ${number} has ${row.length} cells, the header ${header.length}`);
-      }
-      const cells = Object.fromEntries([...places].map(([name, place]) => [name, (row[place] ?? "").trim()]));
+    const { names, required } = columnsOf(columns, identifiers);
+    let number = 0;
+    for (const row of rows) {
+      number += 1;
+      const missing = required.filter((column) => row[column] === undefined);
+      if (missing.length > 0) throw new RangeError(`row ${number} lacks ${missing.sort().join(", ")}`);
+      /** @type {Json} */
+      const cells = Object.fromEntries([...names].map(([name, column]) => [name, cell(row, column, number)]));
+      if (!Object.values(cells).some(Boolean)) continue;
       const local = localOfRow(cells, type, number);
       for (const { value, system, code } of identifiersOf(cells, identifiers)) {
         if (value) table.#add(value, system, code, local);
       }
-    });
+    }
     return table;
   }
 
@@ -110,16 +107,16 @@ export class Table {
    */
   async known(type, localId) {
     const rows = type === this.#type ? (this.#byId.get(localId) ?? []) : [];
-    const identifiers = rows.filter((row) => !row.value.startsWith(`${type}/`)).map(identifierOf);
-    // Each row was made with its own record: those of one id may differ, and then all must be seen.
+    const identifiers = rows.filter((row) => !row.value.startsWith(`${type}/`)).map(({ value, system, code }) => fhirIdentifier(value, system, code));
+    // Each row has its own record. Records of one id may differ, and all must be compared.
     const records = new Map(rows.map(({ record }) => [JSON.stringify(record), record]));
     return [...records.values()].map((record) => new Local({ ...record, identifiers }));
   }
 }
 
 /**
- * A row without a system or a code is of whatever system or code; else they are the same. Only where the systems are may
- * an identifier leave its codes unsaid: else nothing says that the two are numbers of one kind.
+ * Whether the row matches. A row without system or code matches any. A query without codes matches a coded row only by
+ * its system: otherwise two different kinds of numbers could match.
  * @param {Row} row
  * @param {Query} asked
  */
@@ -129,25 +126,13 @@ function answers(row, asked) {
 }
 
 /**
- * @param {Row} row
- * @returns {Json} As FHIR has it.
- */
-function identifierOf({ value, system, code }) {
-  return {
-    ...(code ? { type: { coding: [{ system: CODES, code }] } } : {}),
-    ...(system ? { system } : {}),
-    value: system === DICOM_UID ? `urn:oid:${value}` : value,
-  };
-}
-
-/**
  * @param {Json} record
  * @param {string} type
  */
 function localOf(record, type) {
   const names = Object.keys(RECORD);
   const strange = Object.keys(record).filter((name) => !names.includes(name));
-  if (strange.length > 0) throw new RangeError(`a record has ${names.join(", ")}, not ${strange.sort().join(", ")}`);
+  if (strange.length > 0) throw new RangeError(`a record has only ${names.join(", ")}, not ${strange.sort().join(", ")}`);
   const { localId, family, birthDate, gender } = record;
   return new Local({
     id: text(localId),
@@ -174,24 +159,30 @@ function localOfRow(cells, type, number) {
 }
 
 /**
- * @param {string[]} header
  * @param {Record<string, string>} columns
  * @param {Record<string, Named>} identifiers
- * @returns {Map<string, number>} The column in which each name stands.
+ * @returns {{names: Map<string, string>, required: string[]}} The columns that are read, by name, and those that each
+ *   row must have.
  */
-function placesOf(header, columns, identifiers) {
+function columnsOf(columns, identifiers) {
   const own = Object.keys(identifiers);
-  const standard = Object.entries({ ...RECORD, ...(own.length > 0 ? {} : LONG) });
-  /** @type {Record<string, string>} */
-  const names = Object.fromEntries(standard.map(([name, column]) => [name, columns[name] ?? column]));
-  for (const column of own) names[columnName(column)] = column;
+  const usual = Object.entries({ ...RECORD, ...(own.length > 0 ? {} : LONG) });
+  const names = new Map(usual.map(([name, column]) => [name, columns[name] ?? column]));
+  for (const column of own) names.set(columnName(column), column);
   const required = ["localId", ...Object.keys(columns), ...(own.length > 0 ? own.map(columnName) : ["value"])];
-  const missing = required.filter((name) => !header.includes(names[name] ?? "")).map((name) => names[name] ?? name);
-  if (missing.length > 0) throw new RangeError(`the header lacks ${[...new Set(missing)].sort().join(", ")}`);
-  const twice = Object.values(names).filter((column) => header.indexOf(column) !== header.lastIndexOf(column));
-  if (twice.length > 0) throw new RangeError(`the header has more than one ${[...new Set(twice)].sort().join(", ")}`);
-  const known = Object.entries(names).filter(([, column]) => header.includes(column));
-  return new Map(known.map(([name, column]) => [name, header.indexOf(column)]));
+  return { names, required: [...new Set(required.map((name) => names.get(name) ?? name))] };
+}
+
+/**
+ * @param {Json} row
+ * @param {string} column
+ * @param {number} number
+ * @returns {string}
+ */
+function cell(row, column, number) {
+  const value = row[column] ?? "";
+  if (typeof value !== "string") throw new RangeError(`row ${number}: ${column} must be a string`);
+  return value.trim();
 }
 
 /** @param {string} column */
@@ -206,7 +197,7 @@ function columnName(column) {
  */
 function identifiersOf(cells, identifiers) {
   const columns = Object.entries(identifiers);
-  if (columns.length === 0) return [{ value: cells.value, system: cells.system ?? "", code: cells.code ?? "" }];
+  if (columns.length === 0) return [{ value: cells.value, system: cells.system, code: cells.code }];
   return columns.map(([column, { system, code }]) => ({ value: cells[columnName(column)], system, code }));
 }
 

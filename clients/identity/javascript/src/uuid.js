@@ -1,12 +1,12 @@
-/** UUIDs made of a name (RFC 9562, version 5), in the namespace of URLs. */
+/** UUIDs of a name (RFC 9562, version 5), in the namespace of URLs. */
 
 const NAMESPACE_URL = [0x6b, 0xa7, 0xb8, 0x11, 0x9d, 0xad, 0x11, 0xd1, 0x80, 0xb4, 0x00, 0xc0, 0x4f, 0xd4, 0x30, 0xc8];
 const LENGTH = 16;
 
 /**
  * @param {string} name
- * @returns {Promise<string>} Always the same for the same name.
- * @throws {Error} In a page that browsers hold for insecure: they keep the hash functions from it.
+ * @returns {Promise<string>} The same for the same name.
+ * @throws {Error} In a page without https: browsers offer no hash functions there.
  */
 export async function uuid5(name) {
   if (!globalThis.crypto?.subtle) throw new Error("a page that is not served over https cannot make ids");

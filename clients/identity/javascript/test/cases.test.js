@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { IdentityMap, Refusal, Table } from "../src/index.js";
 import { query } from "../src/local.js";
-import { spellings } from "../src/names.js";
+import { spellings } from "../src/family-names.js";
 import { inForce } from "../src/rules.js";
 import { camel, CASES, refusal, rule, tables } from "./cases.js";
 
@@ -64,18 +64,18 @@ test("IDM-3 a name from outside has not endlessly many spellings", () => {
   assert.deepEqual(spellings("å".repeat(1000)), spellings("Å".repeat(1000)));
 });
 
-for (const given of CASES.csv) {
-  test(`IDM-2 a table from a file: ${given.name}`, async () => {
+for (const given of CASES.rows) {
+  test(`IDM-2 a table from rows: ${given.name}`, async () => {
     const { columns = {}, identifiers = {}, ...options } = given.options ?? {};
     options.columns = camel(columns);
     const rules = Object.entries(identifiers).map(([column, named]) => [column, rule(named)]);
     options.identifiers = Object.fromEntries(rules);
     if (given.error) {
       const says = (/** @type {any} */ error) => error instanceof RangeError && error.message.includes(given.error);
-      assert.throws(() => Table.fromCsv(given.content, options), says);
+      assert.throws(() => Table.fromRows(given.rows, options), says);
       return;
     }
-    const table = Table.fromCsv(given.content, options);
+    const table = Table.fromRows(given.rows, options);
     for (const { value, system, codes, ids, families } of given.asks) {
       const answer = await table.find(query("Patient", value, system, codes));
       assert.deepEqual(answer.map((local) => local.id), ids);

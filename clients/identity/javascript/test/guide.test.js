@@ -21,19 +21,19 @@ test("the example runs", () => {
   ], done.stderr);
 });
 
-test("the CSV of the page is one", async () => {
+test("the rows of the page make a table", async () => {
   const page = readFileSync(new URL("../README.md", import.meta.url), "utf-8");
-  const [, rows = ""] = /^```\n(local_id[^]*?)^```/m.exec(page) ?? [];
-  const [, call = ""] = /`Table\.fromCsv\(text, (.*?)\)`/.exec(page) ?? [];
-  const table = new Function("Table", "System", "text", `return Table.fromCsv(text, ${call});`)(Table, System, rows);
-  const ids = new IdentityMap({ Patient: [new System("urn:oid:2.999.19.5")] }, [table]);
+  const [, rows = ""] = /^```json\n([^]*?)^```/m.exec(page) ?? [];
+  const [, call = ""] = /Table\.fromRows\(rows, (.*?)\);/.exec(page) ?? [];
+  const read = new Function("Table", "System", "rows", `return Table.fromRows(rows, ${call});`);
+  const ids = new IdentityMap({ Patient: [new System("urn:oid:2.999.19.5")] }, [read(Table, System, JSON.parse(rows))]);
   assert.equal((await ids.findResource(patient("4438001", "urn:oid:2.999.19.5"))).id, "local-17");
 });
 
 test("IDM-1 IDM-2 IDM-4 what are no rules or resolvers is an error at once, and what is not sent is refused", async () => {
   for (const rules of /** @type {any[]} */ (["MR", new System("urn:oid:1"), ["MR"], []])) {
-    assert.throws(() => new IdentityMap({ Patient: rules }, []), /expected a list of rules for Patient/);
+    assert.throws(() => new IdentityMap({ Patient: rules }, []), /the rules for Patient must be a list/);
   }
-  assert.throws(() => new IdentityMap({}, /** @type {any} */ ([7])), /expected resolvers with a method find/);
-  await assert.rejects(new IdentityMap({}, []).findResource(null), refusal("NoMatch", /lacks what is looked up here/));
+  assert.throws(() => new IdentityMap({}, /** @type {any} */ ([7])), /must be a function or have a method find/);
+  await assert.rejects(new IdentityMap({}, []).findResource(null), refusal("NoMatch", /has no patient or study to look up/));
 });

@@ -1,4 +1,4 @@
-"""Local ids: whom an event names, as the application itself knows him or her. README.md shows how."""
+"""Local ids: the application's own ids of the patients and studies in events. See README.md."""
 
 from fhircast_identity.fhir import FhirSearch
 from fhircast_identity.local import Local, Query

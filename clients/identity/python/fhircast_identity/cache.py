@@ -1,4 +1,4 @@
-"""Answers kept for a limited time, and never asked for twice at once."""
+"""A cache of answers. Concurrent callers share one request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fhircast_identity.local import Local, Query
 
 Answer = tuple[Local, ...]
-#: Seconds for which an answer is kept that leads to a refusal: somebody is about to repair it, and tries again.
+#: Seconds for which an answer is kept that leads to a refusal: somebody may be about to correct the data.
 REFUSED_SECONDS = 3.0
 
 
@@ -21,7 +21,7 @@ class _Kept:
 
 
 class Answers:
-    """At most `size` answers, each for `seconds`; the one used longest ago goes first. A failure is not kept."""
+    """At most `size` answers, each for `seconds`. The least recently used one is dropped. Failures are not kept."""
 
     def __init__(self, seconds: float, size: int, clock: Callable[[], float]) -> None:
         self._seconds, self._size, self._clock = seconds, size, clock
@@ -29,7 +29,7 @@ class Answers:
         self._asked: dict[Query, asyncio.Task[Answer]] = {}
 
     async def get(self, query: Query, ask: Callable[[Query], Awaitable[Answer]]) -> Answer:
-        """The answer to `query`, by `ask` where it is not known. Raises what `ask` raises."""
+        """The answer to `query`. Calls `ask` where the answer is unknown, and raises its exceptions."""
         kept = self._kept.get(query)
         if kept and kept.until > self._clock():
             self._kept.move_to_end(query)
@@ -38,11 +38,11 @@ class Answers:
         if task is None:
             task = self._asked[query] = asyncio.ensure_future(self._ask(query, ask))
             task.add_done_callback(lambda done: self._answered(query, done))
-        # Who no longer waits takes nobody else's answer away.
+        # A caller that is cancelled must not cancel the request of the others.
         return await asyncio.shield(task)
 
-    def soon_again(self, query: Query) -> None:
-        """Let this answer go soon: it has led to a refusal."""
+    def expire_soon(self, query: Query) -> None:
+        """Keep this answer only for a short time, because it has led to a refusal."""
         if kept := self._kept.get(query):
             kept.until = min(kept.until, self._clock() + REFUSED_SECONDS)
 
@@ -59,4 +59,4 @@ class Answers:
     def _answered(self, query: Query, task: asyncio.Task[Answer]) -> None:
         self._asked.pop(query, None)
         if not task.cancelled():
-            task.exception()  # without this asyncio reports a failure that nobody waits for any more
+            task.exception()  # otherwise asyncio reports a failure that nobody waits for any more

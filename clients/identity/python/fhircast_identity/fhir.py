@@ -1,4 +1,4 @@
-"""The application's own ids on a FHIR server, found by identifier."""
+"""Local ids on a FHIR server, found by identifier."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 import httpx
 
+from fhircast_identity.http_json import UnusableAnswer, ask, escaped, token
 from fhircast_identity.local import Local, Query, Resource, dicts, text
 from fhircast_identity.rules import DICOM_UID, bare_uid, codes, in_force
-from fhircast_identity.web import Unanswered, ask, escaped, token
 
-#: What is published of a resource that the server knows. The rest concerns nobody who follows.
+#: Members of a server's resource that are published. Other members are not for the session.
 _PUBLISHED = {
     "Patient": ("resourceType", "id", "identifier", "name", "gender", "birthDate"),
     "ImagingStudy": ("resourceType", "id", "identifier", "status", "subject", "patient", "basedOn", "started"),
@@ -23,9 +23,8 @@ _PUBLISHED = {
 class FhirSearch:
     """`GET base/Patient?identifier=system|value`.
 
-    The local id is the resource's id or, with `id_system`, the value of its identifier of that system. A resource
-    counts only if it carries the identifier that was asked for: some servers leave out a parameter that they do not
-    know.
+    The local id is the resource's id or, with `id_system`, the value of its identifier of that system. Each resource
+    must have the identifier: some servers ignore parameters that they do not know.
     """
 
     name = "the FHIR server"
@@ -34,14 +33,14 @@ class FhirSearch:
         self._base, self._http, self._id_system = base.rstrip("/"), http, id_system.strip()
 
     async def find(self, query: Query) -> list[Local]:
-        """The resources with this identifier. Raises Unanswered or httpx.HTTPError."""
+        """The resources with this identifier. Raises UnusableAnswer or httpx.HTTPError."""
         if query.logical:
             return await self._by_id(query.type, query.value) if query.system == self._base else []
         bundle, now = await self._search(query.type, "identifier", _tokens(query)), datetime.now(UTC)
         return self._locals(bundle, query.type, lambda resource: _carries(resource, query, now))
 
     async def known(self, kind: str, local_id: str) -> list[Local]:
-        """The resource of a local id. Raises Unanswered or httpx.HTTPError."""
+        """The resource of a local id. Raises UnusableAnswer or httpx.HTTPError."""
         if self._id_system:
             return await self.find(Query(kind, local_id, self._id_system))
         return await self._by_id(kind, f"{kind}/{local_id}")
@@ -55,20 +54,21 @@ class FhirSearch:
         if kind == "ImagingStudy":
             parameters.append(("_include", "ImagingStudy:patient"))
         answer = await ask(self._http, f"{self._base}/{kind}", parameters, "application/fhir+json")
-        bundle: Any = answer.said
+        bundle: Any = answer.json
         if answer.status != httpx.codes.OK or not isinstance(bundle, dict) or bundle.get("resourceType") != "Bundle":
-            raise Unanswered(f"status {answer.status}, or no Bundle")
+            raise UnusableAnswer(f"status {answer.status}, expected 200 and a Bundle")
         if any(_is_error(entry.get("resource")) for entry in dicts(bundle, "entry")):
-            raise Unanswered("the Bundle holds an error")
+            raise UnusableAnswer("the Bundle holds an error")
         return bundle
 
     def _locals(self, bundle: Resource, kind: str, wanted: Callable[[Resource], bool]) -> list[Local]:
-        """The matches of a Bundle that are wanted. The pages behind it are not read: who is alone on the first may not be alone."""
+        """The wanted matches of a Bundle. Further pages are not read: a single match on the first page may not be the
+        only one."""
         entries = _entries(bundle)
         matches = [each.resource for each in entries if each.is_match and each.resource["resourceType"] == kind]
         found = [resource for resource in matches if wanted(resource) and not _is_void(resource)]
         if len(found) <= 1 and _is_partial(bundle, len(matches)):
-            raise Unanswered("the Bundle is not complete")
+            raise UnusableAnswer("the Bundle is not complete")
         people = {name: each.resource for each in entries for name in (_reference(each.resource), each.url)}
         return [self._local(resource, people) for resource in found]
 
@@ -78,7 +78,7 @@ class FhirSearch:
             own = [each for each in dicts(resource, "identifier") if text(each.get("system")) == self._id_system]
             ids = {text(each.get("value")) for each in own if in_force(each, now)}
         if len(ids) != 1 or "" in ids:
-            raise Unanswered("a resource without one local id")
+            raise UnusableAnswer("a resource has no local id, or several")
         patient = _subject(resource, people) if resource["resourceType"] != "Patient" else None
         return Local(
             ids.pop(),
@@ -98,7 +98,7 @@ def _tokens(query: Query) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A resource of a Bundle, its address, and whether it is a match; a server that does not say so means that it is."""
+    """A resource of a Bundle, its address, and whether it is a match. Entries without a search mode are matches."""
 
     resource: Resource
     url: str
@@ -124,12 +124,12 @@ def _is_partial(bundle: Resource, matches: int) -> bool:
 
 
 def _carries(resource: Resource, query: Query, now: datetime) -> bool:
-    """Whether the resource has the identifier exactly and still, as FHIR's search for tokens need not."""
+    """Whether the resource has exactly this identifier, still in force. A token search of FHIR does not guarantee that."""
     return any(_is(identifier, query) for identifier in dicts(resource, "identifier") if in_force(identifier, now))
 
 
 def _is(identifier: Resource, query: Query) -> bool:
-    """Whether it is the identifier asked for; numbers without a system are the same only where they are of one type."""
+    """Whether the identifier matches the query. Numbers without a system match only with the same type."""
     system, value = text(identifier.get("system")), text(identifier.get("value"))
     if (system, bare_uid(value) if system == DICOM_UID else value) != (query.system, query.value):
         return False
@@ -138,13 +138,13 @@ def _is(identifier: Resource, query: Query) -> bool:
 
 
 def _is_void(resource: Resource) -> bool:
-    """Whether a resource says that it "must no longer be used": merged into another (in DSTU2 `replace`), or an error."""
+    """Whether the resource "must no longer be used": merged into another one (in DSTU2 `replace`), or entered in error."""
     links = [link.get("type") for link in dicts(resource, "link")]
     return "replaced-by" in links or "replace" in links or resource.get("status") == "entered-in-error"
 
 
 def _subject(resource: Resource, people: dict[str, Resource]) -> Resource | None:
-    """The patient of a study, in STU3 its `patient`, where the Bundle holds the resource."""
+    """The patient of a study (in STU3 `patient`), where the Bundle contains the resource."""
     members = [each for name in ("subject", "patient") for each in dicts(resource, name)]
     reference = next((text(each.get("reference")).partition("/_history/")[0] for each in members), "")
     return people.get(reference) or people.get("/".join(reference.split("/")[-2:])) if reference else None

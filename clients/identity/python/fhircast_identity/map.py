@@ -1,4 +1,5 @@
-"""IdentityMap: whom an event names, as the application itself knows him or her. Never a guess: certain, or refused."""
+"""IdentityMap: finds the local id of the patient or study in an event. The result is certain; otherwise the map
+refuses."""
 
 from __future__ import annotations
 
@@ -12,21 +13,21 @@ from typing import TYPE_CHECKING, Any, Protocol
 from fhircast_client import Refuse
 from fhircast_identity import publish, refusals
 from fhircast_identity.cache import Answer, Answers
-from fhircast_identity.check import differences, local_person, person
+from fhircast_identity.demographics import differences, local_person, person
+from fhircast_identity.event_resource import named_in
 from fhircast_identity.local import Local, Query, Resource, dicts, text
-from fhircast_identity.named import named_in
 from fhircast_identity.rules import Rule, choose
 
 if TYPE_CHECKING:
     from fhircast_client.events import Event
 
 log = logging.getLogger("fhircast_identity")
-#: A resource with more values than this of one kind is no patient's.
+#: Values of one kind, at most. No patient has more.
 _MOST_VALUES = 20
 
 
 class Resolver(Protocol):
-    """Looks up identifiers. It may have `known(type, local_id)` too, with the same kind of answer, and a `name`."""
+    """Looks up identifiers. Optional members: `known(type, local_id)` with the same kind of answer, and a `name`."""
 
     async def find(self, query: Query) -> list[Local]: ...
 
@@ -35,13 +36,13 @@ Lookup = Callable[[Query], Awaitable[Iterable[Local] | None]]
 
 
 class IdentityMap:
-    """Finds the application's own id for the patient or study that a FHIR resource names.
+    """Finds the local id of the patient or study in a FHIR resource.
 
-    `rules`: for each type of resource the rules that choose its identifiers; the first that selects anything decides.
-    `resolvers`: a Table, FhirSearch, PixManager, QidoRs or any async function from a Query to a list of Local, asked in
-    order until one knows the identifier. All of them give ids of this one application. Raises TypeError for other things.
-    `cache_seconds`: how long an answer is kept, of at most `cache_size`; one that led to a refusal 3 s at most.
-    `ask_seconds`: how long a resolver may take. `clock`: seconds that only grow.
+    `rules`: for each type of resource, the rules that select identifiers. The first rule that selects any decides.
+    `resolvers`: a Table, FhirSearch, PixManager, QidoRs or any async function from a Query to a list of Local. They are
+    asked in order until one knows the identifier. All of them must give ids of this application. Raises TypeError for
+    other objects. `cache_seconds`: how long an answer is kept, of at most `cache_size` (an answer that led to a
+    refusal: 3 s at most). `ask_seconds`: the time for a resolver. `clock`: monotonic seconds.
     """
 
     def __init__(
@@ -58,14 +59,14 @@ class IdentityMap:
         for resolver in self._resolvers:
             if not callable(getattr(resolver, "find", resolver)):
                 raise TypeError(
-                    f"expected resolvers with a method find, or async functions, got {type(resolver).__name__}"
+                    f"a resolver must be an async function or have a method find, not {type(resolver).__name__}"
                 )
         self._answers, self._ask_seconds = Answers(cache_seconds, cache_size, clock), ask_seconds
 
     async def find(self, event: Event) -> Local:
-        """The local id of what an event is about; of a study, checked against the event's patient.
+        """The local id for an event. A study is checked against the event's patient.
 
-        Raises NoMatch, SeveralMatches, Mismatch or LookupFailed, all of them Refuse, with a sentence for the user.
+        Raises NoMatch, SeveralMatches, Mismatch or LookupFailed. All are Refuse, with a sentence for the user.
         """
         kind = event.name.partition("-")[0]
         kind = next((each for each in self._rules if each.lower() == kind.lower()), kind)
@@ -78,10 +79,10 @@ class IdentityMap:
     async def find_resource(
         self, resource: Mapping[str, Any] | None, patient: Mapping[str, Any] | None = None, *, url: str = ""
     ) -> Local:
-        """The local id of a resource. `patient`: whose study it is, for the check. `url`: its absolute address, if
+        """The local id of a resource. `patient`: the study's patient, for the check. `url`: the absolute address, if
         known.
 
-        Raises as `find` does, NoMatch for None too: the event has no such resource.
+        Raises the same as `find`, and NoMatch for None: the event has no such resource.
         """
         if resource is None:
             raise refusals.not_sent()
@@ -101,15 +102,15 @@ class IdentityMap:
             _compare(kind, resource, patient, [each for answer in answers for each in answer], now)
         except Refuse:
             for query in queries:
-                self._answers.soon_again(query)
+                self._answers.expire_soon(query)
             raise
         return local
 
     async def publishable(self, kind: str, local_id: str) -> list[Resource]:
-        """The resources to publish for a local id, the anchor first, with every identifier that any resolver knows.
+        """The resources to publish for a local id, the anchor first, with all identifiers that the resolvers know.
 
-        For a study its patient follows. Raises NoMatch where nobody knows the id, Mismatch where those who do disagree
-        about whom it names, and LookupFailed where one of them cannot be asked.
+        For a study, its patient follows. Raises NoMatch where no resolver knows the id, Mismatch where resolvers
+        disagree about the person, and LookupFailed where a resolver cannot be asked.
         """
         now = datetime.now(UTC)
         locals_ = await self._known(kind, local_id, now)
@@ -122,7 +123,7 @@ class IdentityMap:
         return [resource | {"subject": {"reference": reference}}, patient]
 
     async def _with_all_identifiers(self, patient: Resource, now: datetime) -> Resource:
-        """A study's patient with what the resolvers know of that patient, where it is certain which one that is."""
+        """A study's patient with the resolvers' data about that patient, where the patient is certain."""
         try:
             local = await self.find_resource(patient)
             known = await self._known("Patient", local.id, now)
@@ -134,7 +135,7 @@ class IdentityMap:
         return patient | {"identifier": publish.merged(lists, now)}
 
     async def _known(self, kind: str, local_id: str, now: datetime) -> list[Local]:
-        """What the resolvers know of a local id, all of it about the same one."""
+        """The resolvers' answers for a local id, all about the same patient or study."""
         able = [(resolver, resolver.known) for resolver in self._resolvers if hasattr(resolver, "known")]
         answers = await asyncio.gather(*(self._ask(resolver, kind, known, kind, local_id) for resolver, known in able))
         locals_ = [local for answer in answers for local in answer]
@@ -150,7 +151,7 @@ class IdentityMap:
         return locals_
 
     async def _look_up(self, query: Query) -> Answer:
-        """Ask one after the other; the first that knows the identifier answers."""
+        """Ask the resolvers in order. The first one that knows the identifier decides."""
         for resolver in self._resolvers:
             find: Any = getattr(resolver, "find", resolver)
             if answer := await self._ask(resolver, query.type, find, query):
@@ -158,7 +159,7 @@ class IdentityMap:
         return ()
 
     async def _ask(self, resolver: Any, kind: str, question: Callable[..., Awaitable[Any]], *about: Any) -> Answer:
-        """Whatever goes wrong in a resolver is no answer: it must never pass for `not known`."""
+        """A failure of a resolver is not an answer, and must never count as `not known`."""
         source = getattr(resolver, "name", "the lookup")
         try:
             async with asyncio.timeout(self._ask_seconds):
@@ -174,15 +175,15 @@ class IdentityMap:
 
 
 def _checked(kind: str, rules: object) -> list[Rule]:
-    """The rules of a type of resource. Raises TypeError for what are none."""
+    """The rules of a resource type. Raises TypeError for other objects."""
     found = list(rules) if isinstance(rules, Iterable) and not isinstance(rules, str) else []
     if not found or not all(hasattr(rule, "select") for rule in found):
-        raise TypeError(f"expected a list of rules for {kind}, such as [StudyUid()], got {type(rules).__name__}")
+        raise TypeError(f"the rules for {kind} must be a list such as [StudyUid()], not {type(rules).__name__}")
     return found
 
 
 def _certain(kind: str, label: str, answers: Sequence[Answer]) -> Local:
-    """The one that every answer names."""
+    """The local id on which all answers agree."""
     ids = {local.id for answer in answers for local in answer}
     if not ids:
         raise refusals.unknown(kind, label)
@@ -198,7 +199,7 @@ def _certain(kind: str, label: str, answers: Sequence[Answer]) -> Local:
 def _compare(
     kind: str, resource: Mapping[str, Any], patient: Mapping[str, Any] | None, found: Iterable[Local], now: datetime
 ) -> None:
-    """Raise Mismatch where the patient that was sent is not who was found."""
+    """Raise Mismatch where the patient in the event differs from the patient that was found."""
     sent = resource if kind == "Patient" else patient
     if sent is None:
         return
@@ -210,7 +211,7 @@ def _compare(
 
 
 def _belongs(resource: Mapping[str, Any], patient: Mapping[str, Any]) -> bool:
-    """Whether a resource's subject is this patient; True too where one of them does not say."""
+    """Whether the resource's subject is this patient. True too where one of them does not tell."""
     members = [each for name in ("subject", "patient") for each in dicts(resource, name)]
     references = [text(each.get("reference")).partition("/_history/")[0].split("/")[-2:] for each in members]
     ids = {reference[1] for reference in references if len(reference) == 2 and reference[0] == "Patient"}

@@ -7,21 +7,21 @@ from typing import Any
 
 import httpx
 
+from fhircast_identity.http_json import UnusableAnswer, ask, token
 from fhircast_identity.local import Local, Query, Resource, dicts, text
 from fhircast_identity.rules import in_force
-from fhircast_identity.web import Unanswered, ask, token
 
 #: 2:3.83.4.2.2: an unknown identifier is 404 `not-found`, an unknown source system 400 `code-invalid`. An unknown
-#: target system is 403: that is our own configuration, and says nothing about the patient.
+#: target system is 403, which is a fault of the configuration here, and not an answer about the patient.
 _UNKNOWN_STATUSES, _UNKNOWN_CODES = (400, 404), ("not-found", "code-invalid")
 
 
 class PixManager:
     """`GET base/Patient/$ihe-pix?sourceIdentifier=system|value&targetSystem=...`.
 
-    The local id is the identifier of `target_system` or, where that is a FHIR server's base address, the id of the
-    Patient there; without it the id of the Patient that the manager names. Answers have no demographics: the check
-    needs another resolver. Knows patients only, and no identifier without a system.
+    The local id is the identifier of `target_system`. Where that is a FHIR server's base address, the local id is the
+    id of the Patient there. Without `target_system`, it is the id of the Patient in the answer. Answers have no
+    demographics: the check needs another resolver. Knows only patients, and only identifiers with a system.
     """
 
     name = "the patient index"
@@ -30,7 +30,7 @@ class PixManager:
         self._base, self._http, self._target = base.rstrip("/"), http, target_system.strip()
 
     async def find(self, query: Query) -> list[Local]:
-        """The patient's ids in the target system. Raises Unanswered or httpx.HTTPError."""
+        """The patient's ids in the target system. Raises UnusableAnswer or httpx.HTTPError."""
         if query.type != "Patient" or not query.system:
             return []
         parameters = await self._ask(query.system, query.value, self._target)
@@ -40,7 +40,7 @@ class PixManager:
         return [Local(each, identifiers=_identifiers(parameters), source=self.name) for each in ids]
 
     async def known(self, kind: str, local_id: str) -> list[Local]:
-        """The patient of a local id with its identifiers in all systems. Raises Unanswered or httpx.HTTPError."""
+        """The patient of a local id with its identifiers in all systems. Raises UnusableAnswer or httpx.HTTPError."""
         if kind != "Patient" or not self._target:
             return []
         parameters = await self._ask(self._target, local_id, "")
@@ -57,11 +57,11 @@ class PixManager:
         targets = [each for each in parameters if each.get("name") == "targetId"]
         given = [text(each.get("reference")) for target in targets for each in dicts(target, "valueReference")]
         addresses = {each.partition("/_history/")[0] for each in given if self._is_ours(each)}
-        # Ids of two servers may be the same by chance, so several addresses stay what they are: several.
+        # Ids of two servers may be the same by chance, so several addresses count as several ids.
         return found + [each.rpartition("/")[2] if len(addresses) == 1 else each for each in sorted(addresses)]
 
     def _is_ours(self, reference: str) -> bool:
-        """Whether it refers to a Patient, on the target server where there is one."""
+        """Whether the reference is a Patient, on the target server where there is one."""
         server, patient, id_ = f"/{reference}".partition("/_history/")[0].rpartition("/Patient/")
         return (
             bool(patient and id_) and "/" not in id_ and (not self._target or server == f"/{self._target.rstrip('/')}")
@@ -72,12 +72,16 @@ class PixManager:
         asked = [("sourceIdentifier", token(system, value)), *([("targetSystem", target)] if target else [])]
         address = f"{self._base}/Patient/$ihe-pix"
         answer = await ask(self._http, address, asked, "application/fhir+json")
-        said = answer.said
-        if answer.status in _UNKNOWN_STATUSES and _says_unknown(said):
+        parameters = answer.json
+        if answer.status in _UNKNOWN_STATUSES and _says_unknown(parameters):
             return None
-        if answer.status != httpx.codes.OK or not isinstance(said, dict) or said.get("resourceType") != "Parameters":
-            raise Unanswered(f"status {answer.status}, or no Parameters")
-        return dicts(said, "parameter")
+        if (
+            answer.status != httpx.codes.OK
+            or not isinstance(parameters, dict)
+            or parameters.get("resourceType") != "Parameters"
+        ):
+            raise UnusableAnswer(f"status {answer.status}, expected 200 and Parameters")
+        return dicts(parameters, "parameter")
 
 
 def _identifiers(parameters: list[Resource]) -> tuple[Resource, ...]:

@@ -1,4 +1,4 @@
-"""From what the resolvers know to the resources of a published event, with every identifier (FHIRcast 3.3.1, 3.5.1)."""
+"""Makes the resources of a published event, with all identifiers (FHIRcast 3.3.1, 3.5.1)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fhircast_identity.rules import DICOM_UID, bare_uid, in_force
 
 
 def anchor(locals_: Sequence[Local], now: datetime) -> Resource:
-    """The resource that all of these tell of: the first full one, else made of their fields; identifiers of all."""
+    """One resource of all answers: the first full resource, or made from their fields. Has the identifiers of all."""
     full = next((each.resource for each in locals_ if each.resource), {"resourceType": locals_[0].type})
     resource = full | ({"identifier": merged((of_local(each) for each in locals_), now)})
     if resource["resourceType"] == "Patient":
@@ -22,7 +22,7 @@ def anchor(locals_: Sequence[Local], now: datetime) -> Resource:
 
 
 def subject(locals_: Sequence[Local], now: datetime) -> Resource | None:
-    """The patient of a study, as far as it is known."""
+    """The patient of a study, as far as known."""
     known = [each.patient for each in locals_ if each.patient]
     patient = demographics(locals_)
     for each in reversed(known):
@@ -32,12 +32,12 @@ def subject(locals_: Sequence[Local], now: datetime) -> Resource | None:
 
 
 def of_local(local: Local) -> list[Resource]:
-    """The identifiers that a resolver told."""
+    """The identifiers in a resolver's answer."""
     return [*local.identifiers, *dicts(local.resource or {}, "identifier")]
 
 
 def demographics(locals_: Iterable[Local]) -> Resource:
-    """A Patient of the fields that are known."""
+    """A Patient with the known fields."""
     patient: Resource = {"resourceType": "Patient"}
     for local in locals_:
         if local.family:
@@ -50,7 +50,7 @@ def demographics(locals_: Iterable[Local]) -> Resource:
 
 
 def merged(lists: Iterable[Iterable[Resource]], now: datetime) -> list[Resource]:
-    """Every identifier in force once, that is once for each system and value."""
+    """All identifiers in force, once for each system and value."""
     found: dict[tuple[str, str], Resource] = {}
     for identifier in (each for identifiers in lists for each in identifiers):
         system, value = text(identifier.get("system")), text(identifier.get("value"))
@@ -60,10 +60,10 @@ def merged(lists: Iterable[Iterable[Resource]], now: datetime) -> list[Resource]
 
 
 def with_id(resource: Resource, local_id: str) -> Resource:
-    """The resource with an id: its server's, else one made of an identifier that has a system.
+    """The resource with an id: of its server, else made from an identifier with a system.
 
     "If the resource is not stored in a FHIR server, the Subscriber [...] SHOULD use a mechanism to generate the id such
-    that it will be globally unique", and a close must name the same id, also after a restart.
+    that it will be globally unique". A close must have the same id, also after a restart.
     """
     if text(resource.get("id")):
         return resource

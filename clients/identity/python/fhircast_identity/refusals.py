@@ -1,4 +1,4 @@
-"""Why no local id was found, in sentences for the person in front of the screen. None holds a value of the patient."""
+"""Refusals: why no local id was found, in sentences for users. No sentence contains a value of the patient."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ _UNCERTAIN = "It is not certain which one is meant."
 
 
 class NoMatch(Refuse):
-    """Nothing here has the identifier, or none was sent that is understood."""
+    """No local id has the identifier, or the event has no identifier that a rule selects."""
 
 
 class SeveralMatches(Refuse):
-    """More than one is meant, or could be."""
+    """The event means several patients or studies, or may mean several."""
 
 
 class Mismatch(Refuse):
-    """Found by its identifier, but the demographics differ. `differing`: which of family name, birth date, gender."""
+    """Found by the identifier, but the demographics differ. `differing`: of family name, birth date, gender."""
 
     def __init__(self, reason: str, differing: tuple[str, ...]) -> None:
         super().__init__(reason)
@@ -27,11 +27,11 @@ class Mismatch(Refuse):
 
 
 class LookupFailed(Refuse):
-    """The question was not answered, which says nothing about the patient."""
+    """The lookup failed. This says nothing about the patient."""
 
 
 def noun(kind: str, *, several: bool = False) -> str:
-    """What a clinician calls a type of resource."""
+    """A clinician's word for a resource type."""
     return _NOUNS.get(kind, (kind, f"{kind} records"))[several]
 
 
@@ -44,7 +44,7 @@ def not_named(kind: str) -> NoMatch:
 
 
 def not_sent() -> NoMatch:
-    return NoMatch("The message lacks what is looked up here.")
+    return NoMatch("The message has no patient or study to look up.")
 
 
 def several_named(kind: str) -> SeveralMatches:

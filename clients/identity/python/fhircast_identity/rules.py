@@ -1,7 +1,7 @@
-"""Which of a resource's identifiers are looked up: rules, of which the first that selects anything decides.
+"""Rules: select the identifiers to look up. The first rule that selects any decides.
 
 FHIRcast 3.5.1: the Study Instance UID has the system `urn:dicom:uid` and the prefix `urn:oid:`, the accession number
-the type ACSN. Older and newer resources have them elsewhere: `uid` and `accession` (DSTU2, STU3), `basedOn` (R5).
+the type ACSN. Other versions of FHIR have other members: `uid` and `accession` (DSTU2, STU3), `basedOn` (R5).
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Protocol
 from fhircast_identity.local import Query, Resource, dicts, text
 
 DICOM_UID = "urn:dicom:uid"
+#: The code system of identifier types.
+_TYPES = "http://terminology.hl7.org/CodeSystem/v2-0203"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 _LABELS = {
     "MR": "medical record number",
@@ -24,18 +26,18 @@ _LABELS = {
 
 
 class Rule(Protocol):
-    """Selects identifiers. `label` names them to a clinician."""
+    """Selects identifiers. `label`: their name for clinicians."""
 
     @property
     def label(self) -> str: ...
 
     def select(self, resource: Resource, url: str, now: datetime) -> list[Query]:
-        """The identifiers of a resource, whose absolute address is `url` where that is known, else ""."""
+        """The identifiers of a resource. `url`: its absolute address, "" where unknown."""
         ...
 
 
 def codes(identifier: Resource) -> tuple[str, ...]:
-    """The type codes of an identifier, whatever their code system."""
+    """The type codes of an identifier, of any code system."""
     return tuple(
         coding["code"]
         for kind in dicts(identifier, "type")
@@ -45,7 +47,7 @@ def codes(identifier: Resource) -> tuple[str, ...]:
 
 
 def in_force(item: Resource, now: datetime) -> bool:
-    """Whether an identifier or a name still counts: not of use `old`, and the last moment of its period not past."""
+    """Whether an identifier or a name is in force: not of use `old`, and within its period."""
     if item.get("use") == "old":
         return False
     end = next((text(period.get("end")) for period in dicts(item, "period")), "")
@@ -59,7 +61,7 @@ def in_force(item: Resource, now: datetime) -> bool:
 
 
 def identifiers(resource: Resource, now: datetime) -> list[Resource]:
-    """The identifiers that are in force and have a value, from wherever a version of FHIR puts them."""
+    """The identifiers in force with a value, in the members of all versions of FHIR."""
     found = dicts(resource, "identifier")
     if resource.get("resourceType") == "ImagingStudy":
         accession = {"type": {"coding": [{"code": "ACSN"}]}}
@@ -69,13 +71,20 @@ def identifiers(resource: Resource, now: datetime) -> list[Resource]:
 
 
 def bare_uid(value: str) -> str:
-    """A UID without `urn:oid:` and padding; "" where it is none."""
+    """A UID without `urn:oid:` and padding. "" for other texts."""
     uid = value.strip(" \0").removeprefix("urn:oid:")
     return uid if _UID.fullmatch(uid) else ""
 
 
+def fhir_identifier(value: str, system: str = "", code: str = "") -> Resource:
+    """An Identifier of FHIR. `value` is without `urn:oid:`, `code` is a type such as MR."""
+    coded: Resource = {"type": {"coding": [{"system": _TYPES, "code": code}]}} if code else {}
+    written = f"urn:oid:{value}" if system == DICOM_UID else value
+    return coded | ({"system": system} if system else {}) | {"value": written}
+
+
 def distinct(queries: Iterable[Query]) -> list[Query]:
-    """Each query once, in the order of their first coming."""
+    """Each query once, in the order of first occurrence."""
     return list(dict.fromkeys(queries))
 
 
@@ -87,7 +96,7 @@ def _query(resource: Resource, identifier: Resource) -> Query:
 class System:
     """The identifiers of one system, such as `urn:oid:2.16.578.1.12.4.1.4.1`, compared exactly.
 
-    `label` is what a clinician calls it: "national identity number".
+    `label`: the name for clinicians, such as "national identity number".
     """
 
     code = ""
@@ -102,9 +111,9 @@ class System:
 
 
 class TypeCode:
-    """The identifiers of a type: MR, PI, ACSN, ... of one system only, where one is given.
+    """The identifiers of a type (MR, PI, ACSN, ...), with `system` only those of that system.
 
-    A number of this type may come from another hospital. Give the system wherever it is known.
+    Another hospital may use the same number for another patient. Give the system wherever it is known.
     """
 
     def __init__(self, code: str, system: str = "", label: str = "") -> None:
@@ -117,7 +126,7 @@ class TypeCode:
 
 
 class StudyUid:
-    """The Study Instance UID, with or without `urn:oid:`, among the identifiers or as the older `uid`."""
+    """The Study Instance UID, with or without `urn:oid:`, from the identifiers or from the older `uid`."""
 
     code, system = "", DICOM_UID
 
@@ -131,11 +140,11 @@ class StudyUid:
 
 
 class LogicalId:
-    """The resource's id on the FHIR server at `base`, looked up as `Patient/123` of the system `base` (as ITI-83 does).
+    """The resource's id on the FHIR server at `base`, looked up as `Patient/123` of the system `base` (as in ITI-83).
 
-    An id means something only on its own server: it is used where the event gives the absolute address (a reference or
-    fullUrl) on that server, or, with `assumed=True`, where it gives none. Only assume it where every application of the
-    session takes its resources from this one server.
+    An id is valid only on its own server. The rule selects ids of events that give the absolute address (a reference or
+    fullUrl) on that server. With `assumed=True`, it also selects ids without an address. Use that only where all
+    applications of the session take their resources from this server.
     """
 
     def __init__(self, base: str, *, assumed: bool = False, label: str = "") -> None:
@@ -151,7 +160,7 @@ class LogicalId:
 
 
 def choose(rules: Sequence[Rule], resource: Resource, url: str, now: datetime) -> tuple[Rule, list[Query]] | None:
-    """The first rule that selects anything, and what it selects."""
+    """The first rule that selects any identifiers, and these identifiers."""
     for rule in rules:
         if queries := rule.select(resource, url, now):
             return rule, queries

@@ -1,17 +1,16 @@
-"""A table of local ids that the application keeps itself: a dict, or a CSV file."""
+"""A table of local ids that the application itself provides: a dict, rows, or a CSV file."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any, Protocol
 
 from fhircast_identity.local import Local, Query, Resource
-from fhircast_identity.rules import DICOM_UID
+from fhircast_identity.rules import DICOM_UID, fhir_identifier
 
-_CODES = "http://terminology.hl7.org/CodeSystem/v2-0203"
 _RECORD = ("local_id", "family", "birth_date", "gender")
 _LONG = ("system", "value", "code")
 
@@ -35,26 +34,19 @@ class Row:
     record: Local
 
     def answers(self, query: Query) -> bool:
-        """A row without a system or a code is of whatever system or code; else they are the same. Only where the systems are
-        may an identifier leave its code unsaid: else nothing says that the two are numbers of one kind."""
+        """Whether the row matches. A row without system or code matches any. A query without codes matches a coded row
+        only by its system: otherwise two different kinds of numbers could match."""
         if self.value != query.value or self.system not in ("", query.system):
             return False
         return not self.code or self.code in query.codes or bool(self.system and not query.codes)
 
-    def identifier(self) -> Resource:
-        """As FHIR has it."""
-        coded: Resource = {"type": {"coding": [{"system": _CODES, "code": self.code}]}} if self.code else {}
-        value = f"urn:oid:{self.value}" if self.system == DICOM_UID else self.value
-        return coded | ({"system": self.system} if self.system else {}) | {"value": value}
-
 
 class Table:
-    """Local ids by identifier, of one type of resource.
+    """Local ids by identifier, for one resource type.
 
-    The keys of `records` are `(system, value)`, or a value alone, which then is one of whatever system. The values are
-    a local id, a record (a dict of local_id, family, birth_date, gender) or a list of those. A Study Instance UID is
-    written without `urn:oid:`, the id of a resource on a FHIR server as `(its base address, "Patient/123")`.
-    Raises ValueError for a record that cannot be read.
+    Keys of `records`: `(system, value)`, or a value alone, which matches any system. Values: a local id, a record (a
+    dict of local_id, family, birth_date, gender) or a list of these. Write a Study Instance UID without `urn:oid:`, and
+    a FHIR server's id as `(its base address, "Patient/123")`. Raises ValueError for a record that cannot be read.
     """
 
     name = "the table"
@@ -69,6 +61,24 @@ class Table:
         self._fill(rows, type)
 
     @classmethod
+    def from_rows(
+        cls,
+        rows: Iterable[Mapping[str, Any]],
+        *,
+        type: str = "Patient",
+        columns: Mapping[str, str] | None = None,
+        identifiers: Mapping[str, Named] | None = None,
+    ) -> Table:
+        """A table from rows, as of a CSV file, a database or JSON. A row maps columns to cells: a string, "" or None.
+
+        The columns are local_id, system, value, code, family, birth_date and gender, with one row for each identifier.
+        Each row must have local_id and value. `columns` renames columns: {"local_id": "PatNo"}. With `identifiers`,
+        each identifier has a column of its own: {"nin": System("urn:oid:...")}. Empty identifiers are left out. Each
+        row must have the columns of both. Raises ValueError with the number of the row, counted from 1.
+        """
+        return cls._of(enumerate(rows, 1), type, _Columns(columns or {}, identifiers or {}))
+
+    @classmethod
     def from_csv(
         cls,
         path: str | PathLike[str],
@@ -79,21 +89,22 @@ class Table:
         delimiter: str = ",",
         encoding: str = "utf-8-sig",
     ) -> Table:
-        """A table from a file with a header row.
+        """A table from a CSV file with a header row. See `from_rows` for the columns.
 
-        It has the columns local_id, system, value, code, family, birth_date and gender, of which only local_id and
-        value must be there, one row for each identifier. `columns` says where a name differs: {"local_id": "PatNo"}. Or
-        each identifier has a column of its own: `identifiers={"nin": System("urn:oid:...")}`; empty cells are left out.
-        Raises OSError, and ValueError with the line number for what cannot be read.
+        Raises OSError, and ValueError with the number of the row. The header is row 1.
         """
         with open(path, encoding=encoding, newline="") as lines:
             try:
                 cells = list(csv.reader(lines, delimiter=delimiter, strict=True))
             except csv.Error as error:
-                raise ValueError(f"this is no CSV: {error}") from None
-        rows = _rows(cells, type, columns or {}, identifiers or {})
-        table = cls({}, type=type)
-        table._fill(rows, type)
+                raise ValueError(f"the file is not CSV: {error}") from None
+        named = _Columns(columns or {}, identifiers or {})
+        return cls._of(_csv_rows(cells, named), type, named)
+
+    @classmethod
+    def _of(cls, numbered: Iterable[tuple[int, Mapping[str, Any]]], kind: str, columns: _Columns) -> Table:
+        table = cls({}, type=kind)
+        table._fill((row for number, cells in numbered for row in columns.rows(number, cells, kind)), kind)
         return table
 
     def _fill(self, rows: Iterable[Row], kind: str) -> None:
@@ -113,8 +124,10 @@ class Table:
     async def known(self, kind: str, local_id: str) -> list[Local]:
         """The record of a local id with all its identifiers."""
         rows = self._by_id.get(local_id, []) if kind == self._type else []
-        shown = tuple(row.identifier() for row in rows if not row.value.startswith(f"{kind}/"))
-        # Each row was made with its own record: those of one id may differ, and then all must be seen.
+        shown = tuple(
+            fhir_identifier(row.value, row.system, row.code) for row in rows if not row.value.startswith(f"{kind}/")
+        )
+        # Each row has its own record. Records of one id may differ, and all must be compared.
         return [_with(record, shown) for record in dict.fromkeys(_key(row.record) for row in rows)]
 
 
@@ -128,7 +141,7 @@ def _with(key: tuple[str, str, str | None, str | None, str | None], identifiers:
 
 def _local(record: Mapping[str, str], kind: str) -> Local:
     if unknown := set(record) - set(_RECORD):
-        raise ValueError(f"a record has {', '.join(_RECORD)}, not {', '.join(sorted(unknown))}")
+        raise ValueError(f"a record has only {', '.join(_RECORD)}, not {', '.join(sorted(unknown))}")
     cells = {name: str(record.get(name) or "").strip() for name in _RECORD}
     return Local(
         cells["local_id"],
@@ -145,45 +158,58 @@ def _row(value: str, system: str, code: str, local: Local) -> Row:
     return Row(bare, system.strip(), code, local)
 
 
-def _rows(
-    lines: Iterable[list[str]], kind: str, columns: Mapping[str, str], identifiers: Mapping[str, Named]
-) -> Iterator[Row]:
-    numbered = enumerate(lines, 1)
-    header = [cell.strip() for cell in next(numbered, (1, []))[1]]
-    places = {name: header.index(column) for name, column in _names(columns, identifiers, header).items()}
-    for number, line in numbered:
+class _Columns:
+    """The columns that a table reads, and the identifiers in a row."""
+
+    def __init__(self, columns: Mapping[str, str], identifiers: Mapping[str, Named]) -> None:
+        self._identifiers = identifiers
+        self._names = {name: columns.get(name, name) for name in (*_RECORD, *(() if identifiers else _LONG))}
+        required = {"local_id", *columns, *(() if identifiers else ("value",))}
+        self._required = {self._names.get(name, name) for name in required} | set(identifiers)
+        self.read = {*self._names.values(), *identifiers}
+
+    def check(self, where: str, present: Collection[str]) -> None:
+        """Raises ValueError where a required column is missing."""
+        if missing := sorted(self._required.difference(present)):
+            raise ValueError(f"{where} lacks {', '.join(missing)}")
+
+    def rows(self, number: int, cells: Mapping[str, Any], kind: str) -> Iterator[Row]:
+        """The identifiers of a row. Raises ValueError with the row's number."""
+        self.check(f"row {number}", cells)
+        try:
+            texts = {column: _cell(column, cells.get(column)) for column in self.read}
+            if not any(texts.values()):
+                return
+            local = _local({name: texts[self._names[name]] for name in _RECORD}, kind)
+        except ValueError as error:
+            raise ValueError(f"row {number}: {error}") from None
+        for system, value, code in self._found(texts):
+            if value:
+                yield _row(value, system, code, local)
+
+    def _found(self, texts: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+        if not self._identifiers:
+            system, value, code = (texts[self._names[name]] for name in _LONG)
+            yield system, value, code
+        for column, rule in self._identifiers.items():
+            yield rule.system, texts[column], rule.code
+
+
+def _cell(column: str, cell: Any) -> str:
+    if cell is not None and not isinstance(cell, str):
+        raise ValueError(f"{column} must be a string")
+    return (cell or "").strip()
+
+
+def _csv_rows(lines: list[list[str]], columns: _Columns) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows of a file with their numbers. Empty rows are left out."""
+    header = [cell.strip() for cell in (lines[0] if lines else [])]
+    columns.check("the header", header)
+    if twice := sorted({column for column in columns.read if header.count(column) > 1}):
+        raise ValueError(f"the header repeats {', '.join(twice)}")
+    for number, line in enumerate(lines[1:], 2):
         if not any(cell.strip() for cell in line):
             continue
         if len(line) != len(header):
             raise ValueError(f"row {number} has {len(line)} cells, the header {len(header)}")
-        cells = {name: line[place].strip() for name, place in places.items()}
-        try:
-            local = _local({name: cells.get(name, "") for name in _RECORD}, kind)
-        except ValueError as error:
-            raise ValueError(f"row {number}: {error}") from None
-        for system, value, code in _identifiers(cells, identifiers):
-            if value:
-                yield _row(value, system, code, local)
-
-
-def _names(columns: Mapping[str, str], identifiers: Mapping[str, Named], header: list[str]) -> dict[str, str]:
-    """The column in which each name stands; raises ValueError where one that was asked for is missing."""
-    names = {name: columns.get(name, name) for name in (*_RECORD, *(() if identifiers else _LONG))}
-    names |= {_column(column): column for column in identifiers}
-    required = {"local_id", *columns, *(map(_column, identifiers) if identifiers else ("value",))}
-    if missing := sorted(names.get(name, name) for name in required if names.get(name) not in header):
-        raise ValueError(f"the header lacks {', '.join(missing)}")
-    if twice := sorted({column for column in names.values() if header.count(column) > 1}):
-        raise ValueError(f"the header has more than one {', '.join(twice)}")
-    return {name: column for name, column in names.items() if column in header}
-
-
-def _column(column: str) -> str:
-    return f"identifier {column}"
-
-
-def _identifiers(cells: Mapping[str, str], identifiers: Mapping[str, Named]) -> Iterator[tuple[str, str, str]]:
-    if not identifiers:
-        yield cells.get("system", ""), cells.get("value", ""), cells.get("code", "")
-    for column, rule in identifiers.items():
-        yield rule.system, cells[_column(column)], rule.code
+        yield number, dict(zip(header, line, strict=True))
