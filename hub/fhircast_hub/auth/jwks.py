@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import AllowedPublicKeys
 
-from fhircast_hub.auth.budget import Budget
 from fhircast_hub.auth.discovery import FetchError, fetch_jwks
 from fhircast_hub.auth.issuers import Issuer
+from fhircast_hub.budgets.leaky_bucket import LeakyBucket
 from fhircast_hub.core.errors import Unauthenticated, Unavailable
 from fhircast_hub.service.ports import Clock
 
@@ -31,6 +31,10 @@ PAUSE_SECONDS = 30.0
 
 #: Seconds that a whole fetch may take, discovery included; so long waits who asks for an unreachable issuer (AUT-16).
 FETCH_SECONDS = 5.0
+
+#: Fetches for unknown keys that may follow at once, and seconds until there is one more (AUT-19). Strangers can make up any
+#: number of key ids.
+MAX_FETCHES, SECONDS_EACH = 3, 30.0
 
 #: Keys that are tried for one token: each costs a verification. Issuers in the midst of a rollover have two to four.
 MAX_TRIED = 16
@@ -125,7 +129,8 @@ class KeySet:
         #: by id; those without one fit a token of any id that no key has
         self._by_kid: dict[str | None, list[Key]] = {}
         self._in_order: Sequence[Key] = ()
-        self._budget = Budget()
+        #: The fetches for unknown keys. Each takes SECONDS_EACH, and a second passes in a second: sums of seconds are exact.
+        self._fetches = LeakyBucket((MAX_FETCHES - 1) * SECONDS_EACH, rate=1)
         self._failed = False
         self._fetched_at = -inf
         self._fetching: asyncio.Task[bool] | None = None
@@ -198,12 +203,24 @@ class KeySet:
         The very first fetch is not for an unknown key, for all are unknown.
         """
         first = self._fetched_at == -inf
-        if self._fetching is None and not first and not self._budget.take(now):
+        if self._fetching is None and not first and not self._take_fetch(now):
             raise self._later()
         fetching = self._fetch_soon()
         # Unlike awaiting the task, this neither cancels it with the one who waits nor hands its cancellation on.
         await asyncio.wait({fetching})
         return not fetching.cancelled() and fetching.exception() is None and fetching.result()
+
+    def _take_fetch(self, now: float) -> bool:
+        """Take a fetch of the budget at `now` (epoch seconds). False: none is left."""
+        if self._fetch_wait(now) > 0:
+            return False
+        self._fetches.use(SECONDS_EACH, now)
+        return True
+
+    def _fetch_wait(self, now: float) -> float:
+        """Seconds until the budget has a fetch; 0: it has one."""
+        self._fetches.use(0, now)  # a clock that was set back must not keep the issuer from being asked
+        return self._fetches.wait(now)
 
     def _later(self) -> Unavailable:
         """Why the token cannot be judged now, and when it may be."""
@@ -212,7 +229,7 @@ class KeySet:
             if self._failed
             else "were fetched just now, and this token's key is not among them"
         )
-        wait = self._budget.wait(self._clock())
+        wait = self._fetch_wait(self._clock())
         return Unavailable(f"the keys of this token's issuer {why}", retry_after=max(1, ceil(wait)))
 
     def _fetch_soon(self) -> asyncio.Task[bool]:
