@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fhircast_hub.core.errors import BadRequest, TooLarge
 from fhircast_hub.core.wire.event import check_topic, parse_event
-from fhircast_hub.core.wire.frames import confirmation, denial, derived_id, made_event, with_version
+from fhircast_hub.core.wire.frames import confirmation, denial, derived_id, event_frame, with_version
 from fhircast_hub.core.wire.timestamps import rfc3339
 from tests.core.world import NOON, SPEC, TOPIC, body, item, message, patient, report, spec, study
 
@@ -684,7 +684,7 @@ def test_the_id_of_a_derived_open_is_made_of_source_and_name() -> None:
 @pytest.mark.req("DER-7")
 def test_a_made_event_is_an_event() -> None:
     """What the hub makes has the form that it asks of others, whatever is in it."""
-    made = made_event('a "topic" ☃', "Patient-open", "1", rfc3339(NOON), body([patient("p1")]))
+    made = event_frame('a "topic" ☃', "Patient-open", "1", rfc3339(NOON), body([patient("p1")]))
     event = parse_event(made)
     assert (event.topic, event.ref, event.timestamp) == ('a "topic" ☃', "patient/p1", "2023-04-01T12:00:00.000Z")
 
