@@ -22,8 +22,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from fhircast_hub.audit import sink as writing
-from fhircast_hub.audit.event import Act, Entry
-from fhircast_hub.audit.sink import Auditor, FhirServer, Lines, make_sink
+from fhircast_hub.audit.event import Act, AuditEntry
+from fhircast_hub.audit.sink import Auditor, FhirServerSink, JsonLinesSink, make_sink
 from tests.auth.issuer_server import IssuerServer
 from tests.running import TOPIC, Clock, RunningHub, event, issuer_setting, opened, running_hub, until
 from tests.tokens import Idp
@@ -32,9 +32,9 @@ PUBLIC_URL = "http://localhost:8080/api/hub"
 SESSIONS = "fhircast-hub/sessions.write"
 
 
-def entry(number: int) -> Entry:
+def entry(number: int) -> AuditEntry:
     """One of many."""
-    return Entry(Act.PUBLISH, 1_800_000_000.0, event=f"org.example.{number}")
+    return AuditEntry(Act.PUBLISH, 1_800_000_000.0, event=f"org.example.{number}")
 
 
 def number(line: bytes | str) -> int:
@@ -391,7 +391,7 @@ async def test_stdout_has_whole_lines(capfdbinary: pytest.CaptureFixture[bytes])
 async def test_no_half_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that is full amid a line leaves none of it, and the next attempt is whole."""
     path, real = tmp_path / "trail", os.write
-    sink = Lines(path)
+    sink = JsonLinesSink(path)
     await sink.write([b'{"first":1}'])
     with monkeypatch.context() as patched:
         room = [5]
@@ -623,7 +623,7 @@ async def test_a_batch_that_is_refused_is_brought_again(status: int) -> None:
     stub = FhirStub()
     stub.status = status
     async with stub.running() as base, httpx.AsyncClient(trust_env=False) as client:
-        auditor = Auditor(FhirServer(base, client), "https://hub.example")
+        auditor = Auditor(FhirServerSink(base, client), "https://hub.example")
         auditor.record(entry(1))
         await until(lambda: len(stub.requests) >= 2)
         stub.status = 200
@@ -640,7 +640,7 @@ async def test_entries_that_are_refused_each_are_lost_and_told() -> None:
     stub.statuses = lambda count: ["201", "422 Unprocessable Entity", "500"][:count]
     with capture_logs() as logs:
         async with stub.running() as base, httpx.AsyncClient(trust_env=False) as client:
-            auditor = Auditor(FhirServer(base, client), "https://hub.example")
+            auditor = Auditor(FhirServerSink(base, client), "https://hub.example")
             for each in range(3):
                 auditor.record(entry(each))
             await auditor.stop()
@@ -656,7 +656,7 @@ async def test_an_answer_that_drips_is_not_waited_for(monkeypatch: pytest.Monkey
     stub = FhirStub()
     stub.endless = (1, 0.01)
     async with stub.running() as base, httpx.AsyncClient(trust_env=False) as client:
-        auditor = Auditor(FhirServer(base, client), "https://hub.example")
+        auditor = Auditor(FhirServerSink(base, client), "https://hub.example")
         auditor.record(entry(1))
         await until(lambda: len(stub.requests) >= 2)
         stub.endless = None
@@ -671,7 +671,7 @@ async def test_an_answer_without_end_is_not_read() -> None:
     stub = FhirStub()
     stub.endless = (1 << 16, 0.0)
     async with stub.running() as base, httpx.AsyncClient(trust_env=False) as client:
-        auditor = Auditor(FhirServer(base, client), "https://hub.example")
+        auditor = Auditor(FhirServerSink(base, client), "https://hub.example")
         auditor.record(entry(1))
         await until(lambda: not auditor._waiting)
         await auditor.stop()
@@ -686,9 +686,9 @@ async def test_an_answer_is_not_inflated() -> None:
     stub.statuses = lambda count: ["422"] * count
     stub.encode = lambda body: (b"gzip", gzip.compress(body))
     async with stub.running() as base, httpx.AsyncClient(trust_env=False) as client:
-        assert await FhirServer(base, client).write([b"{}"]) == 0
+        assert await FhirServerSink(base, client).write([b"{}"]) == 0
         stub.encode = lambda body: (b"identity", body)
-        assert await FhirServer(base, client).write([b"{}"]) == 1
+        assert await FhirServerSink(base, client).write([b"{}"]) == 1
     assert all("accept-encoding: identity\r\n" in head for head, _ in stub.requests)
 
 
