@@ -107,7 +107,7 @@ def session_routes(
         try:
             user = normal_user(principal, asked.user)
         except ValueError as error:
-            raise BadRequest(f"user: {error}") from None
+            raise BadRequest(f"user {error}") from None
         topic, new = await service.session_for(principal.realm, user, new=asked.new)
         if not new:  # it must not end before its app has joined
             await service.submit(SessionKey(principal.realm, topic), BeginSession(principal.realm, topic, user))
