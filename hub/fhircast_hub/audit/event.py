@@ -26,7 +26,7 @@ _BALP = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit."
 
 
 class Act(enum.Enum):
-    """What was done. The values of a member: its code, AuditEvent.action, FHIR's REST interaction closest to it, BALP's pattern.
+    """The kinds of acts. The values of a member: its code, AuditEvent.action, FHIR's REST interaction closest to it, BALP's pattern.
 
     "": no pattern fits. BALP's Delete allows one subtype only, and an unsubscription has two.
     """
@@ -55,7 +55,7 @@ class AuditEntry(msgspec.Struct, frozen=True):
     issuer: str = ""
     user: str = ""
     client: str = ""
-    #: The IP address that the request came from.
+    #: The client's IP address.
     address: str = ""
     #: The event name.
     event: str = ""

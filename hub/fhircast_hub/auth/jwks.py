@@ -1,7 +1,7 @@
 """An issuer's key set (RFC 7517), refreshed in the background.
 
-Kept by hand. pyjwt's PyJWKClient blocks the event loop while it fetches, reads answers of any size, and finds no key for a token
-without a kid.
+Kept by hand. pyjwt's PyJWKClient blocks the event loop during a fetch, and reads answers of any size. A token without a kid has no
+key there.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _is_for_signatures(jwk: dict[str, Any]) -> bool:
 
 
 def _algorithms(jwk: dict[str, Any]) -> frozenset[str]:
-    """The algorithms of the key's type, or of these only the key's `alg` if it has one (RFC 7517 section 4.4)."""
+    """The algorithms of the key's type. A key with an `alg` has only that one of them (RFC 7517 section 4.4)."""
     type_ = "RSA" if jwk.get("kty") == "RSA" else f"{jwk.get('kty')} {jwk.get('crv')}"
     stated = jwk.get("alg")
     return frozenset(alg for alg in _CAN_VERIFY.get(type_, ()) if stated is None or stated == alg)
@@ -153,8 +153,8 @@ class KeySet:
         """The key that signed a token with this header, and the result of `check` for the key. `check` returns None for other keys.
 
         Known keys are tried first (AUT-20). If none of them signed, and the token names none of them, the keys are fetched,
-        within the budget (AUT-19). Raises Unauthenticated if the issuer has no such key, and Unavailable with the seconds to wait
-        if the keys cannot be fetched (AUT-16), or not yet.
+        within the budget (AUT-19). Raises Unauthenticated if the issuer has no such key. Raises Unavailable with the seconds to
+        wait if the keys cannot be fetched (AUT-16), or not yet.
         """
         now = self._clock()
         self.refresh(now)
@@ -201,7 +201,7 @@ class KeySet:
     def _matching(self, kid: str | None) -> Sequence[Key]:
         """The keys that may have signed a token with this id.
 
-        "Use of this member is OPTIONAL" (RFC 7517 section 4.5): a token without an id matches every key, and a key
+        "Use of this member is OPTIONAL" (RFC 7517 section 4.5): a token without an id matches every key. A key
         without an id matches every id that no other key has.
         """
         return self._in_order if kid is None else self._by_kid.get(kid, self._by_kid.get(None, []))

@@ -3,9 +3,10 @@
 The hub ignores or pins all that a token says about its own verification (RFC 8725). The algorithm must be one of the issuer's
 own key. The key comes from the issuer's key set, never from the header (jku, jwk, x5u, x5c).
 
-pyjwt checks signature, issuer and audience. Kept by hand: dates, because pyjwt reads the system's clock and allows no other;
-header and claims, because pyjwt accepts duplicate names; and the memory of verified tokens, because a verification takes 0.1 to
-0.2 ms (measured, RS256 and ES256), and each request would need one.
+pyjwt checks signature, issuer and audience. Kept by hand:
+- the dates, because pyjwt allows no clock but the system's;
+- the reading of header and claims, because pyjwt accepts duplicate names;
+- the memory of verified tokens, because every request would need a verification: 0.1 to 0.2 ms (measured, RS256 and ES256).
 """
 
 from __future__ import annotations
@@ -101,8 +102,8 @@ class JwtVerifier:
     async def verify(self, token: str) -> Principal:
         """The bearer of `token`. Suspends only during a fetch of the issuer's keys.
 
-        Raises Unauthenticated that names the failed check (AUT-1), or Unavailable with the seconds to wait if the keys cannot be
-        fetched (AUT-16).
+        Raises Unauthenticated that names the failed check (AUT-1). Raises Unavailable with the seconds to wait if the keys cannot
+        be fetched (AUT-16).
         """
         digest = sha256(_encoded(token)).digest()
         if principal := self._recall(digest):
@@ -184,7 +185,7 @@ def _decoded(part: str) -> bytes:
 
 
 def _check_type(header: dict[str, Any]) -> None:
-    """Raise Unauthenticated for a JWT that is no access token by its `typ`, such as a logout token (RFC 8725 section 3.11).
+    """Raise Unauthenticated for a JWT of another `typ` than an access token's (RFC 8725 section 3.11): a logout token, for example.
 
     Case does not count, and "application/" may be left out (RFC 7515 section 4.1.9).
     """

@@ -25,8 +25,8 @@ class ClientAddresses:
     def of(self, peer: str, forwarded: Sequence[str]) -> str:
         """The client's address, from the connection's `peer` and the values of its X-Forwarded-For headers.
 
-        Each proxy appends the address of its client. So the list is read from its end, as long as the proxy that appended an entry
-        is trusted, and the entry is an address.
+        Each proxy appends the address of its client, so the list is read from its end. Reading stops at an untrusted proxy, and at
+        a text that is no address.
         """
         if not forwarded:
             return peer

@@ -19,7 +19,7 @@ from fhircast_hub.core.wire.json import strip_bom
 
 #: Subscriptions, and events, whose names are remembered. Beyond that the oldest are dropped.
 _REMEMBERED = 10_000
-#: The member hub.event. Only its value is replaced. All other bytes stay as they came (EVT-15).
+#: The member hub.event. Only its value is replaced. All other bytes stay as received (EVT-15).
 _EVENT_NAME = re.compile(rb'("hub\.event"\s*:\s*")([a-zA-Z-]{1,32})"')
 
 _Key = TypeVar("_Key")
@@ -61,7 +61,7 @@ class LegacyNames:
             raise
 
     def translate_event(self, body: bytes) -> bytes:
-        """The posted `body` with today's name in place of a name of 2018. Any other body is returned as it came."""
+        """The posted `body` with today's name in place of a name of 2018. Any other body is returned as received."""
         found = _EVENT_NAME.findall(body)
         if len(found) != 1 or (name := found[0][1].decode()).lower() not in NAMES_OF_2018:
             return body

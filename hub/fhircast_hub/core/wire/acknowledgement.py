@@ -19,8 +19,8 @@ import msgspec
 MAX_REASON = 256
 
 _STATUS = re.compile(rb'"?\s*([1-5]\d\d)(?!\d)', re.ASCII)
-#: Characters of a client's text that people must not be shown: white space, controls, and Unicode's format characters. Those could
-#: begin a new line, or reverse a line. The joiners of scripts and emoji stay.
+#: Characters of a client's text that people must not be shown: white space, controls, and Unicode's format characters.
+#: Format characters could reverse a line. The joiners of scripts and emoji stay.
 _INVISIBLE = re.compile(
     r"[\s\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]+"
 )

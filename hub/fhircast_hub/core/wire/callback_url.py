@@ -44,8 +44,8 @@ def check_callback(url: str) -> str:
     except ValueError:
         is_url = False
     if not is_url:
-        came = f"{len(url)} characters of something else"
-        raise BadRequest(f"hub.callback must be an absolute http or https URL without a fragment, not {came}")
+        actual = f"{len(url)} characters of something else"
+        raise BadRequest(f"hub.callback must be an absolute http or https URL without a fragment, not {actual}")
     if "@" in urlsplit(url).netloc:
         raise BadRequest("hub.callback must be a URL without credentials, and this one has some")
     return url

@@ -1,6 +1,6 @@
 """The items of an event's context (FHIRcast 3.0.0, 2.3): its anchor, its other required items, the contexts that it implies.
 
-The hub reads the type and id of a resource. The resource itself stays the bytes that came (EVT-15).
+The hub reads the type and id of a resource. The resource itself is passed on as received (EVT-15).
 """
 
 from __future__ import annotations
@@ -127,8 +127,8 @@ def read_anchor(items: list[Item], kind: Kind, type_: str) -> tuple[str, str]:
     else:
         raise BadRequest(f"event.context must have a resource in the item with the key {item.key}")
     if found[0].lower() != type_ or not found[0].isascii():
-        came = f"another of {len(found[0])} characters"
-        raise BadRequest(f"event.context: the anchor's type must be that of the event's name, not {came}")
+        actual = f"another of {len(found[0])} characters"
+        raise BadRequest(f"event.context: the anchor's type must be that of the event's name, not {actual}")
     if not 0 < len(found[1]) <= MAX_ID:
         raise BadRequest(f"event.context: the anchor's id must have 1 to {MAX_ID} characters, not {len(found[1])}")
     reject_control_characters("event.context: the anchor's id", found[1])
@@ -161,8 +161,8 @@ def read_update(items: list[Item], max_entries: int) -> tuple[Change, ...]:
     indexes = [index for index, item in enumerate(items) if item.key == "updates"]
     resource = items[indexes[0]].resource if len(indexes) == 1 else None
     if resource is None or resource.resourceType != "Bundle":
-        came = "another resource" if len(indexes) == 1 else str(len(indexes))
-        raise BadRequest(f"event.context must have exactly one item with the key updates, a Bundle, not {came}")
+        actual = "another resource" if len(indexes) == 1 else str(len(indexes))
+        raise BadRequest(f"event.context must have exactly one item with the key updates, a Bundle, not {actual}")
     return read_entries(items[indexes[0]].members, f"event.context[{indexes[0]}].resource", max_entries)
 
 

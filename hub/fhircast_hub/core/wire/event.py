@@ -1,6 +1,6 @@
 """A posted event, read from its bytes.
 
-The hub reads the resourceType, id and references of a resource. The resource itself stays the bytes that came (EVT-15). So the
+The hub reads the resourceType, id and references of a resource. The resource itself is passed on as received (EVT-15). So the
 member order, `1.10`, integers of any size and every escape survive, and nothing is encoded twice.
 """
 
@@ -86,7 +86,7 @@ class Event(msgspec.Struct, frozen=True):
     head: bytes
     #: The frame from the member `context` on.
     tail: bytes
-    #: The context array, as it came.
+    #: The context array as received.
     context: bytes
     #: The refs of the other contexts that the event names, by their types in lower case (DER-7).
     implied: dict[str, str]
@@ -252,7 +252,7 @@ def _frame_parts(envelope: Members, event: Members, kind: Kind) -> tuple[bytes, 
 
 
 def _members_around(middle: str, members: Members, without: frozenset[str]) -> tuple[bytes, bytes]:
-    """The members before and after `middle` as they came, with the commas between them and `middle`."""
+    """The members before and after `middle`, as received, with the commas between them and `middle`."""
     before: list[bytes | msgspec.Raw] = []
     after: list[bytes | msgspec.Raw] = []
     side = before

@@ -25,7 +25,7 @@ ANCHOR_KEYS = {"imagingstudy": "study", "diagnosticreport": "report"}
 DERIVED = ("patient", "encounter", "imagingstudy")
 
 _SPELLING = {name.lower(): name for name in CATALOGUE}
-#: The catalogue in lower case. These names say nothing about a person, so logs may have them.
+#: The catalogue in lower case. Logs may have these names, as they tell nothing about a person.
 CATALOGUE_LOWER = frozenset(_SPELLING)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _RESOURCE_EVENT = re.compile(r"([a-z]+)-(open|close|update|select)", re.ASCII | re.IGNORECASE)
@@ -33,7 +33,7 @@ _REVERSE_DOMAIN = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)+", re.ASCII)
 
 
 class Kind(enum.Enum):
-    """What an event does to its session."""
+    """The effect of an event on its session."""
 
     OPEN = "open"
     CLOSE = "close"
@@ -57,8 +57,8 @@ def classify(name: str) -> tuple[Kind, str]:
     if lower in ("syncerror", "userlogout", "userhibernate"):
         return Kind.PASSED_ON, ""
     if not _NAME.fullmatch(name):
-        came = f"{len(name)} characters of something else"
-        raise BadRequest(f"hub.event must be a name of letters, digits, '.', '_' and '-', not {came}")
+        actual = f"{len(name)} characters of something else"
+        raise BadRequest(f"hub.event must be a name of letters, digits, '.', '_' and '-', not {actual}")
     if found := _RESOURCE_EVENT.fullmatch(name):
         return Kind(found[2].lower()), found[1].lower()
     if lower == "heartbeat":
@@ -81,8 +81,10 @@ def parse_events(items: Iterable[str]) -> tuple[str, ...]:
     for item in dict.fromkeys(items):  # a client may repeat a name thousands of times
         if name := item.strip():
             if not _NAME.fullmatch(name):
-                came = f"one of {len(name)} characters is something else"
-                raise BadRequest(f"hub.events must be names of up to 128 letters, digits, '.', '_' and '-', and {came}")
+                actual = f"one of {len(name)} characters is something else"
+                raise BadRequest(
+                    f"hub.events must be names of up to 128 letters, digits, '.', '_' and '-', and {actual}"
+                )
             names.setdefault(name.lower(), name)
     if len(names) > MAX_EVENTS:
         raise BadRequest(f"hub.events may have at most {MAX_EVENTS} event names, and this one has {len(names)}")

@@ -1,6 +1,6 @@
 """The frames that the hub writes: events with a version, events of the hub's own, confirmations and denials.
 
-A resource stays the bytes that came (EVT-15), so nothing is encoded twice.
+A resource is passed on as received (EVT-15), so nothing is encoded twice.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _DERIVED_IDS = uuid.UUID("6f1c2f5e-3f0a-5d0b-9c3c-7a5f4b0e8d21")
 
 _MEMBERS = msgspec.json.Decoder(Members)
 _STRING = msgspec.json.Decoder(str)
-#: The member of a version, up to its value. It goes before the member `context`.
+#: The member of a version, up to its value. A version goes before the member `context`.
 _VERSION = b'"context.versionId":"'
 
 

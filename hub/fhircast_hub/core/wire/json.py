@@ -51,7 +51,7 @@ _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _STRING = msgspec.json.Decoder(str)
 _STRING_OR_NULL = msgspec.json.Decoder(str | None)
 
-#: msgspec's finding about a value of a wrong type: the types that were expected, the type that came, and the path.
+#: msgspec's finding about a value of a wrong type: the types that were expected, the actual type, and the path.
 _WRONG_TYPE = re.compile(r"Expected `([^`]*)`, got `([^`]*)`(?: - at `\$(.*)`)?")
 #: msgspec's names of types in the words of JSON.
 _TYPE_NAMES = {
@@ -118,8 +118,8 @@ def _wrong_type(path: str, finding: str) -> BadRequest:
     """msgspec's finding (Expected `str`, got `int` - at `$[0].key`) as an error of the hub."""
     if not (found := _WRONG_TYPE.fullmatch(finding)):
         return BadRequest(f"{path}: {finding}".replace("`", ""))
-    expected, came = ([_TYPE_NAMES.get(name, name) for name in types.split(" | ")] for types in found.groups()[:2])
-    return BadRequest(f"{path}{found[3] or ''} must be {' or '.join(expected)}, not {came[0]}")
+    expected, actual = ([_TYPE_NAMES.get(name, name) for name in types.split(" | ")] for types in found.groups()[:2])
+    return BadRequest(f"{path}{found[3] or ''} must be {' or '.join(expected)}, not {actual[0]}")
 
 
 def pairs_of(text: bytes | msgspec.Raw, path: str) -> list[tuple[str, msgspec.Raw]]:
@@ -168,12 +168,12 @@ def _quotes_match(text: bytes, objects: list[Members]) -> bool:
 def members_of_each(
     array: bytes | msgspec.Raw, nested: Iterable[str], path: str, limit: ItemLimit
 ) -> tuple[list[PartlyDecoded], list[Members] | None]:
-    """The members of each object in the JSON array at `path`, and of the objects that are their members of the names `nested`.
+    """The members of each object in the JSON array at `path`. Their members with a name in `nested` are split, too.
 
     The second value has the members undecoded. None: nothing but strings and objects was found, and those are in the first.
 
-    Raises the error of `limit` for more items than its maximum. Otherwise raises BadRequest as `members_of` does, also about objects
-    in an array that is a member of a name in `nested`.
+    Raises the error of `limit` for more items than its maximum. Raises BadRequest as `members_of` does. An array with a name in `nested`
+    is not split, but its objects are checked.
     """
     if len(memoryview(array)) <= SMALL_BYTES:
         simple = decode_simple_objects(array)
@@ -313,7 +313,7 @@ def object_in(members: PartlyDecoded, name: str, path: str) -> Members | None:
 
 
 def type_and_id_of(resource: Members, path: str, index: int | None = None) -> TypeAndId:
-    """The type and id of the resource in the object at `path`, or in the item `index` of the array at `path`.
+    """The type and id of the resource in the object at `path`. With an `index`, `path` is that of an array of such objects.
 
     Raises BadRequest where resourceType is no string, or id neither a string nor null.
     """

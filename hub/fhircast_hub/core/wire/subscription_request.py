@@ -157,8 +157,8 @@ def _lease(given: dict[str, str]) -> int | None:
     for name in ("hub.lease_seconds", "hub.lease"):
         if (value := given.get(name)) is not None:
             if not _LEASE.fullmatch(value):
-                came = f"{len(value)} characters of something else"
-                raise BadRequest(f"{name} must be a positive whole number of seconds, not {came}")
+                actual = f"{len(value)} characters of something else"
+                raise BadRequest(f"{name} must be a positive whole number of seconds, not {actual}")
             digits = value.lstrip("0")
             return int(digits) if len(digits) <= _MAX_LEASE_DIGITS else 10**_MAX_LEASE_DIGITS
     return None

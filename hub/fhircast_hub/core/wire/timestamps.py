@@ -17,7 +17,7 @@ _UNITS = ((86400, "day"), (3600, "hour"), (_MINUTE, "minute"), (1, "second"))
 
 
 def instant(timestamp: str) -> float:
-    """A timestamp in epoch seconds. Without a zone it is UTC, as the specification asks for.
+    """A timestamp in epoch seconds. A timestamp without a zone is UTC, as the specification asks for.
 
     A leap second is one second after second 59. Raises BadRequest for a text that is no ISO 8601 date and time, or has too many
     digits (EVT-5, EVT-19).

@@ -1,6 +1,6 @@
 """The `updates` Bundle of a content update (FHIRcast 3.0.0, 2.10), entry by entry: PUT adds or replaces a resource, DELETE removes.
 
-The hub reads the type and id of a resource. The resource itself stays the bytes that came (EVT-15).
+The hub reads the type and id of a resource. The resource itself is passed on as received (EVT-15).
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def read_entries(bundle: Members, path: str, max_entries: int) -> tuple[Change, 
 
 
 def _split_entries(bundle: Members, path: str, max_entries: int) -> list[tuple[PartlyDecoded, msgspec.Raw]]:
-    """The members of each entry, and its resource as it came."""
+    """The members of each entry, and its resource as received."""
     array = bundle.get("entry", NULL)
     if array == NULL:
         return []
@@ -107,7 +107,7 @@ def _split_entries(bundle: Members, path: str, max_entries: int) -> list[tuple[P
 
 
 def entry_of(resource: bytes, full_url: str) -> bytes:
-    """The JSON of a content Bundle's entry: the resource as it came, and its fullUrl unless that is ""."""
+    """The JSON of a content Bundle's entry: the resource as received, and its fullUrl unless that is ""."""
     return b'{%b"resource":%b}' % (b'"fullUrl":%b,' % encode(full_url) if full_url else b"", resource)
 
 
@@ -131,9 +131,9 @@ def _read_change(entry: PartlyDecoded, resource: msgspec.Raw, path: str) -> Chan
         url = string_or_none(request, "url", f"{path}.request") or ""
         return Change(_deleted_ref(full_url, url, path), None, full_url)
     if method != "PUT":
-        came = method if _METHOD.fullmatch(method) else f"a method of {len(method)} characters"
+        actual = method if _METHOD.fullmatch(method) else f"a method of {len(method)} characters"
         raise BadRequest(
-            f"{path}.request.method must be PUT or DELETE, not {came}; PUT adds and replaces, DELETE removes"
+            f"{path}.request.method must be PUT or DELETE, not {actual}; PUT adds and replaces, DELETE removes"
         )
     return Change(_put_ref(object_in(entry, "resource", path), full_url, path), bytes(resource), full_url)
 
