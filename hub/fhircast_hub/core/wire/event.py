@@ -113,7 +113,6 @@ def parse_event(body: bytes, max_entries: int = Rules().max_entries) -> Event:
     items = read_items(objects, kind)
     id_, timestamp, at, topic = _read_header(envelope, event)
     type_as_sent, ref = _read_anchor(items, kind, type_, name)
-    changes = read_update(items, max_entries) if kind is Kind.UPDATE else ()
     head, tail = _frame_parts(envelope, event, kind)
     return Event(
         topic=topic,
@@ -130,8 +129,8 @@ def parse_event(body: bytes, max_entries: int = Rules().max_entries) -> Event:
         context=bytes(event["context"]),
         implied=implied_by(items, kind, type_) if type_ else {},
         fingerprint=hashlib.sha256(body).digest()[:16],
+        changes=read_update(items, max_entries) if kind is Kind.UPDATE else (),
         versions=_versions(event) if kind is Kind.UPDATE else (),
-        changes=changes,
     )
 
 
