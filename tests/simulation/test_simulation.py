@@ -195,7 +195,11 @@ def test_a_seed_is_one_run() -> None:
 def test_a_failure_is_shrunk() -> None:
     """Of many operations those are left that the failure needs, and they are enough for it."""
     with mutated(
-        MUTANTS[0]._replace(function=missed_events.retain, text="retained=held, dropped_closes=lost", by="retained={}, dropped_closes={}")
+        MUTANTS[0]._replace(
+            function=missed_events.retain,
+            text="retained=held, dropped_closes=lost",
+            by="retained={}, dropped_closes={}",
+        )
     ):
         found = next(failed for seed in range(SEEDS) if (failed := check(seed)) is not None)
         small = shrunk(script(found.seed), found)

@@ -9,10 +9,10 @@ import structlog
 
 from fhircast_hub.acknowledgements.timer import AckTimer
 from fhircast_hub.budgets.accounts import Accounts
-from fhircast_hub.budgets.leaky_bucket import Drains
+from fhircast_hub.budgets.leaky_bucket import LeakyBuckets
 from fhircast_hub.budgets.table import HANDSHAKES
 from fhircast_hub.budgets.turns import Turns
-from fhircast_hub.edge.client_addresses import place
+from fhircast_hub.edge.client_addresses import address_key
 from fhircast_hub.service.ports import Clock, Log
 from fhircast_hub.service.service import Service
 from fhircast_hub.ws.handshake_audit import Handshakes
@@ -67,7 +67,7 @@ class SocketContext:
         self.accounts = accounts
         self.turns = turns
         self.wait = wait
-        self.handshakes = Drains(HANDSHAKES.most, HANDSHAKES.most / 60)
+        self.handshakes = LeakyBuckets(HANDSHAKES.most, HANDSHAKES.most / 60)
         self.queue_bytes = queue_bytes
         self.queue_messages = queue_messages
         self.ping_seconds = ping_seconds
@@ -83,4 +83,4 @@ class SocketContext:
             begin()
             return True
         key = self.service.usage.find(self.resolve(path) or "")
-        return self.turns.wait(key or begin, begin, place=None if key else place(address))
+        return self.turns.wait(key or begin, begin, place=None if key else address_key(address))
