@@ -52,7 +52,7 @@ MAY_SEE: dict[str, set[str]] = {
     "settings": {"core.limits", "core.wire"},
     "service": {*CORE, "audit"},
     "storage": {"core.errors", "core.access", "core.wire", "core.state", "service.ports"},
-    "auth": {"core.errors", "core.access", "core.wire", "service.ports"},
+    "auth": {"core.errors", "core.access", "core.wire", "budgets", "service.ports"},
     "acknowledgements": {*CORE, "budgets", "service"},
     "webhook": {*CORE, "budgets", "service"},
     "ws": {*CORE, "edge", "audit", "budgets", "service", "acknowledgements"},

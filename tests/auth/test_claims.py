@@ -32,18 +32,18 @@ def claims(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("dates", "check"),
     [
-        ({}, "exp: expected a date, got nothing"),
+        ({}, "exp is required"),
         ({"exp": NOW - 30}, "exp: the token has expired"),
         ({"exp": NOW + 60, "nbf": NOW + 31}, "nbf: the token is not yet valid"),
         ({"exp": NOW + 60, "iat": NOW + 31}, "iat: the token is not yet valid"),
-        ({"exp": "1900000000"}, "exp: expected a number of seconds, got a string of length 10"),
-        ({"exp": True}, "exp: expected a number of seconds, got a boolean"),
-        ({"exp": None}, "exp: expected a number of seconds, got null"),
-        ({"exp": float("inf")}, "exp: expected seconds since 1970"),
-        ({"exp": float("nan")}, "exp: expected seconds since 1970"),
-        ({"exp": 10**400}, "exp: expected seconds since 1970"),
-        ({"exp": NOW * 1000}, "exp: expected seconds since 1970"),
-        ({"exp": NOW + 60, "nbf": [NOW]}, "nbf: expected a number of seconds, got an array of length 1"),
+        ({"exp": "1900000000"}, "exp must be a number of seconds, not a string of length 10"),
+        ({"exp": True}, "exp must be a number of seconds, not a boolean"),
+        ({"exp": None}, "exp must be a number of seconds, not null"),
+        ({"exp": float("inf")}, "exp must be seconds since 1970"),
+        ({"exp": float("nan")}, "exp must be seconds since 1970"),
+        ({"exp": 10**400}, "exp must be seconds since 1970"),
+        ({"exp": NOW * 1000}, "exp must be seconds since 1970"),
+        ({"exp": NOW + 60, "nbf": [NOW]}, "nbf must be a number of seconds, not an array of length 1"),
     ],
 )
 def test_dates_refused(dates: dict[str, Any], check: str) -> None:
@@ -101,7 +101,9 @@ def test_scopes_are_parted_by_spaces_only(space: str) -> None:
 )
 def test_a_token_that_is_bound_to_a_key(cnf: object) -> None:
     """It is not its bearer's, whatever it is bound by: the hub asks for no proof, so it cannot take such a token."""
-    with pytest.raises(Unauthenticated, match=r"^cnf: expected a bearer token, got one that is bound to a key"):
+    with pytest.raises(
+        Unauthenticated, match=r"^cnf: the token must be a bearer token, not one that is bound to a key"
+    ):
         read_principal({**claims(), "cnf": cnf}, PLAIN)
 
 
@@ -109,7 +111,7 @@ def test_a_token_that_is_bound_to_a_key(cnf: object) -> None:
 @pytest.mark.parametrize("granted", [{"scope": 7}, {"scope": ["a", 1]}, {"scope": None, "scp": {"a": "b"}}])
 def test_scope_of_another_type(granted: dict[str, Any]) -> None:
     """Scopes that cannot be read make the token worthless."""
-    with pytest.raises(Unauthenticated, match=r"sc(ope|p): expected a string or an array of strings, got an?"):
+    with pytest.raises(Unauthenticated, match=r"sc(ope|p) must be a string or an array of strings, not an?"):
         read_principal(claims(**granted), PLAIN)
 
 
@@ -130,7 +132,7 @@ def test_no_topics() -> None:
 @pytest.mark.parametrize("claim", [7, ["t1", 7], {"t1": True}, None])
 def test_topics_of_another_type(claim: object) -> None:
     """A limit that cannot be read never becomes no limit."""
-    with pytest.raises(Unauthenticated, match=r"hub\.topic: expected a string or an array of strings, got"):
+    with pytest.raises(Unauthenticated, match=r"hub\.topic must be a string or an array of strings, not"):
         read_principal({**claims(), "hub.topic": claim}, PLAIN)
 
 
@@ -147,7 +149,7 @@ def test_user_claim_without_fallback() -> None:
     """Where users are told apart by another claim, sub is no substitute for it."""
     by_name = Issuer("https://idp.example", "hub", user_claim="preferred_username")
     assert read_principal(claims(preferred_username="drx"), by_name).user == "drx"
-    with pytest.raises(Unauthenticated, match="preferred_username: expected the user's id, got nothing"):
+    with pytest.raises(Unauthenticated, match="preferred_username is required: the user's id"):
         read_principal(claims(), by_name)
 
 
@@ -155,7 +157,7 @@ def test_user_claim_without_fallback() -> None:
 @pytest.mark.parametrize("value", ["", "  ", 7, ["user-1"], True, {}, "a\nb", "\ud800"])
 def test_user_of_another_type(value: object) -> None:
     """Only text names a user."""
-    with pytest.raises(Unauthenticated, match="sub: expected the user's id, got a"):
+    with pytest.raises(Unauthenticated, match="sub must be the user's id, not a"):
         read_principal(claims(sub=value), PLAIN)
 
 
@@ -163,7 +165,7 @@ def test_user_of_another_type(value: object) -> None:
 @pytest.mark.parametrize("value", [{}, {"sub": None}])
 def test_user_missing(value: dict[str, Any]) -> None:
     """A token without the user claim, or with null in its place, is nobody's."""
-    with pytest.raises(Unauthenticated, match="sub: expected the user's id, got n"):
+    with pytest.raises(Unauthenticated, match=r"^sub (is required: the user's id|must be the user's id, not null)$"):
         read_principal({**claims(sub=None), **value}, PLAIN)
 
 
@@ -189,9 +191,9 @@ def test_fhir_user(value: str, user: str) -> None:
 def test_fhir_user_without_base() -> None:
     """A relative fhirUser of an issuer without fhir_base names nobody, nor does one that is nothing but slashes."""
     baseless = Issuer("https://idp.example", "hub", user_claim="fhirUser")
-    with pytest.raises(Unauthenticated, match="fhirUser: expected an absolute URL"):
+    with pytest.raises(Unauthenticated, match="fhirUser must be an absolute URL"):
         read_principal(claims(fhirUser="Practitioner/1"), baseless)
-    with pytest.raises(Unauthenticated, match="fhirUser: expected an absolute URL"):
+    with pytest.raises(Unauthenticated, match="fhirUser must be an absolute URL"):
         read_principal(claims(fhirUser="//"), BY_FHIR_USER)
     assert normal_user("user-1", PLAIN) == "user-1"
 
@@ -242,7 +244,7 @@ def test_who_is_a_system(issuer: Issuer, changes: dict[str, Any], expected: tupl
 )
 def test_who_is_nobody(issuer: Issuer, changes: dict[str, Any]) -> None:
     """Who lacks the user claim without being a listed system or limited to topics is refused, and so is an empty one."""
-    with pytest.raises(Unauthenticated, match="expected the user's id"):
+    with pytest.raises(Unauthenticated, match="the user's id"):
         read_principal(claims(**changes), issuer)
 
 

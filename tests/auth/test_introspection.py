@@ -66,7 +66,7 @@ async def test_an_answer_means_what_a_token_means(world: World) -> None:
     assert limited.topics == frozenset({"a"})
     system = await world.verifier.verify(world.knows("system", sub="pacs", client_id="pacs"))
     assert (system.user, system.system) == (None, True)
-    assert "sub: expected" in await refused(world.verifier, world.knows("nobody", sub=None))
+    assert "sub is required" in await refused(world.verifier, world.knows("nobody", sub=None))
 
 
 @pytest.mark.req("AUT-14")
@@ -83,10 +83,10 @@ async def test_what_an_answer_may_leave_out_or_add(world: World, claims: dict[st
 async def test_an_answer_about_a_token_that_is_not_its_bearers(world: World) -> None:
     """Bound to a key, or registered as another type; an issuer's own word for the type means nothing."""
     bound = world.knows("bound", cnf={"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"})
-    assert (await refused(world.verifier, bound)).startswith("cnf: expected a bearer token")
+    assert (await refused(world.verifier, bound)).startswith("cnf: the token must be a bearer token")
     for type_ in ("DPoP", "dpop", "PoP", "N_A"):
         assert await refused(world.verifier, world.knows(type_, token_type=type_)) == (
-            "token_type: expected a bearer token, got one of another type"
+            "token_type must be that of a bearer token, not another"
         )
     for type_ in ("Bearer", "bearer", "access_token", ""):
         assert (await world.verifier.verify(world.knows(f"good {type_}", token_type=type_))).user == "user-1"
@@ -121,10 +121,10 @@ async def test_an_answer_is_not_inflated(world: World) -> None:
 @pytest.mark.parametrize(
     ("claims", "named"),
     [
-        ({"active": False}, "token"),
-        ({"active": None}, "token"),
-        ({"active": "true"}, "token"),
-        ({"active": 1}, "token"),
+        ({"active": False}, "the token"),
+        ({"active": None}, "the token"),
+        ({"active": "true"}, "the token"),
+        ({"active": 1}, "the token"),
         ({"iss": "https://another.example"}, "iss"),
         ({"iss": ""}, "iss"),
         ({"iss": ["x"]}, "iss"),
@@ -153,8 +153,8 @@ async def test_an_answer_must_say_all_that_a_signed_token_says(
     if claims == {"active": None}:
         world.server.instead = Answer(200, b'{"sub": "user-1"}')
     reason = await refused(world.verifier, token)
-    assert reason.startswith(f"{named}: ")
-    assert "another" not in reason.replace("got another", "")
+    assert reason.startswith(named)
+    assert "another" not in reason.replace("not another", "")
     assert OPAQUE not in reason
 
 
@@ -162,7 +162,7 @@ async def test_an_answer_must_say_all_that_a_signed_token_says(
 async def test_no_other_claim_stands_in_for_the_user(world: World) -> None:
     """An answer without the user_claim is refused, though it has `sub` and `username`."""
     world.verifier = Verifier([world.issuer(user_claim="hpr")], world.client, world.clock)
-    assert "hpr: expected" in await refused(world.verifier, world.knows(username="ann"))
+    assert "hpr is required" in await refused(world.verifier, world.knows(username="ann"))
     assert (await world.verifier.verify(world.knows("other", hpr="9144889"))).user == "9144889"
 
 
@@ -255,5 +255,5 @@ async def test_a_user_is_named_as_his_tokens_name_him(world: World) -> None:
     for name in ("Practitioner/7", "https://fhir.example/r4/Practitioner/7", "Practitioner/7/_history/3"):
         assert verifier.normal_user(principal, name) == principal.user == "https://fhir.example/r4/Practitioner/7"
     for nobody in ("/", " ", "a\nb", "a\x00"):
-        with pytest.raises(ValueError, match="expected"):
+        with pytest.raises(ValueError, match="must be"):
             verifier.normal_user(principal, nobody)

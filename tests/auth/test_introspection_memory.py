@@ -113,13 +113,13 @@ async def test_memory_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) 
     asked = Introspector(world.issuer(), world.client, world.clock)
     for n in range(10):
         await refused(asked, f"opaque-{n}")
-    assert len(asked._bad) == 4
+    assert len(asked._invalid) == 4
     await refused(asked, "opaque-9")
     assert world.questions == 10
     await refused(asked, "opaque-0")
     assert world.questions == 11
     await asyncio.sleep(0)
-    assert not asked._asked
+    assert not asked._questions
 
 
 @pytest.mark.req("AUT-14", "SEC-3", "AUT-34")
@@ -134,6 +134,6 @@ async def test_the_token_is_held_nowhere(
         world.server.instead = Answer(500, b"")
         with pytest.raises(Unavailable) as error:
             await asked.verify("sesame-unanswered")
-    held += repr(asked._good) + repr(asked._bad) + repr(logs) + caplog.text + str(error.value)
+    held += repr(asked._valid) + repr(asked._invalid) + repr(logs) + caplog.text + str(error.value)
     assert "sesame" not in held
     assert "p:ss" not in held

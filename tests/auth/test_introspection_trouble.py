@@ -133,4 +133,4 @@ async def test_a_flood_of_made_up_tokens_locks_nobody_out(world: World, monkeypa
         await refused(asked, OPAQUE)
     for each in flood:
         each.cancel()
-    await asyncio.gather(*flood, *asked._asked.values(), return_exceptions=True)
+    await asyncio.gather(*flood, *asked._questions.values(), return_exceptions=True)

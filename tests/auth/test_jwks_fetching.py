@@ -87,7 +87,7 @@ async def test_refresh_is_no_part_of_the_budget(server: IssuerServer, keys: KeyS
     """With nothing left of the budget the keys are refreshed all the same, and an unknown key waits for that."""
     await find(keys, "key-1")
     clock.now += jwks.REFRESH_SECONDS
-    while keys._budget.take(clock.now):
+    while keys._take_fetch(clock.now):
         pass
     rotate(server, idp.jwk(), other())
     assert (await find(keys, "key-2")).kid == "key-2"

@@ -19,7 +19,7 @@ from tests.auth.conftest import FakeClock
 from tests.auth.jwt_world import refused, segment, signed
 from tests.tokens import Idp
 
-UNREADABLE = "token: expected a JWT, got something that cannot be decoded"
+UNREADABLE = "the token must be a JWT, and this one cannot be decoded"
 
 
 def part_of(token: str, number: int) -> bytes:
@@ -39,7 +39,7 @@ async def test_malformed(verifier: JwtVerifier, idp: Idp, clock: FakeClock) -> N
         *(f"{head}.{segment(junk)}.{signature}" for junk in (b"[]", b"1", b"null", b"\xff", b"[" * 9000, b"9" * 9000)),
         f"{segment({'alg': 'ES256', 'kid': 7})}.{body}.{signature}",
     ):
-        assert (await refused(verifier, token)).startswith("token: ")
+        assert (await refused(verifier, token)).startswith("the token")
 
 
 @pytest.mark.req("AUT-22")
@@ -117,14 +117,16 @@ async def test_a_jwt_of_another_kind(verifier: JwtVerifier, idp: Idp, clock: Fak
     """A JWT that its issuer made for something else is no access token."""
     claims = part_of(idp.token(now=clock.now), 1)
     token = signed(idp, json.dumps({"alg": "ES256", "kid": "key-1", "typ": typ}).encode(), claims)
-    assert await refused(verifier, token) == f"typ: expected JWT, at+jwt or application/at+jwt, got {came}"
+    assert await refused(verifier, token) == f"typ must be JWT, at+jwt or application/at+jwt, not {came}"
 
 
 @pytest.mark.req("AUT-1")
 async def test_too_long(verifier: JwtVerifier, idp: Idp, clock: FakeClock) -> None:
     """A token over 16 KiB is refused before anything is done with it."""
     token = idp.token(now=clock.now, padding="x" * MAX_TOKEN_BYTES)
-    assert await refused(verifier, token) == f"token: expected at most 16384 characters, got {len(token)}"
+    assert (
+        await refused(verifier, token) == f"the token may have at most 16384 characters, and this one has {len(token)}"
+    )
 
 
 _json: st.SearchStrategy[Any] = st.recursive(

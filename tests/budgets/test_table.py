@@ -14,7 +14,7 @@ import pytest
 from fhircast_hub.budgets import accounts as user_accounts
 from fhircast_hub.budgets import leaky_bucket, table
 from fhircast_hub.budgets.accounts import Account, Accounts
-from fhircast_hub.budgets.leaky_bucket import Drain, Drains
+from fhircast_hub.budgets.leaky_bucket import LeakyBucket, LeakyBuckets
 from fhircast_hub.budgets.meter import Meter, Metered
 from fhircast_hub.budgets.table import BIG_ANSWERS, BODIES, BODY_BYTES, CPU, CPU_BURST, WAITING
 from fhircast_hub.budgets.turns import Turns
@@ -33,7 +33,7 @@ def principal(user: str | None, client: str = "app", *, system: bool = False) ->
 
 def test_a_drain_fills_evenly() -> None:
     """A burst at once, then as much as the rate gives; a clock that was set back gives nothing."""
-    drain = Drain(10, 2)
+    drain = LeakyBucket(10, 2)
     drain.use(10, 100)
     assert drain.wait(100) == 0
     drain.use(4, 100)
@@ -46,7 +46,7 @@ def test_a_drain_fills_evenly() -> None:
 def test_drains_are_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
     """The name that was not used for longest is forgotten; a refusal costs nothing."""
     monkeypatch.setattr(leaky_bucket, "MAX_HELD", 2)
-    drains = Drains(1, 1)
+    drains = LeakyBuckets(1, 1)
     assert [drains.take(name, 0) for name in "aab"] == [0, 1, 0]
     assert [drains.take(name, 0.5) for name in "ab"] == [0.5, 0.5]
     assert drains.take("c", 0.5) == 0

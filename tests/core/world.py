@@ -1,4 +1,4 @@
-"""A little world around the core: one session, a clock that stands still, ids that count, and who was sent what."""
+"""A small world around the core, for its tests: one session, a clock that stands still, counted ids, and the frames of each socket."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ NOON = 1680350400.0
 SPEC = Path(__file__).resolve().parents[1] / "spec"
 KEY = SessionKey("a-realm", TOPIC)
 
-#: Everything that a viewer may want to hear of.
+#: The events that a viewer subscribes to.
 OPENS = "Patient-open,Encounter-open,ImagingStudy-open,DiagnosticReport-open"
 CLOSES = "Patient-close,Encounter-close,ImagingStudy-close,DiagnosticReport-close"
 
@@ -58,14 +58,14 @@ def token(
     topics: Iterable[str] | None = None,
     system: bool = False,
 ) -> Principal:
-    """The bearer of a good token, who may do anything unless told otherwise."""
+    """The bearer of a valid token. By default it may do anything."""
     scopes = Scopes.parse([f"fhircast/{e}.read" for e in read] + [f"fhircast/{e}.write" for e in write])
     claimed = None if topics is None else frozenset(topics)
     return Principal("a-realm", user, client, scopes, expires, claimed, system)
 
 
 def resource(type_: str, id_: str, **members: object) -> dict[str, Any]:
-    """The least that a resource may be, and what a test adds."""
+    """A resource with the required members, and the members that a test adds."""
     return {"resourceType": type_, "id": id_, **members}
 
 
@@ -91,7 +91,7 @@ def report(id_: str) -> dict[str, Any]:
 
 
 def outcome() -> dict[str, Any]:
-    """What a SyncError cannot be without."""
+    """The item that a SyncError needs."""
     return item("operationoutcome", "OperationOutcome", "an-outcome")
 
 
@@ -100,17 +100,17 @@ def message(name: str, *items: object, id_: str = "an-id", at: str = "2023-04-01
     return {"timestamp": at, "id": id_, "event": {"hub.topic": TOPIC, "hub.event": name, "context": list(items)}}
 
 
-def body(of: object) -> bytes:
-    return json.dumps(of).encode()
+def body(message: object) -> bytes:
+    return json.dumps(message).encode()
 
 
 def spec(name: str) -> bytes:
-    """A message of the specification, as it stands there."""
+    """A message of the specification, byte for byte."""
     return (SPEC / f"{name}.json").read_bytes()
 
 
 def label(frame: bytes) -> str:
-    """A frame in short: `subscribe`, `denied`, `Home-open`, or `Patient-open p1`."""
+    """A short form of a frame: `subscribe`, `denied`, `Home-open`, or `Patient-open p1`."""
     read = json.loads(frame)
     if "hub.mode" in read:
         return str(read["hub.mode"])
@@ -120,12 +120,12 @@ def label(frame: bytes) -> str:
 
 
 def frozen(session: Session | None) -> bytes:
-    """The value of a session, to compare with the same session's later: a decision changes nothing in place."""
+    """The session's value as bytes. A test compares it with a later one, because a decision must change nothing in place."""
     return msgspec.msgpack.encode(session, enc_hook=sorted)
 
 
-class Counting:
-    """Ids that were never given before, the same in each run."""
+class CountedIds:
+    """Ids that differ, and are the same in each run. `given` is their number."""
 
     def __init__(self) -> None:
         self.given = 0
@@ -136,9 +136,9 @@ class Counting:
 
 
 class World:
-    """One session and what the world saw of it. Subscriptions are called by a short name, which is their sid.
+    """One session, its node's AckTracker, and all that was sent. A subscription has a short name, which is its id.
 
-    Beside it stands what its node remembers of tracker, under the default policy unless told otherwise.
+    `rules` are members of Rules.
     """
 
     def __init__(self, policy: Policy = Policy.LENIENT, /, **rules: Any) -> None:
@@ -147,20 +147,23 @@ class World:
         self._policy = policy
         self.tracker = AckTracker(policy, self.rules.ack_timeout)
         self.now = NOON
-        self.ids = Counting()
-        #: all frames that were sent, and the close code, by connection
+        self.ids = CountedIds()
+        #: All frames, by connection.
         self.frames: defaultdict[str, list[bytes]] = defaultdict(list)
+        #: The close codes, by connection.
         self.closed: dict[str, int] = {}
-        #: what callbacks were to be done to
-        self.hooked: list[WebhookEffect] = []
+        #: The effects on webhooks.
+        self.webhook_effects: list[WebhookEffect] = []
+        #: The last connection of each subscription.
         self._sockets: dict[str, str] = {}
+        #: The number of frames that the test has read, by connection.
         self._read: defaultdict[str, int] = defaultdict(int)
         self._events = self._connections = 0
 
-    # What happens
+    # Commands
 
     def do(self, command: Command) -> Outcome:
-        """Decide, and do what was decided. A refusal is raised and changes nothing."""
+        """Decide on a command, and perform its effects. A refusal is raised, and changes nothing."""
         outcome = decide(self.session, command, Env(self.now, self.ids, self.rules))
         self.session = outcome.session
         if isinstance(command, Connected) and outcome.reply is not None:
@@ -169,19 +172,19 @@ class World:
         elif isinstance(command, Disconnected):
             self.tracker.disconnected(command.connection)
         for effect in outcome.effects:
-            self._happens(effect)
+            self._perform(effect)
         return outcome
 
-    def _happens(self, effect: Effect) -> None:
+    def _perform(self, effect: Effect) -> None:
         if isinstance(effect, Verify | Post | EndWebhook):
-            self.hooked.append(effect)
+            self.webhook_effects.append(effect)
             return
         if isinstance(effect, Close):
             assert effect.connection not in self.closed, "closed twice"
             self.closed[effect.connection] = effect.code
             self.tracker.disconnected(effect.connection)
             return
-        assert effect.to, "a frame for nobody"
+        assert effect.to, "a frame without a receiver"
         for connection in effect.to:
             assert connection not in self.closed, "a frame after the close"
             self.frames[connection].append(effect.frame)
@@ -199,7 +202,7 @@ class World:
         return self.do(Unsubscribe(by or token(), TOPIC, subscription_id, **more))
 
     def connect(self, subscription_id: str) -> str:
-        """A new socket for this subscription; its name."""
+        """Connect a new socket. Returns its name."""
         self._connections += 1
         connection = f"{subscription_id}/{self._connections}"
         self.do(Connected(subscription_id, connection, self.tracker.delivered_until(subscription_id)))
@@ -207,7 +210,7 @@ class World:
         return connection
 
     def disconnect(self, subscription_id: str, delivered_until: float | None = None, code: int = NORMAL) -> None:
-        """Its socket goes; all that was sent until `delivered_until`, or until now, is known to have arrived."""
+        """Lose the socket. Everything sent before `delivered_until` (epoch seconds) is known to have arrived. None: now."""
         self.do(
             Disconnected(
                 subscription_id,
@@ -220,46 +223,46 @@ class World:
     def join(
         self, subscription_id: str, events: str = f"{OPENS},{CLOSES}", by: Principal | None = None, **more: Any
     ) -> str:
-        """Subscribe, connect, and take note of all that was said at the beginning; the socket's name."""
+        """Subscribe, connect, and read the first frames. Returns the socket's name."""
         self.subscribe(subscription_id, events, by, **more)
         connection = self.connect(subscription_id)
         self.news(subscription_id)
         return connection
 
     def restart(self) -> None:
-        """The hub's process is new, and its node remembers nothing; what is stored of a session has no audiences."""
+        """Restart the hub: the node has forgotten everything, and a stored session has no audiences."""
         self.tracker = AckTracker(self._policy, self.rules.ack_timeout)
         if self.session is not None:
             self.session = replace(self.session, audiences=())
         self.do(Restarted())
 
     def post(self, posted: object, by: Principal | None = None) -> Outcome:
-        """Publish a message, given as JSON text or as what to make it of."""
+        """Publish a message, given as JSON text or as an object."""
         text = posted if isinstance(posted, bytes) else body(posted)
         return self.do(Publish(by or token(), parse_event(text)))
 
     def publish(self, name: str, *items: object, by: Principal | None = None) -> dict[str, Any]:
-        """Publish an event with a new id; the message."""
+        """Publish an event with a new id. Returns the message."""
         self._events += 1
         posted = message(name, *items, id_=f"event-{self._events}")
         self.post(posted, by)
         return posted
 
-    def say(self, subscription_id: str, said: object) -> bool:
-        """A text on its socket, given as it is or as what to make it of; whether it acknowledges anything."""
-        text = said if isinstance(said, bytes) else body(said)
+    def say(self, subscription_id: str, message: object) -> bool:
+        """Send a message from the client, given as bytes or as an object. Returns whether it acknowledges an event."""
+        text = message if isinstance(message, bytes) else body(message)
         answer = self.tracker.acknowledged(self._sockets[subscription_id], text, self.now)
         for command in answer[1] if answer else ():
             self.do(command)
         return answer is not None
 
     def answer(self, subscription_id: str, status: object = 200) -> None:
-        """It answers the last message that its socket was sent."""
+        """Acknowledge the last frame of the socket."""
         last = json.loads(self.frames[self._sockets[subscription_id]][-1])
         assert self.say(subscription_id, {"id": last["id"], "status": status})
 
     def wait(self, seconds: float) -> None:
-        """Time passes, and the timers go off whenever the session, or what was not acknowledged, wants them to."""
+        """Let time pass. The timers fire at the deadlines of the session and of the AckTracker."""
         end = self.now + seconds
         while (due := min(self.deadline() or math.inf, self.tracker.deadline() or math.inf)) <= end:
             self.now = max(self.now, due)
@@ -271,40 +274,40 @@ class World:
         self.now = end
 
     def deadline(self) -> float | None:
-        """When the session wants the timer to go off."""
+        """The session's deadline, in epoch seconds. None: it has none."""
         return self.session.deadline if self.session else None
 
-    # What the world saw
+    # Results
 
     def heard(self, subscription_id: str) -> list[bytes]:
-        """The frames on its socket since this was last asked."""
+        """The frames on the socket that were not read before."""
         connection = self._sockets[subscription_id]
         new = self.frames[connection][self._read[connection] :]
         self._read[connection] += len(new)
         return new
 
     def read(self, subscription_id: str) -> list[dict[str, Any]]:
-        """As `heard`, decoded."""
+        """As `heard`, with each frame decoded."""
         return [json.loads(frame) for frame in self.heard(subscription_id)]
 
     def news(self, subscription_id: str) -> list[str]:
-        """As `heard`, each in short."""
+        """As `heard`, with the short form of each frame."""
         return [label(frame) for frame in self.heard(subscription_id)]
 
     def get(self, by: Principal | None = None) -> dict[str, Any]:
-        """The answer to GET hub.url/{topic}, without what was shared."""
+        """The answer to GET hub.url/{topic}, without the shared content."""
         answer: dict[str, Any] = json.loads(current_context(self.session, by or token(), TOPIC, self.rules))
         answer["context"] = [each for each in answer["context"] if each["key"] != "content"]
         return answer
 
     def content(self, by: Principal | None = None) -> dict[str, Any]:
-        """The Bundle in that answer. Nothing else may be called so, and it comes last."""
+        """The Bundle of shared content in the same answer. Its item must be the last, and the only one with the key content."""
         answer = json.loads(current_context(self.session, by or token(), TOPIC, self.rules))
         assert [each["key"] for each in answer["context"]].index("content") == len(answer["context"]) - 1
         bundle: dict[str, Any] = answer["context"][-1]["resource"]
         return bundle
 
     def current(self) -> str:
-        """The current context in short: `Patient p1`, or nothing."""
+        """A short form of the current context: `Patient p1`. "": none is open."""
         answer = self.get()
         return " ".join((answer["context.type"], *(each["resource"]["id"] for each in answer["context"][:1]))).strip()

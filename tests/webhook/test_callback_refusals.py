@@ -47,7 +47,7 @@ async def test_a_bad_callback_is_refused_with_its_reason() -> None:
             for mode in ("subscribe", "unsubscribe"):
                 answer = await ask(hub, callback, hub__mode=mode)
                 assert answer.status_code == 400, callback
-                assert answer.text.startswith("hub.callback: "), callback
+                assert answer.text.startswith("hub.callback "), callback
                 assert reason in answer.text
                 assert "secret-word" not in answer.text
                 assert len(answer.text.splitlines()) == 1

@@ -1,7 +1,7 @@
-"""The audit trail as FHIR has it: AuditEvents (R4B) in the patterns of IHE's Basic Audit Log Patterns (AUD-1).
+"""Makes the AuditEvents (FHIR R4B) of the audit trail, in IHE's Basic Audit Log Patterns (AUD-1). audit/sink.py writes them.
 
-An entry names who, what, of which patient, how it ended and when. It holds patient references and user names, and so goes to the
-audit sink only, never to a log.
+An entry names the act, its user, client and patients, its outcome and time. Patient references and user names go to the audit
+sink only, never to a log.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _BALP = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit."
 
 
 class Act(enum.Enum):
-    """What was done, with the action of AuditEvent, the interaction of FHIR's REST it is like, and BALP's pattern.
+    """The kinds of acts. The values of a member: its code, AuditEvent.action, FHIR's REST interaction closest to it, BALP's pattern.
 
-    BALP's Delete has no room for what an unsubscription is beyond that (subtype 1..1).
+    "": no pattern fits. BALP's Delete allows one subtype only, and an unsubscription has two.
     """
 
     SUBSCRIBE = "subscribe", "C", "create", "Create"
@@ -44,27 +44,31 @@ class Act(enum.Enum):
         self.code, self.action, self.interaction, self.pattern = code, action, interaction, pattern
 
 
-class Entry(msgspec.Struct, frozen=True):
-    """One thing that was done, or refused. `at` is in epoch seconds; `status` is the HTTP status (101 of a WebSocket), 0 for the hub's own doing.
-
-    `address` is where the request came from. `topic` is a keyed hash; `event` the event's name; `patients` are references such as Patient/1; `reason` a text of the hub's.
-    """
+class AuditEntry(msgspec.Struct, frozen=True):
+    """One act that was done or refused. A text is "" where the act has none."""
 
     act: Act
+    #: Epoch seconds.
     at: float
+    #: A keyed hash of the topic.
     topic: str = ""
     issuer: str = ""
     user: str = ""
     client: str = ""
+    #: The client's IP address.
     address: str = ""
+    #: The event name.
     event: str = ""
+    #: References such as Patient/1.
     patients: tuple[str, ...] = ()
+    #: The HTTP status, 101 for a WebSocket. 0: an act of the hub itself.
     status: int = 0
+    #: A text of the hub's own.
     reason: str = ""
 
 
-def audit_event(entry: Entry, hub_url: str) -> bytes:
-    """The AuditEvent, as JSON on one line."""
+def make_audit_event(entry: AuditEntry, hub_url: str) -> bytes:
+    """The AuditEvent of an entry, as JSON on one line. `hub_url` identifies the hub."""
     act, pattern = entry.act, _pattern(entry)
     resource: dict[str, object] = {
         "resourceType": "AuditEvent",
@@ -87,59 +91,55 @@ def audit_event(entry: Entry, hub_url: str) -> bytes:
 
 
 def patients(ref: str, implied: Mapping[str, str]) -> tuple[str, ...]:
-    """The patients that a context of this ref, which implies these, is about: none or one."""
+    """The reference to the patient of a context, from its ref and its implied refs. Empty: none is known."""
     found = ref if ref.startswith("patient/") else implied.get("patient", "")
     return (f"Patient/{found.partition('/')[2]}",) if found else ()
 
 
-def _pattern(entry: Entry) -> str:
-    """BALP's, that of a patient where one is named: its patterns are of what succeeded, by a client that is known."""
+def _pattern(entry: AuditEntry) -> str:
+    """BALP's pattern, with Patient before it for an entry with a patient. "": BALP has patterns for successful acts of known clients only."""
     if not (entry.act.pattern and entry.client and entry.address) or _outcome(entry.status) != "0":
         return ""
     return f"{'Patient' if entry.patients else ''}{entry.act.pattern}"
 
 
 def _outcome(status: int) -> str:
-    """AuditEvent.outcome: success, minor failure (the client's fault), serious failure (the hub's)."""
+    """AuditEvent.outcome: success, minor failure (4xx), serious failure (5xx)."""
     return "0" if status < 400 else "4" if status < 500 else "8"
 
 
-def _agents(entry: Entry, hub_url: str) -> list[dict[str, object]]:
-    """The hub, then the client and the user as far as they are known. Data goes from source to destination."""
+def _agents(entry: AuditEntry, hub_url: str) -> list[dict[str, object]]:
+    """The hub, then the client and the user if they are known."""
+    of_hub, of_client, of_user = _roles(entry.act)
+    hub: dict[str, object] = {
+        "type": of_hub,
+        "who": {"identifier": {"value": hub_url}},
+        "requestor": not (entry.user or entry.client or entry.address),
+        "network": {"address": hub_url, "type": _NETWORK_URI},
+    }
+    client: dict[str, object] = {
+        "type": of_client,
+        **({"who": _who(entry.issuer, entry.client)} if entry.client else {}),
+        "requestor": not entry.user,
+        **({"network": {"address": entry.address, "type": _NETWORK_IP}} if entry.address else {}),
+    }
+    user: dict[str, object] = {"type": of_user, "who": _who(entry.issuer, entry.user), "requestor": True}
+    return [hub, *([client] if entry.client or entry.address else []), *([user] if entry.user else [])]
+
+
+def _roles(act: Act) -> tuple[dict[str, object], dict[str, object], dict[str, object]]:
+    """The roles of hub, client and user. Data goes from source to destination."""
     source, destination = _concept(_DCM, "110153", "Source Role ID"), _concept(_DCM, "110152", "Destination Role ID")
-    author = _concept(_PARTICIPATION, "AUT", "author (originator)")
-    roles = (destination, source, author)
-    if entry.act is Act.READ:
-        roles = (source, destination, _concept(_PARTICIPATION, "IRCP", "information recipient"))
-    of_hub, of_client, of_user = roles
-    asked = bool(entry.user or entry.client or entry.address)
-    agents: list[dict[str, object]] = [
-        {
-            "type": of_hub,
-            "who": {"identifier": {"value": hub_url}},
-            "requestor": not asked,
-            "network": {"address": hub_url, "type": _NETWORK_URI},
-        }
-    ]
-    if entry.client or entry.address:
-        agents.append(
-            {
-                "type": of_client,
-                **({"who": _known(entry.issuer, entry.client)} if entry.client else {}),
-                "requestor": not entry.user,
-                **({"network": {"address": entry.address, "type": _NETWORK_IP}} if entry.address else {}),
-            }
-        )
-    if entry.user:
-        agents.append({"type": of_user, "who": _known(entry.issuer, entry.user), "requestor": True})
-    return agents
+    if act is Act.READ:
+        return source, destination, _concept(_PARTICIPATION, "IRCP", "information recipient")
+    return destination, source, _concept(_PARTICIPATION, "AUT", "author (originator)")
 
 
-def _known(issuer: str, name: str) -> dict[str, object]:
+def _who(issuer: str, name: str) -> dict[str, object]:
     return {"identifier": {**({"system": issuer} if issuer else {}), "value": name}}
 
 
-def _entities(entry: Entry) -> list[dict[str, object]]:
+def _entities(entry: AuditEntry) -> list[dict[str, object]]:
     entities: list[dict[str, object]] = [
         {
             "what": {"reference": patient},

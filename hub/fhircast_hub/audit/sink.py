@@ -1,6 +1,6 @@
-"""Where audit entries go (AUD-2): JSON lines to a file or stdout, or a FHIR server. Nothing waits for them.
+"""Writes the AuditEvents of the audit trail (AUD-2), which audit/event.py makes: as JSON lines to a file or stdout, or to a FHIR server.
 
-Entries wait in a bounded queue for the one who writes. What does not fit is lost, counted, and said so.
+Entries go through a bounded queue, and no request waits for the sink. Entries beyond the queue are lost, counted and reported.
 """
 
 from __future__ import annotations
@@ -19,30 +19,32 @@ import httpx
 import msgspec
 import structlog
 
-from fhircast_hub.audit.event import Entry, audit_event
+from fhircast_hub.audit.event import AuditEntry, make_audit_event
 
-#: Entries that wait: an hour of a busy hospital, some 20 MB.
+#: Entries in the queue: an hour of a busy hospital, some 20 MB.
 MAX_WAITING = 10_000
-#: AuditEvents that one request brings, and seconds until the first and longest pause after one that failed.
-BATCH, FIRST_WAIT, LONGEST_WAIT = 100, 1.0, 60.0
-#: Seconds for an answer to a batch, and bytes of it; half a kilobyte for each entry is much.
+#: AuditEvents in one batch.
+BATCH = 100
+#: Seconds before the first retry of a failed batch. Doubles for each further retry, up to LONGEST_WAIT.
+FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
+#: Seconds for the answer to a batch, and its bytes. An entry of an answer has half a kilobyte at most.
 ANSWER_SECONDS, MAX_ANSWER = 30.0, 1 << 20
-#: Seconds for what waits when the hub stops.
+#: Seconds for the rest of the queue when the hub stops.
 STOP_SECONDS = 2.0
 
 _log = structlog.get_logger()
 
 
 class Sink(Protocol):
-    """Takes AuditEvents, in order."""
+    """Writes AuditEvents, in order."""
 
     async def write(self, events: list[bytes]) -> int:
-        """Take them; how many of them it refused for good. Raises when it cannot: all of them are brought again."""
+        """Write the AuditEvents, as JSON. Returns how many were refused for good. Raises if none was written: all are retried."""
         ...
 
 
-class Lines:
-    """JSON lines, to a file that is made readable by its owner only, or to stdout."""
+class JsonLinesSink:
+    """JSON lines in a file. A new file is readable by its owner only. `path` None: stdout."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
@@ -58,22 +60,22 @@ class Lines:
         return 0
 
 
-class _Answered(msgspec.Struct):
+class _Response(msgspec.Struct):
     status: str = ""
 
 
-class _Entry(msgspec.Struct):
-    response: _Answered = msgspec.field(default_factory=_Answered)
+class _BatchEntry(msgspec.Struct):
+    response: _Response = msgspec.field(default_factory=_Response)
 
 
-class _Batch(msgspec.Struct):
-    """A batch-response, as much of it as counts."""
+class _BatchResponse(msgspec.Struct):
+    """The members of a batch-response that the hub reads."""
 
-    entry: list[_Entry] = []
+    entry: list[_BatchEntry] = []
 
 
-class FhirServer:
-    """A FHIR base URL; events go there as one batch."""
+class FhirServerSink:
+    """A FHIR server with the base URL `base`. Each write is one batch. The caller closes `client`."""
 
     def __init__(self, base: str, client: httpx.AsyncClient) -> None:
         self._base = base
@@ -91,47 +93,54 @@ class FhirServer:
         ):
             answer.raise_for_status()
             if answer.headers.get("content-encoding", "identity").strip().lower() != "identity":
-                return 0  # nothing is inflated
+                return 0  # compressed answers are not read
             text = bytearray()
             async for chunk in answer.aiter_bytes():
                 text += chunk
                 if len(text) > MAX_ANSWER:
-                    return 0  # it has taken them, whatever it has to say about that
-        try:
-            answered = msgspec.json.decode(text, type=_Batch)
-        except ValueError:  # of msgspec too
-            return 0
-        return sum(not each.response.status.startswith("2") for each in answered.entry)
+                    return 0  # the status says that the batch was accepted
+        return _refusals(text)
+
+
+def _refusals(text: bytearray) -> int:
+    """The refused entries of a batch-response. 0: the answer cannot be read."""
+    try:
+        answer = msgspec.json.decode(text, type=_BatchResponse)
+    except ValueError:  # also msgspec's errors
+        return 0
+    return sum(not each.response.status.startswith("2") for each in answer.entry)
 
 
 class Auditor:
-    """Takes entries from anywhere, and brings them to the sink; without one it forgets them. `lost` are those that did not arrive."""
+    """The queue before a sink. `sink` None: entries are dropped. `hub_url` identifies the hub in the AuditEvents."""
 
     def __init__(self, sink: Sink | None, hub_url: str) -> None:
         self._sink = sink
         self._hub_url = hub_url
-        self._waiting: deque[Entry] = deque()
+        self._waiting: deque[AuditEntry] = deque()
         self._wake, self._stop = asyncio.Event(), asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._untold = 0
+        #: Lost entries that the log does not report yet.
+        self._unreported = 0
+        #: All lost entries.
         self.lost = 0
 
-    def record(self, entry: Entry) -> None:
-        """Remember one; never waits, never raises."""
+    def record(self, entry: AuditEntry) -> None:
+        """Queue an entry. Never waits, never raises."""
         if self._sink is None:
             return
         if len(self._waiting) >= MAX_WAITING or self._stop.is_set():
-            if not self._untold:
+            if not self._unreported:
                 _log.error("audit entries are being lost", reason="the audit sink does not take them")
             self._lose(1)
             return
         self._waiting.append(entry)
         self._wake.set()
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._work(self._sink))
+            self._task = asyncio.get_running_loop().create_task(self._run(self._sink))
 
     async def stop(self) -> None:
-        """Bring what waits, within a few seconds."""
+        """Write the rest of the queue, within STOP_SECONDS."""
         self._stop.set()
         self._wake.set()
         if self._task is not None:
@@ -140,9 +149,9 @@ class Auditor:
             await asyncio.gather(self._task, return_exceptions=True)
         self._lose(len(self._waiting))
         self._waiting.clear()
-        self._tell()
+        self._report()
 
-    async def _work(self, sink: Sink) -> None:
+    async def _run(self, sink: Sink) -> None:
         wait = FIRST_WAIT
         while True:
             if not self._waiting:
@@ -151,51 +160,51 @@ class Auditor:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
-            last = self._stop.is_set()
-            if await self._bring(sink, list(islice(self._waiting, BATCH))):
+            stopping = self._stop.is_set()
+            if await self._write(sink, list(islice(self._waiting, BATCH))):
                 wait = FIRST_WAIT
-            elif last:
+            elif stopping:
                 return
             else:
-                # Who stops does not wait for this: it is tried once more at once.
+                # A stop ends the pause, and the batch is retried once.
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), wait)
                 wait = min(wait * 2, LONGEST_WAIT)
 
-    async def _bring(self, sink: Sink, batch: list[Entry]) -> bool:
+    async def _write(self, sink: Sink, batch: list[AuditEntry]) -> bool:
         try:
-            refused = await sink.write([audit_event(entry, self._hub_url) for entry in batch])
-        except Exception as error:  # whatever it is, the trail goes on
+            refused = await sink.write([make_audit_event(entry, self._hub_url) for entry in batch])
+        except Exception as error:  # no error of a sink ends the trail
             _log.error("audit sink fails", error=type(error).__name__, count=len(self._waiting))
             return False
         for _ in batch:
             self._waiting.popleft()
         self._lose(refused)
-        self._tell()
+        self._report()
         return True
 
     def _lose(self, count: int) -> None:
         self.lost += count
-        self._untold += count
+        self._unreported += count
 
-    def _tell(self) -> None:
-        if self._untold:
-            _log.error("audit entries lost", count=self._untold)
-            self._untold = 0
+    def _report(self) -> None:
+        if self._unreported:
+            _log.error("audit entries lost", count=self._unreported)
+            self._unreported = 0
 
 
 def make_sink(setting: str | None, client: httpx.AsyncClient) -> Sink | None:
-    """The sink of the setting AUDIT: `-`, `file:///path`, or a FHIR base URL."""
+    """The sink of the setting AUDIT: `-` for stdout, `file:///path`, or a FHIR base URL. None: no audit trail."""
     if setting is None:
         return None
     if setting == "-":
-        return Lines(None)
+        return JsonLinesSink(None)
     parts = urlsplit(setting)
-    return Lines(Path(unquote(parts.path))) if parts.scheme == "file" else FhirServer(setting, client)
+    return JsonLinesSink(Path(unquote(parts.path))) if parts.scheme == "file" else FhirServerSink(setting, client)
 
 
 def _append(path: Path, text: bytes) -> None:
-    """All of it, or nothing: it will be brought again, and half a line would spoil the next."""
+    """Append all of `text`, or nothing. Failed batches are retried, and half a line would spoil the next one."""
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         before = os.fstat(file).st_size

@@ -1,1 +1,1 @@
-"""Who asks: issuers and their keys, signed tokens, and what their claims mean."""
+"""Access tokens: the issuers and their keys, the verification of tokens, the meaning of claims."""

@@ -1,6 +1,7 @@
-"""Fetching what an issuer publishes: its key set, found by address or by discovery (AUT-12).
+"""Fetches an issuer's key set, from its jwks_uri or by discovery (AUT-12).
 
-An answer decides whom the hub believes, so it comes over https, from exactly the address asked, and is small.
+The answer decides which tokens the hub accepts. So the hub asks over https, follows no redirect, and reads only a small answer.
+Kept by hand: in a library, these three would depend on its defaults.
 """
 
 from __future__ import annotations
@@ -12,24 +13,24 @@ import httpx
 import msgspec
 
 from fhircast_hub.auth.issuers import Issuer
-from fhircast_hub.core.wire.json import unmarked
+from fhircast_hub.core.wire.json import strip_bom
 
-#: Bytes of one answer. A key set of a hundred RSA keys has 50 KiB.
+#: Bytes of an answer. A key set of a hundred RSA keys has 50 KiB.
 MAX_BYTES = 256 * 1024
 
-#: A few bytes that are to be inflated may stand for very many.
+#: Compressed answers are not asked for: a few bytes could inflate to very many.
 HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}
 
-#: SMART App Launch 2.2, "Conformance", and OpenID Connect Discovery 1.0 section 4: the first to name the keys counts.
+#: SMART App Launch 2.2, "Conformance", and OpenID Connect Discovery 1.0 section 4: the first with a jwks_uri counts.
 WELL_KNOWN = ("/.well-known/smart-configuration", "/.well-known/openid-configuration")
 
 
 class FetchError(Exception):
-    """A document cannot be had. The message may be logged: it quotes nothing that came."""
+    """A document cannot be fetched. The message may be logged: it quotes nothing of the answer."""
 
 
 def is_secure(url: str, *, allow_insecure: bool = False) -> bool:
-    """Whether the hub may believe what it reads at `url`: https, or http on the loopback interface (SEC-4)."""
+    """Whether `url` is https, or http on the loopback interface (SEC-4). With `allow_insecure`, any http is secure, too."""
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL:
@@ -40,16 +41,16 @@ def is_secure(url: str, *, allow_insecure: bool = False) -> bool:
 
 
 async def fetch_jwks(issuer: Issuer, client: httpx.AsyncClient, *, allow_insecure: bool = False) -> dict[str, Any]:
-    """The issuer's JWK Set (RFC 7517 section 5) as it came. Raises FetchError."""
+    """The issuer's JWK Set (RFC 7517 section 5), unchecked. Raises FetchError."""
     uri = issuer.jwks_uri or await _discover(issuer.issuer, client, allow_insecure)
     return await _get_object(uri, client, allow_insecure)
 
 
 async def _discover(issuer: str, client: httpx.AsyncClient, allow_insecure: bool) -> str:
-    """The jwks_uri of the first document that has one and is the issuer's own.
+    """The jwks_uri of the first document that has one, and that names this issuer.
 
     Both members are optional in a smart-configuration. OpenID Connect Discovery 1.0 section 4.3: "The issuer value
-    returned MUST be identical to the Issuer URL that was used"; whoever could change it could lend out his own keys.
+    returned MUST be identical to the Issuer URL that was used". Otherwise another issuer's document could bring its own keys.
     """
     reasons = []
     for path in WELL_KNOWN:
@@ -70,7 +71,7 @@ async def _get_object(url: str, client: httpx.AsyncClient, allow_insecure: bool)
     if not is_secure(url, allow_insecure=allow_insecure):
         raise FetchError("not an https address")
     try:
-        # A redirect would move the trust elsewhere, so it is an answer like any other that is not 200.
+        # A redirect would move the trust to another server, so it is refused like every answer but 200.
         async with client.stream("GET", url, headers=HEADERS, follow_redirects=False) as response:
             document = await read_body(response)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -82,17 +83,17 @@ async def _get_object(url: str, client: httpx.AsyncClient, allow_insecure: bool)
 
 
 async def read_body(response: httpx.Response) -> bytes:
-    """The text of an answer, without a byte order mark. Raises FetchError for an answer that is not 200, encoded, or too long."""
+    """The body of an answer, without a byte order mark. Raises FetchError for a status but 200, a Content-Encoding, or too many bytes."""
     if response.status_code != httpx.codes.OK:
         raise FetchError(f"answered {response.status_code}")
     if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise FetchError("answered with a Content-Encoding, which was not asked for")  # and is not inflated
+        raise FetchError("answered with a Content-Encoding, which was not asked for")
     body = bytearray()
     async for chunk in response.aiter_bytes():
         body += chunk
         if len(body) > MAX_BYTES:
             raise FetchError(f"answered more than {MAX_BYTES} bytes")
-    return unmarked(bytes(body))
+    return strip_bom(bytes(body))
 
 
 def _is_loopback(host: str) -> bool:

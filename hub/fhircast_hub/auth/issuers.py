@@ -1,4 +1,4 @@
-"""Whose tokens count, and how each issuer's claims are to be read."""
+"""The issuers whose tokens the hub accepts, and how their claims are read."""
 
 from __future__ import annotations
 
@@ -8,21 +8,27 @@ import msgspec
 class Issuer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One authorization server that the hub trusts (AUT-15).
 
-    `issuer` is the exact value of its tokens' `iss` (RFC 7519 section 4.1.1) and, without a `jwks_uri`, where discovery
-    begins; opaque tokens are asked about at `introspection_endpoint`, as that client (RFC 7662). `audience` is what their `aud` must contain, one of them if several. Users are told apart by `user_claim`
-    within `realm` (None: the issuer itself). `fhir_base` completes relative `fhirUser` values. `system_clients` are the
-    client ids of AUT-11. Raises ValueError for an empty issuer, audience or user claim, which would check nothing.
+    Raises ValueError for an empty issuer, audience or user claim, which would check nothing.
     """
 
+    #: The exact value of the claim `iss` (RFC 7519 section 4.1.1). Without a `jwks_uri`, discovery begins at this URL.
     issuer: str
+    #: The claim `aud` must contain one of these.
     audience: str | tuple[str, ...]
+    #: The URL of the key set. None: found by discovery.
     jwks_uri: str | None = None
+    #: Where the hub asks about opaque tokens (RFC 7662). None: this issuer has none.
     introspection_endpoint: str | None = None
+    #: The hub's client id and secret at the introspection endpoint. None: empty.
     introspection_client_id: str | None = None
     introspection_client_secret: str | None = None
+    #: The realm of the users. Issuers of one realm name the same users. None: the issuer itself.
     realm: str | None = None
+    #: The claim with the user's id.
     user_claim: str = "sub"
+    #: Completes relative `fhirUser` values. None: they are refused.
     fhir_base: str | None = None
+    #: The client ids of system clients (AUT-11).
     system_clients: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Tokens of every kind: a JWT is verified with its issuer's keys, any other text by asking the issuer that can be asked."""
+"""Tokens of every kind: a JWT is verified with its issuer's keys, an opaque token by introspection."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from fhircast_hub.service.ports import Clock
 
 
 class Verifier:
-    """Verifies the tokens of any number of issuers; a `TokenVerifier`. Parameters and errors as of JwtVerifier.
+    """Verifies the tokens of any number of issuers. A `TokenVerifier`, with the parameters and errors of JwtVerifier.
 
-    Raises ValueError for a second issuer with an introspection_endpoint: an opaque token does not say whom to ask (AUT-14).
+    Raises ValueError for a second issuer with an introspection_endpoint: an opaque token does not name its issuer (AUT-14).
     """
 
     def __init__(
@@ -27,30 +27,35 @@ class Verifier:
     ) -> None:
         self._jwt = JwtVerifier(issuers, client, clock, allow_insecure=allow_insecure)
         self._issuers = {issuer.issuer: issuer for issuer in issuers}
-        asked = [issuer for issuer in issuers if issuer.introspection_endpoint]
-        if len(asked) > 1:
+        introspecting = [issuer for issuer in issuers if issuer.introspection_endpoint]
+        if len(introspecting) > 1:
             raise ValueError("only one issuer may have an introspection_endpoint")
-        for issuer in asked:
+        for issuer in introspecting:
             if not is_secure(issuer.introspection_endpoint or "", allow_insecure=allow_insecure):
                 raise ValueError("introspection_endpoint must be an https URL")
-        self._opaque = Introspector(asked[0], client, clock) if asked else None
+        self._opaque = Introspector(introspecting[0], client, clock) if introspecting else None
 
     async def verify(self, token: str) -> Principal:
         """See ports.TokenVerifier."""
         if self._opaque is None or not is_opaque(token):
             return await self._jwt.verify(token)
         if len(token) > MAX_TOKEN_BYTES:
-            raise Unauthenticated(f"token: expected at most {MAX_TOKEN_BYTES} characters, got {len(token)}")
+            raise Unauthenticated(
+                f"the token may have at most {MAX_TOKEN_BYTES} characters, and this one has {len(token)}"
+            )
         return await self._opaque.verify(token)
 
     def known(self, token: str) -> Principal | None:
-        """The bearer of a token that was found good a while ago; None for another. Costs no more than a look."""
+        """The bearer of a token that was valid before, though it may have expired since. None: an unknown token. Two look-ups, no check."""
         return self._jwt.known(token) or (self._opaque.known(token) if self._opaque else None)
 
     def normal_user(self, principal: Principal, user: str) -> str:
-        """A user as the tokens of the principal's issuer name him (AUT-9). Raises ValueError for what names nobody."""
-        if not user.isprintable() or user.isspace():  # no token could name him so
-            raise ValueError("expected printable text, got other characters")
+        """A user as the tokens of the principal's issuer name users (AUT-9).
+
+        Raises ValueError for a text that no token could have. The error's text follows the name of the parameter.
+        """
+        if not user.isprintable() or user.isspace():
+            raise ValueError("must be printable text")
         return normal_user(user, self._issuers[principal.issuer])
 
     async def aclose(self) -> None:

@@ -1,4 +1,4 @@
-"""From which address a request or handshake comes: its connection's, or what a trusted proxy says of it (RAT-1, AUD-1)."""
+"""The client's address of a request or handshake: that of its connection, or one that a trusted proxy reports (RAT-1, AUD-1)."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from ipaddress import IPv6Address, ip_address, ip_network
 import structlog
 
 _log = structlog.get_logger()
-#: Addresses of which is remembered whether they are a proxy's.
+#: Addresses in the cache of `trusts`.
 _REMEMBERED = 4096
 
 
-class Addresses:
-    """Tells addresses apart. `trusted` are the addresses or networks of proxies (FHIRCAST_TRUSTED_PROXIES)."""
+class ClientAddresses:
+    """Finds the client's address. `trusted` has the addresses or networks of proxies (FHIRCAST_TRUSTED_PROXIES)."""
 
     def __init__(self, trusted: Iterable[str]) -> None:
         self._networks = tuple(map(ip_network, trusted))
-        #: whether an address is a proxy's
+        #: Whether an address is that of a trusted proxy.
         self.trusts = functools.lru_cache(_REMEMBERED)(self._is_proxy)
         self._warned = False
 
     def of(self, peer: str, forwarded: Sequence[str]) -> str:
-        """The address of who asks, by the connection's `peer` and the values of its headers X-Forwarded-For.
+        """The client's address, from the connection's `peer` and the values of its X-Forwarded-For headers.
 
-        A proxy appends who asked it, so the last counts, as long as who wrote it is trusted. Reading stops at a text that is no address.
+        Each proxy appends the address of its client, so the list is read from its end. Reading stops at an untrusted proxy, and at
+        a text that is no address.
         """
         if not forwarded:
             return peer
@@ -33,15 +34,15 @@ class Addresses:
             self._warned = True
             _log.warning("X-Forwarded-For is not believed", host=peer, reason=_UNTRUSTED)
         address = peer
-        for said in reversed(",".join(forwarded).split(",")):
-            if not self.trusts(address) or not (before := _plain(said.strip())):
+        for entry in reversed(",".join(forwarded).split(",")):
+            if not self.trusts(address) or not (client := _normal(entry.strip())):
                 break
-            address = before
+            address = client
         return address
 
     def _is_proxy(self, address: str) -> bool:
-        plain = _plain(address)
-        return plain != "" and any(ip_address(plain) in network for network in self._networks)
+        normal = _normal(address)
+        return normal != "" and any(ip_address(normal) in network for network in self._networks)
 
 
 _UNTRUSTED = (
@@ -50,8 +51,8 @@ _UNTRUSTED = (
 )
 
 
-def place(address: str) -> bytes:
-    """What counts as one address: of IPv6 the 64 bits that name a network, for a client has the others to choose from."""
+def address_key(address: str) -> bytes:
+    """The key under which limits and the audit trail count an address: of IPv6 its /64 network, whose addresses a client may choose."""
     if ":" in address:
         try:
             parsed = IPv6Address(address.partition("%")[0])
@@ -61,8 +62,8 @@ def place(address: str) -> bytes:
     return address.encode()
 
 
-def _plain(text: str) -> str:
-    """The address in its usual spelling, without a port; "" where there is none."""
+def _normal(text: str) -> str:
+    """The address in its canonical spelling, without a port. "": the text is no address."""
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:

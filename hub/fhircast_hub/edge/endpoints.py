@@ -1,7 +1,7 @@
 """WebSocket endpoints: "cryptographically random, unique, and unguessable" (FHIRcast 3.0.0, 2.4), and stored by digest only.
 
-A browser cannot send a token with a WebSocket, so the endpoint is the ticket. What sessions and the store hold, and what could
-leak from the file, is its digest.
+A browser cannot send a token with a WebSocket, so the endpoint itself is the credential. Sessions and the store hold its digest
+only: the digest is the id of the subscription, and a leaked file gives no endpoint away.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ import re
 import secrets
 from urllib.parse import quote, unquote, urlsplit
 
-#: Where a legacy client's own endpoints are, at the server's root.
+#: The path of the endpoints that legacy clients choose themselves.
 BIND = "/bind/"
 #: Random bits in an endpoint (SUB-2 asks for 128).
 _BITS = 256
+#: Characters of an endpoint's last segment.
 _MAX_TOKEN = 256
 _EMPTY_SEGMENTS = re.compile("/{2,}")
 
 
 class Endpoints:
-    """Makes endpoints under hub.url, and finds the digest of one that comes back.
+    """Makes endpoints under hub.url, and digests the endpoints that clients send back.
 
-    `base` is hub.url with scheme ws or wss, `path` its path, both without a slash at the end. `legacy` takes endpoints of the
-    client's choosing too, at /bind/…, for the oldest demo clients.
+    `base` is hub.url with the scheme ws or wss, `path` its path, both without a slash at the end. With `legacy`, clients may also
+    choose endpoints at /bind/…, as the oldest demo clients do.
     """
 
     def __init__(self, base: str, path: str, *, legacy: bool = False) -> None:
@@ -36,10 +37,10 @@ class Endpoints:
         token = secrets.token_urlsafe(_BITS // 8)
         return f"{self._base}/ws/{token}", _digest(token)
 
-    def named(self, endpoint: str) -> tuple[str, str]:
-        """What a client says is its endpoint, and its digest: the last segment counts, whatever proxy rewrote the rest.
+    def from_client(self, endpoint: str) -> tuple[str, str]:
+        """The endpoint that a client names, and its digest. Only the last segment counts: a proxy may rewrite the rest.
 
-        A legacy client may say no more than that segment, and is told the whole.
+        A legacy client may name the last segment only. The returned endpoint is the whole URL then.
         """
         token = _token(endpoint)
         if self.legacy and "/ws/" not in endpoint:
@@ -48,12 +49,12 @@ class Endpoints:
         return endpoint, _digest(token)
 
     def is_path(self, path: str) -> bool:
-        """Whether WebSockets are served at a request's path; whether this one is an endpoint is not looked up."""
+        """Whether a request's path is that of WebSockets. The endpoint need not exist."""
         path = without_empty_segments(path)
         return any(path.startswith(prefix) and path != prefix for prefix in self._prefixes)
 
     def resolve(self, path: str) -> str | None:
-        """The digest of the endpoint in a WebSocket request's path; its query is ignored. None if it can be none."""
+        """The digest of the endpoint in a WebSocket request's path. The query is ignored. None: the path cannot be an endpoint."""
         path = without_empty_segments(path.partition("?")[0])
         for prefix in self._prefixes:
             token = unquote(path[len(prefix) :].rstrip("/")) if path.startswith(prefix) else ""
@@ -63,7 +64,7 @@ class Endpoints:
 
 
 def without_empty_segments(path: str) -> str:
-    """A path with each run of slashes as one (GET-10)."""
+    """The path with one slash for each run of slashes (GET-10)."""
     return _EMPTY_SEGMENTS.sub("/", path)
 
 

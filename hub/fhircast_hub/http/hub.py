@@ -31,10 +31,14 @@ from fhircast_hub.core.errors import (
 )
 from fhircast_hub.core.state.commands import Publish, Renew, Subscribe, Unsubscribe
 from fhircast_hub.core.wire.event import check_topic, parse_event
-from fhircast_hub.core.wire.event_names import KNOWN, spelling
-from fhircast_hub.core.wire.subscription_request import SubscriptionRequest, parse_form, parse_json_form
+from fhircast_hub.core.wire.event_names import CATALOGUE_LOWER, spelling
+from fhircast_hub.core.wire.subscription_request import (
+    SubscriptionRequest,
+    parse_json_subscription_request,
+    parse_subscription_request,
+)
 from fhircast_hub.edge.endpoints import Endpoints
-from fhircast_hub.edge.names_of_2018 import Legacy
+from fhircast_hub.edge.names_of_2018 import LegacyNames
 from fhircast_hub.http.errors import to_response
 from fhircast_hub.http.request import (
     ClientGone,
@@ -125,7 +129,7 @@ class HubApi:
         callbacks: Callbacks | None,
         watch: Watch,
         anonymous: Principal | None = None,
-        legacy: Legacy | None = None,
+        legacy: LegacyNames | None = None,
     ) -> None:
         self._service = service
         self._verifier = verifier
@@ -257,8 +261,8 @@ class HubApi:
         trail: Trail,
     ) -> Response:
         """What a body of this media type asks for."""
-        body = self._legacy.published(body) if self._legacy else body
-        form = parse_form(body) if sent == _FORM else parse_json_form(body)
+        body = self._legacy.translate_event(body) if self._legacy else body
+        form = parse_subscription_request(body) if sent == _FORM else parse_json_subscription_request(body)
         if form is not None:
             log_fields["route"] = "subscribe" if form.subscribe else "unsubscribe"
             trail.act = Act.SUBSCRIBE if form.subscribe else Act.UNSUBSCRIBE
@@ -275,7 +279,7 @@ class HubApi:
         event = parse_event(body, self._max_entries)
         trail.event, trail.patients = event.name, patients(event.ref, event.implied)
         log_fields["topic"] = self._log_hash(_agreed(event.topic, in_path))
-        log_fields["name"] = spelling(event.name) if event.key in KNOWN else "other"
+        log_fields["name"] = spelling(event.name) if event.key in CATALOGUE_LOWER else "other"
         accepted = time.perf_counter()
         await self._service.submit(SessionKey(principal.realm, event.topic), Publish(principal, event))
         self._counters.events_in += 1
@@ -286,7 +290,9 @@ class HubApi:
         self, key: SessionKey, principal: Principal, form: SubscriptionRequest, headers: Headers, address: str
     ) -> Response:
         if form.endpoint is not None and self._legacy:
-            with self._legacy.subscribed(self._endpoints.named(form.endpoint)[1], form.events) as events:
+            with self._legacy.translate_subscription(
+                self._endpoints.from_client(form.endpoint)[1], form.events
+            ) as events:
                 return await self._subscribe_at(key, principal, replace(form, events=events), headers, address)
         return await self._subscribe_at(key, principal, form, headers, address)
 
@@ -294,7 +300,7 @@ class HubApi:
         self, key: SessionKey, principal: Principal, form: SubscriptionRequest, headers: Headers, address: str
     ) -> Response:
         if form.endpoint is not None:
-            url, subscription_id = self._endpoints.named(form.endpoint)
+            url, subscription_id = self._endpoints.from_client(form.endpoint)
             if not self._endpoints.legacy or self._service.usage.find(subscription_id):
                 renewal = Renew(principal, key.topic, subscription_id, form.events, form.lease, form.name, address)
                 await self._service.submit(key, renewal)
@@ -310,7 +316,7 @@ class HubApi:
         return _endpoint(url)
 
     async def _unsubscribe(self, key: SessionKey, principal: Principal, form: SubscriptionRequest) -> Response:
-        subscription_id = self._endpoints.named(form.endpoint)[1] if form.endpoint is not None else None
+        subscription_id = self._endpoints.from_client(form.endpoint)[1] if form.endpoint is not None else None
         await self._service.submit(key, Unsubscribe(principal, key.topic, subscription_id, form.name))
         return _endpoint(form.endpoint)  # never one that the caller did not say (UNS-6)
 

@@ -21,7 +21,7 @@ from fhircast_hub.core.errors import BadRequest, TooMany
 from fhircast_hub.core.rules.webhook_outbox import connection
 from fhircast_hub.core.state.commands import Connected, VerificationFailed
 from fhircast_hub.core.state.effects import EndWebhook, Verify
-from fhircast_hub.core.wire.callback_url import place_of, with_query
+from fhircast_hub.core.wire.callback_url import origin_of, with_query
 from fhircast_hub.service.service import Service
 from fhircast_hub.webhook.address_guard import ForbiddenAddress, Guard
 from fhircast_hub.webhook.backoff import FIRST_PAUSE, jittered
@@ -76,7 +76,7 @@ class CallbackVerifier:
         Raises TooMany if `principal` brings too many new callbacks (WHK-13).
         """
         user = principal.realm, principal.subscriber
-        is_new = not self._service.usage.has_agreed(principal.realm, principal.application, place_of(callback))
+        is_new = not self._service.usage.has_agreed(principal.realm, principal.application, origin_of(callback))
         if is_new:
             self._check_new(user)
         parts = urlsplit(callback)

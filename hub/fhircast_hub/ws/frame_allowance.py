@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fhircast_hub.budgets.leaky_bucket import Drain
+from fhircast_hub.budgets.leaky_bucket import LeakyBucket
 from fhircast_hub.budgets.table import UNMATCHED_FRAMES
 
 #: Frames that a peer may send for each frame from the hub: some clients acknowledge twice.
@@ -16,7 +16,7 @@ class FrameAllowance:
 
     def __init__(self) -> None:
         self.credit = 0
-        self.others = Drain(UNMATCHED_FRAMES.most, UNMATCHED_FRAMES.most)
+        self.others = LeakyBucket(UNMATCHED_FRAMES.most, UNMATCHED_FRAMES.most)
 
     def sent(self) -> None:
         """Count a frame from the hub to the peer."""

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from msgspec.structs import replace
 from websockets.http11 import Request
 
-from fhircast_hub.audit.event import Act, Entry
+from fhircast_hub.audit.event import Act, AuditEntry
 from fhircast_hub.core.state.session import Subscription
-from fhircast_hub.edge.client_addresses import place
+from fhircast_hub.edge.client_addresses import address_key
 from fhircast_hub.service.ports import Clock
 
 #: How `Principal.subscriber` begins for a user.
@@ -21,7 +21,7 @@ class HandshakeAudit:
     """Records handshakes. `address_of` gets the connection's address and the X-Forwarded-For headers, and returns the client's."""
 
     def __init__(
-        self, audit: Callable[[Entry], None], address_of: Callable[[str, Sequence[str]], str], clock: Clock
+        self, audit: Callable[[AuditEntry], None], address_of: Callable[[str, Sequence[str]], str], clock: Clock
     ) -> None:
         self._audit = audit
         self._clock = clock
@@ -40,10 +40,10 @@ class HandshakeAudit:
         """
         at = self._clock()
         if subscription is None:
-            self._audit(Entry(Act.CONNECT, at, address=address, status=status))
+            self._audit(AuditEntry(Act.CONNECT, at, address=address, status=status))
             return
         user = subscription.subscriber
-        entry = Entry(
+        entry = AuditEntry(
             act=Act.CONNECT,
             at=at,
             topic=topic,
@@ -56,6 +56,6 @@ class HandshakeAudit:
         )
         self._audit(entry)
         # Subscriptions stored by an older hub have no address.
-        if subscription.address and place(subscription.address) != place(address):
+        if subscription.address and address_key(subscription.address) != address_key(address):
             elsewhere = f"the subscription was made from {subscription.address}"
             self._audit(replace(entry, act=Act.ELSEWHERE, reason=elsewhere))

@@ -15,9 +15,9 @@ import msgspec
 
 from fhircast_hub.core.state.effects import EventRef
 from fhircast_hub.core.state.session import Subscription
-from fhircast_hub.core.wire.json import unmarked
+from fhircast_hub.core.wire.json import strip_bom
 from fhircast_hub.edge.endpoints import BIND, without_empty_segments
-from fhircast_hub.edge.names_of_2018 import Legacy
+from fhircast_hub.edge.names_of_2018 import LegacyNames
 from fhircast_hub.ws.frames import Frame, text_frame, text_of
 from fhircast_hub.ws.services import Headers, SocketServices
 from fhircast_hub.ws.socket import HubSocket
@@ -45,7 +45,7 @@ class LegacySocket(HubSocket):
     """A socket of `dev --legacy`. Outside of /bind/, a plain HubSocket."""
 
     def __init__(
-        self, services: SocketServices, connections: set[Any], headers: Headers, legacy: Legacy, post: Post
+        self, services: SocketServices, connections: set[Any], headers: Headers, legacy: LegacyNames, post: Post
     ) -> None:
         super().__init__(services, connections, headers)
         self._legacy = legacy
@@ -65,7 +65,7 @@ class LegacySocket(HubSocket):
 
     def write(self, frame: Frame, event_ref: EventRef | None) -> bool:
         if self._bound:
-            frame = text_frame(self._legacy.written(self._subscription_id, self._bound, text_of(frame)))
+            frame = text_frame(self._legacy.translate_frame(self._subscription_id, self._bound, text_of(frame)))
         return super().write(frame, event_ref)
 
     def _receive_message(self, message: bytes) -> None:
@@ -95,6 +95,6 @@ class LegacySocket(HubSocket):
 def _event(message: bytes) -> _Event | None:
     """The message as an event. None: an acknowledgement, or not a JSON object."""
     try:
-        return _EVENT.decode(unmarked(message))
+        return _EVENT.decode(strip_bom(message))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None

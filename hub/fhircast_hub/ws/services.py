@@ -10,10 +10,10 @@ import structlog
 
 from fhircast_hub.acknowledgements.timer import AckTimer
 from fhircast_hub.budgets.accounts import Accounts
-from fhircast_hub.budgets.leaky_bucket import Drains
+from fhircast_hub.budgets.leaky_bucket import LeakyBuckets
 from fhircast_hub.budgets.table import HANDSHAKES
 from fhircast_hub.budgets.turns import Turns
-from fhircast_hub.edge.client_addresses import place
+from fhircast_hub.edge.client_addresses import address_key
 from fhircast_hub.service.ports import Clock, Log
 from fhircast_hub.service.service import Service
 from fhircast_hub.ws.handshake_audit import HandshakeAudit
@@ -58,7 +58,9 @@ class SocketServices:
     handshake_audit: HandshakeAudit
     log: Log = _log
     #: Handshakes of each endpoint.
-    endpoint_handshakes: Drains = field(default_factory=lambda: Drains(HANDSHAKES.most, HANDSHAKES.most / 60))
+    endpoint_handshakes: LeakyBuckets = field(
+        default_factory=lambda: LeakyBuckets(HANDSHAKES.most, HANDSHAKES.most / 60)
+    )
 
     def begin_in_turn(self, begin: Callable[[], object], path: str, address: str) -> bool:
         """Call `begin` at once if a step is free, else in the turn of the endpoint's session.
@@ -69,4 +71,4 @@ class SocketServices:
             begin()
             return True
         key = self.service.usage.find(self.resolve(path) or "")
-        return self.turns.wait(key or begin, begin, place=None if key else place(address))
+        return self.turns.wait(key or begin, begin, place=None if key else address_key(address))

@@ -126,7 +126,7 @@ def test_a_session_that_is_ended_is_gone() -> None:
     assert world.session is not None
     hook = world.session.subscriptions["hook"]
     world.do(EndSession("it is over"))
-    assert world.hooked[-1] == EndWebhook(
+    assert world.webhook_effects[-1] == EndWebhook(
         KEY, "hook", frozenset(), hook.callback, hook.events, "it is over", hook.subscriber
     )
     assert not world.alive()

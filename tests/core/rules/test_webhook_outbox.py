@@ -175,7 +175,9 @@ def test_too_much_waiting_ends_a_webhook(rules: dict[str, Any]) -> None:
     world.hook("b", callback=CALLBACK + "2")
     for number in range(3):
         world.publish("Patient-open", patient(f"p{number}"))
-        for post in [effect for effect in world.hooked if isinstance(effect, Post) and effect.subscription_id == "b"]:
+        for post in [
+            effect for effect in world.webhook_effects if isinstance(effect, Post) and effect.subscription_id == "b"
+        ]:
             world.do(PostFinished(post.number, 200))
     (drop,) = world.drops()
     assert (drop.subscription_id, drop.reason) == ("a", "too much waits for its callback")

@@ -33,7 +33,7 @@ class Hooked(World):
 
     def done(self) -> list[Verify | Post | EndWebhook]:
         """What was to be done since this was last asked."""
-        done, self.hooked = self.hooked, []
+        done, self.webhook_effects = self.webhook_effects, []
         return done
 
     def posts(self) -> list[Post]:

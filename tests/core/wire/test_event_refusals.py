@@ -118,7 +118,7 @@ def test_too_many_entries_are_not_read() -> None:
     """They are counted, and no more, though none is what it should be."""
     posted = copy.deepcopy(UPDATE)
     posted["event"]["context"][1]["resource"]["entry"] = [{}] * 4
-    with pytest.raises(TooLarge, match="at most 3 entries, got 4"):
+    with pytest.raises(TooLarge, match="at most 3 entries, and this one has 4"):
         parse_event(body(posted), max_entries=3)
     assert "request" in refused(body(posted))
 
@@ -163,10 +163,10 @@ def test_an_envelope_of_any_values_is_read_or_refused(data: st.DataObject) -> No
 @pytest.mark.parametrize(
     ("context", "words"),
     [
-        ([patient("x" * 257)], "1 to 256 characters, got 257"),
+        ([patient("x" * 257)], "1 to 256 characters, not 257"),
         ([patient("a\x00b")], "control characters"),
-        ([patient("p1"), patient("p2")], "got 2"),
-        ([patient("p1"), *({"key": f"k{number}"} for number in range(256))], "at most 256 items, got 257"),
+        ([patient("p1"), patient("p2")], "one item with the key patient, this event's anchor, not 2"),
+        ([patient("p1"), *({"key": f"k{number}"} for number in range(256))], "at most 256 items, and this one has 257"),
     ],
 )
 def test_an_anchor_is_one_and_its_id_is_short_and_plain(context: list[object], words: str) -> None:

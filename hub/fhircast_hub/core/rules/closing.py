@@ -33,7 +33,7 @@ from fhircast_hub.core.rules.missed_events import retain
 from fhircast_hub.core.state.effects import Effect, EventRef, Message, Send
 from fhircast_hub.core.state.session import Audience, LastOpen, LastOpened, OpenContext, RetainedEvent, Session
 from fhircast_hub.core.wire.event_names import DERIVED, spelling
-from fhircast_hub.core.wire.frames import derived_id, made_event
+from fhircast_hub.core.wire.frames import derived_id, event_frame
 
 
 class EndingEvent(msgspec.Struct, frozen=True):
@@ -208,7 +208,7 @@ def _derived_closes(session: Session, source: OpenContext, event: EndingEvent) -
     for open_ in derive_opens(source):
         name = spelling(f"{open_.type}-close")
         id_ = derived_id(event.id, name)
-        frame = made_event(session.topic, name, id_, event.timestamp, open_.context)
+        frame = event_frame(session.topic, name, id_, event.timestamp, open_.context)
         closes[open_.type] = frame, EventRef(id_, event.id, event.name)
     return closes
 

@@ -20,7 +20,7 @@ from fhircast_hub.core.rules.conflicts import check_version, open_context
 from fhircast_hub.core.state.session import Content, OpenContext, Session, Shared
 from fhircast_hub.core.wire.context_items import raw_items
 from fhircast_hub.core.wire.event import Event
-from fhircast_hub.core.wire.frames import at_version
+from fhircast_hub.core.wire.frames import replace_version
 from fhircast_hub.core.wire.json import encode
 from fhircast_hub.core.wire.resource_identity import changed_identity, identity_size
 from fhircast_hub.core.wire.update_bundle import Change, entry_of, full_url_of, resource_of
@@ -48,7 +48,7 @@ def apply_update(session: Session, event: Event, version: str, rules: Rules) -> 
         raise TooLarge(
             f"updates: a session may have at most {MAX_CONTENT_BYTES} bytes of content, and would have {size}"
         )
-    context = replace(context, version=version, frame=at_version(context.frame, context.context_at, version))
+    context = replace(context, version=version, frame=replace_version(context.frame, context.context_at, version))
     return replace(
         session,
         contexts={**session.contexts, context.ref: context},

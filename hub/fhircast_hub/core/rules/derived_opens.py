@@ -16,7 +16,7 @@ from fhircast_hub.core.state.effects import EventRef, Message
 from fhircast_hub.core.state.session import OpenContext
 from fhircast_hub.core.wire.context_items import DERIVED_KEYS, raw_items
 from fhircast_hub.core.wire.event_names import DERIVED, spelling
-from fhircast_hub.core.wire.frames import derived_id, made_event
+from fhircast_hub.core.wire.frames import derived_id, event_frame
 
 #: Opened type -> types of the source's items that the derived open has, in this order (DER-7).
 _ITEM_TYPES = {
@@ -51,7 +51,7 @@ class DerivedOpen(msgspec.Struct, frozen=True):
     def message(self, topic: str) -> Message:
         """The message: the source's timestamp, an id made from the source's, no version."""
         event_ref = self.event_ref
-        return made_event(topic, spelling(self.key), event_ref.id, self.source.timestamp, self.context), event_ref
+        return event_frame(topic, spelling(self.key), event_ref.id, self.source.timestamp, self.context), event_ref
 
 
 def named_refs(source: OpenContext, derived_type: str) -> dict[str, str]:

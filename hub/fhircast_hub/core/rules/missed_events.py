@@ -35,7 +35,7 @@ from fhircast_hub.core.rules.last_opens import TYPE_INDEX
 from fhircast_hub.core.state.effects import EventRef, Message
 from fhircast_hub.core.state.session import LastOpened, RetainedEvent, Session, Subscription
 from fhircast_hub.core.wire.event_names import anchor_keys, spelling
-from fhircast_hub.core.wire.frames import made_event
+from fhircast_hub.core.wire.frames import event_frame
 from fhircast_hub.core.wire.json import encode
 from fhircast_hub.core.wire.timestamps import rfc3339
 
@@ -235,5 +235,5 @@ def _new_close(session: Session, type_: str, id_: str, env: Env) -> Message:
     """A close of the hub's own, in place of a dropped one."""
     key, name, event_id = anchor_keys(type_.lower())[0], spelling(f"{type_}-close"), env.ids.uuid()
     context = encode([{"key": key, "resource": {"resourceType": type_, "id": id_}}])
-    frame = made_event(session.topic, name, event_id, rfc3339(env.now), context)
+    frame = event_frame(session.topic, name, event_id, rfc3339(env.now), context)
     return frame, EventRef(event_id, event_id, name)

@@ -38,7 +38,7 @@ from fhircast_hub.core.state.effects import Effect, EventRef, Send
 from fhircast_hub.core.state.session import Audience, OpenContext, Outcome, RetainedEvent, Session
 from fhircast_hub.core.wire.event import Event
 from fhircast_hub.core.wire.event_names import Kind, spelling
-from fhircast_hub.core.wire.frames import made_event, timestamp_of, with_versions
+from fhircast_hub.core.wire.frames import event_frame, timestamp_of, with_versions
 from fhircast_hub.core.wire.timestamps import duration, has_zone, instant, rfc3339
 
 
@@ -167,7 +167,7 @@ def _open(session: Session, event: Event, env: Env) -> Outcome:
 def _close_removed(session: Session, context: OpenContext, env: Env) -> tuple[Session, tuple[Effect, ...]]:
     """Close a context that had to make room, by a close of the hub's own (LIM-1)."""
     name, id_, timestamp = spelling(f"{context.type}-close"), env.ids.uuid(), rfc3339(env.now)
-    frame = made_event(session.topic, name, id_, timestamp, context.context)
+    frame = event_frame(session.topic, name, id_, timestamp, context.context)
     close = RetainedEvent(env.now, EventRef(id_, id_, name), context.type, context.ref, frame)
     return close_context(session, context, close, timestamp, env.rules)
 

@@ -1,7 +1,7 @@
-"""Acknowledgements as they come over a socket (FHIRcast 3.0.0, 2.5 "Event Notification Response"): `{"id", "status"}`, and a reason.
+"""Acknowledgements from a socket (FHIRcast 3.0.0, 2.5 "Event Notification Response"): `{"id", "status"}`, and maybe a reason.
 
-Clients write them by hand, cut texts in the middle of a character, and forget to escape. Where id and status can be read, they
-count, whatever else the frame holds (SYN-15).
+Clients write them by hand, cut texts in the middle of a character, and forget to escape. An acknowledgement counts wherever its id
+and status can be read, whatever else the frame holds (SYN-15).
 """
 
 from __future__ import annotations
@@ -15,31 +15,34 @@ from typing import NamedTuple
 
 import msgspec
 
-#: Characters of the reason that a refusal may give, for people to read; the rest is cut off.
+#: Characters of a reason. The rest is cut off.
 MAX_REASON = 256
 
 _STATUS = re.compile(rb'"?\s*([1-5]\d\d)(?!\d)', re.ASCII)
-#: What would begin a new line, turn a line around, or cannot be seen, in a text of a client's as others are shown it: every white
-#: space and control, and what Unicode calls a format, but the joiners that scripts and emoji are written with.
-_UNSEEN = re.compile(
+#: Characters of a client's text that people must not be shown: white space, controls, and Unicode's format characters.
+#: Format characters could reverse a line. The joiners of scripts and emoji stay.
+_INVISIBLE = re.compile(
     r"[\s\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]+"
 )
-#: What stands before the next member, and between its name and its value.
+#: The characters before a member, and those between its name and its value.
 _BEFORE = re.compile(r"[\s,]*")
 _COLON = re.compile(r"\s*:\s*")
-#: Takes line ends in texts, and numbers of any length.
+#: Accepts line ends in strings, and numbers of any length.
 _lenient = json.JSONDecoder(strict=False, parse_int=str, parse_float=str).raw_decode
-#: Members and bytes of what is no JSON that are looked at: a millisecond's work, whatever is in them.
+#: Members and bytes that are read of a frame that is no JSON. Takes a millisecond, whatever they hold.
 _MAX_MEMBERS, _MAX_LENIENT = 64, 24 << 10
-#: Characters of a status that are looked at.
+#: Characters of a status that are read.
 _MAX_STATUS = 32
 
 
 class Acknowledgement(NamedTuple):
-    """The `id` of the event; the `status`, None where it says none that can be read; and the `reason`, on one line, "" without."""
+    """The answer of a client to one event."""
 
+    #: The id of the event.
     id: str
+    #: An HTTP status. None: there is no readable status.
     status: int | None
+    #: The reason on one line. "": there is none.
     reason: str
 
 
@@ -53,7 +56,7 @@ _DECODER = msgspec.json.Decoder(_Members)
 
 
 def read_acknowledgement(message: bytes) -> Acknowledgement | None:
-    """The acknowledgement in a text frame; None if there is none."""
+    """The acknowledgement in a text frame. None: the frame has none."""
     try:
         members = _DECODER.decode(message)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -62,8 +65,10 @@ def read_acknowledgement(message: bytes) -> Acknowledgement | None:
 
 
 def _read_leniently(message: bytes) -> Acknowledgement | None:
-    """The members of what is no JSON, one by one up to the first that cannot be read; without a byte order mark, and with U+FFFD
-    for what is no UTF-8. An acknowledgement must have an id and a status there."""
+    """The acknowledgement in a frame that is no JSON. None: it has no id, or no status.
+
+    Members are read up to the first unreadable one. A byte order mark is skipped, and U+FFFD replaces what is no UTF-8.
+    """
     if b"id" not in message or b"status" not in message:
         return None
     text = message[:_MAX_LENIENT].decode("utf-8-sig", "replace").lstrip(" \t\r\n[")
@@ -77,7 +82,7 @@ def _read_leniently(message: bytes) -> Acknowledgement | None:
 
 
 def _members(text: str) -> Iterator[tuple[str, str, object]]:
-    """Name, start of the value as it is written, and value, of each member of a JSON object as far as that can be read."""
+    """The readable members of a JSON object: name, first characters of the value as written, value."""
     place = 1 if text.startswith("{") else len(text)
     with contextlib.suppress(ValueError, RecursionError, IndexError):
         while True:
@@ -95,21 +100,24 @@ def _end(pattern: re.Pattern[str], text: str, place: int) -> int:
 
 
 def _status(written: bytes | msgspec.Raw) -> int | None:
-    """A number, or text that begins with one (SYN-1)."""
+    """The status, written as a number or as a string that begins with one (SYN-1)."""
     found = _STATUS.match(written)
     return int(found[1]) if found else None
 
 
 def _reason(written: msgspec.Raw) -> str:
-    """The reason as it was written in JSON, for people to read."""
+    """The reason, from its JSON. "": it is no string."""
     if not bytes(written).startswith(b'"'):
         return ""
     return readable(_lenient(bytes(written).decode(errors="replace"))[0])
 
 
-def readable(reason: object) -> str:
-    """A client's text as people are shown it: on one line, with U+FFFD for halves of a character; "" where there is none that is text."""
-    if not isinstance(reason, str):
+def readable(text: object) -> str:
+    """A client's text as people are shown it: one line of at most MAX_REASON characters, with U+FFFD for unpaired surrogates.
+
+    "": the value is no string.
+    """
+    if not isinstance(text, str):
         return ""
-    whole = reason[: MAX_REASON + 1].encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return _UNSEEN.sub(" ", whole[:MAX_REASON]).strip()
+    whole = text[: MAX_REASON + 1].encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return _INVISIBLE.sub(" ", whole[:MAX_REASON]).strip()

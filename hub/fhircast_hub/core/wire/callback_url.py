@@ -1,4 +1,4 @@
-"""Callbacks: where a webhook wants to be posted to, and where a hub may post to (WHK-10, SEC-5)."""
+"""Callback URLs of webhooks, and the addresses that the hub may post to (WHK-10, SEC-5)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from fhircast_hub.core.limits import MAX_CALLBACK
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-#: RFC 3986 section 2: all that a URL may consist of, without the fragment's sign. urlsplit() forgives more.
+#: The characters of a URL (RFC 3986 section 2), without the fragment's sign. urlsplit() accepts more.
 _URL = re.compile(r"https?://[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]+", re.ASCII | re.IGNORECASE)
-#: IPv4 addresses that are not of the public internet (the IANA special-purpose registry), and one that is and still is a cloud's own.
-#: Written out, for what Python's ipaddress calls global differs by its version.
+#: IPv4 networks outside of the public internet (the IANA special-purpose registry), and the address of Azure's own services.
+#: Listed here because ipaddress.is_global differs by the version of Python.
 _FORBIDDEN_4 = tuple(
     map(
         ipaddress.IPv4Network,
@@ -27,61 +27,63 @@ _FORBIDDEN_4 = tuple(
         ),
     )
 )
-#: IPv6: only global unicast may be, but for what of it is for documentation, protocols, or leads to IPv4 (Teredo, 6to4).
+#: IPv6: global unicast is public. Its networks for documentation and protocols, and those that lead to IPv4 (Teredo, 6to4), are not.
 _GLOBAL_6 = ipaddress.IPv6Network("2000::/3")
 _FORBIDDEN_6 = tuple(map(ipaddress.IPv6Network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")))
-#: IPv6 addresses that stand for the IPv4 address in their end: NAT64 (RFC 6052).
+#: IPv6 addresses that stand for the IPv4 address in their last 32 bits: NAT64 (RFC 6052).
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 def check_callback(url: str) -> str:
-    """`url`, if it can be a callback: absolute, http or https, without credentials and fragment. Else BadRequest (WHK-10)."""
+    """Return `url`. Raises BadRequest unless it is absolute, http or https, without credentials and fragment (WHK-10)."""
     if len(url) > MAX_CALLBACK:
-        raise BadRequest(f"hub.callback: expected at most {MAX_CALLBACK} characters, got {len(url)}")
+        raise BadRequest(f"hub.callback may have at most {MAX_CALLBACK} characters, and this one has {len(url)}")
     try:
         parts = urlsplit(url)
         is_url = bool(_URL.fullmatch(url) and parts.hostname) and parts.port != 0
     except ValueError:
         is_url = False
     if not is_url:
-        raise BadRequest(
-            f"hub.callback: expected an absolute http or https URL without a fragment, got {len(url)} characters that are not"
-        )
+        actual = f"{len(url)} characters of something else"
+        raise BadRequest(f"hub.callback must be an absolute http or https URL without a fragment, not {actual}")
     if "@" in urlsplit(url).netloc:
-        raise BadRequest("hub.callback: expected a URL without credentials, got some")
+        raise BadRequest("hub.callback must be a URL without credentials, and this one has some")
     return url
 
 
 def with_query(callback: str, parameters: dict[str, str]) -> str:
-    """The callback with these parameters behind its own query, which stays as it is, byte for byte (WHK-2)."""
+    """The callback with these parameters added. Its own query stays as it is, byte for byte (WHK-2)."""
     _, has_query, query = callback.partition("?")
     mark = "?" if not has_query else "&" if query and not query.endswith("&") else ""
     return f"{callback}{mark}{urlencode(parameters)}"
 
 
-def place_of(callback: str) -> str:
-    """Scheme, host and port of a callback, in lower case: one server, whatever it is asked for."""
+def origin_of(callback: str) -> str:
+    """Scheme, host and port of a callback, in lower case."""
     return re.split("[/?]", callback.replace("://", ":", 1), maxsplit=1)[0].lower()
 
 
 def is_allowed(address: Address, allowed: Iterable[Network], forbidden: Iterable[Network] = ()) -> bool:
-    """Whether the settings allow an address by name. Of networks of both kinds the narrowest counts; of equal ones the forbidden."""
+    """Whether the settings allow an address explicitly.
+
+    The narrowest network with the address counts. Of two equally narrow ones the forbidden counts.
+    """
     return _narrowest(address, allowed) > _narrowest(address, forbidden)
 
 
 def _narrowest(address: Address, networks: Iterable[Network]) -> int:
-    """The bits, counted as of IPv6, that fix the narrowest of the networks which the address is of; -1 where it is of none."""
+    """The prefix length of the narrowest network with the address, counted in IPv6. -1: none has the address."""
     spellings = address, real_address(address)
     bits = [
         network.prefixlen + 128 - network.max_prefixlen
         for network in map(_real_network, networks)
-        if any(each in network for each in spellings)
+        if any(spelling in network for spelling in spellings)
     ]
     return max(bits, default=-1)
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address may be posted to by anybody's wish: one of the public internet, whatever its spelling."""
+    """Whether an address is of the public internet, however it is written. Any subscriber may have it posted to."""
     real = real_address(address)
     if isinstance(real, ipaddress.IPv4Address):
         return not any(real in network for network in _FORBIDDEN_4)
@@ -89,7 +91,7 @@ def is_public(address: Address) -> bool:
 
 
 def real_address(address: Address) -> Address:
-    """The IPv4 address that an IPv6 address stands for, or the address itself."""
+    """The IPv4 address that an IPv6 address stands for; any other address itself."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
     if address in _NAT64:
@@ -98,7 +100,7 @@ def real_address(address: Address) -> Address:
 
 
 def _real_network(network: Network) -> Network:
-    """The network of IPv4 addresses that a network of IPv6 addresses stands for, or the network itself."""
+    """The IPv4 network that an IPv6 network stands for; any other network itself."""
     real = real_address(network.network_address)
     if network.version == real.version or network.prefixlen < _NAT64.prefixlen:
         return network

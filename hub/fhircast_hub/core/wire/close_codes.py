@@ -1,4 +1,4 @@
-"""Close codes of WebSockets: RFC 6455, section 7.4.1; 1012 and 1013 are from the IANA registry."""
+"""Close codes of WebSockets (RFC 6455 section 7.4.1). 1012 and 1013 are from the IANA registry."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Messages: a posted event read without being decoded, and the frames that the hub writes.
+"""A posted event, read from its bytes.
 
-A resource is kept as the bytes that came (EVT-15): the hub looks for its resourceType, id and references and passes the rest
-on. So the member order, `1.10`, integers of any size and every escape survive, and nothing is encoded twice.
+The hub reads the resourceType, id and references of a resource. The resource itself is passed on as received (EVT-15). So the
+member order, `1.10`, integers of any size and every escape survive, and nothing is encoded twice.
 """
 
 from __future__ import annotations
@@ -14,27 +14,28 @@ import msgspec
 from fhircast_hub.core.errors import BadRequest
 from fhircast_hub.core.limits import MAX_DEPTH, MAX_ID, MAX_ITEMS, MAX_MEMBERS, MAX_NODES, MAX_TOPIC, NODE_BYTES, Rules
 from fhircast_hub.core.wire.context_items import (
-    LOOKED_INTO,
+    ITEM_LIMIT,
+    SPLIT_MEMBERS,
+    Item,
     check_required,
     implied_by,
     read_anchor,
     read_items,
     read_update,
-    too_many_items,
 )
 from fhircast_hub.core.wire.event_names import Kind, classify
 from fhircast_hub.core.wire.json import (
-    SMALL,
-    Looked,
+    SMALL_BYTES,
     Members,
-    check_controls,
-    decoded,
+    PartlyDecoded,
+    decode,
+    decode_simple_objects,
     encode,
-    look_into,
     members_of,
-    text_in,
-    unmarked,
-    usual,
+    members_of_each,
+    reject_control_characters,
+    string_in,
+    strip_bom,
 )
 from fhircast_hub.core.wire.timestamps import instant
 from fhircast_hub.core.wire.update_bundle import Change
@@ -42,72 +43,77 @@ from fhircast_hub.core.wire.update_bundle import Change
 #: First path segments under hub.url that cannot be topics (SUB-5).
 RESERVED_TOPICS = frozenset((".well-known", "metadata", "ws"))
 
-#: All but brackets and quotes; and the steps that brackets are, in or out, as signed bytes.
+#: All bytes but brackets and quotation marks.
 _NO_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"'))
+#: Brackets as steps of the depth: 1 in, -1 out, as signed bytes.
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 
+#: How the second part of a frame begins.
+CONTEXT_MEMBER = b'"context":'
+#: Members that are taken out of every broadcast (EVT-15): the sender's own versions do not count, only the hub's.
+_SENDERS_VERSIONS = frozenset(("context.versionId", "context.priorVersionId"))
+#: Members that are taken out where the hub puts a version in: a subscriber could take them for the hub's (CON-20).
+_ALL_VERSIONS = _SENDERS_VERSIONS | {"versionId", "priorVersionId"}
+#: The kinds of events whose frames have a version of the hub.
+_VERSIONED = (Kind.OPEN, Kind.UPDATE)
 
-class Event(msgspec.Struct, frozen=True):
-    """A posted event. `head` + `tail` are its frame; a version goes between them.
-
-    `name` is as sent, `key` in lower case; `type` is the anchor's resourceType and `ref` its `type/id`, type in lower case
-    ("" without an anchor); `context` is the context array's bytes; `implied` the refs of the other contexts it names, by type.
-    `at` is its timestamp in epoch seconds. `fingerprint` is the same for a repeat (id, timestamp and body, EVT-17) and differs
-    for everything else. Of an update, `versions` are those that the sender says it was made on (one, unless it gives several
-    names), and `changes` are the entries of its Bundle.
-    """
-
-    topic: str
-    name: str
-    key: str
-    kind: Kind
-    id: str
-    timestamp: str
-    at: float
-    type: str
-    ref: str
-    head: bytes
-    tail: bytes
-    context: bytes
-    implied: dict[str, str]
-    fingerprint: bytes
-    versions: tuple[str, ...] = ()
-    changes: tuple[Change, ...] = ()
-
-    def frame(self) -> bytes:
-        """The message as it is broadcast, without a version."""
-        return self.head + self.tail
-
+#: The usual names of members, encoded as they begin a member.
+_KEYS = {name: encode(name) + b":" for name in ("timestamp", "id", "hub.topic", "hub.event")}
 
 _MEMBERS = msgspec.json.Decoder(Members)
-_TEXT = msgspec.json.Decoder(str)
 _VERSION_ID = msgspec.json.Decoder(str | None)
 
 
+class Event(msgspec.Struct, frozen=True):
+    """A posted event."""
+
+    topic: str
+    #: The event name as sent.
+    name: str
+    #: The event name in lower case.
+    key: str
+    kind: Kind
+    id: str
+    #: The timestamp as sent.
+    timestamp: str
+    #: The timestamp in epoch seconds.
+    at: float
+    #: The anchor's resourceType as sent. "": the event has no anchor.
+    type: str
+    #: The anchor's `type/id`, the type in lower case. "": the event has no anchor.
+    ref: str
+    #: The frame up to the member `context`. A version goes behind it.
+    head: bytes
+    #: The frame from the member `context` on.
+    tail: bytes
+    #: The context array as received.
+    context: bytes
+    #: The refs of the other contexts that the event names, by their types in lower case (DER-7).
+    implied: dict[str, str]
+    #: A digest of the body. Only a repeat has the same: same id, timestamp and body (EVT-17).
+    fingerprint: bytes
+    #: Of an update, the versions that the sender bases the update on: one, unless the sender gives several names to it.
+    versions: tuple[str, ...] = ()
+    #: Of an update, the entries of its Bundle.
+    changes: tuple[Change, ...] = ()
+
+    def frame(self) -> bytes:
+        """The broadcast frame, without a version."""
+        return self.head + self.tail
+
+
 def parse_event(body: bytes, max_entries: int = Rules().max_entries) -> Event:
-    """Read a posted event (FHIRcast 3.0.0, 2.6 "Request Context Change body") from its JSON text.
+    """Read a posted event from JSON text (FHIRcast 3.0.0, 2.6 "Request Context Change body").
 
-    Raises BadRequest with one line that names the member, what was expected and what came (EVT-5, EVT-6); TooLarge for an update
-    of more than `max_entries`, of which none is read (CON-15).
+    Raises BadRequest that names the member (EVT-5, EVT-6), and TooLarge for an update of more than `max_entries` (CON-15).
     """
-    body = unmarked(body)
-    envelope, event, found = _look_into(body)
-    _check_text(body)
-    context = bytes(event["context"])
-    name = text_in(event, "hub.event", "event")
-    kind, type_ = classify(name)
-    items = read_items(found, kind)
-
-    id_ = text_in(envelope, "id", "")
-    if not 0 < len(id_) <= MAX_ID:
-        raise BadRequest(f"id: expected 1 to {MAX_ID} characters, got {len(id_)}")
-    timestamp = text_in(envelope, "timestamp", "")
-    at = instant(timestamp)
-    topic = check_topic(text_in(event, "hub.topic", "event"))
-    anchor = read_anchor(items, kind, type_) if type_ else None
-    check_required(items, kind, type_, name)
-    changes = read_update(items, max_entries) if kind is Kind.UPDATE else ()
-    head, tail = _split(envelope, event, kind)
+    body = strip_bom(body)
+    envelope, event, objects = _members_of_event(body)
+    kind, type_ = classify(name := string_in(event, "hub.event", "event"))
+    items = read_items(objects, kind)
+    id_, timestamp, at, topic = _read_header(envelope, event)
+    type_as_sent, ref = _read_anchor(items, kind, type_, name)
+    head, tail = _frame_parts(envelope, event, kind)
     return Event(
         topic=topic,
         name=name,
@@ -116,136 +122,145 @@ def parse_event(body: bytes, max_entries: int = Rules().max_entries) -> Event:
         id=id_,
         timestamp=timestamp,
         at=at,
-        type=anchor[0] if anchor else "",
-        ref=f"{type_}/{anchor[1]}" if anchor else "",
+        type=type_as_sent,
+        ref=ref,
         head=head,
         tail=tail,
-        context=context,
+        context=bytes(event["context"]),
         implied=implied_by(items, kind, type_) if type_ else {},
         fingerprint=hashlib.sha256(body).digest()[:16],
+        changes=read_update(items, max_entries) if kind is Kind.UPDATE else (),
         versions=_versions(event) if kind is Kind.UPDATE else (),
-        changes=changes,
     )
 
 
 def check_topic(topic: str) -> str:
-    """`topic`, if it can be one (SUB-5); else BadRequest."""
+    """Return `topic`. Raises BadRequest for a text that cannot be a topic (SUB-5)."""
     if not 0 < len(topic) <= MAX_TOPIC:
-        raise BadRequest(f"hub.topic: expected 1 to {MAX_TOPIC} characters, got {len(topic)}")
-    check_controls("hub.topic", topic)
+        raise BadRequest(f"hub.topic must have 1 to {MAX_TOPIC} characters, not {len(topic)}")
+    reject_control_characters("hub.topic", topic)
     if topic in RESERVED_TOPICS:
-        raise BadRequest(f"hub.topic: {topic} is a path of the hub's own")
+        raise BadRequest(f"hub.topic must not be {topic}, which is a path of the hub")
     return topic
 
 
-def _look_into(body: bytes) -> tuple[Members, Members, list[Looked]]:
-    """The members of the envelope, of its event, and those of the context's items that the hub looks into."""
-    if len(body) <= SMALL and (usual_ := _usual_event(body)):
+def _read_header(envelope: Members, event: Members) -> tuple[str, str, float, str]:
+    """The event's id, its timestamp as sent and in epoch seconds, and its topic."""
+    id_ = string_in(envelope, "id", "")
+    if not 0 < len(id_) <= MAX_ID:
+        raise BadRequest(f"id must have 1 to {MAX_ID} characters, not {len(id_)}")
+    timestamp = string_in(envelope, "timestamp", "")
+    return id_, timestamp, instant(timestamp), check_topic(string_in(event, "hub.topic", "event"))
+
+
+def _read_anchor(items: list[Item], kind: Kind, type_: str, name: str) -> tuple[str, str]:
+    """The anchor's resourceType as sent and its ref; both "" without an anchor. Checks the other required items, too."""
+    anchor = read_anchor(items, kind, type_) if type_ else None
+    check_required(items, kind, type_, name)
+    return (anchor[0], f"{type_}/{anchor[1]}") if anchor else ("", "")
+
+
+def _members_of_event(body: bytes) -> tuple[Members, Members, list[PartlyDecoded]]:
+    """The members of the envelope, of its event, and of each item of the context."""
+    if len(body) <= SMALL_BYTES and (simple := _members_of_simple_event(body)):
         _check_text(body)
-        return usual_
+        return simple
     envelope = members_of(body, "the body")
     _check_text(body)
     event = members_of(_required(envelope, "event", "event"), "event")
     context = _required(event, "context", "event.context")
-    items, _ = look_into(context, LOOKED_INTO, "event.context", MAX_ITEMS, too_many_items)
+    items, _ = members_of_each(context, SPLIT_MEMBERS, "event.context", ITEM_LIMIT)
     return envelope, event, items
 
 
-def _usual_event(body: bytes) -> tuple[Members, Members, list[Looked]] | None:
-    """The same of a small body, in a quarter of the time, if quotes show that no member is there twice."""
+def _members_of_simple_event(body: bytes) -> tuple[Members, Members, list[PartlyDecoded]] | None:
+    """As `_members_of_event`, in a quarter of the time. None: an unusual event, or its quotes do not rule out duplicates."""
     try:
         envelope = _MEMBERS.decode(body)
         event = _MEMBERS.decode(envelope["event"])
-        items = usual(event["context"])
+        items = decode_simple_objects(event["context"])
     except (KeyError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     if items is None or len(envelope) > MAX_MEMBERS or len(event) > MAX_MEMBERS or len(items[0]) > MAX_ITEMS:
         return None
-    # Each member has the two quotes of its name and those of its value. There are more where one has the name of another.
+    # A member has two quotation marks around its name, and those of its value. A dropped duplicate leaves more in the text.
     values = [raw for name, raw in envelope.items() if name != "event"]
     values += [raw for name, raw in event.items() if name != "context"]
     quotes = 2 * (len(envelope) + len(event)) + b"".join(values).count(b'"') + items[1]
     return (envelope, event, items[0]) if body.count(b'"') == quotes else None
 
 
-def _required(members: Members, name: str, what: str) -> msgspec.Raw:
+def _required(members: Members, name: str, path: str) -> msgspec.Raw:
     try:
         return members[name]
     except KeyError:
-        raise BadRequest(f"{what}: expected it, and it is missing") from None
+        raise BadRequest(f"{path} is required") from None
 
 
 def _check_text(body: bytes) -> None:
-    """What msgspec lets pass in a value it does not decode. The body is JSON by now: all its strings have an end."""
+    """Check what msgspec does not check in a value that is not decoded: UTF-8, depth, number of objects and arrays.
+
+    The body is known to be JSON, so all its strings have an end.
+    """
     if not body.isascii():
         try:
             body.decode()
         except UnicodeDecodeError as error:
-            raise BadRequest(f"the body: expected UTF-8, got a byte that is not at {error.start}") from None
-    # Counting is exact enough to pass nearly every small body at once.
+            raise BadRequest(f"the body must be UTF-8, and the byte at {error.start} is not") from None
+    # Nearly every small body has too few brackets to be nested too deeply.
     if body.count(b"{") + body.count(b"[") <= MAX_DEPTH:
         return
-    brackets = _brackets(body)
+    brackets = _structural_brackets(body)
     allowed = max(MAX_NODES, len(body) // NODE_BYTES)
     if len(brackets) > 2 * allowed:
-        raise BadRequest(f"the body: expected at most {allowed} objects and arrays, got {len(brackets) // 2}")
-    steps = brackets.translate(_STEPS).replace(b"\x01\xff", b"")  # without the innermost, which are most
+        nodes = len(brackets) // 2
+        raise BadRequest(f"the body may have at most {allowed} objects and arrays, and this one has {nodes}")
+    steps = brackets.translate(_STEPS).replace(b"\x01\xff", b"")  # without the innermost pairs, which are most
     if 1 + max(accumulate(memoryview(steps).cast("b")), default=0) > MAX_DEPTH:
-        raise BadRequest(f"the body: expected JSON nested at most {MAX_DEPTH} deep, got more")
+        raise BadRequest(f"the body may be nested at most {MAX_DEPTH} deep, and this one is nested deeper")
 
 
-def _brackets(body: bytes) -> bytes:
-    """The brackets outside of strings, without a loop over them in Python: a Bundle has tens of thousands."""
+def _structural_brackets(body: bytes) -> bytes:
+    """The brackets outside of strings. Without a loop in Python: a Bundle has tens of thousands of them."""
     if b"\\" in body:
         body = body.replace(rb"\\", b"").replace(rb"\"", b"")
-    # An even number of quotes before a bracket is outside; of two neighbours none is missed.
+    # A bracket is outside of strings if the number of quotation marks before it is even. Adjacent pairs can be left out.
     return b"".join(body.translate(None, _NO_STRUCTURE).replace(b'""', b"").split(b'"')[::2])
 
 
 def _versions(event: Members) -> tuple[str, ...]:
-    """The versions that an update says it was made on.
+    """The versions that the sender bases an update on.
 
-    2.10 calls the member `context.versionId`; the table of 2.3 has `versionId` and `priorVersionId`, which count where that one
-    is absent.
+    2.10 calls the member `context.versionId`. The table of 2.3 has `versionId` and `priorVersionId`: they count where the first is
+    absent.
     """
     for names in (("context.versionId",), ("versionId", "priorVersionId")):
-        found = [decoded(_VERSION_ID, event[name], f"event.{name}") for name in names if name in event]
+        found = [decode(_VERSION_ID, event[name], f"event.{name}") for name in names if name in event]
         if versions := tuple(version for version in found if version):
             return versions
     return ()
 
 
-#: How the second part of a frame begins.
-CONTEXT_MEMBER = b'"context":'
-#: The sender's own versions are taken out of every broadcast (EVT-15): only the hub's count. Where the hub puts a version in,
-#: those of the other names would be read for it (CON-20).
-_SENDERS_VERSIONS = frozenset(("context.versionId", "context.priorVersionId"))
-_ALL_VERSIONS = _SENDERS_VERSIONS | {"versionId", "priorVersionId"}
+def _frame_parts(envelope: Members, event: Members, kind: Kind) -> tuple[bytes, bytes]:
+    """The frame in two parts. A version goes between them, before the member `context`."""
+    envelope_before, envelope_after = _members_around("event", envelope, _SENDERS_VERSIONS)
+    without = _ALL_VERSIONS if kind in _VERSIONED else _SENDERS_VERSIONS
+    before, after = _members_around("context", event, without)
+    head = b"".join((b"{", envelope_before, b'"event":{', before))
+    return head, b"".join((CONTEXT_MEMBER, event["context"], after, b"}", envelope_after, b"}"))
 
 
-def _split(envelope: Members, event: Members, kind: Kind) -> tuple[bytes, bytes]:
-    """The frame in two parts: a version goes before the member `context`, which starts the second."""
-    outer_before, outer_after = _around("event", envelope, _SENDERS_VERSIONS)
-    before, after = _around("context", event, _ALL_VERSIONS if kind in _VERSIONED else _SENDERS_VERSIONS)
-    head = b"".join((b"{", outer_before, b'"event":{', before))
-    return head, b"".join((CONTEXT_MEMBER, event["context"], after, b"}", outer_after, b"}"))
-
-
-def _around(middle: str, members: Members, without: frozenset[str]) -> tuple[bytes, bytes]:
-    """The members before and after `middle`, as they came, with the commas that part them from it."""
+def _members_around(middle: str, members: Members, without: frozenset[str]) -> tuple[bytes, bytes]:
+    """The members before and after `middle`, as received, with the commas between them and `middle`."""
     before: list[bytes | msgspec.Raw] = []
     after: list[bytes | msgspec.Raw] = []
-    into = before
+    side = before
     for name, raw in members.items():
         if name == middle:
-            into = after
+            side = after
         elif name not in without:
-            into += (_key(name), raw, b",") if into is before else (b",", _key(name), raw)
+            side += (_key(name), raw, b",") if side is before else (b",", _key(name), raw)
     return b"".join(before), b"".join(after)
-
-
-_VERSIONED = (Kind.OPEN, Kind.UPDATE)
-_KEYS = {name: encode(name) + b":" for name in ("timestamp", "id", "hub.topic", "hub.event")}
 
 
 def _key(name: str) -> bytes:

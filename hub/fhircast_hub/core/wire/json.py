@@ -1,7 +1,10 @@
-"""Reading JSON that somebody sent: only what the hub needs of it, with errors that name the member.
+"""JSON that a client sent: the hub decodes only the members that it needs. Errors name the member by its path.
 
-No member may be there twice in what the hub looks into (EVT-6): the hub and a subscriber could each read another one of the two.
-All of this takes time in proportion to the size of the text, whatever is in it.
+A duplicate member is refused in every object that the hub splits (EVT-6): the hub and a subscriber could each read another of the two.
+Every function takes time in proportion to the size of the text, whatever the text holds.
+
+Two ways lead to the members of an object. msgspec's dict is fast, but drops duplicates: the quotation marks of the text are counted
+to find them. Where the count proves nothing, the object is decoded with `_UniqueName` as its keys, and duplicates stay.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from itertools import chain
-from typing import NoReturn, TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -17,295 +20,324 @@ from fhircast_hub.core.errors import BadRequest, HubError
 from fhircast_hub.core.limits import MAX_DEPTH, MAX_ID, MAX_MEMBERS
 
 _T = TypeVar("_T")
+#: The members of a JSON object by name. The values are undecoded bytes.
 Members = dict[str, msgspec.Raw]
-#: The members of an object that the hub looks into: texts may have been read, and so may be the members of the objects in it.
-Looked = dict[str, str | Members | msgspec.Raw]
+#: The members of a JSON object. Strings may be decoded, and objects may be split into their members.
+PartlyDecoded = dict[str, str | Members | msgspec.Raw]
 
-#: Control characters, line ends, and halves of a character that no UTF-8 can say.
+#: Bytes of a text whose members are decoded before they are counted. Takes a millisecond or two.
+SMALL_BYTES = 32 << 10
+#: Members that are decoded with `_UniqueName` at once. Takes a millisecond or two.
+_MAX_AT_ONCE = 8192
+#: Members of objects in an array that have a quotation mark in a name. Such objects are decoded twice.
+_MAX_WITH_QUOTES = 4096
+
+#: Control characters, line ends, and unpaired surrogates, which UTF-8 cannot encode.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 #: U+FEFF in UTF-8. .NET writes it before a text.
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-#: Bytes of a text whose members are all read before they are counted, and members that are read one by one: both take a
-#: millisecond or two.
-SMALL, _FEW = 32 << 10, 8192
-#: Members of objects with a quotation mark in a name, which are read twice.
-_SLOW = 4096
 _OBJECT, _ARRAY = ord("{"), ord("[")
 
-_MEMBERS = msgspec.json.Decoder(Members)
-_OBJECTS = msgspec.json.Decoder(list[Members])
-_USUAL = msgspec.json.Decoder(list[dict[str, str | Members]])
-_RAWS = msgspec.json.Decoder(list[msgspec.Raw])
-_TEXT = msgspec.json.Decoder(str)
-_TEXT_OR_NONE = msgspec.json.Decoder(str | None)
-#: The value of a member that says none.
 #: Writes JSON.
 encode = msgspec.json.Encoder().encode
+#: The value null.
 NULL = msgspec.Raw(b"null")
-_WRONG: msgspec.json.Decoder[Members | None] = msgspec.json.Decoder(Members | None)
+
+_MEMBERS = msgspec.json.Decoder(Members)
+_MEMBERS_OR_NULL: msgspec.json.Decoder[Members | None] = msgspec.json.Decoder(Members | None)
+_OBJECTS = msgspec.json.Decoder(list[Members])
+_SIMPLE_OBJECTS = msgspec.json.Decoder(list[dict[str, str | Members]])
+_RAWS = msgspec.json.Decoder(list[msgspec.Raw])
+_STRING = msgspec.json.Decoder(str)
+_STRING_OR_NULL = msgspec.json.Decoder(str | None)
+
+#: msgspec's finding about a value of a wrong type: the types that were expected, the actual type, and the path.
+_WRONG_TYPE = re.compile(r"Expected `([^`]*)`, got `([^`]*)`(?: - at `\$(.*)`)?")
+#: msgspec's names of types in the words of JSON.
+_TYPE_NAMES = {
+    "object": "an object",
+    "array": "an array",
+    "str": "a string",
+    "bool": "a boolean",
+    "int": "a number",
+    "float": "a number",
+}
 
 
-class _Name:
-    """The name of a member, which is no other's: members of the same name stay two."""
-
-    __slots__ = ()
-
-
-class _Names:
-    """Makes these names, and keeps how they are spelled. Raises TooMany beyond `most`, so that no more are read."""
-
-    def __init__(self, most: int) -> None:
-        self.spelled: list[str] = []
-        self._most = most
-
-    def __call__(self, _: type, name: str) -> _Name:
-        self.spelled.append(name)
-        if len(self.spelled) > self._most:
-            raise _TooMany
-        return _Name()
-
-
-class _TooMany(Exception):
-    pass
-
-
-class Stub(msgspec.Struct):
-    """All that the hub looks at in a resource."""
+class TypeAndId(msgspec.Struct):
+    """The two members of a resource that identify the resource. The hub reads no others."""
 
     resourceType: str
     id: str | None = None
 
 
-def decoded(decoder: msgspec.json.Decoder[_T], raw: bytes | msgspec.Raw, what: str) -> _T:
-    """`raw` read by `decoder`. Raises BadRequest that names the member, as a path from `what`."""
+class ItemLimit(NamedTuple):
+    """How many items an array may have, and the error for an array of more."""
+
+    maximum: int
+    error: Callable[[int], HubError]
+
+
+class _UniqueName:
+    """The name of a member, as a key that equals no other: members of the same name stay two."""
+
+    __slots__ = ()
+
+
+class _NameCollector:
+    """Makes the keys of a decoder, and keeps the name behind each. Raises _TooManyNames beyond `most`, to stop the decoder."""
+
+    def __init__(self, most: int) -> None:
+        self.names: list[str] = []
+        self._most = most
+
+    def __call__(self, _: type, name: str) -> _UniqueName:
+        self.names.append(name)
+        if len(self.names) > self._most:
+            raise _TooManyNames
+        return _UniqueName()
+
+
+class _TooManyNames(Exception):
+    pass
+
+
+def decode(decoder: msgspec.json.Decoder[_T], raw: bytes | msgspec.Raw, path: str) -> _T:
+    """Decode `raw`, the value at `path`. Raises BadRequest that names the path of the fault."""
     try:
         return decoder.decode(raw)
     except msgspec.ValidationError as error:
-        _refuse(what, str(error))
+        raise _wrong_type(path, str(error)) from None
     except RecursionError:
-        raise BadRequest(f"{what}: expected JSON nested at most {MAX_DEPTH} deep, got more") from None
+        raise BadRequest(f"{path} may be nested at most {MAX_DEPTH} deep, and this one is nested deeper") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequest(f"{what}: expected JSON: {error}") from None
+        raise BadRequest(f"{path} must be JSON: {str(error).removeprefix('JSON is malformed: ')}") from None
 
 
-def pairs_of(text: bytes | msgspec.Raw, what: str) -> list[tuple[str, msgspec.Raw]]:
-    """The members of a JSON object in their order, those of the same name too. Raises BadRequest for more than MAX_MEMBERS."""
-    names = _Names(MAX_MEMBERS)
+def _wrong_type(path: str, finding: str) -> BadRequest:
+    """msgspec's finding (Expected `str`, got `int` - at `$[0].key`) as an error of the hub."""
+    if not (found := _WRONG_TYPE.fullmatch(finding)):
+        return BadRequest(f"{path}: {finding}".replace("`", ""))
+    expected, actual = ([_TYPE_NAMES.get(name, name) for name in types.split(" | ")] for types in found.groups()[:2])
+    return BadRequest(f"{path}{found[3] or ''} must be {' or '.join(expected)}, not {actual[0]}")
+
+
+def pairs_of(text: bytes | msgspec.Raw, path: str) -> list[tuple[str, msgspec.Raw]]:
+    """The members of a JSON object in their order, duplicates included. Raises BadRequest for more than MAX_MEMBERS."""
+    collector = _NameCollector(MAX_MEMBERS)
     try:
-        raws = decoded(msgspec.json.Decoder(dict[_Name, msgspec.Raw], dec_hook=names), text, what)
-    except _TooMany:
-        raise BadRequest(f"{what}: expected at most {MAX_MEMBERS} members, got more") from None
-    return list(zip(names.spelled, raws.values(), strict=True))
+        raws = decode(msgspec.json.Decoder(dict[_UniqueName, msgspec.Raw], dec_hook=collector), text, path)
+    except _TooManyNames:
+        raise BadRequest(f"{path} may have at most {MAX_MEMBERS} members, and this one has more") from None
+    return list(zip(collector.names, raws.values(), strict=True))
 
 
-def members_of(text: bytes | msgspec.Raw, what: str) -> Members:
-    """The members of a JSON object, whose values are not read.
+def members_of(text: bytes | msgspec.Raw, path: str) -> Members:
+    """The members of the JSON object at `path`.
 
-    Raises BadRequest for a member that is there twice, however it is spelled (EVT-6), and for more than MAX_MEMBERS.
+    Raises BadRequest for a duplicate member, however its name is escaped (EVT-6), and for more than MAX_MEMBERS.
     """
-    found = _counted(text, what)
-    return _read_slowly(text, what) if found is None else found
+    members = _members_by_quotes(text, path)
+    return _members_by_pairs(text, path) if members is None else members
 
 
-def _read_slowly(text: bytes | msgspec.Raw, what: str) -> Members:
-    pairs = pairs_of(text, what)
+def _members_by_pairs(text: bytes | msgspec.Raw, path: str) -> Members:
+    pairs = pairs_of(text, path)
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise BadRequest(f"{what}: expected each member once, got one twice")
+        raise BadRequest(f"{path} may have each member once, and this one has a member twice")
     return members
 
 
-def _counted(text: bytes | msgspec.Raw, what: str) -> Members | None:
-    """The members of a small object, if quotes show that there are no others."""
-    if len(memoryview(text)) > SMALL:
+def _members_by_quotes(text: bytes | msgspec.Raw, path: str) -> Members | None:
+    """The members of a small object. None: the object is not small, or its quotation marks do not rule out duplicates."""
+    if len(memoryview(text)) > SMALL_BYTES:
         return None
-    members = decoded(_MEMBERS, text, what)
-    return members if _are_all(bytes(text), [members]) else None
+    members = decode(_MEMBERS, text, path)
+    return members if _quotes_match(bytes(text), [members]) else None
 
 
-def _are_all(text: bytes, objects: list[Members]) -> bool:
-    """Whether the JSON `text` has no members but these of its `objects`. False too where a quotation mark stands in a name."""
-    # Each has the two quotes of its name and those of its value. There are more where one has the name of another.
+def _quotes_match(text: bytes, objects: list[Members]) -> bool:
+    """Whether the JSON `text` has no members but those of `objects`. Also False where a name has a quotation mark in it."""
+    # A member has two quotation marks around its name, and those of its value. A dropped duplicate leaves more in the text.
     counts = list(map(len, objects))
     values = b"".join(chain.from_iterable(map(dict.values, objects)))
     return text.count(b'"') == 2 * sum(counts) + values.count(b'"') and max(counts, default=0) <= MAX_MEMBERS
 
 
-def look_into(
-    array: bytes | msgspec.Raw, names: Iterable[str], what: str, most: int, too_many: Callable[[int], HubError]
-) -> tuple[list[Looked], list[Members] | None]:
-    """The members of each object in a JSON array, and of the objects that it has under these `names`; `what` names the array.
+def members_of_each(
+    array: bytes | msgspec.Raw, nested: Iterable[str], path: str, limit: ItemLimit
+) -> tuple[list[PartlyDecoded], list[Members] | None]:
+    """The members of each object in the JSON array at `path`. Their members with a name in `nested` are split, too.
 
-    The second is the members alone, where these had to be read apart.
+    The second value has the members undecoded. None: nothing but strings and objects was found, and those are in the first.
 
-    Where the array has more than `most`, raises `too_many` of them. Else raises BadRequest as `members_of` does, also about objects
-    in an array under one of the names.
+    Raises the error of `limit` for more items than its maximum. Raises BadRequest as `members_of` does. An array with a name in `nested`
+    is not split, but its objects are checked.
     """
-    if len(memoryview(array)) <= SMALL:
-        found = usual(array)
-        if found is not None and found[1] == bytes(array).count(b'"') and len(found[0]) <= most:
-            return found[0], None
-    objects = _at_once(array)
-    if objects is None or len(objects) > most:
-        raws = decoded(_RAWS, array, what)
-        if len(raws) > most:
-            raise too_many(len(raws))
-        objects = _one_by_one(raws, (f"{what}[{at}]" for at in range(len(raws))))
-    return _look_deeper(objects, names, what), objects
+    if len(memoryview(array)) <= SMALL_BYTES:
+        simple = decode_simple_objects(array)
+        if simple is not None and simple[1] == bytes(array).count(b'"') and len(simple[0]) <= limit.maximum:
+            return simple[0], None
+    objects = _decode_objects(array)
+    if objects is None or len(objects) > limit.maximum:
+        raws = decode(_RAWS, array, path)
+        if len(raws) > limit.maximum:
+            raise limit.error(len(raws))
+        objects = _decode_one_by_one(raws, (f"{path}[{index}]" for index in range(len(raws))))
+    return _split_nested(objects, nested, path), objects
 
 
-def _at_once(array: bytes | msgspec.Raw) -> list[Members] | None:
-    """The members of each object in a JSON array; None where they are many, or not all as they should be."""
-    names = _Names(_FEW)
+def _decode_objects(array: bytes | msgspec.Raw) -> list[Members] | None:
+    """The members of each object in a JSON array. None: the members are many, or something is wrong with one of them."""
+    collector = _NameCollector(_MAX_AT_ONCE)
     try:
-        if len(memoryview(array)) <= SMALL:
+        if len(memoryview(array)) <= SMALL_BYTES:
             found: list[Members] = _OBJECTS.decode(array)
-            return found if _are_all(bytes(array), found) else None
-        objects = msgspec.json.Decoder(list[dict[_Name, msgspec.Raw]], dec_hook=names).decode(array)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, _TooMany):
+            return found if _quotes_match(bytes(array), found) else None
+        objects = msgspec.json.Decoder(list[dict[_UniqueName, msgspec.Raw]], dec_hook=collector).decode(array)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, _TooManyNames):
         return None
-    left = iter(names.spelled)
-    found = [{name: raw for raw, name in zip(each.values(), left, strict=False)} for each in objects]
+    names = iter(collector.names)
+    found = [{name: raw for raw, name in zip(each.values(), names, strict=False)} for each in objects]
     counts = list(map(len, found))
-    if sum(counts) != len(names.spelled) or max(counts, default=0) > MAX_MEMBERS:
+    if sum(counts) != len(collector.names) or max(counts, default=0) > MAX_MEMBERS:
         return None
     return found
 
 
-def _one_by_one(raws: list[msgspec.Raw], what: Iterable[str]) -> list[Members]:
-    """`members_of` each. Names with quotation marks are read slowly, and FHIR has none: BadRequest where they are thousands."""
+def _decode_one_by_one(raws: list[msgspec.Raw], paths: Iterable[str]) -> list[Members]:
+    """`members_of` each. Also raises BadRequest for thousands of members beside names with quotation marks: FHIR has no such names."""
     found: list[Members] = []
-    slow = 0
-    for raw, where in zip(raws, what, strict=True):
-        members = _counted(raw, where)
+    with_quotes = 0
+    for raw, path in zip(raws, paths, strict=True):
+        members = _members_by_quotes(raw, path)
         if members is None:
-            members = _read_slowly(raw, where)
-            slow += len(members)
-            if slow > _SLOW:
+            members = _members_by_pairs(raw, path)
+            with_quotes += len(members)
+            if with_quotes > _MAX_WITH_QUOTES:
                 raise BadRequest(
-                    f"{where}: expected up to {_SLOW} members with quotation marks in their names, got more"
+                    f"{path}: at most {_MAX_WITH_QUOTES} members may have quotation marks in their names, and there are more"
                 )
         found.append(members)
     return found
 
 
-def _look_deeper(objects: list[Members], names: Iterable[str], what: str) -> list[Looked]:
-    looked: list[Looked] = [{**members} for members in objects]
+def _split_nested(objects: list[Members], nested: Iterable[str], path: str) -> list[PartlyDecoded]:
+    """The `objects`, of whose members named in `nested` the objects are split. Checks the objects in arrays there, too."""
+    result: list[PartlyDecoded] = [{**members} for members in objects]
     places: list[tuple[int, str]] = []
     raws: list[msgspec.Raw] = []
-    for at, members in enumerate(objects):
-        for name in names:
+    for index, members in enumerate(objects):
+        for name in nested:
             if name in members:
-                some = _objects(members[name])
-                raws += some
-                places += [(at, name)] * len(some)
-    found = _at_once(b"[%b]" % b",".join(raws))
+                inner = _objects_in(members[name])
+                raws += inner
+                places += [(index, name)] * len(inner)
+    found = _decode_objects(b"[%b]" % b",".join(raws))
     if found is None:
-        found = _one_by_one(raws, ("{}[{}].{}".format(what, *place) for place in places))
-    for (at, name), raw, members in zip(places, raws, found, strict=True):
-        if raw is objects[at][name]:
-            looked[at][name] = members
-    return looked
+        found = _decode_one_by_one(raws, ("{}[{}].{}".format(path, *place) for place in places))
+    for (index, name), raw, members in zip(places, raws, found, strict=True):
+        if raw is objects[index][name]:
+            result[index][name] = members
+    return result
 
 
-def _objects(raw: msgspec.Raw) -> list[msgspec.Raw]:
-    """The value itself where it is an object, or the objects in it where it is an array."""
+def _objects_in(raw: msgspec.Raw) -> list[msgspec.Raw]:
+    """An object itself; the objects in an array; nothing of another value."""
     first = memoryview(raw)[0]
     if first == _ARRAY:
         return [each for each in _RAWS.decode(raw) if memoryview(each)[0] == _OBJECT]
     return [raw] if first == _OBJECT else []
 
 
-def usual(array: bytes | msgspec.Raw) -> tuple[list[Looked], int] | None:
-    """The objects in a JSON array where all members are texts and objects, and the quotes that it has if no member is there twice.
+def decode_simple_objects(array: bytes | msgspec.Raw) -> tuple[list[PartlyDecoded], int] | None:
+    """The objects in a JSON array, where all their members are strings and objects. None: any other array.
 
-    None for any other array.
+    The second value is the number of quotation marks that the array has without duplicate members.
     """
     try:
-        found: list[Looked] = _USUAL.decode(array)  # type: ignore[assignment]
+        found: list[PartlyDecoded] = _SIMPLE_OBJECTS.decode(array)  # type: ignore[assignment]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    texts = 0  # names, and texts without quotes in them
+    strings = 0  # names and string values: two quotation marks each
     values: list[msgspec.Raw] = []
     for each in found:
-        texts += len(each)
+        strings += len(each)
         for value in each.values():
             if type(value) is str:
-                texts += 1
+                strings += 1
             else:
-                texts += len(value)
+                strings += len(value)
                 values += value.values()  # type: ignore[union-attr]
-    if texts > MAX_MEMBERS and any(len(value) > MAX_MEMBERS for each in found for value in (each, *each.values())):
+    if strings > MAX_MEMBERS and any(len(value) > MAX_MEMBERS for each in found for value in (each, *each.values())):
         return None
-    return found, 2 * texts + b"".join(values).count(b'"')
+    return found, 2 * strings + b"".join(values).count(b'"')
 
 
-def text_in(members: Members | Looked, name: str, what: str) -> str:
-    """The text that is a member of what `what` names. Raises BadRequest where it is missing, and for another value."""
+def string_in(members: Members | PartlyDecoded, name: str, path: str) -> str:
+    """The string that is the member `name` of the object at `path`. Raises BadRequest if it is missing, or another value."""
     value = members.get(name)
     if isinstance(value, str):
         return value
     try:
-        return _TEXT.decode(value)  # type: ignore[arg-type]  # what is no bytes is refused below
+        return _STRING.decode(value)  # type: ignore[arg-type]  # anything but bytes is refused below
     except (TypeError, msgspec.MsgspecError, UnicodeDecodeError):
-        where = f"{what}.{name}" if what else name
+        path = f"{path}.{name}" if path else name
     if value is None:
-        raise BadRequest(f"{where}: expected it, and it is missing")
+        raise BadRequest(f"{path} is required")
     if isinstance(value, dict):
-        raise BadRequest(f"{where}: expected str, got object")
-    return decoded(_TEXT, value, where)
+        raise BadRequest(f"{path} must be a string, not an object")
+    return decode(_STRING, value, path)
 
 
-def text_or_none(members: Members | Looked, name: str, what: str) -> str | None:
-    """As `text_in`; None where it is missing, or null."""
+def string_or_none(members: Members | PartlyDecoded, name: str, path: str) -> str | None:
+    """As `string_in`. None: the member is missing, or null."""
     value = members.get(name, NULL)
     if isinstance(value, str):
         return value
-    return None if value == NULL else text_in(members, name, what)
+    return None if value == NULL else string_in(members, name, path)
 
 
-def object_in(looked: Looked, name: str, what: str) -> Members | None:
-    """The object that is a member of what `what` names; None where it is missing, or null. Raises BadRequest for another value."""
-    value = looked.get(name)
+def object_in(members: PartlyDecoded, name: str, path: str) -> Members | None:
+    """The object that is the member `name` of the object at `path`. None: missing, or null. Raises BadRequest for another value."""
+    value = members.get(name)
     if value is None:
         return None
     if isinstance(value, dict):
         return value
     if isinstance(value, str):
-        raise BadRequest(f"{what}.{name}: expected object or null, got str")
-    none: Members | None = decoded(_WRONG, value, f"{what}.{name}")
-    return none
+        raise BadRequest(f"{path}.{name} must be an object or null, not a string")
+    null: Members | None = decode(_MEMBERS_OR_NULL, value, f"{path}.{name}")
+    return null
 
 
-def stub_of(resource: Members, what: str, at: int | None = None) -> Stub:
-    """The type and id of the resource of what `what` names, or of the one `at` an index there. Raises BadRequest where they are none."""
+def type_and_id_of(resource: Members, path: str, index: int | None = None) -> TypeAndId:
+    """The type and id of the resource in the object at `path`. With an `index`, `path` is that of an array of such objects.
+
+    Raises BadRequest where resourceType is no string, or id neither a string nor null.
+    """
     try:
-        return Stub(_TEXT.decode(resource["resourceType"]), _TEXT_OR_NONE.decode(resource.get("id", NULL)))
+        return TypeAndId(_STRING.decode(resource["resourceType"]), _STRING_OR_NULL.decode(resource.get("id", NULL)))
     except (KeyError, msgspec.MsgspecError, UnicodeDecodeError):
-        where = f"{what}.resource" if at is None else f"{what}[{at}].resource"
-    return Stub(text_in(resource, "resourceType", where), text_or_none(resource, "id", where))
+        where = f"{path}.resource" if index is None else f"{path}[{index}].resource"
+    return TypeAndId(string_in(resource, "resourceType", where), string_or_none(resource, "id", where))
 
 
-def unmarked(raw: bytes) -> bytes:
-    """A JSON text without the byte order mark before it: who reads JSON "MAY ignore the presence of a byte order mark" (RFC 8259, 8.1)."""
-    return raw.removeprefix(_BYTE_ORDER_MARK)
-
-
-def check_controls(what: str, value: str) -> str:
-    """`value`, if it has no control character; else BadRequest naming `what`."""
-    if _CONTROL.search(value):
-        raise BadRequest(f"{what}: expected no control characters, got some")
-    return value
-
-
-def ref_of(resource: Stub | None) -> str:
-    """The ref of a resource: its type in lower case and its id; "" where it has none."""
+def ref_of(resource: TypeAndId | None) -> str:
+    """The ref of a resource: its type in lower case, a slash, its id. "": the resource has no id, or a too long one."""
     if resource is None or not resource.id or len(resource.id) > MAX_ID:
         return ""
     return f"{resource.resourceType.lower()}/{resource.id}"
 
 
-def _refuse(what: str, message: str) -> NoReturn:
-    """Say msgspec's finding (`Expected `str`, got `int` - at `$[0].key``) in terms of the message."""
-    finding, _, path = message.partition(" - at `$")
-    raise BadRequest(f"{what}{path.rstrip('`')}: {finding[:1].lower()}{finding[1:]}".replace("`", ""))
+def strip_bom(raw: bytes) -> bytes:
+    """A JSON text without the byte order mark before it. A parser "MAY ignore the presence of a byte order mark" (RFC 8259, 8.1)."""
+    return raw.removeprefix(_BYTE_ORDER_MARK)
+
+
+def reject_control_characters(path: str, value: str) -> str:
+    """Return `value`. Raises BadRequest that names `path` for a value with control characters."""
+    if _CONTROL.search(value):
+        raise BadRequest(f"{path} must not have control characters")
+    return value

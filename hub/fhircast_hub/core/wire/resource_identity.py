@@ -1,7 +1,7 @@
-"""What identifies a resource of the open context: its business identifiers, which no update gives other values (CON-17).
+"""The business identifiers of a resource. An update must not give other values to those of the open context (CON-17).
 
-Nothing is validated here (FHIRcast 3.0.0, 2.10: "A Hub is not responsible for structurally validating FHIR resources"): what
-cannot be read identifies nothing.
+Nothing is validated here (FHIRcast 3.0.0, 2.10: "A Hub is not responsible for structurally validating FHIR resources"):
+unreadable identifiers are ignored.
 """
 
 from __future__ import annotations
@@ -14,27 +14,29 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-#: The system of a Study Instance UID, whose value is the UID with this before it; not everybody writes that.
+#: The system of a Study Instance UID, and the prefix of its value. Some clients leave the prefix out.
 _DICOM_UID, _OID = "urn:dicom:uid", "urn:oid:"
-#: Codes of a type that are looked at: one in each of a few code systems.
+#: Codes that are read of a type. A type has one in each of a few code systems.
 _MAX_CODES = 16
-#: What some put around values.
+#: Characters that some clients put around values.
 _PADDING = " \t\r\n\0"
 
-#: Values by the system and the code of the type, either of which may be "".
+#: Values by system and code of the type. Each of the two may be "".
 _Values = dict[tuple[str, str], set[str]]
 
 
 class _Identifier(NamedTuple):
-    """An identifier that is in use: its system ("" without one), the codes of its type, and its value."""
+    """An identifier that is in use."""
 
+    #: "": it has no system.
     system: str
+    #: The codes of its type.
     codes: frozenset[str]
     value: str
 
 
 class _Resource(msgspec.Struct):
-    """The members that identify a resource."""
+    """The members of a resource that have identifiers."""
 
     identifier: msgspec.Raw = msgspec.Raw(b"null")
     accession: msgspec.Raw = msgspec.Raw(b"null")
@@ -50,23 +52,23 @@ _RESOURCE, _ITEM = msgspec.json.Decoder(_Resource), msgspec.json.Decoder(_Item)
 
 
 def identity_size(opened: Iterable[bytes], shared: bytes) -> int:
-    """The bytes of the members that `changed_identity` reads: a megabyte of them takes a tenth of a second."""
+    """How many bytes `changed_identity` reads of these. A megabyte takes it a tenth of a second."""
     resources = [*(_ITEM.decode(item).resource for item in opened), _RESOURCE.decode(shared)]
     return sum(len(memoryview(raw)) for each in resources for raw in msgspec.structs.astuple(each))
 
 
 def changed_identity(opened: Iterable[bytes], shared: bytes) -> str:
-    """The member by which `shared` is another one than the `opened`, "" where it is not: `identifier`, or `basedOn`.
+    """The member by which a shared resource differs from the opened one: `identifier` or `basedOn`. "": they are the same.
 
-    `opened` are items of the open's context, as JSON, and `shared` is a resource. The resource is another one where the open gave values
-    in a system, and the resource has others there, and none of these. The same holds for each type in a system. Identifiers
-    without a system are compared by their types. A value may be left out, or added beside one that stays.
+    `opened` are items of the open's context, as JSON; `shared` is a resource. The two differ if both have values in a system, and
+    none in common. The same holds for each type in a system. Identifiers without a system are compared by their types. An
+    update may leave a value out, or add one beside a value that stays.
     """
     before: dict[str, list[_Identifier]] = defaultdict(list)
     for item in opened:
-        for member, identifiers in _identifiers(_read(_ITEM.decode(item).resource)).items():
+        for member, identifiers in _identifiers(_decode(_ITEM.decode(item).resource)).items():
             before[member] += identifiers
-    for member, identifiers in _identifiers(_read(_RESOURCE.decode(shared))).items():
+    for member, identifiers in _identifiers(_decode(_RESOURCE.decode(shared))).items():
         if _differ(before[member], identifiers):
             return member
     return ""
@@ -77,11 +79,11 @@ def _differ(before: list[_Identifier], after: list[_Identifier]) -> bool:
         (_values(before), _values(after, of_any_system=True)),
         (_values(before, of_any_system=True), _values(after)),
     )
-    return any(kind in new and values.isdisjoint(new[kind]) for old, new in ways for kind, values in old.items())
+    return any(key in new and values.isdisjoint(new[key]) for old, new in ways for key, values in old.items())
 
 
 def _values(identifiers: list[_Identifier], *, of_any_system: bool = False) -> _Values:
-    """The values of each kind; `of_any_system`: what has a system and a type is also there as if it had no system."""
+    """The values by system and type. With `of_any_system`, those of a type are listed without their system, too."""
     values: _Values = defaultdict(set)
     for system, codes, value in identifiers:
         for code in {"", *codes} if system else codes or {""}:
@@ -91,20 +93,23 @@ def _values(identifiers: list[_Identifier], *, of_any_system: bool = False) -> _
     return dict(values)
 
 
-def _read(resource: _Resource) -> dict[str, Any]:
-    # Numbers stay text: Python refuses to make an int of more than 4,300 digits.
+def _decode(resource: _Resource) -> dict[str, Any]:
+    # Numbers stay strings: Python makes no int of more than 4,300 digits.
     members = msgspec.structs.asdict(resource).items()
     return {name: json.loads(bytes(raw), parse_int=str, parse_float=str) for name, raw in members}
 
 
 def _identifiers(resource: dict[str, Any]) -> dict[str, list[_Identifier]]:
-    """Of a resource, and of the orders it is based on: "the accession number of the order is provided in the DiagnosticReport's
-    `basedOn` array" (profile FHIRcastDiagnosticReportOpen)."""
-    # STU3 of FHIR has members of their own for the two numbers of a study.
+    """The identifiers of a resource, and those of the orders that it is based on.
+
+    "the accession number of the order is provided in the DiagnosticReport's `basedOn` array" (profile
+    FHIRcastDiagnosticReportOpen).
+    """
+    # In FHIR STU3, a study has the members accession and uid for its two numbers.
     own = [*_objects(resource.get("identifier")), *_objects(resource.get("accession"))]
     own.append({"system": _DICOM_UID, "value": resource.get("uid")})
     orders = [each for order in _objects(resource.get("basedOn")) for each in _objects(order.get("identifier"))]
-    return {member: _in_use(some) for member, some in (("identifier", own), ("basedOn", orders))}
+    return {member: _in_use(found) for member, found in (("identifier", own), ("basedOn", orders))}
 
 
 def _in_use(identifiers: Iterable[dict[str, Any]]) -> list[_Identifier]:
@@ -117,13 +122,13 @@ def _in_use(identifiers: Iterable[dict[str, Any]]) -> list[_Identifier]:
 
 
 def _codes(identifier: dict[str, Any]) -> frozenset[str]:
-    """Those of its type, whatever code system they are of: R3 and R4 call that of MR and ACSN differently."""
+    """The codes of the identifier's type, of every code system: R3 and R4 have different systems for MR and ACSN."""
     codings = (each for type_ in _objects(identifier.get("type")) for each in _objects(type_.get("coding")))
     return frozenset(filter(None, (_text(coding.get("code")) for coding in islice(codings, _MAX_CODES))))
 
 
 def _objects(value: object) -> list[dict[str, Any]]:
-    """The objects in an array, or the one that stands in its place."""
+    """The objects in an array, or the object in place of an array."""
     return [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, dict)]
 
 

@@ -1,4 +1,4 @@
-"""Timestamps of events (FHIRcast 3.0.0, 2.3: "ISO 8601-2"): read, written, and times as people say them."""
+"""Timestamps of events (FHIRcast 3.0.0, 2.3: "ISO 8601-2"), read and written; durations in words."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import re
 from fhircast_hub.core.errors import BadRequest
 
 _TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d)(?::(\d\d)(?:[.,](\d+))?)?(Z|[+-]\d\d(?::?\d\d)?)?", re.ASCII)
-#: Digits of a second that a timestamp may have: nanoseconds are the finest that clients send.
+#: Digits behind the second. Clients send nanoseconds at most.
 _MAX_DIGITS = 9
 _LEAP_SECOND = "60"
 _MINUTE = 60
-#: Seconds of each unit, the largest first.
+#: Units and their seconds, the largest first.
 _UNITS = ((86400, "day"), (3600, "hour"), (_MINUTE, "minute"), (1, "second"))
 
 
 def instant(timestamp: str) -> float:
-    """A timestamp in epoch seconds; without a zone it is UTC, which is what the specification asks for.
+    """A timestamp in epoch seconds. A timestamp without a zone is UTC, as the specification asks for.
 
-    Raises BadRequest for what is no ISO 8601 date and time, or has too many digits (EVT-5, EVT-19). A leap second is the second
-    after the one before it.
+    A leap second is one second after second 59. Raises BadRequest for a text that is no ISO 8601 date and time, or has too many
+    digits (EVT-5, EVT-19).
     """
     found = _TIMESTAMP.fullmatch(timestamp)
     if found and len(found[3] or "") > _MAX_DIGITS:
-        raise BadRequest(f"timestamp: expected at most {_MAX_DIGITS} digits behind the second, got {len(found[3])}")
+        raise BadRequest(f"timestamp may have at most {_MAX_DIGITS} digits behind the second, not {len(found[3])}")
     leap = found is not None and found[2] == _LEAP_SECOND
     try:
         if not found:
@@ -32,25 +32,26 @@ def instant(timestamp: str) -> float:
         moment = datetime.datetime.fromisoformat(timestamp if not leap else f"{found[1]}:59{timestamp[found.end(2) :]}")
     except ValueError:
         raise BadRequest(
-            f"timestamp: expected an ISO 8601 date and time such as 2026-01-31T09:30:00.000Z, got {len(timestamp)} characters that are not"
+            "timestamp must be an ISO 8601 date and time such as 2026-01-31T09:30:00.000Z,"
+            f" not {len(timestamp)} characters of something else"
         ) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp() + leap
 
 
 def has_zone(timestamp: str) -> bool:
-    """Whether a timestamp that was accepted says which zone it is of."""
+    """Whether an accepted timestamp has a zone."""
     found = _TIMESTAMP.fullmatch(timestamp)
     return found is not None and found[4] is not None
 
 
 def rfc3339(now: float) -> str:
-    """An instant (epoch seconds) as the hub writes it: UTC, milliseconds, Z."""
+    """A time (epoch seconds) as the hub writes timestamps: UTC, milliseconds, Z."""
     moment = datetime.datetime.fromtimestamp(now, datetime.UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def duration(seconds: float) -> str:
-    """A time in seconds as people say it: `2523 days 20 hours`, `10 minutes`, `0.25 seconds`."""
+    """A duration (seconds) in words: `2523 days 20 hours`, `10 minutes`, `0.25 seconds`."""
     if seconds < _MINUTE:
         return _counted(f"{max(seconds, 0.001):.3f}".rstrip("0").rstrip("."), "second")
     parts: list[tuple[int, str]] = []
