@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from fhircast_hub.core.access.principal import CLAIMED, Application, SessionKey
+from fhircast_hub.core.access.principal import Application, SessionKey
+from fhircast_hub.core.access.topic_access import NO_OWNER
 from fhircast_hub.core.errors import TooLarge, TooMany, Unavailable
 from fhircast_hub.core.state.session import Session, Subscription
 from fhircast_hub.service.usage import ABANDONED, Uncounted, Usage
@@ -170,8 +171,8 @@ def test_topics_are_limited_by_owner_and_realm() -> None:
 def test_topics_that_no_user_owns_are_not_limited() -> None:
     """A session of tokens that claim its topic belongs to no user."""
     usage = Usage(10, 1)
-    usage.follow(ONE, None, session(ONE, owner=CLAIMED))
-    assert usage.may_begin("realm", CLAIMED)
+    usage.follow(ONE, None, session(ONE, owner=NO_OWNER))
+    assert usage.may_begin("realm", NO_OWNER)
 
 
 @pytest.mark.req("LIM-1", "AUT-9")
@@ -319,10 +320,10 @@ def test_a_close_may_take_some_more() -> None:
 def test_each_session_that_no_user_owns_has_a_users_bytes() -> None:
     """Tokens that name its topic share these, and no others."""
     usage = Usage(10, 10, max_user_bytes=50_000)
-    followed(usage, holding(ONE, 30_000, owner=CLAIMED))
-    assert usage.room(TWO, None, holding(TWO, 30_000, owner=CLAIMED)) == []
+    followed(usage, holding(ONE, 30_000, owner=NO_OWNER))
+    assert usage.room(TWO, None, holding(TWO, 30_000, owner=NO_OWNER)) == []
     with pytest.raises(TooLarge, match="a session that no user owns"):
-        usage.room(ONE, holding(ONE, 30_000, owner=CLAIMED), holding(ONE, 60_000, owner=CLAIMED))
+        usage.room(ONE, holding(ONE, 30_000, owner=NO_OWNER), holding(ONE, 60_000, owner=NO_OWNER))
 
 
 @pytest.mark.req("SES-2")

@@ -13,12 +13,14 @@ from contextvars import ContextVar
 import structlog
 
 from fhircast_hub.audit.event import Act, Entry, patients
-from fhircast_hub.core.access.principal import Principal, SessionKey, check_scoped
+from fhircast_hub.core.access.principal import Principal, SessionKey
+from fhircast_hub.core.access.scopes import check_scoped
+from fhircast_hub.core.access.topic_access import check_owned
 from fhircast_hub.core.decide import decide
 from fhircast_hub.core.env import Env, Ids
 from fhircast_hub.core.errors import HubError, NotFound, TooMany
 from fhircast_hub.core.limits import Rules
-from fhircast_hub.core.rules.administration import Participant, check_owned, participants
+from fhircast_hub.core.rules.administration import Participant, participants
 from fhircast_hub.core.rules.contexts import seen
 from fhircast_hub.core.rules.missed_events import let_go
 from fhircast_hub.core.rules.webhook_outbox import predecessors
@@ -205,7 +207,7 @@ class Service:
         session, _ = await self._store.load(key)
         if session is None:
             raise NotFound("expected the topic of a session, got another")
-        check_owned(session)
+        check_owned(session.owner)
         await self.submit(key, EndSession("the session was ended"))
 
     async def current_context(self, key: SessionKey, principal: Principal) -> tuple[bytes, tuple[str, ...]]:
@@ -216,9 +218,9 @@ class Service:
         return answer, patients(current.ref, current.implied) if current else ()
 
     def check_scoped(self, principal: Principal) -> None:
-        """See core.principal.check_scoped. A token that is over is told so first, by whatever it asks for (LEA-2)."""
+        """See core.access.scopes.check_scoped. A token that is over is told so first, by whatever it asks for (LEA-2)."""
         if principal.expires > self._clock():
-            check_scoped(principal)
+            check_scoped(principal.scopes)
 
     def submit_soon(self, key: SessionKey, command: Command) -> None:
         """Submit what nobody waits for; again, later, for as long as the store fails."""

@@ -7,7 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from fhircast_hub.core.access.principal import CLAIMED, Application, SessionKey
+from fhircast_hub.core.access.principal import Application, SessionKey
+from fhircast_hub.core.access.topic_access import NO_OWNER
 from fhircast_hub.core.errors import HubError, TooLarge, TooMany, Unavailable
 from fhircast_hub.core.state.session import Session, Subscription
 from fhircast_hub.core.wire.callback_url import place_of
@@ -125,7 +126,7 @@ class Usage:
 
     def may_begin(self, realm: str, owner: str) -> bool:
         """Whether this user may own one session more (LIM-1)."""
-        return owner == CLAIMED or len(self._owner(_Account(realm, owner)).topics) < self._max_topics
+        return owner == NO_OWNER or len(self._owner(_Account(realm, owner)).topics) < self._max_topics
 
     def longest_unused(self, realm: str, owner: str) -> SessionKey | None:
         """The session of this user that nobody follows, for longest."""
@@ -234,7 +235,7 @@ class Usage:
             return Unavailable("the sessions of this hub hold as many bytes as they may", retry_after=RETRY_AFTER)
         self._counters.refused_by_user_bytes += 1
         held = self._owner(_account(key, after)).bytes
-        whose = "all sessions of this user" if after.owner != CLAIMED else "a session that no user owns"
+        whose = "all sessions of this user" if after.owner != NO_OWNER else "a session that no user owns"
         return TooLarge(
             f"expected at most {self._max_user_bytes} bytes in {whose}, got {held + grown}, of which {held} are held already;"
             " close contexts or end sessions"
@@ -286,4 +287,4 @@ class Usage:
 
 
 def _account(key: SessionKey, session: Session) -> _Account:
-    return _Account(key.realm, session.owner, key.topic if session.owner == CLAIMED else "")
+    return _Account(key.realm, session.owner, key.topic if session.owner == NO_OWNER else "")

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.core.access.scopes import SESSIONS
+from fhircast_hub.core.access.topic_access import check_owned, check_topic_claim
 from fhircast_hub.core.errors import Conflict, Forbidden, InsufficientScope, NotFound
 from fhircast_hub.core.rules.subscriptions import end
 from fhircast_hub.core.state.commands import BeginSession
@@ -49,32 +50,20 @@ def end_session(session: Session | None, reason: str) -> Outcome:
 def check_administrator(principal: Principal, topic: str | None = None) -> None:
     """Raise Forbidden or InsufficientScope unless the principal is a system client with the scope for sessions (SES-1), and
     its token is not limited to topics other than `topic` (AUT-8)."""
-    check_claimed(principal, topic)
+    check_topic_claim(principal, topic)
     if not principal.system:
         raise Forbidden("expected the token of a system client, got that of another")
     if not principal.scopes.sessions:
         raise InsufficientScope("this token may not begin or end sessions", scope=SESSIONS)
 
 
-def check_claimed(principal: Principal, topic: str | None) -> None:
-    """Raise Forbidden where the token is limited to topics, and `topic` (None: one that is still to be made) is none of them."""
-    if principal.topics is not None and topic not in principal.topics:
-        raise Forbidden("this token's hub.topic claim does not name this topic")
-
-
-def check_owned(session: Session) -> None:
-    """Raise Conflict for a session that no user owns: a system client does not act on it (AUT-11)."""
-    if not session.owner:
-        raise Conflict("a system client acts only on a session that a user owns; nobody owns this one")
-
-
 def participants(session: Session | None, principal: Principal) -> list[Participant]:
     """Who takes part, and who is in step. Raises NotFound, or Forbidden unless the principal takes part or is a system client."""
     if session is None:
         raise NotFound("expected the topic of a session, got another")
-    check_claimed(principal, session.topic)
+    check_topic_claim(principal, session.topic)
     if principal.system:
-        check_owned(session)
+        check_owned(session.owner)
     subscribed = any(other.subscriber == principal.subscriber for other in session.subscriptions.values())
     if not (principal.system or subscribed):
         raise Forbidden("expected a subscriber of this topic or a system client, got another")

@@ -10,7 +10,7 @@ import math
 
 from msgspec.structs import replace
 
-from fhircast_hub.core.access.principal import check_access, new_owner
+from fhircast_hub.core.access.topic_access import check_access, new_owner
 from fhircast_hub.core.env import Env
 from fhircast_hub.core.errors import BadRequest, InsufficientScope
 from fhircast_hub.core.limits import REMEMBERED_CHANGES, Rules

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from fhircast_hub.core.access.principal import Application, Principal, check_access, new_owner
+from fhircast_hub.core.access.principal import Application, Principal
+from fhircast_hub.core.access.topic_access import check_access, new_owner
 from fhircast_hub.core.env import Env
 from fhircast_hub.core.errors import BadRequest, InsufficientScope, NotFound, TooMany, Unauthenticated
 from fhircast_hub.core.limits import Rules

@@ -182,7 +182,7 @@ class Audience(msgspec.Struct, frozen=True):
 class Session(msgspec.Struct, frozen=True):
     """All that the hub knows of one (realm, hub.topic). Its dicts are never changed, only replaced.
 
-    `owner` is the user it belongs to (principal.CLAIMED: nobody's); `order` counts accepted events, `last_change_order` is the count
+    `owner` is the user it belongs to (topic_access.NO_OWNER: nobody's); `order` counts accepted events, `last_change_order` is the count
     at the last change of context, and `recent` the count at each remembered fingerprint (EVT-17). `current` is the ref of the
     current context or "", `version` the current version, "0" before any. `contexts` are the open ones, oldest first; `home`
     the Home-open's frame while that is the newest open of all. `contents` is what was shared in them, by ref; a context in which
