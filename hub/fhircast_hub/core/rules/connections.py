@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from fhircast_hub.core.env import Env
 from fhircast_hub.core.errors import NotFound
-from fhircast_hub.core.limits import RESTART_GRACE, UNVOUCHED_SECONDS
+from fhircast_hub.core.limits import OPAQUE_TOKEN_GRACE, RESTART_GRACE
 from fhircast_hub.core.rules import audiences, webhook_outbox
 from fhircast_hub.core.rules.joining import last_opened_on_joining, perhaps_shown, remembered, replay
 from fhircast_hub.core.rules.missed_events import known_delivered_until, missed_by, unheard
@@ -193,6 +193,6 @@ def _gone(
 def _unvouched(session: Session, now: float) -> Session:
     """ "Raw tokens live in memory only: after a restart such subscriptions end in 60 s unless renewed" (AUT-14)."""
     for subscription in session.subscriptions.values():
-        if subscription.opaque and subscription.expires > now + UNVOUCHED_SECONDS:
-            session = with_subscription(session, replace(subscription, expires=now + UNVOUCHED_SECONDS))
+        if subscription.opaque and subscription.expires > now + OPAQUE_TOKEN_GRACE:
+            session = with_subscription(session, replace(subscription, expires=now + OPAQUE_TOKEN_GRACE))
     return session
