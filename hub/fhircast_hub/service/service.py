@@ -23,7 +23,7 @@ from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.rules.administration import Participant, participants
 from fhircast_hub.core.rules.contexts import seen
 from fhircast_hub.core.rules.missed_events import let_go
-from fhircast_hub.core.rules.webhook_outbox import predecessors
+from fhircast_hub.core.rules.webhook_outbox import superseded
 from fhircast_hub.core.state.commands import (
     BeginSession,
     Command,
@@ -156,7 +156,7 @@ class Service:
         after = fitting.session
         grows = after is not None and len(after.subscriptions) > (len(session.subscriptions) if session else 0)
         # A callback that subscribes again has its place already.
-        if grows and after and not predecessors(after, after.subscriptions[command.subscription_id]):
+        if grows and after and not superseded(after, after.subscriptions[command.subscription_id]):
             while (absent := self.usage.to_evict(key.realm, command.principal.application)) is not None:
                 await self.submit(absent[0], Evict(absent[1]))
         await self.submit(key, command)

@@ -23,7 +23,7 @@ import structlog
 from fhircast_hub.budgets import table
 from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.core.errors import BadRequest, TooMany
-from fhircast_hub.core.rules.webhook_outbox import connection
+from fhircast_hub.core.rules.webhook_outbox import connection_name
 from fhircast_hub.core.state.commands import Connected, PostFinished, Undeliverable, VerificationFailed
 from fhircast_hub.core.state.effects import EndWebhook, Post, Verify, WebhookEffect
 from fhircast_hub.core.wire.callback_url import place_of, with_query
@@ -185,7 +185,9 @@ class Webhooks:
         )
         answer = await self._ask(asked, url)
         if answer.status // 100 == _SUCCESS and answer.body.strip() == challenge.encode():
-            self._service.submit_soon(asked.key, Connected(asked.subscription_id, connection(asked.subscription_id)))
+            self._service.submit_soon(
+                asked.key, Connected(asked.subscription_id, connection_name(asked.subscription_id))
+            )
         else:
             _log.info("callback not verified", topic=self._log_hash(asked.key.topic), status=answer.status)
             self._service.submit_soon(asked.key, VerificationFailed(asked.subscription_id))

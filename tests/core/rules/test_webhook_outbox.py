@@ -10,7 +10,7 @@ from fhircast_hub.acknowledgements.tracker import Policy
 from fhircast_hub.core.access.principal import SessionKey
 from fhircast_hub.core.errors import NotFound
 from fhircast_hub.core.rules import audiences
-from fhircast_hub.core.rules.webhook_outbox import connection
+from fhircast_hub.core.rules.webhook_outbox import connection_name
 from fhircast_hub.core.state.commands import (
     Connected,
     EndSession,
@@ -40,7 +40,7 @@ class Hooked(World):
     def hook(self, subscription_id: str, events: str = PATIENT, callback: str = CALLBACK, **more: Any) -> None:
         """One asks, and is verified."""
         self.ask(subscription_id, events, callback, **more)
-        self.do(Connected(subscription_id, connection(subscription_id)))
+        self.do(Connected(subscription_id, connection_name(subscription_id)))
 
     def done(self) -> list[Verify | Post | EndWebhook]:
         """What was to be done since this was last asked."""
@@ -263,7 +263,7 @@ def test_who_is_not_verified_is_gone() -> None:
     assert world.subscriptions().keys() == {"b"}
     assert world.drops() == []
     with pytest.raises(NotFound):
-        world.do(Connected("a", connection("a")))
+        world.do(Connected("a", connection_name("a")))
 
 
 @pytest.mark.req("WHK-2")
@@ -273,7 +273,7 @@ def test_verified_twice_is_verified_once() -> None:
     world.publish("Patient-open", patient("p1"))
     world.hook("a")
     before = frozen(world.session)
-    world.do(Connected("a", connection("a")))
+    world.do(Connected("a", connection_name("a")))
     assert frozen(world.session) == before
     assert world.posted() == [("a", "Patient-open p1")]
 
@@ -355,7 +355,7 @@ def test_a_verified_renewal_takes_over() -> None:
     world.ask("b", "Patient-open,Encounter-open", name="new")
     world.publish("Patient-open", patient("p2"))
     assert world.posted() == [("a", "Patient-open p2")]
-    world.do(Connected("b", connection("b")))
+    world.do(Connected("b", connection_name("b")))
     assert world.subscriptions().keys() == {"chart", "b"}
     assert world.posted() == [("b", "Patient-open p2")]
     assert [subscription_id for subscription_id, _ in world.waiting()] == ["b"] * 3
@@ -376,7 +376,7 @@ def test_of_two_that_are_asked_the_newer_stays(first: str) -> None:
     world.ask("b", "Encounter-open")
     for subscription_id in (first, *({"a", "b"} - {first})):
         if subscription_id in world.subscriptions():
-            world.do(Connected(subscription_id, connection(subscription_id)))
+            world.do(Connected(subscription_id, connection_name(subscription_id)))
     assert world.subscriptions().keys() == {"b"}
 
 
@@ -551,11 +551,11 @@ def test_a_connection_is_called_after_its_subscription() -> None:
     world = Hooked()
     world.hook("a")
     assert world.session is not None
-    assert audiences.subscribed(world.session.audiences, "patient-open") == (connection("a"),)
-    assert world.session.webhook_connections == {connection("a")}
+    assert audiences.subscribed(world.session.audiences, "patient-open") == (connection_name("a"),)
+    assert world.session.webhook_connections == {connection_name("a")}
     world.restart()
-    assert audiences.subscribed(world.session.audiences, "patient-open") == (connection("a"),)
-    assert world.session.webhook_connections == {connection("a")}
+    assert audiences.subscribed(world.session.audiences, "patient-open") == (connection_name("a"),)
+    assert world.session.webhook_connections == {connection_name("a")}
 
 
 # Whose it is
