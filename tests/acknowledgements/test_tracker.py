@@ -76,7 +76,7 @@ class Node(AckTracker):
 
     def missing(self, at: float) -> list[tuple[str, str]]:
         """Who is missed at this time, and which event."""
-        found = self.unanswered(at)
+        found = self.timed_out(at)
         return [
             (missed_ack.subscription_id, missed_ack.event_ref.id)
             for _, command in found
@@ -563,7 +563,7 @@ def test_what_expires_together_is_one_silence() -> None:
     node.tells(event_ref("select", reportable=False), "a", "b", "c", at=0.07)
     node.says("b", reply("three"), 1)
     node.says("c", reply("one"), 1)
-    (found,) = node.unanswered(TIMEOUT + 0.1)
+    (found,) = node.timed_out(TIMEOUT + 0.1)
     assert found == (
         HERE,
         AcksTimedOut(
@@ -583,7 +583,7 @@ def test_each_session_has_its_own_silence() -> None:
     node.comes("b", key=THERE)
     node.tells(event_ref(), "a")
     node.tells(event_ref(), "b")
-    assert node.unanswered(TIMEOUT) == [
+    assert node.timed_out(TIMEOUT) == [
         (HERE, AcksTimedOut((MissedAck("a", "a'", event_ref()),))),
         (THERE, AcksTimedOut((MissedAck("b", "b'", event_ref()),))),
     ]
@@ -721,11 +721,11 @@ def test_nothing_is_remembered_for_ever() -> None:
             node.tells(event_ref(f"{number}"), "c", at=number)
             node.says("a", reply(f"{number % 30}"), number)
         if first == "timeout":
-            node.unanswered(999)
+            node.timed_out(999)
             assert all(not topic.sent for topic in node._topics.values())
         for subscription_id in ("a", "b", "c"):
             node.disconnected(f"{subscription_id}'")
-        node.unanswered(999)
+        node.timed_out(999)
         assert node.memory == 0
 
 
@@ -766,7 +766,7 @@ def test_whatever_happens_the_books_are_straight(steps: list[tuple[str, int, int
             assert not missed or policy is not Policy.OFF
     for subscription_id in present:
         node.disconnected(f"{subscription_id}'")
-    node.unanswered(999)
+    node.timed_out(999)
     assert node.memory == 0
 
 

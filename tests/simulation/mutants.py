@@ -285,7 +285,7 @@ MUTANTS = (
     Mutant(
         "nobody is missed under the lenient policy",
         tracker.AckTracker._is_missed,
-        "peer.missed_since <= sent.at",
+        "peer.awaited_since <= sent.at",
         "self._policy is Policy.STRICT",
         ("silence_is_reported",),
     ),
