@@ -14,7 +14,8 @@ from fhircast_hub.core.state.commands import Rejected
 from fhircast_hub.core.state.effects import EventRef
 from fhircast_hub.core.state.session import Subscription
 from fhircast_hub.service.ports import Clock
-from fhircast_hub.service.service import POLL_SECONDS, REQUEST_ID, Service
+from fhircast_hub.service.request_id import REQUEST_ID
+from fhircast_hub.service.service import POLL_SECONDS, Service
 
 #: Seconds between two checks for missed acknowledgements, at least.
 MIN_WAIT = 0.1

@@ -27,7 +27,7 @@ from fhircast_hub.core.state.commands import Disconnected
 from fhircast_hub.core.state.effects import EventRef
 from fhircast_hub.core.state.session import Subscription
 from fhircast_hub.core.wire.close_codes import ABNORMAL, GOING_AWAY, POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER
-from fhircast_hub.service.service import REQUEST_ID
+from fhircast_hub.service.request_id import REQUEST_ID
 from fhircast_hub.ws.context import QUIET, Headers, SocketContext
 from fhircast_hub.ws.frame_allowance import Allowance, Parts
 from fhircast_hub.ws.frames import Frame as WrittenFrame

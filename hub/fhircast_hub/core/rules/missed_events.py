@@ -56,7 +56,7 @@ def drop_delivered(session: Session, env: Env) -> Session:
     return replace(session, retained=held, dropped_closes=lost)
 
 
-def let_go(session: Session) -> Session:
+def drop_retained(session: Session) -> Session:
     """The session holding nothing: of closes the contexts are remembered, as of those that were too many (LIM-2)."""
     lost = dict(session.dropped_closes)
     for other in session.retained.values():
