@@ -14,7 +14,7 @@ OVERHEAD = 512
 
 
 class ContextAnswers:
-    """For each session the answer to each kind of reader. The answers of the session that was read least recently are dropped first."""
+    """Keeps answers by session and kind of reader. Those of the session that was read least recently are dropped first."""
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._max_bytes = max_bytes

@@ -29,7 +29,7 @@ class Stale(Exception):
 
 
 class SessionStore(Protocol):
-    """Stores sessions. Commit and delivery are one step: each session has one order, and its subscribers see the order of the commits."""
+    """Stores sessions. Commit and delivery are one step, so that subscribers see the order of the commits (EVT-13)."""
 
     async def open(self, deliver: Deliver) -> None:
         """Open the store. `deliver` receives the effects of every commit from now on. Raises OSError or ValueError."""

@@ -183,7 +183,7 @@ class Service:
         return keys[0]
 
     async def session_for(self, realm: str, user: str, *, new: bool) -> tuple[str, bool]:
-        """The topic of the user's session that a system client began last, or of a new session; and whether the session is new (SES-2)."""
+        """Topic of the session that a system client began last for the user, or of a new one. Whether it is new (SES-2)."""
         if not new and (last := self.usage.last_begun_topic(realm, user)) is not None:
             return last, False
         topic = self._ids.uuid()

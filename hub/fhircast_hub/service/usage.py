@@ -174,9 +174,9 @@ class Usage:
     ) -> list[SessionKey]:
         """Other sessions to forget so that the change from `before` to `after` is within the limits in bytes (LIM-2).
 
-        All have no subscriptions, and are unused for longest. For the user's limit they are the user's own. For the hub's limit they
-        are also those of users with more than SMALL bytes, and those unused for ABANDONED seconds: a small user loses no patient
-        because others have many. `closes` is whether a close makes the change; `now` is in epoch seconds. Raises TooLarge for
+        These sessions have no subscriptions, and are unused for longest. For the user's limit, only the user's own are forgotten.
+        For the hub's limit, also those of users with more than SMALL bytes, and those unused for ABANDONED seconds. So a small
+        user loses no patient because others have many. `closes` is whether a close makes the change; `now` is in epoch seconds. Raises TooLarge for
         the user's limit, Unavailable for the hub's.
         """
         grown = self._growth(before, after)
@@ -213,7 +213,7 @@ class Usage:
         return self._sessions[subscription_id], subscription_id
 
     def has_verified_callback(self, realm: str, application: Application, place: str) -> bool:
-        """Whether the application has a verified callback, with a live lease, at this place (wire.callback_url.place_of; WHK-13)."""
+        """Whether the application has a verified callback at this place (wire.callback_url.place_of; WHK-13)."""
         owned = self._subscriptions.get((realm, application.subscriber), {}).values()
         verified = (
             each for each in owned if each.callback and not each.never_connected and each.application == application

@@ -53,7 +53,7 @@ class Principal(msgspec.Struct, frozen=True):
 
     @property
     def subscriber(self) -> str:
-        """Owner of the subscriptions made with this token: the user, or the client where there is no user. The two never collide."""
+        """Owner of the token's subscriptions: the user, or the client where there is no user. The two never collide."""
         return f"user:{self.user}" if self.user is not None else f"client:{self.client}"
 
     @property

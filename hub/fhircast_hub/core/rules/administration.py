@@ -74,8 +74,8 @@ def is_unused(session: Session, env: Env) -> bool:
 def check_administrator(principal: Principal, topic: str | None = None) -> None:
     """Raise unless `principal` may begin and end sessions of `topic` (None: a topic that is still to be made).
 
-    Raises Forbidden for a token that is limited to other topics (AUT-8), or is not a system client's. Raises InsufficientScope for a
-    token without the scope for sessions (SES-1).
+    Raises Forbidden for a token that is limited to other topics (AUT-8), or is not a system client's. Raises InsufficientScope
+    for a token without the scope for sessions (SES-1).
     """
     check_topic_claim(principal, topic)
     if not principal.system:
@@ -87,8 +87,8 @@ def check_administrator(principal: Principal, topic: str | None = None) -> None:
 def participants(session: Session | None, principal: Principal) -> list[Participant]:
     """The session's subscriptions, for its subscribers and for system clients.
 
-    Raises NotFound where there is no session. Raises Forbidden for others (AUT-8), and Conflict for a system client on a session
-    that no user owns (AUT-11).
+    Raises NotFound where there is no session. Raises Forbidden for all others (AUT-8), and Conflict for a system client on a
+    session that no user owns (AUT-11).
     """
     if session is None:
         raise NotFound("no session with this topic")

@@ -67,7 +67,7 @@ def _take_over(session: Session, subscription: Subscription) -> tuple[Session, S
 def _replay(
     session: Session, subscription: Subscription, delivered_until: float, env: Env
 ) -> tuple[list[Message], list[Message], LastOpened]:
-    """Messages for a new socket: missed closes and updates, and open contexts. Then the opens that its subscriber counts as told."""
+    """Missed closes and updates, open contexts, and the opens that the subscriber counts as told after both."""
     opens, last_opened = replay(session, subscription.keys, env.rules)
     if subscription.never_connected:
         return [], opens, last_opened

@@ -33,7 +33,7 @@ def subscribe(session: Session | None, command: Subscribe, env: Env) -> Outcome:
     if session is None:
         session = Session(realm=principal.realm, topic=command.topic, owner=new_owner(principal))
     others = {id_: other for id_, other in session.subscriptions.items() if not _is_replaced(other, subscription)}
-    # A callback renews its lease by subscribing again. Its older subscription goes once the new one is verified, so it needs no room.
+    # A callback renews its lease by subscribing again. Its older subscription will go, and so does not count.
     spare = sum(not other.never_connected for other in webhook_outbox.superseded(session, subscription))
     others = _evict_absent(others, principal.application, env.rules, spare)
     session = replace(session, subscriptions={**others, subscription.subscription_id: subscription})
@@ -242,7 +242,7 @@ def _find_by_name(session: Session | None, command: Unsubscribe, env: Env) -> Su
 def _is_replaced(older: Subscription, newcomer: Subscription) -> bool:
     """Whether `older` goes at once for a new subscription of the same application.
 
-    That holds for a subscription of the same name without a socket (SUB-23), and for an unverified one of the same callback (WHK-12).
+    That holds for one of the same name without a socket (SUB-23), and for an unverified one of the same callback (WHK-12).
     """
     if older.connection or older.application != newcomer.application:
         return False

@@ -23,7 +23,8 @@ class Subscription(msgspec.Struct, frozen=True):
     events: tuple[str, ...]
     #: End of the lease, in epoch seconds.
     expires: float
-    #: When the present connection began, or the last one was lost (epoch seconds). Before the first connection: when the subscription was made.
+    #: When the present connection began, or the last one was lost (epoch seconds).
+    #: Before the first connection: when the subscription was made.
     connected_or_lost_at: float
     #: Name of the present connection: a socket, or a verified callback. "": there is none.
     connection: str = ""
