@@ -61,7 +61,7 @@ TOGETHER = 64
 _REFUSABLE = Publish | Subscribe | Renew | BeginSession
 
 
-class RandomIds:
+class _RandomIds:
     """Identifiers by chance."""
 
     def uuid(self) -> str:
@@ -75,7 +75,7 @@ class Service:
     def __init__(self, store: SessionStore, clock: Clock, rules: Rules, usage: Usage, log: SessionLog) -> None:
         self._store = store
         self._clock = clock
-        self._ids = RandomIds()
+        self._ids = _RandomIds()
         self._rules = rules
         self._log = log
         self._timer: asyncio.TimerHandle | None = None
@@ -211,7 +211,7 @@ class Service:
         return answer, patients(current.ref, current.implied) if current else ()
 
     def check_scoped(self, principal: Principal) -> None:
-        """See core.access.scopes.check_scoped. An expired token passes here: each request refuses it as such (LEA-2)."""
+        """See core.access.scopes.check_scoped. Expired tokens pass here: the request is refused for the expiry first (LEA-2)."""
         if principal.expires > self._clock():
             check_scoped(principal.scopes)
 
@@ -263,7 +263,7 @@ class Service:
             self._index(key, None, None)
 
     async def _forget_longest_idle(self, realm: str, owner: str) -> None:
-        """Forget the session that the user has not used for longest, if it is unused for long. Raises TooMany otherwise (LIM-1)."""
+        """Forget the user's longest idle session, if SESSION_TTL has passed. Raises TooMany where the user gets no room (LIM-1)."""
         if (key := self.usage.longest_idle(realm, owner)) is not None:
             await self._forget(key, MakeRoom())
         if not self.usage.may_begin_session(realm, owner):

@@ -174,26 +174,27 @@ class Usage:
     ) -> list[SessionKey]:
         """Other sessions to forget so that the change from `before` to `after` is within the limits in bytes (LIM-2).
 
-        These sessions have no subscriptions, and are unused for longest. For the user's limit, only the user's own are forgotten.
-        For the hub's limit, also those of users with more than SMALL bytes, and those unused for ABANDONED seconds. So a small
-        user loses no patient because others have many. `closes` is whether a close makes the change; `now` is in epoch seconds. Raises TooLarge for
-        the user's limit, Unavailable for the hub's.
+        They have no subscriptions, and are unused for longest. `closes` is whether a close makes the change. `now` is in epoch
+        seconds. Raises TooLarge for the user's limit, Unavailable for the hub's.
         """
         grown = self._growth(before, after)
         if after is None or (shortage := self._shortage(key, grown, after, closes)) is None:
             return []
         idle, size = shortage
         own = _owner_key(key, after)
-
-        def may_go(other: SessionKey) -> bool:
-            session = self._weighed[other][0]
-            owner = _owner_key(other, session)
-            large = self._owner(owner).bytes > SMALL
-            return other != key and (owner == own or large or session.last_used_at < now - ABANDONED)
-
-        if found := idle.oldest(size, may_go):
+        if found := idle.oldest(size, lambda other: other != key and self._may_be_forgotten(other, own, now)):
             return found
         raise self._limit_error(key, after, grown, by_hub=idle is self._idle)
+
+    def _may_be_forgotten(self, key: SessionKey, own: _OwnerKey, now: float) -> bool:
+        """Whether an idle session may be forgotten for a session of the owner `own`.
+
+        It may, if it is the owner's too, or of an owner with more than SMALL bytes, or unused for ABANDONED seconds. So a small
+        user loses no patient because others have many.
+        """
+        session = self._weighed[key][0]
+        owner = _owner_key(key, session)
+        return owner == own or self._owner(owner).bytes > SMALL or session.last_used_at < now - ABANDONED
 
     def subscription_to_evict(self, realm: str, application: Application) -> tuple[SessionKey, str] | None:
         """The session and id of the subscription that must go before `application` gets another one. None: the user has room.

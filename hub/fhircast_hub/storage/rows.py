@@ -1,4 +1,4 @@
-"""Rows: which rows a change of a session writes, and which session rows make.
+"""Rows: how sessions are stored in rows, and read from them.
 
 A session is a head, and a row for each subscription, open context, shared resource, retained event and post. A change writes the
 rows that it changes, however large the session is.

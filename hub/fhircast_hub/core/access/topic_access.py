@@ -1,4 +1,4 @@
-"""Who may act on a topic: another user's topic is refused here (403)."""
+"""Access to topics. Another user's topic is refused here (403)."""
 
 from __future__ import annotations
 

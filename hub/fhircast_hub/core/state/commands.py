@@ -84,7 +84,7 @@ class Connected(msgspec.Struct, frozen=True):
     subscription_id: str
     #: Name of the new connection.
     connection: str
-    #: Everything sent to the connection before this time (epoch seconds) is known to have arrived. 0: nothing is known.
+    #: Everything sent to the earlier connection before this time (epoch seconds) is known to have arrived. 0: nothing is.
     delivered_until: float = 0.0
 
 
