@@ -17,7 +17,7 @@ CHECKS := build/checks
 PYTEST = $(RUN) -m pytest --junitxml=$(CHECKS)/$@.xml
 
 .NOTPARALLEL: # `make test` itself knows what may run beside what
-.PHONY: help build-venv demo test test-demo test-others test-attacks test-some lint types javascript pictures requirements \
+.PHONY: help build-venv demo test test-browser test-demo test-others test-attacks test-some lint types javascript pictures requirements \
   requirements-check architecture simulate attack fuzz fuzz-clients lowest hashes bench fresh clean
 
 help:
@@ -27,7 +27,7 @@ help:
 	@echo 'make types         mypy, strict'
 	@echo 'make javascript    types and tests of the JavaScript libraries'
 	@echo 'make pictures      takes the pictures of docs/pictures anew, from the browser tests'
-	@echo 'make requirements  the behaviours of docs/behaviour.md and how many tests prove each'
+	@echo 'make requirements  the behaviours of docs/behaviour.md, how many tests prove each, and links'
 	@echo 'make architecture  draws the picture of the rooms in CONTRIBUTING.md anew, from the imports'
 	@echo 'make simulate      the core against clients and networks of all tempers: SEEDS=1000 of them, or one SEED=123'
 	@echo 'make attack        one user against a hub, an attack a minute, and how another user fares: SECONDS=5, ARGS="--only frames"'
@@ -80,8 +80,14 @@ demo: $(READY)
 test: needs-test $(MODULES)
 	@$(RUN) -m tools.checks $(if $(ARGS),--some)
 
+# The browser's tests take longest, so they are two parts: logins, with the demo's own tests, and all others.
+LOGINS := $(addprefix tests/browser/test_,access.py failures.py logout.py origins.py signing.py)
+
 test-demo: needs-browser $(TESTING)
-	@$(PYTEST) tests/demo tests/browser
+	@$(PYTEST) tests/demo $(LOGINS)
+
+test-browser: needs-browser $(TESTING)
+	@$(PYTEST) tests/browser $(addprefix --ignore=,$(LOGINS))
 
 test-others: needs-test $(TESTING)
 	@$(PYTEST) --ignore=tests/demo --ignore=tests/browser --ignore=tests/hardening/test_attacks.py

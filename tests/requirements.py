@@ -1,9 +1,9 @@
-"""Which behaviours of docs/behaviour.md have a test, and which have none.
+"""Which behaviours of docs/behaviour.md have a test, and whether the page is as it should be.
 
-    python -m tests.requirements            a table
+    python -m tests.requirements            each id, its number of tests, and the link to it
     python -m tests.requirements --check    only what is wrong, and exit code 1 if anything is
 
-A test names what it proves: `@pytest.mark.req("SUB-4")`.
+A test names the behaviours that it proves: `@pytest.mark.req("SUB-4")`.
 """
 
 from __future__ import annotations
@@ -11,51 +11,18 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import re
+import os
 import sys
 from collections import Counter
-from collections.abc import Iterable
 from itertools import groupby
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-BEHAVIOUR = ROOT / "docs" / "behaviour.md"
+from tests import behaviour_page as page_of
+from tests.behaviour_page import BEHAVIOUR, PAGE, ROOT, Behaviour, prefix
 
-# In the order of the page.
-PREFIXES = (
-    *("CFG", "SUB", "LEA", "UNS", "CTX", "EVT", "GET", "DER", "SYN", "CON", "LIM"),
-    *("AUT", "WHK", "SES", "AUD", "RAT", "SEC", "OPS", "CLT", "IDM"),
-)
-ID = re.compile(rf"\b(?:{'|'.join(PREFIXES)})-[1-9][0-9]*\b")
-
-#: The heading of what the page says no more.
-RETIRED = "\n## Retired\n"
-
-#: Prefixes and ids that no release has yet. A later issue takes its own out of here.
+#: Prefixes and ids that no release has yet. The change that builds a behaviour removes it from here.
 LATER: set[str] = set()
-
-
-def prefix(behaviour: str) -> str:
-    return behaviour.partition("-")[0]
-
-
-def by_page(behaviour: str) -> tuple[int, int]:
-    """Sorts ids as the page does, and 2 before 10."""
-    return PREFIXES.index(prefix(behaviour)), int(behaviour.partition("-")[2])
-
-
-def defined(page: str) -> list[str]:
-    """The ids of the page. Each id it names is one it defines; tests/test_requirements.py sees that no number is left out."""
-    rules, _, _ = page.partition(RETIRED)
-    return sorted(set(ID.findall(rules)), key=by_page)
-
-
-def retired(page: str) -> dict[str, str]:
-    """The ids that said something else in a release before, and those that took over."""
-    _, _, gone = page.partition(RETIRED)
-    return dict(re.findall(rf"({ID.pattern}): ({ID.pattern})", gone))
 
 
 def is_later(behaviour: str) -> bool:
@@ -74,7 +41,7 @@ class Collector:
 
 
 def collect() -> Counter[str]:
-    """Ids and their numbers of tests, as pytest collects them. Ends the program where it cannot."""
+    """Ids and their numbers of tests, as pytest collects them. Ends the program if pytest cannot."""
     collector, output = Collector(), io.StringIO()
     with contextlib.redirect_stdout(output):
         code = pytest.main(["--collect-only", "-qq", f"--rootdir={ROOT}", str(ROOT / "tests")], [collector])
@@ -83,43 +50,58 @@ def collect() -> Counter[str]:
     return collector.tests
 
 
-def lines(title: str, behaviours: Iterable[str], tests: Counter[str]) -> list[str]:
-    """A title, and a line for each prefix: `SUB   1: 3   2: 1   4: -`, with - where there is no test."""
-    out = [title]
-    for name, group in groupby(behaviours, key=prefix):
-        out.append(f"  {name}  " + "  ".join(f"{b.partition('-')[2]:>2}: {tests[b] or '-':<3}" for b in group).rstrip())
-    return [*out, ""]
-
-
 def problems(known: list[str], tests: Counter[str]) -> dict[str, list[str]]:
-    """What --check refuses: the ids, by what is wrong with them."""
+    """The ids that --check refuses for their tests, by the reason."""
     wrong = {
         "of this release, without a test": [b for b in known if not is_later(b) and not tests[b]],
-        f"named by a test, and not in {BEHAVIOUR.relative_to(ROOT)}": sorted(set(tests) - set(known)),
+        f"named by a test, and not in {PAGE}": sorted(set(tests) - set(known)),
     }
-    return {what: ids for what, ids in wrong.items() if ids}
+    return {reason: ids for reason, ids in wrong.items() if ids}
 
 
-def report(known: list[str], tests: Counter[str]) -> list[str]:
-    return [
-        *lines("Of this release, each id with its number of tests:", [b for b in known if not is_later(b)], tests),
-        *lines("Of later issues:", [b for b in known if is_later(b)], tests),
-        f"of later issues, without a test: {' '.join(b for b in known if is_later(b) and not tests[b]) or 'none'}",
-    ]
+def page_problems(page: str) -> dict[str, list[str]]:
+    """The ids and links that --check refuses for the page and the repository's Markdown, by the reason."""
+    wrong = {
+        **page_of.heading_problems(page),
+        **page_of.prose_problems(page),
+        f"links to {PAGE} without an anchor there": page_of.link_problems(page, page_of.markdown()),
+    }
+    return {reason: ids for reason, ids in wrong.items() if ids}
+
+
+def clickable(link: str, *, terminal: bool) -> str:
+    """A link to a file of the repository. A terminal gets the escape sequence of hyperlinks (OSC 8) around the text."""
+    return f"\033]8;;{ROOT.as_uri()}/{link}\033\\{link}\033]8;;\033\\" if terminal else link
+
+
+def line(behaviour: Behaviour, tests: int, *, terminal: bool = False) -> str:
+    """`SUB-4   24 tests  docs/behaviour.md#sub-4    Missing parameters`, with - where there is no test."""
+    id_, count = behaviour.heading, f"{tests or '-'} {'test ' if tests == 1 else 'tests'}"
+    link = page_of.link(id_)
+    gap = " " * (len(PAGE) + 9 - len(link))
+    later = " (later)" if is_later(id_) else ""
+    return f"{id_:<8}{count:>9}  {clickable(link, terminal=terminal)}{gap}{behaviour.title}{later}"
+
+
+def report(page: str, tests: Counter[str], *, terminal: bool = False) -> list[str]:
+    """A line for each behaviour, in the order of the page, with an empty line between prefixes."""
+    groups = groupby(page_of.behaviours(page), key=lambda each: prefix(each.heading))
+    blocks = ["\n".join(line(each, tests[each.heading], terminal=terminal) for each in group) for _, group in groups]
+    return ["\n\n".join(blocks), ""]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="print only what is wrong; exit code 1 if anything is")
     check = parser.parse_args().check
-    known, tests = defined(BEHAVIOUR.read_text(encoding="utf-8")), collect()
-    wrong = problems(known, tests)
+    page, tests = BEHAVIOUR.read_text(encoding="utf-8"), collect()
+    wrong = problems(page_of.defined(page), tests) | page_problems(page)
     if not check:
-        print("\n".join(report(known, tests)))
-    for what, ids in wrong.items():
-        print(f"{what}: {' '.join(ids)}")
+        print("\n".join(report(page, tests, terminal=sys.stdout.isatty() and os.environ.get("TERM") != "dumb")))
+    for reason, ids in wrong.items():
+        print(f"{reason}: {' '.join(ids)}")
     if not wrong:
-        print("requirements: each behaviour of this release has a test")
+        print("requirements: each behaviour of this release has a heading and a test; each link to one leads there")
     return 1 if check and wrong else 0
 
 

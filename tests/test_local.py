@@ -26,7 +26,7 @@ def local_hub() -> LocalHub:
     return LocalHub(URL, "topic", lambda: 1769851801.0, Rules(), lambda effects: effects)
 
 
-@pytest.mark.req("CLT-27")
+@pytest.mark.req("CLT-27", "CLT-56")
 def test_it_has_the_defaults_of_a_hub_that_is_served() -> None:
     settings = Settings()
     assert settings.rules() == Rules()

@@ -223,6 +223,32 @@ def test_no_file_names_a_machine_or_a_registry(what: str) -> None:
     assert not found, f"{what}: " + "\n".join(found)
 
 
+def pages() -> list[Path]:
+    """The Markdown of the repository."""
+    return [path for path in committed() if path.suffix == ".md"]
+
+
+def test_every_relative_link_leads_to_a_file() -> None:
+    links = (
+        (page, link) for page in pages() for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    )
+    lost = [
+        f"{relative(page)}: {link}"
+        for page, link in links
+        if not re.match(r"[a-z]+:|#", link) and not (page.parent / link.partition("#")[0]).exists()
+    ]
+    assert not lost
+
+
+def test_what_contributing_names_is_where_it_says() -> None:
+    """`decide` in [core/decide.py](hub/fhircast_hub/core/decide.py) is a function or class of that file."""
+    named = re.findall(r"`(\w+)` in \[[^]]+\]\(([^)]+)\)", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    assert named
+    for name, path in named:
+        kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+        assert name in {node.name for node in ast.walk(tree(ROOT / path)) if isinstance(node, kinds)}, (name, path)
+
+
 def test_constraints_name_exact_versions_alone() -> None:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     for line in lines:

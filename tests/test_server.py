@@ -91,7 +91,7 @@ async def test_older_http_needs_no_host() -> None:
         assert b" 200 OK" in await to_the_end(reader)
 
 
-@pytest.mark.req("SEC-7")
+@pytest.mark.req("SEC-7", "SEC-12")
 @pytest.mark.parametrize("path", ["/health/live", "/api/hub/metadata", "/nothing", "/api/hub/ws/x"])
 async def test_no_browser_guesses_a_type(path: str) -> None:
     """Every answer says nosniff; without TLS none says that TLS is to be used."""
@@ -129,7 +129,7 @@ async def test_large_bodies_one_after_the_other() -> None:
         assert (await hub.context()).json()["context"][1]["data"] == "x" * 900_000
 
 
-@pytest.mark.req("LIM-3")
+@pytest.mark.req("LIM-3", "LIM-15")
 @pytest.mark.parametrize("how", ["1.1\r\nHost: x", "1.1\r\nHost: x\r\nConnection: close", "1.0"])
 async def test_an_answer_that_nobody_takes_is_cut(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     """Whether or not its connection would be closed behind it."""
@@ -145,7 +145,7 @@ async def test_an_answer_that_nobody_takes_is_cut(monkeypatch: pytest.MonkeyPatc
         writer.transport.abort()
 
 
-@pytest.mark.req("SEC-7")
+@pytest.mark.req("SEC-7", "SEC-12")
 async def test_a_refused_handshake_says_so_too() -> None:
     """A WebSocket's answers are not uvicorn's."""
     async with running_hub() as hub, opened(hub) as (reader, writer):
@@ -203,7 +203,7 @@ def count(kind: type) -> int:
     return sum(isinstance(each, kind) for each in gc.get_objects())
 
 
-@pytest.mark.req("LIM-3")
+@pytest.mark.req("LIM-3", "LIM-16")
 async def test_of_an_addresss_connections_the_longest_idle_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who comes is served, whoever came before."""
     monkeypatch.setattr(protocol, "CONNECTIONS", CONNECTIONS._replace(most=3))

@@ -55,10 +55,11 @@ from fhircast_hub.webhook.address_guard import Guard
 from fhircast_hub.webhook.client import Client
 from fhircast_hub.webhook.deliver import Webhooks
 from fhircast_hub.webhook.sealing import Sealer
-from fhircast_hub.ws.context import SocketContext
-from fhircast_hub.ws.handshake_audit import Handshakes
+from fhircast_hub.webhook.verify import CallbackVerifier
+from fhircast_hub.ws.handshake_audit import HandshakeAudit
 from fhircast_hub.ws.legacy import LegacySocket
 from fhircast_hub.ws.registry import Registry
+from fhircast_hub.ws.services import SocketServices
 from fhircast_hub.ws.socket import HubSocket
 
 _log = structlog.get_logger()
@@ -97,7 +98,7 @@ class Hub:
         self.ack_timer = AckTimer(self.service, tracker, clock, self.metrics)
         self._webhooks = self._callbacks(settings, log_hash)
         self._forgets_secrets = settings.webhooks and settings.secret_key is None and settings.store_path is not None
-        self.registry = Registry(self.ack_timer, self.metrics, self._webhooks.do)
+        self.registry = Registry(self.ack_timer, self.metrics, self._webhooks.handle)
         self._verifier = Verifier(_issuers(settings), self._client, clock, allow_insecure=settings.allow_insecure)
         self._revocation = Revocation(self.service, self._verifier)
         self._legacy = Legacy() if anonymous else None
@@ -145,7 +146,7 @@ class Hub:
         self._api_of_browsers = _shared_with(origins, self._limited_api, ["GET", "POST", "OPTIONS"])
         # Pages show who takes part; sessions are begun and ended by servers.
         self._sessions_of_browsers = _shared_with(origins, self._limited_root, ["GET", "OPTIONS"])
-        self.sockets = SocketContext(
+        self.sockets = SocketServices(
             service=self.service,
             ack_timer=self.ack_timer,
             registry=self.registry,
@@ -156,15 +157,15 @@ class Hub:
             counters=self.metrics,
             accounts=self.accounts,
             turns=self.turns,
-            wait=self.rates.wait_at,
+            handshake_wait=self.rates.wait_at,
             queue_bytes=settings.queue_bytes,
             queue_messages=settings.queue_messages,
             ping_seconds=settings.ping_seconds,
-            trail=Handshakes(self.audit.record, self.addresses.of, clock),
+            handshake_audit=HandshakeAudit(self.audit.record, self.addresses.of, clock),
         )
         self.metrics.audit_lost = lambda: self.audit.lost
         self.metrics.queued_posts = self._webhooks.queued
-        self.metrics.questions = self._webhooks.questions
+        self.metrics.questions = self._webhooks.verifications
         self.metrics.sessions = lambda: usage.topics
         self.metrics.session_bytes = lambda: usage.bytes
         self.metrics.max_session_bytes = lambda: usage.max_bytes
@@ -178,7 +179,8 @@ class Hub:
         guard = Guard(allowed, allow_insecure=settings.allow_insecure, forbidden=forbidden)
         client = Client(guard, http2=find_spec("h2") is not None)
         sealer = Sealer(settings.secret_key.get_secret_value() if settings.secret_key else None)
-        return Webhooks(self.service, guard, client, sealer, settings.ack_timeout, self.metrics, log_hash)
+        verifier = CallbackVerifier(self.service, guard, client, self.metrics, log_hash)
+        return Webhooks(self.service, verifier, client, sealer, settings.ack_timeout, self.metrics)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

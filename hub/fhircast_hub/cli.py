@@ -26,14 +26,14 @@ from fhircast_hub.telemetry.logs import configure_logging
 
 _log = structlog.get_logger()
 
-#: A disk, or a user's part of it, is full; nobody reads any more; a terminal is gone.
-_UNWRITTEN = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EPIPE, errno.EIO))
+#: Errors of output: a full disk or quota, a closed pipe, a closed terminal.
+_OUTPUT_ERRORS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EPIPE, errno.EIO))
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="A FHIRcast hub.", pretty_exceptions_enable=False)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(given: bool) -> None:
+    if given:
         print(f"fhircast-hub {version('fhircast-hub')}")
         raise typer.Exit
 
@@ -48,15 +48,17 @@ def _options(
 
 
 Config = Annotated[
-    Path | None, typer.Option(help="A TOML file with settings; the environment (FHIRCAST_*) wins over it.")
+    Path | None, typer.Option(help="TOML file with settings. The environment (FHIRCAST_*) wins over the file.")
 ]
 
 
 @app.command()
 def serve(
     config: Config = None,
-    ssl_certfile: Annotated[Path | None, typer.Option(help="PEM: the certificate and its chain; serves TLS.")] = None,
-    ssl_keyfile: Annotated[Path | None, typer.Option(help="PEM: its key.")] = None,
+    ssl_certfile: Annotated[
+        Path | None, typer.Option(help="PEM file with the certificate and its chain. The hub serves TLS.")
+    ] = None,
+    ssl_keyfile: Annotated[Path | None, typer.Option(help="PEM file with the key.")] = None,
 ) -> None:
     """Run the hub."""
     settings = _settings(config)
@@ -70,16 +72,14 @@ def serve(
 @app.command()
 def dev(
     port: Annotated[
-        int | None, typer.Option(help="Where to listen on loopback; by default FHIRCAST_PORT, or 8080. 0: a free port.")
+        int | None, typer.Option(help="Port on loopback. 0: any free port. Default: FHIRCAST_PORT, or 8080.")
     ] = None,
     legacy: Annotated[
         bool,
-        typer.Option(
-            help="INSECURE: take requests without a token, and serve the clients of 2018, which choose their endpoint."
-        ),
+        typer.Option(help="INSECURE: accept requests without a token. Clients of 2018 may choose their endpoint."),
     ] = False,
 ) -> None:
-    """Run a hub to try things with: own key, loopback only, in memory. INSECURE: not for patients."""
+    """Run a hub for development: a key of its own, loopback only, sessions in memory. INSECURE: not for patients."""
     settings, issuer, listener = _dev(port, legacy=legacy)
     hub = Hub(settings, anonymous=issuer.anonymous() if legacy else None)
     hub.root.get("/dev/jwks")(issuer.jwks)
@@ -94,14 +94,16 @@ def dev(
 
 @app.command()
 def token(
-    user: Annotated[str, typer.Option(help="Whose token: the claim sub.")] = development.USER,
-    scope: Annotated[str, typer.Option(help="Its scopes, separated by spaces.")] = "fhircast/*.*",
+    user: Annotated[str, typer.Option(help="The user: the claim sub.")] = development.USER,
+    scope: Annotated[str, typer.Option(help="The scopes, separated by spaces.")] = "fhircast/*.*",
     client: Annotated[str, typer.Option(help="The claim client_id.")] = "dev",
-    topic: Annotated[str | None, typer.Option(help="The claim hub.topic, which limits it to that topic.")] = None,
-    lifetime: Annotated[int, typer.Option(help="Seconds until it expires.")] = development.LIFETIME,
-    port: Annotated[int | None, typer.Option(help="Which dev hub it is for, where several run.")] = None,
+    topic: Annotated[
+        str | None, typer.Option(help="The only topic that the token allows: the claim hub.topic.")
+    ] = None,
+    lifetime: Annotated[int, typer.Option(help="Seconds until the token expires.")] = development.LIFETIME,
+    port: Annotated[int | None, typer.Option(help="Port of the dev hub. Required if several run.")] = None,
 ) -> None:
-    """Print a token for the `fhircast-hub dev` that runs."""
+    """Print a token for the running `fhircast-hub dev`."""
     try:
         issuer = development.running(port)
     except ValueError as error:
@@ -111,7 +113,7 @@ def token(
 
 @app.command()
 def check_config(config: Config = None) -> None:
-    """Print the effective settings, secrets masked, and where each comes from; exit code 2 if one of them is wrong."""
+    """Print the effective settings with their sources. Secrets are masked. Exit code 2 if a setting is wrong."""
     settings = _settings(config)
     is_unicode = getattr(sys.stdout, "encoding", "").lower().startswith("utf")
     print(json.dumps(settings.masked(), indent=2, ensure_ascii=not is_unicode))
@@ -129,7 +131,10 @@ def _settings(config: Path | None) -> Settings:
 
 
 def _dev(port: int | None, *, legacy: bool) -> tuple[Settings, development.DevIssuer, socket.socket]:
-    """The settings of a dev hub, its issuer, and the socket that listens. Port 0 is a free one, which hub.url then names."""
+    """The settings of a dev hub, its issuer, and its listening socket.
+
+    For port 0, the socket comes first: settings and issuer contain the port that it got.
+    """
     listener: socket.socket | None = None
     try:
         environ, issuer = development.environment(os.environ, port, legacy=legacy)
@@ -155,18 +160,16 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _tls(certificate: Path | None, key: Path | None) -> Tls | None:
-    """The files, if they can be used: said before anything is begun. A key under a passphrase cannot: nobody is there to be asked."""
+    """The files, if usable; checked before the hub starts. A key with a passphrase is refused: nobody can be asked for it."""
     if certificate is None and key is None:
         return None
     if certificate is None or key is None:
-        _refuse(ValueError("--ssl-certfile and --ssl-keyfile: expected both, got one"))
+        _refuse(ValueError("--ssl-certfile and --ssl-keyfile must be given together"))
     try:
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key, password="")
     except OSError as error:  # ssl.SSLError is one
         _refuse(
-            ValueError(
-                f"--ssl-certfile, --ssl-keyfile: expected a certificate and its key, got {error.strerror or error}"
-            )
+            ValueError(f"--ssl-certfile and --ssl-keyfile must be a certificate and its key: {error.strerror or error}")
         )
     return Tls(certificate, key)
 
@@ -178,14 +181,14 @@ def _run(hub: Hub, settings: Settings, listener: socket.socket, tls: Tls | None 
     port = listener.getsockname()[1]
     _log.info("starting", hub_url=settings.public_url, host=settings.host, port=port, store=settings.store)
     if not serve_on(hub, listener, tls):
-        _refuse(ValueError(hub.failure or "the hub did not start; the log says why"))
+        _refuse(ValueError(hub.failure or "the hub did not start; the log has the reason"))
     raise typer.Exit(0)
 
 
 def main() -> None:
-    """The console script. Exit code 1 where output cannot be written; the command's own where nobody reads it."""
+    """The console script. If output cannot be written, exit code 1; if the reader closed the pipe, the command's own code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal in ASCII shows the rest
+        sys.stdout.reconfigure(errors="backslashreplace")  # for terminals in ASCII
     try:
         try:
             app()
@@ -193,9 +196,9 @@ def main() -> None:
             if sys.stdout:
                 sys.stdout.flush()
     except OSError as error:
-        if error.errno not in _UNWRITTEN:
+        if error.errno not in _OUTPUT_ERRORS:
             raise
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # Python flushes once more at its end
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # Python flushes it at exit
         ended = error.__context__
         if isinstance(error, BrokenPipeError):
             sys.exit(ended.code if isinstance(ended, SystemExit) else 1)

@@ -1,7 +1,7 @@
-"""`fhircast-hub dev`: a hub to try things with, that trusts a key made when it starts, and listens on loopback only.
+"""`fhircast-hub dev`: a hub for development. It trusts a key that it makes at its start, and listens on loopback only.
 
-Its tokens come from `fhircast-hub token`, which finds the key in a file that only this user can read and that is gone when the
-hub stops. Several dev hubs have a file each, named by port. Never for patients: whoever can read that file is every clinician.
+`fhircast-hub token` makes tokens with that key. It finds the key in a file that only this user can read. The hub deletes the file
+when it stops. Each dev hub has a file of its own, named by port. Never for patients: a reader of the file can be any clinician.
 """
 
 from __future__ import annotations
@@ -28,24 +28,25 @@ from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.core.access.scopes import Scopes
 
 AUDIENCE = "fhircast-hub-dev"
-#: Who the tokens name unless asked otherwise, and who a legacy client is.
+#: The default user of tokens, and the user of requests without a token (`dev --legacy`).
 USER = "clinician-1"
-#: Seconds that a token is good for.
+#: Seconds until a token expires, by default.
 LIFETIME = 8 * 3600
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-#: Where callbacks may be, unless the environment says otherwise: whoever tries a webhook out has it on this machine.
+#: Networks that callbacks may lead to, by default: developers run their webhooks on this machine.
 _CALLBACKS = ("127.0.0.0/8", "::1/128")
 
 
 class DevIssuer(msgspec.Struct, frozen=True):
-    """An authorization server in a few lines: it signs what it is asked to. `key` is its private key in PEM."""
+    """An authorization server in a few lines: it signs any token."""
 
     issuer: str
+    #: The private key, in PEM.
     key: str
 
     @classmethod
     def make(cls, origin: str) -> DevIssuer:
-        """A new key, for the hub at this origin."""
+        """An issuer with a new key, for the hub at this origin."""
         pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
@@ -69,13 +70,13 @@ class DevIssuer(msgspec.Struct, frozen=True):
         return jwt.encode(claims, self.key, "ES256", {"kid": "dev"})
 
     def jwks(self) -> dict[str, Any]:
-        """Its public key, as the hub fetches it."""
+        """The key set with the public key, as the hub fetches it."""
         public = serialization.load_pem_private_key(self.key.encode(), None).public_key()
         assert isinstance(public, ec.EllipticCurvePublicKey)
         return {"keys": [ECAlgorithm.to_jwk(public, as_dict=True) | {"kid": "dev", "use": "sig", "alg": "ES256"}]}
 
     def anonymous(self) -> Principal:
-        """Who sends no token (`dev --legacy`): the user that tokens name by default, so that old and new clients meet."""
+        """The principal of requests without a token (`dev --legacy`): the default user of tokens, so that both share topics."""
         everything = frozenset("*")
         return Principal(self.issuer, USER, "legacy", Scopes(everything, everything), expires=float("inf"))
 
@@ -83,42 +84,53 @@ class DevIssuer(msgspec.Struct, frozen=True):
 def environment(
     environ: Mapping[str, str], port: int | None, *, legacy: bool = False
 ) -> tuple[dict[str, str], DevIssuer]:
-    """The settings of a dev hub, as environment variables, and its issuer. Raises ValueError where it would not be local."""
+    """The settings of a dev hub, as environment variables, and its issuer.
+
+    `port` wins over FHIRCAST_PORT. Raises ValueError if FHIRCAST_HOST is not a loopback address.
+    """
     host = environ.get("FHIRCAST_HOST", _LOOPBACK[0])
     if host not in _LOOPBACK:
-        raise ValueError(
-            f"FHIRCAST_HOST: got {host!r}, expected a loopback address: a dev hub is for this machine only"
-        )
+        raise ValueError(f"FHIRCAST_HOST must be a loopback address, not {host!r}: a dev hub is for this machine only")
     chosen = str(port) if port is not None else environ.get("FHIRCAST_PORT", "8080")
-    issuer = DevIssuer.make(f"http://{f'[{host}]' if ':' in host else host}:{chosen}")
+    issuer = DevIssuer.make(f"http://{_in_url(host)}:{chosen}")
     own = {"issuer": issuer.issuer, "audience": AUDIENCE, "jwks_uri": f"{issuer.issuer}/jwks"}
+    defaults = _defaults(host, chosen, legacy=legacy)
+    return {**defaults, **environ, "FHIRCAST_PORT": chosen, "FHIRCAST_ISSUERS": json.dumps([own])}, issuer
+
+
+def _defaults(host: str, port: str, *, legacy: bool) -> dict[str, str]:
+    """Settings of a dev hub, where the environment has none."""
     shown = "localhost" if host == _LOOPBACK[0] else host
-    defaults = {
+    return {
         "FHIRCAST_HOST": host,
-        "FHIRCAST_PUBLIC_URL": f"http://{f'[{shown}]' if ':' in shown else shown}:{chosen}/api/hub",
+        "FHIRCAST_PUBLIC_URL": f"http://{_in_url(shown)}:{port}/api/hub",
         "FHIRCAST_STORE": "memory:",
-        # Without a token any web page could make the hub ask what else runs on this machine.
+        # If no token is needed, any web page could make the hub send requests to this machine's ports.
         "FHIRCAST_WEBHOOK_ALLOWED_NETWORKS": json.dumps(() if legacy else _CALLBACKS),
-        # Tests of applications are faster than clinicians, and all come from here.
+        # No limits: tests of applications are faster than clinicians, and share one address.
         "FHIRCAST_RATE_LIMIT_TOKEN": "0",
         "FHIRCAST_RATE_LIMIT_ADDRESS": "0",
         "FHIRCAST_LOG_FORMAT": "console",
     }
-    return {**defaults, **environ, "FHIRCAST_PORT": chosen, "FHIRCAST_ISSUERS": json.dumps([own])}, issuer
+
+
+def _in_url(host: str) -> str:
+    """The host as a URL has it: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
 
 
 @contextmanager
 def published(issuer: DevIssuer, port: int) -> Iterator[None]:
-    """Let `fhircast-hub token` of this user find the issuer while the hub runs: as long as it holds the file's lock.
+    """Publish the issuer in a locked file inside of the block, so that `fhircast-hub token` of this user finds it.
 
-    Raises ValueError where the file cannot be made, because it is another user's for instance.
+    Raises ValueError if the file cannot be made: it may be another user's.
     """
     path = _folder() / f"{_prefix()}{port}.json"
     try:
         path.unlink(missing_ok=True)
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}; a folder of your own may be named by XDG_RUNTIME_DIR") from None
+        raise ValueError(f"{path}: {error.strerror}; set XDG_RUNTIME_DIR to a folder of your own") from None
     with open(descriptor, "wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.write(msgspec.json.encode(issuer))
@@ -126,16 +138,15 @@ def published(issuer: DevIssuer, port: int) -> Iterator[None]:
         try:
             yield
         finally:
-            if (
-                path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino
-            ):  # a later dev hub may have its own
+            # A later dev hub at this port may have replaced the file.
+            if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
                 path.unlink()
 
 
 def running(port: int | None = None) -> DevIssuer:
-    """The issuer of the dev hub that runs on `port`, or of the only one that runs.
+    """The issuer of the dev hub at `port`; without `port`, of the only dev hub that runs.
 
-    Raises ValueError where none does, or where several do and `port` names none of them; the text names their ports.
+    Raises ValueError if there is none, or if several run and `port` is not given. The text names their ports.
     """
     found = _running()
     start = "start one with: fhircast-hub dev"
@@ -143,14 +154,14 @@ def running(port: int | None = None) -> DevIssuer:
         raise ValueError(f"no dev hub runs for this user; {start}")
     ports = ", ".join(map(str, found))
     if port is None and len(found) > 1:
-        raise ValueError(f"--port: got none, expected one of {ports}, where dev hubs of this user run")
+        raise ValueError(f"--port is required: this user's dev hubs run at the ports {ports}")
     if port is not None and port not in found:
-        raise ValueError(f"--port: got {port}, expected {ports}, where this user's dev hubs run; {start} --port {port}")
+        raise ValueError(f"--port must be {ports}, where this user's dev hubs run, not {port}; {start} --port {port}")
     return found[port] if port is not None else next(iter(found.values()))
 
 
 def _running() -> dict[int, DevIssuer]:
-    """The issuers of this user's dev hubs that run, by port. The file of a hub that was killed counts for nothing."""
+    """The issuers of this user's running dev hubs, by port. The file of a killed hub is not locked, and is ignored."""
     found: dict[int, DevIssuer] = {}
     for path in _folder().glob(f"{_prefix()}*.json"):
         port = re.fullmatch(r"(\d{1,5})\.json", path.name.removeprefix(_prefix()), re.ASCII)
@@ -159,7 +170,7 @@ def _running() -> dict[int, DevIssuer]:
         try:
             status = path.lstat()
             if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid():
-                continue  # in a folder for everybody, somebody else made it
+                continue  # another user made it: the folder may be /tmp
             with path.open("rb") as file:
                 if _is_locked(file):
                     found[int(port[1])] = msgspec.json.decode(file.read(), type=DevIssuer)
@@ -184,41 +195,50 @@ def _prefix() -> str:
     return f"fhircast-hub-dev-{os.getuid()}-"
 
 
+_EVENT = {
+    # The shell fills these in: applications that compare timestamps ignore old events.
+    "timestamp": "$(date -u +%FT%TZ)",
+    "id": "by-hand-$(date +%s)",
+    "event": {
+        "hub.topic": "demo",
+        "hub.event": "Patient-open",
+        "context": [{"key": "patient", "resource": {"resourceType": "Patient", "id": "p1"}}],
+    },
+}
+_COMMANDS = (
+    "# Subscribe to the topic `demo`; the answer contains a WebSocket endpoint:",
+    'curl -s $HUB -H "Authorization: Bearer $TOKEN" -d hub.channel.type=websocket -d hub.mode=subscribe \\',
+    "  -d hub.topic=demo -d hub.events=Patient-open,Patient-close",
+    "# Follow the topic (in another terminal):",
+    "websockets ENDPOINT",
+    "# Open a patient:",
+    'curl -si $HUB -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" -d @- <<END',
+    json.dumps(_EVENT),
+    "END",
+    "# Read the current context:",
+    'curl -s $HUB/demo -H "Authorization: Bearer $TOKEN"',
+    "",
+    "# For `fhircast check` and `fhircast listen` of the client library:",
+    "export FHIRCAST_HUB=$HUB FHIRCAST_TOPIC=demo FHIRCAST_TOKEN=$TOKEN",
+)
+
+
 def banner(hub_url: str, token: str, port: int, *, legacy: bool) -> str:
-    """What a developer pastes to see it work."""
-    event = {
-        # Filled in by the shell: applications that go by timestamps ignore what is older than what they show.
-        "timestamp": "$(date -u +%FT%TZ)",
-        "id": "by-hand-$(date +%s)",
-        "event": {
-            "hub.topic": "demo",
-            "hub.event": "Patient-open",
-            "context": [{"key": "patient", "resource": {"resourceType": "Patient", "id": "p1"}}],
-        },
-    }
+    """The text printed at the start: commands to paste into a shell."""
     lines = [
-        "INSECURE: a development hub. It trusts a key made just now, and this machine only. Not for patients.",
-        *(["INSECURE: --legacy takes requests without a token, and endpoints that clients choose."] if legacy else []),
+        "INSECURE: a development hub, for this machine only. It trusts a key that it has just made. Not for patients.",
+        *(
+            ["INSECURE: --legacy accepts requests without a token, and endpoints that clients choose."]
+            if legacy
+            else []
+        ),
         "",
         f"export HUB={hub_url}",
         f"export TOKEN={token}",
         "",
-        "# Subscribe to the topic `demo`; the answer holds a WebSocket endpoint:",
-        'curl -s $HUB -H "Authorization: Bearer $TOKEN" -d hub.channel.type=websocket -d hub.mode=subscribe \\',
-        "  -d hub.topic=demo -d hub.events=Patient-open,Patient-close",
-        "# Follow it (in another terminal):",
-        "websockets ENDPOINT",
-        "# Open a patient:",
-        'curl -si $HUB -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" -d @- <<END',
-        json.dumps(event),
-        "END",
-        "# What is open now?",
-        'curl -s $HUB/demo -H "Authorization: Bearer $TOKEN"',
-        "",
-        "# With the client library, `fhircast check` and `fhircast listen` work after this:",
-        "export FHIRCAST_HUB=$HUB FHIRCAST_TOPIC=demo FHIRCAST_TOKEN=$TOKEN",
+        *_COMMANDS,
         "",
         f"Another token: fhircast-hub token --port {port} --user clinician-2 --scope 'fhircast/*.read'",
-        "A hub that is started again has a new key, and takes new tokens only.",
+        "A restarted hub has a new key, and accepts new tokens only.",
     ]
     return "\n".join(lines)

@@ -35,9 +35,9 @@ from fhircast_hub.service.session_log import SessionLog
 from fhircast_hub.service.usage import Usage
 from fhircast_hub.storage.memory import MemoryStore
 from fhircast_hub.telemetry.metrics import Metrics
-from fhircast_hub.ws.context import SocketContext
-from fhircast_hub.ws.handshake_audit import Handshakes
+from fhircast_hub.ws.handshake_audit import HandshakeAudit
 from fhircast_hub.ws.registry import Registry
+from fhircast_hub.ws.services import SocketServices
 from fhircast_hub.ws.socket import HubSocket
 
 #: The defaults of the settings that are no rules of the core. tests/test_local.py compares them.
@@ -73,7 +73,7 @@ class LocalHub:
         self._service = Service(self._store, clock, rules, usage, SessionLog(_no_hash, clock, log=_WARNINGS))
         ack_timer = AckTimer(self._service, AckTracker(ACK_POLICY, rules.ack_timeout), clock, self._metrics)
         self._ack_timer, self._registry = ack_timer, Registry(ack_timer, self._metrics, lambda effect: None)
-        self._sockets = SocketContext(
+        self._sockets = SocketServices(
             service=self._service,
             ack_timer=ack_timer,
             registry=self._registry,
@@ -84,11 +84,11 @@ class LocalHub:
             counters=self._metrics,
             accounts=Accounts(),
             turns=Turns(),
-            wait=lambda address: 0.0,
+            handshake_wait=lambda address: 0.0,
             queue_bytes=QUEUE_BYTES,
             queue_messages=QUEUE_MESSAGES,
             ping_seconds=PING_SECONDS,
-            trail=Handshakes(lambda entry: None, lambda peer, forwarded: peer, clock),
+            handshake_audit=HandshakeAudit(lambda entry: None, lambda peer, forwarded: peer, clock),
             log=_WARNINGS,
         )
         self._connections: set[HubSocket] = set()

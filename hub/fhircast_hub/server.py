@@ -1,4 +1,4 @@
-"""The hub as a process: uvicorn, started so that a signal to stop ends it in order and with exit code 0 (OPS-3)."""
+"""The hub as a process: uvicorn, which a signal stops in order, with exit code 0 (OPS-3)."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ from fhircast_hub.app import Hub
 from fhircast_hub.budgets.table import ACCEPTED, STALLED
 from fhircast_hub.http.protocol import HttpProtocol, Sharing
 
-#: Seconds that requests and sockets have to end before they are ended.
+#: Seconds that requests and sockets have to end. Then they are cut.
 GRACE_SECONDS = 6
-#: On every answer: no browser guesses another type, and none comes back without TLS for a year where the hub serves it (RFC 6797).
+#: On every answer: browsers do not guess another type.
 _NOSNIFF = ("X-Content-Type-Options", "nosniff")
+#: On every answer of a hub that serves TLS: for a year, browsers do not come back without TLS (RFC 6797).
 _HSTS = ("Strict-Transport-Security", "max-age=31536000")
-#: mallopt(3): its parameter, and the bytes from which on something is large.
+#: mallopt(3): the parameter, and the bytes from which on an allocation is large.
 _M_MMAP_THRESHOLD, _LARGE = -3, 32 << 10
-#: Connections that may wait to be accepted while the hub is busy: a hospital's clients come back all at once.
+#: Connections that may wait to be accepted: after an outage, all clients of a hospital reconnect at once.
 BACKLOG = 4096
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which of itself ends by the signal that stopped it."""
+    """uvicorn's server without its last step: uvicorn raises the signal again, which would set the exit code."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -43,58 +44,59 @@ class Server(uvicorn.Server):
 
 
 class Tls(NamedTuple):
-    """Files of PEM: the certificate with its chain, and its key."""
+    """Files in PEM."""
 
+    #: The certificate with its chain.
     certificate: Path
     key: Path
 
 
 def make_server(hub: Hub, tls: Tls | None = None) -> Server:
-    """The server of this hub, to be started on sockets that listen. Raises OSError or ssl.SSLError for files that it cannot use."""
+    """The hub's server, to be started on listening sockets. Raises OSError or ssl.SSLError if the files of `tls` are unusable."""
     sharing = Sharing(hub.turns, hub.who, hub.addresses, hub.metrics)
     config = uvicorn.Config(
         hub,
         loop="uvloop",
-        http=functools.partial(HttpProtocol, sharing),  # type: ignore[arg-type]  # called as a class would be
-        ws=hub.socket,  # type: ignore[arg-type]  # called as a class would be
+        http=functools.partial(HttpProtocol, sharing),  # type: ignore[arg-type]  # called like a class
+        ws=hub.socket,  # type: ignore[arg-type]  # called like a class
         lifespan="on",
         access_log=False,  # its lines would hold endpoints
         log_config=None,
         server_header=False,
-        proxy_headers=False,  # see edge/client_addresses.py; nothing a request says counts for where the hub is (SUB-1)
+        proxy_headers=False,  # see edge/client_addresses.py; no header changes the hub's own URL (SUB-1)
         ssl_certfile=tls.certificate if tls else None,
         ssl_keyfile=tls.key if tls else None,
         headers=[_NOSNIFF, _HSTS] if tls else [_NOSNIFF],
-        timeout_keep_alive=int(STALLED.most),  # and then the rest of KEEP_ALIVE_SECONDS
+        timeout_keep_alive=int(STALLED.most),  # then the rest of KEEP_ALIVE_SECONDS follows
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     return Server(config)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens there. Raises OSError if it cannot."""
+    """A listening socket. Raises OSError if the address cannot be bound."""
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     return socket.create_server(address[:2], family=family, backlog=BACKLOG)
 
 
 def _give_memory_back() -> None:
-    """Let what is large go back to the system when it is freed: of itself glibc keeps it, once something as large was freed."""
+    """Make glibc return freed large allocations to the system. By default, each of them raises glibc's threshold."""
     with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
 
 
 def serve(hub: Hub, listener: socket.socket, tls: Tls | None = None) -> bool:
-    """Run the hub until it is told to stop. False if it could not start."""
+    """Run the hub until a signal stops it. Returns False if the hub could not start."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each application is a file to the system
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each connection needs a file descriptor
     server = make_server(hub, tls)
     _give_memory_back()
-    # What is there by now stays: the collector of garbage would look at it again and again, for a tenth of a second.
+    # The objects of the start stay for good. Else each full garbage collection scans them, for a tenth of a second.
     gc.collect()
     gc.freeze()
     try:
-        # uvloop accepts one connection of each listener in a turn: who comes in a crowd would wait for seconds.
+        # uvloop accepts one connection per listener and turn. With one listener, a crowd would wait for seconds.
         server.run([listener, *(listener.dup() for _ in range(int(ACCEPTED.most) - 1))])
-    except SystemExit:  # uvicorn's answer to a failure it has logged
+    except SystemExit:  # uvicorn has logged a failure
         return False
     return server.started

@@ -149,7 +149,7 @@ def test_silence_is_nobodys_request(bench: Bench) -> None:
     assert bench.requests == [None]
 
 
-@pytest.mark.req("SUB-12", "SUB-11")
+@pytest.mark.req("SUB-12", "SUB-11", "SUB-36")
 def test_what_has_arrived_is_told_to_who_takes_over(bench: Bench) -> None:
     """By a pong; the connection's end says it too."""
     bench.clock.now += 5
@@ -172,7 +172,7 @@ def test_what_waits_for_the_socket_is_not_timed(bench: Bench) -> None:
     assert len(bench.submitted) == 1
 
 
-@pytest.mark.req("SYN-17")
+@pytest.mark.req("SYN-17", "SYN-31")
 def test_refusals_without_end_are_counted_and_not_told(bench: Bench) -> None:
     """A crowd that refuses everything is told of for a while, and then as often as people can read."""
     for number in range(100):

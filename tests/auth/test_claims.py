@@ -52,7 +52,7 @@ def test_dates_refused(dates: dict[str, Any], check: str) -> None:
         check_times(dates, NOW)
 
 
-@pytest.mark.req("AUT-1")
+@pytest.mark.req("AUT-1", "AUT-25")
 @pytest.mark.parametrize(
     "dates",
     [{"exp": NOW - 29.9}, {"exp": MAX_DATE}, {"exp": NOW + 60, "nbf": NOW + 30, "iat": NOW + 30}],
@@ -134,7 +134,7 @@ def test_topics_of_another_type(claim: object) -> None:
         read_principal({**claims(), "hub.topic": claim}, PLAIN)
 
 
-@pytest.mark.req("AUT-9")
+@pytest.mark.req("AUT-9", "AUT-26")
 def test_principal() -> None:
     """A user's token gives the user, the client, the issuer's realm and the date."""
     principal = read_principal(claims(), PLAIN)
@@ -142,7 +142,7 @@ def test_principal() -> None:
     assert (principal.expires, principal.system) == (NOW + 60, False)
 
 
-@pytest.mark.req("AUT-9")
+@pytest.mark.req("AUT-9", "AUT-26")
 def test_user_claim_without_fallback() -> None:
     """Where users are told apart by another claim, sub is no substitute for it."""
     by_name = Issuer("https://idp.example", "hub", user_claim="preferred_username")
@@ -159,7 +159,7 @@ def test_user_of_another_type(value: object) -> None:
         read_principal(claims(sub=value), PLAIN)
 
 
-@pytest.mark.req("AUT-9")
+@pytest.mark.req("AUT-9", "AUT-26")
 @pytest.mark.parametrize("value", [{}, {"sub": None}])
 def test_user_missing(value: dict[str, Any]) -> None:
     """A token without the user claim, or with null in its place, is nobody's."""
@@ -167,7 +167,7 @@ def test_user_missing(value: dict[str, Any]) -> None:
         read_principal({**claims(sub=None), **value}, PLAIN)
 
 
-@pytest.mark.req("AUT-9")
+@pytest.mark.req("AUT-9", "AUT-28")
 @pytest.mark.parametrize(
     ("value", "user"),
     [
@@ -185,7 +185,7 @@ def test_fhir_user(value: str, user: str) -> None:
     assert normal_user(value, BY_FHIR_USER) == user
 
 
-@pytest.mark.req("AUT-9")
+@pytest.mark.req("AUT-9", "AUT-28")
 def test_fhir_user_without_base() -> None:
     """A relative fhirUser of an issuer without fhir_base names nobody, nor does one that is nothing but slashes."""
     baseless = Issuer("https://idp.example", "hub", user_claim="fhirUser")

@@ -82,7 +82,7 @@ async def test_discovered_issuer_differs(server: IssuerServer, client: httpx.Asy
     assert server.asked[JWKS] == 0
 
 
-@pytest.mark.req("AUT-12")
+@pytest.mark.req("AUT-12", "AUT-31")
 @pytest.mark.parametrize("moved", [OPENID, JWKS])
 async def test_redirect(server: IssuerServer, client: httpx.AsyncClient, moved: str) -> None:
     """A redirect is not followed, not even by a client that would."""
@@ -115,7 +115,7 @@ async def test_bad_answers(server: IssuerServer, client: httpx.AsyncClient, answ
         await fetch_jwks(Issuer(server.url, "hub", jwks_uri=server.url + JWKS), client)
 
 
-@pytest.mark.req("AUT-12")
+@pytest.mark.req("AUT-12", "AUT-31")
 async def test_nothing_is_inflated(server: IssuerServer, client: httpx.AsyncClient) -> None:
     """No encoding is asked for, of either document, and an encoded answer is refused as it came: few bytes may stand for many."""
     server.publish_keys(SET)

@@ -1,77 +1,25 @@
-"""Opaque tokens: what their issuer is asked, and which of its answers are believed (RFC 7662, AUT-14)."""
+"""The hub asks the issuer about an opaque token, and believes a complete answer (RFC 7662, AUT-14)."""
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import json
-import logging
-import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
-from structlog.testing import capture_logs
 
-from fhircast_hub.auth import introspection
 from fhircast_hub.auth.introspection import Introspector, is_opaque
 from fhircast_hub.auth.issuers import Issuer
 from fhircast_hub.auth.jwt import MAX_TOKEN_BYTES
 from fhircast_hub.auth.verifier import Verifier
-from fhircast_hub.core.access.principal import Principal
-from fhircast_hub.core.errors import Unavailable
-from fhircast_hub.service.ports import TokenVerifier
 from tests.auth.conftest import FakeClock
 from tests.auth.introspection_server import INTROSPECT, IntrospectionServer
-from tests.auth.issuer_server import JWKS, Answer
-from tests.auth.test_jwt import refused, segment
-from tests.running import until
+from tests.auth.introspection_world import AUDIENCE, OPAQUE, World, unavailable
+from tests.auth.issuer_server import Answer
+from tests.auth.jwt_world import refused, segment
 from tests.tokens import Idp
-
-OPAQUE = "sesame-0123456789"
-AUDIENCE = "hub"
-
-
-class World:
-    """An issuer that can be asked, and a verifier of its tokens."""
-
-    def __init__(self, server: IntrospectionServer, client: httpx.AsyncClient, clock: FakeClock) -> None:
-        self.server, self.client, self.clock = server, client, clock
-        self.idp = Idp(server.url, AUDIENCE)
-        server.publish(JWKS, self.idp.jwks())
-        self.verifier = Verifier([self.issuer()], client, clock)
-
-    def issuer(self, **members: Any) -> Issuer:
-        """The issuer with these members."""
-        given: dict[str, Any] = {
-            "jwks_uri": self.server.url + JWKS,
-            "introspection_endpoint": self.server.url + INTROSPECT,
-            "introspection_client_id": "the-hub",
-            "introspection_client_secret": "p:ss wörd",
-        }
-        return Issuer(self.server.url, AUDIENCE, **(given | members))
-
-    def claims(self, **claims: Any) -> dict[str, Any]:
-        """What a good answer says; None leaves a claim out."""
-        good = {
-            "iss": self.server.url,
-            "aud": AUDIENCE,
-            "sub": "user-1",
-            "client_id": "app",
-            "scope": "openid fhircast/*.*",
-            "exp": int(self.clock.now) + 3600,
-        }
-        return {name: value for name, value in (good | claims).items() if value is not None}
-
-    def knows(self, token: str = OPAQUE, **claims: Any) -> str:
-        """Let the issuer explain this token."""
-        self.server.tokens[token] = self.claims(**claims)
-        return token
-
-    @property
-    def questions(self) -> int:
-        return self.server.asked[INTROSPECT]
 
 
 @pytest.fixture
@@ -85,13 +33,6 @@ async def world(server: IntrospectionServer, client: httpx.AsyncClient, clock: F
     world = World(server, client, clock)
     yield world
     await world.verifier.aclose()
-
-
-async def unavailable(verifier: TokenVerifier, token: str = OPAQUE) -> Unavailable:
-    """Why this token cannot be judged now."""
-    with pytest.raises(Unavailable) as error:
-        await verifier.verify(token)
-    return error.value
 
 
 # What is asked, and what a good answer means
@@ -223,218 +164,6 @@ async def test_no_other_claim_stands_in_for_the_user(world: World) -> None:
     world.verifier = Verifier([world.issuer(user_claim="hpr")], world.client, world.clock)
     assert "hpr: expected" in await refused(world.verifier, world.knows(username="ann"))
     assert (await world.verifier.verify(world.knows("other", hpr="9144889"))).user == "9144889"
-
-
-# An issuer that does not answer, or oddly
-
-
-@pytest.mark.req("AUT-14", "AUT-16")
-@pytest.mark.parametrize(
-    "answer",
-    [
-        Answer(500, b'{"active": true}'),
-        Answer(401, b'{"error": "invalid_client"}'),
-        Answer(404),
-        Answer(204),
-        Answer(302, b"", ("Location: /elsewhere",)),
-        Answer(307, b"", ("Location: /introspect",)),
-        Answer(200, b""),
-        Answer(200, b"<html>"),
-        Answer(200, b"[]"),
-        Answer(200, b"true"),
-        Answer(200, b'{"active": true'),
-        Answer(200, b"\xff\xfe"),
-        Answer(200, b"[" * 100_000),
-        Answer(200, b'{"active": true, "x": "%s"}' % (b"x" * (256 * 1024))),
-        Answer(200, b"no gzip", ("Content-Encoding: gzip",)),
-    ],
-)
-async def test_what_is_no_answer_is_the_hubs_trouble(world: World, answer: Answer) -> None:
-    """503 with the seconds to wait; asked again at once when it comes again, and good when the issuer is."""
-    world.server.instead = answer
-    token = world.knows()
-    assert 0 < ((await unavailable(world.verifier)).retry_after or 0) <= 30
-    assert world.questions == 1
-    assert set(world.server.asked) == {INTROSPECT}
-    world.server.instead = None
-    assert (await world.verifier.verify(token)).user == "user-1"
-
-
-@pytest.mark.req("AUT-14", "AUT-16")
-async def test_an_issuer_that_is_away_leaves_signed_tokens_working(
-    server: IntrospectionServer, client: httpx.AsyncClient, clock: FakeClock
-) -> None:
-    """Nobody listens where opaque tokens are asked about: 503 for these, and a JWT is good."""
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        away = f"http://127.0.0.1:{closed.getsockname()[1]}/introspect"
-    idp = Idp(server.url, AUDIENCE)
-    server.publish(JWKS, idp.jwks())
-    issuer = Issuer(server.url, AUDIENCE, jwks_uri=server.url + JWKS, introspection_endpoint=away)
-    verifier = Verifier([issuer], client, clock)
-    assert (await unavailable(verifier)).retry_after
-    assert (await verifier.verify(idp.token(now=clock.now))).user == "user-1"
-    await verifier.aclose()
-
-
-@pytest.mark.req("AUT-14", "AUT-16")
-async def test_an_issuer_that_is_silent_is_not_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits longer than ANSWER_SECONDS, not even behind more questions than are asked at once."""
-    assert introspection.ANSWER_SECONDS <= 5
-    monkeypatch.setattr(introspection, "ANSWER_SECONDS", 0.5)
-    monkeypatch.setattr(introspection, "AT_ONCE", 2)
-    world.verifier = Verifier([world.issuer()], world.client, world.clock)
-    world.server.open.clear()
-    async with asyncio.timeout(5):  # half of what it would take them one pair after the other
-        await asyncio.gather(*(unavailable(world.verifier, f"opaque-{n}") for n in range(40)))
-    world.server.open.set()
-    assert (await world.verifier.verify(world.knows())).user == "user-1"
-
-
-@pytest.mark.req("AUT-14", "AUT-16")
-async def test_only_so_many_questions_are_asked_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Made-up tokens are free; the issuer has other clients, and each is answered in the end."""
-    monkeypatch.setattr(introspection, "AT_ONCE", 3)
-    world.verifier = Verifier([world.issuer()], world.client, world.clock)
-    world.server.open.clear()
-    asking = [asyncio.create_task(refused(world.verifier, f"opaque-{n}")) for n in range(12)]
-    for _ in range(3):
-        await asyncio.wait_for(world.server.arrived.acquire(), 2)
-    await asyncio.sleep(0.02)
-    assert world.questions == 3
-    world.server.open.set()
-    assert len(await asyncio.gather(*asking)) == world.questions == 12
-
-
-@pytest.mark.req("AUT-14", "AUT-16")
-async def test_a_flood_of_made_up_tokens_locks_nobody_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who was good before is asked about beside it, and is forgotten by none of it; so a revoked token cannot hide behind it."""
-    monkeypatch.setattr(introspection, "AT_ONCE", 2)
-    monkeypatch.setattr(introspection, "MAX_REMEMBERED", 3)
-    monkeypatch.setattr(introspection, "ANSWER_SECONDS", 2.5)
-    asked = Introspector(world.issuer(), world.client, world.clock)
-    assert (await asked.verify(world.knows())).user == "user-1"
-    for n in range(4):
-        await refused(asked, f"made-up-{n}")
-    world.server.silent = b"flood"
-    flood = [asyncio.create_task(unavailable(asked, f"flood-{n}")) for n in range(6)]
-    await until(lambda: world.questions == 1 + 4 + 2)
-    async with asyncio.timeout(2):
-        world.clock.now += introspection.CACHE_SECONDS
-        assert (await asked.verify(OPAQUE)).user == "user-1"
-        world.clock.now += introspection.CACHE_SECONDS
-        del world.server.tokens[OPAQUE]
-        await refused(asked, OPAQUE)
-    for each in flood:
-        each.cancel()
-    await asyncio.gather(*flood, *asked._asked.values(), return_exceptions=True)
-
-
-# What is remembered
-
-
-@pytest.mark.req("AUT-14")
-@pytest.mark.parametrize("good", [True, False])
-async def test_an_answer_counts_for_a_while(world: World, good: bool) -> None:
-    """Good or not it is asked for once, and again before a minute is over, when it may be another."""
-    token = world.knows(active=good)
-
-    async def is_good() -> bool:
-        try:
-            await world.verifier.verify(token)
-        except Exception:
-            return False
-        return True
-
-    assert [await is_good() for _ in range(3)] == [good] * 3
-    world.clock.now += introspection.CACHE_SECONDS - 1
-    assert await is_good() is good
-    assert world.questions == 1
-    world.knows(active=not good)
-    world.clock.now += 1
-    assert introspection.CACHE_SECONDS <= 60
-    assert await is_good() is not good
-    assert world.questions == 2
-
-
-@pytest.mark.req("AUT-14")
-async def test_an_answer_counts_from_when_it_was_asked_for(world: World) -> None:
-    """An issuer that takes long may have looked at the beginning."""
-    world.knows()
-    world.server.open.clear()
-    asking = asyncio.create_task(world.verifier.verify(OPAQUE))
-    await world.server.arrived.acquire()
-    world.clock.now += introspection.CACHE_SECONDS
-    world.server.open.set()
-    await asking
-    await world.verifier.verify(OPAQUE)
-    assert world.questions == 2
-
-
-@pytest.mark.req("AUT-14", "AUT-1")
-async def test_a_remembered_token_expires_in_its_time(world: World) -> None:
-    """Half a minute past its exp it is refused, though the answer still counts."""
-    token = world.knows(exp=int(world.clock.now) - 20)
-    await world.verifier.verify(token)
-    world.clock.now += 10
-    assert await refused(world.verifier, token) == "exp: the token has expired"
-    assert world.questions == 1
-
-
-@pytest.mark.req("AUT-14")
-async def test_who_ask_at_once_ask_once(world: World) -> None:
-    """Of one token; and whoever hangs up spoils nothing for the others."""
-    token = world.knows()
-    world.server.open.clear()
-    asking = [asyncio.create_task(world.verifier.verify(token)) for _ in range(20)]
-    await world.server.arrived.acquire()
-    asking[0].cancel()
-    world.server.open.set()
-    found = await asyncio.gather(*asking, return_exceptions=True)
-    assert isinstance(found[0], asyncio.CancelledError)
-    assert all(isinstance(each, Principal) for each in found[1:])
-    assert world.questions == 1
-
-
-@pytest.mark.req("AUT-14")
-async def test_two_tokens_are_two_questions(world: World) -> None:
-    """What one is told of is not the other's, however alike."""
-    one, two = world.knows("opaque-a", sub="ann"), world.knows("opaque-A", sub="bob")
-    found = await asyncio.gather(world.verifier.verify(one), world.verifier.verify(two))
-    assert [each.user for each in found] == ["ann", "bob"]
-    assert [(await world.verifier.verify(each)).user for each in (one, two)] == ["ann", "bob"]
-
-
-@pytest.mark.req("AUT-14")
-async def test_memory_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So many answers are held, the newest; no question is held once it is answered."""
-    monkeypatch.setattr(introspection, "MAX_REMEMBERED", 4)
-    asked = Introspector(world.issuer(), world.client, world.clock)
-    for n in range(10):
-        await refused(asked, f"opaque-{n}")
-    assert len(asked._bad) == 4
-    await refused(asked, "opaque-9")
-    assert world.questions == 10
-    await refused(asked, "opaque-0")
-    assert world.questions == 11
-    await asyncio.sleep(0)
-    assert not asked._asked
-
-
-@pytest.mark.req("AUT-14", "SEC-3")
-async def test_the_token_is_held_nowhere(
-    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Not in what is remembered, nor in any log at any level, nor in what is raised."""
-    caplog.set_level(logging.DEBUG)
-    asked = Introspector(world.issuer(), world.client, world.clock)
-    with capture_logs() as logs:
-        held = repr(await asked.verify(world.knows())) + await refused(asked, "sesame-unknown")
-        world.server.instead = Answer(500, b"")
-        with pytest.raises(Unavailable) as error:
-            await asked.verify("sesame-unanswered")
-    held += repr(asked._good) + repr(asked._bad) + repr(logs) + caplog.text + str(error.value)
-    assert "sesame" not in held
-    assert "p:ss" not in held
 
 
 # Which tokens are asked about

@@ -17,7 +17,7 @@ _SCRIPT = """async ([hub, topic, token, event]) => {
 }"""
 
 
-@pytest.mark.req("CFG-6")
+@pytest.mark.req("CFG-6", "CFG-7")
 async def test_a_page_may_send_what_its_libraries_add(browser: Browser) -> None:
     """`localhost` and `127.0.0.1` are two origins to a browser: it asks before each request, and is let through."""
     async with running_hub() as hub:

@@ -99,6 +99,7 @@ async def test_bodies_and_answers_of_a_user_are_bounded() -> None:
         account.answering(1)
 
 
+@pytest.mark.req("LIM-17")
 def test_accounts_are_of_users(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the application; a client without a user is one; a system client pays nothing. Who has something under way stays."""
     monkeypatch.setattr(user_accounts, "MAX_HELD", 2)
@@ -147,7 +148,7 @@ async def test_all_steps_of_a_request_are_paid() -> None:
     assert seen == ["cancelled"]
 
 
-@pytest.mark.req("LIM-3")
+@pytest.mark.req("LIM-3", "LIM-13", "LIM-14")
 async def test_keys_take_turns() -> None:
     """So many begin at once; of what waits, each key's first comes first, then each key's second."""
     turns, begun = Turns(2), list[str]()
@@ -167,7 +168,7 @@ async def test_keys_take_turns() -> None:
     assert turns.try_begin()
 
 
-@pytest.mark.req("LIM-3")
+@pytest.mark.req("LIM-3", "LIM-14")
 async def test_strangers_leave_known_users_their_half() -> None:
     """However many connections without a known token wait, each turn has room for users."""
     turns, begun = Turns(4), list[str]()
@@ -183,7 +184,7 @@ async def test_strangers_leave_known_users_their_half() -> None:
     assert begun[4:] == ["c", "stranger", "stranger", "stranger"]
 
 
-@pytest.mark.req("LIM-3")
+@pytest.mark.req("LIM-3", "LIM-14")
 async def test_who_is_over_budget_comes_last() -> None:
     """With one step in any case, and with all that the others leave."""
     turns, begun = Turns(4), list[str]()
@@ -200,7 +201,7 @@ async def test_who_is_over_budget_comes_last() -> None:
     await asyncio.gather(*tasks)
 
 
-@pytest.mark.req("LIM-3")
+@pytest.mark.req("LIM-3", "LIM-13")
 async def test_of_big_bodies_one_begins_in_a_turn() -> None:
     """Users take turns; small steps go on beside them."""
     turns, begun = Turns(2), list[str]()

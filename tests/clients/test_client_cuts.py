@@ -148,7 +148,7 @@ async def _shows_a_study_of_a_patient(hub: FakeHub, heard: Heard) -> FHIRcastCli
     return viewer
 
 
-@pytest.mark.req("CLT-5", "CLT-9", "GET-1")
+@pytest.mark.req("CLT-5", "CLT-9", "GET-1", "CLT-40")
 @pytest.mark.usefixtures("_logout_ends_session")
 def test_where_the_hub_ended_the_session_all_that_is_open_here_is_closed() -> None:
     async def play() -> None:
@@ -164,7 +164,7 @@ def test_where_the_hub_ended_the_session_all_that_is_open_here_is_closed() -> No
     virtual_time.run(play())
 
 
-@pytest.mark.req("CLT-5", "CLT-9")
+@pytest.mark.req("CLT-5", "CLT-9", "CLT-39")
 @pytest.mark.usefixtures("_logout_ends_session")
 def test_what_a_slow_handler_shows_at_last_is_closed_where_the_hub_has_nothing_open() -> None:
     """The hub is asked once the handlers have ended: of what they were called with its answer would say nothing."""
@@ -189,7 +189,7 @@ def test_what_a_slow_handler_shows_at_last_is_closed_where_the_hub_has_nothing_o
     virtual_time.run(play())
 
 
-@pytest.mark.req("CLT-5", "CLT-9", "GET-4")
+@pytest.mark.req("CLT-5", "CLT-9", "GET-4", "CLT-40")
 def test_where_nothing_is_current_what_else_is_open_stays_open_here() -> None:
     """What the hub says when it is asked is the same, whether something else is open at the hub or not."""
 
@@ -253,7 +253,7 @@ async def _named(play: Any, seed: int) -> None:
         raise AssertionError(f"seed {seed}: {error}") from error
 
 
-@pytest.mark.req("CLT-13")
+@pytest.mark.req("CLT-13", "CLT-47")
 def test_who_does_not_see_that_others_follow_again_believes_it_when_nobody_says_otherwise() -> None:
     """A chart that knows only patients is told that a viewer refuses a study, for as long as it does, and half a minute more."""
 
@@ -279,7 +279,7 @@ def test_who_does_not_see_that_others_follow_again_believes_it_when_nobody_says_
     virtual_time.run(play())
 
 
-@pytest.mark.req("CLT-12", "CLT-14")
+@pytest.mark.req("CLT-12", "CLT-14", "CLT-48")
 def test_the_others_see_who_catches_up_when_the_open_is_sent_again() -> None:
     """No event of FHIRcast says that sync is restored: others assume so when an event comes that nobody refuses (4.2.1)."""
 

@@ -164,7 +164,7 @@ async def test_run_starts_ends_with_stop_and_stops_when_it_is_cancelled() -> Non
             assert hub.subscribed("viewer") == ()
 
 
-@pytest.mark.req("CLT-14", "CLT-13")
+@pytest.mark.req("CLT-14", "CLT-13", "CLT-48")
 async def test_catch_up_hands_the_refused_event_to_its_handler_again() -> None:
     unsaved = True
 

@@ -58,7 +58,7 @@ async def test_what_is_closed_meanwhile_takes_nobody_elses_place() -> None:
             await until(lambda: client.context and client.context.anchor == "Patient/p1")
 
 
-@pytest.mark.req("CLT-32")
+@pytest.mark.req("CLT-32", "CLT-66")
 async def test_an_own_open_is_shown_again_where_a_slow_handler_showed_something_older_after_it() -> None:
     """The user chooses another patient while the handler still fetches the one before."""
     screen: list[str] = []
@@ -85,7 +85,7 @@ async def test_an_own_open_is_shown_again_where_a_slow_handler_showed_something_
             assert client.context.anchor == "Patient/p2"
 
 
-@pytest.mark.req("CLT-32")
+@pytest.mark.req("CLT-32", "CLT-69")
 async def test_what_a_handler_itself_opens_is_handed_to_it_once_more() -> None:
     async with FakeHub() as hub:
         client = hub.client("viewer", timings=FAST)
@@ -97,7 +97,7 @@ async def test_what_a_handler_itself_opens_is_handed_to_it_once_more() -> None:
             assert [event.own for event in heard.events] == [False, True]
 
 
-@pytest.mark.req("CLT-32")
+@pytest.mark.req("CLT-32", "CLT-67")
 async def test_handlers_that_open_each_others_patients_make_no_storm() -> None:
     async with FakeHub() as hub:
         client = hub.client("viewer", timings=FAST)

@@ -99,7 +99,7 @@ async def test_what_was_published_does_not_change_with_the_application() -> None
         await client.stop()
 
 
-@pytest.mark.req("CLT-26")
+@pytest.mark.req("CLT-26", "CLT-36")
 async def test_an_open_is_newer_than_what_the_user_saw_though_another_clock_is_ahead() -> None:
     async with FakeHub() as hub:
         client = hub.client("ehr", timings=FAST)
@@ -290,7 +290,7 @@ async def test_a_select_names_what_is_selected_or_nothing() -> None:
         assert second.context == about
 
 
-@pytest.mark.req("CLT-12", "CLT-13")
+@pytest.mark.req("CLT-12", "CLT-13", "CLT-46")
 async def test_an_own_open_that_was_not_followed_is_sent_again_until_it_is() -> None:
     async with FakeHub() as hub:
         ehr, chart = hub.client("ehr", timings=AGAIN), hub.client("chart", timings=FAST)

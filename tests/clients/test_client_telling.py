@@ -33,7 +33,7 @@ def ehr(hub: FakeHub, **options: Any) -> tuple[FHIRcastClient, Heard]:
     return client, heard
 
 
-@pytest.mark.req("CLT-20")
+@pytest.mark.req("CLT-20", "CLT-52")
 @pytest.mark.parametrize("answer", _INGRESS, ids=lambda answer: f"{answer.status} {answer.content_type}")
 async def test_a_publication_that_fails_is_out_of_step_at_once_and_is_tried_again(answer: Answer) -> None:
     async with FakeHub() as hub:
@@ -68,7 +68,7 @@ async def test_a_publication_that_the_hub_refuses_is_not_tried_again() -> None:
             assert len(wire.of("out", "publish")) == 1
 
 
-@pytest.mark.req("CLT-20")
+@pytest.mark.req("CLT-20", "CLT-51")
 async def test_what_overtakes_it_is_shown_and_it_is_not_tried_again() -> None:
     async with FakeHub() as hub:
         client, heard = ehr(hub, timings=Timings(backoff_first=0.2, backoff_most=0.2, settle=0.05))
@@ -84,7 +84,7 @@ async def test_what_overtakes_it_is_shown_and_it_is_not_tried_again() -> None:
             assert len(wire.of("out", "publish")) == 1
 
 
-@pytest.mark.req("CLT-20")
+@pytest.mark.req("CLT-20", "CLT-52")
 async def test_an_open_of_the_same_is_the_same_event() -> None:
     async with FakeHub() as hub:
         client, _ = ehr(hub, timings=Timings(backoff_first=60, backoff_most=60, settle=0.05))
@@ -184,7 +184,7 @@ async def test_text_that_cannot_be_encoded_ends_no_connection() -> None:
             assert client.status.connection == "connected"
 
 
-@pytest.mark.req("CLT-24")
+@pytest.mark.req("CLT-24", "CLT-54")
 @pytest.mark.parametrize("answer", _INGRESS, ids=lambda answer: f"{answer.status} {answer.content_type}")
 async def test_an_ingress_ends_no_client(answer: Answer) -> None:
     async with FakeHub() as hub:
@@ -218,7 +218,7 @@ async def test_a_wrong_url_ends_a_client_at_once() -> None:
             await client.start()
 
 
-@pytest.mark.req("CLT-13")
+@pytest.mark.req("CLT-13", "CLT-47")
 async def test_sync_errors_of_one_turn_about_what_is_not_subscribed_to() -> None:
     async with FakeHub() as hub:
         client, _ = ehr(hub)
@@ -306,7 +306,7 @@ async def test_an_event_of_another_session_is_not_followed() -> None:
             assert heard.anchors == ["Patient/p1"]
 
 
-@pytest.mark.req("CLT-24")
+@pytest.mark.req("CLT-24", "CLT-55")
 async def test_what_the_hub_declares_is_asked_at_each_subscription() -> None:
     async with FakeHub() as hub:
         client, _ = ehr(hub)
@@ -317,7 +317,7 @@ async def test_what_the_hub_declares_is_asked_at_each_subscription() -> None:
             await until(lambda: "heartbeat" in hub.subscribed("ehr"))
 
 
-@pytest.mark.req("CLT-20")
+@pytest.mark.req("CLT-20", "CLT-53")
 async def test_what_failed_before_the_start_is_told_after_it() -> None:
     async with FakeHub() as hub:
         client, heard = ehr(hub)

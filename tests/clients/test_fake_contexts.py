@@ -42,7 +42,7 @@ def played() -> Iterator[Callable[[Any], Any]]:
     process.stdout.close()
 
 
-@pytest.mark.req("CLT-27")
+@pytest.mark.req("CLT-27", "CLT-58")
 def test_they_are_those_of_the_hub(played: Callable[[Any], Any]) -> None:
     statuses: Counter[int] = Counter()
     for seed in range(_SEQUENCES):

@@ -231,7 +231,7 @@ async def test_what_the_application_was_handling_is_not_the_reason() -> None:
     assert said == f"the hub cannot be reached: nothing listens at 127.0.0.1:{port}"
 
 
-@pytest.mark.req("CLT-28")
+@pytest.mark.req("CLT-28", "CLT-60")
 @pytest.mark.parametrize(
     ("error", "said"),
     [
@@ -252,7 +252,7 @@ def test_odd_errors_are_said_without_the_endpoint(error: Exception, said: str) -
     assert why_unreachable(error, "wss://\ud83d/secret") == type(error).__name__
 
 
-@pytest.mark.req("CLT-28")
+@pytest.mark.req("CLT-28", "CLT-60")
 async def test_every_try_says_why_and_no_endpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     async with https(tmp_path) as (origin, _):
@@ -277,7 +277,7 @@ _PAGE = "<p>Åse Nordmann, log in</p>"
 _HTML = {"Content-Type": "text/html"}
 
 
-@pytest.mark.req("CLT-11", "CLT-28")
+@pytest.mark.req("CLT-11", "CLT-28", "CLT-61")
 @pytest.mark.parametrize(
     ("body", "headers", "words"),
     [
@@ -337,7 +337,7 @@ async def test_a_handshake_that_is_refused_says_why_and_for_how_long(
     assert (error.status, error.retry_after, error.message) == (429, wait, words)
 
 
-@pytest.mark.req("CLT-28")
+@pytest.mark.req("CLT-28", "CLT-61")
 async def test_the_hubs_own_words_are_shown_and_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     whys: list[str] = []
@@ -356,7 +356,7 @@ async def test_the_hubs_own_words_are_shown_and_not_logged(caplog: pytest.LogCap
     assert "Åse" not in caplog.text
 
 
-@pytest.mark.req("CLT-28")
+@pytest.mark.req("CLT-28", "CLT-62")
 @pytest.mark.parametrize(
     "url",
     ["", "hub.example.org/api/hub", "localhost:8080/api/hub", "wss://hub.example.org", "https:///api", "/api/hub"],
@@ -367,7 +367,7 @@ def test_a_hub_url_that_is_none_is_an_error_at_once(url: Any) -> None:
     assert repr(url) in str(error.value)
 
 
-@pytest.mark.req("CLT-28")
+@pytest.mark.req("CLT-28", "CLT-62")
 def test_a_hub_url_with_a_password_is_not_shown() -> None:
     for url in (
         "https://me:s3cret@hub.example.org/",
@@ -380,7 +380,7 @@ def test_a_hub_url_with_a_password_is_not_shown() -> None:
         assert "s3cret" not in str(error.value)
 
 
-@pytest.mark.req("CLT-28")
+@pytest.mark.req("CLT-28", "CLT-62")
 @pytest.mark.parametrize("topic", [None, "", 7])
 def test_a_topic_that_is_none_is_an_error_at_once(topic: Any) -> None:
     with pytest.raises(ValueError, match=r"^expected hub\.topic to be a text that is not empty, got "):

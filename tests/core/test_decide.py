@@ -38,7 +38,7 @@ TTL = 86400
 # Sessions end (LIM-1)
 
 
-@pytest.mark.req("LIM-1")
+@pytest.mark.req("LIM-1", "LIM-5")
 def test_a_session_without_anybody_is_forgotten() -> None:
     """After SESSION_TTL, and with it whose it was and what its version was."""
     world = World(session_ttl=TTL)
@@ -65,7 +65,7 @@ def test_an_open_context_keeps_a_session() -> None:
     assert world.session is None
 
 
-@pytest.mark.req("LIM-1")
+@pytest.mark.req("LIM-1", "LIM-5")
 def test_an_open_context_keeps_no_session_when_room_is_needed() -> None:
     """An EHR that never closes, with a topic for each login, must not use up its user's topics."""
     world = World(session_ttl=TTL)

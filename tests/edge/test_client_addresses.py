@@ -12,7 +12,7 @@ from fhircast_hub.edge.client_addresses import Addresses, place
 PROXY, INNER, CLIENT = "10.0.0.1", "10.0.0.2", "198.51.100.7"
 
 
-@pytest.mark.req("AUD-3", "RAT-1")
+@pytest.mark.req("AUD-3", "RAT-1", "AUD-5")
 @pytest.mark.parametrize(
     ("peer", "forwarded", "address"),
     [
@@ -53,7 +53,7 @@ def test_whatever_is_said_is_no_error(peer: str, forwarded: list[str]) -> None:
     assert Addresses([]).of(peer, forwarded) == peer
 
 
-@pytest.mark.req("RAT-1")
+@pytest.mark.req("RAT-1", "RAT-3")
 def test_a_missing_setting_is_told_once() -> None:
     """A proxy that is not trusted is probably one that was forgotten; nobody is warned of those that are, or say nothing."""
     addresses = Addresses([PROXY])
@@ -69,7 +69,7 @@ def test_a_missing_setting_is_told_once() -> None:
     assert len(line["reason"]) <= 200  # or the log cuts it
 
 
-@pytest.mark.req("AUD-3", "RAT-1")
+@pytest.mark.req("AUD-3", "RAT-1", "AUD-5")
 def test_one_place() -> None:
     """A client of IPv6 chooses among the addresses of its network."""
     assert place("2001:db8:0:1::1") == place("2001:db8:0:1:ffff::2") != place("2001:db8:0:2::1")

@@ -79,7 +79,7 @@ def test_at_the_root_of_a_server_too() -> None:
     assert endpoints.resolve(url.removeprefix("ws://localhost:8080")) == subscription_id
 
 
-@pytest.mark.req("AUT-17")
+@pytest.mark.req("AUT-17", "AUT-35")
 @pytest.mark.parametrize(
     "chosen", ["my-endpoint", "ws://anywhere/bind/x-1", "wss://a/b/c?d", "ws://a/with%20space", "ø"]
 )

@@ -28,7 +28,7 @@ def name_of(message: bytes) -> str:
     return str(json.loads(message)["event"]["hub.event"])
 
 
-@pytest.mark.req("AUT-18")
+@pytest.mark.req("AUT-18", "AUT-37")
 def test_all_names_of_2018_may_be_published_today() -> None:
     """Each has a name that the hub takes, and is itself none."""
     assert len(NAMES_OF_2018) == 8
@@ -84,7 +84,7 @@ def test_todays_name_is_asked_for_once() -> None:
         assert [name.lower() for name in asked] == ["patient-open", "userlogout", "org.example.mine"]
 
 
-@pytest.mark.req("AUT-18")
+@pytest.mark.req("AUT-18", "AUT-38")
 def test_who_asked_for_todays_names_is_sent_the_frame_itself() -> None:
     """Nothing is made anew where nothing is to be changed."""
     legacy = Legacy()

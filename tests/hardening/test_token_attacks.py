@@ -97,7 +97,7 @@ async def test_kid_injection(kid: Any) -> None:
         assert (await hub.context()).status_code == 200
 
 
-@pytest.mark.req("AUT-19", "AUT-20")
+@pytest.mark.req("AUT-19", "AUT-20", "AUT-33")
 @pytest.mark.parametrize("kid", ["made-up", None])
 async def test_key_flood(kid: str | None) -> None:
     """Hundreds of unknown keys, named or not, make the hub ask their issuer three times, and cost nobody else anything."""

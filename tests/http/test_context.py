@@ -166,7 +166,7 @@ async def test_the_opens_that_a_report_implies_are_told_to_who_does_not_know_rep
         assert await follower.silent()
 
 
-@pytest.mark.req("DER-7")
+@pytest.mark.req("DER-7", "DER-13")
 async def test_a_viewer_is_not_thrown_out_of_the_study_that_it_opened() -> None:
     """Whoever is sent the study is sent no patient under an id that is not its own; nor is a peer's study preceded by one."""
     async with (
@@ -204,7 +204,7 @@ async def test_a_derived_open_is_taken_back() -> None:
         assert uuid.UUID(told["id"]).version == 5
 
 
-@pytest.mark.req("DER-9")
+@pytest.mark.req("DER-9", "DER-24")
 async def test_derived_closes_can_be_turned_off() -> None:
     """With DERIVE_CLOSES=false a derived open stays."""
     async with (
@@ -249,7 +249,7 @@ async def test_no_open_is_derived_for_who_may_not_read_it() -> None:
             assert await follower.silent()
 
 
-@pytest.mark.req("DER-5", "CTX-1", "CTX-7")
+@pytest.mark.req("DER-5", "CTX-1", "CTX-7", "CTX-8")
 async def test_who_joins_is_told_the_derived_opens_too() -> None:
     """Of each type one: the derived where it is the newer, the stored one where both are the same resource."""
     async with running_hub() as hub:
@@ -309,7 +309,7 @@ async def test_one_user_may_have_so_many_topics() -> None:
         assert (await hub.form(hub__events="Patient-open", hub__topic="two")).status_code == 202
 
 
-@pytest.mark.req("LIM-1")
+@pytest.mark.req("LIM-1", "LIM-5")
 async def test_a_session_that_nobody_needs_is_forgotten() -> None:
     """Without subscribers and open contexts it goes SESSION_TTL after its last use, and makes room for another topic."""
     async with running_hub(session_ttl=1000, max_topics_per_user=1) as hub:
@@ -328,7 +328,7 @@ async def test_a_session_that_nobody_needs_is_forgotten() -> None:
         assert (await hub.publish(event("Patient-open", topic="another"))).status_code == 202
 
 
-@pytest.mark.req("LIM-1")
+@pytest.mark.req("LIM-1", "LIM-5")
 async def test_a_user_is_not_locked_out_by_sessions_that_nobody_uses() -> None:
     """At the limit, a topic whose contexts nobody closed and that nobody follows makes room once SESSION_TTL is over."""
     async with running_hub(session_ttl=1000, max_topics_per_user=1) as hub:
@@ -352,7 +352,7 @@ async def test_a_session_with_an_open_context_or_a_subscriber_is_kept() -> None:
                 assert (await hub.context(hub.token("user-2"), topic)).status_code == 403
 
 
-@pytest.mark.req("LIM-1")
+@pytest.mark.req("LIM-1", "LIM-4")
 async def test_the_sixty_fifth_context_closes_the_oldest() -> None:
     """The oldest that is neither current nor newest of its type goes, and its close is broadcast, with an id of the hub's."""
     async with running_hub() as hub, hub.follow(await hub.subscribe("Patient-close,Encounter-close")) as follower:

@@ -34,7 +34,7 @@ def listed(answer: httpx.Response, name: str) -> set[str]:
     return {item.strip().lower() for item in answer.headers.get(name, "").split(",")}
 
 
-@pytest.mark.req("CFG-6")
+@pytest.mark.req("CFG-6", "CFG-7")
 async def test_a_preflight_allows_any_header_from_anywhere() -> None:
     """On every path, without a token: any origin, both methods, each header that is asked for, no credentials."""
     async with running_hub() as hub:
@@ -49,7 +49,7 @@ async def test_a_preflight_allows_any_header_from_anywhere() -> None:
         assert (await preflight(hub, "", method="DELETE")).status_code == 400
 
 
-@pytest.mark.req("CFG-6")
+@pytest.mark.req("CFG-6", "CFG-7")
 @pytest.mark.parametrize("origins", [["*"], [PAGE, "https://ehr.example"]])
 async def test_a_page_may_ask_a_hub_in_its_users_network(origins: list[str]) -> None:
     """The browser is told so for allowed origins only, under hub.url and where pages read who takes part."""

@@ -127,7 +127,7 @@ async def test_one_person_joins_with_tokens_of_either_issuer(
         assert await both.may(not_me, "theirs") == REFUSED
 
 
-@pytest.mark.req("AUT-9")
+@pytest.mark.req("AUT-9", "AUT-26")
 async def test_no_other_claim_stands_in() -> None:
     """A token without its issuer's user_claim is 401, whatever else it says; also one with the other issuer's."""
     async with hospital({"user_claim": "hpr_number"}, {"user_claim": "employeeID"}) as both:
@@ -138,7 +138,7 @@ async def test_no_other_claim_stands_in() -> None:
         assert await both.may(both.login(employeeID="1")) == WELCOME
 
 
-@pytest.mark.req("AUT-9")
+@pytest.mark.req("AUT-9", "AUT-28")
 async def test_a_relative_fhir_user_without_a_base_names_nobody() -> None:
     """Nor does an empty one: whose Practitioner/7 it is cannot be known."""
     async with hospital({"user_claim": "fhirUser", "fhir_base": FHIR}, {"user_claim": "fhirUser"}) as both:
@@ -182,7 +182,7 @@ async def test_a_topic_claim_counts_within_its_realm() -> None:
 # System clients
 
 
-@pytest.mark.req("AUT-11", "SES-1")
+@pytest.mark.req("AUT-11", "SES-1", "AUT-29")
 async def test_a_system_client_acts_on_owned_and_made_sessions() -> None:
     """409 where nobody owns the topic, and still nobody does; welcome in any user's, and in what it, or another, had made."""
     own = {"user_claim": "hpr_number", "system_clients": ["pacs", "ehr"]}

@@ -77,7 +77,7 @@ async def test_nothing_but_empty_segments_is_hub_url(path: str) -> None:
         assert (await ask(hub, "GET", f"/api/hub{path}", hub.headers())).status == 405
 
 
-@pytest.mark.req("GET-10", "EVT-3")
+@pytest.mark.req("GET-10", "EVT-3", "GET-12")
 @pytest.mark.parametrize(
     ("path", "topic"),
     [
@@ -100,7 +100,7 @@ async def test_slashes_of_the_topic_itself_stay(path: str, topic: str) -> None:
         assert await shown(hub, path) == ["p1"]
 
 
-@pytest.mark.req("GET-10", "EVT-3")
+@pytest.mark.req("GET-10", "EVT-3", "GET-12")
 async def test_an_escaped_slash_is_no_empty_segment() -> None:
     """`%2Fa` is the topic `/a` and never `a`."""
     async with running_hub() as hub:
@@ -110,7 +110,7 @@ async def test_an_escaped_slash_is_no_empty_segment() -> None:
             assert await shown(hub, path) == []
 
 
-@pytest.mark.req("GET-10")
+@pytest.mark.req("GET-10", "GET-12")
 async def test_the_topic_without_the_empty_segments_comes_first() -> None:
     """Where both sessions exist, the path with an empty segment is that of the topic without one."""
     async with running_hub() as hub:

@@ -116,7 +116,7 @@ async def test_nobody_is_limited_where_a_setting_says_so() -> None:
         assert (hub.hub.rates._tokens, hub.hub.rates._addresses) == (None, None)
 
 
-@pytest.mark.req("RAT-1", "AUT-11")
+@pytest.mark.req("RAT-1", "AUT-11", "RAT-2")
 async def test_a_system_client_acts_for_everybody() -> None:
     """Its token has no limit once it is known; its address has."""
     async with running_hub(rate_limit_token=3, rate_limit_address=10, own={"system_clients": ["engine"]}) as hub:
@@ -195,7 +195,7 @@ async def test_no_token_is_held() -> None:
         assert [len(name) for name in buckets._buckets] == [16]
 
 
-@pytest.mark.req("RAT-1")
+@pytest.mark.req("RAT-1", "RAT-2")
 async def test_an_address_has_its_limit() -> None:
     """With whatever tokens, or none; who only looks at discovery is counted too."""
     async with running_hub(rate_limit_address=5) as hub:

@@ -121,7 +121,7 @@ async def test_only_the_authorization_header_counts() -> None:
         assert [status for status, _ in await three_verbs(hub, good, "?access_token=x")] == WELCOME
 
 
-@pytest.mark.req("AUT-1", "AUT-2")
+@pytest.mark.req("AUT-1", "AUT-2", "AUT-25")
 async def test_clocks_may_differ_by_half_a_minute() -> None:
     """Up to 30 s past exp or before nbf and iat a token is still good, and then no more, though it was good before."""
     async with running_hub() as hub:
@@ -196,7 +196,7 @@ async def test_a_session_belongs_to_who_first_subscribed_or_published(verb: str)
         assert await may(hub, hub.token("user-1", client_id="another-app")) == WELCOME
 
 
-@pytest.mark.req("AUT-9")
+@pytest.mark.req("AUT-9", "AUT-28")
 async def test_fhir_user_is_compared_as_an_absolute_url() -> None:
     """A relative one belongs to the issuer's fhir_base; without the claim no other one stands in."""
     own = {"user_claim": "fhirUser", "fhir_base": "https://fhir.example/r4/"}
@@ -243,7 +243,7 @@ async def test_a_topic_in_two_realms_is_two_sessions() -> None:
             assert (await hub.context(other.token(aud=hub.idp.audience, now=hub.clock.now))).status_code == 401
 
 
-@pytest.mark.req("AUT-11")
+@pytest.mark.req("AUT-11", "AUT-29")
 async def test_a_system_client_acts_on_sessions_that_a_user_owns() -> None:
     """Where nobody owns the topic 409, and it binds none; then every verb, in any user's session, and the user stays owner."""
     async with running_hub(own={"system_clients": ["pacs"]}) as hub:
@@ -261,7 +261,7 @@ async def test_a_system_client_acts_on_sessions_that_a_user_owns() -> None:
         assert await may(hub, scoped, "mine") == REFUSED
 
 
-@pytest.mark.req("AUT-11")
+@pytest.mark.req("AUT-11", "AUT-30")
 async def test_who_is_not_quite_a_system_client_is_none() -> None:
     """A listed client with a user is that user; an unlisted one without a user acts only on topics that its token claims."""
     async with running_hub(own={"system_clients": ["pacs"]}) as hub:

@@ -152,7 +152,7 @@ async def all_of(clients: list[Client], what: str, condition: Any) -> None:
     await within(PATIENCE, lambda: all(condition(each) for each in clients), lambda: f"{what}: {clients}")
 
 
-@pytest.mark.req("CLT-24", "CLT-9")
+@pytest.mark.req("CLT-24", "CLT-9", "CLT-54")
 async def test_a_restart_behind_an_ingress_ends_no_client(
     ingresses: tuple[dict[str, int], int], tmp_path: Path, issuer: IssuerThread
 ) -> None:

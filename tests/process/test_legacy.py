@@ -179,7 +179,7 @@ async def test_the_event_validator_listens(visit: Visit) -> None:
         assert (told["event"]["hub.event"], str(uuid.UUID(told["id"]))) == ("Patient-open", told["id"])
 
 
-@pytest.mark.req("AUT-18")
+@pytest.mark.req("AUT-18", "AUT-37")
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("way", ["socket", "post"])
 async def test_each_name_of_2018_means_an_event_of_today(visit: Visit, name: str, way: str) -> None:
@@ -193,7 +193,7 @@ async def test_each_name_of_2018_means_an_event_of_today(visit: Visit, name: str
         assert (await old.told(), await modern.names(1)) == ([name], [NAMES[name]])
 
 
-@pytest.mark.req("AUT-18")
+@pytest.mark.req("AUT-18", "AUT-38")
 async def test_a_name_comes_back_as_it_was_sent_or_as_it_was_asked_for(visit: Visit) -> None:
     """Who knows two names for one event is told the sender's, and of a client of today the first; nobody is told another's."""
     async with visit.old("switch-patient-chart,open-patient-chart") as both, visit.old("open-patient-chart") as one:
@@ -218,7 +218,7 @@ async def test_names_in_any_case_and_of_two_times_are_one_subscription(visit: Vi
         assert await old.told() == ["org.example.mine"]
 
 
-@pytest.mark.req("AUT-18")
+@pytest.mark.req("AUT-18", "AUT-36")
 async def test_a_refusal_says_why_and_is_taken_for_no_event(visit: Visit) -> None:
     """The React client's context may be empty: nothing is opened, and its sender reads why."""
     async with visit.old("open-patient-chart") as old, visit.modern("Patient-open") as modern:
@@ -231,7 +231,7 @@ async def test_a_refusal_says_why_and_is_taken_for_no_event(visit: Visit) -> Non
         assert await modern.silent()
 
 
-@pytest.mark.req("AUT-18")
+@pytest.mark.req("AUT-18", "AUT-36")
 async def test_events_of_a_socket_are_published_in_order(visit: Visit) -> None:
     """However fast they come."""
     async with visit.old("open-patient-chart,close-patient-chart") as old:
@@ -261,7 +261,7 @@ async def test_a_chosen_endpoint_without_upgrade_says_what_is_missing(visit: Vis
     assert (answer.status_code, answer.headers["Upgrade"]) == (426, "websocket")
 
 
-@pytest.mark.req("AUT-18")
+@pytest.mark.req("AUT-18", "AUT-36")
 async def test_a_flood_of_events_is_bounded(visit: Visit) -> None:
     """Of forty that come at once sixteen wait at most; of each that was not published the sender reads so."""
     async with visit.old("open-patient-chart") as old:
@@ -304,7 +304,7 @@ async def test_a_renewal_that_is_refused_leaves_the_names(visit: Visit) -> None:
         assert await old.told() == ["switch-patient-chart"]
 
 
-@pytest.mark.req("AUT-18", "SUB-3", "SYN-15")
+@pytest.mark.req("AUT-18", "SUB-3", "SYN-15", "SYN-28")
 async def test_a_socket_that_is_not_under_bind_is_as_everywhere(visit: Visit) -> None:
     """Four members in the confirmation, no names of 2018, and what is sent on it is published to nobody."""
     async with visit.modern("Patient-open,open-patient-chart") as modern:
@@ -315,7 +315,7 @@ async def test_a_socket_that_is_not_under_bind_is_as_everywhere(visit: Visit) ->
         assert await modern.silent()
 
 
-@pytest.mark.req("AUT-18")
+@pytest.mark.req("AUT-18", "AUT-36")
 async def test_an_event_on_the_socket_is_checked_as_if_posted(visit: Visit) -> None:
     """A session of another user is not entered: the socket's own subscription, or none, changes nothing of that."""
     theirs = f"theirs-{uuid.uuid4()}"

@@ -121,7 +121,7 @@ async def test_a_session_through_nginx(proxy: Proxy, issuer: IssuerThread) -> No
             assert await follower.closed() == 1000
 
 
-@pytest.mark.req("SYN-13")
+@pytest.mark.req("SYN-13", "SYN-34")
 async def test_an_idle_socket_outlives_nginxs_patience(proxy: Proxy, issuer: IssuerThread) -> None:
     """Twice as long as it waits for a silent hub, because the hub is not silent: it pings."""
     async with ProxyVisitor(proxy, issuer) as visitor:
@@ -169,7 +169,7 @@ async def test_one_address_has_its_requests(proxy: Proxy, issuer: IssuerThread) 
         assert (await modest.context()).status_code == 200
 
 
-@pytest.mark.req("RAT-1")
+@pytest.mark.req("RAT-1", "RAT-2")
 async def test_one_address_has_its_sockets(proxy: Proxy, issuer: IssuerThread) -> None:
     """Each open one counts; the next is refused until one has gone, and another address is another."""
     async with ProxyVisitor(proxy, issuer, "127.0.0.6") as visitor, AsyncExitStack() as sockets:

@@ -144,7 +144,7 @@ def test_check_config_fails_where_serve_would(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["FHIRCAST_ISSUERS"] == {"value": [], "from": "default"}
 
 
-@pytest.mark.req("CLT-31")
+@pytest.mark.req("CLT-31", "CLT-63")
 @pytest.mark.parametrize(
     ("shell", "code", "said"),
     [
@@ -170,7 +170,7 @@ def test_output_that_cannot_be_written(tmp_path: Path, shell: str, code: int, sa
     assert (done.returncode, done.stderr) == (code, said)
 
 
-@pytest.mark.req("CLT-31")
+@pytest.mark.req("CLT-31", "CLT-64")
 def test_check_config_is_json_in_a_terminal_of_ascii(tmp_path: Path) -> None:
     environ = environment(tmp_path, issuers=[ISSUER], store=f"sqlite:///{tmp_path}/Åse.db")
     done = command(tmp_path, "check-config", environ=environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})

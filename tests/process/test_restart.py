@@ -156,7 +156,7 @@ async def test_unsubscribing_after_the_restart(restarted: Restarted, issuer: Iss
         assert (await visitor.form(**asked)).status_code == 404
 
 
-@pytest.mark.req("EVT-17")
+@pytest.mark.req("EVT-17", "EVT-31")
 async def test_a_repeat_is_recognized_after_the_restart(restarted: Restarted, issuer: IssuerThread) -> None:
     """The newest open is told again with its versionId; the one before it is answered with 202 and changes nothing."""
     hub, before = restarted

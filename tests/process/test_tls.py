@@ -63,7 +63,7 @@ def tls_hub(tmp_path_factory: pytest.TempPathFactory, issuer: IssuerThread) -> I
         assert hub.stderr == ""
 
 
-@pytest.mark.req("SUB-1", "EVT-1", "SEC-7")
+@pytest.mark.req("SUB-1", "EVT-1", "SEC-7", "SEC-12")
 async def test_a_session_over_tls(tls_hub: TlsHub, issuer: IssuerThread) -> None:
     """An endpoint with wss, a confirmation, an event, an orderly end."""
     async with TlsVisitor(tls_hub, issuer) as visitor:

@@ -29,7 +29,7 @@ async def number(hub: RunningHub, name: str) -> float:
     return next(float(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name} "))
 
 
-@pytest.mark.req("LIM-2")
+@pytest.mark.req("LIM-2", "LIM-8", "LIM-9")
 async def test_a_user_who_has_too_much_is_told_so_and_may_always_have_less() -> None:
     """413 with the numbers, for opens, subscriptions and updates; another user notices nothing, and closes make room again."""
     async with running_hub(max_bytes_per_user=100_000) as hub, hub.follow(await hub.subscribe(KEPT)):
@@ -49,7 +49,7 @@ async def test_a_user_who_has_too_much_is_told_so_and_may_always_have_less() -> 
         assert await number(hub, "fhircast_session_bytes") == hub.hub.service.usage.bytes
 
 
-@pytest.mark.req("LIM-2", "AUD-1")
+@pytest.mark.req("LIM-2", "AUD-1", "LIM-6")
 async def test_sessions_that_nobody_follows_make_room(tmp_path: Path) -> None:
     """The longest unused first, open contexts or not; the one that is followed stays. Each end is in the audit trail."""
     trail = tmp_path / "trail"
@@ -70,7 +70,7 @@ async def is_open(hub: RunningHub, topic: str) -> bool:
     return bool((await hub.context(topic=topic)).json()["context"])
 
 
-@pytest.mark.req("LIM-2")
+@pytest.mark.req("LIM-2", "LIM-8", "LIM-9")
 async def test_a_full_hub_says_so_and_goes_on() -> None:
     """503 and when to come again; what is there is told, closed and ended as ever, and then there is room."""
     async with running_hub(max_bytes=100_000) as hub, hub.follow(await hub.subscribe(KEPT)) as follower:
@@ -90,7 +90,7 @@ async def test_a_full_hub_says_so_and_goes_on() -> None:
         assert (await hub.publish(large("Patient-open", "p1", topic="bobs"), bob)).status_code == 202
 
 
-@pytest.mark.req("LIM-2", "SUB-12")
+@pytest.mark.req("LIM-2", "SUB-12", "LIM-10")
 async def test_a_close_without_room_lets_go_of_what_is_held() -> None:
     """It is accepted, however large. Whoever is away is told it on return, if only by the context that was closed."""
     async with running_hub(max_bytes_per_user=60_000) as hub:
@@ -107,7 +107,7 @@ async def test_a_close_without_room_lets_go_of_what_is_held() -> None:
             assert ids == ["p0", "p1"]
 
 
-@pytest.mark.req("LIM-2")
+@pytest.mark.req("LIM-2", "LIM-11")
 async def test_a_store_with_more_than_may_be_is_opened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The limits are less than they were: it starts, says so, refuses what grows, and takes what makes less."""
     store, clock, idp = f"sqlite:///{tmp_path / 'hub.db'}", Clock(), Idp()

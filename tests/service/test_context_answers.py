@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from fhircast_hub.core.access.principal import Principal, SessionKey
-from fhircast_hub.core.rules.contexts import current_context, seen
+from fhircast_hub.core.rules.contexts import current_context, view_for
 from fhircast_hub.service.context_answers import OVERHEAD, ContextAnswers
 from tests.core.world import TOPIC, World, patient, study, token
 
@@ -23,7 +23,7 @@ def world() -> World:
 
 
 def answer(answers: ContextAnswers, of: World, by: Principal, key: SessionKey = KEY) -> bytes:
-    return answers.get(key, seen(of.session, by, TOPIC, of.rules))
+    return answers.get(key, view_for(of.session, by, TOPIC, of.rules))
 
 
 @pytest.mark.req("GET-11")
@@ -74,5 +74,5 @@ def test_that_there_is_none_is_not_kept() -> None:
     """Whoever asks for topics without end fills nothing."""
     answers = ContextAnswers()
     for session in (None, replace(world().session, current="")):  # type: ignore[type-var]
-        assert b'"context":[]' in answers.get(KEY, seen(session, token(), TOPIC, World().rules))
+        assert b'"context":[]' in answers.get(KEY, view_for(session, token(), TOPIC, World().rules))
     assert not answers._kept

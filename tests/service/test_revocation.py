@@ -213,7 +213,7 @@ async def test_a_subscription_does_not_outlive_an_opaque_token() -> None:
             assert (denied["hub.mode"], denied["hub.reason"]) == ("denied", "the lease has ended")
 
 
-@pytest.mark.req("AUT-14", "SUB-23", "SEC-1")
+@pytest.mark.req("AUT-14", "SUB-23", "SEC-1", "AUT-34")
 async def test_a_restart_forgets_raw_tokens(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """They are neither in the store nor in any log; without them the subscriptions end in a minute unless renewed."""
     caplog.set_level(logging.DEBUG)

@@ -131,7 +131,7 @@ def test_with_all_sockets_there_it_is_too_many() -> None:
     assert refusal.value.retry_after
 
 
-@pytest.mark.req("SUB-22", "SUB-19")
+@pytest.mark.req("SUB-22", "SUB-19", "SUB-30")
 @pytest.mark.parametrize("other", [ANN._replace(client="a-widget"), ANN._replace(issuer="another")])
 def test_an_application_makes_room_among_its_own(other: Application) -> None:
     """The limit is the user's; but no other application of theirs has to go, however long it is absent."""
@@ -222,7 +222,7 @@ def test_bytes_are_those_of_what_sessions_became() -> None:
     assert usage.bytes == 0
 
 
-@pytest.mark.req("LIM-2")
+@pytest.mark.req("LIM-2", "LIM-6", "LIM-7")
 def test_the_longest_unused_of_the_users_sessions_make_room() -> None:
     """As many as are needed; not one that is followed, not the one that needs the room, and nobody else's."""
     usage = Usage(10, 10, max_user_bytes=50_000)
@@ -236,7 +236,7 @@ def test_the_longest_unused_of_the_users_sessions_make_room() -> None:
     assert usage.is_within_limits(new, grown, grown)
 
 
-@pytest.mark.req("LIM-2")
+@pytest.mark.req("LIM-2", "LIM-6")
 def test_nobody_goes_where_that_would_not_help() -> None:
     """413 in words, and it is counted; what needs less still finds room."""
     counters = NoCounters()
@@ -250,7 +250,7 @@ def test_nobody_goes_where_that_would_not_help() -> None:
     assert usage.sessions_to_forget(key_of("new"), None, holding(key_of("new"), 20_000)) == [TWO]
 
 
-@pytest.mark.req("LIM-2")
+@pytest.mark.req("LIM-2", "LIM-9")
 def test_whoever_has_too_much_may_have_less() -> None:
     """A store was opened that had more than the limits are now."""
     usage = Usage(10, 10, max_user_bytes=10_000, max_bytes=10_000)
@@ -262,7 +262,7 @@ def test_whoever_has_too_much_may_have_less() -> None:
         usage.sessions_to_forget(ONE, large, holding(ONE, 50_001, subscription("s")))
 
 
-@pytest.mark.req("LIM-2")
+@pytest.mark.req("LIM-2", "LIM-7")
 def test_of_all_users_the_longest_unused_make_room_for_the_hub() -> None:
     """Then 503, with a time to wait."""
     counters = NoCounters()
@@ -278,7 +278,7 @@ def test_of_all_users_the_longest_unused_make_room_for_the_hub() -> None:
     assert (counters.refused_by_user_bytes, counters.refused_by_hub_bytes) == (0, 2)
 
 
-@pytest.mark.req("LIM-2")
+@pytest.mark.req("LIM-2", "LIM-7")
 def test_for_the_hub_those_with_much_go_first() -> None:
     """One's own sessions, and those of users with more than 1 MiB."""
     usage = Usage(10, 10, max_bytes=4 << 20)
@@ -291,7 +291,7 @@ def test_for_the_hub_those_with_much_go_first() -> None:
         usage.sessions_to_forget(new, None, holding(new, 700_000))
 
 
-@pytest.mark.req("LIM-2")
+@pytest.mark.req("LIM-2", "LIM-12")
 def test_users_with_much_leave_room_for_those_with_little() -> None:
     """The last eighth of the hub's bytes is for users with at most 1 MiB."""
     usage = Usage(10, 10, 64 << 20, max_bytes=16 << 20)
@@ -302,7 +302,7 @@ def test_users_with_much_leave_room_for_those_with_little() -> None:
     assert usage.sessions_to_forget(bobs, None, holding(bobs, 1 << 19, owner="bob")) == []
 
 
-@pytest.mark.req("LIM-2")
+@pytest.mark.req("LIM-2", "LIM-10")
 def test_a_close_may_take_some_more() -> None:
     """It makes room in the end. But it has a limit too."""
     usage = Usage(10, 10, max_user_bytes=80_000)

@@ -34,7 +34,7 @@ def proxy_of(url: str) -> str | None:
     return found and found[1]
 
 
-@pytest.mark.req("SEC-6")
+@pytest.mark.req("SEC-6", "SEC-10")
 @pytest.mark.parametrize(
     ("entry", "direct", "proxied"),
     [
@@ -159,7 +159,7 @@ async def test_the_operator_is_told_once(
     assert "s3cr3t" not in printed
 
 
-@pytest.mark.req("SEC-6")
+@pytest.mark.req("SEC-6", "SEC-11")
 async def test_a_hub_asks_an_issuer_on_loopback_directly(environment: SetEnvironment) -> None:
     """Whatever proxies the environment names."""
     async with IssuerServer() as proxy:

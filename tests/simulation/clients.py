@@ -1,4 +1,4 @@
-"""The clients: each has a temper, and a picture of the context that it makes of nothing but the frames that reach it."""
+"""The clients. Each has a behaviour, and a picture of the open contexts, which is made from received frames alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fhircast_hub.core.wire.event_names import parse_events
 from tests.simulation.hub import Node
 from tests.simulation.network import Clock, Link
 from tests.simulation.posts import FULL_URLS, Post, Token
-from tests.simulation.script import Temper
+from tests.simulation.script import Behaviour
 from tests.simulation.shown import Last, closes, opens
 
 _decode = msgspec.json.Decoder().decode
@@ -22,26 +22,26 @@ _KEYS = {"study": "imagingstudy", "report": "diagnosticreport"}
 _SHARED = {url: ref for ref, url in FULL_URLS.items()}
 
 
-class Seen(NamedTuple):
-    """What a client knows of an open context that its frames opened: the version, and what was shared, if it saw that begin."""
+class KnownContext(NamedTuple):
+    """A context that a received frame opened. Version and content are None if the client cannot know them."""
 
     version: str | None
     content: dict[str, int] | None
 
 
 class Picture:
-    """What a client shows: the contexts that were opened and not closed, and the current one ("" for none, None: it cannot know)."""
+    """The contexts that a client shows as open. `current` is the current one; "" for none, None if the client cannot know."""
 
     def __init__(self) -> None:
-        self.contexts: dict[str, Seen] = {}
+        self.contexts: dict[str, KnownContext] = {}
         self.last: dict[str, Last] = {}
         self.current: str | None = None
         self.asked: frozenset[str] = frozenset()
-        self.renewed = False  # and nothing new has come since
-        self.has_renewed = False  # ever: it was told of less before
+        self.renewed = False  # no new open was received since a renewal
+        self.has_renewed = False  # ever
 
     def confirmed(self, events: frozenset[str], *, renewed: bool) -> None:
-        """From now on these events come: of what else was shown, nothing can be kept up to date."""
+        """A confirmation was received. Contexts of other events cannot be kept up to date any more."""
         self.renewed = renewed
         self.has_renewed |= renewed or (bool(self.asked) and events != self.asked)
         self.asked = events
@@ -50,10 +50,10 @@ class Picture:
             if f"{type_}-close" not in events:
                 del self.contexts[ref]
             elif f"{type_}-update" not in events:
-                self.contexts[ref] = Seen(None, None)
+                self.contexts[ref] = KnownContext(None, None)
 
-    def told(self, key: str, ref: str, event: dict[str, Any], *, again: bool) -> None:
-        """An event came; `again` during a replay, where what is open may have been open before."""
+    def received(self, key: str, ref: str, event: dict[str, Any], *, again: bool) -> None:
+        """An event was received. `again`: it is part of a replay, so its context may have been open before."""
         type_, _, kind = key.partition("-")
         if key == "home-open":
             self.last.clear()
@@ -66,7 +66,7 @@ class Picture:
         if key == "home-open":
             self.current = ""
         elif kind == "open" and "context.versionId" not in event and again:
-            self.contexts.pop(ref, None)  # another one implies it; whether it is open for itself, nothing says
+            self.contexts.pop(ref, None)  # a derived open: the context itself may be open or not
         elif kind == "open" and "context.versionId" in event:
             self._opened(ref, event["context.versionId"], again=again)
         elif kind == "close":
@@ -82,30 +82,30 @@ class Picture:
         if f"{type_}-close" not in self.asked:
             return
         if f"{type_}-update" not in self.asked:
-            self.contexts[ref] = Seen(None, None)
+            self.contexts[ref] = KnownContext(None, None)
             return
         before = self.contexts.get(ref)
         content = before.content if before else None
         if again and before is not None and before.version != version:
-            content = None  # something was shared meanwhile, or it is another one: GET says what
-        self.contexts[ref] = Seen(version, content)
+            content = None  # changed meanwhile: GET tells the content
+        self.contexts[ref] = KnownContext(version, content)
 
-    def got(self, ref: str, version: str, content: dict[str, int]) -> None:
-        """GET answered with this."""
-        seen = self.contexts.get(ref)
-        if seen is not None and seen.content is None and seen.version == version:
-            self.contexts[ref] = Seen(version, content)
+    def take_answer(self, ref: str, version: str, content: dict[str, int]) -> None:
+        """GET was answered with this version and content."""
+        known = self.contexts.get(ref)
+        if known is not None and known.content is None and known.version == version:
+            self.contexts[ref] = KnownContext(version, content)
 
     def _updated(self, ref: str, event: dict[str, Any]) -> None:
-        seen = self.contexts.get(ref)
-        if seen is None or seen.version is None or seen.version == event["context.versionId"]:
+        known = self.contexts.get(ref)
+        if known is None or known.version is None or known.version == event["context.versionId"]:
             return
-        content = seen.content
-        if seen.version != event["context.priorVersionId"]:
+        content = known.content
+        if known.version != event["context.priorVersionId"]:
             content = None
         elif content is not None:
             content = applied(content, event["context"])
-        self.contexts[ref] = Seen(event["context.versionId"], content)
+        self.contexts[ref] = KnownContext(event["context.versionId"], content)
 
 
 def applied(content: dict[str, int], context: list[dict[str, Any]]) -> dict[str, int]:
@@ -123,7 +123,7 @@ def applied(content: dict[str, int], context: list[dict[str, Any]]) -> dict[str,
 
 
 def named(context: list[dict[str, Any]]) -> dict[str, str]:
-    """The refs of its resources, by type, the first of each."""
+    """The refs of the resources in a context array, by type. Of several resources of a type: the first."""
     found: dict[str, str] = {}
     for item in context:
         if "resource" in item and "id" in item["resource"]:
@@ -143,24 +143,26 @@ def anchor(key: str, context: list[dict[str, Any]]) -> str:
     return ""
 
 
-class Hears(Protocol):
-    """Who looks at what reaches clients."""
+class FrameObserver(Protocol):
+    """Checks the frames that reach clients."""
 
     def heard(self, client: Client, link: Link, number: int, frame: dict[str, Any]) -> None:
-        """A frame of the commit `number` came."""
+        """A frame of the commit `number` was received."""
         ...
 
     def get(self, client: Client) -> tuple[str, str, dict[str, int]] | None:
-        """The current context, its version, and what is shared in it, if the client may see that."""
+        """The current context, its version and its content, as GET tells the client."""
         ...
 
 
 class Client:
     """One application."""
 
-    def __init__(self, number: int, seed: int, temper: Temper, clock: Clock, nodes: list[Node], hears: Hears) -> None:
+    def __init__(
+        self, number: int, seed: int, behaviour: Behaviour, clock: Clock, nodes: list[Node], observer: FrameObserver
+    ) -> None:
         self.number = number
-        self.temper = temper
+        self.behaviour = behaviour
         self.clock = clock
         self.subscription_id = ""
         self.link: Link | None = None
@@ -169,22 +171,22 @@ class Client:
         self.joining = self.crashed = False
         self.posts: list[Post] = []
         self.versions: dict[str, list[str]] = {}
-        self.well = False  # from then on it is as prompt as can be
+        self.is_prompt = False  # True at the end of a run: acknowledges at once, and reconnects
         self.subscribed = 0
-        self.asked = {event.lower() for event in temper.events}
+        self.asked = {event.lower() for event in behaviour.events}
         self._nodes = nodes
-        self._hears = hears
+        self._observer = observer
         self.rng = random.Random(f"{seed} client {number}")
 
     @property
     def token(self) -> Token:
-        return self.temper.token
+        return self.behaviour.token
 
     def node(self) -> Node:
-        """Whichever the load balancer chooses."""
+        """The node that the load balancer chooses."""
         return self._nodes[self.rng.randrange(len(self._nodes))]
 
-    # What it does
+    # Actions
 
     def join(self) -> None:
         """Subscribe, and connect."""
@@ -193,30 +195,32 @@ class Client:
         self.joining, self.crashed, self.subscription_id = True, False, ""
         self.subscribed += 1
         subscription_id = f"c{self.number}-{self.subscribed}"
-        temper = self.temper
+        behaviour = self.behaviour
         command = Subscribe(
             self.token.principal(),
-            temper.topic,
+            behaviour.topic,
             subscription_id,
-            parse_events(temper.events),
-            temper.lease,
-            temper.name,
+            parse_events(behaviour.events),
+            behaviour.lease,
+            behaviour.name,
         )
         self._request(
-            lambda node: node.submit(temper.topic, command, lambda reply: self._subscribed(subscription_id, reply))
+            lambda node: node.submit(behaviour.topic, command, lambda reply: self._subscribed(subscription_id, reply))
         )
 
     def connect(self) -> None:
-        """Open a socket to the endpoint; a second one, if there is one already."""
+        """Open a socket to the endpoint, also a second one."""
         if not self.subscription_id or self.crashed:
             return
         link = self.link = Link(self.clock, self.rng, self)
         self.links.append(link)
         subscription_id = self.subscription_id
-        self._request(lambda node: node.connect(self.temper.topic, subscription_id, link) if not link.broken else None)
+        self._request(
+            lambda node: node.connect(self.behaviour.topic, subscription_id, link) if not link.broken else None
+        )
 
     def leave(self, code: int) -> None:
-        """Close the socket as one should."""
+        """Close the socket with a close frame."""
         if self.link is not None:
             self.link.up("close", code)
             self.link.client = _NOBODY
@@ -224,7 +228,7 @@ class Client:
             self._come_back()
 
     def crash(self, hub_learns: float | None) -> None:
-        """It is gone, and forgets everything."""
+        """The process ends, and forgets everything."""
         self.crashed, self.joining = True, False
         self.subscription_id = ""
         if self.link is not None:
@@ -236,16 +240,16 @@ class Client:
         if self.subscription_id:
             self.asked.update(map(str.lower, events))
             command = Renew(
-                self.token.principal(), self.temper.topic, self.subscription_id, parse_events(events), lease
+                self.token.principal(), self.behaviour.topic, self.subscription_id, parse_events(events), lease
             )
-            self._request(lambda node: node.submit(self.temper.topic, command))
+            self._request(lambda node: node.submit(self.behaviour.topic, command))
 
     def unsubscribe(self, *, by_name: bool) -> None:
         subscription_id = None if by_name else self.subscription_id
         if self.subscription_id:
-            name = self.temper.name if by_name else None
-            command = Unsubscribe(self.token.principal(), self.temper.topic, subscription_id, name)
-            self._request(lambda node: node.submit(self.temper.topic, command))
+            name = self.behaviour.name if by_name else None
+            command = Unsubscribe(self.token.principal(), self.behaviour.topic, subscription_id, name)
+            self._request(lambda node: node.submit(self.behaviour.topic, command))
 
     def publish(self, post: Post) -> None:
         self.posts.append(post)
@@ -253,14 +257,14 @@ class Client:
         self._request(lambda node: node.publish(post, command, lambda _: None))
 
     def _request(self, ask: Callable[[Node], Any]) -> None:
-        """HTTP: every request has a connection of its own, so they overtake each other."""
+        """Send a request over HTTP. Each request has its own connection, so requests overtake each other."""
         latency = self.rng.choice((0.001, 0.004, 0.02, 0.2))
         node = self.node()
         self.clock.after(latency * (0.5 + self.rng.random()), lambda: ask(node))
 
     def _subscribed(self, subscription_id: str, reply: object) -> None:
         if subscription_id != f"c{self.number}-{self.subscribed}":
-            return  # it crashed since, and asked again
+            return  # crashed and subscribed again since
         self.joining = False
         if self.crashed or isinstance(reply, HubError):
             if isinstance(reply, Unavailable):
@@ -275,14 +279,14 @@ class Client:
         if self.subscription_id == subscription_id and self.link is None:
             self.connect()
 
-    # What happens to it
+    # Reactions
 
     def arrived(self, link: Link, what: str, payload: Any) -> None:
         if what == "frame":
             number, text = payload
             frame = _decode(text)
             link.came += 1
-            self._hears.heard(self, link, number, frame)
+            self._observer.heard(self, link, number, frame)
             if link is not self.link and (self.link is None or self.link.confirmed >= 0):
                 return  # another socket has taken over
             self.show(link, number, frame)
@@ -309,7 +313,7 @@ class Client:
             self._come_back()
 
     def show(self, link: Link, number: int, frame: dict[str, Any]) -> None:
-        """Take a frame into the picture."""
+        """Update the picture from a frame."""
         if frame.get("hub.mode") == "subscribe":
             events = frozenset(frame["hub.events"].lower().split(","))
             self.picture.confirmed(events, renewed=link.confirmed >= 0)
@@ -320,13 +324,13 @@ class Client:
             ref = anchor(key, event["context"])
             if "context.versionId" in event:
                 self.versions.setdefault(ref, []).append(event["context.versionId"])
-            self.picture.told(key, ref, event, again=number == link.confirmed)
-            seen = self.picture.contexts.get(ref)
-            if seen is not None and seen.version and seen.content is None and (found := self._hears.get(self)):
-                self.picture.got(*found)
+            self.picture.received(key, ref, event, again=number == link.confirmed)
+            known = self.picture.contexts.get(ref)
+            if known is not None and known.version and known.content is None and (found := self._observer.get(self)):
+                self.picture.take_answer(*found)
 
     def _answer(self, link: Link, frame: dict[str, Any]) -> None:
-        rng, how = self.rng, "prompt" if self.well else self.temper.answers
+        rng, how = self.rng, "prompt" if self.is_prompt else self.behaviour.answers
         if how == "fickle":
             how = "prompt" if rng.random() < 0.5 else "silent"
         if how == "silent":
@@ -342,10 +346,10 @@ class Client:
             link.up("text", text)
 
     def _come_back(self) -> None:
-        how = self.temper.returns
+        how = self.behaviour.returns
         if how == "same" and self.subscription_id and not self.crashed:
             self.clock.after(self.rng.choice((0.05, 1.0, 2.0, 8.0)), self._connect, self.subscription_id)
-        elif how != "never" or self.well:
+        elif how != "never" or self.is_prompt:
             self.clock.after(self.rng.choice((0.1, 2.0, 10.0)), self._anew)
 
     def _anew(self) -> None:
@@ -355,7 +359,7 @@ class Client:
 
 
 class _Nobody:
-    """Who is gone hears nothing."""
+    """The end of a link whose client is gone."""
 
     def arrived(self, link: Link, what: str, payload: Any) -> None: ...
 

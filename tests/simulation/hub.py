@@ -1,6 +1,6 @@
-"""The shell that the core runs in here: one store with compare-and-set, and nodes that load, decide, commit and follow.
+"""A hub around the core: one store with compare-and-set, and nodes that load, decide, commit and deliver.
 
-It does what service/, acknowledgements/ and ws/ do, on virtual time.
+The module does the work of service/, acknowledgements/ and ws/, on virtual time.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from tests.simulation.posts import REALM, Post
 from tests.simulation.script import Script
 from tests.simulation.sockets import Socket
 
-#: What came of a command: the reply, or why it was refused.
-Then = Callable[[object], None]
+#: Called with the reply to a command, or with the error that refused the command.
+OnReply = Callable[[object], None]
 
 
-class Asked(NamedTuple):
-    """A command that was decided: on which revision, when, by which node, for which post."""
+class Submission(NamedTuple):
+    """A command that a node decided, on a revision of the session."""
 
     node: Node
     topic: str
@@ -37,30 +37,30 @@ class Asked(NamedTuple):
     post: Post | None
     at: float
     revision: int
-    then: Then | None
+    on_reply: OnReply | None
 
 
 class Commit(NamedTuple):
-    """A change in the one order: `number` counts the commits of all topics."""
+    """A committed decision. `number` counts the commits of all topics."""
 
     number: int
-    asked: Asked
+    submission: Submission
     before: Session | None
     after: Session | None
     effects: tuple[Effect, ...]
 
 
-class Witness(Protocol):
-    """Who sees all that the hub decides."""
+class Observer(Protocol):
+    """Checks every decision of the hub."""
 
-    def decided(self, asked: Asked, before: Session | None, decide: Callable[[], Outcome]) -> Outcome:
-        """Call `decide`, and look at what it did."""
+    def decided(self, submission: Submission, before: Session | None, decide: Callable[[], Outcome]) -> Outcome:
+        """Call `decide`, and check that it changes nothing in place."""
         ...
 
-    def refused(self, asked: Asked, before: Session | None, error: HubError) -> None: ...
+    def refused(self, submission: Submission, before: Session | None, error: HubError) -> None: ...
 
-    def answered(self, asked: Asked, before: Session | None, outcome: Outcome) -> None:
-        """Nothing had to be committed."""
+    def answered(self, submission: Submission, before: Session | None, outcome: Outcome) -> None:
+        """A decision needed no commit."""
         ...
 
     def committed(self, commit: Commit) -> None: ...
@@ -69,7 +69,7 @@ class Witness(Protocol):
 
 
 class Ids:
-    """Ids that were never given before, the same in each run; as long as UUIDs, which is all that the hub minds."""
+    """New ids, the same in each run, as long as UUIDs."""
 
     def __init__(self) -> None:
         self.given = 0
@@ -80,7 +80,7 @@ class Ids:
 
 
 class Store:
-    """Sessions that all nodes share, by topic, and the commits. What is committed is journalled in the rows of the SQLite store."""
+    """The sessions that all nodes share, by topic, and the commits. `rows` are those of the SQLite store."""
 
     def __init__(self) -> None:
         self.sessions: dict[str, tuple[Session | None, int]] = {}
@@ -90,15 +90,15 @@ class Store:
     def load(self, topic: str) -> tuple[Session | None, int]:
         return self.sessions.get(topic, (None, 0))
 
-    def commit(self, asked: Asked, before: Session | None, outcome: Outcome) -> Commit | None:
-        """The commit, or None if somebody else was faster."""
-        if self.load(asked.topic)[1] != asked.revision:
+    def commit(self, submission: Submission, before: Session | None, outcome: Outcome) -> Commit | None:
+        """The commit; None if another commit came first."""
+        if self.load(submission.topic)[1] != submission.revision:
             return None
-        commit = Commit(len(self.commits), asked, before, outcome.session, outcome.effects)
+        commit = Commit(len(self.commits), submission, before, outcome.session, outcome.effects)
         self.commits.append(commit)
         if outcome.session is not before:
-            self.sessions[asked.topic] = outcome.session, commit.number + 1
-            self._journal(asked.topic, before, outcome.session)
+            self.sessions[submission.topic] = outcome.session, commit.number + 1
+            self._journal(submission.topic, before, outcome.session)
         return commit
 
     def _journal(self, topic: str, before: Session | None, after: Session | None) -> None:
@@ -110,29 +110,29 @@ class Store:
                 rows[kind, name] = body
 
     def read(self, topic: str) -> Session | None:
-        """The session as a new process reads it from its rows."""
+        """The session as a new process reads the rows."""
         kinds: dict[str, dict[str, bytes]] = {}
         for (kind, name), body in self.rows.get(topic, {}).items():
             kinds.setdefault(kind, {})[name] = body
         return session_of(REALM, topic, kinds) if kinds else None
 
     def reopen(self) -> None:
-        """Every process is new."""
+        """All processes were restarted."""
         for topic, (_, revision) in list(self.sessions.items()):
             self.sessions[topic] = self.read(topic), revision
 
 
 class Node:
-    """One process of the hub: its sockets, its tracker, its place in the order of commits."""
+    """A process of the hub: its sockets, its tracker, and the number of commits that it has delivered."""
 
-    def __init__(self, number: int, script: Script, clock: Clock, store: Store, ids: Ids, witness: Witness) -> None:
+    def __init__(self, number: int, script: Script, clock: Clock, store: Store, ids: Ids, observer: Observer) -> None:
         self.clock = clock
         self.script = script
         self.store = store
         self.number = number
         self.up = True
         self._ids = ids
-        self._witness = witness
+        self._observer = observer
         self._random = random.Random(f"{script.seed} node {number}").random
         self._lag = (0.0, 0.005, 0.05)[number % 3]
         self._names = 0
@@ -142,64 +142,69 @@ class Node:
     def _begin(self, followed: int) -> None:
         self.tracker = AckTracker(self.script.policy, self.script.rules.ack_timeout)
         self.sockets: dict[str, Socket] = {}
-        self.followed = followed  # commits that were done here
+        self.followed = followed  # commits that were delivered here
         self._told = followed  # commits that are on their way here
         self._next = 0.0
-        self._waiting: dict[int, tuple[Then, object]] = {}
-        self._looking = False
+        self._waiting: dict[int, tuple[OnReply, object]] = {}
+        self._is_check_planned = False
         self._timers.clear()
         self.life = object()
 
     # Commands
 
     def submit(
-        self, topic: str, command: Command, then: Then | None = None, post: Post | None = None, ticked: bool = False
+        self,
+        topic: str,
+        command: Command,
+        on_reply: OnReply | None = None,
+        post: Post | None = None,
+        ticked: bool = False,
     ) -> None:
-        """Load, decide, commit; on conflict again. What is overdue comes first."""
+        """Load, decide and commit; after a conflict, again. A Tick that is overdue is decided first."""
         if not self.up:
-            if then is not None:
-                then(Unavailable("the hub is down"))
+            if on_reply is not None:
+                on_reply(Unavailable("the hub is down"))
             return
         session, revision = self.store.load(topic)
-        asked = Asked(self, topic, command, post, self.clock.now, revision, then)
-        overdue = session is not None and session.deadline is not None and session.deadline <= asked.at
+        submission = Submission(self, topic, command, post, self.clock.now, revision, on_reply)
+        overdue = session is not None and session.deadline is not None and session.deadline <= submission.at
         if overdue and not ticked and not isinstance(command, Tick | Restarted):
-            self.submit(topic, Tick(), lambda _: self.submit(topic, command, then, post, True))
+            self.submit(topic, Tick(), lambda _: self.submit(topic, command, on_reply, post, True))
             return
         try:
-            outcome = self._witness.decided(asked, session, lambda: self._decide(session, asked))
+            outcome = self._observer.decided(submission, session, lambda: self._decide(session, submission))
         except HubError as error:
-            self._witness.refused(asked, session, error)
-            if then is not None:
-                then(error)
+            self._observer.refused(submission, session, error)
+            if on_reply is not None:
+                on_reply(error)
             return
         if outcome.session is session and not outcome.effects:
-            self._witness.answered(asked, session, outcome)
-            if then is not None:
-                then(outcome.reply)
+            self._observer.answered(submission, session, outcome)
+            if on_reply is not None:
+                on_reply(outcome.reply)
         elif isinstance(command, Restarted) or self._random() < 0.5:
-            self._commit(asked, session, outcome)
+            self._commit(submission, session, outcome)
         else:
-            self.clock.after(self._random() * 0.02, self._commit, asked, session, outcome)
+            self.clock.after(self._random() * 0.02, self._commit, submission, session, outcome)
 
-    def _decide(self, session: Session | None, asked: Asked) -> Outcome:
-        return core.decide(session, asked.command, Env(asked.at, self._ids, self.script.rules))
+    def _decide(self, session: Session | None, submission: Submission) -> Outcome:
+        return core.decide(session, submission.command, Env(submission.at, self._ids, self.script.rules))
 
-    def _commit(self, asked: Asked, before: Session | None, outcome: Outcome) -> None:
+    def _commit(self, submission: Submission, before: Session | None, outcome: Outcome) -> None:
         if not self.up:
-            return  # the process died between the two: nothing has happened
-        commit = self.store.commit(asked, before, outcome)
+            return  # the process died before the commit
+        commit = self.store.commit(submission, before, outcome)
         if commit is None:
-            self.submit(asked.topic, asked.command, asked.then, asked.post, True)
+            self.submit(submission.topic, submission.command, submission.on_reply, submission.post, True)
             return
-        if asked.then is not None:
-            self._waiting[commit.number] = asked.then, outcome.reply
-        self._witness.committed(commit)
+        if submission.on_reply is not None:
+            self._waiting[commit.number] = submission.on_reply, outcome.reply
+        self._observer.committed(commit)
 
     # Commits
 
     def tell(self, commit: Commit) -> None:
-        """A commit is on its way here: it arrives after a delay, in order."""
+        """A commit arrives here after a delay, in order."""
         self._next = max(self._next, self.clock.now + (self._lag * 2 * self._random() if self._lag else 0.0))
         if self._lag or self._told > self.followed:
             self._told += 1
@@ -212,14 +217,14 @@ class Node:
         if self.life is not life:
             return
         self.deliver(commit.effects, commit.number)
-        self.followed += 1  # what is committed meanwhile comes behind
+        self.followed += 1  # commits made meanwhile are delivered later
         if (waiting := self._waiting.pop(commit.number, None)) is not None:
             waiting[0](waiting[1])
         deadline = commit.after.deadline if commit.after else None
-        self._arm(commit.asked.topic, deadline)
+        self._arm(commit.submission.topic, deadline)
 
     def deliver(self, effects: Sequence[Effect], number: int) -> None:
-        """As ws/registry.py does."""
+        """Deliver effects to sockets, as ws/registry.py does."""
         for effect in effects:
             if isinstance(effect, Send):
                 later = [
@@ -230,7 +235,7 @@ class Node:
                 ]
                 if effect.event_ref is not None:
                     self.tracker.sent(effect.event_ref, effect.to, self.clock.now, later)
-                    self.look_later()
+                    self.plan_check()
             elif isinstance(effect, Close) and (closing := self.sockets.get(effect.connection)) is not None:
                 closing.close(effect.code)
 
@@ -247,21 +252,21 @@ class Node:
 
     # Acknowledgements
 
-    def look_later(self) -> None:
-        if not self._looking and (at := self.tracker.deadline()) is not None:
-            self._looking = True
-            self.clock.at(max(at, self.clock.now + 0.1), self._look, self.life)
+    def plan_check(self) -> None:
+        if not self._is_check_planned and (at := self.tracker.deadline()) is not None:
+            self._is_check_planned = True
+            self.clock.at(max(at, self.clock.now + 0.1), self._check, self.life)
 
-    def _look(self, life: object) -> None:
+    def _check(self, life: object) -> None:
         if self.life is not life:
             return
-        self._looking = False
+        self._is_check_planned = False
         for key, command in self.tracker.timed_out(self.clock.now):
             self.submit(key.topic, command)
-        self.look_later()
+        self.plan_check()
 
     def heard(self, connection: str, text: bytes) -> None:
-        """A client's frame."""
+        """A frame of a client was received."""
         answer = self.tracker.acknowledged(connection, text, self.clock.now)
         if answer is not None:
             key, commands = answer
@@ -271,11 +276,11 @@ class Node:
     # Sockets
 
     def connect(self, topic: str, subscription_id: str, link: Link) -> Socket:
-        """A client asks for a socket of the subscription `subscription_id`."""
+        """A client connects to an endpoint."""
         self._names += 1
         socket = Socket(self, f"n{self.number}-{self._names}", topic, subscription_id, link)
-        link.hub, link.told_first = socket, math.inf
-        self.sockets[socket.name] = self._witness.sockets[socket.name] = socket
+        link.hub, link.replay_size = socket, math.inf
+        self.sockets[socket.name] = self._observer.sockets[socket.name] = socket
         self.submit(
             topic,
             Connected(subscription_id, socket.name, self.tracker.delivered_until(subscription_id)),
@@ -283,16 +288,16 @@ class Node:
         )
         return socket
 
-    def publish(self, post: Post, command: Publish, then: Then) -> None:
-        self.submit(post.topic, command, then, post)
+    def publish(self, post: Post, command: Publish, on_reply: OnReply) -> None:
+        self.submit(post.topic, command, on_reply, post)
 
-    # Lives
+    # Start and stop
 
     def stop(self) -> None:
-        """The process ends as it should, and a new one takes its place: sockets are closed with 1001."""
+        """The process is replaced by a new one in good order: sockets are closed with 1001."""
         for socket in list(self.sockets.values()):
             socket.stop()
-        # What was begun is finished before the process goes; the sockets say goodbye meanwhile.
+        # Requests are finished before the process ends, while the sockets are closed.
 
     def die(self) -> None:
         """The process is killed."""
@@ -302,12 +307,12 @@ class Node:
             socket.die()
 
     def rise(self) -> None:
-        """A new process begins where the store is."""
+        """A new process starts from the store."""
         self.up = True
         self._begin(len(self.store.commits))
 
     def restarted(self) -> None:
-        """It takes up every session where the last process left it."""
+        """The new process restarts every session."""
         for topic, (session, _) in self.store.sessions.items():
             if session is not None:
                 self.submit(topic, Restarted())

@@ -1,6 +1,7 @@
-"""What docs/behaviour.md says of a session, written down a second time: the simulation's own idea of each topic.
+"""The simulation's own model of a session: docs/behaviour.md, implemented a second time.
 
-It is made from what was posted and from the order of commits; of the hub's session it takes nothing but the versions.
+The model is made from the posts and the order of commits. From the hub's session it takes the versions only.
+last_opens.py of the core explains the terms last open, derived open and in doubt.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from typing import NamedTuple
 
 from tests.simulation.posts import DERIVED, Post
 
-#: What a frame says: class, event name or code, ref or id, and more.
+#: A frame in short: class, event name or code, ref or id, and more.
 Label = tuple[object, ...]
+Messages = list[tuple[str, Label]]
 
 
 @dataclass(slots=True)
@@ -23,12 +25,12 @@ class Context:
     at: float
     stamp: str
     order: int
-    implied: dict[str, str]  # what of that which it named is open still
+    implied: dict[str, str]  # contexts that it names, by type, without those closed since
     version: str
-    names: dict[str, str] = field(default_factory=dict)  # all that it named, and itself, by type
+    names: dict[str, str] = field(default_factory=dict)  # contexts that it names, and itself, by type
     content: dict[str, int] = field(default_factory=dict)
     updates: set[bytes] = field(default_factory=set)
-    since_open: list[str] = field(default_factory=list)  # its versions since it was opened last
+    since_open: list[str] = field(default_factory=list)  # versions since the last open
 
     @property
     def type(self) -> str:
@@ -36,13 +38,13 @@ class Context:
 
     @property
     def closed(self) -> set[str]:
-        """What of that which it named was closed since."""
+        """The contexts that it names and that were closed since."""
         return {ref for type_, ref in self.names.items() if type_ != self.type and type_ not in self.implied}
 
 
 @dataclass(slots=True)
 class Sub:
-    """A subscription; `heard` counts the changes that were accepted before its last socket came, `left` before that went."""
+    """A subscription. `heard` and `left` count the changes that were accepted before its last socket came, or went."""
 
     subscription_id: str
     app: tuple[str, str]  # the user, and the client
@@ -50,52 +52,52 @@ class Sub:
     events: frozenset[str]
     expires: float
     since: float
-    fresh: bool = True
+    never_connected: bool = True
     connection: str = ""
-    told: dict[str, tuple[str, str]] = field(
+    last_opens: dict[str, tuple[str, str]] = field(
         default_factory=dict
-    )  # by type: the context, and the type of the event that named it
-    stale: set[str] = field(default_factory=set)  # the types of which it may show something else
+    )  # last opens: type -> ref, and the type of the event that named the context
+    in_doubt: set[str] = field(default_factory=set)  # types whose last open is in doubt
     reconnect_deadline: float = 0.0
     acknowledges: bool = False
     missed_acks: int = 0
     heard: int = 0
     left: int = 0
-    refused: bool = False  # an open, since its socket came
-    delivered_until: float = 0.0  # what was sent until then has arrived
-    shown: set[str] = field(default_factory=set)  # what its last socket was told an open of
+    refused: bool = False  # whether it refused an open since its socket came
+    delivered_until: float = 0.0  # all frames sent before this time have arrived
+    shown: set[str] = field(default_factory=set)  # refs of the opens that its last socket was sent
 
     def leave(self) -> None:
-        """Its socket goes, if it has one."""
+        """The socket goes, if there is one."""
         if self.connection:
-            self.shown = {ref for ref, by in self.told.values() if not by}
-            self.told = {}
+            self.shown = {ref for ref, by in self.last_opens.values() if not by}
+            self.last_opens = {}
 
     def last(self, type_: str) -> str:
-        """The context of this type that it was last told of, "" for none."""
-        return self.told[type_][0] if type_ in self.told else ""
+        """The ref of the last open of this type, "" for none."""
+        return self.last_opens[type_][0] if type_ in self.last_opens else ""
 
-    def tell(self, by: str, refs: dict[str, str]) -> None:
-        """It was told an open of the type `by`, which names these; what the one before named counts no more."""
-        for type_ in [t for t, last in self.told.items() if last[1] == by and t not in refs]:
-            self.untell(type_)
+    def sent_open(self, by: str, refs: dict[str, str]) -> None:
+        """An open of the type `by` was sent, which names `refs`. The previous open of the type names nothing any more."""
+        for type_ in [t for t, last in self.last_opens.items() if last[1] == by and t not in refs]:
+            self.forget_last_open(type_)
         for type_, ref in refs.items():
-            own = self.told.get(type_) == (ref, "")  # it stays so, and stays in doubt
-            if type_ == by or self.last(type_) != ref or (type_ in self.stale and not own):
-                self.told[type_] = ref, "" if type_ == by else by
-                self.stale.discard(type_)
+            own = self.last_opens.get(type_) == (ref, "")  # an open of its own is kept, and its doubt
+            if type_ == by or self.last(type_) != ref or (type_ in self.in_doubt and not own):
+                self.last_opens[type_] = ref, "" if type_ == by else by
+                self.in_doubt.discard(type_)
 
-    def doubt(self, refs: set[str]) -> None:
-        """It may show something else than these."""
-        self.stale |= {type_ for type_, (ref, _) in self.told.items() if ref in refs}
+    def put_in_doubt(self, refs: set[str]) -> None:
+        """Put these contexts in doubt."""
+        self.in_doubt |= {type_ for type_, (ref, _) in self.last_opens.items() if ref in refs}
 
-    def untell(self, type_: str) -> None:
-        self.told.pop(type_, None)
-        self.stale.discard(type_)
+    def forget_last_open(self, type_: str) -> None:
+        self.last_opens.pop(type_, None)
+        self.in_doubt.discard(type_)
 
 
 class Change(NamedTuple):
-    """A close or update that was accepted, or a close that was derived, as whoever missed it is told."""
+    """A close or update that was accepted, or a derived close: an event that a subscription may miss."""
 
     at: float
     key: str
@@ -121,13 +123,15 @@ class Topic:
         self.accepted: dict[bytes, int] = {}
         self.changes: list[Change] = []
         self.subs: dict[str, Sub] = {}
-        self.reopened = False  # the hub is new, and has not taken up this session: nobody has a socket
-        self.beat = 0.0  # since when a heartbeat is waited for; 0: nobody wants one
+        self.reopened = (
+            False  # the hub's process is new and has not restarted this session: no subscription has a socket
+        )
+        self.beat = 0.0  # time since which a heartbeat is awaited; 0: no subscription wants one
 
-    # Who is told
+    # Subscriptions
 
     def connected(self, key: str = "") -> list[Sub]:
-        """The subscriptions with a socket that asked for this event, and may read it."""
+        """The subscriptions with a socket that were granted this event."""
         if self.reopened:
             return []
         return [sub for sub in self.subs.values() if sub.connection and (not key or key in sub.events)]
@@ -135,7 +139,7 @@ class Topic:
     # Contexts
 
     def current_at(self) -> float | None:
-        """The timestamp of what made the current context, or its absence."""
+        """The timestamp of the open that made the current context, or of the Home-open."""
         if self.home is not None:
             return self.home.at
         return self.contexts[self.current].at if self.current else None
@@ -162,24 +166,24 @@ class Topic:
                 del context.implied[type_]
         for sub in self.subs.values():
             if sub.last(type_) == ref:
-                sub.untell(type_)
+                sub.forget_last_open(type_)
 
     def go_home(self, post: Post) -> None:
         self.current, self.home, self.changed = "", post, self.order
         for sub in self.subs.values():
             if "home-open" in sub.events:
-                sub.told.clear()
-            sub.stale = set(sub.told)
+                sub.last_opens.clear()
+            sub.in_doubt = set(sub.last_opens)
 
     def is_open(self, ref: str) -> bool:
-        """Whether it is open, or somebody who joins may be told an open of it that another one implies."""
+        """Whether the context is open, or an open context names it."""
         return ref in self.contexts or self.is_implied(ref)
 
     def is_implied(self, ref: str) -> bool:
-        """Whether an open context names it."""
+        """Whether an open context names this one."""
         return any(ref in context.implied.values() for context in self.contexts.values())
 
-    def newer(self, gone: Context) -> bool:
+    def has_newer(self, gone: Context) -> bool:
         """Whether a context of the same type was opened after this one."""
         return any(other.type == gone.type and other.order > gone.order for other in self.contexts.values())
 
@@ -188,86 +192,86 @@ class Topic:
     def deliver(
         self, sub: Sub, context: Context, *, again: bool = False, derives: bool = True, later: bool = False
     ) -> list[Opened]:
-        """What a subscription is told of a context that is opened: the opens derived for it, or the open itself (DER-3, DER-7).
+        """The opens that a subscription is sent for a context: the open itself, or derived opens (DER-3, DER-7).
 
-        Where it is told `later` or `again`, what was closed since is in doubt.
+        If they are sent `later` or `again`, contexts that were closed since are in doubt.
         """
         named = {t: context.names[t] for t in DERIVED if t in context.names and f"{t}-open" in sub.events}
         closed = context.closed if later or again else set()
         if f"{context.type}-open" in sub.events:
-            sub.tell(context.type, named)
-            sub.doubt(closed)
+            sub.sent_open(context.type, named)
+            sub.put_in_doubt(closed)
             return [Opened(context.order, len(DERIVED), open_label(context))]
         opened = []
         for type_ in DERIVED if derives else ():
             ref = context.implied.get(type_)
             if ref is None or f"{type_}-open" not in sub.events:
                 continue
-            if again or sub.last(type_) != ref or type_ in sub.stale:
-                sub.tell(type_, {t: named[t] for t in named if DERIVED.index(t) <= DERIVED.index(type_)})
-                sub.doubt(closed)
+            if again or sub.last(type_) != ref or type_ in sub.in_doubt:
+                sub.sent_open(type_, {t: named[t] for t in named if DERIVED.index(t) <= DERIVED.index(type_)})
+                sub.put_in_doubt(closed)
                 opened.append(Opened(context.order, DERIVED.index(type_), derived_label(context, type_)))
         return opened
 
-    def tell_again(self, sub: Sub, opens: set[Opened]) -> None:
-        """A subscription is sent these opens once more, and those of a joiner's without which it would end elsewhere."""
-        before, stale = dict(sub.told), set(sub.stale)
-        joiner, _, where = self.joiner(sub.events)
+    def send_again(self, sub: Sub, opens: set[Opened]) -> None:
+        """Send these opens again, and the opens that must follow, so that the last opens are those of a joiner."""
+        before, in_doubt = dict(sub.last_opens), set(sub.in_doubt)
+        joiner, _, told_by = self.joiner(sub.events)
         while True:
             for opened in sorted(opens):
-                self._tell(sub, opened)
-            known = [type_ for type_ in joiner.told if sub.last(type_) != joiner.last(type_)]
-            more = {where[type_] for type_ in known} - opens
+                self._send_again(sub, opened)
+            known = [type_ for type_ in joiner.last_opens if sub.last(type_) != joiner.last(type_)]
+            more = {told_by[type_] for type_ in known} - opens
             if not more:
                 return
             opens |= more
-            sub.told, sub.stale = dict(before), set(stale)
+            sub.last_opens, sub.in_doubt = dict(before), set(in_doubt)
 
-    def _tell(self, sub: Sub, opened: Opened) -> None:
+    def _send_again(self, sub: Sub, opened: Opened) -> None:
         context = next(context for context in self.contexts.values() if context.order == opened.order)
         by = context.type if opened.place == len(DERIVED) else DERIVED[opened.place]
         named = context.names
         parts = DERIVED if opened.place == len(DERIVED) else DERIVED[: opened.place + 1]
-        sub.tell(by, {t: named[t] for t in parts if t in named and f"{t}-open" in sub.events})
-        sub.doubt(context.closed)
+        sub.sent_open(by, {t: named[t] for t in parts if t in named and f"{t}-open" in sub.events})
+        sub.put_in_doubt(context.closed)
 
-    def orphan(self, type_: str) -> None:
-        """A context of this type was closed: what its open named counts no more for who knows of no other."""
+    def forget_named(self, type_: str) -> None:
+        """A context of this type was closed. Subscriptions without a last open of the type forget the contexts that it named."""
         for sub in self.subs.values():
             if type_ in DERIVED and not sub.last(type_):
-                for other in [t for t, last in sub.told.items() if last[1] == type_]:
-                    sub.untell(other)
+                for other in [t for t, last in sub.last_opens.items() if last[1] == type_]:
+                    sub.forget_last_open(other)
 
     def joiner(self, events: frozenset[str]) -> tuple[Sub, dict[object, Opened], dict[str, Opened]]:
-        """Somebody who was there all the time; the last open of each event, and the open that named each type last."""
+        """A joiner, as if it had been there all the time. Also the last open of each event, and of each type the open that told it."""
         sub = Sub("", ("", ""), "", events, 0, 0)
         opens: dict[object, Opened] = {}
-        where: dict[str, Opened] = {}
+        told_by: dict[str, Opened] = {}
         newest = {context.type: context for context in self.contexts.values()}
         for context in self.contexts.values():
             if f"{context.type}-open" in events and newest[context.type] is not context:
                 continue
-            before = sub.told | dict.fromkeys(sub.stale)
+            before = sub.last_opens | dict.fromkeys(sub.in_doubt)
             for opened in self.deliver(sub, context, later=True):
                 opens[opened.label[1]] = opened
                 own = str(opened.label[1]).removesuffix("-open")
                 mine = DERIVED if opened.place == len(DERIVED) else DERIVED[: opened.place + 1]
-                news = [t for t in mine if t in sub.told and (t == own or sub.told[t] != before.get(t))]
-                where |= {t: opened for t in news if t in context.names}
-                before = sub.told | dict.fromkeys(sub.stale)
-        return sub, opens, where
+                told = [t for t in mine if t in sub.last_opens and (t == own or sub.last_opens[t] != before.get(t))]
+                told_by |= {t: opened for t in told if t in context.names}
+                before = sub.last_opens | dict.fromkeys(sub.in_doubt)
+        return sub, opens, told_by
 
     def replay(self, events: frozenset[str]) -> tuple[list[Label], dict[str, tuple[str, str]], set[str]]:
-        """What a joiner is told, oldest first; of what it counts as told then; and what of that is in doubt (CTX-1 to CTX-7, DER-5)."""
+        """The replay to a joiner, oldest first; its last opens; and the types in doubt (CTX-1 to CTX-7, DER-5)."""
         sub, opens, _ = self.joiner(events)
         labels = [opened.label for opened in sorted(opens.values())]
         if self.home is not None and "home-open" in events:
             return [*labels, ("event", "home-open", self.home.id, "")], {}, set()
-        return labels, sub.told, set(sub.told) if self.home else sub.stale
+        return labels, sub.last_opens, set(sub.last_opens) if self.home else sub.in_doubt
 
 
 class Opened(NamedTuple):
-    """An open that is told, and its place in the order."""
+    """An open that is sent, and its place in the order."""
 
     order: int
     place: int

@@ -1,4 +1,4 @@
-"""The network: virtual time, and TCP connections that delay, stall and break. In one connection order holds, between two nothing does."""
+"""The network: virtual time, and TCP connections that delay, stall and break. Each connection keeps the order of its frames."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-#: Frames that may be on their way, or lie unread at the client, before the hub's transport takes no more.
+#: Frames in flight, or unread at the client, at which the hub's transport is full.
 WINDOW = 3
 
 
 class Clock:
-    """Virtual time: what is to happen when, in an order that depends on nothing but what was asked."""
+    """Virtual time. Calls are made in the order of their times, and for equal times in the order of planning."""
 
     def __init__(self, now: float) -> None:
         self.now = now
@@ -24,7 +24,7 @@ class Clock:
         return self.now
 
     def at(self, when: float, then: Callable[..., None], *args: Any) -> None:
-        """Call `then(*args)` at that time, after all that was asked for the same time before."""
+        """Call `then(*args)` at this time."""
         self._asked += 1
         heapq.heappush(self._heap, (max(when, self.now), self._asked, then, args))
 
@@ -32,7 +32,7 @@ class Clock:
         self.at(self.now + seconds, then, *args)
 
     def run(self, until: float) -> None:
-        """Let everything happen that is due by `until`."""
+        """Make all calls that are due by `until`."""
         heap = self._heap
         while heap and heap[0][0] <= until:
             self.now, _, then, args = heapq.heappop(heap)
@@ -44,11 +44,11 @@ class End(Protocol):
     """One end of a link."""
 
     def arrived(self, link: Link, what: str, payload: Any) -> None:
-        """Something came."""
+        """A frame, ping, pong or close was received."""
         ...
 
     def ended(self, link: Link) -> None:
-        """The connection is gone, without a word."""
+        """The connection ended without a close frame."""
         ...
 
 
@@ -56,12 +56,12 @@ class Hub(End, Protocol):
     """The hub's end of a link."""
 
     def resume(self) -> None:
-        """There is room again."""
+        """The transport takes frames again."""
         ...
 
 
 class Link:
-    """A TCP connection between a client and the hub. While `broken`, all that is sent is lost; each end learns it in its own time."""
+    """A TCP connection between a client and the hub. On a broken one all frames are lost; each end learns of the break later."""
 
     def __init__(self, clock: Clock, rng: random.Random, client: End) -> None:
         self._clock = clock
@@ -71,36 +71,36 @@ class Link:
         self.hub: Hub | None = None
         self.broken = False
         self.reading = True
-        self.confirmed = -1  # the commit that the last confirmation came of
-        self.granted: frozenset[str] | None = None  # the events of that confirmation
+        self.confirmed = -1  # commit of the last confirmation
+        self.granted: frozenset[str] | None = None  # events of the last confirmation
         self.denied = False
-        self.told_first = 0.0  # frames that the hub had to say when it accepted this connection
-        self.came = 0  # frames that came
-        self.newest = -1  # commit that something came of
+        self.replay_size = 0.0  # frames that waited when the hub accepted this connection
+        self.came = 0  # received frames
+        self.newest = -1  # newest commit of a received frame
         self.unread: deque[tuple[str, Any]] = deque()
         self.on_the_way = 0  # down
         self.going_up = 0
-        self._up = self._down = 0.0  # when the last thing sent arrives
+        self._up = self._down = 0.0  # arrival of the last frame
 
     @property
     def full(self) -> bool:
-        """Whether the hub's transport takes no more."""
+        """Whether the hub's transport is full."""
         return self.on_the_way + len(self.unread) >= WINDOW
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is on its way, and nothing lies unread."""
+        """Whether no frame is in flight or unread."""
         return not self.on_the_way and not self.going_up and not self.unread
 
     def down(self, what: str, payload: Any = None) -> None:
-        """The hub sends."""
+        """Send from the hub to the client."""
         self.on_the_way += 1
         if not self.broken:
             self._down = max(self._down, self._clock.now + self._delay())
             self._clock.at(self._down, self._downward, what, payload)
 
     def up(self, what: str, payload: Any = None) -> None:
-        """The client sends."""
+        """Send from the client to the hub."""
         if not self.broken:
             self.going_up += 1
             self._up = max(self._up, self._clock.now + self._delay())
@@ -115,7 +115,7 @@ class Link:
             self.hub.resume()
 
     def cut(self, hub_learns: float | None, client_learns: float | None) -> None:
-        """Nothing arrives any more; each end learns it after so many seconds (None: never, unless it finds out)."""
+        """Break the connection. Each end is told after so many seconds; None: never, so its pings must find out."""
         if self.broken:
             return
         self.broken = True

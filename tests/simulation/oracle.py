@@ -1,4 +1,4 @@
-"""What each command must lead to: the answer, and who is told what. It follows docs/behaviour.md, and none of the core's functions."""
+"""The oracle: the expected status and messages of each command. The oracle follows docs/behaviour.md, not the core's code."""
 
 from __future__ import annotations
 
@@ -21,31 +21,28 @@ from fhircast_hub.core.state.commands import (
     Tick,
     Unsubscribe,
 )
-from tests.simulation.model import Change, Context, Label, Opened, Sub, Topic
+from tests.simulation.model import Change, Context, Label, Messages, Sub, Topic
+from tests.simulation.oracle_closing import end_derived_opens
+from tests.simulation.oracle_frames import confirmation_label, event_frames, lost_frames, sync_error_frames
+from tests.simulation.oracle_missed_events import add_still_shown, missed, possibly_missed_closes
 from tests.simulation.posts import DERIVED, Post, Token
 
 #: Seconds to come back after a restart (SUB-23).
 RESTART = 30
 NORMAL, GOING_AWAY, TAKEN_OVER, RESTARTING = 1000, 1001, 1008, 1012
-#: Seconds that a dead socket may have been taken for a living one.
-HOLD = 60
-#: Seconds from the acceptance of an event until its frames are handed to sockets, at the most.
-HANDOVER = 1
-
-Told = list[tuple[str, Label]]
 
 
-class Heard(NamedTuple):
-    """What is to be said of a command: who is told what, in order; for a socket that came, what it may and must be told of before."""
+class Expectation(NamedTuple):
+    """The expected messages of a command, in order. For a new socket, also the missed events before its replay."""
 
-    told: Told
-    may: Iterable[Change] = ()
-    must: Iterable[Label] = ()
-    must_close: Iterable[str] = ()  # refs of which a close must come, one that the hub makes if need be
+    messages: Messages
+    allowed: Iterable[Change] = ()  # missed events that may be sent
+    required: Iterable[Label] = ()  # missed events that must be sent
+    required_closes: Iterable[str] = ()  # refs of which a close must be sent, perhaps a new one of the hub's
 
 
 class Oracle:
-    """All topics, and the rules."""
+    """The models of all topics, and the rules."""
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
@@ -54,10 +51,10 @@ class Oracle:
     def topic(self, name: str) -> Topic | None:
         return self.topics.get(name)
 
-    # The answer
+    # Statuses
 
     def status(self, name: str, command: Command, token: Token | None, post: Post | None, now: float) -> int:
-        """The HTTP status of the answer."""
+        """The HTTP status of a command."""
         topic = self.topics.get(name)
         if isinstance(command, Connected):
             sub = topic.subs.get(command.subscription_id) if topic else None
@@ -77,7 +74,7 @@ class Oracle:
         if isinstance(command, (Subscribe, Renew)) and not any(token.reads(event.lower()) for event in command.events):
             return 403
         if isinstance(command, Subscribe) and topic is not None:
-            others = [sub for sub in topic.subs.values() if sub not in self._ghosts(topic, command, token)]
+            others = [sub for sub in topic.subs.values() if sub not in self._replaced(topic, command, token)]
             kept = sum(bool(sub.connection) or sub.app != token.app for sub in others)
             return 429 if kept >= self.rules.max_subscriptions else 202
         if isinstance(command, Publish):
@@ -86,11 +83,11 @@ class Oracle:
         return 202
 
     def _endpoint(self, topic: Topic | None, command: Renew | Unsubscribe, token: Token, now: float) -> int:
-        """Whether the subscription meant is there (SUB-21, UNS-2 to UNS-7)."""
+        """The status of a command for a subscription: whether there is such a one (SUB-21, UNS-2 to UNS-7)."""
         subs = [s for s in topic.subs.values() if s.app[0] == token.user and self._ends(s) > now] if topic else []
         mine = [sub for sub in subs if sub.app == token.app]
         if command.subscription_id is not None:
-            # Who knows an endpoint may end it; it is renewed by the application that made it.
+            # Each application of the user may end an endpoint. Only the application that made it may renew it.
             return (
                 202
                 if any(
@@ -119,26 +116,26 @@ class Oracle:
                 return 400
         return 202
 
-    # What follows
+    # Messages
 
     def apply(
         self, name: str, command: Command, token: Token | None, post: Post | None, now: float, version: str
-    ) -> Heard:
-        """Do a command that was accepted; who is told what. `version` is what the hub calls the context of the post from now on."""
+    ) -> Expectation:
+        """Apply an accepted command to the model. `version` is the version that the hub gave to the context of the post."""
         topic = self.topics.get(name)
         if topic is None:
             if token is None:
-                return Heard([])
+                return Expectation([])
             topic = self.topics[name] = Topic(token.user)
         match command:
             case Publish() if post is not None:
-                return Heard(self._publish(topic, post, now, version))
+                return Expectation(self._publish(topic, post, now, version))
             case Subscribe() if token is not None:
-                return Heard(self._subscribe(topic, command, token, now))
+                return Expectation(self._subscribe(topic, command, token, now))
             case Renew() if token is not None:
-                return Heard(self._renew(topic, command, token, now))
+                return Expectation(self._renew(topic, command, token, now))
             case Unsubscribe() if token is not None:
-                return Heard(self._end(topic, self._meant(topic, command, token, now)))
+                return Expectation(self._end(topic, self._meant(topic, command, token, now)))
             case Connected():
                 return self._connected(topic, command, now)
             case Disconnected():
@@ -147,24 +144,24 @@ class Oracle:
                 if (sub := topic.subs.get(command.subscription_id)) is not None:
                     sub.acknowledges, sub.missed_acks = True, 0
             case Rejected():
-                return Heard(self._refused(topic, command))
+                return Expectation(self._refused(topic, command))
             case AcksTimedOut():
-                return Heard(self._unanswered(topic, command))
+                return Expectation(self._unanswered(topic, command))
             case Evict():
-                return Heard(self._evict(topic, command))
+                return Expectation(self._evict(topic, command))
             case Tick():
-                return Heard(self._tick(topic, now))
+                return Expectation(self._tick(topic, now))
             case Restarted():
                 self._restarted(topic, now)
             case _:
                 pass
-        return Heard([])
+        return Expectation([])
 
     # Events
 
-    def _publish(self, topic: Topic, post: Post, now: float, version: str) -> Told:
+    def _publish(self, topic: Topic, post: Post, now: float, version: str) -> Messages:
         if post.kind in ("select", "other"):
-            return _event(topic, post)
+            return event_frames(topic, post)
         if post.kind == "update":
             context = topic.contexts[post.ref]
             return [] if post.body in context.updates else self._update(topic, context, post, now, version)
@@ -173,35 +170,35 @@ class Oracle:
             if seen < topic.changed:
                 return []
             return (
-                self._opening(topic, topic.contexts[post.ref], again=True)
+                self._open_messages(topic, topic.contexts[post.ref], again=True)
                 if post.kind == "open"
-                else _event(topic, post)
+                else event_frames(topic, post)
             )
         topic.order += 1
         topic.accepted[post.body] = topic.order
         before = topic.current_at()
         if post.kind == "close":
-            told = _event(topic, post)
-            gone = topic.contexts.get(post.ref)
+            messages = event_frames(topic, post)
+            closed = topic.contexts.get(post.ref)
             topic.close(post.ref)
             topic.changes.append(Change(now, post.key, post.ref, ("event", post.key, post.id, "")))
-            told += self._take_back(topic, gone, gone.implied, post, now) if gone else []
-            topic.orphan(post.key.removesuffix("-close"))
-            return told
+            messages += end_derived_opens(self.rules, topic, closed, closed.implied, post, now) if closed else []
+            topic.forget_named(post.key.removesuffix("-close"))
+            return messages
         if post.kind == "open":
-            before_it = topic.contexts.get(post.ref)
+            previous = topic.contexts.get(post.ref)
             context = topic.open(post, version)
-            left = [t for t, ref in before_it.implied.items() if context.implied.get(t) != ref] if before_it else []
-            told = self._take_back(topic, before_it, left, post, now) if before_it else []
-            told += self._opening(topic, context, again=False)
+            changed = [t for t, ref in previous.implied.items() if context.implied.get(t) != ref] if previous else []
+            messages = end_derived_opens(self.rules, topic, previous, changed, post, now) if previous else []
+            messages += self._open_messages(topic, context, again=False)
         else:
-            told = _event(topic, post)
+            messages = event_frames(topic, post)
             topic.go_home(post)
         if before is not None and post.at < before:
-            told += _sync_error(topic, "", post.id, post.name, "unnamed")
-        return told
+            messages += sync_error_frames(topic, "", post.id, post.name, "unnamed")
+        return messages
 
-    def _update(self, topic: Topic, context: Context, post: Post, now: float, version: str) -> Told:
+    def _update(self, topic: Topic, context: Context, post: Post, now: float, version: str) -> Messages:
         topic.order += 1
         topic.changed = topic.order
         context.updates.add(post.body)
@@ -218,96 +215,47 @@ class Oracle:
         topic.changes.append(Change(now, post.key, post.ref, label))
         return [(sub.connection, label) for sub in topic.connected(post.key)]
 
-    def _opening(self, topic: Topic, context: Context, *, again: bool) -> Told:
-        """The derived opens (DER-7, DER-3), then the open."""
-        told: Told = []
+    def _open_messages(self, topic: Topic, context: Context, *, again: bool) -> Messages:
+        """The messages of an open: derived opens (DER-7, DER-3), then the open itself."""
+        messages: Messages = []
         for sub in topic.connected():
             opened = topic.deliver(sub, context, again=again, derives=self.rules.derive_opens)
-            told += [(sub.connection, each.label) for each in opened]
-        return told
-
-    def _take_back(self, topic: Topic, gone: Context, types: Iterable[str], post: Post, now: float) -> Told:
-        """Whoever was told what `gone` implied is brought to where a joiner would be (DER-9)."""
-        told: Told = []
-        if not (self.rules.derive_opens and self.rules.derive_closes):
-            return told
-        instead = topic.contexts[gone.ref].implied if gone.ref in topic.contexts else {}
-        ended = [type_ for type_ in DERIVED if type_ in types and type_ not in instead]
-        for sub in topic.connected():
-            told += [(sub.connection, label) for label in self._brought_back(topic, sub, gone, ended, post)]
-        for type_ in (type_ for type_ in reversed(DERIVED) if type_ in types):
-            label = "derived", f"{type_}-close", gone.implied[type_], post.stamp
-            topic.changes.append(Change(now, f"{type_}-close", gone.implied[type_], label, derived=True))
-        return told
-
-    def _brought_back(self, topic: Topic, sub: Sub, gone: Context, types: Iterable[str], post: Post) -> list[Label]:
-        closes: list[Label] = []
-        opens: set[Opened] = set()
-        knows = f"{gone.type}-open" in sub.events
-        hears = post.kind == "close" and f"{gone.type}-close" in sub.events
-        for type_ in types:
-            ref = gone.implied[type_]
-            if sub.last(type_) != ref:
-                continue
-            joiner, _, where = topic.joiner(sub.events)
-            now = joiner.last(type_) if topic.is_open(joiner.last(type_)) else ""
-            if knows and sub.told[type_][1] == gone.type:
-                if not topic.newer(gone):
-                    sub.untell(type_)
-                    opens |= self._withheld(topic, sub, gone, type_) if hears else set()
-            elif now != ref:
-                sub.untell(type_)
-                if hears and not knows:
-                    continue
-                if now:
-                    opens.add(where[type_])
-                elif f"{type_}-close" in sub.events:
-                    closes.append(("derived", f"{type_}-close", ref, post.stamp))
-        if opens:
-            opens.add(max(topic.joiner(sub.events)[1].values()))
-            topic.tell_again(sub, opens)
-        labels = [opened.label for opened in sorted(opens)]
-        return [*reversed(closes), *labels]
-
-    def _withheld(self, topic: Topic, sub: Sub, gone: Context, type_: str) -> set[Opened]:
-        """The derived open of a joiner's that a subscription was not told because `gone` said the same."""
-        joiner, _, where = topic.joiner(sub.events)
-        is_derived = joiner.last(type_) == gone.implied[type_] and where[type_].place < len(DERIVED)
-        return {where[type_]} if is_derived else set()
+            messages += [(sub.connection, each.label) for each in opened]
+        return messages
 
     # Subscriptions
 
     def _ends(self, sub: Sub) -> float:
-        return min(sub.expires, sub.since + self.rules.connect_timeout) if sub.fresh else sub.expires
+        return min(sub.expires, sub.since + self.rules.connect_timeout) if sub.never_connected else sub.expires
 
     def _lease(self, command: Subscribe | Renew, token: Token, now: float) -> float:
         return min(now + min(command.lease or self.rules.default_lease, self.rules.max_lease), token.expires)
 
-    def _ghosts(self, topic: Topic, command: Subscribe, token: Token) -> list[Sub]:
-        """Whom a new subscription replaces (SUB-23)."""
+    def _replaced(self, topic: Topic, command: Subscribe, token: Token) -> list[Sub]:
+        """The subscriptions that a new subscription replaces (SUB-23)."""
         if not command.name:
             return []
         mine = command.name, token.app
         return [sub for sub in topic.subs.values() if (sub.name, sub.app) == mine and not sub.connection]
 
-    def _subscribe(self, topic: Topic, command: Subscribe, token: Token, now: float) -> Told:
-        told: Told = []
-        for ghost in self._ghosts(topic, command, token):
-            del topic.subs[ghost.subscription_id]
+    def _subscribe(self, topic: Topic, command: Subscribe, token: Token, now: float) -> Messages:
+        messages: Messages = []
+        for replaced in self._replaced(topic, command, token):
+            del topic.subs[replaced.subscription_id]
         while len(topic.subs) >= self.rules.max_subscriptions:
             absent = [sub for sub in topic.subs.values() if not sub.connection and sub.app == token.app]
-            gone = min(absent, key=lambda sub: sub.since)
-            del topic.subs[gone.subscription_id]
-            if gone.reconnect_deadline:
-                told += _lost(topic, gone)
+            evicted = min(absent, key=lambda sub: sub.since)
+            del topic.subs[evicted.subscription_id]
+            if evicted.reconnect_deadline:
+                messages += lost_frames(topic, evicted)
         granted = frozenset(event.lower() for event in command.events if token.reads(event.lower()))
         expires = self._lease(command, token, now)
         topic.subs[command.subscription_id] = Sub(
             command.subscription_id, token.app, command.name, granted, expires, now
         )
-        return told
+        return messages
 
-    def _renew(self, topic: Topic, command: Renew, token: Token, now: float) -> Told:
+    def _renew(self, topic: Topic, command: Renew, token: Token, now: float) -> Messages:
         sub = topic.subs[command.subscription_id]
         before = sub.events
         sub.events = frozenset(event.lower() for event in command.events if token.reads(event.lower()))
@@ -316,17 +264,19 @@ class Oracle:
         if not sub.connection:
             return []
         added = sub.events - before
-        everything, told, doubts = topic.replay(sub.events)
+        everything, last_opens, doubts = topic.replay(sub.events)
         labels = [label for label in everything if label[1] in added]
         if labels and labels[-1:] != everything[-1:]:
             labels += everything[-1:]
-        stale = doubts | {t for t in told if f"{t}-open" not in added and sub.last(t) != told[t][0]}
+        in_doubt = doubts | {t for t in last_opens if f"{t}-open" not in added and sub.last(t) != last_opens[t][0]}
         home = topic.home is not None and "home-open" in sub.events
-        kept = {t for t in DERIVED if t in sub.told and not sub.told[t][1] and t not in told and not home}
-        same = {t for t in told if sub.last(t) == told[t][0]}
-        sub.stale = (stale - same) | (sub.stale & same) | kept
-        sub.told = told | {t: sub.told[t] for t in same | kept}
-        return [(sub.connection, label) for label in (_confirmation(sub), *labels)]
+        kept = {
+            t for t in DERIVED if t in sub.last_opens and not sub.last_opens[t][1] and t not in last_opens and not home
+        }
+        same = {t for t in last_opens if sub.last(t) == last_opens[t][0]}
+        sub.in_doubt = (in_doubt - same) | (sub.in_doubt & same) | kept
+        sub.last_opens = last_opens | {t: sub.last_opens[t] for t in same | kept}
+        return [(sub.connection, label) for label in (confirmation_label(sub), *labels)]
 
     def _meant(self, topic: Topic, command: Unsubscribe, token: Token, now: float) -> Sub:
         if command.subscription_id is not None:
@@ -337,69 +287,28 @@ class Oracle:
             if sub.app == token.app and command.name in (None, sub.name) and self._ends(sub) > now
         )
 
-    def _end(self, topic: Topic, sub: Sub) -> Told:
+    def _end(self, topic: Topic, sub: Sub) -> Messages:
         del topic.subs[sub.subscription_id]
         return [(sub.connection, ("denied",)), (sub.connection, ("close", NORMAL))] if sub.connection else []
 
-    def _connected(self, topic: Topic, command: Connected, now: float) -> Heard:
+    def _connected(self, topic: Topic, command: Connected, now: float) -> Expectation:
         sub = topic.subs[command.subscription_id]
-        told: Told = [(sub.connection, ("close", TAKEN_OVER))] if sub.connection else []
-        may, must, must_close = self._missed(topic, sub, now) if not sub.fresh else ([], [], [])
-        sub.delivered_until = now if sub.fresh else max(sub.delivered_until, command.delivered_until)
-        fresh, unheard = sub.fresh, self._unheard(topic, sub, now)
-        sub.leave()
-        sub.connection, sub.fresh, sub.reconnect_deadline, sub.since = command.connection, False, 0.0, now
-        sub.heard = len(topic.changes)
-        labels, known, sub.stale = topic.replay(sub.events)
-        sub.told = known
-        if not fresh:
-            self._still_shows(topic, sub, unheard)
-        sub.refused = False
-        told += [(sub.connection, label) for label in (_confirmation(sub), *labels)]
-        return Heard(told, may, must, must_close)
-
-    def _missed(self, topic: Topic, sub: Sub, now: float) -> tuple[list[Change], list[Label], list[str]]:
-        """What it may be told, must be told, and the contexts of which it must be told a close (SUB-12)."""
-        absent = len(topic.changes) if sub.connection else sub.left
-        may = [change for change in topic.changes if change.key in sub.events]
-        kept = max(0, len(topic.changes) - self.rules.retained_messages)
-        missed = [(place, c) for place, c in enumerate(topic.changes) if place >= absent and c.key in sub.events]
-        again = {c.ref: place for place, c in missed if c.closes}  # of several closes the last is enough
-        told = topic.replay(sub.events)[1]
-        must = [
-            c.label
-            for place, c in missed
-            if place >= kept and not (c.derived and (again[c.ref] > place or self._is_told(topic, c.ref, told)))
-        ]
-        gone = [c.ref for place, c in missed if place < kept and c.closes and not topic.is_open(c.ref)]
-        return may, must, gone
-
-    def _still_shows(self, topic: Topic, sub: Sub, unheard: set[str]) -> None:
-        """What it was told an open of before, it may show yet; and what is named now, though it may not have heard of its close."""
-        home = topic.home is not None and "home-open" in sub.events
-        for type_ in DERIVED:
-            ref, by = sub.told.get(type_, ("", ""))
-            own = next((ref for ref in sub.shown if ref.startswith(f"{type_}/")), "")
-            if by and ref in unheard:
-                sub.told[type_] = ref, ""
-                sub.stale.add(type_)
-            elif ref and ref == own:
-                sub.told[type_] = ref, ""
-            elif not ref and topic.is_implied(own) and not home:
-                sub.told[type_] = own, ""
-                sub.stale.add(type_)
-
-    def _is_told(self, topic: Topic, ref: str, told: dict[str, tuple[str, str]]) -> bool:
-        """Whether a replay with these opens tells of the context: the context is open or was told last, or an open context names it."""
-        last, by = told.get(ref.partition("/")[0], ("", ""))
-        return ref in topic.contexts or (last == ref and not by) or (bool(last) and topic.is_implied(ref))
-
-    def _unheard(self, topic: Topic, sub: Sub, now: float) -> set[str]:
-        """The contexts whose closes it may not have heard."""
-        heard = (
-            max(sub.delivered_until, now - HOLD) if sub.connection and sub.since < now - HOLD else sub.delivered_until
+        messages: Messages = [(sub.connection, ("close", TAKEN_OVER))] if sub.connection else []
+        allowed, required, required_closes = (
+            missed(self.rules, topic, sub, now) if not sub.never_connected else ([], [], [])
         )
-        return {change.ref for change in topic.changes if change.closes and change.at > heard - HANDOVER}
+        sub.delivered_until = now if sub.never_connected else max(sub.delivered_until, command.delivered_until)
+        is_new, missed_closes = sub.never_connected, possibly_missed_closes(topic, sub, now)
+        sub.leave()
+        sub.connection, sub.never_connected, sub.reconnect_deadline, sub.since = command.connection, False, 0.0, now
+        sub.heard = len(topic.changes)
+        labels, last_opens, sub.in_doubt = topic.replay(sub.events)
+        sub.last_opens = last_opens
+        if not is_new:
+            add_still_shown(topic, sub, missed_closes)
+        sub.refused = False
+        messages += [(sub.connection, label) for label in (confirmation_label(sub), *labels)]
+        return Expectation(messages, allowed, required, required_closes)
 
     def _disconnected(self, topic: Topic, command: Disconnected, now: float) -> None:
         sub = topic.subs.get(command.subscription_id)
@@ -407,7 +316,7 @@ class Oracle:
             return
         if command.code in (NORMAL, GOING_AWAY):
             sub.reconnect_deadline = 0.0
-        elif self._came_anew(topic, sub, command.delivered_until):
+        elif self._has_subscribed_again(topic, sub, command.delivered_until):
             del topic.subs[sub.subscription_id]
         else:
             sub.reconnect_deadline = now + (RESTART if command.code == RESTARTING else self.rules.reconnect_grace)
@@ -415,15 +324,15 @@ class Oracle:
         sub.delivered_until = command.delivered_until
         sub.connection, sub.since, sub.left = "", now, len(topic.changes)
 
-    def _came_anew(self, topic: Topic, lost: Sub, delivered_until: float) -> bool:
-        """Whether the app of a broken connection has subscribed anew before that was noticed (SUB-23)."""
+    def _has_subscribed_again(self, topic: Topic, lost: Sub, delivered_until: float) -> bool:
+        """Whether the application subscribed again before its broken connection was noticed (SUB-23)."""
         return bool(lost.name) and any(
             (sub.name, sub.app) == (lost.name, lost.app) and sub is not lost and sub.since > delivered_until
             for sub in topic.connected()
         )
 
     def reopen(self) -> None:
-        """The hub's process is new."""
+        """The hub's process was restarted."""
         for topic in self.topics.values():
             topic.reopened, topic.beat = True, 0.0
 
@@ -431,26 +340,26 @@ class Oracle:
         topic.reopened = False
         for sub in topic.subs.values():
             if sub.connection:
-                told = topic.replay(sub.events)[1]
+                last_opens = topic.replay(sub.events)[1]
                 last = {
                     t: c.implied[t] for c in topic.contexts.values() for t in c.implied if f"{t}-open" in sub.events
                 }
-                sub.told, sub.shown = {}, {told.get(t, (last.get(t, ""), ""))[0] for t in DERIVED} - {""}
+                sub.last_opens, sub.shown = {}, {last_opens.get(t, (last.get(t, ""), ""))[0] for t in DERIVED} - {""}
                 sub.connection, sub.since, sub.left = "", now, len(topic.changes)
                 sub.reconnect_deadline = now + RESTART
             elif sub.reconnect_deadline:
                 sub.reconnect_deadline = now + RESTART
 
-    def _evict(self, topic: Topic, command: Evict) -> Told:
+    def _evict(self, topic: Topic, command: Evict) -> Messages:
         sub = topic.subs.get(command.subscription_id)
         if sub is None or sub.connection:
             return []
         del topic.subs[sub.subscription_id]
-        return _lost(topic, sub) if sub.reconnect_deadline else []
+        return lost_frames(topic, sub) if sub.reconnect_deadline else []
 
-    # Following
+    # Acknowledgements
 
-    def _refused(self, topic: Topic, command: Rejected) -> Told:
+    def _refused(self, topic: Topic, command: Rejected) -> Messages:
         sub = topic.subs.get(command.subscription_id)
         if sub is None:
             return []
@@ -460,51 +369,32 @@ class Oracle:
             opened = topic.contexts.get(event_ref.ref)
             for ref in (event_ref.ref, *(opened.implied.values() if opened else ())):
                 if sub.last(ref.partition("/")[0]) == ref:
-                    sub.stale.add(ref.partition("/")[0])
-        return _sync_error(topic, sub.connection, event_ref.event, event_ref.name, sub.name)
+                    sub.in_doubt.add(ref.partition("/")[0])
+        return sync_error_frames(topic, sub.connection, event_ref.event, event_ref.name, sub.name)
 
-    def _unanswered(self, topic: Topic, command: AcksTimedOut) -> Told:
-        told: Told = []
+    def _unanswered(self, topic: Topic, command: AcksTimedOut) -> Messages:
+        messages: Messages = []
         for missed_ack in command.missed:
             sub = topic.subs.get(missed_ack.subscription_id)
             if sub is None or sub.connection != missed_ack.connection:
                 continue
             sub.missed_acks += 1
-            told += _sync_error(topic, sub.connection, missed_ack.event_ref.event, missed_ack.event_ref.name, sub.name)
+            messages += sync_error_frames(
+                topic, sub.connection, missed_ack.event_ref.event, missed_ack.event_ref.name, sub.name
+            )
             if sub.missed_acks >= self.rules.ack_strikes:
-                told += self._end(topic, sub)
-        return told
+                messages += self._end(topic, sub)
+        return messages
 
-    def _tick(self, topic: Topic, now: float) -> Told:
-        told: Told = []
+    def _tick(self, topic: Topic, now: float) -> Messages:
+        messages: Messages = []
         for sub in list(topic.subs.values()):
             if sub.expires <= now:
-                told += self._end(topic, sub)
+                messages += self._end(topic, sub)
             elif self._ends(sub) <= now:
                 del topic.subs[sub.subscription_id]
         for sub in topic.subs.values():
             if sub.reconnect_deadline and sub.reconnect_deadline <= now:
                 sub.reconnect_deadline = 0.0
-                told += _lost(topic, sub)
-        return told
-
-
-def _event(topic: Topic, post: Post) -> Told:
-    return [(sub.connection, ("event", post.key, post.id, "")) for sub in topic.connected(post.key)]
-
-
-def _confirmation(sub: Sub) -> Label:
-    return "confirmation", sub.events
-
-
-def _sync_error(topic: Topic, but: str, event: str, name: str, subscriber: str) -> Told:
-    label = "syncerror", event, name, subscriber or "unnamed"
-    return [(sub.connection, label) for sub in topic.connected("syncerror") if sub.connection != but]
-
-
-def _lost(topic: Topic, sub: Sub) -> Told:
-    return _sync_error(topic, "", LOST, "syncerror", sub.name)
-
-
-#: Stands in a label for the new UUID of what is lost (SYN-1).
-LOST = "lost"
+                messages += lost_frames(topic, sub)
+        return messages

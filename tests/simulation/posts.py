@@ -1,4 +1,4 @@
-"""What is posted in the simulation: few resources, so that everybody meets; and tokens that reach more or less far."""
+"""The posts of the simulation. They are about few resources, so that clients often meet. The tokens allow more or less."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ REALM = "a-realm"
 #: 2023-04-01T12:00:00Z
 NOON = 1680350400.0
 
-#: By type in lower case: the resourceType and the key of its item.
+#: Type in lower case -> resourceType, and the key of its context item.
 TYPES = {
     "patient": ("Patient", "patient"),
     "encounter": ("Encounter", "encounter"),
     "imagingstudy": ("ImagingStudy", "study"),
     "diagnosticreport": ("DiagnosticReport", "report"),
 }
-#: The types whose opens are derived, in the order in which they are sent (DER-7).
+#: The types of which opens are derived, in the order of sending (DER-7).
 DERIVED = ("patient", "encounter", "imagingstudy")
 REFS = (
     *("patient/p1", "patient/p2", "patient/p3", "encounter/e1"),
     *("imagingstudy/s1", "imagingstudy/s2", "diagnosticreport/r1", "diagnosticreport/r2"),
 )
-#: What is shared in a context, and under which fullUrl, which alone says what is deleted.
+#: The shared resources, and their fullUrls. A DELETE names its resource by the fullUrl alone.
 SHARED = ("observation/o1", "observation/o2", "observation/o3")
 FULL_URLS = {ref: f"urn:uuid:{ref[-2:]}" for ref in SHARED}
 
@@ -36,7 +36,7 @@ OPENS = tuple(f"{type_}-open" for type_, _ in TYPES.values())
 CLOSES = tuple(f"{type_}-close" for type_, _ in TYPES.values())
 UPDATES = ("DiagnosticReport-update", "ImagingStudy-update", "DiagnosticReport-select")
 OTHERS = ("SyncError", "Home-open", "UserLogout", "com.example.thing")
-#: What a viewer, a reporting application, a chart, a watcher, and a client of STU2 ask for.
+#: The events of a viewer, a reporting application, a chart, a watcher, a client of STU2 and others.
 INTERESTS = (
     (*OPENS, *CLOSES, *UPDATES, *OTHERS),
     (*OPENS, *CLOSES, "Home-open"),
@@ -51,7 +51,7 @@ INTERESTS = (
 
 
 class Token(NamedTuple):
-    """A token as the oracle reads it: whose it is, the events (lower case, or "*") that it may read and write, its end."""
+    """A token as the oracle reads it: user, client, expiry, and the events (lower case, or "*") that it may read and write."""
 
     user: str
     read: frozenset[str]
@@ -61,7 +61,7 @@ class Token(NamedTuple):
 
     @property
     def app(self) -> tuple[str, str]:
-        """Whose subscriptions are its own."""
+        """The application, to which subscriptions belong."""
         return self.user, self.client
 
     def reads(self, key: str) -> bool:
@@ -86,7 +86,7 @@ _TOKENS: dict[int, Token] = {}
 
 
 def token_of(command: object) -> Token | None:
-    """Whose command this is."""
+    """The token of a command, if it has one."""
     return _TOKENS.get(id(getattr(command, "principal", None)))
 
 
@@ -97,7 +97,7 @@ _REPORTS = frozenset(
     for verb in ("open", "close", "update", "select")
 )
 FULL = Token("ann", _ALL, _ALL)
-#: The last is somebody else's.
+#: The last token is another user's.
 TOKENS = (
     *(FULL, FULL, FULL),
     Token("ann", _ALL, frozenset(("patient-open", "home-open"))),
@@ -110,7 +110,7 @@ TOKENS = (
 
 
 class Post(NamedTuple):
-    """An event as it is posted, and what it says. `changes` are those of an update: ref, and the new value or None (deleted)."""
+    """A posted event. `changes` are those of an update: ref, and the new value or None (deleted)."""
 
     topic: str
     kind: str  # open, close, home, update, select, other
@@ -149,7 +149,7 @@ def post(
     changes: tuple[tuple[str, int | None], ...] = (),
     name: str = "",
 ) -> Post:
-    """An event: `kind` of the context `ref`, whose open names the contexts `implied` too; or one called `name`."""
+    """An event of this kind for the context `ref`, which also names the contexts `implied`. Without `ref`: the event `name`."""
     type_, _, _ = ref.partition("/")
     if ref:
         name = f"{TYPES[type_][0]}-{kind}"
@@ -164,7 +164,7 @@ def post(
     return Post(topic, kind, name, ref, id_, at, others, version, changes, body, parse_event(body))
 
 
-#: What a SyncError cannot be without. The hub's own say more.
+#: The item that every SyncError must have.
 _OUTCOME = {"key": "operationoutcome", "resource": {"resourceType": "OperationOutcome"}}
 
 

@@ -1,7 +1,7 @@
-"""Run seeds; print, shrink and replay those that fail.
+"""Run seeds. Print, shrink and repeat the failing ones.
 
 python -m tests.simulation.run --seeds 1000      seeds 0 to 999, on all cores
-python -m tests.simulation.run --seed 123        one, with all that led to its failure
+python -m tests.simulation.run --seed 123        one seed, with the operations that lead to its failure
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.simulation.world import World
 
 
 class Failure(NamedTuple):
-    """A seed that failed: which invariant, what was found, and the operations that are enough for it."""
+    """A seed that failed: the broken invariant, the findings, and operations that suffice."""
 
     seed: int
     invariant: str
@@ -29,7 +29,7 @@ class Failure(NamedTuple):
 
 
 def failure(run: Script) -> Failure | None:
-    """What goes wrong in this run, if anything."""
+    """The failure of this run; None if all invariants hold."""
     try:
         World(run).run()
     except Violation as violation:
@@ -38,7 +38,7 @@ def failure(run: Script) -> Failure | None:
 
 
 def shrunk(run: Script, failed: Failure) -> Failure:
-    """The same failure with fewer operations: in halves, quarters, ..., one by one, as long as the same invariant fails."""
+    """The same failure with fewer operations. Halves are left out, then quarters, and so on to single operations."""
     size = len(failed.operations) // 2
     while size:
         start = 0
@@ -59,13 +59,13 @@ def check(seed: int) -> Failure | None:
 
 
 def report(failed: Failure, *, whole: bool = False) -> str:
-    """A failure, for people."""
+    """The text that is printed for a failure."""
     run = script(failed.seed)
     small = shrunk(run, failed)
     lines = [
         f"seed {failed.seed} fails: {failed.found[:1000]}",
         f"  {run.nodes} nodes, policy {run.policy.value}, queue {run.queue_messages}, {run.rules}",
-        *(f"  client {number}: {temper}" for number, temper in enumerate(run.tempers) if whole),
+        *(f"  client {number}: {behaviour}" for number, behaviour in enumerate(run.behaviours) if whole),
         f"  shrunk to {len(small.operations)} operations: {small.found[:1000]}",
         *(f"    {op}" for op in small.operations),
         f"  again: make simulate SEED={failed.seed}",
@@ -74,7 +74,7 @@ def report(failed: Failure, *, whole: bool = False) -> str:
 
 
 def run_all(seeds: Iterable[int], total: int) -> list[Failure]:
-    """Run them on all cores, saying how far it is."""
+    """Run the seeds on all cores, and print the progress."""
     failures: list[Failure] = []
     began = said = time.monotonic()
     with multiprocessing.Pool(os.cpu_count()) as pool:
@@ -91,10 +91,12 @@ def run_all(seeds: Iterable[int], total: int) -> list[Failure]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Run the hub's core against clients and a network of all tempers.")
-    parser.add_argument("--seed", type=int, help="one seed alone")
-    parser.add_argument("--seeds", type=int, default=1000, help="how many")
-    parser.add_argument("--first", type=int, default=0, help="the first of them")
+    parser = argparse.ArgumentParser(
+        description="Run the hub's core against simulated clients and a simulated network."
+    )
+    parser.add_argument("--seed", type=int, help="a single seed")
+    parser.add_argument("--seeds", type=int, default=1000, help="number of seeds")
+    parser.add_argument("--first", type=int, default=0, help="first seed")
     args = parser.parse_args()
     if args.seed is not None:
         failed = check(args.seed)

@@ -1,6 +1,6 @@
-"""What happens in a run, drawn from its seed: the rules, the nodes, the clients and their tempers, and a list of operations.
+"""The script of a run, drawn from its seed: the rules, the nodes, the behaviours of clients, and a list of operations.
 
-An operation carries all of its own chance (`dice`), so that dropping one leaves the others what they were.
+Each operation has its own random seed, `dice`. So an operation can be left out without changing the others.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ OPERATIONS = 45
 
 
 class Op(NamedTuple):
-    """One operation: `wait` seconds after the one before, `who` (a client's number) does `what`."""
+    """An operation: `wait` seconds after the previous operation, the client with the number `who` does `what`."""
 
     wait: float
     what: str
@@ -49,8 +49,12 @@ class Op(NamedTuple):
         return f"+{self.wait:<8.3f}{self.what:<12} client {self.who}  {self.dice:#010x}"
 
 
-class Temper(NamedTuple):
-    """How a client behaves. `answers`: prompt, silent, slow, refusing or fickle; `returns`: same, anew or never."""
+class Behaviour(NamedTuple):
+    """The behaviour of a client.
+
+    `answers` says how it acknowledges: prompt, silent, slow, refusing or fickle. `returns` says how it comes back: to the same
+    endpoint, by a new subscription (anew), or never.
+    """
 
     answers: str
     returns: str
@@ -69,7 +73,7 @@ class Script(NamedTuple):
     rules: Rules
     policy: Policy
     queue_messages: int
-    tempers: tuple[Temper, ...]
+    behaviours: tuple[Behaviour, ...]
     operations: tuple[Op, ...]
 
 
@@ -77,7 +81,7 @@ def script(seed: int) -> Script:
     """The run of this seed."""
     rng = random.Random(seed)
     topics = ("a-topic",) if rng.random() < 0.8 else ("a-topic", "b-topic")
-    tempers = tuple(_temper(rng, number, rng.choice(topics)) for number in range(rng.randint(3, 6)))
+    behaviours = tuple(_behaviour(rng, number, rng.choice(topics)) for number in range(rng.randint(3, 6)))
     rules = Rules(
         default_lease=rng.choice((7200, 7200, 7200, 60)),
         connect_timeout=20,
@@ -85,20 +89,20 @@ def script(seed: int) -> Script:
         session_ttl=rng.choice((86400, 40)),
         retained_messages=rng.choice((256, 256, 2)),
     )
-    operations = tuple(_operation(rng, len(tempers)) for _ in range(OPERATIONS))
+    operations = tuple(_operation(rng, len(behaviours)) for _ in range(OPERATIONS))
     return Script(
         seed=seed,
         nodes=rng.choice((1, 2, 2, 3)),
         rules=rules,
         policy=rng.choice((Policy.LENIENT, Policy.LENIENT, Policy.STRICT, Policy.OFF)),
         queue_messages=rng.choice((256, 4, 8)),
-        tempers=tempers,
+        behaviours=behaviours,
         operations=operations,
     )
 
 
-def _temper(rng: random.Random, number: int, topic: str) -> Temper:
-    return Temper(
+def _behaviour(rng: random.Random, number: int, topic: str) -> Behaviour:
+    return Behaviour(
         answers=rng.choice(("prompt", "prompt", "prompt", "silent", "slow", "refusing", "fickle")),
         returns=rng.choice(("same", "same", "same", "anew", "anew", "never")),
         token=rng.choice(TOKENS) if number else TOKENS[0],

@@ -1,4 +1,4 @@
-"""What each socket was last told of each type, by the frames alone; and that it is the same for all with the same events."""
+"""The last opens of each socket, read from the frames alone. They must be equal for subscriptions with the same events."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
 
 
 class Last(NamedTuple):
-    """What was told of a type: a context, "" once that was taken away; and the context whose open named it, if another."""
+    """The last open of a type: a context, "" after its close; and the context whose open named it, if another."""
 
     ref: str
     by: str = ""
 
 
 class Shown:
-    """What all sockets of a run were told."""
+    """The last opens of all sockets of a run, by connection."""
 
     def __init__(self) -> None:
         self.told: dict[str, dict[str, Last]] = {}
         self.renewed: set[str] = set()
-        self.closes: dict[str, set[str]] = {}  # of which types each socket was told closes
+        self.closes: dict[str, set[str]] = {}  # types of the closes that each socket was sent
         self._posts: dict[str, Post] = {}
 
     def take(self, step: Step) -> None:
-        """A decision was made."""
-        if (post := step.asked.post) is not None:
+        """Read the frames of a decision."""
+        if (post := step.submission.post) is not None:
             self._posts[post.id] = post
-        command = step.asked.command
+        command = step.submission.command
         if isinstance(command, Connected):
             self.told[command.connection] = {}
             self.closes[command.connection] = set()
@@ -51,7 +51,7 @@ class Shown:
             self._hears(self.told[connection], key, label)
 
     def _carried(self, type_: str, ref: str, label: Label) -> dict[str, str]:
-        """What a derived open names besides: of its source those types that go before."""
+        """The other contexts that a derived open names: of its source, the types that come before its own."""
         for post in self._posts.values():
             named = {**post.implied, post.ref.partition("/")[0]: post.ref}
             if post.kind == "open" and post.stamp == label[3] and post.implied.get(type_) == ref:
@@ -75,25 +75,25 @@ class Shown:
 
 
 def opens(told: dict[str, Last], type_: str, ref: str, implied: dict[str, str]) -> None:
-    """An open of this context was told, which names these others by type."""
+    """An open was sent, which names the contexts `implied`."""
     for each, last in told.items():
         if last.by.startswith(f"{type_}/"):
-            told[each] = Last("")  # the newest of the type names what counts now
+            told[each] = Last("")  # the newest open of the type names other contexts
     told[type_] = Last(ref)
     told |= {each: Last(other, ref) for each, other in implied.items() if each not in told or told[each].ref != other}
 
 
 def closes(told: dict[str, Last], type_: str, ref: str) -> None:
-    """A close of this context was told."""
+    """A close was sent."""
     for each, last in told.items():
         if (each == type_ and last.ref == ref) or last.by == ref:
             told[each] = Last("")
 
 
-def it_does_not_matter_when_one_joined(step: Step) -> None:
-    """DER-9, CTX-7: two with the same events that have refused nothing were last told the same contexts, whenever they joined.
+def last_opens_do_not_depend_on_join_time(step: Step) -> None:
+    """DER-9, CTX-7: subscriptions with the same events have the same last opens, whenever they joined.
 
-    Who was told a close, or a Home-open, may show nothing of the type. Who asked for no closes of a type may show an old one.
+    After a close or a Home-open, a subscription may show nothing of the type. Without closes, it may show an old context.
     """
     shown = step.world.shown
     shown.take(step)
@@ -119,23 +119,23 @@ def _compare(one: Sub, other: Sub, shown: Shown) -> None:
             each.ref for each in (last, opposite) if each
         ]:
             found = f"{one.connection} was told {last}, {other.connection} {opposite}"
-            raise Violation("it_does_not_matter_when_one_joined", found)
+            raise Violation("last_opens_do_not_depend_on_join_time", found)
 
 
 def _is_named_by_what_closed(last: Last | None, closes: set[str], events: frozenset[str]) -> bool:
-    """Whether an event of another type named it, of which the other was told closes; or of which nobody is.
+    """Whether an event of another type named the context, and closes of that type were sent to the other, or are sent to neither.
 
-    A close may leave an older context open of which who came later was never told.
+    After such a close an older context may be open that a later subscriber was never sent.
     """
     by = last.by.partition("/")[0] if last else ""
     return bool(by) and (f"{by}-close" not in events or by in closes)
 
 
 def _is_left_out(sub: Sub, shown: Shown) -> bool:
-    """Who refused an open, changed its events, or is told of closes whose opens it is not."""
+    """Whether a subscription refused an open, changed its events, or is sent closes of a type and no opens."""
     return is_blind(sub.events) or sub.refused or sub.connection in shown.renewed
 
 
 def is_blind(events: frozenset[str]) -> bool:
-    """Whether somebody with these events is told closes of a type of which it is told no opens."""
+    """Whether these events have closes of a type, and no opens."""
     return any(f"{type_}-close" in events and f"{type_}-open" not in events for type_ in TYPES)

@@ -1,4 +1,4 @@
-"""The hub's end of a WebSocket, as ws/socket.py has it: a bounded queue, pings, closes. It keeps a ledger of what it was told."""
+"""The hub's end of a WebSocket, as in ws/socket.py: a bounded queue, pings, closes. A ledger lists the transmitted frames."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from tests.simulation.hub import Node
 
 PING_SECONDS = 15.0
-#: Seconds a peer has to answer a close.
+#: Seconds in which a peer must answer a close.
 CLOSE_SECONDS = 5.0
 
 
-class Told:
-    """A frame that was handed to the transport `at` a time, and when the first answer and refusal of its id came after that."""
+class SentFrame:
+    """A frame that was handed to the transport, with the times of this, and of its first acknowledgement and refusal."""
 
     __slots__ = ("answered", "at", "event_ref", "refused", "reported")
 
@@ -55,39 +55,39 @@ class Socket:
         self.node = node
         self.accepted = False
         self.closing: int | None = None
-        self.gone: tuple[float, int] | None = None  # when, and by which code
+        self.ended_at: tuple[float, int] | None = None  # time and close code
         self.queue: deque[tuple[Any, EventRef | None]] = deque()
-        self.ledger: list[Told] = []
+        self.ledger: list[SentFrame] = []
         self.first_answer: float | None = None
-        self.answers_since: float | None = None  # certainly: what comes about when time is up may come too late
-        self.acknowledged_before = False  # by another socket of its subscription
-        self.missed_acks: list[float] = []  # when it was reported silent
-        self.left_out_at: float | None = None  # when its subscription ended, or had another socket
-        self._beyond = 0  # what waited for the handshake does not count as a slow reader's
+        self.answers_since: float | None = None  # time of an acknowledgement that came in time for sure
+        self.acknowledged_before = False  # another socket of the subscription acknowledged
+        self.missed_acks: list[float] = []  # times of reports
+        self.unsubscribed_at: float | None = None  # when the subscription ended, or had another socket
+        self._replay_size = 0  # frames of the replay are not counted against the limit
         self._stopping = False
         self._ping: float | None = None
         self._unread = 0
 
     @property
     def ready(self) -> bool:
-        return self.accepted and self.closing is None and self.gone is None and not self.link.full
+        return self.accepted and self.closing is None and self.ended_at is None and not self.link.full
 
-    # What the node asks of it
+    # Called by the node
 
     def write(self, frame: Any, event_ref: EventRef | None) -> bool:
         if self.ready and not self.queue:
-            self._hand_over(frame, event_ref)
+            self._transmit(frame, event_ref)
             return True
-        if self.closing is None and self.gone is None:
+        if self.closing is None and self.ended_at is None:
             self.queue.append((frame, event_ref))
-            limit = self.node.script.queue_messages + self._beyond
+            limit = self.node.script.queue_messages + self._replay_size
             if self.accepted and len(self.queue) > max(1, limit):
                 self._close(TRY_AGAIN_LATER)
         return False
 
     def close(self, code: int) -> None:
-        """Close after what was written before."""
-        if self.closing is None and self.gone is None:
+        """Close after all frames written before."""
+        if self.closing is None and self.ended_at is None:
             if code == POLICY_VIOLATION:
                 self.queue.clear()
             if self.queue and not self.ready:
@@ -101,31 +101,31 @@ class Socket:
         self.close(GOING_AWAY)
 
     def die(self) -> None:
-        """Its process is gone, and with it all that waited."""
-        if self.gone is None:
-            self.gone = self.node.clock.now, ABNORMAL
+        """The process was killed: queued frames are lost."""
+        if self.ended_at is None:
+            self.ended_at = self.node.clock.now, ABNORMAL
             self.link.cut(None, 0.05)
 
     def answer(self, reply: object) -> None:
-        """The handshake is accepted, or refused; confirmation and replay wait in the queue."""
+        """The handshake is accepted or refused. Confirmation and replay wait in the queue."""
         node = self.node
         if not isinstance(reply, Subscription):
-            self.gone = node.clock.now, NORMAL
+            self.ended_at = node.clock.now, NORMAL
             node.sockets.pop(self.name, None)
-            self.link.told_first = 0
+            self.link.replay_size = 0
             self.link.down("refused", isinstance(reply, NotFound))
             return
         node.tracker.connected(SessionKey(REALM, self.topic), reply, self.name, node.clock.now)
         self.accepted, self.acknowledged_before = True, reply.acknowledges
-        if self.gone is not None:
+        if self.ended_at is not None:
             self._disconnected()
             return
         self.link.down("accepted")
-        self._beyond = self.link.told_first = len(self.queue)
+        self._replay_size = self.link.replay_size = len(self.queue)
         self.resume()
         node.clock.after(PING_SECONDS, self._send_ping)
 
-    # What the network does
+    # Called by the network
 
     def resume(self) -> None:
         while self.queue and self.ready:
@@ -133,15 +133,15 @@ class Socket:
             if frame[0] == "close":
                 self._close(frame[1])
                 return
-            self._hand_over(frame, event_ref)
+            self._transmit(frame, event_ref)
             if event_ref is not None:
                 self.node.tracker.sent(event_ref, (self.name,), self.node.clock.now)
-                self.node.look_later()
+                self.node.plan_check()
         if not self.queue:
-            self._beyond = 0
+            self._replay_size = 0
 
     def arrived(self, link: Link, what: str, payload: Any) -> None:
-        if self.gone is not None:
+        if self.ended_at is not None:
             return
         if what == "text":
             self._heard(payload)
@@ -155,41 +155,41 @@ class Socket:
         self.end(ABNORMAL if self.closing is None else self.closing)
 
     def end(self, code: int) -> None:
-        """The connection is gone."""
-        if self.gone is None:
+        """The connection has ended."""
+        if self.ended_at is None:
             code = self.closing or code
-            self.gone = self.node.clock.now, SERVICE_RESTART if self._stopping else code
+            self.ended_at = self.node.clock.now, SERVICE_RESTART if self._stopping else code
             self.queue.clear()
             self.node.sockets.pop(self.name, None)
             self.link.cut(None, 0.2)
             if self.accepted:
                 self._disconnected()
 
-    def _hand_over(self, frame: Any, event_ref: EventRef | None) -> None:
+    def _transmit(self, frame: Any, event_ref: EventRef | None) -> None:
         if event_ref is not None:
-            self.ledger.append(Told(event_ref, self.node.clock.now))
+            self.ledger.append(SentFrame(event_ref, self.node.clock.now))
         self.link.down("frame", frame)
 
     def _heard(self, text: bytes) -> None:
         now = self.node.clock.now
         said = msgspec.json.decode(text)
         timeout = self.node.script.rules.ack_timeout
-        for told in self.ledger:
-            if told.event_ref.id == said["id"]:
+        for sent in self.ledger:
+            if sent.event_ref.id == said["id"]:
                 if self.first_answer is None:
                     self.first_answer = now
-                if self.answers_since is None and now <= told.at + timeout:
+                if self.answers_since is None and now <= sent.at + timeout:
                     self.answers_since = now
-                if told.refused is None and not str(said.get("status", 200)).startswith("2"):
-                    told.refused = now
-                if told.answered is None:
-                    told.answered = now
+                if sent.refused is None and not str(said.get("status", 200)).startswith("2"):
+                    sent.refused = now
+                if sent.answered is None:
+                    sent.answered = now
         self.node.heard(self.name, text)
 
     def _disconnected(self) -> None:
-        assert self.gone is not None
+        assert self.ended_at is not None
         delivered_until = self.node.tracker.disconnected(self.name)
-        self.node.submit(self.topic, Disconnected(self.subscription_id, self.name, delivered_until, self.gone[1]))
+        self.node.submit(self.topic, Disconnected(self.subscription_id, self.name, delivered_until, self.ended_at[1]))
 
     def _close(self, code: int) -> None:
         self.closing = code
@@ -198,8 +198,8 @@ class Socket:
         self.node.clock.after(CLOSE_SECONDS, self.end, code)
 
     def _send_ping(self) -> None:
-        """A peer that did not answer the last one, or read nothing since, is gone."""
-        if self.gone is not None or self.closing is not None:
+        """Ping the peer. A peer that did not answer the last ping, or read nothing since, is dead."""
+        if self.ended_at is not None or self.closing is not None:
             return
         unread = len(self.link.unread) + self.link.on_the_way if self.link.full else 0
         if self._ping is not None or (unread and unread == self._unread):

@@ -1,4 +1,4 @@
-"""The simulation bites: each mistake in the core is noticed within the fixed seeds, and by whom it should be."""
+"""Each mutant of the core breaks an expected invariant within the fixed seeds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from tests.simulation.mutants import MUTANTS, Mutant, mutated
 from tests.simulation.run import check
 
-#: The same that test_simulation.py runs.
+#: The seeds of test_simulation.py.
 SEEDS = 300
 
 
@@ -15,5 +15,5 @@ SEEDS = 300
 def test_a_mistake_is_noticed(mutant: Mutant) -> None:
     with mutated(mutant):
         failed = next((failed for seed in range(SEEDS) if (failed := check(seed)) is not None), None)
-    assert failed is not None, f"nobody noticed: {mutant.mistake}"
+    assert failed is not None, f"no invariant is broken: {mutant.mistake}"
     assert failed.invariant in mutant.caught_by, failed.found

@@ -1,4 +1,4 @@
-"""The core in a world of several nodes, clients of every temper and a bad network: a few hundred seeds of it."""
+"""The core on several nodes, with clients of many behaviours and a bad network: a few hundred seeds."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from fhircast_hub.core.state.commands import AcksTimedOut
 from tests.simulation import pictures, run
 from tests.simulation import world as world_of_a_run
 from tests.simulation.mutants import MUTANTS, Mutant, mutated
-from tests.simulation.pictures import nobody_stays_with_what_was_derived
+from tests.simulation.pictures import no_ended_derived_open_is_shown
 from tests.simulation.posts import FULL, INTERESTS, NOON
 from tests.simulation.run import check, failure, report, shrunk
-from tests.simulation.script import Op, Script, Temper, script
-from tests.simulation.shown import it_does_not_matter_when_one_joined
+from tests.simulation.script import Behaviour, Op, Script, script
+from tests.simulation.shown import last_opens_do_not_depend_on_join_time
 from tests.simulation.world import World
 
-#: Dice of a cut that the hub hears of at once.
+#: Dice of a cut that the hub is told of at once.
 HEARD = 1
-PROMPT = Temper("prompt", "same", FULL, INTERESTS[0], "an-app", "a-topic", None)
+PROMPT = Behaviour("prompt", "same", FULL, INTERESTS[0], "an-app", "a-topic", None)
 
-#: Each test runs so many, and there are so many tests. `make simulate` runs more.
+#: Seeds of a test, and number of tests. `make simulate` runs more.
 SEEDS, PARTS = 50, 6
 
 
@@ -75,59 +75,63 @@ def test_every_invariant_holds(part: int) -> None:
 
 @pytest.mark.req("SYN-6")
 def test_a_viewer_that_never_acknowledges_works_for_an_hour() -> None:
-    """Under the default policy nobody is reported for it, and nothing is lost."""
-    tempers = PROMPT, PROMPT._replace(answers="silent", name="a-viewer")
+    """Under the default policy no subscriber is reported, and no subscription is lost."""
+    behaviours = PROMPT, PROMPT._replace(answers="silent", name="a-viewer")
     opens = tuple(Op(12.0, "open", 0, dice) for dice in range(300))
-    world = World(script(1)._replace(nodes=2, rules=Rules(), policy=Policy.LENIENT, tempers=tempers, operations=opens))
+    world = World(
+        script(1)._replace(nodes=2, rules=Rules(), policy=Policy.LENIENT, behaviours=behaviours, operations=opens)
+    )
     world.run()
     assert world.clock.now - NOON > 3600
-    assert not [commit for commit in world.store.commits if isinstance(commit.asked.command, AcksTimedOut)]
+    assert not [commit for commit in world.store.commits if isinstance(commit.submission.command, AcksTimedOut)]
     assert len(world.oracle.topics["a-topic"].connected()) == 2
 
 
 @pytest.mark.req("SUB-23", "LIM-1")
 def test_clients_that_are_cut_every_second_leave_no_ghosts() -> None:
-    """Two browsers' worth of clients, for two minutes: those that come anew, and those that come back to their endpoints."""
-    tempers = tuple(
+    """Twelve clients, for two minutes. Half of them subscribe again, half return to their endpoints."""
+    behaviours = tuple(
         PROMPT._replace(returns=returns, name=f"app-{number}-{returns}")
         for number in range(6)
         for returns in ("anew", "same")
     )
-    cuts = tuple(Op(1 / len(tempers), "cut", number % len(tempers), HEARD) for number in range(120 * len(tempers)))
+    cuts = tuple(
+        Op(1 / len(behaviours), "cut", number % len(behaviours), HEARD) for number in range(120 * len(behaviours))
+    )
     world = World(
         script(2)._replace(
-            nodes=2, rules=Rules(), policy=Policy.LENIENT, queue_messages=256, tempers=tempers, operations=cuts
+            nodes=2, rules=Rules(), policy=Policy.LENIENT, queue_messages=256, behaviours=behaviours, operations=cuts
         )
     )
     world.run()
     sessions = [commit.after for commit in world.store.commits if commit.after is not None]
     assert len(sessions) > 500
-    assert max(len(session.subscriptions) for session in sessions) <= 2 * len(tempers)
-    assert len(sessions[-1].subscriptions) == len(tempers)
+    assert max(len(session.subscriptions) for session in sessions) <= 2 * len(behaviours)
+    assert len(sessions[-1].subscriptions) == len(behaviours)
     assert len(sessions[-1].retained) + len(sessions[-1].recent) + len(sessions[-1].contexts) == 0
 
 
-@pytest.mark.req("DER-9", "CTX-7")
+@pytest.mark.req("DER-9", "CTX-7", "CTX-8")
 @pytest.mark.parametrize(
     ("function", "text", "by"),
     [
-        (closing.closed, "if gone is not None", "if False"),
-        (closing.Ended._left_with, "back.opens.append(joiner.where[type_])", "pass"),
-        (joining.replayed, "not _is_news(last_opened, derived, context.implied[derived])", "True"),
+        (closing.close_context, "if context is not None", "if False"),
+        (closing.EndedSource._correct_type, "open_=plan.told_by[type_]", "open_=None"),
+        (joining.plan_replay, "is_shown(last_opened, derived_type, context.implied[derived_type])", "True"),
     ],
 )
-def test_frames_alone_tell_that_it_matters_when_one_joined(
+def test_frames_alone_show_that_last_opens_depend_on_the_time_of_joining(
     monkeypatch: pytest.MonkeyPatch, function: Callable[..., Any], text: str, by: str
 ) -> None:
-    """Without the oracle: whoever joins is told another context than who stayed on a derived open that was not taken back."""
-    monkeypatch.setattr(world_of_a_run, "AFTER_EACH_DECISION", (it_does_not_matter_when_one_joined,))
+    """Without the oracle: a joiner is sent another context than the one of a derived open that was not ended."""
+    monkeypatch.setattr(world_of_a_run, "AFTER_EACH_DECISION", (last_opens_do_not_depend_on_join_time,))
     monkeypatch.setattr(pictures, "check_at_rest", lambda _: None)
-    mutant = Mutant("a derived open stays", function, text, by, ("it_does_not_matter_when_one_joined",))
+    mutant = Mutant("a derived open stays", function, text, by, ("last_opens_do_not_depend_on_join_time",))
     assert_only_the_mutant_is_caught(mutant, coming_and_going)
 
 
 def assert_only_the_mutant_is_caught(mutant: Mutant, script_of: Callable[[int], Script]) -> None:
-    """Every seed's script holds; with the mistake, those that fail do so by the invariants that should notice, and by all of these."""
+    """All scripts hold without the mistake. With it, scripts fail by exactly the invariants `caught_by`."""
     assert {failure(script_of(seed)) for seed in range(SEEDS)} == {None}
     with mutated(mutant):
         found = {failed.invariant for seed in range(SEEDS) if (failed := failure(script_of(seed))) is not None}
@@ -135,7 +139,7 @@ def assert_only_the_mutant_is_caught(mutant: Mutant, script_of: Callable[[int], 
 
 
 def coming_and_going(seed: int) -> Script:
-    """One drives, with an acknowledgement of everybody; three who know patients and studies only come anew again and again."""
+    """A client publishes. Four viewers, of patients or of studies too, crash and subscribe again and again."""
     dice = random.Random(seed)
     viewers = [PROMPT._replace(returns="anew", events=INTERESTS[place], name="") for place in (3, 3, 7, 7)]
     operations = tuple(
@@ -143,7 +147,7 @@ def coming_and_going(seed: int) -> Script:
         for what in dice.choices(("open", "close", "crash"), (4, 4, 2), k=60)
     )
     return script(seed)._replace(
-        rules=Rules(), policy=Policy.OFF, queue_messages=256, tempers=(PROMPT, *viewers), operations=operations
+        rules=Rules(), policy=Policy.OFF, queue_messages=256, behaviours=(PROMPT, *viewers), operations=operations
     )
 
 
@@ -151,26 +155,26 @@ def coming_and_going(seed: int) -> Script:
 @pytest.mark.parametrize(
     ("function", "text", "by"),
     [
-        (closing.closed, "if gone is not None", "if False"),
-        (closing.take_back, "retain(session, held, rules)", "session"),
+        (closing.close_context, "if context is not None", "if False"),
+        (closing.end_derived_opens, "retain(session, retained, rules)", "session"),
     ],
 )
-def test_frames_alone_tell_who_stays_with_what_was_derived(
+def test_frames_alone_show_a_derived_open_that_did_not_end(
     monkeypatch: pytest.MonkeyPatch, function: Callable[..., Any], text: str, by: str
 ) -> None:
-    """Without the oracle: whoever was away when a derived open was taken back shows it still."""
+    """Without the oracle: a client that was away when a derived open ended still shows its context."""
     monkeypatch.setattr(world_of_a_run, "AFTER_EACH_DECISION", ())
     monkeypatch.setattr(pictures, "AT_REST", ())
-    monkeypatch.setattr(pictures, "OF_EACH_WHO_FOLLOWS", (nobody_stays_with_what_was_derived,))
-    mutant = Mutant("a derived open stays", function, text, by, ("nobody_stays_with_what_was_derived",))
+    monkeypatch.setattr(pictures, "OF_EACH_FOLLOWER", (no_ended_derived_open_is_shown,))
+    mutant = Mutant("a derived open stays", function, text, by, ("no_ended_derived_open_is_shown",))
     assert_only_the_mutant_is_caught(mutant, cut_and_back)
 
 
 def cut_and_back(seed: int) -> Script:
-    """One drives; four who know more or less of its events are cut off, and come back to their endpoints."""
+    """A client publishes. Four clients with some of its events are cut off, and return to their endpoints."""
     dice = random.Random(seed)
     patients, studies = INTERESTS[3][:2], INTERESTS[7][:4]
-    asked = patients, studies, (*patients, *INTERESTS[2][:2]), (*studies, "Encounter-open", "Encounter-close")
+    interests = patients, studies, (*patients, *INTERESTS[2][:2]), (*studies, "Encounter-open", "Encounter-close")
     operations = tuple(
         Op(0.2 + dice.random(), what, dice.randrange(1, 5) if what == "cut" else 0, dice.getrandbits(32))
         for what in dice.choices(("open", "close", "cut", "home", "quiet"), (25, 25, 15, 1, 10), k=60)
@@ -179,7 +183,7 @@ def cut_and_back(seed: int) -> Script:
         rules=Rules(),
         policy=Policy.OFF,
         queue_messages=256,
-        tempers=(PROMPT, *(PROMPT._replace(events=events, name="") for events in asked)),
+        behaviours=(PROMPT, *(PROMPT._replace(events=events, name="") for events in interests)),
         operations=operations,
     )
 
@@ -193,24 +197,24 @@ def test_a_seed_is_one_run() -> None:
 
 
 def test_a_failure_is_shrunk() -> None:
-    """Of many operations those are left that the failure needs, and they are enough for it."""
+    """Few operations are left, and they suffice for the failure."""
     with mutated(
         MUTANTS[0]._replace(
             function=missed_events.retain,
-            text="retained=held, dropped_closes=lost",
+            text="retained=retained, dropped_closes=dropped",
             by="retained={}, dropped_closes={}",
         )
     ):
         found = next(failed for seed in range(SEEDS) if (failed := check(seed)) is not None)
         small = shrunk(script(found.seed), found)
-        assert small.invariant == found.invariant == "what_was_missed_is_told"
+        assert small.invariant == found.invariant == "missed_events_are_sent"
         assert len(small.operations) < len(found.operations) / 4
         assert failure(script(found.seed)._replace(operations=small.operations)) is not None
         assert f"make simulate SEED={found.seed}" in report(found)
 
 
 def test_one_command_runs_a_seed_again(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """It says what is wrong, and what is enough for it; its exit code says so too."""
+    """The output names the invariant and the operations that suffice. The exit code is 1."""
     broken = MUTANTS[0]
     with mutated(broken):
         seed = next(seed for seed in range(SEEDS) if check(seed) is not None)

@@ -1,10 +1,10 @@
-"""What a run ends with when something does not hold."""
+"""The error that ends a run when an invariant is broken."""
 
 from __future__ import annotations
 
 
 class Violation(AssertionError):
-    """An invariant does not hold: which, and what was found."""
+    """An invariant is broken. `invariant` is its name."""
 
     def __init__(self, invariant: str, found: str) -> None:
         super().__init__(f"{invariant}: {found}")

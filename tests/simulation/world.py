@@ -1,4 +1,4 @@
-"""A run: the world of a script, its operations, and the witness who checks all that is decided and all that arrives."""
+"""A run of a script: the operations, and the checks of all decisions and all received frames."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fhircast_hub.core.state.commands import Evict
 from fhircast_hub.core.state.session import Outcome, Session
 from tests.simulation import pictures
 from tests.simulation.clients import Client
-from tests.simulation.hub import Asked, Commit, Ids, Node, Store
+from tests.simulation.hub import Commit, Ids, Node, Store, Submission
 from tests.simulation.invariants import AFTER_EACH_DECISION, Step, said
 from tests.simulation.network import Clock, Link
 from tests.simulation.oracle import Oracle
@@ -24,9 +24,9 @@ from tests.simulation.shown import Shown
 from tests.simulation.sockets import Socket
 from tests.simulation.violation import Violation
 
-#: Of so many decisions one is checked for leaving its input alone.
+#: One of so many decisions is checked for changing its input.
 SAMPLE = 8
-#: Seconds after the last operation in which everybody who wants to has come back and been told.
+#: Seconds after the last operation, in which all clients come back.
 PEACE = 75.0
 
 
@@ -48,14 +48,14 @@ class World:
         ids = Ids()
         self.nodes = [Node(number, script, self.clock, self.store, ids, self) for number in range(script.nodes)]
         self.clients = [
-            Client(number, script.seed, temper, self.clock, self.nodes, self)
-            for number, temper in enumerate(script.tempers)
+            Client(number, script.seed, behaviour, self.clock, self.nodes, self)
+            for number, behaviour in enumerate(script.behaviours)
         ]
-        self.risen = 0.0  # when the hub began anew
+        self.risen = 0.0  # time of the hub's last restart
         self._posts = 0
 
     def run(self) -> None:
-        """All operations, then peace, in which everybody becomes prompt and comes back. Raises Violation."""
+        """Run all operations, then a time in which all clients are prompt and come back. Raises Violation."""
         for client in self.clients:
             self.clock.at(NOON + 0.2 * client.number, client.join)
         at = NOON + 2.0
@@ -74,7 +74,7 @@ class World:
 
     def _make_peace(self) -> None:
         for client in self.clients:
-            client.well = True
+            client.is_prompt = True
             if client.link is not None:
                 client.link.read()
             elif not client.subscription_id:
@@ -91,7 +91,7 @@ class World:
     def _post(self, client: Client, kind: str, ref: str, dice: random.Random, **more: Any) -> None:
         self._posts += 1
         at = self.clock.now - (dice.random() * 20 if dice.random() < 0.15 else 0)
-        client.publish(post(client.temper.topic, kind, ref, f"event-{self._posts}", at, **more))
+        client.publish(post(client.behaviour.topic, kind, ref, f"event-{self._posts}", at, **more))
 
     def _open(self, client: Client, dice: random.Random) -> None:
         ref = dice.choice(REFS)
@@ -119,7 +119,7 @@ class World:
         self._post(client, "select", client.picture.current or dice.choice(REFS), dice)
 
     def _update(self, client: Client, dice: random.Random) -> None:
-        known = [ref for ref, seen in client.picture.contexts.items() if seen.version]
+        known = [ref for ref, known in client.picture.contexts.items() if known.version]
         ref = dice.choice(known) if known else dice.choice(REFS)
         versions = client.versions.get(ref, ["never"])
         version = versions[-1] if dice.random() < 0.75 else dice.choice((*versions, ""))
@@ -132,11 +132,11 @@ class World:
         self._post(client, "update", ref, dice, version=version, changes=changes)
 
     def _retry(self, client: Client, dice: random.Random) -> None:
-        """What was posted is posted again, as it was; and not only by who posted it."""
+        """Publish a post again, unchanged, perhaps by another client."""
         posts = client.posts or self.clients[0].posts
         if posts:
             again: Post = posts[-1] if dice.random() < 0.5 else dice.choice(posts)
-            if again.topic == client.temper.topic:
+            if again.topic == client.behaviour.topic:
                 client.publish(again)
 
     def _join(self, client: Client, dice: random.Random) -> None:
@@ -164,21 +164,21 @@ class World:
             self.clock.after(dice.choice((0.5, 3.0, 15.0)), client.link.read)
 
     def _renew(self, client: Client, dice: random.Random) -> None:
-        client.renew(dice.choice((client.temper.events, *INTERESTS)), dice.choice((None, 30, 300)))
+        client.renew(dice.choice((client.behaviour.events, *INTERESTS)), dice.choice((None, 30, 300)))
 
     def _unsubscribe(self, client: Client, dice: random.Random) -> None:
         client.unsubscribe(by_name=dice.random() < 0.4)
 
     def _evict(self, client: Client, dice: random.Random) -> None:
         if client.subscription_id:
-            client.node().submit(client.temper.topic, Evict(client.subscription_id))
+            client.node().submit(client.behaviour.topic, Evict(client.subscription_id))
 
     def _stop(self, client: Client, dice: random.Random) -> None:
-        """One node is stopped as it should be; another process takes its place."""
+        """Stop a node in good order; another process replaces it."""
         dice.choice(self.nodes).stop()
 
     def _restart(self, client: Client, dice: random.Random) -> None:
-        """The hub is killed, and begins anew from what it wrote."""
+        """Kill the hub. New processes start from the rows in the store."""
         for node in self.nodes:
             node.die()
         self.clock.after(dice.choice((0.2, 2.0, 20.0)), self._rise)
@@ -195,17 +195,17 @@ class World:
         self.nodes[0].restarted()
 
     def _check_rows(self) -> None:
-        """Every committed session survives in its rows, but for what no process survives."""
+        """Every committed session can be read from its rows, except for state that a restart loses."""
         for topic, (session, _) in self.store.sessions.items():
             found = self.store.read(topic)
             expected = msgspec.structs.replace(session, audiences=(), next_heartbeat=None) if session else None
             if found != expected:
                 raise Violation("rows_hold_the_session", f"{found}; should be {expected}")
 
-    # simulation.hub.Witness
+    # simulation.hub.Observer
 
-    def decided(self, asked: Asked, before: Session | None, decide: Callable[[], Outcome]) -> Outcome:
-        """The outcome. `decide` raises nothing but HubError, and changes nothing that it was given."""
+    def decided(self, submission: Submission, before: Session | None, decide: Callable[[], Outcome]) -> Outcome:
+        """The outcome. `decide` may raise only HubError, and must not change its input."""
         self.decisions += 1
         frozen = _frozen(before) if self.decisions % SAMPLE == 0 else b""
         try:
@@ -214,69 +214,73 @@ class World:
             raise
         except Exception as error:
             raise Violation(
-                "only_refusals_are_raised", f"{type(error).__name__}: {error} by {asked.command}"
+                "only_refusals_are_raised", f"{type(error).__name__}: {error} by {submission.command}"
             ) from error
         finally:
             if frozen and frozen != _frozen(before):
-                raise Violation("nothing_is_changed_in_place", f"by {asked.command}")
+                raise Violation("nothing_is_changed_in_place", f"by {submission.command}")
 
-    def refused(self, asked: Asked, before: Session | None, error: HubError) -> None:
-        self._check_status(asked, error.status)
+    def refused(self, submission: Submission, before: Session | None, error: HubError) -> None:
+        self._check_status(submission, error.status)
 
-    def answered(self, asked: Asked, before: Session | None, outcome: Outcome) -> None:
-        self._check_status(asked, 0)
-        self._check(asked, before, outcome.session, ())
+    def answered(self, submission: Submission, before: Session | None, outcome: Outcome) -> None:
+        self._check_status(submission, 0)
+        self._check(submission, before, outcome.session, ())
 
     def committed(self, commit: Commit) -> None:
-        asked = commit.asked
-        self._check_status(asked, 0)
-        self._check(asked, commit.before, commit.after, commit.effects)
+        submission = commit.submission
+        self._check_status(submission, 0)
+        self._check(submission, commit.before, commit.after, commit.effects)
         self._untold.append(commit)
         if len(self._untold) > 1:
-            return  # a node that was told of the one before made this one at once: all are told in order
+            return  # made by a node while it was told of the previous commit: nodes are told in order
         while self._untold:
             for node in self.nodes:
                 if node.up:
                     node.tell(self._untold[0])
             self._untold.popleft()
 
-    def _check_status(self, asked: Asked, status: int) -> None:
-        """CON-3, CON-19, CON-11, AUT-3, AUT-5, SUB-21, SUB-22, ...: refused is what is to be refused, and with that status."""
-        expected = self.oracle.status(asked.topic, asked.command, token_of(asked.command), asked.post, asked.at)
+    def _check_status(self, submission: Submission, status: int) -> None:
+        """CON-3, CON-19, CON-11, AUT-3, AUT-5, SUB-21, SUB-22, ...: exactly the commands are refused that should be, with the right status."""
+        expected = self.oracle.status(
+            submission.topic, submission.command, token_of(submission.command), submission.post, submission.at
+        )
         if (expected if expected >= 400 else 0) != status:
-            raise Violation("answers_are_as_promised", f"{status or 'taken'}, not {expected}: {asked.command}")
+            raise Violation("statuses_match_behaviours", f"{status or 'taken'}, not {expected}: {submission.command}")
 
-    def _check(self, asked: Asked, before: Session | None, after: Session | None, effects: tuple[Any, ...]) -> None:
-        post, token = asked.post, token_of(asked.command)
+    def _check(
+        self, submission: Submission, before: Session | None, after: Session | None, effects: tuple[Any, ...]
+    ) -> None:
+        post, token = submission.post, token_of(submission.command)
         opened = after.contexts.get(post.ref) if after and post else None
         version = opened.version if opened else ""
-        heard = self.oracle.apply(asked.topic, asked.command, token, post, asked.at, version)
-        topic = self.oracle.topics.get(asked.topic)
-        step = Step(self, asked, before, after, effects, topic, heard, said(effects))
+        heard = self.oracle.apply(submission.topic, submission.command, token, post, submission.at, version)
+        topic = self.oracle.topics.get(submission.topic)
+        step = Step(self, submission, before, after, effects, topic, heard, said(effects))
         for invariant in AFTER_EACH_DECISION:
             invariant(step)
         if after is None:
-            self.oracle.topics.pop(asked.topic, None)
+            self.oracle.topics.pop(submission.topic, None)
         self._note(before, after)
 
     def _note(self, before: Session | None, after: Session | None) -> None:
-        """Take note of the sockets that are no subscription's any more."""
+        """Note the time for sockets that belong to no subscription any more."""
         old = before.subscriptions if before else {}
         new = after.subscriptions if after else {}
         if old is not new:
             for subscription_id, sub in old.items():
                 left = subscription_id not in new or new[subscription_id].connection != sub.connection
-                if left and sub.connection in self.sockets and self.sockets[sub.connection].left_out_at is None:
-                    self.sockets[sub.connection].left_out_at = self.clock.now
+                if left and sub.connection in self.sockets and self.sockets[sub.connection].unsubscribed_at is None:
+                    self.sockets[sub.connection].unsubscribed_at = self.clock.now
 
-    # simulation.clients.Hears
+    # simulation.clients.FrameObserver
 
     def heard(self, client: Client, link: Link, number: int, frame: dict[str, Any]) -> None:
         for invariant in pictures.ON_EACH_FRAME:
             invariant(client, link, number, frame)
 
     def get(self, client: Client) -> tuple[str, str, dict[str, int]] | None:
-        return pictures.get(self, client.temper.topic)
+        return pictures.get(self, client.behaviour.topic)
 
     def socket_of(self, link: Link) -> Socket | None:
         return link.hub if isinstance(link.hub, Socket) else None

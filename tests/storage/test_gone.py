@@ -45,7 +45,7 @@ async def open_and_share(hub: RunningHub) -> None:
     assert (await hub.publish(update)).status_code == 202
 
 
-@pytest.mark.req("OPS-7")
+@pytest.mark.req("OPS-7", "OPS-14")
 @pytest.mark.parametrize("how", ["closed", "ended"])
 async def test_nothing_of_the_patient_is_left_in_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str

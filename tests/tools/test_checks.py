@@ -58,7 +58,16 @@ def summarised(output: str) -> dict[str, str]:
 def test_each_part_is_said_to_have_passed(tmp_path: Path) -> None:
     code, parts, last = Repository(tmp_path).run()
     assert (code, set(parts.values())) == (0, {"passed"})
-    assert list(parts) == ["lint", "types", "requirements", "demo and browser", "tests", "JavaScript", "attacks"]
+    assert list(parts) == [
+        "lint",
+        "types",
+        "requirements",
+        "browser",
+        "demo and logins",
+        "tests",
+        "JavaScript",
+        "attacks",
+    ]
     assert re.fullmatch(r"all passed, \d+ s", last)
 
 
@@ -70,7 +79,7 @@ def test_where_a_quick_part_fails_the_long_ones_are_not_run(tmp_path: Path) -> N
     assert parts["types"] == "failed: a.py:1: error: no"
     assert (parts["lint"], parts["requirements"]) == ("passed", "passed")
     assert {parts[part.name] for part in REST} == {"not run: types failed"}
-    assert last.startswith("not passed: types, demo and browser, tests, JavaScript, attacks, ")
+    assert last.startswith("not passed: types, browser, demo and logins, tests, JavaScript, attacks, ")
     assert not (tmp_path / "was-run").exists()
 
 
@@ -78,9 +87,9 @@ def test_a_failing_part_is_told_by_its_first_failing_test_and_the_others_are_run
     report = REPORT.format(name="t", kind="failure", why="no")
     recipe = f"@echo lots; echo '{report}' > build/checks/test-demo.xml; exit 2"
     code, parts, last = Repository(tmp_path, test_demo=recipe).run()
-    assert (code, parts["demo and browser"]) == (1, "failed: f.js::t: no")
+    assert (code, parts["demo and logins"]) == (1, "failed: f.js::t: no")
     assert (parts["tests"], parts["JavaScript"]) == ("passed", "passed")
-    assert last.startswith("not passed: demo and browser, ")
+    assert last.startswith("not passed: demo and logins, ")
 
 
 def test_a_report_of_an_earlier_run_is_not_believed(tmp_path: Path) -> None:
@@ -95,7 +104,7 @@ def test_a_skipped_test_is_named_where_its_runner_fails_for_it(tmp_path: Path) -
     """As pytest does, by tests/conftest.py."""
     report = REPORT.format(name="t", kind="skipped", why="because")
     repository = Repository(tmp_path, test_demo=f"@echo '{report}' > build/checks/test-demo.xml; exit 1")
-    assert repository.run(FORBID_SKIPS="1")[1]["demo and browser"] == "failed: f.js::t: because"
+    assert repository.run(FORBID_SKIPS="1")[1]["demo and logins"] == "failed: f.js::t: because"
 
 
 @pytest.mark.parametrize("forbidden", [True, False])
@@ -141,7 +150,7 @@ def test_what_a_part_printed_stands_before_the_summary(tmp_path: Path) -> None:
     """Whole, and not among that of others."""
     with Repository(tmp_path, test_demo="@echo one; echo two", test_others="@echo three").start() as process:
         output, _ = process.communicate(timeout=60)
-    assert "--- demo and browser: passed\none\ntwo\n" in output
+    assert "--- demo and logins: passed\none\ntwo\n" in output
     assert output.index("three") < output.index("--- summary")
 
 

@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
-from fhircast_hub.webhook import deliver, resolver, shares
-from fhircast_hub.webhook.shares import SECONDS_EACH
+from fhircast_hub.webhook import deliver, new_callbacks, resolver, verify
+from fhircast_hub.webhook.new_callbacks import SECONDS_EACH
 from tests.running import event, running_hub, until
+from tests.webhook.address_world import client, silent_names
 from tests.webhook.callback_server import (
     LOOPBACK,
     Answer,
@@ -19,7 +20,6 @@ from tests.webhook.callback_server import (
     quiet,
     subscribe,
 )
-from tests.webhook.test_address_guard import client, silent_names
 
 ANN, EVE = ("realm", "user:ann"), ("realm", "user:eve")
 
@@ -30,8 +30,8 @@ ANN, EVE = ("realm", "user:ann"), ("realm", "user:eve")
 @pytest.mark.req("WHK-13")
 async def test_a_user_brings_so_many_new_callbacks(monkeypatch: pytest.MonkeyPatch) -> None:
     """More: 429 with Retry-After, in words, and nobody is asked. Other users may bring theirs."""
-    monkeypatch.setattr(shares, "BURST", 2)
-    monkeypatch.setattr(deliver, "BURST", 2)
+    monkeypatch.setattr(new_callbacks, "BURST", 2)
+    monkeypatch.setattr(verify, "BURST", 2)
     async with hub_and_callbacks() as (hub, server):
         gate = asyncio.Event()
         for path in ("/1", "/2", "/3"):
@@ -40,7 +40,7 @@ async def test_a_user_brings_so_many_new_callbacks(monkeypatch: pytest.MonkeyPat
         refused = await ask(hub, server.url("/3"))
         assert refused.status_code == 429
         assert 1 <= int(refused.headers["retry-after"]) <= SECONDS_EACH
-        assert refused.text.startswith("hub.callback: expected at most 2 new callbacks of one user at once")
+        assert refused.text.startswith("hub.callback is new, and a user may bring at most 2 new callbacks at once")
         other = await ask(hub, server.url("/4"), token=hub.token("user-2"), hub__topic="theirs")
         assert other.status_code == 202
         assert "fhircast_callbacks_refused_total 1.0" in (await hub.client.get(hub.origin + "/metrics")).text
@@ -50,10 +50,10 @@ async def test_a_user_brings_so_many_new_callbacks(monkeypatch: pytest.MonkeyPat
         assert server.gets("/3") == []
 
 
-@pytest.mark.req("WHK-13", "WHK-12")
+@pytest.mark.req("WHK-13", "WHK-12", "WHK-23")
 async def test_who_has_agreed_is_not_new(monkeypatch: pytest.MonkeyPatch) -> None:
     """A renewal, another topic, another callback of a server that has verified one: none of them counts."""
-    monkeypatch.setattr(shares, "BURST", 1)
+    monkeypatch.setattr(new_callbacks, "BURST", 1)
     async with hub_and_callbacks() as (hub, server):
         await subscribe(hub, server)
         for _ in range(2):
@@ -66,10 +66,10 @@ async def test_who_has_agreed_is_not_new(monkeypatch: pytest.MonkeyPatch) -> Non
         assert (await ask(hub, f"http://127.0.0.1:{server.port - 1}/")).status_code == 429
 
 
-@pytest.mark.req("WHK-13", "WHK-10")
+@pytest.mark.req("WHK-13", "WHK-10", "WHK-23")
 async def test_a_refused_callback_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is 400 takes nothing from those that are not."""
-    monkeypatch.setattr(shares, "BURST", 1)
+    monkeypatch.setattr(new_callbacks, "BURST", 1)
     async with hub_and_callbacks() as (hub, server):
         for _ in range(3):
             assert (await ask(hub, "https://10.0.0.1/")).status_code == 400
@@ -80,8 +80,8 @@ async def test_a_refused_callback_is_none(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.req("WHK-13", "WHK-10")
 async def test_who_may_bring_no_more_has_no_more_names_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor has who came in the same moment as the last that was taken."""
-    monkeypatch.setattr(shares, "BURST", 1)
-    monkeypatch.setattr(deliver, "RESOLVE_SECONDS", 0.1)
+    monkeypatch.setattr(new_callbacks, "BURST", 1)
+    monkeypatch.setattr(verify, "RESOLVE_SECONDS", 0.1)
     async with running_hub() as hub:
         with silent_names(monkeypatch) as asked:
             answers = await asyncio.gather(*(ask(hub, f"https://{each}.slow.example/") for each in range(3)))
@@ -111,13 +111,13 @@ async def test_a_host_is_asked_one_at_a_time() -> None:
         await until(lambda: len(active(hub)) == 4)
         assert {request.path for request in port.requests} == {"/a", "/b"}
         await quiet(hub)
-        assert len(hub.hub._webhooks._turns) == 0
+        assert len(hub.hub._webhooks._verifier._locks) == 0
 
 
 @pytest.mark.req("WHK-14")
 async def test_a_retry_waits_for_its_turn_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """And lets others of the same host pass before."""
-    monkeypatch.setattr(deliver, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(verify, "FIRST_PAUSE", 0.01)
     async with hub_and_callbacks() as (hub, server):
         gate, other = asyncio.Event(), asyncio.Event()
         server.say("GET", "/fails", Answer(500, gate=gate), Answer(body=None))
@@ -151,7 +151,7 @@ async def test_users_of_a_host_take_turns() -> None:
 @pytest.mark.req("WHK-14", "WHK-15")
 async def test_who_waits_for_a_host_keeps_no_other_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Questions to a host that hangs take one place of their user's."""
-    monkeypatch.setattr(deliver, "AT_WORK", 9)  # of which one user has two
+    monkeypatch.setattr(verify, "AT_ONCE", 9)  # of which one user has two
     async with hub_and_callbacks() as (hub, server), CallbackServer("127.0.0.2") as other:
         gate = asyncio.Event()
         for number in range(5):
@@ -163,10 +163,10 @@ async def test_who_waits_for_a_host_keeps_no_other_waiting(monkeypatch: pytest.M
         await until(lambda: len(active(hub)) == 6)
 
 
-@pytest.mark.req("WHK-14", "WHK-11")
+@pytest.mark.req("WHK-14", "WHK-11", "WHK-24")
 async def test_a_denial_that_waits_too_long_is_not_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host that hangs leaves the hub no heap of them."""
-    monkeypatch.setattr(deliver, "DENIAL_SECONDS", 0.1)
+    monkeypatch.setattr(verify, "DENIAL_SECONDS", 0.1)
     async with hub_and_callbacks() as (hub, server):
         gate = asyncio.Event()
         for path in ("/1", "/2"):
@@ -186,7 +186,7 @@ async def test_a_denial_that_waits_too_long_is_not_said(monkeypatch: pytest.Monk
 @pytest.mark.req("WHK-15", "WHK-7")
 async def test_two_users_hanging_callbacks_delay_no_third(monkeypatch: pytest.MonkeyPatch) -> None:
     """They hold their shares of the places, and no more."""
-    monkeypatch.setattr(deliver, "AT_WORK", 4)
+    monkeypatch.setattr(deliver, "POSTS_AT_ONCE", 4)
     async with hub_and_callbacks() as (hub, server):
         gate = asyncio.Event()
         for user in ("user-2", "user-3"):
@@ -202,7 +202,7 @@ async def test_two_users_hanging_callbacks_delay_no_third(monkeypatch: pytest.Mo
         assert len(server.requests) == 2 * 5
 
 
-@pytest.mark.req("WHK-15", "WHK-8")
+@pytest.mark.req("WHK-15", "WHK-8", "WHK-26")
 async def test_a_callback_of_two_users_has_a_queue_for_each() -> None:
     """What one user's event waits for delays nobody else's, though one server is told of both."""
     async with hub_and_callbacks() as (hub, server):
@@ -229,10 +229,10 @@ async def test_ones_silent_names_leave_threads_to_others(monkeypatch: pytest.Mon
         async with asyncio.timeout(5):
             assert await resolving.addresses("localhost", 443, ANN)
     await asyncio.gather(*waiting, return_exceptions=True)
-    assert resolving._strangers._held == {}
+    assert resolving._unknown_slots._held == {}
 
 
-@pytest.mark.req("WHK-15")
+@pytest.mark.req("WHK-15", "WHK-25")
 async def test_who_keeps_many_connections_loses_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of others stay, though they are older."""
     monkeypatch.setattr("fhircast_hub.webhook.client.KEPT_CALLBACKS", 3)

@@ -43,7 +43,7 @@ try:
 
     from fhircast_client import fake_messages
     from fhircast_hub.core.limits import Rules
-    from fhircast_hub.core.rules.audiences import subscribed
+    from fhircast_hub.core.rules.audiences import subscribers_of
     from fhircast_hub.core.state.effects import Effect, EventRef, Send
     from fhircast_hub.core.wire.acknowledgement import read_acknowledgement
     from fhircast_hub.http.posting import post
@@ -191,7 +191,7 @@ class FakeHub:
         """Send a heartbeat to who wants them, beside the hub's own: the next comes after `period` seconds."""
         session = self._hub.session
         event = make_event(self.topic, "heartbeat", [{"key": "period", "decimal": str(period)}])
-        to = subscribed(session.audiences, "heartbeat") if session else ()
+        to = subscribers_of(session.audiences, "heartbeat") if session else ()
         event_ref = EventRef(event.id, event.id, event.name, reportable=False)
         self._hub.send(self._passes([Send(to, encode(event.body), event_ref)]))
 
@@ -277,7 +277,7 @@ class FakeHub:
             session = self._hub.session
             why = (
                 ""
-                if session and subscribed(session.audiences, event.name.lower())
+                if session and subscribers_of(session.audiences, event.name.lower())
                 else ", and nobody is subscribed to it"
             )
             raise TimeoutError(f"expected an acknowledgement of {event.name} within {_PATIENCE:g} s{why}") from None

@@ -78,8 +78,8 @@ class RequestTimeout(HubError):
 class Conflict(HubError):
     """The session is in another state than the request needs.
 
-    An update has a stale version, or its context is not open (rules/content.py). A session exists already
-    (rules/administration.py). A system client acts on a session that no user owns (access/topic_access.py).
+    The event does not fit the open contexts (rules/conflicts.py). A session exists already (rules/administration.py). A
+    system client acts on a session that no user owns (access/topic_access.py).
     """
 
     status = 409

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from fhircast_hub.core.access.principal import SessionKey
-from fhircast_hub.core.rules.contexts import View, written
+from fhircast_hub.core.rules.contexts import View, encode_view
 
 #: Bytes of all kept answers.
 MAX_BYTES = 32 << 20
@@ -25,14 +25,14 @@ class ContextAnswers:
     def get(self, key: SessionKey, view: View) -> bytes:
         """The answer to readers with this view of the session, as JSON."""
         if view.context is None:
-            return written(view)
+            return encode_view(view)
         kept = self._kept.setdefault(key, {})
         self._kept.move_to_end(key)
         if (found := kept.get(view.kind)) is not None:
             if found[0].is_same(view):
                 return found[1]
             self.bytes -= len(found[1]) + OVERHEAD
-        answer = written(view)
+        answer = encode_view(view)
         kept[view.kind] = view, answer
         self.bytes += len(answer) + OVERHEAD
         while self.bytes > self._max_bytes:

@@ -24,8 +24,8 @@ from fhircast_hub.core.env import Env
 from fhircast_hub.core.errors import HubError, NotFound, TooMany
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.rules.administration import Participant, participants
-from fhircast_hub.core.rules.contexts import seen
-from fhircast_hub.core.rules.missed_events import drop_retained
+from fhircast_hub.core.rules.contexts import view_for
+from fhircast_hub.core.rules.missed_events import drop_all
 from fhircast_hub.core.rules.webhook_outbox import superseded
 from fhircast_hub.core.state.commands import (
     BeginSession,
@@ -204,9 +204,9 @@ class Service:
         await self.submit(key, EndSession("the session was ended"))
 
     async def current_context(self, key: SessionKey, principal: Principal) -> tuple[bytes, tuple[str, ...]]:
-        """The JSON answer to GET hub.url/{topic}, and its patients. Raises what core.rules.contexts.seen raises."""
+        """The JSON answer to GET hub.url/{topic}, and its patients. Raises what core.rules.contexts.view_for raises."""
         session, _ = await self._store.load(key)
-        answer = self._answers.get(key, seen(session, principal, key.topic, self._rules))
+        answer = self._answers.get(key, view_for(session, principal, key.topic, self._rules))
         current = session.contexts.get(session.current) if session else None
         return answer, patients(current.ref, current.implied) if current else ()
 
@@ -248,7 +248,7 @@ class Service:
             return None
         closes = isinstance(command, Publish) and command.event.kind is Kind.CLOSE
         if closes and after and not self.usage.is_within_limits(key, session, after):
-            outcome = Outcome(drop_retained(after), outcome.effects, outcome.reply)
+            outcome = Outcome(drop_all(after), outcome.effects, outcome.reply)
         idle = self.usage.sessions_to_forget(key, session, outcome.session, closes=closes, now=self._clock())
         if not idle:
             return outcome

@@ -17,38 +17,42 @@ import httpcore
 import httpx
 
 from fhircast_hub.webhook.address_guard import Guard, GuardedBackend
-from fhircast_hub.webhook.shares import NOBODY, User
+from fhircast_hub.webhook.fair_slots import NOBODY, User
 
-#: Bytes of an answer that are read: a challenge takes fifty.
+#: Bytes of an answer's body; a longer body counts as empty. A challenge has fifty.
 MAX_ANSWER = 4096
 #: Seconds to connect to a callback.
 CONNECT_SECONDS = 3.0
-#: Seconds for which a connection is kept for reuse, and callbacks that have one beside those at work.
-KEPT_SECONDS, KEPT_CALLBACKS = 30.0, 1024
+#: Seconds for which an idle connection is kept.
+KEPT_SECONDS = 30.0
+#: Callbacks with a connection pool. Beyond it, idle pools are closed.
+KEPT_CALLBACKS = 1024
 
 
 class Answer(NamedTuple):
-    """What a callback answered; `status` 0 where nothing came in time. `retry_after` is in seconds, None where not said."""
+    """The answer of a callback."""
 
+    #: The HTTP status; 0: none came in time.
     status: int
     body: bytes = b""
+    #: Seconds, from the header Retry-After. None: not given.
     retry_after: float | None = None
 
 
-#: No answer.
-NONE = Answer(0)
+NO_ANSWER = Answer(0)
 
 
 class Client:
     """Sends requests to callbacks. `http2` needs the package h2.
 
-    Each callback of each user has connections of its own: one pool for all would look through all of them at each request.
+    Each callback of each user has a pool of its own: httpcore searches all connections of a pool at each request.
     """
 
     def __init__(self, guard: Guard, *, http2: bool) -> None:
         self._guard = guard
         self._http2 = http2
         self._tls: ssl.SSLContext | None = None
+        #: User and callback -> the pool, and when it was last used. The pool used longest ago comes first.
         self._pools: OrderedDict[tuple[User, str], tuple[httpcore.AsyncConnectionPool, float]] = OrderedDict()
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -61,24 +65,24 @@ class Client:
         headers: Mapping[str, str] | None = None,
         user: User = NOBODY,
     ) -> Answer:
-        """One attempt for `user`, of at most so many seconds. Raises ForbiddenAddress; all else that can go wrong is no answer."""
+        """Make one attempt for `user`, of at most `seconds`. Raises ForbiddenAddress; any other failure is NO_ANSWER."""
         limits = {"connect": min(CONNECT_SECONDS, seconds), "read": seconds, "write": seconds, "pool": seconds}
         status, retry_after = 0, None
         try:
             target, authority = _target(url)
-            given = [("Host", authority), ("User-Agent", "fhircast-hub"), *(headers or {}).items()]
+            sent = [("Host", authority), ("User-Agent", "fhircast-hub"), *(headers or {}).items()]
             async with (
                 asyncio.timeout(seconds),
                 self._pool(user, url.partition("?")[0]).stream(
-                    method, target, headers=given, content=body, extensions={"timeout": limits}
+                    method, target, headers=sent, content=body, extensions={"timeout": limits}
                 ) as response,
             ):
                 status, retry_after = response.status, _retry_after(response)
-                return Answer(status, await _start(response), retry_after)
+                return Answer(status, await _body(response), retry_after)
         except (TimeoutError, OSError, httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError):
-            return Answer(status, b"", retry_after)  # a status that came counts, whatever became of its body
+            return Answer(status, b"", retry_after)  # a status counts, even if its body did not come
         except (ValueError, httpcore.UnsupportedProtocol):
-            return NONE
+            return NO_ANSWER
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -87,12 +91,12 @@ class Client:
 
     def _pool(self, user: User, callback: str) -> httpcore.AsyncConnectionPool:
         now = time.monotonic()
-        self._forget(now)
+        self._close_idle_pools(now)
         pool, _ = self._pools.pop((user, callback), (None, now))
         if pool is None:
             secure = callback[:6].lower() == "https:"
             pool = httpcore.AsyncConnectionPool(
-                ssl_context=self._context() if secure else None,
+                ssl_context=self._tls_context() if secure else None,
                 max_keepalive_connections=1,
                 keepalive_expiry=KEPT_SECONDS,
                 http2=self._http2,
@@ -101,8 +105,8 @@ class Client:
         self._pools[user, callback] = pool, now
         return pool
 
-    def _context(self) -> ssl.SSLContext:
-        """Whose certificates count, which takes a tenth of a second to read: once for all connections.
+    def _tls_context(self) -> ssl.SSLContext:
+        """The trusted certificates, read once for all connections: reading takes a tenth of a second.
 
         As for issuers, SSL_CERT_FILE and SSL_CERT_DIR name those of a hospital's own authority.
         """
@@ -110,15 +114,15 @@ class Client:
             self._tls = httpx.create_ssl_context()
         return self._tls
 
-    def _forget(self, now: float) -> None:
-        """Let pools go that are not in use: those that were not used for a while, and of too many the oldest of who has the most."""
+    def _close_idle_pools(self, now: float) -> None:
+        """Close expired pools among the first four. If there are too many, also the oldest of the user with the most."""
         first = itertools.islice(self._pools.items(), 4)
-        old = [key for key, (pool, at) in first if now - at > KEPT_SECONDS and _is_idle(pool)]
+        closed = [key for key, (pool, used_at) in first if now - used_at > KEPT_SECONDS and _is_idle(pool)]
         if len(self._pools) > KEPT_CALLBACKS:
             ((most, _),) = Counter(user for user, _ in self._pools).most_common(1)
-            theirs = (key for key, (pool, _) in self._pools.items() if key[0] == most and _is_idle(pool))
-            old += itertools.islice((key for key in theirs if key not in old), 1)
-        for key in old:
+            idle = (key for key, (pool, _) in self._pools.items() if key[0] == most and _is_idle(pool))
+            closed += itertools.islice((key for key in idle if key not in closed), 1)
+        for key in closed:
             pool, _ = self._pools.pop(key)
             task = asyncio.get_running_loop().create_task(pool.aclose())
             self._closing.add(task)
@@ -130,7 +134,7 @@ def _is_idle(pool: httpcore.AsyncConnectionPool) -> bool:
 
 
 def _target(url: str) -> tuple[httpcore.URL, str]:
-    """A callback's URL, its path and query byte for byte; and its authority, for Host."""
+    """The URL of a callback, with path and query byte for byte; and its authority, for Host."""
     scheme, _, rest = url.partition("://")
     authority = re.split("[/?]", rest, maxsplit=1)[0]
     target = rest[len(authority) :]
@@ -144,18 +148,18 @@ def _target(url: str) -> tuple[httpcore.URL, str]:
     )
 
 
-async def _start(response: httpcore.Response) -> bytes:
-    """The body of an answer; nothing of one that is too long, and its connection is not used again."""
-    start = b""
+async def _body(response: httpcore.Response) -> bytes:
+    """The body of an answer; empty if it is too long. Then the connection is not used again."""
+    body = b""
     async for chunk in response.aiter_stream():
-        start += chunk
-        if len(start) > MAX_ANSWER:
+        body += chunk
+        if len(body) > MAX_ANSWER:
             return b""
-    return start
+    return body
 
 
 def _retry_after(response: httpcore.Response) -> float | None:
-    """Retry-After in seconds: "HTTP-date / delay-seconds" (RFC 9110 section 10.2.3); None where it is neither."""
+    """Retry-After in seconds: "HTTP-date / delay-seconds" (RFC 9110 section 10.2.3). None: neither of these."""
     for name, value in response.headers:
         if name.lower() == b"retry-after":
             if value.isdigit() and len(value) < 9:

@@ -1,8 +1,8 @@
-"""Names of callbacks, resolved on threads of their own.
+"""Resolves the host names of callbacks, on threads of its own.
 
-The system's resolver blocks, for as long as a name's servers are silent, and a callback's name is chosen by whoever subscribes.
-The event loop's own threads are four, and resolve the issuers' names too; and a process waits for them before it ends. These are
-more, wait for nobody, and are not waited for.
+It is kept by hand for two measured reasons. The system's resolver blocks a thread while a name's servers are silent, and a
+subscriber chooses that name. The event loop's own threads are four, resolve the issuers' names too, and must end before the
+process does. The threads here are more, delay nothing else, and end with the process.
 """
 
 from __future__ import annotations
@@ -17,88 +17,95 @@ from typing import Any
 
 from fhircast_hub.budgets.table import RESOLVED
 from fhircast_hub.core.wire.callback_url import real_address
-from fhircast_hub.webhook.shares import NOBODY, Shares, User
+from fhircast_hub.webhook.fair_slots import NOBODY, FairSlots, User
 
-#: Names that are resolved at once: of those that were found before, and of those that were not, so many each. Who brings ever new
-#: names whose servers are silent keeps no callback waiting that has been posted to. Each user has a share of both.
+#: Names that are resolved at once: so many that were resolved before, and so many others. Each user has a share of both.
+#: So a user with ever new names, whose servers are silent, does not delay callbacks that are in use.
 AT_ONCE = int(RESOLVED.most)
-#: Names that are known to have been found, the last ones.
-MAX_FOUND = 10_000
+#: Names remembered as resolved; the oldest is forgotten first.
+MAX_KNOWN = 10_000
 
-_Found = list[tuple[Any, ...]]
+#: The answer of getaddrinfo.
+_Addresses = list[tuple[Any, ...]]
+#: Host and port.
+_Name = tuple[str, int]
 
 
 class Resolver:
-    """Resolves names of callbacks, each once for all who want to know at the same time."""
+    """Resolves names of callbacks. Requests for one name at the same time share one look-up."""
 
     def __init__(self) -> None:
-        self._strangers, self._known = Shares(AT_ONCE), Shares(AT_ONCE)
-        self._found: OrderedDict[str, None] = OrderedDict()
-        self._asked: dict[tuple[str, int], asyncio.Future[_Found | Exception]] = {}
+        #: Slots for names that were not resolved before, and for names that were.
+        self._unknown_slots, self._known_slots = FairSlots(AT_ONCE), FairSlots(AT_ONCE)
+        self._known: OrderedDict[str, None] = OrderedDict()
+        #: Look-ups under way.
+        self._pending: dict[_Name, asyncio.Future[_Addresses | Exception]] = {}
 
     async def addresses(self, host: str, port: int, user: User = NOBODY) -> list[str]:
-        """The addresses of `host`, in the resolver's order; one of link scope with its zone. Raises OSError where there are none.
+        """The addresses of `host`, in the system's order; link-local ones with their zone. Raises OSError if there are none.
 
-        A name takes a thread out of the share of `user`.
+        A look-up takes a thread out of the share of `user`.
         """
         try:
-            # What is an address, however it is spelled, is known at once.
+            # An address, in any spelling, needs no look-up.
             found = _look_up(host, port, socket.AI_NUMERICHOST)
         except OSError:
-            answer = await self._resolve(host, port, user)
-            if isinstance(answer, Exception):
-                raise OSError(f"not resolved: {type(answer).__name__}") from None
-            found = answer
-        return list(dict.fromkeys(str(where[0]) for *_, where in found))
+            result = await self._resolve((host, port), user)
+            if isinstance(result, Exception):
+                raise OSError(f"not resolved: {type(result).__name__}") from None
+            found = result
+        return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
-    async def _resolve(self, host: str, port: int, user: User) -> _Found | Exception:
-        """What came of it. Whoever waits may be cancelled; a place stays taken for as long as its thread is at work."""
-        key = host, port
-        if key not in self._asked:
-            slots = self._known if host in self._found else self._strangers
+    async def _resolve(self, name: _Name, user: User) -> _Addresses | Exception:
+        """The result of the look-up. If this task is cancelled, the slot stays taken until the thread has ended."""
+        if name not in self._pending:
+            slots = self._known_slots if name[0] in self._known else self._unknown_slots
             await slots.acquire(user)
-            if key in self._asked:  # somebody else came first
+            if name in self._pending:  # begun by another task meanwhile
                 slots.release(user)
             else:
-                self._begin(key, slots, user)
-        return await asyncio.shield(self._asked[key])
+                self._begin(name, slots, user)
+        return await asyncio.shield(self._pending[name])
 
-    def _begin(self, key: tuple[str, int], slots: Shares, user: User) -> None:
+    def _begin(self, name: _Name, slots: FairSlots, user: User) -> None:
         loop = asyncio.get_running_loop()
-        asked = self._asked[key] = loop.create_future()
+        pending = self._pending[name] = loop.create_future()
 
-        def done(answer: _Found | Exception) -> None:
+        def done(result: _Addresses | Exception) -> None:
             slots.release(user)
-            del self._asked[key]
-            if not isinstance(answer, Exception):
-                self._found[key[0]] = None
-                self._found.move_to_end(key[0])
-                if len(self._found) > MAX_FOUND:
-                    self._found.popitem(last=False)
-            asked.set_result(answer)
+            del self._pending[name]
+            if not isinstance(result, Exception):
+                self._remember(name[0])
+            pending.set_result(result)
 
         def work() -> None:
             try:
-                answer: _Found | Exception = _look_up(*key)
+                result: _Addresses | Exception = _look_up(*name)
             except Exception as error:
-                answer = error
-            with contextlib.suppress(RuntimeError):  # the hub has ended
-                loop.call_soon_threadsafe(done, answer)
+                result = error
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(done, result)
 
         threading.Thread(target=work, name="resolver", daemon=True).start()
 
+    def _remember(self, host: str) -> None:
+        self._known[host] = None
+        self._known.move_to_end(host)
+        if len(self._known) > MAX_KNOWN:
+            self._known.popitem(last=False)
+
 
 def one_name(host: str) -> str:
-    """One name for all spellings of a host: an address as itself, a name in lower case and without the dot at its end."""
+    """One spelling for each host: an address in its normal form; a name in lower case, without a dot at the end."""
     with contextlib.suppress(OSError, ValueError):
-        *_, where = _look_up(host, 0, socket.AI_NUMERICHOST)[0]
-        return str(real_address(ipaddress.ip_address(where[0].partition("%")[0])))
+        *_, address = _look_up(host, 0, socket.AI_NUMERICHOST)[0]
+        return str(real_address(ipaddress.ip_address(address[0].partition("%")[0])))
     return host.lower().removesuffix(".")
 
 
-def _look_up(host: str, port: int, flags: int = 0) -> _Found:
-    """As the system has it. Raises OSError."""
+def _look_up(host: str, port: int, flags: int = 0) -> _Addresses:
+    """The system's answer. Blocks, unless `flags` has AI_NUMERICHOST. Raises OSError if there is none."""
     try:
         return list(socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM, socket.IPPROTO_TCP, flags))
-    except UnicodeError as error:  # a label that is empty or too long
+    except UnicodeError as error:  # a label is empty or too long
         raise OSError(f"not a host name: {type(error).__name__}") from None

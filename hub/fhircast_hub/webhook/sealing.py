@@ -1,4 +1,4 @@
-"""Secrets of webhooks at rest: sealed with the key of the settings (Fernet: AES-128-CBC and HMAC-SHA256)."""
+"""Secrets of webhooks: sealed in the store (Fernet: AES-128-CBC and HMAC-SHA256), and used to sign posts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cryptography.fernet import Fernet, InvalidToken
 
 
 class Sealer:
-    """Seals and opens. Without a key of the settings one is made that dies with the process."""
+    """Seals and opens secrets with SECRET_KEY. Without `key`, a random key is used, and lost with the process."""
 
     def __init__(self, key: str | None) -> None:
         digest = hashlib.blake2b(
@@ -20,11 +20,11 @@ class Sealer:
         self._fernet = Fernet(base64.urlsafe_b64encode(digest))
 
     def seal(self, secret: str | None) -> bytes:
-        """What may be stored of a secret; empty without one."""
+        """The sealed secret, for the store; empty without a secret."""
         return self._fernet.encrypt(secret.encode()) if secret else b""
 
     def open(self, sealed: bytes) -> bytes | None:
-        """The secret; None where it was sealed with another key."""
+        """The secret; empty without one. None: sealed with another key."""
         try:
             return self._fernet.decrypt(sealed) if sealed else b""
         except InvalidToken:

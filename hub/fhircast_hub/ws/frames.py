@@ -1,20 +1,26 @@
-"""WebSocket frames (RFC 6455 section 5.2), as the server writes them: final, unmasked, without extensions."""
+"""WebSocket frames (RFC 6455 section 5): text frames as the server writes them, and the parts of a client's frame.
+
+The server's frames are final, unmasked, and without extensions.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from typing import NamedTuple
 
-from websockets.frames import apply_mask  # type: ignore[attr-defined]  # the fast one, where there is one
+from websockets.frames import apply_mask  # type: ignore[attr-defined]  # websockets' C version, where installed
+
+#: Bytes of a client's frame (SYN-15). An acknowledgement takes a hundred, and may bring a long reason.
+MAX_FRAME = 65536
 
 
 def text_frame(payload: bytes) -> bytes:
-    """The frame of a text message; built once, whatever the number of sockets it is written to."""
+    """The frame of a text message. Build one frame, and write it to any number of sockets."""
     return text_header(len(payload)) + payload
 
 
 def text_header(size: int) -> bytes:
-    """What stands before a text message of so many bytes."""
+    """The frame header of a text message of `size` bytes."""
     if size < 126:
         return bytes((0x81, size))
     if size < 65536:
@@ -22,15 +28,15 @@ def text_header(size: int) -> bytes:
     return b"\x81\x7f" + size.to_bytes(8)
 
 
-class Long(NamedTuple):
-    """The frame of a long message, in two parts: the message is not copied for it."""
+class LongFrame(NamedTuple):
+    """The frame of a long message, in two parts, so that the message is not copied."""
 
     header: bytes
     message: bytes
 
 
-#: A frame as it is written.
-Frame = bytes | Long
+#: A frame to be written.
+Frame = bytes | LongFrame
 
 
 def size_of(frame: Frame) -> int:
@@ -39,14 +45,14 @@ def size_of(frame: Frame) -> int:
 
 
 def frame_of(message: bytes, longest: int) -> Frame:
-    """The frame of a text message, in one part up to so many bytes."""
+    """The frame of a text message; a LongFrame if the message has more than `longest` bytes."""
     if len(message) <= longest:
         return text_frame(message)
-    return Long(text_header(len(message)), message)
+    return LongFrame(text_header(len(message)), message)
 
 
-def put(transport: asyncio.WriteTransport, frame: Frame) -> None:
-    """Write a frame."""
+def write_frame(transport: asyncio.WriteTransport, frame: Frame) -> None:
+    """Write a frame to a transport."""
     if isinstance(frame, bytes):
         transport.write(frame)
     else:
@@ -55,7 +61,7 @@ def put(transport: asyncio.WriteTransport, frame: Frame) -> None:
 
 
 def end_of_frame(data: bytes, start: int) -> int | None:
-    """Where the frame that begins at `start` ends; None if its header has not all come. `data` may be shorter than that."""
+    """The index behind the frame that begins at `start`, also if `data` ends before. None: the header is incomplete."""
     if len(data) < start + 2:
         return None
     masked, length = data[start + 1] & 0x80, data[start + 1] & 0x7F
@@ -70,23 +76,45 @@ def end_of_frame(data: bytes, start: int) -> int | None:
 
 
 def payload(data: bytes, start: int, end: int) -> bytes:
-    """What a masked frame from `start` to `end` says (section 5.3)."""
+    """The unmasked payload of the masked frame from `start` to `end` (section 5.3)."""
     length = data[start + 1] & 0x7F
     mask = start + 2 + (0 if length < 126 else 2 if length == 126 else 8)
     return apply_mask(data[mask + 4 : end], data[mask : mask + 4])
 
 
 def text_of(frame: Frame) -> bytes:
-    """The text of a frame that `frame_of` built."""
-    if isinstance(frame, Long):
+    """The message of a frame built by `frame_of`."""
+    if isinstance(frame, LongFrame):
         return frame.message
     return frame[2 if frame[1] < 126 else 4 if frame[1] == 126 else 10 :]
 
 
 def is_utf8(text: bytes) -> bool:
-    """Whether a text message is what it must be (section 5.6: "The "Payload data" is text data encoded as UTF-8")."""
+    """Whether a text message is valid (section 5.6: "The "Payload data" is text data encoded as UTF-8")."""
     try:
         text.decode()
     except UnicodeDecodeError:
         return False
     return True
+
+
+class FragmentedMessage:
+    """Collects the frames of a fragmented message (section 5.4). Only text is kept."""
+
+    def __init__(self) -> None:
+        #: One buffer and no list of frames: a peer may send any number of empty frames. None: not a text message.
+        self._text: bytearray | None = None
+
+    def begin(self, *, text: bool) -> None:
+        """Start with the first frame of a message."""
+        self._text = bytearray() if text else None
+
+    def add(self, data: bytes | bytearray | memoryview) -> None:
+        """Add the payload of a frame."""
+        if self._text is not None:
+            self._text += data
+
+    def end(self) -> bytes | None:
+        """The whole text; None if the message was not text."""
+        text, self._text = self._text, None
+        return None if text is None else bytes(text)

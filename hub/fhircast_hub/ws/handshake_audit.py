@@ -1,4 +1,4 @@
-"""What the audit trail says of a WebSocket's handshake (AUD-3)."""
+"""Entries of the audit trail about handshakes of WebSockets (AUD-3)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from fhircast_hub.core.state.session import Subscription
 from fhircast_hub.edge.client_addresses import place
 from fhircast_hub.service.ports import Clock
 
-_USER = "user:"  # see core.principal.Principal.subscriber
+#: How `Principal.subscriber` begins for a user.
+_USER = "user:"
 
 
-class Handshakes:
-    """Tells `audit` of them. `address_of` says where one comes from, by its connection's address and its headers X-Forwarded-For."""
+class HandshakeAudit:
+    """Records handshakes. `address_of` gets the connection's address and the X-Forwarded-For headers, and returns the client's."""
 
     def __init__(
         self, audit: Callable[[Entry], None], address_of: Callable[[str, Sequence[str]], str], clock: Clock
@@ -27,34 +28,34 @@ class Handshakes:
         self._address_of = address_of
 
     def address(self, request: Request, transport: asyncio.Transport) -> str:
-        """Where a handshake comes from; "" where nobody knows."""
+        """The client's address; "" if unknown."""
         peer = transport.get_extra_info("peername")
         return self._address_of(str(peer[0]) if peer else "", request.headers.get_all("X-Forwarded-For"))
 
     def record(self, address: str, status: int, topic: str, subscription: Subscription | None) -> None:
-        """One entry; of a socket that comes from another address than its subscription, a second one.
+        """Record a handshake, and a second entry if the subscription was made from another address.
 
-        `status` is the HTTP status of the answer, `topic` a keyed hash. Without a subscription nothing is
-        known but the address: an endpoint is all that a handshake says.
+        `status` is the HTTP status of the answer, `topic` a keyed hash. A handshake names an endpoint only.
+        Without a subscription, just its address is known.
         """
         at = self._clock()
         if subscription is None:
             self._audit(Entry(Act.CONNECT, at, address=address, status=status))
             return
-        subscriber = subscription.subscriber
+        user = subscription.subscriber
         entry = Entry(
             act=Act.CONNECT,
             at=at,
             topic=topic,
             issuer=subscription.issuer,
-            user=subscriber.removeprefix(_USER) if subscriber.startswith(_USER) else "",
+            user=user.removeprefix(_USER) if user.startswith(_USER) else "",
             client=subscription.client,
             address=address,
             event=",".join(subscription.events),
             status=status,
         )
         self._audit(entry)
-        # A subscription that an older hub stored has no address.
+        # Subscriptions stored by an older hub have no address.
         if subscription.address and place(subscription.address) != place(address):
             elsewhere = f"the subscription was made from {subscription.address}"
             self._audit(replace(entry, act=Act.ELSEWHERE, reason=elsewhere))

@@ -1,32 +1,38 @@
-"""Whether a peer is there still (SYN-13): it answers pings, or at least reads."""
+"""Keepalive of a socket by pings (SYN-13). A peer is alive if it answers pings, or at least goes on reading."""
 
 from __future__ import annotations
 
 
 class Pings:
-    """The pings of one socket, by number."""
+    """The numbered pings of one socket. At most one is unanswered."""
 
     def __init__(self) -> None:
         self._number = 0
-        self._open: bytes | None = None  # that was sent and not answered
-        self._asked = 0.0
-        self._held_back = 0  # bytes that the peer had not read at the last one
+        #: Payload of the unanswered ping. None: all are answered.
+        self._unanswered: bytes | None = None
+        #: When the last ping was sent, in epoch seconds.
+        self._sent_at = 0.0
+        #: Bytes in the transport's buffer at the last check.
+        self._unread = 0
 
-    def is_gone(self, held_back: int) -> bool:
-        """Whether the peer did not answer the last one, or has read nothing of these bytes since."""
-        gone = self._open is not None or (held_back > 0 and held_back == self._held_back)
-        self._held_back = held_back
+    def is_gone(self, unread: int) -> bool:
+        """Whether the peer left the last ping unanswered, or read nothing since the last check.
+
+        `unread` are the bytes in the transport's buffer.
+        """
+        gone = self._unanswered is not None or (unread > 0 and unread == self._unread)
+        self._unread = unread
         return gone
 
     def next(self, now: float) -> bytes:
-        """What to send now (epoch seconds)."""
+        """The payload of a new ping; `now` in epoch seconds."""
         self._number += 1
-        self._open, self._asked = self._number.to_bytes(4), now
-        return self._open
+        self._unanswered, self._sent_at = self._number.to_bytes(4), now
+        return self._unanswered
 
     def answered(self, data: bytes | bytearray | memoryview) -> float | None:
-        """When the ping was sent that this pong answers (epoch seconds); None for another."""
-        if data != self._open:
+        """When the ping answered by this pong was sent, in epoch seconds. None: the pong answers no open ping."""
+        if data != self._unanswered:
             return None
-        self._open = None
-        return self._asked
+        self._unanswered = None
+        return self._sent_at

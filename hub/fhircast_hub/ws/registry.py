@@ -1,4 +1,4 @@
-"""The sockets of this process, by connection; effects are done here."""
+"""The connected sockets of this process. Effects are carried out here, in the order of the commits."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from fhircast_hub.ws.frames import Frame, frame_of
 
 
 class Connection(Protocol):
-    """What a socket can be told."""
+    """A socket, as the registry sees it: a `SocketWriter` (ws/outbox.py)."""
 
     def write(self, frame: Frame, event_ref: EventRef | None) -> bool:
-        """Write a whole WebSocket frame, which tells of `event_ref`: now (true), or when the peer reads again. Never raises."""
+        """Write a whole frame, which carries the event `event_ref`. False: queued until the peer reads. Never raises."""
         ...
 
     def close(self, code: int, reason: str) -> None:
-        """Close after what was written before. Never raises."""
+        """Close after the queued frames. Never raises."""
         ...
 
     @property
     def queued(self) -> tuple[int, int]:
-        """Messages and bytes that wait for the peer to read."""
+        """Frames and bytes that wait for the peer to read."""
         ...
 
 
 class Counters(Protocol):
-    """What sockets count."""
+    """Counters of sockets."""
 
     events_out: int
     sockets_opened: int
@@ -43,49 +43,51 @@ class Counters(Protocol):
 
 
 class Registry:
-    """Who is connected here."""
+    """The connected sockets, by connection name."""
 
     def __init__(self, ack_timer: AckTimer, counters: Counters, webhooks: Callable[[WebhookEffect], None]) -> None:
         self._connections: dict[str, Connection] = {}
-        self._prefix = secrets.token_hex(4)  # so that no connection of another process is called the same
+        #: Keeps names apart from those of other processes.
+        self._prefix = secrets.token_hex(4)
         self._numbers = itertools.count()
         self._counters = counters
         self._sent = ack_timer.sent
-        self._webhooks = webhooks  # handles webhook effects
+        #: Carries out webhook effects.
+        self._webhooks = webhooks
 
     def __len__(self) -> int:
         return len(self._connections)
 
     def queued(self) -> tuple[int, int]:
-        """Messages and bytes that wait in all of them for their peers to read."""
-        waiting = [connection.queued for connection in self._connections.values()]
-        return sum(messages for messages, _ in waiting), sum(size for _, size in waiting)
+        """Frames and bytes that wait in all sockets for their peers to read."""
+        queues = [connection.queued for connection in self._connections.values()]
+        return sum(frames for frames, _ in queues), sum(size for _, size in queues)
 
     def add(self, connection: Connection) -> str:
-        """Take up a socket; its name from now on."""
+        """Register a socket. Returns the name of its connection."""
         name = f"{self._prefix}-{next(self._numbers)}"
         self._connections[name] = connection
         self._counters.sockets_opened += 1
         return name
 
     def remove(self, name: str) -> None:
-        """Forget a socket that is gone."""
+        """Forget a socket; an unknown name is ignored."""
         if self._connections.pop(name, None) is not None:
             self._counters.sockets_closed += 1
 
     def deliver(self, effects: Sequence[Effect]) -> None:
-        """Do what was decided, in order: each frame is framed once and written to each of its sockets."""
+        """Carry out effects in order. Each message is framed once, and that frame is written to all its sockets."""
         connections = self._connections
         for effect in effects:
             if isinstance(effect, Send):
                 frame, event_ref = frame_of(effect.frame, int(BIG_FRAME.most)), effect.event_ref
-                later = [
+                queued = [
                     name
                     for name in effect.to
                     if (connection := connections.get(name)) is not None and not connection.write(frame, event_ref)
                 ]
                 if event_ref is not None:
-                    self._sent(event_ref, effect.to, later)
+                    self._sent(event_ref, effect.to, queued)
                 self._counters.events_out += len(effect.to)
             elif not isinstance(effect, Close):
                 self._webhooks(effect)

@@ -1,193 +1,108 @@
-"""One socket's life: handshake, confirmation, frames out, pings, close.
+"""The server's end of one WebSocket: its handshake, and the frames that it reads.
 
-An asyncio protocol that uvicorn hands the upgraded connection to. The WebSocket protocol itself is the sans-I/O
-`ServerProtocol` of websockets; two things go past it because they are most of the traffic: text frames that the hub writes,
-which are built once for all subscribers, and whole text frames from the client (acknowledgements), which are read here.
-Everything else, in whatever pieces it comes, is fed to it in whole frames, so it always rests between two of them.
+The writing half is `SocketWriter` in ws/outbox.py.
+
+The protocol is the sans-I/O `ServerProtocol` of websockets. It rests between two frames: it is fed whole frames only.
+Two kinds of frames bypass it, because they are most of the traffic: the hub's events, and acknowledgements.
+That is why the socket is kept by hand: one frame is built for all subscribers, and none is built or parsed per socket.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from websockets.frames import Frame, Opcode
-from websockets.http11 import Request
+from websockets.http11 import Request, Response
 from websockets.protocol import OPEN
-from websockets.server import ServerProtocol
 
 from fhircast_hub.budgets.leaky_bucket import check_wait
 from fhircast_hub.budgets.meter import Meter, metered
-from fhircast_hub.budgets.table import BIG_FRAME, FRAMES_A_TURN
+from fhircast_hub.budgets.table import FRAMES_A_TURN
 from fhircast_hub.core.access.principal import SessionKey
 from fhircast_hub.core.errors import HubError, NotFound
 from fhircast_hub.core.state.commands import Disconnected
-from fhircast_hub.core.state.effects import EventRef
 from fhircast_hub.core.state.session import Subscription
-from fhircast_hub.core.wire.close_codes import ABNORMAL, GOING_AWAY, POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER
+from fhircast_hub.core.wire.close_codes import ABNORMAL, GOING_AWAY, POLICY_VIOLATION, SERVICE_RESTART
 from fhircast_hub.service.request_id import REQUEST_ID
-from fhircast_hub.ws.context import QUIET, Headers, SocketContext
-from fhircast_hub.ws.frame_allowance import Allowance, Parts
-from fhircast_hub.ws.frames import Frame as WrittenFrame
-from fhircast_hub.ws.frames import end_of_frame, is_utf8, payload, put
-from fhircast_hub.ws.keepalive import Pings
-from fhircast_hub.ws.outbox import Outbox
+from fhircast_hub.ws.frames import MAX_FRAME, FragmentedMessage, end_of_frame, is_utf8, payload
+from fhircast_hub.ws.outbox import CLOSE_SECONDS, SocketWriter
+from fhircast_hub.ws.services import Headers, SocketServices
 
-#: Bytes in a client's frame (SYN-15): an acknowledgement takes a hundred, and a long reason may come with it.
-MAX_FRAME = 65536
-#: Seconds a peer has to answer a close before its connection is cut; and one that is closed for what it sends.
-CLOSE_SECONDS, DEAF_SECONDS = 5.0, 1.0
-#: Text that is no UTF-8: the "endpoint MUST _Fail the WebSocket Connection_" (RFC 6455, 8.1).
+#: Seconds that a peer has to answer a close for sending too much.
+FLOOD_CLOSE_SECONDS = 1.0
+#: Text that is not UTF-8: the "endpoint MUST _Fail the WebSocket Connection_" (RFC 6455, 8.1).
 _INVALID_DATA = 1007
 _SWITCHING_PROTOCOLS = 101
-#: Bytes of the longest frame header; first byte of a final text frame; second byte's mask bit, and its value where a longer length follows.
+#: Bytes of the longest frame header.
 _MAX_HEADER = 14
-_FINAL_TEXT, _MASKED, _LONGER = 0x81, 0x80, 0xFE
+#: First byte of a final text frame.
+_FINAL_TEXT = 0x81
+#: Second byte: its mask bit, and its value in a masked frame from which on a longer length follows.
+_MASKED, _LONGER = 0x80, 0xFE
 
 
-class HubSocket(asyncio.Protocol):
-    """The server's end of one WebSocket."""
+class HubSocket(SocketWriter, asyncio.Protocol):
+    """The protocol that uvicorn gives an upgraded connection to.
 
-    def __init__(self, context: SocketContext, connections: set[Any], headers: Headers = ()) -> None:
-        self._context = context
-        self._headers = headers  # of every answer of this server
-        # uvicorn's: it calls shutdown() of each when the server stops, and waits for them
+    `connections` is uvicorn's: when the server stops, uvicorn calls shutdown() of each, and waits until they are gone.
+    `headers` are added to the answer of the handshake.
+    """
+
+    def __init__(self, services: SocketServices, connections: set[Any], headers: Headers = ()) -> None:
+        super().__init__(services)
         self._connections = connections
-        self._protocol = ServerProtocol(max_size=MAX_FRAME, logger=QUIET)
-        self._loop = asyncio.get_running_loop()
-        self._rest = b""  # of a request or frame that has not all come
-        self._name = ""  # in the registry, once the request has come
-        self._session: tuple[SessionKey, str] | None = None  # its key and our sid, once the handshake is accepted
-        self._paused = False  # the transport holds what the peer does not read
-        self._ready = False  # frames may go to the transport: accepted, not paused, not closing
-        self._lost = False
-        self._outbox = Outbox((context.queue_messages, context.queue_bytes))  # what waits until it is ready
-        self._allowance, self._parts = Allowance(), Parts()  # what it may send, and a message that has not all come
-        self._whose: tuple[str, str, None] = ("", "", None)  # whose turns it takes
-        self._later = False  # it waits for a step in which a big frame is written
-        self._again = self._deaf = False  # reads on in the next turn; reads nothing any more
-        self._owed = 0  # bytes that websockets answered while the peer did not read
-        self._closing: tuple[int, str] | None = None
-        self._stopping = False  # the server stops, and that is why it is closing
-        self._timer: asyncio.TimerHandle | None = None  # of the next ping; when closing, of the end of patience
-        self._pings = Pings()
-        self._meter = Meter()  # of the handshake
+        self._headers = headers
+        #: Bytes of an incomplete request or frame.
+        self._unparsed = b""
+        #: The session. None: the handshake is not accepted, or the connection is lost.
+        self._key: SessionKey | None = None
+        self._subscription_id = ""
+        #: A text message in several frames, of which some are still missing.
+        self._fragments = FragmentedMessage()
+        #: The next frames are read in the next turn.
+        self._reads_next_turn = False
+        #: The peer sent too much: nothing is read any more.
+        self._flooded = False
+        #: The socket closes because the server stops.
+        self._stopping = False
+        #: CPU of the handshake.
+        self._meter = Meter()
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one without being called so
-        # The transport keeps nothing back but what the kernel did not take: the queue here is the only one, and bounded.
-        self._transport.set_write_buffer_limits(high=1)  # 0 would stop a TLS transport for good
+        super().connection_made(transport)
         self._connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._lost = True
-        self._ready = False
+        super().connection_lost(exc)
         self._connections.discard(self)
-        self._set_timer(None)
-        self._outbox.clear()
-        self._context.registry.remove(self._name)
-        self._disconnected()
-
-    def pause_writing(self) -> None:
-        self._paused = True
-        self._ready = False
-
-    def resume_writing(self) -> None:
-        self._paused = False
-        self._resume()
+        self._services.registry.remove(self._name)
+        self._submit_disconnected()
 
     def data_received(self, data: bytes) -> None:
-        data = self._rest + data if self._rest else data
-        if self._session is None:
-            self._rest = data if self._name else self._request(data)
-            if len(self._rest) > MAX_FRAME:
+        data = self._unparsed + data if self._unparsed else data
+        if self._key is None:
+            self._unparsed = data if self._name else self._read_request(data)
+            if len(self._unparsed) > MAX_FRAME:
                 self._transport.abort()
-        elif not self._deaf:
-            self._rest = data[self._read(data) :]
-
-    def _read(self, data: bytes) -> int:
-        """Read the whole frames of `data`, as many as a turn may bring; how many bytes they are."""
-        position, size, left = 0, len(data), FRAMES_A_TURN.most
-        while size - position >= 2:
-            first, second = data[position], data[position + 1]
-            short = _MASKED <= second < _LONGER
-            end = position + (second & ~_MASKED) + 6 if short else end_of_frame(data, position)
-            longest = position + MAX_FRAME + _MAX_HEADER
-            if end is None or size < end <= longest:
-                break  # it has not all come; one that is too long goes on at once, to be refused
-            if not left:
-                self._read_on()
-                return position
-            left -= 1
-            self._weigh(min(end, size) - position)
-            if self._deaf:
-                return size
-            if first == _FINAL_TEXT and second & _MASKED and end <= longest and self._protocol.current_size is None:
-                self._text(payload(data, position, end))
-            else:
-                end = min(end, size)
-                self._feed(data[position:end])
-            position = end
-        return position
-
-    def _read_on(self) -> None:
-        """Let others have their turn before the next frames are read."""
-
-        def read() -> None:
-            self._again = False
-            self.data_received(b"")
-            if not self._again and not self._deaf:
-                self._transport.resume_reading()
-
-        if not self._again:
-            self._transport.pause_reading()
-            self._again = True
-            self._loop.call_soon(read)
+        elif not self._flooded:
+            self._unparsed = data[self._read_frames(data) :]
 
     def eof_received(self) -> None:
         self._protocol.receive_eof()
 
-    # registry.Connection
-
-    def write(self, frame: WrittenFrame, event_ref: EventRef | None) -> bool:
-        self._allowance.sent()
-        if self._ready and not self._outbox and (isinstance(frame, bytes) or self._context.turns.try_begin()):
-            put(self._transport, frame)
-            return True
-        if self._closing is None and not self._lost:
-            self._outbox.put(frame, event_ref)
-            if self._session and self._outbox.over:
-                self._too_slow()
-            elif self._ready:
-                self._resume_later()
-        return False
-
-    def close(self, code: int, reason: str) -> None:
-        if self._closing is None and not self._lost:
-            self._closing = code, reason
-            if code == POLICY_VIOLATION:
-                self._outbox.clear()  # whoever took over is told anew
-            self._set_timer(CLOSE_SECONDS, self._transport.abort)
-            self._resume()
-
     def shutdown(self) -> None:
-        """The server stops."""
+        """Close, because the server stops."""
         self._stopping = self._closing is None
         self.close(GOING_AWAY, "the hub is stopping")
 
-    @property
-    def queued(self) -> tuple[int, int]:
-        """Messages and bytes that wait for the peer to read."""
-        return len(self._outbox), self._outbox.size
+    # The handshake
 
-    # The rest
-
-    def _request(self, data: bytes) -> bytes:
-        """Read the handshake's request; what is left over of `data`. The answer waits for the subscription to be found."""
+    def _read_request(self, data: bytes) -> bytes:
+        """Begin the handshake when its request is complete. Returns the bytes of `data` that are not read."""
         head, end, rest = data.partition(b"\r\n\r\n")
         if not end:
             return data
@@ -196,205 +111,192 @@ class HubSocket(asyncio.Protocol):
         if request is None:
             self._transport.abort()
         else:
-            self._name = self._context.registry.add(self)
-            self._request_id = next(self._context.request_ids)
-            self._address = self._context.trail.address(request, self._transport)
-            if not self._context.begins(functools.partial(self._begin, request), request.path, self._address):
-                self._context.trail.record(self._address, 503, "", None)
+            services = self._services
+            self._name = services.registry.add(self)
+            self._request_id = next(services.request_ids)
+            self._address = services.handshake_audit.address(request, self._transport)
+            begin = functools.partial(self._begin_handshake, request)
+            if not services.begin_in_turn(begin, request.path, self._address):
+                services.handshake_audit.record(self._address, 503, "", None)
                 self._transport.abort()
         return rest
 
-    def _begin(self, request: Request) -> None:
-        self._task = self._loop.create_task(metered(self._answer(request), self._meter))
-        self._task.add_done_callback(self._answered)
+    def _begin_handshake(self, request: Request) -> None:
+        self._task = self._loop.create_task(metered(self._answer_handshake(request), self._meter))
+        self._task.add_done_callback(self._log_failure)
 
-    async def _answer(self, request: Request) -> None:
-        """Accept the handshake, or refuse it (SUB-11). By then the confirmation and the replay wait in the queue."""
+    async def _answer_handshake(self, request: Request) -> None:
+        """Accept or refuse the handshake (SUB-11). Confirmation and replay are in the queue before the answer is sent."""
         REQUEST_ID.set(self._request_id)
-        response = self._protocol.accept(request)
-        subscription: Subscription | None = None
-        if response.status_code == _SWITCHING_PROTOCOLS:
-            try:
-                check_wait(self._context.wait(self._address), "handshakes")
-                key, subscription = await self._subscription(request.path)
-                self._session = key, subscription.subscription_id
-            except HubError as error:
-                response = self._protocol.reject(error.status, f"{error}\n")
-                if error.retry_after is not None:
-                    response.headers["Retry-After"] = str(error.retry_after)
-        topic = self._context.log_hash(self._session[0].topic) if self._session else ""
-        self._context.trail.record(self._address, response.status_code, topic, subscription)
+        response, subscription = await self._response_to(request)
+        self._services.handshake_audit.record(
+            self._address, response.status_code, self._topic_hash() or "", subscription
+        )
         if self._lost:
-            self._disconnected()
+            self._submit_disconnected()
             return
         for name, value in self._headers:
             response.headers[name.decode()] = value.decode()
         response.headers["X-Request-Id"] = self._request_id
         self._protocol.send_response(response)
-        self._flush()
+        self._write_replies()
         self._log("request", method="GET", route="socket", status=response.status_code)
-        if self._session is None:
-            self._context.registry.remove(self._name)
+        if self._key is None:
+            self._services.registry.remove(self._name)
             self._transport.close()
             return
         if self._closing is None:
-            self._set_timer(self._context.ping_seconds, self._send_ping)
-        self._resume()
-        self.data_received(b"")
+            self._start_pings()
+        self._write_queued()
+        self.data_received(b"")  # frames may have come before the answer
 
-    def _answered(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._context.log.error("socket failed", request_id=self._request_id, exc_info=error)
-            self._transport.abort()
+    async def _response_to(self, request: Request) -> tuple[Response, Subscription | None]:
+        """The handshake's answer; with the subscription, if it is accepted."""
+        response = self._protocol.accept(request)
+        if response.status_code != _SWITCHING_PROTOCOLS:
+            return response, None
+        try:
+            check_wait(self._services.handshake_wait(self._address), "handshakes")
+            return response, await self._connect(request.path)
+        except HubError as error:
+            response = self._protocol.reject(error.status, f"{error}\n")
+            if error.retry_after is not None:
+                response.headers["Retry-After"] = str(error.retry_after)
+            return response, None
 
-    async def _subscription(self, path: str) -> tuple[SessionKey, Subscription]:
-        subscription_id = self._context.resolve(path)
+    async def _connect(self, path: str) -> Subscription:
+        """Make this socket the connection of the subscription whose endpoint has this path.
+
+        Raises NotFound without such a subscription, and TooMany for too many handshakes.
+        """
+        services = self._services
+        subscription_id = services.resolve(path)
         if subscription_id is None:
             raise NotFound("there is no such endpoint")
-        whose = await self._context.service.subscriber(subscription_id)
-        self._whose = *whose, None
-        account = self._meter.account = self._context.accounts.named(*whose)
-        check_wait(self._context.handshakes.take(subscription_id, self._context.clock()), "handshakes")
+        self._subscription_id = subscription_id
+        subscriber = await services.service.subscriber(subscription_id)
+        self._turn_key = *subscriber, None
+        account = self._meter.account = services.accounts.named(*subscriber)
+        check_wait(services.endpoint_handshakes.take(subscription_id, services.clock()), "handshakes")
         if account.over:
-            await self._context.turns.turn(self._whose, over=True)
-        key, subscription = await self._context.ack_timer.connected(subscription_id, self._name)
+            await services.turns.turn(self._turn_key, over=True)
+        self._key, subscription = await services.ack_timer.connected(subscription_id, self._name)
         self._outbox.opened(account)
         if self._outbox.over:
-            self._too_slow()
-        return key, subscription
+            self._close_slow_reader()
+        return subscription
 
-    def _disconnected(self) -> None:
-        if self._session is not None:
-            key, subscription_id = self._session
-            code, delivered_until = self._code(), self._context.ack_timer.disconnected(self._name)
+    # Reading
+
+    def _read_frames(self, data: bytes) -> int:
+        """Read the complete frames of `data`, as many as one turn allows. Returns the bytes read."""
+        position, size, left = 0, len(data), FRAMES_A_TURN.most
+        while size - position >= 2:
+            first, second = data[position], data[position + 1]
+            short = _MASKED <= second < _LONGER
+            end = position + (second & ~_MASKED) + 6 if short else end_of_frame(data, position)
+            longest = position + MAX_FRAME + _MAX_HEADER
+            if end is None or size < end <= longest:
+                break  # incomplete; a frame that is too long goes on at once, to be refused
+            if not left:
+                self._read_in_next_turn()
+                return position
+            left -= 1
+            self._charge_frame(min(end, size) - position)
+            if self._flooded:
+                return size
+            if first == _FINAL_TEXT and second & _MASKED and end <= longest and self._protocol.current_size is None:
+                self._receive_text(payload(data, position, end))
+            else:
+                end = min(end, size)
+                self._pass_to_websockets(data[position:end])
+            position = end
+        return position
+
+    def _read_in_next_turn(self) -> None:
+        """Pause reading, so that other sockets have their turn."""
+
+        def read() -> None:
+            self._reads_next_turn = False
+            self.data_received(b"")
+            if not self._reads_next_turn and not self._flooded:
+                self._transport.resume_reading()
+
+        if not self._reads_next_turn:
+            self._transport.pause_reading()
+            self._reads_next_turn = True
+            self._loop.call_soon(read)
+
+    def _charge_frame(self, size: int) -> None:
+        """Count a frame of `size` bytes. Too many frames close the socket (SYN-17)."""
+        if self._allowance.exceeds(size, self._loop.time()):
+            self._flooded, self._unparsed = True, b""
+            self._services.counters.floods_closed += 1
+            self._transport.pause_reading()
+            self._close_now(POLICY_VIOLATION, "more frames came than acknowledge what was sent", FLOOD_CLOSE_SECONDS)
+
+    def _pass_to_websockets(self, data: bytes) -> None:
+        """Feed websockets a whole frame, or the start of a frame that is too long. Handle its events."""
+        self._protocol.receive_data(data)
+        for event in self._protocol.events_received():
+            assert isinstance(event, Frame)
+            if event.opcode is Opcode.PONG:
+                if (sent_at := self._pings.answered(event.data)) is not None:
+                    self._services.ack_timer.alive(self._name, sent_at)
+            elif event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+                self._receive_fragment(event)
+        self._write_replies()
+        if self._protocol.state is not OPEN and self._closing is None:
+            self._close_now(0, "", CLOSE_SECONDS)  # websockets has sent the close
+
+    def _receive_fragment(self, frame: Frame) -> None:
+        """Take a frame of a message that is not text, or is fragmented."""
+        if frame.opcode is not Opcode.CONT:
+            self._fragments.begin(text=frame.opcode is Opcode.TEXT)
+        self._fragments.add(frame.data)
+        if frame.fin:
+            text = self._fragments.end()
+            if text is None:
+                self._receive_message(b"")
+            else:
+                self._receive_text(text)
+
+    def _receive_text(self, message: bytes) -> None:
+        """Take a whole text message. An acknowledgement counts even if a part of the text is not UTF-8 (SYN-15)."""
+        self._receive_message(message)
+        if not message.isascii() and not is_utf8(message):
+            self.close(_INVALID_DATA, "expected UTF-8 in a text frame, got something else")
+
+    def _receive_message(self, message: bytes) -> None:
+        """Take a whole message; b"" for a message that is not text."""
+        self._services.ack_timer.heard(self._name, message)
+
+    # The end
+
+    def _submit_disconnected(self) -> None:
+        if self._key is not None:
+            key, code = self._key, self._close_code()
+            delivered_until = self._services.ack_timer.disconnected(self._name)
             self._log("socket closed", code=code)
-            self._session = None
-            self._context.service.submit_soon(key, Disconnected(subscription_id, self._name, delivered_until, code))
+            self._key = None
+            command = Disconnected(self._subscription_id, self._name, delivered_until, code)
+            self._services.service.submit_soon(key, command)
 
-    def _code(self) -> int:
-        """How it ended: by the code of whoever closed first. What the peer answers to the hub's is not why (SYN-7)."""
+    def _close_code(self) -> int:
+        """The code of the side that closed first (SYN-7). The peer's answer to the hub's close gives no cause."""
         if self._stopping:
             return SERVICE_RESTART
         sent, received = self._protocol.close_sent, self._protocol.close_rcvd
         first = received if sent is None or self._protocol.close_rcvd_then_sent else sent
         return first.code if first else ABNORMAL
 
-    def _log(self, event: str, **fields: str | int | None) -> None:
-        topic = self._context.log_hash(self._session[0].topic) if self._session else None
-        self._context.log.info(event, request_id=self._request_id, topic=topic, **fields)
-
-    def _resume(self) -> None:
-        """Write what waited, as far as the peer reads; and close after it, if that waited too."""
-        self._ready = self._session is not None and not self._paused and self._protocol.state is OPEN
-        while self._outbox and self._ready:
-            if self._outbox.first > BIG_FRAME.most and not self._context.turns.try_begin():
-                self._resume_later()
-                return
-            frame, event_ref = self._outbox.take()
-            put(self._transport, frame)
-            if event_ref is not None:
-                self._context.ack_timer.sent(event_ref, (self._name,))
-        if self._ready and self._closing is not None:
-            self._ready = False
-            self._protocol.send_close(*self._closing)
-            self._flush()
-
-    def _resume_later(self) -> None:
-        """A big frame is a step of its own: one event for many sockets would keep all others waiting."""
-
-        def resume() -> None:
-            self._later = False
-            self._resume()
-
-        if not self._later:
-            self._later = True
-            if not self._context.turns.wait(self._whose, resume):
-                self._too_slow()
-
-    def _feed(self, data: bytes) -> None:
-        """Give websockets a whole frame, or the start of one that is too long, and do what it makes of it."""
-        self._protocol.receive_data(data)
-        for event in self._protocol.events_received():
-            assert isinstance(event, Frame)
-            if event.opcode is Opcode.PONG:
-                if (asked := self._pings.answered(event.data)) is not None:
-                    self._context.ack_timer.alive(self._name, asked)
-            elif event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
-                self._part(event)
-        self._flush()
-        if self._protocol.state is not OPEN and self._closing is None:
-            self._closing = (0, "")  # websockets is closing by itself: nothing more is written
-            self._ready = False
-            self._outbox.clear()
-            self._set_timer(CLOSE_SECONDS, self._transport.abort)
-
-    def _part(self, frame: Frame) -> None:
-        """A message that is not text, or comes in several frames."""
-        if frame.opcode is not Opcode.CONT:
-            self._parts.begin(text=frame.opcode is Opcode.TEXT)
-        self._parts.add(frame.data)
-        if frame.fin:
-            text = self._parts.end()
-            if text is None:
-                self._hear(b"")
-            else:
-                self._text(text)
-
-    def _text(self, message: bytes) -> None:
-        """A whole text came. What can be read of it counts, also where a part of it is no UTF-8 (SYN-15)."""
-        self._hear(message)
-        if not message.isascii() and not is_utf8(message):
-            self.close(_INVALID_DATA, "expected UTF-8 in a text frame, got something else")
-
-    def _weigh(self, size: int) -> None:
-        """A frame of this many bytes came. A peer that sends more than it may is not read any more."""
-        if self._allowance.exceeds(size, self._loop.time()):
-            self._deaf, self._rest = True, b""
-            self._context.counters.floods_closed += 1
-            self._transport.pause_reading()
-            self._end(POLICY_VIOLATION, "more frames came than acknowledge what was sent", DEAF_SECONDS)
-
-    def _hear(self, message: bytes) -> None:
-        """A whole message came; of one that is not text nothing is left."""
-        self._context.ack_timer.heard(self._name, message)
-
-    def _flush(self) -> None:
-        """Write what websockets answers: pongs, closes, refusals."""
-        for data in self._protocol.data_to_send():
-            if not data:
-                self._transport.close()
-                continue
-            self._owed = self._owed + len(data) if self._paused else 0
-            self._transport.write(data)
-        if self._owed > MAX_FRAME:
-            self._transport.abort()  # it asks for pongs and does not read them
-
-    def _too_slow(self) -> None:
-        """The peer does not read: what waits for it is dropped, and it is told to come back (SYN-14)."""
-        self._context.counters.slow_readers_closed += 1
-        self._end(TRY_AGAIN_LATER, "too slow", CLOSE_SECONDS)
-
-    def _end(self, code: int, reason: str, seconds: float) -> None:
-        """Close at once, without what waits."""
-        self._outbox.clear()
-        self._closing, self._ready = (code, reason), False
-        self._set_timer(seconds, self._transport.abort)
-        if self._protocol.state is OPEN:
-            self._protocol.send_close(code, reason)
-            self._flush()
-
-    def _send_ping(self) -> None:
-        """Ping (SYN-13). A peer that did not answer the last one, or read nothing since, is gone."""
-        if self._pings.is_gone(self._transport.get_write_buffer_size()):
-            self._context.counters.pings_unanswered += 1
+    def _log_failure(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._services.log.error("socket failed", request_id=self._request_id, exc_info=error)
             self._transport.abort()
-            return
-        if self._ready:
-            self._protocol.send_ping(self._pings.next(self._context.clock()))
-            self._flush()
-        self._set_timer(self._context.ping_seconds, self._send_ping)
 
-    def _set_timer(self, seconds: float | None, then: Callable[[], None] = lambda: None) -> None:
-        if self._timer:
-            self._timer.cancel()
-        self._timer = self._loop.call_later(seconds, then) if seconds is not None else None
+    def _log(self, event: str, **fields: str | int | None) -> None:
+        self._services.log.info(event, request_id=self._request_id, topic=self._topic_hash(), **fields)
+
+    def _topic_hash(self) -> str | None:
+        return self._services.log_hash(self._key.topic) if self._key else None

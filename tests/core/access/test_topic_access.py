@@ -91,7 +91,7 @@ def test_an_empty_topic_claim_admits_nowhere() -> None:
         check_access(token(topics=[]), TOPIC, None)
 
 
-@pytest.mark.req("AUT-11")
+@pytest.mark.req("AUT-11", "AUT-29")
 def test_a_system_client_acts_on_sessions_that_users_own() -> None:
     """A worklist server subscribes and publishes in ann's session."""
     world = World()
@@ -103,7 +103,7 @@ def test_a_system_client_acts_on_sessions_that_users_own() -> None:
     assert world.get(by=server)["context.type"] == "Patient"
 
 
-@pytest.mark.req("AUT-11")
+@pytest.mark.req("AUT-11", "AUT-29")
 def test_a_system_client_begins_no_session() -> None:
     """On a topic that nobody owns it is told 409, and nothing is bound."""
     world = World()
@@ -127,7 +127,7 @@ def test_a_system_client_begins_no_session_with_a_claim_either() -> None:
     assert world.session is None
 
 
-@pytest.mark.req("AUT-11")
+@pytest.mark.req("AUT-11", "AUT-29")
 def test_a_system_client_does_not_come_to_own_a_session() -> None:
     """After it published, the session is still its user's."""
     world = World()
@@ -138,7 +138,7 @@ def test_a_system_client_does_not_come_to_own_a_session() -> None:
         world.publish("Patient-open", patient("p3"), by=token("bob"))
 
 
-@pytest.mark.req("AUT-11")
+@pytest.mark.req("AUT-11", "AUT-30")
 def test_a_userless_token_acts_only_where_its_claim_says() -> None:
     """Without user, claim and system client there is no session to act on."""
     world = World()

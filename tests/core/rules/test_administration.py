@@ -203,7 +203,7 @@ def test_a_token_that_is_not_the_subscriptions_any_more_ends_nothing() -> None:
     assert set(world.session.subscriptions) == {"chart"}
 
 
-@pytest.mark.req("AUT-14", "SUB-23")
+@pytest.mark.req("AUT-14", "SUB-23", "AUT-34")
 def test_after_a_restart_opaque_tokens_are_not_vouched_for() -> None:
     """Their subscriptions end in 60 seconds, however often the hub restarts, unless they are renewed; others do not."""
     world = World()
@@ -304,7 +304,7 @@ def test_what_is_told_of_a_participant() -> None:
     assert "sealed" not in repr(hook)
 
 
-@pytest.mark.req("SES-3", "SYN-1", "SYN-5")
+@pytest.mark.req("SES-3", "SYN-1", "SYN-5", "SES-7")
 def test_a_state_follows_what_a_subscriber_answers() -> None:
     """Not connected, does not acknowledge, in sync, refused, silent, lost, and what is forgotten of it on coming back."""
     world = World(ack_strikes=3)
@@ -346,7 +346,7 @@ def test_what_does_not_matter_makes_nobody_follow() -> None:
     assert states(world) == {"a": "refused Patient-open"}
 
 
-@pytest.mark.req("SES-3")
+@pytest.mark.req("SES-3", "SES-7")
 def test_what_is_said_first_of_several_states() -> None:
     """A refusal before silence, the lost connection before both."""
     world = World()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fhircast_hub.core.rules import audiences
-from fhircast_hub.core.rules.audiences import NOTHING
+from fhircast_hub.core.rules import audiences, last_opens
+from fhircast_hub.core.rules.last_opens import NOTHING_OPENED
 from fhircast_hub.core.state.session import Audience, LastOpen, LastOpened
 from tests.core.world import OPENS, World, encounter, patient, study
 
@@ -22,92 +22,109 @@ def members(of: tuple[Audience, ...]) -> list[set[str]]:
 @pytest.mark.req("EVT-12")
 def test_those_who_asked_for_the_same_are_one_audience() -> None:
     """Two who were granted the same and told the same are together, others apart."""
-    one = audiences.join((), "a", PATIENT, NOTHING)
-    two = audiences.join(one, "b", PATIENT, NOTHING)
-    three = audiences.join(two, "c", STUDY, NOTHING)
-    assert members(audiences.join(three, "d", PATIENT, TOLD)) == [{"a", "b"}, {"c"}, {"d"}]
+    one = audiences.with_connection((), "a", PATIENT, NOTHING_OPENED)
+    two = audiences.with_connection(one, "b", PATIENT, NOTHING_OPENED)
+    three = audiences.with_connection(two, "c", STUDY, NOTHING_OPENED)
+    assert members(audiences.with_connection(three, "d", PATIENT, TOLD)) == [{"a", "b"}, {"c"}, {"d"}]
 
 
 @pytest.mark.req("EVT-12")
 def test_an_event_is_for_those_who_were_granted_it() -> None:
     """Of all audiences those whose events it is among, each member once."""
-    of = audiences.join(
-        audiences.join(audiences.join((), "a", PATIENT, NOTHING), "b", PATIENT | STUDY, TOLD), "c", STUDY, TOLD
+    of = audiences.with_connection(
+        audiences.with_connection(
+            audiences.with_connection((), "a", PATIENT, NOTHING_OPENED), "b", PATIENT | STUDY, TOLD
+        ),
+        "c",
+        STUDY,
+        TOLD,
     )
-    assert audiences.subscribed(of, "patient-open") == ("a", "b")
-    assert audiences.subscribed(of, "imagingstudy-open") == ("b", "c")
-    assert audiences.subscribed(of, "home-open") == ()
+    assert audiences.subscribers_of(of, "patient-open") == ("a", "b")
+    assert audiences.subscribers_of(of, "imagingstudy-open") == ("b", "c")
+    assert audiences.subscribers_of(of, "home-open") == ()
 
 
 @pytest.mark.req("SUB-23")
 def test_who_left_is_in_none() -> None:
     """Leaving takes a connection out, and an audience with its last member; who is not there cannot leave."""
-    of = audiences.join(audiences.join((), "a", PATIENT, NOTHING), "b", STUDY, NOTHING)
-    assert members(audiences.leave(of, "a")) == [{"b"}]
-    assert audiences.leave(audiences.leave(of, "a"), "b") == ()
-    assert audiences.leave(of, "c") == audiences.leave(of, "") == of
+    of = audiences.with_connection(
+        audiences.with_connection((), "a", PATIENT, NOTHING_OPENED), "b", STUDY, NOTHING_OPENED
+    )
+    assert members(audiences.without_connection(of, "a")) == [{"b"}]
+    assert audiences.without_connection(audiences.without_connection(of, "a"), "b") == ()
+    assert audiences.without_connection(of, "c") == audiences.without_connection(of, "") == of
 
 
 @pytest.mark.req("DER-3")
 def test_what_was_told_is_kept_by_type() -> None:
     """A type's newest replaces its last and leaves the others."""
-    told = audiences.named(TOLD, "imagingstudy", {"imagingstudy": "imagingstudy/s1"})
+    told = last_opens.after_open(TOLD, "imagingstudy", {"imagingstudy": "imagingstudy/s1"})
     assert told == (P1, LastOpen(), S1)
-    assert audiences.named(told, "patient", {"patient": "patient/p2"}) == (LastOpen("patient/p2"), LastOpen(), S1)
-    assert audiences.last_opened_of(audiences.join((), "a", PATIENT, told), "a") == told
-    assert audiences.last_opened_of((), "a") == NOTHING
+    assert last_opens.after_open(told, "patient", {"patient": "patient/p2"}) == (LastOpen("patient/p2"), LastOpen(), S1)
+    assert audiences.last_opened_of(audiences.with_connection((), "a", PATIENT, told), "a") == told
+    assert audiences.last_opened_of((), "a") == NOTHING_OPENED
 
 
-@pytest.mark.req("DER-3", "DER-7")
+@pytest.mark.req("DER-3", "DER-7", "DER-15")
 def test_what_an_event_names_counts_until_the_next_of_its_type() -> None:
     """A study names its patient; the next study names none, and so nothing says any more who is shown."""
-    told = audiences.named(NOTHING, "imagingstudy", {"imagingstudy": "imagingstudy/s1", "patient": "patient/p1"})
-    assert told == (LastOpen("patient/p1", by="imagingstudy"), LastOpen(), S1)
-    assert audiences.named(told, "imagingstudy", {"imagingstudy": "imagingstudy/s1"}) == (LastOpen(), LastOpen(), S1)
-    assert audiences.named(told, "encounter", {"patient": "patient/p2"})[0] == LastOpen("patient/p2", by="encounter")
-    assert audiences.named(TOLD, "encounter", {"patient": "patient/p1"})[0] == P1, "its own open told it already"
-    stale = audiences.before_home(TOLD, PATIENT)
-    assert audiences.named(stale, "encounter", {"patient": "patient/p1"}) == stale, "it may be shown, or not"
-    assert audiences.named(stale, "encounter", {"patient": "patient/p2"})[0] == LastOpen("patient/p2", by="encounter")
+    told = last_opens.after_open(
+        NOTHING_OPENED, "imagingstudy", {"imagingstudy": "imagingstudy/s1", "patient": "patient/p1"}
+    )
+    assert told == (LastOpen("patient/p1", named_by="imagingstudy"), LastOpen(), S1)
+    assert last_opens.after_open(told, "imagingstudy", {"imagingstudy": "imagingstudy/s1"}) == (
+        LastOpen(),
+        LastOpen(),
+        S1,
+    )
+    assert last_opens.after_open(told, "encounter", {"patient": "patient/p2"})[0] == LastOpen(
+        "patient/p2", named_by="encounter"
+    )
+    assert last_opens.after_open(TOLD, "encounter", {"patient": "patient/p1"})[0] == P1, "its own open told it already"
+    stale = last_opens.after_home_open(TOLD, PATIENT)
+    assert last_opens.after_open(stale, "encounter", {"patient": "patient/p1"}) == stale, "it may be shown, or not"
+    assert last_opens.after_open(stale, "encounter", {"patient": "patient/p2"})[0] == LastOpen(
+        "patient/p2", named_by="encounter"
+    )
 
 
 @pytest.mark.req("DER-9")
 def test_what_a_closed_study_named_counts_no_more() -> None:
     """Unless another study is known."""
-    told: LastOpened = (LastOpen("patient/p1", by="imagingstudy"), LastOpen(), S1)
-    of = audiences.join((), "a", PATIENT, told)
-    assert audiences.orphaned(of, "imagingstudy") == of
-    assert audiences.orphaned(of, "observation") == of
-    closed = audiences.orphaned(audiences.forget(of, "imagingstudy/s1"), "imagingstudy")
-    assert audiences.last_opened_of(closed, "a") == NOTHING
+    told: LastOpened = (LastOpen("patient/p1", named_by="imagingstudy"), LastOpen(), S1)
+    of = audiences.with_connection((), "a", PATIENT, told)
+    assert audiences.forget_named(of, "imagingstudy") == of
+    assert audiences.forget_named(of, "observation") == of
+    closed = audiences.forget_named(audiences.after_close(of, "imagingstudy/s1"), "imagingstudy")
+    assert audiences.last_opened_of(closed, "a") == NOTHING_OPENED
 
 
 @pytest.mark.req("DER-3")
 def test_a_close_is_forgotten_by_all() -> None:
     """Audiences that become alike are one again; a close of something else forgets nothing."""
-    of = audiences.join(audiences.join((), "a", PATIENT, NOTHING), "b", PATIENT, TOLD)
+    of = audiences.with_connection(audiences.with_connection((), "a", PATIENT, NOTHING_OPENED), "b", PATIENT, TOLD)
     assert members(of) == [{"a"}, {"b"}]
-    assert audiences.forget(of, "patient/p2") == of
-    assert audiences.forget(of, "observation/o1") == of
-    assert members(audiences.forget(of, "patient/p1")) == [{"a", "b"}]
+    assert audiences.after_close(of, "patient/p2") == of
+    assert audiences.after_close(of, "observation/o1") == of
+    assert members(audiences.after_close(of, "patient/p1")) == [{"a", "b"}]
     other: LastOpened = (LastOpen("patient/p2"), LastOpen(), LastOpen())
-    left = audiences.forget(audiences.join(of, "c", PATIENT, other), "patient/p1")
+    left = audiences.after_close(audiences.with_connection(of, "c", PATIENT, other), "patient/p1")
     assert audiences.last_opened_of(left, "c") == other
 
 
-@pytest.mark.req("DER-3", "DER-9")
+@pytest.mark.req("DER-3", "DER-9", "DER-16")
 def test_a_home_open_makes_everything_news() -> None:
     """Who was told of it shows nothing; who was not goes on showing what came before, and may be told that anew."""
-    home = audiences.join((), "a", PATIENT | {"home-open"}, TOLD)
-    of = audiences.forget_all(audiences.join(home, "b", PATIENT, TOLD))
-    assert audiences.last_opened_of(of, "a") == NOTHING
-    stale = LastOpen("patient/p1", stale=True), LastOpen(), LastOpen()
-    assert audiences.last_opened_of(of, "b") == audiences.last_opened_of(audiences.forget_all(of), "b") == stale
-    assert audiences.last_opened_of(audiences.forget(of, "patient/p1"), "b") == NOTHING
+    home = audiences.with_connection((), "a", PATIENT | {"home-open"}, TOLD)
+    of = audiences.after_home_open(audiences.with_connection(home, "b", PATIENT, TOLD))
+    assert audiences.last_opened_of(of, "a") == NOTHING_OPENED
+    stale = LastOpen("patient/p1", in_doubt=True), LastOpen(), LastOpen()
+    assert audiences.last_opened_of(of, "b") == audiences.last_opened_of(audiences.after_home_open(of), "b") == stale
+    assert audiences.last_opened_of(audiences.after_close(of, "patient/p1"), "b") == NOTHING_OPENED
     assert audiences.forget_open(of, "b", ["patient/p1"]) == of
     assert (
         audiences.last_opened_of(
-            audiences.forget_open(audiences.join((), "c", PATIENT, TOLD), "c", ["patient/p1"]), "c"
+            audiences.forget_open(audiences.with_connection((), "c", PATIENT, TOLD), "c", ["patient/p1"]), "c"
         )
         == stale
     )

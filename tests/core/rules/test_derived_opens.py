@@ -15,7 +15,7 @@ from tests.core.world import OPENS, TOPIC, World, encounter, item, message, outc
 THREE = "Patient-open,Encounter-open,ImagingStudy-open"
 
 
-@pytest.mark.req("DER-7")
+@pytest.mark.req("DER-7", "DER-13")
 def test_implied_opens_come_before_the_event_in_their_order() -> None:
     """Patient, encounter, study, of the report that named them all; and whoever is sent the report is sent nothing else."""
     world = World()
@@ -28,7 +28,7 @@ def test_implied_opens_come_before_the_event_in_their_order() -> None:
     assert [last.ref for last in first.last_opened] == ["patient/p1", "encounter/e1", "imagingstudy/s1"]
 
 
-@pytest.mark.req("DER-7")
+@pytest.mark.req("DER-7", "DER-12")
 def test_a_derived_open_holds_the_items_of_its_own_event() -> None:
     """Patient: patient. Encounter: encounter, patient. ImagingStudy: the first study, encounter, patient. As they came."""
     world = World()
@@ -53,7 +53,7 @@ def test_a_derived_open_holds_the_bytes_that_came() -> None:
     assert b"[" + item_ + b"]" in world.heard("patients")[0]
 
 
-@pytest.mark.req("DER-7")
+@pytest.mark.req("DER-7", "DER-11")
 def test_a_derived_open_is_an_event_of_its_own() -> None:
     """New id made of source and name, the source's timestamp, the topic, the catalogue's spelling, and no version."""
     world = World()
@@ -68,7 +68,7 @@ def test_a_derived_open_is_an_event_of_its_own() -> None:
     assert uuid.UUID(derived["id"]).version == 5
 
 
-@pytest.mark.req("DER-7")
+@pytest.mark.req("DER-7", "DER-11")
 def test_a_derived_open_opens_nothing_in_the_hub() -> None:
     """The current context is the study, and there is no other."""
     world = World()
@@ -174,7 +174,7 @@ def test_each_is_told_what_they_have_not_been_told() -> None:
     assert world.news("studies") == ["ImagingStudy-open s1"]
 
 
-@pytest.mark.req("DER-3")
+@pytest.mark.req("DER-3", "DER-14")
 @pytest.mark.parametrize(("name", "items"), [("Patient-close", [patient("p1")]), ("Home-open", [])])
 def test_what_was_told_is_forgotten_when_it_ends(name: str, items: list[object]) -> None:
     """After its close, whether the closer or anybody had opened it, and after Home-open, a patient is news again."""
@@ -198,7 +198,7 @@ def test_the_close_of_another_is_no_end() -> None:
     assert world.news("patients") == ["Patient-open p1"]
 
 
-@pytest.mark.req("DER-3")
+@pytest.mark.req("DER-3", "DER-14")
 def test_what_was_told_is_forgotten_at_reconnection() -> None:
     """Whoever comes back after a close of all knows nothing."""
     world = World()
@@ -211,7 +211,7 @@ def test_what_was_told_is_forgotten_at_reconnection() -> None:
     assert world.news("patients") == ["subscribe", "Patient-open p1"]
 
 
-@pytest.mark.req("DER-3", "EVT-17")
+@pytest.mark.req("DER-3", "EVT-17", "DER-14")
 def test_a_repeat_of_the_source_repeats_it() -> None:
     """The repeat is there to be heard again, by those who heard only the derived open too; with the same id."""
     world = World()

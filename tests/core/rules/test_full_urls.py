@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fhircast_hub.core.errors import BadRequest
-from tests.core.rules.test_content import R1, R2, Reading, put
+from tests.core.rules.content_world import R1, R2, Reading, put
 from tests.core.world import patient, report, resource
 
 UUID, OTHER = "urn:uuid:1", "urn:uuid:2"
@@ -39,7 +39,7 @@ def world_with(*entries: object) -> Reading:
     return world
 
 
-@pytest.mark.req("CON-16", "CON-6")
+@pytest.mark.req("CON-16", "CON-6", "CON-24")
 @pytest.mark.parametrize("url", [NOWHERE, None, "", "Observation/x", "https://ehr.example/Observation/x/_history/2"])
 def test_a_delete_names_what_was_shared_by_its_full_url(url: str | None) -> None:
     """Whatever request.url says, unless that names another; the entry is passed on as it came."""
@@ -58,38 +58,38 @@ def test_who_reads_its_entry_from_get_can_withdraw_it() -> None:
     assert world.shared() == ["Observation/y"]
 
 
-@pytest.mark.req("CON-16", "CON-19")
+@pytest.mark.req("CON-16", "CON-19", "CON-24")
 @pytest.mark.parametrize("url", ["Observation/y", "https://ehr.example/fhir/Observation/y", "Observation/absent"])
 def test_a_delete_whose_full_url_and_url_name_two_is_refused(url: str) -> None:
     """The hub would drop the one, and applications that go by fullUrl the other."""
     world = world_with(under(UUID), put("Observation", "y"))
     reason = world.refuses(world.update(put("Observation", "z"), gone(UUID, url)), BadRequest)
-    assert "entry[1]: expected fullUrl and request.url to name one resource" in reason
+    assert "entry[1]: fullUrl and request.url must name the same resource" in reason
 
 
-@pytest.mark.req("CON-16", "CON-19")
+@pytest.mark.req("CON-16", "CON-19", "CON-26")
 @pytest.mark.parametrize("full_url", [OTHER, "urn:uuid:", UUID + " ", UUID.upper(), "x", "Observation/x/"])
 def test_a_full_url_that_nothing_has_names_nothing(full_url: str) -> None:
     """Alone it is refused; beside a request.url that ends in a Type/id it says nothing."""
     world = world_with(under(UUID))
     reason = world.refuses(world.update(put("Observation", "z"), gone(full_url)), BadRequest)
-    assert "entry[1]: expected the fullUrl of what was shared, or its Type/id" in reason
+    assert "entry[1] must have the fullUrl of a shared resource, or its Type/id" in reason
     world.share(gone(full_url, "Observation/x"))
     assert world.shared() == []
 
 
-@pytest.mark.req("CON-16", "CON-19")
+@pytest.mark.req("CON-16", "CON-19", "CON-23")
 @pytest.mark.parametrize("id_", ["y", "z"])
 def test_a_put_under_the_full_url_of_another_is_refused(id_: str) -> None:
     """Of one that is there, be it a replacement or new."""
     world = world_with(under(UUID), under(OTHER, id_="y"))
     reason = world.refuses(world.update(put("Observation", "a"), under(UUID, id_=id_)), BadRequest)
-    assert "entry[1]: expected a fullUrl of the resource's own" in reason
+    assert "entry[1].fullUrl must be the resource's own" in reason
     world.share(under(UUID, value=2))
     assert world.shared() == ["Observation/x", "Observation/y"]
 
 
-@pytest.mark.req("CON-16")
+@pytest.mark.req("CON-16", "CON-25")
 @pytest.mark.parametrize(
     "freeing", [under("urn:uuid:new"), under("Observation/x"), gone(UUID), gone(url="Observation/x")]
 )
@@ -102,7 +102,7 @@ def test_a_full_url_is_free_once_its_resource_has_another_or_is_gone(freeing: ob
     assert "Observation/y" not in world.shared()
 
 
-@pytest.mark.req("CON-16", "CON-4")
+@pytest.mark.req("CON-16", "CON-4", "CON-25")
 @pytest.mark.parametrize("again", [put("Observation", "x", value=2), under("", value=2)])
 def test_who_gives_no_full_url_takes_none_away(again: dict[str, Any]) -> None:
     """Replaced by an application that has no use for them, it is still what the others know it by, also those who join."""

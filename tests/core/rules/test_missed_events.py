@@ -30,7 +30,7 @@ def rests(world: World) -> bool:
     return b"p1" not in repr(session(world)).encode()
 
 
-@pytest.mark.req("OPS-7", "SUB-12")
+@pytest.mark.req("OPS-7", "SUB-12", "OPS-11")
 @pytest.mark.parametrize("rules", [{}, {"retained_messages": 0}], ids=["held", "lost"])
 @pytest.mark.parametrize("age", [0, 100])
 def test_what_all_have_heard_is_forgotten_within_a_minute(age: int, rules: dict[str, Any]) -> None:
@@ -45,7 +45,7 @@ def test_what_all_have_heard_is_forgotten_within_a_minute(age: int, rules: dict[
     assert rests(world)
 
 
-@pytest.mark.req("OPS-7", "SUB-12")
+@pytest.mark.req("OPS-7", "SUB-12", "OPS-12")
 def test_what_somebody_missed_is_forgotten_with_the_lease() -> None:
     """It is held as long as its subscriber may come back, and no longer, whoever else is there."""
     world = World()
@@ -62,7 +62,7 @@ def test_what_somebody_missed_is_forgotten_with_the_lease() -> None:
     assert rests(world)
 
 
-@pytest.mark.req("OPS-7", "SUB-12")
+@pytest.mark.req("OPS-7", "SUB-12", "OPS-12")
 def test_what_was_missed_is_forgotten_once_it_was_told() -> None:
     """The subscriber is back, with what it had missed and may show: a minute later nothing of that is left."""
     world = World()
@@ -77,7 +77,7 @@ def test_what_was_missed_is_forgotten_once_it_was_told() -> None:
     assert rests(world)
 
 
-@pytest.mark.req("OPS-7")
+@pytest.mark.req("OPS-7", "OPS-13")
 @pytest.mark.parametrize("how", ["nobody came", "unsubscribed", "a callback"])
 def test_where_nobody_can_come_back_nothing_is_held(how: str) -> None:
     """A subscriber that never had a socket has missed nothing, and posts to callbacks wait in a place of their own."""
@@ -97,7 +97,7 @@ def test_where_nobody_can_come_back_nothing_is_held(how: str) -> None:
     assert not session(world).dropped_closes
 
 
-@pytest.mark.req("OPS-7", "SUB-12")
+@pytest.mark.req("OPS-7", "SUB-12", "OPS-11")
 def test_a_socket_that_was_dead_is_told_what_it_missed_before_it_is_forgotten() -> None:
     """Its pings said so 30 s after the close at most."""
     world = World()

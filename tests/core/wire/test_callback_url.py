@@ -60,7 +60,7 @@ PUBLIC += ["2606:4700::1111", "2a00:1450:4001:80b::200e", "64:ff9b::8.8.8.8", ":
 NETWORKS = tuple(map(ipaddress.ip_network, ("10.1.0.0/16", "fd00:1::/64")))
 
 
-@pytest.mark.req("SEC-5")
+@pytest.mark.req("SEC-5", "SEC-9")
 @pytest.mark.parametrize("kind", FORBIDDEN)
 def test_no_address_of_ones_own_network_is_public(kind: str) -> None:
     """Whatever it is, and whichever version of IP it is dressed in."""
@@ -76,7 +76,7 @@ def test_the_public_internet_is_public(address: str) -> None:
     assert is_public(ipaddress.ip_address(address))
 
 
-@pytest.mark.req("SEC-5")
+@pytest.mark.req("SEC-5", "SEC-9")
 @pytest.mark.parametrize("address", ["10.1.0.1", "10.1.255.255", "fd00:1::1", "::ffff:10.1.0.1", "64:ff9b::10.1.2.3"])
 def test_a_network_of_the_settings_is_allowed(address: str) -> None:
     """In either version of IP."""

@@ -45,7 +45,7 @@ def test_the_version_is_read_under_each_name(name: str) -> None:
 def test_a_client_that_makes_a_version_of_its_own_says_the_prior_one() -> None:
     """One of the two must be the current version."""
     world, version = reading()
-    with pytest.raises(Conflict, match=f"expected the current version {version}, got mine"):
+    with pytest.raises(Conflict, match=f"must be the current version {version}, not mine"):
         world.post(update(versionId="mine", priorVersionId="old"))
     world.post(update(versionId="mine", priorVersionId=version))
     assert world.news("viewer") == ["DiagnosticReport-update"]
@@ -58,7 +58,7 @@ def test_the_hubs_own_name_counts_before_the_others() -> None:
     with pytest.raises(Conflict):
         world.post(update(context__versionId="old", versionId=version))
     world.post(update(context__versionId=None, versionId=version))
-    with pytest.raises(Conflict, match="got none"):
+    with pytest.raises(Conflict, match="has none"):
         world.post(update(context__versionId="", versionId=""))
     with pytest.raises(BadRequest, match=r"event\.versionId: expected"):
         world.post(update(versionId=1))
@@ -96,7 +96,7 @@ def test_a_select_may_hold_an_array(selected: dict[str, Any]) -> None:
     assert world.read("viewer") == [posted]
 
 
-@pytest.mark.req("CON-21", "EVT-5")
+@pytest.mark.req("CON-21", "EVT-5", "EVT-26")
 @pytest.mark.parametrize(
     ("name", "anchor"),
     [

@@ -55,7 +55,7 @@ def test_names_in_reverse_domain_notation_may_be_published(name: str) -> None:
     assert classify(name) == (Kind.PASSED_ON, "")
 
 
-@pytest.mark.req("EVT-5")
+@pytest.mark.req("EVT-5", "EVT-27")
 @pytest.mark.parametrize(
     "name",
     [
@@ -88,7 +88,7 @@ def test_a_name_comes_back_as_the_subscriber_spells_it(name: str) -> None:
     assert spelling(name.swapcase()) == name
 
 
-@pytest.mark.req("SUB-5")
+@pytest.mark.req("SUB-5", "SUB-27")
 @pytest.mark.parametrize("name", ["open-patient-chart", "DiagnosticReport-opened", "9", "a.b_c-d", "x" * 128])
 def test_unknown_names_may_be_subscribed_to(name: str) -> None:
     """A name in the alphabet that nobody knows is accepted as it is."""

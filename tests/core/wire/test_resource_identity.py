@@ -9,7 +9,7 @@ import pytest
 
 from fhircast_hub.core.errors import BadRequest
 from fhircast_hub.core.wire.resource_identity import changed_identity
-from tests.core.rules.test_content import Reading, delete, put
+from tests.core.rules.content_world import Reading, delete, put
 from tests.core.world import body, item, message, patient, report, resource, spec, study
 
 MR, ACSN, AN = "MR", "ACSN", "AN"
@@ -44,7 +44,7 @@ def _resource(identifiers: object, orders: list[object] | None = None) -> bytes:
     return body(resource("ImagingStudy", "s1", **members))
 
 
-@pytest.mark.req("CON-17")
+@pytest.mark.req("CON-17", "CON-27")
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -70,7 +70,7 @@ def test_another_value_in_what_the_open_gave_is_another_identity(before: list[ob
     assert changed(before, after)
 
 
-@pytest.mark.req("CON-17")
+@pytest.mark.req("CON-17", "CON-28")
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -165,13 +165,13 @@ def test_an_update_does_not_make_another_of_what_is_open(entry: object, member: 
     """400 naming the entry and the member; nothing is applied, nobody is told, and no value is repeated."""
     world = Identified()
     reason = world.refuses(world.update(put("Observation", "o1"), entry), BadRequest)
-    assert f"entry[1].resource.{member}: expected the values that the open gave" in reason
+    assert f"entry[1].resource.{member} must have the values that the open gave" in reason
     assert "close the context" in reason
     for value in (HOSPITAL, SERIES, "a2"):
         assert value not in reason
 
 
-@pytest.mark.req("CON-17", "CON-6")
+@pytest.mark.req("CON-17", "CON-6", "CON-28")
 def test_an_update_of_what_is_open_that_keeps_its_identity_is_taken() -> None:
     """A status, a birth date, one more number; and other resources have what numbers they like."""
     world = Identified()
@@ -199,7 +199,7 @@ def test_the_identity_is_that_of_the_last_open() -> None:
     world.refuses(world.update(put("Patient", "p1", identifier=[of("1", HOSPITAL, MR)])), BadRequest)
 
 
-@pytest.mark.req("CON-17", "CON-1")
+@pytest.mark.req("CON-17", "CON-1", "CON-30")
 def test_a_copy_that_contradicts_a_later_open_is_gone() -> None:
     """A patient was opened, shared, and opened again with the right number: the context has one identity; the rest stays shared."""
     world = Identified()

@@ -75,7 +75,7 @@ def test_no_type_and_a_callback_is_a_webhook() -> None:
     assert "hub.channel.type" in refused(urlencode(form | {"hub.callback": " "}).encode())
 
 
-@pytest.mark.req("WHK-2")
+@pytest.mark.req("WHK-2", "WHK-16")
 @pytest.mark.parametrize("type_", ["webhook", "rest-hook", "websub"])
 def test_the_webhook_channel_has_three_names(type_: str) -> None:
     """Its callback and secret are read, in both notations; the events and all else as ever."""
@@ -226,7 +226,7 @@ def test_a_json_number_of_any_length_is_only_a_long_lease(digits: int) -> None:
     assert form.lease > 10**9
 
 
-@pytest.mark.req("SUB-13")
+@pytest.mark.req("SUB-13", "SUB-38")
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
@@ -381,7 +381,7 @@ def test_any_bytes_are_read_or_refused(body: bytes) -> None:
         parse_form(body)
 
 
-@pytest.mark.req("SUB-5")
+@pytest.mark.req("SUB-5", "SUB-26")
 def test_a_form_is_short() -> None:
     """Over 64 KiB it is refused unread; a JSON body of that size is no form."""
     with pytest.raises(TooLarge, match="65536"):

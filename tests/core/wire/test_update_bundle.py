@@ -80,7 +80,7 @@ def test_an_entry_says_its_full_url(url: str) -> None:
     assert full_url_of(entry_of(change.resource, change.full_url)) == change.full_url == url
 
 
-@pytest.mark.req("CON-16")
+@pytest.mark.req("CON-16", "CON-26")
 @pytest.mark.parametrize("url", [None, "Observation/1", "", "Observation", "https://ehr.example/Observation/1"])
 def test_a_put_needs_no_url(url: str | None) -> None:
     """Its resource says what it is, whatever the URL says."""
@@ -231,7 +231,7 @@ def test_one_id_in_two_types_is_two_resources() -> None:
 # What a DELETE deletes
 
 
-@pytest.mark.req("CON-16")
+@pytest.mark.req("CON-16", "CON-24")
 @pytest.mark.parametrize(
     "url",
     [
@@ -284,14 +284,14 @@ def test_a_full_url_that_ends_otherwise_says_nothing(full_url: str) -> None:
         refused(GOOD, delete(full_url), index=1)
 
 
-@pytest.mark.req("CON-16")
+@pytest.mark.req("CON-16", "CON-24")
 def test_a_delete_without_target_is_refused() -> None:
     """A resource says nothing: its type and id stand in the URL."""
     assert "neither" in refused(GOOD, delete(), index=1)
     refused(GOOD, delete() | {"resource": resource("Observation", "1")}, index=1)
 
 
-@pytest.mark.req("CON-16")
+@pytest.mark.req("CON-16", "CON-24")
 @pytest.mark.parametrize("url", ["Observation/2", "Patient/1", "https://ehr.example/fhir/Observation/10"])
 def test_a_delete_of_two_targets_is_refused(url: str) -> None:
     """The hub and a subscriber could each take another one."""
@@ -328,7 +328,7 @@ def test_what_no_delete_could_name_is_not_put(type_: str, id_: str) -> None:
     assert "expected a resource whose Type/id is one of FHIR" in refused(GOOD, put(type_=type_, id_=id_), index=1)
 
 
-@pytest.mark.req("CON-16")
+@pytest.mark.req("CON-16", "CON-23")
 def test_a_put_is_of_the_resource_that_it_names() -> None:
     """A fullUrl that ends in another's Type/id is refused; one that does not end so may be anything."""
     for url in ("https://ehr.example/fhir/Observation/2", "Observation/2/_history/1", "urn:Patient/1"):
@@ -337,7 +337,7 @@ def test_a_put_is_of_the_resource_that_it_names() -> None:
         assert len(read(put(fullUrl=url))) == 1
 
 
-@pytest.mark.req("CON-16")
+@pytest.mark.req("CON-16", "CON-25")
 @pytest.mark.parametrize("second", [put(fullUrl="urn:uuid:7"), delete("urn:uuid:7"), delete("urn:uuid:7", "Group/1")])
 @pytest.mark.parametrize(
     "first", [put(id_="9", fullUrl="urn:uuid:7"), delete("urn:uuid:7"), delete("urn:uuid:7", "Patient/2")]

@@ -1,8 +1,18 @@
-"""Closes: what a close ends, and what becomes of the opens that were derived from the context that is closed (DER-9).
+"""Closing a context, and ending the opens that were derived from it (DER-9).
 
 "When distributing a received event, a Hub SHALL ensure open events for the referenced resource types of the received event are
-also sent to subscribers" (FHIRcast 3.0.0, 2.5). Such a subscriber does not know the context that the open came from, nor its
-close. At that close the hub brings the subscriber to where somebody who joins would be.
+also sent to subscribers" (FHIRcast 3.0.0, 2.5). A subscriber that was sent such a derived open does not hear of the close of
+its source. So the hub ends a derived open when the source is closed, or is opened again without naming the context.
+
+Example: a viewer subscribes to Patient-open and Patient-close. ImagingStudy-open s1 names patient p1, so the viewer is sent a
+derived Patient-open p1. At ImagingStudy-close s1 the viewer is sent what a joiner (joining.py) would be sent of patients:
+- Patient p0 is open too: Patient-open p0 is sent again, with its own id and timestamp.
+- No open context is or names a patient: a derived Patient-close p1 is sent.
+- Another open study names p1: nothing is sent.
+
+Two kinds of subscribers are left alone. Some read p1 in ImagingStudy-open s1 itself: ImagingStudy-close s1 tells them enough.
+Others are sent ImagingStudy-close s1, but no ImagingStudy-open. A subscriber that is away is sent the derived close on its return
+(missed_events.py).
 """
 
 from __future__ import annotations
@@ -14,11 +24,11 @@ import msgspec
 from msgspec.structs import replace
 
 from fhircast_hub.core.limits import Rules
-from fhircast_hub.core.rules import audiences
-from fhircast_hub.core.rules.audiences import PLACE
-from fhircast_hub.core.rules.contexts import without
-from fhircast_hub.core.rules.derived_opens import derive
-from fhircast_hub.core.rules.joining import Opening, Replay, implied, replayed
+from fhircast_hub.core.rules import audiences, last_opens
+from fhircast_hub.core.rules.contexts import remove_context
+from fhircast_hub.core.rules.derived_opens import derive_opens
+from fhircast_hub.core.rules.joining import ReplayedOpen, ReplayPlan, after_open_of, implied_refs, plan_replay
+from fhircast_hub.core.rules.last_opens import TYPE_INDEX
 from fhircast_hub.core.rules.missed_events import retain
 from fhircast_hub.core.state.effects import Effect, EventRef, Message, Send
 from fhircast_hub.core.state.session import Audience, LastOpen, LastOpened, OpenContext, RetainedEvent, Session
@@ -26,169 +36,186 @@ from fhircast_hub.core.wire.event_names import DERIVED, spelling
 from fhircast_hub.core.wire.frames import derived_id, made_event
 
 
-class Cause(msgspec.Struct, frozen=True):
-    """The event by which a context ends, or names others than before: id, name and timestamp; `closes` is whether it is a close.
-
-    It was accepted `at` a time, in epoch seconds.
-    """
+class EndingEvent(msgspec.Struct, frozen=True):
+    """An event that ends derived opens: a close of their source, or a new open of the source that names other contexts."""
 
     id: str
     name: str
     timestamp: str
-    at: float
-    closes: bool = True
+    #: Time of acceptance, in epoch seconds.
+    accepted_at: float
+    #: The source as it was opened again; None: the event is a close.
+    reopened: OpenContext | None = None
 
 
-def closed(
-    session: Session, gone: OpenContext | None, close: RetainedEvent, timestamp: str, rules: Rules
+def close_context(
+    session: Session, context: OpenContext | None, close: RetainedEvent, timestamp: str, rules: Rules
 ) -> tuple[Session, tuple[Effect, ...]]:
-    """The session after a close was accepted, and all that is sent for it. `gone` is the context, None if it was not open.
+    """The session after a close was accepted, and everything that is sent for the close.
 
-    Closing what is not open changes nothing (EVT-16). "The Hub should dispose of the content for the current anchor context" (2.10).
+    `context` is the closed context, None if it was not open: then the close is broadcast and changes nothing (EVT-16).
+    `timestamp` is the close's own. "The Hub should dispose of the content for the current anchor context" (2.10).
     """
-    to = audiences.subscribed(session.audiences, close.key)
+    to = audiences.subscribers_of(session.audiences, close.key)
     effects: tuple[Effect, ...] = (Send(to, close.frame, close.event_ref),) if to else ()
-    contexts, after = without(session.contexts, close.ref), audiences.forget(session.audiences, close.ref)
+    contexts, after = remove_context(session.contexts, close.ref), audiences.after_close(session.audiences, close.ref)
     if close.ref in session.contents:
         session = replace(session, contents={ref: c for ref, c in session.contents.items() if ref != close.ref})
     session = retain(replace(session, contexts=contexts, audiences=after), [close], rules)
-    if gone is not None:
-        cause = Cause(close.event_ref.id, close.event_ref.name, timestamp, close.accepted_at)
-        session, taken_back = take_back(session, gone, gone.implied, cause, rules)
-        effects += taken_back
-    return replace(session, audiences=audiences.orphaned(session.audiences, close.type.lower())), effects
+    if context is not None:
+        event = EndingEvent(close.event_ref.id, close.event_ref.name, timestamp, close.accepted_at)
+        session, corrections = end_derived_opens(session, context, context.implied, event, rules)
+        effects += corrections
+    return replace(session, audiences=audiences.forget_named(session.audiences, close.type.lower())), effects
 
 
-def take_back(
-    session: Session,
-    gone: OpenContext,
-    types: Collection[str],
-    cause: Cause,
-    rules: Rules,
-    instead: Collection[str] = (),
+def end_derived_opens(
+    session: Session, source: OpenContext, types: Collection[str], event: EndingEvent, rules: Rules
 ) -> tuple[Session, tuple[Effect, ...]]:
-    """The session after the opens of these types that were derived from `gone` were taken back, and what is sent for that (DER-9).
+    """The session without the derived opens of these types, and everything that is sent for their end (DER-9).
 
-    `gone` is in the session no more: it was closed, or opened anew, naming other contexts or none of these types. Where others
-    are named `instead`, their opens come next, so that only those who are away have to be told a close.
+    `source` is the context before `event`. In `session`, the context is closed, or is as it was opened again. If the new open
+    names another context of a type, the derived open of that context follows. Then only subscribers that are away need a close.
     """
     if not (types and rules.derive_opens and rules.derive_closes):
         return session, ()
-    ended = Ended(session, gone, [t for t in DERIVED if t in types and t not in instead], cause, rules)
-    back = [ended.brought_back(audience) for audience in session.audiences]
-    after = tuple(each.audience for each in back)
-    closes = _derived_closes(session, gone, cause)
+    replaced = event.reopened.implied if event.reopened else {}
+    ended = EndedSource(session, source, [t for t in DERIVED if t in types and t not in replaced], event, rules)
+    corrections = [ended.correction_for(audience) for audience in session.audiences]
+    closes = _derived_closes(session, source, event)
     effects: list[Effect] = []
-    for each in back:
+    for each in corrections:
         messages = [*map(closes.__getitem__, each.closes), *(open_.message(session.topic) for open_ in each.opens)]
         effects += (Send(each.audience.members, *message) for message in messages)
-    session = replace(session, audiences=audiences.merge(after)) if after != session.audiences else session
-    held: list[RetainedEvent] = []
-    for type_ in (type_ for type_ in reversed(DERIVED) if type_ in types):
-        frame, event_ref = closes[type_]
-        key = f"{type_}-close"
-        name = spelling(key).removesuffix("-close")
-        held.append(RetainedEvent(cause.at, event_ref, name, gone.implied[type_], frame, key))
-    return retain(session, held, rules), tuple(effects)
+    after = tuple(each.audience for each in corrections)
+    session = replace(session, audiences=audiences.merge_equal(after)) if after != session.audiences else session
+    retained = [_retained_close(closes[type_], type_, source, event) for type_ in reversed(DERIVED) if type_ in types]
+    return retain(session, retained, rules), tuple(effects)
 
 
-class Back(NamedTuple):
-    """An audience that is brought back: of which types it is sent a close, and which opens behind these."""
+class Correction(NamedTuple):
+    """Messages that an audience is sent because derived opens ended. Closes are sent before opens."""
 
+    #: The audience with its last opens after the messages.
     audience: Audience
+    #: Types of derived closes, innermost first: an encounter is closed before its patient.
     closes: list[str]
-    opens: list[Opening]
+    #: Opens, oldest first.
+    opens: list[ReplayedOpen]
 
 
-class Ended:
-    """A context that ended, or names less, with the session in which it is no more; and what a joiner is told there."""
+class TypeCorrection(NamedTuple):
+    """The correction of an audience for a single type."""
 
-    def __init__(self, session: Session, gone: OpenContext, types: list[str], cause: Cause, rules: Rules) -> None:
-        self._session, self._gone, self._types, self._cause, self._rules = session, gone, types, cause, rules
+    last_open: LastOpen
+    #: Whether a derived close is sent.
+    closes: bool = False
+    #: The open that is sent, if any.
+    open_: ReplayedOpen | None = None
+
+
+class EndedSource:
+    """The source of derived opens that end, as seen by the audiences of a session. `types` are those of the derived opens."""
+
+    def __init__(
+        self, session: Session, source: OpenContext, types: list[str], event: EndingEvent, rules: Rules
+    ) -> None:
+        self._session, self._source, self._types, self._event, self._rules = session, source, types, event, rules
         contexts = session.contexts.values()
-        self._is_overtaken = any(other.order > gone.order and other.anchor == gone.anchor for other in contexts)
-        self._is_open = session.contexts.keys() | implied(session)
-        self._opens = {other.key for other in contexts} | {f"{type_}-open" for type_ in DERIVED}
-        self._joiners: dict[frozenset[str], Replay] = {}
+        self._has_newer_of_anchor = any(c.order > source.order and c.anchor == source.anchor for c in contexts)
+        self._open_refs = session.contexts.keys() | implied_refs(session)
+        # Other events make no difference to a replay, so audiences share plans.
+        self._replayable = {context.key for context in contexts} | {f"{type_}-open" for type_ in DERIVED}
+        self._plans: dict[frozenset[str], ReplayPlan] = {}
 
-    def brought_back(self, audience: Audience) -> Back:
-        """Closes of what is innermost come first, then opens, the oldest first."""
-        back = Back(audience, [], [])
+    def correction_for(self, audience: Audience) -> Correction:
+        """The messages for this audience, and the audience after them."""
+        closes: list[str] = []
+        opens: list[ReplayedOpen] = []
         last_opened = audience.last_opened
         for type_ in self._types:
-            if last_opened[PLACE[type_]].ref == self._gone.implied[type_]:
-                last_opened = audiences.replaced(
-                    last_opened, type_, self._left_with(type_, last_opened[PLACE[type_]], back)
-                )
-        opens, last_opened = self._behind_each_other(audience.keys, back.opens, last_opened)
-        return Back(
-            audience if last_opened == audience.last_opened else replace(audience, last_opened=last_opened),
-            back.closes,
-            opens,
-        )
+            before = last_opened[TYPE_INDEX[type_]]
+            if before.ref == self._source.implied[type_]:
+                correction = self._correct_type(type_, before, audience.keys)
+                last_opened = last_opens.with_last_open(last_opened, type_, correction.last_open)
+                if correction.closes:
+                    closes.insert(0, type_)
+                if correction.open_:
+                    opens.append(correction.open_)
+        opens, last_opened = self._with_following(audience.keys, opens, last_opened)
+        if last_opened != audience.last_opened:
+            audience = replace(audience, last_opened=last_opened)
+        return Correction(audience, closes, opens)
 
-    def _left_with(self, type_: str, before: LastOpen, back: Back) -> LastOpen:
-        """What an audience counts as told of a type now, of which it was told what ended. What brings it back is noted in `back`."""
-        keys = back.audience.keys
-        knows = self._gone.key in keys
-        hears = self._cause.closes and f"{self._gone.anchor}-close" in keys
-        is_from_source = knows and before.by == self._gone.anchor
-        if is_from_source and self._is_overtaken:
-            return before
-        joiner = self._joiner(keys)
-        now = joiner.last_opened[PLACE[type_]]
-        if is_from_source:
-            # The close says all. The open that the source kept from being derived is told now.
-            if hears and now.ref == before.ref and joiner.where[type_].derived:
-                back.opens.append(joiner.where[type_])
-            return LastOpen()
-        if now.ref == before.ref and now.ref in self._is_open:
-            return before  # another open names the context
-        if hears and not knows:
-            return LastOpen()  # "who is not sent that close" (DER-9)
-        if now.ref in self._is_open:
-            back.opens.append(joiner.where[type_])
-        elif f"{type_}-close" in keys:
-            back.closes.insert(0, type_)
-        return LastOpen()
+    def _correct_type(self, type_: str, before: LastOpen, keys: frozenset[str]) -> TypeCorrection:
+        """The correction for a type whose last open, `before`, is the context that the source named."""
+        knows_source = self._source.key in keys
+        is_sent_close = self._event.reopened is None and f"{self._source.anchor}-close" in keys
+        is_read_in_source = knows_source and before.named_by == self._source.anchor
+        if is_read_in_source and self._has_newer_of_anchor:
+            return TypeCorrection(before)
+        plan = self._plan(keys)
+        joiner = plan.last_opened[TYPE_INDEX[type_]]
+        if is_read_in_source:
+            # The close tells enough. But an open of the same context was not derived while the source was open: send it now.
+            is_due = is_sent_close and joiner.ref == before.ref and plan.told_by[type_].derived_type
+            return TypeCorrection(LastOpen(), open_=plan.told_by[type_] if is_due else None)
+        if joiner.ref == before.ref and joiner.ref in self._open_refs:
+            return TypeCorrection(before)  # another open context is, or names, the same
+        if is_sent_close and not knows_source:
+            return TypeCorrection(LastOpen())  # "sent that close, and no opens of the source's type" (DER-9)
+        if joiner.ref in self._open_refs:
+            return TypeCorrection(LastOpen(), open_=plan.told_by[type_])
+        return TypeCorrection(LastOpen(), closes=f"{type_}-close" in keys)
 
-    def _behind_each_other(
-        self, keys: frozenset[str], opens: list[Opening], before: LastOpened
-    ) -> tuple[list[Opening], LastOpened]:
-        """These opens in the order of all, each once, and what counts as told then.
+    def _with_following(
+        self, keys: frozenset[str], opens: list[ReplayedOpen], before: LastOpened
+    ) -> tuple[list[ReplayedOpen], LastOpened]:
+        """The given opens and the opens that must follow, in order. Also the last opens after all of them.
 
-        The newest open of a joiner's comes too. An encounter that is told again names its patient; where a joiner is told
-        another patient behind the encounter, that open is sent behind it as well.
+        The joiner's newest open follows, as in a replay. An Encounter-open that is sent again names its patient. If a joiner's
+        last open is another patient, the open of that patient follows too.
         """
         if not opens:
             return [], before
-        joiner = self._joiner(keys)
-        newest = max(joiner.opens.values(), key=lambda open_: open_.place)
-        wanted = {type_: last.ref for type_, last in zip(DERIVED, joiner.last_opened, strict=True) if last.ref}
-        chosen = {open_.place: open_ for open_ in (*opens, newest)}
+        plan = self._plan(keys)
+        newest = max(plan.opens.values(), key=lambda open_: open_.position)
+        wanted = {type_: last.ref for type_, last in zip(DERIVED, plan.last_opened, strict=True) if last.ref}
+        chosen = {open_.position: open_ for open_ in (*opens, newest)}
         while True:
             ordered = [open_ for _, open_ in sorted(chosen.items())]
             last_opened = before
             for open_ in ordered:
-                last_opened = open_.last_opened(last_opened, keys)
-            others = [joiner.where[type_] for type_, ref in wanted.items() if last_opened[PLACE[type_]].ref != ref]
-            if all(open_.place in chosen for open_ in others):
+                last_opened = after_open_of(last_opened, open_.context, open_.derived_type, keys)
+            following = [
+                plan.told_by[type_] for type_, ref in wanted.items() if last_opened[TYPE_INDEX[type_]].ref != ref
+            ]
+            if all(open_.position in chosen for open_ in following):
                 return ordered, last_opened
-            chosen |= {open_.place: open_ for open_ in others}
+            chosen |= {open_.position: open_ for open_ in following}
 
-    def _joiner(self, keys: frozenset[str]) -> Replay:
-        opens = keys & self._opens
-        if opens not in self._joiners:
-            self._joiners[opens] = replayed(self._session, opens, self._rules)
-        return self._joiners[opens]
+    def _plan(self, keys: frozenset[str]) -> ReplayPlan:
+        """The replay to a joiner with these events, in the session after the event."""
+        replayable = keys & self._replayable
+        if replayable not in self._plans:
+            self._plans[replayable] = plan_replay(self._session, replayable, self._rules)
+        return self._plans[replayable]
 
 
-def _derived_closes(session: Session, gone: OpenContext, cause: Cause) -> dict[str, Message]:
-    """By type, the close of what was implied: the items of its open, and an id made of the cause's (as DER-7)."""
+def _derived_closes(session: Session, source: OpenContext, event: EndingEvent) -> dict[str, Message]:
+    """The derived closes, by type: the items of the derived open, an id made from the event's (as DER-7)."""
     closes: dict[str, Message] = {}
-    for open_ in derive(gone):
+    for open_ in derive_opens(source):
         name = spelling(f"{open_.type}-close")
-        id_ = derived_id(cause.id, name)
-        frame = made_event(session.topic, name, id_, cause.timestamp, open_.context)
-        closes[open_.type] = frame, EventRef(id_, cause.id, cause.name)
+        id_ = derived_id(event.id, name)
+        frame = made_event(session.topic, name, id_, event.timestamp, open_.context)
+        closes[open_.type] = frame, EventRef(id_, event.id, event.name)
     return closes
+
+
+def _retained_close(close: Message, type_: str, source: OpenContext, event: EndingEvent) -> RetainedEvent:
+    """A derived close, for subscribers that are away."""
+    frame, event_ref = close
+    key = f"{type_}-close"
+    name = spelling(key).removesuffix("-close")
+    return RetainedEvent(event.accepted_at, event_ref, name, source.implied[type_], frame, key)

@@ -8,8 +8,8 @@ from fhircast_hub.core.env import Env
 from fhircast_hub.core.errors import NotFound
 from fhircast_hub.core.limits import OPAQUE_TOKEN_GRACE, RESTART_GRACE
 from fhircast_hub.core.rules import audiences, webhook_outbox
-from fhircast_hub.core.rules.joining import last_opened_on_joining, perhaps_shown, remembered, replay
-from fhircast_hub.core.rules.missed_events import known_delivered_until, missed_by, unheard
+from fhircast_hub.core.rules.joining import last_opened_on_joining, last_opened_on_return, possibly_shown, replay
+from fhircast_hub.core.rules.missed_events import known_delivered_until, missed_by, possibly_missed_closes
 from fhircast_hub.core.rules.subscriptions import (
     end,
     ends_at,
@@ -60,7 +60,7 @@ def _take_over(session: Session, subscription: Subscription) -> tuple[Session, S
     """Close the subscription's present socket: an endpoint has one socket, the newest (SUB-11). The old one may be long dead."""
     subscription = replace(subscription, shown_opens=_opens_sent(session, subscription.connection))
     effects = (Close(subscription.connection, POLICY_VIOLATION, "another socket took over this endpoint"),)
-    session = replace(session, audiences=audiences.leave(session.audiences, subscription.connection))
+    session = replace(session, audiences=audiences.without_connection(session.audiences, subscription.connection))
     return session, subscription, effects
 
 
@@ -73,14 +73,18 @@ def _replay(
         return [], opens, last_opened
     arrived = known_delivered_until(subscription, delivered_until, env)
     missed = missed_by(session, subscription, arrived, last_opened, env)
-    closes = unheard(session, arrived)
-    return missed, opens, remembered(session, subscription.keys, last_opened, subscription.shown_opens, closes)
+    closes = possibly_missed_closes(session, arrived)
+    return (
+        missed,
+        opens,
+        last_opened_on_return(session, subscription.keys, last_opened, subscription.shown_opens, closes),
+    )
 
 
 def _opens_sent(session: Session, connection: str) -> tuple[str, ...]:
     """Refs of the contexts that a connection was sent an open of, and not only an event that names them."""
     last_opened = audiences.last_opened_of(session.audiences, connection)
-    return tuple(last.ref for last in last_opened if last.ref and not last.by)
+    return tuple(last.ref for last in last_opened if last.ref and not last.named_by)
 
 
 def _verified(session: Session, subscription: Subscription, command: Connected, env: Env) -> Outcome:
@@ -100,7 +104,7 @@ def _verified(session: Session, subscription: Subscription, command: Connected, 
         shown += _opens_sent(session, other.connection)
         session = remove(session, other)
     frames, last_opened = replay(session, active.keys, env.rules)
-    known = remembered(session, active.keys, last_opened, shown)
+    known = last_opened_on_return(session, active.keys, last_opened, shown)
     session = replace(session, webhook_connections=session.webhook_connections | {active.connection})
     return Outcome(join_audience(session, active, known), send_all(active, frames))
 
@@ -173,7 +177,7 @@ def restarted(session: Session | None, env: Env) -> Outcome:
             continue
         if subscription.connection:
             keys = subscription.keys
-            shown = perhaps_shown(session, keys, last_opened_on_joining(session, keys, env.rules))
+            shown = possibly_shown(session, keys, last_opened_on_joining(session, keys, env.rules))
             lost = replace(
                 subscription, connected_or_lost_at=env.now, reconnect_deadline=reconnect_deadline, shown_opens=shown
             )
@@ -218,5 +222,5 @@ def stop_waiting(session: Session, subscription: Subscription) -> Session:
 
 def _without_connection(session: Session, lost: Subscription) -> Session:
     """Take away the connection of `lost`, whose other fields are those after the loss."""
-    session = replace(session, audiences=audiences.leave(session.audiences, lost.connection))
+    session = replace(session, audiences=audiences.without_connection(session.audiences, lost.connection))
     return with_subscription(session, replace(lost, connection=""))

@@ -1,4 +1,12 @@
-"""Contexts: what is open, and what is current (FHIRcast 3.0.0, 2.3 and 2.9)."""
+"""Contexts: the open contexts of a session, and the answer to GET (FHIRcast 3.0.0, 2.3 and 2.9).
+
+A context is opened by a *-open event and closed by a *-close event. Several contexts may be open. At most one of them is current:
+the one of the newest open, unless that was closed. GET answers with the current context:
+"context.type", "context.versionId" and "context" (2.9).
+
+Example: ImagingStudy-open s1, with patient p1, is the current context. A reader with the scope ImagingStudy-open.read gets the
+study's context array. A reader with Patient-open.read alone gets the array of the derived Patient-open p1 (derived_opens.py).
+"""
 
 from __future__ import annotations
 
@@ -10,8 +18,8 @@ from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.core.access.topic_access import check_access
 from fhircast_hub.core.errors import InsufficientScope
 from fhircast_hub.core.limits import MAX_CONTEXT_BYTES, MAX_CONTEXTS, Rules
-from fhircast_hub.core.rules.content import bundle
-from fhircast_hub.core.rules.derived_opens import derive
+from fhircast_hub.core.rules.content import content_item
+from fhircast_hub.core.rules.derived_opens import derive_opens
 from fhircast_hub.core.state.session import Content, OpenContext, Session
 from fhircast_hub.core.wire.context_items import raw_items
 from fhircast_hub.core.wire.event import Event
@@ -20,8 +28,8 @@ from fhircast_hub.core.wire.frames import with_version
 from fhircast_hub.core.wire.json import encode
 
 
-def opened(event: Event, version: str, order: int) -> OpenContext:
-    """The context that an accepted open opens, with its frame as it is broadcast."""
+def context_of(event: Event, version: str, order: int) -> OpenContext:
+    """The context that an accepted open opens. `order` is the session's count of accepted events."""
     frame, context_at = with_version(event, version)
     return OpenContext(
         ref=event.ref,
@@ -37,33 +45,36 @@ def opened(event: Event, version: str, order: int) -> OpenContext:
     )
 
 
-def add(contexts: dict[str, OpenContext], context: OpenContext) -> tuple[dict[str, OpenContext], list[OpenContext]]:
-    """The open contexts with `context` as the newest, and those that had to go for it (LIM-1).
+def add_context(
+    contexts: dict[str, OpenContext], context: OpenContext
+) -> tuple[dict[str, OpenContext], list[OpenContext]]:
+    """The open contexts with `context` as the newest, and the contexts that were removed to make room (LIM-1).
 
-    First goes the oldest that is neither the newest of its type nor implied by one that is; then the oldest that `context` does
-    not imply.
+    Removed first: the oldest that is neither the newest of its type, nor named by such a newest one.
+    Removed next: the oldest that `context` does not name.
     """
     added = {ref: other for ref, other in contexts.items() if ref != context.ref}
     added[context.ref] = context
     size = sum(len(other.frame) for other in added.values())
     named = {context.ref, *context.implied.values()}
-    gone: list[OpenContext] = []
+    removed: list[OpenContext] = []
     while len(added) > 1 and (len(added) > MAX_CONTEXTS or size > MAX_CONTEXT_BYTES):
         newest = {other.key: other for other in added.values()}
         kept = {ref for other in newest.values() for ref in (other.ref, *other.implied.values())}
-        least = min(added.values(), key=lambda other: (other.ref in kept, other.ref in named))  # of equals the oldest
-        gone.append(added.pop(least.ref))
-        size -= len(least.frame)
-    return added, gone
+        # min() returns the first of equals, which is the oldest.
+        victim = min(added.values(), key=lambda other: (other.ref in kept, other.ref in named))
+        removed.append(added.pop(victim.ref))
+        size -= len(victim.frame)
+    return added, removed
 
 
-def without(contexts: dict[str, OpenContext], ref: str) -> dict[str, OpenContext]:
-    """The open contexts after `ref` was closed: neither it nor a derived open of it is told to anybody any more (CTX-2)."""
+def remove_context(contexts: dict[str, OpenContext], ref: str) -> dict[str, OpenContext]:
+    """The open contexts after `ref` was closed. No derived open of `ref` is sent any more (CTX-2)."""
     type_ = ref[: ref.index("/")]
     return {
         other.ref: replace(
             other,
-            implied={k: v for k, v in other.implied.items() if k != type_},
+            implied={implied_type: implied for implied_type, implied in other.implied.items() if implied_type != type_},
             closed={**other.closed, type_: ref},
         )
         if other.implied.get(type_) == ref
@@ -74,68 +85,68 @@ def without(contexts: dict[str, OpenContext], ref: str) -> dict[str, OpenContext
 
 
 class View(NamedTuple):
-    """What a reader sees of a session: its `context` is None where none is current. `kind` says which readers see the same.
-
-    That is "" for those who read the open alone, "content" for those who may also read what was shared (`content`), else the type
-    whose derived open they read.
-    """
+    """A session as a principal may read it. Principals with equal views get the same answer to GET."""
 
     version: str
+    #: The current context; None: no context is current.
     context: OpenContext | None = None
+    #: "": the open alone. "content": the open and shared content. Else the type of the derived open that is read instead.
     kind: str = ""
+    #: Shared content of the context, if the principal may read it.
     content: Content | None = None
 
     def is_same(self, other: View) -> bool:
-        """Whether both are answered alike, which costs no look at what they hold."""
+        """Whether both views have the same answer. Compares objects by identity, which is fast."""
         return self.kind == other.kind and self.context is other.context and self.content is other.content
 
 
 def current_context(session: Session | None, principal: Principal, topic: str, rules: Rules) -> bytes:
-    """The answer to GET hub.url/{topic} (2.9), as JSON. Raises what `seen` raises."""
-    return written(seen(session, principal, topic, rules))
+    """The answer to GET hub.url/{topic} (2.9), as JSON. Raises as `view_for` does."""
+    return encode_view(view_for(session, principal, topic, rules))
 
 
-def seen(session: Session | None, principal: Principal, topic: str, rules: Rules) -> View:
-    """What the principal may read of the current context.
+def view_for(session: Session | None, principal: Principal, topic: str, rules: Rules) -> View:
+    """The principal's view of the session; `session` is None where the topic has none.
 
-    Raises Forbidden or Conflict where the topic is not the principal's, and InsufficientScope where neither the newest open
-    nor one derived from it may be read (GET-8).
+    Raises Forbidden or Conflict where the topic is not the principal's. Raises InsufficientScope where neither the current
+    context's open nor a derived open of it may be read (GET-8).
     """
     check_access(principal, topic, session.owner if session else None)
     if session is None or not session.current:
         return View(session.version if session else "0")
     context = session.contexts[session.current]
     if principal.scopes.may_read(context.key):
-        # What was shared is for whoever may read the updates that it came by (EVT-12).
+        # Content came by updates, so the scope for updates is needed to read it (EVT-12).
         if principal.scopes.may_read(context.key.removesuffix("open") + "update"):
             return View(context.version, context, "content", session.contents.get(context.ref))
         return View(context.version, context)
-    for open_ in reversed(derive(context) if rules.derive_opens else []):
+    for open_ in reversed(derive_opens(context) if rules.derive_opens else []):
         if principal.scopes.may_read(open_.key):
             return View(context.version, context, open_.type)
     name = spelling(context.key)
     raise InsufficientScope(
-        f"the current context was opened by {name}, which this token may not read", scope=f"fhircast/{name}.read"
+        f"the current context was opened by {name}, which this token's scopes do not allow to read",
+        scope=f"fhircast/{name}.read",
     )
 
 
-def written(view: View) -> bytes:
-    """The answer for readers of this view, as JSON."""
+def encode_view(view: View) -> bytes:
+    """The answer to GET for this view, as JSON."""
     context = view.context
     if context is None:
         return _answer("", view.version, b"[]")
     if view.kind == "content":
-        content = bundle(view.content, context.version)
-        shown = b"%b,%b]" % (_without_content(context.context)[:-1].rstrip(), content)
-        return _answer(context.type, view.version, shown)
-    for open_ in derive(context) if view.kind else ():
+        item = content_item(view.content, context.version)
+        items = b"%b,%b]" % (_without_content(context.context)[:-1].rstrip(), item)
+        return _answer(context.type, view.version, items)
+    for open_ in derive_opens(context) if view.kind else ():
         if open_.type == view.kind:
             return _answer(spelling(open_.key).removesuffix("-open"), view.version, open_.context)
     return _answer(context.type, view.version, context.context)
 
 
 def _without_content(context: bytes) -> bytes:
-    """The array without items called as the one that is added: "one and only one Bundle" (2.9), and the client's is an old one."""
+    """The context array without the publisher's own `content` items: GET adds "one and only one Bundle" (2.9), the hub's."""
     if b"content" not in context:
         return context
     items = raw_items(context)

@@ -1,7 +1,11 @@
-"""Derived opens (FHIRcast 3.0.0, 2.5 "Hub Generated open Events"): what one context implies for subscribers of others.
+"""Derived opens: the opens of a patient, an encounter and a study that another open implies (DER-7).
 
 "When distributing a received event, a Hub SHALL ensure open events for the referenced resource types of the received event
-are also sent to subscribers."
+are also sent to subscribers" (FHIRcast 3.0.0, 2.5 "Hub Generated open Events").
+
+Example: ImagingStudy-open s1 has the items study s1 and patient p1. Its context is the source of one derived open.
+Subscribers of Patient-open who are not sent the source are sent a Patient-open with the item patient p1.
+The modules last_opens.py and publishing.py decide who is sent a derived open; closing.py ends derived opens.
 """
 
 from __future__ import annotations
@@ -14,8 +18,8 @@ from fhircast_hub.core.wire.context_items import DERIVED_KEYS, raw_items
 from fhircast_hub.core.wire.event_names import DERIVED, spelling
 from fhircast_hub.core.wire.frames import derived_id, made_event
 
-#: Which items of the source a derived open's context takes over, in this order (DER-7).
-_PARTS = {
+#: Opened type -> types of the source's items that the derived open has, in this order (DER-7).
+_ITEM_TYPES = {
     "patient": ("patient",),
     "encounter": ("encounter", "patient"),
     "imagingstudy": ("imagingstudy", "encounter", "patient"),
@@ -23,39 +27,44 @@ _PARTS = {
 
 
 class DerivedOpen(msgspec.Struct, frozen=True):
-    """An open that the hub sends on behalf of another: its `type` in lower case, the `ref` it opens, and its context array."""
+    """An open that the hub makes from the open of another context, its source."""
 
+    #: Type of the opened context, in lower case.
     type: str
+    #: Ref of the opened context.
     ref: str
     source: OpenContext
+    #: The context array, as JSON.
     context: bytes
 
     @property
     def key(self) -> str:
-        """Its event's name in lower case."""
+        """The event's name in lower case."""
         return f"{self.type}-open"
 
     @property
     def event_ref(self) -> EventRef:
-        """What its frame tells of: "for a derived open the source's id and name" (SYN-1)."""
+        """The reference for acknowledgements. A SyncError says "for a derived open the source's id and name" (SYN-1)."""
         source = self.source.event_ref
         return EventRef(derived_id(source.id, spelling(self.key)), source.event, source.name, self.ref)
 
     def message(self, topic: str) -> Message:
-        """The message: same timestamp as its source, an id made of the source's, no version."""
+        """The message: the source's timestamp, an id made from the source's, no version."""
         event_ref = self.event_ref
         return made_event(topic, spelling(self.key), event_ref.id, self.source.timestamp, self.context), event_ref
 
 
-def names_of(source: OpenContext, derived: str) -> dict[str, str]:
-    """The refs of the contexts that an open names, by type of event_names.DERIVED: of the source's own open ("" as `derived`), or of that
-    which is derived for a type."""
+def named_refs(source: OpenContext, derived_type: str) -> dict[str, str]:
+    """The refs of the contexts that an open names, by type of event_names.DERIVED.
+
+    The open is the source's own if `derived_type` is "". Else the open is the derived one of that type.
+    """
     refs = {**source.closed, **source.implied, source.anchor: source.ref}
-    return {type_: refs[type_] for type_ in (_PARTS[derived] if derived else DERIVED) if type_ in refs}
+    return {type_: refs[type_] for type_ in (_ITEM_TYPES[derived_type] if derived_type else DERIVED) if type_ in refs}
 
 
-def derive(source: OpenContext) -> list[DerivedOpen]:
-    """The opens that `source` implies, in the order in which they are sent."""
+def derive_opens(source: OpenContext) -> list[DerivedOpen]:
+    """The opens that are derived from `source`, in the order of sending."""
     if not source.implied:
         return []
     items: dict[str, tuple[str, bytes]] = {}
@@ -68,7 +77,7 @@ def derive(source: OpenContext) -> list[DerivedOpen]:
             type=type_,
             ref=source.implied[type_],
             source=source,
-            context=b"[%b]" % b",".join(items[part][1] for part in _PARTS[type_] if part in items),
+            context=b"[%b]" % b",".join(items[item_type][1] for item_type in _ITEM_TYPES[type_] if item_type in items),
         )
         for type_ in DERIVED
         if type_ in source.implied

@@ -33,5 +33,5 @@ def beat(session: Session, env: Env) -> tuple[Session, tuple[Effect, ...]]:
     id_ = env.ids.uuid()
     context = encode([{"key": "period", "decimal": str(env.rules.heartbeat_seconds)}])
     frame = made_event(session.topic, _NAME, id_, rfc3339(env.now), context)
-    sent = Send(audiences.subscribed(session.audiences, _NAME), frame, EventRef(id_, id_, _NAME, reportable=False))
+    sent = Send(audiences.subscribers_of(session.audiences, _NAME), frame, EventRef(id_, id_, _NAME, reportable=False))
     return replace(session, next_heartbeat=env.now + env.rules.heartbeat_seconds), (sent,)

@@ -1,4 +1,19 @@
-"""Joining: what somebody who comes is told of what is open (FHIRcast 3.0.0, 2.4 "Current context notification")."""
+"""Joining: the opens that are replayed to a new subscriber.
+
+"Hubs SHALL follow a successful subscription with an event notification informing the new Subscriber of the most recent *-open
+event per anchor type for which no *-close event has occurred" (FHIRcast 3.0.0, 2.4 "Current context notification").
+
+A joiner is a subscriber that a socket, or a verified callback, has just come for. The hub goes through the open contexts, oldest
+first, as if the joiner had been there all the time. For each event name, the last open that was sent to the joiner is replayed.
+So a joiner shows the same as a subscriber with the same events that joined earlier (CTX-7).
+
+Example: ImagingStudy s1 with patient p1 was opened, then Patient p2. Both are open.
+- A joiner with Patient-open and ImagingStudy-open is replayed ImagingStudy-open s1, then Patient-open p2.
+- A joiner with Patient-open alone is replayed Patient-open p2. After Patient-close p2, another such joiner is replayed the
+  derived Patient-open p1 of s1.
+
+The module also says which last opens (last_opens.py) a subscriber has after its replay, or after a return or restart.
+"""
 
 from __future__ import annotations
 
@@ -6,144 +21,157 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from fhircast_hub.core.limits import Rules
-from fhircast_hub.core.rules import audiences
-from fhircast_hub.core.rules.audiences import NOTHING, PLACE, before_home, doubted, named
-from fhircast_hub.core.rules.derived_opens import derive, names_of
+from fhircast_hub.core.rules import last_opens
+from fhircast_hub.core.rules.derived_opens import derive_opens, named_refs
+from fhircast_hub.core.rules.last_opens import NOTHING_OPENED, TYPE_INDEX, is_shown
 from fhircast_hub.core.state.effects import EventRef, Message
 from fhircast_hub.core.state.session import LastOpened, OpenContext, Session
 from fhircast_hub.core.wire.event_names import DERIVED, spelling
 from fhircast_hub.core.wire.frames import id_of
 
 
-class Opening(NamedTuple):
-    """An open that somebody is told: its place in the order of all, and the context that it is the open of, or derived from."""
+class ReplayedOpen(NamedTuple):
+    """An open that may be replayed: the open of a context, or an open that is derived from it."""
 
-    place: tuple[int, int]
+    #: Sorts replayed opens in the order in which a subscriber that was there all the time was sent them.
+    position: tuple[int, int]
+    #: The opened context, or the source of the derived open.
     context: OpenContext
-    derived: str = ""
+    #: Type of the derived open, in lower case; "" for the context's own open.
+    derived_type: str
 
     @property
-    def by(self) -> str:
-        """The type of what is opened, in lower case."""
-        return self.derived or self.context.anchor
-
-    def names(self, keys: Collection[str]) -> dict[str, str]:
-        """What it tells somebody with these events: the refs of the contexts that it names, by type of event_names.DERIVED."""
-        return {type_: ref for type_, ref in names_of(self.context, self.derived).items() if f"{type_}-open" in keys}
-
-    def last_opened(self, before: LastOpened, keys: Collection[str]) -> LastOpened:
-        """What somebody with these events counts as told after this open. Of what it names and was closed since, nobody knows what
-        they show."""
-        return doubted(named(before, self.by, self.names(keys)), self.context.closed.values())
+    def type(self) -> str:
+        """The type of the opened context, in lower case."""
+        return self.derived_type or self.context.anchor
 
     def message(self, topic: str) -> Message:
-        """Its frame, and what that tells of."""
-        if not self.derived:
+        """The open's frame, with the reference for its acknowledgement."""
+        if not self.derived_type:
             return self.context.frame, self.context.event_ref
-        return next(open_ for open_ in derive(self.context) if open_.type == self.derived).message(topic)
+        return next(open_ for open_ in derive_opens(self.context) if open_.type == self.derived_type).message(topic)
 
 
-class Replay(NamedTuple):
-    """What somebody who joins is told: by event the open that is sent; what they count as told then; which open named each, by type."""
+class ReplayPlan(NamedTuple):
+    """The result of `plan_replay`."""
 
-    opens: dict[str, Opening]
+    #: The replayed open, by event name in lower case.
+    opens: dict[str, ReplayedOpen]
+    #: The joiner's last opens, before any Home-open.
     last_opened: LastOpened
-    where: dict[str, Opening]
+    #: The open that told the joiner its last open, by type. Another type's open may have named the context.
+    told_by: dict[str, ReplayedOpen]
 
 
 def replay(
     session: Session, keys: frozenset[str], rules: Rules, only: Collection[str] | None = None
 ) -> tuple[list[Message], LastOpened]:
-    """What somebody with these events who joins is sent, oldest first, and the opens that they then count as told.
+    """The messages that a joiner with these events is sent, oldest first, and the joiner's last opens.
 
-    "Hubs SHALL follow a successful subscription with an event notification informing the new Subscriber of the most recent
-    *-open event per anchor type for which no *-close event has occurred" (2.4 "Current context notification"), where an open
-    that another context implies counts too, if it is the newer (CTX-7). Of these events `only` some may be sent (SUB-20).
+    A derived open counts too, if it is the newer (CTX-7). With `only`, messages of other events are left out (SUB-20).
     """
-    opens, last_opened, _ = replayed(session, keys, rules)
+    opens, last_opened, _ = plan_replay(session, keys, rules)
     wanted = keys if only is None else only
     messages = [
-        opens[key].message(session.topic) for key in sorted(opens.keys() & wanted, key=lambda key: opens[key].place)
+        opens[key].message(session.topic) for key in sorted(opens.keys() & wanted, key=lambda key: opens[key].position)
     ]
-    if is_home(session, wanted):
+    if replays_home_open(session, wanted):
         id_ = id_of(session.home)
         messages.append((session.home, EventRef(id_, id_, spelling("home-open"))))
     return messages, _after_home_open(session, last_opened, keys)
 
 
-def last_opened_on_joining(session: Session, keys: frozenset[str], rules: Rules) -> LastOpened:
-    """What somebody with these events who joins counts as told: `replay` without its frames."""
-    return _after_home_open(session, replayed(session, keys, rules).last_opened, keys)
-
-
-def is_home(session: Session, keys: Collection[str]) -> bool:
-    """Whether somebody with these events who joins is told a Home-open last (CTX-6)."""
+def replays_home_open(session: Session, keys: Collection[str]) -> bool:
+    """Whether a replay for these events ends with a Home-open (CTX-6)."""
     return bool(session.home) and "home-open" in keys
 
 
-def implied(session: Session) -> set[str]:
-    """The refs of the contexts that the open ones name, and that nobody closed."""
-    return {ref for context in session.contexts.values() for ref in context.implied.values()}
-
-
-def remembered(
-    session: Session,
-    keys: frozenset[str],
-    last_opened: LastOpened,
-    shown: Collection[str],
-    unheard: Collection[str] = (),
-) -> LastOpened:
-    """What somebody with these events counts as told who was `last_opened` this on return, and may show other contexts from before.
-
-    `shown` and `unheard` are as audiences.back says.
-    """
-    return audiences.back(last_opened, shown, unheard, () if is_home(session, keys) else implied(session))
-
-
-def perhaps_shown(session: Session, keys: frozenset[str], last_opened: LastOpened) -> tuple[str, ...]:
-    """The refs, one of a type, that a subscriber with these events may show after the hub restarted. A joiner counts as `last_opened`.
-
-    The subscriber may show what a joiner is told. Where a joiner is told nothing of a type, an open context may have named one.
-    """
-    shown = []
-    for type_, last in zip(DERIVED, last_opened, strict=True):
-        named = [other.implied[type_] for other in session.contexts.values() if type_ in other.implied]
-        if f"{type_}-open" in keys and (last.ref or named):
-            shown.append(last.ref or named[-1])
-    return tuple(shown)
-
-
-def replayed(session: Session, keys: frozenset[str], rules: Rules) -> Replay:
-    """What a joiner is told, as if it had been there all the time: of each type of event the last open that it was sent."""
-    opens: dict[str, Opening] = {}
-    where: dict[str, Opening] = {}
-    last_opened = NOTHING
+def plan_replay(session: Session, keys: frozenset[str], rules: Rules) -> ReplayPlan:
+    """The opens that a joiner with these events is sent, without any Home-open."""
+    opens: dict[str, ReplayedOpen] = {}
+    told_by: dict[str, ReplayedOpen] = {}
+    last_opened = NOTHING_OPENED
     contexts = [(context.key, context) for context in session.contexts.values()]
     newest = dict(contexts)
     for key, context in contexts:
         if key in keys and newest[key] is not context:
-            continue  # of those that are sent themselves, only the newest is
-        for derived in ("",) if key in keys else _derivable(context, keys, rules):
-            if derived and not _is_news(last_opened, derived, context.implied[derived]):
+            continue  # "the most recent *-open event per anchor type"
+        for derived_type in ("",) if key in keys else _derived_types(context, keys, rules):
+            if derived_type and is_shown(last_opened, derived_type, context.implied[derived_type]):
                 continue
-            open_ = Opening((context.order, PLACE.get(derived, len(DERIVED))), context, derived)
-            refs = open_.names(keys)
-            opens[f"{open_.by}-open"] = open_
-            news = [type_ for type_, ref in refs.items() if type_ == open_.by or _is_news(last_opened, type_, ref)]
-            where |= dict.fromkeys(news, open_)
-            last_opened = open_.last_opened(last_opened, keys)
-    return Replay(opens, last_opened, where)
+            index = TYPE_INDEX.get(derived_type, len(DERIVED))
+            open_ = ReplayedOpen((context.order, index), context, derived_type)
+            refs = granted_refs(context, derived_type, keys)
+            opens[f"{open_.type}-open"] = open_
+            told = [
+                type_ for type_, ref in refs.items() if type_ == open_.type or not is_shown(last_opened, type_, ref)
+            ]
+            told_by |= dict.fromkeys(told, open_)
+            last_opened = after_open_of(last_opened, context, derived_type, keys)
+    return ReplayPlan(opens, last_opened, told_by)
+
+
+def after_open_of(
+    last_opened: LastOpened, context: OpenContext, derived_type: str, keys: Collection[str]
+) -> LastOpened:
+    """The last opens of a subscriber with these events after an open was sent: the context's own, or a derived one.
+
+    A context that the open names, and that was closed since, is in doubt.
+    """
+    refs = granted_refs(context, derived_type, keys)
+    after = last_opens.after_open(last_opened, derived_type or context.anchor, refs)
+    return last_opens.put_in_doubt(after, context.closed.values())
+
+
+def granted_refs(context: OpenContext, derived_type: str, keys: Collection[str]) -> dict[str, str]:
+    """The refs that an open names, by type, of the types whose opens were granted."""
+    return {type_: ref for type_, ref in named_refs(context, derived_type).items() if f"{type_}-open" in keys}
+
+
+def last_opened_on_joining(session: Session, keys: frozenset[str], rules: Rules) -> LastOpened:
+    """The last opens of a joiner with these events: `replay` without the messages."""
+    return _after_home_open(session, plan_replay(session, keys, rules).last_opened, keys)
+
+
+def last_opened_on_return(
+    session: Session,
+    keys: frozenset[str],
+    last_opened: LastOpened,
+    shown: Collection[str],
+    missed_closes: Collection[str] = (),
+) -> LastOpened:
+    """The last opens of a subscriber that is back, where those of a joiner are `last_opened`.
+
+    `shown` and `missed_closes` are explained at last_opens.on_return.
+    """
+    still_named = () if replays_home_open(session, keys) else implied_refs(session)
+    return last_opens.on_return(last_opened, shown, missed_closes, still_named)
+
+
+def possibly_shown(session: Session, keys: frozenset[str], last_opened: LastOpened) -> tuple[str, ...]:
+    """The refs, at most one for each type, that a subscriber may show after the hub restarted. A joiner's are `last_opened`.
+
+    The subscriber may show what is replayed to a joiner. If a replay has nothing of a type, an open context may name a context
+    of the type.
+    """
+    shown = []
+    for type_, last in zip(DERIVED, last_opened, strict=True):
+        implied = [context.implied[type_] for context in session.contexts.values() if type_ in context.implied]
+        if f"{type_}-open" in keys and (last.ref or implied):
+            shown.append(last.ref or implied[-1])
+    return tuple(shown)
+
+
+def implied_refs(session: Session) -> set[str]:
+    """The refs of contexts that an open context names, and that were not closed."""
+    return {ref for context in session.contexts.values() for ref in context.implied.values()}
 
 
 def _after_home_open(session: Session, last_opened: LastOpened, keys: frozenset[str]) -> LastOpened:
-    return before_home(last_opened, keys) if session.home else last_opened
+    return last_opens.after_home_open(last_opened, keys) if session.home else last_opened
 
 
-def _is_news(last_opened: LastOpened, type_: str, ref: str) -> bool:
-    last = last_opened[PLACE[type_]]
-    return last.ref != ref or last.stale
-
-
-def _derivable(context: OpenContext, keys: frozenset[str], rules: Rules) -> list[str]:
+def _derived_types(context: OpenContext, keys: frozenset[str], rules: Rules) -> list[str]:
+    """The types of the opens that are derived from this context for a subscriber with these events."""
     implied = context.implied if rules.derive_opens else {}
     return [type_ for type_ in DERIVED if type_ in implied and f"{type_}-open" in keys]

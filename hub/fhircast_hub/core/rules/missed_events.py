@@ -1,16 +1,37 @@
-"""What somebody without a socket misses (SUB-12): closes and updates are held for them, and told when they are back."""
+"""Missed events: closes and updates that a subscription without a socket is sent on its return (SUB-12).
+
+The specification says what a new subscriber is sent: "the most recent *-open event per anchor type for which no *-close event has
+occurred" (FHIRcast 3.0.0, 2.4). A subscriber that reconnects also shows contexts from before. Without their closes, the
+subscriber would go on showing them. So the hub retains closes and updates, in `Session.retained`, until each subscription has received them.
+
+Example: a viewer loses its socket at 10:00:05. Its last acknowledgement came at 10:00:02.
+1.  Patient-close p1 is accepted at 10:00:04 and written to the socket. Nobody knows whether the frame arrived.
+2.  Patient-close p2 is accepted at 10:00:07.
+3.  The viewer is back at 10:00:20. Its socket is sent the closes of p1 and p2, then a replay (joining.py).
+
+Times of delivery. `delivered_until` says: every frame written to the subscription's sockets before this time has arrived. An
+acknowledgement, or an answered ping, moves it on. A frame is written up to HANDOVER_SECONDS after the acceptance of its event.
+So a close is sent again if it was accepted later than HANDOVER_SECONDS before `delivered_until`. A close may be heard twice.
+Some subscribers would apply an update twice. So an update is sent again only if it was accepted after `delivered_until`.
+
+Retained events are bounded. When they are too many, the oldest are dropped. When a close is dropped, `Session.dropped_closes`
+keeps its context. For this context the hub makes a new close when a subscription returns.
+Posts to callbacks are not retained here: they wait in the outbox (webhook_outbox.py).
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from fhircast_hub.core.env import Env
 from fhircast_hub.core.limits import FORGETTING_SECONDS, HANDOVER_SECONDS, REMEMBERED_CLOSES, Rules
-from fhircast_hub.core.rules.audiences import PLACE
-from fhircast_hub.core.rules.joining import implied
+from fhircast_hub.core.rules.joining import implied_refs
+from fhircast_hub.core.rules.last_opens import TYPE_INDEX
 from fhircast_hub.core.state.effects import EventRef, Message
 from fhircast_hub.core.state.session import LastOpened, RetainedEvent, Session, Subscription
 from fhircast_hub.core.wire.event_names import anchor_keys, spelling
@@ -19,166 +40,200 @@ from fhircast_hub.core.wire.json import encode
 from fhircast_hub.core.wire.timestamps import rfc3339
 
 
-def retain(session: Session, news: Sequence[RetainedEvent], rules: Rules) -> Session:
-    """The session holding also `news`, all accepted at one time, for those who have no socket, or whose socket may be dead already.
+def retain(session: Session, new_events: Sequence[RetainedEvent], rules: Rules) -> Session:
+    """The session with `new_events` retained, all of the same time of acceptance.
 
-    Of a close that is too much to hold the context is remembered; what nobody can have missed is forgotten.
+    Drops what every subscriber has received. When full, drops the oldest, but remembers which contexts were closed.
     """
-    since = _missed_since(session, news[0].accepted_at, rules)
-    if since == math.inf:
+    received = _received_by_all_until(session, new_events[0].accepted_at, rules)
+    if received == math.inf:
         return (
             replace(session, retained={}, dropped_closes={}) if session.retained or session.dropped_closes else session
         )
     number = next(reversed(session.retained), 0) + 1
-    held = {order: other for order, other in session.retained.items() if other.accepted_at >= since} | dict(
-        enumerate(news, number)
+    retained = {order: event for order, event in session.retained.items() if event.accepted_at >= received} | dict(
+        enumerate(new_events, number)
     )
-    lost = {context: at for context, at in session.dropped_closes.items() if at >= since}
-    size = sum(len(other.frame) for other in held.values())
-    # What alone is too much must not cost all others their place.
-    too_long = [order for order, new in enumerate(news, number) if len(new.frame) > rules.retained_bytes]
-    while held and (size > rules.retained_bytes or len(held) > rules.retained_messages):
-        other = held.pop(too_long.pop() if too_long else next(iter(held)))
-        size -= len(other.frame)
-        _remember(lost, other)
-    if [*lost.items()] == [*session.dropped_closes.items()]:
-        lost = session.dropped_closes  # and is not written again
-    return replace(session, retained=held, dropped_closes=lost)
+    dropped = {context: at for context, at in session.dropped_closes.items() if at >= received}
+    size = sum(len(event.frame) for event in retained.values())
+    # An event that is too large by itself is dropped first, so that it does not displace all others.
+    too_large = [order for order, event in enumerate(new_events, number) if len(event.frame) > rules.retained_bytes]
+    while retained and (size > rules.retained_bytes or len(retained) > rules.retained_messages):
+        event = retained.pop(too_large.pop() if too_large else next(iter(retained)))
+        size -= len(event.frame)
+        _record_dropped(dropped, event)
+    if [*dropped.items()] == [*session.dropped_closes.items()]:
+        dropped = session.dropped_closes  # the same object: the store does not write it again
+    return replace(session, retained=retained, dropped_closes=dropped)
 
 
 def drop_delivered(session: Session, env: Env) -> Session:
-    """The session without what nobody can have missed any more (OPS-7)."""
-    since = _missed_since(session, env.now, env.rules) if session.retained or session.dropped_closes else -math.inf
-    held = {order: other for order, other in session.retained.items() if other.accepted_at >= since}
-    lost = {context: at for context, at in session.dropped_closes.items() if at >= since}
-    if (len(held), len(lost)) == (len(session.retained), len(session.dropped_closes)):
+    """The session without the events that every subscriber has received (OPS-7)."""
+    received = (
+        _received_by_all_until(session, env.now, env.rules) if session.retained or session.dropped_closes else -math.inf
+    )
+    retained = {order: event for order, event in session.retained.items() if event.accepted_at >= received}
+    dropped = {context: at for context, at in session.dropped_closes.items() if at >= received}
+    if (len(retained), len(dropped)) == (len(session.retained), len(session.dropped_closes)):
         return session
-    return replace(session, retained=held, dropped_closes=lost)
+    return replace(session, retained=retained, dropped_closes=dropped)
 
 
-def drop_retained(session: Session) -> Session:
-    """The session holding nothing: of closes the contexts are remembered, as of those that were too many (LIM-2)."""
-    lost = dict(session.dropped_closes)
-    for other in session.retained.values():
-        _remember(lost, other)
-    return replace(session, retained={}, dropped_closes=lost)
+def drop_all(session: Session) -> Session:
+    """The session without retained events. The contexts of closes are remembered (LIM-2)."""
+    dropped = dict(session.dropped_closes)
+    for event in session.retained.values():
+        _record_dropped(dropped, event)
+    return replace(session, retained={}, dropped_closes=dropped)
 
 
-def forgets_at(session: Session, rules: Rules) -> float:
-    """When `drop_delivered` is to be asked again (epoch seconds); infinity where somebody has to come back, or to go, before that."""
-    held, lost = (other.accepted_at for other in session.retained.values()), session.dropped_closes.values()
-    oldest = min(next(iter(held), math.inf), next(iter(lost), math.inf))
-    at, retain = oldest, HANDOVER_SECONDS + rules.dead_socket_seconds
-    for subscription in _followers(session):
-        if oldest >= handed_over(subscription.delivered_until):
+def next_drop(session: Session, rules: Rules) -> float:
+    """When `drop_delivered` will find something, in epoch seconds.
+
+    Infinity while a subscription without a socket has not received everything: its return, or its end, has to come first.
+    """
+    retained, dropped = (event.accepted_at for event in session.retained.values()), session.dropped_closes.values()
+    oldest = min(next(iter(retained), math.inf), next(iter(dropped), math.inf))
+    at, delay = oldest, HANDOVER_SECONDS + rules.dead_socket_seconds
+    for subscription in _returning_subscriptions(session):
+        if oldest >= received_until(subscription.delivered_until):
             at = max(at, subscription.connected_or_lost_at if subscription.connection else math.inf)
-    return at + retain + FORGETTING_SECONDS
+    return at + delay + FORGETTING_SECONDS
 
 
-def _remember(lost: dict[str, float], gone: RetainedEvent) -> None:
-    """Of a close that is not held any more, the context."""
-    if gone.closes:
-        context = f"{gone.type}/{gone.ref.partition('/')[2]}"
-        lost.pop(context, None)
-        lost[context] = gone.accepted_at
-        if len(lost) > REMEMBERED_CLOSES:
-            del lost[next(iter(lost))]
-
-
-def _missed_since(session: Session, now: float, rules: Rules) -> float:
-    """What was accepted before that time nobody can have missed; infinity where nobody can have missed anything."""
-    # A socket that is older than this has answered a ping, or was found dead.
-    since = young = handed_over(now - rules.dead_socket_seconds)
-    followers = 0
-    for subscription in _followers(session):
-        followers += 1
-        if not subscription.connection or subscription.connected_or_lost_at > young:
-            since = min(since, handed_over(subscription.delivered_until))
-    return since if followers else math.inf
-
-
-def _followers(session: Session) -> Iterator[Subscription]:
-    """Who is told on return what was missed: who had a socket once. Posts to callbacks wait elsewhere (webhook_outbox.py)."""
-    return (other for other in session.subscriptions.values() if not (other.never_connected or other.callback))
-
-
-def handed_over(delivered_until: float) -> float:
-    """The time until which all that was accepted has arrived, where all that was handed to a socket until `delivered_until` has."""
+def received_until(delivered_until: float) -> float:
+    """Events accepted before this time were received, if all frames written before `delivered_until` have arrived."""
     return delivered_until - HANDOVER_SECONDS
 
 
 def known_delivered_until(subscription: Subscription, delivered_until: float, env: Env) -> float:
-    """Until when (epoch seconds) all that was sent to a subscription has arrived; `delivered_until` is until when its sockets say so.
+    """`delivered_until` of a subscription, in epoch seconds. The argument is what its acknowledgements and pings tell.
 
-    A socket that was dead for longer than `hold_seconds` would have been noticed by its pings.
+    A socket that was dead for longer than `dead_socket_seconds` would have been found dead by its pings.
     """
-    heard = env.now - env.rules.dead_socket_seconds
+    alive = env.now - env.rules.dead_socket_seconds
     return (
-        max(delivered_until, heard)
-        if subscription.connection and subscription.connected_or_lost_at < heard
+        max(delivered_until, alive)
+        if subscription.connection and subscription.connected_or_lost_at < alive
         else delivered_until
     )
 
 
-def unheard(session: Session, arrived: float) -> set[str]:
-    """The refs of the contexts whose closes may not have been heard where what was sent until `arrived` has been."""
-    since = handed_over(arrived)
-    return _lost(session, since).keys() | {
-        other.ref for other in session.retained.values() if other.closes and other.accepted_at > since
+def possibly_missed_closes(session: Session, delivered_until: float) -> set[str]:
+    """The refs of the contexts whose closes a subscription with this `delivered_until` may have missed."""
+    received = received_until(delivered_until)
+    return _dropped_closes_after(session, received).keys() | {
+        event.ref for event in session.retained.values() if event.closes and event.accepted_at > received
     }
 
 
-def missed_by(
-    session: Session, subscription: Subscription, arrived: float, last_opened: LastOpened, env: Env
-) -> list[Message]:
-    """The closes and updates that a subscription has missed, in order, before it is `last_opened` what is open; what was sent until
-    `arrived` (epoch seconds) has arrived.
+class _Replay(NamedTuple):
+    """The replay that follows the missed events."""
 
-    That is what was accepted while it had no socket, and what was sent to its last socket and may never have arrived, unless what
-    was closed then is open again. Where a close is no longer held, one is made for the context that is closed now.
-    """
-    left = subscription.connected_or_lost_at if not subscription.connection else env.now
-    since = handed_over(arrived)
-    keys = subscription.keys
-    is_open = session.contexts.keys() | {last.ref for last in last_opened if not last.by}
-    named = implied(session)
+    #: Refs of the contexts that are open, or that the replay opens.
+    open_refs: AbstractSet[str]
+    #: Refs that an open context names.
+    named_refs: AbstractSet[str]
+    #: Last opens of a joiner.
+    last_opened: LastOpened
 
-    def is_told(ref: str) -> bool:
-        """Whether no close needs to be told: an open of the context is, or of another of its type while this one is named still."""
+    def needs_no_close(self, ref: str) -> bool:
+        """Whether the replay itself corrects a subscriber that shows this context.
+
+        The replay opens the context, or opens another context of the type while the context is still named.
+        """
         type_ = ref.partition("/")[0]
-        return ref in is_open or (ref in named and bool(last_opened[PLACE[type_]].ref))
+        return ref in self.open_refs or (ref in self.named_refs and bool(self.last_opened[TYPE_INDEX[type_]].ref))
 
-    held: list[RetainedEvent] = []
-    closed: set[str] = set()
-    reopened: set[str] = set()
-    for other in reversed(session.retained.values()):
-        if other.accepted_at < left and other.closes and other.ref in is_open:
-            reopened.add(other.ref)
-        elif (
-            # A close may be heard twice. An update is applied twice by some.
-            other.accepted_at > (since if other.closes else arrived)
-            and other.key in keys
-            and not (other.event and (is_told(other.ref) or other.ref in closed))
-            and not (other.accepted_at < left and other.ref in reopened)
-        ):
-            held.append(other)
-            if other.closes:
-                closed.add(other.ref)
-    made = [
-        _made_close(session, type_, id_, env)
-        for ref, (type_, id_) in _lost(session, since).items()
-        if f"{type_.lower()}-close" in keys and not (ref in closed or is_told(ref))
+
+def missed_by(
+    session: Session, subscription: Subscription, delivered_until: float, last_opened: LastOpened, env: Env
+) -> list[Message]:
+    """The closes and updates that a returning subscription is sent before its replay, oldest first.
+
+    - Events that were accepted while the subscription had no socket.
+    - Events that were written to its last socket and may not have arrived. Left out: closes of contexts that are open again.
+    - For each dropped close of a context that is closed now: a new close. New closes come first.
+
+    `delivered_until` is the subscription's, in epoch seconds. `last_opened` are the last opens of a joiner.
+    """
+    open_refs = session.contexts.keys() | {last.ref for last in last_opened if not last.named_by}
+    replay = _Replay(open_refs, implied_refs(session), last_opened)
+    events = _missed_events(session, subscription, delivered_until, replay, env)
+    closed = {event.ref for event in events if event.closes}
+    keys = subscription.keys
+    new_closes = [
+        _new_close(session, type_, id_, env)
+        for ref, (type_, id_) in _dropped_closes_after(session, received_until(delivered_until)).items()
+        if f"{type_.lower()}-close" in keys and not (ref in closed or replay.needs_no_close(ref))
     ]
-    return [*made, *((other.frame, other.event_ref) for other in reversed(held))]
+    return [*new_closes, *((event.frame, event.event_ref) for event in events)]
 
 
-def _lost(session: Session, since: float) -> dict[str, tuple[str, str]]:
-    """By ref, type (as spelled) and id of each context that was closed after `since`, and whose close is no longer held."""
-    lost = (context.partition("/") for context, at in session.dropped_closes.items() if at > since)
-    return {f"{type_.lower()}/{id_}": (type_, id_) for type_, _, id_ in lost}
+def _missed_events(
+    session: Session, subscription: Subscription, delivered_until: float, replay: _Replay, env: Env
+) -> list[RetainedEvent]:
+    """The retained events that a returning subscription is sent, oldest first."""
+    lost_at = subscription.connected_or_lost_at if not subscription.connection else env.now
+    received, keys = received_until(delivered_until), subscription.keys
+    missed: list[RetainedEvent] = []
+    closed: set[str] = set()
+    reopened: set[str] = set()  # closed before the socket was lost, and open again
+    for event in reversed(session.retained.values()):
+        was_connected = event.accepted_at < lost_at
+        is_derived = bool(event.event)
+        if was_connected and event.closes and event.ref in replay.open_refs:
+            reopened.add(event.ref)
+        elif (
+            # A close may be heard twice. Some subscribers would apply an update twice.
+            event.accepted_at > (received if event.closes else delivered_until)
+            and event.key in keys
+            and not (is_derived and (replay.needs_no_close(event.ref) or event.ref in closed))
+            and not (was_connected and event.ref in reopened)
+        ):
+            missed.append(event)
+            if event.closes:
+                closed.add(event.ref)
+    missed.reverse()
+    return missed
 
 
-def _made_close(session: Session, type_: str, id_: str, env: Env) -> Message:
-    key, name, event = anchor_keys(type_.lower())[0], spelling(f"{type_}-close"), env.ids.uuid()
+def _record_dropped(dropped: dict[str, float], event: RetainedEvent) -> None:
+    """Record the context of a close that is retained no more: `type/id` -> time accepted. Other events leave no trace."""
+    if event.closes:
+        context = f"{event.type}/{event.ref.partition('/')[2]}"
+        dropped.pop(context, None)
+        dropped[context] = event.accepted_at
+        if len(dropped) > REMEMBERED_CLOSES:
+            del dropped[next(iter(dropped))]
+
+
+def _dropped_closes_after(session: Session, accepted_at: float) -> dict[str, tuple[str, str]]:
+    """The contexts with a dropped close that was accepted after this time: ref -> type (as spelled) and id."""
+    dropped = (context.partition("/") for context, at in session.dropped_closes.items() if at > accepted_at)
+    return {f"{type_.lower()}/{id_}": (type_, id_) for type_, _, id_ in dropped}
+
+
+def _received_by_all_until(session: Session, now: float, rules: Rules) -> float:
+    """Every returning subscription has received all events accepted before this time. Infinity: there is no such subscription."""
+    # An older socket has answered a ping since, or was found dead.
+    received = young = received_until(now - rules.dead_socket_seconds)
+    found = False
+    for subscription in _returning_subscriptions(session):
+        found = True
+        if not subscription.connection or subscription.connected_or_lost_at > young:
+            received = min(received, received_until(subscription.delivered_until))
+    return received if found else math.inf
+
+
+def _returning_subscriptions(session: Session) -> Iterator[Subscription]:
+    """The subscriptions that had a socket once, and so are sent missed events on a return."""
+    return (other for other in session.subscriptions.values() if not (other.never_connected or other.callback))
+
+
+def _new_close(session: Session, type_: str, id_: str, env: Env) -> Message:
+    """A close of the hub's own, in place of a dropped one."""
+    key, name, event_id = anchor_keys(type_.lower())[0], spelling(f"{type_}-close"), env.ids.uuid()
     context = encode([{"key": key, "resource": {"resourceType": type_, "id": id_}}])
-    return made_event(session.topic, name, event, rfc3339(env.now), context), EventRef(event, event, name)
+    frame = made_event(session.topic, name, event_id, rfc3339(env.now), context)
+    return frame, EventRef(event_id, event_id, name)

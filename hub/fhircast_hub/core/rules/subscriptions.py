@@ -11,8 +11,8 @@ from fhircast_hub.core.access.topic_access import check_access, new_owner
 from fhircast_hub.core.env import Env
 from fhircast_hub.core.errors import BadRequest, InsufficientScope, NotFound, TooMany, Unauthenticated
 from fhircast_hub.core.limits import Rules
-from fhircast_hub.core.rules import audiences, webhook_outbox
-from fhircast_hub.core.rules.joining import is_home, replay
+from fhircast_hub.core.rules import audiences, last_opens, webhook_outbox
+from fhircast_hub.core.rules.joining import replay, replays_home_open
 from fhircast_hub.core.state.commands import Evict, Renew, Revoked, Subscribe, Unsubscribe
 from fhircast_hub.core.state.effects import Close, Effect, Message, Send
 from fhircast_hub.core.state.session import LastOpened, Outcome, Session, Subscription
@@ -90,7 +90,9 @@ def _send_added(session: Session, before: Subscription, renewed: Subscription, e
     if frames and frames[-1:] != opens[-1:]:
         frames += opens[-1:]  # the current context is sent again, behind the contexts of the added events
     last_opened_before = audiences.last_opened_of(session.audiences, renewed.connection)
-    known = audiences.renewed(last_opened_before, last_opened, added, at_home=is_home(session, renewed.keys))
+    known = last_opens.on_renewal(
+        last_opened_before, last_opened, added, home_is_replayed=replays_home_open(session, renewed.keys)
+    )
     session = join_audience(session, renewed, known)
     return Outcome(session, (send_confirmation(session, renewed, env.now), *send_all(renewed, frames)))
 
@@ -274,8 +276,10 @@ def with_subscription(session: Session, subscription: Subscription) -> Session:
 
 def join_audience(session: Session, subscription: Subscription, last_opened: LastOpened) -> Session:
     """Move the subscription's connection to the audience of its events and `last_opened`."""
-    others = audiences.leave(session.audiences, subscription.connection)
-    return replace(session, audiences=audiences.join(others, subscription.connection, subscription.keys, last_opened))
+    others = audiences.without_connection(session.audiences, subscription.connection)
+    return replace(
+        session, audiences=audiences.with_connection(others, subscription.connection, subscription.keys, last_opened)
+    )
 
 
 def remove(session: Session, subscription: Subscription) -> Session:
@@ -284,7 +288,7 @@ def remove(session: Session, subscription: Subscription) -> Session:
     session = replace(
         session,
         subscriptions={other: each for other, each in session.subscriptions.items() if other != id_},
-        audiences=audiences.leave(session.audiences, subscription.connection),
+        audiences=audiences.without_connection(session.audiences, subscription.connection),
     )
     return webhook_outbox.remove(session, subscription) if subscription.callback else session
 

@@ -158,7 +158,7 @@ def _count_missed_ack(
 def _report(session: Session, problem: _Problem, env: Env) -> tuple[Effect, ...]:
     """Send a SyncError to its subscribers, except the one to blame (SYN-2). Some events are not reported (SYN-10, SYN-11)."""
     to_blame = problem.subscription.connection if problem.subscription else ""
-    to = tuple(other for other in audiences.subscribed(session.audiences, "syncerror") if other != to_blame)
+    to = tuple(other for other in audiences.subscribers_of(session.audiences, "syncerror") if other != to_blame)
     if not to or not problem.event_ref.reportable:
         return ()
     id_ = env.ids.uuid()

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from fhircast_hub.core.access.principal import SessionKey
 from fhircast_hub.core.env import Env
 from fhircast_hub.core.limits import Rules
-from fhircast_hub.core.rules import audiences
-from fhircast_hub.core.rules.joining import last_opened_on_joining, perhaps_shown, remembered
+from fhircast_hub.core.rules import audiences, last_opens
+from fhircast_hub.core.rules.joining import last_opened_on_joining, last_opened_on_return, possibly_shown
 from fhircast_hub.core.state.effects import Effect, EndWebhook, Post, Send, Verify
 from fhircast_hub.core.state.session import Outgoing, Queue, Session, Subscription
 
@@ -140,12 +140,12 @@ def _rejoin(session: Session, subscription: Subscription, rules: Rules) -> Sessi
     """Add a verified callback to the audiences again."""
     keys = subscription.keys
     last_opened = last_opened_on_joining(session, keys, rules)
-    last_opened = remembered(session, keys, last_opened, perhaps_shown(session, keys, last_opened))
+    last_opened = last_opened_on_return(session, keys, last_opened, possibly_shown(session, keys, last_opened))
     # The callback may show something else than a joiner: the next open is told in any case (DER-3).
-    last_opened = audiences.before_home(last_opened, frozenset())
+    last_opened = last_opens.all_in_doubt(last_opened)
     return replace(
         session,
-        audiences=audiences.join(session.audiences, subscription.connection, keys, last_opened),
+        audiences=audiences.with_connection(session.audiences, subscription.connection, keys, last_opened),
         webhook_connections=session.webhook_connections | {subscription.connection},
     )
 

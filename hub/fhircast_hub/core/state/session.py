@@ -188,10 +188,10 @@ class LastOpen(NamedTuple):
     #: The context's ref. "": the subscriber counts as told of none.
     ref: str = ""
     #: Type of the event that named the context. "": an open of the type itself.
-    by: str = ""
+    named_by: str = ""
     #: Whether the subscriber may show something else. There are three reasons: the subscriber refused the open; the
     #: subscriber was not told of a later Home-open; the context was closed before the subscriber was told of it.
-    stale: bool = False
+    in_doubt: bool = False
 
 
 #: A LastOpen for each type of event_names.DERIVED.

@@ -1,0 +1,58 @@
+"""The audit trail in a file or on stdout has whole lines."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import httpx
+import pytest
+
+from fhircast_hub.audit.sink import Auditor, Lines, make_sink
+from tests.audit.audit_world import entry, number
+
+
+@pytest.mark.req("AUD-2")
+async def test_only_the_owner_reads_the_file(tmp_path: Path) -> None:
+    """Made with mode 0600; one that is there is appended to, and keeps what it has."""
+    path = tmp_path / "a trail.jsonl"
+    async with httpx.AsyncClient() as client:
+        for text in (b"{}", b"[]"):
+            sink = make_sink(path.as_uri(), client)
+            assert sink is not None
+            await sink.write([text, text])
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert path.read_bytes() == b"{}\n{}\n[]\n[]\n"
+
+
+@pytest.mark.req("AUD-2")
+async def test_stdout_has_whole_lines(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    """`-` is stdout."""
+    async with httpx.AsyncClient() as client:
+        auditor = Auditor(make_sink("-", client), "https://hub.example")
+    for each in range(3):
+        auditor.record(entry(each))
+    await auditor.stop()
+    assert [number(line) for line in capfdbinary.readouterr().out.splitlines()] == [0, 1, 2]
+
+
+@pytest.mark.req("AUD-2")
+async def test_no_half_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is full amid a line leaves none of it, and the next attempt is whole."""
+    path, real = tmp_path / "trail", os.write
+    sink = Lines(path)
+    await sink.write([b'{"first":1}'])
+    with monkeypatch.context() as patched:
+        room = [5]
+
+        def write(file: int, text: bytes) -> int:
+            if not room:
+                raise OSError(28, "No space left on device")
+            return real(file, text[: room.pop()])
+
+        patched.setattr(os, "write", write)
+        with pytest.raises(OSError, match="No space"):
+            await sink.write([b'{"second":2}'])
+    await sink.write([b'{"second":2}'])
+    assert path.read_bytes() == b'{"first":1}\n{"second":2}\n'

@@ -1,0 +1,73 @@
+"""A session with webhooks, as the core sees the session."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fhircast_hub.core.access.principal import SessionKey
+from fhircast_hub.core.rules.webhook_outbox import connection_name
+from fhircast_hub.core.state.commands import (
+    Connected,
+    Restarted,
+)
+from fhircast_hub.core.state.effects import EndWebhook, Post, Verify
+from fhircast_hub.core.state.session import Subscription
+from tests.core.world import TOPIC, World, label
+
+CALLBACK = "https://app.example/callback"
+PATIENT = "Patient-open,Patient-close"
+KEY = SessionKey("a-realm", TOPIC)
+
+
+class Hooked(World):
+    """A world with webhooks."""
+
+    def ask(self, subscription_id: str, events: str = PATIENT, callback: str = CALLBACK, **more: Any) -> None:
+        """A webhook asks for a subscription."""
+        self.subscribe(subscription_id, events, callback=callback, **more)
+
+    def hook(self, subscription_id: str, events: str = PATIENT, callback: str = CALLBACK, **more: Any) -> None:
+        """One asks, and is verified."""
+        self.ask(subscription_id, events, callback, **more)
+        self.do(Connected(subscription_id, connection_name(subscription_id)))
+
+    def done(self) -> list[Verify | Post | EndWebhook]:
+        """What was to be done since this was last asked."""
+        done, self.hooked = self.hooked, []
+        return done
+
+    def posts(self) -> list[Post]:
+        """Those that are to be posted."""
+        return [effect for effect in self.done() if isinstance(effect, Post)]
+
+    def posted(self) -> list[tuple[str, str]]:
+        """To whom, and what."""
+        return [(post.subscription_id, label(post.frame)) for post in self.posts()]
+
+    def drops(self) -> list[EndWebhook]:
+        """Those that are over."""
+        return [effect for effect in self.done() if isinstance(effect, EndWebhook)]
+
+    def waiting(self) -> list[tuple[str, str]]:
+        """The outbox."""
+        assert self.session is not None
+        posts = {number: post for queue in self.session.outbox.values() for number, post in queue.posts.items()}
+        assert [sum(len(post.frame) for post in queue.posts.values()) for queue in self.session.outbox.values()] == [
+            queue.size for queue in self.session.outbox.values()
+        ]
+        return [(post.subscription_id, label(post.frame)) for _, post in sorted(posts.items())]
+
+    def subscriptions(self) -> dict[str, Subscription]:
+        return self.session.subscriptions if self.session else {}
+
+    def restart(self) -> None:
+        """The hub's process is new: of a session remains what is stored."""
+        assert self.session is not None
+        self.session = type(self.session)(
+            **{name: getattr(self.session, name) for name in self.session.__struct_fields__ if name not in FORGOTTEN}
+        )
+        self.done()
+        self.do(Restarted())
+
+
+FORGOTTEN = {"audiences", "hooks", "beat"}
