@@ -8,7 +8,7 @@ the original requesting Subscriber."
 - A Home-open leaves all contexts open, but none is current.
 - An update changes shared content (content.py). A stale version is answered with 409 (conflicts.py).
 - A select, and events like UserLogout, are broadcast and change nothing. With LOGOUT_ENDS_SESSION the session
-  ends after the broadcast of a UserLogout (decide.py).
+  ends after the broadcast of a UserLogout (user_logout.py).
 
 Each session counts its accepted events, in `Session.order`. The hub orders events by arrival, not by timestamp.
 """
