@@ -42,7 +42,8 @@ from fhircast_hub.http.root import root_app
 from fhircast_hub.http.sessions import session_routes
 from fhircast_hub.service.ports import Clock, SessionStore
 from fhircast_hub.service.revocation import Revocation
-from fhircast_hub.service.service import RandomIds, Service
+from fhircast_hub.service.service import Service
+from fhircast_hub.service.session_log import SessionLog
 from fhircast_hub.service.usage import Usage
 from fhircast_hub.settings.outbound_proxies import ProxiedTransport
 from fhircast_hub.settings.settings import Settings
@@ -91,9 +92,8 @@ class Hub:
         self._client = httpx.AsyncClient(transport=ProxiedTransport(_LOOPBACK))
         self.addresses = ClientAddresses(settings.trusted_proxies)
         self.audit = Auditor(make_sink(settings.audit, self._client), settings.public_url)
-        self.service = Service(
-            _store(settings), clock, RandomIds(), settings.rules(), usage, log_hash, self.audit.record
-        )
+        session_log = SessionLog(log_hash, clock, self.audit.record)
+        self.service = Service(_store(settings), clock, settings.rules(), usage, session_log)
         tracker = AckTracker(Policy(settings.ack_policy), settings.ack_timeout)
         self.ack_timer = AckTimer(self.service, tracker, clock, self.metrics)
         self._webhooks = self._callbacks(settings, log_hash)

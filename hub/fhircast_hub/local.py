@@ -30,7 +30,8 @@ from fhircast_hub.http.hub import HubApi
 from fhircast_hub.http.request import Receive, Scope, Send
 from fhircast_hub.http.request_log import FIELDS, METER, TRAIL, Trail
 from fhircast_hub.service.ports import Clock
-from fhircast_hub.service.service import RandomIds, Service
+from fhircast_hub.service.service import Service
+from fhircast_hub.service.session_log import SessionLog
 from fhircast_hub.service.usage import Usage
 from fhircast_hub.storage.memory import MemoryStore
 from fhircast_hub.telemetry.metrics import Metrics
@@ -69,7 +70,7 @@ class LocalHub:
         self._metrics, self._store = Metrics(), MemoryStore()
         self._endpoints = Endpoints("ws" + url.removeprefix("http"), self._path)
         usage = Usage(MAX_SUBSCRIPTIONS, MAX_TOPICS)
-        self._service = Service(self._store, clock, RandomIds(), rules, usage, _no_hash, log=_WARNINGS)
+        self._service = Service(self._store, clock, rules, usage, SessionLog(_no_hash, clock, log=_WARNINGS))
         ack_timer = AckTimer(self._service, AckTracker(ACK_POLICY, rules.ack_timeout), clock, self._metrics)
         self._ack_timer, self._registry = ack_timer, Registry(ack_timer, self._metrics, lambda effect: None)
         self._sockets = SocketServices(

@@ -47,11 +47,11 @@ def test_nothing_is_remembered_for_ever() -> None:
             node.tells(event_ref(f"{number}"), "c", at=number)
             node.says("a", reply(f"{number % 30}"), number)
         if first == "timeout":
-            node.unanswered(999)
+            node.timed_out(999)
             assert all(not topic.sent for topic in node._topics.values())
         for subscription_id in ("a", "b", "c"):
             node.disconnected(f"{subscription_id}'")
-        node.unanswered(999)
+        node.timed_out(999)
         assert node.memory == 0
 
 
@@ -92,5 +92,5 @@ def test_whatever_happens_the_books_are_straight(steps: list[tuple[str, int, int
             assert not missed or policy is not Policy.OFF
     for subscription_id in present:
         node.disconnected(f"{subscription_id}'")
-    node.unanswered(999)
+    node.timed_out(999)
     assert node.memory == 0

@@ -127,7 +127,7 @@ def test_what_expires_together_is_one_silence() -> None:
     node.tells(event_ref("select", reportable=False), "a", "b", "c", at=0.07)
     node.says("b", reply("three"), 1)
     node.says("c", reply("one"), 1)
-    (found,) = node.unanswered(TIMEOUT + 0.1)
+    (found,) = node.timed_out(TIMEOUT + 0.1)
     assert found == (
         HERE,
         AcksTimedOut(
@@ -147,7 +147,7 @@ def test_each_session_has_its_own_silence() -> None:
     node.comes("b", key=THERE)
     node.tells(event_ref(), "a")
     node.tells(event_ref(), "b")
-    assert node.unanswered(TIMEOUT) == [
+    assert node.timed_out(TIMEOUT) == [
         (HERE, AcksTimedOut((MissedAck("a", "a'", event_ref()),))),
         (THERE, AcksTimedOut((MissedAck("b", "b'", event_ref()),))),
     ]

@@ -16,7 +16,8 @@ from fhircast_hub.core.access.principal import SessionKey
 from fhircast_hub.core.state.commands import Acknowledged, AcksTimedOut, Command, MissedAck, Rejected
 from fhircast_hub.core.state.effects import EventRef
 from fhircast_hub.core.state.session import Subscription
-from fhircast_hub.service.service import REQUEST_ID, Service
+from fhircast_hub.service.request_id import REQUEST_ID
+from fhircast_hub.service.service import Service
 from fhircast_hub.telemetry.metrics import Metrics
 from tests.running import Clock
 

@@ -69,7 +69,7 @@ class Node(AckTracker):
 
     def missing(self, at: float) -> list[tuple[str, str]]:
         """Who is missed at this time, and which event."""
-        found = self.unanswered(at)
+        found = self.timed_out(at)
         return [
             (missed_ack.subscription_id, missed_ack.event_ref.id)
             for _, command in found

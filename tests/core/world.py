@@ -269,7 +269,7 @@ class World:
             if (deadline := self.deadline()) is not None and deadline <= self.now:
                 self.do(Tick())
                 assert self.deadline() != deadline, "the timer would never rest"
-            for _, command in self.tracker.unanswered(self.now):
+            for _, command in self.tracker.timed_out(self.now):
                 self.do(command)
         self.now = end
 

@@ -18,7 +18,7 @@ from fhircast_hub.auth import introspection
 from fhircast_hub.core.access.principal import Principal, SessionKey
 from fhircast_hub.core.access.scopes import Scopes
 from fhircast_hub.core.errors import Unauthenticated, Unavailable
-from fhircast_hub.core.limits import UNVOUCHED_SECONDS
+from fhircast_hub.core.limits import OPAQUE_TOKEN_GRACE
 from fhircast_hub.service import revocation
 from fhircast_hub.service.revocation import Revocation
 from tests.auth.introspection_server import INTROSPECT, IntrospectionServer
@@ -249,13 +249,13 @@ async def restarted(options: dict[str, Any], tmp_path: Path, clock: Clock) -> li
             assert world.revocation._tokens == {}
             await hub.subscribe(token=token, **{"hub.channel.endpoint": endpoints[0]})
             async with hub.follow(endpoints[1].replace(":1/", f":{hub.port}/")) as follower:
-                clock.now += UNVOUCHED_SECONDS - 1
+                clock.now += OPAQUE_TOKEN_GRACE - 1
                 await hub.hub.service.tick()
                 assert await follower.silent()
                 clock.now += 1
                 await hub.hub.service.tick()
                 assert (await follower.next())["hub.mode"] == "denied"
-            assert UNVOUCHED_SECONDS <= 60
+            assert OPAQUE_TOKEN_GRACE <= 60
             assert world.live == 2
             world.revoke(token)
             await world.check()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from fhircast_hub.core.access.principal import CLAIMED, Application, SessionKey
+from fhircast_hub.core.access.principal import Application, SessionKey
+from fhircast_hub.core.access.topic_access import NO_OWNER
 from fhircast_hub.core.errors import TooLarge, TooMany, Unavailable
 from fhircast_hub.core.state.session import Session, Subscription
-from fhircast_hub.service.usage import ABANDONED, Uncounted, Usage
+from fhircast_hub.service.usage import ABANDONED, NoCounters, Usage
 from fhircast_hub.service.weights import growth
 
 ONE, TWO = SessionKey("realm", "one"), SessionKey("realm", "two")
@@ -46,33 +47,33 @@ def test_counts_follow_every_change() -> None:
     usage = Usage(10, 10)
     assert counts(usage) == (0, 0)
     empty, full = session(ONE), session(ONE, subscription("a"), subscription("b"))
-    usage.follow(ONE, None, empty)
+    usage.update(ONE, None, empty)
     assert counts(usage) == (1, 0)
-    usage.follow(ONE, empty, full)
+    usage.update(ONE, empty, full)
     assert counts(usage) == (1, 2)
-    usage.follow(TWO, None, session(TWO, subscription("c")))
+    usage.update(TWO, None, session(TWO, subscription("c")))
     assert counts(usage) == (2, 3)
-    usage.follow(ONE, full, session(ONE, subscription("b")))
+    usage.update(ONE, full, session(ONE, subscription("b")))
     assert counts(usage) == (2, 2)
-    usage.follow(ONE, session(ONE, subscription("b")), None)
-    usage.follow(TWO, session(TWO, subscription("c")), None)
+    usage.update(ONE, session(ONE, subscription("b")), None)
+    usage.update(TWO, session(TWO, subscription("c")), None)
     assert counts(usage) == (0, 0)
     assert not usage._sessions
     assert not usage._subscriptions
     assert not usage._owners
     assert not usage._weighed
-    assert usage.bytes == usage._unfollowed.bytes == len(usage._unfollowed.weights) == 0
+    assert usage.bytes == usage._idle.bytes == len(usage._idle.weights) == 0
 
 
 def test_a_change_and_its_undoing_leave_everything_as_it_was() -> None:
     """What was followed too early, because the store then refused it, is followed back."""
     usage = Usage(2, 2)
     before, after = session(ONE, subscription("a", 1.0)), session(ONE, subscription("b", 2.0))
-    usage.follow(ONE, None, before)
-    usage.follow(ONE, before, after)
-    usage.follow(ONE, after, before)
-    usage.follow(TWO, None, session(TWO))
-    usage.follow(TWO, session(TWO), None)
+    usage.update(ONE, None, before)
+    usage.update(ONE, before, after)
+    usage.update(ONE, after, before)
+    usage.update(TWO, None, session(TWO))
+    usage.update(TWO, session(TWO), None)
     assert counts(usage) == (1, 1)
     assert (usage.find("a"), usage.find("b")) == (ONE, None)
 
@@ -82,9 +83,9 @@ def test_an_endpoint_is_found_as_long_as_it_lives() -> None:
     usage = Usage(10, 10)
     there = session(TWO, subscription("a"))
     assert usage.find("a") is None
-    usage.follow(TWO, None, there)
+    usage.update(TWO, None, there)
     assert usage.find("a") == TWO
-    usage.follow(TWO, there, None)
+    usage.update(TWO, there, None)
     assert usage.find("a") is None
 
 
@@ -92,18 +93,18 @@ def test_an_endpoint_is_found_as_long_as_it_lives() -> None:
 def test_below_the_limit_nobody_goes() -> None:
     """The limit itself is the most that one may have."""
     usage = Usage(2, 10)
-    assert usage.to_evict("realm", ANN) is None
-    usage.follow(ONE, None, session(ONE, subscription("a")))
-    assert usage.to_evict("realm", ANN) is None
+    assert usage.subscription_to_evict("realm", ANN) is None
+    usage.update(ONE, None, session(ONE, subscription("a")))
+    assert usage.subscription_to_evict("realm", ANN) is None
 
 
 @pytest.mark.req("SUB-22")
 def test_at_the_limit_the_longest_absent_of_all_sessions_goes() -> None:
     """Who has a socket never goes, however old; of the others the one whose socket went, or never came, first."""
     usage = Usage(3, 10)
-    usage.follow(ONE, None, session(ONE, subscription("a", 1.0, connection="c"), subscription("b", 3.0)))
-    usage.follow(TWO, None, session(TWO, subscription("c", 2.0)))
-    assert usage.to_evict("realm", ANN) == (TWO, "c")
+    usage.update(ONE, None, session(ONE, subscription("a", 1.0, connection="c"), subscription("b", 3.0)))
+    usage.update(TWO, None, session(TWO, subscription("c", 2.0)))
+    assert usage.subscription_to_evict("realm", ANN) == (TWO, "c")
 
 
 @pytest.mark.req("SUB-22")
@@ -111,22 +112,22 @@ def test_sockets_that_come_and_go_are_seen() -> None:
     """What counts is what the subscription is now, not what it was when it was made."""
     usage = Usage(2, 10)
     first = session(ONE, subscription("a", 1.0), subscription("b", 2.0))
-    usage.follow(ONE, None, first)
+    usage.update(ONE, None, first)
     there = session(ONE, subscription("a", 5.0, connection="c"), first.subscriptions["b"])
-    usage.follow(ONE, first, there)
-    assert usage.to_evict("realm", ANN) == (ONE, "b")
+    usage.update(ONE, first, there)
+    assert usage.subscription_to_evict("realm", ANN) == (ONE, "b")
     gone = session(ONE, subscription("a", 6.0), subscription("b", 7.0, connection="d"))
-    usage.follow(ONE, there, gone)
-    assert usage.to_evict("realm", ANN) == (ONE, "a")
+    usage.update(ONE, there, gone)
+    assert usage.subscription_to_evict("realm", ANN) == (ONE, "a")
 
 
 @pytest.mark.req("SUB-22")
 def test_with_all_sockets_there_it_is_too_many() -> None:
     """And the client is told when to try again."""
     usage = Usage(1, 10)
-    usage.follow(ONE, None, session(ONE, subscription("a", connection="c")))
+    usage.update(ONE, None, session(ONE, subscription("a", connection="c")))
     with pytest.raises(TooMany) as refusal:
-        usage.to_evict("realm", ANN)
+        usage.subscription_to_evict("realm", ANN)
     assert refusal.value.retry_after
 
 
@@ -135,43 +136,43 @@ def test_with_all_sockets_there_it_is_too_many() -> None:
 def test_an_application_makes_room_among_its_own(other: Application) -> None:
     """The limit is the user's; but no other application of theirs has to go, however long it is absent."""
     usage = Usage(2, 10)
-    usage.follow(ONE, None, session(ONE, subscription("a", 1.0), subscription("b", 2.0, of=other)))
-    assert usage.to_evict("realm", other) == (ONE, "b")
-    assert usage.to_evict("realm", ANN) == (ONE, "a")
+    usage.update(ONE, None, session(ONE, subscription("a", 1.0), subscription("b", 2.0, of=other)))
+    assert usage.subscription_to_evict("realm", other) == (ONE, "b")
+    assert usage.subscription_to_evict("realm", ANN) == (ONE, "a")
     with pytest.raises(TooMany):
-        usage.to_evict("realm", ANN._replace(client="a-third"))
+        usage.subscription_to_evict("realm", ANN._replace(client="a-third"))
 
 
 @pytest.mark.req("SUB-22")
 def test_the_limit_is_each_users_own() -> None:
     """Another user, a client of the same name, and the same user in another realm have their own room."""
     usage = Usage(1, 10)
-    usage.follow(ONE, None, session(ONE, subscription("a")))
-    assert usage.to_evict("realm", ANN._replace(subscriber="user:bob")) is None
-    assert usage.to_evict("realm", ANN._replace(subscriber="client:ann")) is None
-    assert usage.to_evict("realm-2", ANN) is None
-    assert usage.to_evict("realm", ANN) == (ONE, "a")
+    usage.update(ONE, None, session(ONE, subscription("a")))
+    assert usage.subscription_to_evict("realm", ANN._replace(subscriber="user:bob")) is None
+    assert usage.subscription_to_evict("realm", ANN._replace(subscriber="client:ann")) is None
+    assert usage.subscription_to_evict("realm-2", ANN) is None
+    assert usage.subscription_to_evict("realm", ANN) == (ONE, "a")
 
 
 @pytest.mark.req("LIM-1")
 def test_topics_are_limited_by_owner_and_realm() -> None:
     """At the limit one more is too many, for that owner in that realm; one that went makes room."""
     usage = Usage(10, 1)
-    assert usage.may_begin("realm", "ann")
-    usage.follow(ONE, None, session(ONE))
-    assert not usage.may_begin("realm", "ann")
-    assert usage.may_begin("realm", "bob")
-    assert usage.may_begin("realm-2", "ann")
-    usage.follow(ONE, session(ONE), None)
-    assert usage.may_begin("realm", "ann")
+    assert usage.may_begin_session("realm", "ann")
+    usage.update(ONE, None, session(ONE))
+    assert not usage.may_begin_session("realm", "ann")
+    assert usage.may_begin_session("realm", "bob")
+    assert usage.may_begin_session("realm-2", "ann")
+    usage.update(ONE, session(ONE), None)
+    assert usage.may_begin_session("realm", "ann")
 
 
 @pytest.mark.req("LIM-1", "AUT-11")
 def test_topics_that_no_user_owns_are_not_limited() -> None:
     """A session of tokens that claim its topic belongs to no user."""
     usage = Usage(10, 1)
-    usage.follow(ONE, None, session(ONE, owner=CLAIMED))
-    assert usage.may_begin("realm", CLAIMED)
+    usage.update(ONE, None, session(ONE, owner=NO_OWNER))
+    assert usage.may_begin_session("realm", NO_OWNER)
 
 
 @pytest.mark.req("LIM-1", "AUT-9")
@@ -179,10 +180,10 @@ def test_a_session_that_came_to_be_somebody_elses_counts_as_theirs() -> None:
     """Of two who were first at once one was overtaken: theirs it never was."""
     usage = Usage(10, 1)
     mine = session(ONE, owner="ann")
-    usage.follow(ONE, None, mine)
-    usage.follow(ONE, mine, replace(mine, owner="bob"))
-    assert usage.may_begin("realm", "ann")
-    assert not usage.may_begin("realm", "bob")
+    usage.update(ONE, None, mine)
+    usage.update(ONE, mine, replace(mine, owner="bob"))
+    assert usage.may_begin_session("realm", "ann")
+    assert not usage.may_begin_session("realm", "bob")
 
 
 # --- bytes ---
@@ -197,7 +198,7 @@ def followed(usage: Usage, *sessions: Session) -> list[SessionKey]:
     """Count these; their keys."""
     keys = [SessionKey(each.realm, each.topic) for each in sessions]
     for key, each in zip(keys, sessions, strict=True):
-        usage.follow(key, None, each)
+        usage.update(key, None, each)
     return keys
 
 
@@ -210,14 +211,14 @@ def test_bytes_are_those_of_what_sessions_became() -> None:
     """Whatever a store refused or overtook meanwhile: each session counts as what it was followed to last."""
     usage = Usage(10, 10)
     first, second, third = (holding(ONE, size) for size in (1000, 2000, 3000))
-    usage.follow(ONE, None, first)
-    usage.follow(ONE, first, second)
-    usage.follow(ONE, first, third)  # decided on the same, and to be overtaken
-    usage.follow(ONE, third, second)
+    usage.update(ONE, None, first)
+    usage.update(ONE, first, second)
+    usage.update(ONE, first, third)  # decided on the same, and to be overtaken
+    usage.update(ONE, third, second)
     assert usage.bytes == growth(None, second)
-    usage.follow(ONE, second, replace(second, owner="bob"))
+    usage.update(ONE, second, replace(second, owner="bob"))
     assert usage.bytes == growth(None, second)
-    usage.follow(ONE, replace(second, owner="bob"), None)
+    usage.update(ONE, replace(second, owner="bob"), None)
     assert usage.bytes == 0
 
 
@@ -228,25 +229,25 @@ def test_the_longest_unused_of_the_users_sessions_make_room() -> None:
     old, there, used, new = (key_of(name) for name in ("old", "there", "used", "new"))
     sessions = [holding(old, 10_000), holding(there, 10_000, subscription("s")), holding(used, 1000)]
     followed(usage, holding(key_of("bobs"), 10_000, owner="bob"), *sessions, holding(new, 10_000))
-    usage.follow(old, sessions[0], replace(sessions[0], order=1))  # used again
+    usage.update(old, sessions[0], replace(sessions[0], order=1))  # used again
     grown = holding(new, 18_000)
-    assert usage.room(new, holding(new, 10_000), grown) == [used]
-    assert usage.room(new, holding(new, 10_000), holding(new, 22_000)) == [used, old]
-    assert usage.fits(new, grown, grown)
+    assert usage.sessions_to_forget(new, holding(new, 10_000), grown) == [used]
+    assert usage.sessions_to_forget(new, holding(new, 10_000), holding(new, 22_000)) == [used, old]
+    assert usage.is_within_limits(new, grown, grown)
 
 
 @pytest.mark.req("LIM-2", "LIM-6")
 def test_nobody_goes_where_that_would_not_help() -> None:
     """413 in words, and it is counted; what needs less still finds room."""
-    counters = Uncounted()
+    counters = NoCounters()
     usage = Usage(10, 10, 50_000, counters=counters)
     followed(usage, holding(ONE, 20_000, subscription("s")), holding(TWO, 10_000))
     with pytest.raises(
-        TooLarge, match=r"expected at most 50000 bytes in all sessions of this user, got [0-9]+, of which"
+        TooLarge, match=r"all sessions of this user may have at most 50000 bytes, and would have [0-9]+, of which"
     ):
-        usage.room(key_of("new"), None, holding(key_of("new"), 40_000))
+        usage.sessions_to_forget(key_of("new"), None, holding(key_of("new"), 40_000))
     assert (counters.refused_by_user_bytes, counters.refused_by_hub_bytes) == (1, 0)
-    assert usage.room(key_of("new"), None, holding(key_of("new"), 20_000)) == [TWO]
+    assert usage.sessions_to_forget(key_of("new"), None, holding(key_of("new"), 20_000)) == [TWO]
 
 
 @pytest.mark.req("LIM-2", "LIM-9")
@@ -256,23 +257,23 @@ def test_whoever_has_too_much_may_have_less() -> None:
     large = holding(ONE, 50_000, subscription("s"))
     followed(usage, large)
     for after in (None, large, holding(ONE, 49_000, subscription("s")), replace(large, order=9)):
-        assert usage.room(ONE, large, after) == []
+        assert usage.sessions_to_forget(ONE, large, after) == []
     with pytest.raises(TooLarge):
-        usage.room(ONE, large, holding(ONE, 50_001, subscription("s")))
+        usage.sessions_to_forget(ONE, large, holding(ONE, 50_001, subscription("s")))
 
 
 @pytest.mark.req("LIM-2", "LIM-7")
 def test_of_all_users_the_longest_unused_make_room_for_the_hub() -> None:
     """Then 503, with a time to wait."""
-    counters = Uncounted()
+    counters = NoCounters()
     usage = Usage(10, 10, max_bytes=40_000, counters=counters)
     followed(usage, holding(ONE, 10_000, owner="bob"), holding(TWO, 10_000, subscription("s")))
     new = key_of("new")
     with pytest.raises(Unavailable):  # bob was there a moment ago, and has little
-        usage.room(new, None, holding(new, 15_000))
-    assert usage.room(new, None, holding(new, 15_000), now=ABANDONED + 1) == [ONE]
+        usage.sessions_to_forget(new, None, holding(new, 15_000))
+    assert usage.sessions_to_forget(new, None, holding(new, 15_000), now=ABANDONED + 1) == [ONE]
     with pytest.raises(Unavailable) as refusal:
-        usage.room(new, None, holding(new, 35_000))
+        usage.sessions_to_forget(new, None, holding(new, 35_000))
     assert refusal.value.retry_after
     assert (counters.refused_by_user_bytes, counters.refused_by_hub_bytes) == (0, 2)
 
@@ -283,11 +284,11 @@ def test_for_the_hub_those_with_much_go_first() -> None:
     usage = Usage(10, 10, max_bytes=4 << 20)
     small, large, own, new = (key_of(name) for name in ("small", "large", "own", "new"))
     followed(usage, holding(small, 1000, owner="bob"), holding(large, 3 << 20, owner="eve"), holding(own, 400_000))
-    assert usage.room(new, None, holding(new, 700_000)) == [large]
-    usage.follow(own, holding(own, 400_000), holding(own, 400_000, subscription("s")))
-    usage.follow(large, holding(large, 3 << 20, owner="eve"), holding(large, 3 << 20, subscription("s"), owner="eve"))
+    assert usage.sessions_to_forget(new, None, holding(new, 700_000)) == [large]
+    usage.update(own, holding(own, 400_000), holding(own, 400_000, subscription("s")))
+    usage.update(large, holding(large, 3 << 20, owner="eve"), holding(large, 3 << 20, subscription("s"), owner="eve"))
     with pytest.raises(Unavailable):
-        usage.room(new, None, holding(new, 700_000))
+        usage.sessions_to_forget(new, None, holding(new, 700_000))
 
 
 @pytest.mark.req("LIM-2", "LIM-12")
@@ -297,8 +298,8 @@ def test_users_with_much_leave_room_for_those_with_little() -> None:
     followed(usage, holding(ONE, 13 << 20, subscription("s")))
     new, bobs = key_of("new"), key_of("bobs")
     with pytest.raises(Unavailable):
-        usage.room(new, None, holding(new, 1 << 20))
-    assert usage.room(bobs, None, holding(bobs, 1 << 19, owner="bob")) == []
+        usage.sessions_to_forget(new, None, holding(new, 1 << 20))
+    assert usage.sessions_to_forget(bobs, None, holding(bobs, 1 << 19, owner="bob")) == []
 
 
 @pytest.mark.req("LIM-2", "LIM-10")
@@ -308,21 +309,21 @@ def test_a_close_may_take_some_more() -> None:
     before = holding(ONE, 70_000, subscription("s"))
     followed(usage, before)
     more, too_much = (holding(ONE, size, subscription("s")) for size in (80_000, 90_000))
-    assert not usage.fits(ONE, before, more)
-    assert usage.fits(ONE, before, more, closes=True)
-    assert usage.room(ONE, before, more, closes=True) == []
+    assert not usage.is_within_limits(ONE, before, more)
+    assert usage.is_within_limits(ONE, before, more, closes=True)
+    assert usage.sessions_to_forget(ONE, before, more, closes=True) == []
     with pytest.raises(TooLarge):
-        usage.room(ONE, before, too_much, closes=True)
+        usage.sessions_to_forget(ONE, before, too_much, closes=True)
 
 
 @pytest.mark.req("LIM-2", "AUT-11")
 def test_each_session_that_no_user_owns_has_a_users_bytes() -> None:
     """Tokens that name its topic share these, and no others."""
     usage = Usage(10, 10, max_user_bytes=50_000)
-    followed(usage, holding(ONE, 30_000, owner=CLAIMED))
-    assert usage.room(TWO, None, holding(TWO, 30_000, owner=CLAIMED)) == []
+    followed(usage, holding(ONE, 30_000, owner=NO_OWNER))
+    assert usage.sessions_to_forget(TWO, None, holding(TWO, 30_000, owner=NO_OWNER)) == []
     with pytest.raises(TooLarge, match="a session that no user owns"):
-        usage.room(ONE, holding(ONE, 30_000, owner=CLAIMED), holding(ONE, 60_000, owner=CLAIMED))
+        usage.sessions_to_forget(ONE, holding(ONE, 30_000, owner=NO_OWNER), holding(ONE, 60_000, owner=NO_OWNER))
 
 
 @pytest.mark.req("SES-2")
@@ -331,9 +332,9 @@ def test_the_session_that_was_made_last_is_found() -> None:
     usage = Usage(10, 10)
     one, two = (replace(session(key), created_at=made) for key, made in ((ONE, 2.0), (TWO, 1.0)))
     followed(usage, session(key_of("other")))
-    assert usage.made_last("realm", "ann") is None
+    assert usage.last_begun_topic("realm", "ann") is None
     followed(usage, one, two)
-    assert usage.made_last("realm", "ann") == "one"
-    usage.follow(ONE, one, None)
-    assert usage.made_last("realm", "ann") == "two"
-    assert usage.made_last("realm", "bob") is None
+    assert usage.last_begun_topic("realm", "ann") == "one"
+    usage.update(ONE, one, None)
+    assert usage.last_begun_topic("realm", "ann") == "two"
+    assert usage.last_begun_topic("realm", "bob") is None

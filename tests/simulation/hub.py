@@ -261,7 +261,7 @@ class Node:
         if self.life is not life:
             return
         self._is_check_planned = False
-        for key, command in self.tracker.unanswered(self.clock.now):
+        for key, command in self.tracker.timed_out(self.clock.now):
             self.submit(key.topic, command)
         self.plan_check()
 

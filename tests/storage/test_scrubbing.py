@@ -16,7 +16,7 @@ import pytest
 from msgspec.structs import replace
 
 from fhircast_hub.storage.scrubbing import empty_log, move_log
-from fhircast_hub.storage.sqlite import _made, _prepare, _statements
+from fhircast_hub.storage.sqlite import _open_private, _prepare, _statements
 from tests.running import until
 from tests.storage.sqlite_world import PATIENT, change, change_until, kept, opened
 
@@ -86,7 +86,7 @@ def test_what_was_moved_within_the_file_is_overwritten(tmp_path: Path) -> None:
     """Of thousands of rows that come, change and go some are moved to other pages: what they leave behind is none of the file's."""
     path, chance, number = tmp_path / "hub.db", random.Random(0), 0
     living: dict[str, bytes] = {}
-    file = _made(path)
+    file = _open_private(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         _prepare(connection, path)
         for turn in range(6000):
@@ -132,7 +132,7 @@ async def test_a_commit_waits_while_the_log_is_emptied(tmp_path: Path) -> None:
         await asyncio.sleep(0)
         committed = asyncio.create_task(change(store, owner="another"))
         await asyncio.sleep(0)
-        assert store._waits
+        assert store._emptying
         assert not committed.done()
         await asyncio.gather(emptying, committed)
     again = await opened(tmp_path / "hub.db")

@@ -233,5 +233,5 @@ async def test_who_reconnects_every_second_leaves_nothing_behind() -> None:
         await passes(hub, 2)
         assert sorted([(await error(monitor)).who for _ in range(2)]) == ["Medplum", "OHIF"]
     await until(lambda: not len(hub.hub.registry))
-    hub.hub.ack_timer._tracker.unanswered(hub.clock.now + 99)
+    hub.hub.ack_timer._tracker.timed_out(hub.clock.now + 99)
     assert size(hub)[3:] == [0] * 6

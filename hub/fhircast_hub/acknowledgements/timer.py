@@ -1,4 +1,4 @@
-"""Who follows and who does not: tracker, acknowledgements and silence on this node, made commands of the service."""
+"""AckTimer: submits what the AckTracker finds (acknowledgements, refusals, timeouts) to the service."""
 
 from __future__ import annotations
 
@@ -14,23 +14,26 @@ from fhircast_hub.core.state.commands import Rejected
 from fhircast_hub.core.state.effects import EventRef
 from fhircast_hub.core.state.session import Subscription
 from fhircast_hub.service.ports import Clock
-from fhircast_hub.service.service import POLL_SECONDS, REQUEST_ID, Service
+from fhircast_hub.service.request_id import REQUEST_ID
+from fhircast_hub.service.service import POLL_SECONDS, Service
 
-#: Seconds between two looks at who is silent, at least.
+#: Seconds between two checks for missed acknowledgements, at least.
 MIN_WAIT = 0.1
 
 
 class Counters(Protocol):
-    """What is counted of answers."""
+    """Metrics of acknowledgements."""
 
     acknowledgements: int
     refusals: int
+    #: Frames that were not acknowledged in time.
     unanswered: int
+    #: Frames of clients that acknowledge nothing.
     frames_ignored: int
 
 
 class AckTimer:
-    """Times what was sent, and hears what is answered."""
+    """Times the acknowledgements of this node's connections."""
 
     def __init__(self, service: Service, tracker: AckTracker, clock: Clock, counters: Counters) -> None:
         self._service = service
@@ -38,10 +41,11 @@ class AckTimer:
         self._clock = clock
         self._counters = counters
         self._timer: asyncio.TimerHandle | None = None
+        #: Limits the SyncErrors that refusals cause in a session.
         self._refusals = LeakyBuckets(REFUSALS.most, REFUSALS.most / 4)
 
     async def connected(self, subscription_id: str, connection: str) -> tuple[SessionKey, Subscription]:
-        """A socket came for the endpoint whose digest is `subscription_id`; its session and subscription. Raises NotFound when there is none."""
+        """Connect a socket. Returns its session and subscription. Raises NotFound where there is no such subscription."""
         key, subscription = await self._service.connected(
             subscription_id, connection, self._tracker.delivered_until(subscription_id)
         )
@@ -49,21 +53,21 @@ class AckTimer:
         return key, subscription
 
     def disconnected(self, connection: str) -> float:
-        """A connection went; until when all that was sent to it has arrived."""
+        """Forget a connection. Returns its `delivered_until` (epoch seconds), 0 if unknown."""
         return self._tracker.disconnected(connection)
 
     def alive(self, connection: str, at: float) -> None:
-        """A connection answered what it was asked `at` a time."""
+        """A connection answered a ping that was sent at `at` (epoch seconds)."""
         self._tracker.alive(connection, at)
 
     def sent(self, event_ref: EventRef, to: Sequence[str], later: Collection[str] = ()) -> None:
-        """A frame was handed to these connections, but to those of `later` it was not yet."""
+        """Time a frame that was handed to the connections `to`. See AckTracker.sent for `later`."""
         self._tracker.sent(event_ref, to, self._clock(), later)
         if self._timer is None:
-            self._arm()
+            self._set_timer()
 
     def heard(self, connection: str, message: bytes) -> None:
-        """A connection sent this text. What is no acknowledgement is counted, and forgotten (SYN-15)."""
+        """Take the text of a connection's frame. Texts that acknowledge nothing are counted and ignored (SYN-15)."""
         answer = self._tracker.acknowledged(connection, message, self._clock())
         if answer is None:
             self._counters.frames_ignored += 1
@@ -74,33 +78,33 @@ class AckTimer:
             if isinstance(command, Rejected):
                 self._counters.refusals += 1
                 if self._refusals.take(key, self._clock()):
-                    continue  # each is told to all others: a crowd that refuses everything would be told of without end
+                    continue  # all others receive each refusal: many that refuse everything would flood them
             self._service.submit_soon(key, command)
 
     def acknowledged_at(self, subscription_id: str) -> float | None:
-        """When a subscription that is connected here acknowledged last (epoch seconds); None if it never did."""
+        """When the subscription's present connection acknowledged last (epoch seconds). None: never, or not on this node."""
         return self._tracker.acknowledged_at(subscription_id)
 
     def check(self) -> None:
-        """Report who did not answer in time."""
-        for key, command in self._tracker.unanswered(self._clock()):
+        """Submit the missed acknowledgements."""
+        for key, command in self._tracker.timed_out(self._clock()):
             self._counters.unanswered += len(command.missed)
             self._service.submit_soon(key, command)
 
     def stop(self) -> None:
-        """Report nothing any more."""
+        """Stop the timer."""
         if self._timer:
             self._timer.cancel()
 
-    def _arm(self) -> None:
-        """Set the timer to what was sent first: whatever is sent later is due later."""
+    def _set_timer(self) -> None:
+        """Set the timer for the oldest waiting frame. Newer frames are due later."""
         self._timer = None
         if (at := self._tracker.deadline()) is not None:
-            # Neither in haste nor too late: the clock may have been set.
+            # The clock may have been set: wait neither too briefly nor too long.
             wait = min(max(at - self._clock(), MIN_WAIT), POLL_SECONDS)
-            self._timer = asyncio.get_running_loop().call_later(wait, self._fire)
+            self._timer = asyncio.get_running_loop().call_later(wait, self._on_timer)
 
-    def _fire(self) -> None:
-        REQUEST_ID.set(None)  # whichever request set the timer, this is not its doing
+    def _on_timer(self) -> None:
+        REQUEST_ID.set(None)  # the timer runs in the context of the request that set it
         self.check()
-        self._arm()
+        self._set_timer()

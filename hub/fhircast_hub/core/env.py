@@ -1,4 +1,4 @@
-"""What a decision is given of the world: the time, new identifiers, and the settings."""
+"""The environment of a decision: time, new identifiers, settings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fhircast_hub.core.limits import Rules
 
 
 class Ids(Protocol):
-    """Where new identifiers come from."""
+    """Source of new identifiers."""
 
     def uuid(self) -> str:
         """A UUID that was never given before."""

@@ -1,8 +1,7 @@
-"""What can be wrong with a request, split by whose fault it is.
+"""Errors: one class for each HTTP status that the hub refuses with. `http/errors.py` puts them on the wire.
 
-Each kind of error is a class with the HTTP status that fits it; `http/errors.py` is the one place that puts it on the wire.
-A message says what was expected and what came, and is safe to show: it names values by type and length, and quotes only
-modes, channel types, event names, numbers and versions (FHIRcast 3.0.0, 2.4 Subscribing: "SHOULD return a description of
+A message says what was expected and what came. A message names values by type and length. It quotes only modes, channel types,
+event names, numbers and versions, so that it is safe to show (FHIRcast 3.0.0, 2.4 Subscribing: "SHOULD return a description of
 the error in the response body as plain text").
 """
 
@@ -10,99 +9,107 @@ from __future__ import annotations
 
 
 class HubError(Exception):
-    """A request the hub refuses. `status` is the HTTP status, `str(error)` one line for the client's developer."""
+    """A request that the hub refuses. `str(error)` is one line for the client's developer."""
 
+    #: HTTP status.
     status = 500
 
     def __init__(self, message: str, *, retry_after: int | None = None) -> None:
         super().__init__(message)
-        #: seconds after which trying again may help, or None
+        #: Seconds after which another try may succeed. None: another try does not help.
         self.retry_after = retry_after
 
 
 class BadRequest(HubError):
-    """The form or the envelope is not what the specification asks for."""
+    """The form or the event is not what the specification asks for."""
 
     status = 400
 
 
 class Unauthenticated(HubError):
-    """No token, or one that proves nothing. `presented` tells the two apart (RFC 6750 section 3.1)."""
+    """The request has no token, or its token is not valid."""
 
     status = 401
 
     def __init__(self, message: str, *, presented: bool = True) -> None:
         super().__init__(message)
+        #: Whether the request has a token (RFC 6750 section 3.1).
         self.presented = presented
 
 
 class Forbidden(HubError):
-    """The token is good, and somebody else's topic is asked for."""
+    """The token is valid, and does not reach this topic (core/access/topic_access.py)."""
 
     status = 403
 
 
 class InsufficientScope(Forbidden):
-    """The token is good, and its scopes do not reach. `scope` is what would have."""
+    """The token is valid, and its scopes do not reach (core/access/scopes.py)."""
 
     def __init__(self, message: str, *, scope: str) -> None:
         super().__init__(message)
+        #: A scope that would reach.
         self.scope = scope
 
 
 class NotFound(HubError):
-    """There is no such endpoint (for this user)."""
+    """There is no such endpoint or session, or none of this user."""
 
     status = 404
 
 
 class MethodNotAllowed(HubError):
-    """The path exists, the method does not. `allow` lists those that do."""
+    """The path exists, the method does not."""
 
     status = 405
 
     def __init__(self, message: str, *, allow: str) -> None:
         super().__init__(message)
+        #: The methods of the path, as the header Allow lists them.
         self.allow = allow
 
 
 class RequestTimeout(HubError):
-    """The body did not come in time."""
+    """The body did not arrive in time."""
 
     status = 408
 
 
 class Conflict(HubError):
-    """The session is not in a state for this."""
+    """The session is in another state than the request needs.
+
+    The event does not fit the open contexts (rules/conflicts.py). A session exists already (rules/administration.py). A
+    system client acts on a session that no user owns (access/topic_access.py).
+    """
 
     status = 409
 
 
 class TooLarge(HubError):
-    """More bytes, or entries, than a setting allows."""
+    """The request has more bytes or entries than a limit allows."""
 
     status = 413
 
 
 class UnsupportedMediaType(HubError):
-    """Neither a form nor JSON."""
+    """The body is neither a form nor JSON."""
 
     status = 415
 
 
 class UpgradeRequired(HubError):
-    """A WebSocket is served here, and the request asks for none (RFC 9110, 15.5.22)."""
+    """The path serves a WebSocket, and the request asks for none (RFC 9110, 15.5.22)."""
 
     status = 426
 
 
 class TooMany(HubError):
-    """A limit per topic or user is reached."""
+    """A limit of the topic or user is reached."""
 
     status = 429
 
 
 class Unavailable(HubError):
-    """Not now: an issuer, or the store, does not answer."""
+    """An issuer or the store does not answer now, or the hub's memory is full."""
 
     status = 503

@@ -56,7 +56,8 @@ from fhircast_hub.http.request import (
 from fhircast_hub.http.request_log import FIELDS, METER, TRAIL, Trail
 from fhircast_hub.http.well_known import capability_statement, configuration
 from fhircast_hub.service.ports import TokenVerifier
-from fhircast_hub.service.service import REQUEST_ID, Service
+from fhircast_hub.service.request_id import REQUEST_ID
+from fhircast_hub.service.service import Service
 
 _log = structlog.get_logger()
 _JSON = frozenset(("application/json", "application/fhir+json"))

@@ -14,7 +14,7 @@ from fhircast_hub.budgets.meter import Meter, Metered
 from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.http.request import Message, Receive, Scope, Send
 from fhircast_hub.service.ports import Clock
-from fhircast_hub.service.service import REQUEST_ID
+from fhircast_hub.service.request_id import REQUEST_ID
 
 _log = structlog.get_logger()
 #: Where in its ASGI scope a request's log fields are; whoever answers it adds what it learns.

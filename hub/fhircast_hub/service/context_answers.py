@@ -1,4 +1,4 @@
-"""The answers to GET that were made last: one bytes object for each version of a context, however many ask for it (GET-11)."""
+"""ContextAnswers: the newest answers to GET, one bytes object for all readers of a version (GET-11)."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ from collections import OrderedDict
 from fhircast_hub.core.access.principal import SessionKey
 from fhircast_hub.core.rules.contexts import View, encode_view
 
-#: Bytes of all answers that are kept, and what an answer takes beside its own.
-MAX_BYTES, OVERHEAD = 32 << 20, 512
+#: Bytes of all kept answers.
+MAX_BYTES = 32 << 20
+#: Bytes that an answer takes besides its text.
+OVERHEAD = 512
 
 
-class Answers:
-    """Of each session the answers that its readers were given, one for each kind of reader; the longest unused go first."""
+class ContextAnswers:
+    """Keeps answers by session and kind of reader. Those of the session that was read least recently are dropped first."""
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._max_bytes = max_bytes
         self._kept: OrderedDict[SessionKey, dict[str, tuple[View, bytes]]] = OrderedDict()
+        #: Bytes of all kept answers.
         self.bytes = 0
 
-    def of(self, key: SessionKey, view: View) -> bytes:
-        """The answer for readers of this view of the session."""
+    def get(self, key: SessionKey, view: View) -> bytes:
+        """The answer to readers with this view of the session, as JSON."""
         if view.context is None:
             return encode_view(view)
         kept = self._kept.setdefault(key, {})
@@ -37,6 +40,6 @@ class Answers:
         return answer
 
     def forget(self, key: SessionKey) -> None:
-        """The session has changed."""
+        """Drop the answers of a session that has changed."""
         for _, answer in self._kept.pop(key, {}).values():
             self.bytes -= len(answer) + OVERHEAD

@@ -1,4 +1,4 @@
-"""Which session wants a Tick when: a heap, in which outdated entries are passed over when they come up."""
+"""Deadlines: when each session wants a Tick. They are in a heap; outdated entries are skipped when they reach its top."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ class Deadlines:
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, SessionKey]] = []
+        #: The valid deadlines. All other entries of the heap are outdated.
         self._at: dict[SessionKey, float] = {}
 
     def set(self, key: SessionKey, at: float | None) -> bool:
-        """Remember the session's deadline (None: it has none). True if it is the earliest of all now."""
+        """Set a session's deadline (None: there is none). Returns whether the deadline is the earliest of all now."""
         if at == self._at.get(key):
             return False
         if at is None:
@@ -29,13 +30,13 @@ class Deadlines:
         return self.next() == at
 
     def next(self) -> float | None:
-        """The earliest deadline."""
+        """The earliest deadline. None: there is none."""
         while self._heap and self._at.get(self._heap[0][1]) != self._heap[0][0]:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
     def due(self, now: float) -> list[SessionKey]:
-        """The sessions whose deadline has come; each is forgotten until it is set again."""
+        """Remove the deadlines that have passed. Returns their sessions."""
         found = []
         while (at := self.next()) is not None and at <= now:
             _, key = heapq.heappop(self._heap)

@@ -1,4 +1,4 @@
-"""What the service needs from the world, as Protocols of a few methods each; `app.py` names the classes that answer to them."""
+"""Ports: the Protocols of what the service needs from the world. `app.py` names the classes that implement them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from fhircast_hub.core.access.principal import Principal, SessionKey
 from fhircast_hub.core.state.effects import Effect
 from fhircast_hub.core.state.session import Session
 
-#: Seconds since the epoch.
+#: The present time, in epoch seconds.
 Clock = Callable[[], float]
 
-#: Called with the effects of every committed change, in the order of the commits.
+#: Takes the effects of every committed change, in the order of the commits.
 Deliver = Callable[[Sequence[Effect]], None]
 
 
 class Log(Protocol):
-    """Takes events as literals and fields; structlog's loggers do."""
+    """Takes log events with fields, as structlog's loggers do."""
 
     def info(self, event: str, **fields: Any) -> Any: ...
 
@@ -25,42 +25,42 @@ class Log(Protocol):
 
 
 class Stale(Exception):
-    """A commit was based on a revision that is not the newest any more: load and decide again."""
+    """Another change was committed since `load`: load and decide again."""
 
 
 class SessionStore(Protocol):
-    """Where sessions live. A commit and the delivery of its effects are one step, so that each topic has one order."""
+    """Stores sessions. Commit and delivery are one step, so that subscribers see the order of the commits (EVT-13)."""
 
     async def open(self, deliver: Deliver) -> None:
-        """Get ready; from now on `deliver` is called with every commit's effects. Raises OSError or ValueError if it cannot."""
+        """Open the store. `deliver` receives the effects of every commit from now on. Raises OSError or ValueError."""
         ...
 
     def sessions(self) -> Iterable[Session]:
-        """The sessions that were there when the store was opened."""
+        """All stored sessions."""
         ...
 
     async def load(self, key: SessionKey) -> tuple[Session | None, int]:
-        """The session and its revision; (None, 0) where there is none."""
+        """The session and its revision. (None, 0): there is no session."""
         ...
 
     async def commit_and_deliver(
         self, key: SessionKey, revision: int, before: Session | None, after: Session | None, effects: Sequence[Effect]
     ) -> None:
-        """Make `after` the session (None forgets it) if `revision` is still the newest, else raise Stale.
+        """Replace the session `before`, as loaded with `revision`, by `after` (None: forget the session), and deliver `effects`.
 
-        `before` is what was loaded: only what differs need be written. Returns when the change will survive the process and
-        its effects were delivered. Raises Unavailable when it cannot be written; the session is `before` then.
+        Returns when the change survives the death of the process, and the effects were delivered. Raises Stale where `revision` is
+        not the newest. Raises Unavailable where the change cannot be written; the session is `before` again then.
         """
         ...
 
     async def close(self) -> None:
-        """Let go of everything."""
+        """Write pending commits, and close the store."""
         ...
 
 
 class TokenVerifier(Protocol):
-    """Turns the Authorization header's token into a Principal."""
+    """Verifies the token of the Authorization header."""
 
     async def verify(self, token: str) -> Principal:
-        """The bearer of `token`. Raises Unauthenticated, or Unavailable while its issuer cannot be asked (AUT-16)."""
+        """The bearer of `token`. Raises Unauthenticated, or Unavailable while its issuer does not answer (AUT-16)."""
         ...

@@ -1,6 +1,6 @@
-"""Revoked tokens end the subscriptions that were made with them (AUT-14).
+"""Revocation: subscriptions end when their tokens are revoked (AUT-14).
 
-Only here are raw tokens kept, in memory, for as long as a subscription lives whose token only its issuer can explain.
+Raw tokens are kept here only, in memory, while the subscription of an opaque token lives.
 """
 
 from __future__ import annotations
@@ -15,31 +15,32 @@ from fhircast_hub.core.state.commands import Revoked
 from fhircast_hub.service.ports import TokenVerifier
 from fhircast_hub.service.service import Service
 
-#: Seconds between two looks. With the seconds for which the verifier's answers count, less than a minute.
+#: Seconds between two checks. With the time that the verifier keeps its answers, less than a minute.
 POLL_SECONDS = 15.0
-#: Tokens asked about at once, so that one look over all of them does not take much longer than one question.
+#: Tokens that are verified at the same time, so that a check of all does not take much longer than one verification.
 AT_ONCE = 8
 
 _log = structlog.get_logger()
 
 
 class Revocation:
-    """Asks again and again whether tokens are still good."""
+    """Verifies the tokens of live subscriptions again and again."""
 
     def __init__(self, service: Service, verifier: TokenVerifier) -> None:
         self._service = service
         self._verifier = verifier
+        #: subscription_id -> its session and raw token.
         self._tokens: dict[str, tuple[SessionKey, str]] = {}
         self._task: asyncio.Task[None] | None = None
 
     def watch(self, subscription_id: str, key: SessionKey, token: str) -> None:
-        """The subscription `subscription_id` was made or renewed with this token."""
+        """Watch the token that a subscription was made or renewed with."""
         self._tokens[subscription_id] = key, token
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._look_again())
+            self._task = asyncio.get_running_loop().create_task(self._check_forever())
 
     async def check(self) -> None:
-        """End the subscriptions whose tokens are not good any more; whose issuer does not answer, they stay."""
+        """End the subscriptions whose tokens are not valid any more. A subscription stays while its issuer does not answer."""
         slots = asyncio.Semaphore(AT_ONCE)
         await asyncio.gather(
             *(self._check(subscription_id, key, token, slots) for subscription_id, (key, token) in self._tokens.items())
@@ -58,20 +59,20 @@ class Revocation:
             return
         else:
             return
-        if self._tokens.get(subscription_id) == (key, token):  # else it was renewed meanwhile
+        if self._tokens.get(subscription_id) == (key, token):  # otherwise the subscription was renewed meanwhile
             try:
                 await self._service.submit(key, Revoked(subscription_id))
             except HubError:
-                return  # the store's trouble; the next look tries again
+                return  # the store failed: the next check tries again
             self._tokens.pop(subscription_id, None)
 
     async def stop(self) -> None:
-        """Ask no more."""
+        """Stop checking."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _look_again(self) -> None:
+    async def _check_forever(self) -> None:
         while True:
             await asyncio.sleep(POLL_SECONDS)
             try:

@@ -1,27 +1,32 @@
-"""The loop: load, decide, commit, and what was committed is done. No rule of FHIRcast lives here.
+"""The loop through which every session changes: load, decide, commit and deliver.
 
-load(topic) -> decide -> commit(topic, revision) -> on conflict again
+1. `load` returns the session and its revision.
+2. `decide` returns the new session and the effects. No rule of FHIRcast lives here.
+3. `commit_and_deliver` stores the new session and delivers the effects, in one step.
+4. The store raises Stale where another change was committed since `load`. The loop then begins again with the newer session.
+
+Delivery is part of the commit because a session has one order (EVT-13). Two changes that are delivered after their commits could
+overtake each other on the way to a socket.
 """
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
-from contextvars import ContextVar
+from collections.abc import Coroutine, Sequence
 
-import structlog
-
-from fhircast_hub.audit.event import Act, AuditEntry, patients
-from fhircast_hub.core.access.principal import Principal, SessionKey, check_scoped
+from fhircast_hub.audit.event import patients
+from fhircast_hub.core.access.principal import Principal, SessionKey
+from fhircast_hub.core.access.scopes import check_scoped
+from fhircast_hub.core.access.topic_access import check_owned
 from fhircast_hub.core.decide import decide
-from fhircast_hub.core.env import Env, Ids
+from fhircast_hub.core.env import Env
 from fhircast_hub.core.errors import HubError, NotFound, TooMany
 from fhircast_hub.core.limits import Rules
-from fhircast_hub.core.rules.administration import Participant, check_owned, participants
+from fhircast_hub.core.rules.administration import Participant, participants
 from fhircast_hub.core.rules.contexts import view_for
 from fhircast_hub.core.rules.missed_events import drop_all
-from fhircast_hub.core.rules.webhook_outbox import predecessors
+from fhircast_hub.core.rules.webhook_outbox import superseded
 from fhircast_hub.core.state.commands import (
     BeginSession,
     Command,
@@ -35,32 +40,29 @@ from fhircast_hub.core.state.commands import (
     Subscribe,
     Tick,
 )
-from fhircast_hub.core.state.effects import Effect
 from fhircast_hub.core.state.session import Outcome, Session, Subscription
 from fhircast_hub.core.wire.event_names import Kind
-from fhircast_hub.service.context_answers import Answers
+from fhircast_hub.service.context_answers import ContextAnswers
 from fhircast_hub.service.deadlines import Deadlines
-from fhircast_hub.service.ports import Clock, Deliver, Log, SessionStore, Stale
+from fhircast_hub.service.ports import Clock, Deliver, SessionStore, Stale
+from fhircast_hub.service.request_id import REQUEST_ID
+from fhircast_hub.service.session_log import SessionLog
 from fhircast_hub.service.usage import RETRY_AFTER, Usage
 
-_log = structlog.get_logger()
-
-#: The request that is being answered, for the log lines of what it leads to.
-REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
-#: Seconds until something the hub owes itself (a lost socket, a deadline) is tried again when the store fails.
+#: Seconds until a command of the hub itself (a lost socket, a deadline) is tried again after a failure of the store.
 RETRY_SECONDS = 1.0
-#: Seconds after which the deadlines are looked at in any case: the clock may have been set.
+#: Seconds between two checks of the deadlines, at most: the clock may have been set.
 POLL_SECONDS = 30.0
-#: Seconds that `stop` waits for what was begun.
+#: Seconds that `stop` waits for unfinished commands.
 STOP_SECONDS = 3.0
-#: Sessions that are begun anew at the start, or are forgotten to make room, at a time.
+#: Sessions that are restarted, or forgotten to make room, at the same time.
 TOGETHER = 64
-#: What somebody asks for, and may be refused for want of bytes. All else makes less, or is the hub's own.
+#: Commands that are refused where a limit in bytes is reached. All others shrink the session, or are the hub's own.
 _REFUSABLE = Publish | Subscribe | Renew | BeginSession
 
 
-class RandomIds:
-    """Identifiers as the world has them."""
+class _RandomIds:
+    """Identifiers by chance."""
 
     def uuid(self) -> str:
         """A version 4 UUID."""
@@ -68,34 +70,23 @@ class RandomIds:
 
 
 class Service:
-    """Everything that happens to sessions goes through here. `log_hash` makes of a topic what may be logged of it."""
+    """Changes and reads sessions. Every change goes through `submit`."""
 
-    def __init__(
-        self,
-        store: SessionStore,
-        clock: Clock,
-        ids: Ids,
-        rules: Rules,
-        usage: Usage,
-        log_hash: Callable[[str], str],
-        audit: Callable[[AuditEntry], None] = lambda entry: None,
-        log: Log = _log,
-    ) -> None:
+    def __init__(self, store: SessionStore, clock: Clock, rules: Rules, usage: Usage, log: SessionLog) -> None:
         self._store = store
         self._clock = clock
-        self._ids = ids
+        self._ids = _RandomIds()
         self._rules = rules
-        self._log_hash = log_hash
-        self._audit = audit
         self._log = log
         self._timer: asyncio.TimerHandle | None = None
+        #: Commands of the hub itself that are not finished.
         self._tasks: set[asyncio.Task[None]] = set()
         self._deadlines = Deadlines()
-        self._answers = Answers()
+        self._answers = ContextAnswers()
         self.usage = usage
 
     async def start(self, deliver: Deliver) -> None:
-        """Open the store and take up every session where the last process left it."""
+        """Open the store, and submit Restarted to every session. `deliver` receives the effects of every commit."""
         await self._store.open(deliver)
         sessions = sorted(self._store.sessions(), key=lambda session: session.last_used_at)
         for session in sessions:
@@ -104,27 +95,28 @@ class Service:
             some = sessions[start : start + TOGETHER]
             await asyncio.gather(*(self.submit(_key(session), Restarted()) for session in some))
         if self.usage.bytes > self.usage.max_bytes:
-            self._log.error("more bytes are held than may be, and no more are taken", bytes=self.usage.bytes)
+            self._log.too_many_bytes(self.usage.bytes)
 
     async def stop(self) -> None:
-        """Finish what was begun, within a few seconds, and close the store."""
-        self._disarm()
+        """Finish the hub's own commands, within STOP_SECONDS, and close the store."""
+        self._cancel_timer()
         if self._tasks:
             _, unfinished = await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
             for task in unfinished:
                 task.cancel()
-        self._disarm()  # what was finished may have set it anew
+        self._cancel_timer()  # the last commands may have set the timer again
         await self._store.close()
 
     async def submit(self, key: SessionKey, command: Command) -> object:
-        """Decide and commit; the reply. Raises what `decide` and the store raise: then nothing has changed.
+        """Decide on a command, commit and deliver. Returns the outcome's reply.
 
-        What is overdue comes first: a clock that was set, or a machine that slept, lets no lease live longer (LEA-4).
+        Raises what `decide` and the store raise; nothing has changed then. A session whose deadline has passed is ticked first: a
+        clock that was set, or a machine that slept, prolongs no lease (LEA-4).
         """
         ticked = False
         while True:
             session, revision = await self._store.load(key)
-            # But nobody is late because the hub was away (SUB-23).
+            # After a restart, grant the grace period before expiring anything (SUB-23).
             if self._overdue(session) and not ticked and not isinstance(command, Tick | Restarted):
                 ticked = True
                 await self.submit(key, Tick())
@@ -133,36 +125,39 @@ class Service:
             if outcome.session is session and not outcome.effects:
                 return outcome.reply
             if isinstance(command, _REFUSABLE):
-                fitting = await self._fitting(key, session, outcome, command)
-                if fitting is None:
+                allowed = await self._within_limits(key, session, outcome, command)
+                if allowed is None:
                     continue
-                outcome = fitting
+                outcome = allowed
             try:
-                await self._commit(key, revision, session, outcome.session, outcome.effects)
+                await self._commit(key, revision, session, outcome)
             except Stale:
                 continue
             return outcome.reply
 
     async def subscribe(self, key: SessionKey, command: Subscribe) -> None:
-        """Submit a Subscribe, within what its user may have in all sessions together (SUB-22)."""
-        # What will be refused, or replaces one of its own, must not cost another subscription its place.
+        """Submit a Subscribe within its user's limit for all sessions together (SUB-22)."""
+        # Decide first. A request that is refused, or replaces a subscription of its own, must not evict another subscription.
         while True:
             session, _ = await self._store.load(key)
-            fitting = await self._fitting(key, session, self._decide(session, command), command)
-            if fitting is not None:
+            allowed = await self._within_limits(key, session, self._decide(session, command), command)
+            if allowed is not None:
                 break
-        after = fitting.session
+        after = allowed.session
         grows = after is not None and len(after.subscriptions) > (len(session.subscriptions) if session else 0)
         # A callback that subscribes again has its place already.
-        if grows and after and not predecessors(after, after.subscriptions[command.subscription_id]):
-            while (absent := self.usage.to_evict(key.realm, command.principal.application)) is not None:
+        if grows and after and not superseded(after, after.subscriptions[command.subscription_id]):
+            while (absent := self.usage.subscription_to_evict(key.realm, command.principal.application)) is not None:
                 await self.submit(absent[0], Evict(absent[1]))
         await self.submit(key, command)
 
     async def connected(
         self, subscription_id: str, connection: str, delivered_until: float
     ) -> tuple[SessionKey, Subscription]:
-        """A socket came for the endpoint whose digest is `subscription_id`; its session and subscription. Raises NotFound when there is none."""
+        """Submit Connected. Returns the session and the subscription. Raises NotFound where there is no such subscription.
+
+        Everything sent to an earlier socket before `delivered_until` (epoch seconds, 0: unknown) is known to have arrived.
+        """
         key = self.usage.find(subscription_id)
         if key is None:
             raise NotFound("there is no such endpoint")
@@ -171,7 +166,7 @@ class Service:
         return key, subscription
 
     async def subscriber(self, subscription_id: str) -> tuple[str, str]:
-        """Whose subscription this is: realm, and Principal.subscriber. Raises NotFound when there is none."""
+        """Realm and Principal.subscriber of a subscription. Raises NotFound where there is no such subscription."""
         if (key := self.usage.find(subscription_id)) is not None:
             session, _ = await self._store.load(key)
             if session is not None and (subscription := session.subscriptions.get(subscription_id)) is not None:
@@ -179,7 +174,7 @@ class Service:
         raise NotFound("there is no such endpoint")
 
     async def find(self, realm: str, topics: Sequence[str]) -> SessionKey:
-        """The first of these topics that has a session; where none has one, the first of all."""
+        """The first of these topics that has a session, else the first of all."""
         keys = [SessionKey(realm, topic) for topic in topics]
         for key in keys if len(keys) > 1 else ():
             session, _ = await self._store.load(key)
@@ -188,51 +183,51 @@ class Service:
         return keys[0]
 
     async def session_for(self, realm: str, user: str, *, new: bool) -> tuple[str, bool]:
-        """The topic of the user's live session that a system client began last, or of a new one; and whether it is new (SES-2)."""
-        if not new and (made := self.usage.made_last(realm, user)) is not None:
-            return made, False
+        """Topic of the session that a system client began last for the user, or of a new one. Whether it is new (SES-2)."""
+        if not new and (last := self.usage.last_begun_topic(realm, user)) is not None:
+            return last, False
         topic = self._ids.uuid()
         await self.submit(SessionKey(realm, topic), BeginSession(realm, topic, user))
         return topic, True
 
     async def participants(self, key: SessionKey, principal: Principal) -> list[Participant]:
-        """See core.administration.participants."""
+        """See core.rules.administration.participants."""
         session, _ = await self._store.load(key)
         return participants(session, principal)
 
     async def end_session(self, key: SessionKey) -> None:
-        """End a session for its administrator. Raises NotFound where there is none, Conflict where nobody owns it."""
+        """End a session for its administrator. Raises NotFound where there is no session, Conflict where no user owns it."""
         session, _ = await self._store.load(key)
         if session is None:
-            raise NotFound("expected the topic of a session, got another")
-        check_owned(session)
+            raise NotFound("no session with this topic")
+        check_owned(session.owner)
         await self.submit(key, EndSession("the session was ended"))
 
     async def current_context(self, key: SessionKey, principal: Principal) -> tuple[bytes, tuple[str, ...]]:
-        """The JSON answer to GET hub.url/{topic}, and the patients it is about. Raises as core.rules.contexts.view_for does."""
+        """The JSON answer to GET hub.url/{topic}, and its patients. Raises what core.rules.contexts.view_for raises."""
         session, _ = await self._store.load(key)
-        answer = self._answers.of(key, view_for(session, principal, key.topic, self._rules))
+        answer = self._answers.get(key, view_for(session, principal, key.topic, self._rules))
         current = session.contexts.get(session.current) if session else None
         return answer, patients(current.ref, current.implied) if current else ()
 
     def check_scoped(self, principal: Principal) -> None:
-        """See core.principal.check_scoped. A token that is over is told so first, by whatever it asks for (LEA-2)."""
+        """See core.access.scopes.check_scoped. Expired tokens pass here: the request is refused for the expiry first (LEA-2)."""
         if principal.expires > self._clock():
-            check_scoped(principal)
+            check_scoped(principal.scopes)
 
     def submit_soon(self, key: SessionKey, command: Command) -> None:
-        """Submit what nobody waits for; again, later, for as long as the store fails."""
-        self._spawn(self._insist(key, command))
+        """Submit a command of the hub itself. The command is repeated while the store fails."""
+        self._spawn(self._submit_until_stored(key, command))
 
     async def tick(self) -> None:
-        """Do what was due by now."""
+        """Submit Tick to the sessions whose deadline has passed."""
         for key in self._deadlines.due(self._clock()):
             try:
                 await self.submit(key, Tick())
             except Exception as error:
                 if not isinstance(error, HubError):
-                    self._log.error("tick failed", topic=self._log_hash(key.topic), exc_info=error)
-                self._deadlines.set(key, self._clock())  # due, and tried again when the timer is
+                    self._log.tick_failed(key, error)
+                self._deadlines.set(key, self._clock())  # still due: the timer tries again
 
     def _overdue(self, session: Session | None) -> bool:
         return session is not None and session.deadline is not None and session.deadline <= self._clock()
@@ -240,69 +235,62 @@ class Service:
     def _decide(self, session: Session | None, command: Command) -> Outcome:
         return decide(session, command, Env(self._clock(), self._ids, self._rules))
 
-    async def _fitting(
+    async def _within_limits(
         self, key: SessionKey, session: Session | None, outcome: Outcome, command: Command
     ) -> Outcome | None:
-        """The outcome, where there is room for it; None where room was made for another try.
+        """The outcome, if it is within all limits. None: other sessions were forgotten to make room, so decide again.
 
         Raises TooMany (LIM-1), TooLarge or Unavailable (LIM-2).
         """
         after = outcome.session
-        if session is None and after and not self.usage.may_begin(key.realm, after.owner):
-            await self._make_room(key.realm, after.owner)
+        if session is None and after and not self.usage.may_begin_session(key.realm, after.owner):
+            await self._forget_longest_idle(key.realm, after.owner)
             return None
         closes = isinstance(command, Publish) and command.event.kind is Kind.CLOSE
-        if closes and after and not self.usage.fits(key, session, after):
+        if closes and after and not self.usage.is_within_limits(key, session, after):
             outcome = Outcome(drop_all(after), outcome.effects, outcome.reply)
-        gone = self.usage.room(key, session, outcome.session, closes=closes, now=self._clock())
-        if not gone:
+        idle = self.usage.sessions_to_forget(key, session, outcome.session, closes=closes, now=self._clock())
+        if not idle:
             return outcome
-        await asyncio.gather(*(self._forget(other, MakeRoom(at_once=True)) for other in gone[:TOGETHER]))
+        await asyncio.gather(*(self._forget(other, MakeRoom(at_once=True)) for other in idle[:TOGETHER]))
         return None
 
     async def _forget(self, key: SessionKey, command: MakeRoom) -> None:
-        """Let a session go that nobody follows. One that the store does not have is counted no more."""
+        """Forget a session without subscriptions. A session that the store does not have is not counted any more."""
         await self.submit(key, command)
         session, _ = await self._store.load(key)
         if session is None:
             self._index(key, None, None)
 
-    async def _make_room(self, realm: str, owner: str) -> None:
-        """Let the user's session go that nobody uses for longest, if it is abandoned, or raise TooMany (LIM-1)."""
-        if (key := self.usage.longest_unused(realm, owner)) is not None:
+    async def _forget_longest_idle(self, realm: str, owner: str) -> None:
+        """Forget the user's longest idle session, if SESSION_TTL has passed. Raises TooMany where the user gets no room (LIM-1)."""
+        if (key := self.usage.longest_idle(realm, owner)) is not None:
             await self._forget(key, MakeRoom())
-        if not self.usage.may_begin(realm, owner):
-            raise TooMany("this user has as many topics as one may have", retry_after=RETRY_AFTER)
+        if not self.usage.may_begin_session(realm, owner):
+            raise TooMany("this user has as many topics as a user may have", retry_after=RETRY_AFTER)
 
-    async def _commit(
-        self, key: SessionKey, revision: int, before: Session | None, after: Session | None, effects: tuple[Effect, ...]
-    ) -> None:
+    async def _commit(self, key: SessionKey, revision: int, before: Session | None, outcome: Outcome) -> None:
+        after = outcome.session
         self._index(key, before, after)
         try:
-            await self._store.commit_and_deliver(key, revision, before, after, effects)
+            await self._store.commit_and_deliver(key, revision, before, after, outcome.effects)
         except (Stale, HubError):
             now, _ = await self._store.load(key)
             self._index(key, after, now)
             raise
         if before is None or after is None or len(before.subscriptions) != len(after.subscriptions):
-            self._report(key, before, after)
-
-    def _report(self, key: SessionKey, before: Session | None, after: Session | None) -> None:
-        event = "session begun" if before is None else "session forgotten" if after is None else "session changed"
-        count = len(after.subscriptions) if after else 0
-        topic = self._log_hash(key.topic)
-        self._log.info(event, request_id=REQUEST_ID.get(), topic=topic, subscriptions=count)
-        self._audit(AuditEntry(Act.SESSION, self._clock(), topic, reason=event))
+            self._log.changed(key, before, after)
 
     def _index(self, key: SessionKey, before: Session | None, after: Session | None) -> None:
-        self.usage.follow(key, before, after)
+        """Update `usage`, answers and deadlines. Runs before a commit: `load` returns the new session before the file has it."""
+        self.usage.update(key, before, after)
         if before is None or after is None or before.contexts is not after.contexts or before.current != after.current:
             self._answers.forget(key)
         deadline = after.deadline if after else None
         if self._deadlines.set(key, deadline):
-            self._arm()
+            self._set_timer()
 
-    async def _insist(self, key: SessionKey, command: Command) -> None:
+    async def _submit_until_stored(self, key: SessionKey, command: Command) -> None:
         while True:
             try:
                 await self.submit(key, command)
@@ -311,33 +299,33 @@ class Service:
                     return
                 await asyncio.sleep(RETRY_SECONDS)
             except Exception as error:
-                self._log.error("command failed", topic=self._log_hash(key.topic), exc_info=error)
+                self._log.command_failed(key, error)
                 return
             else:
                 return
 
-    def _disarm(self) -> None:
+    def _cancel_timer(self) -> None:
         if self._timer:
             self._timer.cancel()
         self._timer = None
 
-    def _arm(self) -> None:
-        """Set the one timer to the next deadline."""
-        self._disarm()
+    def _set_timer(self) -> None:
+        """Set the timer to the next deadline of all sessions."""
+        self._cancel_timer()
         if (at := self._deadlines.next()) is not None:
-            # What is overdue is so because the store failed: that is not tried again in haste.
+            # A deadline in the past was tried before, and the store failed: wait before the next try.
             wait = at - self._clock()
             wait = min(wait, POLL_SECONDS) if wait > 0 else RETRY_SECONDS
-            self._timer = asyncio.get_running_loop().call_later(wait, self._fire)
+            self._timer = asyncio.get_running_loop().call_later(wait, self._on_timer)
 
-    def _fire(self) -> None:
+    def _on_timer(self) -> None:
         self._timer = None
-        self._spawn(self._tick_and_arm())
+        self._spawn(self._tick_and_set_timer())
 
-    async def _tick_and_arm(self) -> None:
-        REQUEST_ID.set(None)  # whichever request set the timer, this is not its doing
+    async def _tick_and_set_timer(self) -> None:
+        REQUEST_ID.set(None)  # the timer runs in the context of the request that set it
         await self.tick()
-        self._arm()
+        self._set_timer()
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -1,4 +1,4 @@
-"""What each user has, in all sessions together, and which session each endpoint is of."""
+"""Usage: what each user has in all sessions together, and the limits of that. Also the session of each endpoint."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from fhircast_hub.core.access.principal import CLAIMED, Application, SessionKey
+from fhircast_hub.core.access.principal import Application, SessionKey
+from fhircast_hub.core.access.topic_access import NO_OWNER
 from fhircast_hub.core.errors import HubError, TooLarge, TooMany, Unavailable
 from fhircast_hub.core.state.session import Session, Subscription
 from fhircast_hub.core.wire.callback_url import origin_of
@@ -17,52 +18,58 @@ from fhircast_hub.service.weights import growth
 RETRY_AFTER = 60
 #: Bytes of a user's sessions, unless a setting says otherwise (LIM-2).
 MAX_USER_BYTES = 64 << 20
-#: The last part of the hub's bytes is for users who have no more bytes than these: a few large ones lock nobody out.
-SMALL, SMALL_PART = 1 << 20, 8
-#: Seconds after which a session that nobody follows may go for anybody's.
+#: Bytes of a small user's sessions.
+SMALL = 1 << 20
+#: The last eighth of the hub's bytes is for small users: a few large ones lock nobody out.
+SMALL_PART = 8
+#: Seconds without use after which any user's session without subscriptions may be forgotten for another user's.
 ABANDONED = 86400
-#: What closes may take beyond a limit, as a part of it: they make room in the end.
+#: Closes may exceed each limit by an eighth: they make room in the end.
 CLOSES_PART = 8
 
 
 class Counters(Protocol):
-    """What is counted of refusals."""
+    """Metrics of refusals."""
 
     refused_by_user_bytes: int
     refused_by_hub_bytes: int
 
 
-class Uncounted:
-    """Nobody asks for these."""
+class NoCounters:
+    """Counters that nobody reads."""
 
     refused_by_user_bytes = 0
     refused_by_hub_bytes = 0
 
 
-class _Account(NamedTuple):
-    """Whose bytes these are: a user's, or those of a session that no user owns."""
+class _OwnerKey(NamedTuple):
+    """Identifies an owner of sessions: a user, or one session that no user owns."""
 
     realm: str
+    #: The user, or NO_OWNER.
     owner: str
+    #: The session's topic where no user owns it, else "".
     topic: str = ""
 
 
-class _Unfollowed:
-    """The bytes of sessions that have no subscription, the longest unused first."""
+class _IdleSessions:
+    """Sessions without subscriptions, the longest unused first."""
 
     def __init__(self) -> None:
+        #: Session -> its bytes.
         self.weights: OrderedDict[SessionKey, int] = OrderedDict()
+        #: Bytes of all of them.
         self.bytes = 0
 
     def put(self, key: SessionKey, weight: int | None) -> None:
-        """It was used just now; None takes it out."""
+        """Add a session that was used just now, with its bytes. None: remove the session."""
         self.bytes -= self.weights.pop(key, 0)
         if weight is not None:
             self.weights[key] = weight
             self.bytes += weight
 
     def oldest(self, size: int, may_go: Callable[[SessionKey], bool]) -> list[SessionKey]:
-        """The longest unused of those that may go, which have so many bytes together; none where all together have fewer."""
+        """The longest unused sessions that `may_go`, with `size` bytes together. Empty where all of them have fewer bytes."""
         found: list[SessionKey] = []
         if self.bytes < size:
             return found
@@ -76,17 +83,22 @@ class _Unfollowed:
 
 
 class _Owner:
-    """One account's sessions: `made` are those that a system client began, by topic, and when."""
+    """The sessions of one owner."""
 
     def __init__(self) -> None:
         self.topics: set[str] = set()
-        self.made: dict[str, float] = {}
+        #: Topic of a session that a system client began -> when, in epoch seconds.
+        self.begun: dict[str, float] = {}
+        #: Bytes of all sessions.
         self.bytes = 0
-        self.unfollowed = _Unfollowed()
+        self.idle = _IdleSessions()
 
 
 class Usage:
-    """Counts by user; kept in step with every committed change of a session. Limits in bytes are of the process's memory."""
+    """Counts sessions, subscriptions and bytes by user. `update` is called for every change of a session.
+
+    Limits in bytes are of the process's memory (service/weights.py).
+    """
 
     def __init__(
         self,
@@ -99,48 +111,59 @@ class Usage:
         self._max_subscriptions = max_subscriptions
         self._max_topics = max_topics
         self._max_user_bytes = max_user_bytes
+        #: Bytes that all sessions may have.
         self.max_bytes = max_bytes
-        self._counters: Counters = counters or Uncounted()
+        self._counters: Counters = counters or NoCounters()
+        #: subscription_id -> its session.
         self._sessions: dict[str, SessionKey] = {}
+        #: Realm and Principal.subscriber -> subscriptions by id.
         self._subscriptions: dict[tuple[str, str], dict[str, Subscription]] = {}
-        self._owners: dict[_Account, _Owner] = {}
+        self._owners: dict[_OwnerKey, _Owner] = {}
+        #: The session as it was counted last, and its bytes.
         self._weighed: dict[SessionKey, tuple[Session, int]] = {}
-        self._unfollowed = _Unfollowed()
-        self._grown: tuple[Session | None, Session | None, int] = (None, None, 0)  # what was found last
+        self._idle = _IdleSessions()
+        #: Arguments and result of the last call of weights.growth.
+        self._last_growth: tuple[Session | None, Session | None, int] = (None, None, 0)
+        #: Bytes that all sessions have.
         self.bytes = 0
 
     @property
     def subscriptions(self) -> int:
-        """How many there are."""
+        """Number of subscriptions."""
         return len(self._sessions)
 
     @property
     def topics(self) -> int:
-        """How many sessions there are."""
+        """Number of sessions."""
         return len(self._weighed)
 
     def find(self, subscription_id: str) -> SessionKey | None:
-        """The session that the subscription `subscription_id` is of."""
+        """The session of a subscription. None: there is no such subscription."""
         return self._sessions.get(subscription_id)
 
-    def may_begin(self, realm: str, owner: str) -> bool:
-        """Whether this user may own one session more (LIM-1)."""
-        return owner == CLAIMED or len(self._owner(_Account(realm, owner)).topics) < self._max_topics
+    def may_begin_session(self, realm: str, owner: str) -> bool:
+        """Whether the user may own one more session (LIM-1)."""
+        return owner == NO_OWNER or len(self._owner(_OwnerKey(realm, owner)).topics) < self._max_topics
 
-    def longest_unused(self, realm: str, owner: str) -> SessionKey | None:
-        """The session of this user that nobody follows, for longest."""
-        return next(iter(self._owner(_Account(realm, owner)).unfollowed.weights), None)
+    def longest_idle(self, realm: str, owner: str) -> SessionKey | None:
+        """The user's session without subscriptions that is unused for longest."""
+        return next(iter(self._owner(_OwnerKey(realm, owner)).idle.weights), None)
 
-    def made_last(self, realm: str, owner: str) -> str | None:
-        """The topic of the user's session that a system client began last (SES-2)."""
-        made = self._owner(_Account(realm, owner)).made
-        return max(made, key=lambda topic: (made[topic], topic)) if made else None
+    def last_begun_topic(self, realm: str, owner: str) -> str | None:
+        """The topic of the user's session that a system client began last (SES-2). None: there is none."""
+        begun = self._owner(_OwnerKey(realm, owner)).begun
+        return max(begun, key=lambda topic: (begun[topic], topic)) if begun else None
 
-    def fits(self, key: SessionKey, before: Session | None, after: Session | None, *, closes: bool = False) -> bool:
-        """Whether a session may become `after`: also where other sessions must go for it, and always where it does not grow."""
+    def is_within_limits(
+        self, key: SessionKey, before: Session | None, after: Session | None, *, closes: bool = False
+    ) -> bool:
+        """Whether the change from `before` to `after` exceeds no limit in bytes. A change that does not grow is always within.
+
+        `closes` is whether a close makes the change.
+        """
         return after is None or self._shortage(key, self._growth(before, after), after, closes) is None
 
-    def room(
+    def sessions_to_forget(
         self,
         key: SessionKey,
         before: Session | None,
@@ -149,52 +172,57 @@ class Usage:
         closes: bool = False,
         now: float = 0.0,
     ) -> list[SessionKey]:
-        """The sessions that are to go so that one may become `after` (LIM-2): nobody follows them, and they are unused for longest.
+        """Other sessions to forget so that the change from `before` to `after` is within the limits in bytes (LIM-2).
 
-        For the hub's bytes only those go that are the user's own, that are of a user with more than SMALL, or that nobody has used for
-        ABANDONED seconds: nobody loses a patient because somebody else has many. `now` is in epoch seconds. Raises TooLarge where the user has too many bytes, Unavailable where the hub has.
+        They have no subscriptions, and are unused for longest. `closes` is whether a close makes the change. `now` is in epoch
+        seconds. Raises TooLarge for the user's limit, Unavailable for the hub's.
         """
         grown = self._growth(before, after)
-        if after is None or (short := self._shortage(key, grown, after, closes)) is None:
+        if after is None or (shortage := self._shortage(key, grown, after, closes)) is None:
             return []
-        unfollowed, size = short
-        mine = _account(key, after)
+        idle, size = shortage
+        own = _owner_key(key, after)
+        if found := idle.oldest(size, lambda other: other != key and self._may_be_forgotten(other, own, now)):
+            return found
+        raise self._limit_error(key, after, grown, by_hub=idle is self._idle)
 
-        def may_go(other: SessionKey) -> bool:
-            session = self._weighed[other][0]
-            owner = _account(other, session)
-            large = self._owner(owner).bytes > SMALL
-            return other != key and (owner == mine or large or session.last_used_at < now - ABANDONED)
+    def _may_be_forgotten(self, key: SessionKey, own: _OwnerKey, now: float) -> bool:
+        """Whether an idle session may be forgotten for a session of the owner `own`.
 
-        if gone := unfollowed.oldest(size, may_go):
-            return gone
-        raise self._refused(key, after, grown, unfollowed is self._unfollowed)
+        It may, if it is the owner's too, or of an owner with more than SMALL bytes, or unused for ABANDONED seconds. So a small
+        user loses no patient because others have many.
+        """
+        session = self._weighed[key][0]
+        owner = _owner_key(key, session)
+        return owner == own or self._owner(owner).bytes > SMALL or session.last_used_at < now - ABANDONED
 
-    def to_evict(self, realm: str, application: Application) -> tuple[SessionKey, str] | None:
-        """None if this application's user may have one subscription more; else which of the application's own is to be evicted first:
-        it has no socket, for longest.
+    def subscription_to_evict(self, realm: str, application: Application) -> tuple[SessionKey, str] | None:
+        """The session and id of the subscription that must go before `application` gets another one. None: the user has room.
 
-        Raises TooMany when all of them have one (SUB-22).
+        Of the application's own subscriptions without a connection, the longest absent goes first. Raises TooMany where all of
+        them are connected (SUB-22).
         """
         owned = self._subscriptions.get((realm, application.subscriber), {})
         if len(owned) < self._max_subscriptions:
             return None
         absent = [each for each in owned.values() if not each.connection and each.application == application]
         if not absent:
-            raise TooMany(f"this user has {len(owned)} subscriptions, as many as one may have", retry_after=RETRY_AFTER)
+            raise TooMany(
+                f"this user has {len(owned)} subscriptions, as many as a user may have", retry_after=RETRY_AFTER
+            )
         subscription_id = min(absent, key=lambda subscription: subscription.connected_or_lost_at).subscription_id
         return self._sessions[subscription_id], subscription_id
 
-    def has_agreed(self, realm: str, application: Application, place: str) -> bool:
-        """Whether a callback of this application at this place (core.wire.callback_url.origin_of) was verified, and its lease runs (WHK-13)."""
+    def has_verified_callback(self, realm: str, application: Application, place: str) -> bool:
+        """Whether the application has a verified callback at this place (wire.callback_url.origin_of; WHK-13)."""
         owned = self._subscriptions.get((realm, application.subscriber), {}).values()
         verified = (
             each for each in owned if each.callback and not each.never_connected and each.application == application
         )
         return any(origin_of(each.callback) == place for each in verified)
 
-    def follow(self, key: SessionKey, before: Session | None, after: Session | None) -> None:
-        """A session changed from `before` to `after`."""
+    def update(self, key: SessionKey, before: Session | None, after: Session | None) -> None:
+        """Count a session's change from `before` to `after`. None: there is no session."""
         self._weigh(key, after)
         old = before.subscriptions if before else {}
         new = after.subscriptions if after else {}
@@ -211,79 +239,80 @@ class Usage:
                 self._sessions[subscription_id] = key
                 self._subscriptions.setdefault((key.realm, subscription.subscriber), {})[subscription_id] = subscription
 
-    def _owner(self, account: _Account) -> _Owner:
-        return self._owners.get(account) or _Owner()
+    def _owner(self, key: _OwnerKey) -> _Owner:
+        return self._owners.get(key) or _Owner()
 
-    def _shortage(self, key: SessionKey, grown: int, after: Session, closes: bool) -> tuple[_Unfollowed, int] | None:
-        """How many bytes are missing, and of which sessions some may go for them; None where none are."""
+    def _shortage(self, key: SessionKey, grown: int, after: Session, closes: bool) -> tuple[_IdleSessions, int] | None:
+        """The idle sessions that may be forgotten, and the bytes that are missing. None: the limits are kept."""
         if grown <= 0:
             return None
-        owner = self._owner(_account(key, after))
+        owner = self._owner(_owner_key(key, after))
         user_limit, hub_limit = self._max_user_bytes, self.max_bytes
         if closes:
             user_limit, hub_limit = user_limit + user_limit // CLOSES_PART, hub_limit + hub_limit // CLOSES_PART
         elif owner.bytes + grown > SMALL:
             hub_limit -= hub_limit // SMALL_PART
         if owner.bytes + grown > user_limit:
-            return owner.unfollowed, owner.bytes + grown - user_limit
-        return (self._unfollowed, self.bytes + grown - hub_limit) if self.bytes + grown > hub_limit else None
+            return owner.idle, owner.bytes + grown - user_limit
+        return (self._idle, self.bytes + grown - hub_limit) if self.bytes + grown > hub_limit else None
 
-    def _refused(self, key: SessionKey, after: Session, grown: int, by_hub: bool) -> HubError:
+    def _limit_error(self, key: SessionKey, after: Session, grown: int, *, by_hub: bool) -> HubError:
         if by_hub:
             self._counters.refused_by_hub_bytes += 1
-            return Unavailable("the sessions of this hub hold as many bytes as they may", retry_after=RETRY_AFTER)
+            return Unavailable("the sessions of this hub have as many bytes as they may have", retry_after=RETRY_AFTER)
         self._counters.refused_by_user_bytes += 1
-        held = self._owner(_account(key, after)).bytes
-        whose = "all sessions of this user" if after.owner != CLAIMED else "a session that no user owns"
+        held = self._owner(_owner_key(key, after)).bytes
+        whose = "all sessions of this user" if after.owner != NO_OWNER else "a session that no user owns"
         return TooLarge(
-            f"expected at most {self._max_user_bytes} bytes in {whose}, got {held + grown}, of which {held} are held already;"
-            " close contexts or end sessions"
+            f"{whose} may have at most {self._max_user_bytes} bytes, and would have {held + grown},"
+            f" of which {held} are held already; close contexts or end sessions"
         )
 
     def _growth(self, before: Session | None, after: Session | None) -> int:
-        """See weights.growth: a change is asked about twice, before its commit and after."""
-        if self._grown[0] is not before or self._grown[1] is not after:
-            self._grown = before, after, growth(before, after)
-        return self._grown[2]
+        """weights.growth, which is needed twice for each change: for its limits, and to count it."""
+        if self._last_growth[0] is not before or self._last_growth[1] is not after:
+            self._last_growth = before, after, growth(before, after)
+        return self._last_growth[2]
 
     def _weigh(self, key: SessionKey, after: Session | None) -> None:
+        """Count the bytes of a session that is `after` from now on."""
         last, weight = self._weighed.get(key, (None, 0))
         grown = self._growth(last, after)
         if last and after and last.subscriptions and after.subscriptions and last.owner == after.owner:
-            # Nearly every change is one of these: only the bytes differ.
+            # Nearly every change is such a change: only the bytes differ.
             self._weighed[key] = after, weight + grown
-            self._owners[_account(key, after)].bytes += grown
+            self._owners[_owner_key(key, after)].bytes += grown
             self.bytes += grown
             return
         if last is not None:
-            self._leave(key, last, weight)
+            self._uncount(key, last, weight)
         weight += grown
         if after is None:
             self._weighed.pop(key, None)
-            self._unfollowed.put(key, None)
+            self._idle.put(key, None)
             return
         self._weighed[key] = after, weight
         self.bytes += weight
-        owner = self._owners.setdefault(_account(key, after), _Owner())
+        owner = self._owners.setdefault(_owner_key(key, after), _Owner())
         owner.topics.add(key.topic)
         owner.bytes += weight
         if after.created_at:
-            owner.made[key.topic] = after.created_at
-        unused = None if after.subscriptions else weight
-        owner.unfollowed.put(key, unused)
-        self._unfollowed.put(key, unused)
+            owner.begun[key.topic] = after.created_at
+        idle = None if after.subscriptions else weight
+        owner.idle.put(key, idle)
+        self._idle.put(key, idle)
 
-    def _leave(self, key: SessionKey, last: Session, weight: int) -> None:
-        account = _account(key, last)
-        owner = self._owners[account]
+    def _uncount(self, key: SessionKey, last: Session, weight: int) -> None:
+        owner_key = _owner_key(key, last)
+        owner = self._owners[owner_key]
         self.bytes -= weight
         owner.bytes -= weight
         owner.topics.discard(key.topic)
-        owner.made.pop(key.topic, None)
-        owner.unfollowed.put(key, None)
+        owner.begun.pop(key.topic, None)
+        owner.idle.put(key, None)
         if not owner.topics:
-            del self._owners[account]
+            del self._owners[owner_key]
 
 
-def _account(key: SessionKey, session: Session) -> _Account:
-    return _Account(key.realm, session.owner, key.topic if session.owner == CLAIMED else "")
+def _owner_key(key: SessionKey, session: Session) -> _OwnerKey:
+    return _OwnerKey(key.realm, session.owner, key.topic if session.owner == NO_OWNER else "")

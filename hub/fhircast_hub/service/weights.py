@@ -1,6 +1,6 @@
-"""What a session takes of the process's memory, in bytes: rather too much than too little.
+"""Weights: estimates of the memory that a session takes, in bytes. They are rather too large than too small.
 
-Sessions share what did not change (core/state/session.py). So a change costs what changed, and parts that stayed are not looked at.
+Two versions of a session share their unchanged parts (core/state/session.py). So only the changed parts are weighed.
 """
 
 from __future__ import annotations
@@ -16,27 +16,39 @@ from fhircast_hub.core.state.session import Content, OpenContext, Queue, Retaine
 _Name = TypeVar("_Name", str, int)
 _Part = TypeVar("_Part")
 
-#: Without its texts: a session with its places in the store and in all that counts sessions.
+#: A session without its texts, with its entries in the store and in the counts of sessions.
 SESSION = 2048
 #: A digest in a dict or tuple, with the number beside it.
 DIGEST = 160
-#: Without their texts and frames: a context, its content, a resource in that, what is held, the context of a close, a post, a subscription.
-CONTEXT, CONTENT, RESOURCE, HELD, LOST, POST, SUBSCRIPTION = 768, 768, 320, 480, 160, 2880, 2048
-#: A character takes four bytes at most.
+#: An open context without its texts and frame.
+CONTEXT = 768
+#: The content of a context without its resources.
+CONTENT = 768
+#: A shared resource without its texts.
+RESOURCE = 320
+#: A retained event without its texts and frame.
+RETAINED_EVENT = 480
+#: The context of a dropped close, without its text.
+DROPPED_CLOSE = 160
+#: A post without its frame. Also an empty queue.
+POST = 2880
+#: A subscription without its texts.
+SUBSCRIPTION = 2048
+#: Bytes of a character, at most.
 _WIDEST = 4
 
 _NOTHING = Session(realm="", topic="", owner="")
 
 
 def growth(before: Session | None, after: Session | None) -> int:
-    """By how many bytes a session grows that was `before` and will be `after`; negative where it shrinks."""
+    """The bytes that a session grows by when `before` becomes `after` (None: no session). Negative where the session shrinks."""
     if before is None or after is None:
         return _weight(after) - _weight(before)
     grown = getsizeof(after.home) - getsizeof(before.home) + DIGEST * (len(after.recent) - len(before.recent))
     grown += _grown(before.contexts, after.contexts, _context)
     grown += _grown(before.contents, after.contents, _content)
-    grown += _grown(before.retained, after.retained, _held)
-    grown += _grown(before.dropped_closes, after.dropped_closes, _lost)
+    grown += _grown(before.retained, after.retained, _retained_event)
+    grown += _grown(before.dropped_closes, after.dropped_closes, _dropped_close)
     grown += _grown(before.outbox, after.outbox, _queue)
     return grown + _grown(before.subscriptions, after.subscriptions, _subscription)
 
@@ -49,11 +61,12 @@ def _weight(session: Session | None) -> int:
 
 
 def _grown(before: Mapping[_Name, _Part], after: Mapping[_Name, _Part], weight: Callable[[_Name, _Part], int]) -> int:
+    """The growth of one part of a session. Only entries that are not the same object are weighed."""
     if before is after:
         return 0
-    came = compress(after, map(is_not, after.values(), map(before.get, after)))
-    went = compress(before, map(is_not, before.values(), map(after.get, before)))
-    return sum(weight(name, after[name]) for name in came) - sum(weight(name, before[name]) for name in went)
+    added = compress(after, map(is_not, after.values(), map(before.get, after)))
+    removed = compress(before, map(is_not, before.values(), map(after.get, before)))
+    return sum(weight(name, after[name]) for name in added) - sum(weight(name, before[name]) for name in removed)
 
 
 def _texts(*texts: str) -> int:
@@ -72,17 +85,14 @@ def _content(ref: str, content: Content) -> int:
     return CONTENT + content.size + RESOURCE * len(content.resources) + digests + _WIDEST * characters
 
 
-def _held(_: int, held: RetainedEvent) -> int:
-    event_ref = held.event_ref
-    return (
-        HELD
-        + getsizeof(held.frame)
-        + _texts(held.ref, held.type, held.event, event_ref.id, event_ref.event, event_ref.name)
-    )
+def _retained_event(_: int, event: RetainedEvent) -> int:
+    event_ref = event.event_ref
+    texts = _texts(event.ref, event.type, event.event, event_ref.id, event_ref.event, event_ref.name)
+    return RETAINED_EVENT + getsizeof(event.frame) + texts
 
 
-def _lost(context: str, _: float) -> int:
-    return LOST + getsizeof(context)
+def _dropped_close(context: str, _: float) -> int:
+    return DROPPED_CLOSE + getsizeof(context)
 
 
 def _queue(_: str, queue: Queue) -> int:
@@ -93,5 +103,5 @@ def _subscription(_: str, subscription: Subscription) -> int:
     names = _texts(*subscription.events)
     texts = _texts(subscription.subscriber, subscription.name, subscription.callback, subscription.issuer)
     shown = _texts(*subscription.shown_opens)
-    # The names in lower case stand beside those that were asked for.
+    # The audience has the names again, in lower case.
     return SUBSCRIPTION + 2 * (texts + shown) + 3 * names + getsizeof(subscription.secret)

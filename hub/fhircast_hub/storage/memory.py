@@ -1,4 +1,4 @@
-"""Sessions in this process's memory only: for demos and tests. Nothing survives the process."""
+"""MemoryStore: sessions in memory, for demos and tests. They do not survive the process."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from fhircast_hub.service.ports import Deliver, Stale
 
 
 class MemoryStore:
-    """`memory:`"""
+    """The store of the URL `memory:`. Its methods are those of service.ports.SessionStore."""
 
     def __init__(self) -> None:
+        #: Session and revision.
         self._sessions: dict[SessionKey, tuple[Session, int]] = {}
         self._deliver: Deliver = lambda effects: None
 
     async def open(self, deliver: Deliver) -> None:
-        """See ports.SessionStore, as for all methods here."""
         self._deliver = deliver
 
     def sessions(self) -> Iterable[Session]:

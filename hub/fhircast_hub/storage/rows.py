@@ -1,7 +1,7 @@
-"""The rows in which a session is kept: which of them a change writes, and the session that they make.
+"""Rows: how sessions are stored in rows, and read from them.
 
-A session is its head, and a row for each subscription, open context, shared resource, held event and post that waits. What a
-change costs follows what it changes, not what the session holds.
+A session is a head, and a row for each subscription, open context, shared resource, retained event and post. A change writes the
+rows that it changes, however large the session is.
 """
 
 from __future__ import annotations
@@ -31,10 +31,14 @@ _Part = TypeVar("_Part", Subscription, OpenContext)
 _Name = TypeVar("_Name", str, int)
 #: Realm, topic, kind and name of a row.
 Row = tuple[str, str, str, str]
+#: Rows to write, and the bodies that they get. None: the row is deleted.
+Changes = Iterator[tuple[Row, bytes | None]]
+
+_NO_SESSION = Session(realm="", topic="", owner="")
 
 
 class _Head(msgspec.Struct):
-    """A session's own row: all of it that is not a row of its own, or that no process survives (the audiences)."""
+    """The head of a session: its fields without rows of their own. Audiences are not stored: sockets do not survive the process."""
 
     owner: str
     order: int
@@ -59,62 +63,45 @@ _SHARED = msgspec.msgpack.Decoder(Shared)
 _UPDATES = msgspec.msgpack.Decoder(tuple[bytes, ...])
 
 
-def changes(key: SessionKey, before: Session | None, after: Session | None) -> Iterator[tuple[Row, bytes | None]]:
-    """The rows with which the file says `after` where it said `before`; None for one to delete."""
+def changes(key: SessionKey, before: Session | None, after: Session | None) -> Changes:
+    """The rows that turn the stored session `before` into `after`. None: there is no session."""
     yield (*key, "head", ""), _encode(_head(after)) if after else None
-    yield from _differing(key, "home", _one(before.home if before else b""), _one(after.home if after else b""))
-    yield from _differing(
-        key,
-        "dropped_closes",
-        _one(before.dropped_closes if before else {}),
-        _one(after.dropped_closes if after else {}),
-    )
-    yield from _differing(
-        key, "subscription", before.subscriptions if before else {}, after.subscriptions if after else {}
-    )
-    yield from _differing(key, "context", before.contexts if before else {}, after.contexts if after else {})
-    yield from _differing(key, "retained", before.retained if before else {}, after.retained if after else {})
-    yield from _changed_outbox(key, before.outbox if before else {}, after.outbox if after else {})
-    yield from _changed_contents(key, before.contents if before else {}, after.contents if after else {})
+    old, new = before or _NO_SESSION, after or _NO_SESSION
+    yield from _differing(key, "home", _single(old.home), _single(new.home))
+    yield from _differing(key, "dropped_closes", _single(old.dropped_closes), _single(new.dropped_closes))
+    yield from _differing(key, "subscription", old.subscriptions, new.subscriptions)
+    yield from _differing(key, "context", old.contexts, new.contexts)
+    yield from _differing(key, "retained", old.retained, new.retained)
+    yield from _differing_posts(key, old.outbox, new.outbox)
+    yield from _differing_contents(key, old.contents, new.contents)
 
 
-def _changed_contents(
-    key: SessionKey, before: dict[str, Content], after: dict[str, Content]
-) -> Iterator[tuple[Row, bytes | None]]:
-    """A row for each resource that was shared, so that an update writes no more than it changes."""
+def _differing_contents(key: SessionKey, before: dict[str, Content], after: dict[str, Content]) -> Changes:
+    """A row for each shared resource, so that an update writes only the resources that it changes."""
     for ref in before.keys() | after.keys() if before is not after else ():
         old, new = before.get(ref), after.get(ref)
         if old is not new:
             yield from _differing(key, "updates", {ref: old.updates} if old else {}, {ref: new.updates} if new else {})
-            # No ref has a line end in it: the API refuses that.
+            # A ref has no line end in it: events with such ids are refused.
             yield from _differing(key, "shared", old.resources if old else {}, new.resources if new else {}, f"{ref}\n")
 
 
-def _changed_outbox(
-    key: SessionKey, before: dict[str, Queue], after: dict[str, Queue]
-) -> Iterator[tuple[Row, bytes | None]]:
-    """A row for each post that waits. Those of a callback may have become another subscription's (WHK-12): its row is one still."""
+def _differing_posts(key: SessionKey, before: dict[str, Queue], after: dict[str, Queue]) -> Changes:
+    """A row for each post, named by its number. So a post that another subscription takes over keeps its row (WHK-12)."""
     if before is after:
         return
-    changed = [
-        subscription_id
-        for subscription_id in before.keys() | after.keys()
-        if before.get(subscription_id) is not after.get(subscription_id)
-    ]
-    old, new = (
-        {
-            number: post
-            for subscription_id in changed
-            if subscription_id in outbox
-            for number, post in outbox[subscription_id].posts.items()
-        }
-        for outbox in (before, after)
-    )
-    yield from _differing(key, "outgoing", old, new)
+    changed = [id_ for id_ in before.keys() | after.keys() if before.get(id_) is not after.get(id_)]
+    yield from _differing(key, "outgoing", _posts(before, changed), _posts(after, changed))
 
 
-def _one(part: object) -> dict[str, object]:
-    """A part of which there is one, or none."""
+def _posts(outbox: dict[str, Queue], subscription_ids: Iterable[str]) -> dict[int, Outgoing]:
+    """The posts of these subscriptions, by number."""
+    queues = [outbox[id_].posts for id_ in subscription_ids if id_ in outbox]
+    return {number: post for posts in queues for number, post in posts.items()}
+
+
+def _single(part: object) -> dict[str, object]:
+    """A part that has at most one row. An empty part has none."""
     return {"": part} if part else {}
 
 
@@ -135,8 +122,8 @@ def _head(session: Session) -> _Head:
 
 def _differing(
     key: SessionKey, kind: str, before: Mapping[_Name, object], after: Mapping[_Name, object], prefix: str = ""
-) -> Iterator[tuple[Row, bytes | None]]:
-    """The rows of those parts that are others than `before`; `prefix` stands before their names. Of thousands mostly one is."""
+) -> Changes:
+    """The rows of the parts that differ from `before`. Their names begin with `prefix`. Mostly one part of thousands differs."""
     if before is after:
         return
     kept = len(after)
@@ -149,7 +136,7 @@ def _differing(
 
 
 def sessions_of(rows: Iterable[tuple[str, str, str, str, bytes]]) -> Iterator[Session]:
-    """The sessions of all rows, which come session by session: of one at a time the rows are in memory too."""
+    """The sessions of all rows. The rows are ordered by session, so that those of one session at a time are in memory."""
     for (realm, topic), parts in groupby(rows, key=itemgetter(0, 1)):
         kinds: dict[str, dict[str, bytes]] = {}
         for _, _, kind, name, body in parts:
@@ -158,7 +145,7 @@ def sessions_of(rows: Iterable[tuple[str, str, str, str, bytes]]) -> Iterator[Se
 
 
 def session_of(realm: str, topic: str, kinds: dict[str, dict[str, bytes]]) -> Session:
-    """The session of these rows, by kind and name. Raises MsgspecError or KeyError where it cannot be read."""
+    """The session of these rows (kind -> name -> body). Raises MsgspecError or KeyError for rows that cannot be read."""
     head = _HEAD.decode(kinds["head"][""])
     contexts = sorted(_decoded(_CONTEXT, kinds.get("context", {})), key=lambda context: context.order)
     retained = {int(number): _RETAINED.decode(body) for number, body in kinds.get("retained", {}).items()}
@@ -181,26 +168,24 @@ def _outbox(rows: dict[str, bytes]) -> dict[str, Queue]:
     for number, body in sorted((int(name), body) for name, body in rows.items()):
         post = _OUTGOING.decode(body)
         posts.setdefault(post.subscription_id, {})[number] = post
-    return {
-        subscription_id: Queue(some, sum(len(post.frame) for post in some.values()))
-        for subscription_id, some in posts.items()
-    }
+    return {id_: Queue(some, sum(len(post.frame) for post in some.values())) for id_, some in posts.items()}
 
 
 def _contents(kinds: dict[str, dict[str, bytes]]) -> dict[str, Content]:
     resources: dict[str, dict[str, Shared]] = {}
     for name, body in kinds.get("shared", {}).items():
-        ref, _, other = name.partition("\n")
-        resources.setdefault(ref, {})[other] = _SHARED.decode(body)
-    return {
-        ref: Content(
-            resources=resources.get(ref, {}),
-            size=sum(len(shared.entry) for shared in resources.get(ref, {}).values()),
-            updates=_UPDATES.decode(body),
-            urls={url: other for other, shared in resources.get(ref, {}).items() if (url := full_url_of(shared.entry))},
-        )
-        for ref, body in kinds.get("updates", {}).items()
-    }
+        ref, _, shared_ref = name.partition("\n")
+        resources.setdefault(ref, {})[shared_ref] = _SHARED.decode(body)
+    return {ref: _content(resources.get(ref, {}), body) for ref, body in kinds.get("updates", {}).items()}
+
+
+def _content(resources: dict[str, Shared], updates: bytes) -> Content:
+    return Content(
+        resources=resources,
+        size=sum(len(shared.entry) for shared in resources.values()),
+        updates=_UPDATES.decode(updates),
+        urls={url: ref for ref, shared in resources.items() if (url := full_url_of(shared.entry))},
+    )
 
 
 def _decoded(decoder: msgspec.msgpack.Decoder[_Part], rows: dict[str, bytes]) -> Iterator[_Part]:

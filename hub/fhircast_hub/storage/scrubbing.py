@@ -1,8 +1,8 @@
-"""What was deleted is gone from SQLite's files: its log is emptied, and what was moved within the file is overwritten.
+"""Scrubbing: deleted rows do not stay in SQLite's files. The log is emptied, and leftovers in the file are overwritten.
 
-`secure_delete` overwrites what is deleted. Where SQLite shares rows out anew among pages, copies stay behind in the part of a page
-that nothing uses ("unallocated region", https://sqlite.org/fileformat2.html, 1.6 B-tree Pages): one in some thousand rows that
-come and go. These bytes mean nothing to SQLite. So they may be overwritten in the file at any time, in part too.
+`secure_delete` overwrites deleted rows. Where SQLite moves rows between pages, copies may stay in the unused part of a page
+("unallocated region", https://sqlite.org/fileformat2.html, 1.6 B-tree Pages). That happens to one in some thousand rows. The unused
+part means nothing to SQLite. So it may be overwritten in the file at any time, also in part.
 """
 
 from __future__ import annotations
@@ -14,23 +14,27 @@ import sqlite3
 import struct
 from pathlib import Path
 
-#: Seconds that are waited for another process that reads the file, as a backup does.
+#: Seconds to wait for another process that reads the file, as a backup does.
 PATIENCE = 0.05
-#: The file's header (1.3), that of its log (4.1 WAL File Format), and that of each page in the log.
-_FILE_HEADER, _LOG_HEADER, _FRAME_HEADER = 100, 32, 24
-#: Where the file's header has the size of a page.
+#: Bytes of the file's header (1.3).
+_FILE_HEADER = 100
+#: Bytes of the log's header (4.1 WAL File Format).
+_LOG_HEADER = 32
+#: Bytes of the header of each page in the log.
+_FRAME_HEADER = 24
+#: Offset of the page size in the file's header.
 _PAGE_SIZE_AT = 16
-#: The first byte of a page of a tree, and the length of the header there. Overflow pages begin with 0.
+#: First byte of a B-tree page -> bytes of the page's header. Overflow pages begin with 0.
 _TREE_HEADERS = {2: 12, 5: 12, 10: 8, 13: 8}
 
 
 def move_log(path: Path, file: int) -> int:
-    """Move the log into the file, while writers go on; how many pages the log has. `file` is the file's descriptor.
+    """Move the log into the file. Others may write meanwhile. `file` is the file's descriptor.
 
-    Raises sqlite3.Error or OSError.
+    Returns the number of pages in the log. Raises sqlite3.Error or OSError.
     """
     with contextlib.closing(_connect(path)) as reader, contextlib.closing(_connect(path)) as connection:
-        # While somebody reads, no page is moved or overwritten that was logged later: so all that is moved is in `pages`.
+        # This reader keeps later pages in the log. So all moved pages are in `pages`.
         reader.execute("begin")
         reader.execute("select 1 from part limit 1").fetchone()
         pages = _logged(path)
@@ -40,9 +44,9 @@ def move_log(path: Path, file: int) -> int:
 
 
 def empty_log(path: Path, file: int) -> bool:
-    """Move the log into the file and cut it to nothing, while nobody writes. False where somebody reads for long.
+    """Move the log into the file, and truncate the log. Nobody may write meanwhile. `file` is the file's descriptor.
 
-    Raises sqlite3.Error or OSError.
+    Returns False where another process reads for longer than PATIENCE. Raises sqlite3.Error or OSError.
     """
     with contextlib.closing(_connect(path)) as connection:
         pages = _logged(path)
@@ -58,7 +62,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _logged(path: Path) -> set[int]:
-    """The numbers of the pages that the log has, from 1."""
+    """The numbers of the pages in the log. The first page of the file is 1."""
     try:
         log = os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -68,7 +72,7 @@ def _logged(path: Path) -> set[int]:
             return set()
         with mmap.mmap(log, 0, access=mmap.ACCESS_READ) as frames:
             size = _FRAME_HEADER + int.from_bytes(frames[8:12])
-            # As many bytes are copied as are needed: there may be thousands.
+            # There may be thousands of pages: only their numbers are copied.
             numbers = {frames[place : place + 4] for place in range(_LOG_HEADER, len(frames) - 3, size)}
         return {int.from_bytes(number) for number in numbers}
     finally:
@@ -76,7 +80,7 @@ def _logged(path: Path) -> set[int]:
 
 
 def _scrub(file: int, pages: set[int]) -> None:
-    """Overwrite what these pages hold and do not use."""
+    """Overwrite the unused parts of these pages."""
     size = int.from_bytes(os.pread(file, 2, _PAGE_SIZE_AT))
     size = 1 << 16 if size == 1 else size  # "or the value 1 representing a page size of 65536" (1.3)
     found = False

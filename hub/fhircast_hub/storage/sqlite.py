@@ -1,13 +1,14 @@
-"""Sessions in memory, journalled to a SQLite file: what was accepted is in the file before anybody is told.
+"""SqliteStore: sessions in memory, journalled to a SQLite file. An accepted change is in the file before anybody is told.
 
-Each session is a few rows: its head, and one for each subscription, open context, shared resource and held event; a commit
-writes those that differ. All commits of one turn of the event loop share a transaction (group commit), which takes some tens of microseconds
-because it does not wait for the disk: WAL mode with synchronous=NORMAL survives the death of the process at any moment. For
-the death of the machine, a thread moves the log into the file every second and waits for the disk there; a power cut can cost
-that second, never the file's consistency.
+A session is a few rows (rows.py); a commit writes the rows that differ. All commits of one turn of the event loop share a
+transaction (group commit). A transaction takes some tens of microseconds, because it does not wait for the disk.
 
-What was deleted is not left behind (OPS-7). It is overwritten in the file (`secure_delete`), and the log is emptied where nothing
-was written for a second, or for five seconds without that. Commits wait meanwhile, some milliseconds, and the event loop goes on.
+- The process may die at any moment: WAL mode with synchronous=NORMAL loses nothing.
+- The machine may die: a thread moves the log into the file every second, and waits for the disk. A power cut may cost that
+  second, never the file's consistency.
+
+Deleted rows are not left behind (OPS-7). `secure_delete` overwrites them in the file. The log is emptied after a second without
+commits, and at least every five seconds. Commits wait some milliseconds meanwhile, and the event loop goes on.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ from fhircast_hub.storage.rows import Row, changes, sessions_of
 from fhircast_hub.storage.scrubbing import empty_log, move_log
 from fhircast_hub.storage.upgrade import OLDEST_VERSION, upgrade
 
-#: Raised by one whenever older hubs could not read the file any more; upgrade.py then gets a step.
+#: Version of the rows. A change that older hubs cannot read raises the version by one, and adds a step to upgrade.py.
 SCHEMA_VERSION = 3
-#: Seconds between two moves of the log into the file, and so what a power cut may cost.
+#: Seconds between two moves of the log into the file: a power cut may cost so many.
 CHECKPOINT_SECONDS = 1.0
-#: Seconds after which the log is emptied although there were commits in each second.
+#: Seconds until the log is emptied although there are commits in each second.
 EMPTY_SECONDS = 5.0
-#: Pages of 4 KiB after which the log is emptied sooner.
+#: Pages of 4 KiB in the log that have it emptied sooner.
 MAX_LOG_PAGES = 4096
 #: Seconds after which a client may try again when the file could not be written.
 RETRY_AFTER = 5
@@ -53,10 +54,10 @@ create table part (
     unique (realm, topic, kind, name)
 )
 """
-# A row that is there is changed in its place: a page or two of the log, whatever the size of the table.
+# An existing row is changed in its place. That writes a page or two, however large the table is.
 _PUT = "insert into part values {} on conflict (realm, topic, kind, name) do update set body = excluded.body"
 _DELETE = "delete from part where realm = ? and topic = ? and kind = ? and name = ?"
-#: Rows that one statement puts: most batches are one statement, and so a transaction without further ado.
+#: Rows of one statement. Most batches are one statement, which needs no explicit transaction.
 _ROWS = 100
 
 _ROWS_BY_SESSION = "select realm, topic, kind, name, body from part order by realm, topic"
@@ -72,21 +73,25 @@ class SqliteStore(MemoryStore):
         self._path = path.resolve()  # so that two names of one file have one lock
         super().__init__()
         self._batch = _Batch()
-        self._commits = 0  # since the log was moved
-        self._has_log = True  # of a process that was killed, perhaps
-        self._waits = False  # for the log to be emptied
+        #: Transactions since the last move of the log.
+        self._commits = 0
+        #: Whether the log may have pages. At the start, a killed process may have left some.
+        self._has_log = True
+        #: Whether the log is being emptied. Commits wait meanwhile.
+        self._emptying = False
         self._thread = ThreadPoolExecutor(1, "store")
-        self._working: asyncio.Future[Any] | None = None
+        #: Work of the thread that was begun last.
+        self._work: asyncio.Future[Any] | None = None
 
     async def open(self, deliver: Deliver) -> None:
-        """Open or create the file (mode 0600), and read every session. Raises OSError or ValueError naming what is wrong."""
+        """Open or create the file (mode 0600), and read every session. Raises OSError or ValueError, for the operator."""
         await super().open(deliver)
         self._loop = asyncio.get_running_loop()
-        with contextlib.ExitStack() as undo:  # a file that is refused is not kept open
+        with contextlib.ExitStack() as undo:  # closes a file that is refused
             self._lock = _lock(self._path)
             undo.callback(os.close, self._lock)
-            # Kept open to the end: to close it would end the locks that SQLite has on the file.
-            self._file = _made(self._path)
+            # Kept open to the end: closing it would end the locks that SQLite has on the file.
+            self._file = _open_private(self._path)
             undo.callback(os.close, self._file)
             try:
                 self._connection = sqlite3.connect(self._path, isolation_level=None, timeout=1.0)
@@ -117,12 +122,12 @@ class SqliteStore(MemoryStore):
         await written
 
     async def close(self) -> None:
-        """Write what is pending, move the log into the file, and let others have it."""
+        """Write pending commits, move the log into the file, and unlock the file."""
         self._checkpoints.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._checkpoints
-        if self._working:
-            await asyncio.wait([self._working])
+        if self._work:
+            await asyncio.wait([self._work])
         self._flush()
         try:
             await self._in_thread(empty_log)
@@ -134,8 +139,8 @@ class SqliteStore(MemoryStore):
         os.close(self._lock)
 
     def _flush(self) -> None:
-        """Write the batch in one transaction, then deliver; or undo it, so that memory says what the file says."""
-        if self._waits:
+        """Write the batch in one transaction, then deliver. After a failure undo the batch, so that memory equals the file."""
+        if self._emptying:
             return
         batch, self._batch = self._batch, _Batch()
         if not batch.waiting:
@@ -147,7 +152,7 @@ class SqliteStore(MemoryStore):
             for key, (before, revision) in batch.undo.items():
                 self._put(key, before, revision)
             for written in batch.waiting:
-                if not written.done():  # whoever waited may be gone
+                if not written.done():  # the waiting request may be cancelled
                     written.set_exception(Unavailable("the hub cannot write its store", retry_after=RETRY_AFTER))
             return
         try:
@@ -190,32 +195,37 @@ class SqliteStore(MemoryStore):
                 _log.error("store not checkpointed", error=type(error).__name__)
 
     async def _empty(self) -> None:
-        """Empty the log. Commits of this time are written behind it."""
-        self._waits = True
+        """Empty the log. Commits of this time are written afterwards."""
+        self._emptying = True
         try:
             self._has_log = not await self._in_thread(empty_log)
         finally:
-            self._waits = False
+            self._emptying = False
             self._loop.call_soon(self._flush)
 
     async def _in_thread(self, work: Callable[[Path, int], _Result]) -> _Result:
-        """What `work` returns. Who gives up waiting does not stop it."""
+        """Run `work` in the thread. A cancelled caller does not cancel the work."""
         working = self._loop.run_in_executor(self._thread, work, self._path, self._file)
-        self._working = working
+        self._work = working
         return await asyncio.shield(working)
 
 
 class _Batch:
-    """The commits of one turn of the event loop, and who waits until they are in the file."""
+    """The commits of one turn of the event loop."""
 
     def __init__(self) -> None:
+        #: Done when the batch is written and delivered; one for each commit.
         self.waiting: list[asyncio.Future[None]] = []
+        #: Session and revision before the batch.
         self.undo: dict[SessionKey, tuple[Session | None, int]] = {}
+        #: Rows to write. None: to delete.
         self.rows: dict[Row, bytes | None] = {}
+        #: Effects to deliver, in the order of the commits.
         self.effects: list[Effect] = []
 
 
 def _lock(path: Path) -> int:
+    """Lock the file for this process. Returns the descriptor of the lock. Raises ValueError where another process has the lock."""
     lock = os.open(f"{path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -225,15 +235,15 @@ def _lock(path: Path) -> int:
     return lock
 
 
-def _made(path: Path) -> int:
-    """The file's descriptor. The file holds patients: nobody else can read it, and SQLite makes its log with the same mode."""
+def _open_private(path: Path) -> int:
+    """Open or create a file that only its owner can read, for it names patients. SQLite makes its log with the same mode."""
     file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     path.chmod(0o600)
     return file
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Make the tables of a new file, and upgrade those of an older hub. Raises ValueError for another hub's file."""
+    """Create the table of a new file, or upgrade the rows of an older hub. Raises ValueError for other versions."""
     version = connection.execute("pragma user_version").fetchone()[0]
     if version and not OLDEST_VERSION <= version <= SCHEMA_VERSION:
         readable = f"{OLDEST_VERSION} to {SCHEMA_VERSION}"
@@ -241,7 +251,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("pragma journal_mode = wal")
     connection.execute("pragma synchronous = normal")
     connection.execute("pragma wal_autocheckpoint = 0")
-    # What is deleted are patients: SQLite overwrites it with zeros, and does not only forget where it is.
+    # Deleted rows name patients: SQLite overwrites them with zeros, and does not only unlink them.
     connection.execute("pragma secure_delete = on")
     if version == 0:
         connection.execute("begin immediate")

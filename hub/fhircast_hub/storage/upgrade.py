@@ -1,6 +1,6 @@
-"""Files of older hubs: each step makes the rows of one schema version those of the next.
+"""Upgrades of files of older hubs. Each step turns the rows of one schema version into those of the next.
 
-A step runs once, when the store is opened, in one transaction. An older hub does not open the file afterwards.
+A step runs once, in one transaction, when the store is opened. An older hub does not open the file afterwards.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from typing import Any
 
 import msgspec
 
+#: Old name -> new name.
 _Names = Mapping[str, str]
 
-#: Version 2 to 3: members of each kind of row that have new names, and kinds that have.
+#: Version 2 to 3: members of an EventRef.
 _EVENT_REF: _Names = {"matters": "reportable"}
+#: Version 2 to 3: kind of row -> its members.
 _MEMBERS: Mapping[str, _Names] = {
     "head": {
         "changed": "last_change_order",
@@ -35,11 +37,12 @@ _MEMBERS: Mapping[str, _Names] = {
     "held": {"at": "accepted_at", "notice": "event_ref"},
     "outgoing": {"sid": "subscription_id", "notice": "event_ref"},
 }
+#: Version 2 to 3: kinds of rows.
 _KINDS: _Names = {"held": "retained", "lost": "dropped_closes"}
 
 
 def _give_new_names(connection: sqlite3.Connection) -> None:
-    """Version 2 to 3: names are those that the field uses."""
+    """Version 2 to 3: members and kinds of rows have new names."""
     rows = connection.execute("select rowid, kind, body from part").fetchall()
     for rowid, kind, body in rows:
         new = _renamed(body, _MEMBERS[kind]) if kind in _MEMBERS else body
@@ -56,13 +59,14 @@ def _renamed(body: bytes, names: _Names) -> bytes:
     return msgspec.msgpack.encode(new)
 
 
-#: By the version that a step starts from.
+#: Version that a step starts from -> the step.
 _STEPS: Mapping[int, Callable[[sqlite3.Connection], None]] = {2: _give_new_names}
+#: The oldest version that can be upgraded.
 OLDEST_VERSION = min(_STEPS)
 
 
 def upgrade(connection: sqlite3.Connection, version: int, to: int) -> None:
-    """Bring a file of schema `version` to the version `to`, or change nothing. Raises sqlite3.Error or MsgspecError where it cannot."""
+    """Upgrade a file from schema `version` to schema `to`, completely or not at all. Raises sqlite3.Error or MsgspecError."""
     connection.execute("begin immediate")
     try:
         for step in range(version, to):

@@ -17,7 +17,8 @@ from fhircast_hub.budgets import table
 from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.core.state.commands import PostFinished, Undeliverable
 from fhircast_hub.core.state.effects import EndWebhook, Post, Verify, WebhookEffect
-from fhircast_hub.service.service import REQUEST_ID, Service
+from fhircast_hub.service.request_id import REQUEST_ID
+from fhircast_hub.service.service import Service
 from fhircast_hub.webhook.address_guard import ForbiddenAddress
 from fhircast_hub.webhook.backoff import FIRST_PAUSE, LONGEST_PAUSE, jittered
 from fhircast_hub.webhook.client import NO_ANSWER, Answer, Client

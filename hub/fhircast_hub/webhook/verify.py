@@ -18,7 +18,7 @@ import structlog
 from fhircast_hub.budgets import table
 from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.core.errors import BadRequest, TooMany
-from fhircast_hub.core.rules.webhook_outbox import connection
+from fhircast_hub.core.rules.webhook_outbox import connection_name
 from fhircast_hub.core.state.commands import Connected, VerificationFailed
 from fhircast_hub.core.state.effects import EndWebhook, Verify
 from fhircast_hub.core.wire.callback_url import origin_of, with_query
@@ -76,7 +76,9 @@ class CallbackVerifier:
         Raises TooMany if `principal` brings too many new callbacks (WHK-13).
         """
         user = principal.realm, principal.subscriber
-        is_new = not self._service.usage.has_agreed(principal.realm, principal.application, origin_of(callback))
+        is_new = not self._service.usage.has_verified_callback(
+            principal.realm, principal.application, origin_of(callback)
+        )
         if is_new:
             self._check_new(user)
         parts = urlsplit(callback)
@@ -118,7 +120,7 @@ class CallbackVerifier:
         }
         answer = await self._get(effect, parameters)
         if answer.status // 100 == _SUCCESS and answer.body.strip() == challenge.encode():
-            connected = Connected(effect.subscription_id, connection(effect.subscription_id))
+            connected = Connected(effect.subscription_id, connection_name(effect.subscription_id))
             self._service.submit_soon(effect.key, connected)
         else:
             _log.info("callback not verified", topic=self._log_hash(effect.key.topic), status=answer.status)

@@ -25,7 +25,7 @@ from fhircast_hub.core.errors import HubError, NotFound
 from fhircast_hub.core.state.commands import Disconnected
 from fhircast_hub.core.state.session import Subscription
 from fhircast_hub.core.wire.close_codes import ABNORMAL, GOING_AWAY, POLICY_VIOLATION, SERVICE_RESTART
-from fhircast_hub.service.service import REQUEST_ID
+from fhircast_hub.service.request_id import REQUEST_ID
 from fhircast_hub.ws.frames import MAX_FRAME, FragmentedMessage, end_of_frame, is_utf8, payload
 from fhircast_hub.ws.outbox import CLOSE_SECONDS, SocketWriter
 from fhircast_hub.ws.services import Headers, SocketServices

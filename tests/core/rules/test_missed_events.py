@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fhircast_hub.core.rules.webhook_outbox import connection
+from fhircast_hub.core.rules.webhook_outbox import connection_name
 from fhircast_hub.core.state.commands import Connected
 from fhircast_hub.core.state.session import Session
 from tests.core.world import World, patient
@@ -84,7 +84,7 @@ def test_where_nobody_can_come_back_nothing_is_held(how: str) -> None:
     world = World()
     if how == "a callback":
         world.subscribe("hook", "Patient-close", callback="https://example.org/callback")
-        world.do(Connected("hook", connection("hook")))
+        world.do(Connected("hook", connection_name("hook")))
     else:
         world.subscribe("new", PATIENT)
     if how == "unsubscribed":

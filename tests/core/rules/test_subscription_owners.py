@@ -38,7 +38,7 @@ def test_another_application_of_the_same_user_may_not_unsubscribe_by_name(other:
     world = World()
     world.join("chart", PATIENT, name="EHR")
     for name in ("EHR", None):
-        with pytest.raises(BadRequest, match="got 0"):
+        with pytest.raises(BadRequest, match="has 0"):
             world.unsubscribe(None, by=other, name=name)
     world.join("own", PATIENT, by=other, name="EHR")
     world.unsubscribe(None, by=other, name="EHR")

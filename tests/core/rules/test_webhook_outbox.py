@@ -8,7 +8,7 @@ import pytest
 
 from fhircast_hub.acknowledgements.tracker import Policy
 from fhircast_hub.core.rules import audiences
-from fhircast_hub.core.rules.webhook_outbox import connection
+from fhircast_hub.core.rules.webhook_outbox import connection_name
 from fhircast_hub.core.state.commands import (
     PostFinished,
     Undeliverable,
@@ -233,8 +233,8 @@ def test_a_connection_is_called_after_its_subscription() -> None:
     world = Hooked()
     world.hook("a")
     assert world.session is not None
-    assert audiences.subscribers_of(world.session.audiences, "patient-open") == (connection("a"),)
-    assert world.session.webhook_connections == {connection("a")}
+    assert audiences.subscribers_of(world.session.audiences, "patient-open") == (connection_name("a"),)
+    assert world.session.webhook_connections == {connection_name("a")}
     world.restart()
-    assert audiences.subscribers_of(world.session.audiences, "patient-open") == (connection("a"),)
-    assert world.session.webhook_connections == {connection("a")}
+    assert audiences.subscribers_of(world.session.audiences, "patient-open") == (connection_name("a"),)
+    assert world.session.webhook_connections == {connection_name("a")}

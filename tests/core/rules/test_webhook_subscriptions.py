@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fhircast_hub.core.errors import NotFound
-from fhircast_hub.core.rules.webhook_outbox import connection
+from fhircast_hub.core.rules.webhook_outbox import connection_name
 from fhircast_hub.core.state.commands import (
     Connected,
     EndSession,
@@ -55,7 +55,7 @@ def test_who_is_not_verified_is_gone() -> None:
     assert world.subscriptions().keys() == {"b"}
     assert world.drops() == []
     with pytest.raises(NotFound):
-        world.do(Connected("a", connection("a")))
+        world.do(Connected("a", connection_name("a")))
 
 
 @pytest.mark.req("WHK-2")
@@ -65,7 +65,7 @@ def test_verified_twice_is_verified_once() -> None:
     world.publish("Patient-open", patient("p1"))
     world.hook("a")
     before = frozen(world.session)
-    world.do(Connected("a", connection("a")))
+    world.do(Connected("a", connection_name("a")))
     assert frozen(world.session) == before
     assert world.posted() == [("a", "Patient-open p1")]
 
@@ -147,7 +147,7 @@ def test_a_verified_renewal_takes_over() -> None:
     world.ask("b", "Patient-open,Encounter-open", name="new")
     world.publish("Patient-open", patient("p2"))
     assert world.posted() == [("a", "Patient-open p2")]
-    world.do(Connected("b", connection("b")))
+    world.do(Connected("b", connection_name("b")))
     assert world.subscriptions().keys() == {"chart", "b"}
     assert world.posted() == [("b", "Patient-open p2")]
     assert [subscription_id for subscription_id, _ in world.waiting()] == ["b"] * 3
@@ -168,7 +168,7 @@ def test_of_two_that_are_asked_the_newer_stays(first: str) -> None:
     world.ask("b", "Encounter-open")
     for subscription_id in (first, *({"a", "b"} - {first})):
         if subscription_id in world.subscriptions():
-            world.do(Connected(subscription_id, connection(subscription_id)))
+            world.do(Connected(subscription_id, connection_name(subscription_id)))
     assert world.subscriptions().keys() == {"b"}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fhircast_hub.core.access.principal import SessionKey
-from fhircast_hub.core.rules.webhook_outbox import connection
+from fhircast_hub.core.rules.webhook_outbox import connection_name
 from fhircast_hub.core.state.commands import (
     Connected,
     Restarted,
@@ -29,7 +29,7 @@ class Hooked(World):
     def hook(self, subscription_id: str, events: str = PATIENT, callback: str = CALLBACK, **more: Any) -> None:
         """One asks, and is verified."""
         self.ask(subscription_id, events, callback, **more)
-        self.do(Connected(subscription_id, connection(subscription_id)))
+        self.do(Connected(subscription_id, connection_name(subscription_id)))
 
     def done(self) -> list[Verify | Post | EndWebhook]:
         """What was to be done since this was last asked."""

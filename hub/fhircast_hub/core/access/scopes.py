@@ -7,26 +7,29 @@ from collections.abc import Iterable
 
 import msgspec
 
+from fhircast_hub.core.errors import InsufficientScope
+
+#: Among the events of a scope: every event.
 ANY = "*"
-#: What lets a system client begin and end sessions (SES-1). It is the hub's own, and no wildcard reaches it.
+#: Scope of a system client that begins and ends sessions (SES-1). The scope is the hub's own; no wildcard includes it.
 SESSIONS = "fhircast-hub/sessions.write"
 
 _SCOPE = re.compile(r"fhircast/(\*|[a-z0-9][a-z0-9._-]{0,127})\.(read|write|\*)", re.ASCII | re.IGNORECASE)
 
 
 class Scopes(msgspec.Struct, frozen=True):
-    """The events, in lower case, that a token may read and write; "*" among them means every event.
+    """The scopes of a token. Event names are in lower case; ANY among them means every event."""
 
-    `sessions` is whether it may begin and end sessions.
-    """
-
+    #: Events that the token may subscribe to and read.
     read: frozenset[str] = frozenset()
+    #: Events that the token may publish.
     write: frozenset[str] = frozenset()
+    #: Whether the token may begin and end sessions (SESSIONS).
     sessions: bool = False
 
     @classmethod
     def parse(cls, granted: Iterable[str]) -> Scopes:
-        """The FHIRcast scopes among `granted`; every other scope, however alike, is ignored (AUT-6)."""
+        """The FHIRcast scopes among `granted`. All others are ignored, however similar (AUT-6)."""
         read, write, sessions = set(), set(), False
         for scope in granted:
             sessions = sessions or scope == SESSIONS
@@ -39,9 +42,17 @@ class Scopes(msgspec.Struct, frozen=True):
         return cls(frozenset(read), frozenset(write), sessions)
 
     def may_read(self, event: str) -> bool:
-        """Whether an event of this lower-case name may be received."""
+        """Whether the token may receive this event (name in lower case)."""
         return event in self.read or ANY in self.read
 
     def may_write(self, event: str) -> bool:
-        """Whether an event of this lower-case name may be published."""
+        """Whether the token may publish this event (name in lower case)."""
         return event in self.write or ANY in self.write
+
+
+def check_scoped(scopes: Scopes) -> None:
+    """Raise InsufficientScope for a token without a scope for any event (AUT-21)."""
+    if not (scopes.read or scopes.write):
+        raise InsufficientScope(
+            "this token has no FHIRcast scope, such as fhircast/Patient-open.read", scope="fhircast/*.read"
+        )

@@ -1,4 +1,4 @@
-"""Sessions as authorization servers and EHRs administer them (SES): begun for a user, looked at, ended."""
+"""Sessions as authorization servers and EHRs administer them (SES): begin, list subscribers, end, forget."""
 
 from __future__ import annotations
 
@@ -9,35 +9,45 @@ from msgspec.structs import replace
 
 from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.core.access.scopes import SESSIONS
+from fhircast_hub.core.access.topic_access import check_owned, check_topic_claim
+from fhircast_hub.core.env import Env
 from fhircast_hub.core.errors import Conflict, Forbidden, InsufficientScope, NotFound
 from fhircast_hub.core.rules.subscriptions import end
-from fhircast_hub.core.state.commands import BeginSession
+from fhircast_hub.core.state.commands import BeginSession, MakeRoom
 from fhircast_hub.core.state.effects import Effect
 from fhircast_hub.core.state.session import Outcome, Session, Subscription
 
 
 class Participant(msgspec.Struct, frozen=True):
-    """A subscription as others may know of it (SES-3). `connected_or_lost_at` is in epoch seconds."""
+    """A subscription as GET /sessions/{topic} lists it (SES-3)."""
 
+    #: Digest of the subscription's endpoint.
     subscription_id: str
+    #: subscriber.name. "": none.
     name: str
+    #: The granted events, as spelled.
     events: tuple[str, ...]
     channel: Literal["websocket", "webhook"]
+    #: See Subscription.connected_or_lost_at; in epoch seconds.
     connected_or_lost_at: float
+    #: See `state`.
     state: str
 
 
-def begin(session: Session | None, command: BeginSession, now: float) -> Outcome:
-    """A session for a user, that nobody has subscribed to yet; the one that was begun for the same user counts as used."""
-    if session is not None:
-        if session.created_at and session.owner == command.owner:
-            return Outcome(replace(session))
-        raise Conflict("this topic has a session already")
-    return Outcome(Session(realm=command.realm, topic=command.topic, owner=command.owner, created_at=now))
+def begin_session(session: Session | None, command: BeginSession, now: float) -> Outcome:
+    """Begin a session without subscribers. A session that was begun for the same user is used again.
+
+    Raises Conflict where the topic has another session.
+    """
+    if session is None:
+        return Outcome(Session(realm=command.realm, topic=command.topic, owner=command.owner, created_at=now))
+    if session.created_at and session.owner == command.owner:
+        return Outcome(replace(session))  # a new value: the session counts as used
+    raise Conflict("this topic has a session already")
 
 
 def end_session(session: Session | None, reason: str) -> Outcome:
-    """Denials to all; contexts and what was shared are gone (SES-4)."""
+    """Deny all subscriptions, and forget contexts and content (SES-4)."""
     effects: tuple[Effect, ...] = ()
     for subscription in session.subscriptions.values() if session else ():
         assert session is not None
@@ -46,38 +56,48 @@ def end_session(session: Session | None, reason: str) -> Outcome:
     return Outcome(None, effects)
 
 
+def make_room(session: Session | None, command: MakeRoom, env: Env) -> Outcome:
+    """Forget a session without subscriptions, when its user or the hub needs room.
+
+    An EHR may make a topic for each login and never close its contexts. Such sessions must not lock the user out.
+    """
+    if session is None or session.subscriptions:
+        return Outcome(session)
+    return Outcome(None if command.at_once or is_unused(session, env) else session)
+
+
+def is_unused(session: Session, env: Env) -> bool:
+    """Whether a session has no subscriptions, and was not used for `session_ttl` seconds."""
+    return not session.subscriptions and session.last_used_at + env.rules.session_ttl <= env.now
+
+
 def check_administrator(principal: Principal, topic: str | None = None) -> None:
-    """Raise Forbidden or InsufficientScope unless the principal is a system client with the scope for sessions (SES-1), and
-    its token is not limited to topics other than `topic` (AUT-8)."""
-    check_claimed(principal, topic)
+    """Raise unless `principal` may begin and end sessions of `topic` (None: a topic that is still to be made).
+
+    Raises Forbidden for a token that is limited to other topics (AUT-8), or is not a system client's. Raises InsufficientScope
+    for a token without the scope for sessions (SES-1).
+    """
+    check_topic_claim(principal, topic)
     if not principal.system:
-        raise Forbidden("expected the token of a system client, got that of another")
+        raise Forbidden("only system clients may begin or end sessions, and this token is not a system client's")
     if not principal.scopes.sessions:
-        raise InsufficientScope("this token may not begin or end sessions", scope=SESSIONS)
-
-
-def check_claimed(principal: Principal, topic: str | None) -> None:
-    """Raise Forbidden where the token is limited to topics, and `topic` (None: one that is still to be made) is none of them."""
-    if principal.topics is not None and topic not in principal.topics:
-        raise Forbidden("this token's hub.topic claim does not name this topic")
-
-
-def check_owned(session: Session) -> None:
-    """Raise Conflict for a session that no user owns: a system client does not act on it (AUT-11)."""
-    if not session.owner:
-        raise Conflict("a system client acts only on a session that a user owns; nobody owns this one")
+        raise InsufficientScope("this token's scopes do not allow beginning or ending sessions", scope=SESSIONS)
 
 
 def participants(session: Session | None, principal: Principal) -> list[Participant]:
-    """Who takes part, and who is in step. Raises NotFound, or Forbidden unless the principal takes part or is a system client."""
+    """The session's subscriptions, for its subscribers and for system clients.
+
+    Raises NotFound where there is no session. Raises Forbidden for all others (AUT-8), and Conflict for a system client on a
+    session that no user owns (AUT-11).
+    """
     if session is None:
-        raise NotFound("expected the topic of a session, got another")
-    check_claimed(principal, session.topic)
+        raise NotFound("no session with this topic")
+    check_topic_claim(principal, session.topic)
     if principal.system:
-        check_owned(session)
+        check_owned(session.owner)
     subscribed = any(other.subscriber == principal.subscriber for other in session.subscriptions.values())
     if not (principal.system or subscribed):
-        raise Forbidden("expected a subscriber of this topic or a system client, got another")
+        raise Forbidden("only a subscriber of this topic or a system client may list its subscribers")
     return [
         Participant(
             subscription_id=each.subscription_id,

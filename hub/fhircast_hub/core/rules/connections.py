@@ -1,4 +1,4 @@
-"""Sockets of subscriptions, and callbacks: they come, go, come back, answer, and are lost (FHIRcast 3.0.0, 2.4 and 2.5)."""
+"""Connections of subscriptions (FHIRcast 3.0.0, 2.4 and 2.5): sockets connect, acknowledge and are lost; callbacks are verified."""
 
 from __future__ import annotations
 
@@ -6,70 +6,89 @@ from msgspec.structs import replace
 
 from fhircast_hub.core.env import Env
 from fhircast_hub.core.errors import NotFound
-from fhircast_hub.core.limits import RESTART_GRACE, UNVOUCHED_SECONDS
+from fhircast_hub.core.limits import OPAQUE_TOKEN_GRACE, RESTART_GRACE
 from fhircast_hub.core.rules import audiences, webhook_outbox
 from fhircast_hub.core.rules.joining import last_opened_on_joining, last_opened_on_return, possibly_shown, replay
 from fhircast_hub.core.rules.missed_events import known_delivered_until, missed_by, possibly_missed_closes
-from fhircast_hub.core.rules.subscriptions import confirmed, dropped, ends_at, placed, sends, with_subscription
+from fhircast_hub.core.rules.subscriptions import (
+    end,
+    ends_at,
+    join_audience,
+    remove,
+    send_all,
+    send_confirmation,
+    with_subscription,
+)
 from fhircast_hub.core.state.commands import Acknowledged, Connected, Disconnected, VerificationFailed
 from fhircast_hub.core.state.effects import Close, Effect, Message
-from fhircast_hub.core.state.session import Outcome, Session, Subscription
+from fhircast_hub.core.state.session import LastOpened, Outcome, Session, Subscription
 from fhircast_hub.core.wire.close_codes import GOING_AWAY, NORMAL, POLICY_VIOLATION, SERVICE_RESTART
 
 
 def connected(session: Session | None, command: Connected, env: Env) -> Outcome:
-    """A socket came: confirmation first, then what was missed, then the current context (SUB-3, SUB-12, CTX).
+    """Send a new socket its confirmation, then missed events, then the current context (SUB-3, SUB-12, CTX).
 
-    Raises NotFound when the subscription is over: the handshake is refused.
+    The reply is the subscription. Raises NotFound when the subscription is over: the handshake is refused.
     """
     subscription = session.subscriptions.get(command.subscription_id) if session else None
     if session is None or subscription is None or ends_at(subscription, env.rules) <= env.now:
         raise NotFound("there is no such endpoint")
     if subscription.callback:
         return _verified(session, subscription, command, env)
-    effects: tuple[Effect, ...] = ()
+    closing: tuple[Effect, ...] = ()
     if subscription.connection:
-        subscription = replace(subscription, shown_opens=_opens_sent(session, subscription.connection))
-        # One socket per endpoint: the newcomer takes over (SUB-11). The old one may have been dead for a while.
-        effects = (Close(subscription.connection, POLICY_VIOLATION, "another socket took over this endpoint"),)
-        session = replace(session, audiences=audiences.without_connection(session.audiences, subscription.connection))
+        session, subscription, closing = _take_over(session, subscription)
     delivered_until = max(subscription.delivered_until, command.delivered_until)
-    frames, last_opened = replay(session, subscription.keys, env.rules)
-    before: list[Message] = []
-    known = last_opened
-    if not subscription.never_connected:
-        arrived = known_delivered_until(subscription, delivered_until, env)
-        before = missed_by(session, subscription, arrived, last_opened, env)
-        known = last_opened_on_return(
-            session, subscription.keys, last_opened, subscription.shown_opens, possibly_missed_closes(session, arrived)
-        )
-    # What it is told now may get lost like all before: only an answer makes that sure.
-    delivered_until = env.now if subscription.never_connected else delivered_until
+    missed, opens, known = _replay(session, subscription, delivered_until, env)
     back = replace(
         subscription,
         connection=command.connection,
         connected_or_lost_at=env.now,
         never_connected=False,
-        delivered_until=delivered_until,
+        # The frames of this replay may get lost too: after a reconnection only an answer proves their arrival.
+        delivered_until=env.now if subscription.never_connected else delivered_until,
         reconnect_deadline=0.0,
         refused_event="",
         shown_opens=(),
     )
-    session = placed(with_subscription(session, back), back, known)
-    return Outcome(
-        session, (*effects, confirmed(session, back, env.now), *sends(back, before), *sends(back, frames)), back
+    session = join_audience(with_subscription(session, back), back, known)
+    confirmed = send_confirmation(session, back, env.now)
+    return Outcome(session, (*closing, confirmed, *send_all(back, missed), *send_all(back, opens)), back)
+
+
+def _take_over(session: Session, subscription: Subscription) -> tuple[Session, Subscription, tuple[Effect, ...]]:
+    """Close the subscription's present socket: an endpoint has one socket, the newest (SUB-11). The old one may be long dead."""
+    subscription = replace(subscription, shown_opens=_opens_sent(session, subscription.connection))
+    effects = (Close(subscription.connection, POLICY_VIOLATION, "another socket took over this endpoint"),)
+    session = replace(session, audiences=audiences.without_connection(session.audiences, subscription.connection))
+    return session, subscription, effects
+
+
+def _replay(
+    session: Session, subscription: Subscription, delivered_until: float, env: Env
+) -> tuple[list[Message], list[Message], LastOpened]:
+    """Missed closes and updates, open contexts, and the opens that the subscriber counts as told after both."""
+    opens, last_opened = replay(session, subscription.keys, env.rules)
+    if subscription.never_connected:
+        return [], opens, last_opened
+    arrived = known_delivered_until(subscription, delivered_until, env)
+    missed = missed_by(session, subscription, arrived, last_opened, env)
+    closes = possibly_missed_closes(session, arrived)
+    return (
+        missed,
+        opens,
+        last_opened_on_return(session, subscription.keys, last_opened, subscription.shown_opens, closes),
     )
 
 
 def _opens_sent(session: Session, connection: str) -> tuple[str, ...]:
-    """The refs that a connection was told an open of, and not only an event that names them."""
-    return tuple(
-        last.ref for last in audiences.last_opened_of(session.audiences, connection) if last.ref and not last.named_by
-    )
+    """Refs of the contexts that a connection was sent an open of, and not only an event that names them."""
+    last_opened = audiences.last_opened_of(session.audiences, connection)
+    return tuple(last.ref for last in last_opened if last.ref and not last.named_by)
 
 
 def _verified(session: Session, subscription: Subscription, command: Connected, env: Env) -> Outcome:
-    """A callback wants what it is subscribed to: it takes the place of an older subscription of its own (WHK-12)."""
+    """Activate a verified callback. Its older subscriptions end, and their posts become its own (WHK-12)."""
     if subscription.connection:
         return Outcome(session)
     active = replace(
@@ -79,31 +98,29 @@ def _verified(session: Session, subscription: Subscription, command: Connected, 
         never_connected=False,
         delivered_until=env.now,
     )
-    session = webhook_outbox.inherited(with_subscription(session, active), active)
+    session = webhook_outbox.take_over_posts(with_subscription(session, active), active)
     shown: tuple[str, ...] = ()
-    for other in webhook_outbox.predecessors(session, active):
+    for other in webhook_outbox.superseded(session, active):
         shown += _opens_sent(session, other.connection)
-        session = dropped(session, other)
+        session = remove(session, other)
     frames, last_opened = replay(session, active.keys, env.rules)
-    last_opened = last_opened_on_return(session, active.keys, last_opened, shown)
-    session = placed(
-        replace(session, webhook_connections=session.webhook_connections | {active.connection}), active, last_opened
-    )
-    return Outcome(session, sends(active, frames))
+    known = last_opened_on_return(session, active.keys, last_opened, shown)
+    session = replace(session, webhook_connections=session.webhook_connections | {active.connection})
+    return Outcome(join_audience(session, active, known), send_all(active, frames))
 
 
-def unverified(session: Session | None, command: VerificationFailed) -> Outcome:
-    """A callback does not want what it would be subscribed to (WHK-3)."""
+def verification_failed(session: Session | None, command: VerificationFailed) -> Outcome:
+    """Remove the subscription of a callback that did not confirm it (WHK-3)."""
     subscription = session.subscriptions.get(command.subscription_id) if session else None
     if session is None or subscription is None or not subscription.never_connected:
         return Outcome(session)
-    return Outcome(dropped(session, subscription))
+    return Outcome(remove(session, subscription))
 
 
 def disconnected(session: Session | None, command: Disconnected, env: Env) -> Outcome:
-    """A socket went: the subscription stays until its lease ends and is sent nothing meanwhile (SUB-23).
+    """Keep the subscription of a lost socket until its lease ends, and send it nothing meanwhile (SUB-23).
 
-    By which code says whether it left or was lost: "any Connection Close Reason other than 1000 or 1001" (2.5, SYN-7).
+    The close code tells a loss from a farewell: "any Connection Close Reason other than 1000 or 1001" (2.5, SYN-7).
     """
     subscription = session.subscriptions.get(command.subscription_id) if session else None
     if session is None or subscription is None or subscription.connection != command.connection:
@@ -111,15 +128,21 @@ def disconnected(session: Session | None, command: Disconnected, env: Env) -> Ou
     if command.code in (NORMAL, GOING_AWAY):
         reconnect_deadline = 0.0
     else:
-        if _came_anew(session, subscription, command.delivered_until):
-            return Outcome(dropped(session, subscription))
+        if _is_superseded(session, subscription, command.delivered_until):
+            return Outcome(remove(session, subscription))
         reconnect_deadline = env.now + (RESTART_GRACE if command.code == SERVICE_RESTART else env.rules.reconnect_grace)
-    shown = _opens_sent(session, subscription.connection)
-    return Outcome(_gone(session, subscription, env.now, command.delivered_until, reconnect_deadline, shown))
+    lost = replace(
+        subscription,
+        connected_or_lost_at=env.now,
+        delivered_until=command.delivered_until,
+        reconnect_deadline=reconnect_deadline,
+        shown_opens=_opens_sent(session, subscription.connection),
+    )
+    return Outcome(_without_connection(session, lost))
 
 
-def _came_anew(session: Session, lost: Subscription, delivered_until: float) -> bool:
-    """Whether an app whose connection broke has subscribed anew, under its name, before that was noticed: it is no ghost (SUB-23)."""
+def _is_superseded(session: Session, lost: Subscription, delivered_until: float) -> bool:
+    """Whether the application has subscribed again under the same name, and connected, before the loss was noticed (SUB-23)."""
     return bool(lost.name) and any(
         other.connection and other.connected_or_lost_at > delivered_until
         for other in session.subscriptions.values()
@@ -129,37 +152,62 @@ def _came_anew(session: Session, lost: Subscription, delivered_until: float) -> 
 
 
 def acknowledged(session: Session | None, command: Acknowledged) -> Outcome:
-    """A subscriber acknowledges: from now on it is missed when it does not (SYN-6), and its strikes are over (SYN-5)."""
+    """Reset the missed acknowledgements (SYN-5). From now on the subscriber's acknowledgements are awaited (SYN-6)."""
     subscription = session.subscriptions.get(command.subscription_id) if session else None
     if session is None or subscription is None:
         return Outcome(session)
     refused = "" if command.followed else subscription.refused_event
-    following = replace(subscription, acknowledges=True, missed_acks=0, refused_event=refused)
-    return Outcome(session if following == subscription else with_subscription(session, following))
+    after = replace(subscription, acknowledges=True, missed_acks=0, refused_event=refused)
+    return Outcome(session if after == subscription else with_subscription(session, after))
 
 
-def restarted(session: Session, env: Env) -> Outcome:
-    """The hub's process is new: every subscription that had a socket has RESTART_GRACE seconds to come back (SUB-23).
+def restarted(session: Session | None, env: Env) -> Outcome:
+    """Give every subscription that had a socket RESTART_GRACE seconds to come back (SUB-23). Callbacks continue.
 
     The hub forgot what each subscription was told. All that a subscription may show counts as told by an open of its own. So no
     derived close is missing later (DER-9).
     """
+    if session is None:
+        return Outcome(None)
+    session, ended = _end_expired_webhooks(session, env.now)
+    session, effects = webhook_outbox.resume(_shorten_opaque_leases(session, env.now), env)
     reconnect_deadline = env.now + RESTART_GRACE
-    session, effects = webhook_outbox.resumed(_unvouched(session, env.now), env)
     for subscription in session.subscriptions.values():
         if subscription.callback:
             continue
         if subscription.connection:
             keys = subscription.keys
             shown = possibly_shown(session, keys, last_opened_on_joining(session, keys, env.rules))
-            session = _gone(session, subscription, env.now, subscription.delivered_until, reconnect_deadline, shown)
+            lost = replace(
+                subscription, connected_or_lost_at=env.now, reconnect_deadline=reconnect_deadline, shown_opens=shown
+            )
+            session = _without_connection(session, lost)
         elif subscription.reconnect_deadline:
             session = with_subscription(session, replace(subscription, reconnect_deadline=reconnect_deadline))
-    return Outcome(session, effects)
+    return Outcome(session, ended + effects)
 
 
-def unreturned(session: Session, now: float) -> list[Subscription]:
-    """The subscriptions that lost their connection and should be back by now (SYN-7)."""
+def _end_expired_webhooks(session: Session, now: float) -> tuple[Session, tuple[Effect, ...]]:
+    """End webhooks whose lease ended while the hub was away: nothing more is posted to them."""
+    effects: tuple[Effect, ...] = ()
+    for subscription in session.subscriptions.values():
+        if subscription.callback and subscription.expires <= now:
+            session, ended = end(session, subscription, "the lease has ended")
+            effects += ended
+    return session, effects
+
+
+def _shorten_opaque_leases(session: Session, now: float) -> Session:
+    """ "Raw tokens live in memory only: after a restart such subscriptions end in 60 s unless renewed" (AUT-14)."""
+    latest = now + OPAQUE_TOKEN_GRACE
+    for subscription in session.subscriptions.values():
+        if subscription.opaque and subscription.expires > latest:
+            session = with_subscription(session, replace(subscription, expires=latest))
+    return session
+
+
+def overdue(session: Session, now: float) -> list[Subscription]:
+    """The lost subscriptions whose reconnect_deadline has passed (SYN-7)."""
     return [
         other
         for other in session.subscriptions.values()
@@ -167,34 +215,12 @@ def unreturned(session: Session, now: float) -> list[Subscription]:
     ]
 
 
-def given_up(session: Session, subscription: Subscription) -> Session:
-    """The session no longer waiting for `subscription`, which still may come back."""
+def stop_waiting(session: Session, subscription: Subscription) -> Session:
+    """Await the subscription's socket no more. The socket may still come back."""
     return with_subscription(session, replace(subscription, reconnect_deadline=0.0))
 
 
-def _gone(
-    session: Session,
-    subscription: Subscription,
-    since: float,
-    delivered_until: float,
-    reconnect_deadline: float,
-    shown: tuple[str, ...],
-) -> Session:
-    gone = replace(
-        subscription,
-        connection="",
-        connected_or_lost_at=since,
-        delivered_until=delivered_until,
-        reconnect_deadline=reconnect_deadline,
-        shown_opens=shown,
-    )
-    session = replace(session, audiences=audiences.without_connection(session.audiences, subscription.connection))
-    return with_subscription(session, gone)
-
-
-def _unvouched(session: Session, now: float) -> Session:
-    """ "Raw tokens live in memory only: after a restart such subscriptions end in 60 s unless renewed" (AUT-14)."""
-    for subscription in session.subscriptions.values():
-        if subscription.opaque and subscription.expires > now + UNVOUCHED_SECONDS:
-            session = with_subscription(session, replace(subscription, expires=now + UNVOUCHED_SECONDS))
-    return session
+def _without_connection(session: Session, lost: Subscription) -> Session:
+    """Take away the connection of `lost`, whose other fields are those after the loss."""
+    session = replace(session, audiences=audiences.without_connection(session.audiences, lost.connection))
+    return with_subscription(session, replace(lost, connection=""))

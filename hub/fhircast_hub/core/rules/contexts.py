@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from fhircast_hub.core.access.principal import Principal, check_access
+from fhircast_hub.core.access.principal import Principal
+from fhircast_hub.core.access.topic_access import check_access
 from fhircast_hub.core.errors import InsufficientScope
 from fhircast_hub.core.limits import MAX_CONTEXT_BYTES, MAX_CONTEXTS, Rules
 from fhircast_hub.core.rules.content import content_item

@@ -1,6 +1,6 @@
-"""The heartbeat (SYN-13): an event of the hub's own for those who asked for it, so that they notice a dead connection.
+"""The heartbeat (SYN-13): an event that the hub makes itself, so that its subscribers notice a dead connection.
 
-STU3 took it out of the specification; clients of STU2 still ask for it, and compare its name in lower case.
+STU3 removed the heartbeat from the specification. Clients of STU2 still subscribe to it, and compare its name in lower case.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _NAME = "heartbeat"
 
 
 def plan(session: Session, env: Env) -> Session:
-    """The session with the time of its next heartbeat, if anybody who is connected wants one."""
+    """Set the time of the next heartbeat, or unset it when no connection subscribes to heartbeats."""
     wanted = any(_NAME in audience.keys for audience in session.audiences)
     if wanted == (session.next_heartbeat is not None):
         return session
@@ -27,7 +27,7 @@ def plan(session: Session, env: Env) -> Session:
 
 
 def beat(session: Session, env: Env) -> tuple[Session, tuple[Effect, ...]]:
-    """The heartbeat, if it is due."""
+    """Send the heartbeat, if it is due, and set the time of the next one."""
     if session.next_heartbeat is None or session.next_heartbeat > env.now:
         return session, ()
     id_ = env.ids.uuid()

@@ -8,7 +8,7 @@ the original requesting Subscriber."
 - A Home-open leaves all contexts open, but none is current.
 - An update changes shared content (content.py). A stale version is answered with 409 (conflicts.py).
 - A select, and events like UserLogout, are broadcast and change nothing. With LOGOUT_ENDS_SESSION the session
-  ends after the broadcast of a UserLogout (decide.py).
+  ends after the broadcast of a UserLogout (user_logout.py).
 
 Each session counts its accepted events, in `Session.order`. The hub orders events by arrival, not by timestamp.
 """
@@ -19,7 +19,7 @@ import math
 
 from msgspec.structs import replace
 
-from fhircast_hub.core.access.principal import check_access, new_owner
+from fhircast_hub.core.access.topic_access import check_access, new_owner
 from fhircast_hub.core.env import Env
 from fhircast_hub.core.errors import BadRequest, InsufficientScope
 from fhircast_hub.core.limits import REMEMBERED_CHANGES, Rules

@@ -1,4 +1,4 @@
-"""Subscriptions (FHIRcast 3.0.0, 2.4): made, renewed, ended; their sockets come, go and come back; their leases run out."""
+"""Subscriptions (FHIRcast 3.0.0, 2.4): granted, renewed, ended by unsubscribing, by the end of the lease, or for others' sake."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from fhircast_hub.core.access.principal import Application, Principal, check_access, new_owner
+from fhircast_hub.core.access.principal import Application, Principal
+from fhircast_hub.core.access.topic_access import check_access, new_owner
 from fhircast_hub.core.env import Env
 from fhircast_hub.core.errors import BadRequest, InsufficientScope, NotFound, TooMany, Unauthenticated
 from fhircast_hub.core.limits import Rules
@@ -20,23 +21,33 @@ from fhircast_hub.core.wire.frames import confirmation, denial
 
 #: Seconds after which a full topic may have room again.
 RETRY_AFTER = 30
-_NOT_THEIRS = "hub.channel.endpoint: expected a live endpoint of this topic and application, got none of theirs"
+_NOT_FOUND = "hub.channel.endpoint is no live endpoint of this topic and application"
 
 
 def subscribe(session: Session | None, command: Subscribe, env: Env) -> Outcome:
-    """Grant a new subscription, or raise Forbidden, Conflict, InsufficientScope or TooMany."""
+    """Grant a new subscription. Raises Unauthenticated, Forbidden, Conflict, InsufficientScope or TooMany."""
     principal = command.principal
-    _check_alive(principal, env.now)
+    _check_not_expired(principal, env.now)
     check_access(principal, command.topic, session.owner if session else None)
-    granted = _granted(principal, command.events)
+    subscription = _granted_subscription(command, env)
     if session is None:
         session = Session(realm=principal.realm, topic=command.topic, owner=new_owner(principal))
-    subscription = Subscription(
+    others = {id_: other for id_, other in session.subscriptions.items() if not _is_replaced(other, subscription)}
+    # A callback renews its lease by subscribing again. Its older subscription will go, and so does not count.
+    spare = sum(not other.never_connected for other in webhook_outbox.superseded(session, subscription))
+    others = _evict_absent(others, principal.application, env.rules, spare)
+    session = replace(session, subscriptions={**others, subscription.subscription_id: subscription})
+    return Outcome(session, (webhook_outbox.verify(session, subscription, env.now),) if subscription.callback else ())
+
+
+def _granted_subscription(command: Subscribe, env: Env) -> Subscription:
+    principal = command.principal
+    return Subscription(
         subscription_id=command.subscription_id,
         subscriber=principal.subscriber,
         name=command.name,
-        events=granted,
-        expires=_expires(principal, command.lease, env),
+        events=_granted_events(principal, command.events),
+        expires=_lease_end(principal, command.lease, env),
         connected_or_lost_at=env.now,
         delivered_until=env.now,
         callback=command.callback,
@@ -46,63 +57,58 @@ def subscribe(session: Session | None, command: Subscribe, env: Env) -> Outcome:
         client=principal.client,
         address=command.address,
     )
-    others = {
-        subscription_id: other
-        for subscription_id, other in session.subscriptions.items()
-        if not _comes_anew(subscription, other)
-    }
-    # A callback renews its lease by subscribing again: the one whose place it will take makes room for it already.
-    spare = sum(not other.never_connected for other in webhook_outbox.predecessors(session, subscription))
-    others = _room(others, principal.application, env.rules, spare)
-    session = replace(session, subscriptions={**others, subscription.subscription_id: subscription})
-    return Outcome(session, (webhook_outbox.verify(session, subscription, env.now),) if subscription.callback else ())
 
 
 def renew(session: Session | None, command: Renew, env: Env) -> Outcome:
     """Replace events and lease ("Hubs SHALL allow subscribers to re-request subscriptions that are already activated", 2.4).
 
-    Raises NotFound for an endpoint that is not a live one of this session and user, and as `subscribe` does.
+    Raises NotFound for an endpoint that is no live one of this session and application. Raises otherwise what `subscribe` raises.
     """
-    _check_alive(command.principal, env.now)
-    subscription = _own(session, command.principal, command.subscription_id, env)
+    _check_not_expired(command.principal, env.now)
+    subscription = _find_live(session, command.principal, command.subscription_id, env)
     if subscription.application != command.principal.application:
-        raise NotFound(_NOT_THEIRS)
+        raise NotFound(_NOT_FOUND)
     assert session is not None
     check_access(command.principal, command.topic, session.owner)
-    granted = _granted(command.principal, command.events)
     renewed = replace(
         subscription,
-        events=granted,
-        expires=_expires(command.principal, command.lease, env),
+        events=_granted_events(command.principal, command.events),
+        expires=_lease_end(command.principal, command.lease, env),
         name=subscription.name if command.name is None else command.name,
         opaque=command.principal.opaque,
         address=command.address,
     )
     session = with_subscription(session, renewed)
-    if not renewed.connection:
-        return Outcome(session)
-    added = renewed.keys - subscription.keys
-    everything, last_opened = replay(session, renewed.keys, env.rules)
+    return _send_added(session, subscription, renewed, env) if renewed.connection else Outcome(session)
+
+
+def _send_added(session: Session, before: Subscription, renewed: Subscription, env: Env) -> Outcome:
+    """Send the confirmation of a renewal, and the open contexts of the added events (SUB-20)."""
+    added = renewed.keys - before.keys
+    opens, last_opened = replay(session, renewed.keys, env.rules)
     frames, _ = replay(session, renewed.keys, env.rules, added)
-    if frames and frames[-1:] != everything[-1:]:
-        frames += everything[-1:]  # what is current is told again, behind what the new names add
-    before = audiences.last_opened_of(session.audiences, renewed.connection)
-    known = last_opens.on_renewal(before, last_opened, added, home_is_replayed=replays_home_open(session, renewed.keys))
-    session = placed(session, renewed, known)
-    return Outcome(session, (confirmed(session, renewed, env.now), *sends(renewed, frames)))
+    if frames and frames[-1:] != opens[-1:]:
+        frames += opens[-1:]  # the current context is sent again, behind the contexts of the added events
+    last_opened_before = audiences.last_opened_of(session.audiences, renewed.connection)
+    known = last_opens.on_renewal(
+        last_opened_before, last_opened, added, home_is_replayed=replays_home_open(session, renewed.keys)
+    )
+    session = join_audience(session, renewed, known)
+    return Outcome(session, (send_confirmation(session, renewed, env.now), *send_all(renewed, frames)))
 
 
 def unsubscribe(session: Session | None, command: Unsubscribe, env: Env) -> Outcome:
     """End a subscription: "the Hub SHALL send a Subscription Denial over the WebSocket" (2.4 Unsubscribe Response).
 
-    Raises NotFound for an endpoint that is not the principal's, BadRequest when none is given and not exactly one fits.
+    Raises NotFound for an endpoint or callback that is not the principal's. Raises BadRequest where neither is given, and the
+    application does not have exactly one matching subscription.
     """
     if command.callback is not None:
         return _unsubscribe_callback(session, command, env)
     if command.subscription_id is not None:
-        subscription = _own(session, command.principal, command.subscription_id, env)
+        subscription = _find_live(session, command.principal, command.subscription_id, env)
     else:
-        subscription = _only(session, command, env)
+        subscription = _find_by_name(session, command, env)
     assert session is not None
     check_access(command.principal, command.topic, session.owner)
     session, effects = end(session, subscription, command.reason)
@@ -110,7 +116,7 @@ def unsubscribe(session: Session | None, command: Unsubscribe, env: Env) -> Outc
 
 
 def _unsubscribe_callback(session: Session | None, command: Unsubscribe, env: Env) -> Outcome:
-    """No verification, no denial, no more posts (WHK-5), also not for one that is being verified."""
+    """End a webhook without verification, denial or further posts, also during its verification (WHK-5)."""
     own = [
         subscription
         for subscription in (session.subscriptions.values() if session else ())
@@ -118,7 +124,7 @@ def _unsubscribe_callback(session: Session | None, command: Unsubscribe, env: En
         and ends_at(subscription, env.rules) > env.now
     ]
     if session is None or not own:
-        raise NotFound("hub.callback: expected one that this application has subscribed to this topic, got another")
+        raise NotFound("hub.callback is not subscribed to this topic by this application")
     check_access(command.principal, command.topic, session.owner)
     effects: tuple[Effect, ...] = ()
     for subscription in own:
@@ -128,7 +134,7 @@ def _unsubscribe_callback(session: Session | None, command: Unsubscribe, env: En
 
 
 def revoked(session: Session | None, command: Revoked) -> Outcome:
-    """The token of a subscription is not good any more: it ends as at the end of its lease (AUT-14)."""
+    """End a subscription whose token was revoked, as at the end of its lease (AUT-14)."""
     subscription = session.subscriptions.get(command.subscription_id) if session else None
     if session is None or subscription is None or not subscription.opaque:
         return Outcome(session)
@@ -136,26 +142,26 @@ def revoked(session: Session | None, command: Revoked) -> Outcome:
 
 
 def evict(session: Session | None, command: Evict) -> Outcome:
-    """Make room for another subscription of the application (SUB-22)."""
+    """Remove a subscription without a connection: the application needs room for another one (SUB-22)."""
     subscription = session.subscriptions.get(command.subscription_id) if session else None
     if session is None or subscription is None or subscription.connection:
         return Outcome(session)
-    return Outcome(dropped(session, subscription))
+    return Outcome(remove(session, subscription))
 
 
 def end(session: Session, subscription: Subscription, reason: str) -> tuple[Session, tuple[Effect, ...]]:
-    """The session without `subscription`, whose socket is told so and closed, or its callback told unless `reason` is empty."""
+    """Remove `subscription`. Its socket is sent a denial and closed. Its callback is sent a denial unless `reason` is empty."""
     effects: tuple[Effect, ...] = ()
     if subscription.callback:
-        effects = (webhook_outbox.drop(session, subscription, reason),)
+        effects = (webhook_outbox.end_webhook(session, subscription, reason),)
     elif subscription.connection:
         frame = denial(session.topic, subscription.events, reason)
         effects = (Send((subscription.connection,), frame), Close(subscription.connection, NORMAL, reason))
-    return dropped(session, subscription), effects
+    return remove(session, subscription), effects
 
 
-def expired(session: Session, env: Env) -> tuple[Session, tuple[Effect, ...]]:
-    """End what has run out: leases ("the Hub SHALL unsubscribe the Subscriber once hub.lease_seconds has expired", 2.4) and
+def end_expired(session: Session, env: Env) -> tuple[Session, tuple[Effect, ...]]:
+    """End expired leases ("the Hub SHALL unsubscribe the Subscriber once hub.lease_seconds has expired", 2.4), and remove
     subscriptions that no socket ever came for (SUB-14)."""
     effects: tuple[Effect, ...] = ()
     for subscription in session.subscriptions.values():
@@ -163,12 +169,12 @@ def expired(session: Session, env: Env) -> tuple[Session, tuple[Effect, ...]]:
             session, ending = end(session, subscription, "the lease has ended")
             effects += ending
         elif subscription.never_connected and subscription.connected_or_lost_at + env.rules.connect_timeout <= env.now:
-            session = dropped(session, subscription)
+            session = remove(session, subscription)
     return session, effects
 
 
 def next_expiry(session: Session, rules: Rules) -> float:
-    """When `expired` or `unreturned` will next find something, in epoch seconds; there must be a subscription."""
+    """When `end_expired` or `connections.overdue` will next find a subscription (epoch seconds). The session must have one."""
     return min(
         min(ends_at(other, rules), other.reconnect_deadline) if other.reconnect_deadline else ends_at(other, rules)
         for other in session.subscriptions.values()
@@ -176,45 +182,49 @@ def next_expiry(session: Session, rules: Rules) -> float:
 
 
 def ends_at(subscription: Subscription, rules: Rules) -> float:
+    """When a subscription ends unless it is renewed, or connected for the first time (epoch seconds)."""
     if subscription.never_connected:
         return min(subscription.expires, subscription.connected_or_lost_at + rules.connect_timeout)
     return subscription.expires
 
 
-def _check_alive(principal: Principal, now: float) -> None:
-    """A token that only clock skew still lets pass cannot subscribe (LEA-2)."""
+def _check_not_expired(principal: Principal, now: float) -> None:
+    """Raise Unauthenticated for an expired token: the verifier's clock skew does not count for subscriptions (LEA-2)."""
     if principal.expires <= now:
         raise Unauthenticated("this token has expired, and a subscription must not outlive it")
 
 
-def _granted(principal: Principal, events: tuple[str, ...]) -> tuple[str, ...]:
-    """The events among those asked for that the token may read (AUT-3, AUT-4)."""
+def _granted_events(principal: Principal, events: tuple[str, ...]) -> tuple[str, ...]:
+    """The requested events that the token may read (AUT-3, AUT-4). Raises InsufficientScope where there are none."""
     granted = tuple(event for event in events if principal.scopes.may_read(event.lower()))
     if not granted:
         raise InsufficientScope(
-            f"this token may read none of the {len(events)} events asked for", scope=f"fhircast/{events[0]}.read"
+            f"this token's scopes do not allow reading any of the {len(events)} requested events",
+            scope=f"fhircast/{events[0]}.read",
         )
     return granted
 
 
-def _expires(principal: Principal, lease: int | None, env: Env) -> float:
+def _lease_end(principal: Principal, lease: int | None, env: Env) -> float:
     """When the lease ends: "the Hub SHALL limit the subscription lease seconds to be less than or equal to the access token's
     expiration" (2.4)."""
     return min(env.now + min(lease or env.rules.default_lease, env.rules.max_lease), principal.expires)
 
 
-def _own(session: Session | None, principal: Principal, subscription_id: str, env: Env) -> Subscription:
+def _find_live(session: Session | None, principal: Principal, subscription_id: str, env: Env) -> Subscription:
+    """The subscription of this id and subscriber. Raises NotFound where there is none, or its lease has ended."""
     subscription = session.subscriptions.get(subscription_id) if session else None
     if (
         subscription is None
         or subscription.subscriber != principal.subscriber
-        or ends_at(subscription, env.rules) <= env.now  # the timer may be late, the time is not
+        or ends_at(subscription, env.rules) <= env.now  # the Tick that removes the subscription may be late
     ):
-        raise NotFound(_NOT_THEIRS)
+        raise NotFound(_NOT_FOUND)
     return subscription
 
 
-def _only(session: Session | None, command: Unsubscribe, env: Env) -> Subscription:
+def _find_by_name(session: Session | None, command: Unsubscribe, env: Env) -> Subscription:
+    """The application's only subscription of this name (UNS-7)."""
     found = [
         subscription
         for subscription in (session.subscriptions.values() if session else ())
@@ -225,65 +235,70 @@ def _only(session: Session | None, command: Unsubscribe, env: Env) -> Subscripti
     ]
     if len(found) != 1:
         raise BadRequest(
-            "hub.channel.endpoint: missing, and expected exactly one subscription of this application and subscriber.name,"
-            f" got {len(found)}"
+            "hub.channel.endpoint is required, unless this application has exactly one subscription of this subscriber.name;"
+            f" it has {len(found)}"
         )
     return found[0]
 
 
-def _comes_anew(newcomer: Subscription, other: Subscription) -> bool:
-    """Whether the newcomer takes the place of this one at once: the same application, whose socket is gone (SUB-23), or the same callback,
-    which has not been asked yet (WHK-12)."""
-    if other.connection or other.application != newcomer.application:
+def _is_replaced(older: Subscription, newcomer: Subscription) -> bool:
+    """Whether `older` goes at once for a new subscription of the same application.
+
+    That holds for one of the same name without a socket (SUB-23), and for an unverified one of the same callback (WHK-12).
+    """
+    if older.connection or older.application != newcomer.application:
         return False
-    if other.callback:
-        return other.callback == newcomer.callback
-    return newcomer.name != "" and other.name == newcomer.name
+    if older.callback:
+        return older.callback == newcomer.callback
+    return newcomer.name != "" and older.name == newcomer.name
 
 
-def _room(
+def _evict_absent(
     subscriptions: dict[str, Subscription], application: Application, rules: Rules, spare: int
 ) -> dict[str, Subscription]:
-    """Room for one more, and `spare` ones need none: the application's own without a socket go first, the longest absent before
-    the others (SUB-22)."""
+    """Make room for a subscription of `application` (SUB-22). `spare` subscriptions do not count.
+
+    The application's own subscriptions without a connection go first, the longest absent before the others. Raises TooMany.
+    """
     while len(subscriptions) - spare >= rules.max_subscriptions:
         absent = [o for o in subscriptions.values() if not o.connection and o.application == application]
         if not absent:
-            raise TooMany(f"this topic has its {rules.max_subscriptions} subscriptions", retry_after=RETRY_AFTER)
+            text = f"a topic may have at most {rules.max_subscriptions} subscriptions, and this one has them"
+            raise TooMany(text, retry_after=RETRY_AFTER)
         del subscriptions[min(absent, key=lambda other: other.connected_or_lost_at).subscription_id]
     return subscriptions
 
 
 def with_subscription(session: Session, subscription: Subscription) -> Session:
+    """Add or replace a subscription."""
     return replace(session, subscriptions={**session.subscriptions, subscription.subscription_id: subscription})
 
 
-def placed(session: Session, subscription: Subscription, last_opened: LastOpened) -> Session:
-    """The session with the subscription's socket in the audience of those who were granted and told the same."""
+def join_audience(session: Session, subscription: Subscription, last_opened: LastOpened) -> Session:
+    """Move the subscription's connection to the audience of its events and `last_opened`."""
     others = audiences.without_connection(session.audiences, subscription.connection)
     return replace(
         session, audiences=audiences.with_connection(others, subscription.connection, subscription.keys, last_opened)
     )
 
 
-def dropped(session: Session, subscription: Subscription) -> Session:
-    others = {
-        subscription_id: other
-        for subscription_id, other in session.subscriptions.items()
-        if subscription_id != subscription.subscription_id
-    }
+def remove(session: Session, subscription: Subscription) -> Session:
+    """Remove a subscription, its connection, and its posts."""
+    id_ = subscription.subscription_id
     session = replace(
         session,
-        subscriptions=others,
+        subscriptions={other: each for other, each in session.subscriptions.items() if other != id_},
         audiences=audiences.without_connection(session.audiences, subscription.connection),
     )
-    return webhook_outbox.dropped(session, subscription) if subscription.callback else session
+    return webhook_outbox.remove(session, subscription) if subscription.callback else session
 
 
-def sends(subscription: Subscription, messages: Iterable[Message]) -> tuple[Effect, ...]:
+def send_all(subscription: Subscription, messages: Iterable[Message]) -> tuple[Effect, ...]:
+    """Effects that send these messages to the subscription's connection."""
     return tuple(Send((subscription.connection,), *message) for message in messages)
 
 
-def confirmed(session: Session, subscription: Subscription, now: float) -> Send:
+def send_confirmation(session: Session, subscription: Subscription, now: float) -> Send:
+    """The effect that confirms a subscription to its socket (SUB-3)."""
     frame = confirmation(session.topic, subscription.events, max(1, int(subscription.expires - now)))
     return Send((subscription.connection,), frame)

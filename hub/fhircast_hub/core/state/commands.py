@@ -1,4 +1,4 @@
-"""What can happen to a session. The API, the sockets and the timer make these; `decide.decide` answers them."""
+"""Commands: what can happen to a session. `decide.decide` answers them. HTTP, sockets, webhooks and timers make them."""
 
 from __future__ import annotations
 
@@ -10,165 +10,200 @@ from fhircast_hub.core.wire.event import Event
 
 
 class Subscribe(msgspec.Struct, frozen=True):
-    """A new subscription `subscription_id` (the digest of its endpoint), asking for `events` for `lease` seconds (None: the default).
+    """A request for a new subscription."""
 
-    With a `callback` it is a webhook's, and what is posted there is signed with the sealed `secret`, if there is one.
-    `address` is where the request came from.
-    """
-
+    #: Bearer of the request's token.
     principal: Principal
+    #: hub.topic.
     topic: str
+    #: Digest of the new endpoint.
     subscription_id: str
+    #: hub.events, as spelled.
     events: tuple[str, ...]
+    #: hub.lease_seconds. None: the default lease.
     lease: int | None = None
+    #: subscriber.name. "": none.
     name: str = ""
+    #: hub.callback of a webhook. "": a WebSocket is asked for.
     callback: str = ""
+    #: hub.secret, sealed. b"": none.
     secret: bytes = b""
+    #: Network address that the request came from (AUD-3).
     address: str = ""
 
 
 class Renew(msgspec.Struct, frozen=True):
-    """New events and lease for the live subscription `subscription_id`; a new name too unless it is None."""
+    """A request for new events and a new lease of a live subscription (SUB-20)."""
 
+    #: Bearer of the request's token.
     principal: Principal
+    #: hub.topic.
     topic: str
+    #: Digest of the endpoint in the request.
     subscription_id: str
+    #: hub.events, as spelled.
     events: tuple[str, ...]
+    #: hub.lease_seconds. None: the default lease.
     lease: int | None = None
+    #: The new subscriber.name. None: the old name stays.
     name: str | None = None
+    #: Network address that the request came from (AUD-3).
     address: str = ""
 
 
 class Unsubscribe(msgspec.Struct, frozen=True):
-    """The end of the subscription `subscription_id`, or of that with this `callback`, or else of the principal's only one (of that name).
+    """The end of a subscription: that of `callback`, else that of `subscription_id`, else the application's only one (UNS-7)."""
 
-    `reason` is what its socket is told.
-    """
-
+    #: Bearer of the request's token.
     principal: Principal
+    #: hub.topic.
     topic: str
+    #: Digest of the endpoint in the request. None: no endpoint was named.
     subscription_id: str | None = None
+    #: subscriber.name to search for. None: any name.
     name: str | None = None
+    #: hub.callback. None: the subscription is no webhook.
     callback: str | None = None
+    #: hub.reason of the denial that the socket receives.
     reason: str = "unsubscribed"
 
 
 class Publish(msgspec.Struct, frozen=True):
-    """An event posted by `principal`."""
+    """An event that was posted."""
 
+    #: Bearer of the request's token.
     principal: Principal
+    #: The posted event.
     event: Event
 
 
 class Connected(msgspec.Struct, frozen=True):
-    """A socket came for the subscription `subscription_id`; it is called `connection` from now on.
+    """A socket opened the endpoint of a subscription, or a callback was verified."""
 
-    What was sent to the one before until `delivered_until` (epoch seconds, 0: nothing is known) is known to have arrived.
-    """
-
+    #: Subscription of the endpoint.
     subscription_id: str
+    #: Name of the new connection.
     connection: str
+    #: Everything sent to the earlier connection before this time (epoch seconds) is known to have arrived. 0: nothing is.
     delivered_until: float = 0.0
 
 
 class Disconnected(msgspec.Struct, frozen=True):
-    """The socket `connection` of `subscription_id` is gone, by this close code (RFC 6455 section 7.4; SERVICE_RESTART: the hub stops).
+    """A socket is gone."""
 
-    What was sent to it until `delivered_until` (epoch seconds) is known to have arrived.
-    """
-
+    #: Subscription of the socket.
     subscription_id: str
+    #: Name of the lost connection.
     connection: str
+    #: Everything sent to the socket before this time (epoch seconds) is known to have arrived.
     delivered_until: float
+    #: Close code (RFC 6455 section 7.4). SERVICE_RESTART: the hub stops.
     code: int
 
 
 class Acknowledged(msgspec.Struct, frozen=True):
-    """The subscription `subscription_id` acknowledges, for the first time or again (SYN-5, SYN-6); `followed` if it did follow this time."""
+    """A subscriber acknowledged: for the first time, or after missed acknowledgements or a refusal (SYN-5, SYN-6)."""
 
+    #: Subscription of the acknowledgement.
     subscription_id: str
+    #: Whether the subscriber followed the event. False: the event was refused, or is one that nobody follows.
     followed: bool = True
 
 
 class Rejected(msgspec.Struct, frozen=True):
-    """What `connection` of the subscription `subscription_id` was told was not followed: the HTTP `status` is not 2xx (SYN-1).
+    """A subscriber answered an event with a status other than 2xx (SYN-1)."""
 
-    `reason` is the subscriber's own, on one line, "" where it gave none.
-    """
-
+    #: Subscription of the answer.
     subscription_id: str
+    #: Name of the connection that answered.
     connection: str
+    #: The event that was not followed.
     event_ref: EventRef
+    #: The answer's HTTP status.
     status: int
+    #: The subscriber's own reason, on one line. "": none was given.
     reason: str = ""
 
 
 class MissedAck(msgspec.Struct, frozen=True):
-    """`connection` of the subscription `subscription_id` did not acknowledge what it was told."""
+    """An event that one connection did not acknowledge in time."""
 
+    #: Subscription of the connection.
     subscription_id: str
+    #: Name of the connection.
     connection: str
+    #: The event without an acknowledgement.
     event_ref: EventRef
 
 
 class AcksTimedOut(msgspec.Struct, frozen=True):
-    """These were not acknowledged in time (SYN-4)."""
+    """Connections of one session did not acknowledge in time (SYN-4)."""
 
+    #: One for each connection.
     missed: tuple[MissedAck, ...]
 
 
 class VerificationFailed(msgspec.Struct, frozen=True):
-    """The callback of the subscription `subscription_id` did not say that it wants it (WHK-3)."""
+    """A callback did not confirm its subscription (WHK-3)."""
 
+    #: Subscription of the callback.
     subscription_id: str
 
 
 class PostFinished(msgspec.Struct, frozen=True):
-    """What became of the post `number`: the HTTP status, or 0 where no answer came in time (WHK-6)."""
+    """A callback answered a post, or did not answer in time (WHK-6)."""
 
+    #: Number of the post.
     number: int
+    #: HTTP status of the answer. 0: no answer came in time.
     status: int
 
 
 class Revoked(msgspec.Struct, frozen=True):
-    """The token of the subscription `subscription_id` was revoked (AUT-14)."""
+    """The token of a subscription was revoked (AUT-14)."""
 
+    #: Subscription of the token.
     subscription_id: str
 
 
 class Undeliverable(msgspec.Struct, frozen=True):
-    """Nothing can be posted for the subscription `subscription_id` any more, for this `reason`."""
+    """Nothing can be posted to a callback any more."""
 
+    #: Subscription of the callback.
     subscription_id: str
+    #: Why, for people to read.
     reason: str
 
 
 class BeginSession(msgspec.Struct, frozen=True):
-    """A system client begins a session for the user `owner` (SES-1)."""
+    """A system client begins a session for a user (SES-1)."""
 
+    #: The user's realm.
     realm: str
+    #: hub.topic of the new session.
     topic: str
+    #: The user.
     owner: str
 
 
 class EndSession(msgspec.Struct, frozen=True):
-    """The session ends, its subscriptions for this `reason` (SES-4)."""
+    """The session ends (SES-4)."""
 
+    #: hub.reason of the denials that its subscribers receive.
     reason: str
 
 
 class Evict(msgspec.Struct, frozen=True):
-    """The user is over a limit elsewhere: forget the subscription `subscription_id` if it has no socket (SUB-22)."""
+    """A subscription without a socket makes room: its user has too many in all sessions together (SUB-22)."""
 
+    #: The subscription to forget.
     subscription_id: str
 
 
 class MakeRoom(msgspec.Struct, frozen=True):
-    """A user wants more than one may have: forget this session, if nobody follows it and it was not used for SESSION_TTL.
+    """A session without subscriptions makes room for another session (LIM-1, LIM-2)."""
 
-    `at_once` is however lately it was used (LIM-2).
-    """
-
+    #: False: only a session that was unused for SESSION_TTL is forgotten. True: any session without subscriptions.
     at_once: bool = False
 
 
@@ -177,7 +212,7 @@ class Tick(msgspec.Struct, frozen=True):
 
 
 class Restarted(msgspec.Struct, frozen=True):
-    """The hub's process is new: every socket it had is gone."""
+    """The hub's process is new: all earlier sockets are gone."""
 
 
 Command = (

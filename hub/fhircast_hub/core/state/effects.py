@@ -1,4 +1,4 @@
-"""What the world is to do after a decision was committed, in this order."""
+"""Effects: work for the world after a decision was committed, in this order."""
 
 from __future__ import annotations
 
@@ -8,85 +8,103 @@ from fhircast_hub.core.access.principal import SessionKey
 
 
 class EventRef(msgspec.Struct, frozen=True):
-    """What a frame tells of. `id` is the frame's own, which an acknowledgement names.
+    """The event that a frame carries, as acknowledgements and SyncErrors need it."""
 
-    `event` and `name` are id and name of the event that a SyncError about it names (of a derived open: its source's); `ref` is
-    what it opens, if anything; `reportable` is whether it is reported who refuses it or stays silent (SYN-10, SYN-11).
-    """
-
+    #: `id` of the frame, which acknowledgements name.
     id: str
+    #: `id` of the event that a SyncError names. For a derived open: its source's.
     event: str
+    #: Name of the event that a SyncError names. For a derived open: its source's.
     name: str
+    #: Ref of the context that the frame opens. "": the frame opens none.
     ref: str = ""
+    #: Whether refusals and missed acknowledgements are reported (SYN-10, SYN-11).
     reportable: bool = True
 
 
-#: A frame to be sent, and what it tells of.
+#: A frame to send, and the event that it carries.
 Message = tuple[bytes, EventRef]
 
 
 class Send(msgspec.Struct, frozen=True):
-    """Write one frame (the JSON text of a message, UTF-8) to each of these connections; those of other nodes are theirs.
+    """Write one frame to connections. A node ignores the connections of other nodes."""
 
-    `event_ref` is what it tells of; None for what nobody acknowledges.
-    """
-
+    #: Names of the connections.
     to: tuple[str, ...]
+    #: JSON text of the message, in UTF-8.
     frame: bytes
+    #: The event that the frame carries. None: nobody acknowledges the frame.
     event_ref: EventRef | None = None
 
 
 class Close(msgspec.Struct, frozen=True):
-    """Close a connection with this code (RFC 6455 section 7.4), after all that was sent to it before."""
+    """Close a connection after everything that was sent to it before."""
 
+    #: Name of the connection.
     connection: str
+    #: Close code (RFC 6455 section 7.4).
     code: int
+    #: Close reason.
     reason: str
 
 
 class Verify(msgspec.Struct, frozen=True):
-    """Ask the callback of the subscription `subscription_id` whether it wants these events for `lease` seconds.
+    """Ask a callback whether it wants its subscription (WHK-3)."""
 
-    `user` is whose subscription it is (Principal.subscriber), here and below.
-    """
-
+    #: Session of the subscription.
     key: SessionKey
+    #: The subscription.
     subscription_id: str
+    #: URL to ask.
     callback: str
+    #: The granted events, as spelled.
     events: tuple[str, ...]
+    #: Remaining lease, in seconds.
     lease: int
+    #: Principal.subscriber of the subscription.
     user: str = ""
 
 
 class Post(msgspec.Struct, frozen=True):
-    """Deliver a frame to a callback, after all that was to be posted to it before; and say what became of `number`.
+    """Post a frame to a callback after all earlier posts, and submit PostFinished with `number`."""
 
-    `secret` is sealed, empty without one.
-    """
-
+    #: Session of the subscription.
     key: SessionKey
+    #: Number of the post in the session.
     number: int
+    #: The subscription.
     subscription_id: str
+    #: URL to post to.
     callback: str
+    #: hub.secret, sealed. b"": the post is not signed.
     secret: bytes
+    #: Body of the post.
     frame: bytes
+    #: Principal.subscriber of the subscription.
     user: str = ""
 
 
 class EndWebhook(msgspec.Struct, frozen=True):
-    """The subscription `subscription_id` is over: ask its callback no more, post none of these numbers any more, and tell the callback so
-    unless `reason` is empty."""
+    """A webhook's subscription is over: cancel its verification and its posts, and deny the subscription to the callback."""
 
+    #: Session of the subscription.
     key: SessionKey
+    #: The subscription.
     subscription_id: str
+    #: Numbers of the posts to cancel.
     numbers: frozenset[int] = frozenset()
+    #: URL that the denial goes to.
     callback: str = ""
+    #: The granted events, as spelled.
     events: tuple[str, ...] = ()
+    #: hub.reason of the denial. "": no denial is sent.
     reason: str = ""
+    #: Principal.subscriber of the subscription.
     user: str = ""
 
 
-#: What sockets do, and what callbacks are done to.
+#: Effects on sockets.
 SocketEffect = Send | Close
+#: Effects on webhooks.
 WebhookEffect = Verify | Post | EndWebhook
 Effect = SocketEffect | WebhookEffect

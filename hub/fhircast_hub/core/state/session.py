@@ -1,4 +1,4 @@
-"""The session: one immutable value that holds all the hub knows of a topic. `decide.py` says how it changes."""
+"""The session: one immutable value with all that the hub knows of a topic. `decide.py` changes it."""
 
 from __future__ import annotations
 
@@ -11,43 +11,53 @@ from fhircast_hub.core.state.effects import Effect, EventRef
 
 
 class Subscription(msgspec.Struct, frozen=True):
-    """One subscription of a session. Times are epoch seconds.
+    """One subscription of a session, by WebSocket or webhook."""
 
-    `subscription_id` is the digest of its endpoint; `subscriber` whose it is (Principal.subscriber), as `client` and `issuer` say which
-    application's; `events` what was granted, as the subscriber spells it. `connection` is its socket, or "" without one, and
-    `connected_or_lost_at` when that came or went; `never_connected` until the first socket came. `delivered_until` is until when all that was sent is known to have
-    arrived (SUB-12). `reconnect_deadline` is when it counts as lost unless a socket is back, or 0 (SYN-7). `acknowledges` is whether it
-    ever did (SYN-6), `missed_acks` how many times in a row it then did not (SYN-5); `refused_event` is the name of the event that it
-    refused last, if it has not followed another since. `shown_opens` are the refs of the opens of event_names.DERIVED that its last socket
-    was told, or may have been told before a crash (DER-9). A webhook has a `callback` and perhaps a sealed `secret`; verified,
-    its `connection` is a name too. `opaque` is whether its token may be revoked (AUT-14).
-    `address` is from where it was made, or renewed last (AUD-3).
-    """
-
+    #: Digest of the subscription's endpoint.
     subscription_id: str
+    #: Principal.subscriber of the token: the user, or the client where there is no user.
     subscriber: str
+    #: subscriber.name of the request. "": none was given (SUB-13).
     name: str
+    #: Names of the granted events, as the subscriber spells them.
     events: tuple[str, ...]
+    #: End of the lease, in epoch seconds.
     expires: float
+    #: When the present connection began, or the last one was lost (epoch seconds).
+    #: Before the first connection: when the subscription was made.
     connected_or_lost_at: float
+    #: Name of the present connection: a socket, or a verified callback. "": there is none.
     connection: str = ""
+    #: Whether no socket has connected yet, or the callback is not verified yet (SUB-14, WHK-3).
     never_connected: bool = True
+    #: Everything sent before this time (epoch seconds) is known to have arrived (SUB-12).
     delivered_until: float = 0.0
+    #: When the subscription counts as lost unless a socket is back (epoch seconds; SYN-7). 0: no socket is awaited.
     reconnect_deadline: float = 0.0
+    #: hub.callback of a webhook. "": the subscription is by WebSocket.
     callback: str = ""
+    #: hub.secret of a webhook, sealed. b"": posts are not signed.
     secret: bytes = b""
+    #: Whether the subscription's token may be revoked (AUT-14).
     opaque: bool = False
+    #: Whether the subscriber ever acknowledged an event (SYN-6).
     acknowledges: bool = False
+    #: Number of events in a row that were not acknowledged (SYN-5).
     missed_acks: int = 0
+    #: Name of the event that was refused last. "": none, or the subscriber has followed another event since.
     refused_event: str = ""
+    #: Issuer of the subscription's token.
     issuer: str = ""
+    #: Client of the subscription's token.
     client: str = ""
+    #: Refs of event_names.DERIVED that the last socket was sent opens of, or may have been sent before a crash (DER-9).
     shown_opens: tuple[str, ...] = ()
+    #: Network address that made the subscription, or renewed it last (AUD-3).
     address: str = ""
 
     @property
     def application(self) -> Application:
-        """Whose it is: other applications of the same user are others (SUB-19)."""
+        """The application that owns the subscription. Other applications of the user do not share it (SUB-19)."""
         return Application(self.issuer, self.subscriber, self.client)
 
     @property
@@ -57,33 +67,39 @@ class Subscription(msgspec.Struct, frozen=True):
 
 
 class OpenContext(msgspec.Struct, frozen=True):
-    """A context that was opened and not closed: its anchor's `type` (as spelled) and `ref` (type in lower case, id).
+    """A context that was opened and not closed."""
 
-    `frame` is the open as it was broadcast, with `version` as its context.versionId; the context array stands in it from
-    `context_at` for `context_size` bytes. `order` counts the session's accepted events. `implied` are the refs of the
-    contexts that opens are derived for, by type, as long as nobody closed those; then they are `closed`.
-    """
-
+    #: The anchor as `type/id`, the type in lower case.
     ref: str
+    #: resourceType of the anchor, as spelled.
     type: str
+    #: `id` of the event that opened the context.
     id: str
+    #: `timestamp` of that event.
     timestamp: str
+    #: Session.order at the open.
     order: int
+    #: context.versionId.
     version: str
+    #: The open as it was broadcast, with `version` as its context.versionId.
     frame: bytes
+    #: Offset of the context array in `frame`, in bytes.
     context_at: int
+    #: Length of the context array, in bytes.
     context_size: int
+    #: Type -> ref of the contexts that opens are derived for, until somebody closes them (DER-7).
     implied: dict[str, str]
+    #: Type -> ref of contexts that left `implied` because somebody closed them.
     closed: dict[str, str] = {}
 
     @property
     def anchor(self) -> str:
-        """The type of its anchor, in lower case."""
+        """The anchor's type in lower case."""
         return self.ref[: self.ref.index("/")]
 
     @property
     def key(self) -> str:
-        """The event that opens it, in lower case."""
+        """Name of the event that opens the context, in lower case."""
         return self.anchor + "-open"
 
     @property
@@ -93,134 +109,161 @@ class OpenContext(msgspec.Struct, frozen=True):
 
     @property
     def event_ref(self) -> EventRef:
-        """What its frame tells of."""
+        """The event that `frame` carries."""
         return EventRef(self.id, self.id, f"{self.type}-open", self.ref)
 
 
 class Shared(msgspec.Struct, frozen=True):
-    """A resource that was shared: the `entry` of the content Bundle, as JSON, and its place among the others."""
+    """A resource that was shared in a context."""
 
+    #: Place among the resources of the content Bundle.
     number: int
+    #: Entry of the content Bundle, as JSON.
     entry: bytes
 
 
 class Content(msgspec.Struct, frozen=True):
-    """What was shared in an open context (2.10): by ref, and its `size` in bytes. `updates` are the fingerprints of the last
-    updates, oldest first (EVT-17); `urls` says which resource has which fullUrl (CON-16)."""
+    """Resources that were shared in an open context (FHIRcast 3.0.0, 2.10)."""
 
+    #: `type/id` -> resource.
     resources: dict[str, Shared] = {}
+    #: Size of all entries, in bytes.
     size: int = 0
+    #: Fingerprints of the last updates, oldest first (EVT-17).
     updates: tuple[bytes, ...] = ()
+    #: fullUrl -> `type/id` of the resource that has it (CON-16).
     urls: dict[str, str] = {}
 
 
 class RetainedEvent(msgspec.Struct, frozen=True):
-    """A close or update that somebody without a socket may still have to be told (SUB-12).
+    """A close or update that is retained for subscribers without a socket (SUB-12)."""
 
-    `accepted_at` is when it was accepted, `type` the resourceType of its anchor, as spelled. A derived close (DER-9) has its own name as
-    `event`, in lower case, for its notice has the source's.
-    """
-
+    #: When the event was accepted, in epoch seconds.
     accepted_at: float
+    #: The event that `frame` carries. Of a derived close: its source (DER-9).
     event_ref: EventRef
+    #: resourceType of the anchor, as spelled.
     type: str
+    #: The anchor as `type/id`, the type in lower case.
     ref: str
+    #: The event as it was broadcast.
     frame: bytes
+    #: Name of a derived close, in lower case. "": the name is that of `event_ref`.
     event: str = ""
 
     @property
     def key(self) -> str:
-        """Its event's name in lower case."""
+        """The event's name in lower case."""
         return self.event or self.event_ref.name.lower()
 
     @property
     def closes(self) -> bool:
-        """Whether it is a close."""
+        """Whether the event is a close."""
         return self.key.endswith("-close")
 
 
 class Outgoing(msgspec.Struct, frozen=True):
-    """A frame that the callback of the subscription `subscription_id` has not answered yet."""
+    """A frame that a callback has not answered yet."""
 
+    #: The webhook's subscription.
     subscription_id: str
+    #: The event that `frame` carries.
     event_ref: EventRef
+    #: Body of the POST.
     frame: bytes
 
 
 class Queue(msgspec.Struct, frozen=True):
-    """What one callback has not answered yet, by number, oldest first, and its `size` in bytes."""
+    """The frames that one callback has not answered yet."""
 
+    #: Number of the post -> frame, oldest first.
     posts: dict[int, Outgoing] = {}
+    #: Size of all frames, in bytes.
     size: int = 0
 
 
 class LastOpen(NamedTuple):
-    """The last context of a type that somebody was told of: its `ref`, "" for none (DER-3).
+    """The last context of one type that a subscriber was told of (DER-3)."""
 
-    `named_by` is empty for an open of the type itself, else the type of the event that named the context. `in_doubt` is whether they may
-    show something else: they refused the open, a Home-open came since of which they were not told, or the context was closed
-    before they were told an event that names it.
-    """
-
+    #: The context's ref. "": the subscriber counts as told of none.
     ref: str = ""
+    #: Type of the event that named the context. "": an open of the type itself.
     named_by: str = ""
+    #: Whether the subscriber may show something else. There are three reasons: the subscriber refused the open; the
+    #: subscriber was not told of a later Home-open; the context was closed before the subscriber was told of it.
     in_doubt: bool = False
 
 
-#: One for each type of event_names.DERIVED.
+#: A LastOpen for each type of event_names.DERIVED.
 LastOpened = tuple[LastOpen, LastOpen, LastOpen]
 
 
 class Audience(msgspec.Struct, frozen=True):
-    """Connections that were granted the same events and last told the same opens: an event is decided once for all of them."""
+    """Connections with the same granted events and the same last opens. An event is decided once for all of them."""
 
+    #: The granted events, in lower case.
     keys: frozenset[str]
+    #: The opens that the connections were last told.
     last_opened: LastOpened
+    #: Names of the connections.
     members: tuple[str, ...]
 
 
 class Session(msgspec.Struct, frozen=True):
-    """All that the hub knows of one (realm, hub.topic). Its dicts are never changed, only replaced.
+    """All that the hub knows of one (realm, hub.topic). Its dicts are never changed, only replaced."""
 
-    `owner` is the user it belongs to (principal.CLAIMED: nobody's); `order` counts accepted events, `last_change_order` is the count
-    at the last change of context, and `recent` the count at each remembered fingerprint (EVT-17). `current` is the ref of the
-    current context or "", `version` the current version, "0" before any. `contexts` are the open ones, oldest first; `home`
-    the Home-open's frame while that is the newest open of all. `contents` is what was shared in them, by ref; a context in which
-    nothing was has none. `retained` are the last closes and updates by number, oldest first; `dropped_closes` is when those closes were accepted
-    that were too many to hold, by `type/id` as spelled. Audiences are the connected subscriptions, grouped; `webhook_connections` are
-    those of them that are webhooks, and `outbox` by sid what their callbacks have not answered, of `last_post_number` until now. `created_at` is when POST /sessions
-    began it, or 0; `last_used_at` is when it last
-    had or lost a subscriber or, without any, was published to; `next_heartbeat` is when the next heartbeat is due, if anybody wants it;
-    `deadline` is when it wants a Tick, if ever.
-    """
-
+    #: First half of the session's key.
     realm: str
+    #: hub.topic.
     topic: str
+    #: User that the session belongs to, or topic_access.NO_OWNER.
     owner: str
+    #: Number of accepted opens, closes, Home-opens and updates.
     order: int = 0
+    #: Current context.versionId. "0": no context was opened yet.
     version: str = "0"
+    #: Ref of the current context. "": there is none.
     current: str = ""
+    #: Frame of the Home-open, while that is the newest open of all (CTX-6).
     home: bytes = b""
+    #: `order` at the last change of context.
     last_change_order: int = 0
+    #: Epoch seconds when a subscriber last came or went. Without subscribers: of the last publication.
     last_used_at: float = 0.0
+    #: Fingerprint of a change of context -> `order` at that change (EVT-17).
     recent: dict[bytes, int] = {}
+    #: Ref -> open context, oldest first.
     contexts: dict[str, OpenContext] = {}
+    #: Ref of an open context -> resources shared there. Contexts without any are missing.
     contents: dict[str, Content] = {}
+    #: Number -> close or update for subscribers without a socket, oldest first (SUB-12).
     retained: dict[int, RetainedEvent] = {}
+    #: Closes dropped from `retained` for lack of room: `type/id` as spelled -> epoch seconds of acceptance.
     dropped_closes: dict[str, float] = {}
+    #: subscription_id -> subscription.
     subscriptions: dict[str, Subscription] = {}
+    #: The connected subscriptions, grouped.
     audiences: tuple[Audience, ...] = ()
+    #: Names of those connections in `audiences` that are webhooks.
     webhook_connections: frozenset[str] = frozenset()
+    #: When POST /sessions began the session, in epoch seconds. 0: a subscriber or publisher began it.
     created_at: float = 0.0
+    #: Number of the newest post to a callback.
     last_post_number: int = 0
+    #: subscription_id -> posts that its callback has not answered yet.
     outbox: dict[str, Queue] = {}
+    #: When the next heartbeat is due, in epoch seconds. None: nobody subscribed to heartbeats.
     next_heartbeat: float | None = None
+    #: When the session wants a Tick, in epoch seconds. None: never.
     deadline: float | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What a command leads to: the session from now on (None: forgotten), what to do, and what to answer."""
+    """The result of a command."""
 
+    #: The session from now on. None: the session is forgotten.
     session: Session | None
+    #: Work for the world, in order.
     effects: tuple[Effect, ...] = ()
+    #: Answer to the caller of the command.
     reply: object = None

@@ -1,10 +1,11 @@
-"""Principals: who may act on which session."""
+"""Topic access: the user, claim or system client that may act on a session."""
 
 from __future__ import annotations
 
 import pytest
 
-from fhircast_hub.core.access.principal import SessionKey, check_access, new_owner
+from fhircast_hub.core.access.principal import SessionKey
+from fhircast_hub.core.access.topic_access import check_access, new_owner
 from fhircast_hub.core.errors import Conflict, Forbidden, InsufficientScope
 from tests.core.world import TOPIC, World, patient, token
 
