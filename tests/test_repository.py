@@ -46,17 +46,18 @@ CORE: dict[str, set[str]] = {
 MAY_SEE: dict[str, set[str]] = {
     **CORE,
     "edge": {*CORE},
-    "audit": {"core.wire"},
+    "audit": {"core.wire", "telemetry"},
     "budgets": {"core.errors", "core.access"},
+    # Each room counts in telemetry.metrics, and telemetry imports nothing of ours.
     "telemetry": set(),
     "settings": {"core.limits", "core.wire"},
-    "service": {*CORE, "audit"},
+    "service": {*CORE, "audit", "telemetry"},
     "storage": {"core.errors", "core.access", "core.wire", "core.state", "service.ports"},
     "auth": {"core.errors", "core.access", "core.wire", "service.ports"},
-    "acknowledgements": {*CORE, "budgets", "service"},
-    "webhook": {*CORE, "budgets", "service"},
-    "ws": {*CORE, "edge", "audit", "budgets", "service", "acknowledgements"},
-    "http": {*CORE, "edge", "audit", "budgets", "service"},
+    "acknowledgements": {*CORE, "budgets", "telemetry", "service"},
+    "webhook": {*CORE, "budgets", "telemetry", "service"},
+    "ws": {*CORE, "edge", "audit", "budgets", "telemetry", "service", "acknowledgements"},
+    "http": {*CORE, "edge", "audit", "budgets", "telemetry", "service"},
     "dev": {"core.access"},
 }
 # Those that put the others together: `local` sees what needs no server, the others see all that stands before them.

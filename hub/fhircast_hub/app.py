@@ -89,7 +89,7 @@ class Hub:
         usage = Usage(*limits, settings.all_bytes, self.metrics)
         self._client = httpx.AsyncClient(transport=ProxiedTransport(_LOOPBACK))
         self.addresses = Addresses(settings.trusted_proxies)
-        self.audit = Auditor(make_sink(settings.audit, self._client), settings.public_url)
+        self.audit = Auditor(make_sink(settings.audit, self._client), settings.public_url, self.metrics)
         self.service = Service(
             _store(settings), clock, RandomIds(), settings.rules(), usage, log_hash, self.audit.record
         )
@@ -128,7 +128,7 @@ class Hub:
             max_body=settings.max_body_bytes,
             max_entries=settings.max_bundle_entries,
             fhir_version=settings.fhir_version,
-            counters=self.metrics,
+            metrics=self.metrics,
             accounts=self.accounts,
             turns=self.turns,
             log_hash=log_hash,
@@ -153,7 +153,7 @@ class Hub:
             log_hash=log_hash,
             request_ids=request_ids,
             clock=clock,
-            counters=self.metrics,
+            metrics=self.metrics,
             accounts=self.accounts,
             turns=self.turns,
             wait=self.rates.wait_at,
@@ -162,16 +162,15 @@ class Hub:
             ping_seconds=settings.ping_seconds,
             trail=Handshakes(self.audit.record, self.addresses.of, clock),
         )
-        self.metrics.audit_lost = lambda: self.audit.lost
-        self.metrics.queued_posts = self._webhooks.queued
-        self.metrics.questions = self._webhooks.questions
-        self.metrics.sessions = lambda: usage.topics
-        self.metrics.session_bytes = lambda: usage.bytes
-        self.metrics.max_session_bytes = lambda: usage.max_bytes
-        self.metrics.subscriptions = lambda: usage.subscriptions
-        self.metrics.sockets = lambda: len(self.registry)
-        self.metrics.queued_messages = lambda: self.registry.queued()[0]
-        self.metrics.queued_bytes = lambda: self.registry.queued()[1]
+        self.metrics.queued_posts.set_function(self._webhooks.queued)
+        self.metrics.questions.set_function(self._webhooks.questions)
+        self.metrics.sessions.set_function(lambda: usage.topics)
+        self.metrics.session_bytes.set_function(lambda: usage.bytes)
+        self.metrics.max_session_bytes.set_function(lambda: usage.max_bytes)
+        self.metrics.subscriptions.set_function(lambda: usage.subscriptions)
+        self.metrics.sockets.set_function(lambda: len(self.registry))
+        self.metrics.queued_messages.set_function(lambda: self.registry.queued()[0])
+        self.metrics.queued_bytes.set_function(lambda: self.registry.queued()[1])
 
     def _callbacks(self, settings: Settings, log_hash: KeyedHash) -> Webhooks:
         allowed, forbidden = settings.webhook_networks, settings.no_webhook_networks

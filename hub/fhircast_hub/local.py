@@ -68,7 +68,7 @@ class LocalHub:
         self._started, self._max_entries = False, rules.max_entries
         self._metrics, self._store = Metrics(), MemoryStore()
         self._endpoints = Endpoints("ws" + url.removeprefix("http"), self._path)
-        usage = Usage(MAX_SUBSCRIPTIONS, MAX_TOPICS)
+        usage = Usage(MAX_SUBSCRIPTIONS, MAX_TOPICS, metrics=self._metrics)
         self._service = Service(self._store, clock, RandomIds(), rules, usage, _no_hash, log=_WARNINGS)
         ack_timer = AckTimer(self._service, AckTracker(ACK_POLICY, rules.ack_timeout), clock, self._metrics)
         self._ack_timer, self._registry = ack_timer, Registry(ack_timer, self._metrics, lambda effect: None)
@@ -80,7 +80,7 @@ class LocalHub:
             log_hash=_no_hash,
             request_ids=map(str, itertools.count(1)),
             clock=clock,
-            counters=self._metrics,
+            metrics=self._metrics,
             accounts=Accounts(),
             turns=Turns(),
             wait=lambda address: 0.0,
@@ -114,7 +114,7 @@ class LocalHub:
             max_body=MAX_BODY,
             max_entries=self._max_entries,
             fhir_version=None,
-            counters=self._metrics,
+            metrics=self._metrics,
             accounts=Accounts(),
             turns=Turns(),
             log_hash=_no_hash,

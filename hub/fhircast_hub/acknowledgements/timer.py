@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
-from typing import Protocol
 
 from fhircast_hub.acknowledgements.tracker import AckTracker
 from fhircast_hub.budgets.leaky_bucket import Drains
@@ -15,28 +14,20 @@ from fhircast_hub.core.state.effects import EventRef
 from fhircast_hub.core.state.session import Subscription
 from fhircast_hub.service.ports import Clock
 from fhircast_hub.service.service import POLL_SECONDS, REQUEST_ID, Service
+from fhircast_hub.telemetry.metrics import Metrics
 
 #: Seconds between two looks at who is silent, at least.
 MIN_WAIT = 0.1
 
 
-class Counters(Protocol):
-    """What is counted of answers."""
-
-    acknowledgements: int
-    refusals: int
-    unanswered: int
-    frames_ignored: int
-
-
 class AckTimer:
     """Times what was sent, and hears what is answered."""
 
-    def __init__(self, service: Service, tracker: AckTracker, clock: Clock, counters: Counters) -> None:
+    def __init__(self, service: Service, tracker: AckTracker, clock: Clock, metrics: Metrics) -> None:
         self._service = service
         self._tracker = tracker
         self._clock = clock
-        self._counters = counters
+        self._metrics = metrics
         self._timer: asyncio.TimerHandle | None = None
         self._refusals = Drains(REFUSALS.most, REFUSALS.most / 4)
 
@@ -66,13 +57,13 @@ class AckTimer:
         """A connection sent this text. What is no acknowledgement is counted, and forgotten (SYN-15)."""
         answer = self._tracker.acknowledged(connection, message, self._clock())
         if answer is None:
-            self._counters.frames_ignored += 1
+            self._metrics.frames_ignored.inc()
             return
-        self._counters.acknowledgements += 1
+        self._metrics.acknowledgements.inc()
         key, commands = answer
         for command in commands:
             if isinstance(command, Rejected):
-                self._counters.refusals += 1
+                self._metrics.refusals.inc()
                 if self._refusals.take(key, self._clock()):
                     continue  # each is told to all others: a crowd that refuses everything would be told of without end
             self._service.submit_soon(key, command)
@@ -84,7 +75,7 @@ class AckTimer:
     def check(self) -> None:
         """Report who did not answer in time."""
         for key, command in self._tracker.unanswered(self._clock()):
-            self._counters.unanswered += len(command.missed)
+            self._metrics.unanswered.inc(len(command.missed))
             self._service.submit_soon(key, command)
 
     def stop(self) -> None:

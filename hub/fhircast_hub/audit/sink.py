@@ -20,6 +20,7 @@ import msgspec
 import structlog
 
 from fhircast_hub.audit.event import Entry, audit_event
+from fhircast_hub.telemetry.metrics import Metrics
 
 #: Entries that wait: an hour of a busy hospital, some 20 MB.
 MAX_WAITING = 10_000
@@ -105,16 +106,16 @@ class FhirServer:
 
 
 class Auditor:
-    """Takes entries from anywhere, and brings them to the sink; without one it forgets them. `lost` are those that did not arrive."""
+    """Takes entries from anywhere, and brings them to the sink; without one it forgets them. Lost entries are counted in `metrics`."""
 
-    def __init__(self, sink: Sink | None, hub_url: str) -> None:
+    def __init__(self, sink: Sink | None, hub_url: str, metrics: Metrics | None = None) -> None:
         self._sink = sink
         self._hub_url = hub_url
         self._waiting: deque[Entry] = deque()
         self._wake, self._stop = asyncio.Event(), asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._untold = 0
-        self.lost = 0
+        self.metrics = metrics or Metrics()
 
     def record(self, entry: Entry) -> None:
         """Remember one; never waits, never raises."""
@@ -175,7 +176,7 @@ class Auditor:
         return True
 
     def _lose(self, count: int) -> None:
-        self.lost += count
+        self.metrics.audit_lost.inc(count)
         self._untold += count
 
     def _tell(self) -> None:

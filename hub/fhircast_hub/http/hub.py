@@ -53,6 +53,7 @@ from fhircast_hub.http.request_log import FIELDS, METER, TRAIL, Trail
 from fhircast_hub.http.well_known import capability_statement, configuration
 from fhircast_hub.service.ports import TokenVerifier
 from fhircast_hub.service.service import REQUEST_ID, Service
+from fhircast_hub.telemetry.metrics import Metrics
 
 _log = structlog.get_logger()
 _JSON = frozenset(("application/json", "application/fhir+json"))
@@ -61,25 +62,6 @@ _ACCEPTED = 202
 _WELL_KNOWN = b".well-known/"
 #: The specification asks for no body here, and many clients read JSON whatever they sent.
 _PUBLISHED = Response(_ACCEPTED, b"{}", b"application/json")
-
-
-class Histogram(Protocol):
-    """Takes times in seconds."""
-
-    def observe(self, seconds: float) -> None:
-        """One event took so long from its acceptance to the last write."""
-        ...
-
-
-class Counters(Protocol):
-    """What is counted of events."""
-
-    events_in: int
-
-    @property
-    def accepted_to_written(self) -> Histogram:
-        """How long events took."""
-        ...
 
 
 class Callbacks(Protocol):
@@ -118,7 +100,7 @@ class HubApi:
         max_body: int,
         max_entries: int,
         fhir_version: str | None,
-        counters: Counters,
+        metrics: Metrics,
         accounts: Accounts,
         turns: Turns,
         log_hash: Callable[[str], str],
@@ -133,7 +115,7 @@ class HubApi:
         self._prefix = path.encode()
         self._max_body = max_body
         self._max_entries = max_entries
-        self._counters = counters
+        self._metrics = metrics
         self._accounts = accounts
         self._turns = turns
         self._log_hash = log_hash
@@ -278,8 +260,8 @@ class HubApi:
         log_fields["name"] = spelling(event.name) if event.key in KNOWN else "other"
         accepted = time.perf_counter()
         await self._service.submit(SessionKey(principal.realm, event.topic), Publish(principal, event))
-        self._counters.events_in += 1
-        self._counters.accepted_to_written.observe(time.perf_counter() - accepted)
+        self._metrics.events_in.inc()
+        self._metrics.accepted_to_written.observe(time.perf_counter() - accepted)
         return _PUBLISHED
 
     async def _subscribe(

@@ -8,7 +8,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -27,6 +27,7 @@ from fhircast_hub.budgets.table import (
 )
 from fhircast_hub.budgets.turns import Turns
 from fhircast_hub.edge.client_addresses import Addresses, place
+from fhircast_hub.telemetry.metrics import Metrics
 
 #: Seconds that a client may reuse its connection after a request; longer than a proxy's own patience of a minute.
 KEEP_ALIVE_SECONDS = 65
@@ -37,12 +38,6 @@ _TURNED_AWAY = (
     b"content-type: text/plain; charset=utf-8\r\ncontent-length: 53\r\n\r\n"
     b"more requests wait for their turn than may; try later"
 )
-
-
-class Counters(Protocol):
-    """What connections count."""
-
-    connections_cut: int
 
 
 class Sharing:
@@ -56,12 +51,12 @@ class Sharing:
         turns: Turns,
         who: Callable[[Mapping[str, Any]], Hashable | None],
         addresses: Addresses,
-        counters: Counters,
+        metrics: Metrics,
     ) -> None:
         self.turns = turns
         self.who = who
         self.addresses = addresses
-        self.counters = counters
+        self.metrics = metrics
         #: HTTP connections, by place of their address
         self.connections: Counter[bytes] = Counter()
         #: those that wait for a request, or for all of its headers, the longest first
@@ -251,7 +246,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._sharing.turns.try_begin():
             super()._start_asgi_task(cycle, app)
         elif not self._await_turn(functools.partial(self._begin, cycle, app)):
-            self._sharing.counters.connections_cut += 1
+            self._sharing.metrics.connections_cut.inc()
             headers = b"".join(b"%b: %b\r\n" % header for header in self.server_state.default_headers)
             self.transport.write(_TURNED_AWAY % headers)
             self.transport.close()
@@ -321,7 +316,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _cut(self) -> None:
         """The connection went beyond a budget."""
         if not self._ended:
-            self._sharing.counters.connections_cut += 1
+            self._sharing.metrics.connections_cut.inc()
         self._ended = True
         self._busy()
         self.transport.abort()

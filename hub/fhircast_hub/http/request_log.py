@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
@@ -15,18 +14,13 @@ from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.http.request import Message, Receive, Scope, Send
 from fhircast_hub.service.ports import Clock
 from fhircast_hub.service.service import REQUEST_ID
+from fhircast_hub.telemetry.metrics import Metrics
 
 _log = structlog.get_logger()
 #: Where in its ASGI scope a request's log fields are; whoever answers it adds what it learns.
 FIELDS = "fhircast.log"
 #: And where its Trail is, and its Meter.
 TRAIL, METER = "fhircast.trail", "fhircast.meter"
-
-
-class Counters(Protocol):
-    """What is counted of requests."""
-
-    requests: Counter[tuple[str, int]]
 
 
 class Trail:
@@ -66,7 +60,7 @@ class RequestLog:
         self,
         app: Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]],
         request_ids: Iterator[str],
-        counters: Counters,
+        metrics: Metrics,
         clock: Clock,
         audit: Callable[[Entry], None],
         took: Callable[[float], None],
@@ -74,7 +68,7 @@ class RequestLog:
         self._app = app
         self._took = took
         self._request_ids = request_ids
-        self._counters = counters
+        self._metrics = metrics
         self._clock = clock
         self._audit = audit
 
@@ -102,7 +96,7 @@ class RequestLog:
     def _tell(self, scope: Scope, started: float, status: int) -> None:
         fields = scope[FIELDS]
         if status:  # else the client went away
-            self._counters.requests[fields["route"], status] += 1
+            self._metrics.answered(fields["route"], status)
             milliseconds = round((time.perf_counter() - started) * 1000, 3)
             _log.info(
                 "request", request_id=REQUEST_ID.get(), method=scope["method"], status=status, ms=milliseconds, **fields

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from fhircast_hub.core.access.principal import CLAIMED, Application, SessionKey
 from fhircast_hub.core.errors import HubError, TooLarge, TooMany, Unavailable
 from fhircast_hub.core.state.session import Session, Subscription
 from fhircast_hub.core.wire.callback_url import place_of
 from fhircast_hub.service.weights import growth
+from fhircast_hub.telemetry.metrics import Metrics
 
 #: Seconds after which a user over a limit may have room again.
 RETRY_AFTER = 60
@@ -23,20 +24,6 @@ SMALL, SMALL_PART = 1 << 20, 8
 ABANDONED = 86400
 #: What closes may take beyond a limit, as a part of it: they make room in the end.
 CLOSES_PART = 8
-
-
-class Counters(Protocol):
-    """What is counted of refusals."""
-
-    refused_by_user_bytes: int
-    refused_by_hub_bytes: int
-
-
-class Uncounted:
-    """Nobody asks for these."""
-
-    refused_by_user_bytes = 0
-    refused_by_hub_bytes = 0
 
 
 class _Account(NamedTuple):
@@ -94,13 +81,13 @@ class Usage:
         max_topics: int,
         max_user_bytes: int = MAX_USER_BYTES,
         max_bytes: int = sys.maxsize,
-        counters: Counters | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._max_subscriptions = max_subscriptions
         self._max_topics = max_topics
         self._max_user_bytes = max_user_bytes
         self.max_bytes = max_bytes
-        self._counters: Counters = counters or Uncounted()
+        self._metrics = metrics or Metrics()
         self._sessions: dict[str, SessionKey] = {}
         self._subscriptions: dict[tuple[str, str], dict[str, Subscription]] = {}
         self._owners: dict[_Account, _Owner] = {}
@@ -230,9 +217,9 @@ class Usage:
 
     def _refused(self, key: SessionKey, after: Session, grown: int, by_hub: bool) -> HubError:
         if by_hub:
-            self._counters.refused_by_hub_bytes += 1
+            self._metrics.refused_by_hub_bytes.inc()
             return Unavailable("the sessions of this hub hold as many bytes as they may", retry_after=RETRY_AFTER)
-        self._counters.refused_by_user_bytes += 1
+        self._metrics.refused_by_user_bytes.inc()
         held = self._owner(_account(key, after)).bytes
         whose = "all sessions of this user" if after.owner != CLAIMED else "a session that no user owns"
         return TooLarge(

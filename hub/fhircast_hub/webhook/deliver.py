@@ -14,7 +14,6 @@ import random
 import secrets
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Protocol
 from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
@@ -28,6 +27,7 @@ from fhircast_hub.core.state.commands import Connected, PostFinished, Undelivera
 from fhircast_hub.core.state.effects import EndWebhook, Post, Verify, WebhookEffect
 from fhircast_hub.core.wire.callback_url import place_of, with_query
 from fhircast_hub.service.service import REQUEST_ID, Service
+from fhircast_hub.telemetry.metrics import Metrics
 from fhircast_hub.webhook.address_guard import ForbiddenAddress, Guard
 from fhircast_hub.webhook.client import NONE, Answer, Client
 from fhircast_hub.webhook.resolver import one_name
@@ -60,14 +60,6 @@ _LATER = (408, 429)
 _log = structlog.get_logger()
 
 
-class Counters(Protocol):
-    """What is counted of callbacks."""
-
-    posts: int
-    posts_failed: int
-    callbacks_refused: int
-
-
 class Webhooks:
     """All callbacks of this process. `timeout` is ACK_TIMEOUT, in seconds; `log_hash` makes of a topic what may be logged of it."""
 
@@ -78,7 +70,7 @@ class Webhooks:
         client: Client,
         sealer: Sealer,
         timeout: float,
-        counters: Counters,
+        metrics: Metrics,
         log_hash: Callable[[str], str],
     ) -> None:
         self._service = service
@@ -86,7 +78,7 @@ class Webhooks:
         self._client = client
         self._sealer = sealer
         self._timeout = timeout
-        self._counters = counters
+        self._metrics = metrics
         self._log_hash = log_hash
         self._places = {kind: Shares(AT_WORK) for kind in (Verify, Post, EndWebhook)}
         self._newcomers = Newcomers()
@@ -120,7 +112,7 @@ class Webhooks:
     def _check_newcomer(self, user: User) -> None:
         wait = self._newcomers.wait(user, asyncio.get_running_loop().time())
         if wait:
-            self._counters.callbacks_refused += 1
+            self._metrics.callbacks_refused.inc()
             raise TooMany(
                 f"hub.callback: expected at most {BURST} new callbacks of one user at once, and one more each"
                 f" {SECONDS_EACH:g} seconds, got more",
@@ -238,8 +230,9 @@ class Webhooks:
             queue.popleft()
             if status is None:
                 continue
-            self._counters.posts += 1
-            self._counters.posts_failed += status // 100 != _SUCCESS
+            self._metrics.posts.inc()
+            if status // 100 != _SUCCESS:
+                self._metrics.posts_failed.inc()
             self._service.submit_soon(post.key, PostFinished(post.number, status))
         del self._queues[to]
 

@@ -15,8 +15,9 @@ from fhircast_hub.budgets.turns import Turns
 from fhircast_hub.edge.client_addresses import place
 from fhircast_hub.service.ports import Clock, Log
 from fhircast_hub.service.service import Service
+from fhircast_hub.telemetry.metrics import Metrics
 from fhircast_hub.ws.handshake_audit import Handshakes
-from fhircast_hub.ws.registry import Counters, Registry
+from fhircast_hub.ws.registry import Registry
 
 _log = structlog.get_logger()
 #: websockets would log handshakes and frames, with endpoints and patients in them (SEC-1).
@@ -46,7 +47,7 @@ class SocketContext:
         log_hash: Callable[[str], str],
         request_ids: Iterator[str],
         clock: Clock,
-        counters: Counters,
+        metrics: Metrics,
         accounts: Accounts,
         turns: Turns,
         wait: Callable[[str], float],
@@ -63,7 +64,7 @@ class SocketContext:
         self.log_hash = log_hash
         self.request_ids = request_ids
         self.clock = clock
-        self.counters = counters
+        self.metrics = metrics
         self.accounts = accounts
         self.turns = turns
         self.wait = wait

@@ -10,6 +10,7 @@ from typing import Protocol
 from fhircast_hub.acknowledgements.timer import AckTimer
 from fhircast_hub.budgets.table import BIG_FRAME
 from fhircast_hub.core.state.effects import Close, Effect, EventRef, Send, WebhookEffect
+from fhircast_hub.telemetry.metrics import Metrics
 from fhircast_hub.ws.frames import Frame, frame_of
 
 
@@ -30,26 +31,14 @@ class Connection(Protocol):
         ...
 
 
-class Counters(Protocol):
-    """What sockets count."""
-
-    events_out: int
-    sockets_opened: int
-    sockets_closed: int
-    frames_ignored: int
-    slow_readers_closed: int
-    pings_unanswered: int
-    floods_closed: int
-
-
 class Registry:
     """Who is connected here."""
 
-    def __init__(self, ack_timer: AckTimer, counters: Counters, webhooks: Callable[[WebhookEffect], None]) -> None:
+    def __init__(self, ack_timer: AckTimer, metrics: Metrics, webhooks: Callable[[WebhookEffect], None]) -> None:
         self._connections: dict[str, Connection] = {}
         self._prefix = secrets.token_hex(4)  # so that no connection of another process is called the same
         self._numbers = itertools.count()
-        self._counters = counters
+        self._metrics = metrics
         self._sent = ack_timer.sent
         self._webhooks = webhooks  # handles webhook effects
 
@@ -65,17 +54,17 @@ class Registry:
         """Take up a socket; its name from now on."""
         name = f"{self._prefix}-{next(self._numbers)}"
         self._connections[name] = connection
-        self._counters.sockets_opened += 1
+        self._metrics.sockets_opened.inc()
         return name
 
     def remove(self, name: str) -> None:
         """Forget a socket that is gone."""
         if self._connections.pop(name, None) is not None:
-            self._counters.sockets_closed += 1
+            self._metrics.sockets_closed.inc()
 
     def deliver(self, effects: Sequence[Effect]) -> None:
         """Do what was decided, in order: each frame is framed once and written to each of its sockets."""
-        connections = self._connections
+        connections, sent = self._connections, 0
         for effect in effects:
             if isinstance(effect, Send):
                 frame, event_ref = frame_of(effect.frame, int(BIG_FRAME.most)), effect.event_ref
@@ -86,8 +75,10 @@ class Registry:
                 ]
                 if event_ref is not None:
                     self._sent(event_ref, effect.to, later)
-                self._counters.events_out += len(effect.to)
+                sent += len(effect.to)
             elif not isinstance(effect, Close):
                 self._webhooks(effect)
             elif (closing := connections.get(effect.connection)) is not None:
                 closing.close(effect.code, effect.reason)
+        if sent:
+            self._metrics.events_out.inc(sent)

@@ -350,7 +350,7 @@ class HubSocket(asyncio.Protocol):
         """A frame of this many bytes came. A peer that sends more than it may is not read any more."""
         if self._allowance.exceeds(size, self._loop.time()):
             self._deaf, self._rest = True, b""
-            self._context.counters.floods_closed += 1
+            self._context.metrics.floods_closed.inc()
             self._transport.pause_reading()
             self._end(POLICY_VIOLATION, "more frames came than acknowledge what was sent", DEAF_SECONDS)
 
@@ -371,7 +371,7 @@ class HubSocket(asyncio.Protocol):
 
     def _too_slow(self) -> None:
         """The peer does not read: what waits for it is dropped, and it is told to come back (SYN-14)."""
-        self._context.counters.slow_readers_closed += 1
+        self._context.metrics.slow_readers_closed.inc()
         self._end(TRY_AGAIN_LATER, "too slow", CLOSE_SECONDS)
 
     def _end(self, code: int, reason: str, seconds: float) -> None:
@@ -386,7 +386,7 @@ class HubSocket(asyncio.Protocol):
     def _send_ping(self) -> None:
         """Ping (SYN-13). A peer that did not answer the last one, or read nothing since, is gone."""
         if self._pings.is_gone(self._transport.get_write_buffer_size()):
-            self._context.counters.pings_unanswered += 1
+            self._context.metrics.pings_unanswered.inc()
             self._transport.abort()
             return
         if self._ready:
