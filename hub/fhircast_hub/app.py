@@ -8,7 +8,7 @@ import functools
 import itertools
 import secrets
 import time
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
 
@@ -38,7 +38,7 @@ from fhircast_hub.http.rate_limit import RateLimit, Rates
 from fhircast_hub.http.request import Headers as RawHeaders
 from fhircast_hub.http.request import Receive, Scope, Send, bearer_token
 from fhircast_hub.http.request_log import RequestLog
-from fhircast_hub.http.root import root_app
+from fhircast_hub.http.root import ROOT_PATHS, root_app
 from fhircast_hub.http.sessions import session_routes
 from fhircast_hub.service.ports import Clock, SessionStore
 from fhircast_hub.service.revocation import Revocation
@@ -119,6 +119,7 @@ class Hub:
             metrics=self.metrics.render,
             metrics_type=CONTENT_TYPE,
         )
+        self._root_paths = ROOT_PATHS
         self._api = HubApi(
             service=self.service,
             verifier=self._verifier,
@@ -179,6 +180,11 @@ class Hub:
         sealer = Sealer(settings.secret_key.get_secret_value() if settings.secret_key else None)
         return Webhooks(self.service, guard, client, sealer, settings.ack_timeout, self.metrics, log_hash)
 
+    def add_root_route(self, path: str, answer: Callable[[], object]) -> None:
+        """Serve GET of `path` at the root, without a token. `answer` returns JSON."""
+        self.root.get(path)(answer)
+        self._root_paths |= {path}
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
@@ -229,10 +235,9 @@ class Hub:
         """Whether this path, as it came and not decoded, is hub.url or under it."""
         if self._path or not path.startswith("/"):
             return path == self._path or path.startswith(self._path + "/")
-        own = {getattr(route, "path", None) for route in self.root.routes}
-        # With empty segments around it, what is the root's own is no topic either (GET-10).
+        # Empty segments around a path of the root do not make a topic of the path (GET-10).
         plain = "/" + path.strip("/")
-        return plain not in own and not plain.startswith("/sessions/")
+        return plain not in self._root_paths and not plain.startswith("/sessions/")
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

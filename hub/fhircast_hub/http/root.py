@@ -16,6 +16,9 @@ from fhircast_hub.http.openapi import describe
 from fhircast_hub.http.request import Headers
 from fhircast_hub.http.request_log import FIELDS
 
+#: Paths of the root without a topic in them. They are no topics, also where hub.url is the root (GET-10).
+ROOT_PATHS = frozenset(("/health/live", "/health/ready", "/metrics", "/openapi.json", "/sessions"))
+
 
 def root_app(
     sessions: APIRouter, *, hub_path: str, ready: Callable[[], bool], metrics: Callable[[], bytes], metrics_type: str
