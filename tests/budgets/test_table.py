@@ -14,7 +14,7 @@ import pytest
 from fhircast_hub.budgets import accounts as user_accounts
 from fhircast_hub.budgets import leaky_bucket, table
 from fhircast_hub.budgets.accounts import Account, Accounts
-from fhircast_hub.budgets.leaky_bucket import Drain, Drains
+from fhircast_hub.budgets.leaky_bucket import LeakyBucket, LeakyBuckets
 from fhircast_hub.budgets.meter import Meter, Metered
 from fhircast_hub.budgets.table import BIG_ANSWERS, BODIES, BODY_BYTES, CPU, CPU_BURST, WAITING
 from fhircast_hub.budgets.turns import Turns
@@ -33,24 +33,24 @@ def principal(user: str | None, client: str = "app", *, system: bool = False) ->
 
 def test_a_drain_fills_evenly() -> None:
     """A burst at once, then as much as the rate gives; a clock that was set back gives nothing."""
-    drain = Drain(10, 2)
-    drain.use(10, 100)
-    assert drain.wait(100) == 0
-    drain.use(4, 100)
-    assert (drain.wait(100), drain.wait(101), drain.wait(102), drain.wait(90)) == (2, 1, 0, 2)
-    drain.use(0, 200)
-    drain.use(10, 200)
-    assert drain.wait(200) == 0
+    bucket = LeakyBucket(10, 2)
+    bucket.use(10, 100)
+    assert bucket.wait(100) == 0
+    bucket.use(4, 100)
+    assert (bucket.wait(100), bucket.wait(101), bucket.wait(102), bucket.wait(90)) == (2, 1, 0, 2)
+    bucket.use(0, 200)
+    bucket.use(10, 200)
+    assert bucket.wait(200) == 0
 
 
 def test_drains_are_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
     """The name that was not used for longest is forgotten; a refusal costs nothing."""
     monkeypatch.setattr(leaky_bucket, "MAX_HELD", 2)
-    drains = Drains(1, 1)
-    assert [drains.take(name, 0) for name in "aab"] == [0, 1, 0]
-    assert [drains.take(name, 0.5) for name in "ab"] == [0.5, 0.5]
-    assert drains.take("c", 0.5) == 0
-    assert drains.take("a", 0.5) == 0
+    buckets = LeakyBuckets(1, 1)
+    assert [buckets.take(name, 0) for name in "aab"] == [0, 1, 0]
+    assert [buckets.take(name, 0.5) for name in "ab"] == [0.5, 0.5]
+    assert buckets.take("c", 0.5) == 0
+    assert buckets.take("a", 0.5) == 0
 
 
 @pytest.mark.req("LIM-3")

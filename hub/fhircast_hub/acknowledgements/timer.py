@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection, Sequence
 
 from fhircast_hub.acknowledgements.tracker import AckTracker
-from fhircast_hub.budgets.leaky_bucket import Drains
+from fhircast_hub.budgets.leaky_bucket import LeakyBuckets
 from fhircast_hub.budgets.table import REFUSALS
 from fhircast_hub.core.access.principal import SessionKey
 from fhircast_hub.core.state.commands import Rejected
@@ -29,7 +29,7 @@ class AckTimer:
         self._clock = clock
         self._metrics = metrics
         self._timer: asyncio.TimerHandle | None = None
-        self._refusals = Drains(REFUSALS.most, REFUSALS.most / 4)
+        self._refusals = LeakyBuckets(REFUSALS.most, REFUSALS.most / 4)
 
     async def connected(self, subscription_id: str, connection: str) -> tuple[SessionKey, Subscription]:
         """A socket came for the endpoint whose digest is `subscription_id`; its session and subscription. Raises NotFound when there is none."""

@@ -7,7 +7,7 @@ import functools
 import time
 from collections import OrderedDict
 
-from fhircast_hub.budgets.leaky_bucket import MAX_HELD, Drain
+from fhircast_hub.budgets.leaky_bucket import MAX_HELD, LeakyBucket
 from fhircast_hub.budgets.table import BIG_ANSWERS, BODIES, BODY_BURST, BODY_BYTES, CPU, CPU_BURST, Monotonic
 from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.core.errors import TooMany
@@ -31,8 +31,8 @@ class Account:
     def __init__(self, clock: Monotonic, most_bodies: float = BODIES.most) -> None:
         self._clock = clock
         self._most_bodies = most_bodies
-        self._cpu = Drain(CPU_BURST.most, CPU.most)
-        self._bytes = Drain(BODY_BURST.most, BODY_BYTES.most)
+        self._cpu = LeakyBucket(CPU_BURST.most, CPU.most)
+        self._bytes = LeakyBucket(BODY_BURST.most, BODY_BYTES.most)
         self.bodies = self.answers = self.queued = 0
 
     @property

@@ -19,7 +19,7 @@ def check_wait(seconds: float, what: str) -> None:
         raise TooMany(f"more {what} came than one may send", retry_after=math.ceil(seconds))
 
 
-class Drain:
+class LeakyBucket:
     """A leaky bucket: `burst` at once, and then `rate` a second."""
 
     __slots__ = ("_at", "_burst", "_rate", "_used")
@@ -39,20 +39,20 @@ class Drain:
         return over / self._rate if over > 0 else 0.0
 
 
-class Drains:
-    """A Drain for each name, the newest of them."""
+class LeakyBuckets:
+    """A LeakyBucket for each name, the newest of them."""
 
     def __init__(self, burst: float, rate: float) -> None:
-        self._new = functools.partial(Drain, burst, rate)
-        self._held: OrderedDict[Hashable, Drain] = OrderedDict()
+        self._new = functools.partial(LeakyBucket, burst, rate)
+        self._held: OrderedDict[Hashable, LeakyBucket] = OrderedDict()
 
     def take(self, name: Hashable, now: float) -> float:
         """Use one of this name's: 0, or the seconds until there will be one again."""
-        drain = self._held.pop(name, None) or self._new()
-        self._held[name] = drain
+        bucket = self._held.pop(name, None) or self._new()
+        self._held[name] = bucket
         if len(self._held) > MAX_HELD:
             self._held.popitem(last=False)
-        drain.use(1, now)
-        if wait := drain.wait(now):
-            drain.use(-1, now)
+        bucket.use(1, now)
+        if wait := bucket.wait(now):
+            bucket.use(-1, now)
         return wait

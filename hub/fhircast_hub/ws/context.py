@@ -9,7 +9,7 @@ import structlog
 
 from fhircast_hub.acknowledgements.timer import AckTimer
 from fhircast_hub.budgets.accounts import Accounts
-from fhircast_hub.budgets.leaky_bucket import Drains
+from fhircast_hub.budgets.leaky_bucket import LeakyBuckets
 from fhircast_hub.budgets.table import HANDSHAKES
 from fhircast_hub.budgets.turns import Turns
 from fhircast_hub.edge.client_addresses import place
@@ -68,7 +68,7 @@ class SocketContext:
         self.accounts = accounts
         self.turns = turns
         self.wait = wait
-        self.handshakes = Drains(HANDSHAKES.most, HANDSHAKES.most / 60)
+        self.handshakes = LeakyBuckets(HANDSHAKES.most, HANDSHAKES.most / 60)
         self.queue_bytes = queue_bytes
         self.queue_messages = queue_messages
         self.ping_seconds = ping_seconds

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fhircast_hub.budgets.leaky_bucket import Drain
+from fhircast_hub.budgets.leaky_bucket import LeakyBucket
 from fhircast_hub.budgets.table import UNMATCHED_FRAMES
 
 #: Credits for each frame that was sent: some clients acknowledge twice.
@@ -16,7 +16,7 @@ class Allowance:
 
     def __init__(self) -> None:
         self.credit = 0
-        self.others = Drain(UNMATCHED_FRAMES.most, UNMATCHED_FRAMES.most)
+        self.others = LeakyBucket(UNMATCHED_FRAMES.most, UNMATCHED_FRAMES.most)
 
     def sent(self) -> None:
         """A frame was sent to the peer."""
