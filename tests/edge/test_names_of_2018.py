@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from fhircast_hub.core.wire.event_names import NAMES_OF_2018, classify, never_matches, todays
+from fhircast_hub.core.wire.event_names import NAMES_OF_2018, classify, modern_name, never_matches
 from fhircast_hub.edge.names_of_2018 import Legacy
 from fhircast_hub.ws.frames import text_frame, text_of
 
@@ -35,7 +35,7 @@ def test_all_names_of_2018_may_be_published_today() -> None:
     for name, today in NAMES_OF_2018.items():
         assert never_matches(name)
         assert classify(today)
-        assert todays(name.upper()) == todays(today) == today
+        assert modern_name(name.upper()) == modern_name(today) == today
 
 
 @pytest.mark.req("AUT-18", "EVT-15")

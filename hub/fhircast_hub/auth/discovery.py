@@ -12,7 +12,7 @@ import httpx
 import msgspec
 
 from fhircast_hub.auth.issuers import Issuer
-from fhircast_hub.core.wire.json import unmarked
+from fhircast_hub.core.wire.json import strip_bom
 
 #: Bytes of one answer. A key set of a hundred RSA keys has 50 KiB.
 MAX_BYTES = 256 * 1024
@@ -92,7 +92,7 @@ async def read_body(response: httpx.Response) -> bytes:
         body += chunk
         if len(body) > MAX_BYTES:
             raise FetchError(f"answered more than {MAX_BYTES} bytes")
-    return unmarked(bytes(body))
+    return strip_bom(bytes(body))
 
 
 def _is_loopback(host: str) -> bool:

@@ -14,8 +14,8 @@ from typing import TypeVar
 import msgspec
 
 from fhircast_hub.core.limits import MAX_ID
-from fhircast_hub.core.wire.event_names import NAMES_OF_2018, todays
-from fhircast_hub.core.wire.json import unmarked
+from fhircast_hub.core.wire.event_names import NAMES_OF_2018, modern_name
+from fhircast_hub.core.wire.json import strip_bom
 
 #: Subscriptions, and events, of which the names are remembered: the newest.
 _REMEMBERED = 10_000
@@ -54,7 +54,7 @@ class Legacy:
         before = self._asked.get(subscription_id, ())
         _remember(self._asked, subscription_id, events)
         try:
-            yield tuple({today.lower(): today for today in map(todays, events)}.values())
+            yield tuple({today.lower(): today for today in map(modern_name, events)}.values())
         except BaseException:
             _remember(self._asked, subscription_id, before)
             raise
@@ -65,12 +65,12 @@ class Legacy:
         if len(named) != 1 or (name := named[0][1].decode()).lower() not in NAMES_OF_2018:
             return body
         try:
-            stamp = _STAMP.decode(unmarked(body))
+            stamp = _STAMP.decode(strip_bom(body))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return body  # the hub says what is wrong with it
         if len(stamp.id) <= MAX_ID and len(stamp.timestamp) <= MAX_ID:  # else the event is refused
             _remember(self._published, (stamp.id, stamp.timestamp), name)
-        return _NAMED.sub(rb'\1%b"' % todays(name).encode(), body)
+        return _NAMED.sub(rb'\1%b"' % modern_name(name).encode(), body)
 
     def written(self, subscription_id: str, bound: str, message: bytes) -> bytes:
         """The hub's `message` as the subscription `subscription_id` is sent it; `bound` is the endpoint as its client named it.
@@ -89,13 +89,13 @@ class Legacy:
             return _encode(members)
         if "hub.events" in members:
             granted = {name.lower() for name in _TEXT.decode(members["hub.events"]).split(",")}
-            names = [name for name in asked if todays(name).lower() in granted]
+            names = [name for name in asked if modern_name(name).lower() in granted]
             members["hub.events"] = msgspec.Raw(_encode(",".join(names))) if names else members["hub.events"]
         return _encode(members | {"bound": bound})
 
     def _as_asked(self, name: str, stamp: _Stamp, asked: tuple[str, ...]) -> str:
         """The name under which the event was published, if `asked` has it; else the first of `asked` that means the same."""
-        names = [one for one in asked if todays(one).lower() == name.lower()]
+        names = [one for one in asked if modern_name(one).lower() == name.lower()]
         published = self._published.get((stamp.id, stamp.timestamp), name)
         if not names or published.lower() in map(str.lower, names):
             return published if names else name

@@ -31,7 +31,7 @@ from fhircast_hub.core.errors import (
 )
 from fhircast_hub.core.state.commands import Publish, Renew, Subscribe, Unsubscribe
 from fhircast_hub.core.wire.event import check_topic, parse_event
-from fhircast_hub.core.wire.event_names import KNOWN, spelling
+from fhircast_hub.core.wire.event_names import CATALOGUE_LOWER, spelling
 from fhircast_hub.core.wire.subscription_request import SubscriptionRequest, parse_form, parse_json_form
 from fhircast_hub.edge.endpoints import Endpoints
 from fhircast_hub.edge.names_of_2018 import Legacy
@@ -257,7 +257,7 @@ class HubApi:
         event = parse_event(body, self._max_entries)
         trail.event, trail.patients = event.name, patients(event.ref, event.implied)
         log_fields["topic"] = self._log_hash(_agreed(event.topic, in_path))
-        log_fields["name"] = spelling(event.name) if event.key in KNOWN else "other"
+        log_fields["name"] = spelling(event.name) if event.key in CATALOGUE_LOWER else "other"
         accepted = time.perf_counter()
         await self._service.submit(SessionKey(principal.realm, event.topic), Publish(principal, event))
         self._metrics.events_in.inc()

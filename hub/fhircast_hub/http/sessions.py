@@ -22,7 +22,7 @@ from fhircast_hub.core.rules.administration import check_administrator
 from fhircast_hub.core.state.commands import BeginSession
 from fhircast_hub.core.wire.event import check_topic
 from fhircast_hub.core.wire.event_names import never_matches
-from fhircast_hub.core.wire.json import unmarked
+from fhircast_hub.core.wire.json import strip_bom
 from fhircast_hub.core.wire.timestamps import rfc3339
 from fhircast_hub.http.request import ClientGone, Headers, bearer_token, media_type, read_body, topics_in
 from fhircast_hub.http.request_log import FIELDS, METER, TRAIL, Trail
@@ -174,7 +174,7 @@ async def _asked(request: Request, account: Account) -> NewSession:
         raise BadRequest("the body: it did not end") from None
     account.bodies -= len(body)
     try:
-        return NewSession.model_validate_json(unmarked(body))
+        return NewSession.model_validate_json(strip_bom(body))
     except ValidationError as error:
         fault = error.errors(include_input=False)[0]
         if fault["type"] == "extra_forbidden":  # its place is what the client called it

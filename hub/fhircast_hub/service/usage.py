@@ -10,7 +10,7 @@ from typing import NamedTuple
 from fhircast_hub.core.access.principal import CLAIMED, Application, SessionKey
 from fhircast_hub.core.errors import HubError, TooLarge, TooMany, Unavailable
 from fhircast_hub.core.state.session import Session, Subscription
-from fhircast_hub.core.wire.callback_url import place_of
+from fhircast_hub.core.wire.callback_url import origin_of
 from fhircast_hub.service.weights import growth
 from fhircast_hub.telemetry.metrics import Metrics
 
@@ -173,12 +173,12 @@ class Usage:
         return self._sessions[subscription_id], subscription_id
 
     def has_agreed(self, realm: str, application: Application, place: str) -> bool:
-        """Whether a callback of this application at this place (core.callbacks.place_of) was verified, and its lease runs (WHK-13)."""
+        """Whether a callback of this application at this place (core.wire.callback_url.origin_of) was verified, and its lease runs (WHK-13)."""
         owned = self._subscriptions.get((realm, application.subscriber), {}).values()
         verified = (
             each for each in owned if each.callback and not each.never_connected and each.application == application
         )
-        return any(place_of(each.callback) == place for each in verified)
+        return any(origin_of(each.callback) == place for each in verified)
 
     def follow(self, key: SessionKey, before: Session | None, after: Session | None) -> None:
         """A session changed from `before` to `after`."""

@@ -25,7 +25,7 @@ from fhircast_hub.core.errors import BadRequest, TooMany
 from fhircast_hub.core.rules.webhook_outbox import connection
 from fhircast_hub.core.state.commands import Connected, PostFinished, Undeliverable, VerificationFailed
 from fhircast_hub.core.state.effects import EndWebhook, Post, Verify, WebhookEffect
-from fhircast_hub.core.wire.callback_url import place_of, with_query
+from fhircast_hub.core.wire.callback_url import origin_of, with_query
 from fhircast_hub.service.service import REQUEST_ID, Service
 from fhircast_hub.telemetry.metrics import Metrics
 from fhircast_hub.webhook.address_guard import ForbiddenAddress, Guard
@@ -92,7 +92,7 @@ class Webhooks:
         """Raise BadRequest if the callback's host is, or soon resolves to, an address that may not be posted to (WHK-10), and TooMany
         if `principal` brings more new callbacks than one may (WHK-13)."""
         user = principal.realm, principal.subscriber
-        is_new = not self._service.usage.has_agreed(principal.realm, principal.application, place_of(callback))
+        is_new = not self._service.usage.has_agreed(principal.realm, principal.application, origin_of(callback))
         if is_new:
             self._check_newcomer(user)
         parts = urlsplit(callback)

@@ -16,7 +16,7 @@ import msgspec
 from fhircast_hub.core.access.principal import SessionKey
 from fhircast_hub.core.state.effects import EventRef
 from fhircast_hub.core.state.session import Subscription
-from fhircast_hub.core.wire.json import unmarked
+from fhircast_hub.core.wire.json import strip_bom
 from fhircast_hub.edge.endpoints import BIND, without_empty_segments
 from fhircast_hub.edge.names_of_2018 import Legacy
 from fhircast_hub.ws.context import Headers, SocketContext
@@ -95,6 +95,6 @@ class LegacySocket(HubSocket):
 def _event(message: bytes) -> _Event | None:
     """The message, if it is an event; None for an acknowledgement, or for what is no JSON object."""
     try:
-        return _EVENT.decode(unmarked(message))
+        return _EVENT.decode(strip_bom(message))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None

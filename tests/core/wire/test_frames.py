@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 from fhircast_hub.core.wire.event import parse_event
-from fhircast_hub.core.wire.frames import confirmation, denial, derived_id, made_event
+from fhircast_hub.core.wire.frames import confirmation, denial, derived_id, event_frame
 from fhircast_hub.core.wire.timestamps import rfc3339
 from tests.core.world import NOON, body, patient, spec
 
@@ -40,7 +40,7 @@ def test_the_id_of_a_derived_open_is_made_of_source_and_name() -> None:
 @pytest.mark.req("DER-7")
 def test_a_made_event_is_an_event() -> None:
     """What the hub makes has the form that it asks of others, whatever is in it."""
-    made = made_event('a "topic" ☃', "Patient-open", "1", rfc3339(NOON), body([patient("p1")]))
+    made = event_frame('a "topic" ☃', "Patient-open", "1", rfc3339(NOON), body([patient("p1")]))
     event = parse_event(made)
     assert (event.topic, event.ref, event.timestamp) == ('a "topic" ☃', "patient/p1", "2023-04-01T12:00:00.000Z")
 

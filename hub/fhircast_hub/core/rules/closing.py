@@ -23,7 +23,7 @@ from fhircast_hub.core.rules.missed_events import retain
 from fhircast_hub.core.state.effects import Effect, EventRef, Message, Send
 from fhircast_hub.core.state.session import Audience, LastOpen, LastOpened, OpenContext, RetainedEvent, Session
 from fhircast_hub.core.wire.event_names import DERIVED, spelling
-from fhircast_hub.core.wire.frames import derived_id, made_event
+from fhircast_hub.core.wire.frames import derived_id, event_frame
 
 
 class Cause(msgspec.Struct, frozen=True):
@@ -189,6 +189,6 @@ def _derived_closes(session: Session, gone: OpenContext, cause: Cause) -> dict[s
     for open_ in derive(gone):
         name = spelling(f"{open_.type}-close")
         id_ = derived_id(cause.id, name)
-        frame = made_event(session.topic, name, id_, cause.timestamp, open_.context)
+        frame = event_frame(session.topic, name, id_, cause.timestamp, open_.context)
         closes[open_.type] = frame, EventRef(id_, cause.id, cause.name)
     return closes

@@ -15,7 +15,7 @@ from fhircast_hub.core.limits import MAX_CONTENT_BYTES, MAX_IDENTITY, REMEMBERED
 from fhircast_hub.core.state.session import Content, OpenContext, Session, Shared
 from fhircast_hub.core.wire.context_items import raw_items
 from fhircast_hub.core.wire.event import Event
-from fhircast_hub.core.wire.frames import at_version
+from fhircast_hub.core.wire.frames import replace_version
 from fhircast_hub.core.wire.json import encode
 from fhircast_hub.core.wire.resource_identity import changed_identity, identity_size
 from fhircast_hub.core.wire.update_bundle import Change, entry_of, full_url_of, resource_of
@@ -41,7 +41,7 @@ def updated(session: Session, event: Event, version: str, rules: Rules) -> Sessi
     size = content.size + sum(other.size for ref, other in session.contents.items() if ref != context.ref)
     if size > MAX_CONTENT_BYTES:
         raise TooLarge(f"updates: expected at most {MAX_CONTENT_BYTES} bytes of content in a session, got {size}")
-    context = replace(context, version=version, frame=at_version(context.frame, context.context_at, version))
+    context = replace(context, version=version, frame=replace_version(context.frame, context.context_at, version))
     return replace(
         session,
         contexts={**session.contexts, context.ref: context},

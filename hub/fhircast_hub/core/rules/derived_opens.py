@@ -12,7 +12,7 @@ from fhircast_hub.core.state.effects import EventRef, Message
 from fhircast_hub.core.state.session import OpenContext
 from fhircast_hub.core.wire.context_items import DERIVED_KEYS, raw_items
 from fhircast_hub.core.wire.event_names import DERIVED, spelling
-from fhircast_hub.core.wire.frames import derived_id, made_event
+from fhircast_hub.core.wire.frames import derived_id, event_frame
 
 #: Which items of the source a derived open's context takes over, in this order (DER-7).
 _PARTS = {
@@ -44,7 +44,7 @@ class DerivedOpen(msgspec.Struct, frozen=True):
     def message(self, topic: str) -> Message:
         """The message: same timestamp as its source, an id made of the source's, no version."""
         event_ref = self.event_ref
-        return made_event(topic, spelling(self.key), event_ref.id, self.source.timestamp, self.context), event_ref
+        return event_frame(topic, spelling(self.key), event_ref.id, self.source.timestamp, self.context), event_ref
 
 
 def names_of(source: OpenContext, derived: str) -> dict[str, str]:

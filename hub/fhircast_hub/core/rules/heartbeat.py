@@ -11,7 +11,7 @@ from fhircast_hub.core.env import Env
 from fhircast_hub.core.rules import audiences
 from fhircast_hub.core.state.effects import Effect, EventRef, Send
 from fhircast_hub.core.state.session import Session
-from fhircast_hub.core.wire.frames import made_event
+from fhircast_hub.core.wire.frames import event_frame
 from fhircast_hub.core.wire.json import encode
 from fhircast_hub.core.wire.timestamps import rfc3339
 
@@ -32,6 +32,6 @@ def beat(session: Session, env: Env) -> tuple[Session, tuple[Effect, ...]]:
         return session, ()
     id_ = env.ids.uuid()
     context = encode([{"key": "period", "decimal": str(env.rules.heartbeat_seconds)}])
-    frame = made_event(session.topic, _NAME, id_, rfc3339(env.now), context)
+    frame = event_frame(session.topic, _NAME, id_, rfc3339(env.now), context)
     sent = Send(audiences.subscribed(session.audiences, _NAME), frame, EventRef(id_, id_, _NAME, reportable=False))
     return replace(session, next_heartbeat=env.now + env.rules.heartbeat_seconds), (sent,)

@@ -14,7 +14,7 @@ from fhircast_hub.core.rules.joining import implied
 from fhircast_hub.core.state.effects import EventRef, Message
 from fhircast_hub.core.state.session import LastOpened, RetainedEvent, Session, Subscription
 from fhircast_hub.core.wire.event_names import anchor_keys, spelling
-from fhircast_hub.core.wire.frames import made_event
+from fhircast_hub.core.wire.frames import event_frame
 from fhircast_hub.core.wire.json import encode
 from fhircast_hub.core.wire.timestamps import rfc3339
 
@@ -181,4 +181,4 @@ def _lost(session: Session, since: float) -> dict[str, tuple[str, str]]:
 def _made_close(session: Session, type_: str, id_: str, env: Env) -> Message:
     key, name, event = anchor_keys(type_.lower())[0], spelling(f"{type_}-close"), env.ids.uuid()
     context = encode([{"key": key, "resource": {"resourceType": type_, "id": id_}}])
-    return made_event(session.topic, name, event, rfc3339(env.now), context), EventRef(event, event, name)
+    return event_frame(session.topic, name, event, rfc3339(env.now), context), EventRef(event, event, name)

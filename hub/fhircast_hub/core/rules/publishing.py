@@ -27,7 +27,7 @@ from fhircast_hub.core.state.effects import Effect, EventRef, Send
 from fhircast_hub.core.state.session import Audience, OpenContext, Outcome, RetainedEvent, Session
 from fhircast_hub.core.wire.event import Event
 from fhircast_hub.core.wire.event_names import Kind, spelling
-from fhircast_hub.core.wire.frames import made_event, timestamp_of, with_versions
+from fhircast_hub.core.wire.frames import event_frame, timestamp_of, with_versions
 from fhircast_hub.core.wire.timestamps import duration, has_zone, instant, rfc3339
 
 
@@ -142,7 +142,7 @@ def _open(session: Session, event: Event, env: Env) -> Outcome:
     session, effects = replace(session, audiences=after), effects + opening
     for other in gone:
         name, id_, at = spelling(f"{other.type}-close"), env.ids.uuid(), rfc3339(env.now)
-        frame = made_event(session.topic, name, id_, at, other.context)
+        frame = event_frame(session.topic, name, id_, at, other.context)
         close = RetainedEvent(env.now, EventRef(id_, id_, name), other.type, other.ref, frame)
         session, closing = closed(session, other, close, at, env.rules)
         effects += closing

@@ -14,7 +14,7 @@ from fhircast_hub.core.rules.subscriptions import end
 from fhircast_hub.core.state.commands import Acknowledged, AcksTimedOut, MissedAck, PostFinished, Rejected
 from fhircast_hub.core.state.effects import Effect, EventRef, Send
 from fhircast_hub.core.state.session import Outcome, Session, Subscription
-from fhircast_hub.core.wire.frames import made_event
+from fhircast_hub.core.wire.frames import event_frame
 from fhircast_hub.core.wire.json import encode
 from fhircast_hub.core.wire.timestamps import duration, rfc3339
 
@@ -155,7 +155,7 @@ def _send(
     if not to or not about.reportable:
         return ()
     id_ = env.ids.uuid()
-    frame = made_event(session.topic, "SyncError", id_, rfc3339(env.now), _context(about, name or "unnamed", why))
+    frame = event_frame(session.topic, "SyncError", id_, rfc3339(env.now), _context(about, name or "unnamed", why))
     return (Send(to, frame, EventRef(id_, id_, "SyncError", reportable=False)),)
 
 

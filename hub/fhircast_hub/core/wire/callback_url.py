@@ -59,7 +59,7 @@ def with_query(callback: str, parameters: dict[str, str]) -> str:
     return f"{callback}{mark}{urlencode(parameters)}"
 
 
-def place_of(callback: str) -> str:
+def origin_of(callback: str) -> str:
     """Scheme, host and port of a callback, in lower case: one server, whatever it is asked for."""
     return re.split("[/?]", callback.replace("://", ":", 1), maxsplit=1)[0].lower()
 

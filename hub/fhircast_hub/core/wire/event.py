@@ -32,8 +32,8 @@ from fhircast_hub.core.wire.json import (
     encode,
     look_into,
     members_of,
+    strip_bom,
     text_in,
-    unmarked,
     usual,
 )
 from fhircast_hub.core.wire.timestamps import instant
@@ -90,7 +90,7 @@ def parse_event(body: bytes, max_entries: int = Rules().max_entries) -> Event:
     Raises BadRequest with one line that names the member, what was expected and what came (EVT-5, EVT-6); TooLarge for an update
     of more than `max_entries`, of which none is read (CON-15).
     """
-    body = unmarked(body)
+    body = strip_bom(body)
     envelope, event, found = _look_into(body)
     _check_text(body)
     context = bytes(event["context"])

@@ -26,7 +26,7 @@ DERIVED = ("patient", "encounter", "imagingstudy")
 
 _SPELLING = {name.lower(): name for name in CATALOGUE}
 #: The catalogue in lower case: names that say nothing of anybody.
-KNOWN = frozenset(_SPELLING)
+CATALOGUE_LOWER = frozenset(_SPELLING)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _RESOURCE_EVENT = re.compile(r"([a-z]+)-(open|close|update|select)", re.ASCII | re.IGNORECASE)
 _REVERSE_DOMAIN = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)+", re.ASCII)
@@ -107,7 +107,7 @@ def anchor_keys(type_: str) -> tuple[str, str]:
 @functools.lru_cache(16384)  # a session may have so many
 def never_matches(name: str) -> bool:
     """Whether no event can ever be published under this name, though it may be subscribed to (SUB-5)."""
-    if name.lower() in KNOWN:  # heartbeat among them, which the hub itself sends
+    if name.lower() in CATALOGUE_LOWER:  # heartbeat among them, which the hub itself sends
         return False
     try:
         classify(name)
@@ -127,6 +127,6 @@ NAMES_OF_2018 = {
 }
 
 
-def todays(name: str) -> str:
+def modern_name(name: str) -> str:
     """Today's name of an event that had another in 2018, else `name` itself."""
     return NAMES_OF_2018.get(name.lower(), name)

@@ -34,13 +34,13 @@ def with_versions(event: Event, version: str, prior: str) -> bytes:
     return b"".join((event.head, versions, event.tail))
 
 
-def at_version(frame: bytes, context_at: int, version: str) -> bytes:
+def replace_version(frame: bytes, context_at: int, version: str) -> bytes:
     """A frame made by `with_version`, with another version of the same length (all of the hub's are UUIDs)."""
     end = context_at - len(CONTEXT_MEMBER) - len(b'",')
     return b"".join((frame[: end - len(version)], version.encode(), frame[end:]))
 
 
-def made_event(topic: str, name: str, id_: str, timestamp: str, context: bytes) -> bytes:
+def event_frame(topic: str, name: str, id_: str, timestamp: str, context: bytes) -> bytes:
     """The frame of an event that the hub makes; `context` is a JSON array."""
     return b'{"timestamp":%b,"id":%b,"event":{"hub.topic":%b,"hub.event":%b,"context":%b}}' % (
         encode(timestamp),

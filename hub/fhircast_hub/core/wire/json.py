@@ -286,7 +286,7 @@ def stub_of(resource: Members, what: str, at: int | None = None) -> Stub:
     return Stub(text_in(resource, "resourceType", where), text_or_none(resource, "id", where))
 
 
-def unmarked(raw: bytes) -> bytes:
+def strip_bom(raw: bytes) -> bytes:
     """A JSON text without the byte order mark before it: who reads JSON "MAY ignore the presence of a byte order mark" (RFC 8259, 8.1)."""
     return raw.removeprefix(_BYTE_ORDER_MARK)
 

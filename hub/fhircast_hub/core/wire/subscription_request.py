@@ -14,7 +14,7 @@ from fhircast_hub.core.wire.acknowledgement import readable
 from fhircast_hub.core.wire.callback_url import check_callback
 from fhircast_hub.core.wire.event import check_topic
 from fhircast_hub.core.wire.event_names import parse_events
-from fhircast_hub.core.wire.json import check_controls, decoded, pairs_of, unmarked
+from fhircast_hub.core.wire.json import check_controls, decoded, pairs_of, strip_bom
 
 _LEASE = re.compile(r"0*[1-9][0-9]*", re.ASCII)
 #: Any lease of more digits than this is beyond every maximum; Python need not make an int of it.
@@ -68,7 +68,7 @@ def parse_json_form(body: bytes) -> SubscriptionRequest | None:
         return None
     try:
         body.decode()
-        pairs = pairs_of(unmarked(body), "the body")
+        pairs = pairs_of(strip_bom(body), "the body")
     except (UnicodeDecodeError, BadRequest):
         if _HALF.search(body):
             raise BadRequest("the form: expected whole characters, got half of one") from None
