@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from fhircast_hub.core.errors import HubError
 from fhircast_hub.core.wire.acknowledgement import read_acknowledgement
 from fhircast_hub.core.wire.event import parse_event
-from fhircast_hub.core.wire.subscription_request import parse_form, parse_json_form
+from fhircast_hub.core.wire.subscription_request import parse_json_subscription_request, parse_subscription_request
 from fhircast_hub.ws.frames import end_of_frame, payload
 
 _SPEC = Path(__file__).resolve().parents[1] / "spec"
@@ -48,7 +48,7 @@ def _event(body: bytes) -> None:
 
 
 def _form(body: bytes) -> None:
-    for read in (parse_form, parse_json_form):
+    for read in (parse_subscription_request, parse_json_subscription_request):
         with contextlib.suppress(HubError):
             read(body)
 

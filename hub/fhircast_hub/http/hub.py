@@ -32,7 +32,11 @@ from fhircast_hub.core.errors import (
 from fhircast_hub.core.state.commands import Publish, Renew, Subscribe, Unsubscribe
 from fhircast_hub.core.wire.event import check_topic, parse_event
 from fhircast_hub.core.wire.event_names import CATALOGUE_LOWER, spelling
-from fhircast_hub.core.wire.subscription_request import SubscriptionRequest, parse_form, parse_json_form
+from fhircast_hub.core.wire.subscription_request import (
+    SubscriptionRequest,
+    parse_json_subscription_request,
+    parse_subscription_request,
+)
 from fhircast_hub.edge.endpoints import Endpoints
 from fhircast_hub.edge.names_of_2018 import Legacy
 from fhircast_hub.http.errors import to_response
@@ -240,7 +244,7 @@ class HubApi:
     ) -> Response:
         """What a body of this media type asks for."""
         body = self._legacy.published(body) if self._legacy else body
-        form = parse_form(body) if sent == _FORM else parse_json_form(body)
+        form = parse_subscription_request(body) if sent == _FORM else parse_json_subscription_request(body)
         if form is not None:
             log_fields["route"] = "subscribe" if form.subscribe else "unsubscribe"
             trail.act = Act.SUBSCRIBE if form.subscribe else Act.UNSUBSCRIBE

@@ -12,7 +12,11 @@ from msgspec.structs import replace
 
 from fhircast_hub.core.errors import BadRequest, TooLarge
 from fhircast_hub.core.wire.acknowledgement import readable
-from fhircast_hub.core.wire.subscription_request import SubscriptionRequest, parse_form, parse_json_form
+from fhircast_hub.core.wire.subscription_request import (
+    SubscriptionRequest,
+    parse_json_subscription_request,
+    parse_subscription_request,
+)
 
 GOOD = {
     "hub.channel.type": "websocket",
@@ -27,19 +31,19 @@ def read(without: str = "", **changes: str) -> SubscriptionRequest:
     """A good form with some parameters changed (`hub_mode` for hub.mode) and one left out, read in both notations."""
     given_ = GOOD | {name.replace("_", ".", 2 if "channel" in name else 1): value for name, value in changes.items()}
     given_.pop(without, None)
-    form = parse_form(urlencode(given_).encode())
+    form = parse_subscription_request(urlencode(given_).encode())
     assert as_json(given_) == form
     return form
 
 
 def as_json(members: object) -> SubscriptionRequest | None:
     """The same form in JSON."""
-    return parse_json_form(json.dumps(members).encode())
+    return parse_json_subscription_request(json.dumps(members).encode())
 
 
 def refused(body: bytes) -> str:
     with pytest.raises(BadRequest) as error:
-        parse_form(body)
+        parse_subscription_request(body)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -71,7 +75,7 @@ def test_an_empty_parameter_is_no_better_than_a_missing_one(name: str) -> None:
 def test_no_type_and_a_callback_is_a_webhook() -> None:
     """It is not taken for a websocket, nor told that the type is missing."""
     form = {k: v for k, v in GOOD.items() if k != "hub.channel.type"} | {"hub.callback": "https://example.com/"}
-    assert parse_form(urlencode(form).encode()).callback == "https://example.com/"
+    assert parse_subscription_request(urlencode(form).encode()).callback == "https://example.com/"
     assert "hub.channel.type" in refused(urlencode(form | {"hub.callback": " "}).encode())
 
 
@@ -81,15 +85,15 @@ def test_the_webhook_channel_has_three_names(type_: str) -> None:
     """Its callback and secret are read, in both notations; the events and all else as ever."""
     form = GOOD | {"hub.channel.type": type_, "hub.callback": "https://example.com/?a=b", "hub.secret": "s"}
     expected = replace(read(), callback="https://example.com/?a=b", secret="s")
-    assert parse_form(urlencode(form).encode()) == as_json(form) == expected
-    assert parse_form(urlencode(form | {"hub.secret": ""}).encode()).secret is None
+    assert parse_subscription_request(urlencode(form).encode()) == as_json(form) == expected
+    assert parse_subscription_request(urlencode(form | {"hub.secret": ""}).encode()).secret is None
 
 
 @pytest.mark.req("WHK-5")
 def test_a_webhook_is_unsubscribed_by_its_callback() -> None:
     """No events are needed."""
     form = {"hub.channel.type": "webhook", "hub.callback": "https://example.com/", "hub.mode": "unsubscribe"}
-    assert parse_form(urlencode(form | {"hub.topic": "t"}).encode()) == SubscriptionRequest(
+    assert parse_subscription_request(urlencode(form | {"hub.topic": "t"}).encode()) == SubscriptionRequest(
         False, "t", (), None, None, None, "https://example.com/"
     )
 
@@ -111,10 +115,10 @@ def test_a_secret_has_less_than_200_bytes(secret: str, good: bool) -> None:
     """Bytes, not characters; beside a websocket it is not looked at."""
     form = GOOD | {"hub.channel.type": "webhook", "hub.callback": "https://example.com/", "hub.secret": secret}
     if good:
-        assert parse_form(urlencode(form).encode()).secret == secret
+        assert parse_subscription_request(urlencode(form).encode()).secret == secret
     else:
         assert refused(urlencode(form).encode()) == "hub.secret: expected at most 199 bytes, got 200"
-    assert parse_form(urlencode(GOOD | {"hub.secret": secret}).encode()).secret is None
+    assert parse_subscription_request(urlencode(GOOD | {"hub.secret": secret}).encode()).secret is None
 
 
 @pytest.mark.req("SUB-4")
@@ -122,7 +126,7 @@ def test_a_secret_has_less_than_200_bytes(secret: str, good: bool) -> None:
 def test_a_callback_beside_websocket_is_ignored(callback: str) -> None:
     """Many clients send hub.callback and hub.secret whatever the channel."""
     form = GOOD | {"hub.callback": callback, "hub.secret": callback}
-    assert parse_form(urlencode(form).encode()) == read()
+    assert parse_subscription_request(urlencode(form).encode()) == read()
 
 
 @pytest.mark.req("SUB-4", "UNS-5")
@@ -176,13 +180,15 @@ def test_other_topics_are_taken(topic: str) -> None:
 def test_white_space_at_both_ends_is_cut_first(name: str) -> None:
     """A blank or a line's end around a value changes nothing."""
     form = GOOD | {"subscriber.name": "OHIF"}
-    assert parse_form(urlencode(form | {name: f" \t{form[name]}\r\n"}).encode()) == parse_form(urlencode(form).encode())
+    assert parse_subscription_request(
+        urlencode(form | {name: f" \t{form[name]}\r\n"}).encode()
+    ) == parse_subscription_request(urlencode(form).encode())
 
 
 @pytest.mark.req("UNS-6")
 def test_the_specifications_own_unsubscribe_request_is_read() -> None:
     """Its endpoint ends with an encoded line feed."""
-    form = parse_form(
+    form = parse_subscription_request(
         b"hub.channel.type=websocket&hub.channel.endpoint=wss%3A%2F%2Fhub.example.com%2Fee30d3b9-1558-464f-a299-cbad6f8135de%0A"
         b"&hub.mode=unsubscribe&hub.topic=fdb2f928-5546-4f52-87a0-0648e9ded065"
     )
@@ -196,15 +202,15 @@ def test_the_specifications_own_unsubscribe_request_is_read() -> None:
 @pytest.mark.parametrize("name", ["hub.lease_seconds", "hub.lease"])
 def test_a_lease_is_read_under_both_names(name: str, value: str, lease: int) -> None:
     """Many clients say hub.lease."""
-    assert parse_form(urlencode(GOOD | {name: value}).encode()).lease == lease
-    assert as_json({**GOOD, name: value}) == parse_form(urlencode(GOOD | {name: value}).encode())
+    assert parse_subscription_request(urlencode(GOOD | {name: value}).encode()).lease == lease
+    assert as_json({**GOOD, name: value}) == parse_subscription_request(urlencode(GOOD | {name: value}).encode())
 
 
 @pytest.mark.req("LEA-1")
 @pytest.mark.parametrize("digits", [19, 100, 5000])
 def test_a_lease_of_any_length_is_only_a_long_one(digits: int) -> None:
     """It is beyond every maximum, and no reason to fail."""
-    lease = parse_form(urlencode(GOOD | {"hub.lease_seconds": "9" * digits}).encode()).lease
+    lease = parse_subscription_request(urlencode(GOOD | {"hub.lease_seconds": "9" * digits}).encode()).lease
     assert lease is not None
     assert lease > 10**9
 
@@ -212,7 +218,7 @@ def test_a_lease_of_any_length_is_only_a_long_one(digits: int) -> None:
 @pytest.mark.req("SUB-16", "EVT-23")
 def test_a_byte_order_mark_before_json_is_ignored() -> None:
     """.NET writes one."""
-    assert parse_json_form(b"\xef\xbb\xbf" + json.dumps(GOOD).encode()) == as_json(GOOD)
+    assert parse_json_subscription_request(b"\xef\xbb\xbf" + json.dumps(GOOD).encode()) == as_json(GOOD)
 
 
 @pytest.mark.req("SUB-16", "LEA-1")
@@ -220,7 +226,7 @@ def test_a_byte_order_mark_before_json_is_ignored() -> None:
 def test_a_json_number_of_any_length_is_only_a_long_lease(digits: int) -> None:
     """JSON has no largest number."""
     text = json.dumps({**GOOD, "hub.lease_seconds": 0}).replace(": 0", f": 1{'0' * digits}")
-    form = parse_json_form(text.encode())
+    form = parse_json_subscription_request(text.encode())
     assert form is not None
     assert form.lease is not None
     assert form.lease > 10**9
@@ -243,7 +249,7 @@ def test_a_json_number_of_any_length_is_only_a_long_lease(digits: int) -> None:
 )
 def test_a_name_is_kept_as_people_are_shown_it(name: str, shown: str) -> None:
     """Two names that look alike are alike, as far as white space and what cannot be seen go; no name turns a line around."""
-    assert parse_form(urlencode(GOOD | {"subscriber.name": name}).encode()).name == shown
+    assert parse_subscription_request(urlencode(GOOD | {"subscriber.name": name}).encode()).name == shown
     form = as_json({**GOOD, "subscriber.name": name})
     assert form is not None
     assert form.name == shown
@@ -263,7 +269,7 @@ def test_a_member_twice_is_refused(name: str) -> None:
     """The same goes for JSON, where most readers silently take the last."""
     twice = json.dumps(GOOD)[:-1] + f', "{name}": "another"}}'
     with pytest.raises(BadRequest, match=r"hub\.topic"):
-        parse_json_form(twice.encode())
+        parse_json_subscription_request(twice.encode())
 
 
 @pytest.mark.req("SUB-16")
@@ -280,7 +286,7 @@ def test_half_a_character_is_refused(name: str) -> None:
 )
 def test_what_has_no_mode_is_no_form(text: str) -> None:
     """A body without hub.mode at its top is an event, or no JSON at all, and somebody else's to judge."""
-    assert parse_json_form(text.encode()) is None
+    assert parse_json_subscription_request(text.encode()) is None
 
 
 @pytest.mark.req("SUB-18")
@@ -331,8 +337,8 @@ def test_json_of_other_types_is_refused(name: str, value: object) -> None:
 def test_endpoint_is_read_as_hub_channel_endpoint_when_unsubscribing() -> None:
     """Medplum's client says it so."""
     form = GOOD | {"hub.mode": "unsubscribe", "endpoint": ENDPOINT}
-    assert parse_form(urlencode(form).encode()).endpoint == ENDPOINT
-    assert as_json(form) == parse_form(urlencode(form).encode())
+    assert parse_subscription_request(urlencode(form).encode()).endpoint == ENDPOINT
+    assert as_json(form) == parse_subscription_request(urlencode(form).encode())
 
 
 @pytest.mark.req("SUB-20")
@@ -365,10 +371,10 @@ TEXTS = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_
 def test_forms_round_trip(topic: str, name: str, lease: int, events: list[str]) -> None:
     """What was read and is written again is read the same, in both notations."""
     given_ = GOOD | {"hub.topic": topic, "subscriber.name": name, "hub.lease_seconds": str(lease)}
-    form = parse_form(urlencode(given_ | {"hub.events": " ,".join(events)}).encode())
+    form = parse_subscription_request(urlencode(given_ | {"hub.events": " ,".join(events)}).encode())
     assert (form.topic, form.name, form.lease) == (topic, readable(name), lease)
     again = given_ | {"hub.events": ",".join(form.events)}
-    assert parse_form(urlencode(again).encode()) == form
+    assert parse_subscription_request(urlencode(again).encode()) == form
     assert as_json({**again, "hub.events": list(form.events), "hub.lease_seconds": lease}) == form
 
 
@@ -378,12 +384,12 @@ def test_forms_round_trip(topic: str, name: str, lease: int, events: list[str]) 
 def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     """Nothing that is sent as a form makes the hub fail."""
     with pytest.raises(BadRequest):
-        parse_form(body)
+        parse_subscription_request(body)
 
 
 @pytest.mark.req("SUB-5", "SUB-26")
 def test_a_form_is_short() -> None:
     """Over 64 KiB it is refused unread; a JSON body of that size is no form."""
     with pytest.raises(TooLarge, match="65536"):
-        parse_form(b"hub.mode=subscribe&x=" + b"y" * 65536)
-    assert parse_json_form(b'{"hub.mode":"subscribe","x":"' + b"y" * 65536 + b'"}') is None
+        parse_subscription_request(b"hub.mode=subscribe&x=" + b"y" * 65536)
+    assert parse_json_subscription_request(b'{"hub.mode":"subscribe","x":"' + b"y" * 65536 + b'"}') is None

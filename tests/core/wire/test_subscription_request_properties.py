@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fhircast_hub.core.errors import HubError
 from fhircast_hub.core.wire.acknowledgement import readable
 from fhircast_hub.core.wire.event_names import parse_events
-from fhircast_hub.core.wire.subscription_request import SubscriptionRequest, parse_form, parse_json_form
+from fhircast_hub.core.wire.subscription_request import SubscriptionRequest, parse_subscription_request, parse_json_form
 from tests.core.properties import check_reason, names, settings, values
 from tests.core.world import body
 
@@ -78,8 +78,8 @@ def test_a_form_is_read_as_it_was_meant(given_: Given, random: Any, space: str) 
     everything_escaped = "&".join(
         "".join(f"%{byte:02x}" for byte in name.encode()) + "=" + quote(value, safe="") for name, value in spaced
     )
-    assert parse_form(urlencode(spaced).encode()) == expected
-    assert parse_form(everything_escaped.encode()) == expected
+    assert parse_subscription_request(urlencode(spaced).encode()) == expected
+    assert parse_subscription_request(everything_escaped.encode()) == expected
     assert parse_json_form(json.dumps(dict(spaced)).encode()) == expected
     assert parse_json_form(json.dumps(dict(spaced), ensure_ascii=False).encode()) == expected
 
@@ -103,7 +103,7 @@ odd_forms = st.tuples(st.sets(st.sampled_from([*GOOD_FORM]), max_size=2), st.lis
 def test_any_bytes_are_a_form_or_refused(form: bytes) -> None:
     """With one line of reason, and nothing worse."""
     try:
-        read = parse_form(form)
+        read = parse_subscription_request(form)
     except HubError as error:
         check_reason(error)
     else:

@@ -45,7 +45,7 @@ class SubscriptionRequest(msgspec.Struct, frozen=True):
     secret: str | None = None
 
 
-def parse_form(body: bytes) -> SubscriptionRequest:
+def parse_subscription_request(body: bytes) -> SubscriptionRequest:
     """Read an application/x-www-form-urlencoded body. Raises BadRequest (SUB-4 to SUB-6) or TooLarge."""
     if len(body) > MAX_FORM:
         raise TooLarge(f"the form: expected at most {MAX_FORM} bytes, got {len(body)}")
@@ -59,10 +59,10 @@ def parse_form(body: bytes) -> SubscriptionRequest:
         raise BadRequest(f"the form: expected UTF-8, got a byte that is not at {error.start} of a value") from None
 
 
-def parse_json_form(body: bytes) -> SubscriptionRequest | None:
+def parse_json_subscription_request(body: bytes) -> SubscriptionRequest | None:
     """Read the same parameters from a JSON object with hub.mode (SUB-16), where hub.events may be an array.
 
-    None if the body is no such object: it is an event, then, or refused as one. Raises BadRequest as `parse_form` does.
+    None if the body is no such object: it is an event, then, or refused as one. Raises BadRequest as `parse_subscription_request` does.
     """
     if b'"hub.mode"' not in body or len(body) > MAX_FORM:
         return None
