@@ -29,9 +29,9 @@ from fhircast_hub.budgets.accounts import Accounts
 from fhircast_hub.budgets.turns import Turns
 from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.core.errors import Unauthenticated
-from fhircast_hub.edge.client_addresses import Addresses
+from fhircast_hub.edge.client_addresses import ClientAddresses
 from fhircast_hub.edge.endpoints import Endpoints
-from fhircast_hub.edge.names_of_2018 import Legacy
+from fhircast_hub.edge.names_of_2018 import LegacyNames
 from fhircast_hub.http.hub import HubApi
 from fhircast_hub.http.posting import post
 from fhircast_hub.http.rate_limit import RateLimit, Rates
@@ -88,7 +88,7 @@ class Hub:
         limits = settings.max_subscriptions_per_user, settings.max_topics_per_user, settings.max_bytes_per_user
         usage = Usage(*limits, settings.all_bytes, self.metrics)
         self._client = httpx.AsyncClient(transport=ProxiedTransport(_LOOPBACK))
-        self.addresses = Addresses(settings.trusted_proxies)
+        self.addresses = ClientAddresses(settings.trusted_proxies)
         self.audit = Auditor(make_sink(settings.audit, self._client), settings.public_url, self.metrics)
         self.service = Service(
             _store(settings), clock, RandomIds(), settings.rules(), usage, log_hash, self.audit.record
@@ -100,7 +100,7 @@ class Hub:
         self.registry = Registry(self.ack_timer, self.metrics, self._webhooks.do)
         self._verifier = Verifier(_issuers(settings), self._client, clock, allow_insecure=settings.allow_insecure)
         self._revocation = Revocation(self.service, self._verifier)
-        self._legacy = Legacy() if anonymous else None
+        self._legacy = LegacyNames() if anonymous else None
         endpoints = Endpoints(settings.ws_base, self._path, legacy=anonymous is not None)
         self._is_endpoint = endpoints.is_path  # those of legacy clients are not under hub.url
         sessions = session_routes(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from fhircast_hub.edge.client_addresses import Addresses, place
+from fhircast_hub.edge.client_addresses import ClientAddresses, address_key
 
 PROXY, INNER, CLIENT = "10.0.0.1", "10.0.0.2", "198.51.100.7"
 
@@ -42,21 +42,21 @@ PROXY, INNER, CLIENT = "10.0.0.1", "10.0.0.2", "198.51.100.7"
 )
 def test_who_asks(peer: str, forwarded: list[str], address: str) -> None:
     """The last that a trusted proxy names; what is no address, and what stands before it, nobody said."""
-    assert Addresses(["10.0.0.0/8"]).of(peer, forwarded) == address
+    assert ClientAddresses(["10.0.0.0/8"]).of(peer, forwarded) == address
 
 
 @pytest.mark.req("RAT-1")
 @given(st.text(), st.lists(st.text(alphabet="0123456789.:,[] a%"), max_size=3))
 def test_whatever_is_said_is_no_error(peer: str, forwarded: list[str]) -> None:
     """Also where everybody is trusted."""
-    Addresses(["0.0.0.0/0", "::/0"]).of(peer, forwarded)
-    assert Addresses([]).of(peer, forwarded) == peer
+    ClientAddresses(["0.0.0.0/0", "::/0"]).of(peer, forwarded)
+    assert ClientAddresses([]).of(peer, forwarded) == peer
 
 
 @pytest.mark.req("RAT-1", "RAT-3")
 def test_a_missing_setting_is_told_once() -> None:
     """A proxy that is not trusted is probably one that was forgotten; nobody is warned of those that are, or say nothing."""
-    addresses = Addresses([PROXY])
+    addresses = ClientAddresses([PROXY])
     with capture_logs() as logs:
         addresses.of(PROXY, [CLIENT])
         addresses.of(CLIENT, [])
@@ -72,6 +72,6 @@ def test_a_missing_setting_is_told_once() -> None:
 @pytest.mark.req("AUD-3", "RAT-1", "AUD-5")
 def test_one_place() -> None:
     """A client of IPv6 chooses among the addresses of its network."""
-    assert place("2001:db8:0:1::1") == place("2001:db8:0:1:ffff::2") != place("2001:db8:0:2::1")
-    assert place("::ffff:198.51.100.7") == place("198.51.100.7") != place("198.51.100.8")
-    assert place("fe80::1%eth0") == place("fe80::2")
+    assert address_key("2001:db8:0:1::1") == address_key("2001:db8:0:1:ffff::2") != address_key("2001:db8:0:2::1")
+    assert address_key("::ffff:198.51.100.7") == address_key("198.51.100.7") != address_key("198.51.100.8")
+    assert address_key("fe80::1%eth0") == address_key("fe80::2")

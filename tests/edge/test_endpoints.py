@@ -44,7 +44,7 @@ def test_an_endpoint_is_found_however_it_comes_back(endpoints: Endpoints) -> Non
     url, subscription_id = endpoints.new()
     token = url.rpartition("/")[2]
     for spelled in (url, url + "/", url + "?a=b", f"ws://10.0.0.1:8080/ws/{token}", f"https://proxy/x/{token}", token):
-        assert endpoints.named(spelled)[1] == subscription_id
+        assert endpoints.from_client(spelled)[1] == subscription_id
     for path in (f"/api/hub/ws/{token}", f"/api/hub/ws/{token}/", f"/api/hub/ws/{token}?access_token=x/y"):
         assert endpoints.resolve(path) == subscription_id
     escaped = "".join(f"%{ord(letter):02x}" for letter in token)
@@ -67,7 +67,7 @@ def test_a_path_that_can_be_no_endpoint_is_none(endpoints: Endpoints, path: str)
 @pytest.mark.parametrize("text", ["", "/", "?", "\udcff", "ø", "a\0b", "//", "x" * 100_000, "wss://[::1/x"])
 def test_whatever_a_client_calls_its_endpoint_has_a_digest(endpoints: Endpoints, text: str) -> None:
     """It is then not found, which is an answer; an exception is none."""
-    assert re.fullmatch("[0-9a-f]{32}", endpoints.named(text)[1])
+    assert re.fullmatch("[0-9a-f]{32}", endpoints.from_client(text)[1])
 
 
 @pytest.mark.req("SUB-2")
@@ -86,9 +86,9 @@ def test_at_the_root_of_a_server_too() -> None:
 def test_a_legacy_client_chooses_its_endpoint(chosen: str) -> None:
     """Under /bind/ it finds what it chose; its own ones too; without `legacy` /bind/ is nothing."""
     endpoints = Endpoints(BASE, PATH, legacy=True)
-    url, subscription_id = endpoints.named(chosen)
+    url, subscription_id = endpoints.from_client(chosen)
     assert url.startswith("wss://hub.example/bind/")
-    assert endpoints.resolve(url.removeprefix("wss://hub.example")) == subscription_id == endpoints.named(url)[1]
+    assert endpoints.resolve(url.removeprefix("wss://hub.example")) == subscription_id == endpoints.from_client(url)[1]
     made, its = endpoints.new()
     assert endpoints.resolve(made.removeprefix("wss://hub.example")) == its
     assert Endpoints(BASE, PATH).resolve(url.removeprefix("wss://hub.example")) is None

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from fhircast_hub.core.wire.event_names import NAMES_OF_2018, classify, modern_name, never_matches
-from fhircast_hub.edge.names_of_2018 import Legacy
+from fhircast_hub.edge.names_of_2018 import LegacyNames
 from fhircast_hub.ws.frames import text_frame, text_of
 
 BODY = (
@@ -41,12 +41,12 @@ def test_all_names_of_2018_may_be_published_today() -> None:
 @pytest.mark.req("AUT-18", "EVT-15")
 def test_only_the_name_is_replaced() -> None:
     """White space, numbers, escapes, and the same words in a resource stay as they came; and so they come back."""
-    legacy = Legacy()
+    legacy = LegacyNames()
     posted = BODY % b"switch-patient-chart"
-    assert legacy.published(posted) == BODY % b"Patient-open"
-    with legacy.subscribed("sid", ("switch-patient-chart",)):
+    assert legacy.translate_event(posted) == BODY % b"Patient-open"
+    with legacy.translate_subscription("sid", ("switch-patient-chart",)):
         pass
-    written = legacy.written("sid", "me", BODY % b"Patient-open")
+    written = legacy.translate_frame("sid", "me", BODY % b"Patient-open")
     assert json.loads(written) == json.loads(posted)
     assert b"1.10" in written
     assert list(json.loads(written)) == ["id", "timestamp", "cast-session", "event"]
@@ -56,7 +56,7 @@ def test_only_the_name_is_replaced() -> None:
 def test_a_byte_order_mark_before_an_event_hides_no_name() -> None:
     """The hub cuts it when it reads the event."""
     mark = b"\xef\xbb\xbf"
-    assert Legacy().published(mark + BODY % b"switch-patient-chart") == mark + BODY % b"Patient-open"
+    assert LegacyNames().translate_event(mark + BODY % b"switch-patient-chart") == mark + BODY % b"Patient-open"
 
 
 @pytest.mark.req("AUT-18")
@@ -73,47 +73,49 @@ def test_a_byte_order_mark_before_an_event_hides_no_name() -> None:
 )
 def test_what_is_no_event_of_2018_stays_as_it_came(body: bytes) -> None:
     """The hub says what is wrong with it."""
-    assert Legacy().published(body) == body
+    assert LegacyNames().translate_event(body) == body
 
 
 @pytest.mark.req("AUT-18")
 def test_todays_name_is_asked_for_once() -> None:
     """Two names for one event, in any spelling, are one."""
     events = ("open-patient-chart", "Switch-Patient-Chart", "patient-open", "logout-user", "org.example.mine")
-    with Legacy().subscribed("sid", events) as asked:
+    with LegacyNames().translate_subscription("sid", events) as asked:
         assert [name.lower() for name in asked] == ["patient-open", "userlogout", "org.example.mine"]
 
 
 @pytest.mark.req("AUT-18", "AUT-38")
 def test_who_asked_for_todays_names_is_sent_the_frame_itself() -> None:
     """Nothing is made anew where nothing is to be changed."""
-    legacy = Legacy()
-    with legacy.subscribed("sid", ("Patient-open", "open-patient-chart")):
+    legacy = LegacyNames()
+    with legacy.translate_subscription("sid", ("Patient-open", "open-patient-chart")):
         pass
     message = frame("Patient-open", "2")
-    assert legacy.written("sid", "me", message) is message
-    assert legacy.written("another", "me", message) is message
+    assert legacy.translate_frame("sid", "me", message) is message
+    assert legacy.translate_frame("another", "me", message) is message
 
 
 @pytest.mark.req("AUT-18")
 def test_a_subscription_that_failed_has_the_names_from_before() -> None:
     """A renewal that the hub refuses changes nothing."""
-    legacy = Legacy()
-    with legacy.subscribed("sid", ("open-patient-chart",)):
+    legacy = LegacyNames()
+    with legacy.translate_subscription("sid", ("open-patient-chart",)):
         pass
-    with pytest.raises(ValueError, match="refused"), legacy.subscribed("sid", ("switch-patient-chart",)):
+    with pytest.raises(ValueError, match="refused"), legacy.translate_subscription("sid", ("switch-patient-chart",)):
         raise ValueError("refused")
-    assert name_of(legacy.written("sid", "me", frame("Patient-open"))) == "open-patient-chart"
+    assert name_of(legacy.translate_frame("sid", "me", frame("Patient-open"))) == "open-patient-chart"
 
 
 @pytest.mark.req("AUT-18", "AUT-4")
 def test_only_what_was_granted_is_confirmed() -> None:
     """In the names that were asked for, and everything that is no event says who is bound."""
-    legacy = Legacy()
-    with legacy.subscribed("sid", ("logout-user", "open-patient-chart", "switch-patient-chart", "Home-open")):
+    legacy = LegacyNames()
+    with legacy.translate_subscription(
+        "sid", ("logout-user", "open-patient-chart", "switch-patient-chart", "Home-open")
+    ):
         pass
     confirmation = {"hub.mode": "subscribe", "hub.topic": "t", "hub.events": "Patient-open,Home-open"}
-    written = json.loads(legacy.written("sid", "me", json.dumps(confirmation).encode()))
+    written = json.loads(legacy.translate_frame("sid", "me", json.dumps(confirmation).encode()))
     asked = "open-patient-chart,switch-patient-chart,Home-open"
     assert written == confirmation | {"hub.events": asked, "bound": "me"}
 
@@ -121,16 +123,16 @@ def test_only_what_was_granted_is_confirmed() -> None:
 @pytest.mark.req("AUT-18")
 def test_what_is_remembered_is_bounded() -> None:
     """Of events and subscriptions without end the last ones are remembered."""
-    legacy = Legacy()
+    legacy = LegacyNames()
     for number in range(10_001):
-        assert legacy.published(frame("switch-patient-chart", str(number))) != frame(
+        assert legacy.translate_event(frame("switch-patient-chart", str(number))) != frame(
             "switch-patient-chart", str(number)
         )
-        with legacy.subscribed(f"sid-{number}", ("open-patient-chart", "switch-patient-chart")):
+        with legacy.translate_subscription(f"sid-{number}", ("open-patient-chart", "switch-patient-chart")):
             pass
-    assert name_of(legacy.written("sid-10000", "me", frame("Patient-open", "10000"))) == "switch-patient-chart"
-    assert name_of(legacy.written("sid-10000", "me", frame("Patient-open", "0"))) == "open-patient-chart"
-    assert name_of(legacy.written("sid-0", "me", frame("Patient-open", "10000"))) == "Patient-open"
+    assert name_of(legacy.translate_frame("sid-10000", "me", frame("Patient-open", "10000"))) == "switch-patient-chart"
+    assert name_of(legacy.translate_frame("sid-10000", "me", frame("Patient-open", "0"))) == "open-patient-chart"
+    assert name_of(legacy.translate_frame("sid-0", "me", frame("Patient-open", "10000"))) == "Patient-open"
 
 
 @pytest.mark.req("AUT-18")
@@ -144,9 +146,9 @@ def test_the_text_of_a_frame_is_found_whatever_its_length(size: int) -> None:
 @pytest.mark.parametrize("member", ["id", "timestamp"])
 def test_what_will_be_refused_is_not_remembered(member: str) -> None:
     """An id of a megabyte is refused by the hub; it costs no memory."""
-    legacy = Legacy()
+    legacy = LegacyNames()
     event = {"id": "1", "timestamp": "2018-01-08T01:40:05Z", "event": {"hub.event": "open-patient-chart"}} | {
         member: "x" * 1000
     }
-    assert b"Patient-open" in legacy.published(json.dumps(event).encode())
+    assert b"Patient-open" in legacy.translate_event(json.dumps(event).encode())
     assert legacy._published == {}

@@ -13,7 +13,7 @@ _log = structlog.get_logger()
 _REMEMBERED = 4096
 
 
-class Addresses:
+class ClientAddresses:
     """Tells addresses apart. `trusted` are the addresses or networks of proxies (FHIRCAST_TRUSTED_PROXIES)."""
 
     def __init__(self, trusted: Iterable[str]) -> None:
@@ -50,7 +50,7 @@ _UNTRUSTED = (
 )
 
 
-def place(address: str) -> bytes:
+def address_key(address: str) -> bytes:
     """What counts as one address: of IPv6 the 64 bits that name a network, for a client has the others to choose from."""
     if ":" in address:
         try:

@@ -36,7 +36,7 @@ class Endpoints:
         token = secrets.token_urlsafe(_BITS // 8)
         return f"{self._base}/ws/{token}", _digest(token)
 
-    def named(self, endpoint: str) -> tuple[str, str]:
+    def from_client(self, endpoint: str) -> tuple[str, str]:
         """What a client says is its endpoint, and its digest: the last segment counts, whatever proxy rewrote the rest.
 
         A legacy client may say no more than that segment, and is told the whole.

@@ -38,7 +38,7 @@ _TEXT = msgspec.json.Decoder(str)
 _encode = msgspec.json.Encoder().encode
 
 
-class Legacy:
+class LegacyNames:
     """The names that subscribers asked for, and under which events were published."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Legacy:
         self._published: dict[tuple[str, str], str] = {}
 
     @contextmanager
-    def subscribed(self, subscription_id: str, events: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    def translate_subscription(self, subscription_id: str, events: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
         """Yield today's names of `events`, for which the block is to make or renew the subscription `subscription_id`.
 
         From now on its frames bear the names as asked. If the block raises, they bear the names from before.
@@ -59,7 +59,7 @@ class Legacy:
             _remember(self._asked, subscription_id, before)
             raise
 
-    def published(self, body: bytes) -> bytes:
+    def translate_event(self, body: bytes) -> bytes:
         """The posted `body`, with today's name in place of one of 2018. Any other body is returned as it came."""
         named = _NAMED.findall(body)
         if len(named) != 1 or (name := named[0][1].decode()).lower() not in NAMES_OF_2018:
@@ -72,7 +72,7 @@ class Legacy:
             _remember(self._published, (stamp.id, stamp.timestamp), name)
         return _NAMED.sub(rb'\1%b"' % modern_name(name).encode(), body)
 
-    def written(self, subscription_id: str, bound: str, message: bytes) -> bytes:
+    def translate_frame(self, subscription_id: str, bound: str, message: bytes) -> bytes:
         """The hub's `message` as the subscription `subscription_id` is sent it; `bound` is the endpoint as its client named it.
 
         The clients take a message without the member `bound` for an event, so every message but an event gets it.

@@ -38,7 +38,7 @@ from fhircast_hub.core.wire.subscription_request import (
     parse_subscription_request,
 )
 from fhircast_hub.edge.endpoints import Endpoints
-from fhircast_hub.edge.names_of_2018 import Legacy
+from fhircast_hub.edge.names_of_2018 import LegacyNames
 from fhircast_hub.http.errors import to_response
 from fhircast_hub.http.request import (
     ClientGone,
@@ -111,7 +111,7 @@ class HubApi:
         callbacks: Callbacks | None,
         watch: Watch,
         anonymous: Principal | None = None,
-        legacy: Legacy | None = None,
+        legacy: LegacyNames | None = None,
     ) -> None:
         self._service = service
         self._verifier = verifier
@@ -243,7 +243,7 @@ class HubApi:
         trail: Trail,
     ) -> Response:
         """What a body of this media type asks for."""
-        body = self._legacy.published(body) if self._legacy else body
+        body = self._legacy.translate_event(body) if self._legacy else body
         form = parse_subscription_request(body) if sent == _FORM else parse_json_subscription_request(body)
         if form is not None:
             log_fields["route"] = "subscribe" if form.subscribe else "unsubscribe"
@@ -272,7 +272,9 @@ class HubApi:
         self, key: SessionKey, principal: Principal, form: SubscriptionRequest, headers: Headers, address: str
     ) -> Response:
         if form.endpoint is not None and self._legacy:
-            with self._legacy.subscribed(self._endpoints.named(form.endpoint)[1], form.events) as events:
+            with self._legacy.translate_subscription(
+                self._endpoints.from_client(form.endpoint)[1], form.events
+            ) as events:
                 return await self._subscribe_at(key, principal, replace(form, events=events), headers, address)
         return await self._subscribe_at(key, principal, form, headers, address)
 
@@ -280,7 +282,7 @@ class HubApi:
         self, key: SessionKey, principal: Principal, form: SubscriptionRequest, headers: Headers, address: str
     ) -> Response:
         if form.endpoint is not None:
-            url, subscription_id = self._endpoints.named(form.endpoint)
+            url, subscription_id = self._endpoints.from_client(form.endpoint)
             if not self._endpoints.legacy or self._service.usage.find(subscription_id):
                 renewal = Renew(principal, key.topic, subscription_id, form.events, form.lease, form.name, address)
                 await self._service.submit(key, renewal)
@@ -296,7 +298,7 @@ class HubApi:
         return _endpoint(url)
 
     async def _unsubscribe(self, key: SessionKey, principal: Principal, form: SubscriptionRequest) -> Response:
-        subscription_id = self._endpoints.named(form.endpoint)[1] if form.endpoint is not None else None
+        subscription_id = self._endpoints.from_client(form.endpoint)[1] if form.endpoint is not None else None
         await self._service.submit(key, Unsubscribe(principal, key.topic, subscription_id, form.name))
         return _endpoint(form.endpoint)  # never one that the caller did not say (UNS-6)
 

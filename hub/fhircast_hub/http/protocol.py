@@ -26,7 +26,7 @@ from fhircast_hub.budgets.table import (
     STALLED,
 )
 from fhircast_hub.budgets.turns import Turns
-from fhircast_hub.edge.client_addresses import Addresses, place
+from fhircast_hub.edge.client_addresses import ClientAddresses, address_key
 from fhircast_hub.telemetry.metrics import Metrics
 
 #: Seconds that a client may reuse its connection after a request; longer than a proxy's own patience of a minute.
@@ -50,7 +50,7 @@ class Sharing:
         self,
         turns: Turns,
         who: Callable[[Mapping[str, Any]], Hashable | None],
-        addresses: Addresses,
+        addresses: ClientAddresses,
         metrics: Metrics,
     ) -> None:
         self.turns = turns
@@ -102,7 +102,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._await_headers()
         address = self.client[0] if self.client else ""
         if not self._sharing.addresses.trusts(address):
-            self._place = place(address)
+            self._place = address_key(address)
             self._sharing.connections[self._place] += 1
             idle = self._sharing.idle.setdefault(self._place, {})
             idle[self] = None

@@ -12,7 +12,7 @@ from hashlib import blake2b
 
 from fhircast_hub.audit.event import Act
 from fhircast_hub.core.errors import TooMany
-from fhircast_hub.edge.client_addresses import place
+from fhircast_hub.edge.client_addresses import address_key
 from fhircast_hub.http.errors import to_response
 from fhircast_hub.http.request import Headers, Receive, Scope, Send, respond
 from fhircast_hub.http.request_log import FIELDS, TRAIL
@@ -71,7 +71,7 @@ class Rates:
 
     def wait_at(self, address: str) -> float:
         """0 for a request from this address that may pass; else the seconds until one may."""
-        return self._addresses.take(place(address), self._clock()) if self._addresses else 0.0
+        return self._addresses.take(address_key(address), self._clock()) if self._addresses else 0.0
 
 
 class RateLimit:

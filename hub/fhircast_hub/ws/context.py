@@ -12,7 +12,7 @@ from fhircast_hub.budgets.accounts import Accounts
 from fhircast_hub.budgets.leaky_bucket import LeakyBuckets
 from fhircast_hub.budgets.table import HANDSHAKES
 from fhircast_hub.budgets.turns import Turns
-from fhircast_hub.edge.client_addresses import place
+from fhircast_hub.edge.client_addresses import address_key
 from fhircast_hub.service.ports import Clock, Log
 from fhircast_hub.service.service import Service
 from fhircast_hub.telemetry.metrics import Metrics
@@ -84,4 +84,4 @@ class SocketContext:
             begin()
             return True
         key = self.service.usage.find(self.resolve(path) or "")
-        return self.turns.wait(key or begin, begin, place=None if key else place(address))
+        return self.turns.wait(key or begin, begin, place=None if key else address_key(address))

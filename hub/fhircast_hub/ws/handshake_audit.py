@@ -10,7 +10,7 @@ from websockets.http11 import Request
 
 from fhircast_hub.audit.event import Act, Entry
 from fhircast_hub.core.state.session import Subscription
-from fhircast_hub.edge.client_addresses import place
+from fhircast_hub.edge.client_addresses import address_key
 from fhircast_hub.service.ports import Clock
 
 _USER = "user:"  # see core.principal.Principal.subscriber
@@ -55,6 +55,6 @@ class Handshakes:
         )
         self._audit(entry)
         # A subscription that an older hub stored has no address.
-        if subscription.address and place(subscription.address) != place(address):
+        if subscription.address and address_key(subscription.address) != address_key(address):
             elsewhere = f"the subscription was made from {subscription.address}"
             self._audit(replace(entry, act=Act.ELSEWHERE, reason=elsewhere))

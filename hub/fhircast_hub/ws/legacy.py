@@ -18,7 +18,7 @@ from fhircast_hub.core.state.effects import EventRef
 from fhircast_hub.core.state.session import Subscription
 from fhircast_hub.core.wire.json import strip_bom
 from fhircast_hub.edge.endpoints import BIND, without_empty_segments
-from fhircast_hub.edge.names_of_2018 import Legacy
+from fhircast_hub.edge.names_of_2018 import LegacyNames
 from fhircast_hub.ws.context import Headers, SocketContext
 from fhircast_hub.ws.frames import Frame, text_frame, text_of
 from fhircast_hub.ws.socket import HubSocket
@@ -45,7 +45,7 @@ class LegacySocket(HubSocket):
     """A socket of `dev --legacy`. Outside of /bind/ it does what a HubSocket does."""
 
     def __init__(
-        self, context: SocketContext, connections: set[Any], headers: Headers, legacy: Legacy, post: Post
+        self, context: SocketContext, connections: set[Any], headers: Headers, legacy: LegacyNames, post: Post
     ) -> None:
         super().__init__(context, connections, headers)
         self._legacy = legacy
@@ -65,7 +65,7 @@ class LegacySocket(HubSocket):
 
     def write(self, frame: Frame, event_ref: EventRef | None) -> bool:
         if self._bound:
-            frame = text_frame(self._legacy.written(self._sid, self._bound, text_of(frame)))
+            frame = text_frame(self._legacy.translate_frame(self._sid, self._bound, text_of(frame)))
         return super().write(frame, event_ref)
 
     def _hear(self, message: bytes) -> None:
