@@ -10,13 +10,13 @@ from typing import Any
 
 from fhir.resources.R4B.auditevent import AuditEvent
 
-from fhircast_hub.audit.event import Act, Entry
+from fhircast_hub.audit.event import Act, AuditEntry
 from tests.running import RunningHub, running_hub, until
 
 
-def entry(number: int) -> Entry:
+def entry(number: int) -> AuditEntry:
     """One of many."""
-    return Entry(Act.PUBLISH, 1_800_000_000.0, event=f"org.example.{number}")
+    return AuditEntry(Act.PUBLISH, 1_800_000_000.0, event=f"org.example.{number}")
 
 
 def number(line: bytes | str) -> int:

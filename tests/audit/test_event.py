@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fhir.resources.R4B.auditevent import AuditEvent
 
-from fhircast_hub.audit.event import Act, Entry, audit_event, patients
+from fhircast_hub.audit.event import Act, AuditEntry, make_audit_event, patients
 
 HUB = "https://hub.example/api/hub"
 BALP = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit."
@@ -18,7 +18,7 @@ SOURCE, DESTINATION = "110153", "110152"
 
 def made(act: Act = Act.PUBLISH, **members: Any) -> dict[str, Any]:
     """The AuditEvent of an entry at noon, as FHIR's models read it."""
-    line = audit_event(Entry(act, 1_800_014_400.0, **members), HUB)
+    line = make_audit_event(AuditEntry(act, 1_800_014_400.0, **members), HUB)
     assert b"\n" not in line
     AuditEvent.model_validate_json(line)
     resource: dict[str, Any] = json.loads(line)

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from fhircast_hub.audit.sink import Auditor, Lines, make_sink
+from fhircast_hub.audit.sink import Auditor, JsonLinesSink, make_sink
 from tests.audit.audit_world import entry, number
 
 
@@ -41,7 +41,7 @@ async def test_stdout_has_whole_lines(capfdbinary: pytest.CaptureFixture[bytes])
 async def test_no_half_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that is full amid a line leaves none of it, and the next attempt is whole."""
     path, real = tmp_path / "trail", os.write
-    sink = Lines(path)
+    sink = JsonLinesSink(path)
     await sink.write([b'{"first":1}'])
     with monkeypatch.context() as patched:
         room = [5]

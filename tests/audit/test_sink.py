@@ -17,7 +17,7 @@ from fhir.resources.R4B.auditevent import AuditEvent
 from structlog.testing import capture_logs
 
 from fhircast_hub.audit import sink as writing
-from fhircast_hub.audit.sink import Auditor, FhirServer
+from fhircast_hub.audit.sink import Auditor, FhirServerSink
 from tests.audit.audit_world import audited, entry, number
 from tests.counted import counted
 from tests.running import event, running_hub, until
@@ -237,7 +237,7 @@ async def test_a_batch_that_is_refused_is_brought_again(status: int) -> None:
     stub = FhirStub()
     stub.status = status
     async with stub.running() as base, httpx.AsyncClient(trust_env=False) as client:
-        auditor = Auditor(FhirServer(base, client), "https://hub.example")
+        auditor = Auditor(FhirServerSink(base, client), "https://hub.example")
         auditor.record(entry(1))
         await until(lambda: len(stub.requests) >= 2)
         stub.status = 200
@@ -254,7 +254,7 @@ async def test_entries_that_are_refused_each_are_lost_and_told() -> None:
     stub.statuses = lambda count: ["201", "422 Unprocessable Entity", "500"][:count]
     with capture_logs() as logs:
         async with stub.running() as base, httpx.AsyncClient(trust_env=False) as client:
-            auditor = Auditor(FhirServer(base, client), "https://hub.example")
+            auditor = Auditor(FhirServerSink(base, client), "https://hub.example")
             for each in range(3):
                 auditor.record(entry(each))
             await auditor.stop()
@@ -270,7 +270,7 @@ async def test_an_answer_that_drips_is_not_waited_for(monkeypatch: pytest.Monkey
     stub = FhirStub()
     stub.endless = (1, 0.01)
     async with stub.running() as base, httpx.AsyncClient(trust_env=False) as client:
-        auditor = Auditor(FhirServer(base, client), "https://hub.example")
+        auditor = Auditor(FhirServerSink(base, client), "https://hub.example")
         auditor.record(entry(1))
         await until(lambda: len(stub.requests) >= 2)
         stub.endless = None
@@ -285,7 +285,7 @@ async def test_an_answer_without_end_is_not_read() -> None:
     stub = FhirStub()
     stub.endless = (1 << 16, 0.0)
     async with stub.running() as base, httpx.AsyncClient(trust_env=False) as client:
-        auditor = Auditor(FhirServer(base, client), "https://hub.example")
+        auditor = Auditor(FhirServerSink(base, client), "https://hub.example")
         auditor.record(entry(1))
         await until(lambda: not auditor._waiting)
         await auditor.stop()
@@ -300,9 +300,9 @@ async def test_an_answer_is_not_inflated() -> None:
     stub.statuses = lambda count: ["422"] * count
     stub.encode = lambda body: (b"gzip", gzip.compress(body))
     async with stub.running() as base, httpx.AsyncClient(trust_env=False) as client:
-        assert await FhirServer(base, client).write([b"{}"]) == 0
+        assert await FhirServerSink(base, client).write([b"{}"]) == 0
         stub.encode = lambda body: (b"identity", body)
-        assert await FhirServer(base, client).write([b"{}"]) == 1
+        assert await FhirServerSink(base, client).write([b"{}"]) == 1
     assert all("accept-encoding: identity\r\n" in head for head, _ in stub.requests)
 
 

@@ -44,7 +44,7 @@ class Act(enum.Enum):
         self.code, self.action, self.interaction, self.pattern = code, action, interaction, pattern
 
 
-class Entry(msgspec.Struct, frozen=True):
+class AuditEntry(msgspec.Struct, frozen=True):
     """One thing that was done, or refused. `at` is in epoch seconds; `status` is the HTTP status (101 of a WebSocket), 0 for the hub's own doing.
 
     `address` is where the request came from. `topic` is a keyed hash; `event` the event's name; `patients` are references such as Patient/1; `reason` a text of the hub's.
@@ -63,7 +63,7 @@ class Entry(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-def audit_event(entry: Entry, hub_url: str) -> bytes:
+def make_audit_event(entry: AuditEntry, hub_url: str) -> bytes:
     """The AuditEvent, as JSON on one line."""
     act, pattern = entry.act, _pattern(entry)
     resource: dict[str, object] = {
@@ -92,7 +92,7 @@ def patients(ref: str, implied: Mapping[str, str]) -> tuple[str, ...]:
     return (f"Patient/{found.partition('/')[2]}",) if found else ()
 
 
-def _pattern(entry: Entry) -> str:
+def _pattern(entry: AuditEntry) -> str:
     """BALP's, that of a patient where one is named: its patterns are of what succeeded, by a client that is known."""
     if not (entry.act.pattern and entry.client and entry.address) or _outcome(entry.status) != "0":
         return ""
@@ -104,7 +104,7 @@ def _outcome(status: int) -> str:
     return "0" if status < 400 else "4" if status < 500 else "8"
 
 
-def _agents(entry: Entry, hub_url: str) -> list[dict[str, object]]:
+def _agents(entry: AuditEntry, hub_url: str) -> list[dict[str, object]]:
     """The hub, then the client and the user as far as they are known. Data goes from source to destination."""
     source, destination = _concept(_DCM, "110153", "Source Role ID"), _concept(_DCM, "110152", "Destination Role ID")
     author = _concept(_PARTICIPATION, "AUT", "author (originator)")
@@ -139,7 +139,7 @@ def _known(issuer: str, name: str) -> dict[str, object]:
     return {"identifier": {**({"system": issuer} if issuer else {}), "value": name}}
 
 
-def _entities(entry: Entry) -> list[dict[str, object]]:
+def _entities(entry: AuditEntry) -> list[dict[str, object]]:
     entities: list[dict[str, object]] = [
         {
             "what": {"reference": patient},

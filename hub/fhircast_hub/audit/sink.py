@@ -19,7 +19,7 @@ import httpx
 import msgspec
 import structlog
 
-from fhircast_hub.audit.event import Entry, audit_event
+from fhircast_hub.audit.event import AuditEntry, make_audit_event
 from fhircast_hub.telemetry.metrics import Metrics
 
 #: Entries that wait: an hour of a busy hospital, some 20 MB.
@@ -42,7 +42,7 @@ class Sink(Protocol):
         ...
 
 
-class Lines:
+class JsonLinesSink:
     """JSON lines, to a file that is made readable by its owner only, or to stdout."""
 
     def __init__(self, path: Path | None) -> None:
@@ -73,7 +73,7 @@ class _Batch(msgspec.Struct):
     entry: list[_Entry] = []
 
 
-class FhirServer:
+class FhirServerSink:
     """A FHIR base URL; events go there as one batch."""
 
     def __init__(self, base: str, client: httpx.AsyncClient) -> None:
@@ -111,13 +111,13 @@ class Auditor:
     def __init__(self, sink: Sink | None, hub_url: str, metrics: Metrics | None = None) -> None:
         self._sink = sink
         self._hub_url = hub_url
-        self._waiting: deque[Entry] = deque()
+        self._waiting: deque[AuditEntry] = deque()
         self._wake, self._stop = asyncio.Event(), asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._untold = 0
         self.metrics = metrics or Metrics()
 
-    def record(self, entry: Entry) -> None:
+    def record(self, entry: AuditEntry) -> None:
         """Remember one; never waits, never raises."""
         if self._sink is None:
             return
@@ -163,9 +163,9 @@ class Auditor:
                     await asyncio.wait_for(self._stop.wait(), wait)
                 wait = min(wait * 2, LONGEST_WAIT)
 
-    async def _bring(self, sink: Sink, batch: list[Entry]) -> bool:
+    async def _bring(self, sink: Sink, batch: list[AuditEntry]) -> bool:
         try:
-            refused = await sink.write([audit_event(entry, self._hub_url) for entry in batch])
+            refused = await sink.write([make_audit_event(entry, self._hub_url) for entry in batch])
         except Exception as error:  # whatever it is, the trail goes on
             _log.error("audit sink fails", error=type(error).__name__, count=len(self._waiting))
             return False
@@ -190,9 +190,9 @@ def make_sink(setting: str | None, client: httpx.AsyncClient) -> Sink | None:
     if setting is None:
         return None
     if setting == "-":
-        return Lines(None)
+        return JsonLinesSink(None)
     parts = urlsplit(setting)
-    return Lines(Path(unquote(parts.path))) if parts.scheme == "file" else FhirServer(setting, client)
+    return JsonLinesSink(Path(unquote(parts.path))) if parts.scheme == "file" else FhirServerSink(setting, client)
 
 
 def _append(path: Path, text: bytes) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from fhircast_hub.audit.event import Act, Entry
+from fhircast_hub.audit.event import Act, AuditEntry
 from fhircast_hub.budgets.meter import Meter, Metered
 from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.http.request import Message, Receive, Scope, Send
@@ -33,12 +33,12 @@ class Trail:
         self.event = ""
         self.patients: tuple[str, ...] = ()
 
-    def entry(self, at: float, status: int, fields: Mapping[str, object]) -> Entry | None:
+    def entry(self, at: float, status: int, fields: Mapping[str, object]) -> AuditEntry | None:
         """The entry, if there is one: of whatever was done here, and of every refusal."""
         if self.act is None:
             return None
         principal = self.principal
-        return Entry(
+        return AuditEntry(
             act=self.act,
             at=at,
             topic=str(fields.get("topic", "")),
@@ -62,7 +62,7 @@ class RequestLog:
         request_ids: Iterator[str],
         metrics: Metrics,
         clock: Clock,
-        audit: Callable[[Entry], None],
+        audit: Callable[[AuditEntry], None],
         took: Callable[[float], None],
     ) -> None:
         self._app = app

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 
 import structlog
 
-from fhircast_hub.audit.event import Act, Entry, patients
+from fhircast_hub.audit.event import Act, AuditEntry, patients
 from fhircast_hub.core.access.principal import Principal, SessionKey, check_scoped
 from fhircast_hub.core.decide import decide
 from fhircast_hub.core.env import Env, Ids
@@ -78,7 +78,7 @@ class Service:
         rules: Rules,
         usage: Usage,
         log_hash: Callable[[str], str],
-        audit: Callable[[Entry], None] = lambda entry: None,
+        audit: Callable[[AuditEntry], None] = lambda entry: None,
         log: Log = _log,
     ) -> None:
         self._store = store
@@ -292,7 +292,7 @@ class Service:
         count = len(after.subscriptions) if after else 0
         topic = self._log_hash(key.topic)
         self._log.info(event, request_id=REQUEST_ID.get(), topic=topic, subscriptions=count)
-        self._audit(Entry(Act.SESSION, self._clock(), topic, reason=event))
+        self._audit(AuditEntry(Act.SESSION, self._clock(), topic, reason=event))
 
     def _index(self, key: SessionKey, before: Session | None, after: Session | None) -> None:
         self.usage.follow(key, before, after)

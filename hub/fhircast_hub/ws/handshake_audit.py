@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from msgspec.structs import replace
 from websockets.http11 import Request
 
-from fhircast_hub.audit.event import Act, Entry
+from fhircast_hub.audit.event import Act, AuditEntry
 from fhircast_hub.core.state.session import Subscription
 from fhircast_hub.edge.client_addresses import address_key
 from fhircast_hub.service.ports import Clock
@@ -20,7 +20,7 @@ class Handshakes:
     """Tells `audit` of them. `address_of` says where one comes from, by its connection's address and its headers X-Forwarded-For."""
 
     def __init__(
-        self, audit: Callable[[Entry], None], address_of: Callable[[str, Sequence[str]], str], clock: Clock
+        self, audit: Callable[[AuditEntry], None], address_of: Callable[[str, Sequence[str]], str], clock: Clock
     ) -> None:
         self._audit = audit
         self._clock = clock
@@ -39,10 +39,10 @@ class Handshakes:
         """
         at = self._clock()
         if subscription is None:
-            self._audit(Entry(Act.CONNECT, at, address=address, status=status))
+            self._audit(AuditEntry(Act.CONNECT, at, address=address, status=status))
             return
         subscriber = subscription.subscriber
-        entry = Entry(
+        entry = AuditEntry(
             act=Act.CONNECT,
             at=at,
             topic=topic,

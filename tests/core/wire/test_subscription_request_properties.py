@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fhircast_hub.core.errors import HubError
 from fhircast_hub.core.wire.acknowledgement import readable
 from fhircast_hub.core.wire.event_names import parse_events
-from fhircast_hub.core.wire.subscription_request import SubscriptionRequest, parse_subscription_request, parse_json_form
+from fhircast_hub.core.wire.subscription_request import SubscriptionRequest, parse_json_form, parse_subscription_request
 from tests.core.properties import check_reason, names, settings, values
 from tests.core.world import body
 
