@@ -13,7 +13,11 @@ from hypothesis import strategies as st
 from fhircast_hub.core.errors import HubError
 from fhircast_hub.core.wire.acknowledgement import readable
 from fhircast_hub.core.wire.event_names import parse_events
-from fhircast_hub.core.wire.subscription_request import SubscriptionRequest, parse_json_form, parse_subscription_request
+from fhircast_hub.core.wire.subscription_request import (
+    SubscriptionRequest,
+    parse_json_subscription_request,
+    parse_subscription_request,
+)
 from tests.core.properties import check_reason, names, settings, values
 from tests.core.world import body
 
@@ -80,8 +84,8 @@ def test_a_form_is_read_as_it_was_meant(given_: Given, random: Any, space: str) 
     )
     assert parse_subscription_request(urlencode(spaced).encode()) == expected
     assert parse_subscription_request(everything_escaped.encode()) == expected
-    assert parse_json_form(json.dumps(dict(spaced)).encode()) == expected
-    assert parse_json_form(json.dumps(dict(spaced), ensure_ascii=False).encode()) == expected
+    assert parse_json_subscription_request(json.dumps(dict(spaced)).encode()) == expected
+    assert parse_json_subscription_request(json.dumps(dict(spaced), ensure_ascii=False).encode()) == expected
 
 
 GOOD_FORM = Given(True, "t", ["Patient-open"], 5, None, None).parameters()
@@ -127,7 +131,7 @@ def test_any_bytes_are_a_form_or_refused(form: bytes) -> None:
 def test_any_json_is_a_form_or_none_or_refused(form: bytes) -> None:
     """None is what may still be an event."""
     try:
-        read = parse_json_form(form)
+        read = parse_json_subscription_request(form)
     except HubError as error:
         check_reason(error)
     else:
