@@ -139,7 +139,7 @@ async def test_an_answer_that_nobody_takes_is_cut(monkeypatch: pytest.MonkeyPatc
         await hub.publish(event("Patient-open", also=[{"key": "extension", "data": "x" * (7 << 20)}]))
         writer.transport.pause_reading()  # type: ignore[attr-defined]  # it is one that reads too
         writer.write(f"GET /api/hub/{TOPIC} HTTP/{how}\r\nAuthorization: Bearer {hub.token()}\r\n\r\n".encode())
-        account = hub.hub.accounts.named(hub.idp.issuer, "user:user-1")
+        account = hub.hub.accounts.of_user(hub.idp.issuer, "user:user-1")
         await until(lambda: account.answers > 0)
         await until(lambda: account.answers == 0 and counted(hub.hub.metrics.connections_cut) == 1)
         assert (await hub.publish(event("Patient-open"))).status_code == 202

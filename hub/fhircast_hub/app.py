@@ -138,7 +138,9 @@ class Hub:
             anonymous=anonymous,
             legacy=self._legacy,
         )
-        self._http = RequestLog(self._route, request_ids, self.metrics, clock, self.audit.record, self.turns.took)
+        self._http = RequestLog(
+            self._route, request_ids, self.metrics, clock, self.audit.record, self.turns.add_step_time
+        )
         self.rates = Rates(settings.rate_limit_token, settings.rate_limit_address, clock, self._is_system)
         self._limited_api = RateLimit(self._api, self.rates)
         self._limited_root = RateLimit(self.root, self.rates)
@@ -218,7 +220,7 @@ class Hub:
         principal = self._verifier.known(token)
         return principal is not None and principal.system
 
-    def who(self, scope: Mapping[str, Any]) -> Hashable | None:
+    def user_of(self, scope: Mapping[str, Any]) -> Hashable | None:
         """The user whom a request's token names, if that was found good before."""
         with contextlib.suppress(Unauthenticated):
             if (principal := self._verifier.known(bearer_token(RawHeaders(scope["headers"])))) is not None:

@@ -28,7 +28,7 @@ from fhircast_hub.core.state.session import Session, Subscription
 from fhircast_hub.edge.endpoints import Endpoints
 from fhircast_hub.http.hub import HubApi
 from fhircast_hub.http.request import Receive, Scope, Send
-from fhircast_hub.http.request_log import FIELDS, METER, TRAIL, Trail
+from fhircast_hub.http.request_log import AUDIT_FIELDS, LOG_FIELDS, METER, AuditFields
 from fhircast_hub.service.ports import Clock
 from fhircast_hub.service.service import RandomIds, Service
 from fhircast_hub.service.usage import Usage
@@ -125,7 +125,7 @@ class LocalHub:
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             await self._start()
-            scope[FIELDS], scope[TRAIL], scope[METER] = {}, Trail(), Meter()
+            scope[LOG_FIELDS], scope[AUDIT_FIELDS], scope[METER] = {}, AuditFields(), Meter()
             await api(scope, receive, send)
 
         return answer

@@ -18,7 +18,7 @@ import uvicorn
 
 from fhircast_hub.app import Hub
 from fhircast_hub.budgets.table import ACCEPTED, STALLED
-from fhircast_hub.http.protocol import HttpProtocol, Sharing
+from fhircast_hub.http.protocol import HttpContext, HttpProtocol
 
 #: Seconds that requests and sockets have to end before they are ended.
 GRACE_SECONDS = 6
@@ -51,7 +51,7 @@ class Tls(NamedTuple):
 
 def make_server(hub: Hub, tls: Tls | None = None) -> Server:
     """The server of this hub, to be started on sockets that listen. Raises OSError or ssl.SSLError for files that it cannot use."""
-    sharing = Sharing(hub.turns, hub.who, hub.addresses, hub.metrics)
+    sharing = HttpContext(hub.turns, hub.user_of, hub.addresses, hub.metrics)
     config = uvicorn.Config(
         hub,
         loop="uvloop",

@@ -26,11 +26,11 @@ class Account:
     `bodies` are the bytes of bodies that are under way, `answers` those of big answers that are, `queued` the bytes that wait for sockets.
     """
 
-    __slots__ = ("_bytes", "_clock", "_cpu", "_most_bodies", "answers", "bodies", "queued")
+    __slots__ = ("_bytes", "_clock", "_cpu", "_max_bodies", "answers", "bodies", "queued")
 
-    def __init__(self, clock: Monotonic, most_bodies: float = BODIES.most) -> None:
+    def __init__(self, clock: Monotonic, max_bodies: float = BODIES.most) -> None:
         self._clock = clock
-        self._most_bodies = most_bodies
+        self._max_bodies = max_bodies
         self._cpu = LeakyBucket(CPU_BURST.most, CPU.most)
         self._bytes = LeakyBucket(BODY_BURST.most, BODY_BYTES.most)
         self.bodies = self.answers = self.queued = 0
@@ -40,16 +40,16 @@ class Account:
         """Whether nothing of it is under way."""
         return not (self.bodies or self.answers or self.queued)
 
-    def spent(self, seconds: float) -> None:
+    def charge(self, seconds: float) -> None:
         """So many seconds of CPU went into its requests."""
         self._cpu.use(seconds, self._clock())
 
     @property
-    def over(self) -> bool:
+    def over_budget(self) -> bool:
         """Whether its budgets of CPU and bytes are used up: then others go first."""
         return self._wait() > 0
 
-    async def admitted(self) -> None:
+    async def wait_for_budget(self) -> None:
         """Wait until its budgets of CPU and bytes allow something big. Raises TooMany where that takes longer than PATIENCE."""
         while (wait := self._wait()) > 0:
             if wait > PATIENCE:
@@ -62,17 +62,17 @@ class Account:
         now = self._clock()
         return max(self._cpu.wait(now), self._bytes.wait(now))
 
-    def came(self, size: int) -> None:
+    def add_body(self, size: int) -> None:
         """So many bytes of a body came, and are held. Raises TooMany where that is more than may be; then they are not."""
-        if self.bodies + size > self._most_bodies:
+        if self.bodies + size > self._max_bodies:
             raise TooMany(
-                f"expected at most {self._most_bodies} bytes of this user's bodies at a time, got more",
+                f"expected at most {self._max_bodies} bytes of this user's bodies at a time, got more",
                 retry_after=RETRY_AFTER,
             )
         self.bodies += size
         self._bytes.use(size, self._clock())
 
-    def answering(self, size: int) -> None:
+    def add_answer(self, size: int) -> None:
         """A big answer of so many bytes begins. Raises TooMany where that is more than may be under way."""
         if self.answers + size > BIG_ANSWERS.most:
             raise TooMany(
@@ -91,9 +91,9 @@ class Accounts:
 
     def of(self, principal: Principal) -> Account:
         """The account of a principal."""
-        return self._new() if principal.system else self.named(principal.realm, principal.subscriber)
+        return self._new() if principal.system else self.of_user(principal.realm, principal.subscriber)
 
-    def named(self, realm: str, subscriber: str) -> Account:
+    def of_user(self, realm: str, subscriber: str) -> Account:
         """The account of a user."""
         key = realm, subscriber
         account = self._held.get(key)

@@ -24,11 +24,11 @@ class Meter:
         self._on_step(seconds)
         self.seconds += seconds
         if self.account is not None:
-            self.account.spent(self.seconds)
+            self.account.charge(self.seconds)
             self.seconds = 0.0
 
 
-class Metered(Awaitable[None]):
+class MeteredCoroutine(Awaitable[None]):
     """A coroutine, whose every step is timed."""
 
     __slots__ = ("_meter", "_work")
@@ -57,4 +57,4 @@ class Metered(Awaitable[None]):
 
 async def metered(work: Coroutine[Any, Any, None], meter: Meter) -> None:
     """`work`, timed."""
-    await Metered(work, meter)
+    await MeteredCoroutine(work, meter)

@@ -32,7 +32,7 @@ class _Ring:
         return True
 
     def take(self) -> Begin:
-        """The first of the key whose turn it is. It is to be called once all is in its place: it may let more wait."""
+        """The first of the key whose turn it is. It is to be called once all is in its address_key: it may let more wait."""
         key, queue = self._waiting.popitem(last=False)
         begin = queue.popleft()
         if queue:
@@ -49,15 +49,15 @@ class _Strangers:
     def __bool__(self) -> bool:
         return bool(self._places)
 
-    def put(self, place: bytes, key: Hashable, begin: Begin) -> bool:
-        return self._places.setdefault(place, _Ring()).put(key, begin)
+    def put(self, address_key: bytes, key: Hashable, begin: Begin) -> bool:
+        return self._places.setdefault(address_key, _Ring()).put(key, begin)
 
     def take(self) -> Begin:
         """See _Ring.take."""
-        place, ring = self._places.popitem(last=False)
+        address_key, ring = self._places.popitem(last=False)
         begin = ring.take()
         if ring:
-            self._places[place] = ring
+            self._places[address_key] = ring
         return begin
 
 
@@ -70,17 +70,17 @@ class Turns:
 
     def __init__(self, steps: int = int(STARTED.most)) -> None:
         self._steps = self._left = steps
-        self._took = 0.0
+        self._step_seconds = 0.0
         self._big_left = True
         self._armed = False
         self._known, self._over, self._big = _Ring(), _Ring(), _Ring()
         self._strangers = _Strangers()
 
-    def took(self, seconds: float) -> None:
+    def add_step_time(self, seconds: float) -> None:
         """A step took so long."""
-        self._took += seconds
+        self._step_seconds += seconds
 
-    def try_begin(self, *, big: bool = False) -> bool:
+    def claim_step(self, *, big: bool = False) -> bool:
         """Whether a step may begin at once; else it must wait."""
         if big:
             free, self._big_left = self._big_left and not self._big, False
@@ -90,17 +90,17 @@ class Turns:
         self._arm()
         return free
 
-    def wait(self, key: Hashable, begin: Begin, *, place: bytes | None = None) -> bool:
-        """Call `begin` when the turn of this key has come: of a known user, or of a stranger at a place (see addresses.place).
+    def queue_step(self, key: Hashable, begin: Begin, *, address_key: bytes | None = None) -> bool:
+        """Call `begin` when the turn of this key has come: of a known user, or of a stranger at a address_key (see addresses.address_key).
 
         False where too many of the key wait already.
         """
         self._arm()
-        return self._known.put(key, begin) if place is None else self._strangers.put(place, key, begin)
+        return self._known.put(key, begin) if address_key is None else self._strangers.put(address_key, key, begin)
 
-    async def turn(self, key: Hashable, *, big: bool = False, over: bool = False) -> None:
+    async def wait_for_step(self, key: Hashable, *, big: bool = False, over: bool = False) -> None:
         """Wait for a turn of a known user, who may be over budget. Raises TooMany where too many of the key wait already."""
-        if self.try_begin(big=big):
+        if self.claim_step(big=big):
             return
         come: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         ring = self._big if big else self._over if over else self._known
@@ -115,7 +115,7 @@ class Turns:
 
     def _next(self) -> None:
         self._armed = False
-        took, self._took = self._took, 0.0
+        took, self._step_seconds = self._step_seconds, 0.0
         steps = self._steps if took <= TURN.most else max(2, int(self._steps * TURN.most / took))
         self._left, self._big_left = steps, not self._big
         for ring in (self._big, self._over):

@@ -53,7 +53,7 @@ from fhircast_hub.http.request import (
     respond,
     topics_in,
 )
-from fhircast_hub.http.request_log import FIELDS, METER, TRAIL, Trail
+from fhircast_hub.http.request_log import AUDIT_FIELDS, LOG_FIELDS, METER, AuditFields
 from fhircast_hub.http.well_known import capability_statement, configuration
 from fhircast_hub.service.ports import TokenVerifier
 from fhircast_hub.service.service import REQUEST_ID, Service
@@ -132,13 +132,13 @@ class HubApi:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope["headers"])
-        log_fields: dict[str, object] = scope[FIELDS]
+        log_fields: dict[str, object] = scope[LOG_FIELDS]
         meter: Meter = scope[METER]
         big = 0
         try:
-            response = await self._answer(scope, headers, receive, log_fields, scope[TRAIL], meter)
+            response = await self._answer(scope, headers, receive, log_fields, scope[AUDIT_FIELDS], meter)
             if meter.account and len(response.body) > BIG_ANSWER:
-                meter.account.answering(len(response.body))
+                meter.account.add_answer(len(response.body))
                 big = len(response.body)
         except HubError as error:
             response = to_response(error, headers)
@@ -160,7 +160,7 @@ class HubApi:
         headers: Headers,
         receive: Receive,
         log_fields: dict[str, object],
-        trail: Trail,
+        trail: AuditFields,
         meter: Meter,
     ) -> Response:
         method = scope["method"]
@@ -183,7 +183,7 @@ class HubApi:
         raise MethodNotAllowed(f"expected GET or POST, got {method}", allow="GET, POST, OPTIONS")
 
     async def _get(
-        self, rest: bytes, headers: Headers, log_fields: dict[str, object], trail: Trail, meter: Meter
+        self, rest: bytes, headers: Headers, log_fields: dict[str, object], trail: AuditFields, meter: Meter
     ) -> Response:
         named = rest.strip(b"/")
         below = named.removeprefix(_WELL_KNOWN).lstrip(b"/") if named.startswith(_WELL_KNOWN) else b""
@@ -207,7 +207,13 @@ class HubApi:
         return Response(200, body, b"application/json")
 
     async def _post(
-        self, rest: bytes, headers: Headers, receive: Receive, log_fields: dict[str, object], trail: Trail, meter: Meter
+        self,
+        rest: bytes,
+        headers: Headers,
+        receive: Receive,
+        log_fields: dict[str, object],
+        trail: AuditFields,
+        meter: Meter,
     ) -> Response:
         log_fields["route"] = "post"
         trail.act = Act.OTHER
@@ -224,10 +230,10 @@ class HubApi:
         try:
             big = len(body) > BIG_BODY.most
             if big:
-                await account.admitted()
-            await self._turns.turn(_whose(principal), big=big, over=account.over)
+                await account.wait_for_budget()
+            await self._turns.wait_for_step(_whose(principal), big=big, over=account.over_budget)
             if big:
-                account.spent(len(body) * STORE_SECONDS)
+                account.charge(len(body) * STORE_SECONDS)
             return await self._read(principal, sent, body, topics_in(rest), headers, log_fields, trail)
         finally:
             account.bodies -= len(body)
@@ -240,7 +246,7 @@ class HubApi:
         in_path: tuple[str, ...],
         headers: Headers,
         log_fields: dict[str, object],
-        trail: Trail,
+        trail: AuditFields,
     ) -> Response:
         """What a body of this media type asks for."""
         body = self._legacy.translate_event(body) if self._legacy else body
@@ -331,8 +337,8 @@ class HubApi:
         else:
             principal = await self._verifier.verify(bearer_token(headers))
         account = meter.account = self._accounts.of(principal)
-        if account.over:
-            await self._turns.turn(_whose(principal), over=True)
+        if account.over_budget:
+            await self._turns.wait_for_step(_whose(principal), over=True)
         return principal
 
 

@@ -40,7 +40,7 @@ _TURNED_AWAY = (
 )
 
 
-class Sharing:
+class HttpContext:
     """What all connections of a server share.
 
     `who` says of a request's ASGI scope which known user's turn it takes; None for a stranger, whose connection has turns of its own.
@@ -79,7 +79,7 @@ class _Flow(FlowControl):
 class HttpProtocol(HttpToolsProtocol):
     """One connection, until it is upgraded to a WebSocket."""
 
-    def __init__(self, sharing: Sharing, **uvicorns: Any) -> None:
+    def __init__(self, sharing: HttpContext, **uvicorns: Any) -> None:
         super().__init__(**uvicorns)
         self._sharing = sharing
         self._place = b""  # among the connections that are counted
@@ -124,7 +124,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._rest += data
             return
         self._rest, self._at = data, 0
-        if self._sharing.turns.try_begin():
+        if self._sharing.turns.claim_step():
             self._read()
         else:
             self.transport.pause_reading()
@@ -139,7 +139,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Parse what was read: a small request at once, and what is left of a long one in steps of its own (LIM-3)."""
         began, free = time.perf_counter(), True
         while self._at < len(self._rest) and not (self._ended or self.flow.read_paused):
-            if not (free or self._sharing.turns.try_begin()):
+            if not (free or self._sharing.turns.claim_step()):
                 break
             free = False
             # The bytes of a body cost nothing; each header and each chunk costs a call.
@@ -147,7 +147,7 @@ class HttpProtocol(HttpToolsProtocol):
             data = self._rest[self._at : self._at + many]
             self._at += len(data)
             self._feed(data)
-        self._sharing.turns.took(time.perf_counter() - began)
+        self._sharing.turns.add_step_time(time.perf_counter() - began)
         if self._at < len(self._rest) and not self._ended:
             self.transport.pause_reading()
             if not self.flow.read_paused:
@@ -174,8 +174,8 @@ class HttpProtocol(HttpToolsProtocol):
         # Who asked last on this connection asks again.
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is not None and (who := self._sharing.who(cycle.scope)) is not None:
-            return self._sharing.turns.wait(who, begin)
-        return self._sharing.turns.wait(self, begin, place=self._place or b"proxy")
+            return self._sharing.turns.queue_step(who, begin)
+        return self._sharing.turns.queue_step(self, begin, address_key=self._place or b"proxy")
 
     def _read_again(self) -> None:
         """uvicorn takes more: of what was read before, then of what comes."""
@@ -243,7 +243,7 @@ class HttpProtocol(HttpToolsProtocol):
     # uvicorn's own
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        if self._sharing.turns.try_begin():
+        if self._sharing.turns.claim_step():
             super()._start_asgi_task(cycle, app)
         elif not self._await_turn(functools.partial(self._begin, cycle, app)):
             self._sharing.metrics.connections_cut.inc()

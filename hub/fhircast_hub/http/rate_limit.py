@@ -15,7 +15,7 @@ from fhircast_hub.core.errors import TooMany
 from fhircast_hub.edge.client_addresses import address_key
 from fhircast_hub.http.errors import to_response
 from fhircast_hub.http.request import Headers, Receive, Scope, Send, respond
-from fhircast_hub.http.request_log import FIELDS, TRAIL
+from fhircast_hub.http.request_log import AUDIT_FIELDS, LOG_FIELDS
 from fhircast_hub.service.ports import Clock
 
 #: Buckets held at a time, of tokens and addresses each; the one not used for longest goes, and is full when it comes back.
@@ -88,8 +88,8 @@ class RateLimit:
             await self._app(scope, receive, send)
             return
         error = TooMany("more requests came than one may send", retry_after=math.ceil(wait))
-        scope[FIELDS]["reason"] = type(error).__name__
-        scope[TRAIL].act = Act.OTHER
+        scope[LOG_FIELDS]["reason"] = type(error).__name__
+        scope[AUDIT_FIELDS].act = Act.OTHER
         await respond(send, to_response(error, headers))
 
 

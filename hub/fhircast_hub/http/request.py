@@ -117,7 +117,7 @@ async def _read(receive: Receive, limit: int, account: Account) -> bytes:
             try:
                 if size + len(part) > limit:
                     raise _too_large(limit)
-                account.came(len(part))
+                account.add_body(len(part))
             except (TooLarge, TooMany):
                 account.bodies -= size
                 size = 0

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from fhircast_hub.audit.event import Act, AuditEntry
-from fhircast_hub.budgets.meter import Meter, Metered
+from fhircast_hub.budgets.meter import Meter, MeteredCoroutine
 from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.http.request import Message, Receive, Scope, Send
 from fhircast_hub.service.ports import Clock
@@ -18,12 +18,12 @@ from fhircast_hub.telemetry.metrics import Metrics
 
 _log = structlog.get_logger()
 #: Where in its ASGI scope a request's log fields are; whoever answers it adds what it learns.
-FIELDS = "fhircast.log"
-#: And where its Trail is, and its Meter.
-TRAIL, METER = "fhircast.trail", "fhircast.meter"
+LOG_FIELDS = "fhircast.log"
+#: And where its AuditFields is, and its Meter.
+AUDIT_FIELDS, METER = "fhircast.trail", "fhircast.meter"
 
 
-class Trail:
+class AuditFields:
     """What the audit trail will say of a request; whoever answers it adds what it learns."""
 
     def __init__(self, address: str = "") -> None:
@@ -76,8 +76,8 @@ class RequestLog:
         started = time.perf_counter()
         request_id = next(self._request_ids)
         REQUEST_ID.set(request_id)
-        scope[FIELDS] = {"route": "other"}
-        scope[TRAIL] = Trail(str(scope["client"][0]) if scope.get("client") else "")
+        scope[LOG_FIELDS] = {"route": "other"}
+        scope[AUDIT_FIELDS] = AuditFields(str(scope["client"][0]) if scope.get("client") else "")
         scope[METER] = meter = Meter(self._took)
         status = 0
 
@@ -89,18 +89,18 @@ class RequestLog:
             await send(message)
 
         try:
-            await Metered(self._app(scope, receive, send_with_id), meter)
+            await MeteredCoroutine(self._app(scope, receive, send_with_id), meter)
         finally:
             self._tell(scope, started, status)
 
     def _tell(self, scope: Scope, started: float, status: int) -> None:
-        fields = scope[FIELDS]
+        fields = scope[LOG_FIELDS]
         if status:  # else the client went away
             self._metrics.answered(fields["route"], status)
             milliseconds = round((time.perf_counter() - started) * 1000, 3)
             _log.info(
                 "request", request_id=REQUEST_ID.get(), method=scope["method"], status=status, ms=milliseconds, **fields
             )
-            trail: Trail = scope[TRAIL]
+            trail: AuditFields = scope[AUDIT_FIELDS]
             if (entry := trail.entry(self._clock(), status, fields)) is not None:
                 self._audit(entry)

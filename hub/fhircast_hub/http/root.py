@@ -14,7 +14,7 @@ from fhircast_hub.core.errors import BadRequest, HubError, MethodNotAllowed, Not
 from fhircast_hub.http.errors import to_response
 from fhircast_hub.http.openapi import describe
 from fhircast_hub.http.request import Headers
-from fhircast_hub.http.request_log import FIELDS
+from fhircast_hub.http.request_log import LOG_FIELDS
 
 #: Paths of the root without a topic in them. They are no topics, also where hub.url is the root (GET-10).
 ROOT_PATHS = frozenset(("/health/live", "/health/ready", "/metrics", "/openapi.json", "/sessions"))
@@ -47,7 +47,7 @@ def root_app(
 
     @app.exception_handler(HubError)
     async def refuse(request: Request, error: HubError) -> Response:
-        request.scope[FIELDS]["reason"] = type(error).__name__
+        request.scope[LOG_FIELDS]["reason"] = type(error).__name__
         answer = to_response(error, Headers(request.scope["headers"]))
         headers = {name.decode(): value.decode() for name, value in answer.headers}
         return Response(answer.body, answer.status, headers, answer.media_type.decode())

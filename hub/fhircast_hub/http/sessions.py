@@ -25,7 +25,7 @@ from fhircast_hub.core.wire.event_names import never_matches
 from fhircast_hub.core.wire.json import strip_bom
 from fhircast_hub.core.wire.timestamps import rfc3339
 from fhircast_hub.http.request import ClientGone, Headers, bearer_token, media_type, read_body, topics_in
-from fhircast_hub.http.request_log import FIELDS, METER, TRAIL, Trail
+from fhircast_hub.http.request_log import AUDIT_FIELDS, LOG_FIELDS, METER, AuditFields
 from fhircast_hub.service.ports import TokenVerifier
 from fhircast_hub.service.service import Service
 
@@ -88,7 +88,7 @@ def session_routes(
     router = APIRouter(dependencies=[Depends(HTTPBearer(auto_error=False)), Depends(_not_cached)])
 
     async def principal_of(request: Request) -> Principal:
-        trail: Trail = request.scope[TRAIL]
+        trail: AuditFields = request.scope[AUDIT_FIELDS]
         trail.act = Act.OTHER
         trail.principal = await verifier.verify(bearer_token(Headers(request.scope["headers"])))
         trail.act = Act.SESSION
@@ -101,7 +101,7 @@ def session_routes(
     @router.post("/sessions", status_code=201, openapi_extra={"requestBody": _BODY})
     async def begin(request: Request, principal: Principal = asking) -> MadeSession:
         """A session for a user: the live one that was made here before, or a new one."""
-        request.scope[FIELDS]["route"] = "sessions"
+        request.scope[LOG_FIELDS]["route"] = "sessions"
         check_administrator(principal)
         asked = await _asked(request, accounts.of(principal))
         try:
@@ -111,15 +111,15 @@ def session_routes(
         topic, new = await service.session_for(principal.realm, user, new=asked.new)
         if not new:  # it must not end before its app has joined
             await service.submit(SessionKey(principal.realm, topic), BeginSession(principal.realm, topic, user))
-        request.scope[FIELDS]["topic"] = log_hash(topic)
+        request.scope[LOG_FIELDS]["topic"] = log_hash(topic)
         return MadeSession(**{"hub.url": hub_url, "hub.topic": topic})
 
     @router.get("/sessions/{topic:path}/participants")
     async def show(topic: Topic, request: Request, principal: Principal = asking) -> list[ShownParticipant]:
         """Who takes part, and who is in step."""
-        request.scope[TRAIL].act = Act.READ
+        request.scope[AUDIT_FIELDS].act = Act.READ
         key = await service.find(principal.realm, _named(request, b"/participants"))
-        request.scope[FIELDS] |= {"route": "participants", "topic": log_hash(check_topic(key.topic))}
+        request.scope[LOG_FIELDS] |= {"route": "participants", "topic": log_hash(check_topic(key.topic))}
         found = await service.participants(key, principal)
         return [
             ShownParticipant(
@@ -138,7 +138,7 @@ def session_routes(
     async def end(topic: Topic, request: Request, principal: Principal = asking) -> None:
         """End a session: its subscribers are told so."""
         key = await service.find(principal.realm, _named(request))
-        request.scope[FIELDS] |= {"route": "sessions", "topic": log_hash(check_topic(key.topic))}
+        request.scope[LOG_FIELDS] |= {"route": "sessions", "topic": log_hash(check_topic(key.topic))}
         check_administrator(principal, key.topic)
         await service.end_session(key)
 

@@ -80,8 +80,8 @@ class SocketContext:
 
         False where too many wait already.
         """
-        if self.turns.try_begin():
+        if self.turns.claim_step():
             begin()
             return True
         key = self.service.usage.find(self.resolve(path) or "")
-        return self.turns.wait(key or begin, begin, place=None if key else address_key(address))
+        return self.turns.queue_step(key or begin, begin, address_key=None if key else address_key(address))

@@ -155,7 +155,7 @@ class HubSocket(asyncio.Protocol):
 
     def write(self, frame: WrittenFrame, event_ref: EventRef | None) -> bool:
         self._allowance.sent()
-        if self._ready and not self._outbox and (isinstance(frame, bytes) or self._context.turns.try_begin()):
+        if self._ready and not self._outbox and (isinstance(frame, bytes) or self._context.turns.claim_step()):
             put(self._transport, frame)
             return True
         if self._closing is None and not self._lost:
@@ -253,10 +253,10 @@ class HubSocket(asyncio.Protocol):
             raise NotFound("there is no such endpoint")
         whose = await self._context.service.subscriber(subscription_id)
         self._whose = *whose, None
-        account = self._meter.account = self._context.accounts.named(*whose)
+        account = self._meter.account = self._context.accounts.of_user(*whose)
         check_wait(self._context.handshakes.take(subscription_id, self._context.clock()), "handshakes")
-        if account.over:
-            await self._context.turns.turn(self._whose, over=True)
+        if account.over_budget:
+            await self._context.turns.wait_for_step(self._whose, over=True)
         key, subscription = await self._context.ack_timer.connected(subscription_id, self._name)
         self._outbox.opened(account)
         if self._outbox.over:
@@ -287,7 +287,7 @@ class HubSocket(asyncio.Protocol):
         """Write what waited, as far as the peer reads; and close after it, if that waited too."""
         self._ready = self._session is not None and not self._paused and self._protocol.state is OPEN
         while self._outbox and self._ready:
-            if self._outbox.first > BIG_FRAME.most and not self._context.turns.try_begin():
+            if self._outbox.first > BIG_FRAME.most and not self._context.turns.claim_step():
                 self._resume_later()
                 return
             frame, event_ref = self._outbox.take()
@@ -308,7 +308,7 @@ class HubSocket(asyncio.Protocol):
 
         if not self._later:
             self._later = True
-            if not self._context.turns.wait(self._whose, resume):
+            if not self._context.turns.queue_step(self._whose, resume):
                 self._too_slow()
 
     def _feed(self, data: bytes) -> None:
