@@ -1,4 +1,4 @@
-"""Budgets: arithmetic over time, whose turn comes when, and what a request costs whom."""
+"""Budgets: leaky buckets, the accounts of users, the turns of the loop, and the cost of a request."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def principal(user: str | None, client: str = "app", *, system: bool = False) ->
     return Principal("realm", user, client, NOBODY, expires=0, system=system)
 
 
-def test_a_drain_fills_evenly() -> None:
+def test_a_bucket_refills_evenly() -> None:
     """A burst at once, then as much as the rate gives; a clock that was set back gives nothing."""
     bucket = LeakyBucket(10, 2)
     bucket.use(10, 100)
@@ -43,8 +43,8 @@ def test_a_drain_fills_evenly() -> None:
     assert bucket.wait(200) == 0
 
 
-def test_drains_are_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The name that was not used for longest is forgotten; a refusal costs nothing."""
+def test_the_newest_buckets_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The least recently used name is forgotten. A refusal costs nothing."""
     monkeypatch.setattr(leaky_bucket, "MAX_HELD", 2)
     buckets = LeakyBuckets(1, 1)
     assert [buckets.take(name, 0) for name in "aab"] == [0, 1, 0]
@@ -55,7 +55,7 @@ def test_drains_are_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.req("LIM-3")
 async def test_a_user_who_costs_too_much_waits() -> None:
-    """Until the budget is there again; where that takes too long, 429 says when to come back."""
+    """Until the budget has refilled. If the wait is too long, the answer is 429 with Retry-After."""
     clock = Clock(0)
     account = Account(clock)
     account.charge(CPU_BURST.most)
@@ -81,7 +81,7 @@ async def test_bodies_and_answers_of_a_user_are_bounded() -> None:
     clock = Clock(0)
     account = Account(clock)
     account.add_body(int(BODIES.most))
-    with pytest.raises(TooMany, match="bytes of this user's bodies at a time"):
+    with pytest.raises(TooMany, match="bodies of this user's requests may have at most"):
         account.add_body(1)
     account.bodies -= int(BODIES.most)
     assert account.idle
