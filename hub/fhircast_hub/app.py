@@ -32,6 +32,7 @@ from fhircast_hub.core.errors import Unauthenticated
 from fhircast_hub.edge.client_addresses import ClientAddresses
 from fhircast_hub.edge.endpoints import Endpoints
 from fhircast_hub.edge.names_of_2018 import LegacyNames
+from fhircast_hub.http.health import health_routes
 from fhircast_hub.http.hub import HubApi
 from fhircast_hub.http.posting import post
 from fhircast_hub.http.rate_limit import RateLimit, Rates
@@ -49,7 +50,7 @@ from fhircast_hub.settings.settings import Settings
 from fhircast_hub.storage.memory import MemoryStore
 from fhircast_hub.storage.sqlite import SqliteStore
 from fhircast_hub.telemetry.logs import KeyedHash
-from fhircast_hub.telemetry.metrics import CONTENT_TYPE, Metrics
+from fhircast_hub.telemetry.metrics import Metrics
 from fhircast_hub.webhook.address_guard import Guard
 from fhircast_hub.webhook.client import Client
 from fhircast_hub.webhook.deliver import Webhooks
@@ -112,13 +113,8 @@ class Hub:
             log_hash,
             self.accounts,
         )
-        self.root: FastAPI = root_app(
-            sessions,
-            hub_path=self._path,
-            ready=lambda: self._ready,
-            metrics=self.metrics.render,
-            metrics_type=CONTENT_TYPE,
-        )
+        health = health_routes(lambda: self._ready, self.metrics)
+        self.root: FastAPI = root_app(health, sessions, hub_path=self._path)
         self._root_paths = ROOT_PATHS
         self._api = HubApi(
             service=self.service,
