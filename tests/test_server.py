@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import re
 
 import pytest
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -81,7 +82,7 @@ async def test_one_host(hosts: str, start: str) -> None:
         writer.write(f"{start}{hosts}\r\n".encode())
         answer = await to_the_end(reader)
         assert answer.startswith(b"HTTP/1.1 400 ")
-        assert b"Host: expected " in answer
+        assert re.search(rb"Host (is required once, not [02] times|must be a host )", answer)
 
 
 @pytest.mark.req("SEC-7")
@@ -114,7 +115,7 @@ async def test_chunks_have_an_end() -> None:
         writer.write(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + b"1\r\n \r\n" * 100_000)
         answer = await to_the_end(reader)
         assert b" 400 " in answer
-        assert b"the body: expected at most %d chunks, got more" % CHUNKS.most in answer
+        assert b"the body may have at most %d chunks" % CHUNKS.most in answer
 
 
 @pytest.mark.req("LIM-3")

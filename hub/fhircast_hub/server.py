@@ -51,11 +51,11 @@ class Tls(NamedTuple):
 
 def make_server(hub: Hub, tls: Tls | None = None) -> Server:
     """The server of this hub, to be started on sockets that listen. Raises OSError or ssl.SSLError for files that it cannot use."""
-    sharing = HttpContext(hub.turns, hub.user_of, hub.addresses, hub.metrics)
+    context = HttpContext(hub.turns, hub.user_of, hub.addresses, hub.metrics)
     config = uvicorn.Config(
         hub,
         loop="uvloop",
-        http=functools.partial(HttpProtocol, sharing),  # type: ignore[arg-type]  # called as a class would be
+        http=functools.partial(HttpProtocol, context),  # type: ignore[arg-type]  # called as a class would be
         ws=hub.socket,  # type: ignore[arg-type]  # called as a class would be
         lifespan="on",
         access_log=False,  # its lines would hold endpoints

@@ -99,18 +99,13 @@ def _hub_paths(path: str) -> dict[str, Any]:
     topic = {"name": "topic", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
     get = _operation("The current context", {200: ("The context with its shared content.", _CONTEXT)})
     well_known = _operation("What the hub supports", {200: ("The configuration.", {"type": "object"})}, secured=False)
+    statement = {200: ("The CapabilityStatement.", {"type": "object"})}
+    metadata = _operation("CapabilityStatement", statement, secured=False, media="application/fhir+json")
     return {
         path or "/": {"post": post},
         f"{path}/{{topic}}": {"parameters": [topic], "get": get, "post": post},
         f"{path}/.well-known/fhircast-configuration": {"get": well_known},
-        f"{path}/metadata": {
-            "get": _operation(
-                "CapabilityStatement",
-                {200: ("The CapabilityStatement.", {"type": "object"})},
-                secured=False,
-                media="application/fhir+json",
-            )
-        },
+        f"{path}/metadata": {"get": metadata},
     }
 
 

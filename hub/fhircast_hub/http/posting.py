@@ -24,7 +24,12 @@ async def post(
         status = message.get("status", status)
         text += message.get("body", b"")
 
-    scope: Scope = {
+    await app(_scope(path, client), receive, send)
+    return status, text.decode(errors="replace").strip()
+
+
+def _scope(path: str, client: tuple[str, int]) -> Scope:
+    return {
         "type": "http",
         "method": "POST",
         "path": path,
@@ -33,5 +38,3 @@ async def post(
         "headers": [(b"content-type", b"application/json"), (b"accept", b"text/plain")],
         "client": client,
     }
-    await app(scope, receive, send)
-    return status, text.decode(errors="replace").strip()

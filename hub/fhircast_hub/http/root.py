@@ -35,30 +35,33 @@ def root_app(health: APIRouter, sessions: APIRouter, *, hub_path: str) -> FastAP
 
 def _add_refusals(app: FastAPI, hub_path: str) -> None:
     """Answer errors as under hub.url."""
-
-    @app.exception_handler(HubError)
-    async def refuse(request: Request, error: HubError) -> Response:
-        request.scope[LOG_FIELDS]["reason"] = type(error).__name__
-        return to_response(error, Headers(request.scope["headers"]))
-
-    @app.exception_handler(RequestValidationError)
-    async def refuse_form(request: Request, error: RequestValidationError) -> Response:
-        """The first fault that pydantic found, without the client's value."""
-        fault = error.errors()[0]
-        member = ".".join(map(str, fault["loc"]))
-        return await refuse(request, BadRequest(f"{member}: {fault['msg'][:1].lower()}{fault['msg'][1:]}"))
+    app.exception_handler(HubError)(_refuse)
+    app.exception_handler(RequestValidationError)(_refuse_parameter)
+    app.exception_handler(Exception)(_fail)
 
     @app.exception_handler(HTTPException)
     async def refuse_path(request: Request, error: HTTPException) -> Response:
         """An unknown path, or another method for a known path."""
         if error.status_code == MethodNotAllowed.status:
             allow = (error.headers or {}).get("Allow", "")
-            return await refuse(request, MethodNotAllowed(f"the method must be {allow}", allow=allow))
+            return await _refuse(request, MethodNotAllowed(f"the method must be {allow}", allow=allow))
         known = f"that of hub.url ({hub_path or '/'}) or one of /openapi.json"
         length = len(request.scope["raw_path"])
-        return await refuse(request, NotFound(f"the path must be {known}, not another one of length {length}"))
+        return await _refuse(request, NotFound(f"the path must be {known}, not another one of length {length}"))
 
-    @app.exception_handler(Exception)
-    async def fail(request: Request, _: Exception) -> Response:
-        """A fault of the hub. uvicorn logs the exception afterwards."""
-        return await refuse(request, HubError("the hub failed; its log says where"))
+
+async def _refuse(request: Request, error: HubError) -> Response:
+    request.scope[LOG_FIELDS]["reason"] = type(error).__name__
+    return to_response(error, Headers(request.scope["headers"]))
+
+
+async def _refuse_parameter(request: Request, error: RequestValidationError) -> Response:
+    """The first fault that pydantic found, without the client's value."""
+    fault = error.errors()[0]
+    member = ".".join(map(str, fault["loc"]))
+    return await _refuse(request, BadRequest(f"{member}: {fault['msg'][:1].lower()}{fault['msg'][1:]}"))
+
+
+async def _fail(request: Request, _: Exception) -> Response:
+    """A fault of the hub. uvicorn logs the exception afterwards."""
+    return await _refuse(request, HubError("the hub failed; its log says where"))

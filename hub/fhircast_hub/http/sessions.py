@@ -6,6 +6,7 @@ The API is at the root of the server, beside hub.url. It is no part of FHIRcast.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request, Response
@@ -18,7 +19,7 @@ from fhircast_hub.budgets.meter import Meter
 from fhircast_hub.core.access.principal import Principal, SessionKey
 from fhircast_hub.core.errors import BadRequest, NotFound, UnsupportedMediaType
 from fhircast_hub.core.limits import MAX_FORM, MAX_TOPIC
-from fhircast_hub.core.rules.administration import check_administrator
+from fhircast_hub.core.rules.administration import Participant, check_administrator
 from fhircast_hub.core.state.commands import BeginSession
 from fhircast_hub.core.wire.event import check_topic
 from fhircast_hub.core.wire.event_names import never_matches
@@ -76,75 +77,81 @@ class ShownParticipant(BaseModel):
 _BODY = {"required": True, "content": {"application/json": {"schema": NewSession.model_json_schema()}}}
 
 
-def session_routes(
-    service: Service,
-    verifier: TokenVerifier,
-    normal_user: NormalUser,
-    acknowledged_at: Callable[[str], float | None],
-    hub_url: str,
-    log_hash: Callable[[str], str],
-    accounts: Accounts,
-) -> APIRouter:
-    """The routes. `acknowledged_at(subscription_id)` is in epoch seconds. `log_hash` makes a topic fit for logs."""
-    router = APIRouter(dependencies=[Depends(HTTPBearer(auto_error=False)), Depends(_not_cached)])
+@dataclass(kw_only=True, eq=False)
+class SessionApi:
+    """The session API."""
 
-    async def principal_of(request: Request) -> Principal:
-        audit_fields: AuditFields = request.scope[AUDIT_FIELDS]
-        audit_fields.act = Act.OTHER
-        audit_fields.principal = await verifier.verify(bearer_token(Headers(request.scope["headers"])))
-        audit_fields.act = Act.SESSION
-        meter: Meter = request.scope[METER]
-        meter.account = accounts.of(audit_fields.principal)
-        return audit_fields.principal
+    service: Service
+    verifier: TokenVerifier
+    normal_user: NormalUser
+    #: When a subscription acknowledged last, in epoch seconds. None: never.
+    acknowledged_at: Callable[[str], float | None]
+    hub_url: str
+    #: Makes a topic fit for logs.
+    log_hash: Callable[[str], str]
+    accounts: Accounts
 
-    # An annotation cannot name the local function, so Depends() is a default.
-    from_token = Depends(principal_of)
+    def routes(self) -> APIRouter:
+        """The routes at the root."""
+        router = APIRouter(dependencies=[Depends(HTTPBearer(auto_error=False)), Depends(_not_cached)])
+        body = {"requestBody": _BODY}
+        router.add_api_route("/sessions", self.begin, methods=["POST"], status_code=201, openapi_extra=body)
+        router.add_api_route("/sessions/{topic:path}/participants", self.show, methods=["GET"])
+        router.add_api_route("/sessions/{topic:path}", self.end, methods=["DELETE"], status_code=204)
+        return router
 
-    @router.post("/sessions", status_code=201, openapi_extra={"requestBody": _BODY})
-    async def begin(request: Request, principal: Principal = from_token) -> SessionParameters:
+    async def begin(self, request: Request) -> SessionParameters:
         """The user's session: the one that was begun here before, or a new one."""
+        principal = await self._authenticate(request)
         request.scope[LOG_FIELDS]["route"] = "sessions"
         check_administrator(principal)
-        wanted = await _read_body(request, accounts.of(principal))
+        wanted = await _read_body(request, self.accounts.of(principal))
         try:
-            user = normal_user(principal, wanted.user)
+            user = self.normal_user(principal, wanted.user)
         except ValueError as error:
             raise BadRequest(f"user: {error}") from None
-        topic, new = await service.session_for(principal.realm, user, new=wanted.new)
+        topic, new = await self.service.session_for(principal.realm, user, new=wanted.new)
         if not new:  # the session must not end before the application subscribes
-            await service.submit(SessionKey(principal.realm, topic), BeginSession(principal.realm, topic, user))
-        request.scope[LOG_FIELDS]["topic"] = log_hash(topic)
-        return SessionParameters(**{"hub.url": hub_url, "hub.topic": topic})
+            await self.service.submit(SessionKey(principal.realm, topic), BeginSession(principal.realm, topic, user))
+        request.scope[LOG_FIELDS]["topic"] = self.log_hash(topic)
+        return SessionParameters(**{"hub.url": self.hub_url, "hub.topic": topic})
 
-    @router.get("/sessions/{topic:path}/participants")
-    async def show(topic: Topic, request: Request, principal: Principal = from_token) -> list[ShownParticipant]:
+    async def show(self, topic: Topic, request: Request) -> list[ShownParticipant]:
         """The session's subscribers, and which of them are in sync."""
+        principal = await self._authenticate(request)
         request.scope[AUDIT_FIELDS].act = Act.READ
-        key = await service.find(principal.realm, _topics_of(request, b"/participants"))
-        request.scope[LOG_FIELDS] |= {"route": "participants", "topic": log_hash(check_topic(key.topic))}
-        found = await service.participants(key, principal)
-        return [
-            ShownParticipant(
-                name=each.name,
-                events=list(each.events),
-                never_match=list(filter(never_matches, each.events)),
-                channel=each.channel,
-                since=rfc3339(each.connected_or_lost_at),
-                last_acknowledgement=rfc3339(at) if (at := acknowledged_at(each.subscription_id)) else None,
-                state=each.state,
-            )
-            for each in found
-        ]
+        key = await self.service.find(principal.realm, _topics_of(request, b"/participants"))
+        request.scope[LOG_FIELDS] |= {"route": "participants", "topic": self.log_hash(check_topic(key.topic))}
+        return [self._shown(each) for each in await self.service.participants(key, principal)]
 
-    @router.delete("/sessions/{topic:path}", status_code=204)
-    async def end(topic: Topic, request: Request, principal: Principal = from_token) -> None:
+    async def end(self, topic: Topic, request: Request) -> None:
         """End a session. Its subscribers get a denial."""
-        key = await service.find(principal.realm, _topics_of(request))
-        request.scope[LOG_FIELDS] |= {"route": "sessions", "topic": log_hash(check_topic(key.topic))}
+        principal = await self._authenticate(request)
+        key = await self.service.find(principal.realm, _topics_of(request))
+        request.scope[LOG_FIELDS] |= {"route": "sessions", "topic": self.log_hash(check_topic(key.topic))}
         check_administrator(principal, key.topic)
-        await service.end_session(key)
+        await self.service.end_session(key)
 
-    return router
+    async def _authenticate(self, request: Request) -> Principal:
+        audit_fields: AuditFields = request.scope[AUDIT_FIELDS]
+        audit_fields.act = Act.OTHER
+        audit_fields.principal = await self.verifier.verify(bearer_token(Headers(request.scope["headers"])))
+        audit_fields.act = Act.SESSION
+        meter: Meter = request.scope[METER]
+        meter.account = self.accounts.of(audit_fields.principal)
+        return audit_fields.principal
+
+    def _shown(self, participant: Participant) -> ShownParticipant:
+        acknowledged_at = self.acknowledged_at(participant.subscription_id)
+        return ShownParticipant(
+            name=participant.name,
+            events=list(participant.events),
+            never_match=list(filter(never_matches, participant.events)),
+            channel=participant.channel,
+            since=rfc3339(participant.connected_or_lost_at),
+            last_acknowledgement=rfc3339(acknowledged_at) if acknowledged_at else None,
+            state=participant.state,
+        )
 
 
 def _not_cached(response: Response) -> None:
