@@ -21,9 +21,9 @@ _ROUTE = re.compile(r"[A-Za-z/{}_.:*-]{0,64}")
 
 
 class _Registry(CollectorRegistry):
-    """A registry without the `_created` series, one for each counter.
+    """A registry without the library's `_created` series.
 
-    disable_created_metrics() would drop the series of the whole process. LocalHub runs in other people's processes.
+    prometheus_client's disable_created_metrics() would change the whole process. LocalHub runs in processes of others.
     """
 
     def collect(self) -> Iterable[Metric]:
@@ -112,7 +112,7 @@ class Metrics:
         self.queued_bytes = gauge("fhircast_queue_bytes", "Bytes of the frames that wait")
 
     def answered(self, route: str, status: int) -> None:
-        """Count an answered request. `route` is a word of ours or the template of a path, never the path."""
+        """Count an answered request. `route` is a word of the hub or the template of a path, never the path."""
         counter = self._by_route.get((route, status))
         (counter or self._counter_of(route, status)).inc()
 
