@@ -48,7 +48,7 @@ def _is_json(request: Headers) -> bool:
 
 
 def _accepted(accept: str) -> tuple[float, float, float, bool]:
-    """The qualities of JSON, of text and of wildcards that cover JSON, -1 for each that is not named; whether JSON is named first."""
+    """The qualities of JSON, text and wildcards that cover JSON, and whether Accept names JSON before text. -1: not named."""
     json = text = other = -1.0
     json_first = False
     for item in accept.lower().split(","):

@@ -127,7 +127,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._ended = self._lost = True
         self._leave()
         super().connection_lost(exc)
-        # Without this the objects refer to each other. The garbage collector frees them late, because it counts objects, not bytes.
+        # These objects refer to each other. The garbage collector would free them late, because it counts objects, not bytes.
         self.pipeline.clear()
         self.flow = FlowControl(self.transport)
         self.cycle = self.scope = None  # type: ignore[assignment]  # no request follows

@@ -20,13 +20,13 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-#: A refused body is still read, up to these bytes and seconds, and dropped. A client that is cut off while sending never
-#: reads the answer.
+#: A refused body is still read, up to these bytes and seconds, and dropped. A client never reads the answer if the
+#: connection ends while the client still sends.
 _DRAIN_BYTES, _DRAIN_SECONDS = 64 << 20, 5.0
 
 
 class Response(NamedTuple):
-    """An answer. It is an ASGI application too, so that Starlette's exception handlers can return it."""
+    """An answer, and an ASGI application: Starlette's exception handlers can return a Response of ours."""
 
     status: int
     body: bytes = b""
@@ -51,7 +51,7 @@ class ClientGone(Exception):
 
 
 class Headers:
-    """A request's headers by lower-case name. Starlette's class is slower: it raises an exception for each missing header."""
+    """A request's headers by lower-case name. Starlette's class is slower: a missing header costs an exception."""
 
     def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
         self._raw = raw

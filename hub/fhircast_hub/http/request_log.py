@@ -17,8 +17,7 @@ from fhircast_hub.service.service import REQUEST_ID
 from fhircast_hub.telemetry.metrics import Metrics
 
 _log = structlog.get_logger()
-#: Keys of an ASGI scope. The application adds what it learns to the log's fields and to the AuditFields, and sets the account
-#: of the Meter.
+#: Keys of an ASGI scope. The application fills the log's fields and the AuditFields, and sets the account of the Meter.
 LOG_FIELDS, AUDIT_FIELDS, METER = "fhircast.log", "fhircast.audit", "fhircast.meter"
 
 

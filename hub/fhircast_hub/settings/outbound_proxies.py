@@ -50,7 +50,7 @@ class _Exempt(NamedTuple):
 
 
 class Proxies:
-    """The environment's proxies, read once. Requests to the hosts of `direct` need no proxy, as those of NO_PROXY."""
+    """The environment's proxies, read once. Hosts of `direct` and of NO_PROXY need no proxy."""
 
     def __init__(self, direct: Iterable[str] = ()) -> None:
         self._found = getproxies()

@@ -316,7 +316,7 @@ def _wrong(field: str, value: object, expected: str) -> SettingsError:
 
 
 def _first_error(error: ValidationError) -> SettingsError:
-    """The first error. But a misspelled member comes before the required one that is missing therefore."""
+    """The first error. A misspelled member comes first, because a required member is then missing too."""
     faults = error.errors(include_url=False)
     fault = min(faults, key=lambda fault: fault["type"] != "extra_forbidden")
     first, *members = fault["loc"]

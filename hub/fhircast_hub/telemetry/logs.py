@@ -1,4 +1,4 @@
-"""Log lines. They hold never a token, an endpoint or a patient (SEC-1).
+"""Log lines. No line holds a token, an endpoint or a patient (SEC-1).
 
 A line has only fields with known names. All other fields are dropped here, where lines are written: a careless log call
 makes a line with less in it. Values are checked too. A topic must be a keyed hash, a URL loses its path, and only text and
