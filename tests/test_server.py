@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import re
 
 import pytest
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
@@ -12,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from fhircast_hub.budgets.table import BODY_SECONDS, CHUNKS, CONNECTIONS, HEADER_SECONDS, STALLED
 from fhircast_hub.http import protocol, request
 from fhircast_hub.http.protocol import HttpProtocol
+from tests.counted import counted
 from tests.running import TOPIC, event, opened, running_hub, to_the_end, until
 
 UPGRADE = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -80,7 +82,7 @@ async def test_one_host(hosts: str, start: str) -> None:
         writer.write(f"{start}{hosts}\r\n".encode())
         answer = await to_the_end(reader)
         assert answer.startswith(b"HTTP/1.1 400 ")
-        assert b"Host: expected " in answer
+        assert re.search(rb"Host (is required once, not [02] times|must be a host )", answer)
 
 
 @pytest.mark.req("SEC-7")
@@ -113,7 +115,7 @@ async def test_chunks_have_an_end() -> None:
         writer.write(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + b"1\r\n \r\n" * 100_000)
         answer = await to_the_end(reader)
         assert b" 400 " in answer
-        assert b"the body: expected at most %d chunks, got more" % CHUNKS.most in answer
+        assert b"the body may have at most %d chunks" % CHUNKS.most in answer
 
 
 @pytest.mark.req("LIM-3")
@@ -138,9 +140,9 @@ async def test_an_answer_that_nobody_takes_is_cut(monkeypatch: pytest.MonkeyPatc
         await hub.publish(event("Patient-open", also=[{"key": "extension", "data": "x" * (7 << 20)}]))
         writer.transport.pause_reading()  # type: ignore[attr-defined]  # it is one that reads too
         writer.write(f"GET /api/hub/{TOPIC} HTTP/{how}\r\nAuthorization: Bearer {hub.token()}\r\n\r\n".encode())
-        account = hub.hub.accounts.named(hub.idp.issuer, "user:user-1")
+        account = hub.hub.accounts.of_user(hub.idp.issuer, "user:user-1")
         await until(lambda: account.answers > 0)
-        await until(lambda: account.answers == 0 and hub.hub.metrics.connections_cut == 1)
+        await until(lambda: account.answers == 0 and counted(hub.hub.metrics.connections_cut) == 1)
         assert (await hub.publish(event("Patient-open"))).status_code == 202
         writer.transport.abort()
 
@@ -167,7 +169,7 @@ async def test_what_is_no_body_has_an_end(between: bytes) -> None:
         writer.write(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + last)
         writer.write((between + b"\r\n") * 2000)
         await to_the_end(reader)
-        assert hub.hub.metrics.connections_cut >= 1
+        assert counted(hub.hub.metrics.connections_cut) >= 1
 
 
 @pytest.mark.req("LIM-3")
@@ -192,7 +194,7 @@ async def test_connections_that_went_leave_nothing() -> None:
                 async with opened(hub) as (reader, writer):
                     writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n" * 18)
                     await to_the_end(reader)
-            await until(lambda: not hub.hub.metrics.sockets() and count(HttpProtocol) <= 1)
+            await until(lambda: not counted(hub.hub.metrics.sockets) and count(HttpProtocol) <= 1)
             assert count(RequestResponseCycle) <= 1
         finally:
             gc.enable()

@@ -1,4 +1,4 @@
-"""The hub put together: the only place that names concrete classes."""
+"""Builds a hub from its parts. Only this module and local.py name concrete classes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import functools
 import itertools
 import secrets
 import time
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
 
@@ -32,14 +32,15 @@ from fhircast_hub.core.errors import Unauthenticated
 from fhircast_hub.edge.client_addresses import ClientAddresses
 from fhircast_hub.edge.endpoints import Endpoints
 from fhircast_hub.edge.names_of_2018 import LegacyNames
+from fhircast_hub.http.health import health_routes
 from fhircast_hub.http.hub import HubApi
 from fhircast_hub.http.posting import post
 from fhircast_hub.http.rate_limit import RateLimit, Rates
 from fhircast_hub.http.request import Headers as RawHeaders
 from fhircast_hub.http.request import Receive, Scope, Send, bearer_token
 from fhircast_hub.http.request_log import RequestLog
-from fhircast_hub.http.root import root_app
-from fhircast_hub.http.sessions import session_routes
+from fhircast_hub.http.root import ROOT_PATHS, root_app
+from fhircast_hub.http.sessions import SessionApi
 from fhircast_hub.service.ports import Clock, SessionStore
 from fhircast_hub.service.revocation import Revocation
 from fhircast_hub.service.service import Service
@@ -50,7 +51,7 @@ from fhircast_hub.settings.settings import Settings
 from fhircast_hub.storage.memory import MemoryStore
 from fhircast_hub.storage.sqlite import SqliteStore
 from fhircast_hub.telemetry.logs import KeyedHash
-from fhircast_hub.telemetry.metrics import CONTENT_TYPE, Metrics
+from fhircast_hub.telemetry.metrics import Metrics
 from fhircast_hub.webhook.address_guard import Guard
 from fhircast_hub.webhook.client import Client
 from fhircast_hub.webhook.deliver import Webhooks
@@ -63,124 +64,145 @@ from fhircast_hub.ws.services import SocketServices
 from fhircast_hub.ws.socket import HubSocket
 
 _log = structlog.get_logger()
-#: Hosts that are asked directly, whatever proxy the environment names.
+#: Hosts that never need a proxy.
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def _request_ids() -> Iterator[str]:
-    """Names of requests, each used once: the process's, and a number."""
+    """Unique ids: random digits of the process and a number."""
     process = secrets.token_hex(3)
     return (f"{process}-{number}" for number in itertools.count(1))
 
 
 class Hub:
-    """One hub. It is an ASGI application, and makes the protocol of each WebSocket; uvicorn is given both.
+    """One hub: an ASGI application, and a factory of WebSocket protocols for uvicorn (socket()).
 
-    `anonymous` is who a request without a token is, None (as ever but in `dev --legacy`) where it is refused.
+    `anonymous` is the principal of requests without a token. Only `dev --legacy` sets it; otherwise a token is required.
     """
 
     def __init__(self, settings: Settings, *, anonymous: Principal | None = None, clock: Clock = time.time) -> None:
+        self._settings, self._clock = settings, clock
         self._path = settings.hub_path
         self._ready = False
-        #: why the hub did not start, in one line for its operator
+        #: The reason why the hub did not start, in one line for the operator.
         self.failure = ""
-        log_hash, request_ids = KeyedHash(), _request_ids()
-        self.accounts, self.turns = Accounts(settings.max_body_bytes), Turns()
-        self.metrics = Metrics()
-        limits = settings.max_subscriptions_per_user, settings.max_topics_per_user, settings.max_bytes_per_user
-        usage = Usage(*limits, settings.all_bytes, self.metrics)
-        self._client = httpx.AsyncClient(transport=ProxiedTransport(_LOOPBACK))
+        self._log_hash, self._request_ids = KeyedHash(), _request_ids()
+        self.metrics, self.turns = Metrics(), Turns()
+        self.accounts = Accounts(settings.max_body_bytes)
         self.addresses = ClientAddresses(settings.trusted_proxies)
-        self.audit = Auditor(make_sink(settings.audit, self._client), settings.public_url)
-        session_log = SessionLog(log_hash, clock, self.audit.record)
-        self.service = Service(_store(settings), clock, settings.rules(), usage, session_log)
+        self._client = httpx.AsyncClient(transport=ProxiedTransport(_LOOPBACK))
+        self.audit = Auditor(make_sink(settings.audit, self._client), settings.public_url, self.metrics)
+        self._verifier = Verifier(_issuers(settings), self._client, clock, allow_insecure=settings.allow_insecure)
+        self.service = self._make_service()
+        self._revocation = Revocation(self.service, self._verifier)
         tracker = AckTracker(Policy(settings.ack_policy), settings.ack_timeout)
         self.ack_timer = AckTimer(self.service, tracker, clock, self.metrics)
-        self._webhooks = self._callbacks(settings, log_hash)
-        self._forgets_secrets = settings.webhooks and settings.secret_key is None and settings.store_path is not None
+        self._webhooks = self._make_webhooks()
         self.registry = Registry(self.ack_timer, self.metrics, self._webhooks.handle)
-        self._verifier = Verifier(_issuers(settings), self._client, clock, allow_insecure=settings.allow_insecure)
-        self._revocation = Revocation(self.service, self._verifier)
         self._legacy = LegacyNames() if anonymous else None
-        endpoints = Endpoints(settings.ws_base, self._path, legacy=anonymous is not None)
-        self._is_endpoint = endpoints.is_path  # those of legacy clients are not under hub.url
-        sessions = session_routes(
-            self.service,
-            self._verifier,
-            self._verifier.normal_user,
-            self.ack_timer.acknowledged_at,
-            settings.public_url,
-            log_hash,
-            self.accounts,
+        self._endpoints = Endpoints(settings.ws_base, self._path, legacy=anonymous is not None)
+        self.rates = Rates(settings.rate_limit_token, settings.rate_limit_address, clock, self._is_system)
+        self.sockets = self._make_sockets()
+        self._make_http(anonymous)
+        self._set_gauges()
+
+    def _make_service(self) -> Service:
+        settings = self._settings
+        limits = settings.max_subscriptions_per_user, settings.max_topics_per_user, settings.max_bytes_per_user
+        usage = Usage(*limits, settings.all_bytes, self.metrics)
+        store: SessionStore = MemoryStore() if settings.store_path is None else SqliteStore(settings.store_path)
+        log = SessionLog(self._log_hash, self._clock, self.audit.record)
+        return Service(store, self._clock, settings.rules(), usage, log)
+
+    def _make_webhooks(self) -> Webhooks:
+        settings = self._settings
+        allowed, forbidden = settings.webhook_networks, settings.no_webhook_networks
+        guard = Guard(allowed, allow_insecure=settings.allow_insecure, forbidden=forbidden)
+        client = Client(guard, http2=find_spec("h2") is not None)
+        sealer = Sealer(settings.secret_key.get_secret_value() if settings.secret_key else None)
+        verifier = CallbackVerifier(self.service, guard, client, self.metrics, self._log_hash)
+        return Webhooks(self.service, verifier, client, sealer, settings.ack_timeout, self.metrics)
+
+    def _make_sockets(self) -> SocketServices:
+        return SocketServices(
+            service=self.service,
+            ack_timer=self.ack_timer,
+            registry=self.registry,
+            resolve=self._endpoints.resolve,
+            log_hash=self._log_hash,
+            request_ids=self._request_ids,
+            clock=self._clock,
+            metrics=self.metrics,
+            accounts=self.accounts,
+            turns=self.turns,
+            handshake_wait=self.rates.wait_at,
+            queue_bytes=self._settings.queue_bytes,
+            queue_messages=self._settings.queue_messages,
+            ping_seconds=self._settings.ping_seconds,
+            handshake_audit=HandshakeAudit(self.audit.record, self.addresses.of, self._clock),
         )
-        self.root: FastAPI = root_app(
-            sessions,
-            hub_path=self._path,
-            ready=lambda: self._ready,
-            metrics=self.metrics.render,
-            metrics_type=CONTENT_TYPE,
-        )
-        self._api = HubApi(
+
+    def _make_http(self, anonymous: Principal | None) -> None:
+        health = health_routes(lambda: self._ready, self.metrics)
+        self.root: FastAPI = root_app(health, self._make_session_api().routes(), hub_path=self._path)
+        self._root_paths = ROOT_PATHS
+        self._limited_root = RateLimit(self.root, self.rates)
+        self._limited_api = RateLimit(self._make_api(anonymous), self.rates)
+        origins = self._settings.cors_origins
+        self._api_of_browsers = _with_cors(origins, self._limited_api, ["GET", "POST", "OPTIONS"])
+        # Pages may read participants. Only servers begin and end sessions.
+        self._sessions_of_browsers = _with_cors(origins, self._limited_root, ["GET", "OPTIONS"])
+        audit, on_step = self.audit.record, self.turns.add_step_time
+        self._http = RequestLog(self._route, self._request_ids, self.metrics, self._clock, audit, on_step)
+
+    def _make_session_api(self) -> SessionApi:
+        return SessionApi(
             service=self.service,
             verifier=self._verifier,
-            endpoints=endpoints,
+            normal_user=self._verifier.normal_user,
+            acknowledged_at=self.ack_timer.acknowledged_at,
+            hub_url=self._settings.public_url,
+            log_hash=self._log_hash,
+            accounts=self.accounts,
+        )
+
+    def _make_api(self, anonymous: Principal | None) -> HubApi:
+        settings = self._settings
+        return HubApi(
+            service=self.service,
+            verifier=self._verifier,
+            endpoints=self._endpoints,
             hub_url=settings.public_url,
             path=self._path,
             max_body=settings.max_body_bytes,
             max_entries=settings.max_bundle_entries,
             fhir_version=settings.fhir_version,
-            counters=self.metrics,
+            metrics=self.metrics,
             accounts=self.accounts,
             turns=self.turns,
-            log_hash=log_hash,
+            log_hash=self._log_hash,
             watch=self._revocation.watch,
             callbacks=self._webhooks if settings.webhooks else None,
             anonymous=anonymous,
             legacy=self._legacy,
         )
-        self._http = RequestLog(self._route, request_ids, self.metrics, clock, self.audit.record, self.turns.took)
-        self.rates = Rates(settings.rate_limit_token, settings.rate_limit_address, clock, self._is_system)
-        self._limited_api = RateLimit(self._api, self.rates)
-        self._limited_root = RateLimit(self.root, self.rates)
-        origins = settings.cors_origins
-        self._api_of_browsers = _shared_with(origins, self._limited_api, ["GET", "POST", "OPTIONS"])
-        # Pages show who takes part; sessions are begun and ended by servers.
-        self._sessions_of_browsers = _shared_with(origins, self._limited_root, ["GET", "OPTIONS"])
-        self.sockets = SocketServices(
-            service=self.service,
-            ack_timer=self.ack_timer,
-            registry=self.registry,
-            resolve=endpoints.resolve,
-            log_hash=log_hash,
-            request_ids=request_ids,
-            clock=clock,
-            counters=self.metrics,
-            accounts=self.accounts,
-            turns=self.turns,
-            handshake_wait=self.rates.wait_at,
-            queue_bytes=settings.queue_bytes,
-            queue_messages=settings.queue_messages,
-            ping_seconds=settings.ping_seconds,
-            handshake_audit=HandshakeAudit(self.audit.record, self.addresses.of, clock),
-        )
-        self.metrics.audit_lost = lambda: self.audit.lost
-        self.metrics.queued_posts = self._webhooks.queued
-        self.metrics.questions = self._webhooks.verifications
-        self.metrics.sessions = lambda: usage.topics
-        self.metrics.session_bytes = lambda: usage.bytes
-        self.metrics.max_session_bytes = lambda: usage.max_bytes
-        self.metrics.subscriptions = lambda: usage.subscriptions
-        self.metrics.sockets = lambda: len(self.registry)
-        self.metrics.queued_messages = lambda: self.registry.queued()[0]
-        self.metrics.queued_bytes = lambda: self.registry.queued()[1]
 
-    def _callbacks(self, settings: Settings, log_hash: KeyedHash) -> Webhooks:
-        allowed, forbidden = settings.webhook_networks, settings.no_webhook_networks
-        guard = Guard(allowed, allow_insecure=settings.allow_insecure, forbidden=forbidden)
-        client = Client(guard, http2=find_spec("h2") is not None)
-        sealer = Sealer(settings.secret_key.get_secret_value() if settings.secret_key else None)
-        verifier = CallbackVerifier(self.service, guard, client, self.metrics, log_hash)
-        return Webhooks(self.service, verifier, client, sealer, settings.ack_timeout, self.metrics)
+    def _set_gauges(self) -> None:
+        metrics, usage = self.metrics, self.service.usage
+        metrics.queued_posts.set_function(self._webhooks.queued)
+        metrics.questions.set_function(self._webhooks.verifications)
+        metrics.sessions.set_function(lambda: usage.topics)
+        metrics.session_bytes.set_function(lambda: usage.bytes)
+        metrics.max_session_bytes.set_function(lambda: usage.max_bytes)
+        metrics.subscriptions.set_function(lambda: usage.subscriptions)
+        metrics.sockets.set_function(lambda: len(self.registry))
+        metrics.queued_messages.set_function(lambda: self.registry.queued()[0])
+        metrics.queued_bytes.set_function(lambda: self.registry.queued()[1])
+
+    def add_root_route(self, path: str, answer: Callable[[], object]) -> None:
+        """Serve GET of `path` at the root, without a token. `answer` returns JSON."""
+        self.root.get(path)(answer)
+        self._root_paths |= {path}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -191,19 +213,20 @@ class Hub:
             await self._http(scope, receive, send)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # Only browsers say where they come from, and only they need an answer to that (CFG-6).
+        # Only browsers send Origin, and only browsers need the headers of CORS (CFG-6).
         browser = any(name == b"origin" for name, _ in scope["headers"])
         path = scope["raw_path"].decode("latin-1")
-        if self._is_hub(path) or (self._is_endpoint(path) and scope["method"] in ("GET", "HEAD")):
+        # The endpoints of legacy clients are not under hub.url.
+        if self._is_hub(path) or (self._endpoints.is_path(path) and scope["method"] in ("GET", "HEAD")):
             await (self._api_of_browsers if browser else self._limited_api)(scope, receive, send)
         elif (plain := "/" + scope["path"].strip("/")).startswith("/sessions"):
-            scope["path"] = plain  # empty segments at its ends are none (GET-10); topics are read from the raw path
+            scope["path"] = plain  # empty segments at the ends name nothing (GET-10); topics are read from raw_path
             await (self._sessions_of_browsers if browser else self._limited_root)(scope, receive, send)
-        else:  # whoever watches the hub's health is not counted
+        else:  # health and metrics have no rate limit
             await self.root(scope, receive, send)
 
     def socket(self, *, server_state: Any, **_: object) -> asyncio.Protocol:
-        """The protocol of one WebSocket, as uvicorn asks for it when a connection is upgraded."""
+        """The protocol of one WebSocket. uvicorn calls this when a connection is upgraded."""
         headers = [header for header in server_state.default_headers if header[0] != b"date"]
         if self._legacy is None:
             return HubSocket(self.sockets, server_state.connections, headers)
@@ -211,31 +234,30 @@ class Hub:
         return LegacySocket(self.sockets, server_state.connections, headers, self._legacy, post_here)
 
     def _is_system(self, token: str) -> bool:
-        """Whether this is a known token of a system client."""
+        """Whether the token was verified before, and is a system client's."""
         principal = self._verifier.known(token)
         return principal is not None and principal.system
 
-    def who(self, scope: Mapping[str, Any]) -> Hashable | None:
-        """The user whom a request's token names, if that was found good before."""
+    def user_of(self, scope: Mapping[str, Any]) -> Hashable | None:
+        """The turn's key for the user of a request. None: the request has no token that was verified before."""
         with contextlib.suppress(Unauthenticated):
             if (principal := self._verifier.known(bearer_token(RawHeaders(scope["headers"])))) is not None:
-                # A system client acts for everybody: each of its connections has turns of its own.
+                # A system client acts for all users, so each of its connections has turns of its own.
                 return principal.realm, principal.subscriber, scope["client"] if principal.system else None
         return None
 
     def _address(self, scope: Mapping[str, Any]) -> str:
-        """Where a request comes from."""
+        """The address of a request's client."""
         forwarded = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
         return self.addresses.of(str(scope["client"][0]) if scope["client"] else "", forwarded)
 
     def _is_hub(self, path: str) -> bool:
-        """Whether this path, as it came and not decoded, is hub.url or under it."""
+        """Whether an undecoded path is that of hub.url or below."""
         if self._path or not path.startswith("/"):
             return path == self._path or path.startswith(self._path + "/")
-        own = {getattr(route, "path", None) for route in self.root.routes}
-        # With empty segments around it, what is the root's own is no topic either (GET-10).
+        # A path of the root is no topic, also with empty segments around it (GET-10).
         plain = "/" + path.strip("/")
-        return plain not in own and not plain.startswith("/sessions/")
+        return plain not in self._root_paths and not plain.startswith("/sessions/")
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -245,7 +267,8 @@ class Hub:
             self.failure = f"FHIRCAST_STORE: {error}"
             await send({"type": "lifespan.startup.failed", "message": self.failure})
             return
-        if self._forgets_secrets:
+        settings = self._settings
+        if settings.webhooks and settings.secret_key is None and settings.store_path is not None:
             _log.info("webhook secrets do not survive a restart", reason="FHIRCAST_SECRET_KEY is not set")
         self._ready = True
         await send({"type": "lifespan.startup.complete"})
@@ -261,31 +284,26 @@ class Hub:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-def _store(settings: Settings) -> SessionStore:
-    path = settings.store_path
-    return MemoryStore() if path is None else SqliteStore(path)
-
-
 def _issuers(settings: Settings) -> list[Issuer]:
     return [Issuer(**issuer.plain()) for issuer in settings.issuers]
 
 
 class _Cors(CORSMiddleware):
-    """starlette's, which lets pages of any origin into a private network where it lets those of some."""
+    """Starlette's class admits pages of all origins to private networks. This class admits only allowed origins."""
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """The answer to what a browser asks first. Other origins are told nothing of private networks."""
+        """The answer to a browser's first request (OPTIONS)."""
         answer = super().preflight_response(request_headers)
         if not self.is_allowed_origin(request_headers["origin"]):
             del answer.headers["Access-Control-Allow-Private-Network"]
         return answer
 
 
-def _shared_with(origins: tuple[str, ...], app: ASGIApp, methods: list[str]) -> CORSMiddleware:
-    """What pages of these origins may ask of `app`: never with cookies, for only the Authorization header counts (AUT-2).
+def _with_cors(origins: tuple[str, ...], app: ASGIApp, methods: list[str]) -> CORSMiddleware:
+    """Let pages of these origins send requests to `app`.
 
-    Any header may come along, for pages are given headers by their libraries and by tracing. A page of the internet
-    may ask a hub in its user's own network.
+    Cookies are never allowed, because only the Authorization header counts (AUT-2). Any header is allowed, because libraries
+    and tracing add headers. A page of the internet may send requests to a hub in its user's own network.
     """
     return _Cors(
         app,

@@ -82,7 +82,7 @@ def dev(
     """Run a hub for development: a key of its own, loopback only, sessions in memory. INSECURE: not for patients."""
     settings, issuer, listener = _dev(port, legacy=legacy)
     hub = Hub(settings, anonymous=issuer.anonymous() if legacy else None)
-    hub.root.get("/dev/jwks")(issuer.jwks)
+    hub.add_root_route("/dev/jwks", issuer.jwks)
     with ExitStack() as stack:
         try:
             stack.enter_context(development.published(issuer, settings.port))

@@ -1,7 +1,7 @@
 """A hub inside of another program, without a server: for the tests of applications (CLT-27).
 
-What it accepts, refuses and says is decided by the same code as in a hub that is served. Its sessions are in memory. Its caller
-says who asks, for no token is looked at, and what time it is. It serves neither webhooks nor the session API.
+The same code as in a served hub accepts, refuses and answers. Sessions stay in memory. The caller names the application of
+each request and gives the clock: no token is read. There are no webhooks and no session API.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from fhircast_hub.core.state.session import Session, Subscription
 from fhircast_hub.edge.endpoints import Endpoints
 from fhircast_hub.http.hub import HubApi
 from fhircast_hub.http.request import Receive, Scope, Send
-from fhircast_hub.http.request_log import FIELDS, METER, TRAIL, Trail
+from fhircast_hub.http.request_log import AUDIT_FIELDS, LOG_FIELDS, METER, AuditFields
 from fhircast_hub.service.ports import Clock
 from fhircast_hub.service.service import Service
 from fhircast_hub.service.session_log import SessionLog
@@ -40,7 +40,7 @@ from fhircast_hub.ws.registry import Registry
 from fhircast_hub.ws.services import SocketServices
 from fhircast_hub.ws.socket import HubSocket
 
-#: The defaults of the settings that are no rules of the core. tests/test_local.py compares them.
+#: Defaults of settings that are no rules of the core. tests/test_local.py compares them with the settings.
 ACK_POLICY = Policy.LENIENT
 PING_SECONDS = 15
 QUEUE_BYTES, QUEUE_MESSAGES = 1 << 20, 256
@@ -50,38 +50,48 @@ MAX_SUBSCRIPTIONS, MAX_TOPICS = 256, 1000
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _REALM, _USER = "local", "user"
-_EVERYTHING = Scopes(frozenset((ANY,)), frozenset((ANY,)))
-#: Requests and sessions are no news to whoever runs the tests of an application; failures of the hub are.
+_ALL_SCOPES = Scopes(frozenset((ANY,)), frozenset((ANY,)))
+#: Tests of an application need no log of requests and sessions, but warnings and errors of the hub.
 _WARNINGS: Any = structlog.wrap_logger(None, wrapper_class=structlog.make_filtering_bound_logger("warning"))
 
 
 class LocalHub:
-    """One session at one hub, `topic`, of one user. `url` is hub.url.
+    """A hub with one session, `topic`, of one user. `url` is hub.url.
 
-    `passes` is called with the effects of each commit, and says which of them are done.
+    `filter_effects` gets the effects of each commit, and returns those to perform.
     """
 
     def __init__(
-        self, url: str, topic: str, clock: Clock, rules: Rules, passes: Callable[[Sequence[Effect]], Sequence[Effect]]
+        self,
+        url: str,
+        topic: str,
+        clock: Clock,
+        rules: Rules,
+        filter_effects: Callable[[Sequence[Effect]], Sequence[Effect]],
     ) -> None:
         self._url, self._path = url, urlsplit(url).path
-        self._key, self._passes = SessionKey(_REALM, topic), passes
+        self._key, self._filter_effects = SessionKey(_REALM, topic), filter_effects
         self._started, self._max_entries = False, rules.max_entries
         self._metrics, self._store = Metrics(), MemoryStore()
         self._endpoints = Endpoints("ws" + url.removeprefix("http"), self._path)
-        usage = Usage(MAX_SUBSCRIPTIONS, MAX_TOPICS)
+        usage = Usage(MAX_SUBSCRIPTIONS, MAX_TOPICS, metrics=self._metrics)
         self._service = Service(self._store, clock, rules, usage, SessionLog(_no_hash, clock, log=_WARNINGS))
-        ack_timer = AckTimer(self._service, AckTracker(ACK_POLICY, rules.ack_timeout), clock, self._metrics)
-        self._ack_timer, self._registry = ack_timer, Registry(ack_timer, self._metrics, lambda effect: None)
-        self._sockets = SocketServices(
+        tracker = AckTracker(ACK_POLICY, rules.ack_timeout)
+        self._ack_timer = AckTimer(self._service, tracker, clock, self._metrics)
+        self._registry = Registry(self._ack_timer, self._metrics, lambda effect: None)
+        self._sockets = self._make_sockets(clock)
+        self._connections: set[HubSocket] = set()
+
+    def _make_sockets(self, clock: Clock) -> SocketServices:
+        return SocketServices(
             service=self._service,
-            ack_timer=ack_timer,
+            ack_timer=self._ack_timer,
             registry=self._registry,
             resolve=self._endpoints.resolve,
             log_hash=_no_hash,
             request_ids=map(str, itertools.count(1)),
             clock=clock,
-            counters=self._metrics,
+            metrics=self._metrics,
             accounts=Accounts(),
             turns=Turns(),
             handshake_wait=lambda address: 0.0,
@@ -91,31 +101,39 @@ class LocalHub:
             handshake_audit=HandshakeAudit(lambda entry: None, lambda peer, forwarded: peer, clock),
             log=_WARNINGS,
         )
-        self._connections: set[HubSocket] = set()
 
     @property
     def session(self) -> Session | None:
-        """The session as it is now, None where there is none."""
+        """The present session. None: no session has begun."""
         return next((one for one in self._store.sessions() if one.topic == self._key.topic), None)
 
     def subscriptions(self, client: str | None = None) -> list[Subscription]:
-        """Those of the application that is called so, or of all, oldest first."""
+        """The subscriptions of the application `client`, or of all applications, oldest first."""
         found = self.session.subscriptions.values() if self.session else ()
         return [one for one in found if client in (None, one.client)]
 
     def api(self, client: str) -> Application:
-        """The ASGI application under hub.url, for the requests of the application that is called so."""
-        principal = self._principal(client)
-        api = HubApi(
+        """The ASGI application under hub.url, for requests of the application `client`."""
+        api = self._make_api(self._principal(client))
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            await self._start()
+            scope[LOG_FIELDS], scope[AUDIT_FIELDS], scope[METER] = {}, AuditFields(), Meter()
+            await api(scope, receive, send)
+
+        return answer
+
+    def _make_api(self, principal: Principal) -> HubApi:
+        return HubApi(
             service=self._service,
-            verifier=_Believing(principal),
+            verifier=_AnyToken(principal),
             endpoints=self._endpoints,
             hub_url=self._url,
             path=self._path,
             max_body=MAX_BODY,
             max_entries=self._max_entries,
             fhir_version=None,
-            counters=self._metrics,
+            metrics=self._metrics,
             accounts=Accounts(),
             turns=Turns(),
             log_hash=_no_hash,
@@ -124,55 +142,48 @@ class LocalHub:
             anonymous=principal,
         )
 
-        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-            await self._start()
-            scope[FIELDS], scope[TRAIL], scope[METER] = {}, Trail(), Meter()
-            await api(scope, receive, send)
-
-        return answer
-
     def socket(self) -> HubSocket:
-        """The hub's end of a new WebSocket: a protocol for a transport. There must be a running loop."""
+        """The hub's protocol for a new WebSocket. A loop must run."""
         return HubSocket(self._sockets, self._connections)
 
     def send(self, effects: Sequence[Effect]) -> None:
-        """Send what nobody asked for."""
+        """Perform effects that no command has made."""
         self._registry.deliver(effects)
 
     def end(self, subscription: Subscription, reason: str) -> None:
-        """End a subscription, soon; its socket is told the reason."""
+        """End a subscription soon. Its socket gets a denial with the reason."""
         principal = self._principal(subscription.client)
         command = Unsubscribe(principal, self._key.topic, subscription.subscription_id, reason=reason)
         self._service.submit_soon(self._key, command)
 
     def leave(self) -> None:
-        """Tell every socket that the hub stops."""
+        """Close every socket as a hub that stops."""
         for connection in list(self._connections):
             connection.shutdown()
 
     async def stop(self) -> None:
-        """Finish what was begun, and forget all. Transports of sockets are closed by whoever made them, before."""
+        """Finish the running work and drop the session. The caller closes the transports of sockets before."""
         self._ack_timer.stop()
         await self._service.stop()
 
     async def _start(self) -> None:
         if not self._started:
             self._started = True
-            await self._service.start(lambda effects: self._registry.deliver(self._passes(effects)))
+            await self._service.start(lambda effects: self._registry.deliver(self._filter_effects(effects)))
 
     def _principal(self, client: str) -> Principal:
         return Principal(
             realm=_REALM,
             user=_USER,
             client=client,
-            scopes=_EVERYTHING,
+            scopes=_ALL_SCOPES,
             expires=math.inf,
             topics=frozenset((self._key.topic,)),
         )
 
 
-class _Believing:
-    """A TokenVerifier: whatever the token is, it is this principal's."""
+class _AnyToken:
+    """A TokenVerifier that accepts any token as this principal's."""
 
     def __init__(self, principal: Principal) -> None:
         self._principal = principal
@@ -183,5 +194,5 @@ class _Believing:
 
 
 def _no_hash(topic: str) -> str:
-    """Of a topic nothing is logged."""
+    """Topics are not logged."""
     return ""

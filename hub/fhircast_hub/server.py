@@ -18,7 +18,7 @@ import uvicorn
 
 from fhircast_hub.app import Hub
 from fhircast_hub.budgets.table import ACCEPTED, STALLED
-from fhircast_hub.http.protocol import HttpProtocol, Sharing
+from fhircast_hub.http.protocol import HttpContext, HttpProtocol
 
 #: Seconds that requests and sockets have to end. Then they are cut.
 GRACE_SECONDS = 6
@@ -53,11 +53,11 @@ class Tls(NamedTuple):
 
 def make_server(hub: Hub, tls: Tls | None = None) -> Server:
     """The hub's server, to be started on listening sockets. Raises OSError or ssl.SSLError if the files of `tls` are unusable."""
-    sharing = Sharing(hub.turns, hub.who, hub.addresses, hub.metrics)
+    context = HttpContext(hub.turns, hub.user_of, hub.addresses, hub.metrics)
     config = uvicorn.Config(
         hub,
         loop="uvloop",
-        http=functools.partial(HttpProtocol, sharing),  # type: ignore[arg-type]  # called like a class
+        http=functools.partial(HttpProtocol, context),  # type: ignore[arg-type]  # called like a class
         ws=hub.socket,  # type: ignore[arg-type]  # called like a class
         lifespan="on",
         access_log=False,  # its lines would hold endpoints

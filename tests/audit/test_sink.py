@@ -19,6 +19,7 @@ from structlog.testing import capture_logs
 from fhircast_hub.audit import sink as writing
 from fhircast_hub.audit.sink import Auditor, FhirServerSink
 from tests.audit.audit_world import audited, entry, number
+from tests.counted import counted
 from tests.running import event, running_hub, until
 
 # --- the queue ---
@@ -60,7 +61,7 @@ async def test_without_a_sink_nothing_is_kept() -> None:
     auditor = Auditor(None, "https://hub.example")
     auditor.record(entry(1))
     await auditor.stop()
-    assert (auditor.lost, len(auditor._waiting), auditor._task) == (0, 0, None)
+    assert (counted(auditor.metrics.audit_lost), len(auditor._waiting), auditor._task) == (0, 0, None)
 
 
 @pytest.mark.req("AUD-2")
@@ -96,7 +97,7 @@ async def test_a_sink_that_fails_is_tried_again(error: Exception) -> None:
     assert sink.got() == [0, 1, 2]
     assert [line["event"] for line in logs] == ["audit sink fails"] * 5
     assert {line["error"] for line in logs} == {type(error).__name__}
-    assert auditor.lost == 0
+    assert counted(auditor.metrics.audit_lost) == 0
 
 
 @pytest.mark.req("AUD-2")
@@ -109,7 +110,7 @@ async def test_what_does_not_fit_is_counted_and_told(monkeypatch: pytest.MonkeyP
     with capture_logs() as logs:
         for each in range(17):
             auditor.record(entry(each))
-        assert auditor.lost == 7
+        assert counted(auditor.metrics.audit_lost) == 7
         assert [line["event"] for line in logs] == ["audit entries are being lost"]
         sink.open.set()
         await until(lambda: len(logs) == 2)
@@ -158,7 +159,7 @@ async def test_stopping_does_not_wait_for_a_sink_that_is_gone(hangs: bool) -> No
             await auditor.stop()
     assert {"event": "audit entries lost", "count": 5, "log_level": "error"} in logs
     auditor.record(entry(6))
-    assert auditor.lost == 6
+    assert counted(auditor.metrics.audit_lost) == 6
 
 
 # --- a FHIR server ---
@@ -242,7 +243,7 @@ async def test_a_batch_that_is_refused_is_brought_again(status: int) -> None:
         stub.status = 200
         await until(lambda: not auditor._waiting)
         await auditor.stop()
-    assert auditor.lost == 0
+    assert counted(auditor.metrics.audit_lost) == 0
     assert stub.requests[0][1] == stub.requests[-1][1]
 
 
@@ -257,7 +258,7 @@ async def test_entries_that_are_refused_each_are_lost_and_told() -> None:
             for each in range(3):
                 auditor.record(entry(each))
             await auditor.stop()
-    assert (auditor.lost, len(stub.requests)) == (2, 1)
+    assert (counted(auditor.metrics.audit_lost), len(stub.requests)) == (2, 1)
     assert [(line["event"], line["count"]) for line in logs] == [("audit entries lost", 2)]
 
 
@@ -275,7 +276,7 @@ async def test_an_answer_that_drips_is_not_waited_for(monkeypatch: pytest.Monkey
         stub.endless = None
         await until(lambda: not auditor._waiting)
         await auditor.stop()
-    assert auditor.lost == 0
+    assert counted(auditor.metrics.audit_lost) == 0
 
 
 @pytest.mark.req("AUD-2")
@@ -289,7 +290,7 @@ async def test_an_answer_without_end_is_not_read() -> None:
         await until(lambda: not auditor._waiting)
         await auditor.stop()
         stub.endless = None
-    assert (auditor.lost, len(stub.requests)) == (0, 1)
+    assert (counted(auditor.metrics.audit_lost), len(stub.requests)) == (0, 1)
 
 
 @pytest.mark.req("AUD-2")

@@ -1,4 +1,4 @@
-"""Budgets: arithmetic over time, whose turn comes when, and what a request costs whom."""
+"""Budgets: leaky buckets, the accounts of users, the turns of the loop, and the cost of a request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fhircast_hub.budgets import accounts as user_accounts
 from fhircast_hub.budgets import leaky_bucket, table
 from fhircast_hub.budgets.accounts import Account, Accounts
 from fhircast_hub.budgets.leaky_bucket import LeakyBucket, LeakyBuckets
-from fhircast_hub.budgets.meter import Meter, Metered
+from fhircast_hub.budgets.meter import Meter, MeteredCoroutine
 from fhircast_hub.budgets.table import BIG_ANSWERS, BODIES, BODY_BYTES, CPU, CPU_BURST, WAITING
 from fhircast_hub.budgets.turns import Turns
 from fhircast_hub.core.access.principal import Principal
@@ -31,7 +31,7 @@ def principal(user: str | None, client: str = "app", *, system: bool = False) ->
     return Principal("realm", user, client, NOBODY, expires=0, system=system)
 
 
-def test_a_drain_fills_evenly() -> None:
+def test_a_bucket_refills_evenly() -> None:
     """A burst at once, then as much as the rate gives; a clock that was set back gives nothing."""
     drain = LeakyBucket(10, 2)
     drain.use(10, 100)
@@ -43,8 +43,8 @@ def test_a_drain_fills_evenly() -> None:
     assert drain.wait(200) == 0
 
 
-def test_drains_are_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The name that was not used for longest is forgotten; a refusal costs nothing."""
+def test_the_newest_buckets_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The least recently used name is forgotten. A refusal costs nothing."""
     monkeypatch.setattr(leaky_bucket, "MAX_HELD", 2)
     drains = LeakyBuckets(1, 1)
     assert [drains.take(name, 0) for name in "aab"] == [0, 1, 0]
@@ -55,24 +55,24 @@ def test_drains_are_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.req("LIM-3")
 async def test_a_user_who_costs_too_much_waits() -> None:
-    """Until the budget is there again; where that takes too long, 429 says when to come back."""
+    """Until the budget has refilled. If the wait is too long, the answer is 429 with Retry-After."""
     clock = Clock(0)
     account = Account(clock)
-    account.spent(CPU_BURST.most)
-    await account.admitted()
-    over = [account.over]
-    account.spent(CPU.most * 4)
-    assert [*over, account.over] == [False, True]
-    waiting = asyncio.ensure_future(account.admitted())
+    account.charge(CPU_BURST.most)
+    await account.wait_for_budget()
+    over = [account.over_budget]
+    account.charge(CPU.most * 4)
+    assert [*over, account.over_budget] == [False, True]
+    waiting = asyncio.ensure_future(account.wait_for_budget())
     await asyncio.sleep(0)
     assert not waiting.done()
     waiting.cancel()
-    account.spent(CPU.most * 4)
+    account.charge(CPU.most * 4)
     with pytest.raises(TooMany) as refusal:
-        await account.admitted()
+        await account.wait_for_budget()
     assert refusal.value.retry_after == 5
     clock.now += 8
-    await account.admitted()
+    await account.wait_for_budget()
 
 
 @pytest.mark.req("LIM-3")
@@ -80,23 +80,23 @@ async def test_bodies_and_answers_of_a_user_are_bounded() -> None:
     """At a time, and in time."""
     clock = Clock(0)
     account = Account(clock)
-    account.came(int(BODIES.most))
-    with pytest.raises(TooMany, match="bytes of this user's bodies at a time"):
-        account.came(1)
+    account.add_body(int(BODIES.most))
+    with pytest.raises(TooMany, match="bodies of this user's requests may have at most"):
+        account.add_body(1)
     account.bodies -= int(BODIES.most)
     assert account.idle
     account.bodies = 0
-    await account.admitted()
-    account.came(int(2 * BODY_BYTES.most))
-    with_more = asyncio.ensure_future(account.admitted())
+    await account.wait_for_budget()
+    account.add_body(int(2 * BODY_BYTES.most))
+    with_more = asyncio.ensure_future(account.wait_for_budget())
     await asyncio.sleep(0)
     assert not with_more.done()
     with_more.cancel()
     clock.now += 2
-    await account.admitted()
-    account.answering(int(BIG_ANSWERS.most))
+    await account.wait_for_budget()
+    account.add_answer(int(BIG_ANSWERS.most))
     with pytest.raises(TooMany, match="large answers"):
-        account.answering(1)
+        account.add_answer(1)
 
 
 @pytest.mark.req("LIM-17")
@@ -109,7 +109,7 @@ def test_accounts_are_of_users(monkeypatch: pytest.MonkeyPatch) -> None:
     assert accounts.of(principal(None, "a")) is not one
     system = principal(None, "engine", system=True)
     assert accounts.of(system) is not accounts.of(system)
-    one.came(1)
+    one.add_body(1)
     for user in "bcd":
         accounts.of(principal(user))
     assert accounts.of(principal("a")) is one
@@ -137,7 +137,7 @@ async def test_all_steps_of_a_request_are_paid() -> None:
             raise
 
     async def run() -> None:
-        await Metered(work(), meter)
+        await MeteredCoroutine(work(), meter)
 
     task = asyncio.ensure_future(run())
     await asyncio.sleep(0)
@@ -152,32 +152,32 @@ async def test_all_steps_of_a_request_are_paid() -> None:
 async def test_keys_take_turns() -> None:
     """So many begin at once; of what waits, each key's first comes first, then each key's second."""
     turns, begun = Turns(2), list[str]()
-    assert [turns.try_begin(), turns.try_begin(), turns.try_begin()] == [True, True, False]
+    assert [turns.claim_step(), turns.claim_step(), turns.claim_step()] == [True, True, False]
     for name in ("a1", "a2", "a3", "a4", "b1", "c1"):
-        assert turns.wait(name[0], functools.partial(begun.append, name))
+        assert turns.queue_step(name[0], functools.partial(begun.append, name))
     assert begun == []
     await asyncio.sleep(0)
     assert begun == ["a1", "b1"]
-    assert not turns.try_begin()  # what comes now is behind those who wait
+    assert not turns.claim_step()  # what comes now is behind those who wait
     await asyncio.sleep(0)
     assert begun == ["a1", "b1", "c1", "a2"]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert begun[4:] == ["a3", "a4"]
     await asyncio.sleep(0)
-    assert turns.try_begin()
+    assert turns.claim_step()
 
 
 @pytest.mark.req("LIM-3", "LIM-14")
 async def test_strangers_leave_known_users_their_half() -> None:
     """However many connections without a known token wait, each turn has room for users."""
     turns, begun = Turns(4), list[str]()
-    while turns.try_begin():
+    while turns.claim_step():
         pass
     for number in range(100):
-        assert turns.wait(number, functools.partial(begun.append, "stranger"), place=b"here")
+        assert turns.queue_step(number, functools.partial(begun.append, "stranger"), address_key=b"here")
     for user in ("a", "b", "c"):
-        assert turns.wait(user, functools.partial(begun.append, user))
+        assert turns.queue_step(user, functools.partial(begun.append, user))
     await asyncio.sleep(0)
     assert begun == ["a", "stranger", "b", "stranger"]
     await asyncio.sleep(0)
@@ -190,7 +190,7 @@ async def test_who_is_over_budget_comes_last() -> None:
     turns, begun = Turns(4), list[str]()
 
     async def step(name: str, *, over: bool) -> None:
-        await turns.turn(name, over=over)
+        await turns.wait_for_step(name, over=over)
         begun.append(name)
 
     tasks = [asyncio.ensure_future(step(name, over=False)) for name in "abcdefgh"]
@@ -207,7 +207,7 @@ async def test_of_big_bodies_one_begins_in_a_turn() -> None:
     turns, begun = Turns(2), list[str]()
 
     async def big(name: str) -> None:
-        await turns.turn(name[0], big=True)
+        await turns.wait_for_step(name[0], big=True)
         begun.append(name)
 
     tasks = [asyncio.ensure_future(big(name)) for name in ("a1", "a2", "a3", "b1")]
@@ -215,7 +215,7 @@ async def test_of_big_bodies_one_begins_in_a_turn() -> None:
     for _ in range(8):
         await asyncio.sleep(0)
         counts.append(len(begun))
-        assert turns.try_begin()
+        assert turns.claim_step()
     assert begun == ["a1", "a2", "b1", "a3"]
     assert all(later - before <= 1 for before, later in itertools.pairwise(counts))
     await asyncio.gather(*tasks)
@@ -225,24 +225,24 @@ async def test_of_big_bodies_one_begins_in_a_turn() -> None:
 async def test_what_waits_has_an_end() -> None:
     """More of one key are turned away; whoever went away meanwhile takes nothing along."""
     turns = Turns(1)
-    assert turns.try_begin()
-    gone = asyncio.ensure_future(turns.turn("a", big=False))
+    assert turns.claim_step()
+    gone = asyncio.ensure_future(turns.wait_for_step("a", big=False))
     await asyncio.sleep(0)
     gone.cancel()
     await asyncio.sleep(0)
     turns = Turns(1)
-    turns.try_begin()
-    assert all(turns.wait("a", int) for _ in range(int(WAITING.most)))
+    turns.claim_step()
+    assert all(turns.queue_step("a", int) for _ in range(int(WAITING.most)))
     with pytest.raises(TooMany):
-        await turns.turn("a", big=False)
-    assert turns.wait("b", int)
+        await turns.wait_for_step("a", big=False)
+    assert turns.queue_step("b", int)
 
 
 @pytest.mark.req("LIM-3")
 async def test_bodies_of_one_user_leave_others_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Too many bytes at a time are 429, and are given back; the user's next request, and others', are taken."""
     async with running_hub() as hub:
-        account = hub.hub.accounts.named(hub.idp.issuer, "user:user-1")
+        account = hub.hub.accounts.of_user(hub.idp.issuer, "user:user-1")
         account.bodies = int(BODIES.most)
         answer = await hub.publish(event("Patient-open"))
         assert answer.status_code == 429
@@ -276,12 +276,12 @@ async def test_a_step_may_let_another_wait() -> None:
 
     def read(number: int) -> None:
         begun.append(number)
-        assert turns.wait(number, functools.partial(begun.append, -number), place=b"here")
+        assert turns.queue_step(number, functools.partial(begun.append, -number), address_key=b"here")
 
-    while turns.try_begin():
+    while turns.claim_step():
         pass
     for number in range(1, 20):
-        assert turns.wait(number, functools.partial(read, number), place=b"here")
+        assert turns.queue_step(number, functools.partial(read, number), address_key=b"here")
     for _ in range(40):
         await asyncio.sleep(0)
     assert sorted(begun) == sorted([*range(1, 20), *range(-19, 0)])

@@ -18,6 +18,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from fhircast_hub.http.root import ROOT_PATHS
 from tests.process.hub_process import HubProcess, hub_process, issuer_thread
 from tests.running import TOPIC
 
@@ -71,6 +72,7 @@ def test_every_route_is_described(described: Described) -> None:
     """These and no others; who needs no token says so by having no security."""
     found = operations(described[1])
     assert found.keys() == OPERATIONS
+    assert {each.partition(" ")[2] for each in found if "{" not in each and "/api/hub" not in each} == ROOT_PATHS
     assert {each for each, operation in found.items() if not operation.get("security")} == OPEN
 
 

@@ -162,7 +162,8 @@ async def test_empty_segments_in_the_session_apis_paths() -> None:
 @pytest.mark.parametrize("path", ["/api/hub", ""])
 async def test_the_roots_own_paths_are_no_topics(path: str) -> None:
     """With empty segments around them neither, also where hub.url is the root: sessions work, the others are not there."""
-    async with running_hub(public_url=f"http://127.0.0.1{path}") as hub:
+    own_issuer = {"system_clients": ["ehr"]}
+    async with running_hub(public_url=f"http://127.0.0.1{path}", own=own_issuer) as hub:
         headers = hub.headers()
         opened = json.dumps(event("Patient-open")).encode()
         assert (await ask(hub, "POST", f"{path}//{TOPIC}/", hub.headers(**AS_JSON), opened)).status == 202
@@ -173,6 +174,9 @@ async def test_the_roots_own_paths_are_no_topics(path: str) -> None:
             assert (await ask(hub, "GET", f"/{own}", {})).status == 200
             for odd in (f"//{own}", f"/{own}/", f"//{own}//"):
                 assert (await ask(hub, "GET", odd, headers)).status == 404, odd
+        system = hub.headers(hub.token("ehr", "fhircast-hub/sessions.write", client_id="ehr"), **AS_JSON)
+        for sessions in ("/sessions", "//sessions/"):
+            assert (await ask(hub, "POST", sessions, system, b'{"user": "user-1"}')).status == 201
         # who looks is no subscriber of that session
         assert (await ask(hub, "GET", f"//sessions/{TOPIC}//participants/", headers)).status == 403
 

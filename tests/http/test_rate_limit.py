@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fhircast_hub.budgets import leaky_bucket
 from fhircast_hub.dev import environment
-from fhircast_hub.http import rate_limit
-from fhircast_hub.http.rate_limit import Buckets
+from fhircast_hub.http.rate_limit import per_minute
 from tests.http.wire import ask
 from tests.running import TOPIC, RunningHub, event, running_hub
 
@@ -42,7 +42,7 @@ def test_a_dev_hub_limits_nobody() -> None:
 @pytest.mark.req("RAT-1")
 def test_a_minutes_worth_at_once_and_then_as_many_as_the_rate_says() -> None:
     """Sixty a minute: sixty, then one a second; what was saved up is a minute's at most."""
-    buckets = Buckets(60)
+    buckets = per_minute(60)
     assert [buckets.take(b"a", 0.0) for _ in range(60)] == [0.0] * 60
     assert buckets.take(b"a", 0.0) == pytest.approx(1.0)
     assert buckets.take(b"a", 0.75) == pytest.approx(0.25)
@@ -56,7 +56,7 @@ def test_a_minutes_worth_at_once_and_then_as_many_as_the_rate_says() -> None:
 @given(st.integers(1, 100), st.lists(st.floats(0, 100), max_size=200))
 def test_never_more_than_the_rate_allows(rate: int, pauses: list[float]) -> None:
     """In any stretch from the start: a minute's worth and what the time has added, whoever asks when."""
-    buckets, now, taken = Buckets(rate), 0.0, 0
+    buckets, now, taken = per_minute(rate), 0.0, 0
     for pause in pauses:
         now += pause
         taken += not buckets.take(b"a", now)
@@ -67,7 +67,7 @@ def test_never_more_than_the_rate_allows(rate: int, pauses: list[float]) -> None
 @given(st.integers(1, 100), st.integers(1, 50))
 def test_who_waits_as_long_as_told_is_served(rate: int, refused: int) -> None:
     """The time that Retry-After says is right, and asking too early does not make it longer."""
-    buckets = Buckets(rate)
+    buckets = per_minute(rate)
     for _ in range(rate + refused - 1):
         buckets.take(b"a", 0.0)
     wait = buckets.take(b"a", 0.0)
@@ -78,20 +78,20 @@ def test_who_waits_as_long_as_told_is_served(rate: int, refused: int) -> None:
 @pytest.mark.req("RAT-1")
 def test_a_clock_that_is_set_back_takes_nothing_away() -> None:
     """Nor does it give anything."""
-    buckets = Buckets(2)
+    buckets = per_minute(2)
     assert [buckets.take(b"a", at) > 0 for at in (100.0, 50.0, 50.0, 79.0, 80.0)] == [False, False, True, True, False]
 
 
 @pytest.mark.req("RAT-1")
 def test_memory_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a flood of names the newest are held, and who asks all the while is not let off."""
-    monkeypatch.setattr(rate_limit, "MAX_BUCKETS", 100)
-    buckets = Buckets(1)
+    monkeypatch.setattr(leaky_bucket, "MAX_HELD", 100)
+    buckets = per_minute(1)
     assert buckets.take(b"busy", 0.0) == 0.0
     for number in range(1000):
         assert buckets.take(b"%d" % number, 0.0) == 0.0
         assert buckets.take(b"busy", 0.0) > 0
-    assert len(buckets._buckets) == 100
+    assert len(buckets._held) == 100
     assert buckets.take(b"999", 0.0) > 0
 
 
@@ -104,8 +104,7 @@ async def test_everybody_is_limited_by_default() -> None:
     async with running_hub() as hub:
         assert await statuses(hub, 601, **hub.headers()) == [200] * 600 + [429]
         assert await statuses(hub, 1, **hub.headers(hub.token(jti="other"))) == [200]
-        assert hub.hub.rates._addresses is not None
-        assert hub.hub.rates._addresses._rate == 6000
+        assert hub.hub.rates.per_address == 6000
 
 
 @pytest.mark.req("RAT-1")
@@ -192,7 +191,9 @@ async def test_no_token_is_held() -> None:
         await statuses(hub, 2, **hub.headers())
         buckets = hub.hub.rates._tokens
         assert buckets is not None
-        assert [len(name) for name in buckets._buckets] == [16]
+        (name,) = buckets._held
+        assert isinstance(name, bytes)
+        assert len(name) == 16
 
 
 @pytest.mark.req("RAT-1", "RAT-2")

@@ -188,7 +188,7 @@ async def test_a_refusal_may_be_json() -> None:
         headers = api.hub.headers(api.ehr, **{"Accept": "application/json", "Content-Type": "application/json"})
         answer = await api.hub.client.post(api.url, content=b"{}", headers=headers)
         assert answer.status_code == 400
-        assert answer.json()["message"].startswith("user: ")
+        assert answer.json()["message"].startswith("user is required")
 
 
 @pytest.mark.req("SES-1", "LIM-1")

@@ -97,7 +97,7 @@ def test_serve_does_not_start_without_issuers(tmp_path: Path) -> None:
     """Exit code 2, and one line that names the setting and the way to try the hub out."""
     done = command(tmp_path, "serve", environ=environment(tmp_path, port=free_port()))
     assert (done.returncode, done.stdout) == (2, "")
-    assert re.fullmatch(r"FHIRCAST_ISSUERS: .*fhircast-hub dev\n", done.stderr)
+    assert re.fullmatch(r"FHIRCAST_ISSUERS is required: .*fhircast-hub dev\n", done.stderr)
 
 
 @pytest.mark.req("AUT-17")

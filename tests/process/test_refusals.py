@@ -62,10 +62,10 @@ def serve(folder: Path, *arguments: str, **settings: Any) -> CompletedProcess[st
 @pytest.mark.req("SEC-3", "SEC-4")
 @pytest.mark.parametrize(("name", "verb"), CASES)
 def test_a_wrong_setting(refused: dict[tuple[str, str], CompletedProcess[str]], name: str, verb: str) -> None:
-    """Exit code 2, nothing on stdout, and one line: its name, what came, what was expected, nothing that may be secret."""
+    """Exit code 2, nothing on stdout, and one line: its name, what is expected, what was found, nothing that may be secret."""
     done = refused[name, verb]
     line = one_line(done)
-    assert re.fullmatch(rf"{re.escape(name)}: got .+, expected .+\n", line)
+    assert re.fullmatch(rf"{re.escape(name)} (must be .+, not .+|is no .+ of docs/settings\.md.*)\n", line)
     assert "s3cr3t" not in line
     assert done.stdout == ""
 
@@ -140,7 +140,7 @@ def test_check_config_prints_what_is_in_effect(tmp_path: Path) -> None:
 def test_check_config_fails_where_serve_would(tmp_path: Path) -> None:
     """Without issuers it still prints the settings, and exits with 2 and the line that serve would print."""
     done = command(tmp_path, "check-config", environ=environment(tmp_path))
-    assert one_line(done).startswith("FHIRCAST_ISSUERS: ")
+    assert one_line(done).startswith("FHIRCAST_ISSUERS is required: ")
     assert json.loads(done.stdout)["FHIRCAST_ISSUERS"] == {"value": [], "from": "default"}
 
 

@@ -9,8 +9,10 @@ from fhircast_hub.core.access.principal import Application, SessionKey
 from fhircast_hub.core.access.topic_access import NO_OWNER
 from fhircast_hub.core.errors import TooLarge, TooMany, Unavailable
 from fhircast_hub.core.state.session import Session, Subscription
-from fhircast_hub.service.usage import ABANDONED, NoCounters, Usage
+from fhircast_hub.service.usage import ABANDONED, Usage
 from fhircast_hub.service.weights import growth
+from fhircast_hub.telemetry.metrics import Metrics
+from tests.counted import counted
 
 ONE, TWO = SessionKey("realm", "one"), SessionKey("realm", "two")
 ANN = Application("issuer", "user:ann", "an-app")
@@ -239,14 +241,14 @@ def test_the_longest_unused_of_the_users_sessions_make_room() -> None:
 @pytest.mark.req("LIM-2", "LIM-6")
 def test_nobody_goes_where_that_would_not_help() -> None:
     """413 in words, and it is counted; what needs less still finds room."""
-    counters = NoCounters()
-    usage = Usage(10, 10, 50_000, counters=counters)
+    metrics = Metrics()
+    usage = Usage(10, 10, 50_000, metrics=metrics)
     followed(usage, holding(ONE, 20_000, subscription("s")), holding(TWO, 10_000))
     with pytest.raises(
         TooLarge, match=r"all sessions of this user may have at most 50000 bytes, and would have [0-9]+, of which"
     ):
         usage.sessions_to_forget(key_of("new"), None, holding(key_of("new"), 40_000))
-    assert (counters.refused_by_user_bytes, counters.refused_by_hub_bytes) == (1, 0)
+    assert (counted(metrics.refused_by_user_bytes), counted(metrics.refused_by_hub_bytes)) == (1, 0)
     assert usage.sessions_to_forget(key_of("new"), None, holding(key_of("new"), 20_000)) == [TWO]
 
 
@@ -265,8 +267,8 @@ def test_whoever_has_too_much_may_have_less() -> None:
 @pytest.mark.req("LIM-2", "LIM-7")
 def test_of_all_users_the_longest_unused_make_room_for_the_hub() -> None:
     """Then 503, with a time to wait."""
-    counters = NoCounters()
-    usage = Usage(10, 10, max_bytes=40_000, counters=counters)
+    metrics = Metrics()
+    usage = Usage(10, 10, max_bytes=40_000, metrics=metrics)
     followed(usage, holding(ONE, 10_000, owner="bob"), holding(TWO, 10_000, subscription("s")))
     new = key_of("new")
     with pytest.raises(Unavailable):  # bob was there a moment ago, and has little
@@ -275,7 +277,7 @@ def test_of_all_users_the_longest_unused_make_room_for_the_hub() -> None:
     with pytest.raises(Unavailable) as refusal:
         usage.sessions_to_forget(new, None, holding(new, 35_000))
     assert refusal.value.retry_after
-    assert (counters.refused_by_user_bytes, counters.refused_by_hub_bytes) == (0, 2)
+    assert (counted(metrics.refused_by_user_bytes), counted(metrics.refused_by_hub_bytes)) == (0, 2)
 
 
 @pytest.mark.req("LIM-2", "LIM-7")

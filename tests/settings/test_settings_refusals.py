@@ -23,109 +23,124 @@ def refusal(**values: Any) -> str:
 
 #: Settings of who follows, none of which may be nothing.
 COUNTS = ("ACK_TIMEOUT", "ACK_STRIKES", "RECONNECT_GRACE", "PING_SECONDS", "HEARTBEAT_SECONDS", "MAX_BUNDLE_ENTRIES")
-#: Setting, what came, and words of the line.
+#: Setting, value, and parts of the line.
 BAD: list[tuple[str, Any, str]] = [
-    ("PORT", "80800", "got '80800', expected a whole number from 0 to 65535"),
-    ("PORT", "-1", "got '-1', expected a whole number"),
-    ("PORT", "", "got '', expected a whole number"),
-    ("PORT", " 80", "got ' 80', expected a whole number"),
-    ("PORT", "8_0", "got '8_0', expected a whole number"),
-    ("PORT", "٨٠", "expected a whole number"),
-    ("PORT", "tcp://10.0.0.1:80", "got 'tcp://10.0.0.1:80', expected a whole number"),
-    *((name, "0", "got '0', expected a whole number from 1 to") for name in COUNTS),
-    *((name, "2.5", "got '2.5', expected a whole number from 1 to") for name in COUNTS),
-    ("ACK_POLICY", "loose", "got 'loose', expected one of strict, lenient, off"),
-    ("ACK_POLICY", "", "got '', expected one of strict, lenient, off"),
-    ("QUEUE_BYTES", "0", "got '0', expected a whole number from 1 to 2147483647"),
-    ("MAX_BODY_BYTES", "1" * 5000, "1111... (5000 characters), expected a whole number"),
-    ("DEFAULT_LEASE", "86401", "got 86401, expected at most FHIRCAST_MAX_LEASE, which is 86400"),
-    ("ALLOW_INSECURE", "1", "got '1', expected true or false"),
-    ("FHIR_VERSION", "R6", "got 'R6', expected one of DSTU1, DSTU2, STU3, R4, R4B, R5, none"),
-    ("LOG_FORMAT", "xml", "got 'xml', expected one of json, console"),
-    ("LOG_LEVEL", "trace", "expected one of debug, info, warning, error, critical"),
-    ("HOST", "", "got '', expected the IP address"),
-    ("HOST", "[::1]", "got '[::1]', expected the IP address (without brackets)"),
-    ("HOST", "a b\nc", r"got 'a b\nc', expected"),
-    ("STORE", "redis://:hunter2@cache/0", "got 'redis://***@cache/0', expected memory: or sqlite:///path"),
-    ("STORE", "sqlite:///:memory:", "expected memory: or sqlite:///path"),
-    ("STORE", "sqlite:///", "expected memory: or sqlite:///path"),
-    ("STORE", "sqlite:///dir/", "expected memory: or sqlite:///path"),
-    ("STORE", "sqlite:///hub.db?mode=ro", "expected memory: or sqlite:///path"),
-    ("STORE", "sqlite:///\udcff.db", r"got 'sqlite:///\udcff.db', expected memory: or sqlite:///path"),
-    ("PUBLIC_URL", "hub.example/api/hub", "expected an absolute http(s) URL"),
-    ("PUBLIC_URL", "ftp://hub.example", "expected an absolute http(s) URL"),
-    ("PUBLIC_URL", "https://", "expected an absolute http(s) URL"),
-    ("PUBLIC_URL", "https://hub.example:port", "expected an absolute http(s) URL"),
-    ("PUBLIC_URL", "https://hub.example:70000", "expected an absolute http(s) URL"),
-    ("PUBLIC_URL", "https://[::1", "expected an absolute http(s) URL"),
-    ("PUBLIC_URL", "https://hub.exa\nmple/", "expected an absolute http(s) URL"),
-    ("PUBLIC_URL", "https://me:hunter2@hub.example", "got 'https://***@hub.example', expected an absolute http(s) URL"),
-    ("PUBLIC_URL", "https://hub.example/?key=hunter2", "got 'https://hub.example/?***', expected an absolute"),
+    ("PORT", "80800", "must be a whole number from 0 to 65535 … not '80800'"),
+    ("PORT", "-1", "must be a whole number … not '-1'"),
+    ("PORT", "", "must be a whole number … not ''"),
+    ("PORT", " 80", "must be a whole number … not ' 80'"),
+    ("PORT", "8_0", "must be a whole number … not '8_0'"),
+    ("PORT", "٨٠", "must be a whole number"),
+    ("PORT", "tcp://10.0.0.1:80", "must be a whole number … not 'tcp://10.0.0.1:80'"),
+    *((name, "0", "must be a whole number from 1 to … not '0'") for name in COUNTS),
+    *((name, "2.5", "must be a whole number from 1 to … not '2.5'") for name in COUNTS),
+    ("ACK_POLICY", "loose", "must be one of strict, lenient, off … not 'loose'"),
+    ("ACK_POLICY", "", "must be one of strict, lenient, off … not ''"),
+    ("QUEUE_BYTES", "0", "must be a whole number from 1 to 2147483647 … not '0'"),
+    ("MAX_BODY_BYTES", "1" * 5000, "must be a whole number … 1111... (5000 characters)"),
+    ("DEFAULT_LEASE", "86401", "must be at most FHIRCAST_MAX_LEASE (86400), not 86401"),
+    ("ALLOW_INSECURE", "1", "must be true or false … not '1'"),
+    ("FHIR_VERSION", "R6", "must be one of DSTU1, DSTU2, STU3, R4, R4B, R5, none … not 'R6'"),
+    ("LOG_FORMAT", "xml", "must be one of json, console … not 'xml'"),
+    ("LOG_LEVEL", "trace", "must be one of debug, info, warning, error, critical"),
+    ("HOST", "", "must be the IP address … not ''"),
+    ("HOST", "[::1]", "must be the IP address (without brackets) … not '[::1]'"),
+    ("HOST", "a b\nc", r"not 'a b\nc'"),
+    ("STORE", "redis://:hunter2@cache/0", "must be memory: or sqlite:///path … not 'redis://***@cache/0'"),
+    ("STORE", "sqlite:///:memory:", "must be memory: or sqlite:///path"),
+    ("STORE", "sqlite:///", "must be memory: or sqlite:///path"),
+    ("STORE", "sqlite:///dir/", "must be memory: or sqlite:///path"),
+    ("STORE", "sqlite:///hub.db?mode=ro", "must be memory: or sqlite:///path"),
+    ("STORE", "sqlite:///\udcff.db", r"must be memory: or sqlite:///path … not 'sqlite:///\udcff.db'"),
+    ("PUBLIC_URL", "hub.example/api/hub", "must be an absolute http(s) URL"),
+    ("PUBLIC_URL", "ftp://hub.example", "must be an absolute http(s) URL"),
+    ("PUBLIC_URL", "https://", "must be an absolute http(s) URL"),
+    ("PUBLIC_URL", "https://hub.example:port", "must be an absolute http(s) URL"),
+    ("PUBLIC_URL", "https://hub.example:70000", "must be an absolute http(s) URL"),
+    ("PUBLIC_URL", "https://[::1", "must be an absolute http(s) URL"),
+    ("PUBLIC_URL", "https://hub.exa\nmple/", "must be an absolute http(s) URL"),
+    ("PUBLIC_URL", "https://me:hunter2@hub.example", "must be an absolute http(s) URL … not 'https://***@hub.example'"),
+    ("PUBLIC_URL", "https://hub.example/?key=hunter2", "must be an absolute … not 'https://hub.example/?***'"),
     ("PUBLIC_URL", "https://hub.example/?", "without user, query, or fragment"),
     ("PUBLIC_URL", "https://hub.example/#a", "without user, query, or fragment"),
     ("PUBLIC_URL", "https://hub.example/a%20b", "with a plain path"),
     ("PUBLIC_URL", "https://hub.example/a//b", "with a plain path"),
     ("PUBLIC_URL", "https://hub.example/a/../b", "with a plain path"),
-    ("PUBLIC_URL", "http://hub.example/api/hub", "expected https, for its host is not loopback"),
-    ("PUBLIC_URL", "http://localhost.example", "expected https, for its host is not loopback"),
-    ("PUBLIC_URL", "http://127.0.0.1.example", "expected https, for its host is not loopback"),
-    ("CORS_ORIGINS", "*", "got 1 characters that are not JSON"),
+    ("PUBLIC_URL", "http://hub.example/api/hub", "must be an https URL, because the host is not loopback"),
+    ("PUBLIC_URL", "http://localhost.example", "must be an https URL, because the host is not loopback"),
+    ("PUBLIC_URL", "http://127.0.0.1.example", "must be an https URL, because the host is not loopback"),
+    ("CORS_ORIGINS", "*", "must be a JSON list, not 1 characters that are not JSON"),
     ("CORS_ORIGINS", "https://a.example", "characters that are not JSON"),
-    ("CORS_ORIGINS", '"*"', "got '*', expected a list such as"),
-    ("CORS_ORIGINS", ["https://a.example/"], "got a list of 1, expected a list such as"),
-    ("CORS_ORIGINS", ["*", "https://a.example"], "got a list of 2, expected a list such as"),
-    ("CORS_ORIGINS", [1], "expected a list such as"),
-    ("ISSUERS", '[{"introspection_client_secret": "hunter2"', "got 42 characters that are not JSON"),
-    ("ISSUERS", "[" * 100_000, "got 100000 characters that are not JSON"),
-    ("ISSUERS", ISSUER, "got an object, expected a list of objects"),
-    ("ISSUERS", ["https://login.example"], "[0]: got 'https://login.example', expected a list of objects"),
-    ("ISSUERS", issuers({"issuer": None}), "[0].issuer: got nothing, expected it in every issuer"),
-    ("ISSUERS", issuers({}, {"audience": None}), "[1].audience: got nothing, expected it in every issuer"),
-    ("ISSUERS", issuers({"audience": []}), "[0].audience: got a list of 0, expected the audience of its tokens"),
-    ("ISSUERS", issuers({"audience": ""}), "[0].audience: got '', expected the audience of its tokens"),
-    ("ISSUERS", issuers({"audience": ["a", ""]}), "[0].audience: got a list of 2, expected the audience"),
-    ("ISSUERS", issuers({"issuer": None, "isuer": "x"}), "[0].isuer: got a name that is not known"),
-    ("ISSUERS", issuers({"isuer": "x"}), "expected a member of docs/settings.md; did you mean issuer?"),
-    ("ISSUERS", issuers({"client_secret": "hunter2"}), "[0].client_secret: got a name that is not known"),
-    ("ISSUERS", issuers({"issuer": "login.example"}), "[0].issuer: got 'login.example', expected an absolute"),
-    ("ISSUERS", issuers({"issuer": "https://a.example?p=1"}), "[0].issuer: got 'https://a.example?***', expected"),
-    ("ISSUERS", issuers({"issuer": "http://a.example"}), "[0].issuer: got 'http://a.example', expected https"),
-    ("ISSUERS", issuers({"jwks_uri": "http://a.example"}), "[0].jwks_uri: got 'http://a.example', expected https"),
-    ("ISSUERS", issuers({"jwks_uri": "https://u:hunter2@a/k"}), "[0].jwks_uri: got 'https://***@a/k', expected"),
-    ("ISSUERS", issuers({"user_claim": ""}), "[0].user_claim: got '', expected text that is not empty"),
-    ("ISSUERS", issuers({"user_claim": 1}), "[0].user_claim: got 1, expected text"),
-    ("ISSUERS", issuers({"realm": " a"}), "[0].realm: got ' a', expected text"),
-    ("ISSUERS", issuers({"fhir_base": "Practitioner"}), "[0].fhir_base: got 'Practitioner', expected an absolute"),
-    ("ISSUERS", issuers({"system_clients": "a"}), "[0].system_clients: got 'a', expected a list of client ids"),
-    ("ISSUERS", issuers({}, {}), "[1].issuer: got 'https://login.example', expected each issuer once"),
-    ("PROT", "80", "FHIRCAST_PROT: got a name that is not known, expected a setting of docs/settings.md; did you mean"),
-    ("WEBHOOKS", "on", "got 'on', expected true or false"),
+    ("CORS_ORIGINS", '"*"', "must be a list of origins such as … not '*'"),
+    ("CORS_ORIGINS", ["https://a.example/"], "must be a list of origins such as … not a list of 1"),
+    ("CORS_ORIGINS", ["*", "https://a.example"], "must be a list of origins such as … not a list of 2"),
+    ("CORS_ORIGINS", [1], "must be a list of origins such as"),
+    (
+        "ISSUERS",
+        '[{"introspection_client_secret": "hunter2"',
+        "must be a JSON list, not 42 characters that are not JSON",
+    ),
+    ("ISSUERS", "[" * 100_000, "must be a JSON list, not 100000 characters that are not JSON"),
+    ("ISSUERS", ISSUER, "must be a list of objects … not an object"),
+    ("ISSUERS", ["https://login.example"], "FHIRCAST_ISSUERS[0] must be an object, not 'https://login.example'"),
+    ("ISSUERS", issuers({"issuer": None}), "FHIRCAST_ISSUERS[0].issuer is required"),
+    ("ISSUERS", issuers({}, {"audience": None}), "FHIRCAST_ISSUERS[1].audience is required"),
+    (
+        "ISSUERS",
+        issuers({"audience": []}),
+        "[0].audience … must be the audience of the issuer's tokens … not a list of 0",
+    ),
+    ("ISSUERS", issuers({"audience": ""}), "[0].audience … must be the audience of the issuer's tokens … not ''"),
+    ("ISSUERS", issuers({"audience": ["a", ""]}), "[0].audience … must be the audience … not a list of 2"),
+    ("ISSUERS", issuers({"issuer": None, "isuer": "x"}), "FHIRCAST_ISSUERS[0].isuer is no member of docs/settings.md"),
+    ("ISSUERS", issuers({"isuer": "x"}), "is no member of docs/settings.md; did you mean issuer?"),
+    (
+        "ISSUERS",
+        issuers({"client_secret": "hunter2"}),
+        "FHIRCAST_ISSUERS[0].client_secret is no member of docs/settings.md",
+    ),
+    ("ISSUERS", issuers({"issuer": "login.example"}), "[0].issuer … must be an absolute … not 'login.example'"),
+    ("ISSUERS", issuers({"issuer": "https://a.example?p=1"}), "[0].issuer … not 'https://a.example?***'"),
+    ("ISSUERS", issuers({"issuer": "http://a.example"}), "[0].issuer … must be an https URL … not 'http://a.example'"),
+    (
+        "ISSUERS",
+        issuers({"jwks_uri": "http://a.example"}),
+        "[0].jwks_uri … must be an https URL … not 'http://a.example'",
+    ),
+    ("ISSUERS", issuers({"jwks_uri": "https://u:hunter2@a/k"}), "[0].jwks_uri … not 'https://***@a/k'"),
+    ("ISSUERS", issuers({"user_claim": ""}), "[0].user_claim … must be text that is not empty … not ''"),
+    ("ISSUERS", issuers({"user_claim": 1}), "[0].user_claim … must be text … not 1"),
+    ("ISSUERS", issuers({"realm": " a"}), "[0].realm … must be text … not ' a'"),
+    ("ISSUERS", issuers({"fhir_base": "Practitioner"}), "[0].fhir_base … must be an absolute … not 'Practitioner'"),
+    ("ISSUERS", issuers({"system_clients": "a"}), "[0].system_clients … must be a list of client ids … not 'a'"),
+    ("ISSUERS", issuers({}, {}), "FHIRCAST_ISSUERS[1].issuer repeats 'https://login.example'"),
+    ("PROT", "80", "FHIRCAST_PROT is no setting of docs/settings.md; did you mean FHIRCAST_PORT?"),
+    ("WEBHOOKS", "on", "must be true or false … not 'on'"),
     ("WEBHOOK_ALLOWED_NETWORKS", "10.0.0.0/8", "characters that are not JSON"),
-    ("WEBHOOK_ALLOWED_NETWORKS", '"10.0.0.0/8"', "got '10.0.0.0/8', expected a list of networks such as"),
-    ("WEBHOOK_ALLOWED_NETWORKS", ["10.0.0.1/8"], "got a list of 1, expected a list of networks such as"),
-    ("WEBHOOK_ALLOWED_NETWORKS", ["10.0.0.0/33"], "got a list of 1, expected a list of networks"),
-    ("WEBHOOK_ALLOWED_NETWORKS", ["hospital.example"], "got a list of 1, expected a list of networks"),
-    ("WEBHOOK_ALLOWED_NETWORKS", ["10.0.0.0/8", ""], "got a list of 2, expected a list of networks"),
-    ("WEBHOOK_ALLOWED_NETWORKS", [167772160], "got a list of 1, expected a list of networks"),
-    ("WEBHOOK_ALLOWED_NETWORKS", {"10.0.0.0/8": 1}, "got an object, expected a list of networks"),
+    ("WEBHOOK_ALLOWED_NETWORKS", '"10.0.0.0/8"', "must be a list of networks such as … not '10.0.0.0/8'"),
+    ("WEBHOOK_ALLOWED_NETWORKS", ["10.0.0.1/8"], "must be a list of networks such as … not a list of 1"),
+    ("WEBHOOK_ALLOWED_NETWORKS", ["10.0.0.0/33"], "must be a list of networks … not a list of 1"),
+    ("WEBHOOK_ALLOWED_NETWORKS", ["hospital.example"], "must be a list of networks … not a list of 1"),
+    ("WEBHOOK_ALLOWED_NETWORKS", ["10.0.0.0/8", ""], "must be a list of networks … not a list of 2"),
+    ("WEBHOOK_ALLOWED_NETWORKS", [167772160], "must be a list of networks … not a list of 1"),
+    ("WEBHOOK_ALLOWED_NETWORKS", {"10.0.0.0/8": 1}, "must be a list of networks … not an object"),
     (
         "SECRET_KEY",
         "hunter2",
-        "FHIRCAST_SECRET_KEY: got a value of 7 characters, expected text of at least 32 characters",
+        "FHIRCAST_SECRET_KEY must be text of at least 32 characters … not a value of 7 characters",
     ),
-    ("SECRET_KEY", "", "got a value of 0 characters, expected text of at least 32 characters"),
-    ("SECRET_KEY", "hunter2" * 4 + "abc", "got a value of 31 characters, expected"),
-    ("SECRET_KEY", "hunter2" * 10 + "\n", "got a value of 71 characters, expected"),
-    ("SECRETKEY", "hunter2" * 10, "got a name that is not known, expected a setting of docs/settings.md; did you mean"),
-    ("A\nB", "x", r"'FHIRCAST_A\nB': got a name that is not known"),
+    ("SECRET_KEY", "", "must be text of at least 32 characters … not a value of 0 characters"),
+    ("SECRET_KEY", "hunter2" * 4 + "abc", "not a value of 31 characters"),
+    ("SECRET_KEY", "hunter2" * 10 + "\n", "not a value of 71 characters"),
+    ("SECRETKEY", "hunter2" * 10, "is no setting of docs/settings.md; did you mean FHIRCAST_SECRET_KEY?"),
+    ("A\nB", "x", r"'FHIRCAST_A\nB' is no setting of docs/settings.md"),
 ]
 
 
-@pytest.mark.req("SEC-3")
 @pytest.mark.parametrize(("name", "value", "words"), BAD, ids=[f"{name}-{words}" for name, _, words in BAD])
 def test_a_bad_setting_is_one_line_that_names_it_and_shows_no_secret(name: str, value: Any, words: str) -> None:
     line = refusal(**{name: value})
-    assert words in line
+    assert all(part in line for part in words.split(" … "))
     assert repr(f"FHIRCAST_{name}")[1:-1] in line
     assert "hunter2" not in line
     assert len(line) < 300
@@ -137,37 +152,37 @@ def test_the_names_of_the_client_are_no_settings() -> None:
     """Both are used in one shell; other names that begin so stay refused."""
     environ = {"FHIRCAST_HUB": "x", "FHIRCAST_TOPIC": "x", "FHIRCAST_TOKEN": "hunter2"}
     assert load(None, environ) == Settings()
-    with pytest.raises(SettingsError, match="FHIRCAST_TOKENS: got a name that is not known"):
+    with pytest.raises(SettingsError, match="FHIRCAST_TOKENS is no setting"):
         load(None, {"FHIRCAST_TOKENS": "x"})
 
 
 @pytest.mark.parametrize("name", ["fhircast_port", "Fhircast_Port", "FHIRCAST_port", "FHIRCAST_"])
 def test_a_variable_that_almost_is_a_setting_is_refused(name: str) -> None:
-    with pytest.raises(SettingsError, match="got a name that is not known"):
+    with pytest.raises(SettingsError, match="is no setting of"):
         load(None, {name: "1"})
 
 
-#: A file's text, and words of the line.
+#: A file's text, and parts of the line.
 BAD_FILES = [
-    ("PORT = 65536", "FHIRCAST_PORT: got 65536, expected a whole number from 0 to 65535"),
-    ("PORT = true", "FHIRCAST_PORT: got true, expected a whole number"),
-    ("PORT = 80.0", "FHIRCAST_PORT: got 80.0, expected a whole number"),
-    ("PORT = 2026-01-31", "FHIRCAST_PORT: got 2026-01-31, expected a whole number"),
-    ("PORT = 0x" + "f" * 9000, "FHIRCAST_PORT: got a number of more than 64 bits, expected a whole number"),
-    ("PORT = [1]", "FHIRCAST_PORT: got a list of 1, expected a whole number"),
-    ("HOST = 1", "FHIRCAST_HOST: got 1, expected the IP address"),
-    ("DERIVE_OPENS = 1", "FHIRCAST_DERIVE_OPENS: got 1, expected true or false"),
-    ("PUBLIC_URL = {}", "FHIRCAST_PUBLIC_URL: got an object, expected an absolute http(s) URL"),
-    ('ISSUERS = "[]"', "FHIRCAST_ISSUERS: got '[]', expected a list of objects"),
-    ('[[ISSUERS]]\nissuer = "https://a.example"', "FHIRCAST_ISSUERS[0].audience: got nothing"),
+    ("PORT = 65536", "FHIRCAST_PORT must be a whole number from 0 to 65535 … not 65536"),
+    ("PORT = true", "FHIRCAST_PORT must be a whole number … not true"),
+    ("PORT = 80.0", "FHIRCAST_PORT must be a whole number … not 80.0"),
+    ("PORT = 2026-01-31", "FHIRCAST_PORT must be a whole number … not 2026-01-31"),
+    ("PORT = 0x" + "f" * 9000, "FHIRCAST_PORT must be a whole number … not a number of more than 64 bits"),
+    ("PORT = [1]", "FHIRCAST_PORT must be a whole number … not a list of 1"),
+    ("HOST = 1", "FHIRCAST_HOST must be the IP address … not 1"),
+    ("DERIVE_OPENS = 1", "FHIRCAST_DERIVE_OPENS must be true or false … not 1"),
+    ("PUBLIC_URL = {}", "FHIRCAST_PUBLIC_URL must be an absolute http(s) URL … not an object"),
+    ('ISSUERS = "[]"', "FHIRCAST_ISSUERS must be a list of objects … not '[]'"),
+    ('[[ISSUERS]]\nissuer = "https://a.example"', "FHIRCAST_ISSUERS[0].audience is required"),
     ("port = 80", "port in "),
     ("port = 80", "did you mean PORT?"),
     ("FHIRCAST_PORT = 80", "did you mean PORT?"),
     ("[hub]\nPORT = 80", "hub in "),
-    ("PORT 80", "hub.toml': got Expected '=' after a key"),
+    ("PORT 80", "hub.toml' cannot be read as TOML in UTF-8: Expected '=' after a key"),
     ("PORT = 1\nPORT = 2", "Cannot overwrite a value"),
-    ("PORT = " + "9" * 5000, "got ValueError, expected a TOML file in UTF-8"),
-    ("PORT = " + "[" * 50_000, "got RecursionError, expected a TOML file in UTF-8"),
+    ("PORT = " + "9" * 5000, "cannot be read as TOML in UTF-8: ValueError"),
+    ("PORT = " + "[" * 50_000, "cannot be read as TOML in UTF-8: RecursionError"),
 ]
 
 
@@ -176,20 +191,18 @@ BAD_FILES = [
 def test_a_bad_file_is_one_line(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(SettingsError) as caught:
         from_file(tmp_path, text)
-    assert words in str(caught.value)
+    assert all(part in str(caught.value) for part in words.split(" … "))
     assert str(caught.value).isprintable()
 
 
 @pytest.mark.req("SEC-3")
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(
-        SettingsError, match=r"none\.toml': got No such file or directory, expected a TOML file in UTF-8"
-    ):
+    with pytest.raises(SettingsError, match=r"none\.toml' cannot be read as TOML in UTF-8: No such file or directory"):
         load(tmp_path / "none.toml", {})
     with pytest.raises(SettingsError, match="Is a directory"):
         load(tmp_path, {})
     (tmp_path / "latin.toml").write_bytes(b'HOST = "\xe9"')
-    with pytest.raises(SettingsError, match="got UnicodeDecodeError"):
+    with pytest.raises(SettingsError, match="TOML in UTF-8: UnicodeDecodeError"):
         load(tmp_path / "latin.toml", {})
 
 
@@ -216,7 +229,7 @@ def test_two_issuers_in_a_realm_must_both_say_their_user_claim(
 ) -> None:
     given = issuers(first, second | {"issuer": "https://b.example"})
     assert refusal(ISSUERS=given) == (
-        f"FHIRCAST_ISSUERS[{silent}].user_claim: got nothing, expected a claim's name, for its realm has several issuers"
+        f"FHIRCAST_ISSUERS[{silent}].user_claim is required, because the realm has several issuers"
     )
     given[silent]["user_claim"] = "sub"  # the default, but said
     assert len(from_env(ISSUERS=given).issuers) == 2

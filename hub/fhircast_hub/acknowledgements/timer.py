@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
-from typing import Protocol
 
 from fhircast_hub.acknowledgements.tracker import AckTracker
 from fhircast_hub.budgets.leaky_bucket import LeakyBuckets
@@ -16,30 +15,20 @@ from fhircast_hub.core.state.session import Subscription
 from fhircast_hub.service.ports import Clock
 from fhircast_hub.service.request_id import REQUEST_ID
 from fhircast_hub.service.service import POLL_SECONDS, Service
+from fhircast_hub.telemetry.metrics import Metrics
 
 #: Seconds between two checks for missed acknowledgements, at least.
 MIN_WAIT = 0.1
 
 
-class Counters(Protocol):
-    """Metrics of acknowledgements."""
-
-    acknowledgements: int
-    refusals: int
-    #: Frames that were not acknowledged in time.
-    unanswered: int
-    #: Frames of clients that acknowledge nothing.
-    frames_ignored: int
-
-
 class AckTimer:
     """Times the acknowledgements of this node's connections."""
 
-    def __init__(self, service: Service, tracker: AckTracker, clock: Clock, counters: Counters) -> None:
+    def __init__(self, service: Service, tracker: AckTracker, clock: Clock, metrics: Metrics) -> None:
         self._service = service
         self._tracker = tracker
         self._clock = clock
-        self._counters = counters
+        self._metrics = metrics
         self._timer: asyncio.TimerHandle | None = None
         #: Limits the SyncErrors that refusals cause in a session.
         self._refusals = LeakyBuckets(REFUSALS.most, REFUSALS.most / 4)
@@ -70,13 +59,13 @@ class AckTimer:
         """Take the text of a connection's frame. Texts that acknowledge nothing are counted and ignored (SYN-15)."""
         answer = self._tracker.acknowledged(connection, message, self._clock())
         if answer is None:
-            self._counters.frames_ignored += 1
+            self._metrics.frames_ignored.inc()
             return
-        self._counters.acknowledgements += 1
+        self._metrics.acknowledgements.inc()
         key, commands = answer
         for command in commands:
             if isinstance(command, Rejected):
-                self._counters.refusals += 1
+                self._metrics.refusals.inc()
                 if self._refusals.take(key, self._clock()):
                     continue  # all others receive each refusal: many that refuse everything would flood them
             self._service.submit_soon(key, command)
@@ -88,7 +77,7 @@ class AckTimer:
     def check(self) -> None:
         """Submit the missed acknowledgements."""
         for key, command in self._tracker.timed_out(self._clock()):
-            self._counters.unanswered += len(command.missed)
+            self._metrics.unanswered.inc(len(command.missed))
             self._service.submit_soon(key, command)
 
     def stop(self) -> None:

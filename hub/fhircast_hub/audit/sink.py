@@ -20,6 +20,7 @@ import msgspec
 import structlog
 
 from fhircast_hub.audit.event import AuditEntry, make_audit_event
+from fhircast_hub.telemetry.metrics import Metrics
 
 #: Entries in the queue: an hour of a busy hospital, some 20 MB.
 MAX_WAITING = 10_000
@@ -114,7 +115,7 @@ def _refusals(text: bytearray) -> int:
 class Auditor:
     """The queue before a sink. `sink` None: entries are dropped. `hub_url` identifies the hub in the AuditEvents."""
 
-    def __init__(self, sink: Sink | None, hub_url: str) -> None:
+    def __init__(self, sink: Sink | None, hub_url: str, metrics: Metrics | None = None) -> None:
         self._sink = sink
         self._hub_url = hub_url
         self._waiting: deque[AuditEntry] = deque()
@@ -122,8 +123,7 @@ class Auditor:
         self._task: asyncio.Task[None] | None = None
         #: Lost entries that the log does not report yet.
         self._unreported = 0
-        #: All lost entries.
-        self.lost = 0
+        self.metrics = metrics or Metrics()
 
     def record(self, entry: AuditEntry) -> None:
         """Queue an entry. Never waits, never raises."""
@@ -184,7 +184,7 @@ class Auditor:
         return True
 
     def _lose(self, count: int) -> None:
-        self.lost += count
+        self.metrics.audit_lost.inc(count)
         self._unreported += count
 
     def _report(self) -> None:

@@ -1,4 +1,4 @@
-"""Leaky buckets: so much at once, and then so much a second."""
+"""Leaky buckets: an amount at once, then an amount a second."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from collections.abc import Hashable
 
 from fhircast_hub.core.errors import TooMany
 
-#: Accounts and buckets that are held; the one not used for longest goes.
+#: The most accounts, or buckets, in memory. Beyond the limit the least recently used one is dropped.
 MAX_HELD = 100_000
 
 
 def check_wait(seconds: float, what: str) -> None:
-    """Raise TooMany unless there is nothing to wait for; `what` are the things of which too many came."""
+    """Raise TooMany if `seconds` is not 0. `what` names the things that are too many, in the plural."""
     if seconds:
-        raise TooMany(f"more {what} came than one may send", retry_after=math.ceil(seconds))
+        raise TooMany(f"too many {what}", retry_after=math.ceil(seconds))
 
 
 class LeakyBucket:
-    """A leaky bucket: `burst` at once, and then `rate` a second."""
+    """A budget that refills evenly: `burst` at once, then `rate` a second."""
 
     __slots__ = ("_at", "_burst", "_rate", "_used")
 
@@ -28,31 +28,37 @@ class LeakyBucket:
         self._burst, self._rate = burst, rate
         self._used, self._at = 0.0, 0.0
 
-    def use(self, much: float, now: float) -> None:
-        """Use so much of it, whatever is left; `now` is in seconds."""
-        self._used = max(0.0, self._used - max(0.0, now - self._at) * self._rate) + much
+    def use(self, amount: float, now: float) -> None:
+        """Use an amount, also beyond the budget. `now` is in seconds. A clock that was set back refills nothing."""
+        self._used = max(0.0, self._used - max(0.0, now - self._at) * self._rate) + amount
         self._at = now
 
     def wait(self, now: float) -> float:
-        """Seconds until some of it is left; 0 where some is."""
+        """Seconds until the use is within the budget again. 0: the use is within the budget."""
         over = self._used - max(0.0, now - self._at) * self._rate - self._burst
         return over / self._rate if over > 0 else 0.0
 
+    def take(self, now: float) -> float:
+        """Use 1 if the budget allows, and return 0. Otherwise use nothing, and return the seconds until the budget allows 1."""
+        used = self._used = max(0.0, self._used - max(0.0, now - self._at) * self._rate)
+        self._at = now
+        if used + 1 > self._burst:
+            return (used + 1 - self._burst) / self._rate
+        self._used = used + 1
+        return 0.0
+
 
 class LeakyBuckets:
-    """A LeakyBucket for each name, the newest of them."""
+    """A LeakyBucket for each name, of the most recently used names."""
 
     def __init__(self, burst: float, rate: float) -> None:
         self._new = functools.partial(LeakyBucket, burst, rate)
         self._held: OrderedDict[Hashable, LeakyBucket] = OrderedDict()
 
     def take(self, name: Hashable, now: float) -> float:
-        """Use one of this name's: 0, or the seconds until there will be one again."""
+        """Take 1 from the name's bucket. Returns 0, or the seconds until the bucket has 1 again."""
         bucket = self._held.pop(name, None) or self._new()
         self._held[name] = bucket
         if len(self._held) > MAX_HELD:
             self._held.popitem(last=False)
-        bucket.use(1, now)
-        if wait := bucket.wait(now):
-            bucket.use(-1, now)
-        return wait
+        return bucket.take(now)

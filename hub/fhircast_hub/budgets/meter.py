@@ -1,4 +1,4 @@
-"""How much CPU a request takes, step by step."""
+"""Measures the CPU time of a request, step by step."""
 
 from __future__ import annotations
 
@@ -10,26 +10,29 @@ from fhircast_hub.budgets.accounts import Account
 
 
 class Meter:
-    """How much CPU one request has cost, in seconds; from `account` on, its user pays."""
+    """The CPU time of one request, in seconds.
+
+    `on_step` gets the time of every step. Once `account` is set, the account pays for all steps, also for earlier ones.
+    """
 
     __slots__ = ("_on_step", "account", "seconds")
 
     def __init__(self, on_step: Callable[[float], None] = lambda seconds: None) -> None:
-        self._on_step = on_step  # of every step, whoever pays
+        self._on_step = on_step
         self.seconds = 0.0
         self.account: Account | None = None
 
     def add(self, seconds: float) -> None:
-        """Charge so many seconds of CPU."""
+        """Add the seconds of one step."""
         self._on_step(seconds)
         self.seconds += seconds
         if self.account is not None:
-            self.account.spent(self.seconds)
+            self.account.charge(self.seconds)
             self.seconds = 0.0
 
 
-class Metered(Awaitable[None]):
-    """A coroutine, whose every step is timed."""
+class MeteredCoroutine(Awaitable[None]):
+    """A coroutine with each step timed."""
 
     __slots__ = ("_meter", "_work")
 
@@ -37,7 +40,7 @@ class Metered(Awaitable[None]):
         self._work, self._meter = work, meter
 
     def __await__(self) -> Generator[Any, Any, None]:
-        # As `yield from` does, but with a look at the clock before and after each step.
+        # Like `yield from`, but reads the clock before and after each step.
         work, meter, clock = self._work, self._meter, time.perf_counter
         step: Callable[[Any], Any] = work.send
         value: Any = None
@@ -56,5 +59,5 @@ class Metered(Awaitable[None]):
 
 
 async def metered(work: Coroutine[Any, Any, None], meter: Meter) -> None:
-    """`work`, timed."""
-    await Metered(work, meter)
+    """Run `work` with each step timed, for callers that need a coroutine."""
+    await MeteredCoroutine(work, meter)

@@ -1,4 +1,7 @@
-"""Whose turn it is: one event loop serves everybody, and each turn of it is shared out (LIM-3)."""
+"""Shares out the turns of the event loop among users and connections (LIM-3).
+
+A step is the work of one request until its next await. A turn is one round of the loop.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ Begin = Callable[[], object]
 
 
 class _Ring:
-    """What waits, by key, in the order in which the keys take turns."""
+    """Waiting steps by key. The keys take turns."""
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[Hashable, deque[Begin]] = OrderedDict()
@@ -24,7 +27,7 @@ class _Ring:
         return bool(self._waiting)
 
     def put(self, key: Hashable, begin: Begin) -> bool:
-        """Let it wait. False where too many of the key wait already."""
+        """Queue a step. False: too many steps of the key wait."""
         queue = self._waiting.setdefault(key, deque())
         if len(queue) >= WAITING.most:
             return False
@@ -32,7 +35,7 @@ class _Ring:
         return True
 
     def take(self) -> Begin:
-        """The first of the key whose turn it is. It is to be called once all is in its place: it may let more wait."""
+        """Remove and return the first step of the next key. Call the step afterwards: the step may queue another one."""
         key, queue = self._waiting.popitem(last=False)
         begin = queue.popleft()
         if queue:
@@ -41,89 +44,90 @@ class _Ring:
 
 
 class _Strangers:
-    """What waits without a known user: the places take turns, and in each the connections."""
+    """Waiting steps without a known user. The addresses take turns, and the connections of each address."""
 
     def __init__(self) -> None:
-        self._places: OrderedDict[bytes, _Ring] = OrderedDict()
+        self._rings: OrderedDict[bytes, _Ring] = OrderedDict()
 
     def __bool__(self) -> bool:
-        return bool(self._places)
+        return bool(self._rings)
 
-    def put(self, place: bytes, key: Hashable, begin: Begin) -> bool:
-        return self._places.setdefault(place, _Ring()).put(key, begin)
+    def put(self, address_key: bytes, key: Hashable, begin: Begin) -> bool:
+        return self._rings.setdefault(address_key, _Ring()).put(key, begin)
 
     def take(self) -> Begin:
         """See _Ring.take."""
-        place, ring = self._places.popitem(last=False)
+        address_key, ring = self._rings.popitem(last=False)
         begin = ring.take()
         if ring:
-            self._places[place] = ring
+            self._rings[address_key] = ring
         return begin
 
 
 class Turns:
-    """So many steps, and one with a big body, begin in one turn of the loop. Beyond it keys take turns, so a key with many waits longest.
+    """Begins a limited number of steps in each turn of the loop, and one step with a big body.
 
-    Half of the steps are for known users, where some wait. A user who is over budget has what they leave, and one step. After a turn
-    whose steps took long the next one has fewer.
+    Further steps wait. Their keys take turns, so a key with many steps waits longest. Half of the steps are for known users,
+    if any wait. A user over budget gets one step a turn, and the steps that no other key needs. A turn with long steps makes
+    the next turn shorter.
     """
 
     def __init__(self, steps: int = int(STARTED.most)) -> None:
         self._steps = self._left = steps
-        self._took = 0.0
+        self._step_seconds = 0.0
         self._big_left = True
-        self._armed = False
+        self._scheduled = False
         self._known, self._over, self._big = _Ring(), _Ring(), _Ring()
         self._strangers = _Strangers()
 
-    def took(self, seconds: float) -> None:
-        """A step took so long."""
-        self._took += seconds
+    def add_step_time(self, seconds: float) -> None:
+        """Add the seconds of one step."""
+        self._step_seconds += seconds
 
-    def try_begin(self, *, big: bool = False) -> bool:
-        """Whether a step may begin at once; else it must wait."""
+    def claim_step(self, *, big: bool = False) -> bool:
+        """Whether the caller may begin a step now. False: the step must wait."""
         if big:
             free, self._big_left = self._big_left and not self._big, False
         else:
             free = self._left > 0 and not (self._known or self._strangers or self._over)
             self._left -= free
-        self._arm()
+        self._schedule()
         return free
 
-    def wait(self, key: Hashable, begin: Begin, *, place: bytes | None = None) -> bool:
-        """Call `begin` when the turn of this key has come: of a known user, or of a stranger at a place (see addresses.place).
+    def queue_step(self, key: Hashable, begin: Begin, *, address_key: bytes | None = None) -> bool:
+        """Call `begin` in a later turn. False: too many steps of the key wait.
 
-        False where too many of the key wait already.
+        `key` is a known user. With an `address_key` (see edge/client_addresses.py), `key` is a connection of that address.
         """
-        self._arm()
-        return self._known.put(key, begin) if place is None else self._strangers.put(place, key, begin)
+        self._schedule()
+        return self._known.put(key, begin) if address_key is None else self._strangers.put(address_key, key, begin)
 
-    async def turn(self, key: Hashable, *, big: bool = False, over: bool = False) -> None:
-        """Wait for a turn of a known user, who may be over budget. Raises TooMany where too many of the key wait already."""
-        if self.try_begin(big=big):
+    async def wait_for_step(self, key: Hashable, *, big: bool = False, over: bool = False) -> None:
+        """Wait for a step of a known user. `over`: the user is over budget. Raises TooMany if too many of the user's steps wait."""
+        if self.claim_step(big=big):
             return
-        come: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         ring = self._big if big else self._over if over else self._known
-        if not ring.put(key, functools.partial(_arrive, come)):
-            raise TooMany("more requests of this user wait for their turn than may", retry_after=RETRY_AFTER)
-        await come
+        if not ring.put(key, functools.partial(_set_done, begun)):
+            raise TooMany("too many requests of this user wait for their turn", retry_after=RETRY_AFTER)
+        await begun
 
-    def _arm(self) -> None:
-        if not self._armed:
-            self._armed = True
-            asyncio.get_running_loop().call_soon(self._next)
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._run_turn)
 
-    def _next(self) -> None:
-        self._armed = False
-        took, self._took = self._took, 0.0
-        steps = self._steps if took <= TURN.most else max(2, int(self._steps * TURN.most / took))
+    def _run_turn(self) -> None:
+        self._scheduled = False
+        seconds, self._step_seconds = self._step_seconds, 0.0
+        steps = self._steps if seconds <= TURN.most else max(2, int(self._steps * TURN.most / seconds))
         self._left, self._big_left = steps, not self._big
         for ring in (self._big, self._over):
             if ring:
                 ring.take()()
-                self._arm()
+                self._schedule()
         while self._left > 0 and (self._known or self._strangers or self._over):
-            # Who is over budget has what the others leave.
+            # Users over budget get the steps that no other key needs.
             if not (self._known or self._strangers):
                 self._over.take()()
                 self._left -= 1
@@ -133,9 +137,9 @@ class Turns:
             if self._strangers:
                 self._strangers.take()()
                 self._left -= 1
-            self._arm()
+            self._schedule()
 
 
-def _arrive(come: asyncio.Future[None]) -> None:
-    if not come.done():
-        come.set_result(None)
+def _set_done(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,4 +1,4 @@
-"""The one map from an error to what goes over the wire (FHIRcast 3.0.0, 2.4; RFC 6750 section 3)."""
+"""The one map from an error to its HTTP answer (FHIRcast 3.0.0, 2.4; RFC 6750 section 3)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fhircast_hub.http.request import Headers, Response, media_type
 
 
 def to_response(error: HubError, request: Headers) -> Response:
-    """Status, headers and one line of reason: `{"message": ...}` or `text/plain`, as the request's headers ask for (SUB-24)."""
+    """Status, headers and one line of reason: `{"message": ...}` or text/plain, by the request's headers (SUB-24)."""
     message = str(error)
     headers: list[tuple[bytes, bytes]] = []
     if challenge := _challenge(error):
@@ -36,19 +36,19 @@ def _challenge(error: HubError) -> str:
 
 
 def _is_json(request: Headers) -> bool:
-    """Whether the reason goes out as JSON. Who sends JSON is taken to read JSON, unless Accept prefers text."""
+    """Whether the reason is sent as JSON. A client that sends JSON gets JSON, unless its Accept prefers text."""
     json, text, other, json_first = _accepted(request.get(b"accept"))
     if not media_type(request).endswith(("/json", "+json")):
         return json > 0 and (json > text or (json == text and json_first))
     if json < 0:
-        json = other  # it is not named, and so is what all others are
+        json = other  # Accept does not name JSON, and */* covers JSON
     if json == 0 and text != 0:
         return False  # "a quality value of 0 means not acceptable" (RFC 9110, 12.4.2)
     return text <= max(json, 0)
 
 
 def _accepted(accept: str) -> tuple[float, float, float, bool]:
-    """The quality of JSON, of text, and of whatever else JSON might be, each -1 where it is not named; whether JSON is named before text."""
+    """The qualities of JSON, text and wildcards that cover JSON, and whether Accept names JSON before text. -1: not named."""
     json = text = other = -1.0
     json_first = False
     for item in accept.lower().split(","):

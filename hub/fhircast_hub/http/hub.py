@@ -1,6 +1,6 @@
 """hub.url over HTTP: subscribe, unsubscribe, publish, read the context, discover (FHIRcast 3.0.0, 2.4 to 2.9).
 
-Plain ASGI: an event goes from the request to the sockets through a handful of calls.
+Plain ASGI: few calls lie between the request with an event and the sockets.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import datetime
 import secrets
 import time
 from collections.abc import Callable, Hashable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import msgspec
 import structlog
@@ -53,310 +54,305 @@ from fhircast_hub.http.request import (
     respond,
     topics_in,
 )
-from fhircast_hub.http.request_log import FIELDS, METER, TRAIL, Trail
+from fhircast_hub.http.request_log import AUDIT_FIELDS, LOG_FIELDS, METER, AuditFields
 from fhircast_hub.http.well_known import capability_statement, configuration
 from fhircast_hub.service.ports import TokenVerifier
 from fhircast_hub.service.request_id import REQUEST_ID
 from fhircast_hub.service.service import Service
+from fhircast_hub.telemetry.metrics import Metrics
 
 _log = structlog.get_logger()
 _JSON = frozenset(("application/json", "application/fhir+json"))
 _FORM = "application/x-www-form-urlencoded"
 _ACCEPTED = 202
+_METHODS = "GET, POST, OPTIONS"
 _WELL_KNOWN = b".well-known/"
-#: The specification asks for no body here, and many clients read JSON whatever they sent.
+#: The specification asks for no body. But many clients parse JSON in any answer.
 _PUBLISHED = Response(_ACCEPTED, b"{}", b"application/json")
 
 
-class Histogram(Protocol):
-    """Takes times in seconds."""
-
-    def observe(self, seconds: float) -> None:
-        """One event took so long from its acceptance to the last write."""
-        ...
-
-
-class Counters(Protocol):
-    """What is counted of events."""
-
-    events_in: int
-
-    @property
-    def accepted_to_written(self) -> Histogram:
-        """How long events took."""
-        ...
+#: The topics that a path may name. Empty: the path names none.
+Topics = tuple[str, ...]
 
 
 class Callbacks(Protocol):
-    """What there is to be known of a webhook's callback."""
+    """Checks the callbacks and secrets of webhooks."""
 
     async def check(self, callback: str, principal: Principal) -> None:
-        """Raise BadRequest if it may not be posted to, TooMany if `principal` brings too many."""
+        """Raise BadRequest for a forbidden address, and TooMany for too many new callbacks of `principal`."""
         ...
 
     def seal(self, secret: str | None) -> bytes:
-        """What may be stored of a secret."""
+        """The secret in encrypted form, for the store."""
         ...
 
 
-#: Called with each subscription that was made or renewed with a token that may be revoked: sid, session, token.
+#: Called with the subscription_id, session and opaque token of each new or renewed subscription. The token may be revoked.
 Watch = Callable[[str, SessionKey, str], None]
 
 
+class Request(NamedTuple):
+    """One request under hub.url."""
+
+    method: str
+    #: The whole path, not decoded.
+    path: bytes
+    #: The part of the path after hub.url, not decoded.
+    below: bytes
+    headers: Headers
+    receive: Receive
+    #: Fields of the request's log line.
+    log_fields: dict[str, object]
+    audit_fields: AuditFields
+    meter: Meter
+
+
+@dataclass(kw_only=True, eq=False)
 class HubApi:
-    """The ASGI application under hub.url. `path` is that of hub.url, without a slash at the end; sizes in bytes.
+    """The ASGI application under hub.url."""
 
-    `accounts` are what users cost; `turns` shares out the turns of the loop; `log_hash` makes of a topic what may be logged of it;
-    `callbacks` is None where webhooks are not served;
-    `anonymous` is who a request without a token is (dev --legacy), None where a token is needed;
-    `legacy` knows the names of 2018 there, None elsewhere.
-    """
+    service: Service
+    verifier: TokenVerifier
+    endpoints: Endpoints
+    hub_url: str
+    #: The path of hub.url without a slash at the end, "" for the root.
+    path: str
+    #: Bytes of a body, at most.
+    max_body: int
+    #: Entries of an update, at most.
+    max_entries: int
+    #: The declared FHIR version, such as R4. None: no version is declared.
+    fhir_version: str | None
+    metrics: Metrics
+    accounts: Accounts
+    turns: Turns
+    #: Makes a topic fit for logs.
+    log_hash: Callable[[str], str]
+    #: None: webhooks are refused.
+    callbacks: Callbacks | None
+    watch: Watch
+    #: The principal of requests without a token (dev --legacy). None: a token is required.
+    anonymous: Principal | None = None
+    #: The names of 2018 (dev --legacy). None: only present names are understood.
+    legacy: LegacyNames | None = None
 
-    def __init__(
-        self,
-        *,
-        service: Service,
-        verifier: TokenVerifier,
-        endpoints: Endpoints,
-        hub_url: str,
-        path: str,
-        max_body: int,
-        max_entries: int,
-        fhir_version: str | None,
-        counters: Counters,
-        accounts: Accounts,
-        turns: Turns,
-        log_hash: Callable[[str], str],
-        callbacks: Callbacks | None,
-        watch: Watch,
-        anonymous: Principal | None = None,
-        legacy: LegacyNames | None = None,
-    ) -> None:
-        self._service = service
-        self._verifier = verifier
-        self._endpoints = endpoints
-        self._prefix = path.encode()
-        self._max_body = max_body
-        self._max_entries = max_entries
-        self._counters = counters
-        self._accounts = accounts
-        self._turns = turns
-        self._log_hash = log_hash
-        self._anonymous = anonymous
-        self._legacy = legacy
-        self._callbacks = callbacks
-        self._watch = watch
-        self._configuration = configuration(fhir_version, webhooks=callbacks is not None)
-        self._capabilities = capability_statement(hub_url, fhir_version, datetime.datetime.now(datetime.UTC).date())
+    def __post_init__(self) -> None:
+        today = datetime.datetime.now(datetime.UTC).date()
+        self._prefix = len(self.path.encode())
+        self._configuration = configuration(self.fhir_version, webhooks=self.callbacks is not None)
+        self._capabilities = capability_statement(self.hub_url, self.fhir_version, today)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope["headers"])
-        log_fields: dict[str, object] = scope[FIELDS]
-        meter: Meter = scope[METER]
+        path, headers, meter = scope["raw_path"], Headers(scope["headers"]), scope[METER]
+        request = Request(
+            scope["method"],
+            path,
+            path[self._prefix :],
+            headers,
+            receive,
+            scope[LOG_FIELDS],
+            scope[AUDIT_FIELDS],
+            meter,
+        )
         big = 0
         try:
-            response = await self._answer(scope, headers, receive, log_fields, scope[TRAIL], meter)
+            response = await self._answer(request)
             if meter.account and len(response.body) > BIG_ANSWER:
-                meter.account.answering(len(response.body))
+                meter.account.add_answer(len(response.body))
                 big = len(response.body)
-        except HubError as error:
-            response = to_response(error, headers)
-            log_fields["reason"] = type(error).__name__
         except ClientGone:
             return
         except Exception as error:
-            _log.error("request failed", request_id=REQUEST_ID.get(), exc_info=error)
-            response = to_response(HubError("the hub failed; its log says where"), headers)
+            response = _refusal(request, error)
         try:
             await respond(send, response)
         finally:
-            if big and meter.account:
+            if big:
                 meter.account.answers -= big
 
-    async def _answer(
-        self,
-        scope: Scope,
-        headers: Headers,
-        receive: Receive,
-        log_fields: dict[str, object],
-        trail: Trail,
-        meter: Meter,
-    ) -> Response:
-        method = scope["method"]
-        rest = scope["raw_path"][len(self._prefix) :]
+    async def _answer(self, request: Request) -> Response:
+        method = request.method
         if method == "POST":
-            return await self._post(rest, headers, receive, log_fields, trail, meter)
+            return await self._post(request)
         if method in ("GET", "HEAD"):
-            if self._endpoints.is_path(scope["raw_path"].decode("latin-1")):
-                log_fields["route"] = "socket"
-                trail.act = Act.OTHER
-                raise UpgradeRequired(
-                    "expected a WebSocket's handshake, got a request without Upgrade: a proxy on the way must pass on the headers"
-                    " Upgrade and Connection"
-                )
-            return await self._get(rest, headers, log_fields, trail, meter)
+            return await self._get(request)
         if method == "OPTIONS":
-            return Response(204, headers=[(b"allow", b"GET, POST, OPTIONS")])
-        trail.act = Act.OTHER
-        trail.principal = await self._principal(headers, meter)
-        raise MethodNotAllowed(f"expected GET or POST, got {method}", allow="GET, POST, OPTIONS")
+            return Response(204, headers=[(b"allow", _METHODS.encode())])
+        request.audit_fields.act = Act.OTHER
+        await self._authenticate(request)
+        raise MethodNotAllowed(f"the method must be GET or POST, not {method}", allow=_METHODS)
 
-    async def _get(
-        self, rest: bytes, headers: Headers, log_fields: dict[str, object], trail: Trail, meter: Meter
-    ) -> Response:
-        named = rest.strip(b"/")
-        below = named.removeprefix(_WELL_KNOWN).lstrip(b"/") if named.startswith(_WELL_KNOWN) else b""
-        if below == b"fhircast-configuration":
+    # GET
+
+    async def _get(self, request: Request) -> Response:
+        log_fields, audit_fields = request.log_fields, request.audit_fields
+        if self.endpoints.is_path(request.path.decode("latin-1")):
+            log_fields["route"] = "socket"
+            audit_fields.act = Act.OTHER
+            raise UpgradeRequired(
+                "this is the endpoint of a WebSocket, and the request has no Upgrade: a proxy must pass on the headers"
+                " Upgrade and Connection"
+            )
+        named = request.below.strip(b"/")
+        well_known = named.removeprefix(_WELL_KNOWN).lstrip(b"/") if named.startswith(_WELL_KNOWN) else b""
+        if well_known == b"fhircast-configuration":
             log_fields["route"] = "discovery"
             return Response(200, self._configuration, b"application/json")
         if named == b"metadata":
             log_fields["route"] = "metadata"
             return Response(200, self._capabilities, b"application/fhir+json")
         log_fields["route"] = "context"
-        trail.act = Act.READ
-        principal = trail.principal = await self._principal(headers, meter)
-        if below:
-            raise NotFound("expected fhircast-configuration below .well-known, got another name")
-        topics = topics_in(rest)
+        audit_fields.act = Act.READ
+        principal = await self._authenticate(request)
+        if well_known:
+            raise NotFound("only fhircast-configuration is below .well-known")
+        return await self._get_context(request, principal)
+
+    async def _get_context(self, request: Request, principal: Principal) -> Response:
+        topics = topics_in(request.below)
         if not topics:
-            raise MethodNotAllowed("expected POST here; the context is at hub.url/{topic}", allow="POST, OPTIONS")
-        key = await self._service.find(principal.realm, topics)
-        log_fields["topic"] = self._log_hash(check_topic(key.topic))
-        body, trail.patients = await self._service.current_context(key, principal)
+            raise MethodNotAllowed(
+                "the method must be POST here; the context is at hub.url/{topic}", allow="POST, OPTIONS"
+            )
+        key = await self.service.find(principal.realm, topics)
+        request.log_fields["topic"] = self.log_hash(check_topic(key.topic))
+        body, request.audit_fields.patients = await self.service.current_context(key, principal)
         return Response(200, body, b"application/json")
 
-    async def _post(
-        self, rest: bytes, headers: Headers, receive: Receive, log_fields: dict[str, object], trail: Trail, meter: Meter
-    ) -> Response:
-        log_fields["route"] = "post"
-        trail.act = Act.OTHER
-        principal = trail.principal = await self._principal(headers, meter)
-        self._service.check_scoped(principal)
-        sent = media_type(headers)
+    # POST
+
+    async def _post(self, request: Request) -> Response:
+        request.log_fields["route"] = "post"
+        request.audit_fields.act = Act.OTHER
+        principal = await self._authenticate(request)
+        self.service.check_scoped(principal)
+        sent = media_type(request.headers)
         if sent != _FORM and sent not in _JSON:
-            raise UnsupportedMediaType(
-                f"Content-Type: expected {_FORM}, application/json or application/fhir+json, got another or none"
-            )
-        account = meter.account
-        assert account is not None  # _principal has opened it
-        body = await read_body(headers, receive, self._max_body, account)
+            raise UnsupportedMediaType(f"Content-Type must be {_FORM}, application/json or application/fhir+json")
+        account = request.meter.account
+        assert account is not None  # _authenticate has set the account
+        body = await read_body(request.headers, request.receive, self.max_body, account)
         try:
-            big = len(body) > BIG_BODY.most
+            if big := len(body) > BIG_BODY.most:
+                await account.wait_for_budget()
+            await self.turns.wait_for_step(_turn_key(principal), big=big, over=account.over_budget)
             if big:
-                await account.admitted()
-            await self._turns.turn(_whose(principal), big=big, over=account.over)
-            if big:
-                account.spent(len(body) * STORE_SECONDS)
-            return await self._read(principal, sent, body, topics_in(rest), headers, log_fields, trail)
+                account.charge(len(body) * STORE_SECONDS)
+            topics = topics_in(request.below)
+            text = self.legacy.translate_event(body) if self.legacy else body
+            form = parse_subscription_request(text) if sent == _FORM else parse_json_subscription_request(text)
+            if form is None:
+                return await self._publish(request, principal, topics, text)
+            return await self._change_subscription(request, principal, topics, form)
         finally:
             account.bodies -= len(body)
 
-    async def _read(
-        self,
-        principal: Principal,
-        sent: str,
-        body: bytes,
-        in_path: tuple[str, ...],
-        headers: Headers,
-        log_fields: dict[str, object],
-        trail: Trail,
-    ) -> Response:
-        """What a body of this media type asks for."""
-        body = self._legacy.translate_event(body) if self._legacy else body
-        form = parse_subscription_request(body) if sent == _FORM else parse_json_subscription_request(body)
-        if form is not None:
-            log_fields["route"] = "subscribe" if form.subscribe else "unsubscribe"
-            trail.act = Act.SUBSCRIBE if form.subscribe else Act.UNSUBSCRIBE
-            trail.event = ",".join(form.events)
-            log_fields["topic"] = self._log_hash(_agreed(form.topic, in_path))
-            key = SessionKey(principal.realm, form.topic)
-            if form.callback is not None:
-                return await self._webhook(key, principal, form, form.callback, headers)
-            if not form.subscribe:
-                return await self._unsubscribe(key, principal, form)
-            return await self._subscribe(key, principal, form, headers, trail.address)
+    async def _publish(self, request: Request, principal: Principal, topics: Topics, body: bytes) -> Response:
+        log_fields, audit_fields = request.log_fields, request.audit_fields
         log_fields["route"] = "publish"
-        trail.act = Act.PUBLISH
-        event = parse_event(body, self._max_entries)
-        trail.event, trail.patients = event.name, patients(event.ref, event.implied)
-        log_fields["topic"] = self._log_hash(_agreed(event.topic, in_path))
+        audit_fields.act = Act.PUBLISH
+        event = parse_event(body, self.max_entries)
+        audit_fields.event, audit_fields.patients = event.name, patients(event.ref, event.implied)
+        _check_topic(event.topic, topics)
+        log_fields["topic"] = self.log_hash(event.topic)
         log_fields["name"] = spelling(event.name) if event.key in CATALOGUE_LOWER else "other"
         accepted = time.perf_counter()
-        await self._service.submit(SessionKey(principal.realm, event.topic), Publish(principal, event))
-        self._counters.events_in += 1
-        self._counters.accepted_to_written.observe(time.perf_counter() - accepted)
+        await self.service.submit(SessionKey(principal.realm, event.topic), Publish(principal, event))
+        self.metrics.events_in.inc()
+        self.metrics.accepted_to_written.observe(time.perf_counter() - accepted)
         return _PUBLISHED
 
-    async def _subscribe(
-        self, key: SessionKey, principal: Principal, form: SubscriptionRequest, headers: Headers, address: str
-    ) -> Response:
-        if form.endpoint is not None and self._legacy:
-            with self._legacy.translate_subscription(
-                self._endpoints.from_client(form.endpoint)[1], form.events
-            ) as events:
-                return await self._subscribe_at(key, principal, replace(form, events=events), headers, address)
-        return await self._subscribe_at(key, principal, form, headers, address)
+    # Subscriptions
 
-    async def _subscribe_at(
-        self, key: SessionKey, principal: Principal, form: SubscriptionRequest, headers: Headers, address: str
+    async def _change_subscription(
+        self, request: Request, principal: Principal, topics: Topics, form: SubscriptionRequest
     ) -> Response:
+        request.log_fields["route"] = "subscribe" if form.subscribe else "unsubscribe"
+        request.audit_fields.act = Act.SUBSCRIBE if form.subscribe else Act.UNSUBSCRIBE
+        request.audit_fields.event = ",".join(form.events)
+        _check_topic(form.topic, topics)
+        request.log_fields["topic"] = self.log_hash(form.topic)
+        key = SessionKey(principal.realm, form.topic)
+        if not form.subscribe:
+            return await self._unsubscribe(key, principal, form)
+        if form.callback is not None:
+            return await self._subscribe_webhook(request, key, principal, form, form.callback)
+        if form.endpoint is not None and self.legacy:
+            with self.legacy.translate_subscription(
+                self.endpoints.from_client(form.endpoint)[1], form.events
+            ) as events:
+                return await self._subscribe(request, key, principal, replace(form, events=events))
+        return await self._subscribe(request, key, principal, form)
+
+    async def _subscribe(
+        self, request: Request, key: SessionKey, principal: Principal, form: SubscriptionRequest
+    ) -> Response:
+        """Begin the subscription of a WebSocket, or renew the one at the form's endpoint."""
+        address = request.audit_fields.address
         if form.endpoint is not None:
-            url, subscription_id = self._endpoints.from_client(form.endpoint)
-            if not self._endpoints.legacy or self._service.usage.find(subscription_id):
+            url, subscription_id = self.endpoints.from_client(form.endpoint)
+            if not self.endpoints.legacy or self.service.usage.find(subscription_id):
                 renewal = Renew(principal, key.topic, subscription_id, form.events, form.lease, form.name, address)
-                await self._service.submit(key, renewal)
-                self._granted(key, subscription_id, principal, headers)
+                await self.service.submit(key, renewal)
+                self._watch_token(request, key, subscription_id, principal)
                 return _endpoint(url)
         else:
-            url, subscription_id = self._endpoints.new()
-        await self._service.subscribe(
-            key,
-            Subscribe(principal, key.topic, subscription_id, form.events, form.lease, form.name or "", address=address),
-        )
-        self._granted(key, subscription_id, principal, headers)
+            url, subscription_id = self.endpoints.new()
+        name = form.name or ""
+        command = Subscribe(principal, key.topic, subscription_id, form.events, form.lease, name, address=address)
+        await self.service.subscribe(key, command)
+        self._watch_token(request, key, subscription_id, principal)
         return _endpoint(url)
 
-    async def _unsubscribe(self, key: SessionKey, principal: Principal, form: SubscriptionRequest) -> Response:
-        subscription_id = self._endpoints.from_client(form.endpoint)[1] if form.endpoint is not None else None
-        await self._service.submit(key, Unsubscribe(principal, key.topic, subscription_id, form.name))
-        return _endpoint(form.endpoint)  # never one that the caller did not say (UNS-6)
-
-    async def _webhook(
-        self, key: SessionKey, principal: Principal, form: SubscriptionRequest, callback: str, headers: Headers
+    async def _subscribe_webhook(
+        self, request: Request, key: SessionKey, principal: Principal, form: SubscriptionRequest, callback: str
     ) -> Response:
-        """A webhook's subscription, which nothing slow holds up, or its end (WHK-2, WHK-5)."""
-        if form.subscribe:
-            if self._callbacks is None:
-                raise BadRequest("hub.channel.type: expected websocket, got webhook, which this hub does not serve")
-            await self._callbacks.check(callback, principal)
-            subscription_id, secret = secrets.token_hex(16), self._callbacks.seal(form.secret)
-            asked = Subscribe(
-                principal, key.topic, subscription_id, form.events, form.lease, form.name or "", callback, secret
-            )
-            await self._service.subscribe(key, asked)
-            self._granted(key, subscription_id, principal, headers)
-        else:
-            await self._service.submit(key, Unsubscribe(principal, key.topic, callback=callback))
+        """Begin the subscription of a webhook. The answer does not wait for the callback (WHK-2)."""
+        if self.callbacks is None:
+            raise BadRequest("hub.channel.type must be websocket, not webhook: this hub serves no webhooks")
+        await self.callbacks.check(callback, principal)
+        subscription_id, secret, name = secrets.token_hex(16), self.callbacks.seal(form.secret), form.name or ""
+        command = Subscribe(principal, key.topic, subscription_id, form.events, form.lease, name, callback, secret)
+        await self.service.subscribe(key, command)
+        self._watch_token(request, key, subscription_id, principal)
         return _endpoint(None)
 
-    def _granted(self, key: SessionKey, subscription_id: str, principal: Principal, headers: Headers) -> None:
-        if principal.opaque:
-            self._watch(subscription_id, key, bearer_token(headers))
+    async def _unsubscribe(self, key: SessionKey, principal: Principal, form: SubscriptionRequest) -> Response:
+        if form.callback is not None:
+            await self.service.submit(key, Unsubscribe(principal, key.topic, callback=form.callback))
+            return _endpoint(None)
+        subscription_id = self.endpoints.from_client(form.endpoint)[1] if form.endpoint is not None else None
+        await self.service.submit(key, Unsubscribe(principal, key.topic, subscription_id, form.name))
+        return _endpoint(form.endpoint)  # never an endpoint that the client did not name (UNS-6)
 
-    async def _principal(self, headers: Headers, meter: Meter) -> Principal:
-        """Who asks, when that user's turn has come."""
-        if self._anonymous is not None and not headers.get(b"authorization"):
-            principal = self._anonymous
+    def _watch_token(self, request: Request, key: SessionKey, subscription_id: str, principal: Principal) -> None:
+        """An opaque token may be revoked during the subscription."""
+        if principal.opaque:
+            self.watch(subscription_id, key, bearer_token(request.headers))
+
+    async def _authenticate(self, request: Request) -> Principal:
+        """The principal of the request's token. A user over budget waits here for a turn."""
+        if self.anonymous is not None and not request.headers.get(b"authorization"):
+            principal = self.anonymous
         else:
-            principal = await self._verifier.verify(bearer_token(headers))
-        account = meter.account = self._accounts.of(principal)
-        if account.over:
-            await self._turns.turn(_whose(principal), over=True)
+            principal = await self.verifier.verify(bearer_token(request.headers))
+        account = request.meter.account = self.accounts.of(principal)
+        if account.over_budget:
+            await self.turns.wait_for_step(_turn_key(principal), over=True)
+        request.audit_fields.principal = principal
         return principal
 
 
-def _whose(principal: Principal) -> Hashable:
-    """Whose turn a request takes: of a system client, which acts for everybody, each has one of its own."""
+def _refusal(request: Request, error: Exception) -> Response:
+    if isinstance(error, HubError):
+        request.log_fields["reason"] = type(error).__name__
+        return to_response(error, request.headers)
+    _log.error("request failed", request_id=REQUEST_ID.get(), exc_info=error)
+    return to_response(HubError("the hub failed; its log says where"), request.headers)
+
+
+def _turn_key(principal: Principal) -> Hashable:
+    """The key of a request's turn. Each request of a system client has its own key, because the client acts for all users."""
     return object() if principal.system else (principal.realm, principal.subscriber, None)
 
 
@@ -366,7 +362,7 @@ def _endpoint(endpoint: str | None) -> Response:
     return Response(_ACCEPTED, msgspec.json.encode(body), b"application/json")
 
 
-def _agreed(topic: str, in_path: tuple[str, ...]) -> str:
+def _check_topic(topic: str, in_path: Topics) -> None:
+    """Raise BadRequest if the path names another topic."""
     if in_path and topic not in in_path:
-        raise BadRequest("hub.topic: expected the topic that the path names, got another")
-    return topic
+        raise BadRequest("hub.topic must be the topic in the path, not another one")

@@ -1,4 +1,4 @@
-"""The OpenAPI description of all HTTP routes: those of hub.url by hand, those at the root as FastAPI makes them."""
+"""The OpenAPI description of all HTTP routes. Those of hub.url are written here, those of the root come from FastAPI."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ _FORM = {
         "hub.channel.type": {"type": "string", "enum": ["websocket", "webhook"]},
         "hub.mode": {"type": "string", "enum": ["subscribe", "unsubscribe"]},
         "hub.topic": {"type": "string", "minLength": 1, "maxLength": MAX_TOPIC},
-        "hub.events": {"type": "string", "description": "Names with commas between them.", "example": "Patient-open"},
+        "hub.events": {
+            "type": "string",
+            "description": "Event names with commas between them.",
+            "example": "Patient-open",
+        },
         "hub.lease_seconds": {"type": "integer", "minimum": 1},
-        "hub.channel.endpoint": {"type": "string", "description": "To renew or end a subscription."},
-        "hub.callback": {"type": "string", "description": "Of a webhook."},
-        "hub.secret": {"type": "string", "description": "Of a webhook: signs what is posted to it."},
+        "hub.channel.endpoint": {"type": "string", "description": "The endpoint of the subscription to renew or end."},
+        "hub.callback": {"type": "string", "description": "The URL of a webhook."},
+        "hub.secret": {"type": "string", "description": "The key that signs the posts to a webhook."},
         "subscriber.name": {"type": "string", "maxLength": MAX_NAME},
     },
 }
@@ -34,7 +38,7 @@ _EVENT = {
             "properties": {
                 "hub.topic": {"type": "string", "minLength": 1, "maxLength": MAX_TOPIC},
                 "hub.event": {"type": "string", "example": "Patient-open"},
-                "context.versionId": {"type": "string", "description": "Of an update: the version it was made on."},
+                "context.versionId": {"type": "string", "description": "The version that an update changes."},
                 "context": {
                     "type": "array",
                     "items": {"type": "object", "required": ["key"], "properties": {"key": _TEXT}},
@@ -54,24 +58,24 @@ _CONTEXT = {
         "context": {"type": "array", "items": {"type": "object"}},
     },
 }
-#: What any request may be refused with, and why.
+#: The statuses of refusals, for any request with a token.
 REFUSALS = {
-    400: "What was sent is not what is expected; the body says what.",
-    401: "No token, or none that is good.",
-    403: "Another user's topic, or a scope that is missing.",
+    400: "The request is wrong; the body names the mistake.",
+    401: "No token, or an invalid one.",
+    403: "Another user's topic, or a missing scope.",
     404: "No such endpoint, callback or session of this user.",
-    405: "Another method.",
+    405: "The path has no such method.",
     408: "The body did not end in time.",
-    409: "Not at this version, not open, or a session that nobody owns yet.",
-    413: "Too large.",
-    415: "Neither a form nor JSON.",
-    429: "A limit is reached; Retry-After says for how long.",
-    503: "An issuer or the store does not answer; Retry-After says for how long.",
+    409: "Another version, a context that is not open, or a session without an owner.",
+    413: "The body is too large.",
+    415: "The body is neither a form nor JSON.",
+    429: "A limit is reached. Try again after Retry-After.",
+    503: "An issuer or the store does not answer. Try again after Retry-After.",
 }
 
 
 def describe(root: dict[str, Any], hub_path: str) -> dict[str, Any]:
-    """The description: `root` is FastAPI's of its own routes, `hub_path` the path of hub.url."""
+    """The description. `root` is FastAPI's, of the root's routes."""
     described = {**root, "paths": {**_hub_paths(hub_path)}}
     for path, operations in root["paths"].items():
         described["paths"][path] = {method: _with_refusals(operation) for method, operation in operations.items()}
@@ -85,7 +89,7 @@ def describe(root: dict[str, Any], hub_path: str) -> dict[str, Any]:
 def _hub_paths(path: str) -> dict[str, Any]:
     post = _operation(
         "Subscribe, unsubscribe, or publish an event",
-        {202: ("Accepted. Of a WebSocket's subscription its endpoint; of an event or a webhook {}.", _ENDPOINT)},
+        {202: ("Accepted. The endpoint of a WebSocket's subscription; {} for an event or a webhook.", _ENDPOINT)},
         body={
             "application/x-www-form-urlencoded": {"schema": _FORM},
             "application/json": {"schema": {"anyOf": [_EVENT, _FORM]}},
@@ -93,17 +97,15 @@ def _hub_paths(path: str) -> dict[str, Any]:
         },
     )
     topic = {"name": "topic", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-    get = _operation("The current context", {200: ("It, and what was shared in it.", _CONTEXT)})
-    well_known = _operation("What the hub supports", {200: ("It.", {"type": "object"})}, secured=False)
+    get = _operation("The current context", {200: ("The context with its shared content.", _CONTEXT)})
+    well_known = _operation("What the hub supports", {200: ("The configuration.", {"type": "object"})}, secured=False)
+    statement = {200: ("The CapabilityStatement.", {"type": "object"})}
+    metadata = _operation("CapabilityStatement", statement, secured=False, media="application/fhir+json")
     return {
         path or "/": {"post": post},
         f"{path}/{{topic}}": {"parameters": [topic], "get": get, "post": post},
         f"{path}/.well-known/fhircast-configuration": {"get": well_known},
-        f"{path}/metadata": {
-            "get": _operation(
-                "CapabilityStatement", {200: ("It.", {"type": "object"})}, secured=False, media="application/fhir+json"
-            )
-        },
+        f"{path}/metadata": {"get": metadata},
     }
 
 
@@ -127,7 +129,7 @@ def _operation(
 
 
 def _with_refusals(operation: dict[str, Any]) -> dict[str, Any]:
-    """`operation` with what it may be refused with: JSON to who sends JSON or prefers it, else text (SUB-24)."""
+    """`operation` with its refusals, in JSON or text (SUB-24)."""
     content = {"text/plain": {"schema": _TEXT}, "application/json": {"schema": _REFUSAL}}
     refusals = {str(status): {"description": why, "content": content} for status, why in REFUSALS.items()}
     given = {status: answer for status, answer in operation["responses"].items() if status != "422"}

@@ -1,4 +1,4 @@
-"""An event that came in another way, answered as if it had been posted to hub.url."""
+"""Publishes an event that did not come over HTTP, as if it had been posted to hub.url."""
 
 from __future__ import annotations
 
@@ -10,21 +10,26 @@ from fhircast_hub.http.request import Message, Receive, Scope, Send
 async def post(
     app: Callable[[Scope, Receive, Send], Awaitable[None]], path: str, body: bytes, client: tuple[str, int]
 ) -> tuple[int, str]:
-    """Post the JSON text `body`, without a token, to the ASGI application `app` at `path`, from the address `client`.
+    """Post JSON without a token to the ASGI application `app`. `client` is the address and port of the sender.
 
-    The status, and what the answer's body says, on one line.
+    Returns the answer's status and its body on one line.
     """
-    status, said = 0, b""
+    status, text = 0, b""
 
     async def receive() -> Message:
         return {"type": "http.request", "body": body}
 
     async def send(message: Message) -> None:
-        nonlocal status, said
+        nonlocal status, text
         status = message.get("status", status)
-        said += message.get("body", b"")
+        text += message.get("body", b"")
 
-    scope: Scope = {
+    await app(_scope(path, client), receive, send)
+    return status, text.decode(errors="replace").strip()
+
+
+def _scope(path: str, client: tuple[str, int]) -> Scope:
+    return {
         "type": "http",
         "method": "POST",
         "path": path,
@@ -33,5 +38,3 @@ async def post(
         "headers": [(b"content-type", b"application/json"), (b"accept", b"text/plain")],
         "client": client,
     }
-    await app(scope, receive, send)
-    return status, said.decode(errors="replace").strip()

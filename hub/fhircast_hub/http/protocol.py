@@ -1,4 +1,4 @@
-"""HTTP/1.1 within budgets: uvicorn's protocol, which of itself takes headers, chunks and connections without end."""
+"""HTTP/1.1 within budgets (LIM-3). uvicorn's own protocol limits neither headers nor chunks nor connections."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -27,164 +27,170 @@ from fhircast_hub.budgets.table import (
 )
 from fhircast_hub.budgets.turns import Turns
 from fhircast_hub.edge.client_addresses import ClientAddresses, address_key
+from fhircast_hub.telemetry.metrics import Metrics
 
-#: Seconds that a client may reuse its connection after a request; longer than a proxy's own patience of a minute.
+#: Seconds that an idle connection stays open: longer than the minute after which proxies close theirs.
 KEEP_ALIVE_SECONDS = 65
-#: uri-host [ ":" port ] (RFC 9110 section 7.2), without a look at what the parts mean.
+#: The characters of uri-host [ ":" port ] (RFC 9110 section 7.2).
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
-_TURNED_AWAY = (
+_TOO_MANY_WAIT = (
     b"HTTP/1.1 503 Service Unavailable\r\n%bconnection: close\r\nretry-after: 5\r\n"
-    b"content-type: text/plain; charset=utf-8\r\ncontent-length: 53\r\n\r\n"
-    b"more requests wait for their turn than may; try later"
+    b"content-type: text/plain; charset=utf-8\r\ncontent-length: 54\r\n\r\n"
+    b"too many requests wait for their turn; try again later"
 )
 
 
-class Counters(Protocol):
-    """What connections count."""
+class HttpContext:
+    """The state that all HTTP connections of a server share.
 
-    connections_cut: int
-
-
-class Sharing:
-    """What all connections of a server share.
-
-    `who` says of a request's ASGI scope which known user's turn it takes; None for a stranger, whose connection has turns of its own.
+    `user_of(scope)` is the turn's key of a request's known user. None: the connection has turns of its own.
     """
 
     def __init__(
         self,
         turns: Turns,
-        who: Callable[[Mapping[str, Any]], Hashable | None],
+        user_of: Callable[[Mapping[str, Any]], Hashable | None],
         addresses: ClientAddresses,
-        counters: Counters,
+        metrics: Metrics,
     ) -> None:
         self.turns = turns
-        self.who = who
+        self.user_of = user_of
         self.addresses = addresses
-        self.counters = counters
-        #: HTTP connections, by place of their address
+        self.metrics = metrics
+        #: The number of connections, by address_key.
         self.connections: Counter[bytes] = Counter()
-        #: those that wait for a request, or for all of its headers, the longest first
+        #: Connections without a request, or without all headers of one, by address_key. The longest idle is first.
         self.idle: dict[bytes, dict[HttpProtocol, None]] = {}
 
 
 class _Flow(FlowControl):
-    """uvicorn's, which pauses while a body is not taken, or an answer is due before the next request."""
+    """uvicorn's flow control, with a callback. uvicorn pauses for an unread body, and for an answer before a pipelined request."""
 
-    def __init__(self, transport: asyncio.Transport, resumed: Callable[[], None]) -> None:
+    def __init__(self, transport: asyncio.Transport, on_resume: Callable[[], None]) -> None:
         super().__init__(transport)
-        self._resumed = resumed
+        self._on_resume = on_resume
 
     def resume_reading(self) -> None:
         if self.read_paused:
             self.read_paused = False
-            self._resumed()
+            self._on_resume()
 
 
 class HttpProtocol(HttpToolsProtocol):
     """One connection, until it is upgraded to a WebSocket."""
 
-    def __init__(self, sharing: Sharing, **uvicorns: Any) -> None:
+    def __init__(self, context: HttpContext, **uvicorns: Any) -> None:
         super().__init__(**uvicorns)
-        self._sharing = sharing
-        self._place = b""  # among the connections that are counted
-        self._overhead = self._chunks = 0  # bytes of a request that are no body; chunks of its body
+        self._context = context
+        #: The client's address in HttpContext. b"": a trusted proxy's, or not counted any more.
+        self._address_key = b""
+        #: Bytes of the present request beside its body.
+        self._overhead = 0
+        #: Chunks of the present body.
+        self._chunks = 0
         self._in_headers = True
-        self._body_left = 0  # as its length was declared
-        self._idle = True  # no request is being answered
-        self._ended = self._gone = False  # nothing is parsed any more; nobody is there
-        self._rest, self._at = b"", 0  # what was read, and how much of it was parsed
-        self._waits = False  # for a step to read on in
-        self._patience: asyncio.TimerHandle | None = None  # for headers that do not end
-        self._stalled: asyncio.TimerHandle | None = None  # for an answer of which nothing is taken
-        self._refusal = ""  # why a request is no HTTP, where uvicorn does not say it
+        #: Bytes of the present body that are still to come, by Content-Length.
+        self._body_left = 0
+        #: Whether no request is being answered.
+        self._idle = True
+        #: Whether nothing is parsed any more.
+        self._ended = False
+        #: Whether the connection is lost.
+        self._lost = False
+        #: Bytes that were received but not parsed, from _at on.
+        self._received, self._at = b"", 0
+        #: Whether a step for reading on is queued.
+        self._queued = False
+        #: Cuts the connection if the headers do not end.
+        self._header_timer: asyncio.TimerHandle | None = None
+        #: Cuts the connection if the client reads nothing of an answer.
+        self._stall_timer: asyncio.TimerHandle | None = None
+        #: The reason of a 400, where uvicorn's own reason says too little.
+        self._refusal = ""
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
         self.flow = _Flow(transport, self._read_again)
-        self._await_headers()
+        self._start_header_timer()
         address = self.client[0] if self.client else ""
-        if not self._sharing.addresses.trusts(address):
-            self._place = address_key(address)
-            self._sharing.connections[self._place] += 1
-            idle = self._sharing.idle.setdefault(self._place, {})
+        if not self._context.addresses.trusts(address):
+            self._address_key = address_key(address)
+            self._context.connections[self._address_key] += 1
+            idle = self._context.idle.setdefault(self._address_key, {})
             idle[self] = None
-            if self._sharing.connections[self._place] > CONNECTIONS.most:
+            if self._context.connections[self._address_key] > CONNECTIONS.most:
                 next(iter(idle))._cut()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._ended = self._gone = True
+        self._ended = self._lost = True
         self._leave()
         super().connection_lost(exc)
-        # Else these refer to each other, and stay until the collector of garbage comes, which counts objects and not bytes.
+        # These objects refer to each other. The garbage collector would free them late, because it counts objects, not bytes.
         self.pipeline.clear()
         self.flow = FlowControl(self.transport)
-        self.cycle = self.scope = None  # type: ignore[assignment]  # nothing is asked any more
-        self.headers, self._rest = [], b""
+        self.cycle = self.scope = None  # type: ignore[assignment]  # no request follows
+        self.headers, self._received = [], b""
 
     def data_received(self, data: bytes) -> None:
-        if self._rest:
-            self._rest += data
+        if self._received:
+            self._received += data
             return
-        self._rest, self._at = data, 0
-        if self._sharing.turns.try_begin():
+        self._received, self._at = data, 0
+        if self._context.turns.claim_step():
             self._read()
         else:
             self.transport.pause_reading()
             self._wait()
 
     def _step(self) -> None:
-        """The turn of this connection has come."""
-        self._waits = False
+        """A step of this connection begins."""
+        self._queued = False
         self._read()
 
     def _read(self) -> None:
-        """Parse what was read: a small request at once, and what is left of a long one in steps of its own (LIM-3)."""
-        began, free = time.perf_counter(), True
-        while self._at < len(self._rest) and not (self._ended or self.flow.read_paused):
-            if not (free or self._sharing.turns.try_begin()):
+        """Parse the received bytes: a small request in this step, a long one in several steps (LIM-3)."""
+        started, free = time.perf_counter(), True
+        while self._at < len(self._received) and not (self._ended or self.flow.read_paused):
+            if not (free or self._context.turns.claim_step()):
                 break
             free = False
-            # The bytes of a body cost nothing; each header and each chunk costs a call.
-            many = max(int(SLICE.most), self._body_left)
-            data = self._rest[self._at : self._at + many]
+            # The bytes of a body cost nothing. Each header and each chunk costs a call.
+            data = self._received[self._at : self._at + max(int(SLICE.most), self._body_left)]
             self._at += len(data)
             self._feed(data)
-        self._sharing.turns.took(time.perf_counter() - began)
-        if self._at < len(self._rest) and not self._ended:
-            self.transport.pause_reading()
-            if not self.flow.read_paused:
-                self._wait()
-            return
-        size, self._rest, self._at = self._at, b"", 0
-        if self._ended or self.flow.read_paused:
-            return
-        if size > SLICE.most:  # one connection could bring megabytes in a turn
-            self.transport.pause_reading()
+        self._context.turns.add_step_time(time.perf_counter() - started)
+        size, is_done = self._at, self._at == len(self._received) or self._ended
+        if is_done:
+            self._received, self._at = b"", 0
+            if self._ended or self.flow.read_paused:
+                return
+            if size <= SLICE.most:  # otherwise one connection could send megabytes in a turn
+                self.transport.resume_reading()
+                return
+        self.transport.pause_reading()
+        if not self.flow.read_paused:
             self._wait()
-        else:
-            self.transport.resume_reading()
 
     def _wait(self) -> None:
-        """Read on in a step of one's own."""
-        if not self._waits:
-            self._waits = True
-            if not self._await_turn(self._step):
+        """Read on in a later step."""
+        if not self._queued:
+            self._queued = True
+            if not self._queue_step(self._step):
                 self._cut()
 
-    def _await_turn(self, begin: Callable[[], object]) -> bool:
-        """Wait for the turn of the user who asks, or of this connection. False where too many wait already."""
-        # Who asked last on this connection asks again.
+    def _queue_step(self, begin: Callable[[], object]) -> bool:
+        """Queue a step of the request's user, or of this connection. False: too many steps wait."""
+        # The next request of a connection is usually the same user's.
         cycle: RequestResponseCycle | None = self.cycle
-        if cycle is not None and (who := self._sharing.who(cycle.scope)) is not None:
-            return self._sharing.turns.wait(who, begin)
-        return self._sharing.turns.wait(self, begin, place=self._place or b"proxy")
+        if cycle is not None and (user := self._context.user_of(cycle.scope)) is not None:
+            return self._context.turns.queue_step(user, begin)
+        return self._context.turns.queue_step(self, begin, address_key=self._address_key or b"proxy")
 
     def _read_again(self) -> None:
-        """uvicorn takes more: of what was read before, then of what comes."""
-        if self._at < len(self._rest):
+        """uvicorn accepts data again: first the received bytes, then new ones."""
+        if self._at < len(self._received):
             self._wait()
         else:
             self.transport.resume_reading()
@@ -192,8 +198,8 @@ class HttpProtocol(HttpToolsProtocol):
     def _feed(self, data: bytes) -> None:
         self._overhead += len(data)
         super().data_received(data)
-        if self._idle and self._patience is None and not self._ended:  # a line end is the start of a request too
-            self._await_headers()
+        if self._idle and self._header_timer is None and not self._ended:  # an empty line may begin a request
+            self._start_header_timer()
         if self._overhead > (HEADER_BYTES.most if self._in_headers else OVERHEAD.most):
             self._cut()
 
@@ -204,24 +210,24 @@ class HttpProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._watch()
+        self._watch_answer()
 
     def resume_writing(self) -> None:
-        self._unwatch()
+        self._stop_watching()
         if self.transport.get_write_buffer_size():
-            self._watch()
+            self._watch_answer()
         super().resume_writing()
 
-    # What the parser finds
+    # Callbacks of the parser
 
     def on_message_begin(self) -> None:
         self._overhead = self._chunks = 0
         self._in_headers, self._body_left = True, 0
-        self._await_headers()
+        self._start_header_timer()
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # Trailers come here too, behind the body.
+        # Trailers after the body come here too.
         if len(self.headers) > HEADERS.most:
             self._cut()
         else:
@@ -231,8 +237,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_headers = False
-        self._stop_waiting()
-        self._busy()
+        self._stop_header_timer()
+        self._set_busy()
         if self.parser.get_http_version() == "1.1":
             self._check_host()
         super().on_headers_complete()
@@ -240,49 +246,49 @@ class HttpProtocol(HttpToolsProtocol):
             self._cut()
 
     def on_chunk_header(self) -> None:
-        """A chunk begins: each costs a call, however short it is."""
+        """A chunk begins. Each chunk costs a call, however short."""
         self._chunks += 1
         if self._chunks > CHUNKS.most:
-            self._refuse(f"the body: expected at most {CHUNKS.most} chunks, got more")
+            self._refuse(f"the body may have at most {CHUNKS.most} chunks")
 
-    # uvicorn's own
+    # Methods of uvicorn's protocol
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        if self._sharing.turns.try_begin():
+        if self._context.turns.claim_step():
             super()._start_asgi_task(cycle, app)
-        elif not self._await_turn(functools.partial(self._begin, cycle, app)):
-            self._sharing.counters.connections_cut += 1
+        elif not self._queue_step(functools.partial(self._begin, cycle, app)):
+            self._context.metrics.connections_cut.inc()
             headers = b"".join(b"%b: %b\r\n" % header for header in self.server_state.default_headers)
-            self.transport.write(_TURNED_AWAY % headers)
+            self.transport.write(_TOO_MANY_WAIT % headers)
             self.transport.close()
 
     def _begin(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        if not (cycle.disconnected or self._gone):
+        if not (cycle.disconnected or self._lost):
             super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
-        if self._gone:
+        if self._lost:
             return
         super().on_response_complete()
         if not (self.pipeline or self._ended) and self.cycle.response_complete:
             self._idle = True
-            if self._place:
-                self._sharing.idle[self._place][self] = None
-        # The newest request may be one that was pipelined behind this. Where its answer is complete and its body is not, what came is
-        # dropped, and the rest must end as soon as headers must.
+            if self._address_key:
+                self._context.idle[self._address_key][self] = None
+        # The answer is complete, but its body is not (self.cycle may be a pipelined request behind it). Drop the body's bytes, and
+        # expect the rest as soon as headers.
         if self.cycle.response_complete and self.cycle.more_body:
             self.cycle.body = bytearray()
-            self._await_headers()
-        if self.transport.is_closing() and self._stalled is None:  # what is left of the answer has an end too
-            self._watch()
+            self._start_header_timer()
+        if self.transport.is_closing() and self._stall_timer is None:  # the client must read the rest of the answer
+            self._watch_answer()
 
     def timeout_keep_alive_handler(self) -> None:
-        """uvicorn's timer has run for a part of KEEP_ALIVE_SECONDS. A client that takes nothing of its answer is cut off."""
+        """uvicorn's timer has run for a part of KEEP_ALIVE_SECONDS. A client that reads nothing of its answer is watched."""
         if self.transport.get_write_buffer_size():
-            self._watch()
+            self._watch_answer()
         elif self.timeout_keep_alive < KEEP_ALIVE_SECONDS:
-            rest = KEEP_ALIVE_SECONDS - self.timeout_keep_alive
-            self.timeout_keep_alive_task = self.loop.call_later(rest, super().timeout_keep_alive_handler)
+            left = KEEP_ALIVE_SECONDS - self.timeout_keep_alive
+            self.timeout_keep_alive_task = self.loop.call_later(left, super().timeout_keep_alive_handler)
         else:
             super().timeout_keep_alive_handler()
 
@@ -296,66 +302,66 @@ class HttpProtocol(HttpToolsProtocol):
         self._ended = True
         super().send_400_response(self._refusal or msg)
 
-    # The rest
+    # Checks, timers and ends
 
     def _check_host(self) -> None:
         """ "A server MUST respond with a 400 […] to any HTTP/1.1 request message that lacks a Host header field and to any request
         message that contains more than one Host header field line or a Host header field with an invalid field value" (RFC 9112, 3.2)."""
         hosts = [value for name, value in self.headers if name == b"host"]
         if len(hosts) != 1:
-            self._refuse(f"Host: expected this header once, got it {len(hosts)} times")
+            self._refuse(f"the header Host is required once, not {len(hosts)} times")
         if not _HOST.fullmatch(hosts[0].strip()):
-            self._refuse(f"Host: expected a host and perhaps a port, got {len(hosts[0])} bytes that are none")
+            self._refuse(f"Host must be a host with or without a port, not {len(hosts[0])} other bytes")
 
     def _refuse(self, reason: str) -> None:
-        """Let uvicorn refuse what it parses."""
+        """Make uvicorn answer 400 with this reason."""
         self._refusal = reason
         raise ValueError(reason)
 
-    def _busy(self) -> None:
+    def _set_busy(self) -> None:
         """A request is being answered."""
         self._idle = False
-        if self._place:
-            self._sharing.idle[self._place].pop(self, None)
+        if self._address_key:
+            self._context.idle[self._address_key].pop(self, None)
 
     def _cut(self) -> None:
-        """The connection went beyond a budget."""
+        """Cut the connection, because it is beyond a budget."""
         if not self._ended:
-            self._sharing.counters.connections_cut += 1
+            self._context.metrics.connections_cut.inc()
         self._ended = True
-        self._busy()
+        self._set_busy()
         self.transport.abort()
 
-    def _await_headers(self) -> None:
-        self._stop_waiting()
-        self._patience = self.loop.call_later(HEADER_SECONDS.most, self._cut)
+    def _start_header_timer(self) -> None:
+        self._stop_header_timer()
+        self._header_timer = self.loop.call_later(HEADER_SECONDS.most, self._cut)
 
-    def _stop_waiting(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+    def _stop_header_timer(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
 
-    def _watch(self, before: int | None = None) -> None:
-        """Cut the connection off once its client has taken nothing for a while."""
+    def _watch_answer(self, before: int | None = None) -> None:
+        """Cut the connection if the client reads nothing of the answer. `before`: unsent bytes at the last look."""
         left = self.transport.get_write_buffer_size()
         if before is not None and left >= before:
             self._cut()
         else:
-            self._unwatch()
-            self._stalled = self.loop.call_later(STALLED.most, self._watch, left)
+            self._stop_watching()
+            self._stall_timer = self.loop.call_later(STALLED.most, self._watch_answer, left)
 
-    def _unwatch(self) -> None:
-        if self._stalled is not None:
-            self._stalled.cancel()
-            self._stalled = None
+    def _stop_watching(self) -> None:
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
 
     def _leave(self) -> None:
-        """The connection is none of HTTP any more."""
-        self._stop_waiting()
-        self._unwatch()
-        if self._place:
-            self._busy()
-            self._sharing.connections[self._place] -= 1
-            if not self._sharing.connections[self._place]:
-                del self._sharing.connections[self._place], self._sharing.idle[self._place]
-            self._place = b""
+        """The connection ends, or becomes a WebSocket."""
+        self._stop_header_timer()
+        self._stop_watching()
+        if self._address_key:
+            self._set_busy()
+            self._context.connections[self._address_key] -= 1
+            if not self._context.connections[self._address_key]:
+                del self._context.connections[self._address_key], self._context.idle[self._address_key]
+            self._address_key = b""

@@ -1,81 +1,67 @@
-"""Rate limits (RAT-1): so many requests a minute of one token, and of one address.
+"""Rate limits of one token and of one address (RAT-1), in requests a minute.
 
-A bucket that fills evenly: a burst of a minute's worth is taken, and then as many as the rate says.
+A burst of one minute's requests is accepted at once. After the burst the bucket refills evenly.
 """
 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from hashlib import blake2b
 
 from fhircast_hub.audit.event import Act
+from fhircast_hub.budgets.leaky_bucket import LeakyBuckets
 from fhircast_hub.core.errors import TooMany
 from fhircast_hub.edge.client_addresses import address_key
 from fhircast_hub.http.errors import to_response
 from fhircast_hub.http.request import Headers, Receive, Scope, Send, respond
-from fhircast_hub.http.request_log import FIELDS, TRAIL
+from fhircast_hub.http.request_log import AUDIT_FIELDS, LOG_FIELDS
 from fhircast_hub.service.ports import Clock
 
-#: Buckets held at a time, of tokens and addresses each; the one not used for longest goes, and is full when it comes back.
-MAX_BUCKETS = 100_000
 _MINUTE = 60.0
-#: How base64 of a text that begins with { begins.
-_BRACE = ("ew", "ex", "ey", "ez")
+#: The first two characters of a JWT: base64 of a text that begins with {.
+_JWT_STARTS = ("ew", "ex", "ey", "ez")
 
 
-class Buckets:
-    """One bucket for each name, of `rate` requests a minute."""
-
-    def __init__(self, rate: int) -> None:
-        self._rate = rate
-        self._buckets: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
-
-    def take(self, name: bytes, now: float) -> float:
-        """Take one request of the bucket: 0, or the seconds until there will be one again."""
-        left, at = self._buckets.pop(name, (float(self._rate), now))
-        left = min(self._rate, left + max(0.0, now - at) * self._rate / _MINUTE)
-        wait = 0.0 if left >= 1 else (1 - left) * _MINUTE / self._rate
-        self._buckets[name] = (left if wait else left - 1), now
-        if len(self._buckets) > MAX_BUCKETS:
-            self._buckets.popitem(last=False)
-        return wait
+def per_minute(requests: int) -> LeakyBuckets:
+    """A bucket for each name: `requests` at once, then as many a minute."""
+    return LeakyBuckets(requests, requests / _MINUTE)
 
 
 class Rates:
-    """What each token and address may send, and has; a rate of 0 is none.
+    """The limits of tokens and addresses.
 
-    `is_system` says of a token whether it is a known one of a system client, which acts for everybody: only its address has a limit.
+    A known token of a system client has no limit, because a system client acts for all users. Its address has one.
     """
 
     def __init__(
         self, per_token: int, per_address: int, clock: Clock, is_system: Callable[[str], bool] = lambda token: False
     ) -> None:
+        #: Requests a minute. 0: no limit.
+        self.per_token, self.per_address = per_token, per_address
         self._is_system = is_system
-        self._tokens = Buckets(per_token) if per_token else None
-        self._addresses = Buckets(per_address) if per_address else None
+        self._tokens = per_minute(per_token) if per_token else None
+        self._addresses = per_minute(per_address) if per_address else None
         self._clock = clock
 
     def wait(self, scope: Scope, headers: Headers) -> float:
-        """0 for a request that may pass; else the seconds until one may."""
-        now = self._clock()
+        """0: the request is within the limits. Otherwise the seconds until a request is."""
         client = scope.get("client")
         if client and (wait := self.wait_at(str(client[0]))):
             return wait
         if self._tokens and (token := headers.get(b"authorization")):
-            # Held as a digest: raw tokens are kept nowhere.
-            wait = self._tokens.take(blake2b(_bearer(token), digest_size=16).digest(), now)
+            # The bucket's name is a digest: raw tokens are kept nowhere.
+            wait = self._tokens.take(blake2b(_token_identity(token), digest_size=16).digest(), self._clock())
             return wait if wait and not self._is_system(token.partition(" ")[2].strip()) else 0.0
         return 0.0
 
     def wait_at(self, address: str) -> float:
-        """0 for a request from this address that may pass; else the seconds until one may."""
+        """0: a request from this address is within the limit. Otherwise the seconds until a request is."""
         return self._addresses.take(address_key(address), self._clock()) if self._addresses else 0.0
 
 
 class RateLimit:
-    """An ASGI application around another."""
+    """ASGI middleware that answers 429 beyond the limits."""
 
     def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], rates: Rates) -> None:
         self._app = app
@@ -87,15 +73,15 @@ class RateLimit:
         if not wait:
             await self._app(scope, receive, send)
             return
-        error = TooMany("more requests came than one may send", retry_after=math.ceil(wait))
-        scope[FIELDS]["reason"] = type(error).__name__
-        scope[TRAIL].act = Act.OTHER
+        error = TooMany("too many requests", retry_after=math.ceil(wait))
+        scope[LOG_FIELDS]["reason"] = type(error).__name__
+        scope[AUDIT_FIELDS].act = Act.OTHER
         await respond(send, to_response(error, headers))
 
 
-def _bearer(authorization: str) -> bytes:
-    """What counts as one token, however scheme and spaces are written: of a JWT what is signed, for signatures can be spelt anew."""
+def _token_identity(authorization: str) -> bytes:
+    """The bytes that identify a token, without scheme and spaces. Of a JWT only the signed part: a signature has many spellings."""
     token = authorization.partition(" ")[2].strip()
     signed = token.rpartition(".")[0]
-    is_jwt = token[:2] in _BRACE and signed.count(".") == 1
+    is_jwt = token[:2] in _JWT_STARTS and signed.count(".") == 1
     return (signed if is_jwt else token).encode(errors="replace")

@@ -1,4 +1,8 @@
-"""Requests and responses over ASGI, as little of it as the hub's paths need: an event's way in must be short."""
+"""Requests and responses under hub.url. These stay beside Starlette's, which serve the root (http/root.py).
+
+An event's way in must be short: Starlette's Request and Response would add about a dozen calls to each event. The hub
+answers a request by one function from Request to Response, and each server needs a thin adapter around that function.
+"""
 
 from __future__ import annotations
 
@@ -16,83 +20,93 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-#: Bytes and seconds that a body that is refused is still read for, and thrown away: a client that is cut off while it sends
-#: never sees why.
+#: A refused body is still read, up to these bytes and seconds, and dropped. A client never reads the answer if the
+#: connection ends while the client still sends.
 _DRAIN_BYTES, _DRAIN_SECONDS = 64 << 20, 5.0
 
 
 class Response(NamedTuple):
-    """What goes back."""
+    """An answer, and an ASGI application: Starlette's exception handlers can return a Response of ours."""
 
     status: int
     body: bytes = b""
+    #: b"": no Content-Type
     media_type: bytes = b""
     headers: Iterable[tuple[bytes, bytes]] = ()
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status, "headers": self.all_headers()})
+        await send({"type": "http.response.body", "body": self.body})
+
+    def all_headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers with Content-Length and Content-Type."""
+        headers = [(b"content-length", b"%d" % len(self.body)), *self.headers]
+        if self.media_type:
+            headers.append((b"content-type", self.media_type))
+        return headers
+
 
 class ClientGone(Exception):
-    """The client went away while it was sending."""
+    """The client disconnected before the end of its body."""
 
 
 class Headers:
-    """A request's headers by lower-case name, as ASGI gives them."""
+    """A request's headers by lower-case name. Starlette's class is slower: a missing header costs an exception."""
 
     def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
         self._raw = raw
 
     def get(self, name: bytes) -> str:
-        """The first value, "" without one."""
+        """The first value. "" without the header."""
         for key, value in self._raw:
             if key == name:
                 return value.decode("latin-1")
         return ""
 
     def count(self, name: bytes) -> int:
-        """How many times the header was sent."""
+        """How many times the client sent the header."""
         return sum(key == name for key, _ in self._raw)
 
 
 def media_type(headers: Headers) -> str:
-    """The Content-Type in lower case, without its parameters; "" without one."""
+    """The Content-Type in lower case, without its parameters. "" without the header."""
     return headers.get(b"content-type").partition(";")[0].strip().lower()
 
 
 def bearer_token(headers: Headers) -> str:
-    """The token of the Authorization header, the only place that counts (AUT-2). Raises Unauthenticated without one."""
+    """The token of the Authorization header. No other place counts (AUT-2). Raises Unauthenticated without a token."""
     authorization = headers.get(b"authorization")
     if not authorization:
-        raise Unauthenticated("expected a header Authorization: Bearer with a token, got none", presented=False)
+        raise Unauthenticated("the header Authorization is required: Bearer and a token", presented=False)
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
-        raise Unauthenticated(
-            "expected a header Authorization: Bearer with a token, got another scheme", presented=False
-        )
+        raise Unauthenticated("the header Authorization must be Bearer and a token", presented=False)
     if headers.count(b"authorization") > 1:
-        raise Unauthenticated("expected one header Authorization, got several")
+        raise Unauthenticated("a request may have one header Authorization, not several")
     return token.strip()
 
 
-def topics_in(rest: bytes) -> tuple[str, ...]:
-    """The topics that a path may name, the likeliest first; none where it names none. Raises BadRequest for bytes that are no UTF-8.
+def topics_in(path: bytes) -> tuple[str, ...]:
+    """The topics that a path may name, the most likely first. Empty without a topic. Raises BadRequest if they are not UTF-8.
 
-    `rest` is what stands behind hub.url, as it came; it is decoded once (EVT-3). Empty segments at its ends name nothing
-    (GET-10). But a topic may itself begin or end with a slash, such as a URL that its client did not escape.
+    `path` is the part after hub.url, not decoded. Each topic is decoded once (EVT-3). Empty segments at the ends name
+    nothing (GET-10). But a topic may begin or end with a slash, such as a URL that the client did not escape.
     """
-    topic = rest.strip(b"/")
+    topic = path.strip(b"/")
     if not topic:
         return ()
-    readings = (topic,) if rest[1:] == topic else (topic, rest.lstrip(b"/"), rest[1:].rstrip(b"/"), rest[1:])
+    readings = (topic,) if path[1:] == topic else (topic, path.lstrip(b"/"), path[1:].rstrip(b"/"), path[1:])
     try:
         return tuple(dict.fromkeys(unquote_to_bytes(each).decode() for each in readings))
     except UnicodeDecodeError:
-        raise BadRequest("the path: expected UTF-8 after percent-decoding, got something else") from None
+        raise BadRequest("the path must be UTF-8 after percent-decoding") from None
 
 
 async def read_body(headers: Headers, receive: Receive, limit: int, account: Account) -> bytes:
-    """The request's body. Raises TooLarge as soon as it is known to be over `limit` bytes, and keeps none of it (EVT-7).
+    """Read the request's body. Its bytes are added to `account.bodies`; the caller subtracts them at the end.
 
-    `account` is charged for it as it comes, and is to be given it back: `account.bodies -= len(body)`. Raises RequestTimeout when it
-    takes longer than BODY_SECONDS, and TooMany where the account's bodies are too many bytes.
+    Raises TooLarge above `limit` bytes, as soon as the size is known (EVT-7), RequestTimeout after BODY_SECONDS, TooMany if
+    the account's bodies are too many bytes, and ClientGone. After an error no bytes are kept.
     """
     declared = headers.get(b"content-length")
     if declared.isdigit() and int(declared) > limit:
@@ -103,7 +117,7 @@ async def read_body(headers: Headers, receive: Receive, limit: int, account: Acc
         async with asyncio.timeout(BODY_SECONDS.most):
             return await _read(receive, limit, account)
     except TimeoutError:
-        raise RequestTimeout(f"the body: expected it within {BODY_SECONDS.most} seconds, and it did not end") from None
+        raise RequestTimeout(f"the body must end within {BODY_SECONDS.most} seconds") from None
 
 
 async def _read(receive: Receive, limit: int, account: Account) -> bytes:
@@ -117,13 +131,13 @@ async def _read(receive: Receive, limit: int, account: Account) -> bytes:
             try:
                 if size + len(part) > limit:
                     raise _too_large(limit)
-                account.came(len(part))
+                account.add_body(len(part))
             except (TooLarge, TooMany):
                 account.bodies -= size
                 size = 0
                 parts.clear()
                 if more:
-                    await _drain(receive)  # a client that is cut off while it sends never sees why
+                    await _drain(receive)
                 raise
             size += len(part)
             parts.append(part)
@@ -154,24 +168,19 @@ async def _drain(receive: Receive) -> None:
 
 
 def _too_large(limit: int) -> TooLarge:
-    return TooLarge(f"the body: expected at most {limit} bytes, got more")
+    return TooLarge(f"the body may have at most {limit} bytes")
 
 
 async def respond(send: Send, response: Response) -> None:
-    """Send the response. Nothing the hub says may be kept by a cache (GET-9)."""
-    headers = [
-        (b"content-length", b"%d" % len(response.body)),
-        (b"cache-control", b"no-store"),
-        *response.headers,
-    ]
-    if response.media_type:
-        headers.append((b"content-type", response.media_type))
+    """Send an answer of hub.url. No cache may keep it (GET-9)."""
+    headers = response.all_headers()
+    headers.append((b"cache-control", b"no-store"))
     if response.status in (RequestTimeout.status, TooLarge.status):
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     body, start = response.body, 0
     while len(body) - start > BIG_ANSWER:
         await send({"type": "http.response.body", "body": body[start : start + BIG_ANSWER], "more_body": True})
-        await asyncio.sleep(0)  # others have their turn
+        await asyncio.sleep(0)  # other requests run now
         start += BIG_ANSWER
     await send({"type": "http.response.body", "body": body[start:]})

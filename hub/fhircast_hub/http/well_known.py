@@ -1,4 +1,4 @@
-"""What the hub declares of itself (FHIRcast 3.0.0, 2.7 Conformance): what is built, no more."""
+"""The hub's declarations about itself (FHIRcast 3.0.0, 2.7 Conformance). They list only working features."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _EXTENSION = "http://fhircast.hl7.org/StructureDefinition/fhircast-configuration
 
 
 def configuration(fhir_version: str | None, *, webhooks: bool) -> bytes:
-    """`GET hub.url/.well-known/fhircast-configuration`, as JSON (CFG-1)."""
+    """The JSON of `GET hub.url/.well-known/fhircast-configuration` (CFG-1)."""
     declared: dict[str, object] = {
         "eventsSupported": CATALOGUE,
         "websocketSupport": True,
         "webhookSupport": webhooks,
         "fhircastVersion": "3.0.0",
         "getCurrentSupport": True,
-        # ordersEvents is ours: events come to all in the order in which the hub accepted them, whatever their timestamps (CFG-4).
+        # ordersEvents is not in the specification: subscribers get events in the order of acceptance, not of timestamps (CFG-4).
         "capabilities": {
             "supportsGetCurrentContext": True,
             "supportsNonCurrentContextUpdates": True,
@@ -35,7 +35,7 @@ def configuration(fhir_version: str | None, *, webhooks: bool) -> bytes:
 
 
 def capability_statement(hub_url: str, fhir_version: str | None, now: datetime.date) -> bytes:
-    """`GET hub.url/metadata`, as FHIR+JSON: a CapabilityStatement whose extension says where the hub is (CFG-3)."""
+    """The FHIR+JSON of `GET hub.url/metadata`: a CapabilityStatement with an extension for hub.url (CFG-3)."""
     return msgspec.json.encode(
         {
             "resourceType": "CapabilityStatement",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from fhircast_hub.core.access.principal import Application, SessionKey
 from fhircast_hub.core.access.topic_access import NO_OWNER
@@ -13,6 +13,7 @@ from fhircast_hub.core.errors import HubError, TooLarge, TooMany, Unavailable
 from fhircast_hub.core.state.session import Session, Subscription
 from fhircast_hub.core.wire.callback_url import origin_of
 from fhircast_hub.service.weights import growth
+from fhircast_hub.telemetry.metrics import Metrics
 
 #: Seconds after which a user over a limit may have room again.
 RETRY_AFTER = 60
@@ -26,20 +27,6 @@ SMALL_PART = 8
 ABANDONED = 86400
 #: Closes may exceed each limit by an eighth: they make room in the end.
 CLOSES_PART = 8
-
-
-class Counters(Protocol):
-    """Metrics of refusals."""
-
-    refused_by_user_bytes: int
-    refused_by_hub_bytes: int
-
-
-class NoCounters:
-    """Counters that nobody reads."""
-
-    refused_by_user_bytes = 0
-    refused_by_hub_bytes = 0
 
 
 class _OwnerKey(NamedTuple):
@@ -106,14 +93,14 @@ class Usage:
         max_topics: int,
         max_user_bytes: int = MAX_USER_BYTES,
         max_bytes: int = sys.maxsize,
-        counters: Counters | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._max_subscriptions = max_subscriptions
         self._max_topics = max_topics
         self._max_user_bytes = max_user_bytes
         #: Bytes that all sessions may have.
         self.max_bytes = max_bytes
-        self._counters: Counters = counters or NoCounters()
+        self._metrics = metrics or Metrics()
         #: subscription_id -> its session.
         self._sessions: dict[str, SessionKey] = {}
         #: Realm and Principal.subscriber -> subscriptions by id.
@@ -258,9 +245,9 @@ class Usage:
 
     def _limit_error(self, key: SessionKey, after: Session, grown: int, *, by_hub: bool) -> HubError:
         if by_hub:
-            self._counters.refused_by_hub_bytes += 1
-            return Unavailable("the sessions of this hub have as many bytes as they may have", retry_after=RETRY_AFTER)
-        self._counters.refused_by_user_bytes += 1
+            self._metrics.refused_by_hub_bytes.inc()
+            return Unavailable("the sessions of this hub hold as many bytes as they may", retry_after=RETRY_AFTER)
+        self._metrics.refused_by_user_bytes.inc()
         held = self._owner(_owner_key(key, after)).bytes
         whose = "all sessions of this user" if after.owner != NO_OWNER else "a session that no user owns"
         return TooLarge(

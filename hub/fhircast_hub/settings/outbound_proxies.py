@@ -1,7 +1,7 @@
-"""HTTP by way of the proxies that the environment names (SEC-6): HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
+"""HTTP through the proxies of the environment (SEC-6): HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
 
-httpx reads them too, and raises at the start where others understand an entry, or where a package is missing. Here an
-entry of NO_PROXY that nobody understands is left out, and a proxy that cannot be used refuses only what would go through.
+httpx reads these variables too. But httpx raises at the start for an entry of NO_PROXY that other programs understand, and
+for a missing package. Here an unknown entry of NO_PROXY is ignored. An unusable proxy fails only the requests through it.
 """
 
 from __future__ import annotations
@@ -21,18 +21,21 @@ _log = structlog.get_logger()
 
 
 class UnusableProxy(httpx.ProxyError):
-    """A request would go through a proxy that cannot be used. The message is one sentence, without the proxy's address."""
+    """The proxy of a request is unusable. The message is one sentence, without the proxy's address."""
 
 
 class _Exempt(NamedTuple):
-    """An entry of NO_PROXY. An empty `host` is every one; no `port` is every one."""
+    """An entry of NO_PROXY."""
 
+    #: "" or "all": every scheme
     scheme: str
+    #: A name with all names below it, or a network. "": every host.
     host: str | IPv4Network | IPv6Network
+    #: None: every port
     port: int | None
 
     def covers(self, url: httpx.URL) -> bool:
-        """Whether `url` is asked directly."""
+        """Whether requests to `url` go to the host directly."""
         if self.scheme not in ("", "all", url.scheme):
             return False
         if self.port not in (None, url.port or _PORTS.get(url.scheme)):
@@ -43,19 +46,19 @@ class _Exempt(NamedTuple):
         try:
             return ip_address(host) in self.host
         except ValueError:
-            return False  # a name; what it resolves to is the proxy's business
+            return False  # a name, which only the proxy resolves
 
 
 class Proxies:
-    """What the environment says when this is made. `direct` is exempt beside the entries of NO_PROXY."""
+    """The environment's proxies, read once. Hosts of `direct` and of NO_PROXY need no proxy."""
 
     def __init__(self, direct: Iterable[str] = ()) -> None:
         self._found = getproxies()
         entries = (*direct, *self._found.get("no", "").split(","))
-        self._exempt = [exempt for exempt in map(_read, entries) if exempt]
+        self._exempt = [exempt for exempt in map(_parse_exemption, entries) if exempt]
 
     def of(self, url: httpx.URL) -> tuple[str, str] | None:
-        """The variable that names the proxy for `url`, and what it says; None where the host is asked directly."""
+        """Name and value of the variable with the proxy for `url`. None: no proxy."""
         if any(exempt.covers(url) for exempt in self._exempt):
             return None
         for scheme in (url.scheme, "all"):
@@ -65,14 +68,14 @@ class Proxies:
 
 
 class ProxiedTransport(httpx.AsyncBaseTransport):
-    """Sends each request directly, or by way of the environment's proxy for it. Raises as httpx does, and UnusableProxy."""
+    """Sends each request directly or through its proxy. Raises UnusableProxy, and the errors of httpx."""
 
     def __init__(self, direct: Iterable[str] = ()) -> None:
         self._proxies = Proxies(direct)
         self._tls = httpx.create_ssl_context()
         self._direct = httpx.AsyncHTTPTransport(verify=self._tls)
-        self._by_way_of: dict[str, httpx.AsyncHTTPTransport] = {}
-        self._said: set[str] = set()
+        self._by_variable: dict[str, httpx.AsyncHTTPTransport] = {}
+        self._reported: set[str] = set()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """See httpx.AsyncBaseTransport."""
@@ -80,7 +83,7 @@ class ProxiedTransport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close all connections."""
-        for transport in (self._direct, *self._by_way_of.values()):
+        for transport in (self._direct, *self._by_variable.values()):
             await transport.aclose()
 
     def _transport(self, url: httpx.URL) -> httpx.AsyncHTTPTransport:
@@ -88,21 +91,21 @@ class ProxiedTransport(httpx.AsyncBaseTransport):
         if found is None:
             return self._direct
         variable, address = found
-        if variable not in self._by_way_of:
+        if variable not in self._by_variable:
             try:
-                self._by_way_of[variable] = _through(variable, address, self._tls)
+                self._by_variable[variable] = _proxied(variable, address, self._tls)
             except UnusableProxy as error:
-                if variable not in self._said:  # each request fails, and says so; why, the operator is told once
-                    self._said.add(variable)
+                if variable not in self._reported:  # each request fails, the log has one line
+                    self._reported.add(variable)
                     _log.error("proxy cannot be used", reason=str(error))
                 raise
-        return self._by_way_of[variable]
+        return self._by_variable[variable]
 
 
-def _through(variable: str, address: str, tls: ssl.SSLContext) -> httpx.AsyncHTTPTransport:
+def _proxied(variable: str, address: str, tls: ssl.SSLContext) -> httpx.AsyncHTTPTransport:
     try:
         proxy = httpx.Proxy(address if "://" in address else f"http://{address}")
-        # httpx takes any text for a host, and any number for a port.
+        # httpx accepts any text as a host, and any number as a port.
         if not proxy.url.host or "%" in proxy.url.host or (proxy.url.port or 1) > 65535:
             raise ValueError
         return httpx.AsyncHTTPTransport(verify=tls, proxy=proxy)
@@ -112,13 +115,14 @@ def _through(variable: str, address: str, tls: ssl.SSLContext) -> httpx.AsyncHTT
         ) from None
     except (ValueError, httpx.InvalidURL):
         expected = "the URL of a proxy (http, https, socks5 or socks5h)"
-        raise UnusableProxy(f"{variable}: expected {expected}, got a text of length {len(address)}") from None
+        raise UnusableProxy(f"{variable} must be {expected}, not a text of length {len(address)}") from None
 
 
-def _read(entry: str) -> _Exempt | None:
-    """An entry of NO_PROXY: `*`, a host (of that port) with all below it, an address or a network; None for anything else.
+def _parse_exemption(entry: str) -> _Exempt | None:
+    """Parse an entry of NO_PROXY. None for an unknown form.
 
-    An IPv6 address may stand in brackets, as in a URL. `.example.org` and `*.example.org` are `example.org`, as for curl.
+    Known are `*`, a host with all hosts below it, an address and a network. A host or an address may have a port. An IPv6
+    address may have brackets, as in a URL. `.example.org` and `*.example.org` mean `example.org`, as for curl.
     """
     scheme, _, rest = entry.strip().lower().rpartition("://")
     if rest == "*":

@@ -1,4 +1,4 @@
-"""What the value of a setting may look like: each type reads text from the environment and values from a file alike."""
+"""The types of settings. Each type reads both the environment's text and a file's values."""
 
 from __future__ import annotations
 
@@ -10,26 +10,29 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, PlainSerializer, SecretStr
 
-#: The largest number taken anywhere: it fits wherever a number may go, a database's integer or a timer.
-MOST = 2**31 - 1
-#: Characters of SECRET_KEY: 128 bits, written in hexadecimal.
+#: The largest number of most settings. Timers and integers of databases take this number.
+MAX_NUMBER = 2**31 - 1
+#: Characters of SECRET_KEY, at least: 128 bits in hexadecimal.
 MIN_SECRET = 32
 
-#: RFC 3986 section 2: all that a URL may consist of. urlsplit() forgives more, and drops line breaks in silence.
+#: The characters of a URL (RFC 3986 section 2). urlsplit() accepts more, and drops line breaks without an error.
 _URL = re.compile(r"https?://[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
-#: The routes are compared as they come, so the path of hub.url is plain: no escapes, no empty or dotted segments.
+#: The path of hub.url, without escapes, empty segments or dotted segments: requests' paths are compared undecoded.
 _PLAIN_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
-#: RFC 6454 section 6.2, as browsers send it: an application's scheme is possible, a path or a trailing slash is not.
+#: An origin as browsers send one (RFC 6454 section 6.2): any scheme, no path, no trailing slash.
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
-#: Whether an address or a name of this spelling exists, binding to it will tell.
+#: A spelling of an address or a name. Binding fails later for one that does not exist.
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*(%[A-Za-z0-9._-]+)?")
 _LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1")
-#: SQLite would keep `:memory:` in memory, and forget it, though a file was asked for.
+#: `sqlite:///:memory:` is refused: SQLite would keep no file.
 _STORE = re.compile(r"memory:|sqlite:///(?!:memory:$)[^?\x00-\x1f\ud800-\udfff]*[^/?\x00-\x1f\ud800-\udfff]")
 
 
 def _reader(read: Callable[[Any], Any], expected: str) -> BeforeValidator:
-    """Validates by `read`, which returns the value, or None or a ValueError or TypeError for one that is wrong."""
+    """A validator by `read`. For a wrong value `read` returns None, or raises ValueError or TypeError.
+
+    `expected` completes the sentence "the setting must be ...".
+    """
 
     def validate(value: object) -> Any:
         try:
@@ -44,7 +47,7 @@ def _reader(read: Callable[[Any], Any], expected: str) -> BeforeValidator:
 
 
 def _whole(low: int, high: int) -> BeforeValidator:
-    """The environment brings text, a file brings numbers; `true`, `1.0` and `1_000` are neither."""
+    """A whole number: text in the environment, a number in a file. `true`, `1.0` and `1_000` are wrong."""
 
     def read(value: Any) -> int | None:
         if isinstance(value, str) and re.fullmatch("[0-9]{1,12}", value):
@@ -55,6 +58,7 @@ def _whole(low: int, high: int) -> BeforeValidator:
 
 
 def one_of(*names: str) -> BeforeValidator:
+    """One of these names, in any case."""
     spelled = {name.lower(): name for name in names}
     return _reader(lambda value: spelled.get(str(value).lower()), f"one of {', '.join(names)}")
 
@@ -73,7 +77,7 @@ def _networks(value: Any) -> tuple[str, ...] | None:
 
 
 def _secret(value: Any) -> str | None:
-    """An error shows no value that is secret: its length, and no more, so that is what the reader is asked about."""
+    """Only the length is checked: errors never show the value."""
     return value if isinstance(value, str) and len(value) >= MIN_SECRET and value.isprintable() else None
 
 
@@ -92,7 +96,7 @@ def _matching(pattern: re.Pattern[str], expected: str) -> BeforeValidator:
 
 
 def _url(*, query: bool = False) -> BeforeValidator:
-    """A URL with a password in it would be shown wherever settings are, so there is none (SEC-1)."""
+    """A URL without a password: settings are shown to operators (SEC-1)."""
 
     def read(value: str) -> str | None:
         parts = urlsplit(value) if _URL.fullmatch(value) else None
@@ -104,7 +108,7 @@ def _url(*, query: bool = False) -> BeforeValidator:
 
 
 def _public_url(value: str) -> str | None:
-    """Without the trailing slash: with and without it are the same URL."""
+    """The URL without its trailing slash, which makes no difference."""
     url = value.removesuffix("/")
     return url if _PLAIN_PATH.fullmatch(urlsplit(url).path) else None
 
@@ -116,8 +120,8 @@ def _origins(value: Any) -> tuple[str, ...] | None:
 
 Host = Annotated[str, _matching(_HOST, "the IP address (without brackets) or the host name to listen on")]
 Port = Annotated[int, _whole(0, 65535)]
-Count = Annotated[int, _whole(1, MOST)]
-Number = Annotated[int, _whole(0, MOST)]
+Count = Annotated[int, _whole(1, MAX_NUMBER)]
+Number = Annotated[int, _whole(0, MAX_NUMBER)]
 Memory = Annotated[int, _whole(0, 2**40 - 1)]
 Switch = Annotated[bool, _reader(lambda value: {"true": True, "false": False}.get(str(value).lower()), "true or false")]
 Text = Annotated[str, _reader(_text, "text that is not empty, without white space around it")]
@@ -125,19 +129,22 @@ Url = Annotated[str, _url()]
 KeysUrl = Annotated[str, _url(query=True), PlainSerializer(lambda url: mask(url), when_used="json")]
 #: Validators run from right to left.
 HubUrl = Annotated[str, _reader(_public_url, "an absolute http(s) URL with a plain path, without escapes"), _url()]
-Store = Annotated[str, _matching(_STORE, "memory: or sqlite:///path (sqlite:////path for an absolute one)")]
+Store = Annotated[str, _matching(_STORE, "memory: or sqlite:///path (sqlite:////path for an absolute path)")]
 Audience = Annotated[
     str | tuple[str, ...],
-    _reader(lambda value: _text(value) or _texts(value) or None, "the audience of its tokens, or a list of some"),
+    _reader(
+        lambda value: _text(value) or _texts(value) or None,
+        "the audience of the issuer's tokens, or a list of audiences",
+    ),
 ]
 AuditSink = Annotated[str, _reader(_audit, "- for stdout, file:///path, or the base URL of a FHIR server")]
 Clients = Annotated[frozenset[str], _reader(_texts, "a list of client ids"), PlainSerializer(sorted, when_used="json")]
 Networks = Annotated[tuple[str, ...], _reader(_networks, 'a list of networks such as ["10.1.0.0/16", "fd00:1::/64"]')]
-#: SecretStr, so that nothing shows it by accident.
+#: SecretStr hides the value in dumps and logs.
 SecretKey = Annotated[SecretStr, _reader(_secret, f"text of at least {MIN_SECRET} characters")]
 ClientSecret = Annotated[SecretStr, _reader(_text, "text that is not empty, without white space around it")]
 Origins = Annotated[
-    tuple[str, ...], _reader(_origins, 'a list such as ["https://ehr.example"], without paths, or ["*"]')
+    tuple[str, ...], _reader(_origins, 'a list of origins such as ["https://ehr.example"], without paths, or ["*"]')
 ]
 FhirVersion = Annotated[
     Annotated[str, one_of("DSTU1", "DSTU2", "STU3", "R4", "R4B", "R5", "none")] | None,
@@ -146,11 +153,11 @@ FhirVersion = Annotated[
 
 
 def is_safe(url: str) -> bool:
-    """Whether nobody can listen on the way to this URL (SEC-4)."""
+    """Whether nobody can listen on the way to this URL: https or loopback (SEC-4)."""
     return url.startswith("https:") or bool(_LOOPBACK.fullmatch(urlsplit(url).hostname or ""))
 
 
 def mask(text: str) -> str:
-    """User and password of a URL, even of a broken one, and its query, which may be a key."""
+    """`text` without the user, password and query of a URL, even of a broken URL. A query may be a key."""
     text = re.sub(r"^(\w[\w+.-]*://)?.*@", r"\1***@", text, flags=re.DOTALL)
     return re.sub(r"(?<=\?).+", "***", text, flags=re.DOTALL)

@@ -1,8 +1,8 @@
-"""What the hub tells of itself: log lines, and numbers for Prometheus. Never a token, an endpoint or a patient (SEC-1).
+"""Log lines. No line holds a token, an endpoint or a patient (SEC-1).
 
-A log line is made of fields with fixed names, and everything else is left out. That is decided here, where lines are
-written, and not where they are thought of: whoever logs too much in a hurry gets a line with less in it. What a name
-cannot promise is asked of the value: a topic must be a keyed hash, a URL loses its path, and only text and numbers count.
+A line has only fields with known names. All other fields are dropped here, where lines are written: a careless log call
+makes a line with less in it. Values are checked too. A topic must be a keyed hash, a URL loses its path, and only text and
+numbers are written.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ from typing import Any
 import msgspec
 import structlog
 
-#: The fields of a log line. Before adding one: could a value of it be, or hold, what SEC-1 forbids?
+#: The fields of a log line. Before you add a field: no value of the field may hold what SEC-1 forbids.
 ALLOWED = frozenset(
     {
         *("timestamp", "level", "event", "request_id"),
         *("method", "route", "status", "ms"),  # route is the template, never the path
         *("topic", "subscriber"),  # keyed hashes
-        *("name", "code", "reason"),  # name is an event's; reason is a text of ours
-        *("error", "where", "logger"),  # what went wrong: its type and place
+        *("name", "code", "reason"),  # name: an event's; reason: a text of the hub
+        *("error", "where", "logger"),  # the type and place of an exception
         *("count", "connections", "sessions", "sockets", "subscriptions", "bytes", "seconds"),
         *("host", "port", "url", "hub_url", "issuer", "store", "version"),
     }
 )
 _OPTIONAL = ALLOWED - {"timestamp", "level", "event"}
-#: These are taken only as KeyedHash writes them.
+#: Fields that must be written by KeyedHash.
 HASHED = frozenset({"topic", "subscriber"})
-#: Settings, written whole. Any other URL might be an endpoint, and keeps scheme and host only.
+#: Settings with a URL that is written whole. Any other URL may be an endpoint, so only scheme and host are written.
 CONFIGURED = frozenset({"issuer", "store", "hub_url"})
-#: Characters of one value: enough for a reason, too few for a resource.
+#: Characters of a value, at most: enough for a reason, too few for a resource.
 MAX_TEXT = 200
-#: Written where a value may not be.
+#: Written in place of a forbidden value.
 HIDDEN = "hidden"
-#: The event of a line is a literal of ours without digits or slashes; most of what is put into one by mistake has some.
+#: A line's event is a literal without digits and slashes. Most values that get into an event by mistake have some.
 _EVENT = re.compile(r"[A-Za-z][A-Za-z_.,;: -]{0,119}")
 _HASH = re.compile(r"[0-9a-f]{12}")
 _AFTER_HOST = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)(?:[^\s/?#]*@)?([^\s/?#]*)\S*")
 
-#: Texts of libraries that say something to an operator, and nothing of a request.
+#: Texts of libraries that help an operator and quote nothing of a request.
 LIBRARY_TEXTS = frozenset(
     {
         "Application startup failed. Exiting.",
@@ -65,14 +65,11 @@ _PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
 _encode = msgspec.json.Encoder().encode
 
 
-# --- log lines ---
-
-
 def configure_logging(format: str = "json", level: str = "info") -> None:
-    """From now on structlog, the standard library's logging and uncaught exceptions write such lines to stdout.
+    """Write the lines of structlog, of the standard library's logging and of uncaught exceptions to stdout.
 
-    `format` is json, or console for people. uvicorn must be run with log_config=None and access_log=False, or it writes
-    lines of its own, with the paths of requests in them.
+    `format` is json, or console for people. uvicorn needs log_config=None and access_log=False. Otherwise uvicorn writes
+    lines of its own, with the paths of requests.
     """
     structlog.configure(
         processors=[_as_console if format == "console" else _as_json],
@@ -81,9 +78,9 @@ def configure_logging(format: str = "json", level: str = "info") -> None:
         cache_logger_on_first_use=True,
     )
     root = logging.getLogger()
-    root.handlers = [_Library()]
+    root.handlers = [_LibraryHandler()]
     root.setLevel(logging.WARNING)
-    # The interpreter's own reports are tracebacks with messages, and messages quote values.
+    # The interpreter would print tracebacks with messages, and messages quote values.
     sys.excepthook = lambda _kind, error, _trace: _uncaught(error)
     sys.unraisablehook = lambda args: _uncaught(args.exc_value)
     threading.excepthook = lambda args: _uncaught(args.exc_value)
@@ -94,11 +91,11 @@ def _uncaught(error: BaseException | None) -> None:
 
 
 class _Stdout:
-    """Where lines go. A full disk, or nobody at the other end, is no reason to refuse requests."""
+    """Writes lines to stdout. A full disk or a closed pipe is ignored, so that requests are still answered."""
 
     def write(self, line: bytes) -> None:
         try:
-            # One call, so that lines of several threads do not mix. Looked up each time: tests replace sys.stdout.
+            # One write a line, so that the lines of threads do not mix. sys.stdout is looked up each time for tests.
             sys.stdout.buffer.write(line)
             sys.stdout.buffer.flush()
         except (OSError, ValueError):
@@ -107,11 +104,11 @@ class _Stdout:
     debug = info = warning = error = critical = write
 
 
-class _Library(logging.Handler):
-    """Lines of libraries: who, where, and the type of an exception. Their texts stay out, and so does all below WARNING.
+class _LibraryHandler(logging.Handler):
+    """Lines of libraries, from WARNING on: logger, place, and the type of an exception.
 
-    uvicorn logs each handshake with its path (for a WebSocket that is the endpoint), httpx each URL, websockets each
-    frame, asyncio whatever was awaited; some texts are formatted before they get here. So only known literals are kept.
+    Only texts of LIBRARY_TEXTS are written. uvicorn logs the path of each handshake (an endpoint), httpx each URL, websockets
+    each frame, and asyncio any awaited object. Some of these texts are already formatted.
     """
 
     def __init__(self) -> None:
@@ -123,8 +120,8 @@ class _Library(logging.Handler):
             fields["reason"] = record.msg.strip()
         error = record.msg if isinstance(record.msg, BaseException) else record.exc_info
         log = structlog.get_logger()
-        say = log.error if record.levelno >= logging.ERROR else log.warning
-        say("library message", exc_info=error, **fields)
+        write = log.error if record.levelno >= logging.ERROR else log.warning
+        write("library message", exc_info=error, **fields)
 
 
 def _as_json(_logger: object, method: str, fields: Mapping[str, Any]) -> bytes:
@@ -132,10 +129,10 @@ def _as_json(_logger: object, method: str, fields: Mapping[str, Any]) -> bytes:
     try:
         return _encode(line) + b"\n"
     except UnicodeEncodeError:  # half of a surrogate pair
-        return _encode({name: _whole(value) for name, value in line.items()}) + b"\n"
+        return _encode({name: _without_surrogates(value) for name, value in line.items()}) + b"\n"
 
 
-def _whole(value: Any) -> Any:
+def _without_surrogates(value: Any) -> Any:
     return value.encode(errors="replace").decode() if isinstance(value, str) else value
 
 
@@ -146,7 +143,7 @@ def _as_console(_logger: object, method: str, fields: Mapping[str, Any]) -> byte
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     line = _line(method, fields)
     time, level, event = (line.pop(name) for name in ("timestamp", "level", "event"))
-    # repr() leaves nothing in a value that could steer a terminal
+    # repr() escapes control characters of a terminal
     pairs = " ".join(f"{name}={value!r}" for name, value in line.items())
     shown = f"\x1b[{_COLOURS[level]}m{level:8}\x1b[0m" if colour else f"{level:8}"
     return f"{time.astimezone():%H:%M:%S} {shown} {event:28} {pairs}".rstrip().encode(errors="replace") + b"\n"
@@ -162,13 +159,13 @@ def _line(method: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     return line
 
 
-@lru_cache(256)  # they are literals
+@lru_cache(256)  # events are literals
 def _event(text: str) -> str:
     return text if _EVENT.fullmatch(text) else HIDDEN
 
 
 def _value(name: str, value: object) -> int | float | str | None:
-    """What may be written of a value; plain types only, for nothing else is sure to become JSON."""
+    """The writable part of a value. Only plain types are sure to become JSON."""
     if isinstance(value, str):
         if name in HASHED and not _HASH.fullmatch(value):
             return HIDDEN
@@ -183,7 +180,7 @@ def _value(name: str, value: object) -> int | float | str | None:
 
 
 def _fault(exc_info: Any) -> dict[str, Any]:
-    """An exception by type and place. Its message may quote what somebody sent, and a traceback's lines may too."""
+    """The type and place of an exception. Its message and a traceback's lines may quote a request."""
     error = exc_info[1] if isinstance(exc_info, tuple) else exc_info
     if not isinstance(error, BaseException):
         return {}
@@ -191,24 +188,24 @@ def _fault(exc_info: Any) -> dict[str, Any]:
         error = error.exceptions[0]
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     fault = {"error": f"{type(error).__name__} from {type(cause).__name__}" if cause else type(error).__name__}
-    if place := _place(error):
-        fault["where"] = place
+    if location := _location(error):
+        fault["where"] = location
     if isinstance(error, OSError) and error.errno:
-        fault["reason"] = os.strerror(error.errno)  # the system's text for the number; str(error) has the path in it
+        fault["reason"] = os.strerror(error.errno)  # the system's text for the number, because str(error) has the path
     return fault
 
 
-def _place(error: BaseException) -> str | None:
-    """File and line of the innermost frame in this package, else of the innermost of all."""
+def _location(error: BaseException) -> str | None:
+    """File and line of the innermost frame in this package. Without one: of the innermost frame."""
     frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
     ours = [f"{path.removeprefix(_PACKAGE)}:{line}" for path, line in frames if path.startswith(_PACKAGE)]
     return ours[-1] if ours else f"{Path(frames[-1][0]).name}:{frames[-1][1]}" if frames else None
 
 
 class KeyedHash:
-    """`hashed(text)`: 12 hexadecimal digits that tell texts apart within one run of the hub, and nobody what they were.
+    """`log_hash(text)` is 12 hexadecimal digits. They identify a text within one run of the hub, and do not reveal the text.
 
-    The key is random and never leaves the process, so that nobody can try topics or names until one fits.
+    The key is random and never leaves the process. So nobody can find a topic or a name by trying texts.
     """
 
     def __init__(self, key: bytes | None = None) -> None:
@@ -222,6 +219,3 @@ class KeyedHash:
 
     def __call__(self, text: str) -> str:
         return self._digest(text)
-
-
-# --- numbers ---

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Coroutine
-from typing import Protocol
 
 import structlog
 
@@ -19,6 +18,7 @@ from fhircast_hub.core.state.commands import PostFinished, Undeliverable
 from fhircast_hub.core.state.effects import EndWebhook, Post, Verify, WebhookEffect
 from fhircast_hub.service.request_id import REQUEST_ID
 from fhircast_hub.service.service import Service
+from fhircast_hub.telemetry.metrics import Metrics
 from fhircast_hub.webhook.address_guard import ForbiddenAddress
 from fhircast_hub.webhook.backoff import FIRST_PAUSE, LONGEST_PAUSE, jittered
 from fhircast_hub.webhook.client import NO_ANSWER, Answer, Client
@@ -44,13 +44,6 @@ _Recipient = tuple[User, str]
 _log = structlog.get_logger()
 
 
-class Counters(Protocol):
-    """Counters of posts."""
-
-    posts: int
-    posts_failed: int
-
-
 class Webhooks:
     """All callbacks of this process. `timeout` is ACK_TIMEOUT in seconds: a post is retried for so long."""
 
@@ -61,14 +54,14 @@ class Webhooks:
         client: Client,
         sealer: Sealer,
         timeout: float,
-        counters: Counters,
+        metrics: Metrics,
     ) -> None:
         self._service = service
         self._verifier = verifier
         self._client = client
         self._sealer = sealer
         self._timeout = timeout
-        self._counters = counters
+        self._metrics = metrics
         self._queues: dict[_Recipient, deque[Post]] = {}
         self._slots = FairSlots(POSTS_AT_ONCE)
         #: Subscription id -> the verification of its callback.
@@ -148,8 +141,9 @@ class Webhooks:
             queue.popleft()
             if status is None:
                 continue
-            self._counters.posts += 1
-            self._counters.posts_failed += status // 100 != _SUCCESS
+            self._metrics.posts.inc()
+            if status // 100 != _SUCCESS:
+                self._metrics.posts_failed.inc()
             self._service.submit_soon(post.key, PostFinished(post.number, status))
         del self._queues[recipient]
 

@@ -9,7 +9,6 @@ import asyncio
 import math
 import secrets
 from collections.abc import Callable
-from typing import Protocol
 from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
@@ -23,6 +22,7 @@ from fhircast_hub.core.state.commands import Connected, VerificationFailed
 from fhircast_hub.core.state.effects import EndWebhook, Verify
 from fhircast_hub.core.wire.callback_url import origin_of, with_query
 from fhircast_hub.service.service import Service
+from fhircast_hub.telemetry.metrics import Metrics
 from fhircast_hub.webhook.address_guard import ForbiddenAddress, Guard
 from fhircast_hub.webhook.backoff import FIRST_PAUSE, jittered
 from fhircast_hub.webhook.client import NO_ANSWER, Answer, Client
@@ -46,22 +46,16 @@ _SUCCESS, _FAILURES = 2, 500
 _log = structlog.get_logger()
 
 
-class Counters(Protocol):
-    """Counters of verifications."""
-
-    callbacks_refused: int
-
-
 class CallbackVerifier:
     """Decides which callbacks may be asked, asks them, and denies them. `log_hash` makes a topic's hash that may be logged."""
 
     def __init__(
-        self, service: Service, guard: Guard, client: Client, counters: Counters, log_hash: Callable[[str], str]
+        self, service: Service, guard: Guard, client: Client, metrics: Metrics, log_hash: Callable[[str], str]
     ) -> None:
         self._service = service
         self._guard = guard
         self._client = client
-        self._counters = counters
+        self._metrics = metrics
         self._log_hash = log_hash
         self._new_callbacks = NewCallbacks()
         self._slots: dict[type[object], FairSlots] = {kind: FairSlots(AT_ONCE) for kind in (Verify, EndWebhook)}
@@ -98,7 +92,7 @@ class CallbackVerifier:
     def _check_new(self, user: User) -> None:
         wait = self._new_callbacks.wait(user, asyncio.get_running_loop().time())
         if wait:
-            self._counters.callbacks_refused += 1
+            self._metrics.callbacks_refused.inc()
             raise TooMany(
                 f"hub.callback is new, and a user may bring at most {BURST} new callbacks at once, and one more every"
                 f" {SECONDS_EACH:g} seconds",

@@ -151,7 +151,7 @@ class SocketWriter(asyncio.BaseProtocol):
     def write(self, frame: Frame, event_ref: EventRef | None) -> bool:
         """Write a whole frame, which carries the event `event_ref`. False: queued until the peer reads."""
         self._allowance.sent()
-        if self._ready and not self._outbox and (isinstance(frame, bytes) or self._services.turns.try_begin()):
+        if self._ready and not self._outbox and (isinstance(frame, bytes) or self._services.turns.claim_step()):
             write_frame(self._transport, frame)
             return True
         if self._closing is None and not self._lost:
@@ -182,7 +182,7 @@ class SocketWriter(asyncio.BaseProtocol):
         """Write queued frames while the peer reads. Then send a close that waited for them."""
         self._ready = not self._lost and not self._paused and self._protocol.state is OPEN
         while self._outbox and self._ready:
-            if self._outbox.first > BIG_FRAME.most and not self._services.turns.try_begin():
+            if self._outbox.first > BIG_FRAME.most and not self._services.turns.claim_step():
                 self._write_queued_in_turn()
                 return
             frame, event_ref = self._outbox.take()
@@ -203,7 +203,7 @@ class SocketWriter(asyncio.BaseProtocol):
 
         if not self._waits_for_turn:
             self._waits_for_turn = True
-            if not self._services.turns.wait(self._turn_key, resume):
+            if not self._services.turns.queue_step(self._turn_key, resume):
                 self._close_slow_reader()
 
     def _write_replies(self) -> None:
@@ -219,7 +219,7 @@ class SocketWriter(asyncio.BaseProtocol):
 
     def _close_slow_reader(self) -> None:
         """Drop the queue and close: the peer does not read, and should reconnect (SYN-14)."""
-        self._services.counters.slow_readers_closed += 1
+        self._services.metrics.slow_readers_closed.inc()
         self._close_now(TRY_AGAIN_LATER, "too slow", CLOSE_SECONDS)
 
     def _close_now(self, code: int, reason: str, seconds: float) -> None:
@@ -237,7 +237,7 @@ class SocketWriter(asyncio.BaseProtocol):
     def _send_ping(self) -> None:
         """Ping (SYN-13), or cut the connection of a peer that is gone."""
         if self._pings.is_gone(self._transport.get_write_buffer_size()):
-            self._services.counters.pings_unanswered += 1
+            self._services.metrics.pings_unanswered.inc()
             self._transport.abort()
             return
         if self._ready:

@@ -10,6 +10,7 @@ from typing import Protocol
 from fhircast_hub.acknowledgements.timer import AckTimer
 from fhircast_hub.budgets.table import BIG_FRAME
 from fhircast_hub.core.state.effects import Close, Effect, EventRef, Send, WebhookEffect
+from fhircast_hub.telemetry.metrics import Metrics
 from fhircast_hub.ws.frames import Frame, frame_of
 
 
@@ -30,27 +31,15 @@ class Connection(Protocol):
         ...
 
 
-class Counters(Protocol):
-    """Counters of sockets."""
-
-    events_out: int
-    sockets_opened: int
-    sockets_closed: int
-    frames_ignored: int
-    slow_readers_closed: int
-    pings_unanswered: int
-    floods_closed: int
-
-
 class Registry:
     """The connected sockets, by connection name."""
 
-    def __init__(self, ack_timer: AckTimer, counters: Counters, webhooks: Callable[[WebhookEffect], None]) -> None:
+    def __init__(self, ack_timer: AckTimer, metrics: Metrics, webhooks: Callable[[WebhookEffect], None]) -> None:
         self._connections: dict[str, Connection] = {}
         #: Keeps names apart from those of other processes.
         self._prefix = secrets.token_hex(4)
         self._numbers = itertools.count()
-        self._counters = counters
+        self._metrics = metrics
         self._sent = ack_timer.sent
         #: Carries out webhook effects.
         self._webhooks = webhooks
@@ -67,17 +56,17 @@ class Registry:
         """Register a socket. Returns the name of its connection."""
         name = f"{self._prefix}-{next(self._numbers)}"
         self._connections[name] = connection
-        self._counters.sockets_opened += 1
+        self._metrics.sockets_opened.inc()
         return name
 
     def remove(self, name: str) -> None:
         """Forget a socket; an unknown name is ignored."""
         if self._connections.pop(name, None) is not None:
-            self._counters.sockets_closed += 1
+            self._metrics.sockets_closed.inc()
 
     def deliver(self, effects: Sequence[Effect]) -> None:
         """Carry out effects in order. Each message is framed once, and that frame is written to all its sockets."""
-        connections = self._connections
+        connections, sent = self._connections, 0
         for effect in effects:
             if isinstance(effect, Send):
                 frame, event_ref = frame_of(effect.frame, int(BIG_FRAME.most)), effect.event_ref
@@ -88,8 +77,10 @@ class Registry:
                 ]
                 if event_ref is not None:
                     self._sent(event_ref, effect.to, queued)
-                self._counters.events_out += len(effect.to)
+                sent += len(effect.to)
             elif not isinstance(effect, Close):
                 self._webhooks(effect)
             elif (closing := connections.get(effect.connection)) is not None:
                 closing.close(effect.code, effect.reason)
+        if sent:
+            self._metrics.events_out.inc(sent)

@@ -16,8 +16,9 @@ from fhircast_hub.budgets.turns import Turns
 from fhircast_hub.edge.client_addresses import address_key
 from fhircast_hub.service.ports import Clock, Log
 from fhircast_hub.service.service import Service
+from fhircast_hub.telemetry.metrics import Metrics
 from fhircast_hub.ws.handshake_audit import HandshakeAudit
-from fhircast_hub.ws.registry import Counters, Registry
+from fhircast_hub.ws.registry import Registry
 
 _log = structlog.get_logger()
 #: For websockets, whose log lines would hold endpoints and patients (SEC-1): nothing is logged.
@@ -44,7 +45,7 @@ class SocketServices:
     #: Values of X-Request-Id, each used once.
     request_ids: Iterator[str]
     clock: Clock
-    counters: Counters
+    metrics: Metrics
     accounts: Accounts
     turns: Turns
     #: Address -> seconds until the next handshake from there is allowed; 0: now.
@@ -67,8 +68,8 @@ class SocketServices:
 
         A path without a session waits among the handshakes of its address. False: too many wait already.
         """
-        if self.turns.try_begin():
+        if self.turns.claim_step():
             begin()
             return True
         key = self.service.usage.find(self.resolve(path) or "")
-        return self.turns.wait(key or begin, begin, place=None if key else address_key(address))
+        return self.turns.queue_step(key or begin, begin, address_key=None if key else address_key(address))

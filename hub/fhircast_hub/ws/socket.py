@@ -176,10 +176,10 @@ class HubSocket(SocketWriter, asyncio.Protocol):
         self._subscription_id = subscription_id
         subscriber = await services.service.subscriber(subscription_id)
         self._turn_key = *subscriber, None
-        account = self._meter.account = services.accounts.named(*subscriber)
+        account = self._meter.account = services.accounts.of_user(*subscriber)
         check_wait(services.endpoint_handshakes.take(subscription_id, services.clock()), "handshakes")
-        if account.over:
-            await services.turns.turn(self._turn_key, over=True)
+        if account.over_budget:
+            await services.turns.wait_for_step(self._turn_key, over=True)
         self._key, subscription = await services.ack_timer.connected(subscription_id, self._name)
         self._outbox.opened(account)
         if self._outbox.over:
@@ -231,7 +231,7 @@ class HubSocket(SocketWriter, asyncio.Protocol):
         """Count a frame of `size` bytes. Too many frames close the socket (SYN-17)."""
         if self._allowance.exceeds(size, self._loop.time()):
             self._flooded, self._unparsed = True, b""
-            self._services.counters.floods_closed += 1
+            self._services.metrics.floods_closed.inc()
             self._transport.pause_reading()
             self._close_now(POLICY_VIOLATION, "more frames came than acknowledge what was sent", FLOOD_CLOSE_SECONDS)
 
