@@ -1,4 +1,4 @@
-"""AckTimer: submits what the AckTracker finds (acknowledgements, refusals, timeouts) to the service."""
+"""AckTimer: submits refusals and late acknowledgements to the service. tracker.py finds them; this module wakes the tracker in time."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """AckTracker: which frames its node's connections were sent and have not acknowledged yet (FHIRcast 3.0.0, 2.5 "Event
-Notification Response"). Late acknowledgements are found here.
+Notification Response"). `timed_out` finds late acknowledgements.
 
 Each node tracks its own connections, beside the sessions: acknowledgements are as many as deliveries, and nearly all of them change
 no session. Those that do become commands. The tracker is pure as `decide` is: time is an argument, and `deadline()` says when

@@ -1,6 +1,7 @@
 """Rate limits of one token and of one address (RAT-1), in requests a minute.
 
 A burst of one minute's requests is accepted at once. After the burst the bucket refills evenly.
+budgets/table.py has all other limits.
 """
 
 from __future__ import annotations

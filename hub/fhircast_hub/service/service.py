@@ -42,7 +42,7 @@ from fhircast_hub.core.state.commands import (
 )
 from fhircast_hub.core.state.session import Outcome, Session, Subscription
 from fhircast_hub.core.wire.event_names import Kind
-from fhircast_hub.service.context_answers import ContextAnswers
+from fhircast_hub.service.answer_cache import AnswerCache
 from fhircast_hub.service.deadlines import Deadlines
 from fhircast_hub.service.ports import Clock, Deliver, SessionStore, Stale
 from fhircast_hub.service.request_id import REQUEST_ID
@@ -82,7 +82,7 @@ class Service:
         #: Commands of the hub itself that are not finished.
         self._tasks: set[asyncio.Task[None]] = set()
         self._deadlines = Deadlines()
-        self._answers = ContextAnswers()
+        self._answers = AnswerCache()
         self.usage = usage
 
     async def start(self, deliver: Deliver) -> None:
@@ -116,7 +116,7 @@ class Service:
         ticked = False
         while True:
             session, revision = await self._store.load(key)
-            # After a restart, grant the grace period before expiring anything (SUB-23).
+            # After a restart, Restarted comes first and grants the grace period (SUB-23).
             if self._overdue(session) and not ticked and not isinstance(command, Tick | Restarted):
                 ticked = True
                 await self.submit(key, Tick())

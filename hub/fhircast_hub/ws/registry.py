@@ -15,7 +15,7 @@ from fhircast_hub.ws.frames import Frame, frame_of
 
 
 class Connection(Protocol):
-    """A socket, as the registry sees it: a `SocketWriter` (ws/outbox.py)."""
+    """A socket, as the registry sees it: a `SocketWriter` (ws/socket_writer.py)."""
 
     def write(self, frame: Frame, event_ref: EventRef | None) -> bool:
         """Write a whole frame, which carries the event `event_ref`. False: queued until the peer reads. Never raises."""

@@ -1,6 +1,6 @@
 """The server's end of one WebSocket: its handshake, and the frames that it reads.
 
-The writing half is `SocketWriter` in ws/outbox.py.
+The writing half is `SocketWriter` in ws/socket_writer.py.
 
 The protocol is the sans-I/O `ServerProtocol` of websockets. It rests between two frames: it is fed whole frames only.
 Two kinds of frames bypass it, because they are most of the traffic: the hub's events, and acknowledgements.
@@ -27,8 +27,8 @@ from fhircast_hub.core.state.session import Subscription
 from fhircast_hub.core.wire.close_codes import ABNORMAL, GOING_AWAY, POLICY_VIOLATION, SERVICE_RESTART
 from fhircast_hub.service.request_id import REQUEST_ID
 from fhircast_hub.ws.frames import MAX_FRAME, FragmentedMessage, end_of_frame, is_utf8, payload
-from fhircast_hub.ws.outbox import CLOSE_SECONDS, SocketWriter
 from fhircast_hub.ws.services import Headers, SocketServices
+from fhircast_hub.ws.socket_writer import CLOSE_SECONDS, SocketWriter
 
 #: Seconds that a peer has to answer a close for sending too much.
 FLOOD_CLOSE_SECONDS = 1.0

@@ -2,6 +2,7 @@
 
 "Once a requested context change is accepted, the Hub SHALL broadcast the context notification to all Subscribers" (FHIRcast
 3.0.0, 2.6). The hub decides about an event once for each audience, not once for each connection.
+`subscribers_of` finds the connections that receive an event. publishing.py finds those that receive a derived open.
 
 Connections share an audience when they were granted the same events and have equal last opens (last_opens.py).
 Example: two viewers with Patient-open are one audience. The first viewer refuses a Patient-open, and its last open is in doubt: the two viewers are two audiences.

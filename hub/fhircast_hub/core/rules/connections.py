@@ -1,4 +1,7 @@
-"""Connections of subscriptions (FHIRcast 3.0.0, 2.4 and 2.5): sockets connect, acknowledge and are lost; callbacks are verified."""
+"""Connections of subscriptions (FHIRcast 3.0.0, 2.4 and 2.5): sockets connect, acknowledge and are lost; callbacks are verified.
+
+`restarted` gives every subscription its grace period after a restart of the hub.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The frames that the hub writes: events with a version, events of the hub's own, confirmations and denials.
 
 A resource is passed on as received (EVT-15), so nothing is encoded twice.
+An event without a version is `Event.frame()`. ws/frames.py puts the text into a WebSocket frame.
 """
 
 from __future__ import annotations

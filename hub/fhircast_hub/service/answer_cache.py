@@ -1,4 +1,7 @@
-"""ContextAnswers: the newest answers to GET, one bytes object for all readers of a version (GET-11)."""
+"""AnswerCache: the newest answers to GET, one bytes object for all readers of a version (GET-11).
+
+core/rules/contexts.py makes the answer.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ MAX_BYTES = 32 << 20
 OVERHEAD = 512
 
 
-class ContextAnswers:
+class AnswerCache:
     """Keeps answers by session and kind of reader. Those of the session that was read least recently are dropped first."""
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from fhircast_hub.core.access.principal import Principal, SessionKey
 from fhircast_hub.core.rules.contexts import current_context, view_for
-from fhircast_hub.service.context_answers import OVERHEAD, ContextAnswers
+from fhircast_hub.service.answer_cache import OVERHEAD, AnswerCache
 from tests.core.world import TOPIC, World, patient, study, token
 
 KEY, OTHER = SessionKey("a-realm", TOPIC), SessionKey("a-realm", "another")
@@ -22,14 +22,14 @@ def world() -> World:
     return there
 
 
-def answer(answers: ContextAnswers, of: World, by: Principal, key: SessionKey = KEY) -> bytes:
+def answer(answers: AnswerCache, of: World, by: Principal, key: SessionKey = KEY) -> bytes:
     return answers.get(key, view_for(of.session, by, TOPIC, of.rules))
 
 
 @pytest.mark.req("GET-11")
 def test_one_answer_for_all_who_may_read_the_same() -> None:
     """The very bytes; each kind of reader has its own, and it is what would be made anew."""
-    answers, there = ContextAnswers(), world()
+    answers, there = AnswerCache(), world()
     first = [answer(answers, there, reader) for reader in READERS]
     assert len(set(first)) == 3
     for reader, one in zip(READERS, first, strict=True):
@@ -40,7 +40,7 @@ def test_one_answer_for_all_who_may_read_the_same() -> None:
 @pytest.mark.req("GET-11", "GET-6")
 def test_a_change_is_answered_by_another() -> None:
     """Of what was answered before nothing is kept."""
-    answers, there = ContextAnswers(), world()
+    answers, there = AnswerCache(), world()
     before = answer(answers, there, READERS[0])
     there.publish("ImagingStudy-open", study("s1"), patient("p1"))
     after = answer(answers, there, READERS[0])
@@ -55,8 +55,8 @@ def test_a_change_is_answered_by_another() -> None:
 def test_answers_are_bounded_together() -> None:
     """Those of the session go that nobody asked about for longest, and one that is too large is not kept at all."""
     there = world()
-    size = len(answer(ContextAnswers(), there, READERS[0])) + OVERHEAD
-    answers = ContextAnswers(2 * size)
+    size = len(answer(AnswerCache(), there, READERS[0])) + OVERHEAD
+    answers = AnswerCache(2 * size)
     third = KEY._replace(topic="third")
     first, second = (answer(answers, there, READERS[0], key) for key in (KEY, OTHER))
     assert answer(answers, there, READERS[0]) is first
@@ -64,7 +64,7 @@ def test_answers_are_bounded_together() -> None:
     assert answer(answers, there, READERS[0]) is first
     assert answer(answers, there, READERS[0], OTHER) is not second
     assert answers.bytes == 2 * size
-    small = ContextAnswers(10)
+    small = AnswerCache(10)
     assert answer(small, there, READERS[0]) == first
     assert small.bytes == 0
 
@@ -72,7 +72,7 @@ def test_answers_are_bounded_together() -> None:
 @pytest.mark.req("GET-11", "GET-1")
 def test_that_there_is_none_is_not_kept() -> None:
     """Whoever asks for topics without end fills nothing."""
-    answers = ContextAnswers()
+    answers = AnswerCache()
     for session in (None, replace(world().session, current="")):  # type: ignore[type-var]
         assert b'"context":[]' in answers.get(KEY, view_for(session, token(), TOPIC, World().rules))
     assert not answers._kept
