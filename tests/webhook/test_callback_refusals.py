@@ -112,7 +112,7 @@ async def test_what_is_declared_is_what_is_served(on: bool) -> None:
         answer = await ask(hub, "http://127.0.0.1:9/")
         if not on:
             assert answer.status_code == 400
-            assert "does not serve" in answer.text
+            assert "serves no webhooks" in answer.text
             assert (await ask(hub, "http://127.0.0.1:9/", hub__mode="unsubscribe")).status_code == 404
             return
         await hub.form(
