@@ -233,7 +233,8 @@ class World:
         """Restart the hub: the node has forgotten everything, and a stored session has no audiences."""
         self.tracker = AckTracker(self._policy, self.rules.ack_timeout)
         if self.session is not None:
-            self.session = replace(self.session, audiences=())
+            # Rows of the store have no connections, and no time of a heartbeat (storage/rows.py).
+            self.session = replace(self.session, audiences=(), webhook_connections=frozenset(), next_heartbeat=None)
         self.do(Restarted())
 
     def post(self, posted: object, by: Principal | None = None) -> Outcome:

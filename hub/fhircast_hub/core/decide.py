@@ -100,8 +100,10 @@ def _set_deadline(session: Session, env: Env) -> Session:
 
 
 def _keeps_deadline(before: Session | None, after: Session) -> bool:
-    """Whether no lease, socket, heartbeat or retained event changed. Nothing else changes a deadline."""
+    """Whether no lease, connection, heartbeat or retained event changed. Nothing else changes a deadline."""
     if before is None or not after.subscriptions:
+        return False
+    if after.webhook_connections is not before.webhook_connections:
         return False
     if after.retained is not before.retained or after.dropped_closes is not before.dropped_closes:
         return False

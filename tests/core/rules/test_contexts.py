@@ -8,7 +8,7 @@ import pytest
 
 from fhircast_hub.core.errors import Forbidden, InsufficientScope
 from fhircast_hub.core.limits import MAX_CONTEXT_BYTES
-from fhircast_hub.core.rules.contexts import current_context
+from fhircast_hub.core.rules.contexts import View, current_context
 from tests.core.rules.joining_world import joined
 from tests.core.world import (
     CLOSES,
@@ -277,3 +277,10 @@ def test_the_patient_of_the_current_study_does_not_go() -> None:
     world.publish("ImagingStudy-open", study("s1"), patient("p0"))
     assert world.news("chart") == ["Patient-open p0", "Patient-close p1"]
     assert joined(world, "Patient-open") == ["Patient-open p0"]
+
+
+@pytest.mark.req("GET-7")
+def test_views_of_two_versions_differ_though_nothing_is_current() -> None:
+    """After each close the answer has another version."""
+    assert View("one").is_same(View("one"))
+    assert not View("one").is_same(View("two"))

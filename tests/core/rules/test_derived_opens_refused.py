@@ -85,3 +85,17 @@ def test_audiences_become_one_again_after_a_refusal() -> None:
     assert len(world.session.audiences) == len(before) + 1
     opening(world, number=2)
     assert len(world.session.audiences) == len(before)
+
+
+@pytest.mark.req("SYN-1")
+def test_a_refused_close_parts_nobody() -> None:
+    """A close opens nothing, so no open is in doubt, and the subscribers stay one audience."""
+    world = watched()
+    for subscription_id in ("a", "b"):
+        world.join(subscription_id, "Patient-open,Patient-close", name=subscription_id)
+    world.publish("Patient-open", patient("p1"))
+    world.publish("Patient-close", patient("p1"))
+    assert world.session is not None
+    before = world.session.audiences
+    world.answer("a", 409)
+    assert world.session.audiences == before

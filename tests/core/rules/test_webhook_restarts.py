@@ -56,6 +56,18 @@ def test_strikes_and_leases_survive_a_restart() -> None:
     assert world.subscriptions() == {}
 
 
+@pytest.mark.req("SYN-13", "WHK-11")
+def test_after_a_restart_a_webhook_hears_heartbeats_and_its_lease_ends() -> None:
+    """The session has no socket, so the webhook alone decides when the session wants a Tick."""
+    world = Hooked(heartbeat_seconds=30)
+    world.hook("a", "heartbeat", lease=100)
+    world.restart()
+    world.wait(90)
+    assert world.posted() == [("a", "heartbeat")] * 3
+    world.wait(11)
+    assert world.subscriptions() == {}
+
+
 @pytest.mark.req("DER-3", "WHK-9")
 def test_after_a_restart_a_webhook_is_told_what_it_may_not_show() -> None:
     """p2 was closed, and p1 is open again by an encounter: nobody knows any more what the webhook shows."""

@@ -6,10 +6,7 @@ from typing import Any
 
 from fhircast_hub.core.access.principal import SessionKey
 from fhircast_hub.core.rules.webhook_outbox import connection_name
-from fhircast_hub.core.state.commands import (
-    Connected,
-    Restarted,
-)
+from fhircast_hub.core.state.commands import Connected
 from fhircast_hub.core.state.effects import EndWebhook, Post, Verify
 from fhircast_hub.core.state.session import Subscription
 from tests.core.world import TOPIC, World, label
@@ -61,13 +58,6 @@ class Hooked(World):
         return self.session.subscriptions if self.session else {}
 
     def restart(self) -> None:
-        """The hub's process is new: of a session remains what is stored."""
-        assert self.session is not None
-        self.session = type(self.session)(
-            **{name: getattr(self.session, name) for name in self.session.__struct_fields__ if name not in FORGOTTEN}
-        )
+        """As World.restart. Effects from before are forgotten."""
         self.done()
-        self.do(Restarted())
-
-
-FORGOTTEN = {"audiences", "hooks", "beat"}
+        super().restart()

@@ -97,7 +97,8 @@ class View(NamedTuple):
 
     def is_same(self, other: View) -> bool:
         """Whether both views have the same answer. Compares objects by identity, which is fast."""
-        return self.kind == other.kind and self.context is other.context and self.content is other.content
+        same = (self.version, self.kind) == (other.version, other.kind)
+        return same and self.context is other.context and self.content is other.content
 
 
 def current_context(session: Session | None, principal: Principal, topic: str, rules: Rules) -> bytes:

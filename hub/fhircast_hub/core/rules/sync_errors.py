@@ -51,8 +51,9 @@ def rejected(session: Session | None, command: Rejected, env: Env) -> Outcome:
         why += f": {command.reason}"
     effects = _report(session, _Problem(event_ref, why, subscription), env)
     opened = session.contexts.get(event_ref.ref)
-    refs = (event_ref.ref, *(opened.implied.values() if opened else ()))
-    session = replace(session, audiences=audiences.forget_open(session.audiences, command.connection, refs))
+    if event_ref.ref:
+        refs = (event_ref.ref, *(opened.implied.values() if opened else ()))
+        session = replace(session, audiences=audiences.forget_open(session.audiences, command.connection, refs))
     return Outcome(with_subscription(session, replace(subscription, refused_event=event_ref.name)), effects)
 
 
