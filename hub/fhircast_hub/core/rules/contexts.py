@@ -29,7 +29,7 @@ from fhircast_hub.core.wire.json import encode
 
 
 def context_of(event: Event, version: str, order: int) -> OpenContext:
-    """The context that an accepted open opens. `order` is the session's count of accepted events."""
+    """The context that an accepted open opens. `order` is Session.order at the open."""
     frame, context_at = with_version(event, version)
     return OpenContext(
         ref=event.ref,
