@@ -1,8 +1,8 @@
 """Errors: one class for each HTTP status that the hub refuses with. `http/errors.py` puts them on the wire.
 
 A message says what was expected and what came. A message names values by type and length. A message quotes only modes, channel
-types, event names, numbers and versions. So every message is safe to show (FHIRcast 3.0.0, 2.4 Subscribing: "SHOULD return a description of
-the error in the response body as plain text").
+types, event names, numbers and versions. So every message is safe to show (FHIRcast 3.0.0, 2.4 Subscribing: "SHOULD return a
+description of the error in the response body as plain text").
 """
 
 from __future__ import annotations

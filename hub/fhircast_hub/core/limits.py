@@ -20,7 +20,8 @@ MAX_SECRET = 199
 MAX_IDENTITY = 64 << 10
 #: Nesting of a JSON body (EVT-6). FHIR's deepest resources stay under twenty.
 MAX_DEPTH = 64
-#: Members of an object that the hub reads (EVT-6). FHIR's largest resources have some sixty, and as many again with a leading `_`.
+#: Members of an object that the hub reads (EVT-6). FHIR's largest resources have some sixty.
+#: As many again may have a leading `_`.
 MAX_MEMBERS = 128
 #: Objects and arrays of a body (EVT-6).
 MAX_NODES = 50_000

@@ -59,7 +59,8 @@ def apply_update(session: Session, event: Event, version: str, rules: Rules) -> 
 def drop_contradicted(content: Content, context: OpenContext) -> Content:
     """The content after `context` was opened again (CON-30).
 
-    Copies of resources are dropped where the open gives another identity. Copies with too many identifiers to compare are dropped too.
+    Copies of resources are dropped where the open gives another identity. Copies with too many identifiers to compare are
+    dropped too.
     """
     opened = _opened_items(context)
     dropped: set[str] = set()

@@ -234,8 +234,8 @@ def _structural_brackets(body: bytes) -> bytes:
 def _versions(event: Members) -> tuple[str, ...]:
     """The versions that the sender bases an update on.
 
-    2.10 calls the member `context.versionId`. The table of 2.3 has `versionId` and `priorVersionId`: they count where the first is
-    absent.
+    2.10 calls the member `context.versionId`. The table of 2.3 has `versionId` and `priorVersionId`. These two count where the
+    first is absent.
     """
     for names in (("context.versionId",), ("versionId", "priorVersionId")):
         found = [decode(_VERSION_ID, event[name], f"event.{name}") for name in names if name in event]

@@ -1,10 +1,12 @@
 """JSON that a client sent: the hub decodes only the members that it needs. Errors name the member by its path.
 
-A duplicate member is refused in every object that the hub splits (EVT-6): the hub and a subscriber could each read another of the two.
+A duplicate member is refused in every object that the hub splits (EVT-6). The hub and a subscriber could each read another of
+the two.
 Every function takes time in proportion to the size of the text, whatever the text holds.
 
-Two ways lead to the members of an object. msgspec's dict is fast, but drops duplicates: the quotation marks of the text are counted
-to find them. Where the count proves nothing, the object is decoded with `_UniqueName` as its keys, and duplicates stay.
+Two ways lead to the members of an object. msgspec's dict is fast, but drops duplicates. The quotation marks of the text
+are counted to find duplicates. Where the count proves nothing, the object is decoded with `_UniqueName` as its keys, and
+duplicates stay.
 """
 
 from __future__ import annotations

@@ -130,7 +130,8 @@ def _required(given: dict[str, str], name: str) -> str:
 
 
 def _is_webhook(given: dict[str, str]) -> bool:
-    # Many clients send an empty hub.callback beside the channel type websocket. Only a hub.callback that is not empty means a webhook.
+    # Many clients send an empty hub.callback beside the channel type websocket.
+    # Only a hub.callback that is not empty means a webhook.
     channel = given.get("hub.channel.type") or ("webhook" if given.get("hub.callback") else "")
     if not channel:
         raise BadRequest("hub.channel.type is required, websocket or webhook")
