@@ -23,7 +23,7 @@ async def refused(verifier: TokenVerifier, token: str) -> str:
     """Why this token is not believed."""
     with pytest.raises(Unauthenticated) as error:
         await verifier.verify(token)
-    assert error.value.presented
+    assert error.value.has_token
     return str(error.value)
 
 

@@ -105,7 +105,7 @@ MUTANTS = (
         "a shared copy of a resource of the open cannot be deleted",
         content._check_delete,
         "if shared is not None:",
-        "if shared is not None and not is_opened_with:",
+        "if shared is not None and not came_with_open:",
         ("statuses_match_behaviours",),
     ),
     Mutant(

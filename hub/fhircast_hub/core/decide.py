@@ -57,7 +57,7 @@ def decide(session: Session | None, command: Command, env: Env) -> Outcome:
 
 
 def _settle(before: Session | None, command: Command, outcome: Outcome, env: Env) -> Outcome:
-    """The end of every decision: effects first, then the session's times."""
+    """Finish a decision: queue posts, cancel verifications, set time of use, heartbeat and deadline."""
     outcome = _post_to_callbacks(outcome, env)
     outcome = _cancel_open_verifications(before, command, outcome)
     session = outcome.session
@@ -69,7 +69,7 @@ def _settle(before: Session | None, command: Command, outcome: Outcome, env: Env
 
 
 def _post_to_callbacks(outcome: Outcome, env: Env) -> Outcome:
-    """Turn effects for callbacks into posts of the outbox. Callbacks with too many open posts are unsubscribed."""
+    """Turn effects for callbacks into posts of the outbox. Callbacks with too many unanswered posts are unsubscribed."""
     session, effects = outcome.session, outcome.effects
     if session is None or not session.webhook_connections or not effects:
         return outcome
@@ -111,6 +111,7 @@ def _keeps_deadline(before: Session | None, after: Session) -> bool:
 
 
 def _apply(session: Session | None, command: Command, env: Env) -> Outcome:
+    """Apply the rule of this command."""
     match command:
         case Publish():
             outcome = publish(session, command, env)
@@ -159,6 +160,7 @@ def _apply(session: Session | None, command: Command, env: Env) -> Outcome:
 
 
 def _tick(session: Session | None, env: Env) -> Outcome:
+    """End what has expired, report lost subscriptions, send a due heartbeat."""
     if session is None:
         return Outcome(None)
     after, effects = subscriptions.end_expired(session, env)
@@ -167,7 +169,7 @@ def _tick(session: Session | None, env: Env) -> Outcome:
         effects += sync_errors.lost(after, subscription, env)
     after, beating = heartbeat.beat(missed_events.drop_delivered(after, env), env)
     effects += beating
-    # "A session without subscribers and open contexts is forgotten after SESSION_TTL" (LIM-1).
+    # A session without subscribers and open contexts is forgotten after SESSION_TTL (LIM-5).
     if after is session and not session.contexts and administration.is_unused(session, env):
         return Outcome(None, effects)
     return Outcome(after, effects)
@@ -178,7 +180,8 @@ def _report_evicted(
 ) -> Outcome:
     """The outcome with a SyncError for each lost subscription that made room for another one.
 
-    `newcomer` is the application and name of the new subscription. An older subscription of both is replaced, not lost (SUB-23).
+    `newcomer`: application and name of the new subscription. None: no subscription is new.
+    An older subscription of both is replaced, not lost (SUB-39).
     """
     after, effects = outcome.session, outcome.effects
     if before is None or after is None:
@@ -191,6 +194,7 @@ def _report_evicted(
 
 
 def _deadline(session: Session, rules: Rules) -> float | None:
+    """When the session wants its next Tick (epoch seconds). None: never."""
     if session.subscriptions:
         expiry = min(subscriptions.next_expiry(session, rules), missed_events.next_drop(session, rules))
         return expiry if session.next_heartbeat is None else min(expiry, session.next_heartbeat)

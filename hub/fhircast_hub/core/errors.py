@@ -1,8 +1,8 @@
 """Errors: one class for each HTTP status that the hub refuses with. `http/errors.py` puts them on the wire.
 
-A message says what was expected and what came. A message names values by type and length. It quotes only modes, channel types,
-event names, numbers and versions, so that it is safe to show (FHIRcast 3.0.0, 2.4 Subscribing: "SHOULD return a description of
-the error in the response body as plain text").
+A message says what was expected and what came. A message names values by type and length. A message quotes only modes, channel
+types, event names, numbers and versions. So every message is safe to show (FHIRcast 3.0.0, 2.4 Subscribing: "SHOULD return a
+description of the error in the response body as plain text").
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Unauthenticated(HubError):
 
     status = 401
 
-    def __init__(self, message: str, *, presented: bool = True) -> None:
+    def __init__(self, message: str, *, has_token: bool = True) -> None:
         super().__init__(message)
         #: Whether the request has a token (RFC 6750 section 3.1).
-        self.presented = presented
+        self.has_token = has_token
 
 
 class Forbidden(HubError):
@@ -53,7 +53,7 @@ class InsufficientScope(Forbidden):
 
 
 class NotFound(HubError):
-    """There is no such endpoint or session, or none of this user."""
+    """There is no such endpoint or session for this user."""
 
     status = 404
 

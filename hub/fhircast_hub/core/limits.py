@@ -10,17 +10,18 @@ MAX_TOPIC = 1024
 MAX_NAME = 256
 #: Characters in the id of an event (EVT-5) or of an anchor. FHIR's own ids have up to 64.
 MAX_ID = 256
-#: Names in hub.events. The catalogue has fifteen.
+#: Names in hub.events. The catalogue has 21.
 MAX_EVENTS = 256
 #: Characters in a hub.callback (WHK-10).
 MAX_CALLBACK = 2048
 #: Bytes in a hub.secret: "hub.secret ... SHALL be less than 200 bytes" (STU2).
 MAX_SECRET = 199
-#: Bytes of identifiers that are compared between an update and the open of its context (CON-17).
+#: Bytes of identifiers that are compared between an update and the open of its context (CON-29).
 MAX_IDENTITY = 64 << 10
 #: Nesting of a JSON body (EVT-6). FHIR's deepest resources stay under twenty.
 MAX_DEPTH = 64
-#: Members of an object that the hub reads (EVT-6). FHIR's largest resources have some sixty, and as many again with a leading `_`.
+#: Members of an object that the hub reads (EVT-6). FHIR's largest resources have some sixty.
+#: As many again may have a leading `_`.
 MAX_MEMBERS = 128
 #: Objects and arrays of a body (EVT-6).
 MAX_NODES = 50_000
@@ -46,11 +47,11 @@ REMEMBERED_CHANGES = 64
 HANDOVER_SECONDS = 1.0
 #: Seconds that delivered closes and updates may stay in the session, so that one Tick drops many of them (OPS-7).
 FORGETTING_SECONDS = 5.0
-#: Closes whose context is remembered although the event was dropped (SUB-12). The hub makes a new close from the context.
+#: Closes whose context is remembered although the event was dropped (SUB-35). The hub makes a new close from the context.
 REMEMBERED_CLOSES = 1024
-#: Seconds that every subscription has to come back after a restart of the hub (SUB-23).
+#: Seconds that every subscription has to come back after a restart of the hub (SUB-41).
 RESTART_GRACE = 30
-#: Seconds until a subscription with an opaque token ends after a restart of the hub, unless renewed (AUT-14).
+#: Seconds until a subscription with an opaque token ends after a restart of the hub, unless renewed (AUT-34).
 OPAQUE_TOKEN_GRACE = 60
 
 
@@ -65,7 +66,7 @@ class Rules(msgspec.Struct, frozen=True):
     connect_timeout: int = 60
     #: Subscriptions of one topic (SUB-22).
     max_subscriptions: int = 64
-    #: Seconds without use until a session without subscribers and open contexts is forgotten (LIM-1).
+    #: Seconds without use until a session without subscribers and open contexts is forgotten (LIM-5).
     session_ttl: int = 86400
     #: Whether opens are derived (DER-8).
     derive_opens: bool = True
@@ -89,5 +90,5 @@ class Rules(msgspec.Struct, frozen=True):
     retained_bytes: int = 1 << 20
     #: Events retained for subscribers without a socket, or queued for one callback (SUB-12).
     retained_messages: int = 256
-    #: Seconds until a dead socket is noticed: two pings, and some more.
+    #: Seconds until a dead socket is noticed: two ping intervals and a margin.
     dead_socket_seconds: int = 45

@@ -29,7 +29,7 @@ def to_response(error: HubError, request: Headers) -> Response:
 def _challenge(error: HubError) -> str:
     if isinstance(error, Unauthenticated):
         # "If the request lacks any authentication information […] the resource server SHOULD NOT include an error code" (6750, 3.1)
-        return 'Bearer error="invalid_token"' if error.presented else "Bearer"
+        return 'Bearer error="invalid_token"' if error.has_token else "Bearer"
     if isinstance(error, InsufficientScope):
         return f'Bearer error="insufficient_scope", scope="{error.scope}"'
     return ""

@@ -77,10 +77,10 @@ def bearer_token(headers: Headers) -> str:
     """The token of the Authorization header. No other place counts (AUT-2). Raises Unauthenticated without a token."""
     authorization = headers.get(b"authorization")
     if not authorization:
-        raise Unauthenticated("the header Authorization is required: Bearer and a token", presented=False)
+        raise Unauthenticated("the header Authorization is required: Bearer and a token", has_token=False)
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
-        raise Unauthenticated("the header Authorization must be Bearer and a token", presented=False)
+        raise Unauthenticated("the header Authorization must be Bearer and a token", has_token=False)
     if headers.count(b"authorization") > 1:
         raise Unauthenticated("a request may have one header Authorization, not several")
     return token.strip()

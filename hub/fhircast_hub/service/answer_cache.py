@@ -31,12 +31,12 @@ class AnswerCache:
             return encode_view(view)
         kept = self._kept.setdefault(key, {})
         self._kept.move_to_end(key)
-        if (found := kept.get(view.kind)) is not None:
+        if (found := kept.get(view.part)) is not None:
             if found[0].is_same(view):
                 return found[1]
             self.bytes -= len(found[1]) + OVERHEAD
         answer = encode_view(view)
-        kept[view.kind] = view, answer
+        kept[view.part] = view, answer
         self.bytes += len(answer) + OVERHEAD
         while self.bytes > self._max_bytes:
             self.forget(next(iter(self._kept)))

@@ -18,7 +18,7 @@ NOBODY: User = ("", "")
 
 def user_of(effect: WebhookEffect) -> User:
     """The user whose subscription the effect is about."""
-    return effect.key.realm, effect.user
+    return effect.key.realm, effect.subscriber
 
 
 class FairSlots:

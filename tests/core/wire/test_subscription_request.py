@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from fhircast_hub.core.errors import BadRequest, TooLarge
-from fhircast_hub.core.wire.acknowledgement import readable
+from fhircast_hub.core.wire.acknowledgement import displayable
 from fhircast_hub.core.wire.subscription_request import (
     SubscriptionRequest,
     parse_json_subscription_request,
@@ -372,7 +372,7 @@ def test_forms_round_trip(topic: str, name: str, lease: int, events: list[str]) 
     """What was read and is written again is read the same, in both notations."""
     given_ = GOOD | {"hub.topic": topic, "subscriber.name": name, "hub.lease_seconds": str(lease)}
     form = parse_subscription_request(urlencode(given_ | {"hub.events": " ,".join(events)}).encode())
-    assert (form.topic, form.name, form.lease) == (topic, readable(name), lease)
+    assert (form.topic, form.name, form.lease) == (topic, displayable(name), lease)
     again = given_ | {"hub.events": ",".join(form.events)}
     assert parse_subscription_request(urlencode(again).encode()) == form
     assert as_json({**again, "hub.events": list(form.events), "hub.lease_seconds": lease}) == form

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fhircast_hub.core.errors import HubError
-from fhircast_hub.core.wire.acknowledgement import readable
+from fhircast_hub.core.wire.acknowledgement import displayable
 from fhircast_hub.core.wire.event_names import parse_events
 from fhircast_hub.core.wire.subscription_request import (
     SubscriptionRequest,
@@ -75,7 +75,7 @@ def test_a_form_is_read_as_it_was_meant(given_: Given, random: Any, space: str) 
         topic=given_.topic.strip(),
         events=parse_events(given_.events) if given_.subscribe else (),
         lease=given_.lease if given_.subscribe else None,
-        name=None if given_.name is None else readable(given_.name.strip()),
+        name=None if given_.name is None else displayable(given_.name.strip()),
         endpoint=given_.endpoint,
     )
     spaced = [(name, f"{space}{value}{space}") for name, value in parameters]

@@ -32,7 +32,7 @@ class Application(NamedTuple):
 class Principal(msgspec.Struct, frozen=True):
     """The bearer of a verified token."""
 
-    #: Issuers of one realm share users and sessions (setting `issuers`).
+    #: The issuer's realm. Its issuers share users and sessions (setting `issuers`).
     realm: str
     #: Normalized value of the issuer's user claim. None: the token names no user.
     user: str | None
@@ -46,7 +46,7 @@ class Principal(msgspec.Struct, frozen=True):
     topics: frozenset[str] | None = None
     #: Whether the client is one of the deployment's system clients (AUT-11).
     system: bool = False
-    #: Whether only the issuer can explain the token. Such a token may be revoked (AUT-14).
+    #: Whether the token must be introspected. Such a token may be revoked (AUT-14).
     opaque: bool = False
     #: The token's issuer.
     issuer: str = ""

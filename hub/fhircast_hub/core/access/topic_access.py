@@ -12,7 +12,7 @@ NO_OWNER = ""
 def check_access(principal: Principal, topic: str, owner: str | None) -> None:
     """Raise unless `principal` may act on `topic`, whose session belongs to `owner` (None: the topic has no session yet).
 
-    Raises Forbidden (AUT-8, AUT-9). Raises Conflict for a system client on a session that no user owns (AUT-11).
+    Raises Forbidden (AUT-8, AUT-9). Raises Conflict for a system client on a session that no user owns (AUT-29).
     """
     if principal.topics is not None and topic not in principal.topics:
         raise Forbidden("this token's hub.topic claim does not name this topic")
@@ -37,7 +37,7 @@ def check_topic_claim(principal: Principal, topic: str | None) -> None:
 
 
 def check_owned(owner: str) -> None:
-    """Raise Conflict for the session of no user: a system client does not act on such a session (AUT-11)."""
+    """Raise Conflict for the session of no user: a system client does not act on such a session (AUT-29)."""
     if not owner:
         raise Conflict("a system client acts only on a session that a user owns; nobody owns this one")
 

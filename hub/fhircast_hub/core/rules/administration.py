@@ -21,16 +21,17 @@ from fhircast_hub.core.state.session import Outcome, Session, Subscription
 class Participant(msgspec.Struct, frozen=True):
     """A subscription as GET /sessions/{topic} lists it (SES-3)."""
 
-    #: Digest of the subscription's endpoint.
+    #: Digest of the endpoint. Of a webhook: a random id.
     subscription_id: str
     #: subscriber.name. "": none.
     name: str
     #: The granted events, as spelled.
     events: tuple[str, ...]
+    #: Channel of the subscription.
     channel: Literal["websocket", "webhook"]
     #: See Subscription.connected_or_lost_at; in epoch seconds.
     connected_or_lost_at: float
-    #: See `state`.
+    #: Whether the subscriber is in step, in words (SES-7).
     state: str
 
 
@@ -88,7 +89,7 @@ def participants(session: Session | None, principal: Principal) -> list[Particip
     """The session's subscriptions, for its subscribers and for system clients.
 
     Raises NotFound where there is no session. Raises Forbidden for all others (AUT-8), and Conflict for a system client on a
-    session that no user owns (AUT-11).
+    session that no user owns (AUT-29).
     """
     if session is None:
         raise NotFound("no session with this topic")
@@ -112,7 +113,7 @@ def participants(session: Session | None, principal: Principal) -> list[Particip
 
 
 def state(subscription: Subscription) -> str:
-    """Whether a subscriber is in step, in a word or two."""
+    """Whether a subscriber is in step, in words (SES-7)."""
     if subscription.never_connected:
         return "not connected yet"
     if not subscription.connection:

@@ -122,7 +122,9 @@ class EndedSource:
     ) -> None:
         self._session, self._source, self._types, self._event, self._rules = session, source, types, event, rules
         contexts = session.contexts.values()
-        self._has_newer_of_anchor = any(c.order > source.order and c.anchor == source.anchor for c in contexts)
+        self._has_newer_of_anchor = any(
+            c.order > source.order and c.anchor_type == source.anchor_type for c in contexts
+        )
         self._open_refs = session.contexts.keys() | implied_refs(session)
         # Other events make no difference to a replay, so audiences share plans.
         self._replayable = {context.key for context in contexts} | {f"{type_}-open" for type_ in DERIVED}
@@ -150,8 +152,8 @@ class EndedSource:
     def _correct_type(self, type_: str, before: LastOpen, keys: frozenset[str]) -> TypeCorrection:
         """The correction for a type whose last open, `before`, is the context that the source named."""
         knows_source = self._source.key in keys
-        is_sent_close = self._event.reopened is None and f"{self._source.anchor}-close" in keys
-        is_read_in_source = knows_source and before.named_by == self._source.anchor
+        is_sent_close = self._event.reopened is None and f"{self._source.anchor_type}-close" in keys
+        is_read_in_source = knows_source and before.named_by == self._source.anchor_type
         if is_read_in_source and self._has_newer_of_anchor:
             return TypeCorrection(before)
         plan = self._plan(keys)

@@ -1,8 +1,8 @@
 """Content sharing: resources that applications share in an open context (FHIRcast 3.0.0, 2.10).
 
-"The Hub serves as the transaction coordinator." An update names the version of the context that it was made on. Several applications
-may update one version: the hub accepts exactly one update, and answers the others with 409 (conflicts.py). All entries of an update are applied,
-or none.
+"The Hub serves as the transaction coordinator." An update names the version of the context that the update is based on.
+Several applications may update one version: the hub accepts exactly one update, and answers the others with 409 (conflicts.py).
+All entries of an update are applied, or none.
 
 Example: DiagnosticReport r1 is open at version v1. An update of v1 puts Observation o1, and makes version v2. GET then answers
 with the context array of the open and an item `content`, a Bundle with Observation o1.
@@ -57,9 +57,10 @@ def apply_update(session: Session, event: Event, version: str, rules: Rules) -> 
 
 
 def drop_contradicted(content: Content, context: OpenContext) -> Content:
-    """The content after `context` was opened again, without copies of resources to which the open gives another identity (CON-17).
+    """The content after `context` was opened again (CON-30).
 
-    Copies with too many identifiers to compare are dropped too.
+    Copies of resources are dropped where the open gives another identity. Copies with too many identifiers to compare are
+    dropped too.
     """
     opened = _opened_items(context)
     dropped: set[str] = set()
@@ -97,7 +98,10 @@ def content_item(content: Content | None, version: str) -> bytes:
 
 
 def _apply(context: OpenContext, content: Content, changes: tuple[Change, ...]) -> Content:
-    """ "SHALL process all Bundle entries in an atomic manner" (2.10). Raises BadRequest for the entry that cannot be applied."""
+    """Apply all entries or none: "SHALL process all Bundle entries in an atomic manner" (2.10).
+
+    Raises BadRequest for an entry that cannot be applied. Raises TooLarge for too many identifiers to compare.
+    """
     if not changes:
         return content
     draft = _Draft(context, content)
@@ -161,7 +165,7 @@ def _resource_ref(change: Change, urls: dict[str, str], where: str) -> str:
     """The ref of the resource that an entry changes. `urls` are the fullUrls of shared resources, with their refs.
 
     The resource's id and "the `fullUrl` attribute of the resource's entry in the update bundle (if populated) enables Subscribers
-    to consistently identify content" (4.4). So both must name the same resource (CON-16).
+    to consistently identify content" (4.4). So both must name the same resource (CON-23, CON-24).
     """
     owner = urls.get(change.full_url, "") if change.full_url else ""
     if owner and change.ref and owner != change.ref:
@@ -173,14 +177,14 @@ def _resource_ref(change: Change, urls: dict[str, str], where: str) -> str:
     return owner or change.ref
 
 
-def _check_delete(shared: Shared | None, is_opened_with: bool, where: str) -> None:
+def _check_delete(shared: Shared | None, came_with_open: bool, where: str) -> None:
     """Raise BadRequest for a DELETE of a resource that is not shared.
 
     A shared copy of a resource of the open may be deleted. The resource of the open remains (CON-18).
     """
     if shared is not None:
         return
-    if is_opened_with:
+    if came_with_open:
         # "Subscribers SHALL NOT remove any resources that were present in the context array" (2.10)
         raise BadRequest(
             f"{where}: DELETE must name a shared resource; the context was opened with this one,"

@@ -29,7 +29,7 @@ from fhircast_hub.core.wire.json import encode
 
 
 def context_of(event: Event, version: str, order: int) -> OpenContext:
-    """The context that an accepted open opens. `order` is the session's count of accepted events."""
+    """The context that an accepted open opens. `order` is Session.order at the open."""
     frame, context_at = with_version(event, version)
     return OpenContext(
         ref=event.ref,
@@ -48,10 +48,10 @@ def context_of(event: Event, version: str, order: int) -> OpenContext:
 def add_context(
     contexts: dict[str, OpenContext], context: OpenContext
 ) -> tuple[dict[str, OpenContext], list[OpenContext]]:
-    """The open contexts with `context` as the newest, and the contexts that were removed to make room (LIM-1).
+    """The open contexts with `context` as the newest, and the contexts that were removed to make room (LIM-4).
 
     Removed first: the oldest that is neither the newest of its type, nor named by such a newest one.
-    Removed next: the oldest that `context` does not name.
+    Removed next: the oldest that `context` does not name. Removed last: the oldest of all.
     """
     added = {ref: other for ref, other in contexts.items() if ref != context.ref}
     added[context.ref] = context
@@ -87,17 +87,18 @@ def remove_context(contexts: dict[str, OpenContext], ref: str) -> dict[str, Open
 class View(NamedTuple):
     """A session as a principal may read it. Principals with equal views get the same answer to GET."""
 
+    #: context.versionId of the answer.
     version: str
     #: The current context; None: no context is current.
     context: OpenContext | None = None
     #: "": the open alone. "content": the open and shared content. Else the type of the derived open that is read instead.
-    kind: str = ""
+    part: str = ""
     #: Shared content of the context, if the principal may read it.
     content: Content | None = None
 
     def is_same(self, other: View) -> bool:
         """Whether both views have the same answer. Compares objects by identity, which is fast."""
-        same = (self.version, self.kind) == (other.version, other.kind)
+        same = (self.version, self.part) == (other.version, other.part)
         return same and self.context is other.context and self.content is other.content
 
 
@@ -136,12 +137,12 @@ def encode_view(view: View) -> bytes:
     context = view.context
     if context is None:
         return _answer("", view.version, b"[]")
-    if view.kind == "content":
+    if view.part == "content":
         item = content_item(view.content, context.version)
         items = b"%b,%b]" % (_without_content(context.context)[:-1].rstrip(), item)
         return _answer(context.type, view.version, items)
-    for open_ in derive_opens(context) if view.kind else ():
-        if open_.type == view.kind:
+    for open_ in derive_opens(context) if view.part else ():
+        if open_.type == view.part:
             return _answer(spelling(open_.key).removesuffix("-open"), view.version, open_.context)
     return _answer(context.type, view.version, context.context)
 

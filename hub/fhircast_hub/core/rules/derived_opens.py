@@ -59,7 +59,7 @@ def named_refs(source: OpenContext, derived_type: str) -> dict[str, str]:
 
     The open is the source's own if `derived_type` is "". Else the open is the derived one of that type.
     """
-    refs = {**source.closed, **source.implied, source.anchor: source.ref}
+    refs = {**source.closed, **source.implied, source.anchor_type: source.ref}
     return {type_: refs[type_] for type_ in (_ITEM_TYPES[derived_type] if derived_type else DERIVED) if type_ in refs}
 
 

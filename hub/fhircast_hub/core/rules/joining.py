@@ -43,7 +43,7 @@ class ReplayedOpen(NamedTuple):
     @property
     def type(self) -> str:
         """The type of the opened context, in lower case."""
-        return self.derived_type or self.context.anchor
+        return self.derived_type or self.context.anchor_type
 
     def message(self, topic: str) -> Message:
         """The open's frame, with the reference for its acknowledgement."""
@@ -119,7 +119,7 @@ def after_open_of(
     A context that the open names, and that was closed since, is in doubt.
     """
     refs = granted_refs(context, derived_type, keys)
-    after = last_opens.after_open(last_opened, derived_type or context.anchor, refs)
+    after = last_opens.after_open(last_opened, derived_type or context.anchor_type, refs)
     return last_opens.put_in_doubt(after, context.closed.values())
 
 

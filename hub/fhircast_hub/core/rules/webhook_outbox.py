@@ -40,7 +40,7 @@ def verify(session: Session, subscription: Subscription, now: float) -> Verify:
         subscription.callback,
         subscription.events,
         lease=max(1, int(subscription.expires - now)),
-        user=subscription.subscriber,
+        subscriber=subscription.subscriber,
     )
 
 
@@ -79,7 +79,7 @@ def end_webhook(session: Session, subscription: Subscription, reason: str = "") 
         subscription.callback,
         subscription.events,
         reason="" if subscription.never_connected else reason,
-        user=subscription.subscriber,
+        subscriber=subscription.subscriber,
     )
 
 

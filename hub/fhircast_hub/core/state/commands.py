@@ -16,7 +16,7 @@ class Subscribe(msgspec.Struct, frozen=True):
     principal: Principal
     #: hub.topic.
     topic: str
-    #: Digest of the new endpoint.
+    #: Digest of the new endpoint. Of a webhook: a random id.
     subscription_id: str
     #: hub.events, as spelled.
     events: tuple[str, ...]
@@ -52,7 +52,10 @@ class Renew(msgspec.Struct, frozen=True):
 
 
 class Unsubscribe(msgspec.Struct, frozen=True):
-    """The end of a subscription: that of `callback`, else that of `subscription_id`, else the application's only one (UNS-7)."""
+    """End of one or more subscriptions.
+
+    Ends all of `callback`, else that of `subscription_id`, else the application's only match for `name` (UNS-7).
+    """
 
     #: Bearer of the request's token.
     principal: Principal
@@ -64,7 +67,7 @@ class Unsubscribe(msgspec.Struct, frozen=True):
     name: str | None = None
     #: hub.callback. None: the subscription is no webhook.
     callback: str | None = None
-    #: hub.reason of the denial that the socket receives.
+    #: hub.reason of the denial that the socket receives. A callback is sent none.
     reason: str = "unsubscribed"
 
 
@@ -84,7 +87,8 @@ class Connected(msgspec.Struct, frozen=True):
     subscription_id: str
     #: Name of the new connection.
     connection: str
-    #: Everything sent to the earlier connection before this time (epoch seconds) is known to have arrived. 0: nothing is.
+    #: Everything sent to the earlier connection before this time (epoch seconds) is known to have arrived.
+    #: 0: unknown, so the subscription's own time counts.
     delivered_until: float = 0.0
 
 
@@ -95,18 +99,22 @@ class Disconnected(msgspec.Struct, frozen=True):
     subscription_id: str
     #: Name of the lost connection.
     connection: str
-    #: Everything sent to the socket before this time (epoch seconds) is known to have arrived.
+    #: Everything sent to the socket before this time (epoch seconds) is known to have arrived. 0: unknown.
     delivered_until: float
     #: Close code (RFC 6455 section 7.4). SERVICE_RESTART: the hub stops.
     code: int
 
 
 class Acknowledged(msgspec.Struct, frozen=True):
-    """A subscriber acknowledged: for the first time, or after missed acknowledgements or a refusal (SYN-5, SYN-6)."""
+    """A subscriber acknowledged for the first time, or after missed acknowledgements or a refusal (SYN-5, SYN-6).
+
+    Of a callback: any 2xx answer.
+    """
 
     #: Subscription of the acknowledgement.
     subscription_id: str
-    #: Whether the subscriber followed the event. False: the event was refused, or is one that nobody follows.
+    #: Whether the subscriber followed the event.
+    #: False: the event was refused, or is an update, select, heartbeat or SyncError.
     followed: bool = True
 
 
@@ -139,7 +147,7 @@ class MissedAck(msgspec.Struct, frozen=True):
 class AcksTimedOut(msgspec.Struct, frozen=True):
     """Connections of one session did not acknowledge in time (SYN-4)."""
 
-    #: One for each connection.
+    #: The last missed event of each connection.
     missed: tuple[MissedAck, ...]
 
 
@@ -155,7 +163,7 @@ class PostFinished(msgspec.Struct, frozen=True):
 
     #: Number of the post.
     number: int
-    #: HTTP status of the answer. 0: no answer came in time.
+    #: HTTP status of the last attempt that was answered. 0: no attempt was answered, or the hub failed.
     status: int
 
 
@@ -167,7 +175,7 @@ class Revoked(msgspec.Struct, frozen=True):
 
 
 class Undeliverable(msgspec.Struct, frozen=True):
-    """Nothing can be posted to a callback any more."""
+    """A callback's hub.secret was lost, so nothing can be posted any more."""
 
     #: Subscription of the callback.
     subscription_id: str
@@ -182,7 +190,7 @@ class BeginSession(msgspec.Struct, frozen=True):
     realm: str
     #: hub.topic of the new session.
     topic: str
-    #: The user.
+    #: The user whose session it is, as Principal.user spells it.
     owner: str
 
 
@@ -194,14 +202,14 @@ class EndSession(msgspec.Struct, frozen=True):
 
 
 class Evict(msgspec.Struct, frozen=True):
-    """A subscription without a socket makes room: its user has too many in all sessions together (SUB-22)."""
+    """A subscription without a socket is forgotten: its application needs room for another one (SUB-22)."""
 
     #: The subscription to forget.
     subscription_id: str
 
 
 class MakeRoom(msgspec.Struct, frozen=True):
-    """A session without subscriptions makes room for another session (LIM-1, LIM-2)."""
+    """A session without subscriptions makes room for another session (LIM-5, LIM-6)."""
 
     #: False: only a session that was unused for SESSION_TTL is forgotten. True: any session without subscriptions.
     at_once: bool = False

@@ -1,4 +1,4 @@
-"""Effects: work for the world after a decision was committed, in this order."""
+"""Effects: work for the world after a commit, in the order of Outcome.effects."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class EventRef(msgspec.Struct, frozen=True):
 
     #: `id` of the frame, which acknowledgements name.
     id: str
-    #: `id` of the event that a SyncError names. For a derived open: its source's.
+    #: `id` of the event that a SyncError names. Of a derived open or close: its source's.
     event: str
-    #: Name of the event that a SyncError names. For a derived open: its source's.
+    #: Name of the event that a SyncError names. Of a derived open or close: its source's.
     name: str
-    #: Ref of the context that the frame opens. "": the frame opens none.
+    #: Ref that the frame opens. "": the frame is no open of OpenContext or DerivedOpen.
     ref: str = ""
     #: Whether refusals and missed acknowledgements are reported (SYN-10, SYN-11).
     reportable: bool = True
@@ -62,7 +62,7 @@ class Verify(msgspec.Struct, frozen=True):
     #: Remaining lease, in seconds.
     lease: int
     #: Principal.subscriber of the subscription.
-    user: str = ""
+    subscriber: str = ""
 
 
 class Post(msgspec.Struct, frozen=True):
@@ -81,11 +81,11 @@ class Post(msgspec.Struct, frozen=True):
     #: Body of the post.
     frame: bytes
     #: Principal.subscriber of the subscription.
-    user: str = ""
+    subscriber: str = ""
 
 
 class EndWebhook(msgspec.Struct, frozen=True):
-    """A webhook's subscription is over: cancel its verification and its posts, and deny the subscription to the callback."""
+    """A webhook's subscription is over: cancel its verification and posts, and send the denial."""
 
     #: Session of the subscription.
     key: SessionKey
@@ -93,14 +93,14 @@ class EndWebhook(msgspec.Struct, frozen=True):
     subscription_id: str
     #: Numbers of the posts to cancel.
     numbers: frozenset[int] = frozenset()
-    #: URL that the denial goes to.
+    #: The callback. Its listed posts are cancelled, and the denial goes there.
     callback: str = ""
     #: The granted events, as spelled.
     events: tuple[str, ...] = ()
     #: hub.reason of the denial. "": no denial is sent.
     reason: str = ""
     #: Principal.subscriber of the subscription.
-    user: str = ""
+    subscriber: str = ""
 
 
 #: Effects on sockets.

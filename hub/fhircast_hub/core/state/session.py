@@ -13,11 +13,11 @@ from fhircast_hub.core.state.effects import Effect, EventRef
 class Subscription(msgspec.Struct, frozen=True):
     """One subscription of a session, by WebSocket or webhook."""
 
-    #: Digest of the subscription's endpoint.
+    #: Digest of the endpoint. Of a webhook: a random id.
     subscription_id: str
     #: Principal.subscriber of the token: the user, or the client where there is no user.
     subscriber: str
-    #: subscriber.name of the request. "": none was given (SUB-13).
+    #: subscriber.name. "": none was given (SUB-13).
     name: str
     #: Names of the granted events, as the subscriber spells them.
     events: tuple[str, ...]
@@ -31,6 +31,7 @@ class Subscription(msgspec.Struct, frozen=True):
     #: Whether no socket has connected yet, or the callback is not verified yet (SUB-14, WHK-3).
     never_connected: bool = True
     #: Everything sent before this time (epoch seconds) is known to have arrived (SUB-12).
+    #: The tracker of acknowledgements knows a later time while a socket is connected.
     delivered_until: float = 0.0
     #: When the subscription counts as lost unless a socket is back (epoch seconds; SYN-7). 0: no socket is awaited.
     reconnect_deadline: float = 0.0
@@ -42,17 +43,18 @@ class Subscription(msgspec.Struct, frozen=True):
     opaque: bool = False
     #: Whether the subscriber ever acknowledged an event (SYN-6).
     acknowledges: bool = False
-    #: Number of events in a row that were not acknowledged (SYN-5).
+    #: Timeouts of acknowledgements in a row. Events that time out together count once (SYN-5, SYN-24).
     missed_acks: int = 0
-    #: Name of the event that was refused last. "": none, or the subscriber has followed another event since.
+    #: Name of the last event that was not followed. Of a derived open: its source's.
+    #: "": there is none, a later event was followed, or a new socket came.
     refused_event: str = ""
     #: Issuer of the subscription's token.
     issuer: str = ""
     #: Client of the subscription's token.
     client: str = ""
-    #: Refs of event_names.DERIVED that the last socket was sent opens of, or may have been sent before a crash (DER-9).
+    #: Refs of contexts that the last socket may show. At most one for each type of event_names.DERIVED (DER-9).
     shown_opens: tuple[str, ...] = ()
-    #: Network address that made the subscription, or renewed it last (AUD-3).
+    #: Network address that made the subscription, or renewed it last (AUD-3). "": a webhook.
     address: str = ""
 
     @property
@@ -79,28 +81,28 @@ class OpenContext(msgspec.Struct, frozen=True):
     timestamp: str
     #: Session.order at the open.
     order: int
-    #: context.versionId.
+    #: Present context.versionId. Each update changes it.
     version: str
-    #: The open as it was broadcast, with `version` as its context.versionId.
+    #: The open's frame, with `version` as context.versionId.
     frame: bytes
     #: Offset of the context array in `frame`, in bytes.
     context_at: int
     #: Length of the context array, in bytes.
     context_size: int
-    #: Type -> ref of the contexts that opens are derived for, until somebody closes them (DER-7).
+    #: Type -> ref of other contexts that the open names and nobody has closed since. Their opens are derived (DER-7).
     implied: dict[str, str]
     #: Type -> ref of contexts that left `implied` because somebody closed them.
     closed: dict[str, str] = {}
 
     @property
-    def anchor(self) -> str:
+    def anchor_type(self) -> str:
         """The anchor's type in lower case."""
         return self.ref[: self.ref.index("/")]
 
     @property
     def key(self) -> str:
         """Name of the event that opens the context, in lower case."""
-        return self.anchor + "-open"
+        return self.anchor_type + "-open"
 
     @property
     def context(self) -> bytes:
@@ -116,7 +118,7 @@ class OpenContext(msgspec.Struct, frozen=True):
 class Shared(msgspec.Struct, frozen=True):
     """A resource that was shared in a context."""
 
-    #: Place among the resources of the content Bundle.
+    #: Sorts the resources of the content Bundle. Numbers have gaps.
     number: int
     #: Entry of the content Bundle, as JSON.
     entry: bytes
@@ -125,13 +127,13 @@ class Shared(msgspec.Struct, frozen=True):
 class Content(msgspec.Struct, frozen=True):
     """Resources that were shared in an open context (FHIRcast 3.0.0, 2.10)."""
 
-    #: `type/id` -> resource.
+    #: Ref -> shared resource.
     resources: dict[str, Shared] = {}
     #: Size of all entries, in bytes.
     size: int = 0
     #: Fingerprints of the last updates, oldest first (EVT-17).
     updates: tuple[bytes, ...] = ()
-    #: fullUrl -> `type/id` of the resource that has it (CON-16).
+    #: fullUrl -> ref of its resource (CON-23, CON-24).
     urls: dict[str, str] = {}
 
 
@@ -140,7 +142,7 @@ class RetainedEvent(msgspec.Struct, frozen=True):
 
     #: When the event was accepted, in epoch seconds.
     accepted_at: float
-    #: The event that `frame` carries. Of a derived close: its source (DER-9).
+    #: The event that `frame` carries. Of a derived close, SyncErrors name the event that ended the source (DER-9).
     event_ref: EventRef
     #: resourceType of the anchor, as spelled.
     type: str
@@ -148,7 +150,7 @@ class RetainedEvent(msgspec.Struct, frozen=True):
     ref: str
     #: The event as it was broadcast.
     frame: bytes
-    #: Name of a derived close, in lower case. "": the name is that of `event_ref`.
+    #: Name of a derived close, in lower case. "": the event is no derived close.
     event: str = ""
 
     @property
@@ -187,10 +189,9 @@ class LastOpen(NamedTuple):
 
     #: The context's ref. "": the subscriber counts as told of none.
     ref: str = ""
-    #: Type of the event that named the context. "": an open of the type itself.
+    #: Anchor type of the event that named the context. "": an open of this type itself, or a derived one.
     named_by: str = ""
-    #: Whether the subscriber may show something else. There are three reasons: the subscriber refused the open; the
-    #: subscriber was not told of a later Home-open; the context was closed before the subscriber was told of it.
+    #: Whether the subscriber may show something else. last_opens.py lists the causes.
     in_doubt: bool = False
 
 
@@ -220,15 +221,17 @@ class Session(msgspec.Struct, frozen=True):
     owner: str
     #: Number of accepted opens, closes, Home-opens and updates.
     order: int = 0
-    #: Current context.versionId. "0": no context was opened yet.
+    #: The context.versionId that GET answers while no context is current. "0": no open or Home-open came yet.
+    #: A current context has its own.
     version: str = "0"
     #: Ref of the current context. "": there is none.
     current: str = ""
     #: Frame of the Home-open, while that is the newest open of all (CTX-6).
     home: bytes = b""
-    #: `order` at the last change of context.
+    #: `order` at the last open, Home-open, update, or close of an open context (EVT-31).
     last_change_order: int = 0
-    #: Epoch seconds when a subscriber last came or went. Without subscribers: of the last publication.
+    #: Last use, in epoch seconds. With subscriptions: the last change of these, of a heartbeat or of retained events.
+    #: Without: the last publication or POST /sessions.
     last_used_at: float = 0.0
     #: Fingerprint of a change of context -> `order` at that change (EVT-17).
     recent: dict[bytes, int] = {}
@@ -236,7 +239,7 @@ class Session(msgspec.Struct, frozen=True):
     contexts: dict[str, OpenContext] = {}
     #: Ref of an open context -> resources shared there. Contexts without any are missing.
     contents: dict[str, Content] = {}
-    #: Number -> close or update for subscribers without a socket, oldest first (SUB-12).
+    #: Number -> close or update that a returning socket may need, oldest first (SUB-12).
     retained: dict[int, RetainedEvent] = {}
     #: Closes dropped from `retained` for lack of room: `type/id` as spelled -> epoch seconds of acceptance.
     dropped_closes: dict[str, float] = {}
@@ -252,7 +255,7 @@ class Session(msgspec.Struct, frozen=True):
     last_post_number: int = 0
     #: subscription_id -> posts that its callback has not answered yet.
     outbox: dict[str, Queue] = {}
-    #: When the next heartbeat is due, in epoch seconds. None: nobody subscribed to heartbeats.
+    #: When the next heartbeat is due, in epoch seconds. None: no connection subscribes to heartbeats.
     next_heartbeat: float | None = None
     #: When the session wants a Tick, in epoch seconds. None: never.
     deadline: float | None = None
@@ -265,5 +268,5 @@ class Outcome(msgspec.Struct, frozen=True):
     session: Session | None
     #: Work for the world, in order.
     effects: tuple[Effect, ...] = ()
-    #: Answer to the caller of the command.
+    #: Answer to the command's sender. Only Connected of a socket has one: the subscription.
     reply: object = None

@@ -65,7 +65,7 @@ def read_acknowledgement(message: bytes) -> Acknowledgement | None:
 
 
 def _read_leniently(message: bytes) -> Acknowledgement | None:
-    """The acknowledgement in a frame that is no JSON. None: it has no id, or no status.
+    """The acknowledgement in a frame that strict decoding refuses. None: the frame has no id, or no status.
 
     Members are read up to the first unreadable one. A byte order mark is skipped, and U+FFFD replaces what is no UTF-8.
     """
@@ -73,15 +73,15 @@ def _read_leniently(message: bytes) -> Acknowledgement | None:
         return None
     text = message[:_MAX_LENIENT].decode("utf-8-sig", "replace").lstrip(" \t\r\n[")
     found: dict[str, tuple[str, object]] = {}
-    for name, written, value in islice(_members(text), _MAX_MEMBERS):
+    for name, written, value in islice(_readable_members(text), _MAX_MEMBERS):
         found.setdefault(name, (written, value))
     (_, id_), (status, _), (_, reason) = (found.get(name, ("", None)) for name in ("id", "status", "reason"))
     if not isinstance(id_, str) or not found["id"][0].startswith('"') or "status" not in found:
         return None
-    return Acknowledgement(id_, _status(status.encode(errors="replace")), readable(reason))
+    return Acknowledgement(id_, _status(status.encode(errors="replace")), displayable(reason))
 
 
-def _members(text: str) -> Iterator[tuple[str, str, object]]:
+def _readable_members(text: str) -> Iterator[tuple[str, str, object]]:
     """The readable members of a JSON object: name, first characters of the value as written, value."""
     place = 1 if text.startswith("{") else len(text)
     with contextlib.suppress(ValueError, RecursionError, IndexError):
@@ -100,7 +100,7 @@ def _end(pattern: re.Pattern[str], text: str, place: int) -> int:
 
 
 def _status(written: bytes | msgspec.Raw) -> int | None:
-    """The status, written as a number or as a string that begins with one (SYN-1)."""
+    """The status, written as a number or as a string that begins with one (SYN-18)."""
     found = _STATUS.match(written)
     return int(found[1]) if found else None
 
@@ -109,11 +109,11 @@ def _reason(written: msgspec.Raw) -> str:
     """The reason, from its JSON. "": it is no string."""
     if not bytes(written).startswith(b'"'):
         return ""
-    return readable(_lenient(bytes(written).decode(errors="replace"))[0])
+    return displayable(_lenient(bytes(written).decode(errors="replace"))[0])
 
 
-def readable(text: object) -> str:
-    """A client's text as people are shown it: one line of at most MAX_REASON characters, with U+FFFD for unpaired surrogates.
+def displayable(text: object) -> str:
+    """A client's text for display: one line of at most MAX_REASON characters, with U+FFFD for unpaired surrogates.
 
     "": the value is no string.
     """

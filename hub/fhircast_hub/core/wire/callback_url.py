@@ -72,7 +72,7 @@ def is_allowed(address: Address, allowed: Iterable[Network], forbidden: Iterable
 
 
 def _narrowest(address: Address, networks: Iterable[Network]) -> int:
-    """The prefix length of the narrowest network with the address, counted in IPv6. -1: none has the address."""
+    """The prefix length of the narrowest network with the address, as IPv6 prefix length. -1: none has the address."""
     spellings = address, real_address(address)
     bits = [
         network.prefixlen + 128 - network.max_prefixlen
@@ -83,7 +83,7 @@ def _narrowest(address: Address, networks: Iterable[Network]) -> int:
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is of the public internet, however it is written. Any subscriber may have it posted to."""
+    """Whether an address is of the public internet, however the address is written. The hub may post to it for any subscriber."""
     real = real_address(address)
     if isinstance(real, ipaddress.IPv4Address):
         return not any(real in network for network in _FORBIDDEN_4)

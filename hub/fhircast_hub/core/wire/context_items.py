@@ -1,6 +1,6 @@
 """The items of an event's context (FHIRcast 3.0.0, 2.3): its anchor, its other required items, the contexts that it implies.
 
-The hub reads the type and id of a resource. The resource itself is passed on as received (EVT-15).
+The hub reads identifying members of a resource only. The resource itself is passed on as received (EVT-15).
 """
 
 from __future__ import annotations

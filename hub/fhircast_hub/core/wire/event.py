@@ -1,6 +1,6 @@
 """A posted event, read from its bytes.
 
-The hub reads the resourceType, id and references of a resource. The resource itself is passed on as received (EVT-15). So the
+The hub reads identifying members of a resource only. The resource itself is passed on as received (EVT-15). So the
 member order, `1.10`, integers of any size and every escape survive, and nothing is encoded twice.
 """
 
@@ -50,7 +50,7 @@ _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 
 #: How the second part of a frame begins.
 CONTEXT_MEMBER = b'"context":'
-#: Members that are taken out of every broadcast (EVT-15): the sender's own versions do not count, only the hub's.
+#: Members that are taken out of every broadcast (EVT-30): the sender's own versions do not count, only the hub's.
 _SENDERS_VERSIONS = frozenset(("context.versionId", "context.priorVersionId"))
 #: Members that are taken out where the hub puts a version in: a subscriber could take them for the hub's (CON-20).
 _ALL_VERSIONS = _SENDERS_VERSIONS | {"versionId", "priorVersionId"}
@@ -67,12 +67,15 @@ _VERSION_ID = msgspec.json.Decoder(str | None)
 class Event(msgspec.Struct, frozen=True):
     """A posted event."""
 
+    #: hub.topic.
     topic: str
     #: The event name as sent.
     name: str
     #: The event name in lower case.
     key: str
+    #: What the event does.
     kind: Kind
+    #: The event's id as sent.
     id: str
     #: The timestamp as sent.
     timestamp: str
@@ -82,7 +85,7 @@ class Event(msgspec.Struct, frozen=True):
     type: str
     #: The anchor's `type/id`, the type in lower case. "": the event has no anchor.
     ref: str
-    #: The frame up to the member `context`. A version goes behind it.
+    #: The frame up to the member `context`. The hub appends its versions here.
     head: bytes
     #: The frame from the member `context` on.
     tail: bytes
@@ -90,9 +93,9 @@ class Event(msgspec.Struct, frozen=True):
     context: bytes
     #: The refs of the other contexts that the event names, by their types in lower case (DER-7).
     implied: dict[str, str]
-    #: A digest of the body. Only a repeat has the same: same id, timestamp and body (EVT-17).
+    #: Digest of the body. Equal only for a repeat (EVT-17).
     fingerprint: bytes
-    #: Of an update, the versions that the sender bases the update on: one, unless the sender gives several names to it.
+    #: Of an update: versions that the sender gives as its base. Two where versionId and priorVersionId are both given.
     versions: tuple[str, ...] = ()
     #: Of an update, the entries of its Bundle.
     changes: tuple[Change, ...] = ()
@@ -231,8 +234,8 @@ def _structural_brackets(body: bytes) -> bytes:
 def _versions(event: Members) -> tuple[str, ...]:
     """The versions that the sender bases an update on.
 
-    2.10 calls the member `context.versionId`. The table of 2.3 has `versionId` and `priorVersionId`: they count where the first is
-    absent.
+    2.10 calls the member `context.versionId`. The table of 2.3 has `versionId` and `priorVersionId`. These two count where the
+    first is absent.
     """
     for names in (("context.versionId",), ("versionId", "priorVersionId")):
         found = [decode(_VERSION_ID, event[name], f"event.{name}") for name in names if name in event]

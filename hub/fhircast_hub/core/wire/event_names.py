@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from fhircast_hub.core.errors import BadRequest
 from fhircast_hub.core.limits import MAX_EVENTS
 
-#: The event catalogue, and the hub's own heartbeat. Clients compare the heartbeat in lower case.
+#: Names of the four catalogue resources with each suffix, infrastructure events, and the hub's own heartbeat.
+#: Clients compare the heartbeat in lower case.
 CATALOGUE = (
     *(
         f"{resource}-{verb}"

@@ -14,7 +14,7 @@ import msgspec
 from fhircast_hub.core.wire.event import CONTEXT_MEMBER, Event
 from fhircast_hub.core.wire.json import Members, encode
 
-#: The namespace of the ids of derived opens (DER-7): each node makes the same id.
+#: The namespace of the ids of derived opens (DER-11): each node makes the same id.
 _DERIVED_IDS = uuid.UUID("6f1c2f5e-3f0a-5d0b-9c3c-7a5f4b0e8d21")
 
 _MEMBERS = msgspec.json.Decoder(Members)
@@ -55,9 +55,9 @@ def event_frame(topic: str, name: str, id_: str, timestamp: str, context: bytes)
     )
 
 
-def derived_id(source: str, name: str) -> str:
-    """The id of the open with the event name `name`, derived from the event with the id `source` (DER-7)."""
-    return str(uuid.uuid5(_DERIVED_IDS, f"{source}\n{name}"))
+def derived_id(source_id: str, name: str) -> str:
+    """The id of the open with the event name `name`, derived from the event with the id `source_id` (DER-11)."""
+    return str(uuid.uuid5(_DERIVED_IDS, f"{source_id}\n{name}"))
 
 
 def id_of(frame: bytes) -> str:

@@ -1,10 +1,12 @@
 """JSON that a client sent: the hub decodes only the members that it needs. Errors name the member by its path.
 
-A duplicate member is refused in every object that the hub splits (EVT-6): the hub and a subscriber could each read another of the two.
+A duplicate member is refused in every object that the hub splits (EVT-6). The hub and a subscriber could each read another of
+the two.
 Every function takes time in proportion to the size of the text, whatever the text holds.
 
-Two ways lead to the members of an object. msgspec's dict is fast, but drops duplicates: the quotation marks of the text are counted
-to find them. Where the count proves nothing, the object is decoded with `_UniqueName` as its keys, and duplicates stay.
+Two ways lead to the members of an object. msgspec's dict is fast, but drops duplicates. The quotation marks of the text
+are counted to find duplicates. Where the count proves nothing, the object is decoded with `_UniqueName` as its keys, and
+duplicates stay.
 """
 
 from __future__ import annotations
@@ -25,9 +27,9 @@ Members = dict[str, msgspec.Raw]
 #: The members of a JSON object. Strings may be decoded, and objects may be split into their members.
 PartlyDecoded = dict[str, str | Members | msgspec.Raw]
 
-#: Bytes of a text whose members are decoded before they are counted. Takes a millisecond or two.
+#: Longest text, in bytes, that is decoded before its members are counted. Takes at most 2 ms.
 SMALL_BYTES = 32 << 10
-#: Members that are decoded with `_UniqueName` at once. Takes a millisecond or two.
+#: Most members that are decoded with `_UniqueName` in one step. Takes at most 2 ms.
 _MAX_AT_ONCE = 8192
 #: Members of objects in an array that have a quotation mark in a name. Such objects are decoded twice.
 _MAX_WITH_QUOTES = 4096
@@ -65,7 +67,7 @@ _TYPE_NAMES = {
 
 
 class TypeAndId(msgspec.Struct):
-    """The two members of a resource that identify the resource. The hub reads no others."""
+    """The two members that identify a resource."""
 
     resourceType: str
     id: str | None = None
@@ -85,15 +87,15 @@ class _UniqueName:
 
 
 class _NameCollector:
-    """Makes the keys of a decoder, and keeps the name behind each. Raises _TooManyNames beyond `most`, to stop the decoder."""
+    """Makes the keys of a decoder, and keeps the name behind each. Raises _TooManyNames beyond `maximum`, to stop the decoder."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, maximum: int) -> None:
         self.names: list[str] = []
-        self._most = most
+        self._maximum = maximum
 
     def __call__(self, _: type, name: str) -> _UniqueName:
         self.names.append(name)
-        if len(self.names) > self._most:
+        if len(self.names) > self._maximum:
             raise _TooManyNames
         return _UniqueName()
 
@@ -170,10 +172,10 @@ def members_of_each(
 ) -> tuple[list[PartlyDecoded], list[Members] | None]:
     """The members of each object in the JSON array at `path`. Their members with a name in `nested` are split, too.
 
-    The second value has the members undecoded. None: nothing but strings and objects was found, and those are in the first.
+    The second value: the same members, undecoded. None where every value is a string or an object of the first.
 
-    Raises the error of `limit` for more items than its maximum. Raises BadRequest as `members_of` does. An array with a name in `nested`
-    is not split, but its objects are checked.
+    Raises the error of `limit` for more items than its maximum. Raises BadRequest as `members_of` does.
+    A nested member that is an array stays undecoded. Its objects are checked.
     """
     if len(memoryview(array)) <= SMALL_BYTES:
         simple = decode_simple_objects(array)
@@ -207,7 +209,10 @@ def _decode_objects(array: bytes | msgspec.Raw) -> list[Members] | None:
 
 
 def _decode_one_by_one(raws: list[msgspec.Raw], paths: Iterable[str]) -> list[Members]:
-    """`members_of` each. Also raises BadRequest for thousands of members beside names with quotation marks: FHIR has no such names."""
+    """`members_of` each. Decodes twice the objects that have a quotation mark in a name: FHIR has no such names.
+
+    Raises BadRequest for more than _MAX_WITH_QUOTES members of such objects.
+    """
     found: list[Members] = []
     with_quotes = 0
     for raw, path in zip(raws, paths, strict=True):
@@ -224,7 +229,7 @@ def _decode_one_by_one(raws: list[msgspec.Raw], paths: Iterable[str]) -> list[Me
 
 
 def _split_nested(objects: list[Members], nested: Iterable[str], path: str) -> list[PartlyDecoded]:
-    """The `objects`, of whose members named in `nested` the objects are split. Checks the objects in arrays there, too."""
+    """Split the objects in the `nested` members of `objects`. Checks the objects in arrays there, too."""
     result: list[PartlyDecoded] = [{**members} for members in objects]
     places: list[tuple[int, str]] = []
     raws: list[msgspec.Raw] = []
@@ -244,7 +249,7 @@ def _split_nested(objects: list[Members], nested: Iterable[str], path: str) -> l
 
 
 def _objects_in(raw: msgspec.Raw) -> list[msgspec.Raw]:
-    """An object itself; the objects in an array; nothing of another value."""
+    """An object itself; the objects in an array. Any other value has none."""
     first = memoryview(raw)[0]
     if first == _ARRAY:
         return [each for each in _RAWS.decode(raw) if memoryview(each)[0] == _OBJECT]
@@ -308,8 +313,8 @@ def object_in(members: PartlyDecoded, name: str, path: str) -> Members | None:
         return value
     if isinstance(value, str):
         raise BadRequest(f"{path}.{name} must be an object or null, not a string")
-    null: Members | None = decode(_MEMBERS_OR_NULL, value, f"{path}.{name}")
-    return null
+    decoded: Members | None = decode(_MEMBERS_OR_NULL, value, f"{path}.{name}")
+    return decoded
 
 
 def type_and_id_of(resource: Members, path: str, index: int | None = None) -> TypeAndId:

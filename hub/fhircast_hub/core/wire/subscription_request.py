@@ -13,7 +13,7 @@ import msgspec
 
 from fhircast_hub.core.errors import BadRequest, TooLarge
 from fhircast_hub.core.limits import MAX_FORM, MAX_NAME, MAX_PARAMETERS, MAX_SECRET
-from fhircast_hub.core.wire.acknowledgement import readable
+from fhircast_hub.core.wire.acknowledgement import displayable
 from fhircast_hub.core.wire.callback_url import check_callback
 from fhircast_hub.core.wire.event import check_topic
 from fhircast_hub.core.wire.event_names import parse_events
@@ -28,7 +28,7 @@ _STRING_OR_NULL = msgspec.json.Decoder(str | None)
 _STRINGS = msgspec.json.Decoder(str | list[str] | None)
 #: How a number begins in JSON.
 _NUMBER = b"-0123456789"
-#: The hub.channel.type of a webhook (WHK-2).
+#: The hub.channel.type of a webhook (WHK-16).
 _WEBHOOKS = frozenset(("webhook", "rest-hook", "websub"))
 #: Characters of a parameter's name, a mode or a channel type that an error may quote.
 _MAX_QUOTED = 32
@@ -37,8 +37,9 @@ _MAX_QUOTED = 32
 class SubscriptionRequest(msgspec.Struct, frozen=True):
     """A subscription request that was checked."""
 
-    #: False: the client unsubscribes.
+    #: True: hub.mode is subscribe. False: unsubscribe.
     subscribe: bool
+    #: hub.topic.
     topic: str
     #: Event names as the client spells them. Empty when unsubscribing.
     events: tuple[str, ...]
@@ -71,7 +72,7 @@ def parse_subscription_request(body: bytes) -> SubscriptionRequest:
 def parse_json_subscription_request(body: bytes) -> SubscriptionRequest | None:
     """Read the same parameters from a JSON object with hub.mode (SUB-16). There hub.events may be an array.
 
-    None: the body is no such object, so it is an event or nothing. Raises BadRequest as `parse_subscription_request` does.
+    None: the body has no hub.mode, so it may be an event. Raises BadRequest as `parse_subscription_request` does.
     """
     if b'"hub.mode"' not in body or len(body) > MAX_FORM:
         return None
@@ -129,7 +130,8 @@ def _required(given: dict[str, str], name: str) -> str:
 
 
 def _is_webhook(given: dict[str, str]) -> bool:
-    # Many clients send an empty hub.callback beside the channel type websocket. Only a hub.callback that is not empty means a webhook.
+    # Many clients send an empty hub.callback beside the channel type websocket.
+    # Only a hub.callback that is not empty means a webhook.
     channel = given.get("hub.channel.type") or ("webhook" if given.get("hub.callback") else "")
     if not channel:
         raise BadRequest("hub.channel.type is required, websocket or webhook")
@@ -149,7 +151,7 @@ def _subscriber_name(given: dict[str, str]) -> str | None:
     name = given.get("subscriber.name")
     if name is not None and len(name) > MAX_NAME:
         raise BadRequest(f"subscriber.name may have at most {MAX_NAME} characters, and this one has {len(name)}")
-    return None if name is None else readable(name)
+    return None if name is None else displayable(name)
 
 
 def _lease(given: dict[str, str]) -> int | None:

@@ -143,7 +143,7 @@ def _put_ref(resource: Members | None, full_url: str, path: str) -> str:
     found = type_and_id_of(resource, path) if resource is not None else None
     # A resource that no DELETE could name would stay for good.
     if found is None or not found.id or not _IS_REF.fullmatch(type_and_id := f"{found.resourceType}/{found.id}"):
-        raise BadRequest(f"{path}.resource must be a resource whose Type/id is one of FHIR, and this one is none")
+        raise BadRequest(f"{path}.resource must be a resource with a valid Type/id")
     ref = ref_of(found)
     if full_url and not full_url.endswith(f"/{type_and_id}") and _ref_at_end(full_url) not in ("", ref):
         raise BadRequest(f"{path}.fullUrl must end in the Type/id of the resource, not in that of another")
@@ -151,7 +151,7 @@ def _put_ref(resource: Members | None, full_url: str, path: str) -> str:
 
 
 def _deleted_ref(full_url: str, url: str, path: str) -> str:
-    """The ref that a DELETE itself names (CON-16). "": only the shared content can tell which resource has its fullUrl."""
+    """The ref that a DELETE itself names (CON-24). "": only the shared content can tell which resource has its fullUrl."""
     refs = {_ref_at_end(full_url), _ref_at_end(url)} - {""}
     if len(refs) > 1:
         raise BadRequest(f"{path}: fullUrl and request.url must name one resource, and these two differ")
