@@ -174,17 +174,15 @@ class Corrector:
         if was_named_by_source:
             # The close says enough. But the source kept an open of the same context from being derived (DER-22): send it now.
             is_due = (
-                is_sent_source_close
-                and joiner_last_open.ref == before.ref
-                and bool(plan.told_by[type_].derived_type)
+                is_sent_source_close and joiner_last_open.ref == before.ref and bool(plan.opened_by[type_].derived_type)
             )
-            return TypeCorrection(LastOpen(), open_=plan.told_by[type_] if is_due else None)
+            return TypeCorrection(LastOpen(), open_=plan.opened_by[type_] if is_due else None)
         if joiner_last_open.ref == before.ref and joiner_last_open.ref in self._open_refs:
             return TypeCorrection(before)  # another open context is, or names, the same context
         if is_sent_source_close and not is_granted_source_open:
             return TypeCorrection(LastOpen())  # the source's close says enough (DER-17)
         if joiner_last_open.ref in self._open_refs:
-            return TypeCorrection(LastOpen(), open_=plan.told_by[type_])
+            return TypeCorrection(LastOpen(), open_=plan.opened_by[type_])
         return TypeCorrection(LastOpen(), closes=f"{type_}-close" in keys)
 
     def _add_following_opens(
@@ -208,7 +206,7 @@ class Corrector:
             for open_ in ordered:
                 last_opened = after_open_of(last_opened, open_.context, open_.derived_type, keys)
             following = [
-                plan.told_by[type_] for type_, ref in wanted.items() if last_opened[TYPE_INDEX[type_]].ref != ref
+                plan.opened_by[type_] for type_, ref in wanted.items() if last_opened[TYPE_INDEX[type_]].ref != ref
             ]
             if all(open_.position in chosen for open_ in following):
                 return ordered, last_opened
