@@ -116,7 +116,7 @@ def test_clients_that_are_cut_every_second_leave_no_ghosts() -> None:
     ("function", "text", "by"),
     [
         (closing.close_context, "if context is not None", "if False"),
-        (closing.EndedSource._correct_type, "open_=plan.told_by[type_]", "open_=None"),
+        (closing.Corrector._correct_type, "open_=plan.opened_by[type_]", "open_=None"),
         (joining.plan_replay, "is_shown(last_opened, derived_type, context.implied[derived_type])", "True"),
     ],
 )

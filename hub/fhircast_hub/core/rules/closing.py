@@ -5,14 +5,17 @@ also sent to subscribers" (FHIRcast 3.0.0, 2.5). A subscriber that was sent such
 its source. So the hub ends a derived open when the source is closed, or is opened again without naming the context.
 
 Example: a viewer subscribes to Patient-open and Patient-close. ImagingStudy-open s1 names patient p1, so the viewer is sent a
-derived Patient-open p1. At ImagingStudy-close s1 the viewer is sent what a joiner (joining.py) would be sent of patients:
+derived Patient-open p1. At ImagingStudy-close s1 the viewer is sent what a joiner would be sent of patients:
 - Patient p0 is open too: Patient-open p0 is sent again, with its own id and timestamp.
 - No open context is or names a patient: a derived Patient-close p1 is sent.
 - Another open study names p1: nothing is sent.
 
-Two kinds of subscribers are left alone. Some read p1 in ImagingStudy-open s1 itself: ImagingStudy-close s1 tells them enough.
-Others are sent ImagingStudy-close s1, but no ImagingStudy-open. A subscriber that is away is sent the derived close on its return
-(missed_events.py).
+Two kinds of subscribers get no correction (DER-17), since ImagingStudy-close s1 says enough:
+- Subscribers that read p1 in ImagingStudy-open s1 itself.
+- Subscribers that are sent ImagingStudy-close s1, but no ImagingStudy-open.
+
+A subscriber without a socket is sent the derived close on its return (missed_events.py).
+A joiner is a new subscriber (joining.py). A replay is its current context notification (2.4).
 """
 
 from __future__ import annotations
@@ -39,8 +42,11 @@ from fhircast_hub.core.wire.frames import derived_id, event_frame
 class EndingEvent(msgspec.Struct, frozen=True):
     """An event that ends derived opens: a close of their source, or a new open of the source that names other contexts."""
 
+    #: Id of the event, as sent.
     id: str
+    #: Name of the event, as sent.
     name: str
+    #: Timestamp of the event, as sent.
     timestamp: str
     #: Time of acceptance, in epoch seconds.
     accepted_at: float
@@ -60,7 +66,9 @@ def close_context(
     effects: tuple[Effect, ...] = (Send(to, close.frame, close.event_ref),) if to else ()
     contexts, after = remove_context(session.contexts, close.ref), audiences.after_close(session.audiences, close.ref)
     if close.ref in session.contents:
-        session = replace(session, contents={ref: c for ref, c in session.contents.items() if ref != close.ref})
+        session = replace(
+            session, contents={ref: content for ref, content in session.contents.items() if ref != close.ref}
+        )
     session = retain(replace(session, contexts=contexts, audiences=after), [close], rules)
     if context is not None:
         event = EndingEvent(close.event_ref.id, close.event_ref.name, timestamp, close.accepted_at)
@@ -74,20 +82,22 @@ def end_derived_opens(
 ) -> tuple[Session, tuple[Effect, ...]]:
     """The session without the derived opens of these types, and everything that is sent for their end (DER-9).
 
-    `source` is the context before `event`. In `session`, the context is closed, or is as it was opened again. If the new open
-    names another context of a type, the derived open of that context follows. Then only subscribers that are away need a close.
+    `source` is the context before `event`. `session` is the session after `event`. A reopened source may name another context
+    of a type. The derived open of the other context then follows, so only subscribers without a socket need a close.
     """
     if not (types and rules.derive_opens and rules.derive_closes):
         return session, ()
     replaced = event.reopened.implied if event.reopened else {}
-    ended = EndedSource(session, source, [t for t in DERIVED if t in types and t not in replaced], event, rules)
-    corrections = [ended.correction_for(audience) for audience in session.audiences]
+    ended = [type_ for type_ in DERIVED if type_ in types and type_ not in replaced]
+    corrector = Corrector(session, source, ended, event, rules)
+    corrections = [corrector.correction_for(audience) for audience in session.audiences]
     closes = _derived_closes(session, source, event)
     effects: list[Effect] = []
-    for each in corrections:
-        messages = [*map(closes.__getitem__, each.closes), *(open_.message(session.topic) for open_ in each.opens)]
-        effects += (Send(each.audience.members, *message) for message in messages)
-    after = tuple(each.audience for each in corrections)
+    for correction in corrections:
+        opens = [open_.message(session.topic) for open_ in correction.opens]
+        messages = [*map(closes.__getitem__, correction.closes), *opens]
+        effects += (Send(correction.audience.members, *message) for message in messages)
+    after = tuple(correction.audience for correction in corrections)
     session = replace(session, audiences=audiences.merge_equal(after)) if after != session.audiences else session
     retained = [_retained_close(closes[type_], type_, source, event) for type_ in reversed(DERIVED) if type_ in types]
     return retain(session, retained, rules), tuple(effects)
@@ -114,8 +124,11 @@ class TypeCorrection(NamedTuple):
     open_: ReplayedOpen | None = None
 
 
-class EndedSource:
-    """The source of derived opens that end, as seen by the audiences of a session. `types` are those of the derived opens."""
+class Corrector:
+    """Finds the corrections after an event that ends derived opens of `source`.
+
+    `types`: types whose derived opens end and are not replaced.
+    """
 
     def __init__(
         self, session: Session, source: OpenContext, types: list[str], event: EndingEvent, rules: Rules
@@ -123,7 +136,7 @@ class EndedSource:
         self._session, self._source, self._types, self._event, self._rules = session, source, types, event, rules
         contexts = session.contexts.values()
         self._has_newer_of_anchor = any(
-            c.order > source.order and c.anchor_type == source.anchor_type for c in contexts
+            other.order > source.order and other.anchor_type == source.anchor_type for other in contexts
         )
         self._open_refs = session.contexts.keys() | implied_refs(session)
         # Other events make no difference to a replay, so audiences share plans.
@@ -144,33 +157,35 @@ class EndedSource:
                     closes.insert(0, type_)
                 if correction.open_:
                     opens.append(correction.open_)
-        opens, last_opened = self._with_following(audience.keys, opens, last_opened)
+        opens, last_opened = self._add_following_opens(audience.keys, opens, last_opened)
         if last_opened != audience.last_opened:
             audience = replace(audience, last_opened=last_opened)
         return Correction(audience, closes, opens)
 
     def _correct_type(self, type_: str, before: LastOpen, keys: frozenset[str]) -> TypeCorrection:
         """The correction for a type whose last open, `before`, is the context that the source named."""
-        knows_source = self._source.key in keys
-        is_sent_close = self._event.reopened is None and f"{self._source.anchor_type}-close" in keys
-        is_read_in_source = knows_source and before.named_by == self._source.anchor_type
-        if is_read_in_source and self._has_newer_of_anchor:
+        is_granted_source_open = self._source.key in keys
+        is_sent_source_close = self._event.reopened is None and f"{self._source.anchor_type}-close" in keys
+        was_named_by_source = is_granted_source_open and before.named_by == self._source.anchor_type
+        if was_named_by_source and self._has_newer_of_anchor:
             return TypeCorrection(before)
         plan = self._plan(keys)
-        joiner = plan.last_opened[TYPE_INDEX[type_]]
-        if is_read_in_source:
-            # The close tells enough. But an open of the same context was not derived while the source was open: send it now.
-            is_due = is_sent_close and joiner.ref == before.ref and plan.told_by[type_].derived_type
-            return TypeCorrection(LastOpen(), open_=plan.told_by[type_] if is_due else None)
-        if joiner.ref == before.ref and joiner.ref in self._open_refs:
-            return TypeCorrection(before)  # another open context is, or names, the same
-        if is_sent_close and not knows_source:
-            return TypeCorrection(LastOpen())  # "sent that close, and no opens of the source's type" (DER-9)
-        if joiner.ref in self._open_refs:
-            return TypeCorrection(LastOpen(), open_=plan.told_by[type_])
+        joiner_last_open = plan.last_opened[TYPE_INDEX[type_]]
+        if was_named_by_source:
+            # The close says enough. But the source kept an open of the same context from being derived (DER-22): send it now.
+            is_due = (
+                is_sent_source_close and joiner_last_open.ref == before.ref and bool(plan.opened_by[type_].derived_type)
+            )
+            return TypeCorrection(LastOpen(), open_=plan.opened_by[type_] if is_due else None)
+        if joiner_last_open.ref == before.ref and joiner_last_open.ref in self._open_refs:
+            return TypeCorrection(before)  # another open context is, or names, the same context
+        if is_sent_source_close and not is_granted_source_open:
+            return TypeCorrection(LastOpen())  # the source's close says enough (DER-17)
+        if joiner_last_open.ref in self._open_refs:
+            return TypeCorrection(LastOpen(), open_=plan.opened_by[type_])
         return TypeCorrection(LastOpen(), closes=f"{type_}-close" in keys)
 
-    def _with_following(
+    def _add_following_opens(
         self, keys: frozenset[str], opens: list[ReplayedOpen], before: LastOpened
     ) -> tuple[list[ReplayedOpen], LastOpened]:
         """The given opens and the opens that must follow, in order. Also the last opens after all of them.
@@ -184,13 +199,14 @@ class EndedSource:
         newest = max(plan.opens.values(), key=lambda open_: open_.position)
         wanted = {type_: last.ref for type_, last in zip(DERIVED, plan.last_opened, strict=True) if last.ref}
         chosen = {open_.position: open_ for open_ in (*opens, newest)}
+        # Add opens until the last opens agree with a joiner's, or no open is left to add.
         while True:
             ordered = [open_ for _, open_ in sorted(chosen.items())]
             last_opened = before
             for open_ in ordered:
                 last_opened = after_open_of(last_opened, open_.context, open_.derived_type, keys)
             following = [
-                plan.told_by[type_] for type_, ref in wanted.items() if last_opened[TYPE_INDEX[type_]].ref != ref
+                plan.opened_by[type_] for type_, ref in wanted.items() if last_opened[TYPE_INDEX[type_]].ref != ref
             ]
             if all(open_.position in chosen for open_ in following):
                 return ordered, last_opened
@@ -205,7 +221,7 @@ class EndedSource:
 
 
 def _derived_closes(session: Session, source: OpenContext, event: EndingEvent) -> dict[str, Message]:
-    """The derived closes, by type: the items of the derived open, an id made from the event's (as DER-7)."""
+    """The derived closes by type. Each has the items of the derived open, and an id made from the event's id (DER-19)."""
     closes: dict[str, Message] = {}
     for open_ in derive_opens(source):
         name = spelling(f"{open_.type}-close")
@@ -216,7 +232,7 @@ def _derived_closes(session: Session, source: OpenContext, event: EndingEvent) -
 
 
 def _retained_close(close: Message, type_: str, source: OpenContext, event: EndingEvent) -> RetainedEvent:
-    """A derived close, for subscribers that are away."""
+    """A derived close, for subscribers without a socket."""
     frame, event_ref = close
     key = f"{type_}-close"
     name = spelling(key).removesuffix("-close")

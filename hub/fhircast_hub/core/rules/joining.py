@@ -3,9 +3,9 @@
 "Hubs SHALL follow a successful subscription with an event notification informing the new Subscriber of the most recent *-open
 event per anchor type for which no *-close event has occurred" (FHIRcast 3.0.0, 2.4 "Current context notification").
 
-A joiner is a subscriber that a socket, or a verified callback, has just come for. The hub goes through the open contexts, oldest
-first, as if the joiner had been there all the time. For each event name, the last open that was sent to the joiner is replayed.
-So a joiner shows the same as a subscriber with the same events that joined earlier (CTX-7).
+A joiner is a new subscriber: its socket connected now, or its callback was verified now. The hub goes through the open contexts,
+oldest first, as if the joiner had been there all the time. For each event name, the last open that was sent to the joiner is
+replayed. So a joiner shows the same as a subscriber with the same events that joined earlier (CTX-8).
 
 Example: ImagingStudy s1 with patient p1 was opened, then Patient p2. Both are open.
 - A joiner with Patient-open and ImagingStudy-open is replayed ImagingStudy-open s1, then Patient-open p2.
@@ -59,8 +59,8 @@ class ReplayPlan(NamedTuple):
     opens: dict[str, ReplayedOpen]
     #: The joiner's last opens, before any Home-open.
     last_opened: LastOpened
-    #: The open that told the joiner its last open, by type. Another type's open may have named the context.
-    told_by: dict[str, ReplayedOpen]
+    #: Type -> the open that made the joiner's last open of this type. An open of another type may name the context.
+    opened_by: dict[str, ReplayedOpen]
 
 
 def replay(
@@ -68,7 +68,7 @@ def replay(
 ) -> tuple[list[Message], LastOpened]:
     """The messages that a joiner with these events is sent, oldest first, and the joiner's last opens.
 
-    A derived open counts too, if it is the newer (CTX-7). With `only`, messages of other events are left out (SUB-20).
+    The newer of a context's own open and a derived open is replayed (CTX-7). With `only`, other events are left out (SUB-20).
     """
     opens, last_opened, _ = plan_replay(session, keys, rules)
     wanted = keys if only is None else only
@@ -89,7 +89,7 @@ def replays_home_open(session: Session, keys: Collection[str]) -> bool:
 def plan_replay(session: Session, keys: frozenset[str], rules: Rules) -> ReplayPlan:
     """The opens that a joiner with these events is sent, without any Home-open."""
     opens: dict[str, ReplayedOpen] = {}
-    told_by: dict[str, ReplayedOpen] = {}
+    opened_by: dict[str, ReplayedOpen] = {}
     last_opened = NOTHING_OPENED
     contexts = [(context.key, context) for context in session.contexts.values()]
     newest = dict(contexts)
@@ -103,12 +103,12 @@ def plan_replay(session: Session, keys: frozenset[str], rules: Rules) -> ReplayP
             open_ = ReplayedOpen((context.order, index), context, derived_type)
             refs = granted_refs(context, derived_type, keys)
             opens[f"{open_.type}-open"] = open_
-            told = [
+            made_for = [
                 type_ for type_, ref in refs.items() if type_ == open_.type or not is_shown(last_opened, type_, ref)
             ]
-            told_by |= dict.fromkeys(told, open_)
+            opened_by |= dict.fromkeys(made_for, open_)
             last_opened = after_open_of(last_opened, context, derived_type, keys)
-    return ReplayPlan(opens, last_opened, told_by)
+    return ReplayPlan(opens, last_opened, opened_by)
 
 
 def after_open_of(
@@ -136,26 +136,26 @@ def last_opened_on_joining(session: Session, keys: frozenset[str], rules: Rules)
 def last_opened_on_return(
     session: Session,
     keys: frozenset[str],
-    last_opened: LastOpened,
+    joiner_last_opened: LastOpened,
     shown: Collection[str],
     missed_closes: Collection[str] = (),
 ) -> LastOpened:
-    """The last opens of a subscriber that is back, where those of a joiner are `last_opened`.
+    """The last opens of a subscriber that is back.
 
     `shown` and `missed_closes` are explained at last_opens.on_return.
     """
     still_named = () if replays_home_open(session, keys) else implied_refs(session)
-    return last_opens.on_return(last_opened, shown, missed_closes, still_named)
+    return last_opens.on_return(joiner_last_opened, shown, missed_closes, still_named)
 
 
-def possibly_shown(session: Session, keys: frozenset[str], last_opened: LastOpened) -> tuple[str, ...]:
-    """The refs, at most one for each type, that a subscriber may show after the hub restarted. A joiner's are `last_opened`.
+def possibly_shown(session: Session, keys: frozenset[str], joiner_last_opened: LastOpened) -> tuple[str, ...]:
+    """The refs, at most one for each type, that a subscriber may show after the hub restarted.
 
-    The subscriber may show what is replayed to a joiner. If a replay has nothing of a type, an open context may name a context
-    of the type.
+    The subscriber may show a joiner's last opens. A joiner may have no last open of a type. Then the newest open context that
+    names a context of the type counts.
     """
     shown = []
-    for type_, last in zip(DERIVED, last_opened, strict=True):
+    for type_, last in zip(DERIVED, joiner_last_opened, strict=True):
         implied = [context.implied[type_] for context in session.contexts.values() if type_ in context.implied]
         if f"{type_}-open" in keys and (last.ref or implied):
             shown.append(last.ref or implied[-1])

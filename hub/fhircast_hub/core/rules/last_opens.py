@@ -3,6 +3,7 @@
 "When distributing a received event, a Hub SHALL ensure open events for the referenced resource types of the received event are
 also sent to subscribers", but "Hubs SHOULD NOT generate and send duplicative events" (FHIRcast 3.0.0, 2.5). The hub therefore
 remembers a LastOpen for each type of which opens are derived: Patient, Encounter and ImagingStudy.
+A joiner is a new subscriber (joining.py). A replay is its current context notification (2.4).
 
 An example. A viewer subscribes to Patient-open alone. A reader subscribes to Patient-open and ImagingStudy-open.
 
@@ -49,7 +50,8 @@ def is_shown(last_opened: LastOpened, type_: str, ref: str) -> bool:
 def after_open(last_opened: LastOpened, opened_type: str, refs: Mapping[str, str]) -> LastOpened:
     """The last opens after an open of `opened_type` was sent. `refs` are the contexts that the open names, by type.
 
-    The previous open of `opened_type` names nothing any more. A context with an open of its own keeps that open, and its doubt.
+    Contexts that only the previous open of this type named are forgotten. A context with an open of its own keeps that open, and
+    its doubt.
     """
     after = []
     for type_, last in zip(DERIVED, last_opened, strict=True):
@@ -64,7 +66,7 @@ def after_open(last_opened: LastOpened, opened_type: str, refs: Mapping[str, str
 
 
 def after_home_open(last_opened: LastOpened, keys: frozenset[str]) -> LastOpened:
-    """The last opens after a Home-open, of a subscriber with these events. Every open is sent again then (DER-3)."""
+    """The last opens after a Home-open, of a subscriber with these events. Every open is sent again then (DER-14)."""
     return NOTHING_OPENED if "home-open" in keys else all_in_doubt(last_opened)
 
 
@@ -94,38 +96,41 @@ def all_in_doubt(last_opened: LastOpened) -> LastOpened:
 
 
 def on_return(
-    last_opened: LastOpened, shown: Collection[str], missed_closes: Collection[str], still_named: Collection[str]
+    joiner_last_opened: LastOpened, shown: Collection[str], missed_closes: Collection[str], still_named: Collection[str]
 ) -> LastOpened:
-    """The last opens of a subscription that is back and was sent a replay. `last_opened` are those of a joiner.
+    """The last opens of a subscription that is back and was sent a replay.
 
-    The other arguments are refs of contexts. `shown`: the subscription was sent opens of these contexts before. `missed_closes`:
-    their closes may have been missed. `still_named`: open contexts name them, so no close tells the subscriber to hide them.
+    The arguments after the first are refs of contexts. `shown`: the subscription was sent opens of these contexts before, or may
+    have been. `missed_closes`: the subscription may have missed closes of these contexts. `still_named`: open contexts name these
+    contexts, so the subscriber may go on showing them.
     """
     after = []
-    for type_, last in zip(DERIVED, last_opened, strict=True):
-        own = next((ref for ref in shown if ref.startswith(f"{type_}/")), "")
+    for type_, last in zip(DERIVED, joiner_last_opened, strict=True):
+        shown_ref = next((ref for ref in shown if ref.startswith(f"{type_}/")), "")
         if last.named_by and last.ref in missed_closes:
             after.append(LastOpen(last.ref, in_doubt=True))
         elif last.ref:
-            after.append(last._replace(named_by="") if last.ref == own else last)
+            after.append(last._replace(named_by="") if last.ref == shown_ref else last)
         else:
-            after.append(LastOpen(own, in_doubt=True) if own in still_named else last)
+            after.append(LastOpen(shown_ref, in_doubt=True) if shown_ref in still_named else last)
     return _last_opened(after)
 
 
 def on_renewal(
-    before: LastOpened, last_opened: LastOpened, added: Collection[str], *, home_is_replayed: bool
+    before: LastOpened, joiner_last_opened: LastOpened, added: Collection[str], *, home_is_replayed: bool
 ) -> LastOpened:
-    """The last opens of a subscription after its renewal. They were `before`; those of a joiner are `last_opened`.
+    """The last opens of a subscription after its renewal. `before` are its last opens before the renewal.
 
     Only opens whose event names are `added` are replayed. Other types are in doubt where a joiner is sent another context.
     """
     after = []
-    for type_, previous, joiner in zip(DERIVED, before, last_opened, strict=True):
-        if previous.ref == joiner.ref:
+    for type_, previous, joiner_last_open in zip(DERIVED, before, joiner_last_opened, strict=True):
+        if previous.ref == joiner_last_open.ref:
             after.append(previous)
-        elif joiner.ref or previous.named_by or home_is_replayed:
-            after.append(joiner if f"{type_}-open" in added else joiner._replace(in_doubt=bool(joiner.ref)))
+        elif joiner_last_open.ref or previous.named_by or home_is_replayed:
+            is_replayed = f"{type_}-open" in added
+            in_doubt = joiner_last_open._replace(in_doubt=bool(joiner_last_open.ref))
+            after.append(joiner_last_open if is_replayed else in_doubt)
         else:
             after.append(previous._replace(in_doubt=True))  # the subscription was sent an open, and no close
     return _last_opened(after)

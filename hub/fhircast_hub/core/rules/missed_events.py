@@ -1,13 +1,15 @@
 """Missed events: closes and updates that a subscription without a socket is sent on its return (SUB-12).
 
 The specification says what a new subscriber is sent: "the most recent *-open event per anchor type for which no *-close event has
-occurred" (FHIRcast 3.0.0, 2.4). A subscriber that reconnects also shows contexts from before. Without their closes, the
-subscriber would go on showing them. So the hub retains closes and updates, in `Session.retained`, until each subscription has received them.
+occurred" (FHIRcast 3.0.0, 2.4). A joiner is a new subscriber (joining.py). A replay is its current context notification.
+
+A subscriber that reconnects also shows contexts from before. Without closes of these contexts, the subscriber would go on showing
+them. So the hub retains closes and updates, in `Session.retained`, until each subscription has received them.
 
 Example: a viewer loses its socket at 10:00:05. Its last acknowledgement came at 10:00:02.
 1.  Patient-close p1 is accepted at 10:00:04 and written to the socket. Nobody knows whether the frame arrived.
 2.  Patient-close p2 is accepted at 10:00:07.
-3.  The viewer is back at 10:00:20. Its socket is sent the closes of p1 and p2, then a replay (joining.py).
+3.  The viewer is back at 10:00:20. Its socket is sent the closes of p1 and p2, then a replay.
 
 Times of delivery. `delivered_until` says: every frame written to the subscription's sockets before this time has arrived. An
 acknowledgement, or an answered ping, moves it on. A frame is written up to HANDOVER_SECONDS after the acceptance of its event.
@@ -50,14 +52,12 @@ def retain(session: Session, new_events: Sequence[RetainedEvent], rules: Rules) 
         return (
             replace(session, retained={}, dropped_closes={}) if session.retained or session.dropped_closes else session
         )
-    number = next(reversed(session.retained), 0) + 1
-    retained = {order: event for order, event in session.retained.items() if event.accepted_at >= received} | dict(
-        enumerate(new_events, number)
-    )
+    new = dict(enumerate(new_events, next(reversed(session.retained), 0) + 1))
+    retained = {number: event for number, event in session.retained.items() if event.accepted_at >= received} | new
     dropped = {context: at for context, at in session.dropped_closes.items() if at >= received}
     size = sum(len(event.frame) for event in retained.values())
     # An event that is too large by itself is dropped first, so that it does not displace all others.
-    too_large = [order for order, event in enumerate(new_events, number) if len(event.frame) > rules.retained_bytes]
+    too_large = [number for number, event in new.items() if len(event.frame) > rules.retained_bytes]
     while retained and (size > rules.retained_bytes or len(retained) > rules.retained_messages):
         event = retained.pop(too_large.pop() if too_large else next(iter(retained)))
         size -= len(event.frame)
@@ -72,7 +72,7 @@ def drop_delivered(session: Session, env: Env) -> Session:
     received = (
         _received_by_all_until(session, env.now, env.rules) if session.retained or session.dropped_closes else -math.inf
     )
-    retained = {order: event for order, event in session.retained.items() if event.accepted_at >= received}
+    retained = {number: event for number, event in session.retained.items() if event.accepted_at >= received}
     dropped = {context: at for context, at in session.dropped_closes.items() if at >= received}
     if (len(retained), len(dropped)) == (len(session.retained), len(session.dropped_closes)):
         return session
@@ -80,7 +80,7 @@ def drop_delivered(session: Session, env: Env) -> Session:
 
 
 def drop_all(session: Session) -> Session:
-    """The session without retained events. The contexts of closes are remembered (LIM-2)."""
+    """The session without retained events. The contexts of closes are remembered (LIM-10)."""
     dropped = dict(session.dropped_closes)
     for event in session.retained.values():
         _record_dropped(dropped, event)
@@ -94,6 +94,7 @@ def next_drop(session: Session, rules: Rules) -> float:
     """
     retained, dropped = (event.accepted_at for event in session.retained.values()), session.dropped_closes.values()
     oldest = min(next(iter(retained), math.inf), next(iter(dropped), math.inf))
+    # A living socket proves delivery this long after the event and after its own connection, whichever is later.
     at, delay = oldest, HANDOVER_SECONDS + rules.dead_socket_seconds
     for subscription in _returning_subscriptions(session):
         if oldest >= received_until(subscription.delivered_until):
@@ -106,16 +107,16 @@ def received_until(delivered_until: float) -> float:
     return delivered_until - HANDOVER_SECONDS
 
 
-def known_delivered_until(subscription: Subscription, delivered_until: float, env: Env) -> float:
-    """`delivered_until` of a subscription, in epoch seconds. The argument is what its acknowledgements and pings tell.
+def known_delivered_until(subscription: Subscription, reported_until: float, env: Env) -> float:
+    """The later of two times (epoch seconds): what acknowledgements and pings report, and what a living socket proves.
 
     A socket that was dead for longer than `dead_socket_seconds` would have been found dead by its pings.
     """
     alive = env.now - env.rules.dead_socket_seconds
     return (
-        max(delivered_until, alive)
+        max(reported_until, alive)
         if subscription.connection and subscription.connected_or_lost_at < alive
-        else delivered_until
+        else reported_until
     )
 
 
@@ -134,8 +135,7 @@ class _Replay(NamedTuple):
     open_refs: AbstractSet[str]
     #: Refs that an open context names.
     named_refs: AbstractSet[str]
-    #: Last opens of a joiner.
-    last_opened: LastOpened
+    joiner_last_opened: LastOpened
 
     def needs_no_close(self, ref: str) -> bool:
         """Whether the replay itself corrects a subscriber that shows this context.
@@ -143,22 +143,26 @@ class _Replay(NamedTuple):
         The replay opens the context, or opens another context of the type while the context is still named.
         """
         type_ = ref.partition("/")[0]
-        return ref in self.open_refs or (ref in self.named_refs and bool(self.last_opened[TYPE_INDEX[type_]].ref))
+        return ref in self.open_refs or (
+            ref in self.named_refs and bool(self.joiner_last_opened[TYPE_INDEX[type_]].ref)
+        )
 
 
 def missed_by(
-    session: Session, subscription: Subscription, delivered_until: float, last_opened: LastOpened, env: Env
+    session: Session, subscription: Subscription, delivered_until: float, joiner_last_opened: LastOpened, env: Env
 ) -> list[Message]:
     """The closes and updates that a returning subscription is sent before its replay, oldest first.
 
     - Events that were accepted while the subscription had no socket.
-    - Events that were written to its last socket and may not have arrived. Left out: closes of contexts that are open again.
+    - Events that were written to its last socket and may not have arrived.
     - For each dropped close of a context that is closed now: a new close. New closes come first.
+    - Not sent: closes that may have arrived, of contexts that are open again. Nor the updates before such closes (SUB-42).
+    - Not sent: derived closes of contexts that the replay corrects (DER-20).
 
-    `delivered_until` is the subscription's, in epoch seconds. `last_opened` are the last opens of a joiner.
+    `delivered_until` is the subscription's, in epoch seconds.
     """
-    open_refs = session.contexts.keys() | {last.ref for last in last_opened if not last.named_by}
-    replay = _Replay(open_refs, implied_refs(session), last_opened)
+    open_refs = session.contexts.keys() | {last.ref for last in joiner_last_opened if not last.named_by}
+    replay = _Replay(open_refs, implied_refs(session), joiner_last_opened)
     events = _missed_events(session, subscription, delivered_until, replay, env)
     closed = {event.ref for event in events if event.closes}
     keys = subscription.keys
@@ -216,12 +220,12 @@ def _dropped_closes_after(session: Session, accepted_at: float) -> dict[str, tup
 
 def _received_by_all_until(session: Session, now: float, rules: Rules) -> float:
     """Every returning subscription has received all events accepted before this time. Infinity: there is no such subscription."""
-    # An older socket has answered a ping since, or was found dead.
-    received = young = received_until(now - rules.dead_socket_seconds)
+    # Sockets that connected before this time have answered a ping since, or were found dead.
+    received = proven_until = received_until(now - rules.dead_socket_seconds)
     found = False
     for subscription in _returning_subscriptions(session):
         found = True
-        if not subscription.connection or subscription.connected_or_lost_at > young:
+        if not subscription.connection or subscription.connected_or_lost_at > proven_until:
             received = min(received, received_until(subscription.delivered_until))
     return received if found else math.inf
 
