@@ -237,7 +237,7 @@ MUTANTS = (
     Mutant(
         "a repeat of an old open is broadcast",
         publishing.publish,
-        "if accepted_as >= session.last_change_order",
+        "if accepted_order >= session.last_change_order",
         "if event.ref in session.contexts",
         ("events_reach_subscribers", "opens_are_derived"),
     ),
