@@ -143,8 +143,8 @@ def _update(session: Session, event: Event, env: Env) -> Outcome:
 def _open(session: Session, event: Event, env: Env) -> Outcome:
     """Accept an open.
 
-    Effects in this order: corrections of derived opens, derived opens, the open, closes of removed contexts, a SyncError for a late
-    open.
+    Effects in this order: corrections of derived opens, derived opens, the open, closes of removed contexts,
+    a SyncError for a late open.
     """
     context, current_timestamp = context_of(event, env.ids.uuid(), session.order), _current_timestamp(session)
     previous = session.contexts.get(context.ref)
@@ -197,7 +197,7 @@ def _current_timestamp(session: Session) -> str:
 
 
 def _report_late_open(session: Session, event: Event, current_timestamp: str, env: Env) -> tuple[Effect, ...]:
-    """A SyncError for an open or Home-open that is older than `current_timestamp`. Some subscribers go by timestamps (EVT-34)."""
+    """A SyncError for an open older than `current_timestamp`: some subscribers go by timestamps (EVT-34)."""
     if not current_timestamp or current_timestamp == event.timestamp:
         return ()
     seconds = instant(current_timestamp) - event.at
