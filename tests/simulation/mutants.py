@@ -41,22 +41,22 @@ MUTANTS = (
     Mutant(
         "a joiner is sent the replay before the confirmation",
         connections.connected,
-        "(*closing, confirmed, *send_all(back, missed), *send_all(back, opens))",
-        "(*closing, *send_all(back, missed), *send_all(back, opens), confirmed)",
+        "(*takeover_effects, confirmed, *send_all(subscription, [*missed, *opens]))",
+        "(*takeover_effects, *send_all(subscription, [*missed, *opens]), confirmed)",
         ("confirmation_comes_first",),
     ),
     Mutant(
         "a joiner is sent no replay",
         connections.connected,
-        "*send_all(back, missed), *send_all(back, opens)",
-        "*send_all(back, missed)",
+        "[*missed, *opens]",
+        "missed",
         ("joiners_are_replayed_open_contexts",),
     ),
     Mutant(
         "a joiner is in no audience",
         connections.connected,
-        "join_audience(with_subscription(session, back), back, known)",
-        "with_subscription(session, back)",
+        "join_audience(with_subscription(session, subscription), subscription, last_opened)",
+        "with_subscription(session, subscription)",
         ("events_reach_subscribers", "opens_are_derived", "sync_errors_reach_subscribers"),
     ),
     Mutant(
@@ -237,7 +237,7 @@ MUTANTS = (
     Mutant(
         "a repeat of an old open is broadcast",
         publishing.publish,
-        "if accepted_as >= session.last_change_order",
+        "if accepted_order >= session.last_change_order",
         "if event.ref in session.contexts",
         ("events_reach_subscribers", "opens_are_derived"),
     ),

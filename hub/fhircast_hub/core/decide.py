@@ -196,6 +196,6 @@ def _report_evicted(
 def _deadline(session: Session, rules: Rules) -> float | None:
     """When the session wants its next Tick (epoch seconds). None: never."""
     if session.subscriptions:
-        expiry = min(subscriptions.next_expiry(session, rules), missed_events.next_drop(session, rules))
+        expiry = min(subscriptions.next_check(session, rules), missed_events.next_drop(session, rules))
         return expiry if session.next_heartbeat is None else min(expiry, session.next_heartbeat)
     return None if session.contexts else session.last_used_at + rules.session_ttl

@@ -5,8 +5,8 @@
 `subscribers_of` finds the connections that receive an event. publishing.py finds those that receive a derived open.
 
 Connections share an audience when they were granted the same events and have equal last opens (last_opens.py).
-Example: two viewers with Patient-open are one audience. The first viewer refuses a Patient-open, and its last open is in doubt: the two viewers are two audiences.
-The next Patient-open is sent to both and makes them one audience again.
+Example: two viewers with Patient-open are one audience. One viewer refuses a Patient-open. Its last open is then in doubt
+(last_opens.py), so there are two audiences. The next Patient-open is sent to both viewers and makes them one audience again.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def last_opened_of(audiences: Iterable[Audience], connection: str) -> LastOpened
 
 
 def merge_equal(audiences: Iterable[Audience]) -> tuple[Audience, ...]:
-    """The audiences, where those with the same events and last opens are one."""
+    """The audiences. Audiences with the same events and last opens become one."""
     merged: dict[tuple[frozenset[str], LastOpened], Audience] = {}
     for audience in audiences:
         shared = audience.keys, audience.last_opened
@@ -74,7 +74,7 @@ def after_close(audiences: tuple[Audience, ...], ref: str) -> tuple[Audience, ..
 def forget_named(audiences: tuple[Audience, ...], type_: str) -> tuple[Audience, ...]:
     """The audiences after a context of `type_` was closed.
 
-    An audience may have no last open of `type_` now. Then contexts that such an open named are no last opens either.
+    Without a last open of `type_`, contexts that a `type_` open named are no last opens either.
     """
     if type_ not in TYPE_INDEX:
         return audiences
@@ -96,7 +96,7 @@ def after_home_open(audiences: tuple[Audience, ...]) -> tuple[Audience, ...]:
 
 
 def forget_open(audiences: tuple[Audience, ...], connection: str, refs: Collection[str]) -> tuple[Audience, ...]:
-    """The audiences after `connection` refused an open that names these contexts: they are in doubt (DER-3)."""
+    """The audiences after the connection did not follow an event. Last opens of `refs` are in doubt (DER-3)."""
     found = next((audience for audience in audiences if connection in audience.members), None)
     if found is None or all(last.ref not in refs for last in found.last_opened):
         return audiences

@@ -1,6 +1,7 @@
-"""Connections of subscriptions (FHIRcast 3.0.0, 2.4 and 2.5): sockets connect, acknowledge and are lost; callbacks are verified.
+"""Connections of subscriptions (FHIRcast 3.0.0, 2.4 and 2.5).
 
-`restarted` gives every subscription its grace period after a restart of the hub.
+Sockets connect, acknowledge and are lost. Callbacks are verified.
+After a restart of the hub, `restarted` gives connected and awaited sockets RESTART_GRACE seconds to come back.
 """
 
 from __future__ import annotations
@@ -31,19 +32,19 @@ from fhircast_hub.core.wire.close_codes import GOING_AWAY, NORMAL, POLICY_VIOLAT
 def connected(session: Session | None, command: Connected, env: Env) -> Outcome:
     """Send a new socket its confirmation, then missed events, then the current context (SUB-3, SUB-12, CTX).
 
-    The reply is the subscription. Raises NotFound when the subscription is over: the handshake is refused.
+    A socket's reply is the subscription. Raises NotFound when the subscription is over: the handshake is refused.
     """
     subscription = session.subscriptions.get(command.subscription_id) if session else None
     if session is None or subscription is None or ends_at(subscription, env.rules) <= env.now:
         raise NotFound("there is no such endpoint")
     if subscription.callback:
         return _verified(session, subscription, command, env)
-    closing: tuple[Effect, ...] = ()
+    takeover_effects: tuple[Effect, ...] = ()
     if subscription.connection:
-        session, subscription, closing = _take_over(session, subscription)
+        session, subscription, takeover_effects = _take_over(session, subscription)
     delivered_until = max(subscription.delivered_until, command.delivered_until)
-    missed, opens, known = _replay(session, subscription, delivered_until, env)
-    back = replace(
+    missed, opens, last_opened = _replay(session, subscription, delivered_until, env)
+    subscription = replace(
         subscription,
         connection=command.connection,
         connected_or_lost_at=env.now,
@@ -54,13 +55,13 @@ def connected(session: Session | None, command: Connected, env: Env) -> Outcome:
         refused_event="",
         shown_opens=(),
     )
-    session = join_audience(with_subscription(session, back), back, known)
-    confirmed = send_confirmation(session, back, env.now)
-    return Outcome(session, (*closing, confirmed, *send_all(back, missed), *send_all(back, opens)), back)
+    session = join_audience(with_subscription(session, subscription), subscription, last_opened)
+    confirmed = send_confirmation(session, subscription, env.now)
+    return Outcome(session, (*takeover_effects, confirmed, *send_all(subscription, [*missed, *opens])), subscription)
 
 
 def _take_over(session: Session, subscription: Subscription) -> tuple[Session, Subscription, tuple[Effect, ...]]:
-    """Close the subscription's present socket: an endpoint has one socket, the newest (SUB-11). The old one may be long dead."""
+    """Close the subscription's present socket: an endpoint has one socket, the newest (SUB-33). The old socket may be dead."""
     subscription = replace(subscription, shown_opens=_opens_sent(session, subscription.connection))
     effects = (Close(subscription.connection, POLICY_VIOLATION, "another socket took over this endpoint"),)
     session = replace(session, audiences=audiences.without_connection(session.audiences, subscription.connection))
@@ -70,28 +71,28 @@ def _take_over(session: Session, subscription: Subscription) -> tuple[Session, S
 def _replay(
     session: Session, subscription: Subscription, delivered_until: float, env: Env
 ) -> tuple[list[Message], list[Message], LastOpened]:
-    """Missed closes and updates, open contexts, and the opens that the subscriber counts as told after both."""
-    opens, last_opened = replay(session, subscription.keys, env.rules)
+    """Missed closes and updates, opens of open contexts, and the subscriber's last opens after both."""
+    opens, joiner_last_opened = replay(session, subscription.keys, env.rules)
     if subscription.never_connected:
-        return [], opens, last_opened
-    arrived = known_delivered_until(subscription, delivered_until, env)
-    missed = missed_by(session, subscription, arrived, last_opened, env)
-    closes = possibly_missed_closes(session, arrived)
+        return [], opens, joiner_last_opened
+    known_until = known_delivered_until(subscription, delivered_until, env)
+    missed = missed_by(session, subscription, known_until, joiner_last_opened, env)
+    closes = possibly_missed_closes(session, known_until)
     return (
         missed,
         opens,
-        last_opened_on_return(session, subscription.keys, last_opened, subscription.shown_opens, closes),
+        last_opened_on_return(session, subscription.keys, joiner_last_opened, subscription.shown_opens, closes),
     )
 
 
 def _opens_sent(session: Session, connection: str) -> tuple[str, ...]:
-    """Refs of the contexts that a connection was sent an open of, and not only an event that names them."""
+    """Refs of the contexts that a connection was sent an open of. An event that only names a context does not count."""
     last_opened = audiences.last_opened_of(session.audiences, connection)
     return tuple(last.ref for last in last_opened if last.ref and not last.named_by)
 
 
 def _verified(session: Session, subscription: Subscription, command: Connected, env: Env) -> Outcome:
-    """Activate a verified callback. Its older subscriptions end, and their posts become its own (WHK-12)."""
+    """Activate a verified callback. Its older subscriptions end. The new subscription takes over their posts (WHK-12)."""
     if subscription.connection:
         return Outcome(session)
     active = replace(
@@ -106,10 +107,10 @@ def _verified(session: Session, subscription: Subscription, command: Connected, 
     for other in webhook_outbox.superseded(session, active):
         shown += _opens_sent(session, other.connection)
         session = remove(session, other)
-    frames, last_opened = replay(session, active.keys, env.rules)
-    known = last_opened_on_return(session, active.keys, last_opened, shown)
+    frames, joiner_last_opened = replay(session, active.keys, env.rules)
+    last_opened = last_opened_on_return(session, active.keys, joiner_last_opened, shown)
     session = replace(session, webhook_connections=session.webhook_connections | {active.connection})
-    return Outcome(join_audience(session, active, known), send_all(active, frames))
+    return Outcome(join_audience(session, active, last_opened), send_all(active, frames))
 
 
 def verification_failed(session: Session | None, command: VerificationFailed) -> Outcome:
@@ -123,7 +124,7 @@ def verification_failed(session: Session | None, command: VerificationFailed) ->
 def disconnected(session: Session | None, command: Disconnected, env: Env) -> Outcome:
     """Keep the subscription of a lost socket until its lease ends, and send it nothing meanwhile (SUB-23).
 
-    The close code tells a loss from a farewell: "any Connection Close Reason other than 1000 or 1001" (2.5, SYN-7).
+    The close code of a lost connection is "any Connection Close Reason other than 1000 or 1001" (2.5, SYN-7).
     """
     subscription = session.subscriptions.get(command.subscription_id) if session else None
     if session is None or subscription is None or subscription.connection != command.connection:
@@ -145,7 +146,7 @@ def disconnected(session: Session | None, command: Disconnected, env: Env) -> Ou
 
 
 def _is_superseded(session: Session, lost: Subscription, delivered_until: float) -> bool:
-    """Whether the application has subscribed again under the same name, and connected, before the loss was noticed (SUB-23)."""
+    """Whether another subscription of this application and name connected after this socket's last sign of life (SUB-40)."""
     return bool(lost.name) and any(
         other.connection and other.connected_or_lost_at > delivered_until
         for other in session.subscriptions.values()
@@ -165,10 +166,10 @@ def acknowledged(session: Session | None, command: Acknowledged) -> Outcome:
 
 
 def restarted(session: Session | None, env: Env) -> Outcome:
-    """Give every subscription that had a socket RESTART_GRACE seconds to come back (SUB-23). Callbacks continue.
+    """Give connected and awaited sockets RESTART_GRACE seconds to come back (SUB-41). Callbacks continue.
 
-    The hub forgot what each subscription was told. All that a subscription may show counts as told by an open of its own. So no
-    derived close is missing later (DER-9).
+    The hub forgot the last opens of each subscription. Every context that a subscription may show counts as opened by an open
+    of its own type. So no derived close is missing later (DER-9).
     """
     if session is None:
         return Outcome(None)
@@ -201,7 +202,10 @@ def _end_expired_webhooks(session: Session, now: float) -> tuple[Session, tuple[
 
 
 def _shorten_opaque_leases(session: Session, now: float) -> Session:
-    """ "Raw tokens live in memory only: after a restart such subscriptions end in 60 s unless renewed" (AUT-14)."""
+    """After a restart, end subscriptions of opaque tokens in OPAQUE_TOKEN_GRACE seconds unless renewed (AUT-34).
+
+    Raw tokens live in memory only.
+    """
     latest = now + OPAQUE_TOKEN_GRACE
     for subscription in session.subscriptions.values():
         if subscription.opaque and subscription.expires > latest:
@@ -219,11 +223,11 @@ def overdue(session: Session, now: float) -> list[Subscription]:
 
 
 def stop_waiting(session: Session, subscription: Subscription) -> Session:
-    """Await the subscription's socket no more. The socket may still come back."""
+    """Stop awaiting the subscription's socket. The socket may still come back."""
     return with_subscription(session, replace(subscription, reconnect_deadline=0.0))
 
 
 def _without_connection(session: Session, lost: Subscription) -> Session:
-    """Take away the connection of `lost`, whose other fields are those after the loss."""
+    """Remove the connection of `lost`. Its other fields are already those after the loss."""
     session = replace(session, audiences=audiences.without_connection(session.audiences, lost.connection))
     return with_subscription(session, replace(lost, connection=""))

@@ -18,7 +18,7 @@ from fhircast_hub.core.wire.context_items import DERIVED_KEYS, raw_items
 from fhircast_hub.core.wire.event_names import DERIVED, spelling
 from fhircast_hub.core.wire.frames import derived_id, event_frame
 
-#: Opened type -> types of the source's items that the derived open has, in this order (DER-7).
+#: Opened type -> types of the source's items that the derived open has, in this order (DER-12).
 _ITEM_TYPES = {
     "patient": ("patient",),
     "encounter": ("encounter", "patient"),
@@ -33,6 +33,7 @@ class DerivedOpen(msgspec.Struct, frozen=True):
     type: str
     #: Ref of the opened context.
     ref: str
+    #: The context that the open is derived from.
     source: OpenContext
     #: The context array, as JSON.
     context: bytes
@@ -44,7 +45,7 @@ class DerivedOpen(msgspec.Struct, frozen=True):
 
     @property
     def event_ref(self) -> EventRef:
-        """The reference for acknowledgements. A SyncError says "for a derived open the source's id and name" (SYN-1)."""
+        """The reference for acknowledgements. A SyncError has the source's id and name (SYN-21)."""
         source = self.source.event_ref
         return EventRef(derived_id(source.id, spelling(self.key)), source.event, source.name, self.ref)
 
@@ -57,7 +58,7 @@ class DerivedOpen(msgspec.Struct, frozen=True):
 def named_refs(source: OpenContext, derived_type: str) -> dict[str, str]:
     """The refs of the contexts that an open names, by type of event_names.DERIVED.
 
-    The open is the source's own if `derived_type` is "". Else the open is the derived one of that type.
+    With `derived_type` "", the open is the source's own. Else the open is the derived open of that type.
     """
     refs = {**source.closed, **source.implied, source.anchor_type: source.ref}
     return {type_: refs[type_] for type_ in (_ITEM_TYPES[derived_type] if derived_type else DERIVED) if type_ in refs}

@@ -10,7 +10,7 @@ the original requesting Subscriber."
 - A select, and events like UserLogout, are broadcast and change nothing. With LOGOUT_ENDS_SESSION the session
   ends after the broadcast of a UserLogout (user_logout.py).
 
-Each session counts its accepted events, in `Session.order`. The hub orders events by arrival, not by timestamp.
+`Session.order` counts accepted opens, closes, Home-opens and updates. The hub orders events by arrival, not by timestamp.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from fhircast_hub.core.wire.timestamps import duration, has_zone, instant, rfc33
 
 
 def publish(session: Session | None, command: Publish, env: Env) -> Outcome:
-    """Accept an event. Raises BadRequest, Forbidden, Conflict or InsufficientScope; for an update also TooLarge."""
+    """Accept an event. Raises BadRequest, Forbidden, Conflict or InsufficientScope. An update may also raise TooLarge."""
     event, principal = command.event, command.principal
     _check_clock(event, env)
     check_access(principal, event.topic, session.owner if session else None)
@@ -57,14 +57,14 @@ def publish(session: Session | None, command: Publish, env: Env) -> Outcome:
     if event.kind is Kind.SELECT:
         check_select(session, event)
     if event.kind in (Kind.SELECT, Kind.PASSED_ON):
-        # Without subscriptions a new object says that the session was used (LIM-1).
+        # Without subscriptions, a new object marks the session as used (LIM-5).
         return _broadcast(session if session.subscriptions else replace(session), event)
-    accepted_as = session.recent.get(event.fingerprint)
-    if accepted_as is not None:
+    accepted_order = session.recent.get(event.fingerprint)
+    if accepted_order is not None:
         # "such resend will use the timestamp of the original event to prevent race conditions" (2.6). The newest change is sent
-        # again. An older one is not: subscribers have moved on to the newer, and so has the hub (EVT-17).
-        session = replace(session, recent=_with_newest(session.recent, event.fingerprint, accepted_as))
-        return _repeat(session, event, env.rules) if accepted_as >= session.last_change_order else Outcome(session)
+        # again (EVT-17). An older change is not sent: the hub and its subscribers have a newer state (EVT-31).
+        session = replace(session, recent=_with_newest(session.recent, event.fingerprint, accepted_order))
+        return _repeat(session, event, env.rules) if accepted_order >= session.last_change_order else Outcome(session)
     order = session.order + 1
     session = replace(session, order=order, recent=_with_newest(session.recent, event.fingerprint, order))
     if event.kind is Kind.OPEN:
@@ -77,8 +77,8 @@ def publish(session: Session | None, command: Publish, env: Env) -> Outcome:
 def _check_clock(event: Event, env: Env) -> None:
     """Raise BadRequest for a timestamp too far ahead of the hub's clock (EVT-19).
 
-    "Subscribers SHALL ignore messages with older timestamps than the message that established the current context" (2.5). So
-    they would ignore all events that are posted until that time.
+    "Subscribers SHALL ignore messages with older timestamps than the message that established the current context" (2.5).
+    Subscribers would then ignore all events until that time.
     """
     ahead = event.at - env.now
     if ahead > env.rules.max_clock_ahead:
@@ -125,7 +125,7 @@ def _repeat(session: Session, event: Event, rules: Rules) -> Outcome:
 
 
 def _update(session: Session, event: Event, env: Env) -> Outcome:
-    """Accept an update (2.10): it is broadcast with the new version "along with the context.priorVersionId"."""
+    """Accept an update (2.10). The broadcast has the new version and "the context.priorVersionId"."""
     version = env.ids.uuid()
     after = apply_update(session, event, version, env.rules)
     if after is None:
@@ -141,7 +141,11 @@ def _update(session: Session, event: Event, env: Env) -> Outcome:
 
 
 def _open(session: Session, event: Event, env: Env) -> Outcome:
-    """Accept an open. Sent in this order: corrections of derived opens, derived opens, the open, closes of removed contexts."""
+    """Accept an open.
+
+    Effects in this order: corrections of derived opens, derived opens, the open, closes of removed contexts,
+    a SyncError for a late open.
+    """
     context, current_timestamp = context_of(event, env.ids.uuid(), session.order), _current_timestamp(session)
     previous = session.contexts.get(context.ref)
     contexts, removed = add_context(session.contexts, context)
@@ -165,7 +169,7 @@ def _open(session: Session, event: Event, env: Env) -> Outcome:
 
 
 def _close_removed(session: Session, context: OpenContext, env: Env) -> tuple[Session, tuple[Effect, ...]]:
-    """Close a context that had to make room, by a close of the hub's own (LIM-1)."""
+    """Close a context that had to make room, by a close of the hub's own (LIM-4)."""
     name, id_, timestamp = spelling(f"{context.type}-close"), env.ids.uuid(), rfc3339(env.now)
     frame = event_frame(session.topic, name, id_, timestamp, context.context)
     close = RetainedEvent(env.now, EventRef(id_, id_, name), context.type, context.ref, frame)
@@ -175,8 +179,10 @@ def _close_removed(session: Session, context: OpenContext, env: Env) -> tuple[Se
 def _end_changed_derived_opens(
     session: Session, event: Event, context: OpenContext, previous: OpenContext | None, env: Env
 ) -> tuple[Session, tuple[Effect, ...]]:
-    """End derived opens of contexts that `previous` named and `context`, the same one opened again, does not name (DER-9)."""
-    changed = [t for t, ref in previous.implied.items() if context.implied.get(t) != ref] if previous else []
+    """`context` is `previous` opened again. End the derived opens of contexts that only `previous` names (DER-9)."""
+    changed = (
+        [type_ for type_, ref in previous.implied.items() if context.implied.get(type_) != ref] if previous else []
+    )
     if previous is None or not changed:
         return session, ()
     ending = EndingEvent(event.id, event.name, event.timestamp, env.now, reopened=context)
@@ -184,14 +190,14 @@ def _end_changed_derived_opens(
 
 
 def _current_timestamp(session: Session) -> str:
-    """The timestamp of the open that made the current context, or of the Home-open; "" where that context was closed."""
+    """Timestamp of the open or Home-open that made the present state. "": nothing is current."""
     if session.home:
         return timestamp_of(session.home)
     return session.contexts[session.current].timestamp if session.current else ""
 
 
 def _report_late_open(session: Session, event: Event, current_timestamp: str, env: Env) -> tuple[Effect, ...]:
-    """A SyncError where an accepted open is older than the open before: some subscribers go by timestamps (EVT-20)."""
+    """A SyncError for an open older than `current_timestamp`: some subscribers go by timestamps (EVT-34)."""
     if not current_timestamp or current_timestamp == event.timestamp:
         return ()
     seconds = instant(current_timestamp) - event.at
@@ -204,7 +210,7 @@ def _send_open(
     """Send the derived opens, then the open itself. Returns the audiences after that, and the effects.
 
     "Hubs SHOULD NOT generate and send duplicative events" (2.5). So subscribers of the event itself are sent no derived
-    open (DER-7). Nor are subscribers whose last open is this context, without doubt (DER-3); a repeat is sent to these too.
+    open (DER-13). Subscribers whose last open is this context, without doubt, are sent a derived open at a repeat only (DER-3).
     """
     after = list(session.audiences)
     effects: list[Effect] = []
@@ -233,13 +239,14 @@ def _after_open(audience: Audience, context: OpenContext, derived_type: str) -> 
 
 
 def _is_derived_open_wanted(session: Session, context: OpenContext) -> bool:
-    """Whether any subscriber may be sent a derived open. Most often none may, and then none is made."""
+    """Whether any subscriber may be sent a derived open. Usually no subscriber may, and none is made."""
     keys = [f"{type_}-open" for type_ in context.implied]
     others = [audience for audience in session.audiences if context.key not in audience.keys]
     return any(key in audience.keys for key in keys for audience in others)
 
 
 def _close(session: Session, event: Event, env: Env) -> Outcome:
+    """Accept a close. A close of a context that is not open is broadcast too, and changes no context (EVT-16)."""
     if (context := session.contexts.get(event.ref)) is not None:
         session = replace(session, last_change_order=session.order)
     if event.ref == session.current:

@@ -1,4 +1,7 @@
-"""Subscriptions (FHIRcast 3.0.0, 2.4): granted, renewed, ended by unsubscribing, by the end of the lease, or for others' sake."""
+"""Subscriptions (FHIRcast 3.0.0, 2.4): granted, renewed, and ended.
+
+A subscription ends by unsubscribing, at the end of its lease or token, or to make room for another subscription.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +36,9 @@ def subscribe(session: Session | None, command: Subscribe, env: Env) -> Outcome:
     if session is None:
         session = Session(realm=principal.realm, topic=command.topic, owner=new_owner(principal))
     others = {id_: other for id_, other in session.subscriptions.items() if not _is_replaced(other, subscription)}
-    # A callback renews its lease by subscribing again. Its older subscription will go, and so does not count.
-    spare = sum(not other.never_connected for other in webhook_outbox.superseded(session, subscription))
-    others = _evict_absent(others, principal.application, env.rules, spare)
+    # A callback renews its lease by subscribing again. Its older subscription will end, and does not count.
+    uncounted = sum(not other.never_connected for other in webhook_outbox.superseded(session, subscription))
+    others = _evict_absent(others, principal.application, env.rules, uncounted)
     session = replace(session, subscriptions={**others, subscription.subscription_id: subscription})
     return Outcome(session, (webhook_outbox.verify(session, subscription, env.now),) if subscription.callback else ())
 
@@ -62,7 +65,8 @@ def _granted_subscription(command: Subscribe, env: Env) -> Subscription:
 def renew(session: Session | None, command: Renew, env: Env) -> Outcome:
     """Replace events and lease ("Hubs SHALL allow subscribers to re-request subscriptions that are already activated", 2.4).
 
-    Raises NotFound for an endpoint that is no live one of this session and application. Raises otherwise what `subscribe` raises.
+    Raises NotFound for an endpoint that is no live one of this session and application.
+    Raises Unauthenticated, Forbidden, Conflict or InsufficientScope too.
     """
     _check_not_expired(command.principal, env.now)
     subscription = _find_live(session, command.principal, command.subscription_id, env)
@@ -85,15 +89,15 @@ def renew(session: Session | None, command: Renew, env: Env) -> Outcome:
 def _send_added(session: Session, before: Subscription, renewed: Subscription, env: Env) -> Outcome:
     """Send the confirmation of a renewal, and the open contexts of the added events (SUB-20)."""
     added = renewed.keys - before.keys
-    opens, last_opened = replay(session, renewed.keys, env.rules)
+    opens, joiner_last_opened = replay(session, renewed.keys, env.rules)
     frames, _ = replay(session, renewed.keys, env.rules, added)
     if frames and frames[-1:] != opens[-1:]:
-        frames += opens[-1:]  # the current context is sent again, behind the contexts of the added events
+        frames += opens[-1:]  # the current context is sent again, after the contexts of the added events
     last_opened_before = audiences.last_opened_of(session.audiences, renewed.connection)
-    known = last_opens.on_renewal(
-        last_opened_before, last_opened, added, home_is_replayed=replays_home_open(session, renewed.keys)
+    last_opened = last_opens.on_renewal(
+        last_opened_before, joiner_last_opened, added, home_is_replayed=replays_home_open(session, renewed.keys)
     )
-    session = join_audience(session, renewed, known)
+    session = join_audience(session, renewed, last_opened)
     return Outcome(session, (send_confirmation(session, renewed, env.now), *send_all(renewed, frames)))
 
 
@@ -117,17 +121,17 @@ def unsubscribe(session: Session | None, command: Unsubscribe, env: Env) -> Outc
 
 def _unsubscribe_callback(session: Session | None, command: Unsubscribe, env: Env) -> Outcome:
     """End a webhook without verification, denial or further posts, also during its verification (WHK-5)."""
-    own = [
+    matching = [
         subscription
         for subscription in (session.subscriptions.values() if session else ())
         if (subscription.application, subscription.callback) == (command.principal.application, command.callback)
         and ends_at(subscription, env.rules) > env.now
     ]
-    if session is None or not own:
+    if session is None or not matching:
         raise NotFound("hub.callback is not subscribed to this topic by this application")
     check_access(command.principal, command.topic, session.owner)
     effects: tuple[Effect, ...] = ()
-    for subscription in own:
+    for subscription in matching:
         session, ending = end(session, subscription, "")
         effects += ending
     return Outcome(session, effects)
@@ -162,7 +166,7 @@ def end(session: Session, subscription: Subscription, reason: str) -> tuple[Sess
 
 def end_expired(session: Session, env: Env) -> tuple[Session, tuple[Effect, ...]]:
     """End expired leases ("the Hub SHALL unsubscribe the Subscriber once hub.lease_seconds has expired", 2.4), and remove
-    subscriptions that no socket ever came for (SUB-14)."""
+    subscriptions that never had a socket (SUB-14)."""
     effects: tuple[Effect, ...] = ()
     for subscription in session.subscriptions.values():
         if subscription.expires <= env.now:
@@ -173,7 +177,7 @@ def end_expired(session: Session, env: Env) -> tuple[Session, tuple[Effect, ...]
     return session, effects
 
 
-def next_expiry(session: Session, rules: Rules) -> float:
+def next_check(session: Session, rules: Rules) -> float:
     """When `end_expired` or `connections.overdue` will next find a subscription (epoch seconds). The session must have one."""
     return min(
         min(ends_at(other, rules), other.reconnect_deadline) if other.reconnect_deadline else ends_at(other, rules)
@@ -212,7 +216,7 @@ def _lease_end(principal: Principal, lease: int | None, env: Env) -> float:
 
 
 def _find_live(session: Session | None, principal: Principal, subscription_id: str, env: Env) -> Subscription:
-    """The subscription of this id and subscriber. Raises NotFound where there is none, or its lease has ended."""
+    """The subscriber's live subscription with this id. Applications are not compared. Raises NotFound where there is none."""
     subscription = session.subscriptions.get(subscription_id) if session else None
     if (
         subscription is None
@@ -224,7 +228,7 @@ def _find_live(session: Session | None, principal: Principal, subscription_id: s
 
 
 def _find_by_name(session: Session | None, command: Unsubscribe, env: Env) -> Subscription:
-    """The application's only subscription of this name (UNS-7)."""
+    """The application's only socket subscription of this name (UNS-7). Raises BadRequest unless there is exactly one."""
     found = [
         subscription
         for subscription in (session.subscriptions.values() if session else ())
@@ -242,9 +246,10 @@ def _find_by_name(session: Session | None, command: Unsubscribe, env: Env) -> Su
 
 
 def _is_replaced(older: Subscription, newcomer: Subscription) -> bool:
-    """Whether `older` goes at once for a new subscription of the same application.
+    """Whether `newcomer` replaces `older` of the same application at once.
 
-    That holds for one of the same name without a socket (SUB-23), and for an unverified one of the same callback (WHK-12).
+    A subscription without a socket is replaced by one of its name (SUB-39). An unverified callback is replaced by one of its
+    URL (WHK-12).
     """
     if older.connection or older.application != newcomer.application:
         return False
@@ -254,14 +259,16 @@ def _is_replaced(older: Subscription, newcomer: Subscription) -> bool:
 
 
 def _evict_absent(
-    subscriptions: dict[str, Subscription], application: Application, rules: Rules, spare: int
+    subscriptions: dict[str, Subscription], application: Application, rules: Rules, uncounted: int
 ) -> dict[str, Subscription]:
-    """Make room for a subscription of `application` (SUB-22). `spare` subscriptions do not count.
+    """Make room for a subscription of `application` (SUB-22). `uncounted`: number of subscriptions that do not count.
 
-    The application's own subscriptions without a connection go first, the longest absent before the others. Raises TooMany.
+    The application's own subscriptions without a connection go, the longest absent first. Raises TooMany if there are none.
     """
-    while len(subscriptions) - spare >= rules.max_subscriptions:
-        absent = [o for o in subscriptions.values() if not o.connection and o.application == application]
+    while len(subscriptions) - uncounted >= rules.max_subscriptions:
+        absent = [
+            other for other in subscriptions.values() if not other.connection and other.application == application
+        ]
         if not absent:
             text = f"a topic may have at most {rules.max_subscriptions} subscriptions, and this one has them"
             raise TooMany(text, retry_after=RETRY_AFTER)

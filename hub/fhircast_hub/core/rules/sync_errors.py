@@ -23,11 +23,12 @@ from fhircast_hub.core.wire.timestamps import duration, rfc3339
 _SYSTEM = "https://fhircast.hl7.org/events/syncerror/"
 #: Statuses of a subscriber that refuses. Other errors say that the event was not delivered (2.5 "Event Notification Response").
 _REFUSALS = range(400, 500)
+#: First digit of the statuses of success.
 _SUCCESS = 2
 
 
 class _Problem(NamedTuple):
-    """What one SyncError reports."""
+    """The problem that a SyncError reports."""
 
     #: The event that was not followed.
     event_ref: EventRef
@@ -44,12 +45,12 @@ def rejected(session: Session | None, command: Rejected, env: Env) -> Outcome:
         return Outcome(session)
     event_ref = command.event_ref
     if command.status in _REFUSALS:
-        why = f"{_name(subscription)} refused to follow {event_ref.name} (status {command.status})"
+        diagnostics = f"{_name(subscription)} refused to follow {event_ref.name} (status {command.status})"
     else:
-        why = _not_delivered(subscription, event_ref, command.status)
+        diagnostics = _not_delivered(subscription, event_ref, command.status)
     if command.reason:
-        why += f": {command.reason}"
-    effects = _report(session, _Problem(event_ref, why, subscription), env)
+        diagnostics += f": {command.reason}"
+    effects = _report(session, _Problem(event_ref, diagnostics, subscription), env)
     opened = session.contexts.get(event_ref.ref)
     if event_ref.ref:
         refs = (event_ref.ref, *(opened.implied.values() if opened else ()))
@@ -58,7 +59,7 @@ def rejected(session: Session | None, command: Rejected, env: Env) -> Outcome:
 
 
 def acks_timed_out(session: Session | None, command: AcksTimedOut, env: Env) -> Outcome:
-    """Report connections that did not acknowledge in time, and unsubscribe the unresponsive (SYN-4, SYN-5).
+    """Report connections that did not acknowledge in time, and end unresponsive subscriptions (SYN-4, SYN-5).
 
     "Upon communicating a SyncError resulting from an unresponsive Subscriber, the Hub SHALL unsubscribe the Subscriber", which
     "should be considered unresponsive following a non-zero number of consecutive" ones (2.5).
@@ -73,7 +74,11 @@ def acks_timed_out(session: Session | None, command: AcksTimedOut, env: Env) -> 
 
 
 def post_finished(session: Session | None, command: PostFinished, env: Env) -> Outcome:
-    """Take a callback's answer as its acknowledgement, or count a missing answer (WHK-6)."""
+    """Evaluate a callback's answer to a post (WHK-6).
+
+    A 2xx is an acknowledgement, 4xx a refusal. Any other or no answer counts as missed.
+    Only reportable events are refused or missed.
+    """
     if session is None:
         return Outcome(None)
     session, post = webhook_outbox.take_post(session, command.number)
@@ -92,32 +97,32 @@ def post_finished(session: Session | None, command: PostFinished, env: Env) -> O
 
 
 def undeliverable(session: Session | None, subscription_id: str, reason: str, env: Env) -> Outcome:
-    """Report a callback that nothing can be posted to any more, and unsubscribe it."""
+    """End the subscription of a callback to which nothing can be posted any more, and report the end."""
     subscription = session.subscriptions.get(subscription_id) if session else None
     if session is None or subscription is None:
         return Outcome(session)
-    why = f"{_name(subscription)} was unsubscribed: {reason}"
-    effects = _report(session, _Problem(_no_event(env), why, subscription), env)
+    diagnostics = f"{_name(subscription)} was unsubscribed: {reason}"
+    effects = _report(session, _Problem(_new_event_ref(env), diagnostics, subscription), env)
     session, ending = end(session, subscription, reason)
     return Outcome(session, effects + ending)
 
 
 def lost(session: Session, subscription: Subscription, env: Env) -> tuple[Effect, ...]:
     """Report a subscription whose connection was lost and is not back (SYN-7)."""
-    why = f"{_name(subscription)} lost its connection and has not come back"
-    return _report(session, _Problem(_no_event(env), why, subscription), env)
+    diagnostics = f"{_name(subscription)} lost its connection and has not come back"
+    return _report(session, _Problem(_new_event_ref(env), diagnostics, subscription), env)
 
 
 def overtaken(session: Session, event_ref: EventRef, seconds: float, env: Env) -> tuple[Effect, ...]:
-    """Report an accepted event that is `seconds` older than the open of the current context (EVT-20).
+    """Report an accepted open or Home-open. It is `seconds` older than the one that made the present state (EVT-34).
 
     "Subscribers SHALL ignore messages with older timestamps than the message that established the current context" (2.5).
     """
-    why = (
+    diagnostics = (
         f"{event_ref.name} was accepted, and its timestamp is {duration(seconds)} older than that of the current context:"
         " applications that go by timestamps do not follow it"
     )
-    return _report(session, _Problem(event_ref, why), env)
+    return _report(session, _Problem(event_ref, diagnostics), env)
 
 
 def _name(subscription: Subscription | None) -> str:
@@ -125,8 +130,8 @@ def _name(subscription: Subscription | None) -> str:
     return subscription.name if subscription and subscription.name else "unnamed"
 
 
-def _no_event(env: Env) -> EventRef:
-    """The EventRef of a problem that no event caused: a new id and the name `syncerror` (SYN-1)."""
+def _new_event_ref(env: Env) -> EventRef:
+    """The EventRef of a problem that no event caused: a new id, and the name `syncerror` (SYN-21)."""
     event = env.ids.uuid()
     return EventRef(event, event, "syncerror")
 
@@ -140,24 +145,29 @@ def _count_missed_ack(
 ) -> tuple[Session, tuple[Effect, ...]]:
     """Report a missed acknowledgement. After `ack_strikes` of them in a row, end the subscription (SYN-5).
 
-    `status` is what a callback answered that could not follow. 0: no answer came.
+    `status`: HTTP status of a callback that failed. 0: no answer came.
     """
     subscription = session.subscriptions[missed_ack.subscription_id]
     event_ref, missed_acks = missed_ack.event_ref, subscription.missed_acks + 1
     if status:
-        why = _not_delivered(subscription, event_ref, status)
+        diagnostics = _not_delivered(subscription, event_ref, status)
     else:
-        why = f"{_name(subscription)} did not acknowledge {event_ref.name} within {env.rules.ack_timeout} seconds"
+        diagnostics = (
+            f"{_name(subscription)} did not acknowledge {event_ref.name} within {env.rules.ack_timeout} seconds"
+        )
     if missed_acks < env.rules.ack_strikes:
-        effects = _report(session, _Problem(event_ref, why, subscription), env)
+        effects = _report(session, _Problem(event_ref, diagnostics, subscription), env)
         return with_subscription(session, replace(subscription, missed_acks=missed_acks)), effects
-    effects = _report(session, _Problem(event_ref, f"{why} and was unsubscribed", subscription), env)
+    effects = _report(session, _Problem(event_ref, f"{diagnostics} and was unsubscribed", subscription), env)
     session, ending = end(session, subscription, f"{missed_acks} events in a row were not acknowledged")
     return session, effects + ending
 
 
 def _report(session: Session, problem: _Problem, env: Env) -> tuple[Effect, ...]:
-    """Send a SyncError to its subscribers, except the one to blame (SYN-2). Some events are not reported (SYN-10, SYN-11)."""
+    """Send a SyncError to its subscribers, but not to `problem.subscription` (SYN-2).
+
+    Some events are not reported (SYN-10, SYN-11).
+    """
     to_blame = problem.subscription.connection if problem.subscription else ""
     to = tuple(other for other in audiences.subscribers_of(session.audiences, "syncerror") if other != to_blame)
     if not to or not problem.event_ref.reportable:

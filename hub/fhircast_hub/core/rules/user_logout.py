@@ -21,5 +21,7 @@ def end_session(logout: Outcome) -> Outcome:
     All subscribers receive the event first. Posts to callbacks are not cancelled: the UserLogout is the last of them.
     """
     ended = administration.end_session(logout.session, "the user has logged out")
-    effects = [replace(each, numbers=frozenset()) if isinstance(each, EndWebhook) else each for each in ended.effects]
+    effects = [
+        replace(effect, numbers=frozenset()) if isinstance(effect, EndWebhook) else effect for effect in ended.effects
+    ]
     return Outcome(None, (*logout.effects, *effects))

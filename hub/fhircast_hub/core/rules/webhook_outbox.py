@@ -1,7 +1,7 @@
 """Webhooks (FHIRcast STU2, 2.4 and 2.5): callbacks are verified, and receive by POST what sockets receive as frames.
 
-A verified callback is in the audiences like a socket, under a connection name of its own. Its posts stay in the session's outbox
-until the callback has answered, so that they survive the hub's process. A post is retried in `webhook/deliver.py`.
+A verified callback is in the audiences like a socket, under a connection name of its own. Its posts stay in the session's
+outbox until the callback has answered, so that they survive the hub's process. A post is retried in `webhook/deliver.py`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fhircast_hub.core.rules.joining import last_opened_on_joining, last_opened_
 from fhircast_hub.core.state.effects import Effect, EndWebhook, Post, Send, Verify
 from fhircast_hub.core.state.session import Outgoing, Queue, Session, Subscription
 
-#: What the connection names of callbacks begin with.
+#: Prefix of callbacks' connection names.
 _PREFIX = "hook-"
 #: The queue of a callback that has answered everything.
 _EMPTY = Queue()
@@ -46,17 +46,18 @@ def verify(session: Session, subscription: Subscription, now: float) -> Verify:
 
 def superseded(session: Session, newcomer: Subscription) -> list[Subscription]:
     """The older subscriptions that end once `newcomer` is verified: those of the same application and callback (WHK-12)."""
-    mine = newcomer.application, newcomer.callback
+    application_and_callback = newcomer.application, newcomer.callback
     others = session.subscriptions.values() if newcomer.callback else ()
     return [
         other
         for other in others
-        if (other.application, other.callback) == mine and other.subscription_id != newcomer.subscription_id
+        if (other.application, other.callback) == application_and_callback
+        and other.subscription_id != newcomer.subscription_id
     ]
 
 
 def take_over_posts(session: Session, active: Subscription) -> Session:
-    """Give `active` the open posts of the subscriptions that it supersedes (WHK-12)."""
+    """Give `active` the unanswered posts of the subscriptions that it supersedes (WHK-12)."""
     ids = {other.subscription_id for other in superseded(session, active)} & session.outbox.keys()
     if not ids:
         return session
@@ -70,7 +71,7 @@ def take_over_posts(session: Session, active: Subscription) -> Session:
 def end_webhook(session: Session, subscription: Subscription, reason: str = "") -> EndWebhook:
     """The effect that cancels verification and posts of `subscription`, which is about to be removed.
 
-    A callback that has not confirmed the subscription is not told of its end (WHK-3).
+    A callback that has not confirmed the subscription is sent no denial (WHK-3).
     """
     return EndWebhook(
         _key(session),
@@ -86,7 +87,7 @@ def end_webhook(session: Session, subscription: Subscription, reason: str = "") 
 def cancel_open_verifications(
     before: Session | None, after: Session | None, effects: tuple[Effect, ...]
 ) -> tuple[EndWebhook, ...]:
-    """Cancel the verification of callbacks whose subscription is gone, so that verifications cannot pile up.
+    """Cancel the running verifications of callbacks whose subscription is gone. So verifications cannot pile up.
 
     Subscriptions that `effects` already end are left out.
     """
@@ -108,7 +109,7 @@ def remove(session: Session, subscription: Subscription) -> Session:
 
 
 def take_post(session: Session, number: int) -> tuple[Session, Outgoing | None]:
-    """Remove the post of this number; the session and the post. None: the outbox has no such post."""
+    """Remove the post of this number. Returns the session without the post, and the post. None: the outbox has no such post."""
     found = next(((id_, queue) for id_, queue in session.outbox.items() if number in queue.posts), None)
     if found is None:
         return session, None
@@ -139,9 +140,10 @@ def resume(session: Session, env: Env) -> tuple[Session, tuple[Effect, ...]]:
 def _rejoin(session: Session, subscription: Subscription, rules: Rules) -> Session:
     """Add a verified callback to the audiences again."""
     keys = subscription.keys
-    last_opened = last_opened_on_joining(session, keys, rules)
-    last_opened = last_opened_on_return(session, keys, last_opened, possibly_shown(session, keys, last_opened))
-    # The callback may show something else than a joiner: the next open is told in any case (DER-3).
+    joiner_last_opened = last_opened_on_joining(session, keys, rules)
+    shown = possibly_shown(session, keys, joiner_last_opened)
+    last_opened = last_opened_on_return(session, keys, joiner_last_opened, shown)
+    # The callback may show something else than a joiner: the next open is sent in any case (DER-3).
     last_opened = last_opens.all_in_doubt(last_opened)
     return replace(
         session,
@@ -151,7 +153,10 @@ def _rejoin(session: Session, subscription: Subscription, rules: Rules) -> Sessi
 
 
 def queue_posts(session: Session, effects: tuple[Effect, ...]) -> tuple[Session, tuple[Effect, ...]]:
-    """Turn each Send to callbacks into posts: entries of the outbox, and Post effects. All other effects stay."""
+    """Turn each Send to callbacks into posts: entries of the outbox, and Post effects. All other effects stay.
+
+    Frames that nobody acknowledges are not posted.
+    """
     done: list[Effect] = []
     added: dict[str, _Posts] = {}
     number = session.last_post_number
@@ -171,7 +176,10 @@ def queue_posts(session: Session, effects: tuple[Effect, ...]) -> tuple[Session,
 
 
 def overflowing(session: Session, rules: Rules) -> list[Subscription]:
-    """The webhooks with more open posts than `retained_messages` or `retained_bytes` allow. A single post may be longer."""
+    """The webhooks with more unanswered posts than `retained_messages` or `retained_bytes` allow.
+
+    A single post may be longer.
+    """
     return [
         session.subscriptions[id_]
         for id_, queue in session.outbox.items()
@@ -192,7 +200,7 @@ def _add_posts(session: Session, added: dict[str, _Posts]) -> Session:
 
 
 def _in_order(session: Session, subscription_ids: Iterable[str]) -> _Posts:
-    """The open posts of these subscriptions, by number."""
+    """The unanswered posts of these subscriptions, by number."""
     posts = [item for id_ in subscription_ids for item in session.outbox[id_].posts.items()]
     return sorted(posts, key=lambda item: item[0])
 
