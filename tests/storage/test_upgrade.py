@@ -59,11 +59,12 @@ async def test_a_file_of_the_schema_before_is_upgraded(tmp_path: Path) -> None:
     await second.close()
 
 
-async def test_an_upgrade_that_fails_changes_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("body", ["c1", "01"], ids=["no msgpack", "no map"])
+async def test_an_upgrade_that_fails_changes_nothing(tmp_path: Path, body: str) -> None:
     """A row that cannot be read stops the upgrade, and the older hub still opens the file."""
     connection = sqlite3.connect(tmp_path / "hub.db")
     connection.executescript((Path(__file__).parent / "schema-2.sql").read_text(encoding="utf-8"))
-    connection.execute("update part set body = x'c1' where kind = 'outgoing'")
+    connection.execute(f"update part set body = x'{body}' where kind = 'outgoing'")
     connection.commit()
     before = list(connection.iterdump())
     with pytest.raises(ValueError, match="cannot be read as a hub's store"):

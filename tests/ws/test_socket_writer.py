@@ -6,7 +6,7 @@ import pytest
 
 from fhircast_hub.budgets.accounts import Account
 from fhircast_hub.budgets.table import QUEUED
-from fhircast_hub.ws import outbox
+from fhircast_hub.ws import socket_writer
 from tests.counted import counted
 from tests.running import event
 from tests.ws.socket_world import stuck_socket
@@ -36,9 +36,9 @@ async def test_a_socket_that_is_taken_over_keeps_nothing() -> None:
 @pytest.mark.req("SYN-14")
 async def test_all_sockets_of_a_user_share_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each within its own queue, together too much: the one that goes beyond it is closed."""
-    monkeypatch.setattr(outbox, "QUEUED", QUEUED._replace(most=10_000))
+    monkeypatch.setattr(socket_writer, "QUEUED", QUEUED._replace(most=10_000))
     account = Account(lambda: 0.0)
-    boxes = [outbox.Outbox((256, 1 << 20)) for _ in range(3)]
+    boxes = [socket_writer.Outbox((256, 1 << 20)) for _ in range(3)]
     for box in boxes:
         box.opened(account)
         box.put(bytes(2000), None)

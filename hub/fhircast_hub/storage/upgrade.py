@@ -52,10 +52,11 @@ def _give_new_names(connection: sqlite3.Connection) -> None:
 
 
 def _renamed(body: bytes, names: _Names) -> bytes:
-    row: dict[str, Any] = msgspec.msgpack.decode(body)
+    row = msgspec.msgpack.decode(body, type=dict[str, Any])
     new = {names.get(name, name): value for name, value in row.items()}
     if "event_ref" in new:
-        new["event_ref"] = {_EVENT_REF.get(name, name): value for name, value in new["event_ref"].items()}
+        event_ref = msgspec.convert(new["event_ref"], dict[str, Any])
+        new["event_ref"] = {_EVENT_REF.get(name, name): value for name, value in event_ref.items()}
     return msgspec.msgpack.encode(new)
 
 
@@ -74,5 +75,6 @@ def upgrade(connection: sqlite3.Connection, version: int, to: int) -> None:
         connection.execute(f"pragma user_version = {to}")
         connection.execute("commit")
     except BaseException:
-        connection.execute("rollback")
+        if connection.in_transaction:  # SQLite ends some transactions by itself
+            connection.execute("rollback")
         raise
