@@ -38,11 +38,11 @@ class Mute(Through):
 @pytest.mark.parametrize(
     ("name", "context", "said"),
     [
-        ("nonsense", [], "got nonsense"),
-        ("Patient-open", [], "expected one item with the key patient"),
+        ("nonsense", [], "not nonsense"),
+        ("Patient-open", [], "must have one item with the key patient"),
         ("DiagnosticReport-open", context_of([report("r1")]), "key patient"),
         ("SyncError", [], "operationoutcome"),
-        ("heartbeat", [], "sent by the hub only"),
+        ("heartbeat", [], "which only the hub sends"),
     ],
 )
 @pytest.mark.parametrize("version", ["STU3", "STU2"])
