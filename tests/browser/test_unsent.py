@@ -170,6 +170,8 @@ async def test_a_reload_does_not_jump(browser: Browser, demo: RunningDemo, choic
             await expect(pacs.by("sync-status")).to_have_attribute("data-state", "warn")
             await pacs.sees("sync-why", "Hospital record")
             await is_out_of_step(ehr, "Sokki")
+            for frame in ehr.page.frames:  # the chart logs in again, and is blank meanwhile
+                await frame.wait_for_selector("html[data-ready]", state="attached")
             await take_picture("unsent-reload", ehr)
             await is_fit(ehr.page, "the record, out of step")
         await ehr.by(choice).click()
