@@ -29,7 +29,7 @@ help:
 	@echo 'make pictures      takes the pictures of docs/pictures anew, from the browser tests'
 	@echo 'make requirements  the behaviours of docs/behaviour.md, how many tests prove each, and links'
 	@echo 'make architecture  draws the picture of the rooms in CONTRIBUTING.md anew, from the imports'
-	@echo 'make simulate      the core against clients and networks of all tempers: SEEDS=1000 of them, or one SEED=123'
+	@echo 'make simulate      the core against clients and networks of all behaviours: SEEDS=1000 of them, or one SEED=123'
 	@echo 'make attack        one user against a hub, an attack a minute, and how another user fares: SECONDS=5, ARGS="--only frames"'
 	@echo 'make fuzz          inputs that make the parsers of bodies, forms and frames fail, or slow: N=5000 rounds, of seeds from FIRST=0 on'
 	@echo 'make fuzz-clients  random sequences to the client engines of both languages, which must not differ: N=2000 of them'

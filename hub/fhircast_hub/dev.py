@@ -1,6 +1,6 @@
-"""`fhircast-hub dev`: a hub for development. It trusts a key that it makes at its start, and listens on loopback only.
+"""`fhircast-hub dev`: a hub for development. The hub trusts a key that the hub makes at its start, and listens on loopback only.
 
-`fhircast-hub token` makes tokens with that key. It finds the key in a file that only this user can read. The hub deletes the file
+`fhircast-hub token` makes tokens with that key. The command finds the key in a file that only this user can read. The hub deletes the file
 when it stops. Each dev hub has a file of its own, named by port. Never for patients: a reader of the file can be any clinician.
 """
 

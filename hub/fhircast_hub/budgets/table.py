@@ -19,7 +19,7 @@ class Budget(NamedTuple):
 
     #: Whose budget: "a user"
     holder: str
-    #: What is counted. A text that begins with "bytes" is shown in KiB or MiB.
+    #: The counted thing. A text that begins with "bytes" is shown in KiB or MiB.
     counted: str
     #: The limit.
     most: float

@@ -1,4 +1,7 @@
-"""The one map from an error to its HTTP answer (FHIRcast 3.0.0, 2.4; RFC 6750 section 3)."""
+"""The one map from an error to its HTTP answer (FHIRcast 3.0.0, 2.4; RFC 6750 section 3).
+
+ws/socket.py answers a refused handshake, with the same status and text.
+"""
 
 from __future__ import annotations
 

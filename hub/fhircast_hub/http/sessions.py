@@ -1,6 +1,6 @@
 """The session API (SES): authorization servers begin, see and end the sessions of their users.
 
-The API is at the root of the server, beside hub.url. It is no part of FHIRcast.
+The API is at the root of the server, beside hub.url. The session API is no part of FHIRcast.
 """
 
 from __future__ import annotations

@@ -176,7 +176,7 @@ class Usage:
     def _may_be_forgotten(self, key: SessionKey, own: _OwnerKey, now: float) -> bool:
         """Whether an idle session may be forgotten for a session of the owner `own`.
 
-        It may, if it is the owner's too, or of an owner with more than SMALL bytes, or unused for ABANDONED seconds. So a small
+        Allowed: a session of the same owner, of an owner with more than SMALL bytes, or unused for ABANDONED seconds. So a small
         user loses no patient because others have many.
         """
         session = self._weighed[key][0]

@@ -1,7 +1,7 @@
 """Scrubbing: deleted rows do not stay in SQLite's files. The log is emptied, and leftovers in the file are overwritten.
 
 `secure_delete` overwrites deleted rows. Where SQLite moves rows between pages, copies may stay in the unused part of a page
-("unallocated region", https://sqlite.org/fileformat2.html, 1.6 B-tree Pages). That happens to one in some thousand rows. The unused
+("unallocated region", https://sqlite.org/fileformat2.html, 1.6 B-tree Pages). About one row in some thousand is affected. The unused
 part means nothing to SQLite. So it may be overwritten in the file at any time, also in part.
 """
 

@@ -54,7 +54,7 @@ create table part (
     unique (realm, topic, kind, name)
 )
 """
-# An existing row is changed in its place. That writes a page or two, however large the table is.
+# An existing row is changed in its place. Such a write changes a page or two, however large the table is.
 _PUT = "insert into part values {} on conflict (realm, topic, kind, name) do update set body = excluded.body"
 _DELETE = "delete from part where realm = ? and topic = ? and kind = ? and name = ?"
 #: Rows of one statement. Most batches are one statement, which needs no explicit transaction.

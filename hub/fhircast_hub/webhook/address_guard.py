@@ -1,8 +1,9 @@
 """The address guard (SEC-5): a subscriber chooses the callback, which must not lead into the hospital's own network.
 
-It is kept by hand for security: no HTTP client checks the address that it connects to. Here the name is resolved once, every
+Kept by hand for security: no HTTP client checks the address that it connects to. Here the name is resolved once, every
 address is checked, and the connection goes to one of them. So a name cannot give one address to the check and another to the
-connection, and an address's spelling does not matter. core/wire/callback_url.py says which addresses are public or allowed. TLS and the Host header keep the name of the URL.
+connection, and an address's spelling does not matter. TLS and the Host header keep the name of the URL.
+core/wire/callback_url.py says which addresses are public or allowed.
 """
 
 from __future__ import annotations

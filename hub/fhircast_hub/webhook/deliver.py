@@ -28,7 +28,7 @@ from fhircast_hub.webhook.verify import CallbackVerifier
 
 #: Posts under way at once; verifications and denials have slots of their own. Each user has a share (WHK-15).
 POSTS_AT_ONCE = int(table.AT_WORK.most)
-#: Denials that wait or are under way. Beyond it a callback is not told, and notices that posts stay away.
+#: Denials that wait or are under way. Above this number no denial is sent. The callback notices that posts stop.
 MAX_DENIALS = 2048
 #: Seconds for unfinished work when the hub stops.
 STOP_SECONDS = 3.0

@@ -1,6 +1,6 @@
 """Resolves the host names of callbacks, on threads of its own.
 
-It is kept by hand for two measured reasons. The system's resolver blocks a thread while a name's servers are silent, and a
+Kept by hand, for two reasons. The system's resolver blocks a thread while a name's servers are silent, and a
 subscriber chooses that name. The event loop's own threads are four, resolve the issuers' names too, and must end before the
 process does. The threads here are more, delay nothing else, and end with the process.
 """

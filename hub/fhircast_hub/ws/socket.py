@@ -2,9 +2,9 @@
 
 The writing half is `SocketWriter` in ws/socket_writer.py.
 
-The protocol is the sans-I/O `ServerProtocol` of websockets. It rests between two frames: it is fed whole frames only.
-Two kinds of frames bypass it, because they are most of the traffic: the hub's events, and acknowledgements.
-That is why the socket is kept by hand: one frame is built for all subscribers, and none is built or parsed per socket.
+The protocol is the sans-I/O `ServerProtocol` of websockets. `ServerProtocol` is given whole frames only.
+Two kinds of frames bypass `ServerProtocol`, because they are most of the traffic: the hub's events, and acknowledgements.
+The socket is kept by hand for speed: one frame is built for all subscribers, and none is built or parsed per socket.
 """
 
 from __future__ import annotations

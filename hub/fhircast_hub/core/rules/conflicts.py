@@ -32,12 +32,12 @@ def check_version(context: OpenContext, event: Event) -> None:
         return
     version = event.versions[0] if event.versions else ""
     if not version:
-        came = "and the event has none"
+        actual = "and the event has none"
     elif len(version) <= _QUOTED and version.isascii() and version.isprintable():
-        came = f"not {version}"
+        actual = f"not {version}"
     else:
-        came = f"not {len(version)} characters of something else"
-    raise Conflict(f"context.versionId must be the current version {context.version}, {came}")
+        actual = f"not {len(version)} characters of something else"
+    raise Conflict(f"context.versionId must be the current version {context.version}, {actual}")
 
 
 def check_select(session: Session, event: Event) -> None:

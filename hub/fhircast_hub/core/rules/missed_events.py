@@ -47,7 +47,7 @@ def retain(session: Session, new_events: Sequence[RetainedEvent], rules: Rules) 
 
     Drops what every subscriber has received. When full, drops the oldest, but remembers which contexts were closed.
     """
-    received = _received_by_all_until(session, new_events[0].accepted_at, rules)
+    received = _received_by_all_until(session, new_events[0].accepted_at, rules.dead_socket_seconds)
     if received == math.inf:
         return (
             replace(session, retained={}, dropped_closes={}) if session.retained or session.dropped_closes else session
@@ -70,7 +70,9 @@ def retain(session: Session, new_events: Sequence[RetainedEvent], rules: Rules) 
 def drop_delivered(session: Session, env: Env) -> Session:
     """The session without the events that every subscriber has received (OPS-7)."""
     received = (
-        _received_by_all_until(session, env.now, env.rules) if session.retained or session.dropped_closes else -math.inf
+        _received_by_all_until(session, env.now, env.rules.dead_socket_seconds)
+        if session.retained or session.dropped_closes
+        else -math.inf
     )
     retained = {number: event for number, event in session.retained.items() if event.accepted_at >= received}
     dropped = {context: at for context, at in session.dropped_closes.items() if at >= received}
@@ -218,10 +220,13 @@ def _dropped_closes_after(session: Session, accepted_at: float) -> dict[str, tup
     return {f"{type_.lower()}/{id_}": (type_, id_) for type_, _, id_ in dropped}
 
 
-def _received_by_all_until(session: Session, now: float, rules: Rules) -> float:
-    """Every returning subscription has received all events accepted before this time. Infinity: there is no such subscription."""
+def _received_by_all_until(session: Session, at: float, dead_socket_seconds: float) -> float:
+    """As of `at`, every returning subscription has received all events accepted before this time.
+
+    Infinity: there is no such subscription.
+    """
     # Sockets that connected before this time have answered a ping since, or were found dead.
-    received = proven_until = received_until(now - rules.dead_socket_seconds)
+    received = proven_until = received_until(at - dead_socket_seconds)
     found = False
     for subscription in _returning_subscriptions(session):
         found = True

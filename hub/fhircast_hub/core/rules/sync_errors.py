@@ -114,7 +114,7 @@ def lost(session: Session, subscription: Subscription, env: Env) -> tuple[Effect
 
 
 def overtaken(session: Session, event_ref: EventRef, seconds: float, env: Env) -> tuple[Effect, ...]:
-    """Report an accepted open or Home-open. It is `seconds` older than the one that made the present state (EVT-34).
+    """Report an accepted open or Home-open. The event is `seconds` older than the event that made the present state (EVT-34).
 
     "Subscribers SHALL ignore messages with older timestamps than the message that established the current context" (2.5).
     """

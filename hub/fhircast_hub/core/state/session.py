@@ -185,9 +185,9 @@ class Queue(msgspec.Struct, frozen=True):
 
 
 class LastOpen(NamedTuple):
-    """The last context of one type that a subscriber was told of (DER-3)."""
+    """The last context of one type that a subscriber was sent an open of (DER-3)."""
 
-    #: The context's ref. "": the subscriber counts as told of none.
+    #: The context's ref. "": the subscriber counts as sent none.
     ref: str = ""
     #: Anchor type of the event that named the context. "": an open of this type itself, or a derived one.
     named_by: str = ""
@@ -204,7 +204,7 @@ class Audience(msgspec.Struct, frozen=True):
 
     #: The granted events, in lower case.
     keys: frozenset[str]
-    #: The opens that the connections were last told.
+    #: The opens that the connections were last sent.
     last_opened: LastOpened
     #: Names of the connections.
     members: tuple[str, ...]

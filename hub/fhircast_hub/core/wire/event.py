@@ -73,7 +73,7 @@ class Event(msgspec.Struct, frozen=True):
     name: str
     #: The event name in lower case.
     key: str
-    #: What the event does.
+    #: Kind of event.
     kind: Kind
     #: The event's id as sent.
     id: str
