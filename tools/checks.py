@@ -174,7 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             shutil.rmtree(FOLDER)  # of an earlier run
         FOLDER.mkdir(parents=True)
     except OSError as error:
-        sys.exit(f"expected a folder {FOLDER} that this user can make anew; got {error}")
+        sys.exit(f"this user must be able to make the folder {FOLDER} anew: {error}")
     checks = Checks(skips_forbidden=os.environ.get("FORBID_SKIPS", "0") not in {"", "0"})
 
     def stop(number: int, frame: FrameType | None) -> None:

@@ -63,7 +63,7 @@ def sources() -> list[Source]:
     usable = [source for source in found if source.mirror.startswith(("http://", "https://"))]
     if not usable:
         got = " ".join(sorted({source.mirror for source in found})) or "none of Debian"
-        raise DebianError(f"expected a Debian mirror at http or https among the sources of apt; got {got}")
+        raise DebianError(f"the sources of apt must include a Debian mirror at http or https, and they have {got}")
     return sorted(usable, key=lambda source: (len(source.codename), source.codename, source.mirror, source.component))
 
 

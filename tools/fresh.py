@@ -151,7 +151,7 @@ def told(debian: Debian, target: str, log: Path) -> tuple[str, str]:
         code = process.wait(STOP_PATIENCE)
         lines = [line.strip() for line in output.whole().splitlines() if "apt-get install" in line]
     if code == 0 or len(lines) != 1:
-        return "", f"expected a failure and one line with apt-get install; got exit code {code} and {len(lines)} lines"
+        return "", f"make must fail with one line of apt-get install, not with exit code {code} and {len(lines)} lines"
     return lines[0], ""
 
 
@@ -161,9 +161,9 @@ def try_without_root(debian: Debian, log: Path) -> str:
     if wrong:
         return wrong
     if missing := set(NEEDED["test"]) - {*GIVEN, *line.strip("'").split()}:
-        return f"expected all packages in one line; got none of {' '.join(sorted(missing))}"
+        return f"the line must name all packages, and it lacks {' '.join(sorted(missing))}"
     if debian.path(f"{USERS_CLONE}/.venv").exists():
-        return "expected nothing to be begun; got an environment"
+        return "make must begin nothing, and it made an environment"
     return ""
 
 
@@ -177,19 +177,22 @@ def try_demo(debian: Debian, log: Path) -> str:
         return wrong
     with running(debian.command("env", f"PATH={USERS_PATH}", "sh", "-c", line, cwd="/"), log) as (process, _):
         if code := process.wait(DEMO_PATIENCE):
-            return f"expected the line to install what is missing; got exit code {code}"
+            return f"the line must install the missing packages, not end with exit code {code}"
     with running(of_user(debian, "make", "demo"), log) as (process, output):
         deadline = time.monotonic() + DEMO_PATIENCE
         while (url := page_of(output.so_far())) is None or not answers(url):
             if process.poll() is not None:
-                return f"expected a URL that answers; got {url or 'none'} and exit code {process.returncode}"
+                return (
+                    f"the demo must print a URL that answers, not {url or 'none'} with exit code {process.returncode}"
+                )
             if time.monotonic() > deadline:
-                return f"expected a URL that answers within {DEMO_PATIENCE} s; got {url or 'none'}"
+                return f"the demo must print a URL that answers within {DEMO_PATIENCE} s, not {url or 'none'}"
             time.sleep(POLL)
         print(f"{url} answers", flush=True)
         os.killpg(process.pid, signal.SIGINT)
         code = process.wait(STOP_PATIENCE)
-        return "" if "demo: stopped" in output.whole() else f"expected an orderly end by Ctrl-C; got exit code {code}"
+        in_order = "demo: stopped" in output.whole()
+        return "" if in_order else f"Ctrl-C must stop the demo in order, not with exit code {code}"
 
 
 def try_test(debian: Debian, log: Path) -> str:
@@ -228,7 +231,7 @@ def try_all(trial: Trial, debian: Debian, log: Path) -> None:
     print(f"fresh: making a minimal {trial.suite}", flush=True)
     trial.debian, trial.python = prepare(debian)
     if trial.python != RELEASES[trial.suite]:
-        trial.fail(f"expected Python {RELEASES[trial.suite]}")
+        trial.fail(f"Python must be {RELEASES[trial.suite]}, not {trial.python}")
     for name, step in STEPS.items():
         print(f"fresh: {name} in {trial.suite}", flush=True)
         began = time.monotonic()
@@ -276,12 +279,12 @@ def main(suites: Sequence[str]) -> int:
     """Exit code 0 where everything passed. The last line says what did, and how long it took."""
     if os.geteuid() != 0:
         print(
-            f"make fresh: expected root, for debootstrap and chroot; got user id {os.geteuid()}. Run: sudo make fresh",
+            f"make fresh must run as root, for debootstrap and chroot, not as user {os.geteuid()}. Run: sudo make fresh",
             file=sys.stderr,
         )
         return 1
     if unknown := set(suites) - set(RELEASES):
-        print(f"SUITES: expected {' or '.join(RELEASES)}; got {' '.join(sorted(unknown))}", file=sys.stderr)
+        print(f"SUITES must be {' or '.join(RELEASES)}, not {' '.join(sorted(unknown))}", file=sys.stderr)
         return 1
     make_log_folder()
     if subprocess.run((*GIT, "status", "--porcelain"), capture_output=True, check=True).stdout:

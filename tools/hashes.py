@@ -53,7 +53,7 @@ def found(report: dict[str, Any]) -> Pins:
         name = re.sub(r"[-_.]+", "-", each["metadata"]["name"]).lower()
         digest = each["download_info"].get("archive_info", {}).get("hashes", {}).get("sha256")
         if not digest:
-            raise ValueError(f"{name}: expected a file with a SHA-256, got none from this machine's index")
+            raise ValueError(f"{name} must have a file with a SHA-256, and this machine's index has none")
         pins[f"{name}=={each['metadata']['version']}"].add(digest)
     return pins
 
@@ -81,7 +81,7 @@ def written(name: str, pins: Pins) -> str:
 def main() -> int:
     """0; 1 where this Python is not the image's, for pip takes conditions of packages to be about the Python that it runs on."""
     if sys.version_info[:2] != tuple(map(int, PYTHON.split("."))) or sys.platform != "linux":
-        print(f"expected Python {PYTHON} on Linux, got {sys.version.split()[0]} on {sys.platform}", file=sys.stderr)
+        print(f"Python must be {PYTHON} on Linux, not {sys.version.split()[0]} on {sys.platform}", file=sys.stderr)
         return 1
     pins: dict[str, Pins] = {}
     for name, requirements in wanted(tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))).items():

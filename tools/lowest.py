@@ -32,7 +32,7 @@ def lowest(folder: Path) -> list[str]:
     for requirement in needed:
         parts = re.fullmatch(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?>=([0-9][0-9.]*)(?:,.*)?", requirement)
         if parts is None:
-            raise ValueError(f"{folder}: expected a requirement with its oldest version, got {requirement}")
+            raise ValueError(f"{folder}: a requirement must have its oldest version, not be {requirement}")
         if not parts[1].startswith("fhircast-"):
             found.append(f"{parts[1]}=={parts[2]}")
     return found

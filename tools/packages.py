@@ -143,7 +143,7 @@ def provide(packages: Sequence[str]) -> int:
     names = list(missing)
     if shutil.which("apt-get") is None:
         print(
-            f"Expected apt-get, to install Debian's {' '.join(names)}; got none. Install their like by hand.",
+            f"apt-get is required, to install Debian's {' '.join(names)}. Install their like by hand.",
             file=sys.stderr,
         )
     elif os.geteuid() != 0:

@@ -32,7 +32,7 @@ async def session_for(server: AuthServer, clinician: Clinician) -> dict[str, str
         found = type(error).__name__
     if isinstance(found, dict) and all(isinstance(found.get(name), str) for name in MEMBERS):
         return {name: found[name] for name in MEMBERS}
-    why = found if isinstance(found, str) else "not what was expected"
+    why = found if isinstance(found, str) else "its answer must have hub.url and hub.topic as texts"
     _LOG.warning(
         "%s: the hub gave no session (%s); the token goes out without hub.url and hub.topic", server.issuer, why
     )

@@ -186,7 +186,7 @@ async def test_a_socket_that_does_not_open_and_never_shows_its_endpoint(failure:
         (lambda socket: HangsUp(socket, frames=0, said=(1008, "too\nmany")), "closed the socket (code 1008): too many"),
         (lambda socket: Through(socket, "no JSON"), "not JSON"),
         (lambda socket: Through(socket, "[]"), "not a JSON object"),
-        (lambda socket: Through(socket, '{"id": "1"}'), "no confirmation"),
+        (lambda socket: Through(socket, '{"id": "1"}'), "not a confirmation"),
         (lambda socket: Through(socket, also=False), "nothing came"),
     ],
 )

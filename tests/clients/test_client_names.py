@@ -33,7 +33,7 @@ async def test_a_misspelt_name_is_said_when_the_handler_is_given(
         hub.client("viewer").on(name, Heard())
     (record,) = [record for record in caplog.records if record.name == "fhircast_client"]
     said = f'unknown event name "{name}"' + (
-        f": did you mean {meant}?" if meant else ", expected one such as Patient-open"
+        f": did you mean {meant}?" if meant else "; a name is such as Patient-open"
     )
     assert (record.levelno, record.getMessage()) == (logging.WARNING, said)
 

@@ -20,7 +20,7 @@ from tools.packages import NEEDED
 KNOWN = [Source("http://mirror.example/debian", "bookworm", "main")]
 ALL_PACKAGES = " ".join(NEEDED["test"])
 WITHOUT_CURL = " ".join(name for name in NEEDED["test"] if name != "curl")
-TOLD = "expected a failure and one line with apt-get install"
+TOLD = "make must fail with one line of apt-get install"
 #: What the demo prints, and how it goes on.
 SHOWN = "echo 'Open this in a browser: http://127.0.0.1:9/'"
 LOOP = "while :; do sleep 0.01; done"
@@ -86,10 +86,10 @@ def last_line(capsys: pytest.CaptureFixture[str]) -> str:
     ("script", "wrong"),
     [
         (f"echo \"    su - -c 'apt-get install {ALL_PACKAGES}'\"; exit 2", ""),
-        (f"echo apt-get install {ALL_PACKAGES}", f"{TOLD}; got exit code 0 and 1 lines"),
-        ("echo no; exit 2", f"{TOLD}; got exit code 2 and 0 lines"),
-        ("echo apt-get install a; echo apt-get install b; exit 2", f"{TOLD}; got exit code 2 and 2 lines"),
-        (f"echo apt-get install {WITHOUT_CURL}; exit 2", "expected all packages in one line; got none of curl"),
+        (f"echo apt-get install {ALL_PACKAGES}", f"{TOLD}, not with exit code 0 and 1 lines"),
+        ("echo no; exit 2", f"{TOLD}, not with exit code 2 and 0 lines"),
+        ("echo apt-get install a; echo apt-get install b; exit 2", f"{TOLD}, not with exit code 2 and 2 lines"),
+        (f"echo apt-get install {WITHOUT_CURL}; exit 2", "the line must name all packages, and it lacks curl"),
     ],
 )
 def test_a_user_without_roots_rights_must_be_told_all_packages(steps: Steps, script: str, wrong: str) -> None:
@@ -99,16 +99,20 @@ def test_a_user_without_roots_rights_must_be_told_all_packages(steps: Steps, scr
 def test_nothing_may_be_begun_where_packages_are_missing(steps: Steps) -> None:
     (steps.folder / "srv" / "newcomer" / "clone" / ".venv").mkdir(parents=True)
     script = f"echo apt-get install {ALL_PACKAGES}; exit 2"
-    assert steps.wrong(try_without_root, script) == "expected nothing to be begun; got an environment"
+    assert steps.wrong(try_without_root, script) == "make must begin nothing, and it made an environment"
 
 
 @pytest.mark.parametrize(
     ("line", "demo", "wrong"),
     [
         ("touch there", f"trap 'echo demo: stopped; exit' INT; {SHOWN}; {LOOP}", ""),
-        ("touch there; exit 3", "exit 1", "expected the line to install what is missing; got exit code 3"),
-        ("touch there", "exit 1", "expected a URL that answers; got none and exit code 1"),
-        ("touch there", f"trap 'exit 7' INT; {SHOWN}; {LOOP}", "expected an orderly end by Ctrl-C; got exit code 7"),
+        ("touch there; exit 3", "exit 1", "the line must install the missing packages, not end with exit code 3"),
+        ("touch there", "exit 1", "the demo must print a URL that answers, not none with exit code 1"),
+        (
+            "touch there",
+            f"trap 'exit 7' INT; {SHOWN}; {LOOP}",
+            "Ctrl-C must stop the demo in order, not with exit code 7",
+        ),
     ],
 )
 def test_the_demo_must_run_once_what_a_user_is_told_was_done(
@@ -127,7 +131,9 @@ def test_a_url_that_does_not_answer_in_time_is_said(steps: Steps, monkeypatch: p
     monkeypatch.setattr(fresh, "DEMO_PATIENCE", 0.5)
     monkeypatch.setattr(fresh, "answers", lambda url: False)
     script = f'[ "$1" = sh ] && exit; {SHOWN}; {LOOP}'
-    assert steps.wrong(try_demo, script) == "expected a URL that answers within 0.5 s; got http://127.0.0.1:9/"
+    assert (
+        steps.wrong(try_demo, script) == "the demo must print a URL that answers within 0.5 s, not http://127.0.0.1:9/"
+    )
 
 
 def test_all_tests_must_pass_without_a_skip(steps: Steps) -> None:
@@ -164,7 +170,7 @@ def test_another_python_than_the_declared_one_fails(
 ) -> None:
     as_root.setattr(fresh, "prepare", lambda debian: ("13.1", "3.14"))
     assert main(["trixie"]) == 1
-    assert last_line(capsys).startswith("fresh: Debian 13.1 with Python 3.14: expected Python 3.13, ")
+    assert last_line(capsys).startswith("fresh: Debian 13.1 with Python 3.14: Python must be 3.13, not 3.14, ")
 
 
 def test_a_release_that_the_mirror_does_not_have_is_said_and_fails_nothing(
@@ -205,8 +211,8 @@ def test_an_error_fails_the_release_and_the_next_is_tried(
 @pytest.mark.parametrize(
     ("user", "suites", "expected"),
     [
-        (1000, [], "make fresh: expected root, for debootstrap and chroot; got user id 1000."),
-        (0, ["sarge"], "SUITES: expected bookworm or trixie; got sarge"),
+        (1000, [], "make fresh must run as root, for debootstrap and chroot, not as user 1000."),
+        (0, ["sarge"], "SUITES must be bookworm or trixie, not sarge"),
     ],
 )
 def test_who_is_refused(

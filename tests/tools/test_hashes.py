@@ -99,7 +99,7 @@ def test_what_pip_reports_is_written() -> None:
 def test_what_has_no_hash_is_refused() -> None:
     """As a folder, or a repository, has none."""
     item = {"metadata": {"name": "a", "version": "1"}, "download_info": {"dir_info": {}}}
-    with pytest.raises(ValueError, match="a: expected a file with a SHA-256"):
+    with pytest.raises(ValueError, match="a must have a file with a SHA-256"):
         found({"install": [item]})
 
 

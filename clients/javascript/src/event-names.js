@@ -50,7 +50,7 @@ export function misspelt(name) {
   const isNear = TYPES.map((known) => wrong(type, known.toLowerCase())).some((one) => one > 0 && one <= WRONG_IN_TYPE);
   if (!isNear && !neverMatches(name)) return "";
   const better = meant(name);
-  return `unknown event name "${name}"${better ? `: did you mean ${better}?` : ", expected one such as Patient-open"}`;
+  return `unknown event name "${name}"${better ? `: did you mean ${better}?` : "; a name is such as Patient-open"}`;
 }
 
 /**

@@ -22,7 +22,7 @@ for (const [name, meant] of /** @type {[string, string][]} */ ([
   ["org.example.my-own", ""],
 ])) {
   test(`CLT-33 a misspelt name is said when the handler is given: "${name}"`, (t) => {
-    const better = meant ? `: did you mean ${meant}?` : ", expected one such as Patient-open";
+    const better = meant ? `: did you mean ${meant}?` : "; a name is such as Patient-open";
     const said = `fhircast-client: unknown event name "${name}"${better}`;
     assert.deepEqual(warned(t, name), [said]);
   });

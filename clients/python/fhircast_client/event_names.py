@@ -48,7 +48,7 @@ def misspelt(name: str) -> str:
         return ""
     better = meant(name)
     return f'unknown event name "{name}"' + (
-        f": did you mean {better}?" if better else ", expected one such as Patient-open"
+        f": did you mean {better}?" if better else "; a name is such as Patient-open"
     )
 
 

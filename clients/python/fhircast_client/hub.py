@@ -114,7 +114,7 @@ class Hub:
         """The hub's configuration (2.7). Raises HubError, also where the answer is not a JSON object."""
         answer = _json(await self._send("configuration", "GET", "/.well-known/fhircast-configuration", token=False))
         if not isinstance(answer, dict):
-            raise HubError(0, "the hub's configuration cannot be read: expected a JSON object", is_hubs=False)
+            raise HubError(0, "the hub's configuration must be a JSON object", is_hubs=False)
         names, capabilities = answer.get("eventsSupported"), answer.get("capabilities")
         events = [name.lower() for name in names if isinstance(name, str)] if isinstance(names, list) else []
         orders = isinstance(capabilities, dict) and capabilities.get("ordersEvents") is True

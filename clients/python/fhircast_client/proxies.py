@@ -176,7 +176,7 @@ def _missing(found: Proxy, package: str) -> UnusableProxy:
 
 def _no_proxy(found: Proxy) -> UnusableProxy:
     expected = "the URL of a proxy (http, https, socks5 or socks5h)"
-    return UnusableProxy(f"{found.variable}: expected {expected}, got a text of length {len(found.address)}")
+    return UnusableProxy(f"{found.variable} must be {expected}, not a text of length {len(found.address)}")
 
 
 def _read(entry: str) -> _Exempt | None:

@@ -87,7 +87,7 @@ export class FhirSearch {
     const address = `${this.#base}/${type}`;
     const { status, answer } = await ask(this.#http, address, parameters, "application/fhir+json", signal);
     if (status !== 200 || !isObject(answer) || answer.resourceType !== "Bundle") {
-      throw new UnusableAnswer(`status ${status}, expected 200 and a Bundle`);
+      throw new UnusableAnswer(`the answer must be status 200 and a Bundle, and this one is status ${status}`);
     }
     if (objects(answer, "entry").some((entry) => isError(entry.resource))) {
       throw new UnusableAnswer("the Bundle holds an error");

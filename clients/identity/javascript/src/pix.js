@@ -111,7 +111,7 @@ export class PixManager {
     const { status, answer } = await ask(this.#http, address, asked, "application/fhir+json", signal);
     if (UNKNOWN_STATUSES.includes(status) && saysUnknown(answer)) return null;
     if (status !== 200 || !isObject(answer) || answer.resourceType !== "Parameters") {
-      throw new UnusableAnswer(`status ${status}, expected 200 and Parameters`);
+      throw new UnusableAnswer(`the answer must be status 200 and Parameters, and this one is status ${status}`);
     }
     return objects(answer, "parameter");
   }

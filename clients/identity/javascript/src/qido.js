@@ -78,7 +78,9 @@ export class QidoRs {
     const accept = "application/dicom+json";
     const { status, answer, warning } = await ask(this.#http, address, [[parameter, value]], accept, signal);
     if (status === 204) return [];
-    if (status !== 200 || !Array.isArray(answer)) throw new UnusableAnswer(`status ${status}, expected 200 and a list of studies`);
+    if (status !== 200 || !Array.isArray(answer)) {
+      throw new UnusableAnswer(`the answer must be status 200 and a list of studies, and this one is status ${status}`);
+    }
     const studies = answer.filter((study) => isObject(study) && first(study, tag) === value);
     if (studies.length <= 1 && MORE.some((words) => warning.toLowerCase().includes(words))) {
       throw new UnusableAnswer("the list is not complete");

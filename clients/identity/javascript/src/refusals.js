@@ -91,7 +91,7 @@ export function severalNamed(type) {
  */
 export function noIdentifier(type, labels) {
   const sentence = `The ${noun(type)} was sent without an identifier that is understood here.`;
-  return new NoMatch(`${sentence} Expected: ${labels.join(" or ")}.`);
+  return new NoMatch(`${sentence} Send ${labels.join(" or ")}.`);
 }
 
 /**

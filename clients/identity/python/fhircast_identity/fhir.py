@@ -56,7 +56,7 @@ class FhirSearch:
         answer = await ask(self._http, f"{self._base}/{kind}", parameters, "application/fhir+json")
         bundle: Any = answer.json
         if answer.status != httpx.codes.OK or not isinstance(bundle, dict) or bundle.get("resourceType") != "Bundle":
-            raise UnusableAnswer(f"status {answer.status}, expected 200 and a Bundle")
+            raise UnusableAnswer(f"the answer must be status 200 and a Bundle, and this one is status {answer.status}")
         if any(_is_error(entry.get("resource")) for entry in dicts(bundle, "entry")):
             raise UnusableAnswer("the Bundle holds an error")
         return bundle

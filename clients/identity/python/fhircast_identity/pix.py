@@ -80,7 +80,9 @@ class PixManager:
             or not isinstance(parameters, dict)
             or parameters.get("resourceType") != "Parameters"
         ):
-            raise UnusableAnswer(f"status {answer.status}, expected 200 and Parameters")
+            raise UnusableAnswer(
+                f"the answer must be status 200 and Parameters, and this one is status {answer.status}"
+            )
         return dicts(parameters, "parameter")
 
 

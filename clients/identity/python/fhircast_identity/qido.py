@@ -53,7 +53,9 @@ class QidoRs:
         if answer.status == httpx.codes.NO_CONTENT:
             return []
         if answer.status != httpx.codes.OK or not isinstance(answer.json, list):
-            raise UnusableAnswer(f"status {answer.status}, expected 200 and a list of studies")
+            raise UnusableAnswer(
+                f"the answer must be status 200 and a list of studies, and this one is status {answer.status}"
+            )
         studies = [study for study in answer.json if isinstance(study, dict) and _first(study, tag) == value]
         if len(studies) <= 1 and any(words in answer.warning.lower() for words in _MORE):
             raise UnusableAnswer("the list is not complete")

@@ -52,8 +52,8 @@ def several_named(kind: str) -> SeveralMatches:
 
 
 def no_identifier(kind: str, labels: Iterable[str]) -> NoMatch:
-    expected = " or ".join(labels)
-    return NoMatch(f"The {noun(kind)} was sent without an identifier that is understood here. Expected: {expected}.")
+    sentence = f"The {noun(kind)} was sent without an identifier that is understood here."
+    return NoMatch(f"{sentence} Send {' or '.join(labels)}.")
 
 
 def unknown(kind: str, label: str) -> NoMatch:
