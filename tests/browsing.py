@@ -42,7 +42,7 @@ _ARGUMENTS = (
     "--disable-component-update",
 )
 #: Milliseconds that a window has to show what is expected, on a machine that does much else.
-PATIENCE = 30_000
+PATIENCE = 90_000
 
 #: Where pictures go, and the pixels between those of one file.
 PICTURES, GAP = Path(os.environ.get("PICTURES") or ROOT / "build" / "pictures"), 16
@@ -257,6 +257,7 @@ async def clinician(browser: Browser, demo: RunningDemo, **options: Any) -> Asyn
     """In a profile of their own; afterwards no window has complained."""
     settings = {"viewport": {"width": 1280, "height": 800}, "locale": "en-GB", "reduced_motion": "reduce"} | options
     context = await browser.new_context(**settings)
+    context.set_default_timeout(PATIENCE)
     found = Clinician(context, demo)
     yield found
     await context.close()
