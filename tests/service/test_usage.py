@@ -102,7 +102,7 @@ def test_below_the_limit_nobody_goes() -> None:
 
 @pytest.mark.req("SUB-22")
 def test_at_the_limit_the_longest_absent_of_all_sessions_goes() -> None:
-    """Who has a socket never goes, however old; of the others the one whose socket went, or never came, first."""
+    """A connected subscription is never evicted. Of the others, the longest absent goes first."""
     usage = Usage(3, 10)
     usage.update(ONE, None, session(ONE, subscription("a", 1.0, connection="c"), subscription("b", 3.0)))
     usage.update(TWO, None, session(TWO, subscription("c", 2.0)))

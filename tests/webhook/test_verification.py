@@ -200,7 +200,7 @@ async def test_another_subscriptions_challenge_does_not_activate() -> None:
 @pytest.mark.usefixtures("in_haste")
 @pytest.mark.parametrize("body", [b"%sx", b"x%s", b"%s" + b" " * 5000 + b"x", b"hub.challenge=%s"])
 async def test_the_challenge_and_more_does_not_activate(body: bytes) -> None:
-    """Whoever echoes whatever comes does not know what it wants."""
+    """A callback that echoes any request has not confirmed."""
     async with hub_and_callbacks() as (hub, server):
         server.say("GET", "/callback", Answer(body=None, echo=body))
         await ask(hub, server.url())
@@ -252,7 +252,9 @@ async def test_the_202_waits_for_nobody() -> None:
 
 @pytest.mark.req("WHK-2", "WHK-9", "CTX-1", "CTX-5")
 async def test_nothing_is_posted_before_and_what_is_current_then_is_posted_after() -> None:
-    """What was opened and closed while it thought is not told; what is open is, once, oldest first, and what is asked for only."""
+    """A context that was opened and closed during verification is not sent. Open contexts are sent once, oldest
+    first.
+    """
     async with hub_and_callbacks() as (hub, server):
         gate = asyncio.Event()
         server.say("GET", "/callback", Answer(body=None, gate=gate))

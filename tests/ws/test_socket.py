@@ -202,7 +202,7 @@ async def test_renewal_keeps_the_socket() -> None:
 
 @pytest.mark.req("SYN-14")
 async def test_a_slow_reader_is_cut_off_and_delays_nobody() -> None:
-    """Who does not read gets 1013 or is cut once its queue is full; a prompt reader beside it gets every event meanwhile."""
+    """A socket that does not read gets 1013, or is cut. A prompt reader gets every event."""
     async with running_hub(queue_bytes=100_000, queue_messages=20) as hub:
         slow_endpoint = await hub.subscribe("Patient-open")
         async with (

@@ -51,7 +51,7 @@ def begun(**rules: Any) -> Hooked:
 
 
 def states(world: World) -> dict[str, str]:
-    """What everybody's state is, by sid."""
+    """State of each participant, by subscription_id."""
     return {each.subscription_id: each.state for each in participants(world.session, token())}
 
 

@@ -195,7 +195,7 @@ def test_what_was_closed_and_opened_again_meanwhile_is_told_as_it_was() -> None:
 
 @pytest.mark.req("SUB-12")
 def test_what_a_young_socket_was_told_on_coming_back_is_held() -> None:
-    """It may be dead as well, and until that is noticed others are closed."""
+    """The new socket may be dead too. Contexts closed until the hub notices are retained."""
     world = World()
     away(world)
     delivered_until = world.now
