@@ -114,7 +114,7 @@ def test_a_close_is_forgotten_by_all() -> None:
 
 @pytest.mark.req("DER-3", "DER-9", "DER-16")
 def test_a_home_open_makes_everything_news() -> None:
-    """Who was told of it shows nothing; who was not goes on showing what came before, and may be told that anew."""
+    """Receivers of Home-open show nothing. Others still show the older context, and may be sent it again."""
     home = audiences.with_connection((), "a", PATIENT | {"home-open"}, TOLD)
     of = audiences.after_home_open(audiences.with_connection(home, "b", PATIENT, TOLD))
     assert audiences.last_opened_of(of, "a") == NOTHING_OPENED
