@@ -11,7 +11,7 @@ from tests.acknowledgements.tracker_world import HERE, THERE, TIMEOUT, Node, eve
 
 @pytest.mark.req("SYN-15", "EVT-11")
 def test_an_event_of_another_session_cannot_be_acknowledged() -> None:
-    """Though its id be known, and even the same as one of ours."""
+    """The client may know the id. Both sessions may even use the same id."""
     node = Node("a")
     node.comes("b", key=THERE)
     node.tells(event_ref("theirs"), "b")
@@ -30,7 +30,7 @@ def test_an_event_of_another_session_cannot_be_acknowledged() -> None:
 
 @pytest.mark.req("SYN-1")
 def test_what_one_was_not_told_cannot_be_refused() -> None:
-    """Neither what only others were told, nor what still waits for the socket to take it."""
+    """A frame sent only to others cannot be refused, nor a frame that still waits for the socket."""
     node = Node("a", "b")
     node.tells(event_ref(), "b")
     assert node.says("a", reply(status=409)) == [Acknowledged("a", followed=False)]
@@ -41,7 +41,7 @@ def test_what_one_was_not_told_cannot_be_refused() -> None:
 
 
 def test_who_is_not_connected_acknowledges_nothing() -> None:
-    """Nobody of that name, or nobody any more; and nothing is sent to them either."""
+    """An unknown name and a disconnected one acknowledge nothing, and frames to them are not timed."""
     node = Node("a", "b")
     node.tells(event_ref(), "a", "b", "stranger")
     node.disconnected("a'")
@@ -53,7 +53,7 @@ def test_who_is_not_connected_acknowledges_nothing() -> None:
 
 
 def test_connections_of_other_nodes_do_not_count() -> None:
-    """A frame goes to those of several nodes at once; this one remembers it for its own, wherever they stand."""
+    """A frame goes to connections of several nodes. Each node remembers the frame for its own connections."""
     node = Node("a", policy=Policy.STRICT)
     node.tells(event_ref(), "elsewhere", "a", "elsewhere too")
     assert node.missing(TIMEOUT) == [("a", "e")]
@@ -61,7 +61,7 @@ def test_connections_of_other_nodes_do_not_count() -> None:
 
 @pytest.mark.req("SYN-1")
 def test_a_connection_cannot_refuse_what_the_one_before_was_told() -> None:
-    """It is told again what it needs; who was there all along may refuse."""
+    """A new connection is sent the frames again that it needs. A connection that stayed may refuse."""
     node = Node("a", "b")
     node.tells(event_ref(), "a", "b")
     node.disconnected("a'")

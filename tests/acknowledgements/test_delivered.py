@@ -9,7 +9,7 @@ from tests.acknowledgements.tracker_world import Node, event_ref, reply
 
 @pytest.mark.req("SUB-12", "SUB-36")
 def test_what_has_arrived_is_known_from_answers() -> None:
-    """Since the connection came; by an acknowledgement, of a repeat as of the first; by a pong; never backwards."""
+    """The time begins with the connection. An acknowledgement or a pong moves it forward, never back."""
     node = Node()
     node.comes("a", 3)
     seen = [node.delivered_until("a")]
@@ -25,13 +25,13 @@ def test_what_has_arrived_is_known_from_answers() -> None:
     assert seen == [3, 6, 6, 7, 7]
     assert node.disconnected("a'") == 7
     assert (node.disconnected("a'"), node.delivered_until("a")) == (0, 0)
-    node.alive("a'", 9)  # of somebody who went
+    node.alive("a'", 9)  # of a closed connection
     assert node.delivered_until("a") == 0
 
 
 @pytest.mark.req("SUB-12")
 def test_what_only_another_was_told_says_nothing() -> None:
-    """An answer to it shows that nothing has arrived."""
+    """An answer to another's event shows no delivery."""
     node = Node("a", "b")
     node.tells(event_ref("theirs"), "b", at=5)
     node.says("a", reply("theirs"), 6)
@@ -40,7 +40,7 @@ def test_what_only_another_was_told_says_nothing() -> None:
 
 @pytest.mark.req("SUB-11", "SUB-12")
 def test_of_two_connections_the_newer_counts() -> None:
-    """The one that was taken over goes later, and takes nothing along."""
+    """The replaced connection ends later, and changes nothing."""
     node = Node("a")
     node.comes("a", 4, as_="a''")
     assert node.delivered_until("a") == 4

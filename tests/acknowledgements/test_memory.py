@@ -13,7 +13,7 @@ from tests.acknowledgements.tracker_world import HERE, THERE, Node, event_ref, r
 
 
 def test_a_flood_of_events_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oldest of a session go, and are then neither missed nor acknowledged; those of others stay."""
+    """The oldest events of a session are forgotten: neither missed nor acknowledged. Events of other sessions stay."""
     monkeypatch.setattr(tracker, "MAX_WAITING", 3)
     node = Node("a", policy=Policy.STRICT)
     node.comes("b", key=THERE)
@@ -26,7 +26,7 @@ def test_a_flood_of_events_is_not_remembered(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_an_id_that_went_in_a_flood_may_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The end of the first one's time is not the end of the second's."""
+    """The timeout of the first event is not the timeout of the second."""
     monkeypatch.setattr(tracker, "MAX_WAITING", 1)
     node = Node("a", policy=Policy.STRICT)
     for at, id_ in enumerate(("e", "f", "e")):
@@ -38,7 +38,7 @@ def test_an_id_that_went_in_a_flood_may_come_again(monkeypatch: pytest.MonkeyPat
 
 
 def test_nothing_is_remembered_for_ever() -> None:
-    """After the last timeout and the last disconnection, in any order, there is nothing left."""
+    """After the last timeout and the last disconnection, in any order, nothing is left."""
     for first in ("timeout", "disconnection"):
         node = Node("a", "b", policy=Policy.STRICT)
         node.comes("c", key=THERE)
@@ -67,28 +67,28 @@ def test_nothing_is_remembered_for_ever() -> None:
     st.sampled_from(Policy),
 )
 def test_whatever_happens_the_books_are_straight(steps: list[tuple[str, int, int]], policy: Policy) -> None:
-    """Nobody is missed who is not there, was not told, or answered; and in the end there is nothing left."""
-    node, present, owed = Node(policy=policy), set[str](), set[tuple[str, str]]()
-    for now, (what, who, which) in enumerate(steps):
-        subscription_id, id_ = f"s{who}", f"e{which}"
-        key = THERE if who == 3 else HERE
-        if what == "come" and subscription_id not in present:
+    """A subscriber that is absent, was not sent the event, or answered is not missed. In the end nothing is left."""
+    node, present, unanswered = Node(policy=policy), set[str](), set[tuple[str, str]]()
+    for now, (action, number, event_number) in enumerate(steps):
+        subscription_id, id_ = f"s{number}", f"e{event_number}"
+        key = THERE if number == 3 else HERE
+        if action == "come" and subscription_id not in present:
             node.comes(subscription_id, now, key=key)
             present.add(subscription_id)
-        elif what == "go":
+        elif action == "go":
             node.disconnected(f"{subscription_id}'")
             present.discard(subscription_id)
-            owed = {(whose, event) for whose, event in owed if whose != subscription_id}
-        elif what in ("tell", "later"):
-            node.tells(event_ref(id_), subscription_id, at=now, later=[subscription_id] if what == "later" else ())
-            if what == "tell" and subscription_id in present:
-                owed.add((subscription_id, id_))
-        elif what in ("answer", "refuse"):
-            node.says(subscription_id, reply(id_, 200 if what == "answer" else 409), now)
-            owed.discard((subscription_id, id_))
-        elif what == "look":
+            unanswered = {(receiver, event) for receiver, event in unanswered if receiver != subscription_id}
+        elif action in ("tell", "later"):
+            node.tells(event_ref(id_), subscription_id, at=now, later=[subscription_id] if action == "later" else ())
+            if action == "tell" and subscription_id in present:
+                unanswered.add((subscription_id, id_))
+        elif action in ("answer", "refuse"):
+            node.says(subscription_id, reply(id_, 200 if action == "answer" else 409), now)
+            unanswered.discard((subscription_id, id_))
+        elif action == "look":
             missed = set(node.missing(now))
-            assert missed <= owed
+            assert missed <= unanswered
             assert not missed or policy is not Policy.OFF
     for subscription_id in present:
         node.disconnected(f"{subscription_id}'")

@@ -23,12 +23,12 @@ from tests.acknowledgements.tracker_world import Node, event_ref, reply
         *(("409.0", 409), ('"409.5"', 409), (" \n409 ", 409), ("200.0", None)),
         *((status, None) for status in ("null", "true", "false", "[409]", '{"code": 409}', "[]", '""', '"Conflict"')),
         *((status, None) for status in ("0", "-409", "99", "600", "1000", "4090", "40", "4", "2000", '"4090"')),
-        ('"409۹"', 409),  # digits are those of ASCII, and there is no fourth
+        ('"409۹"', 409),  # only ASCII digits count, and 409 has no fourth digit
         *((status, None) for status in ('"٤٠٩"', '"HTTP/1.1 409 Conflict"', "1e400", '"\\u0034"')),
     ],
 )
 def test_a_status_of_any_shape_is_an_acknowledgement(status: str, code: int | None) -> None:
-    """What can be read and is not 2xx refuses; everything else was received."""
+    """A readable status other than 2xx refuses. Any other status acknowledges."""
     node = Node("a")
     node.tells(event_ref(), "a")
     told = [Acknowledged("a", followed=code is None)]
@@ -48,7 +48,7 @@ def test_a_status_of_any_shape_is_an_acknowledgement(status: str, code: int | No
     ],
 )
 def test_the_id_alone_acknowledges(message: bytes) -> None:
-    """Without a status, among other members, in any order."""
+    """The status may be missing. The id may stand among other members, in any order."""
     node = Node("a")
     node.tells(event_ref(), "a")
     assert node.says("a", message) == [Acknowledged("a")]
@@ -91,7 +91,7 @@ def test_the_id_alone_acknowledges(message: bytes) -> None:
     ],
 )
 def test_an_odd_text_acknowledges_nothing(message: bytes) -> None:
-    """Whatever it is, it is no error, and its sender is the same as before."""
+    """An odd text raises no error, and its sender's next acknowledgement counts."""
     node = Node("a")
     node.tells(event_ref(), "a")
     assert node.says("a", message) is None
@@ -126,7 +126,7 @@ def test_an_odd_text_acknowledges_nothing(message: bytes) -> None:
     ],
 )
 def test_a_refusal_counts_whatever_else_the_frame_holds(message: bytes, reason: str) -> None:
-    """Where id and status can be read; a reason that is not text in UTF-8 is shown as far as it is."""
+    """Id and status suffice. Bytes of the reason that are not UTF-8 are replaced."""
     node = Node("a")
     node.tells(event_ref(), "a")
     refused = Rejected("a", "a'", event_ref(), 409, reason)
@@ -136,7 +136,7 @@ def test_a_refusal_counts_whatever_else_the_frame_holds(message: bytes, reason: 
 @pytest.mark.req("SYN-15", "SYN-27")
 @pytest.mark.parametrize(("before", "counts"), [(62, True), (63, False)])
 def test_of_what_is_no_json_the_first_64_members_count(before: int, counts: bool) -> None:
-    """Id and status behind them are not looked for."""
+    """Later members are not searched for id and status."""
     odd = b"{" + b'"x":0,' * before + b'"id":"e","status":409,'
     assert (read_acknowledgement(odd) is not None) is counts
     assert read_acknowledgement(odd[:-1] + b"}") is not None
@@ -144,7 +144,7 @@ def test_of_what_is_no_json_the_first_64_members_count(before: int, counts: bool
 
 @pytest.mark.req("SYN-15", "SYN-27")
 def test_of_what_is_no_json_the_first_24_kib_count() -> None:
-    """So much, and no more, may stand before id and status."""
+    """At most 24 KiB may stand before id and status."""
     for size, counts in ((24_000, True), (25_000, False)):
         odd = b'{"x":NaN,"reason":"%b","id":"e","status":409}' % (b"x" * size)
         assert (read_acknowledgement(odd) is not None) is counts
@@ -155,7 +155,7 @@ def test_of_what_is_no_json_the_first_24_kib_count() -> None:
     "message", [b'{"id":"e","status":NaN}', b'{"id":"e","status":null,"x":"\xff"}', b'{"id":"e","status":[],"x":NaN}']
 )
 def test_a_status_that_cannot_be_read_counts_as_received(message: bytes) -> None:
-    """As where there is none."""
+    """An unreadable status is read as a missing one."""
     node = Node("a")
     node.tells(event_ref(), "a")
     assert node.says("a", message) == [Acknowledged("a")]
@@ -175,7 +175,7 @@ def test_a_status_that_cannot_be_read_counts_as_received(message: bytes) -> None
     ],
 )
 def test_no_frame_takes_long_to_read(message: bytes) -> None:
-    """As long as a frame may be, in less than what a hundred good ones take: nobody keeps the hub from all others."""
+    """Reading the longest frame takes less time than reading a hundred good ones, so no client blocks the hub."""
     good = b'{"id":"e","status":409,"reason":"' + b"x" * 65000 + b'"}'
     started = time.perf_counter()
     for _ in range(100):
@@ -187,7 +187,7 @@ def test_no_frame_takes_long_to_read(message: bytes) -> None:
 
 
 def test_the_longest_acknowledgement_is_heard() -> None:
-    """256 characters outside the basic plane, all of them escaped."""
+    """The id has 256 characters outside the basic plane, all of them escaped."""
     node, id_ = Node("a"), "\U0001f600" * 256
     node.tells(event_ref(id_), "a")
     message = json.dumps({"id": id_, "status": "409 Conflict", "timestamp": "2023-04-01T12:00:00.000Z"}).encode()
@@ -198,7 +198,7 @@ def test_the_longest_acknowledgement_is_heard() -> None:
 @pytest.mark.req("SYN-1", "SYN-15", "SYN-22", "SYN-29")
 @pytest.mark.parametrize("size", [4096, 65_400])
 def test_a_refusal_with_a_long_reason_is_heard(size: int) -> None:
-    """Somebody's stack trace: as long as a frame may be, it must not cost the others the news; they read the start of it."""
+    """The reason may be a long stack trace. The other subscribers still get the refusal, with the reason's start."""
     node = Node("a")
     node.tells(event_ref(), "a")
     message = json.dumps({"id": "e", "status": 500, "reason": "Traceback:\n" + "x" * size}).encode()

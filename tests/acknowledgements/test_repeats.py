@@ -24,7 +24,7 @@ from tests.acknowledgements.tracker_world import HERE, TIMEOUT, Node, event_ref,
     ],
 )
 def test_what_is_refused_is_refused_once(statuses: list[object], refusals: list[int]) -> None:
-    """However often it is answered; who first says that it will see, may refuse then."""
+    """However many answers come, one refusal counts. A subscriber that first answers 202 may refuse later."""
     node = Node("a", "b")
     node.tells(event_ref(), "a", "b")
     found = [command for status in statuses for command in node.says("a", reply(status=status)) or ()]
@@ -39,7 +39,7 @@ def test_what_is_refused_is_refused_once(statuses: list[object], refusals: list[
 
 @pytest.mark.req("SYN-1", "EVT-17")
 def test_a_repeat_may_be_refused_anew() -> None:
-    """One refusal for each time that it was sent, and only to whom."""
+    """Each sending may be refused once, and only by its receivers."""
     node = Node("a", "b")
     node.tells(event_ref(), "a", "b")
     refused = Rejected("a", "a'", event_ref(), 409)
@@ -52,7 +52,7 @@ def test_a_repeat_may_be_refused_anew() -> None:
 
 @pytest.mark.req("SYN-1")
 def test_of_several_events_with_one_id_the_last_is_refused() -> None:
-    """A sender that uses an id again for something else: whoever answers has heard of that."""
+    """A sender may use an id again for another event. An answer is then about the later event."""
     node, close = Node("a"), EventRef("e", "e", "Patient-close")
     node.tells(event_ref(), "a")
     node.tells(close, "a", at=1)
@@ -61,7 +61,7 @@ def test_of_several_events_with_one_id_the_last_is_refused() -> None:
 
 @pytest.mark.req("SYN-4", "EVT-17")
 def test_one_answer_is_for_all_repeats_before_it() -> None:
-    """An id names them all; a repeat after the answer is to be answered again, and may be while it is waited for."""
+    """An answer is for all frames with its id. A repeat after the answer must be answered again."""
     node = Node("a", policy=Policy.STRICT)
     for at in (0, 4):
         node.tells(event_ref(), "a", at=at)
@@ -75,7 +75,7 @@ def test_one_answer_is_for_all_repeats_before_it() -> None:
 
 @pytest.mark.req("SYN-4", "EVT-17")
 def test_a_repeat_is_timed_by_itself() -> None:
-    """Each from when it was sent."""
+    """Each repeat is timed from its own sending."""
     node = Node("a", policy=Policy.STRICT)
     for at in (0, 4):
         node.tells(event_ref(), "a", at=at)
@@ -84,7 +84,7 @@ def test_a_repeat_is_timed_by_itself() -> None:
 
 @pytest.mark.req("SYN-1", "SES-3")
 def test_only_what_matters_is_followed() -> None:
-    """Who refused an open and is content with a select is as far behind as before; the next open says otherwise, and that once."""
+    """An answer to a select does not end the refusal of an open. An answer to the next open does, once."""
     node = Node("a")
     for id_ in ("open", "other"):
         node.tells(event_ref(id_), "a")
@@ -98,7 +98,7 @@ def test_only_what_matters_is_followed() -> None:
 
 @pytest.mark.req("SYN-4", "EVT-17")
 def test_a_thousand_repeats_are_a_few_to_remember() -> None:
-    """The first keeps its time, and the last may be refused."""
+    """The first repeat keeps its time, and the last may be refused."""
     node = Node("ehr")
     node.comes("pacs", acknowledges=True)
     for number in range(1000):

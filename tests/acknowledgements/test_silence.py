@@ -11,7 +11,7 @@ from tests.acknowledgements.tracker_world import HERE, THERE, TIMEOUT, Node, eve
 
 @pytest.mark.req("SES-3")
 def test_when_somebody_was_heard_last_is_known() -> None:
-    """By an acknowledgement, of whatever status; never of who has said nothing, or is not here."""
+    """An acknowledgement of any status sets the time. A silent or disconnected subscriber has none."""
     node = Node("a", "b")
     node.tells(event_ref(), "a", "b")
     for status, at in ((200, 3), (409, 5)):
@@ -22,7 +22,7 @@ def test_when_somebody_was_heard_last_is_known() -> None:
     assert node.acknowledged_at("a") is None
 
 
-# Who is missed, and since when
+# Missed acknowledgements, and their times
 
 
 @pytest.mark.req("SYN-4", "SYN-6")
@@ -30,7 +30,7 @@ def test_when_somebody_was_heard_last_is_known() -> None:
     ("policy", "missed"), [(Policy.STRICT, ["new", "used to"]), (Policy.LENIENT, ["used to"]), (Policy.OFF, [])]
 )
 def test_the_policy_says_who_is_missed(policy: Policy, missed: list[str]) -> None:
-    """Everybody, who has acknowledged before, or nobody."""
+    """STRICT: every subscriber. LENIENT: subscribers that have acknowledged before. OFF: nobody."""
     node = Node("new", policy=policy)
     node.comes("used to", acknowledges=True)
     node.tells(event_ref(), "new", "used to")
@@ -39,7 +39,7 @@ def test_the_policy_says_who_is_missed(policy: Policy, missed: list[str]) -> Non
 
 @pytest.mark.req("SYN-1", "SYN-6")
 def test_without_a_policy_refusals_count_still() -> None:
-    """Nobody is timed, and who answers is heard."""
+    """No frame is timed, but acknowledgements are still read."""
     node = Node("a", policy=Policy.OFF)
     node.tells(event_ref(), "a")
     assert node.says("a", reply(status=409)) == [
@@ -52,7 +52,7 @@ def test_without_a_policy_refusals_count_still() -> None:
 
 @pytest.mark.req("SYN-6")
 def test_who_begins_to_acknowledge_is_missed_from_then_on() -> None:
-    """Not for what was sent before its first answer."""
+    """Frames from before the first acknowledgement are not missed."""
     node = Node("a")
     node.tells(event_ref("before"), "a", at=1)
     node.tells(event_ref("first"), "a", at=2)
@@ -63,7 +63,7 @@ def test_who_begins_to_acknowledge_is_missed_from_then_on() -> None:
 
 @pytest.mark.req("SYN-6")
 def test_who_acknowledged_is_missed_for_good() -> None:
-    """A later answer, also the one that ends its strikes, does not put off since when it is."""
+    """A later acknowledgement does not change when the missed acknowledgement began."""
     node = Node("a")
     node.comes("b", acknowledges=True, missed_acks=1)
     node.tells(event_ref("one"), "a", "b", at=1)
@@ -77,7 +77,7 @@ def test_who_acknowledged_is_missed_for_good() -> None:
 
 @pytest.mark.req("SYN-4")
 def test_time_runs_from_when_the_socket_took_it() -> None:
-    """What waits for a slow reader is not timed, and what was never handed to it never is."""
+    """A frame that waits for a slow reader is not timed. A frame that was never handed over never is."""
     node = Node("a", "b", policy=Policy.STRICT)
     node.tells(event_ref(), "a", "b", later=["a"])
     node.tells(event_ref("dropped"), "a", "b", later=["a", "b"])
@@ -87,7 +87,7 @@ def test_time_runs_from_when_the_socket_took_it() -> None:
 
 @pytest.mark.req("SYN-4")
 def test_nobody_is_missed_who_answered_or_went() -> None:
-    """Answered in time with any status, gone, or back as another connection."""
+    """Subscribers that answered in time with any status, left, or reconnected are not reported."""
     node = Node("a", "b", "c", "d", policy=Policy.STRICT)
     node.tells(event_ref(), "a", "b", "c", "d")
     node.says("a", reply(status=500), 9)
@@ -99,7 +99,7 @@ def test_nobody_is_missed_who_answered_or_went() -> None:
 
 @pytest.mark.req("SYN-4")
 def test_who_came_afterwards_is_not_missed() -> None:
-    """A name that is used again by somebody who came later than the frame."""
+    """A connection that reuses a name came later than the frame."""
     node = Node("a", "b", policy=Policy.STRICT)
     node.tells(event_ref(), "a", "b")
     node.disconnected("a'")
@@ -109,7 +109,7 @@ def test_who_came_afterwards_is_not_missed() -> None:
 
 @pytest.mark.req("SYN-11", "SYN-10")
 def test_what_does_not_matter_is_neither_missed_nor_refused() -> None:
-    """But who answers it acknowledges, and what it was sent has arrived."""
+    """An answer to such an event still acknowledges, and shows that the frame has arrived."""
     node = Node("a", "b", policy=Policy.STRICT)
     node.tells(event_ref(reportable=False), "a", "b", at=2)
     assert node.says("a", reply(status=409), 3) == [Acknowledged("a", followed=False)]
@@ -119,7 +119,7 @@ def test_what_does_not_matter_is_neither_missed_nor_refused() -> None:
 
 @pytest.mark.req("SYN-4", "SYN-24")
 def test_what_expires_together_is_one_silence() -> None:
-    """Of each connection, about the last event that it left unanswered and that matters."""
+    """For each connection: its last reportable event without an acknowledgement."""
     node = Node("a", "b", "c", policy=Policy.STRICT)
     node.tells(event_ref("one"), "a", "b", "c")
     node.tells(event_ref("two"), "a", "b", at=0.05)
@@ -142,7 +142,7 @@ def test_what_expires_together_is_one_silence() -> None:
 
 @pytest.mark.req("SYN-4", "EVT-11")
 def test_each_session_has_its_own_silence() -> None:
-    """Also of events with the same id."""
+    """Events of two sessions may have the same id."""
     node = Node("a", policy=Policy.STRICT)
     node.comes("b", key=THERE)
     node.tells(event_ref(), "a")
@@ -155,7 +155,7 @@ def test_each_session_has_its_own_silence() -> None:
 
 @pytest.mark.req("SYN-4", "SYN-24")
 def test_it_is_asked_for_when_something_is_due() -> None:
-    """Shortly after the first that waits, so that what was sent together is reported together; never when nothing waits."""
+    """The deadline is shortly after the first waiting frame, so that frames sent together are reported together."""
     node = Node("a", policy=Policy.STRICT)
     assert node.deadline() is None
     for at in (1, 1.05, 5):
@@ -168,12 +168,12 @@ def test_it_is_asked_for_when_something_is_due() -> None:
     assert node.missing(99) == []
 
 
-# Strikes
+# Missed acknowledgements in a row
 
 
 @pytest.mark.req("SYN-5")
 def test_an_answer_after_a_silence_is_told() -> None:
-    """Of any status and to any event, once: it ends the strikes."""
+    """An answer of any status to any event ends the missed acknowledgements. The core is told once."""
     node = Node("a", "b")
     for subscription_id in ("a", "b"):
         node.tells(event_ref(subscription_id), subscription_id)
@@ -192,7 +192,7 @@ def test_an_answer_after_a_silence_is_told() -> None:
 
 @pytest.mark.req("SYN-5")
 def test_strikes_outlive_the_connection() -> None:
-    """Who comes back with some, and answers, is told to have none."""
+    """A subscriber that comes back with missed acknowledgements and answers has none any more."""
     node = Node()
     node.comes("a", acknowledges=True, missed_acks=2)
     node.comes("b", acknowledges=True)
@@ -206,7 +206,7 @@ def test_strikes_outlive_the_connection() -> None:
 
 @pytest.mark.req("SYN-4")
 def test_a_clock_that_is_set_back_begins_the_time_anew() -> None:
-    """Who does not answer is missed a timeout later, not when the clock has come back to where it was."""
+    """A silent subscriber is reported one timeout later. The old time of the clock does not count."""
     node = Node()
     node.comes("pacs", 5000, acknowledges=True)
     node.comes("mute", 5000)
@@ -219,7 +219,7 @@ def test_a_clock_that_is_set_back_begins_the_time_anew() -> None:
 
 @pytest.mark.req("SYN-4")
 def test_a_clock_that_is_set_back_is_noticed_when_somebody_looks() -> None:
-    """Though nothing else is sent."""
+    """The tracker notices the change at a check, without another frame."""
     node = Node()
     node.comes("pacs", 5000, acknowledges=True)
     node.tells(event_ref(), "pacs", at=5000)

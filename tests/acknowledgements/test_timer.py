@@ -1,4 +1,4 @@
-"""Following: what is heard and not heard becomes commands and numbers, and the one timer is set and stopped."""
+"""AckTimer: acknowledgements and timeouts become commands and metrics. One timer is set and stopped."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Timer:
 
 
 class Bench:
-    """Following under a strict policy, with a service that takes note, and a loop that does nothing by itself."""
+    """An AckTimer with a strict policy, a service that records commands, and a loop that does nothing."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock, self.metrics = Clock(1000.0), Metrics()
@@ -49,7 +49,7 @@ class Bench:
         monkeypatch.setattr(timer, "asyncio", self)
         asyncio.run(self.ack_timer.connected("a", "a'"))
 
-    # what stands for the service, for asyncio, and for its loop
+    # stands for the service, for asyncio, and for its loop
 
     async def connected(
         self, subscription_id: str, connection: str, delivered_until: float
@@ -68,7 +68,7 @@ class Bench:
         self.timers.append(Timer(wait, then))
         return self.timers[-1]
 
-    # what a test does
+    # the actions of a test
 
     def send(self, id_: str, *, later: bool = False) -> EventRef:
         event_ref = EventRef(id_, id_, "Patient-open")
@@ -83,7 +83,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 @pytest.mark.req("SYN-4")
 def test_there_is_one_timer_for_what_was_sent_first(bench: Bench) -> None:
-    """It is set by the first, stays when more is sent, goes off for that, and is set again for what is due next."""
+    """The first frame sets the timer. Later frames do not move it. Then the next due frame sets it."""
     bench.send("one")
     bench.clock.now += 4
     bench.send("two")
@@ -105,7 +105,7 @@ def test_there_is_one_timer_for_what_was_sent_first(bench: Bench) -> None:
 
 
 def test_a_clock_that_was_set_makes_no_haste(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is overdue after a look, because the clock went on meanwhile, is looked at a little later."""
+    """A frame that becomes overdue during a check is checked soon after."""
     bench.send("one")
 
     def slow_look() -> None:
@@ -118,7 +118,7 @@ def test_a_clock_that_was_set_makes_no_haste(bench: Bench, monkeypatch: pytest.M
 
 @pytest.mark.req("OPS-3")
 def test_after_its_stop_there_is_no_timer(bench: Bench) -> None:
-    """Whether one was set before or not; and what is sent then sets none."""
+    """A timer that was set is cancelled. Frames that are sent after the stop set none."""
     bench.ack_timer.stop()
     bench.send("one")
     bench.ack_timer.stop()
@@ -128,7 +128,7 @@ def test_after_its_stop_there_is_no_timer(bench: Bench) -> None:
 
 @pytest.mark.req("SYN-1", "SYN-15")
 def test_what_is_heard_is_counted(bench: Bench) -> None:
-    """Acknowledgements, the refusals among them, and what means nothing; each command goes to its session."""
+    """Acknowledgements, refusals and ignored texts are each counted. Each command goes to its session."""
     event_ref = bench.send("one")
     for said in (b'{"id":"one","status":202}', b'{"id":"one","status":409}', b'{"id":"two"}', b""):
         bench.ack_timer.heard("a'", said)
@@ -140,7 +140,7 @@ def test_what_is_heard_is_counted(bench: Bench) -> None:
 
 @pytest.mark.req("OPS-2")
 def test_silence_is_nobodys_request(bench: Bench) -> None:
-    """The request that set the timer is not named in the lines of what the timer finds."""
+    """Log lines of the timer do not name the request that set the timer."""
     token = REQUEST_ID.set("a-1")
     try:
         bench.send("one")
@@ -153,7 +153,7 @@ def test_silence_is_nobodys_request(bench: Bench) -> None:
 
 @pytest.mark.req("SUB-12", "SUB-11", "SUB-36")
 def test_what_has_arrived_is_told_to_who_takes_over(bench: Bench) -> None:
-    """By a pong; the connection's end says it too."""
+    """A pong shows that all frames before it were delivered. The connection's end reports the same time."""
     bench.clock.now += 5
     bench.ack_timer.alive("a'", bench.clock.now - 1)
     asyncio.run(bench.ack_timer.connected("a", "a''"))
@@ -163,7 +163,7 @@ def test_what_has_arrived_is_told_to_who_takes_over(bench: Bench) -> None:
 
 @pytest.mark.req("SYN-4")
 def test_what_waits_for_the_socket_is_not_timed(bench: Bench) -> None:
-    """Until it is handed over."""
+    """A frame is not timed until the socket takes it."""
     bench.send("one", later=True)
     bench.clock.now += 11
     bench.ack_timer.check()
@@ -176,7 +176,7 @@ def test_what_waits_for_the_socket_is_not_timed(bench: Bench) -> None:
 
 @pytest.mark.req("SYN-17", "SYN-31")
 def test_refusals_without_end_are_counted_and_not_told(bench: Bench) -> None:
-    """A crowd that refuses everything is told of for a while, and then as often as people can read."""
+    """Each refusal is counted. At first each is reported, later only as many as people can read."""
     for number in range(100):
         bench.send(f"e{number}")
         bench.ack_timer.heard("a'", b'{"id":"e%d","status":409}' % number)

@@ -19,7 +19,7 @@ HERE, THERE = SessionKey("a-realm", "here"), SessionKey("a-realm", "there")
 def subscription(
     subscription_id: str, delivered_until: float = 0, *, acknowledges: bool = False, missed_acks: int = 0
 ) -> Subscription:
-    """The least that a subscription may be; its first socket came."""
+    """The smallest subscription that has had a socket."""
     return Subscription(
         subscription_id,
         "ann",
@@ -34,17 +34,17 @@ def subscription(
 
 
 def event_ref(id_: str = "e", *, reportable: bool = True) -> EventRef:
-    """What the event of this id tells of."""
+    """A reference to the event of this id."""
     return EventRef(id_, id_, "Patient-open", "patient/p1", reportable=reportable)
 
 
 def reply(id_: str = "e", status: object = 200) -> bytes:
-    """An acknowledgement, as the specification has it."""
+    """An acknowledgement as the specification has it."""
     return json.dumps({"id": id_, "status": status}).encode()
 
 
 class Node(AckTracker):
-    """Deliveries under the default policy unless told otherwise; a connection is called as its subscription, with a stroke."""
+    """A tracker, by default with the default policy. A connection's name is its subscription's with a stroke."""
 
     def __init__(self, *present: str, policy: Policy = Policy.LENIENT) -> None:
         super().__init__(policy, TIMEOUT)
@@ -55,7 +55,7 @@ class Node(AckTracker):
         self.connected(key, subscription(subscription_id, at, **more), as_ or f"{subscription_id}'", at)
 
     def says(self, subscription_id: str, message: bytes, at: float = 0) -> list[Command] | None:
-        """What follows from this text on its connection; None if it acknowledges nothing."""
+        """The commands that this text on its connection causes. None: the text acknowledges nothing."""
         answer = self.acknowledged(f"{subscription_id}'", message, at)
         return answer[1] if answer else None
 
@@ -68,7 +68,7 @@ class Node(AckTracker):
         )
 
     def missing(self, at: float) -> list[tuple[str, str]]:
-        """Who is missed at this time, and which event."""
+        """The subscriptions with a missed acknowledgement at this time, and the event of each."""
         found = self.timed_out(at)
         return [
             (missed_ack.subscription_id, missed_ack.event_ref.id)
@@ -78,5 +78,5 @@ class Node(AckTracker):
 
     @property
     def memory(self) -> int:
-        """How much is remembered."""
+        """The number of remembered entries."""
         return len(self._topics) + len(self._peers) + len(self._latest) + len(self._waiting)

@@ -53,8 +53,10 @@ class HubContexts:
         everything = Scopes(frozenset("*"), frozenset("*"))
         self._principal = Principal("realm", "user", "client", everything, math.inf)
         self._versions: list[str] = []
-        self._session = decide(None, Subscribe(self._principal, TOPIC, "sid", _EVENTS), Env(NOW, Ids(), _RULES)).session
-        self._session = decide(self._session, Connected("sid", "socket"), Env(NOW, Ids(), _RULES)).session
+        self._session = decide(
+            None, Subscribe(self._principal, TOPIC, "subscription", _EVENTS), Env(NOW, Ids(), _RULES)
+        ).session
+        self._session = decide(self._session, Connected("subscription", "socket"), Env(NOW, Ids(), _RULES)).session
 
     def accept(self, message: Message) -> Message:
         """The status with which it is answered, what is told then, what is current and what somebody who joins is told."""

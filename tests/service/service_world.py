@@ -14,7 +14,7 @@ from tests.running import RunningHub
 
 
 class Moody:
-    """A store whose commits first do what `moods` say, one for each; while `down` they fail, while `slow` loads let others in."""
+    """A store whose commits first do what `moods` say, one each. `down`: commits fail. `slow`: loads let others in."""
 
     def __init__(self, store: SessionStore) -> None:
         self._store = store

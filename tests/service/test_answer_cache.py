@@ -1,4 +1,4 @@
-"""The answers to GET: made once for all who may read the same, and bounded."""
+"""The answers to GET are made once for all readers with the same rights, and their bytes are bounded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fhircast_hub.service.answer_cache import OVERHEAD, AnswerCache
 from tests.core.world import TOPIC, World, patient, study, token
 
 KEY, OTHER = SessionKey("a-realm", TOPIC), SessionKey("a-realm", "another")
-#: May read all; the opens alone; what is derived alone.
+#: A reader of everything, a reader of opens, and a reader of derived opens.
 READERS = token(), token(read=["ImagingStudy-open"]), token(read=["Patient-open"])
 
 
@@ -28,7 +28,7 @@ def answer(answers: AnswerCache, of: World, by: Principal, key: SessionKey = KEY
 
 @pytest.mark.req("GET-11")
 def test_one_answer_for_all_who_may_read_the_same() -> None:
-    """The very bytes; each kind of reader has its own, and it is what would be made anew."""
+    """Each kind of reader gets the very same bytes, equal to a newly made answer."""
     answers, there = AnswerCache(), world()
     first = [answer(answers, there, reader) for reader in READERS]
     assert len(set(first)) == 3
@@ -39,7 +39,7 @@ def test_one_answer_for_all_who_may_read_the_same() -> None:
 
 @pytest.mark.req("GET-11", "GET-6")
 def test_a_change_is_answered_by_another() -> None:
-    """Of what was answered before nothing is kept."""
+    """Earlier answers are dropped."""
     answers, there = AnswerCache(), world()
     before = answer(answers, there, READERS[0])
     there.publish("ImagingStudy-open", study("s1"), patient("p1"))
@@ -53,7 +53,7 @@ def test_a_change_is_answered_by_another() -> None:
 
 @pytest.mark.req("GET-11")
 def test_answers_are_bounded_together() -> None:
-    """Those of the session go that nobody asked about for longest, and one that is too large is not kept at all."""
+    """The session whose answer was asked for longest ago loses its answers. Too large an answer is not kept."""
     there = world()
     size = len(answer(AnswerCache(), there, READERS[0])) + OVERHEAD
     answers = AnswerCache(2 * size)
@@ -71,7 +71,7 @@ def test_answers_are_bounded_together() -> None:
 
 @pytest.mark.req("GET-11", "GET-1")
 def test_that_there_is_none_is_not_kept() -> None:
-    """Whoever asks for topics without end fills nothing."""
+    """Requests for ever new topics fill nothing."""
     answers = AnswerCache()
     for session in (None, replace(world().session, current="")):  # type: ignore[type-var]
         assert b'"context":[]' in answers.get(KEY, view_for(session, token(), TOPIC, World().rules))

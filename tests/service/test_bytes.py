@@ -1,4 +1,4 @@
-"""Bytes have a budget, as clients see it: who makes room, who is refused, and what is always possible."""
+"""Bytes have a budget: a full hub makes room or refuses, and a close is always possible."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ KEPT = "Patient-open,Patient-close"
 
 
 def large(name: str, id_: str, size: int = 20_000, **more: Any) -> dict[str, Any]:
-    """An event with so many bytes of a resource that nobody looks at."""
+    """An event with a resource of so many bytes."""
     basic = {"key": "basic", "resource": {"resourceType": "Basic", "id": "b", "code": {"text": "x" * size}}}
     return event(name, id_, also=[basic], **more)
 
 
 async def number(hub: RunningHub, name: str) -> float:
-    """A number of /metrics."""
+    """The value of a metric."""
     text = (await hub.client.get(f"{hub.origin}/metrics")).text
     return next(float(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name} "))
 
 
 @pytest.mark.req("LIM-2", "LIM-8", "LIM-9")
 async def test_a_user_who_has_too_much_is_told_so_and_may_always_have_less() -> None:
-    """413 with the numbers, for opens, subscriptions and updates; another user notices nothing, and closes make room again."""
+    """413 with the numbers, for opens, subscriptions and updates. Other users go on, and closes make room."""
     async with running_hub(max_bytes_per_user=100_000) as hub, hub.follow(await hub.subscribe(KEPT)):
         answers = [await hub.publish(large("Patient-open", f"p{count}")) for count in range(5)]
         assert [answer.status_code for answer in answers] == [202] * 4 + [413]
@@ -51,7 +51,7 @@ async def test_a_user_who_has_too_much_is_told_so_and_may_always_have_less() -> 
 
 @pytest.mark.req("LIM-2", "AUD-1", "LIM-6")
 async def test_sessions_that_nobody_follows_make_room(tmp_path: Path) -> None:
-    """The longest unused first, open contexts or not; the one that is followed stays. Each end is in the audit trail."""
+    """The longest unused go first, with their contexts. Followed ones stay. The audit trail has each end."""
     trail = tmp_path / "trail"
     async with running_hub(max_bytes_per_user=120_000, audit=f"file://{trail}") as hub:
         await hub.subscribe(KEPT, hub__topic="followed")
@@ -72,7 +72,7 @@ async def is_open(hub: RunningHub, topic: str) -> bool:
 
 @pytest.mark.req("LIM-2", "LIM-8", "LIM-9")
 async def test_a_full_hub_says_so_and_goes_on() -> None:
-    """503 and when to come again; what is there is told, closed and ended as ever, and then there is room."""
+    """503 with Retry-After. Existing contexts are still sent, closed and ended, and then there is room."""
     async with running_hub(max_bytes=100_000) as hub, hub.follow(await hub.subscribe(KEPT)) as follower:
         for count in range(4):
             await hub.publish(large("Patient-open", f"p{count}"))
@@ -92,7 +92,7 @@ async def test_a_full_hub_says_so_and_goes_on() -> None:
 
 @pytest.mark.req("LIM-2", "SUB-12", "LIM-10")
 async def test_a_close_without_room_lets_go_of_what_is_held() -> None:
-    """It is accepted, however large. Whoever is away is told it on return, if only by the context that was closed."""
+    """The close is accepted, however large. Absent subscribers are sent the close on return, or one made by the hub."""
     async with running_hub(max_bytes_per_user=60_000) as hub:
         endpoint = await hub.subscribe(KEPT)
         async with hub.follow(endpoint):
@@ -109,7 +109,7 @@ async def test_a_close_without_room_lets_go_of_what_is_held() -> None:
 
 @pytest.mark.req("LIM-2", "LIM-11")
 async def test_a_store_with_more_than_may_be_is_opened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The limits are less than they were: it starts, says so, refuses what grows, and takes what makes less."""
+    """The limits are lower now. The hub starts, logs a warning, refuses growth, and accepts what needs less."""
     store, clock, idp = f"sqlite:///{tmp_path / 'hub.db'}", Clock(), Idp()
     common: dict[str, Any] = {"store": store, "clock": clock, "idp": idp, "own": REALM}
     async with running_hub(**common) as hub:
@@ -127,7 +127,7 @@ async def test_a_store_with_more_than_may_be_is_opened(tmp_path: Path, capsys: p
 
 @pytest.mark.req("LIM-2")
 async def test_many_at_once_do_not_pass_the_limit() -> None:
-    """Those who ask together are not each counted alone."""
+    """Simultaneous requests count together."""
     async with running_hub(max_bytes_per_user=100_000) as hub, hub.follow(await hub.subscribe(KEPT)):
         answers = await asyncio.gather(*(hub.publish(large("Patient-open", f"p{count}")) for count in range(12)))
         assert sorted(answer.status_code for answer in answers) == [202] * 4 + [413] * 8
@@ -136,7 +136,7 @@ async def test_many_at_once_do_not_pass_the_limit() -> None:
 
 @pytest.mark.req("LIM-1")
 async def test_an_abandoned_session_is_found_among_many_by_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the limit of topics one session is asked to go, not all."""
+    """At the limit of topics one session is asked to make room, not all."""
     commands: list[str] = []
     submit = Service.submit
 
@@ -159,7 +159,7 @@ async def test_an_abandoned_session_is_found_among_many_by_one_look(monkeypatch:
 
 @pytest.mark.req("GET-11")
 async def test_however_many_ask_there_is_one_answer() -> None:
-    """The very bytes, until the context changes."""
+    """All get the very same bytes, until the context changes."""
     async with running_hub() as hub:
         await hub.publish(large("Patient-open", "p1", 500_000))
         (session,) = hub.hub.service._store.sessions()
@@ -175,7 +175,7 @@ async def test_however_many_ask_there_is_one_answer() -> None:
 
 @pytest.mark.req("LIM-2")
 async def test_a_new_process_knows_who_was_unused_for_longest(tmp_path: Path) -> None:
-    """Whatever the order in which the store is read."""
+    """The order in which the store is read does not matter."""
     store, clock, idp = f"sqlite:///{tmp_path / 'hub.db'}", Clock(), Idp()
     common: dict[str, Any] = {"store": store, "clock": clock, "idp": idp, "own": REALM, "max_bytes_per_user": 100_000}
     async with running_hub(**common) as hub:
@@ -189,7 +189,7 @@ async def test_a_new_process_knows_who_was_unused_for_longest(tmp_path: Path) ->
 
 @pytest.mark.req("LIM-2")
 async def test_a_session_that_the_store_does_not_have_makes_room_once() -> None:
-    """Its write failed after whoever waited for it was gone: it is counted no more, and nobody waits for ever."""
+    """Its write failed after its client was gone. The session no longer counts, and nobody waits for ever."""
     async with running_hub(max_bytes_per_user=60_000) as hub:
         await hub.publish(large("Patient-open", "p1", topic="ghost"))
         hub.hub.service._store._sessions.clear()  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Which session wants a Tick when: each once, in time, whatever was set before."""
+"""Deadlines: each session gets its Tick once and in time, whatever was set before."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ A, B, C = (SessionKey("realm", name) for name in "abc")
 
 
 def test_nothing_is_due_where_nothing_is_set() -> None:
-    """No deadline, nothing next."""
+    """Without a deadline, nothing is next."""
     deadlines = Deadlines()
     assert deadlines.next() is None
     assert deadlines.due(1e12) == []
 
 
 def test_what_is_due_comes_once_in_order() -> None:
-    """At its time, not before, the earliest first; then it is forgotten until it is set again."""
+    """A deadline is due at its time, the earliest first. Then it is forgotten until it is set again."""
     deadlines = Deadlines()
     for key, at in ((B, 20.0), (A, 10.0), (C, 30.0)):
         deadlines.set(key, at)
@@ -43,7 +43,7 @@ def test_only_what_becomes_the_earliest_is_told() -> None:
 
 
 def test_a_deadline_that_was_moved_is_due_at_its_new_time_only() -> None:
-    """Sooner, later, taken away, or set back to what it was: the last word counts."""
+    """Sooner, later, removed or restored: the last deadline counts."""
     deadlines = Deadlines()
     deadlines.set(A, 10.0)
     deadlines.set(A, 30.0)
@@ -63,7 +63,7 @@ def test_a_deadline_that_was_moved_is_due_at_its_new_time_only() -> None:
 
 
 def test_two_sessions_at_one_time_are_both_due() -> None:
-    """Neither hides the other."""
+    """Neither deadline hides the other."""
     deadlines = Deadlines()
     deadlines.set(B, 10.0)
     deadlines.set(A, 10.0)
@@ -81,7 +81,7 @@ def test_outdated_entries_do_not_pile_up() -> None:
 
 
 def test_it_agrees_with_a_list_that_is_searched() -> None:
-    """Through ten thousand random changes, `next` and `due` say what the plainest way says."""
+    """Through ten thousand random changes, `next` and `due` equal a plain search."""
     chance = random.Random(4711)
     keys = [SessionKey("realm", str(number)) for number in range(40)]
     deadlines, plain = Deadlines(), dict[SessionKey, float]()

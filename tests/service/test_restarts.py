@@ -65,7 +65,7 @@ async def test_a_new_process_takes_up_where_the_last_one_was(tmp_path: Path) -> 
 
 @pytest.mark.req("LEA-4", "SUB-14", "LIM-1")
 async def test_what_fell_due_while_no_process_ran_is_done_at_the_start(tmp_path: Path) -> None:
-    """A lease that ended meanwhile is over, an endpoint nobody came for is gone, an old session is forgotten, by itself."""
+    """An ended lease, an endpoint that nobody used, and an old session are gone by themselves."""
     store, clock, idp = f"sqlite:///{tmp_path / 'hub.db'}", Clock(), Idp()
     async with running_hub(store=store, clock=clock, idp=idp, own=REALM, session_ttl=1000) as hub:
         ended = await hub.subscribe(hub__topic="one", hub__lease_seconds="100")
@@ -83,7 +83,7 @@ async def test_what_fell_due_while_no_process_ran_is_done_at_the_start(tmp_path:
 
 @pytest.mark.req("SUB-23", "SUB-22")
 async def test_after_a_crash_who_had_a_socket_has_time_to_come_back(tmp_path: Path) -> None:
-    """When room is needed, who was absent before the crash goes before whose socket died with the process."""
+    """A subscriber that was absent before the crash is evicted before one whose socket ended with the process."""
     clock, idp, crashed = Clock(), Idp(), tmp_path.with_name(f"{tmp_path.name}-crashed")
     rules: dict[str, Any] = {"own": REALM, "max_subscriptions_per_topic": 2, "clock": clock, "idp": idp}
     async with IssuerServer() as issuer:
@@ -110,7 +110,7 @@ async def test_after_a_crash_who_had_a_socket_has_time_to_come_back(tmp_path: Pa
 async def test_stopping_notes_every_socket_before_the_store_is_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After an orderly end the file says of nobody that a socket is there, though the store was away when it began."""
+    """After an orderly end the file has no socket, though the store was down when the hub began to stop."""
     monkeypatch.setattr(service, "RETRY_SECONDS", 0.05)
     path = tmp_path / "hub.db"
     async with AsyncExitStack() as sockets:
@@ -129,7 +129,7 @@ async def test_stopping_notes_every_socket_before_the_store_is_closed(
 
 @pytest.mark.req("OPS-3")
 async def test_a_store_that_is_down_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What cannot be written by then is given up, and taken up by the next process."""
+    """Writes that miss the deadline are given up, and the next process settles them."""
     monkeypatch.setattr(service, "STOP_SECONDS", 0.05)
     async with asyncio.timeout(4), running_hub() as hub:
         async with hub.follow(await hub.subscribe()):

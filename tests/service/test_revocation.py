@@ -96,7 +96,7 @@ async def test_every_verb_takes_an_opaque_token() -> None:
 
 @pytest.mark.req("AUT-14")
 async def test_a_revoked_token_ends_its_subscriptions() -> None:
-    """With a denial that says so and a clean close, after which the endpoint is dead; others stay."""
+    """The subscription gets a denial with the reason and a clean close. Its endpoint is dead, and others stay."""
     async with running() as world:
         hub, token, other = world.hub, world.knows("opaque-1"), world.knows("opaque-2")
         endpoint = await hub.subscribe(token=token)
@@ -133,7 +133,7 @@ async def test_it_is_noticed_within_a_minute_by_itself(monkeypatch: pytest.Monke
 
 @pytest.mark.req("AUT-14", "AUT-16")
 async def test_an_issuer_that_does_not_answer_ends_nothing() -> None:
-    """They stay, however long; when it answers again, what it says counts."""
+    """While the issuer does not answer, subscriptions stay. Its next answer counts."""
     async with running() as world:
         token = world.knows("opaque-1")
         async with world.hub.follow(await world.hub.subscribe(token=token)) as follower:
@@ -173,7 +173,7 @@ async def test_a_subscription_depends_on_the_token_it_was_renewed_with() -> None
 
 @pytest.mark.req("AUT-14", "LEA-3")
 async def test_a_subscription_that_was_renewed_with_a_signed_token_depends_on_none() -> None:
-    """What the issuer then says of the opaque one is of no account."""
+    """The issuer's later answers about the opaque token do not matter."""
     async with running() as world:
         hub, token = world.hub, world.knows("opaque-1")
         endpoint = await hub.subscribe(token=token)
@@ -187,7 +187,7 @@ async def test_a_subscription_that_was_renewed_with_a_signed_token_depends_on_no
 
 @pytest.mark.req("AUT-14")
 async def test_signed_tokens_are_not_watched() -> None:
-    """Nor is an opaque one once its subscription is over: raw tokens are kept no longer than needed."""
+    """Nor is the token of an ended subscription: raw tokens are kept no longer than needed."""
     async with running() as world:
         hub = world.hub
         async with hub.follow(await hub.subscribe()):
@@ -202,7 +202,7 @@ async def test_signed_tokens_are_not_watched() -> None:
 
 @pytest.mark.req("AUT-14", "LEA-2")
 async def test_a_subscription_does_not_outlive_an_opaque_token() -> None:
-    """Its lease ends with what the issuer gave as exp, whatever was asked for."""
+    """The lease ends with the issuer's exp, whatever lease was asked for."""
     async with running() as world:
         hub = world.hub
         token = world.knows("opaque-1", exp=int(hub.clock.now) + 40)
@@ -215,7 +215,7 @@ async def test_a_subscription_does_not_outlive_an_opaque_token() -> None:
 
 @pytest.mark.req("AUT-14", "SUB-23", "SEC-1", "AUT-34")
 async def test_a_restart_forgets_raw_tokens(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """They are neither in the store nor in any log; without them the subscriptions end in a minute unless renewed."""
+    """Raw tokens are in neither the store nor a log. Without them subscriptions end in a minute unless renewed."""
     caplog.set_level(logging.DEBUG)
     clock, idp = Clock(), Idp()
     options: dict[str, Any] = {
@@ -232,7 +232,7 @@ async def test_a_restart_forgets_raw_tokens(tmp_path: Path, caplog: pytest.LogCa
 
 
 async def restarted(options: dict[str, Any], tmp_path: Path, clock: Clock) -> list[Any]:
-    """A hub that is told opaque tokens, and the next one on its file; what they logged."""
+    """A hub that gets opaque tokens, and the next one on its file. Returns their logs."""
     with capture_logs() as logs:
         async with running(**options) as world:
             hub, token = world.hub, world.knows("sesame-1")
@@ -267,7 +267,7 @@ async def restarted(options: dict[str, Any], tmp_path: Path, clock: Clock) -> li
 
 
 class Judge:
-    """A verifier that says of each token what it is told to."""
+    """A verifier that gives each token the result that the test sets."""
 
     def __init__(self) -> None:
         self.bad: set[str] = set()
@@ -313,7 +313,7 @@ def opaque(hub: RunningHub) -> set[str]:
 
 
 async def test_many_tokens_are_asked_about_together() -> None:
-    """A look does not take so many times as long, and the issuer is not flooded."""
+    """One check does not take many times as long, and the issuer is not flooded."""
     async with watching(20) as (_, judge, watched, _):
         judge.gate.clear()
         look = asyncio.create_task(watched.check())
@@ -325,7 +325,7 @@ async def test_many_tokens_are_asked_about_together() -> None:
 
 
 async def test_a_token_that_was_replaced_while_it_was_asked_about_ends_nothing() -> None:
-    """The answer is about the old one."""
+    """The answer is about the old token."""
     async with watching(1) as (hub, judge, watched, (subscription_id,)):
         judge.bad.add("token-0")
         judge.gate.clear()
@@ -358,7 +358,7 @@ async def test_a_store_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_a_look_that_fails_is_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is logged, and the hub looks again."""
+    """The error is logged, and the hub checks again."""
     monkeypatch.setattr(revocation, "POLL_SECONDS", 0.001)
     looks = 0
 

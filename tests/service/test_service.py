@@ -29,7 +29,7 @@ def stale() -> None:
 
 @pytest.mark.req("EVT-13")
 async def test_a_conflict_is_decided_again() -> None:
-    """A commit that was overtaken is repeated until it is not: the client sees 202, the subscriber one event."""
+    """An overtaken commit is repeated until it succeeds: the client sees 202, the subscriber one event."""
     async with running_hub() as hub, hub.follow(await hub.subscribe()) as follower:
         store = moody(hub)
         store.moods = [stale, stale, stale]
@@ -76,7 +76,7 @@ async def test_what_happens_at_once_happens_one_after_the_other() -> None:
 
 @pytest.mark.req("AUT-9", "LIM-1")
 async def test_of_two_who_are_first_at_once_one_owns_the_topic() -> None:
-    """Whoever is overtaken is refused, and is not counted as having that topic."""
+    """An overtaken user is refused, and the topic does not count for that user."""
     async with running_hub(max_topics_per_user=1) as hub:
         moody(hub).slow = True
         users = {name: hub.token(name) for name in ("ann", "bob", "cy", "dee")}
@@ -127,7 +127,7 @@ async def test_a_failed_write_leaves_everything_as_it_was(tmp_path: Path) -> Non
 
 @pytest.mark.req("SUB-23", "SUB-12")
 async def test_a_lost_socket_is_noted_when_the_store_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It went while nothing could be written; afterwards its place counts as empty, and what it missed waits for it."""
+    """The socket closed while nothing could be written. Afterwards its place is empty, and missed events are kept."""
     monkeypatch.setattr(service, "RETRY_SECONDS", 0.01)
     async with running_hub(max_subscriptions_per_topic=1) as hub:
         endpoint = await hub.subscribe()
@@ -151,7 +151,7 @@ async def test_a_lost_socket_is_noted_when_the_store_is_back(monkeypatch: pytest
 
 @pytest.mark.req("LEA-4")
 async def test_a_deadline_waits_for_the_store_without_haste(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is due while nothing can be written is tried again after a pause, not all the time, and done once it can be."""
+    """Due work is tried again after a pause, not all the time, and done once the store can be written."""
     monkeypatch.setattr(service, "RETRY_SECONDS", 0.2)
     async with running_hub() as hub, hub.follow(await hub.subscribe(hub__lease_seconds="30")) as follower:
         store = moody(hub)
@@ -190,7 +190,7 @@ async def test_what_cannot_be_written_does_not_stop_what_can(tmp_path: Path) -> 
 
 @pytest.mark.req("LEA-4")
 async def test_a_clock_that_is_set_lets_no_lease_live_longer() -> None:
-    """The machine slept for an hour; the first event after that is not sent to whose lease has ended meanwhile."""
+    """The machine slept for an hour. The first event after the sleep is not sent to subscribers with ended leases."""
     async with running_hub() as hub, hub.follow(await hub.subscribe(hub__lease_seconds="60")) as follower:
         hub.clock.now += 3600
         assert (await hub.publish(event("Patient-open"))).status_code == 202
@@ -199,7 +199,7 @@ async def test_a_clock_that_is_set_lets_no_lease_live_longer() -> None:
 
 
 async def test_a_failure_of_ours_does_not_stop_the_timer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the Tick of one session raises what nobody expected, it is tried again, and the others have theirs."""
+    """A Tick that raises an unexpected error is tried again, and other sessions have theirs."""
     async with running_hub() as hub, hub.follow(await hub.subscribe(hub__lease_seconds="60")) as follower:
         await hub.subscribe(hub__topic="odd", hub__lease_seconds="30")
         submit = hub.hub.service.submit
@@ -219,7 +219,7 @@ async def test_a_failure_of_ours_does_not_stop_the_timer(monkeypatch: pytest.Mon
 
 
 async def test_who_gives_up_waiting_takes_nobody_along(tmp_path: Path) -> None:
-    """Three commits share a transaction; one of the three is cancelled, and the others have what they wanted."""
+    """Three commits share a transaction. One of the three is cancelled, and the others succeed."""
     async with running_hub(store=f"sqlite:///{tmp_path / 'hub.db'}") as hub:
         store = hub.hub.service._store
         keys = [SessionKey("r", f"topic-{number}") for number in range(3)]

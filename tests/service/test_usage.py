@@ -1,4 +1,4 @@
-"""What each user has in all sessions together: counted with every change, and who makes room for whom."""
+"""The usage of each user in all sessions together: counted with every change, with evictions."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_counts_follow_every_change() -> None:
 
 
 def test_a_change_and_its_undoing_leave_everything_as_it_was() -> None:
-    """What was followed too early, because the store then refused it, is followed back."""
+    """A change that the store refused is counted back."""
     usage = Usage(2, 2)
     before, after = session(ONE, subscription("a", 1.0)), session(ONE, subscription("b", 2.0))
     usage.update(ONE, None, before)
@@ -81,7 +81,7 @@ def test_a_change_and_its_undoing_leave_everything_as_it_was() -> None:
 
 
 def test_an_endpoint_is_found_as_long_as_it_lives() -> None:
-    """`find` says whose session it is of."""
+    """`find` returns the session of the endpoint."""
     usage = Usage(10, 10)
     there = session(TWO, subscription("a"))
     assert usage.find("a") is None
@@ -93,7 +93,7 @@ def test_an_endpoint_is_found_as_long_as_it_lives() -> None:
 
 @pytest.mark.req("SUB-22")
 def test_below_the_limit_nobody_goes() -> None:
-    """The limit itself is the most that one may have."""
+    """Exactly the limit is allowed."""
     usage = Usage(2, 10)
     assert usage.subscription_to_evict("realm", ANN) is None
     usage.update(ONE, None, session(ONE, subscription("a")))
@@ -102,7 +102,7 @@ def test_below_the_limit_nobody_goes() -> None:
 
 @pytest.mark.req("SUB-22")
 def test_at_the_limit_the_longest_absent_of_all_sessions_goes() -> None:
-    """Who has a socket never goes, however old; of the others the one whose socket went, or never came, first."""
+    """A connected subscription is never evicted. Of the others, the longest absent goes first."""
     usage = Usage(3, 10)
     usage.update(ONE, None, session(ONE, subscription("a", 1.0, connection="c"), subscription("b", 3.0)))
     usage.update(TWO, None, session(TWO, subscription("c", 2.0)))
@@ -111,7 +111,7 @@ def test_at_the_limit_the_longest_absent_of_all_sessions_goes() -> None:
 
 @pytest.mark.req("SUB-22")
 def test_sockets_that_come_and_go_are_seen() -> None:
-    """What counts is what the subscription is now, not what it was when it was made."""
+    """A subscription's present state counts, not its first."""
     usage = Usage(2, 10)
     first = session(ONE, subscription("a", 1.0), subscription("b", 2.0))
     usage.update(ONE, None, first)
@@ -125,7 +125,7 @@ def test_sockets_that_come_and_go_are_seen() -> None:
 
 @pytest.mark.req("SUB-22")
 def test_with_all_sockets_there_it_is_too_many() -> None:
-    """And the client is told when to try again."""
+    """The client is told when to try again."""
     usage = Usage(1, 10)
     usage.update(ONE, None, session(ONE, subscription("a", connection="c")))
     with pytest.raises(TooMany) as refusal:
@@ -136,7 +136,7 @@ def test_with_all_sockets_there_it_is_too_many() -> None:
 @pytest.mark.req("SUB-22", "SUB-19", "SUB-30")
 @pytest.mark.parametrize("other", [ANN._replace(client="a-widget"), ANN._replace(issuer="another")])
 def test_an_application_makes_room_among_its_own(other: Application) -> None:
-    """The limit is the user's; but no other application of theirs has to go, however long it is absent."""
+    """The limit is the user's. Applications evict only their own subscriptions, however long others are absent."""
     usage = Usage(2, 10)
     usage.update(ONE, None, session(ONE, subscription("a", 1.0), subscription("b", 2.0, of=other)))
     assert usage.subscription_to_evict("realm", other) == (ONE, "b")
@@ -158,7 +158,7 @@ def test_the_limit_is_each_users_own() -> None:
 
 @pytest.mark.req("LIM-1")
 def test_topics_are_limited_by_owner_and_realm() -> None:
-    """At the limit one more is too many, for that owner in that realm; one that went makes room."""
+    """At the limit one more is refused, for that owner in that realm. An ended session makes room."""
     usage = Usage(10, 1)
     assert usage.may_begin_session("realm", "ann")
     usage.update(ONE, None, session(ONE))
@@ -179,7 +179,7 @@ def test_topics_that_no_user_owns_are_not_limited() -> None:
 
 @pytest.mark.req("LIM-1", "AUT-9")
 def test_a_session_that_came_to_be_somebody_elses_counts_as_theirs() -> None:
-    """Of two who were first at once one was overtaken: theirs it never was."""
+    """Two users began the session at once. The overtaken user never owned it."""
     usage = Usage(10, 1)
     mine = session(ONE, owner="ann")
     usage.update(ONE, None, mine)
@@ -192,12 +192,12 @@ def test_a_session_that_came_to_be_somebody_elses_counts_as_theirs() -> None:
 
 
 def holding(key: SessionKey, size: int, *subscriptions: Subscription, owner: str = "ann") -> Session:
-    """A session that holds so many bytes, and some."""
+    """A session of slightly more than so many bytes."""
     return replace(session(key, *subscriptions, owner=owner), home=bytes(size))
 
 
 def followed(usage: Usage, *sessions: Session) -> list[SessionKey]:
-    """Count these; their keys."""
+    """Count these sessions. Returns their keys."""
     keys = [SessionKey(each.realm, each.topic) for each in sessions]
     for key, each in zip(keys, sessions, strict=True):
         usage.update(key, None, each)
@@ -210,12 +210,12 @@ def key_of(name: str) -> SessionKey:
 
 @pytest.mark.req("LIM-2")
 def test_bytes_are_those_of_what_sessions_became() -> None:
-    """Whatever a store refused or overtook meanwhile: each session counts as what it was followed to last."""
+    """Each session counts as its last update, whatever the store refused or overtook meanwhile."""
     usage = Usage(10, 10)
     first, second, third = (holding(ONE, size) for size in (1000, 2000, 3000))
     usage.update(ONE, None, first)
     usage.update(ONE, first, second)
-    usage.update(ONE, first, third)  # decided on the same, and to be overtaken
+    usage.update(ONE, first, third)  # decided on the same session, and to be overtaken
     usage.update(ONE, third, second)
     assert usage.bytes == growth(None, second)
     usage.update(ONE, second, replace(second, owner="bob"))
@@ -226,7 +226,7 @@ def test_bytes_are_those_of_what_sessions_became() -> None:
 
 @pytest.mark.req("LIM-2", "LIM-6", "LIM-7")
 def test_the_longest_unused_of_the_users_sessions_make_room() -> None:
-    """As many as are needed; not one that is followed, not the one that needs the room, and nobody else's."""
+    """As many go as are needed: neither followed sessions, nor the growing one, nor other users'."""
     usage = Usage(10, 10, max_user_bytes=50_000)
     old, there, used, new = (key_of(name) for name in ("old", "there", "used", "new"))
     sessions = [holding(old, 10_000), holding(there, 10_000, subscription("s")), holding(used, 1000)]
@@ -240,7 +240,7 @@ def test_the_longest_unused_of_the_users_sessions_make_room() -> None:
 
 @pytest.mark.req("LIM-2", "LIM-6")
 def test_nobody_goes_where_that_would_not_help() -> None:
-    """413 in words, and it is counted; what needs less still finds room."""
+    """413 in words, and the refusal is counted. A smaller session still finds room."""
     metrics = Metrics()
     usage = Usage(10, 10, 50_000, metrics=metrics)
     followed(usage, holding(ONE, 20_000, subscription("s")), holding(TWO, 10_000))
@@ -254,7 +254,7 @@ def test_nobody_goes_where_that_would_not_help() -> None:
 
 @pytest.mark.req("LIM-2", "LIM-9")
 def test_whoever_has_too_much_may_have_less() -> None:
-    """A store was opened that had more than the limits are now."""
+    """The store has more bytes than the limits now allow."""
     usage = Usage(10, 10, max_user_bytes=10_000, max_bytes=10_000)
     large = holding(ONE, 50_000, subscription("s"))
     followed(usage, large)
@@ -266,7 +266,7 @@ def test_whoever_has_too_much_may_have_less() -> None:
 
 @pytest.mark.req("LIM-2", "LIM-7")
 def test_of_all_users_the_longest_unused_make_room_for_the_hub() -> None:
-    """Then 503, with a time to wait."""
+    """Otherwise 503, with a time to wait."""
     metrics = Metrics()
     usage = Usage(10, 10, max_bytes=40_000, metrics=metrics)
     followed(usage, holding(ONE, 10_000, owner="bob"), holding(TWO, 10_000, subscription("s")))
@@ -282,7 +282,7 @@ def test_of_all_users_the_longest_unused_make_room_for_the_hub() -> None:
 
 @pytest.mark.req("LIM-2", "LIM-7")
 def test_for_the_hub_those_with_much_go_first() -> None:
-    """One's own sessions, and those of users with more than 1 MiB."""
+    """Sessions of the same user go, and those of users with more than 1 MiB."""
     usage = Usage(10, 10, max_bytes=4 << 20)
     small, large, own, new = (key_of(name) for name in ("small", "large", "own", "new"))
     followed(usage, holding(small, 1000, owner="bob"), holding(large, 3 << 20, owner="eve"), holding(own, 400_000))
@@ -306,7 +306,7 @@ def test_users_with_much_leave_room_for_those_with_little() -> None:
 
 @pytest.mark.req("LIM-2", "LIM-10")
 def test_a_close_may_take_some_more() -> None:
-    """It makes room in the end. But it has a limit too."""
+    """A close makes room in the end, but has a limit too."""
     usage = Usage(10, 10, max_user_bytes=80_000)
     before = holding(ONE, 70_000, subscription("s"))
     followed(usage, before)
@@ -320,7 +320,7 @@ def test_a_close_may_take_some_more() -> None:
 
 @pytest.mark.req("LIM-2", "AUT-11")
 def test_each_session_that_no_user_owns_has_a_users_bytes() -> None:
-    """Tokens that name its topic share these, and no others."""
+    """Tokens that name the topic share the session's bytes, and no others."""
     usage = Usage(10, 10, max_user_bytes=50_000)
     followed(usage, holding(ONE, 30_000, owner=NO_OWNER))
     assert usage.sessions_to_forget(TWO, None, holding(TWO, 30_000, owner=NO_OWNER)) == []
@@ -330,7 +330,7 @@ def test_each_session_that_no_user_owns_has_a_users_bytes() -> None:
 
 @pytest.mark.req("SES-2")
 def test_the_session_that_was_made_last_is_found() -> None:
-    """Of those that live, by the time when each was made."""
+    """Among living sessions the time of their beginning decides."""
     usage = Usage(10, 10)
     one, two = (replace(session(key), created_at=made) for key, made in ((ONE, 2.0), (TWO, 1.0)))
     followed(usage, session(key_of("other")))

@@ -1,4 +1,4 @@
-"""What sessions take of the memory: never counted too low, and by what changed."""
+"""Weights: sessions never count less than their memory, and count by their changes."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_no_session_takes_more_than_is_counted(name: str) -> None:
 @pytest.mark.req("LIM-2")
 @pytest.mark.parametrize("before", SESSIONS.values(), ids=SESSIONS)
 def test_what_changes_adds_up(before: Session) -> None:
-    """However a session came to be what it is, it counts the same, and a session that is forgotten counts nothing."""
+    """However a session came to its state, its weight is the same. A forgotten session weighs nothing."""
     for after in SESSIONS.values():
         assert growth(None, before) + growth(before, after) == growth(None, after)
     assert growth(before, None) == -growth(None, before)

@@ -350,9 +350,9 @@ class Client:
         if how == "same" and self.subscription_id and not self.crashed:
             self.clock.after(self.rng.choice((0.05, 1.0, 2.0, 8.0)), self._connect, self.subscription_id)
         elif how != "never" or self.is_prompt:
-            self.clock.after(self.rng.choice((0.1, 2.0, 10.0)), self._anew)
+            self.clock.after(self.rng.choice((0.1, 2.0, 10.0)), self._subscribe_again)
 
-    def _anew(self) -> None:
+    def _subscribe_again(self) -> None:
         if self.link is None:
             self.subscription_id = ""
             self.join()

@@ -208,12 +208,12 @@ class Node:
         self._next = max(self._next, self.clock.now + (self._lag * 2 * self._random() if self._lag else 0.0))
         if self._lag or self._told > self.followed:
             self._told += 1
-            self.clock.at(self._next, self._follow, commit, self.life)
+            self.clock.at(self._next, self._apply, commit, self.life)
         else:
             self._told += 1
-            self._follow(commit, self.life)
+            self._apply(commit, self.life)
 
-    def _follow(self, commit: Commit, life: object) -> None:
+    def _apply(self, commit: Commit, life: object) -> None:
         if self.life is not life:
             return
         self.deliver(commit.effects, commit.number)

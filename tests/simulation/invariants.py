@@ -333,7 +333,7 @@ def sync_errors_are_justified(step: Step) -> None:
     if isinstance(command, Rejected):
         socket = sockets[command.connection]
         told = [told for told in socket.ledger if told.event_ref.id == command.event_ref.id]
-        if not any(each.refused is not None for each in told) or not _matters(command.event_ref.name):
+        if not any(each.refused is not None for each in told) or not _is_reportable(command.event_ref.name):
             raise Violation(
                 "sync_errors_are_justified", f"{command.connection} did not refuse {command.event_ref.name}"
             )
@@ -354,7 +354,7 @@ def _check_silence(step: Step, connection: str, id_: str, name: str) -> None:
         for told in socket.ledger
         if told.event_ref.id == id_ and told.at <= latest and (told.answered is None or told.answered > now - 1)
     ]
-    if not told or not _matters(name) or script.policy is Policy.OFF:
+    if not told or not _is_reportable(name) or script.policy is Policy.OFF:
         raise Violation("sync_errors_are_justified", f"{connection} was not silent about {name}, {id_}")
     since = socket.first_answer if script.policy is Policy.LENIENT and not socket.acknowledged_before else 0.0
     if since is None or all(each.at < since for each in told):
@@ -371,7 +371,7 @@ def _once(step: Step, cause: tuple[str, ...], bound: int) -> None:
         raise Violation("sync_errors_are_justified", f"reported {step.world.causes[cause]} times: {cause}")
 
 
-def _matters(name: str) -> bool:
+def _is_reportable(name: str) -> bool:
     key = name.lower()
     return not key.endswith(("-update", "-select")) and key not in ("syncerror", "heartbeat")
 

@@ -40,7 +40,7 @@ class World:
         self.oracle = Oracle(script.rules)
         self.sockets: dict[str, Socket] = {}
         self.shown = Shown()
-        self._untold: deque[Commit] = deque()
+        self._undelivered: deque[Commit] = deque()
         self.versions: set[str] = set()
         self.taken: set[tuple[str, str]] = set()
         self.causes: Counter[tuple[str, ...]] = Counter()
@@ -231,14 +231,14 @@ class World:
         submission = commit.submission
         self._check_status(submission, 0)
         self._check(submission, commit.before, commit.after, commit.effects)
-        self._untold.append(commit)
-        if len(self._untold) > 1:
-            return  # made by a node while it was told of the previous commit: nodes are told in order
-        while self._untold:
+        self._undelivered.append(commit)
+        if len(self._undelivered) > 1:
+            return  # a node made this commit during a delivery: commits are delivered in order
+        while self._undelivered:
             for node in self.nodes:
                 if node.up:
-                    node.tell(self._untold[0])
-            self._untold.popleft()
+                    node.tell(self._undelivered[0])
+            self._undelivered.popleft()
 
     def _check_status(self, submission: Submission, status: int) -> None:
         """CON-3, CON-19, CON-11, AUT-3, AUT-5, SUB-21, SUB-22, ...: exactly the commands are refused that should be, with the right status."""

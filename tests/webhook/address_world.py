@@ -18,7 +18,7 @@ Found = list[tuple[Any, Any, int, str, tuple[Any, ...]]]
 
 
 class Names:
-    """A resolver of the test's own. Names have addresses, the last for ever; what is an address stays what it is."""
+    """A resolver of the test. Each name has addresses in turn, the last for ever. An address resolves to itself."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **addresses: list[list[str]]) -> None:
         self.addresses = addresses
@@ -45,7 +45,7 @@ class Names:
 async def client(
     networks: Iterable[str] = (), *, allow_insecure: bool = False, forbidden: Iterable[str] = ()
 ) -> AsyncIterator[Client]:
-    """What posts to callbacks, without a hub."""
+    """The client that posts to callbacks, without a hub."""
     allowed, none = ([ipaddress.ip_network(network) for network in given] for given in (networks, forbidden))
     made = Client(Guard(allowed, allow_insecure=allow_insecure, forbidden=none), http2=False)
     try:
@@ -56,7 +56,7 @@ async def client(
 
 @contextlib.contextmanager
 def silent_names(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Names under slow.example whose servers say nothing until the end; those that they were asked for."""
+    """Names under slow.example whose servers never answer. Yields the names that were asked for."""
     real, gate, asked = socket.getaddrinfo, threading.Event(), list[str]()
 
     def slow(host: Any, port: Any, *options: int, **more: int) -> Any:

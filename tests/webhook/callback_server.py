@@ -19,7 +19,7 @@ PATIENT = "Patient-open,Patient-close"
 
 
 class Request(NamedTuple):
-    """One request as it came; the names of its headers are in lower case. `connection` counts connections from 1."""
+    """One request as received, with header names in lower case. `connection` counts connections from 1."""
 
     method: str
     target: str
@@ -33,12 +33,12 @@ class Request(NamedTuple):
 
     @property
     def query(self) -> dict[str, str]:
-        """The parameters of its query; of one that is there twice the last, which is the hub's."""
+        """The parameters of the query. Of a repeated parameter, the last, which is the hub's."""
         return dict(parse_qsl(self.target.partition("?")[2], keep_blank_values=True))
 
     @property
     def label(self) -> str:
-        """What it is about, in short: `Patient-open p1`."""
+        """The request's event, in short: `Patient-open p1`."""
         event = json.loads(self.body)["event"]
         ids = [each["resource"]["id"] for each in event["context"] if "id" in each.get("resource", {})]
         return " ".join((event["hub.event"], *ids[:1]))
@@ -67,7 +67,7 @@ HANG, RESET, DRIP = Answer(hangs=True), Answer(raw=b""), Answer(raw=b"HTTP/1.1 2
 
 
 class CallbackServer:
-    """Echoes challenges and answers posts with 200, unless `say` said otherwise. It listens on the loopback address `host`."""
+    """Echoes challenges and answers posts with 200, unless `say` said otherwise. `host` is a loopback address."""
 
     def __init__(self, host: str = "127.0.0.1") -> None:
         self._host = host
@@ -79,7 +79,7 @@ class CallbackServer:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def say(self, method: str, path: str, *answers: Answer) -> None:
-        """What the next requests there get, one after the other; the last answer is for all that follow."""
+        """The answers to the next requests there, in order. The last answer is for all that follow."""
         self._answers[method, path] = list(answers)
 
     def url(self, target: str = "/callback") -> str:
@@ -87,7 +87,7 @@ class CallbackServer:
         return f"http://127.0.0.1:{self.port}{target}"
 
     def gets(self, path: str = "/callback", mode: str = "subscribe") -> list[Request]:
-        """What the hub asked there about a subscription, or (mode `denied`) said of its end."""
+        """The hub's GETs there: verifications, and denials (mode `denied`)."""
         return [
             each
             for each in self.requests
@@ -95,7 +95,7 @@ class CallbackServer:
         ]
 
     def posts(self, path: str = "/callback") -> list[Request]:
-        """What the hub posted there."""
+        """The hub's POSTs there."""
         return [each for each in self.requests if (each.method, each.path) == ("POST", path)]
 
     def news(self, path: str = "/callback") -> list[str]:
@@ -103,12 +103,12 @@ class CallbackServer:
         return [each.label for each in self.posts(path)]
 
     async def posted(self, count: int, path: str = "/callback") -> list[Request]:
-        """The posts there, when there are so many."""
+        """Waits for so many posts there."""
         await until(lambda: len(self.posts(path)) >= count)
         return self.posts(path)
 
     async def asked(self, count: int = 1, path: str = "/callback", mode: str = "subscribe") -> list[Request]:
-        """As `gets`, when there are so many."""
+        """Waits for so many GETs there."""
         await until(lambda: len(self.gets(path, mode)) >= count)
         return self.gets(path, mode)
 
@@ -201,7 +201,7 @@ async def ask(
 
 
 async def subscribe(hub: RunningHub, server: CallbackServer, target: str = "/callback", **more: Any) -> None:
-    """Subscribe a callback, and wait until the hub takes it for verified."""
+    """Subscribe a callback, and wait until the hub has verified it."""
     before = active(hub)
     answer = await ask(hub, server.url(target), **more)
     assert answer.status_code == 202, answer.text
@@ -210,7 +210,7 @@ async def subscribe(hub: RunningHub, server: CallbackServer, target: str = "/cal
 
 
 def active(hub: RunningHub) -> set[str]:
-    """The sids of the webhooks that are verified."""
+    """The subscription_ids of the verified webhooks."""
     return {
         other.subscription_id
         for session in hub.hub.service._store.sessions()

@@ -113,7 +113,7 @@ async def test_of_two_networks_the_narrower_counts(allowed: list[str], forbidden
 
 @pytest.mark.req("WHK-7", "WHK-8")
 async def test_connections_that_are_kept_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of the callbacks that were asked last; who subscribes ever new ones leaves the hub its files."""
+    """Addresses of the last callbacks are kept. A user with ever new callbacks leaves the hub its files."""
     monkeypatch.setattr("fhircast_hub.webhook.client.KEPT_CALLBACKS", 2)
     async with CallbackServer() as server, client(LOOPBACK) as posting:
         for path in ("/1", "/2", "/3", "/4", "/5", "/5"):
@@ -188,7 +188,7 @@ async def tls_server(certificate: Path, key: Path) -> AsyncIterator[tuple[int, l
 async def test_tls_and_host_keep_the_name_of_the_url(
     certified: str, trusted: bool, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Connected to an address, the server is asked for the name, and must prove that it is that; else nothing is posted."""
+    """The server at the address is asked for the name, and must prove the name. Otherwise nothing is posted."""
     certificate, key = make_certificate(tmp_path, certified)
     async with tls_server(certificate, key) as (port, asked, heads), client(LOOPBACK) as posting:
         Names(monkeypatch, **{"app.example": [["127.0.0.1"]]})

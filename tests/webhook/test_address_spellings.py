@@ -97,7 +97,7 @@ async def test_no_spelling_of_a_forbidden_address_is_connected_to() -> None:
 
 @pytest.mark.req("SEC-5", "WHK-10")
 async def test_what_only_some_resolvers_understand_is_refused_or_not_connected_to() -> None:
-    """What this one does not understand is taken, as any name that cannot be resolved now, and leads nowhere."""
+    """Other spellings are accepted like names that cannot be resolved now, and lead nowhere."""
     async with CallbackServer() as server, running_hub() as hub, client(["192.0.2.1"]) as posting:
         for host in ODD:
             assert (await ask(hub, f"https://{host}/x")).status_code in (202, 400), host

@@ -58,7 +58,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 @pytest.mark.req("WHK-6", "SYN-1")
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
 async def test_any_2xx_acknowledges(status: int) -> None:
-    """It is posted once, and nobody is told of an error."""
+    """The event is posted once, and no error is reported."""
     async with hub_and_callbacks() as (hub, server):
         await subscribe(hub, server)
         server.say("POST", "/callback", Answer(status))
@@ -73,7 +73,7 @@ async def test_any_2xx_acknowledges(status: int) -> None:
 @pytest.mark.req("WHK-6", "SYN-1", "SYN-2")
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 408, 409, 410, 422, 429, 451, 499])
 async def test_a_4xx_is_a_refusal(status: int) -> None:
-    """A SyncError to the others at once, naming who refused what with which status; no retry, and the next event is posted."""
+    """The others get one SyncError with refuser, event and status. No retry comes, and the next event is posted."""
     async with hub_and_callbacks() as (hub, server):
         await subscribe(hub, server, events=SYNC, subscriber__name="Worklist")
         server.say("POST", "/callback", Answer(status, b"sorry"), OK)
@@ -96,7 +96,7 @@ async def test_a_4xx_is_a_refusal(status: int) -> None:
     ids=["301", "307", "304"],
 )
 async def test_a_redirect_is_a_failure(answer: Answer, waits: list[float]) -> None:
-    """It is posted again to the same place and not followed."""
+    """The event is posted again to the same place. The redirect is not followed."""
     async with hub_and_callbacks() as (hub, server):
         await subscribe(hub, server)
         server.say("POST", "/callback", answer, OK)
@@ -125,7 +125,7 @@ FAILURES = {
 @pytest.mark.req("WHK-6")
 @pytest.mark.parametrize("how", FAILURES)
 async def test_a_failure_is_tried_again(how: str, waits: list[float]) -> None:
-    """With the same body; and when that works nobody is told of it."""
+    """The body is the same. A success is not reported."""
     async with hub_and_callbacks() as (hub, server):
         await subscribe(hub, server)
         server.say("POST", "/callback", FAILURES[how], FAILURES[how], OK)
@@ -305,7 +305,7 @@ async def test_strikes_end_the_subscription_with_a_denial() -> None:
 @pytest.mark.req("SYN-5")
 @pytest.mark.parametrize("between", [OK, Answer(409)], ids=["200", "409"])
 async def test_an_answer_between_ends_the_row(between: Answer) -> None:
-    """Whoever acknowledges, or refuses, is responsive: strikes are counted in a row."""
+    """An acknowledgement or a refusal shows that the callback responds. Only missed ones in a row count."""
     async with hub_and_callbacks(ack_timeout=1, ack_strikes=2) as (hub, server):
         await subscribe(hub, server)
         for answer in (Answer(500), between, Answer(500), OK):

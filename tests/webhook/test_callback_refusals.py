@@ -41,7 +41,7 @@ BAD_CALLBACKS: list[tuple[str, str]] = [
 
 @pytest.mark.req("WHK-10")
 async def test_a_bad_callback_is_refused_with_its_reason() -> None:
-    """400 in one line that names hub.callback, says why and repeats nothing of it; nobody is asked and nothing is left."""
+    """400 in one line names hub.callback and the reason, without the value. Nobody is asked, nothing is left."""
     async with hub_and_callbacks() as (hub, server):
         for callback, reason in BAD_CALLBACKS:
             for mode in ("subscribe", "unsubscribe"):
@@ -105,7 +105,7 @@ async def test_all_else_is_refused_as_for_a_socket() -> None:
 @pytest.mark.req("WHK-1", "CFG-1")
 @pytest.mark.parametrize("on", [True, False])
 async def test_what_is_declared_is_what_is_served(on: bool) -> None:
-    """webhookSupport as FHIRCAST_WEBHOOKS says; where it is off, 400 says so, and who has one from before may end it."""
+    """webhookSupport equals FHIRCAST_WEBHOOKS. Without webhooks, 400 says so, but an old subscription may be ended."""
     async with running_hub(webhooks=on, webhook_allowed_networks=["127.0.0.0/8"]) as hub:
         declared = (await hub.client.get(hub.url + "/.well-known/fhircast-configuration")).json()
         assert declared["webhookSupport"] is on

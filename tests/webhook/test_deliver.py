@@ -99,7 +99,7 @@ async def test_each_subscription_has_its_own_secret() -> None:
 
 @pytest.mark.req("WHK-4", "AUT-4", "DER-7")
 async def test_only_what_was_granted_is_posted() -> None:
-    """An event that was not asked for is not, and what is derived is."""
+    """An event without a subscription is not posted. A derived event with one is."""
     async with hub_and_callbacks() as (hub, server):
         await subscribe(hub, server, events="Patient-open,UserLogout")
         await hub.publish(event("Encounter-open", "e1"))
@@ -128,7 +128,7 @@ async def test_one_callback_has_one_order() -> None:
 
 @pytest.mark.req("WHK-8")
 async def test_a_retry_keeps_the_order(waits: list[float]) -> None:
-    """What comes later waits until the one before is delivered or given up."""
+    """Later events wait until the one before is delivered or given up."""
     async with hub_and_callbacks() as (hub, server):
         await subscribe(hub, server)
         server.say("POST", "/callback", Answer(500), Answer(503), OK, Answer(502), OK)
@@ -140,7 +140,7 @@ async def test_a_retry_keeps_the_order(waits: list[float]) -> None:
 
 @pytest.mark.req("WHK-8")
 async def test_one_connection_serves_them_all() -> None:
-    """What was verified on a connection is posted on it too, and several callbacks of a server share it."""
+    """The connection of the verification is used for posts too. Several callbacks of a server share it."""
     async with hub_and_callbacks() as (hub, server):
         await subscribe(hub, server)
         for number in range(1, 11):
@@ -196,7 +196,7 @@ async def test_a_callback_is_told_of_sync_errors() -> None:
 
 @pytest.mark.req("SYN-10", "SYN-11")
 async def test_nobody_is_told_of_a_refused_sync_error() -> None:
-    """Nor is it a strike when a callback cannot take one: what does not matter ends no subscription."""
+    """A failed post of a SyncError is no missed acknowledgement: only reportable events end a subscription."""
     async with hub_and_callbacks(ack_timeout=1, ack_strikes=1) as (hub, server):
         await subscribe(hub, server, events="SyncError", subscriber__name="Worklist")
         server.say("POST", "/callback", Answer(500))

@@ -52,7 +52,7 @@ async def test_unsubscribed_is_told_nothing_more() -> None:
 
 @pytest.mark.req("WHK-5")
 async def test_unsubscribing_ends_retries_and_the_queue(waits: list[float]) -> None:
-    """What was under way is let go, what waits is not posted; nobody is told of an error."""
+    """The current post is abandoned, and waiting ones are not posted. No error is reported."""
     async with hub_and_callbacks() as (hub, server):
         await subscribe(hub, server)
         gate = asyncio.Event()
@@ -70,7 +70,7 @@ async def test_unsubscribing_ends_retries_and_the_queue(waits: list[float]) -> N
 @pytest.mark.req("WHK-5", "WHK-8")
 @pytest.mark.parametrize("late", [OK, Answer(409), Answer(500)], ids=["200", "409", "500"])
 async def test_unsubscribing_from_one_topic_leaves_the_other(late: Answer) -> None:
-    """A callback of two topics has one queue: what was under way for the one takes nothing of the other with it."""
+    """A callback of two topics has one queue. The end of one topic leaves the other's posts."""
     async with hub_and_callbacks() as (hub, server):
         await subscribe(hub, server)
         await subscribe(hub, server, hub__topic="other")
@@ -122,7 +122,7 @@ async def test_unsubscribing_ends_also_a_renewal_that_is_not_verified_yet() -> N
 
 @pytest.mark.req("WHK-5", "UNS-3")
 async def test_another_users_callback_cannot_be_unsubscribed() -> None:
-    """404, the same as for one that is unknown or of another topic; it goes on being told."""
+    """404, as for an unknown subscription or another topic's. The subscription still receives events."""
     async with hub_and_callbacks() as (hub, server):
         await subscribe(hub, server)
         other = hub.token("user-2")

@@ -64,7 +64,7 @@ async def test_users_take_turns() -> None:
 
 @pytest.mark.req("WHK-15")
 async def test_who_has_a_share_waits_for_ones_own() -> None:
-    """A place that another gives back is not for who has many; it is for who has none, though that one came later."""
+    """A returned place goes to a user with none, even one that came later, before a user with many."""
     slots = FairSlots(2)
     assert slots.take(EVE)
     assert slots.take(ANN)
@@ -79,7 +79,7 @@ async def test_who_has_a_share_waits_for_ones_own() -> None:
 @pytest.mark.req("WHK-15")
 @pytest.mark.parametrize("given", [False, True])
 async def test_who_is_cancelled_keeps_no_place(given: bool) -> None:
-    """Neither while waiting, nor in the moment in which the place is given; and nothing is remembered of anybody."""
+    """A request may be cancelled while waiting, or when its place is given. Nothing is remembered of it."""
     slots = FairSlots(1)
     assert slots.take(EVE)
     first, second = wanting(slots, ANN, BOB)

@@ -1,4 +1,4 @@
-"""A subscriber chooses who is asked: so no host is asked by many at once, and no user's callbacks stand in another's way."""
+"""Fairness: no host is asked by many at once, and no user's callbacks delay another's."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def test_who_has_agreed_is_not_new(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.req("WHK-13", "WHK-10", "WHK-23")
 async def test_a_refused_callback_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is 400 takes nothing from those that are not."""
+    """Requests that get 400 do not use up the limit."""
     monkeypatch.setattr(new_callbacks, "BURST", 1)
     async with hub_and_callbacks() as (hub, server):
         for _ in range(3):
@@ -96,7 +96,7 @@ async def test_who_may_bring_no_more_has_no_more_names_resolved(monkeypatch: pyt
 
 @pytest.mark.req("WHK-14")
 async def test_a_host_is_asked_one_at_a_time() -> None:
-    """Whoever asks, at whichever port, and however it is spelled; another host is asked meanwhile."""
+    """The limit counts all users, ports and spellings of a host. Another host is asked meanwhile."""
     async with hub_and_callbacks() as (hub, server), CallbackServer() as port, CallbackServer("127.0.0.2") as other:
         gate = asyncio.Event()
         server.say("GET", "/callback", Answer(body=None, gate=gate))
@@ -116,7 +116,7 @@ async def test_a_host_is_asked_one_at_a_time() -> None:
 
 @pytest.mark.req("WHK-14")
 async def test_a_retry_waits_for_its_turn_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And lets others of the same host pass before."""
+    """A retry lets other questions of the same host pass first."""
     monkeypatch.setattr(verify, "FIRST_PAUSE", 0.01)
     async with hub_and_callbacks() as (hub, server):
         gate, other = asyncio.Event(), asyncio.Event()
@@ -135,7 +135,7 @@ async def test_a_retry_waits_for_its_turn_too(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.req("WHK-14")
 async def test_users_of_a_host_take_turns() -> None:
-    """Who has many questions to it is asked for once, then comes whoever has waited."""
+    """A user with many questions is asked for once, and then the next user in the queue."""
     async with hub_and_callbacks() as (hub, server):
         gate = asyncio.Event()
         server.say("GET", "/1", Answer(body=None, gate=gate))
@@ -204,7 +204,7 @@ async def test_two_users_hanging_callbacks_delay_no_third(monkeypatch: pytest.Mo
 
 @pytest.mark.req("WHK-15", "WHK-8", "WHK-26")
 async def test_a_callback_of_two_users_has_a_queue_for_each() -> None:
-    """What one user's event waits for delays nobody else's, though one server is told of both."""
+    """An event that waits for one user's slot delays no other user's, though one server receives both."""
     async with hub_and_callbacks() as (hub, server):
         await subscribe(hub, server, token=hub.token("user-2"), hub__topic="theirs")
         await subscribe(hub, server)

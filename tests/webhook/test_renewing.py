@@ -58,7 +58,7 @@ async def test_the_new_lease_counts() -> None:
 
 @pytest.mark.req("WHK-12", "WHK-3")
 async def test_a_renewal_that_is_not_verified_changes_nothing() -> None:
-    """The callback says no to the new one: the old one stays as it is."""
+    """The callback refuses the new subscription. The old one stays unchanged."""
     async with hub_and_callbacks() as (hub, server):
         await subscribe(hub, server, events="Patient-open")
         server.say("GET", "/callback", Answer(404))
@@ -71,7 +71,7 @@ async def test_a_renewal_that_is_not_verified_changes_nothing() -> None:
 
 @pytest.mark.req("WHK-12", "WHK-20")
 async def test_of_two_that_are_being_verified_the_newer_counts() -> None:
-    """Whoever changes his mind before he is asked gets what he asked for last, in whichever order he answers."""
+    """The last request before the verification counts, in whichever order the answers come."""
     async with hub_and_callbacks() as (hub, server):
         gate = asyncio.Event()
         server.say("GET", "/callback", Answer(body=None, gate=gate))
@@ -90,7 +90,7 @@ async def test_of_two_that_are_being_verified_the_newer_counts() -> None:
 @pytest.mark.req("WHK-12")
 @pytest.mark.parametrize("limit", ["max_subscriptions_per_topic", "max_subscriptions_per_user"])
 async def test_at_the_limit_a_callback_can_renew_itself(limit: str) -> None:
-    """It takes its own place: there is no other way to renew a webhook."""
+    """A renewal replaces its own subscription at the limit. A webhook has no other way to renew."""
     async with hub_and_callbacks(**{limit: 1}) as (hub, server):
         await subscribe(hub, server)
         assert (await ask(hub, server.url())).status_code == 202

@@ -65,7 +65,7 @@ async def test_a_name_that_leads_elsewhere_after_the_verification_is_not_followe
 async def test_a_name_that_cannot_be_resolved_is_taken_and_checked_later(
     answers: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """202: it may be a bad moment; where it then leads to a forbidden address, nobody is asked."""
+    """202: a name may fail for a moment. If it later leads to a forbidden address, nobody is asked."""
     monkeypatch.setattr("fhircast_hub.webhook.verify.FIRST_PAUSE", 0.001)
     async with CallbackServer() as server, running_hub() as hub:
         monkeypatch.setattr(address_guard, "SECURE_PORTS", (443, server.port))
@@ -105,9 +105,9 @@ async def test_silent_names_are_asked_so_many_at_once(monkeypatch: pytest.Monkey
         assert await resolving.addresses("app.example", 443) == ["8.8.8.8"]
         assert await resolving.addresses("127.1", 443) == ["127.0.0.1"]
         for each in waiting[:6]:
-            each.cancel()  # who does not wait any more frees no place
+            each.cancel()  # a cancelled wait frees no place
         await asyncio.wait(waiting[:6])
-        # Who ends the hub waits for none of them.
+        # The stop of the hub waits for no name.
         assert all(thread.daemon for thread in threading.enumerate() if thread.name == "resolver")
         assert sorted(asked) == [f"{each}.slow.example" for each in range(4)]
     assert await waiting[-1] == ["8.8.8.8"]

@@ -1,4 +1,4 @@
-"""Webhooks outlive the hub's process: subscriptions, what is still to be posted, and secrets, which only the key of the settings opens."""
+"""Subscriptions, waiting posts and secrets of webhooks outlive the process. The settings' key opens secrets."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def publish(hub: RunningHub, *numbers: int) -> None:
 
 @pytest.mark.req("WHK-4")
 async def test_a_webhook_survives_a_restart(again: Again) -> None:
-    """It is posted what happens then, signed with its secret, and asked nothing again."""
+    """The callback is posted new events, signed with its secret, and is not asked again."""
     async with CallbackServer() as server:
         async with again() as hub:
             await subscribe(hub, server, hub__secret=SECRET)
@@ -139,7 +139,7 @@ async def test_what_waits_is_posted_when_the_callback_is_up_again(again: Again) 
 
 @pytest.mark.req("WHK-2")
 async def test_who_was_being_asked_is_asked_again_after_a_restart(again: Again) -> None:
-    """With a new challenge; the old one's answer is nobody's any more."""
+    """A new challenge is sent. An answer to the old one does not count."""
     async with CallbackServer() as server:
         server.say("GET", "/callback", HANG)
         async with again() as hub:
@@ -158,7 +158,7 @@ async def test_who_was_being_asked_is_asked_again_after_a_restart(again: Again) 
 
 @pytest.mark.req("WHK-11", "LEA-4")
 async def test_a_lease_that_ended_meanwhile_is_denied(again: Again) -> None:
-    """And what waited is not posted any more."""
+    """Waiting posts are not posted any more."""
     async with CallbackServer() as server:
         async with again() as hub:
             await subscribe(hub, server, hub__lease_seconds="60")
@@ -283,7 +283,7 @@ async def test_a_hub_without_a_key_says_so(
 
 @pytest.mark.req("WHK-4")
 def test_a_sealed_secret_opens_with_its_key_only() -> None:
-    """Nothing is sealed to nothing; the same twice is not the same."""
+    """An empty secret is not sealed. The same secret sealed twice gives two texts."""
     one, other, lost = Sealer(KEY), Sealer(KEY + "x"), Sealer(None)
     sealed = one.seal(SECRET)
     assert one.open(sealed) == Sealer(KEY).open(sealed) == SECRET.encode()

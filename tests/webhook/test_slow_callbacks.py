@@ -64,7 +64,7 @@ async def test_many_hanging_callbacks_delay_nobody() -> None:
 
 @pytest.mark.req("WHK-7")
 async def test_who_only_asks_to_be_asked_delays_no_event(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A subscriber whose callbacks hang when they are asked, or told that it is over, has places for that, and no other."""
+    """Hanging verifications and denials of one user use only places for such requests."""
     monkeypatch.setattr(deliver, "POSTS_AT_ONCE", 2)
     monkeypatch.setattr(verify, "AT_ONCE", 2)
     async with hub_and_callbacks(max_subscriptions_per_topic=8) as (hub, server):
@@ -116,7 +116,7 @@ async def test_denials_have_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.req("WHK-7", "SYN-14", "WHK-19")
 @pytest.mark.parametrize("bound", [{"queue_messages": 3}, {"queue_bytes": 1000}])
 async def test_a_queue_over_its_bound_ends_the_subscription(bound: dict[str, int]) -> None:
-    """A SyncError and a denial; what waited is not posted any more, and others are posted all."""
+    """The callback gets a SyncError and a denial. Its waiting posts are dropped, and others get all theirs."""
     async with hub_and_callbacks(**bound) as (hub, server):
         await subscribe(hub, server, "/slow", subscriber__name="Worklist")
         await subscribe(hub, server, "/fast")

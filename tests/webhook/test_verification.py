@@ -89,7 +89,7 @@ async def test_a_challenge_is_random() -> None:
 @pytest.mark.req("WHK-2", "WHK-4")
 @pytest.mark.parametrize("query", QUERIES)
 async def test_a_callbacks_own_query_stays_byte_for_byte(query: str) -> None:
-    """What the hub adds to it when it asks comes behind; when it posts, nothing is added and nothing lost."""
+    """A verification adds the hub's parameters behind the callback's query. Posts keep the query unchanged."""
     async with hub_and_callbacks() as (hub, server):
         path = ("/callback" + query).partition("?")[0]
         await subscribe(hub, server, "/callback" + query)
@@ -114,7 +114,7 @@ async def test_a_callback_without_a_path_is_asked_at_the_root() -> None:
 @pytest.mark.req("WHK-2", "SUB-4", "WHK-16")
 @pytest.mark.parametrize("type_", ["webhook", "rest-hook", "websub", " webhook ", None, ""])
 async def test_the_channel_has_several_names(type_: str | None) -> None:
-    """Without any it is told by hub.callback."""
+    """Without a channel type, hub.callback shows that a webhook is meant."""
     async with hub_and_callbacks() as (hub, server):
         named: dict[str, Any] = {"hub__channel.type": type_}
         await subscribe(hub, server, **named)
@@ -200,7 +200,7 @@ async def test_another_subscriptions_challenge_does_not_activate() -> None:
 @pytest.mark.usefixtures("in_haste")
 @pytest.mark.parametrize("body", [b"%sx", b"x%s", b"%s" + b" " * 5000 + b"x", b"hub.challenge=%s"])
 async def test_the_challenge_and_more_does_not_activate(body: bytes) -> None:
-    """Whoever echoes whatever comes does not know what it wants."""
+    """A callback that echoes any request has not confirmed."""
     async with hub_and_callbacks() as (hub, server):
         server.say("GET", "/callback", Answer(body=None, echo=body))
         await ask(hub, server.url())
@@ -211,7 +211,7 @@ async def test_the_challenge_and_more_does_not_activate(body: bytes) -> None:
 @pytest.mark.usefixtures("in_haste")
 @pytest.mark.parametrize("first", [Answer(500), Answer(503, None), RESET, HANG])
 async def test_a_callback_that_fails_is_asked_again(first: Answer) -> None:
-    """Whoever is just starting is no stranger; the second time it says yes."""
+    """A starting callback may fail once. The second time it confirms."""
     async with hub_and_callbacks() as (hub, server):
         server.say("GET", "/callback", first, ECHO)
         await subscribe(hub, server)
@@ -223,7 +223,7 @@ async def test_a_callback_that_fails_is_asked_again(first: Answer) -> None:
 @pytest.mark.usefixtures("in_haste")
 @pytest.mark.parametrize(("answer", "times"), [(Answer(404), 1), (Answer(302), 1), (Answer(500), 3), (RESET, 3)])
 async def test_a_callback_is_asked_a_few_times_at_most(answer: Answer, times: int) -> None:
-    """Once where it says no; a server error or nothing may be a bad moment."""
+    """A refusal is asked once. A server error or no answer is asked again."""
     async with hub_and_callbacks() as (hub, server):
         server.say("GET", "/callback", answer)
         await ask(hub, server.url())
@@ -237,7 +237,7 @@ async def test_a_callback_is_asked_a_few_times_at_most(answer: Answer, times: in
 
 @pytest.mark.req("WHK-2", "WHK-7")
 async def test_the_202_waits_for_nobody() -> None:
-    """It is here while the callback still thinks, and so is everything else that the hub does."""
+    """The 202 comes before the callback's answer, and the hub goes on with other work."""
     async with hub_and_callbacks() as (hub, server):
         gate = asyncio.Event()
         server.say("GET", "/callback", Answer(body=None, gate=gate))
@@ -252,7 +252,7 @@ async def test_the_202_waits_for_nobody() -> None:
 
 @pytest.mark.req("WHK-2", "WHK-9", "CTX-1", "CTX-5")
 async def test_nothing_is_posted_before_and_what_is_current_then_is_posted_after() -> None:
-    """What was opened and closed while it thought is not told; what is open is, once, oldest first, and what is asked for only."""
+    """A context opened and closed during verification is not sent. Open contexts are sent once, oldest first."""
     async with hub_and_callbacks() as (hub, server):
         gate = asyncio.Event()
         server.say("GET", "/callback", Answer(body=None, gate=gate))
@@ -274,7 +274,7 @@ async def test_nothing_is_posted_before_and_what_is_current_then_is_posted_after
 @pytest.mark.req("WHK-5")
 @pytest.mark.usefixtures("in_haste")
 async def test_unsubscribed_before_it_has_answered() -> None:
-    """Its yes comes too late: nothing is posted."""
+    """The late confirmation does not count, and nothing is posted."""
     async with hub_and_callbacks() as (hub, server):
         gate = asyncio.Event()
         server.say("GET", "/callback", Answer(body=None, gate=gate))
@@ -290,7 +290,7 @@ async def test_unsubscribed_before_it_has_answered() -> None:
 
 @pytest.mark.req("SUB-14")
 async def test_who_never_answers_within_the_connect_timeout_is_gone() -> None:
-    """A callback that thinks for longer than that is too late."""
+    """A confirmation after CONNECT_TIMEOUT does not count."""
     async with hub_and_callbacks(connect_timeout=5) as (hub, server):
         gate = asyncio.Event()
         server.say("GET", "/callback", Answer(body=None, gate=gate))

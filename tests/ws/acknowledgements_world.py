@@ -15,7 +15,7 @@ MASK = b"\x5a\x01\xff\x80"
 
 
 class Error(NamedTuple):
-    """What a SyncError says: id and name of the event, and whom it is about."""
+    """The id and name of a SyncError's event, and its subscriber."""
 
     id: str
     name: str
@@ -32,7 +32,7 @@ async def error(monitor: Follower) -> Error:
 
 @asynccontextmanager
 async def watched_hub(**settings: Any) -> AsyncIterator[tuple[RunningHub, Follower]]:
-    """A hub, and somebody who is told of SyncErrors only."""
+    """A hub, and a subscriber of SyncErrors only."""
     async with running_hub(**settings) as hub, hub.follow(await hub.subscribe("SyncError")) as monitor:
         yield hub, monitor
 
@@ -45,19 +45,19 @@ async def viewer(hub: RunningHub, name: str = "Viewer", events: str = "Patient-o
 
 
 def subscriptions(hub: RunningHub) -> dict[str, Subscription]:
-    """What the hub knows of each subscription, by name."""
+    """The subscriptions of the hub, by name."""
     owned = hub.hub.service.usage._subscriptions.values()
     return {subscription.name: subscription for each in owned for subscription in each.values()}
 
 
 async def gone(hub: RunningHub, name: str = "Viewer") -> float:
-    """Until the hub has noted that this one has no socket; by when it must be back (0: it is not waited for)."""
+    """Waits until the hub has noted the lost socket. Returns the deadline to return (0: not awaited)."""
     await until(lambda: not subscriptions(hub)[name].connection)
     return subscriptions(hub)[name].reconnect_deadline
 
 
 async def passes(hub: RunningHub, seconds: float) -> None:
-    """Time passes, and the hub does what was due by then."""
+    """Time passes, and the hub does all work that was due."""
     hub.clock.now += seconds
     hub.hub.ack_timer.check()
     await asyncio.gather(*hub.hub.service._tasks)
@@ -65,14 +65,14 @@ async def passes(hub: RunningHub, seconds: float) -> None:
 
 
 async def answered(hub: RunningHub, follower: Follower, said: object) -> None:
-    """A client says this, and the hub has heard it."""
+    """A client sends this, and the hub has read it."""
     await follower.connection.send(said if isinstance(said, (str, bytes)) else json.dumps(said))
     await asyncio.wait_for(await follower.connection.ping(), 5)
     await asyncio.gather(*hub.hub.service._tasks)
 
 
 def masked(payload: bytes, *, first: int = 0x81, size: int = 0, mask: bytes = MASK) -> bytes:
-    """A client's frame, its length in this many bytes behind the usual one."""
+    """A client's frame, with its length in this many more bytes than usual."""
     length = (
         bytes((0x80 | len(payload),))
         if not size
@@ -82,7 +82,7 @@ def masked(payload: bytes, *, first: int = 0x81, size: int = 0, mask: bytes = MA
 
 
 def size(hub: RunningHub) -> list[int]:
-    """How much is remembered of subscriptions and their sockets, anywhere."""
+    """The number of remembered entries about subscriptions and their sockets."""
     tracker, usage = hub.hub.ack_timer._tracker, hub.hub.service.usage
     waiting = sum(len(sent) for topic in tracker._topics.values() for sent in topic.sent.values())
     counts = usage.subscriptions, usage.topics, len(usage._sessions), len(hub.hub.registry)

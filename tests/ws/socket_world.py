@@ -11,7 +11,7 @@ from tests.running import RunningHub, event, running_hub, until
 
 
 class Stuck:
-    """A transport whose peer reads when the test says so."""
+    """A transport whose peer reads on the test's command."""
 
     def __init__(self) -> None:
         self.written: list[bytes] = []

@@ -37,7 +37,7 @@ async def refused(endpoint: str) -> bool:
 
 @pytest.mark.req("SYN-1", "SYN-2", "SYN-3", "SYN-15")
 async def test_answers_of_every_shape() -> None:
-    """What clients send is heard; of the refusals all but the refuser are told, once each, and the numbers are right."""
+    """Acknowledgements are read. Refusals are reported once to all but the refuser, and the metrics are right."""
     shapes = [(json.dumps(status), refuses) for status, refuses in (
         (200, False), ("200", False), ("200 OK", False), (202, False), (None, False), (True, False), ([409], False),
         (409, True), ("409", True), ("409 Conflict", True), (500, True), (400.0, True), (99, False), (600, False), (4090, False),
@@ -95,7 +95,7 @@ async def test_an_answer_in_any_framing() -> None:
         for pieces in writes:
             for piece in pieces:
                 write(piece)
-                await asyncio.wait_for(await monitor.connection.ping(), 5)  # the next one comes by itself
+                await asyncio.wait_for(await monitor.connection.ping(), 5)  # the next message comes by itself
         for _ in range(9):
             assert (await error(monitor)).id == f"Patient-open-p{next(numbers)}"
         assert await monitor.silent()
@@ -104,7 +104,7 @@ async def test_an_answer_in_any_framing() -> None:
 
 @pytest.mark.req("SYN-15", "SYN-28")
 async def test_odd_frames_are_counted_and_not_logged() -> None:
-    """Whoever sends them is kept, and is told on."""
+    """A client that sends them stays connected, and receives events."""
     odd = [
         *("", "not json", "[]", "{}", '{"status":409}', '{"id":1,"status":409}', '{"id":"unknown","status":409}'),
         *('{"hub.channel.endpoint":"wss://x"}', "x" * 60_000, '{"id":"unknown","status":409}' + " " * 5000),
@@ -134,7 +134,7 @@ async def test_odd_frames_are_counted_and_not_logged() -> None:
 
 @pytest.mark.req("SYN-4", "SYN-6")
 async def test_silence_is_reported() -> None:
-    """Of who has acknowledged before, after ACK_TIMEOUT; who never did is left alone."""
+    """After ACK_TIMEOUT, if the subscriber has acknowledged before. Others are not reported."""
     async with watched_hub() as (hub, monitor), viewer(hub) as follower, viewer(hub, "Mute") as mute:
         for number in range(2):
             await hub.publish(event("Patient-open", f"p{number}"))
@@ -152,7 +152,7 @@ async def test_silence_is_reported() -> None:
 
 @pytest.mark.req("SYN-4")
 async def test_the_hub_itself_notices_silence() -> None:
-    """By its own timer, with no other event and nobody asking; also what was sent while it waited."""
+    """The hub's timer reports without another event or request, also frames sent while it waited."""
     async with (
         watched_hub(ack_timeout=1, ack_policy="strict", ack_strikes=9) as (hub, monitor),
         viewer(hub) as follower,
@@ -166,7 +166,7 @@ async def test_the_hub_itself_notices_silence() -> None:
 
 @pytest.mark.req("SYN-5")
 async def test_strikes_end_a_subscription() -> None:
-    """Reported each time, then denied, closed, and the endpoint gone: not a lost connection besides."""
+    """Each is reported. Then come denial, close and a dead endpoint, but no report of a lost connection."""
     async with watched_hub(ack_policy="strict", ack_strikes=2) as (hub, monitor):
         endpoint = await hub.subscribe("Patient-open", subscriber__name="Viewer")
         async with hub.follow(endpoint) as follower:
@@ -200,7 +200,7 @@ async def test_without_a_policy_nobody_is_timed() -> None:
 
 @pytest.mark.req("DER-3", "SYN-1", "DER-16", "SYN-21")
 async def test_a_derived_open_that_was_refused_is_sent_again() -> None:
-    """By its own id, which nobody has posted; the report names the one that was."""
+    """The SyncError's own id is nobody's event. The report names the posted event."""
     also = [{"key": "patient", "resource": {"resourceType": "Patient", "id": "p1"}}]
     async with watched_hub() as (hub, monitor), viewer(hub) as follower:
         for number in range(3):

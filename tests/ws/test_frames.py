@@ -29,7 +29,7 @@ from tests.ws.socket_world import stuck_socket
     ],
 )
 async def test_odd_frames_are_ignored_and_their_sender_kept(frame: Any) -> None:
-    """Whatever a client says short of 64 KiB, it goes on being told."""
+    """A client may send anything short of 64 KiB, and stays connected."""
     async with running_hub() as hub, hub.follow(await hub.subscribe()) as follower:
         await follower.connection.send(frame)
         await follower.connection.send(iter(["in ", "three ", "pieces"]))
@@ -64,7 +64,7 @@ async def test_frames_that_come_byte_by_byte() -> None:
 
 @pytest.mark.req("SYN-15", "SYN-29")
 async def test_a_frame_over_64_kib_closes_with_1009() -> None:
-    """An acknowledgement takes a hundred bytes; whoever sends more is refused before it is all here."""
+    """An acknowledgement takes a hundred bytes. A longer frame is refused before all of it has arrived."""
     async with running_hub() as hub, hub.follow(await hub.subscribe()) as follower:
         await follower.connection.send("x" * 70_000)
         assert await follower.closed() == 1009
@@ -79,7 +79,7 @@ async def test_a_broken_frame_closes_with_1002(first: bytes) -> None:
 
 
 async def test_compression_is_not_negotiated() -> None:
-    """A client that offers permessage-deflate is not given it: what is written to all sockets is written once."""
+    """The hub declines permessage-deflate: one frame is written to all sockets."""
     async with running_hub() as hub, connect(await hub.subscribe(), proxy=None, compression="deflate") as connection:
         assert connection.response is not None
         assert "Sec-WebSocket-Extensions" not in connection.response.headers
@@ -118,7 +118,7 @@ async def test_a_flood_of_pings_ends_its_socket_only() -> None:
 
 @pytest.mark.req("SYN-15")
 async def test_a_message_in_empty_frames_without_end_takes_no_memory() -> None:
-    """Slow enough they are no flood, and the message that they make is as long as it was."""
+    """Slow pings are no flood, and the message between them stays whole."""
     async with stuck_socket() as (hub, socket, transport):
         socket.data_received(b"\x01\x80\x00\x00\x00\x00")
         tracemalloc.start()

@@ -100,7 +100,7 @@ async def test_who_breaks_the_protocol_is_lost(frames: list[bytes], code: int) -
 
 @pytest.mark.req("SYN-14", "SYN-7", "SYN-4")
 async def test_a_slow_reader_is_lost() -> None:
-    """It is closed with 1013 and reported when it does not come back; what it was never handed is not asked for."""
+    """A slow reader is closed with 1013, and reported if it does not return. Frames not handed over are not timed."""
     padding = [{"key": "extension", "data": "x" * 200_000}]
     settings: dict[str, Any] = {"queue_bytes": 300_000, "queue_messages": 20, "ack_policy": "strict", "ack_strikes": 99}
     async with watched_hub(**settings) as (hub, monitor):
@@ -128,7 +128,7 @@ async def test_a_slow_reader_is_lost() -> None:
 
 @pytest.mark.req("SYN-4", "SYN-14")
 async def test_what_waits_for_a_slow_reader_is_not_timed() -> None:
-    """But from when the socket took it."""
+    """The time begins when the socket took the frame."""
     padding = [{"key": "extension", "data": "x" * 200_000}]
     async with watched_hub(queue_bytes=10_000_000, ack_policy="strict") as (hub, monitor):
         endpoint = await hub.subscribe("Patient-open", subscriber__name="Viewer")
@@ -155,7 +155,7 @@ async def test_what_waits_for_a_slow_reader_is_not_timed() -> None:
 
 @pytest.mark.req("SYN-14", "SYN-7", "SYN-8", "SYN-25")
 async def test_what_a_peer_answers_to_a_close_is_not_why() -> None:
-    """The hub closed first, with 1013; that the peer says 1000 to that makes no leaving of it."""
+    """The hub closed first, with 1013. The peer's 1000 is an answer to the close, and no leaving."""
     padding = [{"key": "extension", "data": "x" * 200_000}]
     async with watched_hub(queue_bytes=300_000) as (hub, _):
         endpoint = await hub.subscribe("Patient-open", subscriber__name="Viewer")
@@ -180,7 +180,7 @@ async def test_what_a_peer_answers_to_a_close_is_not_why() -> None:
 
 @pytest.mark.req("SYN-7", "SYN-13")
 async def test_who_does_not_answer_pings_is_lost() -> None:
-    """The connection is given up, and reported as any that was cut."""
+    """The connection is given up, and reported like any lost one."""
     async with watched_hub() as (hub, monitor):
         hub.hub.sockets.ping_seconds = 0.05
         async with viewer(hub) as follower:
@@ -193,7 +193,7 @@ async def test_who_does_not_answer_pings_is_lost() -> None:
 
 @pytest.mark.req("SUB-11", "SYN-7", "SUB-33")
 async def test_who_is_taken_over_is_not_lost() -> None:
-    """The newcomer's answers count, the old one's do not any more; and nobody is missed."""
+    """Answers on the new connection count, answers on the old one do not. Nobody is reported."""
     async with watched_hub() as (hub, monitor):
         endpoint = await hub.subscribe(subscriber__name="Viewer")
         async with hub.follow(endpoint) as old:

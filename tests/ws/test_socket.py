@@ -24,7 +24,7 @@ async def refused(endpoint: str) -> int:
 
 @pytest.mark.req("SUB-3")
 async def test_the_confirmation_is_the_first_frame() -> None:
-    """The first frame has exactly the four members, what was granted, and the lease in whole seconds remaining."""
+    """The first frame has exactly four members: the grant, and the remaining lease in whole seconds."""
     async with running_hub() as hub:
         endpoint = await hub.subscribe("patient-OPEN, Patient-close,", hub__lease_seconds="120")
         hub.clock.now += 10.25
@@ -112,7 +112,7 @@ async def test_a_query_string_on_the_endpoint_is_ignored() -> None:
 
 @pytest.mark.req("SUB-12")
 async def test_coming_back_to_the_same_endpoint() -> None:
-    """Confirmation, the close that was missed, then the current context."""
+    """The confirmation, the missed close, then the current context."""
     async with running_hub() as hub:
         endpoint = await hub.subscribe()
         async with hub.follow(endpoint) as follower:
@@ -171,7 +171,7 @@ async def test_the_lease_ends() -> None:
 
 @pytest.mark.req("LEA-4")
 async def test_the_hub_itself_notices_the_end_of_a_lease() -> None:
-    """The timer is armed by the subscription: nobody else has to ask."""
+    """The subscription sets the timer. No other request is needed."""
     async with running_hub() as hub, hub.follow(await hub.subscribe(hub__lease_seconds="1")) as follower:
         hub.clock.now += 2
         assert (await follower.next())["hub.mode"] == "denied"
@@ -189,7 +189,7 @@ async def test_an_endpoint_that_nobody_connects_to_is_gone() -> None:
 
 @pytest.mark.req("SUB-20", "SUB-31")
 async def test_renewal_keeps_the_socket() -> None:
-    """A renewal answers with the same endpoint, confirms on the socket, and tells what its new names add."""
+    """A renewal returns the same endpoint, confirms on the socket, and sends opens of its new names."""
     async with running_hub() as hub:
         endpoint = await hub.subscribe("Patient-close")
         await hub.publish(event("Patient-open", "p1"))
@@ -202,7 +202,7 @@ async def test_renewal_keeps_the_socket() -> None:
 
 @pytest.mark.req("SYN-14")
 async def test_a_slow_reader_is_cut_off_and_delays_nobody() -> None:
-    """Who does not read gets 1013 or is cut once its queue is full; a prompt reader beside it gets every event meanwhile."""
+    """A socket that does not read gets 1013, or is cut. A prompt reader gets every event."""
     async with running_hub(queue_bytes=100_000, queue_messages=20) as hub:
         slow_endpoint = await hub.subscribe("Patient-open")
         async with (
@@ -222,7 +222,7 @@ async def test_a_slow_reader_is_cut_off_and_delays_nobody() -> None:
 
 @pytest.mark.req("SUB-23")
 async def test_a_subscription_whose_socket_went_keeps_its_endpoint() -> None:
-    """Whoever lost its socket is sent nothing, and may come back until the lease ends."""
+    """A lost subscriber is sent nothing, and may return until the lease ends."""
     async with running_hub() as hub:
         endpoint = await hub.subscribe()
         async with hub.follow(endpoint) as follower:
@@ -235,7 +235,7 @@ async def test_a_subscription_whose_socket_went_keeps_its_endpoint() -> None:
 
 @pytest.mark.req("SUB-11", "SYN-32")
 async def test_handshakes_have_a_limit() -> None:
-    """Of one endpoint; the answer says when to come again."""
+    """The limit is of one endpoint. The answer has a time to wait."""
     async with running_hub() as hub:
         endpoint, other = await hub.subscribe(), await hub.subscribe()
         for _ in range(int(HANDSHAKES.most)):

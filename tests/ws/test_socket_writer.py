@@ -14,7 +14,7 @@ from tests.ws.socket_world import stuck_socket
 
 @pytest.mark.req("SYN-14")
 async def test_a_replay_longer_than_the_queue_is_no_slow_reader() -> None:
-    """What a joiner is told at once is as long as it is; only what comes on top of it is bounded."""
+    """Replays to a joiner may have any length. Only later frames are bounded."""
     async with stuck_socket(queue_bytes=1500, queue_messages=2) as (hub, socket, _):
         assert socket.queued[0] == 4
         await hub.publish(event("Patient-open"))
@@ -26,7 +26,7 @@ async def test_a_replay_longer_than_the_queue_is_no_slow_reader() -> None:
 
 
 async def test_a_socket_that_is_taken_over_keeps_nothing() -> None:
-    """What waited for it is told to the newcomer, and must not stay in memory until its peer is given up."""
+    """Frames that waited for the old socket are sent to the new one. They must not stay in memory."""
     async with stuck_socket() as (_, socket, _):
         assert socket.queued[0] == 4
         socket.close(1008, "taken over")
@@ -35,7 +35,7 @@ async def test_a_socket_that_is_taken_over_keeps_nothing() -> None:
 
 @pytest.mark.req("SYN-14")
 async def test_all_sockets_of_a_user_share_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each within its own queue, together too much: the one that goes beyond it is closed."""
+    """Each queue is within its limit, but all are too much together. The last to grow is closed."""
     monkeypatch.setattr(socket_writer, "QUEUED", QUEUED._replace(most=10_000))
     account = Account(lambda: 0.0)
     boxes = [socket_writer.Outbox((256, 1 << 20)) for _ in range(3)]

@@ -38,7 +38,7 @@ async def test_a_stop_is_no_storm() -> None:
 
 @pytest.mark.req("OPS-3")
 async def test_after_its_stop_a_hub_reports_nothing() -> None:
-    """Neither silence nor loss."""
+    """Neither a missed acknowledgement nor a loss is reported."""
     async with watched_hub(ack_timeout=1, ack_policy="strict") as (hub, monitor), viewer(hub):
         await hub.publish(event("Patient-open"))
         hub.clock.now += 2
@@ -67,7 +67,7 @@ class Places:
 @pytest.mark.parametrize("end", ["crash", "stop"])
 @pytest.mark.parametrize("pause", [1, 100])
 async def test_after_a_restart_everybody_has_thirty_seconds(tmp_path: Path, end: str, pause: float) -> None:
-    """However the last process ended and however long none ran: who is back by then is not lost, who is not is reported."""
+    """Subscribers that return in time are not lost, others are reported, however the last process ended."""
     places, moved = Places(tmp_path), tmp_path / "moved"
     async with places.hub() as hub:
         endpoints = {
@@ -101,7 +101,7 @@ async def test_after_a_restart_everybody_has_thirty_seconds(tmp_path: Path, end:
 
 @pytest.mark.req("SYN-6", "SUB-23")
 async def test_after_a_restart_who_acknowledged_is_missed(tmp_path: Path) -> None:
-    """The file knows that it does, and how many times it did not."""
+    """The file has the subscriber's acknowledging, and its number of missed acknowledgements."""
     places = Places(tmp_path)
     async with places.hub(ack_strikes=2) as hub:
         endpoints = [await hub.subscribe("SyncError"), await hub.subscribe("Patient-open", subscriber__name="Viewer")]

@@ -9,14 +9,14 @@ REPORTS = f"{PATIENTS},DiagnosticReport-open,DiagnosticReport-close"
 
 
 def joined(world: World, events: str) -> list[str]:
-    """What somebody with these events who joins now is told."""
+    """The events that a new subscriber of these events is sent on joining."""
     world.subscribe("joiner", events)
     world.connect("joiner")
     return world.news("joiner")[1:]
 
 
 def away(world: World, name: str, *items: object) -> None:
-    """Something happens while the chart has no socket; then it is back."""
+    """The chart disconnects, `happens` runs, and the chart connects again."""
     world.disconnect("chart", code=1006)
     world.wait(1)
     world.publish(name, *items)

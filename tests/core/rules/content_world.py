@@ -32,7 +32,7 @@ def put(type_: str, id_: str, **members: object) -> dict[str, Any]:
 
 
 def delete(ref: str) -> dict[str, Any]:
-    """An entry that takes one back."""
+    """An entry that deletes a resource."""
     return {"fullUrl": ref, "request": {"method": "DELETE"}}
 
 
@@ -43,7 +43,7 @@ def anchor(ref: str) -> dict[str, Any]:
 
 
 class Reading(World):
-    """A world in which r1 is open, and a viewer hears of all that happens to reports and patients."""
+    """A world in which r1 is open. A viewer receives all events of reports and patients."""
 
     def __init__(self, **rules: Any) -> None:
         super().__init__(**rules)
@@ -58,7 +58,7 @@ class Reading(World):
         return self.session.contexts[f"{type_.lower()}/{id_}"].version
 
     def update(self, *entries: object, of: str = R1, version: str | None = None) -> dict[str, Any]:
-        """An update of an open context, made on its current version unless told otherwise, with a new id; not posted yet."""
+        """An update of an open context with a new id, not posted yet. Its default prior version is the current one."""
         self._events += 1
         bundle = resource("Bundle", "a-bundle", type="transaction", entry=list(entries))
         name = f"{of.partition('/')[0]}-update"
@@ -67,7 +67,7 @@ class Reading(World):
         return posted
 
     def share(self, *entries: object, of: str = R1, by: Principal | None = None) -> dict[str, Any]:
-        """Post an update that is accepted; the message."""
+        """Post an update that must be accepted. Returns the message."""
         posted = self.update(*entries, of=of)
         self.post(posted, by)
         return posted
@@ -78,7 +78,7 @@ class Reading(World):
         return one
 
     def refuses(self, posted: object, error: type[HubError], by: Principal | None = None) -> str:
-        """Post what is refused, and see that nothing at all has changed; the reason."""
+        """Post an update that must be refused, and check that nothing has changed. Returns the reason."""
         before, frames = frozen(self.session), copy.deepcopy(self.frames)
         with pytest.raises(error) as refused:
             self.post(posted, by)
@@ -88,7 +88,7 @@ class Reading(World):
         return str(refused.value)
 
     def shared(self, by: Principal | None = None) -> list[str]:
-        """What GET says is shared in the current context, in short."""
+        """The shared content of the current context in GET's answer, in short."""
         resources = [entry["resource"] for entry in self.content(by).get("entry", [])]
         return [f"{each['resourceType']}/{each['id']}" for each in resources]
 

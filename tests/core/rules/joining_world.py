@@ -10,7 +10,7 @@ from tests.core.world import (
 
 
 def joined(world: World, events: str = f"{OPENS},{CLOSES},Home-open") -> list[str]:
-    """What somebody who joins now is told after the confirmation."""
+    """The events that a new subscriber is sent after the confirmation."""
     world.subscribe("joiner", events)
     world.connect("joiner")
     first, *others = world.news("joiner")

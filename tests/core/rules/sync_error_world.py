@@ -12,7 +12,7 @@ from tests.core.world import (
 
 
 class Told(NamedTuple):
-    """What a SyncError says."""
+    """The OperationOutcome of a SyncError."""
 
     id: str
     name: str
@@ -21,7 +21,7 @@ class Told(NamedTuple):
 
 
 def told(message: dict[str, Any]) -> Told:
-    """What this SyncError says, in short."""
+    """The facts of a SyncError, in short."""
     assert message["event"]["hub.event"] == "SyncError"
     (issue,) = message["event"]["context"][0]["resource"]["issue"]
     id_, name, who, again = (coding["code"] for coding in issue["details"]["coding"])
@@ -30,19 +30,19 @@ def told(message: dict[str, Any]) -> Told:
 
 
 def errors(world: World, subscription_id: str = "monitor") -> list[Told]:
-    """The SyncErrors that this subscription was sent since it was last asked; it subscribes to nothing else."""
+    """The new SyncErrors of a subscription that receives nothing else."""
     return [told(each) for each in world.read(subscription_id)]
 
 
 def watched(policy: Policy = Policy.LENIENT, **rules: Any) -> World:
-    """A world with somebody who is told of SyncErrors and of nothing else, and answers each."""
+    """A world with a subscriber that receives only SyncErrors, and answers each."""
     world = World(policy, **rules)
     world.join("monitor", "SyncError", name="A monitor")
     return world
 
 
 def opening(world: World, *subscription_ids: str, number: int = 1) -> None:
-    """A patient is opened, and these answer."""
+    """A patient is opened, and these subscribers answer."""
     world.publish("Patient-open", patient(f"p{number}"))
     for subscription_id in subscription_ids:
         world.answer(subscription_id)

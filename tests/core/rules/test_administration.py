@@ -51,7 +51,7 @@ def begun(**rules: Any) -> Hooked:
 
 
 def states(world: World) -> dict[str, str]:
-    """What everybody's state is, by sid."""
+    """State of each participant, by subscription_id."""
     return {each.subscription_id: each.state for each in participants(world.session, token())}
 
 
@@ -60,7 +60,7 @@ def states(world: World) -> dict[str, str]:
 
 @pytest.mark.req("SES-1", "AUT-9")
 def test_a_session_that_was_begun_is_its_users() -> None:
-    """Before anybody subscribes: another user is refused, a system client is welcome, and Ann is at home."""
+    """Nobody has subscribed yet. Another user is refused. A system client and Ann may subscribe."""
     world = begun()
     with pytest.raises(Forbidden):
         world.subscribe("bob", OPENS, token("bob"))
@@ -74,7 +74,7 @@ def test_a_session_that_was_begun_is_its_users() -> None:
 
 @pytest.mark.req("SES-1")
 def test_a_topic_that_is_taken_is_not_begun_again() -> None:
-    """Not for another user, nor for the one who made it: nothing changes."""
+    """Another user's session is a Conflict, and so is one that a subscriber began. Nothing changes."""
     for world in (begun(), World()):
         world.join("chart", PATIENT)
         before = world.session
@@ -85,7 +85,7 @@ def test_a_topic_that_is_taken_is_not_begun_again() -> None:
 
 @pytest.mark.req("SES-2", "LIM-1")
 def test_a_session_that_is_begun_again_counts_as_used() -> None:
-    """It is the same one, with all that is in it, and goes later."""
+    """The existing session stays with all its contexts, and ends later."""
     world = begun(session_ttl=100)
     world.wait(99)
     before = world.session
@@ -96,7 +96,7 @@ def test_a_session_that_is_begun_again_counts_as_used() -> None:
 
 @pytest.mark.req("SES-1", "LIM-1")
 def test_a_session_that_nobody_uses_goes() -> None:
-    """SESSION_TTL after it was begun, or after it was used last; not while somebody is in it or a context is open."""
+    """An unused session ends after SESSION_TTL. Subscriptions and open contexts keep a session."""
     world = begun(session_ttl=100)
     world.wait(99)
     assert world.alive()
@@ -116,7 +116,7 @@ def test_a_session_that_nobody_uses_goes() -> None:
 
 @pytest.mark.req("SES-4")
 def test_a_session_that_is_ended_is_gone() -> None:
-    """Denials to whoever has a socket, then the close; a callback is told; contexts and owner are gone."""
+    """Connected subscribers get a denial and a close. Callbacks are told. Contexts and owner are gone."""
     world = begun()
     chart = world.join("chart", PATIENT)
     world.subscribe("late", PATIENT)
@@ -142,7 +142,7 @@ def test_a_session_that_is_ended_is_gone() -> None:
 
 @pytest.mark.req("SES-4")
 def test_ending_what_is_not_there_changes_nothing() -> None:
-    """As when two end it at once."""
+    """Two requests may end a session at once. The second changes nothing."""
     world = World()
     assert world.do(EndSession("again")).effects == ()
     assert world.session is None
@@ -151,7 +151,7 @@ def test_ending_what_is_not_there_changes_nothing() -> None:
 @pytest.mark.req("SES-5")
 @pytest.mark.parametrize("ends", [True, False])
 def test_a_logout_may_end_the_session(ends: bool) -> None:
-    """Everybody who asked for it is told of the UserLogout first, and then denied; else it is an event like any other."""
+    """Subscribers of UserLogout are sent the event, and then the denial. Otherwise the event is like any other."""
     world = begun(logout_ends_session=ends)
     world.join("chart", "UserLogout,Patient-open")
     world.join("viewer", "Patient-open")
@@ -163,7 +163,7 @@ def test_a_logout_may_end_the_session(ends: bool) -> None:
 
 @pytest.mark.req("SES-5")
 def test_other_events_end_no_session() -> None:
-    """Nor does a logout that is refused."""
+    """A refused logout ends no session either."""
     world = begun(logout_ends_session=True)
     world.join("chart", "UserLogout,UserHibernate")
     world.publish("UserHibernate")
@@ -177,7 +177,7 @@ def test_other_events_end_no_session() -> None:
 
 @pytest.mark.req("AUT-14")
 def test_a_subscription_whose_token_was_revoked_ends() -> None:
-    """It alone, with a denial that says why; whose it was may come back with another token."""
+    """Only the subscription of the revoked token ends, with a reason. Its user may subscribe with another token."""
     world = World()
     chart = world.join("chart", PATIENT, replace(token(), opaque=True))
     world.join("viewer", PATIENT)
@@ -192,7 +192,7 @@ def test_a_subscription_whose_token_was_revoked_ends() -> None:
 
 @pytest.mark.req("AUT-14")
 def test_a_token_that_is_not_the_subscriptions_any_more_ends_nothing() -> None:
-    """Renewed with a signed token, it does not depend on the opaque one."""
+    """A renewal with a signed token frees the subscription from the opaque token."""
     world = World()
     world.join("chart", PATIENT, replace(token(), opaque=True))
     world.renew("chart", PATIENT)
@@ -205,7 +205,7 @@ def test_a_token_that_is_not_the_subscriptions_any_more_ends_nothing() -> None:
 
 @pytest.mark.req("AUT-14", "SUB-23", "AUT-34")
 def test_after_a_restart_opaque_tokens_are_not_vouched_for() -> None:
-    """Their subscriptions end in 60 seconds, however often the hub restarts, unless they are renewed; others do not."""
+    """After a restart, subscriptions of opaque tokens end in 60 seconds unless renewed. Others stay."""
     world = World()
     opaque = replace(token(), opaque=True)
     world.join("opaque", PATIENT, opaque)
@@ -229,7 +229,7 @@ def test_after_a_restart_opaque_tokens_are_not_vouched_for() -> None:
     assert set(world.session.subscriptions) == {"renewed", "signed"}
 
 
-# Who may
+# Access
 
 
 @pytest.mark.req("SES-1", "AUT-8")
@@ -244,7 +244,7 @@ def test_after_a_restart_opaque_tokens_are_not_vouched_for() -> None:
     ],
 )
 def test_who_may_not_administer(principal: Principal, error: type[Exception]) -> None:
-    """A user, whatever the scopes; a system client without the scope, or limited to other topics."""
+    """Refused: any user, a system client without the scope, and one that is limited to other topics."""
     with pytest.raises(error) as raised:
         check_administrator(principal, TOPIC)
     assert isinstance(raised.value, InsufficientScope) is (error is InsufficientScope)
@@ -252,7 +252,7 @@ def test_who_may_not_administer(principal: Principal, error: type[Exception]) ->
 
 @pytest.mark.req("SES-1", "AUT-8")
 def test_who_may_administer() -> None:
-    """A system client with the scope, limited to none or to this topic; a new topic is in nobody's limit."""
+    """A system client with the scope may, without limit or limited to this topic. No limit has a new topic."""
     check_administrator(ADMINISTRATOR)
     check_administrator(ADMINISTRATOR, TOPIC)
     limited = replace(ADMINISTRATOR, topics=frozenset({TOPIC}))
@@ -263,7 +263,7 @@ def test_who_may_administer() -> None:
 
 @pytest.mark.req("SES-3", "AUT-8")
 def test_who_may_look() -> None:
-    """Its subscribers and system clients; not its owner who does not take part, nor a token that is limited to another topic."""
+    """Subscribers and system clients may look. An absent owner may not, nor a token for another topic."""
     world = begun()
     with pytest.raises(NotFound):
         participants(None, SYSTEM)
@@ -286,7 +286,7 @@ def test_who_may_look() -> None:
 
 @pytest.mark.req("SES-3")
 def test_what_is_told_of_a_participant() -> None:
-    """Name, events, channel and since when; nothing that would let anybody act as it."""
+    """The answer has name, events, channel and time. No part of it lets a reader act as the subscriber."""
     world = begun()
     world.subscribe("chart", PATIENT, name="Chart")
     world.wait(5)
@@ -306,7 +306,7 @@ def test_what_is_told_of_a_participant() -> None:
 
 @pytest.mark.req("SES-3", "SYN-1", "SYN-5", "SES-7")
 def test_a_state_follows_what_a_subscriber_answers() -> None:
-    """Not connected, does not acknowledge, in sync, refused, silent, lost, and what is forgotten of it on coming back."""
+    """Not connected, does not acknowledge, in sync, refused, silent, lost. Coming back clears some of the states."""
     world = World(ack_strikes=3)
     world.subscribe("a", PATIENT)
     assert states(world) == {"a": "not connected yet"}
@@ -336,7 +336,7 @@ def test_a_state_follows_what_a_subscriber_answers() -> None:
 
 @pytest.mark.req("SES-3", "SYN-11")
 def test_what_does_not_matter_makes_nobody_follow() -> None:
-    """Whoever refused an open and answers an event without consequence still shows the refusal."""
+    """An answer to an event that is not reportable does not hide an earlier refusal."""
     world = World()
     world.join("a", "Patient-open,SyncError")
     world.publish("Patient-open", patient("p1"))
@@ -348,7 +348,7 @@ def test_what_does_not_matter_makes_nobody_follow() -> None:
 
 @pytest.mark.req("SES-3", "SES-7")
 def test_what_is_said_first_of_several_states() -> None:
-    """A refusal before silence, the lost connection before both."""
+    """A refusal is shown before silence, and a lost connection before both."""
     world = World()
     world.join("a", PATIENT)
     assert world.session is not None
@@ -362,7 +362,7 @@ def test_what_is_said_first_of_several_states() -> None:
 
 @pytest.mark.req("SES-3", "WHK-6")
 def test_a_callback_has_a_state_too() -> None:
-    """It is in sync once it has answered a post, and shows what it refuses."""
+    """A webhook is in sync once it has answered a post. Its refusals are shown."""
     world = Hooked()
     world.subscribe("hook", PATIENT, callback="https://viewer.example/hook")
     world.settle(Connected("hook", "webhook:hook"))

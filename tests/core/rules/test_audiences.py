@@ -21,7 +21,7 @@ def members(of: tuple[Audience, ...]) -> list[set[str]]:
 
 @pytest.mark.req("EVT-12")
 def test_those_who_asked_for_the_same_are_one_audience() -> None:
-    """Two who were granted the same and told the same are together, others apart."""
+    """Subscriptions with the same grants and the same opens share an audience. Others do not."""
     one = audiences.with_connection((), "a", PATIENT, NOTHING_OPENED)
     two = audiences.with_connection(one, "b", PATIENT, NOTHING_OPENED)
     three = audiences.with_connection(two, "c", STUDY, NOTHING_OPENED)
@@ -30,7 +30,7 @@ def test_those_who_asked_for_the_same_are_one_audience() -> None:
 
 @pytest.mark.req("EVT-12")
 def test_an_event_is_for_those_who_were_granted_it() -> None:
-    """Of all audiences those whose events it is among, each member once."""
+    """The audiences of an event are those that subscribe to it. Each member is listed once."""
     of = audiences.with_connection(
         audiences.with_connection(
             audiences.with_connection((), "a", PATIENT, NOTHING_OPENED), "b", PATIENT | STUDY, TOLD
@@ -46,7 +46,7 @@ def test_an_event_is_for_those_who_were_granted_it() -> None:
 
 @pytest.mark.req("SUB-23")
 def test_who_left_is_in_none() -> None:
-    """Leaving takes a connection out, and an audience with its last member; who is not there cannot leave."""
+    """Leaving removes a connection, and an audience with its last member. An absent connection cannot leave."""
     of = audiences.with_connection(
         audiences.with_connection((), "a", PATIENT, NOTHING_OPENED), "b", STUDY, NOTHING_OPENED
     )
@@ -57,7 +57,7 @@ def test_who_left_is_in_none() -> None:
 
 @pytest.mark.req("DER-3")
 def test_what_was_told_is_kept_by_type() -> None:
-    """A type's newest replaces its last and leaves the others."""
+    """The newest open of a type replaces its last and leaves other types."""
     told = last_opens.after_open(TOLD, "imagingstudy", {"imagingstudy": "imagingstudy/s1"})
     assert told == (P1, LastOpen(), S1)
     assert last_opens.after_open(told, "patient", {"patient": "patient/p2"}) == (LastOpen("patient/p2"), LastOpen(), S1)
@@ -67,7 +67,7 @@ def test_what_was_told_is_kept_by_type() -> None:
 
 @pytest.mark.req("DER-3", "DER-7", "DER-15")
 def test_what_an_event_names_counts_until_the_next_of_its_type() -> None:
-    """A study names its patient; the next study names none, and so nothing says any more who is shown."""
+    """A study names its patient. The next study names none, so no event tells which patient is shown."""
     told = last_opens.after_open(
         NOTHING_OPENED, "imagingstudy", {"imagingstudy": "imagingstudy/s1", "patient": "patient/p1"}
     )
@@ -90,7 +90,7 @@ def test_what_an_event_names_counts_until_the_next_of_its_type() -> None:
 
 @pytest.mark.req("DER-9")
 def test_what_a_closed_study_named_counts_no_more() -> None:
-    """Unless another study is known."""
+    """The name stays while another study is known."""
     told: LastOpened = (LastOpen("patient/p1", named_by="imagingstudy"), LastOpen(), S1)
     of = audiences.with_connection((), "a", PATIENT, told)
     assert audiences.forget_named(of, "imagingstudy") == of
@@ -101,7 +101,7 @@ def test_what_a_closed_study_named_counts_no_more() -> None:
 
 @pytest.mark.req("DER-3")
 def test_a_close_is_forgotten_by_all() -> None:
-    """Audiences that become alike are one again; a close of something else forgets nothing."""
+    """Audiences that become alike are merged. The close of another context forgets nothing."""
     of = audiences.with_connection(audiences.with_connection((), "a", PATIENT, NOTHING_OPENED), "b", PATIENT, TOLD)
     assert members(of) == [{"a"}, {"b"}]
     assert audiences.after_close(of, "patient/p2") == of
@@ -114,7 +114,7 @@ def test_a_close_is_forgotten_by_all() -> None:
 
 @pytest.mark.req("DER-3", "DER-9", "DER-16")
 def test_a_home_open_makes_everything_news() -> None:
-    """Who was told of it shows nothing; who was not goes on showing what came before, and may be told that anew."""
+    """Receivers of Home-open show nothing. Others still show the older context, and may be sent it again."""
     home = audiences.with_connection((), "a", PATIENT | {"home-open"}, TOLD)
     of = audiences.after_home_open(audiences.with_connection(home, "b", PATIENT, TOLD))
     assert audiences.last_opened_of(of, "a") == NOTHING_OPENED
@@ -132,7 +132,7 @@ def test_a_home_open_makes_everything_news() -> None:
 
 @pytest.mark.req("DER-3", "EVT-1")
 def test_audiences_meet_again() -> None:
-    """Somebody who came late is told the same next time, and is decided for together with the others from then on."""
+    """A latecomer is sent the same next event, and shares the audience from then on."""
     world = World()
     world.join("early", OPENS)
     world.publish("Patient-open", patient("p1"))

@@ -39,7 +39,7 @@ def test_a_joiner_is_not_left_with_whom_an_open_names_that_were_closed_since() -
 
 @pytest.mark.req("DER-3", "CTX-7", "DER-14")
 def test_an_open_is_told_of_whom_an_older_one_named_before_a_close() -> None:
-    """Who joins is told a study that names p2, though p2 was closed. The open of p2 that is derived then is news."""
+    """A joiner is sent a study that names p2, though p2 was closed. The later derived open of p2 is news."""
     world = World()
     world.publish("ImagingStudy-open", study("s1"), patient("p2"))
     world.publish("Patient-close", patient("p2"))
@@ -92,7 +92,7 @@ def test_what_the_newest_open_names_does_not_go_for_it() -> None:
 @pytest.mark.req("DER-9")
 @pytest.mark.parametrize("heard", [True, False])
 def test_a_home_open_that_was_not_heard_takes_nothing_away(heard: bool) -> None:
-    """Who was not told of Home-open still shows p2, until the report is closed. Who was shows nothing."""
+    """A viewer without Home-open still shows p2, until the report is closed. Receivers of Home-open show nothing."""
     world = World()
     world.join("chart", f"{PATIENTS}{',Home-open' if heard else ''}")
     world.publish("DiagnosticReport-open", report("r1"), patient("p2"))
@@ -205,7 +205,7 @@ def test_what_an_event_names_is_still_shown_by_who_was_told_an_open_of_it(crash:
 
 @pytest.mark.req("DER-9", "SUB-12", "DER-20")
 def test_what_a_joiner_is_not_told_does_not_keep_a_close_from_being_told() -> None:
-    """An older study names p2 still, but a newer one is what is told."""
+    """An older study still names p2, but joiners are sent a newer study."""
     world = World()
     world.join("chart", VIEWER)
     world.publish("ImagingStudy-open", study("s1"), patient("p2"))

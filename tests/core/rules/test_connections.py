@@ -28,7 +28,7 @@ def test_an_unknown_endpoint_is_refused() -> None:
 
 @pytest.mark.req("SUB-11", "SUB-33")
 def test_a_second_socket_takes_over() -> None:
-    """The first is closed with 1008 and sent nothing more; the second begins as any."""
+    """The first connection is closed with 1008 and sent nothing more. The second begins as any."""
     world = World()
     first = world.join("chart", PATIENT)
     world.publish("Patient-open", patient("p1"))
@@ -42,7 +42,7 @@ def test_a_second_socket_takes_over() -> None:
 
 @pytest.mark.req("SUB-11", "SUB-33")
 def test_the_end_of_the_first_socket_is_not_the_seconds() -> None:
-    """The old connection's end is heard of after the new one came."""
+    """The hub learns of the old connection's end after the new connection came."""
     world = World()
     first = world.join("chart", PATIENT)
     world.connect("chart")
@@ -53,7 +53,7 @@ def test_the_end_of_the_first_socket_is_not_the_seconds() -> None:
 
 @pytest.mark.req("SUB-23")
 def test_who_has_no_socket_is_sent_nothing() -> None:
-    """Neither before the first socket came nor after it went; the endpoint stays."""
+    """Before its first socket and after its last a subscription is sent nothing. The endpoint stays."""
     world = World()
     world.subscribe("chart", PATIENT)
     world.publish("Patient-open", patient("p1"))
@@ -68,7 +68,7 @@ def test_who_has_no_socket_is_sent_nothing() -> None:
 
 @pytest.mark.req("SUB-23")
 def test_after_a_restart_all_may_come_back() -> None:
-    """To their endpoints, with their events and what is left of their leases; whatever they may have missed is told."""
+    """Endpoints, events and leases stay after a restart. Events that a subscriber may have missed are sent."""
     world = World()
     world.join("chart", f"{OPENS},{CLOSES}", lease=3600)
     world.wait(10)
@@ -91,7 +91,7 @@ def test_after_a_restart_all_may_come_back() -> None:
 
 @pytest.mark.req("SUB-23")
 def test_a_restart_of_nothing_is_nothing() -> None:
-    """A topic without session stays without; one without sockets keeps all."""
+    """A topic without a session has none after a restart. A session without sockets keeps its state."""
     world = World()
     world.do(Restarted())
     assert world.session is None
@@ -103,7 +103,7 @@ def test_a_restart_of_nothing_is_nothing() -> None:
 
 @pytest.mark.req("SUB-11", "SUB-12")
 def test_a_take_over_does_not_tell_old_closes_again() -> None:
-    """A socket that was dead for an hour would have been noticed: what it was sent then has arrived."""
+    """The hub would have noticed a socket that was dead for an hour. So frames sent an hour ago have arrived."""
     world = World(max_lease=10000)
     world.join("chart", PATIENT, lease=10000)
     world.publish("Patient-open", patient("p1"))

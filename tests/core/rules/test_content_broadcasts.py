@@ -22,7 +22,7 @@ from tests.core.world import (
 
 @pytest.mark.req("CON-12")
 def test_a_select_is_broadcast_and_changes_nothing() -> None:
-    """The specification's example, and one that selects nothing, which clears; no version is made by it."""
+    """The specification's example, and a select of nothing, which clears. A select makes no version."""
     world = World()
     world.join("viewer", EVENTS)
     world.join("chart", "DiagnosticReport-update")
@@ -40,7 +40,7 @@ def test_a_select_is_broadcast_and_changes_nothing() -> None:
 
 @pytest.mark.req("CON-12", "CON-3")
 def test_a_select_needs_no_version() -> None:
-    """Whatever it says, selecting changes nothing; and what it says is not passed on."""
+    """A select changes no content, whatever its content. Its extra members are not passed on."""
     world = Reading()
     posted = message("DiagnosticReport-select", anchor(R1))
     posted["event"]["context.versionId"] = "stale"
@@ -51,7 +51,7 @@ def test_a_select_needs_no_version() -> None:
 @pytest.mark.req("AUT-5", "AUT-9")
 @pytest.mark.parametrize("verb", ["update", "select"])
 def test_updates_and_selects_need_their_own_write_scope(verb: str) -> None:
-    """Any other is not enough, that of the right name is; and another user has no say in it."""
+    """Only the scope of the right name suffices. Another user is refused."""
     world = Reading()
     name = f"DiagnosticReport-{verb}"
     posted = world.update(put("Observation", "o1")) if verb == "update" else message(name, anchor(R1))
@@ -64,7 +64,7 @@ def test_updates_and_selects_need_their_own_write_scope(verb: str) -> None:
 
 @pytest.mark.req("EVT-12")
 def test_an_update_is_sent_to_those_who_asked_for_it_and_may_read_it() -> None:
-    """An open's subscriber is not told of updates, nor one for another type."""
+    """A subscriber of opens is sent no updates, nor is a subscriber of another type."""
     world = Reading()
     world.join("a", "DiagnosticReport-open,DiagnosticReport-select,Patient-update")
     world.join("b", "DiagnosticReport-open,DiagnosticReport-update", by=token(read=["DiagnosticReport-open"]))
@@ -79,7 +79,7 @@ def test_an_update_is_sent_to_those_who_asked_for_it_and_may_read_it() -> None:
 
 @pytest.mark.req("SYN-11")
 def test_no_sync_error_is_due_for_an_update_or_select() -> None:
-    """The frame is marked as one whose refusal matters to nobody."""
+    """The frame's event is marked as not reportable."""
     world = Reading()
     for posted in (world.update(), message("DiagnosticReport-select", anchor(R1))):
         (send,) = world.post(posted).effects
@@ -88,7 +88,7 @@ def test_no_sync_error_is_due_for_an_update_or_select() -> None:
         assert not send.event_ref.reportable
 
 
-# Resources come out as they went in
+# Resources are passed on as received
 
 
 RAW = (
@@ -108,7 +108,7 @@ def raw_update(version: str, resource_: bytes) -> bytes:
 
 @pytest.mark.req("EVT-15", "CON-4")
 def test_a_shared_resource_is_the_bytes_that_came() -> None:
-    """In GET's content and in the broadcast: member order, unknown members, numbers, escapes, white space, even a member twice further in."""
+    """GET and the broadcast keep member order, unknown members, numbers, escapes, white space and repeated members."""
     world = Reading()
     world.post(raw_update(world.version(), RAW))
     assert b'"entry":[{"resource":%b}]' % RAW in world.raw()
@@ -118,7 +118,7 @@ def test_a_shared_resource_is_the_bytes_that_came() -> None:
 
 @pytest.mark.req("EVT-15", "CON-2")
 def test_an_updates_envelope_comes_out_as_it_went_in() -> None:
-    """But for the two versions, before the context."""
+    """Only the two versions are added, before the context."""
     world = Reading()
     before = world.version()
     posted = raw_update(before, RAW)
@@ -132,12 +132,12 @@ def test_an_updates_envelope_comes_out_as_it_went_in() -> None:
     assert frame == bare.replace(b'"context":[', versions + b'"context":[')
 
 
-# Who joins
+# Joining
 
 
 @pytest.mark.req("CTX-1")
 def test_a_joiner_is_told_the_version_that_is_current() -> None:
-    """The open's own frame, byte for byte, but for its version; ready to be updated on."""
+    """The joiner gets the open's own frame, byte for byte, but for the version. Updates may follow."""
     world = World()
     world.join("viewer", REPORTS)
     posted = message("DiagnosticReport-open", report("r1"), patient("p1"))
@@ -160,7 +160,7 @@ def test_a_joiner_is_told_the_version_that_is_current() -> None:
 
 @pytest.mark.req("CTX-1", "CON-14")
 def test_each_open_is_told_at_its_own_version() -> None:
-    """Of two types one was updated while the other was current."""
+    """One of two types was updated while the other was current."""
     world = Reading()
     world.publish("Patient-open", patient("p1"))
     world.share(put("Observation", "o1"))

@@ -19,7 +19,7 @@ from tests.core.world import (
 
 @pytest.mark.req("CON-9")
 def test_a_close_disposes_of_the_content() -> None:
-    """Opened again, the report is empty, and the version before it is stale; another's content stays."""
+    """A reopened report is empty, and its former version is stale. Content of other contexts stays."""
     world = Reading()
     world.publish("DiagnosticReport-open", report("r2"), patient("p1"))
     world.share(put("Observation", "o1"), of=R1)
@@ -36,7 +36,7 @@ def test_a_close_disposes_of_the_content() -> None:
 
 @pytest.mark.req("CON-9", "EVT-16")
 def test_closing_what_is_not_open_disposes_of_nothing() -> None:
-    """A patient of the same id, say."""
+    """The other context may be a patient with the same id."""
     world = Reading()
     world.share(put("Observation", "o1"))
     world.publish("Patient-close", patient("r1"))
@@ -45,7 +45,7 @@ def test_closing_what_is_not_open_disposes_of_nothing() -> None:
 
 @pytest.mark.req("CON-10")
 def test_another_report_in_between_disposes_of_nothing() -> None:
-    """Opened, updated and closed; or Home-open."""
+    """The context was opened, updated and closed, or Home-open came."""
     world = Reading()
     world.share(put("Observation", "o1"))
     world.publish("DiagnosticReport-open", report("r2"), patient("p1"))
@@ -60,7 +60,7 @@ def test_another_report_in_between_disposes_of_nothing() -> None:
 @pytest.mark.req("CON-11")
 @pytest.mark.parametrize("of", [R2, "DiagnosticReport/R1", "Patient/r1", "Patient/p1"])
 def test_what_is_not_open_is_neither_updated_nor_selected_in(of: str) -> None:
-    """Never opened, closed, of another type, or only implied by what is open."""
+    """The context was never opened, was closed, has another type, or is only implied by an open one."""
     world = Reading()
     world.publish("DiagnosticReport-open", report("r2"), patient("p1"))
     world.publish("DiagnosticReport-close", report("r2"))
@@ -72,7 +72,7 @@ def test_what_is_not_open_is_neither_updated_nor_selected_in(of: str) -> None:
 
 @pytest.mark.req("CON-11")
 def test_no_session_is_made_for_what_is_refused() -> None:
-    """Nobody has opened anything; the topic still belongs to nobody."""
+    """Nothing was opened, and the topic still belongs to nobody."""
     world = World()
     updates = {"key": "updates", "resource": resource("Bundle", "b")}
     for posted in (
@@ -86,7 +86,7 @@ def test_no_session_is_made_for_what_is_refused() -> None:
 
 @pytest.mark.req("CON-14")
 def test_a_context_that_is_not_current_is_updated() -> None:
-    """What is current stays so, with its version and content; the other's is there when it is opened again."""
+    """The current context keeps its version and content. The other context has its content when it is opened again."""
     world = Reading()
     world.publish("DiagnosticReport-open", report("r2"), patient("p1"))
     world.heard("viewer")
@@ -102,7 +102,7 @@ def test_a_context_that_is_not_current_is_updated() -> None:
 
 @pytest.mark.req("CON-14", "GET-7")
 def test_at_home_what_is_open_is_updated() -> None:
-    """GET stays empty, at its own version; a joiner is told the context at the version that is current, and then Home-open."""
+    """GET stays empty, at its own version. A joiner is sent the open at its current version, and then Home-open."""
     world = Reading()
     world.publish("Home-open")
     before = world.raw()
@@ -120,7 +120,7 @@ def test_at_home_what_is_open_is_updated() -> None:
     "now", [("DiagnosticReport-open", report("r2"), patient("p1")), ("Patient-open", patient("p1")), ("Home-open",)]
 )
 def test_nothing_is_selected_in_what_is_not_current(now: tuple[Any, ...]) -> None:
-    """409; once it is opened again, it is taken."""
+    """The update gets 409. Once the context is opened again, the update is accepted."""
     world = Reading()
     world.publish(*now)
     select = message("DiagnosticReport-select", anchor(R1))

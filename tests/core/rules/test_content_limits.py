@@ -29,7 +29,7 @@ def of_size(id_: str, size: int) -> dict[str, Any]:
 
 @pytest.mark.req("CON-15")
 def test_too_many_entries_are_refused() -> None:
-    """413, of whatever kind they are; as many as are allowed are taken, and the content may have more."""
+    """Too many entries of any kind get 413. The limit itself is accepted, and the content may have more."""
     world = Reading(max_entries=3)
     world.share(*(put("Observation", f"o{number}") for number in range(3)))
     world.share(*(put("Observation", f"p{number}") for number in range(3)))
@@ -43,7 +43,7 @@ def test_too_many_entries_are_refused() -> None:
 
 @pytest.mark.req("CON-17", "CON-29")
 def test_identifiers_of_64_kib_at_most_are_compared() -> None:
-    """413 for more, in all entries together; of what the open did not bring none is compared."""
+    """More bytes of identifiers in all entries together get 413. Resources that the open lacks are not compared."""
     world = Reading()
     many = [{"system": "urn:x", "value": f"{number:050}"} for number in range(300)]
     world.share(put("Observation", "o1", identifier=many * 9))
@@ -57,7 +57,7 @@ def test_identifiers_of_64_kib_at_most_are_compared() -> None:
 
 @pytest.mark.req("CON-17", "CON-30")
 def test_a_copy_that_is_too_much_to_compare_goes_when_the_context_is_opened_again() -> None:
-    """As one that contradicts the open."""
+    """The copy is dropped, like a copy that contradicts the open."""
     world = Reading()
     many = [{"system": "urn:x", "value": f"{number:050}"} for number in range(500)]
     world.share(put("Patient", "p1", identifier=many))
@@ -69,7 +69,7 @@ def test_a_copy_that_is_too_much_to_compare_goes_when_the_context_is_opened_agai
 
 @pytest.mark.req("LIM-1")
 def test_a_sessions_content_takes_at_most_8_mib() -> None:
-    """In all its contexts together, to the byte: 413, and what is smaller is taken."""
+    """Contexts share the limit, to the byte. A larger update gets 413, and a smaller one is accepted."""
     world = Reading()
     world.publish("DiagnosticReport-open", report("r2"), patient("p1"))
     world.share(of_size("a", MAX_CONTENT - 1000), of=R1)
@@ -84,7 +84,7 @@ def test_a_sessions_content_takes_at_most_8_mib() -> None:
 
 @pytest.mark.req("LIM-1", "CON-6", "CON-9")
 def test_what_is_replaced_deleted_or_closed_makes_room() -> None:
-    """The bound is about what is there, not about what was ever sent."""
+    """The limit is about present content, not about all content ever sent."""
     world = Reading()
     world.publish("DiagnosticReport-open", report("r2"), patient("p1"))
     full = of_size("a", MAX_CONTENT)
@@ -102,7 +102,7 @@ def test_what_is_replaced_deleted_or_closed_makes_room() -> None:
 
 @pytest.mark.req("LIM-1", "LIM-4")
 def test_an_evicted_context_goes_with_its_content() -> None:
-    """The oldest of too many is closed for all: its content is gone, the others' stays."""
+    """The oldest context beyond the limit is closed for all. Its content is gone, and others keep theirs."""
     world = Reading()
     world.share(put("Observation", "o1"))
     for number in range(63):

@@ -19,7 +19,7 @@ REFS = ["Observation/a", "Observation/b", "Patient/a", "Patient/p1", "Diagnostic
 
 
 class Entry(NamedTuple):
-    """One entry of an update: what it does to which resource."""
+    """One entry of an update: its change, and the resource."""
 
     method: str
     ref: str
@@ -39,7 +39,7 @@ class Update(NamedTuple):
     current: bool
 
     def fault(self, shared: dict[str, int]) -> tuple[type[HubError], int] | None:
-        """Why it cannot be applied to what is shared, if it cannot, and which entry it is."""
+        """The reason why an update cannot be applied to the content, and the index of the entry. None: it can."""
         for index, entry in enumerate(self.entries):
             if entry.method not in ("PUT", "DELETE") or entry.ref in (other.ref for other in self.entries[:index]):
                 return BadRequest, index
@@ -67,7 +67,7 @@ updates = st.builds(
 
 
 def shown(world: World) -> dict[str, int]:
-    """What GET says is shared."""
+    """The shared content in GET's answer."""
     resources = [entry["resource"] for entry in world.content().get("entry", [])]
     return {f"{each['resourceType']}/{each['id']}": each["value"] for each in resources}
 
@@ -76,7 +76,7 @@ def shown(world: World) -> dict[str, int]:
 @settings(max_examples=100)
 @given(st.lists(updates, min_size=3, max_size=12))
 def test_what_is_shared_is_what_a_dict_would_hold(sequence: list[Update]) -> None:
-    """After any updates; one that cannot be applied anywhere changes nothing at all, and its first fault is named."""
+    """GET equals the model after any updates. A bad update changes nothing, and its first bad entry is named."""
     world = World()
     world.join("viewer", "DiagnosticReport-update")
     world.publish("DiagnosticReport-open", report("r1"), patient("p1"))
@@ -120,7 +120,7 @@ def test_what_is_shared_is_what_a_dict_would_hold(sequence: list[Update]) -> Non
 def test_any_resource_is_shared_as_the_bytes_that_came(
     members: dict[str, Any], escaped: bool, separators: tuple[str, str], full_url: str | None
 ) -> None:
-    """Escaped or not, spaced or not: the same bytes in GET's content and in the broadcast."""
+    """Escapes and spaces stay: GET and the broadcast have the same bytes."""
     dumps = partial(json.dumps, ensure_ascii=escaped, separators=separators)
     raw = dumps(members | {"id": "o1", "resourceType": "Observation"}).encode()
     world = World()

@@ -22,7 +22,7 @@ from tests.core.world import (
 
 @pytest.mark.req("CON-4", "GET-2")
 def test_get_shows_the_opens_context_and_then_the_content() -> None:
-    """One collection Bundle whose id is the version, without any request; a resource of the open stays as it was opened."""
+    """The content is one collection Bundle, whose id is the version, without requests. The open's resources stay."""
     world = Reading()
     opened = [report("r1"), patient("p1"), {"key": "odd", "x": [1]}]
     world.publish("DiagnosticReport-open", *opened)
@@ -55,7 +55,7 @@ def test_get_shows_the_opens_context_and_then_the_content() -> None:
 @pytest.mark.req("CON-4", "EVT-15")
 @pytest.mark.parametrize("space", [b"", b" ", b"\n \t"])
 def test_the_opens_context_is_untouched(space: bytes) -> None:
-    """Byte for byte, however it was written; the content is put behind its last item."""
+    """GET gives the open's context byte for byte. The content stands behind its last item."""
     world = World()
     patient_ = b'{"key":"patient","resource":{"resourceType":"Patient","id":"p1"}}'
     report_ = b'{"key" : "report","resource":{"resourceType":"DiagnosticReport","id":"r","x":1.10}}'
@@ -71,7 +71,7 @@ def test_the_opens_context_is_untouched(space: bytes) -> None:
 
 @pytest.mark.req("CON-5")
 def test_where_nothing_was_shared_the_bundle_is_empty() -> None:
-    """It is there for every anchor, without an array, which would be empty; also when all was taken back."""
+    """Each anchor has content. Empty content has no entry array, also after deletes of all resources."""
     world = Reading()
     for _ in range(2):
         assert world.content() == {"resourceType": "Bundle", "id": world.version(), "type": "collection"}
@@ -102,7 +102,7 @@ def test_where_nothing_is_current_there_is_no_content() -> None:
     ],
 )
 def test_only_who_may_read_updates_reads_the_content(read: tuple[str, ...], shown: bool) -> None:
-    """Others read the open's context, and nothing else has changed about it."""
+    """Others read only the open's context, as before."""
     world = Reading()
     world.share(put("Observation", "o1"))
     answer = json.loads(world.raw(token(read=read, write=())))
@@ -113,7 +113,7 @@ def test_only_who_may_read_updates_reads_the_content(read: tuple[str, ...], show
 
 @pytest.mark.req("GET-8", "EVT-12")
 def test_the_updates_scope_alone_reads_nothing() -> None:
-    """Nor does a derived open show the content of the context that it comes from."""
+    """A derived open does not show the content of its source either."""
     world = Reading()
     world.publish("DiagnosticReport-open", report("r1"), patient("p1"))
     world.share(put("Observation", "o1"))
@@ -125,7 +125,7 @@ def test_the_updates_scope_alone_reads_nothing() -> None:
 
 @pytest.mark.req("CON-4")
 def test_a_content_that_the_open_brought_gives_way() -> None:
-    """Whoever opens with what GET answered is not shown two: "one and only one Bundle"."""
+    """A client may open a context with GET's answer. Only one Bundle is shown: "one and only one Bundle"."""
     world = World()
     old = {"key": "content", "resource": resource("Bundle", "old", type="collection")}
     world.publish("DiagnosticReport-open", report("r1"), old, patient("p1"))

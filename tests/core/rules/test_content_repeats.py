@@ -16,7 +16,7 @@ from tests.core.world import (
 @pytest.mark.req("EVT-17", "EVT-32")
 @pytest.mark.parametrize("between", ["nothing", "an update", "an open", "home"])
 def test_a_repeated_update_is_accepted_and_does_nothing(between: str) -> None:
-    """As the first time, though its version is stale by now: neither applied nor sent, whatever has happened since."""
+    """A repeat is answered like the first, though its version is stale. The hub neither applies nor sends it."""
     world = Reading()
     world.share(put("Observation", "o0"))
     posted = world.share(put("Observation", "o1", value=1), delete("Observation/o0"))
@@ -38,7 +38,7 @@ def test_a_repeated_update_is_accepted_and_does_nothing(between: str) -> None:
 @pytest.mark.req("EVT-17")
 @pytest.mark.parametrize("change", [{"id": "other"}, {"timestamp": "2023-04-01T12:00:01Z"}, {"note": 1}])
 def test_another_update_on_the_same_version_is_no_repeat(change: dict[str, object]) -> None:
-    """Of another id, time or body: it is stale."""
+    """An update with another id, timestamp or body is no repeat, but stale."""
     world = Reading()
     posted = world.share(put("Observation", "o1"))
     world.refuses(posted | change, Conflict)
@@ -46,7 +46,7 @@ def test_another_update_on_the_same_version_is_no_repeat(change: dict[str, objec
 
 @pytest.mark.req("EVT-17")
 def test_a_refused_update_is_not_remembered() -> None:
-    """Refused once, it is refused again; and one of the same id and time, but on the current version, is taken."""
+    """A refused update is refused again. The same update on the current version is accepted."""
     world = Reading()
     stale = world.update(put("Observation", "o1"), version="stale")
     for _ in range(2):
@@ -58,7 +58,7 @@ def test_a_refused_update_is_not_remembered() -> None:
 
 @pytest.mark.req("EVT-17", "LIM-1")
 def test_the_last_256_updates_of_a_context_are_remembered() -> None:
-    """Those of another context count for that."""
+    """Updates of other contexts do not push out those of this one."""
     world = Reading()
     world.publish("DiagnosticReport-open", report("r2"), patient("p1"))
     first, second = world.share(of=R1), world.share(of=R1)
@@ -75,7 +75,7 @@ def test_the_last_256_updates_of_a_context_are_remembered() -> None:
 
 @pytest.mark.req("EVT-17", "CON-9", "EVT-32")
 def test_after_a_close_an_update_is_no_repeat() -> None:
-    """What it said is gone, with the memory of it."""
+    """A close forgets the content and the remembered repeats."""
     world = Reading()
     posted = world.share(put("Observation", "o1"))
     world.publish("DiagnosticReport-close", report("r1"))
@@ -86,7 +86,7 @@ def test_after_a_close_an_update_is_no_repeat() -> None:
 
 @pytest.mark.req("EVT-17", "CON-1", "EVT-31")
 def test_after_an_update_the_open_is_not_the_newest_change() -> None:
-    """Its repeat is accepted, sent to nobody, and takes the context to no other version."""
+    """The repeat is accepted, sent to nobody, and makes no version."""
     world = Reading()
     posted = world.publish("DiagnosticReport-open", report("r1"), patient("p1"))
     world.share(put("Observation", "o1"))
@@ -99,7 +99,7 @@ def test_after_an_update_the_open_is_not_the_newest_change() -> None:
 
 @pytest.mark.req("EVT-17")
 def test_neither_a_select_nor_a_refused_update_makes_a_repeat_old() -> None:
-    """They change nothing: the open is still the newest change, and is sent again as it was."""
+    """Repeated updates change nothing. The open is still the newest change, and is sent again unchanged."""
     world = Reading()
     posted = world.publish("DiagnosticReport-open", report("r1"), patient("p1"))
     (opened,) = world.heard("viewer")

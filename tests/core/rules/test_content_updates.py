@@ -27,7 +27,7 @@ from tests.core.world import (
 
 @pytest.mark.req("CON-6")
 def test_put_adds_or_replaces_and_delete_removes() -> None:
-    """What is replaced keeps its place, what is new comes last, also if it was there before; nothing else changes."""
+    """A replaced resource keeps its place. A new one comes last, even one that was there before. Others stay."""
     world = Reading()
     world.share(put("Observation", "o1", value=1), put("ImagingStudy", "s1"), put("Observation", "o3"))
     world.share(put("Observation", "o3", value=3), put("Patient", "p9"), put("Observation", "o1", note="new"))
@@ -45,7 +45,7 @@ def test_put_adds_or_replaces_and_delete_removes() -> None:
 
 @pytest.mark.req("CON-6")
 def test_type_and_id_say_which_resource_it_is() -> None:
-    """Types in any case, ids in their own."""
+    """Types match in any case, ids in exact case."""
     world = Reading()
     world.share(put("Observation", "a"), put("Observation", "A"), put("Patient", "a"))
     assert world.shared() == ["Observation/a", "Observation/A", "Patient/a"]
@@ -57,7 +57,7 @@ def test_type_and_id_say_which_resource_it_is() -> None:
 
 @pytest.mark.req("CON-2")
 def test_an_update_may_change_nothing() -> None:
-    """An empty Bundle makes a version as any."""
+    """An empty Bundle makes a version too."""
     world = Reading()
     before = world.version()
     world.share()
@@ -83,7 +83,7 @@ def test_an_update_may_change_nothing() -> None:
     ],
 )
 def test_all_of_an_update_or_nothing(bad: object) -> None:
-    """One bad entry refuses all: nothing is applied, nobody told, the version stays; the answer says which entry it was."""
+    """One bad entry refuses all: nothing is applied or sent, and the version stays. The answer names the entry."""
     world = Reading()
     world.publish("DiagnosticReport-open", report("r1"), patient("p1"))
     world.share(put("Observation", "o1"))
@@ -96,7 +96,7 @@ def test_all_of_an_update_or_nothing(bad: object) -> None:
 
 @pytest.mark.req("CON-19")
 def test_the_entry_that_is_refused_may_be_any() -> None:
-    """Its index is the sender's, whatever stands before it."""
+    """The index counts the sender's entries, including those before the bad one."""
     world = Reading()
     for index in range(4):
         entries = [put("Observation", f"o{number}") for number in range(3)]
@@ -106,7 +106,7 @@ def test_the_entry_that_is_refused_may_be_any() -> None:
 
 @pytest.mark.req("CON-18", "CON-19")
 def test_what_the_context_was_opened_with_stays() -> None:
-    """A copy of it may be shared and taken back: what is left is the open's, of which no DELETE is taken, and GET says so."""
+    """A copy may be shared and deleted. The open's own resource cannot be deleted, and GET still has it."""
     world = Reading()
     world.publish("DiagnosticReport-open", report("r1"), patient("p1"))
     for ref in ("Patient/p1", R1):
@@ -123,7 +123,7 @@ def test_what_the_context_was_opened_with_stays() -> None:
 
 @pytest.mark.req("CON-18")
 def test_a_copy_of_what_the_context_was_opened_with_goes_beside_others() -> None:
-    """In one update with what else is changed; another open of the context does not change that."""
+    """The same update may change other resources. A reopen of the context does not change the rule."""
     world = Reading()
     world.share(put("DiagnosticReport", "r1", status="final"), put("Patient", "p2"))
     world.publish("DiagnosticReport-open", report("r1"), patient("p2"))
@@ -133,7 +133,7 @@ def test_a_copy_of_what_the_context_was_opened_with_goes_beside_others() -> None
 
 @pytest.mark.req("CON-19", "CON-10")
 def test_deletes_are_about_their_own_context() -> None:
-    """What another was opened with, or was shared in another, is not there; what another was opened with may be deleted here."""
+    """Resources shared in another context are not there. A copy of another open's resource may be deleted."""
     world = Reading()
     world.publish("DiagnosticReport-open", report("r2"), patient("p2"))
     world.share(put("Observation", "o2"), of=R2)
@@ -154,7 +154,7 @@ def test_deletes_are_about_their_own_context() -> None:
     ],
 )
 def test_an_update_has_one_bundle(items: list[object]) -> None:
-    """None, two, or something else is refused."""
+    """No Bundle, two Bundles, or another resource is refused."""
     world = Reading()
     posted = world.update()
     posted["event"]["context"] = [anchor(R1), *items]
@@ -163,7 +163,7 @@ def test_an_update_has_one_bundle(items: list[object]) -> None:
 
 @pytest.mark.req("CON-2")
 def test_the_bundle_may_stand_anywhere() -> None:
-    """Before the anchor, or behind others; the anchor may be a resource."""
+    """The Bundle may stand before the anchor or behind others. The anchor may be a resource."""
     world = Reading()
     posted = world.update(put("Observation", "o1"))
     posted["event"]["context"] = [posted["event"]["context"][1], {"key": "odd"}, report("r1")]
@@ -174,7 +174,7 @@ def test_the_bundle_may_stand_anywhere() -> None:
 
 @pytest.mark.req("CON-16")
 def test_the_entries_are_applied_and_passed_on_in_their_order() -> None:
-    """As they came, with and without request.url."""
+    """Entries are passed on as received, with and without request.url."""
     world = Reading()
     entries = [put("Observation", id_) for id_ in ("o9", "o10", "o1")]
     entries[1]["request"]["url"] = "Observation/o10"
@@ -187,7 +187,7 @@ def test_the_entries_are_applied_and_passed_on_in_their_order() -> None:
 @pytest.mark.req("CON-2", "CON-6", "CON-9", "CON-12")
 @pytest.mark.parametrize("type_", ["Patient", "ImagingStudy", "MedicationRequest"])
 def test_any_anchor_has_content(type_: str) -> None:
-    """With the reference under the key that its open has, or under the type in lower case."""
+    """The reference may have the open's key, or the type in lower case."""
     world = Reading()
     key = "study" if type_ == "ImagingStudy" else type_.lower()
     reader = token(read=[f"{type_}-open", f"{type_}-update"])
@@ -208,7 +208,7 @@ def test_any_anchor_has_content(type_: str) -> None:
 
 @pytest.mark.req("CON-2", "EVT-4")
 def test_names_and_references_are_read_as_everywhere() -> None:
-    """Names and types in any case, references by their last two segments, ids of any script."""
+    """Names and types match in any case, references by their last two segments, ids of any script."""
     world = Reading()
     world.publish("DiagnosticReport-open", report("ø☃"), patient("p1"))
     posted = world.update(put("Observation", "o1"), of="DiagnosticReport/ø☃")
@@ -221,7 +221,7 @@ def test_names_and_references_are_read_as_everywhere() -> None:
 
 @pytest.mark.req("EVT-13", "CON-8")
 def test_a_decision_changes_nothing_in_place() -> None:
-    """On one session two updates can be decided; each sees what was there before, and of two nodes one commits."""
+    """Two updates may be decided on one session. Each sees its content, and one of two nodes commits."""
     world = Reading()
     world.share(put("Observation", "o1"))
     before = frozen(world.session)
@@ -236,7 +236,7 @@ def test_a_decision_changes_nothing_in_place() -> None:
 
 @pytest.mark.req("CON-2", "EVT-11")
 def test_another_contexts_resources_are_its_own() -> None:
-    """The same resource in two reports is two, which change apart."""
+    """The same resource in two reports is two resources, which change apart."""
     world = Reading()
     world.publish("DiagnosticReport-open", report("r2"), encounter("e1"), study("s1"), patient("p1"))
     world.share(put("Observation", "o1", value=1), of=R1)

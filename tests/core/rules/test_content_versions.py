@@ -21,7 +21,7 @@ from tests.core.world import (
 
 @pytest.mark.req("CON-1")
 def test_every_open_and_update_has_a_version_that_was_never_used() -> None:
-    """UUIDs, whichever context is opened, opened again or updated; GET says the newest."""
+    """Each open, reopen and update gives a UUID. GET has the newest."""
     world = Reading()
     versions = [world.version()]
     for number in range(5):
@@ -38,7 +38,7 @@ def test_every_open_and_update_has_a_version_that_was_never_used() -> None:
 
 @pytest.mark.req("CON-1")
 def test_opening_again_keeps_the_content() -> None:
-    """With a new version; an update on the old one is refused."""
+    """A reopen makes a new version, and an update on the old one is refused."""
     world = Reading()
     world.share(put("Observation", "o1"))
     old = world.version()
@@ -52,7 +52,7 @@ def test_opening_again_keeps_the_content() -> None:
 
 @pytest.mark.req("CON-2")
 def test_the_specifications_update_is_broadcast_as_the_specification_has_it() -> None:
-    """Its DiagnosticReport example from open to DELETE, but for the versions, which are the hub's."""
+    """The specification's DiagnosticReport example from open to DELETE, with the hub's versions."""
     world = World()
     world.join("viewer", REPORTS)
     world.post(spec("DiagnosticReport-open"))
@@ -75,7 +75,7 @@ def test_the_specifications_update_is_broadcast_as_the_specification_has_it() ->
 
 @pytest.mark.req("CON-2", "EVT-1")
 def test_an_update_is_sent_once_to_every_subscriber() -> None:
-    """The same bytes to all, the sender's own too, with the Bundle as it came and the version before."""
+    """All subscribers, also the sender, get the same bytes: the Bundle as received and the prior version."""
     world = Reading()
     world.join("sender", "DiagnosticReport-update")
     before = world.version()
@@ -91,7 +91,7 @@ def test_an_update_is_sent_once_to_every_subscriber() -> None:
 
 @pytest.mark.req("CON-2", "EVT-15", "EVT-30")
 def test_the_senders_own_versions_are_taken_out() -> None:
-    """Each member is there once, and says what the hub says; others stay."""
+    """Each member of the hub occurs once, with the hub's value. Other members stay."""
     world = Reading()
     before = world.version()
     posted = world.update(put("Observation", "o1"))
@@ -110,7 +110,7 @@ def test_the_senders_own_versions_are_taken_out() -> None:
 
 @pytest.mark.req("CON-2", "CON-14")
 def test_the_versions_form_a_chain() -> None:
-    """Each update's prior version is the one that the context's last open or update was given."""
+    """Each update's prior version is the version of the context's last open or update."""
     world = Reading()
     world.publish("DiagnosticReport-open", report("r2"), patient("p1"))
     world.heard("viewer")
@@ -139,7 +139,7 @@ def test_the_versions_form_a_chain() -> None:
     ],
 )
 def test_another_version_is_refused(version: object, shown: str) -> None:
-    """Or none: 409 with the current one, and nobody is told. The one that came is quoted when it is short and plain."""
+    """A wrong or missing version gets 409 with the current one, and nobody is told. A short plain version is quoted."""
     world = Reading()
     world.share(put("Observation", "o1"))
     posted = world.update(put("Observation", "o2"))
@@ -156,7 +156,7 @@ def test_another_version_is_refused(version: object, shown: str) -> None:
 @pytest.mark.req("CON-3")
 @pytest.mark.parametrize("change", [str.upper, lambda version: version + " ", lambda version: version[:-1]])
 def test_a_version_is_compared_as_it_is(change: Any) -> None:
-    """Nothing is cut, and case counts: what the hub said is to be said again."""
+    """No space is trimmed, and case counts."""
     world = Reading()
     while world.version() == world.version().upper():
         world.share()
@@ -165,7 +165,7 @@ def test_a_version_is_compared_as_it_is(change: Any) -> None:
 
 @pytest.mark.req("CON-3")
 def test_a_version_that_is_no_string_is_refused() -> None:
-    """It is malformed, not stale."""
+    """The update is malformed, not stale."""
     world = Reading()
     posted = world.update()
     posted["event"]["context.versionId"] = 7
@@ -174,7 +174,7 @@ def test_a_version_that_is_no_string_is_refused() -> None:
 
 @pytest.mark.req("CON-3")
 def test_another_contexts_version_is_refused() -> None:
-    """Though it is the session's current one."""
+    """The update is stale, though its version is the session's current one."""
     world = Reading()
     world.publish("DiagnosticReport-open", report("r2"), patient("p1"))
     assert world.version(R1) in world.refuses(world.update(of=R1, version=world.version(R2)), Conflict)
@@ -183,7 +183,7 @@ def test_another_contexts_version_is_refused() -> None:
 
 @pytest.mark.req("CON-8")
 def test_of_updates_on_one_version_the_first_is_accepted() -> None:
-    """Whoever sends the others is told the version that it made."""
+    """The sender of other updates is told the version that each made."""
     world = Reading()
     updates = [world.update(put("Observation", f"o{number}")) for number in range(3)]
     world.post(updates[0], by=token(client="one"))

@@ -33,7 +33,7 @@ EMPTY = {"context.type": "", "context": []}
 
 @pytest.mark.req("GET-1")
 def test_a_session_that_does_not_exist_has_no_context() -> None:
-    """Version "0", and none is created by looking."""
+    """The version is "0", and GET creates no session."""
     world = World()
     assert world.get() == EMPTY | {"context.versionId": "0"}
     assert world.session is None
@@ -41,7 +41,7 @@ def test_a_session_that_does_not_exist_has_no_context() -> None:
 
 @pytest.mark.req("GET-1")
 def test_a_session_without_context_says_so() -> None:
-    """Somebody has subscribed, nothing was opened."""
+    """A subscriber is there, and nothing was opened."""
     world = World()
     world.join("chart")
     answer = world.get()
@@ -52,7 +52,7 @@ def test_a_session_without_context_says_so() -> None:
 @pytest.mark.req("GET-2")
 @pytest.mark.parametrize("name", ["Patient", "Encounter", "ImagingStudy", "DiagnosticReport"])
 def test_the_current_context_is_the_newest_open(name: str) -> None:
-    """Its type, its version, and the context array as it came."""
+    """GET has type, version, and the context array as received."""
     world = World()
     world.join("chart", OPENS)
     world.publish("Observation-open", item("observation", "Observation", "o1"))
@@ -65,7 +65,7 @@ def test_the_current_context_is_the_newest_open(name: str) -> None:
 
 @pytest.mark.req("GET-2", "EVT-15")
 def test_the_context_array_is_untouched() -> None:
-    """White space, order, repeated members, 1.10: byte for byte."""
+    """White space, order, repeated members and 1.10 stay byte for byte."""
     array = b'[ {"key" : "patient","resource":{"id":"p1","resourceType":"Patient","x":[1.10,1e9999,{"y":1,"y":"\\u00e9"} ]}}\n]'
     world = World()
     world.post(body(message("Patient-open", 0)).replace(b"[0]", array))
@@ -86,7 +86,7 @@ def test_what_is_closed_is_not_current(name: str) -> None:
 
 @pytest.mark.req("GET-4")
 def test_closing_the_newest_leaves_nothing_current() -> None:
-    """The older ones stay open, and none of them becomes current by itself."""
+    """Older contexts stay open, and none becomes current."""
     world = World()
     world.publish("Patient-open", patient("p1"))
     world.publish("ImagingStudy-open", study("s1"))
@@ -97,7 +97,7 @@ def test_closing_the_newest_leaves_nothing_current() -> None:
 
 @pytest.mark.req("GET-5")
 def test_closing_another_changes_nothing() -> None:
-    """Type, version and context are what they were."""
+    """Type, version and context stay the same."""
     world = World()
     world.publish("Patient-open", patient("p1"))
     world.publish("ImagingStudy-open", study("s1"))
@@ -108,7 +108,7 @@ def test_closing_another_changes_nothing() -> None:
 
 @pytest.mark.req("GET-6", "GET-7")
 def test_every_change_has_a_new_version() -> None:
-    """Opening, opening again, closing, going home: no version comes twice."""
+    """Opens, reopens, closes and Home-open: no version occurs twice."""
     world = World()
     versions = [world.get()["context.versionId"]]
     for name, item_ in [
@@ -129,7 +129,7 @@ def test_every_change_has_a_new_version() -> None:
 @pytest.mark.req("GET-6")
 @pytest.mark.parametrize("name", ["SyncError", "UserHibernate", "org.example.thing"])
 def test_what_changes_no_context_changes_no_version(name: str) -> None:
-    """Events that are only passed on leave the answer as it was."""
+    """Events that are only passed on leave GET's answer unchanged."""
     world = World()
     world.publish("Patient-open", patient("p1"))
     before = world.get()
@@ -149,7 +149,7 @@ def test_home_is_no_context() -> None:
 
 @pytest.mark.req("GET-8")
 def test_who_may_not_read_the_newest_gets_what_it_implies() -> None:
-    """A chart that may read patients gets the study's patient, and nothing of the study."""
+    """A chart that may read patients gets the study's patient, without the study."""
     world = World()
     world.publish("ImagingStudy-open", study("s1"), patient("p1"))
     answer = world.get(by=token(read=["Patient-open"]))
@@ -160,7 +160,7 @@ def test_who_may_not_read_the_newest_gets_what_it_implies() -> None:
 @pytest.mark.req("GET-8")
 @pytest.mark.parametrize("read", [(), ("Encounter-open",), ("ImagingStudy-close",), ("Patient-close",)])
 def test_who_may_read_nothing_of_it_is_refused(read: tuple[str, ...]) -> None:
-    """403 insufficient_scope, rather than an empty answer that says that nothing is open."""
+    """The reader gets 403 insufficient_scope. An empty answer would say that nothing is open."""
     world = World()
     world.publish("ImagingStudy-open", study("s1"), patient("p1"))
     with pytest.raises(InsufficientScope):
@@ -169,7 +169,7 @@ def test_who_may_read_nothing_of_it_is_refused(read: tuple[str, ...]) -> None:
 
 @pytest.mark.req("GET-8")
 def test_an_older_context_is_no_answer() -> None:
-    """Only what the newest implies counts: an older patient may be another one."""
+    """Only contexts that the newest one implies count. An older patient may be another one."""
     world = World()
     world.publish("Patient-open", patient("p1"))
     world.publish("ImagingStudy-open", study("s1"))
@@ -179,7 +179,7 @@ def test_an_older_context_is_no_answer() -> None:
 
 @pytest.mark.req("GET-8", "AUT-9")
 def test_the_owner_is_asked_before_the_scope() -> None:
-    """Another user is not told which scope would help."""
+    """Another user is not told which scope would suffice."""
     world = World()
     world.publish("Patient-open", patient("p1"))
     with pytest.raises(Forbidden) as refused:
@@ -192,7 +192,7 @@ def test_the_owner_is_asked_before_the_scope() -> None:
 
 @pytest.mark.req("LIM-1", "LIM-4")
 def test_at_most_64_contexts_are_open() -> None:
-    """For the 65th the oldest goes, and everybody who listens to closes is told, with the resource it had."""
+    """The 65th open closes the oldest context. Subscribers of closes are sent the close, with its resource."""
     world = World()
     world.join("chart", CLOSES)
     for number in range(64):
@@ -230,7 +230,7 @@ def test_opening_again_needs_no_room() -> None:
 
 @pytest.mark.req("LIM-1", "LIM-4")
 def test_64_types_are_no_way_around_it() -> None:
-    """When each is the newest of its type, the oldest goes; its close names its type as it was spelled."""
+    """When each is the newest of its type, the oldest is closed. The close spells the type as the open did."""
     world = World()
     names = [f"Type{chr(97 + number // 26)}{chr(97 + number % 26)}" for number in range(65)]
     world.join("chart", f"{names[0]}-close")
@@ -243,7 +243,7 @@ def test_64_types_are_no_way_around_it() -> None:
 
 @pytest.mark.req("LIM-1")
 def test_what_went_is_closed() -> None:
-    """Its close changes nothing any more, and opening it again opens it."""
+    """A later close of the context changes nothing, and a later open opens the context."""
     world = World()
     for number in range(65):
         world.publish("Patient-open", patient(f"p{number}"))
@@ -256,7 +256,7 @@ def test_what_went_is_closed() -> None:
 
 @pytest.mark.req("LIM-1")
 def test_contexts_are_bounded_in_bytes_too() -> None:
-    """Opens of a megabyte each: those that fit stay, the oldest go, the newest is current."""
+    """Each open has a megabyte. As many as fit stay, the oldest are closed, and the newest is current."""
     world = World()
     world.join("chart", CLOSES)
     for number in range(12):
@@ -269,7 +269,7 @@ def test_contexts_are_bounded_in_bytes_too() -> None:
 
 @pytest.mark.req("LIM-1", "DER-7", "LIM-4")
 def test_the_patient_of_the_current_study_does_not_go() -> None:
-    """64 patients are open; the study of the oldest is opened: a chart shows that patient, and a joiner is told the same."""
+    """64 patients are open, and a study of the oldest is opened. A chart shows that patient, as a joiner does."""
     world = World()
     for number in range(64):
         world.publish("Patient-open", patient(f"p{number}"))
@@ -281,6 +281,6 @@ def test_the_patient_of_the_current_study_does_not_go() -> None:
 
 @pytest.mark.req("GET-7")
 def test_views_of_two_versions_differ_though_nothing_is_current() -> None:
-    """After each close the answer has another version."""
+    """After each close GET has another version."""
     assert View("one").is_same(View("one"))
     assert not View("one").is_same(View("two"))

@@ -83,7 +83,7 @@ def test_what_another_context_implies_is_told_next() -> None:
 @pytest.mark.req("DER-9")
 @pytest.mark.parametrize("other", ["report", "stored"])
 def test_nobody_is_told_what_they_show_already(other: str) -> None:
-    """Another report of the same patient, or the patient's own open: nothing changes for who knows only patients."""
+    """Another report of the patient, or the patient's own open, is there. Subscribers of patients hear nothing."""
     world = World()
     world.join("chart", PATIENTS)
     if other == "stored":
@@ -101,7 +101,7 @@ def test_nobody_is_told_what_they_show_already(other: str) -> None:
     "events", [f"{OPENS},{CLOSES}", f"{PATIENTS},DiagnosticReport-close", f"{PATIENTS},DiagnosticReport-open"]
 )
 def test_whoever_knows_the_source_is_told_nothing_besides(events: str) -> None:
-    """Its close says all to whoever is sent that; who was sent the report itself was told no derived open."""
+    """The close suffices for its receivers. Receivers of the report were sent no derived open."""
     world = World()
     world.join("all", events)
     world.publish("DiagnosticReport-open", report("r1"), patient("p2"))
@@ -112,7 +112,7 @@ def test_whoever_knows_the_source_is_told_nothing_besides(events: str) -> None:
 
 @pytest.mark.req("DER-9", "DER-17")
 def test_whoever_moved_on_stays_there() -> None:
-    """The derived open must still be the last that was told; a close of what was never told ends nothing."""
+    """The derived open must still be the last open. The close of an open that was never sent ends nothing."""
     world = World()
     world.join("chart", PATIENTS)
     world.publish("DiagnosticReport-open", report("r1"), patient("p2"))
@@ -130,7 +130,7 @@ def test_whoever_moved_on_stays_there() -> None:
 
 @pytest.mark.req("DER-9", "DER-3", "DER-23")
 def test_whoever_refused_it_is_brought_back_all_the_same() -> None:
-    """The hub cannot know what a chart shows that refused p2: it is told what is open, which it may show already."""
+    """The chart refused p2, so the hub cannot know what the chart shows. The chart is sent the open context."""
     world = World()
     world.join("chart", PATIENTS)
     world.publish("DiagnosticReport-open", report("r1"), patient("p1"))
@@ -205,7 +205,7 @@ def test_whoever_knows_only_the_sources_close_hears_of_a_source_that_names_less(
 
 @pytest.mark.req("DER-9", "EVT-12", "DER-19")
 def test_nobody_is_told_a_close_who_did_not_ask_for_closes() -> None:
-    """They are brought back to what is open, and told nothing where nothing is."""
+    """The subscribers are sent the open context. Where nothing is open, nothing is sent."""
     world = World()
     world.join("opens", "Patient-open")
     world.join("limited", PATIENTS, by=token(read=["Patient-open"]))
@@ -232,7 +232,7 @@ def test_closes_come_first_and_the_innermost_before_the_others() -> None:
 
 @pytest.mark.req("DER-9", "CTX-7", "DER-18", "DER-21")
 def test_what_is_newest_is_told_last() -> None:
-    """A study was opened after the report: whoever goes back to p1 is told the study again, which a joiner is told last."""
+    """A study was opened after the report. Subscribers that return to p1 are sent the study again, as joiners are."""
     world = World()
     world.join("viewer", VIEWER)
     world.publish("Patient-open", patient("p1"))
@@ -256,7 +256,7 @@ def test_a_context_that_is_opened_again_with_less_takes_the_rest_back() -> None:
 
 @pytest.mark.req("DER-9", "LIM-1")
 def test_a_context_that_had_to_go_takes_its_derived_opens_with_it() -> None:
-    """The oldest of too many is closed by the hub; whoever was told its encounter hears that it is closed."""
+    """The hub closes the oldest of too many. Subscribers that were sent its encounter hear that it is closed."""
     world = World()
     world.join("encounters", "Encounter-open,Encounter-close")
     world.publish("Observation-open", item("observation", "Observation", "o1"), encounter("e1"))
@@ -269,7 +269,7 @@ def test_a_context_that_had_to_go_takes_its_derived_opens_with_it() -> None:
 
 @pytest.mark.req("DER-9", "DER-17")
 def test_no_older_open_of_its_own_type_is_told_at_a_close() -> None:
-    """Two studies of p1 are open. The close of the newer says all: nobody is brought back to a stored study."""
+    """Two studies of p1 are open. The close of the newer suffices: nobody is sent a stored study."""
     world = World()
     world.join("viewer", VIEWER)
     for number in (1, 2):

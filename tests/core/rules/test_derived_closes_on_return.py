@@ -39,7 +39,7 @@ def test_whoever_was_away_hears_what_was_taken_back(events: str, missed: list[st
 
 @pytest.mark.req("DER-9", "SUB-12", "DER-20")
 def test_what_another_context_still_names_is_not_closed_for_who_was_away() -> None:
-    """p2 is open by another report: whoever is back is told p2, and no close."""
+    """p2 is open by another report. Returning subscribers are sent p2, and no close."""
     world = World()
     world.join("chart", PATIENTS)
     for number in (1, 2):
@@ -51,7 +51,7 @@ def test_what_another_context_still_names_is_not_closed_for_who_was_away() -> No
 
 @pytest.mark.req("DER-9", "SUB-12")
 def test_a_source_that_names_another_while_somebody_is_away() -> None:
-    """The report was opened with the wrong patient, then with the right one, and closed: nobody stays on the wrong one."""
+    """The report had the wrong patient, then the right one, and was closed. Nobody stays on the wrong patient."""
     world = World()
     world.join("chart", PATIENTS)
     world.publish("DiagnosticReport-open", report("r1"), patient("p1"))
@@ -76,7 +76,7 @@ def test_what_was_told_before_is_closed_on_return_though_the_last_source_is_know
 
 @pytest.mark.req("DER-9", "SUB-12", "DER-20")
 def test_who_is_told_another_hears_no_close_of_what_is_named_still() -> None:
-    """Two reports are open. Whoever comes back to the second hears no close of the first's patient, as whoever stays."""
+    """Two reports are open. Returning subscribers to the second hear no close of the first's patient."""
     world = World()
     world.join("chart", PATIENTS)
     world.publish("Encounter-open", encounter("e1"), patient("p1"))
@@ -245,7 +245,7 @@ def test_closes_are_told_on_return_as_they_would_have_been(held: int) -> None:
 
 @pytest.mark.req("SUB-12", "DER-7")
 def test_a_close_that_was_missed_is_told_though_another_event_names_the_context() -> None:
-    """A report that names the encounter opens no encounter for whoever is sent the report."""
+    """A report that names the encounter opens no encounter for receivers of the report."""
     world = World()
     world.join("chart", f"{OPENS},{CLOSES}")
     world.publish("Encounter-open", encounter("e1"), patient("p1"))

@@ -126,7 +126,7 @@ def test_an_acknowledgement_says_nothing_of_closes_that_were_too_much_to_hold(he
 @pytest.mark.req("SUB-12", "SUB-37")
 @pytest.mark.parametrize("how", ["away", "taken over"])
 def test_a_close_shortly_before_the_last_sign_of_life_is_kept(how: str) -> None:
-    """Another close comes a minute later: what somebody may still have to be told is not forgotten."""
+    """Another close comes a minute later. The hub remembers the closes that may still have to be sent."""
     world = World()
     world.join("chart", PATIENTS)
     world.wait(100)

@@ -17,7 +17,7 @@ THREE = "Patient-open,Encounter-open,ImagingStudy-open"
 
 @pytest.mark.req("DER-7", "DER-13")
 def test_implied_opens_come_before_the_event_in_their_order() -> None:
-    """Patient, encounter, study, of the report that named them all; and whoever is sent the report is sent nothing else."""
+    """Patient, encounter and study of the report that named them. Receivers of the report are sent nothing else."""
     world = World()
     world.join("three", THREE)
     world.join("all", OPENS)
@@ -90,7 +90,7 @@ def test_a_derived_open_opens_nothing_in_the_hub() -> None:
     ],
 )
 def test_any_anchor_implies(name: str, anchor: object) -> None:
-    """Whatever was opened, its patient is told to those who know only patients."""
+    """Subscribers of patients are sent the patient of any opened context."""
     world = World()
     world.join("patients", "Patient-open")
     world.publish(name, anchor, patient("p1"))
@@ -128,7 +128,7 @@ def test_what_is_no_resource_with_an_id_implies_nothing(other: object) -> None:
 @pytest.mark.req("DER-7")
 @pytest.mark.parametrize("name", ["ImagingStudy-close", "SyncError", "Home-open", "org.example.thing"])
 def test_only_opens_imply(name: str) -> None:
-    """Nothing is derived from what opens nothing."""
+    """An event that opens nothing derives nothing."""
     world = World()
     world.join("patients", "Patient-open,Patient-close")
     world.publish(name, study("s1"), patient("p1"), outcome())
@@ -200,7 +200,7 @@ def test_the_close_of_another_is_no_end() -> None:
 
 @pytest.mark.req("DER-3", "DER-14")
 def test_what_was_told_is_forgotten_at_reconnection() -> None:
-    """Whoever comes back after a close of all knows nothing."""
+    """A subscriber that returns after a close of all shows nothing."""
     world = World()
     world.join("patients", "Patient-open")
     world.publish("ImagingStudy-open", study("s1"), patient("p1"))
@@ -213,7 +213,7 @@ def test_what_was_told_is_forgotten_at_reconnection() -> None:
 
 @pytest.mark.req("DER-3", "EVT-17", "DER-14")
 def test_a_repeat_of_the_source_repeats_it() -> None:
-    """The repeat is there to be heard again, by those who heard only the derived open too; with the same id."""
+    """The repeat is sent again with its id, also to subscribers that heard only the derived open."""
     world = World()
     world.join("patients", "Patient-open")
     posted = message("ImagingStudy-open", study("s1"), patient("p1"))

@@ -15,7 +15,7 @@ from tests.core.world import (
 @pytest.mark.req("DER-3", "DER-16")
 @pytest.mark.parametrize("status", [409, 500])
 def test_a_derived_open_that_was_refused_is_sent_again(status: int) -> None:
-    """With the next event that implies it; who followed it is not told twice."""
+    """The next event that implies the open sends it again. Followers of the first are not sent it twice."""
     world = watched()
     for subscription_id in ("a", "b"):
         world.join(subscription_id, "Patient-open", name=subscription_id)
@@ -32,7 +32,7 @@ def test_a_derived_open_that_was_refused_is_sent_again(status: int) -> None:
 
 @pytest.mark.req("DER-3", "DER-16")
 def test_an_open_that_was_refused_is_derived_next_time() -> None:
-    """It was not followed when it was an event of its own, either."""
+    """An open that was an event of its own was not followed either."""
     world = watched()
     world.join("a", "Patient-open", name="A")
     opening(world)
@@ -74,7 +74,7 @@ def test_what_a_refused_event_named_was_not_followed_either() -> None:
 
 @pytest.mark.req("DER-3")
 def test_audiences_become_one_again_after_a_refusal() -> None:
-    """Who refused stands alone until it is told what the others are."""
+    """A refusing subscriber is in an audience of its own until it is sent what the others were sent."""
     world = watched()
     for number in range(5):
         world.join(f"v{number}", "Patient-open")

@@ -1,4 +1,4 @@
-"""What a fullUrl names: the resource that was shared under it, for the hub as for every application (4.4)."""
+"""Resources behind a fullUrl: the one that was shared under it, for the hub as for every application (4.4)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def world_with(*entries: object) -> Reading:
 @pytest.mark.req("CON-16", "CON-6", "CON-24")
 @pytest.mark.parametrize("url", [NOWHERE, None, "", "Observation/x", "https://ehr.example/Observation/x/_history/2"])
 def test_a_delete_names_what_was_shared_by_its_full_url(url: str | None) -> None:
-    """Whatever request.url says, unless that names another; the entry is passed on as it came."""
+    """The fullUrl names the resource, unless request.url names another. The entry is passed on as received."""
     world = world_with(under(UUID), put("Observation", "y"))
     posted = world.share(gone(UUID, url))
     assert world.shared() == ["Observation/y"]
@@ -70,7 +70,7 @@ def test_a_delete_whose_full_url_and_url_name_two_is_refused(url: str) -> None:
 @pytest.mark.req("CON-16", "CON-19", "CON-26")
 @pytest.mark.parametrize("full_url", [OTHER, "urn:uuid:", UUID + " ", UUID.upper(), "x", "Observation/x/"])
 def test_a_full_url_that_nothing_has_names_nothing(full_url: str) -> None:
-    """Alone it is refused; beside a request.url that ends in a Type/id it says nothing."""
+    """Alone such a fullUrl is refused. Beside a request.url that ends in a Type/id, the fullUrl is ignored."""
     world = world_with(under(UUID))
     reason = world.refuses(world.update(put("Observation", "z"), gone(full_url)), BadRequest)
     assert "entry[1] must have the fullUrl of a shared resource, or its Type/id" in reason
@@ -94,7 +94,7 @@ def test_a_put_under_the_full_url_of_another_is_refused(id_: str) -> None:
     "freeing", [under("urn:uuid:new"), under("Observation/x"), gone(UUID), gone(url="Observation/x")]
 )
 def test_a_full_url_is_free_once_its_resource_has_another_or_is_gone(freeing: object) -> None:
-    """Then it names nothing, and may be given to another."""
+    """A deleted resource's fullUrl names nothing, and may be given to another."""
     world = world_with(under(UUID), freeing)
     world.refuses(world.update(gone(UUID)), BadRequest)
     world.share(under(UUID, id_="y"))
@@ -105,7 +105,7 @@ def test_a_full_url_is_free_once_its_resource_has_another_or_is_gone(freeing: ob
 @pytest.mark.req("CON-16", "CON-4", "CON-25")
 @pytest.mark.parametrize("again", [put("Observation", "x", value=2), under("", value=2)])
 def test_who_gives_no_full_url_takes_none_away(again: dict[str, Any]) -> None:
-    """Replaced by an application that has no use for them, it is still what the others know it by, also those who join."""
+    """A replacement without a fullUrl leaves the old one valid, also for joiners."""
     world = world_with(under(UUID), again)
     assert world.content()["entry"] == [{"fullUrl": UUID, "resource": resource("Observation", "x", value=2)}]
     world.refuses(world.update(under(UUID, id_="y")), BadRequest)

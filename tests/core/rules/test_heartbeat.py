@@ -1,4 +1,4 @@
-"""The heartbeat: who gets it and when, and that it is nobody's business else."""
+"""The heartbeat: its receivers, its times, and its effects on nothing else."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_only_who_asked_gets_it() -> None:
 
 @pytest.mark.req("SYN-13")
 def test_the_period_is_the_settings() -> None:
-    """In the message and on the clock; events in between, and who else comes and goes, put nothing off."""
+    """Periods are kept in the message and on the clock. Events and other subscribers postpone no heartbeat."""
     world = World(heartbeat_seconds=7)
     world.join("viewer", "heartbeat")
     for second in range(1, 29):
@@ -63,7 +63,7 @@ def test_the_period_is_the_settings() -> None:
 
 @pytest.mark.req("SYN-13")
 def test_it_goes_on_as_long_as_a_socket_wants_it() -> None:
-    """From the first such socket to the last, and from the next one anew; nobody is counted who has only subscribed."""
+    """Heartbeats run from the first such socket to the last. Unconnected subscribers do not count."""
     world = World(connect_timeout=999)
     world.subscribe("viewer", "heartbeat")
     world.subscribe("chart", "heartbeat")
@@ -104,7 +104,7 @@ def test_a_renewal_begins_and_ends_it() -> None:
 
 @pytest.mark.req("SYN-13", "LEA-4")
 def test_it_delays_no_deadline_and_none_delays_it() -> None:
-    """A lease that ends in between ends in time; one that ends with the heartbeat gets none any more."""
+    """A lease that ends between heartbeats ends in time. A lease that ends with a heartbeat gets none."""
     world = World()
     world.join("viewer", "heartbeat", lease=100)
     other = world.join("other", "Patient-open", lease=35)
@@ -170,7 +170,7 @@ def test_after_a_restart_it_waits_for_sockets() -> None:
 
 @pytest.mark.req("SYN-13")
 def test_a_session_keeps_its_rest_without_it() -> None:
-    """Who did not ask for it has no timer for it; a decision that changes no subscription moves none."""
+    """Without subscribers of heartbeats there is no timer. Other decisions do not move the timer."""
     world = World()
     world.join("viewer", "Patient-open")
     assert world.deadline() == NOON + 7200
@@ -183,7 +183,7 @@ def test_a_session_keeps_its_rest_without_it() -> None:
 
 @pytest.mark.req("SYN-13")
 def test_it_is_one_frame_for_all() -> None:
-    """However they are grouped, it is made once."""
+    """However the subscribers are grouped, one heartbeat is made."""
     world = World()
     for number in range(3):
         world.join(f"v{number}", f"heartbeat,Patient-open,E{number}-open")

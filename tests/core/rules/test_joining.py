@@ -100,7 +100,7 @@ def test_a_closed_patient_is_not_derived() -> None:
 
 @pytest.mark.req("CTX-2", "CTX-7")
 def test_a_closed_study_implies_nothing() -> None:
-    """What is closed implies no more; an older context that is open may."""
+    """A closed context implies no other. An older open context may."""
     world = World()
     world.publish("ImagingStudy-open", study("s1"), patient("p1"))
     world.publish("Encounter-open", encounter("e1"), patient("p2"))
@@ -146,7 +146,7 @@ def test_the_newer_of_stored_and_derived_is_told() -> None:
 
 @pytest.mark.req("CTX-7")
 def test_the_stored_one_is_told_when_both_are_the_same() -> None:
-    """It says more: its own id, its version, all of its context."""
+    """The own open says more than the derived one: its own id, its version, all of its context."""
     world = World()
     opened = world.publish("Patient-open", {"key": "extension", "data": 1}, patient("p1"))
     world.publish("ImagingStudy-open", study("s1"), patient("p1"))
@@ -172,7 +172,7 @@ def test_derived_and_stored_opens_come_oldest_first() -> None:
 
 @pytest.mark.req("CTX-7", "DER-7", "DER-13")
 def test_a_joiner_is_told_nothing_that_a_told_event_names() -> None:
-    """Whoever is sent the study reads its patient there; the patient that was opened before comes before."""
+    """Receivers of the study read its patient there. A patient that was opened before comes before."""
     world = World()
     world.publish("ImagingStudy-open", study("s1"), patient("p1"))
     assert joined(world, OPENS) == ["ImagingStudy-open s1"]
@@ -188,7 +188,7 @@ def test_a_joiner_is_told_nothing_that_a_told_event_names() -> None:
 
 @pytest.mark.req("CTX-5")
 def test_there_is_no_gap_and_no_double_between_replay_and_live() -> None:
-    """Everybody has heard of every open once, whenever they joined: the newest from the replay, later ones live."""
+    """Everybody hears of every open once: the newest from the replay, later ones live."""
     for joins in range(4):
         world = World()
         for number in range(4):
@@ -218,7 +218,7 @@ def test_home_comes_last_while_it_is_the_newest() -> None:
 
 @pytest.mark.req("DER-3", "CTX-6", "DER-14")
 def test_whoever_joins_at_home_is_told_the_next_patient_again() -> None:
-    """Home-open makes everybody forget what they were told, those who hear it on joining too."""
+    """After Home-open everybody is sent opens anew, also subscribers that got it on joining."""
     world = World()
     world.publish("Patient-open", patient("p1"))
     world.publish("Home-open")
@@ -229,7 +229,7 @@ def test_whoever_joins_at_home_is_told_the_next_patient_again() -> None:
 
 @pytest.mark.req("SUB-20", "CTX-6", "SUB-31")
 def test_a_renewal_at_home_leaves_the_application_at_home() -> None:
-    """What the new names add is not current: Home-open comes behind it again."""
+    """Contexts of the new names are not current. Home-open is sent again behind them."""
     world = World()
     world.publish("Patient-open", patient("p1"))
     world.join("chart", "Home-open")

@@ -74,7 +74,7 @@ def test_the_example_of_joining() -> None:
     ids=["a patient", "nothing", "another study of the patient"],
 )
 def test_the_example_of_closing(others: list[tuple[object, ...]], told: list[str]) -> None:
-    """What else is open decides what the end of a derived open tells a viewer of patients."""
+    """The other open contexts decide what the end of a derived open tells a viewer of patients."""
     world = World()
     world.join("viewer", PATIENTS)
     for name, *items in others:
@@ -109,7 +109,7 @@ def test_the_example_of_missed_events() -> None:
 
 @pytest.mark.req("DER-9")
 def test_an_open_of_its_own_is_kept_when_a_study_names_no_patient() -> None:
-    """What a study named is forgotten with the next study; what was told by Patient-open stays."""
+    """A study's patient is forgotten with the next study. A patient of Patient-open stays."""
     own: LastOpened = (P1, LastOpen(), S1)
     assert last_opens.after_open(own, "imagingstudy", {"imagingstudy": "imagingstudy/s2"})[0] == P1
     named: LastOpened = (LastOpen("patient/p1", named_by="imagingstudy"), LastOpen(), S1)

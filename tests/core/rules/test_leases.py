@@ -48,7 +48,7 @@ def test_a_lease_ends_with_the_token() -> None:
 @pytest.mark.req("LEA-2")
 @pytest.mark.parametrize("late", [0.5, 29])
 def test_a_token_past_its_end_cannot_subscribe(late: float) -> None:
-    """Within clock skew it may be taken for other things; here it is 401, and nothing comes to be."""
+    """Other requests allow clock skew. Here the expired token gets 401, and nothing is made."""
     world = World()
     with pytest.raises(Unauthenticated):
         world.subscribe("chart", PATIENT, by=token(expires=NOON - late))

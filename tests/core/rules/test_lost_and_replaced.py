@@ -15,7 +15,7 @@ from tests.core.world import (
 
 @pytest.mark.req("SUB-23")
 def test_who_comes_anew_replaces_the_lost_in_silence() -> None:
-    """The same user and name: it is the same app. Another name, another user's, or no name is another."""
+    """The same user and name are the same application. Another name or user, or no name, is another."""
     world = watched()
     ann, bob = token("ann"), token(None, client="bob", system=True)
     for subscription_id, name in (("a", "A"), ("b", "B"), ("none", "")):
@@ -33,7 +33,7 @@ def test_who_comes_anew_replaces_the_lost_in_silence() -> None:
 @pytest.mark.req("SYN-7", "SUB-22", "SYN-26")
 @pytest.mark.parametrize("code", [1006, 1000])
 def test_the_lost_that_must_make_room_is_reported_at_once(code: int) -> None:
-    """For another subscription of the topic, or of the user elsewhere; who left is not."""
+    """A new subscription evicts the lost one, which is reported. A subscriber that left is not."""
     for command in (
         Subscribe(token(), TOPIC, "new", ("Patient-open",), name="New"),
         Evict("a"),
@@ -72,7 +72,7 @@ def test_a_lost_one_of_another_name_is_reported_when_it_must_make_room() -> None
 
 @pytest.mark.req("SUB-23", "SYN-7", "SUB-40")
 def test_who_came_anew_before_the_old_socket_was_found_dead_is_no_ghost() -> None:
-    """OHIF's way over a network that broke in silence: nothing is reported, and the old subscription is gone."""
+    """OHIF subscribes again after its network broke. Nothing is reported, and the old subscription is gone."""
     world = watched()
     world.join("old", "Patient-open", name="OHIF")
     died = world.now
@@ -88,7 +88,7 @@ def test_who_came_anew_before_the_old_socket_was_found_dead_is_no_ghost() -> Non
 @pytest.mark.req("SUB-23", "SYN-7", "SUB-40")
 @pytest.mark.parametrize("name", ["", "OHIF"])
 def test_two_of_one_name_who_live_side_by_side_are_two(name: str) -> None:
-    """One of them was heard of after the other came: when it is lost, that is reported."""
+    """The first gave a sign of life after the other came. So its loss is reported."""
     world = watched()
     world.join("one", "Patient-open", name=name)
     world.join("other", "Patient-open", name=name)
@@ -104,7 +104,7 @@ def test_two_of_one_name_who_live_side_by_side_are_two(name: str) -> None:
     [("OHIF", "Other", "ann"), ("OHIF", "", "ann"), ("", "", "ann"), ("OHIF", "OHIF", "bob")],
 )
 def test_only_the_same_users_app_of_that_name_comes_anew(name: str, newcomer: str, user: str) -> None:
-    """Whoever else came before the socket was found dead is another: the loss is reported, and the endpoint kept."""
+    """Any other newcomer replaces nothing. The loss is reported, and the endpoint kept."""
     world = watched()
     world.join("lost", "Patient-open", name=name)
     died = world.now
@@ -132,7 +132,7 @@ def test_who_came_anew_and_went_is_not_there() -> None:
 
 @pytest.mark.req("SUB-23", "SYN-7")
 def test_who_is_back_at_its_endpoint_did_not_come_anew() -> None:
-    """It is lost again before it has answered anything: it keeps its endpoint, and is reported once."""
+    """The subscriber returns, and is lost before an answer. The endpoint is kept, and one loss reported."""
     world = watched()
     world.join("a", "Patient-open", name="Medplum")
     died = world.now

@@ -101,7 +101,7 @@ def test_several_who_are_lost_are_reported_each() -> None:
 
 @pytest.mark.req("SYN-7", "SYN-2")
 def test_the_lost_does_not_count_as_told() -> None:
-    """It is sent nothing, and hears of others when it is back."""
+    """A lost subscriber is sent nothing, and hears of others when it is back."""
     world = watched()
     for subscription_id in ("a", "b"):
         world.join(subscription_id, "SyncError", name=subscription_id)
@@ -133,7 +133,7 @@ def test_who_is_over_is_not_lost() -> None:
 
 @pytest.mark.req("SYN-7", "SUB-20")
 def test_a_renewal_without_a_socket_does_not_bring_it_back() -> None:
-    """It is lost all the same, and reported by its new name."""
+    """The renewed subscription is still lost, and reported by its new name."""
     world = watched()
     world.join("a", name="Old")
     world.disconnect("a", code=1006)
@@ -144,7 +144,7 @@ def test_a_renewal_without_a_socket_does_not_bring_it_back() -> None:
 
 @pytest.mark.req("SYN-7", "LIM-1")
 def test_a_session_of_the_lost_is_not_forgotten_before_its_time() -> None:
-    """Who was lost and is back finds its session; nobody was there to be told."""
+    """The subscriber that comes back finds its session. Nobody was there to be told."""
     world = World()
     world.join("a", name="A")
     world.disconnect("a", code=1006)
@@ -155,7 +155,7 @@ def test_a_session_of_the_lost_is_not_forgotten_before_its_time() -> None:
 
 @pytest.mark.req("SUB-23", "SUB-41")
 def test_after_a_restart_there_are_thirty_seconds() -> None:
-    """For who had a socket, and for who was being waited for; who had left is not waited for."""
+    """Connected and awaited subscribers are waited for after a restart. Subscribers that left are not."""
     world = watched()
     for subscription_id in ("back", "gone", "lost", "left", "reported"):
         world.join(subscription_id, name=subscription_id)
@@ -178,7 +178,7 @@ def test_after_a_restart_there_are_thirty_seconds() -> None:
 
 @pytest.mark.req("SUB-23", "OPS-3", "SUB-41")
 def test_an_orderly_stop_leaves_time_too() -> None:
-    """Whoever the hub itself disconnected (1012) has thirty seconds, before the restart and again after it."""
+    """Subscribers that the hub disconnected (1012) have thirty seconds, before the restart and again after it."""
     world = watched()
     world.join("a", name="A")
     world.disconnect("a", code=1012)
@@ -195,7 +195,7 @@ def test_an_orderly_stop_leaves_time_too() -> None:
 
 
 def size(world: World) -> list[int]:
-    """How much is remembered, in the session and beside it."""
+    """The number of remembered entries, in the session and beside it."""
     session, beside = world.session, world.tracker
     assert session
     members = sum(len(audience.members) for audience in session.audiences)

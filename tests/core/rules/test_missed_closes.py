@@ -12,7 +12,7 @@ PATIENT = "Patient-open,Patient-close"
 
 @pytest.mark.req("SUB-12")
 def test_who_comes_back_is_told_what_was_closed() -> None:
-    """Confirmation, the missed closes in order, then what is current: nothing else, and nothing twice."""
+    """The confirmation, the missed closes in order, then the current opens: nothing else, and nothing twice."""
     world = World()
     world.join("chart", f"{OPENS},{CLOSES}")
     for id_ in ("p1", "p2", "p3"):
@@ -94,7 +94,7 @@ def test_a_close_that_may_not_have_arrived_is_told_again() -> None:
 
 @pytest.mark.req("SUB-12", "SUB-34")
 def test_a_close_is_held_for_hours() -> None:
-    """As long as its lease lasts, for whoever is away."""
+    """For an absent subscriber, closes are kept as long as its lease lasts."""
     world = World()
     world.join("chart", PATIENT, lease=7200)
     world.publish("Patient-open", patient("p1"))
@@ -129,7 +129,7 @@ def test_what_is_told_on_coming_back_may_get_lost_too() -> None:
 
 @pytest.mark.req("SUB-12")
 def test_what_was_closed_before_the_first_socket_came_was_not_missed() -> None:
-    """Whoever was never told that it is open need not be told that it is not."""
+    """A context that was never sent as open needs no close."""
     world = World()
     world.publish("Patient-open", patient("p1"))
     world.subscribe("chart", PATIENT)
@@ -183,7 +183,7 @@ def test_a_close_that_may_not_have_arrived_is_not_told_of_what_is_open_again(end
 
 @pytest.mark.req("SUB-12")
 def test_what_was_closed_and_opened_again_meanwhile_is_told_as_it_was() -> None:
-    """Whoever had no socket missed the close, and what was closed with it; then it is told the open."""
+    """An absent subscriber missed the close, and the closes that came with it. Then the open is sent."""
     world = World()
     away(world)
     world.publish("Patient-close", patient("p2"))
@@ -195,7 +195,7 @@ def test_what_was_closed_and_opened_again_meanwhile_is_told_as_it_was() -> None:
 
 @pytest.mark.req("SUB-12")
 def test_what_a_young_socket_was_told_on_coming_back_is_held() -> None:
-    """It may be dead as well, and until that is noticed others are closed."""
+    """The new socket may be dead too. Contexts closed until the hub notices are retained."""
     world = World()
     away(world)
     delivered_until = world.now
@@ -213,7 +213,7 @@ def test_what_a_young_socket_was_told_on_coming_back_is_held() -> None:
 
 @pytest.mark.req("SUB-12", "LIM-1")
 def test_of_several_contexts_that_go_at_once_each_close_is_held() -> None:
-    """One large open pushes out four; whoever was away is told all four."""
+    """One large open pushes out four. An absent subscriber is sent all four."""
     world = World(retained_bytes=100_000_000)
     world.join("chart", PATIENT)
     for number in range(4):

@@ -1,4 +1,4 @@
-"""What is held for somebody without a socket goes when nobody can have missed it any more."""
+"""Events retained for an absent subscriber are dropped once nobody can have missed them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def close_one(world: World) -> None:
 
 
 def rests(world: World) -> bool:
-    """Whether nothing that was closed is left."""
+    """Whether no closed context is left."""
     return b"p1" not in repr(session(world)).encode()
 
 
@@ -34,7 +34,7 @@ def rests(world: World) -> bool:
 @pytest.mark.parametrize("rules", [{}, {"retained_messages": 0}], ids=["held", "lost"])
 @pytest.mark.parametrize("age", [0, 100])
 def test_what_all_have_heard_is_forgotten_within_a_minute(age: int, rules: dict[str, Any]) -> None:
-    """By itself, though nothing else happens. Meanwhile a socket may turn out to be dead, and its subscriber to have missed it."""
+    """No other event is needed. Until then a socket may turn out to be dead, and the close missed."""
     world = World(**rules)
     world.join("chart", PATIENT)
     world.wait(age)
@@ -47,7 +47,7 @@ def test_what_all_have_heard_is_forgotten_within_a_minute(age: int, rules: dict[
 
 @pytest.mark.req("OPS-7", "SUB-12", "OPS-12")
 def test_what_somebody_missed_is_forgotten_with_the_lease() -> None:
-    """It is held as long as its subscriber may come back, and no longer, whoever else is there."""
+    """An event is kept as long as its subscriber may come back, whatever others do."""
     world = World()
     world.join("chart", PATIENT, lease=1000)
     world.join("viewer", PATIENT, lease=5000)
@@ -64,7 +64,7 @@ def test_what_somebody_missed_is_forgotten_with_the_lease() -> None:
 
 @pytest.mark.req("OPS-7", "SUB-12", "OPS-12")
 def test_what_was_missed_is_forgotten_once_it_was_told() -> None:
-    """The subscriber is back, with what it had missed and may show: a minute later nothing of that is left."""
+    """The subscriber is back and was sent the missed events. A minute later none is left."""
     world = World()
     world.join("chart", PATIENT)
     world.publish("Patient-open", patient("p1"))

@@ -19,7 +19,7 @@ from tests.core.world import (
 
 
 def back(world: World, subscription_id: str = "viewer") -> list[str]:
-    """Connect again; what is told after the confirmation."""
+    """Connect again. The events after the confirmation."""
     world.connect(subscription_id)
     confirmed, *news = world.news(subscription_id)
     assert confirmed == "subscribe"
@@ -27,7 +27,7 @@ def back(world: World, subscription_id: str = "viewer") -> list[str]:
 
 
 def named(world: Reading, *ids: str, of: str = R1) -> Iterator[str]:
-    """Updates whose Bundles have these ids, one second after the other; what they are in short."""
+    """Updates whose Bundles have these ids, one second after the other. Returns them in short."""
     for id_ in ids:
         world.wait(1)
         posted = world.update(put("Observation", id_), of=of)
@@ -38,7 +38,7 @@ def named(world: Reading, *ids: str, of: str = R1) -> Iterator[str]:
 
 @pytest.mark.req("SUB-12", "CTX-1")
 def test_missed_updates_are_told_in_order_with_the_closes() -> None:
-    """Then what is open, at the version that is current: the very messages that the others were sent."""
+    """Then the open contexts are sent at their current version, as the others were sent them."""
     world = Reading()
     world.join("other", "DiagnosticReport-update,DiagnosticReport-close")
     world.publish("DiagnosticReport-open", report("r2"), patient("p1"))
@@ -64,7 +64,7 @@ def test_missed_updates_are_told_in_order_with_the_closes() -> None:
 
 @pytest.mark.req("SUB-12")
 def test_missed_updates_are_told_once() -> None:
-    """Not again at the next reconnection, and never to who had a socket, or comes for the first time."""
+    """Updates are not sent again at the next return, to a connected subscriber, or to a new one."""
     world = Reading()
     world.subscribe("late", "DiagnosticReport-update")
     world.join("other", "DiagnosticReport-update")
@@ -120,7 +120,7 @@ def test_missed_updates_are_bounded_in_bytes(room: float, told: int) -> None:
 
 @pytest.mark.req("SUB-12", "SUB-36")
 def test_what_the_last_socket_may_not_have_received_is_told_again() -> None:
-    """Its updates after the last sign of life; one that it had, and may apply only once, is not."""
+    """Updates after the last sign of life are sent. One that had arrived is not, as it may be applied only once."""
     world = Reading()
     (arrived,) = named(world, "u1")
     delivered_until = world.now
@@ -134,7 +134,7 @@ def test_what_the_last_socket_may_not_have_received_is_told_again() -> None:
 
 @pytest.mark.req("SUB-12", "SUB-11")
 def test_who_takes_over_is_told_what_the_old_socket_may_not_have_received() -> None:
-    """It may have been dead for a minute; not for an hour."""
+    """The socket may have been dead for a minute, but not for an hour."""
     world = Reading()
     list(named(world, "u1"))
     world.wait(61)
@@ -145,7 +145,7 @@ def test_who_takes_over_is_told_what_the_old_socket_may_not_have_received() -> N
 
 @pytest.mark.req("SUB-12", "CON-9", "SUB-42")
 def test_updates_before_a_close_are_not_told_again_when_it_is_open_again() -> None:
-    """Their content is gone; told behind it, they would bring it back. Those since then are told."""
+    """Updates before the close would bring its content back, and are not sent. Later updates are sent."""
     world = Reading()
     delivered_until = world.now
     list(named(world, "u1"))
@@ -160,7 +160,7 @@ def test_updates_before_a_close_are_not_told_again_when_it_is_open_again() -> No
 
 @pytest.mark.req("SUB-12", "EVT-17")
 def test_a_repeated_update_is_missed_once() -> None:
-    """It was accepted once."""
+    """The update was accepted once."""
     world = Reading()
     world.disconnect("viewer")
     expected = list(named(world, "u1"))

@@ -34,7 +34,7 @@ from tests.core.world import (
     ],
 )
 def test_an_open_that_is_older_than_the_current_context_is_told(before: str, after: str, age: str) -> None:
-    """It is accepted, and all subscribers of SyncError hear by how much it is older, after the open itself."""
+    """The open is accepted. After it all subscribers of SyncError are told by how much it is older."""
     world = watched()
     world.join("a", "Patient-open,SyncError", name="A")
     world.post(message("Patient-open", patient("p1"), id_="one", at=before))
@@ -110,7 +110,7 @@ def test_it_is_the_current_context_that_counts() -> None:
 
 @pytest.mark.req("EVT-20", "EVT-17")
 def test_a_repeat_is_not_older_than_itself() -> None:
-    """It is what made the current context."""
+    """The comparison is with the event that made the current context."""
     world = watched()
     world.post(message("Patient-open", patient("p1"), id_="one"))
     posted = message("Patient-open", patient("p2"), id_="two", at="2023-04-01T11:00:00Z")
@@ -122,7 +122,7 @@ def test_a_repeat_is_not_older_than_itself() -> None:
 
 @pytest.mark.req("EVT-20", "SYN-10", "EVT-34")
 def test_the_warning_is_no_event_that_matters() -> None:
-    """Nobody need answer it, and it is not repeated for who comes later."""
+    """Nobody need answer the warning, and latecomers are not sent it."""
     world = watched(Policy.STRICT)
     world.post(message("Patient-open", patient("p1"), id_="one"))
     world.post(message("Patient-open", patient("p2"), id_="two", at="2023-04-01T11:00:00Z"))

@@ -54,7 +54,7 @@ def test_the_specifications_events_arrive_as_they_were_sent(name: str) -> None:
 
 @pytest.mark.req("EVT-15", "EVT-30")
 def test_the_hubs_version_replaces_the_senders() -> None:
-    """A sender who says which version it is has no say in it."""
+    """A sender's own version is replaced by the hub's."""
     world = World()
     world.join("viewer")
     posted = message("Patient-open", patient("p1"))
@@ -159,7 +159,7 @@ def test_nothing_crosses_sessions() -> None:
 
 @pytest.mark.req("EVT-13", "EVT-14")
 def test_all_hear_one_order() -> None:
-    """Whoever sends, whatever is derived from it and however they are grouped: what two both hear, they hear in one order."""
+    """Two subscribers hear their common events in one order, whatever the sender, the derivations and the audiences."""
     world = World()
     events = {
         "a": OPENS,

@@ -83,7 +83,7 @@ def test_the_owner_is_asked_before_the_scope() -> None:
 )
 @pytest.mark.parametrize("name", ["Patient-open", "Patient-close", "Home-open", "org.example.thing"])
 def test_what_is_ahead_of_the_hubs_clock_is_refused(name: str, at: str, ahead: str) -> None:
-    """400, saying by how many seconds; nothing is told, changed or begun."""
+    """The event gets 400 with the number of seconds. Nothing is sent, changed or begun."""
     world = World()
     with pytest.raises(BadRequest) as refused:
         world.post(message(name, patient("p1"), at=at))
@@ -138,7 +138,7 @@ NO_PATIENT: list[list[object]] = [
     ("name", "anchor"), [("Encounter-open", encounter("e1")), ("DIAGNOSTICREPORT-open", report("r1"))]
 )
 def test_an_encounter_or_report_is_opened_with_its_patient(name: str, anchor: object, others: list[object]) -> None:
-    """Exactly one, with an id: else whoever knows only patients would stay on the one before."""
+    """A close needs exactly one anchor with an id. Otherwise a subscriber of patients would stay on the one before."""
     world = World()
     with pytest.raises(BadRequest, match="the key patient"):
         world.post(message(name, anchor, *others))
@@ -175,7 +175,7 @@ def test_a_sync_error_says_what_was_not_followed(name: str, items: list[object])
 @pytest.mark.req("EVT-22")
 @pytest.mark.parametrize("key", ["operationoutcome", "OperationOutcome"])
 def test_its_key_may_be_in_any_case(key: str) -> None:
-    """Some clients spell it as the resource is; it is passed on as it came."""
+    """Some clients spell the key like the resource. The key is passed on as received."""
     world = World()
     world.join("monitor", "SyncError")
     posted = world.publish("SyncError", item(key, "OperationOutcome", "o"), patient("p1"))

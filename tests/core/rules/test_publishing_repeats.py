@@ -21,7 +21,7 @@ from tests.core.world import (
     ("name", "items"), [("Patient-open", [patient("p1")]), ("Patient-close", [patient("p1")]), ("Home-open", [])]
 )
 def test_a_repeat_of_the_newest_change_is_sent_again(name: str, items: list[object]) -> None:
-    """The same bytes, as often as it comes; it keeps its version, and changes nothing."""
+    """The same bytes may come often. The open keeps its version, and nothing changes."""
     world = World()
     world.join("viewer", f"{OPENS},{CLOSES},Home-open")
     world.publish("Patient-open", patient("p1"))

@@ -41,7 +41,7 @@ def test_a_renewal_replaces_events_and_lease() -> None:
 
 @pytest.mark.req("SUB-20", "SUB-31")
 def test_a_renewal_tells_what_is_current_for_added_names_only() -> None:
-    """What was known before is not told again."""
+    """Opens that were sent before are not sent again."""
     world = World()
     world.publish("Patient-open", patient("p1"))
     world.publish("ImagingStudy-open", study("s1"), encounter("e1"))
@@ -55,7 +55,7 @@ def test_a_renewal_tells_what_is_current_for_added_names_only() -> None:
 @pytest.mark.req("SUB-20", "DER-3")
 @pytest.mark.parametrize("opened", ["derived", "stored"])
 def test_after_a_renewal_nothing_known_is_derived_again(opened: str) -> None:
-    """What was told before the renewal, and what the renewal told, both count."""
+    """Opens from before the renewal and from the renewal both count."""
     world = World()
     world.join("chart", "Patient-open")
     world.publish("Patient-open", patient("p1"))

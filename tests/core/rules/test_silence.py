@@ -19,7 +19,7 @@ from tests.core.world import (
 
 @pytest.mark.req("SYN-4", "SYN-6")
 def test_who_does_not_answer_is_reported() -> None:
-    """With name, event, and how long was waited; not before its time, and once."""
+    """The report has name, event and waiting time. It comes once, at its time."""
     world = watched(ack_timeout=5)
     world.join("a", name="A")
     opening(world, "a")
@@ -49,7 +49,7 @@ def test_the_silent_is_not_told_of_itself() -> None:
 
 @pytest.mark.req("SYN-4", "SYN-5", "SYN-24")
 def test_events_that_expire_together_are_one() -> None:
-    """One SyncError, about the last, and one strike."""
+    """One SyncError reports the last event, and counts as one missed acknowledgement."""
     world = watched(Policy.STRICT)
     world.join("a", name="A")
     for number in range(5):
@@ -133,7 +133,7 @@ def test_an_answer_ends_the_strikes(status: int) -> None:
 
 @pytest.mark.req("SYN-5", "SUB-23")
 def test_strikes_are_kept_over_a_reconnection() -> None:
-    """Who never answers does not begin anew by coming back; who answers then does."""
+    """A silent subscriber keeps its missed acknowledgements on return. An answer then clears them."""
     for answers in (False, True):
         world = watched(Policy.STRICT, ack_strikes=2)
         world.join("a", name="A")
@@ -172,7 +172,7 @@ def test_who_acknowledged_before_a_reconnection_is_missed_after_it() -> None:
 
 @pytest.mark.req("SYN-4", "SUB-11")
 def test_a_silence_of_the_socket_before_is_nobodys() -> None:
-    """What comes late about a socket that is gone, or a subscription that is over, changes nothing."""
+    """A late report of a closed socket or an ended subscription changes nothing."""
     world = watched()
     old = world.join("a", name="A")
     world.connect("a")
@@ -191,7 +191,7 @@ def test_a_silence_of_the_socket_before_is_nobodys() -> None:
 
 @pytest.mark.req("SYN-6")
 def test_a_viewer_that_never_acknowledges_works_for_an_hour() -> None:
-    """Most viewers never do: under the default policy there is no SyncError, no strike and no end."""
+    """Most viewers never acknowledge. The default policy reports none of them, and ends none."""
     world = watched()
     connection = world.join("viewer", "Patient-open,Encounter-open,DiagnosticReport-open,heartbeat", name="Viewer")
     for minute in range(60):

@@ -24,7 +24,7 @@ def confirmed(world: World, subscription_id: str) -> dict[str, Any]:
 
 @pytest.mark.req("SUB-3")
 def test_the_first_frame_is_the_confirmation() -> None:
-    """Mode, topic, granted events and the whole seconds that remain; and then what is current."""
+    """The confirmation has mode, topic, granted events and the remaining whole seconds. Then current opens follow."""
     world = World()
     world.publish("Patient-open", patient("p1"))
     world.subscribe("chart", PATIENT, lease=3600)
@@ -64,7 +64,7 @@ def test_the_subscribers_spelling_is_confirmed() -> None:
 
 @pytest.mark.req("AUT-4")
 def test_the_granted_subset_is_confirmed() -> None:
-    """What the token may not read is left out, in silence."""
+    """Events that the token may not read are left out silently."""
     world = World()
     world.subscribe("chart", f"{OPENS},{PATIENT}", by=token(read=["patient-OPEN", "Encounter-*", "Patient-close"]))
     world.connect("chart")
@@ -134,7 +134,7 @@ def test_who_was_connected_once_may_be_away_for_longer() -> None:
 @pytest.mark.parametrize("what", ["connect", "renew", "unsubscribe"])
 @pytest.mark.parametrize("connected", [False, True])
 def test_the_time_counts_and_not_the_timer(what: str, connected: bool) -> None:
-    """What ended by now is over though the timer is late: 404 for its endpoint."""
+    """The subscription has ended though the timer is late: its endpoint gets 404."""
     world = World(connect_timeout=60)
     world.subscribe("chart", PATIENT, lease=600)
     if connected:

@@ -69,7 +69,7 @@ def test_a_renewal_needs_no_room() -> None:
 
 @pytest.mark.req("SUB-22")
 def test_a_user_over_the_limit_elsewhere_loses_who_is_absent() -> None:
-    """Evicted is who has no socket; who has come back meanwhile stays."""
+    """An absent subscription is evicted. One that came back meanwhile stays."""
     world = World()
     world.join("here", PATIENT)
     world.join("away", PATIENT)

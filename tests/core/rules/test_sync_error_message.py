@@ -202,7 +202,7 @@ def test_of_a_derived_open_the_source_is_named() -> None:
 
 @pytest.mark.req("SYN-1", "CTX-1")
 def test_what_is_told_on_joining_may_be_refused() -> None:
-    """The replayed open is the event that it was; so is a close that was missed."""
+    """The report of a replayed open names the original event. So does the report of a missed close."""
     world = watched()
     world.join("a", "Patient-open,Patient-close", name="A")
     world.publish("Patient-open", patient("p1"))

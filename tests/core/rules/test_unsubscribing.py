@@ -61,7 +61,7 @@ def test_an_unknown_endpoint_cannot_be_unsubscribed() -> None:
 @pytest.mark.req("UNS-3")
 @pytest.mark.parametrize("by", [token("bob"), token("bob", topics=[TOPIC]), token(None, client="ann", system=True)])
 def test_another_users_endpoint_cannot_be_unsubscribed(by: Any) -> None:
-    """404 too, and it stays."""
+    """Another's subscription gets 404 too, and stays."""
     world = World()
     world.join("chart", PATIENT)
     with pytest.raises(NotFound):

@@ -168,7 +168,7 @@ def test_a_refused_open_does_not_count_as_told() -> None:
 @pytest.mark.req("WHK-7", "SYN-14", "WHK-19")
 @pytest.mark.parametrize("rules", [{"retained_messages": 2}, {"retained_bytes": 700}])
 def test_too_much_waiting_ends_a_webhook(rules: dict[str, Any]) -> None:
-    """Reported to the others, told to the callback, and nothing waits any more; whoever keeps up stays."""
+    """The callback is reported to the others and told, and nothing waits any more. Prompt callbacks stay."""
     world = Hooked(**rules)
     world.join("chart", "SyncError")
     world.hook("a", name="Worklist")

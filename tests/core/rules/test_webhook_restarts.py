@@ -16,7 +16,7 @@ PATIENT = "Patient-open,Patient-close"
 
 @pytest.mark.req("WHK-4", "SUB-23")
 def test_after_a_restart_webhooks_go_on() -> None:
-    """What was not answered is posted again, in order, with the same numbers; what comes is posted; nobody is lost."""
+    """Unanswered posts are posted again, in order, with the same numbers. New events are posted. Nobody is lost."""
     world = Hooked()
     world.hook("a", secret=b"sealed")
     for number in range(3):
@@ -43,7 +43,7 @@ def test_after_a_restart_who_was_being_asked_is_asked_again() -> None:
 
 @pytest.mark.req("WHK-11")
 def test_strikes_and_leases_survive_a_restart() -> None:
-    """What was counted is counted on."""
+    """Missed acknowledgements from before the restart still count."""
     world = Hooked(ack_strikes=2)
     world.hook("a", lease=600)
     for number in range(2):

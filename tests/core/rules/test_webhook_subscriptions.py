@@ -23,7 +23,7 @@ PATIENT = "Patient-open,Patient-close"
 
 @pytest.mark.req("WHK-2")
 def test_a_new_webhook_is_asked() -> None:
-    """With what was granted and for how long; until it is verified it is in no audience."""
+    """The verification has the granted events and lease. An unverified subscription is in no audience."""
     world = Hooked()
     world.ask("a", f"{PATIENT},ImagingStudy-open", by=token(read=PATIENT.split(","), expires=NOON + 90.5))
     assert world.done() == [Verify(KEY, "a", CALLBACK, ("Patient-open", "Patient-close"), 90, "user:ann")]
@@ -99,7 +99,7 @@ def test_the_leases_end_is_told_and_ends_what_waits() -> None:
 
 @pytest.mark.req("WHK-5", "UNS-3")
 def test_unsubscribing_by_callback() -> None:
-    """Only one's own, in this topic, of exactly this callback; it is told nothing."""
+    """A callback ends only its own subscription, of this topic and this exact URL, and is told nothing."""
     world = Hooked()
     world.hook("a")
     world.publish("Patient-open", patient("p1"))
@@ -138,7 +138,7 @@ def test_unsubscribing_ends_a_renewal_too() -> None:
 
 @pytest.mark.req("WHK-12")
 def test_a_verified_renewal_takes_over() -> None:
-    """What the old one still waits for is the new one's; what is answered then is its answer; it is posted what is current."""
+    """The new subscription takes over waiting posts and their answers. Then current opens are posted."""
     world = Hooked()
     world.join("chart", "SyncError")
     world.hook("a", name="old")

@@ -24,25 +24,25 @@ class Hooked(World):
         self.subscribe(subscription_id, events, callback=callback, **more)
 
     def hook(self, subscription_id: str, events: str = PATIENT, callback: str = CALLBACK, **more: Any) -> None:
-        """One asks, and is verified."""
+        """A webhook asks for a subscription, and is verified."""
         self.ask(subscription_id, events, callback, **more)
         self.do(Connected(subscription_id, connection_name(subscription_id)))
 
     def done(self) -> list[Verify | Post | EndWebhook]:
-        """What was to be done since this was last asked."""
+        """The work for callbacks since the last call."""
         done, self.webhook_effects = self.webhook_effects, []
         return done
 
     def posts(self) -> list[Post]:
-        """Those that are to be posted."""
+        """The deliveries among the work."""
         return [effect for effect in self.done() if isinstance(effect, Post)]
 
     def posted(self) -> list[tuple[str, str]]:
-        """To whom, and what."""
+        """The callback and event of each delivery."""
         return [(post.subscription_id, label(post.frame)) for post in self.posts()]
 
     def drops(self) -> list[EndWebhook]:
-        """Those that are over."""
+        """The ended subscriptions among the work."""
         return [effect for effect in self.done() if isinstance(effect, EndWebhook)]
 
     def waiting(self) -> list[tuple[str, str]]:

@@ -133,16 +133,16 @@ class Attacker:
 
 @dataclass(frozen=True)
 class Attack:
-    """One attack: what it does once `begin` returns, until it is cancelled.
+    """One attack. `run` attacks once `begin` returns, until cancelled.
 
-    `settings` are the hub's. `held` are bytes that the attacker's user may go on holding by right. `told_after` are the seconds
-    after which the attacker must have been refused or closed; before that waiting is enough, and with NEVER always.
+    `settings` are the hub's. `held` are bytes that the attacker's user may keep by right. After `refused_after` seconds the hub
+    must have refused or closed the attacker. NEVER: the hub may let the attacker wait.
     """
 
     run: Callable[[Attacker], Awaitable[None]]
     settings: dict[str, Any] = field(default_factory=dict)
     held: int = 0
-    told_after: float = 0
+    refused_after: float = 0
 
 
 async def swarm(count: int, one: Callable[[int], Awaitable[None]]) -> None:

@@ -134,16 +134,16 @@ async def byte_chunks(attacker: Attacker) -> None:
 
 
 PARSING = {
-    "escaped names": Attack(slow_to_parse(escaped_names), held=1 << 20, told_after=NEVER),
-    "nested": Attack(slow_to_parse(nested), held=1 << 20, told_after=NEVER),
-    "escapes": Attack(slow_to_parse(escapes), held=1 << 20, told_after=NEVER),
+    "escaped names": Attack(slow_to_parse(escaped_names), held=1 << 20, refused_after=NEVER),
+    "nested": Attack(slow_to_parse(nested), held=1 << 20, refused_after=NEVER),
+    "escapes": Attack(slow_to_parse(escapes), held=1 << 20, refused_after=NEVER),
     "updates of 500": Attack(slow_to_parse(entries)),
     "without the scope for it": Attack(slow_to_parse(escaped_names, scope="little")),
 }
 #: Of these the user may hold MAX_BYTES_PER_USER, 64 MiB.
-TOPICS = {"a thousand topics": Attack(many_topics, held=64 << 20, told_after=30)}
+TOPICS = {"a thousand topics": Attack(many_topics, held=64 << 20, refused_after=30)}
 SLOW = {
-    "of a user": Attack(slow_bodies(token=True), told_after=30),
+    "of a user": Attack(slow_bodies(token=True), refused_after=30),
     "without a token": Attack(slow_bodies(token=False)),
-    "a byte a chunk": Attack(byte_chunks, told_after=30),
+    "a byte a chunk": Attack(byte_chunks, refused_after=30),
 }

@@ -92,8 +92,8 @@ class Result:
         if self.after > self.allowed:
             found.append(f"memory is {self.after // _MIB} MiB, at most {self.allowed // _MIB} MiB are allowed")
         for name, ends in zip(self.names, self.ends, strict=True):
-            told_after = ATTACKS[name[0]][name[1]].told_after if len(self.names) == 1 else NEVER
-            if self.seconds >= told_after and not any(map(_is_told, ends)):
+            refused_after = ATTACKS[name[0]][name[1]].refused_after if len(self.names) == 1 else NEVER
+            if self.seconds >= refused_after and not any(map(_is_refused, ends)):
                 found.append(f"{': '.join(name)}: the attacker was neither told nor closed")
             if ends.get("asked a callback", 0) > MAX_ASKED * max(1.0, self.seconds / 60):
                 found.append(
@@ -116,7 +116,7 @@ class Result:
         )
 
 
-def _is_told(end: str) -> bool:
+def _is_refused(end: str) -> bool:
     """Whether a connection that ended so was refused or closed by the hub."""
     kind, _, code = end.partition(" ")
     return end == "cut off" or kind == "closed" or (kind in ("http", "handshake") and code >= "400")

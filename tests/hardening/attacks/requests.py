@@ -176,14 +176,14 @@ async def updates(attacker: Attacker) -> None:
 
 #: A context of seven megabytes is the user's to hold, in the store and in the answer that was made last.
 ANSWERS = {
-    "not read": Attack(unread_answers(1, 0), held=16 << 20, told_after=30),
-    "read by the byte": Attack(unread_answers(1, 1), held=16 << 20, told_after=30),
-    "pipelined": Attack(unread_answers(_PIPELINED, 0), held=16 << 20, told_after=30),
+    "not read": Attack(unread_answers(1, 0), held=16 << 20, refused_after=30),
+    "read by the byte": Attack(unread_answers(1, 1), held=16 << 20, refused_after=30),
+    "pipelined": Attack(unread_answers(_PIPELINED, 0), held=16 << 20, refused_after=30),
 }
 CALLBACKS = {"thousands": Attack(callbacks)}
 CHEAP = {
     "refused": Attack(cheap()),
-    "open doors": Attack(cheap("/metrics", "/health/ready", "/openapi.json"), told_after=NEVER),
-    "new connections": Attack(connections, told_after=NEVER),
+    "open doors": Attack(cheap("/metrics", "/health/ready", "/openapi.json"), refused_after=NEVER),
+    "new connections": Attack(connections, refused_after=NEVER),
 }
 SUBSCRIBING = {"on and off": Attack(subscriptions), "updates": Attack(updates, held=16 << 20)}

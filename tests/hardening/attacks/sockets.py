@@ -150,13 +150,13 @@ FRAMES = {
         )
     ),
     "large frames": Attack(flood(8, (b"", frame(_TEXT, _UNENDED)))),
-    "repeated acknowledgements": Attack(acknowledgements, told_after=30),
+    "repeated acknowledgements": Attack(acknowledgements, refused_after=30),
 }
 HANDSHAKES = {
-    "known endpoint": Attack(handshakes(known=True), told_after=NEVER),
+    "known endpoint": Attack(handshakes(known=True), refused_after=NEVER),
     "made-up endpoints": Attack(handshakes(known=False)),
 }
 UNREAD = {
-    "one socket": Attack(unread(1), held=1 << 20, told_after=30),
-    "sixty-four sockets": Attack(unread(64), held=1 << 20, told_after=30),
+    "one socket": Attack(unread(1), held=1 << 20, refused_after=30),
+    "sixty-four sockets": Attack(unread(64), held=1 << 20, refused_after=30),
 }

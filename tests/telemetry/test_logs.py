@@ -1,4 +1,4 @@
-"""Telemetry: what a log line holds and what it never holds, and the numbers as Prometheus reads them."""
+"""Logs: the fields that a log line holds, and the secrets that no line holds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import re
 import sys
 import threading
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,12 +18,10 @@ from typing import Any
 import pytest
 import structlog
 import uvicorn
-from prometheus_client import Counter, Gauge
-from prometheus_client.parser import text_string_to_metric_families
 
 from fhircast_hub.telemetry import logs
 from fhircast_hub.telemetry.logs import ALLOWED, HIDDEN, KeyedHash, configure_logging
-from fhircast_hub.telemetry.metrics import BOUNDS, CONTENT_TYPE, Metrics
+from fhircast_hub.telemetry.metrics import Metrics
 
 PACKAGE = Path(logs.__file__).parents[1]
 
@@ -37,7 +34,7 @@ ENDPOINT = "wss://hub.example/api/hub/ws/hunter2"
 
 @pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
-    """What configure_logging changes belongs to the process, and other tests live in it too."""
+    """Undo the changes of configure_logging. They belong to the process, which other tests share."""
     root = logging.getLogger()
     before = (root.handlers, root.level, sys.excepthook, sys.unraisablehook, threading.excepthook)
     yield
@@ -47,7 +44,7 @@ def _logging_as_before() -> Iterator[None]:
 
 
 class Lines:
-    """What was written to stdout."""
+    """The log lines that were written to stdout."""
 
     def __init__(self, capture: pytest.CaptureFixture[bytes]) -> None:
         self._capture = capture
@@ -178,7 +175,7 @@ def test_an_event_that_is_no_plain_text_of_ours_is_hidden(lines: Lines, event: A
 
 
 def is_plain(said: ast.expr) -> bool:
-    """A literal as lines take it, a choice among such, or a name for one; not something put together."""
+    """Whether `said` is a literal that log lines accept, a choice among such literals, or a name."""
     if isinstance(said, ast.IfExp):
         return is_plain(said.body) and is_plain(said.orelse)
     return isinstance(said, ast.Name) or (isinstance(said, ast.Constant) and logs._event(said.value) == said.value)
@@ -186,7 +183,7 @@ def is_plain(said: ast.expr) -> bool:
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_each_log_call_of_the_hub_says_a_plain_text_and_uses_allowed_fields(path: Path) -> None:
-    """What the line would lose is found here, before an operator misses it."""
+    """A log line drops other texts and fields. This test finds them before an operator misses them."""
     for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(call, ast.Call) and re.fullmatch(LOG_CALL, ast.unparse(call.func)):
             assert [is_plain(said) for said in call.args] == [True], f"line {call.lineno}"
@@ -197,9 +194,8 @@ def test_each_log_call_of_the_hub_says_a_plain_text_and_uses_allowed_fields(path
 @pytest.mark.req("SEC-1")
 def test_an_exception_is_its_type_and_place_and_not_its_message(lines: Lines) -> None:
     metrics = Metrics()
-    metrics.sockets.set_function(
-        lambda: int(SECRET)
-    )  # fails here, called from our package, called by a library, called by us
+    # int() fails in this file. The hub's package called a library, and the library called the lambda.
+    metrics.sockets.set_function(lambda: int(SECRET))
     try:
         metrics.render()
     except ValueError as error:
@@ -244,7 +240,7 @@ def test_a_library_says_who_and_where_and_nothing_else(lines: Lines, message: st
     logging.getLogger("uvicorn.error").error(message, *args)
     line = lines.one()
     assert (line["level"], line["event"], line["logger"]) == ("error", "library message", "uvicorn.error")
-    assert re.fullmatch(r"test_telemetry\.py:\d+", line["where"])
+    assert re.fullmatch(r"test_logs\.py:\d+", line["where"])
     assert "reason" not in line
     assert "hunter2" not in lines.raw
 
@@ -346,81 +342,3 @@ def test_a_keyed_hash_is_the_same_within_a_process_and_another_in_the_next() -> 
     assert one("topic") != two("topic")
     assert KeyedHash(b"key")("topic") == KeyedHash(b"key")("topic")
     assert one("half \udc80 a pair")
-
-
-def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    """By name and labels, as Prometheus reads them."""
-    families = text_string_to_metric_families(metrics.render().decode())
-    read = [sample for family in families for sample in family.samples]
-    return {(sample.name, tuple(sorted(sample.labels.items()))): sample.value for sample in read}
-
-
-@pytest.mark.req("OPS-1")
-def test_each_counter_and_gauge_is_read_as_it_is_counted() -> None:
-    metrics = Metrics()
-    counters = [each for each in vars(metrics).values() if isinstance(each, Counter) and each is not metrics._requests]
-    gauges = [each for each in vars(metrics).values() if isinstance(each, Gauge)]
-    for number, counter in enumerate(counters, 1):
-        counter.inc(number)
-    for number, gauge in enumerate(gauges, 100):
-        gauge.set_function(partial(float, number))
-    read = {name: value for (name, labels), value in samples(metrics).items() if not labels}
-    assert [read[f"{counter._name}_total"] for counter in counters] == [*range(1, len(counters) + 1)]
-    assert [read[gauge._name] for gauge in gauges] == [*range(100, 100 + len(gauges))]
-    assert CONTENT_TYPE.startswith("text/plain; version=0.0.4")
-
-
-#: The names and types of all numbers of ours, as operators' dashboards know them.
-LISTED = """
-    acknowledgements_total=counter audit_lost_total=counter callback_questions=gauge callbacks_refused_total=counter
-    connections_cut_total=counter events_received_total=counter events_sent_total=counter floods_closed_total=counter
-    frames_ignored_total=counter max_session_bytes=gauge pings_unanswered_total=counter posts_failed_total=counter
-    posts_total=counter queue_bytes=gauge queue_messages=gauge queue_posts=gauge refusals_total=counter
-    refused_by_hub_bytes_total=counter refused_by_user_bytes_total=counter requests_total=counter session_bytes=gauge
-    slow_readers_closed_total=counter sockets=gauge sockets_closed_total=counter sockets_opened_total=counter
-    subscriptions=gauge topics=gauge unanswered_total=counter accepted_to_written_seconds=histogram
-"""
-
-
-@pytest.mark.req("OPS-1")
-def test_the_numbers_keep_their_names_and_types() -> None:
-    """Also the library's `_created` series stay out: two hubs of one process do not change the process's other metrics."""
-    found = re.findall("^# TYPE fhircast_([a-z_]+) ([a-z]+)$", Metrics().render().decode(), re.MULTILINE)
-    assert sorted(f"{name}={kind}" for name, kind in found) == sorted(LISTED.split())
-    assert "_created" not in Metrics().render().decode()
-
-
-@pytest.mark.req("OPS-1")
-def test_metrics_without_anything_counted_are_zero() -> None:
-    read = samples(Metrics())
-    assert {value for (name, _), value in read.items() if name.startswith("fhircast_")} == {0.0}
-    assert read["process_open_fds", ()] > 0
-
-
-@pytest.mark.req("SEC-1")
-def test_a_path_does_not_become_a_label() -> None:
-    metrics = Metrics()
-    for route in ("/api/hub/{topic}", "/api/hub/{topic}", "/api/hub/fdb2f928-5546", "/api/hub/room-12"):
-        metrics.answered(route, 200)
-    for _ in range(3):
-        metrics.answered("publish", http.HTTPStatus.ACCEPTED)
-    counted = {labels: value for (name, labels), value in samples(metrics).items() if name == "fhircast_requests_total"}
-    assert counted == {
-        (("route", "/api/hub/{topic}"), ("status", "200")): 2,
-        (("route", "publish"), ("status", "202")): 3,
-        (("route", HIDDEN), ("status", "200")): 2,
-    }
-
-
-def test_the_histogram_counts_a_time_in_its_bucket_and_all_above() -> None:
-    metrics = Metrics()
-    for seconds in (0.0, 5e-05, 6e-05, 1.0, 1.5):
-        metrics.accepted_to_written.observe(seconds)
-    read = samples(metrics)
-    name = "fhircast_accepted_to_written_seconds"
-    assert read[f"{name}_bucket", (("le", "5e-05"),)] == 2
-    assert read[f"{name}_bucket", (("le", "0.0001"),)] == 3
-    assert read[f"{name}_bucket", (("le", "1.0"),)] == 4
-    assert read[f"{name}_bucket", (("le", "+Inf"),)] == read[f"{name}_count", ()] == 5
-    assert read[f"{name}_sum", ()] == pytest.approx(2.50011)
-    assert sorted(BOUNDS) == list(BOUNDS)
