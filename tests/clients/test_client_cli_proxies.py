@@ -57,7 +57,7 @@ async def test_a_socket_that_would_go_through_a_proxy_that_cannot_be_used(
     finally:
         listener.kill()
         await listener.communicate()
-    assert "the hub cannot be reached: WS_PROXY: expected the URL of a proxy" in shown
+    assert "the hub cannot be reached: WS_PROXY must be the URL of a proxy" in shown
 
 
 @pytest.mark.req("SEC-6")
