@@ -89,9 +89,8 @@ test-demo: needs-browser $(TESTING)
 test-browser: needs-browser $(TESTING)
 	@$(PYTEST) tests/browser $(addprefix --ignore=,$(LOGINS))
 
-# The browser's tests beside these have the first claim on the processors: people's patience is in them.
 test-others: needs-test $(TESTING)
-	@nice -n 5 $(PYTEST) --ignore=tests/demo --ignore=tests/browser --ignore=tests/hardening/test_attacks.py
+	@$(PYTEST) --ignore=tests/demo --ignore=tests/browser --ignore=tests/hardening/test_attacks.py
 
 # They measure, and keep both processors busy: nothing else runs beside them.
 test-attacks: needs-test $(TESTING)
