@@ -153,7 +153,7 @@ async def test_a_refused_socket_leaves_an_entry(tmp_path: Path) -> None:
 
 @pytest.mark.req("AUD-3", "AUT-9", "AUD-4")
 async def test_a_socket_from_elsewhere_leaves_an_entry_of_its_own(tmp_path: Path) -> None:
-    """An endpoint is a ticket: whoever comes with it from another address than it was given to may have found it."""
+    """An endpoint is a ticket. A socket from another address than the subscription's may use a stolen ticket."""
     home, away = {"X-Forwarded-For": "2001:db8:0:1::7"}, {"X-Forwarded-For": "198.51.100.9"}
     async with keeping(tmp_path) as started:
         async with started() as (hub, asked):

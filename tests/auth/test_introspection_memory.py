@@ -84,7 +84,7 @@ async def test_a_remembered_token_expires_in_its_time(world: World) -> None:
 
 @pytest.mark.req("AUT-14")
 async def test_who_ask_at_once_ask_once(world: World) -> None:
-    """Of one token; and whoever hangs up spoils nothing for the others."""
+    """Requests with one token share one introspection. A request that is cancelled leaves the others their answer."""
     token = world.knows()
     world.server.open.clear()
     asking = [asyncio.create_task(world.verifier.verify(token)) for _ in range(20)]

@@ -66,7 +66,7 @@ async def test_unknown_keys_are_fetched_within_a_budget(
 async def test_strangers_do_not_keep_a_new_key_away(
     server: IssuerServer, keys: KeySet, idp: Idp, clock: FakeClock
 ) -> None:
-    """Known keys are answered at once whatever is made up; a new one is waited for, and comes with whoever asks next."""
+    """Known keys need no fetch, whatever ids are made up. A new key waits for a fetch, and the next request gets the key."""
     await find(keys, "key-1")
     for number in range(50):
         await unknown(keys, f"made-up-{number}")
@@ -200,7 +200,7 @@ async def test_hanging_issuer(server: IssuerServer, keys: KeySet, idp: Idp, monk
 
 @pytest.mark.req("AUT-19")
 async def test_concurrent_requests_share_a_fetch(server: IssuerServer, keys: KeySet, idp: Idp) -> None:
-    """All who need the same issuer's keys at the same time wait for one fetch, whoever of them gives up."""
+    """Requests that need one issuer's keys at the same time share one fetch. A cancelled request does not end the fetch."""
     server.open.clear()
     waiting = [asyncio.create_task(find(keys, "key-1")) for _ in range(5)]
     waiting.append(asyncio.create_task(find(keys, "unknown")))

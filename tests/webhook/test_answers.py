@@ -8,10 +8,9 @@ from typing import Any
 import httpcore
 import pytest
 
-from fhircast_hub.webhook import deliver, verify
 from fhircast_hub.webhook.backoff import jittered
 from fhircast_hub.webhook.client import _retry_after
-from tests.running import TOPIC, Follower, event, until
+from tests.running import TOPIC, event, until
 from tests.webhook.callback_server import (
     DRIP,
     HANG,
@@ -24,32 +23,9 @@ from tests.webhook.callback_server import (
     quiet,
     subscribe,
 )
-from tests.webhook.deliver_world import opens, publish
+from tests.webhook.deliver_world import opens, publish, sync_error
 
 SYNC = f"{PATIENT},SyncError"
-
-
-async def sync_error(follower: Follower) -> tuple[str, list[str]]:
-    """The next message, a SyncError: its text, and its codes."""
-    message = await follower.next()
-    assert message["event"]["hub.event"] == "SyncError"
-    (item,) = message["event"]["context"]
-    (issue,) = item["resource"]["issue"]
-    return issue["diagnostics"], [coding["code"] for coding in issue["details"]["coding"]][:3]
-
-
-@pytest.fixture
-def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Between two attempts is no time; how long it would have been, before it was made uneven."""
-    waited: list[float] = []
-
-    def no_pause(seconds: float) -> float:
-        waited.append(seconds)
-        return 0.001
-
-    for module in (deliver, verify):
-        monkeypatch.setattr(module, "jittered", no_pause)
-    return waited
 
 
 # --- what is answered ---

@@ -9,8 +9,7 @@ import json
 
 import pytest
 
-from fhircast_hub.webhook import deliver, verify
-from tests.running import Follower, event
+from tests.running import event
 from tests.webhook.callback_server import (
     OK,
     PATIENT,
@@ -21,32 +20,9 @@ from tests.webhook.callback_server import (
     quiet,
     subscribe,
 )
-from tests.webhook.deliver_world import opens, publish
+from tests.webhook.deliver_world import opens, publish, sync_error
 
 SYNC = f"{PATIENT},SyncError"
-
-
-async def sync_error(follower: Follower) -> tuple[str, list[str]]:
-    """The next message, a SyncError: its text, and its codes."""
-    message = await follower.next()
-    assert message["event"]["hub.event"] == "SyncError"
-    (item,) = message["event"]["context"]
-    (issue,) = item["resource"]["issue"]
-    return issue["diagnostics"], [coding["code"] for coding in issue["details"]["coding"]][:3]
-
-
-@pytest.fixture
-def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Between two attempts is no time; how long it would have been, before it was made uneven."""
-    waited: list[float] = []
-
-    def no_pause(seconds: float) -> float:
-        waited.append(seconds)
-        return 0.001
-
-    for module in (deliver, verify):
-        monkeypatch.setattr(module, "jittered", no_pause)
-    return waited
 
 
 # --- what is posted ---

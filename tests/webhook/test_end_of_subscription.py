@@ -6,7 +6,6 @@ import asyncio
 
 import pytest
 
-from fhircast_hub.webhook import deliver, verify
 from tests.running import event
 from tests.webhook.callback_server import (
     OK,
@@ -19,20 +18,6 @@ from tests.webhook.callback_server import (
     unsubscribe,
 )
 from tests.webhook.deliver_world import opens, publish
-
-
-@pytest.fixture
-def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Between two attempts is no time; how long it would have been, before it was made uneven."""
-    waited: list[float] = []
-
-    def no_pause(seconds: float) -> float:
-        waited.append(seconds)
-        return 0.001
-
-    for module in (deliver, verify):
-        monkeypatch.setattr(module, "jittered", no_pause)
-    return waited
 
 
 @pytest.mark.req("WHK-5", "UNS-6")

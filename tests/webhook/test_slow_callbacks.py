@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from fhircast_hub.webhook import deliver, verify
-from tests.running import Follower, until
+from tests.running import until
 from tests.webhook.callback_server import (
     ECHO,
     HANG,
@@ -20,16 +20,7 @@ from tests.webhook.callback_server import (
     subscribe,
     unsubscribe,
 )
-from tests.webhook.deliver_world import opens, publish
-
-
-async def sync_error(follower: Follower) -> tuple[str, list[str]]:
-    """The next message, a SyncError: its text, and its codes."""
-    message = await follower.next()
-    assert message["event"]["hub.event"] == "SyncError"
-    (item,) = message["event"]["context"]
-    (issue,) = item["resource"]["issue"]
-    return issue["diagnostics"], [coding["code"] for coding in issue["details"]["coding"]][:3]
+from tests.webhook.deliver_world import opens, publish, sync_error
 
 
 @pytest.mark.req("WHK-7", "WHK-8")
