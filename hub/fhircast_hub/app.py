@@ -45,7 +45,7 @@ from fhircast_hub.service.ports import Clock, SessionStore
 from fhircast_hub.service.revocation import Revocation
 from fhircast_hub.service.service import Service
 from fhircast_hub.service.session_log import SessionLog
-from fhircast_hub.service.usage import Usage
+from fhircast_hub.service.usage import LocalUsage
 from fhircast_hub.settings.outbound_proxies import ProxiedTransport
 from fhircast_hub.settings.settings import Settings
 from fhircast_hub.storage.memory import MemoryStore
@@ -109,7 +109,7 @@ class Hub:
     def _make_service(self) -> Service:
         settings = self._settings
         limits = settings.max_subscriptions_per_user, settings.max_topics_per_user, settings.max_bytes_per_user
-        usage = Usage(*limits, settings.all_bytes, self.metrics)
+        usage = LocalUsage(*limits, settings.all_bytes, self.metrics)
         store: SessionStore = MemoryStore() if settings.store_path is None else SqliteStore(settings.store_path)
         log = SessionLog(self._log_hash, self._clock, self.audit.record)
         return Service(store, self._clock, settings.rules(), usage, log)

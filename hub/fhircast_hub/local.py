@@ -32,7 +32,7 @@ from fhircast_hub.http.request_log import AUDIT_FIELDS, LOG_FIELDS, METER, Audit
 from fhircast_hub.service.ports import Clock
 from fhircast_hub.service.service import Service
 from fhircast_hub.service.session_log import SessionLog
-from fhircast_hub.service.usage import Usage
+from fhircast_hub.service.usage import LocalUsage
 from fhircast_hub.storage.memory import MemoryStore
 from fhircast_hub.telemetry.metrics import Metrics
 from fhircast_hub.ws.handshake_audit import HandshakeAudit
@@ -74,7 +74,7 @@ class LocalHub:
         self._started, self._max_entries = False, rules.max_entries
         self._metrics, self._store = Metrics(), MemoryStore()
         self._endpoints = Endpoints("ws" + url.removeprefix("http"), self._path)
-        usage = Usage(MAX_SUBSCRIPTIONS, MAX_TOPICS, metrics=self._metrics)
+        usage = LocalUsage(MAX_SUBSCRIPTIONS, MAX_TOPICS, metrics=self._metrics)
         self._service = Service(self._store, clock, rules, usage, SessionLog(_no_hash, clock, log=_WARNINGS))
         tracker = AckTracker(ACK_POLICY, rules.ack_timeout)
         self._ack_timer = AckTimer(self._service, tracker, clock, self._metrics)

@@ -9,7 +9,7 @@ from fhircast_hub.core.access.principal import SessionKey
 from fhircast_hub.core.errors import Unavailable
 from fhircast_hub.core.state.effects import Effect
 from fhircast_hub.core.state.session import Session
-from fhircast_hub.service.ports import Deliver, SessionStore
+from fhircast_hub.service.ports import Changed, Deliver, Limits, SessionStore, ignore_changes
 from tests.running import RunningHub
 
 
@@ -22,8 +22,12 @@ class Moody:
         self.down = self.slow = False
         self.commits = 0
 
-    async def open(self, deliver: Deliver) -> None:
-        await self._store.open(deliver)
+    @property
+    def node(self) -> str:
+        return self._store.node
+
+    async def open(self, deliver: Deliver, changed: Changed = ignore_changes) -> None:
+        await self._store.open(deliver, changed)
 
     def sessions(self) -> Iterable[Session]:
         return self._store.sessions()
@@ -34,8 +38,17 @@ class Moody:
             await asyncio.sleep(0)
         return loaded
 
+    async def confirm(self, key: SessionKey, revision: int) -> None:
+        await self._store.confirm(key, revision)
+
     async def commit_and_deliver(
-        self, key: SessionKey, revision: int, before: Session | None, after: Session | None, effects: Sequence[Effect]
+        self,
+        key: SessionKey,
+        revision: int,
+        before: Session | None,
+        after: Session | None,
+        effects: Sequence[Effect],
+        limits: Limits | None = None,
     ) -> None:
         self.commits += 1
         if self.down:

@@ -21,6 +21,7 @@ from fhircast_hub.core.errors import Unauthenticated, Unavailable
 from fhircast_hub.core.limits import OPAQUE_TOKEN_GRACE
 from fhircast_hub.service import revocation
 from fhircast_hub.service.revocation import Revocation
+from fhircast_hub.service.usage import LocalUsage
 from tests.auth.introspection_server import INTROSPECT, IntrospectionServer
 from tests.auth.issuer_server import Answer, IssuerServer
 from tests.running import TOPIC, Clock, RunningHub, event, running_hub, until
@@ -299,7 +300,7 @@ async def watching(count: int) -> AsyncIterator[tuple[RunningHub, Judge, Revocat
         for _ in range(count):
             await hub.subscribe()
         usage = hub.hub.service.usage
-        subscription_ids = list(usage._sessions)
+        subscription_ids = list(opaque(hub))
         for number, subscription_id in enumerate(subscription_ids):
             key = usage.find(subscription_id)
             assert key is not None
@@ -309,7 +310,9 @@ async def watching(count: int) -> AsyncIterator[tuple[RunningHub, Judge, Revocat
 
 
 def opaque(hub: RunningHub) -> set[str]:
-    return set(hub.hub.service.usage._sessions)
+    usage = hub.hub.service.usage
+    assert isinstance(usage, LocalUsage)
+    return set(usage._sessions)
 
 
 async def test_many_tokens_are_asked_about_together() -> None:

@@ -9,7 +9,7 @@ from fhircast_hub.core.access.principal import Application, SessionKey
 from fhircast_hub.core.access.topic_access import NO_OWNER
 from fhircast_hub.core.errors import TooLarge, TooMany, Unavailable
 from fhircast_hub.core.state.session import Session, Subscription
-from fhircast_hub.service.usage import ABANDONED, Usage
+from fhircast_hub.service.usage import ABANDONED, LocalUsage
 from fhircast_hub.service.weights import growth
 from fhircast_hub.telemetry.metrics import Metrics
 from tests.counted import counted
@@ -40,13 +40,13 @@ def session(key: SessionKey, *subscriptions: Subscription, owner: str = "ann") -
     )
 
 
-def counts(usage: Usage) -> tuple[int, int]:
+def counts(usage: LocalUsage) -> tuple[int, int]:
     return usage.topics, usage.subscriptions
 
 
-def test_counts_follow_every_change() -> None:
+async def test_counts_follow_every_change() -> None:
     """Sessions and subscriptions are counted as they come, stay, and go; going back to nothing leaves nothing."""
-    usage = Usage(10, 10)
+    usage = LocalUsage(10, 10)
     assert counts(usage) == (0, 0)
     empty, full = session(ONE), session(ONE, subscription("a"), subscription("b"))
     usage.update(ONE, None, empty)
@@ -67,9 +67,9 @@ def test_counts_follow_every_change() -> None:
     assert usage.bytes == usage._idle.bytes == len(usage._idle.weights) == 0
 
 
-def test_a_change_and_its_undoing_leave_everything_as_it_was() -> None:
+async def test_a_change_and_its_undoing_leave_everything_as_it_was() -> None:
     """A change that the store refused is counted back."""
-    usage = Usage(2, 2)
+    usage = LocalUsage(2, 2)
     before, after = session(ONE, subscription("a", 1.0)), session(ONE, subscription("b", 2.0))
     usage.update(ONE, None, before)
     usage.update(ONE, before, after)
@@ -80,9 +80,9 @@ def test_a_change_and_its_undoing_leave_everything_as_it_was() -> None:
     assert (usage.find("a"), usage.find("b")) == (ONE, None)
 
 
-def test_an_endpoint_is_found_as_long_as_it_lives() -> None:
+async def test_an_endpoint_is_found_as_long_as_it_lives() -> None:
     """`find` returns the session of the endpoint."""
-    usage = Usage(10, 10)
+    usage = LocalUsage(10, 10)
     there = session(TWO, subscription("a"))
     assert usage.find("a") is None
     usage.update(TWO, None, there)
@@ -92,100 +92,100 @@ def test_an_endpoint_is_found_as_long_as_it_lives() -> None:
 
 
 @pytest.mark.req("SUB-22")
-def test_below_the_limit_nobody_goes() -> None:
+async def test_below_the_limit_nobody_goes() -> None:
     """Exactly the limit is allowed."""
-    usage = Usage(2, 10)
-    assert usage.subscription_to_evict("realm", ANN) is None
+    usage = LocalUsage(2, 10)
+    assert await usage.subscription_to_evict("realm", ANN) is None
     usage.update(ONE, None, session(ONE, subscription("a")))
-    assert usage.subscription_to_evict("realm", ANN) is None
+    assert await usage.subscription_to_evict("realm", ANN) is None
 
 
 @pytest.mark.req("SUB-22")
-def test_at_the_limit_the_longest_absent_of_all_sessions_goes() -> None:
+async def test_at_the_limit_the_longest_absent_of_all_sessions_goes() -> None:
     """A connected subscription is never evicted. Of the others, the longest absent goes first."""
-    usage = Usage(3, 10)
+    usage = LocalUsage(3, 10)
     usage.update(ONE, None, session(ONE, subscription("a", 1.0, connection="c"), subscription("b", 3.0)))
     usage.update(TWO, None, session(TWO, subscription("c", 2.0)))
-    assert usage.subscription_to_evict("realm", ANN) == (TWO, "c")
+    assert await usage.subscription_to_evict("realm", ANN) == (TWO, "c")
 
 
 @pytest.mark.req("SUB-22")
-def test_sockets_that_come_and_go_are_seen() -> None:
+async def test_sockets_that_come_and_go_are_seen() -> None:
     """A subscription's present state counts, not its first."""
-    usage = Usage(2, 10)
+    usage = LocalUsage(2, 10)
     first = session(ONE, subscription("a", 1.0), subscription("b", 2.0))
     usage.update(ONE, None, first)
     there = session(ONE, subscription("a", 5.0, connection="c"), first.subscriptions["b"])
     usage.update(ONE, first, there)
-    assert usage.subscription_to_evict("realm", ANN) == (ONE, "b")
+    assert await usage.subscription_to_evict("realm", ANN) == (ONE, "b")
     gone = session(ONE, subscription("a", 6.0), subscription("b", 7.0, connection="d"))
     usage.update(ONE, there, gone)
-    assert usage.subscription_to_evict("realm", ANN) == (ONE, "a")
+    assert await usage.subscription_to_evict("realm", ANN) == (ONE, "a")
 
 
 @pytest.mark.req("SUB-22")
-def test_with_all_sockets_there_it_is_too_many() -> None:
+async def test_with_all_sockets_there_it_is_too_many() -> None:
     """The client is told when to try again."""
-    usage = Usage(1, 10)
+    usage = LocalUsage(1, 10)
     usage.update(ONE, None, session(ONE, subscription("a", connection="c")))
     with pytest.raises(TooMany) as refusal:
-        usage.subscription_to_evict("realm", ANN)
+        await usage.subscription_to_evict("realm", ANN)
     assert refusal.value.retry_after
 
 
 @pytest.mark.req("SUB-22", "SUB-19", "SUB-30")
 @pytest.mark.parametrize("other", [ANN._replace(client="a-widget"), ANN._replace(issuer="another")])
-def test_an_application_makes_room_among_its_own(other: Application) -> None:
+async def test_an_application_makes_room_among_its_own(other: Application) -> None:
     """The limit is the user's. Applications evict only their own subscriptions, however long others are absent."""
-    usage = Usage(2, 10)
+    usage = LocalUsage(2, 10)
     usage.update(ONE, None, session(ONE, subscription("a", 1.0), subscription("b", 2.0, of=other)))
-    assert usage.subscription_to_evict("realm", other) == (ONE, "b")
-    assert usage.subscription_to_evict("realm", ANN) == (ONE, "a")
+    assert await usage.subscription_to_evict("realm", other) == (ONE, "b")
+    assert await usage.subscription_to_evict("realm", ANN) == (ONE, "a")
     with pytest.raises(TooMany):
-        usage.subscription_to_evict("realm", ANN._replace(client="a-third"))
+        await usage.subscription_to_evict("realm", ANN._replace(client="a-third"))
 
 
 @pytest.mark.req("SUB-22")
-def test_the_limit_is_each_users_own() -> None:
+async def test_the_limit_is_each_users_own() -> None:
     """Another user, a client of the same name, and the same user in another realm have their own room."""
-    usage = Usage(1, 10)
+    usage = LocalUsage(1, 10)
     usage.update(ONE, None, session(ONE, subscription("a")))
-    assert usage.subscription_to_evict("realm", ANN._replace(subscriber="user:bob")) is None
-    assert usage.subscription_to_evict("realm", ANN._replace(subscriber="client:ann")) is None
-    assert usage.subscription_to_evict("realm-2", ANN) is None
-    assert usage.subscription_to_evict("realm", ANN) == (ONE, "a")
+    assert await usage.subscription_to_evict("realm", ANN._replace(subscriber="user:bob")) is None
+    assert await usage.subscription_to_evict("realm", ANN._replace(subscriber="client:ann")) is None
+    assert await usage.subscription_to_evict("realm-2", ANN) is None
+    assert await usage.subscription_to_evict("realm", ANN) == (ONE, "a")
 
 
 @pytest.mark.req("LIM-1")
-def test_topics_are_limited_by_owner_and_realm() -> None:
+async def test_topics_are_limited_by_owner_and_realm() -> None:
     """At the limit one more is refused, for that owner in that realm. An ended session makes room."""
-    usage = Usage(10, 1)
-    assert usage.may_begin_session("realm", "ann")
+    usage = LocalUsage(10, 1)
+    assert await usage.may_begin_session("realm", "ann")
     usage.update(ONE, None, session(ONE))
-    assert not usage.may_begin_session("realm", "ann")
-    assert usage.may_begin_session("realm", "bob")
-    assert usage.may_begin_session("realm-2", "ann")
+    assert not await usage.may_begin_session("realm", "ann")
+    assert await usage.may_begin_session("realm", "bob")
+    assert await usage.may_begin_session("realm-2", "ann")
     usage.update(ONE, session(ONE), None)
-    assert usage.may_begin_session("realm", "ann")
+    assert await usage.may_begin_session("realm", "ann")
 
 
 @pytest.mark.req("LIM-1", "AUT-11")
-def test_topics_that_no_user_owns_are_not_limited() -> None:
+async def test_topics_that_no_user_owns_are_not_limited() -> None:
     """A session of tokens that claim its topic belongs to no user."""
-    usage = Usage(10, 1)
+    usage = LocalUsage(10, 1)
     usage.update(ONE, None, session(ONE, owner=NO_OWNER))
-    assert usage.may_begin_session("realm", NO_OWNER)
+    assert await usage.may_begin_session("realm", NO_OWNER)
 
 
 @pytest.mark.req("LIM-1", "AUT-9")
-def test_a_session_that_came_to_be_somebody_elses_counts_as_theirs() -> None:
+async def test_a_session_that_came_to_be_somebody_elses_counts_as_theirs() -> None:
     """Two users began the session at once. The overtaken user never owned it."""
-    usage = Usage(10, 1)
+    usage = LocalUsage(10, 1)
     mine = session(ONE, owner="ann")
     usage.update(ONE, None, mine)
     usage.update(ONE, mine, replace(mine, owner="bob"))
-    assert usage.may_begin_session("realm", "ann")
-    assert not usage.may_begin_session("realm", "bob")
+    assert await usage.may_begin_session("realm", "ann")
+    assert not await usage.may_begin_session("realm", "bob")
 
 
 # --- bytes ---
@@ -196,7 +196,7 @@ def holding(key: SessionKey, size: int, *subscriptions: Subscription, owner: str
     return replace(session(key, *subscriptions, owner=owner), home=bytes(size))
 
 
-def followed(usage: Usage, *sessions: Session) -> list[SessionKey]:
+def followed(usage: LocalUsage, *sessions: Session) -> list[SessionKey]:
     """Count these sessions. Returns their keys."""
     keys = [SessionKey(each.realm, each.topic) for each in sessions]
     for key, each in zip(keys, sessions, strict=True):
@@ -209,9 +209,9 @@ def key_of(name: str) -> SessionKey:
 
 
 @pytest.mark.req("LIM-2")
-def test_bytes_are_those_of_what_sessions_became() -> None:
+async def test_bytes_are_those_of_what_sessions_became() -> None:
     """Each session counts as its last update, whatever the store refused or overtook meanwhile."""
-    usage = Usage(10, 10)
+    usage = LocalUsage(10, 10)
     first, second, third = (holding(ONE, size) for size in (1000, 2000, 3000))
     usage.update(ONE, None, first)
     usage.update(ONE, first, second)
@@ -225,118 +225,118 @@ def test_bytes_are_those_of_what_sessions_became() -> None:
 
 
 @pytest.mark.req("LIM-2", "LIM-6", "LIM-7")
-def test_the_longest_unused_of_the_users_sessions_make_room() -> None:
+async def test_the_longest_unused_of_the_users_sessions_make_room() -> None:
     """As many go as are needed: neither followed sessions, nor the growing one, nor other users'."""
-    usage = Usage(10, 10, max_user_bytes=50_000)
+    usage = LocalUsage(10, 10, max_user_bytes=50_000)
     old, there, used, new = (key_of(name) for name in ("old", "there", "used", "new"))
     sessions = [holding(old, 10_000), holding(there, 10_000, subscription("s")), holding(used, 1000)]
     followed(usage, holding(key_of("bobs"), 10_000, owner="bob"), *sessions, holding(new, 10_000))
     usage.update(old, sessions[0], replace(sessions[0], order=1))  # used again
     grown = holding(new, 18_000)
-    assert usage.sessions_to_forget(new, holding(new, 10_000), grown) == [used]
-    assert usage.sessions_to_forget(new, holding(new, 10_000), holding(new, 22_000)) == [used, old]
-    assert usage.is_within_limits(new, grown, grown)
+    assert await usage.sessions_to_forget(new, holding(new, 10_000), grown) == [used]
+    assert await usage.sessions_to_forget(new, holding(new, 10_000), holding(new, 22_000)) == [used, old]
+    assert await usage.is_within_limits(new, grown, grown)
 
 
 @pytest.mark.req("LIM-2", "LIM-6")
-def test_nobody_goes_where_that_would_not_help() -> None:
+async def test_nobody_goes_where_that_would_not_help() -> None:
     """413 in words, and the refusal is counted. A smaller session still finds room."""
     metrics = Metrics()
-    usage = Usage(10, 10, 50_000, metrics=metrics)
+    usage = LocalUsage(10, 10, 50_000, metrics=metrics)
     followed(usage, holding(ONE, 20_000, subscription("s")), holding(TWO, 10_000))
     with pytest.raises(
         TooLarge, match=r"all sessions of this user may have at most 50000 bytes, and would have [0-9]+, of which"
     ):
-        usage.sessions_to_forget(key_of("new"), None, holding(key_of("new"), 40_000))
+        await usage.sessions_to_forget(key_of("new"), None, holding(key_of("new"), 40_000))
     assert (counted(metrics.refused_by_user_bytes), counted(metrics.refused_by_hub_bytes)) == (1, 0)
-    assert usage.sessions_to_forget(key_of("new"), None, holding(key_of("new"), 20_000)) == [TWO]
+    assert await usage.sessions_to_forget(key_of("new"), None, holding(key_of("new"), 20_000)) == [TWO]
 
 
 @pytest.mark.req("LIM-2", "LIM-9")
-def test_whoever_has_too_much_may_have_less() -> None:
+async def test_whoever_has_too_much_may_have_less() -> None:
     """The store has more bytes than the limits now allow."""
-    usage = Usage(10, 10, max_user_bytes=10_000, max_bytes=10_000)
+    usage = LocalUsage(10, 10, max_user_bytes=10_000, max_bytes=10_000)
     large = holding(ONE, 50_000, subscription("s"))
     followed(usage, large)
     for after in (None, large, holding(ONE, 49_000, subscription("s")), replace(large, order=9)):
-        assert usage.sessions_to_forget(ONE, large, after) == []
+        assert await usage.sessions_to_forget(ONE, large, after) == []
     with pytest.raises(TooLarge):
-        usage.sessions_to_forget(ONE, large, holding(ONE, 50_001, subscription("s")))
+        await usage.sessions_to_forget(ONE, large, holding(ONE, 50_001, subscription("s")))
 
 
 @pytest.mark.req("LIM-2", "LIM-7")
-def test_of_all_users_the_longest_unused_make_room_for_the_hub() -> None:
+async def test_of_all_users_the_longest_unused_make_room_for_the_hub() -> None:
     """Otherwise 503, with a time to wait."""
     metrics = Metrics()
-    usage = Usage(10, 10, max_bytes=40_000, metrics=metrics)
+    usage = LocalUsage(10, 10, max_bytes=40_000, metrics=metrics)
     followed(usage, holding(ONE, 10_000, owner="bob"), holding(TWO, 10_000, subscription("s")))
     new = key_of("new")
     with pytest.raises(Unavailable):  # bob was there a moment ago, and has little
-        usage.sessions_to_forget(new, None, holding(new, 15_000))
-    assert usage.sessions_to_forget(new, None, holding(new, 15_000), now=ABANDONED + 1) == [ONE]
+        await usage.sessions_to_forget(new, None, holding(new, 15_000))
+    assert await usage.sessions_to_forget(new, None, holding(new, 15_000), now=ABANDONED + 1) == [ONE]
     with pytest.raises(Unavailable) as refusal:
-        usage.sessions_to_forget(new, None, holding(new, 35_000))
+        await usage.sessions_to_forget(new, None, holding(new, 35_000))
     assert refusal.value.retry_after
     assert (counted(metrics.refused_by_user_bytes), counted(metrics.refused_by_hub_bytes)) == (0, 2)
 
 
 @pytest.mark.req("LIM-2", "LIM-7")
-def test_for_the_hub_those_with_much_go_first() -> None:
+async def test_for_the_hub_those_with_much_go_first() -> None:
     """Sessions of the same user go, and those of users with more than 1 MiB."""
-    usage = Usage(10, 10, max_bytes=4 << 20)
+    usage = LocalUsage(10, 10, max_bytes=4 << 20)
     small, large, own, new = (key_of(name) for name in ("small", "large", "own", "new"))
     followed(usage, holding(small, 1000, owner="bob"), holding(large, 3 << 20, owner="eve"), holding(own, 400_000))
-    assert usage.sessions_to_forget(new, None, holding(new, 700_000)) == [large]
+    assert await usage.sessions_to_forget(new, None, holding(new, 700_000)) == [large]
     usage.update(own, holding(own, 400_000), holding(own, 400_000, subscription("s")))
     usage.update(large, holding(large, 3 << 20, owner="eve"), holding(large, 3 << 20, subscription("s"), owner="eve"))
     with pytest.raises(Unavailable):
-        usage.sessions_to_forget(new, None, holding(new, 700_000))
+        await usage.sessions_to_forget(new, None, holding(new, 700_000))
 
 
 @pytest.mark.req("LIM-2", "LIM-12")
-def test_users_with_much_leave_room_for_those_with_little() -> None:
+async def test_users_with_much_leave_room_for_those_with_little() -> None:
     """The last eighth of the hub's bytes is for users with at most 1 MiB."""
-    usage = Usage(10, 10, 64 << 20, max_bytes=16 << 20)
+    usage = LocalUsage(10, 10, 64 << 20, max_bytes=16 << 20)
     followed(usage, holding(ONE, 13 << 20, subscription("s")))
     new, bobs = key_of("new"), key_of("bobs")
     with pytest.raises(Unavailable):
-        usage.sessions_to_forget(new, None, holding(new, 1 << 20))
-    assert usage.sessions_to_forget(bobs, None, holding(bobs, 1 << 19, owner="bob")) == []
+        await usage.sessions_to_forget(new, None, holding(new, 1 << 20))
+    assert await usage.sessions_to_forget(bobs, None, holding(bobs, 1 << 19, owner="bob")) == []
 
 
 @pytest.mark.req("LIM-2", "LIM-10")
-def test_a_close_may_take_some_more() -> None:
+async def test_a_close_may_take_some_more() -> None:
     """A close makes room in the end, but has a limit too."""
-    usage = Usage(10, 10, max_user_bytes=80_000)
+    usage = LocalUsage(10, 10, max_user_bytes=80_000)
     before = holding(ONE, 70_000, subscription("s"))
     followed(usage, before)
     more, too_much = (holding(ONE, size, subscription("s")) for size in (80_000, 90_000))
-    assert not usage.is_within_limits(ONE, before, more)
-    assert usage.is_within_limits(ONE, before, more, closes=True)
-    assert usage.sessions_to_forget(ONE, before, more, closes=True) == []
+    assert not await usage.is_within_limits(ONE, before, more)
+    assert await usage.is_within_limits(ONE, before, more, closes=True)
+    assert await usage.sessions_to_forget(ONE, before, more, closes=True) == []
     with pytest.raises(TooLarge):
-        usage.sessions_to_forget(ONE, before, too_much, closes=True)
+        await usage.sessions_to_forget(ONE, before, too_much, closes=True)
 
 
 @pytest.mark.req("LIM-2", "AUT-11")
-def test_each_session_that_no_user_owns_has_a_users_bytes() -> None:
+async def test_each_session_that_no_user_owns_has_a_users_bytes() -> None:
     """Tokens that name the topic share the session's bytes, and no others."""
-    usage = Usage(10, 10, max_user_bytes=50_000)
+    usage = LocalUsage(10, 10, max_user_bytes=50_000)
     followed(usage, holding(ONE, 30_000, owner=NO_OWNER))
-    assert usage.sessions_to_forget(TWO, None, holding(TWO, 30_000, owner=NO_OWNER)) == []
+    assert await usage.sessions_to_forget(TWO, None, holding(TWO, 30_000, owner=NO_OWNER)) == []
     with pytest.raises(TooLarge, match="a session that no user owns"):
-        usage.sessions_to_forget(ONE, holding(ONE, 30_000, owner=NO_OWNER), holding(ONE, 60_000, owner=NO_OWNER))
+        await usage.sessions_to_forget(ONE, holding(ONE, 30_000, owner=NO_OWNER), holding(ONE, 60_000, owner=NO_OWNER))
 
 
 @pytest.mark.req("SES-2")
-def test_the_session_that_was_made_last_is_found() -> None:
+async def test_the_session_that_was_made_last_is_found() -> None:
     """Among living sessions the time of their beginning decides."""
-    usage = Usage(10, 10)
+    usage = LocalUsage(10, 10)
     one, two = (replace(session(key), created_at=made) for key, made in ((ONE, 2.0), (TWO, 1.0)))
     followed(usage, session(key_of("other")))
-    assert usage.last_begun_topic("realm", "ann") is None
+    assert await usage.last_begun_topic("realm", "ann") is None
     followed(usage, one, two)
-    assert usage.last_begun_topic("realm", "ann") == "one"
+    assert await usage.last_begun_topic("realm", "ann") == "one"
     usage.update(ONE, one, None)
-    assert usage.last_begun_topic("realm", "ann") == "two"
-    assert usage.last_begun_topic("realm", "bob") is None
+    assert await usage.last_begun_topic("realm", "ann") == "two"
+    assert await usage.last_begun_topic("realm", "bob") is None

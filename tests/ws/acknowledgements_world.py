@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from fhircast_hub.core.state.session import Subscription
+from fhircast_hub.service.usage import LocalUsage
 from tests.running import Follower, RunningHub, running_hub, until
 
 MASK = b"\x5a\x01\xff\x80"
@@ -46,7 +47,9 @@ async def viewer(hub: RunningHub, name: str = "Viewer", events: str = "Patient-o
 
 def subscriptions(hub: RunningHub) -> dict[str, Subscription]:
     """The subscriptions of the hub, by name."""
-    owned = hub.hub.service.usage._subscriptions.values()
+    usage = hub.hub.service.usage
+    assert isinstance(usage, LocalUsage)
+    owned = usage._subscriptions.values()
     return {subscription.name: subscription for each in owned for subscription in each.values()}
 
 
@@ -84,6 +87,7 @@ def masked(payload: bytes, *, first: int = 0x81, size: int = 0, mask: bytes = MA
 def size(hub: RunningHub) -> list[int]:
     """The number of remembered entries about subscriptions and their sockets."""
     tracker, usage = hub.hub.ack_timer._tracker, hub.hub.service.usage
+    assert isinstance(usage, LocalUsage)
     waiting = sum(len(sent) for topic in tracker._topics.values() for sent in topic.sent.values())
     counts = usage.subscriptions, usage.topics, len(usage._sessions), len(hub.hub.registry)
     return [

@@ -24,3 +24,5 @@ class Env(NamedTuple):
     ids: Ids
     #: The deployment's settings.
     rules: Rules
+    #: Name of the node that decides. "": the hub is one process.
+    node: str = ""

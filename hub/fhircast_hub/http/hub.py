@@ -291,7 +291,7 @@ class HubApi:
         address = request.audit_fields.address
         if form.endpoint is not None:
             url, subscription_id = self.endpoints.from_client(form.endpoint)
-            if not self.endpoints.legacy or self.service.usage.find(subscription_id):
+            if not self.endpoints.legacy or await self.service.usage.session_of(subscription_id):
                 renewal = Renew(principal, key.topic, subscription_id, form.events, form.lease, form.name, address)
                 await self.service.submit(key, renewal)
                 self._watch_token(request, key, subscription_id, principal)

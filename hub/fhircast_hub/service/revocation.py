@@ -47,10 +47,10 @@ class Revocation:
         )
 
     async def _check(self, subscription_id: str, key: SessionKey, token: str, slots: asyncio.Semaphore) -> None:
-        if self._service.usage.find(subscription_id) is None:
-            self._tokens.pop(subscription_id, None)
-            return
         try:
+            if await self._service.usage.session_of(subscription_id) is None:
+                self._tokens.pop(subscription_id, None)
+                return
             async with slots:
                 await self._verifier.verify(token)
         except Unauthenticated:

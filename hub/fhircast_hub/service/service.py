@@ -5,6 +5,9 @@
 3. `commit_and_deliver` stores the new session and delivers the effects, in one step.
 4. The store raises Stale where another change was committed since `load`. The loop then begins again with the newer session.
 
+Where nothing is to be committed (a refusal, a repeat, a read), `confirm` says whether the session was the newest one: another
+node may have changed it.
+
 Delivery is part of the commit because a session has one order (EVT-13). Two changes that are delivered after their commits could
 overtake each other on the way to a socket.
 """
@@ -44,10 +47,10 @@ from fhircast_hub.core.state.session import Outcome, Session, Subscription
 from fhircast_hub.core.wire.event_names import Kind
 from fhircast_hub.service.answer_cache import AnswerCache
 from fhircast_hub.service.deadlines import Deadlines
-from fhircast_hub.service.ports import Clock, Deliver, SessionStore, Stale
+from fhircast_hub.service.ports import Clock, Deliver, OverLimit, SessionStore, Stale, Usage
 from fhircast_hub.service.request_id import REQUEST_ID
 from fhircast_hub.service.session_log import SessionLog
-from fhircast_hub.service.usage import RETRY_AFTER, Usage
+from fhircast_hub.service.usage import RETRY_AFTER
 
 #: Seconds until a command of the hub itself (a lost socket, a deadline) is tried again after a failure of the store.
 RETRY_SECONDS = 1.0
@@ -57,6 +60,10 @@ POLL_SECONDS = 30.0
 STOP_SECONDS = 3.0
 #: Sessions that are restarted, or forgotten to make room, at the same time.
 TOGETHER = 64
+#: Commands that come before the Tick of a deadline that has passed.
+_GRANT_GRACE = Tick | Restarted
+#: The first status that tells of a failure of the hub.
+_SERVER_ERROR = 500
 #: Commands that are refused where a limit in bytes is reached. All others shrink the session, or are the hub's own.
 _REFUSABLE = Publish | Subscribe | Renew | BeginSession
 
@@ -87,7 +94,7 @@ class Service:
 
     async def start(self, deliver: Deliver) -> None:
         """Open the store, and submit Restarted to every session. `deliver` receives the effects of every commit."""
-        await self._store.open(deliver)
+        await self._store.open(deliver, self._index)
         sessions = sorted(self._store.sessions(), key=lambda session: session.last_used_at)
         for session in sessions:
             self._index(_key(session), None, session)
@@ -113,33 +120,41 @@ class Service:
         Raises what `decide` and the store raise; nothing has changed then. A session whose deadline has passed is ticked first: a
         clock that was set, or a machine that slept, prolongs no lease (LEA-4).
         """
-        ticked = False
+        ticked, checks = False, self.usage.checks_first
         while True:
             session, revision = await self._store.load(key)
             # After a restart, Restarted comes first and grants the grace period (SUB-23).
-            if self._overdue(session) and not ticked and not isinstance(command, Tick | Restarted):
+            if self._overdue(session) and not ticked and not isinstance(command, _GRANT_GRACE):
                 ticked = True
                 await self.submit(key, Tick())
                 continue
-            outcome = self._decide(session, command)
-            if outcome.session is session and not outcome.effects:
-                return outcome.reply
-            if isinstance(command, _REFUSABLE):
-                allowed = await self._within_limits(key, session, outcome, command)
-                if allowed is None:
-                    continue
-                outcome = allowed
             try:
-                await self._commit(key, revision, session, outcome)
+                outcome = self._decide(session, command)
+                if outcome.session is session and not outcome.effects:
+                    await self._store.confirm(key, revision)
+                    return outcome.reply
+                if checks and isinstance(command, _REFUSABLE):
+                    allowed = await self._within_limits(key, session, outcome, command)
+                    if allowed is None:
+                        continue
+                    outcome = allowed
+                await self._commit(key, revision, session, outcome, command)
             except Stale:
                 continue
+            except OverLimit:
+                checks = True
+                continue
+            except HubError as error:
+                if error.status < _SERVER_ERROR and not await self._is_newest(key, revision):
+                    continue  # decided on an old session
+                raise
             return outcome.reply
 
     async def subscribe(self, key: SessionKey, command: Subscribe) -> None:
         """Submit a Subscribe within its user's limit for all sessions together (SUB-22)."""
         # Decide first. A request that is refused, or replaces a subscription of its own, must not evict another subscription.
         while True:
-            session, _ = await self._store.load(key)
+            session = await self._read(key)
             allowed = await self._within_limits(key, session, self._decide(session, command), command)
             if allowed is not None:
                 break
@@ -147,7 +162,9 @@ class Service:
         grows = after is not None and len(after.subscriptions) > (len(session.subscriptions) if session else 0)
         # A callback that subscribes again has its place already.
         if grows and after and not superseded(after, after.subscriptions[command.subscription_id]):
-            while (absent := self.usage.subscription_to_evict(key.realm, command.principal.application)) is not None:
+            while (
+                absent := await self.usage.subscription_to_evict(key.realm, command.principal.application)
+            ) is not None:
                 await self.submit(absent[0], Evict(absent[1]))
         await self.submit(key, command)
 
@@ -158,7 +175,7 @@ class Service:
 
         Everything sent to an earlier socket before `delivered_until` (epoch seconds, 0: unknown) is known to have arrived.
         """
-        key = self.usage.find(subscription_id)
+        key = await self.usage.session_of(subscription_id)
         if key is None:
             raise NotFound("there is no such endpoint")
         subscription = await self.submit(key, Connected(subscription_id, connection, delivered_until))
@@ -167,7 +184,7 @@ class Service:
 
     async def subscriber(self, subscription_id: str) -> tuple[str, str]:
         """Realm and Principal.subscriber of a subscription. Raises NotFound where there is no such subscription."""
-        if (key := self.usage.find(subscription_id)) is not None:
+        if (key := await self.usage.session_of(subscription_id)) is not None:
             session, _ = await self._store.load(key)
             if session is not None and (subscription := session.subscriptions.get(subscription_id)) is not None:
                 return key.realm, subscription.subscriber
@@ -177,14 +194,13 @@ class Service:
         """The first of these topics that has a session, else the first of all."""
         keys = [SessionKey(realm, topic) for topic in topics]
         for key in keys if len(keys) > 1 else ():
-            session, _ = await self._store.load(key)
-            if session is not None:
+            if await self._read(key) is not None:
                 return key
         return keys[0]
 
     async def session_for(self, realm: str, user: str, *, new: bool) -> tuple[str, bool]:
         """Topic of the session that a system client began last for the user, or of a new one. Whether it is new (SES-2)."""
-        if not new and (last := self.usage.last_begun_topic(realm, user)) is not None:
+        if not new and (last := await self.usage.last_begun_topic(realm, user)) is not None:
             return last, False
         topic = self._ids.uuid()
         await self.submit(SessionKey(realm, topic), BeginSession(realm, topic, user))
@@ -192,12 +208,11 @@ class Service:
 
     async def participants(self, key: SessionKey, principal: Principal) -> list[Participant]:
         """See core.rules.administration.participants."""
-        session, _ = await self._store.load(key)
-        return participants(session, principal)
+        return participants(await self._read(key), principal)
 
     async def end_session(self, key: SessionKey) -> None:
         """End a session for its administrator. Raises NotFound where there is no session, Conflict where no user owns it."""
-        session, _ = await self._store.load(key)
+        session = await self._read(key)
         if session is None:
             raise NotFound("no session with this topic")
         check_owned(session.owner)
@@ -205,7 +220,7 @@ class Service:
 
     async def current_context(self, key: SessionKey, principal: Principal) -> tuple[bytes, tuple[str, ...]]:
         """The JSON answer to GET hub.url/{topic}, and its patients. Raises what core.rules.contexts.view_for raises."""
-        session, _ = await self._store.load(key)
+        session = await self._read(key)
         answer = self._answers.get(key, view_for(session, principal, key.topic, self._rules))
         current = session.contexts.get(session.current) if session else None
         return answer, patients(current.ref, current.implied) if current else ()
@@ -227,13 +242,28 @@ class Service:
             except Exception as error:
                 if not isinstance(error, HubError):
                     self._log.tick_failed(key, error)
-                self._deadlines.set(key, self._clock())  # still due: the timer tries again
+                if self._deadlines.set(key, self._clock()):  # still due: the timer tries again
+                    self._set_timer()
+
+    async def _read(self, key: SessionKey) -> Session | None:
+        """The session, as new as the last change that anybody was answered about. None: there is no session."""
+        while True:
+            session, revision = await self._store.load(key)
+            if await self._is_newest(key, revision):
+                return session
+
+    async def _is_newest(self, key: SessionKey, revision: int) -> bool:
+        try:
+            await self._store.confirm(key, revision)
+        except Stale:
+            return False
+        return True
 
     def _overdue(self, session: Session | None) -> bool:
         return session is not None and session.deadline is not None and session.deadline <= self._clock()
 
     def _decide(self, session: Session | None, command: Command) -> Outcome:
-        return decide(session, command, Env(self._clock(), self._ids, self._rules))
+        return decide(session, command, Env(self._clock(), self._ids, self._rules, self._store.node))
 
     async def _within_limits(
         self, key: SessionKey, session: Session | None, outcome: Outcome, command: Command
@@ -243,13 +273,13 @@ class Service:
         Raises TooMany (LIM-1), TooLarge or Unavailable (LIM-2).
         """
         after = outcome.session
-        if session is None and after and not self.usage.may_begin_session(key.realm, after.owner):
+        if session is None and after and not await self.usage.may_begin_session(key.realm, after.owner):
             await self._forget_longest_idle(key.realm, after.owner)
             return None
-        closes = isinstance(command, Publish) and command.event.kind is Kind.CLOSE
-        if closes and after and not self.usage.is_within_limits(key, session, after):
+        closes = _closes(command)
+        if closes and after and not await self.usage.is_within_limits(key, session, after):
             outcome = Outcome(drop_all(after), outcome.effects, outcome.reply)
-        idle = self.usage.sessions_to_forget(key, session, outcome.session, closes=closes, now=self._clock())
+        idle = await self.usage.sessions_to_forget(key, session, outcome.session, closes=closes, now=self._clock())
         if not idle:
             return outcome
         await asyncio.gather(*(self._forget(other, MakeRoom(at_once=True)) for other in idle[:TOGETHER]))
@@ -264,25 +294,22 @@ class Service:
 
     async def _forget_longest_idle(self, realm: str, owner: str) -> None:
         """Forget the user's longest idle session, if SESSION_TTL has passed. Raises TooMany where the user gets no room (LIM-1)."""
-        if (key := self.usage.longest_idle(realm, owner)) is not None:
+        if (key := await self.usage.longest_idle(realm, owner)) is not None:
             await self._forget(key, MakeRoom())
-        if not self.usage.may_begin_session(realm, owner):
+        if not await self.usage.may_begin_session(realm, owner):
             raise TooMany("this user has as many topics as a user may have", retry_after=RETRY_AFTER)
 
-    async def _commit(self, key: SessionKey, revision: int, before: Session | None, outcome: Outcome) -> None:
+    async def _commit(
+        self, key: SessionKey, revision: int, before: Session | None, outcome: Outcome, command: Command
+    ) -> None:
         after = outcome.session
-        self._index(key, before, after)
-        try:
-            await self._store.commit_and_deliver(key, revision, before, after, outcome.effects)
-        except (Stale, HubError):
-            now, _ = await self._store.load(key)
-            self._index(key, after, now)
-            raise
+        limits = self.usage.limits(after, closes=_closes(command)) if isinstance(command, _REFUSABLE) else None
+        await self._store.commit_and_deliver(key, revision, before, after, outcome.effects, limits)
         if before is None or after is None or len(before.subscriptions) != len(after.subscriptions):
             self._log.changed(key, before, after)
 
     def _index(self, key: SessionKey, before: Session | None, after: Session | None) -> None:
-        """Update `usage`, answers and deadlines. Runs before a commit: `load` returns the new session before the file has it."""
+        """Update `usage`, answers and deadlines. The store calls this whenever `load` returns another session."""
         self.usage.update(key, before, after)
         if before is None or after is None or before.contexts is not after.contexts or before.current != after.current:
             self._answers.forget(key)
@@ -331,6 +358,10 @@ class Service:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _closes(command: Command) -> bool:
+    return isinstance(command, Publish) and command.event.kind is Kind.CLOSE
 
 
 def _key(session: Session) -> SessionKey:

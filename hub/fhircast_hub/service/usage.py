@@ -1,4 +1,4 @@
-"""Usage: what each user has in all sessions together, and the limits of that. Also the session of each endpoint."""
+"""LocalUsage: what each user has in all sessions together, where one process has them all. Also the session of each endpoint."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from fhircast_hub.core.access.topic_access import NO_OWNER
 from fhircast_hub.core.errors import HubError, TooLarge, TooMany, Unavailable
 from fhircast_hub.core.state.session import Session, Subscription
 from fhircast_hub.core.wire.callback_url import origin_of
+from fhircast_hub.service.ports import Limits
 from fhircast_hub.service.weights import growth
 from fhircast_hub.telemetry.metrics import Metrics
 
@@ -81,11 +82,13 @@ class _Owner:
         self.idle = _IdleSessions()
 
 
-class Usage:
+class LocalUsage:
     """Counts sessions, subscriptions and bytes by user. `update` is called for every change of a session.
 
-    Limits in bytes are of the process's memory (service/weights.py).
+    Limits in bytes are of the process's memory (service/weights.py). The methods are those of service.ports.Usage.
     """
+
+    checks_first = True
 
     def __init__(
         self,
@@ -124,24 +127,32 @@ class Usage:
         """Number of sessions."""
         return len(self._weighed)
 
+    def limits(self, after: Session | None, *, closes: bool) -> Limits | None:
+        """None: limits are checked before a commit, because this process alone has all sessions."""
+        return None
+
     def find(self, subscription_id: str) -> SessionKey | None:
         """The session of a subscription. None: there is no such subscription."""
         return self._sessions.get(subscription_id)
 
-    def may_begin_session(self, realm: str, owner: str) -> bool:
+    async def session_of(self, subscription_id: str) -> SessionKey | None:
+        """As `find`, for this process has all sessions."""
+        return self.find(subscription_id)
+
+    async def may_begin_session(self, realm: str, owner: str) -> bool:
         """Whether the user may own one more session (LIM-1)."""
         return owner == NO_OWNER or len(self._owner(_OwnerKey(realm, owner)).topics) < self._max_topics
 
-    def longest_idle(self, realm: str, owner: str) -> SessionKey | None:
+    async def longest_idle(self, realm: str, owner: str) -> SessionKey | None:
         """The user's session without subscriptions that is unused for longest."""
         return next(iter(self._owner(_OwnerKey(realm, owner)).idle.weights), None)
 
-    def last_begun_topic(self, realm: str, owner: str) -> str | None:
+    async def last_begun_topic(self, realm: str, owner: str) -> str | None:
         """The topic of the user's session that a system client began last (SES-2). None: there is none."""
         begun = self._owner(_OwnerKey(realm, owner)).begun
         return max(begun, key=lambda topic: (begun[topic], topic)) if begun else None
 
-    def is_within_limits(
+    async def is_within_limits(
         self, key: SessionKey, before: Session | None, after: Session | None, *, closes: bool = False
     ) -> bool:
         """Whether the change from `before` to `after` exceeds no limit in bytes. A change that does not grow is always within.
@@ -150,7 +161,7 @@ class Usage:
         """
         return after is None or self._shortage(key, self._growth(before, after), after, closes) is None
 
-    def sessions_to_forget(
+    async def sessions_to_forget(
         self,
         key: SessionKey,
         before: Session | None,
@@ -183,7 +194,7 @@ class Usage:
         owner = _owner_key(key, session)
         return owner == own or self._owner(owner).bytes > SMALL or session.last_used_at < now - ABANDONED
 
-    def subscription_to_evict(self, realm: str, application: Application) -> tuple[SessionKey, str] | None:
+    async def subscription_to_evict(self, realm: str, application: Application) -> tuple[SessionKey, str] | None:
         """The session and id of the subscription that must go before `application` gets another one. None: the user has room.
 
         Of the application's own subscriptions without a connection, the longest absent goes first. Raises TooMany where all of
@@ -200,7 +211,7 @@ class Usage:
         subscription_id = min(absent, key=lambda subscription: subscription.connected_or_lost_at).subscription_id
         return self._sessions[subscription_id], subscription_id
 
-    def has_verified_callback(self, realm: str, application: Application, place: str) -> bool:
+    async def has_verified_callback(self, realm: str, application: Application, place: str) -> bool:
         """Whether the application has a verified callback at this place (wire.callback_url.origin_of; WHK-13)."""
         owned = self._subscriptions.get((realm, application.subscriber), {}).values()
         verified = (

@@ -7,19 +7,22 @@ from collections.abc import Iterable, Sequence
 from fhircast_hub.core.access.principal import SessionKey
 from fhircast_hub.core.state.effects import Effect
 from fhircast_hub.core.state.session import Session
-from fhircast_hub.service.ports import Deliver, Stale
+from fhircast_hub.service.ports import Changed, Deliver, Limits, Stale, ignore_changes
 
 
 class MemoryStore:
     """The store of the URL `memory:`. Its methods are those of service.ports.SessionStore."""
 
+    node = ""
+
     def __init__(self) -> None:
         #: Session and revision.
         self._sessions: dict[SessionKey, tuple[Session, int]] = {}
         self._deliver: Deliver = lambda effects: None
+        self._changed: Changed = ignore_changes
 
-    async def open(self, deliver: Deliver) -> None:
-        self._deliver = deliver
+    async def open(self, deliver: Deliver, changed: Changed = ignore_changes) -> None:
+        self._deliver, self._changed = deliver, changed
 
     def sessions(self) -> Iterable[Session]:
         return [session for session, _ in self._sessions.values()]
@@ -27,8 +30,18 @@ class MemoryStore:
     async def load(self, key: SessionKey) -> tuple[Session | None, int]:
         return self._sessions.get(key, (None, 0))
 
+    async def confirm(self, key: SessionKey, revision: int) -> None:
+        if self._sessions.get(key, (None, 0))[1] != revision:
+            raise Stale
+
     async def commit_and_deliver(
-        self, key: SessionKey, revision: int, before: Session | None, after: Session | None, effects: Sequence[Effect]
+        self,
+        key: SessionKey,
+        revision: int,
+        before: Session | None,
+        after: Session | None,
+        effects: Sequence[Effect],
+        limits: Limits | None = None,
     ) -> None:
         if self._sessions.get(key, (None, 0))[1] != revision:
             raise Stale
@@ -40,7 +53,9 @@ class MemoryStore:
         self._sessions.clear()
 
     def _put(self, key: SessionKey, session: Session | None, revision: int) -> None:
+        before, _ = self._sessions.get(key, (None, 0))
         if session is None:
             self._sessions.pop(key, None)
         else:
             self._sessions[key] = session, revision
+        self._changed(key, before, session)

@@ -31,7 +31,7 @@ from fhircast_hub.core.access.principal import SessionKey
 from fhircast_hub.core.errors import Unavailable
 from fhircast_hub.core.state.effects import Effect
 from fhircast_hub.core.state.session import Session
-from fhircast_hub.service.ports import Deliver, Stale
+from fhircast_hub.service.ports import Changed, Deliver, Limits, Stale, ignore_changes
 from fhircast_hub.storage.memory import MemoryStore
 from fhircast_hub.storage.rows import Row, changes, sessions_of
 from fhircast_hub.storage.scrubbing import empty_log, move_log
@@ -83,9 +83,9 @@ class SqliteStore(MemoryStore):
         #: Work of the thread that was begun last.
         self._work: asyncio.Future[Any] | None = None
 
-    async def open(self, deliver: Deliver) -> None:
+    async def open(self, deliver: Deliver, changed: Changed = ignore_changes) -> None:
         """Open or create the file (mode 0600), and read every session. Raises OSError or ValueError, for the operator."""
-        await super().open(deliver)
+        await super().open(deliver, changed)
         self._loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as undo:  # closes a file that is refused
             self._lock = _lock(self._path)
@@ -105,7 +105,13 @@ class SqliteStore(MemoryStore):
         self._checkpoints = asyncio.create_task(self._checkpoint())
 
     async def commit_and_deliver(
-        self, key: SessionKey, revision: int, before: Session | None, after: Session | None, effects: Sequence[Effect]
+        self,
+        key: SessionKey,
+        revision: int,
+        before: Session | None,
+        after: Session | None,
+        effects: Sequence[Effect],
+        limits: Limits | None = None,
     ) -> None:
         if self._sessions.get(key, (None, 0))[1] != revision:
             raise Stale

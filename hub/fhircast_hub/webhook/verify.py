@@ -70,7 +70,7 @@ class CallbackVerifier:
         Raises TooMany if `principal` brings too many new callbacks (WHK-13).
         """
         user = principal.realm, principal.subscriber
-        is_new = not self._service.usage.has_verified_callback(
+        is_new = not await self._service.usage.has_verified_callback(
             principal.realm, principal.application, origin_of(callback)
         )
         if is_new:
