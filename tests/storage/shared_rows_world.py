@@ -114,7 +114,7 @@ class Follower:
     def read(self) -> Session | None:
         """The session as a node reads all rows, in no order."""
         kinds: dict[str, dict[str, bytes]] = {}
-        for (kind, name), body in sorted(self.rows.items(), key=lambda row: row[1]):
+        for (kind, name), body in sorted(self.rows.items(), key=lambda row: row[1], reverse=True):
             kinds.setdefault(kind, {})[name] = body
         return session_of(*self._key, kinds) if kinds else None
 
@@ -139,6 +139,8 @@ def check_same_objects(before: Session, after: Session, old: Session, new: Sessi
     for id_ in before.outbox.keys() & after.outbox.keys():
         check_same_parts(*(session.outbox[id_].posts for session in (before, after, old, new)))
     for audiences in zip(*(session.audiences for session in (before, after, old, new)), strict=False):
+        if audiences[0] is audiences[1]:
+            assert audiences[2] is audiences[3]
         if audiences[0].members is audiences[1].members:
             assert audiences[2].members is audiences[3].members
 

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from fhircast_hub.core.rules.last_opens import NOTHING_OPENED
 from fhircast_hub.core.state.commands import Command
-from fhircast_hub.core.state.session import Audience, LastOpen, Session
+from fhircast_hub.core.state.effects import EventRef
+from fhircast_hub.core.state.session import Audience, Content, LastOpen, Outgoing, Queue, Session, Shared
 from fhircast_hub.storage.row_reader import apply_changes, session_of
 from fhircast_hub.storage.rows import changes, shared_changes
 from tests.core.world import CLOSES, OPENS, World, frozen, patient
@@ -25,6 +26,7 @@ from tests.storage.sqlite_world import FULL, KEY
 Rows = list[tuple[str, str, bytes | None]]
 
 SEEDS, STEPS = 8, 250
+EVENT_REF = EventRef("e1", "e1", "Patient-open")
 AUDIENCES = (
     Audience(frozenset({"patient-open", "home-open"}), (LastOpen("patient/p1"), *NOTHING_OPENED[1:]), ("c-1", "c-2")),
     Audience(frozenset({"heartbeat"}), NOTHING_OPENED, ("hook-1",)),
@@ -91,6 +93,32 @@ def test_subscriptions_are_read_by_the_time_of_their_connection_or_loss() -> Non
     parts = {id_: replace(first, subscription_id=id_, connected_or_lost_at=at) for id_, at in ids.items()}
     session = session_of(*KEY, kinds_of(rows_of(None, replace(SHARED, subscriptions=parts))))
     assert list(session.subscriptions) == ["b", "a", "c"]
+
+
+def test_posts_of_another_subscription_are_taken_over_in_order() -> None:
+    """The older post goes before the newer one, and the queue of the other subscription is gone."""
+    older, newer = Outgoing("old", EVENT_REF, b"older"), Outgoing("hook", EVENT_REF, b"newer")
+    before = replace(SHARED, outbox={"old": Queue({3: older}, 5), "hook": Queue({5: newer}, 5)}, last_post_number=5)
+    taken = replace(older, subscription_id="hook")
+    expected = replace(before, outbox={"hook": Queue({3: taken, 5: newer}, 10)})
+    after = apply_changes(before, KEY, rows_of(before, expected))
+    assert after == expected
+    assert list(after.outbox["hook"].posts) == [3, 5]
+    newest_first = sorted(rows_of(None, before), reverse=True)
+    assert list(session_of(*KEY, kinds_of(newest_first)).outbox) == ["old", "hook"]
+
+
+def test_full_urls_that_stay_are_the_same_object() -> None:
+    """One resource has a new entry with the fullUrl of before."""
+    entries = [b'{"fullUrl":"urn:uuid:1","resource":{"n":%d}}' % number for number in (1, 2)]
+    contents = [
+        Content({"observation/1": Shared(1, entry)}, len(entry), (b"1",), {"urn:uuid:1": "observation/1"})
+        for entry in entries
+    ]
+    before, expected = (replace(SHARED, contents={"patient/p1": content}) for content in contents)
+    after = apply_changes(before, KEY, rows_of(before, expected))
+    assert after == expected
+    assert after.contents["patient/p1"].urls is contents[0].urls
 
 
 def test_a_forgotten_session_leaves_no_row() -> None:

@@ -242,13 +242,10 @@ def _contents(before: dict[str, Content], updates: _Rows, shared: _Rows) -> dict
 
 
 def _content(before: Content, updates: tuple[bytes, ...], changed: dict[str, Shared | None]) -> Content:
-    resources = _with_parts(before.resources, changed)
-    if resources is before.resources:
-        return replace(before, updates=updates)
     gone = [old for ref in changed if (old := before.resources.get(ref)) is not None]
     come = {ref: new for ref, new in changed.items() if new is not None}
     return Content(
-        resources=resources,
+        resources=_with_parts(before.resources, changed),
         size=before.size - sum(len(old.entry) for old in gone) + sum(len(new.entry) for new in come.values()),
         updates=updates,
         urls=_urls(before.urls, {full_url_of(old.entry) for old in gone}, come),
