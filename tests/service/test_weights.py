@@ -20,7 +20,8 @@ from fhircast_hub.core.state.session import (
     Subscription,
 )
 from fhircast_hub.service.weights import growth
-from fhircast_hub.storage.rows import changes, session_of
+from fhircast_hub.storage.row_reader import session_of
+from fhircast_hub.storage.rows import changes
 
 KEY = SessionKey("https://idp.example", "fdb2f928-5546-4f52-87a0-0648e9ded065")
 EMPTY = Session(realm=KEY.realm, topic=KEY.topic, owner="user-1")

@@ -18,7 +18,8 @@ from fhircast_hub.core.errors import HubError, Unavailable
 from fhircast_hub.core.state.commands import Command, Connected, Publish, Restarted, Tick
 from fhircast_hub.core.state.effects import Close, Effect, Send
 from fhircast_hub.core.state.session import Outcome, Session
-from fhircast_hub.storage.rows import changes, session_of
+from fhircast_hub.storage.row_reader import session_of
+from fhircast_hub.storage.rows import changes
 from tests.simulation.network import Clock, Link
 from tests.simulation.posts import REALM, Post
 from tests.simulation.script import Script

@@ -1,33 +1,31 @@
-"""Rows: how sessions are stored in rows, and read from them.
+"""Rows: how sessions are stored in rows. `row_reader.py` reads them.
 
 A session is a head, and a row for each subscription, open context, shared resource, retained event and post. A change writes the
 rows that it changes, however large the session is.
+
+A store with one process stores no connections: they end with the process. Its rows are those of `changes`.
+In a store with several processes a session outlives each of them. Its rows are those of `shared_changes`. The kinds of rows with
+connections are:
+- `audience`: the events and last opens of an audience. Each open changes the last opens.
+- `members`: the connections of an audience, perhaps a thousand. Opens leave these as they are.
+- `connections`: the names of webhooks' connections, and the time of the next heartbeat.
+Rows of audiences are named by the place of the audience in the session: "0", "1", and so on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import compress, groupby
-from operator import is_not, itemgetter
+from itertools import compress, zip_longest
+from operator import is_not
 from typing import TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from fhircast_hub.core.access.principal import SessionKey
-from fhircast_hub.core.state.session import (
-    Content,
-    OpenContext,
-    Outgoing,
-    Queue,
-    RetainedEvent,
-    Session,
-    Shared,
-    Subscription,
-)
-from fhircast_hub.core.wire.update_bundle import full_url_of
+from fhircast_hub.core.state.session import Audience, Content, Outgoing, Queue, Session
 
 _encode = msgspec.msgpack.Encoder().encode
-_Part = TypeVar("_Part", Subscription, OpenContext)
 _Name = TypeVar("_Name", str, int)
 #: Realm, topic, kind and name of a row.
 Row = tuple[str, str, str, str]
@@ -37,8 +35,8 @@ Changes = Iterator[tuple[Row, bytes | None]]
 _NO_SESSION = Session(realm="", topic="", owner="")
 
 
-class _Head(msgspec.Struct):
-    """The head of a session: its fields without rows of their own. Audiences are not stored: sockets do not survive the process."""
+class Head(msgspec.Struct):
+    """The head of a session: its fields without rows of their own."""
 
     owner: str
     order: int
@@ -52,15 +50,11 @@ class _Head(msgspec.Struct):
     recent: dict[bytes, int]
 
 
-_HEAD = msgspec.msgpack.Decoder(_Head)
-_HOME = msgspec.msgpack.Decoder(bytes)
-_DROPPED_CLOSES = msgspec.msgpack.Decoder(dict[str, float])
-_SUBSCRIPTION = msgspec.msgpack.Decoder(Subscription)
-_CONTEXT = msgspec.msgpack.Decoder(OpenContext)
-_RETAINED = msgspec.msgpack.Decoder(RetainedEvent)
-_OUTGOING = msgspec.msgpack.Decoder(Outgoing)
-_SHARED = msgspec.msgpack.Decoder(Shared)
-_UPDATES = msgspec.msgpack.Decoder(tuple[bytes, ...])
+class Connections(msgspec.Struct):
+    """The row `connections` of a session. A session without webhooks and heartbeats has none."""
+
+    webhook_connections: frozenset[str] = frozenset()
+    next_heartbeat: float | None = None
 
 
 def changes(key: SessionKey, before: Session | None, after: Session | None) -> Changes:
@@ -74,6 +68,33 @@ def changes(key: SessionKey, before: Session | None, after: Session | None) -> C
     yield from _differing(key, "retained", old.retained, new.retained)
     yield from _differing_posts(key, old.outbox, new.outbox)
     yield from _differing_contents(key, old.contents, new.contents)
+
+
+def shared_changes(key: SessionKey, before: Session | None, after: Session | None) -> Changes:
+    """As `changes`, with the rows of connections. `row_reader.apply_changes` is the inverse."""
+    yield from changes(key, before, after)
+    old, new = before or _NO_SESSION, after or _NO_SESSION
+    if old.audiences is not new.audiences:
+        for place, (audience, other) in enumerate(zip_longest(old.audiences, new.audiences)):
+            yield from _differing_audience(key, str(place), audience, other)
+    if old.webhook_connections is not new.webhook_connections or old.next_heartbeat != new.next_heartbeat:
+        connections, others = _connections(old), _connections(new)
+        if connections != others:
+            yield (*key, "connections", ""), _encode(others) if others != Connections() else None
+
+
+def _differing_audience(key: SessionKey, place: str, before: Audience | None, after: Audience | None) -> Changes:
+    """The rows of the audience at this place that differ. None: there is no audience at the place."""
+    if after is None:
+        yield (*key, "audience", place), None
+        yield (*key, "members", place), None
+        return
+    if before is after:
+        return
+    if before is None or (before.keys, before.last_opened) != (after.keys, after.last_opened):
+        yield (*key, "audience", place), _encode(replace(after, members=()))
+    if before is None or before.members != after.members:
+        yield (*key, "members", place), _encode(after.members)
 
 
 def _differing_contents(key: SessionKey, before: dict[str, Content], after: dict[str, Content]) -> Changes:
@@ -105,8 +126,12 @@ def _single(part: object) -> dict[str, object]:
     return {"": part} if part else {}
 
 
-def _head(session: Session) -> _Head:
-    return _Head(
+def _connections(session: Session) -> Connections:
+    return Connections(session.webhook_connections, session.next_heartbeat)
+
+
+def _head(session: Session) -> Head:
+    return Head(
         owner=session.owner,
         order=session.order,
         version=session.version,
@@ -133,60 +158,3 @@ def _differing(
     if kept < len(before):
         for name in before.keys() - after.keys():
             yield (*key, kind, f"{prefix}{name}"), None
-
-
-def sessions_of(rows: Iterable[tuple[str, str, str, str, bytes]]) -> Iterator[Session]:
-    """The sessions of all rows. The rows are ordered by session, so that those of one session at a time are in memory."""
-    for (realm, topic), parts in groupby(rows, key=itemgetter(0, 1)):
-        kinds: dict[str, dict[str, bytes]] = {}
-        for _, _, kind, name, body in parts:
-            kinds.setdefault(kind, {})[name] = body
-        yield session_of(realm, topic, kinds)
-
-
-def session_of(realm: str, topic: str, kinds: dict[str, dict[str, bytes]]) -> Session:
-    """The session of these rows (kind -> name -> body). Raises MsgspecError or KeyError for rows that cannot be read."""
-    head = _HEAD.decode(kinds["head"][""])
-    contexts = sorted(_decoded(_CONTEXT, kinds.get("context", {})), key=lambda context: context.order)
-    retained = {int(number): _RETAINED.decode(body) for number, body in kinds.get("retained", {}).items()}
-    return Session(
-        realm=realm,
-        topic=topic,
-        **msgspec.structs.asdict(head),
-        home=_HOME.decode(kinds["home"][""]) if "home" in kinds else b"",
-        dropped_closes=_DROPPED_CLOSES.decode(kinds["dropped_closes"][""]) if "dropped_closes" in kinds else {},
-        subscriptions={part.subscription_id: part for part in _decoded(_SUBSCRIPTION, kinds.get("subscription", {}))},
-        contexts={context.ref: context for context in contexts},
-        contents=_contents(kinds),
-        retained=dict(sorted(retained.items())),
-        outbox=_outbox(kinds.get("outgoing", {})),
-    )
-
-
-def _outbox(rows: dict[str, bytes]) -> dict[str, Queue]:
-    posts: dict[str, dict[int, Outgoing]] = {}
-    for number, body in sorted((int(name), body) for name, body in rows.items()):
-        post = _OUTGOING.decode(body)
-        posts.setdefault(post.subscription_id, {})[number] = post
-    return {id_: Queue(some, sum(len(post.frame) for post in some.values())) for id_, some in posts.items()}
-
-
-def _contents(kinds: dict[str, dict[str, bytes]]) -> dict[str, Content]:
-    resources: dict[str, dict[str, Shared]] = {}
-    for name, body in kinds.get("shared", {}).items():
-        ref, _, shared_ref = name.partition("\n")
-        resources.setdefault(ref, {})[shared_ref] = _SHARED.decode(body)
-    return {ref: _content(resources.get(ref, {}), body) for ref, body in kinds.get("updates", {}).items()}
-
-
-def _content(resources: dict[str, Shared], updates: bytes) -> Content:
-    return Content(
-        resources=resources,
-        size=sum(len(shared.entry) for shared in resources.values()),
-        updates=_UPDATES.decode(updates),
-        urls={url: ref for ref, shared in resources.items() if (url := full_url_of(shared.entry))},
-    )
-
-
-def _decoded(decoder: msgspec.msgpack.Decoder[_Part], rows: dict[str, bytes]) -> Iterator[_Part]:
-    return map(decoder.decode, rows.values())

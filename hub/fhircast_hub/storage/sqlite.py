@@ -33,7 +33,8 @@ from fhircast_hub.core.state.effects import Effect
 from fhircast_hub.core.state.session import Session
 from fhircast_hub.service.ports import Changed, Deliver, Limits, Stale, ignore_changes
 from fhircast_hub.storage.memory import MemoryStore
-from fhircast_hub.storage.rows import Row, changes, sessions_of
+from fhircast_hub.storage.row_reader import sessions_of
+from fhircast_hub.storage.rows import Row, changes
 from fhircast_hub.storage.scrubbing import empty_log, move_log
 from fhircast_hub.storage.upgrade import OLDEST_VERSION, upgrade
 
