@@ -15,7 +15,7 @@ from fhircast_hub.core import decide as core
 from fhircast_hub.core.access.principal import SessionKey
 from fhircast_hub.core.env import Env
 from fhircast_hub.core.errors import HubError, Unavailable
-from fhircast_hub.core.state.commands import Command, Connected, Publish, Restarted, Tick
+from fhircast_hub.core.state.commands import Command, Connected, NodeLost, Publish, Restarted, Tick
 from fhircast_hub.core.state.effects import Close, Effect, Send
 from fhircast_hub.core.state.session import Outcome, Session
 from fhircast_hub.storage.rows import changes, session_of
@@ -168,7 +168,7 @@ class Node:
         session, revision = self.store.load(topic)
         submission = Submission(self, topic, command, post, self.clock.now, revision, on_reply)
         overdue = session is not None and session.deadline is not None and session.deadline <= submission.at
-        if overdue and not ticked and not isinstance(command, Tick | Restarted):
+        if overdue and not ticked and not isinstance(command, Tick | Restarted | NodeLost):
             self.submit(topic, Tick(), lambda _: self.submit(topic, command, on_reply, post, True))
             return
         try:

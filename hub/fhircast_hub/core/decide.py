@@ -36,6 +36,7 @@ from fhircast_hub.core.state.commands import (
     EndSession,
     Evict,
     MakeRoom,
+    NodeLost,
     PostFinished,
     Publish,
     Rejected,
@@ -155,6 +156,8 @@ def _apply(session: Session | None, command: Command, env: Env) -> Outcome:
             return administration.make_room(session, command, env)
         case Restarted():
             return connections.restarted(session, env)
+        case NodeLost():
+            return connections.node_lost(session, command, env)
         case _:
             assert_never(command)
 

@@ -34,6 +34,7 @@ from fhircast_hub.core.state.commands import (
     EndSession,
     Evict,
     MakeRoom,
+    NodeLost,
     Publish,
     Renew,
     Restarted,
@@ -116,8 +117,9 @@ class Service:
         ticked = False
         while True:
             session, revision = await self._store.load(key)
-            # After a restart, Restarted comes first and grants the grace period (SUB-23).
-            if self._overdue(session) and not ticked and not isinstance(command, Tick | Restarted):
+            # After a restart, Restarted comes first and grants the grace period (SUB-23). NodeLost comes first too: its posts
+            # are older than those of the Tick, and must be carried out before them (NOD-3).
+            if self._overdue(session) and not ticked and not isinstance(command, Tick | Restarted | NodeLost):
                 ticked = True
                 await self.submit(key, Tick())
                 continue

@@ -30,6 +30,8 @@ class Subscribe(msgspec.Struct, frozen=True):
     secret: bytes = b""
     #: Network address that the request came from (AUD-3).
     address: str = ""
+    #: Name of the node that the request came to. "": the hub is one process.
+    node: str = ""
 
 
 class Renew(msgspec.Struct, frozen=True):
@@ -49,6 +51,8 @@ class Renew(msgspec.Struct, frozen=True):
     name: str | None = None
     #: Network address that the request came from (AUD-3).
     address: str = ""
+    #: Name of the node that the request came to. "": the hub is one process.
+    node: str = ""
 
 
 class Unsubscribe(msgspec.Struct, frozen=True):
@@ -223,6 +227,16 @@ class Restarted(msgspec.Struct, frozen=True):
     """The hub's process is new: all earlier sockets are gone."""
 
 
+class NodeLost(msgspec.Struct, frozen=True):
+    """One of the hub's nodes is gone, with its sockets and the raw tokens that it kept (NOD)."""
+
+    #: Name of the node.
+    node: str
+    #: Whether the node carried out the posts and verifications of the session's callbacks.
+    #: True: the node that submits this command carries them out from now on.
+    posts: bool
+
+
 Command = (
     Subscribe
     | Renew
@@ -243,4 +257,5 @@ Command = (
     | MakeRoom
     | Tick
     | Restarted
+    | NodeLost
 )

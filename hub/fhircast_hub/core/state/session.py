@@ -56,6 +56,9 @@ class Subscription(msgspec.Struct, frozen=True):
     shown_opens: tuple[str, ...] = ()
     #: Network address that made the subscription, or renewed it last (AUD-3). "": a webhook.
     address: str = ""
+    #: Node that keeps the raw opaque token, since it took the last request (AUT-14). "": the token is not opaque, the hub is
+    #: one process, or the node is gone.
+    watcher: str = ""
 
     @property
     def application(self) -> Application:
