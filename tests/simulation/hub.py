@@ -15,6 +15,7 @@ from fhircast_hub.core import decide as core
 from fhircast_hub.core.access.principal import SessionKey
 from fhircast_hub.core.env import Env
 from fhircast_hub.core.errors import HubError, Unavailable
+from fhircast_hub.core.rules.nodes import socket_name
 from fhircast_hub.core.state.commands import Command, Connected, NodeLost, Publish, Restarted, Tick
 from fhircast_hub.core.state.effects import Close, Effect, Send
 from fhircast_hub.core.state.session import Outcome, Session
@@ -130,6 +131,7 @@ class Node:
         self.script = script
         self.store = store
         self.number = number
+        self.lives = 0
         self.up = True
         self._ids = ids
         self._observer = observer
@@ -149,6 +151,11 @@ class Node:
         self._is_check_planned = False
         self._timers.clear()
         self.life = object()
+
+    @property
+    def name(self) -> str:
+        """The node's name. A new process has a new one."""
+        return f"n{self.number}-{self.lives}"
 
     # Commands
 
@@ -182,7 +189,7 @@ class Node:
             self._observer.answered(submission, session, outcome)
             if on_reply is not None:
                 on_reply(outcome.reply)
-        elif isinstance(command, Restarted) or self._random() < 0.5:
+        elif isinstance(command, Restarted | NodeLost) or self._random() < 0.5:
             self._commit(submission, session, outcome)
         else:
             self.clock.after(self._random() * 0.02, self._commit, submission, session, outcome)
@@ -278,7 +285,7 @@ class Node:
     def connect(self, topic: str, subscription_id: str, link: Link) -> Socket:
         """A client connects to an endpoint."""
         self._names += 1
-        socket = Socket(self, f"n{self.number}-{self._names}", topic, subscription_id, link)
+        socket = Socket(self, socket_name(self.name, self._names), topic, subscription_id, link)
         link.hub, link.replay_size = socket, math.inf
         self.sockets[socket.name] = self._observer.sockets[socket.name] = socket
         self.submit(
@@ -309,7 +316,16 @@ class Node:
     def rise(self) -> None:
         """A new process starts from the store."""
         self.up = True
+        self.lives += 1
         self._begin(len(self.store.commits))
+        for topic, (session, _) in self.store.sessions.items():
+            self._arm(topic, session.deadline if session else None)
+
+    def lost(self, node: str) -> None:
+        """Another node is gone from every session."""
+        for topic, (session, _) in list(self.store.sessions.items()):
+            if session is not None:
+                self.submit(topic, NodeLost(node, posts=False))
 
     def restarted(self) -> None:
         """The new process restarts every session."""
