@@ -14,7 +14,8 @@ from fhircast_hub.core.decide import decide
 from fhircast_hub.core.env import Env
 from fhircast_hub.core.errors import Conflict, Forbidden, HubError, NotFound
 from fhircast_hub.core.limits import MAX_CONTEXTS, Rules
-from fhircast_hub.core.state.commands import Connected, Disconnected, Evict, MakeRoom, Restarted, Tick
+from fhircast_hub.core.rules.nodes import node_of
+from fhircast_hub.core.state.commands import Connected, Disconnected, Evict, MakeRoom, NodeLost, Restarted, Tick
 from tests.core.world import (
     CLOSES,
     NOON,
@@ -139,6 +140,7 @@ def test_early_and_late_ticks_do_no_harm() -> None:
     assert decide(None, Disconnected("chart", "socket", NOON, 1006), Env(NOON, world.ids, Rules())).session is None
     assert decide(None, Evict("chart"), Env(NOON, world.ids, Rules())).session is None
     assert decide(None, Restarted(), Env(NOON, world.ids, Rules())).session is None
+    assert decide(None, NodeLost("n1", posts=True), Env(NOON, world.ids, Rules())).session is None
 
 
 # The owner (AUT-9)
@@ -214,6 +216,7 @@ def test_sockets_that_are_not_known_change_nothing() -> None:
 
 SIDS = st.sampled_from(["a", "b", "c", "d"])
 IDS = st.sampled_from(["1", "2", "3"])
+NODES = st.sampled_from(["n1", "n2"])
 WHO: st.SearchStrategy[Principal] = st.sampled_from(
     [
         token("ann"),
@@ -273,10 +276,10 @@ class Anything(RuleBasedStateMachine):
     def unsubscribe(self, subscription_id: str, by: Principal) -> None:
         self.attempt(lambda: self.world.unsubscribe(subscription_id, by))
 
-    @rule(subscription_id=SIDS)
-    def connect(self, subscription_id: str) -> None:
+    @rule(subscription_id=SIDS, node=NODES)
+    def connect(self, subscription_id: str, node: str) -> None:
         made: list[str] = []
-        if self.attempt(lambda: made.append(self.world.connect(subscription_id))):
+        if self.attempt(lambda: made.append(self.world.connect(subscription_id, node))):
             self.live[subscription_id] = made[0]
             assert self.world.news(subscription_id)[0] == "subscribe"
 
@@ -312,6 +315,11 @@ class Anything(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.5, 10, 70, 300]))
     def wait(self, seconds: float) -> None:
         self.attempt(lambda: self.world.wait(seconds))
+
+    @rule(node=NODES)
+    def lose_node(self, node: str) -> None:
+        self.attempt(lambda: self.world.do(NodeLost(node, posts=True)))
+        self.live = {id_: socket for id_, socket in self.live.items() if node_of(socket) != node}
 
     @rule()
     def restart(self) -> None:
@@ -358,7 +366,7 @@ class Anything(RuleBasedStateMachine):
 
 
 Anything.TestCase.settings = settings(max_examples=20, stateful_step_count=25)
-TestAnything = pytest.mark.req("EVT-13", "LIM-1")(Anything.TestCase)
+TestAnything = pytest.mark.req("EVT-13", "LIM-1", "NOD-2")(Anything.TestCase)
 
 
 @pytest.mark.req("SUB-11")

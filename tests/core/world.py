@@ -20,6 +20,7 @@ from fhircast_hub.core.decide import decide
 from fhircast_hub.core.env import Env
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.rules.contexts import current_context
+from fhircast_hub.core.rules.nodes import socket_name
 from fhircast_hub.core.state.commands import (
     Command,
     Connected,
@@ -201,10 +202,10 @@ class World:
     def unsubscribe(self, subscription_id: str | None, by: Principal | None = None, **more: Any) -> Outcome:
         return self.do(Unsubscribe(by or token(), TOPIC, subscription_id, **more))
 
-    def connect(self, subscription_id: str) -> str:
-        """Connect a new socket. Returns its name."""
+    def connect(self, subscription_id: str, node: str = "") -> str:
+        """Connect a new socket, perhaps to one of several nodes. Returns its name."""
         self._connections += 1
-        connection = f"{subscription_id}/{self._connections}"
+        connection = socket_name(node, self._connections) if node else f"{subscription_id}/{self._connections}"
         self.do(Connected(subscription_id, connection, self.tracker.delivered_until(subscription_id)))
         self._sockets[subscription_id] = connection
         return connection
@@ -223,9 +224,9 @@ class World:
     def join(
         self, subscription_id: str, events: str = f"{OPENS},{CLOSES}", by: Principal | None = None, **more: Any
     ) -> str:
-        """Subscribe, connect, and read the first frames. Returns the socket's name."""
+        """Subscribe, connect, and read the first frames. Both are at one node. Returns the socket's name."""
         self.subscribe(subscription_id, events, by, **more)
-        connection = self.connect(subscription_id)
+        connection = self.connect(subscription_id, more.get("node", ""))
         self.news(subscription_id)
         return connection
 

@@ -103,6 +103,14 @@ def test_no_session_takes_more_than_is_counted(name: str) -> None:
 
 
 @pytest.mark.req("LIM-2")
+def test_the_name_of_a_node_is_counted() -> None:
+    """A node may have a long name, such as a host's."""
+    subscriptions = SESSIONS["subscriptions"].subscriptions
+    watched = {id_: replace(each, watcher="n" * 4096) for id_, each in subscriptions.items()}
+    assert growth(SESSIONS["subscriptions"], replace(EMPTY, subscriptions=watched)) >= 4096 * len(watched)
+
+
+@pytest.mark.req("LIM-2")
 @pytest.mark.parametrize("before", SESSIONS.values(), ids=SESSIONS)
 def test_what_changes_adds_up(before: Session) -> None:
     """However a session came to its state, its weight is the same. A forgotten session weighs nothing."""

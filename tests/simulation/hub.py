@@ -15,7 +15,8 @@ from fhircast_hub.core import decide as core
 from fhircast_hub.core.access.principal import SessionKey
 from fhircast_hub.core.env import Env
 from fhircast_hub.core.errors import HubError, Unavailable
-from fhircast_hub.core.state.commands import Command, Connected, Publish, Restarted, Tick
+from fhircast_hub.core.rules.nodes import socket_name
+from fhircast_hub.core.state.commands import Command, Connected, NodeLost, Publish, Restarted, Tick
 from fhircast_hub.core.state.effects import Close, Effect, Send
 from fhircast_hub.core.state.session import Outcome, Session
 from fhircast_hub.storage.row_reader import session_of
@@ -131,6 +132,7 @@ class Node:
         self.script = script
         self.store = store
         self.number = number
+        self.lives = 0
         self.up = True
         self._ids = ids
         self._observer = observer
@@ -151,6 +153,11 @@ class Node:
         self._timers.clear()
         self.life = object()
 
+    @property
+    def name(self) -> str:
+        """The node's name. A new process has a new one."""
+        return f"n{self.number}-{self.lives}"
+
     # Commands
 
     def submit(
@@ -169,7 +176,7 @@ class Node:
         session, revision = self.store.load(topic)
         submission = Submission(self, topic, command, post, self.clock.now, revision, on_reply)
         overdue = session is not None and session.deadline is not None and session.deadline <= submission.at
-        if overdue and not ticked and not isinstance(command, Tick | Restarted):
+        if overdue and not ticked and not isinstance(command, Tick | Restarted | NodeLost):
             self.submit(topic, Tick(), lambda _: self.submit(topic, command, on_reply, post, True))
             return
         try:
@@ -183,7 +190,7 @@ class Node:
             self._observer.answered(submission, session, outcome)
             if on_reply is not None:
                 on_reply(outcome.reply)
-        elif isinstance(command, Restarted) or self._random() < 0.5:
+        elif isinstance(command, Restarted | NodeLost) or self._random() < 0.5:
             self._commit(submission, session, outcome)
         else:
             self.clock.after(self._random() * 0.02, self._commit, submission, session, outcome)
@@ -279,7 +286,7 @@ class Node:
     def connect(self, topic: str, subscription_id: str, link: Link) -> Socket:
         """A client connects to an endpoint."""
         self._names += 1
-        socket = Socket(self, f"n{self.number}-{self._names}", topic, subscription_id, link)
+        socket = Socket(self, socket_name(self.name, self._names), topic, subscription_id, link)
         link.hub, link.replay_size = socket, math.inf
         self.sockets[socket.name] = self._observer.sockets[socket.name] = socket
         self.submit(
@@ -310,7 +317,16 @@ class Node:
     def rise(self) -> None:
         """A new process starts from the store."""
         self.up = True
+        self.lives += 1
         self._begin(len(self.store.commits))
+        for topic, (session, _) in self.store.sessions.items():
+            self._arm(topic, session.deadline if session else None)
+
+    def lost(self, node: str) -> None:
+        """Another node is gone from every session."""
+        for topic, (session, _) in list(self.store.sessions.items()):
+            if session is not None:
+                self.submit(topic, NodeLost(node, posts=False))
 
     def restarted(self) -> None:
         """The new process restarts every session."""

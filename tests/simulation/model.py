@@ -63,6 +63,7 @@ class Sub:
     missed_acks: int = 0
     heard: int = 0
     left: int = 0
+    is_dead: bool = False  # the node of its socket died, and NodeLost has not come yet
     refused: bool = False  # whether it refused an open since its socket came
     delivered_until: float = 0.0  # all frames sent before this time have arrived
     shown: set[str] = field(default_factory=set)  # refs of the opens that its last socket was sent

@@ -13,6 +13,7 @@ from fhircast_hub.core.state.commands import (
     Connected,
     Disconnected,
     Evict,
+    NodeLost,
     Publish,
     Rejected,
     Renew,
@@ -24,12 +25,11 @@ from fhircast_hub.core.state.commands import (
 from tests.simulation.model import Change, Context, Label, Messages, Sub, Topic
 from tests.simulation.oracle_closing import end_derived_opens
 from tests.simulation.oracle_frames import confirmation_label, event_frames, lost_frames, sync_error_frames
+from tests.simulation.oracle_losses import disconnected, node_lost, on_node, restarted
 from tests.simulation.oracle_missed_events import add_still_shown, missed, possibly_missed_closes
 from tests.simulation.posts import DERIVED, Post, Token
 
-#: Seconds to come back after a restart (SUB-23).
-RESTART = 30
-NORMAL, GOING_AWAY, TAKEN_OVER, RESTARTING = 1000, 1001, 1008, 1012
+NORMAL, TAKEN_OVER = 1000, 1008
 
 
 class Expectation(NamedTuple):
@@ -139,7 +139,7 @@ class Oracle:
             case Connected():
                 return self._connected(topic, command, now)
             case Disconnected():
-                self._disconnected(topic, command, now)
+                disconnected(self.rules, topic, command, now)
             case Acknowledged():
                 if (sub := topic.subs.get(command.subscription_id)) is not None:
                     sub.acknowledges, sub.missed_acks = True, 0
@@ -152,7 +152,9 @@ class Oracle:
             case Tick():
                 return Expectation(self._tick(topic, now))
             case Restarted():
-                self._restarted(topic, now)
+                restarted(topic, now)
+            case NodeLost():
+                node_lost(self.rules, topic, command, now)
             case _:
                 pass
         return Expectation([])
@@ -301,7 +303,7 @@ class Oracle:
         is_new, missed_closes = sub.never_connected, possibly_missed_closes(topic, sub, now)
         sub.leave()
         sub.connection, sub.never_connected, sub.reconnect_deadline, sub.since = command.connection, False, 0.0, now
-        sub.heard = len(topic.changes)
+        sub.heard, sub.is_dead = len(topic.changes), False
         labels, last_opens, sub.in_doubt = topic.replay(sub.events)
         sub.last_opens = last_opens
         if not is_new:
@@ -310,45 +312,16 @@ class Oracle:
         messages += [(sub.connection, label) for label in (confirmation_label(sub), *labels)]
         return Expectation(messages, allowed, required, required_closes)
 
-    def _disconnected(self, topic: Topic, command: Disconnected, now: float) -> None:
-        sub = topic.subs.get(command.subscription_id)
-        if sub is None or sub.connection != command.connection:
-            return
-        if command.code in (NORMAL, GOING_AWAY):
-            sub.reconnect_deadline = 0.0
-        elif self._has_subscribed_again(topic, sub, command.delivered_until):
-            del topic.subs[sub.subscription_id]
-        else:
-            sub.reconnect_deadline = now + (RESTART if command.code == RESTARTING else self.rules.reconnect_grace)
-        sub.leave()
-        sub.delivered_until = command.delivered_until
-        sub.connection, sub.since, sub.left = "", now, len(topic.changes)
-
-    def _has_subscribed_again(self, topic: Topic, lost: Sub, delivered_until: float) -> bool:
-        """Whether the application subscribed again before its broken connection was noticed (SUB-23)."""
-        return bool(lost.name) and any(
-            (sub.name, sub.app) == (lost.name, lost.app) and sub is not lost and sub.since > delivered_until
-            for sub in topic.connected()
-        )
-
     def reopen(self) -> None:
         """The hub's process was restarted."""
         for topic in self.topics.values():
             topic.reopened, topic.beat = True, 0.0
 
-    def _restarted(self, topic: Topic, now: float) -> None:
-        topic.reopened = False
-        for sub in topic.subs.values():
-            if sub.connection:
-                last_opens = topic.replay(sub.events)[1]
-                last = {
-                    t: c.implied[t] for c in topic.contexts.values() for t in c.implied if f"{t}-open" in sub.events
-                }
-                sub.last_opens, sub.shown = {}, {last_opens.get(t, (last.get(t, ""), ""))[0] for t in DERIVED} - {""}
-                sub.connection, sub.since, sub.left = "", now, len(topic.changes)
-                sub.reconnect_deadline = now + RESTART
-            elif sub.reconnect_deadline:
-                sub.reconnect_deadline = now + RESTART
+    def node_died(self, node: str) -> None:
+        """A node's process was killed. Its subscriptions hear of no later change."""
+        for topic in self.topics.values():
+            for sub in on_node(topic, node):
+                sub.left, sub.is_dead = len(topic.changes), True
 
     def _evict(self, topic: Topic, command: Evict) -> Messages:
         sub = topic.subs.get(command.subscription_id)

@@ -14,7 +14,7 @@ HANDOVER = 1
 
 def missed(rules: Rules, topic: Topic, sub: Sub, now: float) -> tuple[list[Change], list[Label], list[str]]:
     """The missed events that may be sent, those that must be, and the refs of which a close must be sent (SUB-12)."""
-    absent = len(topic.changes) if sub.connection else sub.left
+    absent = len(topic.changes) if sub.connection and not sub.is_dead else sub.left
     allowed = [change for change in topic.changes if change.key in sub.events]
     kept = max(0, len(topic.changes) - rules.retained_messages)
     missed = [(place, c) for place, c in enumerate(topic.changes) if place >= absent and c.key in sub.events]

@@ -256,7 +256,7 @@ def get(world: World, name: str) -> tuple[str, str, dict[str, int]] | None:
 
 def check_at_rest(world: World) -> None:
     """Check the invariants at rest; those of each follower for clients that have received all frames."""
-    if not world.nodes[0].up or world.risen + SLACK > world.clock.now:
+    if not all(node.up for node in world.nodes) or world.risen + SLACK > world.clock.now:
         return
     for each in AT_REST:
         each(world)

@@ -31,6 +31,7 @@ WEIGHTS = {
     "evict": 1,
     "stop": 1,
     "restart": 1,
+    "kill": 1,
     "quiet": 4,
 }
 _NAMES, _WEIGHTS = tuple(WEIGHTS), tuple(WEIGHTS.values())

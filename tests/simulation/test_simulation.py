@@ -64,7 +64,7 @@ SEEDS, PARTS = 50, 6
     ),
     *("SYN-1", "SYN-2", "SYN-3", "SYN-4", "SYN-5", "SYN-6", "SYN-7", "SYN-8", "SYN-10", "SYN-11", "SYN-13", "SYN-14"),
     *("CON-1", "CON-2", "CON-3", "CON-4", "CON-6", "CON-19", "CON-8", "CON-9", "CON-10", "CON-11"),
-    *("CON-16", "CON-18", "LIM-1", "GET-6"),
+    *("CON-16", "CON-18", "LIM-1", "GET-6", "NOD-1", "NOD-2"),
 )
 @pytest.mark.parametrize("part", range(PARTS))
 def test_every_invariant_holds(part: int) -> None:

@@ -51,7 +51,7 @@ class World:
             Client(number, script.seed, behaviour, self.clock, self.nodes, self)
             for number, behaviour in enumerate(script.behaviours)
         ]
-        self.risen = 0.0  # time of the hub's last restart
+        self.risen = 0.0  # time of the last restart of the hub, or of a node
         self._posts = 0
 
     def run(self) -> None:
@@ -183,8 +183,24 @@ class World:
             node.die()
         self.clock.after(dice.choice((0.2, 2.0, 20.0)), self._rise)
 
+    def _kill(self, client: Client, dice: random.Random) -> None:
+        """Kill one node of several. The others notice after a while, and a new process takes its place."""
+        if len(self.nodes) > 1 and all(node.up for node in self.nodes):
+            node = dice.choice(self.nodes)
+            node.die()
+            self.oracle.node_died(node.name)
+            self.clock.after(dice.choice((0.2, 2.0, 20.0)), self._replace, node, node.name)
+
+    def _replace(self, node: Node, name: str) -> None:
+        others = [other for other in self.nodes if other.up]
+        if node.name != name or not others:
+            return  # the whole hub was restarted meanwhile, or will be
+        others[0].lost(name)
+        self.risen = self.clock.now
+        node.rise()
+
     def _rise(self) -> None:
-        if self.nodes[0].up:
+        if any(node.up for node in self.nodes):
             return
         self._check_rows()
         self.store.reopen()

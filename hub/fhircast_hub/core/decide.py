@@ -36,6 +36,7 @@ from fhircast_hub.core.state.commands import (
     EndSession,
     Evict,
     MakeRoom,
+    NodeLost,
     PostFinished,
     Publish,
     Rejected,
@@ -60,6 +61,9 @@ def _settle(before: Session | None, command: Command, outcome: Outcome, env: Env
     """Finish a decision: queue posts, cancel verifications, set time of use, heartbeat and deadline."""
     outcome = _post_to_callbacks(outcome, env)
     outcome = _cancel_open_verifications(before, command, outcome)
+    if outcome.session is not None and env.node:
+        claimed = webhook_outbox.claim(before, outcome.session, outcome.effects, env)
+        outcome = Outcome(claimed, outcome.effects, outcome.reply)
     session = outcome.session
     if session is None or session is before or _keeps_deadline(before, session):
         return outcome
@@ -155,6 +159,8 @@ def _apply(session: Session | None, command: Command, env: Env) -> Outcome:
             return administration.make_room(session, command, env)
         case Restarted():
             return connections.restarted(session, env)
+        case NodeLost():
+            return connections.node_lost(session, command, env)
         case _:
             assert_never(command)
 

@@ -37,6 +37,7 @@ from fhircast_hub.core.state.commands import (
     EndSession,
     Evict,
     MakeRoom,
+    NodeLost,
     Publish,
     Renew,
     Restarted,
@@ -61,7 +62,7 @@ STOP_SECONDS = 3.0
 #: Sessions that are restarted, or forgotten to make room, at the same time.
 TOGETHER = 64
 #: Commands that come before the Tick of a deadline that has passed.
-_GRANT_GRACE = Tick | Restarted
+_GRANT_GRACE = Tick | Restarted | NodeLost
 #: The first status that tells of a failure of the hub.
 _SERVER_ERROR = 500
 #: Commands that are refused where a limit in bytes is reached. All others shrink the session, or are the hub's own.
@@ -123,7 +124,8 @@ class Service:
         ticked, checks = False, self.usage.checks_first
         while True:
             session, revision = await self._store.load(key)
-            # After a restart, Restarted comes first and grants the grace period (SUB-23).
+            # After a restart, Restarted comes first and grants the grace period (SUB-23). NodeLost comes first too: its posts
+            # are older than those of the Tick, and must be carried out before them (NOD-3).
             if self._overdue(session) and not ticked and not isinstance(command, _GRANT_GRACE):
                 ticked = True
                 await self.submit(key, Tick())

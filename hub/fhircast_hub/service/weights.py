@@ -102,6 +102,6 @@ def _queue(_: str, queue: Queue) -> int:
 def _subscription(_: str, subscription: Subscription) -> int:
     names = _texts(*subscription.events)
     texts = _texts(subscription.subscriber, subscription.name, subscription.callback, subscription.issuer)
-    shown = _texts(*subscription.shown_opens)
+    shown = _texts(*subscription.shown_opens, subscription.watcher)
     # The audience has the names again, in lower case.
     return SUBSCRIPTION + 2 * (texts + shown) + 3 * names + getsizeof(subscription.secret)

@@ -178,6 +178,7 @@ def _connections(before: Session, rows: _Rows) -> dict[str, Any]:
     return {
         "webhook_connections": before.webhook_connections if same else connections.webhook_connections,
         "next_heartbeat": connections.next_heartbeat,
+        "poster": connections.poster,
     }
 
 

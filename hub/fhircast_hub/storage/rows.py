@@ -8,7 +8,7 @@ In a store with several processes a session outlives each of them. Its rows are 
 connections are:
 - `audience`: the events and last opens of an audience. Each open changes the last opens.
 - `members`: the connections of an audience, perhaps a thousand. Opens leave these as they are.
-- `connections`: the names of webhooks' connections, and the time of the next heartbeat.
+- `connections`: the names of webhooks' connections, their poster, and the time of the next heartbeat.
 Rows of audiences are named by the place of the audience in the session: "0", "1", and so on.
 """
 
@@ -55,6 +55,7 @@ class Connections(msgspec.Struct):
 
     webhook_connections: frozenset[str] = frozenset()
     next_heartbeat: float | None = None
+    poster: str = ""
 
 
 def changes(key: SessionKey, before: Session | None, after: Session | None) -> Changes:
@@ -77,10 +78,9 @@ def shared_changes(key: SessionKey, before: Session | None, after: Session | Non
     if old.audiences is not new.audiences:
         for place, (audience, other) in enumerate(zip_longest(old.audiences, new.audiences)):
             yield from _differing_audience(key, str(place), audience, other)
-    if old.webhook_connections is not new.webhook_connections or old.next_heartbeat != new.next_heartbeat:
-        connections, others = _connections(old), _connections(new)
-        if connections != others:
-            yield (*key, "connections", ""), _encode(others) if others != Connections() else None
+    connections, others = _connections(old), _connections(new)
+    if connections != others:
+        yield (*key, "connections", ""), _encode(others) if others != Connections() else None
 
 
 def _differing_audience(key: SessionKey, place: str, before: Audience | None, after: Audience | None) -> Changes:
@@ -127,7 +127,7 @@ def _single(part: object) -> dict[str, object]:
 
 
 def _connections(session: Session) -> Connections:
-    return Connections(session.webhook_connections, session.next_heartbeat)
+    return Connections(session.webhook_connections, session.next_heartbeat, session.poster)
 
 
 def _head(session: Session) -> Head:

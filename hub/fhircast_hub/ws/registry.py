@@ -9,6 +9,7 @@ from typing import Protocol
 
 from fhircast_hub.acknowledgements.timer import AckTimer
 from fhircast_hub.budgets.table import BIG_FRAME
+from fhircast_hub.core.rules.nodes import socket_name
 from fhircast_hub.core.state.effects import Close, Effect, EventRef, Send, WebhookEffect
 from fhircast_hub.telemetry.metrics import Metrics
 from fhircast_hub.ws.frames import Frame, frame_of
@@ -54,7 +55,7 @@ class Registry:
 
     def add(self, connection: Connection) -> str:
         """Register a socket. Returns the name of its connection."""
-        name = f"{self._prefix}-{next(self._numbers)}"
+        name = socket_name(self._prefix, next(self._numbers))
         self._connections[name] = connection
         self._metrics.sockets_opened.inc()
         return name

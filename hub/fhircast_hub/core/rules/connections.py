@@ -1,6 +1,6 @@
 """Connections of subscriptions (FHIRcast 3.0.0, 2.4 and 2.5).
 
-Sockets connect, acknowledge and are lost. Callbacks are verified.
+Sockets connect, acknowledge and are lost, one by one or with their node. Callbacks are verified.
 After a restart of the hub, `restarted` gives connected and awaited sockets RESTART_GRACE seconds to come back.
 """
 
@@ -14,6 +14,7 @@ from fhircast_hub.core.limits import OPAQUE_TOKEN_GRACE, RESTART_GRACE
 from fhircast_hub.core.rules import audiences, webhook_outbox
 from fhircast_hub.core.rules.joining import last_opened_on_joining, last_opened_on_return, possibly_shown, replay
 from fhircast_hub.core.rules.missed_events import known_delivered_until, missed_by, possibly_missed_closes
+from fhircast_hub.core.rules.nodes import node_of
 from fhircast_hub.core.rules.subscriptions import (
     end,
     ends_at,
@@ -23,7 +24,7 @@ from fhircast_hub.core.rules.subscriptions import (
     send_confirmation,
     with_subscription,
 )
-from fhircast_hub.core.state.commands import Acknowledged, Connected, Disconnected, VerificationFailed
+from fhircast_hub.core.state.commands import Acknowledged, Connected, Disconnected, NodeLost, VerificationFailed
 from fhircast_hub.core.state.effects import Close, Effect, Message
 from fhircast_hub.core.state.session import LastOpened, Outcome, Session, Subscription
 from fhircast_hub.core.wire.close_codes import GOING_AWAY, NORMAL, POLICY_VIOLATION, SERVICE_RESTART
@@ -135,14 +136,21 @@ def disconnected(session: Session | None, command: Disconnected, env: Env) -> Ou
         if _is_superseded(session, subscription, command.delivered_until):
             return Outcome(remove(session, subscription))
         reconnect_deadline = env.now + (RESTART_GRACE if command.code == SERVICE_RESTART else env.rules.reconnect_grace)
+    return Outcome(_lose(session, subscription, command.delivered_until, reconnect_deadline, env.now))
+
+
+def _lose(
+    session: Session, subscription: Subscription, delivered_until: float, reconnect_deadline: float, now: float
+) -> Session:
+    """The session after the loss of the subscription's socket."""
     lost = replace(
         subscription,
-        connected_or_lost_at=env.now,
-        delivered_until=command.delivered_until,
+        connected_or_lost_at=now,
+        delivered_until=delivered_until,
         reconnect_deadline=reconnect_deadline,
         shown_opens=_opens_sent(session, subscription.connection),
     )
-    return Outcome(_without_connection(session, lost))
+    return _without_connection(session, lost)
 
 
 def _is_superseded(session: Session, lost: Subscription, delivered_until: float) -> bool:
@@ -191,8 +199,39 @@ def restarted(session: Session | None, env: Env) -> Outcome:
     return Outcome(session, ended + effects)
 
 
+def node_lost(session: Session | None, command: NodeLost, env: Env) -> Outcome:
+    """Lose the sockets of a node that is gone, and shorten the leases of the raw tokens that it kept (NOD-1, NOD-4).
+
+    Where the node was the session's poster, the posts and verifications that it left unfinished are effects again (NOD-3).
+    A session without anything of the node stays the same object.
+    """
+    if session is None:
+        return Outcome(None)
+    effects: tuple[Effect, ...] = ()
+    takes_over = session.poster == command.node
+    if takes_over:
+        session, effects = _end_expired_webhooks(replace(session, poster=env.node), env.now)
+    session = _lose_sockets(_shorten_opaque_leases(session, env.now, command.node), command.node, env)
+    return Outcome(session, effects + webhook_outbox.unfinished(session, env.now) if takes_over else effects)
+
+
+def _lose_sockets(session: Session, node: str, env: Env) -> Session:
+    """Lose every socket of the node, as if each had closed abnormally now.
+
+    First all are lost, so that none of them is superseded by another one of the same dead node (SUB-40).
+    """
+    lost = [each for each in session.subscriptions.values() if each.connection and node_of(each.connection) == node]
+    reconnect_deadline = env.now + env.rules.reconnect_grace
+    for subscription in lost:
+        session = _lose(session, subscription, subscription.delivered_until, reconnect_deadline, env.now)
+    for subscription in lost:
+        if _is_superseded(session, subscription, subscription.delivered_until):
+            session = remove(session, subscription)
+    return session
+
+
 def _end_expired_webhooks(session: Session, now: float) -> tuple[Session, tuple[Effect, ...]]:
-    """End webhooks whose lease ended while the hub was away: nothing more is posted to them."""
+    """End webhooks whose lease ended while no process served them: nothing more is posted to them."""
     effects: tuple[Effect, ...] = ()
     for subscription in session.subscriptions.values():
         if subscription.callback and subscription.expires <= now:
@@ -201,15 +240,16 @@ def _end_expired_webhooks(session: Session, now: float) -> tuple[Session, tuple[
     return session, effects
 
 
-def _shorten_opaque_leases(session: Session, now: float) -> Session:
-    """After a restart, end subscriptions of opaque tokens in OPAQUE_TOKEN_GRACE seconds unless renewed (AUT-34).
+def _shorten_opaque_leases(session: Session, now: float, node: str = "") -> Session:
+    """End subscriptions of opaque tokens in OPAQUE_TOKEN_GRACE seconds unless renewed (AUT-34).
 
-    Raw tokens live in memory only.
+    Raw tokens live in memory only. `node`: those that this node kept are lost. "": all are.
     """
     latest = now + OPAQUE_TOKEN_GRACE
     for subscription in session.subscriptions.values():
-        if subscription.opaque and subscription.expires > latest:
-            session = with_subscription(session, replace(subscription, expires=latest))
+        if subscription.opaque and node in ("", subscription.watcher):
+            expires = min(subscription.expires, latest)
+            session = with_subscription(session, replace(subscription, expires=expires, watcher=""))
     return session
 
 

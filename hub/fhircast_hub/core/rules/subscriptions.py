@@ -59,6 +59,7 @@ def _granted_subscription(command: Subscribe, env: Env) -> Subscription:
         issuer=principal.issuer,
         client=principal.client,
         address=command.address,
+        watcher=env.node if principal.opaque else "",
     )
 
 
@@ -81,6 +82,7 @@ def renew(session: Session | None, command: Renew, env: Env) -> Outcome:
         name=subscription.name if command.name is None else command.name,
         opaque=command.principal.opaque,
         address=command.address,
+        watcher=env.node if command.principal.opaque else "",
     )
     session = with_subscription(session, renewed)
     return _send_added(session, subscription, renewed, env) if renewed.connection else Outcome(session)

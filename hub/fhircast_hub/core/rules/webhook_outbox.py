@@ -19,7 +19,7 @@ from fhircast_hub.core.state.effects import Effect, EndWebhook, Post, Send, Veri
 from fhircast_hub.core.state.session import Outgoing, Queue, Session, Subscription
 
 #: Prefix of callbacks' connection names.
-_PREFIX = "hook-"
+CONNECTION_PREFIX = "hook-"
 #: The queue of a callback that has answered everything.
 _EMPTY = Queue()
 
@@ -29,7 +29,7 @@ _Posts = list[tuple[int, Outgoing]]
 
 def connection_name(subscription_id: str) -> str:
     """The connection name of the subscription's callback."""
-    return _PREFIX + subscription_id
+    return CONNECTION_PREFIX + subscription_id
 
 
 def verify(session: Session, subscription: Subscription, now: float) -> Verify:
@@ -127,14 +127,39 @@ def resume(session: Session, env: Env) -> tuple[Session, tuple[Effect, ...]]:
 
     Verified callbacks have received all open contexts, or the outbox has them.
     """
-    verifications: list[Effect] = []
     for subscription in session.subscriptions.values():
-        if subscription.callback and subscription.never_connected:
-            verifications.append(verify(session, subscription, env.now))
-        elif subscription.callback:
+        if subscription.callback and not subscription.never_connected:
             session = _rejoin(session, subscription, env.rules)
+    return session, unfinished(session, env.now)
+
+
+def claim(before: Session | None, session: Session, effects: tuple[Effect, ...], env: Env) -> Session:
+    """The session with its poster: one node at a time works for its callbacks (NOD-3).
+
+    The first node that has work for them is the poster until the last callback is gone, or the node is.
+    """
+    if not env.node:
+        return session
+    if not session.poster:
+        has_work = any(isinstance(effect, Verify | Post | EndWebhook) for effect in effects)
+        return replace(session, poster=env.node) if has_work and _has_callbacks(session) else session
+    left = before is not None and session.subscriptions is not before.subscriptions and not _has_callbacks(session)
+    return replace(session, poster="") if left else session
+
+
+def _has_callbacks(session: Session) -> bool:
+    return any(subscription.callback for subscription in session.subscriptions.values())
+
+
+def unfinished(session: Session, now: float) -> tuple[Effect, ...]:
+    """The work for callbacks that another process began, once more: verifications, then all posts of the outbox in order."""
+    verifications = [
+        verify(session, subscription, now)
+        for subscription in session.subscriptions.values()
+        if subscription.callback and subscription.never_connected
+    ]
     posts = _in_order(session, session.outbox.keys())
-    return session, (*verifications, *(_post(session, number, post) for number, post in posts))
+    return (*verifications, *(_post(session, number, post) for number, post in posts))
 
 
 def _rejoin(session: Session, subscription: Subscription, rules: Rules) -> Session:
@@ -169,7 +194,7 @@ def queue_posts(session: Session, effects: tuple[Effect, ...]) -> tuple[Session,
         for name in effect.to:
             if name in session.webhook_connections and effect.event_ref is not None:
                 number += 1
-                post = Outgoing(name.removeprefix(_PREFIX), effect.event_ref, effect.frame)
+                post = Outgoing(name.removeprefix(CONNECTION_PREFIX), effect.event_ref, effect.frame)
                 added.setdefault(post.subscription_id, []).append((number, post))
                 done.append(_post(session, number, post))
     return _add_posts(replace(session, last_post_number=number), added), tuple(done)

@@ -223,6 +223,13 @@ class Restarted(msgspec.Struct, frozen=True):
     """The hub's process is new: all earlier sockets are gone."""
 
 
+class NodeLost(msgspec.Struct, frozen=True):
+    """One of the hub's nodes is gone, with its sockets and the raw tokens that it kept (NOD)."""
+
+    #: Name of the node.
+    node: str
+
+
 Command = (
     Subscribe
     | Renew
@@ -243,4 +250,5 @@ Command = (
     | MakeRoom
     | Tick
     | Restarted
+    | NodeLost
 )

@@ -56,6 +56,9 @@ class Subscription(msgspec.Struct, frozen=True):
     shown_opens: tuple[str, ...] = ()
     #: Network address that made the subscription, or renewed it last (AUD-3). "": a webhook.
     address: str = ""
+    #: Node that keeps the raw opaque token, since it took the last request (AUT-14). "": the token is not opaque, the hub is
+    #: one process, or the node is gone.
+    watcher: str = ""
 
     @property
     def application(self) -> Application:
@@ -255,6 +258,8 @@ class Session(msgspec.Struct, frozen=True):
     last_post_number: int = 0
     #: subscription_id -> posts that its callback has not answered yet.
     outbox: dict[str, Queue] = {}
+    #: Node that carries out posts and verifications. "": there is no callback, or the hub is one process.
+    poster: str = ""
     #: When the next heartbeat is due, in epoch seconds. None: no connection subscribes to heartbeats.
     next_heartbeat: float | None = None
     #: When the session wants a Tick, in epoch seconds. None: never.
