@@ -160,7 +160,7 @@ class ServerProcess:
                 except ProcessLookupError:
                     pass
             self._server.wait(PATIENCE)
-            wait(lambda: not any(map(_alive, children)), lambda: "processes of PostgreSQL outlive SIGKILL")
+            wait(lambda: not any(map(is_alive, children)), lambda: "processes of PostgreSQL outlive SIGKILL")
         self._dismiss()
 
     def _dismiss(self) -> None:
@@ -173,7 +173,7 @@ def _stat(pid: int | str) -> list[str]:
     return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
 
 
-def _alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     """Whether the process runs; one that only waits to be reaped does not."""
     try:
         return _stat(pid)[0] not in ("Z", "X")
