@@ -169,7 +169,7 @@ class PostgresServer:
         return server
 
     def make_synchronous(self, name: str = "standby") -> None:
-        """Let each commit wait until the standby of this name has it on disk; with an empty name, for none.
+        """Let each commit wait until the standby of this name has written it to its disk. An empty name means that no commit waits.
 
         Returns when the standby follows. Raises PostgresError where none of this name does in time.
         """

@@ -82,16 +82,20 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 def popen(
-    *words: str, folder: Path, stdin: int = subprocess.DEVNULL, output: int = subprocess.DEVNULL
+    *words: str,
+    folder: Path,
+    stdin: int = subprocess.DEVNULL,
+    output: int = subprocess.DEVNULL,
+    errors: int = subprocess.STDOUT,
 ) -> subprocess.Popen[bytes]:
-    """Start a program in this folder. Its output and its errors go to `output`. Raises PostgresError where it does not start."""
+    """Start a program in this folder. Its errors go where its output goes, unless given. Raises PostgresError where it does not start."""
     user = server_user()
     try:
         return subprocess.Popen(
             words,
             stdin=stdin,
             stdout=output,
-            stderr=subprocess.STDOUT,
+            stderr=errors,
             cwd=folder,
             env=_environment(folder),
             user=user and user.pw_uid,
@@ -104,17 +108,18 @@ def popen(
 
 
 def run(name: str, *words: str, folder: Path, statements: str = "") -> str:
-    """Run a program of PostgreSQL to its end: its output. Raises PostgresError with all that it said where it fails."""
-    with popen(program(name), *words, folder=folder, stdin=subprocess.PIPE, output=subprocess.PIPE) as process:
+    """Run a program of PostgreSQL to its end: its output, without warnings. Raises PostgresError with all its words where it fails."""
+    pipe = subprocess.PIPE
+    with popen(program(name), *words, folder=folder, stdin=pipe, output=pipe, errors=pipe) as process:
         try:
-            output, _ = process.communicate(statements.encode(), PATIENCE)
+            output, errors = process.communicate(statements.encode(), PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             raise PostgresError(f"{name} did not end in {PATIENCE} seconds") from None
-    said = output.decode(errors="replace")
     if process.returncode:
+        said = (output + errors).decode(errors="replace")
         raise PostgresError(f"{name} ended with exit code {process.returncode}: {said}")
-    return said
+    return output.decode(errors="replace")
 
 
 class ServerProcess:
@@ -164,7 +169,7 @@ class ServerProcess:
         self._dismiss()
 
     def _dismiss(self) -> None:
-        if self._watchdog.poll() is None:
+        if self._watchdog.returncode is None:
             self._watchdog.communicate(b"stopped\n")
 
 

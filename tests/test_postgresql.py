@@ -37,6 +37,7 @@ def test_a_database_is_empty_and_the_tests_own(postgres_server: PostgresServer, 
     assert database == postgres_server.url(name)
     tables = "select count(*) from pg_tables where schemaname = 'public'"
     assert postgres_server.psql(tables, name) == "0"
+    assert postgres_server.psql("drop table if exists never", name) == "", "a notice is no row"
     facts = "select getdatabaseencoding(), datcollate, current_user from pg_database where datname = current_database()"
     assert postgres_server.psql(facts, name) == "UTF8|C|hub"
 
@@ -140,7 +141,7 @@ with PostgresServer.make(Path(sys.argv[1])) as server:
 """
 
 
-def test_the_server_ends_with_a_killed_run_and_leaves_no_files(postgres_folder: Path) -> None:
+def test_the_server_ends_with_a_killed_run_and_leaves_no_data(postgres_folder: Path) -> None:
     folder = postgres_folder / "server"
     command = (sys.executable, "-c", RUN_OF_TESTS, str(folder))
     environment = os.environ | {"PYTHONPATH": ":".join(path for path in sys.path if path)}

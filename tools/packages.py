@@ -16,7 +16,8 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -32,6 +33,8 @@ DICOMWEB = tuple(
     for folder in ("/usr/share/orthanc/plugins", "/usr/lib/orthanc", "/usr/local/share/orthanc/plugins")
 )
 POSTGRESQL = "/usr/lib/postgresql/*/bin/initdb"
+#: While this file is there, Debian makes no database cluster as it installs PostgreSQL, and starts no server on port 5432.
+NO_CLUSTER = Path("/etc/postgresql-common/createcluster.d/fhircast-hub-tests.conf")
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 #: Seconds that apt-get waits for another apt-get to end, such as that of Debian's own upgrades.
 APT_PATIENCE = 300
@@ -140,11 +143,27 @@ def command_for(packages: Iterable[str]) -> str:
 def install(packages: Sequence[str]) -> str:
     """By apt-get, as root: what went wrong, or "". The lists of packages are fetched where they are not there, or too old."""
     wanted = ("install", "--no-install-recommends", *packages)
-    if not _apt_get(*wanted):
-        return ""
-    stale = _apt_get("update")
-    failure = _apt_get(*wanted)
+    with _no_cluster() if "postgresql" in packages else nullcontext():
+        if not _apt_get(*wanted):
+            return ""
+        stale = _apt_get("update")
+        failure = _apt_get(*wanted)
     return stale + failure if failure else ""
+
+
+@contextmanager
+def _no_cluster() -> Iterator[None]:
+    """Nothing of this stays: whoever installs another version of PostgreSQL later gets Debian's cluster as usual."""
+    made = [folder for folder in (NO_CLUSTER.parent, NO_CLUSTER.parent.parent) if not folder.exists()]
+    NO_CLUSTER.parent.mkdir(parents=True, exist_ok=True)
+    NO_CLUSTER.write_text("create_main_cluster = false\n", encoding="ascii")
+    try:
+        yield
+    finally:
+        NO_CLUSTER.unlink()
+        for folder in made:
+            if not any(folder.iterdir()):
+                folder.rmdir()
 
 
 def _apt_get(*words: str) -> str:
