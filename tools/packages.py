@@ -11,12 +11,15 @@ import argparse
 import ctypes
 import glob
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
+from pathlib import Path
 
 from tools.libraries import missing_library
 
@@ -29,6 +32,9 @@ DICOMWEB = tuple(
     f"{folder}/libOrthancDicomWeb.so*"
     for folder in ("/usr/share/orthanc/plugins", "/usr/lib/orthanc", "/usr/local/share/orthanc/plugins")
 )
+POSTGRESQL = "/usr/lib/postgresql/*/bin/initdb"
+#: While this file is there, Debian makes no database cluster as it installs PostgreSQL, and starts no server on port 5432.
+NO_CLUSTER = Path("/etc/postgresql-common/createcluster.d/fhircast-hub-tests.conf")
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 #: Seconds that apt-get waits for another apt-get to end, such as that of Debian's own upgrades.
 APT_PATIENCE = 300
@@ -67,6 +73,24 @@ def lies(*patterns: str) -> Check:
     return lambda: "" if any(glob.glob(pattern) for pattern in patterns) else f"{patterns[0]} is not there"
 
 
+def postgresql_binaries() -> Path | None:
+    """The folder with PostgreSQL's server programs, of the newest version; Debian keeps these off the PATH."""
+    found = [Path(path).parent for path in glob.glob(POSTGRESQL)]
+    if found:
+        return max(found, key=lambda folder: [int(part) for part in re.findall(r"\d+", folder.parent.name)])
+    initdb = shutil.which("initdb", path=PATH)
+    return Path(initdb).resolve().parent if initdb else None
+
+
+def serves_databases() -> str:
+    """Whether PostgreSQL's server programs start."""
+    folder = postgresql_binaries()
+    if folder is None:
+        return f"{POSTGRESQL} is not there"
+    complaints = (starts(str(folder / name), "--version")() for name in ("initdb", "postgres"))
+    return next((complaint for complaint in complaints if complaint), "")
+
+
 def makes_environments() -> str:
     """Whether `python3 -m venv` can bring pip; Debian keeps that in python3-venv. An environment with pip is enough."""
     if find_spec("ensurepip") or not starts(".venv/bin/python", "-m", "pip", "--version")():
@@ -82,6 +106,7 @@ CHECKS: Mapping[str, Check] = {
     "nginx": starts("nginx", "-v"),
     "orthanc": starts("Orthanc", "--version"),
     "orthanc-dicomweb": lies(*DICOMWEB),
+    "postgresql": serves_databases,
     "chromium": starts(CHROMIUM, "--version"),
     "libatomic1": loads("libatomic.so.1"),  # for the Node that Playwright brings
     "gcc": starts("gcc", "--version"),
@@ -93,7 +118,7 @@ _ARCHIVE = ("orthanc", "orthanc-dicomweb")
 #: By purpose, which is what the Makefile asks for: the packages.
 NEEDED: Mapping[str, Sequence[str]] = {
     "venv": ("python3-venv",),
-    "test": ("python3-venv", "git", "curl", "nginx", *_ARCHIVE, *_BROWSER),
+    "test": ("python3-venv", "git", "curl", "nginx", "postgresql", *_ARCHIVE, *_BROWSER),
     "browser": ("python3-venv", *_BROWSER),
     "javascript": ("python3-venv", *_ARCHIVE),
     "bench": ("python3-venv", "gcc", "libc6-dev"),
@@ -118,11 +143,27 @@ def command_for(packages: Iterable[str]) -> str:
 def install(packages: Sequence[str]) -> str:
     """By apt-get, as root: what went wrong, or "". The lists of packages are fetched where they are not there, or too old."""
     wanted = ("install", "--no-install-recommends", *packages)
-    if not _apt_get(*wanted):
-        return ""
-    stale = _apt_get("update")
-    failure = _apt_get(*wanted)
+    with _no_cluster() if "postgresql" in packages else nullcontext():
+        if not _apt_get(*wanted):
+            return ""
+        stale = _apt_get("update")
+        failure = _apt_get(*wanted)
     return stale + failure if failure else ""
+
+
+@contextmanager
+def _no_cluster() -> Iterator[None]:
+    """Nothing of this stays: whoever installs another version of PostgreSQL later gets Debian's cluster as usual."""
+    made = [folder for folder in (NO_CLUSTER.parent, NO_CLUSTER.parent.parent) if not folder.exists()]
+    NO_CLUSTER.parent.mkdir(parents=True, exist_ok=True)
+    NO_CLUSTER.write_text("create_main_cluster = false\n", encoding="ascii")
+    try:
+        yield
+    finally:
+        NO_CLUSTER.unlink()
+        for folder in made:
+            if not any(folder.iterdir()):
+                folder.rmdir()
 
 
 def _apt_get(*words: str) -> str:

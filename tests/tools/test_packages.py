@@ -12,7 +12,18 @@ import pytest
 
 from tests.running import shell_program
 from tools import packages
-from tools.packages import CHECKS, NEEDED, Check, lies, loads, makes_environments, provide, starts
+from tools.packages import (
+    CHECKS,
+    NEEDED,
+    Check,
+    lies,
+    loads,
+    makes_environments,
+    postgresql_binaries,
+    provide,
+    serves_databases,
+    starts,
+)
 
 LOADER = "error while loading shared libraries: libnss3.so: cannot open shared object file"
 
@@ -145,6 +156,64 @@ def test_python_must_be_able_to_make_environments(monkeypatch: pytest.MonkeyPatc
     assert makes_environments() == "the module ensurepip is not there"
     (tmp_path / ".venv").symlink_to(sys.prefix)
     assert makes_environments() == ""
+
+
+def postgresql(machine: Machine, version: str, *programs: str) -> Path:
+    """A version of PostgreSQL with these server programs, where Debian has them; the folder of its programs."""
+    folder = machine.folder / "lib" / version / "bin"
+    folder.mkdir(parents=True)
+    for name in programs:
+        shell_program(folder / name, "exit 0")
+    return folder
+
+
+def test_the_newest_server_of_postgresql_must_start(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Debian installs versions beside each other, and its client alone has a folder of this kind too."""
+    pattern = f"{machine.folder}/lib/*/bin/initdb"
+    monkeypatch.setattr(packages, "POSTGRESQL", pattern)
+    monkeypatch.setattr(packages, "PATH", str(machine.folder))
+    postgresql(machine, "99", "psql")
+    assert (postgresql_binaries(), serves_databases()) == (None, f"{pattern} is not there")
+    old = postgresql(machine, "9.6", "initdb", "postgres")
+    assert (postgresql_binaries(), serves_databases()) == (old, "")
+    new = postgresql(machine, "17", "initdb")
+    assert (postgresql_binaries(), serves_databases()) == (new, "is not there")
+    shell_program(new / "postgres", f"echo $0: {LOADER} >&2; exit 127")
+    assert "libnss3.so is missing" in serves_databases()
+
+
+def test_postgresql_of_another_system_is_on_the_path(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages, "POSTGRESQL", f"{machine.folder}/never")
+    monkeypatch.setattr(packages, "PATH", f"{machine.folder}/bin")
+    machine.program("initdb", "exit 0")
+    machine.program("postgres", "exit 0")
+    assert (postgresql_binaries(), serves_databases()) == (machine.folder / "bin", "")
+
+
+@pytest.mark.parametrize("exit_code", [0, 100])
+@pytest.mark.parametrize("there", ["", "etc", "etc/createcluster.d"])
+def test_debian_makes_no_cluster_while_root_installs_postgresql(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, there: str, exit_code: int
+) -> None:
+    """A cluster would start a server on port 5432. No file or folder of ours stays, whether apt-get fails or not."""
+    setting = machine.folder / "etc/createcluster.d/ours.conf"
+    monkeypatch.setattr(packages, "NO_CLUSTER", setting)
+    monkeypatch.setattr(packages, "CHECKS", {"postgresql": machine.there("postgresql")})
+    (machine.folder / there).mkdir(parents=True, exist_ok=True)
+    before = sorted(machine.folder.glob("etc/**"))
+    machine.apt_get("postgresql", exit_code=exit_code, first=f"cat {setting} >> {machine.folder}/seen")
+    assert provide(["postgresql"]) == (1 if exit_code else 0)
+    assert set((machine.folder / "seen").read_text().splitlines()) == {"create_main_cluster = false"}
+    assert sorted(machine.folder.glob("etc/**")) == before
+
+
+def test_other_packages_leave_the_settings_of_postgresql_alone(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = machine.folder / "etc/createcluster.d/ours.conf"
+    monkeypatch.setattr(packages, "NO_CLUSTER", setting)
+    machine.apt_get("alpha", first=f"ls {setting.parent} && exit 1")
+    assert provide(["alpha"]) == 0
 
 
 def test_every_package_that_is_needed_can_be_looked_for() -> None:
