@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import structlog
@@ -41,13 +41,14 @@ from fhircast_hub.http.request import Receive, Scope, Send, bearer_token
 from fhircast_hub.http.request_log import RequestLog
 from fhircast_hub.http.root import ROOT_PATHS, root_app
 from fhircast_hub.http.sessions import SessionApi
-from fhircast_hub.service.ports import Clock, SessionStore
+from fhircast_hub.nodes import Duties
+from fhircast_hub.service.ports import Clock, SessionStore, Usage
 from fhircast_hub.service.revocation import Revocation
 from fhircast_hub.service.service import Service
 from fhircast_hub.service.session_log import SessionLog
 from fhircast_hub.service.usage import LocalUsage
 from fhircast_hub.settings.outbound_proxies import ProxiedTransport
-from fhircast_hub.settings.settings import Settings
+from fhircast_hub.settings.settings import Settings, SettingsError
 from fhircast_hub.storage.memory import MemoryStore
 from fhircast_hub.storage.sqlite import SqliteStore
 from fhircast_hub.telemetry.logs import KeyedHash
@@ -62,6 +63,9 @@ from fhircast_hub.ws.legacy import LegacySocket
 from fhircast_hub.ws.registry import Registry
 from fhircast_hub.ws.services import SocketServices
 from fhircast_hub.ws.socket import HubSocket
+
+if TYPE_CHECKING:
+    from fhircast_hub.postgresql.parts import SharedParts
 
 _log = structlog.get_logger()
 #: Hosts that never need a proxy.
@@ -81,7 +85,10 @@ class Hub:
     """
 
     def __init__(self, settings: Settings, *, anonymous: Principal | None = None, clock: Clock = time.time) -> None:
-        self._settings, self._clock = settings, clock
+        self._settings = settings
+        self._shared = _shared(settings, clock)
+        self._clock = self._shared.clock if self._shared else clock
+        clock = self._clock
         self._path = settings.hub_path
         self._ready = False
         #: The reason why the hub did not start, in one line for the operator.
@@ -93,12 +100,13 @@ class Hub:
         self._client = httpx.AsyncClient(transport=ProxiedTransport(_LOOPBACK))
         self.audit = Auditor(make_sink(settings.audit, self._client), settings.public_url, self.metrics)
         self._verifier = Verifier(_issuers(settings), self._client, clock, allow_insecure=settings.allow_insecure)
-        self.service = self._make_service()
+        self._store, self.service = self._make_service()
         self._revocation = Revocation(self.service, self._verifier)
         tracker = AckTracker(Policy(settings.ack_policy), settings.ack_timeout)
         self.ack_timer = AckTimer(self.service, tracker, clock, self.metrics)
         self._webhooks = self._make_webhooks()
-        self.registry = Registry(self.ack_timer, self.metrics, self._webhooks.handle)
+        self.registry = Registry(self.ack_timer, self.metrics, self._webhooks.handle, lambda: self._store.node)
+        self._duties = self._make_duties()
         self._legacy = LegacyNames() if anonymous else None
         self._endpoints = Endpoints(settings.ws_base, self._path, legacy=anonymous is not None)
         self.rates = Rates(settings.rate_limit_token, settings.rate_limit_address, clock, self._is_system)
@@ -106,13 +114,25 @@ class Hub:
         self._make_http(anonymous)
         self._set_gauges()
 
-    def _make_service(self) -> Service:
+    def _make_service(self) -> tuple[SessionStore, Service]:
         settings = self._settings
         limits = settings.max_subscriptions_per_user, settings.max_topics_per_user, settings.max_bytes_per_user
-        usage = LocalUsage(*limits, settings.all_bytes, self.metrics)
-        store: SessionStore = MemoryStore() if settings.store_path is None else SqliteStore(settings.store_path)
+        usage: Usage
+        store: SessionStore
+        if self._shared:
+            store, usage = self._shared.make_store(*limits, settings.all_bytes, self.metrics, self._log_hash.learn_key)
+        else:
+            usage = LocalUsage(*limits, settings.all_bytes, self.metrics)
+            store = MemoryStore() if settings.store_path is None else SqliteStore(settings.store_path)
         log = SessionLog(self._log_hash, self._clock, self.audit.record)
-        return Service(store, self._clock, settings.rules(), usage, log)
+        return store, Service(store, self._clock, settings.rules(), usage, log)
+
+    def _make_duties(self) -> Duties | None:
+        if self._shared is None:
+            return None
+        duties = Duties(self._shared.store, self.service, self.registry, self._webhooks)
+        self._shared.store.attach(duties)
+        return duties
 
     def _make_webhooks(self) -> Webhooks:
         settings = self._settings
@@ -121,7 +141,8 @@ class Hub:
         client = Client(guard, http2=find_spec("h2") is not None)
         sealer = Sealer(settings.secret_key.get_secret_value() if settings.secret_key else None)
         verifier = CallbackVerifier(self.service, guard, client, self.metrics, self._log_hash)
-        return Webhooks(self.service, verifier, client, sealer, settings.ack_timeout, self.metrics)
+        may_post = (lambda: True) if self._shared is None else self._shared.is_sure
+        return Webhooks(self.service, verifier, client, sealer, settings.ack_timeout, self.metrics, may_post)
 
     def _make_sockets(self) -> SocketServices:
         return SocketServices(
@@ -270,10 +291,14 @@ class Hub:
         settings = self._settings
         if settings.webhooks and settings.secret_key is None and settings.store_path is not None:
             _log.info("webhook secrets do not survive a restart", reason="FHIRCAST_SECRET_KEY is not set")
+        if self._duties:
+            self._duties.start()
         self._ready = True
         await send({"type": "lifespan.startup.complete"})
         await receive()
         self._ready = False
+        if self._duties:
+            await self._duties.stop()
         self.ack_timer.stop()
         await self._revocation.stop()
         await self._webhooks.stop()
@@ -286,6 +311,19 @@ class Hub:
 
 def _issuers(settings: Settings) -> list[Issuer]:
     return [Issuer(**issuer.plain()) for issuer in settings.issuers]
+
+
+def _shared(settings: Settings, clock: Clock) -> SharedParts | None:
+    """What a store of many nodes is made of. None: the store has one process. Raises SettingsError without its library."""
+    if not settings.is_shared:
+        return None
+    try:
+        from fhircast_hub.postgresql.parts import SharedParts
+    except ImportError:
+        raise SettingsError(
+            "FHIRCAST_STORE is PostgreSQL's, and asyncpg is missing: pip install 'fhircast-hub[postgresql]'"
+        ) from None
+    return SharedParts(settings.store, settings.store_password(), clock)
 
 
 class _Cors(CORSMiddleware):

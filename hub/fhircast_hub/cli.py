@@ -22,6 +22,7 @@ from fhircast_hub.app import Hub
 from fhircast_hub.server import Tls, listen
 from fhircast_hub.server import serve as serve_on
 from fhircast_hub.settings.settings import Settings, SettingsError, load, require_issuers
+from fhircast_hub.settings.types import mask
 from fhircast_hub.telemetry.logs import configure_logging
 
 _log = structlog.get_logger()
@@ -179,7 +180,7 @@ def _run(hub: Hub, settings: Settings, listener: socket.socket, tls: Tls | None 
     if settings.allow_insecure:
         _log.warning("insecure", reason="FHIRCAST_ALLOW_INSECURE is set: tokens and patients may travel unencrypted")
     port = listener.getsockname()[1]
-    _log.info("starting", hub_url=settings.public_url, host=settings.host, port=port, store=settings.store)
+    _log.info("starting", hub_url=settings.public_url, host=settings.host, port=port, store=mask(settings.store))
     if not serve_on(hub, listener, tls):
         _refuse(ValueError(hub.failure or "the hub did not start; the log has the reason"))
     raise typer.Exit(0)

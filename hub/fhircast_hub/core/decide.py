@@ -142,7 +142,7 @@ def _apply(session: Session | None, command: Command, env: Env) -> Outcome:
         case VerificationFailed():
             return connections.verification_failed(session, command)
         case Revoked():
-            return subscriptions.revoked(session, command)
+            return subscriptions.revoked(session, command, env)
         case PostFinished():
             return sync_errors.post_finished(session, command, env)
         case Undeliverable():

@@ -104,8 +104,11 @@ class SharedStore(SessionStore, Protocol):
         """Some sessions whose deadline has passed without a Tick. Raises Unavailable."""
         ...
 
-    async def orphans(self) -> list[tuple[str, SessionKey]]:
-        """Dead nodes, each with a session that had something of the node. Some at a time. Raises Unavailable."""
+    async def orphans(self) -> list[tuple[SessionKey, str, float]]:
+        """Some sessions that have something of a dead node, with its name and last sign of life (epoch seconds).
+
+        Raises Unavailable.
+        """
         ...
 
 

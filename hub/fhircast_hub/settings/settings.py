@@ -44,7 +44,9 @@ from fhircast_hub.settings.types import (
     Switch,
     Text,
     Url,
+    is_database,
     is_safe,
+    is_safe_database,
     mask,
     one_of,
 )
@@ -99,6 +101,7 @@ class Settings(BaseModel):
     public_url: HubUrl = "http://localhost:8080/api/hub"
     issuers: tuple[IssuerSettings, ...] = ()
     store: Store = "sqlite:///fhircast-hub.db"
+    store_password_file: Text | None = None
     default_lease: Count = 7200
     max_lease: Count = 86400
     connect_timeout: Count = 60
@@ -148,8 +151,22 @@ class Settings(BaseModel):
             if not self.allow_insecure and not is_safe(url):
                 expected = f"an https URL, because the host is not loopback (or set {PREFIX}ALLOW_INSECURE=true)"
                 raise _wrong(name, url, expected)
+        if self.is_shared:
+            self._check_shared()
         _check_issuers(self.issuers)
         return self
+
+    def _check_shared(self) -> None:
+        """Check what only a hub of many nodes needs."""
+        if not self.allow_insecure and not is_safe_database(self.store):
+            expected = (
+                f"a URL with sslmode=verify-full, because a host is not loopback (or set {PREFIX}ALLOW_INSECURE=true)"
+            )
+            raise _wrong("store", self.store, expected)
+        if self.webhooks and self.secret_key is None:
+            raise SettingsError(
+                f"{PREFIX}SECRET_KEY is required, the same on every node: {PREFIX}STORE is shared and {PREFIX}WEBHOOKS is on"
+            )
 
     def _trusted_urls(self) -> Iterator[tuple[str, str]]:
         """Name and value of each URL that tokens, patients or keys are sent over (SEC-4)."""
@@ -175,8 +192,23 @@ class Settings(BaseModel):
 
     @property
     def store_path(self) -> Path | None:
-        """The database file. The name is not decoded. None: sessions stay in memory."""
-        return None if self.store == "memory:" else Path(self.store.removeprefix("sqlite:///"))
+        """The database file. The name is not decoded. None: sessions stay in memory, or are in a shared database."""
+        return Path(self.store.removeprefix("sqlite:///")) if self.store.startswith("sqlite:") else None
+
+    def store_password(self) -> str | None:
+        """The text of the password file, without its line end. None: there is no such file. Raises SettingsError."""
+        if self.store_password_file is None:
+            return None
+        try:
+            return Path(self.store_password_file).read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "is not UTF-8"
+            raise SettingsError(f"{_full_name('store_password_file')} cannot be read: {reason}") from None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether many nodes share the store."""
+        return is_database(self.store)
 
     @property
     def all_bytes(self) -> int:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from ipaddress import ip_network
 from typing import Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BeforeValidator, PlainSerializer, SecretStr
 
@@ -26,6 +26,13 @@ _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9a-fA-F:.]*:[0-9
 _LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1")
 #: `sqlite:///:memory:` is refused: SQLite would keep no file.
 _STORE = re.compile(r"memory:|sqlite:///(?!:memory:$)[^?\x00-\x1f\ud800-\udfff]*[^/?\x00-\x1f\ud800-\udfff]")
+
+#: One or more hosts, as in libpq's URLs.
+_DATABASE = re.compile(r"postgres(ql)?://[^/?#\s\x00-\x1f]+/[^/?#\s\x00-\x1f]+(\?[^#\s\x00-\x1f]*)?")
+_DATABASE_PARAMETERS = {
+    *("sslmode", "sslrootcert", "sslcert", "sslkey", "passfile", "target_session_attrs"),
+    *("connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
+}
 
 
 def _reader(read: Callable[[Any], Any], expected: str) -> BeforeValidator:
@@ -129,7 +136,14 @@ Url = Annotated[str, _url()]
 KeysUrl = Annotated[str, _url(query=True), PlainSerializer(lambda url: mask(url), when_used="json")]
 #: Validators run from right to left.
 HubUrl = Annotated[str, _reader(_public_url, "an absolute http(s) URL with a plain path, without escapes"), _url()]
-Store = Annotated[str, _matching(_STORE, "memory: or sqlite:///path (sqlite:////path for an absolute path)")]
+Store = Annotated[
+    str,
+    _reader(
+        lambda value: value if _STORE.fullmatch(value) or is_database(value) else None,
+        "memory:, sqlite:///path (sqlite:////path for an absolute path), or postgresql://user@host:port/database",
+    ),
+    PlainSerializer(lambda url: mask(url) if is_database(url) else url, when_used="json"),
+]
 Audience = Annotated[
     str | tuple[str, ...],
     _reader(
@@ -150,6 +164,22 @@ FhirVersion = Annotated[
     Annotated[str, one_of("DSTU1", "DSTU2", "STU3", "R4", "R4B", "R5", "none")] | None,
     BeforeValidator(lambda value: None if str(value).lower() == "none" else value),  # TOML has no null
 ]
+
+
+def is_database(url: str) -> bool:
+    """Whether this is the URL of a PostgreSQL database, with parameters that the hub knows."""
+    if not _DATABASE.fullmatch(url):
+        return False
+    parts = urlsplit(url)
+    return not parts.fragment and set(dict(parse_qsl(parts.query, keep_blank_values=True))) <= _DATABASE_PARAMETERS
+
+
+def is_safe_database(url: str) -> bool:
+    """Whether nobody can listen on the way to this database: all hosts are loopback, or show a certificate."""
+    parts = urlsplit(url)
+    hosts = [each.rpartition(":")[0] or each for each in parts.netloc.rpartition("@")[2].split(",")]
+    mode = dict(parse_qsl(parts.query)).get("sslmode", "")
+    return mode in ("verify-ca", "verify-full") or all(_LOOPBACK.fullmatch(host.strip("[]")) for host in hosts)
 
 
 def is_safe(url: str) -> bool:

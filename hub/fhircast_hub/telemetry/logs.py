@@ -205,7 +205,8 @@ def _location(error: BaseException) -> str | None:
 class KeyedHash:
     """`log_hash(text)` is 12 hexadecimal digits. They identify a text within one run of the hub, and do not reveal the text.
 
-    The key is random and never leaves the process. So nobody can find a topic or a name by trying texts.
+    The key is random. The nodes of one hub share it (`learn_key`), and it is in no log. So nobody can find a topic or a name by
+    trying texts.
     """
 
     def __init__(self, key: bytes | None = None) -> None:
@@ -216,6 +217,10 @@ class KeyedHash:
             return blake2b(text.encode(errors="surrogatepass"), digest_size=6, key=key).hexdigest()
 
         self._digest = digest
+
+    def learn_key(self, key: bytes) -> None:
+        """From now on use this key, of at most 64 bytes."""
+        self._digest = KeyedHash(key)._digest
 
     def __call__(self, text: str) -> str:
         return self._digest(text)

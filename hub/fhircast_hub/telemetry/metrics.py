@@ -45,6 +45,7 @@ class Metrics:
         # /metrics lists the numbers in this order.
         self._count_events()
         self._count_connections()
+        self._count_nodes()
         self._measure()
         self._requests = Counter("fhircast_requests", "Requests answered", ("route", "status"), registry=self.registry)
         #: The counter of each route and status.
@@ -72,6 +73,13 @@ class Metrics:
         self.callbacks_refused = counter(
             "fhircast_callbacks_refused", "Subscriptions refused because their user brought many new callbacks"
         )
+
+    def _count_nodes(self) -> None:
+        counter = partial(Counter, registry=self.registry)
+        self.abandoned = counter(
+            "fhircast_sessions_abandoned", "Sessions whose sockets were closed because this node missed a change"
+        )
+        self.unreadable = counter("fhircast_rows_unreadable", "Sessions or changes in the database that cannot be read")
 
     def _count_connections(self) -> None:
         counter = partial(Counter, registry=self.registry)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 
 import structlog
 
 from fhircast_hub.budgets import table
-from fhircast_hub.core.access.principal import Principal
+from fhircast_hub.core.access.principal import Principal, SessionKey
 from fhircast_hub.core.state.commands import PostFinished, Undeliverable
 from fhircast_hub.core.state.effects import EndWebhook, Post, Verify, WebhookEffect
 from fhircast_hub.service.request_id import REQUEST_ID
@@ -30,6 +30,8 @@ from fhircast_hub.webhook.verify import CallbackVerifier
 POSTS_AT_ONCE = int(table.AT_WORK.most)
 #: Denials that wait or are under way. Above this number no denial is sent. The callback notices that posts stop.
 MAX_DENIALS = 2048
+#: Seconds between two looks whether this node may post again.
+_DOUBT_SECONDS = 0.2
 #: Seconds for unfinished work when the hub stops.
 STOP_SECONDS = 3.0
 
@@ -45,7 +47,10 @@ _log = structlog.get_logger()
 
 
 class Webhooks:
-    """All callbacks of this process. `timeout` is ACK_TIMEOUT in seconds: a post is retried for so long."""
+    """All callbacks of this process. `timeout` is ACK_TIMEOUT in seconds: a post is retried for so long.
+
+    While `may_post()` is false, nothing is posted: another node may have taken the posts over.
+    """
 
     def __init__(
         self,
@@ -55,7 +60,9 @@ class Webhooks:
         sealer: Sealer,
         timeout: float,
         metrics: Metrics,
+        may_post: Callable[[], bool] = lambda: True,
     ) -> None:
+        self._may_post = may_post
         self._service = service
         self._verifier = verifier
         self._client = client
@@ -64,8 +71,8 @@ class Webhooks:
         self._metrics = metrics
         self._queues: dict[_Recipient, deque[Post]] = {}
         self._slots = FairSlots(POSTS_AT_ONCE)
-        #: Subscription id -> the verification of its callback.
-        self._verifying: dict[str, asyncio.Task[None]] = {}
+        #: Subscription id -> its session, and the verification of its callback.
+        self._verifying: dict[str, tuple[SessionKey, asyncio.Task[None]]] = {}
         self._denials = FairSlots(MAX_DENIALS)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -87,6 +94,16 @@ class Webhooks:
             case EndWebhook():
                 self._end(effect)
 
+    def forget(self, key: SessionKey | None = None) -> None:
+        """Drop the queued posts and the verifications of a session (None: of all), which another node or a later effect begins."""
+        for queue in self._queues.values():
+            for post in [post for post in queue if key in (None, post.key)]:
+                queue.remove(post)
+        for subscription_id, (of, task) in list(self._verifying.items()):
+            if key in (None, of):
+                del self._verifying[subscription_id]
+                task.cancel()
+
     def queued(self) -> int:
         """Posts that wait for their callbacks."""
         return sum(map(len, self._queues.values()))
@@ -105,8 +122,14 @@ class Webhooks:
         await self._client.aclose()
 
     def _begin_verification(self, effect: Verify) -> None:
-        task = self._verifying[effect.subscription_id] = self._spawn(self._verifier.verify(effect))
-        task.add_done_callback(lambda _: self._verifying.pop(effect.subscription_id, None))
+        verifying = effect.key, self._spawn(self._verifier.verify(effect))
+        self._verifying[effect.subscription_id] = verifying
+
+        def done(_: object) -> None:
+            if self._verifying.get(effect.subscription_id) is verifying:
+                del self._verifying[effect.subscription_id]
+
+        verifying[1].add_done_callback(done)
 
     def _enqueue(self, post: Post) -> None:
         recipient = user_of(post), post.callback
@@ -118,8 +141,8 @@ class Webhooks:
     def _end(self, effect: EndWebhook) -> None:
         """Cancel the verification, drop queued posts, and deny the subscription if there is a reason to tell."""
         user = user_of(effect)
-        if (verification := self._verifying.pop(effect.subscription_id, None)) is not None:
-            verification.cancel()
+        if (verifying := self._verifying.pop(effect.subscription_id, None)) is not None:
+            verifying[1].cancel()
         if (queue := self._queues.get((user, effect.callback))) is not None:
             dropped = [post for post in queue if post.key == effect.key and post.number in effect.numbers]
             for post in dropped:
@@ -160,6 +183,10 @@ class Webhooks:
         now = asyncio.get_running_loop().time
         deadline, pause, status = now() + self._timeout, FIRST_PAUSE, 0
         while True:
+            while not self._may_post():  # until a sign of life, or until the posts are dropped
+                await asyncio.sleep(_DOUBT_SECONDS)
+                if not queue or queue[0] is not post:
+                    return 0  # dropped meanwhile
             # A callback that hangs has a second chance within the time.
             seconds = min(deadline - now(), max(self._timeout / 2, 1.0))
             answer = await self._attempt(post, headers, seconds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from fhircast_hub.acknowledgements.timer import AckTimer
@@ -35,10 +35,17 @@ class Connection(Protocol):
 class Registry:
     """The connected sockets, by connection name."""
 
-    def __init__(self, ack_timer: AckTimer, metrics: Metrics, webhooks: Callable[[WebhookEffect], None]) -> None:
+    def __init__(
+        self,
+        ack_timer: AckTimer,
+        metrics: Metrics,
+        webhooks: Callable[[WebhookEffect], None],
+        node: Callable[[], str] = lambda: "",
+    ) -> None:
         self._connections: dict[str, Connection] = {}
-        #: Keeps names apart from those of other processes.
+        #: Keeps names apart from those of earlier processes, where the hub is one process.
         self._prefix = secrets.token_hex(4)
+        self._node = node
         self._numbers = itertools.count()
         self._metrics = metrics
         self._sent = ack_timer.sent
@@ -55,7 +62,7 @@ class Registry:
 
     def add(self, connection: Connection) -> str:
         """Register a socket. Returns the name of its connection."""
-        name = socket_name(self._prefix, next(self._numbers))
+        name = socket_name(self._node() or self._prefix, next(self._numbers))
         self._connections[name] = connection
         self._metrics.sockets_opened.inc()
         return name
@@ -64,6 +71,16 @@ class Registry:
         """Forget a socket; an unknown name is ignored."""
         if self._connections.pop(name, None) is not None:
             self._metrics.sockets_closed.inc()
+
+    def close(self, names: Iterable[str], code: int, reason: str) -> None:
+        """Close these sockets after the queued frames. Unknown names are ignored."""
+        for name in names:
+            if (connection := self._connections.get(name)) is not None:
+                connection.close(code, reason)
+
+    def close_all(self, code: int, reason: str) -> None:
+        """Close every socket after the queued frames."""
+        self.close(list(self._connections), code, reason)
 
     def deliver(self, effects: Sequence[Effect]) -> None:
         """Carry out effects in order. Each message is framed once, and that frame is written to all its sockets."""

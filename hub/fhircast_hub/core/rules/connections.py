@@ -211,21 +211,24 @@ def node_lost(session: Session | None, command: NodeLost, env: Env) -> Outcome:
     takes_over = session.poster == command.node
     if takes_over:
         session, effects = _end_expired_webhooks(replace(session, poster=env.node), env.now)
-    session = _lose_sockets(_shorten_opaque_leases(session, env.now, command.node), command.node, env)
+    session = _lose_sockets(_shorten_opaque_leases(session, env.now, command.node), command, env)
     return Outcome(session, effects + webhook_outbox.unfinished(session, env.now) if takes_over else effects)
 
 
-def _lose_sockets(session: Session, node: str, env: Env) -> Session:
+def _lose_sockets(session: Session, command: NodeLost, env: Env) -> Session:
     """Lose every socket of the node, as if each had closed abnormally now.
 
-    First all are lost, so that none of them is superseded by another one of the same dead node (SUB-40).
+    First all are lost, so that none of them is superseded by another one of the same dead node (SUB-40). The sockets lived
+    as long as their node: only who connected after its last sign of life supersedes one.
     """
-    lost = [each for each in session.subscriptions.values() if each.connection and node_of(each.connection) == node]
+    lost = [
+        each for each in session.subscriptions.values() if each.connection and node_of(each.connection) == command.node
+    ]
     reconnect_deadline = env.now + env.rules.reconnect_grace
     for subscription in lost:
         session = _lose(session, subscription, subscription.delivered_until, reconnect_deadline, env.now)
     for subscription in lost:
-        if _is_superseded(session, subscription, subscription.delivered_until):
+        if _is_superseded(session, subscription, max(subscription.delivered_until, command.seen_at)):
             session = remove(session, subscription)
     return session
 

@@ -139,10 +139,13 @@ def _unsubscribe_callback(session: Session | None, command: Unsubscribe, env: En
     return Outcome(session, effects)
 
 
-def revoked(session: Session | None, command: Revoked) -> Outcome:
-    """End a subscription whose token was revoked, as at the end of its lease (AUT-14)."""
+def revoked(session: Session | None, command: Revoked, env: Env) -> Outcome:
+    """End a subscription whose token was revoked, as at the end of its lease (AUT-14).
+
+    A node that watches the token no more says nothing about it: the subscription was renewed at another node.
+    """
     subscription = session.subscriptions.get(command.subscription_id) if session else None
-    if session is None or subscription is None or not subscription.opaque:
+    if session is None or subscription is None or not subscription.opaque or subscription.watcher != env.node:
         return Outcome(session)
     return Outcome(*end(session, subscription, "the token was revoked"))
 

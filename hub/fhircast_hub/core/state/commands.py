@@ -228,6 +228,8 @@ class NodeLost(msgspec.Struct, frozen=True):
 
     #: Name of the node.
     node: str
+    #: The node's last sign of life, in epoch seconds. 0: unknown.
+    seen_at: float = 0.0
 
 
 Command = (

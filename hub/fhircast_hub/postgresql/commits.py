@@ -1,0 +1,209 @@
+"""Commits in groups: all that wait are written by one statement. While one group is written, the next one fills."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import structlog
+
+from fhircast_hub.core.access.principal import SessionKey
+from fhircast_hub.core.rules.nodes import nodes_of
+from fhircast_hub.core.state.effects import Effect
+from fhircast_hub.core.state.session import Session, Subscription
+from fhircast_hub.core.wire.callback_url import origin_of
+from fhircast_hub.postgresql.cache import Entry
+from fhircast_hub.postgresql.database import DatabaseError, Link, Lost, OverLimits
+from fhircast_hub.postgresql.log import encode_changes, encode_effects
+from fhircast_hub.service.ports import Limits, OverLimit, Stale
+from fhircast_hub.service.weights import growth
+from fhircast_hub.storage.rows import shared_changes
+
+#: Commits of one group, at most.
+MOST = 64
+_PLACES = ", ".join(f"${number}" for number in range(1, 31))
+_COMMIT = f"select place, revision from fhircast.commit_1({_PLACES})"  # noqa: S608  # numbers
+
+_log = structlog.get_logger()
+
+
+class Commit:
+    """A change of one session that waits to be written."""
+
+    __slots__ = ("after", "before", "changes", "done", "effects", "entry", "key", "limits", "told", "weight")
+
+    def __init__(
+        self,
+        key: SessionKey,
+        entry: Entry,
+        after: Session | None,
+        effects: Sequence[Effect],
+        limits: Limits | None,
+    ) -> None:
+        self.key = key
+        self.entry = entry
+        self.before = entry.session
+        self.after = after
+        self.effects = effects
+        self.limits = limits
+        self.changes = list(shared_changes(key, self.before, after)) if after is not self.before else []
+        self.weight = entry.weight + growth(self.before, after)
+        #: The nodes that must hear of the commit.
+        self.told = nodes_of(self.before) | nodes_of(after)
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def fail(self, error: Exception) -> None:
+        """Tell the waiting request, which may be gone."""
+        if not self.done.done():
+            self.done.set_exception(error)
+
+    def succeed(self) -> None:
+        """Tell the waiting request, which may be gone."""
+        if not self.done.done():
+            self.done.set_result(None)
+
+
+class Ends:
+    """What becomes of commits: methods of the store."""
+
+    def committed(self, commits: list[tuple[Commit, int]]) -> None:
+        """The commits are in the database, at these revisions."""
+        raise NotImplementedError
+
+    def not_committed(self, commit: Commit, error: Exception) -> None:
+        """The commit is not in the database. Of Lost: whether it is there is unknown."""
+        raise NotImplementedError
+
+
+class Writer:
+    """Writes commits, one group after the other."""
+
+    def __init__(self, link: Link, ends: Ends) -> None:
+        self._link = link
+        self._ends = ends
+        self._waiting: list[Commit] = []
+        self._work: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process that writes."""
+        return self._link.pid
+
+    def add(self, commit: Commit, node: str) -> None:
+        """Write a commit with the next group, as the node of this name."""
+        self._waiting.append(commit)
+        if self._work is None:
+            self._work = asyncio.get_running_loop().create_task(self._write_all(node))
+
+    async def stop(self) -> None:
+        """Wait for what is under way."""
+        if self._work is not None:
+            await asyncio.wait([self._work])
+
+    async def _write_all(self, node: str) -> None:
+        await asyncio.sleep(0)  # so that all commits of one turn are one group
+        while self._waiting:
+            group, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+            try:
+                await self._write(group, node)
+            except Exception as error:
+                _log.error("group failed", exc_info=error)
+                for commit in group:
+                    self._ends.not_committed(commit, Lost())
+        self._work = None
+
+    async def _write(self, group: list[Commit], node: str) -> None:
+        group.sort(key=lambda commit: commit.key)
+        try:
+            rows = await self._link.fetch(_COMMIT, *_arguments(group, node))
+        except OverLimits as over:
+            await self._write_others(group, over.places, node)
+            return
+        except DatabaseError as error:
+            for commit in group:
+                self._ends.not_committed(commit, error)
+            return
+        revisions = dict(rows)
+        committed = [(commit, revisions[place]) for place, commit in enumerate(group, 1) if place in revisions]
+        self._ends.committed(sorted(committed, key=lambda each: each[1]))
+        for place, commit in enumerate(group, 1):
+            if place not in revisions:
+                self._ends.not_committed(commit, Stale())
+
+    async def _write_others(self, group: list[Commit], over: frozenset[int], node: str) -> None:
+        """Write a group again, without those that exceed limits."""
+        others = []
+        for place, commit in enumerate(group, 1):
+            if place in over:
+                self._ends.not_committed(commit, OverLimit())
+            else:
+                others.append(commit)
+        if others:
+            await self._write(others, node)
+
+
+def _arguments(group: list[Commit], node: str) -> list[Any]:
+    after = [commit.after for commit in group]
+    heard = [commit.told - {node} for commit in group]
+    parts = [
+        (place, kind, name, body)
+        for place, commit in enumerate(group, 1)
+        for (_, _, kind, name), body in commit.changes
+    ]
+    return [
+        node,
+        [commit.key.realm for commit in group],
+        [commit.key.topic for commit in group],
+        [commit.entry.revision for commit in group],
+        [session is None for session in after],
+        [session.owner if session else "" for session in after],
+        [session.deadline if session else None for session in after],
+        [session.last_used_at if session else 0.0 for session in after],
+        [session.created_at if session else 0.0 for session in after],
+        [commit.weight for commit in group],
+        [len(session.subscriptions) if session else 0 for session in after],
+        [",".join(sorted(nodes_of(session))) for session in after],
+        [",".join(sorted(commit.told)) for commit in group],
+        [commit.limits.bytes if commit.limits else None for commit in group],
+        [commit.limits.sessions if commit.limits else None for commit in group],
+        # Only this node hears of most commits, and knows them. So nothing is written for others.
+        [encode_changes(commit.changes) if others else None for commit, others in zip(group, heard, strict=True)],
+        [encode_effects(commit.effects) if others else None for commit, others in zip(group, heard, strict=True)],
+        *_columns(parts, 4),
+        *_columns(list(_subscriptions(group)), 9),
+    ]
+
+
+def _columns(rows: list[tuple[Any, ...]], width: int) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
+
+
+def _subscriptions(group: list[Commit]) -> Iterator[tuple[Any, ...]]:
+    """The subscriptions that changed."""
+    for place, commit in enumerate(group, 1):
+        old = commit.before.subscriptions if commit.before else {}
+        new = commit.after.subscriptions if commit.after else {}
+        if old is new:
+            continue
+        for id_ in old.keys() - new.keys():
+            yield place, id_, True, "", "", "", False, 0.0, ""
+        for id_, each in new.items():
+            if old.get(id_) is not each:
+                yield (
+                    place,
+                    id_,
+                    False,
+                    each.subscriber,
+                    each.issuer,
+                    each.client,
+                    bool(each.connection),
+                    each.connected_or_lost_at,
+                    _place(each),
+                )
+
+
+def _place(subscription: Subscription) -> str:
+    """Where the posts of a verified callback go, "" for others."""
+    verified = subscription.callback and not subscription.never_connected
+    return origin_of(subscription.callback) if verified else ""

@@ -1,0 +1,156 @@
+"""Database: connections to PostgreSQL, made when they are needed, and what its errors mean."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asyncpg
+import structlog
+
+from fhircast_hub.core.errors import Unavailable
+
+#: Seconds for a connection, and for a statement. A node without an answer for so long counts the answer as lost.
+PATIENCE = 5.0
+#: Seconds without another try after a connection failed, so that many callers do not wait one after the other.
+PAUSE = 0.5
+#: Seconds after which a client may try again.
+RETRY_AFTER = 2
+
+#: Classes of SQLSTATE after which a statement may have been committed: connection, operator intervention.
+_LOST = ("08", "57P")
+
+_log = structlog.get_logger()
+_Hook = Callable[["asyncpg.Connection[Any]"], Awaitable[None]]
+
+
+class DatabaseError(Unavailable):
+    """The database did not do what it was asked to, and nothing was changed."""
+
+    def __init__(self, message: str = "the hub's database refused") -> None:
+        super().__init__(message, retry_after=RETRY_AFTER)
+
+
+class Lost(DatabaseError):
+    """No answer came. Whether the statement was carried out is unknown."""
+
+    def __init__(self) -> None:
+        super().__init__("the hub's database does not answer; repeat the request")
+
+
+class Fenced(DatabaseError):
+    """Another node marked this node dead, because this node gave no sign of life."""
+
+    def __init__(self) -> None:
+        super().__init__("this node of the hub begins anew; repeat the request")
+
+
+class FellBehind(DatabaseError):
+    """The log does not reach back to what this node has read."""
+
+
+class OverLimits(DatabaseError):
+    """Commits would exceed limits. `places` are their places in the group, from 1 on."""
+
+    def __init__(self, places: frozenset[int]) -> None:
+        super().__init__()
+        self.places = places
+
+
+def meaning(error: BaseException) -> DatabaseError:
+    """What an error of asyncpg or of the network means. Its own text may hold patients or the password, and is dropped."""
+    if not isinstance(error, asyncpg.PostgresError):
+        return Lost()
+    state = error.sqlstate or ""
+    match state:
+        case "FHC01":
+            return Fenced()
+        case "FHC02":
+            return OverLimits(frozenset(map(int, (error.detail or "").split(","))))
+        case "FHC03":
+            return FellBehind()
+    if state.startswith(_LOST):
+        return Lost()
+    _log.error("database refused", error=type(error).__name__, sqlstate=state)
+    return DatabaseError()
+
+
+class Database:
+    """Where the database is, and as whom to connect. `url` is a URL of libpq, `password` what a file says, if any."""
+
+    def __init__(self, url: str, password: str | None = None) -> None:
+        self._url = url
+        self._password = password
+
+    async def connect(self, purpose: str) -> asyncpg.Connection[Any]:
+        """A new connection. Raises what asyncpg and the network raise."""
+        connection: asyncpg.Connection[Any] = await asyncpg.connect(
+            self._url,
+            password=self._password,
+            timeout=PATIENCE,
+            server_settings={"application_name": f"fhircast-hub {purpose}", "jit": "off"},
+        )
+        return connection
+
+
+class Link:
+    """One connection. It is made when it is needed, carries one statement at a time, and is dropped after a failure."""
+
+    def __init__(self, database: Database, purpose: str, on_connect: _Hook | None = None) -> None:
+        self._database = database
+        self._purpose = purpose
+        self._on_connect = on_connect
+        self._connection: asyncpg.Connection[Any] | None = None
+        self._turn = asyncio.Lock()
+        #: Event loop's time until which no connection is tried.
+        self._not_before = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        """The process of the server that serves this connection. None: there is no connection."""
+        return self._connection.get_server_pid() if self._connection else None
+
+    async def fetch(self, statement: str, *values: Any) -> list[Any]:
+        """The rows of a statement. Raises DatabaseError, after PATIENCE seconds at the latest once its turn has come."""
+        async with self._turn:
+            connection = self._connection or await self._connect()
+            work = asyncio.ensure_future(connection.fetch(statement, *values))
+            # A statement is never cancelled at the server: who cancels a commit that waits for a standby has committed.
+            try:
+                await asyncio.wait([work], timeout=PATIENCE)
+            finally:
+                if not work.done():
+                    self._drop()
+            try:
+                rows: list[Any] = await work
+            except Exception as error:
+                found = meaning(error)
+                if isinstance(found, Lost):
+                    self._drop()
+                raise found from None
+            return rows
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self._drop()
+
+    async def _connect(self) -> asyncpg.Connection[Any]:
+        now = asyncio.get_running_loop().time
+        if now() < self._not_before:
+            raise Lost
+        try:
+            connection = self._connection = await self._database.connect(self._purpose)
+            if self._on_connect is not None:
+                await self._on_connect(connection)
+        except Exception as error:
+            self._not_before = now() + PAUSE
+            self._drop()
+            meaning(error)
+            raise Lost from None
+        return connection
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()

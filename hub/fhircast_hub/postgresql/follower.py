@@ -1,0 +1,156 @@
+"""Follower: reads the log, in its order, and hands each row on once.
+
+A notice only wakes the follower; every second the follower reads without one. Positions become visible in their order
+(schema.sql, commit_1), so one number says what was read. Own commits that follow directly need no reading.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from fhircast_hub.postgresql.database import Database, DatabaseError, FellBehind, Fenced, Link, Lost
+
+#: Rows of one reading, at most.
+MOST = 500
+#: Seconds after which the log is read without a notice.
+POLL_SECONDS = 1.0
+#: Seconds that a request waits for the log.
+PATIENCE = 5.0
+CHANNEL = "fhircast"
+
+_FOLLOW = "select * from fhircast.follow_1($1, $2, $3)"
+_NEWEST = "select fhircast.newest_1()"
+
+_log = structlog.get_logger()
+
+
+class Follower:
+    """Reads the log for the node `node()`.
+
+    `hear` is given each row, and raises nothing. `lost_track` is called where this node must begin anew. `is_own` says
+    whether a process of the database's server is this node's writer.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        node: Callable[[], str],
+        hear: Callable[[Any], None],
+        lost_track: Callable[[], None],
+        is_own: Callable[[int], bool],
+    ) -> None:
+        self._link = Link(database, "follower", self._listen)
+        self._node = node
+        self._hear = hear
+        self._lost_track = lost_track
+        self._is_own = is_own
+        #: Everything up to this position was handed on.
+        self._position = 0
+        #: Positions beyond it that this node has committed, and knows.
+        self._own: set[int] = set()
+        self._wake = asyncio.Event()
+        #: Those that wait for a reading that begins later.
+        self._waiting: list[asyncio.Future[None]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def begin(self) -> None:
+        """Begin at the end of the log. Raises DatabaseError."""
+        ((self._position,),) = await self._link.fetch(_NEWEST)
+        self._own.clear()
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._task = asyncio.get_running_loop().create_task(self._read_forever())
+
+    async def stop(self) -> None:
+        """Read no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._link.close()
+        self._answer(Lost())
+
+    def committed(self, position: int) -> None:
+        """This node has committed at `position`, and needs not read that row."""
+        if position == self._position + 1:
+            self._position = position
+        else:
+            self._own.add(position)
+
+    async def catch_up(self) -> None:
+        """Return when all that was committed before this call was handed on. Raises DatabaseError."""
+        reading: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(reading)
+        self._wake.set()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await reading
+        except TimeoutError:
+            raise Lost from None
+
+    async def _listen(self, connection: Any) -> None:
+        await connection.add_listener(CHANNEL, self._on_notice)
+
+    def _on_notice(self, connection: Any, pid: int, channel: str, payload: Any) -> None:
+        if not self._is_own(pid):
+            self._wake.set()
+
+    async def _read_forever(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            waiting, self._waiting = self._waiting, []
+            try:
+                await self._read()
+            except (Fenced, FellBehind) as error:
+                _settle(waiting, error)
+                self._lost_track()
+                await asyncio.sleep(POLL_SECONDS)
+            except DatabaseError as error:
+                _settle(waiting, error)
+                await asyncio.sleep(POLL_SECONDS / 5)
+            except Exception as error:
+                _log.error("log not read", exc_info=error)
+                _settle(waiting, Lost())
+                self._lost_track()
+                await asyncio.sleep(POLL_SECONDS)
+            else:
+                _settle(waiting, None)
+
+    async def _read(self) -> None:
+        """Read to the end of the log."""
+        node = self._node()
+        while True:
+            rows = await self._link.fetch(_FOLLOW, node, self._position, MOST)
+            if self._node() != node:
+                return  # this node began anew meanwhile
+            for row in rows:
+                position = row[0]
+                if position in self._own:
+                    self._own.discard(position)
+                elif position > self._position:
+                    self._hear(row)
+                self._position = max(self._position, position)
+            if len(rows) < MOST:
+                return
+
+    def _answer(self, error: Exception | None) -> None:
+        waiting, self._waiting = self._waiting, []
+        _settle(waiting, error)
+
+
+def _settle(waiting: list[asyncio.Future[None]], error: Exception | None) -> None:
+    for each in waiting:
+        if not each.done():
+            if error is None:
+                each.set_result(None)
+            else:
+                each.set_exception(error)

@@ -1,0 +1,150 @@
+"""Membership: this node's row in the database. A node lives while its signs of life come; a dead node never lives again.
+
+Each node writes a sign of life every BEAT_SECONDS. Whoever finds a node without one for DEAD_SECONDS marks the node dead.
+A node that was only asleep finds itself marked: every function of schema.sql refuses the node, and the node begins anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+
+import structlog
+
+from fhircast_hub.postgresql.database import DatabaseError, Fenced, Link
+
+#: Seconds between two signs of life.
+BEAT_SECONDS = 2.0
+#: Seconds without a sign of life after which a node is dead.
+DEAD_SECONDS = 10.0
+#: Seconds before DEAD_SECONDS at which a node without an answer of the database does nothing more that others might do.
+MARGIN = 2.0
+#: Seconds that a node's clock may differ from the database's without a warning. The database's time counts.
+MAX_SKEW = 2.0
+
+_JOIN = "insert into fhircast.node (name, release) values ($1, $2)"
+_BEAT = "select fhircast.beat_1($1)"
+_BURY = "select * from fhircast.bury_1($1)"
+_LEAVE = "update fhircast.node set dead = true where name = $1"
+_TIDY = "select fhircast.tidy_1()"
+
+_log = structlog.get_logger()
+
+
+class DatabaseClock:
+    """The database's time in epoch seconds, which is the same for all nodes: this machine's clock, corrected."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._offset = 0.0
+
+    def __call__(self) -> float:
+        return self._clock() + self._offset
+
+    def set(self, database: float, asked_at: float) -> None:
+        """The database said this time in answer to a question that was asked at `asked_at`, by this machine's clock."""
+        now = self._clock()
+        offset = database - (asked_at + now) / 2
+        if abs(offset) > MAX_SKEW and abs(self._offset) <= MAX_SKEW:
+            _log.warning("the clocks of this machine and of the database differ", seconds=round(offset, 1))
+        # What the way to the database takes is no difference.
+        self._offset = offset if abs(offset) > (now - asked_at) / 2 else 0.0
+
+    def local(self) -> float:
+        """This machine's own time."""
+        return self._clock()
+
+
+class Membership:
+    """This node's name, its signs of life, and the dead nodes that it finds. `fenced` is called when this node was marked."""
+
+    def __init__(self, link: Link, clock: DatabaseClock, fenced: Callable[[], None]) -> None:
+        self._link = link
+        self._clock = clock
+        self._fenced = fenced
+        self.name = ""
+        #: Whether the database knows this node under its name.
+        self.joined = False
+        #: Dead nodes whose sessions must be looked after, each with its last sign of life (epoch seconds).
+        self.dead: tuple[tuple[str, float], ...] = ()
+        self._alive_until = 0.0
+        #: Since when the database answers without a break, by the monotonic clock. None: the last question failed.
+        self._in_touch_since: float | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether nobody can have marked this node dead yet. Time that the machine sleeps counts."""
+        return self.joined and _boot_time() < self._alive_until
+
+    async def join(self) -> None:
+        """Become a node, under a new name. Raises DatabaseError."""
+        self.name, asked_at = secrets.token_hex(6), _boot_time()
+        await self._link.fetch(_JOIN, self.name, version("fhircast-hub"))
+        self.joined = True
+        self._alive_until = asked_at + DEAD_SECONDS - MARGIN
+
+    async def beat(self) -> None:
+        """Give a sign of life. When the database has answered for long enough, look for the dead. Raises DatabaseError."""
+        asked_at, asked_at_clock = _boot_time(), self._clock.local()
+        try:
+            ((database,),) = await self._link.fetch(_BEAT, self.name)
+        except DatabaseError:
+            self._in_touch_since = None
+            raise
+        self._clock.set(database, asked_at_clock)
+        self._alive_until = asked_at + DEAD_SECONDS - MARGIN
+        # After an outage of the database, every node may give signs of life again before any is marked.
+        self._in_touch_since = self._in_touch_since or asked_at
+        if asked_at - self._in_touch_since >= DEAD_SECONDS:
+            self.dead = tuple((name, seen) for name, seen in await self._link.fetch(_BURY, DEAD_SECONDS))
+
+    async def leave(self) -> None:
+        """Say that this node stops. Others take over at once."""
+        self.joined = False
+        with contextlib.suppress(DatabaseError):
+            await self._link.fetch(_LEAVE, self.name)
+
+    def begin_anew(self) -> None:
+        """This node was marked dead: it is nobody until it has joined again."""
+        self.joined = False
+        self._in_touch_since = None
+
+    def start(self) -> None:
+        """Begin to give signs of life."""
+        self._task = asyncio.get_running_loop().create_task(self._beat_forever())
+
+    async def stop(self) -> None:
+        """Give no more signs of life."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _beat_forever(self) -> None:
+        away = False
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            try:
+                if self.joined:
+                    await self.beat()
+                    await self._link.fetch(_TIDY)
+            except Fenced:
+                self._fenced()
+            except DatabaseError:
+                if not away:
+                    _log.error("the database does not answer")
+                away = True
+            except Exception as error:
+                _log.error("no sign of life", exc_info=error)
+            else:
+                if away:
+                    _log.info("the database answers again")
+                away = False
+
+
+def _boot_time() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
