@@ -10,7 +10,7 @@ import pytest
 import uvloop
 from hypothesis import settings
 
-pytest_plugins = ("pytester", "tests.postgresql_fixtures")
+pytest_plugins = ("pytester", "tests.postgresql.fixtures")
 
 # Somebody's exported FHIRCAST_PORT must not reach the tests.
 for name in [name for name in os.environ if name.startswith("FHIRCAST_")]:

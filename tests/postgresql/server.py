@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
-from tests.postgresql_programs import PATIENCE, PostgresError, ServerProcess, give, run, wait
+from tests.postgresql.programs import PATIENCE, PostgresError, ServerProcess, give, run, wait
 
 USER = "hub"
 DATABASE = "hub"

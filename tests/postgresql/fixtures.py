@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgresql import PostgresServer
-from tests.postgresql_programs import server_folder
+from tests.postgresql.programs import server_folder
+from tests.postgresql.server import PostgresServer
 
 
 @pytest.fixture

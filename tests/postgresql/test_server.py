@@ -1,4 +1,4 @@
-"""tests/postgresql.py: the database server that tests use starts, survives what they do to it, and ends with them."""
+"""tests/postgresql/server.py: the database server that tests use starts, survives what they do to it, and ends with them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgresql import PostgresServer
-from tests.postgresql_programs import PostgresError, is_alive, server_folder, wait
+from tests.postgresql.programs import PostgresError, is_alive, server_folder, wait
+from tests.postgresql.server import PostgresServer
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_a_promoted_standby_accepts_writes_and_waits_for_nobody(server: Postgres
 RUN_OF_TESTS = """
 import signal, sys
 from pathlib import Path
-from tests.postgresql_programs import ServerProcess
+from tests.postgresql.programs import ServerProcess
 folder = Path(sys.argv[1])
 print(ServerProcess(folder / "data", folder, folder / "log").pid, flush=True)
 signal.pause()
