@@ -20,6 +20,7 @@ RETRY_AFTER = 2
 
 #: Classes of SQLSTATE after which a statement may have been committed: connection, operator intervention.
 _LOST = ("08", "57P")
+_READ_ONLY = "25006"
 
 _log = structlog.get_logger()
 _Hook = Callable[["asyncpg.Connection[Any]"], Awaitable[None]]
@@ -37,6 +38,10 @@ class Lost(DatabaseError):
 
     def __init__(self) -> None:
         super().__init__("the hub's database does not answer; repeat the request")
+
+
+class ReadOnly(DatabaseError):
+    """The server takes no changes: it is a standby, or was made one. Nothing was changed."""
 
 
 class Fenced(DatabaseError):
@@ -72,6 +77,8 @@ def meaning(error: BaseException) -> DatabaseError:
             return FellBehind()
     if state.startswith(_LOST):
         return Lost()
+    if state == _READ_ONLY:
+        return ReadOnly()
     _log.error("database refused", error=type(error).__name__, sqlstate=state)
     return DatabaseError()
 
@@ -114,7 +121,9 @@ class Link:
     async def fetch(self, statement: str, *values: Any) -> list[Any]:
         """The rows of a statement. Raises DatabaseError, after PATIENCE seconds at the latest once its turn has come."""
         async with self._turn:
-            connection = self._connection or await self._connect()
+            connection = self._connection
+            if connection is None or connection.is_closed():
+                connection = await self._connect()
             work = asyncio.ensure_future(connection.fetch(statement, *values))
             # A statement is never cancelled at the server: who cancels a commit that waits for a standby has committed.
             try:
@@ -126,7 +135,7 @@ class Link:
                 rows: list[Any] = await work
             except Exception as error:
                 found = meaning(error)
-                if isinstance(found, Lost):
+                if isinstance(found, Lost | ReadOnly):
                     self._drop()
                 raise found from None
             return rows
