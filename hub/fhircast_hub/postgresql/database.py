@@ -109,7 +109,8 @@ class Link:
     @property
     def pid(self) -> int | None:
         """The process of the server that serves this connection. None: there is no connection."""
-        return self._connection.get_server_pid() if self._connection else None
+        connection = self._connection
+        return None if connection is None or connection.is_closed() else connection.get_server_pid()
 
     async def fetch(self, statement: str, *values: Any) -> list[Any]:
         """The rows of a statement. Raises DatabaseError.
@@ -117,7 +118,7 @@ class Link:
         Its turn comes after those before. Then a connection has the time of each host of the URL, and the statement PATIENCE.
         """
         async with self._turn:
-            if self._connection is not None and self._connection.is_closed():
+            if self.pid is None:
                 self._drop()
             connection = self._connection or await self._connect()
             work = asyncio.ensure_future(connection.fetch(statement, *values))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from importlib.resources import files
 from typing import Any, NoReturn
@@ -57,7 +58,8 @@ async def upgrade(database: Database, role: str | None = None) -> bool:
     except Exception as error:
         refuse(error)
     finally:
-        connection.terminate()
+        with contextlib.suppress(Exception):
+            await connection.close(timeout=1)
 
 
 async def _upgrade(connection: asyncpg.Connection[Any]) -> bool:
