@@ -17,7 +17,7 @@ from itertools import groupby, pairwise
 from typing import Any
 
 Record = dict[str, Any]
-ACCEPTED = 202
+ACCEPTED, SERVER_ERROR = 202, 500
 #: Seconds that an absence must stay below RECONNECT_GRACE, for clients and hubs notice its ends at different times.
 MARGIN = 0.5
 #: Seconds after which an event that was answered with 202 is late at a socket of a node without trouble.
@@ -97,6 +97,9 @@ def _posts(order: Order) -> Iterable[str]:
     if len(order.places) < len(order.events):
         yield f"events are in the order twice: {sorted({each for each in order.events if order.events.count(each) > 1})}"
     yield from (f"{event} is in the order, and nobody posted it" for event in order.events if event not in order.begun)
+    for post in order.posts:
+        if post["status"] not in (0, ACCEPTED) and post["status"] < SERVER_ERROR:
+            yield f"{post['event']} was refused with {post['status']}"
     for event in {post["event"] for post in order.posts if post["status"] == ACCEPTED}:
         if event not in order.places:
             yield f"{event} was answered with 202, and is not in the order"
@@ -152,10 +155,11 @@ def _is_replay(order: Order, replay: list[str], start: int, reached: int | None)
     """Closes from before, in their order, with all since `reached`; then the newest open that is not closed, always."""
     newest = [f"open {order.newest[start]}"] if order.newest[start] else []
     closes = replay[: len(replay) - len(newest)]
+    if replay[len(closes) :] != newest or not all(map(_closes, closes)):
+        return False
     places = [order.places.get(each, start) for each in closes]
-    missed = [each for each in order.events[start if reached is None else reached : start] if _closes(each)]
-    in_order = all(one < other for one, other in pairwise([*places, start]))
-    return replay[len(closes) :] == newest and all(map(_closes, closes)) and in_order and set(missed) <= set(closes)
+    missed = {each for each in order.events[start if reached is None else reached : start] if _closes(each)}
+    return all(one < other for one, other in pairwise([*places, start])) and missed <= set(closes)
 
 
 def _losses(connections: Sequence[Record], faults: Sequence[Record], grace: float) -> Iterable[str]:
@@ -165,24 +169,28 @@ def _losses(connections: Sequence[Record], faults: Sequence[Record], grace: floa
         ids = reports.setdefault(frame["lost"], {})
         ids[frame["id"]] = min(frame["at"], ids.get(frame["id"], frame["at"]))
     finish = max((each["end"] for each in connections), default=0.0)
-    for name in {each["name"] for each in connections}:
+    for name in {each["name"] for each in connections} | set(reports):
         own = [each for each in connections if each["name"] == name]
         backs = [each["confirmed"] for each in own[1:]] + [finish]
         absences = [
             (_first(each, faults, ENDING), back, each)
-            for each, back in zip(own, backs, strict=True)
+            for each, back in zip(own, backs[: len(own)], strict=True)
             if not each["open"]
         ]
-        begins = [begin for begin, _, _ in absences] + [finish]
-        unfounded = sum(at < begins[0] for at in reports.get(name, {}).values())
-        if unfounded:
-            yield f"{name} is reported lost {unfounded} times, and was always there"
-        for (begin, back, each), following in zip(absences, [*begins[1:-1], finish + grace], strict=True):
-            count = sum(begin <= at < following for at in reports.get(name, {}).values())
-            if count > (back - begin > grace - MARGIN):
-                yield f"{name} is reported lost {count} times, absent from {begin:.3f} to {back:.3f}"
-            if each["left"] and back - begin > REPORTED and not count and _witnessed(connections, faults, begin):
+        for at in sorted(reports.get(name, {}).values()):
+            causes = [each for each in absences if _explains(each[0], each[1], at, grace)]
+            if causes:
+                absences.remove(causes[0])  # one absence explains one report
+            else:
+                yield f"{name} is reported lost at {at:.3f}, once too often or though in time"
+        for begin, back, each in absences:
+            if each["left"] and back - begin > REPORTED and _witnessed(connections, faults, begin):
                 yield f"{name} is not reported lost, absent from {begin:.3f} to {back:.3f}"
+
+
+def _explains(begin: float, back: float, at: float, grace: float) -> bool:
+    """Whether an absence is long enough for a report at this time."""
+    return back - begin > grace - MARGIN and begin + grace - MARGIN < at < back + REPORTED
 
 
 def _witnessed(connections: Sequence[Record], faults: Sequence[Record], begin: float) -> bool:

@@ -50,6 +50,7 @@ class Proxy:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.wait_closed()
 
     def cut(self, *, refusing: bool = False) -> None:
         """Cut all connections, in both directions at once. Refuse new ones until `release`, if so asked."""
