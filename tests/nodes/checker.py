@@ -123,6 +123,7 @@ def _streams(order: Order, connections: Sequence[Record], faults: Sequence[Recor
         where = f"{each['name']} at node {each['node']}, connected at {each['confirmed']:.3f}"
         if place is None:
             yield f"{where}: {_events(each)} is no replay and part of the order"
+            reached.pop(each["endpoint"], None)
             continue
         reached[each["endpoint"]] = place
         end = each["end"] if each["open"] else _first(each, faults)
