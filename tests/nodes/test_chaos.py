@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.nodes.clients import Ways
 from tests.nodes.cluster import cluster
 from tests.nodes.faults import Faults
-from tests.nodes.load import Run
+from tests.nodes.load import Run, Size
 
 
 async def _plan(faults: Faults) -> None:
@@ -28,7 +29,8 @@ async def _plan(faults: Faults) -> None:
 @pytest.mark.req("NOD-1", "NOD-2", "EVT-13", "EVT-14", "GET-2", "GET-3", "SYN-7")
 def test_any_node_and_the_database_may_fail(tmp_path: Path) -> None:
     with cluster(3, tmp_path) as made:
-        run = Run(made, tmp_path / "history.jsonl", seed=1)
+        # Most subscribers stay where they are, so that some are at the node that sleeps.
+        run = Run(made, tmp_path / "history.jsonl", seed=1, size=Size(ways=Ways(stay=60)))
         asyncio.run(run.play(_plan))
         assert run.violations == []
         (sleep,) = [each for each in run.history.records if each["op"] == "fault" and each["kind"] == "stop"]
