@@ -70,7 +70,7 @@ class Order:
 
     def repeated(self, event: str) -> bool:
         """Whether somebody posted the event more than once."""
-        return sum(post["event"] == event for post in self.posts) > 1
+        return [post["event"] for post in self.posts].count(event) > 1
 
 
 def check(history: Sequence[Record], orders: Mapping[str, Sequence[str]], grace: float) -> list[str]:
