@@ -24,8 +24,8 @@ MARGIN = 0.5
 LATE = 5.0
 #: Seconds after which an absent subscriber must have been reported: its node is dead after some, and an outage takes some.
 REPORTED = 25.0
-#: Faults that end a node's sockets, whenever a client notices.
-ENDING = ("kill", "stop")
+#: Seconds without its database, or asleep, after which others may count a node as dead. Its sockets are lost then.
+DEAD = 7.5
 
 
 class Order:
@@ -174,7 +174,7 @@ def _losses(connections: Sequence[Record], faults: Sequence[Record], grace: floa
         own = [each for each in connections if each["name"] == name]
         backs = [each["confirmed"] for each in own[1:]] + [finish]
         absences = [
-            (_first(each, faults, ENDING), back, each)
+            (_first(each, faults, lost=True), back, each)
             for each, back in zip(own, backs[: len(own)], strict=True)
             if not each["open"]
         ]
@@ -196,17 +196,16 @@ def _explains(begin: float, back: float, at: float, grace: float) -> bool:
 
 def _witnessed(connections: Sequence[Record], faults: Sequence[Record], begin: float) -> bool:
     """Whether somebody was connected from now on until a report must have come."""
-    return any(each["confirmed"] < begin and _first(each, faults, ENDING) > begin + REPORTED for each in connections)
+    return any(each["confirmed"] < begin and _first(each, faults, lost=True) > begin + REPORTED for each in connections)
 
 
-def _first(connection: Record, faults: Sequence[Record], kinds: Sequence[str] = ()) -> float:
-    """The end of a connection, or the first fault of its node before. `kinds`: only of these kinds."""
+def _first(connection: Record, faults: Sequence[Record], *, lost: bool = False) -> float:
+    """The end of a connection, or the first fault of its node before. `lost`: only faults by which a node loses its sockets."""
     begun = [
         each["begin"]
         for each in faults
-        if connection["node"] in each["nodes"]
-        and (not kinds or each["kind"] in kinds)
-        and each["end"] > connection["confirmed"]
+        if connection["node"] in each["nodes"] and each["end"] > connection["confirmed"]
+        if not lost or each["kind"] == "kill" or each["end"] - each["begin"] > DEAD
     ]
     return float(min([connection["end"], *begun]))
 

@@ -118,6 +118,14 @@ MUTANTS = [
         lambda history: _named(history, "throughout")["frames"].append(_lost("mover", 11, "2")),
     ),
     Mutant(
+        "reported though its node slept for a moment only",
+        "late is reported lost",
+        lambda history: (
+            history.append({"op": "fault", "kind": "stop", "nodes": [2], "begin": 20, "end": 25}),
+            _named(history, "throughout")["frames"].append(_lost("late", 24, "2")),
+        ),
+    ),
+    Mutant(
         "reported by two nodes",
         "leaver is reported lost",
         lambda history: _named(history, "late")["frames"].append(_lost("leaver", 46, "2")),
