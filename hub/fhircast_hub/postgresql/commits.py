@@ -32,7 +32,7 @@ _log = structlog.get_logger()
 class Commit:
     """A change of one session that waits to be written."""
 
-    __slots__ = ("after", "before", "changes", "done", "effects", "entry", "key", "limits", "told", "weight")
+    __slots__ = ("after", "before", "changes", "done", "effects", "entry", "expected", "key", "limits", "told", "weight")
 
     def __init__(
         self,
@@ -45,6 +45,8 @@ class Commit:
         self.key = key
         self.entry = entry
         self.before = entry.session
+        #: The revision of `before`. While the commit waits for its group, the entry may go on to a newer one.
+        self.expected = entry.revision
         self.after = after
         self.effects = effects
         self.limits = limits
@@ -168,7 +170,7 @@ def _arguments(group: list[Commit], node: str) -> list[Any]:
         node,
         [commit.key.realm for commit in group],
         [commit.key.topic for commit in group],
-        [commit.entry.revision for commit in group],
+        [commit.expected for commit in group],
         [session is None for session in after],
         [session.owner if session else "" for session in after],
         [session.deadline if session else None for session in after],
