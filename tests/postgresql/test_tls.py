@@ -40,7 +40,7 @@ def secured() -> Iterator[Secured]:
         give(certificate)
         give(key)
         files = {"ssl_cert_file": str(certificate), "ssl_key_file": str(key)}
-        with PostgresServer.make(folder, ssl=True, **files) as server:
+        with PostgresServer.make(folder, fsync=False, ssl=True, **files) as server:
             yield Secured(server, certificate)
 
 
