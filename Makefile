@@ -18,7 +18,7 @@ PYTEST = $(RUN) -m pytest --junitxml=$(CHECKS)/$@.xml
 
 .NOTPARALLEL: # `make test` itself knows what may run beside what
 .PHONY: help build-venv demo test test-browser test-demo test-others test-attacks test-some lint types javascript pictures requirements \
-  requirements-check architecture simulate attack fuzz fuzz-clients lowest hashes bench fresh clean
+  requirements-check architecture simulate attack chaos fuzz fuzz-clients lowest hashes bench fresh clean
 
 help:
 	@echo 'make demo          an EHR, two viewers, a chart and a report, in step in your browser, until Ctrl-C'
@@ -31,6 +31,7 @@ help:
 	@echo 'make architecture  draws the picture of the rooms in CONTRIBUTING.md anew, from the imports'
 	@echo 'make simulate      the core against clients and networks of all behaviours: SEEDS=1000 of them, or one SEED=123'
 	@echo 'make attack        one user against a hub, an attack a minute, and how another user fares: SECONDS=5, ARGS="--only frames"'
+	@echo 'make chaos         nodes of a hub are killed, KILLS=100 of them, and their database fails: do its clients see what they must?'
 	@echo 'make fuzz          inputs that make the parsers of bodies, forms and frames fail, or slow: N=5000 rounds, of seeds from FIRST=0 on'
 	@echo 'make fuzz-clients  random sequences to the client engines of both languages, which must not differ: N=2000 of them'
 	@echo 'make lowest        the tests of the Python clients, with the oldest packages that these promise to work with'
@@ -129,6 +130,10 @@ simulate: $(TESTING)
 
 attack: $(TESTING)
 	@$(RUN) -m tests.hardening.attacks.run --seconds $(or $(SECONDS),60) $(ARGS)
+
+chaos: needs-test $(TESTING)
+	@$(RUN) -m tests.nodes.run --kills $(or $(KILLS),100) $(ARGS)
+
 fuzz: $(TESTING)
 	@$(RUN) -m tests.fuzzing.run $(or $(N),5000) --first $(or $(FIRST),0)
 

@@ -21,9 +21,9 @@ PAUSE = 0.5
 RETRY_AFTER = 2
 
 #: SQLSTATE of a server that became read-only. Another host of the URL may take changes.
-_READ_ONLY = "25006"
 #: Classes of SQLSTATE after which a statement may have been committed: connection, operator intervention.
 _LOST = ("08", "57P")
+_READ_ONLY = "25006"
 
 _log = structlog.get_logger()
 _Hook = Callable[["asyncpg.Connection[Any]"], Awaitable[None]]
@@ -41,6 +41,10 @@ class Lost(DatabaseError):
 
     def __init__(self) -> None:
         super().__init__("the hub's database does not answer; repeat the request")
+
+
+class ReadOnly(DatabaseError):
+    """The server takes no changes: it is a standby, or was made one. Nothing was changed."""
 
 
 class Fenced(DatabaseError):
@@ -76,6 +80,8 @@ def meaning(error: BaseException) -> DatabaseError:
             return FellBehind()
     if state.startswith(_LOST):
         return Lost()
+    if state == _READ_ONLY:
+        return ReadOnly()
     _log.error("database refused", error=type(error).__name__, sqlstate=state)
     return DatabaseError()
 
@@ -132,7 +138,7 @@ class Link:
                 rows: list[Any] = await work
             except Exception as error:
                 found = meaning(error)
-                if isinstance(found, Lost) or getattr(error, "sqlstate", None) == _READ_ONLY:
+                if isinstance(found, Lost | ReadOnly):
                     self._drop()
                 raise found from None
             return rows

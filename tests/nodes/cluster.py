@@ -1,0 +1,159 @@
+"""A hub of several processes on one PostgreSQL, each behind a proxy of its own, and what may happen to them."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from tests.nodes.proxy import ProxyThread, proxy_thread
+from tests.postgresql.programs import server_folder
+from tests.postgresql.server import DATABASE, USER, PostgresServer
+from tests.process.hub_process import HubProcess, IssuerThread, hub_process, issuer_thread
+
+#: Seconds that a lost subscriber has to come back (RECONNECT_GRACE).
+GRACE = 3
+#: Below the ports of tests/postgresql, and of outgoing connections: nobody takes a port while its hub is down.
+PORTS = range(15000, 20000)
+
+#: The one order of events, as transactions of the hub wrote it. A trigger copies each row of the log, in the same
+#: transaction, for the hub empties its log after some seconds. The log has effects only where another node must hear of
+#: them. So the events are known by the contexts that the same transaction made or removed.
+RECORD = """
+create schema chaos;
+create table chaos.committed (position bigint primary key, topic text not null, xact xid8 not null);
+create table chaos.touched (number bigserial, topic text not null, xact xid8 not null, event text not null);
+create function chaos.committed() returns trigger language plpgsql as $$ begin
+    insert into chaos.committed values (new.position, new.topic, pg_current_xact_id()); return null;
+end $$;
+create function chaos.opened() returns trigger language plpgsql as $$ begin
+    insert into chaos.touched (topic, xact, event)
+    values (new.topic, pg_current_xact_id(), 'open ' || substr(new.name, strpos(new.name, '/') + 1)); return null;
+end $$;
+create function chaos.closed() returns trigger language plpgsql as $$ begin
+    insert into chaos.touched (topic, xact, event)
+    values (old.topic, pg_current_xact_id(), 'close ' || substr(old.name, strpos(old.name, '/') + 1)); return null;
+end $$;
+create trigger committed after insert on fhircast.log for each row execute function chaos.committed();
+create trigger opened after insert on fhircast.part for each row when (new.kind = 'context')
+    execute function chaos.opened();
+create trigger closed after delete on fhircast.part for each row when (old.kind = 'context')
+    execute function chaos.closed();
+"""
+ORDER = """
+select c.topic, t.event from chaos.committed c join chaos.touched t on t.xact = c.xact and t.topic = c.topic
+order by c.position, t.number
+"""
+
+
+class Cluster:
+    """Running hubs, and their database. Node numbers begin at 0."""
+
+    def __init__(
+        self, nodes: int, folder: Path, server: PostgresServer, issuer: IssuerThread, ways: ProxyThread
+    ) -> None:
+        self.server, self.issuer, self.ways = server, issuer, ways
+        self._folder = folder
+        self._secret = secrets.token_urlsafe(32)
+        self.ports = _free_ports(nodes)
+        self._stores = [self._store(ways.add(server.port)) for _ in self.ports]
+        #: The present process of each node. None: the node was ended.
+        self.hubs: list[HubProcess | None] = [None for _ in self.ports]
+
+    def _store(self, port: int) -> str:
+        return f"postgresql://{USER}:{quote(self.server.password, safe='')}@127.0.0.1:{port}/{DATABASE}"
+
+    def start(self, number: int) -> None:
+        """Start a node, also after its end, and wait until it is ready."""
+        hub = hub_process(
+            self._folder,
+            port=self.ports[number],
+            store=self._stores[number],
+            issuers=self.issuer.settings,
+            secret_key=self._secret,
+            reconnect_grace=GRACE,
+            rate_limit_token=0,
+            rate_limit_address=0,
+        )
+        self.hubs[number] = hub
+        hub.wait_until_ready()
+
+    def start_all(self) -> None:
+        """Start all nodes, and record the order of events from now on."""
+        for number in range(len(self.ports)):
+            self.start(number)
+        self.server.psql(RECORD)
+
+    def kill(self, number: int) -> None:
+        """SIGKILL: the node is gone at once."""
+        self.end(number, signal.SIGKILL)
+
+    def terminate(self, number: int) -> int:
+        """SIGTERM; the exit code."""
+        return self.end(number, signal.SIGTERM)
+
+    def stop(self, number: int) -> None:
+        """SIGSTOP: the node sleeps."""
+        self.hub(number).send(signal.SIGSTOP)
+
+    def cont(self, number: int) -> None:
+        """SIGCONT: the node wakes up."""
+        self.hub(number).send(signal.SIGCONT)
+
+    def end(self, number: int, by: signal.Signals) -> int:
+        """End a node by a signal; the exit code."""
+        hub = self.hub(number)
+        self.hubs[number] = None
+        return hub.stop(by)
+
+    def hub(self, number: int) -> HubProcess:
+        """The process of a node that runs."""
+        hub = self.hubs[number]
+        assert hub is not None, f"node {number} was ended"
+        return hub
+
+    def orders(self) -> dict[str, list[str]]:
+        """The order of events of each topic: `open` or `close`, and the id of the patient."""
+        orders: dict[str, list[str]] = {}
+        for line in self.server.psql(ORDER).splitlines():
+            topic, _, event = line.partition("|")
+            orders.setdefault(topic, []).append(event)
+        return orders
+
+    def kill_all(self) -> None:
+        """Leave nothing behind."""
+        for hub in self.hubs:
+            if hub is not None:
+                hub.__exit__()
+
+
+def _free_ports(count: int) -> list[int]:
+    free: list[int] = []
+    for port in random.sample(PORTS, 100):
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        free.append(port)
+        if len(free) == count:
+            break
+    return free
+
+
+@contextmanager
+def cluster(nodes: int, folder: Path) -> Iterator[Cluster]:
+    """Nodes that are ready; `folder` gets what they print. The database loses nothing that was acknowledged."""
+    with ExitStack() as stack:
+        issuer = stack.enter_context(issuer_thread())
+        ways = stack.enter_context(proxy_thread())
+        data = stack.enter_context(server_folder())
+        server = stack.enter_context(PostgresServer.make(data, fsync=True))
+        made = Cluster(nodes, folder, server, issuer, ways)
+        stack.callback(made.kill_all)
+        made.start_all()
+        yield made
