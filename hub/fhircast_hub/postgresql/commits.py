@@ -32,7 +32,19 @@ _log = structlog.get_logger()
 class Commit:
     """A change of one session that waits to be written."""
 
-    __slots__ = ("after", "before", "changes", "done", "effects", "entry", "expected", "key", "limits", "told", "weight")
+    __slots__ = (
+        "after",
+        "before",
+        "changes",
+        "done",
+        "effects",
+        "entry",
+        "expected",
+        "key",
+        "limits",
+        "told",
+        "weight",
+    )
 
     def __init__(
         self,
