@@ -61,6 +61,7 @@ class Connector:
         self._url = url
         self._password = url.password if password is None else password
         self._hosts = list(url.hosts)
+        self._class = _kept_alive(url.parameters)
 
     async def connect(self, purpose: str) -> asyncpg.Connection[Any]:
         """A new connection to a host that takes changes.
@@ -96,7 +97,7 @@ class Connector:
             timeout=self._url.connect_seconds,
             target_session_attrs=parameters.get("target_session_attrs", "read-write"),
             server_settings={"application_name": f"fhircast-hub {purpose}", **_SERVER_SETTINGS},
-            connection_class=_kept_alive(parameters),
+            connection_class=self._class,
         )
         if connection.get_server_version() >= (14, 0):
             # A statement whose client is gone ends, while it waits for a lock.
