@@ -107,8 +107,9 @@ async def read(nodes: Nodes, topic: str, ways: Ways, stopping: asyncio.Event) ->
 class Subscriber:
     """A subscriber, whose socket is now at one node and now at another, with the same endpoint."""
 
-    def __init__(self, nodes: Nodes, topic: str, name: str, ways: Ways) -> None:
+    def __init__(self, nodes: Nodes, topic: str, name: str, ways: Ways, events: str = EVENTS) -> None:
         self.name = name
+        self._events = events
         self._nodes, self._topic, self._ways = nodes, topic, ways
         self._endpoint = ""
         self._connection: ClientConnection | None = None
@@ -165,7 +166,7 @@ class Subscriber:
             "hub.channel.type": "websocket",
             "hub.mode": "subscribe",
             "hub.topic": self._topic,
-            "hub.events": EVENTS,
+            "hub.events": self._events,
             "subscriber.name": self.name,
         }
         answer = await self._nodes.ask("POST", self._nodes.url(self._nodes.any()), data=form)
@@ -205,13 +206,8 @@ class Subscriber:
     async def _hear(self, connection: ClientConnection, message: dict[str, Any]) -> None:
         if self._record is None or "event" not in message:
             return  # cut, or a denial
-        name, at = message["event"]["hub.event"], now()
-        resource = message["event"]["context"][0]["resource"]
-        if name != "SyncError":
-            verb = name.partition("-")[2]
-            self._record["frames"].append({"at": at, "event": f"{verb} {resource['id']}"})
-        elif lost := _LOST.match(resource["issue"][0]["diagnostics"]):
-            self._record["frames"].append({"at": at, "lost": lost[1], "id": message["id"]})
+        if (frame := _frame(message)) is not None:
+            self._record["frames"].append({"at": now(), **frame})
         await connection.send(json.dumps({"id": message["id"], "status": 200}))
 
     def _end(self, code: int, *, still_open: bool = False) -> None:
@@ -219,3 +215,17 @@ class Subscriber:
         record, self._record = self._record, None
         if record is not None:
             self._nodes.history.write("connection", **record, end=now(), open=still_open, code=code)
+
+
+def _frame(message: dict[str, Any]) -> dict[str, Any] | None:
+    """The record of an event. None: the event is of no interest."""
+    told = message["event"]
+    verb = told["hub.event"].partition("-")[2]
+    if verb == "update":
+        return {"update": message["id"], "prior": told["context.priorVersionId"], "version": told["context.versionId"]}
+    resource = told["context"][0]["resource"]
+    if verb:
+        version = {"version": told["context.versionId"]} if verb == "open" else {}
+        return {"event": f"{verb} {resource['id']}", **version}
+    lost = _LOST.match(resource["issue"][0]["diagnostics"])
+    return {"lost": lost[1], "id": message["id"]} if lost else None
