@@ -57,9 +57,11 @@ MAY_SEE: dict[str, set[str]] = {
     "ws": {*CORE, "edge", "audit", "budgets", "telemetry", "service", "acknowledgements"},
     "http": {*CORE, "edge", "audit", "budgets", "telemetry", "service"},
     "dev": {"core.access"},
+    "postgresql": {*CORE, "settings", "telemetry", "service", "storage"},
+    "nodes": {*CORE, "service", "webhook", "ws"},
 }
 # Those that put the others together: `local` sees what needs no server, the others see all that stands before them.
-MAY_SEE["local"] = {*MAY_SEE} - {"audit", "auth", "settings", "webhook", "dev"}
+MAY_SEE["local"] = {*MAY_SEE} - {"audit", "auth", "settings", "webhook", "dev", "postgresql", "nodes"}
 MAY_SEE["app"] = {*MAY_SEE} - {"local", "dev"}
 MAY_SEE["server"] = {"app", "budgets", "http"}
 MAY_SEE["cli"] = {*MAY_SEE}

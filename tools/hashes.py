@@ -34,10 +34,10 @@ Pins = dict[str, set[str]]
 
 
 def wanted(project: dict[str, Any]) -> dict[str, list[str]]:
-    """The requirements of pyproject.toml that each file fulfils, those of the hub also for the demo."""
-    hub = project["project"]["dependencies"]
-    demo = project["project"]["optional-dependencies"]["demo"]
-    return {"build": project["build-system"]["requires"], "hub": hub, "demo": [*hub, *demo]}
+    """The requirements of pyproject.toml that each file fulfils, those of the hub also for the demo. The image has each store."""
+    extras = project["project"]["optional-dependencies"]
+    hub = [*project["project"]["dependencies"], *extras["postgresql"]]
+    return {"build": project["build-system"]["requires"], "hub": hub, "demo": [*hub, *extras["demo"]]}
 
 
 def tags(machine: str, glibc: int) -> list[str]:

@@ -48,6 +48,7 @@ from fhircast_hub.service.service import Service
 from fhircast_hub.service.session_log import SessionLog
 from fhircast_hub.service.usage import LocalUsage
 from fhircast_hub.settings.outbound_proxies import ProxiedTransport
+from fhircast_hub.settings.serving import store_password
 from fhircast_hub.settings.settings import Settings, SettingsError
 from fhircast_hub.storage.memory import MemoryStore
 from fhircast_hub.storage.sqlite import SqliteStore
@@ -86,7 +87,7 @@ class Hub:
 
     def __init__(self, settings: Settings, *, anonymous: Principal | None = None, clock: Clock = time.time) -> None:
         self._settings = settings
-        self._shared = _shared(settings, clock)
+        self._shared = shared_parts(settings, clock)
         self._clock = self._shared.clock if self._shared else clock
         clock = self._clock
         self._path = settings.hub_path
@@ -313,7 +314,7 @@ def _issuers(settings: Settings) -> list[Issuer]:
     return [Issuer(**issuer.plain()) for issuer in settings.issuers]
 
 
-def _shared(settings: Settings, clock: Clock) -> SharedParts | None:
+def shared_parts(settings: Settings, clock: Clock) -> SharedParts | None:
     """What a store of many nodes is made of. None: the store has one process. Raises SettingsError without its library."""
     if not settings.is_shared:
         return None
@@ -323,7 +324,7 @@ def _shared(settings: Settings, clock: Clock) -> SharedParts | None:
         raise SettingsError(
             "FHIRCAST_STORE is PostgreSQL's, and asyncpg is missing: pip install 'fhircast-hub[postgresql]'"
         ) from None
-    return SharedParts(settings.store, settings.store_password(), clock)
+    return SharedParts(settings.store, store_password(settings), clock)
 
 
 class _Cors(CORSMiddleware):

@@ -1,7 +1,8 @@
-"""`fhircast-hub serve | dev | token | check-config`."""
+"""`fhircast-hub serve | dev | token | check-config | store upgrade`."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import io
 import json
@@ -9,6 +10,7 @@ import os
 import socket
 import ssl
 import sys
+import time
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
@@ -18,10 +20,11 @@ import structlog
 import typer
 
 from fhircast_hub import dev as development
-from fhircast_hub.app import Hub
+from fhircast_hub.app import Hub, shared_parts
 from fhircast_hub.server import Tls, listen
 from fhircast_hub.server import serve as serve_on
-from fhircast_hub.settings.settings import Settings, SettingsError, load, require_issuers
+from fhircast_hub.settings.serving import require_all
+from fhircast_hub.settings.settings import Settings, SettingsError, load
 from fhircast_hub.settings.types import mask
 from fhircast_hub.telemetry.logs import configure_logging
 
@@ -31,6 +34,8 @@ _log = structlog.get_logger()
 _OUTPUT_ERRORS = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EPIPE, errno.EIO))
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="A FHIRcast hub.", pretty_exceptions_enable=False)
+store = typer.Typer(no_args_is_help=True, help="The tables of a PostgreSQL store.")
+app.add_typer(store, name="store")
 
 
 def _print_version(given: bool) -> None:
@@ -64,10 +69,11 @@ def serve(
     """Run the hub."""
     settings = _settings(config)
     try:
-        require_issuers(settings)
+        require_all(settings)
+        hub = Hub(settings)
     except SettingsError as error:
         _refuse(error)
-    _run(Hub(settings), settings, _listen(settings.host, settings.port), _tls(ssl_certfile, ssl_keyfile))
+    _run(hub, settings, _listen(settings.host, settings.port), _tls(ssl_certfile, ssl_keyfile))
 
 
 @app.command()
@@ -119,9 +125,30 @@ def check_config(config: Config = None) -> None:
     is_unicode = getattr(sys.stdout, "encoding", "").lower().startswith("utf")
     print(json.dumps(settings.masked(), indent=2, ensure_ascii=not is_unicode))
     try:
-        require_issuers(settings)
+        require_all(settings)
     except SettingsError as error:
         _refuse(error)
+
+
+@store.command()
+def upgrade(
+    config: Config = None,
+    grant: Annotated[
+        str | None,
+        typer.Option(help="The hub's user of the database, who may then use the tables, and not change them."),
+    ] = None,
+) -> None:
+    """Make the tables of a PostgreSQL store, or bring them to this hub's version. Run as the user that is to own them."""
+    settings = _settings(config)
+    try:
+        parts = shared_parts(settings, time.time)
+        if parts is None:
+            raise SettingsError(f"FHIRCAST_STORE must be a postgresql:// URL, not {mask(settings.store)!r}")
+        print(asyncio.run(parts.upgrade(grant)))
+    except SettingsError as error:
+        _refuse(error)
+    except ValueError as error:
+        _refuse(ValueError(f"FHIRCAST_STORE: {error}"))
 
 
 def _settings(config: Path | None) -> Settings:

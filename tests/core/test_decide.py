@@ -140,7 +140,7 @@ def test_early_and_late_ticks_do_no_harm() -> None:
     assert decide(None, Disconnected("chart", "socket", NOON, 1006), Env(NOON, world.ids, Rules())).session is None
     assert decide(None, Evict("chart"), Env(NOON, world.ids, Rules())).session is None
     assert decide(None, Restarted(), Env(NOON, world.ids, Rules())).session is None
-    assert decide(None, NodeLost("n1", posts=True), Env(NOON, world.ids, Rules())).session is None
+    assert decide(None, NodeLost("n1"), Env(NOON, world.ids, Rules(), "n2")).session is None
 
 
 # The owner (AUT-9)
@@ -318,7 +318,7 @@ class Anything(RuleBasedStateMachine):
 
     @rule(node=NODES)
     def lose_node(self, node: str) -> None:
-        self.attempt(lambda: self.world.do(NodeLost(node, posts=True)))
+        self.attempt(lambda: self.world.do(NodeLost(node)))
         self.live = {id_: socket for id_, socket in self.live.items() if node_of(socket) != node}
 
     @rule()

@@ -148,6 +148,8 @@ class World:
         self._policy = policy
         self.tracker = AckTracker(policy, self.rules.ack_timeout)
         self.now = NOON
+        #: Name of the node that decides. "": the hub is one process.
+        self.node = ""
         self.ids = CountedIds()
         #: All frames, by connection.
         self.frames: defaultdict[str, list[bytes]] = defaultdict(list)
@@ -163,9 +165,11 @@ class World:
 
     # Commands
 
-    def do(self, command: Command) -> Outcome:
-        """Decide on a command, and perform its effects. A refusal is raised, and changes nothing."""
-        outcome = decide(self.session, command, Env(self.now, self.ids, self.rules))
+    def do(self, command: Command, node: str | None = None) -> Outcome:
+        """Decide on a command as `node` (None: `self.node`), and perform its effects. A refusal is raised, and changes nothing."""
+        outcome = decide(
+            self.session, command, Env(self.now, self.ids, self.rules, self.node if node is None else node)
+        )
         self.session = outcome.session
         if isinstance(command, Connected) and outcome.reply is not None:
             assert isinstance(outcome.reply, Subscription)
@@ -192,21 +196,26 @@ class World:
         if effect.event_ref is not None:
             self.tracker.sent(effect.event_ref, effect.to, self.now)
 
-    def subscribe(self, subscription_id: str, events: str, by: Principal | None = None, **more: Any) -> None:
+    def subscribe(
+        self, subscription_id: str, events: str, by: Principal | None = None, node: str | None = None, **more: Any
+    ) -> None:
         asked = parse_events(events.split(","))
-        self.do(Subscribe(by or token(), TOPIC, subscription_id, asked, **more))
+        self.do(Subscribe(by or token(), TOPIC, subscription_id, asked, **more), node)
 
-    def renew(self, subscription_id: str, events: str, by: Principal | None = None, **more: Any) -> None:
-        self.do(Renew(by or token(), TOPIC, subscription_id, parse_events(events.split(",")), **more))
+    def renew(
+        self, subscription_id: str, events: str, by: Principal | None = None, node: str | None = None, **more: Any
+    ) -> None:
+        self.do(Renew(by or token(), TOPIC, subscription_id, parse_events(events.split(",")), **more), node)
 
     def unsubscribe(self, subscription_id: str | None, by: Principal | None = None, **more: Any) -> Outcome:
         return self.do(Unsubscribe(by or token(), TOPIC, subscription_id, **more))
 
-    def connect(self, subscription_id: str, node: str = "") -> str:
-        """Connect a new socket, perhaps to one of several nodes. Returns its name."""
+    def connect(self, subscription_id: str, node: str | None = None) -> str:
+        """Connect a new socket to `node` (None: `self.node`). Returns its name."""
+        node = self.node if node is None else node
         self._connections += 1
         connection = socket_name(node, self._connections) if node else f"{subscription_id}/{self._connections}"
-        self.do(Connected(subscription_id, connection, self.tracker.delivered_until(subscription_id)))
+        self.do(Connected(subscription_id, connection, self.tracker.delivered_until(subscription_id)), node)
         self._sockets[subscription_id] = connection
         return connection
 
@@ -226,7 +235,7 @@ class World:
     ) -> str:
         """Subscribe, connect, and read the first frames. Both are at one node. Returns the socket's name."""
         self.subscribe(subscription_id, events, by, **more)
-        connection = self.connect(subscription_id, more.get("node", ""))
+        connection = self.connect(subscription_id, more.get("node"))
         self.news(subscription_id)
         return connection
 
@@ -234,8 +243,10 @@ class World:
         """Restart the hub: the node has forgotten everything, and a stored session has no audiences."""
         self.tracker = AckTracker(self._policy, self.rules.ack_timeout)
         if self.session is not None:
-            # Rows of the store have no connections, and no time of a heartbeat (storage/rows.py).
-            self.session = replace(self.session, audiences=(), webhook_connections=frozenset(), next_heartbeat=None)
+            # Rows of the store have no connections, no poster, and no time of a heartbeat (storage/rows.py).
+            self.session = replace(
+                self.session, audiences=(), webhook_connections=frozenset(), poster="", next_heartbeat=None
+            )
         self.do(Restarted())
 
     def post(self, posted: object, by: Principal | None = None) -> Outcome:

@@ -15,10 +15,16 @@ from fhircast_hub.core.wire.close_codes import ABNORMAL
 from fhircast_hub.core.wire.event import parse_event
 from fhircast_hub.service.service import Service
 from fhircast_hub.service.session_log import SessionLog
-from fhircast_hub.service.usage import Usage
+from fhircast_hub.service.usage import LocalUsage
 from fhircast_hub.storage.memory import MemoryStore
 from tests.core.world import KEY, TOPIC, body, label, message, patient, token
 from tests.running import Clock
+
+
+class NamedStore(MemoryStore):
+    """A store whose process has a name. Sessions stay where another process takes over."""
+
+    node = "n1"
 
 
 @pytest.mark.req("NOD-3", "WHK-8")
@@ -30,7 +36,8 @@ async def test_what_is_overdue_waits_for_the_posts_of_a_dead_node() -> None:
         posts.extend(label(effect.frame) for effect in effects if isinstance(effect, Post))
 
     log: Any = SessionLog(str, clock)
-    service = Service(MemoryStore(), clock, Rules(), Usage(9, 9), log)
+    store = NamedStore()
+    service = Service(store, clock, Rules(), LocalUsage(9, 9), log)
     await service.start(deliver)
     await service.submit(KEY, Subscribe(token(), TOPIC, "lost", ("Patient-open",), name="A"))
     await service.submit(KEY, Connected("lost", "n1-1"))
@@ -41,7 +48,8 @@ async def test_what_is_overdue_waits_for_the_posts_of_a_dead_node() -> None:
     await service.submit(KEY, Disconnected("lost", "n1-1", clock.now, ABNORMAL))
     posts.clear()
     clock.now += Rules().reconnect_grace
-    await service.submit(KEY, NodeLost("n1", posts=True))
+    store.node = "n2"
+    await service.submit(KEY, NodeLost("n1"))
     await service.tick()
     assert posts == ["Patient-open p1", "SyncError"]
     await service.stop()

@@ -13,7 +13,8 @@ import pytest
 from fhircast_hub.acknowledgements.tracker import Policy
 from fhircast_hub.auth.issuers import Issuer
 from fhircast_hub.core.limits import Rules
-from fhircast_hub.settings.settings import NAMES, IssuerSettings, Settings, SettingsError, load, require_issuers
+from fhircast_hub.settings.serving import require_issuers
+from fhircast_hub.settings.settings import NAMES, IssuerSettings, Settings, SettingsError, load
 from tests.settings.settings_world import from_env, from_file, issuers
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "settings.md"

@@ -196,7 +196,7 @@ class Node:
             self.clock.after(self._random() * 0.02, self._commit, submission, session, outcome)
 
     def _decide(self, session: Session | None, submission: Submission) -> Outcome:
-        return core.decide(session, submission.command, Env(submission.at, self._ids, self.script.rules))
+        return core.decide(session, submission.command, Env(submission.at, self._ids, self.script.rules, self.name))
 
     def _commit(self, submission: Submission, before: Session | None, outcome: Outcome) -> None:
         if not self.up:
@@ -326,7 +326,7 @@ class Node:
         """Another node is gone from every session."""
         for topic, (session, _) in list(self.store.sessions.items()):
             if session is not None:
-                self.submit(topic, NodeLost(node, posts=False))
+                self.submit(topic, NodeLost(node))
 
     def restarted(self) -> None:
         """The new process restarts every session."""

@@ -316,6 +316,8 @@ class Oracle:
         """The hub's process was restarted."""
         for topic in self.topics.values():
             topic.reopened, topic.beat = True, 0.0
+            # Rows of subscriptions are read by the time of their connection or loss (storage/row_reader.py).
+            topic.subs = dict(sorted(topic.subs.items(), key=lambda item: (item[1].since, item[0])))
 
     def node_died(self, node: str) -> None:
         """A node's process was killed. Its subscriptions hear of no later change."""

@@ -21,6 +21,7 @@ from fhircast_hub.core.state.commands import (
     EndSession,
     Evict,
     MakeRoom,
+    NodeLost,
     PostFinished,
     Rejected,
     Revoked,
@@ -63,6 +64,8 @@ TOKENS = (
     token("bob"),
     token(write=["Patient-open"]),
 )
+#: Names of nodes.
+NODES = ("n1", "n2", "n3")
 ANCHORS = {"Patient": patient, "Encounter": encounter, "ImagingStudy": study, "DiagnosticReport": report}
 
 
@@ -174,9 +177,9 @@ class Walk(Hooked):
         self._messages: list[object] = []
         self.do(BeginSession(KEY.realm, KEY.topic, "ann"))
 
-    def do(self, command: Command) -> Outcome:
+    def do(self, command: Command, node: str | None = None) -> Outcome:
         self._follow()  # a restart changes the session by itself
-        outcome = super().do(command)
+        outcome = super().do(command, node)
         self.accepted[type(command).__name__] += 1
         self._follow()
         return outcome
@@ -193,6 +196,7 @@ class Walk(Hooked):
 
     def step(self) -> None:
         """One random step, which may be several commands, or be refused."""
+        self.node = self.choose_node()
         steps: dict[Callable[[], object], int] = {
             self._open: 24,
             self._close: 8,
@@ -209,6 +213,7 @@ class Walk(Hooked):
             self._end_subscription: 3,
             self._renew: 5,
             self._wait: 8,
+            self.lose_node: 3,
             self._administer: 4,
         }
         (act,) = self._dice.choices(list(steps), list(steps.values()))
@@ -217,6 +222,10 @@ class Walk(Hooked):
         except HubError:
             self.refused += 1
             assert self.session is self._followed
+
+    def choose_node(self) -> str:
+        """The node that decides all of a step."""
+        return self._dice.choice(NODES)
 
     # Publications
 
@@ -321,6 +330,9 @@ class Walk(Hooked):
 
     def _wait(self) -> None:
         self.wait(self._dice.choice((0.5, 0.5, 0.5, 5.0, 12.0, 12.0, 31.0, 400.0)))
+
+    def lose_node(self) -> None:
+        self.do(NodeLost(self._dice.choice(NODES)))
 
     def _administer(self) -> None:
         act = self._dice.randrange(12)

@@ -31,7 +31,8 @@ AUDIENCES = (
     Audience(frozenset({"patient-open", "home-open"}), (LastOpen("patient/p1"), *NOTHING_OPENED[1:]), ("c-1", "c-2")),
     Audience(frozenset({"heartbeat"}), NOTHING_OPENED, ("hook-1",)),
 )
-SHARED = replace(FULL, audiences=AUDIENCES, webhook_connections=frozenset({"hook-1"}), next_heartbeat=30.5)
+HOOKS = frozenset({"hook-1"})
+SHARED = replace(FULL, audiences=AUDIENCES, webhook_connections=HOOKS, next_heartbeat=30.5, poster="n1")
 
 
 def rows_of(before: Session | None, after: Session | None) -> Rows:
@@ -157,11 +158,12 @@ def test_connections_are_written_only_when_they_change() -> None:
     assert [kind for kind, _, _ in rows_of(SHARED, same)] == ["head"]
     again = replace(SHARED, webhook_connections=frozenset(["hook-1"]))
     assert [kind for kind, _, _ in rows_of(SHARED, again)] == ["head"]
-    rows = rows_of(SHARED, replace(SHARED, next_heartbeat=60.5))
-    assert [kind for kind, _, _ in rows] == ["head", "connections"]
-    after = apply_changes(SHARED, KEY, rows)
-    assert after
-    assert after.webhook_connections is SHARED.webhook_connections
+    for changed in (replace(SHARED, next_heartbeat=60.5), replace(SHARED, poster="n2"), replace(SHARED, poster="")):
+        rows = rows_of(SHARED, changed)
+        assert [kind for kind, _, _ in rows] == ["head", "connections"]
+        after = apply_changes(SHARED, KEY, rows)
+        assert after == changed
+        assert after.webhook_connections is SHARED.webhook_connections
 
 
 @pytest.mark.parametrize("place", range(len(rows_of(None, SHARED))), ids=lambda place: rows_of(None, SHARED)[place][0])

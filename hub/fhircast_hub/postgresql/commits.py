@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from fhircast_hub.core.access.principal import SessionKey
+from fhircast_hub.core.access.topic_access import NO_OWNER
 from fhircast_hub.core.rules.nodes import nodes_of
 from fhircast_hub.core.state.effects import Effect
 from fhircast_hub.core.state.session import Session, Subscription
@@ -51,6 +52,8 @@ class Commit:
         self.limits = limits
         self.changes = list(shared_changes(key, self.before, after)) if after is not self.before else []
         self.weight = entry.weight + growth(self.before, after)
+        if limits and self.weight > max(limits.bytes, entry.weight) and after and after.owner == NO_OWNER:
+            raise OverLimit  # of one session; those of users are checked by the database
         #: The nodes that must hear of the commit.
         self.told = nodes_of(self.before) | nodes_of(after)
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -86,6 +89,9 @@ class Writer:
         self._ends = ends
         self._waiting: list[Commit] = []
         self._work: asyncio.Task[None] | None = None
+        #: Set while no group is under way.
+        self._settled = asyncio.Event()
+        self._settled.set()
 
     @property
     def pid(self) -> int | None:
@@ -98,6 +104,10 @@ class Writer:
         if self._work is None:
             self._work = asyncio.get_running_loop().create_task(self._write_all(node))
 
+    async def settled(self) -> None:
+        """Wait until the group that is under way, if any, is committed or not."""
+        await self._settled.wait()
+
     async def stop(self) -> None:
         """Wait for what is under way."""
         if self._work is not None:
@@ -107,12 +117,15 @@ class Writer:
         await asyncio.sleep(0)  # so that all commits of one turn are one group
         while self._waiting:
             group, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+            self._settled.clear()
             try:
                 await self._write(group, node)
             except Exception as error:
                 _log.error("group failed", exc_info=error)
                 for commit in group:
                     self._ends.not_committed(commit, Lost())
+            finally:
+                self._settled.set()
         self._work = None
 
     async def _write(self, group: list[Commit], node: str) -> None:

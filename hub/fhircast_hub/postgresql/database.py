@@ -10,16 +10,20 @@ import asyncpg
 import structlog
 
 from fhircast_hub.core.errors import Unavailable
+from fhircast_hub.postgresql.connect import Connector
+from fhircast_hub.settings.database_url import parse
 
-#: Seconds for a connection, and for a statement. A node without an answer for so long counts the answer as lost.
+#: Seconds for a statement. A node without an answer for so long counts the answer as lost.
 PATIENCE = 5.0
 #: Seconds without another try after a connection failed, so that many callers do not wait one after the other.
 PAUSE = 0.5
 #: Seconds after which a client may try again.
 RETRY_AFTER = 2
 
+#: SQLSTATE of a server that became read-only. Another host of the URL may take changes.
 #: Classes of SQLSTATE after which a statement may have been committed: connection, operator intervention.
 _LOST = ("08", "57P")
+_READ_ONLY = "25006"
 
 _log = structlog.get_logger()
 _Hook = Callable[["asyncpg.Connection[Any]"], Awaitable[None]]
@@ -37,6 +41,10 @@ class Lost(DatabaseError):
 
     def __init__(self) -> None:
         super().__init__("the hub's database does not answer; repeat the request")
+
+
+class ReadOnly(DatabaseError):
+    """The server takes no changes: it is a standby, or was made one. Nothing was changed."""
 
 
 class Fenced(DatabaseError):
@@ -72,26 +80,24 @@ def meaning(error: BaseException) -> DatabaseError:
             return FellBehind()
     if state.startswith(_LOST):
         return Lost()
+    if state == _READ_ONLY:
+        return ReadOnly()
     _log.error("database refused", error=type(error).__name__, sqlstate=state)
     return DatabaseError()
 
 
 class Database:
-    """Where the database is, and as whom to connect. `url` is a URL of libpq, `password` what a file says, if any."""
+    """Where the database is, and as whom to connect. `url` is a URL of libpq, `password` what a file says, if any.
+
+    Raises ValueError for a URL that the hub does not understand.
+    """
 
     def __init__(self, url: str, password: str | None = None) -> None:
-        self._url = url
-        self._password = password
+        self._connector = Connector(parse(url), password)
 
     async def connect(self, purpose: str) -> asyncpg.Connection[Any]:
-        """A new connection. Raises what asyncpg and the network raise."""
-        connection: asyncpg.Connection[Any] = await asyncpg.connect(
-            self._url,
-            password=self._password,
-            timeout=PATIENCE,
-            server_settings={"application_name": f"fhircast-hub {purpose}", "jit": "off"},
-        )
-        return connection
+        """A new connection. Raises what Connector.connect raises."""
+        return await self._connector.connect(purpose)
 
 
 class Link:
@@ -109,11 +115,17 @@ class Link:
     @property
     def pid(self) -> int | None:
         """The process of the server that serves this connection. None: there is no connection."""
-        return self._connection.get_server_pid() if self._connection else None
+        connection = self._connection
+        return None if connection is None or connection.is_closed() else connection.get_server_pid()
 
     async def fetch(self, statement: str, *values: Any) -> list[Any]:
-        """The rows of a statement. Raises DatabaseError, after PATIENCE seconds at the latest once its turn has come."""
+        """The rows of a statement. Raises DatabaseError.
+
+        Its turn comes after those before. Then a connection has the time of each host of the URL, and the statement PATIENCE.
+        """
         async with self._turn:
+            if self.pid is None:
+                self._drop()
             connection = self._connection or await self._connect()
             work = asyncio.ensure_future(connection.fetch(statement, *values))
             # A statement is never cancelled at the server: who cancels a commit that waits for a standby has committed.
@@ -126,7 +138,7 @@ class Link:
                 rows: list[Any] = await work
             except Exception as error:
                 found = meaning(error)
-                if isinstance(found, Lost):
+                if isinstance(found, Lost | ReadOnly):
                     self._drop()
                 raise found from None
             return rows

@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 
+from fhircast_hub.postgresql.commits import Writer
 from fhircast_hub.postgresql.database import Database, DatabaseError, FellBehind, Fenced, Link, Lost
 
 #: Rows of one reading, at most.
@@ -31,8 +32,8 @@ _log = structlog.get_logger()
 class Follower:
     """Reads the log for the node `node()`.
 
-    `hear` is given each row, and raises nothing. `lost_track` is called where this node must begin anew. `is_own` says
-    whether a process of the database's server is this node's writer.
+    `hear` is given each row, and raises nothing. `lost_track` is called where this node must begin anew. `writer` writes the
+    commits of this node.
     """
 
     def __init__(
@@ -41,17 +42,19 @@ class Follower:
         node: Callable[[], str],
         hear: Callable[[Any], None],
         lost_track: Callable[[], None],
-        is_own: Callable[[int], bool],
+        writer: Writer,
     ) -> None:
         self._link = Link(database, "follower", self._listen)
         self._node = node
         self._hear = hear
         self._lost_track = lost_track
-        self._is_own = is_own
+        self._writer = writer
         #: Everything up to this position was handed on.
         self._position = 0
         #: Positions beyond it that this node has committed, and knows.
         self._own: set[int] = set()
+        #: Whether another server may answer now than before.
+        self._reconnected = False
         self._wake = asyncio.Event()
         #: Those that wait for a reading that begins later.
         self._waiting: list[asyncio.Future[None]] = []
@@ -78,7 +81,7 @@ class Follower:
         """This node has committed at `position`, and needs not read that row."""
         if position == self._position + 1:
             self._position = position
-        else:
+        elif position > self._position:
             self._own.add(position)
 
     async def catch_up(self) -> None:
@@ -94,9 +97,10 @@ class Follower:
 
     async def _listen(self, connection: Any) -> None:
         await connection.add_listener(CHANNEL, self._on_notice)
+        self._reconnected = True
 
     def _on_notice(self, connection: Any, pid: int, channel: str, payload: Any) -> None:
-        if not self._is_own(pid):
+        if pid != self._writer.pid:
             self._wake.set()
 
     async def _read_forever(self) -> None:
@@ -132,8 +136,14 @@ class Follower:
             rows = await self._link.fetch(_FOLLOW, node, self._position, MOST)
             if self._node() != node:
                 return  # this node began anew meanwhile
+            if self._reconnected and not rows:
+                await self._check_that_nothing_was_lost()
+            self._reconnected = False
             for row in rows:
-                position = row[0]
+                position, own = row[0], row[1]
+                if own and position > self._position and position not in self._own:
+                    # The log may be faster than the answer to the commit itself.
+                    await self._writer.settled()
                 if position in self._own:
                     self._own.discard(position)
                 elif position > self._position:
@@ -141,6 +151,13 @@ class Follower:
                 self._position = max(self._position, position)
             if len(rows) < MOST:
                 return
+
+    async def _check_that_nothing_was_lost(self) -> None:
+        """Raise FellBehind where the log ends before what this node has read: a standby without the last commits took over."""
+        ((newest,),) = await self._link.fetch(_NEWEST)
+        if newest < self._position:
+            _log.error("the database has lost commits", count=self._position - newest)
+            raise FellBehind
 
     def _answer(self, error: Exception | None) -> None:
         waiting, self._waiting = self._waiting, []

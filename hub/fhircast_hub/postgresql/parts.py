@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from fhircast_hub.postgresql.database import Database
 from fhircast_hub.postgresql.membership import DatabaseClock
+from fhircast_hub.postgresql.schema import SCHEMA_VERSION, upgrade
 from fhircast_hub.postgresql.store import PostgresStore
 from fhircast_hub.postgresql.usage import SharedUsage
 from fhircast_hub.telemetry.metrics import Metrics
@@ -18,6 +19,16 @@ class SharedParts:
         self._database = Database(url, password)
         self.clock = DatabaseClock(clock)
         self.store: PostgresStore
+
+    async def upgrade(self, role: str | None = None) -> str:
+        """Make or upgrade the tables, and let `role` use them: what was done. Raises ValueError, for the operator."""
+        made = await upgrade(self._database, role)
+        done = (
+            f"made the tables, version {SCHEMA_VERSION}"
+            if made
+            else f"the tables have version {SCHEMA_VERSION} already"
+        )
+        return f"{done}; {role} may use them" if role else done
 
     def make_store(
         self,

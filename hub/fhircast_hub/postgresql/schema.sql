@@ -78,6 +78,7 @@ create table fhircast.log (
     realm text not null,
     topic text not null,
     previous bigint not null, -- the session's revision before; 0: the session is new
+    origin text not null, -- the node that committed
     nodes text[] not null, -- those that must hear of the commit
     changes bytea, -- null: no other node than the writer must hear
     effects bytea
@@ -223,9 +224,9 @@ begin
 
     return query
     with logged as (
-        insert into fhircast.log (slot, position, written, realm, topic, previous, nodes, changes, effects)
+        insert into fhircast.log (slot, position, written, realm, topic, previous, origin, nodes, changes, effects)
         select fhircast.slot_1(at), nextval('fhircast.position'), at, realms[f.place], topics[f.place], expected[f.place],
-            string_to_array(nodes_told[f.place], ','), log_changes[f.place], log_effects[f.place]
+            node_name, string_to_array(nodes_told[f.place], ','), log_changes[f.place], log_effects[f.place]
         from unnest(fresh) as f(place)
         returning realm, topic, position
     ), committed as (
@@ -249,14 +250,16 @@ $$;
 
 -- The log after a position, at most `most` rows. Rows that this node need not hear of have only their position.
 create function fhircast.follow_1(node_name text, after bigint, most integer)
-returns table (log_position bigint, told boolean, realm text, topic text, previous bigint, changes bytea, effects bytea)
+returns table (
+    log_position bigint, own boolean, told boolean, realm text, topic text, previous bigint, changes bytea, effects bytea
+)
 language plpgsql
 set enable_seqscan = off
 as $$
 #variable_conflict use_column
 begin
     return query
-    select l.position, l.nodes @> array[node_name], l.realm, l.topic, l.previous,
+    select l.position, l.origin = node_name, l.nodes @> array[node_name], l.realm, l.topic, l.previous,
         case when l.nodes @> array[node_name] then l.changes end,
         case when l.nodes @> array[node_name] then l.effects end
     from fhircast.log l where l.position > after order by l.position limit most;

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -32,8 +33,8 @@ from fhircast_hub.service.weights import growth
 from fhircast_hub.storage.row_reader import apply_changes, session_of
 from fhircast_hub.telemetry.metrics import Metrics
 
-#: Seconds between two looks for sessions that leave the cache.
-SWEEP_SECONDS = 15.0
+#: Seconds between two looks for sessions that leave the cache, and at the bytes of all.
+SWEEP_SECONDS = 5.0
 
 _LOAD = """
 select s.revision, s.bytes, p.kind, p.name, p.body from fhircast.session s
@@ -86,7 +87,7 @@ class PostgresStore(Ends):
         self._cache = Cache(self._left)
         self._writer = Writer(writer, self)
         self.membership = Membership(self._beats, clock, self._begin_anew)
-        self._follower = Follower(database, lambda: self.node, self._hear, self._begin_anew, self._is_writer)
+        self._follower = Follower(database, lambda: self.node, self._hear, self._begin_anew, self._writer)
         #: Sessions that are being read.
         self._reading: dict[SessionKey, asyncio.Future[Entry | None]] = {}
         #: Sessions whose revision is being asked for, and who asks.
@@ -98,9 +99,6 @@ class PostgresStore(Ends):
     def node(self) -> str:
         """The name of this node."""
         return self.membership.name
-
-    def _is_writer(self, pid: int) -> bool:
-        return pid == self._writer.pid
 
     # The life of the store
 
@@ -318,7 +316,7 @@ class PostgresStore(Ends):
 
     def _hear(self, row: Any) -> None:
         """Take over what another node committed."""
-        position, told, realm, topic, previous, changes, effects = row
+        position, _, told, realm, topic, previous, changes, effects = row
         key = SessionKey(realm, topic)
         entry = self._cache.get(key)
         if entry is None or entry.revision >= position:
@@ -384,6 +382,8 @@ class PostgresStore(Ends):
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             self._cache.sweep(self.node, self._loop.time())
+            with contextlib.suppress(DatabaseError):
+                await self._usage.measure()
 
     def _left(self, key: SessionKey, session: Session) -> None:
         self._changed(key, session, None)

@@ -15,9 +15,12 @@ from fhircast_hub.service.usage import ABANDONED, CLOSES_PART, MAX_USER_BYTES, R
 from fhircast_hub.service.weights import growth
 from fhircast_hub.telemetry.metrics import Metrics
 
+#: The last quarter of all bytes is near the limit.
+NEAR = 4
+
 _SESSION_OF = "select realm, topic from fhircast.subscription where id = $1"
 _HELD = "select sessions, bytes from fhircast.owner where realm = $1 and owner = $2"
-_ALL = "select coalesce(sum(bytes), 0)::bigint from fhircast.owner"
+_ALL = "select coalesce(sum(bytes), 0)::bigint from fhircast.session"
 _LONGEST_IDLE = """
 select realm, topic from fhircast.session where realm = $1 and owner = $2 and subscriptions = 0 order by last_used limit 1
 """
@@ -45,9 +48,10 @@ where realm = $1 and subscriber = $2 and issuer = $3 and client = $4 and place =
 
 
 class SharedUsage:
-    """Asks the database. The methods are those of service.ports.Usage. All of them raise Unavailable without an answer."""
+    """Asks the database. The methods are those of service.ports.Usage. All of them raise Unavailable without an answer.
 
-    checks_first = False
+    Bytes of all sessions are measured every few seconds. When they come near their limit, each commit is checked beforehand.
+    """
 
     def __init__(
         self,
@@ -61,6 +65,7 @@ class SharedUsage:
         self._max_topics = max_topics
         self._max_user_bytes = max_user_bytes
         self.max_bytes = max_bytes
+        self.checks_first = False
         self._metrics = metrics or Metrics()
         #: subscription_id -> its session, of the sessions that this node knows.
         self._known: dict[str, SessionKey] = {}
@@ -69,6 +74,11 @@ class SharedUsage:
         """Ask by this connection, and count the sessions of this cache."""
         self._link = link
         self._cache = cache
+
+    async def measure(self) -> None:
+        """Measure the bytes of all sessions."""
+        ((size,),) = await self._link.fetch(_ALL)
+        self.checks_first = int(size) > self.max_bytes - self.max_bytes // NEAR
 
     @property
     def subscriptions(self) -> int:

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.wire.callback_url import Network
+from fhircast_hub.settings.database_url import is_database, parse
 from fhircast_hub.settings.machine_memory import available
 from fhircast_hub.settings.types import (
     Audience,
@@ -44,9 +45,7 @@ from fhircast_hub.settings.types import (
     Switch,
     Text,
     Url,
-    is_database,
     is_safe,
-    is_safe_database,
     mask,
     one_of,
 )
@@ -151,22 +150,13 @@ class Settings(BaseModel):
             if not self.allow_insecure and not is_safe(url):
                 expected = f"an https URL, because the host is not loopback (or set {PREFIX}ALLOW_INSECURE=true)"
                 raise _wrong(name, url, expected)
-        if self.is_shared:
-            self._check_shared()
-        _check_issuers(self.issuers)
-        return self
-
-    def _check_shared(self) -> None:
-        """Check what only a hub of many nodes needs."""
-        if not self.allow_insecure and not is_safe_database(self.store):
+        if self.is_shared and not self.allow_insecure and not parse(self.store).is_safe:
             expected = (
                 f"a URL with sslmode=verify-full, because a host is not loopback (or set {PREFIX}ALLOW_INSECURE=true)"
             )
             raise _wrong("store", self.store, expected)
-        if self.webhooks and self.secret_key is None:
-            raise SettingsError(
-                f"{PREFIX}SECRET_KEY is required, the same on every node: {PREFIX}STORE is shared and {PREFIX}WEBHOOKS is on"
-            )
+        _check_issuers(self.issuers)
+        return self
 
     def _trusted_urls(self) -> Iterator[tuple[str, str]]:
         """Name and value of each URL that tokens, patients or keys are sent over (SEC-4)."""
@@ -194,16 +184,6 @@ class Settings(BaseModel):
     def store_path(self) -> Path | None:
         """The database file. The name is not decoded. None: sessions stay in memory, or are in a shared database."""
         return Path(self.store.removeprefix("sqlite:///")) if self.store.startswith("sqlite:") else None
-
-    def store_password(self) -> str | None:
-        """The text of the password file, without its line end. None: there is no such file. Raises SettingsError."""
-        if self.store_password_file is None:
-            return None
-        try:
-            return Path(self.store_password_file).read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "is not UTF-8"
-            raise SettingsError(f"{_full_name('store_password_file')} cannot be read: {reason}") from None
 
     @property
     def is_shared(self) -> bool:
@@ -293,13 +273,6 @@ def load(config: Path | None, environ: Mapping[str, str]) -> Settings:
         raise _first_error(error) from None
     settings._origin.update(dict.fromkeys(in_file, "file") | dict.fromkeys(in_env, "env"))
     return settings
-
-
-def require_issuers(settings: Settings) -> None:
-    """Raise SettingsError without any issuer: no token would be accepted (AUT-17)."""
-    if not settings.issuers:
-        name = _full_name("issuers")
-        raise SettingsError(f"{name} is required: at least one issuer of tokens; to try the hub out: fhircast-hub dev")
 
 
 def _read_environ(environ: Mapping[str, str]) -> dict[str, Any]:

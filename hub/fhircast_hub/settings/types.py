@@ -6,9 +6,11 @@ import re
 from collections.abc import Callable
 from ipaddress import ip_network
 from typing import Annotated, Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, PlainSerializer, SecretStr
+
+from fhircast_hub.settings.database_url import EXPECTED, LOOPBACK, SCHEMES, is_database, parse
 
 #: The largest number of most settings. Timers and integers of databases take this number.
 MAX_NUMBER = 2**31 - 1
@@ -23,16 +25,8 @@ _PLAIN_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 #: A spelling of an address or a name. Binding fails later for one that does not exist.
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*(%[A-Za-z0-9._-]+)?")
-_LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|::1")
 #: `sqlite:///:memory:` is refused: SQLite would keep no file.
-_STORE = re.compile(r"memory:|sqlite:///(?!:memory:$)[^?\x00-\x1f\ud800-\udfff]*[^/?\x00-\x1f\ud800-\udfff]")
-
-#: One or more hosts, as in libpq's URLs.
-_DATABASE = re.compile(r"postgres(ql)?://[^/?#\s\x00-\x1f]+/[^/?#\s\x00-\x1f]+(\?[^#\s\x00-\x1f]*)?")
-_DATABASE_PARAMETERS = {
-    *("sslmode", "sslrootcert", "sslcert", "sslkey", "passfile", "target_session_attrs"),
-    *("connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
-}
+_LOCAL_STORE = re.compile(r"memory:|sqlite:///(?!:memory:$)[^?\x00-\x1f\ud800-\udfff]*[^/?\x00-\x1f\ud800-\udfff]")
 
 
 def _reader(read: Callable[[Any], Any], expected: str) -> BeforeValidator:
@@ -98,6 +92,15 @@ def _audit(value: Any) -> str | None:
     return value if parts and parts.hostname and "@" not in parts.netloc and not re.search("[?#]", value) else None
 
 
+def _store(value: Any) -> str:
+    """A store's URL. Raises ValueError with what was expected."""
+    if isinstance(value, str) and is_database(value):
+        parse(value)
+    elif not isinstance(value, str) or not _LOCAL_STORE.fullmatch(value):
+        raise ValueError(f"memory:, sqlite:///path (sqlite:////path for an absolute path), or {EXPECTED}")
+    return value
+
+
 def _matching(pattern: re.Pattern[str], expected: str) -> BeforeValidator:
     return _reader(lambda value: value if pattern.fullmatch(value) else None, expected)
 
@@ -138,10 +141,7 @@ KeysUrl = Annotated[str, _url(query=True), PlainSerializer(lambda url: mask(url)
 HubUrl = Annotated[str, _reader(_public_url, "an absolute http(s) URL with a plain path, without escapes"), _url()]
 Store = Annotated[
     str,
-    _reader(
-        lambda value: value if _STORE.fullmatch(value) or is_database(value) else None,
-        "memory:, sqlite:///path (sqlite:////path for an absolute path), or postgresql://user@host:port/database",
-    ),
+    BeforeValidator(_store),
     PlainSerializer(lambda url: mask(url) if is_database(url) else url, when_used="json"),
 ]
 Audience = Annotated[
@@ -166,28 +166,14 @@ FhirVersion = Annotated[
 ]
 
 
-def is_database(url: str) -> bool:
-    """Whether this is the URL of a PostgreSQL database, with parameters that the hub knows."""
-    if not _DATABASE.fullmatch(url):
-        return False
-    parts = urlsplit(url)
-    return not parts.fragment and set(dict(parse_qsl(parts.query, keep_blank_values=True))) <= _DATABASE_PARAMETERS
-
-
-def is_safe_database(url: str) -> bool:
-    """Whether nobody can listen on the way to this database: all hosts are loopback, or show a certificate."""
-    parts = urlsplit(url)
-    hosts = [each.rpartition(":")[0] or each for each in parts.netloc.rpartition("@")[2].split(",")]
-    mode = dict(parse_qsl(parts.query)).get("sslmode", "")
-    return mode in ("verify-ca", "verify-full") or all(_LOOPBACK.fullmatch(host.strip("[]")) for host in hosts)
-
-
 def is_safe(url: str) -> bool:
     """Whether nobody can listen on the way to this URL: https or loopback (SEC-4)."""
-    return url.startswith("https:") or bool(_LOOPBACK.fullmatch(urlsplit(url).hostname or ""))
+    return url.startswith("https:") or bool(LOOPBACK.fullmatch(urlsplit(url).hostname or ""))
 
 
 def mask(text: str) -> str:
     """`text` without the user, password and query of a URL, even of a broken URL. A query may be a key."""
     text = re.sub(r"^(\w[\w+.-]*://)?.*@", r"\1***@", text, flags=re.DOTALL)
+    if text.startswith(SCHEMES) and "@" not in text:
+        return f"{text.partition('://')[0]}://***"  # without its @, a password looks like a port
     return re.sub(r"(?<=\?).+", "***", text, flags=re.DOTALL)

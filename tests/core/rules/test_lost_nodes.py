@@ -1,4 +1,4 @@
-"""A node dies: its sockets and raw tokens are lost, and another node serves its callbacks."""
+"""A node dies: its sockets and raw tokens are lost. test_posters.py has its callbacks."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import pytest
 from msgspec.structs import replace
 
 from fhircast_hub.core.rules.nodes import nodes_of
-from fhircast_hub.core.state.commands import Disconnected, NodeLost, PostFinished
-from fhircast_hub.core.state.effects import EndWebhook, Post, Verify
+from fhircast_hub.core.state.commands import Disconnected, NodeLost
 from fhircast_hub.core.wire.close_codes import ABNORMAL
 from tests.core.rules.sync_error_world import errors
-from tests.core.rules.webhook_world import CALLBACK, KEY, Hooked
+from tests.core.rules.webhook_world import Hooked
 from tests.core.world import CLOSES, NOON, OPENS, World, patient, study, token
 
 PATIENT = "Patient-open,Patient-close"
@@ -44,7 +43,7 @@ def test_the_sockets_of_a_dead_node_are_reported_after_the_grace() -> None:
     world.join("a", name="A", node="n1")
     world.join("b", name="B", node="n1")
     world.wait(10)
-    world.do(NodeLost("n1", posts=False))
+    world.do(NodeLost("n1"))
     world.wait(2.9)
     assert errors(world) == []
     world.wait(0.1)
@@ -61,7 +60,7 @@ def test_a_subscriber_of_a_dead_node_comes_back_to_another_node() -> None:
     world.publish("Patient-open", patient("p1"))
     world.news("a")
     world.wait(10)
-    world.do(NodeLost("n1", posts=False))
+    world.do(NodeLost("n1"))
     world.publish("Patient-close", patient("p1"))
     world.wait(2)
     world.connect("a", "n2")
@@ -78,7 +77,7 @@ def test_the_sockets_of_other_nodes_are_not_touched() -> None:
     here = world.join("here", PATIENT, node="n11")
     assert world.session
     before = world.session.subscriptions["here"]
-    assert world.do(NodeLost("n1", posts=True)).effects == ()
+    assert world.do(NodeLost("n1")).effects == ()
     assert world.session.subscriptions["here"] is before
     assert [audience.members for audience in world.session.audiences] == [(here,)]
     world.publish("Patient-open", patient("p1"))
@@ -93,7 +92,7 @@ def test_who_was_awaited_before_keeps_its_deadline() -> None:
     world.join("a", name="A", node="n1")
     world.disconnect("a", code=1006)
     world.wait(2)
-    assert_nothing(world, NodeLost("n1", posts=False))
+    assert_nothing(world, NodeLost("n1"))
     world.wait(1)
     assert [error.who for error in errors(world)] == ["A"]
     world.wait(99)
@@ -107,26 +106,25 @@ def test_the_second_loss_of_a_node_is_no_loss() -> None:
     world.join("a", name="A", node="n1")
     world.join("b", name="B", node="n1")
     world.join("opaque", by=OPAQUE, name="Opaque", node="n1")
-    world.do(NodeLost("n1", posts=False))
+    world.do(NodeLost("n1"))
     world.wait(1)
     world.connect("b", "n2")
     world.connect("opaque", "n2")
-    assert_nothing(world, NodeLost("n1", posts=False))
+    assert_nothing(world, NodeLost("n1"))
     world.wait(2)
     assert [error.who for error in errors(world)] == ["A"]
 
 
 @pytest.mark.req("NOD-1", "NOD-3", "NOD-4")
-@pytest.mark.parametrize("posts", [True, False])
-def test_a_node_without_anything_here_changes_nothing(posts: bool) -> None:
+def test_a_node_without_anything_here_changes_nothing() -> None:
     """In a session and without one. A subscription that never had a socket stays too."""
     world = World()
-    assert_nothing(world, NodeLost("n1", posts))
+    assert_nothing(world, NodeLost("n1"))
     world.join("a", PATIENT, node="n2")
     world.join("opaque", PATIENT, OPAQUE, node="n2")
     world.subscribe("new", PATIENT, node="n1")
     world.publish("Patient-open", patient("p1"))
-    assert_nothing(world, NodeLost("n1", posts))
+    assert_nothing(world, NodeLost("n1"))
 
 
 def shown(name: str = "") -> World:
@@ -153,7 +151,7 @@ def test_a_socket_is_lost_as_by_an_abnormal_closure(name: str) -> None:
     assert one.session
     subscription = one.session.subscriptions["a"]
     one.do(Disconnected("a", subscription.connection, subscription.delivered_until, ABNORMAL))
-    other.do(NodeLost("n1", posts=True))
+    other.do(NodeLost("n1"))
     assert one.session == other.session
     assert ("a" in one.session.subscriptions) == (not name)
     if not name:
@@ -167,7 +165,7 @@ def test_who_came_anew_to_another_node_is_no_ghost() -> None:
     world.join("old", "Patient-open", name="OHIF", node="n1")
     world.wait(10)
     world.join("new", "Patient-open", name="OHIF", node="n2")
-    world.do(NodeLost("n1", posts=False))
+    world.do(NodeLost("n1"))
     world.wait(60)
     assert errors(world) == []
     assert world.session
@@ -181,98 +179,11 @@ def test_two_of_one_name_on_the_dead_node_are_both_lost() -> None:
     world.join("older", "Patient-open", name="OHIF", node="n1")
     world.wait(10)
     world.join("newer", "Patient-open", name="OHIF", node="n1")
-    world.do(NodeLost("n1", posts=False))
+    world.do(NodeLost("n1"))
     world.connect("older", "n2")
     world.connect("newer", "n2")
     world.wait(60)
     assert errors(world) == []
-
-
-# Callbacks
-
-
-@pytest.mark.req("NOD-3", "WHK-4")
-def test_the_outbox_is_posted_again_in_order() -> None:
-    """The unanswered posts of all webhooks, with their numbers and secrets."""
-    world = Hooked()
-    world.hook("b", secret=b"sealed")
-    world.hook("a", callback=CALLBACK + "2")
-    for number in range(3):
-        world.publish("Patient-open", patient(f"p{number}"))
-    first, *rest = world.posts()
-    world.do(PostFinished(first.number, 200))
-    before = world.session
-    world.do(NodeLost("n1", posts=True))
-    assert world.done() == rest
-    assert [post.number for post in rest] == sorted(post.number for post in rest)
-    assert world.session == before
-
-
-@pytest.mark.req("NOD-3", "DER-3")
-def test_a_verified_callback_is_not_told_twice() -> None:
-    """The session still knows what the callback was told. After a restart of the whole hub p1 would be told again."""
-    world = Hooked()
-    world.hook("a", "Patient-open")
-    world.publish("Patient-open", patient("p1"))
-    world.do(PostFinished(world.posts()[0].number, 200))
-    world.do(NodeLost("n1", posts=True))
-    assert world.done() == []
-    world.publish("ImagingStudy-open", study("s1"), patient("p1"))
-    assert world.posts() == []
-    world.publish("Patient-open", patient("p2"))
-    assert world.posted() == [("a", "Patient-open p2")]
-
-
-@pytest.mark.req("NOD-3", "WHK-2")
-def test_an_unverified_callback_is_asked_again() -> None:
-    """With the lease that is left, and before the posts of others."""
-    world = Hooked()
-    world.hook("b", callback=CALLBACK + "2")
-    world.publish("Patient-open", patient("p1"))
-    world.ask("a", lease=100)
-    world.done()
-    world.now += 40
-    world.do(NodeLost("n1", posts=True))
-    asked, post = world.done()
-    assert asked == Verify(KEY, "a", CALLBACK, ("Patient-open", "Patient-close"), 60, "user:ann")
-    assert isinstance(post, Post)
-    assert post.subscription_id == "b"
-
-
-@pytest.mark.req("NOD-3", "WHK-11")
-def test_a_webhook_whose_lease_has_ended_is_ended_first() -> None:
-    """Its posts are not posted again. Those of others are."""
-    world = Hooked()
-    world.hook("ended", lease=10)
-    world.hook("b", callback=CALLBACK + "2", lease=100)
-    world.publish("Patient-open", patient("p1"))
-    world.done()
-    world.now += 10
-    world.do(NodeLost("n1", posts=True))
-    ended, post = world.done()
-    assert isinstance(ended, EndWebhook)
-    assert (ended.subscription_id, ended.reason) == ("ended", "the lease has ended")
-    assert isinstance(post, Post)
-    assert post.subscription_id == "b"
-    assert world.subscriptions().keys() == {"b"}
-    assert [id_ for id_, _ in world.waiting()] == ["b"]
-
-
-@pytest.mark.req("NOD-3")
-def test_callbacks_of_another_node_are_left_to_that_node() -> None:
-    """Neither verified, nor posted to, nor ended here."""
-    world = Hooked()
-    world.join("chart", PATIENT, node="n1")
-    world.hook("ended", lease=10)
-    world.hook("b", callback=CALLBACK + "2", lease=100)
-    world.ask("asked", callback=CALLBACK + "3")
-    world.publish("Patient-open", patient("p1"))
-    world.done()
-    world.now += 10
-    world.do(NodeLost("n1", posts=False))
-    assert world.done() == []
-    assert world.subscriptions().keys() == {"chart", "ended", "b", "asked"}
-    assert not world.subscriptions()["chart"].connection
 
 
 # Raw tokens
@@ -287,7 +198,7 @@ def test_the_opaque_tokens_of_a_dead_node_are_not_vouched_for() -> None:
     world.join("other", PATIENT, OPAQUE, node="n2", lease=3600)
     world.join("signed", PATIENT, node="n1", lease=3600)
     world.join("short", PATIENT, OPAQUE, node="n1", lease=10)
-    world.do(NodeLost("n1", posts=False))
+    world.do(NodeLost("n1"))
     assert world.session
     leases = {id_: each.expires - NOON for id_, each in world.session.subscriptions.items()}
     assert leases == {"here": 60, "other": 3600, "signed": 3600, "short": 10}
@@ -304,9 +215,9 @@ def test_a_renewal_moves_a_token_to_its_node() -> None:
         world.join(subscription_id, PATIENT, OPAQUE, node="n1", lease=3600)
         world.renew(subscription_id, PATIENT, OPAQUE, node="n2", lease=3600)
     world.hook("hook", by=OPAQUE, node="n2", lease=3600)
-    world.do(NodeLost("n1", posts=False))
+    world.do(NodeLost("n1"))
     assert {each.expires - NOON for each in world.subscriptions().values()} == {3600}
-    world.do(NodeLost("n2", posts=False))
+    world.do(NodeLost("n2"))
     world.renew("renewed", PATIENT, OPAQUE, node="n3", lease=3600)
     leases = {id_: each.expires - NOON for id_, each in world.subscriptions().items()}
     assert leases == {"renewed": 3600, "left": 60, "hook": 60}
@@ -319,7 +230,7 @@ def test_a_signed_token_has_no_watcher() -> None:
     world = World()
     world.join("a", PATIENT, OPAQUE, node="n1", lease=3600)
     world.renew("a", PATIENT, node="n1", lease=3600)
-    world.do(NodeLost("n1", posts=False))
+    world.do(NodeLost("n1"))
     assert world.session
     assert world.session.subscriptions["a"].watcher == ""
     assert world.session.subscriptions["a"].expires == NOON + 3600

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from fhircast_hub.core.rules.nodes import node_of, nodes_of, socket_name
 from fhircast_hub.core.rules.webhook_outbox import connection_name
-from tests.core.rules.webhook_world import Hooked
+from tests.core.rules.webhook_world import CALLBACK, Hooked
 from tests.core.world import token
 
 
@@ -25,9 +25,9 @@ def test_a_callback_and_no_connection_belong_to_no_node(connection: str) -> None
     assert node_of(connection) == ""
 
 
-@pytest.mark.req("NOD-1", "NOD-4")
-def test_a_session_concerns_the_nodes_of_its_sockets_and_tokens() -> None:
-    """Neither callbacks, nor signed tokens, nor lost sockets name a node."""
+@pytest.mark.req("NOD-1", "NOD-3", "NOD-4")
+def test_a_session_concerns_the_nodes_of_its_sockets_callbacks_and_tokens() -> None:
+    """Neither verified callbacks, nor signed tokens, nor lost sockets name a node. The session names its poster."""
     opaque = replace(token(), opaque=True)
     world = Hooked()
     assert nodes_of(world.session) == frozenset()
@@ -38,5 +38,7 @@ def test_a_session_concerns_the_nodes_of_its_sockets_and_tokens() -> None:
     world.subscribe("watched", "Patient-open", opaque, node="n4")
     world.subscribe("signed", "Patient-open", node="n5")
     world.subscribe("one process", "Patient-open", opaque)
-    world.hook("hook", node="n6")
     assert nodes_of(world.session) == {"n1", "n2", "n4"}
+    world.hook("hook", node="n6")
+    world.hook("another hook", callback=f"{CALLBACK}2", node="n7")
+    assert nodes_of(world.session) == {"n1", "n2", "n4", "n6"}

@@ -24,9 +24,9 @@ class Hooked(World):
         self.subscribe(subscription_id, events, callback=callback, **more)
 
     def hook(self, subscription_id: str, events: str = PATIENT, callback: str = CALLBACK, **more: Any) -> None:
-        """A webhook asks for a subscription, and is verified."""
+        """A webhook asks for a subscription, and is verified. Both are at one node."""
         self.ask(subscription_id, events, callback, **more)
-        self.do(Connected(subscription_id, connection_name(subscription_id)))
+        self.do(Connected(subscription_id, connection_name(subscription_id)), more.get("node"))
 
     def done(self) -> list[Verify | Post | EndWebhook]:
         """The work for callbacks since the last call."""

@@ -176,11 +176,14 @@ def acknowledged(session: Session | None, command: Acknowledged) -> Outcome:
 def restarted(session: Session | None, env: Env) -> Outcome:
     """Give connected and awaited sockets RESTART_GRACE seconds to come back (SUB-41). Callbacks continue.
 
+    No node of before is the poster.
     The hub forgot the last opens of each subscription. Every context that a subscription may show counts as opened by an open
     of its own type. So no derived close is missing later (DER-9).
     """
     if session is None:
         return Outcome(None)
+    if session.poster:
+        session = replace(session, poster="")
     session, ended = _end_expired_webhooks(session, env.now)
     session, effects = webhook_outbox.resume(_shorten_opaque_leases(session, env.now), env)
     reconnect_deadline = env.now + RESTART_GRACE

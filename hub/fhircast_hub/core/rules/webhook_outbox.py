@@ -137,18 +137,19 @@ def claim(before: Session | None, session: Session, effects: tuple[Effect, ...],
     """The session with its poster: one node at a time works for its callbacks (NOD-3).
 
     The first node that has work for them is the poster until the last callback is gone, or the node is.
+    A new poster carries out the effects of this change, even where the change removes the last callback.
     """
     if not env.node:
         return session
     if not session.poster:
         has_work = any(isinstance(effect, Verify | Post | EndWebhook) for effect in effects)
-        return replace(session, poster=env.node) if has_work and _has_callbacks(session) else session
-    left = before is not None and session.subscriptions is not before.subscriptions and not _has_callbacks(session)
-    return replace(session, poster="") if left else session
+        return replace(session, poster=env.node) if has_work else session
+    is_new = before is not None and session.poster != before.poster
+    return session if is_new or _has_callbacks(session) else replace(session, poster="")
 
 
 def _has_callbacks(session: Session) -> bool:
-    return any(subscription.callback for subscription in session.subscriptions.values())
+    return bool(session.webhook_connections) or any(other.callback for other in session.subscriptions.values())
 
 
 def unfinished(session: Session, now: float) -> tuple[Effect, ...]:

@@ -258,7 +258,7 @@ class Session(msgspec.Struct, frozen=True):
     last_post_number: int = 0
     #: subscription_id -> posts that its callback has not answered yet.
     outbox: dict[str, Queue] = {}
-    #: Node that carries out posts and verifications. "": there is no callback, or the hub is one process.
+    #: Node that carries out posts and verifications. "": callbacks have had no work yet, or the hub is one process.
     poster: str = ""
     #: When the next heartbeat is due, in epoch seconds. None: no connection subscribes to heartbeats.
     next_heartbeat: float | None = None

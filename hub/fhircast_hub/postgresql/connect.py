@@ -1,0 +1,162 @@
+"""Connecting: the hosts of the URL one after the other, each within its own time, until one takes changes.
+
+asyncpg has one time for all hosts together, so that a first host that hangs would never be passed over. asyncpg also sends
+libpq's `connect_timeout` and `keepalives` to the server as settings, which no server knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import asyncpg
+
+from fhircast_hub.settings.database_url import DatabaseUrl
+
+#: Parameters that asyncpg reads as libpq does.
+_OF_ASYNCPG = ("sslmode", "sslrootcert", "sslcert", "sslkey", "passfile")
+#: Parameters that name files.
+_FILES = ("sslrootcert", "sslcert", "sslkey", "passfile")
+#: Seconds of silence before a connection is asked for a sign of life, seconds between two such questions, and their number.
+_IDLE, _INTERVAL, _COUNT = "5", "1", "3"
+#: Milliseconds after which a connection is lost when what was sent is not acknowledged.
+_USER_TIMEOUT = "5000"
+#: What a server says to everybody whatever the host: a wrong user, password or database.
+_FINAL = (
+    asyncpg.InvalidPasswordError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,
+)
+
+
+class NoHost(ConnectionError):
+    """No host took the connection. `failures` are the hosts, as `name:port`, each with its error."""
+
+    def __init__(self, failures: list[tuple[str, Exception]]) -> None:
+        super().__init__("no host took the connection")
+        self.failures = failures
+
+
+class Connector:
+    """Makes connections to a database. A host that took one is asked first the next time."""
+
+    def __init__(self, url: DatabaseUrl, password: str | None) -> None:
+        self._url = url
+        self._password = url.password if password is None else password
+        self._hosts = list(url.hosts)
+
+    async def connect(self, purpose: str) -> asyncpg.Connection[Any]:
+        """A new connection to a host that takes changes.
+
+        Raises NoHost, within the time of all hosts together. Raises what asyncpg raises for a wrong user, password or
+        database, and ValueError for a file of the URL that cannot be read.
+        """
+        check_files(self._url.parameters)
+        failures: list[tuple[str, Exception]] = []
+        for host in list(self._hosts):
+            try:
+                connection = await self._connect(host, purpose)
+            except _FINAL:
+                raise
+            except Exception as error:
+                failures.append((_shown(host), error))
+            else:
+                self._hosts.sort(key=lambda each, good=host: each != good)  # type: ignore[misc]  # sort is stable
+                return connection
+        raise NoHost(failures)
+
+    async def _connect(self, host: tuple[str, int], purpose: str) -> asyncpg.Connection[Any]:
+        parameters = self._url.parameters
+        name, port = host
+        query = urlencode({each: parameters[each] for each in _OF_ASYNCPG if each in parameters})
+        connection: asyncpg.Connection[Any] = await asyncpg.connect(
+            f"postgresql:///?{query}",
+            host=name,
+            port=port,
+            user=self._url.user,
+            password=self._password,
+            database=self._url.database,
+            timeout=self._url.connect_seconds,
+            target_session_attrs=parameters.get("target_session_attrs", "read-write"),
+            server_settings={"application_name": f"fhircast-hub {purpose}", "jit": "off"},
+            connection_class=_kept_alive(parameters),
+        )
+        return connection
+
+
+def check_files(parameters: Mapping[str, str]) -> None:
+    """Raise ValueError for a file of the URL that cannot be read: asyncpg would ignore some, or not name them."""
+    for name in _FILES:
+        if name in parameters:
+            try:
+                with open(parameters[name], "rb"):
+                    pass
+            except OSError as error:
+                raise ValueError(f"the file of {name} cannot be read: {error.strerror}") from None
+    passwords = Path(parameters.get("passfile") or os.environ.get("PGPASSFILE") or "~/.pgpass").expanduser()
+    if passwords.is_file() and passwords.stat().st_mode & 0o077:
+        raise ValueError("the file of passfile must be its owner's alone (chmod 600)")
+    authority = parameters.get("sslrootcert") or os.environ.get("PGSSLROOTCERT") or Path("~/.postgresql/root.crt")
+    if parameters.get("sslmode", "").startswith("verify") and not Path(authority).expanduser().is_file():
+        raise ValueError("the URL needs sslrootcert: the file with the authority of the database's certificate")
+
+
+def _kept_alive(parameters: Mapping[str, str]) -> type[asyncpg.Connection[Any]]:
+    """The class of connections that notice a dead host. asyncpg hands each transport to the class that it was given."""
+
+    class Connection(asyncpg.Connection):  # type: ignore[misc]  # without types
+        def __init__(self, protocol: Any, transport: asyncio.Transport, *others: Any) -> None:
+            super().__init__(protocol, transport, *others)
+            keep_alive(transport.get_extra_info("socket"), parameters)
+
+    return Connection
+
+
+def keep_alive(connection: socket.socket, parameters: Mapping[str, str]) -> None:
+    """Let the kernel ask a silent connection for signs of life, as libpq's parameters say, where the kernel can."""
+    options = []
+    if parameters.get("keepalives") != "0":
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        options += [
+            ("TCP_KEEPIDLE", parameters.get("keepalives_idle", _IDLE)),
+            ("TCP_KEEPINTVL", parameters.get("keepalives_interval", _INTERVAL)),
+            ("TCP_KEEPCNT", parameters.get("keepalives_count", _COUNT)),
+        ]
+    options.append(("TCP_USER_TIMEOUT", parameters.get("tcp_user_timeout", _USER_TIMEOUT)))
+    for name, value in options:
+        if (option := getattr(socket, name, None)) is not None:
+            connection.setsockopt(socket.IPPROTO_TCP, option, int(value))
+
+
+def _shown(host: tuple[str, int]) -> str:
+    name, port = host
+    return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+
+
+def why(error: Exception) -> str:
+    """Why a host did not take a connection, in some words without a password."""
+    match error:
+        case asyncpg.TargetServerAttributeNotMatched():
+            return "takes no changes (a standby, or read-only)"
+        case asyncpg.PostgresError():
+            return f"refuses ({type(error).__name__}, {error.sqlstate})"
+        case TimeoutError():
+            return "does not answer"
+        case socket.gaierror() | ssl.SSLError():
+            return str(error.strerror or type(error).__name__)
+        case OSError(errno=int(number)) if number in errno.errorcode:
+            return os.strerror(number)
+        case ConnectionError() if "SSL" in str(error):
+            return "takes no connection with TLS"
+        case OSError() if "Multiple exceptions" in str(error):
+            return "refuses the connection at each of its addresses"
+        case _:
+            return type(error).__name__

@@ -1,0 +1,173 @@
+"""The tables: made once, whoever makes them, and used by a role that may not change them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from urllib.parse import urlsplit
+
+import pytest
+from msgspec.structs import replace
+
+from fhircast_hub.core.access.principal import SessionKey
+from fhircast_hub.core.state.session import Session
+from fhircast_hub.postgresql import schema
+from fhircast_hub.postgresql.database import Database, Link
+from fhircast_hub.postgresql.parts import SharedParts
+from fhircast_hub.postgresql.schema import SCHEMA_VERSION, upgrade
+from fhircast_hub.telemetry.metrics import Metrics
+from tests.postgresql.server import PostgresServer
+
+KEY = SessionKey("realm", "topic")
+FUNCTIONS = {"slot", "check_node", "commit", "follow", "newest", "beat", "bury", "tidy"}
+
+
+def name_of(database: str) -> str:
+    return urlsplit(database).path[1:]
+
+
+async def refused(database: str) -> str:
+    """The line for the operator."""
+    with pytest.raises(ValueError, match=r"^(the|this|PostgreSQL) ") as caught:
+        await upgrade(Database(database))
+    assert str(caught.value).isprintable()
+    return str(caught.value)
+
+
+async def test_the_tables_are_made_once(database: str, postgres_server: PostgresServer) -> None:
+    """Also where two nodes start at the same time; the second one changes nothing."""
+    made = await asyncio.gather(*(upgrade(Database(database)) for _ in range(4)))
+    assert sorted(made) == [False, False, False, True]
+    assert await upgrade(Database(database)) is False
+    hub = "select count(*), min(version), min(length(key)) from fhircast.hub"
+    assert postgres_server.psql(hub, name_of(database)) == f"1|{SCHEMA_VERSION}|32"
+
+
+async def test_functions_have_the_version_in_their_names(database: str, postgres_server: PostgresServer) -> None:
+    """So that adjacent versions of the hub run side by side."""
+    await upgrade(Database(database))
+    query = "select proname from pg_proc where pronamespace = 'fhircast'::regnamespace"
+    found = set(postgres_server.psql(query, name_of(database)).splitlines())
+    assert {f"{name}_1" for name in FUNCTIONS} <= found
+    assert all(name.rpartition("_")[2].isdigit() for name in found)
+
+
+async def test_the_upgrade_says_what_was_done(database: str) -> None:
+    parts = SharedParts(database, None, time.time)
+    assert await parts.upgrade() == "made the tables, version 1"
+    assert await parts.upgrade() == "the tables have version 1 already"
+    assert await parts.upgrade("hub") == "the tables have version 1 already; hub may use them"
+    with pytest.raises(ValueError, match=r"^the role 'no\"body' does not exist$"):
+        await parts.upgrade('no"body')
+
+
+@pytest.mark.parametrize(
+    ("statements", "line"),
+    [
+        ("create schema fhircast", 'the database has a schema "fhircast" of another program; choose another database'),
+        (
+            "create schema fhircast; create table fhircast.hub (id int)",
+            'the database has a table "fhircast.hub" of another program; choose another database',
+        ),
+        (
+            "create schema fhircast; create table fhircast.hub (version text); insert into fhircast.hub values ('x')",
+            'the database has a table "fhircast.hub" of another program; choose another database',
+        ),
+        (
+            "create schema fhircast; create table fhircast.hub (version int); insert into fhircast.hub values (99)",
+            "the tables have version 99, and this hub needs version 1; update this hub",
+        ),
+    ],
+)
+async def test_tables_of_others_stay_as_they_are(
+    database: str, postgres_server: PostgresServer, statements: str, line: str
+) -> None:
+    postgres_server.psql(statements, name_of(database))
+    assert await refused(database) == line
+    query = "select count(*) from pg_class where relnamespace = 'fhircast'::regnamespace"
+    assert postgres_server.psql(query, name_of(database)) == str(statements.count("create table"))
+
+
+async def test_an_old_server_is_refused(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is made."""
+    monkeypatch.setattr(schema, "OLDEST_SERVER", 990000)
+    assert (await refused(database)).startswith("PostgreSQL must be version 99 or newer, and is ")
+    monkeypatch.undo()
+    assert await upgrade(Database(database)) is True
+
+
+async def test_another_upgrade_that_never_ends_is_not_waited_for(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "PATIENCE", 0.2)
+    other = await Database(database).connect("test")
+    async with other.transaction():
+        await other.execute("select pg_advisory_xact_lock(7423, 0)")
+        line = await refused(database)
+    other.terminate()
+    assert line == "the database does not answer, or another program makes its tables for too long"
+
+
+class Poor:
+    """A role that may connect, and may do nothing more until something is granted."""
+
+    def __init__(self, server: PostgresServer, database: str) -> None:
+        self.name = f"poor {name_of(database)}"  # a name that must be quoted
+        self.server, self.database = server, name_of(database)
+        server.psql(f"create role \"{self.name}\" login password '{server.password}'")
+        self.url = server.url(self.database, user=self.name)
+
+    def drop(self) -> None:
+        self.server.psql(f'drop owned by "{self.name}"', self.database)
+        self.server.psql(f'drop role "{self.name}"')
+
+
+async def test_a_role_without_rights_is_told_what_to_do(database: str, postgres_server: PostgresServer) -> None:
+    poor = Poor(postgres_server, database)
+    try:
+        line = (
+            "this user may not make the hub's tables; run as a user that may: fhircast-hub store upgrade --grant USER"
+        )
+        assert await refused(poor.url) == line
+        await upgrade(Database(database))
+        line = "this user may not use the hub's tables; run as their owner: fhircast-hub store upgrade --grant USER"
+        assert await refused(poor.url) == line
+        postgres_server.psql(f'revoke connect on database "{poor.database}" from public')
+        assert await refused(poor.url) == "this user may not connect to the database"
+    finally:
+        poor.drop()
+
+
+OLD_ROWS = """
+insert into fhircast.log (slot, position, written, realm, topic, previous, nodes)
+select slot, 1000 + slot, clock_timestamp(), '', '', 0, '{}' from generate_series(0, 7) as slot
+"""
+
+
+async def test_a_role_that_was_granted_the_rights_serves_and_changes_no_table(
+    database: str, postgres_server: PostgresServer
+) -> None:
+    """Sessions are written, read and deleted, and old parts of the log are emptied."""
+    poor = Poor(postgres_server, database)
+    try:
+        await upgrade(Database(database), poor.name)
+        store, usage = SharedParts(poor.url, None, time.time).make_store(10, 10, 1 << 20, 1 << 30, Metrics(), print)
+        await store.open(lambda effects: None)
+        session = Session(realm="realm", topic="topic", owner="user")
+        await store.commit_and_deliver(KEY, 0, None, session, ())
+        session, revision = (replace(session, owner="other"), (await store.load(KEY))[1])
+        await store.commit_and_deliver(KEY, revision, (await store.load(KEY))[0], session, ())
+        await store.membership.beat()
+        assert await usage.may_begin_session("realm", "other")
+        assert (await store.overdue(), await store.orphans()) == ([], [])
+        await store.commit_and_deliver(KEY, (await store.load(KEY))[1], session, None, ())
+        postgres_server.psql(OLD_ROWS, poor.database)
+        link = Link(Database(poor.url), "test")
+        await link.fetch("select fhircast.tidy_1()")
+        assert postgres_server.psql("select count(*) from fhircast.log where position > 999", poor.database) == "4"
+        changes = "has_schema_privilege('fhircast', 'create'), has_table_privilege('fhircast.hub', 'truncate')"
+        assert [tuple(row) for row in await link.fetch(f"select {changes}")] == [(False, False)]
+        link.close()
+        await store.close()
+    finally:
+        poor.drop()
