@@ -8,7 +8,7 @@ import json
 import httpx
 
 from tests.http.content_world import put, update
-from tests.nodes.clients import ATTEMPTS, Nodes, Ways
+from tests.nodes.clients import ATTEMPTS, REPEATED, Nodes, Ways
 from tests.nodes.history import now
 from tests.running import event
 
@@ -47,8 +47,11 @@ async def _update(nodes: Nodes, topic: str, name: str, version: str) -> None:
     posted = update(version, put(f"o{sum(map(ord, name)) % 20}", note=[{"text": name}]), event_id=name, of=REPORT)
     posted["event"]["hub.topic"] = topic
     body = json.dumps(posted).encode()
+    first = now()
     for _ in range(nodes.chance.choice(ATTEMPTS)):
         node, begin = nodes.any(), now()
+        if begin > first + REPEATED:
+            return
         answer = await nodes.ask("POST", nodes.url(node), content=body, headers=_JSON)
         status = answer.status_code if answer else 0
         nodes.history.write(

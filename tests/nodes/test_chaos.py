@@ -24,6 +24,8 @@ async def _plan(faults: Faults) -> None:
     await asyncio.sleep(2)
     await faults.crash()
     await asyncio.sleep(3)
+    await faults.fail_over()
+    await asyncio.sleep(3)
 
 
 @pytest.mark.req("NOD-1", "NOD-2", "EVT-13", "EVT-14", "EVT-17", "GET-2", "GET-3", "CON-3", "SUB-12", "SYN-7")
