@@ -19,7 +19,7 @@ from fhircast_hub.telemetry.metrics import Metrics
 from tests.postgresql.server import PostgresServer
 
 KEY = SessionKey("realm", "topic")
-FUNCTIONS = {"slot", "check_node", "commit", "follow", "newest", "beat", "bury", "tidy"}
+FUNCTIONS = {"slot", "check_node", "commit", "follow", "newest", "beat", "mark", "leave", "sessions_of", "forget_node", "tidy"}
 
 
 def name_of(database: str) -> str:
@@ -139,8 +139,8 @@ async def test_a_role_without_rights_is_told_what_to_do(database: str, postgres_
 
 
 OLD_ROWS = """
-insert into fhircast.log (slot, position, written, realm, topic, previous, nodes)
-select slot, 1000 + slot, clock_timestamp(), '', '', 0, '{}' from generate_series(0, 7) as slot
+insert into fhircast.log (slot, position, written, realm, topic, previous, origin, nodes)
+select slot, 1000 + slot, clock_timestamp(), '', '', 0, '', '{}' from generate_series(0, 7) as slot
 """
 
 
@@ -164,7 +164,7 @@ async def test_a_role_that_was_granted_the_rights_serves_and_changes_no_table(
         postgres_server.psql(OLD_ROWS, poor.database)
         link = Link(Database(poor.url), "test")
         await link.fetch("select fhircast.tidy_1()")
-        assert postgres_server.psql("select count(*) from fhircast.log where position > 999", poor.database) == "4"
+        assert postgres_server.psql("select count(*) from fhircast.log where position > 999", poor.database) == "5"
         changes = "has_schema_privilege('fhircast', 'create'), has_table_privilege('fhircast.hub', 'truncate')"
         assert [tuple(row) for row in await link.fetch(f"select {changes}")] == [(False, False)]
         link.close()
