@@ -22,7 +22,12 @@ EVENTS = "Patient-open,Patient-close,SyncError"
 #: Seconds that clients wait for an answer: longer than a commit takes, shorter than a node sleeps.
 PATIENCE = 3.0
 #: How often publishers repeat an event. The first ones give up at once.
-ATTEMPTS = (1, 2, 10)
+MANY = 1000
+ATTEMPTS = (1, 2, MANY)
+#: Seconds for which an event is repeated: the hub knows repeats of the last 64 changes (EVT-17).
+REPEATED = 5.0
+#: Events that a publisher leaves without a 202 by its own choice.
+UNSURE = 8
 _LOST = re.compile(r"(\S+) lost its connection")
 _ABNORMAL = 1006
 _NOT_FOUND = 404
@@ -62,25 +67,35 @@ class Ways(NamedTuple):
 
 
 async def publish(nodes: Nodes, topic: str, name: str, ways: Ways, stopping: asyncio.Event) -> None:
-    """Open patients, and close most of them, until it is time to stop."""
+    """Open patients, and close most of them, until it is time to stop.
+
+    A patient without a 202 of its open stays as it is, and so does one without a 202 of its close. Few may: a session has
+    at most 64 open contexts (LIM-4).
+    """
     opened: list[str] = []
-    number = 0
+    number = unsure = 0
     while not stopping.is_set():
         number += 1
         patient = f"{name}-{number}"
-        if await _posted(nodes, topic, "open", patient):
+        if await _posted(nodes, topic, "open", patient, gives_up=unsure < UNSURE):
             opened.append(patient)
+        else:
+            unsure += 1
         await asyncio.sleep(nodes.chance.expovariate(1 / ways.pause))
         while opened and nodes.chance.random() < 0.6:  # some stay open for a while
-            await _posted(nodes, topic, "close", opened.pop(nodes.chance.randrange(len(opened))))
+            patient = opened.pop(nodes.chance.randrange(len(opened)))
+            unsure += not await _posted(nodes, topic, "close", patient, gives_up=unsure < UNSURE)
 
 
-async def _posted(nodes: Nodes, topic: str, verb: str, patient: str) -> bool:
+async def _posted(nodes: Nodes, topic: str, verb: str, patient: str, *, gives_up: bool) -> bool:
     """Post an event, and repeat it at any node where no 202 came. Whether one came."""
     timestamp = datetime.now(UTC).isoformat(timespec="milliseconds")
     body = json.dumps(event(f"Patient-{verb}", patient, topic=topic, timestamp=timestamp)).encode()
-    for _ in range(nodes.chance.choice(ATTEMPTS)):
+    first = now()
+    for _ in range(nodes.chance.choice(ATTEMPTS) if gives_up else MANY):
         node, begin = nodes.any(), now()
+        if begin > first + REPEATED:
+            break
         answer = await nodes.ask("POST", nodes.url(node), content=body, headers={"Content-Type": "application/json"})
         status = answer.status_code if answer else 0
         nodes.history.write(
@@ -107,8 +122,9 @@ async def read(nodes: Nodes, topic: str, ways: Ways, stopping: asyncio.Event) ->
 class Subscriber:
     """A subscriber, whose socket is now at one node and now at another, with the same endpoint."""
 
-    def __init__(self, nodes: Nodes, topic: str, name: str, ways: Ways) -> None:
+    def __init__(self, nodes: Nodes, topic: str, name: str, ways: Ways, events: str = EVENTS) -> None:
         self.name = name
+        self._events = events
         self._nodes, self._topic, self._ways = nodes, topic, ways
         self._endpoint = ""
         self._connection: ClientConnection | None = None
@@ -165,7 +181,7 @@ class Subscriber:
             "hub.channel.type": "websocket",
             "hub.mode": "subscribe",
             "hub.topic": self._topic,
-            "hub.events": EVENTS,
+            "hub.events": self._events,
             "subscriber.name": self.name,
         }
         answer = await self._nodes.ask("POST", self._nodes.url(self._nodes.any()), data=form)
@@ -205,13 +221,8 @@ class Subscriber:
     async def _hear(self, connection: ClientConnection, message: dict[str, Any]) -> None:
         if self._record is None or "event" not in message:
             return  # cut, or a denial
-        name, at = message["event"]["hub.event"], now()
-        resource = message["event"]["context"][0]["resource"]
-        if name != "SyncError":
-            verb = name.partition("-")[2]
-            self._record["frames"].append({"at": at, "event": f"{verb} {resource['id']}"})
-        elif lost := _LOST.match(resource["issue"][0]["diagnostics"]):
-            self._record["frames"].append({"at": at, "lost": lost[1], "id": message["id"]})
+        if (frame := _frame(message)) is not None:
+            self._record["frames"].append({"at": now(), **frame})
         await connection.send(json.dumps({"id": message["id"], "status": 200}))
 
     def _end(self, code: int, *, still_open: bool = False) -> None:
@@ -219,3 +230,17 @@ class Subscriber:
         record, self._record = self._record, None
         if record is not None:
             self._nodes.history.write("connection", **record, end=now(), open=still_open, code=code)
+
+
+def _frame(message: dict[str, Any]) -> dict[str, Any] | None:
+    """The record of an event. None: the event is of no interest."""
+    told = message["event"]
+    verb = told["hub.event"].partition("-")[2]
+    if verb == "update":
+        return {"update": message["id"], "prior": told["context.priorVersionId"], "version": told["context.versionId"]}
+    resource = told["context"][0]["resource"]
+    if verb:
+        version = {"version": told["context.versionId"]} if verb == "open" else {}
+        return {"event": f"{verb} {resource['id']}", **version}
+    lost = _LOST.match(resource["issue"][0]["diagnostics"])
+    return {"lost": lost[1], "id": message["id"]} if lost else None

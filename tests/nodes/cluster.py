@@ -1,4 +1,7 @@
-"""A hub of several processes on one PostgreSQL, each behind a proxy of its own, and what may happen to them."""
+"""A hub of several processes on one PostgreSQL with a synchronous standby, and what may happen to them.
+
+Each node has a proxy of its own before the primary, and another one before the standby.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,12 @@ import random
 import secrets
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from tests.nodes.proxy import ProxyThread, proxy_thread
+from tests.nodes.proxy import Proxy, ProxyThread, proxy_thread
 from tests.postgresql.programs import server_folder
 from tests.postgresql.server import DATABASE, USER, PostgresServer
 from tests.process.hub_process import HubProcess, IssuerThread, hub_process, issuer_thread
@@ -52,21 +55,55 @@ order by c.position, t.number
 
 
 class Cluster:
-    """Running hubs, and their database. Node numbers begin at 0."""
+    """Running hubs, and their database. Node numbers begin at 0. `make_all` comes first."""
 
-    def __init__(
-        self, nodes: int, folder: Path, server: PostgresServer, issuer: IssuerThread, ways: ProxyThread
-    ) -> None:
-        self.server, self.issuer, self.ways = server, issuer, ways
-        self._folder = folder
+    def __init__(self, nodes: int, folder: Path, data: Path, issuer: IssuerThread, ways: ProxyThread) -> None:
+        self.issuer = issuer
+        self._ways, self._folder, self._data = ways, folder, data
         self._secret = secrets.token_urlsafe(32)
         self.ports = _free_ports(nodes)
-        self._stores = [self._store(ways.add(server.port)) for _ in self.ports]
+        self._stores: list[str] = []
         #: The present process of each node. None: the node was ended.
         self.hubs: list[HubProcess | None] = [None for _ in self.ports]
+        #: All servers of the database that ever were, newest last. Two of them live: places of the URL's hosts.
+        self._servers: list[PostgresServer] = []
+        self._places: list[PostgresServer] = []
+        self.server = self._kept(PostgresServer.make(data / "0", fsync=True, wal_retrieve_retry_interval="200ms"))
 
-    def _store(self, port: int) -> str:
-        return f"postgresql://{USER}:{quote(self.server.password, safe='')}@127.0.0.1:{port}/{DATABASE}"
+    def make_all(self) -> None:
+        """Start the database, its standby and all nodes. Record the order of events from now on."""
+        self.server.start()
+        self._places = [self.server, self._new_standby()]
+        for _ in self.ports:
+            ways = ",".join(f"127.0.0.1:{self._ways.add(server.port)}" for server in self._places)
+            self._stores.append(f"postgresql://{USER}:{quote(self.server.password, safe='')}@{ways}/{DATABASE}")
+        for number in range(len(self.ports)):
+            self.start(number)
+        self.server.psql(RECORD)
+
+    def _kept(self, server: PostgresServer) -> PostgresServer:
+        self._servers.append(server)
+        return server
+
+    def _new_standby(self) -> PostgresServer:
+        """A standby that follows the primary. Each commit waits for it from now on."""
+        standby = self._kept(self.server.standby(self._data / str(len(self._servers))))
+        standby.start()
+        self.server.make_synchronous()
+        return standby
+
+    def fail_over(self) -> None:
+        """The primary is killed, the standby takes over, and a new standby follows in the primary's place."""
+        place = self._places.index(self.server)
+        self.server.crash()
+        self.server = self._places[1 - place]
+        self.server.promote()
+        self._places[place] = standby = self._new_standby()
+        self._ways.do(lambda proxy: proxy.lead_to(standby.port), range(place, 2 * len(self.ports), 2))
+
+    def on_the_way(self, act: Callable[[Proxy], None], nodes: Iterable[int]) -> None:
+        """Do something to the proxies of these nodes at one time."""
+        self._ways.do(act, [2 * node + place for node in nodes for place in (0, 1)])
 
     def start(self, number: int) -> None:
         """Start a node, also after its end, and wait until it is ready."""
@@ -82,12 +119,6 @@ class Cluster:
         )
         self.hubs[number] = hub
         hub.wait_until_ready()
-
-    def start_all(self) -> None:
-        """Start all nodes, and record the order of events from now on."""
-        for number in range(len(self.ports)):
-            self.start(number)
-        self.server.psql(RECORD)
 
     def kill(self, number: int) -> None:
         """SIGKILL: the node is gone at once."""
@@ -130,6 +161,8 @@ class Cluster:
         for hub in self.hubs:
             if hub is not None:
                 hub.__exit__()
+        for server in self._servers:
+            server.crash()
 
 
 def _free_ports(count: int) -> list[int]:
@@ -152,8 +185,7 @@ def cluster(nodes: int, folder: Path) -> Iterator[Cluster]:
         issuer = stack.enter_context(issuer_thread())
         ways = stack.enter_context(proxy_thread())
         data = stack.enter_context(server_folder())
-        server = stack.enter_context(PostgresServer.make(data, fsync=True))
-        made = Cluster(nodes, folder, server, issuer, ways)
+        made = Cluster(nodes, folder, data, issuer, ways)
         stack.callback(made.kill_all)
-        made.start_all()
+        made.make_all()
         yield made

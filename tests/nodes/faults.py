@@ -80,8 +80,13 @@ class Faults:
             await asyncio.sleep(seconds)
             await asyncio.to_thread(self.cluster.server.start)
 
+    async def fail_over(self) -> None:
+        """The database's primary is killed, and the synchronous standby takes over."""
+        with self._fault("failover"):
+            await asyncio.to_thread(self.cluster.fail_over)
+
     def _do(self, act: Callable[[Proxy], None], nodes: tuple[int, ...]) -> None:
-        self.cluster.ways.do(act, list(nodes) or None)
+        self.cluster.on_the_way(act, nodes or range(len(self.cluster.ports)))
 
     @contextmanager
     def _fault(self, kind: str, *nodes: int) -> Iterator[None]:

@@ -11,11 +11,16 @@ from typing import NamedTuple
 from tests.nodes.checker import LATE, check
 from tests.nodes.clients import Nodes, Subscriber, Ways, publish, read
 from tests.nodes.cluster import GRACE, Cluster
+from tests.nodes.editors import EVENTS as REPORT_EVENTS
+from tests.nodes.editors import edit, open_report
 from tests.nodes.faults import Faults
 from tests.nodes.history import History
+from tests.nodes.versions import check_versions
 
 #: Seconds that everybody has to be connected again at the end.
 PATIENCE = 20.0
+#: The topic of the report that some clients share.
+REPORT = "report"
 #: Seconds between two subscribers that leave without a word.
 LEAVING = 20.0
 Plan = Callable[[Faults], Awaitable[None]]
@@ -47,12 +52,17 @@ class Run:
             for topic in self._topics
             for number in range(self.size.subscribers)
         ]
+        self._subscribers += [
+            Subscriber(self._nodes, REPORT, f"{REPORT}-viewer-{number}", self.size.ways, REPORT_EVENTS)
+            for number in range(self.size.subscribers)
+        ]
 
     async def play(self, plan: Plan) -> None:
         """Let the clients work until the plan is carried out, and judge what they saw."""
         stopping = asyncio.Event()
         following = [asyncio.create_task(each.run()) for each in self._subscribers]
         await self._all_connected()
+        await open_report(self._nodes, REPORT)
         leaving = asyncio.create_task(self._leave(stopping))
         working = [
             asyncio.create_task(publish(self._nodes, topic, f"{topic}-{number}", self.size.ways, stopping))
@@ -60,6 +70,10 @@ class Run:
             for number in range(self.size.publishers)
         ]
         working += [asyncio.create_task(read(self._nodes, topic, self.size.ways, stopping)) for topic in self._topics]
+        working += [
+            asyncio.create_task(edit(self._nodes, REPORT, f"{REPORT}-{number}", self.size.ways, stopping))
+            for number in range(self.size.publishers)
+        ]
         try:
             await plan(self.faults)
             stopping.set()
@@ -78,6 +92,7 @@ class Run:
             self.history.write("order", topic=topic, events=events)
         self.history.close()
         self.violations += check(self.history.records, orders, GRACE)
+        self.violations += check_versions(self.history.records, REPORT)
 
     async def _all_connected(self) -> None:
         deadline = asyncio.get_running_loop().time() + PATIENCE

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -51,6 +51,10 @@ class Proxy:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._server.wait_closed()
+
+    def lead_to(self, target: int) -> None:
+        """Forward new connections to another port."""
+        self._target = target
 
     def cut(self, *, refusing: bool = False) -> None:
         """Cut all connections, in both directions at once. Refuse new ones until `release`, if so asked."""
@@ -126,11 +130,11 @@ class ProxyThread:
         self.proxies.append(self._run(start()))
         return self.proxies[-1].port
 
-    def do(self, act: Callable[[Proxy], None], numbers: range | list[int] | None = None) -> None:
-        """Do something to these proxies, or to all of them, at one time."""
+    def do(self, act: Callable[[Proxy], None], numbers: Iterable[int]) -> None:
+        """Do something to these proxies at one time. Numbers begin at 0."""
 
         async def work() -> None:
-            for number in numbers if numbers is not None else range(len(self.proxies)):
+            for number in numbers:
                 act(self.proxies[number])
 
         self._run(work())

@@ -58,6 +58,7 @@ class Chaos:
             (2, lambda: faults.vanish(seconds * 2, *some)),
             (2, lambda: faults.slow(seconds, *some)),
             (2, lambda: faults.crash(seconds / 3)),
+            (2, faults.fail_over),
             (2, lambda: faults.terminate(one)),
             (2, lambda: faults.sleep(one, seconds)),
             (1, lambda: faults.sleep(one, 8 + 3 * seconds)),

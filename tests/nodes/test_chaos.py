@@ -24,9 +24,11 @@ async def _plan(faults: Faults) -> None:
     await asyncio.sleep(2)
     await faults.crash()
     await asyncio.sleep(3)
+    await faults.fail_over()
+    await asyncio.sleep(3)
 
 
-@pytest.mark.req("NOD-1", "NOD-2", "EVT-13", "EVT-14", "GET-2", "GET-3", "SYN-7")
+@pytest.mark.req("NOD-1", "NOD-2", "EVT-13", "EVT-14", "EVT-17", "GET-2", "GET-3", "CON-3", "SUB-12", "SYN-7")
 def test_any_node_and_the_database_may_fail(tmp_path: Path) -> None:
     with cluster(3, tmp_path) as made:
         # Most subscribers stay where they are, so that some are at the node that sleeps.
