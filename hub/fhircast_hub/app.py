@@ -56,7 +56,7 @@ from fhircast_hub.telemetry.logs import KeyedHash
 from fhircast_hub.telemetry.metrics import Metrics
 from fhircast_hub.webhook.address_guard import Guard
 from fhircast_hub.webhook.client import Client
-from fhircast_hub.webhook.deliver import Webhooks
+from fhircast_hub.webhook.deliver import FOR_EVER, Webhooks
 from fhircast_hub.webhook.sealing import Sealer
 from fhircast_hub.webhook.verify import CallbackVerifier
 from fhircast_hub.ws.handshake_audit import HandshakeAudit
@@ -142,8 +142,8 @@ class Hub:
         client = Client(guard, http2=find_spec("h2") is not None)
         sealer = Sealer(settings.secret_key.get_secret_value() if settings.secret_key else None)
         verifier = CallbackVerifier(self.service, guard, client, self.metrics, self._log_hash)
-        may_post = (lambda: True) if self._shared is None else self._shared.is_sure
-        return Webhooks(self.service, verifier, client, sealer, settings.ack_timeout, self.metrics, may_post)
+        sure_for = FOR_EVER if self._shared is None else self._shared.sure_for
+        return Webhooks(self.service, verifier, client, sealer, settings.ack_timeout, self.metrics, sure_for)
 
     def _make_sockets(self) -> SocketServices:
         return SocketServices(

@@ -80,5 +80,5 @@ async def all_names(follower: Follower, count: int) -> list[str]:
 async def eventually(condition: Any, seconds: float = 8.0) -> None:
     """Wait for what a node finds out by itself. `condition` is asynchronous."""
     async with asyncio.timeout(seconds):
-        while not await condition():  # the nodes have no event for it
+        while not await condition():  # noqa: ASYNC110  # the nodes have no event for it, and need none
             await asyncio.sleep(0.02)

@@ -88,13 +88,10 @@ async def test_a_first_host_that_is_closed_is_passed_over(database: str, postgre
 
 
 async def test_a_standby_is_passed_over(standby: PostgresServer, postgres_server: PostgresServer) -> None:
-    """Unless the URL takes any host."""
     url = postgres_server.url()
     assert await port_of(Connector(parse(with_hosts(url, standby.port)), None)) == postgres_server.port
     primary = with_hosts(url, standby.port, parameters="target_session_attrs=primary")
     assert await port_of(Connector(parse(primary), None)) == postgres_server.port
-    either = with_hosts(url, standby.port, parameters="target_session_attrs=any")
-    assert await port_of(Connector(parse(either), None)) == standby.port
 
 
 async def test_a_standby_alone_is_one_line(standby: PostgresServer) -> None:

@@ -81,7 +81,8 @@ BAD = [
     ("hub@127.0.0.1/db?keepalives=2", "a URL whose keepalives is 0 or 1"),
     ("hub@127.0.0.1/db?keepalives_idle=x", "a URL whose keepalives_idle is a whole number from 1 to 999999999"),
     ("hub@127.0.0.1/db?keepalives_count=1000", "a URL whose keepalives_count is a whole number from 1 to 999"),
-    ("hub@127.0.0.1/db?target_session_attrs=standby", "target_session_attrs is one of any, read-write, primary"),
+    ("hub@127.0.0.1/db?target_session_attrs=standby", "target_session_attrs is one of read-write, primary"),
+    ("hub@127.0.0.1/db?target_session_attrs=any", "target_session_attrs is one of read-write, primary"),
     ("hub@127.0.0.1/db#x", "postgresql://user@host:port/database"),
     ("hub@127.0.0.1/d b", "postgresql://user@host:port/database"),
 ]

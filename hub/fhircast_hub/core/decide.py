@@ -42,6 +42,7 @@ from fhircast_hub.core.state.commands import (
     Rejected,
     Renew,
     Restarted,
+    ResumePosts,
     Revoked,
     Subscribe,
     Tick,
@@ -161,6 +162,8 @@ def _apply(session: Session | None, command: Command, env: Env) -> Outcome:
             return connections.restarted(session, env)
         case NodeLost():
             return connections.node_lost(session, command, env)
+        case ResumePosts():
+            return webhook_outbox.resume_posts(session, env)
         case _:
             assert_never(command)
 

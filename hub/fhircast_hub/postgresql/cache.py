@@ -17,7 +17,7 @@ KEPT_SECONDS = 120.0
 class Entry:
     """A cached session."""
 
-    __slots__ = ("pending", "revision", "session", "stale", "used_at", "waiting", "weight")
+    __slots__ = ("behind", "pending", "revision", "session", "stale", "used_at", "waiting", "weight")
 
     def __init__(self, session: Session | None, revision: int, weight: int, now: float) -> None:
         #: None: there is no session yet, and its first commit is under way.
@@ -31,6 +31,8 @@ class Entry:
         self.pending = False
         #: Whether the database may have a newer revision.
         self.stale = False
+        #: Whether it has one for certain, which must be in the log.
+        self.behind = False
         #: Those that wait for the pending commit, in order.
         self.waiting: deque[asyncio.Future[None]] = deque()
 

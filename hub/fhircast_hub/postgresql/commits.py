@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 import structlog
 
 from fhircast_hub.core.access.principal import SessionKey
 from fhircast_hub.core.access.topic_access import NO_OWNER
-from fhircast_hub.core.rules.nodes import nodes_of
-from fhircast_hub.core.state.effects import Effect
+from fhircast_hub.core.rules.nodes import node_of, nodes_of
+from fhircast_hub.core.state.effects import Effect, Post, Verify
 from fhircast_hub.core.state.session import Session, Subscription
 from fhircast_hub.core.wire.callback_url import origin_of
 from fhircast_hub.postgresql.cache import Entry
-from fhircast_hub.postgresql.database import DatabaseError, Link, Lost, OverLimits
+from fhircast_hub.postgresql.database import DatabaseError, Fenced, Link, Lost, OverLimits
 from fhircast_hub.postgresql.log import encode_changes, encode_effects
 from fhircast_hub.service.ports import Limits, OverLimit, Stale
 from fhircast_hub.service.weights import growth
@@ -24,7 +25,7 @@ from fhircast_hub.storage.rows import shared_changes
 #: Commits of one group, at most.
 MOST = 64
 _PLACES = ", ".join(f"${number}" for number in range(1, 31))
-_COMMIT = f"select place, revision from fhircast.commit_1({_PLACES})"  # noqa: S608  # numbers
+_COMMIT = f"select place, revision, committed_at from fhircast.commit_1({_PLACES})"  # noqa: S608  # numbers
 
 _log = structlog.get_logger()
 
@@ -32,7 +33,20 @@ _log = structlog.get_logger()
 class Commit:
     """A change of one session that waits to be written."""
 
-    __slots__ = ("after", "before", "changes", "done", "effects", "entry", "expected", "key", "limits", "told", "weight")
+    __slots__ = (
+        "after",
+        "before",
+        "changes",
+        "done",
+        "effects",
+        "entry",
+        "expected",
+        "key",
+        "limits",
+        "node",
+        "told",
+        "weight",
+    )
 
     def __init__(
         self,
@@ -41,8 +55,11 @@ class Commit:
         after: Session | None,
         effects: Sequence[Effect],
         limits: Limits | None,
+        node: str,
     ) -> None:
         self.key = key
+        #: The node that commits, by its name of now.
+        self.node = node
         self.entry = entry
         self.before = entry.session
         #: The revision of `before`. While the commit waits for its group, the entry may go on to a newer one.
@@ -54,6 +71,8 @@ class Commit:
         self.weight = entry.weight + growth(self.before, after)
         if limits and self.weight > max(limits.bytes, entry.weight) and after and after.owner == NO_OWNER:
             raise OverLimit  # of one session; those of users are checked by the database
+        if any(node_of(each.connection) not in ("", node) for each in new_connections(self.before, after)):
+            raise Fenced  # a handshake that began under an earlier name
         #: The nodes that must hear of the commit.
         self.told = nodes_of(self.before) | nodes_of(after)
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -72,8 +91,8 @@ class Commit:
 class Ends:
     """What becomes of commits: methods of the store."""
 
-    def committed(self, commits: list[tuple[Commit, int]]) -> None:
-        """The commits are in the database, at these revisions."""
+    def committed(self, commits: list[tuple[Commit, int, datetime]]) -> None:
+        """The commits are in the database, at these revisions, and with this time in the log."""
         raise NotImplementedError
 
     def not_committed(self, commit: Commit, error: Exception) -> None:
@@ -98,11 +117,11 @@ class Writer:
         """The server's process that writes."""
         return self._link.pid
 
-    def add(self, commit: Commit, node: str) -> None:
-        """Write a commit with the next group, as the node of this name."""
+    def add(self, commit: Commit) -> None:
+        """Write a commit with the next group."""
         self._waiting.append(commit)
         if self._work is None:
-            self._work = asyncio.get_running_loop().create_task(self._write_all(node))
+            self._work = asyncio.get_running_loop().create_task(self._write_all())
 
     async def settled(self) -> None:
         """Wait until the group that is under way, if any, is committed or not."""
@@ -113,13 +132,13 @@ class Writer:
         if self._work is not None:
             await asyncio.wait([self._work])
 
-    async def _write_all(self, node: str) -> None:
+    async def _write_all(self) -> None:
         await asyncio.sleep(0)  # so that all commits of one turn are one group
         while self._waiting:
-            group, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+            group = self._next_group()
             self._settled.clear()
             try:
-                await self._write(group, node)
+                await self._write(group)
             except Exception as error:
                 _log.error("group failed", exc_info=error)
                 for commit in group:
@@ -128,25 +147,37 @@ class Writer:
                 self._settled.set()
         self._work = None
 
-    async def _write(self, group: list[Commit], node: str) -> None:
+    def _next_group(self) -> list[Commit]:
+        """The commits to write next: of one node's name, and at most one of each session."""
+        group: dict[SessionKey, Commit] = {}
+        left = []
+        for commit in self._waiting:
+            if len(group) < MOST and commit.key not in group and commit.node == self._waiting[0].node:
+                group[commit.key] = commit
+            else:
+                left.append(commit)
+        self._waiting = left
+        return list(group.values())
+
+    async def _write(self, group: list[Commit]) -> None:
         group.sort(key=lambda commit: commit.key)
         try:
-            rows = await self._link.fetch(_COMMIT, *_arguments(group, node))
+            rows = await self._link.fetch(_COMMIT, *_arguments(group))
         except OverLimits as over:
-            await self._write_others(group, over.places, node)
+            await self._write_others(group, over.places)
             return
         except DatabaseError as error:
             for commit in group:
                 self._ends.not_committed(commit, error)
             return
-        revisions = dict(rows)
-        committed = [(commit, revisions[place]) for place, commit in enumerate(group, 1) if place in revisions]
+        committed = [(group[place - 1], revision, at) for place, revision, at in rows]
         self._ends.committed(sorted(committed, key=lambda each: each[1]))
+        fresh = {place for place, _, _ in rows}
         for place, commit in enumerate(group, 1):
-            if place not in revisions:
+            if place not in fresh:
                 self._ends.not_committed(commit, Stale())
 
-    async def _write_others(self, group: list[Commit], over: frozenset[int], node: str) -> None:
+    async def _write_others(self, group: list[Commit], over: frozenset[int]) -> None:
         """Write a group again, without those that exceed limits."""
         others = []
         for place, commit in enumerate(group, 1):
@@ -155,10 +186,29 @@ class Writer:
             else:
                 others.append(commit)
         if others:
-            await self._write(others, node)
+            await self._write(others)
 
 
-def _arguments(group: list[Commit], node: str) -> list[Any]:
+def has_work_for_callbacks(effects: Sequence[Effect]) -> bool:
+    """Whether there is something to post or to verify."""
+    return any(isinstance(effect, Verify | Post) for effect in effects)
+
+
+def new_connections(before: Session | None, after: Session | None) -> list[Subscription]:
+    """The subscriptions of `after` whose connection is new."""
+    old, new = before.subscriptions if before else {}, after.subscriptions if after else {}
+    if old is new:
+        return []
+    changed = [each for id_, each in new.items() if each.connection and old.get(id_) is not each]
+    return [
+        each
+        for each in changed
+        if (other := old.get(each.subscription_id)) is None or other.connection != each.connection
+    ]
+
+
+def _arguments(group: list[Commit]) -> list[Any]:
+    node = group[0].node
     after = [commit.after for commit in group]
     heard = [commit.told - {node} for commit in group]
     parts = [

@@ -26,6 +26,15 @@ _OF_ASYNCPG = ("sslmode", "sslrootcert", "sslcert", "sslkey", "passfile")
 _FILES = ("sslrootcert", "sslcert", "sslkey", "passfile")
 #: Seconds of silence before a connection is asked for a sign of life, seconds between two such questions, and their number.
 _IDLE, _INTERVAL, _COUNT = "5", "1", "3"
+#: Of each connection at the server. Who waits for a lock gives up before the node does (database.py), with a known outcome.
+_SERVER_SETTINGS = {
+    "jit": "off",
+    "lock_timeout": "3s",
+    "default_transaction_isolation": "read committed",
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "2",
+}
 #: Milliseconds after which a connection is lost when what was sent is not acknowledged.
 _USER_TIMEOUT = "5000"
 #: What a server says to everybody whatever the host: a wrong user, password or database.
@@ -52,6 +61,7 @@ class Connector:
         self._url = url
         self._password = url.password if password is None else password
         self._hosts = list(url.hosts)
+        self._class = _kept_alive(url.parameters)
 
     async def connect(self, purpose: str) -> asyncpg.Connection[Any]:
         """A new connection to a host that takes changes.
@@ -86,9 +96,12 @@ class Connector:
             database=self._url.database,
             timeout=self._url.connect_seconds,
             target_session_attrs=parameters.get("target_session_attrs", "read-write"),
-            server_settings={"application_name": f"fhircast-hub {purpose}", "jit": "off"},
-            connection_class=_kept_alive(parameters),
+            server_settings={"application_name": f"fhircast-hub {purpose}", **_SERVER_SETTINGS},
+            connection_class=self._class,
         )
+        if connection.get_server_version() >= (14, 0):
+            # A statement whose client is gone ends, while it waits for a lock.
+            await connection.execute("set client_connection_check_interval = '2s'")
         return connection
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -20,10 +21,15 @@ PAUSE = 0.5
 #: Seconds after which a client may try again.
 RETRY_AFTER = 2
 
-#: SQLSTATE of a server that became read-only. Another host of the URL may take changes.
 #: Classes of SQLSTATE after which a statement may have been committed: connection, operator intervention.
 _LOST = ("08", "57P")
+#: SQLSTATE of a statement that waited too long for a lock, and of a commit that comes too late. Nothing was changed.
+_TOO_LATE = ("55P03", "FHC04")
+#: SQLSTATE of a server that became read-only. Another host of the URL may take changes.
 _READ_ONLY = "25006"
+
+_IS_THERE = "select exists (select from pg_stat_activity where pid = $1 and backend_start = $2)"
+_PROCESS = "select pid, backend_start from pg_stat_activity where pid = pg_backend_pid()"
 
 _log = structlog.get_logger()
 _Hook = Callable[["asyncpg.Connection[Any]"], Awaitable[None]]
@@ -78,6 +84,8 @@ def meaning(error: BaseException) -> DatabaseError:
             return OverLimits(frozenset(map(int, (error.detail or "").split(","))))
         case "FHC03":
             return FellBehind()
+    if state in _TOO_LATE:
+        return DatabaseError("the hub's database is busy; repeat the request")
     if state.startswith(_LOST):
         return Lost()
     if state == _READ_ONLY:
@@ -111,6 +119,9 @@ class Link:
         self._turn = asyncio.Lock()
         #: Event loop's time until which no connection is tried.
         self._not_before = 0.0
+        #: The present process of the server, by number and start; and one that still had a statement when it was left.
+        self._process: tuple[int, datetime] | None = None
+        self._left: tuple[int, datetime] | None = None
 
     @property
     def pid(self) -> int | None:
@@ -133,6 +144,7 @@ class Link:
                 await asyncio.wait([work], timeout=PATIENCE)
             finally:
                 if not work.done():
+                    self._left = self._process
                     self._drop()
             try:
                 rows: list[Any] = await work
@@ -153,6 +165,7 @@ class Link:
             raise Lost
         try:
             connection = self._connection = await self._database.connect(self._purpose)
+            await self._check_process(connection)
             if self._on_connect is not None:
                 await self._on_connect(connection)
         except Exception as error:
@@ -161,6 +174,16 @@ class Link:
             meaning(error)
             raise Lost from None
         return connection
+
+    async def _check_process(self, connection: asyncpg.Connection[Any]) -> None:
+        """Raise Lost while a statement of an earlier connection is still under way.
+
+        So statements without an answer do not pile up at a server whose standby is away, and none of them is overtaken.
+        """
+        if self._left is not None and await connection.fetchval(_IS_THERE, *self._left):
+            raise Lost
+        self._left = None
+        self._process = tuple(await connection.fetchrow(_PROCESS))
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -23,8 +24,8 @@ POLL_SECONDS = 1.0
 PATIENCE = 5.0
 CHANNEL = "fhircast"
 
-_FOLLOW = "select * from fhircast.follow_1($1, $2, $3)"
-_NEWEST = "select fhircast.newest_1()"
+_FOLLOW = "select * from fhircast.follow_1($1, $2, $3, $4)"
+_NEWEST = "select * from fhircast.newest_1()"
 
 _log = structlog.get_logger()
 
@@ -32,7 +33,7 @@ _log = structlog.get_logger()
 class Follower:
     """Reads the log for the node `node()`.
 
-    `hear` is given each row, and raises nothing. `lost_track` is called where this node must begin anew. `writer` writes the
+    `hear` is given each row, and raises nothing. `lost_track` is called with the name of the node that must begin anew. `writer` writes the
     commits of this node.
     """
 
@@ -41,7 +42,7 @@ class Follower:
         database: Database,
         node: Callable[[], str],
         hear: Callable[[Any], None],
-        lost_track: Callable[[], None],
+        lost_track: Callable[[str], None],
         writer: Writer,
     ) -> None:
         self._link = Link(database, "follower", self._listen)
@@ -49,12 +50,11 @@ class Follower:
         self._hear = hear
         self._lost_track = lost_track
         self._writer = writer
-        #: Everything up to this position was handed on.
+        #: Everything up to this position was handed on. With the time of its row in the log, None where the log was empty.
         self._position = 0
+        self._written: datetime | None = None
         #: Positions beyond it that this node has committed, and knows.
         self._own: set[int] = set()
-        #: Whether another server may answer now than before.
-        self._reconnected = False
         self._wake = asyncio.Event()
         #: Those that wait for a reading that begins later.
         self._waiting: list[asyncio.Future[None]] = []
@@ -62,7 +62,7 @@ class Follower:
 
     async def begin(self) -> None:
         """Begin at the end of the log. Raises DatabaseError."""
-        ((self._position,),) = await self._link.fetch(_NEWEST)
+        ((self._position, self._written),) = await self._link.fetch(_NEWEST)
         self._own.clear()
 
     def start(self) -> None:
@@ -77,10 +77,10 @@ class Follower:
         self._link.close()
         self._answer(Lost())
 
-    def committed(self, position: int) -> None:
+    def committed(self, position: int, written: datetime) -> None:
         """This node has committed at `position`, and needs not read that row."""
         if position == self._position + 1:
-            self._position = position
+            self._position, self._written = position, written
         elif position > self._position:
             self._own.add(position)
 
@@ -97,7 +97,6 @@ class Follower:
 
     async def _listen(self, connection: Any) -> None:
         await connection.add_listener(CHANNEL, self._on_notice)
-        self._reconnected = True
 
     def _on_notice(self, connection: Any, pid: int, channel: str, payload: Any) -> None:
         if pid != self._writer.pid:
@@ -112,11 +111,12 @@ class Follower:
                 pass
             self._wake.clear()
             waiting, self._waiting = self._waiting, []
+            node = self._node()
             try:
-                await self._read()
+                await self._read(node)
             except (Fenced, FellBehind) as error:
                 _settle(waiting, error)
-                self._lost_track()
+                self._lost_track(node)
                 await asyncio.sleep(POLL_SECONDS)
             except DatabaseError as error:
                 _settle(waiting, error)
@@ -124,23 +124,19 @@ class Follower:
             except Exception as error:
                 _log.error("log not read", exc_info=error)
                 _settle(waiting, Lost())
-                self._lost_track()
+                self._lost_track(node)
                 await asyncio.sleep(POLL_SECONDS)
             else:
                 _settle(waiting, None)
 
-    async def _read(self) -> None:
+    async def _read(self, node: str) -> None:
         """Read to the end of the log."""
-        node = self._node()
         while True:
-            rows = await self._link.fetch(_FOLLOW, node, self._position, MOST)
+            rows = await self._link.fetch(_FOLLOW, node, self._position, self._written, MOST)
             if self._node() != node:
-                return  # this node began anew meanwhile
-            if self._reconnected and not rows:
-                await self._check_that_nothing_was_lost()
-            self._reconnected = False
+                raise Fenced  # this node began anew meanwhile
             for row in rows:
-                position, own = row[0], row[1]
+                position, written, own = row[0], row[1], row[2]
                 if own and position > self._position and position not in self._own:
                     # The log may be faster than the answer to the commit itself.
                     await self._writer.settled()
@@ -148,16 +144,10 @@ class Follower:
                     self._own.discard(position)
                 elif position > self._position:
                     self._hear(row)
-                self._position = max(self._position, position)
+                if position > self._position:
+                    self._position, self._written = position, written
             if len(rows) < MOST:
                 return
-
-    async def _check_that_nothing_was_lost(self) -> None:
-        """Raise FellBehind where the log ends before what this node has read: a standby without the last commits took over."""
-        ((newest,),) = await self._link.fetch(_NEWEST)
-        if newest < self._position:
-            _log.error("the database has lost commits", count=self._position - newest)
-            raise FellBehind
 
     def _answer(self, error: Exception | None) -> None:
         waiting, self._waiting = self._waiting, []

@@ -1,6 +1,7 @@
 """Membership: this node's row in the database. A node lives while its signs of life come; a dead node never lives again.
 
-Each node writes a sign of life every BEAT_SECONDS. Whoever finds a node without one for DEAD_SECONDS marks the node dead.
+Each node writes a sign of life every BEAT_SECONDS. A node that has seen none of another node for DEAD_SECONDS, by its own
+monotonic clock, marks the other node dead. So no step of a wall clock marks anybody.
 A node that was only asleep finds itself marked: every function of schema.sql refuses the node, and the node begins anew.
 """
 
@@ -11,6 +12,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import Callable
+from datetime import datetime
 from importlib.metadata import version
 
 import structlog
@@ -23,13 +25,17 @@ BEAT_SECONDS = 2.0
 DEAD_SECONDS = 10.0
 #: Seconds before DEAD_SECONDS at which a node without an answer of the database does nothing more that others might do.
 MARGIN = 2.0
+#: Signs of life between two looks at the old slots of the log.
+TIDY_BEATS = 5
 #: Seconds that a node's clock may differ from the database's without a warning. The database's time counts.
 MAX_SKEW = 2.0
 
 _JOIN = "insert into fhircast.node (name, release) values ($1, $2)"
 _BEAT = "select fhircast.beat_1($1)"
-_BURY = "select * from fhircast.bury_1($1)"
-_LEAVE = "update fhircast.node set dead = true where name = $1"
+_NODES = "select name, seen, dead from fhircast.node"
+_MARK = "select fhircast.mark_1($1, $2)"
+_LEAVE = "select fhircast.leave_1($1)"
+_FORGET = "select fhircast.forget_node_1($1)"
 _TIDY = "select fhircast.tidy_1()"
 
 _log = structlog.get_logger()
@@ -60,48 +66,66 @@ class DatabaseClock:
 
 
 class Membership:
-    """This node's name, its signs of life, and the dead nodes that it finds. `fenced` is called when this node was marked."""
+    """This node's name, its signs of life, and the dead nodes that it finds. `fenced` is called with the name that was marked."""
 
-    def __init__(self, link: Link, clock: DatabaseClock, fenced: Callable[[], None]) -> None:
+    def __init__(self, link: Link, clock: DatabaseClock, fenced: Callable[[str], None]) -> None:
         self._link = link
         self._clock = clock
         self._fenced = fenced
-        self.name = ""
+        self.name = _new_name()
         #: Whether the database knows this node under its name.
         self.joined = False
+        #: Earlier names of this process that must be marked dead before the node joins again.
+        self._earlier: list[str] = []
+        #: Other nodes: last sign of life, and since when this node knows of it (monotonic clock).
+        self._others: dict[str, tuple[datetime, float]] = {}
         #: Dead nodes whose sessions must be looked after, each with its last sign of life (epoch seconds).
         self.dead: tuple[tuple[str, float], ...] = ()
         self._alive_until = 0.0
-        #: Since when the database answers without a break, by the monotonic clock. None: the last question failed.
-        self._in_touch_since: float | None = None
         self._task: asyncio.Task[None] | None = None
 
-    @property
-    def is_sure(self) -> bool:
-        """Whether nobody can have marked this node dead yet. Time that the machine sleeps counts."""
-        return self.joined and _boot_time() < self._alive_until
+    def sure_for(self) -> float:
+        """Seconds for which nobody can have marked this node dead. Time that the machine sleeps counts."""
+        return self._alive_until - _boot_time() if self.joined else 0.0
 
     async def join(self) -> None:
-        """Become a node, under a new name. Raises DatabaseError."""
-        self.name, asked_at = secrets.token_hex(6), _boot_time()
+        """Become a node. The process's earlier nodes are dead then, and have nothing under way. Raises DatabaseError."""
+        while self._earlier:
+            await self._link.fetch(_LEAVE, self._earlier[0])
+            del self._earlier[0]
+        asked_at = _boot_time()
         await self._link.fetch(_JOIN, self.name, version("fhircast-hub"))
         self.joined = True
         self._alive_until = asked_at + DEAD_SECONDS - MARGIN
 
     async def beat(self) -> None:
-        """Give a sign of life. When the database has answered for long enough, look for the dead. Raises DatabaseError."""
+        """Give a sign of life, and look for the dead. Raises DatabaseError."""
         asked_at, asked_at_clock = _boot_time(), self._clock.local()
         try:
             ((database,),) = await self._link.fetch(_BEAT, self.name)
+            self._clock.set(database, asked_at_clock)
+            self._alive_until = asked_at + DEAD_SECONDS - MARGIN
+            await self._look_for_the_dead()
         except DatabaseError:
-            self._in_touch_since = None
+            # After an outage of the database, every node may give signs of life again before any is marked.
+            self._others.clear()
             raise
-        self._clock.set(database, asked_at_clock)
-        self._alive_until = asked_at + DEAD_SECONDS - MARGIN
-        # After an outage of the database, every node may give signs of life again before any is marked.
-        self._in_touch_since = self._in_touch_since or asked_at
-        if asked_at - self._in_touch_since >= DEAD_SECONDS:
-            self.dead = tuple((name, seen) for name, seen in await self._link.fetch(_BURY, DEAD_SECONDS))
+
+    async def _look_for_the_dead(self) -> None:
+        nodes = await self._link.fetch(_NODES)
+        now = time.monotonic()
+        for name, seen, dead in nodes:
+            last_seen, since = self._others.get(name, (None, now))
+            self._others[name] = seen, since if seen == last_seen else now
+            if not dead and name != self.name and now - self._others[name][1] >= DEAD_SECONDS:
+                await self._link.fetch(_MARK, name, seen)
+        self._others = {name: self._others[name] for name, _, _ in nodes}
+        self.dead = tuple((name, seen.timestamp()) for name, seen, dead in nodes if dead)
+
+    async def forget(self, name: str) -> None:
+        """A dead node's sessions were all looked after. Raises DatabaseError."""
+        await self._link.fetch(_FORGET, name)
+        self.dead = tuple(each for each in self.dead if each[0] != name)
 
     async def leave(self) -> None:
         """Say that this node stops. Others take over at once."""
@@ -110,9 +134,11 @@ class Membership:
             await self._link.fetch(_LEAVE, self.name)
 
     def begin_anew(self) -> None:
-        """This node was marked dead: it is nobody until it has joined again."""
+        """This node was marked dead: it has another name, and is nobody until it has joined again."""
         self.joined = False
-        self._in_touch_since = None
+        self._earlier.append(self.name)
+        self.name = _new_name()
+        self._others.clear()
 
     def start(self) -> None:
         """Begin to give signs of life."""
@@ -125,15 +151,17 @@ class Membership:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _beat_forever(self) -> None:
-        away = False
+        away, beats = False, secrets.randbelow(TIDY_BEATS)
         while True:
             await asyncio.sleep(BEAT_SECONDS)
+            name, beats = self.name, beats + 1
             try:
                 if self.joined:
                     await self.beat()
-                    await self._link.fetch(_TIDY)
+                    if beats % TIDY_BEATS == 0:
+                        await self._link.fetch(_TIDY)
             except Fenced:
-                self._fenced()
+                self._fenced(name)
             except DatabaseError:
                 if not away:
                     _log.error("the database does not answer")
@@ -144,6 +172,10 @@ class Membership:
                 if away:
                     _log.info("the database answers again")
                 away = False
+
+
+def _new_name() -> str:
+    return secrets.token_hex(6)
 
 
 def _boot_time() -> float:

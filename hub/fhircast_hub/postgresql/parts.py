@@ -44,6 +44,6 @@ class SharedParts:
         self.store = PostgresStore(self._database, self.clock, usage, metrics, learn_key)
         return self.store, usage
 
-    def is_sure(self) -> bool:
-        """Whether no other node can have marked this one dead."""
-        return self.store.membership.is_sure
+    def sure_for(self) -> float:
+        """Seconds for which no other node can have marked this one dead."""
+        return self.store.membership.sure_for()

@@ -97,7 +97,8 @@ create function fhircast.slot_1(at timestamptz) returns smallint language sql im
     select ((extract(epoch from at)::bigint / 10) % 8)::smallint
 $$;
 
--- Refuses a node that was marked dead. With `fencing`, nobody can mark the node before the transaction ends.
+-- Refuses a node that was marked dead. With `fencing`, nobody can mark the node before the transaction ends: who marks a
+-- node locks its row `for update` first (mark_1).
 create function fhircast.check_node_1(node_name text, fencing boolean) returns void language plpgsql as $$
 begin
     if fencing then
@@ -112,7 +113,7 @@ end
 $$;
 
 -- Commits changes of different sessions: those whose revision is still the expected one. Returns place and new revision of
--- each; the others are stale. Array elements at one place belong to one session; `part_place` and `sub_place` name the place.
+-- each, and `written` of their rows in the log; the others are stale. Array elements at one place belong to one session; `part_place` and `sub_place` name the place.
 create function fhircast.commit_1(
     node_name text,
     realms text[], topics text[], expected bigint[], gone boolean[], owners text[], deadlines double precision[],
@@ -121,7 +122,7 @@ create function fhircast.commit_1(
     part_place integer[], part_kind text[], part_name text[], part_body bytea[],
     sub_place integer[], sub_id text[], sub_gone boolean[], sub_subscriber text[], sub_issuer text[], sub_client text[],
     sub_connected boolean[], sub_since double precision[], sub_callback text[]
-) returns table (place integer, revision bigint)
+) returns table (place integer, revision bigint, committed_at timestamptz)
 language plpgsql
 set enable_seqscan = off
 set enable_hashjoin = off
@@ -196,6 +197,10 @@ begin
     on conflict (realm, topic, kind, name) do update set body = excluded.body;
 
     delete from fhircast.part p
+    using unnest(fresh) as f(place)
+    where gone[f.place] and p.realm = realms[f.place] and p.topic = topics[f.place];
+
+    delete from fhircast.part p
     using unnest(part_place, part_kind, part_name, part_body) as c(place, kind, name, body)
     where c.body is null and c.place = any(fresh)
         and p.realm = realms[c.place] and p.topic = topics[c.place] and p.kind = c.kind and p.name = c.name;
@@ -220,19 +225,20 @@ begin
     -- and who has read up to a position never misses a lower one.
     perform pg_advisory_xact_lock(7423, 1);
     at := clock_timestamp();
+    -- The node does not wait for longer (database.py), and has told its client that the outcome is unknown.
+    if at - statement_timestamp() > interval '4 seconds' then
+        raise exception 'the commit comes too late' using errcode = 'FHC04';
+    end if;
     perform pg_notify('fhircast', '');
 
     return query
-    with logged as (
+    with committed as (
+        select f.place, nextval('fhircast.position') as position from unnest(fresh) as f(place)
+    ), logged as (
         insert into fhircast.log (slot, position, written, realm, topic, previous, origin, nodes, changes, effects)
-        select fhircast.slot_1(at), nextval('fhircast.position'), at, realms[f.place], topics[f.place], expected[f.place],
-            node_name, string_to_array(nodes_told[f.place], ','), log_changes[f.place], log_effects[f.place]
-        from unnest(fresh) as f(place)
-        returning realm, topic, position
-    ), committed as (
-        select c.place::integer as place, logged.position
-        from unnest(realms, topics) with ordinality as c(realm, topic, place)
-        join logged on logged.realm = c.realm and logged.topic = c.topic
+        select fhircast.slot_1(at), c.position, at, realms[c.place], topics[c.place], expected[c.place], node_name,
+            string_to_array(nodes_told[c.place], ','), log_changes[c.place], log_effects[c.place]
+        from committed c
     ), moved as (
         update fhircast.session s
         set revision = c.position, owner = owners[c.place], deadline = deadlines[c.place], last_used = used[c.place],
@@ -244,38 +250,52 @@ begin
         delete from fhircast.session s using committed c
         where gone[c.place] and s.realm = realms[c.place] and s.topic = topics[c.place]
     )
-    select c.place, c.position from committed c;
+    select c.place, c.position, at from committed c;
 end
 $$;
 
 -- The log after a position, at most `most` rows. Rows that this node need not hear of have only their position.
-create function fhircast.follow_1(node_name text, after bigint, most integer)
+-- `after_written` is `written` of the row at `after`, by which a log that has lost its end is known: a standby without the
+-- last commits took over, and gives their positions again. Null: the log was empty up to `after`.
+create function fhircast.follow_1(node_name text, after bigint, after_written timestamptz, most integer)
 returns table (
-    log_position bigint, own boolean, told boolean, realm text, topic text, previous bigint, changes bytea, effects bytea
+    log_position bigint, log_written timestamptz, own boolean, told boolean,
+    realm text, topic text, previous bigint, changes bytea, effects bytea
 )
 language plpgsql
 set enable_seqscan = off
 as $$
 #variable_conflict use_column
+declare
+    known boolean := exists (
+        select from fhircast.log l where l.position = after and l.written is not distinct from after_written
+    );
+    kept_from bigint;
 begin
     return query
-    select l.position, l.origin = node_name, l.nodes @> array[node_name], l.realm, l.topic, l.previous,
+    select l.position, l.written, l.origin = node_name, l.nodes @> array[node_name], l.realm, l.topic, l.previous,
         case when l.nodes @> array[node_name] then l.changes end,
         case when l.nodes @> array[node_name] then l.effects end
     from fhircast.log l where l.position > after order by l.position limit most;
     -- Later than the rows: a slot that was emptied meanwhile is seen here, for its end and this number come together.
-    if (select h.truncated from fhircast.hub h) > after then
+    select h.truncated into kept_from from fhircast.hub h;
+    if kept_from > after or (kept_from < after and not known) then
         raise exception 'the log does not reach back to position %', after using errcode = 'FHC03';
     end if;
     perform fhircast.check_node_1(node_name, false);
 end
 $$;
 
--- The newest position of the log.
-create function fhircast.newest_1() returns bigint language sql
+-- The newest position of the log, and `written` of its row. Null: the log is empty.
+create function fhircast.newest_1() returns table (log_position bigint, log_written timestamptz) language plpgsql
 set enable_seqscan = off
 as $$
-    select greatest((select max(position) from fhircast.log), (select truncated from fhircast.hub), 0)
+begin
+    return query select l.position, l.written from fhircast.log l order by l.position desc limit 1;
+    if not found then
+        return query select h.truncated, null::timestamptz from fhircast.hub h;
+    end if;
+end
 $$;
 
 -- A sign of life. Returns the database's time, in epoch seconds.
@@ -289,34 +309,68 @@ begin
 end
 $$;
 
--- Marks nodes dead that gave no sign of life for some seconds. Returns all dead nodes whose sessions were not looked after.
-create function fhircast.bury_1(seconds double precision) returns table (name text, seen double precision) language plpgsql as $$
-#variable_conflict use_column
+-- Marks a node dead, if it has given no sign of life since `last_seen` (null: in any case). What the node has under way is
+-- committed before, or never.
+create function fhircast.mark_1(node_name text, last_seen timestamptz) returns void language plpgsql as $$
 begin
-    update fhircast.node set dead = true where name in (
-        select name from fhircast.node
-        where not dead and seen < clock_timestamp() - make_interval(secs => seconds)
-        for update skip locked
-    );
-    return query select n.name, extract(epoch from n.seen)::double precision from fhircast.node n where n.dead;
+    perform from fhircast.node where name = node_name and (last_seen is null or seen = last_seen) for update skip locked;
+    if found then
+        update fhircast.node set dead = true where name = node_name;
+    end if;
 end
 $$;
 
--- Empties the slots of the log that are older than thirty seconds.
-create function fhircast.tidy_1() returns void language plpgsql
-set lock_timeout = '100ms'
+-- Marks the node that asks dead, and waits for what it has under way.
+create function fhircast.leave_1(node_name text) returns void language plpgsql as $$
+begin
+    perform from fhircast.node where name = node_name for update;
+    update fhircast.node set dead = true where name = node_name;
+end
+$$;
+
+-- Some sessions that have something of a node, in another order for each `seed`.
+create function fhircast.sessions_of_1(node_name text, seed text, most integer)
+returns table (realm text, topic text) language sql stable
+set enable_seqscan = off
 as $$
+    select s.realm, s.topic from fhircast.session s where s.nodes @> array[node_name]
+    order by hashtext(s.topic || seed) limit most
+$$;
+
+-- Forgets a dead node whose sessions were all looked after.
+create function fhircast.forget_node_1(node_name text) returns void language plpgsql
+set enable_seqscan = off
+as $$
+begin
+    perform from fhircast.node where name = node_name and dead for update;
+    -- A statement of its own: a commit that held the node's row until now is seen here.
+    if found and not exists (select from fhircast.session s where s.nodes @> array[node_name]) then
+        delete from fhircast.node where name = node_name;
+    end if;
+end
+$$;
+
+-- Empties the slots of the log that are older than thirty seconds, where nobody reads them. The slot that comes next is left.
+create function fhircast.tidy_1() returns void language plpgsql as $$
 declare
     present integer := fhircast.slot_1(clock_timestamp());
     newest bigint;
+    slot text;
 begin
     if not pg_try_advisory_xact_lock(7423, 2) then
         return;
     end if;
-    for age in 4..7 loop
-        execute format('select max(position) from fhircast.log_%s', (present - age + 8) % 8) into newest;
+    delete from fhircast.owner where sessions = 0;
+    for age in 4..6 loop
+        slot := format('log_%s', (present - age + 8) % 8);
+        begin
+            execute format('lock table fhircast.%I in access exclusive mode nowait', slot);
+        exception when lock_not_available then
+            continue;
+        end;
+        execute format('select max(position) from fhircast.%I', slot) into newest;
         if newest is not null then
-            execute format('truncate fhircast.log_%s', (present - age + 8) % 8);
+            execute format('truncate fhircast.%I', slot);
             update fhircast.hub set truncated = greatest(truncated, newest);
         end if;
     end loop;

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Any, Protocol
 
 import msgspec
@@ -21,32 +22,26 @@ from fhircast_hub.core.rules.nodes import node_of, nodes_of
 from fhircast_hub.core.state.effects import Close, Effect, Send
 from fhircast_hub.core.state.session import Session
 from fhircast_hub.postgresql.cache import Cache, Entry
-from fhircast_hub.postgresql.commits import Commit, Ends, Writer
+from fhircast_hub.postgresql.commits import Commit, Ends, Writer, has_work_for_callbacks
 from fhircast_hub.postgresql.database import Database, DatabaseError, Fenced, Link, Lost
 from fhircast_hub.postgresql.follower import Follower
 from fhircast_hub.postgresql.log import decode_changes, decode_effects
 from fhircast_hub.postgresql.membership import DatabaseClock, Membership
+from fhircast_hub.postgresql.reader import Reader
 from fhircast_hub.postgresql.schema import log_key, upgrade
 from fhircast_hub.postgresql.usage import SharedUsage
 from fhircast_hub.service.ports import Changed, Deliver, Limits, Stale, ignore_changes
 from fhircast_hub.service.weights import growth
-from fhircast_hub.storage.row_reader import apply_changes, session_of
+from fhircast_hub.storage.row_reader import apply_changes
 from fhircast_hub.telemetry.metrics import Metrics
 
+#: Sessions of a dead node that are looked after at a time.
+TOGETHER = 64
 #: Seconds between two looks for sessions that leave the cache, and at the bytes of all.
 SWEEP_SECONDS = 5.0
 
-_LOAD = """
-select s.revision, s.bytes, p.kind, p.name, p.body from fhircast.session s
-left join fhircast.part p on p.realm = s.realm and p.topic = s.topic where s.realm = $1 and s.topic = $2
-"""
-_REVISIONS = """
-select c.place, s.revision from unnest($1::text[], $2::text[]) with ordinality as c(realm, topic, place)
-join fhircast.session s on s.realm = c.realm and s.topic = c.topic
-"""
-_OVERDUE = "select realm, topic from fhircast.session where deadline < $1 order by deadline limit 64"
-_OF_NODE = "select realm, topic from fhircast.session where nodes @> array[$1::text] limit 64"
-_LOOKED_AFTER = "delete from fhircast.node where name = $1 and dead"
+_OVERDUE = "select realm, topic from fhircast.session where deadline < $1 order by deadline limit 256"
+_SESSIONS_OF = "select realm, topic from fhircast.sessions_of_1($1, $2, $3)"
 
 _log = structlog.get_logger()
 
@@ -55,7 +50,11 @@ class Sockets(Protocol):
     """What the store asks of the sockets and posts of its node, where it cannot serve them any more."""
 
     def abandoned(self, key: SessionKey, connections: list[str]) -> None:
-        """The node missed changes of a session, whose sockets these are. They must come back."""
+        """The node missed changes of a session, whose sockets these are. They must come back, and its posts are begun anew."""
+        ...
+
+    def resume_posts(self, key: SessionKey) -> None:
+        """The node may have missed work for callbacks of a session."""
         ...
 
     def begin_anew(self) -> None:
@@ -82,18 +81,16 @@ class PostgresStore(Ends):
         self._clock = clock
         self._metrics = metrics
         self._sockets: Sockets | None = None
-        self._links = [Link(database, purpose) for purpose in ("writer", "reader", "node")]
-        writer, self._reader, self._beats = self._links
+        self._links = [Link(database, purpose) for purpose in ("writer", "reader", "node", "usage")]
+        writer, reader, beats, self._asks = self._links
+        self._reader = Reader(reader, metrics)
+        self._usage = usage
         self._cache = Cache(self._left)
         self._writer = Writer(writer, self)
-        self.membership = Membership(self._beats, clock, self._begin_anew)
+        self.membership = Membership(beats, clock, self._begin_anew)
         self._follower = Follower(database, lambda: self.node, self._hear, self._begin_anew, self._writer)
-        #: Sessions that are being read.
-        self._reading: dict[SessionKey, asyncio.Future[Entry | None]] = {}
-        #: Sessions whose revision is being asked for, and who asks.
-        self._asking: dict[SessionKey, asyncio.Future[int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        usage.attach(self._reader, self._cache)
+        usage.attach(self._asks, self._cache)
 
     @property
     def node(self) -> str:
@@ -111,7 +108,7 @@ class PostgresStore(Ends):
         self._deliver, self._changed = deliver, changed
         self._loop = asyncio.get_running_loop()
         await upgrade(self._database)
-        self._learn_key(await log_key(self._reader))
+        self._learn_key(await log_key(self._asks))
         try:
             await self.membership.join()
             await self._follower.begin()
@@ -127,15 +124,16 @@ class PostgresStore(Ends):
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._reader.stop()
         await self._follower.stop()
         await self.membership.stop()
         await self.membership.leave()
         for link in self._links:
             link.close()
 
-    def _begin_anew(self) -> None:
-        """This node was marked dead, or lost track: its sockets end, and the node joins again under another name."""
-        if not self.membership.joined:
+    def _begin_anew(self, name: str) -> None:
+        """The node of this name was marked dead, or lost track: its sockets end, and it joins again under another name."""
+        if not self.membership.joined or name != self.node:
             return
         _log.error("this node begins anew", node=self.node)
         self.membership.begin_anew()
@@ -147,10 +145,11 @@ class PostgresStore(Ends):
     async def _join_again(self) -> None:
         while True:
             try:
-                await self._beats.fetch("update fhircast.node set dead = true where name = $1", self.node)
                 await self._follower.begin()
                 await self.membership.join()
-            except DatabaseError:
+            except Exception as error:
+                if not isinstance(error, DatabaseError):
+                    _log.error("this node cannot begin anew", exc_info=error)
                 await asyncio.sleep(1.0)
             else:
                 return
@@ -185,66 +184,31 @@ class PostgresStore(Ends):
         entry = self._cache.get(key)
         if (entry.revision if entry else 0) != revision or (entry is not None and (entry.pending or entry.stale)):
             raise Stale
-        if (asked := self._asking.get(key)) is None:
-            if not self._asking:
-                self._spawn(self._ask())
-            asked = self._asking[key] = self._loop.create_future()
-        if await asked != revision:
-            if entry is not None:
-                entry.stale = True
+        newest = await self._reader.revision(key)
+        self._check_joined()
+        if newest != revision:
+            if entry is not None and entry.revision == revision:
+                entry.stale = entry.behind = True
             raise Stale
 
-    async def _ask(self) -> None:
-        """Ask for the revisions of all sessions that somebody asks for in this turn."""
-        await asyncio.sleep(0)
-        asking, self._asking = self._asking, {}
-        keys = list(asking)
-        try:
-            columns = [key.realm for key in keys], [key.topic for key in keys]
-            found = dict(await self._reader.fetch(_REVISIONS, *columns))
-        except Exception as error:
-            for each in asking.values():
-                if not each.done():
-                    each.set_exception(error if isinstance(error, DatabaseError) else Lost())
-                    each.exception()  # the one that asked may be gone
-            return
-        for place, each in enumerate(asking.values(), 1):
-            if not each.done():
-                each.set_result(found.get(place, 0))
-
     async def _read(self, key: SessionKey) -> Entry | None:
-        """Read a session from the database. All that want it at a time share one reading."""
-        if (reading := self._reading.get(key)) is None:
-            reading = self._reading[key] = self._loop.create_future()
-            self._spawn(self._read_now(key, reading))
-        return await asyncio.shield(reading)
-
-    async def _read_now(self, key: SessionKey, reading: asyncio.Future[Entry | None]) -> None:
-        node = self.node
-        try:
-            rows = await self._reader.fetch(_LOAD, *key)
-            entry = _entry_of(key, rows, self._loop.time()) if rows else None
-            if node != self.node or not self.membership.joined:
-                raise Fenced
-        except Exception as error:
-            if not isinstance(error, DatabaseError):
-                _log.error("session cannot be read", error=type(error).__name__)
-                self._metrics.unreadable.inc()
-            reading.set_exception(error if isinstance(error, DatabaseError) else DatabaseError())
-            reading.exception()  # those that wait may be gone
-        else:
-            if entry is not None and self._cache.get(key) is None:
-                self._cache.put(key, entry)
-                self._changed(key, None, entry.session)
-            reading.set_result(self._cache.get(key))
-        finally:
-            del self._reading[key]
+        """Read a session from the database into the cache. None: there is no session."""
+        node, entry = self.node, await self._reader.session(key)
+        if node != self.node:
+            raise Fenced
+        if entry is not None and self._cache.get(key) is None:
+            self._cache.put(key, entry)
+            self._changed(key, None, entry.session)
+        return self._cache.get(key)
 
     async def _refresh(self, key: SessionKey, entry: Entry) -> None:
         """Bring a stale entry up to date: by the log where sockets of this node follow the session, else by reading anew."""
         if self.node in nodes_of(entry.session):
+            revision = entry.revision
             await self._follower.catch_up()
-            entry.stale = False
+            if entry.behind and entry.revision == revision and self._cache.get(key) is entry:
+                self._abandon(key, entry)  # the log did not bring the newer revision
+            entry.stale = entry.behind = False
         else:
             self._cache.forget(key, entry)
 
@@ -269,32 +233,40 @@ class PostgresStore(Ends):
             self._cache.put(key, entry)
         entry.pending = True
         try:
-            commit = Commit(key, entry, after, effects, limits)
-            self._writer.add(commit, self.node)
+            commit = Commit(key, entry, after, effects, limits, self.node)
+            self._writer.add(commit)
         except BaseException:
             self._settle(key, entry)
             raise
         await commit.done
 
-    def committed(self, commits: list[tuple[Commit, int]]) -> None:
+    def committed(self, commits: list[tuple[Commit, int, datetime]]) -> None:
         """Take over what was committed, and hand its effects on, in the order of the revisions."""
-        for commit, revision in commits:
+        for commit, revision, written in commits:
             entry = commit.entry
-            self._follower.committed(revision)
+            self._follower.committed(revision, written)
             if self._cache.get(commit.key) is entry:  # otherwise this node began anew meanwhile
                 entry.session, entry.revision, entry.weight = commit.after, revision, commit.weight
                 self._changed(commit.key, commit.before, commit.after)
                 self._hand_on(commit.before, commit.after, commit.effects)
+            else:
+                self._close_sockets(commit.key, commit.after)
             self._settle(commit.key, entry)
             commit.succeed()
 
     def not_committed(self, commit: Commit, error: Exception) -> None:
         """A stale commit is tried again by the service. After an unknown outcome the log says what happened."""
-        commit.entry.stale = isinstance(error, Stale | Lost)
-        self._settle(commit.key, commit.entry)
+        entry = commit.entry
+        if isinstance(error, Lost):
+            entry.stale = True
+        elif isinstance(error, Stale) and entry.revision == commit.expected:
+            entry.stale = entry.behind = True
+        self._settle(commit.key, entry)
         commit.fail(error)
         if isinstance(error, Fenced):
-            self._begin_anew()
+            self._begin_anew(commit.node)
+        if isinstance(error, Lost) and self._sockets is not None and has_work_for_callbacks(commit.effects):
+            self._sockets.resume_posts(commit.key)
 
     def _settle(self, key: SessionKey, entry: Entry) -> None:
         """No commit of the session is under way any more: let the next one go on."""
@@ -316,13 +288,14 @@ class PostgresStore(Ends):
 
     def _hear(self, row: Any) -> None:
         """Take over what another node committed."""
-        position, _, told, realm, topic, previous, changes, effects = row
+        position, _, _, told, realm, topic, previous, changes, effects = row
         key = SessionKey(realm, topic)
+        self._reader.changed(key)
         entry = self._cache.get(key)
         if entry is None or entry.revision >= position:
             return
         if not told:
-            entry.stale = True
+            entry.stale = entry.behind = True
             return
         if changes is None or entry.revision != previous:
             # A commit of this node whose outcome was unknown, or a gap.
@@ -337,6 +310,7 @@ class PostgresStore(Ends):
             self._abandon(key, entry)
             return
         entry.session, entry.revision = after, position
+        entry.stale = entry.behind = False
         entry.weight += growth(before, after)
         self._changed(key, before, after)
         self._hand_on(before, after, found)
@@ -354,29 +328,28 @@ class PostgresStore(Ends):
         self._metrics.abandoned.inc()
         session = entry.session
         self._cache.forget(key, entry)
-        if session is not None:
-            names = [
-                each.connection for each in session.subscriptions.values() if node_of(each.connection) == self.node
-            ]
-            if self._sockets is not None:
-                self._sockets.abandoned(key, names)
+        self._close_sockets(key, session)
+
+    def _close_sockets(self, key: SessionKey, session: Session | None) -> None:
+        """Close what this node has of a session that it does not follow any more."""
+        subscriptions = session.subscriptions.values() if session else ()
+        names = [each.connection for each in subscriptions if node_of(each.connection) == self.node]
+        if self._sockets is not None:
+            self._sockets.abandoned(key, names)
 
     # Duties
 
     async def overdue(self) -> list[SessionKey]:
         """Sessions whose deadline has passed, and whom nobody ticked for a second. Raises DatabaseError."""
-        return [SessionKey(*row) for row in await self._reader.fetch(_OVERDUE, self._clock() - 1.0)]
+        return [SessionKey(*row) for row in await self._asks.fetch(_OVERDUE, self._clock() - 1.0)]
 
     async def orphans(self) -> list[tuple[SessionKey, str, float]]:
-        """Sessions of dead nodes, some at a time. Raises DatabaseError."""
-        found: list[tuple[SessionKey, str, float]] = []
-        dead, self.membership.dead = self.membership.dead, ()
-        for node, seen_at in dead:
-            rows = await self._reader.fetch(_OF_NODE, node)
-            found += [(SessionKey(*row), node, seen_at) for row in rows]
-            if not rows:
-                await self._reader.fetch(_LOOKED_AFTER, node)
-        return found
+        """Sessions of one dead node, some at a time. Raises DatabaseError."""
+        for node, seen_at in self.membership.dead:
+            if rows := await self._asks.fetch(_SESSIONS_OF, node, self.node, TOGETHER):
+                return [(SessionKey(*row), node, seen_at) for row in rows]
+            await self.membership.forget(node)
+        return []
 
     async def _sweep_forever(self) -> None:
         while True:
@@ -389,18 +362,11 @@ class PostgresStore(Ends):
         self._changed(key, session, None)
 
     def _check_joined(self) -> None:
-        if not self.membership.joined:
+        """Raise Fenced where this node is none, or another may have marked it dead: its answers may be old."""
+        if self.membership.sure_for() <= 0:
             raise Fenced
 
     def _spawn(self, work: Any) -> None:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _entry_of(key: SessionKey, rows: list[Any], now: float) -> Entry:
-    """The entry of a session's rows. Raises what rows.session_of raises."""
-    kinds: dict[str, dict[str, bytes]] = {}
-    for _, _, kind, name, body in rows:
-        kinds.setdefault(kind, {})[name] = body
-    return Entry(session_of(*key, kinds), rows[0][0], rows[0][1], now)

@@ -24,7 +24,7 @@ from fhircast_hub.core.access.scopes import check_scoped
 from fhircast_hub.core.access.topic_access import check_owned
 from fhircast_hub.core.decide import decide
 from fhircast_hub.core.env import Env
-from fhircast_hub.core.errors import HubError, NotFound, TooMany
+from fhircast_hub.core.errors import HubError, NotFound, TooMany, Unavailable
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.rules.administration import Participant, participants
 from fhircast_hub.core.rules.contexts import view_for
@@ -34,6 +34,7 @@ from fhircast_hub.core.state.commands import (
     BeginSession,
     Command,
     Connected,
+    Disconnected,
     EndSession,
     Evict,
     MakeRoom,
@@ -45,6 +46,7 @@ from fhircast_hub.core.state.commands import (
     Tick,
 )
 from fhircast_hub.core.state.session import Outcome, Session, Subscription
+from fhircast_hub.core.wire.close_codes import ABNORMAL
 from fhircast_hub.core.wire.event_names import Kind
 from fhircast_hub.service.answer_cache import AnswerCache
 from fhircast_hub.service.deadlines import Deadlines
@@ -63,6 +65,8 @@ STOP_SECONDS = 3.0
 TOGETHER = 64
 #: Commands that come before the Tick of a deadline that has passed.
 _GRANT_GRACE = Tick | Restarted | NodeLost
+#: Times that a command is decided on, at most, while others change its session.
+MOST_ATTEMPTS = 1000
 #: The first status that tells of a failure of the hub.
 _SERVER_ERROR = 500
 #: Commands that are refused where a limit in bytes is reached. All others shrink the session, or are the hub's own.
@@ -122,7 +126,7 @@ class Service:
         clock that was set, or a machine that slept, prolongs no lease (LEA-4).
         """
         ticked, checks = False, self.usage.checks_first
-        while True:
+        for _ in range(MOST_ATTEMPTS):
             session, revision = await self._store.load(key)
             # After a restart, Restarted comes first and grants the grace period (SUB-23). NodeLost comes first too: its posts
             # are older than those of the Tick, and must be carried out before them (NOD-3).
@@ -151,6 +155,7 @@ class Service:
                     continue  # decided on an old session
                 raise
             return outcome.reply
+        raise Unavailable("too many others change this session; repeat the request", retry_after=1)
 
     async def subscribe(self, key: SessionKey, command: Subscribe) -> None:
         """Submit a Subscribe within its user's limit for all sessions together (SUB-22)."""
@@ -180,14 +185,19 @@ class Service:
         key = await self.usage.session_of(subscription_id)
         if key is None:
             raise NotFound("there is no such endpoint")
-        subscription = await self.submit(key, Connected(subscription_id, connection, delivered_until))
+        try:
+            subscription = await self.submit(key, Connected(subscription_id, connection, delivered_until))
+        except HubError as error:
+            if error.status >= _SERVER_ERROR:  # the change may have been made, and the socket is refused
+                self.submit_soon(key, Disconnected(subscription_id, connection, 0.0, ABNORMAL))
+            raise
         assert isinstance(subscription, Subscription)
         return key, subscription
 
     async def subscriber(self, subscription_id: str) -> tuple[str, str]:
         """Realm and Principal.subscriber of a subscription. Raises NotFound where there is no such subscription."""
         if (key := await self.usage.session_of(subscription_id)) is not None:
-            session, _ = await self._store.load(key)
+            session = await self._read(key)
             if session is not None and (subscription := session.subscriptions.get(subscription_id)) is not None:
                 return key.realm, subscription.subscriber
         raise NotFound("there is no such endpoint")

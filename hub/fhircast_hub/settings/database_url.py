@@ -30,7 +30,7 @@ PARAMETERS = {
     "sslcert": _PATH,
     "sslkey": _PATH,
     "passfile": _PATH,
-    "target_session_attrs": re.compile("any|read-write|primary"),
+    "target_session_attrs": re.compile("read-write|primary"),
     "connect_timeout": re.compile("[1-9][0-9]{0,2}"),
     "keepalives": re.compile("[01]"),
     "keepalives_idle": _COUNT,

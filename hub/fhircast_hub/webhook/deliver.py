@@ -7,6 +7,7 @@ The answer of a callback is its acknowledgement, and becomes a command. An unans
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Coroutine
 
@@ -40,6 +41,9 @@ _SUCCESS, _CLIENT_ERROR = 2, 4
 #: Request Timeout and Too Many Requests: with Retry-After, both ask for another attempt.
 _RETRYABLE = (408, 429)
 
+#: `sure_for` of the only process.
+FOR_EVER: Callable[[], float] = lambda: math.inf  # noqa: E731  # a value
+
 #: A user, and a callback of that user.
 _Recipient = tuple[User, str]
 
@@ -49,7 +53,7 @@ _log = structlog.get_logger()
 class Webhooks:
     """All callbacks of this process. `timeout` is ACK_TIMEOUT in seconds: a post is retried for so long.
 
-    While `may_post()` is false, nothing is posted: another node may have taken the posts over.
+    `sure_for()` says for how many seconds this node may work on posts: then another node may take them over.
     """
 
     def __init__(
@@ -60,9 +64,9 @@ class Webhooks:
         sealer: Sealer,
         timeout: float,
         metrics: Metrics,
-        may_post: Callable[[], bool] = lambda: True,
+        sure_for: Callable[[], float] = FOR_EVER,
     ) -> None:
-        self._may_post = may_post
+        self._sure_for = sure_for
         self._service = service
         self._verifier = verifier
         self._client = client
@@ -183,7 +187,7 @@ class Webhooks:
         now = asyncio.get_running_loop().time
         deadline, pause, status = now() + self._timeout, FIRST_PAUSE, 0
         while True:
-            while not self._may_post():  # until a sign of life, or until the posts are dropped
+            while self._sure_for() <= 0:  # until a sign of life, or until the posts are dropped
                 await asyncio.sleep(_DOUBT_SECONDS)
                 if not queue or queue[0] is not post:
                     return 0  # dropped meanwhile
@@ -204,6 +208,9 @@ class Webhooks:
         user = user_of(post)
         try:
             async with self._slots.slot(user):
+                seconds = min(seconds, self._sure_for())
+                if seconds <= 0:
+                    return NO_ANSWER  # another node may have taken the post over while this one waited for its slot
                 return await self._client.request("POST", post.callback, seconds, post.frame, headers, user)
         except ForbiddenAddress:
             return NO_ANSWER

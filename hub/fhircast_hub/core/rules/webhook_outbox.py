@@ -16,7 +16,7 @@ from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.rules import audiences, last_opens
 from fhircast_hub.core.rules.joining import last_opened_on_joining, last_opened_on_return, possibly_shown
 from fhircast_hub.core.state.effects import Effect, EndWebhook, Post, Send, Verify
-from fhircast_hub.core.state.session import Outgoing, Queue, Session, Subscription
+from fhircast_hub.core.state.session import Outcome, Outgoing, Queue, Session, Subscription
 
 #: Prefix of callbacks' connection names.
 CONNECTION_PREFIX = "hook-"
@@ -150,6 +150,13 @@ def claim(before: Session | None, session: Session, effects: tuple[Effect, ...],
 
 def _has_callbacks(session: Session) -> bool:
     return bool(session.webhook_connections) or any(other.callback for other in session.subscriptions.values())
+
+
+def resume_posts(session: Session | None, env: Env) -> Outcome:
+    """Begin the unfinished work anew, where the node that decides is the poster. Others change nothing."""
+    if session is None or session.poster != env.node:
+        return Outcome(session)
+    return Outcome(session, unfinished(session, env.now))
 
 
 def unfinished(session: Session, now: float) -> tuple[Effect, ...]:

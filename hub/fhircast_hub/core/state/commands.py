@@ -232,6 +232,10 @@ class NodeLost(msgspec.Struct, frozen=True):
     seen_at: float = 0.0
 
 
+class ResumePosts(msgspec.Struct, frozen=True):
+    """The node that decides has lost track of its posts and verifications of the session: it begins them anew (NOD-10)."""
+
+
 Command = (
     Subscribe
     | Renew
@@ -253,4 +257,5 @@ Command = (
     | Tick
     | Restarted
     | NodeLost
+    | ResumePosts
 )
