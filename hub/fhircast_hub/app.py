@@ -165,7 +165,7 @@ class Hub:
         )
 
     def _make_http(self, anonymous: Principal | None) -> None:
-        health = health_routes(lambda: self._ready, self.metrics)
+        health = health_routes(self._is_ready, self.metrics)
         self.root: FastAPI = root_app(health, self._make_session_api().routes(), hub_path=self._path)
         self._root_paths = ROOT_PATHS
         self._limited_root = RateLimit(self.root, self.rates)
@@ -176,6 +176,10 @@ class Hub:
         self._sessions_of_browsers = _with_cors(origins, self._limited_root, ["GET", "OPTIONS"])
         audit, on_step = self.audit.record, self.turns.add_step_time
         self._http = RequestLog(self._route, self._request_ids, self.metrics, self._clock, audit, on_step)
+
+    def _is_ready(self) -> bool:
+        """Whether requests are served now: the hub has started, and its database answers."""
+        return self._ready and (self._shared is None or self._shared.sure_for() > 0)
 
     def _make_session_api(self) -> SessionApi:
         return SessionApi(
