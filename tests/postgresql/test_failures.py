@@ -140,7 +140,8 @@ async def test_while_the_database_is_away_requests_are_refused_and_sockets_stay(
     """The nodes live, and are not ready. Afterwards all is as before, and everybody hears what comes."""
     hurry(monkeypatch, dead=2.0)
     async with proxied(database) as (proxy, url), nodes(url) as (first, second):
-        async with second.follow(at(second, await first.subscribe())) as follower:
+        endpoint = at(second, await first.subscribe())
+        async with second.follow(endpoint) as follower:
             assert (await first.publish(event("Patient-open", "p1"))).status_code == 202
             assert (await follower.next())["id"] == "Patient-open-p1"
             proxy.cut(refusing=True)

@@ -19,7 +19,7 @@ from fhircast_hub.telemetry.metrics import Metrics
 from tests.postgresql.server import PostgresServer
 
 KEY = SessionKey("realm", "topic")
-FUNCTIONS = {"slot", "check_node", "commit", "follow", "newest", "beat", "mark", "leave", "sessions_of", "forget_node", "tidy"}
+FUNCTIONS = {
     "slot",
     "check_node",
     "commit",

@@ -15,7 +15,7 @@ from typing import Any
 
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
-from websockets.protocol import OPEN
+from websockets.protocol import CONNECTING, OPEN
 
 from fhircast_hub.budgets.leaky_bucket import check_wait
 from fhircast_hub.budgets.meter import Meter, metered
@@ -132,8 +132,9 @@ class HubSocket(SocketWriter, asyncio.Protocol):
         self._services.handshake_audit.record(
             self._address, response.status_code, self._topic_hash() or "", subscription
         )
-        if self._lost:
+        if self._lost or self._protocol.state is not CONNECTING:  # the peer is gone, or will send nothing any more
             self._submit_disconnected()
+            self._transport.abort()
             return
         for name, value in self._headers:
             response.headers[name.decode()] = value.decode()
