@@ -42,6 +42,7 @@ LISTED = """
     connections_cut_total=counter events_received_total=counter events_sent_total=counter floods_closed_total=counter
     frames_ignored_total=counter max_session_bytes=gauge pings_unanswered_total=counter posts_failed_total=counter
     posts_total=counter queue_bytes=gauge queue_messages=gauge queue_posts=gauge refusals_total=counter
+    rows_unreadable_total=counter sessions_abandoned_total=counter
     refused_by_hub_bytes_total=counter refused_by_user_bytes_total=counter requests_total=counter session_bytes=gauge
     slow_readers_closed_total=counter sockets=gauge sockets_closed_total=counter sockets_opened_total=counter
     subscriptions=gauge topics=gauge unanswered_total=counter accepted_to_written_seconds=histogram

@@ -34,6 +34,7 @@ ALLOWED = frozenset(
         *("error", "where", "logger"),  # the type and place of an exception
         *("count", "connections", "sessions", "sockets", "subscriptions", "bytes", "seconds"),
         *("host", "port", "url", "hub_url", "issuer", "store", "version"),
+        *("node", "sqlstate"),  # node: a random name; sqlstate: five characters of PostgreSQL's
     }
 )
 _OPTIONAL = ALLOWED - {"timestamp", "level", "event"}
