@@ -7,6 +7,8 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
+from fhircast_hub.core.decide import decide
+from fhircast_hub.core.env import Env
 from fhircast_hub.core.rules.nodes import nodes_of
 from fhircast_hub.core.rules.webhook_outbox import connection_name
 from fhircast_hub.core.state.commands import (
@@ -16,6 +18,7 @@ from fhircast_hub.core.state.commands import (
     NodeLost,
     PostFinished,
     Restarted,
+    ResumePosts,
     Tick,
     Undeliverable,
     VerificationFailed,
@@ -326,3 +329,37 @@ def test_the_node_that_ends_the_last_webhook_of_a_dead_node_denies_it() -> None:
     world.do(Tick(), "n3")
     assert world.done() == []
     assert world.poster() == ""
+
+
+# A poster that has lost track
+
+
+@pytest.mark.req("NOD-10")
+def test_the_poster_begins_its_work_anew() -> None:
+    """Verifications first, then the posts in order. Nothing changes in the session."""
+    world = Shared()
+    world.hook("a", PATIENT)
+    world.publish("Patient-open", patient("p1"))
+    world.publish("Patient-open", patient("p2"))
+    world.ask("b", PATIENT, callback=CALLBACK + "2")
+    before, _ = world.session, world.done()
+    assert before
+    world.do(ResumePosts())
+    first, *rest = world.done()
+    assert isinstance(first, Verify)
+    assert [effect.number for effect in rest if isinstance(effect, Post)] == sorted(
+        number for queue in before.outbox.values() for number in queue.posts
+    )
+    assert world.session == before
+
+
+@pytest.mark.req("NOD-10")
+def test_a_node_that_is_not_the_poster_begins_nothing() -> None:
+    """Neither does one without a session."""
+    world = Shared()
+    world.hook("a", PATIENT)
+    world.publish("Patient-open", patient("p1"))
+    world.turn()
+    world.do(ResumePosts())
+    assert world.done() == []
+    assert decide(None, ResumePosts(), Env(world.now, world.ids, world.rules)).session is None

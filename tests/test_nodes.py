@@ -1,0 +1,108 @@
+"""Duties of a node: each once, whatever fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from fhircast_hub.core.access.principal import SessionKey
+from fhircast_hub.core.errors import Unavailable
+from fhircast_hub.core.state.commands import Command, NodeLost, ResumePosts, Tick
+from fhircast_hub.nodes import PAUSE_SECONDS, Duties
+
+FIRST, SECOND = SessionKey("realm", "first"), SessionKey("realm", "second")
+
+
+class World:
+    """A store with duties, a service that fails for some sessions, sockets and webhooks that note what is asked of them."""
+
+    node = "here"
+
+    def __init__(self) -> None:
+        self.late: list[SessionKey] = []
+        self.lost: list[list[tuple[SessionKey, str, float]]] = []
+        self.failing: dict[SessionKey, Exception] = {}
+        self.submitted: list[tuple[SessionKey, Command]] = []
+        self.asked: list[tuple[Any, ...]] = []
+        world: Any = self
+        self.duties = Duties(world, world, world, world)
+
+    async def overdue(self) -> list[SessionKey]:
+        return self.late
+
+    async def orphans(self) -> list[tuple[SessionKey, str, float]]:
+        return self.lost.pop(0) if self.lost else []
+
+    async def submit(self, key: SessionKey, command: Command) -> None:
+        await asyncio.sleep(0)
+        if key in self.failing:
+            raise self.failing[key]
+        self.submitted.append((key, command))
+
+    def submit_soon(self, key: SessionKey, command: Command) -> None:
+        self.submitted.append((key, command))
+
+    def close(self, names: list[str], code: int, reason: str) -> None:
+        self.asked.append(("close", names, code))
+
+    def close_all(self, code: int, reason: str) -> None:
+        self.asked.append(("close all", code))
+
+    def forget(self, key: SessionKey | None = None) -> None:
+        self.asked.append(("forget", key))
+
+
+@pytest.mark.req("NOD-1", "NOD-9")
+async def test_sessions_of_dead_nodes_come_first() -> None:
+    """All of them, some at a time; then the sessions whose deadline has passed."""
+    world = World()
+    world.late = [FIRST]
+    world.lost = [[(FIRST, "gone", 5.0)], [(SECOND, "gone", 5.0)]]
+    await world.duties.work()
+    assert world.submitted == [(FIRST, NodeLost("gone", 5.0)), (SECOND, NodeLost("gone", 5.0)), (FIRST, Tick())]
+
+
+@pytest.mark.req("NOD-9")
+@pytest.mark.parametrize("error", [Unavailable("the session cannot be read"), RuntimeError("a fault")])
+async def test_a_session_that_fails_stops_no_other_one(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is left alone for a while, and then tried again."""
+    world, now = World(), [100.0]
+    monkeypatch.setattr(Duties, "_now", cast("Callable[[Duties], float]", lambda _: now[0]))
+    world.failing[FIRST] = error
+    world.late = [FIRST, SECOND]
+    await world.duties.work()
+    await world.duties.work()
+    assert world.submitted == [(SECOND, Tick())] * 2
+    del world.failing[FIRST]
+    now[0] += PAUSE_SECONDS + 1
+    await world.duties.work()
+    assert (FIRST, Tick()) in world.submitted
+
+
+@pytest.mark.req("NOD-1")
+async def test_a_dead_node_whose_sessions_all_fail_is_left_for_the_next_look() -> None:
+    """There is no endless round."""
+    world = World()
+    world.failing[FIRST] = Unavailable("away")
+    world.lost = [[(FIRST, "gone", 5.0)]] * 5
+    await world.duties.work()
+    assert len(world.lost) == 4
+
+
+@pytest.mark.req("NOD-14", "NOD-10")
+def test_an_abandoned_session_ends_its_sockets_and_begins_its_posts_anew() -> None:
+    world = World()
+    world.duties.abandoned(FIRST, ["here-1"])
+    assert world.asked == [("close", ["here-1"], 1012), ("forget", FIRST)]
+    assert world.submitted == [(FIRST, ResumePosts())]
+
+
+@pytest.mark.req("NOD-8")
+def test_a_node_that_begins_anew_ends_all_sockets_and_posts() -> None:
+    world = World()
+    world.duties.begin_anew()
+    assert world.asked == [("close all", 1012), ("forget", None)]
+    assert world.submitted == []
