@@ -321,14 +321,14 @@ MUTANTS = (
     Mutant(
         "the sockets of a dead node stay connected",
         connections._lose_sockets,
-        "== node]",
-        '== ""]',
+        "== command.node",
+        '== ""',
         ("subscriptions_match_requests",),
     ),
     Mutant(
         "the sockets of other nodes are lost too",
         connections._lose_sockets,
-        "each.connection and node_of(each.connection) == node",
+        "each.connection and node_of(each.connection) == command.node",
         "each.connection",
         ("subscriptions_match_requests",),
     ),
