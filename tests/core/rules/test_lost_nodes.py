@@ -173,6 +173,22 @@ def test_who_came_anew_to_another_node_is_no_ghost() -> None:
 
 
 @pytest.mark.req("NOD-1", "SUB-40")
+def test_a_second_window_that_came_while_the_node_lived_is_no_replacement() -> None:
+    """The older window comes back to its endpoint."""
+    world = on_two_nodes()
+    world.join("old", "Patient-open", name="OHIF", node="n1")
+    world.wait(10)
+    world.join("new", "Patient-open", name="OHIF", node="n2")
+    world.wait(20)
+    world.do(NodeLost("n1", seen_at=world.now - 10))
+    world.connect("old", "n2")
+    world.wait(60)
+    assert errors(world) == []
+    assert world.session
+    assert world.session.subscriptions.keys() == {"monitor", "old", "new"}
+
+
+@pytest.mark.req("NOD-1", "SUB-40")
 def test_two_of_one_name_on_the_dead_node_are_both_lost() -> None:
     """Neither has a socket, so neither replaces the other."""
     world = on_two_nodes()
