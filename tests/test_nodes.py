@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, cast
 
 import pytest
 
 from fhircast_hub.core.access.principal import SessionKey
 from fhircast_hub.core.errors import Unavailable
-from fhircast_hub.core.state.commands import Command, NodeLost, ResumePosts, Tick
-from fhircast_hub.nodes import PAUSE_SECONDS, Duties
+from fhircast_hub.core.state.commands import Command, Disconnected, NodeLost, ResumePosts, Tick
+from fhircast_hub.core.state.session import Session, Subscription
+from fhircast_hub.nodes import MAX_PAUSE_SECONDS, Duties
 
 FIRST, SECOND = SessionKey("realm", "first"), SessionKey("realm", "second")
 
@@ -25,16 +26,23 @@ class World:
         self.late: list[SessionKey] = []
         self.lost: list[list[tuple[SessionKey, str, float]]] = []
         self.failing: dict[SessionKey, Exception] = {}
+        self.sessions: dict[SessionKey, Session] = {}
         self.submitted: list[tuple[SessionKey, Command]] = []
         self.asked: list[tuple[Any, ...]] = []
         world: Any = self
         self.duties = Duties(world, world, world, world)
 
-    async def overdue(self) -> list[SessionKey]:
-        return self.late
+    async def overdue(self, skip: Collection[SessionKey]) -> list[SessionKey]:
+        return [key for key in self.late if key not in skip]
 
-    async def orphans(self) -> list[tuple[SessionKey, str, float]]:
-        return self.lost.pop(0) if self.lost else []
+    async def orphans(self, skip: Collection[SessionKey]) -> list[tuple[SessionKey, str, float]]:
+        return [each for each in self.lost.pop(0) if each[0] not in skip] if self.lost else []
+
+    async def session(self, key: SessionKey) -> Session | None:
+        return self.sessions.get(key)
+
+    def has(self, name: str) -> bool:
+        return name == "here-1"
 
     async def submit(self, key: SessionKey, command: Command) -> None:
         await asyncio.sleep(0)
@@ -77,7 +85,7 @@ async def test_a_session_that_fails_stops_no_other_one(error: Exception, monkeyp
     await world.duties.work()
     assert world.submitted == [(SECOND, Tick())] * 2
     del world.failing[FIRST]
-    now[0] += PAUSE_SECONDS + 1
+    now[0] += MAX_PAUSE_SECONDS + 1
     await world.duties.work()
     assert (FIRST, Tick()) in world.submitted
 
@@ -93,11 +101,52 @@ async def test_a_dead_node_whose_sessions_all_fail_is_left_for_the_next_look() -
 
 
 @pytest.mark.req("NOD-14", "NOD-10")
-def test_an_abandoned_session_ends_its_sockets_and_begins_its_posts_anew() -> None:
+async def test_an_abandoned_session_ends_its_sockets_and_begins_its_posts_anew() -> None:
     world = World()
     world.duties.abandoned(FIRST, ["here-1"])
-    assert world.asked == [("close", ["here-1"], 1012), ("forget", FIRST)]
+    await done(world)
+    assert world.asked == [("close", ["here-1"], 1012)]
     assert world.submitted == [(FIRST, ResumePosts())]
+
+
+@pytest.mark.req("NOD-10")
+async def test_posts_are_begun_anew_once_at_a_time_and_until_that_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many causes at once are two rounds at most. A round that fails is tried again."""
+    monkeypatch.setattr("fhircast_hub.nodes.POLL_SECONDS", 0.0)
+    world = World()
+    world.failing[FIRST] = Unavailable("away")
+    for _ in range(20):
+        world.duties.resume_posts(FIRST)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert len(world.duties._tasks) == 1
+    del world.failing[FIRST]
+    await done(world)
+    assert 1 <= len(world.submitted) <= 2
+
+
+@pytest.mark.req("NOD-12", "SYN-7")
+async def test_a_connection_that_is_none_is_lost() -> None:
+    """A handshake was refused, for its outcome was unknown. The connection is in the session all the same."""
+    world = World()
+    subscriptions = {
+        name: Subscription(name, "user:u", "", (), expires=9e9, connected_or_lost_at=0.0, connection=name)
+        for name in ("here-1", "here-2", "elsewhere-3")
+    }
+    world.sessions[FIRST] = Session(realm="realm", topic="first", owner="u", subscriptions=subscriptions)
+    world.duties.look_again(FIRST)
+    await done(world)
+    assert (FIRST, Disconnected("here-2", "here-2", 0.0, 1006)) in world.submitted
+    assert [command for _, command in world.submitted if isinstance(command, Disconnected)] == [
+        Disconnected("here-2", "here-2", 0.0, 1006)
+    ]
+
+
+async def done(world: World) -> None:
+    """Wait for what was begun."""
+    while world.duties._tasks:
+        await asyncio.gather(*world.duties._tasks)
+        await asyncio.sleep(0)
 
 
 @pytest.mark.req("NOD-8")

@@ -8,14 +8,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 
 import structlog
 
 from fhircast_hub.core.access.principal import SessionKey
 from fhircast_hub.core.errors import HubError
-from fhircast_hub.core.state.commands import Command, NodeLost, ResumePosts, Tick
-from fhircast_hub.core.wire.close_codes import SERVICE_RESTART
+from fhircast_hub.core.rules.nodes import node_of
+from fhircast_hub.core.state.commands import Command, Disconnected, NodeLost, ResumePosts, Tick
+from fhircast_hub.core.wire.close_codes import ABNORMAL, SERVICE_RESTART
 from fhircast_hub.service.ports import SharedStore
 from fhircast_hub.service.service import Service
 from fhircast_hub.webhook.deliver import Webhooks
@@ -23,10 +24,8 @@ from fhircast_hub.ws.registry import Registry
 
 #: Seconds between two looks for duties.
 POLL_SECONDS = 1.0
-#: Seconds until a session that failed is tried again.
-PAUSE_SECONDS = 10.0
-#: Sessions that are ticked together.
-TOGETHER = 64
+#: Seconds until a session that failed again and again is tried again.
+MAX_PAUSE_SECONDS = 60.0
 
 _log = structlog.get_logger()
 
@@ -40,8 +39,11 @@ class Duties:
         self._registry = registry
         self._webhooks = webhooks
         self._task: asyncio.Task[None] | None = None
-        #: Sessions that failed, and when they are tried again (the loop's time).
-        self._not_before: dict[SessionKey, float] = {}
+        #: Sessions that failed: how often, and until when they are left alone (the loop's time).
+        self._failures: dict[SessionKey, tuple[int, float]] = {}
+        #: Sessions whose posts are being begun anew, and whether that must be done again.
+        self._resuming: dict[SessionKey, bool] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         """Begin to look for duties."""
@@ -49,18 +51,22 @@ class Duties:
 
     async def stop(self) -> None:
         """Look no more."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        for task in (self._task, *self._tasks):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
 
     async def work(self) -> None:
         """Do what is due now. Raises Unavailable where the database does not answer."""
-        while orphans := await self._store.orphans():
+        while orphans := await self._store.orphans(self._failing()):
             if not any(await self._submit_all([(key, NodeLost(node, at)) for key, node, at in orphans])):
                 break  # the next look is soon
-        overdue = [key for key in await self._store.overdue() if self._not_before.get(key, 0.0) <= self._now()]
-        await self._submit_all([(key, Tick()) for key in overdue[:TOGETHER]])
-        self._not_before = {key: at for key, at in self._not_before.items() if at > self._now()}
+        await self._submit_all([(key, Tick()) for key in await self._store.overdue(self._failing())])
+
+    def _failing(self) -> set[SessionKey]:
+        """The sessions that failed a short while ago."""
+        now = self._now()
+        return {key for key, (_, until) in self._failures.items() if until > now}
 
     def abandoned(self, key: SessionKey, connections: list[str]) -> None:
         """This node missed changes of a session: its sockets come back, and its posts are begun anew."""
@@ -69,8 +75,16 @@ class Duties:
 
     def resume_posts(self, key: SessionKey) -> None:
         """Begin the session's posts and verifications anew, where they are this node's."""
-        self._webhooks.forget(key)
-        self._service.submit_soon(key, ResumePosts())
+        if key in self._resuming:
+            self._resuming[key] = True
+            return
+        self._resuming[key] = False
+        self._spawn(self._resume_posts(key))
+
+    def look_again(self, key: SessionKey) -> None:
+        """A change was committed that this node had counted as lost: a connection that it names may be none."""
+        self._spawn(self._look_again(key))
+        self.resume_posts(key)
 
     def begin_anew(self) -> None:
         """This node was marked dead: others have taken its sessions over."""
@@ -88,9 +102,40 @@ class Duties:
         except Exception as error:
             if not isinstance(error, HubError):
                 _log.error("duty failed", exc_info=error)
-            self._not_before[key] = self._now() + PAUSE_SECONDS
+            times = self._failures.get(key, (0, 0.0))[0] + 1
+            self._failures[key] = times, self._now() + min(2.0**times, MAX_PAUSE_SECONDS)
             return False
+        self._failures.pop(key, None)
         return True
+
+    async def _resume_posts(self, key: SessionKey) -> None:
+        """Begin the posts anew until that is committed, and again where more was lost meanwhile."""
+        try:
+            while True:
+                self._resuming[key] = False
+                if not await self._submit(key, ResumePosts()):
+                    await asyncio.sleep(POLL_SECONDS)
+                elif not self._resuming[key]:
+                    return
+        finally:
+            del self._resuming[key]
+
+    async def _look_again(self, key: SessionKey) -> None:
+        session = await self._service.session(key)
+        for each in session.subscriptions.values() if session else ():
+            name = each.connection
+            if node_of(name) == self._store.node and not self._registry.has(name):
+                self._service.submit_soon(key, Disconnected(each.subscription_id, name, 0.0, ABNORMAL))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, HubError):
+            _log.error("duty failed", exc_info=error)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

@@ -126,6 +126,26 @@ async def test_limits_of_a_user_hold_over_all_nodes(database: str) -> None:
         assert sorted(codes) == [202] * 12 + [429] * 18
 
 
+@pytest.mark.req("NOD-13", "SUB-22")
+async def test_subscriptions_of_a_user_hold_over_all_nodes(database: str) -> None:
+    """Twelve sockets connect, each to a subscription of its own, at two nodes at once. Three may be."""
+    async with nodes(database, max_subscriptions_per_user=3) as hubs:
+
+        async def subscribe(number: int) -> int:
+            hub = hubs[number % 2]
+            answer = await hub.form(hub__events="Patient-open", hub__topic=f"topic-{number}")
+            if answer.status_code == 202:
+                await stack.enter_async_context(hub.follow(answer.json()["hub.channel.endpoint"]))
+            return answer.status_code
+
+        async with AsyncExitStack() as stack:
+            assert await subscribe(0) == await subscribe(1) == 202
+            codes = await asyncio.gather(*(subscribe(number) for number in range(2, 12)), return_exceptions=True)
+            counted = await store_of(hubs[0])._asks.fetch("select count(*) from fhircast.subscription")
+            assert counted[0][0] == 3
+            assert codes.count(429) >= 1
+
+
 @pytest.mark.req("NOD-13", "LIM-2")
 async def test_bytes_of_a_user_hold_over_all_nodes(database: str) -> None:
     """Many large contexts are opened at once at two nodes, in topics of their own. Older ones make room, or they are refused."""

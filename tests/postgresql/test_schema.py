@@ -172,7 +172,7 @@ async def test_a_role_that_was_granted_the_rights_serves_and_changes_no_table(
             await store.commit_and_deliver(KEY, revision, (await store.load(KEY))[0], session, ())
             await store.membership.beat()
             assert await usage.may_begin_session("realm", "other")
-            assert (await store.overdue(), await store.orphans()) == ([], [])
+            assert (await store.overdue(()), await store.orphans(())) == ([], [])
             await store.commit_and_deliver(KEY, (await store.load(KEY))[1], session, None, ())
             postgres_server.psql(OLD_ROWS, poor.database)
             link = Link(Database(poor.url), "test")

@@ -24,6 +24,7 @@ from fhircast_hub.core.state.commands import (
     NodeLost,
     PostFinished,
     Rejected,
+    ResumePosts,
     Revoked,
     Undeliverable,
     VerificationFailed,
@@ -332,7 +333,7 @@ class Walk(Hooked):
         self.wait(self._dice.choice((0.5, 0.5, 0.5, 5.0, 12.0, 12.0, 31.0, 400.0)))
 
     def lose_node(self) -> None:
-        self.do(NodeLost(self._dice.choice(NODES)))
+        self.do(self._dice.choice((ResumePosts(), NodeLost(self._dice.choice(NODES)))))
 
     def _administer(self) -> None:
         act = self._dice.randrange(12)

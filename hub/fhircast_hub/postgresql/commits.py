@@ -24,7 +24,7 @@ from fhircast_hub.storage.rows import shared_changes
 
 #: Commits of one group, at most.
 MOST = 64
-_PLACES = ", ".join(f"${number}" for number in range(1, 31))
+_PLACES = ", ".join(f"${number}" for number in range(1, 33))
 _COMMIT = f"select place, revision, committed_at from fhircast.commit_1({_PLACES})"  # noqa: S608  # numbers
 
 _log = structlog.get_logger()
@@ -71,6 +71,8 @@ class Commit:
         self.weight = entry.weight + growth(self.before, after)
         if limits and self.weight > max(limits.bytes, entry.weight) and after and after.owner == NO_OWNER:
             raise OverLimit  # of one session; those of users are checked by the database
+        if nodes_of(after) - nodes_of(self.before) - {node}:
+            raise Fenced  # decided under an earlier name
         if any(node_of(each.connection) not in ("", node) for each in new_connections(self.before, after)):
             raise Fenced  # a handshake that began under an earlier name
         #: The nodes that must hear of the commit.
@@ -232,11 +234,12 @@ def _arguments(group: list[Commit]) -> list[Any]:
         [",".join(sorted(commit.told)) for commit in group],
         [commit.limits.bytes if commit.limits else None for commit in group],
         [commit.limits.sessions if commit.limits else None for commit in group],
+        [commit.limits.subscriptions if commit.limits else None for commit in group],
         # Only this node hears of most commits, and knows them. So nothing is written for others.
         [encode_changes(commit.changes) if others else None for commit, others in zip(group, heard, strict=True)],
         [encode_effects(commit.effects) if others else None for commit, others in zip(group, heard, strict=True)],
         *_columns(parts, 4),
-        *_columns(list(_subscriptions(group)), 9),
+        *_columns(list(_subscriptions(group)), 10),
     ]
 
 
@@ -252,13 +255,14 @@ def _subscriptions(group: list[Commit]) -> Iterator[tuple[Any, ...]]:
         if old is new:
             continue
         for id_ in old.keys() - new.keys():
-            yield place, id_, True, "", "", "", False, 0.0, ""
+            yield place, id_, True, False, "", "", "", False, 0.0, ""
         for id_, each in new.items():
             if old.get(id_) is not each:
                 yield (
                     place,
                     id_,
                     False,
+                    id_ not in old,
                     each.subscriber,
                     each.issuer,
                     each.client,

@@ -101,7 +101,7 @@ class Connector:
         )
         if connection.get_server_version() >= (14, 0):
             # A statement whose client is gone ends, while it waits for a lock.
-            await connection.execute("set client_connection_check_interval = '2s'")
+            await connection.execute("set client_connection_check_interval = '2s'", timeout=self._url.connect_seconds)
         return connection
 
 

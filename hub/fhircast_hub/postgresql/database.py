@@ -165,9 +165,10 @@ class Link:
             raise Lost
         try:
             connection = self._connection = await self._database.connect(self._purpose)
-            await self._check_process(connection)
-            if self._on_connect is not None:
-                await self._on_connect(connection)
+            async with asyncio.timeout(PATIENCE):
+                await self._check_process(connection)
+                if self._on_connect is not None:
+                    await self._on_connect(connection)
         except Exception as error:
             self._not_before = now() + PAUSE
             self._drop()

@@ -42,27 +42,24 @@ _log = structlog.get_logger()
 
 
 class DatabaseClock:
-    """The database's time in epoch seconds, which is the same for all nodes: this machine's clock, corrected."""
+    """The database's time in epoch seconds, which is the same for all nodes. No step of this machine's clock changes it."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._offset = 0.0
+        #: The database's time less the seconds since this machine started. None: not known yet.
+        self._started_at: float | None = None
+        self._warned = False
 
     def __call__(self) -> float:
-        return self._clock() + self._offset
+        return self._clock() if self._started_at is None else self._started_at + _boot_time()
 
     def set(self, database: float, asked_at: float) -> None:
-        """The database said this time in answer to a question that was asked at `asked_at`, by this machine's clock."""
-        now = self._clock()
-        offset = database - (asked_at + now) / 2
-        if abs(offset) > MAX_SKEW and abs(self._offset) <= MAX_SKEW:
-            _log.warning("the clocks of this machine and of the database differ", seconds=round(offset, 1))
-        # What the way to the database takes is no difference.
-        self._offset = offset if abs(offset) > (now - asked_at) / 2 else 0.0
-
-    def local(self) -> float:
-        """This machine's own time."""
-        return self._clock()
+        """The database said this time in answer to a question that was asked at `asked_at`, by CLOCK_BOOTTIME."""
+        self._started_at = database - (asked_at + _boot_time()) / 2
+        skew = self() - self._clock()
+        if abs(skew) > MAX_SKEW and not self._warned:
+            _log.warning("the clocks of this machine and of the database differ", seconds=round(skew, 1))
+        self._warned = abs(skew) > MAX_SKEW
 
 
 class Membership:
@@ -93,23 +90,25 @@ class Membership:
         while self._earlier:
             await self._link.fetch(_LEAVE, self._earlier[0])
             del self._earlier[0]
-        asked_at = _boot_time()
         await self._link.fetch(_JOIN, self.name, version("fhircast-hub"))
+        await self._give_sign()
         self.joined = True
-        self._alive_until = asked_at + DEAD_SECONDS - MARGIN
 
     async def beat(self) -> None:
         """Give a sign of life, and look for the dead. Raises DatabaseError."""
-        asked_at, asked_at_clock = _boot_time(), self._clock.local()
         try:
-            ((database,),) = await self._link.fetch(_BEAT, self.name)
-            self._clock.set(database, asked_at_clock)
-            self._alive_until = asked_at + DEAD_SECONDS - MARGIN
+            await self._give_sign()
             await self._look_for_the_dead()
         except DatabaseError:
             # After an outage of the database, every node may give signs of life again before any is marked.
             self._others.clear()
             raise
+
+    async def _give_sign(self) -> None:
+        asked_at = _boot_time()
+        ((database,),) = await self._link.fetch(_BEAT, self.name)
+        self._clock.set(database, asked_at)
+        self._alive_until = asked_at + DEAD_SECONDS - MARGIN
 
     async def _look_for_the_dead(self) -> None:
         nodes = await self._link.fetch(_NODES)

@@ -50,6 +50,7 @@ async def upgrade(database: Database, role: str | None = None) -> bool:
         refuse(error)
     try:
         async with asyncio.timeout(PATIENCE), connection.transaction():
+            await connection.execute("set local lock_timeout = 0")  # the caller has a time of its own
             await connection.execute(_LOCK)
             made = await _upgrade(connection)
             if role is not None:

@@ -118,9 +118,9 @@ create function fhircast.commit_1(
     node_name text,
     realms text[], topics text[], expected bigint[], gone boolean[], owners text[], deadlines double precision[],
     used double precision[], begun_at double precision[], sizes bigint[], counts integer[], nodes_after text[], nodes_told text[],
-    max_bytes bigint[], max_sessions integer[], log_changes bytea[], log_effects bytea[],
+    max_bytes bigint[], max_sessions integer[], max_subscriptions integer[], log_changes bytea[], log_effects bytea[],
     part_place integer[], part_kind text[], part_name text[], part_body bytea[],
-    sub_place integer[], sub_id text[], sub_gone boolean[], sub_subscriber text[], sub_issuer text[], sub_client text[],
+    sub_place integer[], sub_id text[], sub_gone boolean[], sub_new boolean[], sub_subscriber text[], sub_issuer text[], sub_client text[],
     sub_connected boolean[], sub_since double precision[], sub_callback text[]
 ) returns table (place integer, revision bigint, committed_at timestamptz)
 language plpgsql
@@ -230,6 +230,18 @@ begin
         raise exception 'the commit comes too late' using errcode = 'FHC04';
     end if;
     perform pg_notify('fhircast', '');
+
+    if true = any(sub_new) then
+        select string_agg(distinct c.place::text, ',') into over
+        from unnest(sub_place, sub_new, sub_subscriber) as c(place, new, subscriber)
+        where c.new and c.place = any(fresh) and max_subscriptions[c.place] < (
+            select count(*) from fhircast.subscription s
+            where s.realm = realms[c.place] and s.subscriber = c.subscriber
+        );
+        if over is not null then
+            raise exception 'limits are exceeded' using errcode = 'FHC02', detail = over;
+        end if;
+    end if;
 
     return query
     with committed as (

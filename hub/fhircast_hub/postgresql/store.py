@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -40,7 +40,7 @@ TOGETHER = 64
 #: Seconds between two looks for sessions that leave the cache, and at the bytes of all.
 SWEEP_SECONDS = 5.0
 
-_OVERDUE = "select realm, topic from fhircast.session where deadline < $1 order by deadline limit 256"
+_OVERDUE = "select realm, topic from fhircast.session where deadline < $1 order by deadline limit $2"
 _SESSIONS_OF = "select realm, topic from fhircast.sessions_of_1($1, $2, $3)"
 
 _log = structlog.get_logger()
@@ -55,6 +55,10 @@ class Sockets(Protocol):
 
     def resume_posts(self, key: SessionKey) -> None:
         """The node may have missed work for callbacks of a session."""
+        ...
+
+    def look_again(self, key: SessionKey) -> None:
+        """A change was committed that the node had counted as lost: it may name connections that are none."""
         ...
 
     def begin_anew(self) -> None:
@@ -204,9 +208,9 @@ class PostgresStore(Ends):
     async def _refresh(self, key: SessionKey, entry: Entry) -> None:
         """Bring a stale entry up to date: by the log where sockets of this node follow the session, else by reading anew."""
         if self.node in nodes_of(entry.session):
-            revision = entry.revision
+            revision, behind = entry.revision, entry.behind
             await self._follower.catch_up()
-            if entry.behind and entry.revision == revision and self._cache.get(key) is entry:
+            if behind and entry.revision == revision and self._cache.get(key) is entry:
                 self._abandon(key, entry)  # the log did not bring the newer revision
             entry.stale = entry.behind = False
         else:
@@ -288,8 +292,10 @@ class PostgresStore(Ends):
 
     def _hear(self, row: Any) -> None:
         """Take over what another node committed."""
-        position, _, _, told, realm, topic, previous, changes, effects = row
+        position, _, own, told, realm, topic, previous, changes, effects = row
         key = SessionKey(realm, topic)
+        if own and self._sockets is not None:
+            self._sockets.look_again(key)  # the outcome was unknown, and the requests were refused
         self._reader.changed(key)
         entry = self._cache.get(key)
         if entry is None or entry.revision >= position:
@@ -339,16 +345,19 @@ class PostgresStore(Ends):
 
     # Duties
 
-    async def overdue(self) -> list[SessionKey]:
+    async def overdue(self, skip: Collection[SessionKey]) -> list[SessionKey]:
         """Sessions whose deadline has passed, and whom nobody ticked for a second. Raises DatabaseError."""
-        return [SessionKey(*row) for row in await self._asks.fetch(_OVERDUE, self._clock() - 1.0)]
+        rows = await self._asks.fetch(_OVERDUE, self._clock() - 1.0, TOGETHER + len(skip))
+        return [key for row in rows if (key := SessionKey(*row)) not in skip]
 
-    async def orphans(self) -> list[tuple[SessionKey, str, float]]:
+    async def orphans(self, skip: Collection[SessionKey]) -> list[tuple[SessionKey, str, float]]:
         """Sessions of one dead node, some at a time. Raises DatabaseError."""
         for node, seen_at in self.membership.dead:
-            if rows := await self._asks.fetch(_SESSIONS_OF, node, self.node, TOGETHER):
-                return [(SessionKey(*row), node, seen_at) for row in rows]
-            await self.membership.forget(node)
+            rows = await self._asks.fetch(_SESSIONS_OF, node, self.node, TOGETHER + len(skip))
+            if found := [key for row in rows if (key := SessionKey(*row)) not in skip]:
+                return [(key, node, seen_at) for key in found]
+            if not rows:
+                await self.membership.forget(node)
         return []
 
     async def _sweep_forever(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from typing import Any
 
 from fhircast_hub.core.access.principal import Application, SessionKey
 from fhircast_hub.core.access.topic_access import NO_OWNER
@@ -77,8 +79,12 @@ class SharedUsage:
 
     async def measure(self) -> None:
         """Measure the bytes of all sessions."""
-        ((size,),) = await self._link.fetch(_ALL)
+        ((size,),) = await self._ask(_ALL)
         self.checks_first = int(size) > self.max_bytes - self.max_bytes // NEAR
+
+    async def _ask(self, statement: str, *values: object) -> list[Any]:
+        """The rows of a statement. A cancelled request does not drop the connection, which others share."""
+        return await asyncio.shield(asyncio.ensure_future(self._link.fetch(statement, *values)))
 
     @property
     def subscriptions(self) -> int:
@@ -106,7 +112,7 @@ class SharedUsage:
 
     def limits(self, after: Session | None, *, closes: bool) -> Limits | None:
         """The limits of the session's owner. Sessions without an owner are weighed alone, by `sessions_to_forget`."""
-        return Limits(_widened(self._max_user_bytes, closes), self._max_topics)
+        return Limits(_widened(self._max_user_bytes, closes), self._max_topics, self._max_subscriptions)
 
     def find(self, subscription_id: str) -> SessionKey | None:
         """The session of a subscription. None: this node knows no such subscription."""
@@ -116,7 +122,7 @@ class SharedUsage:
         """The session of a subscription. None: there is no such subscription."""
         if (known := self._known.get(subscription_id)) is not None:
             return known
-        rows = await self._link.fetch(_SESSION_OF, subscription_id)
+        rows = await self._ask(_SESSION_OF, subscription_id)
         return SessionKey(*rows[0]) if rows else None
 
     async def may_begin_session(self, realm: str, owner: str) -> bool:
@@ -125,12 +131,12 @@ class SharedUsage:
 
     async def longest_idle(self, realm: str, owner: str) -> SessionKey | None:
         """The user's session without subscriptions that is unused for longest."""
-        rows = await self._link.fetch(_LONGEST_IDLE, realm, owner)
+        rows = await self._ask(_LONGEST_IDLE, realm, owner)
         return SessionKey(*rows[0]) if rows else None
 
     async def last_begun_topic(self, realm: str, owner: str) -> str | None:
         """The topic of the user's session that a system client began last (SES-2). None: there is none."""
-        rows = await self._link.fetch(_LAST_BEGUN, realm, owner)
+        rows = await self._ask(_LAST_BEGUN, realm, owner)
         return str(rows[0][0]) if rows else None
 
     async def is_within_limits(
@@ -159,12 +165,12 @@ class SharedUsage:
         held = await self._bytes_of_owner(key, after)
         missing = held + grown - _widened(self._max_user_bytes, closes)
         if missing > 0:
-            rows = await self._link.fetch(_OWN_IDLE, key.realm, after.owner, key.topic) if after.owner else []
+            rows = await self._ask(_OWN_IDLE, key.realm, after.owner, key.topic) if after.owner else []
             return _oldest(rows, missing) or self._refuse_user(held, grown, after)
         room = await self._room(held, grown, closes)
         if room >= 0:
             return []
-        rows = await self._link.fetch(_ANY_IDLE, *key, now - ABANDONED, SMALL, after.owner)
+        rows = await self._ask(_ANY_IDLE, *key, now - ABANDONED, SMALL, after.owner)
         if found := _oldest(rows, -room):
             return found
         self._metrics.refused_by_hub_bytes.inc()
@@ -172,7 +178,7 @@ class SharedUsage:
 
     async def subscription_to_evict(self, realm: str, application: Application) -> tuple[SessionKey, str] | None:
         """What must go before the application gets another subscription (SUB-22). See service.ports.Usage."""
-        rows = await self._link.fetch(_OF_SUBSCRIBER, realm, application.subscriber)
+        rows = await self._ask(_OF_SUBSCRIBER, realm, application.subscriber)
         if len(rows) < self._max_subscriptions:
             return None
         own = application.issuer, application.client
@@ -187,12 +193,12 @@ class SharedUsage:
     async def has_verified_callback(self, realm: str, application: Application, place: str) -> bool:
         """Whether the application has a verified callback at this place (WHK-13)."""
         of_whom = application.subscriber, application.issuer, application.client
-        ((found,),) = await self._link.fetch(_VERIFIED, realm, *of_whom, place)
+        ((found,),) = await self._ask(_VERIFIED, realm, *of_whom, place)
         return bool(found)
 
     async def _held(self, realm: str, owner: str) -> tuple[int, int]:
         """Sessions and bytes of a user."""
-        rows = await self._link.fetch(_HELD, realm, owner)
+        rows = await self._ask(_HELD, realm, owner)
         return (rows[0][0], rows[0][1]) if rows else (0, 0)
 
     async def _bytes_of_owner(self, key: SessionKey, after: Session) -> int:
@@ -204,7 +210,7 @@ class SharedUsage:
 
     async def _room(self, held: int, grown: int, closes: bool) -> int:
         """Bytes that are left of all that the sessions may have, after a change. The last part is for small users."""
-        ((size,),) = await self._link.fetch(_ALL)
+        ((size,),) = await self._ask(_ALL)
         limit = _widened(self.max_bytes, closes)
         if not closes and held + grown > SMALL:
             limit -= limit // SMALL_PART

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from fhircast_hub.core.access.principal import Application, Principal, SessionKey
@@ -46,6 +46,8 @@ class Limits(NamedTuple):
     bytes: int
     #: Sessions.
     sessions: int
+    #: Subscriptions of the user who gets another one.
+    subscriptions: int
 
 
 class SessionStore(Protocol):
@@ -100,14 +102,14 @@ class SessionStore(Protocol):
 class SharedStore(SessionStore, Protocol):
     """A store that many nodes share."""
 
-    async def overdue(self) -> list[SessionKey]:
-        """Some sessions whose deadline has passed without a Tick. Raises Unavailable."""
+    async def overdue(self, skip: Collection[SessionKey]) -> list[SessionKey]:
+        """Some sessions, but for those of `skip`, whose deadline has passed without a Tick. Raises Unavailable."""
         ...
 
-    async def orphans(self) -> list[tuple[SessionKey, str, float]]:
+    async def orphans(self, skip: Collection[SessionKey]) -> list[tuple[SessionKey, str, float]]:
         """Some sessions that have something of a dead node, with its name and last sign of life (epoch seconds).
 
-        Raises Unavailable.
+        Those of `skip` are left out. Raises Unavailable.
         """
         ...
 

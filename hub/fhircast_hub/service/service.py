@@ -149,6 +149,8 @@ class Service:
                 continue
             except OverLimit:
                 checks = True
+                if isinstance(command, Subscribe):
+                    await self._make_room_for(key, command)
                 continue
             except HubError as error:
                 if error.status < _SERVER_ERROR and not await self._is_newest(key, revision):
@@ -169,11 +171,14 @@ class Service:
         grows = after is not None and len(after.subscriptions) > (len(session.subscriptions) if session else 0)
         # A callback that subscribes again has its place already.
         if grows and after and not superseded(after, after.subscriptions[command.subscription_id]):
-            while (
-                absent := await self.usage.subscription_to_evict(key.realm, command.principal.application)
-            ) is not None:
-                await self.submit(absent[0], Evict(absent[1]))
+            await self._make_room_for(key, command)
         await self.submit(key, command)
+
+    async def _make_room_for(self, key: SessionKey, command: Subscribe) -> None:
+        """Evict what must go before the application gets another subscription. Raises TooMany where nothing may go."""
+        application = command.principal.application
+        while (absent := await self.usage.subscription_to_evict(key.realm, application)) is not None:
+            await self.submit(absent[0], Evict(absent[1]))
 
     async def connected(
         self, subscription_id: str, connection: str, delivered_until: float
@@ -217,6 +222,10 @@ class Service:
         topic = self._ids.uuid()
         await self.submit(SessionKey(realm, topic), BeginSession(realm, topic, user))
         return topic, True
+
+    async def session(self, key: SessionKey) -> Session | None:
+        """The session, as new as the last change that anybody was answered about. None: there is no session."""
+        return await self._read(key)
 
     async def participants(self, key: SessionKey, principal: Principal) -> list[Participant]:
         """See core.rules.administration.participants."""

@@ -126,6 +126,8 @@ class Webhooks:
         await self._client.aclose()
 
     def _begin_verification(self, effect: Verify) -> None:
+        if effect.subscription_id in self._verifying:
+            return  # begun anew, and still under way
         verifying = effect.key, self._spawn(self._verifier.verify(effect))
         self._verifying[effect.subscription_id] = verifying
 
@@ -140,7 +142,8 @@ class Webhooks:
         if (queue := self._queues.get(recipient)) is None:
             queue = self._queues[recipient] = deque()
             self._spawn(self._post_all(recipient, queue))
-        queue.append(post)
+        if not _is_there(post, queue):
+            queue.append(post)
 
     def _end(self, effect: EndWebhook) -> None:
         """Cancel the verification, drop queued posts, and deny the subscription if there is a reason to tell."""
@@ -187,13 +190,14 @@ class Webhooks:
         now = asyncio.get_running_loop().time
         deadline, pause, status = now() + self._timeout, FIRST_PAUSE, 0
         while True:
-            while self._sure_for() <= 0:  # until a sign of life, or until the posts are dropped
-                await asyncio.sleep(_DOUBT_SECONDS)
-                if not queue or queue[0] is not post:
-                    return 0  # dropped meanwhile
+            deadline += await self._doubt(post, queue)
+            if not queue or queue[0] is not post:
+                return 0  # dropped meanwhile
             # A callback that hangs has a second chance within the time.
             seconds = min(deadline - now(), max(self._timeout / 2, 1.0))
             answer = await self._attempt(post, headers, seconds)
+            if answer is None:
+                continue
             status = answer.status or status  # an earlier status says more than a timeout
             wait = max(jittered(pause), answer.retry_after or 0.0)
             if not _is_retryable(answer) or now() + wait >= deadline:
@@ -203,14 +207,25 @@ class Webhooks:
                 return 0  # dropped meanwhile
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    async def _attempt(self, post: Post, headers: dict[str, str], seconds: float) -> Answer:
-        """Make one attempt, as soon as a slot is free. A forbidden address counts as no answer."""
+    async def _doubt(self, post: Post, queue: deque[Post]) -> float:
+        """Wait until this node may work on posts, or the post is dropped. Returns how long that took, in seconds."""
+        now = asyncio.get_running_loop().time
+        begun = now()
+        while self._sure_for() <= 0 and queue and queue[0] is post:  # noqa: ASYNC110  # until a sign of life
+            await asyncio.sleep(_DOUBT_SECONDS)
+        return now() - begun
+
+    async def _attempt(self, post: Post, headers: dict[str, str], seconds: float) -> Answer | None:
+        """Make one attempt, as soon as a slot is free. A forbidden address counts as no answer.
+
+        None: while the post waited for its slot, another node may have taken it over. No attempt was made.
+        """
         user = user_of(post)
         try:
             async with self._slots.slot(user):
                 seconds = min(seconds, self._sure_for())
                 if seconds <= 0:
-                    return NO_ANSWER  # another node may have taken the post over while this one waited for its slot
+                    return None
                 return await self._client.request("POST", post.callback, seconds, post.frame, headers, user)
         except ForbiddenAddress:
             return NO_ANSWER
@@ -231,6 +246,19 @@ async def _without_request_id(work: Coroutine[None, None, None]) -> None:
     """Do background work under no request's id: it may serve many requests."""
     REQUEST_ID.set(None)
     await work
+
+
+def _is_there(post: Post, queue: deque[Post]) -> bool:
+    """Whether the queue has this post already: posts that are begun anew come again, in order.
+
+    Later posts of the session leave the queue then, for they come again too.
+    """
+    newest = next((each for each in reversed(queue) if each.key == post.key), None)
+    if newest is None or newest.number < post.number:
+        return False
+    for each in [each for each in queue if each.key == post.key and each.number > post.number]:
+        queue.remove(each)
+    return any(each.key == post.key and each.number == post.number for each in queue)
 
 
 def _is_retryable(answer: Answer) -> bool:

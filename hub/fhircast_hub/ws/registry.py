@@ -72,6 +72,10 @@ class Registry:
         if self._connections.pop(name, None) is not None:
             self._metrics.sockets_closed.inc()
 
+    def has(self, name: str) -> bool:
+        """Whether this is the name of a socket of this process."""
+        return name in self._connections
+
     def close(self, names: Iterable[str], code: int, reason: str) -> None:
         """Close these sockets after the queued frames. Unknown names are ignored."""
         for name in names:
