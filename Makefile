@@ -17,7 +17,7 @@ CHECKS := build/checks
 PYTEST = $(RUN) -m pytest --junitxml=$(CHECKS)/$@.xml
 
 .NOTPARALLEL: # `make test` itself knows what may run beside what
-.PHONY: help build-venv demo test test-browser test-demo test-others test-attacks test-some lint types javascript pictures requirements \
+.PHONY: help build-venv demo test test-browser test-demo test-others test-nodes test-attacks test-some lint types javascript pictures requirements \
   requirements-check architecture simulate attack chaos fuzz fuzz-clients lowest hashes bench fresh clean
 
 help:
@@ -91,7 +91,11 @@ test-browser: needs-browser $(TESTING)
 	@$(PYTEST) tests/browser $(addprefix --ignore=,$(LOGINS))
 
 test-others: needs-test $(TESTING)
-	@$(PYTEST) --ignore=tests/demo --ignore=tests/browser --ignore=tests/hardening/test_attacks.py
+	@$(PYTEST) $(addprefix --ignore=tests/,demo browser hardening/test_attacks.py nodes postgresql)
+
+# Several nodes of a hub on a real PostgreSQL.
+test-nodes: needs-test $(TESTING)
+	@$(PYTEST) tests/nodes tests/postgresql
 
 # They measure, and keep both processors busy: nothing else runs beside them.
 test-attacks: needs-test $(TESTING)

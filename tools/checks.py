@@ -4,7 +4,8 @@
     python -m tools.checks --some    the quick ones, and the tests that ARGS of `make test` names
 
 The quick parts come first. Where one of them fails, the other parts do not run. Two of these run at a time, for the browser's
-tests mostly wait. Measuring tests run last, alone. The output of a part comes at its end; until then, build/checks has the output.
+tests mostly wait. The tests of nodes wait for deaths, and run beside these. Measuring tests run last, alone. The output of a
+part comes at its end; until then, build/checks has the output.
 """
 
 from __future__ import annotations
@@ -34,11 +35,15 @@ AT_ONCE = 2
 
 @dataclass(frozen=True)
 class Part:
-    """A part, as the summary calls it, and its target in the Makefile. What it measures may need a machine that does nothing else."""
+    """A part, as the summary calls it, and its target in the Makefile. What it measures may need a machine that does nothing else.
+
+    A part that waits for nearly all of its time runs beside the others.
+    """
 
     name: str
     target: str
     undisturbed: bool = False
+    waits: bool = False
 
     @property
     def log(self) -> Path:
@@ -53,6 +58,7 @@ QUICK = (Part("lint", "lint"), Part("types", "types"), Part("requirements", "req
 REST = (
     Part("browser", "test-browser"),
     Part("tests", "test-others"),
+    Part("nodes", "test-nodes", waits=True),
     Part("demo and logins", "test-demo"),
     Part("JavaScript", "javascript"),
     Part("attacks", "test-attacks", undisturbed=True),
@@ -106,8 +112,11 @@ class Checks:
             return
         names = ", ".join(part.name for part in rest)
         print(f"running {names}; their output is in {FOLDER} until they end", flush=True)
-        with ThreadPoolExecutor(AT_ONCE) as executor:
-            list(executor.map(self._run, [part for part in rest if not part.undisturbed]))
+        with ThreadPoolExecutor(AT_ONCE) as executor, ThreadPoolExecutor(1) as beside:
+            waiting = [beside.submit(self._run, part) for part in rest if part.waits]
+            list(executor.map(self._run, [part for part in rest if not (part.undisturbed or part.waits)]))
+            for future in waiting:
+                future.result()
         for part in rest:
             if part.undisturbed:
                 self._run(part)

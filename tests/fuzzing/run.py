@@ -24,7 +24,7 @@ ALLOWED, FREE = 8.0, 0.002
 GROWN, ASKED = 9.0, 0.004
 #: Inputs that are changed for each that is grown: those cost a thousandth.
 CHANGED = 40
-_TRIES = 5
+_TRIES = 9
 
 
 def spent(read: Callable[[bytes], object], text: bytes, tries: int = 1) -> float:
