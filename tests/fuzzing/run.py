@@ -66,6 +66,9 @@ class Judge:
             return wrong
         allowed = FREE + ALLOWED * self._per_byte * len(whole)
         if self._is_over(parser, whole, allowed):
+            self._per_byte = max(self._per_byte, per_byte())  # the machine may be slower now than at the start
+            allowed = FREE + ALLOWED * self._per_byte * len(whole)
+        if self._is_over(parser, whole, allowed):
             return f"{parser.name}: over {allowed * 1000:.1f} ms for {len(whole)} bytes: {_shown_shape(found)}"
         if spent(parser.read, whole) > ASKED and self._is_over(
             parser, whole, max(ASKED, GROWN * spent(parser.read, quarter, _TRIES))
