@@ -174,7 +174,7 @@ def _is_replay(order: Order, replay: list[str], start: int, reached: int | None)
 
 
 def _losses(connections: Sequence[Record], faults: Sequence[Record], grace: float) -> Iterable[str]:
-    """Nobody is reported lost who was back in time, and whoever stays away is reported once."""
+    """A subscriber that is back in time is not reported lost. A subscriber that stays away is reported once."""
     reports: dict[str, dict[str, float]] = {}
     for frame in (frame for each in connections for frame in each["frames"] if "lost" in frame):
         ids = reports.setdefault(frame["lost"], {})

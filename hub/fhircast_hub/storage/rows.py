@@ -7,7 +7,7 @@ A store with one process stores no connections: they end with the process. Its r
 In a store with several processes a session outlives each of them. Its rows are those of `shared_changes`. The kinds of rows with
 connections are:
 - `audience`: the events and last opens of an audience. Each open changes the last opens.
-- `members`: the connections of an audience, perhaps a thousand. Opens leave these as they are.
+- `members`: the names of an audience's connections. There may be a thousand, and an open changes none of them.
 - `connections`: the names of webhooks' connections, their poster, and the time of the next heartbeat.
 Rows of audiences are named by the place of the audience in the session: "0", "1", and so on.
 """

@@ -207,7 +207,7 @@ def test_two_of_one_name_on_the_dead_node_are_both_lost() -> None:
 
 @pytest.mark.req("NOD-4", "AUT-34")
 def test_the_opaque_tokens_of_a_dead_node_are_not_vouched_for() -> None:
-    """Their subscriptions end in 60 seconds, with a socket at another node too. Shorter leases stay as they are."""
+    """A subscription of such a token ends in 60 seconds, also with a socket at another node. No lease gets longer."""
     world = World()
     world.join("here", PATIENT, OPAQUE, node="n1", lease=3600)
     world.connect("here", "n2")

@@ -101,7 +101,7 @@ def test_nobody_makes_room_for_another_application(other: Principal) -> None:
 @pytest.mark.req("AUT-9")
 @pytest.mark.parametrize("subscription_id", ["new", "chart"])
 def test_another_user_gets_no_subscription(subscription_id: str) -> None:
-    """Subscribing gets 403, whoever the scopes belong to. Nothing changes."""
+    """The hub answers the subscription request with 403, for scopes of any client. The session does not change."""
     world = World()
     world.join("chart", PATIENT)
     before = world.session
