@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -44,6 +44,7 @@ class Commit:
         "key",
         "limits",
         "node",
+        "nodes",
         "told",
         "weight",
     )
@@ -71,12 +72,15 @@ class Commit:
         self.weight = entry.weight + growth(self.before, after)
         if limits and self.weight > max(limits.bytes, entry.weight) and after and after.owner == NO_OWNER:
             raise OverLimit  # of one session; those of users are checked by the database
-        if nodes_of(after) - nodes_of(self.before) - {node}:
+        before_nodes = nodes_of(self.before)
+        #: The nodes that have something of the session after the commit.
+        self.nodes = nodes_of(after)
+        if self.nodes - before_nodes - {node}:
             raise Fenced  # decided under an earlier name
         if any(node_of(each.connection) not in ("", node) for each in new_connections(self.before, after)):
             raise Fenced  # a handshake that began under an earlier name
         #: The nodes that must hear of the commit.
-        self.told = nodes_of(self.before) | nodes_of(after)
+        self.told = before_nodes | self.nodes
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def fail(self, error: Exception) -> None:
@@ -90,16 +94,16 @@ class Commit:
             self.done.set_result(None)
 
 
-class Ends:
+class Ends(Protocol):
     """What becomes of commits: methods of the store."""
 
     def committed(self, commits: list[tuple[Commit, int, datetime]]) -> None:
         """The commits are in the database, at these revisions, and with this time in the log."""
-        raise NotImplementedError
+        ...
 
     def not_committed(self, commit: Commit, error: Exception) -> None:
         """The commit is not in the database. Of Lost: whether it is there is unknown."""
-        raise NotImplementedError
+        ...
 
 
 class Writer:
@@ -201,12 +205,8 @@ def new_connections(before: Session | None, after: Session | None) -> list[Subsc
     old, new = before.subscriptions if before else {}, after.subscriptions if after else {}
     if old is new:
         return []
-    changed = [each for id_, each in new.items() if each.connection and old.get(id_) is not each]
-    return [
-        each
-        for each in changed
-        if (other := old.get(each.subscription_id)) is None or other.connection != each.connection
-    ]
+    changed = [(each, old.get(id_)) for id_, each in new.items() if old.get(id_) is not each]
+    return [each for each, other in changed if each.connection and (not other or other.connection != each.connection)]
 
 
 def _arguments(group: list[Commit]) -> list[Any]:
@@ -230,7 +230,7 @@ def _arguments(group: list[Commit]) -> list[Any]:
         [session.created_at if session else 0.0 for session in after],
         [commit.weight for commit in group],
         [len(session.subscriptions) if session else 0 for session in after],
-        [",".join(sorted(nodes_of(session))) for session in after],
+        [",".join(sorted(commit.nodes)) for commit in group],
         [",".join(sorted(commit.told)) for commit in group],
         [commit.limits.bytes if commit.limits else None for commit in group],
         [commit.limits.sessions if commit.limits else None for commit in group],

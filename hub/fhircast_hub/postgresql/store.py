@@ -22,7 +22,7 @@ from fhircast_hub.core.rules.nodes import node_of, nodes_of
 from fhircast_hub.core.state.effects import Close, Effect, Send
 from fhircast_hub.core.state.session import Session
 from fhircast_hub.postgresql.cache import Cache, Entry
-from fhircast_hub.postgresql.commits import Commit, Ends, Writer, has_work_for_callbacks
+from fhircast_hub.postgresql.commits import Commit, Writer, has_work_for_callbacks
 from fhircast_hub.postgresql.database import Database, DatabaseError, Fenced, Link, Lost
 from fhircast_hub.postgresql.follower import Follower
 from fhircast_hub.postgresql.log import decode_changes, decode_effects
@@ -66,7 +66,7 @@ class Sockets(Protocol):
         ...
 
 
-class PostgresStore(Ends):
+class PostgresStore:
     """The store of a node. Its methods are those of service.ports.SharedStore.
 
     `learn_key` is given the key of the keyed hashes in logs, which all nodes share.
@@ -185,15 +185,20 @@ class PostgresStore(Ends):
 
     async def confirm(self, key: SessionKey, revision: int) -> None:
         """Return if the database has no newer revision of the session. Raises Stale or DatabaseError."""
-        entry = self._cache.get(key)
-        if (entry.revision if entry else 0) != revision or (entry is not None and (entry.pending or entry.stale)):
-            raise Stale
+        entry = self._at(key, revision)
         newest = await self._reader.revision(key)
         self._check_joined()
         if newest != revision:
             if entry is not None and entry.revision == revision:
                 entry.stale = entry.behind = True
             raise Stale
+
+    def _at(self, key: SessionKey, revision: int) -> Entry | None:
+        """The entry, if this node knows the session at this revision and nothing newer. Raises Stale otherwise."""
+        entry = self._cache.get(key)
+        if (entry.revision if entry else 0) != revision or (entry is not None and (entry.pending or entry.stale)):
+            raise Stale
+        return entry
 
     async def _read(self, key: SessionKey) -> Entry | None:
         """Read a session from the database into the cache. None: there is no session."""
@@ -229,9 +234,7 @@ class PostgresStore(Ends):
     ) -> None:
         """See service.ports.SessionStore. Raises OverLimit where the session's owner would hold more than `limits` allow."""
         self._check_joined()
-        entry = self._cache.get(key)
-        if (entry.revision if entry else 0) != revision or (entry is not None and (entry.pending or entry.stale)):
-            raise Stale
+        entry = self._at(key, revision)
         if entry is None:
             entry = Entry(None, 0, 0, self._loop.time())
             self._cache.put(key, entry)

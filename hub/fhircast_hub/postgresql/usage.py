@@ -8,12 +8,20 @@ from typing import Any
 
 from fhircast_hub.core.access.principal import Application, SessionKey
 from fhircast_hub.core.access.topic_access import NO_OWNER
-from fhircast_hub.core.errors import HubError, TooLarge, TooMany, Unavailable
 from fhircast_hub.core.state.session import Session
 from fhircast_hub.postgresql.cache import Cache
 from fhircast_hub.postgresql.database import Link
 from fhircast_hub.service.ports import Limits
-from fhircast_hub.service.usage import ABANDONED, CLOSES_PART, MAX_USER_BYTES, RETRY_AFTER, SMALL, SMALL_PART
+from fhircast_hub.service.usage import (
+    ABANDONED,
+    MAX_USER_BYTES,
+    SMALL,
+    SMALL_PART,
+    hub_is_full,
+    too_large,
+    too_many_subscriptions,
+    widened,
+)
 from fhircast_hub.service.weights import growth
 from fhircast_hub.telemetry.metrics import Metrics
 
@@ -112,7 +120,7 @@ class SharedUsage:
 
     def limits(self, after: Session | None, *, closes: bool) -> Limits | None:
         """The limits of the session's owner. Sessions without an owner are weighed alone, by `sessions_to_forget`."""
-        return Limits(_widened(self._max_user_bytes, closes), self._max_topics, self._max_subscriptions)
+        return Limits(_limit(self._max_user_bytes, closes), self._max_topics, self._max_subscriptions)
 
     def find(self, subscription_id: str) -> SessionKey | None:
         """The session of a subscription. None: this node knows no such subscription."""
@@ -147,7 +155,7 @@ class SharedUsage:
         if after is None or grown <= 0:
             return True
         held = await self._bytes_of_owner(key, after)
-        return held + grown <= _widened(self._max_user_bytes, closes) and await self._room(held, grown, closes) >= 0
+        return held + grown <= _limit(self._max_user_bytes, closes) and await self._room(held, grown, closes) >= 0
 
     async def sessions_to_forget(
         self,
@@ -163,18 +171,19 @@ class SharedUsage:
         if after is None or grown <= 0:
             return []
         held = await self._bytes_of_owner(key, after)
-        missing = held + grown - _widened(self._max_user_bytes, closes)
+        missing = held + grown - _limit(self._max_user_bytes, closes)
         if missing > 0:
             rows = await self._ask(_OWN_IDLE, key.realm, after.owner, key.topic) if after.owner else []
-            return _oldest(rows, missing) or self._refuse_user(held, grown, after)
+            if found := _oldest(rows, missing):
+                return found
+            raise too_large(self._max_user_bytes, held, grown, after, self._metrics)
         room = await self._room(held, grown, closes)
         if room >= 0:
             return []
         rows = await self._ask(_ANY_IDLE, *key, now - ABANDONED, SMALL, after.owner)
         if found := _oldest(rows, -room):
             return found
-        self._metrics.refused_by_hub_bytes.inc()
-        raise Unavailable("the sessions of this hub hold as many bytes as they may", retry_after=RETRY_AFTER)
+        raise hub_is_full(self._metrics)
 
     async def subscription_to_evict(self, realm: str, application: Application) -> tuple[SessionKey, str] | None:
         """What must go before the application gets another subscription (SUB-22). See service.ports.Usage."""
@@ -184,9 +193,7 @@ class SharedUsage:
         own = application.issuer, application.client
         absent = [row for row in rows if not row["connected"] and (row["issuer"], row["client"]) == own]
         if not absent:
-            raise TooMany(
-                f"this user has {len(rows)} subscriptions, as many as a user may have", retry_after=RETRY_AFTER
-            )
+            raise too_many_subscriptions(len(rows))
         longest = min(absent, key=lambda row: float(row["since"]))
         return SessionKey(longest["realm"], longest["topic"]), longest["id"]
 
@@ -211,28 +218,14 @@ class SharedUsage:
     async def _room(self, held: int, grown: int, closes: bool) -> int:
         """Bytes that are left of all that the sessions may have, after a change. The last part is for small users."""
         ((size,),) = await self._ask(_ALL)
-        limit = _widened(self.max_bytes, closes)
+        limit = _limit(self.max_bytes, closes)
         if not closes and held + grown > SMALL:
             limit -= limit // SMALL_PART
         return limit - int(size) - grown
 
-    def _refuse_user(self, held: int, grown: int, after: Session) -> list[SessionKey]:
-        self._metrics.refused_by_user_bytes.inc()
-        raise too_large(self._max_user_bytes, held, grown, after)
 
-
-def too_large(most: int, held: int, grown: int, after: Session) -> HubError:
-    """The refusal of a change that exceeds its user's bytes."""
-    whose = "all sessions of this user" if after.owner != NO_OWNER else "a session that no user owns"
-    return TooLarge(
-        f"{whose} may have at most {most} bytes, and would have {held + grown},"
-        f" of which {held} are held already; close contexts or end sessions"
-    )
-
-
-def _widened(limit: int, closes: bool) -> int:
-    """Closes may exceed each limit by an eighth: they make room in the end."""
-    return limit + limit // CLOSES_PART if closes else limit
+def _limit(limit: int, closes: bool) -> int:
+    return widened(limit) if closes else limit
 
 
 def _oldest(rows: list[tuple[str, str, int]], size: int) -> list[SessionKey]:

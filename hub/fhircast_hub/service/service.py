@@ -163,7 +163,7 @@ class Service:
         """Submit a Subscribe within its user's limit for all sessions together (SUB-22)."""
         # Decide first. A request that is refused, or replaces a subscription of its own, must not evict another subscription.
         while True:
-            session = await self._read(key)
+            session = await self.session(key)
             allowed = await self._within_limits(key, session, self._decide(session, command), command)
             if allowed is not None:
                 break
@@ -202,7 +202,7 @@ class Service:
     async def subscriber(self, subscription_id: str) -> tuple[str, str]:
         """Realm and Principal.subscriber of a subscription. Raises NotFound where there is no such subscription."""
         if (key := await self.usage.session_of(subscription_id)) is not None:
-            session = await self._read(key)
+            session = await self.session(key)
             if session is not None and (subscription := session.subscriptions.get(subscription_id)) is not None:
                 return key.realm, subscription.subscriber
         raise NotFound("there is no such endpoint")
@@ -211,7 +211,7 @@ class Service:
         """The first of these topics that has a session, else the first of all."""
         keys = [SessionKey(realm, topic) for topic in topics]
         for key in keys if len(keys) > 1 else ():
-            if await self._read(key) is not None:
+            if await self.session(key) is not None:
                 return key
         return keys[0]
 
@@ -225,15 +225,18 @@ class Service:
 
     async def session(self, key: SessionKey) -> Session | None:
         """The session, as new as the last change that anybody was answered about. None: there is no session."""
-        return await self._read(key)
+        while True:
+            session, revision = await self._store.load(key)
+            if await self._is_newest(key, revision):
+                return session
 
     async def participants(self, key: SessionKey, principal: Principal) -> list[Participant]:
         """See core.rules.administration.participants."""
-        return participants(await self._read(key), principal)
+        return participants(await self.session(key), principal)
 
     async def end_session(self, key: SessionKey) -> None:
         """End a session for its administrator. Raises NotFound where there is no session, Conflict where no user owns it."""
-        session = await self._read(key)
+        session = await self.session(key)
         if session is None:
             raise NotFound("no session with this topic")
         check_owned(session.owner)
@@ -241,7 +244,7 @@ class Service:
 
     async def current_context(self, key: SessionKey, principal: Principal) -> tuple[bytes, tuple[str, ...]]:
         """The JSON answer to GET hub.url/{topic}, and its patients. Raises what core.rules.contexts.view_for raises."""
-        session = await self._read(key)
+        session = await self.session(key)
         answer = self._answers.get(key, view_for(session, principal, key.topic, self._rules))
         current = session.contexts.get(session.current) if session else None
         return answer, patients(current.ref, current.implied) if current else ()
@@ -265,13 +268,6 @@ class Service:
                     self._log.tick_failed(key, error)
                 if self._deadlines.set(key, self._clock()):  # still due: the timer tries again
                     self._set_timer()
-
-    async def _read(self, key: SessionKey) -> Session | None:
-        """The session, as new as the last change that anybody was answered about. None: there is no session."""
-        while True:
-            session, revision = await self._store.load(key)
-            if await self._is_newest(key, revision):
-                return session
 
     async def _is_newest(self, key: SessionKey, revision: int) -> bool:
         try:

@@ -205,9 +205,7 @@ class LocalUsage:
             return None
         absent = [each for each in owned.values() if not each.connection and each.application == application]
         if not absent:
-            raise TooMany(
-                f"this user has {len(owned)} subscriptions, as many as a user may have", retry_after=RETRY_AFTER
-            )
+            raise too_many_subscriptions(len(owned))
         subscription_id = min(absent, key=lambda subscription: subscription.connected_or_lost_at).subscription_id
         return self._sessions[subscription_id], subscription_id
 
@@ -247,7 +245,7 @@ class LocalUsage:
         owner = self._owner(_owner_key(key, after))
         user_limit, hub_limit = self._max_user_bytes, self.max_bytes
         if closes:
-            user_limit, hub_limit = user_limit + user_limit // CLOSES_PART, hub_limit + hub_limit // CLOSES_PART
+            user_limit, hub_limit = widened(user_limit), widened(hub_limit)
         elif owner.bytes + grown > SMALL:
             hub_limit -= hub_limit // SMALL_PART
         if owner.bytes + grown > user_limit:
@@ -256,15 +254,8 @@ class LocalUsage:
 
     def _limit_error(self, key: SessionKey, after: Session, grown: int, *, by_hub: bool) -> HubError:
         if by_hub:
-            self._metrics.refused_by_hub_bytes.inc()
-            return Unavailable("the sessions of this hub hold as many bytes as they may", retry_after=RETRY_AFTER)
-        self._metrics.refused_by_user_bytes.inc()
-        held = self._owner(_owner_key(key, after)).bytes
-        whose = "all sessions of this user" if after.owner != NO_OWNER else "a session that no user owns"
-        return TooLarge(
-            f"{whose} may have at most {self._max_user_bytes} bytes, and would have {held + grown},"
-            f" of which {held} are held already; close contexts or end sessions"
-        )
+            return hub_is_full(self._metrics)
+        return too_large(self._max_user_bytes, self._owner(_owner_key(key, after)).bytes, grown, after, self._metrics)
 
     def _growth(self, before: Session | None, after: Session | None) -> int:
         """weights.growth, which is needed twice for each change: for its limits, and to count it."""
@@ -310,6 +301,32 @@ class LocalUsage:
         owner.idle.put(key, None)
         if not owner.topics:
             del self._owners[owner_key]
+
+
+def widened(limit: int) -> int:
+    """The limit in bytes for a close, which makes room in the end."""
+    return limit + limit // CLOSES_PART
+
+
+def too_large(most: int, held: int, grown: int, after: Session, metrics: Metrics) -> HubError:
+    """The counted refusal of a change that exceeds its owner's bytes: `held` before the change, which adds `grown`."""
+    metrics.refused_by_user_bytes.inc()
+    whose = "all sessions of this user" if after.owner != NO_OWNER else "a session that no user owns"
+    return TooLarge(
+        f"{whose} may have at most {most} bytes, and would have {held + grown},"
+        f" of which {held} are held already; close contexts or end sessions"
+    )
+
+
+def hub_is_full(metrics: Metrics) -> HubError:
+    """The counted refusal of a change that exceeds the bytes of all sessions."""
+    metrics.refused_by_hub_bytes.inc()
+    return Unavailable("the sessions of this hub hold as many bytes as they may", retry_after=RETRY_AFTER)
+
+
+def too_many_subscriptions(count: int) -> HubError:
+    """The refusal of one more subscription (SUB-22)."""
+    return TooMany(f"this user has {count} subscriptions, as many as a user may have", retry_after=RETRY_AFTER)
 
 
 def _owner_key(key: SessionKey, session: Session) -> _OwnerKey:

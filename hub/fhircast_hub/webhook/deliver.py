@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine
 import structlog
 
 from fhircast_hub.budgets import table
-from fhircast_hub.core.access.principal import Principal, SessionKey
+from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.core.state.commands import PostFinished, Undeliverable
 from fhircast_hub.core.state.effects import EndWebhook, Post, Verify, WebhookEffect
 from fhircast_hub.service.request_id import REQUEST_ID
@@ -75,8 +75,8 @@ class Webhooks:
         self._metrics = metrics
         self._queues: dict[_Recipient, deque[Post]] = {}
         self._slots = FairSlots(POSTS_AT_ONCE)
-        #: Subscription id -> its session, and the verification of its callback.
-        self._verifying: dict[str, tuple[SessionKey, asyncio.Task[None]]] = {}
+        #: Subscription id -> the verification of its callback.
+        self._verifying: dict[str, asyncio.Task[None]] = {}
         self._denials = FairSlots(MAX_DENIALS)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -98,15 +98,13 @@ class Webhooks:
             case EndWebhook():
                 self._end(effect)
 
-    def forget(self, key: SessionKey | None = None) -> None:
-        """Drop the queued posts and the verifications of a session (None: of all), which another node or a later effect begins."""
+    def forget(self) -> None:
+        """Drop all queued posts and verifications, which another node begins anew."""
         for queue in self._queues.values():
-            for post in [post for post in queue if key in (None, post.key)]:
-                queue.remove(post)
-        for subscription_id, (of, task) in list(self._verifying.items()):
-            if key in (None, of):
-                del self._verifying[subscription_id]
-                task.cancel()
+            queue.clear()
+        verifying, self._verifying = self._verifying, {}
+        for task in verifying.values():
+            task.cancel()
 
     def queued(self) -> int:
         """Posts that wait for their callbacks."""
@@ -128,14 +126,13 @@ class Webhooks:
     def _begin_verification(self, effect: Verify) -> None:
         if effect.subscription_id in self._verifying:
             return  # begun anew, and still under way
-        verifying = effect.key, self._spawn(self._verifier.verify(effect))
-        self._verifying[effect.subscription_id] = verifying
+        verifying = self._verifying[effect.subscription_id] = self._spawn(self._verifier.verify(effect))
 
         def done(_: object) -> None:
             if self._verifying.get(effect.subscription_id) is verifying:
                 del self._verifying[effect.subscription_id]
 
-        verifying[1].add_done_callback(done)
+        verifying.add_done_callback(done)
 
     def _enqueue(self, post: Post) -> None:
         recipient = user_of(post), post.callback
@@ -149,7 +146,7 @@ class Webhooks:
         """Cancel the verification, drop queued posts, and deny the subscription if there is a reason to tell."""
         user = user_of(effect)
         if (verifying := self._verifying.pop(effect.subscription_id, None)) is not None:
-            verifying[1].cancel()
+            verifying.cancel()
         if (queue := self._queues.get((user, effect.callback))) is not None:
             dropped = [post for post in queue if post.key == effect.key and post.number in effect.numbers]
             for post in dropped:
