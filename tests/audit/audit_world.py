@@ -31,11 +31,12 @@ class Asked:
         self._path = path
 
     def lines(self) -> list[dict[str, Any]]:
-        """All of it; each line is valid."""
+        """All whole lines so far, each of which is valid. The hub may be writing the last one."""
         text = self._path.read_text() if self._path.exists() else ""
-        for line in text.splitlines():
+        lines = text.split("\n")[:-1]
+        for line in lines:
             AuditEvent.model_validate_json(line)
-        return [json.loads(line) for line in text.splitlines()]
+        return [json.loads(line) for line in lines]
 
     async def of(self, act: str, count: int = 1) -> list[dict[str, Any]]:
         """The entries of this kind, once there are so many."""
