@@ -53,8 +53,8 @@ class Follower:
         #: Everything up to this position was handed on. With the time of its row in the log, None where the log was empty.
         self._position = 0
         self._written: datetime | None = None
-        #: Positions beyond it that this node has committed, and knows.
-        self._own: set[int] = set()
+        #: Positions beyond it that this node has committed, and knows, each with the time of its row.
+        self._own: dict[int, datetime] = {}
         self._wake = asyncio.Event()
         #: Those that wait for a reading that begins later.
         self._waiting: list[asyncio.Future[None]] = []
@@ -82,7 +82,20 @@ class Follower:
         if position == self._position + 1:
             self._position, self._written = position, written
         elif position > self._position:
-            self._own.add(position)
+            self._own[position] = written
+
+    async def check(self, connection: Any) -> None:
+        """Raise if the server's log has lost what this node knows, or if the node is dead.
+
+        A standby without the last commits may have taken over. Nothing is committed there before this node begins anew:
+        the positions of lost commits are given again, and would count as known.
+        """
+        newest = max(self._own, default=self._position)
+        try:
+            await connection.fetch(_FOLLOW, self._node(), newest, self._own.get(newest, self._written), 0)
+        except Exception:
+            self._wake.set()
+            raise
 
     async def catch_up(self) -> None:
         """Return when all that was committed before this call was handed on. Raises DatabaseError."""
@@ -130,7 +143,8 @@ class Follower:
                 _settle(waiting, None)
 
     async def _read(self, node: str) -> None:
-        """Read to the end of the log."""
+        """Read to the end of the log. Raises FellBehind also where a commit of this node is not there any more."""
+        committed = dict(self._own)
         while True:
             rows = await self._link.fetch(_FOLLOW, node, self._position, self._written, MOST)
             if self._node() != node:
@@ -141,13 +155,16 @@ class Follower:
                     # The log may be faster than the answer to the commit itself.
                     await self._writer.settled()
                 if position in self._own:
-                    self._own.discard(position)
+                    if self._own.pop(position) != written:
+                        raise FellBehind
                 elif position > self._position:
                     self._hear(row)
                 if position > self._position:
                     self._position, self._written = position, written
             if len(rows) < MOST:
-                return
+                break
+        if committed.keys() & self._own.keys():
+            raise FellBehind
 
     def _answer(self, error: Exception | None) -> None:
         waiting, self._waiting = self._waiting, []

@@ -85,8 +85,9 @@ class PostgresStore:
         self._clock = clock
         self._metrics = metrics
         self._sockets: Sockets | None = None
-        self._links = [Link(database, purpose) for purpose in ("writer", "reader", "node", "usage")]
-        writer, reader, beats, self._asks = self._links
+        writer = Link(database, "writer", lambda connection: self._follower.check(connection))
+        reader, beats, self._asks = (Link(database, purpose) for purpose in ("reader", "node", "usage"))
+        self._links = [writer, reader, beats, self._asks]
         self._reader = Reader(reader, metrics)
         self._usage = usage
         self._cache = Cache(self._left)
