@@ -120,14 +120,21 @@ def token(
 
 @app.command()
 def check_config(config: Config = None) -> None:
-    """Print the effective settings with their sources. Secrets are masked. Exit code 2 if a setting is wrong."""
+    """Print the effective settings with their sources. Secrets are masked. Exit code 2 if a setting is wrong.
+
+    Of a PostgreSQL store, ask the database which failures accepted events survive, and print the answer to stderr.
+    """
     settings = _settings(config)
     is_unicode = getattr(sys.stdout, "encoding", "").lower().startswith("utf")
     print(json.dumps(settings.masked(), indent=2, ensure_ascii=not is_unicode))
     try:
         require_all(settings)
+        if (parts := shared_parts(settings, time.time)) is not None:
+            print(f"FHIRCAST_STORE: {asyncio.run(parts.promise())}", file=sys.stderr)
     except SettingsError as error:
         _refuse(error)
+    except ValueError as error:
+        _refuse(ValueError(f"FHIRCAST_STORE: {error}"))
 
 
 @store.command()

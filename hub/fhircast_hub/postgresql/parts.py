@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from fhircast_hub.postgresql.database import Database
 from fhircast_hub.postgresql.membership import DatabaseClock
+from fhircast_hub.postgresql.promise import Promise, ask
 from fhircast_hub.postgresql.schema import SCHEMA_VERSION, upgrade
 from fhircast_hub.postgresql.store import PostgresStore
 from fhircast_hub.postgresql.usage import SharedUsage
@@ -29,6 +30,10 @@ class SharedParts:
             else f"the tables have version {SCHEMA_VERSION} already"
         )
         return f"{done}; {role} may use them" if role else done
+
+    async def promise(self) -> Promise:
+        """Which failures accepted events survive, by the database's settings. Raises ValueError, for the operator."""
+        return await ask(self._database)
 
     def make_store(
         self,

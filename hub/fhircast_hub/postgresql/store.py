@@ -27,6 +27,7 @@ from fhircast_hub.postgresql.database import Database, DatabaseError, Fenced, Li
 from fhircast_hub.postgresql.follower import Follower
 from fhircast_hub.postgresql.log import decode_changes, decode_effects
 from fhircast_hub.postgresql.membership import DatabaseClock, Membership
+from fhircast_hub.postgresql.promise import PromiseLog
 from fhircast_hub.postgresql.reader import Reader
 from fhircast_hub.postgresql.schema import log_key, upgrade
 from fhircast_hub.postgresql.usage import SharedUsage
@@ -37,7 +38,7 @@ from fhircast_hub.telemetry.metrics import Metrics
 
 #: Sessions of a dead node that are looked after at a time.
 TOGETHER = 64
-#: Seconds between two looks for sessions that leave the cache, and at the bytes of all.
+#: Seconds between two looks for sessions that leave the cache, at the bytes of all, and at the database's promise.
 SWEEP_SECONDS = 5.0
 
 _OVERDUE = "select realm, topic from fhircast.session where deadline < $1 order by deadline limit $2"
@@ -89,6 +90,7 @@ class PostgresStore:
         reader, beats, self._asks = (Link(database, purpose) for purpose in ("reader", "node", "usage"))
         self._links = [writer, reader, beats, self._asks]
         self._reader = Reader(reader, metrics)
+        self._promise = PromiseLog(self._asks)
         self._usage = usage
         self._cache = Cache(self._left)
         self._writer = Writer(writer, self)
@@ -117,6 +119,7 @@ class PostgresStore:
         try:
             await self.membership.join()
             await self._follower.begin()
+            await self._promise.look()
         except DatabaseError as error:
             raise ValueError(str(error)) from None
         self.membership.start()
@@ -370,6 +373,7 @@ class PostgresStore:
             self._cache.sweep(self.node, self._loop.time())
             with contextlib.suppress(DatabaseError):
                 await self._usage.measure()
+                await self._promise.look()
 
     def _left(self, key: SessionKey, session: Session) -> None:
         self._changed(key, session, None)
