@@ -37,10 +37,13 @@ async def leave(window: Window) -> None:
 
 
 async def test_logging_out_blanks_every_window_and_the_next_user_begins_afresh(
-    browser: Browser, demo: RunningDemo
+    browser: Browser, own_demo: RunningDemo
 ) -> None:
-    """Also what was written and not saved is gone. Who comes next has to say who it is, in whichever window."""
-    async with clinician(browser, demo) as at_desk:
+    """Also what was written and not saved is gone. Who comes next has to say who it is, in whichever window.
+
+    In the shared demo, a window of an earlier test may still be a lost participant of the next user's session.
+    """
+    async with clinician(browser, own_demo) as at_desk:
         ehr = await at_desk.log_in()
         await ehr.open_patient(AASE)
         chart = ehr.chart()

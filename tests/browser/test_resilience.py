@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 
+import pytest
 from playwright.async_api import Browser, Playwright, Route, expect
 
 from tests.browsing import RunningDemo, asleep, clinician, launch_browser
@@ -98,6 +101,27 @@ async def test_a_lid_that_was_closed_for_a_minute(browser: Browser, demo: Runnin
         assert await pacs.page.evaluate("window.neverReloaded")
         await desk.close_patient()
     await laptop.close()
+
+
+@pytest.mark.req("CLT-14")
+async def test_a_window_that_is_closed_leaves_the_session_of_a_hub_that_is_slow(
+    browser: Browser, own_demo: RunningDemo
+) -> None:
+    """Else the record would tell of a lost participant until its lease ends, also to the tests that come later."""
+    async with clinician(browser, own_demo) as ingrid:
+        ingrid.may_complain = True
+        ehr = await ingrid.log_in()
+        pacs = await ingrid.launch(ehr, "pacs")
+        await ehr.participant("PACS", "in-step")
+        hub = own_demo.hub_pid()
+        os.kill(hub, signal.SIGSTOP)
+        try:
+            await pacs.page.close()
+            await ehr.sees("participants-none", "The hub cannot be reached.")
+        finally:
+            os.kill(hub, signal.SIGCONT)
+        await ehr.participant("Hospital record", "in-step")
+        await expect(ehr.by("participant", name="PACS")).to_have_count(0)
 
 
 async def test_an_older_list_of_participants_does_not_take_the_place_of_a_newer_one(

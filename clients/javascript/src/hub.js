@@ -217,6 +217,7 @@ export class Hub {
         signal: abort.signal,
         cache: "no-store",
         credentials: "omit",
+        keepalive: kind === "unsubscribe", // browsers abort other requests with their page
       });
       const text = await response.text();
       this.#wire({ direction: "in", kind, body: seen(kind, text), status: response.status });

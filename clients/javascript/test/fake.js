@@ -23,7 +23,10 @@ const STEP = 0.1;
 const MOST_STEPS = 400;
 
 /** @typedef {{status?: number, body?: any, text?: string, headers?: Record<string, string>}} Reply */
-/** @typedef {{kind: string, token: string | null, form: Record<string, string>, message: any}} Request */
+/**
+ * @typedef {{kind: string, token: string | null, form: Record<string, string>, message: any,
+ *   keepalive?: boolean}} Request `keepalive`: whether the request outlives its page
+ */
 
 /** A handler that follows whatever comes. */
 export function nothing() {}
@@ -246,7 +249,7 @@ export function setUp(t, { handlers = {}, ...options } = {}) {
 }
 
 /** @param {string} url @param {RequestInit} init @returns {Request} */
-function read(url, { headers = {}, body = null, method = "GET" }) {
+function read(url, { headers = {}, body = null, method = "GET", keepalive = false }) {
   const given = /** @type {Record<string, string>} */ (headers);
   const token = given.Authorization?.replace("Bearer ", "") ?? null;
   if (method === "GET") {
@@ -255,5 +258,5 @@ function read(url, { headers = {}, body = null, method = "GET" }) {
   if (given["Content-Type"]?.includes("json"))
     return { kind: "publish", token, form: {}, message: JSON.parse(String(body)) };
   const form = Object.fromEntries(new URLSearchParams(String(body)));
-  return { kind: form["hub.mode"] ?? "", token, form, message: null };
+  return { kind: form["hub.mode"] ?? "", token, form, message: null, keepalive };
 }

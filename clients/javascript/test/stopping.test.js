@@ -18,6 +18,14 @@ test("CLT-14 stop unsubscribes and closes with 1000", async (t) => {
   await client.stop();
 });
 
+test("CLT-14 the request to unsubscribe outlives a page, and no other request does", async (t) => {
+  const { hub, client } = setUp(t);
+  await client.start();
+  await client.stop();
+  const kept = hub.requests.filter(({ keepalive }) => keepalive).map(({ kind }) => kind);
+  assert.deepEqual(kept, ["unsubscribe"]);
+});
+
 test("CLT-14 stop ends at any moment: before start, while it asks, while it waits", async (t) => {
   const before = setUp(t);
   await before.client.stop();
