@@ -121,7 +121,7 @@ NEEDED: Mapping[str, Sequence[str]] = {
     "test": ("python3-venv", "git", "curl", "nginx", "postgresql", *_ARCHIVE, *_BROWSER),
     "browser": ("python3-venv", *_BROWSER),
     "javascript": ("python3-venv", *_ARCHIVE),
-    "bench": ("python3-venv", "gcc", "libc6-dev"),
+    "bench": ("python3-venv", "gcc", "libc6-dev", "postgresql"),
     "fresh": ("git", "debootstrap"),
 }
 

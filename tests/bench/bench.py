@@ -1,10 +1,11 @@
 """The hub beside a bare uvicorn and a bare node server, measured in one run, as a Markdown table with ratios.
 
-    python tests/bench/bench.py                       shapes A, B, C, D, W, one run each
+    python tests/bench/bench.py                       shapes A, B, C, D, W, N, one run each
     python tests/bench/bench.py --quick               a short look: no search for the highest rate, 1,000 idle sockets
     python tests/bench/bench.py --runs 3 --shapes A,B --stores sqlite,memory --baselines uvicorn-sansio
 
-It starts the servers itself, the hub with an issuer made for the run. It asserts no time: README.md says how to read it.
+It starts the servers itself, the hub with an issuer made for the run, and PostgreSQL for shape N. It asserts no time:
+README.md says how to read it.
 """
 
 from __future__ import annotations
@@ -13,134 +14,25 @@ import argparse
 import asyncio
 import functools
 import http.client
-import http.server
 import json
 import os
 import resource
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-import jwt
-from cryptography.hazmat.primitives.asymmetric import ec
-
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE / "loadgen"))
-import drive  # noqa: E402  # it stands where the line above looks
-
-SERVE = [sys.executable, "-m", "fhircast_hub", "serve"]
-CHECK_CONFIG = [sys.executable, "-m", "fhircast_hub", "check-config"]
-STORES = {"sqlite": "sqlite:///{folder}/hub.db", "memory": "memory:"}
-AUDIENCE = "hub"
-TOKEN_SECONDS = 12 * 3600  # longer than any run
-SERVER_CPU, LOAD_CPU = 0, 1  # as loadgen/drive.py pins them
-
-
-# --- the issuer ------------------------------------------------------------------------------------------------------
-
-
-class Issuer(NamedTuple):
-    """What the hub is told of the issuer, and a token that may do everything."""
-
-    settings: str
-    token: str
-
-
-@contextmanager
-def issuer() -> Iterator[Issuer]:
-    """A key made now, served as a JWKS on the loopback for as long as the context lasts."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    public = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(key.public_key()))
-    jwks = json.dumps({"keys": [{**public, "kid": "bench", "use": "sig", "alg": "ES256"}]}).encode()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(jwks)))
-            self.end_headers()
-            self.wfile.write(jwks)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    url, now = f"http://127.0.0.1:{server.server_port}", int(time.time())
-    claims = {"iss": url, "aud": AUDIENCE, "sub": "a-user", "client_id": "bench", "scope": "fhircast/*.*"}
-    token = jwt.encode({**claims, "iat": now, "exp": now + TOKEN_SECONDS}, key, "ES256", {"kid": "bench"})
-    try:
-        yield Issuer(json.dumps([{"issuer": url, "audience": AUDIENCE, "jwks_uri": f"{url}/jwks"}]), token)
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-# --- the servers -----------------------------------------------------------------------------------------------------
-
-
-def environment(issuers: str, store: str, log_level: str) -> dict[str, str]:
-    """The hub's settings, its limits out of the way; drive.py fills in {port}."""
-    return {
-        "FHIRCAST_PORT": "{port}",
-        "FHIRCAST_PUBLIC_URL": "http://127.0.0.1:{port}/api/hub",
-        "FHIRCAST_ISSUERS": issuers,
-        "FHIRCAST_STORE": store,
-        "FHIRCAST_LOG_LEVEL": log_level,
-        "FHIRCAST_WEBHOOK_ALLOWED_NETWORKS": '["127.0.0.0/8"]',
-        "FHIRCAST_MAX_SUBSCRIPTIONS_PER_TOPIC": "2000",
-        "FHIRCAST_MAX_SUBSCRIPTIONS_PER_USER": "20000",
-        "FHIRCAST_MAX_TOPICS_PER_USER": "10000",
-        "FHIRCAST_RATE_LIMIT_TOKEN": "0",
-        "FHIRCAST_RATE_LIMIT_ADDRESS": "0",
-    }
-
-
-class Hub(drive.Target):  # type: ignore[misc]  # drive.py has no types
-    """A hub that is started anew, with an empty store, for each shape."""
-
-    def __init__(self, name: str, store: str, issuer: Issuer, log_level: str) -> None:
-        super().__init__(name, headers=[f"Authorization: Bearer {issuer.token}"])
-        self.settings = functools.partial(environment, issuer.settings, log_level=log_level)
-        self.store, self.folder = store, ""
-
-    def start(self) -> Hub:
-        self.folder = tempfile.mkdtemp(prefix="fhircast-bench-")
-        self.spec = {"cmd": SERVE, "env": self.settings(STORES[self.store].replace("{folder}", self.folder))}
-        super().start()
-        return self
-
-    def stop(self) -> None:
-        super().stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def check(self) -> None:
-        """Says what is wrong with the settings, which a started hub would say to nobody."""
-        env = {k: v.replace("{port}", "8080") for k, v in self.settings(STORES["memory"]).items()}
-        done = subprocess.run(
-            CHECK_CONFIG, env=os.environ | env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        if done.returncode:
-            sys.exit(f"{done.stdout}bench: `{' '.join(CHECK_CONFIG[1:])}` ended with {done.returncode}")
-
-
-def baseline(name: str) -> drive.Target:
-    """One of drive.py's servers; node finds `ws` where `make bench` puts it."""
-    spec = drive.SERVERS[name]
-    if name == "node-ws" and "NODE_PATH" not in os.environ:
-        spec = {**spec, "env": {"NODE_PATH": str(HERE / ".node" / "node_modules")}}
-    return drive.Target(name, spec)
-
+sys.path.insert(0, str(HERE.parents[1]))
+from tests.bench import nodes  # noqa: E402  # the line above lets Python find them
+from tests.bench.servers import LOAD_CPU, SERVER_CPU, STORES, Hub, baseline, drive, issuer  # noqa: E402
 
 # --- webhooks ----------------------------------------------------------------------------------------------------------
 
@@ -242,12 +134,21 @@ def took(semaphore: threading.Semaphore, count: int) -> None:
 
 
 def flatten(shape: str, result: dict[str, Any]) -> dict[str, Any]:
-    """As drive.flatten, which knows nothing of webhooks."""
-    return result if shape == "W" and "failed" not in result else FLATTEN(shape, result)
+    """As drive.flatten, which knows nothing of webhooks and nodes."""
+    if "failed" in result:
+        return {}
+    match shape:
+        case "W":
+            return result
+        case "N":
+            return nodes.flatten(result)
+        case _:
+            found: dict[str, Any] = FLATTEN(shape, result)
+            return found
 
 
 FLATTEN, drive.flatten = drive.flatten, flatten
-drive.SHAPES["W"] = shape_w
+drive.SHAPES |= {"W": shape_w, "N": nodes.shape_n}
 
 # --- shapes of a short look ------------------------------------------------------------------------------------------
 
@@ -268,7 +169,7 @@ def quick_d(target: drive.Target, endpoints: Path) -> dict[str, Any]:
     return result
 
 
-QUICK = {"A": quick_a, "B": quick_b, "C": functools.partial(drive.shape_c, n=1000), "D": quick_d}
+QUICK = {"A": quick_a, "B": quick_b, "C": functools.partial(drive.shape_c, n=1000), "D": quick_d, "N": nodes.quick_n}
 
 
 # --- the report ------------------------------------------------------------------------------------------------------
@@ -280,6 +181,7 @@ SHAPES = {
     "C": "idle sockets",
     "D": "100 events/s, 250 topics x 4 subscribers",
     "W": f"1 topic x {CALLBACKS} callbacks, of which half hang",
+    "N": "one and two nodes, 250 topics x 4 subscribers",
 }
 #: Of drive.flatten()'s figures those worth comparing: what it is, and what is better.
 FIGURES = {
@@ -313,11 +215,28 @@ FIGURES = {
         "beside_us": ("the same beside those that hang", LESS),
         "ratio": ("beside / alone", LESS),
     },
+    "N": {
+        "closed": ("deliveries/s, 32 events in flight", MORE),
+        "node_us": ("CPU us of the nodes for each delivery", LESS),
+        "database_us": ("CPU us of PostgreSQL for each delivery", LESS),
+        "load_us": ("CPU us of the load for each delivery", LESS),
+        "node_cpu": ("CPUs in use: nodes", "-"),
+        "database_cpu": ("CPUs in use: PostgreSQL", "-"),
+        "load_cpu": ("CPUs in use: load", "-"),
+        "computed": ("computed: deliveries/s, were a CPU for each node the only limit", MORE),
+        "at500_p50": ("at 500 events/s: p50, us", LESS),
+        "at500_p99": ("at 500 events/s: p99, us", LESS),
+        "at500_http_p50": ("at 500 events/s: POST to 202 p50, us", LESS),
+        "at100_p50": ("at 100 events/s: p50, us", LESS),
+        "at100_p99": ("at 100 events/s: p99, us", LESS),
+        "at100_http_p50": ("at 100 events/s: POST to 202 p50, us", LESS),
+    },
 }
 #: Anything but nought here is a fault, not a figure.
-FAULTS = ("lost", "dups", "order", "w4_lost", "w4_order", "w1_lost", "w1_order", "dead")
+FAULTS = ("lost", "dups", "order", "w4_lost", "w4_order", "w1_lost", "w1_order", "dead", *nodes.FAULTS[1:])
 
 Cells = dict[tuple[str, str, str], list[float]]
+Pairs = list[tuple[str, str]]  # of servers, whose figures are divided
 
 
 class Results(NamedTuple):
@@ -353,21 +272,25 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def table(cells: Cells, shape: str, hubs: list[str], baselines: list[str]) -> Iterator[str]:
-    """One shape's table: a line for each figure, and for each hub its ratio to each baseline."""
-    servers, pairs = [*hubs, *baselines], [(hub, base) for hub in hubs for base in baselines]
-    columns = ["", "better", *servers, *(f"{hub} / {base}" for hub, base in pairs)]
+def table(cells: Cells, shape: str, servers: list[str], pairs: Pairs) -> Iterator[str]:
+    """One shape's table: a line for each figure, with the ratio of each pair of servers."""
+    columns = ["", "better", *servers, *(f"{one} / {other}" for one, other in pairs)]
     yield f"\n### {shape}: {SHAPES[shape]}\n\n| {' | '.join(columns)} |\n|---|---|{'---:|' * (len(columns) - 2)}"
     for name, (what, better) in FIGURES[shape].items():
         median = {s: statistics.median(cells[shape, name, s]) for s in servers if cells.get((shape, name, s))}
-        if median:
+        if any(median.values()):
             figures = [number(median[s]) if s in median else "-" for s in servers]
             ratios = [f"{median[h] / median[b]:.2f}" if h in median and median.get(b) else "-" for h, b in pairs]
             yield f"| {' | '.join([what, better, *figures, *ratios])} |"
 
 
 def report(results: Results, shapes: list[str], hubs: list[str], baselines: list[str]) -> str:
-    out = [line for shape in shapes for line in table(results.cells, shape, hubs, baselines)]
+    """The tables: each hub beside each baseline, and the layouts of shape N beside each other."""
+    pairs = [(hub, base) for hub in hubs for base in baselines]
+    columns = {shape: ([*hubs, *baselines], pairs) for shape in shapes}
+    if "N" in columns:
+        columns["N"] = (list(nodes.LAYOUTS), nodes.PAIRS)
+    out = [line for shape in shapes for line in table(results.cells, shape, *columns[shape])]
     return "\n".join([*out, "", *(f"- {remark}" for remark in dict.fromkeys(results.remarks))])
 
 
@@ -386,18 +309,22 @@ def chosen(text: str, known: list[str]) -> list[str]:
     return names
 
 
-def arguments() -> argparse.Namespace:
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """The options of the command line, unless words are given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shapes", type=some_of(SHAPES), default="A,B,C,D,W")
+    parser.add_argument("--shapes", type=some_of(SHAPES), default="A,B,C,D,W,N", help="all, unless given")
     parser.add_argument("--runs", type=int, default=1, help="medians are taken over the runs")
     parser.add_argument("--quick", action="store_true", help="a short look")
     parser.add_argument(
-        "--stores", type=some_of(STORES), default="sqlite", help="a hub for each; empty: only baselines"
+        "--stores",
+        type=some_of(STORES),
+        default="sqlite",
+        help="a hub for each; empty: only baselines; shape N has its own",
     )
     parser.add_argument("--baselines", type=some_of(drive.SERVERS), default="uvicorn-sansio,node-ws")
     parser.add_argument("--log-level", default="info", help="the hub's; its log goes nowhere")
     parser.add_argument("--out", type=Path, help="keep the raw results in this file, a JSON line each")
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
 def prepare_machine() -> None:
@@ -414,20 +341,24 @@ def main() -> None:
     prepare_machine()
     if args.quick:
         drive.SHAPES.update(QUICK)
-    with issuer() as made, tempfile.TemporaryDirectory() as folder:
+    with ExitStack() as stack:
+        made = stack.enter_context(issuer())
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
         hubs = [
             Hub("hub" if store == "sqlite" else f"hub-{store}", store, made, args.log_level) for store in args.stores
         ]
         for hub in hubs:
             hub.check()
-        targets = [*hubs, *(baseline(name) for name in args.baselines)]
+        beside = [*hubs, *(baseline(name) for name in args.baselines)]
+        targets = {shape: hubs if shape == "W" else beside for shape in args.shapes}
+        if "N" in args.shapes:
+            database = stack.enter_context(nodes.database())
+            targets["N"] = [nodes.Nodes(name, made, args.log_level, database) for name in nodes.LAYOUTS]
         out = args.out or Path(folder) / "results.jsonl"
         out.write_text("")
         for run in range(1, args.runs + 1):
             for shape in args.shapes:
-                for target in (
-                    hubs if shape == "W" else targets
-                ):  # innermost: what is compared is measured within the same minutes
+                for target in targets[shape]:  # innermost: what is compared is measured within the same minutes
                     with redirect_stdout(sys.stderr):  # progress; stdout is for the table
                         drive.run(target, [shape], run, out)
         results = read(out.read_text().splitlines())
