@@ -22,6 +22,8 @@ from tests.tokens import Idp
 
 SPEC = Path(__file__).parent / "spec"
 TOPIC = "fdb2f928-5546-4f52-87a0-0648e9ded065"
+#: Seconds until something must have come, on a machine that does much else. The hub closes stalled connections after 20.
+PATIENCE = 15
 
 
 class Clock:
@@ -42,7 +44,7 @@ class Follower:
 
     async def next(self) -> dict[str, Any]:
         """The next message."""
-        message: dict[str, Any] = json.loads(await asyncio.wait_for(self.connection.recv(), 5))
+        message: dict[str, Any] = json.loads(await asyncio.wait_for(self.connection.recv(), PATIENCE))
         return message
 
     async def names(self, count: int) -> list[str]:
@@ -51,7 +53,7 @@ class Follower:
 
     async def silent(self) -> bool:
         """Whether nothing has come: what the hub had written before a pong would be here by now."""
-        await asyncio.wait_for(await self.connection.ping(), 5)
+        await asyncio.wait_for(await self.connection.ping(), PATIENCE)
         try:
             await asyncio.wait_for(self.connection.recv(), 0.02)
         except TimeoutError:
@@ -60,7 +62,7 @@ class Follower:
 
     async def closed(self) -> int:
         """The code with which the hub closes."""
-        await asyncio.wait_for(self.connection.wait_closed(), 8)
+        await asyncio.wait_for(self.connection.wait_closed(), PATIENCE)
         assert self.connection.close_code is not None
         return self.connection.close_code
 
@@ -124,7 +126,7 @@ async def opened(hub: RunningHub) -> AsyncIterator[tuple[asyncio.StreamReader, a
 async def to_the_end(reader: asyncio.StreamReader) -> bytes:
     """All that comes until the hub ends the connection, also where a reset ends it."""
     came = b""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         try:
             while chunk := await reader.read(65536):
                 came += chunk
@@ -135,7 +137,7 @@ async def to_the_end(reader: asyncio.StreamReader) -> bytes:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for what happens in the hub by itself."""
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110  # the hub has no event for it, and needs none
             await asyncio.sleep(0.005)
 
@@ -209,7 +211,7 @@ async def running_hub(
         try:
             await until(lambda: server.started or task.done())
             assert server.started, hub.failure
-            async with httpx.AsyncClient(trust_env=False) as client:
+            async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
                 yield RunningHub(hub, idp, clock, port, client)
         finally:
             server.should_exit = True

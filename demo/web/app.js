@@ -101,6 +101,8 @@ async function loggedIn(config, scope, hubScope, t) {
     scope,
     aud: config.fhir,
     launch,
+    // of the record: the login server takes no other user without a question
+    loginHint: query.get("login_hint"),
   };
   const smart = keptLogin(first.key) ?? (await beginLogin(first));
   if (!smart.context["hub.topic"]) throw new LoginError(t("app.no-session"));

@@ -155,7 +155,7 @@ async def test_stopping_does_not_wait_for_a_sink_that_is_gone(hangs: bool) -> No
     with capture_logs() as logs:
         for each in range(5):
             auditor.record(entry(each))
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(10):  # the sink fails for longer, or for ever
             await auditor.stop()
     assert {"event": "audit entries lost", "count": 5, "log_level": "error"} in logs
     auditor.record(entry(6))
@@ -319,19 +319,19 @@ async def test_what_is_lost_is_a_metric(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.req("AUD-2")
-async def test_a_sink_that_hangs_delays_no_event() -> None:
+async def test_a_sink_that_hangs_delays_no_event(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that takes a batch and never answers: events are distributed as ever, in any number."""
+    monkeypatch.setattr(writing, "ANSWER_SECONDS", 1000.0)
     stub = FhirStub()
     stub.open.clear()
     async with stub.running() as base, running_hub(audit=base) as hub:
+        hub.hub._client.timeout = httpx.Timeout(None)
         async with hub.follow(await hub.subscribe()) as follower:
             await until(lambda: len(stub.requests) == 1)
-            began = time.monotonic()
             for each in range(50):
                 assert (await hub.publish(event("Patient-open", f"p{each}"))).status_code == 202
                 assert (await follower.next())["id"] == f"Patient-open-p{each}"
-            assert time.monotonic() - began < 4, "the server would be given up after five seconds"
-            assert len(stub.requests) == 1
+            assert len(stub.requests) == 1, "the batch is still on its way"
         stub.open.set()
         await until(lambda: sum(len(bundle["entry"]) for _, bundle in stub.requests) >= 50)
 

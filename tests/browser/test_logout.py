@@ -103,6 +103,32 @@ async def test_whoever_opens_a_new_window_after_a_logout_has_to_log_in(browser: 
         await expect(page.get_by_role("button", name="Mei-Lin Chen")).to_be_visible()
 
 
+async def test_a_window_whose_login_had_begun_does_not_take_the_next_user(browser: Browser, demo: RunningDemo) -> None:
+    """The former user opened the window. Its login goes on when the next user is logged in, whom the window has to ask."""
+    async with clinician(browser, demo) as at_desk:
+        ehr = await at_desk.log_in()
+        begun, over = asyncio.Event(), asyncio.Event()
+
+        async def hold(route: Route) -> None:
+            if route.request.frame.url.startswith(demo.apps["pacs"]):
+                begun.set()
+                await over.wait()
+            await route.continue_()
+
+        await at_desk.context.route("**/.well-known/smart-configuration", hold)
+        async with at_desk.context.expect_page() as opening:
+            await ehr.by("launch-pacs").click()
+        pacs = await opening.value
+        await asyncio.wait_for(begun.wait(), PATIENCE / 1000)
+        await leave(ehr)
+        await is_blank(ehr)
+        await ehr.by("log-in").click()
+        await ehr.page.get_by_role("button", name="Samuel Okafor").click()
+        await ehr.sees("user", "Samuel Okafor")
+        over.set()
+        await expect(pacs.get_by_role("button", name="Mei-Lin Chen")).to_be_visible()
+
+
 async def test_a_window_that_is_busy_is_blank_at_once(browser: Browser, demo: RunningDemo) -> None:
     """Events wait for those before them, here for a study that never comes; a logout does not. Nor do unsaved notes hold it."""
     async with clinician(browser, demo) as at_desk:

@@ -12,7 +12,7 @@ from tests.browser.test_access import is_fit
 from tests.browser.test_record import reporting_on_head
 from tests.browser.test_story import AASE, IRIS, REPORT, measure
 from tests.browser.test_unsent import HUB
-from tests.browsing import RunningDemo, Window, clinician, take_picture
+from tests.browsing import PATIENCE, RunningDemo, Window, clinician, take_picture
 
 UNKNOWN = "Nobody knows whether the report is signed: the record server gave no answer."
 
@@ -50,7 +50,7 @@ async def asks_before_it_closes(page: Page) -> bool:
 
     page.once("dialog", lambda dialog: asyncio.ensure_future(stay(dialog)))
     await page.close(run_before_unload=True)
-    return await asyncio.wait_for(asked, 10)
+    return await asyncio.wait_for(asked, PATIENCE / 1000)
 
 
 async def test_what_was_kept_is_signed_and_what_was_written_since_is_not(

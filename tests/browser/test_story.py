@@ -22,6 +22,7 @@ SHOWN = """(uid) => new Promise((shown) => {
   const image = document.querySelector('[data-test="image"]');
   const look = () => image.dataset.ready === uid && shown(performance.timeOrigin + performance.now());
   new MutationObserver(look).observe(image, { attributes: true });
+  look();
 })"""
 
 

@@ -16,7 +16,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidHandshake
 
-from tests.process.hub_process import HubProcess, IssuerThread, Visitor, hub_process
+from tests.process.hub_process import PATIENCE, HubProcess, IssuerThread, Visitor, hub_process
 from tests.running import event
 
 #: What a patient, a place, a session or somebody's secret is called here. Each is one word, whatever it is wrapped in.
@@ -215,7 +215,7 @@ async def _knock(visitor: Visitor) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", visitor.port)
         writer.write(raw.encode())
         writer.write_eof()
-        await asyncio.wait_for(reader.read(), 5)
+        await asyncio.wait_for(reader.read(), PATIENCE)
         writer.close()
 
 

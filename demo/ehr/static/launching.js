@@ -13,13 +13,16 @@ const WINDOWS = [
 /**
  * @param {string} name of the application
  * @returns {Promise<string>} the address to open. With an open patient it is an EHR launch. Else the application logs
- *   in by itself, because a launch without a patient has no context. Throws an Error with a part of a sentence.
+ *   in by itself, because a launch without a patient has no context. Both name the user: the window may begin its login
+ *   only after the next user has logged in. Throws an Error with a part of a sentence.
  */
 async function launchUrl(app, desk, name) {
   const query = new URLSearchParams({ lang: app.language });
   if (desk.patient) {
     query.set("iss", app.config.fhir);
     query.set("launch", await launchId(app, desk));
+  } else if (app.user.hpr) {
+    query.set("login_hint", app.user.hpr);
   }
   return `${app.config.apps[name]}/index.html?${query}`;
 }
