@@ -36,7 +36,7 @@ help:
 	@echo 'make fuzz-clients  random sequences to the client engines of both languages, which must not differ: N=2000 of them'
 	@echo 'make lowest        the tests of the Python clients, with the oldest packages that these promise to work with'
 	@echo 'make hashes        writes requirements/*.txt, the versions and hashes of all that the image is made of'
-	@echo 'make bench         the hub beside a bare uvicorn and a bare node; ARGS=--quick for a short look'
+	@echo 'make bench         the hub beside a bare uvicorn and a bare node, and nodes on PostgreSQL; ARGS=--quick for a short look'
 	@echo 'make fresh         make demo and make test in a Debian made for it, as root; SUITES="bookworm trixie"'
 	@echo 'make build-venv    only makes $(VENV)'
 	@echo 'make clean         removes all that was made here'

@@ -124,6 +124,7 @@ create function fhircast.commit_1(
     sub_connected boolean[], sub_since double precision[], sub_callback text[]
 ) returns table (place integer, revision bigint, committed_at timestamptz)
 language plpgsql
+set plan_cache_mode = force_generic_plan -- planning anew costs small groups more than their work
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
@@ -134,6 +135,7 @@ declare
     existing integer[];
     over text;
     at timestamptz;
+    slot_now smallint;
 begin
     perform fhircast.check_node_1(node_name, true);
 
@@ -178,10 +180,17 @@ begin
     having sum(g.sessions) <> 0 or sum(g.bytes) <> 0 order by g.realm, g.owner
     on conflict (realm, owner) do update set sessions = o.sessions + excluded.sessions, bytes = o.bytes + excluded.bytes;
 
+    -- `offset 0` keeps the two lookups apart. Else, without statistics, each place may read all sessions of its realm.
     select string_agg(f.place::text, ',') into over
     from unnest(fresh) as f(place)
-    join fhircast.session s on s.realm = realms[f.place] and s.topic = topics[f.place]
-    join fhircast.owner o on o.realm = realms[f.place] and o.owner = owners[f.place]
+    cross join lateral (
+        select s.revision, s.bytes from fhircast.session s
+        where s.realm = realms[f.place] and s.topic = topics[f.place] offset 0
+    ) s
+    cross join lateral (
+        select o.sessions, o.bytes from fhircast.owner o
+        where o.realm = realms[f.place] and o.owner = owners[f.place] offset 0
+    ) o
     where not gone[f.place] and (
         (sizes[f.place] > s.bytes and o.bytes > max_bytes[f.place])
         or (s.revision = 0 and o.sessions > max_sessions[f.place])
@@ -225,6 +234,7 @@ begin
     -- and who has read up to a position never misses a lower one.
     perform pg_advisory_xact_lock(7423, 1);
     at := clock_timestamp();
+    slot_now := fhircast.slot_1(at);
     -- The node does not wait for longer (database.py), and has told its client that the outcome is unknown.
     if at - statement_timestamp() > interval '4 seconds' then
         raise exception 'the commit comes too late' using errcode = 'FHC04';
@@ -248,7 +258,7 @@ begin
         select f.place, nextval('fhircast.position') as position from unnest(fresh) as f(place)
     ), logged as (
         insert into fhircast.log (slot, position, written, realm, topic, previous, origin, nodes, changes, effects)
-        select fhircast.slot_1(at), c.position, at, realms[c.place], topics[c.place], expected[c.place], node_name,
+        select slot_now, c.position, at, realms[c.place], topics[c.place], expected[c.place], node_name,
             string_to_array(nodes_told[c.place], ','), log_changes[c.place], log_effects[c.place]
         from committed c
     ), moved as (
