@@ -31,6 +31,8 @@ _NOSNIFF = ("X-Content-Type-Options", "nosniff")
 _HSTS = ("Strict-Transport-Security", "max-age=31536000")
 #: mallopt(3): the parameter, and the bytes from which on an allocation is large.
 _M_MMAP_THRESHOLD, _LARGE = -3, 32 << 10
+#: Connections that a worker accepts in a turn, at most. With few, a crowd is shared evenly.
+ACCEPTED_BY_WORKER = 8
 #: How often a worker is the first to hear of connections: a part of the ticks of 0.1 s.
 FIRST_OFTEN = 0.2
 #: Connections that may wait to be accepted: after an outage, all clients of a hospital reconnect at once.
@@ -167,8 +169,7 @@ def serve(hub: Hub, listener: socket.socket, tls: Tls | None = None, worker: Wor
     gc.freeze()
     try:
         # uvloop accepts one connection per listener and turn. With one listener, a crowd would wait for seconds.
-        # Workers share the crowd the more evenly, the fewer each accepts at a time.
-        listeners = max(int(ACCEPTED.most) // (worker.total if worker else 1), 8)
+        listeners = ACCEPTED_BY_WORKER if worker else int(ACCEPTED.most)
         server.run([listener, *(listener.dup() for _ in range(listeners - 1))])
     except SystemExit:  # uvicorn has logged a failure
         return False

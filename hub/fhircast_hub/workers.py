@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -94,6 +95,8 @@ class Workers:
 
     def __init__(self, count: int, listener: socket.socket, work: Callable[[Worker], int]) -> None:
         self._count, self._listener, self._work = count, listener, work
+        # Python's dup() makes the copy wait as this one does, and with it the socket of all: a worker would wait in accept().
+        listener.setblocking(False)
         self._places = [_Place(number) for number in range(count)]
         self._folder = Path()
         #: The number of SIGTERM and SIGINT so far, and the time of the first.
@@ -113,7 +116,7 @@ class Workers:
         # The objects of the start stay for good, in memory that the workers share.
         gc.collect()
         gc.freeze()
-        with tempfile.TemporaryDirectory(prefix="fhircast-") as folder, self._signals():
+        with tempfile.TemporaryDirectory(prefix="fhircast-workers-") as folder, self._signals():
             self._folder = Path(folder)
             while not self._refused:
                 self._start()
@@ -188,10 +191,16 @@ class Workers:
             for place in self._places:
                 place.close()
             code = self._work(worker)
+            self._clear_away()
         except BaseException:
             sys.excepthook(*sys.exc_info())
         finally:
             os._exit(code)  # nothing of the first process is cleaned up here
+
+    def _clear_away(self) -> None:
+        """In a worker: remove the folder, if the first process has ended and cannot."""
+        if select.select([self._parent], [], [], 0)[0]:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _stop(self) -> None:
         """Once stopped: tell the next worker to end, or all where that has taken too long."""
