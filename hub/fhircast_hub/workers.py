@@ -265,5 +265,4 @@ class Workers:
                 self._refused = True
             else:
                 how = {"signal": -code} if code < 0 else {"code": code}
-                seconds = round(place.due - time.monotonic(), 1)
-                _log.error("worker died", worker=place.number, pid=pid, seconds=seconds, **how)
+                _log.error("worker died", worker=place.number, pid=pid, seconds=pause(place.deaths), **how)
