@@ -57,13 +57,14 @@ MAY_SEE: dict[str, set[str]] = {
     "ws": {*CORE, "edge", "audit", "budgets", "telemetry", "service", "acknowledgements"},
     "http": {*CORE, "edge", "audit", "budgets", "telemetry", "service"},
     "dev": {"core.access"},
+    "workers": set(),
     "postgresql": {*CORE, "settings", "telemetry", "service", "storage"},
     "nodes": {*CORE, "service", "webhook", "ws"},
 }
 # Those that put the others together: `local` sees what needs no server, the others see all that stands before them.
-MAY_SEE["local"] = {*MAY_SEE} - {"audit", "auth", "settings", "webhook", "dev", "postgresql", "nodes"}
+MAY_SEE["local"] = {*MAY_SEE} - {"audit", "auth", "settings", "webhook", "dev", "workers", "postgresql", "nodes"}
 MAY_SEE["app"] = {*MAY_SEE} - {"local", "dev"}
-MAY_SEE["server"] = {"app", "budgets", "http"}
+MAY_SEE["server"] = {"app", "budgets", "http", "workers"}
 MAY_SEE["cli"] = {*MAY_SEE}
 MAY_SEE["__main__"] = {"cli"}
 

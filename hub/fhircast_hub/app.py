@@ -52,6 +52,7 @@ from fhircast_hub.settings.serving import store_password
 from fhircast_hub.settings.settings import Settings, SettingsError
 from fhircast_hub.storage.memory import MemoryStore
 from fhircast_hub.storage.sqlite import SqliteStore
+from fhircast_hub.telemetry.gathering import Gathering
 from fhircast_hub.telemetry.logs import KeyedHash
 from fhircast_hub.telemetry.metrics import Metrics
 from fhircast_hub.webhook.address_guard import Guard
@@ -59,6 +60,7 @@ from fhircast_hub.webhook.client import Client
 from fhircast_hub.webhook.deliver import FOR_EVER, Webhooks
 from fhircast_hub.webhook.sealing import Sealer
 from fhircast_hub.webhook.verify import CallbackVerifier
+from fhircast_hub.workers import Worker
 from fhircast_hub.ws.handshake_audit import HandshakeAudit
 from fhircast_hub.ws.legacy import LegacySocket
 from fhircast_hub.ws.registry import Registry
@@ -83,9 +85,17 @@ class Hub:
     """One hub: an ASGI application, and a factory of WebSocket protocols for uvicorn (socket()).
 
     `anonymous` is the principal of requests without a token. Only `dev --legacy` sets it; otherwise a token is required.
+    `worker`: the process is one of several workers, whose metrics are shown together.
     """
 
-    def __init__(self, settings: Settings, *, anonymous: Principal | None = None, clock: Clock = time.time) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        anonymous: Principal | None = None,
+        clock: Clock = time.time,
+        worker: Worker | None = None,
+    ) -> None:
         self._settings = settings
         self._shared = shared_parts(settings, clock)
         self._clock = self._shared.clock if self._shared else clock
@@ -95,7 +105,9 @@ class Hub:
         #: The reason why the hub did not start, in one line for the operator.
         self.failure = ""
         self._log_hash, self._request_ids = KeyedHash(), _request_ids()
-        self.metrics, self.turns = Metrics(), Turns()
+        self.metrics, self.turns = Metrics(worker.number if worker else None), Turns()
+        render = self.metrics.render
+        self._gathering = Gathering(render, worker.folder, worker.number, worker.total) if worker else None
         self.accounts = Accounts(settings.max_body_bytes)
         self.addresses = ClientAddresses(settings.trusted_proxies)
         self._client = httpx.AsyncClient(transport=ProxiedTransport(_LOOPBACK))
@@ -165,7 +177,7 @@ class Hub:
         )
 
     def _make_http(self, anonymous: Principal | None) -> None:
-        health = health_routes(self._is_ready, self.metrics)
+        health = health_routes(self._is_ready, self._show_metrics)
         self.root: FastAPI = root_app(health, self._make_session_api().routes(), hub_path=self._path)
         self._root_paths = ROOT_PATHS
         self._limited_root = RateLimit(self.root, self.rates)
@@ -180,6 +192,9 @@ class Hub:
     def _is_ready(self) -> bool:
         """Whether requests are served now: the hub has started, and its database answers."""
         return self._ready and (self._shared is None or self._shared.sure_for() > 0)
+
+    async def _show_metrics(self) -> bytes:
+        return await self._gathering.gather() if self._gathering else self.metrics.render()
 
     def _make_session_api(self) -> SessionApi:
         return SessionApi(
@@ -298,10 +313,14 @@ class Hub:
             _log.info("webhook secrets do not survive a restart", reason="FHIRCAST_SECRET_KEY is not set")
         if self._duties:
             self._duties.start()
+        if self._gathering:
+            await self._gathering.start()
         self._ready = True
         await send({"type": "lifespan.startup.complete"})
         await receive()
         self._ready = False
+        if self._gathering:
+            self._gathering.stop()
         if self._duties:
             await self._duties.stop()
         self.ack_timer.stop()

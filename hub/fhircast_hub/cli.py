@@ -23,10 +23,11 @@ from fhircast_hub import dev as development
 from fhircast_hub.app import Hub, shared_parts
 from fhircast_hub.server import Tls, listen
 from fhircast_hub.server import serve as serve_on
-from fhircast_hub.settings.serving import require_all
+from fhircast_hub.settings.serving import require_all, require_shared
 from fhircast_hub.settings.settings import Settings, SettingsError, load
 from fhircast_hub.settings.types import mask
 from fhircast_hub.telemetry.logs import configure_logging
+from fhircast_hub.workers import Worker, Workers
 
 _log = structlog.get_logger()
 
@@ -65,11 +66,16 @@ def serve(
         Path | None, typer.Option(help="PEM file with the certificate and its chain. The hub serves TLS.")
     ] = None,
     ssl_keyfile: Annotated[Path | None, typer.Option(help="PEM file with the key.")] = None,
+    workers: Annotated[
+        int, typer.Option(help="So many processes serve the port. Several need a store on PostgreSQL.")
+    ] = 1,
 ) -> None:
     """Run the hub."""
     settings = _settings(config)
     try:
         require_all(settings)
+        if workers != 1:
+            _run_workers(workers, settings, ssl_certfile, ssl_keyfile)
         hub = Hub(settings)
     except SettingsError as error:
         _refuse(error)
@@ -210,14 +216,44 @@ def _tls(certificate: Path | None, key: Path | None) -> Tls | None:
 
 
 def _run(hub: Hub, settings: Settings, listener: socket.socket, tls: Tls | None = None) -> NoReturn:
+    _begin_log(settings, listener)
+    _serve(hub, listener, tls)
+
+
+def _begin_log(settings: Settings, listener: socket.socket, workers: int = 1) -> None:
     configure_logging(settings.log_format, settings.log_level)
     if settings.allow_insecure:
         _log.warning("insecure", reason="FHIRCAST_ALLOW_INSECURE is set: tokens and patients may travel unencrypted")
-    port = listener.getsockname()[1]
-    _log.info("starting", hub_url=settings.public_url, host=settings.host, port=port, store=mask(settings.store))
-    if not serve_on(hub, listener, tls):
+    fields = {"host": settings.host, "port": listener.getsockname()[1], "store": mask(settings.store)}
+    _log.info("starting", hub_url=settings.public_url, **fields, **({"count": workers} if workers > 1 else {}))
+
+
+def _serve(hub: Hub, listener: socket.socket, tls: Tls | None, worker: Worker | None = None) -> NoReturn:
+    if not serve_on(hub, listener, tls, worker):
         _refuse(ValueError(hub.failure or "the hub did not start; the log has the reason"))
     raise typer.Exit(0)
+
+
+def _run_workers(workers: int, settings: Settings, certificate: Path | None, key: Path | None) -> NoReturn:
+    """Raises SettingsError where these settings are not for several workers."""
+    if workers < 1:
+        _refuse(ValueError(f"--workers must be a number of processes from 1 on, not {workers}"))
+    require_shared(settings, "--workers")
+    shared_parts(settings, time.time)  # imports what the workers then have in common
+    listener, tls = _listen(settings.host, settings.port), _tls(certificate, key)
+
+    def work(worker: Worker) -> int:
+        try:
+            _serve(Hub(settings, worker=worker), listener, tls, worker)
+        except typer.Exit as end:
+            return end.exit_code
+
+    _begin_log(settings, listener, workers)
+    try:
+        code = Workers(workers, listener, work).run()
+    except OSError as error:
+        _refuse(ValueError(f"--workers: no temporary folder can be made: {error.strerror or error}"))
+    raise typer.Exit(code)
 
 
 def main() -> None:

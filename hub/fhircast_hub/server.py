@@ -7,6 +7,8 @@ import contextlib
 import ctypes
 import functools
 import gc
+import os
+import random
 import resource
 import signal
 import socket
@@ -19,6 +21,7 @@ import uvicorn
 from fhircast_hub.app import Hub
 from fhircast_hub.budgets.table import ACCEPTED, STALLED
 from fhircast_hub.http.protocol import HttpContext, HttpProtocol
+from fhircast_hub.workers import Worker
 
 #: Seconds that requests and sockets have to end. Then they are cut.
 GRACE_SECONDS = 6
@@ -28,19 +31,89 @@ _NOSNIFF = ("X-Content-Type-Options", "nosniff")
 _HSTS = ("Strict-Transport-Security", "max-age=31536000")
 #: mallopt(3): the parameter, and the bytes from which on an allocation is large.
 _M_MMAP_THRESHOLD, _LARGE = -3, 32 << 10
+#: Connections that a worker accepts in a turn, at most. With few, a crowd is shared evenly.
+ACCEPTED_BY_WORKER = 8
+#: How often a worker is the first to hear of connections: a part of the ticks of 0.1 s.
+FIRST_OFTEN = 0.2
 #: Connections that may wait to be accepted: after an outage, all clients of a hospital reconnect at once.
 BACKLOG = 4096
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server without its last step: uvicorn raises the signal again, which would set the exit code."""
+    """uvicorn's server without its last step: uvicorn raises the signal again, which would set the exit code.
+
+    `worker` says when it serves, and ends with the process that started it.
+    """
+
+    def __init__(self, config: uvicorn.Config, worker: Worker | None) -> None:
+        super().__init__(config)
+        self._worker = worker
+        self._bell: Bell | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to serve."""
+        await super().startup(sockets)
+        if self._worker and self.started and sockets:
+            self._bell = Bell(sockets[0])
+            with contextlib.suppress(BrokenPipeError):  # the first process has just ended
+                os.write(self._worker.ready, b".")
+            os.close(self._worker.ready)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called ten times a second. Returns whether the server is to stop."""
+        if self._bell and random.random() < FIRST_OFTEN:  # noqa: S311  # no secret
+            self._bell.hear_first()
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop to serve."""
+        if self._bell:
+            self._bell.close()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        # A terminal sends SIGINT to all workers at once. The first process stops them in turn, by SIGTERM.
+        for number in (signal.SIGTERM,) if self._worker else (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.handle_exit, number, None)
+        if self._worker:
+            loop.add_reader(self._worker.parent, self._end_alone, self._worker.parent)
         yield
+
+    def _end_alone(self, parent: int) -> None:
+        """The first process has ended, which never writes: the descriptor is at its end."""
+        asyncio.get_running_loop().remove_reader(parent)
+        self.handle_exit(signal.SIGTERM, None)
+
+
+class Bell:
+    """Wakes this worker when a connection comes, from time to time before the other workers.
+
+    All workers wait at one socket, so a connection waits for none of them: others accept while one is busy, stopped or dead.
+    Linux wakes all, the last that began to wait first, and a worker that is woken first mostly wins. With connections one at a
+    time, two workers shared them 20 to 80, and four 6 to 49. Here each worker begins anew now and then, at random.
+    Sockets of their own (SO_REUSEPORT) would be even too, but what waits at the socket of a dead worker is lost.
+    """
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener.dup()
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._listener.fileno(), _nothing)
+
+    def hear_first(self) -> None:
+        """Begin to wait anew."""
+        self._loop.remove_reader(self._listener.fileno())
+        self._loop.add_reader(self._listener.fileno(), _nothing)
+
+    def close(self) -> None:
+        """Wait no more."""
+        self._loop.remove_reader(self._listener.fileno())
+        self._listener.close()
+
+
+def _nothing() -> None:
+    """The server itself accepts, in the same turn."""
 
 
 class Tls(NamedTuple):
@@ -51,7 +124,7 @@ class Tls(NamedTuple):
     key: Path
 
 
-def make_server(hub: Hub, tls: Tls | None = None) -> Server:
+def make_server(hub: Hub, tls: Tls | None = None, worker: Worker | None = None) -> Server:
     """The hub's server, to be started on listening sockets. Raises OSError or ssl.SSLError if the files of `tls` are unusable."""
     context = HttpContext(hub.turns, hub.user_of, hub.addresses, hub.metrics)
     config = uvicorn.Config(
@@ -70,7 +143,7 @@ def make_server(hub: Hub, tls: Tls | None = None) -> Server:
         timeout_keep_alive=int(STALLED.most),  # then the rest of KEEP_ALIVE_SECONDS follows
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    return Server(config)
+    return Server(config, worker)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -85,18 +158,19 @@ def _give_memory_back() -> None:
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
 
 
-def serve(hub: Hub, listener: socket.socket, tls: Tls | None = None) -> bool:
-    """Run the hub until a signal stops it. Returns False if the hub could not start."""
+def serve(hub: Hub, listener: socket.socket, tls: Tls | None = None, worker: Worker | None = None) -> bool:
+    """Run the hub until a signal stops it, or the end of the process that started `worker`. Returns False if the hub could not start."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each connection needs a file descriptor
-    server = make_server(hub, tls)
+    server = make_server(hub, tls, worker)
     _give_memory_back()
     # The objects of the start stay for good. Else each full garbage collection scans them, for a tenth of a second.
     gc.collect()
     gc.freeze()
     try:
         # uvloop accepts one connection per listener and turn. With one listener, a crowd would wait for seconds.
-        server.run([listener, *(listener.dup() for _ in range(int(ACCEPTED.most) - 1))])
+        listeners = ACCEPTED_BY_WORKER if worker else int(ACCEPTED.most)
+        server.run([listener, *(listener.dup() for _ in range(listeners - 1))])
     except SystemExit:  # uvicorn has logged a failure
         return False
     return server.started

@@ -250,7 +250,7 @@ async def _is_verified(hub: RunningHub) -> bool:
     return bool(await store_of(hub)._asks.fetch("select from fhircast.subscription where connected"))
 
 
-@pytest.mark.req("NOD-15")
+@pytest.mark.req("NOD-19")
 async def test_a_database_that_lost_commits_is_noticed(database: str) -> None:
     """A standby without the last commits took over, and gives their positions again: sockets come back."""
     async with nodes(database) as (first, second), second.follow(at(second, await first.subscribe())) as follower:

@@ -13,7 +13,7 @@ from tests.postgresql.programs import wait
 from tests.postgresql.server import DATABASE, PostgresServer
 from tests.running import RunningHub, event
 
-pytestmark = pytest.mark.req("NOD-15")
+pytestmark = pytest.mark.req("NOD-19")
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from tests.postgresql.server import DATABASE, PostgresServer
 from tests.postgresql.test_refusals import fhircast_hub
 from tests.running import until
 
-pytestmark = pytest.mark.req("OPS-15")
+pytestmark = pytest.mark.req("OPS-16")
 
 NAMES = "ANY 1 (db2, db3)"
 POWER_CUT = "a power cut may lose everything: fsync is off"

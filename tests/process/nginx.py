@@ -21,16 +21,25 @@ needs_nginx = pytest.mark.skipif(NGINX is None, reason="nginx is missing; make t
 @contextmanager
 def nginx(folder: Path, http: str) -> Iterator[subprocess.Popen[bytes]]:
     """nginx with these directives in its `http` block, until the block ends."""
-    assert NGINX
     temporary = "".join(
         f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
-    main = folder / "nginx.conf"
-    main.write_text(
+    text = (
         f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log; events {{}}"
         f" http {{ {temporary} {http} }}"
     )
-    process = subprocess.Popen([NGINX, "-c", str(main), "-e", f"{folder}/error.log"], stderr=subprocess.DEVNULL)
+    with configured_nginx(folder, text) as process:
+        yield process
+
+
+@contextmanager
+def configured_nginx(folder: Path, text: str) -> Iterator[subprocess.Popen[bytes]]:
+    """nginx with this configuration, until the block ends. What it prints is in the folder's file `stderr`."""
+    assert NGINX
+    main = folder / "nginx.conf"
+    main.write_text(text)
+    with (folder / "stderr").open("wb") as stderr:
+        process = subprocess.Popen([NGINX, "-c", str(main), "-e", f"{folder}/error.log"], stderr=stderr)
     try:
         yield process
     finally:

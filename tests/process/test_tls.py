@@ -16,18 +16,19 @@ from websockets.exceptions import ConnectionClosedError
 
 from tests.certificates import make_certificate
 from tests.process.hub_process import PATIENCE, HubProcess, IssuerThread, Visitor, command, environment, free_port
+from tests.process.workers_world import settings_of
 from tests.running import Follower, event
 
 
 class TlsHub(HubProcess):
     """A hub that serves TLS; `trust` is what its clients need."""
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
+    def __init__(self, folder: Path, *more: str, **settings: Any) -> None:
         certificate, key = make_certificate(folder)
         self.trust = ssl.create_default_context(cafile=str(certificate))
         port = str(free_port())
         values = {"port": port, "public_url": f"https://127.0.0.1:{port}/api/hub", **settings}
-        arguments = ("serve", "--ssl-certfile", str(certificate), "--ssl-keyfile", str(key))
+        arguments = ("serve", "--ssl-certfile", str(certificate), "--ssl-keyfile", str(key), *more)
         super().__init__(folder, arguments, environment(folder, **values))
         self.origin = f"https://127.0.0.1:{port}"
 
@@ -169,3 +170,16 @@ def test_files_that_cannot_be_used(tmp_path: Path, issuer: IssuerThread, wrong: 
     assert ended.stderr.startswith("--ssl-certfile")
     assert ended.stderr.count("\n") == 1
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.req("NOD-15")
+async def test_workers_serve_tls(tmp_path: Path, issuer: IssuerThread, database: str) -> None:
+    """With the same files."""
+    with TlsHub(tmp_path, "--workers", "2", **settings_of(database, issuer)) as hub:
+        async with (
+            TlsVisitor(hub, issuer) as visitor,
+            visitor.follow(await visitor.subscribe(), ssl=hub.trust) as follower,
+        ):
+            assert (await visitor.publish(event("Patient-open", "p1"))).status_code == 202
+            assert (await follower.next())["id"] == "Patient-open-p1"
+        assert hub.stop() == 0

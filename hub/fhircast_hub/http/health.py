@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse, Response
 
-from fhircast_hub.telemetry.metrics import CONTENT_TYPE, Metrics
+from fhircast_hub.telemetry.metrics import CONTENT_TYPE
 
 
-def health_routes(ready: Callable[[], bool], metrics: Metrics) -> APIRouter:
-    """The routes /health/live, /health/ready and /metrics. `ready`: the store is open and the hub accepts requests."""
+def health_routes(ready: Callable[[], bool], metrics: Callable[[], Awaitable[bytes]]) -> APIRouter:
+    """The routes /health/live, /health/ready and /metrics. `ready`: the store is open and the hub accepts requests.
+
+    `metrics`: the text for /metrics.
+    """
     router = APIRouter(default_response_class=PlainTextResponse)
 
     @router.head("/health/live", include_in_schema=False)
@@ -29,6 +32,6 @@ def health_routes(ready: Callable[[], bool], metrics: Metrics) -> APIRouter:
     @router.get("/metrics")
     async def show_metrics() -> Response:
         """Prometheus text format."""
-        return Response(metrics.render(), media_type=CONTENT_TYPE)
+        return Response(await metrics(), media_type=CONTENT_TYPE)
 
     return router

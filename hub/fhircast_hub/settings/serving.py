@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fhircast_hub.settings.database_url import parse
 from fhircast_hub.settings.settings import PREFIX, Settings, SettingsError
+from fhircast_hub.settings.types import mask
 
 
 def require_all(settings: Settings) -> None:
@@ -28,6 +29,12 @@ def require_secret_key(settings: Settings) -> None:
         raise SettingsError(
             f"{PREFIX}SECRET_KEY is required, the same on every node: {PREFIX}STORE is shared and {PREFIX}WEBHOOKS is on"
         )
+
+
+def require_shared(settings: Settings, option: str) -> None:
+    """Raise SettingsError where the store is for one process, and `option` is for several."""
+    if not settings.is_shared:
+        raise SettingsError(f"{option} needs {PREFIX}STORE to be a postgresql:// URL, not {mask(settings.store)!r}")
 
 
 def store_password(settings: Settings) -> str | None:

@@ -35,6 +35,7 @@ ALLOWED = frozenset(
         *("count", "connections", "sessions", "sockets", "subscriptions", "bytes", "seconds"),
         *("host", "port", "url", "hub_url", "issuer", "store", "version"),
         *("node", "sqlstate"),  # node: a random name; sqlstate: five characters of PostgreSQL's
+        *("worker", "pid", "signal"),  # numbers
     }
 )
 _OPTIONAL = ALLOWED - {"timestamp", "level", "event"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -21,15 +21,23 @@ _ROUTE = re.compile(r"[A-Za-z/{}_.:*-]{0,64}")
 
 
 class _Registry(CollectorRegistry):
-    """A registry without the library's `_created` series.
+    """A registry without the library's `_created` series. `labels` are those of every sample.
 
     prometheus_client's disable_created_metrics() would change the whole process. LocalHub runs in processes of others.
     """
 
+    def __init__(self, labels: Mapping[str, str]) -> None:
+        super().__init__()
+        self._labels = labels
+
     def collect(self) -> Iterable[Metric]:
         """All metrics, in the order of their registration."""
         for metric in super().collect():
-            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
+            metric.samples = [
+                sample._replace(labels={**sample.labels, **self._labels})
+                for sample in metric.samples
+                if not sample.name.endswith("_created")
+            ]
             yield metric
 
 
@@ -38,10 +46,11 @@ class Metrics:
 
     `inc()` takes about 0.3 microseconds, `observe()` about 0.7. On the way of an event, count a batch by one `inc(n)`.
     A gauge is 0 until its `set_function()` is called.
+    `worker` is the label of each sample where several workers are shown together.
     """
 
-    def __init__(self) -> None:
-        self.registry = _Registry()
+    def __init__(self, worker: int | None = None) -> None:
+        self.registry = _Registry({} if worker is None else {"worker": str(worker)})
         # /metrics lists the numbers in this order.
         self._count_events()
         self._count_connections()

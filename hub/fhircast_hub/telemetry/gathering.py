@@ -1,0 +1,83 @@
+"""The metrics of all workers at one port, whichever worker is asked (OPS-15).
+
+Each worker listens on a Unix socket of its own, where it says its text to any of the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import structlog
+
+#: Seconds that each worker has to say its text. Whoever is later is left out.
+PATIENCE_SECONDS = 1.0
+#: Says of each worker whether its text is here.
+_UP = b"""# HELP fhircast_worker_up Whether the worker answered when it was asked for its numbers
+# TYPE fhircast_worker_up gauge
+"""
+
+_log = structlog.get_logger()
+
+
+class Gathering:
+    """Asks the other workers for their texts. `folder`: where all of them listen. `render` makes the text of this one."""
+
+    def __init__(self, render: Callable[[], bytes], folder: Path, number: int, count: int) -> None:
+        self._render, self._folder, self._number, self._count = render, folder, number, count
+        self._server: asyncio.AbstractServer | None = None
+
+    async def start(self) -> None:
+        """Answer the others, in the place of a worker that died."""
+        try:
+            self._path(self._number).unlink(missing_ok=True)
+            self._server = await asyncio.start_unix_server(self._answer, self._path(self._number))
+        except OSError as error:
+            _log.error("the other workers cannot show the metrics of this one", worker=self._number, exc_info=error)
+
+    def stop(self) -> None:
+        """Answer no more."""
+        if self._server is not None:
+            self._server.close()
+
+    async def gather(self) -> bytes:
+        """One text with the samples of all workers that answer."""
+        texts = await asyncio.gather(*map(self._ask, range(self._count)))
+        up = (b'fhircast_worker_up{worker="%d"} %d.0\n' % (number, bool(text)) for number, text in enumerate(texts))
+        return merged(texts) + _UP + b"".join(up)
+
+    async def _ask(self, number: int) -> bytes:
+        """The text of a worker. Empty: it does not answer."""
+        if number == self._number:
+            return self._render()
+        writer = None
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                reader, writer = await asyncio.open_unix_connection(self._path(number))
+                return await reader.read()
+        except (OSError, TimeoutError):
+            return b""
+        finally:
+            if writer is not None:
+                writer.close()
+
+    async def _answer(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            writer.write(self._render())
+            await writer.drain()
+        writer.close()
+
+    def _path(self, number: int) -> Path:
+        return self._folder / str(number)
+
+
+def merged(texts: Iterable[bytes]) -> bytes:
+    """Texts for /metrics as one, in which each metric has one head. Their samples differ by a label."""
+    samples: dict[bytes, list[bytes]] = {}
+    for text in texts:
+        for metric in text.removeprefix(b"# HELP ").split(b"\n# HELP ") if text else ():
+            help_line, type_line, *lines = metric.rstrip(b"\n").split(b"\n")
+            samples.setdefault(b"# HELP %b\n%b\n" % (help_line, type_line), []).extend(lines)
+    return b"".join(head + b"".join(b"%b\n" % line for line in lines) for head, lines in samples.items())

@@ -1,0 +1,61 @@
+"""The metrics of several workers as one text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from fhircast_hub.telemetry.gathering import Gathering, merged
+from fhircast_hub.telemetry.metrics import Metrics
+
+
+def counted(number: int) -> Metrics:
+    """The metrics of a worker that has accepted some events."""
+    metrics = Metrics(number)
+    metrics.events_in.inc(number + 1)
+    metrics.answered("publish", 200 + number)
+    metrics.accepted_to_written.observe(number / 10)
+    return metrics
+
+
+@pytest.mark.req("OPS-15")
+def test_merged_metrics_are_those_of_each_worker() -> None:
+    """Nothing is lost, nothing is added up, and each metric has one head."""
+    all_metrics = [counted(number) for number in range(3)]
+    text = merged(metrics.render() for metrics in all_metrics).decode()
+    read = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    values = {(sample.name, frozenset(sample.labels.items())): sample.value for sample in read}
+    assert len(values) == len(read)
+    assert {sample.labels["worker"] for sample in read} == {"0", "1", "2"}
+    accepted = [values["fhircast_events_received_total", frozenset({("worker", str(each))})] for each in range(3)]
+    assert accepted == [1.0, 2.0, 3.0]
+    heads = [line for line in text.splitlines() if line.startswith("#")]
+    assert len(heads) == len(set(heads)) == 2 * len(list(text_string_to_metric_families(text)))
+    assert merged([]) == b""
+
+
+@pytest.mark.req("OPS-15")
+async def test_who_does_not_answer_is_left_out(tmp_path: Path) -> None:
+    """One that is not there, and one whose socket was left behind by a worker that died and is back."""
+    (tmp_path / "0").touch()
+    gatherings = [Gathering(counted(number).render, tmp_path, number, 3) for number in range(2)]
+    for each in gatherings:
+        await each.start()
+    for each in gatherings:
+        text = (await each.gather()).decode()
+        assert 'fhircast_worker_up{worker="0"} 1.0\nfhircast_worker_up{worker="1"} 1.0\n' in text
+        assert text.endswith('fhircast_worker_up{worker="2"} 0.0\n')
+        assert 'fhircast_events_received_total{worker="0"} 1.0\n' in text
+        assert 'fhircast_events_received_total{worker="1"} 2.0\n' in text
+    gatherings[0].stop()
+    assert 'fhircast_worker_up{worker="0"} 0.0\n' in (await gatherings[1].gather()).decode()
+    gatherings[1].stop()
+
+
+async def test_a_folder_that_is_gone_stops_no_worker(tmp_path: Path) -> None:
+    gathering = Gathering(counted(0).render, tmp_path / "gone", 0, 2)
+    await gathering.start()
+    assert b'fhircast_worker_up{worker="0"} 1.0\n' in await gathering.gather()
+    gathering.stop()

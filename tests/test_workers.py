@@ -1,0 +1,13 @@
+"""The first process of several workers: how long a worker that died waits. tests/process/test_workers.py runs real ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from fhircast_hub.workers import pause
+
+
+@pytest.mark.req("NOD-16")
+def test_pauses_grow_to_half_a_minute() -> None:
+    """The first death of a worker that had worked costs nobody anything."""
+    assert [pause(deaths) for deaths in range(1, 9)] == [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
