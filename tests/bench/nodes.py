@@ -115,7 +115,7 @@ def shape_n(target: Nodes, endpoints: Path, *, seconds: int = 4, rates: tuple[in
     """As fast as it goes, then so many events a second, each with nodes and a store that had nothing to do before."""
     times = ("--warmup", "1", "--duration", str(seconds))
     result: dict[str, Any] = {"nodes": len(target.layout.cpus)}
-    loads = {f"at{rate}": ("--rate", str(rate)) for rate in rates}
+    loads: dict[str, tuple[str, ...]] = {f"at{rate}": ("--rate", str(rate)) for rate in rates}
     if target.name != ELSEWHERE:  # of which only the latency says something
         loads = {"closed": ("--mode", "closed", "--window", "32"), **loads}
     for name, load in loads.items():
