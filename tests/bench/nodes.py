@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,7 +87,8 @@ class Database:
     def empty(self, cpus: str) -> str:
         """The URL of an empty database, whose server runs on these CPUs from now on."""
         for pid in self.pids():
-            os.sched_setaffinity(pid, map(int, cpus.split(",")))
+            with suppress(ProcessLookupError):  # a worker of PostgreSQL may have ended
+                os.sched_setaffinity(pid, map(int, cpus.split(",")))
         self._server.drop_database("bench")
         return self._server.create_database("bench")
 
