@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,17 +24,19 @@ class Layout(NamedTuple):
     others: str  # the CPUs of PostgreSQL and of the load
     subscribe: tuple[int, ...]  # the subscribers of a topic, in turns
     publish: tuple[int, ...]  # the topics, in turns
+    apart: bool = False  # all subscribers of a topic at the node to which the topic is published
 
 
-SQLITE, ONE, TWO, ELSEWHERE = "sqlite x1", "postgresql x1", "postgresql x2", "told at another"
+SQLITE, ONE, APART, TWO, ELSEWHERE = "sqlite x1", "postgresql x1", "x2 apart", "x2 mixed", "told at another"
 LAYOUTS = {
     SQLITE: Layout(False, ("0",), "1", (0,), (0,)),
     ONE: Layout(True, ("0",), "1", (0,), (0,)),
+    APART: Layout(True, (BOTH_CPUS, BOTH_CPUS), BOTH_CPUS, (0, 1), (0, 1), apart=True),
     TWO: Layout(True, (BOTH_CPUS, BOTH_CPUS), BOTH_CPUS, (0, 1), (0, 1)),
     ELSEWHERE: Layout(True, (BOTH_CPUS, BOTH_CPUS), BOTH_CPUS, (1,), (0,)),
 }
 #: Of the table: whose figures are divided by whose.
-PAIRS = [(ONE, SQLITE), (TWO, ONE), (ELSEWHERE, SQLITE)]
+PAIRS = [(ONE, SQLITE), (APART, ONE), (TWO, ONE), (ELSEWHERE, SQLITE)]
 
 
 class Nodes(drive.Target):  # type: ignore[misc]  # drive.py has no types
@@ -69,6 +71,9 @@ class Nodes(drive.Target):  # type: ignore[misc]  # drive.py has no types
     def subscribe_urls(self) -> list[str]:
         return [self.hubs[node].subscribe_url for node in self.layout.subscribe]
 
+    def place(self, t: int, s: int) -> int:
+        return t if self.layout.apart else s
+
     def publish_urls(self) -> list[str]:
         return [self.hubs[node].publish_url for node in self.layout.publish]
 
@@ -82,7 +87,8 @@ class Database:
     def empty(self, cpus: str) -> str:
         """The URL of an empty database, whose server runs on these CPUs from now on."""
         for pid in self.pids():
-            os.sched_setaffinity(pid, map(int, cpus.split(",")))
+            with suppress(ProcessLookupError):  # a worker of PostgreSQL may have ended
+                os.sched_setaffinity(pid, map(int, cpus.split(",")))
         self._server.drop_database("bench")
         return self._server.create_database("bench")
 
@@ -110,7 +116,9 @@ def shape_n(target: Nodes, endpoints: Path, *, seconds: int = 4, rates: tuple[in
     """As fast as it goes, then so many events a second, each with nodes and a store that had nothing to do before."""
     times = ("--warmup", "1", "--duration", str(seconds))
     result: dict[str, Any] = {"nodes": len(target.layout.cpus)}
-    loads = {"closed": ("--mode", "closed", "--window", "32"), **{f"at{rate}": ("--rate", str(rate)) for rate in rates}}
+    loads: dict[str, tuple[str, ...]] = {f"at{rate}": ("--rate", str(rate)) for rate in rates}
+    if target.name != ELSEWHERE:  # of which only the latency says something
+        loads = {"closed": ("--mode", "closed", "--window", "32"), **loads}
     for name, load in loads.items():
         if len(result) > 1:
             target.stop()
@@ -120,8 +128,8 @@ def shape_n(target: Nodes, endpoints: Path, *, seconds: int = 4, rates: tuple[in
 
 
 def quick_n(target: Nodes, endpoints: Path) -> dict[str, Any]:
-    """Shape N in less time, without the low rate."""
-    return shape_n(target, endpoints, seconds=2, rates=RATES[:1])
+    """Shape N in less time: without the low rate, and of two nodes either the capacity or the latency."""
+    return shape_n(target, endpoints, seconds=2, rates=() if target.name in (APART, TWO) else RATES[:1])
 
 
 def flatten(result: dict[str, Any]) -> dict[str, float]:

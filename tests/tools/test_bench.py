@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.bench import bench, nodes
-from tests.bench.nodes import ELSEWHERE, LAYOUTS, ONE, SQLITE, TWO, Nodes
+from tests.bench.nodes import APART, ELSEWHERE, LAYOUTS, ONE, SQLITE, TWO, Nodes
 from tests.bench.servers import Hub, Issuer, drive
 from tools.packages import NEEDED
 
@@ -84,8 +84,15 @@ def test_the_table_of_nodes_has_their_ratios_and_no_baseline() -> None:
         line(ELSEWHERE, result(9_000, 3500, 2)),
     ]
     table = rows(bench.report(bench.read(lines), ["N"], ["hub"], ["node-ws"]))
-    assert table[""] == ["better", *LAYOUTS, f"{ONE} / {SQLITE}", f"{TWO} / {ONE}", f"{ELSEWHERE} / {SQLITE}"]
-    assert table["deliveries/s, 32 events in flight"][-3:] == ["0.80", "1.50", "0.90"]
+    assert table[""] == [
+        "better",
+        *LAYOUTS,
+        f"{ONE} / {SQLITE}",
+        f"{APART} / {ONE}",
+        f"{TWO} / {ONE}",
+        f"{ELSEWHERE} / {SQLITE}",
+    ]
+    assert table["deliveries/s, 32 events in flight"][-4:] == ["0.80", "-", "1.50", "0.90"]
     assert table["at 500 events/s: p50, us"][-1] == "3.50"
     assert "at 100 events/s: p50, us" not in table
 
@@ -122,6 +129,12 @@ def test_subscribers_and_events_go_to_the_nodes_of_the_layout(name: str, subscri
     target = Started(name)
     assert [url[-1] for url in target.subscribe_urls()] == list(subscribe)
     assert [url[-1] for url in target.publish_urls()] == list(publish)
+
+
+def test_a_topic_apart_has_its_subscribers_where_it_is_published() -> None:
+    """A publisher's connection takes turns of nodes, and topics take turns of 32 connections."""
+    assert [Started(APART).place(topic, 3) % 2 for topic in (0, 1, 2, 33)] == [0, 1, 0, 1]
+    assert [Started(TWO).place(0, number) % 2 for number in range(4)] == [0, 1, 0, 1]
 
 
 def test_the_load_generator_is_told_of_all_nodes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
