@@ -244,6 +244,15 @@ def test_several_workers_need_postgresql(tmp_path: Path, store: str) -> None:
         assert not hub.lines("worker started")
 
 
+@pytest.mark.req("NOD-17")
+def test_several_workers_need_a_trail_of_their_own(tmp_path: Path) -> None:
+    """Entries of several processes could mix on stdout."""
+    issuers = [{"issuer": "https://login.example", "audience": "hub"}]
+    settings = {"issuers": issuers, "store": "postgresql://hub:x@127.0.0.1:1/hub", "secret_key": "k" * 32, "audit": "-"}
+    line = refused(tmp_path, port=free_port(), **settings)
+    assert line.startswith("--workers needs FHIRCAST_AUDIT to be file:///path or a URL, not '-'")
+
+
 def refused(folder: Path, **settings: object) -> str:
     """The only line on stderr of a hub of three workers that does not start."""
     done = command(folder, "serve", "--workers", "3", environ=environment(folder, **settings))
