@@ -23,7 +23,7 @@ from fhircast_hub import dev as development
 from fhircast_hub.app import Hub, shared_parts
 from fhircast_hub.server import Tls, listen
 from fhircast_hub.server import serve as serve_on
-from fhircast_hub.settings.serving import require_all, require_shared
+from fhircast_hub.settings.serving import require_all, require_workers
 from fhircast_hub.settings.settings import Settings, SettingsError, load
 from fhircast_hub.settings.types import mask
 from fhircast_hub.telemetry.logs import configure_logging
@@ -238,7 +238,7 @@ def _run_workers(workers: int, settings: Settings, certificate: Path | None, key
     """Raises SettingsError where these settings are not for several workers."""
     if workers < 1:
         _refuse(ValueError(f"--workers must be a number of processes from 1 on, not {workers}"))
-    require_shared(settings, "--workers")
+    require_workers(settings)
     shared_parts(settings, time.time)  # imports what the workers then have in common
     listener, tls = _listen(settings.host, settings.port), _tls(certificate, key)
 

@@ -1,7 +1,7 @@
 """Several workers on one machine: processes of `serve --workers` that accept from one socket, each of them a node (NOD-15).
 
-The first process only watches. It holds the listening socket, starts each worker by fork, starts a worker that died anew, and
-stops the workers one after the other. It has no thread and no event loop: forks of these go wrong.
+The first process only watches. It holds the listening socket, forks each worker, replaces a worker that died, and stops the
+workers one after the other. It has no thread and no event loop, for a fork copies neither.
 """
 
 from __future__ import annotations
@@ -95,7 +95,8 @@ class Workers:
 
     def __init__(self, count: int, listener: socket.socket, work: Callable[[Worker], int]) -> None:
         self._count, self._listener, self._work = count, listener, work
-        # Python's dup() makes the copy wait as this one does, and with it the socket of all: a worker would wait in accept().
+        # dup() gives the copy this timeout, and so all copies: they are one socket. Without a timeout of 0, a worker that starts
+        # would make the others wait in accept().
         listener.setblocking(False)
         self._places = [_Place(number) for number in range(count)]
         self._folder = Path()
@@ -103,14 +104,24 @@ class Workers:
         self._stops, self._stopped_at = 0, 0.0
         #: Whether a worker has served.
         self._served = False
+        #: Whether the first worker has refused to start.
         self._refused = False
+        #: What signals write to, and what wakes the process.
         self._wake, self._woken = socket.socketpair()
+        #: A pipe that nobody writes to. The first process alone holds the end for writing.
         self._parent, self._alive = os.pipe()
+
+    def close(self) -> None:
+        """Close what the workers were to share, but for the listener."""
+        self._wake.close()
+        self._woken.close()
+        os.close(self._parent)
+        os.close(self._alive)
 
     def run(self) -> int:
         """Run the workers until a signal ends all of them. The exit code: 0, or REFUSED where the first cannot start.
 
-        The second worker starts when the first one serves: what stops one is said once, and one makes the tables.
+        The second worker starts when the first one serves. So a refusal is printed once, and one worker makes the tables.
         Raises OSError where no temporary folder can be made.
         """
         # The objects of the start stay for good, in memory that the workers share.

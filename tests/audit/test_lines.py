@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import os
 import stat
 from pathlib import Path
@@ -56,3 +58,18 @@ async def test_no_half_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             await sink.write([b'{"second":2}'])
     await sink.write([b'{"second":2}'])
     assert path.read_bytes() == b'{"first":1}\n{"second":2}\n'
+
+
+@pytest.mark.req("AUD-2", "NOD-15")
+async def test_workers_append_one_after_the_other(tmp_path: Path) -> None:
+    """While another process appends, a batch waits: a failure of that one cuts only its own lines."""
+    path = tmp_path / "trail"
+    path.touch()
+    with path.open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        writing = asyncio.create_task(JsonLinesSink(path).write([b"{}"]))
+        done, _ = await asyncio.wait({writing}, timeout=0.05)
+        assert not done
+        assert path.read_bytes() == b""
+    assert await writing == 0
+    assert path.read_bytes() == b"{}\n"

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -183,14 +184,21 @@ def test_ctrl_c(two: WorkersProcess) -> None:
 
 
 @pytest.mark.req("NOD-18")
-async def test_workers_end_with_the_first_process(two: WorkersProcess, issuer: IssuerThread) -> None:
-    """Also when it is killed: in order, with 1001, and the port is free."""
-    async with Visitor(two.hub, issuer.idp) as visitor, crowd(two, visitor) as followers:
-        pids = two.pids()
-        assert two.hub.stop(signal.SIGKILL) == -signal.SIGKILL
-        assert {await follower.closed() for follower in followers} == {1001}
-    await until(lambda: not any(map(is_alive, pids)))
-    socket.create_server(("127.0.0.1", two.hub.port)).close()
+async def test_workers_end_with_the_first_process(
+    tmp_path: Path, issuer: IssuerThread, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when it is killed: in order, with 1001. The port is free, and no folder is left."""
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setenv("TMPDIR", folder)  # tmp_path is too long for a Unix socket
+        with WorkersProcess(tmp_path, 2, **settings_of(database, issuer)) as two:
+            async with Visitor(two.hub, issuer.idp) as visitor, crowd(two, visitor) as followers:
+                pids = two.pids()
+                assert len(os.listdir(folder)) == 1
+                assert two.hub.stop(signal.SIGKILL) == -signal.SIGKILL
+                assert {await follower.closed() for follower in followers} == {1001}
+            await until(lambda: not any(map(is_alive, pids)))
+            assert os.listdir(folder) == []
+            socket.create_server(("127.0.0.1", two.hub.port)).close()
 
 
 @pytest.mark.req("OPS-15")
@@ -234,6 +242,15 @@ def test_several_workers_need_postgresql(tmp_path: Path, store: str) -> None:
     with hub_process(tmp_path, "serve", "--workers", "1", **settings) as hub:
         assert hub.stop() == 0
         assert not hub.lines("worker started")
+
+
+@pytest.mark.req("NOD-17")
+def test_several_workers_need_a_trail_of_their_own(tmp_path: Path) -> None:
+    """Entries of several processes could mix on stdout."""
+    issuers = [{"issuer": "https://login.example", "audience": "hub"}]
+    settings = {"issuers": issuers, "store": "postgresql://hub:x@127.0.0.1:1/hub", "secret_key": "k" * 32, "audit": "-"}
+    line = refused(tmp_path, port=free_port(), **settings)
+    assert line.startswith("--workers needs FHIRCAST_AUDIT to be file:///path or a URL, not '-'")
 
 
 def refused(folder: Path, **settings: object) -> str:

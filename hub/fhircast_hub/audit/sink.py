@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import sys
 from collections import deque
@@ -207,6 +208,10 @@ def _append(path: Path, text: bytes) -> None:
     """Append all of `text`, or nothing. Failed batches are retried, and half a line would spoil the next one."""
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(
+                file, fcntl.LOCK_EX
+            )  # workers append to one file, and a failure must not cut the line of another
         before = os.fstat(file).st_size
         try:
             while text:

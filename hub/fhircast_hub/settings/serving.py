@@ -31,10 +31,14 @@ def require_secret_key(settings: Settings) -> None:
         )
 
 
-def require_shared(settings: Settings, option: str) -> None:
-    """Raise SettingsError where the store is for one process, and `option` is for several."""
+def require_workers(settings: Settings) -> None:
+    """Raise SettingsError where several processes of one machine could not share the store, or the audit trail."""
     if not settings.is_shared:
-        raise SettingsError(f"{option} needs {PREFIX}STORE to be a postgresql:// URL, not {mask(settings.store)!r}")
+        raise SettingsError(f"--workers needs {PREFIX}STORE to be a postgresql:// URL, not {mask(settings.store)!r}")
+    if settings.audit == "-":  # a pipe cuts long writes, and an entry may be long
+        raise SettingsError(
+            f"--workers needs {PREFIX}AUDIT to be file:///path or a URL, not '-': on stdout the workers' lines could mix"
+        )
 
 
 def store_password(settings: Settings) -> str | None:

@@ -1,6 +1,6 @@
 """The metrics of all workers at one port, whichever worker is asked (OPS-15).
 
-Each worker listens on a Unix socket of its own, where it says its text to any of the others.
+Each worker listens on a Unix socket of its own, and sends its text to any other worker that connects.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-#: Seconds that each worker has to say its text. Whoever is later is left out.
+#: Seconds that each worker has to send its text. A later text is left out.
 PATIENCE_SECONDS = 1.0
 #: Says of each worker whether its text is here.
 _UP = b"""# HELP fhircast_worker_up Whether the worker answered when it was asked for its numbers
