@@ -18,7 +18,7 @@ PYTEST = $(RUN) -m pytest --junitxml=$(CHECKS)/$@.xml
 
 .NOTPARALLEL: # `make test` itself knows what may run beside what
 .PHONY: help build-venv demo test test-browser test-demo test-others test-nodes test-attacks test-some lint types javascript pictures requirements \
-  requirements-check architecture simulate attack chaos fuzz fuzz-clients lowest hashes bench fresh clean
+  requirements-check architecture simulate model attack chaos fuzz fuzz-clients lowest hashes bench fresh clean
 
 help:
 	@echo 'make demo          an EHR, two viewers, a chart and a report, in step in your browser, until Ctrl-C'
@@ -30,6 +30,7 @@ help:
 	@echo 'make requirements  the behaviours of docs/behaviour.md, how many tests prove each, and links'
 	@echo 'make architecture  draws the picture of the rooms in CONTRIBUTING.md anew, from the imports'
 	@echo 'make simulate      the core against clients and networks of all behaviours: SEEDS=1000 of them, or one SEED=123'
+	@echo 'make model         every state of three nodes and their database, for four events; or walks by chance, SEEDS=1000 of them, or one SEED=123'
 	@echo 'make attack        one user against a hub, an attack a minute, and how another user fares: SECONDS=5, ARGS="--only frames"'
 	@echo 'make chaos         nodes of a hub are killed, KILLS=100 of them, and their database fails: do its clients see what they must?'
 	@echo 'make fuzz          inputs that make the parsers of bodies, forms and frames fail, or slow: N=5000 rounds, of seeds from FIRST=0 on'
@@ -131,6 +132,9 @@ architecture: $(TESTING)
 
 simulate: $(TESTING)
 	@$(RUN) -m tests.simulation.run $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000))
+
+model: $(TESTING)
+	@$(RUN) -m tests.model.run $(if $(SEED),--seed $(SEED),$(if $(SEEDS),--seeds $(SEEDS))) $(ARGS)
 
 attack: $(TESTING)
 	@$(RUN) -m tests.hardening.attacks.run --seconds $(or $(SECONDS),60) $(ARGS)

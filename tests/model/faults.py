@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.model import database, node
+from tests.model import database, duties, node
 from tests.model.scenarios import Scenario, place_of
 from tests.model.values import Values
 from tests.model.world import (
@@ -46,7 +46,7 @@ def take(scenario: Scenario, values: Values, world: World, step: tuple[str, int,
         case "die":
             return _spent(_die(world, n), deaths=world.budget.deaths - 1)
         case "sleep":
-            world = node.forget_posts_of(world, n)
+            world = duties.forget_posts_of(world, n)
             world = with_node(world, n, world.nodes[n]._replace(life=ASLEEP))
             return _spent(world, sleeps=world.budget.sleeps - 1)
         case "wake":

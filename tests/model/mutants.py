@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from fhircast_hub.core import decide
 from fhircast_hub.core.rules import connections, content
-from tests.model import database, node
+from tests.model import database, duties, following
 from tests.model.scenarios import Scenario
 from tests.model.world import Budget
 from tests.simulation.mutants import Mutant
@@ -52,10 +52,10 @@ MUTANTS = (
     InModel(
         Mutant(
             "a node delivers what the notice says, instead of the log",
-            node.take_notice,
+            following.take_notice,
             "return read_log(values, world, n)",
             "row = next(row for row in world.log if row.written == written)\n"
-            "    return hand_on(values, world, n, row.topic, row.before, row.before, row.effects, written)",
+            "    return duties.hand_on(values, world, n, row.topic, row.before, row.before, row.effects, written)",
             ("sockets_are_told_the_log",),
         ),
         NOTICES,
@@ -93,7 +93,7 @@ MUTANTS = (
     InModel(
         Mutant(
             "every node that hears of a post claims it",
-            node.posts_here,
+            duties.posts_here,
             "== name",
             '!= ""',
             ("one_node_posts",),
@@ -103,9 +103,9 @@ MUTANTS = (
     InModel(
         Mutant(
             "a node that may have been marked dead posts",
-            node.may_post,
+            duties.may_post,
             "node.life == UP",
-            "node.life in (UP, UNSURE)",
+            "node.life in (0, 1)",
             ("one_node_posts",),
         ),
         POSTS_SLEEP,
@@ -133,7 +133,7 @@ MUTANTS = (
     InModel(
         Mutant(
             "a node skips what others committed before its own commit",
-            node.skip_own,
+            following.skip_own,
             "position == node.cursor + 1",
             "position > node.cursor",
             ("followers_were_told_all",),
@@ -143,7 +143,7 @@ MUTANTS = (
     InModel(
         Mutant(
             "a node reads its own commit before the commit is answered",
-            node.answer_comes_first,
+            following.answer_comes_first,
             "row.origin == node.name and node.commit is not None and row.position not in node.own",
             "False",
             ("sockets_are_told_the_log",),
@@ -153,7 +153,7 @@ MUTANTS = (
     InModel(
         Mutant(
             "a node reads again what it has committed itself",
-            node.read_log,
+            following.read_log,
             "if row.position in now.own:",
             "if False:",
             ("sockets_are_told_the_log", "nobody_waits"),
@@ -183,8 +183,8 @@ MUTANTS = (
     InModel(
         Mutant(
             "a node skips its own commit of which it had no answer",
-            node.hear,
-            "return abandon(values, world, n, topic)",
+            following.hear,
+            "return duties.abandon(values, world, n, topic)",
             "return world",
             ("followers_were_told_all",),
         ),
@@ -213,7 +213,7 @@ MUTANTS = (
     InModel(
         Mutant(
             "a fenced node keeps its sockets",
-            node.begin_anew,
+            duties.begin_anew,
             "if sub.node == node.name:",
             "if False:",
             ("fenced_nodes_have_no_sockets",),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.model import node
+from tests.model import following, node
 from tests.model.steps import Room
 from tests.model.world import ANEW, DEAD, SENT, TAKEN, UNSENT, UP, World
 from tests.simulation.violation import Violation
@@ -31,7 +31,7 @@ def reads_are_fresh(room: Room, world: World) -> None:
 def followers_were_told_all(room: Room, world: World) -> None:
     """A node that has read the log, and has nothing under way, has told its sockets everything (NOD-5, NOD-11, NOD-14)."""
     for n, now in enumerate(world.nodes):
-        if now.life != UP or now.commit or node.is_waited_for(world, now) or node.has_to_read(world, n):
+        if now.life != UP or now.commit or node.is_waited_for(world, now) or following.has_to_read(world, n):
             continue
         for topic, entry in enumerate(now.entries):
             stored = world.sessions[topic]

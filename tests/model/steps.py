@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.model import database, faults, node
+from tests.model import database, duties, faults, following, node
 from tests.model.scenarios import Scenario, place_of
 from tests.model.values import Values
 from tests.model.world import (
@@ -94,7 +94,7 @@ class Room:
             for written in world.notices[n]:
                 yield "notice", n, written
                 yield "lose notice", n, written
-        if node.has_to_read(world, n):
+        if following.has_to_read(world, n):
             yield "read", n, 0
         if now.life == UNSURE:
             yield "beat", n, 0
@@ -122,7 +122,7 @@ class Room:
                 yield "tick", n, topic
 
     def _of_posts(self, world: World, n: int) -> Iterator[Step]:
-        if node.may_post(world.nodes[n]):
+        if duties.may_post(world.nodes[n]):
             yield "begin post", n, 0
         if world.nodes[n].posting and world.nodes[n].life in (UP, UNSURE):
             yield "end post", n, 0
@@ -149,7 +149,7 @@ def lost_nodes(values: Values, world: World, topic: int) -> list[str]:
 def take(room: Room, world: World, step: Step) -> World:
     """The world after a step, and after the readings that change nothing. Raises Violation."""
     world = _take(room, world, step)
-    return world if room.scenario.lost_rows else node.skip_rows(world)
+    return world if room.scenario.lost_rows else following.skip_rows(world)
 
 
 def _take(room: Room, world: World, step: Step) -> World:
@@ -173,9 +173,9 @@ def _take(room: Room, world: World, step: Step) -> World:
         case "answer":
             return node.take_answer(values, _with_refusal(values, world, n), n)
         case "read":
-            return node.read_log(values, world, n)
+            return following.read_log(values, world, n)
         case "notice":
-            return node.take_notice(values, _without_notice(world, n, argument), n, argument)
+            return following.take_notice(values, _without_notice(world, n, argument), n, argument)
         case "lose notice":
             return _without_notice(world, n, argument)
         case "beat":
@@ -183,9 +183,9 @@ def _take(room: Room, world: World, step: Step) -> World:
         case "join":
             return node.join(world, n)
         case "begin post":
-            return node.begin_post(world, n)
+            return duties.begin_post(world, n)
         case "end post":
-            return node.end_post(world, n)
+            return duties.end_post(world, n)
     return faults.take(room.scenario, values, world, step)
 
 
