@@ -2,6 +2,10 @@
 
 The budgets say which faults may come, in any combination and at any step. Sockets, deaths, sleeps and returns of subscribers
 multiply the states. So the short scenarios have fewer events where they have more faults.
+
+A thousand states take a third of a second. Measured numbers of states with four events: 11,576 without a fault, 12,000 of updates
+with a death, 175,151 of updates with lost answers and a failover, 227,105 of updates with a sleep. Four opens with a fault have
+about a million each: each of them is another revision.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ SHORT = (
     Scenario("four events", subs=_EACH),
     Scenario("three events, and a node without sockets", events=(0, 0, 0), subs=_TWO),
     Scenario("four updates of one version, a lost answer", updates=True, subs=_EACH, budget=Budget(lost_answers=1)),
+    Scenario("four updates of one version, a death", updates=True, subs=_EACH, budget=Budget(deaths=1)),
     Scenario("two events with notices", events=(0, 0), subs=_EACH, notices=True),
     Scenario("three events of two sessions, slow commits", (0, 0, 1), subs=_TWO_SESSIONS, slow_commits=True),
     Scenario("two events, a lost answer", events=(0, 0), subs=_EACH, budget=Budget(lost_answers=1)),
@@ -48,11 +53,17 @@ WHOLE = (
     Scenario("four events, and two nodes without sockets", subs=_ONE),
     Scenario("three events with notices", events=(0, 0, 0), subs=_EACH, notices=True),
     Scenario("four events of two sessions, slow commits", events=(0, 0, 1, 1), subs=_TWO_SESSIONS, slow_commits=True),
-    Scenario("four updates of one version", updates=True, subs=_EACH, budget=Budget(lost_answers=2, failovers=1)),
+    Scenario(
+        "four updates of one version, two lost answers, a failover",
+        updates=True,
+        subs=_EACH,
+        budget=Budget(lost_answers=2, failovers=1),
+    ),
     Scenario("four events, a lost answer", subs=_EACH, budget=Budget(lost_answers=1)),
     Scenario("four events, a failover", subs=_EACH, budget=Budget(failovers=1)),
     Scenario("four events, a death", subs=_EACH, budget=Budget(deaths=1)),
-    Scenario("four events, a sleep", subs=_ONE, budget=Budget(sleeps=1)),
+    Scenario("four updates of one version, a sleep", updates=True, subs=_EACH, budget=Budget(sleeps=1)),
+    Scenario("two events, a sleep", events=(0, 0), subs=_EACH, budget=Budget(sleeps=1)),
     Scenario("four posts", callback=True, subs=()),
 )
 
