@@ -155,3 +155,17 @@ def test_a_node_that_begins_anew_ends_all_sockets_and_posts() -> None:
     world.duties.begin_anew()
     assert world.asked == [("close all", 1012), ("forget", None)]
     assert world.submitted == []
+
+
+@pytest.mark.req("NOD-10", "WHK-8")
+async def test_a_later_post_waits_for_those_that_are_begun_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a round is under way, a post that waits asks for another round. Afterwards no post waits."""
+    world = World()
+    assert not world.duties.holds_posts(FIRST)
+    world.duties.resume_posts(FIRST)
+    await asyncio.sleep(0)  # the round has begun
+    assert world.duties.holds_posts(FIRST)
+    assert not world.duties.holds_posts(SECOND)
+    await done(world)
+    assert world.submitted == [(FIRST, ResumePosts())] * 2
+    assert not world.duties.holds_posts(FIRST)

@@ -81,6 +81,13 @@ class Duties:
         self._resuming[key] = False
         self._spawn(self._resume_posts(key))
 
+    def holds_posts(self, key: SessionKey) -> bool:
+        """Whether the session's posts have yet to be begun anew. Then a later post waits, and is begun with these."""
+        if key not in self._resuming:
+            return False
+        self._resuming[key] = True
+        return True
+
     def look_again(self, key: SessionKey) -> None:
         """A change was committed that this node had counted as lost: a connection that it names may be none."""
         self._spawn(self._look_again(key))

@@ -55,9 +55,16 @@ def hand_on(
         if sub.connection in told.closed:
             world = with_sub(world, s, world.subs[s]._replace(node=""))
     node = world.nodes[n]
-    if told.posts and posts_here(values, name, before, after) and not (values.holds_posts and resumes(node, topic)):
+    if told.posts and posts_here(values, name, before, after):
+        if holds_posts(values, node, topic, after, told.posts):
+            return with_duty(world, n, Cause("resume", topic))
         world = with_node(world, n, node._replace(queue=enqueued(node.queue, told.posts)))
     return world
+
+
+def holds_posts(values: Values, node: Node, topic: int, after: int, posts: tuple[int, ...]) -> bool:
+    """PostgresStore._hand_on and Duties.holds_posts: whether posts wait for older ones, which have yet to be begun anew."""
+    return resumes(node, topic) and not values.waiting_posts(after) <= set(posts)
 
 
 def posts_here(values: Values, name: str, before: int, after: int) -> bool:
@@ -114,8 +121,14 @@ def begin_anew(values: Values, world: World, n: int) -> World:
 
 
 def may_post(node: Node) -> bool:
-    """Webhooks._post: whether the node may begin its next post. In doubt whether it was marked, it may not (NOD-10)."""
-    return bool(node.queue) and not node.posting and node.life == UP
+    """Webhooks._post_all: whether the node may begin its next post. In doubt whether it was marked, it may not (NOD-10)."""
+    return bool(node.queue) and not node.posting and node.life == UP and not stores_answer(node)
+
+
+def stores_answer(node: Node) -> bool:
+    """Webhooks._post_all: whether the answer of the last post has yet to be stored."""
+    commands = (*node.duties, *((node.commit.cause,) if node.commit else ()))
+    return any(each.kind == "answered" for each in commands)
 
 
 def begin_post(world: World, n: int) -> World:

@@ -10,24 +10,41 @@ from tests.model.world import UNSURE, UP, Cause, Entry, Node, Row, World, with_d
 def read_log(values: Values, world: World, n: int) -> World:
     """Follower._read: hand each row on once, in the order of the log."""
     node = world.nodes[n]
-    if is_fenced(world, node) or not database.reaches_back(world, node):
+    if is_fenced(world, node) or not database.reaches_back(world, node) or has_lost_own(world, node):
         return duties.begin_anew(values, world, n)
     for row in database.follow(world, node):
         now = world.nodes[n]
         if answer_comes_first(now, row):
             break
-        if row.position in now.own:
-            world = with_node(world, n, now._replace(own=tuple(each for each in now.own if each != row.position)))
+        if place_of(row) in now.own:
+            world = with_node(world, n, now._replace(own=tuple(each for each in now.own if each != place_of(row))))
         else:
             world = hear(values, world, n, row)
         world = with_node(world, n, world.nodes[n]._replace(cursor=row.position, written=row.written))
     return world
 
 
+def place_of(row: Row) -> tuple[int, int]:
+    """What tells a row of the log apart from any other that ever was."""
+    return row.position, row.written
+
+
+def has_lost_own(world: World, node: Node) -> bool:
+    """Follower._read: whether the log has not, or not any more, what this node has committed."""
+    return not set(node.own) <= set(map(place_of, world.log))
+
+
+def knows(world: World, n: int) -> bool:
+    """Follower.check: whether the log has the newest commit that the node knows. Else nothing is committed or confirmed."""
+    node = world.nodes[n]
+    newest = max([(node.cursor, node.written), *node.own])
+    return not newest[0] or newest in map(place_of, world.log)
+
+
 def has_to_read(world: World, n: int) -> bool:
     """Whether a reading of the log now would change what the node knows."""
     node = world.nodes[n]
-    if is_fenced(world, node) or not database.reaches_back(world, node):
+    if is_fenced(world, node) or not database.reaches_back(world, node) or has_lost_own(world, node):
         return True
     row = next(iter(database.follow(world, node)), None)
     return row is not None and not answer_comes_first(node, row)
@@ -35,7 +52,7 @@ def has_to_read(world: World, n: int) -> bool:
 
 def answer_comes_first(node: Node, row: Row) -> bool:
     """Writer.settled: the log may be faster than the answer to the commit itself."""
-    return row.origin == node.name and node.commit is not None and row.position not in node.own
+    return row.origin == node.name and node.commit is not None and place_of(row) not in node.own
 
 
 def skip_own(node: Node, position: int, written: int) -> Node:
@@ -43,7 +60,7 @@ def skip_own(node: Node, position: int, written: int) -> Node:
     if position == node.cursor + 1:
         return node._replace(cursor=position, written=written)
     if position > node.cursor:
-        return node._replace(own=tuple(sorted((*node.own, position))))
+        return node._replace(own=tuple(sorted((*node.own, (position, written)))))
     return node
 
 
@@ -52,14 +69,14 @@ def skip_rows(world: World) -> World:
     for n, node in enumerate(world.nodes):
         if not world.log or node.life not in (UP, UNSURE) or node.cursor >= world.next_position - 1:
             continue
-        if is_fenced(world, node) or not database.reaches_back(world, node):
+        if is_fenced(world, node) or not database.reaches_back(world, node) or has_lost_own(world, node):
             continue
         for row in database.follow(world, node):
             entry = node.entries[row.topic]
-            known = row.position in node.own
+            known = place_of(row) in node.own
             if not known and (row.origin == node.name or (entry is not None and entry.revision < row.position)):
                 break
-            own = tuple(each for each in node.own if each != row.position) if known else node.own
+            own = tuple(each for each in node.own if each != place_of(row)) if known else node.own
             node = node._replace(cursor=row.position, written=row.written, own=own)
         if node is not world.nodes[n]:
             world = with_node(world, n, node)

@@ -28,6 +28,16 @@ POSTS_SLEEP = Scenario(
     "a callback, and its node sleeps", events=(0,), subs=(), callback=True, budget=Budget(sleeps=1), nodes=2
 )
 POSTS_DEATH = Scenario("a callback, and its node dies", events=(0,), subs=(), callback=True, budget=Budget(deaths=1))
+POSTS_LOST = Scenario("a callback, and a lost answer", (0,), subs=(), callback=True, budget=Budget(lost_answers=1))
+LOSS = Scenario(
+    "an asynchronous failover",
+    (0, 0),
+    subs=((0, 0), (0, 1)),
+    budget=Budget(failovers=1),
+    lost_rows=1,
+    again=True,
+    nodes=2,
+)
 LOST = Scenario("updates and a lost answer", updates=True, events=(0, 0), subs=EACH, budget=Budget(lost_answers=1))
 
 
@@ -39,6 +49,36 @@ class InModel(NamedTuple):
 
 
 MUTANTS = (
+    InModel(
+        Mutant(
+            "a post overtakes those that have yet to be begun anew",
+            duties.holds_posts,
+            "resumes(node, topic) and not values.waiting_posts(after) <= set(posts)",
+            "False",
+            ("posts_come_in_order",),
+        ),
+        POSTS_LOST,
+    ),
+    InModel(
+        Mutant(
+            "a node commits and confirms before it knows that the database lost commits",
+            following.knows,
+            "not newest[0] or newest in map(place_of, world.log)",
+            "True",
+            ("reads_are_fresh", "database_holds_what_was_decided"),
+        ),
+        LOSS,
+    ),
+    InModel(
+        Mutant(
+            "a node does not look for its own commits in the log",
+            following.has_lost_own,
+            "not set(node.own) <= set(map(place_of, world.log))",
+            "False",
+            ("followers_were_told_all",),
+        ),
+        LOSS._replace(name="an asynchronous failover, other positions", again=False, nodes=3),
+    ),
     InModel(
         Mutant(
             "commits are not compared with the revision",
@@ -144,7 +184,7 @@ MUTANTS = (
         Mutant(
             "a node reads its own commit before the commit is answered",
             following.answer_comes_first,
-            "row.origin == node.name and node.commit is not None and row.position not in node.own",
+            "row.origin == node.name and node.commit is not None and place_of(row) not in node.own",
             "False",
             ("sockets_are_told_the_log",),
         ),
@@ -154,7 +194,7 @@ MUTANTS = (
         Mutant(
             "a node reads again what it has committed itself",
             following.read_log,
-            "if row.position in now.own:",
+            "if place_of(row) in now.own:",
             "if False:",
             ("sockets_are_told_the_log", "nobody_waits"),
         ),

@@ -38,6 +38,8 @@ class _Fenced(Exception):
 
 def submit(values: Values, world: World, n: int, cause: Cause) -> World:
     """Service.submit, to the commit that it sends or to its answer. The node has nothing under way."""
+    if not following.knows(world, n):
+        return duties.refuse(world, n, cause)
     try:
         while True:
             world, entry = load(values, world, n, cause.topic)
@@ -204,7 +206,7 @@ def may_answer(world: World, n: int, topic: int) -> bool:
     """PostgresStore.load and confirm: whether a read is answered here and now with what the node knows."""
     node = world.nodes[n]
     entry = node.entries[topic]
-    if node.life != UP or entry is None or entry.stale or is_pending(node, topic):
+    if node.life != UP or entry is None or entry.stale or is_pending(node, topic) or not following.knows(world, n):
         return False
     return database.confirms(world, topic, entry.revision)
 

@@ -5,7 +5,6 @@ python -m tests.model.run --only posts         those whose names have the word
 python -m tests.model.run --most 100000        the first states of each scenario
 python -m tests.model.run --seeds 1000         walks of the seeds 0 to 999: more nodes, more events, more faults
 python -m tests.model.run --seed 123           the walk of one seed
-python -m tests.model.run --gaps               the known gaps, each with its shortest path
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from collections.abc import Iterable
 from tests.model.scenarios import Scenario
 from tests.model.search import search
 from tests.model.seeds import scenario, walk
-from tests.model.suite import GAPS, WHOLE
+from tests.model.suite import WHOLE
 from tests.model.words import report
 
 
@@ -65,7 +64,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Search the model of many nodes for a state that must not be.")
     parser.add_argument("--only", default="", help="scenarios whose names have this word")
     parser.add_argument("--most", type=int, default=0, help="states of a scenario, at most; 0: all")
-    parser.add_argument("--gaps", action="store_true", help="the known gaps")
     parser.add_argument("--seed", type=int, help="a single seed")
     parser.add_argument("--seeds", type=int, help="number of seeds")
     parser.add_argument("--first", type=int, default=0, help="first seed")
@@ -76,8 +74,6 @@ def main() -> int:
         return int(not text.endswith("holds"))
     if args.seeds is not None:
         return int(walk_all(range(args.first, args.first + args.seeds), args.processes) > 0)
-    if args.gaps:
-        return int(search_all((gap.scenario for gap in GAPS), args.most, args.processes) != len(GAPS))
     return int(search_all((each for each in WHOLE if args.only in each.name), args.most, args.processes) > 0)
 
 

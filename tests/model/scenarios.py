@@ -45,8 +45,6 @@ class Scenario(NamedTuple):
     #: Rows that a failover loses, and whether their positions are given again. Not what the hub asks of a database.
     lost_rows: int = 0
     again: bool = False
-    #: Whether a node hands on no posts while it has yet to begin them anew. Not what the hub does.
-    holds_posts: bool = False
     nodes: int = 3
 
     @property
@@ -91,7 +89,7 @@ def begin(scenario: Scenario) -> tuple[Values, World]:
     made = [_session(scenario, topic) for topic in range(scenario.topics)]
     version = made[0].contexts[STUDY].version if scenario.updates else ""
     events = (_event(scenario, k, version) for k in range(len(scenario.events)))
-    values = Values(events, slow_commits=scenario.slow_commits, holds_posts=scenario.holds_posts)
+    values = Values(events, slow_commits=scenario.slow_commits)
     stored = tuple(Stored(0, values.put(session)) for session in made)
     names = [name_of(n) for n in range(scenario.nodes)]
     nodes = tuple(

@@ -33,7 +33,6 @@ def scenario(seed: int) -> Scenario:
         slow_commits=topics > 1 and dice.random() < 0.5,
         notices=dice.random() < 0.3,
         time=dice.random() < 0.5,
-        holds_posts=True,  # without, walks end at a known gap (suite.py)
         nodes=nodes,
     )
 

@@ -1,4 +1,4 @@
-"""The scenarios that are searched: some in each run of the tests, all by `make model`; and those that show known gaps.
+"""The scenarios that are searched: some in each run of the tests, all by `make model`.
 
 The budgets say which faults may come, in any combination and at any step. Sockets, deaths, sleeps and returns of subscribers
 multiply the states. So the short scenarios have fewer events where they have more faults.
@@ -10,21 +10,21 @@ a lost answer. Opens have more than updates: each open is another revision. Open
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from tests.model.scenarios import Scenario
 from tests.model.world import Budget
 
 _EACH, _TWO, _ONE = ((0, 0), (0, 1), (0, 2)), ((0, 0), (0, 1)), ((0, 0),)
 _TWO_SESSIONS = ((0, 2), (1, 2))
-#: Without the first of the known gaps below.
-_HELD = Scenario(
-    "posts of an event, held back after a lost answer",
-    events=(0,),
-    callback=True,
-    subs=(),
-    holds_posts=True,
-    budget=Budget(lost_answers=1),
+_POSTS = Scenario("posts of an event, a lost answer", (0,), callback=True, subs=(), budget=Budget(lost_answers=1))
+#: The database loses its last commit, and gives the commit's position to another one.
+_LOSS = Scenario(
+    "two events, an asynchronous failover",
+    (0, 0),
+    subs=_TWO,
+    budget=Budget(failovers=1),
+    lost_rows=1,
+    again=True,
+    nodes=2,
 )
 
 #: Searched to the last state in each run of the tests.
@@ -41,9 +41,11 @@ SHORT = (
     Scenario("an event, a sleep", events=(0,), subs=_EACH, budget=Budget(sleeps=1)),
     Scenario("a slow commit, a sleep", events=(0,), subs=_ONE, slow_commits=True, budget=Budget(sleeps=1)),
     Scenario("posts of two events", events=(0, 0), callback=True, subs=()),
-    _HELD,
-    _HELD._replace(name="posts of an event, held back after a failover", budget=Budget(failovers=1)),
+    _POSTS,
+    _POSTS._replace(name="posts of an event, a failover", budget=Budget(failovers=1)),
     Scenario("posts of an event, a death", events=(0,), callback=True, subs=(), budget=Budget(deaths=1)),
+    _LOSS,
+    _LOSS._replace(name="two events, an asynchronous failover, other positions", again=False),
 )
 
 #: Each has three nodes and four events, unless its name says otherwise.
@@ -65,29 +67,5 @@ WHOLE = (
     Scenario("four updates of one version, a sleep", updates=True, subs=_EACH, budget=Budget(sleeps=1)),
     Scenario("two events, a sleep", events=(0, 0), subs=_EACH, budget=Budget(sleeps=1)),
     Scenario("four posts", callback=True, subs=()),
-)
-
-
-class Gap(NamedTuple):
-    """A scenario in which the hub of today breaks an invariant, and which."""
-
-    scenario: Scenario
-    invariant: str
-
-
-_POSTS = Scenario("posts after an unknown outcome", (0,), callback=True, subs=(), budget=Budget(lost_answers=1))
-_LOSS = Scenario("an asynchronous failover", subs=_TWO, budget=Budget(failovers=1), lost_rows=1, again=True)
-
-GAPS = (
-    # A node that lost the answer to a commit with posts begins them anew later. Until then it posts what comes after them.
-    Gap(_POSTS, "posts_come_in_order"),
-    Gap(_POSTS._replace(name="posts after a failover", budget=Budget(failovers=1)), "posts_come_in_order"),
-    # The database lost its last commit, and gave the commit's position to another one. Nodes tell both apart only when they
-    # read the log. A node that commits first decides on what was lost, and its compare-and-set succeeds.
-    Gap(_LOSS._replace(events=(0, 0)), "reads_are_fresh"),
-    # The node's own commit was lost, and the node had read no row beyond. So its reading finds nothing wrong.
-    Gap(
-        _LOSS._replace(name="a lost commit of the node's own", events=(0, 0), again=False),
-        "followers_were_told_all",
-    ),
+    _POSTS._replace(name="posts of two events, a lost answer", events=(0, 0)),
 )

@@ -87,8 +87,8 @@ def key_of(topic: int) -> SessionKey:
 class Values:
     """The values of one search. `events` are those of the callers."""
 
-    def __init__(self, events: Iterable[Event], *, slow_commits: bool = False, holds_posts: bool = False) -> None:
-        self.slow_commits, self.holds_posts = slow_commits, holds_posts
+    def __init__(self, events: Iterable[Event], *, slow_commits: bool = False) -> None:
+        self.slow_commits = slow_commits
         self.events = tuple(events)
         self._numbers: dict[bytes, int] = {}
         self._values: list[bytes] = [b""]

@@ -93,8 +93,8 @@ class Node(NamedTuple):
     #: Everything up to this position was handed on, with `written` of its row (follower.py, Follower).
     cursor: int = 0
     written: int = 0
-    #: Positions beyond it that this node has committed.
-    own: tuple[int, ...] = ()
+    #: Positions beyond it that this node has committed, each with `written` of its row.
+    own: tuple[tuple[int, int], ...] = ()
     #: The commit that waits for its answer.
     commit: Commit | None = None
     #: A commit that the node does not wait for any more, and that the database may still carry out.

@@ -9,7 +9,10 @@ import json
 
 import pytest
 
-from tests.running import event
+from fhircast_hub.core.access.principal import SessionKey
+from fhircast_hub.core.state.commands import Command, PostFinished
+from fhircast_hub.service.service import Service
+from tests.running import event, until
 from tests.webhook.callback_server import (
     OK,
     PATIENT,
@@ -112,6 +115,29 @@ async def test_a_retry_keeps_the_order(waits: list[float]) -> None:
         await server.posted(6)
         first, second, third = opens(3)
         assert server.news() == [first, first, first, second, second, third]
+
+
+@pytest.mark.req("WHK-8")
+async def test_a_post_waits_until_the_answer_to_the_one_before_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a restart could begin an answered post anew, after a later one."""
+    stored, store = asyncio.Event(), Service._submit_until_stored
+
+    async def hold(service: Service, key: SessionKey, command: Command) -> None:
+        if isinstance(command, PostFinished):
+            await stored.wait()
+        await store(service, key, command)
+
+    monkeypatch.setattr(Service, "_submit_until_stored", hold)
+    async with hub_and_callbacks() as (hub, server):
+        await subscribe(hub, server)
+        await publish(hub, 2)
+        await server.posted(1)
+        await until(lambda: len(hub.hub.service._tasks) == 1)  # the hub does nothing but wait for the store
+        assert server.news() == opens(1)
+        assert hub.hub._webhooks.queued() == 2
+        stored.set()
+        await server.posted(2)
+        assert server.news() == opens(2)
 
 
 @pytest.mark.req("WHK-8")

@@ -87,8 +87,8 @@ class Follower:
     async def check(self, connection: Any) -> None:
         """Raise if the server's log has lost what this node knows, or if the node is dead.
 
-        A standby without the last commits may have taken over. Nothing is committed there before this node begins anew:
-        the positions of lost commits are given again, and would count as known.
+        A standby without the last commits may have taken over. Nothing is committed or confirmed there before this node
+        begins anew: the positions of lost commits are given again, and would count as known.
         """
         newest = max(self._own, default=self._position)
         try:

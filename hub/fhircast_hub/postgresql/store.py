@@ -19,7 +19,8 @@ import structlog
 
 from fhircast_hub.core.access.principal import SessionKey
 from fhircast_hub.core.rules.nodes import node_of, nodes_of
-from fhircast_hub.core.state.effects import Close, Effect, Send
+from fhircast_hub.core.rules.webhook_outbox import posts_all
+from fhircast_hub.core.state.effects import Close, Effect, Post, Send
 from fhircast_hub.core.state.session import Session
 from fhircast_hub.postgresql.cache import Cache, Entry
 from fhircast_hub.postgresql.commits import Commit, Writer, has_work_for_callbacks
@@ -58,6 +59,10 @@ class Sockets(Protocol):
         """The node may have missed work for callbacks of a session."""
         ...
 
+    def holds_posts(self, key: SessionKey) -> bool:
+        """Whether the posts of a session have yet to be begun anew. Posts that come meanwhile are begun with these, in order."""
+        ...
+
     def look_again(self, key: SessionKey) -> None:
         """A change was committed that the node had counted as lost: it may name connections that are none."""
         ...
@@ -87,7 +92,8 @@ class PostgresStore:
         self._metrics = metrics
         self._sockets: Sockets | None = None
         writer = Link(database, "writer", lambda connection: self._follower.check(connection))
-        reader, beats, self._asks = (Link(database, purpose) for purpose in ("reader", "node", "usage"))
+        reader = Link(database, "reader", lambda connection: self._follower.check(connection))
+        beats, self._asks = (Link(database, purpose) for purpose in ("node", "usage"))
         self._links = [writer, reader, beats, self._asks]
         self._reader = Reader(reader, metrics)
         self._promise = PromiseLog(self._asks)
@@ -259,7 +265,7 @@ class PostgresStore:
             if self._cache.get(commit.key) is entry:  # otherwise this node began anew meanwhile
                 entry.session, entry.revision, entry.weight = commit.after, revision, commit.weight
                 self._changed(commit.key, commit.before, commit.after)
-                self._hand_on(commit.before, commit.after, commit.effects)
+                self._hand_on(commit.key, commit.before, commit.after, commit.effects)
             else:
                 self._close_sockets(commit.key, commit.after)
             self._settle(commit.key, entry)
@@ -326,15 +332,29 @@ class PostgresStore:
         entry.stale = entry.behind = False
         entry.weight += growth(before, after)
         self._changed(key, before, after)
-        self._hand_on(before, after, found)
+        self._hand_on(key, before, after, found)
         if after is None:
             self._cache.forget(key, entry)
 
-    def _hand_on(self, before: Session | None, after: Session | None, effects: Sequence[Effect]) -> None:
-        """Carry out the effects. For callbacks only the session's poster works; after the last one, the poster of before."""
+    def _hand_on(
+        self, key: SessionKey, before: Session | None, after: Session | None, effects: Sequence[Effect]
+    ) -> None:
+        """Carry out the effects. For callbacks only the session's poster works; after the last one, the poster of before.
+
+        A post does not overtake older ones that this node has yet to begin anew, since it missed their commit.
+        """
         poster = (after.poster if after else "") or (before.poster if before else "")
-        posts = poster == self.node
-        self._deliver(effects if posts else [each for each in effects if isinstance(each, Send | Close)])
+        if poster != self.node:
+            effects = [each for each in effects if isinstance(each, Send | Close)]
+        elif (
+            after
+            and after.outbox
+            and not posts_all(after, effects)
+            and self._sockets
+            and self._sockets.holds_posts(key)
+        ):
+            effects = [each for each in effects if not isinstance(each, Post)]
+        self._deliver(effects)
 
     def _abandon(self, key: SessionKey, entry: Entry) -> None:
         """Forget a session whose changes were missed. Its sockets end and come back; its posts are begun anew."""

@@ -254,9 +254,9 @@ class Service:
         if principal.expires > self._clock():
             check_scoped(principal.scopes)
 
-    def submit_soon(self, key: SessionKey, command: Command) -> None:
-        """Submit a command of the hub itself. The command is repeated while the store fails."""
-        self._spawn(self._submit_until_stored(key, command))
+    def submit_soon(self, key: SessionKey, command: Command) -> asyncio.Task[None]:
+        """Submit a command of the hub itself. The command is repeated while the store fails. The task ends when it is stored."""
+        return self._spawn(self._submit_until_stored(key, command))
 
     async def tick(self) -> None:
         """Submit Tick to the sessions whose deadline has passed."""
@@ -371,10 +371,11 @@ class Service:
         await self.tick()
         self._set_timer()
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 def _closes(command: Command) -> bool:

@@ -155,7 +155,7 @@ class Webhooks:
             self._spawn(self._verifier.deny(effect)).add_done_callback(lambda _: self._denials.release(user))
 
     async def _post_all(self, recipient: _Recipient, queue: deque[Post]) -> None:
-        """Post the queue in order, until it is empty. The result of each post becomes a command."""
+        """Post the queue in order, until it is empty. The result of each post is stored before the next post."""
         while queue:
             post = queue[0]
             try:
@@ -165,13 +165,14 @@ class Webhooks:
                 status = 0
             if not queue or queue[0] is not post:
                 continue  # dropped meanwhile
-            queue.popleft()
-            if status is None:
-                continue
-            self._metrics.posts.inc()
-            if status // 100 != _SUCCESS:
-                self._metrics.posts_failed.inc()
-            self._service.submit_soon(post.key, PostFinished(post.number, status))
+            if status is not None:
+                self._metrics.posts.inc()
+                if status // 100 != _SUCCESS:
+                    self._metrics.posts_failed.inc()
+                # Until this is stored, the post may be begun anew: a later one must not have been posted then.
+                await asyncio.wait([self._service.submit_soon(post.key, PostFinished(post.number, status))])
+            if queue and queue[0] is post:
+                queue.popleft()
         del self._queues[recipient]
 
     async def _post(self, post: Post, queue: deque[Post]) -> int | None:

@@ -170,6 +170,12 @@ def unfinished(session: Session, now: float) -> tuple[Effect, ...]:
     return (*verifications, *(_post(session, number, post) for number, post in posts))
 
 
+def posts_all(session: Session, effects: Iterable[Effect]) -> bool:
+    """Whether `effects` post everything that the outbox holds: nothing older waits for a node to begin its posts."""
+    posted = {effect.number for effect in effects if isinstance(effect, Post)}
+    return all(number in posted for queue in session.outbox.values() for number in queue.posts)
+
+
 def _rejoin(session: Session, subscription: Subscription, rules: Rules) -> Session:
     """Add a verified callback to the audiences again."""
     keys = subscription.keys
