@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import structlog
@@ -31,6 +31,7 @@ from fhircast_hub.postgresql.membership import DatabaseClock, Membership
 from fhircast_hub.postgresql.promise import PromiseLog
 from fhircast_hub.postgresql.reader import Reader
 from fhircast_hub.postgresql.schema import log_key, upgrade
+from fhircast_hub.postgresql.sockets import Sockets
 from fhircast_hub.postgresql.usage import SharedUsage
 from fhircast_hub.service.ports import Changed, Deliver, Limits, Stale, ignore_changes
 from fhircast_hub.service.weights import growth
@@ -46,30 +47,6 @@ _OVERDUE = "select realm, topic from fhircast.session where deadline < $1 order 
 _SESSIONS_OF = "select realm, topic from fhircast.sessions_of_1($1, $2, $3)"
 
 _log = structlog.get_logger()
-
-
-class Sockets(Protocol):
-    """What the store asks of the sockets and posts of its node, where it cannot serve them any more."""
-
-    def abandoned(self, key: SessionKey, connections: list[str]) -> None:
-        """The node missed changes of a session, whose sockets these are. They must come back, and its posts are begun anew."""
-        ...
-
-    def resume_posts(self, key: SessionKey) -> None:
-        """The node may have missed work for callbacks of a session."""
-        ...
-
-    def holds_posts(self, key: SessionKey) -> bool:
-        """Whether the posts of a session have yet to be begun anew. Posts that come meanwhile are begun with these, in order."""
-        ...
-
-    def look_again(self, key: SessionKey) -> None:
-        """A change was committed that the node had counted as lost: it may name connections that are none."""
-        ...
-
-    def begin_anew(self) -> None:
-        """The node was marked dead. All of its sockets must come back."""
-        ...
 
 
 class PostgresStore:
