@@ -33,7 +33,7 @@ TEXT = (ROOT / "compose.scale.yaml").read_text(encoding="utf-8")
 NGINX_CONF = (ROOT / "docs" / "nginx.scale.conf").read_text(encoding="utf-8")
 SECRET = "/run/secrets/db-password"
 #: What the file requires of the environment, with values.
-GIVEN = {"FHIRCAST_SECRET_KEY": "0123456789abcdef" * 4, "FHIRCAST_DB_PASSWORD_FILE": "./db-password"}
+GIVEN = {"FHIRCAST_SECRET_KEY": "0123456789abcdef" * 4}
 HUBS = ("hub-1", "hub-2")
 
 
@@ -93,8 +93,8 @@ def test_the_demo_finds_what_it_needs() -> None:
     assert environ["FHIRCAST_PUBLIC_URL"] == Places(PORTS).hub_url
     assert environ.items() >= SETTINGS.items()
     usual = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))["services"]["hub"]["ports"]
-    assert SERVICES["nginx"]["ports"] == usual
-    assert {name for name, each in SERVICES.items() if each.get("network_mode") != "service:nginx"} == {"nginx"}
+    assert SERVICES["net"]["ports"] == usual
+    assert {name for name, each in SERVICES.items() if each.get("network_mode") != "service:net"} == {"net"}
 
 
 @pytest.mark.req("OPS-5")
@@ -108,6 +108,7 @@ def test_services_may_do_no_more_than_they_need() -> None:
         assert "build" in service or service["user"] == {"nginx": "nginx", "db": "postgres"}[name]
     volumes = {name: service["volumes"] for name, service in SERVICES.items() if "volumes" in service}
     config = "./docs/nginx.scale.conf:/etc/nginx/fhircast.conf:ro"
+    assert "entrypoint" in SERVICES["net"]  # this one only holds the network
     assert volumes == {"nginx": [config], "db": ["db:/var/lib/postgresql/data"]}
 
 
@@ -119,7 +120,7 @@ def test_the_databases_password_is_its_secret() -> None:
     assert database["POSTGRES_INITDB_ARGS"].split() == ["--data-checksums", "--auth-host=scram-sha-256"]
     users = {name for name, service in SERVICES.items() if service.get("secrets") == ["db-password"]}
     assert users == {"hub-1", "hub-2", "db"}
-    assert composed(**GIVEN)["secrets"] == {"db-password": {"file": GIVEN["FHIRCAST_DB_PASSWORD_FILE"]}}
+    assert composed(**GIVEN)["secrets"] == {"db-password": {"file": "./secrets/db-password"}}
 
 
 class Scaled(NamedTuple):

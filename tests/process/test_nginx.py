@@ -44,6 +44,8 @@ def configuration(folder: Path, port: int, hub_port: int) -> str:
         "/etc/ssl/certs/hub.pem": str(certificate),
         "/etc/ssl/private/hub.key": str(key),
         "proxy_read_timeout 75s;": f"proxy_read_timeout {READ_TIMEOUT}s;",
+        # At this level the file would have no warning of a body on the disk.
+        "error_log /var/log/nginx/error.log crit;": f"error_log {folder}/warnings.log warn;",
         "rate=100r/s;": "rate=1r/s;",
         "burst=1000 ": f"burst={BURST} ",
         "limit_conn fhircast_connections 1000;": f"limit_conn fhircast_connections {CONNECTIONS};",
@@ -53,7 +55,7 @@ def configuration(folder: Path, port: int, hub_port: int) -> str:
         assert text.count(of_example) == 1, of_example
         text = text.replace(of_example, of_test)
     (folder / "site.conf").write_text(text)
-    return f"error_log {folder}/warnings.log warn; access_log {folder}/access.log; include {folder}/site.conf;"
+    return f"access_log {folder}/access.log; include {folder}/site.conf;"
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes], trust: ssl.SSLContext) -> None:
