@@ -11,6 +11,7 @@ import pytest
 from fhircast_hub.core.access.principal import SessionKey
 from fhircast_hub.core.errors import Unavailable
 from fhircast_hub.core.state.commands import Command, Disconnected, NodeLost, ResumePosts, Tick
+from fhircast_hub.core.state.effects import Post
 from fhircast_hub.core.state.session import Session, Subscription
 from fhircast_hub.nodes import MAX_PAUSE_SECONDS, Duties
 
@@ -29,6 +30,7 @@ class World:
         self.sessions: dict[SessionKey, Session] = {}
         self.submitted: list[tuple[SessionKey, Command]] = []
         self.asked: list[tuple[Any, ...]] = []
+        self.queued: list[Post] = []
         world: Any = self
         self.duties = Duties(world, world, world, world)
 
@@ -61,6 +63,12 @@ class World:
 
     def forget(self, key: SessionKey | None = None) -> None:
         self.asked.append(("forget", key))
+
+    def posts_of(self, key: SessionKey) -> list[Post]:
+        return [post for post in self.queued if post.key == key]
+
+    def drop(self, posts: list[Post]) -> None:
+        self.queued = [post for post in self.queued if post not in posts]
 
 
 @pytest.mark.req("NOD-1", "NOD-9")
@@ -169,3 +177,14 @@ async def test_a_later_post_waits_for_those_that_are_begun_anew(monkeypatch: pyt
     await done(world)
     assert world.submitted == [(FIRST, ResumePosts())] * 2
     assert not world.duties.holds_posts(FIRST)
+
+
+@pytest.mark.req("NOD-12", "WHK-5")
+async def test_posts_that_a_session_has_no_more_are_dropped() -> None:
+    """This node may have missed the end of their subscription. Posts of other sessions stay."""
+    world = World()
+    first, second = (Post(key, 1, "subscription", "https://app.example/", b"", b"{}") for key in (FIRST, SECOND))
+    world.queued = [first, second]
+    world.duties.resume_posts(FIRST)
+    await done(world)
+    assert world.queued == [second]

@@ -120,12 +120,23 @@ class Duties:
         try:
             while True:
                 self._resuming[key] = False
-                if not await self._submit(key, ResumePosts()):
+                if not (await self._submit(key, ResumePosts()) and await self._drop_ended(key)):
                     await asyncio.sleep(POLL_SECONDS)
                 elif not self._resuming[key]:
                     return
         finally:
             del self._resuming[key]
+
+    async def _drop_ended(self, key: SessionKey) -> bool:
+        """Drop queued posts that the session has no more: this node may have missed an end. Returns whether that is done."""
+        if queued := self._webhooks.posts_of(key):
+            try:
+                session = await self._service.session(key)
+            except HubError:
+                return False
+            waiting = {number for queue in session.outbox.values() for number in queue.posts} if session else set()
+            self._webhooks.drop([post for post in queued if post.number not in waiting])
+        return True
 
     async def _look_again(self, key: SessionKey) -> None:
         session = await self._service.session(key)

@@ -10,10 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from fhircast_hub.core.access.principal import SessionKey
-from fhircast_hub.core.state.commands import Command, ResumePosts
 from fhircast_hub.core.state.effects import Effect
-from fhircast_hub.nodes import Duties
 from fhircast_hub.postgresql import commits, membership
 from fhircast_hub.postgresql.database import Lost
 from fhircast_hub.postgresql.log import encode_effects
@@ -234,7 +231,7 @@ async def test_posts_of_a_dead_node_are_taken_over_in_order(database: str, monke
         nodes(database, webhook_allowed_networks=LOOPBACK, allow_insecure=True) as (first, second),
     ):
         assert (await ask(first, server.url())).status_code == 202
-        await eventually(lambda: _is_verified(second))
+        await eventually(lambda: is_verified(second))
         assert (await second.publish(event("Patient-open", "p1"))).status_code == 202
         await until(lambda: len(posts(server)) == 1)
         await die(first)
@@ -245,42 +242,11 @@ async def test_posts_of_a_dead_node_are_taken_over_in_order(database: str, monke
         assert labels == [f"Patient-open p{number}" for number in range(1, 5)]
 
 
-@pytest.mark.req("NOD-10", "NOD-12", "WHK-8")
-async def test_no_post_overtakes_one_whose_commit_had_no_answer(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The node has yet to begin the first post anew, when the second event is accepted. The callback ends on the second."""
-    async with (
-        CallbackServer() as server,
-        nodes(database, 1, webhook_allowed_networks=LOOPBACK, allow_insecure=True) as [node],
-    ):
-        assert (await ask(node, server.url())).status_code == 202
-        await eventually(lambda: _is_verified(node))
-        link, submit, may_resume = store_of(node)._writer._link, Duties._submit, asyncio.Event()
-        fetch = link.fetch
-
-        async def lose(statement: str, *values: Any) -> list[Any]:
-            monkeypatch.setattr(link, "fetch", fetch)
-            await fetch(statement, *values)
-            raise Lost
-
-        async def wait(duties: Duties, key: SessionKey, command: Command) -> bool:
-            if isinstance(command, ResumePosts):
-                await may_resume.wait()
-            return await submit(duties, key, command)
-
-        monkeypatch.setattr(Duties, "_submit", wait)
-        monkeypatch.setattr(link, "fetch", lose)
-        assert (await node.publish(event("Patient-open", "p1"))).status_code == 503
-        assert (await node.publish(event("Patient-open", "p2"))).status_code == 202
-        may_resume.set()
-        await until(lambda: posts(server)[-1:] == ["Patient-open p2"])
-        assert [label for label in posts(server) if "-open" in label] == ["Patient-open p1", "Patient-open p2"]
-
-
 def posts(server: CallbackServer) -> list[str]:
     return [request.label for request in server.requests if request.method == "POST"]
 
 
-async def _is_verified(hub: RunningHub) -> bool:
+async def is_verified(hub: RunningHub) -> bool:
     return bool(await store_of(hub)._asks.fetch("select from fhircast.subscription where connected"))
 
 

@@ -22,6 +22,8 @@ MOST = 500
 POLL_SECONDS = 1.0
 #: Seconds that a request waits for the log.
 PATIENCE = 5.0
+#: Seconds after which a node that can give signs of life, and cannot read the log, begins anew.
+BLIND_SECONDS = 10.0
 CHANNEL = "fhircast"
 
 _FOLLOW = "select * from fhircast.follow_1($1, $2, $3, $4)"
@@ -34,7 +36,7 @@ class Follower:
     """Reads the log for the node `node()`.
 
     `hear` is given each row, and raises nothing. `lost_track` is called with the name of the node that must begin anew. `writer` writes the
-    commits of this node.
+    commits of this node. `sure_for()`: seconds for which the node's last sign of life holds.
     """
 
     def __init__(
@@ -44,8 +46,12 @@ class Follower:
         hear: Callable[[Any], None],
         lost_track: Callable[[str], None],
         writer: Writer,
+        sure_for: Callable[[], float],
     ) -> None:
         self._link = Link(database, "follower", self._listen)
+        self._sure_for = sure_for
+        #: The loop's time since when the log cannot be read, although the database answers. None: it can, or nothing answers.
+        self._blind_since: float | None = None
         self._node = node
         self._hear = hear
         self._lost_track = lost_track
@@ -133,6 +139,8 @@ class Follower:
                 await asyncio.sleep(POLL_SECONDS)
             except DatabaseError as error:
                 _settle(waiting, error)
+                if self._is_blind():
+                    self._lost_track(node)
                 await asyncio.sleep(POLL_SECONDS / 5)
             except Exception as error:
                 _log.error("log not read", exc_info=error)
@@ -140,7 +148,17 @@ class Follower:
                 self._lost_track(node)
                 await asyncio.sleep(POLL_SECONDS)
             else:
+                self._blind_since = None
                 _settle(waiting, None)
+
+    def _is_blind(self) -> bool:
+        """Whether this node alone has not been able to read for BLIND_SECONDS: its sockets miss what others are told."""
+        now = asyncio.get_running_loop().time()
+        if self._sure_for() <= 0:
+            self._blind_since = None
+        elif self._blind_since is None:
+            self._blind_since = now
+        return self._blind_since is not None and now - self._blind_since >= BLIND_SECONDS
 
     async def _read(self, node: str) -> None:
         """Read to the end of the log. Raises FellBehind also where a commit of this node is not there any more."""

@@ -90,8 +90,12 @@ class Membership:
         while self._earlier:
             await self._link.fetch(_LEAVE, self._earlier[0])
             del self._earlier[0]
-        await self._link.fetch(_JOIN, self.name, version("fhircast-hub"))
-        await self._give_sign()
+        try:
+            await self._link.fetch(_JOIN, self.name, version("fhircast-hub"))
+            await self._give_sign()
+        except DatabaseError:
+            self.begin_anew()  # the database may have the name, and may mark it dead meanwhile
+            raise
         self.joined = True
 
     async def beat(self) -> None:

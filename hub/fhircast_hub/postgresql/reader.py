@@ -38,6 +38,8 @@ class Reader:
         #: Sessions whose revision will be asked for in this turn.
         self._asking: dict[SessionKey, asyncio.Future[int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        #: Sessions that could not be read: the log has one line of each.
+        self._unreadable: set[SessionKey] = set()
 
     async def session(self, key: SessionKey) -> Entry | None:
         """The session. None: there is none. Raises DatabaseError."""
@@ -71,10 +73,13 @@ class Reader:
             while key in self._changed:
                 self._changed.discard(key)
                 entry = await self._fetch(key)
+            self._unreadable.discard(key)
             _answer(reading, entry)
         except Exception as error:
             if not isinstance(error, DatabaseError):
-                _log.error("session cannot be read", error=type(error).__name__)
+                if key not in self._unreadable:
+                    _log.error("session cannot be read", error=type(error).__name__)
+                self._unreadable.add(key)
                 self._metrics.unreadable.inc()
             _fail([reading], error if isinstance(error, DatabaseError) else DatabaseError())
         finally:

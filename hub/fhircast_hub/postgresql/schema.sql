@@ -382,7 +382,9 @@ begin
     if not pg_try_advisory_xact_lock(7423, 2) then
         return;
     end if;
-    delete from fhircast.owner where sessions = 0;
+    delete from fhircast.owner o using (
+        select o.realm, o.owner from fhircast.owner o where o.sessions = 0 for update skip locked
+    ) idle where o.realm = idle.realm and o.owner = idle.owner;
     for age in 4..6 loop
         slot := format('log_%s', (present - age + 8) % 8);
         begin

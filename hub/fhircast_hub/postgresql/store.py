@@ -78,7 +78,8 @@ class PostgresStore:
         self._cache = Cache(self._left)
         self._writer = Writer(writer, self)
         self.membership = Membership(beats, clock, self._begin_anew)
-        self._follower = Follower(database, lambda: self.node, self._hear, self._begin_anew, self._writer)
+        sure_for = self.membership.sure_for
+        self._follower = Follower(database, lambda: self.node, self._hear, self._begin_anew, self._writer, sure_for)
         self._tasks: set[asyncio.Task[None]] = set()
         usage.attach(self._asks, self._cache)
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 
 import structlog
 
 from fhircast_hub.budgets import table
-from fhircast_hub.core.access.principal import Principal
+from fhircast_hub.core.access.principal import Principal, SessionKey
 from fhircast_hub.core.state.commands import PostFinished, Undeliverable
 from fhircast_hub.core.state.effects import EndWebhook, Post, Verify, WebhookEffect
 from fhircast_hub.service.request_id import REQUEST_ID
@@ -33,6 +33,9 @@ POSTS_AT_ONCE = int(table.AT_WORK.most)
 MAX_DENIALS = 2048
 #: Seconds between two looks whether this node may post again.
 _DOUBT_SECONDS = 0.2
+#: Seconds in which the answer to a post is stored before the next post begins all the same: a session that cannot be changed
+#: must not hold up the others.
+STORED_SECONDS = 5.0
 #: Seconds for unfinished work when the hub stops.
 STOP_SECONDS = 3.0
 
@@ -74,6 +77,9 @@ class Webhooks:
         self._timeout = timeout
         self._metrics = metrics
         self._queues: dict[_Recipient, deque[Post]] = {}
+        #: Those that post the queues.
+        self._posting: set[asyncio.Task[None]] = set()
+        self._is_stopped = False
         self._slots = FairSlots(POSTS_AT_ONCE)
         #: Subscription id -> the verification of its callback.
         self._verifying: dict[str, asyncio.Task[None]] = {}
@@ -90,6 +96,8 @@ class Webhooks:
 
     def handle(self, effect: WebhookEffect) -> None:
         """Carry out an effect. Effects come in the order of the commits."""
+        if self._is_stopped:
+            return  # the session has it, for another node or the next start
         match effect:
             case Verify():
                 self._begin_verification(effect)
@@ -99,12 +107,25 @@ class Webhooks:
                 self._end(effect)
 
     def forget(self) -> None:
-        """Drop all queued posts and verifications, which another node begins anew."""
+        """Drop all queued posts and verifications, which another node begins anew. Attempts under way end."""
+        for task in self._posting:
+            task.cancel()
         for queue in self._queues.values():
             queue.clear()
+        self._queues.clear()
         verifying, self._verifying = self._verifying, {}
         for task in verifying.values():
             task.cancel()
+
+    def posts_of(self, key: SessionKey) -> list[Post]:
+        """The posts of a session that wait or are under way."""
+        return [post for queue in self._queues.values() for post in queue if post.key == key]
+
+    def drop(self, posts: Iterable[Post]) -> None:
+        """Drop these posts, if they are still queued."""
+        for post in posts:
+            if (queue := self._queues.get((user_of(post), post.callback))) is not None and post in queue:
+                queue.remove(post)
 
     def queued(self) -> int:
         """Posts that wait for their callbacks."""
@@ -118,9 +139,11 @@ class Webhooks:
         """Finish the work of at most STOP_SECONDS. Unfinished posts stay in their sessions' outboxes."""
         if self._tasks:
             _, unfinished = await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
+            self._is_stopped = True
             for task in unfinished:
                 task.cancel()
             await asyncio.gather(*unfinished, return_exceptions=True)
+        self._is_stopped = True
         await self._client.aclose()
 
     def _begin_verification(self, effect: Verify) -> None:
@@ -138,7 +161,9 @@ class Webhooks:
         recipient = user_of(post), post.callback
         if (queue := self._queues.get(recipient)) is None:
             queue = self._queues[recipient] = deque()
-            self._spawn(self._post_all(recipient, queue))
+            posting = self._spawn(self._post_all(recipient, queue))
+            self._posting.add(posting)
+            posting.add_done_callback(self._posting.discard)
         if not _is_there(post, queue):
             queue.append(post)
 
@@ -147,10 +172,8 @@ class Webhooks:
         user = user_of(effect)
         if (verifying := self._verifying.pop(effect.subscription_id, None)) is not None:
             verifying.cancel()
-        if (queue := self._queues.get((user, effect.callback))) is not None:
-            dropped = [post for post in queue if post.key == effect.key and post.number in effect.numbers]
-            for post in dropped:
-                queue.remove(post)
+        queue = self._queues.get((user, effect.callback), ())
+        self.drop([post for post in queue if post.key == effect.key and post.number in effect.numbers])
         if effect.reason and self._denials.take(user):
             self._spawn(self._verifier.deny(effect)).add_done_callback(lambda _: self._denials.release(user))
 
@@ -170,10 +193,11 @@ class Webhooks:
                 if status // 100 != _SUCCESS:
                     self._metrics.posts_failed.inc()
                 # Until this is stored, the post may be begun anew: a later one must not have been posted then.
-                await asyncio.wait([self._service.submit_soon(post.key, PostFinished(post.number, status))])
+                storing = self._service.submit_soon(post.key, PostFinished(post.number, status))
+                await asyncio.wait([storing], timeout=STORED_SECONDS)
             if queue and queue[0] is post:
                 queue.popleft()
-        del self._queues[recipient]
+        del self._queues[recipient]  # in the same turn: nothing is put into this queue any more
 
     async def _post(self, post: Post, queue: deque[Post]) -> int | None:
         """Post an event, and retry (WHK-6). Returns the last status, 0 without an answer. None: it cannot be signed."""
