@@ -14,6 +14,7 @@ from fhircast_hub.workers import Workers, pause
 def test_pauses_grow_to_half_a_minute() -> None:
     """The first death of a worker that had worked costs nobody anything."""
     assert [pause(deaths) for deaths in range(1, 9)] == [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+    assert pause(5000) == 30.0
 
 
 @pytest.mark.req("NOD-16")

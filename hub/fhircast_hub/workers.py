@@ -54,7 +54,7 @@ class Worker(NamedTuple):
 
 def pause(deaths: int) -> float:
     """Seconds until a worker is started that died so many times, each time soon after its start."""
-    return min(2.0 ** (deaths - 2), MAX_PAUSE_SECONDS) if deaths > 1 else 0.0
+    return min(2.0 ** min(deaths - 2, 10), MAX_PAUSE_SECONDS) if deaths > 1 else 0.0  # 2.0 ** 1024 overflows
 
 
 class _Place:
