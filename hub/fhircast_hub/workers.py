@@ -166,6 +166,7 @@ class Workers:
                 try:
                     self._fork(place)
                 except OSError as error:  # of memory, processes or descriptors
+                    place.began = time.monotonic()  # else this is taken for the end of a worker that worked
                     place.end()
                     _log.error("worker cannot be started", worker=place.number, exc_info=error)
 
