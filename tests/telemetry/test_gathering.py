@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,28 @@ async def test_who_does_not_answer_is_left_out(tmp_path: Path) -> None:
     gatherings[0].stop()
     assert 'fhircast_worker_up{worker="0"} 0.0\n' in (await gatherings[1].gather()).decode()
     gatherings[1].stop()
+
+
+@pytest.mark.req("OPS-15")
+async def test_who_dies_amid_the_answer_is_left_out(tmp_path: Path) -> None:
+    """However much of the text had come: half a number is a wrong one."""
+    sent = [b""]
+
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(sent[0])
+        writer.close()
+
+    whole = counted(1).render() + b"# EOF\n"
+    async with await asyncio.start_unix_server(answer, tmp_path / "1"):
+        for length in (10, 200, len(whole) - 9, len(whole) - 1):
+            sent[0] = whole[:length]
+            text = (await Gathering(counted(0).render, tmp_path, 0, 2).gather()).decode()
+            assert text.endswith('fhircast_worker_up{worker="0"} 1.0\nfhircast_worker_up{worker="1"} 0.0\n')
+            assert 'worker="1"' not in text.replace('fhircast_worker_up{worker="1"} 0.0\n', "")
+        sent[0] = whole
+        text = (await Gathering(counted(0).render, tmp_path, 0, 2).gather()).decode()
+        assert 'fhircast_worker_up{worker="1"} 1.0\n' in text
+        assert "# EOF" not in text
 
 
 async def test_a_folder_that_is_gone_stops_no_worker(tmp_path: Path) -> None:

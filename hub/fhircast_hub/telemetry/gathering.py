@@ -19,6 +19,9 @@ _UP = b"""# HELP fhircast_worker_up Whether the worker answered when it was aske
 # TYPE fhircast_worker_up gauge
 """
 
+#: The last line that a worker sends. A text without this line was cut off.
+_END = b"# EOF\n"
+
 _log = structlog.get_logger()
 
 
@@ -49,14 +52,15 @@ class Gathering:
         return merged(texts) + _UP + b"".join(up)
 
     async def _ask(self, number: int) -> bytes:
-        """The text of a worker. Empty: it does not answer."""
+        """The text of a worker. Empty: it does not answer, or ended amid the answer."""
         if number == self._number:
             return self._render()
         writer = None
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 reader, writer = await asyncio.open_unix_connection(self._path(number))
-                return await reader.read()
+                text = await reader.read()
+                return text.removesuffix(_END) if text.endswith(_END) else b""
         except (OSError, TimeoutError):
             return b""
         finally:
@@ -65,7 +69,7 @@ class Gathering:
 
     async def _answer(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
-            writer.write(self._render())
+            writer.write(self._render() + _END)
             await writer.drain()
         writer.close()
 
