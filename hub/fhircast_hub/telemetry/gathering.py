@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -22,15 +23,32 @@ _UP = b"""# HELP fhircast_worker_up Whether the worker answered when it was aske
 #: The last line that a worker sends. A text without this line was cut off.
 _END = b"# EOF\n"
 
+#: Seconds from the start of a gathering for which its text is shown: a gathering costs every worker.
+KEPT_SECONDS = 1.0
+
 _log = structlog.get_logger()
 
 
 class Gathering:
-    """Asks the other workers for their texts. `folder`: where all of them listen. `render` makes the text of this one."""
+    """Asks the other workers for their texts. `folder`: where all of them listen. `render` makes the text of this one.
 
-    def __init__(self, render: Callable[[], bytes], folder: Path, number: int, count: int) -> None:
+    `clock` gives seconds, from any start.
+    """
+
+    def __init__(
+        self,
+        render: Callable[[], bytes],
+        folder: Path,
+        number: int,
+        count: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._render, self._folder, self._number, self._count = render, folder, number, count
+        self._clock = clock
         self._server: asyncio.AbstractServer | None = None
+        #: The last gathering, and the time of its start.
+        self._gathered: asyncio.Task[bytes] | None = None
+        self._began = 0.0
 
     async def start(self) -> None:
         """Answer the others, in the place of a worker that died."""
@@ -46,7 +64,16 @@ class Gathering:
             self._server.close()
 
     async def gather(self) -> bytes:
-        """One text with the samples of all workers that answer."""
+        """One text with the samples of all workers that answer, gathered at most KEPT_SECONDS ago.
+
+        Requests at the same time await one gathering, which goes on where one of them is cancelled.
+        """
+        now = self._clock()
+        if self._gathered is None or (self._gathered.done() and now - self._began >= KEPT_SECONDS):
+            self._gathered, self._began = asyncio.create_task(self._gather()), now
+        return await asyncio.shield(self._gathered)
+
+    async def _gather(self) -> bytes:
         texts = await asyncio.gather(*map(self._ask, range(self._count)))
         up = (b'fhircast_worker_up{worker="%d"} %d.0\n' % (number, bool(text)) for number, text in enumerate(texts))
         return merged(texts) + _UP + b"".join(up)
