@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from fhircast_hub.budgets.table import BODY_SECONDS, CHUNKS, CONNECTIONS, HEADER_SECONDS, STALLED
 from fhircast_hub.http import protocol, request
 from fhircast_hub.http.protocol import HttpProtocol
+from fhircast_hub.server import BACKLOG, make_server
 from tests.counted import counted
 from tests.running import TOPIC, event, opened, running_hub, to_the_end, until
 
@@ -198,6 +199,13 @@ async def test_connections_that_went_leave_nothing() -> None:
             assert count(RequestResponseCycle) <= 1
         finally:
             gc.enable()
+
+
+@pytest.mark.req("NOD-16")
+async def test_many_connections_may_wait() -> None:
+    """uvicorn listens anew on the listener, and would let fewer wait."""
+    async with running_hub() as hub:
+        assert make_server(hub.hub).config.backlog == BACKLOG
 
 
 def count(kind: type) -> int:

@@ -140,6 +140,7 @@ def make_server(hub: Hub, tls: Tls | None = None, worker: Worker | None = None) 
         ssl_certfile=tls.certificate if tls else None,
         ssl_keyfile=tls.key if tls else None,
         headers=[_NOSNIFF, _HSTS] if tls else [_NOSNIFF],
+        backlog=BACKLOG,  # uvicorn listens again on the listener of listen()
         timeout_keep_alive=int(STALLED.most),  # then the rest of KEEP_ALIVE_SECONDS follows
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
