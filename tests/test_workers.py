@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import select
+import signal
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 from structlog.testing import capture_logs
 
-from fhircast_hub.workers import Workers, pause
+from fhircast_hub.workers import NoFolderError, Workers, pause
 
 
 @contextmanager
@@ -22,6 +26,12 @@ def two() -> Iterator[Workers]:
             yield workers
         finally:
             workers.close()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The objects of the tests are collected as before."""
+    monkeypatch.setattr(gc, "freeze", lambda: None)
 
 
 @pytest.mark.req("NOD-16")
@@ -57,3 +67,42 @@ def test_a_worker_that_cannot_be_forked_waits_too(monkeypatch: pytest.MonkeyPatc
         assert len(asked) == 2
         assert 0.5 < (workers._timeout() or 0.0) <= 1.0
     assert [line["event"] for line in logs] == ["worker cannot be started"] * 2
+
+
+@pytest.mark.req("NOD-18")
+def test_a_signal_does_not_end_the_removal_of_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM has no default action before the folder is gone, and has its own again afterwards."""
+    at_removal = []
+
+    class Folder(tempfile.TemporaryDirectory[str]):
+        def cleanup(self) -> None:
+            at_removal.append(signal.getsignal(signal.SIGTERM))
+            super().cleanup()
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", Folder)
+    before = signal.getsignal(signal.SIGTERM)
+    with two() as workers:
+        workers._stops = 1
+        assert workers.run() == 0
+        assert not workers._folder.exists()
+    assert len(at_removal) == 1
+    assert at_removal[0] not in (before, signal.SIG_DFL)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.req("NOD-17")
+def test_without_a_folder_there_are_no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The operator is told that, and of another error the place."""
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched, two() as workers:
+        patched.setattr(tempfile, "TemporaryDirectory", fails)
+        with pytest.raises(NoFolderError, match="no temporary folder can be made: No space left on device"):
+            workers.run()
+    with monkeypatch.context() as patched, two() as workers:
+        patched.setattr(workers, "_start", lambda: None)
+        patched.setattr(select, "select", fails)
+        with pytest.raises(OSError, match="No space left"):
+            workers.run()

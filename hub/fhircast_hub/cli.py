@@ -27,7 +27,7 @@ from fhircast_hub.settings.serving import require_all, require_workers
 from fhircast_hub.settings.settings import Settings, SettingsError, load
 from fhircast_hub.settings.types import mask
 from fhircast_hub.telemetry.logs import configure_logging
-from fhircast_hub.workers import Worker, Workers
+from fhircast_hub.workers import NoFolderError, Worker, Workers
 
 _log = structlog.get_logger()
 
@@ -251,8 +251,8 @@ def _run_workers(workers: int, settings: Settings, certificate: Path | None, key
     _begin_log(settings, listener, workers)
     try:
         code = Workers(workers, listener, work).run()
-    except OSError as error:
-        _refuse(ValueError(f"--workers: no temporary folder can be made: {error.strerror or error}"))
+    except NoFolderError as error:
+        _refuse(ValueError(f"--workers: {error}"))
     raise typer.Exit(code)
 
 

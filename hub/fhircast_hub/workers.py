@@ -57,6 +57,21 @@ def pause(deaths: int) -> float:
     return min(2.0 ** min(deaths - 2, 10), MAX_PAUSE_SECONDS) if deaths > 1 else 0.0  # 2.0 ** 1024 overflows
 
 
+class NoFolderError(Exception):
+    """No temporary folder can be made. The message says why."""
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """A folder that only this user may enter. It is removed at the end. Raises NoFolderError."""
+    try:
+        made = tempfile.TemporaryDirectory(prefix="fhircast-workers-")
+    except OSError as error:
+        raise NoFolderError(f"no temporary folder can be made: {error.strerror or error}") from None
+    with made as name:
+        yield Path(name)
+
+
 class _Place:
     """The place of one worker: the process that has it now, or the time of the next one's start."""
 
@@ -122,13 +137,13 @@ class Workers:
         """Run the workers until a signal ends all of them. The exit code: 0, or REFUSED where the first cannot start.
 
         The second worker starts when the first one serves. So a refusal is printed once, and one worker makes the tables.
-        Raises OSError where no temporary folder can be made.
+        Raises NoFolderError where no temporary folder can be made.
         """
         # The objects of the start stay for good, in memory that the workers share.
         gc.collect()
         gc.freeze()
-        with tempfile.TemporaryDirectory(prefix="fhircast-workers-") as folder, self._signals():
-            self._folder = Path(folder)
+        # The folder goes first: a signal meanwhile does not leave the rest of it.
+        with self._signals(), _temporary_folder() as self._folder:
             while not self._refused:
                 self._start()
                 self._stop()
