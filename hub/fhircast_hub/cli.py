@@ -243,6 +243,7 @@ def _run_workers(workers: int, settings: Settings, certificate: Path | None, key
     listener, tls = _listen(settings.host, settings.port), _tls(certificate, key)
 
     def work(worker: Worker) -> int:
+        configure_logging(settings.log_format, settings.log_level, worker.number)
         try:
             _serve(Hub(settings, worker=worker), listener, tls, worker)
         except typer.Exit as end:

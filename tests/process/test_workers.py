@@ -84,6 +84,7 @@ async def test_workers_share_sessions_and_connections(two: WorkersProcess, issue
             assert [(await follower.next())["id"] for _ in range(4)] == [
                 f"Patient-open-p{number}" for number in range(4)
             ]
+    assert {line["worker"] for line in two.hub.lines("request")} == {0, 1}
 
 
 @pytest.mark.req("NOD-16")
