@@ -30,7 +30,7 @@ MAX_PAUSE_SECONDS = 30.0
 IN_TURN_SECONDS = 3.0
 #: Seconds from the first SIGTERM until workers that are left are killed: all end within 10 s (OPS-3).
 END_SECONDS = 9.5
-#: The exit code of a worker that cannot start, after one line on stderr.
+#: The exit code of a worker that cannot start. The first worker says why by one line on stderr, a later one in the log.
 REFUSED = 2
 
 _HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
@@ -50,6 +50,8 @@ class Worker(NamedTuple):
     ready: int
     #: A descriptor, at its end when the first process has ended.
     parent: int
+    #: Whether a worker has served before.
+    is_later: bool = False
 
 
 def pause(deaths: int) -> float:
@@ -193,7 +195,8 @@ class Workers:
             pid = os.fork()
             if pid == 0:
                 os.close(ready)
-                self._become(Worker(place.number, self._count, self._folder, writer, self._parent), mask)
+                worker = Worker(place.number, self._count, self._folder, writer, self._parent, self._served)
+                self._become(worker, mask)
             place.begin(pid, ready)
         except OSError:
             os.close(ready)

@@ -277,6 +277,23 @@ def test_what_stops_the_first_worker_is_said_once(
         assert f"cannot listen on 127.0.0.1 {port}" in refused(tmp_path, port=port, **settings_of(database, issuer))
 
 
+@pytest.mark.req("NOD-17", "OPS-2")
+def test_what_stops_a_later_worker_is_in_the_log(
+    two: WorkersProcess, postgres_server: PostgresServer, database: str
+) -> None:
+    """Another serves on, and stderr is not for what is said again and again."""
+    name = database.rpartition("/")[2]
+    postgres_server.psql("update fhircast.hub set version = 99", name)
+    two.kill(1)
+    wait(lambda: two.hub.lines("worker cannot start"))
+    said, *_ = two.hub.lines("worker cannot start")
+    assert said["worker"] == 1
+    assert said["reason"].startswith("FHIRCAST_STORE: the tables have version 99")
+    wait(lambda: two.up() == [0])
+    assert two.hub.stop() == 0
+    assert two.hub.stderr == ""
+
+
 @pytest.mark.req("NOD-18")
 def test_sigterm_while_the_first_worker_starts(tmp_path: Path, issuer: IssuerThread) -> None:
     """Its database does not answer: nothing is left, and the exit code is 0."""
