@@ -8,13 +8,14 @@ import select
 import signal
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 from structlog.testing import capture_logs
 
-from fhircast_hub.workers import NoFolderError, Workers, pause
+from fhircast_hub.workers import END_SECONDS, FIRST_SECONDS, IN_TURN_SECONDS, NoFolderError, Workers, pause
 
 
 @contextmanager
@@ -106,3 +107,50 @@ def test_without_a_folder_there_are_no_workers(monkeypatch: pytest.MonkeyPatch) 
         patched.setattr(select, "select", fails)
         with pytest.raises(OSError, match="No space left"):
             workers.run()
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The clock of the first process."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+@pytest.mark.req("NOD-17")
+def test_a_first_worker_that_does_not_serve_is_said_once(now: list[float]) -> None:
+    """After half a minute, for which the first process sleeps: the others wait for this one."""
+    with two() as workers, capture_logs() as logs:
+        workers._places[0].begin(4711, os.dup(0))
+        assert workers._timeout() == FIRST_SECONDS
+        now[0] += FIRST_SECONDS - 1
+        workers._warn()
+        assert (logs, workers._timeout()) == ([], 1.0)
+        for _ in range(3):
+            now[0] += 1
+            workers._warn()
+        assert workers._timeout() is None
+        workers._places[0].close()
+    (said,) = logs
+    assert (said["event"], said["log_level"]) == ("the first worker does not serve yet", "warning")
+    assert (said["worker"], said["pid"]) == (0, 4711)
+
+
+@pytest.mark.req("NOD-18")
+def test_a_worker_is_killed_once(now: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the system takes to end it. Then the exit code is 1."""
+    sent: list[tuple[int, signal.Signals]] = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
+    with two() as workers, capture_logs() as logs:
+        for place in workers._places:
+            place.begin(4711 + place.number, os.dup(0))
+        workers._stops, workers._stopped_at = 1, now[0]
+        for passed in (0.0, 0.0, IN_TURN_SECONDS, END_SECONDS, END_SECONDS + 1, END_SECONDS + 2):
+            now[0] = workers._stopped_at + passed
+            workers._stop()
+        for place in workers._places:
+            place.end()
+        assert workers.run() == 1
+    term, kill = signal.SIGTERM, signal.SIGKILL
+    assert sent == [(4711, term), (4712, term), (4711, kill), (4712, kill)]
+    assert [(line["event"], line["worker"]) for line in logs] == [("worker is killed", 0), ("worker is killed", 1)]

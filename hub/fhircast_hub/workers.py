@@ -30,6 +30,10 @@ MAX_PAUSE_SECONDS = 30.0
 IN_TURN_SECONDS = 3.0
 #: Seconds from the first SIGTERM until workers that are left are killed: all end within 10 s (OPS-3).
 END_SECONDS = 9.5
+#: Seconds after which the log says that the first worker does not serve yet.
+FIRST_SECONDS = 30.0
+#: The exit code of workers of which one did not end, and was killed.
+KILLED = 1
 #: The exit code of a worker that cannot start. The first worker says why by one line on stderr, a later one in the log.
 REFUSED = 2
 
@@ -81,8 +85,8 @@ class _Place:
         self.number = number
         #: None: no process has the place.
         self.pid: int | None = None
-        #: Whether the process was told to end.
-        self.told = False
+        #: Whether the process was told to end, and whether it was killed.
+        self.told = self.killed = False
         #: Where the process says that it serves, until it has said so.
         self.ready: int | None = None
         #: Of time.monotonic(): when the process was started, and when the next one may be.
@@ -121,8 +125,8 @@ class Workers:
         self._stops, self._stopped_at = 0, 0.0
         #: Whether a worker has served.
         self._served = False
-        #: Whether the first worker has refused to start.
-        self._refused = False
+        #: Whether the first worker has refused to start, and whether the log says that it does not serve yet.
+        self._refused = self._is_late = False
         #: What signals write to, and what wakes the process.
         self._wake, self._woken = socket.socketpair()
         #: A pipe that nobody writes to. The first process alone holds the end for writing.
@@ -136,7 +140,7 @@ class Workers:
         os.close(self._alive)
 
     def run(self) -> int:
-        """Run the workers until a signal ends all of them. The exit code: 0, or REFUSED where the first cannot start.
+        """Run the workers until a signal ends all of them. The exit code: 0, KILLED, or REFUSED where the first cannot start.
 
         The second worker starts when the first one serves. So a refusal is printed once, and one worker makes the tables.
         Raises NoFolderError where no temporary folder can be made.
@@ -153,7 +157,8 @@ class Workers:
                     break
                 self._wait()
                 self._reap()
-        return REFUSED if self._refused else 0
+                self._warn()
+        return REFUSED if self._refused else KILLED if any(place.killed for place in self._places) else 0
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -244,10 +249,11 @@ class Workers:
                 place.told = True
         if all(place.told for place in left):
             self._listener.close()  # whoever comes now is refused, and need not wait
-        if passed >= END_SECONDS:
-            for place in left:
+        for place in left if passed >= END_SECONDS else ():
+            if not place.killed:
                 _log.error("worker is killed", worker=place.number, pid=place.pid, reason="it did not end")
                 self._kill(place, signal.SIGKILL)
+                place.killed = True
 
     @staticmethod
     def _kill(place: _Place, number: signal.Signals) -> None:
@@ -260,7 +266,20 @@ class Workers:
         if self._stops:
             times = [self._stopped_at + each for each in (IN_TURN_SECONDS, END_SECONDS)]
             times = [each for each in times if each > time.monotonic()] or [time.monotonic() + 1.0]
+        elif self._is_awaited():
+            times.append(self._places[0].began + FIRST_SECONDS)
         return max(min(times) - time.monotonic(), 0.0) if times else None
+
+    def _is_awaited(self) -> bool:
+        """Whether the first worker runs and does not serve, and the log does not say so yet."""
+        return not (self._served or self._stops or self._is_late) and self._places[0].pid is not None
+
+    def _warn(self) -> None:
+        """Say once that the first worker does not serve yet: the others wait for it."""
+        first = self._places[0]
+        if self._is_awaited() and time.monotonic() >= first.began + FIRST_SECONDS:
+            _log.warning("the first worker does not serve yet", worker=first.number, pid=first.pid)
+            self._is_late = True
 
     def _wait(self) -> None:
         """Until a signal comes, a worker serves, or something is due."""
