@@ -98,6 +98,21 @@ async def test_a_session_that_fails_stops_no_other_one(error: Exception, monkeyp
     assert (FIRST, Tick()) in world.submitted
 
 
+@pytest.mark.req("NOD-9")
+async def test_a_session_that_failed_for_days_is_still_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pause stays at its most, however many failures there were."""
+    world, now = World(), [100.0]
+    monkeypatch.setattr(Duties, "_now", cast("Callable[[Duties], float]", lambda _: now[0]))
+    world.failing[FIRST] = Unavailable("the session cannot be read")
+    world.late = [FIRST]
+    for _ in range(5000):
+        await world.duties.work()
+        now[0] += MAX_PAUSE_SECONDS + 1
+    del world.failing[FIRST]
+    await world.duties.work()
+    assert world.submitted == [(FIRST, Tick())]
+
+
 @pytest.mark.req("NOD-1")
 async def test_a_dead_node_whose_sessions_all_fail_is_left_for_the_next_look() -> None:
     """There is no endless round."""

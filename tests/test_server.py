@@ -6,13 +6,17 @@ import asyncio
 import gc
 import json
 import re
+from pathlib import Path
 
 import pytest
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from fhircast_hub.audit.sink import STOP_SECONDS
 from fhircast_hub.budgets.table import BODY_SECONDS, CHUNKS, CONNECTIONS, HEADER_SECONDS, STALLED
 from fhircast_hub.http import protocol, request
 from fhircast_hub.http.protocol import HttpProtocol
+from fhircast_hub.server import BACKLOG, GRACE_SECONDS, make_server
+from fhircast_hub.workers import END_SECONDS, IN_TURN_SECONDS, Worker
 from tests.counted import counted
 from tests.running import TOPIC, event, opened, running_hub, to_the_end, until
 
@@ -198,6 +202,23 @@ async def test_connections_that_went_leave_nothing() -> None:
             assert count(RequestResponseCycle) <= 1
         finally:
             gc.enable()
+
+
+@pytest.mark.req("NOD-16")
+async def test_many_connections_may_wait() -> None:
+    """uvicorn listens anew on the listener, and would let fewer wait."""
+    async with running_hub() as hub:
+        assert make_server(hub.hub).config.backlog == BACKLOG
+
+
+@pytest.mark.req("NOD-18")
+async def test_a_worker_that_is_told_last_ends_in_time() -> None:
+    """The hub needs some more seconds for its audit trail and its webhooks."""
+    async with running_hub() as hub:
+        worker = Worker(1, 2, Path(), 0, 0)
+        grace = make_server(hub.hub, worker=worker).config.timeout_graceful_shutdown
+        assert IN_TURN_SECONDS + (grace or 0) + STOP_SECONDS < END_SECONDS
+        assert make_server(hub.hub).config.timeout_graceful_shutdown == GRACE_SECONDS
 
 
 def count(kind: type) -> int:

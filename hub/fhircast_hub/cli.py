@@ -27,7 +27,7 @@ from fhircast_hub.settings.serving import require_all, require_workers
 from fhircast_hub.settings.settings import Settings, SettingsError, load
 from fhircast_hub.settings.types import mask
 from fhircast_hub.telemetry.logs import configure_logging
-from fhircast_hub.workers import Worker, Workers
+from fhircast_hub.workers import REFUSED, NoFolderError, Worker, Workers
 
 _log = structlog.get_logger()
 
@@ -217,7 +217,9 @@ def _tls(certificate: Path | None, key: Path | None) -> Tls | None:
 
 def _run(hub: Hub, settings: Settings, listener: socket.socket, tls: Tls | None = None) -> NoReturn:
     _begin_log(settings, listener)
-    _serve(hub, listener, tls)
+    if not serve_on(hub, listener, tls):
+        _refuse(ValueError(_failure(hub)))
+    raise typer.Exit(0)
 
 
 def _begin_log(settings: Settings, listener: socket.socket, workers: int = 1) -> None:
@@ -228,10 +230,8 @@ def _begin_log(settings: Settings, listener: socket.socket, workers: int = 1) ->
     _log.info("starting", hub_url=settings.public_url, **fields, **({"count": workers} if workers > 1 else {}))
 
 
-def _serve(hub: Hub, listener: socket.socket, tls: Tls | None, worker: Worker | None = None) -> NoReturn:
-    if not serve_on(hub, listener, tls, worker):
-        _refuse(ValueError(hub.failure or "the hub did not start; the log has the reason"))
-    raise typer.Exit(0)
+def _failure(hub: Hub) -> str:
+    return hub.failure or "the hub did not start; the log has the reason"
 
 
 def _run_workers(workers: int, settings: Settings, certificate: Path | None, key: Path | None) -> NoReturn:
@@ -243,16 +243,21 @@ def _run_workers(workers: int, settings: Settings, certificate: Path | None, key
     listener, tls = _listen(settings.host, settings.port), _tls(certificate, key)
 
     def work(worker: Worker) -> int:
-        try:
-            _serve(Hub(settings, worker=worker), listener, tls, worker)
-        except typer.Exit as end:
-            return end.exit_code
+        configure_logging(settings.log_format, settings.log_level, worker.number)
+        hub = Hub(settings, worker=worker)
+        if serve_on(hub, listener, tls, worker):
+            return 0
+        if worker.is_later:  # said again and again, while others serve
+            _log.error("worker cannot start", reason=_failure(hub))
+        else:
+            print(_failure(hub), file=sys.stderr)
+        return REFUSED
 
     _begin_log(settings, listener, workers)
     try:
         code = Workers(workers, listener, work).run()
-    except OSError as error:
-        _refuse(ValueError(f"--workers: no temporary folder can be made: {error.strerror or error}"))
+    except NoFolderError as error:
+        _refuse(ValueError(f"--workers: {error}"))
     raise typer.Exit(code)
 
 

@@ -110,7 +110,8 @@ class Duties:
             if not isinstance(error, HubError):
                 _log.error("duty failed", exc_info=error)
             times = self._failures.get(key, (0, 0.0))[0] + 1
-            self._failures[key] = times, self._now() + min(2.0**times, MAX_PAUSE_SECONDS)
+            pause = min(2.0 ** min(times, 10), MAX_PAUSE_SECONDS)  # 2.0 ** 1024 overflows
+            self._failures[key] = times, self._now() + pause
             return False
         self._failures.pop(key, None)
         return True

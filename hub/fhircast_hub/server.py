@@ -25,6 +25,8 @@ from fhircast_hub.workers import Worker
 
 #: Seconds that requests and sockets have to end. Then they are cut.
 GRACE_SECONDS = 6
+#: The same of a worker, which may be told to end some seconds after the others.
+WORKER_GRACE_SECONDS = 4
 #: On every answer: browsers do not guess another type.
 _NOSNIFF = ("X-Content-Type-Options", "nosniff")
 #: On every answer of a hub that serves TLS: for a year, browsers do not come back without TLS (RFC 6797).
@@ -140,8 +142,9 @@ def make_server(hub: Hub, tls: Tls | None = None, worker: Worker | None = None) 
         ssl_certfile=tls.certificate if tls else None,
         ssl_keyfile=tls.key if tls else None,
         headers=[_NOSNIFF, _HSTS] if tls else [_NOSNIFF],
+        backlog=BACKLOG,  # uvicorn listens again on the listener of listen()
         timeout_keep_alive=int(STALLED.most),  # then the rest of KEEP_ALIVE_SECONDS follows
-        timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_graceful_shutdown=WORKER_GRACE_SECONDS if worker else GRACE_SECONDS,
     )
     return Server(config, worker)
 

@@ -30,7 +30,11 @@ MAX_PAUSE_SECONDS = 30.0
 IN_TURN_SECONDS = 3.0
 #: Seconds from the first SIGTERM until workers that are left are killed: all end within 10 s (OPS-3).
 END_SECONDS = 9.5
-#: The exit code of a worker that cannot start, after one line on stderr.
+#: Seconds after which the log says that the first worker does not serve yet.
+FIRST_SECONDS = 30.0
+#: The exit code of workers of which one did not end, and was killed.
+KILLED = 1
+#: The exit code of a worker that cannot start. The first worker says why by one line on stderr, a later one in the log.
 REFUSED = 2
 
 _HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
@@ -50,11 +54,28 @@ class Worker(NamedTuple):
     ready: int
     #: A descriptor, at its end when the first process has ended.
     parent: int
+    #: Whether a worker has served before.
+    is_later: bool = False
 
 
 def pause(deaths: int) -> float:
     """Seconds until a worker is started that died so many times, each time soon after its start."""
-    return min(2.0 ** (deaths - 2), MAX_PAUSE_SECONDS) if deaths > 1 else 0.0
+    return min(2.0 ** min(deaths - 2, 10), MAX_PAUSE_SECONDS) if deaths > 1 else 0.0  # 2.0 ** 1024 overflows
+
+
+class NoFolderError(Exception):
+    """No temporary folder can be made. The message says why."""
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """A folder that only this user may enter. It is removed at the end. Raises NoFolderError."""
+    try:
+        made = tempfile.TemporaryDirectory(prefix="fhircast-workers-")
+    except OSError as error:
+        raise NoFolderError(f"no temporary folder can be made: {error.strerror or error}") from None
+    with made as name:
+        yield Path(name)
 
 
 class _Place:
@@ -64,8 +85,8 @@ class _Place:
         self.number = number
         #: None: no process has the place.
         self.pid: int | None = None
-        #: Whether the process was told to end.
-        self.told = False
+        #: Whether the process was told to end, and whether it was killed.
+        self.told = self.killed = False
         #: Where the process says that it serves, until it has said so.
         self.ready: int | None = None
         #: Of time.monotonic(): when the process was started, and when the next one may be.
@@ -104,8 +125,8 @@ class Workers:
         self._stops, self._stopped_at = 0, 0.0
         #: Whether a worker has served.
         self._served = False
-        #: Whether the first worker has refused to start.
-        self._refused = False
+        #: Whether the first worker has refused to start, and whether the log says that it does not serve yet.
+        self._refused = self._is_late = False
         #: What signals write to, and what wakes the process.
         self._wake, self._woken = socket.socketpair()
         #: A pipe that nobody writes to. The first process alone holds the end for writing.
@@ -119,16 +140,16 @@ class Workers:
         os.close(self._alive)
 
     def run(self) -> int:
-        """Run the workers until a signal ends all of them. The exit code: 0, or REFUSED where the first cannot start.
+        """Run the workers until a signal ends all of them. The exit code: 0, KILLED, or REFUSED where the first cannot start.
 
         The second worker starts when the first one serves. So a refusal is printed once, and one worker makes the tables.
-        Raises OSError where no temporary folder can be made.
+        Raises NoFolderError where no temporary folder can be made.
         """
         # The objects of the start stay for good, in memory that the workers share.
         gc.collect()
         gc.freeze()
-        with tempfile.TemporaryDirectory(prefix="fhircast-workers-") as folder, self._signals():
-            self._folder = Path(folder)
+        # The folder goes first: a signal meanwhile does not leave the rest of it.
+        with self._signals(), _temporary_folder() as self._folder:
             while not self._refused:
                 self._start()
                 self._stop()
@@ -136,7 +157,8 @@ class Workers:
                     break
                 self._wait()
                 self._reap()
-        return REFUSED if self._refused else 0
+                self._warn()
+        return REFUSED if self._refused else KILLED if any(place.killed for place in self._places) else 0
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -166,6 +188,7 @@ class Workers:
                 try:
                     self._fork(place)
                 except OSError as error:  # of memory, processes or descriptors
+                    place.began = time.monotonic()  # else this is taken for the end of a worker that worked
                     place.end()
                     _log.error("worker cannot be started", worker=place.number, exc_info=error)
 
@@ -177,7 +200,8 @@ class Workers:
             pid = os.fork()
             if pid == 0:
                 os.close(ready)
-                self._become(Worker(place.number, self._count, self._folder, writer, self._parent), mask)
+                worker = Worker(place.number, self._count, self._folder, writer, self._parent, self._served)
+                self._become(worker, mask)
             place.begin(pid, ready)
         except OSError:
             os.close(ready)
@@ -225,10 +249,11 @@ class Workers:
                 place.told = True
         if all(place.told for place in left):
             self._listener.close()  # whoever comes now is refused, and need not wait
-        if passed >= END_SECONDS:
-            for place in left:
+        for place in left if passed >= END_SECONDS else ():
+            if not place.killed:
                 _log.error("worker is killed", worker=place.number, pid=place.pid, reason="it did not end")
                 self._kill(place, signal.SIGKILL)
+                place.killed = True
 
     @staticmethod
     def _kill(place: _Place, number: signal.Signals) -> None:
@@ -241,7 +266,20 @@ class Workers:
         if self._stops:
             times = [self._stopped_at + each for each in (IN_TURN_SECONDS, END_SECONDS)]
             times = [each for each in times if each > time.monotonic()] or [time.monotonic() + 1.0]
+        elif self._is_awaited():
+            times.append(self._places[0].began + FIRST_SECONDS)
         return max(min(times) - time.monotonic(), 0.0) if times else None
+
+    def _is_awaited(self) -> bool:
+        """Whether the first worker runs and does not serve, and the log does not say so yet."""
+        return not (self._served or self._stops or self._is_late) and self._places[0].pid is not None
+
+    def _warn(self) -> None:
+        """Say once that the first worker does not serve yet: the others wait for it."""
+        first = self._places[0]
+        if self._is_awaited() and time.monotonic() >= first.began + FIRST_SECONDS:
+            _log.warning("the first worker does not serve yet", worker=first.number, pid=first.pid)
+            self._is_late = True
 
     def _wait(self) -> None:
         """Until a signal comes, a worker serves, or something is due."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
+from fhircast_hub.audit import sink as writing
 from fhircast_hub.audit.sink import Auditor, JsonLinesSink, make_sink
 from tests.audit.audit_world import entry, number
 
@@ -73,3 +76,51 @@ async def test_workers_append_one_after_the_other(tmp_path: Path) -> None:
         assert path.read_bytes() == b""
     assert await writing == 0
     assert path.read_bytes() == b"{}\n"
+
+
+@pytest.mark.req("AUD-2", "NOD-15")
+async def test_a_file_that_another_process_keeps_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The attempt ends, so that the hub can stop; nothing is written without the lock."""
+    monkeypatch.setattr(writing, "LOCK_SECONDS", 0.05)
+    path = tmp_path / "trail"
+    path.touch()
+    sink = JsonLinesSink(path)
+    with path.open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(BlockingIOError):
+            async with asyncio.timeout(5):
+                await sink.write([b"{}"])
+        assert path.read_bytes() == b""
+    await sink.write([b"{}"])
+    assert path.read_bytes() == b"{}\n"
+
+
+@pytest.mark.req("AUD-2")
+@pytest.mark.parametrize("code", [errno.ENOTSUP, errno.ENOLCK, errno.EINVAL])
+async def test_a_file_system_without_locks_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """One process alone needs none."""
+    monkeypatch.setattr(fcntl, "flock", failing(code))
+    await JsonLinesSink(tmp_path / "trail").write([b"{}"])
+    assert (tmp_path / "trail").read_bytes() == b"{}\n"
+
+
+@pytest.mark.req("AUD-2")
+async def test_a_lock_that_fails_otherwise_fails_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once; a disk that fails is no file system without locks."""
+    monkeypatch.setattr(fcntl, "flock", failing(errno.EIO))
+    with pytest.raises(OSError, match="Input/output"):
+        await JsonLinesSink(tmp_path / "trail").write([b"{}"])
+    assert (tmp_path / "trail").read_bytes() == b""
+
+
+def failing(code: int) -> Callable[[int, int], None]:
+    """A flock() with this error."""
+
+    def flock(_file: int, _how: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    return flock

@@ -74,6 +74,28 @@ class WorkersProcess:
         """The workers that answer."""
         return [number for number, is_up in self.numbers("fhircast_worker_up").items() if is_up]
 
+    def metrics_of(self, up: list[int]) -> str:
+        """The text of /metrics, as soon as these workers answer, and no other. Each worker shows a text for a second."""
+        texts: list[str] = []
+
+        def are_up() -> bool:
+            texts.append(self.metrics())
+            return [number for number, is_up in self.numbers("fhircast_worker_up", texts[-1]).items() if is_up] == up
+
+        wait(are_up)
+        return texts[-1]
+
+    def sockets(self, count: int) -> dict[int, float]:
+        """The sockets of each worker, as soon as there are so many."""
+        numbers: list[dict[int, float]] = []
+
+        def are_all() -> bool:
+            numbers.append(self.numbers("fhircast_sockets"))
+            return sum(numbers[-1].values()) == count
+
+        wait(are_all)
+        return numbers[-1]
+
 
 def wait(condition: Any) -> None:
     """Until this holds."""

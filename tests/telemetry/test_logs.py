@@ -295,6 +295,22 @@ def test_an_uncaught_exception_leaves_no_traceback(lines: Lines) -> None:
     assert "hunter2" not in lines.raw
 
 
+@pytest.mark.req("OPS-2")
+def test_each_line_of_a_worker_has_its_number(lines: Lines) -> None:
+    """Also of loggers that the first process has used, and of libraries. What a line says itself is kept."""
+    log = LOG()
+    log.info("starting")
+    assert "worker" not in lines.one()
+    configure_logging("json", "info", worker=3)
+    log.info("request", status=200)
+    log.error("worker died", worker=1)
+    logging.getLogger("uvicorn.error").warning("a text")
+    assert [line["worker"] for line in lines.all()] == [3, 1, 3]
+    configure_logging("json", "info")
+    log.info("starting")
+    assert "worker" not in lines.one()
+
+
 def test_lines_below_the_level_are_not_written(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     configure_logging("json", "warning")
     LOG().info("request")

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import sys
+import time
 from collections import deque
 from itertools import islice
 from pathlib import Path
@@ -33,6 +35,10 @@ FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
 ANSWER_SECONDS, MAX_ANSWER = 30.0, 1 << 20
 #: Seconds for the rest of the queue when the hub stops.
 STOP_SECONDS = 2.0
+#: Seconds that an append waits while another process appends to the file.
+LOCK_SECONDS = 0.5
+#: Errors of a file system without locks.
+_NO_LOCKS = frozenset((errno.ENOTSUP, errno.ENOLCK, errno.EINVAL))
 
 _log = structlog.get_logger()
 
@@ -205,13 +211,13 @@ def make_sink(setting: str | None, client: httpx.AsyncClient) -> Sink | None:
 
 
 def _append(path: Path, text: bytes) -> None:
-    """Append all of `text`, or nothing. Failed batches are retried, and half a line would spoil the next one."""
+    """Append all of `text`, or nothing. Failed batches are retried, and half a line would spoil the next one.
+
+    Raises OSError where the file cannot be written, or where another process keeps the file for LOCK_SECONDS.
+    """
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(
-                file, fcntl.LOCK_EX
-            )  # workers append to one file, and a failure must not cut the line of another
+        _lock(file)
         before = os.fstat(file).st_size
         try:
             while text:
@@ -221,3 +227,23 @@ def _append(path: Path, text: bytes) -> None:
             raise
     finally:
         os.close(file)
+
+
+def _lock(file: int) -> None:
+    """Keep other processes out until the file is closed. Raises BlockingIOError where another keeps the file for LOCK_SECONDS.
+
+    An endless wait in a thread would hang the stop of the hub: asyncio waits for its threads.
+    """
+    end = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            # Workers append to one file, and a failure must not cut the line of another.
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                return
+            if not isinstance(error, BlockingIOError) or time.monotonic() >= end:
+                raise
+            time.sleep(LOCK_SECONDS / 50)
+        else:
+            return

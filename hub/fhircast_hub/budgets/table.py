@@ -59,7 +59,9 @@ CONNECTIONS = Budget(
     "",
     "the connection that is idle for longest is closed",
 )
-ACCEPTED = Budget("the hub", "connections that the hub accepts", 64, "a turn", "other connections wait")
+ACCEPTED = Budget(
+    "the hub", "connections that the hub accepts; each of several workers: 8", 64, "a turn", "other connections wait"
+)
 TURN = Budget("the hub", "seconds of a turn's steps", 0.005, "", "the next turn has fewer steps")
 STARTED = Budget("the hub", "steps of requests that begin", 48, "a turn", "users and connections take turns")
 BIG_FRAME = Budget(

@@ -65,14 +65,19 @@ LIBRARY_TEXTS = frozenset(
 
 _PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
 _encode = msgspec.json.Encoder().encode
+#: Fields of each line of this process, unless the line has its own.
+_everywhere: dict[str, int] = {}
 
 
-def configure_logging(format: str = "json", level: str = "info") -> None:
+def configure_logging(format: str = "json", level: str = "info", worker: int | None = None) -> None:
     """Write the lines of structlog, of the standard library's logging and of uncaught exceptions to stdout.
 
     `format` is json, or console for people. uvicorn needs log_config=None and access_log=False. Otherwise uvicorn writes
-    lines of its own, with the paths of requests.
+    lines of its own, with the paths of requests. `worker`: the number of this process, on each line where several write.
     """
+    _everywhere.clear()  # not of a logger: loggers that were used before the fork keep what they have
+    if worker is not None:
+        _everywhere["worker"] = worker
     structlog.configure(
         processors=[_as_console if format == "console" else _as_json],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -152,7 +157,8 @@ def _as_console(_logger: object, method: str, fields: Mapping[str, Any]) -> byte
 
 
 def _line(method: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-    line: dict[str, Any] = {"timestamp": datetime.now(UTC), "level": method, "event": _event(str(fields.get("event")))}
+    event = _event(str(fields.get("event")))
+    line: dict[str, Any] = {"timestamp": datetime.now(UTC), "level": method, "event": event, **_everywhere}
     for name, value in fields.items():
         if name in _OPTIONAL:
             line[name] = _value(name, value)
