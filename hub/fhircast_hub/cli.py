@@ -239,6 +239,8 @@ def _run_workers(workers: int, settings: Settings, certificate: Path | None, key
     if workers < 1:
         _refuse(ValueError(f"--workers must be a number of processes from 1 on, not {workers}"))
     require_workers(settings)
+    if not settings.max_bytes:  # each worker may come to hold all sessions
+        settings = settings.model_copy(update={"max_bytes": settings.all_bytes // workers})
     shared_parts(settings, time.time)  # imports what the workers then have in common
     listener, tls = _listen(settings.host, settings.port), _tls(certificate, key)
 

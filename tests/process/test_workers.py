@@ -17,6 +17,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from fhircast_hub.settings.machine_memory import available
 from tests.postgresql.programs import is_alive
 from tests.postgresql.server import PostgresServer
 from tests.process.hub_process import (
@@ -211,6 +212,8 @@ def test_metrics_of_all_workers(two: WorkersProcess) -> None:
     assert len(heads) == len(set(heads))
     assert set(two.numbers("process_open_fds", text)) == {0, 1}
     assert two.numbers("fhircast_worker_up", text) == {0: 1.0, 1: 1.0}
+    # Either may come to hold all sessions, so they share the half of the memory.
+    assert set(two.numbers("fhircast_max_session_bytes", text).values()) == {float(available() // 2 // 2)}
     two.kill(1, signal.SIGSTOP)
     text = two.metrics_of([0])
     assert two.numbers("fhircast_worker_up", text) == {0: 1.0, 1: 0.0}
