@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 import fhircast_hub
 from tests.auth.issuer_server import JWKS, IssuerServer
-from tests.running import Clock, RunningHub
+from tests.running import Clock, Follower, RunningHub
 from tests.tokens import Idp
 
 #: Seconds until a process must answer, or be gone, on a machine that does much else.
@@ -192,3 +194,16 @@ class Visitor(RunningHub):
 
     async def __aexit__(self, *_: object) -> None:
         await self.client.aclose()
+
+
+async def back(endpoint: str) -> Follower:
+    """A socket at an endpoint, as soon as a hub takes one."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                follower = Follower(await connect(endpoint, compression=None, proxy=None))
+                assert (await follower.next())["hub.mode"] == "subscribe"
+            except (OSError, ConnectionClosed, InvalidStatus):
+                await asyncio.sleep(0.02)
+            else:
+                return follower

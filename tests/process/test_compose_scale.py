@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import signal
@@ -15,8 +14,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 import yaml
-from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed
 
 from demo.apps import issuers
 from demo.hub import SETTINGS
@@ -24,9 +22,9 @@ from demo.places import PORTS, Places
 from fhircast_hub.settings.serving import require_all
 from fhircast_hub.settings.settings import SettingsError, load
 from tests.postgresql.server import PostgresServer
-from tests.process.hub_process import PATIENCE, HubProcess, IssuerThread, Visitor, free_port, hub_process
+from tests.process.hub_process import PATIENCE, HubProcess, IssuerThread, Visitor, back, free_port, hub_process
 from tests.process.nginx import configured_nginx, needs_nginx
-from tests.running import Follower, event
+from tests.running import event
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "compose.scale.yaml").read_text(encoding="utf-8")
@@ -184,19 +182,6 @@ def visitor_of(scaled: Scaled, issuer: IssuerThread) -> Visitor:
     visitor = Visitor(scaled.hubs[0], issuer.idp)
     visitor.origin, visitor.url = scaled.origin, f"{scaled.origin}/api/hub"
     return visitor
-
-
-async def back(endpoint: str) -> Follower:
-    """A socket at the endpoint, as soon as there is one."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            try:
-                follower = Follower(await connect(endpoint, compression=None, proxy=None))
-                assert (await follower.next())["hub.mode"] == "subscribe"
-            except (OSError, ConnectionClosed, InvalidStatus):
-                await asyncio.sleep(0.02)
-            else:
-                return follower
 
 
 @needs_nginx

@@ -14,17 +14,16 @@ from pathlib import Path
 
 import httpx
 import pytest
-from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from fhircast_hub.settings.machine_memory import available
 from tests.postgresql.programs import is_alive
 from tests.postgresql.server import PostgresServer
 from tests.process.hub_process import (
-    PATIENCE,
     HubProcess,
     IssuerThread,
     Visitor,
+    back,
     command,
     environment,
     free_port,
@@ -59,19 +58,6 @@ async def crowd(workers: WorkersProcess, visitor: Visitor) -> AsyncIterator[list
                 break
         assert sum(sockets.values()) == len(followers) < CROWD
         yield followers
-
-
-async def back(endpoint: str) -> Follower:
-    """A socket at an endpoint, as soon as the hub takes one."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            try:
-                follower = Follower(await connect(endpoint, compression=None, proxy=None))
-                assert (await follower.next())["hub.mode"] == "subscribe"
-            except (OSError, ConnectionClosed):
-                await asyncio.sleep(0.02)
-            else:
-                return follower
 
 
 @pytest.mark.req("NOD-15", "NOD-5", "OPS-15")
