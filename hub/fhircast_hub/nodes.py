@@ -15,6 +15,7 @@ import structlog
 from fhircast_hub.core.access.principal import SessionKey
 from fhircast_hub.core.errors import HubError
 from fhircast_hub.core.rules.nodes import node_of
+from fhircast_hub.core.rules.webhook_outbox import waiting_posts
 from fhircast_hub.core.state.commands import Command, Disconnected, NodeLost, ResumePosts, Tick
 from fhircast_hub.core.wire.close_codes import ABNORMAL, SERVICE_RESTART
 from fhircast_hub.service.ports import SharedStore
@@ -135,7 +136,7 @@ class Duties:
                 session = await self._service.session(key)
             except HubError:
                 return False
-            waiting = {number for queue in session.outbox.values() for number in queue.posts} if session else set()
+            waiting = waiting_posts(session) if session else frozenset[int]()
             self._webhooks.drop([post for post in queued if post.number not in waiting])
         return True
 

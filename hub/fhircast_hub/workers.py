@@ -248,7 +248,8 @@ class Workers:
                 self._kill(place, signal.SIGTERM)
                 place.told = True
         if all(place.told for place in left):
-            self._listener.close()  # whoever comes now is refused, and need not wait
+            # The kernel refuses new connections from now on. An open listener would keep them waiting for nobody.
+            self._listener.close()
         for place in left if passed >= END_SECONDS else ():
             if not place.killed:
                 _log.error("worker is killed", worker=place.number, pid=place.pid, reason="it did not end")

@@ -18,6 +18,7 @@ from fhircast_hub.core.env import Env
 from fhircast_hub.core.errors import HubError
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.rules.nodes import nodes_of
+from fhircast_hub.core.rules.webhook_outbox import waiting_posts
 from fhircast_hub.core.state.commands import (
     Command,
     Connected,
@@ -118,8 +119,8 @@ class Values:
         return any(each.reconnect_deadline for each in self._sessions[session].subscriptions.values())
 
     def waiting_posts(self, session: int) -> frozenset[int]:
-        """Numbers of the posts that the callback has not answered."""
-        return frozenset(number for queue in self._sessions[session].outbox.values() for number in queue.posts)
+        """core.rules.webhook_outbox.waiting_posts."""
+        return waiting_posts(self._sessions[session])
 
     def nodes(self, session: int) -> frozenset[str]:
         """core.rules.nodes.nodes_of."""

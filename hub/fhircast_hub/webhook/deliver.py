@@ -138,12 +138,12 @@ class Webhooks:
     async def stop(self) -> None:
         """Finish the work of at most STOP_SECONDS. Unfinished posts stay in their sessions' outboxes."""
         if self._tasks:
-            _, unfinished = await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
-            self._is_stopped = True
-            for task in unfinished:
-                task.cancel()
-            await asyncio.gather(*unfinished, return_exceptions=True)
+            await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
         self._is_stopped = True
+        unfinished = list(self._tasks)
+        for task in unfinished:
+            task.cancel()
+        await asyncio.gather(*unfinished, return_exceptions=True)
         await self._client.aclose()
 
     def _begin_verification(self, effect: Verify) -> None:

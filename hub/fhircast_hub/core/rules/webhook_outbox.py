@@ -172,8 +172,12 @@ def unfinished(session: Session, now: float) -> tuple[Effect, ...]:
 
 def posts_all(session: Session, effects: Iterable[Effect]) -> bool:
     """Whether `effects` post everything that the outbox holds: nothing older waits for a node to begin its posts."""
-    posted = {effect.number for effect in effects if isinstance(effect, Post)}
-    return all(number in posted for queue in session.outbox.values() for number in queue.posts)
+    return waiting_posts(session) <= {effect.number for effect in effects if isinstance(effect, Post)}
+
+
+def waiting_posts(session: Session) -> frozenset[int]:
+    """Numbers of the posts that the session's callbacks have not answered."""
+    return frozenset(number for queue in session.outbox.values() for number in queue.posts)
 
 
 def _rejoin(session: Session, subscription: Subscription, rules: Rules) -> Session:
