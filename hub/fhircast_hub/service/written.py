@@ -1,0 +1,43 @@
+"""Written: the outcome of one commit, for the one that waits for it.
+
+A store settles all commits of a batch in one call. A waiter in a task is woken by a future of the loop. A waiter without a task
+(http/direct.py) goes on at once, within that call: no future, no further turn of the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any
+
+
+class Written(Awaitable[None]):
+    """Awaited once. Raises the error of `settle`."""
+
+    __slots__ = ("_error", "_future", "_settled", "then")
+
+    def __init__(self) -> None:
+        self._settled = False
+        self._error: Exception | None = None
+        #: Wakes the task that waits. None: no task waits.
+        self._future: asyncio.Future[None] | None = None
+        #: Called by `settle`. Set by a waiter without a task, which was yielded this object. Must not raise.
+        self.then: Callable[[], None] | None = None
+
+    def settle(self, error: Exception | None = None) -> None:
+        """The commit is written and delivered, or failed with `error`. Called once."""
+        self._settled, self._error = True, error
+        if self.then is not None:
+            self.then()
+        elif self._future is not None and not self._future.done():  # the waiting task may be cancelled
+            self._future.set_result(None)
+
+    def __await__(self) -> Generator[Any, None, None]:
+        if not self._settled:
+            if asyncio.current_task() is None:
+                yield self
+            else:
+                self._future = asyncio.get_running_loop().create_future()
+                yield from self._future
+        if self._error is not None:
+            raise self._error

@@ -1,0 +1,70 @@
+"""A commit's outcome reaches a waiter with a task, and a waiter without one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+
+import pytest
+
+from fhircast_hub.service.written import Written
+
+
+async def test_a_task_is_woken() -> None:
+    written = Written()
+    waiting = asyncio.ensure_future(_wait(written))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    written.settle()
+    await waiting
+
+
+async def test_a_task_gets_the_error() -> None:
+    written = Written()
+    waiting = asyncio.ensure_future(_wait(written))
+    await asyncio.sleep(0)
+    written.settle(OSError("full"))
+    with pytest.raises(OSError, match="full"):
+        await waiting
+
+
+async def test_a_settled_outcome_is_not_waited_for() -> None:
+    written = Written()
+    written.settle()
+    await written
+
+
+async def test_the_outcome_of_a_cancelled_task_is_ignored() -> None:
+    written = Written()
+    waiting = asyncio.ensure_future(_wait(written))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    written.settle()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_without_a_task_the_waiter_goes_on_within_settle() -> None:
+    ended: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+
+    def begin() -> None:
+        written = Written()
+        steps = _wait(written)
+        assert steps.send(None) is written
+        written.then = lambda: _go_on(steps, ended)
+        written.settle(OSError("full"))
+        assert ended.done()
+
+    asyncio.get_running_loop().call_soon(begin)  # a callback has no task
+    assert isinstance(await ended, OSError)
+
+
+def _go_on(steps: Coroutine[object, None, None], ended: asyncio.Future[BaseException]) -> None:
+    try:
+        steps.send(None)
+    except BaseException as end:
+        ended.set_result(end)
+
+
+async def _wait(written: Written) -> None:
+    await written
