@@ -8,7 +8,7 @@ import functools
 import itertools
 import secrets
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ from fhircast_hub.core.errors import Unauthenticated
 from fhircast_hub.edge.client_addresses import ClientAddresses
 from fhircast_hub.edge.endpoints import Endpoints
 from fhircast_hub.edge.names_of_2018 import LegacyNames
+from fhircast_hub.http.direct import DirectWay
 from fhircast_hub.http.health import health_routes
 from fhircast_hub.http.hub import HubApi
 from fhircast_hub.http.posting import post
@@ -181,13 +182,15 @@ class Hub:
         self.root: FastAPI = root_app(health, self._make_session_api().routes(), hub_path=self._path)
         self._root_paths = ROOT_PATHS
         self._limited_root = RateLimit(self.root, self.rates)
-        self._limited_api = RateLimit(self._make_api(anonymous), self.rates)
+        api = self._make_api(anonymous)
+        self._limited_api = RateLimit(api, self.rates)
         origins = self._settings.cors_origins
         self._api_of_browsers = _with_cors(origins, self._limited_api, ["GET", "POST", "OPTIONS"])
         # Pages may read participants. Only servers begin and end sessions.
         self._sessions_of_browsers = _with_cors(origins, self._limited_root, ["GET", "OPTIONS"])
-        audit, on_step = self.audit.record, self.turns.add_step_time
+        audit, on_step = self.audit.record if self.audit.is_on else None, self.turns.add_step_time
         self._http = RequestLog(self._route, self._request_ids, self.metrics, self._clock, audit, on_step)
+        self.direct = DirectWay(api, self._verifier, self._http, self.rates, self._is_hub, self._address)
 
     def _is_ready(self) -> bool:
         """Whether requests are served now: the hub has started, and its database answers."""
@@ -250,7 +253,7 @@ class Hub:
             await self._lifespan(receive, send)
         else:
             if client := scope.get("client"):
-                scope["client"] = (self._address(scope), client[1])
+                scope["client"] = (self._address(client[0], scope["headers"]), client[1])
             await self._http(scope, receive, send)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -287,10 +290,10 @@ class Hub:
                 return principal.realm, principal.subscriber, scope["client"] if principal.system else None
         return None
 
-    def _address(self, scope: Mapping[str, Any]) -> str:
-        """The address of a request's client."""
-        forwarded = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
-        return self.addresses.of(str(scope["client"][0]) if scope["client"] else "", forwarded)
+    def _address(self, peer: str, headers: Iterable[tuple[bytes, bytes]]) -> str:
+        """The address of a request's client. `peer` is the address of the connection's other end."""
+        forwarded = [value.decode("latin-1") for name, value in headers if name == b"x-forwarded-for"]
+        return self.addresses.of(peer, forwarded)
 
     def _is_hub(self, path: str) -> bool:
         """Whether an undecoded path is that of hub.url or below."""

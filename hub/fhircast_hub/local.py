@@ -17,7 +17,6 @@ import structlog
 from fhircast_hub.acknowledgements.timer import AckTimer
 from fhircast_hub.acknowledgements.tracker import AckTracker, Policy
 from fhircast_hub.budgets.accounts import Accounts
-from fhircast_hub.budgets.meter import Meter
 from fhircast_hub.budgets.turns import Turns
 from fhircast_hub.core.access.principal import Principal, SessionKey
 from fhircast_hub.core.access.scopes import ANY, Scopes
@@ -26,9 +25,9 @@ from fhircast_hub.core.state.commands import Unsubscribe
 from fhircast_hub.core.state.effects import Effect
 from fhircast_hub.core.state.session import Session, Subscription
 from fhircast_hub.edge.endpoints import Endpoints
+from fhircast_hub.http.exchange import EXCHANGE, Exchange
 from fhircast_hub.http.hub import HubApi
 from fhircast_hub.http.request import Receive, Scope, Send
-from fhircast_hub.http.request_log import AUDIT_FIELDS, LOG_FIELDS, METER, AuditFields
 from fhircast_hub.service.ports import Clock
 from fhircast_hub.service.service import Service
 from fhircast_hub.service.session_log import SessionLog
@@ -118,7 +117,7 @@ class LocalHub:
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             await self._start()
-            scope[LOG_FIELDS], scope[AUDIT_FIELDS], scope[METER] = {}, AuditFields(), Meter()
+            scope[EXCHANGE] = Exchange("", "", lambda seconds: None)
             await api(scope, receive, send)
 
         return answer
@@ -189,6 +188,10 @@ class _AnyToken:
         self._principal = principal
 
     async def verify(self, token: str) -> Principal:
+        """See ports.TokenVerifier."""
+        return self._principal
+
+    def recall(self, token: str) -> Principal | None:
         """See ports.TokenVerifier."""
         return self._principal
 

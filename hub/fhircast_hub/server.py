@@ -20,7 +20,8 @@ import uvicorn
 
 from fhircast_hub.app import Hub
 from fhircast_hub.budgets.table import ACCEPTED, STALLED
-from fhircast_hub.http.protocol import HttpContext, HttpProtocol
+from fhircast_hub.http.connections import HttpContext
+from fhircast_hub.http.protocol import HttpProtocol
 from fhircast_hub.workers import Worker
 
 #: Seconds that requests and sockets have to end. Then they are cut.
@@ -128,7 +129,7 @@ class Tls(NamedTuple):
 
 def make_server(hub: Hub, tls: Tls | None = None, worker: Worker | None = None) -> Server:
     """The hub's server, to be started on listening sockets. Raises OSError or ssl.SSLError if the files of `tls` are unusable."""
-    context = HttpContext(hub.turns, hub.user_of, hub.addresses, hub.metrics)
+    context = HttpContext(hub.turns, hub.user_of, hub.addresses, hub.metrics, hub.direct)
     config = uvicorn.Config(
         hub,
         loop="uvloop",

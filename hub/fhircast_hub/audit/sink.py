@@ -132,6 +132,11 @@ class Auditor:
         self._unreported = 0
         self.metrics = metrics or Metrics()
 
+    @property
+    def is_on(self) -> bool:
+        """Whether entries go to a sink."""
+        return self._sink is not None
+
     def record(self, entry: AuditEntry) -> None:
         """Queue an entry. Never waits, never raises."""
         if self._sink is None:

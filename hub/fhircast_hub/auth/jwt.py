@@ -117,6 +117,10 @@ class JwtVerifier:
         self._remember(digest, Verified(principal, key, keys))
         return principal
 
+    def recall(self, token: str) -> Principal | None:
+        """The bearer of a remembered token that is still valid. None: only `verify` can tell."""
+        return self._recall(sha256(token.encode(errors="surrogateescape")).digest())
+
     def known(self, token: str) -> Principal | None:
         """The bearer of a token that was valid before, though it may have expired since. None: an unknown token."""
         verified = self._remembered.get(sha256(token.encode(errors="surrogateescape")).digest())

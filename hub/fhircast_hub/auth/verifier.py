@@ -45,6 +45,10 @@ class Verifier:
             )
         return await self._opaque.verify(token)
 
+    def recall(self, token: str) -> Principal | None:
+        """See ports.TokenVerifier."""
+        return self._jwt.recall(token) or (self._opaque.recall(token) if self._opaque else None)
+
     def known(self, token: str) -> Principal | None:
         """The bearer of a token that was valid before, though it may have expired since. None: an unknown token. Two look-ups, no check."""
         return self._jwt.known(token) or (self._opaque.known(token) if self._opaque else None)

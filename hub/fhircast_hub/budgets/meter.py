@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from typing import Any
+from typing import Any, TypeVar
 
 from fhircast_hub.budgets.accounts import Account
+
+_Result = TypeVar("_Result")
+#: A coroutine that has not begun waits for nothing. A coroutine may wait for None: the next turn of the loop.
+NOTHING = object()
 
 
 class Meter:
@@ -22,40 +26,43 @@ class Meter:
         self.seconds = 0.0
         self.account: Account | None = None
 
-    def add(self, seconds: float) -> None:
-        """Add the seconds of one step."""
-        self._on_step(seconds)
+    def add(self, seconds: float, *, within_step: bool = False) -> None:
+        """Add the seconds of one step. `within_step`: another step, which counts these seconds in its turn, made this one."""
+        if not within_step:
+            self._on_step(seconds)
         self.seconds += seconds
         if self.account is not None:
             self.account.charge(self.seconds)
             self.seconds = 0.0
 
 
-class MeteredCoroutine(Awaitable[None]):
-    """A coroutine with each step timed."""
+class MeteredCoroutine(Awaitable[_Result]):
+    """A coroutine with each step timed. `waits_for`: what the coroutine waits for, if its first step was made elsewhere."""
 
-    __slots__ = ("_meter", "_work")
+    __slots__ = ("_meter", "_waits_for", "_work")
 
-    def __init__(self, work: Coroutine[Any, Any, None], meter: Meter) -> None:
-        self._work, self._meter = work, meter
+    def __init__(self, work: Coroutine[Any, Any, _Result], meter: Meter, waits_for: object = NOTHING) -> None:
+        self._work, self._meter, self._waits_for = work, meter, waits_for
 
-    def __await__(self) -> Generator[Any, Any, None]:
+    def __await__(self) -> Generator[Any, Any, _Result]:
         # Like `yield from`, but reads the clock before and after each step.
-        work, meter, clock = self._work, self._meter, time.perf_counter
+        work, meter, waits_for, clock = self._work, self._meter, self._waits_for, time.perf_counter
         step: Callable[[Any], Any] = work.send
         value: Any = None
         while True:
+            if waits_for is not NOTHING:
+                try:
+                    step, value = work.send, (yield waits_for)
+                except BaseException as error:
+                    step, value = work.throw, error
             began = clock()
             try:
                 waits_for = step(value)
-            except StopIteration:
-                return
+            except StopIteration as end:
+                result: _Result = end.value
+                return result
             finally:
                 meter.add(clock() - began)
-            try:
-                step, value = work.send, (yield waits_for)
-            except BaseException as error:
-                step, value = work.throw, error
 
 
 async def metered(work: Coroutine[Any, Any, None], meter: Meter) -> None:

@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 import structlog
@@ -18,7 +18,6 @@ from msgspec.structs import replace
 
 from fhircast_hub.audit.event import Act, patients
 from fhircast_hub.budgets.accounts import Accounts
-from fhircast_hub.budgets.meter import Meter
 from fhircast_hub.budgets.table import BIG_ANSWER, BIG_BODY, STORE_SECONDS
 from fhircast_hub.budgets.turns import Turns
 from fhircast_hub.core.access.principal import Principal, SessionKey
@@ -41,10 +40,12 @@ from fhircast_hub.core.wire.subscription_request import (
 from fhircast_hub.edge.endpoints import Endpoints
 from fhircast_hub.edge.names_of_2018 import LegacyNames
 from fhircast_hub.http.errors import to_response
+from fhircast_hub.http.exchange import exchange_of
 from fhircast_hub.http.request import (
     ClientGone,
     Headers,
     Receive,
+    Request,
     Response,
     Scope,
     Send,
@@ -52,9 +53,9 @@ from fhircast_hub.http.request import (
     media_type,
     read_body,
     respond,
+    take_body,
     topics_in,
 )
-from fhircast_hub.http.request_log import AUDIT_FIELDS, LOG_FIELDS, METER, AuditFields
 from fhircast_hub.http.well_known import capability_statement, configuration
 from fhircast_hub.service.ports import TokenVerifier
 from fhircast_hub.service.request_id import REQUEST_ID
@@ -89,22 +90,6 @@ class Callbacks(Protocol):
 
 #: Called with the subscription_id, session and opaque token of each new or renewed subscription. The token may be revoked.
 Watch = Callable[[str, SessionKey, str], None]
-
-
-class Request(NamedTuple):
-    """One request under hub.url."""
-
-    method: str
-    #: The whole path, not decoded.
-    path: bytes
-    #: The part of the path after hub.url, not decoded.
-    below: bytes
-    headers: Headers
-    receive: Receive
-    #: Fields of the request's log line.
-    log_fields: dict[str, object]
-    audit_fields: AuditFields
-    meter: Meter
 
 
 @dataclass(kw_only=True, eq=False)
@@ -143,32 +128,36 @@ class HubApi:
         self._capabilities = capability_statement(self.hub_url, self.fhir_version, today)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path, headers, meter = scope["raw_path"], Headers(scope["headers"]), scope[METER]
+        exchange = exchange_of(scope)
         request = Request(
-            scope["method"],
-            path,
-            path[self._prefix :],
-            headers,
-            receive,
-            scope[LOG_FIELDS],
-            scope[AUDIT_FIELDS],
-            meter,
+            scope["method"], scope["raw_path"], Headers(scope["headers"]), exchange, body=None, receive=receive
         )
-        big = 0
         try:
-            response = await self._answer(request)
-            if meter.account and len(response.body) > BIG_ANSWER:
-                meter.account.add_answer(len(response.body))
-                big = len(response.body)
+            response = await self.answer(request)
         except ClientGone:
             return
-        except Exception as error:
-            response = _refusal(request, error)
+        account, big = exchange.meter.account, len(response.body) if len(response.body) > BIG_ANSWER else 0
         try:
             await respond(send, response)
         finally:
-            if big:
-                meter.account.answers -= big
+            if account and big:
+                account.answers -= big
+
+    async def answer(self, request: Request) -> Response:
+        """The answer to a request. For each adapter: this class is an ASGI application, and http/direct.py needs no ASGI.
+
+        A big answer is counted in the account's `answers`; the adapter subtracts its bytes when it is written.
+        Raises ClientGone.
+        """
+        try:
+            response = await self._answer(request)
+            if len(response.body) > BIG_ANSWER and (account := request.exchange.meter.account):
+                account.add_answer(len(response.body))
+        except ClientGone:
+            raise
+        except Exception as error:
+            return _refusal(request, error)
+        return response
 
     async def _answer(self, request: Request) -> Response:
         method = request.method
@@ -178,14 +167,14 @@ class HubApi:
             return await self._get(request)
         if method == "OPTIONS":
             return Response(204, headers=[(b"allow", _METHODS.encode())])
-        request.audit_fields.act = Act.OTHER
+        request.exchange.audit_fields.act = Act.OTHER
         await self._authenticate(request)
         raise MethodNotAllowed(f"the method must be GET or POST, not {method}", allow=_METHODS)
 
     # GET
 
     async def _get(self, request: Request) -> Response:
-        log_fields, audit_fields = request.log_fields, request.audit_fields
+        log_fields, audit_fields = request.exchange.log_fields, request.exchange.audit_fields
         if self.endpoints.is_path(request.path.decode("latin-1")):
             log_fields["route"] = "socket"
             audit_fields.act = Act.OTHER
@@ -193,7 +182,7 @@ class HubApi:
                 "this is the endpoint of a WebSocket, and the request has no Upgrade: a proxy must pass on the headers"
                 " Upgrade and Connection"
             )
-        named = request.below.strip(b"/")
+        named = self._below(request).strip(b"/")
         well_known = named.removeprefix(_WELL_KNOWN).lstrip(b"/") if named.startswith(_WELL_KNOWN) else b""
         if well_known == b"fhircast-configuration":
             log_fields["route"] = "discovery"
@@ -209,36 +198,41 @@ class HubApi:
         return await self._get_context(request, principal)
 
     async def _get_context(self, request: Request, principal: Principal) -> Response:
-        topics = topics_in(request.below)
+        topics = topics_in(self._below(request))
         if not topics:
             raise MethodNotAllowed(
                 "the method must be POST here; the context is at hub.url/{topic}", allow="POST, OPTIONS"
             )
         key = await self.service.find(principal.realm, topics)
-        request.log_fields["topic"] = self.log_hash(check_topic(key.topic))
-        body, request.audit_fields.patients = await self.service.current_context(key, principal)
+        request.exchange.log_fields["topic"] = self.log_hash(check_topic(key.topic))
+        body, request.exchange.audit_fields.patients = await self.service.current_context(key, principal)
         return Response(200, body, b"application/json")
 
     # POST
 
     async def _post(self, request: Request) -> Response:
-        request.log_fields["route"] = "post"
-        request.audit_fields.act = Act.OTHER
+        request.exchange.log_fields["route"] = "post"
+        request.exchange.audit_fields.act = Act.OTHER
         principal = await self._authenticate(request)
         self.service.check_scoped(principal)
         sent = media_type(request.headers)
         if sent != _FORM and sent not in _JSON:
             raise UnsupportedMediaType(f"Content-Type must be {_FORM}, application/json or application/fhir+json")
-        account = request.meter.account
+        account = request.exchange.meter.account
         assert account is not None  # _authenticate has set the account
-        body = await read_body(request.headers, request.receive, self.max_body, account)
+        if request.body is not None:
+            body = take_body(request.body, self.max_body, account)
+        else:
+            body = await read_body(request.headers, request.receive, self.max_body, account)
         try:
             if big := len(body) > BIG_BODY.most:
                 await account.wait_for_budget()
-            await self.turns.wait_for_step(_turn_key(principal), big=big, over=account.over_budget)
+            # On the direct way the step that has read the request goes on.
+            if (big or request.body is None) and not self.turns.claim_step(big=big):
+                await self.turns.wait_for_step(_turn_key(principal), big=big, over=account.over_budget)
             if big:
                 account.charge(len(body) * STORE_SECONDS)
-            topics = topics_in(request.below)
+            topics = topics_in(self._below(request))
             text = self.legacy.translate_event(body) if self.legacy else body
             form = parse_subscription_request(text) if sent == _FORM else parse_json_subscription_request(text)
             if form is None:
@@ -248,7 +242,7 @@ class HubApi:
             account.bodies -= len(body)
 
     async def _publish(self, request: Request, principal: Principal, topics: Topics, body: bytes) -> Response:
-        log_fields, audit_fields = request.log_fields, request.audit_fields
+        log_fields, audit_fields = request.exchange.log_fields, request.exchange.audit_fields
         log_fields["route"] = "publish"
         audit_fields.act = Act.PUBLISH
         event = parse_event(body, self.max_entries)
@@ -267,11 +261,11 @@ class HubApi:
     async def _change_subscription(
         self, request: Request, principal: Principal, topics: Topics, form: SubscriptionRequest
     ) -> Response:
-        request.log_fields["route"] = "subscribe" if form.subscribe else "unsubscribe"
-        request.audit_fields.act = Act.SUBSCRIBE if form.subscribe else Act.UNSUBSCRIBE
-        request.audit_fields.event = ",".join(form.events)
+        request.exchange.log_fields["route"] = "subscribe" if form.subscribe else "unsubscribe"
+        request.exchange.audit_fields.act = Act.SUBSCRIBE if form.subscribe else Act.UNSUBSCRIBE
+        request.exchange.audit_fields.event = ",".join(form.events)
         _check_topic(form.topic, topics)
-        request.log_fields["topic"] = self.log_hash(form.topic)
+        request.exchange.log_fields["topic"] = self.log_hash(form.topic)
         key = SessionKey(principal.realm, form.topic)
         if not form.subscribe:
             return await self._unsubscribe(key, principal, form)
@@ -288,7 +282,7 @@ class HubApi:
         self, request: Request, key: SessionKey, principal: Principal, form: SubscriptionRequest
     ) -> Response:
         """Begin the subscription of a WebSocket, or renew the one at the form's endpoint."""
-        address = request.audit_fields.address
+        address = request.exchange.audit_fields.address
         if form.endpoint is not None:
             url, subscription_id = self.endpoints.from_client(form.endpoint)
             if not self.endpoints.legacy or await self.service.usage.session_of(subscription_id):
@@ -330,22 +324,28 @@ class HubApi:
         if principal.opaque:
             self.watch(subscription_id, key, bearer_token(request.headers))
 
+    def _below(self, request: Request) -> bytes:
+        """The part of the path after hub.url, not decoded."""
+        return request.path[self._prefix :]
+
     async def _authenticate(self, request: Request) -> Principal:
         """The principal of the request's token. A user over budget waits here for a turn."""
-        if self.anonymous is not None and not request.headers.get(b"authorization"):
+        if request.principal is not None:
+            principal = request.principal
+        elif self.anonymous is not None and not request.headers.get(b"authorization"):
             principal = self.anonymous
         else:
             principal = await self.verifier.verify(bearer_token(request.headers))
-        account = request.meter.account = self.accounts.of(principal)
+        account = request.exchange.meter.account = self.accounts.of(principal)
         if account.over_budget:
             await self.turns.wait_for_step(_turn_key(principal), over=True)
-        request.audit_fields.principal = principal
+        request.exchange.audit_fields.principal = principal
         return principal
 
 
 def _refusal(request: Request, error: Exception) -> Response:
     if isinstance(error, HubError):
-        request.log_fields["reason"] = type(error).__name__
+        request.exchange.log_fields["reason"] = type(error).__name__
         return to_response(error, request.headers)
     _log.error("request failed", request_id=REQUEST_ID.get(), exc_info=error)
     return to_response(HubError("the hub failed; its log says where"), request.headers)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import re
 import time
-from collections import Counter
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn._types import ASGI3Application
@@ -15,6 +13,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from fhircast_hub.budgets.table import (
+    BIG_BODY,
     CHUNKS,
     CONNECTIONS,
     HEADER_BYTES,
@@ -25,55 +24,19 @@ from fhircast_hub.budgets.table import (
     SLICE,
     STALLED,
 )
-from fhircast_hub.budgets.turns import Turns
-from fhircast_hub.edge.client_addresses import ClientAddresses, address_key
-from fhircast_hub.telemetry.metrics import Metrics
+from fhircast_hub.edge.client_addresses import address_key
+from fhircast_hub.http.connections import Flow, HttpContext, wrong_host
+from fhircast_hub.http.direct import DirectAnswer
 
 #: Seconds that an idle connection stays open: longer than the minute after which proxies close theirs.
 KEEP_ALIVE_SECONDS = 65
-#: The characters of uri-host [ ":" port ] (RFC 9110 section 7.2).
-_HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
+#: Headers that only the way of ASGI understands. Pages of browsers send Origin (CFG-6).
+_FOR_ASGI = frozenset((b"expect", b"origin", b"transfer-encoding", b"upgrade"))
 _TOO_MANY_WAIT = (
     b"HTTP/1.1 503 Service Unavailable\r\n%bconnection: close\r\nretry-after: 5\r\n"
     b"content-type: text/plain; charset=utf-8\r\ncontent-length: 54\r\n\r\n"
     b"too many requests wait for their turn; try again later"
 )
-
-
-class HttpContext:
-    """The state that all HTTP connections of a server share.
-
-    `user_of(scope)` is the turn's key of a request's known user. None: the connection has turns of its own.
-    """
-
-    def __init__(
-        self,
-        turns: Turns,
-        user_of: Callable[[Mapping[str, Any]], Hashable | None],
-        addresses: ClientAddresses,
-        metrics: Metrics,
-    ) -> None:
-        self.turns = turns
-        self.user_of = user_of
-        self.addresses = addresses
-        self.metrics = metrics
-        #: The number of connections, by address_key.
-        self.connections: Counter[bytes] = Counter()
-        #: Connections without a request, or without all headers of one, by address_key. The longest idle is first.
-        self.idle: dict[bytes, dict[HttpProtocol, None]] = {}
-
-
-class _Flow(FlowControl):
-    """uvicorn's flow control, with a callback. uvicorn pauses for an unread body, and for an answer before a pipelined request."""
-
-    def __init__(self, transport: asyncio.Transport, on_resume: Callable[[], None]) -> None:
-        super().__init__(transport)
-        self._on_resume = on_resume
-
-    def resume_reading(self) -> None:
-        if self.read_paused:
-            self.read_paused = False
-            self._on_resume()
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -89,6 +52,8 @@ class HttpProtocol(HttpToolsProtocol):
         #: Chunks of the present body.
         self._chunks = 0
         self._in_headers = True
+        #: Whether the parser has come to the end of a request in this slice.
+        self._message_ended = False
         #: Bytes of the present body that are still to come, by Content-Length.
         self._body_left = 0
         #: Whether no request is being answered.
@@ -107,12 +72,16 @@ class HttpProtocol(HttpToolsProtocol):
         self._stall_timer: asyncio.TimerHandle | None = None
         #: The reason of a 400, where uvicorn's own reason says too little.
         self._refusal = ""
+        #: Whether a header of the present request is for ASGI.
+        self._needs_asgi = False
+        #: The body so far of a request that may take the direct way. None: the request goes by ASGI.
+        self._small_body: bytes | None = None
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
-        self.flow = _Flow(transport, self._read_again)
+        self.flow = Flow(transport, self._read_again)
         self._start_header_timer()
         address = self.client[0] if self.client else ""
         if not self._context.addresses.trusts(address):
@@ -121,7 +90,7 @@ class HttpProtocol(HttpToolsProtocol):
             idle = self._context.idle.setdefault(self._address_key, {})
             idle[self] = None
             if self._context.connections[self._address_key] > CONNECTIONS.most:
-                next(iter(idle))._cut()
+                next(iter(idle)).cut()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended = self._lost = True
@@ -164,6 +133,8 @@ class HttpProtocol(HttpToolsProtocol):
         size, is_done = self._at, self._at == len(self._received) or self._ended
         if is_done:
             self._received, self._at = b"", 0
+            if self._small_body is not None and not self._ended:  # the rest of the body has yet to come
+                self._go_by_asgi()
             if self._ended or self.flow.read_paused:
                 return
             if size <= SLICE.most:  # otherwise one connection could send megabytes in a turn
@@ -178,14 +149,16 @@ class HttpProtocol(HttpToolsProtocol):
         if not self._queued:
             self._queued = True
             if not self._queue_step(self._step):
-                self._cut()
+                self.cut()
 
     def _queue_step(self, begin: Callable[[], object]) -> bool:
         """Queue a step of the request's user, or of this connection. False: too many steps wait."""
         # The next request of a connection is usually the same user's.
-        cycle: RequestResponseCycle | None = self.cycle
-        if cycle is not None and (user := self._context.user_of(cycle.scope)) is not None:
-            return self._context.turns.queue_step(user, begin)
+        cycle: RequestResponseCycle | DirectAnswer | None = self.cycle
+        if cycle is not None:
+            user = cycle.user if isinstance(cycle, DirectAnswer) else self._context.user_of(cycle.scope)
+            if user is not None:
+                return self._context.turns.queue_step(user, begin)
         return self._context.turns.queue_step(self, begin, address_key=self._address_key or b"proxy")
 
     def _read_again(self) -> None:
@@ -197,16 +170,39 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _feed(self, data: bytes) -> None:
         self._overhead += len(data)
+        self._message_ended = False
         super().data_received(data)
-        if self._idle and self._header_timer is None and not self._ended:  # an empty line may begin a request
+        # An empty line may begin a request.
+        if self._header_timer is None and (self._in_headers or (self._idle and not self._message_ended)):
             self._start_header_timer()
         if self._overhead > (HEADER_BYTES.most if self._in_headers else OVERHEAD.most):
-            self._cut()
+            self.cut()
 
     def on_body(self, body: bytes) -> None:
         self._overhead -= len(body)
         self._body_left = max(0, self._body_left - len(body))
-        super().on_body(body)
+        if self._small_body is not None:
+            self._small_body += body
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._message_ended = True
+        body = self._small_body
+        if body is None:
+            super().on_message_complete()
+            return
+        principal = self._context.direct.recall(self.headers)
+        if principal is None or self._ended:
+            self._go_by_asgi()
+            super().on_message_complete()
+            return
+        self._small_body = None
+        direct, keep_alive = self._context.direct, self.parser.should_keep_alive()
+        request = direct.request(self.client, self.url, self.headers, body, principal)
+        answer = DirectAnswer(direct, self, request, principal, keep_alive=keep_alive)
+        self.cycle = answer  # type: ignore[assignment]  # has what uvicorn asks of a cycle
+        answer.begin()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -223,33 +219,72 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._overhead = self._chunks = 0
         self._in_headers, self._body_left = True, 0
-        self._start_header_timer()
-        super().on_message_begin()
+        if self._header_timer is not None:
+            self._start_header_timer()
+        # As uvicorn's method, without the scope of ASGI.
+        self.url, self.headers, self.expect_100_continue = b"", [], False
+        self._needs_asgi = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         # Trailers after the body come here too.
         if len(self.headers) > HEADERS.most:
-            self._cut()
-        else:
-            if name.lower() == b"content-length" and value.isdigit():
-                self._body_left = int(value)
-            super().on_header(name, value)
+            self.cut()
+            return
+        name = name.lower()
+        if name == b"content-length" and value.isdigit():
+            self._body_left = int(value)
+        elif name in _FOR_ASGI:
+            self._needs_asgi = True
+            self.expect_100_continue = name == b"expect" and value.lower() == b"100-continue"
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         self._in_headers = False
         self._stop_header_timer()
         self._set_busy()
         if self.parser.get_http_version() == "1.1":
-            self._check_host()
-        super().on_headers_complete()
+            self._refuse_if(wrong_host(self.headers))
+        if self._may_be_direct():
+            self._small_body = b""
+            return
+        self._go_by_asgi()
         if len(self.pipeline) > PIPELINED.most:
-            self._cut()
+            self.cut()
+
+    def _may_be_direct(self) -> bool:
+        """Whether the request takes the direct way if its body comes at once. Nothing else is being answered then."""
+        return (
+            not self._needs_asgi
+            and 0 < self._body_left <= BIG_BODY.most
+            and self.parser.get_method() == b"POST"
+            and getattr(self.cycle, "response_complete", True)  # uvicorn begins with None
+            and not (self.flow.write_paused or self._ended or self.transport.is_closing())
+            and self._context.direct.leads_to(self.url)
+        )
+
+    def _go_by_asgi(self) -> None:
+        """Give the request, as far as its parts have come, to uvicorn."""
+        url, headers, expect, body = self.url, self.headers, self.expect_100_continue, self._small_body
+        self._small_body = None
+        super().on_message_begin()  # makes the scope
+        self.url, self.expect_100_continue = url, expect
+        self.headers += headers  # the scope has this list
+        super().on_headers_complete()
+        if body:
+            super().on_body(body)
 
     def on_chunk_header(self) -> None:
         """A chunk begins. Each chunk costs a call, however short."""
         self._chunks += 1
         if self._chunks > CHUNKS.most:
-            self._refuse(f"the body may have at most {CHUNKS.most} chunks")
+            self._refuse_if(f"the body may have at most {CHUNKS.most} chunks")
+
+    def write_answer(self, answer: bytes, *, keep_alive: bool) -> None:
+        """Write a whole answer of the direct way."""
+        self.transport.write(answer)
+        if not keep_alive:
+            self.transport.close()
+        self.on_response_complete()
 
     # Methods of uvicorn's protocol
 
@@ -304,19 +339,11 @@ class HttpProtocol(HttpToolsProtocol):
 
     # Checks, timers and ends
 
-    def _check_host(self) -> None:
-        """ "A server MUST respond with a 400 […] to any HTTP/1.1 request message that lacks a Host header field and to any request
-        message that contains more than one Host header field line or a Host header field with an invalid field value" (RFC 9112, 3.2)."""
-        hosts = [value for name, value in self.headers if name == b"host"]
-        if len(hosts) != 1:
-            self._refuse(f"the header Host is required once, not {len(hosts)} times")
-        if not _HOST.fullmatch(hosts[0].strip()):
-            self._refuse(f"Host must be a host with or without a port, not {len(hosts[0])} other bytes")
-
-    def _refuse(self, reason: str) -> None:
-        """Make uvicorn answer 400 with this reason."""
-        self._refusal = reason
-        raise ValueError(reason)
+    def _refuse_if(self, reason: str) -> None:
+        """Make uvicorn answer 400 with this reason. "": there is none."""
+        if reason:
+            self._refusal = reason
+            raise ValueError(reason)
 
     def _set_busy(self) -> None:
         """A request is being answered."""
@@ -324,7 +351,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._address_key:
             self._context.idle[self._address_key].pop(self, None)
 
-    def _cut(self) -> None:
+    def cut(self) -> None:
         """Cut the connection, because it is beyond a budget."""
         if not self._ended:
             self._context.metrics.connections_cut.inc()
@@ -334,7 +361,9 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _start_header_timer(self) -> None:
         self._stop_header_timer()
-        self._header_timer = self.loop.call_later(HEADER_SECONDS.most, self._cut)
+        if self._ended:
+            return
+        self._header_timer = self.loop.call_later(HEADER_SECONDS.most, self.cut)
 
     def _stop_header_timer(self) -> None:
         if self._header_timer is not None:
@@ -345,7 +374,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Cut the connection if the client reads nothing of the answer. `before`: unsent bytes at the last look."""
         left = self.transport.get_write_buffer_size()
         if before is not None and left >= before:
-            self._cut()
+            self.cut()
         else:
             self._stop_watching()
             self._stall_timer = self.loop.call_later(STALLED.most, self._watch_answer, left)

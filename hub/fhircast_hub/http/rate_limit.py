@@ -15,8 +15,8 @@ from fhircast_hub.budgets.leaky_bucket import LeakyBuckets
 from fhircast_hub.core.errors import TooMany
 from fhircast_hub.edge.client_addresses import address_key
 from fhircast_hub.http.errors import to_response
-from fhircast_hub.http.request import Headers, Receive, Scope, Send, respond
-from fhircast_hub.http.request_log import AUDIT_FIELDS, LOG_FIELDS
+from fhircast_hub.http.exchange import Exchange, exchange_of
+from fhircast_hub.http.request import Headers, Receive, Response, Scope, Send, respond
 from fhircast_hub.service.ports import Clock
 
 _MINUTE = 60.0
@@ -45,10 +45,9 @@ class Rates:
         self._addresses = per_minute(per_address) if per_address else None
         self._clock = clock
 
-    def wait(self, scope: Scope, headers: Headers) -> float:
-        """0: the request is within the limits. Otherwise the seconds until a request is."""
-        client = scope.get("client")
-        if client and (wait := self.wait_at(str(client[0]))):
+    def wait(self, address: str, headers: Headers) -> float:
+        """0: the request is within the limits. Otherwise the seconds until a request is. `address` may be "": no client is known."""
+        if address and (wait := self.wait_at(address)):
             return wait
         if self._tokens and (token := headers.get(b"authorization")):
             # The bucket's name is a digest: raw tokens are kept nowhere.
@@ -60,6 +59,16 @@ class Rates:
         """0: a request from this address is within the limit. Otherwise the seconds until a request is."""
         return self._addresses.take(address_key(address), self._clock()) if self._addresses else 0.0
 
+    def refuse(self, exchange: Exchange, headers: Headers) -> Response | None:
+        """The answer 429 to a request beyond the limits. None: the request is within."""
+        wait = self.wait(exchange.audit_fields.address, headers)
+        if not wait:
+            return None
+        error = TooMany("too many requests", retry_after=math.ceil(wait))
+        exchange.log_fields["reason"] = type(error).__name__
+        exchange.audit_fields.act = Act.OTHER
+        return to_response(error, headers)
+
 
 class RateLimit:
     """ASGI middleware that answers 429 beyond the limits."""
@@ -69,15 +78,11 @@ class RateLimit:
         self._rates = rates
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope["headers"])
-        wait = self._rates.wait(scope, headers)
-        if not wait:
+        refusal = self._rates.refuse(exchange_of(scope), Headers(scope["headers"]))
+        if refusal is None:
             await self._app(scope, receive, send)
-            return
-        error = TooMany("too many requests", retry_after=math.ceil(wait))
-        scope[LOG_FIELDS]["reason"] = type(error).__name__
-        scope[AUDIT_FIELDS].act = Act.OTHER
-        await respond(send, to_response(error, headers))
+        else:
+            await respond(send, refusal)
 
 
 def _token_identity(authorization: str) -> bytes:

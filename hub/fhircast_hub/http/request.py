@@ -13,7 +13,9 @@ from urllib.parse import unquote_to_bytes
 
 from fhircast_hub.budgets.accounts import Account
 from fhircast_hub.budgets.table import BIG_ANSWER, BODY_SECONDS
+from fhircast_hub.core.access.principal import Principal
 from fhircast_hub.core.errors import BadRequest, RequestTimeout, TooLarge, TooMany, Unauthenticated
+from fhircast_hub.http.exchange import Exchange
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -44,6 +46,21 @@ class Response(NamedTuple):
         if self.media_type:
             headers.append((b"content-type", self.media_type))
         return headers
+
+
+class Request(NamedTuple):
+    """One request under hub.url."""
+
+    method: str
+    #: The whole path, not decoded.
+    path: bytes
+    headers: Headers
+    exchange: Exchange
+    #: The whole body. None: `receive` brings the body.
+    body: bytes | None
+    receive: Receive
+    #: The bearer of a remembered token that is valid. None: the token is to be verified.
+    principal: Principal | None = None
 
 
 class ClientGone(Exception):
@@ -120,6 +137,14 @@ async def read_body(headers: Headers, receive: Receive, limit: int, account: Acc
         raise RequestTimeout(f"the body must end within {BODY_SECONDS.most} seconds") from None
 
 
+def take_body(body: bytes, limit: int, account: Account) -> bytes:
+    """As `read_body`, of a body that is there. Raises TooLarge or TooMany."""
+    if len(body) > limit:
+        raise _too_large(limit)
+    account.add_body(len(body))
+    return body
+
+
 async def _read(receive: Receive, limit: int, account: Account) -> bytes:
     parts: list[bytes] = []
     size, more = 0, True
@@ -171,13 +196,23 @@ def _too_large(limit: int) -> TooLarge:
     return TooLarge(f"the body may have at most {limit} bytes")
 
 
-async def respond(send: Send, response: Response) -> None:
-    """Send an answer of hub.url. No cache may keep it (GET-9)."""
+def headers_of(response: Response) -> list[tuple[bytes, bytes]]:
+    """The headers of an answer of hub.url. No cache may keep the answer (GET-9)."""
     headers = response.all_headers()
     headers.append((b"cache-control", b"no-store"))
-    if response.status in (RequestTimeout.status, TooLarge.status):
+    if closes(response):
         headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    return headers
+
+
+def closes(response: Response) -> bool:
+    """Whether the connection closes after this answer: the client may send the rest of a body that nobody reads."""
+    return response.status in (RequestTimeout.status, TooLarge.status)
+
+
+async def respond(send: Send, response: Response) -> None:
+    """Send an answer of hub.url."""
+    await send({"type": "http.response.start", "status": response.status, "headers": headers_of(response)})
     body, start = response.body, 0
     while len(body) - start > BIG_ANSWER:
         await send({"type": "http.response.body", "body": body[start : start + BIG_ANSWER], "more_body": True})

@@ -10,9 +10,9 @@ from starlette.exceptions import HTTPException
 
 from fhircast_hub.core.errors import BadRequest, HubError, MethodNotAllowed, NotFound
 from fhircast_hub.http.errors import to_response
+from fhircast_hub.http.exchange import exchange_of
 from fhircast_hub.http.openapi import describe
 from fhircast_hub.http.request import Headers, Response
-from fhircast_hub.http.request_log import LOG_FIELDS
 
 #: The root's paths without a topic. They are no topics, also where hub.url is the root (GET-10).
 ROOT_PATHS = frozenset(("/health/live", "/health/ready", "/metrics", "/openapi.json", "/sessions"))
@@ -51,7 +51,7 @@ def _add_refusals(app: FastAPI, hub_path: str) -> None:
 
 
 async def _refuse(request: Request, error: HubError) -> Response:
-    request.scope[LOG_FIELDS]["reason"] = type(error).__name__
+    exchange_of(request.scope).log_fields["reason"] = type(error).__name__
     return to_response(error, Headers(request.scope["headers"]))
 
 

@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fhircast_hub.audit.event import Act
 from fhircast_hub.budgets.accounts import Account, Accounts
-from fhircast_hub.budgets.meter import Meter
 from fhircast_hub.core.access.principal import Principal, SessionKey
 from fhircast_hub.core.errors import BadRequest, NotFound, UnsupportedMediaType
 from fhircast_hub.core.limits import MAX_FORM, MAX_TOPIC
@@ -25,8 +24,8 @@ from fhircast_hub.core.wire.event import check_topic
 from fhircast_hub.core.wire.event_names import never_matches
 from fhircast_hub.core.wire.json import strip_bom
 from fhircast_hub.core.wire.timestamps import rfc3339
+from fhircast_hub.http.exchange import exchange_of
 from fhircast_hub.http.request import ClientGone, Headers, bearer_token, media_type, read_body, topics_in
-from fhircast_hub.http.request_log import AUDIT_FIELDS, LOG_FIELDS, METER, AuditFields
 from fhircast_hub.service.ports import TokenVerifier
 from fhircast_hub.service.service import Service
 
@@ -103,7 +102,7 @@ class SessionApi:
     async def begin(self, request: Request) -> SessionParameters:
         """The user's session: the one that was begun here before, or a new one."""
         principal = await self._authenticate(request)
-        request.scope[LOG_FIELDS]["route"] = "sessions"
+        exchange_of(request.scope).log_fields["route"] = "sessions"
         check_administrator(principal)
         wanted = await _read_body(request, self.accounts.of(principal))
         try:
@@ -113,32 +112,35 @@ class SessionApi:
         topic, new = await self.service.session_for(principal.realm, user, new=wanted.new)
         if not new:  # the session must not end before the application subscribes
             await self.service.submit(SessionKey(principal.realm, topic), BeginSession(principal.realm, topic, user))
-        request.scope[LOG_FIELDS]["topic"] = self.log_hash(topic)
+        exchange_of(request.scope).log_fields["topic"] = self.log_hash(topic)
         return SessionParameters(**{"hub.url": self.hub_url, "hub.topic": topic})
 
     async def show(self, topic: Topic, request: Request) -> list[ShownParticipant]:
         """The session's subscribers, and which of them are in sync."""
         principal = await self._authenticate(request)
-        request.scope[AUDIT_FIELDS].act = Act.READ
+        exchange_of(request.scope).audit_fields.act = Act.READ
         key = await self.service.find(principal.realm, _topics_of(request, b"/participants"))
-        request.scope[LOG_FIELDS] |= {"route": "participants", "topic": self.log_hash(check_topic(key.topic))}
+        exchange_of(request.scope).log_fields |= {
+            "route": "participants",
+            "topic": self.log_hash(check_topic(key.topic)),
+        }
         return [self._shown(each) for each in await self.service.participants(key, principal)]
 
     async def end(self, topic: Topic, request: Request) -> None:
         """End a session. Its subscribers get a denial."""
         principal = await self._authenticate(request)
         key = await self.service.find(principal.realm, _topics_of(request))
-        request.scope[LOG_FIELDS] |= {"route": "sessions", "topic": self.log_hash(check_topic(key.topic))}
+        exchange_of(request.scope).log_fields |= {"route": "sessions", "topic": self.log_hash(check_topic(key.topic))}
         check_administrator(principal, key.topic)
         await self.service.end_session(key)
 
     async def _authenticate(self, request: Request) -> Principal:
-        audit_fields: AuditFields = request.scope[AUDIT_FIELDS]
+        exchange = exchange_of(request.scope)
+        audit_fields = exchange.audit_fields
         audit_fields.act = Act.OTHER
         audit_fields.principal = await self.verifier.verify(bearer_token(Headers(request.scope["headers"])))
         audit_fields.act = Act.SESSION
-        meter: Meter = request.scope[METER]
-        meter.account = self.accounts.of(audit_fields.principal)
+        exchange.meter.account = self.accounts.of(audit_fields.principal)
         return audit_fields.principal
 
     def _shown(self, participant: Participant) -> ShownParticipant:

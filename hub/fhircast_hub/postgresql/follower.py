@@ -105,14 +105,17 @@ class Follower:
 
     async def catch_up(self) -> None:
         """Return when all that was committed before this call was handed on. Raises DatabaseError."""
-        reading: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        reading: asyncio.Future[None] = loop.create_future()
         self._waiting.append(reading)
         self._wake.set()
+        timer = loop.call_later(
+            PATIENCE, _give_up, reading
+        )  # asyncio.timeout needs a task, and a request may have none
         try:
-            async with asyncio.timeout(PATIENCE):
-                await reading
-        except TimeoutError:
-            raise Lost from None
+            await reading
+        finally:
+            timer.cancel()
 
     async def _listen(self, connection: Any) -> None:
         await connection.add_listener(CHANNEL, self._on_notice)
@@ -187,6 +190,10 @@ class Follower:
     def _answer(self, error: Exception | None) -> None:
         waiting, self._waiting = self._waiting, []
         _settle(waiting, error)
+
+
+def _give_up(reading: asyncio.Future[None]) -> None:
+    _settle([reading], Lost())
 
 
 def _settle(waiting: list[asyncio.Future[None]], error: Exception | None) -> None:

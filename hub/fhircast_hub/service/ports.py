@@ -209,3 +209,7 @@ class TokenVerifier(Protocol):
     async def verify(self, token: str) -> Principal:
         """The bearer of `token`. Raises Unauthenticated, or Unavailable while its issuer does not answer (AUT-16)."""
         ...
+
+    def recall(self, token: str) -> Principal | None:
+        """The bearer of a token that was verified before and is still valid. Asks nobody. None: only `verify` can tell."""
+        ...

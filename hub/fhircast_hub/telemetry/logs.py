@@ -7,6 +7,8 @@ numbers are written.
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import logging
 import os
 import re
@@ -14,7 +16,7 @@ import secrets
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import blake2b
@@ -64,6 +66,7 @@ LIBRARY_TEXTS = frozenset(
 )
 
 _PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
+_log = structlog.get_logger()
 _encode = msgspec.json.Encoder().encode
 #: Fields of each line of this process, unless the line has its own.
 _everywhere: dict[str, int] = {}
@@ -81,9 +84,12 @@ def configure_logging(format: str = "json", level: str = "info", worker: int | N
     structlog.configure(
         processors=[_as_console if format == "console" else _as_json],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=lambda *_: _Stdout(),
+        logger_factory=lambda *_: _stdout,
         cache_logger_on_first_use=True,
     )
+    global _requests
+    is_on = structlog.get_logger().is_enabled_for(logging.INFO)
+    _requests = _request_as_json if is_on and format == "json" else None if is_on else _no_line
     root = logging.getLogger()
     root.handlers = [_LibraryHandler()]
     root.setLevel(logging.WARNING)
@@ -100,7 +106,16 @@ def _uncaught(error: BaseException | None) -> None:
 class _Stdout:
     """Writes lines to stdout. A full disk or a closed pipe is ignored, so that requests are still answered."""
 
+    #: Bytes of a write that no other process on the same pipe can cut in two (PIPE_BUF of Linux).
+    WHOLE = 4096
+
+    def __init__(self) -> None:
+        self._waiting: list[bytes] = []
+        self._size = 0
+
     def write(self, line: bytes) -> None:
+        """Write a line, after those that wait."""
+        self.flush()
         try:
             # One write a line, so that the lines of threads do not mix. sys.stdout is looked up each time for tests.
             sys.stdout.buffer.write(line)
@@ -109,6 +124,80 @@ class _Stdout:
             pass
 
     debug = info = warning = error = critical = write
+
+    def write_soon(self, line: bytes) -> None:
+        """Write a line at the end of this turn of the event loop, together with the other lines of the turn."""
+        if self._size + len(line) > self.WHOLE:
+            self.flush()
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._waiting.append(line)
+        self._size += len(line)
+
+    def flush(self) -> None:
+        """Write the lines that wait."""
+        if self._waiting:
+            lines, self._waiting, self._size = b"".join(self._waiting), [], 0
+            self.write(lines)
+
+
+_stdout = _Stdout()
+atexit.register(_stdout.flush)
+
+
+class _RequestLine(msgspec.Struct, omit_defaults=True):
+    """The fields of a request's line, all of them in ALLOWED. A default: no such field."""
+
+    timestamp: datetime
+    level: str
+    event: str
+    request_id: str
+    method: str
+    status: int
+    ms: float
+    route: str = ""
+    topic: str = ""
+    name: str = ""
+    reason: str = ""
+    worker: int | None = None
+
+
+def log_request(request_id: str, method: str, status: int, ms: float, fields: Mapping[str, object]) -> None:
+    """Write the line of an answered request. Its answer took `ms` milliseconds. Of `fields`, only those of _RequestLine are written.
+
+    Every event has such a line, so a JSON line is encoded without structlog's steps, and written at the end of the turn.
+    """
+    if _requests is None:
+        _log.info("request", request_id=request_id, method=method, status=status, ms=ms, **fields)
+    else:
+        _requests(request_id, method, status, ms, fields)
+
+
+def _request_as_json(request_id: str, method: str, status: int, ms: float, fields: Mapping[str, object]) -> None:
+    get = fields.get
+    line = _RequestLine(
+        datetime.now(UTC),
+        "info",
+        "request",
+        request_id,
+        _text("method", method),
+        status,
+        ms,
+        _text("route", get("route", "")),
+        _text("topic", get("topic", "")),
+        _text("name", get("name", "")),
+        _text("reason", get("reason", "")),
+        _everywhere.get("worker"),
+    )
+    _stdout.write_soon(_encode(line) + b"\n")
+
+
+def _no_line(request_id: str, method: str, status: int, ms: float, fields: Mapping[str, object]) -> None:
+    """The level of requests is off."""
+
+
+#: Writes the lines of requests. None: structlog does, since configure_logging was not called, or for people.
+_requests: Callable[[str, str, int, float, Mapping[str, object]], None] | None = None
 
 
 class _LibraryHandler(logging.Handler):
@@ -170,6 +259,16 @@ def _line(method: str, fields: Mapping[str, Any]) -> dict[str, Any]:
 @lru_cache(256)  # events are literals
 def _event(text: str) -> str:
     return text if _EVENT.fullmatch(text) else HIDDEN
+
+
+def _text(name: str, value: object) -> str:
+    """The writable part of a text. "" without one."""
+    return _cached_text(name, value) if isinstance(value, str) else ""
+
+
+@lru_cache(4096)  # routes, topics and names come again and again
+def _cached_text(name: str, value: str) -> str:
+    return str(_value(name, value)).encode(errors="replace").decode() if value else ""
 
 
 def _value(name: str, value: object) -> int | float | str | None:

@@ -1,0 +1,85 @@
+"""What the HTTP connections of a server share, and what http/protocol.py needs for each."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from functools import lru_cache
+from typing import Any, Protocol
+
+from uvicorn.protocols.http.flow_control import FlowControl
+
+from fhircast_hub.budgets.turns import Turns
+from fhircast_hub.edge.client_addresses import ClientAddresses
+from fhircast_hub.http.direct import DirectWay
+from fhircast_hub.telemetry.metrics import Metrics
+
+#: The characters of uri-host [ ":" port ] (RFC 9110 section 7.2).
+_HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
+
+
+class IdleConnection(Protocol):
+    """A connection without a request, or without all headers of one."""
+
+    def cut(self) -> None:
+        """Cut the connection, because it is beyond a budget."""
+        ...
+
+
+class HttpContext:
+    """The state that all HTTP connections of a server share.
+
+    `user_of(scope)` is the turn's key of a request's known user. None: the connection has turns of its own.
+    """
+
+    def __init__(
+        self,
+        turns: Turns,
+        user_of: Callable[[Mapping[str, Any]], Hashable | None],
+        addresses: ClientAddresses,
+        metrics: Metrics,
+        direct: DirectWay,
+    ) -> None:
+        self.direct = direct
+        self.turns = turns
+        self.user_of = user_of
+        self.addresses = addresses
+        self.metrics = metrics
+        #: The number of connections, by address_key.
+        self.connections: Counter[bytes] = Counter()
+        #: Connections without a request, or without all headers of one, by address_key. The longest idle is first.
+        self.idle: dict[bytes, dict[IdleConnection, None]] = {}
+
+
+class Flow(FlowControl):
+    """uvicorn's flow control, with a callback. uvicorn pauses for an unread body, and for an answer before a pipelined request."""
+
+    def __init__(self, transport: asyncio.Transport, on_resume: Callable[[], None]) -> None:
+        super().__init__(transport)
+        self._on_resume = on_resume
+
+    def resume_reading(self) -> None:
+        if self.read_paused:
+            self.read_paused = False
+            self._on_resume()
+
+
+def wrong_host(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The fault of a request's Host, "" without one.
+
+    "A server MUST respond with a 400 […] to any HTTP/1.1 request message that lacks a Host header field and to any request message
+    that contains more than one Host header field line or a Host header field with an invalid field value" (RFC 9112, 3.2).
+    """
+    hosts = [value for name, value in headers if name == b"host"]
+    if len(hosts) != 1:
+        return f"the header Host is required once, not {len(hosts)} times"
+    return _wrong_value(hosts[0])
+
+
+@lru_cache(256)  # nearly always the hub's own
+def _wrong_value(host: bytes) -> str:
+    if _HOST.fullmatch(host.strip()):
+        return ""
+    return f"Host must be a host with or without a port, not {len(host)} other bytes"
