@@ -69,7 +69,7 @@ class Commit:
         self.after = after
         self.effects = effects
         self.limits = limits
-        self.changes = list(shared_changes(key, self.before, after)) if after is not self.before else []
+        self.changes = shared_changes(key, self.before, after) if after is not self.before else []
         self.weight = entry.weight + growth(self.before, after)
         if limits and self.weight > max(limits.bytes, entry.weight) and after and after.owner == NO_OWNER:
             raise OverLimit  # of one session; those of users are checked by the database
