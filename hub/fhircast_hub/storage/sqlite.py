@@ -100,6 +100,8 @@ class SqliteStore(MemoryStore):
                 self._connection = sqlite3.connect(self._path, isolation_level=None, timeout=1.0)
                 undo.callback(self._connection.close)
                 _prepare(self._connection, self._path)
+                #: Writes all batches. A cursor for each would take a microsecond.
+                self._cursor = self._connection.cursor()
                 rows = self._connection.execute(_ROWS_BY_SESSION)
                 self._sessions = {SessionKey(s.realm, s.topic): (s, 1) for s in sessions_of(rows)}
             except (sqlite3.Error, msgspec.MsgspecError, KeyError) as error:
@@ -174,16 +176,16 @@ class SqliteStore(MemoryStore):
         statements = _statements(rows)
         self._commits += bool(statements)
         if len(statements) == 1:
-            self._connection.execute(*statements[0])
+            self._cursor.execute(*statements[0])
         elif statements:
-            self._connection.execute("begin immediate")
+            self._cursor.execute("begin immediate")
             try:
                 for statement in statements:
-                    self._connection.execute(*statement)
-                self._connection.execute("commit")
+                    self._cursor.execute(*statement)
+                self._cursor.execute("commit")
             except BaseException:
                 if self._connection.in_transaction:
-                    self._connection.execute("rollback")
+                    self._cursor.execute("rollback")
                 raise
 
     async def _checkpoint(self) -> None:
@@ -280,11 +282,12 @@ def _statements(rows: dict[Row, bytes | None]) -> list[tuple[str, Sequence[str |
         else:
             put += row
             put.append(body)
-    some = (put[start : start + _PARAMETERS] for start in range(0, len(put), _PARAMETERS))
-    return [
-        *((_put(len(parameters) // _COLUMNS), parameters) for parameters in some),
-        *((_DELETE, row) for row in deleted),
-    ]
+    statements: list[tuple[str, Sequence[str | bytes]]] = []
+    for start in range(0, len(put), _PARAMETERS):
+        some = put[start : start + _PARAMETERS]
+        statements.append((_put(len(some) // _COLUMNS), some))
+    statements += [(_DELETE, row) for row in deleted]
+    return statements
 
 
 @functools.cache
