@@ -50,7 +50,7 @@ MAY_SEE: dict[str, set[str]] = {
     "telemetry": set(),
     "settings": {"core.limits", "core.wire"},
     "service": {*CORE, "audit", "telemetry"},
-    "storage": {"core.errors", "core.access", "core.wire", "core.state", "service.ports"},
+    "storage": {"core.errors", "core.access", "core.wire", "core.state", "service.ports", "service.written"},
     "auth": {"core.errors", "core.access", "core.wire", "budgets", "service.ports"},
     "acknowledgements": {*CORE, "budgets", "telemetry", "service"},
     "webhook": {*CORE, "budgets", "telemetry", "service"},

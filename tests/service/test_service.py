@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,16 @@ async def test_a_deadline_waits_for_the_store_without_haste(monkeypatch: pytest.
         assert (await follower.next())["hub.mode"] == "denied"
         assert await follower.closed() == 1000
         assert attempts <= 2, f"{attempts} attempts and {tasks} tasks in a tenth of a second"
+
+
+async def test_identifiers_are_uuids_by_chance() -> None:
+    """Each is as the module uuid writes it, of version 4."""
+    ids = [service._RandomIds().uuid() for _ in range(200)]
+    found = [uuid.UUID(each) for each in ids]
+    assert [str(each) for each in found] == ids
+    assert {(each.version, each.variant) for each in found} == {(4, uuid.RFC_4122)}
+    assert len(set(ids)) == 200
+    assert {each[19] for each in ids} == set("89ab")
 
 
 async def test_what_cannot_be_written_does_not_stop_what_can(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ async def test_counts_follow_every_change() -> None:
     assert not usage._sessions
     assert not usage._subscriptions
     assert not usage._owners
-    assert not usage._weighed
+    assert not usage._counted
     assert usage.bytes == usage._idle.bytes == len(usage._idle.weights) == 0
 
 
@@ -262,6 +262,21 @@ async def test_whoever_has_too_much_may_have_less() -> None:
         assert await usage.sessions_to_forget(ONE, large, after) == []
     with pytest.raises(TooLarge):
         await usage.sessions_to_forget(ONE, large, holding(ONE, 50_001, subscription("s")))
+
+
+@pytest.mark.req("LIM-2")
+async def test_room_is_known_where_nobody_has_to_go() -> None:
+    """A change within the limits needs no question. Every other change does, and each begin and end of a session."""
+    usage = LocalUsage(10, 10, max_user_bytes=50_000, max_bytes=45_000)
+    before = holding(ONE, 20_000, subscription("s"))
+    followed(usage, before)
+    sizes = {0: True, 20_000: True, 30_000: True, 42_000: False, 49_000: False}  # 42 kB: no room in the hub
+    for size, has_room in sizes.items():
+        assert usage.has_room(ONE, before, holding(ONE, size, subscription("s"))) is has_room
+    for first, second in ((None, before), (before, None), (None, None)):
+        assert not usage.has_room(ONE, first, second)
+    followed(usage, large := holding(TWO, 60_000, subscription("t")))
+    assert usage.has_room(TWO, large, replace(large, order=9)), "what does not grow has room"
 
 
 @pytest.mark.req("LIM-2", "LIM-7")

@@ -59,6 +59,27 @@ async def test_without_a_task_the_waiter_goes_on_within_settle() -> None:
     assert isinstance(await ended, OSError)
 
 
+async def test_the_first_outcome_counts() -> None:
+    written = Written()
+    written.settle(OSError("full"))
+    written.settle()
+    with pytest.raises(OSError, match="full"):
+        await written
+
+
+async def test_an_error_of_the_waiter_is_reported_and_not_raised() -> None:
+    reports: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, report: reports.append(report))
+    written = Written()
+    written.then = _fail
+    written.settle()
+    assert [type(report["exception"]) for report in reports] == [ValueError]
+
+
+def _fail() -> None:
+    raise ValueError
+
+
 def _go_on(steps: Coroutine[object, None, None], ended: asyncio.Future[BaseException]) -> None:
     try:
         steps.send(None)

@@ -20,6 +20,7 @@ from fhircast_hub.postgresql.database import DatabaseError, Fenced, Link, Lost, 
 from fhircast_hub.postgresql.log import encode_changes, encode_effects
 from fhircast_hub.service.ports import Limits, OverLimit, Stale
 from fhircast_hub.service.weights import growth
+from fhircast_hub.service.written import Written
 from fhircast_hub.storage.rows import shared_changes
 
 #: Commits of one group, at most.
@@ -37,7 +38,6 @@ class Commit:
         "after",
         "before",
         "changes",
-        "done",
         "effects",
         "entry",
         "expected",
@@ -47,6 +47,7 @@ class Commit:
         "nodes",
         "told",
         "weight",
+        "written",
     )
 
     def __init__(
@@ -68,7 +69,7 @@ class Commit:
         self.after = after
         self.effects = effects
         self.limits = limits
-        self.changes = list(shared_changes(key, self.before, after)) if after is not self.before else []
+        self.changes = shared_changes(key, self.before, after) if after is not self.before else []
         self.weight = entry.weight + growth(self.before, after)
         if limits and self.weight > max(limits.bytes, entry.weight) and after and after.owner == NO_OWNER:
             raise OverLimit  # of one session; those of users are checked by the database
@@ -81,17 +82,8 @@ class Commit:
             raise Fenced  # a handshake that began under an earlier name
         #: The nodes that must hear of the commit.
         self.told = before_nodes | self.nodes
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def fail(self, error: Exception) -> None:
-        """Tell the waiting request, which may be gone."""
-        if not self.done.done():
-            self.done.set_exception(error)
-
-    def succeed(self) -> None:
-        """Tell the waiting request, which may be gone."""
-        if not self.done.done():
-            self.done.set_result(None)
+        #: Settled by the store, for the request that waits.
+        self.written = Written()
 
 
 class Ends(Protocol):

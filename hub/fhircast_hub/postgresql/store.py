@@ -233,7 +233,7 @@ class PostgresStore:
         except BaseException:
             self._settle(key, entry)
             raise
-        await commit.done
+        await commit.written
 
     def committed(self, commits: list[tuple[Commit, int, datetime]]) -> None:
         """Take over what was committed, and hand its effects on, in the order of the revisions."""
@@ -247,7 +247,7 @@ class PostgresStore:
             else:
                 self._close_sockets(commit.key, commit.after)
             self._settle(commit.key, entry)
-            commit.succeed()
+            self._loop.call_soon(commit.written.settle)  # the writer begins the next group first
 
     def not_committed(self, commit: Commit, error: Exception) -> None:
         """A stale commit is tried again by the service. After an unknown outcome the log says what happened."""
@@ -257,7 +257,7 @@ class PostgresStore:
         elif isinstance(error, Stale) and entry.revision == commit.expected:
             entry.stale = entry.behind = True
         self._settle(commit.key, entry)
-        commit.fail(error)
+        self._loop.call_soon(commit.written.settle, error)
         if isinstance(error, Fenced):
             self._begin_anew(commit.node)
         if isinstance(error, Lost) and self._sockets is not None and has_work_for_callbacks(commit.effects):

@@ -147,6 +147,10 @@ class SharedUsage:
         rows = await self._ask(_LAST_BEGUN, realm, owner)
         return str(rows[0][0]) if rows else None
 
+    def has_room(self, key: SessionKey, before: Session | None, after: Session | None) -> bool:
+        """Whether the change surely exceeds no limit, since the session does not grow. See service.ports.Usage."""
+        return before is not None and after is not None and growth(before, after) <= 0
+
     async def is_within_limits(
         self, key: SessionKey, before: Session | None, after: Session | None, *, closes: bool = False
     ) -> bool:

@@ -44,5 +44,5 @@ class AnswerCache:
 
     def forget(self, key: SessionKey) -> None:
         """Drop the answers of a session that has changed."""
-        for _, answer in self._kept.pop(key, {}).values():
-            self.bytes -= len(answer) + OVERHEAD
+        if (kept := self._kept.pop(key, None)) is not None:
+            self.bytes -= sum(len(answer) + OVERHEAD for _, answer in kept.values())

@@ -165,6 +165,13 @@ class Usage(Protocol):
         """The topic of the user's session that a system client began last (SES-2). None: there is none."""
         ...
 
+    def has_room(self, key: SessionKey, before: Session | None, after: Session | None) -> bool:
+        """Whether the change from `before` to `after` surely exceeds no limit. Answers from what this process knows.
+
+        False: unknown, so the methods below have to be asked. Always False where the change begins or ends a session.
+        """
+        ...
+
     async def is_within_limits(
         self, key: SessionKey, before: Session | None, after: Session | None, *, closes: bool = False
     ) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from fhircast_hub.core.access.principal import Application, SessionKey
@@ -82,6 +82,17 @@ class _Owner:
         self.idle = _IdleSessions()
 
 
+class _Counted:
+    """A session as it was counted last."""
+
+    __slots__ = ("bytes", "owner", "session")
+
+    def __init__(self, session: Session, size: int, owner: _Owner) -> None:
+        self.session = session
+        self.bytes = size
+        self.owner = owner
+
+
 class LocalUsage:
     """Counts sessions, subscriptions and bytes by user. `update` is called for every change of a session.
 
@@ -109,8 +120,7 @@ class LocalUsage:
         #: Realm and Principal.subscriber -> subscriptions by id.
         self._subscriptions: dict[tuple[str, str], dict[str, Subscription]] = {}
         self._owners: dict[_OwnerKey, _Owner] = {}
-        #: The session as it was counted last, and its bytes.
-        self._weighed: dict[SessionKey, tuple[Session, int]] = {}
+        self._counted: dict[SessionKey, _Counted] = {}
         self._idle = _IdleSessions()
         #: Arguments and result of the last call of weights.growth.
         self._last_growth: tuple[Session | None, Session | None, int] = (None, None, 0)
@@ -125,7 +135,7 @@ class LocalUsage:
     @property
     def topics(self) -> int:
         """Number of sessions."""
-        return len(self._weighed)
+        return len(self._counted)
 
     def limits(self, after: Session | None, *, closes: bool) -> Limits | None:
         """None: limits are checked before a commit, because this process alone has all sessions."""
@@ -151,6 +161,12 @@ class LocalUsage:
         """The topic of the user's session that a system client began last (SES-2). None: there is none."""
         begun = self._owner(_OwnerKey(realm, owner)).begun
         return max(begun, key=lambda topic: (begun[topic], topic)) if begun else None
+
+    def has_room(self, key: SessionKey, before: Session | None, after: Session | None) -> bool:
+        """Whether the change from `before` to `after` surely exceeds no limit, whatever makes the change. See service.ports.Usage."""
+        return (
+            before is not None and after is not None and self._shortage(key, self._growth(before, after), after) is None
+        )
 
     async def is_within_limits(
         self, key: SessionKey, before: Session | None, after: Session | None, *, closes: bool = False
@@ -190,7 +206,7 @@ class LocalUsage:
         Allowed: a session of the same owner, of an owner with more than SMALL bytes, or unused for ABANDONED seconds. So a small
         user loses no patient because others have many.
         """
-        session = self._weighed[key][0]
+        session = self._counted[key].session
         owner = _owner_key(key, session)
         return owner == own or self._owner(owner).bytes > SMALL or session.last_used_at < now - ABANDONED
 
@@ -220,10 +236,12 @@ class LocalUsage:
     def update(self, key: SessionKey, before: Session | None, after: Session | None) -> None:
         """Count a session's change from `before` to `after`. None: there is no session."""
         self._weigh(key, after)
-        old = before.subscriptions if before else {}
-        new = after.subscriptions if after else {}
-        if old is new:
-            return
+        if before is None or after is None or before.subscriptions is not after.subscriptions:
+            self._count_subscriptions(key, before.subscriptions if before else {}, after.subscriptions if after else {})
+
+    def _count_subscriptions(
+        self, key: SessionKey, old: Mapping[str, Subscription], new: Mapping[str, Subscription]
+    ) -> None:
         for subscription_id in old.keys() - new.keys():
             owner = key.realm, old[subscription_id].subscriber
             self._sessions.pop(subscription_id, None)
@@ -238,11 +256,19 @@ class LocalUsage:
     def _owner(self, key: _OwnerKey) -> _Owner:
         return self._owners.get(key) or _Owner()
 
-    def _shortage(self, key: SessionKey, grown: int, after: Session, closes: bool) -> tuple[_IdleSessions, int] | None:
+    def _owner_of(self, key: SessionKey, session: Session) -> _Owner:
+        counted = self._counted.get(key)
+        if counted is not None and counted.session.owner == session.owner:
+            return counted.owner
+        return self._owner(_owner_key(key, session))
+
+    def _shortage(
+        self, key: SessionKey, grown: int, after: Session, closes: bool = False
+    ) -> tuple[_IdleSessions, int] | None:
         """The idle sessions that may be forgotten, and the bytes that are missing. None: the limits are kept."""
         if grown <= 0:
             return None
-        owner = self._owner(_owner_key(key, after))
+        owner = self._owner_of(key, after)
         user_limit, hub_limit = self._max_user_bytes, self.max_bytes
         if closes:
             user_limit, hub_limit = widened(user_limit), widened(hub_limit)
@@ -255,7 +281,7 @@ class LocalUsage:
     def _limit_error(self, key: SessionKey, after: Session, grown: int, *, by_hub: bool) -> HubError:
         if by_hub:
             return hub_is_full(self._metrics)
-        return too_large(self._max_user_bytes, self._owner(_owner_key(key, after)).bytes, grown, after, self._metrics)
+        return too_large(self._max_user_bytes, self._owner_of(key, after).bytes, grown, after, self._metrics)
 
     def _growth(self, before: Session | None, after: Session | None) -> int:
         """weights.growth, which is needed twice for each change: for its limits, and to count it."""
@@ -265,24 +291,26 @@ class LocalUsage:
 
     def _weigh(self, key: SessionKey, after: Session | None) -> None:
         """Count the bytes of a session that is `after` from now on."""
-        last, weight = self._weighed.get(key, (None, 0))
+        counted = self._counted.get(key)
+        last = counted.session if counted is not None else None
         grown = self._growth(last, after)
-        if last and after and last.subscriptions and after.subscriptions and last.owner == after.owner:
+        if counted and last and after and last.subscriptions and after.subscriptions and last.owner == after.owner:
             # Nearly every change is such a change: only the bytes differ.
-            self._weighed[key] = after, weight + grown
-            self._owners[_owner_key(key, after)].bytes += grown
+            counted.session = after
+            counted.bytes += grown
+            counted.owner.bytes += grown
             self.bytes += grown
             return
-        if last is not None:
-            self._uncount(key, last, weight)
-        weight += grown
+        weight = grown
+        if counted is not None:
+            weight += counted.bytes
+            self._uncount(key, counted)
         if after is None:
-            self._weighed.pop(key, None)
             self._idle.put(key, None)
             return
-        self._weighed[key] = after, weight
-        self.bytes += weight
         owner = self._owners.setdefault(_owner_key(key, after), _Owner())
+        self._counted[key] = _Counted(after, weight, owner)
+        self.bytes += weight
         owner.topics.add(key.topic)
         owner.bytes += weight
         if after.created_at:
@@ -291,16 +319,16 @@ class LocalUsage:
         owner.idle.put(key, idle)
         self._idle.put(key, idle)
 
-    def _uncount(self, key: SessionKey, last: Session, weight: int) -> None:
-        owner_key = _owner_key(key, last)
-        owner = self._owners[owner_key]
-        self.bytes -= weight
-        owner.bytes -= weight
+    def _uncount(self, key: SessionKey, counted: _Counted) -> None:
+        owner = counted.owner
+        del self._counted[key]
+        self.bytes -= counted.bytes
+        owner.bytes -= counted.bytes
         owner.topics.discard(key.topic)
         owner.begun.pop(key.topic, None)
         owner.idle.put(key, None)
         if not owner.topics:
-            del self._owners[owner_key]
+            del self._owners[_owner_key(key, counted.session)]
 
 
 def widened(limit: int) -> int:

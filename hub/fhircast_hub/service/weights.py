@@ -6,8 +6,6 @@ Two versions of a session share their unchanged parts (core/state/session.py). S
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from itertools import compress
-from operator import is_not
 from sys import getsizeof
 from typing import TypeVar
 
@@ -44,13 +42,25 @@ def growth(before: Session | None, after: Session | None) -> int:
     """The bytes that a session grows by when `before` becomes `after` (None: no session). Negative where the session shrinks."""
     if before is None or after is None:
         return _weight(after) - _weight(before)
-    grown = getsizeof(after.home) - getsizeof(before.home) + DIGEST * (len(after.recent) - len(before.recent))
-    grown += _grown(before.contexts, after.contexts, _context)
-    grown += _grown(before.contents, after.contents, _content)
-    grown += _grown(before.retained, after.retained, _retained_event)
-    grown += _grown(before.dropped_closes, after.dropped_closes, _dropped_close)
-    grown += _grown(before.outbox, after.outbox, _queue)
-    return grown + _grown(before.subscriptions, after.subscriptions, _subscription)
+    grown = 0
+    if before.home is not after.home:
+        grown += getsizeof(after.home) - getsizeof(before.home)
+    if before.recent is not after.recent:
+        grown += DIGEST * (len(after.recent) - len(before.recent))
+    # Most parts of a session stay the same object.
+    if before.contexts is not after.contexts:
+        grown += _grown(before.contexts, after.contexts, _context)
+    if before.contents is not after.contents:
+        grown += _grown(before.contents, after.contents, _content)
+    if before.retained is not after.retained:
+        grown += _grown(before.retained, after.retained, _retained_event)
+    if before.dropped_closes is not after.dropped_closes:
+        grown += _grown(before.dropped_closes, after.dropped_closes, _dropped_close)
+    if before.outbox is not after.outbox:
+        grown += _grown(before.outbox, after.outbox, _queue)
+    if before.subscriptions is not after.subscriptions:
+        grown += _grown(before.subscriptions, after.subscriptions, _subscription)
+    return grown
 
 
 def _weight(session: Session | None) -> int:
@@ -62,11 +72,20 @@ def _weight(session: Session | None) -> int:
 
 def _grown(before: Mapping[_Name, _Part], after: Mapping[_Name, _Part], weight: Callable[[_Name, _Part], int]) -> int:
     """The growth of one part of a session. Only entries that are not the same object are weighed."""
-    if before is after:
-        return 0
-    added = compress(after, map(is_not, after.values(), map(before.get, after)))
-    removed = compress(before, map(is_not, before.values(), map(after.get, before)))
-    return sum(weight(name, after[name]) for name in added) - sum(weight(name, before[name]) for name in removed)
+    grown, kept = 0, len(after)
+    for name, part in after.items():
+        old = before.get(name)
+        if old is part:
+            continue
+        grown += weight(name, part)
+        if old is None:
+            kept -= 1
+        else:
+            grown -= weight(name, old)
+    if kept < len(before):
+        for name in before.keys() - after.keys():
+            grown -= weight(name, before[name])
+    return grown
 
 
 def _texts(*texts: str) -> int:
@@ -74,9 +93,14 @@ def _texts(*texts: str) -> int:
 
 
 def _context(ref: str, context: OpenContext) -> int:
-    texts = _texts(ref, context.type, context.id, context.timestamp, context.version)
-    named = _texts(*context.implied.values(), *context.closed.values())
-    return CONTEXT + getsizeof(context.frame) + 2 * (texts + named)
+    # Nearly every event weighs a context or two: no call for each text.
+    texts = getsizeof(ref) + getsizeof(context.type) + getsizeof(context.id)
+    texts += getsizeof(context.timestamp) + getsizeof(context.version)
+    for named in context.implied.values():
+        texts += getsizeof(named)
+    for named in context.closed.values():
+        texts += getsizeof(named)
+    return CONTEXT + getsizeof(context.frame) + 2 * texts
 
 
 def _content(ref: str, content: Content) -> int:

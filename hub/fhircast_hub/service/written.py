@@ -21,14 +21,21 @@ class Written(Awaitable[None]):
         self._error: Exception | None = None
         #: Wakes the task that waits. None: no task waits.
         self._future: asyncio.Future[None] | None = None
-        #: Called by `settle`. Set by a waiter without a task, which was yielded this object. Must not raise.
+        #: Called by `settle`. Set by a waiter without a task, which was yielded this object.
+        #: An error goes to the loop's exception handler, so that other commits of the batch are settled.
         self.then: Callable[[], None] | None = None
 
     def settle(self, error: Exception | None = None) -> None:
-        """The commit is written and delivered, or failed with `error`. Called once."""
+        """The commit is written and delivered, or failed with `error`. The first call counts. Raises nothing."""
+        if self._settled:
+            return
         self._settled, self._error = True, error
         if self.then is not None:
-            self.then()
+            try:
+                self.then()
+            except Exception as failure:
+                report = {"message": "a request failed after its commit", "exception": failure}
+                asyncio.get_running_loop().call_exception_handler(report)
         elif self._future is not None and not self._future.done():  # the waiting task may be cancelled
             self._future.set_result(None)
 

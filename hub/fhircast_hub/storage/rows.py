@@ -29,8 +29,8 @@ _encode = msgspec.msgpack.Encoder().encode
 _Name = TypeVar("_Name", str, int)
 #: Realm, topic, kind and name of a row.
 Row = tuple[str, str, str, str]
-#: Rows to write, and the bodies that they get. None: the row is deleted.
-Changes = Iterator[tuple[Row, bytes | None]]
+#: A row to write, and the body that the row gets. None: the row is deleted.
+Change = tuple[Row, bytes | None]
 
 _NO_SESSION = Session(realm="", topic="", owner="")
 
@@ -58,32 +58,44 @@ class Connections(msgspec.Struct):
     poster: str = ""
 
 
-def changes(key: SessionKey, before: Session | None, after: Session | None) -> Changes:
+def changes(key: SessionKey, before: Session | None, after: Session | None) -> list[Change]:
     """The rows that turn the stored session `before` into `after`. None: there is no session."""
-    yield (*key, "head", ""), _encode(_head(after)) if after else None
+    found: list[Change] = [((*key, "head", ""), _encode(_head(after)) if after else None)]
     old, new = before or _NO_SESSION, after or _NO_SESSION
-    yield from _differing(key, "home", _single(old.home), _single(new.home))
-    yield from _differing(key, "dropped_closes", _single(old.dropped_closes), _single(new.dropped_closes))
-    yield from _differing(key, "subscription", old.subscriptions, new.subscriptions)
-    yield from _differing(key, "context", old.contexts, new.contexts)
-    yield from _differing(key, "retained", old.retained, new.retained)
-    yield from _differing_posts(key, old.outbox, new.outbox)
-    yield from _differing_contents(key, old.contents, new.contents)
+    # Most parts of a session stay the same object.
+    if old.home is not new.home:
+        found += _differing(key, "home", _single(old.home), _single(new.home))
+    if old.dropped_closes is not new.dropped_closes:
+        found += _differing(key, "dropped_closes", _single(old.dropped_closes), _single(new.dropped_closes))
+    if old.subscriptions is not new.subscriptions:
+        found += _differing(key, "subscription", old.subscriptions, new.subscriptions)
+    if old.contexts is not new.contexts:
+        found += _differing(key, "context", old.contexts, new.contexts)
+    if old.retained is not new.retained:
+        found += _differing(key, "retained", old.retained, new.retained)
+    if old.outbox is not new.outbox:
+        found += _differing_posts(key, old.outbox, new.outbox)
+    if old.contents is not new.contents:
+        found += _differing_contents(key, old.contents, new.contents)
+    return found
 
 
-def shared_changes(key: SessionKey, before: Session | None, after: Session | None) -> Changes:
+def shared_changes(key: SessionKey, before: Session | None, after: Session | None) -> list[Change]:
     """As `changes`, with the rows of connections. `row_reader.apply_changes` is the inverse."""
-    yield from changes(key, before, after)
+    found = changes(key, before, after)
     old, new = before or _NO_SESSION, after or _NO_SESSION
     if old.audiences is not new.audiences:
         for place, (audience, other) in enumerate(zip_longest(old.audiences, new.audiences)):
-            yield from _differing_audience(key, str(place), audience, other)
+            found += _differing_audience(key, str(place), audience, other)
     connections, others = _connections(old), _connections(new)
     if connections != others:
-        yield (*key, "connections", ""), _encode(others) if others != Connections() else None
+        found.append(((*key, "connections", ""), _encode(others) if others != Connections() else None))
+    return found
 
 
-def _differing_audience(key: SessionKey, place: str, before: Audience | None, after: Audience | None) -> Changes:
+def _differing_audience(
+    key: SessionKey, place: str, before: Audience | None, after: Audience | None
+) -> Iterator[Change]:
     """The rows of the audience at this place that differ. None: there is no audience at the place."""
     if after is None:
         yield (*key, "audience", place), None
@@ -97,9 +109,9 @@ def _differing_audience(key: SessionKey, place: str, before: Audience | None, af
         yield (*key, "members", place), _encode(after.members)
 
 
-def _differing_contents(key: SessionKey, before: dict[str, Content], after: dict[str, Content]) -> Changes:
+def _differing_contents(key: SessionKey, before: dict[str, Content], after: dict[str, Content]) -> Iterator[Change]:
     """A row for each shared resource, so that an update writes only the resources that it changes."""
-    for ref in before.keys() | after.keys() if before is not after else ():
+    for ref in before.keys() | after.keys():
         old, new = before.get(ref), after.get(ref)
         if old is not new:
             yield from _differing(key, "updates", {ref: old.updates} if old else {}, {ref: new.updates} if new else {})
@@ -107,10 +119,8 @@ def _differing_contents(key: SessionKey, before: dict[str, Content], after: dict
             yield from _differing(key, "shared", old.resources if old else {}, new.resources if new else {}, f"{ref}\n")
 
 
-def _differing_posts(key: SessionKey, before: dict[str, Queue], after: dict[str, Queue]) -> Changes:
+def _differing_posts(key: SessionKey, before: dict[str, Queue], after: dict[str, Queue]) -> Iterator[Change]:
     """A row for each post, named by its number. So a post that another subscription takes over keeps its row (WHK-12)."""
-    if before is after:
-        return
     changed = [id_ for id_ in before.keys() | after.keys() if before.get(id_) is not after.get(id_)]
     yield from _differing(key, "outgoing", _posts(before, changed), _posts(after, changed))
 
@@ -147,7 +157,7 @@ def _head(session: Session) -> Head:
 
 def _differing(
     key: SessionKey, kind: str, before: Mapping[_Name, object], after: Mapping[_Name, object], prefix: str = ""
-) -> Changes:
+) -> Iterator[Change]:
     """The rows of the parts that differ from `before`. Their names begin with `prefix`. Mostly one part of thousands differs."""
     if before is after:
         return

@@ -19,7 +19,7 @@ import fcntl
 import functools
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +32,7 @@ from fhircast_hub.core.errors import Unavailable
 from fhircast_hub.core.state.effects import Effect
 from fhircast_hub.core.state.session import Session
 from fhircast_hub.service.ports import Changed, Deliver, Limits, Stale, ignore_changes
+from fhircast_hub.service.written import Written
 from fhircast_hub.storage.memory import MemoryStore
 from fhircast_hub.storage.row_reader import sessions_of
 from fhircast_hub.storage.rows import Row, changes
@@ -58,8 +59,9 @@ create table part (
 # An existing row is changed in its place. Such a write changes a page or two, however large the table is.
 _PUT = "insert into part values {} on conflict (realm, topic, kind, name) do update set body = excluded.body"
 _DELETE = "delete from part where realm = ? and topic = ? and kind = ? and name = ?"
-#: Rows of one statement. Most batches are one statement, which needs no explicit transaction.
-_ROWS = 100
+_COLUMNS = 5
+#: Parameters of one statement: a hundred rows. Most batches are one statement, which needs no explicit transaction.
+_PARAMETERS = 100 * _COLUMNS
 
 _ROWS_BY_SESSION = "select realm, topic, kind, name, body from part order by realm, topic"
 
@@ -98,6 +100,8 @@ class SqliteStore(MemoryStore):
                 self._connection = sqlite3.connect(self._path, isolation_level=None, timeout=1.0)
                 undo.callback(self._connection.close)
                 _prepare(self._connection, self._path)
+                #: Writes all batches. A cursor for each would take a microsecond.
+                self._cursor = self._connection.cursor()
                 rows = self._connection.execute(_ROWS_BY_SESSION)
                 self._sessions = {SessionKey(s.realm, s.topic): (s, 1) for s in sessions_of(rows)}
             except (sqlite3.Error, msgspec.MsgspecError, KeyError) as error:
@@ -119,7 +123,7 @@ class SqliteStore(MemoryStore):
         batch = self._batch
         if not batch.waiting:
             self._loop.call_soon(self._flush)
-        written: asyncio.Future[None] = self._loop.create_future()
+        written = Written()
         batch.waiting.append(written)
         if after is not before:
             batch.undo.setdefault(key, (before, revision))
@@ -149,6 +153,7 @@ class SqliteStore(MemoryStore):
         """Write the batch in one transaction, then deliver. After a failure undo the batch, so that memory equals the file."""
         if self._emptying:
             return
+        # Requests go on while their commits are settled. What these commit is the next batch.
         batch, self._batch = self._batch, _Batch()
         if not batch.waiting:
             return
@@ -159,30 +164,28 @@ class SqliteStore(MemoryStore):
             for key, (before, revision) in batch.undo.items():
                 self._put(key, before, revision)
             for written in batch.waiting:
-                if not written.done():  # the waiting request may be cancelled
-                    written.set_exception(Unavailable("the hub cannot write its store", retry_after=RETRY_AFTER))
+                written.settle(Unavailable("the hub cannot write its store", retry_after=RETRY_AFTER))
             return
         try:
             self._deliver(batch.effects)
         finally:
             for written in batch.waiting:
-                if not written.done():
-                    written.set_result(None)
+                written.settle()
 
     def _write(self, rows: dict[Row, bytes | None]) -> None:
-        statements = list(_statements(rows))
+        statements = _statements(rows)
         self._commits += bool(statements)
         if len(statements) == 1:
-            self._connection.execute(*statements[0])
+            self._cursor.execute(*statements[0])
         elif statements:
-            self._connection.execute("begin immediate")
+            self._cursor.execute("begin immediate")
             try:
                 for statement in statements:
-                    self._connection.execute(*statement)
-                self._connection.execute("commit")
+                    self._cursor.execute(*statement)
+                self._cursor.execute("commit")
             except BaseException:
                 if self._connection.in_transaction:
-                    self._connection.execute("rollback")
+                    self._cursor.execute("rollback")
                 raise
 
     async def _checkpoint(self) -> None:
@@ -221,8 +224,8 @@ class _Batch:
     """The commits of one turn of the event loop."""
 
     def __init__(self) -> None:
-        #: Done when the batch is written and delivered; one for each commit.
-        self.waiting: list[asyncio.Future[None]] = []
+        #: Settled when the batch is written and delivered; one for each commit.
+        self.waiting: list[Written] = []
         #: Session and revision before the batch.
         self.undo: dict[SessionKey, tuple[Session | None, int]] = {}
         #: Rows to write. None: to delete.
@@ -269,14 +272,22 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         upgrade(connection, version, SCHEMA_VERSION)
 
 
-def _statements(rows: dict[Row, bytes | None]) -> Iterator[tuple[str, list[object]]]:
-    put = [(*row, body) for row, body in rows.items() if body is not None]
-    for start in range(0, len(put), _ROWS):
-        some = put[start : start + _ROWS]
-        yield _put(len(some)), [value for values in some for value in values]
+def _statements(rows: dict[Row, bytes | None]) -> list[tuple[str, Sequence[str | bytes]]]:
+    """The statements that write and delete these rows, with their parameters. Usually one."""
+    put: list[str | bytes] = []
+    deleted: list[Row] = []
     for row, body in rows.items():
         if body is None:
-            yield _DELETE, list(row)
+            deleted.append(row)
+        else:
+            put += row
+            put.append(body)
+    statements: list[tuple[str, Sequence[str | bytes]]] = []
+    for start in range(0, len(put), _PARAMETERS):
+        some = put[start : start + _PARAMETERS]
+        statements.append((_put(len(some) // _COLUMNS), some))
+    statements += [(_DELETE, row) for row in deleted]
+    return statements
 
 
 @functools.cache
