@@ -167,7 +167,7 @@ MUTANTS = (
     Mutant(
         "a derived open is sent to subscribers of the event itself",
         publishing._send_open,
-        " or context.key in audience.keys",
+        " or key in audience.keys",
         "",
         ("opens_are_derived",),
     ),
@@ -202,8 +202,8 @@ MUTANTS = (
     Mutant(
         "closed contexts are replayed",
         contexts.remove_context,
-        "if other.ref != ref",
-        "if other.ref",
+        "left.pop(ref, None)",
+        "left",
         ("contexts_match_opens_and_closes", "joiners_are_replayed_open_contexts"),
     ),
     Mutant(
@@ -223,7 +223,7 @@ MUTANTS = (
     Mutant(
         "closes and updates are not retained",
         missed_events.retain,
-        "return replace(session, retained=retained, dropped_closes=dropped)",
+        "return replace(session, retained=retained, dropped_closes=_with_dropped(dropped_closes, dropped))",
         "return session",
         ("missed_events_are_sent",),
     ),

@@ -47,6 +47,9 @@ def last_opened_of(audiences: Iterable[Audience], connection: str) -> LastOpened
 
 def merge_equal(audiences: Iterable[Audience]) -> tuple[Audience, ...]:
     """The audiences. Audiences with the same events and last opens become one."""
+    audiences = tuple(audiences)
+    if len(audiences) < 2:
+        return audiences
     merged: dict[tuple[frozenset[str], LastOpened], Audience] = {}
     for audience in audiences:
         shared = audience.keys, audience.last_opened

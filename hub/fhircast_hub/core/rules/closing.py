@@ -21,6 +21,7 @@ A joiner is a new subscriber (joining.py). A replay is its current context notif
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cached_property
 from typing import NamedTuple
 
 import msgspec
@@ -35,7 +36,7 @@ from fhircast_hub.core.rules.last_opens import TYPE_INDEX
 from fhircast_hub.core.rules.missed_events import retain
 from fhircast_hub.core.state.effects import Effect, EventRef, Message, Send
 from fhircast_hub.core.state.session import Audience, LastOpen, LastOpened, OpenContext, RetainedEvent, Session
-from fhircast_hub.core.wire.event_names import DERIVED, spelling
+from fhircast_hub.core.wire.event_names import DERIVED, OPEN_KEYS, spelling
 from fhircast_hub.core.wire.frames import derived_id, event_frame
 
 
@@ -134,14 +135,23 @@ class Corrector:
         self, session: Session, source: OpenContext, types: list[str], event: EndingEvent, rules: Rules
     ) -> None:
         self._session, self._source, self._types, self._event, self._rules = session, source, types, event, rules
-        contexts = session.contexts.values()
-        self._has_newer_of_anchor = any(
-            other.order > source.order and other.anchor_type == source.anchor_type for other in contexts
-        )
-        self._open_refs = session.contexts.keys() | implied_refs(session)
-        # Other events make no difference to a replay, so audiences share plans.
-        self._replayable = {context.key for context in contexts} | {f"{type_}-open" for type_ in DERIVED}
         self._plans: dict[frozenset[str], ReplayPlan] = {}
+
+    @cached_property
+    def _has_newer_of_anchor(self) -> bool:
+        """Whether a context of the source's type was opened after the source."""
+        order, type_ = self._source.order, self._source.anchor_type
+        return any(other.order > order and other.anchor_type == type_ for other in self._session.contexts.values())
+
+    @cached_property
+    def _open_refs(self) -> set[str]:
+        """Contexts that are open, or that an open context names."""
+        return self._session.contexts.keys() | implied_refs(self._session)
+
+    @cached_property
+    def _replayable(self) -> set[str]:
+        """Events that make a difference to a replay. Audiences that differ in other events share plans."""
+        return {context.key for context in self._session.contexts.values()} | set(OPEN_KEYS.values())
 
     def correction_for(self, audience: Audience) -> Correction:
         """The messages for this audience, and the audience after them."""

@@ -10,6 +10,7 @@ study's context array. A reader with Patient-open.read alone gets the array of t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -53,35 +54,37 @@ def add_context(
     Removed first: the oldest that is neither the newest of its type, nor named by such a newest one.
     Removed next: the oldest that `context` does not name. Removed last: the oldest of all.
     """
-    added = {ref: other for ref, other in contexts.items() if ref != context.ref}
+    added = contexts.copy()
+    added.pop(context.ref, None)  # a context that is opened again becomes the newest
     added[context.ref] = context
-    size = sum(len(other.frame) for other in added.values())
-    named = {context.ref, *context.implied.values()}
     removed: list[OpenContext] = []
+    size = sum([len(other.frame) for other in added.values()])
+    if len(added) <= MAX_CONTEXTS and size <= MAX_CONTEXT_BYTES:
+        return added, removed
+    named = {context.ref, *context.implied.values()}
     while len(added) > 1 and (len(added) > MAX_CONTEXTS or size > MAX_CONTEXT_BYTES):
-        newest = {other.key: other for other in added.values()}
+        newest = {other.anchor_type: other for other in added.values()}
         kept = {ref for other in newest.values() for ref in (other.ref, *other.implied.values())}
-        # min() returns the first of equals, which is the oldest.
-        victim = min(added.values(), key=lambda other: (other.ref in kept, other.ref in named))
-        removed.append(added.pop(victim.ref))
-        size -= len(victim.frame)
+        victim = _first_outside(added, kept) or _first_outside(added, named) or next(iter(added))
+        removed.append(added.pop(victim))
+        size -= len(removed[-1].frame)
     return added, removed
+
+
+def _first_outside(contexts: Iterable[str], refs: set[str]) -> str | None:
+    """The oldest context that is none of `refs`."""
+    return next((ref for ref in contexts if ref not in refs), None)
 
 
 def remove_context(contexts: dict[str, OpenContext], ref: str) -> dict[str, OpenContext]:
     """The open contexts after `ref` was closed. No derived open of `ref` is sent any more (CTX-2)."""
+    left = contexts.copy()
+    left.pop(ref, None)
     type_ = ref[: ref.index("/")]
-    return {
-        other.ref: replace(
-            other,
-            implied={implied_type: implied for implied_type, implied in other.implied.items() if implied_type != type_},
-            closed={**other.closed, type_: ref},
-        )
-        if other.implied.get(type_) == ref
-        else other
-        for other in contexts.values()
-        if other.ref != ref
-    }
+    for other in [other for other in left.values() if other.implied.get(type_) == ref]:
+        implied = {implied_type: implied for implied_type, implied in other.implied.items() if implied_type != type_}
+        left[other.ref] = replace(other, implied=implied, closed={**other.closed, type_: ref})
+    return left
 
 
 class View(NamedTuple):

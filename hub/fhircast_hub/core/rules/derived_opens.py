@@ -10,12 +10,14 @@ The modules last_opens.py and publishing.py decide who is sent a derived open; c
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 
 from fhircast_hub.core.state.effects import EventRef, Message
 from fhircast_hub.core.state.session import OpenContext
 from fhircast_hub.core.wire.context_items import DERIVED_KEYS, raw_items
-from fhircast_hub.core.wire.event_names import DERIVED, spelling
+from fhircast_hub.core.wire.event_names import DERIVED, OPEN_KEYS, spelling
 from fhircast_hub.core.wire.frames import derived_id, event_frame
 
 #: Opened type -> types of the source's items that the derived open has, in this order (DER-12).
@@ -55,13 +57,14 @@ class DerivedOpen(msgspec.Struct, frozen=True):
         return event_frame(topic, spelling(self.key), event_ref.id, self.source.timestamp, self.context), event_ref
 
 
-def named_refs(source: OpenContext, derived_type: str) -> dict[str, str]:
-    """The refs of the contexts that an open names, by type of event_names.DERIVED.
+def granted_refs(source: OpenContext, derived_type: str, keys: Collection[str]) -> dict[str, str]:
+    """The refs of the contexts that an open names, by type of event_names.DERIVED, of the types whose opens `keys` have.
 
     With `derived_type` "", the open is the source's own. Else the open is the derived open of that type.
     """
     refs = {**source.closed, **source.implied, source.anchor_type: source.ref}
-    return {type_: refs[type_] for type_ in (_ITEM_TYPES[derived_type] if derived_type else DERIVED) if type_ in refs}
+    types = _ITEM_TYPES[derived_type] if derived_type else DERIVED
+    return {type_: refs[type_] for type_ in types if type_ in refs and OPEN_KEYS[type_] in keys}
 
 
 def derive_opens(source: OpenContext) -> list[DerivedOpen]:

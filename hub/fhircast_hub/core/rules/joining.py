@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from fhircast_hub.core.limits import Rules
 from fhircast_hub.core.rules import last_opens
-from fhircast_hub.core.rules.derived_opens import derive_opens, named_refs
+from fhircast_hub.core.rules.derived_opens import derive_opens, granted_refs
 from fhircast_hub.core.rules.last_opens import NOTHING_OPENED, TYPE_INDEX, is_shown
 from fhircast_hub.core.state.effects import EventRef, Message
 from fhircast_hub.core.state.session import LastOpened, OpenContext, Session
@@ -120,12 +120,7 @@ def after_open_of(
     """
     refs = granted_refs(context, derived_type, keys)
     after = last_opens.after_open(last_opened, derived_type or context.anchor_type, refs)
-    return last_opens.put_in_doubt(after, context.closed.values())
-
-
-def granted_refs(context: OpenContext, derived_type: str, keys: Collection[str]) -> dict[str, str]:
-    """The refs that an open names, by type, of the types whose opens were granted."""
-    return {type_: ref for type_, ref in named_refs(context, derived_type).items() if f"{type_}-open" in keys}
+    return last_opens.put_in_doubt(after, context.closed.values()) if context.closed else after
 
 
 def last_opened_on_joining(session: Session, keys: frozenset[str], rules: Rules) -> LastOpened:

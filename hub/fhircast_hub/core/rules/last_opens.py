@@ -35,8 +35,10 @@ from collections.abc import Collection, Iterable, Mapping
 from fhircast_hub.core.state.session import LastOpen, LastOpened
 from fhircast_hub.core.wire.event_names import DERIVED
 
+#: Last open of a type of which the subscriber was sent none.
+_NO_OPEN = LastOpen()
 #: Last opens of a subscriber that was sent no open.
-NOTHING_OPENED: LastOpened = (LastOpen(), LastOpen(), LastOpen())
+NOTHING_OPENED: LastOpened = (_NO_OPEN, _NO_OPEN, _NO_OPEN)
 #: Index of a type in LastOpened.
 TYPE_INDEX = {type_: index for index, type_ in enumerate(DERIVED)}
 
@@ -61,7 +63,7 @@ def after_open(last_opened: LastOpened, opened_type: str, refs: Mapping[str, str
         elif ref and (ref != last.ref or (last.in_doubt and last.named_by)):
             after.append(LastOpen(ref, opened_type))
         else:
-            after.append(LastOpen() if last.named_by == opened_type and not ref else last)
+            after.append(_NO_OPEN if last.named_by == opened_type and not ref else last)
     return _last_opened(after)
 
 

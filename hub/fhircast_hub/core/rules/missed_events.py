@@ -24,7 +24,7 @@ Posts to callbacks are not retained here: they wait in the outbox (webhook_outbo
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
@@ -53,18 +53,16 @@ def retain(session: Session, new_events: Sequence[RetainedEvent], rules: Rules) 
             replace(session, retained={}, dropped_closes={}) if session.retained or session.dropped_closes else session
         )
     new = dict(enumerate(new_events, next(reversed(session.retained), 0) + 1))
-    retained = {number: event for number, event in session.retained.items() if event.accepted_at >= received} | new
-    dropped = {context: at for context, at in session.dropped_closes.items() if at >= received}
-    size = sum(len(event.frame) for event in retained.values())
+    kept, dropped_closes = _accepted_since(session, received)
+    retained = {**kept, **new}
+    size = sum([len(event.frame) for event in retained.values()])
     # An event that is too large by itself is dropped first, so that it does not displace all others.
     too_large = [number for number, event in new.items() if len(event.frame) > rules.retained_bytes]
+    dropped: list[RetainedEvent] = []
     while retained and (size > rules.retained_bytes or len(retained) > rules.retained_messages):
-        event = retained.pop(too_large.pop() if too_large else next(iter(retained)))
-        size -= len(event.frame)
-        _record_dropped(dropped, event)
-    if [*dropped.items()] == [*session.dropped_closes.items()]:
-        dropped = session.dropped_closes  # the same object: the store does not write it again
-    return replace(session, retained=retained, dropped_closes=dropped)
+        dropped.append(retained.pop(too_large.pop() if too_large else next(iter(retained))))
+        size -= len(dropped[-1].frame)
+    return replace(session, retained=retained, dropped_closes=_with_dropped(dropped_closes, dropped))
 
 
 def drop_delivered(session: Session, env: Env) -> Session:
@@ -74,18 +72,28 @@ def drop_delivered(session: Session, env: Env) -> Session:
         if session.retained or session.dropped_closes
         else -math.inf
     )
-    retained = {number: event for number, event in session.retained.items() if event.accepted_at >= received}
-    dropped = {context: at for context, at in session.dropped_closes.items() if at >= received}
-    if (len(retained), len(dropped)) == (len(session.retained), len(session.dropped_closes)):
+    retained, dropped = _accepted_since(session, received)
+    if retained is session.retained and dropped is session.dropped_closes:
         return session
     return replace(session, retained=retained, dropped_closes=dropped)
 
 
+def _accepted_since(session: Session, at: float) -> tuple[dict[int, RetainedEvent], dict[str, float]]:
+    """The retained events and the dropped closes that were accepted at this time (epoch seconds) or later.
+
+    The oldest come first. Where the first is kept, all are, and the dict is the session's own.
+    """
+    retained, dropped = session.retained, session.dropped_closes
+    if retained and next(iter(retained.values())).accepted_at < at:
+        retained = {number: event for number, event in retained.items() if event.accepted_at >= at}
+    if dropped and next(iter(dropped.values())) < at:
+        dropped = {context: accepted_at for context, accepted_at in dropped.items() if accepted_at >= at}
+    return retained, dropped
+
+
 def drop_all(session: Session) -> Session:
     """The session without retained events. The contexts of closes are remembered (LIM-10)."""
-    dropped = dict(session.dropped_closes)
-    for event in session.retained.values():
-        _record_dropped(dropped, event)
+    dropped = _with_dropped(session.dropped_closes, session.retained.values())
     return replace(session, retained={}, dropped_closes=dropped)
 
 
@@ -204,14 +212,19 @@ def _missed_events(
     return missed
 
 
-def _record_dropped(dropped: dict[str, float], event: RetainedEvent) -> None:
-    """Record the context of a close that is retained no more: `type/id` -> time accepted. Other events leave no trace."""
-    if event.closes:
+def _with_dropped(dropped_closes: dict[str, float], events: Iterable[RetainedEvent]) -> dict[str, float]:
+    """The dropped closes with those of `events`, which are retained no more. Other events leave no trace."""
+    closes = [event for event in events if event.closes]
+    if not closes:
+        return dropped_closes  # the same object: the store does not write it again
+    after = dropped_closes.copy()
+    for event in closes:
         context = f"{event.type}/{event.ref.partition('/')[2]}"
-        dropped.pop(context, None)
-        dropped[context] = event.accepted_at
-        if len(dropped) > REMEMBERED_CLOSES:
-            del dropped[next(iter(dropped))]
+        after.pop(context, None)
+        after[context] = event.accepted_at
+        if len(after) > REMEMBERED_CLOSES:
+            del after[next(iter(after))]
+    return after
 
 
 def _dropped_closes_after(session: Session, accepted_at: float) -> dict[str, tuple[str, str]]:

@@ -16,6 +16,7 @@ the original requesting Subscriber."
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from msgspec.structs import replace
 
@@ -37,7 +38,7 @@ from fhircast_hub.core.state.commands import Publish
 from fhircast_hub.core.state.effects import Effect, EventRef, Send
 from fhircast_hub.core.state.session import Audience, OpenContext, Outcome, RetainedEvent, Session
 from fhircast_hub.core.wire.event import Event
-from fhircast_hub.core.wire.event_names import Kind, spelling
+from fhircast_hub.core.wire.event_names import OPEN_KEYS, Kind, spelling
 from fhircast_hub.core.wire.frames import event_frame, timestamp_of, with_versions
 from fhircast_hub.core.wire.timestamps import duration, has_zone, instant, rfc3339
 
@@ -107,7 +108,7 @@ def _event_ref(event: Event) -> EventRef:
 
 def _with_newest(recent: dict[bytes, int], fingerprint: bytes, order: int) -> dict[bytes, int]:
     """The recent changes with this change moved to the end of the LRU."""
-    changes = dict(recent)
+    changes = recent.copy()
     changes.pop(fingerprint, None)
     changes[fingerprint] = order
     if len(changes) > REMEMBERED_CHANGES:
@@ -212,12 +213,12 @@ def _send_open(
     "Hubs SHOULD NOT generate and send duplicative events" (2.5). So subscribers of the event itself are sent no derived
     open (DER-13). Subscribers whose last open is this context, without doubt, are sent a derived open at a repeat only (DER-3).
     """
-    after = list(session.audiences)
+    key, after = context.key, list(session.audiences)
     effects: list[Effect] = []
-    for open_ in derive_opens(context) if rules.derive_opens and _is_derived_open_wanted(session, context) else ():
+    for open_ in derive_opens(context) if rules.derive_opens and _is_derived_open_wanted(after, context) else ():
         to: list[str] = []
         for place, audience in enumerate(after):
-            if open_.key not in audience.keys or context.key in audience.keys:
+            if open_.key not in audience.keys or key in audience.keys:
                 continue
             last = audience.last_opened[TYPE_INDEX[open_.type]]
             if is_repeat or last.ref != open_.ref or last.in_doubt:
@@ -225,10 +226,8 @@ def _send_open(
                 after[place] = _after_open(audience, context, open_.type)
         if to:
             effects.append(Send(tuple(to), *open_.message(session.topic)))
-    effects += _send(session, context.key, context.frame, context.event_ref)
-    for place, audience in enumerate(after):
-        if context.key in audience.keys:
-            after[place] = _after_open(audience, context, "")
+    effects += _send(session, key, context.frame, context.event_ref)
+    after = [_after_open(audience, context, "") if key in audience.keys else audience for audience in after]
     return audiences.merge_equal(after), tuple(effects)
 
 
@@ -238,11 +237,11 @@ def _after_open(audience: Audience, context: OpenContext, derived_type: str) -> 
     return audience if last_opened == audience.last_opened else replace(audience, last_opened=last_opened)
 
 
-def _is_derived_open_wanted(session: Session, context: OpenContext) -> bool:
-    """Whether any subscriber may be sent a derived open. Usually no subscriber may, and none is made."""
-    keys = [f"{type_}-open" for type_ in context.implied]
-    others = [audience for audience in session.audiences if context.key not in audience.keys]
-    return any(key in audience.keys for key in keys for audience in others)
+def _is_derived_open_wanted(listening: Iterable[Audience], context: OpenContext) -> bool:
+    """Whether any of these audiences may be sent a derived open. Usually none may, and none is made."""
+    key = context.key
+    others = [audience for audience in listening if key not in audience.keys] if context.implied else []
+    return bool(others) and any(OPEN_KEYS[type_] in audience.keys for type_ in context.implied for audience in others)
 
 
 def _close(session: Session, event: Event, env: Env) -> Outcome:

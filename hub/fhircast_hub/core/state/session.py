@@ -100,12 +100,12 @@ class OpenContext(msgspec.Struct, frozen=True):
     @property
     def anchor_type(self) -> str:
         """The anchor's type in lower case."""
-        return self.ref[: self.ref.index("/")]
+        return self.type.lower()
 
     @property
     def key(self) -> str:
         """Name of the event that opens the context, in lower case."""
-        return self.anchor_type + "-open"
+        return f"{self.type.lower()}-open"
 
     @property
     def context(self) -> bytes:

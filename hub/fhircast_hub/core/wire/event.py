@@ -37,6 +37,7 @@ from fhircast_hub.core.wire.json import (
     string_in,
     strip_bom,
 )
+from fhircast_hub.core.wire.plain_event import CONTEXT_MEMBER, Posted, read_plain
 from fhircast_hub.core.wire.timestamps import instant
 from fhircast_hub.core.wire.update_bundle import Change
 
@@ -48,8 +49,6 @@ _NO_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"'))
 #: Brackets as steps of the depth: 1 in, -1 out, as signed bytes.
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 
-#: How the second part of a frame begins.
-CONTEXT_MEMBER = b'"context":'
 #: Members that are taken out of every broadcast (EVT-30): the sender's own versions do not count, only the hub's.
 _SENDERS_VERSIONS = frozenset(("context.versionId", "context.priorVersionId"))
 #: Members that are taken out where the hub puts a version in: a subscriber could take them for the hub's (CON-20).
@@ -111,29 +110,31 @@ def parse_event(body: bytes, max_entries: int = Rules().max_entries) -> Event:
     Raises BadRequest that names the member (EVT-5, EVT-6), and TooLarge for an update of more than `max_entries` (CON-15).
     """
     body = strip_bom(body)
-    envelope, event, objects = _members_of_event(body)
-    kind, type_ = classify(name := string_in(event, "hub.event", "event"))
-    items = read_items(objects, kind)
-    id_, timestamp, at, topic = _read_header(envelope, event)
-    type_as_sent, ref = _read_anchor(items, kind, type_, name)
-    head, tail = _frame_parts(envelope, event, kind)
+    if (posted := read_plain(body)) is None:
+        posted = _read(body)
+    else:
+        _check_text(body)
+    name = posted.name
+    kind, type_ = classify(name)
+    at = _check_header(posted)
+    type_as_sent, ref = _read_anchor(posted.items, kind, type_, name)
     return Event(
-        topic=topic,
+        topic=posted.topic,
         name=name,
         key=name.lower(),
         kind=kind,
-        id=id_,
-        timestamp=timestamp,
+        id=posted.id,
+        timestamp=posted.timestamp,
         at=at,
         type=type_as_sent,
         ref=ref,
-        head=head,
-        tail=tail,
-        context=bytes(event["context"]),
-        implied=implied_by(items, kind, type_) if type_ else {},
+        head=posted.head,
+        tail=posted.tail,
+        context=posted.context,
+        implied=implied_by(posted.items, kind, type_) if type_ else {},
         fingerprint=hashlib.sha256(body).digest()[:16],
-        changes=read_update(items, max_entries) if kind is Kind.UPDATE else (),
-        versions=_versions(event) if kind is Kind.UPDATE else (),
+        changes=read_update(posted.items, max_entries) if kind is Kind.UPDATE else (),
+        versions=posted.versions,
     )
 
 
@@ -147,13 +148,13 @@ def check_topic(topic: str) -> str:
     return topic
 
 
-def _read_header(envelope: Members, event: Members) -> tuple[str, str, float, str]:
-    """The event's id, its timestamp as sent and in epoch seconds, and its topic."""
-    id_ = string_in(envelope, "id", "")
-    if not 0 < len(id_) <= MAX_ID:
-        raise BadRequest(f"id must have 1 to {MAX_ID} characters, not {len(id_)}")
-    timestamp = string_in(envelope, "timestamp", "")
-    return id_, timestamp, instant(timestamp), check_topic(string_in(event, "hub.topic", "event"))
+def _check_header(posted: Posted) -> float:
+    """Check the event's id, timestamp and topic. Returns the timestamp in epoch seconds."""
+    if not 0 < len(posted.id) <= MAX_ID:
+        raise BadRequest(f"id must have 1 to {MAX_ID} characters, not {len(posted.id)}")
+    at = instant(posted.timestamp)
+    check_topic(posted.topic)
+    return at
 
 
 def _read_anchor(items: list[Item], kind: Kind, type_: str, name: str) -> tuple[str, str]:
@@ -161,6 +162,25 @@ def _read_anchor(items: list[Item], kind: Kind, type_: str, name: str) -> tuple[
     anchor = read_anchor(items, kind, type_) if type_ else None
     check_required(items, kind, type_, name)
     return (anchor[0], f"{type_}/{anchor[1]}") if anchor else ("", "")
+
+
+def _read(body: bytes) -> Posted:
+    """The parts of any event. Raises BadRequest that names the member."""
+    envelope, event, objects = _members_of_event(body)
+    kind, _ = classify(name := string_in(event, "hub.event", "event"))
+    items = read_items(objects, kind)
+    head, tail = _frame_parts(envelope, event, kind)
+    return Posted(
+        id=string_in(envelope, "id", ""),
+        timestamp=string_in(envelope, "timestamp", ""),
+        topic=string_in(event, "hub.topic", "event"),
+        name=name,
+        items=items,
+        context=bytes(event["context"]),
+        head=head,
+        tail=tail,
+        versions=_versions(event) if kind is Kind.UPDATE else (),
+    )
 
 
 def _members_of_event(body: bytes) -> tuple[Members, Members, list[PartlyDecoded]]:
@@ -211,7 +231,7 @@ def _check_text(body: bytes) -> None:
         except UnicodeDecodeError as error:
             raise BadRequest(f"the body must be UTF-8, and the byte at {error.start} is not") from None
     # Nearly every small body has too few brackets to be nested too deeply.
-    if body.count(b"{") + body.count(b"[") <= MAX_DEPTH:
+    if len(body) - len(body.translate(None, b"[{")) <= MAX_DEPTH:
         return
     brackets = _structural_brackets(body)
     allowed = max(MAX_NODES, len(body) // NODE_BYTES)

@@ -24,6 +24,8 @@ CATALOGUE = (
 ANCHOR_KEYS = {"imagingstudy": "study", "diagnosticreport": "report"}
 #: The types whose opens the hub derives from other contexts, in the order in which they are sent (DER-7).
 DERIVED = ("patient", "encounter", "imagingstudy")
+#: The events that open a context of each of these types, in lower case.
+OPEN_KEYS = {type_: f"{type_}-open" for type_ in DERIVED}
 
 _SPELLING = {name.lower(): name for name in CATALOGUE}
 #: The catalogue in lower case. Logs may have these names, as they tell nothing about a person.

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 
 import msgspec
 
-from fhircast_hub.core.wire.event import CONTEXT_MEMBER, Event
+from fhircast_hub.core.wire.event import Event
 from fhircast_hub.core.wire.json import Members, encode
+from fhircast_hub.core.wire.plain_event import CONTEXT_MEMBER
 
 #: The namespace of the ids of derived opens (DER-11): each node makes the same id.
 _DERIVED_IDS = uuid.UUID("6f1c2f5e-3f0a-5d0b-9c3c-7a5f4b0e8d21")

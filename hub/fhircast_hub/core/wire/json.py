@@ -317,13 +317,18 @@ def object_in(members: PartlyDecoded, name: str, path: str) -> Members | None:
     return decoded
 
 
+def decode_type_and_id(resource: Members) -> TypeAndId:
+    """The type and id of a resource. Raises KeyError, MsgspecError or UnicodeDecodeError for a faulty one."""
+    return TypeAndId(_STRING.decode(resource["resourceType"]), _STRING_OR_NULL.decode(resource.get("id", NULL)))
+
+
 def type_and_id_of(resource: Members, path: str, index: int | None = None) -> TypeAndId:
     """The type and id of the resource in the object at `path`. With an `index`, `path` is that of an array of such objects.
 
     Raises BadRequest where resourceType is no string, or id neither a string nor null.
     """
     try:
-        return TypeAndId(_STRING.decode(resource["resourceType"]), _STRING_OR_NULL.decode(resource.get("id", NULL)))
+        return decode_type_and_id(resource)
     except (KeyError, msgspec.MsgspecError, UnicodeDecodeError):
         where = f"{path}.resource" if index is None else f"{path}[{index}].resource"
     return TypeAndId(string_in(resource, "resourceType", where), string_or_none(resource, "id", where))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import re
 
 from fhircast_hub.core.errors import BadRequest
@@ -16,6 +17,7 @@ _MINUTE = 60
 _UNITS = ((86400, "day"), (3600, "hour"), (_MINUTE, "minute"), (1, "second"))
 
 
+@functools.lru_cache(maxsize=1024)  # each event's is read again when the next open is compared with it
 def instant(timestamp: str) -> float:
     """A timestamp in epoch seconds. A timestamp without a zone is UTC, as the specification asks for.
 
