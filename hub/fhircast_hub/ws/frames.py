@@ -27,6 +27,11 @@ def text_header(size: int) -> bytes:
     return b"\x81\x7f" + size.to_bytes(8)
 
 
+def ping_frame(payload: bytes) -> bytes:
+    """The frame of a ping with a payload of at most 125 bytes."""
+    return bytes((0x89, len(payload))) + payload
+
+
 class LongFrame(NamedTuple):
     """The frame of a long message, in two parts, so that the message is not copied."""
 

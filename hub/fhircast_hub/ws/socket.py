@@ -3,7 +3,7 @@
 The writing half is `SocketWriter` in ws/socket_writer.py.
 
 The protocol is the sans-I/O `ServerProtocol` of websockets. `ServerProtocol` is given whole frames only.
-Two kinds of frames bypass `ServerProtocol`, because they are most of the traffic: the hub's events, and acknowledgements.
+Some frames bypass `ServerProtocol`, because they are most of the traffic: events, acknowledgements, pings and pongs.
 The socket is kept by hand for speed: one frame is built for all subscribers, and none is built or parsed per socket.
 """
 
@@ -40,8 +40,8 @@ _MAX_HEADER, _SHORT_HEADER = 14, 6
 #: Bytes of the longest frame.
 _LONGEST = MAX_FRAME + _MAX_HEADER
 _FRAMES_A_TURN = int(FRAMES_A_TURN.most)
-#: First byte of a final text frame.
-_FINAL_TEXT = 0x81
+#: First byte of a final text frame, and of a pong.
+_FINAL_TEXT, _FINAL_PONG = 0x81, 0x8A
 #: Second byte: its mask bit, and its value in a masked frame from which on a longer length follows.
 _MASKED, _LONGER = 0x80, 0xFE
 
@@ -249,8 +249,14 @@ class HubSocket(SocketWriter, asyncio.Protocol):
         whole_text = data[start] == _FINAL_TEXT and data[start + 1] & _MASKED and end <= start + _LONGEST
         if whole_text and self._protocol.current_size is None:
             self._receive_text(payload(data, start, end))
+        elif data[start] == _FINAL_PONG and _MASKED <= data[start + 1] < _LONGER:
+            self._receive_pong(payload(data, start, end))
         else:
             self._pass_to_websockets(data[start:end])
+
+    def _receive_pong(self, data: bytes | bytearray | memoryview) -> None:
+        if (sent_at := self._pings.answered(data)) is not None:
+            self._services.ack_timer.alive(self._name, sent_at)
 
     def _pass_to_websockets(self, data: bytes) -> None:
         """Feed websockets a whole frame, or the start of a frame that is too long. Handle its events."""
@@ -258,8 +264,7 @@ class HubSocket(SocketWriter, asyncio.Protocol):
         for event in self._protocol.events_received():
             assert isinstance(event, Frame)
             if event.opcode is Opcode.PONG:
-                if (sent_at := self._pings.answered(event.data)) is not None:
-                    self._services.ack_timer.alive(self._name, sent_at)
+                self._receive_pong(event.data)
             elif event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
                 self._receive_fragment(event)
         self._write_replies()

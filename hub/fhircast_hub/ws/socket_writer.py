@@ -1,7 +1,7 @@
 """The writing half of a socket: at once while its peer reads, else through a bounded queue (SYN-14).
 
 `SocketWriter` writes everything that goes to the transport: events, pings, closes, and the answers of websockets.
-Frames of the hub's events bypass websockets: each is built once, and the same bytes go to all subscribers.
+Frames of the hub's events bypass websockets: each is built once, and the same bytes go to all subscribers. So do pings.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fhircast_hub.budgets.table import BIG_FRAME, QUEUED
 from fhircast_hub.core.state.effects import EventRef
 from fhircast_hub.core.wire.close_codes import POLICY_VIOLATION, TRY_AGAIN_LATER
 from fhircast_hub.ws.frame_allowance import CREDITS_PER_FRAME, FrameAllowance
-from fhircast_hub.ws.frames import MAX_FRAME, Frame, size_of
+from fhircast_hub.ws.frames import MAX_FRAME, Frame, ping_frame, size_of
 from fhircast_hub.ws.keepalive import Pings
 from fhircast_hub.ws.services import QUIET, SocketServices
 
@@ -33,15 +33,20 @@ class Outbox:
     `limits` are the frames and the bytes that may wait.
     """
 
+    __slots__ = ("_account", "_exempt", "_limits", "_size", "frames")
+
     def __init__(self, limits: tuple[int, int]) -> None:
         self._limits = limits
-        #: The frames, with the events that they carry.
-        self.frames: deque[tuple[Frame, EventRef | None]] = deque()
+        #: The frames, with the events that they carry. None: no frame waits. A deque takes 600 bytes, and most sockets are idle.
+        self.frames: deque[tuple[Frame, EventRef | None]] | None = None
         self._size = 0
         #: Frames and bytes of the initial replay; not counted against the limits.
         self._exempt = (0, 0)
         #: The user's account. None: the handshake has not been accepted.
         self._account: Account | None = None
+
+    def __len__(self) -> int:
+        return len(self.frames or ())
 
     @property
     def size(self) -> int:
@@ -52,39 +57,42 @@ class Outbox:
     def over(self) -> bool:
         """Whether more waits than allowed. There is no limit before the handshake is accepted."""
         # A single frame may exceed queue_bytes.
-        if self._account is None or len(self.frames) < 2:
+        if self._account is None or len(self) < 2:
             return False
         (frames, size), (exempt_frames, exempt_size) = self._limits, self._exempt
-        too_many = self._size > size + exempt_size or len(self.frames) > frames + exempt_frames
+        too_many = self._size > size + exempt_size or len(self) > frames + exempt_frames
         return too_many or self._account.queued > QUEUED.most
 
     @property
     def first(self) -> int:
-        """Bytes of the first frame."""
-        return size_of(self.frames[0][0])
+        """Bytes of the first frame. 0: no frame waits."""
+        return size_of(self.frames[0][0]) if self.frames else 0
 
     def opened(self, account: Account) -> None:
         """Start the limits: the handshake was accepted. `account` is the user's. Frames queued by now are the initial replay."""
         self._account = account
         account.queued += self._size
-        self._exempt = len(self.frames), self._size
+        self._exempt = len(self), self._size
 
     def put(self, frame: Frame, event_ref: EventRef | None) -> None:
         """Append a frame, with the event that it carries."""
+        if self.frames is None:
+            self.frames = deque()
         self.frames.append((frame, event_ref))
         self._charge(size_of(frame))
 
     def take(self) -> tuple[Frame, EventRef | None]:
         """Remove the first frame."""
+        assert self.frames
         frame, event_ref = self.frames.popleft()
         self._charge(-size_of(frame))
         if not self.frames:
-            self._exempt = (0, 0)
+            self.frames, self._exempt = None, (0, 0)
         return frame, event_ref
 
     def clear(self) -> None:
         """Drop all frames."""
-        self.frames.clear()
+        self.frames = None
         self._charge(-self._size)
 
     def _charge(self, size: int) -> None:
@@ -190,7 +198,7 @@ class SocketWriter(asyncio.BaseProtocol):
     @property
     def queued(self) -> tuple[int, int]:
         """Frames and bytes that wait for the peer to read."""
-        return len(self._outbox.frames), self._outbox.size
+        return len(self._outbox), self._outbox.size
 
     # For the reading half
 
@@ -237,7 +245,7 @@ class SocketWriter(asyncio.BaseProtocol):
                 self._close_slow_reader()
 
     def _write_replies(self) -> None:
-        """Write the output of websockets: handshake, pings, pongs, closes."""
+        """Write the output of websockets: handshake, pongs, closes."""
         self._write_held()
         for data in self._protocol.data_to_send():
             if not data:
@@ -272,8 +280,7 @@ class SocketWriter(asyncio.BaseProtocol):
             self._transport.abort()
             return
         if self._ready:
-            self._protocol.send_ping(self._pings.next(self._services.clock()))
-            self._write_replies()
+            self._transport.write(ping_frame(self._pings.next(self._services.clock())))
         self._start_pings()
 
     def _set_timer(self, seconds: float | None, callback: Callable[[], None] = lambda: None) -> None:
