@@ -38,19 +38,32 @@ class LabelledCount(Collector):
         self._name = name
         self._about = about
         self._labels = labels
-        self._values: dict[tuple[str, ...], int] = {}
+        self._counts: dict[tuple[str, ...], CountOf] = {}
         registry.register(self)
 
-    def inc(self, *values: str) -> None:
-        """Count one more for these values of the labels."""
-        self._values[values] = self._values.get(values, 0) + 1
+    def of(self, *values: str) -> CountOf:
+        """The number for these values of the labels. Keep it: to find it costs more than to count."""
+        return self._counts.setdefault(values, CountOf())
 
     def collect(self) -> Iterable[Metric]:
         """All numbers, as prometheus_client asks for them."""
         family = CounterMetricFamily(self._name, self._about, labels=self._labels)
-        for values, count in self._values.items():
-            family.add_metric(values, count)
+        for values, count in self._counts.items():
+            family.add_metric(values, count.value)
         return [family]
+
+
+class CountOf:
+    """One number of a LabelledCount."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def inc(self) -> None:
+        """Count one more."""
+        self.value += 1
 
 
 class Durations(Collector):

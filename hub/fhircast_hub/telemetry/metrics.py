@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, genera
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import Metric
 
-from fhircast_hub.telemetry.counting import Count, Durations, LabelledCount
+from fhircast_hub.telemetry.counting import Count, CountOf, Durations, LabelledCount
 from fhircast_hub.telemetry.logs import HIDDEN
 
 #: Content type of Metrics.render().
@@ -50,8 +50,8 @@ class Metrics:
         self._count_nodes()
         self._measure()
         self._requests = LabelledCount("fhircast_requests", "Requests answered", ("route", "status"), self.registry)
-        #: The labels of each route and status.
-        self._labels: dict[tuple[str, int], tuple[str, str]] = {}
+        #: The number of each route and status.
+        self._by_route: dict[tuple[str, int], CountOf] = {}
         self.accepted_to_written = Durations(
             "fhircast_accepted_to_written_seconds",
             "From the acceptance of an event to the write on its sockets",
@@ -123,10 +123,11 @@ class Metrics:
 
     def answered(self, route: str, status: int) -> None:
         """Count an answered request. `route` is a word of the hub or the template of a path, never the path."""
-        labels = self._labels.get((route, status))
-        if labels is None:
-            labels = self._labels[route, status] = (route if _ROUTE.fullmatch(route) else HIDDEN), str(status)
-        self._requests.inc(*labels)
+        count = self._by_route.get((route, status))
+        if count is None:
+            label = route if _ROUTE.fullmatch(route) else HIDDEN
+            count = self._by_route[route, status] = self._requests.of(label, str(status))
+        count.inc()
 
     def render(self) -> bytes:
         """The text for /metrics."""
