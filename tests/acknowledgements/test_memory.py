@@ -55,6 +55,26 @@ def test_nothing_is_remembered_for_ever() -> None:
         assert node.memory == 0
 
 
+def test_a_frame_that_all_acknowledged_is_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames expire by the thousand. Only those that somebody did not acknowledge are looked at by connection."""
+    searched: list[str] = []
+
+    def search(_: Node, sent: tracker._Sent) -> list[str]:
+        searched.append(sent.event_ref.id)
+        return []
+
+    monkeypatch.setattr(tracker.AckTracker, "_missed", search)
+    node = Node("a", "b", policy=Policy.STRICT)
+    for id_ in ("all", "one", "odd"):
+        node.tells(event_ref(id_), "a", "b")
+        node.says("a", reply(id_))
+    node.says("b", reply("all"))
+    node.comes("c")
+    node.says("c", reply("odd"))
+    node.timed_out(99)
+    assert searched == ["one", "odd"]
+
+
 @given(
     st.lists(
         st.tuples(

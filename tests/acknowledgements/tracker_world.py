@@ -57,7 +57,7 @@ class Node(AckTracker):
     def says(self, subscription_id: str, message: bytes, at: float = 0) -> list[Command] | None:
         """The commands that this text on its connection causes. None: the text acknowledges nothing."""
         answer = self.acknowledged(f"{subscription_id}'", message, at)
-        return answer[1] if answer else None
+        return list(answer[1]) if answer else None
 
     def tells(self, of: EventRef, *subscription_ids: str, at: float = 0, later: Sequence[str] = ()) -> None:
         self.sent(

@@ -285,7 +285,7 @@ MUTANTS = (
     ),
     Mutant(
         "missing acknowledgements are never reported under the lenient policy",
-        tracker.AckTracker._is_missed,
+        tracker.AckTracker._missed,
         "peer.awaited_since <= sent.at",
         "self._policy is Policy.STRICT",
         ("silence_is_reported",),

@@ -7,9 +7,10 @@ import re
 from functools import partial
 
 import pytest
-from prometheus_client import Counter, Gauge
+from prometheus_client import Gauge
 from prometheus_client.parser import text_string_to_metric_families
 
+from fhircast_hub.telemetry.counting import Count
 from fhircast_hub.telemetry.logs import HIDDEN
 from fhircast_hub.telemetry.metrics import BOUNDS, CONTENT_TYPE, Metrics
 
@@ -24,14 +25,14 @@ def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], f
 @pytest.mark.req("OPS-1")
 def test_each_counter_and_gauge_is_read_as_it_is_counted() -> None:
     metrics = Metrics()
-    counters = [each for each in vars(metrics).values() if isinstance(each, Counter) and each is not metrics._requests]
+    counters = [each for each in vars(metrics).values() if isinstance(each, Count)]
     gauges = [each for each in vars(metrics).values() if isinstance(each, Gauge)]
     for number, counter in enumerate(counters, 1):
         counter.inc(number)
     for number, gauge in enumerate(gauges, 100):
         gauge.set_function(partial(float, number))
     read = {name: value for (name, labels), value in samples(metrics).items() if not labels}
-    assert [read[f"{counter._name}_total"] for counter in counters] == [*range(1, len(counters) + 1)]
+    assert [read[f"{counter.name}_total"] for counter in counters] == [*range(1, len(counters) + 1)]
     assert [read[gauge._name] for gauge in gauges] == [*range(100, 100 + len(gauges))]
     assert CONTENT_TYPE.startswith("text/plain; version=0.0.4")
 

@@ -88,7 +88,7 @@ def size(hub: RunningHub) -> list[int]:
     """The number of remembered entries about subscriptions and their sockets."""
     tracker, usage = hub.hub.ack_timer._tracker, hub.hub.service.usage
     assert isinstance(usage, LocalUsage)
-    waiting = sum(len(sent) for topic in tracker._topics.values() for sent in topic.sent.values())
+    waiting = sum(1 + len(sent.repeats or ()) for topic in tracker._topics.values() for sent in topic.sent.values())
     counts = usage.subscriptions, usage.topics, len(usage._sessions), len(hub.hub.registry)
     return [
         *counts,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,6 +17,8 @@ class Stuck:
         self.written: list[bytes] = []
         self.held_back = 0
         self.aborted = False
+        #: The socket whose peer stops reading at the next write.
+        self.pauses: HubSocket | None = None
 
     def get_extra_info(self, name: str) -> None: ...
 
@@ -27,6 +29,11 @@ class Stuck:
 
     def write(self, data: bytes) -> None:
         self.written.append(data)
+        if self.pauses:
+            self.pauses.pause_writing()
+
+    def writelines(self, parts: Iterable[bytes]) -> None:
+        self.write(b"".join(parts))
 
     def pause_reading(self) -> None: ...
 

@@ -16,7 +16,7 @@ from fhircast_hub.core.access.principal import SessionKey
 from fhircast_hub.core.state.commands import Acknowledged, AcksTimedOut, Command, MissedAck, Rejected
 from fhircast_hub.core.state.effects import EventRef
 from fhircast_hub.core.state.session import Subscription
-from fhircast_hub.core.wire.acknowledgement import read_acknowledgement
+from fhircast_hub.core.wire.acknowledgement import Acknowledgement, read_acknowledgement
 
 #: Frames of a session that wait for acknowledgements. People do not publish more within a timeout.
 MAX_WAITING = 4096
@@ -26,6 +26,7 @@ MAX_REPEATS = 80
 TOGETHER = 0.1
 
 _NEVER = float("inf")
+_NOBODY: frozenset[str] = frozenset()
 _SUCCESS = 2
 
 
@@ -45,14 +46,14 @@ class _Topic:
         self.key = key
         #: Number of the session's connections on this node.
         self.connections = 0
-        #: `id` of an event -> its frames, oldest first. All but the first are repeats (EVT-17).
-        self.sent: dict[str, list[_Sent]] = {}
+        #: `id` of an event -> its oldest frame.
+        self.sent: dict[str, _Sent] = {}
 
 
 class _Sent:
-    """A frame that was handed to connections."""
+    """A frame that was handed to connections. As small as possible: tens of thousands wait for their time to pass."""
 
-    __slots__ = ("answered", "at", "event_ref", "later", "refused", "to", "topic")
+    __slots__ = ("answered", "at", "event_ref", "later", "refused", "repeats", "to", "topic")
 
     def __init__(
         self, topic: _Topic, event_ref: EventRef, to: Sequence[str], at: float, later: Collection[str]
@@ -67,7 +68,15 @@ class _Sent:
         #: Connections that have acknowledged, with any status.
         self.answered: set[str] = set()
         #: Connections whose refusal was reported.
-        self.refused: set[str] = set()
+        self.refused: frozenset[str] = _NOBODY
+        #: Later frames of the same event (EVT-17), oldest first. None: there are none, or an older frame has them.
+        self.repeats: list[_Sent] | None = None
+
+    def forget(self) -> None:
+        """Nobody is missed for this frame any more. It goes when its time is over."""
+        self.to = ()
+        for repeat in self.repeats or ():
+            repeat.to = ()
 
 
 class _Peer:
@@ -155,21 +164,23 @@ class AckTracker:
 
         At the connections `later` the frame still waits in a queue. `sent` is called again when the frame leaves the queue.
         """
-        topic = next((peer.topic for name in to if (peer := self._peers.get(name)) is not None), None)
-        if topic is None:
+        for name in to:
+            if (peer := self._peers.get(name)) is not None:
+                break
+        else:
             return
-        self._adjust_to_clock(now)
+        waiting, topic = self._waiting, peer.topic
+        if waiting and waiting[-1].at > now:
+            self._adjust_to_clock(now)
         sent = _Sent(topic, event_ref, to, now, later)
-        repeats = topic.sent.setdefault(event_ref.id, [])
-        repeats.append(sent)
-        if len(repeats) > MAX_REPEATS:
-            repeats.pop(1).to = ()
-        self._waiting.append(sent)
-        if len(topic.sent) > MAX_WAITING:
-            for oldest in topic.sent.pop(next(iter(topic.sent))):
-                oldest.to = ()
+        waiting.append(sent)
+        first = topic.sent.setdefault(event_ref.id, sent)
+        if first is not sent:
+            _add_repeat(first, sent)
+        elif len(topic.sent) > MAX_WAITING:
+            topic.sent.pop(next(iter(topic.sent))).forget()
 
-    def acknowledged(self, connection: str, message: bytes, now: float) -> tuple[SessionKey, list[Command]] | None:
+    def acknowledged(self, connection: str, message: bytes, now: float) -> tuple[SessionKey, Sequence[Command]] | None:
         """Read a text that a connection sent. Returns the session and the commands that follow.
 
         Returns None for a text that acknowledges nothing (SYN-15).
@@ -181,23 +192,22 @@ class AckTracker:
         peer = self._peers.get(connection)
         if peer is None:
             return None
-        if (read := read_acknowledgement(message)) is None or (found := peer.topic.sent.get(read.id)) is None:
+        if (read := read_acknowledgement(message)) is None or (first := peer.topic.sent.get(read.id)) is None:
             return None
+        found = (first,) if first.repeats is None else (first, *first.repeats)
         for sent in found:
             sent.answered.add(connection)
-        # A frame replayed to another socket proves nothing about this one.
-        received = [sent.at for sent in found if len(sent.to) > 1 or peer.connection in sent.to]
-        peer.delivered_until, peer.acknowledged_at = max(peer.delivered_until, min(received, default=0.0)), now
+        for sent in found:
+            # A frame replayed to another socket proves nothing about this one.
+            if len(sent.to) > 1 or connection in sent.to:
+                if sent.at > peer.delivered_until:
+                    peer.delivered_until = sent.at
+                break
+        peer.acknowledged_at = now
         success = read.status is None or read.status // 100 == _SUCCESS
-        followed = success and found[-1].event_ref.reportable
-        commands: list[Command] = []
-        if not peer.acknowledges or peer.missed_acks or (peer.refused and followed):
-            peer.acknowledges, peer.missed_acks, peer.awaited_since = True, 0, min(peer.awaited_since, now)
-            peer.refused = peer.refused and not followed
-            commands.append(Acknowledged(peer.subscription_id, followed=followed))
-        if read.status is not None and not success:
-            commands += _refusal(peer, found, read.status, read.reason)
-        return peer.topic.key, commands
+        if success and peer.acknowledges and not peer.missed_acks and not peer.refused:
+            return peer.topic.key, ()
+        return peer.topic.key, _commands(peer, found, read, success, now)
 
     def deadline(self) -> float | None:
         """When `timed_out` wants to be called (epoch seconds). None: no frame waits."""
@@ -210,8 +220,8 @@ class AckTracker:
         while self._waiting and self._waiting[0].at + self._timeout <= now:
             sent = self._waiting.popleft()
             _forget(sent)
-            if sent.event_ref.reportable and self._policy is not Policy.OFF:
-                last_missed |= {name: sent for name in sent.to if self._is_missed(name, sent)}
+            if not sent.answered.issuperset(sent.to):
+                last_missed |= dict.fromkeys(self._missed(sent), sent)
         missed_acks: dict[SessionKey, list[MissedAck]] = {}
         for name, sent in last_missed.items():
             peer = self._peers[name]
@@ -227,27 +237,59 @@ class AckTracker:
             for peer in self._peers.values():
                 peer.awaited_since = now if now < peer.awaited_since < _NEVER else peer.awaited_since
 
-    def _is_missed(self, name: str, sent: _Sent) -> bool:
-        peer = self._peers.get(name)
-        return (
-            peer is not None and peer.awaited_since <= sent.at and name not in sent.answered and name not in sent.later
-        )
+    def _missed(self, sent: _Sent) -> list[str]:
+        """The connections whose acknowledgement of this frame is missed."""
+        if not sent.event_ref.reportable or self._policy is Policy.OFF:
+            return []
+        return [
+            name
+            for name in sent.to
+            if (peer := self._peers.get(name)) is not None
+            and peer.awaited_since <= sent.at
+            and name not in sent.answered
+            and name not in sent.later
+        ]
 
 
-def _refusal(peer: _Peer, found: list[_Sent], status: int, reason: str) -> list[Command]:
+def _commands(peer: _Peer, found: Sequence[_Sent], read: Acknowledgement, success: bool, now: float) -> list[Command]:
+    """The commands that follow from an acknowledgement of these frames."""
+    followed = success and found[-1].event_ref.reportable
+    commands: list[Command] = []
+    if not peer.acknowledges or peer.missed_acks or (peer.refused and followed):
+        peer.acknowledges, peer.missed_acks, peer.awaited_since = True, 0, min(peer.awaited_since, now)
+        peer.refused = peer.refused and not followed
+        commands.append(Acknowledged(peer.subscription_id, followed=followed))
+    if read.status is not None and not success:
+        commands += _refusal(peer, found, read.status, read.reason)
+    return commands
+
+
+def _refusal(peer: _Peer, found: Sequence[_Sent], status: int, reason: str) -> list[Command]:
     """The refusal of the newest of these frames that the connection received, unless that was refused before."""
     received = [sent for sent in found if peer.connection in sent.to and peer.connection not in sent.later]
     if not received or not received[-1].event_ref.reportable or peer.connection in received[-1].refused:
         return []
-    received[-1].refused.add(peer.connection)
+    received[-1].refused |= {peer.connection}
     peer.refused = True
     return [Rejected(peer.subscription_id, peer.connection, received[-1].event_ref, status, reason)]
 
 
+def _add_repeat(first: _Sent, repeat: _Sent) -> None:
+    """Add a frame to the first of its event. Beyond MAX_REPEATS the oldest repeat is forgotten."""
+    if first.repeats is None:
+        first.repeats = []
+    first.repeats.append(repeat)
+    if len(first.repeats) > MAX_REPEATS:
+        first.repeats.pop(0).to = ()
+
+
 def _forget(sent: _Sent) -> None:
-    """Take a frame out of its session."""
-    others = sent.topic.sent.get(sent.event_ref.id)
-    if others and others[0] is sent:
-        others.pop(0)
-        if not others:
-            del sent.topic.sent[sent.event_ref.id]
+    """Take a frame out of its session. Its first repeat takes its place."""
+    held, id_ = sent.topic.sent, sent.event_ref.id
+    if held.get(id_) is not sent:
+        return
+    if sent.repeats:
+        held[id_] = sent.repeats.pop(0)
+        held[id_].repeats = sent.repeats or None
+    else:
+        del held[id_]

@@ -12,20 +12,18 @@ BYTES_PER_EXTRA_FRAME = 4096
 
 
 class FrameAllowance:
-    """Credits for acknowledgements, which never expire; and a leaky bucket for all other frames."""
+    """Credits for acknowledgements, which never expire; and a leaky bucket for all other frames.
+
+    A socket counts `credit` by itself: up by CREDITS_PER_FRAME for each frame that it sends, and down by 1 for each that it reads.
+    """
+
+    __slots__ = ("credit", "others")
 
     def __init__(self) -> None:
         self.credit = 0
         self.others = LeakyBucket(UNMATCHED_FRAMES.most, UNMATCHED_FRAMES.most)
 
-    def sent(self) -> None:
-        """Count a frame from the hub to the peer."""
-        self.credit += CREDITS_PER_FRAME
-
     def exceeds(self, size: int, now: float) -> bool:
-        """Count a frame from the peer: `size` in bytes, `now` in seconds. True: the peer sent more than allowed."""
-        if self.credit:
-            self.credit -= 1
-            return False
+        """Count a frame without credit: `size` in bytes, `now` in seconds. True: the peer sent more than allowed."""
         self.others.use(1 + size // BYTES_PER_EXTRA_FRAME, now)
         return self.others.wait(now) > 0

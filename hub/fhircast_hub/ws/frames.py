@@ -5,7 +5,6 @@ The server's frames are final, unmasked, and without extensions.
 
 from __future__ import annotations
 
-import asyncio
 from typing import NamedTuple
 
 from websockets.frames import apply_mask  # type: ignore[attr-defined]  # websockets' C version, where installed
@@ -28,6 +27,11 @@ def text_header(size: int) -> bytes:
     return b"\x81\x7f" + size.to_bytes(8)
 
 
+def ping_frame(payload: bytes) -> bytes:
+    """The frame of a ping with a payload of at most 125 bytes."""
+    return bytes((0x89, len(payload))) + payload
+
+
 class LongFrame(NamedTuple):
     """The frame of a long message, in two parts, so that the message is not copied."""
 
@@ -46,18 +50,8 @@ def size_of(frame: Frame) -> int:
 
 def frame_of(message: bytes, longest: int) -> Frame:
     """The frame of a text message; a LongFrame if the message has more than `longest` bytes."""
-    if len(message) <= longest:
-        return text_frame(message)
-    return LongFrame(text_header(len(message)), message)
-
-
-def write_frame(transport: asyncio.WriteTransport, frame: Frame) -> None:
-    """Write a frame to a transport."""
-    if isinstance(frame, bytes):
-        transport.write(frame)
-    else:
-        transport.write(frame.header)
-        transport.write(frame.message)
+    header = text_header(len(message))
+    return header + message if len(message) <= longest else LongFrame(header, message)
 
 
 def end_of_frame(data: bytes, start: int) -> int | None:

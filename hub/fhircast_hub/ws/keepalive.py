@@ -6,6 +6,8 @@ from __future__ import annotations
 class Pings:
     """The numbered pings of one socket. At most one is unanswered."""
 
+    __slots__ = ("_number", "_sent_at", "_unanswered", "_unread")
+
     def __init__(self) -> None:
         self._number = 0
         #: Payload of the unanswered ping. None: all are answered.

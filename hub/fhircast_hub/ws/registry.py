@@ -14,12 +14,23 @@ from fhircast_hub.core.state.effects import Close, Effect, EventRef, Send, Webho
 from fhircast_hub.telemetry.metrics import Metrics
 from fhircast_hub.ws.frames import Frame, frame_of
 
+#: Bytes of a message above which its frame is written in two parts.
+_BIG = int(BIG_FRAME.most)
+
 
 class Connection(Protocol):
     """A socket, as the registry sees it: a `SocketWriter` (ws/socket_writer.py)."""
 
     def write(self, frame: Frame, event_ref: EventRef | None) -> bool:
         """Write a whole frame, which carries the event `event_ref`. False: queued until the peer reads. Never raises."""
+        ...
+
+    def gather(self) -> None:
+        """Hold the frames that are written from now on, for one write of all."""
+        ...
+
+    def release(self) -> None:
+        """Write the held frames, and hold no more."""
         ...
 
     def close(self, code: int, reason: str) -> None:
@@ -87,22 +98,44 @@ class Registry:
         self.close(list(self._connections), code, reason)
 
     def deliver(self, effects: Sequence[Effect]) -> None:
-        """Carry out effects in order. Each message is framed once, and that frame is written to all its sockets."""
-        connections, sent = self._connections, 0
+        """Carry out effects in order. Each message is framed once, and that frame is written to all its sockets.
+
+        The frames for one socket leave in one write.
+        """
+        gathering = self._gather(effects) if len(effects) > 1 else ()
+        sent = 0
         for effect in effects:
             if isinstance(effect, Send):
-                frame, event_ref = frame_of(effect.frame, int(BIG_FRAME.most)), effect.event_ref
-                queued = [
-                    name
-                    for name in effect.to
-                    if (connection := connections.get(name)) is not None and not connection.write(frame, event_ref)
-                ]
-                if event_ref is not None:
-                    self._sent(event_ref, effect.to, queued)
+                self._send(effect)
                 sent += len(effect.to)
             elif not isinstance(effect, Close):
                 self._webhooks(effect)
-            elif (closing := connections.get(effect.connection)) is not None:
+            elif (closing := self._connections.get(effect.connection)) is not None:
                 closing.close(effect.code, effect.reason)
+        for connection in gathering:
+            connection.release()
         if sent:
             self._metrics.events_out.inc(sent)
+
+    def _send(self, send: Send) -> None:
+        frame, event_ref, connections = frame_of(send.frame, _BIG), send.event_ref, self._connections
+        queued = []
+        for name in send.to:
+            connection = connections.get(name)
+            if connection is not None and not connection.write(frame, event_ref):
+                queued.append(name)
+        if event_ref is not None:
+            self._sent(event_ref, send.to, queued or ())
+
+    def _gather(self, effects: Sequence[Effect]) -> list[Connection]:
+        """Let the sockets that get several frames hold them."""
+        once: set[str] = set()
+        again: set[str] = set()
+        for effect in effects:
+            if isinstance(effect, Send):
+                again.update(once.intersection(effect.to))
+                once.update(effect.to)
+        gathering = [connection for name in again if (connection := self._connections.get(name)) is not None]
+        for connection in gathering:
+            connection.gather()
+        return gathering

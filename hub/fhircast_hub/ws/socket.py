@@ -3,7 +3,7 @@
 The writing half is `SocketWriter` in ws/socket_writer.py.
 
 The protocol is the sans-I/O `ServerProtocol` of websockets. `ServerProtocol` is given whole frames only.
-Two kinds of frames bypass `ServerProtocol`, because they are most of the traffic: the hub's events, and acknowledgements.
+Some frames bypass `ServerProtocol`, because they are most of the traffic: events, acknowledgements, pings and pongs.
 The socket is kept by hand for speed: one frame is built for all subscribers, and none is built or parsed per socket.
 """
 
@@ -13,7 +13,7 @@ import asyncio
 import functools
 from typing import Any
 
-from websockets.frames import Frame, Opcode
+from websockets.frames import Frame, Opcode, apply_mask  # type: ignore[attr-defined]  # websockets' C version, where installed
 from websockets.http11 import Request, Response
 from websockets.protocol import CONNECTING, OPEN
 
@@ -35,10 +35,13 @@ FLOOD_CLOSE_SECONDS = 1.0
 #: Text that is not UTF-8: the "endpoint MUST _Fail the WebSocket Connection_" (RFC 6455, 8.1).
 _INVALID_DATA = 1007
 _SWITCHING_PROTOCOLS = 101
-#: Bytes of the longest frame header.
-_MAX_HEADER = 14
-#: First byte of a final text frame.
-_FINAL_TEXT = 0x81
+#: Bytes of the longest frame header, and of the header of a masked frame of less than 126 bytes.
+_MAX_HEADER, _SHORT_HEADER = 14, 6
+#: Bytes of the longest frame.
+_LONGEST = MAX_FRAME + _MAX_HEADER
+_FRAMES_A_TURN = int(FRAMES_A_TURN.most)
+#: First byte of a final text frame, and of a pong.
+_FINAL_TEXT, _FINAL_PONG = 0x81, 0x8A
 #: Second byte: its mask bit, and its value in a masked frame from which on a longer length follows.
 _MASKED, _LONGER = 0x80, 0xFE
 
@@ -83,7 +86,8 @@ class HubSocket(SocketWriter, asyncio.Protocol):
         self._submit_disconnected()
 
     def data_received(self, data: bytes) -> None:
-        data = self._unparsed + data if self._unparsed else data
+        if self._unparsed:
+            data = self._unparsed + data
         if self._key is None:
             self._unparsed = data if self._name else self._read_request(data)
             if len(self._unparsed) > MAX_FRAME:
@@ -190,27 +194,29 @@ class HubSocket(SocketWriter, asyncio.Protocol):
     # Reading
 
     def _read_frames(self, data: bytes) -> int:
-        """Read the complete frames of `data`, as many as one turn allows. Returns the bytes read."""
-        position, size, left = 0, len(data), FRAMES_A_TURN.most
+        """Read the complete frames of `data`, as many as one turn allows. Returns where the unread bytes begin."""
+        position, size, left = 0, len(data), _FRAMES_A_TURN
         while size - position >= 2:
             first, second = data[position], data[position + 1]
             short = _MASKED <= second < _LONGER
-            end = position + (second & ~_MASKED) + 6 if short else end_of_frame(data, position)
-            longest = position + MAX_FRAME + _MAX_HEADER
-            if end is None or size < end <= longest:
+            end = position + second - _MASKED + _SHORT_HEADER if short else end_of_frame(data, position)
+            if end is None or size < end <= position + _LONGEST:
                 break  # incomplete; a frame that is too long goes on at once, to be refused
             if not left:
                 self._read_in_next_turn()
                 return position
             left -= 1
-            self._charge_frame(min(end, size) - position)
-            if self._flooded:
+            if self._allowance.credit:
+                self._allowance.credit -= 1
+            elif self._is_flood(min(end, size) - position):
                 return size
-            if first == _FINAL_TEXT and second & _MASKED and end <= longest and self._protocol.current_size is None:
-                self._receive_text(payload(data, position, end))
+            if first == _FINAL_TEXT and short and self._protocol.current_size is None:
+                text = apply_mask(data[position + _SHORT_HEADER : end], data[position + 2 : position + _SHORT_HEADER])
+                self._receive_message(text)
+                if not text.isascii():
+                    self._check_utf8(text)
             else:
-                end = min(end, size)
-                self._pass_to_websockets(data[position:end])
+                self._receive_other(data, position, end)
             position = end
         return position
 
@@ -228,13 +234,29 @@ class HubSocket(SocketWriter, asyncio.Protocol):
             self._reads_next_turn = True
             self._loop.call_soon(read)
 
-    def _charge_frame(self, size: int) -> None:
-        """Count a frame of `size` bytes. Too many frames close the socket (SYN-17)."""
-        if self._allowance.exceeds(size, self._loop.time()):
-            self._flooded, self._unparsed = True, b""
-            self._services.metrics.floods_closed.inc()
-            self._transport.pause_reading()
-            self._close_now(POLICY_VIOLATION, "more frames came than acknowledge what was sent", FLOOD_CLOSE_SECONDS)
+    def _is_flood(self, size: int) -> bool:
+        """Count a frame of `size` bytes without credit. Too many of them close the socket (SYN-17)."""
+        if not self._allowance.exceeds(size, self._loop.time()):
+            return False
+        self._flooded, self._unparsed = True, b""
+        self._services.metrics.floods_closed.inc()
+        self._transport.pause_reading()
+        self._close_now(POLICY_VIOLATION, "more frames came than acknowledge what was sent", FLOOD_CLOSE_SECONDS)
+        return True
+
+    def _receive_other(self, data: bytes, start: int, end: int) -> None:
+        """Take the frame from `start` to `end`, which is no short text. Of one that is too long, `data` has the start."""
+        whole_text = data[start] == _FINAL_TEXT and data[start + 1] & _MASKED and end <= start + _LONGEST
+        if whole_text and self._protocol.current_size is None:
+            self._receive_text(payload(data, start, end))
+        elif data[start] == _FINAL_PONG and _MASKED <= data[start + 1] < _LONGER:
+            self._receive_pong(payload(data, start, end))
+        else:
+            self._pass_to_websockets(data[start:end])
+
+    def _receive_pong(self, data: bytes | bytearray | memoryview) -> None:
+        if (sent_at := self._pings.answered(data)) is not None:
+            self._services.ack_timer.alive(self._name, sent_at)
 
     def _pass_to_websockets(self, data: bytes) -> None:
         """Feed websockets a whole frame, or the start of a frame that is too long. Handle its events."""
@@ -242,8 +264,7 @@ class HubSocket(SocketWriter, asyncio.Protocol):
         for event in self._protocol.events_received():
             assert isinstance(event, Frame)
             if event.opcode is Opcode.PONG:
-                if (sent_at := self._pings.answered(event.data)) is not None:
-                    self._services.ack_timer.alive(self._name, sent_at)
+                self._receive_pong(event.data)
             elif event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
                 self._receive_fragment(event)
         self._write_replies()
@@ -265,7 +286,10 @@ class HubSocket(SocketWriter, asyncio.Protocol):
     def _receive_text(self, message: bytes) -> None:
         """Take a whole text message. An acknowledgement counts even if a part of the text is not UTF-8 (SYN-15)."""
         self._receive_message(message)
-        if not message.isascii() and not is_utf8(message):
+        self._check_utf8(message)
+
+    def _check_utf8(self, message: bytes) -> None:
+        if not is_utf8(message):
             self.close(_INVALID_DATA, "expected UTF-8 in a text frame, got something else")
 
     def _receive_message(self, message: bytes) -> None:

@@ -1,7 +1,7 @@
 """The writing half of a socket: at once while its peer reads, else through a bounded queue (SYN-14).
 
 `SocketWriter` writes everything that goes to the transport: events, pings, closes, and the answers of websockets.
-Frames of the hub's events bypass websockets: each is built once, and the same bytes go to all subscribers.
+Frames of the hub's events bypass websockets: each is built once, and the same bytes go to all subscribers. So do pings.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from fhircast_hub.budgets.accounts import Account
 from fhircast_hub.budgets.table import BIG_FRAME, QUEUED
 from fhircast_hub.core.state.effects import EventRef
 from fhircast_hub.core.wire.close_codes import POLICY_VIOLATION, TRY_AGAIN_LATER
-from fhircast_hub.ws.frame_allowance import FrameAllowance
-from fhircast_hub.ws.frames import MAX_FRAME, Frame, size_of, write_frame
+from fhircast_hub.ws.frame_allowance import CREDITS_PER_FRAME, FrameAllowance
+from fhircast_hub.ws.frames import MAX_FRAME, Frame, ping_frame, size_of
 from fhircast_hub.ws.keepalive import Pings
 from fhircast_hub.ws.services import QUIET, SocketServices
 
@@ -33,9 +33,12 @@ class Outbox:
     `limits` are the frames and the bytes that may wait.
     """
 
+    __slots__ = ("_account", "_exempt", "_limits", "_size", "frames")
+
     def __init__(self, limits: tuple[int, int]) -> None:
         self._limits = limits
-        self._frames: deque[tuple[Frame, EventRef | None]] = deque()
+        #: The frames, with the events that they carry. None: no frame waits. A deque takes 600 bytes, and most sockets are idle.
+        self.frames: deque[tuple[Frame, EventRef | None]] | None = None
         self._size = 0
         #: Frames and bytes of the initial replay; not counted against the limits.
         self._exempt = (0, 0)
@@ -43,7 +46,7 @@ class Outbox:
         self._account: Account | None = None
 
     def __len__(self) -> int:
-        return len(self._frames)
+        return len(self.frames or ())
 
     @property
     def size(self) -> int:
@@ -54,39 +57,42 @@ class Outbox:
     def over(self) -> bool:
         """Whether more waits than allowed. There is no limit before the handshake is accepted."""
         # A single frame may exceed queue_bytes.
-        if self._account is None or len(self._frames) < 2:
+        if self._account is None or len(self) < 2:
             return False
         (frames, size), (exempt_frames, exempt_size) = self._limits, self._exempt
-        too_many = self._size > size + exempt_size or len(self._frames) > frames + exempt_frames
+        too_many = self._size > size + exempt_size or len(self) > frames + exempt_frames
         return too_many or self._account.queued > QUEUED.most
 
     @property
     def first(self) -> int:
-        """Bytes of the first frame."""
-        return size_of(self._frames[0][0])
+        """Bytes of the first frame. 0: no frame waits."""
+        return size_of(self.frames[0][0]) if self.frames else 0
 
     def opened(self, account: Account) -> None:
         """Start the limits: the handshake was accepted. `account` is the user's. Frames queued by now are the initial replay."""
         self._account = account
         account.queued += self._size
-        self._exempt = len(self._frames), self._size
+        self._exempt = len(self), self._size
 
     def put(self, frame: Frame, event_ref: EventRef | None) -> None:
         """Append a frame, with the event that it carries."""
-        self._frames.append((frame, event_ref))
+        if self.frames is None:
+            self.frames = deque()
+        self.frames.append((frame, event_ref))
         self._charge(size_of(frame))
 
     def take(self) -> tuple[Frame, EventRef | None]:
         """Remove the first frame."""
-        frame, event_ref = self._frames.popleft()
+        assert self.frames
+        frame, event_ref = self.frames.popleft()
         self._charge(-size_of(frame))
-        if not self._frames:
-            self._exempt = (0, 0)
+        if not self.frames:
+            self.frames, self._exempt = None, (0, 0)
         return frame, event_ref
 
     def clear(self) -> None:
         """Drop all frames."""
-        self._frames.clear()
+        self.frames = None
         self._charge(-self._size)
 
     def _charge(self, size: int) -> None:
@@ -118,6 +124,11 @@ class SocketWriter(asyncio.BaseProtocol):
         self._ready = False
         #: A big frame waits for its turn.
         self._waits_for_turn = False
+        #: The next frames are held, for one write of all.
+        self._gathers = False
+        #: Parts of the held frames, and their bytes.
+        self._gathered: list[bytes] = []
+        self._gathered_size = 0
         #: Bytes that websockets answered while the peer did not read.
         self._unread_replies = 0
         #: Code and reason of the close. None: not closing.
@@ -150,10 +161,14 @@ class SocketWriter(asyncio.BaseProtocol):
 
     def write(self, frame: Frame, event_ref: EventRef | None) -> bool:
         """Write a whole frame, which carries the event `event_ref`. False: queued until the peer reads."""
-        self._allowance.sent()
-        if self._ready and not self._outbox and (isinstance(frame, bytes) or self._services.turns.claim_step()):
-            write_frame(self._transport, frame)
-            return True
+        self._allowance.credit += CREDITS_PER_FRAME
+        if self._ready and not self._outbox.frames:
+            if isinstance(frame, bytes) and not self._gathers:
+                self._transport.write(frame)
+                return True
+            if isinstance(frame, bytes) or self._services.turns.claim_step():
+                self._hold(frame)
+                return True
         if self._closing is None and not self._lost:
             self._outbox.put(frame, event_ref)
             if self._outbox.over:
@@ -161,6 +176,15 @@ class SocketWriter(asyncio.BaseProtocol):
             elif self._ready:
                 self._write_queued_in_turn()
         return False
+
+    def gather(self) -> None:
+        """Hold the frames that are written from now on, for one write of all."""
+        self._gathers = True
+
+    def release(self) -> None:
+        """Write the held frames, and hold no more."""
+        self._gathers = False
+        self._write_held()
 
     def close(self, code: int, reason: str) -> None:
         """Close after the queued frames."""
@@ -181,18 +205,32 @@ class SocketWriter(asyncio.BaseProtocol):
     def _write_queued(self) -> None:
         """Write queued frames while the peer reads. Then send a close that waited for them."""
         self._ready = not self._lost and not self._paused and self._protocol.state is OPEN
-        while self._outbox and self._ready:
+        while self._outbox.frames and self._ready:
             if self._outbox.first > BIG_FRAME.most and not self._services.turns.claim_step():
+                self._write_held()
                 self._write_queued_in_turn()
                 return
             frame, event_ref = self._outbox.take()
-            write_frame(self._transport, frame)
+            self._hold(frame)
             if event_ref is not None:
                 self._services.ack_timer.sent(event_ref, (self._name,))
+        self._write_held()
         if self._ready and self._closing is not None:
             self._ready = False
             self._protocol.send_close(*self._closing)
             self._write_replies()
+
+    def _hold(self, frame: Frame) -> None:
+        """Hold a frame for one write with the next ones. They are written when they are as long as a big frame."""
+        self._gathered.extend((frame,) if isinstance(frame, bytes) else frame)
+        self._gathered_size += size_of(frame)
+        if self._gathered_size > BIG_FRAME.most:
+            self._write_held()
+
+    def _write_held(self) -> None:
+        if self._gathered:
+            held, self._gathered, self._gathered_size = self._gathered, [], 0
+            self._transport.writelines(held)  # uvloop would write each frame of several calls by itself
 
     def _write_queued_in_turn(self) -> None:
         """Write a big frame in a step of its own. Else one event for many sockets would delay all other work."""
@@ -207,7 +245,8 @@ class SocketWriter(asyncio.BaseProtocol):
                 self._close_slow_reader()
 
     def _write_replies(self) -> None:
-        """Write the output of websockets: handshake, pings, pongs, closes."""
+        """Write the output of websockets: handshake, pongs, closes."""
+        self._write_held()
         for data in self._protocol.data_to_send():
             if not data:
                 self._transport.close()
@@ -241,8 +280,7 @@ class SocketWriter(asyncio.BaseProtocol):
             self._transport.abort()
             return
         if self._ready:
-            self._protocol.send_ping(self._pings.next(self._services.clock()))
-            self._write_replies()
+            self._transport.write(ping_frame(self._pings.next(self._services.clock())))
         self._start_pings()
 
     def _set_timer(self, seconds: float | None, callback: Callable[[], None] = lambda: None) -> None:

@@ -201,7 +201,7 @@ def size(world: World) -> list[int]:
     members = sum(len(audience.members) for audience in session.audiences)
     topics = beside._topics
     assert set(topics) <= {KEY}
-    waiting = sum(len(sent) for topic in topics.values() for sent in topic.sent.values())
+    waiting = sum(1 + len(sent.repeats or ()) for topic in topics.values() for sent in topic.sent.values())
     counts = len(session.subscriptions), len(session.audiences), members, len(session.contexts), len(session.retained)
     return [*counts, len(topics), len(beside._peers), len(beside._latest), len(beside._waiting), waiting]
 

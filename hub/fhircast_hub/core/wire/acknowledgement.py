@@ -11,14 +11,15 @@ import json
 import re
 from collections.abc import Iterator
 from itertools import islice
-from typing import NamedTuple
 
 import msgspec
 
 #: Characters of a reason. The rest is cut off.
 MAX_REASON = 256
 
-_STATUS = re.compile(rb'"?\s*([1-5]\d\d)(?!\d)', re.ASCII)
+#: Nearly all statuses, as clients write them, and what they mean. None: there is no status.
+_SUCCESSES: dict[int | str | None, int | None] = {200: 200, "200": 200, "200 OK": 200, 202: 202, "202": 202, None: None}
+_STATUS = re.compile(r'"?\s*([1-5]\d\d)(?!\d)', re.ASCII)
 #: Characters of a client's text that people must not be shown: white space, controls, and Unicode's format characters.
 #: Format characters could reverse a line. The joiners of scripts and emoji stay.
 _INVISIBLE = re.compile(
@@ -35,7 +36,7 @@ _MAX_MEMBERS, _MAX_LENIENT = 64, 24 << 10
 _MAX_STATUS = 32
 
 
-class Acknowledgement(NamedTuple):
+class Acknowledgement(msgspec.Struct, gc=False):
     """The answer of a client to one event."""
 
     #: The id of the event.
@@ -46,22 +47,41 @@ class Acknowledgement(NamedTuple):
     reason: str
 
 
-class _Members(msgspec.Struct):
+class _Members(msgspec.Struct, gc=False):
+    id: str
+    status: int | str | None = None
+    reason: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _OddMembers(msgspec.Struct):
+    """Members with a status of any other type, such as a fraction."""
+
     id: str
     status: msgspec.Raw = msgspec.Raw(b"")
     reason: msgspec.Raw = msgspec.Raw(b"")
 
 
-_DECODER = msgspec.json.Decoder(_Members)
+_decode = msgspec.json.Decoder(_Members).decode
+_decode_odd = msgspec.json.Decoder(_OddMembers).decode
 
 
 def read_acknowledgement(message: bytes) -> Acknowledgement | None:
     """The acknowledgement in a text frame. None: the frame has none."""
     try:
-        members = _DECODER.decode(message)
+        members = _decode(message)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _read_odd(message)
+    if members.status in _SUCCESSES:
+        return Acknowledgement(members.id, _SUCCESSES[members.status], "")  # a success needs no reason
+    return Acknowledgement(members.id, _status(str(members.status)), _reason(members.reason))
+
+
+def _read_odd(message: bytes) -> Acknowledgement | None:
+    try:
+        members = _decode_odd(message)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return _read_leniently(message)
-    return Acknowledgement(members.id, _status(members.status), _reason(members.reason))
+    return Acknowledgement(members.id, _status(bytes(members.status).decode(errors="replace")), _reason(members.reason))
 
 
 def _read_leniently(message: bytes) -> Acknowledgement | None:
@@ -78,7 +98,7 @@ def _read_leniently(message: bytes) -> Acknowledgement | None:
     (_, id_), (status, _), (_, reason) = (found.get(name, ("", None)) for name in ("id", "status", "reason"))
     if not isinstance(id_, str) or not found["id"][0].startswith('"') or "status" not in found:
         return None
-    return Acknowledgement(id_, _status(status.encode(errors="replace")), displayable(reason))
+    return Acknowledgement(id_, _status(status), displayable(reason))
 
 
 def _readable_members(text: str) -> Iterator[tuple[str, str, object]]:
@@ -99,8 +119,8 @@ def _end(pattern: re.Pattern[str], text: str, place: int) -> int:
     return found.end() if found else place
 
 
-def _status(written: bytes | msgspec.Raw) -> int | None:
-    """The status, written as a number or as a string that begins with one (SYN-18)."""
+def _status(written: str) -> int | None:
+    """The status, written as a number or as a string that begins with one, with or without its quote (SYN-18)."""
     found = _STATUS.match(written)
     return int(found[1]) if found else None
 
