@@ -18,6 +18,12 @@ from fhircast_hub.telemetry.metrics import Metrics
 
 #: The characters of uri-host [ ":" port ] (RFC 9110 section 7.2).
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
+#: The answer to a request whose step found no place. The gap is for headers.
+TOO_MANY_WAIT = (
+    b"HTTP/1.1 503 Service Unavailable\r\n%bconnection: close\r\nretry-after: 5\r\n"
+    b"content-type: text/plain; charset=utf-8\r\ncontent-length: 54\r\n\r\n"
+    b"too many requests wait for their turn; try again later"
+)
 
 
 class IdleConnection(Protocol):

@@ -25,18 +25,15 @@ from fhircast_hub.budgets.table import (
     STALLED,
 )
 from fhircast_hub.edge.client_addresses import address_key
-from fhircast_hub.http.connections import Flow, HttpContext, wrong_host
+from fhircast_hub.http.connections import TOO_MANY_WAIT, Flow, HttpContext, wrong_host
 from fhircast_hub.http.direct import DirectAnswer
 
 #: Seconds that an idle connection stays open: longer than the minute after which proxies close theirs.
 KEEP_ALIVE_SECONDS = 65
+#: Seconds that a small body may take. Then the request goes by ASGI, which gives the body BODY_SECONDS.
+DIRECT_SECONDS = 1.0
 #: Headers that only the way of ASGI understands. Pages of browsers send Origin (CFG-6).
 _FOR_ASGI = frozenset((b"expect", b"origin", b"transfer-encoding", b"upgrade"))
-_TOO_MANY_WAIT = (
-    b"HTTP/1.1 503 Service Unavailable\r\n%bconnection: close\r\nretry-after: 5\r\n"
-    b"content-type: text/plain; charset=utf-8\r\ncontent-length: 54\r\n\r\n"
-    b"too many requests wait for their turn; try again later"
-)
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -66,7 +63,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._received, self._at = b"", 0
         #: Whether a step for reading on is queued.
         self._queued = False
-        #: Cuts the connection if the headers do not end.
+        #: Cuts the connection if the headers do not end. Takes a request to ASGI whose small body does not.
         self._header_timer: asyncio.TimerHandle | None = None
         #: Cuts the connection if the client reads nothing of an answer.
         self._stall_timer: asyncio.TimerHandle | None = None
@@ -133,8 +130,8 @@ class HttpProtocol(HttpToolsProtocol):
         size, is_done = self._at, self._at == len(self._received) or self._ended
         if is_done:
             self._received, self._at = b"", 0
-            if self._small_body is not None and not self._ended:  # the rest of the body has yet to come
-                self._go_by_asgi()
+            if self._small_body is not None and self._header_timer is None:  # many clients send the body by itself
+                self._start_header_timer(DIRECT_SECONDS, self._go_by_asgi)
             if self._ended or self.flow.read_paused:
                 return
             if size <= SLICE.most:  # otherwise one connection could send megabytes in a turn
@@ -188,6 +185,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._message_ended = True
+        self._stop_header_timer()
         body = self._small_body
         if body is None:
             super().on_message_complete()
@@ -266,6 +264,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Give the request, as far as its parts have come, to uvicorn."""
         url, headers, expect, body = self.url, self.headers, self.expect_100_continue, self._small_body
         self._small_body = None
+        self._stop_header_timer()
         super().on_message_begin()  # makes the scope
         self.url, self.expect_100_continue = url, expect
         self.headers += headers  # the scope has this list
@@ -294,7 +293,7 @@ class HttpProtocol(HttpToolsProtocol):
         elif not self._queue_step(functools.partial(self._begin, cycle, app)):
             self._context.metrics.connections_cut.inc()
             headers = b"".join(b"%b: %b\r\n" % header for header in self.server_state.default_headers)
-            self.transport.write(_TOO_MANY_WAIT % headers)
+            self.transport.write(TOO_MANY_WAIT % headers)
             self.transport.close()
 
     def _begin(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
@@ -326,6 +325,12 @@ class HttpProtocol(HttpToolsProtocol):
             self.timeout_keep_alive_task = self.loop.call_later(left, super().timeout_keep_alive_handler)
         else:
             super().timeout_keep_alive_handler()
+
+    def shutdown(self) -> None:
+        """The server stops, after the present request."""
+        if self._small_body is not None:
+            self._go_by_asgi()
+        super().shutdown()
 
     def handle_websocket_upgrade(self) -> None:
         self._ended = True
@@ -359,11 +364,10 @@ class HttpProtocol(HttpToolsProtocol):
         self._set_busy()
         self.transport.abort()
 
-    def _start_header_timer(self) -> None:
+    def _start_header_timer(self, seconds: float = HEADER_SECONDS.most, then: Callable[[], None] | None = None) -> None:
         self._stop_header_timer()
-        if self._ended:
-            return
-        self._header_timer = self.loop.call_later(HEADER_SECONDS.most, self.cut)
+        if not self._ended:
+            self._header_timer = self.loop.call_later(seconds, then or self.cut)
 
     def _stop_header_timer(self) -> None:
         if self._header_timer is not None:
