@@ -73,9 +73,9 @@ class Commit:
         self.weight = entry.weight + growth(self.before, after)
         if limits and self.weight > max(limits.bytes, entry.weight) and after and after.owner == NO_OWNER:
             raise OverLimit  # of one session; those of users are checked by the database
-        before_nodes = nodes_of(self.before)
         #: The nodes that have something of the session after the commit.
         self.nodes = nodes_of(after)
+        before_nodes = self.nodes if _has_same_nodes(self.before, after) else nodes_of(self.before)
         if self.nodes - before_nodes - {node}:
             raise Fenced  # decided under an earlier name
         if any(node_of(each.connection) not in ("", node) for each in new_connections(self.before, after)):
@@ -199,6 +199,13 @@ def new_connections(before: Session | None, after: Session | None) -> list[Subsc
         return []
     changed = [(each, old.get(id_)) for id_, each in new.items() if old.get(id_) is not each]
     return [each for each, other in changed if each.connection and (not other or other.connection != each.connection)]
+
+
+def _has_same_nodes(before: Session | None, after: Session | None) -> bool:
+    """Whether both have the same nodes for certain. Few events change a subscription, of which there may be a thousand."""
+    if before is None or after is None:
+        return before is after
+    return before.subscriptions is after.subscriptions and before.poster == after.poster
 
 
 def _arguments(group: list[Commit]) -> list[Any]:
