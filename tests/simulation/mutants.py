@@ -181,8 +181,8 @@ MUTANTS = (
     Mutant(
         "a derived close is not retained",
         closing.end_derived_opens,
-        "retain(session, retained, rules)",
-        "session",
+        "tuple(effects), retained",
+        "tuple(effects), []",
         ("missed_events_are_sent", "no_closed_context_is_shown"),
     ),
     Mutant(

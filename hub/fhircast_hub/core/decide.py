@@ -61,11 +61,12 @@ def decide(session: Session | None, command: Command, env: Env) -> Outcome:
 def _settle(before: Session | None, command: Command, outcome: Outcome, env: Env) -> Outcome:
     """Finish a decision: queue posts, cancel verifications, set time of use, heartbeat and deadline."""
     outcome = _post_to_callbacks(outcome, env)
-    outcome = _cancel_open_verifications(before, command, outcome)
-    if outcome.session is not None and env.node:
-        claimed = webhook_outbox.claim(before, outcome.session, outcome.effects, env)
-        outcome = Outcome(claimed, outcome.effects, outcome.reply)
     session = outcome.session
+    if before is None or session is None or session.subscriptions is not before.subscriptions:
+        outcome = _cancel_open_verifications(before, command, outcome)
+    if session is not None and env.node:
+        session = webhook_outbox.claim(before, session, outcome.effects, env)
+        outcome = Outcome(session, outcome.effects, outcome.reply)
     if session is None or session is before or _keeps_deadline(before, session):
         return outcome
     for step in (_mark_used, heartbeat.plan, missed_events.drop_delivered, _set_deadline):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from fhircast_hub.core.limits import Rules
 
@@ -15,7 +17,7 @@ class Ids(Protocol):
         ...
 
 
-class Env(NamedTuple):
+class Env(msgspec.Struct, frozen=True):
     """The environment of one decision."""
 
     #: Time of the decision, in epoch seconds.

@@ -65,29 +65,30 @@ def close_context(
     """
     to = audiences.subscribers_of(session.audiences, close.key)
     effects: tuple[Effect, ...] = (Send(to, close.frame, close.event_ref),) if to else ()
-    contexts, after = remove_context(session.contexts, close.ref), audiences.after_close(session.audiences, close.ref)
+    contents, to_retain = session.contents, [close]
     if close.ref in session.contents:
-        session = replace(
-            session, contents={ref: content for ref, content in session.contents.items() if ref != close.ref}
-        )
-    session = retain(replace(session, contexts=contexts, audiences=after), [close], rules)
+        contents = {ref: content for ref, content in contents.items() if ref != close.ref}
+    contexts, after = remove_context(session.contexts, close.ref), audiences.after_close(session.audiences, close.ref)
+    session = replace(session, contexts=contexts, contents=contents, audiences=after)
     if context is not None:
         event = EndingEvent(close.event_ref.id, close.event_ref.name, timestamp, close.accepted_at)
-        session, corrections = end_derived_opens(session, context, context.implied, event, rules)
+        session, corrections, derived_closes = end_derived_opens(session, context, context.implied, event, rules)
         effects += corrections
+        to_retain += derived_closes
+    session = retain(session, to_retain, rules)
     return replace(session, audiences=audiences.forget_named(session.audiences, close.type.lower())), effects
 
 
 def end_derived_opens(
     session: Session, source: OpenContext, types: Collection[str], event: EndingEvent, rules: Rules
-) -> tuple[Session, tuple[Effect, ...]]:
-    """The session without the derived opens of these types, and everything that is sent for their end (DER-9).
+) -> tuple[Session, tuple[Effect, ...], list[RetainedEvent]]:
+    """The session without the derived opens of these types, and everything that is sent and retained for their end (DER-9).
 
     `source` is the context before `event`. `session` is the session after `event`. A reopened source may name another context
     of a type. The derived open of the other context then follows, so only subscribers without a socket need a close.
     """
     if not (types and rules.derive_opens and rules.derive_closes):
-        return session, ()
+        return session, (), []
     replaced = event.reopened.implied if event.reopened else {}
     ended = [type_ for type_ in DERIVED if type_ in types and type_ not in replaced]
     corrector = Corrector(session, source, ended, event, rules)
@@ -101,7 +102,7 @@ def end_derived_opens(
     after = tuple(correction.audience for correction in corrections)
     session = replace(session, audiences=audiences.merge_equal(after)) if after != session.audiences else session
     retained = [_retained_close(closes[type_], type_, source, event) for type_ in reversed(DERIVED) if type_ in types]
-    return retain(session, retained, rules), tuple(effects)
+    return session, tuple(effects), retained
 
 
 class Correction(NamedTuple):

@@ -63,7 +63,7 @@ def add_context(
         return added, removed
     named = {context.ref, *context.implied.values()}
     while len(added) > 1 and (len(added) > MAX_CONTEXTS or size > MAX_CONTEXT_BYTES):
-        newest = {other.anchor_type: other for other in added.values()}
+        newest = {other.type.lower(): other for other in added.values()}
         kept = {ref for other in newest.values() for ref in (other.ref, *other.implied.values())}
         victim = _first_outside(added, kept) or _first_outside(added, named) or next(iter(added))
         removed.append(added.pop(victim))

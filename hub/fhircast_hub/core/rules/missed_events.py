@@ -60,7 +60,7 @@ def retain(session: Session, new_events: Sequence[RetainedEvent], rules: Rules) 
     too_large = [number for number, event in new.items() if len(event.frame) > rules.retained_bytes]
     dropped: list[RetainedEvent] = []
     while retained and (size > rules.retained_bytes or len(retained) > rules.retained_messages):
-        dropped.append(retained.pop(too_large.pop() if too_large else next(iter(retained))))
+        dropped.append(retained.pop(too_large.pop(0) if too_large else next(iter(retained))))
         size -= len(dropped[-1].frame)
     return replace(session, retained=retained, dropped_closes=_with_dropped(dropped_closes, dropped))
 

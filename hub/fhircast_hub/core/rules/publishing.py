@@ -187,7 +187,8 @@ def _end_changed_derived_opens(
     if previous is None or not changed:
         return session, ()
     ending = EndingEvent(event.id, event.name, event.timestamp, env.now, reopened=context)
-    return end_derived_opens(session, previous, changed, ending, env.rules)
+    session, effects, closes = end_derived_opens(session, previous, changed, ending, env.rules)
+    return (retain(session, closes, env.rules) if closes else session), effects
 
 
 def _current_timestamp(session: Session) -> str:

@@ -348,6 +348,6 @@ def strip_bom(raw: bytes) -> bytes:
 
 def reject_control_characters(path: str, value: str) -> str:
     """Return `value`. Raises BadRequest that names `path` for a value with control characters."""
-    if _CONTROL.search(value):
+    if not value.isprintable() and _CONTROL.search(value):
         raise BadRequest(f"{path} must not have control characters")
     return value
