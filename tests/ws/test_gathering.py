@@ -9,6 +9,7 @@ from typing import cast
 import pytest
 
 from fhircast_hub.budgets.table import BIG_FRAME
+from fhircast_hub.budgets.turns import Turns
 from fhircast_hub.core.state.effects import Close, Send
 from fhircast_hub.ws.frames import text_frame
 from fhircast_hub.ws.socket import HubSocket
@@ -65,6 +66,20 @@ async def test_a_replay_is_written_as_a_whole() -> None:
         socket_.resume_writing()
         assert (waiting, len(transport.written)) == (4, 1)
         assert socket_.queued == (0, 0)
+        assert socket_._outbox.frames is None, "an idle socket holds no empty queue"
+
+
+@pytest.mark.req("SYN-14")
+async def test_a_close_for_slow_reading_comes_after_gathered_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one commit, a short frame is gathered, and then two big ones are too many for the queue."""
+    async with stuck_socket(queue_bytes=1500) as (hub, socket_, transport):
+        socket_.resume_writing()
+        monkeypatch.setattr(Turns, "claim_step", lambda self: False)
+        transport.written.clear()
+        to = (socket_._name,)
+        hub.hub.registry.deliver([Send(to, b"one"), Send(to, b"x" * 70_000), Send(to, b"x" * 70_000)])
+        close = b"\x88\x0a\x03\xf5too slow"
+        assert transport.written == [text_frame(b"one"), close]
 
 
 async def test_gathered_frames_are_no_longer_than_a_big_frame() -> None:

@@ -12,6 +12,8 @@ import enum
 from collections import deque
 from collections.abc import Collection, Sequence
 
+import msgspec
+
 from fhircast_hub.core.access.principal import SessionKey
 from fhircast_hub.core.state.commands import Acknowledged, AcksTimedOut, Command, MissedAck, Rejected
 from fhircast_hub.core.state.effects import EventRef
@@ -26,7 +28,6 @@ MAX_REPEATS = 80
 TOGETHER = 0.1
 
 _NEVER = float("inf")
-_NOBODY: frozenset[str] = frozenset()
 _SUCCESS = 2
 
 
@@ -50,27 +51,22 @@ class _Topic:
         self.sent: dict[str, _Sent] = {}
 
 
-class _Sent:
-    """A frame that was handed to connections. As small as possible: tens of thousands wait for their time to pass."""
+class _Sent(msgspec.Struct, eq=False):
+    """A frame that was handed to connections. Small and quickly made: tens of thousands wait for their time to pass."""
 
-    __slots__ = ("answered", "at", "event_ref", "later", "refused", "repeats", "to", "topic")
-
-    def __init__(
-        self, topic: _Topic, event_ref: EventRef, to: Sequence[str], at: float, later: Collection[str]
-    ) -> None:
-        self.topic = topic
-        self.event_ref = event_ref
-        self.to = to
-        #: Epoch seconds of the handover.
-        self.at = at
-        #: Those of `to` whose frame still waits in the connection's queue.
-        self.later = later
-        #: Connections that have acknowledged, with any status.
-        self.answered: set[str] = set()
-        #: Connections whose refusal was reported.
-        self.refused: frozenset[str] = _NOBODY
-        #: Later frames of the same event (EVT-17), oldest first. None: there are none, or an older frame has them.
-        self.repeats: list[_Sent] | None = None
+    topic: _Topic
+    event_ref: EventRef
+    to: Sequence[str]
+    #: Epoch seconds of the handover.
+    at: float
+    #: Those of `to` whose frame still waits in the connection's queue.
+    later: Collection[str]
+    #: Connections that have acknowledged, with any status.
+    answered: set[str] = msgspec.field(default_factory=set)
+    #: Connections whose refusal was reported.
+    refused: frozenset[str] = frozenset()
+    #: Later frames of the same event (EVT-17), oldest first. None: there are none, or an older frame has them.
+    repeats: list[_Sent] | None = None
 
     def forget(self) -> None:
         """Nobody is missed for this frame any more. It goes when its time is over."""

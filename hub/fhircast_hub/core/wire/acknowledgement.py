@@ -43,7 +43,7 @@ class Acknowledgement(msgspec.Struct, gc=False):
     id: str
     #: An HTTP status. None: there is no readable status.
     status: int | None
-    #: The reason on one line. "": there is none.
+    #: The reason on one line. "": there is none, or the status is a success and nobody reads the reason.
     reason: str
 
 
