@@ -156,7 +156,7 @@ def coming_and_going(seed: int) -> Script:
     ("function", "text", "by"),
     [
         (closing.close_context, "if context is not None", "if False"),
-        (closing.end_derived_opens, "retain(session, retained, rules)", "session"),
+        (closing.end_derived_opens, "tuple(effects), retained", "tuple(effects), []"),
     ],
 )
 def test_frames_alone_show_a_derived_open_that_did_not_end(
