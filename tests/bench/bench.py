@@ -93,7 +93,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     option("--python", help="runs hub and baselines, with the packages of this one; its version must be the same")
     option("--log-level", default="info", help="the hub's; its log goes nowhere")
     option("--folder", type=Path, default=FOLDER, help="where results, page and picture go, instead of build/bench")
-    option("--add", action="store_true", help="to the results that are there, of the same versions and machine")
+    option("--add", action="store_true", help="keep the results of other shapes, of the same versions and machine")
     option("--page", action="store_true", help="write docs/benchmarks.md, and README's sentence")
     option(
         "--show", action="store_true", help="measure nothing: show the results that are there; with --page, write them"
@@ -131,15 +131,16 @@ def prepare_shapes(args: argparse.Namespace) -> None:
 
 
 def prepare_results(folder: Folder, args: argparse.Namespace, python: Interpreter) -> None:
-    """An empty file, or with --add the one that is there; and what machine and versions these are of."""
+    """An empty file, or with --add the results of other shapes; and what machine and versions these are of."""
     folder.path.mkdir(parents=True, exist_ok=True)
-    facts = machine.facts(python, args.shapes)
+    facts, kept = machine.facts(python, args.shapes), []
     if args.add and folder.results.exists():
         old = json.loads(folder.facts.read_text(encoding="utf-8"))
         machine.refuse_others(old, facts)
         facts = old | facts
-    else:
-        folder.results.write_text("", encoding="utf-8")
+        lines = folder.results.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if json.loads(line)["shape"] not in args.shapes]
+    folder.results.write_text("".join(kept), encoding="utf-8")
     facts["quick"] = "yes" if args.quick or facts.get("quick") else ""
     folder.facts.write_text(json.dumps(facts, indent=1), encoding="utf-8")
 
