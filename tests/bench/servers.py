@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -147,7 +147,7 @@ class Hub(drive.Target):  # type: ignore[misc]  # drive.py has no types
     def start(self) -> Hub:
         self.folder = tempfile.mkdtemp(prefix="fhircast-bench-")
         settings = self.settings(self.store.replace("{folder}", self.folder))
-        self.spec = {"cmd": [self._python.path, *HUB, "serve"], "env": {**self._python.env, **settings}}
+        self.spec: dict[str, Any] = {"cmd": [self._python.path, *HUB, "serve"], "env": {**self._python.env, **settings}}
         super().start()
         return self
 
