@@ -30,8 +30,8 @@ INTRODUCTION = """\
 <!-- `make bench ARGS='--runs 3 --page'` writes this page. Change tests/bench/page.py, and not this file. -->
 
 The hub stands beside two servers that only fan out: a bare `uvicorn` with Starlette, and a bare `node` with `ws`. Both have
-no rules, no store and no tokens. The hub verifies tokens and envelopes, keeps one order of each session, and writes an event to
-SQLite before the hub answers. A ratio says what that work costs.
+no rules, no store and no tokens. The hub verifies tokens and envelopes, orders each session's events, and writes each to SQLite
+before the answer. A ratio says what that work costs.
 
 All servers ran on the same core of the same machine, in turns, within the same minutes. Compare ratios, and no figures of two machines.
 [tests/bench](../tests/bench/README.md) explains the shapes, and how to measure on another machine.
@@ -45,8 +45,8 @@ Cells are medians of the runs; the least and the most are in brackets. A goal bo
 """
 LATENCY = """
 ## Latency over the rate
-Shape R: the time from when an event was due to the subscriber's read. The last dot of a line is the first rate that the server did
-not keep up with: its p99 was over 50 ms, or deliveries were missing.
+Shape R: the time from when an event was due to the subscriber's read. The last dot of a line is the first rate that was too high:
+p99 over 50 ms, or missing deliveries.
 
 ![Latency of the hub, uvicorn and node over the offered rate; all axes are logarithmic](pictures/latency.svg)
 """
