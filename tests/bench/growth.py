@@ -34,7 +34,13 @@ def once(target: drive.Target, endpoints: Path, topics: int, *load: str) -> dict
 
 
 def shape_g(
-    target: drive.Target, endpoints: Path, *, many: int = MANY, slow: int = SLOW, seconds: int = PING_SECONDS
+    target: drive.Target,
+    endpoints: Path,
+    *,
+    many: int = MANY,
+    slow: int = SLOW,
+    seconds: int = PING_SECONDS,
+    shares: tuple[float, ...] = SHARES,
 ) -> dict[str, Any]:
     """Few topics and many, at one rate; many with slow readers; and the rate that many topics may have."""
     measure = functools.partial(once, target, endpoints)
@@ -44,14 +50,16 @@ def shape_g(
         "few": measure(FEW, *paced, "--settle", str(seconds)),
         "many": measure(many, *paced, "--settle", str(seconds)),
         "slow": measure(many, *paced, "--slow", str(slow)),
-        "carried": carried(measure, many),
+        "carried": carried(measure, many, shares),
     }
 
 
-def carried(measure: functools.partial[dict[str, Any]], topics: int) -> dict[str, Any] | None:
-    """The load at the highest share of the throughput at which nothing is lost, and p99 is at most 50 ms."""
+def carried(
+    measure: functools.partial[dict[str, Any]], topics: int, shares: tuple[float, ...]
+) -> dict[str, Any] | None:
+    """The load at the highest of these shares of the throughput at which nothing is lost, and p99 is at most 50 ms."""
     closed = measure(topics, "--mode", "closed", "--window", "32", "--duration", "4")
-    for share in SHARES:
+    for share in shares:
         rate = share * float(closed.get("published_per_s", 0))
         if rate and drive.good(found := measure(topics, "--rate", f"{rate:.0f}", "--duration", "5")):
             return found

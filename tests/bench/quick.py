@@ -32,7 +32,7 @@ SHAPES = {
     "C": functools.partial(drive.shape_c, n=1000),
     "D": quick_d,
     "R": functools.partial(rates.shape_r, rates=rates.QUICK_RATES, seconds=2),
-    "G": functools.partial(growth.shape_g, many=500, slow=50, seconds=3),
+    "G": functools.partial(growth.shape_g, many=500, slow=50, seconds=3, shares=(0.5,)),
     "M": functools.partial(growth.shape_m, events=20_000),
     "N": nodes.quick_n,
 }
