@@ -101,7 +101,8 @@ def with_sentence(readme: str, sentence: str) -> str:
 
 def in_readme(sentence: str) -> str:
     """The sentence, its link, and the marks around both."""
-    return f"{BEGIN}\n{sentence} [docs/benchmarks.md]({PAGE}) has the measurements.\n{END}"
+    text = f"{sentence} [docs/benchmarks.md]({PAGE}) has the measurements.".strip()
+    return f"{BEGIN}\n{text}\n{END}"
 
 
 # --- the parts of the page -------------------------------------------------------------------------------------------
@@ -197,9 +198,9 @@ def growth_notes(cells: Cells) -> str:
 
 
 def sentence(cells: Cells, facts: Facts) -> str:
-    """What one core carries; "" where nobody measured it. The rate is rounded down to two digits."""
+    """What one core carries; "" where nobody measured it well. The rate is rounded down to two digits."""
     carried, topics = middle(cells, "G", "carried"), middle(cells, "G", "topics")
-    if not carried or topics is None:
+    if not carried or topics is None or facts.get("quick"):
         return ""
     unit = 10 ** max(math.floor(math.log10(carried)) - 1, 0)
     core = facts["processor"].partition(",")[0]

@@ -145,6 +145,16 @@ def parts(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from (part for part in (value if isinstance(value, list) else [value]) if isinstance(part, dict))
 
 
+def complaints(part: dict[str, Any]) -> Iterator[str]:
+    """What went wrong in one load."""
+    if "failed" in part:
+        yield part["failed"]
+    if part.get("http_errors"):
+        yield f"http_errors {part['http_errors']}"
+    if part.get("published_per_s") == 0:
+        yield "no event in the measured time"
+
+
 def remarks_on(where: str, figures: dict[str, Any]) -> Iterator[str]:
     """What went wrong, by the figures of one result."""
     yield from (f"{where}: {name} {figures[name]:g}" for name in FAULTS if figures.get(name))
@@ -160,11 +170,12 @@ def read(lines: Iterable[str]) -> Results:
     for line in lines:
         row = json.loads(line)
         where, result = f"{row['server']}, shape {row['shape']}, run {row['run']}", row["result"]
-        remarks += [f"{where}: {part['failed']}" for part in parts(result) if "failed" in part]
+        remarks += [f"{where}: {complaint}" for part in parts(result) for complaint in complaints(part)]
         figures = flatten(row["shape"], result)
         remarks += remarks_on(where, figures)
         for name, value in figures.items():
-            cells[row["shape"], name, row["server"]].append(value)
+            if value or name not in FIGURES[row["shape"]]:  # a rate or a time of nought was not measured
+                cells[row["shape"], name, row["server"]].append(value)
     return Results(cells, remarks)
 
 

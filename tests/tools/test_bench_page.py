@@ -171,6 +171,17 @@ def test_a_short_look_is_no_page(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--page needs a whole run" in capsys.readouterr().err
 
 
+def test_a_short_look_claims_nothing() -> None:
+    made = page.make(found(), {**FACTS, "quick": "yes"})
+    assert made.sentence == ""
+    assert "One core" not in made.text
+    assert "This was a short look" in made.text
+    assert (
+        page.in_readme("")
+        == f"{page.BEGIN}\n[docs/benchmarks.md](docs/benchmarks.md) has the measurements.\n{page.END}"
+    )
+
+
 def test_publishing_writes_page_picture_and_readme(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text(f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n")
     made = page.make(found(), FACTS)
@@ -190,8 +201,8 @@ def test_nothing_is_written_where_the_readme_has_no_place(tmp_path: Path) -> Non
 
 def test_readme_and_page_agree() -> None:
     text = (ROOT / page.PAGE).read_text(encoding="utf-8")
-    (words,) = re.findall(r"^\*\*(One core .*?)\*\*", text, flags=re.MULTILINE)
-    assert page.in_readme(words) in (ROOT / "README.md").read_text(encoding="utf-8")
+    words = re.findall(r"^\*\*(One core .*?)\*\*", text, flags=re.MULTILINE)
+    assert page.in_readme("".join(words)) in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_picture_of_the_page_is_there() -> None:
@@ -244,6 +255,14 @@ def test_a_loss_counts_as_a_fault_where_the_server_kept_up() -> None:
     kept_up, overloaded = load(100, 900, lost=3), load(4000, 900_000, lost=50)
     steps = [{"offered": 100, **kept_up}, {"offered": 4000, **overloaded}]
     assert flatten("R", {"steps": steps})["lost"] == 3
+
+
+def test_what_was_not_measured_is_a_remark_and_no_figure() -> None:
+    result = {"w4": load(0, 0, http_errors=2), "w1": load(50, 900)}
+    found = read([json.dumps({"server": "hub", "shape": "B", "run": 1, "result": result})])
+    assert found.remarks == ["hub, shape B, run 1: http_errors 2", "hub, shape B, run 1: no event in the measured time"]
+    assert ("B", "w4", "hub") not in found.cells
+    assert found.cells["B", "w1", "hub"] == [200]
 
 
 def test_a_step_that_failed_is_remarked() -> None:
